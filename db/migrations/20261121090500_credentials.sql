@@ -137,13 +137,9 @@ end $$;
 
 -- functions: changes ------------------------------------------------------------------------------------
 
--- Return true if the deployment requires a second factor. A change of the setting waits for this transaction, and ends the
--- session that it begins.
-create function private.requires_factor() returns boolean language plpgsql as $$
-begin
-  perform pg_advisory_xact_lock_shared(hashtext('daybook: second factor'));
-  return (select requires_factor from private.settings);
-end $$;
+-- Return true if the deployment requires a second factor: no session begins without one, and none without one is open.
+create function private.requires_factor() returns boolean language sql stable
+return (select requires_factor from private.settings);
 
 -- Replace the credentials of *person* where *seen_generation* and the number of uses still hold, for the user or an operator
 -- (*actor* null). Each *action* but 'reseal' and 'factor.use' has the next generation, and each but 'reseal' is audited;
@@ -160,7 +156,7 @@ begin
     when action = 'password.set' then new_generation = seen_generation + 1 and ends_others
     when action = 'address.confirm' then new_generation = seen_generation + 1 and not ends_others
     when action = 'address.free' then new_generation = seen_generation + 1 and ends_others and actor is null
-    when action in ('factor.add', 'factor.remove', 'recovery.renew')
+    when action in ('factor.add', 'factor.remove', 'factor.replace', 'recovery.renew')
       then new_generation = seen_generation + 1 and ends_others is not null
   end) is not true then
     raise exception 'not a change of credentials' using errcode = 'PT400';
@@ -174,7 +170,7 @@ begin
   elsif (case
     when action = 'factor.add' then not stored.wants_factor and new_wants_factor
     when action = 'factor.remove' then stored.wants_factor and not new_wants_factor
-    when action in ('factor.use', 'recovery.renew') then stored.wants_factor and new_wants_factor
+    when action in ('factor.use', 'factor.replace', 'recovery.renew') then stored.wants_factor and new_wants_factor
     when action = 'password.set' then stored.wants_factor or not new_wants_factor
     else stored.wants_factor = new_wants_factor
   end) is not true then
@@ -251,7 +247,7 @@ end $$;
 -- nothing. *claims* are the HMACs of the address, by which another account has it, or may take it back: "address_taken". Of
 -- *former*, the HMACs of addresses that the user may take back, those are stored that are not; others of the user go. A
 -- former address that is taken back (*restored*) ends all sessions but that of *kept_cookie*, and may bring a second factor or
--- the lack of one; then that session ends, too, if the deployment requires a factor.
+-- the lack of one.
 create function private.change_address(
   me uuid, seen_generation integer, new_uses integer, new_wants_factor boolean, address public.free_text,
   claims public.free_text, new_lookup text, new_sealed public.sealed, former public.free_text, restored boolean,
@@ -296,8 +292,7 @@ begin
     sealed = new_sealed
   where user_id = me;
   if restored then
-    -- without a factor that is required, the next sign-in enrols one
-    perform private.end_sessions_of(me, case when new_wants_factor or not private.requires_factor() then kept_cookie end);
+    perform private.end_sessions_of(me, kept_cookie);
   end if;
   perform private.note(me, case when restored then 'address.restore' else 'address.change' end, me);
   return '{"ok": true}';

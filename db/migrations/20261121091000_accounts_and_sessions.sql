@@ -67,6 +67,12 @@ return session.proved_at > now() - interval '10 minutes' and (session.has_factor
   select from private.credentials where credentials.user_id = session.user_id and wants_factor
 ));
 
+-- Return true if *session* lacks the second factor that the deployment requires: its user has none, or did not give one in it.
+create function private.lacks_factor(session private.app_sessions) returns boolean language sql stable
+return private.requires_factor() and not (session.has_factor and exists (
+  select from private.credentials where credentials.user_id = session.user_id and wants_factor
+));
+
 create function private.is_recent() returns boolean language sql stable
 return exists (
   select from private.app_sessions mine
@@ -530,6 +536,7 @@ begin
       where roles.user_id = app_sessions.user_id and suspended_at is null and role in ('user', 'admin')
     )
     and exists (select from auth.sessions where sessions.id = auth_session_id)
+    and not private.lacks_factor(app_sessions)
   returning * into session;
   if not found then
     return private.answer(false);           -- the app's probe, which opens none, stores no nonce
@@ -556,6 +563,7 @@ begin
       where app.id = held.session and app.expires_at > now()
         and app.seen_at + make_interval(secs => app.idle_seconds) > now()
         and exists (select from auth.sessions where sessions.id = app.auth_session_id)
+        and not private.lacks_factor(app)
     )
   ));
 end $$;

@@ -160,12 +160,11 @@ begin
 end $$;
 
 -- Require a second factor of all users, or do not, by an admin with a recent proof. One who turns it on has given a factor in
--- the same session; all sessions without one end.
+-- the same session; all sessions in which none was given end.
 create function private.require_factor(me uuid, is_on boolean) returns jsonb language plpgsql as $$
 declare
   was_on boolean;
 begin
-  perform pg_advisory_xact_lock(hashtext('daybook: second factor'));   -- until the sessions that begin are there to be ended
   select requires_factor into was_on from private.settings for no key update;
   perform private.require_admin(me);
   perform private.require_recent();
@@ -180,10 +179,7 @@ begin
     jsonb_build_object('requires_factor', is_on));
   if is_on then
     with gone as (
-      delete from private.app_sessions session
-      where not has_factor
-        or not exists (select from private.credentials where user_id = session.user_id and wants_factor)
-      returning auth_session_id
+      delete from private.app_sessions where not has_factor returning auth_session_id
     )
     delete from auth.sessions where id in (select auth_session_id from gone);
   end if;

@@ -23,6 +23,7 @@ _ACTIONS = {
     "caps.set": "Limits changed",
     "factor.add": "Two-step verification turned on",
     "factor.remove": "Two-step verification turned off",
+    "factor.replace": "Authenticator app replaced",
     "factor.use": "Two-step verification code used",
     "invitation.make": "Invitation created",
     "invitation.revoke": "Invitation revoked",

@@ -1,4 +1,4 @@
-"""The part of the page Account that sets up two-step verification, renews its recovery codes and removes it.
+"""The part of the page Account that sets up two-step verification, replaces its app, renews its recovery codes and removes it.
 
 What changes it is a native form that posts to a route, which answers with what is shown once.
 """
@@ -15,7 +15,8 @@ from services.domain.accounts import FEW_RECOVERY_CODES, RECOVERY_CODES, SecondF
 
 REMOVED = "factor-removed"  # the reason in the address once it is removed
 _REMOVED = "Two-step verification is off. Signing in asks for no code from your app any more."
-_NEW_CODES, _TURN_OFF = "New recovery codes", "Turn off two-step verification"
+_REPLACE, _NEW_CODES = "Replace authenticator app", "New recovery codes"
+_TURN_OFF = "Turn off two-step verification"
 _FORM = "factor-form"
 _OTHERS = """<label class="db-check"><input type="checkbox" name="others" value="yes">
         Sign out my other devices</label>"""
@@ -59,8 +60,26 @@ def _draw_factor(factor: SecondFactor, *, is_proven: bool) -> None:
                 st.caption(detail)
         if is_proven:
             with row():
+                quiet_button("Replace app", "sync", "replace-factor", _ask_for_replacement)
                 quiet_button(_NEW_CODES, "refresh", "new-codes", _ask_for_codes)
                 quiet_button("Turn off", "no_encryption", "remove-factor", ask_for, remove_dialog)
+
+
+def _ask_for_replacement() -> None:
+    ask_for(replace_dialog, uuid4())
+
+
+@st.dialog(_REPLACE, width="small", on_dismiss="rerun")
+def replace_dialog(form_id: UUID) -> None:
+    """Ask before the key of another app is shown."""
+    st.markdown(
+        "You get a setup key for the new app and new recovery codes. Your app and codes so far work until you enter a code "
+        "of the new app."
+    )
+    st.html(
+        _form("/account/factor/replace", form_id, '<button type="submit">Set up new app</button>')
+    )
+    _draw_cancel()
 
 
 def _ask_for_codes() -> None:

@@ -35,6 +35,7 @@ class CredentialsAction(StrEnum):
     )
     FACTOR_ADDED = "factor.add"
     FACTOR_REMOVED = "factor.remove"
+    FACTOR_REPLACED = "factor.replace"  # by one of another authenticator app
     RECOVERY_RENEWED = "recovery.renew"
 
 

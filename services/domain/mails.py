@@ -34,6 +34,7 @@ class NoticeKind(StrEnum):
     NEW_DEVICE = "new_device"
     FACTOR_ADDED = "factor_added"
     FACTOR_REMOVED = "factor_removed"
+    FACTOR_REPLACED = "factor_replaced"
     WRONG_FACTORS = "wrong_factors"
     RECOVERY_CODES_RENEWED = "recovery_codes_renewed"
     RECOVERY_CODE_USED = "recovery_code_used"

@@ -60,6 +60,11 @@ _NOTICES: Mapping[NoticeKind, tuple[str, str]] = {
         "Two-step verification turned off",
         "Two-step verification was turned off for your Daybook account: signing in asks for no code of an app any more.",
     ),
+    NoticeKind.FACTOR_REPLACED: (
+        "Authenticator app replaced",
+        "Another authenticator app was set up for your Daybook account, with new recovery codes. "
+        "The app and the recovery codes from before no longer work.",
+    ),
     NoticeKind.WRONG_FACTORS: (
         "Wrong codes at sign-in",
         "Somebody got past the first step of signing in, but entered wrong codes of your authenticator app several times.",

@@ -148,6 +148,7 @@ def check_change(
         case (
             CredentialsAction.FACTOR_ADDED
             | CredentialsAction.FACTOR_REMOVED
+            | CredentialsAction.FACTOR_REPLACED
             | CredentialsAction.RECOVERY_RENEWED
         ):
             wanted = 1, ends_others
@@ -196,7 +197,11 @@ def check_flag(
             fits = not before and after
         case CredentialsAction.FACTOR_REMOVED:
             fits = before and not after
-        case CredentialsAction.FACTOR_USED | CredentialsAction.RECOVERY_RENEWED:
+        case (
+            CredentialsAction.FACTOR_USED
+            | CredentialsAction.FACTOR_REPLACED
+            | CredentialsAction.RECOVERY_RENEWED
+        ):
             fits = before and after
         case CredentialsAction.PASSWORD_SET:
             fits = before or not after
@@ -367,21 +372,33 @@ class StoredSession:
         is_recent = self.proved_at is not None and self.proved_at > now - PROOF_LIFE
         return is_recent and (self.has_factor or not (credentials and credentials.wants_factor))
 
-    def is_alive(self, account: StoredAccount | None, now: datetime) -> bool:
-        """Return True if the session has not ended and this version of the app knows the role of *account*."""
+    def lacks_factor(self, credentials: CredentialsState | None) -> bool:
+        """Return True if its user, who has *credentials*, has no second factor, or did not give one in it."""
+        return not (self.has_factor and credentials and credentials.wants_factor)
+
+    def is_alive(self, account: StoredAccount | None, now: datetime, *, is_refused: bool) -> bool:
+        """Return True if the session has not ended and this version of the app knows the role of *account*.
+
+        *is_refused*: it lacks the factor that the deployment requires.
+        """
         is_known = account is not None and account.role.is_known
-        return is_known and self.end(self, account, now) is None
+        return is_known and self.end(self, account, now, is_refused=is_refused) is None
 
     @staticmethod
     def end(
-        session: "StoredSession | None", account: StoredAccount | None, now: datetime
+        session: "StoredSession | None",
+        account: StoredAccount | None,
+        now: datetime,
+        *,
+        is_refused: bool,
     ) -> SessionEnd | None:
         """Return the reason why a *session* of *account* has ended; None: it has not."""
         if account is None or account.deleted_at:
             return SessionEnd.DELETED
         if account.suspended_at:
             return SessionEnd.SUSPENDED
-        return None if session and session.ends_at > now else SessionEnd.ENDED
+        is_open = session is not None and session.ends_at > now and not is_refused
+        return None if is_open else SessionEnd.ENDED
 
 
 # --- former addresses -------------------------------------------------------------------------------

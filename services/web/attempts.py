@@ -96,6 +96,17 @@ class Attempts:
             return of_networks
         return (*of_networks, self._throttle(f"code of step {step_id}", 1, _MINUTE))
 
+    def factor_step(
+        self, user_id: UserId | None, device: str, address: str
+    ) -> tuple[Throttle, ...]:
+        """Return the throttles of a step that waits for a second factor, on the device with the cookie *device*.
+
+        A known device of the user has its own, so that a crowd at its network address does not lock the user out.
+        """
+        if self.is_known(device, user_id):
+            return (self._throttle(f"step on {device}", self.steps_of_an_address),)
+        return self.step(address)
+
     def code(self, email: EmailAddress, address: str, device: str, purpose: str) -> Throttles:
         """Return the throttles of a mail with a code to *email*, asked for from *address* with the cookie *device*.
 

@@ -97,7 +97,9 @@ class Entries:
         """
         origin = self.start.origin
         browser = origin.step_cookie(request) or Cookie.new()
-        throttles = self.start.attempts.step(origin.client_address(request))
+        device, address = origin.device_cookie(request), origin.client_address(request)
+        user_id = of.user_id if of else None
+        throttles = self.start.attempts.factor_step(user_id, device, address)
         contents = ENTRY.dump_json(entry).decode()
 
         kind = _KIND if since else ENROL

@@ -1,5 +1,6 @@
-"""Routes of a signed-in user's second factor: `/account/factor` (set it up), `/account/factor/confirm` (with a code of the
-app), `/account/factor/codes` (new recovery codes), `/account/factor/remove`.
+"""Routes of a signed-in user's second factor: `/account/factor` (set it up), `/account/factor/replace` (by one of another app),
+`/account/factor/confirm` (either, with a code of the app), `/account/factor/codes` (new recovery codes),
+`/account/factor/remove`.
 
 Native forms post here, because no secret enters a Streamlit session. The setup key and recovery codes are the answers
 (shown_once.py); other answers are redirects to the page Account, after a refusal with its reason. A GET, or a form that is
@@ -8,6 +9,7 @@ sent again, is told that the page was shown.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 from anyio.to_thread import run_sync
 from starlette.requests import Request
@@ -54,11 +56,14 @@ from services.web.shown_once import (
 )
 
 _PAGE, _PATH = "/account", "/account/factor"
-_CONFIRM, _CODES, _REMOVE = (f"{_PATH}/{verb}" for verb in ("confirm", "codes", "remove"))
+_REPLACE, _CONFIRM, _CODES, _REMOVE = (
+    f"{_PATH}/{verb}" for verb in ("replace", "confirm", "codes", "remove")
+)
 _KIND = "own_factor"  # of the step that holds a new secret
 _NOTICES = {
     CredentialsAction.FACTOR_ADDED: NoticeKind.FACTOR_ADDED,
     CredentialsAction.FACTOR_REMOVED: NoticeKind.FACTOR_REMOVED,
+    CredentialsAction.FACTOR_REPLACED: NoticeKind.FACTOR_REPLACED,
     CredentialsAction.RECOVERY_RENEWED: NoticeKind.RECOVERY_CODES_RENEWED,
 }
 
@@ -71,14 +76,21 @@ class _Asked:
     once: str = field(repr=False)  # an id of the form as it was drawn
     step: str = field(repr=False)
     code: str = field(repr=False)
+    replaces: str = field(repr=False)  # the mark of the factor as the setup key was shown
     ends_others: bool
     session: AppSession = field(repr=False)
     current: Current = field(repr=False)
 
+    @property
+    def factor_mark(self) -> str:
+        """The time at which the factor was added; "": there is none."""
+        factor = self.current.credentials.factor
+        return str(factor.since) if factor else ""
+
 
 @dataclass(frozen=True, slots=True)
 class OwnFactor:
-    """Sets up, renews and removes the second factor of the user of a session."""
+    """Sets up, replaces, renews and removes the second factor of the user of a session."""
 
     shared: Callable[[], Shared]  # raises StoreUnavailable until the backend has started
     attempts: Attempts
@@ -89,7 +101,8 @@ class OwnFactor:
         if self.origin.is_alone:  # nothing wants a factor
             return []
         acts = {
-            _PATH: self._begin,
+            _PATH: partial(self._begin, replaces=False),
+            _REPLACE: partial(self._begin, replaces=True),
             _CONFIRM: self._confirm,
             _CODES: self._renew,
             _REMOVE: self._remove,
@@ -100,7 +113,7 @@ class OwnFactor:
         async def answer(request: Request) -> Response:
             if not self.origin.is_same_origin(request):
                 return other_site()
-            form = await fields(request, "once", "step", "code", "others")
+            form = await fields(request, "once", "step", "code", "replaces", "others")
             try:
                 # in a thread, because the store blocks and a QR code takes some 40 ms
                 return await run_sync(self._answer, request, act, form)
@@ -108,7 +121,8 @@ class OwnFactor:
                 return RedirectResponse(with_reason(_PAGE, error), 303)
 
         def shown(_: Request) -> Response:
-            return shown_page(ShownOnce.SETUP_KEY if path == _PATH else ShownOnce.RECOVERY_CODES)
+            is_key = path in (_PATH, _REPLACE)
+            return shown_page(ShownOnce.SETUP_KEY if is_key else ShownOnce.RECOVERY_CODES)
 
         return Route(path, answer, methods=["POST"]), Route(path, shown)
 
@@ -121,19 +135,22 @@ class OwnFactor:
         if cookie is None or session is None:
             return _to_page()
         require_recent(session.backend)
-        once, step, code, others = form
+        once, step, code, replaces, others = form
         current = self._accounts.current(cookie)
         shared.set_factor(session.user_id, second_factor(current.credentials))
-        return act(_Asked(request, once, step, code, others != "", session, current))
+        ends_others = others != ""
+        return act(_Asked(request, once, step, code, replaces, ends_others, session, current))
 
-    def _begin(self, asked: _Asked) -> Response:
-        """Answer with a new setup key, which a step holds until a code confirms it."""
-        if asked.current.credentials.factor:
+    def _begin(self, asked: _Asked, *, replaces: bool) -> Response:
+        """Answer with a new setup key, which a step holds until a code confirms it; the factor so far is good until then."""
+        if replaces is not bool(asked.factor_mark):  # the page did not know of a change
             return _to_page()
         if not self._is_first(asked):
             return shown_page(ShownOnce.SETUP_KEY)
         browser = self.origin.step_cookie(asked.request) or Cookie.new()
-        throttles = self.attempts.step(self.origin.client_address(asked.request))
+        device = self.origin.device_cookie(asked.request)
+        address = self.origin.client_address(asked.request)
+        throttles = self.attempts.factor_step(asked.session.user_id, device, address)
         step = self._steps.begin(
             *(browser, _KIND, new_secret().hex(), throttles),
             session=asked.session,
@@ -152,7 +169,7 @@ class OwnFactor:
             step = self._steps.attempt(browser, _KIND, read_step_id(asked.step), asked.session)
             step.check(current.stored)
         except StepEnded:
-            if current.credentials.factor:  # the form was sent again
+            if asked.factor_mark not in ("", asked.replaces):  # the form was sent again
                 return shown_page(ShownOnce.RECOVERY_CODES)
             raise
         codes, entered = new_codes(), typed_code(asked.code, DIGITS)
@@ -162,7 +179,8 @@ class OwnFactor:
         except WrongFactor:
             return self._enrol_page(asked, step, WRONG_CODE)
         self._steps.end(browser, _KIND, step.id, asked.session)
-        self._change(asked, new, CredentialsAction.FACTOR_ADDED)
+        added, replaced = CredentialsAction.FACTOR_ADDED, CredentialsAction.FACTOR_REPLACED
+        self._change(asked, new, replaced if asked.factor_mark else added)
         answer = self._recovery_page(asked, codes)
         # a device on which the factor was given has tries of its own
         before = self.origin.device_cookie(asked.request)
@@ -219,7 +237,7 @@ class OwnFactor:
             secret=bytes.fromhex(step.contents),
             address=asked.current.credentials.address,
             action=_CONFIRM,
-            hidden={"step": str(step.id)},
+            hidden={"step": str(step.id), "replaces": asked.factor_mark},
             cancel=_PAGE,
             refusal=refusal,
             offers_sign_out=True,

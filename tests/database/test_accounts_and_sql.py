@@ -166,19 +166,33 @@ class Accounts(RuleBasedStateMachine):
             wants_factor=True,
         )
 
+    def misfitting(self, new, misfit):
+        """Return *new* credentials as no action makes them, if *misfit* says so."""
+        match misfit:
+            case "generation":
+                return replace(new, generation=new.generation + 1)
+            case "flag":
+                return replace(new, wants_factor=not new.wants_factor)
+            case _:
+                return new
+
     @rule(
         user=st.integers(0, 1),
         off=st.sampled_from([0, 0, 1, -1]),
         with_factor=st.sampled_from(["used", "used", "given", "not"]),
+        misfit=st.sampled_from(["", "", "", "generation", "flag", "given"]),
     )
-    def sign_in_by_a_factor(self, user, off, with_factor):
+    def sign_in_by_a_factor(self, user, off, with_factor, misfit=""):
         """Sign in with the use of a factor, or with its enrolment if there is none; perhaps by an old use, or without."""
         stored = self.find(user)
         if self.is_gone(user) or stored is None or stored.user_id is None:
             return
         is_used = with_factor == "used"
         used = self.used(stored, off=off, generation=int(not stored.wants_factor))
+        used = self.misfitting(used, misfit)
         given = {"used": used if is_used else None, "has_factor": with_factor != "not"}
+        if misfit == "given" and is_used:
+            given["has_factor"] = False
         for _ in range(2):  # the second time is a replay
             self.start(user, stored.generation, None, **given)
 
@@ -298,11 +312,12 @@ class Accounts(RuleBasedStateMachine):
         renamed=st.booleans(),
         uses_off=st.sampled_from([0, 0, 0, 1]),
         drops=st.booleans(),
+        misfit=st.sampled_from(["", "", "", "generation", "flag", "ends"]),
     )
     def change_credentials(
-        self, nth, off, action, is_old, kept, renamed=False, uses_off=0, drops=False
+        self, nth, off, action, is_old, kept, renamed=False, uses_off=0, drops=False, misfit=""
     ):
-        """Change the credentials of the user of a session."""
+        """Change the credentials of the user of a session, perhaps in a way that does not fit the action."""
         session = self.session(nth, is_admins=False)
         if session is None:
             return
@@ -317,6 +332,7 @@ class Accounts(RuleBasedStateMachine):
             action
             in (
                 CredentialsAction.FACTOR_REMOVED,
+                CredentialsAction.FACTOR_REPLACED,
                 CredentialsAction.RECOVERY_RENEWED,
                 CredentialsAction.FACTOR_USED,
             )
@@ -337,6 +353,7 @@ class Accounts(RuleBasedStateMachine):
                 and not (drops and action is CredentialsAction.PASSWORD_SET)
             ),
         )
+        new = self.misfitting(new, misfit)
         other = None if kept is None else self.session(kept, is_admins=False)
         cookie_hash = other.cookie_hash if other else None
         self.both.change_credentials(
@@ -345,7 +362,7 @@ class Accounts(RuleBasedStateMachine):
             seen,
             action=action,
             kept_cookie=cookie_hash,
-            ends_others=action is CredentialsAction.PASSWORD_SET,
+            ends_others=(action is CredentialsAction.PASSWORD_SET) is not (misfit == "ends"),
             renamed={sha(f"former {one}"): sha(f"anew {one}") for one in "01234xy"}
             if renamed
             else None,
@@ -360,7 +377,7 @@ class Accounts(RuleBasedStateMachine):
         is_restored=st.booleans(),
         days=st.sampled_from([0, 0, 3]),
         uses_off=st.sampled_from([0, 0, 0, 1]),
-        flips=st.booleans(),
+        flips=st.sampled_from([False, False, True]),
     )
     def change_address(self, nth, where, off, kept, is_restored, days, uses_off, flips):
         """Give the user of a session another address, with some of the former ones."""
@@ -376,7 +393,7 @@ class Accounts(RuleBasedStateMachine):
         self.names[user] = name
         new = self.credentials(user_id, user_id, user, seen + 1)
         if stored:
-            wants_factor = stored.wants_factor is not (is_restored and flips)
+            wants_factor = stored.wants_factor is not flips  # which fits a restore alone
             new = replace(new, uses=stored.uses + uses_off, wants_factor=wants_factor)
         former = [one for one in (*left, before)[-kept:] if kept and one != name]
         change = NewAddress(
@@ -421,8 +438,9 @@ class Accounts(RuleBasedStateMachine):
         is_returned=st.booleans(),
         uses_off=st.sampled_from([0, 0, 1, -1]),
         with_factor=st.sampled_from(["used", "used", "given", "not"]),
+        misfit=st.sampled_from(["", "", "", "generation", "flag"]),
     )
-    def prove(self, nth, off, is_returned, uses_off=0, with_factor="used"):
+    def prove(self, nth, off, is_returned, uses_off=0, with_factor="used", misfit=""):
         """Prove who a user is, perhaps by credentials that have changed, or without the factor."""
         session = self.session(nth, is_admins=False)
         if session is None:
@@ -433,6 +451,7 @@ class Accounts(RuleBasedStateMachine):
         used = None
         if with_factor == "used" and stored and stored.wants_factor:
             used = replace(self.used(stored, off=uses_off), generation=generation)
+            used = self.misfitting(used, misfit)
         given = {"used": used, "has_factor": with_factor != "not"}
         self.both.of_user(session, lambda user: user.prove(generation, returned, **given))
 
@@ -651,6 +670,13 @@ class Accounts(RuleBasedStateMachine):
         if session and is_given:
             removed = CredentialsAction.FACTOR_REMOVED
             self.change_credentials(0, 0, removed, is_old=False, kept=None)
+
+    @rule(is_on=st.booleans())
+    def put_factor_rule(self, is_on):
+        """Require a factor as a process does that is killed before sessions end, or do not; then use sessions."""
+        self.both.set_factor_rule(is_on)
+        for nth in range(3):
+            self.use_a_session(nth)
 
     @rule(nth=NTH, cap=st.sampled_from([None, 0, 10**15, 10**16]))
     def set_deployment_cap(self, nth, cap):

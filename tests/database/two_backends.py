@@ -209,6 +209,11 @@ class TwoBackends:
         self._run("update private.settings set sign_ups = %s", mode.value)
         self._put_settings(sign_ups=mode)
 
+    def set_factor_rule(self, is_on):
+        """Require a second factor past the app, or do not, so that no session ends."""
+        self._run("update private.settings set requires_factor = %s", is_on)
+        self._put_settings(requires_factor=is_on)
+
     def _put_settings(self, **changes):
         self._share(lambda block: block.put(SETTINGS, replace(settings_of(block), **changes)))
 
@@ -501,7 +506,7 @@ def _signed_out(by_sql):
 def _outcome(act):
     try:
         return act()
-    except StoreUnavailable:
+    except (StoreUnavailable, ValueError):  # a misuse, which is an error of SQL's
         return Refused("StoreUnavailable")
     except AppError as error:
         return Refused(type(error).__name__, str(error))

@@ -70,6 +70,7 @@ FRESH = {
 }
 DEVICES = {"others_dialog": [button("end-others")]}
 FACTOR = {
+    "replace_dialog": [button("replace-factor")],
     "codes_dialog": [button("new-codes")],
     "remove_dialog": [button("remove-factor")],
 }

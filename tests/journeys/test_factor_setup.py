@@ -1,6 +1,7 @@
 """Two-step verification: set up with a code of an app on the page Account, turned off again, and required of all."""
 
 import re
+from datetime import UTC, datetime
 
 import pytest
 from playwright.sync_api import expect
@@ -10,6 +11,7 @@ from tests.journeys.conftest import STORES
 from tests.journeys.people import DESK, FOR_EVER, PHONE, Person
 from tests.journeys.seeds import reply_states
 from tests.journeys.test_access import Look
+from tests.journeys.test_codes import form
 from tests.stack.apps import running
 
 SIZES = {"desk": {"viewport": DESK}, "phone": {"viewport": PHONE, "has_touch": True}}
@@ -27,6 +29,7 @@ def begin(tab):
 
 
 def setup_key(tab):
+    """Return the setup key of the page."""
     key = tab.page.locator(".db-once code").inner_text()
     return re.sub(r"\s", "", key)
 
@@ -83,6 +86,37 @@ def test_two_step_verification_is_set_up_and_turned_off(person):
     maya.signs_out()
     maya.visit()
     maya.signs_in()
+    maya.is_welcome()
+    assert maya.complaints() == []
+
+
+def test_authenticator_app_is_replaced_by_another(person):
+    maya = person()
+    maya.arrives()
+    old = begin(maya)
+    confirm(maya, TOTP(old).now())
+    before = codes(maya)
+    maya.page.get_by_role("link", name="Continue").click()
+
+    button(maya, "Replace app").click()
+    maya.dialog.get_by_role("button", name="Set up new app").click()
+    key = setup_key(maya)
+    confirm(maya, TOTP(key).now())
+    assert not {*before} & {*codes(maya)}
+    maya.page.reload()
+    expect(maya.page.get_by_role("heading")).to_have_text("Recovery codes already shown")
+    maya.visit("/account")
+    maya.sees("10 of 10 left")
+
+    maya.signs_out()
+    maya.visit()
+    maya.enters("/session", maya.email)
+    code = form(maya, "/factor").get_by_label("Code", exact=True)
+    for one, app in ((old, "old"), (key, "new")):
+        code.fill(TOTP(one).at(datetime.now(UTC), counter_offset=1))  # this step's was used
+        form(maya, "/factor").get_by_role("button", name="Sign in").click()
+        if app == "old":
+            maya.sees("Wrong code.")
     maya.is_welcome()
     assert maya.complaints() == []
 
@@ -175,6 +209,7 @@ def test_two_step_verification_has_no_barrier(person, size):
     sets_up_a_factor(maya)
     look.at("a factor")
     for name, title in (
+        ("Replace app", "Replace authenticator app"),
         ("New recovery codes", "New recovery codes"),
         ("Turn off", "Turn off two-step verification"),
     ):

@@ -312,7 +312,9 @@ def test_two_step_verification_is_changed_after_a_proof_alone(open_account, maya
     app = open_account()
 
     assert "8 of 10 left" in [one.value for one in app.caption]
-    assert not [one for one in app.button if one.key in ("new-codes", "remove-factor")]
+    assert not [
+        one for one in app.button if one.key in ("replace-factor", "new-codes", "remove-factor")
+    ]
 
 
 @pytest.mark.parametrize(
@@ -340,6 +342,16 @@ def test_recovery_codes_are_renewed_after_a_question(open_account, maya):
 
     assert forms[0]["others"]["type"] == "checkbox"
     assert forms[0]["once"]["value"] != forms[1]["once"]["value"]
+
+
+def test_authenticator_app_is_replaced_after_a_question(open_account, maya):
+    maya.factor = FACTOR
+    form_id = uuid4()
+
+    app = in_dialog(open_account(), second_factor.replace_dialog, form_id).run()
+
+    assert any("work until you enter a code" in one.value for one in app.markdown)
+    assert form(app, "/account/factor/replace")[1]["once"]["value"] == str(form_id)
 
 
 def test_two_step_verification_is_turned_off_after_a_question(open_account, maya):

@@ -109,8 +109,9 @@ def test_last_admin_leaves_only_an_empty_deployment():
 
 
 def test_session_ends_by_idle_time_age_and_account():
-    def end(session, account, seconds):
-        return StoredSession.end(session, account, NOON + timedelta(seconds=seconds))
+    def end(session, account, seconds, *, is_refused=False):
+        now = NOON + timedelta(seconds=seconds)
+        return StoredSession.end(session, account, now, is_refused=is_refused)
 
     assert end(SESSION, USER, 59) is None
     assert end(SESSION, USER, 60) is SessionEnd.ENDED
@@ -119,6 +120,8 @@ def test_session_ends_by_idle_time_age_and_account():
     assert end(used, USER, 90) is end(None, USER, 0) is SessionEnd.ENDED
     assert end(SESSION, replace(USER, suspended_at=NOON), 0) is SessionEnd.SUSPENDED
     assert end(SESSION, deleted(USER, NOON), 0) is end(SESSION, None, 0) is SessionEnd.DELETED
+    assert end(SESSION, USER, 0, is_refused=True) is SessionEnd.ENDED
+    assert end(SESSION, None, 0, is_refused=True) is SessionEnd.DELETED
 
 
 def test_shorter_retention_warns_and_a_longer_one_does_not():
@@ -196,6 +199,7 @@ FLAGS = {  # what a change may make of the flag: before, after
     CredentialsAction.FACTOR_USED: {(True, True)},
     CredentialsAction.FACTOR_ADDED: {(False, True)},
     CredentialsAction.FACTOR_REMOVED: {(True, False)},
+    CredentialsAction.FACTOR_REPLACED: {(True, True)},
     CredentialsAction.RECOVERY_RENEWED: {(True, True)},
 }
 
@@ -225,7 +229,7 @@ def test_change_is_refused_once_the_credentials_have_changed(action):
 
 
 def test_changes_of_a_factor_may_end_the_other_sessions():
-    for action in ("factor.add", "factor.remove", "recovery.renew"):
+    for action in ("factor.add", "factor.remove", "factor.replace", "recovery.renew"):
         for ends_others in (True, False):
             check_change(CredentialsAction(action), 4, 5, ends_others=ends_others)
         with pytest.raises(ValueError, match=action):

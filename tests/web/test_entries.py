@@ -513,6 +513,22 @@ def test_strangers_lock_no_user_out_of_a_browser_with_the_factor(maya):
     assert browser.cookies["__Host-device"] == own
 
 
+def test_crowd_locks_no_user_out_of_the_steps_of_a_known_device(site):
+    """The steps of its network address are used up; a known device has as many of its own."""
+    site = FactorSite(site.accounts, limits={"steps_of_an_address": 2})
+    maya, omar = user_of(site), user_of(site)
+    known = maya.signed_in()
+    stranger = replace(known, cookies={}, step="")  # at the same network address
+    assert omar.begins(stranger).step
+    assert not omar.begins(known).step
+    assert not maya.begins(stranger).step
+
+    assert maya.begins(known).step
+    assert maya.gives(known, maya.app.code(1)) == {"c": "1"}
+
+    assert [bool(maya.begins(known).step) for _ in range(3)] == [True, True, False]
+
+
 def test_device_known_by_the_password_alone_is_a_stranger(site):
     """A thief of the password makes as many devices as they like before the user adds a factor."""
     email = new_email()

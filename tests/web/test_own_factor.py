@@ -1,6 +1,7 @@
 """The routes by which a signed-in user sets up a second factor, renews its recovery codes and removes it."""
 
 import re
+from base64 import b32decode
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -18,6 +19,8 @@ from services.store.tables import schema
 from services.store.tables.access import settings_of
 from services.store.tables.in_memory import InMemoryStore
 from services.users.devices import Devices
+from services.web import own_factor
+from services.web.factor_check import FACTORS
 from services.web.notices import Notices
 from services.web.origin import Origin
 from services.web.own_factor import OwnFactor
@@ -69,6 +72,11 @@ class FactorSite(Site):
             for one in block.select(schema.SESSIONS):
                 block.put(schema.SESSIONS, replace(one, **changes))
 
+    def require_factor(self):
+        @self.accounts.backend.tables.run
+        def _(block):
+            block.put(schema.SETTINGS, replace(settings_of(block), requires_factor=True))
+
     def current(self, browser):
         return self.accounts.current(Cookie.parse(browser.cookies["__Host-sid"]))
 
@@ -76,11 +84,12 @@ class FactorSite(Site):
         return self.current(browser).credentials.factor
 
 
-def begins(browser):
-    """Begin to set up; keep the step and the key of the page."""
-    answer = browser.post("/account/factor", once=uuid4())
+def begins(browser, path="/account/factor"):
+    """Begin to set up; keep the fields and the key of the page."""
+    answer = browser.post(path, once=uuid4())
     if found := re.search('name="step" value="(.*?)"', answer.text):
         browser.step = found[1]
+        browser.replaces = re.search('name="replaces" value="(.*?)"', answer.text)[1]
         browser.key = re.search("<code>([A-Z2-7 ]*)</code>", answer.text)[1].replace(" ", "")
     return answer
 
@@ -90,8 +99,20 @@ def digits(key, steps=0):
 
 
 def confirms(browser, code=None, **fields):
-    given = {"step": browser.step, "code": digits(browser.key) if code is None else code}
+    given = {"step": browser.step, "replaces": browser.replaces}
+    given["code"] = digits(browser.key) if code is None else code
     return browser.post("/account/factor/confirm", **given | fields)
+
+
+def begins_anew(browser):
+    """Begin to replace the app; keep the fields and the key of the page."""
+    return begins(browser, "/account/factor/replace")
+
+
+def replaces(browser, **fields):
+    """Replace the app."""
+    begins_anew(browser)
+    return confirms(browser, **fields)
 
 
 def wrong(key):
@@ -209,7 +230,7 @@ def test_key_is_confirmed_in_its_browser_and_session_alone(site, maya, browser):
     begins(browser)
     other, omar = site.signed_in(maya), site.signed_in(new_user(site))
     for one in (other, omar):
-        one.step, one.key = browser.step, browser.key
+        one.step, one.key, one.replaces = browser.step, browser.key, browser.replaces
         assert said(confirms(one)) == {"reason": "expired"}  # without the step's cookie
         one.cookies["__Host-step"] = browser.cookies["__Host-step"]
         assert said(confirms(one)) == {"reason": "expired"}
@@ -230,7 +251,7 @@ def test_key_is_void_once_a_way_in_has_changed(site, browser):
     assert site.factor(browser) is None
 
 
-@pytest.mark.parametrize("act", [begins, renews, removes])
+@pytest.mark.parametrize("act", [begins, begins_anew, renews, removes])
 def test_nothing_is_changed_or_shown_without_a_recent_proof(site, browser, act):
     enrolled(browser)
     site.mails.clear()
@@ -251,7 +272,7 @@ def test_factor_is_not_confirmed_by_a_proof_that_has_become_old(site, browser):
     assert site.factor(browser) is None
 
 
-@pytest.mark.parametrize("path", ["", "/confirm", "/codes", "/remove"])
+@pytest.mark.parametrize("path", ["", "/replace", "/confirm", "/codes", "/remove"])
 def test_form_wants_a_session_and_our_origin(site, maya, path):
     nobody, elsewhere = site.browser(), site.signed_in(maya)
     elsewhere.client.headers.update(
@@ -265,7 +286,7 @@ def test_form_wants_a_session_and_our_origin(site, maya, path):
 # --- shown once
 
 
-@pytest.mark.parametrize("path", ["", "/confirm", "/codes", "/remove"])
+@pytest.mark.parametrize("path", ["", "/replace", "/confirm", "/codes", "/remove"])
 def test_address_of_a_page_says_that_it_was_shown(site, path):
     answer = site.browser().client.get(f"/account/factor{path}")
 
@@ -297,6 +318,75 @@ def test_reload_of_the_recovery_codes_makes_no_others(browser, site):
     assert site.factor(browser).recovery == tuple(map(recovery_hash, codes))
 
 
+# --- another app
+
+
+def test_app_is_replaced_once_the_new_one_has_made_a_code(site, maya, browser):
+    old = enrolled(browser)
+    before, generation = site.factor(browser), site.current(browser).stored.generation
+    assert "<svg" in begins_anew(browser).text
+    assert "Wrong code." in confirms(browser, wrong(browser.key)).text
+    assert site.factor(browser) == before
+    site.mails.clear()
+
+    new = re.findall(CODE, confirms(browser).text)
+
+    factor, stored = site.factor(browser), site.current(browser).stored
+    assert factor.secret == b32decode(browser.key) != before.secret
+    assert factor.since >= before.since
+    assert (len({*new} - {*old}), factor.recovery) == (10, tuple(map(recovery_hash, new)))
+    assert (stored.generation, stored.wants_factor) == (generation + 1, True)
+    [told] = site.mails
+    assert (told.address, told.content) == (maya, Notice(NoticeKind.FACTOR_REPLACED))
+    assert browser.session.factor.since == factor.since
+
+
+def test_app_is_replaced_while_a_factor_is_required(site, browser):
+    enrolled(browser)
+    before = site.factor(browser)
+    site.require_factor()
+
+    assert len(re.findall(CODE, replaces(browser).text)) == 10
+
+    assert site.factor(browser).secret != before.secret
+
+
+def test_page_that_does_not_know_the_factor_replaces_none(site, browser):
+    assert begins_anew(browser).headers["location"] == "/account"
+    enrolled(browser)
+    before = site.factor(browser)
+
+    assert begins(browser).headers["location"] == "/account"
+
+    assert site.factor(browser) == before
+
+
+def test_new_app_that_is_confirmed_too_late_replaces_none(site, browser):
+    enrolled(browser)
+    before = site.factor(browser)
+    begins_anew(browser)
+    current = site.current(browser)
+    change = site.accounts.change_password
+    change(browser.session, current, current.hashed("another horse, another battery"))
+
+    assert said(confirms(browser)) == {"reason": "expired"}
+
+    assert site.factor(browser) == before
+
+
+def test_reload_of_the_codes_of_a_new_app_makes_no_others(site, browser, monkeypatch):
+    enrolled(browser)
+    begins_anew(browser)
+    later = replace(FACTORS, now=lambda: datetime.now(UTC) + timedelta(seconds=2))
+    monkeypatch.setattr(own_factor, "FACTORS", later)
+    confirms(browser)
+    after = site.factor(browser)
+
+    assert "Recovery codes already shown" in confirms(browser).text
+
+    assert site.factor(browser) == after
+
+
 # --- new recovery codes, and the end of the factor
 
 
@@ -324,16 +414,14 @@ def test_factor_is_removed(site, maya, browser):
 def test_factor_that_all_need_is_not_removed(site, browser):
     enrolled(browser)
 
-    @site.accounts.backend.tables.run
-    def _(block):
-        block.put(schema.SETTINGS, replace(settings_of(block), requires_factor=True))
+    site.require_factor()
 
     assert said(removes(browser)) == {"reason": "factor-required"}
 
     assert site.factor(browser)
 
 
-@pytest.mark.parametrize("act", [confirms, renews, removes])
+@pytest.mark.parametrize("act", [confirms, replaces, renews, removes])
 def test_other_devices_are_signed_out_if_asked(site, maya, browser, act):
     others = [site.signed_in(maya)]
     if act is confirms:
@@ -351,7 +439,7 @@ def test_other_devices_are_signed_out_if_asked(site, maya, browser, act):
     assert not is_meant(browser.session)
 
 
-@pytest.mark.parametrize("act", [renews, removes])
+@pytest.mark.parametrize("act", [replaces, renews, removes])
 def test_change_that_another_overtakes_is_lost(site, browser, monkeypatch, act):
     enrolled(browser)
     seen = site.current(browser)

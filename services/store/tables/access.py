@@ -33,7 +33,11 @@ class Caller:
         account = block.get(schema.ACCOUNTS, self.user_id)
         if session and session.user_id != self.user_id:
             raise NotFound
-        if not session or not account or not session.is_alive(account, self.now() - SESSION_GRACE):
+        if not session or not account:
+            raise SignedOut
+        # of the session alone: while an address is taken back, the account has no factor yet
+        is_refused = not session.has_factor and requires_factor(block, self.wants_proofs)
+        if not session.is_alive(account, self.now() - SESSION_GRACE, is_refused=is_refused):
             raise SignedOut
         return account
 
@@ -77,6 +81,11 @@ def note(
 
 def settings_of(block: Block) -> Settings:
     return block.get(schema.SETTINGS, "settings") or Settings()
+
+
+def requires_factor(block: Block, wants_proofs: bool) -> bool:
+    """Return True if the deployment requires a second factor; one without sign-in never does."""
+    return wants_proofs and settings_of(block).requires_factor
 
 
 def deployment_of(block: Block) -> Deployment:

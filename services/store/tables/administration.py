@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, replace
+from functools import partial
 from uuid import UUID, uuid4
 
 from services.crypto import sha
@@ -187,33 +188,25 @@ class TablesAdministration(TablesReports):
         self.change_settings({"confirms_by_code": is_on})
 
     def require_factor(self, *, is_on: bool) -> None:
-        def change(block: Block) -> list[UserId] | Refusal:
+        def change(block: Block) -> list[StoredSession] | Refusal:
             session = block.get(schema.SESSIONS, self.caller.cookie_hash)
             own = block.get(schema.CREDENTIALS, self.caller.user_id)
-            accounts, before = (
-                block.select(schema.ACCOUNTS, {"deleted_at": None}),
-                settings_of(block),
-            )
+            sessions, before = block.select(schema.SESSIONS), settings_of(block)
             self.caller.require_recent(block)
-            if is_on and not (session and session.has_factor and own and own.wants_factor):
+            if is_on and (session is None or session.lacks_factor(own)):
                 return FACTOR_NEEDED
             block.put(schema.SETTINGS, replace(before, requires_factor=is_on))
             if before.requires_factor is not is_on:
                 changed = [before.requires_factor, is_on]
                 self._note(block, "settings.set", requires_factor=changed)
-            return [one.id for one in accounts] if is_on else []
+            return [one for one in sessions if is_on and not one.has_factor]
 
-        def end(block: Block, user_id: UserId) -> bool:
-            stored = block.get(schema.CREDENTIALS, user_id)
-            sessions = block.select(schema.SESSIONS, {"user_id": user_id})
-            wanted = stored is not None and stored.wants_factor
-            ended = [one for one in sessions if not (wanted and one.has_factor)][:ENDED_AT_ONCE]
-            delete_all(block, schema.SESSIONS, ended)
-            return bool(ended)
-
-        for user_id in self.run("require_factor", change):
-            while self.tables.of(None).run(lambda block, one=user_id: end(block, one)):
-                pass
+        ended = self.run("require_factor", change)
+        # refused by now, they must not come back once the rule is taken back
+        for first in range(0, len(ended), ENDED_AT_ONCE):
+            some = ended[first : first + ENDED_AT_ONCE]
+            end = partial(delete_all, table=schema.SESSIONS, rows=some)
+            self.tables.of(None).run(end)
 
     def set_deployment_cap(self, monthly_cap_micro: int | None) -> None:
         """Set the cap. Before the first cap is set, a cap that limits nothing is set while the budgets are counted."""

@@ -41,6 +41,7 @@ from services.store.tables.access import (
     deployment_of,
     models_of,
     note,
+    requires_factor,
     settings_of,
 )
 from services.store.tables.administration import (
@@ -146,19 +147,19 @@ class TablesUser:
         renamed: Mapping[str, str] | None = None,
     ) -> bool:
         renamed = renamed or {}
-        rules.check_change(action, seen_generation, new.generation, ends_others=ends_others)
 
         def change(block: Block) -> bool | Refusal:
             user_id = self.caller.account(block).id
             if action not in rules.WITHOUT_PROOF:
                 self.caller.require_recent(block)
+            rules.check_change(action, seen_generation, new.generation, ends_others=ends_others)
             stored = block.get(schema.CREDENTIALS, user_id)
             session = block.get(schema.SESSIONS, self.caller.cookie_hash)
             own = stored if new.id == user_id else None
             if refusal := rules.change_refusal(action, own, new, seen_generation):
                 return refusal
             is_removed = own is not None and own.wants_factor and not new.wants_factor
-            if is_removed and _requires_factor(block, self.caller.wants_proofs):
+            if is_removed and requires_factor(block, self.caller.wants_proofs):
                 return rules.FACTOR_REQUIRED
             known = found(block, schema.FORMER_ADDRESSES, [*renamed, *renamed.values()])
             ended = _others(block, user_id, kept_cookie) if ends_others else []
@@ -197,7 +198,6 @@ class TablesUser:
             known = block.select(schema.FORMER_ADDRESSES, {"user_id": user_id})
             named = {one.lookup: one for one in found(block, schema.FORMER_ADDRESSES, new.former)}
             ended = _others(block, user_id, new.cookie_hash) if new.is_restored else []
-            required = _requires_factor(block, self.caller.wants_proofs)
             seen = credentials.generation - 1, credentials.uses
             if credentials.id != user_id or stored is None:
                 return False
@@ -220,8 +220,6 @@ class TablesUser:
             block.put(schema.CREDENTIALS, part_of(CredentialsRow, credentials))
             block.put(schema.ACCOUNTS, replace(account, email=new.address))
             delete_all(block, schema.SESSIONS, ended)
-            if new.is_restored and required and not credentials.wants_factor:
-                block.delete(schema.SESSIONS, new.cookie_hash)  # the next sign-in enrols one
             action = "address.restore" if new.is_restored else "address.change"
             note(block, now, user_id, action, user_id)
             return True
@@ -290,7 +288,7 @@ class TablesUser:
         refusal = rules.factor_refusal(
             *(stored, generation, used),
             has_factor=has_factor,
-            is_required=_requires_factor(block, self.caller.wants_proofs),
+            is_required=requires_factor(block, self.caller.wants_proofs),
         )
         if session is None or refusal == STALE:
             return False
@@ -391,7 +389,7 @@ class TablesBackend:
             account = block.get(schema.ACCOUNTS, user_id)
             credentials = block.get(schema.CREDENTIALS, user_id)
             returned = found(block, schema.THROTTLES, new.returned)
-            is_required = _requires_factor(block, self.wants_proofs)
+            is_required = requires_factor(block, self.wants_proofs)
             if account is None:
                 lacks_factor = is_required and not new.has_factor
                 begun = _begin_account(block, identity, new, now, lacks_factor=lacks_factor)
@@ -450,7 +448,10 @@ class TablesBackend:
         session = block.get(schema.SESSIONS, cookie_hash)
         account = block.get(schema.ACCOUNTS, session.user_id) if session else None
         credentials = block.get(schema.CREDENTIALS, session.user_id) if session else None
-        if session is None or not session.is_alive(account, self.now()):
+        if session is None:
+            return None, None, None
+        is_refused = self._refuses(block, session, credentials)
+        if not session.is_alive(account, self.now(), is_refused=is_refused):
             return None, None, None
         block.put(schema.SESSIONS, session.used(self.now()))
         return session, account, credentials
@@ -463,14 +464,23 @@ class TablesBackend:
     def ended(
         self, block: Block, sessions: Iterable[tuple[SessionId, UserId]]
     ) -> dict[SessionId, SessionEnd]:
-        ends = dict[SessionId, SessionEnd]()
+        ends, session_end = dict[SessionId, SessionEnd](), rules.StoredSession.end
         for session_id, user_id in sessions:
             account = block.get(schema.ACCOUNTS, user_id)
+            credentials = block.get(schema.CREDENTIALS, user_id)
             stored = block.select(schema.SESSIONS, {"id": session_id}, limit=1)
             session = stored[0] if stored else None
-            if end := rules.StoredSession.end(session, account, self.now()):
+            is_refused = session is not None and self._refuses(block, session, credentials)
+            if end := session_end(session, account, self.now(), is_refused=is_refused):
                 ends[session_id] = end
         return ends
+
+    def _refuses(
+        self, block: Block, session: rules.StoredSession, credentials: CredentialsRow | None
+    ) -> bool:
+        """Return True if *session* lacks the second factor that the deployment requires."""
+        required = requires_factor(block, self.wants_proofs)
+        return required and session.lacks_factor(credentials)
 
     @atomic
     def end_session(self, block: Block, cookie_hash: str) -> None:
@@ -678,11 +688,6 @@ def _put_used(
         block.put(schema.CREDENTIALS, part_of(CredentialsRow, used))
         user_id = UserId(used.id)
         note(block, now, user_id, rules.use_of(used, seen_generation), user_id)
-
-
-def _requires_factor(block: Block, wants_proofs: bool) -> bool:
-    """Return True if the deployment requires a second factor; one without sign-in never does."""
-    return wants_proofs and settings_of(block).requires_factor
 
 
 def _sign_up_state(block: Block, wants_proofs: bool) -> SignUpState:

@@ -201,6 +201,9 @@ class Deployment(Protocol):
     def let_first_be_admin(self):
         """Have the first account become the admin's."""
 
+    def put_factor_rule(self, *, is_on):
+        """Store that the deployment requires a second factor, and end no session: the process was killed then."""
+
     def let_pass(self, seconds):
         """Let time pass for accounts of this test. Nothing is swept."""
 
@@ -428,6 +431,9 @@ class SupabaseDeployment(Deployment):
     def let_first_be_admin(self):
         self._execute("update private.settings set first_account_is_admin = true where id")
 
+    def put_factor_rule(self, *, is_on):
+        self._execute("update private.settings set requires_factor = %s where id", is_on)
+
     def let_pass(self, seconds):
         self.elapsed += seconds
         mine = "select user_id from private.roles where granted_at >= %s"
@@ -621,10 +627,14 @@ class TablesDeployment(Deployment):
         self._store.change(ACCOUNTS, user.id, role=role)
 
     def let_first_be_admin(self):
+        self._put_settings(first_account_is_admin=True)
+
+    def put_factor_rule(self, *, is_on):
+        self._put_settings(requires_factor=is_on)
+
+    def _put_settings(self, **changes):
         settings = self._store.of(None).run(settings_of)
-        self._store.of(None).run(
-            lambda block: block.put(SETTINGS, replace(settings, first_account_is_admin=True))
-        )
+        self._store.of(None).run(lambda block: block.put(SETTINGS, replace(settings, **changes)))
 
     def let_pass(self, seconds):
         self.elapsed += seconds

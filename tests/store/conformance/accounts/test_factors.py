@@ -27,14 +27,16 @@ from tests.store.conformance.accounts.deployments import at_once
 from tests.store.conftest import PASSWORD, new_email
 from tests.stores import NOT_COUNTED
 
-SECRET = bytes(range(20))
+SECRET, NEW_SECRET = bytes(range(20)), bytes(range(20, 40))
 OTHER = "another horse, another battery"
 CODES = ("R-one", "R-two", "R-three")  # recovery codes
 
 
 def _step(secret, digits, now, newer_than):
-    """The time step that *digits* are, in the place of TOTP."""
-    step = int(digits) if secret == SECRET and digits.isdecimal() else 0
+    """The time step that *digits* are, in the place of TOTP: of a new secret after an N."""
+    if secret == NEW_SECRET:
+        digits = digits[1:] if digits.startswith("N") else ""
+    step = int(digits) if secret in (SECRET, NEW_SECRET) and digits.isdecimal() else 0
     return step if step > newer_than else None
 
 
@@ -269,6 +271,53 @@ def test_renewed_recovery_codes_take_the_place_of_the_old_ones(maya):
     assert sign_in(maya, "R-new").user_id == maya.id
 
 
+def test_replaced_factor_takes_the_place_of_the_old_one(deployment, maya):
+    other, before = sign_in(maya, "11"), row_of(maya)
+    new = partial(FACTORS.enrolled, secret=NEW_SECRET, entered="N1", recovery=[sha("R-new")])
+
+    assert change(maya, CredentialsAction.FACTOR_REPLACED, new, ends_others=True)
+
+    assert deployment.accounts.ended([other]) == {other.id: SessionEnd.ENDED}
+    row = row_of(maya)
+    assert (row.wants_factor, row.uses) == (True, before.uses)
+    assert row.generation == before.generation + 1
+    assert maya.usage.account_changes()[0].action == "factor.replace"
+    for code in ("12", "N1", "R-one"):
+        with pytest.raises(WrongFactor):
+            sign_in(maya, code)
+    for code in ("N2", "R-new"):
+        assert sign_in(maya, code).user_id == maya.id
+
+
+def test_required_factor_is_replaced_after_a_proof_alone(alone):
+    maya = alone.sign_up_admin()
+    require(maya)
+    new = partial(FACTORS.enrolled, secret=NEW_SECRET, entered="N1", recovery=())
+    alone.let_pass(601)
+    with pytest.raises(ProofNeeded):
+        change(maya, CredentialsAction.FACTOR_REPLACED, new)
+
+    accounts = alone.accounts
+    FACTORS.given(accounts, checked(accounts, maya), "11", partial(accounts.prove, maya.session))
+
+    assert change(maya, CredentialsAction.FACTOR_REPLACED, new)
+    assert sign_in(maya, "N2").user_id == maya.id
+
+
+def test_factor_that_is_used_while_it_is_replaced_stays(deployment, maya):
+    current = deployment.accounts.current(maya.cookie)
+    new = FACTORS.enrolled(current.credentials, NEW_SECRET, "N1", ())
+    sign_in(maya, "11")
+
+    action = CredentialsAction.FACTOR_REPLACED
+    replaced = deployment.accounts.change_credentials(
+        maya.session, new, current.stored.generation, action
+    )
+
+    assert not replaced
+    assert sign_in(maya, "12").user_id == maya.id
+
+
 # --- attacks by who writes to the store
 
 
@@ -394,6 +443,44 @@ def test_required_factor_ends_sessions_without_one(alone):
     with pytest.raises(FactorRequired):
         change(maya, CredentialsAction.FACTOR_REMOVED, without)
     assert row_of(maya).wants_factor
+
+
+def test_session_that_lacks_the_required_factor_is_refused(alone):
+    """As where the process was killed once the setting was stored: no session is ended, and none is open."""
+    admin, maya, omar = alone.sign_up_admin(), alone.sign_up(), alone.sign_up()
+    before = admin.sign_in()
+    enrol(admin)
+    enrol(omar)
+    assert change(omar, CredentialsAction.FACTOR_REMOVED, without)
+    accounts, refused = alone.accounts, (maya, omar, before)
+
+    alone.put_factor_rule(is_on=True)
+
+    for user in refused:
+        with pytest.raises(SignedOut):
+            alone.process().open(user.cookie)
+        assert not accounts.backend.is_alive(user.cookie.hash)
+    ended = accounts.ended([one.session for one in (admin, *refused)])
+    assert ended == {one.session.id: SessionEnd.ENDED for one in refused}
+    for call in (maya.account, maya.session.backend.devices, maya.usage.account_changes):
+        with pytest.raises(SignedOut):
+            call()
+    with pytest.raises(SignedOut):  # nor does it enrol one, or give one
+        enrol(maya)
+    with pytest.raises(SignedOut):
+        maya.session.backend.prove(1, (), has_factor=True)
+    assert admin.account().user_id == alone.process().open(admin.cookie).user_id
+    alone.put_factor_rule(is_on=False)
+    assert all(alone.process().open(one.cookie).user_id == one.id for one in refused)
+
+
+def test_session_that_a_rule_ended_stays_ended_after_it(alone):
+    admin, maya = alone.sign_up_admin(), alone.sign_up()
+    require(admin)
+
+    admin.administration.require_factor(is_on=False)
+
+    assert alone.accounts.ended([maya.session]) == {maya.session.id: SessionEnd.ENDED}
 
 
 # --- addresses
