@@ -17,6 +17,11 @@
     - FactorNeeded ..... the second factor of the account, or one that the deployment requires
     - FactorUsed ....... it was used meanwhile; what was entered must be checked again
     - FactorRequired ... it is not removed while the deployment requires one
+    - PasskeyRefused ... what a browser answered for a passkey failed a check; its `flaw` says which
+    - PasskeyCopied .... the passkey's sign count went back
+    - PasskeyMissing ... the user has no such passkey, or none for this address
+    - PasskeyExists
+    - TooManyPasskeys
     - InvitationNeeded . Supabase Auth has the user, but there is no account yet
     - AddressTaken
     - BadInput ......... its sentence says what to change
@@ -179,6 +184,59 @@ class FactorRequired(Refused):
     """The deployment requires a second factor."""
 
     public = "Two-step verification is required here, so it cannot be turned off."
+
+
+class PasskeyFlaw(StrEnum):
+    """The checks that the answer of a passkey can fail."""
+
+    FORM = "form"  # it is not what browsers send, or is too large
+    TYPE = "type"  # it was made to add a passkey, and is used to sign in, or the reverse
+    CHALLENGE = "challenge"
+    ORIGIN = "origin"
+    FRAME = "frame"  # a page of another site embedded the one that asked
+    RELYING_PARTY = "relying_party"
+    PRESENCE = "presence"  # the authenticator was not touched
+    VERIFICATION = "verification"  # the authenticator did not ask for a PIN or a biometric
+    ALGORITHM = "algorithm"
+    CREDENTIAL = "credential"  # it is of another passkey
+    USER = "user"  # it is of another user, or does not say of which
+    SIGNATURE = "signature"
+
+
+class PasskeyRefused(Refused):
+    """The answer of a passkey failed a check."""
+
+    public = "This passkey could not be checked. Try again, or use another way."
+
+    def __init__(self, flaw: PasskeyFlaw) -> None:
+        super().__init__(flaw)
+        self.flaw = flaw
+
+
+class PasskeyCopied(Refused):
+    """The sign count of a passkey is not above that of its last use, as with a copy of its private key."""
+
+    public = (
+        "This passkey was refused because a copy of it may be in use. Remove it, and add a new one."
+    )
+
+
+class PasskeyMissing(Refused):
+    """The user has no such passkey, or none for the relying party."""
+
+    public = "You have no passkey for this address. Use another way."
+
+
+class PasskeyExists(Refused):
+    """The user has the passkey already."""
+
+    public = "You have added this passkey already."
+
+
+class TooManyPasskeys(Refused):
+    """The user has as many passkeys as an account may have."""
+
+    public = "You have 20 passkeys, and no account can have more. Remove one first."
 
 
 class InvitationNeeded(Refused):

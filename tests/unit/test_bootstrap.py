@@ -71,7 +71,9 @@ if "interrupt" in sys.argv:
     sys.meta_path.insert(0, Interrupt())
 import streamlit_app
 
-late = {"openai", "genai_prices", "numpy", "pandas", "altair", "smtplib", "pyotp", "segno", "authlib", "joserfc"} & sys.modules.keys()
+late = {"openai", "genai_prices", "numpy", "pandas", "altair", "smtplib", "pyotp", "segno", "authlib", "joserfc"}
+late |= {"webauthn", "cbor2"}
+late &= sys.modules.keys()
 print("before the server:", sorted(late), gc.isenabled())
 """
 

@@ -19,6 +19,8 @@ from services.errors import (
     ChatFull,
     Misconfigured,
     OverBudget,
+    PasskeyFlaw,
+    PasskeyRefused,
     PromptTooLong,
     RowsCut,
     StoreBlocked,
@@ -54,6 +56,7 @@ def every_error():
     return [
         *(kind() for kind in bare),
         *map(OverBudget, Cap),
+        *map(PasskeyRefused, PasskeyFlaw),
         *map(ModelUnavailable, ModelFailure),
         *map(AnswerRefused, AnswerFault),
         ProviderUnavailable(),

@@ -1,0 +1,98 @@
+"""The field of a document that holds the passkeys of a user.
+
+It is a JSON object of
+
+user_handle .. 64 octets in base64url
+is_factor .... true: one is asked for after the password or a mailed code
+each ......... the passkeys, the oldest first, at most 20. Each is an object of `id`, the credential id, and `key`, the
+               public key (COSE), both in base64url; `count`, the sign count; `rp`, the id of the relying party;
+               `name`; `made` and `used`, in seconds since 1970, `used` null: never; `synced` and `verifies`, of the
+               user, booleans; `transports`, a list of names of WebAuthn
+"""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import cast
+
+from services.crypto.vault import decode_base64url, encode_base64url
+from services.domain.passkeys import Passkey, Passkeys, Transport
+
+_PASSKEYS_FIELDS, _PASSKEY_FIELDS = 3, 10  # numbers of fields
+
+
+def written(passkeys: Passkeys) -> Mapping[str, object]:
+    """Return *passkeys* as a field of a document."""
+    return {
+        "user_handle": encode_base64url(passkeys.user_handle),
+        "is_factor": passkeys.is_factor,
+        "each": [
+            {
+                "id": encode_base64url(one.credential_id),
+                "key": encode_base64url(one.public_key),
+                "count": one.sign_count,
+                "rp": one.rp_id,
+                "name": one.name,
+                "made": int(one.created_at.timestamp()),
+                "used": one.last_used_at and int(one.last_used_at.timestamp()),
+                "synced": one.is_synced,
+                "verifies": one.verifies_user,
+                "transports": list(one.transports),
+            }
+            for one in passkeys.each
+        ],
+    }
+
+
+def read(value: object) -> Passkeys | None:
+    """Read the field; None where there is none. Raise ValueError if this version cannot, also for what it does not know."""
+    match value:
+        case None:
+            return None
+        case {
+            "user_handle": str(user_handle),
+            "is_factor": bool(is_factor),
+            "each": list(),
+        } if len(fields := cast(dict[str, list[object]], value)) == _PASSKEYS_FIELDS:
+            return Passkeys(
+                user_handle=decode_base64url(user_handle) or b"",
+                is_factor=is_factor,
+                each=tuple(map(_read, fields["each"])),
+            )
+        case _:
+            raise ValueError("passkeys of a newer version")
+
+
+def _read(value: object) -> Passkey:
+    """Read one passkey. Raise ValueError if this version cannot."""
+    match value:
+        case {
+            "id": str(credential_id),
+            "key": str(public_key),
+            "count": int(count),
+            "rp": str(rp_id),
+            "name": str(name),
+            "made": int(made),
+            "used": int() | None as used,
+            "synced": bool(is_synced),
+            "verifies": bool(verifies_user),
+            "transports": list(),
+        } if len(fields := cast(dict[str, list[str]], value)) == _PASSKEY_FIELDS:
+            return Passkey(
+                credential_id=decode_base64url(credential_id) or b"",
+                public_key=decode_base64url(public_key) or b"",
+                sign_count=count,
+                rp_id=rp_id,
+                name=name,
+                created_at=_time(made),
+                last_used_at=None if used is None else _time(used),
+                is_synced=is_synced,
+                verifies_user=verifies_user,
+                transports=tuple(map(Transport, fields["transports"])),
+            )
+        case _:
+            raise ValueError("a passkey of a newer version")
+
+
+def _time(seconds: int) -> datetime:
+    """Raise ValueError, OverflowError, OSError."""
+    return datetime.fromtimestamp(seconds, UTC)

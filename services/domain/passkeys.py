@@ -1,0 +1,106 @@
+"""Passkeys (WebAuthn credentials) as they are stored, and the relying party that they are made for."""
+
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from ipaddress import ip_address
+from urllib.parse import urlsplit
+
+MOST_PASSKEYS = 20  # of a user
+USER_HANDLE_BYTES = 64
+LONGEST_PASSKEY_NAME = 60  # characters
+LONGEST_CREDENTIAL_ID = 1023  # octets (WebAuthn Level 3, section 4)
+LONGEST_PUBLIC_KEY = 1024  # octets; an RSA key of 4096 bits has some 530
+_MOST_SIGN_COUNT = 2**32 - 1
+OPEN_LOCALHOST = "Passkeys do not work at this address. Open localhost in its place."
+
+
+class Transport(StrEnum):
+    """The ways in which a browser reaches the authenticator of a passkey."""
+
+    USB = "usb"
+    NFC = "nfc"
+    BLE = "ble"
+    SMART_CARD = "smart-card"
+    HYBRID = "hybrid"
+    INTERNAL = "internal"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Passkey:
+    """The public half of a passkey of a user."""
+
+    credential_id: bytes = field(repr=False)
+    public_key: bytes = field(repr=False)  # COSE (RFC 9052)
+    sign_count: int  # of the last use; 0 for ever where the authenticator does not count
+    rp_id: str = field(repr=False)  # a host name
+    name: str = field(repr=False)  # the user may change it
+    created_at: datetime  # in UTC, whole seconds
+    last_used_at: datetime | None = None
+    is_synced: bool = False  # it is backed up, or on several devices
+    verifies_user: bool = False  # the authenticator asked for a PIN or a biometric when it was made
+    transports: tuple[Transport, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Raise ValueError if a field is out of bounds."""
+        if not 0 < len(self.credential_id) <= LONGEST_CREDENTIAL_ID:
+            raise ValueError("a credential id has 1 to 1,023 octets")
+        if not 0 < len(self.public_key) <= LONGEST_PUBLIC_KEY:
+            raise ValueError("a public key has 1 to 1,024 octets")
+        if not 0 <= self.sign_count <= _MOST_SIGN_COUNT:
+            raise ValueError("a sign count has 32 bits")
+        if not self.rp_id or not 0 < len(self.name) <= LONGEST_PASSKEY_NAME:
+            raise ValueError("a passkey has a relying party, and a name of at most 60 characters")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Passkeys:
+    """The passkeys of a user."""
+
+    user_handle: bytes = field(repr=False)  # random octets, by which each of them names the user
+    each: tuple[Passkey, ...] = ()  # the oldest first
+    is_factor: bool = False  # one of them is asked for after the password or a mailed code
+
+    def __post_init__(self) -> None:
+        """Raise ValueError if the user handle has another size, or there are too many, two alike, or none to ask for."""
+        if len(self.user_handle) != USER_HANDLE_BYTES:
+            raise ValueError("a user handle has 64 octets")
+        if len({one.credential_id for one in self.each}) != len(self.each):
+            raise ValueError("a user has each passkey once")
+        if not self.is_factor <= len(self.each) <= MOST_PASSKEYS:
+            raise ValueError("a user has at most 20 passkeys, and one if it is asked for")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RelyingParty:
+    """The site that passkeys are made for."""
+
+    id: str = field(repr=False)  # the host name that browsers bind a passkey to
+    origin: str = field(repr=False)  # the one origin whose answers are taken
+
+
+def relying_party(public_url: str | None, scheme: str, host: str) -> RelyingParty | None:
+    """Return the relying party of a page, or None where browsers offer no passkeys: see `OPEN_LOCALHOST`.
+
+    It is the host of *public_url* (DAYBOOK_URL, without a path). Without one, it is that of the address bar, *scheme* and
+    *host* with the port, if that is localhost or a name below it: DNS could point any other name at this server. Browsers
+    have no passkeys for IP addresses, and without https only for localhost.
+    """
+    origin = public_url or f"{scheme}://{host}"
+    try:
+        parts = urlsplit(origin)
+    except ValueError:
+        return None
+    name = parts.hostname or ""
+    is_local = name == "localhost" or name.endswith(".localhost")
+    if is_local or (public_url and parts.scheme == "https" and not _is_ip(name)):
+        return RelyingParty(id=name, origin=origin)
+    return None
+
+
+def _is_ip(name: str) -> bool:
+    with suppress(ValueError):
+        ip_address(name)
+        return True
+    return False

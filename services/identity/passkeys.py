@@ -1,0 +1,436 @@
+"""Passkeys (WebAuthn Level 3): options for browsers, and the verification of their answers.
+
+webauthn is imported at first use, because a start of the app does not need it. It verifies signatures and decodes CBOR;
+each other rule is checked here, before it, so that none depends on the version of the library. An answer is a JSON object,
+which assets/page/passkey.js makes, with octets in base64url:
+
+    creation .... id, client_data, attestation, transports
+    assertion ... id, client_data, authenticator_data, signature, user_handle (null, or left out: the authenticator has none)
+
+No attestation is asked for, and a statement that comes all the same is dropped unread.
+"""
+
+import secrets
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from enum import Enum
+from hashlib import sha256
+from typing import Annotated, TypeVar
+
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from pydantic import BeforeValidator, Field, StrictBool, TypeAdapter, ValidationError
+
+from services.crypto.vault import decode_base64url, encode_base64url
+from services.domain.addresses import EmailAddress
+from services.domain.passkeys import (
+    LONGEST_CREDENTIAL_ID,
+    LONGEST_PUBLIC_KEY,
+    USER_HANDLE_BYTES,
+    Passkey,
+    RelyingParty,
+    Transport,
+)
+from services.errors import PasskeyCopied, PasskeyFlaw, PasskeyMissing, PasskeyRefused
+
+LONGEST_ANSWER = 14_000  # characters; a form of ours has room for it (services/web/form_limit.py)
+_CHALLENGE_BYTES = 32
+_TIMEOUT_MS = 300_000
+_NAME = "Daybook"
+_TYPE = "public-key"
+_ALGORITHMS = -7, -8, -257  # of COSE: ES256, EdDSA, RS256
+_CREATE, _GET = "webauthn.create", "webauthn.get"
+# authenticator data: the hash of the relying party's id, flags, sign count; then in a creation AAGUID, the length of the
+# credential id, the id and the public key; then extensions
+_FLAGS_AT = 32
+_HEADER_BYTES = 37
+_ID_LENGTH_AT = _HEADER_BYTES + 16
+_ID_AT = _ID_LENGTH_AT + 2
+_PRESENT, _VERIFIED, _ATTESTED = 1, 1 << 2, 1 << 6  # flags
+_RSA_BYTES = range(256, 513)  # of the modulus: 2048 to 4096 bits
+_RSA_EXPONENT = b"\x01\x00\x01"
+_STRINGS, _TAG = (2, 3), 6  # major types of CBOR
+_MOST_LENGTH = 27  # of the lower five bits of a head; above: reserved, or of indefinite length
+
+Answer = TypeVar("Answer")
+
+
+def _octets(value: object) -> bytes:
+    """Decode base64url for pydantic. Raise ValueError."""
+    octets = decode_base64url(value) if isinstance(value, str) else None
+    if octets is None:
+        raise ValueError("no base64url")
+    return octets
+
+
+_Octets = Annotated[bytes, BeforeValidator(_octets)]
+_CredentialId = Annotated[_Octets, Field(min_length=1, max_length=LONGEST_CREDENTIAL_ID)]
+_ClientDataJson = Annotated[_Octets, Field(max_length=2048)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Creation:
+    """The answer to `creation_options`."""
+
+    id: _CredentialId = field(repr=False)
+    client_data: _ClientDataJson = field(repr=False)
+    attestation: Annotated[_Octets, Field(max_length=8192)] = field(repr=False)
+    transports: Annotated[tuple[str, ...], Field(max_length=10)] = field(default=(), repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Assertion:
+    """The answer to `request_options`, which is not verified yet."""
+
+    id: _CredentialId = field(repr=False)
+    client_data: _ClientDataJson = field(repr=False)
+    authenticator_data: Annotated[_Octets, Field(max_length=1024)] = field(repr=False)
+    signature: Annotated[_Octets, Field(max_length=1024)] = field(repr=False)
+    user_handle: Annotated[_Octets, Field(max_length=USER_HANDLE_BYTES)] | None = field(
+        default=None, repr=False
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _ClientData:
+    """What a browser says of the page that asked."""
+
+    type: str = field(repr=False)
+    challenge: str = field(repr=False)
+    origin: str = field(repr=False)
+    crosses: Annotated[StrictBool, Field(alias="crossOrigin")] = False
+    top: Annotated[str | None, Field(alias="topOrigin")] = field(default=None, repr=False)
+
+
+_CREATION = TypeAdapter(_Creation)
+_ASSERTION = TypeAdapter(Assertion)
+_CLIENT_DATA = TypeAdapter(_ClientData)
+
+
+class PasskeyUse(Enum):
+    """The uses of a passkey."""
+
+    SIGN_IN = (
+        "sign_in"  # in place of the password and the second factor: the passkey says whose it is
+    )
+    PROOF = "proof"  # likewise, for a user who is signed in
+    FACTOR = "factor"  # after the password or a mailed code
+
+    @property
+    def verifies_user(self) -> bool:
+        """True if the authenticator must ask for a PIN or a biometric."""
+        return self is not PasskeyUse.FACTOR
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UsedPasskey:
+    """A passkey after its use."""
+
+    passkey: Passkey
+    has_verified_user: bool  # it counts as both factors
+
+
+def new_challenge() -> bytes:
+    """Return 32 random octets. The caller keeps them in a step, so that one answer is taken once."""
+    return secrets.token_bytes(_CHALLENGE_BYTES)
+
+
+def new_user_handle() -> bytes:
+    """Return 64 random octets, by which the passkeys of a user name the user and nothing else."""
+    return secrets.token_bytes(USER_HANDLE_BYTES)
+
+
+def creation_options(
+    party: RelyingParty,
+    challenge: bytes,
+    user_handle: bytes,
+    address: EmailAddress,
+    passkeys: Sequence[Passkey],
+    *,
+    is_for_sign_in: bool,
+) -> Mapping[str, object]:
+    """Return the options, as JSON, for a new passkey, on none of the devices that hold one of *passkeys*.
+
+    *is_for_sign_in*: it must be discoverable, and verify its user; else the browser only prefers both.
+    """
+    required = _requirement(is_required=is_for_sign_in)
+    return {
+        "rp": {"id": party.id, "name": _NAME},
+        "user": {"id": encode_base64url(user_handle), "name": address, "displayName": address},
+        "challenge": encode_base64url(challenge),
+        "pubKeyCredParams": [{"type": _TYPE, "alg": algorithm} for algorithm in _ALGORITHMS],
+        "timeout": _TIMEOUT_MS,
+        "excludeCredentials": _descriptors(passkeys, party),
+        "authenticatorSelection": {
+            "residentKey": required,
+            "requireResidentKey": is_for_sign_in,
+            "userVerification": required,
+        },
+        "attestation": "none",
+    }
+
+
+def request_options(
+    party: RelyingParty, challenge: bytes, use: PasskeyUse, passkeys: Sequence[Passkey]
+) -> Mapping[str, object]:
+    """Return the options, as JSON, for the use of one of *passkeys*; for a sign-in, of any that the browser finds.
+
+    Raise PasskeyMissing if none of *passkeys* is for *party*.
+    """
+    allowed: Sequence[Mapping[str, object]] = ()
+    if use is not PasskeyUse.SIGN_IN and not (allowed := _descriptors(passkeys, party)):
+        raise PasskeyMissing
+    return {
+        "rpId": party.id,
+        "challenge": encode_base64url(challenge),
+        "timeout": _TIMEOUT_MS,
+        "allowCredentials": allowed,
+        "userVerification": _requirement(is_required=use.verifies_user),
+    }
+
+
+def verify_creation(
+    answer: str,
+    party: RelyingParty,
+    challenge: bytes,
+    name: str,
+    now: datetime,
+    *,
+    is_for_sign_in: bool,
+) -> Passkey:
+    """Return the passkey in *answer* to `creation_options`. Raise PasskeyRefused."""
+    from webauthn import verify_registration_response
+    from webauthn.helpers.cose import COSEAlgorithmIdentifier
+    from webauthn.helpers.structs import AuthenticatorAttestationResponse, RegistrationCredential
+
+    creation = _read(_CREATION, answer)
+    _check_client_data(creation.client_data, _CREATE, party, challenge)
+    attestation, data = _without_statement(creation.attestation)
+    _check_data(data, party, verifies_user=is_for_sign_in, is_creation=True)
+    made = _unless_refused(
+        lambda: verify_registration_response(
+            credential=RegistrationCredential(
+                id=encode_base64url(creation.id),
+                raw_id=creation.id,
+                response=AuthenticatorAttestationResponse(creation.client_data, attestation),
+            ),
+            expected_challenge=challenge,
+            expected_rp_id=party.id,
+            expected_origin=party.origin,
+            require_user_verification=is_for_sign_in,
+            supported_pub_key_algs=list(COSEAlgorithmIdentifier),  # `_is_ours` chooses
+        )
+    )
+    if not made:
+        raise PasskeyRefused(PasskeyFlaw.FORM)
+    if not _unless_refused(lambda: _is_ours(made.credential_public_key)):
+        raise PasskeyRefused(PasskeyFlaw.ALGORITHM)
+    if made.credential_id != creation.id:
+        raise PasskeyRefused(PasskeyFlaw.CREDENTIAL)
+    return Passkey(
+        credential_id=creation.id,
+        public_key=made.credential_public_key,
+        sign_count=made.sign_count,
+        rp_id=party.id,
+        name=name,
+        created_at=now,
+        is_synced=made.credential_backed_up,
+        verifies_user=made.user_verified,
+        transports=tuple(one for one in Transport if one in creation.transports),
+    )
+
+
+def read_assertion(answer: str) -> Assertion:
+    """Return the assertion in *answer*, whose ids say which passkey to look up. Raise PasskeyRefused."""
+    return _read(_ASSERTION, answer)
+
+
+def verify_assertion(
+    assertion: Assertion,
+    passkey: Passkey,
+    user_handle: bytes,
+    party: RelyingParty,
+    challenge: bytes,
+    use: PasskeyUse,
+    now: datetime,
+) -> UsedPasskey:
+    """Return *passkey*, of the user with *user_handle*, after its use by *assertion*. Raise PasskeyRefused, PasskeyCopied."""
+    from webauthn import verify_authentication_response
+    from webauthn.helpers.structs import AuthenticationCredential, AuthenticatorAssertionResponse
+
+    if assertion.id != passkey.credential_id:
+        raise PasskeyRefused(PasskeyFlaw.CREDENTIAL)
+    if passkey.rp_id != party.id:
+        raise PasskeyRefused(PasskeyFlaw.RELYING_PARTY)
+    if assertion.user_handle is None and use is PasskeyUse.SIGN_IN:
+        raise PasskeyRefused(PasskeyFlaw.USER)
+    if assertion.user_handle not in (None, user_handle):
+        raise PasskeyRefused(PasskeyFlaw.USER)
+    _check_client_data(assertion.client_data, _GET, party, challenge)
+    data = assertion.authenticator_data
+    _check_data(data, party, verifies_user=use.verifies_user, is_creation=False)
+    found = _unless_refused(
+        lambda: verify_authentication_response(
+            credential=AuthenticationCredential(
+                id=encode_base64url(assertion.id),
+                raw_id=assertion.id,
+                response=AuthenticatorAssertionResponse(
+                    assertion.client_data, data, assertion.signature
+                ),
+            ),
+            expected_challenge=challenge,
+            expected_rp_id=party.id,
+            expected_origin=party.origin,
+            credential_public_key=passkey.public_key,
+            # 0, because the library compares before the signature: a forged answer would pass for a copied passkey
+            credential_current_sign_count=0,
+            require_user_verification=use.verifies_user,
+        )
+    )
+    if not found:
+        raise PasskeyRefused(PasskeyFlaw.SIGNATURE)
+    if found.new_sign_count <= passkey.sign_count and (found.new_sign_count or passkey.sign_count):
+        raise PasskeyCopied
+    used = replace(
+        passkey,
+        sign_count=found.new_sign_count,
+        last_used_at=now,
+        is_synced=found.credential_backed_up,
+    )
+    return UsedPasskey(passkey=used, has_verified_user=found.user_verified)
+
+
+def _requirement(*, is_required: bool) -> str:
+    return "required" if is_required else "preferred"
+
+
+def _descriptors(
+    passkeys: Sequence[Passkey], party: RelyingParty
+) -> Sequence[Mapping[str, object]]:
+    """Return the descriptors, as JSON, of those of *passkeys* that are for *party*."""
+    return [
+        {
+            "type": _TYPE,
+            "id": encode_base64url(one.credential_id),
+            "transports": list(one.transports),
+        }
+        for one in passkeys
+        if one.rp_id == party.id
+    ]
+
+
+def _read(form: TypeAdapter[Answer], answer: str | bytes) -> Answer:
+    if len(answer) <= LONGEST_ANSWER:
+        with suppress(ValidationError):
+            return form.validate_json(answer)
+    # outside of the block, because a chained traceback would hold the answer
+    raise PasskeyRefused(PasskeyFlaw.FORM)
+
+
+def _check_client_data(octets: bytes, kind: str, party: RelyingParty, challenge: bytes) -> None:
+    """Check what the browser says of the page that asked. Raise PasskeyRefused."""
+    data = _read(_CLIENT_DATA, octets)
+    if data.type != kind:
+        raise PasskeyRefused(PasskeyFlaw.TYPE)
+    if data.challenge != encode_base64url(challenge):
+        raise PasskeyRefused(PasskeyFlaw.CHALLENGE)
+    if data.origin != party.origin:
+        raise PasskeyRefused(PasskeyFlaw.ORIGIN)
+    if data.crosses or data.top is not None:
+        raise PasskeyRefused(PasskeyFlaw.FRAME)
+
+
+def _check_data(
+    data: bytes, party: RelyingParty, *, verifies_user: bool, is_creation: bool
+) -> None:
+    """Check what the authenticator says, all but the signature. Raise PasskeyRefused."""
+    if len(data) < (_ID_AT if is_creation else _HEADER_BYTES):
+        raise PasskeyRefused(PasskeyFlaw.FORM)
+    if data[:_FLAGS_AT] != sha256(party.id.encode()).digest():
+        raise PasskeyRefused(PasskeyFlaw.RELYING_PARTY)
+    flags = data[_FLAGS_AT]
+    if not flags & _PRESENT:
+        raise PasskeyRefused(PasskeyFlaw.PRESENCE)
+    if verifies_user and not flags & _VERIFIED:
+        raise PasskeyRefused(PasskeyFlaw.VERIFICATION)
+    cbor_at = _HEADER_BYTES
+    if is_creation:
+        cbor_at = _ID_AT + int.from_bytes(data[_ID_LENGTH_AT:_ID_AT])
+    if bool(flags & _ATTESTED) != is_creation or not _is_plain_cbor(data[cbor_at:]):
+        raise PasskeyRefused(PasskeyFlaw.FORM)
+
+
+def _without_statement(attestation: bytes) -> tuple[bytes, bytes]:
+    """Return *attestation* without a statement, and the authenticator data in it. Raise PasskeyRefused."""
+    from webauthn.helpers import encode_cbor, parse_cbor
+
+    if _is_plain_cbor(attestation):
+        match _unless_refused(lambda: parse_cbor(attestation)):
+            case {"authData": bytes(data)}:
+                return encode_cbor({"fmt": "none", "attStmt": {}, "authData": data}), data
+            case _:
+                pass
+    raise PasskeyRefused(PasskeyFlaw.FORM)
+
+
+def _is_plain_cbor(octets: bytes) -> bool:
+    """Return True if the items in *octets* are whole, of definite length and without tags, as CTAP2 has them.
+
+    With tags an item may refer to others: cbor2 would encode a public key of 300 octets as gigabytes.
+    """
+    at = 0
+    while at < len(octets):
+        major, length = octets[at] >> 5, octets[at] & 31
+        if major == _TAG or length > _MOST_LENGTH:
+            return False
+        at += 1
+        if length >= 24:
+            width = 1 << length - 24  # of the length, which follows
+            length = int.from_bytes(octets[at : at + width])
+            at += width
+        if major in _STRINGS:
+            at += length
+    return at == len(octets)
+
+
+def _is_ours(public_key: bytes) -> bool:
+    """Return True for a key of ES256 on P-256, of EdDSA on Ed25519, or of RS256 with 2048 to 4096 bits.
+
+    Raise the errors of the library for a point that is not on the curve.
+    """
+    from webauthn.helpers import decode_credential_public_key, decoded_public_key_to_cryptography
+    from webauthn.helpers.cose import COSECRV, COSEAlgorithmIdentifier
+    from webauthn.helpers.decode_credential_public_key import (
+        DecodedEC2PublicKey,
+        DecodedOKPPublicKey,
+        DecodedRSAPublicKey,
+    )
+
+    if len(public_key) > LONGEST_PUBLIC_KEY:
+        return False
+    key = decode_credential_public_key(public_key)
+    decoded_public_key_to_cryptography(key)
+    match key:
+        case (
+            DecodedEC2PublicKey(alg=COSEAlgorithmIdentifier.ECDSA_SHA_256, crv=COSECRV.P256)
+            | DecodedOKPPublicKey(alg=COSEAlgorithmIdentifier.EDDSA, crv=COSECRV.ED25519)
+        ):
+            return True
+        case DecodedRSAPublicKey(alg=COSEAlgorithmIdentifier.RSASSA_PKCS1_v1_5_SHA_256):
+            return len(key.n) in _RSA_BYTES and key.e == _RSA_EXPONENT
+        case _:
+            return False
+
+
+def _unless_refused(ask: Callable[[], Answer]) -> Answer | None:
+    """Return what *ask* gets from the library, or None where it refuses, because its exceptions hold the answer."""
+    from webauthn.helpers.exceptions import WebAuthnException
+
+    with suppress(
+        *(WebAuthnException, InvalidSignature, UnsupportedAlgorithm),
+        # of malformed CBOR
+        *(ArithmeticError, AttributeError, LookupError, TypeError, ValueError),
+    ):
+        return ask()
+    return None

@@ -1,0 +1,53 @@
+"""Changes of the passkeys that the credentials of a user hold.
+
+Each is stored in the next generation of the credentials, but for `used`: a use moves their number of uses, by
+compare-and-swap, and where another use was stored meanwhile, the answer is verified again with what is stored then.
+"""
+
+from dataclasses import replace
+
+from services.domain.passkeys import LONGEST_PASSKEY_NAME, MOST_PASSKEYS, Passkey, Passkeys
+from services.errors import BadInput, PasskeyExists, PasskeyMissing, TooManyPasskeys
+
+
+def checked_name(text: str) -> str:
+    """Return the name *text* of a passkey without the blanks around it. Raise BadInput."""
+    name = text.strip()
+    if not 0 < len(name) <= LONGEST_PASSKEY_NAME or not name.isprintable():
+        raise BadInput(f"Enter a name (max. {LONGEST_PASSKEY_NAME} characters).")
+    return name
+
+
+def added(passkeys: Passkeys, new: Passkey) -> Passkeys:
+    """Return the passkeys with a *new* one. Raise TooManyPasskeys, PasskeyExists."""
+    if any(one.credential_id == new.credential_id for one in passkeys.each):
+        raise PasskeyExists
+    if len(passkeys.each) >= MOST_PASSKEYS:
+        raise TooManyPasskeys
+    return replace(passkeys, each=(*passkeys.each, new))
+
+
+def renamed(passkeys: Passkeys, credential_id: bytes, name: str) -> Passkeys:
+    """Return the passkeys, one of them with another name. Raise PasskeyMissing, BadInput."""
+    return used(passkeys, replace(find(passkeys, credential_id), name=checked_name(name)))
+
+
+def removed(passkeys: Passkeys, credential_id: bytes) -> Passkeys:
+    """Return the passkeys without one; after the last, none is a factor. Raise PasskeyMissing."""
+    gone = find(passkeys, credential_id)
+    left = tuple(one for one in passkeys.each if one is not gone)
+    return replace(passkeys, each=left, is_factor=passkeys.is_factor and bool(left))
+
+
+def used(passkeys: Passkeys, passkey: Passkey) -> Passkeys:
+    """Return the passkeys with *passkey* as it is after its use. Raise PasskeyMissing."""
+    before = find(passkeys, passkey.credential_id)
+    return replace(passkeys, each=tuple(passkey if one is before else one for one in passkeys.each))
+
+
+def find(passkeys: Passkeys, credential_id: bytes) -> Passkey:
+    """Return the passkey with this id. Raise PasskeyMissing."""
+    for one in passkeys.each:
+        if one.credential_id == credential_id:
+            return one
+    raise PasskeyMissing
