@@ -114,9 +114,11 @@ def read_providers(setting: str | Mapping[str, object]) -> dict[str, ProviderSet
     """
     if isinstance(setting, str):
         try:
-            setting = json.loads(setting or "{}")
+            setting = json.loads(setting or "{}", object_pairs_hook=_object)
         except (ValueError, RecursionError):
-            raise ValueError("DAYBOOK_OIDC should be a JSON object") from None
+            raise ValueError(
+                "DAYBOOK_OIDC should be a JSON object, with each name in it once"
+            ) from None
     try:
         entries = _ENTRIES.validate_python(setting)
     except ValidationError as error:
@@ -126,6 +128,13 @@ def read_providers(setting: str | Mapping[str, object]) -> dict[str, ProviderSet
         if issuers.count(entry.issuer) > 1:
             raise ValueError(f"DAYBOOK_OIDC {name}: Another entry has the same issuer")
     return entries
+
+
+def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    """Raise ValueError if a name comes twice, because JSON would take the last one."""
+    if len(found := dict(pairs)) != len(pairs):
+        raise ValueError("a name comes twice")
+    return found
 
 
 def _sentence(error: ValidationError) -> str:

@@ -119,7 +119,8 @@ class ProviderAnswer:
     identity: Identity
     address: EmailAddress | None = field(repr=False)  # None: none, or not one of our form
     is_verified: bool  # its user reads the mail that is sent to the address
-    is_of_domains: bool  # a verified address of the entry's domains; true if it has none
+    is_member: bool  # of an organisation of the entry's domains; false at Google alone
+    is_of_domains: bool  # a member with a verified address of the domains; true if there are none
     signed_in_at: datetime | None  # at the provider, in UTC; None: it does not say so
     has_factor: bool  # the user gave a second factor there, by the values that the entry trusts
 

@@ -31,10 +31,12 @@ from joserfc.errors import (
     InvalidKeyIdError,
     JoseError,
     UnsupportedAlgorithmError,
+    UnsupportedHeaderError,
 )
 from joserfc.jwk import JWKRegistry, Key, KeySet
 from joserfc.jws import JWSRegistry
 from joserfc.jwt import decode
+from joserfc.registry import Header
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from services.domain.single_sign_on import (
@@ -56,7 +58,8 @@ _OK = 200
 _MOST_BYTES = 256_000  # of one answer
 _CACHED_SECONDS = 3600.0  # for which metadata and keys are kept
 _KEYS_SECONDS = 60.0  # for which keys are not fetched again, though a signature is of none of them
-_ERRORS = (httpx2.HTTPError, httpx2.InvalidURL, TimeoutError)
+# OSError: a timeout, and ssl.SSLError of a record after the handshake, which httpx2 lets through
+_ERRORS = (httpx2.HTTPError, httpx2.InvalidURL, OSError)
 Document = TypeVar("Document")
 
 
@@ -116,7 +119,13 @@ class _Client(Protocol):
 
 
 class _Registry(JWSRegistry):
-    """Our algorithms, without the warning of joserfc's own list about EdDSA."""
+    """Our algorithms, without the warning of joserfc's own list about EdDSA, and no critical extension of JWS."""
+
+    def check_header(self, header: Header) -> None:
+        # joserfc knows one: claims that are not encoded, which no JWT may have (RFC 7797, section 7)
+        if "crit" in header:
+            raise UnsupportedHeaderError
+        super().check_header(header)
 
     def get_alg(self, name: str):  # joserfc does not export the type
         if name not in _ALGORITHMS:
@@ -161,6 +170,7 @@ class Provider:
         self._now, self._clock, self._seconds = now, clock, seconds
         self._metadata: _Fetched[_Metadata] | None = None
         self._keys: _Fetched[KeySet] | None = None
+        self._fetching = asyncio.Lock()  # several requests at once fetch a document once
 
     async def authorization_address(self, request: ProviderRequest) -> str:
         """Return the address of the provider to which a browser takes *request*."""
@@ -254,13 +264,14 @@ class Provider:
             await client.aclose()
 
     async def _read_metadata(self, client: _Client) -> _Metadata:
-        if self._metadata is None or self._is_older(self._metadata, _CACHED_SECONDS):
-            at = f"{self._entry.issuer.rstrip('/')}/.well-known/openid-configuration"
-            metadata = await self._get(client, at, _METADATA)
-            if not metadata.is_of(self._entry):
-                raise _unavailable()
-            self._metadata = _Fetched(metadata, self._clock())
-        return self._metadata.document
+        async with self._fetching:
+            if self._metadata is None or self._is_older(self._metadata, _CACHED_SECONDS):
+                at = f"{self._entry.issuer.rstrip('/')}/.well-known/openid-configuration"
+                metadata = await self._get(client, at, _METADATA)
+                if not metadata.is_of(self._entry):
+                    raise _unavailable()
+                self._metadata = _Fetched(metadata, self._clock())
+            return self._metadata.document
 
     async def _tokens(
         self, client: _Client, metadata: _Metadata, request: ProviderRequest, code: str
@@ -307,13 +318,13 @@ class Provider:
     async def _claims(self, client: _Client, metadata: _Metadata, token: str) -> Claims:
         """Return the claims of *token*, verified by the provider's keys, or by those that it has now. Raise AnswerRefused."""
         for seconds in (_CACHED_SECONDS, _KEYS_SECONDS):
-            if self._keys is None or self._is_older(self._keys, seconds):
-                keys = await self._get(client, metadata.jwks_uri, _KEYS)
-                self._keys = _Fetched(_usable(keys), self._clock())
+            async with self._fetching:
+                if self._keys is None or self._is_older(self._keys, seconds):
+                    listed = await self._get(client, metadata.jwks_uri, _KEYS)
+                    self._keys = _Fetched(_usable(listed), self._clock())
+                keys = self._keys.document
             try:
-                return decode(
-                    token, self._keys.document, registry=_Registry(strict_check_header=False)
-                ).claims
+                return decode(token, keys, registry=_Registry(strict_check_header=False)).claims
             except (BadSignatureError, InvalidKeyIdError):
                 continue
             except (JoseError, ValueError, TypeError, RecursionError):
@@ -352,6 +363,8 @@ def _usable(listed: _KeyList) -> KeySet:
     """Return the keys that joserfc can use; a provider may list others."""
     keys: list[Key] = []
     for one in listed.keys:
+        if "d" in one:  # private: who reads it can sign, and to recover its primes may take hours
+            continue
         with suppress(JoseError, ValueError, TypeError, KeyError):
             keys.append(JWKRegistry.import_key(cast(dict[str, str | list[str]], one)))
     return KeySet(keys)

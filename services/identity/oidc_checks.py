@@ -91,6 +91,8 @@ def answer_of(
         entry.trusts_address
         or any(_is_true(profile.get(one)) for one in ("email_verified", "xms_edov"))
     )
+    # at Google an address of a domain may be a private account that was made with it
+    is_member = not (entry.is_google and entry.domains) or claims.get("hd") in entry.domains
     methods = claims.get("amr")
     given = [claims.get("acr"), *(cast(list[object], methods) if isinstance(methods, list) else [])]
     return ProviderAnswer(
@@ -98,8 +100,14 @@ def answer_of(
         identity=Identity(entry.issuer, str(claims["sub"])),
         address=address,
         is_verified=is_verified,
+        is_member=is_member,
         is_of_domains=not entry.domains
-        or (is_verified and address is not None and _is_of_domains(address, claims, entry)),
+        or (
+            is_member
+            and is_verified
+            and address is not None
+            and address.rpartition("@")[2] in entry.domains
+        ),
         signed_in_at=_time(claims.get("auth_time")),
         has_factor=any(one in entry.trusts_mfa for one in given),
     )
@@ -116,13 +124,6 @@ def _address(value: object) -> EmailAddress | None:
     except BadAddress:
         return None
     return address if address and has_mailbox(address) else None
-
-
-def _is_of_domains(address: EmailAddress, claims: Claims, entry: ProviderSettings) -> bool:
-    """Return True if the whole domain is one of the entry's; at Google the user's organisation, too."""
-    # at Google an address of a domain may be a private account that was made with it
-    is_member = not entry.is_google or claims.get("hd") in entry.domains
-    return is_member and address.rpartition("@")[2] in entry.domains
 
 
 def _is_true(value: object) -> bool:

@@ -48,7 +48,7 @@ _HEADER_BYTES = 37
 _ID_LENGTH_AT = _HEADER_BYTES + 16
 _ID_AT = _ID_LENGTH_AT + 2
 _PRESENT, _VERIFIED, _ATTESTED = 1, 1 << 2, 1 << 6  # flags
-_RSA_BYTES = range(256, 513)  # of the modulus: 2048 to 4096 bits
+_RSA_BITS = range(2048, 4097)  # of the modulus
 _RSA_EXPONENT = b"\x01\x00\x01"
 _STRINGS, _TAG = (2, 3), 6  # major types of CBOR
 _MOST_LENGTH = 27  # of the lower five bits of a head; above: reserved, or of indefinite length
@@ -418,7 +418,8 @@ def _is_ours(public_key: bytes) -> bool:
         ):
             return True
         case DecodedRSAPublicKey(alg=COSEAlgorithmIdentifier.RSASSA_PKCS1_v1_5_SHA_256):
-            return len(key.n) in _RSA_BYTES and key.e == _RSA_EXPONENT
+            # counted without the zeros that the octets may begin with
+            return int.from_bytes(key.n).bit_length() in _RSA_BITS and key.e == _RSA_EXPONENT
         case _:
             return False
 

@@ -148,7 +148,7 @@ def with_address(
 ) -> ProviderAnswer:
     """Return the answer of a user who has confirmed *address* by a code."""
     domains = providers[answer.provider].domains
-    is_of_domains = not domains or address.rpartition("@")[2] in domains
+    is_of_domains = not domains or (answer.is_member and address.rpartition("@")[2] in domains)
     return replace(answer, address=address, is_verified=True, is_of_domains=is_of_domains)
 
 

@@ -3,6 +3,7 @@
 import base64
 import hmac
 import json
+import os
 import threading
 import time
 from contextlib import contextmanager
@@ -42,6 +43,7 @@ class Response:
     headers: dict[str, str] = field(default_factory=dict)
     seconds: float = 0  # before it begins
     drips: float = 0  # seconds before each of its bytes, the headers' too
+    is_garbled: bool = False  # over TLS a record comes first that nobody encrypted
 
 
 @dataclass(frozen=True)
@@ -129,7 +131,8 @@ class ForgingProvider:
 
 def token_of(header, payload, key):
     """Return a JWS; *key*: octets for HS256, or a key of joserfc."""
-    signed = b".".join(map(_encoded, (json.dumps(header).encode(), payload.encode())))
+    payload = payload.encode() if header.get("b64") is False else _encoded(payload.encode())
+    signed = b".".join([_encoded(json.dumps(header).encode()), payload])
     match header["alg"]:
         case "none":
             signature = b""
@@ -173,6 +176,8 @@ def forging_provider(tls=None):
             headers = {"Content-Type": "application/json", "Connection": "close"}
             lines += [f"{name}: {value}" for name, value in (headers | response.headers).items()]
             message = "\r\n".join([*lines, "", ""]).encode() + response.body
+            if response.is_garbled:
+                os.write(self.connection.fileno(), b"\x17\x03\x03\x00\x20" + bytes(32))
             try:
                 if not response.drips:
                     self.wfile.write(message)

@@ -18,6 +18,7 @@ from services.domain.single_sign_on import (
     AnswerRefused,
     Asked,
     Identity,
+    ProviderAnswer,
     ProviderUnavailable,
     new_request,
     step_of,
@@ -389,6 +390,19 @@ def test_token_with_critical_fields_is_refused(corp, forger, critical):
     assert corp.fault() is AnswerFault.TOKEN
 
 
+def test_token_whose_claims_are_not_encoded_is_refused(corp, forger):
+    request = corp.request()
+    claims = {"iss": forger.issuer, "sub": SUBJECT, "aud": CLIENT_ID, "email": ADDRESS}
+    claims |= {"exp": int(time.time()) + 300, "nonce": request.nonce}
+    forger.header = {"b64": False, "crit": ["b64"]}
+    forger.token = forger.signed(json.dumps(claims).replace(".", "\\u002e"))
+
+    with pytest.raises(AnswerRefused) as caught:
+        corp.redeem(request)
+
+    assert caught.value.fault is AnswerFault.TOKEN
+
+
 # the address
 
 
@@ -532,8 +546,10 @@ def test_unverified_address_is_of_no_domain(forger):
 def test_google_has_to_name_the_organisation_too(forger, monkeypatch, organisation, is_of_domains):
     monkeypatch.setattr("services.provider_settings._GOOGLE", forger.issuer)
     forger.claims["hd"] = organisation
+    answer = Corp(forger, domains=["corp.example"]).answer()
 
-    assert Corp(forger, domains=["corp.example"]).answer().is_of_domains is is_of_domains
+    assert (answer.is_member, answer.is_of_domains) == (is_of_domains, is_of_domains)
+    assert Corp(forger).answer().is_member
 
 
 # proofs and factors
@@ -775,6 +791,31 @@ def test_keys_are_fetched_again_at_most_once_a_minute(corp, forger):
         assert forger.paths().count(KEYS) == times
 
 
+def test_requests_at_once_fetch_a_document_once(corp, forger):
+    async def redeem_five():
+        request = corp.request()
+        query = [("state", request.state), ("code", "right")]
+        redeeming = (corp.provider.redeem(request, query) for _ in range(5))
+        return {type(one) for one in await asyncio.gather(*redeeming, return_exceptions=True)}
+
+    async def redeem_five_twice():
+        assert await redeem_five() == {ProviderAnswer}
+        assert (forger.paths().count(METADATA), forger.paths().count(KEYS)) == (1, 1)
+
+        forger.key = a_key("RSA", "stolen")
+        corp.clock_seconds += 61
+        assert await redeem_five() == {AnswerRefused}
+        assert forger.paths().count(KEYS) == 2
+
+    asyncio.run(redeem_five_twice())
+
+
+def test_published_private_key_signs_nothing(corp, forger):
+    forger.keys = [a_key().as_dict(private=True)]
+
+    assert corp.fault() is AnswerFault.TOKEN
+
+
 # signing out
 
 
@@ -809,6 +850,17 @@ def test_provider_is_asked_over_checked_tls(trusted, subject):
             with pytest.raises(ProviderUnavailable):
                 asyncio.run(asking)
             assert provider.asked == []
+
+
+def test_garbled_tls_is_an_outage(trusted):
+    """Anybody on the network can write a record into the connection."""
+    with forging_provider(trusted.context(HOST)) as provider:
+        provider.host = f"https://{HOST}"
+        provider.instead[METADATA] = Response(is_garbled=True)
+        request = new_request("corp", Asked.SIGN_IN, STEP, BACK)
+
+        with pytest.raises(ProviderUnavailable):
+            asyncio.run(Provider("corp", provider.entry()).authorization_address(request))
 
 
 def test_https_provider_leads_to_no_address_without_tls(trusted):

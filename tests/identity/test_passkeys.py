@@ -48,6 +48,7 @@ NOW = datetime(2026, 11, 26, 12, tzinfo=UTC)
 REQUEST = {"rpId": PARTY.id, "challenge": encode_base64url(CHALLENGE)}
 P384 = ec.generate_private_key(ec.SECP384R1())
 RSA_1024 = rsa.generate_private_key(65537, 1024)  # noqa: S505
+PADDED = {-1: bytes(128) + cose(RSA_1024)[-1]}  # as many octets as 2048 bits have
 RSA_E3 = rsa.generate_private_key(3, 2048)
 
 
@@ -185,6 +186,7 @@ PAGE = [  # what a browser says of the page
             PasskeyFlaw.ALGORITHM,
         ),
         ({"public_key": cbor2.dumps(cose(RSA_1024))}, PasskeyFlaw.ALGORITHM),
+        ({"public_key": cbor2.dumps(cose(RSA_1024) | PADDED)}, PasskeyFlaw.ALGORITHM),
         ({"public_key": cbor2.dumps(cose(RSA_E3))}, PasskeyFlaw.ALGORITHM),
         ({"public_key": cbor2.dumps(cose(RSA_1024) | {3: -65535})}, PasskeyFlaw.ALGORITHM),
         ({"public_key": cbor2.dumps(cose(KEYS["RS256"]()) | {3: -37})}, PasskeyFlaw.ALGORITHM),

@@ -49,6 +49,7 @@ def an_answer(**changes):
         "identity": Identity("https://sso.corp.example", "7f3c"),
         "address": ADDRESS,
         "is_verified": True,
+        "is_member": True,
         "is_of_domains": True,
         "signed_in_at": None,
         "has_factor": False,
@@ -144,6 +145,15 @@ def test_address_confirmed_by_a_code_goes_on_as_a_verified_one():
     assert after(with_address(bare, ADDRESS, entries), None, an_account(NOOR), entries) == (
         ProvesAccount(NOOR)
     )
+
+
+def test_confirmed_address_makes_no_member_of_an_organisation():
+    """A private account at Google may have been made with an address of the domain."""
+    entries = providers(may_sign_up=True, domains=["corp.example"])
+    private = an_answer(address=None, is_verified=False, is_member=False, is_of_domains=False)
+
+    with pytest.raises(NoAccount):
+        after(with_address(private, ADDRESS, entries), entries=entries)
 
 
 ONLY = providers({"only": True, "domains": ["corp.example"]}, may_sign_up=True)

@@ -180,6 +180,22 @@ def test_setting_that_is_no_object_is_refused_unquoted(monkeypatch, text):
     assert SECRET not in f"{caught.value!r}{caught.value.public}"
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        f'{{"corp": {json.dumps(CORP)}, "corp": {json.dumps(CORP | {"client_id": "another"})}}}',
+        f'{{"corp": {json.dumps(CORP)[:-1]}, "only": true, "only": false}}}}',
+    ],
+)
+def test_name_that_comes_twice_is_refused(monkeypatch, text):
+    monkeypatch.setenv("DAYBOOK_URL", URL["DAYBOOK_URL"])
+    monkeypatch.setenv("DAYBOOK_OIDC", text)
+    with pytest.raises(Misconfigured, match="each name in it once") as caught:
+        settings.read()
+
+    assert SECRET not in f"{caught.value!r}{caught.value.public}"
+
+
 def test_one_issuer_has_one_entry(monkeypatch):
     sentence = refusal(monkeypatch, corp=CORP, other=CORP | {"client_id": "another"})
 
