@@ -99,11 +99,11 @@ else:
         undo.draw()
     if health.problem:
         st.warning(health.problem)
-    told = st.container(key="notices", gap="xsmall")
-    with told:
+    notices_place = st.container(key="notices", gap="xsmall")
+    with notices_place:
         drawn = notices.draw(user)
     page.run()
     if user:
-        with told:  # those that the account brought which the page has read
+        with notices_place:  # the page may have read the account again, with newer notices
             notices.draw(user, drawn)
         _session.rerun_if_ended()

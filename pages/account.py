@@ -136,7 +136,10 @@ def _draw_end(user: UserServices, *, is_proven: bool) -> None:
 
 
 with frame.page() as user:
-    frame.draw_heading(words.ACCOUNT, "How you sign in, where, and your records.")
+    frame.draw_heading(
+        words.ACCOUNT,
+        "How you sign in, your devices and activity, and how to export or delete everything.",
+    )
     if bootstrap.current_app().is_alone:
         st.markdown(_ALONE)
         with show_errors():

@@ -154,8 +154,8 @@ end $$;
 
 -- functions: notices ------------------------------------------------------------------------------------
 
--- Store a notice to *person*, if there is such an account. The newest three of a kind stay, so that what a stranger can cause again
--- and again pushes no other kind out.
+-- Store a notice to *person*, if there is such an account. The newest three of a kind stay, so that what a stranger can
+-- cause again and again pushes no other kind out.
 create function private.put_notice(person uuid, new_id uuid, new_kind text, new_browser public.sealed, made_in uuid) returns void
 language plpgsql as $$
 begin

@@ -30,7 +30,7 @@ def draw(user: UserServices, *, is_proven: bool) -> None:
     if is_proven:
         st.html(_form(user), width=384)
     else:
-        st.caption("Confirm that it is you above; then the form is here.")
+        st.caption("First confirm that it is you, above. Then you can delete your account here.")
 
 
 def _form(user: UserServices) -> str:

@@ -1,4 +1,4 @@
-"""What users are told of the ways into their accounts, at the top of every page until they dismiss it."""
+"""Notices to users about the ways into their accounts, at the top of every page until they are dismissed."""
 
 from collections.abc import Collection, Mapping, Sequence
 from html import escape
@@ -15,7 +15,7 @@ from services.domain.accounts import AccountNotice
 from services.domain.mails import NoticeKind
 from services.errors import AppError
 
-_MOST = 3  # that are drawn open
+_MOST = 3  # notices that are not folded up
 _TO_ACCOUNT = '<a href="/account" target="_self">Account</a>'
 _IF_NOT_YOU = (
     f"If this was not you, change your password and sign out your other devices on {_TO_ACCOUNT}."
@@ -55,7 +55,7 @@ def draw(user: UserServices | None, drawn: Collection[UUID] = ()) -> set[UUID]:
         return set()
     try:
         notices = user.notices
-    except AppError:  # which the page draws
+    except AppError:  # the page draws the error
         return set(drawn)
     new = [one for one in notices if one.id not in drawn]
     for notice in new[:_MOST]:

@@ -64,7 +64,7 @@ class TemporaryChat(ChatParts):
 
     @property
     def is_live(self) -> bool:
-        """True while one of its turns is."""
+        """True while one of its turns is live."""
         return self._chat.live_turns.has_live()
 
     def leave(self) -> None:

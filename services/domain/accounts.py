@@ -41,12 +41,11 @@ class CredentialsAction(StrEnum):
 
 
 class Failure(StrEnum):
-    """What has failed about the ways into an account; audited by these names, once an hour and user, with a count."""
+    """Kinds of failures at the ways into an account; audited by these names, once an hour and user, with a count."""
 
     ADDRESS = "address.fail"  # the code that confirms an address, or takes one back, was wrong
-    CHANGE = (
-        "change.fail"  # a change of the account was refused: it wanted a proof, or a right code
-    )
+    # a change of the account was refused: it wanted a proof, or a right code
+    CHANGE = "change.fail"
     FACTOR = "factor.fail"  # the code of the second factor was wrong
     PROOF = "proof.fail"  # the password or code of a proof was wrong
     RESET = "reset.fail"  # the code of a reset was wrong
@@ -119,7 +118,7 @@ class NoticeRow:
     id: UUID
     kind: NoticeKind
     at: datetime
-    # its name, sealed (services/store/notices.py); None: an operator's command, or unknown
+    # the sealed name of the browser (services/store/notices.py); None: an operator's command, or unknown
     browser: str | None = field(default=None, repr=False)
 
 
@@ -150,7 +149,7 @@ class Account:
     deployment_share: float | None = None
     # days after which unused conversations are deleted; None: never
     retention_days: int | None = None
-    # those that are shown in the session that asks, the newest first
+    # the notices that are shown in the calling session, the newest first
     notices: tuple[NoticeRow, ...] = ()
 
     @property
@@ -289,7 +288,7 @@ class AuditEntry:
 
     @property
     def is_failure(self) -> bool:
-        """True if something was tried by a browser that may be a stranger's."""
+        """True if it counts failures, which a stranger may have caused."""
         return self.action in set(Failure)
 
 

@@ -112,8 +112,8 @@ def reset_factors(email: EmailAddress) -> None:
 
 
 def _tell(chosen: Settings, email: EmailAddress, *, is_confirmed: bool) -> None:
-    if is_confirmed and (said := tell(chosen.mail_server, email)):
-        click.echo(said)
+    if is_confirmed and (sentence := tell(chosen.mail_server, email)):
+        click.echo(sentence)
 
 
 @operate.command()

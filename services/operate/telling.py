@@ -10,9 +10,9 @@ _LIFE = timedelta(minutes=5)  # one try is made
 
 
 def tell(server: MailServer | None, address: EmailAddress) -> str:
-    """Mail the user at *address*, which is confirmed, that an operator changed the account; return what to say of it.
+    """Mail the confirmed *address* of a user that an operator changed the account.
 
-    *server*: None: no mail is set.
+    Return a sentence for the operator; an empty one if no mail is set (*server* is None).
     """
     if server is None:
         return ""

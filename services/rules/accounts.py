@@ -351,9 +351,8 @@ class StoredSession:
     cookie_hash: str
     id: SessionId
     user_id: UserId
-    sealed: str = field(
-        repr=False
-    )  # shows that the cookie is the session's: under a key derived from it
+    # under a key derived from the cookie, which shows that the cookie is the session's
+    sealed: str = field(repr=False)
     idle_seconds: int
     expires_at: datetime
     ends_at: datetime  # the time at which an unused session ends
@@ -384,7 +383,7 @@ class StoredSession:
         is_recent = self.proved_at is not None and self.proved_at > now - PROOF_LIFE
         return is_recent and (self.has_factor or not (credentials and credentials.wants_factor))
 
-    def lacks_factor(self, credentials: CredentialsState | None) -> bool:
+    def is_without_factor(self, credentials: CredentialsState | None) -> bool:
         """Return True if its user, who has *credentials*, has no second factor, or did not give one in it."""
         return not (self.has_factor and credentials and credentials.wants_factor)
 
@@ -485,18 +484,21 @@ def counted(counter: Counter | None, bucket: str, seconds: int, now: datetime) -
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredNotice(NoticeRow):
-    """A notice to a user, and the session in which was done what it tells of."""
+    """A notice to a user, and the session in which the change that it tells of was made."""
 
     session: SessionId | None = None  # None: in none
 
     @staticmethod
+    def newest_first(notices: Collection["StoredNotice"]) -> list["StoredNotice"]:
+        return sorted(notices, key=lambda one: (-one.at.timestamp(), str(one.id)))
+
+    @staticmethod
     def surplus(of_kind: Collection["StoredNotice"]) -> list["StoredNotice"]:
         """Return the oldest notices of one kind to a user, which go when another one comes."""
-        newest_first = sorted(of_kind, key=lambda one: (-one.at.timestamp(), str(one.id)))
-        return newest_first[MOST_NOTICES - 1 :]
+        return StoredNotice.newest_first(of_kind)[MOST_NOTICES - 1 :]
 
     def is_shown(self, session: StoredSession | None) -> bool:
-        """Return True if it is shown in *session*, and may be dismissed there: it was made elsewhere."""
+        """Return True if *session* shows the notice, and may dismiss it: the change was made in another one."""
         return self.session is None or session is None or self.session != session.id
 
 
@@ -504,7 +506,7 @@ class StoredNotice(NoticeRow):
 
 
 def failure_count(detail: Mapping[str, object] | None) -> Mapping[str, object]:
-    """Return the detail of a failure's entry of this hour after one more, whose *detail* was that; None: it is the first."""
+    """Return the detail of the entry of this hour after another failure; *detail*: before it, None for the first."""
     return {"count": 1 + (int(str(detail["count"])) if detail else 0)}
 
 

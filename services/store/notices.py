@@ -21,9 +21,9 @@ def new_notice(
     browser: BrowserName,
     session: SessionId | None = None,
 ) -> NewNotice:
-    """Return a notice of what was done in *browser*; *keys*: of the user; None: they are not at hand, so it has no browser.
+    """Return a notice of what was done in *browser*; without the user's *keys* it names no browser.
 
-    *session*: the one in which it was done, and which is not told; None: in none.
+    *session*: the one in which it was done, whose pages do not show it; None: in none.
     """
     notice_id = uuid4()
     place = _place(notice_id, user_id)
@@ -31,7 +31,7 @@ def new_notice(
     return NewNotice(id=notice_id, kind=kind, browser=sealed, session=session)
 
 
-def of_operator() -> NewNotice:
+def operator_notice() -> NewNotice:
     """Return a notice of an operator's command."""
     return NewNotice(id=uuid4(), kind=NoticeKind.OPERATOR, browser=None, session=None)
 

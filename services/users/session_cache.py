@@ -30,9 +30,8 @@ _FRESH_SECONDS = 5.0  # seconds between two checks of a session against the data
 _TRUSTED_SECONDS = 600.0
 _IDLE_SECONDS = 1800.0  # seconds from closing the last tab until the user's keys leave memory
 _ENDED_SECONDS = 60.0  # seconds between two calls that ask which sessions have ended
-_MOST_ENDED = (
-    10_000  # cookies that are remembered as those of sessions that ended, or have another one
-)
+# cookies that are remembered because their sessions have ended, or have another cookie
+_MOST_ENDED = 10_000
 # seconds in which a browser may still send the cookie that its session had before
 _MOVED_SECONDS = 10.0
 
@@ -54,7 +53,7 @@ class _Entry:
     """An opened session; several threads change it, under the lock of the cache."""
 
     session: AppSession
-    cookie: Cookie  # that it has by now
+    cookie: Cookie  # the current one
     checked_at: float  # minus infinity makes the next caller wait for a check
     used_at: float
     doubted_at: float = -math.inf
@@ -79,7 +78,7 @@ class SessionCache:
     # a context entered while a session is being ended
     on_leave: Callable[[AppSession], AbstractContextManager[None]]
     on_forget: Callable[[AppSession], object]  # called after a session has left memory
-    # called before `find` can return the session; another time if it has another cookie
+    # called before `find` can return the session; again when it is opened by another cookie
     on_add: Callable[[AppSession], object] = lambda _: None
     is_busy: Callable[[AppSession], bool] = lambda _: False  # true: a turn of the session is live
     _entries: dict[SessionId, _Entry] = field(default_factory=dict[SessionId, _Entry])
@@ -200,8 +199,10 @@ class SessionCache:
         self._forget(entry)
 
     def forget_idle(self) -> None:
-        """Forget sessions that had no open tab for half an hour, and so their users' keys; also those to which another process
-        has given another cookie, once no turn of theirs is live. Call this regularly."""
+        """Forget sessions that had no open tab for half an hour, and so their users' keys. Call this regularly.
+
+        Also forget those to which another process has given another cookie, once no turn of theirs is live.
+        """
         horizon = time.monotonic() - _IDLE_SECONDS
         with self._lock:
             unused = [

@@ -186,7 +186,8 @@ class SignInRoutes:
         """Change the password of the session's account, if its user has proved who they are."""
         if not self.start.origin.is_same_origin(request):
             return other_site()
-        [password], session = await fields(request, "password"), None
+        [password] = await fields(request, "password")
+        session: AppSession | None = None
         try:
             cache, cookie = (
                 self.start.shared().session_cache,
@@ -221,7 +222,8 @@ class SignInRoutes:
         """
         if not self.start.origin.is_same_origin(request):
             return other_site()
-        [email, word], session = await fields(request, "address", "word"), None
+        email, word = await fields(request, "address", "word")
+        session: AppSession | None = None
         try:
             session = await self._current_session(request)
             if session is None:

@@ -6,7 +6,7 @@ import httpx
 from playwright.sync_api import expect
 
 from tests.journeys.people import PASSWORD
-from tests.journeys.seeds import age_proofs, database
+from tests.journeys.seeds import age_proofs
 from tests.stack.apps import SECONDS
 
 
@@ -57,12 +57,7 @@ def test_other_tab_goes_on_beside_a_proof_and_a_copied_cookie_does_not(app, pers
     other.asks("Tell me more [[tokens=30 rate=6]]")
     other.hears("word2")
     maya.visit("/account")
-    with database(app) as rows:
-        older = "update private.app_sessions set proved_at = now() - interval '10 minutes'"
-        rows.execute(
-            f"{older} where user_id = (select id from auth.users where email = %s)", [maya.email]
-        )
-        rows.commit()
+    age_proofs(app)
     maya.page.reload()
     [stolen] = [one for one in maya.context.cookies() if one["name"].endswith("sid")]
 

@@ -14,7 +14,7 @@ from services.domain import AccountRole
 from services.domain.accounts import SIGN_IN_REASONS, SecondFactor
 from services.domain.addresses import new_placeholder
 from services.domain.browsers import browser_name
-from services.errors import ProofNeeded, WrongCode
+from services.errors import LastAdmin, ProofNeeded, WrongCode
 from services.store.device_names import NewDevice
 from tests.fakes import FakePerson, an_entry
 from tests.pages.conftest import audit, html, in_dialog, press
@@ -185,6 +185,7 @@ def test_password_managers_are_told_the_account(open_account, database, model):
         ({"reason": "wrong"}, "Wrong password."),
         ({"reason": "proved"}, "Confirmed. You can make changes for the next ten minutes."),
         ({"reason": "prove"}, f"Nothing was changed. {ProofNeeded.public}"),
+        ({"reason": "last-admin"}, f"Nothing was changed. {LastAdmin.public}"),
         (
             {"reason": "weak", "why": "common"},
             "Nothing was changed. This is one of the most common passwords. Choose another one.",
@@ -444,7 +445,7 @@ def test_recent_activity_is_read_once_it_is_asked_for(open_account, database):
     rows = audit(app.toggle(key="show-activity").set_value(True).run())
 
     assert [(one["Action"], one["Change"], one["By"]) for one in rows] == [
-        ("Role changed", "Role: user → admin", rows[0]["By"]),
+        ("Role changed", "Role: user → admin", "ruth@daybook.test"),
         ("Identity not confirmed: wrong password or code", "Times in this hour: 3", "Unknown"),
     ]
     assert "User" not in rows[0]

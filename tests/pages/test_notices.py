@@ -7,7 +7,7 @@ import pytest
 from services import bootstrap
 from services.domain.browsers import BrowserName
 from services.domain.mails import NoticeKind
-from services.store.notices import new_notice, of_operator
+from services.store.notices import new_notice, operator_notice
 from tests.pages.conftest import html, press, pressed
 
 FIREFOX = BrowserName("Firefox on Linux")
@@ -71,7 +71,7 @@ def test_older_notices_are_folded_up_and_dismissed_together(open_app, maya, tell
 
 
 def test_command_of_an_operator_names_no_browser(open_app, maya, database):
-    database.backend.add_notice(maya.user_id, of_operator(), ())
+    database.backend.add_notice(maya.user_id, operator_notice(), ())
 
     [(title, when, _)] = shown(open_app(maya))
 

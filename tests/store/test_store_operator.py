@@ -142,9 +142,8 @@ def test_command_says_if_its_user_may_be_mailed(accounts, operator, is_confirmed
     if is_confirmed:
         confirm(accounts, session)
     current, factor = accounts.current(cookie), Factor(secret=bytes(20), since=datetime.now(UTC))
-    seen = current.stored.generation
-    new = replace(current.credentials, factor=factor, generation=seen + 1)
-    assert accounts.change_credentials(session, new, seen, CredentialsAction.FACTOR_ADDED)
+    new = replace(current.credentials, factor=factor, generation=current.stored.generation + 1)
+    assert accounts.change_credentials(session, new, current.stored, CredentialsAction.FACTOR_ADDED)
 
     assert set_password(operator, RING, email, PASSWORD) is is_confirmed
     assert reset_factors(operator, RING, email) is is_confirmed

@@ -197,6 +197,18 @@ def test_wrong_factors_of_a_stranger_are_told_with_the_browser(site, omar):
     assert kinds == [(NoticeKind.WRONG_FACTORS, FIREFOX)]
 
 
+def test_wrong_factors_are_not_mailed_to_an_unconfirmed_address(site):
+    email = new_email()
+    _, session = site.accounts.sign_up_with(email, PASSWORD)
+    maya = User(site, email, Authenticator())
+    maya.app.enrol(site.accounts, session)
+
+    guesses(maya, site.browser(), 3)
+
+    assert told(session) == [(NoticeKind.WRONG_FACTORS, FIREFOX)]
+    assert site.mails == []
+
+
 def test_another_address_is_told_once(site, omar):
     before, browser, new = signed_in(omar), omar.begins(), new_email()
     browser.asks(new, NEW, password=PASSWORD)

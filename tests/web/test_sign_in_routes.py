@@ -419,7 +419,7 @@ def change(account):
 @pytest.fixture
 def prove(account):
     """Sends the form that proves who is signed in."""
-    return sender(account, "/proof", password=PASSWORD, next="/account")
+    return sender(account, "/proof", password=PASSWORD)
 
 
 def test_proof_by_the_password_leads_back(prove):
@@ -432,9 +432,8 @@ def test_proof_by_the_password_leads_back(prove):
 def test_proof_brings_a_new_cookie(session_cache, account, prove):
     client, _, cookie = account
     session = session_cache.find(cookie)
-    used = {"password": PASSWORD, "next": "/account"}
 
-    proven = client.post("/proof", data=used, headers=sent(cookie))
+    proven = client.post("/proof", data={"password": PASSWORD}, headers=sent(cookie))
 
     [answered] = proven.headers.get_list("set-cookie")
     for word in ("__Host-sid=", "HttpOnly", "Secure", "SameSite=lax", "Max-Age=86400", "Path=/"):
@@ -454,7 +453,7 @@ def test_refused_proof_brings_no_cookie(session_cache, account, prove):
 def test_of_two_proofs_of_a_browser_one_brings_a_cookie(session_cache, account):
     """The browser ends with it, whichever answer comes last."""
     client, _, cookie = account
-    proof = {"password": PASSWORD, "next": "/data"}
+    proof = {"password": PASSWORD}
 
     def prove():
         return client.post("/proof", data=proof, headers=sent(cookie))
@@ -462,8 +461,8 @@ def test_of_two_proofs_of_a_browser_one_brings_a_cookie(session_cache, account):
     answers = at_once(prove, prove)
 
     brought = [one for one in answers if "set-cookie" in one.headers]
-    assert [one.headers["location"] for one in brought] == ["/data?reason=proved"]
-    assert {one.headers["location"] for one in answers} == {"/data", "/data?reason=proved"}
+    assert [one.headers["location"] for one in brought] == ["/account?reason=proved"]
+    assert {one.headers["location"] for one in answers} == {"/account", "/account?reason=proved"}
     assert session_cache.find(cookie_in(client, brought[0]))
 
 
@@ -473,7 +472,7 @@ def test_proof_is_that_of_the_session_alone(session_cache, account, stack, prove
     session = session_cache.find(cookie)
     age(stack, session)
     assert change().headers["location"] == "/account?reason=prove"
-    proof = {"password": PASSWORD, "next": "/account"}
+    proof = {"password": PASSWORD}
     proven = client.post("/proof", data=proof, headers=sent(other))
     assert proven.headers["location"] == "/account?reason=proved"
     client.cookies.clear()
@@ -631,7 +630,7 @@ def test_turns_stop_after_the_proof_and_before_the_sessions(session_cache, stack
     age(stack, session_cache.find(cookie))
     delete()
     assert alive == []
-    proof = {"password": PASSWORD, "next": "/account"}
+    proof = {"password": PASSWORD}
     cookie = cookie_in(client, client.post("/proof", data=proof, headers=sent(cookie)))
     client.cookies.clear()
     delete()

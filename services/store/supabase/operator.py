@@ -16,7 +16,7 @@ from services.domain.accounts import CredentialsAction
 from services.domain.addresses import EmailAddress
 from services.errors import BadInput, Misconfigured
 from services.store.backend import StoredCredentials
-from services.store.notices import of_operator
+from services.store.notices import operator_notice
 from services.store.operator import CopiedRows, Finding, PresentKeys, UserCaps
 from services.store.supabase import migrations
 from services.store.supabase.check import UNCHECKED, check_api, check_database
@@ -100,8 +100,8 @@ class SupabaseOperator:
             connection.execute(_LOCK, [new.id])
             [(is_changed,)] = connection.execute(_CHANGE, named)
             if is_changed:
-                told = of_operator()
-                connection.execute(_TELL, [new.id, told.id, told.kind])
+                notice = operator_notice()
+                connection.execute(_TELL, [new.id, notice.id, notice.kind])
             if is_changed and email:
                 connection.execute(_SET_ADDRESS, [new.id, email])
         return is_changed

@@ -193,7 +193,7 @@ class TablesAdministration(TablesReports):
             own = block.get(schema.CREDENTIALS, self.caller.user_id)
             sessions, before = block.select(schema.SESSIONS), settings_of(block)
             self.caller.require_recent(block)
-            if is_on and (session is None or session.lacks_factor(own)):
+            if is_on and (session is None or session.is_without_factor(own)):
                 return FACTOR_NEEDED
             block.put(schema.SETTINGS, replace(before, requires_factor=is_on))
             if before.requires_factor is not is_on:

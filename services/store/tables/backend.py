@@ -134,8 +134,7 @@ class TablesUser:
     def _notices(self, block: Block) -> tuple[NoticeRow, ...]:
         session = self.caller.session(block)
         shown = [one for one in block.select(schema.NOTICES) if one.is_shown(session)]
-        shown.sort(key=lambda one: (-one.at.timestamp(), str(one.id)))
-        return tuple(part_of(NoticeRow, one) for one in shown)
+        return tuple(part_of(NoticeRow, one) for one in rules.StoredNotice.newest_first(shown))
 
     @atomic
     def dismiss_notices(self, block: Block, notices: Collection[UUID]) -> None:
@@ -495,7 +494,7 @@ class TablesBackend:
         credentials = block.get(schema.CREDENTIALS, session.user_id) if session else None
         if session is None:
             return None, None, None
-        is_refused = self._refuses(block, session, credentials)
+        is_refused = self._lacks_factor(block, session, credentials)
         if not session.is_alive(account, self.now(), is_refused=is_refused):
             return None, None, None
         block.put(schema.SESSIONS, session.used(self.now()))
@@ -515,17 +514,17 @@ class TablesBackend:
             credentials = block.get(schema.CREDENTIALS, user_id)
             stored = block.select(schema.SESSIONS, {"id": session_id}, limit=1)
             session = stored[0] if stored else None
-            is_refused = session is not None and self._refuses(block, session, credentials)
+            is_refused = session is not None and self._lacks_factor(block, session, credentials)
             if end := session_end(session, account, self.now(), is_refused=is_refused):
                 ends[session_id] = end
         return ends
 
-    def _refuses(
+    def _lacks_factor(
         self, block: Block, session: rules.StoredSession, credentials: CredentialsRow | None
     ) -> bool:
         """Return True if *session* lacks the second factor that the deployment requires."""
         required = requires_factor(block, self.wants_proofs)
-        return required and session.lacks_factor(credentials)
+        return required and session.is_without_factor(credentials)
 
     @atomic
     def end_session(self, block: Block, cookie_hash: str) -> None:

@@ -16,7 +16,7 @@ from services.rules import part_of
 from services.rules.accounts import Settings, change_refusal, differences
 from services.rules.budget import Budget
 from services.store.backend import StoredCredentials
-from services.store.notices import of_operator
+from services.store.notices import operator_notice
 from services.store.operator import CopiedRows, Finding, Mark, PresentKeys, UserCaps, judge_former
 from services.store.tables import schema
 from services.store.tables.access import note, put_notice, settings_of
@@ -129,15 +129,15 @@ class TablesOperator:
                 block.get(schema.ACCOUNTS, user_id),
             )
             sessions = sessions_of(block, user_id)
-            told = of_operator()
-            of_kind = block.select(schema.NOTICES, {"kind": told.kind})
+            notice = operator_notice()
+            of_kind = block.select(schema.NOTICES, {"kind": notice.kind})
             if not account or change_refusal(action, stored, new, seen_generation):
                 return False
             block.put(schema.CREDENTIALS, part_of(CredentialsRow, new))
             if email:
                 block.put(schema.ACCOUNTS, replace(account, email=email))
             note(block, self.now(), None, action, user_id)
-            put_notice(block, self.now(), told, of_kind)
+            put_notice(block, self.now(), notice, of_kind)
             delete_all(block, schema.SESSIONS, sessions)
             return True
 

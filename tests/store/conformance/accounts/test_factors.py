@@ -308,7 +308,8 @@ def test_required_factor_is_replaced_after_a_proof_alone(alone):
         change(maya, CredentialsAction.FACTOR_REPLACED, new)
 
     accounts = alone.accounts
-    FACTORS.given(accounts, checked(accounts, maya), "11", partial(accounts.prove, maya.session))
+    prove = partial(accounts.prove, maya.session, maya.cookie)
+    maya = replace(maya, cookie=FACTORS.given(accounts, checked(accounts, maya), "11", prove))
 
     assert change(maya, CredentialsAction.FACTOR_REPLACED, new)
     assert sign_in(maya, "N2").user_id == maya.id
@@ -477,7 +478,7 @@ def test_session_that_lacks_the_required_factor_is_refused(alone):
     with pytest.raises(SignedOut):  # nor does it enrol one, or give one
         enrol(maya)
     with pytest.raises(SignedOut):
-        maya.session.backend.prove(1, (), has_factor=True)
+        maya.session.backend.prove(1, (), instead_of(maya), has_factor=True)
     assert admin.account().user_id == alone.process().open(admin.cookie).user_id
     alone.put_factor_rule(is_on=False)
     assert all(alone.process().open(one.cookie).user_id == one.id for one in refused)

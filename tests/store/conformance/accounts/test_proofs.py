@@ -129,7 +129,7 @@ def test_proof_by_a_password_that_was_changed_meanwhile_is_none(deployment, maya
     )
     # with a change that ends no session
     confirm = CredentialsAction.ADDRESS_CONFIRMED
-    assert accounts.change_credentials(other.session, new, current.stored.generation, confirm)
+    assert accounts.change_credentials(other.session, new, current.stored, confirm)
 
     with pytest.raises(RateLimited):
         accounts.prove(maya.session, maya.cookie, checked)
