@@ -5,6 +5,7 @@ from collections.abc import Callable, Collection, Generator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from datetime import tzinfo
+from functools import partial
 from uuid import UUID, uuid4
 
 from services.caches import CachedRead
@@ -131,11 +132,15 @@ class Shared:
         self.live_turns.stop(lambda turn: turn.user_id == user_id)
 
     @contextmanager
-    def ending(self, is_meant: Callable[[AppSession], bool], within: float) -> Generator[None]:
+    def ending(
+        self, caller: SessionId, is_meant: Callable[[AppSession], bool], within: float
+    ) -> Generator[None]:
         """Stop the live turns of the sessions that *is_meant* selects, and wait up to *within* seconds for them to be stored.
 
-        During the block the sessions begin no turn; afterwards those that have ended are forgotten.
+        During the block the sessions begin no turn; afterwards those that have ended are forgotten. The session that ends them,
+        *caller*, is checked first. Raise SignedOut, StoreUnavailable.
         """
+        self.session_cache.confirm(caller)
         every = [user.session for user in list(self._users.values())]
         sessions = [session for session in every if is_meant(session)]
         owners = {session.id for session in sessions}
@@ -198,6 +203,9 @@ class Shared:
 
     def _forget(self, session: AppSession) -> None:
         """Forget the services of *session* and close its tabs; with the user's last session, drop all cached data."""
+        user = self._users.get(session.id)
+        if user and user.session.backend is not session.backend:
+            return  # it is being opened anew, by another cookie
         self._users.pop(session.id, None)
         self.temporary.end_of(session.id)
         if all(each.user_id != session.user_id for each in list(self._users.values())):
@@ -219,13 +227,14 @@ class UserServices(ChatParts):
         self._rows = session.backend.rows(shared.account_bytes, first)
         administration = session.backend.administration
         self.administration: Administration = administration
+        ending = partial(shared.ending, session.id)
         self.access = UserAccess(administration, shared.stop_turns_of)
-        self.devices = Devices(session, shared.ending)
+        self.devices = Devices(session, ending)
         self.models = ModelAdministration(administration, shared.model_settings)
         self.sign_ups = SignUpAdministration(
             administration, shared.sign_ups, lambda: shared.backend.sign_in.confirms_addresses()
         )
-        self.factor_rule = FactorRule(session, shared.sign_ups, shared.ending)
+        self.factor_rule = FactorRule(session, shared.sign_ups, ending)
         self._account = CachedRead(session.backend.account, _ACCOUNT_SECONDS)
         self.export: FullExport | None = None  # the last export that was begun
         store = sealed_store(self._rows, session.user_keys)

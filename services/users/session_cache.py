@@ -1,8 +1,9 @@
 """Opened app sessions of this process, by cookie and by id.
 
 An opened session is checked again every few seconds, so that signing out or suspending a user in another process takes
-effect here as well. Callers do not wait for the check, because every database call checks the session itself;
-`has_ended` gives the result to a page that has been drawn meanwhile.
+effect here as well. Runs of pages do not wait for the check, because every database call checks the session itself;
+`has_ended` gives the result to a page that has been drawn meanwhile. Requests with a cookie wait, and acts that want a
+proof, because the database knows a session by its tokens, which stay when another process replaces its cookie.
 """
 
 import math
@@ -29,11 +30,15 @@ _FRESH_SECONDS = 5.0  # seconds between two checks of a session against the data
 # seconds after the last check from which callers wait for a new check, or get StoreUnavailable
 _TRUSTED_SECONDS = 600.0
 _IDLE_SECONDS = 1800.0  # seconds from closing the last tab until the user's keys leave memory
-_ENDED_SECONDS = 60.0  # seconds between two calls that ask which sessions have ended
+_WAIT_SECONDS = 1.0  # the longest wait of a request with a cookie for a check that is due
+# seconds between two calls that ask which sessions have ended, and between two checks of one that only polls
+_ENDED_SECONDS = 60.0
 # cookies that are remembered because their sessions have ended, or have another cookie
 _MOST_ENDED = 10_000
 # seconds in which a browser may still send the cookie that its session had before
 _MOVED_SECONDS = 10.0
+# seconds after a proof in which the browser has got the new cookie, so that its tabs connect by it
+_LEARNT_SECONDS = 3.0
 
 
 @contextmanager
@@ -113,23 +118,34 @@ class SessionCache:
             self._ids[cookie.hash] = session.id
 
     def find(self, cookie: Cookie) -> AppSession | None:
-        """Return the session of *cookie*, opening it if necessary, or None if there is none. Raise StoreUnavailable."""
+        """Return the session of *cookie*, opening it if necessary, or None if there is none. Raise StoreUnavailable.
+
+        It waits up to a second for a check that is due: where another process has replaced the cookie, the session goes on, so
+        the database refuses no call that a copy of the cookie leads to.
+        """
         with self._lock:
             opening = self._opening.setdefault(cookie.hash, threading.Lock())
         with opening:  # concurrent tabs share one opened session
-            if entry := self._entry_of(cookie):
-                return self._trusted(entry)
-            try:
-                session = self.accounts.open(cookie)
-            except (SignedOut, Tampered):
-                return None
-            self.add(cookie, session)
-            return session
+            entry = self._entry_of(cookie)
+            if entry is None:
+                try:
+                    session = self.accounts.open(cookie)
+                except (SignedOut, Tampered):
+                    return None
+                self.add(cookie, session)
+                return session
+            self._trusted(entry)
+        if check := entry.check:  # read once, because `doubt` may remove it
+            wait([check], _WAIT_SECONDS)
+        entry = self._entry_of(cookie)
+        return entry.session if entry else None
 
     def opened(self, cookie: Cookie) -> AppSession | None:
-        """Return the session of *cookie* as `find` does, but do not check a session that is already open."""
+        """Return the session of *cookie* as `find` does, but check a session that is already open only once a minute."""
         entry = self._entry_of(cookie)
-        return entry.session if entry else self.find(cookie)
+        if entry and time.monotonic() - entry.checked_at < _ENDED_SECONDS:
+            return entry.session
+        return self.find(cookie)
 
     def is_open(self, cookie: Cookie) -> bool:
         """Return True if the session of *cookie* is open in this process, and not known to have ended."""
@@ -153,6 +169,15 @@ class SessionCache:
             with self._lock:
                 entry.checked_at, entry.doubted_at = -math.inf, time.monotonic()
                 entry.check = None  # a check in progress began too early to notice the refusal
+
+    def confirm(self, session_id: SessionId) -> None:
+        """Check the session now, before an act that wants a proof. Raise SignedOut, StoreUnavailable.
+
+        The database knows the proof by the session: it would count one that another process noted for a newer cookie.
+        """
+        self.doubt(session_id)
+        if self.by_id(session_id) is None:
+            raise SignedOut
 
     def change(self, user_id: UserId, change: Callable[[AppSession], AppSession]) -> None:
         """Change what the opened sessions of a user know of the account."""
@@ -223,6 +248,13 @@ class SessionCache:
         moved_at = self._moved.get(cookie.hash)
         return moved_at is not None and time.monotonic() - moved_at < _MOVED_SECONDS
 
+    def is_replaced(self, session: AppSession, cookie: Cookie) -> bool:
+        """Return True if *session* is open here by another cookie than *cookie*, and the browser has had time to learn it."""
+        entry, moved_at = self._entry(session.id), self._moved.get(cookie.hash)
+        if entry is None or entry.cookie.hash == cookie.hash:
+            return False
+        return moved_at is None or time.monotonic() - moved_at >= _LEARNT_SECONDS
+
     def forget_ended(self) -> None:
         """Ask in one call which of the sessions have ended, and forget those. Does so at most once a minute.
 
@@ -284,12 +316,12 @@ class SessionCache:
             self._moved.put(asked, time.monotonic())
 
     def _forget(self, entry: _Entry, end: SessionEnd | None = None) -> None:
-        session, cookie_hash = entry.session, entry.cookie.hash
+        session = entry.session
         if end:
-            self._ends.put(cookie_hash, end)
+            self._ends.put(entry.cookie.hash, end)
         with self._lock:
             if is_there := self._entries.get(session.id) is entry:
                 del self._entries[session.id]
-                self._ids.pop(cookie_hash, None)
+                self._ids.pop(entry.cookie.hash, None)  # which a proof may have changed just now
         if is_there:
             self.on_forget(session)

@@ -1,6 +1,6 @@
 """The route by which an open tab polls for changes: `GET /poll?c=<conversation>&s=<space>&archive=1`.
 
-A poll runs no Streamlit script and asks the database once. It returns revisions, which the tab compares with its own
+A poll runs no Streamlit script and asks the database once; one a minute has the cookie checked first. It returns revisions, which the tab compares with its own
 (assets/page/news.js).
 """
 

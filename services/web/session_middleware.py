@@ -42,6 +42,7 @@ _ALL = "all"
 _TOO_MANY = "Too many sign-in pages are open. Close some, or try again in a minute."
 _REFUSED = WebSocketClose(1008)  # uvicorn sends it as a 403
 _POLL_SECONDS = 0.05
+_COOKIE_SECONDS = 1.0  # seconds between two looks if a tab's session has another cookie
 _INLINE_SCRIPT = re.compile(r"<script(?![^>]*\bsrc=)[^>]*>(.*?)</script>", re.DOTALL)
 
 
@@ -126,12 +127,13 @@ class SessionMiddleware:
         is_tab = connection.scope["type"] == "websocket"
         if not self.origin.is_same_origin(connection):
             return _REFUSED if is_tab else PlainTextResponse(self.origin.wrong_address_message, 403)
-        session = await self._session(connection, open_tab)
+        app, session = self.app, await self._session(connection, open_tab)
         networks = networks_of(self.origin.client_address(connection))
         if isinstance(session, AppSession):
             headers.append((USER_HEADER, str(session.user_id).encode()))
             headers.append((SESSION_HEADER, str(session.id).encode()))
             allow_large_messages(connection.scope)
+            app = self._while_current(connection, session)
         elif self._has_too_many_tabs(networks):
             return _REFUSED if is_tab else PlainTextResponse(_TOO_MANY, 429)
         elif is_tab:
@@ -139,7 +141,32 @@ class SessionMiddleware:
                 headers.append((SESSION_HEADER, session.encode()))
             for name in (_ALL, *(network.name for network in networks)):
                 open_tab.enter_context(count_open(self._anonymous_tabs, name))
-        return self.app if is_tab else Response(status_code=204)
+        return app if is_tab else Response(status_code=204)
+
+    def _while_current(self, connection: HTTPConnection, session: AppSession) -> ASGIApp:
+        """Return the app, whose tab is hung up once a proof has given *session* another cookie than the tab connected by.
+
+        A browser connects the tab again by the new cookie, and Streamlit goes on with its state. Who has copied the old cookie
+        gets no tab by it: Streamlit gives a state only to the identity that it belongs to.
+        """
+        cache, cookie = self.shared().session_cache, self.origin.session_cookie(connection)
+
+        async def app(scope: Scope, receive: Receive, send: Send) -> None:
+            is_hung_up = False
+
+            async def receive_until_replaced() -> Message:
+                nonlocal is_hung_up
+                while cookie is None or not cache.is_replaced(session, cookie):
+                    with anyio.move_on_after(_COOKIE_SECONDS):
+                        return await receive()
+                is_hung_up = True
+                return {"type": "websocket.disconnect", "code": 1001}
+
+            await self.app(scope, receive_until_replaced, send)
+            if is_hung_up:
+                await send({"type": "websocket.close", "code": 1001})
+
+        return app
 
     def _has_too_many_tabs(self, networks: Iterable[Network]) -> bool:
         tabs = self._anonymous_tabs

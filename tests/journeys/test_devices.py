@@ -60,6 +60,10 @@ def test_other_tab_goes_on_beside_a_proof_and_a_copied_cookie_does_not(app, pers
     age_proofs(app)
     maya.page.reload()
     [stolen] = [one for one in maya.context.cookies() if one["name"].endswith("sid")]
+    thief = person()
+    thief.context.add_cookies([stolen])
+    thief.visit("/account")
+    expect(devices(thief)).to_have_count(1)
 
     form(maya, "/proof").get_by_label("Password").fill(PASSWORD)
     maya.page.keyboard.press("Enter")
@@ -68,6 +72,7 @@ def test_other_tab_goes_on_beside_a_proof_and_a_copied_cookie_does_not(app, pers
     [new] = [one for one in maya.context.cookies() if one["name"].endswith("sid")]
     assert new["value"] != stolen["value"]
     other.hears_all_of(re.compile("word1 .*word30"))
+    thief.is_asked_to_sign_in()  # the tab that was open, too
     other.asks("And now?")
     other.hears_all_of("You said: And now?")
     other.page.reload()

@@ -406,6 +406,60 @@ def test_old_cookie_is_told_for_a_moment_that_there_is_a_new_one(server, cache, 
     assert not any(map(cache.has_moved, (cookie, here)))
 
 
+@pytest.mark.usefixtures("due")
+def test_request_with_a_replaced_cookie_waits_for_the_check_that_is_due(cache, moved):
+    cookie, _, _ = moved
+
+    assert cache.find(cookie) is None  # the database would refuse none of the session's calls
+
+    assert cache.has_moved(cookie)
+
+
+@pytest.mark.usefixtures("due")
+def test_request_does_not_wait_for_a_database_that_hangs(server, cache, monkeypatch):
+    cookie, session = opened(server, cache)
+    monkeypatch.setattr(module, "_WAIT_SECONDS", 0.01)
+    server.may_answer.clear()
+
+    assert cache.find(cookie) is session
+
+    server.may_answer.set()
+    assert not cache.has_ended(session.id, SECONDS)
+
+
+def test_polls_with_a_replaced_cookie_end_within_a_minute(cache, moved, monkeypatch):
+    cookie, session, _ = moved
+    assert cache.opened(cookie) is session
+    later = module.time.monotonic() + 60
+    monkeypatch.setattr(module.time, "monotonic", lambda: later)
+
+    assert cache.opened(cookie) is None
+
+
+def test_cookie_is_replaced_once_the_browser_has_learnt_the_new_one(server, cache, monkeypatch):
+    own, here = opened(server, cache)
+    new = cache.prove(here, own, "checked")
+    assert not cache.is_replaced(here, own)
+
+    later = module.time.monotonic() + 3
+    monkeypatch.setattr(module.time, "monotonic", lambda: later)
+
+    assert cache.is_replaced(here, own)
+    assert not cache.is_replaced(here, new)
+
+
+def test_cookie_is_replaced_where_the_new_one_comes_to_another_process(server, cache, moved):
+    cookie, session, new = moved
+    assert not cache.is_replaced(session, cookie)
+
+    found = cache.find(new)
+
+    assert cache.is_replaced(session, cookie)
+    server.alive.clear()
+    cache.forget_if_ended([found])
+    assert not cache.is_replaced(session, cookie)  # its tabs are closed, but for those with a draft
+
+
 def test_tab_keeps_a_session_from_becoming_idle_across_a_proof(server, cache, monkeypatch):
     cookie, session = opened(server, cache)
     monkeypatch.setattr(module, "_IDLE_SECONDS", 0.0)

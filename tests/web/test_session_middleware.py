@@ -10,7 +10,9 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, PlainTextResponse
 from starlette.routing import Route, WebSocketRoute
 from starlette.testclient import TestClient
+from starlette.websockets import WebSocketDisconnect
 
+from services.daemon_threads import in_thread
 from services.domain.accounts import SessionEnd
 from services.errors import SignedOut, StoreUnavailable
 from services.store.accounts import Cookie
@@ -23,6 +25,7 @@ from services.web.session_middleware import (
     SessionMiddleware,
     content_security_policy,
 )
+from tests.stack.apps import SECONDS
 from tests.store.conftest import PASSWORD, new_email
 from tests.stores import NOT_COUNTED
 
@@ -181,6 +184,27 @@ def test_tab_with_the_cookie_of_before_a_proof_loads_again(session_cache):
     page, user = browser(session_cache), str(session.user_id)
     assert identity_of_tab(page, cookie=f"__Host-sid={cookie}") == [None, MOVED]
     assert identity_of_tab(page, cookie=f"__Host-sid={new}") == [user, str(session.id)]
+
+
+def test_open_tab_of_a_copied_cookie_is_hung_up_after_a_proof(session_cache, monkeypatch):
+    accounts, email = session_cache.accounts, new_email()
+    cookie, session = accounts.sign_up_with(email, PASSWORD)
+    session_cache.add(cookie, session)
+    checked = accounts.find(email, NOT_COUNTED).checked(PASSWORD)
+    monkeypatch.setattr(module, "_LEARNT_SECONDS", 0.0)
+    page, tab_of = browser(session_cache), "__Host-sid={}".format
+    with open_tab(page, cookie=tab_of(cookie)) as copied:
+        copied.receive_json()
+
+        new = session_cache.prove(session, cookie, checked)
+
+        with open_tab(page, cookie=tab_of(new)) as own:
+            assert own.receive_json() == [str(session.user_id), str(session.id)]
+            with pytest.raises(WebSocketDisconnect) as hung_up:
+                in_thread("receiver", copied.receive_json).result(SECONDS)
+            assert hung_up.value.code == 1001
+            own.send_text("a click")
+    assert session_cache.is_open(new)
 
 
 def refuse(*_):

@@ -8,7 +8,7 @@ from services.domain.models import ModelSettings
 from services.errors import SignedOut
 from services.llm import Models, Offer
 from services.settings import Settings
-from services.users import Shared
+from services.users import Shared, UserServices
 from tests.chats import SMALL, done
 from tests.stack.apps import until
 from tests.store.conftest import PASSWORD
@@ -113,3 +113,32 @@ def test_tab_of_another_process_comes_in_by_the_new_cookie(shared, elsewhere, ma
     done(turn)
     assert chat.open(turn.conversation_id).tip.body == turn.said()
     assert elsewhere.session_cache.count == 1
+
+
+def test_session_that_comes_back_beside_its_end_here_stays(shared, elsewhere, maya, monkeypatch):
+    elsewhere.session_cache.find(maya.cookie)
+    cookie = prove(shared, maya)
+    hear(elsewhere, maya)
+    read_ahead = UserServices.read_ahead
+
+    def read_beside_the_end(user):
+        read_ahead(user)
+        elsewhere.session_cache.forget_idle()  # of the entry by the older cookie
+
+    monkeypatch.setattr(UserServices, "read_ahead", read_beside_the_end)
+    assert elsewhere.session_cache.find(cookie)
+
+    assert elsewhere.find(maya.session.id)
+
+
+def test_tab_of_another_process_uses_no_proof_of_a_newer_cookie(shared, elsewhere, maya):
+    maya.sign_in()
+    elsewhere.session_cache.find(maya.cookie)
+    copied = elsewhere.find(maya.session.id)
+
+    cookie = prove(shared, maya)
+
+    with pytest.raises(SignedOut):
+        copied.devices.end_others()
+    shared.session_cache.find(cookie)
+    assert shared.find(maya.session.id).devices.end_others() == 1
