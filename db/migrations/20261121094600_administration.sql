@@ -243,7 +243,8 @@ begin
     limit least(at_most, 500);
 end $$;
 
--- Return the newest 100 entries about the caller, naming no other user. No proof, because it returns only the caller's entries.
+-- Return of the newest 1,000 entries about the caller 100 failures, which strangers can cause, and 100 others, so that the former
+-- do not hide the latter, naming no other user. No proof, because it returns only the caller's entries.
 create function private.my_audit() returns table (
   id text, at timestamptz, action text, actor text, target text, detail jsonb
 ) language plpgsql stable as $$
@@ -254,8 +255,10 @@ begin
     select entry.id::text, entry.at, entry.action,
       case entry.actor when person then 'You' else case when entry.actor is not null then 'Admin' end end, null::text,
       entry.detail
-    from private.audit entry
-    where entry.target = person
-    order by entry.id desc
-    limit 100;
+    from (
+      select newest.*, row_number() over (partition by newest.action like '%.fail' order by newest.id desc) as place
+      from (select * from private.audit where audit.target = person order by audit.id desc limit 1000) newest
+    ) entry
+    where entry.place <= 100
+    order by entry.id desc;
 end $$;

@@ -7,7 +7,7 @@ from services.bootstrap import UserServices
 from services.domain.accounts import DELETE_WORD
 from services.domain.addresses import NO_ADDRESS
 
-WRONG_EMAIL = "email"  # the reason in the address after another email was typed
+WRONG_EMAIL = "email"  # the reason in the address after another email, or another word, was typed
 _DELETE_ACCOUNT = "Delete account"
 _NOT_DELETED = "Your account was not deleted."
 
@@ -15,7 +15,9 @@ _NOT_DELETED = "Your account was not deleted."
 def draw_outcome(reason: str) -> bool:
     """Say why the account was not deleted, if *reason* says so; return False if it is about something else."""
     if reason == WRONG_EMAIL:
-        st.error(f"{_NOT_DELETED} Enter the email of this account.")
+        is_alone = bootstrap.current_app().is_alone
+        typed = f"Type {DELETE_WORD} to confirm, and your email if it is asked for."
+        st.error(f"{_NOT_DELETED} {typed if is_alone else 'Enter the email of this account.'}")
     return reason == WRONG_EMAIL
 
 
@@ -30,7 +32,7 @@ def draw(user: UserServices, *, is_proven: bool) -> None:
     if is_proven:
         st.html(_form(user), width=384)
     else:
-        st.caption("First confirm that it is you, above. Then you can delete your account here.")
+        st.caption("To delete it, first confirm that it is you, above.")
 
 
 def _form(user: UserServices) -> str:

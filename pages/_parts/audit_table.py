@@ -53,7 +53,7 @@ _VALUES = words.LIMIT_NAMES | {
     "requires_factor": "Two-step verification required",
     "retention_days": "Days unused",
     "sign_ups": "Mode",
-    "count": "Times in this hour",
+    "count": "Attempts",
 }
 
 _TOMBSTONE = "@deleted.invalid"  # the end of the address of an account that is being deleted

@@ -62,10 +62,10 @@ def draw(user: UserServices | None, drawn: Collection[UUID] = ()) -> set[UUID]:
         _draw_notice(notice)
     if others := new[_MOST:]:
         with st.expander(words.count(len(others), "more notice")):
-            for notice in others:
-                _draw_notice(notice)
             ids = [one.id for one in notices]
             quiet_button("Dismiss all", "done_all", "dismiss-notices", _dismiss, ids)
+            for notice in others:
+                _draw_notice(notice)
     return {*drawn, *(one.id for one in new)}
 
 

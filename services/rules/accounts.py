@@ -2,14 +2,21 @@
 steps, and throttles."""
 
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import UTC, datetime, timedelta
 from typing import Literal, Protocol, TypeVar, assert_never, cast
 from uuid import UUID
 
 from services.domain import AccountRole, SessionId, UserId
-from services.domain.accounts import CredentialsAction, Limits, NoticeRow, SessionEnd, SignUps
+from services.domain.accounts import (
+    AuditEntry,
+    CredentialsAction,
+    Limits,
+    NoticeRow,
+    SessionEnd,
+    SignUps,
+)
 from services.domain.addresses import checked_address
 from services.domain.models import ModelPrices, ModelSetting, ModelSettings
 from services.errors import BadAddress
@@ -39,6 +46,8 @@ STEP_LIFE = timedelta(minutes=10)
 MOST_STEPS = 4  # of one kind in a browser: the next one ends the oldest
 MOST_TRIES = 5  # of one step
 MOST_NOTICES = 3  # of one kind to a user
+MOST_CHANGES = 100  # entries of the audit that a user sees, and as many failures
+READ_CHANGES = 1000  # of which those are selected
 FORMER_LIFE = timedelta(hours=72)  # in which a former address may be taken back
 WARNING = timedelta(days=14)  # the time before a retention deletes its first conversation
 _LONG_AGO = datetime(2000, 1, 1, tzinfo=UTC)
@@ -503,6 +512,17 @@ class StoredNotice(NoticeRow):
 
 
 # --- failures ---------------------------------------------------------------------------------------
+
+
+def listed_changes(newest_first: Sequence[AuditEntry]) -> list[AuditEntry]:
+    """Return the entries of the audit that their user sees: failures have a limit of their own, because strangers cause them."""
+    room = {True: MOST_CHANGES, False: MOST_CHANGES}
+    listed: list[AuditEntry] = []
+    for entry in newest_first:
+        if room[entry.is_failure]:
+            room[entry.is_failure] -= 1
+            listed.append(entry)
+    return listed
 
 
 def failure_count(detail: Mapping[str, object] | None) -> Mapping[str, object]:

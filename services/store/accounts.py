@@ -151,6 +151,11 @@ class AppSession:
     backend: UserBackend = field(repr=False)
     factor: SecondFactor | None = None  # of the user, when the session was opened
 
+    def with_address_of(self, credentials: Credentials) -> "AppSession":
+        """Return the session with the address that is stored now: another process may have changed it."""
+        is_confirmed = credentials.confirmed is not None
+        return replace(self, email=credentials.address, is_confirmed=is_confirmed)
+
 
 @dataclass(frozen=True, slots=True)
 class Current:

@@ -1,5 +1,7 @@
 """Failures of proofs, codes and changes, counted in the audit after their answers are decided."""
 
+import threading
+
 from services.daemon_threads import in_thread
 from services.domain import UserId
 from services.domain.accounts import Failure
@@ -7,10 +9,20 @@ from services.errors import AppError
 from services.events import log_event
 from services.store.backend import Backend
 
+_THREAD = "failure"
+# who repeats a refused request while the store is slow would otherwise fill the process with threads
+_MOST_THREADS = 32
+
 
 def note_failure(backend: Backend, user_id: UserId | None, failure: Failure) -> None:
-    """Count a *failure* of a user, if one is known, in a thread of its own: no answer takes longer by it. Raise nothing."""
+    """Count a *failure* of a user, if one is known, in a thread of its own: no answer takes longer by it. Raise nothing.
+
+    While some 32 are being counted, further ones are logged alone.
+    """
     if user_id is None:
+        return
+    if sum(one.name == _THREAD for one in threading.enumerate()) >= _MOST_THREADS:
+        log_event("failure.unnoted", user=user_id, failure=failure)
         return
 
     def note() -> None:
@@ -19,4 +31,4 @@ def note_failure(backend: Backend, user_id: UserId | None, failure: Failure) -> 
         except AppError as error:
             log_event("failure.unnoted", user=user_id, failure=failure, error=type(error))
 
-    in_thread("failure", note)
+    in_thread(_THREAD, note)

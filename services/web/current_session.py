@@ -1,7 +1,6 @@
 """The session of a request, with the address that is stored now: another process may have changed it."""
 
 from contextlib import suppress
-from dataclasses import replace
 
 from services.errors import SignedOut
 from services.store.accounts import AppSession, Cookie
@@ -18,9 +17,8 @@ def current_session(shared: Shared, cookie: Cookie | None) -> AppSession | None:
     if session is None or cookie is None:
         return None
     with suppress(SignedOut):
-        credentials = cache.accounts.current(cookie).credentials
-        address, is_confirmed = credentials.address, credentials.confirmed is not None
-        if is_confirmed and (address, True) != (session.email, session.is_confirmed):
-            shared.set_address(session.user_id, address)
-        return replace(session, email=address, is_confirmed=is_confirmed)
+        now = session.with_address_of(cache.accounts.current(cookie).credentials)
+        if now.is_confirmed and (now.email, True) != (session.email, session.is_confirmed):
+            shared.set_address(session.user_id, now.email)
+        return now
     return None

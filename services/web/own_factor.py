@@ -141,7 +141,7 @@ class OwnFactor:
             require_recent(session.backend)
             current = self._accounts.current(cookie)
             shared.set_factor(session.user_id, second_factor(current.credentials))
-            ends_others = others != ""
+            session, ends_others = session.with_address_of(current.credentials), others != ""
             return act(_Asked(request, once, step, code, replaces, ends_others, session, current))
         except (ProofNeeded, StepEnded):
             note_failure(self._accounts.backend, session.user_id, Failure.CHANGE)

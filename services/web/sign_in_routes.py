@@ -204,6 +204,7 @@ class SignInRoutes:
                 is_known = self.start.attempts.is_known(device, session.user_id)
                 hashed = await self._hash(request, lambda: current.hashed(password), is_known)
                 await run_sync(self._accounts.change_password, session, current, hashed)
+            session = session.with_address_of(current.credentials)
             tell, kind = self.start.notices.tell, NoticeKind.PASSWORD_CHANGED
             await run_sync(tell, request, self._accounts.backend, session, kind)
         except errors.AppError as error:

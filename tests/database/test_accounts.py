@@ -633,6 +633,21 @@ def test_entry_of_the_audit_stays_but_for_the_count_of_a_failure(world, action, 
         world.admin.execute(f"update private.audit set {change} where action = %s", [action])
 
 
+def test_failure_that_waits_over_the_hour_has_an_entry_of_its_own(world):
+    maya = world.person()
+    world.admin.execute(  # noted by a call that began later, and was faster
+        """
+        insert into private.audit (at, action, target, detail)
+        values (now() + interval '1 hour', 'proof.fail', %s, '{"count": 1}')
+        """,
+        [maya.id],
+    )
+
+    assert world.anon.call("note_failure", person=maya.id, failure="proof.fail")["ok"]
+
+    assert world.one("select count(*) from private.audit where action = 'proof.fail'") == 2
+
+
 def test_failures_at_once_are_counted_in_one_entry(world, migrated):
     maya = world.person()
 

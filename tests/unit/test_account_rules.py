@@ -7,7 +7,13 @@ from uuid import UUID
 import pytest
 
 from services.domain import AccountRole, UserId
-from services.domain.accounts import CredentialsAction, SessionEnd, SignUps
+from services.domain.accounts import (
+    AuditEntry,
+    CredentialsAction,
+    Failure,
+    SessionEnd,
+    SignUps,
+)
 from services.domain.models import ModelPrices, ModelSettings
 from services.rules import NOT_FOUND, STALE, Refusal
 from services.rules.accounts import (
@@ -15,6 +21,7 @@ from services.rules.accounts import (
     FACTOR_USED,
     INVITATION_LIFE,
     LAST_ADMIN,
+    MOST_CHANGES,
     WARNING,
     Settings,
     StoredAccount,
@@ -29,6 +36,7 @@ from services.rules.accounts import (
     differences,
     factor_refusal,
     leave_refusal,
+    listed_changes,
 )
 
 NOON = datetime(2026, 12, 1, 12, tzinfo=UTC)
@@ -283,3 +291,16 @@ def test_account_begins_with_the_factor_that_is_required():
     )
 
     assert refused == FACTOR_NEEDED
+
+
+def test_failures_hide_no_change_and_changes_hide_no_failure():
+    def entries(action, number):
+        entry = AuditEntry(id="", at=NOON, action=action, actor=None, target=None, detail={})
+        return [replace(entry, id=f"{action} {n}") for n in range(number)]
+
+    failures = entries(Failure.PROOF, MOST_CHANGES + 1)
+    changes = entries("session.prove", MOST_CHANGES + 1)
+
+    listed = listed_changes(failures + changes)
+
+    assert listed == failures[:-1] + changes[:-1]

@@ -2,11 +2,15 @@
 
 import threading
 from dataclasses import replace
+from types import SimpleNamespace
+from uuid import UUID
 
 import pytest
 
+from services.domain import UserId
 from services.domain.accounts import Failure
 from services.domain.mails import CodePurpose, NoticeKind
+from services.store.failures import note_failure
 from services.store.notices import opened_notice
 from services.store.tables import schema
 from services.store.tables.in_memory import InMemoryStore
@@ -14,7 +18,7 @@ from services.web.notices import Notices
 from services.web.origin import Origin
 from tests.authenticator import Authenticator
 from tests.confirmed import confirm
-from tests.stack.apps import until
+from tests.stack.apps import SECONDS, until
 from tests.store.conftest import PASSWORD, new_email
 from tests.stores import accounts_in_memory
 from tests.web import test_own_factor as own_factor
@@ -23,6 +27,7 @@ from tests.web.test_entries import BACK, NEW, RESET, FactorSite, User, guesses
 
 SIGN_IN, PROVE = CodePurpose.SIGN_IN, CodePurpose.PROVE
 FIREFOX = "Firefox on Linux"
+USER = UserId(UUID(int=1))
 pytestmark = pytest.mark.usefixtures("cheap_passwords")
 
 
@@ -161,6 +166,20 @@ def test_wrong_codes_of_a_new_factor_are_counted():
     assert failures(site.accounts.sign_in_with(email, PASSWORD)[1]) == {Failure.CHANGE: 3}
 
 
+def test_failures_do_not_fill_the_process_with_threads():
+    slow, noted = threading.Event(), []
+    backend = SimpleNamespace(note_failure=lambda *one: (slow.wait(SECONDS), noted.append(one)))
+
+    for _ in range(100):
+        note_failure(backend, USER, Failure.CHANGE)
+    slow.set()
+    written()
+    note_failure(backend, USER, Failure.CHANGE)
+    written()
+
+    assert len(noted) == 33
+
+
 # --- notices
 
 
@@ -235,3 +254,29 @@ def test_change_is_told_on_pages_where_no_mail_goes(is_confirmed):
 
     assert told(before) == [(NoticeKind.FACTOR_ADDED, FIREFOX)]
     assert site.mails == []
+
+
+def test_change_is_mailed_to_the_address_that_is_stored_now():
+    site = own_factor.FactorSite(accounts_in_memory(InMemoryStore()))
+    email = new_email()
+    site.accounts.sign_up_with(email, PASSWORD)
+    browser = site.signed_in(email)
+    confirm(site.accounts, site.accounts.sign_in_with(email, PASSWORD)[1])  # in another process
+
+    own_factor.enrolled(browser)
+
+    assert [one.address for one in site.mails] == [email]
+
+
+def test_new_password_is_mailed_to_the_address_that_is_stored_now(site):
+    email = new_email()
+    site.accounts.sign_up_with(email, PASSWORD)
+    user = User(site, email, Authenticator())
+    browser = user.begins()
+    confirm(site.accounts, signed_in(user))  # in another process
+
+    browser.post("/account/password", password="another horse, another battery")
+
+    assert (email, NoticeKind.PASSWORD_CHANGED) in [
+        (one.address, one.content.kind) for one in site.mails
+    ]

@@ -20,6 +20,7 @@ from services.domain.usage import (
     UsageSum,
 )
 from services.rules import part_of
+from services.rules.accounts import READ_CHANGES, listed_changes
 from services.rules.turns import Entry
 from services.store.tables import schema
 from services.store.tables.blocks import atomic
@@ -28,7 +29,6 @@ from services.store.tables.schema import Counts, ModelUsage, UsageDay
 
 _PAGE = 500  # entries
 _MOST_CONVERSATIONS = 499
-_MOST_CHANGES = 100  # the most entries about the user's own account
 _ONE_DAY = timedelta(days=1)
 # the ratio of a bucket's limits: each time in a bucket is within 5 % of the bucket's middle
 _STEP = 1.1
@@ -167,12 +167,13 @@ class TablesUsage:
     @atomic
     def account_changes(self, block: Block) -> list[AuditEntry]:
         where: dict[str, object] = {"target": self.user_id}
-        rows = block.select(schema.AUDIT, where, order=("-id",), limit=_MOST_CHANGES)
+        rows = block.select(schema.AUDIT, where, order=("-id",), limit=READ_CHANGES)
         names = {None: None, self.user_id: "You"}
-        return [
+        entries = [
             part_of(AuditEntry, row, actor=names.get(row.actor, "Admin"), target=None)
             for row in rows
         ]
+        return listed_changes(entries)
 
     @atomic
     def report(self, block: Block, first_day: date, last_day: date) -> UsageReport:
