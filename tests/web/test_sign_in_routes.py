@@ -425,6 +425,8 @@ def prove(account):
 def test_proof_by_the_password_leads_back(prove):
     for page in ("/account", "https://evil.example", "//evil.example", "/admin", ""):
         assert prove(next=page).headers["location"] == "/account?reason=proved"
+    then = prove(then="//evil.example?reason=moved").headers["location"]
+    assert then == "/account?then=%2F%2Fevil.example%3Freason%3Dmoved&reason=proved"
     assert prove({"origin": "https://evil.example"}).status_code == 403
     assert prove({"cookie": ""}).headers["location"] == "/account"
 
@@ -454,7 +456,7 @@ def test_refused_proof_brings_no_cookie(session_cache, account, prove):
 def test_of_two_proofs_of_a_browser_one_brings_a_cookie(session_cache, account):
     """The browser ends with it, whichever answer comes last."""
     client, _, cookie = account
-    proof = {"password": PASSWORD, "next": "/data"}
+    proof = {"password": PASSWORD}
 
     def prove():
         return client.post("/proof", data=proof, headers=sent(cookie))
@@ -462,8 +464,8 @@ def test_of_two_proofs_of_a_browser_one_brings_a_cookie(session_cache, account):
     answers = at_once(prove, prove)
 
     brought = [one for one in answers if "set-cookie" in one.headers]
-    assert [one.headers["location"] for one in brought] == ["/data?reason=proved"]
-    assert {one.headers["location"] for one in answers} == {"/data", "/data?reason=proved"}
+    assert [one.headers["location"] for one in brought] == ["/account?reason=proved"]
+    assert {one.headers["location"] for one in answers} == {"/account", "/account?reason=proved"}
     assert session_cache.find(cookie_in(client, brought[0]))
 
 
