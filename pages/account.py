@@ -1,11 +1,12 @@
 """The page "Account": the user's email and its confirmation, a new email or password, two-step
 verification, devices, recent activity, export and deletion.
 
-Its forms are native ones, because passwords and codes must not enter a Streamlit session. Changes of the password and of
-two-step verification, and the end of other sessions or of the account, want a recent proof of who the user is, so that the
-page asks for one first.
+Its forms are native ones, because passwords and codes must not enter a Streamlit session. Changes of the email, the password
+and two-step verification, and the end of other sessions or of the account, want a recent proof of who the user is, so that
+the page asks for one first.
 """
 
+from collections.abc import Sequence
 from html import escape
 
 import streamlit as st
@@ -27,6 +28,7 @@ from pages._parts.refusals import refusal
 from pages._session import show_errors
 from services import bootstrap
 from services.bootstrap import UserServices
+from services.domain.accounts import Device
 from services.domain.addresses import has_mailbox
 from services.domain.mails import CodePurpose
 
@@ -97,19 +99,18 @@ def _draw_account(user: UserServices) -> None:
         st.warning(f"{_PLACEHOLDER} {change}")
     st.subheader("Email", anchor=False)
     st.text(user.email)
-    reason = st.query_params.get("reason", "")
     if new_address.is_open():
-        has_factor = user.factor is not None
-        new_address.draw_forms(user.email, refusal(reason), has_factor=has_factor)
+        with show_errors():
+            new_address.draw_forms(user, is_proven=_is_proven(user.devices.all()))
         return
     if bootstrap.current_app().mailer and has_mailbox(user.email):
         _draw_confirmation(is_confirmed=user.is_confirmed)
     new_address.draw_button()
     if not codes.asked_purpose() or proof.is_by_code():
-        _draw_outcome(reason)
+        _draw_outcome(st.query_params.get("reason", ""))
     with show_errors():
         listed = user.devices.all()
-        is_proven = any(one.is_proven for one in listed if one.is_this_one)
+        is_proven = _is_proven(listed)
         if is_proven:
             _draw_password(user.email)
         else:
@@ -121,6 +122,11 @@ def _draw_account(user: UserServices) -> None:
         second_factor.draw(user, is_proven=is_proven)
         devices.draw(listed, is_proven=is_proven)
         _draw_end(user, is_proven=is_proven)
+
+
+def _is_proven(listed: Sequence[Device]) -> bool:
+    """Return True if the user has proved who they are on this device in the last ten minutes."""
+    return any(one.is_proven for one in listed if one.is_this_one)
 
 
 def _draw_end(user: UserServices, *, is_proven: bool) -> None:

@@ -121,7 +121,7 @@ def _code_routes(
         ProveByCode(FactorCheck(attempts, origin, notices)),
         sign_up,
         ConfirmAddress(lambda user_id: app.shared().note_confirmed(user_id)),
-        NewAddress(app.shared, attempts, origin, lanes, notices),
+        NewAddress(app.shared, notices),
         RestoreAddress(start, lanes),
     )
     return CodeRoutes(app.shared, attempts, origin, notices.send, flows)

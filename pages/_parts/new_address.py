@@ -1,12 +1,14 @@
 """The part of the page Account that changes the email address: forms for the new one, and for the code mailed to it."""
 
-from html import escape
+from contextlib import suppress
+from uuid import UUID
 
 import streamlit as st
 
-from pages._parts import codes, factor, words
-from pages._parts.passwords import password_field, show_button
+from pages._parts import codes, proof, words
+from pages._parts.refusals import refusal
 from services import bootstrap
+from services.bootstrap import UserServices
 from services.domain.mails import CodePurpose
 
 MOVED = "moved"  # the reason in the address once it is done
@@ -15,18 +17,17 @@ _CHANGED = (
     "and it can be taken back for three days, on the sign-in page. Your other devices stay signed in: "
     "sign them out below if you do not know them."
 )
-_SENTENCES = {
-    "wrong": "Your email was not changed. The password is wrong.",
-    "prove": "Your email was not changed. You entered your password more than ten minutes ago, so start again.",
-    "taken": "This is your email already, or that of another account.",
-}
-_FORMS = codes.CodeForms(CodePurpose.NEW_ADDRESS, "/account")
+_TAKEN = "This is your email already, or that of another account."
+_PROVE = "prove"  # the reason in the address where a proof is missing; the forms of one say so
+_WHY = "Confirm it before you change your email."
+_WHY_AGAIN = "Confirm it again. Then enter the code that we sent to your new email."
 _PURPOSE = str(CodePurpose.NEW_ADDRESS)
+_FORMS = codes.CodeForms(_PURPOSE, "/account")
 
 
 def is_open() -> bool:
     """Return True if the address asks for these forms, and codes can be mailed."""
-    return codes.asked_purpose() == _PURPOSE and _sends_codes()
+    return (codes.asked_purpose() == _PURPOSE or "then" in st.query_params) and _sends_codes()
 
 
 def draw_button() -> None:
@@ -37,27 +38,33 @@ def draw_button() -> None:
         st.button("Change email", on_click=codes.go_to, args=[_PURPOSE])
 
 
-def draw_forms(email: str, refused: str | None, *, has_factor: bool) -> None:
-    """Draw the form for the new address, or once a code was sent, that for the code.
-
-    *refused*: why it was refused; *has_factor*: true: a second factor belongs to the proof.
-    """
-    if sentence := _SENTENCES.get(st.query_params.get("reason", ""), refused):
+def draw_forms(user: UserServices, *, is_proven: bool) -> None:
+    """Draw the form for the new address, or once a code was sent, that for the code; before a proof, the forms of one."""
+    reason, step = st.query_params.get("reason", ""), _open_step()
+    sentence = _TAKEN if reason == "taken" else refusal(reason)
+    if not proof.draw_outcome(reason) and sentence and reason != _PROVE:
         st.error(sentence)
-    if (step := codes.open_step()) is None:
+    if not is_proven:
+        proof.draw(user, _WHY_AGAIN if step else _WHY, str(step or _PURPOSE))
+        return
+    if step is None:
         st.markdown("We will send a code to your new email.")
-        fields = f"""
-        <input autocomplete="username" value="{escape(email)}" readonly hidden>
-        <label>New email<input name="email" type="email" autocomplete="off" required
-          placeholder="you@example.org"></label>
-        {password_field(words.PASSWORD, "password", "current-password")}
-        {show_button("current-password")}
-        {factor.proof_field(has_factor=has_factor)}"""
-        st.html(_FORMS.send(words.SEND_CODE, fields), width=384)
+        field = """<label>New email<input name="email" type="email" autocomplete="off" required
+          placeholder="you@example.org"></label>"""
+        st.html(_FORMS.send(words.SEND_CODE, field), width=384)
     else:
         st.markdown(f"If your new email can be used, we sent a code to it. {codes.SENT}")
         st.html(_FORMS.redeem(step, "Change email"), width=384)
     st.button(words.CANCEL, type="tertiary", on_click=codes.go_to, args=[""])
+
+
+def _open_step() -> UUID | None:
+    """Return the step for which a code was sent; it waits in the key `then` while a proof is asked for."""
+    if codes.asked_purpose() == _PURPOSE:
+        return codes.open_step()
+    with suppress(ValueError):
+        return UUID(st.query_params["then"])
+    return None
 
 
 def _sends_codes() -> bool:

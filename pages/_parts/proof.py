@@ -4,6 +4,7 @@ They are native ones, because no password or code enters a Streamlit session.
 """
 
 from html import escape
+from urllib.parse import urlencode
 
 import streamlit as st
 
@@ -22,12 +23,16 @@ _WITHOUT = (
 )
 
 
-def draw(user: UserServices, why: str) -> None:
-    """Draw the forms, with the reason *why* a proof is asked for; they lead back to the page Account."""
+def draw(user: UserServices, why: str, then: str = "") -> None:
+    """Draw the forms, with the reason *why* a proof is asked for; they lead back to the page Account.
+
+    *then*: the key `then` of its address afterwards, for a form that waits for the proof.
+    """
+    back_to = f"/account?{urlencode({'then': then})}" if then else "/account"
     st.subheader(words.CONFIRM_IDENTITY, anchor=False)
     factor_field = factor.proof_field(has_factor=user.factor is not None)
     takes_code = user.is_confirmed and bootstrap.current_app().mailer is not None
-    forms = codes.CodeForms(CodePurpose.PROVE, "/account")
+    forms = codes.CodeForms(CodePurpose.PROVE, back_to)
     if takes_code and is_by_code() and (step := codes.open_step()):
         st.markdown("Enter the code in the email. Then you can make changes for ten minutes.")
         st.html(forms.redeem(step, words.CONFIRM, factor_field), width=384)
@@ -35,12 +40,14 @@ def draw(user: UserServices, why: str) -> None:
         return
     st.markdown(f"{why} This is good for ten minutes.")
     if user.has_password:
-        st.html(_form(user.email, factor_field), width=384)
+        st.html(_form(user.email, then, factor_field), width=384)
     elif not takes_code:
         st.markdown(_WITHOUT)
     if takes_code:
         st.markdown("Or have a code sent to your email." if user.has_password else _BY_CODE)
         st.html(forms.send(words.SEND_CODE, is_second=user.has_password), width=384)
+    if then:
+        st.button(words.CANCEL, type="tertiary", on_click=codes.go_to, args=[""])
 
 
 def is_by_code() -> bool:
@@ -66,10 +73,11 @@ def draw_outcome(reason: str) -> bool:
     return True
 
 
-def _form(email: str, factor_field: str) -> str:
+def _form(email: str, then: str, factor_field: str) -> str:
     # password managers read the account from the field with the autocomplete `username`
     return f"""
       <form class="db-form" method="post" action="/proof">
+        <input type="hidden" name="then" value="{escape(then)}">
         <input autocomplete="username" value="{escape(email)}" readonly hidden>
         {password_field(words.PASSWORD, "password", "current-password")}
         {show_button("current-password")}

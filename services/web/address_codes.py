@@ -10,80 +10,50 @@ from starlette.responses import RedirectResponse, Response
 from services.domain.accounts import Failure
 from services.domain.addresses import checked_address
 from services.domain.mails import CodePurpose, NoCodeReason, NoticeKind
-from services.errors import AddressTaken, WrongCredentials
+from services.errors import AddressTaken, ProofNeeded
 from services.store.accounts import hash_new_password, require_recent
 from services.store.backend import Throttles
 from services.store.codes import NOBODY, CodeRequest, Recipient, RightCode
 from services.store.entries import Entered, Entry, Way
 from services.store.failures import note_failure
 from services.users import Shared
-from services.web.attempts import Attempts
 from services.web.code_routes import Asked
 from services.web.entries import Entries
-from services.web.factor_check import FactorCheck
 from services.web.forms import with_query
 from services.web.hashing_lanes import HashingLanes
 from services.web.notices import Notices
-from services.web.origin import Origin
 from services.web.session_start import SessionStart
 
 
 @dataclass(frozen=True, slots=True)
 class NewAddress:
-    """Gives the account of a session another address, once its user has entered the password and the code mailed there."""
+    """Gives the account of a session another address, once its user has proved who they are, and entered the code mailed there."""
 
     name: ClassVar[str] = CodePurpose.NEW_ADDRESS
     needs_session: ClassVar[bool] = True
     shared: Callable[[], Shared]
-    attempts: Attempts
-    origin: Origin
-    lanes: HashingLanes
     notices: Notices
 
     async def request_of(self, asked: Asked) -> CodeRequest:
-        """Read the address, and note a proof.
-
-        Raise BadAddress, WrongCredentials, AddressTaken (it is the own one), FactorNeeded, WrongFactor, TooManyAttempts,
-        RateLimited.
-        """
-        session, password = asked.own_session, asked.form.get("password", "")
+        """Raise BadAddress, AddressTaken (it is the own one)."""
         address = checked_address(asked.form.get("email", ""))
-        client, device = (
-            self.origin.client_address(asked.request),
-            self.origin.device_cookie(asked.request),
-        )
-        throttles = self.attempts.sign_in(session.email, client, device)
-        found = await run_sync(asked.accounts.find, session.email, throttles)
-        try:
-            checked = await self.lanes.run(
-                lambda: found.checked(password), client=asked.network, is_known=found.is_known
-            )
-        except WrongCredentials:
-            note_failure(asked.accounts.backend, session.user_id, Failure.PROOF)
-            raise
-        if address == session.email:
+        if address == asked.own.session.email:
             raise AddressTaken
-        check = FactorCheck(self.attempts, self.origin, self.notices)
-        entered = asked.form.get("factor", "")
-        await run_sync(
-            *(check.prove, asked.request, asked.accounts, session, checked, entered),
-            asked.note_proof,
-        )
-        # the proof is good for these credentials alone
-        return CodeRequest(address=address, extra=str(checked.stored.generation))
+        # the code is good for these credentials alone
+        return CodeRequest(address=address, extra=str(asked.own.current.stored.generation))
 
     def recipient(self, asked: Asked, request: CodeRequest, throttles: Throttles) -> Recipient:
-        """An address of another account gets a mail without a code. Raise ProofNeeded, because the code would outlive the proof."""
-        session = asked.own_session
-        require_recent(session.backend)
+        """An address of another account gets a mail without a code. Raise ProofNeeded."""
+        _require_proof(asked)
         stored = asked.accounts.find_claim(request.address, throttles).stored
         owner = stored.user_id if stored else None
-        is_free = owner in (None, session.user_id)
+        is_free = owner in (None, asked.own.session.user_id)
         return Recipient(mail=CodePurpose.NEW_ADDRESS if is_free else NoCodeReason.TAKEN)
 
     async def finish(self, asked: Asked, code: RightCode) -> Response:
-        """Raise AddressTaken, StepEnded (a way in changed since the password was entered)."""
-        session, address = asked.own_session, code.request.address
+        """Raise ProofNeeded, after which the code is still good, AddressTaken, StepEnded (a way in changed since the code was asked for)."""
+        session, address = asked.own.session, code.request.address
+        await run_sync(_require_proof, asked)
         await run_sync(code.end)
         change, seen = asked.accounts.change_address, int(code.request.extra)
         is_former = await run_sync(change, session, address, seen)
@@ -132,3 +102,13 @@ class RestoreAddress:
 
         # no credentials, as for the code
         return await Entries(self.start).enter(asked.request, entry, None, asked.target, act)
+
+
+def _require_proof(asked: Asked) -> None:
+    """Raise ProofNeeded unless the user has proved who they are in the last ten minutes; count the refused change. It blocks."""
+    session = asked.own.session
+    try:
+        require_recent(session.backend)
+    except ProofNeeded:
+        note_failure(asked.accounts.backend, session.user_id, Failure.CHANGE)
+        raise

@@ -21,6 +21,7 @@ from services.domain.mails import Code, Mail, NoCode
 from services.errors import (
     AppError,
     FactorNeeded,
+    ProofNeeded,
     SignedOut,
     StepEnded,
     StoreUnavailable,
@@ -29,14 +30,14 @@ from services.errors import (
     WrongCode,
     WrongFactor,
 )
-from services.store.accounts import Accounts, AppSession, Checked, Cookie
+from services.store.accounts import Accounts, AppSession, Cookie
 from services.store.backend import Throttles
 from services.store.codes import NOBODY, CodeRequest, Codes, Recipient, RightCode, typed_code
 from services.store.steps import Step, Steps
 from services.users import Shared
 from services.users.session_cache import SessionCache
 from services.web.attempts import Attempts
-from services.web.current_session import current_session
+from services.web.current_session import SignedIn, current_session
 from services.web.forms import (
     LONGEST_INVITATION,
     local_path,
@@ -46,10 +47,17 @@ from services.web.forms import (
     with_reason,
 )
 from services.web.origin import Origin, browser_of, networks_of
-from services.web.proofs import Proof
 
 # errors after which a step goes on, if it has not ended before them
-_GOES_ON = WrongCode, WrongFactor, FactorNeeded, WeakPassword, TooManyAttempts, StoreUnavailable
+_GOES_ON = (
+    WrongCode,
+    WrongFactor,
+    FactorNeeded,
+    ProofNeeded,
+    WeakPassword,
+    TooManyAttempts,
+    StoreUnavailable,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +67,7 @@ class Asked:
     request: Request = field(repr=False)
     form: Mapping[str, str] = field(repr=False)
     cache: SessionCache
-    session: AppSession | None  # with its current address; None: the purpose needs none
-    proof: Proof
+    signed_in: SignedIn | None  # None: the purpose needs no session
     target: str = field(repr=False)  # the page that the form leads back to, without what it said
     network: str = field(repr=False)  # of the client, as the lanes of hashes count it
 
@@ -73,15 +80,15 @@ class Asked:
         return browser_of(self.request)
 
     @property
-    def own_session(self) -> AppSession:
-        """The session, for a purpose that needs one. Raise SignedOut."""
-        if self.session is None:
-            raise SignedOut
-        return self.session
+    def session(self) -> AppSession | None:
+        return self.signed_in.session if self.signed_in else None
 
-    def note_proof(self, checked: Checked) -> None:
-        """Note a proof of the user of the session; the answer brings its new cookie. Raise the errors of `Proof.note`."""
-        self.proof.note(self.cache, self.own_session, checked)
+    @property
+    def own(self) -> SignedIn:
+        """The session and its credentials, for a purpose that needs one. Raise SignedOut."""
+        if self.signed_in is None:
+            raise SignedOut
+        return self.signed_in
 
 
 class CodePurposeFlow(Protocol):
@@ -118,7 +125,6 @@ class _Form:
     fields: Mapping[str, str] = field(repr=False)
     flow: CodePurposeFlow
     target: str = field(repr=False)
-    proof: Proof
     step: str = field(default="", repr=False)
 
     @property
@@ -164,8 +170,7 @@ class CodeRoutes:
 
         Raise TooManyAttempts, StoreUnavailable. The caller sees to the time of the answer.
         """
-        form = _Form({"invite": invitation}, flow, target, Proof(request, self.origin))
-        return await self._sent(request, form, wanted)
+        return await self._sent(request, _Form({"invite": invitation}, flow, target), wanted)
 
     async def _sent(
         self, request: Request, form: _Form, wanted: CodeRequest | None = None
@@ -266,29 +271,26 @@ class CodeRoutes:
         flow = {one.name: one for one in self.flows}.get(fields.get("purpose", ""))
         if flow is None:
             return PlainTextResponse("Not Found", 404)
-        target, proof = local_path(fields.get("next", "")), Proof(request, self.origin)
-        form = _Form(fields, flow, target, proof, fields.get("step", ""))
+        target = local_path(fields.get("next", ""))
+        form = _Form(fields, flow, target, fields.get("step", ""))
         try:
-            answer = await act(form)
+            return await act(form)
         except SignedOut:
-            answer = RedirectResponse(with_query(form.target), 303)
+            return RedirectResponse(with_query(form.target), 303)
         except AppError as error:
-            answer = _refusal(form, error, step=form.step if isinstance(error, _GOES_ON) else "")
-        return form.proof.finish(answer)
+            return _refusal(form, error, step=form.step if isinstance(error, _GOES_ON) else "")
 
     async def _asked(self, request: Request, form: _Form) -> Asked:
         """Raise SignedOut, StoreUnavailable."""
-        shared, session = self.shared(), None
+        shared, signed_in = self.shared(), None
         if form.flow.needs_session:
             cookie = self.origin.session_cookie(request)
-            session = await run_sync(current_session, shared, cookie)
-            if session is None:
+            signed_in = await run_sync(current_session, shared, cookie)
+            if signed_in is None:
                 raise SignedOut
         network = networks_of(self.origin.client_address(request))[-1].name
         target = with_query(form.target)
-        return Asked(
-            request, form.fields, shared.session_cache, session, form.proof, target, network
-        )
+        return Asked(request, form.fields, shared.session_cache, signed_in, target, network)
 
 
 def _refusal(form: _Form, error: AppError, *, step: str) -> Response:

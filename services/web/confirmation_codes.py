@@ -62,14 +62,14 @@ class ConfirmAddress:
     on_confirmed: Callable[[UserId], object] = field(repr=False)
 
     async def request_of(self, asked: Asked) -> CodeRequest:
-        return CodeRequest(address=asked.own_session.email)
+        return CodeRequest(address=asked.own.session.email)
 
     def recipient(self, asked: Asked, request: CodeRequest, throttles: Throttles) -> Recipient:
         found = asked.accounts.find(request.address, throttles)
-        return recipient_of_session(found, asked.own_session)
+        return recipient_of_session(found, asked.own.session)
 
     async def finish(self, asked: Asked, code: RightCode) -> Response:
-        session = asked.own_session
+        session = asked.own.session
         await run_sync(confirm_address, asked.accounts, session, code)
         self.on_confirmed(session.user_id)
         return RedirectResponse(with_query(asked.target, reason="confirmed"), 303)

@@ -1,13 +1,22 @@
-"""The session of a request, with the address that is stored now: another process may have changed it."""
+"""The session of a request, with what is stored of its user now: another process may have changed it."""
 
 from contextlib import suppress
+from dataclasses import dataclass
 
 from services.errors import SignedOut
-from services.store.accounts import AppSession, Cookie
+from services.store.accounts import AppSession, Cookie, Current
 from services.users import Shared
 
 
-def current_session(shared: Shared, cookie: Cookie | None) -> AppSession | None:
+@dataclass(frozen=True, slots=True)
+class SignedIn:
+    """A session with its current address, and the credentials of its user as they are stored now."""
+
+    session: AppSession
+    current: Current
+
+
+def current_session(shared: Shared, cookie: Cookie | None) -> SignedIn | None:
     """Return the session of *cookie*; the pages of its user in this process learn of another address, too.
 
     Raise StoreUnavailable, Tampered, KeyMissing. It blocks.
@@ -17,8 +26,9 @@ def current_session(shared: Shared, cookie: Cookie | None) -> AppSession | None:
     if session is None or cookie is None:
         return None
     with suppress(SignedOut):
-        now = session.with_address_of(cache.accounts.current(cookie).credentials)
+        current = cache.accounts.current(cookie)
+        now = session.with_address_of(current.credentials)
         if now.is_confirmed and (now.email, True) != (session.email, session.is_confirmed):
             shared.set_address(session.user_id, now.email)
-        return now
+        return SignedIn(now, current)
     return None

@@ -1,6 +1,6 @@
 """Proofs of who is signed in: each gives the session another cookie, which the answer to its request brings to the browser.
 
-The answer has the cookie also where the request is refused after the proof: the one before opens nothing any more.
+The one before opens nothing any more.
 """
 
 from dataclasses import dataclass, field

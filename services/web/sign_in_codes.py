@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar
 
 from anyio.to_thread import run_sync
@@ -27,6 +28,7 @@ from services.web.entries import Entries
 from services.web.factor_check import FactorCheck
 from services.web.forms import with_query
 from services.web.hashing_lanes import HashingLanes
+from services.web.proofs import Proof
 from services.web.session_start import SessionStart
 
 
@@ -93,20 +95,22 @@ class ProveByCode:
     check: FactorCheck
 
     async def request_of(self, asked: Asked) -> CodeRequest:
-        return CodeRequest(address=asked.own_session.email)
+        return CodeRequest(address=asked.own.session.email)
 
     def recipient(self, asked: Asked, request: CodeRequest, throttles: Throttles) -> Recipient:
         return recipient_of(asked.accounts.find(request.address, throttles), CodePurpose.PROVE)
 
     async def finish(self, asked: Asked, code: RightCode) -> Response:
         """Raise WrongFactor, FactorNeeded, after which the code is still good."""
-        session, text = asked.own_session, asked.form.get("factor", "")
+        session, text = asked.own.session, asked.form.get("factor", "")
+        proof = Proof(asked.request, self.check.origin)
+        note = partial(proof.note, asked.cache, session)
 
         def give(checked: Checked, act: Callable[[Checked], None]) -> None:
             self.check.prove(asked.request, asked.accounts, session, checked, text, act)
 
         try:
-            await run_sync(prove, asked.accounts, code, asked.note_proof, give)
+            await run_sync(prove, asked.accounts, code, note, give)
         except SignedOut:  # or another proof was faster, and the browser has another cookie
             return RedirectResponse(with_query(asked.target), 303)
-        return RedirectResponse(with_query(asked.target, reason="proved"), 303)
+        return proof.finish(RedirectResponse(with_query(asked.target, reason="proved"), 303))

@@ -26,10 +26,17 @@ from services.store.administration import UserAccess
 from services.store.entries import Entered, Entry, Way
 from services.store.failures import note_failure
 from services.web.confirmation_codes import SignUpByCode
-from services.web.current_session import current_session
+from services.web.current_session import SignedIn, current_session
 from services.web.entries import Entries
 from services.web.factor_check import FactorCheck
-from services.web.forms import LONGEST_INVITATION, fields, local_path, other_site, with_reason
+from services.web.forms import (
+    LONGEST_INVITATION,
+    fields,
+    local_path,
+    other_site,
+    with_query,
+    with_reason,
+)
 from services.web.hashing_lanes import HashingLanes
 from services.web.origin import browser_of, networks_of
 from services.web.proofs import Proof
@@ -156,12 +163,13 @@ class SignInRoutes:
         """Note a proof of who is signed in, if the password is right."""
         if not self.start.origin.is_same_origin(request):
             return other_site()
-        password, entered = await fields(request, "password", "factor")
-        proof = Proof(request, self.start.origin)
+        password, entered, then = await fields(request, "password", "factor", "then")
+        proof, target = Proof(request, self.start.origin), with_query(_ACCOUNT, then=then)
         try:
-            session = await self._current_session(request)
-            if session is None:
+            signed_in = await self._current_session(request)
+            if signed_in is None:
                 raise errors.SignedOut
+            session = signed_in.session
             async with self.start.attempts.delay_refusals():
                 found = await self._find(request, session.email)
                 try:
@@ -175,11 +183,11 @@ class SignInRoutes:
                 await run_sync(
                     *(check.prove, request, self._accounts, session, checked, entered, note)
                 )
-            target = f"{_ACCOUNT}?reason=proved"
+            target = with_query(target, reason="proved")
         except errors.SignedOut:  # or another proof was faster, and the browser has another cookie
-            target = _ACCOUNT
+            pass
         except errors.AppError as error:
-            target = with_reason(_ACCOUNT, error)
+            target = with_reason(target, error)
         return proof.finish(RedirectResponse(target, 303))
 
     async def _change_password(self, request: Request) -> Response:
@@ -226,9 +234,10 @@ class SignInRoutes:
         email, word = await fields(request, "address", "word")
         session: AppSession | None = None
         try:
-            session = await self._current_session(request)
-            if session is None:
+            signed_in = await self._current_session(request)
+            if signed_in is None:
                 return RedirectResponse(_ACCOUNT, 303)
+            session = signed_in.session
             async with self.start.attempts.delay_refusals():
                 is_meant = not self.start.origin.is_alone or word.strip().casefold() == DELETE_WORD
                 is_address = session.email == NO_ADDRESS or checked_address(email) == session.email
@@ -250,7 +259,7 @@ class SignInRoutes:
             self.start.origin.set_cookie(answer, request, name, "", 0)
         return answer
 
-    async def _current_session(self, request: Request) -> AppSession | None:
+    async def _current_session(self, request: Request) -> SignedIn | None:
         """Return the session of the request's cookie, if any. Raise the errors of `current_session`."""
         cookie = self.start.origin.session_cookie(request)
         return await run_sync(current_session, self.start.shared(), cookie)

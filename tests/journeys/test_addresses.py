@@ -5,6 +5,7 @@ from playwright.sync_api import expect
 
 from tests.journeys.conftest import STORES
 from tests.journeys.people import DESK, PASSWORD, PHONE
+from tests.journeys.seeds import age_proofs
 from tests.journeys.test_access import Look
 from tests.journeys.test_codes import EMAIL, NEW_PASSWORD, coded, enters, form, told
 from tests.journeys.test_codes import app as app  # a fixture: an app with mail, and a user
@@ -26,13 +27,20 @@ def test_email_changes_and_its_owner_takes_the_old_one_back(app, mails, person):
     maya.page.get_by_role("button", name="Change email").click()
     look.at("new-email")
     form(maya, "/code").get_by_label("New email").fill(NEW)
-    form(maya, "/code").get_by_label("Password").first.fill(PASSWORD)
     form(maya, "/code").get_by_role("button", name="Send code").click()
     expect(form(maya, "/code/redeem")).to_be_visible()
     look.at("new-email-code")
     mail = until(lambda: coded(mails))[0]
     assert mail.recipients == [NEW]
+    age_proofs(app)
     enters(maya, mail.code, "Change email")
+    maya.sees("Confirm it again. Then enter the code that we sent to your new email.")
+    look.at("new-email-proof")
+    form(maya, "/proof").get_by_label("Password").first.fill(PASSWORD)
+    form(maya, "/proof").get_by_role("button", name="Confirm").click()
+    maya.sees("You can make changes for the next ten minutes.")
+    look.at("new-email-proved")
+    enters(maya, mail.code, "Change email")  # it is still good
     maya.sees("Email changed.")
     maya.sees("Your other devices stay signed in")
     expect(maya.page.get_by_role("heading", name="Devices")).to_be_visible()

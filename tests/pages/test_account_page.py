@@ -288,6 +288,55 @@ def test_confirmed_email_asks_for_nothing(open_account, mailer, maya):
     assert not asks(app, "/code")
 
 
+# --- another email
+
+
+def new_email_forms(app):
+    """Return the actions of the forms of codes and proofs that are drawn."""
+    found = re.findall(r'<form [^>]*action="(.*?)".*?</form>', html(app), re.DOTALL)
+    return [action for action in found if action.startswith(("/code", "/proof"))]
+
+
+def test_email_changes_without_another_password_after_a_proof(open_account, mailer):
+    app = press(open_account(), "Change email")
+
+    found, fields = form(app, "/code")
+    assert "email" in fields
+    assert "password" not in found
+    assert new_email_forms(app) == ["/code"]
+
+
+@pytest.mark.usefixtures("later")
+@pytest.mark.parametrize("step", ["", STEP])
+def test_change_of_the_email_waits_for_a_proof(open_account, mailer, maya, step):
+    """With the code that was sent, if there is one."""
+    maya.is_confirmed = True
+    then = step or "new_address"
+
+    app = open_account(code="new_address", step=step, reason="prove")
+
+    assert new_email_forms(app) == ["/proof", "/code"]
+    assert form(app, "/proof")[1]["then"]["value"] == then
+    assert form(app, "/code")[1]["next"]["value"] == f"/account?then={then}"
+    assert said(app) == []
+    assert any("Then enter the code" in one.value for one in app.markdown) is bool(step)
+
+
+@pytest.mark.parametrize("step", ["new_address", STEP])
+def test_change_of_the_email_goes_on_after_the_proof(open_account, mailer, step):
+    app = open_account(then=step, reason="proved")
+
+    assert said(app) == ["Confirmed. You can make changes for the next ten minutes."]
+    if step == STEP:
+        assert new_email_forms(app) == ["/code/redeem", "/code"]
+        assert f'name="step" value="{STEP}"' in html(app)
+    else:
+        assert new_email_forms(app) == ["/code"]
+        assert "email" in form(app, "/code")[1]
+    press(app, "Cancel")
+    assert "then" not in app.query_params
+
+
 # --- two-step verification
 
 FACTOR = SecondFactor(since=datetime(2026, 11, 20, 12, tzinfo=UTC), codes_left=8)

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from services.domain.mails import CodePurpose, NoCode, NoCodeReason, Notice, NoticeKind
-from services.errors import SignedOut, StoreUnavailable, WrongCredentials
+from services.errors import SignedOut, WrongCredentials
 from services.identity.mail_texts import text_of
 from services.store.accounts import Accounts, Cookie
 from services.store.tables import schema
@@ -54,7 +54,7 @@ class AddressSite(Site):
         notices = Notices(self.attempts, origin, self.send)
         start = SessionStart(shared, self.attempts, origin, 3600, notices)
         flows = (
-            NewAddress(shared, self.attempts, origin, lanes, notices),
+            NewAddress(shared, notices),
             RestoreAddress(start, lanes),
             ProveByCode(FactorCheck(self.attempts, origin, notices)),
         )
@@ -83,8 +83,8 @@ def maya(site):
     return email
 
 
-def asks(browser, email, password=PASSWORD):
-    return browser.asks(email, NEW, password=password)
+def asks(browser, email):
+    return browser.asks(email, NEW)
 
 
 def moved(site, email):
@@ -125,39 +125,35 @@ def test_code_to_the_new_address_changes_it_and_both_are_told(site, maya):
         site.accounts.sign_in_with(maya, PASSWORD)
 
 
-def test_password_for_a_new_address_is_a_proof(site, maya):
+def test_new_address_wants_a_recent_proof_and_a_session(site, maya):
     browser, new = site.signed_in(maya), new_email()
     forget_proofs(site)
 
-    asks(browser, new)
+    unproven = said(asks(browser, new))
+    nobody = said(asks(site.browser(), new))
 
+    assert unproven == {"c": "1", "code": "new_address", "reason": "prove"}
+    assert nobody == {"c": "1"}
+    assert site.mails == []
+
+
+def test_code_stays_good_where_the_proof_has_lapsed_before_it(site, maya):
+    browser, new = site.signed_in(maya), new_email()
+    asks(browser, new)
+    waits = {"c": "1", "code": "new_address", "step": browser.step}
+    forget_proofs(site)
+
+    refused = said(browser.enters(site.digits, NEW))
+
+    assert refused == waits | {"reason": "prove"}
+    assert browser.session.email == maya
+    proved = browser.post("/proof", password=PASSWORD, then=browser.step)
+    assert proved.headers["location"] == f"/account?then={browser.step}&reason=proved"
     assert said(browser.enters(site.digits, NEW))["reason"] == "moved"
 
 
-@pytest.mark.parametrize("is_stored", [True, False])
-def test_proof_brings_its_cookie_also_where_the_code_is_not_sent(
-    site, maya, monkeypatch, is_stored
-):
-    """The one of before opens nothing any more."""
-    browser = site.signed_in(maya)
-    before = Cookie.parse(browser.cookies["__Host-sid"])
-    if not is_stored:
-
-        def fail(*_):
-            raise StoreUnavailable
-
-        monkeypatch.setattr(type(site.accounts.backend), "begin_step", fail)
-
-    sent = said(asks(browser, new_email()))
-
-    assert sent.get("reason") == (None if is_stored else "unavailable")
-    assert browser.cookies["__Host-sid"] != str(before)
-    assert browser.session.email == maya
-    assert site.cache.find(before) is None
-
-
 def test_another_code_for_a_new_address_wants_a_proof_that_is_good(site, maya):
-    """Else it would outlive the proof by the password, and be good for nothing."""
+    """And the code that was sent before stays good."""
     browser, new = site.signed_in(maya), new_email()
     asks(browser, new)
     step = browser.step
@@ -168,8 +164,11 @@ def test_another_code_for_a_new_address_wants_a_proof_that_is_good(site, maya):
 
     refused = said(browser.asks("", NEW, step=step))
 
-    assert refused == {"c": "1", "code": "new_address", "reason": "prove"}
+    assert refused == {"c": "1", "code": "new_address", "step": step, "reason": "prove"}
     assert len(site.mails) == 2
+    browser.post("/proof", password=PASSWORD)
+    browser.step = step
+    assert said(browser.enters(site.digits, NEW))["reason"] == "moved"
 
 
 def test_address_that_was_never_confirmed_is_told_nothing(site):
@@ -180,16 +179,6 @@ def test_address_that_was_never_confirmed_is_told_nothing(site):
     _, new = moved(site, email)
 
     assert [(mail.address, mail.content) for mail in site.mails[1:]] == [(new, CHANGED)]
-
-
-def test_new_address_wants_the_password_and_a_session(site, maya):
-    new = new_email()
-
-    wrong = said(asks(site.signed_in(maya), new, "no password of hers"))
-    nobody = said(asks(site.browser(), new))
-
-    assert (wrong["reason"], nobody) == ("wrong", {"c": "1"})
-    assert site.mails == []
 
 
 @pytest.mark.parametrize("who", ["free", "taken", "reserved"])
@@ -215,14 +204,14 @@ def test_new_address_is_answered_alike_whoever_has_it(site, maya, who):
 
 def test_session_with_the_address_of_another_is_not_proven(site, maya, monkeypatch):
     """The password of another account, which has the address by now, proves nothing in this one."""
-    omar, new = new_email(), new_email()
+    omar = new_email()
     site.accounts.sign_up_with(omar, NEW_PASSWORD)
     browser, find = site.signed_in(maya), type(site.accounts).find
     monkeypatch.setattr(
         type(site.accounts), "find", lambda self, _, throttles: find(self, omar, throttles)
     )
 
-    assert said(asks(browser, new, NEW_PASSWORD))["reason"] == "wrong"
+    assert said(browser.post("/proof", password=NEW_PASSWORD))["reason"] == "wrong"
 
 
 @pytest.fixture
@@ -291,7 +280,7 @@ def test_code_of_another_session_changes_nothing(site, maya):
     assert browser.session.email == maya
 
 
-def test_password_that_was_entered_before_a_change_is_no_proof_after_it(site, maya):
+def test_code_for_a_new_address_ends_with_a_new_password(site, maya):
     browser = site.signed_in(maya)
     asks(browser, new_email())
     site.accounts.change_with(browser.session, PASSWORD, NEW_PASSWORD)

@@ -26,6 +26,7 @@ from tests.confirmed import confirm, set_address
 from tests.store.conftest import PASSWORD, new_email
 from tests.stores import NOT_COUNTED, accounts_in_memory, cut_at
 from tests.web.test_code_routes import NEW_PASSWORD, RESET, Site, another, said
+from tests.web.test_records import written
 
 pytestmark = pytest.mark.usefixtures("cheap_passwords")
 SIGN_UP, CONFIRM = "sign_up", CodePurpose.CONFIRM_ADDRESS
@@ -105,6 +106,28 @@ def test_account_begins_with_its_code_and_is_confirmed(site):
     assert browser.session.is_confirmed
     assert site.credentials(email).confirmed.how is ConfirmedBy.CODE
     assert site.accounts.sign_in_with(email, PASSWORD)
+
+
+class SiteOfAllMails(SignUpSite):
+    """Keeps the mails that tell of a new device, too."""
+
+    def send(self, mail):
+        self.mails.append(mail)
+        return True
+
+
+def test_new_account_is_told_of_no_new_device():
+    site, email = SiteOfAllMails(accounts_in_memory(InMemoryStore())), new_email()
+    browser = site.browser()
+    signs_up(browser, email)
+
+    enters(browser)
+
+    assert browser.session.is_confirmed
+    written()
+    _, elsewhere = site.accounts.sign_in_with(email, PASSWORD)
+    assert not elsewhere.backend.account().notices
+    assert [mail.content.purpose for mail in site.mails] == [CONFIRM]
 
 
 def test_step_of_a_sign_up_shows_neither_address_nor_hash(site):

@@ -64,7 +64,7 @@ class FactorSite(Site):
         flows = (
             SignInByCode(start),
             ResetPassword(start, lanes),
-            NewAddress(shared, self.attempts, origin, lanes, notices),
+            NewAddress(shared, notices),
             RestoreAddress(start, lanes),
             ProveByCode(FactorCheck(self.attempts, origin, notices)),
         )
@@ -411,17 +411,21 @@ def test_proof_needs_the_factor(maya):
     assert maya.site.told == [NoticeKind.RECOVERY_CODE_USED]
 
 
-def test_new_address_needs_the_factor(maya):
-    browser, new = maya.signed_in(), new_email()
+def test_new_address_wants_a_proof_by_the_factor(site):
+    """A sign-in from before the factor was added is none."""
+    email, new = new_email(), new_email()
+    _, session = site.accounts.sign_up_with(email, PASSWORD)
+    confirm(site.accounts, session)
+    maya = User(site, email, Authenticator())
+    browser = maya.begins()
+    maya.app.enrol(site.accounts, session)
 
-    def asks(text):
-        return said(browser.asks(new, NEW, password=PASSWORD, factor=text))
-
-    assert asks("")["reason"] == "factor"
-    assert asks(maya.app.wrong)["reason"] == WRONG
-    assert not maya.site.mails
-    assert asks(maya.app.code(1))["code"] == "new_address"
-    assert said(browser.enters(maya.site.digits, NEW))["reason"] == "moved"
+    assert said(browser.asks(new, NEW))["reason"] == "prove"
+    assert not site.mails
+    assert proves(browser, "") == {"reason": "factor"}
+    assert proves(browser, maya.app.code(1)) == {"reason": "proved"}
+    assert said(browser.asks(new, NEW))["code"] == "new_address"
+    assert said(browser.enters(site.digits, NEW))["reason"] == "moved"
 
 
 def test_mailed_code_proves_with_the_factor_alone(maya):

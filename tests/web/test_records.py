@@ -100,7 +100,7 @@ def test_wrong_codes_are_counted(omar, purpose, failure):
 
 def test_wrong_code_of_a_new_address_and_of_a_former_one_is_counted(site, omar):
     browser, new = omar.begins(), new_email()
-    browser.asks(new, NEW, password=PASSWORD)
+    browser.asks(new, NEW)
     browser.enters("00000000", NEW)
     browser.enters(site.digits, NEW)
     stranger = site.browser()
@@ -123,19 +123,20 @@ def test_wrong_code_of_who_may_have_none_is_not_counted(site, omar):
 def test_wrong_passwords_of_a_proof_are_counted_and_those_of_a_sign_in_are_not(site, omar):
     browser = omar.begins()
 
-    browser.post("/proof", password="not the password")
-    browser.asks(new_email(), NEW, password="not the password")
+    for _ in range(2):
+        browser.post("/proof", password="not the password")
     omar.begins(password="not the password")
 
     assert failures(signed_in(omar)) == {Failure.PROOF: 2}
 
 
-@pytest.mark.parametrize("path", ["/account/password", "/account/end"])
+@pytest.mark.parametrize("path", ["/account/password", "/account/end", "/code"])
 def test_changes_without_a_proof_are_counted(site, omar, path):
     browser = omar.begins()
     forget_proofs(site)
 
-    browser.post(path, password="another horse, another battery", address=omar.email)
+    fields = {"password": "another horse, another battery", "address": omar.email}
+    browser.post(path, **fields, email=new_email(), purpose=NEW, next="/account")
 
     assert failures(signed_in(omar)) == {Failure.CHANGE: 1}
 
@@ -230,7 +231,7 @@ def test_wrong_factors_are_not_mailed_to_an_unconfirmed_address(site):
 
 def test_another_address_is_told_once(site, omar):
     before, browser, new = signed_in(omar), omar.begins(), new_email()
-    browser.asks(new, NEW, password=PASSWORD)
+    browser.asks(new, NEW)
 
     browser.enters(site.digits, NEW)
 

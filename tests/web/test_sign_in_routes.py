@@ -425,6 +425,8 @@ def prove(account):
 def test_proof_by_the_password_leads_back(prove):
     for page in ("/account", "https://evil.example", "//evil.example", "/admin", ""):
         assert prove(next=page).headers["location"] == "/account?reason=proved"
+    then = prove(then="//evil.example?reason=moved").headers["location"]
+    assert then == "/account?then=%2F%2Fevil.example%3Freason%3Dmoved&reason=proved"
     assert prove({"origin": "https://evil.example"}).status_code == 403
     assert prove({"cookie": ""}).headers["location"] == "/account"
 
