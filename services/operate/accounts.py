@@ -98,10 +98,12 @@ def free_address(operator: Operator, ring: RootKeys, email: EmailAddress) -> Ema
 def reset_factors(operator: Operator, ring: RootKeys, email: EmailAddress) -> None:
     """Remove the second factor of the account *email*, with its recovery codes, also from former ways in; end all sessions.
 
+    Passkeys stay, and are no longer asked for.
+
     Raise BadInput (no such account, it has none, or it was changed at the same time), and the errors of `open_account`.
     """
     stored, credentials = open_account(operator, ring, email)
-    if credentials.factor is None:
+    if not credentials.wants_factor:
         raise BadInput("This account has no second factor.")
     new = credentials.without_factor()
     row = seal_stored(ring, new, stored.id, replaces=stored)

@@ -180,7 +180,7 @@ class Checked(Current):
 
     def check_factor(self) -> None:
         """Raise FactorNeeded if the account has a second factor, or the deployment requires one, and it was not given."""
-        if (self.credentials.factor or self.requires_factor) and not self.has_factor:
+        if (self.credentials.wants_factor or self.requires_factor) and not self.has_factor:
             factor = self.credentials.factor
             raise FactorNeeded(factor.since if factor else None)
 
@@ -190,7 +190,8 @@ class Checked(Current):
         if self.used is None:
             return self
         numbers = {"generation": self.used.generation, "uses": self.used.uses}
-        return Current(replace(self.stored, **numbers, wants_factor=True), self.used)
+        wants_factor = self.used.wants_factor
+        return Current(replace(self.stored, **numbers, wants_factor=wants_factor), self.used)
 
 
 @dataclass(frozen=True, slots=True)

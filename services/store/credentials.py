@@ -43,7 +43,7 @@ def open_stored(
     is_pending = stored.user_id is None
     if (
         (credentials.is_pending, credentials.generation) != (is_pending, stored.generation)
-        or (credentials.uses, credentials.factor is not None) != (stored.uses, stored.wants_factor)
+        or (credentials.uses, credentials.wants_factor) != (stored.uses, stored.wants_factor)
         or stored.user_id not in (None, stored.id)
         or email not in (None, credentials.address)
     ):
@@ -71,5 +71,5 @@ def seal_stored(
         sealed=seal_credentials(root_keys, credentials, owner_id),
         generation=credentials.generation,
         uses=credentials.uses,
-        wants_factor=credentials.factor is not None,
+        wants_factor=credentials.wants_factor,
     )

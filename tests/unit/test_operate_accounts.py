@@ -116,7 +116,7 @@ def test_finding_about_former_addresses_names_three_users():
 
 def test_credentials_of_newer_version_need_no_backup():
     stored = stored_of(MAYA)
-    document = json.loads(RING.open_credentials(stored.sealed, stored.id)) | {"version": 3}
+    document = json.loads(RING.open_credentials(stored.sealed, stored.id)) | {"version": 4}
     stored = replace(stored, sealed=RING.seal_credentials(json.dumps(document), stored.id))
 
     with pytest.raises(NewerVersion):

@@ -196,7 +196,7 @@ def test_former_address_is_taken_back_with_a_new_password(deployment, confirmed)
 def test_password_and_ways_in_changed_since_open_nothing(deployment, confirmed):
     stolen = move(deployment, confirmed)
     deployment.accounts.change_with(stolen.session, PASSWORD, "a thief's own password")
-    again = replace(documents(deployment, stolen), newer={"passkeys": ["a thief's"]})
+    again = replace(documents(deployment, stolen), newer={"keys": ["a thief's"]})
     put_document(deployment, stolen, again)
 
     restore(deployment, stolen, confirmed.email)
