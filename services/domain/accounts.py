@@ -37,6 +37,10 @@ class CredentialsAction(StrEnum):
     FACTOR_REMOVED = "factor.remove"
     FACTOR_REPLACED = "factor.replace"  # by one of another authenticator app
     RECOVERY_RENEWED = "recovery.renew"
+    IDENTITY_ADDED = "identity.add"  # of a provider of single sign-on
+    IDENTITY_REMOVED = "identity.remove"
+    PASSKEY_ADDED = "passkey.add"
+    PASSKEY_REMOVED = "passkey.remove"
 
 
 class SessionEnd(StrEnum):

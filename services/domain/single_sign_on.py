@@ -81,6 +81,12 @@ class IdentityTaken(Refused):
     public = "This sign-in does not belong to your account. Use the one that you added to it."
 
 
+class TooManyIdentities(Refused):
+    """The user has as many identities as an account may have."""
+
+    public = "You have added 10 sign-ins, and no account can have more. Remove one first."
+
+
 class OtherSignInNeeded(Refused):
     """The address gets in by one provider alone."""
 

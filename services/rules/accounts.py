@@ -1,5 +1,5 @@
-"""Accounts: the first and the last admin, sign-ups, invitations, sessions, retention, former addresses,
-steps, and throttles."""
+"""Accounts: the first and the last admin, sign-ups, invitations, sessions, retention, look-ups of former addresses and ways
+in, steps, and throttles."""
 
 import math
 from collections.abc import Collection, Mapping
@@ -21,6 +21,7 @@ OUT_OF_BOUNDS = Refusal(reason="out_of_bounds")
 FACTOR_NEEDED = Refusal(reason="factor_needed")
 FACTOR_USED = Refusal(reason="factor_used")
 FACTOR_REQUIRED = Refusal(reason="factor_required")
+WAY_IN_TAKEN = Refusal(reason="way_in_taken")
 _BIGINT = 2**63 - 1
 BOUNDS: Mapping[str, tuple[int, int]] = {  # minimum and maximum, as in SQL's checks
     "daily_cap_micro": (0, _BIGINT),
@@ -150,12 +151,46 @@ def check_change(
             | CredentialsAction.FACTOR_REMOVED
             | CredentialsAction.FACTOR_REPLACED
             | CredentialsAction.RECOVERY_RENEWED
+            | CredentialsAction.IDENTITY_ADDED
+            | CredentialsAction.IDENTITY_REMOVED
+            | CredentialsAction.PASSKEY_ADDED
+            | CredentialsAction.PASSKEY_REMOVED
         ):
             wanted = 1, ends_others
         case _:
             assert_never(action)
     if (generation - seen_generation, ends_others) != wanted:
         raise ValueError(f"not a change of credentials: {action}")
+
+
+# changes of credentials that come with the look-up values of all identities and passkeys afterwards
+CHANGES_WAYS_IN = {
+    CredentialsAction.IDENTITY_ADDED,
+    CredentialsAction.IDENTITY_REMOVED,
+    CredentialsAction.PASSKEY_ADDED,
+    CredentialsAction.PASSKEY_REMOVED,
+}
+_ADDS_WAYS_IN = {CredentialsAction.IDENTITY_ADDED, CredentialsAction.PASSKEY_ADDED}
+
+
+def check_ways_in(action: CredentialsAction, *, has_lookups: bool) -> None:
+    """Raise ValueError unless a change of credentials has look-up values of ways in where it needs them; a new password may."""
+    if (
+        has_lookups is not (action in CHANGES_WAYS_IN)
+        and action is not CredentialsAction.PASSWORD_SET
+    ):
+        raise ValueError(f"not a change of ways in: {action}")
+
+
+def ways_in_refusal(
+    named: Collection["Lookup"], user_id: UserId, action: CredentialsAction | None = None
+) -> Refusal | None:
+    """Return a refusal if another user has one of the *named* look-up values, which *user_id* has after *action*.
+
+    None: an account begins, or an address is taken back. What removes ways in is not refused for those that stay.
+    """
+    adds = action is None or action in _ADDS_WAYS_IN
+    return WAY_IN_TAKEN if adds and any(one.user_id != user_id for one in named) else None
 
 
 class CredentialsState(Protocol):
@@ -203,12 +238,15 @@ def check_flag(
             | CredentialsAction.RECOVERY_RENEWED
         ):
             fits = before and after
-        case CredentialsAction.PASSWORD_SET:
+        case CredentialsAction.PASSWORD_SET | CredentialsAction.PASSKEY_REMOVED:
             fits = before or not after
         case (
             CredentialsAction.RESEAL
             | CredentialsAction.ADDRESS_CONFIRMED
             | CredentialsAction.ADDRESS_FREED
+            | CredentialsAction.IDENTITY_ADDED
+            | CredentialsAction.IDENTITY_REMOVED
+            | CredentialsAction.PASSKEY_ADDED
             | None
         ):
             fits = before == after
@@ -300,10 +338,12 @@ def begin_account(
     is_first: bool,
     invitation: StoredInvitation | None,
     lacks_factor: bool = False,
+    taken: Refusal | None = None,
 ) -> StoredAccount | Refusal:
     """Return the account of a user who has none yet.
 
-    *invitation*: a valid one for the address; *lacks_factor*: the deployment requires a factor, and none was given.
+    *invitation*: a valid one for the address; *lacks_factor*: the deployment requires a factor, and none was given; *taken*:
+    another account has one of its identities.
     """
     try:
         is_address = checked_address(email) == email
@@ -316,6 +356,8 @@ def begin_account(
         return Refusal(reason="sign_ups_closed")
     if lacks_factor:
         return FACTOR_NEEDED
+    if taken:
+        return taken
     if mode is SignUps.INVITED and invitation is None:
         return Refusal(reason="no_invitation")
     role = invitation.role if invitation else AccountRole.USER
@@ -401,19 +443,19 @@ class StoredSession:
         return None if is_open else SessionEnd.ENDED
 
 
-# --- former addresses -------------------------------------------------------------------------------
+# --- look-ups ---------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class FormerLookup:
-    """The look-up value of a former address, which its user may take back; no other account gets it meanwhile."""
+class Lookup:
+    """The look-up value of a way in, or of a former address that its user may take back; no other account gets it meanwhile."""
 
     lookup: str = field(repr=False)
     user_id: UserId
-    expires_at: datetime
+    expires_at: datetime | None = None  # of a former address; None: of an identity or a passkey
 
     def is_good(self, now: datetime) -> bool:
-        return self.expires_at > now
+        return self.expires_at is None or self.expires_at > now
 
 
 # --- steps ------------------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ from services.domain import AccountRole, Outcome, Purpose, Usage
 from services.domain.accounts import CredentialsAction, SignUps, UserOrder
 from services.domain.rows import SealedConversation
 from services.domain.turns import Reservation, Settlement
-from services.rules.accounts import INVITATION_LIFE, PROOF_LIFE, STEP_LIFE
+from services.rules.accounts import CHANGES_WAYS_IN, INVITATION_LIFE, PROOF_LIFE, STEP_LIFE
 from services.store.backend import (
     Attempt,
     NewAccount,
@@ -44,6 +44,8 @@ STARTS = st.sampled_from(
 USER = st.sampled_from([0, 0, 1, 1, 2, 3, 4, 5])  # 5 is the id of no user
 NTH = st.integers(0, 2)  # counted from the newest
 ROLES = st.sampled_from(list(AccountRole))
+WAYS = st.lists(st.integers(0, 3), max_size=3)  # identities or passkeys, the same of all users
+_MAY_DROP = (CredentialsAction.PASSWORD_SET, CredentialsAction.PASSKEY_REMOVED)  # the factor
 _ACTIONS = [one for one in CredentialsAction if one is not CredentialsAction.ADDRESS_FREED]
 CHANGES = [
     {"daily_cap_micro": 400},
@@ -196,9 +198,13 @@ class Accounts(RuleBasedStateMachine):
         for _ in range(2):  # the second time is a replay
             self.start(user, stored.generation, None, **given)
 
-    @rule(user=st.integers(0, 4), has_factor=st.booleans(), wants_factor=st.booleans())
-    def begin_an_account_with_a_factor(self, user, has_factor, wants_factor):
-        """Begin an account with or without a factor, where one may be required."""
+    def ways_in(self, ways):
+        """The look-ups of identities or passkeys."""
+        return tuple(sha(f"way {one}") for one in ways)
+
+    @rule(user=st.integers(0, 4), has_factor=st.booleans(), wants_factor=st.booleans(), ways=WAYS)
+    def begin_an_account_with_a_factor(self, user, has_factor, wants_factor, ways=()):
+        """Begin an account with or without a factor, where one may be required, and with identities."""
         stored = self.find(user)
         if self.is_gone(user) or (stored and stored.user_id):
             return
@@ -208,7 +214,7 @@ class Accounts(RuleBasedStateMachine):
         account = self.new_account(user, stored.id, stored.generation)
         wants_factor = wants_factor and has_factor
         credentials = replace(account.credentials, wants_factor=wants_factor)
-        account = replace(account, credentials=credentials)
+        account = replace(account, credentials=credentials, ways_in=self.ways_in(ways))
         self.start(user, stored.generation, account, has_factor=has_factor)
 
     @rule(
@@ -312,10 +318,21 @@ class Accounts(RuleBasedStateMachine):
         renamed=st.booleans(),
         uses_off=st.sampled_from([0, 0, 0, 1]),
         drops=st.booleans(),
-        misfit=st.sampled_from(["", "", "", "generation", "flag", "ends"]),
+        misfit=st.sampled_from(["", "", "", "generation", "flag", "ends", "ways"]),
+        ways=WAYS,
     )
     def change_credentials(
-        self, nth, off, action, is_old, kept, renamed=False, uses_off=0, drops=False, misfit=""
+        self,
+        nth,
+        off,
+        action,
+        is_old,
+        kept,
+        renamed=False,
+        uses_off=0,
+        drops=False,
+        misfit="",
+        ways=(),
     ):
         """Change the credentials of the user of a session, perhaps in a way that does not fit the action."""
         session = self.session(nth, is_admins=False)
@@ -350,7 +367,7 @@ class Accounts(RuleBasedStateMachine):
             or (
                 wants_factor
                 and action is not CredentialsAction.FACTOR_REMOVED
-                and not (drops and action is CredentialsAction.PASSWORD_SET)
+                and not (drops and action in _MAY_DROP)
             ),
         )
         new = self.misfitting(new, misfit)
@@ -364,9 +381,14 @@ class Accounts(RuleBasedStateMachine):
             kept_cookie=cookie_hash,
             ends_others=(action is CredentialsAction.PASSWORD_SET) is not (misfit == "ends"),
             renamed={sha(f"former {one}"): sha(f"anew {one}") for one in "01234xy"}
+            | {sha(f"way {one}"): sha(f"way {one + 1}") for one in range(3)}
             if renamed
             else None,
+            ways_in=self.ways_in(ways)
+            if (action in CHANGES_WAYS_IN) is not (misfit == "ways")
+            else None,
         )
+        self.attempt(user, lookups=self.ways_in(ways))
         self.both.of_process(lambda backend: backend.root_key_versions())
 
     @rule(
@@ -378,8 +400,9 @@ class Accounts(RuleBasedStateMachine):
         days=st.sampled_from([0, 0, 3]),
         uses_off=st.sampled_from([0, 0, 0, 1]),
         flips=st.sampled_from([False, False, True]),
+        ways=st.none() | WAYS,
     )
-    def change_address(self, nth, where, off, kept, is_restored, days, uses_off, flips):
+    def change_address(self, nth, where, off, kept, is_restored, days, uses_off, flips, ways=None):
         """Give the user of a session another address, with some of the former ones."""
         self.both.clock.at += timedelta(days=days)
         session = self.session(nth, is_admins=False)
@@ -402,6 +425,7 @@ class Accounts(RuleBasedStateMachine):
             claims=(*self.lookups_of(name), sha(f"former {name}")),
             former=tuple(dict.fromkeys(sha(f"former {one}") for one in former)),
             is_restored=is_restored,
+            ways_in=None if ways is None else self.ways_in(ways),
             cookie_hash=session.cookie_hash,
         )
         if self.both.change_address(session, change) is True:

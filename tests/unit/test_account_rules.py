@@ -16,6 +16,8 @@ from services.rules.accounts import (
     INVITATION_LIFE,
     LAST_ADMIN,
     WARNING,
+    WAY_IN_TAKEN,
+    Lookup,
     Settings,
     StoredAccount,
     StoredInvitation,
@@ -24,11 +26,13 @@ from services.rules.accounts import (
     change_refusal,
     changed_models,
     check_change,
+    check_ways_in,
     counted,
     deleted,
     differences,
     factor_refusal,
     leave_refusal,
+    ways_in_refusal,
 )
 
 NOON = datetime(2026, 12, 1, 12, tzinfo=UTC)
@@ -201,7 +205,12 @@ FLAGS = {  # what a change may make of the flag: before, after
     CredentialsAction.FACTOR_REMOVED: {(True, False)},
     CredentialsAction.FACTOR_REPLACED: {(True, True)},
     CredentialsAction.RECOVERY_RENEWED: {(True, True)},
+    CredentialsAction.IDENTITY_ADDED: {(False, False), (True, True)},
+    CredentialsAction.IDENTITY_REMOVED: {(False, False), (True, True)},
+    CredentialsAction.PASSKEY_ADDED: {(False, False), (True, True)},
+    CredentialsAction.PASSKEY_REMOVED: {(False, False), (True, True), (True, False)},
 }
+WAYS_IN = ("identity.add", "identity.remove", "passkey.add", "passkey.remove")
 
 
 @pytest.mark.parametrize("before", [False, True])
@@ -228,12 +237,31 @@ def test_change_is_refused_once_the_credentials_have_changed(action):
         assert change_refusal(action, OWN, Stored(uses=uses + off), 4) == FACTOR_USED
 
 
-def test_changes_of_a_factor_may_end_the_other_sessions():
-    for action in ("factor.add", "factor.remove", "factor.replace", "recovery.renew"):
+def test_changes_of_a_way_in_may_end_the_other_sessions():
+    for action in ("factor.add", "factor.remove", "factor.replace", "recovery.renew", *WAYS_IN):
         for ends_others in (True, False):
             check_change(CredentialsAction(action), 4, 5, ends_others=ends_others)
         with pytest.raises(ValueError, match=action):
             check_change(CredentialsAction(action), 4, 4, ends_others=False)
+
+
+@pytest.mark.parametrize("action", CredentialsAction)
+@pytest.mark.parametrize("has_lookups", [True, False])
+def test_changes_of_ways_in_come_with_look_up_values(action, has_lookups):
+    if action is CredentialsAction.PASSWORD_SET or has_lookups is (action in WAYS_IN):
+        check_ways_in(action, has_lookups=has_lookups)
+    else:
+        with pytest.raises(ValueError, match=action):
+            check_ways_in(action, has_lookups=has_lookups)
+
+
+@pytest.mark.parametrize("action", [None, *map(CredentialsAction, WAYS_IN)])
+def test_way_in_of_another_user_is_not_added(action):
+    own, others = Lookup(lookup="a", user_id=MAYA), Lookup(lookup="b", user_id=RUTH)
+    is_removal = action is not None and action.endswith("remove")
+
+    assert ways_in_refusal([own], MAYA, action) is None
+    assert ways_in_refusal([own, others], MAYA, action) == (None if is_removal else WAY_IN_TAKEN)
 
 
 @pytest.mark.parametrize(

@@ -147,6 +147,7 @@ class SupabaseUser:
         kept_cookie: str | None,
         ends_others: bool,
         renamed: Mapping[str, str] | None = None,
+        ways_in: Sequence[str] | None = None,
     ) -> bool:
         answer = self.calls.call(
             "change_credentials",
@@ -160,6 +161,7 @@ class SupabaseUser:
             ends_others=ends_others,
             kept_cookie=kept_cookie,
             renamed=Hidden(json.dumps(renamed) if renamed else None),
+            ways_in=Hidden(None if ways_in is None else json.dumps(ways_in)),
             nonce=uuid4(),
         )
         return _is_changed("change_credentials", answer, "stale", "factor_used")
@@ -175,6 +177,7 @@ class SupabaseUser:
             new_lookup=new.credentials.lookup,
             new_sealed=Hidden(new.credentials.sealed),
             former=Hidden(json.dumps(new.former)),
+            ways_in=Hidden(None if new.ways_in is None else json.dumps(new.ways_in)),
             restored=new.is_restored,
             kept_cookie=new.cookie_hash,
             nonce=uuid4(),
@@ -275,6 +278,7 @@ class SupabaseBackend:
             new_lookup=credentials.lookup if credentials else None,
             new_sealed=Hidden(credentials.sealed if credentials else None),
             new_wrapped=Hidden(account.key.wrapped if account else None),
+            ways_in=Hidden(json.dumps(account.ways_in) if account else None),
             invitation=Hidden(account.invitation if account else None),
             has_factor=new.has_factor,
             factor_action=use_of(used, new.generation) if used else None,

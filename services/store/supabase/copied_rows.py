@@ -15,7 +15,7 @@ where not exists (select from private.roles where user_id = %(user)s)
     "credentials": """
 select *, case when user_id is null then signed_up_at + interval '8 days' end as expires_at
 from private.credentials where user_id is not distinct from %(user)s""",
-    "former_addresses": "select * from private.former_addresses",
+    "lookups": "select * from private.lookups",
     "budgets": "select * from private.budgets where user_id = %(user)s",
     "counts": """
 select count(*) as conversations, count(destroy_at) as discarded, coalesce(sum(bytes), 0) as content_bytes,

@@ -145,6 +145,7 @@ class TablesUser:
         kept_cookie: str | None,
         ends_others: bool,
         renamed: Mapping[str, str] | None = None,
+        ways_in: Sequence[str] | None = None,
     ) -> bool:
         renamed = renamed or {}
 
@@ -153,6 +154,7 @@ class TablesUser:
             if action not in rules.WITHOUT_PROOF:
                 self.caller.require_recent(block)
             rules.check_change(action, seen_generation, new.generation, ends_others=ends_others)
+            rules.check_ways_in(action, has_lookups=ways_in is not None)
             stored = block.get(schema.CREDENTIALS, user_id)
             session = block.get(schema.SESSIONS, self.caller.cookie_hash)
             own = stored if new.id == user_id else None
@@ -161,16 +163,21 @@ class TablesUser:
             is_removed = own is not None and own.wants_factor and not new.wants_factor
             if is_removed and requires_factor(block, self.caller.wants_proofs):
                 return rules.FACTOR_REQUIRED
-            known = found(block, schema.FORMER_ADDRESSES, [*renamed, *renamed.values()])
+            known = found(block, schema.LOOKUPS, [*renamed, *renamed.values()])
             ended = _others(block, user_id, kept_cookie) if ends_others else []
+            if ways_in is not None:
+                named = found(block, schema.LOOKUPS, ways_in)
+                if refusal := rules.ways_in_refusal(named, user_id, action):
+                    return refusal
+                _put_ways_in(block, user_id, ways_in, named)
             block.put(schema.CREDENTIALS, part_of(CredentialsRow, new))
             taken = {one.lookup for one in known}
             for one in known:
                 if one.user_id == user_id and (lookup := renamed.get(one.lookup)):
                     if lookup not in taken:  # a look-up is never overwritten
-                        block.put(schema.FORMER_ADDRESSES, replace(one, lookup=lookup))
+                        block.put(schema.LOOKUPS, replace(one, lookup=lookup))
                         taken.add(lookup)
-                    block.delete(schema.FORMER_ADDRESSES, one.lookup)
+                    block.delete(schema.LOOKUPS, one.lookup)
             if action is CredentialsAction.FACTOR_ADDED and session:
                 # it was confirmed by a code in this session
                 block.put(schema.SESSIONS, replace(session, has_factor=True))
@@ -195,9 +202,10 @@ class TablesUser:
             self.caller.require_recent(block)
             stored = block.get(schema.CREDENTIALS, user_id)
             others = [one for one in _claiming(block, new.claims, now) if one.id != user_id]
-            known = block.select(schema.FORMER_ADDRESSES, {"user_id": user_id})
-            named = {one.lookup: one for one in found(block, schema.FORMER_ADDRESSES, new.former)}
+            known = block.select(schema.LOOKUPS, {"user_id": user_id})
+            named = {one.lookup: one for one in found(block, schema.LOOKUPS, new.former)}
             ended = _others(block, user_id, new.cookie_hash) if new.is_restored else []
+            taken = found(block, schema.LOOKUPS, new.ways_in or ())
             seen = credentials.generation - 1, credentials.uses
             if credentials.id != user_id or stored is None:
                 return False
@@ -209,14 +217,18 @@ class TablesUser:
                 rules.check_flag(None, stored, credentials)
             if any(one.user_id for one in others):
                 return ADDRESS_TAKEN
+            if refusal := rules.ways_in_refusal(taken, user_id):
+                return refusal
+            if new.ways_in is not None:
+                _put_ways_in(block, user_id, new.ways_in, taken)
             delete_all(block, schema.CREDENTIALS, others)
-            gone = [one for one in known if one.lookup not in new.former]
-            delete_all(block, schema.FORMER_ADDRESSES, gone)
+            gone = [one for one in known if one.expires_at and one.lookup not in new.former]
+            delete_all(block, schema.LOOKUPS, gone)
             for lookup in new.former:
                 if lookup not in named or not named[lookup].is_good(now):
                     ends = now + rules.FORMER_LIFE
-                    row = rules.FormerLookup(lookup=lookup, user_id=user_id, expires_at=ends)
-                    block.put(schema.FORMER_ADDRESSES, row)
+                    row = rules.Lookup(lookup=lookup, user_id=user_id, expires_at=ends)
+                    block.put(schema.LOOKUPS, row)
             block.put(schema.CREDENTIALS, part_of(CredentialsRow, credentials))
             block.put(schema.ACCOUNTS, replace(account, email=new.address))
             delete_all(block, schema.SESSIONS, ended)
@@ -624,14 +636,17 @@ def _begin_account(
         return STALE
     settings, is_first = settings_of(block), _is_first(block)
     invitation = _invitation(block, new.account.invitation, identity.email, now)
+    named = found(block, schema.LOOKUPS, new.account.ways_in)
     begun = rules.begin_account(
         *(identity.user_id, identity.email, settings),
         is_first=is_first,
         invitation=invitation,
         lacks_factor=lacks_factor,
+        taken=rules.ways_in_refusal(named, identity.user_id),
     )
     if isinstance(begun, Refusal):
         return begun
+    _put_ways_in(block, identity.user_id, new.account.ways_in, named)
     key, credentials = new.account.key, part_of(CredentialsRow, new.account.credentials)
     account = part_of(AccountRow, begun, keys=(key,))
     delete_all(block, schema.CREDENTIALS, [*same, pending])
@@ -663,11 +678,11 @@ def _credentials_of(
 
 
 def _claiming(block: Block, lookups: Iterable[str], now: datetime) -> list[CredentialsRow]:
-    """Return all credentials with one of *lookups*, or whose user may take the address back; those of a user first."""
+    """Return all credentials with one of *lookups*, of their address or beside them; those of a user first."""
     lookups = list(lookups)
     rows = [row for one in lookups for row in block.select(schema.CREDENTIALS, {"lookup": one})]
-    former = [one for one in found(block, schema.FORMER_ADDRESSES, lookups) if one.is_good(now)]
-    rows += found(block, schema.CREDENTIALS, [one.user_id for one in former])
+    beside = [one for one in found(block, schema.LOOKUPS, lookups) if one.is_good(now)]
+    rows += found(block, schema.CREDENTIALS, [one.user_id for one in beside])
     return sorted({row.id: row for row in rows}.values(), key=lambda row: row.user_id is None)
 
 
@@ -678,6 +693,20 @@ def _others(block: Block, user_id: UserId, kept_cookie: str | None) -> list[rule
 
 def _note_key(block: Block, now: datetime, user_id: UserId, key: WrappedKey) -> None:
     note(block, now, user_id, "key.put", user_id, version=key.version, mode="server")
+
+
+def _put_ways_in(
+    block: Block, user_id: UserId, ways_in: Sequence[str], named: Sequence[rules.Lookup]
+) -> None:
+    """Store the look-up values of a user's identities and passkeys that are not *named* yet, and delete all others of the user.
+
+    It reads, so it must come before the block's writes.
+    """
+    own = block.select(schema.LOOKUPS, {"user_id": user_id})
+    gone = [one for one in own if one.expires_at is None and one.lookup not in ways_in]
+    delete_all(block, schema.LOOKUPS, gone)
+    for lookup in {*ways_in} - {one.lookup for one in named}:  # a look-up is never overwritten
+        block.put(schema.LOOKUPS, rules.Lookup(lookup=lookup, user_id=user_id))
 
 
 def _put_used(
