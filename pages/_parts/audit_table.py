@@ -33,6 +33,7 @@ _ACTIONS = {
     "model.set": "Model changed",
     "passkey.add": "Passkey added",
     "passkey.remove": "Passkey removed",
+    "passkey.use": "Passkey used",
     "password.set": "Password set",
     "recovery.renew": "Recovery codes renewed",
     "role.set": "Role changed",

@@ -46,7 +46,7 @@ from services.crypto import passkeys as passkey_fields
 from services.crypto.keyring import RootKeys
 from services.crypto.vault import KEY_BYTES, decode_base64url, encode_base64url
 from services.domain.addresses import Confirmed, ConfirmedBy, EmailAddress
-from services.domain.passkeys import Passkeys
+from services.domain.passkeys import Passkey, Passkeys
 from services.domain.single_sign_on import LinkedIdentity
 from services.errors import NewerVersion
 
@@ -155,6 +155,22 @@ class Credentials:
             former.append(one)
         factor = self.factor.used(step, spent)
         return replace(self, factor=factor, former=tuple(former), uses=self.uses + 1)
+
+    def passkey_used(self, passkey: Passkey) -> "Credentials":
+        """Return the credentials after a use of one of the passkeys, which is *passkey* now.
+
+        The same one in the ways in of a former address is used, too: no address takes its sign count back.
+        """
+        if self.passkeys is None:
+            return self
+        former = list[FormerAddress]()
+        for one in self.former:
+            ways_in = dict(one.ways_in)
+            if "passkeys" in ways_in:
+                ways_in["passkeys"] = passkey_fields.used(ways_in["passkeys"], passkey)
+            former.append(replace(one, ways_in=ways_in))
+        passkeys = self.passkeys.used(passkey)
+        return replace(self, passkeys=passkeys, former=tuple(former), uses=self.uses + 1)
 
     def without_factor(self) -> "Credentials":
         """Return the next generation, which wants no factor, also where the ways in of a former address come back.

@@ -41,6 +41,7 @@ class CredentialsAction(StrEnum):
     IDENTITY_REMOVED = "identity.remove"
     PASSKEY_ADDED = "passkey.add"
     PASSKEY_REMOVED = "passkey.remove"
+    PASSKEY_USED = "passkey.use"  # no way in changes
 
 
 class SessionEnd(StrEnum):

@@ -138,7 +138,11 @@ def check_change(
 ) -> None:
     """Raise ValueError unless a change of credentials has the generation, and ends the sessions, that belong to it."""
     match action:
-        case CredentialsAction.RESEAL | CredentialsAction.FACTOR_USED:
+        case (
+            CredentialsAction.RESEAL
+            | CredentialsAction.FACTOR_USED
+            | CredentialsAction.PASSKEY_USED
+        ):
             wanted = 0, False
         case CredentialsAction.PASSWORD_SET:
             wanted = 1, True
@@ -170,6 +174,7 @@ CHANGES_WAYS_IN = {
     CredentialsAction.PASSKEY_ADDED,
     CredentialsAction.PASSKEY_REMOVED,
 }
+_USES = {CredentialsAction.FACTOR_USED, CredentialsAction.PASSKEY_USED}
 _ADDS_WAYS_IN = {CredentialsAction.IDENTITY_ADDED, CredentialsAction.PASSKEY_ADDED}
 
 
@@ -216,7 +221,7 @@ def change_refusal(
     """
     if stored is None or stored.generation != seen_generation:
         return STALE
-    if stored.uses != new.uses - (action is CredentialsAction.FACTOR_USED):
+    if stored.uses != new.uses - (action in _USES):
         return FACTOR_USED
     check_flag(action, stored, new)
     return None
@@ -247,6 +252,7 @@ def check_flag(
             | CredentialsAction.IDENTITY_ADDED
             | CredentialsAction.IDENTITY_REMOVED
             | CredentialsAction.PASSKEY_ADDED
+            | CredentialsAction.PASSKEY_USED
             | None
         ):
             fits = before == after
@@ -269,16 +275,22 @@ def factor_refusal(
     *,
     has_factor: bool,
     is_required: bool,
+    used_by: CredentialsAction = CredentialsAction.FACTOR_USED,
 ) -> Refusal | None:
     """Return a refusal if a session or a proof may not begin by *stored* credentials.
 
-    *used*: the credentials after the use of the factor, or its enrolment; *is_required*: by the deployment.
+    *used*: the credentials after the use of the factor or (*used_by*) of a passkey, or after the enrolment of a factor;
+    *is_required*: by the deployment. A passkey whose user was not verified is no factor by itself (*has_factor*).
 
-    Raise ValueError if they are neither.
+    Raise ValueError if they are none of these.
     """
     if used is not None:
         check_given(used, has_factor=has_factor)
-        action = use_of(used, seen_generation)
+        action = use_of(used, seen_generation, used_by)
+        if not has_factor and action is not CredentialsAction.PASSKEY_USED:
+            raise ValueError("a second factor that was not given")
+        if not has_factor and is_required:
+            return FACTOR_NEEDED
         check_change(action, seen_generation, used.generation, ends_others=False)
         return change_refusal(action, stored, used, seen_generation)
     if stored is None or stored.generation != seen_generation:
@@ -286,10 +298,13 @@ def factor_refusal(
     return FACTOR_NEEDED if (stored.wants_factor or is_required) and not has_factor else None
 
 
-def use_of(used: CredentialsState, seen_generation: int) -> CredentialsAction:
-    """Return the action that made *used*: FACTOR_USED if the generation is unchanged, else FACTOR_ADDED."""
-    is_use = used.generation == seen_generation
-    return CredentialsAction.FACTOR_USED if is_use else CredentialsAction.FACTOR_ADDED
+def use_of(
+    used: CredentialsState, seen_generation: int, used_by: CredentialsAction
+) -> CredentialsAction:
+    """Return the action that made *used*: *used_by*, a use, if the generation is unchanged, else FACTOR_ADDED."""
+    if used_by not in _USES:
+        raise ValueError(f"not a use: {used_by}")
+    return used_by if used.generation == seen_generation else CredentialsAction.FACTOR_ADDED
 
 
 # --- sign-ups ---------------------------------------------------------------------------------------

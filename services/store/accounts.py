@@ -179,8 +179,9 @@ class Checked(Current):
     keys: tuple[WrappedKey, ...] = ()  # of the user; none: the session's device gets no name
     requires_factor: bool = False  # by the deployment
     has_factor: bool = False  # true: what the account or the deployment wants was given
-    # after the use of the factor, or its enrolment (factors.py); None: as they are
+    # after the use of the factor or a passkey, or the enrolment of a factor (factors.py); None: as they are
     used: Credentials | None = None
+    used_by: CredentialsAction = CredentialsAction.FACTOR_USED  # or PASSKEY_USED
 
     def check_factor(self) -> None:
         """Raise FactorNeeded if the account has a second factor, or the deployment requires one, and it was not given."""
@@ -424,6 +425,7 @@ class Accounts:
             *(identity, stored.generation, checked.counted, device),
             has_factor=checked.has_factor,
             used=self._used(checked, user_id),
+            used_by=checked.used_by,
         )
 
     def enter(self, only: StoredCredentials | None) -> tuple[Cookie, AppSession]:
@@ -449,7 +451,11 @@ class Accounts:
         checked.check_factor()
         used = self._used(checked, session.user_id)
         if not session.backend.prove(
-            stored.generation, checked.counted, has_factor=checked.has_factor, used=used
+            stored.generation,
+            checked.counted,
+            has_factor=checked.has_factor,
+            used=used,
+            used_by=checked.used_by,
         ):
             raise RateLimited
         if used:
@@ -828,6 +834,7 @@ class Accounts:
         *,
         has_factor: bool = False,
         used: StoredCredentials | None = None,
+        used_by: CredentialsAction = CredentialsAction.FACTOR_USED,
     ) -> tuple[Cookie, AppSession]:
         cookie = Cookie.new()
         new = NewSession(
@@ -841,6 +848,7 @@ class Accounts:
             returned=counted,
             has_factor=has_factor,
             used=used,
+            used_by=used_by,
         )
         try:
             opened = self.backend.start_session(identity, new, self._sealer(cookie))

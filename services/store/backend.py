@@ -123,8 +123,9 @@ class NewSession:
     account: NewAccount | None = None  # None: the user has an account
     returned: tuple[str, ...] = ()  # the buckets that get their counted attempt back
     has_factor: bool = False  # true: what the account or the deployment wants was given
-    # after the use of the factor, or its enrolment, by which the user signs in; None: as they are
+    # after the use of the factor or a passkey, or the enrolment of a factor, by which the user signs in; None: as they are
     used: StoredCredentials | None = None
+    used_by: CredentialsAction = CredentialsAction.FACTOR_USED  # or PASSKEY_USED
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -399,10 +400,12 @@ class UserBackend(Protocol):
         *,
         has_factor: bool = False,
         used: StoredCredentials | None = None,
+        used_by: CredentialsAction = CredentialsAction.FACTOR_USED,
     ) -> bool:
         """Note that the user has proved who they are; return False if the credentials are not of *generation* any more.
 
-        *returned*: the buckets that get their counted attempt back; *has_factor* and *used*: as in `NewSession`.
+        *returned*: the buckets that get their counted attempt back; *has_factor*, *used* and *used_by*: as in
+        `NewSession`.
 
         Raise FactorNeeded, FactorUsed (the factor was used meanwhile: check again), ValueError.
         """

@@ -43,6 +43,7 @@ STARTS = st.sampled_from(
 )
 USER = st.sampled_from([0, 0, 1, 1, 2, 3, 4, 5])  # 5 is the id of no user
 NTH = st.integers(0, 2)  # counted from the newest
+USES = (CredentialsAction.FACTOR_USED, CredentialsAction.PASSKEY_USED)
 ROLES = st.sampled_from(list(AccountRole))
 WAYS = st.lists(st.integers(0, 3), max_size=3)  # identities or passkeys, the same of all users
 _MAY_DROP = (CredentialsAction.PASSWORD_SET, CredentialsAction.PASSKEY_REMOVED)  # the factor
@@ -183,16 +184,23 @@ class Accounts(RuleBasedStateMachine):
         off=st.sampled_from([0, 0, 1, -1]),
         with_factor=st.sampled_from(["used", "used", "given", "not"]),
         misfit=st.sampled_from(["", "", "", "generation", "flag", "given"]),
+        used_by=st.sampled_from(USES),
     )
-    def sign_in_by_a_factor(self, user, off, with_factor, misfit=""):
+    def sign_in_by_a_factor(self, user, off, with_factor, misfit="", used_by=USES[0]):
         """Sign in with the use of a factor, or with its enrolment if there is none; perhaps by an old use, or without."""
         stored = self.find(user)
         if self.is_gone(user) or stored is None or stored.user_id is None:
             return
         is_used = with_factor == "used"
-        used = self.used(stored, off=off, generation=int(not stored.wants_factor))
+        is_passkey = used_by is CredentialsAction.PASSKEY_USED
+        used = self.used(
+            stored, off=off, generation=int(not stored.wants_factor and not is_passkey)
+        )
+        if is_passkey:
+            used = replace(used, wants_factor=stored.wants_factor)
         used = self.misfitting(used, misfit)
         given = {"used": used if is_used else None, "has_factor": with_factor != "not"}
+        given["used_by"] = used_by
         if misfit == "given" and is_used:
             given["has_factor"] = False
         for _ in range(2):  # the second time is a replay
@@ -234,11 +242,13 @@ class Accounts(RuleBasedStateMachine):
                 account = replace(account, credentials=replace(account.credentials, **ids))
             self.start(user, generation, account)
 
-    def start(self, user, generation, account, *, is_returned=False, used=None, has_factor=None):
+    def start(
+        self, user, generation, account, *, is_returned=False, used=None, has_factor=None, **by
+    ):
         returned = (sha("bucket 0"),) if is_returned else ()
         cookie_hash = sha(str(self.number()))
         has_factor = used is not None if has_factor is None else has_factor
-        given = {"used": used, "has_factor": has_factor}
+        given = {"used": used, "has_factor": has_factor, **by}
         self.both.start_session(user, cookie_hash, generation, account, returned, **given)
 
     def is_gone(self, user):
@@ -342,7 +352,7 @@ class Accounts(RuleBasedStateMachine):
         user = self.both.user_ids.index(user_id)
         stored = self.find(user)
         seen = max(1, (stored.generation if stored else 1) + off)
-        is_use = action is CredentialsAction.FACTOR_USED
+        is_use = action in USES
         generation = seen + (action is not CredentialsAction.RESEAL and not is_use)
         wants_factor = stored.wants_factor if stored else False
         if (
@@ -360,9 +370,7 @@ class Accounts(RuleBasedStateMachine):
             action = CredentialsAction.FACTOR_REMOVED
         new = replace(
             self.credentials(user_id, user_id, user, generation, is_old=is_old),
-            uses=(stored.uses if stored else 0)
-            + (action is CredentialsAction.FACTOR_USED)
-            + uses_off,
+            uses=(stored.uses if stored else 0) + is_use + uses_off,
             wants_factor=action is CredentialsAction.FACTOR_ADDED
             or (
                 wants_factor
@@ -463,8 +471,18 @@ class Accounts(RuleBasedStateMachine):
         uses_off=st.sampled_from([0, 0, 1, -1]),
         with_factor=st.sampled_from(["used", "used", "given", "not"]),
         misfit=st.sampled_from(["", "", "", "generation", "flag"]),
+        used_by=st.sampled_from(USES),
     )
-    def prove(self, nth, off, is_returned, uses_off=0, with_factor="used", misfit=""):
+    def prove(
+        self,
+        nth,
+        off,
+        is_returned,
+        uses_off=0,
+        with_factor="used",
+        misfit="",
+        used_by=USES[0],
+    ):
         """Prove who a user is, perhaps by credentials that have changed, or without the factor."""
         session = self.session(nth, is_admins=False)
         if session is None:
@@ -476,7 +494,7 @@ class Accounts(RuleBasedStateMachine):
         if with_factor == "used" and stored and stored.wants_factor:
             used = replace(self.used(stored, off=uses_off), generation=generation)
             used = self.misfitting(used, misfit)
-        given = {"used": used, "has_factor": with_factor != "not"}
+        given = {"used": used, "has_factor": with_factor != "not", "used_by": used_by}
         self.both.of_user(session, lambda user: user.prove(generation, returned, **given))
 
     @rule(

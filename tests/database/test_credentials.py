@@ -549,7 +549,9 @@ FLAGS = {  # what a change may make of the flag: before, after
     "identity.remove": {(False, False), (True, True)},
     "passkey.add": {(False, False), (True, True)},
     "passkey.remove": {(False, False), (True, True), (True, False)},
+    "passkey.use": {(False, False), (True, True)},
 }
+USES = ("factor.use", "passkey.use")
 WAYS_IN = ("identity.add", "identity.remove", "passkey.add", "passkey.remove")
 
 
@@ -563,10 +565,10 @@ def test_only_changes_of_the_factor_change_its_flag(world, action, before, after
     given = {
         "new_lookup": credentials_of(world, maya)["lookup"],
         "action": action,
-        "new_generation": 1 if action in ("reseal", "factor.use") else 2,
+        "new_generation": 1 if action in ("reseal", *USES) else 2,
         "ends_others": action == "password.set",
         "kept_cookie": maya.cookie,
-        "new_uses": 5 * before + (action == "factor.use"),
+        "new_uses": 5 * before + (action in USES),
         "new_wants_factor": after,
         "ways_in": "[]" if action in WAYS_IN else None,
     }
@@ -613,11 +615,11 @@ def test_changes_of_ways_in_come_with_their_look_ups(world, action, ways_in):
     given = {
         "new_lookup": credentials_of(world, maya)["lookup"],
         "action": action,
-        "new_generation": 1 if action in ("reseal", "factor.use") else 2,
+        "new_generation": 1 if action in ("reseal", *USES) else 2,
         "ends_others": action == "password.set",
         "kept_cookie": maya.cookie,
         "ways_in": ways_in,
-        "new_uses": int(action == "factor.use"),
+        "new_uses": int(action in USES),
         "new_wants_factor": after,
     }
 

@@ -17,7 +17,7 @@ from pydantic_core import to_jsonable_python
 
 from services.crypto import ServerProof, new_key
 from services.domain import AccountRole, SessionId
-from services.domain.accounts import Account, Limits
+from services.domain.accounts import Account, CredentialsAction, Limits
 from services.errors import AdminsOnly, AppError, ProofNeeded, SignedOut, StoreUnavailable
 from services.rules import Refusal
 from services.rules.accounts import use_of
@@ -264,6 +264,7 @@ class TwoBackends:
         returned=(),
         has_factor=False,
         used=None,
+        used_by=CredentialsAction.FACTOR_USED,
     ):
         """Sign a user in, which begins the *account* of one who has none."""
         user_id, address = self.user_ids[user], self._addresses[user]
@@ -278,6 +279,7 @@ class TwoBackends:
             returned=returned,
             has_factor=has_factor,
             used=used,
+            used_by=used_by,
         )
         stored = account.credentials if account else used
         made = "insert into auth.sessions (user_id) values (%s) returning id"
@@ -305,7 +307,7 @@ class TwoBackends:
                 ways_in=json.dumps(account.ways_in) if account else None,
                 invitation=account.invitation if account else None,
                 has_factor=has_factor,
-                factor_action=use_of(used, generation).value if used else None,
+                factor_action=use_of(used, generation, used_by).value if used else None,
                 new_generation=stored.generation if stored else None,
                 new_uses=stored.uses if stored else None,
                 new_wants_factor=stored.wants_factor if stored else None,

@@ -439,6 +439,27 @@ def test_passkey_that_an_operator_no_longer_asks_for_is_asked_for_by_no_address(
         assert (one.wants_factor, one.passkeys.each) == (False, (LAPTOP, PHONE))
 
 
+def test_passkey_that_comes_back_keeps_its_sign_count():
+    counted = replace(LAPTOP, sign_count=5)
+    mine = replace(MAYAS, each=(counted, PHONE))
+    moved = replace(CREDENTIALS, confirmed=CODE, passkeys=mine).moved(B, CODE, LATER)
+
+    def back(now):
+        now = replace(now, passkeys=None)  # a thief has removed them
+        return now.taken_back(now.former_at(CREDENTIALS.address, NOON), CODE, "new").passkeys
+
+    later = replace(counted, sign_count=9, last_used_at=LATER)
+    used = moved.passkey_used(later)
+    assert (used.passkeys.each, used.uses) == ((later, PHONE), 1)
+    assert back(used).each == (later, PHONE)
+    forged = replace(later, public_key=b"a thief's", sign_count=2**32 - 1)
+    assert back(moved.passkey_used(forged)).each == mine.each
+    assert back(moved.passkey_used(replace(counted, sign_count=1))).each[0].sign_count == 5
+    newer = replace(moved.former[0], ways_in={"passkeys": "phone"})
+    assert replace(moved, former=(newer,)).passkey_used(later).former == (newer,)
+    assert CREDENTIALS.passkey_used(later) == CREDENTIALS
+
+
 @pytest.mark.parametrize(
     "wrong",
     [

@@ -290,6 +290,7 @@ class TablesUser:
         *,
         has_factor: bool = False,
         used: StoredCredentials | None = None,
+        used_by: CredentialsAction = CredentialsAction.FACTOR_USED,
     ) -> bool | Refusal:
         account, now = self.caller.account(block), self.caller.now()
         if used and used.id != account.id:
@@ -301,6 +302,7 @@ class TablesUser:
             *(stored, generation, used),
             has_factor=has_factor,
             is_required=requires_factor(block, self.caller.wants_proofs),
+            used_by=used_by,
         )
         if session is None or refusal == STALE:
             return False
@@ -308,7 +310,7 @@ class TablesUser:
             return refusal
         given = session.has_factor or has_factor
         block.put(schema.SESSIONS, replace(session, proved_at=now, has_factor=given))
-        _put_used(block, now, generation, used)
+        _put_used(block, now, generation, used, used_by)
         _return_attempts(block, counters)
         note(block, now, account.id, "session.prove", account.id)
         return True
@@ -414,11 +416,12 @@ class TablesBackend:
                 *(credentials, new.generation, new.used),
                 has_factor=new.has_factor,
                 is_required=is_required,
+                used_by=new.used_by,
             ):
                 return refusal
             if account.suspended_at:
                 return Refusal(reason="signed_out")
-            _put_used(block, now, new.generation, new.used)
+            _put_used(block, now, new.generation, new.used, new.used_by)
             credentials = new.used or credentials
             block.put(schema.SESSIONS, session)
             _return_attempts(block, returned)
@@ -710,13 +713,17 @@ def _put_ways_in(
 
 
 def _put_used(
-    block: Block, now: datetime, seen_generation: int, used: StoredCredentials | None
+    block: Block,
+    now: datetime,
+    seen_generation: int,
+    used: StoredCredentials | None,
+    used_by: CredentialsAction,
 ) -> None:
-    """Store the credentials after the use of a factor, or its enrolment, if there are any."""
+    """Store the credentials after the use of a factor or a passkey, or the enrolment of a factor, if there are any."""
     if used:
         block.put(schema.CREDENTIALS, part_of(CredentialsRow, used))
         user_id = UserId(used.id)
-        note(block, now, user_id, rules.use_of(used, seen_generation), user_id)
+        note(block, now, user_id, rules.use_of(used, seen_generation, used_by), user_id)
 
 
 def _sign_up_state(block: Block, wants_proofs: bool) -> SignUpState:

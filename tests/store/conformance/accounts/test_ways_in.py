@@ -9,8 +9,16 @@ import pytest
 from services.domain.accounts import CredentialsAction
 from services.domain.passkeys import Passkey, Passkeys
 from services.domain.single_sign_on import Identity, LinkedIdentity
-from services.errors import ProofNeeded, StoreUnavailable, Tampered, WayInTaken
+from services.errors import (
+    FactorNeeded,
+    FactorUsed,
+    ProofNeeded,
+    StoreUnavailable,
+    Tampered,
+    WayInTaken,
+)
 from services.store.backend import UserBackend
+from services.store.credentials import seal_stored
 from services.store.identities import linked, unlinked
 from services.store.passkeys import added, removed
 from tests.store.conformance.accounts.deployments import at_once
@@ -402,13 +410,15 @@ def test_look_up_that_a_writer_puts_in_lets_nobody_in(deployment, ways, maya, na
 def test_look_up_that_a_writer_re_points_lets_nobody_in(deployment, ways, maya, omar, name, caplog):
     caplog.set_level("INFO")
     add(maya, ways, name)
+    add(maya, ways, name + "2")
     deployment.put_lookup(tag(deployment, ways, name), omar, is_way_in=True)
 
     with pytest.raises(Tampered):
         ways.find(deployment.accounts, name)
 
     assert "credentials.unopened" in caplog.text
-    assert remove(maya, ways, name)  # which a look-up of another user does not hinder
+    assert remove(maya, ways, name + "2")  # which a look-up of another user does not hinder
+    assert deployment.lookups(omar) == [tag(deployment, ways, name)]
 
 
 def test_look_up_that_a_writer_re_points_lets_nobody_in_who_has_another(
@@ -496,3 +506,105 @@ def test_look_up_of_a_way_in_does_not_expire(deployment, ways, maya, name):
     deployment.sweep()
 
     assert found(deployment, ways, name) == maya.id
+
+
+# --- the use of a passkey
+
+
+def with_passkeys(user, name, *, is_factor=False):
+    """Give *user* a passkey, perhaps one that is asked for after the password."""
+    ways = PasskeyWays()
+    add(user, ways, name)
+    if is_factor:
+        stored = user.deployment.credentials()[user.id]
+        credentials = user.deployment.accounts.current(user.cookie).credentials
+        asked_for = replace(credentials.passkeys, is_factor=True)
+        sealed = seal_stored(
+            user.deployment.accounts.root_keys, replace(credentials, passkeys=asked_for), user.id
+        )
+        user.deployment.put_credentials(replace(stored, sealed=sealed.sealed, wants_factor=True))
+
+
+def use(deployment, name, count=1, *, is_verified=True):
+    """The credentials of the account that has a passkey, after its use."""
+    account = deployment.accounts.find_passkey(name.encode(), NOT_COUNTED)
+    passkey = replace(PasskeyWays().way_in(name), sign_count=count, last_used_at=NOON)
+    checked = account.opened(account.stored, account.credentials)
+    return replace(
+        checked,
+        has_factor=is_verified,
+        used=account.credentials.passkey_used(passkey),
+        used_by=CredentialsAction.PASSKEY_USED,
+    )
+
+
+@pytest.mark.parametrize("is_factor", [False, True])
+def test_use_of_a_passkey_is_stored_with_the_session_that_begins(deployment, maya, name, is_factor):
+    with_passkeys(maya, name, is_factor=is_factor)
+    before = deployment.credentials()[maya.id]
+
+    _, session = deployment.accounts.sign_in(use(deployment, name, 7))
+
+    row = deployment.credentials()[maya.id]
+    assert (session.user_id, row.wants_factor) == (maya.id, is_factor)
+    assert (row.uses, row.generation) == (before.uses + 1, before.generation)
+    used = deployment.accounts.current(maya.cookie).credentials.passkeys.each[0]
+    assert (used.sign_count, used.last_used_at) == (7, NOON)
+    assert maya.usage.account_changes()[0].action == "passkey.use"
+    assert found(deployment, PasskeyWays(), name) == maya.id
+
+
+def test_use_of_a_passkey_that_another_overtook_begins_no_session(deployment, maya, name):
+    with_passkeys(maya, name)
+    late = use(deployment, name)
+    deployment.accounts.sign_in(use(deployment, name))
+    devices = deployment.devices(maya.session)
+
+    with pytest.raises(FactorUsed):
+        deployment.accounts.sign_in(late)
+
+    assert deployment.devices(maya.session) == devices
+
+
+def test_use_of_a_passkey_is_a_proof(deployment, maya, name):
+    with_passkeys(maya, name)
+    deployment.let_pass(10 * MINUTE + 1)
+
+    deployment.accounts.prove(maya.session, use(deployment, name, 3))
+
+    assert add(maya, PasskeyWays(), name + "2")
+    assert deployment.credentials()[maya.id].uses == 1
+
+
+def test_passkey_without_verification_is_no_factor(deployment, maya, name):
+    with_passkeys(maya, name)
+    assert deployment.accounts.sign_in(use(deployment, name, is_verified=False))
+    with_passkeys(maya, name + "2", is_factor=True)
+    touched = use(deployment, name, is_verified=False)
+    devices = deployment.devices(maya.session)
+
+    with pytest.raises(FactorNeeded):
+        deployment.accounts.sign_in(touched)
+    used = seal_stored(deployment.accounts.root_keys, touched.used, maya.id)
+    with pytest.raises((ValueError, StoreUnavailable)):  # the store asks for it, too
+        maya.session.backend.prove(
+            *(touched.stored.generation, ()), used=used, used_by=CredentialsAction.PASSKEY_USED
+        )
+
+    assert deployment.devices(maya.session) == devices
+
+
+def test_passkey_without_verification_is_no_factor_that_the_deployment_requires(alone, name):
+    maya = alone.sign_up()
+    with_passkeys(maya, name)
+    alone.put_factor_rule(is_on=True)
+    touched = use(alone, name, is_verified=False)
+    given = replace(touched, has_factor=True)
+    forgetful = replace(touched, requires_factor=False)
+
+    for checked in (touched, forgetful):
+        with pytest.raises(FactorNeeded):
+            alone.accounts.sign_in(checked)
+
+    assert alone.credentials()[maya.id].uses == 0
+    assert alone.accounts.sign_in(given)[1].user_id == maya.id
