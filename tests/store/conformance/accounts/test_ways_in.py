@@ -23,7 +23,7 @@ from services.store.identities import linked, unlinked
 from services.store.passkeys import added, removed
 from tests.store.conformance.accounts.deployments import at_once
 from tests.store.conformance.accounts.test_addresses import move, restore
-from tests.store.conformance.accounts.test_factors import change
+from tests.store.conformance.accounts.test_factors import change, instead_of
 from tests.store.conformance.accounts.test_proofs import MINUTE
 from tests.store.conftest import new_email
 from tests.stores import NOT_COUNTED
@@ -184,9 +184,7 @@ def test_change_that_another_overtook_stores_no_look_up(deployment, ways, maya, 
     add(maya, ways, name + "2")
     late = next_one(ways.with_one(before.credentials, name), before.credentials)
 
-    assert not deployment.accounts.change_credentials(
-        maya.session, late, before.stored.generation, ways.added
-    )
+    assert not deployment.accounts.change_credentials(maya.session, late, before.stored, ways.added)
 
     assert found(deployment, ways, name) is None
     assert deployment.lookups(maya) == [tag(deployment, ways, name + "2")]
@@ -569,9 +567,9 @@ def test_use_of_a_passkey_is_a_proof(deployment, maya, name):
     with_passkeys(maya, name)
     deployment.let_pass(10 * MINUTE + 1)
 
-    deployment.accounts.prove(maya.session, use(deployment, name, 3))
+    cookie = deployment.accounts.prove(maya.session, maya.cookie, use(deployment, name, 3))
 
-    assert add(maya, PasskeyWays(), name + "2")
+    assert add(replace(maya, cookie=cookie), PasskeyWays(), name + "2")
     assert deployment.credentials()[maya.id].uses == 1
 
 
@@ -587,7 +585,9 @@ def test_passkey_without_verification_is_no_factor(deployment, maya, name):
     used = seal_stored(deployment.accounts.root_keys, touched.used, maya.id)
     with pytest.raises((ValueError, StoreUnavailable)):  # the store asks for it, too
         maya.session.backend.prove(
-            *(touched.stored.generation, ()), used=used, used_by=CredentialsAction.PASSKEY_USED
+            *(touched.stored.generation, (), instead_of(maya)),
+            used=used,
+            used_by=CredentialsAction.PASSKEY_USED,
         )
 
     assert deployment.devices(maya.session) == devices
