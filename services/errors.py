@@ -24,6 +24,7 @@
     - TooManyPasskeys
     - InvitationNeeded . Supabase Auth has the user, but there is no account yet
     - AddressTaken
+    - WayInTaken ....... another account has the identity or passkey
     - BadInput ......... its sentence says what to change
       - BadAddress
       - AddressNotAllowed
@@ -45,10 +46,11 @@
     - PromptTooLong
       - ChatFull ....... (Full) the prompt fits, but the whole conversation does not
     - AnswerRefused .... of a provider of single sign-on; its `fault` says why (domain/single_sign_on.py)
-    - NoAccount ........ this and the next four: where an answer leads no further
+    - NoAccount ........ this and the next five: where an answer leads no further
     - AddressNeeded
     - AddressUnconfirmed
     - IdentityTaken
+    - TooManyIdentities
     - OtherSignInNeeded
   x Unavailable ........ trying again later may help
     - StoreUnavailable
@@ -251,6 +253,12 @@ class AddressTaken(Refused):
     """An account with this address exists."""
 
     public = "This email already has an account. Sign in instead."
+
+
+class WayInTaken(Refused):
+    """Another account has the identity or passkey."""
+
+    public = "Another account has this sign-in or passkey. Remove it there first."
 
 
 class BadInput(Refused):

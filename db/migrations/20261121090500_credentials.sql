@@ -20,15 +20,17 @@ create table private.credentials (
   check (user_id is null or user_id = id)
 );
 
-create table private.former_addresses (     -- look-ups of addresses that their users may take back: they say nothing more
-  lookup text primary key check (lookup ~ '^[0-9a-f]{64}$'),       -- the app's HMAC of the address as a former one
+-- Look-ups of what lies in the credentials of a user: an address that may be taken back, an identity, a passkey. They say nothing
+-- more: the app looks into the seal.
+create table private.lookups (
+  lookup text primary key check (lookup ~ '^[0-9a-f]{64}$'),       -- the app's HMAC of it, with its kind
   user_id uuid not null references private.roles (user_id) on delete cascade,
-  expires_at timestamptz not null default clock_timestamp() + interval '72 hours'
+  expires_at timestamptz default clock_timestamp() + interval '72 hours'   -- of a former address; null: of a way in
 );
 
 create index on private.credentials (signed_up_at) where user_id is null;
-create index on private.former_addresses (user_id);
-create index on private.former_addresses (expires_at);
+create index on private.lookups (user_id);
+create index on private.lookups (expires_at);
 
 -- functions: reads --------------------------------------------------------------------------------------
 
@@ -38,11 +40,12 @@ return case when stored.id is not null then jsonb_build_object('id', stored.id, 
   'wants_factor', stored.wants_factor) end;
 
 -- Return all credentials of an address, whose *lookups* are its HMACs under each root key; also of the user who may take it
--- back, where its HMACs as a former address are among them.
+-- back, where its HMACs as a former address are among them. Those of an identity or a passkey return the credentials of its user.
 create function private.claiming_credentials(lookups text[]) returns setof private.credentials language sql stable begin atomic
   select * from private.credentials
   where lookup = any (lookups) or user_id in (
-    select user_id from private.former_addresses where lookup = any (lookups) and expires_at > clock_timestamp()
+    select user_id from private.lookups beside
+    where beside.lookup = any (lookups) and (expires_at > clock_timestamp()) is not false
   );
 end;
 
@@ -137,46 +140,75 @@ end $$;
 
 -- functions: changes ------------------------------------------------------------------------------------
 
+-- Return true if another user than *person* has one of *ways_in*, look-ups of identities and passkeys. They are locked, in one order:
+-- of two who add one, the second waits.
+create function private.are_taken(person uuid, ways_in text[]) returns boolean language plpgsql as $$
+begin
+  perform pg_advisory_xact_lock(hashtext('daybook: ways in'), number)
+  from (select distinct hashtext(way_in) as number from unnest(ways_in) way_in order by 1) sorted;
+  return exists (select from private.lookups where lookup = any (ways_in) and user_id <> person);
+end $$;
+
+-- Store *ways_in*, the look-ups of all identities and passkeys of *person*; none is overwritten, and others of the user go.
+create function private.put_ways_in(person uuid, ways_in text[]) returns void language sql begin atomic
+  delete from private.lookups where user_id = person and expires_at is null and lookup <> all (ways_in);
+  insert into private.lookups (lookup, user_id, expires_at) select unnest(ways_in), person, null on conflict do nothing;
+end;
+
+create function private.listed(texts text) returns text[] language sql immutable
+return array(select jsonb_array_elements_text(texts::jsonb));
+
 -- Return true if the deployment requires a second factor: no session begins without one, and none without one is open.
 create function private.requires_factor() returns boolean language sql stable
 return (select requires_factor from private.settings);
 
 -- Replace the credentials of *person* where *seen_generation* and the number of uses still hold, for the user or an operator
--- (*actor* null). Each *action* but 'reseal' and 'factor.use' has the next generation, and each but 'reseal' is audited;
--- *ends_others*: it ends all sessions but that of the calling token. A factor that was used meanwhile is "factor_used".
+-- (*actor* null). Each *action* but 'reseal', 'factor.use' and 'passkey.use' has the next generation, and each but 'reseal' is audited;
+-- *ends_others*: it ends all sessions but that of the calling token. *ways_in*: the look-ups of all identities and passkeys afterwards,
+-- where they change; null: they stay. A factor that was used meanwhile is "factor_used".
 create function private.replace_credentials(
   actor uuid, person uuid, seen_generation integer, new_generation integer, new_uses integer, new_wants_factor boolean,
-  action text, new_lookup text, new_sealed public.sealed, ends_others boolean
+  action text, new_lookup text, new_sealed public.sealed, ends_others boolean, ways_in text[] default null
 ) returns jsonb language plpgsql as $$
 declare
   stored private.credentials;
 begin
   if (case
-    when action in ('reseal', 'factor.use') then new_generation = seen_generation and not ends_others
+    when action in ('reseal', 'factor.use', 'passkey.use') then new_generation = seen_generation and not ends_others
     when action = 'password.set' then new_generation = seen_generation + 1 and ends_others
     when action = 'address.confirm' then new_generation = seen_generation + 1 and not ends_others
     when action = 'address.free' then new_generation = seen_generation + 1 and ends_others and actor is null
-    when action in ('factor.add', 'factor.remove', 'factor.replace', 'recovery.renew')
+    when action in ('factor.add', 'factor.remove', 'factor.replace', 'recovery.renew',
+        'identity.add', 'identity.remove', 'passkey.add', 'passkey.remove')
       then new_generation = seen_generation + 1 and ends_others is not null
   end) is not true then
     raise exception 'not a change of credentials' using errcode = 'PT400';
+  elsif (ways_in is not null) <> (action in ('identity.add', 'identity.remove', 'passkey.add', 'passkey.remove'))
+    and action <> 'password.set'
+  then
+    raise exception 'not a change of ways in' using errcode = 'PT400';
   end if;
   perform from auth.users where id = person for key share;   -- locked first, as wherever an account's row is deleted
   select * into stored from private.credentials where user_id = person and generation = seen_generation for update;
   if not found or exists (select from private.credentials other where other.lookup = new_lookup and other.id <> person) then
     return private.answer(false, 'stale');
-  elsif stored.uses is distinct from new_uses - (action = 'factor.use')::integer then
+  elsif stored.uses is distinct from new_uses - (action in ('factor.use', 'passkey.use'))::integer then
     return private.answer(false, 'factor_used');
   elsif (case
     when action = 'factor.add' then not stored.wants_factor and new_wants_factor
     when action = 'factor.remove' then stored.wants_factor and not new_wants_factor
     when action in ('factor.use', 'factor.replace', 'recovery.renew') then stored.wants_factor and new_wants_factor
-    when action = 'password.set' then stored.wants_factor or not new_wants_factor
+    when action in ('password.set', 'passkey.remove') then stored.wants_factor or not new_wants_factor
     else stored.wants_factor = new_wants_factor
   end) is not true then
     raise exception 'not a change of the second factor' using errcode = 'PT400';
   elsif actor is not null and stored.wants_factor and not new_wants_factor and private.requires_factor() then
     return private.answer(false, 'factor_required');
+  elsif action in ('identity.add', 'passkey.add') and private.are_taken(person, ways_in) then
+    return private.answer(false, 'way_in_taken');
+  end if;
+  if ways_in is not null then
+    perform private.put_ways_in(person, ways_in);
   end if;
   update private.credentials set generation = new_generation, uses = new_uses, wants_factor = new_wants_factor,
     lookup = new_lookup, sealed = new_sealed
@@ -192,8 +224,8 @@ end $$;
 
 -- For a session or a proof that begins: check that the credentials of *person* are of *seen_generation*, and that the second
 -- factor was given (*has_factor*) if they want one, or the deployment requires one. *factor_action* stores the credentials
--- after its use ('factor.use') or its enrolment ('factor.add') in the same transaction; null: they stay. Return the reason of a
--- refusal, or null.
+-- after its use ('factor.use'), that of a passkey ('passkey.use') or its enrolment ('factor.add') in the same transaction; null: they
+-- stay. A passkey whose user was not verified is no factor by itself. Return the reason of a refusal, or null.
 create function private.check_factor(
   person uuid, seen_generation integer, has_factor boolean, factor_action text, new_generation integer, new_uses integer,
   new_wants_factor boolean, new_lookup text, new_sealed public.sealed
@@ -202,8 +234,12 @@ declare
   stored private.credentials;
 begin
   if factor_action is not null then
-    if (has_factor and factor_action in ('factor.use', 'factor.add')) is not true then
+    if (case factor_action when 'passkey.use' then has_factor or not new_wants_factor
+      else has_factor and factor_action in ('factor.use', 'factor.add') end) is not true
+    then
       raise exception 'not a use of the second factor' using errcode = 'PT400';
+    elsif has_factor is not true and private.requires_factor() then
+      return 'factor_needed';
     end if;
     return private.replace_credentials(person, person, seen_generation, new_generation, new_uses, new_wants_factor,
       factor_action, new_lookup, new_sealed, false) ->> 'reason';
@@ -217,10 +253,11 @@ begin
 end $$;
 
 -- By the user alone: what stands in a copy of the database (the server key) is not enough to overwrite an account secret.
--- *renamed*: new look-ups of the user's former addresses by those so far, under another root key; null: they stay.
+-- *renamed*: new look-ups of the user by those so far, under another root key; null: they stay.
 create function private.change_credentials(
   me uuid, seen_generation integer, new_generation integer, new_uses integer, new_wants_factor boolean, action text,
-  new_lookup text, new_sealed public.sealed, ends_others boolean, renamed public.free_text, nonce uuid
+  new_lookup text, new_sealed public.sealed, ends_others boolean, renamed public.free_text,
+  ways_in public.free_text, nonce uuid
 ) returns jsonb language plpgsql as $$
 declare
   answer jsonb;
@@ -230,12 +267,12 @@ begin
     perform private.require_recent();
   end if;
   answer := private.replace_credentials(me, me, seen_generation, new_generation, new_uses, new_wants_factor, action,
-    new_lookup, new_sealed, ends_others);
+    new_lookup, new_sealed, ends_others, case when ways_in is not null then private.listed(ways_in) end);
   if (answer -> 'ok')::boolean then
-    insert into private.former_addresses (lookup, user_id, expires_at)
-    select renamed::jsonb ->> lookup, me, expires_at from private.former_addresses where user_id = me and renamed::jsonb ? lookup
+    insert into private.lookups (lookup, user_id, expires_at)
+    select renamed::jsonb ->> lookup, me, expires_at from private.lookups where user_id = me and renamed::jsonb ? lookup
     on conflict do nothing;   -- a look-up is never overwritten
-    delete from private.former_addresses where user_id = me and renamed::jsonb ? lookup;
+    delete from private.lookups where user_id = me and renamed::jsonb ? lookup;
     if action = 'factor.add' then            -- it was confirmed by a code in this session
       update private.app_sessions set has_factor = true where auth_session_id = private.my_auth_session() and user_id = me;
     end if;
@@ -247,16 +284,16 @@ end $$;
 -- nothing. *claims* are the HMACs of the address, by which another account has it, or may take it back: "address_taken". Of
 -- *former*, the HMACs of addresses that the user may take back, those are stored that are not; others of the user go. A
 -- former address that is taken back (*restored*) ends all sessions but the calling one, and may bring a second factor or
--- the lack of one.
+-- the lack of one, and identities and passkeys, whose look-ups are *ways_in*; null: they stay.
 create function private.change_address(
   me uuid, seen_generation integer, new_uses integer, new_wants_factor boolean, address public.free_text,
-  claims public.free_text, new_lookup text, new_sealed public.sealed, former public.free_text, restored boolean,
-  nonce uuid
+  claims public.free_text, new_lookup text, new_sealed public.sealed, former public.free_text,
+  ways_in public.free_text, restored boolean, nonce uuid
 ) returns jsonb language plpgsql as $$
 declare
   wanted_factor boolean;
-  claiming text[] := array(select jsonb_array_elements_text(claims::jsonb));
-  kept text[] := array(select jsonb_array_elements_text(former::jsonb));
+  claiming text[] := private.listed(claims);
+  kept text[] := private.listed(former);
 begin
   perform private.spend_nonce(nonce);
   perform private.require_recent();
@@ -270,7 +307,7 @@ begin
   where user_id = me and generation = seen_generation and uses = new_uses for update;
   if not found or exists (
     -- made in advance by who can write to the database
-    select from private.former_addresses where lookup = any (kept) and user_id <> me and expires_at > clock_timestamp()
+    select from private.lookups where lookup = any (kept) and user_id <> me and (expires_at > clock_timestamp()) is not false
   ) then
     return private.answer(false, 'stale');
   end if;
@@ -281,11 +318,16 @@ begin
     or not private.free_auth_address(address, me)
   then
     return private.answer(false, 'address_taken');
+  elsif ways_in is not null and private.are_taken(me, private.listed(ways_in)) then
+    return private.answer(false, 'way_in_taken');
+  end if;
+  if ways_in is not null then
+    perform private.put_ways_in(me, private.listed(ways_in));
   end if;
   delete from private.credentials where lookup = any (claiming) and user_id is null;
-  delete from private.former_addresses
-  where user_id = me and lookup <> all (kept) or lookup = any (kept) and expires_at <= clock_timestamp();
-  insert into private.former_addresses (lookup, user_id) select unnest(kept), me on conflict do nothing;
+  delete from private.lookups
+  where user_id = me and expires_at is not null and lookup <> all (kept) or lookup = any (kept) and expires_at <= clock_timestamp();
+  insert into private.lookups (lookup, user_id) select unnest(kept), me on conflict do nothing;
   perform private.set_auth_user(me, address);
   -- a sign-up of the address that is stored meanwhile has the look-up: then all of this is undone
   update private.credentials set generation = generation + 1, wants_factor = new_wants_factor, lookup = new_lookup,

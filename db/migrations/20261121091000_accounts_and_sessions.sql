@@ -374,7 +374,7 @@ begin
   end if;
   delete from public.user_keys where user_id = person;
   delete from private.credentials where user_id = person;
-  delete from private.former_addresses where user_id = person;
+  delete from private.lookups where user_id = person;
   perform private.end_sessions_of(person);
   perform private.bury(person);
   perform private.note(me, 'account.delete', person);
@@ -531,11 +531,11 @@ end $$;
 -- use or enrolment, as `check_factor` has it. The throttle buckets *returned* (JSON, in the order of
 -- `throttle`) get the successful attempt back, once only, because a token starts one session. A user's first session begins
 -- the account out of the *pending* sign-up, and may need the code of an *invitation*: its credentials and its user key, which
--- the app has sealed for the user's id, are stored with it. The app makes the session's id, to which it seals the device's name.
+-- the app has sealed for the user's id, are stored with it, and *ways_in*, the look-ups of its identities. The app makes the session's id, to which it seals the device's name.
 create function private.start_session(
   new_id uuid, new_cookie_hash text, new_tokens public.sealed, new_device public.sealed, idle integer, lifetime integer,
   returned public.free_text, seen_generation integer, pending uuid, new_lookup text, new_sealed public.sealed,
-  new_wrapped public.sealed, invitation public.free_text, has_factor boolean, factor_action text,
+  new_wrapped public.sealed, ways_in public.free_text, invitation public.free_text, has_factor boolean, factor_action text,
   new_generation integer, new_uses integer, new_wants_factor boolean, proof text
 ) returns jsonb language plpgsql as $$
 declare
@@ -545,11 +545,11 @@ declare
 begin
   perform private.check_proof(proof, 'start_session', person::text, new_id::text, new_cookie_hash, private.sha(new_tokens),
     private.sha(new_device), idle::text, lifetime::text, private.sha(returned), seen_generation::text, pending::text,
-    new_lookup, private.sha(new_sealed), private.sha(new_wrapped), private.sha(invitation), has_factor::text,
+    new_lookup, private.sha(new_sealed), private.sha(new_wrapped), private.sha(ways_in), private.sha(invitation), has_factor::text,
     factor_action, new_generation::text, new_uses::text, new_wants_factor::text);
   if not exists (select from private.roles where user_id = person) then
-    refused := private.begin_account(person, pending, seen_generation, new_lookup, new_sealed, new_wrapped, invitation,
-      has_factor, new_wants_factor);
+    refused := private.begin_account(person, pending, seen_generation, new_lookup, new_sealed, new_wrapped,
+      private.listed(ways_in), invitation, has_factor, new_wants_factor);
   elsif pending is not null then            -- a pending sign-up is never bound to a user who has an account
     refused := 'stale';
   end if;

@@ -59,10 +59,11 @@ return jsonb_build_object('ok', true, 'mode', replace(private.sign_up_mode(), 'f
   'requires_factor', (select requires_factor from private.settings));
 
 -- Begin the account of a user who has none out of the *pending* sign-up, with an invitation if the mode requires one, and with
--- a second factor (*new_wants_factor*) if the deployment does; return the reason of a refusal, or null. The user's metadata is not read, so that it can never give a role.
+-- a second factor (*new_wants_factor*) if the deployment does, and the look-ups of its identities (*ways_in*); return the reason of a
+-- refusal, or null. The user's metadata is not read, so that it can never give a role.
 create function private.begin_account(
   person uuid, pending uuid, seen_generation integer, new_lookup text, new_sealed public.sealed, new_wrapped public.sealed,
-  invitation text, has_factor boolean, new_wants_factor boolean
+  ways_in text[], invitation text, has_factor boolean, new_wants_factor boolean
 ) returns text language plpgsql as $$
 declare
   address text;
@@ -94,6 +95,9 @@ begin
   if has_factor is not true and private.requires_factor() then
     return 'factor_needed';
   end if;
+  if private.are_taken(person, ways_in) then
+    return 'way_in_taken';
+  end if;
   update private.invitations set used_by = person, used_at = clock_timestamp()
   where id in (select private.find_invitation(invitation, address)) and used_at is null and revoked_at is null
   returning * into used;
@@ -104,6 +108,7 @@ begin
   delete from private.credentials where id = pending or lookup = new_lookup;
   insert into private.credentials (id, user_id, lookup, sealed, generation, wants_factor)
   values (person, person, new_lookup, new_sealed, seen_generation, coalesce(new_wants_factor, false));
+  perform private.put_ways_in(person, ways_in);
   insert into public.user_keys (user_id, version, mode, wrapped) values (person, 1, 'server', new_wrapped);
   perform private.note_key(person, 1);
   return null;

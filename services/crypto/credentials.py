@@ -2,8 +2,9 @@
 
 A document is a JSON object. This version of the app writes and reads
 
-    version .......... 1; 2 once the document has a factor, uses of one, or a former address with one: an earlier version
-                       of the app, which would drop them when it writes, then raises NewerVersion
+    version .......... 1; 2 once the document has a factor, uses of one, or a former address with one; 3 once it has
+                       identities or passkeys, or a former address with them: an earlier version of the app, which would
+                       let no user in by them, and let former addresses bring them back, then raises NewerVersion
     state ............ "pending" until the row belongs to a user, then "set"
     address .......... the address that the user signs in with
     hash ............. the hash of the password (password_hash.py); null: the account has no password
@@ -21,8 +22,10 @@ A document is a JSON object. This version of the app writes and reads
                        codes from; `since`, in seconds since 1970; `step`, the newest time step whose code was used, 0:
                        none; and `recovery`, the SHA-256 hashes in hexadecimal of the recovery codes that are still good;
                        null, or left out: the account has no factor
-    uses ............. a number that grows by one with each use of the factor (a TOTP code or a recovery code); left
-                       out: 0. It never shrinks, also where an address is taken back
+    identities ....... the user at providers of single sign-on (identities.py); left out: none
+    passkeys ......... the user handle, and the passkeys of the user (passkeys.py); null, or left out: there never was one
+    uses ............. a number that grows by one with each use of the factor (a TOTP code or a recovery code) or of a
+                       passkey; left out: 0. It never shrinks, also where an address is taken back
 
 and keeps fields that it does not know. A document that it cannot read raises NewerVersion. keyring.py gives the place
 at which credentials are sealed.
@@ -38,9 +41,13 @@ from datetime import UTC, datetime
 from typing import cast
 from uuid import UUID
 
+from services.crypto import identities as identity_fields
+from services.crypto import passkeys as passkey_fields
 from services.crypto.keyring import RootKeys
 from services.crypto.vault import KEY_BYTES, decode_base64url, encode_base64url
 from services.domain.addresses import Confirmed, ConfirmedBy, EmailAddress
+from services.domain.passkeys import Passkey, Passkeys
+from services.domain.single_sign_on import LinkedIdentity
 from services.errors import NewerVersion
 
 _MANAGED_CHARACTERS = 40
@@ -103,20 +110,28 @@ class Credentials:
     factor: Factor | None = field(
         default=None, repr=False
     )  # None: the account has no second factor
-    uses: int = 0  # of the factor so far
+    identities: tuple[LinkedIdentity, ...] = field(default=(), repr=False)  # the oldest first
+    passkeys: Passkeys | None = field(default=None, repr=False)  # None: there never was one
+    uses: int = 0  # of the factor and the passkeys so far
     # fields that only a newer version of the app knows
     newer: Mapping[str, object] = field(default_factory=dict[str, object], repr=False)
 
     def __post_init__(self) -> None:
-        """Raise ValueError if the account secret has another size, or the number of uses is negative."""
+        """Raise ValueError if the account secret has another size, the number of uses is negative, or identities do not fit."""
         if self.account_secret is not None and len(self.account_secret) != KEY_BYTES:
             raise ValueError("an account secret has 32 octets")
         if self.uses < 0:
             raise ValueError("a factor is used from 0 times on")
+        identity_fields.check(self.identities)
 
     @property
     def is_pending(self) -> bool:
         return self.account_secret is None
+
+    @property
+    def wants_factor(self) -> bool:
+        """True if no session begins without a second factor: TOTP, or a passkey that is asked for."""
+        return self.factor is not None or (self.passkeys is not None and self.passkeys.is_factor)
 
     def former_at(self, address: EmailAddress, now: datetime) -> FormerAddress | None:
         """Return the former address *address*, if it may still be taken back."""
@@ -141,13 +156,35 @@ class Credentials:
         factor = self.factor.used(step, spent)
         return replace(self, factor=factor, former=tuple(former), uses=self.uses + 1)
 
+    def passkey_used(self, passkey: Passkey) -> "Credentials":
+        """Return the credentials after a use of one of the passkeys, which is *passkey* now.
+
+        The same one in the ways in of a former address is used, too: no address takes its sign count back.
+        """
+        if self.passkeys is None:
+            return self
+        former = list[FormerAddress]()
+        for one in self.former:
+            ways_in = dict(one.ways_in)
+            if "passkeys" in ways_in:
+                ways_in["passkeys"] = passkey_fields.used(ways_in["passkeys"], passkey)
+            former.append(replace(one, ways_in=ways_in))
+        passkeys = self.passkeys.used(passkey)
+        return replace(self, passkeys=passkeys, former=tuple(former), uses=self.uses + 1)
+
     def without_factor(self) -> "Credentials":
-        """Return the next generation, without a factor, also in the ways in of former addresses."""
-        former = [
-            replace(one, ways_in={n: v for n, v in one.ways_in.items() if n != "factor"})
-            for one in self.former
-        ]
-        return replace(self, factor=None, former=tuple(former), generation=self.generation + 1)
+        """Return the next generation, which wants no factor, also where the ways in of a former address come back.
+
+        Passkeys stay, and are no longer asked for.
+        """
+        former = [replace(one, ways_in=_without_factor(one.ways_in)) for one in self.former]
+        return replace(
+            self,
+            factor=None,
+            passkeys=self.passkeys and replace(self.passkeys, is_factor=False),
+            former=tuple(former),
+            generation=self.generation + 1,
+        )
 
     def moved(self, address: EmailAddress, confirmed: Confirmed, until: datetime) -> "Credentials":
         """Return the next generation, with another address; the address so far, if confirmed, is a former one *until* then."""
@@ -212,7 +249,7 @@ def _document(credentials: Credentials) -> str:
 def _fields(credentials: Credentials) -> dict[str, object]:
     secret = credentials.account_secret
     known: dict[str, object] = {
-        "version": 2 if _has_had_factor(credentials) else 1,
+        "version": _version(credentials),
         "state": "pending" if credentials.is_pending else "set",
         "address": credentials.address,
         "hash": credentials.password_hash,
@@ -234,17 +271,28 @@ def _fields(credentials: Credentials) -> dict[str, object]:
         ]
     if factor := credentials.factor:
         known["factor"] = _written(factor)
+    if credentials.identities:
+        known["identities"] = identity_fields.written(credentials.identities)
+    if credentials.passkeys:
+        known["passkeys"] = passkey_fields.written(credentials.passkeys)
     if credentials.uses:
         known["uses"] = credentials.uses
     return {**credentials.newer, **known}
 
 
-def _has_had_factor(credentials: Credentials) -> bool:
-    return bool(
-        credentials.factor
-        or credentials.uses
-        or any(one.ways_in.get("factor") for one in credentials.former)
-    )
+def _version(credentials: Credentials) -> int:
+    """Return the earliest version of a document that says all that *credentials* do."""
+    ways_in = {name for one in credentials.former for name, value in one.ways_in.items() if value}
+    if credentials.identities or credentials.passkeys or ways_in & {"identities", "passkeys"}:
+        return 3
+    return 2 if credentials.factor or credentials.uses or "factor" in ways_in else 1
+
+
+def _without_factor(ways_in: Mapping[str, object]) -> Mapping[str, object]:
+    left = {name: value for name, value in ways_in.items() if name != "factor"}
+    if isinstance(passkeys := left.get("passkeys"), dict):
+        left["passkeys"] = {**cast(dict[str, object], passkeys), "is_factor": False}
+    return left
 
 
 def _written(factor: Factor) -> dict[str, object]:
@@ -264,7 +312,7 @@ def _read(text: str) -> Credentials | None:
         return None
     match document:
         case {
-            "version": 1 | 2,
+            "version": 1 | 2 | 3,
             "state": "pending" | "set" as state,
             "address": str(address),
             "hash": str() | None as hashed,
@@ -278,6 +326,8 @@ def _read(text: str) -> Credentials | None:
                 confirmed = _confirmed(newer.pop("confirmed", None))
                 former = tuple(map(_former, _listed(newer.pop("former", []))))
                 factor = _factor(newer.pop("factor", None))
+                identities = identity_fields.read(newer.pop("identities", []))
+                passkeys = passkey_fields.read(newer.pop("passkeys", None))
                 uses = _whole(newer.pop("uses", 0))
                 credentials = Credentials(
                     address=EmailAddress(address),
@@ -289,6 +339,8 @@ def _read(text: str) -> Credentials | None:
                     confirmed=confirmed,
                     former=former,
                     factor=factor,
+                    identities=identities,
+                    passkeys=passkeys,
                     uses=uses,
                     newer=newer,
                 )

@@ -50,7 +50,7 @@ a piece (`pieces.body`) is the id of its attachment, its seq is its number, its 
 document is its kind (`preferences`, `space`, `fact`, `search_text`), its seq is the revision of its row, the parent of
 a fact is its space; the seq of a conversation's instructions and summary is `instructions_rev` and `summary_rev`. The
 row id of a receipt is the `client_turn_id` of its turn, which is known before the row exists. Rotation rewrites wrapped
-keys, and credentials with their look-up value, and nothing else: a new root key rewrites two rows a user, a new user
+keys, and credentials with their look-up values, and nothing else: a new root key rewrites two rows a user, a new user
 key one string a conversation, and no message is ever sealed again.
 A key-management service can replace the ring in `AccountKeys` and `needs_rewrap`, and for credentials.
 """
@@ -67,10 +67,12 @@ from services.crypto.vault import (
     Place,
     Vault,
     decode_base64url,
+    encode_base64url,
     subkey,
     token_version,
 )
 from services.domain.addresses import EmailAddress
+from services.domain.single_sign_on import Identity
 from services.errors import Misconfigured, Tampered
 
 _FEWEST_DISTINCT = 16  # random keys of 32 bytes have fewer than 16 distinct bytes once in 10^13
@@ -185,8 +187,15 @@ class RootKeys:
 
     def former_address_tags(self, address: EmailAddress) -> dict[int, str]:
         """Return the look-up values of a former *address* of an account by the version of their root key."""
-        listed = json.dumps(["former_address", address])
-        return {version: _tag(key, "look-up", listed) for version, key in self._keys.items()}
+        return self._look_up_tags("former_address", address)
+
+    def identity_tags(self, identity: Identity) -> dict[int, str]:
+        """Return the look-up values of an *identity* by the version of their root key."""
+        return self._look_up_tags("identity", identity.issuer, identity.subject)
+
+    def passkey_tags(self, credential_id: bytes) -> dict[int, str]:
+        """Return the look-up values of the passkey with *credential_id* by the version of their root key."""
+        return self._look_up_tags("passkey", encode_base64url(credential_id))
 
     def needs_rewrap(self, token: str) -> bool:
         """Return True if *token* was made under another key than the current one."""
@@ -233,6 +242,10 @@ class RootKeys:
     def device_tag(self, text: str) -> str:
         """Return the signature of a device cookie. A new root key changes it, which makes all devices unknown."""
         return _tag(self._keys[self.current], "device cookie", text)
+
+    def _look_up_tags(self, kind: str, *values: str) -> dict[int, str]:
+        listed = json.dumps([kind, *values])
+        return {version: _tag(key, "look-up", listed) for version, key in self._keys.items()}
 
     @staticmethod
     def _code_tag(key: bytes, step_id: UUID, digits: str) -> str:

@@ -11,6 +11,7 @@ each ......... the passkeys, the oldest first, at most 20. Each is an object of 
 """
 
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import cast
 
@@ -60,6 +61,14 @@ def read(value: object) -> Passkeys | None:
             )
         case _:
             raise ValueError("passkeys of a newer version")
+
+
+def used(value: object, passkey: Passkey) -> object:
+    """Return the field after a use of *passkey*, if it has that; as it is, if this version cannot read it."""
+    with suppress(ValueError, OverflowError, OSError):
+        if passkeys := read(value):
+            return written(passkeys.used(passkey))
+    return value
 
 
 def _read(value: object) -> Passkey:

@@ -38,6 +38,11 @@ class CredentialsAction(StrEnum):
     FACTOR_REMOVED = "factor.remove"
     FACTOR_REPLACED = "factor.replace"  # by one of another authenticator app
     RECOVERY_RENEWED = "recovery.renew"
+    IDENTITY_ADDED = "identity.add"  # of a provider of single sign-on
+    IDENTITY_REMOVED = "identity.remove"
+    PASSKEY_ADDED = "passkey.add"
+    PASSKEY_REMOVED = "passkey.remove"
+    PASSKEY_USED = "passkey.use"  # no way in changes
 
 
 class Failure(StrEnum):

@@ -1,7 +1,7 @@
 """Passkeys (WebAuthn credentials) as they are stored, and the relying party that they are made for."""
 
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
 from ipaddress import ip_address
@@ -70,6 +70,21 @@ class Passkeys:
             raise ValueError("a user has each passkey once")
         if not self.is_factor <= len(self.each) <= MOST_PASSKEYS:
             raise ValueError("a user has at most 20 passkeys, and one if it is asked for")
+
+    def used(self, passkey: Passkey) -> "Passkeys":
+        """Return the passkeys after a use of one, which is *passkey* now; another one of the same id stays as it is."""
+        each = tuple(
+            replace(
+                one,
+                sign_count=max(one.sign_count, passkey.sign_count),
+                last_used_at=passkey.last_used_at,
+                is_synced=passkey.is_synced,
+            )
+            if (one.credential_id, one.public_key) == (passkey.credential_id, passkey.public_key)
+            else one
+            for one in self.each
+        )
+        return replace(self, each=each)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

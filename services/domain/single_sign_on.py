@@ -9,6 +9,8 @@ from uuid import UUID
 from services.domain.addresses import EmailAddress
 from services.errors import Refused, Unavailable
 
+MOST_IDENTITIES = 10  # of a user
+LONGEST_IDENTITY_NAME = 60  # characters
 _SECRET_BYTES = 32
 
 
@@ -79,6 +81,12 @@ class IdentityTaken(Refused):
     public = "This sign-in does not belong to your account. Use the one that you added to it."
 
 
+class TooManyIdentities(Refused):
+    """The user has as many identities as an account may have."""
+
+    public = "You have added 10 sign-ins, and no account can have more. Remove one first."
+
+
 class OtherSignInNeeded(Refused):
     """The address gets in by one provider alone."""
 
@@ -109,6 +117,23 @@ class Identity:
 
     issuer: str = field(repr=False)
     subject: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LinkedIdentity:
+    """An identity by which a user signs in."""
+
+    identity: Identity
+    name: str = field(repr=False)  # the user may change it
+    created_at: datetime  # in UTC, whole seconds
+    last_used_at: datetime | None = None
+
+    def __post_init__(self) -> None:
+        """Raise ValueError if a field is empty, or the name is too long."""
+        if not self.identity.issuer or not self.identity.subject:
+            raise ValueError("an identity has an issuer and a subject")
+        if not 0 < len(self.name) <= LONGEST_IDENTITY_NAME:
+            raise ValueError("a linked identity has a name of at most 60 characters")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,7 +17,7 @@ from services.embedded.folders import Folders, choose_folders
 from services.embedded.plan import read_root_keys, running_endpoints
 from services.errors import AppError, BadInput, Misconfigured
 from services.operate import accounts
-from services.operate.accounts import former_faults, open_account, opens
+from services.operate.accounts import lookup_faults, open_account, opens
 from services.operate.copying import Copying, check_source, managed_password
 from services.operate.demo import make_demo
 from services.operate.demo_texts import NAMES
@@ -185,7 +185,7 @@ def check() -> None:
     try:
         ring = _root_keys(chosen)
         keys = PresentKeys(
-            ring.proof_key(), ring.versions(), partial(opens, ring), partial(former_faults, ring)
+            ring.proof_key(), ring.versions(), partial(opens, ring), partial(lookup_faults, ring)
         )
     except Misconfigured as error:
         keys = error.public

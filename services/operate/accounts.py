@@ -17,8 +17,14 @@ from services.domain.addresses import (
 from services.domain.passwords import check_new_password
 from services.errors import BadInput, Misconfigured, NewerVersion, Tampered
 from services.store.backend import StoredCredentials
-from services.store.credentials import former_lookups_of, lookups_of, open_stored, seal_stored
-from services.store.operator import FormerFault, Operator
+from services.store.credentials import (
+    former_lookups_of,
+    lookups_of,
+    open_stored,
+    seal_stored,
+    way_in_tags,
+)
+from services.store.operator import LookupFault, Operator
 
 # a stored look-up may expire earlier than the app's clock says
 _CLOCKS_APART = timedelta(minutes=5)
@@ -99,12 +105,12 @@ def free_address(operator: Operator, ring: RootKeys, email: EmailAddress) -> Ema
 def reset_factors(operator: Operator, ring: RootKeys, email: EmailAddress) -> bool:
     """Remove the second factor of the account *email*, with its recovery codes, also from former ways in; end all sessions.
 
-    Return True if the user has confirmed the address.
+    Return True if the user has confirmed the address. Passkeys stay, and are no longer asked for.
 
     Raise BadInput (no such account, it has none, or it was changed at the same time), and the errors of `open_account`.
     """
     stored, credentials = open_account(operator, ring, email)
-    if credentials.factor is None:
+    if not credentials.wants_factor:
         raise BadInput("This account has no second factor.")
     new = credentials.without_factor()
     row = seal_stored(ring, new, stored.id, replaces=stored)
@@ -125,27 +131,31 @@ def opens(ring: RootKeys, stored: StoredCredentials) -> bool:
     return stored.lookup in lookups_of(ring, address)
 
 
-def former_faults(
+def lookup_faults(
     ring: RootKeys,
     stored: StoredCredentials | None,
     lookups: Collection[str],
     now: datetime | None = None,
-) -> Collection[FormerFault]:
-    """Compare the former addresses in the credentials of a user with their look-up values that are *stored* and valid.
+) -> Collection[LookupFault]:
+    """Compare the former addresses and ways in of the credentials of a user with the look-up values beside them that are good.
 
     None: the user has no credentials. Credentials that do not open are no fault here.
     """
     try:
-        former = open_stored(ring, stored).former if stored else ()
+        credentials = open_stored(ring, stored) if stored else None
     except Tampered:
         return ()
     now = now or datetime.now(UTC)
-    named = [
-        (one.until - _CLOCKS_APART > now, former_lookups_of(ring, one.address)) for one in former
-    ]
-    faults = list[FormerFault]()
+    named = list[tuple[bool, Collection[str]]]()
+    if credentials:
+        named += [
+            (one.until - _CLOCKS_APART > now, former_lookups_of(ring, one.address))
+            for one in credentials.former
+        ]
+        named += [(True, tags.values()) for tags in way_in_tags(ring, credentials)]
+    faults = list[LookupFault]()
     if not set(lookups) <= {value for _, values in named for value in values}:
-        faults.append(FormerFault.UNNAMED)
+        faults.append(LookupFault.UNNAMED)
     if any(is_due and not set(values) & set(lookups) for is_due, values in named):
-        faults.append(FormerFault.MISSING)
+        faults.append(LookupFault.MISSING)
     return faults

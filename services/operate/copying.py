@@ -17,7 +17,7 @@ from services.store.tables.protocol import Table
 
 # the shared tables that are copied: no sessions, steps, throttles, nonces, nor what a store knows of its own root key and backup
 _SHARED: tuple[Table[Any], ...] = (
-    *(schema.CREDENTIALS, schema.FORMER_ADDRESSES, schema.INVITATIONS, schema.AUDIT),
+    *(schema.CREDENTIALS, schema.LOOKUPS, schema.INVITATIONS, schema.AUDIT),
 )
 _OF_ONE_ROW: tuple[Table[Any], ...] = (schema.SETTINGS, schema.MODELS, schema.DEPLOYMENT)
 

@@ -1,5 +1,5 @@
-"""Accounts: the first and the last admin, sign-ups, invitations, sessions, retention, former addresses,
-steps, and throttles."""
+"""Accounts: the first and the last admin, sign-ups, invitations, sessions, retention, look-ups of former addresses and ways
+in, steps, and throttles."""
 
 import math
 from collections.abc import Collection, Mapping, Sequence
@@ -28,6 +28,7 @@ OUT_OF_BOUNDS = Refusal(reason="out_of_bounds")
 FACTOR_NEEDED = Refusal(reason="factor_needed")
 FACTOR_USED = Refusal(reason="factor_used")
 FACTOR_REQUIRED = Refusal(reason="factor_required")
+WAY_IN_TAKEN = Refusal(reason="way_in_taken")
 _BIGINT = 2**63 - 1
 BOUNDS: Mapping[str, tuple[int, int]] = {  # minimum and maximum, as in SQL's checks
     "daily_cap_micro": (0, _BIGINT),
@@ -147,7 +148,11 @@ def check_change(
 ) -> None:
     """Raise ValueError unless a change of credentials has the generation, and ends the sessions, that belong to it."""
     match action:
-        case CredentialsAction.RESEAL | CredentialsAction.FACTOR_USED:
+        case (
+            CredentialsAction.RESEAL
+            | CredentialsAction.FACTOR_USED
+            | CredentialsAction.PASSKEY_USED
+        ):
             wanted = 0, False
         case CredentialsAction.PASSWORD_SET:
             wanted = 1, True
@@ -160,12 +165,47 @@ def check_change(
             | CredentialsAction.FACTOR_REMOVED
             | CredentialsAction.FACTOR_REPLACED
             | CredentialsAction.RECOVERY_RENEWED
+            | CredentialsAction.IDENTITY_ADDED
+            | CredentialsAction.IDENTITY_REMOVED
+            | CredentialsAction.PASSKEY_ADDED
+            | CredentialsAction.PASSKEY_REMOVED
         ):
             wanted = 1, ends_others
         case _:
             assert_never(action)
     if (generation - seen_generation, ends_others) != wanted:
         raise ValueError(f"not a change of credentials: {action}")
+
+
+# changes of credentials that come with the look-up values of all identities and passkeys afterwards
+CHANGES_WAYS_IN = {
+    CredentialsAction.IDENTITY_ADDED,
+    CredentialsAction.IDENTITY_REMOVED,
+    CredentialsAction.PASSKEY_ADDED,
+    CredentialsAction.PASSKEY_REMOVED,
+}
+_USES = {CredentialsAction.FACTOR_USED, CredentialsAction.PASSKEY_USED}
+_ADDS_WAYS_IN = {CredentialsAction.IDENTITY_ADDED, CredentialsAction.PASSKEY_ADDED}
+
+
+def check_ways_in(action: CredentialsAction, *, has_lookups: bool) -> None:
+    """Raise ValueError unless a change of credentials has look-up values of ways in where it needs them; a new password may."""
+    if (
+        has_lookups is not (action in CHANGES_WAYS_IN)
+        and action is not CredentialsAction.PASSWORD_SET
+    ):
+        raise ValueError(f"not a change of ways in: {action}")
+
+
+def ways_in_refusal(
+    named: Collection["Lookup"], user_id: UserId, action: CredentialsAction | None = None
+) -> Refusal | None:
+    """Return a refusal if another user has one of the *named* look-up values, which *user_id* has after *action*.
+
+    None: an account begins, or an address is taken back. What removes ways in is not refused for those that stay.
+    """
+    adds = action is None or action in _ADDS_WAYS_IN
+    return WAY_IN_TAKEN if adds and any(one.user_id != user_id for one in named) else None
 
 
 class CredentialsState(Protocol):
@@ -191,7 +231,7 @@ def change_refusal(
     """
     if stored is None or stored.generation != seen_generation:
         return STALE
-    if stored.uses != new.uses - (action is CredentialsAction.FACTOR_USED):
+    if stored.uses != new.uses - (action in _USES):
         return FACTOR_USED
     check_flag(action, stored, new)
     return None
@@ -213,12 +253,16 @@ def check_flag(
             | CredentialsAction.RECOVERY_RENEWED
         ):
             fits = before and after
-        case CredentialsAction.PASSWORD_SET:
+        case CredentialsAction.PASSWORD_SET | CredentialsAction.PASSKEY_REMOVED:
             fits = before or not after
         case (
             CredentialsAction.RESEAL
             | CredentialsAction.ADDRESS_CONFIRMED
             | CredentialsAction.ADDRESS_FREED
+            | CredentialsAction.IDENTITY_ADDED
+            | CredentialsAction.IDENTITY_REMOVED
+            | CredentialsAction.PASSKEY_ADDED
+            | CredentialsAction.PASSKEY_USED
             | None
         ):
             fits = before == after
@@ -241,16 +285,22 @@ def factor_refusal(
     *,
     has_factor: bool,
     is_required: bool,
+    used_by: CredentialsAction = CredentialsAction.FACTOR_USED,
 ) -> Refusal | None:
     """Return a refusal if a session or a proof may not begin by *stored* credentials.
 
-    *used*: the credentials after the use of the factor, or its enrolment; *is_required*: by the deployment.
+    *used*: the credentials after the use of the factor or (*used_by*) of a passkey, or after the enrolment of a factor;
+    *is_required*: by the deployment. A passkey whose user was not verified is no factor by itself (*has_factor*).
 
-    Raise ValueError if they are neither.
+    Raise ValueError if they are none of these.
     """
     if used is not None:
         check_given(used, has_factor=has_factor)
-        action = use_of(used, seen_generation)
+        action = use_of(used, seen_generation, used_by)
+        if not has_factor and action is not CredentialsAction.PASSKEY_USED:
+            raise ValueError("a second factor that was not given")
+        if not has_factor and is_required:
+            return FACTOR_NEEDED
         check_change(action, seen_generation, used.generation, ends_others=False)
         return change_refusal(action, stored, used, seen_generation)
     if stored is None or stored.generation != seen_generation:
@@ -258,10 +308,13 @@ def factor_refusal(
     return FACTOR_NEEDED if (stored.wants_factor or is_required) and not has_factor else None
 
 
-def use_of(used: CredentialsState, seen_generation: int) -> CredentialsAction:
-    """Return the action that made *used*: FACTOR_USED if the generation is unchanged, else FACTOR_ADDED."""
-    is_use = used.generation == seen_generation
-    return CredentialsAction.FACTOR_USED if is_use else CredentialsAction.FACTOR_ADDED
+def use_of(
+    used: CredentialsState, seen_generation: int, used_by: CredentialsAction
+) -> CredentialsAction:
+    """Return the action that made *used*: *used_by*, a use, if the generation is unchanged, else FACTOR_ADDED."""
+    if used_by not in _USES:
+        raise ValueError(f"not a use: {used_by}")
+    return used_by if used.generation == seen_generation else CredentialsAction.FACTOR_ADDED
 
 
 # --- sign-ups ---------------------------------------------------------------------------------------
@@ -310,10 +363,12 @@ def begin_account(
     is_first: bool,
     invitation: StoredInvitation | None,
     lacks_factor: bool = False,
+    taken: Refusal | None = None,
 ) -> StoredAccount | Refusal:
     """Return the account of a user who has none yet.
 
-    *invitation*: a valid one for the address; *lacks_factor*: the deployment requires a factor, and none was given.
+    *invitation*: a valid one for the address; *lacks_factor*: the deployment requires a factor, and none was given; *taken*:
+    another account has one of its identities.
     """
     try:
         is_address = checked_address(email) == email
@@ -326,6 +381,8 @@ def begin_account(
         return Refusal(reason="sign_ups_closed")
     if lacks_factor:
         return FACTOR_NEEDED
+    if taken:
+        return taken
     if mode is SignUps.INVITED and invitation is None:
         return Refusal(reason="no_invitation")
     role = invitation.role if invitation else AccountRole.USER
@@ -421,19 +478,19 @@ class StoredSession:
         return None if is_open else SessionEnd.ENDED
 
 
-# --- former addresses -------------------------------------------------------------------------------
+# --- look-ups ---------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class FormerLookup:
-    """The look-up value of a former address, which its user may take back; no other account gets it meanwhile."""
+class Lookup:
+    """The look-up value of a way in, or of a former address that its user may take back; no other account gets it meanwhile."""
 
     lookup: str = field(repr=False)
     user_id: UserId
-    expires_at: datetime
+    expires_at: datetime | None = None  # of a former address; None: of an identity or a passkey
 
     def is_good(self, now: datetime) -> bool:
-        return self.expires_at > now
+        return self.expires_at is None or self.expires_at > now
 
 
 # --- steps ------------------------------------------------------------------------------------------

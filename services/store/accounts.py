@@ -8,7 +8,7 @@ an `AppSession` is a cache of its row.
 import hashlib
 import secrets
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -38,6 +38,8 @@ from services.domain.accounts import CredentialsAction, SecondFactor, SessionEnd
 from services.domain.addresses import NO_ADDRESS, Confirmed, ConfirmedBy, EmailAddress
 from services.domain.browsers import BrowserName
 from services.domain.passwords import check_new_password
+from services.domain.single_sign_on import Identity as ProviderIdentity
+from services.domain.single_sign_on import LinkedIdentity
 from services.errors import (
     AddressTaken,
     AppError,
@@ -57,7 +59,7 @@ from services.errors import (
     WrongCredentials,
 )
 from services.events import log_event
-from services.rules.accounts import FORMER_LIFE
+from services.rules.accounts import CHANGES_WAYS_IN, FORMER_LIFE
 from services.store.backend import (
     NOT_COUNTED,
     Attempt,
@@ -83,8 +85,10 @@ from services.store.credentials import (
     open_stored,
     renamed_lookups,
     seal_stored,
+    ways_in_of,
 )
 from services.store.device_names import NewDevice
+from services.store.passkeys import removed
 
 WithCredentials = TypeVar("WithCredentials", CountedAttempt, OpenedSession)
 _COOKIE_BYTES = 32
@@ -180,12 +184,13 @@ class Checked(Current):
     keys: tuple[WrappedKey, ...] = ()  # of the user; none: the session's device gets no name
     requires_factor: bool = False  # by the deployment
     has_factor: bool = False  # true: what the account or the deployment wants was given
-    # after the use of the factor, or its enrolment (factors.py); None: as they are
+    # after the use of the factor or a passkey, or the enrolment of a factor (factors.py); None: as they are
     used: Credentials | None = None
+    used_by: CredentialsAction = CredentialsAction.FACTOR_USED  # or PASSKEY_USED
 
     def check_factor(self) -> None:
         """Raise FactorNeeded if the account has a second factor, or the deployment requires one, and it was not given."""
-        if (self.credentials.factor or self.requires_factor) and not self.has_factor:
+        if (self.credentials.wants_factor or self.requires_factor) and not self.has_factor:
             factor = self.credentials.factor
             raise FactorNeeded(factor.since if factor else None)
 
@@ -195,7 +200,8 @@ class Checked(Current):
         if self.used is None:
             return self
         numbers = {"generation": self.used.generation, "uses": self.used.uses}
-        return Current(replace(self.stored, **numbers, wants_factor=True), self.used)
+        wants_factor = self.used.wants_factor
+        return Current(replace(self.stored, **numbers, wants_factor=wants_factor), self.used)
 
 
 @dataclass(frozen=True, slots=True)
@@ -317,6 +323,28 @@ class Accounts:
                 log_event("credentials.unopened", user=stored.id)  # the look-up names another user
         return None
 
+    def find_identity(self, identity: ProviderIdentity, throttles: Throttles) -> Found | None:
+        """Count an attempt to sign in by an *identity*, and read the credentials of its user; None: no account has it.
+
+        Raise TooManyAttempts, StoreUnavailable, Tampered (the credentials that its look-up value names do not have it).
+        """
+        tags = self.root_keys.identity_tags(identity)
+        return self._find_way_in(
+            tags, throttles, lambda found: any(one.identity == identity for one in found.identities)
+        )
+
+    def find_passkey(self, credential_id: bytes, throttles: Throttles) -> Found | None:
+        """Count an attempt to sign in by a passkey, and read the credentials of its user; None: no account has it.
+
+        Raise TooManyAttempts, StoreUnavailable, Tampered (the credentials that its look-up value names do not have it).
+        """
+
+        def has_it(found: Credentials) -> bool:
+            each = found.passkeys.each if found.passkeys else ()
+            return any(one.credential_id == credential_id for one in each)
+
+        return self._find_way_in(self.root_keys.passkey_tags(credential_id), throttles, has_it)
+
     def find_for_sign_up(
         self, email: EmailAddress, throttles: Throttles, invitation: str = ""
     ) -> Found:
@@ -341,10 +369,12 @@ class Accounts:
         browser: BrowserName | None = None,
         confirmed: Confirmed | None = None,
         factor: Factor | None = None,
+        identity: LinkedIdentity | None = None,
     ) -> tuple[Cookie, AppSession]:
         """Make an account, and sign in; no password opens an account without a hash.
 
         *confirmed*: how its address was confirmed; None: it was not. *factor*: its second factor, confirmed by a code.
+        *identity*: one that begins it.
 
         Raise FactorNeeded (the deployment requires one), AddressTaken, ConfirmationSent, RateLimited, and the errors of
         `SignIn.sign_up` and `start_session`.
@@ -366,8 +396,9 @@ class Accounts:
             raise AddressTaken
         if not is_put:  # another sign-up of the address was faster
             raise RateLimited
-        identity = sign_in.sign_up(found.email, password)
-        return self._begin(identity, pending, credentials, browser, factor=factor)
+        user = sign_in.sign_up(found.email, password)
+        credentials = replace(credentials, identities=(identity,) if identity else ())
+        return self._begin(user, pending, credentials, browser, factor=factor)
 
     def sign_in(
         self, checked: Checked, invitation: str = "", browser: BrowserName | None = None
@@ -401,6 +432,7 @@ class Accounts:
             *(identity, stored.generation, checked.counted, device),
             has_factor=checked.has_factor,
             used=self._used(checked, user_id),
+            used_by=checked.used_by,
         )
 
     def enter(self, only: StoredCredentials | None) -> tuple[Cookie, AppSession]:
@@ -430,7 +462,12 @@ class Accounts:
         used, new = self._used(checked, session.user_id), Cookie.new()
         changed = NewCookie(replaces=cookie.hash, cookie_hash=new.hash, sealer=self._sealer(new))
         if not session.backend.prove(
-            stored.generation, checked.counted, changed, has_factor=checked.has_factor, used=used
+            stored.generation,
+            checked.counted,
+            changed,
+            has_factor=checked.has_factor,
+            used=used,
+            used_by=checked.used_by,
         ):
             raise RateLimited
         if used:
@@ -486,11 +523,13 @@ class Accounts:
         All other sessions end, or none.
         """
         row = seal_stored(self.root_keys, new, session.user_id, replaces=seen)
+        changes_ways_in = action in {*CHANGES_WAYS_IN, CredentialsAction.PASSWORD_SET}
         is_changed = session.backend.change_credentials(
             row,
             seen.generation,
             action=action,
             ends_others=ends_others,
+            ways_in=ways_in_of(self.root_keys, new) if changes_ways_in else None,
         )
         if is_changed:
             self._note(row)
@@ -551,7 +590,7 @@ class Accounts:
         use: Callable[[Credentials], Credentials] | None,
         found: FoundFormer,
     ) -> RestoredAddress:
-        new = found.taken_back(self.now(), password_hash)
+        new = self._without_taken(found.taken_back(self.now(), password_hash), found.stored)
         if new.factor or found.requires_factor:
             if use is None:
                 raise FactorNeeded(new.factor.since if new.factor else None)
@@ -571,6 +610,23 @@ class Accounts:
         session = replace(session, email=email, has_password=True, factor=factor)
         return RestoredAddress(cookie, session, found.credentials.address)
 
+    def _without_taken(self, new: Credentials, stored: StoredCredentials) -> Credentials:
+        """Return *new* credentials without the identities and passkeys that another account has added since.
+
+        A thief can add a passkey of any id elsewhere, which must not keep the user of *stored* from the address.
+        """
+
+        def is_free(tags: Mapping[int, str]) -> bool:
+            owner = self._count(tuple(tags.values()), NOT_COUNTED)[0].credentials
+            return owner is None or owner.id == stored.id
+
+        ring, passkeys = self.root_keys, new.passkeys
+        identities = [one for one in new.identities if is_free(ring.identity_tags(one.identity))]
+        for one in passkeys.each if passkeys else ():
+            if passkeys and not is_free(ring.passkey_tags(one.credential_id)):
+                passkeys = removed(passkeys, one.credential_id)
+        return replace(new, identities=tuple(identities), passkeys=passkeys)
+
     def _put_address(
         self, user: UserBackend, new: Credentials, session: AppSession, *, is_restored: bool
     ) -> bool:
@@ -582,6 +638,7 @@ class Accounts:
             claims=claims_of(self.root_keys, new.address),
             former=tuple(former),
             is_restored=is_restored,
+            ways_in=ways_in_of(self.root_keys, new) if is_restored else None,
         )
         is_changed = user.change_address(address)
         if is_changed:
@@ -639,18 +696,20 @@ class Accounts:
         if stored and stored.lookup in lookups_of(self.root_keys, email):
             with suppress(Tampered):  # answered like a wrong password
                 credentials = self._opened(stored, email, is_set_back=is_set_back)
-        counting = throttles.device if counted.is_known else throttles.strangers
-        buckets = tuple(throttle.bucket for throttle in counting)
-        return Found(
-            email=email,
-            stored=stored,
-            credentials=credentials,
-            is_known=counted.is_known,
-            is_suspended=counted.is_suspended,
-            sign_ups=counted.sign_ups,
-            counted=buckets,
-            keys=counted.keys,
-        )
+        return _found_in(counted, email, throttles, credentials)
+
+    def _find_way_in(
+        self, tags: Mapping[int, str], throttles: Throttles, has_it: Callable[[Credentials], bool]
+    ) -> Found | None:
+        counted, is_set_back = self._count(tuple(tags.values()), throttles)
+        stored = counted.credentials
+        if stored is None:
+            return None
+        credentials = self._opened(stored, is_set_back=is_set_back)
+        if not has_it(credentials):
+            log_event("credentials.unopened", user=stored.id)  # the look-up names another user
+            raise Tampered
+        return _found_in(counted, credentials.address, throttles, credentials)
 
     def _opened(
         self,
@@ -761,6 +820,7 @@ class Accounts:
             credentials=self._sealed(bound, user_id),
             key=WrappedKey(1, wrapped),
             invitation=credentials.invitation,
+            ways_in=ways_in_of(self.root_keys, bound),
         )
         has_factor = has_factor or factor is not None
         return self._start(
@@ -792,6 +852,7 @@ class Accounts:
         *,
         has_factor: bool = False,
         used: StoredCredentials | None = None,
+        used_by: CredentialsAction = CredentialsAction.FACTOR_USED,
     ) -> tuple[Cookie, AppSession]:
         cookie = Cookie.new()
         new = NewSession(
@@ -805,6 +866,7 @@ class Accounts:
             returned=counted,
             has_factor=has_factor,
             used=used,
+            used_by=used_by,
         )
         try:
             opened = self.backend.start_session(identity, new, self._sealer(cookie))
@@ -862,6 +924,25 @@ class Accounts:
                 rewrapped = account_keys.wrap(key, user_id, row.version)
                 opened.user.put_user_key(WrappedKey(row.version, rewrapped), row.wrapped)
         return self.keys(keys)
+
+
+def _found_in(
+    counted: CountedAttempt,
+    email: EmailAddress,
+    throttles: Throttles,
+    credentials: Credentials | None,
+) -> Found:
+    counting = throttles.device if counted.is_known else throttles.strangers
+    return Found(
+        email=email,
+        stored=counted.credentials,
+        credentials=credentials,
+        is_known=counted.is_known,
+        is_suspended=counted.is_suspended,
+        sign_ups=counted.sign_ups,
+        counted=tuple(throttle.bucket for throttle in counting),
+        keys=counted.keys,
+    )
 
 
 class _Read(Protocol):

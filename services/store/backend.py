@@ -118,6 +118,7 @@ class NewAccount:
     credentials: StoredCredentials
     key: WrappedKey
     invitation: str | None = field(repr=False)  # the code
+    ways_in: tuple[str, ...] = field(default=(), repr=False)  # look-up values of identities
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,8 +134,9 @@ class NewSession:
     account: NewAccount | None = None  # None: the user has an account
     returned: tuple[str, ...] = ()  # the buckets that get their counted attempt back
     has_factor: bool = False  # true: what the account or the deployment wants was given
-    # after the use of the factor, or its enrolment, by which the user signs in; None: as they are
+    # after the use of the factor or a passkey, or the enrolment of a factor, by which the user signs in; None: as they are
     used: StoredCredentials | None = None
+    used_by: CredentialsAction = CredentialsAction.FACTOR_USED  # or PASSKEY_USED
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -177,7 +179,7 @@ NOT_COUNTED = Throttles(
 class Attempt:
     """An attempt to sign in or to sign up, to be counted once."""
 
-    # of the address, under each root key: as it is, or as a former address
+    # under each root key: of the address, as it is or as a former one, or of an identity or a passkey
     lookups: tuple[str, ...] = field(repr=False)
     throttles: Throttles
     invitation: str | None = field(repr=False)  # the code
@@ -187,7 +189,7 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CountedAttempt:
-    """What is stored of the address of an attempt."""
+    """What is stored of the address, identity or passkey of an attempt."""
 
     credentials: StoredCredentials | None
     keys: tuple[WrappedKey, ...] = ()  # of the user of the credentials
@@ -215,6 +217,8 @@ class NewAddress:
     # of the addresses that the user may take back afterwards (`RootKeys.former_address_tags`)
     former: tuple[str, ...] = field(repr=False)
     is_restored: bool  # true: the user takes a former address back, which ends all other sessions
+    # where it is restored, the look-up values of all identities and passkeys afterwards; None: they stay
+    ways_in: tuple[str, ...] | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -373,17 +377,21 @@ class UserBackend(Protocol):
         action: CredentialsAction,
         ends_others: bool,
         renamed: Mapping[str, str] | None = None,
+        ways_in: Sequence[str] | None = None,
     ) -> bool:
         """Store *new* credentials of a user in place of those of *seen_generation*; return False if those have changed.
 
         The factor must not have been used meanwhile: *new* have the number of uses that was read. *renamed*: new
-        look-up values of the user's former addresses by those so far; they expire when those would have. *ends_others*: all
+        look-up values of the user by those so far; those of former addresses expire when those would have. *ways_in*: the
+        look-up values of all identities and passkeys afterwards, which are stored, never overwritten, and of which no others
+        stay; None: they stay. What adds or removes an identity or a passkey has them, PASSWORD_SET may. *ends_others*: all
         sessions of the user end but this one. Each *action* but RESEAL and FACTOR_USED
         has the next generation; each but RESEAL is audited; each but RESEAL and ADDRESS_CONFIRMED needs a recent proof.
-        FACTOR_ADDED turns `wants_factor` on; FACTOR_REMOVED turns it off, and PASSWORD_SET may.
+        FACTOR_ADDED turns `wants_factor` on; FACTOR_REMOVED turns it off, and PASSWORD_SET and PASSKEY_REMOVED may.
 
-        Raise ProofNeeded, FactorRequired (the deployment requires the factor), ValueError (generation, uses,
-        `wants_factor` or *ends_others* do not fit the action).
+        Raise ProofNeeded, FactorRequired (the deployment requires the factor), WayInTaken (another account has the
+        identity or passkey that is added), ValueError (generation, uses, `wants_factor`, *ways_in* or *ends_others* do
+        not fit the action).
         """
         ...
 
@@ -396,7 +404,8 @@ class UserBackend(Protocol):
         does not name them. It is audited. The number of uses is as it was read; `wants_factor` changes only where a
         former address is taken back; the session is not opened where that brings no factor, and one is required.
 
-        Raise ProofNeeded, AddressTaken (an account has the address, or may take it back), and change nothing.
+        Raise ProofNeeded, AddressTaken (an account has the address, or may take it back), WayInTaken (another account has
+        an identity or a passkey that would come back), and change nothing.
         """
         ...
 
@@ -415,11 +424,12 @@ class UserBackend(Protocol):
         *,
         has_factor: bool = False,
         used: StoredCredentials | None = None,
+        used_by: CredentialsAction = CredentialsAction.FACTOR_USED,
     ) -> bool:
         """Note that the user has proved who they are; return False if the credentials are not of *generation* any more.
 
         The session gets another *cookie* with it, in one transaction: the one so far opens nothing any more, and calls by
-        this object go on. *returned*: the buckets that get their counted attempt back; *has_factor* and *used*: as in
+        this object go on. *returned*: the buckets that get their counted attempt back; *has_factor*, *used* and *used_by*: as in
         `NewSession`.
 
         Raise SignedOut also if the session has another cookie than the one to be replaced, FactorNeeded, FactorUsed (the
@@ -468,7 +478,8 @@ class Backend(Protocol):
 
         Raise SignUpsClosed, InvitationNeeded, BadAddress, SignedOut (the account is suspended or deleted), Stale (the
         credentials have changed, or the account has begun), FactorNeeded, FactorUsed (the factor was used meanwhile:
-        check again), ValueError (`NewSession.used` is neither a use nor an enrolment).
+        check again), WayInTaken (another account has an identity of the new one), ValueError (`NewSession.used` is neither a
+        use nor an enrolment).
         """
         ...
 
@@ -489,7 +500,7 @@ class Backend(Protocol):
     def sign_up_state(self) -> SignUpState: ...
 
     def count_attempt(self, attempt: Attempt) -> CountedAttempt:
-        """Count *attempt*, once for each nonce; return what is stored of its address. Raise TooManyAttempts."""
+        """Count *attempt*, once for each nonce; return what is stored of its look-up values. Raise TooManyAttempts."""
         ...
 
     def put_sign_up(self, new: PendingSignUp) -> bool:

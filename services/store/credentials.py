@@ -19,12 +19,25 @@ def former_lookups_of(root_keys: RootKeys, email: EmailAddress) -> tuple[str, ..
     return tuple(root_keys.former_address_tags(email).values())
 
 
+def way_in_tags(root_keys: RootKeys, credentials: Credentials) -> list[dict[int, str]]:
+    """Return the look-up values of the identities and passkeys of a user, of each by the version of their root key."""
+    identities = [root_keys.identity_tags(one.identity) for one in credentials.identities]
+    passkeys = credentials.passkeys.each if credentials.passkeys else ()
+    return [*identities, *(root_keys.passkey_tags(one.credential_id) for one in passkeys)]
+
+
+def ways_in_of(root_keys: RootKeys, credentials: Credentials) -> tuple[str, ...]:
+    """Return the look-up values of the identities and passkeys of a user under the current root key."""
+    return tuple(tags[root_keys.current] for tags in way_in_tags(root_keys, credentials))
+
+
 def renamed_lookups(root_keys: RootKeys, credentials: Credentials) -> dict[str, str]:
-    """Return the look-up values of former addresses under the current root key, by those under the others."""
+    """Return the look-up values of former addresses and ways in under the current root key, by those under the others."""
     current = root_keys.current
+    former = [root_keys.former_address_tags(one.address) for one in credentials.former]
     return {
         value: tags[current]
-        for tags in (root_keys.former_address_tags(one.address) for one in credentials.former)
+        for tags in (*former, *way_in_tags(root_keys, credentials))
         for version, value in tags.items()
         if version != current
     }
@@ -43,7 +56,7 @@ def open_stored(
     is_pending = stored.user_id is None
     if (
         (credentials.is_pending, credentials.generation) != (is_pending, stored.generation)
-        or (credentials.uses, credentials.factor is not None) != (stored.uses, stored.wants_factor)
+        or (credentials.uses, credentials.wants_factor) != (stored.uses, stored.wants_factor)
         or stored.user_id not in (None, stored.id)
         or email not in (None, credentials.address)
     ):
@@ -59,7 +72,7 @@ def seal_stored(
 ) -> StoredCredentials:
     """Seal credentials under the current root key; *owner_id* is the user's id, or that of the row while they are pending.
 
-    Where the look-ups of former addresses stay as they are, seal under the key of the row that they *replace*: the next
+    Where the look-ups beside them stay as they are, seal under the key of the row that they *replace*: the next
     opening of a session seals both anew. So no look-up needs a key that is older than that of its user's credentials, and
     `Backend.root_key_versions` counts these for both.
     """
@@ -72,5 +85,5 @@ def seal_stored(
         sealed=seal_credentials(root_keys, credentials, owner_id),
         generation=credentials.generation,
         uses=credentials.uses,
-        wants_factor=credentials.factor is not None,
+        wants_factor=credentials.wants_factor,
     )

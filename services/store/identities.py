@@ -4,7 +4,7 @@ An answer is a `ProviderAnswer` that has passed every check; what is stored was 
 a user in whose account it is not linked to: an account that has the same address is first proved by a way in of its own.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
@@ -14,16 +14,20 @@ from pydantic import TypeAdapter
 from services.domain import UserId
 from services.domain.addresses import EmailAddress
 from services.domain.single_sign_on import (
+    MOST_IDENTITIES,
     AddressNeeded,
     AddressUnconfirmed,
     Asked,
+    Identity,
     IdentityTaken,
+    LinkedIdentity,
     NoAccount,
     OtherSignInNeeded,
     ProviderAnswer,
     ProviderRequest,
+    TooManyIdentities,
 )
-from services.errors import ProofNeeded
+from services.errors import NotFound, ProofNeeded
 from services.provider_settings import ProviderSettings
 from services.rules.accounts import PROOF_LIFE
 
@@ -150,6 +154,24 @@ def with_address(
     domains = providers[answer.provider].domains
     is_of_domains = not domains or (answer.is_member and address.rpartition("@")[2] in domains)
     return replace(answer, address=address, is_verified=True, is_of_domains=is_of_domains)
+
+
+def linked(identities: Sequence[LinkedIdentity], new: LinkedIdentity) -> tuple[LinkedIdentity, ...]:
+    """Return the identities of a user with a *new* one, in place of the same one, if any. Raise TooManyIdentities."""
+    others = [one for one in identities if one.identity != new.identity]
+    if len(others) >= MOST_IDENTITIES:
+        raise TooManyIdentities
+    return (*others, new)
+
+
+def unlinked(
+    identities: Sequence[LinkedIdentity], identity: Identity
+) -> tuple[LinkedIdentity, ...]:
+    """Return the identities of a user without one. Raise NotFound."""
+    left = tuple(one for one in identities if one.identity != identity)
+    if len(left) == len(identities):
+        raise NotFound
+    return left
 
 
 def check_link(user_id: UserId, linked: FoundAccount | None) -> bool:

@@ -29,11 +29,11 @@ Finding = tuple[Mark, str]
 _NAMED_USERS = 3
 
 
-class FormerFault(StrEnum):
-    """The differences between a user's former addresses in the sealed credentials and in their look-up values."""
+class LookupFault(StrEnum):
+    """The differences between a user's former addresses and ways in in the sealed credentials and in their look-up values."""
 
-    UNNAMED = "a former address is reserved that the credentials do not name"
-    MISSING = "a former address that the credentials name is not reserved"
+    UNNAMED = "a former address, identity or passkey is reserved that the credentials do not name"
+    MISSING = "a former address, identity or passkey that the credentials name is not reserved"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,20 +45,20 @@ class PresentKeys:
     opens: Callable[
         [StoredCredentials], bool
     ]  # False: the credentials do not open under these keys
-    # the credentials of a user, if any, and the stored look-up values of the user's former addresses
-    former_faults: Callable[[StoredCredentials | None, Collection[str]], Collection[FormerFault]]
+    # the credentials of a user, if any, and the stored look-up values beside them
+    lookup_faults: Callable[[StoredCredentials | None, Collection[str]], Collection[LookupFault]]
 
 
-def judge_former(faults: Mapping[str, Collection[FormerFault]]) -> Finding:
-    """Judge the look-up values of former addresses: *faults* by the names of their users."""
+def judge_lookups(faults: Mapping[str, Collection[LookupFault]]) -> Finding:
+    """Judge the look-up values beside credentials: *faults* by the names of their users."""
     found = [
         f"{fault} ({few_names([name for name, has in faults.items() if fault in has])})"
-        for fault in FormerFault
+        for fault in LookupFault
         if any(fault in has for has in faults.values())
     ]
     if not found:
-        return Mark.OK, "former addresses are as the credentials have them"
-    advice = "put their rows of former_addresses back from a backup; each lasts 72 hours"
+        return Mark.OK, "former addresses, identities and passkeys are as the credentials have them"
+    advice = "put their rows of lookups back from a backup; that of a former address lasts 72 hours"
     return Mark.FAIL, f"{'; '.join(found)}: {advice}"
 
 

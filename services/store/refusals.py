@@ -23,6 +23,7 @@ from services.errors import (
     Stale,
     StoreUnavailable,
     TooManyAttempts,
+    WayInTaken,
 )
 from services.rules import Refusal
 
@@ -51,6 +52,7 @@ _ERRORS: dict[str, type[AppError]] = {
     "factor_needed": FactorNeeded,
     "factor_used": FactorUsed,
     "factor_required": FactorRequired,
+    "way_in_taken": WayInTaken,
 }
 
 

@@ -19,7 +19,7 @@ from services.domain.accounts import CredentialsAction, Failure, SignUps, UserOr
 from services.domain.mails import NoticeKind
 from services.domain.rows import SealedConversation
 from services.domain.turns import Reservation, Settlement
-from services.rules.accounts import INVITATION_LIFE, PROOF_LIFE, STEP_LIFE
+from services.rules.accounts import CHANGES_WAYS_IN, INVITATION_LIFE, PROOF_LIFE, STEP_LIFE
 from services.store.backend import (
     Attempt,
     NewAccount,
@@ -52,7 +52,10 @@ STARTS = st.sampled_from(
 )
 USER = st.sampled_from([0, 0, 1, 1, 2, 3, 4, 5])  # 5 is the id of no user
 NTH = st.integers(0, 2)  # counted from the newest
+USES = (CredentialsAction.FACTOR_USED, CredentialsAction.PASSKEY_USED)
 ROLES = st.sampled_from(list(AccountRole))
+WAYS = st.lists(st.integers(0, 3), max_size=3)  # identities or passkeys, the same of all users
+_MAY_DROP = (CredentialsAction.PASSWORD_SET, CredentialsAction.PASSKEY_REMOVED)  # the factor
 _ACTIONS = [one for one in CredentialsAction if one is not CredentialsAction.ADDRESS_FREED]
 CHANGES = [
     {"daily_cap_micro": 400},
@@ -191,24 +194,35 @@ class Accounts(RuleBasedStateMachine):
         off=st.sampled_from([0, 0, 1, -1]),
         with_factor=st.sampled_from(["used", "used", "given", "not"]),
         misfit=st.sampled_from(["", "", "", "generation", "flag", "given"]),
+        used_by=st.sampled_from(USES),
     )
-    def sign_in_by_a_factor(self, user, off, with_factor, misfit=""):
+    def sign_in_by_a_factor(self, user, off, with_factor, misfit="", used_by=USES[0]):
         """Sign in with the use of a factor, or with its enrolment if there is none; perhaps by an old use, or without."""
         stored = self.find(user)
         if self.is_gone(user) or stored is None or stored.user_id is None:
             return
         is_used = with_factor == "used"
-        used = self.used(stored, off=off, generation=int(not stored.wants_factor))
+        is_passkey = used_by is CredentialsAction.PASSKEY_USED
+        used = self.used(
+            stored, off=off, generation=int(not stored.wants_factor and not is_passkey)
+        )
+        if is_passkey:
+            used = replace(used, wants_factor=stored.wants_factor)
         used = self.misfitting(used, misfit)
         given = {"used": used if is_used else None, "has_factor": with_factor != "not"}
+        given["used_by"] = used_by
         if misfit == "given" and is_used:
             given["has_factor"] = False
         for _ in range(2):  # the second time is a replay
             self.start(user, stored.generation, None, **given)
 
-    @rule(user=st.integers(0, 4), has_factor=st.booleans(), wants_factor=st.booleans())
-    def begin_an_account_with_a_factor(self, user, has_factor, wants_factor):
-        """Begin an account with or without a factor, where one may be required."""
+    def ways_in(self, ways):
+        """The look-ups of identities or passkeys."""
+        return tuple(sha(f"way {one}") for one in ways)
+
+    @rule(user=st.integers(0, 4), has_factor=st.booleans(), wants_factor=st.booleans(), ways=WAYS)
+    def begin_an_account_with_a_factor(self, user, has_factor, wants_factor, ways=()):
+        """Begin an account with or without a factor, where one may be required, and with identities."""
         stored = self.find(user)
         if self.is_gone(user) or (stored and stored.user_id):
             return
@@ -218,7 +232,7 @@ class Accounts(RuleBasedStateMachine):
         account = self.new_account(user, stored.id, stored.generation)
         wants_factor = wants_factor and has_factor
         credentials = replace(account.credentials, wants_factor=wants_factor)
-        account = replace(account, credentials=credentials)
+        account = replace(account, credentials=credentials, ways_in=self.ways_in(ways))
         self.start(user, stored.generation, account, has_factor=has_factor)
 
     @rule(
@@ -238,11 +252,13 @@ class Accounts(RuleBasedStateMachine):
                 account = replace(account, credentials=replace(account.credentials, **ids))
             self.start(user, generation, account)
 
-    def start(self, user, generation, account, *, is_returned=False, used=None, has_factor=None):
+    def start(
+        self, user, generation, account, *, is_returned=False, used=None, has_factor=None, **by
+    ):
         returned = (sha("bucket 0"),) if is_returned else ()
         cookie_hash = sha(str(self.number()))
         has_factor = used is not None if has_factor is None else has_factor
-        given = {"used": used, "has_factor": has_factor}
+        given = {"used": used, "has_factor": has_factor, **by}
         self.both.start_session(user, cookie_hash, generation, account, returned, **given)
 
     def is_gone(self, user):
@@ -321,10 +337,20 @@ class Accounts(RuleBasedStateMachine):
         renamed=st.booleans(),
         uses_off=st.sampled_from([0, 0, 0, 1]),
         drops=st.booleans(),
-        misfit=st.sampled_from(["", "", "", "generation", "flag", "ends"]),
+        misfit=st.sampled_from(["", "", "", "generation", "flag", "ends", "ways"]),
+        ways=WAYS,
     )
     def change_credentials(
-        self, nth, off, action, is_old, renamed=False, uses_off=0, drops=False, misfit=""
+        self,
+        nth,
+        off,
+        action,
+        is_old,
+        renamed=False,
+        uses_off=0,
+        drops=False,
+        misfit="",
+        ways=(),
     ):
         """Change the credentials of the user of a session, perhaps in a way that does not fit the action."""
         session = self.session(nth, is_admins=False)
@@ -334,7 +360,7 @@ class Accounts(RuleBasedStateMachine):
         user = self.both.user_ids.index(user_id)
         stored = self.find(user)
         seen = max(1, (stored.generation if stored else 1) + off)
-        is_use = action is CredentialsAction.FACTOR_USED
+        is_use = action in USES
         generation = seen + (action is not CredentialsAction.RESEAL and not is_use)
         wants_factor = stored.wants_factor if stored else False
         if (
@@ -352,14 +378,12 @@ class Accounts(RuleBasedStateMachine):
             action = CredentialsAction.FACTOR_REMOVED
         new = replace(
             self.credentials(user_id, user_id, user, generation, is_old=is_old),
-            uses=(stored.uses if stored else 0)
-            + (action is CredentialsAction.FACTOR_USED)
-            + uses_off,
+            uses=(stored.uses if stored else 0) + is_use + uses_off,
             wants_factor=action is CredentialsAction.FACTOR_ADDED
             or (
                 wants_factor
                 and action is not CredentialsAction.FACTOR_REMOVED
-                and not (drops and action is CredentialsAction.PASSWORD_SET)
+                and not (drops and action in _MAY_DROP)
             ),
         )
         new = self.misfitting(new, misfit)
@@ -370,9 +394,14 @@ class Accounts(RuleBasedStateMachine):
             action=action,
             ends_others=(action is CredentialsAction.PASSWORD_SET) is not (misfit == "ends"),
             renamed={sha(f"former {one}"): sha(f"anew {one}") for one in "01234xy"}
+            | {sha(f"way {one}"): sha(f"way {one + 1}") for one in range(3)}
             if renamed
             else None,
+            ways_in=self.ways_in(ways)
+            if (action in CHANGES_WAYS_IN) is not (misfit == "ways")
+            else None,
         )
+        self.attempt(user, lookups=self.ways_in(ways))
         self.both.of_process(lambda backend: backend.root_key_versions())
 
     @rule(
@@ -384,8 +413,9 @@ class Accounts(RuleBasedStateMachine):
         days=st.sampled_from([0, 0, 3]),
         uses_off=st.sampled_from([0, 0, 0, 1]),
         flips=st.sampled_from([False, False, True]),
+        ways=st.none() | WAYS,
     )
-    def change_address(self, nth, where, off, kept, is_restored, days, uses_off, flips):
+    def change_address(self, nth, where, off, kept, is_restored, days, uses_off, flips, ways=None):
         """Give the user of a session another address, with some of the former ones."""
         self.both.clock.at += timedelta(days=days)
         session = self.session(nth, is_admins=False)
@@ -408,6 +438,7 @@ class Accounts(RuleBasedStateMachine):
             claims=(*self.lookups_of(name), sha(f"former {name}")),
             former=tuple(dict.fromkeys(sha(f"former {one}") for one in former)),
             is_restored=is_restored,
+            ways_in=None if ways is None else self.ways_in(ways),
         )
         if self.both.change_address(session, change) is True:
             left.append(before)
@@ -445,9 +476,18 @@ class Accounts(RuleBasedStateMachine):
         with_factor=st.sampled_from(["used", "used", "given", "not"]),
         misfit=st.sampled_from(["", "", "", "generation", "flag"]),
         is_moved=st.sampled_from([False, False, False, True]),
+        used_by=st.sampled_from(USES),
     )
     def prove(
-        self, nth, off, is_returned, uses_off=0, with_factor="used", misfit="", is_moved=False
+        self,
+        nth,
+        off,
+        is_returned,
+        uses_off=0,
+        with_factor="used",
+        misfit="",
+        is_moved=False,
+        used_by=USES[0],
     ):
         """Prove who a user is, perhaps by credentials that have changed, without the factor, or by an older cookie."""
         session = self.session(nth, is_admins=False)
@@ -460,7 +500,7 @@ class Accounts(RuleBasedStateMachine):
         if with_factor == "used" and stored and stored.wants_factor:
             used = replace(self.used(stored, off=uses_off), generation=generation)
             used = self.misfitting(used, misfit)
-        given = {"used": used, "has_factor": with_factor != "not"}
+        given = {"used": used, "has_factor": with_factor != "not", "used_by": used_by}
         cookie = NewCookie(
             replaces=sha("an older cookie") if is_moved else session.cookie_hash,
             cookie_hash=sha(str(self.number())),

@@ -46,7 +46,7 @@ def address_of(world, person):
 
 
 def former(world):
-    query = "select lookup, user_id from private.former_addresses order by lookup"
+    query = "select lookup, user_id from private.lookups order by lookup"
     return world.admin.execute(query).fetchall()
 
 
@@ -129,7 +129,7 @@ def test_refused_address_changes_nothing(world, how):
         case (
             "advance"
         ):  # the look-up of maya's address as a former one, made by a writer of the database
-            insertion = "insert into private.former_addresses (lookup, user_id) values (%s, %s)"
+            insertion = "insert into private.lookups (lookup, user_id) values (%s, %s)"
             world.admin.execute(insertion, [lookup, omar.id])
             expected, given = STALE, {"former": [lookup]}
         case "old user":  # of Supabase Auth, from before Daybook
@@ -190,9 +190,7 @@ def test_former_address_is_reserved_for_its_user_for_three_days(world):
     row = sign_up(lookups=json.dumps([new_key().hex(), old]))
     assert put(world, row) == STALE
 
-    world.admin.execute(
-        "update private.former_addresses set expires_at = expires_at - interval '72 hours'"
-    )
+    world.admin.execute("update private.lookups set expires_at = expires_at - interval '72 hours'")
     assert count(world, old)["credentials"] is None
     assert put(world, row) == OK
     world.sweep()
@@ -202,20 +200,18 @@ def test_former_address_is_reserved_for_its_user_for_three_days(world):
 def test_stored_look_up_of_a_former_address_is_never_overwritten(world):
     maya, first, second = world.person(), new_key().hex(), new_key().hex()
     move(maya, former=[first])
-    world.admin.execute("update private.former_addresses set expires_at = now() + interval '1h'")
+    world.admin.execute("update private.lookups set expires_at = now() + interval '1h'")
 
     assert move(maya, address="third@daybook.test", former=[first, second], seen_generation=2) == OK
 
-    ends = (
-        "select expires_at < now() + interval '2h' from private.former_addresses where lookup = %s"
-    )
+    ends = "select expires_at < now() + interval '2h' from private.lookups where lookup = %s"
     assert [world.one(ends, one) for one in (first, second)] == [True, False]
 
 
 def test_expired_look_up_of_another_is_replaced(world):
     maya, omar, old = world.person(), world.person(), new_key().hex()
     move(omar, address="omar@daybook.test", former=[old])
-    world.admin.execute("update private.former_addresses set expires_at = now()")
+    world.admin.execute("update private.lookups set expires_at = now()")
 
     assert move(maya, former=[old]) == OK
 

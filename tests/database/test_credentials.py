@@ -548,7 +548,14 @@ FLAGS = {  # what a change may make of the flag: before, after
     "factor.remove": {(True, False)},
     "factor.replace": {(True, True)},
     "recovery.renew": {(True, True)},
+    "identity.add": {(False, False), (True, True)},
+    "identity.remove": {(False, False), (True, True)},
+    "passkey.add": {(False, False), (True, True)},
+    "passkey.remove": {(False, False), (True, True), (True, False)},
+    "passkey.use": {(False, False), (True, True)},
 }
+USES = ("factor.use", "passkey.use")
+WAYS_IN = ("identity.add", "identity.remove", "passkey.add", "passkey.remove")
 
 
 @pytest.mark.parametrize("before", [False, True])
@@ -561,10 +568,11 @@ def test_only_changes_of_the_factor_change_its_flag(world, action, before, after
     given = {
         "new_lookup": credentials_of(world, maya)["lookup"],
         "action": action,
-        "new_generation": 1 if action in ("reseal", "factor.use") else 2,
+        "new_generation": 1 if action in ("reseal", *USES) else 2,
         "ends_others": action == "password.set",
-        "new_uses": 5 * before + (action == "factor.use"),
+        "new_uses": 5 * before + (action in USES),
         "new_wants_factor": after,
+        "ways_in": "[]" if action in WAYS_IN else None,
     }
 
     if (before, after) in FLAGS[action]:
@@ -577,9 +585,9 @@ def test_only_changes_of_the_factor_change_its_flag(world, action, before, after
 @pytest.mark.parametrize("ends_others", [None, True, False])
 @pytest.mark.parametrize("generation", [1, 2, 3, None])
 @pytest.mark.parametrize(
-    "action", ["factor.add", "factor.remove", "factor.replace", "recovery.renew"]
+    "action", ["factor.add", "factor.remove", "factor.replace", "recovery.renew", *WAYS_IN]
 )
-def test_change_of_a_factor_has_the_next_generation(world, action, generation, ends_others):
+def test_change_of_a_way_in_has_the_next_generation(world, action, generation, ends_others):
     maya = world.person()
     if action != "factor.add":
         wants_factor(world, maya)
@@ -589,9 +597,33 @@ def test_change_of_a_factor_has_the_next_generation(world, action, generation, e
         "new_generation": generation,
         "ends_others": ends_others,
         "new_wants_factor": action != "factor.remove",
+        "ways_in": "[]" if action in WAYS_IN else None,
     }
 
     if generation == 2 and ends_others is not None:
+        assert maya.call("change_credentials", **given) == OK
+    else:
+        assert maya.refusal("change_credentials", **given) == MISUSE
+
+
+@pytest.mark.parametrize("ways_in", ["[]", None])
+@pytest.mark.parametrize("action", FLAGS)
+def test_changes_of_ways_in_come_with_their_look_ups(world, action, ways_in):
+    maya = world.person()
+    [(before, after), *_] = FLAGS[action]
+    if before:
+        wants_factor(world, maya)
+    given = {
+        "new_lookup": credentials_of(world, maya)["lookup"],
+        "action": action,
+        "new_generation": 1 if action in ("reseal", *USES) else 2,
+        "ends_others": action == "password.set",
+        "ways_in": ways_in,
+        "new_uses": int(action in USES),
+        "new_wants_factor": after,
+    }
+
+    if action == "password.set" or (action in WAYS_IN) is (ways_in is not None):
         assert maya.call("change_credentials", **given) == OK
     else:
         assert maya.refusal("change_credentials", **given) == MISUSE

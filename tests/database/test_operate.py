@@ -325,7 +325,7 @@ def test_check_compares_former_addresses_with_the_credentials(run, world, migrat
     maya, gone = world.person(), world.person()
     ring, insertion = (
         RootKeys.parse(ROOT_KEY),
-        ("insert into private.former_addresses (lookup, user_id) values (%s, %s)"),
+        ("insert into private.lookups (lookup, user_id) values (%s, %s)"),
     )
     until = datetime.now(UTC) + timedelta(hours=72)
     former = FormerAddress(address="old@daybook.test", until=until, ways_in={})
@@ -339,21 +339,27 @@ def test_check_compares_former_addresses_with_the_credentials(run, world, migrat
 
     world.admin.execute("delete from private.credentials where user_id = %s", [maya.id])
     world.admin.execute(INSERT, asdict(stored))
-    missing = "a former address that the credentials name is not reserved"
+    missing = "a former address, identity or passkey that the credentials name is not reserved"
     assert finding()[0].startswith(f"FAIL  look-ups       {missing} ({maya.id}): ")
 
     world.admin.execute(insertion, [lookup, maya.id])
-    assert finding() == ["ok    look-ups       former addresses are as the credentials have them"]
+    assert finding() == [
+        "ok    look-ups       former addresses, identities and passkeys are as the credentials have them"
+    ]
 
     gone.call("delete_account", person=gone.id)
     world.admin.execute(insertion, ["a" * 64, gone.id])
     assert str(gone.id) not in finding("credentials")[0]  # which a deleted user has not
-    unnamed = "a former address is reserved that the credentials do not name"
+    unnamed = "a former address, identity or passkey is reserved that the credentials do not name"
     assert finding()[0].startswith(f"FAIL  look-ups       {unnamed} ({gone.id}): ")
 
-    world.admin.execute("update private.former_addresses set expires_at = now()")
+    world.admin.execute("update private.lookups set expires_at = now()")
     assert missing in finding()[0]
     assert unnamed not in finding()[0]
+
+    world.admin.execute("update private.lookups set expires_at = null")
+    assert unnamed in finding()[0]
+    assert missing not in finding()[0]
 
 
 def test_failed_check_exits_with_one_and_advice(run, empty):

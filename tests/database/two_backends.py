@@ -17,7 +17,7 @@ from pydantic_core import to_jsonable_python
 
 from services.crypto import ServerProof, new_key
 from services.domain import AccountRole, SessionId
-from services.domain.accounts import Account, Limits
+from services.domain.accounts import Account, CredentialsAction, Limits
 from services.errors import AdminsOnly, AppError, ProofNeeded, SignedOut, StoreUnavailable
 from services.rules import Refusal
 from services.rules.accounts import use_of
@@ -36,8 +36,8 @@ from services.store.tables.schema import (
     BUDGETS,
     CONVERSATIONS,
     CREDENTIALS,
-    FORMER_ADDRESSES,
     INVITATIONS,
+    LOOKUPS,
     NOTICES,
     SESSIONS,
     SETTINGS,
@@ -88,7 +88,7 @@ _SQL = {
     """,
     "throttles": "select bucket, window_ends, attempts from private.throttles",
     "steps": "select key, kind_tag, sealed, tries, expires_at from private.steps",
-    "former": "select lookup, user_id, expires_at from private.former_addresses",
+    "lookups": "select lookup, user_id, expires_at from private.lookups",
     "credentials": """
         select id, user_id, lookup, sealed, generation, uses, wants_factor,
           case when user_id is null then signed_up_at + interval '8 days' end
@@ -288,6 +288,7 @@ class TwoBackends:
         returned=(),
         has_factor=False,
         used=None,
+        used_by=CredentialsAction.FACTOR_USED,
     ):
         """Sign a user in, which begins the *account* of one who has none."""
         user_id, address = self.user_ids[user], self._addresses[user]
@@ -302,6 +303,7 @@ class TwoBackends:
             returned=returned,
             has_factor=has_factor,
             used=used,
+            used_by=used_by,
         )
         stored = account.credentials if account else used
         made = "insert into auth.sessions (user_id) values (%s) returning id"
@@ -326,9 +328,10 @@ class TwoBackends:
                 new_lookup=stored.lookup if stored else None,
                 new_sealed=stored.sealed if stored else None,
                 new_wrapped=account.key.wrapped if account else None,
+                ways_in=json.dumps(account.ways_in) if account else None,
                 invitation=account.invitation if account else None,
                 has_factor=has_factor,
-                factor_action=use_of(used, generation).value if used else None,
+                factor_action=use_of(used, generation, used_by).value if used else None,
                 new_generation=stored.generation if stored else None,
                 new_uses=stored.uses if stored else None,
                 new_wants_factor=stored.wants_factor if stored else None,
@@ -466,7 +469,7 @@ class TwoBackends:
                     (one.bucket, one.window_ends, one.attempts) for one in block.select(THROTTLES)
                 ],
                 "steps": [_values(one, _STEPS) for one in block.select(STEPS)],
-                "former": [_values(one, _FORMER) for one in block.select(FORMER_ADDRESSES)],
+                "lookups": [_values(one, _LOOKUPS) for one in block.select(LOOKUPS)],
                 "credentials": [_values(one, _CREDENTIALS) for one in block.select(CREDENTIALS)],
                 "keys": [(one.id, *_values(key, _KEYS)) for one in accounts for key in one.keys],
                 "audit": [
@@ -500,7 +503,7 @@ _INVITATIONS = (
 )
 _STORED = ("id", "user_id", "lookup", "sealed", "generation", "uses", "wants_factor")
 _CREDENTIALS = (*_STORED, "expires_at")
-_FORMER = ("lookup", "user_id", "expires_at")
+_LOOKUPS = ("lookup", "user_id", "expires_at")
 _KEYS = ("version", "wrapped")
 _SESSIONS = (
     *("cookie_hash", "user_id", "ends_at"),

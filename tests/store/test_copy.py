@@ -120,7 +120,8 @@ def add_rare_rows(tables, user_id):
             schema.CREDENTIALS, schema.CredentialsRow(**pending, generation=1, expires_at=due)
         )
         former = {"lookup": "2" * 64, "user_id": user_id, "expires_at": due}
-        block.put(schema.FORMER_ADDRESSES, schema.FormerLookup(**former))
+        block.put(schema.LOOKUPS, schema.Lookup(**former))
+        block.put(schema.LOOKUPS, schema.Lookup(lookup="3" * 64, user_id=user_id))
         notice = {"id": uuid4(), "kind": "operator", "at": now}
         block.put(schema.NOTICES, schema.StoredNotice(**notice, browser="sealed"))
         block.put(schema.MODELS, schema.ModelSettings(refuses_unknown_prices=True))

@@ -14,8 +14,8 @@ from services.domain.accounts import CredentialsAction
 from services.domain.addresses import NO_ADDRESS, ConfirmedBy
 from services.errors import BadInput, FactorNeeded, Misconfigured, WrongCredentials
 from services.operate.accounts import (
-    former_faults,
     free_address,
+    lookup_faults,
     open_account,
     opens,
     reset_factors,
@@ -34,7 +34,7 @@ from services.store.tables.schema import (
     AUDIT,
     CONVERSATIONS,
     CREDENTIALS,
-    FORMER_ADDRESSES,
+    LOOKUPS,
 )
 from services.stores import open_operator
 from tests.confirmed import confirm
@@ -70,7 +70,7 @@ def rows(tables, table):
 
 
 def findings(operator):
-    judges = partial(opens, RING), partial(former_faults, RING)
+    judges = partial(opens, RING), partial(lookup_faults, RING)
     return operator.check(PresentKeys(b"", RING.versions(), *judges))
 
 
@@ -228,24 +228,24 @@ def test_check_names_accounts_that_do_not_open(accounts, operator, tables):
 
 def test_check_compares_former_addresses_with_the_credentials(accounts, operator, tables):
     def put(one):
-        tables.of(None).run(lambda block: block.put(FORMER_ADDRESSES, one))
+        tables.of(None).run(lambda block: block.put(LOOKUPS, one))
 
     _, session = accounts.sign_up_with("maya@daybook.test", PASSWORD)
     confirm(accounts, session)
     accounts.change_address(session, "new@daybook.test", 2)
-    (row,) = rows(tables, FORMER_ADDRESSES)
+    (row,) = rows(tables, LOOKUPS)
     assert findings(operator)["look-ups"][0] is Mark.OK
 
-    tables.of(None).run(lambda block: block.delete(FORMER_ADDRESSES, row.lookup))
+    tables.of(None).run(lambda block: block.delete(LOOKUPS, row.lookup))
     mark, sentence = findings(operator)["look-ups"]
-    missing = "a former address that the credentials name is not reserved (new@daybook.test): "
+    missing = "a former address, identity or passkey that the credentials name is not reserved (new@daybook.test): "
     assert (mark, sentence.startswith(missing)) == (Mark.FAIL, True)
 
     put(row)
     put(replace(row, lookup="a" * 64))
     put(replace(row, lookup="b" * 64, user_id=(other := UserId(uuid4()))))
     mark, sentence = findings(operator)["look-ups"]
-    unnamed = "a former address is reserved that the credentials do not name "
+    unnamed = "a former address, identity or passkey is reserved that the credentials do not name "
     assert (mark, sentence.startswith(f"{unnamed}(new@daybook.test, {other}): ")) == (
         Mark.FAIL,
         True,

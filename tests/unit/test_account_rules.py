@@ -23,6 +23,8 @@ from services.rules.accounts import (
     LAST_ADMIN,
     MOST_CHANGES,
     WARNING,
+    WAY_IN_TAKEN,
+    Lookup,
     Settings,
     StoredAccount,
     StoredInvitation,
@@ -31,12 +33,14 @@ from services.rules.accounts import (
     change_refusal,
     changed_models,
     check_change,
+    check_ways_in,
     counted,
     deleted,
     differences,
     factor_refusal,
     leave_refusal,
     listed_changes,
+    ways_in_refusal,
 )
 
 NOON = datetime(2026, 12, 1, 12, tzinfo=UTC)
@@ -209,14 +213,21 @@ FLAGS = {  # what a change may make of the flag: before, after
     CredentialsAction.FACTOR_REMOVED: {(True, False)},
     CredentialsAction.FACTOR_REPLACED: {(True, True)},
     CredentialsAction.RECOVERY_RENEWED: {(True, True)},
+    CredentialsAction.IDENTITY_ADDED: {(False, False), (True, True)},
+    CredentialsAction.IDENTITY_REMOVED: {(False, False), (True, True)},
+    CredentialsAction.PASSKEY_ADDED: {(False, False), (True, True)},
+    CredentialsAction.PASSKEY_REMOVED: {(False, False), (True, True), (True, False)},
+    CredentialsAction.PASSKEY_USED: {(False, False), (True, True)},
 }
+USES = (CredentialsAction.FACTOR_USED, CredentialsAction.PASSKEY_USED)
+WAYS_IN = ("identity.add", "identity.remove", "passkey.add", "passkey.remove")
 
 
 @pytest.mark.parametrize("before", [False, True])
 @pytest.mark.parametrize("after", [False, True])
 @pytest.mark.parametrize("action", CredentialsAction)
 def test_flag_of_the_factor_changes_by_its_actions_alone(action, before, after):
-    used = action is CredentialsAction.FACTOR_USED
+    used = action in USES
     stored, new = Stored(wants_factor=before), Stored(uses=7 + used, wants_factor=after)
 
     if (before, after) in FLAGS[action]:
@@ -228,7 +239,7 @@ def test_flag_of_the_factor_changes_by_its_actions_alone(action, before, after):
 
 @pytest.mark.parametrize("action", CredentialsAction)
 def test_change_is_refused_once_the_credentials_have_changed(action):
-    uses = 7 + (action is CredentialsAction.FACTOR_USED)
+    uses = 7 + (action in USES)
 
     for stored in (None, Stored(generation=5)):
         assert change_refusal(action, stored, Stored(uses=uses), 4) == STALE
@@ -236,12 +247,62 @@ def test_change_is_refused_once_the_credentials_have_changed(action):
         assert change_refusal(action, OWN, Stored(uses=uses + off), 4) == FACTOR_USED
 
 
-def test_changes_of_a_factor_may_end_the_other_sessions():
-    for action in ("factor.add", "factor.remove", "factor.replace", "recovery.renew"):
+def test_changes_of_a_way_in_may_end_the_other_sessions():
+    for action in ("factor.add", "factor.remove", "factor.replace", "recovery.renew", *WAYS_IN):
         for ends_others in (True, False):
             check_change(CredentialsAction(action), 4, 5, ends_others=ends_others)
         with pytest.raises(ValueError, match=action):
             check_change(CredentialsAction(action), 4, 4, ends_others=False)
+
+
+@pytest.mark.parametrize(
+    ("stored", "used", "has_factor", "is_required", "expected"),
+    [
+        (NONE, replace(NONE, uses=1), False, False, None),
+        (NONE, replace(NONE, uses=1), False, True, FACTOR_NEEDED),
+        (NONE, replace(NONE, uses=1), True, True, None),
+        (NONE, replace(NONE, uses=2), True, False, FACTOR_USED),
+        (OWN, USED, True, True, None),
+    ],
+)
+def test_session_begins_by_a_passkey(stored, used, has_factor, is_required, expected):
+    by = {"used_by": CredentialsAction.PASSKEY_USED, "is_required": is_required}
+
+    assert factor_refusal(stored, 4, used, has_factor=has_factor, **by) == expected
+
+
+def test_session_begins_by_no_other_change():
+    for used, action, has_factor in (
+        (USED, CredentialsAction.PASSKEY_USED, False),
+        (USED, CredentialsAction.RESEAL, True),
+        (replace(NONE, uses=1), CredentialsAction.FACTOR_USED, False),
+        (replace(NONE, uses=1), CredentialsAction.FACTOR_USED, True),
+    ):
+        by = {"used_by": action, "is_required": False}
+        with pytest.raises(ValueError, match=r"factor|use"):
+            factor_refusal(replace(used, uses=used.uses - 1), 4, used, has_factor=has_factor, **by)
+    by = {"used_by": CredentialsAction.FACTOR_USED, "is_required": True}
+    with pytest.raises(ValueError, match="not given"):  # before it is compared with what is stored
+        factor_refusal(None, 4, replace(NONE, uses=1), has_factor=False, **by)
+
+
+@pytest.mark.parametrize("action", CredentialsAction)
+@pytest.mark.parametrize("has_lookups", [True, False])
+def test_changes_of_ways_in_come_with_look_up_values(action, has_lookups):
+    if action is CredentialsAction.PASSWORD_SET or has_lookups is (action in WAYS_IN):
+        check_ways_in(action, has_lookups=has_lookups)
+    else:
+        with pytest.raises(ValueError, match=action):
+            check_ways_in(action, has_lookups=has_lookups)
+
+
+@pytest.mark.parametrize("action", [None, *map(CredentialsAction, WAYS_IN)])
+def test_way_in_of_another_user_is_not_added(action):
+    own, others = Lookup(lookup="a", user_id=MAYA), Lookup(lookup="b", user_id=RUTH)
+    is_removal = action is not None and action.endswith("remove")
+
+    assert ways_in_refusal([own], MAYA, action) is None
+    assert ways_in_refusal([own, others], MAYA, action) == (None if is_removal else WAY_IN_TAKEN)
 
 
 @pytest.mark.parametrize(

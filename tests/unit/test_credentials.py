@@ -20,10 +20,12 @@ from services.crypto import (
     open_credentials,
     seal_credentials,
 )
-from services.crypto.vault import subkey, token_version
+from services.crypto.vault import decode_base64url, subkey, token_version
 from services.domain.addresses import Confirmed, ConfirmedBy, checked_address
+from services.domain.single_sign_on import MOST_IDENTITIES, Identity, LinkedIdentity
 from services.errors import NewerVersion, Tampered
 from tests.unit.test_keyring import AFTER, BEFORE, DURING, ROOT_1
+from tests.unit.test_passkeys import LAPTOP, MAYAS, PHONE
 from tests.unit.test_vault import ANA, BEN, full_traceback, hkdf, refuses, use_salt
 
 VECTORS = json.loads((Path(__file__).parents[1] / "vectors" / "credentials.json").read_text())
@@ -63,6 +65,8 @@ def test_frozen_credentials_open_and_are_sealed_again(vector, monkeypatch):
     assert (credentials.confirmed is None) == ("confirmed" not in written)
     assert len(credentials.former) == len(written.get("former", []))
     assert (credentials.factor is None) == ("factor" not in written)
+    assert len(credentials.identities) == len(written.get("identities", []))
+    assert (credentials.passkeys is None) == ("passkeys" not in written)
     assert credentials.uses == written.get("uses", 0)
     use_salt(monkeypatch, vector["salt"])
     keys, owner = RootKeys.parse(vector["ring"]), UUID(vector["owner_id"])
@@ -93,6 +97,19 @@ def test_frozen_address_has_the_same_look_up_values(vector):
 
     for tags, name in ((ring.address_tags, "tags"), (ring.former_address_tags, "former_tags")):
         assert tags(address) == {int(version): tag for version, tag in vector[name].items()}
+
+
+@each("way_in_tags")
+def test_frozen_ways_in_have_the_same_look_up_values(vector):
+    ring = RootKeys.parse(vector["ring"])
+
+    match vector["listed"]:
+        case ["identity", issuer, subject]:
+            tags = ring.identity_tags(Identity(issuer, subject))
+        case ["passkey", credential_id]:
+            tags = ring.passkey_tags(decode_base64url(credential_id))
+
+    assert tags == {int(version): tag for version, tag in vector["tags"].items()}
 
 
 # --- their place and their keys -------------------------------------------------------------------------
@@ -213,13 +230,13 @@ B, C = checked_address("b@example.com"), checked_address("c@example.com")
 
 
 def test_confirmed_address_that_is_left_is_a_former_one():
-    first = replace(CREDENTIALS, confirmed=CODE, newer={"passkeys": ["own"]})
+    first = replace(CREDENTIALS, confirmed=CODE, newer={"keys": ["own"]})
 
     moved = first.moved(B, CODE, LATER)
 
     assert (moved.address, moved.confirmed, moved.generation) == (B, CODE, 8)
     former = moved.former_at(CREDENTIALS.address, NOON)
-    assert (former.until, former.ways_in) == (LATER, {"passkeys": ["own"]})
+    assert (former.until, former.ways_in) == (LATER, {"keys": ["own"]})
     assert moved.former_at(CREDENTIALS.address, LATER) is None
     assert CREDENTIALS.moved(B, CODE, LATER).former == ()  # never confirmed
     token = seal_credentials(BEFORE, moved, ANA)
@@ -227,18 +244,18 @@ def test_confirmed_address_that_is_left_is_a_former_one():
 
 
 def test_former_address_brings_its_ways_in_back_and_a_new_password():
-    first = replace(CREDENTIALS, confirmed=CODE, newer={"passkeys": ["own"]})
+    first = replace(CREDENTIALS, confirmed=CODE, newer={"keys": ["own"]})
     second = first.moved(B, CODE, LATER)
-    third = replace(second, newer={"passkeys": ["own", "a thief's"]}).moved(C, CODE, LATER)
-    stolen = replace(third, password_hash="a thief's", newer={"passkeys": ["a thief's"]})
+    third = replace(second, newer={"keys": ["own", "a thief's"]}).moved(C, CODE, LATER)
+    stolen = replace(third, password_hash="a thief's", newer={"keys": ["a thief's"]})
 
     back = stolen.taken_back(stolen.former_at(B, NOON), CODE, "new")
 
     assert (back.address, back.password_hash, back.generation) == (B, "new", 10)
-    assert back.newer == {"passkeys": ["own", "a thief's"]}
+    assert back.newer == {"keys": ["own", "a thief's"]}
     assert [one.address for one in back.former] == [CREDENTIALS.address]
     first_again = back.taken_back(back.former[0], CODE, "newer")
-    assert (first_again.newer, first_again.former) == ({"passkeys": ["own"]}, ())
+    assert (first_again.newer, first_again.former) == ({"keys": ["own"]}, ())
     kept = (first_again.account_secret, first_again.managed_password)
     assert kept == (CREDENTIALS.account_secret, CREDENTIALS.managed_password)
 
@@ -268,6 +285,13 @@ def test_address_that_is_the_current_one_again_is_no_former_one():
 # --- the second factor ----------------------------------------------------------------------------------
 
 FACTOR = Factor(secret=bytes(range(20)), since=NOON, step=59853600, recovery=("a" * 64, "b" * 64))
+
+
+def version(credentials):
+    """The version of the document that is sealed and opened again."""
+    token = seal_credentials(BEFORE, credentials, ANA)
+    assert open_credentials(BEFORE, token, ANA) == credentials
+    return json.loads(BEFORE.open_credentials(token, ANA))["version"]
 
 
 def test_factor_is_a_way_in_that_an_address_brings_back():
@@ -323,12 +347,6 @@ def test_use_of_another_factor_leaves_a_former_one():
 
 def test_document_has_version_2_once_it_has_had_a_factor():
     """An earlier version of the app would drop the factor when it writes."""
-
-    def version(credentials):
-        token = seal_credentials(BEFORE, credentials, ANA)
-        assert open_credentials(BEFORE, token, ANA) == credentials
-        return json.loads(BEFORE.open_credentials(token, ANA))["version"]
-
     confirmed = replace(CREDENTIALS, confirmed=CODE)
     moved = replace(confirmed, factor=FACTOR).moved(B, CODE, LATER)
 
@@ -359,3 +377,120 @@ def test_no_repr_shows_a_factor():
     shown = repr(replace(CREDENTIALS, factor=FACTOR)) + repr(FACTOR)
 
     assert not any(text in shown for text in ("aaaa", "\\x01", "secret"))
+
+
+# --- identities and passkeys ----------------------------------------------------------------------------
+
+WORK = LinkedIdentity(
+    identity=Identity("https://login.example.com", "ana"),
+    name="Work",
+    created_at=NOON,
+    last_used_at=LATER,
+)
+HOME = replace(WORK, identity=Identity("https://home.example.com", "ana"), last_used_at=None)
+
+
+def test_document_has_version_3_once_it_has_identities_or_passkeys():
+    """An earlier version of the app would let nobody in by them, and bring them back with an address."""
+    confirmed = replace(CREDENTIALS, confirmed=CODE, factor=FACTOR)
+    had = [
+        replace(confirmed, **ways_in)
+        for ways_in in ({"identities": (WORK, HOME)}, {"passkeys": MAYAS})
+    ]
+    left = [
+        replace(one.moved(B, CODE, LATER), identities=(), passkeys=None, factor=None) for one in had
+    ]
+
+    assert [version(one) for one in (confirmed, *had, *left)] == [2, 3, 3, 3, 3]
+
+
+def test_identities_and_passkeys_are_ways_in_that_an_address_brings_back():
+    first = replace(CREDENTIALS, confirmed=CODE, identities=(WORK,), passkeys=MAYAS)
+    moved = first.moved(B, CODE, LATER)
+    stolen = replace(moved, identities=(HOME,), passkeys=replace(MAYAS, each=(LAPTOP,)))
+
+    back = stolen.taken_back(stolen.former_at(CREDENTIALS.address, NOON), CODE, "new")
+
+    assert (back.identities, back.passkeys) == ((WORK,), MAYAS)
+    alien = replace(CREDENTIALS, confirmed=CODE).moved(B, CODE, LATER)
+    taken = replace(alien, identities=(HOME,), passkeys=MAYAS)
+    own = taken.taken_back(taken.former_at(CREDENTIALS.address, NOON), CODE, "new")
+    assert (own.identities, own.passkeys) == ((), None)
+
+
+def test_passkey_that_is_asked_for_is_a_second_factor():
+    optional = replace(MAYAS, is_factor=False)
+
+    wants = [
+        replace(CREDENTIALS, **ways_in).wants_factor
+        for ways_in in ({}, {"passkeys": optional}, {"passkeys": MAYAS}, {"factor": FACTOR})
+    ]
+
+    assert wants == [False, False, True, True]
+
+
+def test_passkey_that_an_operator_no_longer_asks_for_is_asked_for_by_no_address():
+    first = replace(CREDENTIALS, confirmed=CODE, passkeys=MAYAS)
+
+    left = first.moved(B, CODE, LATER).without_factor()
+
+    back = left.taken_back(left.former_at(CREDENTIALS.address, NOON), CODE, "new")
+    for one in (left, back):
+        assert (one.wants_factor, one.passkeys.each) == (False, (LAPTOP, PHONE))
+
+
+def test_passkey_that_comes_back_keeps_its_sign_count():
+    counted = replace(LAPTOP, sign_count=5)
+    mine = replace(MAYAS, each=(counted, PHONE))
+    moved = replace(CREDENTIALS, confirmed=CODE, passkeys=mine).moved(B, CODE, LATER)
+
+    def back(now):
+        now = replace(now, passkeys=None)  # a thief has removed them
+        return now.taken_back(now.former_at(CREDENTIALS.address, NOON), CODE, "new").passkeys
+
+    later = replace(counted, sign_count=9, last_used_at=LATER)
+    used = moved.passkey_used(later)
+    assert (used.passkeys.each, used.uses) == ((later, PHONE), 1)
+    assert back(used).each == (later, PHONE)
+    forged = replace(later, public_key=b"a thief's", sign_count=2**32 - 1)
+    assert back(moved.passkey_used(forged)).each == mine.each
+    assert back(moved.passkey_used(replace(counted, sign_count=1))).each[0].sign_count == 5
+    newer = replace(moved.former[0], ways_in={"passkeys": "phone"})
+    assert replace(moved, former=(newer,)).passkey_used(later).former == (newer,)
+    assert CREDENTIALS.passkey_used(later) == CREDENTIALS
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        (WORK, replace(WORK, name="Again")),
+        tuple(
+            replace(WORK, identity=Identity("https://example.com", str(number)))
+            for number in range(MOST_IDENTITIES + 1)
+        ),
+    ],
+    ids=["twice", "eleven"],
+)
+def test_user_has_each_identity_once_and_ten_at_most(wrong):
+    with pytest.raises(ValueError, match="identit"):
+        replace(CREDENTIALS, identities=wrong)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"name": ""},
+        {"name": "x" * 61},
+        {"identity": Identity("", "ana")},
+        {"identity": Identity("https://login.example.com", "")},
+    ],
+)
+def test_linked_identity_has_an_issuer_a_subject_and_a_name(wrong):
+    with pytest.raises(ValueError, match="identity"):
+        replace(WORK, **wrong)
+
+
+def test_no_repr_shows_identities_or_passkeys():
+    shown = repr(replace(CREDENTIALS, identities=(WORK,), passkeys=MAYAS)) + repr(WORK)
+
+    assert not any(text in shown for text in ("login", "ana", "Work", "laptop", "Laptop"))

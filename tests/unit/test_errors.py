@@ -29,14 +29,14 @@ from services.errors import (
     WeakPassword,
 )
 
-DRAWN = {one.__name__ for one in (errors, model_failures, single_sign_on)}
+DRAWN = [one.__name__ for one in (errors, model_failures, single_sign_on)]
 
 
 def below(kind, depth=1):
-    for child in kind.__subclasses__():
-        if child.__module__ in DRAWN:
-            yield child.__name__, depth
-            yield from below(child, depth + 1)
+    drawn = [child for child in kind.__subclasses__() if child.__module__ in DRAWN]
+    for child in sorted(drawn, key=lambda one: DRAWN.index(one.__module__)):  # not as imported
+        yield child.__name__, depth
+        yield from below(child, depth + 1)
 
 
 def test_tree_in_the_docstring_is_complete():

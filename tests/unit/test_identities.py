@@ -13,12 +13,14 @@ from services.domain.single_sign_on import (
     Asked,
     Identity,
     IdentityTaken,
+    LinkedIdentity,
     NoAccount,
     OtherSignInNeeded,
     ProviderAnswer,
+    TooManyIdentities,
     new_request,
 )
-from services.errors import ProofNeeded, Refused
+from services.errors import NotFound, ProofNeeded, Refused
 from services.provider_settings import ProviderSettings
 from services.store.identities import (
     SIGN_ON,
@@ -33,8 +35,10 @@ from services.store.identities import (
     SignsIn,
     check_link,
     check_way_in,
+    linked,
     next_of,
     proof_of,
+    unlinked,
     with_address,
 )
 
@@ -274,3 +278,35 @@ def test_contents_of_a_step_are_read_as_they_were_written():
     assert SIGN_ON.validate_json(SIGN_ON.dump_json(contents)) == contents
     shown = f"{contents!r}"
     assert not [one for one in (request.nonce, request.verifier, request.state) if one in shown]
+
+
+# --- the identities of a user
+
+
+def of_user(subject, name="Work"):
+    at = datetime(2026, 11, 26, 12, tzinfo=UTC)
+    identity = Identity("https://login.example.com", subject)
+    return LinkedIdentity(identity=identity, name=name, created_at=at)
+
+
+def test_identity_is_linked_and_unlinked():
+    both = linked(linked((), of_user("a")), of_user("b"))
+
+    assert both == (of_user("a"), of_user("b"))
+    assert unlinked(both, of_user("a").identity) == (of_user("b"),)
+    with pytest.raises(NotFound):
+        unlinked(both, of_user("c").identity)
+
+
+def test_identity_that_is_linked_again_is_there_once():
+    both = (of_user("a"), of_user("b"))
+
+    assert linked(both, of_user("a", "Home")) == (of_user("b"), of_user("a", "Home"))
+
+
+def test_user_has_ten_identities_at_most():
+    ten = tuple(of_user(str(number)) for number in range(10))
+
+    with pytest.raises(TooManyIdentities):
+        linked(ten, of_user("eleventh"))
+    assert len(linked(ten, of_user("3", "Home"))) == 10

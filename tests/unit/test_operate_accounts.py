@@ -11,9 +11,11 @@ import pytest
 from services.crypto import Credentials, FormerAddress, RootKeys, new_key
 from services.domain import UserId
 from services.errors import Misconfigured, NewerVersion
-from services.operate.accounts import former_faults, open_account, opens
-from services.store.credentials import seal_stored
-from services.store.operator import FormerFault, Mark, judge_former
+from services.operate.accounts import lookup_faults, open_account, opens
+from services.store.credentials import open_stored, seal_stored, way_in_tags
+from services.store.operator import LookupFault, Mark, judge_lookups
+from tests.unit.test_credentials import WORK
+from tests.unit.test_passkeys import MAYAS
 
 RING = RootKeys({1: new_key()}, current=1)
 NOON = datetime(2026, 12, 1, 12, tzinfo=UTC)
@@ -88,13 +90,13 @@ def test_former_address_is_missed_until_it_expires_on_every_clock():
     unsealed = replace(stored, sealed=stored_of(MAYA).sealed)
 
     def faults(stored, lookups, minutes=-6):
-        return [*former_faults(RING, stored, lookups, NOON + timedelta(minutes=minutes))]
+        return [*lookup_faults(RING, stored, lookups, NOON + timedelta(minutes=minutes))]
 
     assert faults(stored, lookups) == faults(stored, lookups, 1) == []
-    assert faults(stored, ()) == [FormerFault.MISSING]
+    assert faults(stored, ()) == [LookupFault.MISSING]
     assert faults(stored, (), -4) == []
-    assert faults(stored, ["a" * 64]) == [FormerFault.UNNAMED, FormerFault.MISSING]
-    assert faults(None, lookups) == [FormerFault.UNNAMED]
+    assert faults(stored, ["a" * 64]) == [LookupFault.UNNAMED, LookupFault.MISSING]
+    assert faults(None, lookups) == [LookupFault.UNNAMED]
     assert faults(None, ()) == faults(unsealed, lookups) == []  # named among the credentials
 
 
@@ -104,19 +106,32 @@ def test_former_address_under_an_older_root_key_is_found():
     stored = stored_of(MAYA, ring, former=(former,))
 
     for lookup in ring.former_address_tags("old@daybook.test").values():
-        assert not former_faults(ring, stored, [lookup], NOON - timedelta(hours=1))
+        assert not lookup_faults(ring, stored, [lookup], NOON - timedelta(hours=1))
+
+
+@pytest.mark.parametrize("ways_in", [{"identities": (WORK,)}, {"passkeys": MAYAS}])
+def test_look_up_of_each_way_in_is_missed_at_once(ways_in):
+    ring = RootKeys({1: new_key(), 2: new_key()}, current=2)
+    stored = stored_of(MAYA, ring, **ways_in)
+    tags = way_in_tags(ring, open_stored(ring, stored))
+
+    for version in (1, 2):
+        lookups = [one[version] for one in tags]
+        assert lookup_faults(ring, stored, lookups) == []
+        assert lookup_faults(ring, stored, lookups[1:]) == [LookupFault.MISSING]
+        assert lookup_faults(ring, stored, [*lookups, "a" * 64]) == [LookupFault.UNNAMED]
 
 
 def test_finding_about_former_addresses_names_three_users():
-    mark, text = judge_former({name: [FormerFault.MISSING] for name in "abcd"} | {"e": []})
+    mark, text = judge_lookups({name: [LookupFault.MISSING] for name in "abcd"} | {"e": []})
 
     assert (mark, "not reserved (a, b, c, …): " in text) == (Mark.FAIL, True)
-    assert judge_former({"a": [], "b": []})[0] is Mark.OK
+    assert judge_lookups({"a": [], "b": []})[0] is Mark.OK
 
 
 def test_credentials_of_newer_version_need_no_backup():
     stored = stored_of(MAYA)
-    document = json.loads(RING.open_credentials(stored.sealed, stored.id)) | {"version": 3}
+    document = json.loads(RING.open_credentials(stored.sealed, stored.id)) | {"version": 4}
     stored = replace(stored, sealed=RING.seal_credentials(json.dumps(document), stored.id))
 
     with pytest.raises(NewerVersion):

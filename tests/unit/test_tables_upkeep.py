@@ -10,7 +10,7 @@ import pytest
 from services.domain import AccountRole
 from services.domain.accounts import SessionEnd
 from services.errors import NotFound, OverBudget, StoreUnavailable
-from services.rules.accounts import Counter, FormerLookup, StoredInvitation, StoredStep
+from services.rules.accounts import Counter, Lookup, StoredInvitation, StoredStep
 from services.store.tables import schema
 from services.store.tables.in_memory import InMemoryStore
 from services.store.tables.schema import BUDGETS, DEPLOYMENT, SESSIONS, CredentialsRow, Nonce
@@ -70,9 +70,7 @@ def test_sweep_of_many_rows_of_each_shared_table_fits_a_block(deployment):
     make = {
         SESSIONS: lambda n: replace(session, id=uuid4(), cookie_hash=str(n), ends_at=past),
         schema.STEPS: lambda n: StoredStep(key=str(n), kind_tag="", sealed="", expires_at=past),
-        schema.FORMER_ADDRESSES: lambda n: FormerLookup(
-            lookup=str(n), user_id=maya.id, expires_at=past
-        ),
+        schema.LOOKUPS: lambda n: Lookup(lookup=str(n), user_id=maya.id, expires_at=past),
         schema.THROTTLES: lambda n: Counter(bucket=str(n), window_ends=past, attempts=1),
         schema.NONCES: lambda n: Nonce(uuid4(), past),
         schema.CREDENTIALS: lambda n: CredentialsRow(

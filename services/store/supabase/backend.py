@@ -152,6 +152,7 @@ class SupabaseUser:
         action: CredentialsAction,
         ends_others: bool,
         renamed: Mapping[str, str] | None = None,
+        ways_in: Sequence[str] | None = None,
     ) -> bool:
         answer = self.calls.call(
             "change_credentials",
@@ -164,6 +165,7 @@ class SupabaseUser:
             new_sealed=Hidden(new.sealed),
             ends_others=ends_others,
             renamed=Hidden(json.dumps(renamed) if renamed else None),
+            ways_in=Hidden(None if ways_in is None else json.dumps(ways_in)),
             nonce=uuid4(),
         )
         return _is_changed("change_credentials", answer, "stale", "factor_used")
@@ -179,6 +181,7 @@ class SupabaseUser:
             new_lookup=new.credentials.lookup,
             new_sealed=Hidden(new.credentials.sealed),
             former=Hidden(json.dumps(new.former)),
+            ways_in=Hidden(None if new.ways_in is None else json.dumps(new.ways_in)),
             restored=new.is_restored,
             nonce=uuid4(),
         )
@@ -203,8 +206,9 @@ class SupabaseUser:
         *,
         has_factor: bool = False,
         used: StoredCredentials | None = None,
+        used_by: CredentialsAction = CredentialsAction.FACTOR_USED,
     ) -> bool:
-        action = use_of(used, generation) if used else None
+        action = use_of(used, generation, used_by) if used else None
 
         def store(lease: int | None, tokens: str) -> bool:
             answer = self.calls.call(
@@ -290,9 +294,10 @@ class SupabaseBackend:
             new_lookup=credentials.lookup if credentials else None,
             new_sealed=Hidden(credentials.sealed if credentials else None),
             new_wrapped=Hidden(account.key.wrapped if account else None),
+            ways_in=Hidden(json.dumps(account.ways_in) if account else None),
             invitation=Hidden(account.invitation if account else None),
             has_factor=new.has_factor,
-            factor_action=use_of(used, new.generation) if used else None,
+            factor_action=use_of(used, new.generation, new.used_by) if used else None,
             new_generation=credentials.generation if credentials else None,
             new_uses=credentials.uses if credentials else None,
             new_wants_factor=credentials.wants_factor if credentials else None,

@@ -13,7 +13,14 @@ from services.crypto import ServerProof
 from services.domain import UserId
 from services.errors import Misconfigured, StoreUnavailable
 from services.store.backend import StoredCredentials
-from services.store.operator import Finding, FormerFault, Mark, PresentKeys, few_names, judge_former
+from services.store.operator import (
+    Finding,
+    LookupFault,
+    Mark,
+    PresentKeys,
+    few_names,
+    judge_lookups,
+)
 from services.store.supabase import migrations
 from services.store.supabase.api import LEAST, PAGE, Gateway, ServerCalls
 from services.store.supabase.auth import AuthSettings, get_settings
@@ -46,14 +53,14 @@ select
 """
 
 _STORED = TypeAdapter(StoredCredentials)
-# also users who are deleted, if a look-up of a former address names them
+# also users who are deleted, if a look-up beside credentials names them
 _CREDENTIALS = """
-select user_id, deleted_at is null, private.credentials_of(credentials), coalesce(former.lookups, '{}')
+select user_id, deleted_at is null, private.credentials_of(credentials), coalesce(beside.lookups, '{}')
 from private.roles left join private.credentials using (user_id) left join (
-  select user_id, array_agg(lookup) lookups from private.former_addresses
-  where expires_at > clock_timestamp() group by user_id
-) former using (user_id)
-where deleted_at is null or former.lookups is not null order by user_id
+  select user_id, array_agg(lookup) lookups from private.lookups
+  where (expires_at > clock_timestamp()) is not false group by user_id
+) beside using (user_id)
+where deleted_at is null or beside.lookups is not null order by user_id
 """
 
 
@@ -147,13 +154,13 @@ def _check_credentials(
 ) -> dict[str, Finding]:
     if isinstance(keys, str):
         return _unchecked("the root keys", "credentials", "look-ups")
-    unopened, faults = list[UserId](), dict[str, Collection[FormerFault]]()
-    for user_id, is_account, row, former in connection.execute(_CREDENTIALS):
+    unopened, faults = list[UserId](), dict[str, Collection[LookupFault]]()
+    for user_id, is_account, row, lookups in connection.execute(_CREDENTIALS):
         stored = row and _STORED.validate_python(row)
         if is_account and not (stored and keys.opens(stored)):
             unopened.append(user_id)
-        faults[str(user_id)] = keys.former_faults(stored, former)
-    return {"credentials": judge_credentials(unopened), "look-ups": judge_former(faults)}
+        faults[str(user_id)] = keys.lookup_faults(stored, lookups)
+    return {"credentials": judge_credentials(unopened), "look-ups": judge_lookups(faults)}
 
 
 def judge_sign_up(auth: AuthSettings | int) -> Finding:

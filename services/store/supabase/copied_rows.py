@@ -15,7 +15,7 @@ where not exists (select from private.roles where user_id = %(user)s)
     "credentials": """
 select *, case when user_id is null then signed_up_at + interval '8 days' end as expires_at
 from private.credentials where user_id is not distinct from %(user)s""",
-    "former_addresses": "select * from private.former_addresses",
+    "lookups": "select * from private.lookups",
     "notices": "select * from private.notices where user_id = %(user)s",
     "budgets": "select * from private.budgets where user_id = %(user)s",
     "counts": """

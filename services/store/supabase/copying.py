@@ -50,7 +50,7 @@ values (gen_random_uuid(), 'email', %(id)s::text, %(id)s::uuid,
 _TABLES = {  # by the table names of services/store/tables, in the order of their foreign keys
     "accounts": "private.roles",
     "credentials": "private.credentials",
-    "former_addresses": "private.former_addresses",
+    "lookups": "private.lookups",
     "keys": "public.user_keys",
     "notices": "private.notices",
     "budgets": "private.budgets",

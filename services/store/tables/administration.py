@@ -149,13 +149,13 @@ class TablesAdministration(TablesReports):
                 self.caller.require_recent(block)
             account, has_others = block.get(schema.ACCOUNTS, user_id), has_accounts(block, user_id)
             sessions = sessions_of(block, user_id)
-            former = block.select(schema.FORMER_ADDRESSES, {"user_id": user_id})
+            lookups = block.select(schema.LOOKUPS, {"user_id": user_id})
             refusal = leave_refusal(account, admins_of(block), has_others=has_others)
             if refusal or account is None:
                 return refusal
             block.put(schema.ACCOUNTS, replace(deleted(account, self.caller.now()), keys=()))
             block.delete(schema.CREDENTIALS, user_id)
-            delete_all(block, schema.FORMER_ADDRESSES, former)
+            delete_all(block, schema.LOOKUPS, lookups)
             self._note(block, "account.delete", user_id)
             return delete_all(block, schema.SESSIONS, sessions)
 

@@ -168,6 +168,7 @@ class TablesUser:
         action: CredentialsAction,
         ends_others: bool,
         renamed: Mapping[str, str] | None = None,
+        ways_in: Sequence[str] | None = None,
     ) -> bool:
         renamed = renamed or {}
 
@@ -176,6 +177,7 @@ class TablesUser:
             if action not in rules.WITHOUT_PROOF:
                 self.caller.require_recent(block)
             rules.check_change(action, seen_generation, new.generation, ends_others=ends_others)
+            rules.check_ways_in(action, has_lookups=ways_in is not None)
             stored = block.get(schema.CREDENTIALS, user_id)
             session = self.caller.session(block)
             own = stored if new.id == user_id else None
@@ -184,16 +186,21 @@ class TablesUser:
             is_removed = own is not None and own.wants_factor and not new.wants_factor
             if is_removed and requires_factor(block, self.caller.wants_proofs):
                 return rules.FACTOR_REQUIRED
-            known = found(block, schema.FORMER_ADDRESSES, [*renamed, *renamed.values()])
+            known = found(block, schema.LOOKUPS, [*renamed, *renamed.values()])
             ended = self._others(block) if ends_others else []
+            if ways_in is not None:
+                named = found(block, schema.LOOKUPS, ways_in)
+                if refusal := rules.ways_in_refusal(named, user_id, action):
+                    return refusal
+                _put_ways_in(block, user_id, ways_in, named)
             block.put(schema.CREDENTIALS, part_of(CredentialsRow, new))
             taken = {one.lookup for one in known}
             for one in known:
                 if one.user_id == user_id and (lookup := renamed.get(one.lookup)):
                     if lookup not in taken:  # a look-up is never overwritten
-                        block.put(schema.FORMER_ADDRESSES, replace(one, lookup=lookup))
+                        block.put(schema.LOOKUPS, replace(one, lookup=lookup))
                         taken.add(lookup)
-                    block.delete(schema.FORMER_ADDRESSES, one.lookup)
+                    block.delete(schema.LOOKUPS, one.lookup)
             if action is CredentialsAction.FACTOR_ADDED and session:
                 # it was confirmed by a code in this session
                 block.put(schema.SESSIONS, replace(session, has_factor=True))
@@ -218,9 +225,10 @@ class TablesUser:
             self.caller.require_recent(block)
             stored = block.get(schema.CREDENTIALS, user_id)
             others = [one for one in _claiming(block, new.claims, now) if one.id != user_id]
-            known = block.select(schema.FORMER_ADDRESSES, {"user_id": user_id})
-            named = {one.lookup: one for one in found(block, schema.FORMER_ADDRESSES, new.former)}
+            known = block.select(schema.LOOKUPS, {"user_id": user_id})
+            named = {one.lookup: one for one in found(block, schema.LOOKUPS, new.former)}
             ended = self._others(block) if new.is_restored else []
+            taken = found(block, schema.LOOKUPS, new.ways_in or ())
             seen = credentials.generation - 1, credentials.uses
             if credentials.id != user_id or stored is None:
                 return False
@@ -232,14 +240,18 @@ class TablesUser:
                 rules.check_flag(None, stored, credentials)
             if any(one.user_id for one in others):
                 return ADDRESS_TAKEN
+            if refusal := rules.ways_in_refusal(taken, user_id):
+                return refusal
+            if new.ways_in is not None:
+                _put_ways_in(block, user_id, new.ways_in, taken)
             delete_all(block, schema.CREDENTIALS, others)
-            gone = [one for one in known if one.lookup not in new.former]
-            delete_all(block, schema.FORMER_ADDRESSES, gone)
+            gone = [one for one in known if one.expires_at and one.lookup not in new.former]
+            delete_all(block, schema.LOOKUPS, gone)
             for lookup in new.former:
                 if lookup not in named or not named[lookup].is_good(now):
                     ends = now + rules.FORMER_LIFE
-                    row = rules.FormerLookup(lookup=lookup, user_id=user_id, expires_at=ends)
-                    block.put(schema.FORMER_ADDRESSES, row)
+                    row = rules.Lookup(lookup=lookup, user_id=user_id, expires_at=ends)
+                    block.put(schema.LOOKUPS, row)
             block.put(schema.CREDENTIALS, part_of(CredentialsRow, credentials))
             block.put(schema.ACCOUNTS, replace(account, email=new.address))
             delete_all(block, schema.SESSIONS, ended)
@@ -305,6 +317,7 @@ class TablesUser:
         *,
         has_factor: bool = False,
         used: StoredCredentials | None = None,
+        used_by: CredentialsAction = CredentialsAction.FACTOR_USED,
     ) -> bool:
         user_id = self.caller.user_id
         if used and used.id != user_id:
@@ -321,13 +334,14 @@ class TablesUser:
                 *(stored, generation, used),
                 has_factor=has_factor,
                 is_required=requires_factor(block, self.caller.wants_proofs),
+                used_by=used_by,
             )
             if refusal:
                 return refusal
             block.delete(schema.SESSIONS, session.cookie_hash)
             proven = session.proven(now, cookie.cookie_hash, sealed, has_factor=has_factor)
             block.put(schema.SESSIONS, proven)
-            _put_used(block, now, generation, used)
+            _put_used(block, now, generation, used, used_by)
             _return_attempts(block, counters)
             note(block, now, account.id, "session.prove", account.id)
             return True
@@ -446,11 +460,12 @@ class TablesBackend:
                 *(credentials, new.generation, new.used),
                 has_factor=new.has_factor,
                 is_required=is_required,
+                used_by=new.used_by,
             ):
                 return refusal
             if account.suspended_at:
                 return Refusal(reason="signed_out")
-            _put_used(block, now, new.generation, new.used)
+            _put_used(block, now, new.generation, new.used, new.used_by)
             credentials = new.used or credentials
             block.put(schema.SESSIONS, session)
             _return_attempts(block, returned)
@@ -684,14 +699,17 @@ def _begin_account(
         return STALE
     settings, is_first = settings_of(block), _is_first(block)
     invitation = _invitation(block, new.account.invitation, identity.email, now)
+    named = found(block, schema.LOOKUPS, new.account.ways_in)
     begun = rules.begin_account(
         *(identity.user_id, identity.email, settings),
         is_first=is_first,
         invitation=invitation,
         lacks_factor=lacks_factor,
+        taken=rules.ways_in_refusal(named, identity.user_id),
     )
     if isinstance(begun, Refusal):
         return begun
+    _put_ways_in(block, identity.user_id, new.account.ways_in, named)
     key, credentials = new.account.key, part_of(CredentialsRow, new.account.credentials)
     account = part_of(AccountRow, begun, keys=(key,))
     delete_all(block, schema.CREDENTIALS, [*same, pending])
@@ -723,11 +741,11 @@ def _credentials_of(
 
 
 def _claiming(block: Block, lookups: Iterable[str], now: datetime) -> list[CredentialsRow]:
-    """Return all credentials with one of *lookups*, or whose user may take the address back; those of a user first."""
+    """Return all credentials with one of *lookups*, of their address or beside them; those of a user first."""
     lookups = list(lookups)
     rows = [row for one in lookups for row in block.select(schema.CREDENTIALS, {"lookup": one})]
-    former = [one for one in found(block, schema.FORMER_ADDRESSES, lookups) if one.is_good(now)]
-    rows += found(block, schema.CREDENTIALS, [one.user_id for one in former])
+    beside = [one for one in found(block, schema.LOOKUPS, lookups) if one.is_good(now)]
+    rows += found(block, schema.CREDENTIALS, [one.user_id for one in beside])
     return sorted({row.id: row for row in rows}.values(), key=lambda row: row.user_id is None)
 
 
@@ -735,14 +753,32 @@ def _note_key(block: Block, now: datetime, user_id: UserId, key: WrappedKey) -> 
     note(block, now, user_id, "key.put", user_id, version=key.version, mode="server")
 
 
-def _put_used(
-    block: Block, now: datetime, seen_generation: int, used: StoredCredentials | None
+def _put_ways_in(
+    block: Block, user_id: UserId, ways_in: Sequence[str], named: Sequence[rules.Lookup]
 ) -> None:
-    """Store the credentials after the use of a factor, or its enrolment, if there are any."""
+    """Store the look-up values of a user's identities and passkeys that are not *named* yet, and delete all others of the user.
+
+    It reads, so it must come before the block's writes.
+    """
+    own = block.select(schema.LOOKUPS, {"user_id": user_id})
+    gone = [one for one in own if one.expires_at is None and one.lookup not in ways_in]
+    delete_all(block, schema.LOOKUPS, gone)
+    for lookup in {*ways_in} - {one.lookup for one in named}:  # a look-up is never overwritten
+        block.put(schema.LOOKUPS, rules.Lookup(lookup=lookup, user_id=user_id))
+
+
+def _put_used(
+    block: Block,
+    now: datetime,
+    seen_generation: int,
+    used: StoredCredentials | None,
+    used_by: CredentialsAction,
+) -> None:
+    """Store the credentials after the use of a factor or a passkey, or the enrolment of a factor, if there are any."""
     if used:
         block.put(schema.CREDENTIALS, part_of(CredentialsRow, used))
         user_id = UserId(used.id)
-        note(block, now, user_id, rules.use_of(used, seen_generation), user_id)
+        note(block, now, user_id, rules.use_of(used, seen_generation, used_by), user_id)
 
 
 def _sign_up_state(block: Block, wants_proofs: bool) -> SignUpState:

@@ -17,7 +17,7 @@ from services.rules.accounts import Settings, change_refusal, differences
 from services.rules.budget import Budget
 from services.store.backend import StoredCredentials
 from services.store.notices import operator_notice
-from services.store.operator import CopiedRows, Finding, Mark, PresentKeys, UserCaps, judge_former
+from services.store.operator import CopiedRows, Finding, Mark, PresentKeys, UserCaps, judge_lookups
 from services.store.tables import schema
 from services.store.tables.access import note, put_notice, settings_of
 from services.store.tables.administration import end_sessions, has_accounts, sessions_of
@@ -50,7 +50,7 @@ class TablesOperator:
             rows, former = tables.of(None).run(
                 lambda block: (
                     block.select(schema.CREDENTIALS),
-                    block.select(schema.FORMER_ADDRESSES),
+                    block.select(schema.LOOKUPS),
                 )
             )
             accounts = tables.of(None).run(
@@ -73,9 +73,9 @@ class TablesOperator:
                 lookups[one.user_id].append(one.lookup)
         names = {one.id: str(one.email) for one in accounts}
         users = {row.user_id: row for row in rows if row.user_id}
-        found["look-ups"] = judge_former(
+        found["look-ups"] = judge_lookups(
             {
-                names.get(user_id, str(user_id)): keys.former_faults(
+                names.get(user_id, str(user_id)): keys.lookup_faults(
                     users.get(user_id), lookups.get(user_id, ())
                 )
                 for user_id in {**users, **lookups}

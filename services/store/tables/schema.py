@@ -17,7 +17,7 @@ from services.domain.rows import ConversationRow, DocumentRow, MessageRow
 from services.domain.usage import UsageSum
 from services.rules.accounts import (
     Counter,
-    FormerLookup,
+    Lookup,
     Settings,
     StoredAccount,
     StoredInvitation,
@@ -223,9 +223,7 @@ ACCOUNTS = _table(
 CREDENTIALS = _table(
     "credentials", CredentialsRow, "id", "lookup,user_id,expires_at", is_shared=True
 )
-FORMER_ADDRESSES = _table(
-    "former_addresses", FormerLookup, "lookup", "user_id,expires_at", is_shared=True
-)
+LOOKUPS = _table("lookups", Lookup, "lookup", "user_id,expires_at", is_shared=True)
 SESSIONS = _table("sessions", StoredSession, "cookie_hash", "id,user_id,ends_at", is_shared=True)
 INVITATIONS = _table(
     "invitations", StoredInvitation, "id", "code_hash,used_by,expires_at", is_shared=True

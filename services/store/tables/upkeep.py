@@ -101,7 +101,7 @@ def _destroy_shared(block: Block, at: datetime) -> bool:
         (schema.STEPS, "expires_at", timedelta()),
         (schema.NONCES, "seen_at", _NONCE_LIFE),
         (schema.CREDENTIALS, "expires_at", timedelta()),
-        (schema.FORMER_ADDRESSES, "expires_at", timedelta()),
+        (schema.LOOKUPS, "expires_at", timedelta()),
         (schema.INVITATIONS, "expires_at", _INVITATION_REST),
     ]
     doomed = [

@@ -37,7 +37,7 @@ from services.embedded.postgres import DATABASE, OWNER, Postgres
 from services.embedded.supabase_api import SupabaseApi
 from services.errors import TooManyAttempts
 from services.rules import part_of
-from services.rules.accounts import FormerLookup
+from services.rules.accounts import Lookup
 from services.store.accounts import Cookie
 from services.store.administration import ModelAdministration, SignUpAdministration, UserAccess
 from services.store.backend import Attempt, StoredCredentials, Throttle, Throttles
@@ -54,7 +54,7 @@ from services.store.tables.operator import TablesOperator
 from services.store.tables.schema import (
     ACCOUNTS,
     CREDENTIALS,
-    FORMER_ADDRESSES,
+    LOOKUPS,
     SESSIONS,
     SETTINGS,
     CredentialsRow,
@@ -254,11 +254,11 @@ class Deployment(Protocol):
     def put_credentials(self, *rows, gone=()):
         """Store *rows* of credentials in place of those with their ids, and of those with the ids *gone*."""
 
-    def former_addresses(self, user):
-        """Return the stored look-ups of former addresses of *user*."""
+    def lookups(self, user):
+        """Return the stored look-ups beside the credentials of *user*: of former addresses and ways in."""
 
-    def put_former_address(self, lookup, user):
-        """Have a look-up of a former address name *user*, as who writes to the store could."""
+    def put_lookup(self, lookup, user, *, is_way_in=False):
+        """Have a look-up of a former address, or of a way in, name *user*, as who writes to the store could."""
 
     def outsider(self, email, password=PASSWORD):
         """Make a user of Supabase Auth who has no account, past the app."""
@@ -366,7 +366,7 @@ _ENDS = (
     *("messages.destroy_at", "turns.lease_until", "invitations.expires_at"),
     *("throttles.window_ends", "steps.expires_at", "seen_nonces.seen_at"),
     "settings.retention_from",
-    *("log_erasures.since", "credentials.signed_up_at", "former_addresses.expires_at"),
+    *("log_erasures.since", "credentials.signed_up_at", "lookups.expires_at"),
 )
 _OWNERS = {"invitations": "made_by"} | dict.fromkeys(
     ("throttles", "steps", "seen_nonces", "settings", "log_erasures", "credentials")
@@ -518,13 +518,16 @@ class SupabaseDeployment(Deployment):
             insertion = f"insert into private.credentials ({', '.join(_CREDENTIALS)})"
             self._execute(f"{insertion} values ({marks})", *values)
 
-    def former_addresses(self, user):
-        query = "select lookup from private.former_addresses where user_id = %s"
+    def lookups(self, user):
+        query = "select lookup from private.lookups where user_id = %s"
         return [lookup for (lookup,) in self._execute(query, user.id)]
 
-    def put_former_address(self, lookup, user):
-        self._execute("delete from private.former_addresses where lookup = %s", lookup)
-        insertion = "insert into private.former_addresses (lookup, user_id) values (%s, %s)"
+    def put_lookup(self, lookup, user, *, is_way_in=False):
+        self._execute("delete from private.lookups where lookup = %s", lookup)
+        ends = "null" if is_way_in else "now() + interval '72 hours'"
+        insertion = (
+            f"insert into private.lookups (lookup, user_id, expires_at) values (%s, %s, {ends})"
+        )
         self._execute(insertion, lookup, user.id)
 
     def change_auth(self, user, **columns):
@@ -709,15 +712,15 @@ class TablesDeployment(Deployment):
 
         self._store.of(None).run(put)
 
-    def former_addresses(self, user):
+    def lookups(self, user):
         where = {"user_id": user.id}
-        rows = self._store.of(None).run(lambda block: block.select(FORMER_ADDRESSES, where))
+        rows = self._store.of(None).run(lambda block: block.select(LOOKUPS, where))
         return [row.lookup for row in rows]
 
-    def put_former_address(self, lookup, user):
-        expires_at = datetime.now(UTC) + timedelta(days=1)
-        row = FormerLookup(lookup=lookup, user_id=user.id, expires_at=expires_at)
-        self._store.of(None).run(lambda block: block.put(FORMER_ADDRESSES, row))
+    def put_lookup(self, lookup, user, *, is_way_in=False):
+        expires_at = None if is_way_in else datetime.now(UTC) + timedelta(days=1)
+        row = Lookup(lookup=lookup, user_id=user.id, expires_at=expires_at)
+        self._store.of(None).run(lambda block: block.put(LOOKUPS, row))
 
     def give_session(self, victim, thief):
         self._store.change(SESSIONS, thief.cookie.hash, user_id=victim.id)

@@ -92,19 +92,19 @@ def test_address_wants_a_recent_proof(deployment, maya):
 def test_unconfirmed_address_is_free_at_once_and_not_taken_back(deployment, maya):
     move(deployment, maya)
 
-    assert deployment.former_addresses(maya) == []
+    assert deployment.lookups(maya) == []
     assert deployment.accounts.find_former(maya.email, deployment.not_counted) is None
     thief = deployment.sign_up(maya.email)
     assert thief.id != maya.id
 
 
 def test_taken_address_is_refused_and_nothing_changes(deployment, confirmed, omar):
-    before, former = deployment.credentials(), deployment.former_addresses(confirmed)
+    before, former = deployment.credentials(), deployment.lookups(confirmed)
 
     with pytest.raises(AddressTaken):
         move(deployment, confirmed, omar.email)
 
-    assert (deployment.credentials(), deployment.former_addresses(confirmed)) == (before, former)
+    assert (deployment.credentials(), deployment.lookups(confirmed)) == (before, former)
     assert omar.sign_in().id == omar.id
     assert confirmed.sign_in().id == confirmed.id
 
@@ -155,7 +155,7 @@ def test_cut_change_is_made_wholly_or_not_at_all(deployment, confirmed, is_done)
     good, gone = (email, old) if is_done else (old, email)
     assert deployment.accounts.sign_in_with(good, PASSWORD)[1].user_id == confirmed.id
     refused(deployment, gone)
-    assert len(deployment.former_addresses(confirmed)) == is_done
+    assert len(deployment.lookups(confirmed)) == is_done
 
 
 class _Cut:
@@ -190,14 +190,14 @@ def test_former_address_is_taken_back_with_a_new_password(deployment, confirmed)
     refused(deployment, stolen.email, PASSWORD)
     ended = deployment.accounts.ended([one.session for one in (confirmed, thief, back)])
     assert ended == {one.session.id: SessionEnd.ENDED for one in (confirmed, thief)}
-    assert deployment.former_addresses(confirmed) == []
+    assert deployment.lookups(confirmed) == []
     assert back.usage.account_changes()[0].action == "address.restore"
 
 
 def test_password_and_ways_in_changed_since_open_nothing(deployment, confirmed):
     stolen = move(deployment, confirmed)
     deployment.accounts.change_with(stolen.session, PASSWORD, "a thief's own password")
-    again = replace(documents(deployment, stolen), newer={"passkeys": ["a thief's"]})
+    again = replace(documents(deployment, stolen), newer={"keys": ["a thief's"]})
     put_document(deployment, stolen, again)
 
     restore(deployment, stolen, confirmed.email)
@@ -223,12 +223,12 @@ def test_thief_who_changes_the_password_meanwhile_keeps_no_address(
 def test_first_of_two_former_addresses_is_taken_back_and_the_second_no_more(deployment, confirmed):
     second = move(deployment, confirmed)
     third = move(deployment, second)
-    assert len(deployment.former_addresses(confirmed)) == 2
+    assert len(deployment.lookups(confirmed)) == 2
 
     restore(deployment, third, confirmed.email)
 
     assert deployment.accounts.find_former(second.email, deployment.not_counted) is None
-    assert deployment.former_addresses(confirmed) == []
+    assert deployment.lookups(confirmed) == []
 
 
 def test_second_of_two_former_addresses_leaves_the_first(deployment, confirmed):
@@ -237,7 +237,7 @@ def test_second_of_two_former_addresses_leaves_the_first(deployment, confirmed):
 
     back = restore(deployment, third, second.email)
 
-    assert len(deployment.former_addresses(confirmed)) == 1
+    assert len(deployment.lookups(confirmed)) == 1
     assert restore(deployment, back, confirmed.email, PASSWORD).sign_in().id == confirmed.id
 
 
@@ -263,7 +263,7 @@ def test_former_address_is_reserved_for_three_days(deployment, confirmed, omar):
     deployment.let_pass(3 * DAY + 60)
     deployment.sweep()
 
-    assert deployment.former_addresses(confirmed) == []
+    assert deployment.lookups(confirmed) == []
     assert deployment.sign_up(confirmed.email).id != stolen.id
 
 
@@ -285,7 +285,7 @@ def test_user_may_change_back_to_a_former_address(deployment, confirmed):
     back = move(deployment, moved, confirmed.email)
 
     assert back.sign_in().id == confirmed.id
-    assert len(deployment.former_addresses(confirmed)) == 1
+    assert len(deployment.lookups(confirmed)) == 1
     assert deployment.accounts.find_former(confirmed.email, deployment.not_counted) is None
 
 
@@ -315,7 +315,7 @@ def test_deleted_account_leaves_no_former_address(deployment, confirmed):
 
     moved.administration.delete(moved.id)
 
-    assert deployment.former_addresses(confirmed) == []
+    assert deployment.lookups(confirmed) == []
     assert deployment.sign_up(confirmed.email).id != confirmed.id
 
 
@@ -336,9 +336,9 @@ def test_look_up_of_another_user_gives_nobody_an_account(
     email = confirmed.email if moment == "re-pointed" else omar.email
     if moment == "re-pointed":
         move(deployment, confirmed)
-        deployment.put_former_address(lookup_of(deployment, email), omar)
+        deployment.put_lookup(lookup_of(deployment, email), omar)
     else:
-        deployment.put_former_address(lookup_of(deployment, email), confirmed)
+        deployment.put_lookup(lookup_of(deployment, email), confirmed)
 
     with pytest.raises(StepEnded):
         restore(deployment, omar, email)
@@ -348,7 +348,7 @@ def test_look_up_of_another_user_gives_nobody_an_account(
 
 
 def test_address_is_not_left_over_a_look_up_made_in_advance(deployment, confirmed, omar):
-    deployment.put_former_address(lookup_of(deployment, confirmed.email), omar)
+    deployment.put_lookup(lookup_of(deployment, confirmed.email), omar)
     before = deployment.credentials()
 
     with pytest.raises(StepEnded):
@@ -376,18 +376,18 @@ def tag(accounts, email, version):
 def test_former_address_is_stored_anew_under_a_newer_root_key(alone):
     confirmed = move(alone, alone.sign_up())
     moved = move(alone, confirmed)
-    assert alone.former_addresses(moved) == [tag(alone.accounts, confirmed.email, 1)]
+    assert alone.lookups(moved) == [tag(alone.accounts, confirmed.email, 1)]
     accounts = alone.process_with_new_root_key()
     alone.let_pass(2 * DAY)
 
     accounts.sign_in_with(moved.email, PASSWORD)
 
-    assert alone.former_addresses(moved) == [tag(accounts, confirmed.email, 2)]
+    assert alone.lookups(moved) == [tag(accounts, confirmed.email, 2)]
     assert accounts.find_former(confirmed.email, alone.not_counted).stored.id == moved.id
     alone.let_pass(DAY + MINUTE)  # it expires when it would have
     assert accounts.find_former(confirmed.email, alone.not_counted) is None
     alone.sweep()
-    assert alone.former_addresses(moved) == []
+    assert alone.lookups(moved) == []
 
 
 def test_look_up_under_a_newer_root_key_is_never_overwritten(alone):
@@ -395,12 +395,12 @@ def test_look_up_under_a_newer_root_key_is_never_overwritten(alone):
     moved = move(alone, confirmed)
     accounts = alone.process_with_new_root_key()
     made_in_advance = tag(accounts, confirmed.email, 2)
-    alone.put_former_address(made_in_advance, omar)
+    alone.put_lookup(made_in_advance, omar)
 
     accounts.sign_in_with(moved.email, PASSWORD)
 
-    assert alone.former_addresses(omar) == [made_in_advance]
-    assert alone.former_addresses(moved) == []
+    assert alone.lookups(omar) == [made_in_advance]
+    assert alone.lookups(moved) == []
 
 
 def test_look_up_of_another_user_is_not_stored_anew(alone):
@@ -408,9 +408,9 @@ def test_look_up_of_another_user_is_not_stored_anew(alone):
     moved = move(alone, confirmed)
     accounts = alone.process_with_new_root_key()
     pointed = tag(accounts, confirmed.email, 1)
-    alone.put_former_address(pointed, omar)
+    alone.put_lookup(pointed, omar)
 
     accounts.sign_in_with(moved.email, PASSWORD)
 
-    assert alone.former_addresses(omar) == [pointed]
-    assert alone.former_addresses(moved) == []
+    assert alone.lookups(omar) == [pointed]
+    assert alone.lookups(moved) == []

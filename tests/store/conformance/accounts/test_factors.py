@@ -547,14 +547,14 @@ def test_use_and_reset_of_a_factor_leave_former_addresses_to_be_found(alone):
     accounts = alone.process_with_new_root_key()
     tags = accounts.root_keys.former_address_tags(left)
     reset_factors(alone.operator, accounts.root_keys, email)
-    assert alone.former_addresses(maya) == [tags[1]]
+    assert alone.lookups(maya) == [tags[1]]
     assert token_version(row_of(maya).sealed) == 1
     given = accounts.find(email, NOT_COUNTED).checked(PASSWORD)
     used = FACTORS.enrolled(given.credentials, SECRET, "20", ())
 
     accounts.sign_in(replace(given, has_factor=True, used=used))
 
-    assert alone.former_addresses(maya) == [tags[2]]
+    assert alone.lookups(maya) == [tags[2]]
     assert token_version(row_of(maya).sealed) == 2
     assert sign_in(replace(maya, email=email), "21", accounts).user_id == maya.id
 
@@ -572,11 +572,11 @@ def test_root_key_that_a_former_address_needs_is_named(alone):
 
     accounts.change_password(maya.session, current, current.hashed(OTHER))
 
-    assert alone.former_addresses(maya) == [tags[1]]
+    assert alone.lookups(maya) == [tags[1]]
     assert token_version(row_of(maya).sealed) == 1
     assert 1 in alone.server.root_key_versions()
     accounts.sign_in_with(email, OTHER)
-    assert alone.former_addresses(maya) == [tags[2]]
+    assert alone.lookups(maya) == [tags[2]]
     assert token_version(row_of(maya).sealed) == 2
 
 

@@ -28,7 +28,7 @@ def test_freed_address_signs_up_and_its_account_keeps_all(deployment, maya):
     assert titles(deployment.store(session).conversations.recent()) == ["Letters"]
     assert owner.sign_in().id == owner.id != maya.id
     assert session.backend.rows().usage.account_changes()[0].action == "address.free"
-    assert deployment.former_addresses(maya) == []
+    assert deployment.lookups(maya) == []
 
 
 def test_user_of_a_placeholder_takes_another_address(deployment, maya):

@@ -1,0 +1,69 @@
+"""The field of a document that holds the identities of a user at providers of single sign-on.
+
+It is a list of JSON objects, the oldest first, at most 10. Each has
+
+issuer .. of the provider
+sub ..... the subject, the id of the user there
+name .... by which the user knows it
+made .... in seconds since 1970
+used .... of the last sign-in by it, in seconds since 1970; null: none
+"""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import cast
+
+from services.domain.single_sign_on import MOST_IDENTITIES, Identity, LinkedIdentity
+
+_FIELDS = 5  # their number
+
+
+def written(identities: Sequence[LinkedIdentity]) -> list[object]:
+    """Return *identities* as a field of a document."""
+    return [
+        {
+            "issuer": one.identity.issuer,
+            "sub": one.identity.subject,
+            "name": one.name,
+            "made": int(one.created_at.timestamp()),
+            "used": one.last_used_at and int(one.last_used_at.timestamp()),
+        }
+        for one in identities
+    ]
+
+
+def read(value: object) -> tuple[LinkedIdentity, ...]:
+    """Read the field. Raise ValueError if this version cannot, also for what it does not know."""
+    if not isinstance(value, list):
+        raise ValueError("identities of a newer version")
+    identities = tuple(map(_read, cast(list[object], value)))
+    check(identities)
+    return identities
+
+
+def check(identities: Sequence[LinkedIdentity]) -> None:
+    """Raise ValueError if there are too many, or two alike."""
+    if len({one.identity for one in identities}) != len(identities):
+        raise ValueError("a user has each identity once")
+    if len(identities) > MOST_IDENTITIES:
+        raise ValueError("a user has at most 10 identities")
+
+
+def _read(value: object) -> LinkedIdentity:
+    """Read one identity. Raise ValueError, OverflowError, OSError if this version cannot."""
+    match value:
+        case {
+            "issuer": str(issuer),
+            "sub": str(subject),
+            "name": str(name),
+            "made": int(made),
+            "used": int() | None as used,
+        } if len(cast(dict[str, object], value)) == _FIELDS:
+            return LinkedIdentity(
+                identity=Identity(issuer, subject),
+                name=name,
+                created_at=datetime.fromtimestamp(made, UTC),
+                last_used_at=None if used is None else datetime.fromtimestamp(used, UTC),
+            )
+        case _:
+            raise ValueError("an identity of a newer version")
