@@ -266,6 +266,9 @@ begin
   if action not in ('reseal', 'address.confirm') then   -- a code in the session's browser confirms an address
     perform private.require_recent();
   end if;
+  if renamed is not null and ways_in is not null then
+    raise exception 'look-ups that change and are renamed' using errcode = 'PT400';
+  end if;
   answer := private.replace_credentials(me, me, seen_generation, new_generation, new_uses, new_wants_factor, action,
     new_lookup, new_sealed, ends_others, case when ways_in is not null then private.listed(ways_in) end);
   if (answer -> 'ok')::boolean then

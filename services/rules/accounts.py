@@ -188,8 +188,13 @@ _USES = {CredentialsAction.FACTOR_USED, CredentialsAction.PASSKEY_USED}
 _ADDS_WAYS_IN = {CredentialsAction.IDENTITY_ADDED, CredentialsAction.PASSKEY_ADDED}
 
 
-def check_ways_in(action: CredentialsAction, *, has_lookups: bool) -> None:
-    """Raise ValueError unless a change of credentials has look-up values of ways in where it needs them; a new password may."""
+def check_ways_in(action: CredentialsAction, *, has_lookups: bool, renames: bool = False) -> None:
+    """Raise ValueError unless a change of credentials has look-up values of ways in where it needs them; a new password may.
+
+    *renames*: it has new values of look-ups under another root key, too, which only credentials that stay as they are have.
+    """
+    if has_lookups and renames:
+        raise ValueError(f"look-ups that change and are renamed: {action}")
     if (
         has_lookups is not (action in CHANGES_WAYS_IN)
         and action is not CredentialsAction.PASSWORD_SET

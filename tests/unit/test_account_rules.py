@@ -286,6 +286,12 @@ def test_session_begins_by_no_other_change():
         factor_refusal(None, 4, replace(NONE, uses=1), has_factor=False, **by)
 
 
+def test_look_ups_do_not_change_and_get_new_names_at_once():
+    check_ways_in(CredentialsAction.RESEAL, has_lookups=False, renames=True)
+    with pytest.raises(ValueError, match="renamed"):
+        check_ways_in(CredentialsAction.PASSWORD_SET, has_lookups=True, renames=True)
+
+
 @pytest.mark.parametrize("action", CredentialsAction)
 @pytest.mark.parametrize("has_lookups", [True, False])
 def test_changes_of_ways_in_come_with_look_up_values(action, has_lookups):

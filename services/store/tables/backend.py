@@ -177,7 +177,7 @@ class TablesUser:
             if action not in rules.WITHOUT_PROOF:
                 self.caller.require_recent(block)
             rules.check_change(action, seen_generation, new.generation, ends_others=ends_others)
-            rules.check_ways_in(action, has_lookups=ways_in is not None)
+            rules.check_ways_in(action, has_lookups=ways_in is not None, renames=bool(renamed))
             stored = block.get(schema.CREDENTIALS, user_id)
             session = self.caller.session(block)
             own = stored if new.id == user_id else None
