@@ -509,7 +509,7 @@ def test_open_tab_is_billed_as_the_docs_say(accounts, clock, wire):
     for _ in range(6):
         accounts.ended([session])  # called for each session in memory, once a minute
 
-    assert (wire.counts["reads"], wire.counts["writes"]) == (6 * (27 + 2), 0)
+    assert (wire.counts["reads"], wire.counts["writes"]) == (6 * (28 + 3), 0)
 
 
 def test_turn_is_billed_as_the_docs_say(accounts, wire):
@@ -532,9 +532,9 @@ def test_turn_is_billed_as_the_docs_say(accounts, wire):
     count("sweep", accounts.backend.sweep)
 
     assert billed == {
-        "begin": (9, 5),
-        "checkpoint": (3, 1),
-        "finish": (17, 7),
-        "poll": (7, 0),  # one of the reads is the chat in the list
+        "begin": (10, 5),
+        "checkpoint": (4, 1),
+        "finish": (19, 7),
+        "poll": (8, 0),  # one of the reads is the chat in the list
         "sweep": (13, 0),
     }

@@ -524,12 +524,13 @@ class TablesBackend:
         self, block: Block, sessions: Iterable[tuple[SessionId, UserId]]
     ) -> dict[SessionId, SessionEnd]:
         ends, session_end = dict[SessionId, SessionEnd](), rules.StoredSession.end
+        required = requires_factor(block, self.wants_proofs)
         for session_id, user_id in sessions:
             account = block.get(schema.ACCOUNTS, user_id)
-            credentials = block.get(schema.CREDENTIALS, user_id)
             stored = block.select(schema.SESSIONS, {"id": session_id}, limit=1)
             session = stored[0] if stored else None
-            is_refused = session is not None and self._lacks_factor(block, session, credentials)
+            credentials = block.get(schema.CREDENTIALS, user_id) if required else None
+            is_refused = required and session is not None and session.is_without_factor(credentials)
             if end := session_end(session, account, self.now(), is_refused=is_refused):
                 ends[session_id] = end
         return ends
