@@ -509,7 +509,7 @@ class TablesBackend:
         credentials = block.get(schema.CREDENTIALS, session.user_id) if session else None
         if session is None:
             return None, None, None
-        is_refused = self._lacks_factor(block, session, credentials)
+        is_refused = self._lacks_factor(block, session)
         if not session.is_alive(account, self.now(), is_refused=is_refused):
             return None, None, None
         block.put(schema.SESSIONS, session.used(self.now()))
@@ -524,23 +524,21 @@ class TablesBackend:
         self, block: Block, sessions: Iterable[tuple[SessionId, UserId]]
     ) -> dict[SessionId, SessionEnd]:
         ends, session_end = dict[SessionId, SessionEnd](), rules.StoredSession.end
-        required = requires_factor(block, self.wants_proofs)
         for session_id, user_id in sessions:
             account = block.get(schema.ACCOUNTS, user_id)
             stored = block.select(schema.SESSIONS, {"id": session_id}, limit=1)
             session = stored[0] if stored else None
-            credentials = block.get(schema.CREDENTIALS, user_id) if required else None
-            is_refused = required and session is not None and session.is_without_factor(credentials)
+            is_refused = session is not None and self._lacks_factor(block, session)
             if end := session_end(session, account, self.now(), is_refused=is_refused):
                 ends[session_id] = end
         return ends
 
-    def _lacks_factor(
-        self, block: Block, session: rules.StoredSession, credentials: CredentialsRow | None
-    ) -> bool:
+    def _lacks_factor(self, block: Block, session: rules.StoredSession) -> bool:
         """Return True if *session* lacks the second factor that the deployment requires."""
         required = requires_factor(block, self.wants_proofs)
-        return required and session.is_without_factor(credentials)
+        return required and session.is_without_factor(
+            block.get(schema.CREDENTIALS, session.user_id)
+        )
 
     @atomic
     def end_session(self, block: Block, cookie_hash: str) -> None:
