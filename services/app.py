@@ -19,6 +19,7 @@ from services.identity.mailer import open_mailer
 from services.llm import Models
 from services.store.accounts import Accounts, AppSession, Cookie
 from services.store.backend import Backend, StoredCredentials
+from services.store.sign_in_policy import SignInPolicy
 from services.stores import only_account, open_backend, unread_files
 from services.users import Shared, UserServices
 from services.web.console import announce
@@ -157,6 +158,7 @@ class App:
             chosen.session_idle_seconds,
             chosen.session_lifetime_seconds,
             PlainKeys if chosen.is_plain else UserKeys,
+            SignInPolicy(methods=chosen.methods, providers=chosen.providers),
         )
         if self.is_alone and self._only_account() is None:
             accounts.end(accounts.enter(None)[0])  # creates the account

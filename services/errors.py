@@ -25,6 +25,7 @@
     - InvitationNeeded . Supabase Auth has the user, but there is no account yet
     - AddressTaken
     - WayInTaken ....... another account has the identity or passkey
+    - MethodOff ........ this method of sign-in is off on the deployment
     - BadInput ......... its sentence says what to change
       - BadAddress
       - AddressNotAllowed
@@ -259,6 +260,12 @@ class WayInTaken(Refused):
     """Another account has the identity or passkey."""
 
     public = "Another account has this sign-in or passkey. Remove it there first."
+
+
+class MethodOff(Refused):
+    """The deployment does not let users in by this method."""
+
+    public = "This way to sign in is switched off here. Choose one that the sign-in page shows."
 
 
 class BadInput(Refused):

@@ -26,6 +26,7 @@ from pydantic_settings import (
 
 from services.domain.addresses import EmailAddress, checked_address
 from services.domain.policies import POLICIES, WINDOW_MESSAGES, Summary
+from services.domain.sign_in_methods import ALL_METHODS, SignInMethod
 from services.errors import BadAddress, Misconfigured
 from services.provider_settings import ProviderSettings, read_providers
 
@@ -75,6 +76,7 @@ class Settings(BaseSettings):
 
     store: str | None = None  # None: Supabase
     sign_in: Literal["none", "local"] | None = None  # None: as the kind of the store requires
+    sign_in_methods: str = ""  # what lets users in, separated by commas; "": all that work here
     supabase_url: HttpUrl | None = None
     supabase_key: SecretStr | None = None
     database_url: SecretStr | None = None  # used only by the commands of `operate`
@@ -229,10 +231,45 @@ class Settings(BaseSettings):
                 )
         return self
 
+    @model_validator(mode="after")
+    def _check_methods(self) -> Self:
+        if self.is_alone:  # the setting is not read
+            return self
+        try:
+            methods = self.methods
+        except ValueError:
+            raise ValueError(
+                f"DAYBOOK_SIGN_IN_METHODS holds some of {', '.join(SignInMethod)} with commas between"
+            ) from None
+        if not methods:
+            raise ValueError(
+                "DAYBOOK_SIGN_IN_METHODS lets nobody in: code needs DAYBOOK_SMTP_HOST, oidc needs DAYBOOK_OIDC; or add password"
+            )
+        return self
+
     @property
     def providers(self) -> Mapping[str, ProviderSettings]:
         """The providers of single sign-on by their names; none if no user signs in."""
         return {} if self.is_alone else read_providers(self.oidc)
+
+    @property
+    def methods(self) -> frozenset[SignInMethod]:
+        """What lets users in: what DAYBOOK_SIGN_IN_METHODS names, as far as it works here; none if no user signs in."""
+        if self.is_alone:
+            return frozenset()
+        works = {
+            SignInMethod.PASSWORD: True,
+            SignInMethod.CODE: bool(self.smtp_host or self.mail),
+            SignInMethod.PASSKEY: True,
+            SignInMethod.OIDC: bool(self.providers),
+        }
+        return frozenset(one for one in self._named_methods if works[one])
+
+    @property
+    def _named_methods(self) -> frozenset[SignInMethod]:
+        """Raise ValueError."""
+        names = [name.strip() for name in self.sign_in_methods.split(",")]
+        return frozenset(SignInMethod(name) for name in names if name) or ALL_METHODS
 
     @property
     def mail_server(self) -> MailServer | None:

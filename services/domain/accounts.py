@@ -8,6 +8,7 @@ from typing import Literal, NewType
 from uuid import UUID
 
 from services import errors
+from services.domain import single_sign_on
 from services.domain.browsers import BrowserName
 from services.domain.mails import NoticeKind
 from services.domain.names import StoredName
@@ -326,4 +327,19 @@ SIGN_IN_REASONS: dict[str, type[errors.AppError]] = {
     "last-admin": errors.LastAdmin,
     "busy": errors.RateLimited,
     "unavailable": errors.StoreUnavailable,
+    "off": errors.MethodOff,
+    "way-in-taken": errors.WayInTaken,
+    "answer": single_sign_on.AnswerRefused,
+    "no-account": single_sign_on.NoAccount,
+    "no-address": single_sign_on.AddressNeeded,
+    "address-unconfirmed": single_sign_on.AddressUnconfirmed,
+    "other-user": single_sign_on.IdentityTaken,
+    "identities": single_sign_on.TooManyIdentities,
+    "other-sign-in": single_sign_on.OtherSignInNeeded,
+    "provider": single_sign_on.ProviderUnavailable,
+    "passkey": errors.PasskeyRefused,
+    "passkey-copied": errors.PasskeyCopied,
+    "passkey-missing": errors.PasskeyMissing,
+    "passkey-exists": errors.PasskeyExists,
+    "passkeys": errors.TooManyPasskeys,
 }

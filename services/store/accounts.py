@@ -38,6 +38,7 @@ from services.domain.accounts import CredentialsAction, SecondFactor, SessionEnd
 from services.domain.addresses import NO_ADDRESS, Confirmed, ConfirmedBy, EmailAddress
 from services.domain.browsers import BrowserName
 from services.domain.passwords import check_new_password
+from services.domain.sign_in_methods import BY_CODE, BY_PASSWORD, UsedMethod
 from services.domain.single_sign_on import Identity as ProviderIdentity
 from services.domain.single_sign_on import LinkedIdentity
 from services.errors import (
@@ -89,6 +90,7 @@ from services.store.credentials import (
 )
 from services.store.device_names import NewDevice
 from services.store.passkeys import removed
+from services.store.sign_in_policy import SignInPolicy
 
 WithCredentials = TypeVar("WithCredentials", CountedAttempt, OpenedSession)
 _COOKIE_BYTES = 32
@@ -187,6 +189,7 @@ class Checked(Current):
     # after the use of the factor or a passkey, or the enrolment of a factor (factors.py); None: as they are
     used: Credentials | None = None
     used_by: CredentialsAction = CredentialsAction.FACTOR_USED  # or PASSKEY_USED
+    by: UsedMethod | None = None  # None: nothing was asked for, because the deployment has one user
 
     def check_factor(self) -> None:
         """Raise FactorNeeded if the account has a second factor, or the deployment requires one, and it was not given."""
@@ -232,14 +235,18 @@ class Found:
             is_right = check_password(password, credentials.password_hash if credentials else None)
         if not (is_right and credentials and self.stored):
             raise WrongCredentials
-        return self.opened(self.stored, credentials, self.counted)
+        return self.opened(self.stored, credentials, BY_PASSWORD, self.counted)
 
     def opened(
-        self, stored: StoredCredentials, credentials: Credentials, counted: tuple[str, ...] = ()
+        self,
+        stored: StoredCredentials,
+        credentials: Credentials,
+        by: UsedMethod,
+        counted: tuple[str, ...] = (),
     ) -> Checked:
-        """Return the credentials that were found, for a user who has proved who they are."""
+        """Return the credentials that were found, for a user who has proved *by* a method who they are."""
         required = self.sign_ups.requires_factor
-        return Checked(stored, credentials, counted, self.keys, requires_factor=required)
+        return Checked(stored, credentials, counted, self.keys, requires_factor=required, by=by)
 
     def hashed(self, password: str) -> str:
         """Return the hash of a new *password*. Raise WeakPassword."""
@@ -285,6 +292,7 @@ class Accounts:
     idle_seconds: int
     lifetime_seconds: int
     keys: type[UserKeys] = UserKeys  # or those of a store whose texts are not sealed
+    policy: SignInPolicy = field(default_factory=SignInPolicy)
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
     # the newest generation and number of uses of each user's credentials, so that earlier ones that are put back are refused
     _newest: LruCache[UUID, tuple[int, int]] = field(
@@ -406,8 +414,9 @@ class Accounts:
         """Sign in; this also completes a sign-up that was cut, or waited for the confirmation of its address.
 
         Raise FactorNeeded, FactorUsed (check the factor again), RateLimited, SignInBroken, Suspended, and the errors of
-        `SignIn` and `start_session`.
+        `SignInPolicy.check`, `SignIn` and `start_session`.
         """
+        self._check_method(checked)
         checked.check_factor()
         stored, credentials, sign_in = checked.stored, checked.credentials, self.backend.sign_in
         address, password = credentials.address, credentials.managed_password
@@ -433,6 +442,7 @@ class Accounts:
             has_factor=checked.has_factor,
             used=self._used(checked, user_id),
             used_by=checked.used_by,
+            by=checked.by,
         )
 
     def enter(self, only: StoredCredentials | None) -> tuple[Cookie, AppSession]:
@@ -453,11 +463,13 @@ class Accounts:
         one of the two is good; then the user may have to sign in again.
 
         Raise WrongCredentials (*checked* is another user's), RateLimited (the credentials changed meanwhile), FactorNeeded,
-        FactorUsed (check the factor again), SignedOut (also if another proof has replaced *cookie*).
+        FactorUsed (check the factor again), SignedOut (also if another proof has replaced *cookie*), and the errors of
+        `SignInPolicy.check`.
         """
         stored = checked.stored
         if stored.user_id != session.user_id:
             raise WrongCredentials
+        self._check_method(checked)
         checked.check_factor()
         used, new = self._used(checked, session.user_id), Cookie.new()
         changed = NewCookie(replaces=cookie.hash, cookie_hash=new.hash, sealer=self._sealer(new))
@@ -597,7 +609,8 @@ class Accounts:
             # the next generation counts it
             new = replace(use(new), uses=new.uses, generation=new.generation)
         # signs in without the current factor, which may be a thief's
-        checked = Checked(found.stored, found.credentials, (), found.keys, has_factor=True)
+        of = found.stored, found.credentials, (), found.keys
+        checked = Checked(*of, has_factor=True, by=BY_CODE)
         cookie, session = self.sign_in(checked, browser=browser)
         try:
             if not self._put_address(session.backend, new, session, is_restored=True):
@@ -751,6 +764,10 @@ class Accounts:
             newest = max(stored.generation, generation), max(stored.uses, uses)
             self._newest.put(stored.id, newest)
 
+    def _check_method(self, checked: Checked) -> None:
+        if checked.by:
+            self.policy.check(checked.credentials.address, checked.by)
+
     def _used(self, checked: Checked, user_id: UserId) -> StoredCredentials | None:
         """Return the credentials after the use of the factor; None: there was none."""
         if checked.used is None:
@@ -853,6 +870,7 @@ class Accounts:
         has_factor: bool = False,
         used: StoredCredentials | None = None,
         used_by: CredentialsAction = CredentialsAction.FACTOR_USED,
+        by: UsedMethod | None = None,
     ) -> tuple[Cookie, AppSession]:
         cookie = Cookie.new()
         new = NewSession(
@@ -860,7 +878,7 @@ class Accounts:
             device=device.sealed,
             cookie_hash=cookie.hash,
             idle_seconds=self.idle_seconds,
-            lifetime_seconds=self.lifetime_seconds,
+            lifetime_seconds=self.policy.lifetime_seconds(by, self.lifetime_seconds),
             generation=generation,
             account=account,
             returned=counted,

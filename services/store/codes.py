@@ -18,6 +18,7 @@ from services.domain.accounts import Failure
 from services.domain.addresses import EmailAddress
 from services.domain.browsers import BrowserName
 from services.domain.mails import Code, CodePurpose, NoCode, NoCodeReason
+from services.domain.sign_in_methods import BY_CODE
 from services.errors import AppError, StepEnded, TooManyAttempts, WrongCode
 from services.rules.accounts import MOST_TRIES, STEP_LIFE
 from services.store.accounts import (
@@ -287,7 +288,7 @@ def _confirmed(found: Found, user_id: UserId | None) -> Checked:
     stored, credentials = found.stored, found.credentials
     if not stored or not credentials or not credentials.confirmed or stored.user_id != user_id:
         raise StepEnded
-    return found.opened(stored, credentials)
+    return found.opened(stored, credentials, BY_CODE)
 
 
 def typed_code(text: str, length: int = DIGITS) -> str:

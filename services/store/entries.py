@@ -16,6 +16,7 @@ from services.crypto import Credentials, Factor
 from services.domain import UserId
 from services.domain.addresses import Confirmed, EmailAddress
 from services.domain.browsers import BrowserName
+from services.domain.sign_in_methods import BY_PASSWORD, UsedMethod
 from services.errors import FactorRequired, StepEnded
 from services.store.accounts import (
     Accounts,
@@ -48,6 +49,7 @@ class Entry:
 
     way: Way
     address: EmailAddress = field(repr=False)
+    by: UsedMethod = BY_PASSWORD
     password_hash: str = field(default="", repr=False)  # of the new password
     counted: tuple[str, ...] = field(default=(), repr=False)  # buckets that get their attempt back
     invitation: str = field(default="", repr=False)  # the code of a sign-up, as it was typed
@@ -149,7 +151,7 @@ class WaitingEntry:
         stored, credentials = found.stored, found.credentials
         if not stored or not stored.user_id or not credentials or not credentials.factor:
             raise StepEnded
-        checked = found.opened(stored, credentials, entry.counted)
+        checked = found.opened(stored, credentials, entry.by, entry.counted)
         return cls(entry, stored.user_id, checked, credentials.factor)
 
     def enter(
@@ -254,7 +256,7 @@ class Enrolment:
         ):
             raise StepEnded
         used = self._enrolled(entry, step, credentials)
-        opened = found.opened(stored, credentials, entry.counted)
+        opened = found.opened(stored, credentials, entry.by, entry.counted)
         checked = replace(opened, has_factor=True, used=used)
         if entry.way is Way.SIGN_IN:
             return Entered(*accounts.sign_in(checked, entry.invitation, browser))

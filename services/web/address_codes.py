@@ -10,6 +10,7 @@ from starlette.responses import RedirectResponse, Response
 from services.domain.accounts import Failure
 from services.domain.addresses import checked_address
 from services.domain.mails import CodePurpose, NoCodeReason, NoticeKind
+from services.domain.sign_in_methods import BY_CODE
 from services.errors import AddressTaken, ProofNeeded
 from services.store.accounts import hash_new_password, require_recent
 from services.store.backend import Throttles
@@ -94,7 +95,7 @@ class RestoreAddress:
             lambda: hash_new_password(address, password), client=asked.network, is_known=False
         )
         await run_sync(code.end)
-        entry = Entry(way=Way.RESTORE, address=address, password_hash=hashed)
+        entry = Entry(way=Way.RESTORE, address=address, by=BY_CODE, password_hash=hashed)
 
         def act() -> Entered:
             restored = asked.accounts.restore_address(address, hashed, asked.browser)

@@ -10,6 +10,7 @@ from starlette.responses import RedirectResponse, Response
 
 from services.domain.addresses import checked_address
 from services.domain.mails import CodePurpose
+from services.domain.sign_in_methods import BY_CODE
 from services.errors import SignedOut
 from services.store.accounts import Checked, hash_new_password
 from services.store.backend import Throttles
@@ -56,7 +57,7 @@ class SignInByCode(_OfAccount):
     purpose: ClassVar[CodePurpose] = CodePurpose.SIGN_IN
 
     async def finish(self, asked: Asked, code: RightCode) -> Response:
-        entry = Entry(way=Way.SIGN_IN, address=code.request.address)
+        entry = Entry(way=Way.SIGN_IN, address=code.request.address, by=BY_CODE)
 
         def act() -> Entered:
             return Entered(*sign_in(asked.accounts, code, asked.browser))
@@ -78,7 +79,7 @@ class ResetPassword(_OfAccount):
         hashed = await self.lanes.run(
             lambda: hash_new_password(address, password), client=asked.network, is_known=False
         )
-        entry = Entry(way=Way.RESET, address=address, password_hash=hashed)
+        entry = Entry(way=Way.RESET, address=address, by=BY_CODE, password_hash=hashed)
 
         def act() -> Entered:
             return Entered(*reset_password(asked.accounts, code, hashed, asked.browser))

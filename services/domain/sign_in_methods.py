@@ -1,0 +1,29 @@
+"""The methods by which users sign in, and the one that let a user in or proved who they are."""
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+
+class SignInMethod(StrEnum):
+    """The methods that `DAYBOOK_SIGN_IN_METHODS` may name."""
+
+    PASSWORD = "password"  # noqa: S105
+    CODE = "code"  # by mail
+    PASSKEY = "passkey"
+    OIDC = "oidc"  # a provider of single sign-on
+
+
+ALL_METHODS = frozenset(SignInMethod)
+
+
+@dataclass(frozen=True, slots=True)
+class UsedMethod:
+    """A method that was used; *provider*: the name of the one that answered, None for all methods but OIDC."""
+
+    method: SignInMethod
+    provider: str | None = field(default=None, repr=False)
+
+
+BY_PASSWORD = UsedMethod(SignInMethod.PASSWORD)
+BY_CODE = UsedMethod(SignInMethod.CODE)
+BY_PASSKEY = UsedMethod(SignInMethod.PASSKEY)
