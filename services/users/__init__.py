@@ -228,7 +228,8 @@ class UserServices(ChatParts):
         administration = session.backend.administration
         self.administration: Administration = administration
         ending = partial(shared.ending, session.id)
-        self.access = UserAccess(administration, shared.stop_turns_of)
+        confirm = partial(shared.session_cache.confirm, session.id)
+        self.access = UserAccess(administration, shared.stop_turns_of, confirm)
         self.devices = Devices(session, ending)
         self.models = ModelAdministration(administration, shared.model_settings)
         self.sign_ups = SignUpAdministration(
