@@ -197,22 +197,17 @@ class SignInRoutes:
         [password] = await fields(request, "password")
         session: AppSession | None = None
         try:
-            cache, cookie = (
-                self.start.shared().session_cache,
-                self.start.origin.session_cookie(request),
-            )
-            session = await run_sync(cache.find, cookie) if cookie else None
-            if session is None or cookie is None:
+            signed_in = await self._current_session(request)
+            if signed_in is None:
                 return RedirectResponse(_ACCOUNT, 303)
+            session, current = signed_in.session, signed_in.current
             async with self.start.attempts.delay_refusals():
                 counted = [self.start.attempts.password(session.user_id)]
                 await run_sync(self._accounts.backend.count_throttles, counted)
-                current = await run_sync(self._accounts.current, cookie)
                 device = self.start.origin.device_cookie(request)
                 is_known = self.start.attempts.is_known(device, session.user_id)
                 hashed = await self._hash(request, lambda: current.hashed(password), is_known)
                 await run_sync(self._accounts.change_password, session, current, hashed)
-            session = session.with_address_of(current.credentials)
             tell, kind = self.start.notices.tell, NoticeKind.PASSWORD_CHANGED
             await run_sync(tell, request, self._accounts.backend, session, kind)
         except errors.AppError as error:

@@ -107,7 +107,7 @@ class FirestoreBlock(CheckedBlock):
         self._database, self._user_id = database, user_id
         self.transaction = Transaction(repeats)
         # what was read, by the document's name or by the query: it stays the same, and is billed once
-        self._rows, self._found = dict[str, Any](), dict[tuple[str, bytes], list[Document]]()
+        self._rows, self._found = dict[str, Any](), dict[tuple[str, str], list[Document]]()
 
     def get(self, table: Table[Row], key: object) -> Row | None:
         return next(iter(self.get_all(table, [key])), None)
@@ -132,7 +132,7 @@ class FirestoreBlock(CheckedBlock):
         self.check_reading()
         query = query_of(table, where or {}, within, order, limit)
         parent = self._parent(table)
-        asked = parent, StructuredQuery.serialize(query)
+        asked = parent, str(query)
         if asked not in self._found:
             self._found[asked] = self._database.query(parent, query, self.transaction)
         found = self._found[asked]
