@@ -2,6 +2,8 @@
 
 from playwright.sync_api import expect
 
+from tests.journeys.people import PHONE
+
 NEW_SIGN_IN = "New sign-in to your account"
 
 
@@ -34,5 +36,8 @@ def test_sign_in_of_a_second_browser_is_told_until_it_is_dismissed(app, person):
     expect(notices(maya)).to_have_count(0)
     maya.page.get_by_text("Show changes and failed attempts").click()
     maya.sees("Account created")
+    maya.page.set_viewport_size(PHONE)
+    table = maya.page.locator(".st-key-audit-table .db-grid")
+    assert table.evaluate("table => table.scrollWidth <= table.clientWidth")
     assert maya.complaints() == []
     assert phone.complaints() == []
