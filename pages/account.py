@@ -42,17 +42,20 @@ _PLACEHOLDER = (
 )
 _CHANGE_IT = "Change it to your own email."
 _STAYS = "It cannot be changed here, because this Daybook sends no emails. Keep it to sign in with."
-_CHANGED = "Password changed. You are signed out everywhere else."
+_CHANGED = {  # by the reasons in the address
+    "changed": "Password changed. You are signed out everywhere else.",
+    "password-added": "Password added. You can sign in with it now.",
+}
 
 
-def _form(email: str) -> str:
+def _form(email: str, button: str) -> str:
     # password managers read the account from the field with the autocomplete `username`
     return f"""
       <form class="db-form" method="post" action="/account/password">
         <input autocomplete="username" value="{escape(email)}" readonly hidden>
         {password_field(words.NEW_PASSWORD, "password", "new-password")}
         {show_button("new-password")}
-        <button type="submit">Change password</button>
+        <button type="submit">{button}</button>
       </form>"""
 
 
@@ -75,8 +78,8 @@ def _draw_confirmation(*, is_confirmed: bool) -> None:
 
 
 def _draw_outcome(reason: str) -> None:
-    if reason == "changed":
-        st.info(_CHANGED)
+    if reason in _CHANGED:
+        st.info(_CHANGED[reason])
     elif (
         proof.draw_outcome(reason)
         or second_factor.draw_outcome(reason)
@@ -87,10 +90,14 @@ def _draw_outcome(reason: str) -> None:
         st.error(f"Nothing was changed. {refused}")
 
 
-def _draw_password(email: str) -> None:
+def _draw_password(user: UserServices) -> None:
     st.subheader(words.PASSWORD, anchor=False)
-    st.markdown("A new password signs you out on all other devices.")
-    st.html(_form(email), width=384)
+    if user.has_password:
+        st.markdown("A new password signs you out on all other devices.")
+    else:
+        st.markdown("You have no password yet. With one, you can sign in by your email, too.")
+    button = "Change password" if user.has_password else "Add password"
+    st.html(_form(user.email, button), width=384)
 
 
 def _draw_account(user: UserServices) -> None:
@@ -112,7 +119,7 @@ def _draw_account(user: UserServices) -> None:
         listed = user.devices.all()
         is_proven = _is_proven(listed)
         if is_proven:
-            _draw_password(user.email)
+            _draw_password(user)
         else:
             proof.draw(
                 user,

@@ -179,6 +179,10 @@ class Shared:
         """Have the sessions of a user in this process know the second factor, after it was read or changed."""
         self._change(user_id, lambda one: replace(one, factor=factor))
 
+    def note_password(self, user_id: UserId) -> None:
+        """Have the sessions of a user in this process know that the account has a password."""
+        self._change(user_id, lambda one: replace(one, has_password=True))
+
     def _change(self, user_id: UserId, change: Callable[[AppSession], AppSession]) -> None:
         self.session_cache.change(user_id, change)
         for user in list(self._users.values()):
@@ -220,7 +224,6 @@ class UserServices(ChatParts):
     def __init__(self, session: AppSession, shared: Shared) -> None:
         self.session, self._shared = session, shared
         self.user_id = session.user_id
-        self.has_password = session.has_password
         # the bytes that the user may store, or None for no limit
         self.account_bytes = shared.account_bytes
         first = session.backend.first_page()
@@ -228,7 +231,8 @@ class UserServices(ChatParts):
         administration = session.backend.administration
         self.administration: Administration = administration
         ending = partial(shared.ending, session.id)
-        self.access = UserAccess(administration, shared.stop_turns_of)
+        confirm = partial(shared.session_cache.confirm, session.id)
+        self.access = UserAccess(administration, shared.stop_turns_of, confirm)
         self.devices = Devices(session, ending)
         self.models = ModelAdministration(administration, shared.model_settings)
         self.sign_ups = SignUpAdministration(
@@ -255,6 +259,10 @@ class UserServices(ChatParts):
     @property
     def email(self) -> EmailAddress:
         return self.session.email
+
+    @property
+    def has_password(self) -> bool:
+        return self.session.has_password
 
     @property
     def is_confirmed(self) -> bool:

@@ -197,32 +197,29 @@ class SignInRoutes:
         [password] = await fields(request, "password")
         session: AppSession | None = None
         try:
-            cache, cookie = (
-                self.start.shared().session_cache,
-                self.start.origin.session_cookie(request),
-            )
-            session = await run_sync(cache.find, cookie) if cookie else None
-            if session is None or cookie is None:
+            signed_in = await self._current_session(request)
+            if signed_in is None:
                 return RedirectResponse(_ACCOUNT, 303)
+            session, current = signed_in.session, signed_in.current
             async with self.start.attempts.delay_refusals():
                 counted = [self.start.attempts.password(session.user_id)]
                 await run_sync(self._accounts.backend.count_throttles, counted)
-                current = await run_sync(self._accounts.current, cookie)
                 device = self.start.origin.device_cookie(request)
                 is_known = self.start.attempts.is_known(device, session.user_id)
                 hashed = await self._hash(request, lambda: current.hashed(password), is_known)
                 has_password = current.credentials.password_hash is not None
-                change = (
-                    self._accounts.change_password if has_password else self._accounts.add_password
-                )
-                await run_sync(change, session, current, hashed)
-            session = session.with_address_of(current.credentials)
+                if has_password:
+                    await run_sync(self._accounts.change_password, session, current, hashed)
+                else:
+                    await run_sync(self._accounts.add_password, session, current, hashed)
+                    self.start.shared().note_password(session.user_id)
             tell, kind = self.start.notices.tell, NoticeKind.PASSWORD_CHANGED
             await run_sync(tell, request, self._accounts.backend, session, kind)
         except errors.AppError as error:
             self._note_refused_change(session, error)
             return RedirectResponse(with_reason(_ACCOUNT, error), 303)
-        return RedirectResponse(f"{_ACCOUNT}?reason=changed", 303)
+        outcome = "changed" if has_password else "password-added"
+        return RedirectResponse(f"{_ACCOUNT}?reason={outcome}", 303)
 
     def _note_refused_change(self, session: AppSession | None, error: errors.AppError) -> None:
         if session and isinstance(error, errors.ProofNeeded):
