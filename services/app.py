@@ -95,6 +95,12 @@ class App:
         return self.deployment.settings.is_alone
 
     @property
+    def public_url(self) -> str | None:
+        """The public address (DAYBOOK_URL), without a path; None: it is not set."""
+        url = self.deployment.settings.url
+        return str(url).rstrip("/") if url else None
+
+    @property
     def is_plain(self) -> bool:
         """True if the store keeps the texts of chats unsealed."""
         return self.deployment.settings.is_plain
