@@ -77,7 +77,7 @@ class Attempts:
         *email*: None: by a passkey. It cannot be guessed, so no attempt is counted for its account, which others could lock.
         """
         strangers = self._of_networks("sign-in", address, self.tries_of_an_address)
-        if email:
+        if email is not None:
             strangers += (self._throttle(f"sign-in as {email}", self.tries_of_an_account),)
         user_id = self.device_user(device)
         if user_id is None:
