@@ -93,14 +93,18 @@ def test_passkey_is_added_with_the_name_of_the_browser(open_account):
     app = open_account()
 
     fields = forms(app, "create")["add"]
-    assert (fields["name"], fields["next"], fields["others"]) == ("Passkey", "/account", "yes")
+    assert (fields["passkey_name"], fields["next"], fields["others"]) == (
+        "Passkey",
+        "/account",
+        "yes",
+    )
     assert "No passkeys yet." in captions(app)
 
 
 def test_suggested_name_is_not_taken(open_account):
     app = open_account(*(replace(LAPTOP, name=name) for name in ("Passkey", "Passkey 2")))
 
-    assert forms(app, "create")["add"]["name"] == "Passkey 3"
+    assert forms(app, "create")["add"]["passkey_name"] == "Passkey 3"
 
 
 @pytest.mark.usefixtures("later")
