@@ -95,7 +95,6 @@ class AddPasskey:
 
     def _add(self, asked: Asked, given: Given) -> None:
         own, new = asked.own, read_contents(_NEW, given.kept)
-        require_recent(own.session.backend)
         given.step.check(own.current.stored)
         now = datetime.now(UTC).replace(microsecond=0)
         passkey = verify_creation(

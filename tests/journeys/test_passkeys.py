@@ -79,6 +79,16 @@ def signs_out(tab):
         tab.is_asked_to_sign_in()
 
 
+def closes_by_escape(tab, name):
+    """Open the dialog behind a button, and close it by one Escape, after which the button has the focus."""
+    button = tab.page.get_by_role("button", name=name, exact=True)
+    button.press("Enter")
+    expect(tab.dialog).to_be_visible()
+    tab.page.keyboard.press("Escape")
+    expect(tab.dialog).to_have_count(0)
+    expect(button).to_be_focused()
+
+
 @pytest.fixture
 def local(app):
     """The address of the app at which browsers offer passkeys."""
@@ -113,6 +123,8 @@ def test_passkey_is_added_used_renamed_and_removed(app, person, local, size):
     press(maya, CONFIRM)
     maya.sees("Confirmed. You can make changes for the next ten minutes.")
 
+    for name in ("Rename", "Remove"):
+        closes_by_escape(maya, name)
     press(maya, "Rename")
     look.at("the dialog for the name")
     maya.dialog.get_by_label("Name").fill("Work laptop")

@@ -157,7 +157,7 @@ def test_passkeys_that_are_off_can_be_removed_alone(open_account):
 
 @pytest.mark.parametrize(
     ("dialog", "action"),
-    [(passkeys.rename_dialog, "rename"), (passkeys.remove_dialog, "remove")],
+    [(passkeys.rename_passkey_dialog, "rename"), (passkeys.remove_passkey_dialog, "remove")],
 )
 def test_dialog_is_about_one_passkey(open_account, dialog, action):
     app = in_dialog(open_account(LAPTOP, PHONE), dialog, LAPTOP).run()

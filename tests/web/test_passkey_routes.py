@@ -22,6 +22,7 @@ from services.web.passkey_sign_in import ProveByPasskey, SignInByPasskey
 from services.web.session_start import SessionStart
 from tests.authenticator import Authenticator as App
 from tests.passkeys import PRESENT, Authenticator
+from tests.store.conftest import PASSWORD, new_email
 from tests.stores import accounts_in_memory
 from tests.web.test_code_routes import said
 from tests.web.test_own_factor import FactorSite, new_user
@@ -353,6 +354,20 @@ def test_copied_passkey_is_refused_and_told(site, maya, browser, key, stranger):
     assert told(browser.session)[0] == (NoticeKind.PASSKEY_COPIED, "Firefox on Linux")
 
 
+def test_copy_is_not_mailed_to_an_address_that_was_never_confirmed(site, stranger):
+    email = new_email()
+    site.accounts.sign_up_with(email, PASSWORD)
+    key = Authenticator(HERE)
+    adds(site.signed_in(email), key)
+    signs_in(stranger, key)
+    key.count = 0
+
+    signs_in(site.browser(), key)
+
+    assert told(stranger.session)[0] == (NoticeKind.PASSKEY_COPIED, "Firefox on Linux")
+    assert site.mails == []
+
+
 def test_forged_answer_tells_of_no_copy(site, browser, key, stranger):
     signs_in(stranger, key)
     key.count = 0
@@ -440,6 +455,16 @@ def test_passkey_proves_who_is_signed_in(site, browser, key):
     assert site.cache.find(Cookie.parse(before)) is None
     assert any(one.is_proven for one in browser.session.backend.devices())
     assert site.passkeys(browser).each[0].sign_count == 1
+
+
+def test_pages_read_passkeys_by_the_cookie_that_a_proof_gave(site, browser, key):
+    proves(browser, key)
+
+    current = site.cache.current(browser.session.id)
+
+    assert current.credentials.passkeys == site.passkeys(browser)
+    with pytest.raises(errors.SignedOut):
+        site.cache.current(site.browser)
 
 
 def test_passkey_of_another_user_proves_nothing(site, browser, key):
