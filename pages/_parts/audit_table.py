@@ -39,6 +39,7 @@ _ACTIONS = {
     "passkey.remove": "Passkey removed",
     "passkey.use": "Passkey used",
     "password.set": "Password set",
+    "password.add": "Password added",
     "proof.fail": "Identity not confirmed: wrong password or code",
     "recovery.renew": "Recovery codes renewed",
     "reset.fail": "Wrong code to reset the password",
