@@ -37,6 +37,8 @@ _ACTIONS = {
     "passkey.add": "Passkey added",
     "passkey.remove": "Passkey removed",
     "passkey.use": "Passkey used",
+    "passkey_factor.add": "Passkey asked for after the password",
+    "passkey_factor.remove": "Passkey no longer asked for after the password",
     "password.set": "Password set",
     "proof.fail": "Identity not confirmed: wrong password or code",
     "recovery.renew": "Recovery codes renewed",

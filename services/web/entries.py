@@ -6,7 +6,7 @@
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import date, datetime
+from datetime import date
 
 from anyio.to_thread import run_sync
 from starlette.requests import Request
@@ -30,7 +30,7 @@ from services.store.backend import StoredCredentials
 from services.store.entries import ENTRY, Entered, Entry, FactorStep, WaitingEntry, Way
 from services.store.failures import note_failure
 from services.store.steps import Step, Steps, read_contents
-from services.web.factor_check import FactorCheck, entry_of
+from services.web.factor_check import NOT_GIVEN, FactorCheck, entry_of
 from services.web.forms import fields, local_path, other_site, read_step_id, with_query, with_reason
 from services.web.notices import Notices
 from services.web.origin import browser_of
@@ -84,7 +84,7 @@ class Entries:
         try:
             entered = await run_sync(act)
         except FactorNeeded as needed:
-            return await self._ask(request, entry, of, target, needed.since)
+            return await self._ask(request, entry, of, target, needed)
         return await self.answer(request, entry, entered, target, is_new_account=is_new_account)
 
     async def _ask(
@@ -93,11 +93,11 @@ class Entries:
         entry: Entry,
         of: StoredCredentials | Step | None,
         target: str,
-        since: datetime | None,
+        needed: FactorNeeded,
     ) -> Response:
         """Begin the step that waits for the factor; return the redirect to its form.
 
-        *since*: when the factor was added; None: there is none, so it is set up first (enrolments.py).
+        Where there is no factor, an app is set up first (enrolments.py).
         """
         origin = self.start.origin
         browser = origin.step_cookie(request) or Cookie.new()
@@ -106,12 +106,13 @@ class Entries:
         throttles = self.start.attempts.factor_step(user_id, device, address)
         contents = ENTRY.dump_json(entry).decode()
 
-        kind = _KIND if since else ENROL
+        kind = _KIND if needed.is_set_up else ENROL
 
         def begin() -> Step:
             return self.steps.begin(browser, kind, contents, throttles, credentials=of)
 
         step = await run_sync(begin)
+        since = needed.since
         added = str(since.date()) if since and entry.way is Way.RESET else ""
         leads_to = with_query(target, code=kind, step=str(step.id), added=added)
         answer = RedirectResponse(leads_to, 303)
@@ -161,7 +162,7 @@ class Entries:
                 *(accounts, factor, step, browser_of(request), counted),
                 keeps_factor=form.keeps_factor,
             )
-        except WrongFactor:
+        except NOT_GIVEN:
             note_failure(accounts.backend, user_id, Failure.FACTOR)
             self._tell_of_wrong(request, waiting, step, is_former=is_former)
             raise
@@ -176,9 +177,8 @@ class Entries:
     ) -> None:
         """Tell the user of the third wrong code in a step, unless it comes from a device that has given the factor."""
         attempts, device = self.start.attempts, self.start.origin.device_cookie(request)
-        since = waiting.factor.since
-        is_known = attempts.gave_factor(waiting.user_id, device, since=since, is_former=is_former)
-        if is_known:
+        user_id, since = waiting.user_id, waiting.factor.since
+        if since and attempts.gave_factor(user_id, device, since=since, is_former=is_former):
             return
         backend = self.accounts.backend
         try:
@@ -188,7 +188,7 @@ class Entries:
             with suppress(Tampered):
                 keys = self.accounts.keys_of(waiting.found, waiting.user_id)
             address = waiting.entry.address if waiting.is_confirmed else None
-            kind, user_id = NoticeKind.WRONG_FACTORS, waiting.user_id
+            kind = NoticeKind.WRONG_FACTORS
             self.notices.tell_user(request, backend, user_id, kind, keys, address)
 
     async def answer(
