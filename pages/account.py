@@ -1,8 +1,8 @@
-"""The page "Account": the user's email and its confirmation, a new email or password, two-step
+"""The page "Account": the user's email and its confirmation, a new email or password, passkeys, two-step
 verification, devices, recent activity, export and deletion.
 
-Its forms are native ones, because passwords and codes must not enter a Streamlit session. Changes of the email, the password
-and two-step verification, and the end of other sessions or of the account, want a recent proof of who the user is, so that
+Its forms are native ones, because passwords and codes must not enter a Streamlit session. Changes of the email, the password,
+passkeys and two-step verification, and the end of other sessions or of the account, want a recent proof of who the user is, so that
 the page asks for one first.
 """
 
@@ -19,6 +19,7 @@ from pages._parts import (
     frame,
     full_export,
     new_address,
+    passkeys,
     proof,
     second_factor,
     words,
@@ -79,6 +80,7 @@ def _draw_outcome(reason: str) -> None:
         st.info(_CHANGED)
     elif (
         proof.draw_outcome(reason)
+        or passkeys.draw_outcome(reason)
         or second_factor.draw_outcome(reason)
         or account_end.draw_outcome(reason)
     ):
@@ -116,9 +118,10 @@ def _draw_account(user: UserServices) -> None:
         else:
             proof.draw(
                 user,
-                "Confirm it before you change your password or two-step verification, sign out other devices, or delete your "
-                "account.",
+                "Confirm it before you change your password, passkeys or two-step verification, sign out other devices, or "
+                "delete your account.",
             )
+        passkeys.draw(user, is_proven=is_proven)
         second_factor.draw(user, is_proven=is_proven)
         devices.draw(listed, is_proven=is_proven)
         _draw_end(user, is_proven=is_proven)

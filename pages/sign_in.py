@@ -11,7 +11,7 @@ from uuid import UUID
 
 import streamlit as st
 
-from pages._parts import browser, codes, factor, words
+from pages._parts import browser, codes, factor, passkey_forms, words
 from pages._parts.passwords import PasswordKind, password_field, show_button
 from pages._parts.refusals import refusal
 from pages._tab import tab
@@ -149,6 +149,8 @@ def _draw_forms() -> None:
     tabs[words.SIGN_IN].html(
         _form("/session", words.SIGN_IN, "current-password", code, takes_code=is_uninvited)
     )
+    if by_passkey := passkey_forms.sign_in_form(_here()):
+        tabs[words.SIGN_IN].html(by_passkey)
     if _sends_codes():
         with tabs[words.SIGN_IN].container(horizontal=True, horizontal_alignment="distribute"):
             for purpose, entry in _BY_CODE.items():

@@ -13,6 +13,7 @@ from services.daemon_threads import in_thread
 from services.deployment import Deployment
 from services.domain import SessionId, UserId
 from services.domain.accounts import SignUps
+from services.domain.sign_in_methods import SignInMethod
 from services.embedded.reports import Failed
 from services.errors import SignedOut, StoreUnavailable
 from services.identity.mailer import open_mailer
@@ -93,6 +94,17 @@ class App:
     def is_alone(self) -> bool:
         """True if the deployment has a single user, who signs in without a password."""
         return self.deployment.settings.is_alone
+
+    @property
+    def public_url(self) -> str | None:
+        """The public address (DAYBOOK_URL), without a path; None: it is not set."""
+        url = self.deployment.settings.url
+        return str(url).rstrip("/") if url else None
+
+    @property
+    def methods(self) -> frozenset[SignInMethod]:
+        """The methods that let users in."""
+        return self.deployment.settings.methods
 
     @property
     def is_plain(self) -> bool:

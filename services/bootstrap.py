@@ -35,7 +35,11 @@ from services.web.notices import Notices
 from services.web.open_route import OpenRoute
 from services.web.origin import Origin
 from services.web.own_factor import OwnFactor
+from services.web.own_passkeys import AddPasskey, OwnPasskeys
 from services.web.page_assets import PageAssets
+from services.web.passkey_check import PasskeyCheck
+from services.web.passkey_routes import PasskeyRoutes
+from services.web.passkey_sign_in import ProveByPasskey, SignInByPasskey
 from services.web.poll_route import PollRoute
 from services.web.session_middleware import ENDS as ENDS
 from services.web.session_middleware import UNKNOWN as UNKNOWN
@@ -83,6 +87,7 @@ def routes(app: App) -> list[Route]:
         *([] if origin.is_alone else _entry_routes(Entries(start))),
         *OwnFactor(app.shared, attempts, origin, notices).routes(),
         *(codes.routes() if codes else []),
+        *_passkey_routes(app, start),
         *ExportRoutes(app.shared, origin).routes(),
         *PollRoute(app.shared, origin).routes(),
         *metrics.routes(),
@@ -127,6 +132,15 @@ def _code_routes(
     return CodeRoutes(app.shared, attempts, origin, notices.send, flows)
 
 
+def _passkey_routes(app: App, start: SessionStart) -> list[Route]:
+    check = PasskeyCheck(start.attempts, start.origin, start.notices)
+    flows = SignInByPasskey(start, check), ProveByPasskey(check), AddPasskey(start.notices)
+    return [
+        *PasskeyRoutes(app.shared, start.attempts, start.origin, flows).routes(),
+        *OwnPasskeys(app.shared, start.origin, start.notices).routes(),
+    ]
+
+
 def _open_routes(app: App, origin: Origin) -> list[Route]:
     secret, seconds = app.deployment.secret, app.deployment.settings.session_lifetime_seconds
     return OpenRoute(secret, app.shared, app.enter, origin, seconds).routes() if secret else []
@@ -134,5 +148,4 @@ def _open_routes(app: App, origin: Origin) -> list[Route]:
 
 def _origin(app: App) -> Origin:
     chosen = app.deployment.settings
-    url = str(chosen.url).rstrip("/") if chosen.url else None
-    return Origin(url, chosen.trusted_proxies, chosen.is_alone)
+    return Origin(app.public_url, chosen.trusted_proxies, chosen.is_alone)

@@ -20,6 +20,8 @@
     - PasskeyRefused ... what a browser answered for a passkey failed a check; its `flaw` says which
     - PasskeyCopied .... the passkey's sign count went back
     - PasskeyMissing ... the user has no such passkey, or none for this address
+    - PasskeyUnknown ... no account has it
+    - PasskeysUnusable . browsers offer none at this address
     - PasskeyExists
     - TooManyPasskeys
     - InvitationNeeded . Supabase Auth has the user, but there is no account yet
@@ -234,6 +236,18 @@ class PasskeyMissing(Refused):
     """The user has no such passkey, or none for the relying party."""
 
     public = "You have no passkey for this address. Use another way."
+
+
+class PasskeyUnknown(Refused):
+    """No account has the passkey."""
+
+    public = "Daybook does not know this passkey: it may have been removed. Use another way."
+
+
+class PasskeysUnusable(Refused):
+    """Browsers offer no passkeys at the address of the page."""
+
+    public = "Passkeys do not work at this address. Open localhost in its place."
 
 
 class PasskeyExists(Refused):

@@ -35,6 +35,7 @@ _ACTIONS = {
     "key.put": "Encryption key created",
     "model.set": "Model changed",
     "passkey.add": "Passkey added",
+    "passkey.fail": "Passkey refused",
     "passkey.remove": "Passkey removed",
     "passkey.use": "Passkey used",
     "passkey_factor.add": "Passkey asked for after the password",

@@ -10,6 +10,9 @@ from pages._session import ask_for, find_user, show_errors
 from services.domain.accounts import Device
 
 _OTHERS = "Sign out everywhere else"
+# a field of native forms that change a way in
+OTHERS_FIELD = """<label class="db-check"><input type="checkbox" name="others" value="yes">
+        Sign out my other devices</label>"""
 
 
 def draw(devices: Sequence[Device], *, is_proven: bool) -> None:

@@ -43,6 +43,12 @@ _TEXTS: Mapping[NoticeKind, tuple[str, str]] = {  # what happened, and what to d
         "Three recovery codes left",
         f"Make new ones on {_TO_ACCOUNT}.",
     ),
+    NoticeKind.PASSKEY_ADDED: ("A passkey was added", _IF_NOT_YOU),
+    NoticeKind.PASSKEY_REMOVED: ("A passkey was removed", _IF_NOT_YOU),
+    NoticeKind.PASSKEY_COPIED: (
+        "A passkey was refused",
+        f"A copy of it may be in use. Remove it on {_TO_ACCOUNT}, and add a new one. Your recent activity is on {_TO_ACCOUNT}.",
+    ),
     NoticeKind.PASSWORD_CHANGED: ("Your password was changed", _IF_NOT_YOU),
     NoticeKind.PASSWORD_RESET: ("Your password was reset by email", _IF_NOT_YOU),
     NoticeKind.ADDRESS_CHANGED: ("Your email was changed", _IF_NOT_YOU),

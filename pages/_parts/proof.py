@@ -1,4 +1,4 @@
-"""The forms that prove again who is signed in: by the password, or by a code mailed to a confirmed address.
+"""The forms that prove again who is signed in: by the password, by a passkey, or by a code mailed to a confirmed address.
 
 They are native ones, because no password or code enters a Streamlit session.
 """
@@ -8,7 +8,7 @@ from urllib.parse import urlencode
 
 import streamlit as st
 
-from pages._parts import codes, factor, words
+from pages._parts import codes, factor, passkey_forms, words
 from pages._parts.passwords import password_field, show_button
 from pages._parts.refusals import refusal
 from services import bootstrap
@@ -39,13 +39,17 @@ def draw(user: UserServices, why: str, then: str = "") -> None:
         st.button(words.CANCEL, type="tertiary", on_click=codes.go_to, args=[""])
         return
     st.markdown(f"{why} This is good for ten minutes.")
+    by_passkey = passkey_forms.proof_form(user, back_to, is_second=user.has_password)
     if user.has_password:
         st.html(_form(user.email, then, factor_field), width=384)
-    elif not takes_code:
+    elif not takes_code and not by_passkey:
         st.markdown(_WITHOUT)
+    if by_passkey:
+        st.html(by_passkey, width=384)
     if takes_code:
-        st.markdown("Or have a code sent to your email." if user.has_password else _BY_CODE)
-        st.html(forms.send(words.SEND_CODE, is_second=user.has_password), width=384)
+        is_second = user.has_password or by_passkey != ""
+        st.markdown("Or have a code sent to your email." if is_second else _BY_CODE)
+        st.html(forms.send(words.SEND_CODE, is_second=is_second), width=384)
     if then:
         st.button(words.CANCEL, type="tertiary", on_click=codes.go_to, args=[""])
 

@@ -10,6 +10,7 @@ from uuid import UUID, uuid4
 import streamlit as st
 
 from pages._parts import words
+from pages._parts.devices import OTHERS_FIELD
 from pages._parts.elements import quiet_button, row
 from pages._session import ask_for
 from services.bootstrap import UserServices
@@ -25,8 +26,6 @@ _ASK = "Ask for a passkey after my password"
 _REPLACE, _NEW_CODES = "Replace authenticator app", "New recovery codes"
 _TURN_OFF = "Turn off two-step verification"
 _FORM = "factor-form"
-_OTHERS = """<label class="db-check"><input type="checkbox" name="others" value="yes">
-        Sign out my other devices</label>"""
 
 
 def draw_outcome(reason: str) -> bool:
@@ -144,7 +143,7 @@ def codes_dialog(form_id: UUID) -> None:
     st.markdown(
         "The old codes stop working. The new ones are shown once, so have a place ready to save them."
     )
-    button = f'{_OTHERS}<button type="submit">Make new codes</button>'
+    button = f'{OTHERS_FIELD}<button type="submit">Make new codes</button>'
     st.html(_form("/account/factor/codes", form_id, button))
     _draw_cancel()
 
@@ -158,7 +157,7 @@ def remove_dialog(asks_passkey: bool = False) -> None:
         else "Signing in will ask for your password alone. Your app makes no more codes that work here, and your recovery codes "
         "stop working."
     )
-    button = f'{_OTHERS}<button type="submit" class="db-danger">Turn off</button>'
+    button = f'{OTHERS_FIELD}<button type="submit" class="db-danger">Turn off</button>'
     st.html(_form("/account/factor/remove", uuid4(), button))
     _draw_cancel()
 

@@ -56,6 +56,7 @@ class Failure(StrEnum):
     # a change of the account was refused: it wanted a proof, or a right code
     CHANGE = "change.fail"
     FACTOR = "factor.fail"  # the code of the second factor was wrong
+    PASSKEY = "passkey.fail"  # the answer of a passkey was refused, in a sign-in or a proof
     PROOF = "proof.fail"  # the password or code of a proof was wrong
     RESET = "reset.fail"  # the code of a reset was wrong
     SIGN_IN = "sign_in.fail"  # the code of a sign-in was wrong
@@ -344,6 +345,8 @@ SIGN_IN_REASONS: dict[str, type[errors.AppError]] = {
     "passkey": errors.PasskeyRefused,
     "passkey-copied": errors.PasskeyCopied,
     "passkey-missing": errors.PasskeyMissing,
+    "passkey-unknown": errors.PasskeyUnknown,
+    "passkey-address": errors.PasskeysUnusable,
     "passkey-exists": errors.PasskeyExists,
     "passkeys": errors.TooManyPasskeys,
 }

@@ -4,6 +4,11 @@ from contextlib import suppress
 from ipaddress import ip_address
 
 
+def is_localhost(name: str) -> bool:
+    """Return True for localhost and the names below it, which browsers take for this machine (RFC 6761, 6.3)."""
+    return name == "localhost" or name.endswith(".localhost")
+
+
 def is_this_machine(host: str) -> bool:
     """Return True if *host*, a name or an IP address, is this machine, whatever DNS answers."""
     with suppress(ValueError):

@@ -7,13 +7,14 @@ from enum import StrEnum
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
+from services.domain.hosts import is_localhost
+
 MOST_PASSKEYS = 20  # of a user
 USER_HANDLE_BYTES = 64
 LONGEST_PASSKEY_NAME = 60  # characters
 LONGEST_CREDENTIAL_ID = 1023  # octets (WebAuthn Level 3, section 4)
 LONGEST_PUBLIC_KEY = 1024  # octets; an RSA key of 4096 bits has some 530
 _MOST_SIGN_COUNT = 2**32 - 1
-OPEN_LOCALHOST = "Passkeys do not work at this address. Open localhost in its place."
 
 
 class Transport(StrEnum):
@@ -96,7 +97,7 @@ class RelyingParty:
 
 
 def relying_party(public_url: str | None, scheme: str, host: str) -> RelyingParty | None:
-    """Return the relying party of a page, or None where browsers offer no passkeys: see `OPEN_LOCALHOST`.
+    """Return the relying party of a page, or None where browsers offer no passkeys: see `PasskeysUnusable`.
 
     It is the host of *public_url* (DAYBOOK_URL, without a path). Without one, it is that of the address bar, *scheme* and
     *host* with the port, if that is localhost or a name below it: DNS could point any other name at this server. Browsers
@@ -108,8 +109,7 @@ def relying_party(public_url: str | None, scheme: str, host: str) -> RelyingPart
     except ValueError:
         return None
     name = parts.hostname or ""
-    is_local = name == "localhost" or name.endswith(".localhost")
-    if is_local or (public_url and parts.scheme == "https" and not _is_ip(name)):
+    if is_localhost(name) or (public_url and parts.scheme == "https" and not _is_ip(name)):
         return RelyingParty(id=name, origin=origin)
     return None
 

@@ -89,6 +89,19 @@ _NOTICES: Mapping[NoticeKind, tuple[str, str]] = {
         "Few recovery codes left",
         "Your Daybook account has three recovery codes left. You can make new ones on the page Account.",
     ),
+    NoticeKind.PASSKEY_ADDED: (
+        "Passkey added",
+        "A passkey was added to your Daybook account. It signs in without your password.",
+    ),
+    NoticeKind.PASSKEY_REMOVED: (
+        "Passkey removed",
+        "A passkey was removed from your Daybook account. It no longer signs in.",
+    ),
+    NoticeKind.PASSKEY_COPIED: (
+        "Passkey refused",
+        "A passkey of your Daybook account was refused because a copy of it may be in use. "
+        "Remove it on the page Account, and add a new one.",
+    ),
     NoticeKind.PASSWORD_CHANGED: (
         "Password changed",
         "The password of your Daybook account was changed.",

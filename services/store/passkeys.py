@@ -1,8 +1,4 @@
-"""Changes of the passkeys that the credentials of a user hold.
-
-Each is stored in the next generation of the credentials, but for `used`: a use moves their number of uses, by
-compare-and-swap, and where another use was stored meanwhile, the answer is verified again with what is stored then.
-"""
+"""Changes of the passkeys that the credentials of a user hold."""
 
 from dataclasses import replace
 
@@ -29,7 +25,9 @@ def added(passkeys: Passkeys, new: Passkey) -> Passkeys:
 
 def renamed(passkeys: Passkeys, credential_id: bytes, name: str) -> Passkeys:
     """Return the passkeys, one of them with another name. Raise PasskeyMissing, BadInput."""
-    return used(passkeys, replace(find(passkeys, credential_id), name=checked_name(name)))
+    before = find(passkeys, credential_id)
+    after = replace(before, name=checked_name(name))
+    return replace(passkeys, each=tuple(after if one is before else one for one in passkeys.each))
 
 
 def removed(passkeys: Passkeys, credential_id: bytes) -> Passkeys:
@@ -37,12 +35,6 @@ def removed(passkeys: Passkeys, credential_id: bytes) -> Passkeys:
     gone = find(passkeys, credential_id)
     left = tuple(one for one in passkeys.each if one is not gone)
     return replace(passkeys, each=left, is_factor=passkeys.is_factor and bool(left))
-
-
-def used(passkeys: Passkeys, passkey: Passkey) -> Passkeys:
-    """Return the passkeys with *passkey* as it is after its use. Raise PasskeyMissing."""
-    before = find(passkeys, passkey.credential_id)
-    return replace(passkeys, each=tuple(passkey if one is before else one for one in passkeys.each))
 
 
 def find(passkeys: Passkeys, credential_id: bytes) -> Passkey:

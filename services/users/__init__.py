@@ -20,6 +20,7 @@ from services.domain import AccountRole, ConversationId, Purpose, SessionId, Use
 from services.domain.accounts import Account, AccountNotice, SecondFactor
 from services.domain.addresses import EmailAddress
 from services.domain.models import ModelSettings
+from services.domain.passkeys import Passkey
 from services.domain.policies import policy_named
 from services.domain.revisions import OpenPlace, Revisions
 from services.errors import Busy, SignedOut
@@ -159,6 +160,12 @@ class Shared:
             if user.user_id == user_id:
                 self.set_address(user_id, user.email)
 
+    def note_passkeys(self, user_id: UserId) -> None:
+        """Have the pages of a user's sessions in this process read the passkeys again, because they were changed."""
+        for user in list(self._users.values()):
+            if user.user_id == user_id:
+                user.passkeys.outdate()
+
     def read_ahead(self, cookie: Cookie, conversation_id: ConversationId | None) -> None:
         """Open the session of *cookie* and start reading the data of the page that it opens. Raise StoreUnavailable."""
         session = self.session_cache.find(cookie)
@@ -236,6 +243,8 @@ class UserServices(ChatParts):
         )
         self.factor_rule = FactorRule(session, shared.sign_ups, ending)
         self._account = CachedRead(session.backend.account, _ACCOUNT_SECONDS)
+        # the passkeys, the oldest first
+        self.passkeys = CachedRead(partial(_passkeys, shared, session.id), _ACCOUNT_SECONDS)
         self.export: FullExport | None = None  # the last export that was begun
         store = sealed_store(self._rows, session.user_keys)
         chat = Chat(
@@ -366,3 +375,8 @@ class UserServices(ChatParts):
         Raise SignedOut, StoreUnavailable.
         """
         return self._account.get()
+
+
+def _passkeys(shared: Shared, session_id: SessionId) -> tuple[Passkey, ...]:
+    passkeys = shared.session_cache.current(session_id).credentials.passkeys
+    return passkeys.each if passkeys else ()

@@ -22,7 +22,7 @@ from services.daemon_threads import in_thread
 from services.domain import SessionId, UserId
 from services.domain.accounts import SessionEnd
 from services.errors import SignedOut, StoreUnavailable, Tampered
-from services.store.accounts import Accounts, AppSession, Checked, Cookie
+from services.store.accounts import Accounts, AppSession, Checked, Cookie, Current
 
 Key = TypeVar("Key")
 
@@ -202,6 +202,17 @@ class SessionCache:
                     if self._entries.get(session.id) is entry:
                         self._ids[new.hash] = session.id
         return new
+
+    def current(self, session_id: SessionId) -> Current:
+        """Return the credentials of the user of an opened session, as they are stored now.
+
+        Raise SignedOut, and the errors of `Accounts.current`.
+        """
+        entry = self._entry(session_id)
+        if entry is None:
+            raise SignedOut
+        with entry.proving:  # which changes the cookie
+            return self.accounts.current(entry.cookie)
 
     @contextmanager
     def connected(self, session: AppSession) -> Generator[None]:

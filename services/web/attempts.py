@@ -71,11 +71,14 @@ class Attempts:
         """Return the throttles of an attempt to create an account from the network address *address*."""
         return Throttles(self._of_networks("sign-up", address, self.sign_ups_an_hour, _HOUR))
 
-    def sign_in(self, email: EmailAddress, address: str, device: str) -> Throttles:
-        """Return the throttles of an attempt to sign in from *address* with the device cookie *device*."""
-        of_account = self._throttle(f"sign-in as {email}", self.tries_of_an_account)
-        of_networks = self._of_networks("sign-in", address, self.tries_of_an_address)
-        strangers = (*of_networks, of_account)
+    def sign_in(self, email: EmailAddress | None, address: str, device: str) -> Throttles:
+        """Return the throttles of an attempt to sign in from *address* with the device cookie *device*.
+
+        *email*: None: by a passkey. It cannot be guessed, so no attempt is counted for its account, which others could lock.
+        """
+        strangers = self._of_networks("sign-in", address, self.tries_of_an_address)
+        if email is not None:
+            strangers += (self._throttle(f"sign-in as {email}", self.tries_of_an_account),)
         user_id = self.device_user(device)
         if user_id is None:
             return Throttles(strangers)

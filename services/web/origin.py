@@ -8,6 +8,8 @@ from starlette.requests import HTTPConnection
 from starlette.responses import Response
 
 from services.domain.browsers import BrowserName, browser_name
+from services.domain.hosts import is_localhost
+from services.domain.passkeys import RelyingParty, relying_party
 from services.rules.accounts import STEP_LIFE
 from services.store.accounts import Cookie
 
@@ -48,6 +50,11 @@ class Origin:
         elif origin is None:
             return True
         return origin == (self.url or f"{scheme}://{host}")
+
+    def relying_party(self, request: HTTPConnection) -> RelyingParty | None:
+        """Return the relying party of the page that sent *request*, or None where browsers offer no passkeys."""
+        host = request.headers.get("host", "")
+        return relying_party(self.url, request.scope["scheme"], host)
 
     def client_address(self, request: HTTPConnection) -> str:
         """Return the client's address as the outermost trusted proxy saw it."""
@@ -139,7 +146,7 @@ def _is_independent_of_dns(host: str, *, is_loopback: bool) -> bool:
     """
     try:
         name = urlsplit(f"//{host}").hostname or ""
-        if name == "localhost" or name.endswith(".localhost"):
+        if is_localhost(name):
             return True
         return ip_address(name).is_loopback or not is_loopback
     except ValueError:

@@ -26,7 +26,6 @@ from services.errors import (
     AppError,
     PasskeyMissing,
     ProofNeeded,
-    RateLimited,
     StepEnded,
     TooManyAttempts,
     WrongFactor,
@@ -46,6 +45,7 @@ from services.store.failures import note_failure
 from services.store.steps import Step, Steps
 from services.users import Shared
 from services.web.attempts import DEVICE_SECONDS, Attempts
+from services.web.changes import change_way_in
 from services.web.factor_check import FACTORS
 from services.web.forms import fields, other_site, read_step_id, with_query, with_reason
 from services.web.notices import Notices
@@ -255,15 +255,7 @@ class OwnFactor:
     def _change(self, asked: _Asked, new: Credentials, action: CredentialsAction) -> None:
         """Store *new* credentials, and tell the user. Raise RateLimited if they have changed meanwhile."""
         shared, session = self.shared(), asked.session
-        seen, ends_others = asked.current.stored, asked.ends_others
-
-        def change() -> bool:
-            store = self._accounts.change_credentials
-            return store(session, new, seen, action, ends_others=ends_others)
-
-        devices = shared.user_of(session).devices
-        if not (devices.end_others_by(change) if ends_others else change()):
-            raise RateLimited
+        change_way_in(shared, session, asked.current, new, action, ends_others=asked.ends_others)
         shared.set_factor(session.user_id, second_factor(new))
         self.notices.tell(asked.request, self._accounts.backend, session, _NOTICES[action])
 

@@ -18,7 +18,7 @@ from starlette.routing import Route
 
 from services import errors
 from services.domain.addresses import EmailAddress
-from services.domain.passkeys import OPEN_LOCALHOST, relying_party
+from services.domain.passkeys import relying_party
 from services.identity.passkeys import (
     PasskeyUse,
     creation_options,
@@ -72,7 +72,7 @@ class Server:
     async def options(self, request):
         form, party = await request.form(), self.party(request)
         if party is None:
-            return JSONResponse({"refusal": OPEN_LOCALHOST}, 400)
+            return JSONResponse({"refusal": errors.PasskeysUnusable.public}, 400)
         challenge, step = new_challenge(), secrets.token_hex(8)
         self.challenges[step] = challenge
         known = list(self.passkeys.values())
@@ -289,7 +289,7 @@ def test_page_at_an_ip_address_leads_to_localhost(device, url):
 
     maya.press(SIGN_IN)
 
-    maya.hears(OPEN_LOCALHOST)
+    maya.hears(errors.PasskeysUnusable.public)
 
 
 def test_browser_without_passkeys_and_a_silent_server_are_told(device):

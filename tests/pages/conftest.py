@@ -17,6 +17,7 @@ from pages._tab import KEY
 from services import bootstrap
 from services.domain.accounts import SignUps
 from services.domain.models import ModelState
+from services.domain.sign_in_methods import ALL_METHODS
 from services.web.recent_calls import RecentCalls
 from services.web.server_health import SUPABASE
 from tests.fakes import MAYA, FakePerson, ScriptedModel
@@ -215,7 +216,7 @@ def health(monkeypatch):
         model=ModelState.REMOTE, version="0.1.0", store=SUPABASE, outage="", **up
     )
     app = SimpleNamespace(health=fake, recent_calls=RecentCalls(), is_alone=False, is_plain=False)
-    app.mailer = None
+    app.mailer, app.methods, app.public_url = None, ALL_METHODS, "https://daybook.test"
     app.unread_files = lambda user_id: []
     app.doubt = app.has_ended = lambda session_id: False
     monkeypatch.setattr(bootstrap, "current_app", lambda: app)

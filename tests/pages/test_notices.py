@@ -79,7 +79,7 @@ def test_command_of_an_operator_names_no_browser(open_app, maya, database):
     assert "in " not in when
 
 
-@pytest.mark.parametrize("kind", [*sorted(SHOWN), NoticeKind("passkey_added")])
+@pytest.mark.parametrize("kind", [*sorted(SHOWN), NoticeKind("newer_kind")])
 def test_each_notice_says_what_to_do(open_app, maya, tell, kind):
     tell(kind)
 

@@ -1,0 +1,67 @@
+"""The native forms that use a passkey, or make one.
+
+assets/page/passkey.js shows their buttons and fills them in; what they post, no Streamlit session sees.
+"""
+
+from html import escape
+from urllib.parse import urlsplit
+
+import streamlit as st
+
+from services import bootstrap
+from services.bootstrap import UserServices
+from services.domain.passkeys import LONGEST_PASSKEY_NAME, RelyingParty, relying_party
+from services.domain.sign_in_methods import SignInMethod
+
+
+def sign_in_form(back_to: str) -> str:
+    """Return the HTML of the form that signs in; "" where passkeys are switched off."""
+    if not is_on():
+        return ""
+    return _form("get", "sign_in", back_to, "Sign in with a passkey", is_second=True)
+
+
+def proof_form(user: UserServices, back_to: str, *, is_second: bool) -> str:
+    """Return the HTML of the form that proves who is signed in; "" for a user without a passkey for this address."""
+    party = party_here()
+    if not is_on() or not any(party and one.rp_id == party.id for one in user.passkeys.get()):
+        return ""
+    return _form("get", "proof", back_to, "Confirm with a passkey", is_second=is_second)
+
+
+def add_form(name: str, fields: str) -> str:
+    """Return the HTML of the form that adds a passkey; *name*: a suggestion; *fields*: what it asks for besides, as HTML."""
+    return _form("create", "add", "/account", "Add a passkey", f"{name_field(name)}{fields}")
+
+
+def name_field(name: str) -> str:
+    """Return the HTML of the field for the name of a passkey."""
+    return f"""<label>Name<input name="name" value="{escape(name)}" required autocomplete="off"
+          maxlength="{LONGEST_PASSKEY_NAME}"></label>"""
+
+
+def is_on() -> bool:
+    """Return True if passkeys let users in on this deployment."""
+    return SignInMethod.PASSKEY in bootstrap.current_app().methods
+
+
+def party_here() -> RelyingParty | None:
+    """Return the relying party of the page, or None where browsers offer no passkeys."""
+    here = urlsplit(st.context.url or "")
+    return relying_party(bootstrap.current_app().public_url, here.scheme, here.netloc)
+
+
+def _form(
+    kind: str, use: str, back_to: str, label: str, fields: str = "", *, is_second: bool = False
+) -> str:
+    """Return a form that passkey.js fills in; *kind*: "create" or "get"."""
+    style = ' class="db-second"' if is_second else ""
+    return f"""
+      <form class="db-form" method="post" action="/passkey" data-passkey="{kind}">
+        <input type="hidden" name="use" value="{use}">
+        <input type="hidden" name="next" value="{escape(back_to)}">
+        <input type="hidden" name="step">
+        <input type="hidden" name="answer">
+        {fields}
+        <button type="submit"{style} hidden>{label}</button>
+      </form>"""

@@ -1,0 +1,127 @@
+"""The part of the page Account that lists passkeys, adds, renames and removes them."""
+
+from base64 import urlsafe_b64encode
+from collections.abc import Collection
+
+import streamlit as st
+
+from pages._parts import words
+from pages._parts.devices import OTHERS_FIELD
+from pages._parts.elements import quiet_button, row
+from pages._parts.passkey_forms import add_form, is_on, name_field, party_here
+from pages._session import ask_for
+from services.bootstrap import UserServices
+from services.domain.browsers import UNKNOWN_BROWSER, browser_name
+from services.domain.passkeys import MOST_PASSKEYS, Passkey, RelyingParty
+from services.errors import PasskeysUnusable, TooManyPasskeys
+
+_OUTCOMES = {  # by the reasons in the address
+    "passkey-added": "Passkey added. You can sign in with it now.",
+    "passkey-removed": "Passkey removed. It no longer signs you in.",
+}
+_WHAT = "Sign in with your fingerprint, face, screen lock or security key, without your password and without a code."
+_RENAME, _REMOVE = "Rename passkey", "Remove passkey"
+
+
+def draw_outcome(reason: str) -> bool:
+    """Say how a change ended, if *reason* says so; return False if it is about something else."""
+    if reason in _OUTCOMES:
+        st.info(_OUTCOMES[reason])
+    return reason in _OUTCOMES
+
+
+def draw(user: UserServices, *, is_proven: bool) -> None:
+    """Draw the passkeys of *user*, and what changes them, the latter only after a proof (*is_proven*)."""
+    passkeys, party = user.passkeys.get(), party_here()
+    if not passkeys and not is_on():
+        return
+    st.subheader("Passkeys", anchor=False)
+    st.markdown(_WHAT)
+    with st.container(key="passkeys", gap="small"):
+        for number, passkey in enumerate(passkeys):
+            _draw_passkey(number, passkey, party, is_proven=is_proven)
+    if not passkeys:
+        st.caption("No passkeys yet.")
+    if not is_proven or not is_on():
+        return
+    if party is None:
+        st.caption(PasskeysUnusable.public)
+    elif len(passkeys) >= MOST_PASSKEYS:
+        st.caption(TooManyPasskeys.public)
+    else:
+        name = _suggested_name({one.name for one in passkeys})
+        st.html(add_form(name, OTHERS_FIELD), width=384)
+
+
+def _draw_passkey(
+    number: int, passkey: Passkey, party: RelyingParty | None, *, is_proven: bool
+) -> None:
+    with row(f"passkey-{number}"):
+        with st.container(gap=None, width="stretch"):
+            st.text(passkey.name)
+            st.caption(_details(passkey))
+            if party is None or passkey.rp_id != party.id:
+                st.text(f"Works at {passkey.rp_id} only, not at this address.")
+        if is_proven:
+            quiet_button(
+                words.RENAME, "edit", f"rename-passkey-{number}", ask_for, rename_dialog, passkey
+            )
+            quiet_button(
+                "Remove", "delete", f"remove-passkey-{number}", ask_for, remove_dialog, passkey
+            )
+
+
+def _details(passkey: Passkey) -> str:
+    used = passkey.last_used_at
+    parts = (
+        f"Added {words.moment(passkey.created_at, has_date=True)}",
+        f"Last used {words.moment(used, has_date=True)}" if used else "Not used yet",
+        "Synced between devices" if passkey.is_synced else "On one device",
+    )
+    return " · ".join(parts)
+
+
+@st.dialog(_RENAME, width="small", on_dismiss="rerun")
+def rename_dialog(passkey: Passkey) -> None:
+    """Ask for another name."""
+    st.html(f"""
+      <form class="db-form" method="post" action="/passkey/rename">
+        {_id_field(passkey)}
+        {name_field(passkey.name)}
+        <button type="submit">{words.SAVE}</button>
+      </form>""")
+    _draw_cancel()
+
+
+@st.dialog(_REMOVE, width="small", on_dismiss="rerun")
+def remove_dialog(passkey: Passkey) -> None:
+    """Ask before a passkey is removed."""
+    st.text(f"{passkey.name} will no longer sign you in.")
+    st.markdown(
+        "Delete it on your device or in your password manager, too: Daybook cannot do that."
+    )
+    st.html(f"""
+      <form class="db-form" method="post" action="/passkey/remove">
+        {_id_field(passkey)}
+        {OTHERS_FIELD}
+        <button type="submit" class="db-danger">Remove</button>
+      </form>""")
+    _draw_cancel()
+
+
+def _draw_cancel() -> None:
+    if st.button(words.CANCEL, key="cancel-passkey", type="tertiary"):
+        st.rerun()
+
+
+def _id_field(passkey: Passkey) -> str:
+    encoded = urlsafe_b64encode(passkey.credential_id).decode().rstrip("=")
+    return f'<input type="hidden" name="passkey" value="{encoded}">'
+
+
+def _suggested_name(names: Collection[str]) -> str:
+    """Return the name of the browser, with a number if it is among *names*."""
+    browser = browser_name(st.context.headers.get("User-Agent", ""))
+    name = "Passkey" if browser == UNKNOWN_BROWSER else browser
+    numbered = (f"{name} {number}" for number in range(2, MOST_PASSKEYS + 2))
+    return next(one for one in (name, *numbered) if one not in names)

@@ -1,0 +1,205 @@
+"""The passkeys of a signed-in user: another one is made by a use of the routes of passkeys; `/passkey/rename` and
+`/passkey/remove` take native forms.
+
+Each wants a recent proof. The answers are redirects to the page Account, after a refusal with its reason.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import ClassVar
+
+from anyio.to_thread import run_sync
+from pydantic import TypeAdapter
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+from starlette.routing import Route
+
+from services.crypto.vault import decode_base64url
+from services.domain.accounts import CredentialsAction, Failure
+from services.domain.mails import NoticeKind
+from services.domain.passkeys import MOST_PASSKEYS, Passkeys
+from services.errors import (
+    AppError,
+    PasskeyMissing,
+    PasskeyRefused,
+    ProofNeeded,
+    SignedOut,
+    StepEnded,
+    TooManyPasskeys,
+)
+from services.identity.passkeys import creation_options, new_user_handle, verify_creation
+from services.store.accounts import require_recent
+from services.store.failures import note_failure
+from services.store.passkeys import added, checked_name, removed, renamed
+from services.store.steps import read_contents
+from services.users import Shared
+from services.web.changes import change_way_in
+from services.web.current_session import SignedIn, current_session
+from services.web.forms import fields, other_site, with_query, with_reason
+from services.web.notices import Notices
+from services.web.origin import Origin
+from services.web.passkey_routes import Asked, Given, Offer
+
+_PAGE = "/account"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _New:
+    """A passkey that a browser is asked to make, in its step."""
+
+    name: str = field(repr=False)
+    user_handle: str = field(repr=False)  # in hexadecimal
+    ends_others: bool
+
+
+_NEW = TypeAdapter(_New)
+
+
+@dataclass(frozen=True, slots=True)
+class AddPasskey:
+    """Adds a passkey, which can sign in."""
+
+    name: ClassVar[str] = "add"
+    needs_session: ClassVar[bool] = True
+    notices: Notices
+
+    def offer(self, asked: Asked, challenge: bytes) -> Offer:
+        """Raise ProofNeeded, BadInput (the name), TooManyPasskeys."""
+        session, current = asked.own.session, asked.own.current
+        require_recent(session.backend)
+        known = current.credentials.passkeys or Passkeys(user_handle=new_user_handle())
+        if len(known.each) >= MOST_PASSKEYS:
+            raise TooManyPasskeys
+        options = creation_options(
+            *(asked.party, challenge, known.user_handle, session.email, known.each),
+            is_for_sign_in=True,
+        )
+        new = _New(
+            name=checked_name(asked.form.get("name", "")),
+            user_handle=known.user_handle.hex(),
+            ends_others=bool(asked.form.get("others")),
+        )
+        kept = _NEW.dump_json(new).decode()
+        return Offer(options=options, credentials=current.stored, kept=kept)
+
+    async def finish(self, asked: Asked, given: Given) -> Response:
+        """Raise ProofNeeded, StepEnded (a way in has changed meanwhile), PasskeyRefused, PasskeyExists, WayInTaken, RateLimited."""
+        try:
+            await run_sync(self._add, asked, given)
+        except (ProofNeeded, StepEnded, PasskeyRefused):
+            user_id = asked.own.session.user_id
+            note_failure(asked.accounts.backend, user_id, Failure.CHANGE)
+            raise
+        return RedirectResponse(with_query(asked.target, reason="passkey-added"), 303)
+
+    def _add(self, asked: Asked, given: Given) -> None:
+        own, new = asked.own, read_contents(_NEW, given.kept)
+        require_recent(own.session.backend)
+        given.step.check(own.current.stored)
+        now = datetime.now(UTC).replace(microsecond=0)
+        passkey = verify_creation(
+            *(given.text, asked.party, given.challenge, new.name, now), is_for_sign_in=True
+        )
+        handle = bytes.fromhex(new.user_handle)
+        before = own.current.credentials.passkeys or Passkeys(user_handle=handle)
+        _store(
+            *(asked.shared, own, added(before, passkey), CredentialsAction.PASSKEY_ADDED),
+            ends_others=new.ends_others,
+        )
+        tell, kind = self.notices.tell, NoticeKind.PASSKEY_ADDED
+        tell(asked.request, asked.accounts.backend, own.session, kind)
+
+
+@dataclass(frozen=True, slots=True)
+class _Change:
+    """A form about one passkey of a user who has proved who they are."""
+
+    request: Request = field(repr=False)
+    own: SignedIn
+    passkeys: Passkeys
+    credential_id: bytes = field(repr=False)
+    name: str = field(repr=False)
+    ends_others: bool
+
+
+@dataclass(frozen=True, slots=True)
+class OwnPasskeys:
+    """Renames and removes the passkeys of the user of a session."""
+
+    shared: Callable[[], Shared]  # raises StoreUnavailable until the backend has started
+    origin: Origin
+    notices: Notices
+
+    def routes(self) -> list[Route]:
+        if self.origin.is_alone:  # there is no sign-in
+            return []
+        acts = {"/passkey/rename": self._rename, "/passkey/remove": self._remove}
+        return [self._route(path, act) for path, act in acts.items()]
+
+    def _route(self, path: str, act: Callable[[_Change], str]) -> Route:
+        """Return the route of *act*, which returns what the page then says."""
+
+        async def answer(request: Request) -> Response:
+            if not self.origin.is_same_origin(request):
+                return other_site()
+            form = await fields(request, "passkey", "name", "others")
+            try:
+                reason = await run_sync(lambda: act(self._change(request, *form)))
+            except SignedOut:
+                return RedirectResponse(_PAGE, 303)
+            except AppError as error:
+                return RedirectResponse(with_reason(_PAGE, error), 303)
+            return RedirectResponse(with_query(_PAGE, reason=reason), 303)
+
+        return Route(path, answer, methods=["POST"])
+
+    def _change(self, request: Request, passkey: str, name: str, others: str) -> _Change:
+        """Raise SignedOut, ProofNeeded, PasskeyMissing."""
+        shared = self.shared()
+        own = current_session(shared, self.origin.session_cookie(request))
+        if own is None:
+            raise SignedOut
+        try:
+            require_recent(own.session.backend)
+        except ProofNeeded:
+            backend = shared.session_cache.accounts.backend
+            note_failure(backend, own.session.user_id, Failure.CHANGE)
+            raise
+        passkeys, credential_id = own.current.credentials.passkeys, decode_base64url(passkey)
+        if passkeys is None or credential_id is None:
+            raise PasskeyMissing
+        return _Change(request, own, passkeys, credential_id, name, bool(others))
+
+    def _rename(self, change: _Change) -> str:
+        """Raise PasskeyMissing, BadInput, RateLimited."""
+        new = renamed(change.passkeys, change.credential_id, change.name)
+        # no way in changes
+        _store(self.shared(), change.own, new, CredentialsAction.RESEAL, ends_others=False)
+        return ""
+
+    def _remove(self, change: _Change) -> str:
+        """Raise PasskeyMissing, RateLimited."""
+        shared, own = self.shared(), change.own
+        new = removed(change.passkeys, change.credential_id)
+        action = CredentialsAction.PASSKEY_REMOVED
+        _store(shared, own, new, action, ends_others=change.ends_others)
+        tell, backend = self.notices.tell, shared.session_cache.accounts.backend
+        tell(change.request, backend, own.session, NoticeKind.PASSKEY_REMOVED)
+        return "passkey-removed"
+
+
+def _store(
+    shared: Shared,
+    own: SignedIn,
+    passkeys: Passkeys,
+    action: CredentialsAction,
+    *,
+    ends_others: bool,
+) -> None:
+    """Store *passkeys* in place of those of the user; the next generation, if *action* changes a way in. Raise RateLimited."""
+    credentials = own.current.credentials
+    generation = credentials.generation + (action is not CredentialsAction.RESEAL)
+    new = replace(credentials, passkeys=passkeys, generation=generation)
+    change_way_in(shared, own.session, own.current, new, action, ends_others=ends_others)
+    shared.note_passkeys(own.session.user_id)

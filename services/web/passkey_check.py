@@ -1,0 +1,150 @@
+"""The check of a passkey in a request: its throttles, what is stored of it, and what tells of a refusal."""
+
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import TypeVar
+
+from starlette.requests import Request
+
+from services.domain import UserId
+from services.domain.accounts import CredentialsAction, Failure
+from services.domain.mails import NoticeKind
+from services.domain.passkeys import Passkeys, RelyingParty
+from services.domain.sign_in_methods import BY_PASSKEY
+from services.errors import (
+    FactorUsed,
+    PasskeyCopied,
+    PasskeyFlaw,
+    PasskeyRefused,
+    PasskeyUnknown,
+    RateLimited,
+    Tampered,
+)
+from services.identity.passkeys import (
+    Assertion,
+    PasskeyUse,
+    read_assertion,
+    verify_assertion,
+)
+from services.store.accounts import Accounts, Checked
+from services.store.backend import NOT_COUNTED, Throttles
+from services.store.failures import note_failure
+from services.store.passkeys import find
+from services.web.attempts import Attempts
+from services.web.notices import Notices
+from services.web.origin import Origin
+
+Answer = TypeVar("Answer")
+_MOST_TRIES = 10  # of one answer, while others use the passkeys or the factor
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PasskeyAnswer:
+    """What a browser answered to the challenge of a use."""
+
+    text: str = field(repr=False)
+    party: RelyingParty
+    challenge: bytes = field(repr=False)
+    use: PasskeyUse
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """The user of a passkey, and the credentials that are stored now."""
+
+    user_id: UserId
+    passkeys: Passkeys
+    checked: Checked
+
+
+@dataclass(frozen=True, slots=True)
+class PasskeyCheck:
+    """Counts what passkeys answer, and verifies it. Any thread may call any method; all block."""
+
+    attempts: Attempts
+    origin: Origin
+    notices: Notices
+
+    def given(
+        self,
+        request: Request,
+        accounts: Accounts,
+        answer: PasskeyAnswer,
+        act: Callable[[Checked], Answer],
+        user_id: UserId | None = None,
+    ) -> Answer:
+        """Return *act*, a sign-in or a proof, of the credentials after the use of a passkey.
+
+        Where the passkeys or the factor were used meanwhile, read the credentials and verify the answer again. *user_id*: whose
+        passkey it must be; None: it says so itself.
+
+        Raise TooManyAttempts, PasskeyRefused, PasskeyUnknown, PasskeyCopied, RateLimited (others go on using them), and the errors
+        of *act*.
+        """
+        client, device = self.origin.client_address(request), self.origin.device_cookie(request)
+        throttles, known = self.attempts.sign_in(None, client, device), user_id
+        try:
+            assertion = read_assertion(answer.text)
+            for _ in range(_MOST_TRIES):
+                found = _find(accounts, assertion, throttles)
+                known = user_id or found.user_id
+                if known != found.user_id:
+                    raise PasskeyRefused(PasskeyFlaw.USER)
+                checked = self._used(request, accounts, answer, assertion, found)
+                try:
+                    return act(checked)
+                except FactorUsed:
+                    throttles = NOT_COUNTED
+        except (PasskeyRefused, PasskeyUnknown, PasskeyCopied):
+            note_failure(accounts.backend, known, Failure.PASSKEY)
+            raise
+        raise RateLimited
+
+    def _used(
+        self,
+        request: Request,
+        accounts: Accounts,
+        answer: PasskeyAnswer,
+        assertion: Assertion,
+        found: _Found,
+    ) -> Checked:
+        """Return the credentials after the use, which is both factors if the passkey has verified its user.
+
+        Raise PasskeyRefused, PasskeyCopied.
+        """
+        passkeys, now = found.passkeys, datetime.now(UTC).replace(microsecond=0)
+        of_user = find(passkeys, assertion.id), passkeys.user_handle, answer.party
+        try:
+            used = verify_assertion(assertion, *of_user, answer.challenge, answer.use, now)
+        except PasskeyCopied:
+            self._tell_of_copy(request, accounts, found)
+            raise
+        return replace(
+            found.checked,
+            has_factor=used.has_verified_user,
+            used=found.checked.credentials.passkey_used(used.passkey),
+            used_by=CredentialsAction.PASSKEY_USED,
+        )
+
+    def _tell_of_copy(self, request: Request, accounts: Accounts, found: _Found) -> None:
+        credentials, keys = found.checked.credentials, None
+        with suppress(Tampered):
+            keys = accounts.keys_of(found.checked, found.user_id)
+        address = credentials.address if credentials.confirmed else None
+        kind, user_id = NoticeKind.PASSKEY_COPIED, found.user_id
+        self.notices.tell_user(request, accounts.backend, user_id, kind, keys, address)
+
+
+def _find(accounts: Accounts, assertion: Assertion, throttles: Throttles) -> _Found:
+    """Raise TooManyAttempts, StoreUnavailable, PasskeyUnknown, PasskeyRefused (its look-up leads to another user's credentials)."""
+    try:
+        found = accounts.find_passkey(assertion.id, throttles)
+    except Tampered:
+        raise PasskeyRefused(PasskeyFlaw.CREDENTIAL) from None
+    stored, credentials = (found.stored, found.credentials) if found else (None, None)
+    if not (found and stored and stored.user_id and credentials and credentials.passkeys):
+        raise PasskeyUnknown
+    checked = found.opened(stored, credentials, BY_PASSKEY, found.counted)
+    return _Found(stored.user_id, credentials.passkeys, checked)

@@ -1,0 +1,215 @@
+"""Routes of passkeys: `/passkey/options` (a challenge, on a press alone) and `/passkey` (the browser's answer), for every use.
+
+assets/page/passkey.js posts the same form to both. The first answers with JSON: `step` and the `options` for the browser, or a
+`refusal`, a sentence. The second answers with a redirect, as all native forms; after a refusal, its query has the reason.
+
+The challenge lies in a step, which the first answer ends, be it right or wrong.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import ClassVar, Protocol
+
+from anyio.to_thread import run_sync
+from pydantic import TypeAdapter
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse, RedirectResponse, Response
+from starlette.routing import Route
+
+from services.domain.passkeys import RelyingParty
+from services.errors import AppError, PasskeysUnusable, SignedOut, StepEnded
+from services.identity.passkeys import new_challenge
+from services.store.accounts import Accounts, AppSession, Cookie
+from services.store.backend import StoredCredentials
+from services.store.steps import Step, Steps, read_contents
+from services.users import Shared
+from services.web.attempts import Attempts
+from services.web.current_session import SignedIn, current_session
+from services.web.forms import local_path, other_site, read_step_id, with_query, with_reason
+from services.web.origin import Origin
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A form about a passkey: its fields, and where it came from."""
+
+    request: Request = field(repr=False)
+    form: Mapping[str, str] = field(repr=False)
+    shared: Shared
+    party: RelyingParty
+    signed_in: SignedIn | None  # None: the use needs no session
+    target: str = field(repr=False)  # the page that the form leads back to, without what it said
+
+    @property
+    def accounts(self) -> Accounts:
+        return self.shared.session_cache.accounts
+
+    @property
+    def session(self) -> AppSession | None:
+        return self.signed_in.session if self.signed_in else None
+
+    @property
+    def own(self) -> SignedIn:
+        """The session and its credentials, for a use that needs one. Raise SignedOut."""
+        if self.signed_in is None:
+            raise SignedOut
+        return self.signed_in
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Offer:
+    """The options for the browser, and what the step keeps of them."""
+
+    options: Mapping[str, object] = field(repr=False)
+    credentials: StoredCredentials | None = None  # of the user for whom the step is begun
+    kept: str = field(default="", repr=False)  # what the use needs besides
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Given:
+    """The answer of the browser, which is not verified yet, and the step that it ended."""
+
+    text: str = field(repr=False)
+    challenge: bytes = field(repr=False)
+    step: Step
+    kept: str = field(default="", repr=False)
+
+
+class PasskeyFlow(Protocol):
+    """One use of passkeys: what the browser is asked for, and what its answer does."""
+
+    name: ClassVar[str]  # the field `use` of its forms
+    # true: its steps go on in the session of a signed-in user alone; false: in none
+    needs_session: ClassVar[bool]
+
+    def offer(self, asked: Asked, challenge: bytes) -> Offer:
+        """Return the options for *challenge*. It blocks. Raise an AppError."""
+        ...
+
+    async def finish(self, asked: Asked, given: Given) -> Response:
+        """Verify the answer, and do what it is good for. Raise an AppError; SignedOut: the session has ended meanwhile."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Contents:
+    """The contents of a step, with the challenge in hexadecimal."""
+
+    challenge: str = field(repr=False)
+    kept: str = field(repr=False)
+
+
+_CONTENTS = TypeAdapter(_Contents)
+
+
+@dataclass(frozen=True, slots=True)
+class PasskeyRoutes:
+    """Gives challenges and takes answers, for the uses that it knows."""
+
+    shared: Callable[[], Shared]  # raises StoreUnavailable until the backend has started
+    attempts: Attempts
+    origin: Origin
+    flows: Iterable[PasskeyFlow]
+
+    def routes(self) -> list[Route]:
+        if self.origin.is_alone:  # there is no sign-in
+            return []
+        return [
+            Route("/passkey/options", self._offer, methods=["POST"]),
+            Route("/passkey", self._take, methods=["POST"]),
+        ]
+
+    async def _offer(self, request: Request) -> Response:
+        """Answer with a challenge, once a step for it has begun."""
+        if not self.origin.is_same_origin(request):
+            return other_site()
+        form = await _form(request)
+        flow = self._flow(form)
+        if flow is None:
+            return PlainTextResponse("Not Found", 404)
+        browser = self.origin.step_cookie(request) or Cookie.new()
+        try:
+            said = await run_sync(self._begin, request, form, flow, browser)
+        except AppError as error:
+            # 200, because browsers would note another status as an error of the page
+            return JSONResponse({"refusal": error.public})
+        answer = JSONResponse(said)
+        self.origin.set_step_cookie(answer, request, browser)
+        return answer
+
+    def _begin(
+        self, request: Request, form: Mapping[str, str], flow: PasskeyFlow, browser: Cookie
+    ) -> Mapping[str, object]:
+        asked, challenge = self._asked(request, form, flow), new_challenge()
+        offer = flow.offer(asked, challenge)
+        device, client = self.origin.device_cookie(request), self.origin.client_address(request)
+        known = asked.session.user_id if asked.session else self.attempts.device_user(device)
+        contents = _Contents(challenge=challenge.hex(), kept=offer.kept)
+        step = _steps(asked).begin(
+            browser,
+            _kind(flow),
+            _CONTENTS.dump_json(contents).decode(),
+            self.attempts.factor_step(known, device, client),
+            session=asked.session,
+            credentials=offer.credentials,
+        )
+        return {"step": str(step.id), "options": offer.options}
+
+    async def _take(self, request: Request) -> Response:
+        """Do what a passkey is used for, or lead back to its form."""
+        if not self.origin.is_same_origin(request):
+            return other_site()
+        form = await _form(request)
+        flow, target = self._flow(form), local_path(form.get("next", ""))
+        if flow is None:
+            return PlainTextResponse("Not Found", 404)
+        try:
+            async with self.attempts.delay_refusals():
+                asked, given = await run_sync(self._end, request, form, flow)
+                return await flow.finish(asked, given)
+        except SignedOut:
+            return RedirectResponse(with_query(target), 303)
+        except AppError as error:
+            return RedirectResponse(with_reason(target, error), 303)
+
+    def _end(
+        self, request: Request, form: Mapping[str, str], flow: PasskeyFlow
+    ) -> tuple[Asked, Given]:
+        """End the step of an answer, so that no other answer is taken for its challenge. Raise StepEnded, SignedOut."""
+        asked, browser = self._asked(request, form, flow), self.origin.step_cookie(request)
+        if browser is None:
+            raise StepEnded
+        step_id = read_step_id(form.get("step", ""))
+        step = _steps(asked).end(browser, _kind(flow), step_id, asked.session)
+        contents = read_contents(_CONTENTS, step.contents)
+        challenge = bytes.fromhex(contents.challenge)
+        text = form.get("answer", "")
+        return asked, Given(text=text, challenge=challenge, step=step, kept=contents.kept)
+
+    def _asked(self, request: Request, form: Mapping[str, str], flow: PasskeyFlow) -> Asked:
+        """Raise PasskeysUnusable, SignedOut, StoreUnavailable."""
+        party, shared, signed_in = self.origin.relying_party(request), self.shared(), None
+        if party is None:
+            raise PasskeysUnusable
+        if flow.needs_session:
+            signed_in = current_session(shared, self.origin.session_cookie(request))
+            if signed_in is None:
+                raise SignedOut
+        target = with_query(local_path(form.get("next", "")))
+        return Asked(request, form, shared, party, signed_in, target)
+
+    def _flow(self, form: Mapping[str, str]) -> PasskeyFlow | None:
+        return {one.name: one for one in self.flows}.get(form.get("use", ""))
+
+
+def _kind(flow: PasskeyFlow) -> str:
+    return f"passkey {flow.name}"
+
+
+def _steps(asked: Asked) -> Steps:
+    return Steps(asked.accounts.backend, asked.accounts.root_keys)
+
+
+async def _form(request: Request) -> Mapping[str, str]:
+    async with request.form(max_files=0, max_fields=10) as sent:
+        return {name: str(value) for name, value in sent.items()}

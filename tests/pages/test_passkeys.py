@@ -1,0 +1,174 @@
+"""Passkeys on screen: the forms that use one, and the list on the page Account."""
+
+import re
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import pytest
+
+from pages._parts import passkeys
+from services import bootstrap
+from services.caches import CachedRead
+from services.domain import AccountRole
+from services.domain.passkeys import MOST_PASSKEYS, Passkey
+from services.domain.sign_in_methods import SignInMethod
+from services.errors import PasskeyCopied, PasskeysUnusable, TooManyPasskeys
+from tests.pages.conftest import captions, html, in_dialog, keys
+
+NOON = datetime(2026, 11, 26, 12, tzinfo=UTC)
+LAPTOP = Passkey(
+    credential_id=b"\xff\xfe laptop",
+    public_key=b"key",
+    sign_count=0,
+    rp_id="daybook.test",
+    name="My *laptop* <b>",
+    created_at=NOON,
+)
+PHONE = replace(LAPTOP, credential_id=b"phone", name="Phone", is_synced=True, last_used_at=NOON)
+OLD = replace(LAPTOP, credential_id=b"old", name="Tablet", rp_id="old.daybook.test")
+
+
+@pytest.fixture
+def open_account(open_app, maya):
+    def open_with(*each, **query):
+        maya.passkeys = CachedRead(lambda: each)
+        return open_app(maya, **query).switch_page("pages/account.py").run()
+
+    return open_with
+
+
+@pytest.fixture
+def later(database, maya):
+    """Let the proof of the sign-in get too old."""
+    database.let_pass(601)
+    database.sign_in(maya.email, AccountRole.USER)
+
+
+def forms(app, kind):
+    """Return the fields of the forms that passkey.js serves, by their uses."""
+    found = re.findall(rf'<form [^>]*data-passkey="{kind}".*?</form>', html(app), re.DOTALL)
+    fields = [dict(re.findall(r'name="(\w+)"(?: value="(.*?)")?', one)) for one in found]
+    assert all(re.search(r'<button type="submit"[^>]* hidden>', one) for one in found)
+    return {one["use"]: one for one in fields}
+
+
+def turn_off():
+    bootstrap.current_app().methods = frozenset(SignInMethod) - {SignInMethod.PASSKEY}
+
+
+def test_sign_in_page_offers_passkeys(open_app):
+    app = open_app(None, s="1")
+
+    fields = forms(app, "get")["sign_in"]
+    assert fields == {"use": "sign_in", "next": "/?s=1", "step": "", "answer": ""}
+
+
+def test_sign_in_page_offers_no_passkeys_that_are_off(open_app):
+    turn_off()
+
+    assert forms(open_app(None), "get") == {}
+
+
+def test_refused_passkey_is_told_on_the_sign_in_page(open_app):
+    app = open_app(None, reason="passkey-copied")
+
+    assert [one.value for one in app.error] == [PasskeyCopied.public]
+
+
+def test_passkeys_are_listed_with_what_they_are(open_account):
+    app = open_account(LAPTOP, PHONE, OLD)
+
+    texts = [one.value for one in app.text]
+    assert {"My *laptop* <b>", "Phone", "Tablet"} <= {*texts}
+    assert [one for one in texts if one.startswith("Works at")] == [
+        "Works at old.daybook.test only, not at this address."
+    ]
+    said = captions(app)
+    assert "Not used yet · On one device" in said
+    assert re.search(r"Added .* · Last used .* · Synced between devices", said)
+    assert "No passkeys yet." not in said
+
+
+def test_passkey_is_added_with_the_name_of_the_browser(open_account):
+    app = open_account()
+
+    fields = forms(app, "create")["add"]
+    assert (fields["name"], fields["next"], fields["others"]) == ("Passkey", "/account", "yes")
+    assert "No passkeys yet." in captions(app)
+
+
+def test_suggested_name_is_not_taken(open_account):
+    app = open_account(*(replace(LAPTOP, name=name) for name in ("Passkey", "Passkey 2")))
+
+    assert forms(app, "create")["add"]["name"] == "Passkey 3"
+
+
+@pytest.mark.usefixtures("later")
+def test_passkeys_are_changed_after_a_proof_alone(open_account):
+    app = open_account(LAPTOP)
+
+    assert forms(app, "create") == {}
+    assert not [one for one in keys(app) if "passkey" in one]
+    assert "My *laptop* <b>" in [one.value for one in app.text]
+    assert forms(app, "get")["proof"]["next"] == "/account"
+
+
+@pytest.mark.usefixtures("later")
+def test_proof_offers_no_passkey_of_another_address(open_account):
+    assert forms(open_account(OLD), "get") == {}
+
+
+@pytest.mark.usefixtures("later")
+def test_user_with_a_passkey_alone_can_prove(open_account, maya):
+    maya.has_password = False
+
+    app = open_account(LAPTOP)
+
+    assert not [one.value for one in app.markdown if "set-password" in one.value]
+
+
+def test_user_with_all_passkeys_adds_none(open_account):
+    app = open_account(*(replace(LAPTOP, name=str(n)) for n in range(MOST_PASSKEYS)))
+
+    assert forms(app, "create") == {}
+    assert TooManyPasskeys.public in captions(app)
+
+
+def test_page_at_an_ip_address_says_to_open_localhost(open_account):
+    bootstrap.current_app().public_url = "http://192.0.2.1"
+
+    app = open_account(LAPTOP)
+
+    assert forms(app, "create") == {}
+    assert PasskeysUnusable.public in captions(app)
+
+
+def test_passkeys_that_are_off_can_be_removed_alone(open_account):
+    turn_off()
+
+    assert "remove-passkey-0" in keys(open_account(LAPTOP))
+    assert forms(open_account(LAPTOP), "create") == {}
+    assert "Passkeys" not in [one.value for one in open_account().subheader]
+
+
+@pytest.mark.parametrize(
+    ("dialog", "action"),
+    [(passkeys.rename_dialog, "rename"), (passkeys.remove_dialog, "remove")],
+)
+def test_dialog_is_about_one_passkey(open_account, dialog, action):
+    app = in_dialog(open_account(LAPTOP, PHONE), dialog, LAPTOP).run()
+
+    (found,) = re.findall(rf'<form [^>]*action="/passkey/{action}".*?</form>', html(app), re.DOTALL)
+    assert 'name="passkey" value="__4gbGFwdG9w"' in found
+    assert ("My *laptop* &lt;b&gt;" in found) is (action == "rename")
+    assert ('name="others"' in found) is (action == "remove")
+
+
+@pytest.mark.parametrize(
+    ("reason", "said"),
+    [("passkey-added", "Passkey added."), ("passkey-removed", "Passkey removed.")],
+)
+def test_outcome_is_said(open_account, reason, said):
+    (info,) = open_account(reason=reason).info
+
+    assert info.value.startswith(said)
