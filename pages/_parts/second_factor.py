@@ -52,7 +52,7 @@ def draw(user: UserServices, *, is_proven: bool) -> None:
         button = f'<button type="submit">{label}</button>'
         st.html(_form("/account/factor", st.session_state[_FORM], button), width=384)
     is_asked = factor is not None and factor.asks_passkey
-    if is_proven and is_asked:
+    if is_proven and (is_asked or user.passkeys.get()):
         _draw_switch(is_asked=is_asked)
 
 
@@ -74,14 +74,14 @@ def passkey_dialog(is_on: bool, form_id: UUID) -> None:
             "On a device without your passkey you then sign in with a recovery code or your authenticator app. If you have no "
             "recovery codes yet, you get them now: they are shown once, so have a place ready to save them."
         )
-        button = f'{_OTHERS}<button type="submit">Turn on</button>'
+        button = f'{OTHERS_FIELD}<button type="submit">Turn on</button>'
         st.html(_form("/account/factor/passkey", form_id, button))
     else:
         st.markdown(
             "Your passkeys stay. Without an authenticator app, signing in will ask for your password alone, and your recovery "
             "codes stop working."
         )
-        button = f'{_OTHERS}<button type="submit" class="db-danger">Turn off</button>'
+        button = f'{OTHERS_FIELD}<button type="submit" class="db-danger">Turn off</button>'
         st.html(_form("/account/factor/passkey/off", form_id, button))
     _draw_cancel()
 

@@ -21,7 +21,6 @@ from services.crypto import Credentials
 from services.crypto.recovery_codes import new_codes, recovery_hashes
 from services.domain.accounts import CredentialsAction, Failure
 from services.domain.mails import NoticeKind
-from services.domain.passkeys import relying_party
 from services.errors import (
     AppError,
     PasskeyMissing,
@@ -232,8 +231,7 @@ class OwnFactor:
             return shown_page(ShownOnce.RECOVERY_CODES)
         if credentials.asks_passkey:
             return _to_page()
-        scheme, host = asked.request.scope["scheme"], asked.request.headers.get("host", "")
-        party = relying_party(self.origin.url, scheme, host)
+        party = self.origin.relying_party(asked.request)
         passkeys = credentials.passkeys.each if credentials.passkeys else ()
         if not any(party and one.rp_id == party.id for one in passkeys):
             raise PasskeyMissing

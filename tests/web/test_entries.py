@@ -60,7 +60,7 @@ class FactorSite(Site):
         )
         shared = lambda: one  # noqa: E731
         notices = Notices(self.attempts, origin, self.send)
-        start = SessionStart(shared, self.attempts, origin, 3600, notices)
+        self.start = start = SessionStart(shared, self.attempts, origin, 3600, notices)
         flows = (
             SignInByCode(start),
             ResetPassword(start, lanes),
