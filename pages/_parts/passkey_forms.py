@@ -41,7 +41,8 @@ def add_form(name: str, fields: str) -> str:
 
 def name_field(name: str) -> str:
     """Return the HTML of the field for the name of a passkey."""
-    return f"""<label>Name<input name="name" value="{escape(name)}" required autocomplete="off"
+    # not "name", which Streamlit's sanitizer removes: it is a property of forms
+    return f"""<label>Name<input name="passkey_name" value="{escape(name)}" required autocomplete="off"
           maxlength="{LONGEST_PASSKEY_NAME}"></label>"""
 
 

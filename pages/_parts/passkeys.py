@@ -64,10 +64,20 @@ def _draw_passkey(
                 st.text(f"Works at {passkey.rp_id} only, not at this address.")
         if is_proven:
             quiet_button(
-                words.RENAME, "edit", f"rename-passkey-{number}", ask_for, rename_dialog, passkey
+                words.RENAME,
+                "edit",
+                f"rename-passkey-{number}",
+                ask_for,
+                rename_passkey_dialog,
+                passkey,
             )
             quiet_button(
-                "Remove", "delete", f"remove-passkey-{number}", ask_for, remove_dialog, passkey
+                "Remove",
+                "delete",
+                f"remove-passkey-{number}",
+                ask_for,
+                remove_passkey_dialog,
+                passkey,
             )
 
 
@@ -82,7 +92,7 @@ def _details(passkey: Passkey) -> str:
 
 
 @st.dialog(_RENAME, width="small", on_dismiss="rerun")
-def rename_dialog(passkey: Passkey) -> None:
+def rename_passkey_dialog(passkey: Passkey) -> None:
     """Ask for another name."""
     st.html(f"""
       <form class="db-form" method="post" action="/passkey/rename">
@@ -94,7 +104,7 @@ def rename_dialog(passkey: Passkey) -> None:
 
 
 @st.dialog(_REMOVE, width="small", on_dismiss="rerun")
-def remove_dialog(passkey: Passkey) -> None:
+def remove_passkey_dialog(passkey: Passkey) -> None:
     """Ask before a passkey is removed."""
     st.text(f"{passkey.name} will no longer sign you in.")
     st.markdown(

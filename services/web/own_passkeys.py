@@ -76,7 +76,7 @@ class AddPasskey:
             is_for_sign_in=True,
         )
         new = _New(
-            name=checked_name(asked.form.get("name", "")),
+            name=checked_name(asked.form.get("passkey_name", "")),
             user_handle=known.user_handle.hex(),
             ends_others=bool(asked.form.get("others")),
         )
@@ -95,7 +95,6 @@ class AddPasskey:
 
     def _add(self, asked: Asked, given: Given) -> None:
         own, new = asked.own, read_contents(_NEW, given.kept)
-        require_recent(own.session.backend)
         given.step.check(own.current.stored)
         now = datetime.now(UTC).replace(microsecond=0)
         passkey = verify_creation(
@@ -143,7 +142,7 @@ class OwnPasskeys:
         async def answer(request: Request) -> Response:
             if not self.origin.is_same_origin(request):
                 return other_site()
-            form = await fields(request, "passkey", "name", "others")
+            form = await fields(request, "passkey", "passkey_name", "others")
             try:
                 reason = await run_sync(lambda: act(self._change(request, *form)))
             except SignedOut:

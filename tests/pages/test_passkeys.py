@@ -93,14 +93,18 @@ def test_passkey_is_added_with_the_name_of_the_browser(open_account):
     app = open_account()
 
     fields = forms(app, "create")["add"]
-    assert (fields["name"], fields["next"], fields["others"]) == ("Passkey", "/account", "yes")
+    assert (fields["passkey_name"], fields["next"], fields["others"]) == (
+        "Passkey",
+        "/account",
+        "yes",
+    )
     assert "No passkeys yet." in captions(app)
 
 
 def test_suggested_name_is_not_taken(open_account):
     app = open_account(*(replace(LAPTOP, name=name) for name in ("Passkey", "Passkey 2")))
 
-    assert forms(app, "create")["add"]["name"] == "Passkey 3"
+    assert forms(app, "create")["add"]["passkey_name"] == "Passkey 3"
 
 
 @pytest.mark.usefixtures("later")
@@ -153,7 +157,7 @@ def test_passkeys_that_are_off_can_be_removed_alone(open_account):
 
 @pytest.mark.parametrize(
     ("dialog", "action"),
-    [(passkeys.rename_dialog, "rename"), (passkeys.remove_dialog, "remove")],
+    [(passkeys.rename_passkey_dialog, "rename"), (passkeys.remove_passkey_dialog, "remove")],
 )
 def test_dialog_is_about_one_passkey(open_account, dialog, action):
     app = in_dialog(open_account(LAPTOP, PHONE), dialog, LAPTOP).run()

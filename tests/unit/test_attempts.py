@@ -109,6 +109,13 @@ def test_address_is_counted_across_accounts():
     assert len({hers.bucket, sign_up.bucket, step.bucket}) == 3
 
 
+def test_passkey_is_counted_by_its_network_alone():
+    attempts = make()
+    network, _ = attempts.sign_in(MAYA, HOME, "").strangers
+
+    assert attempts.sign_in(None, HOME, "").strangers == (network,)
+
+
 def test_network_of_ipv6_is_counted_as_one_and_as_eight_addresses():
     attempts = make(sign_ups_an_hour=2)
     here, subnet, home, away = (

@@ -22,6 +22,7 @@ from services.web.passkey_sign_in import ProveByPasskey, SignInByPasskey
 from services.web.session_start import SessionStart
 from tests.authenticator import Authenticator as App
 from tests.passkeys import PRESENT, Authenticator
+from tests.store.conftest import PASSWORD, new_email
 from tests.stores import accounts_in_memory
 from tests.web.test_code_routes import said
 from tests.web.test_own_factor import FactorSite, new_user
@@ -64,7 +65,7 @@ def options(browser, use, **fields):
 def adds(browser, authenticator, name="Laptop", **fields):
     """Add a passkey; *fields*: of the form, or `forged`."""
     forged = fields.pop("forged", {})
-    asked = options(browser, "add", name=name, **fields)["options"]
+    asked = options(browser, "add", passkey_name=name, **fields)["options"]
     return sends(browser, "add", authenticator.create(asked, **forged), next="/account")
 
 
@@ -138,7 +139,7 @@ def test_passkey_is_added_by_its_user(site, maya, browser):
 def test_all_passkeys_of_a_user_name_the_user_alike(site, browser, key):
     other = Authenticator(HERE)
 
-    asked = options(browser, "add", name="Phone")["options"]
+    asked = options(browser, "add", passkey_name="Phone")["options"]
     sends(browser, "add", other.create(asked))
 
     assert other.user_handle == key.user_handle
@@ -150,10 +151,10 @@ def test_all_passkeys_of_a_user_name_the_user_alike(site, browser, key):
 
 def test_passkey_is_added_after_a_recent_proof_alone(site, browser):
     authenticator = Authenticator(HERE)
-    asked = options(browser, "add", name="Laptop")["options"]
+    asked = options(browser, "add", passkey_name="Laptop")["options"]
     site.change_sessions(proved_at=None)
 
-    assert options(browser, "add", name="Laptop") == {"refusal": errors.ProofNeeded.public}
+    assert options(browser, "add", passkey_name="Laptop") == {"refusal": errors.ProofNeeded.public}
 
     browser.step = ""
     assert said(sends(browser, "add", authenticator.create(asked))) == {"reason": "expired"}
@@ -162,7 +163,7 @@ def test_passkey_is_added_after_a_recent_proof_alone(site, browser):
 
 def test_proof_that_has_become_old_adds_no_passkey(site, browser):
     authenticator = Authenticator(HERE)
-    asked = options(browser, "add", name="Laptop")["options"]
+    asked = options(browser, "add", passkey_name="Laptop")["options"]
     site.change_sessions(proved_at=None)
 
     assert said(sends(browser, "add", authenticator.create(asked))) == {"reason": "prove"}
@@ -192,7 +193,7 @@ def test_forged_passkey_is_not_added(site, browser, forged):
 
 def test_passkey_is_not_added_once_a_way_in_has_changed(site, browser, key):
     authenticator = Authenticator(HERE)
-    asked = options(browser, "add", name="Phone")["options"]
+    asked = options(browser, "add", passkey_name="Phone")["options"]
     step = browser.step
     adds(browser, Authenticator(HERE))
     browser.step = step
@@ -205,7 +206,7 @@ def test_passkey_is_not_added_once_a_way_in_has_changed(site, browser, key):
 def test_passkey_is_added_in_the_session_that_asked_alone(site, maya, browser):
     authenticator, omar = Authenticator(HERE), site.signed_in(new_user(site))
     for other in (omar, site.signed_in(maya)):
-        asked = options(browser, "add", name="Laptop")["options"]
+        asked = options(browser, "add", passkey_name="Laptop")["options"]
         other.step = browser.step
         other.cookies["__Host-step"] = browser.cookies["__Host-step"]
 
@@ -226,14 +227,16 @@ def test_user_is_told_of_the_most_passkeys(site, browser, key):
     for _ in range(MOST_PASSKEYS - 1):
         adds(browser, Authenticator(HERE))
 
-    assert options(browser, "add", name="Phone") == {"refusal": errors.TooManyPasskeys.public}
+    assert options(browser, "add", passkey_name="Phone") == {
+        "refusal": errors.TooManyPasskeys.public
+    }
 
     assert len(site.passkeys(browser).each) == MOST_PASSKEYS
 
 
 @pytest.mark.parametrize("name", ["", " ", "n" * 61])
 def test_name_that_cannot_be_shown_is_refused_before_a_passkey_is_made(browser, name):
-    assert "Enter a name" in options(browser, "add", name=name)["refusal"]
+    assert "Enter a name" in options(browser, "add", passkey_name=name)["refusal"]
 
 
 # --- signing in
@@ -351,6 +354,20 @@ def test_copied_passkey_is_refused_and_told(site, maya, browser, key, stranger):
     assert told(browser.session)[0] == (NoticeKind.PASSKEY_COPIED, "Firefox on Linux")
 
 
+def test_copy_is_not_mailed_to_an_address_that_was_never_confirmed(site, stranger):
+    email = new_email()
+    site.accounts.sign_up_with(email, PASSWORD)
+    key = Authenticator(HERE)
+    adds(site.signed_in(email), key)
+    signs_in(stranger, key)
+    key.count = 0
+
+    signs_in(site.browser(), key)
+
+    assert told(stranger.session)[0] == (NoticeKind.PASSKEY_COPIED, "Firefox on Linux")
+    assert site.mails == []
+
+
 def test_forged_answer_tells_of_no_copy(site, browser, key, stranger):
     signs_in(stranger, key)
     key.count = 0
@@ -440,6 +457,16 @@ def test_passkey_proves_who_is_signed_in(site, browser, key):
     assert site.passkeys(browser).each[0].sign_count == 1
 
 
+def test_pages_read_passkeys_by_the_cookie_that_a_proof_gave(site, browser, key):
+    proves(browser, key)
+
+    current = site.cache.current(browser.session.id)
+
+    assert current.credentials.passkeys == site.passkeys(browser)
+    with pytest.raises(errors.SignedOut):
+        site.cache.current(site.browser)
+
+
 def test_passkey_of_another_user_proves_nothing(site, browser, key):
     omar = site.signed_in(new_user(site))
     adds(omar, Authenticator(HERE))
@@ -490,7 +517,9 @@ def removes(browser, key, **fields):
 
 
 def renames(browser, key, name="Old laptop", **fields):
-    return browser.post("/passkey/rename", passkey=encode_base64url(key.id), name=name, **fields)
+    return browser.post(
+        "/passkey/rename", passkey=encode_base64url(key.id), passkey_name=name, **fields
+    )
 
 
 def test_passkey_is_renamed(site, browser, key):
