@@ -9,6 +9,7 @@ from uuid import UUID
 import streamlit as st
 
 from pages._parts import codes, passkey_forms, words
+from services.domain.accounts import SecondFactor
 
 TITLE = "Enter the code of your authenticator app"
 # the forms, as `code` in the address names them
@@ -63,6 +64,8 @@ def draw(step: UUID, back_to: str, refused: str | None) -> None:
             st.markdown("A recovery code works at once.")
     if form == _RECOVERY:
         st.markdown("Each of the codes that you saved works once.")
+    if form == _PASSKEY:
+        st.markdown("Your fingerprint, face, screen lock or security key shows that it is you.")
     st.html(_passkey_form(step, back_to) if form == _PASSKEY else _form(step, back_to, form))
     with st.container(horizontal=True, horizontal_alignment="distribute"):
         for other in _offered():
@@ -82,9 +85,11 @@ def _offered() -> Sequence[str]:
             return _APP, _RECOVERY
 
 
-def proof_field(*, has_factor: bool) -> str:
-    """Return the HTML of the field in a form that proves who is signed in; "" for an account that has no factor."""
-    is_wanted = has_factor or st.query_params.get("reason") in _REASONS
+def proof_field(factor: SecondFactor | None) -> str:
+    """Return the HTML of the field in a form that proves who is signed in; "" for an account that has no *factor*."""
+    if factor and not factor.since:  # a passkey is asked for alone
+        return _RECOVERY_FIELD
+    is_wanted = factor is not None or st.query_params.get("reason") in _REASONS
     return _PROOF_FIELD if is_wanted else ""
 
 

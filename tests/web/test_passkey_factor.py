@@ -114,7 +114,9 @@ class User(test_entries.User):
     def uses(self, browser, authenticator=None, fields=None, **forged):
         """Give the passkey; return the query of the address that it leads to."""
         options = self.options(browser)["options"]
-        return self.sends(browser, (authenticator or self.key).get(options, **forged), **fields or {})
+        return self.sends(
+            browser, (authenticator or self.key).get(options, **forged), **fields or {}
+        )
 
 
 def user_of(site):
