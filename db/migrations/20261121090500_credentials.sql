@@ -176,7 +176,7 @@ begin
   if (case
     when action in ('reseal', 'factor.use', 'passkey.use') then new_generation = seen_generation and not ends_others
     when action = 'password.set' then new_generation = seen_generation + 1 and ends_others
-    when action = 'address.confirm' then new_generation = seen_generation + 1 and not ends_others
+    when action in ('address.confirm', 'password.add') then new_generation = seen_generation + 1 and not ends_others
     when action = 'address.free' then new_generation = seen_generation + 1 and ends_others and actor is null
     when action in ('factor.add', 'factor.remove', 'factor.replace', 'recovery.renew',
         'identity.add', 'identity.remove', 'passkey.add', 'passkey.remove', 'passkey_factor.add', 'passkey_factor.remove')
@@ -270,7 +270,7 @@ declare
 begin
   perform private.spend_nonce(nonce);
   if action not in ('reseal', 'address.confirm') then   -- a code in the session's browser confirms an address
-    perform private.require_recent();
+    perform private.require_recent(action in ('factor.add', 'passkey.add', 'password.add') and ends_others is false);
   end if;
   if renamed is not null and ways_in is not null then
     raise exception 'look-ups that change and are renamed' using errcode = 'PT400';

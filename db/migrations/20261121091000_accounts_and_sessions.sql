@@ -33,6 +33,8 @@ create table private.app_sessions (
   created_at timestamptz not null default now(),
   seen_at timestamptz not null default now(),
   proved_at timestamptz not null default now(),   -- when its user last proved who they are; the sign-in is the first time
+  -- what that covers: all changes; a part of them, or none (a sign-in by a provider, who may not have asked its user again)
+  proof_scope text not null default 'full' check (proof_scope in ('full', 'part', 'none')),
   has_factor boolean not null,              -- the second factor was given, here or in a later proof
   expires_at timestamptz not null
 );
@@ -74,12 +76,14 @@ create index on private.throttles (window_ends);
 create function private.lease_of(refreshing_until timestamptz) returns bigint language sql stable
 return (extract(epoch from refreshing_until) * 1000000)::bigint;
 
--- Return true if the user of *session* has proved who they are in it in the last ten minutes. A proof from before the account
--- had a second factor is none, unless this session gave the factor.
-create function private.is_proven(session private.app_sessions) returns boolean language sql stable
-return session.proved_at > now() - interval '10 minutes' and (session.has_factor or not exists (
-  select from private.credentials where credentials.user_id = session.user_id and wants_factor
-));
+-- Return true if the user of *session* has proved who they are in it in the last ten minutes; *is_part*: a proof in part is
+-- enough. One from before the account had a second factor is none, unless this session gave the factor.
+create function private.is_proven(session private.app_sessions, is_part boolean default false) returns boolean language sql stable
+return session.proved_at > now() - interval '10 minutes'
+  and (session.proof_scope = 'full' or is_part and session.proof_scope = 'part')
+  and (session.has_factor or not exists (
+    select from private.credentials where credentials.user_id = session.user_id and wants_factor
+  ));
 
 -- Return true if *session* lacks the second factor that the deployment requires: its user has none, or did not give one in it.
 create function private.lacks_factor(session private.app_sessions) returns boolean language sql stable
@@ -87,17 +91,18 @@ return private.requires_factor() and not (session.has_factor and exists (
   select from private.credentials where credentials.user_id = session.user_id and wants_factor
 ));
 
-create function private.is_recent() returns boolean language sql stable
+create function private.is_recent(is_part boolean default false) returns boolean language sql stable
 return exists (
   select from private.app_sessions mine
-  where mine.auth_session_id = private.my_auth_session() and private.is_proven(mine)
+  where mine.auth_session_id = private.my_auth_session() and private.is_proven(mine, is_part)
 );
 
 -- Changes of a password or address and the end of other sessions or of the account want such a proof: a cookie or an access
--- token alone, such as one that was stolen or left open, is not enough.
-create function private.require_recent() returns void language plpgsql stable as $$
+-- token alone, such as one that was stolen or left open, is not enough. For the end of the account, and for what only adds a way in,
+-- a proof in part is enough (*is_part*).
+create function private.require_recent(is_part boolean default false) returns void language plpgsql stable as $$
 begin
-  if not private.is_recent() then
+  if not private.is_recent(is_part) then
     raise exception 'prove again' using errcode = 'PT403';
   end if;
 end $$;
@@ -114,12 +119,13 @@ end $$;
 
 -- Note that the caller has proved who they are, by credentials that must still be of the generation that the proof was
 -- compared with, and by the second factor, as `check_factor` has it. The buckets *returned* get the successful attempt back.
+-- A proof in part (*new_scope*) leaves a full one that is younger than ten minutes as it is.
 -- The session gets a new cookie in place of *cookie*, and its tokens sealed for it: only under the *lease* of the refresh
 -- token, so that no process exchanges it meanwhile. The lease ends, also where the proof is refused.
 create function private.prove_session(
   me uuid, seen_generation integer, returned public.free_text, has_factor boolean, factor_action text,
   new_generation integer, new_uses integer, new_wants_factor boolean, new_lookup text, new_sealed public.sealed,
-  cookie text, lease bigint, new_cookie_hash text, new_tokens public.sealed, nonce uuid
+  cookie text, lease bigint, new_cookie_hash text, new_tokens public.sealed, new_scope text, nonce uuid
 ) returns jsonb language plpgsql as $$
 #variable_conflict use_variable
 declare
@@ -128,9 +134,12 @@ declare
     where auth_session_id = private.my_auth_session() and user_id = me and cookie_hash = cookie
   );
   refused text;
+  stays boolean;                            -- the full proof so far
 begin
   perform private.spend_nonce(nonce);
-  if mine is null then
+  if (new_scope in ('full', 'part')) is not true then
+    raise exception 'not a proof' using errcode = 'PT400';
+  elsif mine is null then
     return private.answer(false);
   end if;
   refused := private.check_factor(me, seen_generation, has_factor, factor_action, new_generation, new_uses,
@@ -140,8 +149,11 @@ begin
     where id = mine and private.lease_of(refreshing_until) = lease;
     return private.answer(false, refused);
   end if;
+  select new_scope = 'part' and private.is_proven(session) into stays from private.app_sessions session where id = mine;
   update private.app_sessions session
-  set proved_at = now(), has_factor = session.has_factor or has_factor, cookie_hash = new_cookie_hash, tokens = new_tokens,
+  set proved_at = case when stays then session.proved_at else now() end,
+    proof_scope = case when stays then session.proof_scope else new_scope end,
+    has_factor = session.has_factor or has_factor, cookie_hash = new_cookie_hash, tokens = new_tokens,
     generation = session.generation + 1, refreshing_until = null
   where id = mine and private.lease_of(refreshing_until) = lease;
   if not found then                         -- another process took the lease meanwhile: all of this is undone
@@ -357,7 +369,7 @@ declare
   last_one boolean;
 begin
   if person is not distinct from me then
-    perform private.require_recent();       -- before the lock, while the session is that of this call
+    perform private.require_recent(true);   -- before the lock, while the session is that of this call
   end if;
   perform from auth.users where id = person for update;   -- locked first, as wherever an account's row is deleted
   last_one := private.is_last_admin(person);
@@ -536,7 +548,7 @@ create function private.start_session(
   new_id uuid, new_cookie_hash text, new_tokens public.sealed, new_device public.sealed, idle integer, lifetime integer,
   returned public.free_text, seen_generation integer, pending uuid, new_lookup text, new_sealed public.sealed,
   new_wrapped public.sealed, ways_in public.free_text, invitation public.free_text, has_factor boolean, factor_action text,
-  new_generation integer, new_uses integer, new_wants_factor boolean, proof text
+  new_generation integer, new_uses integer, new_wants_factor boolean, new_scope text, proof text
 ) returns jsonb language plpgsql as $$
 declare
   claims jsonb := current_setting('request.jwt.claims');
@@ -546,7 +558,7 @@ begin
   perform private.check_proof(proof, 'start_session', person::text, new_id::text, new_cookie_hash, private.sha(new_tokens),
     private.sha(new_device), idle::text, lifetime::text, private.sha(returned), seen_generation::text, pending::text,
     new_lookup, private.sha(new_sealed), private.sha(new_wrapped), private.sha(ways_in), private.sha(invitation), has_factor::text,
-    factor_action, new_generation::text, new_uses::text, new_wants_factor::text);
+    factor_action, new_generation::text, new_uses::text, new_wants_factor::text, new_scope);
   if not exists (select from private.roles where user_id = person) then
     refused := private.begin_account(person, pending, seen_generation, new_lookup, new_sealed, new_wrapped,
       private.listed(ways_in), invitation, has_factor, new_wants_factor);
@@ -568,10 +580,11 @@ begin
     end if;
   end if;
   insert into private.app_sessions
-    (id, user_id, auth_session_id, cookie_hash, tokens, device, token_seconds, idle_seconds, expires_at, has_factor)
+    (id, user_id, auth_session_id, cookie_hash, tokens, device, token_seconds, idle_seconds, expires_at, has_factor,
+      proof_scope)
   values (new_id, person, (claims ->> 'session_id')::uuid, new_cookie_hash, new_tokens, new_device,
     (claims ->> 'exp')::bigint - (claims ->> 'iat')::bigint, idle, now() + make_interval(secs => lifetime),
-    coalesce(has_factor, false));
+    coalesce(has_factor, false), new_scope);
   perform private.require_me();             -- checked after the insert: a user without an app session is not signed in
   perform private.return_attempts(returned);
   return jsonb_build_object('ok', true, 'session', new_id, 'keys', private.wrapped_keys(person),
@@ -686,14 +699,14 @@ end $$;
 -- rows.
 create function private.my_sessions() returns table (
   session uuid, device public.sealed, created_at timestamptz, seen_at timestamptz, expires_at timestamptz,
-  is_this_one boolean, is_proven boolean
+  is_this_one boolean, is_proven boolean, is_proven_in_part boolean
 ) language plpgsql stable as $$
 declare
   person uuid := private.require_me();
 begin
   return query
     select mine.id, mine.device, mine.created_at, mine.seen_at, mine.expires_at,
-      mine.auth_session_id = private.my_auth_session(), private.is_proven(mine)
+      mine.auth_session_id = private.my_auth_session(), private.is_proven(mine), private.is_proven(mine, true)
     from private.app_sessions mine
     where mine.user_id = person and mine.expires_at > now()
       and mine.seen_at + make_interval(secs => mine.idle_seconds) > now()

@@ -90,7 +90,7 @@ begin
   if person is distinct from me then
     perform private.require_admin(me);
   elsif is_shut then
-    perform private.require_recent();
+    perform private.require_recent(true);
   end if;
   if is_shut and array[person] = private.active_admins()
       and exists (select from private.roles where user_id <> person and deleted_at is null) then

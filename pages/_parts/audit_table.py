@@ -41,6 +41,7 @@ _ACTIONS = {
     "passkey_factor.add": "Passkey asked for after the password",
     "passkey_factor.remove": "Passkey no longer asked for after the password",
     "password.set": "Password set",
+    "password.add": "Password added",
     "proof.fail": "Identity not confirmed: wrong password or code",
     "recovery.renew": "Recovery codes renewed",
     "reset.fail": "Wrong code to reset the password",

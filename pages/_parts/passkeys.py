@@ -84,7 +84,7 @@ def _draw_passkey(
 def _details(passkey: Passkey) -> str:
     used = passkey.last_used_at
     parts = (
-        f"Added {words.moment(passkey.created_at, has_date=True)}",
+        f"Created {words.moment(passkey.created_at, has_date=True)}",
         f"Last used {words.moment(used, has_date=True)}" if used else "Not used yet",
         "Synced between devices" if passkey.is_synced else "On one device",
     )

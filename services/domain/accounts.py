@@ -30,6 +30,7 @@ class CredentialsAction(StrEnum):
 
     RESEAL = "reseal"  # under a newer root key: no way in changes
     PASSWORD_SET = "password.set"  # noqa: S105
+    PASSWORD_ADDED = "password.add"  # noqa: S105 - the first one of an account without a password
     ADDRESS_CONFIRMED = "address.confirm"
     ADDRESS_FREED = "address.free"  # by an operator alone
     FACTOR_USED = (
@@ -47,6 +48,15 @@ class CredentialsAction(StrEnum):
     # one is asked for after the password or a mailed code, or no more
     PASSKEY_FACTOR_ADDED = "passkey_factor.add"
     PASSKEY_FACTOR_REMOVED = "passkey_factor.remove"
+
+
+class ProofScope(StrEnum):
+    """What a proof of who a user is covers, for ten minutes."""
+
+    FULL = "full"
+    # by a provider that cannot say when its user signed in: the end of the account, and a first password, factor or passkey
+    PART = "part"
+    NONE = "none"  # a sign-in by a provider who may not have asked its user again
 
 
 class Failure(StrEnum):
@@ -80,6 +90,7 @@ class Device:
     last_seen_at: datetime | None
     is_this_one: bool
     is_proven: bool  # true: its user has proved who they are in the last ten minutes
+    is_proven_in_part: bool  # true: at least in part (`ProofScope.PART`)
 
 
 RECOVERY_CODES = 10  # of a second factor, until the first is used

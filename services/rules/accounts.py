@@ -14,6 +14,7 @@ from services.domain.accounts import (
     CredentialsAction,
     Limits,
     NoticeRow,
+    ProofScope,
     SessionEnd,
     SignUps,
 )
@@ -141,6 +142,12 @@ def differences(before: Mapping[str, object], after: Mapping[str, object]) -> di
 
 # changes of credentials without a recent proof: a code in the session's browser confirms an address
 WITHOUT_PROOF = {CredentialsAction.RESEAL, CredentialsAction.ADDRESS_CONFIRMED}
+# those for which a proof in part is enough, where they end no other sessions
+PROVEN_IN_PART = {
+    CredentialsAction.FACTOR_ADDED,
+    CredentialsAction.PASSKEY_ADDED,
+    CredentialsAction.PASSWORD_ADDED,
+}
 
 
 def check_change(
@@ -156,7 +163,7 @@ def check_change(
             wanted = 0, False
         case CredentialsAction.PASSWORD_SET:
             wanted = 1, True
-        case CredentialsAction.ADDRESS_CONFIRMED:
+        case CredentialsAction.ADDRESS_CONFIRMED | CredentialsAction.PASSWORD_ADDED:
             wanted = 1, False
         case CredentialsAction.ADDRESS_FREED:
             wanted = None  # an operator's: users have no such change
@@ -265,6 +272,7 @@ def check_flag(
             fits = before or not after
         case (
             CredentialsAction.RESEAL
+            | CredentialsAction.PASSWORD_ADDED
             | CredentialsAction.ADDRESS_CONFIRMED
             | CredentialsAction.ADDRESS_FREED
             | CredentialsAction.IDENTITY_ADDED
@@ -278,6 +286,12 @@ def check_flag(
             assert_never(action)
     if not fits:
         raise ValueError(f"not a change of the second factor: {action}")
+
+
+def check_proof(scope: ProofScope) -> None:
+    """Raise ValueError for the scope of a sign-in that proves nothing."""
+    if scope is ProofScope.NONE:
+        raise ValueError("not a proof")
 
 
 def check_given(used: CredentialsState | None, *, has_factor: bool) -> None:
@@ -438,6 +452,7 @@ class StoredSession:
     created_at: datetime | None = None  # None: in a row of an earlier version
     seen_at: datetime | None = None
     proved_at: datetime | None = None  # when its user last proved who they are; None: never
+    scope: ProofScope = ProofScope.FULL  # of that proof
     has_factor: bool = False  # the second factor was given, here or in a later proof
 
     def used(self, now: datetime) -> "StoredSession":
@@ -445,20 +460,30 @@ class StoredSession:
         return replace(self, ends_at=ends_at, seen_at=now)
 
     def proven(
-        self, now: datetime, cookie_hash: str, sealed: str, *, has_factor: bool
+        self,
+        now: datetime,
+        credentials: CredentialsState | None,
+        scope: ProofScope,
+        *,
+        has_factor: bool,
     ) -> "StoredSession":
-        """Return the session after a proof, with its new cookie."""
+        """Return the session after a proof; one in part leaves a full one that still holds as it is."""
+        stays = scope is ProofScope.PART and self.is_proven(now, credentials)
+        proof = (self.proved_at, self.scope) if stays else (now, scope)
         has_factor = self.has_factor or has_factor
-        return replace(
-            self, cookie_hash=cookie_hash, sealed=sealed, proved_at=now, has_factor=has_factor
-        )
+        return replace(self, proved_at=proof[0], scope=proof[1], has_factor=has_factor)
 
-    def is_proven(self, now: datetime, credentials: CredentialsState | None) -> bool:
+    def is_proven(
+        self, now: datetime, credentials: CredentialsState | None, *, is_part: bool = False
+    ) -> bool:
         """Return True if its user, who has *credentials*, has proved who they are in the last ten minutes.
 
-        A proof from before an account had a second factor is none, unless this session gave the factor.
+        *is_part*: a proof in part is enough. One from before an account had a second factor is none, unless this session gave
+        the factor.
         """
+        scopes = (ProofScope.FULL, ProofScope.PART) if is_part else (ProofScope.FULL,)
         is_recent = self.proved_at is not None and self.proved_at > now - PROOF_LIFE
+        is_recent = is_recent and self.scope in scopes
         return is_recent and (self.has_factor or not (credentials and credentials.wants_factor))
 
     def is_without_factor(self, credentials: CredentialsState | None) -> bool:

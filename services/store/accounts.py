@@ -34,7 +34,13 @@ from services.crypto import (
 )
 from services.daemon_threads import in_thread
 from services.domain import SessionId, UserId
-from services.domain.accounts import CredentialsAction, SecondFactor, SessionEnd, SignUps
+from services.domain.accounts import (
+    CredentialsAction,
+    ProofScope,
+    SecondFactor,
+    SessionEnd,
+    SignUps,
+)
 from services.domain.addresses import NO_ADDRESS, Confirmed, ConfirmedBy, EmailAddress
 from services.domain.browsers import BrowserName
 from services.domain.passwords import check_new_password
@@ -190,6 +196,7 @@ class Checked(Current):
     used: Credentials | None = None
     used_by: CredentialsAction = CredentialsAction.FACTOR_USED  # or PASSKEY_USED
     by: UsedMethod | None = None  # None: nothing was asked for, because the deployment has one user
+    scope: ProofScope = ProofScope.FULL  # of that, as a proof
 
     def check_factor(self) -> None:
         """Raise FactorNeeded if the account has a second factor, or the deployment requires one, and it was not given."""
@@ -381,11 +388,12 @@ class Accounts:
         factor: Factor | None = None,
         identity: LinkedIdentity | None = None,
         recovery: tuple[str, ...] = (),
+        scope: ProofScope = ProofScope.FULL,
     ) -> tuple[Cookie, AppSession]:
         """Make an account, and sign in; no password opens an account without a hash.
 
         *confirmed*: how its address was confirmed; None: it was not. *factor*: its authenticator app, confirmed by a code,
-        with the hashes of *recovery* codes. *identity*: one that begins it.
+        with the hashes of *recovery* codes. *identity*: one that begins it. *scope*: of the sign-up, as a proof.
 
         Raise FactorNeeded (the deployment requires one), AddressTaken, ConfirmationSent, RateLimited, and the errors of
         `SignIn.sign_up` and `start_session`.
@@ -409,7 +417,9 @@ class Accounts:
             raise RateLimited
         user = sign_in.sign_up(found.email, password)
         credentials = replace(credentials, identities=(identity,) if identity else ())
-        return self._begin(user, pending, credentials, browser, factor=factor, recovery=recovery)
+        return self._begin(
+            *(user, pending, credentials, browser), factor=factor, recovery=recovery, scope=scope
+        )
 
     def sign_in(
         self, checked: Checked, invitation: str = "", browser: BrowserName | None = None
@@ -434,6 +444,7 @@ class Accounts:
                 factor=enrolled and enrolled.factor,
                 recovery=enrolled.recovery if enrolled else (),
                 has_factor=checked.has_factor,
+                scope=checked.scope,
             )
         device = self._device(checked, user_id, browser)
         identity = sign_in.sign_in(user_id, address, password)
@@ -447,6 +458,7 @@ class Accounts:
             used=self._used(checked, user_id),
             used_by=checked.used_by,
             by=checked.by,
+            scope=checked.scope,
         )
 
     def enter(self, only: StoredCredentials | None) -> tuple[Cookie, AppSession]:
@@ -466,14 +478,16 @@ class Accounts:
         Return the session's new cookie: *cookie*, of which there may be a copy, opens nothing any more. After StoreUnavailable
         one of the two is good; then the user may have to sign in again.
 
-        Raise WrongCredentials (*checked* is another user's), RateLimited (the credentials changed meanwhile), FactorNeeded,
-        FactorUsed (check the factor again), SignedOut (also if another proof has replaced *cookie*), and the errors of
+        Raise WrongCredentials (*checked* is another user's), ProofNeeded (its scope is none), RateLimited (the credentials
+        changed meanwhile), FactorNeeded, FactorUsed (check the factor again), SignedOut (also if another proof has replaced *cookie*), and the errors of
         `SignInPolicy.check`.
         """
         stored = checked.stored
         if stored.user_id != session.user_id:
             raise WrongCredentials
         self._check_method(checked)
+        if checked.scope is ProofScope.NONE:
+            raise ProofNeeded
         checked.check_factor()
         used, new = self._used(checked, session.user_id), Cookie.new()
         changed = NewCookie(replaces=cookie.hash, cookie_hash=new.hash, sealer=self._sealer(new))
@@ -484,6 +498,7 @@ class Accounts:
             has_factor=checked.has_factor,
             used=used,
             used_by=checked.used_by,
+            scope=checked.scope,
         ):
             raise RateLimited
         if used:
@@ -523,6 +538,16 @@ class Accounts:
         )
         action = CredentialsAction.PASSWORD_SET
         if not self.change_credentials(session, new, stored, action, ends_others=True):
+            raise RateLimited
+
+    def add_password(self, session: AppSession, current: Current, password_hash: str) -> None:
+        """Give the account of *session*, which has no password, its first one. Raise the errors of `change_password`."""
+        stored = current.stored
+        if stored.user_id != session.user_id:
+            raise WrongCredentials
+        generation = stored.generation + 1
+        new = replace(current.credentials, password_hash=password_hash, generation=generation)
+        if not self.change_credentials(session, new, stored, CredentialsAction.PASSWORD_ADDED):
             raise RateLimited
 
     def change_credentials(
@@ -831,6 +856,7 @@ class Accounts:
         factor: Factor | None = None,
         recovery: tuple[str, ...] = (),
         has_factor: bool = False,
+        scope: ProofScope = ProofScope.FULL,
     ) -> tuple[Cookie, AppSession]:
         """Begin the account of a user without one, with the credentials of a *pending* sign-up, and sign in."""
         user_id, secret, key = identity.user_id, new_key(), new_key()
@@ -852,7 +878,9 @@ class Accounts:
         )
         has_factor = has_factor or factor is not None
         return self._start(
-            *(identity, pending.generation, counted, device, account), has_factor=has_factor
+            *(identity, pending.generation, counted, device, account),
+            has_factor=has_factor,
+            scope=scope,
         )
 
     def _device(self, checked: Checked, user_id: UserId, browser: BrowserName | None) -> NewDevice:
@@ -882,6 +910,7 @@ class Accounts:
         used: StoredCredentials | None = None,
         used_by: CredentialsAction = CredentialsAction.FACTOR_USED,
         by: UsedMethod | None = None,
+        scope: ProofScope = ProofScope.FULL,
     ) -> tuple[Cookie, AppSession]:
         cookie = Cookie.new()
         new = NewSession(
@@ -896,6 +925,7 @@ class Accounts:
             has_factor=has_factor,
             used=used,
             used_by=used_by,
+            scope=scope,
         )
         try:
             opened = self.backend.start_session(identity, new, self._sealer(cookie))
@@ -1025,12 +1055,13 @@ def factor_needed(credentials: Credentials) -> FactorNeeded:
     return FactorNeeded(since, asks_passkey=credentials.asks_passkey)
 
 
-def require_recent(user: UserBackend) -> None:
+def require_recent(user: UserBackend, *, is_part: bool = False) -> None:
     """Raise ProofNeeded unless the user has proved who they are in this session in the last ten minutes.
 
-    It reads the devices. Raise SignedOut, StoreUnavailable.
+    *is_part*: a proof in part is enough. It reads the devices. Raise SignedOut, StoreUnavailable.
     """
-    if not any(one.is_proven for one in user.devices() if one.is_this_one):
+    mine = [one for one in user.devices() if one.is_this_one]
+    if not any(one.is_proven_in_part if is_part else one.is_proven for one in mine):
         raise ProofNeeded
 
 

@@ -17,6 +17,7 @@ from services.domain.accounts import (
     DeploymentSettings,
     Failure,
     Invitation,
+    ProofScope,
     RetentionPreview,
     SessionEnd,
     SignUps,
@@ -137,6 +138,7 @@ class NewSession:
     # after the use of the factor or a passkey, or the enrolment of a factor, by which the user signs in; None: as they are
     used: StoredCredentials | None = None
     used_by: CredentialsAction = CredentialsAction.FACTOR_USED  # or PASSKEY_USED
+    scope: ProofScope = ProofScope.FULL  # of the sign-in, as a proof
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -242,6 +244,7 @@ class StoredDevice:
     seen_at: datetime | None
     is_this_one: bool
     is_proven: bool  # true: its user has proved who they are in the last ten minutes
+    is_proven_in_part: bool  # true: at least in part (`ProofScope.PART`)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -426,12 +429,13 @@ class UserBackend(Protocol):
         has_factor: bool = False,
         used: StoredCredentials | None = None,
         used_by: CredentialsAction = CredentialsAction.FACTOR_USED,
+        scope: ProofScope = ProofScope.FULL,
     ) -> bool:
         """Note that the user has proved who they are; return False if the credentials are not of *generation* any more.
 
         The session gets another *cookie* with it, in one transaction: the one so far opens nothing any more, and calls by
         this object go on. *returned*: the buckets that get their counted attempt back; *has_factor*, *used* and *used_by*: as in
-        `NewSession`.
+        `NewSession`. A proof in part (*scope*) leaves a full one that is younger than ten minutes as it is.
 
         Raise SignedOut also if the session has another cookie than the one to be replaced, FactorNeeded, FactorUsed (the
         factor was used meanwhile: check again), ValueError. After StoreUnavailable the session may have either cookie.

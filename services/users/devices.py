@@ -39,6 +39,7 @@ class Devices:
                 last_seen_at=stored.seen_at,
                 is_this_one=stored.is_this_one,
                 is_proven=stored.is_proven,
+                is_proven_in_part=stored.is_proven_in_part,
             )
             for stored in self.session.backend.devices()
         ]

@@ -211,7 +211,11 @@ class SignInRoutes:
                 device = self.start.origin.device_cookie(request)
                 is_known = self.start.attempts.is_known(device, session.user_id)
                 hashed = await self._hash(request, lambda: current.hashed(password), is_known)
-                await run_sync(self._accounts.change_password, session, current, hashed)
+                has_password = current.credentials.password_hash is not None
+                change = (
+                    self._accounts.change_password if has_password else self._accounts.add_password
+                )
+                await run_sync(change, session, current, hashed)
             session = session.with_address_of(current.credentials)
             tell, kind = self.start.notices.tell, NoticeKind.PASSWORD_CHANGED
             await run_sync(tell, request, self._accounts.backend, session, kind)

@@ -258,6 +258,7 @@ DEFAULTS = {
     "new_head": HEAD,
     "purpose": "reply",
     "new_rev": 1,
+    "new_scope": "full",
     "new_sealed": sealed("credentials"),
     "new_tokens": sealed("refresh"),
     "new_uses": 0,

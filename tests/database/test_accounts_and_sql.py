@@ -15,7 +15,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
 from services.crypto import sha
 from services.domain import AccountRole, Outcome, Purpose, Usage
-from services.domain.accounts import CredentialsAction, Failure, SignUps, UserOrder
+from services.domain.accounts import CredentialsAction, Failure, ProofScope, SignUps, UserOrder
 from services.domain.mails import NoticeKind
 from services.domain.rows import SealedConversation
 from services.domain.turns import Reservation, Settlement
@@ -197,8 +197,11 @@ class Accounts(RuleBasedStateMachine):
         with_factor=st.sampled_from(["used", "used", "given", "not"]),
         misfit=st.sampled_from(["", "", "", "generation", "flag", "given"]),
         used_by=st.sampled_from(USES),
+        scope=st.sampled_from(ProofScope),
     )
-    def sign_in_by_a_factor(self, user, off, with_factor, misfit="", used_by=USES[0]):
+    def sign_in_by_a_factor(
+        self, user, off, with_factor, misfit="", used_by=USES[0], scope=ProofScope.FULL
+    ):
         """Sign in with the use of a factor, or with its enrolment if there is none; perhaps by an old use, or without."""
         stored = self.find(user)
         if self.is_gone(user) or stored is None or stored.user_id is None:
@@ -212,7 +215,7 @@ class Accounts(RuleBasedStateMachine):
             used = replace(used, wants_factor=stored.wants_factor)
         used = self.misfitting(used, misfit)
         given = {"used": used if is_used else None, "has_factor": with_factor != "not"}
-        given["used_by"] = used_by
+        given |= {"used_by": used_by, "scope": scope}
         if misfit == "given" and is_used:
             given["has_factor"] = False
         for _ in range(2):  # the second time is a replay
@@ -475,6 +478,7 @@ class Accounts(RuleBasedStateMachine):
         misfit=st.sampled_from(["", "", "", "generation", "flag"]),
         is_moved=st.sampled_from([False, False, False, True]),
         used_by=st.sampled_from(USES),
+        scope=st.sampled_from([ProofScope.FULL, ProofScope.FULL, ProofScope.PART]),
     )
     def prove(
         self,
@@ -486,6 +490,7 @@ class Accounts(RuleBasedStateMachine):
         misfit="",
         is_moved=False,
         used_by=USES[0],
+        scope=ProofScope.FULL,
     ):
         """Prove who a user is, perhaps by credentials that have changed, without the factor, or by an older cookie."""
         session = self.session(nth, is_admins=False)
@@ -498,7 +503,12 @@ class Accounts(RuleBasedStateMachine):
         if with_factor == "used" and stored and stored.wants_factor:
             used = replace(self.used(stored, off=uses_off), generation=generation)
             used = self.misfitting(used, misfit)
-        given = {"used": used, "has_factor": with_factor != "not", "used_by": used_by}
+        given = {
+            "used": used,
+            "has_factor": with_factor != "not",
+            "used_by": used_by,
+            "scope": scope,
+        }
         cookie = NewCookie(
             replaces=sha("an older cookie") if is_moved else session.cookie_hash,
             cookie_hash=sha(str(self.number())),
@@ -512,18 +522,21 @@ class Accounts(RuleBasedStateMachine):
         nth=NTH,
         off=st.sampled_from([1, 0, -1]),
         is_again=st.booleans(),
-        what=st.sampled_from(["password", "other devices", "one device", "check", "account"]),
+        what=st.sampled_from(
+            ["password", "first password", "other devices", "one device", "check", "account"]
+        ),
+        scope=st.sampled_from([ProofScope.FULL, ProofScope.FULL, ProofScope.PART]),
     )
-    def change_by_an_old_proof(self, nth, off, is_again, what):
+    def change_by_an_old_proof(self, nth, off, is_again, what, scope=ProofScope.FULL):
         """Change an account about ten minutes after a proof, perhaps a second one."""
         session = self.session(nth, is_admins=False)
         if session is None:
             return
-        self.prove(nth, 0, is_returned=False)
+        self.prove(nth, 0, is_returned=False, scope=scope)
         self.both.clock.at += PROOF_LIFE / 2
         self.use_a_session(nth)
         if is_again:
-            self.prove(nth, 0, is_returned=False)
+            self.prove(nth, 0, is_returned=False, scope=scope)
         ends_at = self.both.clock.at - TICK + PROOF_LIFE
         self.both.clock.at += PROOF_LIFE / 2
         self.use_a_session(nth)
@@ -533,6 +546,8 @@ class Accounts(RuleBasedStateMachine):
         match what:
             case "password":
                 self.change_credentials(nth, 0, CredentialsAction.PASSWORD_SET, False)
+            case "first password":
+                self.change_credentials(nth, 0, CredentialsAction.PASSWORD_ADDED, False)
             case "other devices":
                 self.both.of_user(session, lambda user: user.end_other_devices())
             case "one device":

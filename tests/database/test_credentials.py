@@ -511,8 +511,15 @@ def test_credentials_change_only_where_seen(world):
 @pytest.mark.parametrize(
     "action",
     [
-        *("reseal", "password.set", "address.confirm", "address.free", "factor.use", "role.set"),
-        None,
+        *(
+            "reseal",
+            "password.set",
+            "password.add",
+            "address.confirm",
+            "address.free",
+            "factor.use",
+        ),
+        *("role.set", None),
     ],
 )
 def test_change_has_generation_and_ends_of_its_action(world, action, ends_others, generation):
@@ -521,6 +528,7 @@ def test_change_has_generation_and_ends_of_its_action(world, action, ends_others
         ("factor.use", 1, False),
         ("password.set", 2, True),
         ("address.confirm", 2, False),
+        ("password.add", 2, False),
     }:
         return
     maya = world.person()
@@ -543,6 +551,7 @@ FLAGS = {  # what a change may make of the flag: before, after
     "reseal": {(False, False), (True, True)},
     "address.confirm": {(False, False), (True, True)},
     "password.set": {(False, False), (True, True), (True, False)},
+    "password.add": {(False, False), (True, True)},
     "factor.use": {(True, True)},
     "factor.add": {(False, True), (True, True)},
     "factor.remove": {(True, False), (True, True)},

@@ -7,7 +7,7 @@ import pytest
 
 from services.crypto import new_key
 from tests.database import servers
-from tests.database.people import NOT_ALLOWED, SIGNED_OUT, created, sealed, with_token
+from tests.database.people import MISUSE, NOT_ALLOWED, SIGNED_OUT, created, sealed, with_token
 
 MISSING = {"ok": False, "reason": "not_found"}
 PROVE_AGAIN = "PT403"
@@ -181,6 +181,15 @@ def test_proof_is_that_of_one_session(world, maya):
     proven = {one["is_this_one"]: one["is_proven"] for one in maya.call("my_sessions")}
     assert proven == {True: True, False: False}
     assert maya.call("revoke_sessions", one_session=None)["ended"] == 1
+
+
+@pytest.mark.parametrize("scope", ["none", "most", None])
+def test_proof_has_a_scope(world, maya, scope):
+    given = proof_of(world, maya, new_scope=scope)
+
+    assert maya.refusal("prove_session", **given) == MISUSE
+
+    assert maya.call("prove_session", **given | {"new_scope": "part"}) == {"ok": True}
 
 
 def test_overheard_proof_is_not_repeated(world, maya):

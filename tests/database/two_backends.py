@@ -17,7 +17,7 @@ from pydantic_core import to_jsonable_python
 
 from services.crypto import ServerProof, new_key
 from services.domain import AccountRole, SessionId
-from services.domain.accounts import Account, CredentialsAction, Limits
+from services.domain.accounts import Account, CredentialsAction, Limits, ProofScope
 from services.errors import AdminsOnly, AppError, ProofNeeded, SignedOut, StoreUnavailable
 from services.rules import Refusal
 from services.rules.accounts import use_of
@@ -83,7 +83,7 @@ _SQL = {
     """,
     "sessions": """
         select cookie_hash, user_id, least(expires_at, seen_at + make_interval(secs => idle_seconds)), id, device,
-          created_at, seen_at, proved_at, has_factor
+          created_at, seen_at, proved_at, proof_scope, has_factor
         from private.app_sessions
     """,
     "throttles": "select bucket, window_ends, attempts from private.throttles",
@@ -289,6 +289,7 @@ class TwoBackends:
         has_factor=False,
         used=None,
         used_by=CredentialsAction.FACTOR_USED,
+        scope=ProofScope.FULL,
     ):
         """Sign a user in, which begins the *account* of one who has none."""
         user_id, address = self.user_ids[user], self._addresses[user]
@@ -304,6 +305,7 @@ class TwoBackends:
             has_factor=has_factor,
             used=used,
             used_by=used_by,
+            scope=scope,
         )
         stored = account.credentials if account else used
         made = "insert into auth.sessions (user_id) values (%s) returning id"
@@ -335,6 +337,7 @@ class TwoBackends:
                 new_generation=stored.generation if stored else None,
                 new_uses=stored.uses if stored else None,
                 new_wants_factor=stored.wants_factor if stored else None,
+                new_scope=scope,
                 proof="",
             )
             if not answer.ok:
@@ -507,7 +510,7 @@ _LOOKUPS = ("lookup", "user_id", "expires_at")
 _KEYS = ("version", "wrapped")
 _SESSIONS = (
     *("cookie_hash", "user_id", "ends_at"),
-    *("id", "device", "created_at", "seen_at", "proved_at", "has_factor"),
+    *("id", "device", "created_at", "seen_at", "proved_at", "scope", "has_factor"),
 )
 _STEPS = ("key", "kind_tag", "sealed", "tries", "expires_at")
 

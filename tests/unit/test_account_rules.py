@@ -11,6 +11,7 @@ from services.domain.accounts import (
     AuditEntry,
     CredentialsAction,
     Failure,
+    ProofScope,
     SessionEnd,
     SignUps,
 )
@@ -33,6 +34,7 @@ from services.rules.accounts import (
     change_refusal,
     changed_models,
     check_change,
+    check_proof,
     check_ways_in,
     counted,
     deleted,
@@ -208,6 +210,7 @@ FLAGS = {  # what a change may make of the flag: before, after
     CredentialsAction.ADDRESS_CONFIRMED: {(False, False), (True, True)},
     CredentialsAction.ADDRESS_FREED: {(False, False), (True, True)},
     CredentialsAction.PASSWORD_SET: {(False, False), (True, True), (True, False)},
+    CredentialsAction.PASSWORD_ADDED: {(False, False), (True, True)},
     CredentialsAction.FACTOR_USED: {(True, True)},
     CredentialsAction.FACTOR_ADDED: {(False, True), (True, True)},
     CredentialsAction.FACTOR_REMOVED: {(True, False), (True, True)},
@@ -375,3 +378,9 @@ def test_failures_hide_no_change_and_changes_hide_no_failure():
     listed = listed_changes(failures + changes)
 
     assert listed == failures[:-1] + changes[:-1]
+
+
+def test_sign_in_that_proves_nothing_is_no_proof():
+    check_proof(ProofScope.PART)
+    with pytest.raises(ValueError, match="not a proof"):
+        check_proof(ProofScope.NONE)

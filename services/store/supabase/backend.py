@@ -15,7 +15,14 @@ from services.caches import CachedRead
 from services.crypto import ServerProof
 from services.daemon_threads import in_thread
 from services.domain import AccountRole, SessionId, UserId
-from services.domain.accounts import Account, CredentialsAction, Failure, SessionEnd, SignUps
+from services.domain.accounts import (
+    Account,
+    CredentialsAction,
+    Failure,
+    ProofScope,
+    SessionEnd,
+    SignUps,
+)
 from services.domain.addresses import EmailAddress
 from services.domain.models import ModelSettings
 from services.errors import (
@@ -207,6 +214,7 @@ class SupabaseUser:
         has_factor: bool = False,
         used: StoredCredentials | None = None,
         used_by: CredentialsAction = CredentialsAction.FACTOR_USED,
+        scope: ProofScope = ProofScope.FULL,
     ) -> bool:
         action = use_of(used, generation, used_by) if used else None
 
@@ -226,6 +234,7 @@ class SupabaseUser:
                 lease=lease,
                 new_cookie_hash=cookie.cookie_hash,
                 new_tokens=Hidden(tokens),
+                new_scope=scope,
                 nonce=uuid4(),
             )
             if answer.reason == "not_found":  # the session has another cookie by now
@@ -301,6 +310,7 @@ class SupabaseBackend:
             new_generation=credentials.generation if credentials else None,
             new_uses=credentials.uses if credentials else None,
             new_wants_factor=credentials.wants_factor if credentials else None,
+            new_scope=new.scope,
         )
         if not answer.ok:
             raise error_of("start_session", Refusal(reason=answer.reason))

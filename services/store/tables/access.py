@@ -49,11 +49,12 @@ class Caller:
             raise SignedOut
         return account
 
-    def require_recent(self, block: Block) -> None:
-        """Raise ProofNeeded unless the user has proved who they are in the last ten minutes."""
+    def require_recent(self, block: Block, *, is_part: bool = False) -> None:
+        """Raise ProofNeeded unless the user has proved who they are in the last ten minutes; *is_part*: at least in part."""
         session = self.session(block)
         stored = block.get(schema.CREDENTIALS, self.user_id)
-        if self.wants_proofs and not (session and session.is_proven(self.now(), stored)):
+        is_proven = session and session.is_proven(self.now(), stored, is_part=is_part)
+        if self.wants_proofs and not is_proven:
             raise ProofNeeded
 
 

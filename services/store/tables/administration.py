@@ -107,7 +107,7 @@ class TablesAdministration(TablesReports):
     def check_end(self, user_id: UserId, *, is_shut: bool) -> None:
         def check(block: Block) -> Refusal | None:
             if is_shut and user_id == self.caller.user_id:
-                self.caller.require_recent(block)
+                self.caller.require_recent(block, is_part=True)
             account, admins = block.get(schema.ACCOUNTS, user_id), admins_of(block)
             has_others = has_accounts(block, user_id)
             return leave_refusal(account, admins, has_others=has_others, is_left=is_shut)
@@ -146,7 +146,7 @@ class TablesAdministration(TablesReports):
     def delete(self, user_id: UserId) -> None:
         def shut(block: Block) -> Refusal | None:
             if user_id == self.caller.user_id:
-                self.caller.require_recent(block)
+                self.caller.require_recent(block, is_part=True)
             account, has_others = block.get(schema.ACCOUNTS, user_id), has_accounts(block, user_id)
             sessions = sessions_of(block, user_id)
             lookups = block.select(schema.LOOKUPS, {"user_id": user_id})

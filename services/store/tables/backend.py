@@ -15,6 +15,7 @@ from services.domain.accounts import (
     Expiring,
     Failure,
     NoticeRow,
+    ProofScope,
     SessionEnd,
 )
 from services.domain.addresses import EmailAddress
@@ -175,7 +176,8 @@ class TablesUser:
         def change(block: Block) -> bool | Refusal:
             user_id = self.caller.account(block).id
             if action not in rules.WITHOUT_PROOF:
-                self.caller.require_recent(block)
+                is_part = action in rules.PROVEN_IN_PART and not ends_others
+                self.caller.require_recent(block, is_part=is_part)
             rules.check_change(action, seen_generation, new.generation, ends_others=ends_others)
             rules.check_ways_in(action, has_lookups=ways_in is not None, renames=bool(renamed))
             stored = block.get(schema.CREDENTIALS, user_id)
@@ -305,6 +307,7 @@ class TablesUser:
                 session=one.id,
                 is_this_one=one.id == self.caller.session_id,
                 is_proven=one.is_proven(now, stored),
+                is_proven_in_part=one.is_proven(now, stored, is_part=True),
             )
             for one in sessions[:_DEVICES]
         ]
@@ -318,6 +321,7 @@ class TablesUser:
         has_factor: bool = False,
         used: StoredCredentials | None = None,
         used_by: CredentialsAction = CredentialsAction.FACTOR_USED,
+        scope: ProofScope = ProofScope.FULL,
     ) -> bool:
         user_id = self.caller.user_id
         if used and used.id != user_id:
@@ -326,6 +330,7 @@ class TablesUser:
 
         def prove(block: Block) -> bool | Refusal:
             account, now = self.caller.account(block), self.caller.now()
+            rules.check_proof(scope)
             stored, session = block.get(schema.CREDENTIALS, account.id), self.caller.session(block)
             if session is None or session.cookie_hash != cookie.replaces:
                 raise SignedOut
@@ -339,8 +344,9 @@ class TablesUser:
             if refusal:
                 return refusal
             block.delete(schema.SESSIONS, session.cookie_hash)
-            proven = session.proven(now, cookie.cookie_hash, sealed, has_factor=has_factor)
-            block.put(schema.SESSIONS, proven)
+            proven = session.proven(now, stored, scope, has_factor=has_factor)
+            moved = replace(proven, cookie_hash=cookie.cookie_hash, sealed=sealed)
+            block.put(schema.SESSIONS, moved)
             _put_used(block, now, generation, used, used_by)
             _return_attempts(block, counters)
             note(block, now, account.id, "session.prove", account.id)
@@ -437,6 +443,7 @@ class TablesBackend:
             device=new.device,
             created_at=now,
             proved_at=now,
+            scope=new.scope,
             has_factor=new.has_factor,
         ).used(now)
         rules.check_given(

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from services.crypto import new_key
-from services.domain.accounts import CredentialsAction, SessionEnd
+from services.domain.accounts import CredentialsAction, ProofScope, SessionEnd
 from services.errors import (
     ProofNeeded,
     RateLimited,
@@ -84,6 +84,121 @@ def test_proof_allows_changes_for_ten_minutes(deployment, maya, act):
     deployment.let_pass(9 * MINUTE)
 
     act(maya, other, lambda _: None)
+
+
+def prove_in_part(user):
+    """Prove who *user* is as by a provider that cannot say when its user signed in."""
+    accounts = user.deployment.accounts
+    checked = accounts.find(user.email, NOT_COUNTED).checked(PASSWORD)
+    checked = replace(checked, scope=ProofScope.PART)
+    return replace(user, cookie=accounts.prove(user.session, user.cookie, checked))
+
+
+def add(user, action):
+    """Store the next generation of the user's credentials; a factor is a real one."""
+    accounts = user.deployment.accounts
+    if action is CredentialsAction.FACTOR_ADDED:
+        return Authenticator().enrol(accounts, user.session)
+    current = accounts.current(user.cookie)
+    if action is CredentialsAction.PASSWORD_ADDED:
+        return accounts.add_password(user.session, current, current.hashed(OTHER))
+    generation = current.stored.generation + 1
+    new = replace(current.credentials, generation=generation)
+    return accounts.change_credentials(user.session, new, current.stored, action)
+
+
+ADDING = [
+    CredentialsAction.FACTOR_ADDED,
+    CredentialsAction.PASSKEY_ADDED,
+    CredentialsAction.PASSWORD_ADDED,
+]
+
+
+@pytest.mark.parametrize("action", ADDING)
+def test_proof_in_part_adds_a_way_in(deployment, maya, action):
+    deployment.let_pass(10 * MINUTE + 1)
+    with pytest.raises(ProofNeeded):
+        add(maya, action)
+
+    maya = prove_in_part(maya)
+    [mine] = maya.session.backend.devices()
+    assert (mine.is_proven, mine.is_proven_in_part) == (False, True)
+    add(maya, action)
+
+    assert maya.usage.account_changes()[0].action == action
+    assert is_alive(maya)
+
+
+def test_proof_in_part_ends_the_account(deployment, maya):
+    deployment.let_pass(10 * MINUTE + 1)
+    maya = prove_in_part(maya)
+
+    UserAccess(maya.session.backend.administration, lambda _: None).delete(maya.id)
+
+    assert not is_alive(maya)
+
+
+_COVERED = {"add a factor", "end the account", "end the account at once"}
+_NOT_COVERED = {name: act for name, act in WANT_PROOF.items() if name not in _COVERED}
+
+
+@pytest.mark.parametrize("act", _NOT_COVERED.values(), ids=_NOT_COVERED)
+def test_proof_in_part_covers_nothing_else(deployment, maya, act):
+    other = maya.sign_in()
+    deployment.let_pass(10 * MINUTE + 1)
+    maya = prove_in_part(maya)
+
+    with pytest.raises(ProofNeeded):
+        act(maya, other, lambda _: None)
+
+    assert is_alive(other)
+
+
+def test_proof_in_part_ends_no_other_session(deployment, maya):
+    other = maya.sign_in()
+    deployment.let_pass(10 * MINUTE + 1)
+    maya = prove_in_part(maya)
+    accounts, current = deployment.accounts, deployment.accounts.current(maya.cookie)
+    new = replace(current.credentials, generation=current.stored.generation + 1)
+
+    with pytest.raises(ProofNeeded):
+        accounts.change_credentials(
+            *(maya.session, new, current.stored, CredentialsAction.PASSKEY_ADDED), ends_others=True
+        )
+
+    assert is_alive(other)
+
+
+def test_proof_in_part_leaves_a_full_one_until_that_is_over(deployment, maya):
+    deployment.let_pass(5 * MINUTE)
+    maya = prove_in_part(maya)
+    change(maya)
+
+    deployment.let_pass(5 * MINUTE + 1)
+    with pytest.raises(ProofNeeded):
+        change(maya, PASSWORD)
+
+
+@pytest.mark.parametrize("scope", [ProofScope.PART, ProofScope.NONE])
+def test_sign_in_proves_as_far_as_its_scope(deployment, maya, scope):
+    accounts = deployment.accounts
+    checked = accounts.find(maya.email, NOT_COUNTED).checked(PASSWORD)
+    _, session = accounts.sign_in(replace(checked, scope=scope))
+
+    mine = next(one for one in session.backend.devices() if one.is_this_one)
+    assert (mine.is_proven, mine.is_proven_in_part) == (False, scope is ProofScope.PART)
+    with pytest.raises(ProofNeeded):
+        session.backend.end_other_devices()
+
+
+def test_answer_that_proves_nothing_is_no_proof(deployment, maya):
+    checked = deployment.accounts.find(maya.email, NOT_COUNTED).checked(PASSWORD)
+    nothing = replace(checked, scope=ProofScope.NONE)
+
+    with pytest.raises(ProofNeeded):
+        deployment.accounts.prove(maya.session, maya.cookie, nothing)
+
+    assert is_alive(maya)
 
 
 def test_sign_in_is_a_proof(deployment, maya):
