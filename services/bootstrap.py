@@ -38,6 +38,7 @@ from services.web.own_factor import OwnFactor
 from services.web.own_passkeys import AddPasskey, OwnPasskeys
 from services.web.page_assets import PageAssets
 from services.web.passkey_check import PasskeyCheck
+from services.web.passkey_factor import EnterByPasskey
 from services.web.passkey_routes import PasskeyRoutes
 from services.web.passkey_sign_in import ProveByPasskey, SignInByPasskey
 from services.web.poll_route import PollRoute
@@ -134,7 +135,10 @@ def _code_routes(
 
 def _passkey_routes(app: App, start: SessionStart) -> list[Route]:
     check = PasskeyCheck(start.attempts, start.origin, start.notices)
-    flows = SignInByPasskey(start, check), ProveByPasskey(check), AddPasskey(start.notices)
+    flows = (
+        *(SignInByPasskey(start, check), ProveByPasskey(check), AddPasskey(start.notices)),
+        EnterByPasskey(Entries(start)),
+    )
     return [
         *PasskeyRoutes(app.shared, start.attempts, start.origin, flows).routes(),
         *OwnPasskeys(app.shared, start.origin, start.notices).routes(),

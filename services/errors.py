@@ -169,12 +169,18 @@ class WrongFactor(Refused):
 class FactorNeeded(Refused):
     """The account has a second factor, or the deployment requires one, and it was not given."""
 
-    public = "Enter the code of your authenticator app to go on."
+    public = "Use your authenticator app, your passkey or a recovery code to go on."
 
-    def __init__(self, since: datetime | None = None) -> None:
-        """*since*: when the factor was added; None: the account has none."""
+    def __init__(self, since: datetime | None = None, *, asks_passkey: bool = False) -> None:
+        """*since*: when the authenticator app was added; *asks_passkey*: a passkey is asked for; neither: there is no factor."""
         super().__init__()
         self.since = since
+        self.asks_passkey = asks_passkey
+
+    @property
+    def is_set_up(self) -> bool:
+        """True if the account has a second factor."""
+        return self.since is not None or self.asks_passkey
 
 
 class FactorUsed(Refused):

@@ -37,12 +37,17 @@ class Authenticator:
         """Make this the factor of the user of *session*."""
         hashes = tuple(map(recovery_hash, self.recovery))
         since = datetime.now(UTC).replace(microsecond=0)
-        factor = Factor(secret=self.secret, since=since, recovery=hashes)
-        change_factor(accounts, session, factor, CredentialsAction.FACTOR_ADDED)
+        factor = Factor(secret=self.secret, since=since)
+        change_factor(accounts, session, factor, CredentialsAction.FACTOR_ADDED, recovery=hashes)
         return self
 
 
-def change_factor(accounts, session, factor, action):
+def change_factor(accounts, session, factor, action, recovery=()):
     found = accounts.find(session.email, NOT_COUNTED)
-    new = replace(found.credentials, factor=factor, generation=found.stored.generation + 1)
+    new = replace(
+        found.credentials,
+        factor=factor,
+        recovery=recovery,
+        generation=found.stored.generation + 1,
+    )
     assert accounts.change_credentials(session, new, found.stored, action)

@@ -179,7 +179,7 @@ begin
     when action in ('address.confirm', 'password.add') then new_generation = seen_generation + 1 and not ends_others
     when action = 'address.free' then new_generation = seen_generation + 1 and ends_others and actor is null
     when action in ('factor.add', 'factor.remove', 'factor.replace', 'recovery.renew',
-        'identity.add', 'identity.remove', 'passkey.add', 'passkey.remove')
+        'identity.add', 'identity.remove', 'passkey.add', 'passkey.remove', 'passkey_factor.add', 'passkey_factor.remove')
       then new_generation = seen_generation + 1 and ends_others is not null
   end) is not true then
     raise exception 'not a change of credentials' using errcode = 'PT400';
@@ -195,8 +195,9 @@ begin
   elsif stored.uses is distinct from new_uses - (action in ('factor.use', 'passkey.use'))::integer then
     return private.answer(false, 'factor_used');
   elsif (case
-    when action = 'factor.add' then not stored.wants_factor and new_wants_factor
-    when action = 'factor.remove' then stored.wants_factor and not new_wants_factor
+    -- beside the app, a passkey may be asked for, and the other way round
+    when action in ('factor.add', 'passkey_factor.add') then new_wants_factor
+    when action in ('factor.remove', 'passkey_factor.remove') then stored.wants_factor
     when action in ('factor.use', 'factor.replace', 'recovery.renew') then stored.wants_factor and new_wants_factor
     when action in ('password.set', 'passkey.remove') then stored.wants_factor or not new_wants_factor
     else stored.wants_factor = new_wants_factor
@@ -240,6 +241,11 @@ begin
       raise exception 'not a use of the second factor' using errcode = 'PT400';
     elsif has_factor is not true and private.requires_factor() then
       return 'factor_needed';
+    elsif factor_action = 'factor.add' and exists (
+      select from private.credentials
+      where user_id = person and generation = seen_generation and uses = new_uses and wants_factor
+    ) then
+      raise exception 'another second factor stands, and was not given' using errcode = 'PT400';
     end if;
     return private.replace_credentials(person, person, seen_generation, new_generation, new_uses, new_wants_factor,
       factor_action, new_lookup, new_sealed, false) ->> 'reason';

@@ -56,9 +56,9 @@ def _draw_factor_rule(admin: UserServices) -> None:
         if stored or admin.factor:
             st.toggle(_REQUIRE, stored, key=key, on_change=switch)
             st.caption(
-                "Everyone enters a code of an authenticator app when they sign in."
+                "Everyone enters a code of an authenticator app, or uses a passkey, when they sign in."
                 if stored
-                else "Users choose if signing in asks for a code of an authenticator app."
+                else "Users choose if signing in asks for a code of an authenticator app or for a passkey."
             )
         else:
             st.text(_REQUIRE)

@@ -38,6 +38,8 @@ _ACTIONS = {
     "passkey.fail": "Passkey refused",
     "passkey.remove": "Passkey removed",
     "passkey.use": "Passkey used",
+    "passkey_factor.add": "Passkey asked for after the password",
+    "passkey_factor.remove": "Passkey no longer asked for after the password",
     "password.set": "Password set",
     "password.add": "Password added",
     "proof.fail": "Identity not confirmed: wrong password or code",

@@ -1,6 +1,6 @@
 """The forms for a second factor: after the password or a mailed code at sign-in, and beside the password in a proof."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import date
 from html import escape
@@ -8,10 +8,14 @@ from uuid import UUID
 
 import streamlit as st
 
-from pages._parts import codes, words
+from pages._parts import codes, passkey_forms, words
+from services.domain.accounts import SecondFactor
 
 TITLE = "Enter the code of your authenticator app"
-_APP, _RECOVERY = "factor", "recovery"  # the forms, as `code` in the address names them
+# the forms, as `code` in the address names them
+_APP, _RECOVERY, _PASSKEY = "factor", "recovery", "passkey_factor"
+_TITLES = {_APP: TITLE, _RECOVERY: "Enter a recovery code", _PASSKEY: "Use your passkey"}
+_LINKS = {_PASSKEY: "Use a passkey", _APP: "Use the app", _RECOVERY: "Use a recovery code"}
 _ENROL = "enrol_factor"  # the form that leads to a setup key
 _REASONS = {"factor", "wrong-factor"}  # refusals of a proof for want of the factor
 _APP_FIELD = """<label>Code<input name="factor" type="text" inputmode="numeric" autocomplete="one-time-code" required
@@ -24,7 +28,7 @@ _PROOF_FIELD = """<label>Code of your authenticator app, or a recovery code<inpu
 
 def open_step() -> UUID | None:
     """Return the step in the address of a sign-in that waits for the factor."""
-    return codes.open_step() if codes.asked_purpose() in (_APP, _RECOVERY) else None
+    return codes.open_step() if codes.asked_purpose() in _TITLES else None
 
 
 def open_enrolment() -> UUID | None:
@@ -51,25 +55,41 @@ def draw_enrolment(step: UUID, back_to: str, refused: str | None) -> None:
 
 
 def draw(step: UUID, back_to: str, refused: str | None) -> None:
-    """Draw the form for a code of the app, or for a recovery code. *refused*: why the last one was not taken."""
-    is_recovery = codes.asked_purpose() == _RECOVERY
-    st.subheader("Enter a recovery code" if is_recovery else TITLE, anchor=False)
+    """Draw the form for a code of the app, a passkey or a recovery code. *refused*: why the last one was not taken."""
+    form = codes.asked_purpose()
+    st.subheader(_TITLES[form], anchor=False)
     if refused:
         st.error(refused)
-        if st.query_params.get("reason") == "slow" and not is_recovery:
+        if st.query_params.get("reason") == "slow" and form == _APP:
             st.markdown("A recovery code works at once.")
-    if is_recovery:
-        st.markdown("Each of the codes that you saved works once, in place of the app.")
-    st.html(_form(step, back_to, is_recovery=is_recovery))
-    other, label = (_APP, "Use the app") if is_recovery else (_RECOVERY, "Use a recovery code")
+    if form == _RECOVERY:
+        st.markdown("Each of the codes that you saved works once.")
+    if form == _PASSKEY:
+        st.markdown("Your fingerprint, face, screen lock or security key shows that it is you.")
+    st.html(_passkey_form(step, back_to) if form == _PASSKEY else _form(step, back_to, form))
     with st.container(horizontal=True, horizontal_alignment="distribute"):
-        st.button(label, type="tertiary", on_click=_switch, args=[other])
+        for other in _offered():
+            if other != form:
+                st.button(_LINKS[other], type="tertiary", on_click=_switch, args=[other])
         st.button(words.BACK_TO_SIGN_IN, type="tertiary", on_click=codes.go_to, args=[""])
 
 
-def proof_field(*, has_factor: bool) -> str:
-    """Return the HTML of the field in a form that proves who is signed in; "" for an account that has no factor."""
-    is_wanted = has_factor or st.query_params.get("reason") in _REASONS
+def _offered() -> Sequence[str]:
+    """Return the forms of the step in the address."""
+    match st.query_params.get("by", ""):
+        case "passkey":
+            return _PASSKEY, _RECOVERY
+        case "both":
+            return _PASSKEY, _APP, _RECOVERY
+        case _:
+            return _APP, _RECOVERY
+
+
+def proof_field(factor: SecondFactor | None) -> str:
+    """Return the HTML of the field in a form that proves who is signed in; "" for an account that has no *factor*."""
+    if factor and not factor.since:  # a passkey is asked for alone
+        return _RECOVERY_FIELD
+    is_wanted = factor is not None or st.query_params.get("reason") in _REASONS
     return _PROOF_FIELD if is_wanted else ""
 
 
@@ -80,18 +100,26 @@ def _switch(form: str) -> None:
     st.query_params["code"] = form
 
 
-def _form(step: UUID, back_to: str, *, is_recovery: bool) -> str:
-    added = _added()
-    values = {"form": _RECOVERY if is_recovery else _APP, "step": str(step), "next": back_to}
-    if added:
-        values["added"] = str(added)
+def _form(step: UUID, back_to: str, form: str) -> str:
     return f"""
       <form class="db-form" method="post" action="/factor">
-        {_hidden(values)}
-        {_RECOVERY_FIELD if is_recovery else _APP_FIELD}
-        {_kept(added) if added else ""}
+        {_hidden({"form": form, "step": str(step), "next": back_to})}
+        {_APP_FIELD if form == _APP else _RECOVERY_FIELD}
+        {_of_step()}
         <button type="submit">{words.SIGN_IN}</button>
       </form>"""
+
+
+def _passkey_form(step: UUID, back_to: str) -> str:
+    fields = _hidden({"entry": str(step)}) + _of_step()
+    return passkey_forms.factor_form(back_to, fields)
+
+
+def _of_step() -> str:
+    """Return the HTML of what each form of the step has: what it says of itself, and what a reset keeps."""
+    added, by = _added(), st.query_params.get("by", "")
+    values = ({"by": by} if by else {}) | ({"added": str(added)} if added else {})
+    return _hidden(values) + (_kept(added) if added else "")
 
 
 def _hidden(values: Mapping[str, str]) -> str:

@@ -25,6 +25,14 @@ _TEXTS: Mapping[NoticeKind, tuple[str, str]] = {  # what happened, and what to d
     NoticeKind.FACTOR_ADDED: ("Two-step verification was turned on", _IF_NOT_YOU),
     NoticeKind.FACTOR_REMOVED: ("Two-step verification was turned off", _IF_NOT_YOU),
     NoticeKind.FACTOR_REPLACED: ("Your authenticator app was replaced by another", _IF_NOT_YOU),
+    NoticeKind.PASSKEY_FACTOR_ADDED: (
+        "Signing in now asks for a passkey after your password",
+        _IF_NOT_YOU,
+    ),
+    NoticeKind.PASSKEY_FACTOR_REMOVED: (
+        "Signing in no longer asks for a passkey after your password",
+        _IF_NOT_YOU,
+    ),
     NoticeKind.WRONG_FACTORS: (
         "Wrong codes at sign-in",
         f"Someone passed the first step, but not your two-step verification. If it was not you, change your password on {_TO_ACCOUNT}.",

@@ -21,6 +21,11 @@ def sign_in_form(back_to: str) -> str:
     return _form("get", "sign_in", back_to, "Sign in with a passkey", is_second=True)
 
 
+def factor_form(back_to: str, fields: str) -> str:
+    """Return the HTML of the form that gives a passkey as second factor; *fields*: what it says of the sign-in, as HTML."""
+    return _form("get", "factor", back_to, "Use your passkey", fields)
+
+
 def proof_form(user: UserServices, back_to: str, *, is_second: bool) -> str:
     """Return the HTML of the form that proves who is signed in; "" for a user without a passkey for this address."""
     party = party_here()

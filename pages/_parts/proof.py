@@ -30,7 +30,7 @@ def draw(user: UserServices, why: str, then: str = "") -> None:
     """
     back_to = f"/account?{urlencode({'then': then})}" if then else "/account"
     st.subheader(words.CONFIRM_IDENTITY, anchor=False)
-    factor_field = factor.proof_field(has_factor=user.factor is not None)
+    factor_field = factor.proof_field(user.factor)
     takes_code = user.is_confirmed and bootstrap.current_app().mailer is not None
     forms = codes.CodeForms(CodePurpose.PROVE, back_to)
     if takes_code and is_by_code() and (step := codes.open_step()):

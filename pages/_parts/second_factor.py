@@ -1,8 +1,10 @@
-"""The part of the page Account that sets up two-step verification, replaces its app, renews its recovery codes and removes it.
+"""The part of the page Account that sets up two-step verification, by an app or a passkey, replaces its app, renews its
+recovery codes and turns it off.
 
 What changes it is a native form that posts to a route, which answers with what is shown once.
 """
 
+from collections.abc import Iterator
 from uuid import UUID, uuid4
 
 import streamlit as st
@@ -14,54 +16,104 @@ from pages._session import ask_for
 from services.bootstrap import UserServices
 from services.domain.accounts import FEW_RECOVERY_CODES, RECOVERY_CODES, SecondFactor
 
-REMOVED = "factor-removed"  # the reason in the address once it is removed
-_REMOVED = "Two-step verification is off. Signing in asks for no code from your app any more."
+_OUTCOMES = {  # by the reason in the address
+    "factor-removed": "Two-step verification is off. Signing in asks for no code from your app any more.",
+    "app-removed": "Signing in asks for no code from your app any more. It still asks for a passkey after your password.",
+    "passkey-asked": "Signing in now asks for a passkey after your password.",
+    "passkey-not-asked": "Signing in no longer asks for a passkey after your password.",
+}
+_ASK = "Ask for a passkey after my password"
 _REPLACE, _NEW_CODES = "Replace authenticator app", "New recovery codes"
 _TURN_OFF = "Turn off two-step verification"
 _FORM = "factor-form"
 
 
 def draw_outcome(reason: str) -> bool:
-    """Say that the factor was removed, if *reason* says so; return False if it is about something else."""
-    if reason == REMOVED:
-        st.info(_REMOVED)
-    return reason == REMOVED
+    """Say how the factor was changed, if *reason* says so; return False if it is about something else."""
+    if reason in _OUTCOMES:
+        st.info(_OUTCOMES[reason])
+    return reason in _OUTCOMES
 
 
 def draw(user: UserServices, *, is_proven: bool) -> None:
     """Draw the factor of *user*, and what changes it, the latter only after a proof (*is_proven*)."""
     st.subheader(words.TWO_STEP, anchor=False)
-    if user.factor:
-        _draw_factor(user.factor, is_proven=is_proven)
-        return
-    st.markdown(
-        "Signing in then asks for your password and for a code from an authenticator app, for example on your phone."
-    )
-    if is_proven:
+    factor = user.factor
+    if factor:
+        _draw_factor(factor, is_proven=is_proven)
+    else:
+        st.markdown(
+            "Signing in then asks for your password and for a code from an authenticator app, for example on your phone."
+        )
+    if is_proven and not (factor and factor.since):
         # of the page, so that a reload of the answer is told from another press
         st.session_state.setdefault(_FORM, uuid4())
-        button = '<button type="submit">Set up</button>'
+        label = "Set up an authenticator app too" if factor else "Set up"
+        button = f'<button type="submit">{label}</button>'
         st.html(_form("/account/factor", st.session_state[_FORM], button), width=384)
+    is_asked = factor is not None and factor.asks_passkey
+    if is_proven and (is_asked or user.passkeys.get()):
+        _draw_switch(is_asked=is_asked)
+
+
+def _draw_switch(*, is_asked: bool) -> None:
+    key = f"ask-passkey-{is_asked}"  # a new key once another value is stored
+
+    def switch() -> None:
+        st.session_state[key] = is_asked  # it stays as it is stored until that is confirmed
+        ask_for(passkey_dialog, not is_asked, uuid4())
+
+    st.toggle(_ASK, is_asked, key=key, on_change=switch)
+
+
+@st.dialog(_ASK, width="small", on_dismiss="rerun")
+def passkey_dialog(is_on: bool, form_id: UUID) -> None:
+    """Ask before a passkey is asked for after the password (*is_on*), or no longer."""
+    if is_on:
+        st.markdown(
+            "On a device without your passkey you then sign in with a recovery code or your authenticator app. If you have no "
+            "recovery codes yet, you get them now: they are shown once, so have a place ready to save them."
+        )
+        button = f'{OTHERS_FIELD}<button type="submit">Turn on</button>'
+        st.html(_form("/account/factor/passkey", form_id, button))
+    else:
+        st.markdown(
+            "Your passkeys stay. Without an authenticator app, signing in will ask for your password alone, and your recovery "
+            "codes stop working."
+        )
+        button = f'{OTHERS_FIELD}<button type="submit" class="db-danger">Turn off</button>'
+        st.html(_form("/account/factor/passkey/off", form_id, button))
+    _draw_cancel()
 
 
 def _draw_factor(factor: SecondFactor, *, is_proven: bool) -> None:
-    left = f"{words.number(factor.codes_left)} of {words.number(RECOVERY_CODES)} left"
     with st.container(key="second-factor", gap="small"):
-        for name, detail in (
-            ("Authenticator app", f"Added {words.moment(factor.since, has_date=True)}"),
-            (
-                "Recovery codes",
-                f"{left}. Make new ones soon." if factor.codes_left <= FEW_RECOVERY_CODES else left,
-            ),
-        ):
+        for name, detail in _parts(factor):
             with st.container(gap=None):
                 st.text(name)
                 st.caption(detail)
         if is_proven:
             with row():
-                quiet_button("Replace app", "sync", "replace-factor", _ask_for_replacement)
+                if factor.since:
+                    quiet_button("Replace app", "sync", "replace-factor", _ask_for_replacement)
                 quiet_button(_NEW_CODES, "refresh", "new-codes", _ask_for_codes)
-                quiet_button("Turn off", "no_encryption", "remove-factor", ask_for, remove_dialog)
+                if factor.since:
+                    off = "Turn off app" if factor.asks_passkey else "Turn off"
+                    ask = factor.asks_passkey
+                    quiet_button(
+                        *(off, "no_encryption", "remove-factor", ask_for, remove_dialog, ask)
+                    )
+
+
+def _parts(factor: SecondFactor) -> Iterator[tuple[str, str]]:
+    """Yield the name of each part of the factor, and what is said of it."""
+    if factor.since:
+        yield "Authenticator app", f"Added {words.moment(factor.since, has_date=True)}"
+    if factor.asks_passkey:
+        yield "Passkey", "Asked for after your password"
+    left = f"{words.number(factor.codes_left)} of {words.number(RECOVERY_CODES)} left"
+    is_few = factor.codes_left <= FEW_RECOVERY_CODES
+    yield "Recovery codes", f"{left}. Make new ones soon." if is_few else left
 
 
 def _ask_for_replacement() -> None:
@@ -97,10 +149,12 @@ def codes_dialog(form_id: UUID) -> None:
 
 
 @st.dialog(_TURN_OFF, width="small", on_dismiss="rerun")
-def remove_dialog() -> None:
-    """Ask before the factor is removed."""
+def remove_dialog(asks_passkey: bool = False) -> None:
+    """Ask before the app is removed."""
     st.markdown(
-        "Signing in will ask for your password alone. Your app makes no more codes that work here, and your recovery codes "
+        "Signing in will ask for a passkey after your password. Your app makes no more codes that work here."
+        if asks_passkey
+        else "Signing in will ask for your password alone. Your app makes no more codes that work here, and your recovery codes "
         "stop working."
     )
     button = f'{OTHERS_FIELD}<button type="submit" class="db-danger">Turn off</button>'

@@ -18,10 +18,11 @@ A document is a JSON object. This version of the app writes and reads
     former ........... confirmed addresses that the user may take back, the oldest first, at most 4; left out: none.
                        Each is an object of `address`, `until`, in seconds since 1970, and `ways_in`: the fields of the
                        document that open the account, but for the password, as they stood when the address was left
-    factor ........... the second factor: an object of `secret`, 20 octets in base64url, that TOTP (RFC 6238) computes its
-                       codes from; `since`, in seconds since 1970; `step`, the newest time step whose code was used, 0:
-                       none; and `recovery`, the SHA-256 hashes in hexadecimal of the recovery codes that are still good;
-                       null, or left out: the account has no factor
+    factor ........... the authenticator app: an object of `secret`, 20 octets in base64url, that TOTP (RFC 6238) computes
+                       its codes from; `since`, in seconds since 1970; and `step`, the newest time step whose code was used,
+                       0: none; null, or left out: the account has no app
+    recovery_codes ... the SHA-256 hashes in hexadecimal of the recovery codes that are still good, in place of the app or of
+                       a passkey that is asked for; left out: none. An account that wants no factor has none
     identities ....... the user at providers of single sign-on (identities.py); left out: none
     passkeys ......... the user handle, and the passkeys of the user (passkeys.py); null, or left out: there never was one
     uses ............. a number that grows by one with each use of the factor (a TOTP code or a recovery code) or of a
@@ -60,7 +61,7 @@ _LASTING = {
     *("address", "hash", "generation", "confirmed", "former", "uses"),
 }
 _FACTOR_BYTES = 20  # of the secret
-_FACTOR_FIELDS = ("secret", "since", "step", "recovery")
+_FACTOR_FIELDS = ("secret", "since", "step")
 _CLASSES = (string.ascii_lowercase, string.ascii_uppercase, string.digits, "!#$%&()*+-=?@[]^_{}~")
 
 
@@ -75,24 +76,20 @@ class FormerAddress:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Factor:
-    """The second factor of a user: the secret of their authenticator, and recovery codes."""
+    """The authenticator app of a user, as a second factor."""
 
     secret: bytes = field(repr=False)
     since: datetime  # in UTC, whole seconds
     step: int = 0  # the newest time step whose code was used; 0: none
-    recovery: tuple[str, ...] = field(default=(), repr=False)  # hashes of the codes that are good
 
     def __post_init__(self) -> None:
-        """Raise ValueError if the secret has another size, the step is negative, or a hash has another form."""
+        """Raise ValueError if the secret has another size, or the step is negative."""
         if len(self.secret) != _FACTOR_BYTES or self.step < 0:
             raise ValueError("a factor has a secret of 20 octets and a step from 0 on")
-        if not all(len(one) == 64 and {*one} <= {*"0123456789abcdef"} for one in self.recovery):
-            raise ValueError("a recovery code has a SHA-256 hash in hexadecimal")
 
-    def used(self, step: int, spent: str | None) -> "Factor":
-        """Return the factor after a code of the time *step*, or the recovery code with the hash *spent*."""
-        left = tuple(one for one in self.recovery if one != spent)
-        return replace(self, step=max(self.step, step), recovery=left)
+    def used(self, step: int) -> "Factor":
+        """Return the factor after a code of the time *step*."""
+        return replace(self, step=max(self.step, step))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,9 +104,8 @@ class Credentials:
     invitation: str | None = field(default=None, repr=False)
     confirmed: Confirmed | None = field(default=None, repr=False)  # None: the address never was
     former: tuple[FormerAddress, ...] = field(default=(), repr=False)
-    factor: Factor | None = field(
-        default=None, repr=False
-    )  # None: the account has no second factor
+    factor: Factor | None = field(default=None, repr=False)  # None: there is no authenticator app
+    recovery: tuple[str, ...] = field(default=(), repr=False)  # hashes of the codes that are good
     identities: tuple[LinkedIdentity, ...] = field(default=(), repr=False)  # the oldest first
     passkeys: Passkeys | None = field(default=None, repr=False)  # None: there never was one
     uses: int = 0  # of the factor and the passkeys so far
@@ -117,11 +113,15 @@ class Credentials:
     newer: Mapping[str, object] = field(default_factory=dict[str, object], repr=False)
 
     def __post_init__(self) -> None:
-        """Raise ValueError if the account secret has another size, the number of uses is negative, or identities do not fit."""
+        """Raise ValueError if the account secret or a hash has another form, the number of uses is negative, or identities do
+        not fit.
+        """
         if self.account_secret is not None and len(self.account_secret) != KEY_BYTES:
             raise ValueError("an account secret has 32 octets")
         if self.uses < 0:
             raise ValueError("a factor is used from 0 times on")
+        if not all(len(one) == 64 and {*one} <= {*"0123456789abcdef"} for one in self.recovery):
+            raise ValueError("a recovery code has a SHA-256 hash in hexadecimal")
         identity_fields.check(self.identities)
 
     @property
@@ -131,7 +131,12 @@ class Credentials:
     @property
     def wants_factor(self) -> bool:
         """True if no session begins without a second factor: TOTP, or a passkey that is asked for."""
-        return self.factor is not None or (self.passkeys is not None and self.passkeys.is_factor)
+        return self.factor is not None or self.asks_passkey
+
+    @property
+    def asks_passkey(self) -> bool:
+        """True if a passkey is asked for after the password or a mailed code."""
+        return self.passkeys is not None and self.passkeys.is_factor
 
     def former_at(self, address: EmailAddress, now: datetime) -> FormerAddress | None:
         """Return the former address *address*, if it may still be taken back."""
@@ -141,20 +146,22 @@ class Credentials:
     def used(self, *, step: int = 0, spent: str | None = None) -> "Credentials":
         """Return the credentials after a use of the factor: of a time *step*, or of the recovery code with the hash *spent*.
 
-        The same factor in the ways in of a former address is used, too: an address taken back makes no code good again.
+        The same app and code in the ways in of a former address are used, too: an address taken back makes no code good
+        again.
         """
-        if self.factor is None:
+        if not self.wants_factor:
             return self
-        secret, former = self.factor.secret, list[FormerAddress]()
-        for one in self.former:
-            with suppress(ValueError, OverflowError, OSError):  # a factor of a newer version
-                factor = _factor(one.ways_in.get("factor"))
-                if factor and factor.secret == secret:
-                    used = _written(factor.used(step, spent))
-                    one = replace(one, ways_in={**one.ways_in, "factor": used})
-            former.append(one)
-        factor = self.factor.used(step, spent)
-        return replace(self, factor=factor, former=tuple(former), uses=self.uses + 1)
+        secret = self.factor.secret if self.factor else None
+        former = [
+            replace(one, ways_in=_used(one.ways_in, secret, step, spent)) for one in self.former
+        ]
+        return replace(
+            self,
+            factor=self.factor and self.factor.used(step),
+            recovery=_unspent(self.recovery, spent),
+            former=tuple(former),
+            uses=self.uses + 1,
+        )
 
     def passkey_used(self, passkey: Passkey) -> "Credentials":
         """Return the credentials after a use of one of the passkeys, which is *passkey* now.
@@ -181,6 +188,7 @@ class Credentials:
         return replace(
             self,
             factor=None,
+            recovery=(),
             passkeys=self.passkeys and replace(self.passkeys, is_factor=False),
             former=tuple(former),
             generation=self.generation + 1,
@@ -271,6 +279,8 @@ def _fields(credentials: Credentials) -> dict[str, object]:
         ]
     if factor := credentials.factor:
         known["factor"] = _written(factor)
+    if credentials.recovery and credentials.wants_factor:  # they go with the last factor
+        known["recovery_codes"] = list(credentials.recovery)
     if credentials.identities:
         known["identities"] = identity_fields.written(credentials.identities)
     if credentials.passkeys:
@@ -289,10 +299,29 @@ def _version(credentials: Credentials) -> int:
 
 
 def _without_factor(ways_in: Mapping[str, object]) -> Mapping[str, object]:
-    left = {name: value for name, value in ways_in.items() if name != "factor"}
+    gone = "factor", "recovery_codes"
+    left = {name: value for name, value in ways_in.items() if name not in gone}
     if isinstance(passkeys := left.get("passkeys"), dict):
         left["passkeys"] = {**cast(dict[str, object], passkeys), "is_factor": False}
     return left
+
+
+def _used(
+    ways_in: Mapping[str, object], secret: bytes | None, step: int, spent: str | None
+) -> Mapping[str, object]:
+    """Return the ways in of a former address after a use, as they are where a newer version wrote them."""
+    used = dict(ways_in)
+    with suppress(ValueError, OverflowError, OSError):
+        factor = _factor(ways_in.get("factor"))
+        if factor and factor.secret == secret:
+            used["factor"] = _written(factor.used(step))
+        if recovery := _recovery(ways_in.get("recovery_codes", [])):
+            used["recovery_codes"] = list(_unspent(recovery, spent))
+    return used
+
+
+def _unspent(recovery: tuple[str, ...], spent: str | None) -> tuple[str, ...]:
+    return tuple(one for one in recovery if one != spent)
 
 
 def _written(factor: Factor) -> dict[str, object]:
@@ -300,7 +329,6 @@ def _written(factor: Factor) -> dict[str, object]:
         "secret": encode_base64url(factor.secret),
         "since": int(factor.since.timestamp()),
         "step": factor.step,
-        "recovery": list(factor.recovery),
     }
 
 
@@ -326,6 +354,7 @@ def _read(text: str) -> Credentials | None:
                 confirmed = _confirmed(newer.pop("confirmed", None))
                 former = tuple(map(_former, _listed(newer.pop("former", []))))
                 factor = _factor(newer.pop("factor", None))
+                recovery = _recovery(newer.pop("recovery_codes", []))
                 identities = identity_fields.read(newer.pop("identities", []))
                 passkeys = passkey_fields.read(newer.pop("passkeys", None))
                 uses = _whole(newer.pop("uses", 0))
@@ -339,6 +368,7 @@ def _read(text: str) -> Credentials | None:
                     confirmed=confirmed,
                     former=former,
                     factor=factor,
+                    recovery=recovery,
                     identities=identities,
                     passkeys=passkeys,
                     uses=uses,
@@ -375,7 +405,7 @@ def _former(value: object) -> FormerAddress:
 
 
 def _factor(value: object) -> Factor | None:
-    """Read a second factor. Raise ValueError if this version cannot, so that it is never taken for none."""
+    """Read an authenticator app. Raise ValueError if this version cannot, so that it is never taken for none."""
     match value:
         case None:
             return None
@@ -383,16 +413,19 @@ def _factor(value: object) -> Factor | None:
             "secret": str(secret),
             "since": int(since),
             "step": int(step),
-            "recovery": list(),
-        } if len(fields := cast(dict[str, list[object]], value)) == len(_FACTOR_FIELDS):
+        } if len(cast(dict[str, object], value)) == len(_FACTOR_FIELDS):
             return Factor(
                 secret=decode_base64url(secret) or b"",
                 since=datetime.fromtimestamp(since, UTC),
                 step=step,
-                recovery=tuple(str(one) for one in fields["recovery"]),
             )
         case _:
             raise ValueError("a factor of a newer version")
+
+
+def _recovery(value: object) -> tuple[str, ...]:
+    """Read the hashes of recovery codes. Raise ValueError if this version cannot."""
+    return tuple(str(one) for one in _listed(value))
 
 
 def _whole(value: object) -> int:

@@ -36,7 +36,7 @@ class CredentialsAction(StrEnum):
     FACTOR_USED = (
         "factor.use"  # by a code of the authenticator or a recovery code: no way in changes
     )
-    FACTOR_ADDED = "factor.add"
+    FACTOR_ADDED = "factor.add"  # an authenticator app
     FACTOR_REMOVED = "factor.remove"
     FACTOR_REPLACED = "factor.replace"  # by one of another authenticator app
     RECOVERY_RENEWED = "recovery.renew"
@@ -45,6 +45,9 @@ class CredentialsAction(StrEnum):
     PASSKEY_ADDED = "passkey.add"
     PASSKEY_REMOVED = "passkey.remove"
     PASSKEY_USED = "passkey.use"  # no way in changes
+    # one is asked for after the password or a mailed code, or no more
+    PASSKEY_FACTOR_ADDED = "passkey_factor.add"
+    PASSKEY_FACTOR_REMOVED = "passkey_factor.remove"
 
 
 class ProofScope(StrEnum):
@@ -96,10 +99,11 @@ FEW_RECOVERY_CODES = 3  # left, when their user is told to make new ones
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SecondFactor:
-    """The second factor of a user, as the user sees it."""
+    """The second factor of a user, as the user sees it: an authenticator app, a passkey, or both."""
 
-    since: datetime
+    since: datetime | None  # when the app was added; None: there is none
     codes_left: int  # recovery codes
+    asks_passkey: bool = False  # one is asked for after the password or a mailed code
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,6 +36,8 @@ class NoticeKind(StoredName):
     FACTOR_ADDED = "factor_added"
     FACTOR_REMOVED = "factor_removed"
     FACTOR_REPLACED = "factor_replaced"
+    PASSKEY_FACTOR_ADDED = "passkey_factor_added"  # it is asked for after the password
+    PASSKEY_FACTOR_REMOVED = "passkey_factor_removed"
     WRONG_FACTORS = "wrong_factors"
     RECOVERY_CODES_RENEWED = "recovery_codes_renewed"
     RECOVERY_CODE_USED = "recovery_code_used"

@@ -55,20 +55,28 @@ _NOTICES: Mapping[NoticeKind, tuple[str, str]] = {
     ),
     NoticeKind.FACTOR_ADDED: (
         "Two-step verification turned on",
-        "Two-step verification was turned on for your Daybook account: signing in now asks for a code of an authenticator app.",
+        "An authenticator app was set up for your Daybook account: signing in now asks for a code of it.",
     ),
     NoticeKind.FACTOR_REMOVED: (
-        "Two-step verification turned off",
-        "Two-step verification was turned off for your Daybook account: signing in asks for no code of an app any more.",
+        "Authenticator app turned off",
+        "The authenticator app of your Daybook account was turned off: signing in asks for no code of an app any more.",
     ),
     NoticeKind.FACTOR_REPLACED: (
         "Authenticator app replaced",
         "Another authenticator app was set up for your Daybook account, with new recovery codes. "
         "The app and the recovery codes from before no longer work.",
     ),
+    NoticeKind.PASSKEY_FACTOR_ADDED: (
+        "Passkey turned on as second step",
+        "Signing in to your Daybook account now asks for a passkey after the password.",
+    ),
+    NoticeKind.PASSKEY_FACTOR_REMOVED: (
+        "Passkey turned off as second step",
+        "Signing in to your Daybook account no longer asks for a passkey after the password.",
+    ),
     NoticeKind.WRONG_FACTORS: (
         "Wrong codes at sign-in",
-        "Somebody got past the first step of signing in, but entered wrong codes of your authenticator app several times.",
+        "Somebody got past the first step of signing in, but not your two-step verification, several times.",
     ),
     NoticeKind.RECOVERY_CODES_RENEWED: (
         "New recovery codes",

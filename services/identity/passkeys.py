@@ -116,6 +116,7 @@ class PasskeyUse(Enum):
     )
     PROOF = "proof"  # likewise, for a user who is signed in
     FACTOR = "factor"  # after the password or a mailed code
+    REQUIRED_FACTOR = "required_factor"  # likewise, where the deployment requires a second factor
 
     @property
     def verifies_user(self) -> bool:

@@ -176,6 +176,8 @@ def check_change(
             | CredentialsAction.IDENTITY_REMOVED
             | CredentialsAction.PASSKEY_ADDED
             | CredentialsAction.PASSKEY_REMOVED
+            | CredentialsAction.PASSKEY_FACTOR_ADDED
+            | CredentialsAction.PASSKEY_FACTOR_REMOVED
         ):
             wanted = 1, ends_others
         case _:
@@ -255,10 +257,11 @@ def check_flag(
     """Raise ValueError unless *action* may change `wants_factor` so; None: a new address."""
     before, after = stored.wants_factor, new.wants_factor
     match action:
-        case CredentialsAction.FACTOR_ADDED:
-            fits = not before and after
-        case CredentialsAction.FACTOR_REMOVED:
-            fits = before and not after
+        # beside the app, a passkey may be asked for, and the other way round
+        case CredentialsAction.FACTOR_ADDED | CredentialsAction.PASSKEY_FACTOR_ADDED:
+            fits = after
+        case CredentialsAction.FACTOR_REMOVED | CredentialsAction.PASSKEY_FACTOR_REMOVED:
+            fits = before
         case (
             CredentialsAction.FACTOR_USED
             | CredentialsAction.FACTOR_REPLACED
@@ -321,7 +324,11 @@ def factor_refusal(
         if not has_factor and is_required:
             return FACTOR_NEEDED
         check_change(action, seen_generation, used.generation, ends_others=False)
-        return change_refusal(action, stored, used, seen_generation)
+        refusal = change_refusal(action, stored, used, seen_generation)
+        is_enrolled = action is CredentialsAction.FACTOR_ADDED
+        if refusal is None and is_enrolled and stored and stored.wants_factor:
+            raise ValueError("another second factor stands, and was not given")
+        return refusal
     if stored is None or stored.generation != seen_generation:
         return STALE
     return FACTOR_NEEDED if (stored.wants_factor or is_required) and not has_factor else None

@@ -200,9 +200,11 @@ class Checked(Current):
 
     def check_factor(self) -> None:
         """Raise FactorNeeded if the account has a second factor, or the deployment requires one, and it was not given."""
-        if (self.credentials.wants_factor or self.requires_factor) and not self.has_factor:
-            factor = self.credentials.factor
-            raise FactorNeeded(factor.since if factor else None)
+        if self.credentials.wants_factor and not self.has_factor:
+            raise factor_needed(self.credentials)
+        # a passkey alone may have let its user in, who is asked for none after the password
+        if self.requires_factor and not self.after.credentials.wants_factor:
+            raise FactorNeeded
 
     @property
     def after(self) -> Current:
@@ -385,12 +387,13 @@ class Accounts:
         confirmed: Confirmed | None = None,
         factor: Factor | None = None,
         identity: LinkedIdentity | None = None,
+        recovery: tuple[str, ...] = (),
         scope: ProofScope = ProofScope.FULL,
     ) -> tuple[Cookie, AppSession]:
         """Make an account, and sign in; no password opens an account without a hash.
 
-        *confirmed*: how its address was confirmed; None: it was not. *factor*: its second factor, confirmed by a code.
-        *identity*: one that begins it. *scope*: of the sign-up, as a proof.
+        *confirmed*: how its address was confirmed; None: it was not. *factor*: its authenticator app, confirmed by a code,
+        with the hashes of *recovery* codes. *identity*: one that begins it. *scope*: of the sign-up, as a proof.
 
         Raise FactorNeeded (the deployment requires one), AddressTaken, ConfirmationSent, RateLimited, and the errors of
         `SignIn.sign_up` and `start_session`.
@@ -414,7 +417,9 @@ class Accounts:
             raise RateLimited
         user = sign_in.sign_up(found.email, password)
         credentials = replace(credentials, identities=(identity,) if identity else ())
-        return self._begin(user, pending, credentials, browser, factor=factor, scope=scope)
+        return self._begin(
+            *(user, pending, credentials, browser), factor=factor, recovery=recovery, scope=scope
+        )
 
     def sign_in(
         self, checked: Checked, invitation: str = "", browser: BrowserName | None = None
@@ -433,10 +438,11 @@ class Accounts:
             identity = sign_in.resume(address, password)
             code = _code_of(invitation) or credentials.invitation
             credentials = replace(credentials, invitation=code)
-            factor = checked.used.factor if checked.used else None
+            enrolled = checked.used
             return self._begin(
                 *(identity, stored, credentials, browser, checked.counted),
-                factor=factor,
+                factor=enrolled and enrolled.factor,
+                recovery=enrolled.recovery if enrolled else (),
                 has_factor=checked.has_factor,
                 scope=checked.scope,
             )
@@ -626,9 +632,9 @@ class Accounts:
         found: FoundFormer,
     ) -> RestoredAddress:
         new = self._without_taken(found.taken_back(self.now(), password_hash), found.stored)
-        if new.factor or found.requires_factor:
+        if new.wants_factor or found.requires_factor:
             if use is None:
-                raise FactorNeeded(new.factor.since if new.factor else None)
+                raise factor_needed(new)
             # the next generation counts it
             new = replace(use(new), uses=new.uses, generation=new.generation)
         # signs in without the current factor, which may be a thief's
@@ -848,12 +854,19 @@ class Accounts:
         counted: tuple[str, ...] = (),
         *,
         factor: Factor | None = None,
+        recovery: tuple[str, ...] = (),
         has_factor: bool = False,
         scope: ProofScope = ProofScope.FULL,
     ) -> tuple[Cookie, AppSession]:
         """Begin the account of a user without one, with the credentials of a *pending* sign-up, and sign in."""
         user_id, secret, key = identity.user_id, new_key(), new_key()
-        bound = replace(credentials, account_secret=secret, invitation=None, factor=factor)
+        bound = replace(
+            *(credentials,),
+            account_secret=secret,
+            invitation=None,
+            factor=factor,
+            recovery=recovery,
+        )
         wrapped = self.root_keys.account_keys(secret).wrap(key, user_id, 1)
         device = NewDevice.of(self.keys([UserKey(key, user_id, 1)]), user_id, browser)
         account = NewAccount(
@@ -1027,8 +1040,19 @@ def _is_before(stored: StoredCredentials, seen: tuple[int, int] | None) -> bool:
 
 def second_factor(credentials: Credentials) -> SecondFactor | None:
     """Return the second factor as its user sees it."""
-    factor = credentials.factor
-    return SecondFactor(since=factor.since, codes_left=len(factor.recovery)) if factor else None
+    if not credentials.wants_factor:
+        return None
+    return SecondFactor(
+        since=credentials.factor and credentials.factor.since,
+        codes_left=len(credentials.recovery),
+        asks_passkey=credentials.asks_passkey,
+    )
+
+
+def factor_needed(credentials: Credentials) -> FactorNeeded:
+    """Return the refusal of a user who has not given the factor of *credentials*, or has none."""
+    since = credentials.factor and credentials.factor.since
+    return FactorNeeded(since, asks_passkey=credentials.asks_passkey)
 
 
 def require_recent(user: UserBackend, *, is_part: bool = False) -> None:

@@ -390,7 +390,8 @@ class UserBackend(Protocol):
         stay; None: they stay. What adds or removes an identity or a passkey has them, PASSWORD_SET may. *ends_others*: all
         sessions of the user end but this one. Each *action* but RESEAL and FACTOR_USED
         has the next generation; each but RESEAL is audited; each but RESEAL and ADDRESS_CONFIRMED needs a recent proof.
-        FACTOR_ADDED turns `wants_factor` on; FACTOR_REMOVED turns it off, and PASSWORD_SET and PASSKEY_REMOVED may.
+        After FACTOR_ADDED and PASSKEY_FACTOR_ADDED `wants_factor` is on; FACTOR_REMOVED, PASSKEY_FACTOR_REMOVED, PASSWORD_SET
+        and PASSKEY_REMOVED may turn it off.
 
         Raise ProofNeeded, FactorRequired (the deployment requires the factor), WayInTaken (another account has the
         identity or passkey that is added), ValueError (generation, uses, `wants_factor`, *ways_in* or *ends_others* do

@@ -12,10 +12,12 @@ from typing import TypeVar
 
 from pydantic import TypeAdapter
 
-from services.crypto import Credentials, Factor
+from services.crypto import Credentials
 from services.domain import UserId
+from services.domain.accounts import CredentialsAction, SecondFactor
 from services.domain.addresses import Confirmed, EmailAddress
 from services.domain.browsers import BrowserName
+from services.domain.passkeys import Passkey
 from services.domain.sign_in_methods import BY_PASSWORD, UsedMethod
 from services.errors import FactorRequired, StepEnded
 from services.store.accounts import (
@@ -24,11 +26,12 @@ from services.store.accounts import (
     Checked,
     Cookie,
     FoundFormer,
+    second_factor,
     until_unchanged,
 )
 from services.store.backend import NOT_COUNTED
 from services.store.codes import confirmed_again, reset
-from services.store.factors import Factors
+from services.store.factors import Factors, given, use_passkey
 from services.store.steps import Step
 
 Answer = TypeVar("Answer")
@@ -54,7 +57,7 @@ class Entry:
     counted: tuple[str, ...] = field(default=(), repr=False)  # buckets that get their attempt back
     invitation: str = field(default="", repr=False)  # the code of a sign-up, as it was typed
     confirmed: Confirmed | None = None  # how the address of a sign-up was
-    # of a factor that is being set up, in hexadecimal; "": none is yet
+    # of an app that is being set up, in hexadecimal; "": none is yet
     secret: str = field(default="", repr=False)
 
 
@@ -83,26 +86,49 @@ class FactorEntry:
         """True if it has the form of a recovery code, which is too long to guess."""
         return self.factors.recovery_hash(self.text) is not None
 
-    def use(self, credentials: Credentials) -> Credentials:
+    def use(self, credentials: Credentials, *, is_required: bool) -> Credentials:
         """Return *credentials* after the use. Raise WrongFactor."""
         used = self.factors.use(credentials, self.text)
-        self._note(used)
+        if self.is_recovery:
+            self.codes_left = len(used.recovery)
         return used
 
     def given(
         self, accounts: Accounts, checked: Checked, act: Callable[[Checked], Answer]
     ) -> Answer:
-        """Return *act* of *checked* after the use, as `Factors.given` does, and raise its errors."""
+        """Return *act* of *checked* after the use, as `given` does, and raise its errors."""
+        use = partial(self.use, is_required=checked.requires_factor)
+        return given(accounts, checked, use, act)
 
-        def noted(given: Checked) -> Answer:
-            self._note(given.used or given.credentials)
-            return act(given)
 
-        return self.factors.given(accounts, checked, self.text, noted)
+@dataclass(frozen=True, slots=True)
+class PasskeyEntry:
+    """The answer of a passkey as second factor, which is verified once or several times."""
 
-    def _note(self, used: Credentials) -> None:
-        if used.factor and self.is_recovery:
-            self.codes_left = len(used.factor.recovery)
+    credential_id: bytes = field(repr=False)
+    # returns the passkey of a user handle after its use; true: its user must be verified
+    verify: Callable[[Passkey, bytes, bool], Passkey] = field(repr=False)
+
+    def use(self, credentials: Credentials, *, is_required: bool) -> Credentials:
+        """Return *credentials* after the use; *is_required*: the deployment requires a factor.
+
+        Raise PasskeyMissing, PasskeyRefused, PasskeyCopied.
+        """
+
+        def verify(passkey: Passkey, user_handle: bytes) -> Passkey:
+            return self.verify(passkey, user_handle, is_required)
+
+        return use_passkey(credentials, self.credential_id, verify)
+
+    def given(
+        self, accounts: Accounts, checked: Checked, act: Callable[[Checked], Answer]
+    ) -> Answer:
+        """Return *act* of *checked* after the use, as `given` does, and raise its errors."""
+        use = partial(self.use, is_required=checked.requires_factor)
+        return given(accounts, checked, use, act, CredentialsAction.PASSKEY_USED)
+
+
+GivenFactor = FactorEntry | PasskeyEntry
 
 
 @dataclass(slots=True)
@@ -122,12 +148,13 @@ class FactorStep:
 
 @dataclass(frozen=True, slots=True)
 class WaitingEntry:
-    """An entry, with the credentials and the factor that are stored now."""
+    """An entry, and the credentials that want the factor: those that are stored now, or would be taken back."""
 
     entry: Entry
     user_id: UserId
     found: Checked | FoundFormer
-    factor: Factor
+    credentials: Credentials
+    factor: SecondFactor
 
     @property
     def is_confirmed(self) -> bool:
@@ -142,22 +169,24 @@ class WaitingEntry:
         """
         if entry.way is Way.RESTORE:
             former = accounts.find_former(entry.address, NOT_COUNTED)
-            factor = former.taken_back(accounts.now(), "").factor if former else None
-            if former is None or factor is None or former.stored.user_id is None:
+            credentials = former.taken_back(accounts.now(), "") if former else None
+            factor = second_factor(credentials) if credentials else None
+            if not former or not credentials or not factor or not former.stored.user_id:
                 raise StepEnded
-            return cls(entry, former.stored.user_id, former, factor)
+            return cls(entry, former.stored.user_id, former, credentials, factor)
         found = accounts.find(entry.address, NOT_COUNTED)  # the tries of the step are counted
         step.check(found.stored)
         stored, credentials = found.stored, found.credentials
-        if not stored or not stored.user_id or not credentials or not credentials.factor:
+        factor = second_factor(credentials) if credentials else None
+        if not stored or not stored.user_id or not credentials or not factor:
             raise StepEnded
         checked = found.opened(stored, credentials, entry.by, entry.counted)
-        return cls(entry, stored.user_id, checked, credentials.factor)
+        return cls(entry, stored.user_id, checked, credentials, factor)
 
     def enter(
         self,
         accounts: Accounts,
-        factor: FactorEntry,
+        factor: GivenFactor,
         step: FactorStep,
         browser: BrowserName | None,
         counted: tuple[str, ...] = (),
@@ -168,12 +197,12 @@ class WaitingEntry:
 
         *counted*: the buckets of the try, which they get back; *keeps_factor*: false: a reset takes the factor away.
 
-        Raise WrongFactor, FactorRequired, after which the step goes on unless it has ended, StepEnded, and the errors of
-        the way.
+        Raise the errors of *factor*, FactorRequired, after which the step goes on unless it has ended, StepEnded, and the
+        errors of the way.
         """
         entry, found = self.entry, self.found
         if isinstance(found, FoundFormer):
-            return self._restore(accounts, factor, step, browser)
+            return self._restore(accounts, found, factor, step, browser)
         checked = replace(found, counted=found.counted + counted)
 
         if entry.way is Way.SIGN_IN:
@@ -210,12 +239,13 @@ class WaitingEntry:
     def _restore(
         self,
         accounts: Accounts,
-        factor: FactorEntry,
+        found: FoundFormer,
+        factor: GivenFactor,
         step: FactorStep,
         browser: BrowserName | None,
     ) -> Entered:
         def use(credentials: Credentials) -> Credentials:
-            used = factor.use(credentials)
+            used = factor.use(credentials, is_required=found.requires_factor)
             step.end()
             return used
 
@@ -278,15 +308,15 @@ class Enrolment:
         self, accounts: Accounts, entry: Entry, step: FactorStep, browser: BrowserName | None
     ) -> Entered:
         found = accounts.find_for_sign_up(entry.address, NOT_COUNTED, entry.invitation)
-        factor = self.factors.confirmed(bytes.fromhex(entry.secret), self.text, self.recovery)
+        factor = self.factors.confirmed(bytes.fromhex(entry.secret), self.text)
         step.end()
         hashed, invitation, confirmed = entry.password_hash, entry.invitation, entry.confirmed
-        sign_up = accounts.sign_up
-        return Entered(*sign_up(found, hashed, invitation, browser, confirmed, factor))
+        of_entry = hashed, invitation, browser, confirmed
+        return Entered(*accounts.sign_up(found, *of_entry, factor, recovery=self.recovery))
 
     def _enrolled(self, entry: Entry, step: FactorStep, credentials: Credentials) -> Credentials:
         """Return the next generation of *credentials*, with the factor; end the step. Raise WrongFactor, StepEnded."""
-        if credentials.factor:  # it stands, so it is asked for
+        if credentials.wants_factor:  # it stands, so it is asked for
             raise StepEnded
         secret = bytes.fromhex(entry.secret)
         enrolled = self.factors.enrolled(credentials, secret, self.text, self.recovery)

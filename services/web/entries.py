@@ -1,12 +1,13 @@
 """The end of each way in, after its password or mailed code was right: a session, or the form for the second factor.
 
-`/factor` takes that form. Its answer is a redirect, as those of all native forms.
+`/factor` takes that form; a passkey in its place comes by the routes of passkeys (passkey_factor.py). The answers are
+redirects, as those of all native forms.
 """
 
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import date, datetime
+from datetime import date
 
 from anyio.to_thread import run_sync
 from starlette.requests import Request
@@ -19,18 +20,26 @@ from services.errors import (
     AppError,
     FactorNeeded,
     FactorRequired,
+    PasskeyCopied,
     StepEnded,
     StoreUnavailable,
     Tampered,
     TooManyAttempts,
-    WrongFactor,
 )
 from services.store.accounts import Accounts, Cookie
 from services.store.backend import StoredCredentials
-from services.store.entries import ENTRY, Entered, Entry, FactorStep, WaitingEntry, Way
+from services.store.entries import (
+    ENTRY,
+    Entered,
+    Entry,
+    FactorStep,
+    GivenFactor,
+    WaitingEntry,
+    Way,
+)
 from services.store.failures import note_failure
 from services.store.steps import Step, Steps, read_contents
-from services.web.factor_check import FactorCheck, entry_of
+from services.web.factor_check import NOT_GIVEN, FactorCheck, entry_of
 from services.web.forms import fields, local_path, other_site, read_step_id, with_query, with_reason
 from services.web.notices import Notices
 from services.web.origin import browser_of
@@ -38,22 +47,42 @@ from services.web.session_start import SessionStart
 
 _KIND = "factor"  # of the steps, and `code` in the address of their forms
 ENROL = "enrol_factor"  # of those in which a factor is set up
-_FORMS = {"factor", "recovery"}  # values of `code` in the address: the form for each kind of code
+PASSKEY = "passkey_factor"  # the form for a passkey, as `code` in the address names it
+_FORMS = {
+    "factor",
+    "recovery",
+    PASSKEY,
+}  # values of `code` in the address: the form for each kind of factor
+_KINDS = {"passkey", "both"}  # values of `by` in the address: what may be given; "": an app
 # errors after which a step goes on, if it has not ended before them
-_GOES_ON = WrongFactor, FactorRequired, TooManyAttempts, StoreUnavailable
+_GOES_ON = *NOT_GIVEN, FactorRequired, TooManyAttempts, StoreUnavailable
 
 
 @dataclass(frozen=True, slots=True)
-class _FactorForm:
-    """The form for the factor: what was entered, and what the address of the page says."""
+class FactorForm:
+    """The form for the factor, and what the address of the page says."""
 
-    text: str = field(repr=False)
     step: str = field(repr=False)
     name: str = field(repr=False)
+    by: str
     # when the factor was added, as a date, if a reset may take it away
     added: str = field(repr=False)
     keeps_factor: bool
     target: str = field(repr=False)
+
+    @classmethod
+    def read(
+        cls, step: str, name: str, by: str, added: str, keeps: str, target: str
+    ) -> "FactorForm":
+        """Return the form with these fields."""
+        return cls(
+            step=step,
+            name=name if name in _FORMS else _KIND,
+            by=by if by in _KINDS else "",
+            added=added if _is_date(added) else "",
+            keeps_factor=keeps == "yes" or not added,
+            target=local_path(target),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,20 +113,20 @@ class Entries:
         try:
             entered = await run_sync(act)
         except FactorNeeded as needed:
-            return await self._ask(request, entry, of, target, needed.since)
+            return await self.ask(request, entry, of, target, needed)
         return await self.answer(request, entry, entered, target, is_new_account=is_new_account)
 
-    async def _ask(
+    async def ask(
         self,
         request: Request,
         entry: Entry,
         of: StoredCredentials | Step | None,
         target: str,
-        since: datetime | None,
+        needed: FactorNeeded,
     ) -> Response:
         """Begin the step that waits for the factor; return the redirect to its form.
 
-        *since*: when the factor was added; None: there is none, so it is set up first (enrolments.py).
+        Where there is no factor, an app is set up first (enrolments.py).
         """
         origin = self.start.origin
         browser = origin.step_cookie(request) or Cookie.new()
@@ -106,14 +135,18 @@ class Entries:
         throttles = self.start.attempts.factor_step(user_id, device, address)
         contents = ENTRY.dump_json(entry).decode()
 
-        kind = _KIND if since else ENROL
+        kind = _KIND if needed.is_set_up else ENROL
 
         def begin() -> Step:
             return self.steps.begin(browser, kind, contents, throttles, credentials=of)
 
         step = await run_sync(begin)
+        since = needed.since
         added = str(since.date()) if since and entry.way is Way.RESET else ""
-        leads_to = with_query(target, code=kind, step=str(step.id), added=added)
+        form, by = kind, ""
+        if needed.asks_passkey:
+            form, by = PASSKEY, "both" if needed.since else "passkey"
+        leads_to = with_query(target, code=form, step=str(step.id), by=by, added=added)
         answer = RedirectResponse(leads_to, 303)
         origin.set_step_cookie(answer, request, browser)
         return answer
@@ -122,17 +155,24 @@ class Entries:
         """Begin the session of a step if the factor is right; else lead back to its form."""
         if not self.start.origin.is_same_origin(request):
             return other_site()
-        form = await _form(request)
+        names = "factor", "step", "form", "by", "added", "keeps", "next"
+        text, *of_form = await fields(request, *names)
+        return await self.give(request, FactorForm.read(*of_form), lambda: entry_of(text))
+
+    async def give(
+        self, request: Request, form: FactorForm, read: Callable[[], GivenFactor]
+    ) -> Response:
+        """Begin the session of a step if the factor that *read* returns is right; else lead back to its form."""
         browser, step = self.start.origin.step_cookie(request), None
         try:
             async with self.start.attempts.delay_refusals():
                 step = await run_sync(self.attempt, browser, _KIND, form.step)
                 entry = read_contents(ENTRY, step.step.contents)
-                entered = await run_sync(self._enter, request, form, step, entry)
+                entered = await run_sync(self._enter, request, form, step, entry, read())
                 return await self.answer(request, entry, entered, form.target)
         except AppError as error:
             if isinstance(error, _GOES_ON) and not (step and step.has_ended):
-                said = {"code": form.name, "step": form.step, "added": form.added}
+                said = {"code": form.name, "step": form.step, "by": form.by, "added": form.added}
                 return RedirectResponse(with_reason(form.target, error, **said), 303)
             return RedirectResponse(with_reason(form.target, error), 303)
 
@@ -144,10 +184,23 @@ class Entries:
         found = steps.attempt(browser, kind, step_id, None)
         return FactorStep(found, lambda: steps.end(browser, kind, step_id, None))
 
+    def waiting(self, request: Request, step: str) -> WaitingEntry:
+        """Return the entry of a step that waits for the factor, which goes on with all its tries. It blocks. Raise StepEnded."""
+        browser = self.start.origin.step_cookie(request)
+        if browser is None:
+            raise StepEnded
+        renewed = self.steps.renew(browser, _KIND, read_step_id(step), None, lambda text: text)
+        return WaitingEntry.read(self.accounts, read_contents(ENTRY, renewed.contents), renewed)
+
     def _enter(
-        self, request: Request, form: _FactorForm, step: FactorStep, entry: Entry
+        self,
+        request: Request,
+        form: FactorForm,
+        step: FactorStep,
+        entry: Entry,
+        factor: GivenFactor,
     ) -> Entered:
-        accounts, check, factor = self.accounts, self._check, entry_of(form.text)
+        accounts, check = self.accounts, self._check
         waiting = WaitingEntry.read(accounts, entry, step.step)
         is_former = entry.way is Way.RESTORE
         # who has the account now could empty the count of its former state by changes
@@ -161,9 +214,12 @@ class Entries:
                 *(accounts, factor, step, browser_of(request), counted),
                 keeps_factor=form.keeps_factor,
             )
-        except WrongFactor:
+        except NOT_GIVEN as error:
             note_failure(accounts.backend, user_id, Failure.FACTOR)
-            self._tell_of_wrong(request, waiting, step, is_former=is_former)
+            if isinstance(error, PasskeyCopied):
+                self._tell(request, waiting, NoticeKind.PASSKEY_COPIED)
+            else:
+                self._tell_of_wrong(request, waiting, step, is_former=is_former)
             raise
         check.tell_of_use(request, accounts, entered.session, factor)
         if entry.way is Way.RESET and not form.keeps_factor:
@@ -176,20 +232,20 @@ class Entries:
     ) -> None:
         """Tell the user of the third wrong code in a step, unless it comes from a device that has given the factor."""
         attempts, device = self.start.attempts, self.start.origin.device_cookie(request)
-        since = waiting.factor.since
-        is_known = attempts.gave_factor(waiting.user_id, device, since=since, is_former=is_former)
-        if is_known:
+        user_id, since = waiting.user_id, waiting.factor.since
+        if since and attempts.gave_factor(user_id, device, since=since, is_former=is_former):
             return
-        backend = self.accounts.backend
         try:
-            backend.count_throttles([attempts.wrong_factor(step.step.id)])
+            self.accounts.backend.count_throttles([attempts.wrong_factor(step.step.id)])
         except TooManyAttempts:
-            keys = None
-            with suppress(Tampered):
-                keys = self.accounts.keys_of(waiting.found, waiting.user_id)
-            address = waiting.entry.address if waiting.is_confirmed else None
-            kind, user_id = NoticeKind.WRONG_FACTORS, waiting.user_id
-            self.notices.tell_user(request, backend, user_id, kind, keys, address)
+            self._tell(request, waiting, NoticeKind.WRONG_FACTORS)
+
+    def _tell(self, request: Request, waiting: WaitingEntry, kind: NoticeKind) -> None:
+        backend, keys = self.accounts.backend, None
+        with suppress(Tampered):
+            keys = self.accounts.keys_of(waiting.found, waiting.user_id)
+        address = waiting.entry.address if waiting.is_confirmed else None
+        self.notices.tell_user(request, backend, waiting.user_id, kind, keys, address)
 
     async def answer(
         self,
@@ -230,19 +286,6 @@ class Entries:
     @property
     def _check(self) -> FactorCheck:
         return FactorCheck(self.start.attempts, self.start.origin, self.notices)
-
-
-async def _form(request: Request) -> _FactorForm:
-    names = "factor", "step", "form", "added", "keeps", "next"
-    text, step, name, added, keeps, target = await fields(request, *names)
-    return _FactorForm(
-        text=text,
-        step=step,
-        name=name if name in _FORMS else _KIND,
-        added=added if _is_date(added) else "",
-        keeps_factor=keeps == "yes" or not added,
-        target=local_path(target),
-    )
 
 
 def _is_date(text: str) -> bool:

@@ -6,16 +6,15 @@ from typing import TypeVar
 
 from starlette.requests import Request
 
-from services.crypto import Factor
 from services.crypto.recovery_codes import recovery_hash
 from services.domain import UserId
-from services.domain.accounts import FEW_RECOVERY_CODES, Failure
+from services.domain.accounts import FEW_RECOVERY_CODES, Failure, SecondFactor
 from services.domain.mails import NoticeKind
-from services.errors import FactorNeeded, WrongFactor
+from services.errors import PasskeyCopied, PasskeyMissing, PasskeyRefused, WrongFactor
 from services.identity import totp
-from services.store.accounts import Accounts, AppSession, Checked
+from services.store.accounts import Accounts, AppSession, Checked, factor_needed, second_factor
 from services.store.codes import typed_code
-from services.store.entries import FactorEntry
+from services.store.entries import FactorEntry, GivenFactor
 from services.store.factors import Factors
 from services.store.failures import note_failure
 from services.web.attempts import Attempts
@@ -23,6 +22,8 @@ from services.web.notices import Notices
 from services.web.origin import Origin
 
 FACTORS = Factors(totp.matching_step, recovery_hash)
+# refusals of what was given as second factor
+NOT_GIVEN = WrongFactor, PasskeyRefused, PasskeyCopied, PasskeyMissing
 Answer = TypeVar("Answer")
 
 
@@ -47,12 +48,12 @@ class FactorCheck:
 
         Raise FactorNeeded, TooManyAttempts, WrongFactor, and the errors of *act*.
         """
-        factor, user_id = checked.credentials.factor, session.user_id
+        factor, user_id = second_factor(checked.credentials), session.user_id
         if factor is None or checked.stored.user_id != user_id:
             act(checked)
             return
         if not entered.strip():
-            raise FactorNeeded(factor.since)
+            raise factor_needed(checked.credentials)
         entry, state = entry_of(entered), str(checked.stored.generation)
         counted = self.count(request, accounts, user_id, factor, entry, state)
         given = replace(checked, counted=checked.counted + counted)
@@ -68,19 +69,20 @@ class FactorCheck:
         request: Request,
         accounts: Accounts,
         user_id: UserId,
-        factor: Factor,
-        entry: FactorEntry,
+        factor: SecondFactor,
+        entry: GivenFactor,
         state: str,
         *,
         is_former: bool = False,
     ) -> tuple[str, ...]:
-        """Count a try, unless it is one with a recovery code; return its buckets. Raise TooManyAttempts.
+        """Count a try with a code of an app, the one that can be guessed; return its buckets. Raise TooManyAttempts.
 
         *state* and *is_former*: as in `Attempts.factor`.
         """
-        if entry.is_recovery:
+        since = factor.since
+        if since is None or not isinstance(entry, FactorEntry) or entry.is_recovery:
             return ()
-        device, since = self.origin.device_cookie(request), factor.since
+        device = self.origin.device_cookie(request)
         throttles = self.attempts.factor(
             user_id, device, since=since, state=state, is_former=is_former
         )
@@ -88,10 +90,10 @@ class FactorCheck:
         return tuple(one.bucket for one in throttles)
 
     def tell_of_use(
-        self, request: Request, accounts: Accounts, session: AppSession, entry: FactorEntry
+        self, request: Request, accounts: Accounts, session: AppSession, entry: GivenFactor
     ) -> None:
         """Tell the user of *session* that a recovery code was used, if one was."""
-        if entry.codes_left is None:
+        if not isinstance(entry, FactorEntry) or entry.codes_left is None:
             return
         tell, backend = self.notices.tell, accounts.backend
         tell(request, backend, session, NoticeKind.RECOVERY_CODE_USED)

@@ -1,6 +1,7 @@
-"""Routes of a signed-in user's second factor: `/account/factor` (set it up), `/account/factor/replace` (by one of another app),
+"""Routes of a signed-in user's second factor: `/account/factor` (set an app up), `/account/factor/replace` (by another app),
 `/account/factor/confirm` (either, with a code of the app), `/account/factor/codes` (new recovery codes),
-`/account/factor/remove`.
+`/account/factor/remove` (the app); `/account/factor/passkey` and `/account/factor/passkey/off` (ask for a passkey after the
+password, or not).
 
 Native forms post here, because no secret enters a Streamlit session. The setup key and recovery codes are the answers
 (shown_once.py); other answers are redirects to the page Account, after a refusal with its reason. A GET, or a form that is
@@ -8,7 +9,7 @@ sent again, is told that the page was shown.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 from anyio.to_thread import run_sync
@@ -22,6 +23,7 @@ from services.domain.accounts import CredentialsAction, Failure
 from services.domain.mails import NoticeKind
 from services.errors import (
     AppError,
+    PasskeyMissing,
     ProofNeeded,
     StepEnded,
     TooManyAttempts,
@@ -37,7 +39,7 @@ from services.store.accounts import (
     second_factor,
 )
 from services.store.codes import typed_code
-from services.store.factors import renewed, turned_off
+from services.store.factors import asking_passkey, renewed, turned_off
 from services.store.failures import note_failure
 from services.store.steps import Step, Steps
 from services.users import Shared
@@ -59,8 +61,9 @@ from services.web.shown_once import (
 )
 
 _PAGE, _PATH = "/account", "/account/factor"
-_REPLACE, _CONFIRM, _CODES, _REMOVE = (
-    f"{_PATH}/{verb}" for verb in ("replace", "confirm", "codes", "remove")
+_REPLACE, _CONFIRM, _CODES, _REMOVE, _ASK, _ASK_NO_MORE = (
+    f"{_PATH}/{verb}"
+    for verb in ("replace", "confirm", "codes", "remove", "passkey", "passkey/off")
 )
 _KIND = "own_factor"  # of the step that holds a new secret
 _NOTICES = {
@@ -68,6 +71,8 @@ _NOTICES = {
     CredentialsAction.FACTOR_REMOVED: NoticeKind.FACTOR_REMOVED,
     CredentialsAction.FACTOR_REPLACED: NoticeKind.FACTOR_REPLACED,
     CredentialsAction.RECOVERY_RENEWED: NoticeKind.RECOVERY_CODES_RENEWED,
+    CredentialsAction.PASSKEY_FACTOR_ADDED: NoticeKind.PASSKEY_FACTOR_ADDED,
+    CredentialsAction.PASSKEY_FACTOR_REMOVED: NoticeKind.PASSKEY_FACTOR_REMOVED,
 }
 
 
@@ -86,7 +91,7 @@ class _Asked:
 
     @property
     def factor_mark(self) -> str:
-        """The time at which the factor was added; "": there is none."""
+        """The time at which the app was added; "": there is none."""
         factor = self.current.credentials.factor
         return str(factor.since) if factor else ""
 
@@ -109,6 +114,8 @@ class OwnFactor:
             _CONFIRM: self._confirm,
             _CODES: self._renew,
             _REMOVE: self._remove,
+            _ASK: self._ask_passkey,
+            _ASK_NO_MORE: self._ask_no_passkey,
         }
         return [route for path, act in acts.items() for route in self._routes(path, act)]
 
@@ -198,7 +205,7 @@ class OwnFactor:
 
     def _renew(self, asked: _Asked) -> Response:
         """Answer with new recovery codes, in place of the old ones. Raise RateLimited."""
-        if asked.current.credentials.factor is None:
+        if not asked.current.credentials.wants_factor:
             return _to_page()
         if not self._is_first(asked):
             return shown_page(ShownOnce.RECOVERY_CODES)
@@ -208,12 +215,41 @@ class OwnFactor:
         return self._recovery_page(asked, codes)
 
     def _remove(self, asked: _Asked) -> Response:
-        """Remove the factor. Raise FactorRequired, RateLimited."""
+        """Remove the app. Raise FactorRequired, RateLimited."""
         if asked.current.credentials.factor is None:
             return _to_page()
         new = turned_off(asked.current.credentials)
         self._change(asked, new, CredentialsAction.FACTOR_REMOVED)
-        return _to_page(reason="factor-removed")
+        return _to_page(reason="app-removed" if new.wants_factor else "factor-removed")
+
+    def _ask_passkey(self, asked: _Asked) -> Response:
+        """Have a passkey asked for after the password; answer with recovery codes, if there are none.
+
+        Raise PasskeyMissing (there is none for this address), RateLimited.
+        """
+        credentials = asked.current.credentials
+        if not self._is_first(asked):
+            return shown_page(ShownOnce.RECOVERY_CODES)
+        if credentials.asks_passkey:
+            return _to_page()
+        party = self.origin.relying_party(asked.request)
+        passkeys = credentials.passkeys.each if credentials.passkeys else ()
+        if not any(party and one.rp_id == party.id for one in passkeys):
+            raise PasskeyMissing
+        new, codes = asking_passkey(credentials, is_asked=True), ()
+        if not new.recovery:
+            codes = new_codes()
+            new = replace(new, recovery=recovery_hashes(codes))
+        self._change(asked, new, CredentialsAction.PASSKEY_FACTOR_ADDED)
+        return self._recovery_page(asked, codes) if codes else _to_page(reason="passkey-asked")
+
+    def _ask_no_passkey(self, asked: _Asked) -> Response:
+        """Have no passkey asked for after the password. Raise FactorRequired, RateLimited."""
+        if not asked.current.credentials.asks_passkey:
+            return _to_page()
+        new = asking_passkey(asked.current.credentials, is_asked=False)
+        self._change(asked, new, CredentialsAction.PASSKEY_FACTOR_REMOVED)
+        return _to_page(reason="passkey-not-asked")
 
     def _change(self, asked: _Asked, new: Credentials, action: CredentialsAction) -> None:
         """Store *new* credentials, and tell the user. Raise RateLimited if they have changed meanwhile."""

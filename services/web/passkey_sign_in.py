@@ -7,9 +7,12 @@ from typing import ClassVar
 from anyio.to_thread import run_sync
 from starlette.responses import RedirectResponse, Response
 
-from services.errors import SignedOut
+from services.domain.sign_in_methods import BY_PASSKEY
+from services.errors import FactorNeeded, SignedOut
 from services.identity.passkeys import PasskeyUse, request_options
 from services.store.accounts import AppSession, Checked, Cookie
+from services.store.entries import Entry, Way
+from services.web.entries import Entries
 from services.web.forms import with_query
 from services.web.origin import browser_of
 from services.web.passkey_check import PasskeyAnswer, PasskeyCheck
@@ -31,13 +34,20 @@ class SignInByPasskey:
         return Offer(options=request_options(asked.party, challenge, PasskeyUse.SIGN_IN, ()))
 
     async def finish(self, asked: Asked, given: Given) -> Response:
-        request, accounts = asked.request, asked.accounts
+        request, accounts, tried = asked.request, asked.accounts, list[Checked]()
 
         def sign_in(checked: Checked) -> tuple[Cookie, AppSession]:
+            tried.append(checked)
             return accounts.sign_in(checked, browser=browser_of(request))
 
         answer = _answer(asked, given, PasskeyUse.SIGN_IN)
-        cookie, session = await run_sync(self.check.given, request, accounts, answer, sign_in)
+        try:
+            cookie, session = await run_sync(self.check.given, request, accounts, answer, sign_in)
+        except FactorNeeded as needed:  # the deployment requires one after the password, too
+            [*_, checked] = tried
+            address, of = checked.credentials.address, checked.stored
+            entry = Entry(way=Way.SIGN_IN, address=address, by=BY_PASSKEY, counted=checked.counted)
+            return await Entries(self.start).ask(request, entry, of, asked.target, needed)
         return await self.start.answer(request, cookie, session, asked.target)
 
 

@@ -112,7 +112,7 @@ def recovery_page(recovery: RecoveryCodes) -> Response:
     return _page(
         "Save your recovery codes",
         f"""
-<p>If you lose your authenticator app, sign in with one of these codes in its place. Each one works once.</p>
+<p>If you lose your authenticator app or passkey, sign in with one of these codes in its place. Each one works once.</p>
 <ol>
 {codes}
 </ol>

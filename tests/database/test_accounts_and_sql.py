@@ -56,6 +56,8 @@ USES = (CredentialsAction.FACTOR_USED, CredentialsAction.PASSKEY_USED)
 ROLES = st.sampled_from(list(AccountRole))
 WAYS = st.lists(st.integers(0, 3), max_size=3)  # identities or passkeys, the same of all users
 _MAY_DROP = (CredentialsAction.PASSWORD_SET, CredentialsAction.PASSKEY_REMOVED)  # the factor
+_ADDS = (CredentialsAction.FACTOR_ADDED, CredentialsAction.PASSKEY_FACTOR_ADDED)
+_REMOVES = (CredentialsAction.FACTOR_REMOVED, CredentialsAction.PASSKEY_FACTOR_REMOVED)
 _ACTIONS = [one for one in CredentialsAction if one is not CredentialsAction.ADDRESS_FREED]
 CHANGES = [
     {"daily_cap_micro": 400},
@@ -369,7 +371,7 @@ class Accounts(RuleBasedStateMachine):
         if (
             action
             in (
-                CredentialsAction.FACTOR_REMOVED,
+                *_REMOVES,
                 CredentialsAction.FACTOR_REPLACED,
                 CredentialsAction.RECOVERY_RENEWED,
                 CredentialsAction.FACTOR_USED,
@@ -377,17 +379,13 @@ class Accounts(RuleBasedStateMachine):
             and not wants_factor
         ):
             action, generation = CredentialsAction.FACTOR_ADDED, seen + 1
-        elif action is CredentialsAction.FACTOR_ADDED and wants_factor:
+        elif action is CredentialsAction.FACTOR_ADDED and wants_factor and not drops:
             action = CredentialsAction.FACTOR_REMOVED
+        is_dropped = (action in _REMOVES and not drops) or (drops and action in _MAY_DROP)
         new = replace(
             self.credentials(user_id, user_id, user, generation, is_old=is_old),
             uses=(stored.uses if stored else 0) + is_use + uses_off,
-            wants_factor=action is CredentialsAction.FACTOR_ADDED
-            or (
-                wants_factor
-                and action is not CredentialsAction.FACTOR_REMOVED
-                and not (drops and action in _MAY_DROP)
-            ),
+            wants_factor=action in _ADDS or (wants_factor and not is_dropped),
         )
         new = self.misfitting(new, misfit)
         self.both.change_credentials(

@@ -553,8 +553,8 @@ FLAGS = {  # what a change may make of the flag: before, after
     "password.set": {(False, False), (True, True), (True, False)},
     "password.add": {(False, False), (True, True)},
     "factor.use": {(True, True)},
-    "factor.add": {(False, True)},
-    "factor.remove": {(True, False)},
+    "factor.add": {(False, True), (True, True)},
+    "factor.remove": {(True, False), (True, True)},
     "factor.replace": {(True, True)},
     "recovery.renew": {(True, True)},
     "identity.add": {(False, False), (True, True)},
@@ -562,9 +562,12 @@ FLAGS = {  # what a change may make of the flag: before, after
     "passkey.add": {(False, False), (True, True)},
     "passkey.remove": {(False, False), (True, True), (True, False)},
     "passkey.use": {(False, False), (True, True)},
+    "passkey_factor.add": {(False, True), (True, True)},
+    "passkey_factor.remove": {(True, False), (True, True)},
 }
 USES = ("factor.use", "passkey.use")
 WAYS_IN = ("identity.add", "identity.remove", "passkey.add", "passkey.remove")
+OF_PASSKEYS = ("passkey_factor.add", "passkey_factor.remove")
 
 
 @pytest.mark.parametrize("before", [False, True])
@@ -594,7 +597,8 @@ def test_only_changes_of_the_factor_change_its_flag(world, action, before, after
 @pytest.mark.parametrize("ends_others", [None, True, False])
 @pytest.mark.parametrize("generation", [1, 2, 3, None])
 @pytest.mark.parametrize(
-    "action", ["factor.add", "factor.remove", "factor.replace", "recovery.renew", *WAYS_IN]
+    "action",
+    ["factor.add", "factor.remove", "factor.replace", "recovery.renew", *OF_PASSKEYS, *WAYS_IN],
 )
 def test_change_of_a_way_in_has_the_next_generation(world, action, generation, ends_others):
     maya = world.person()
@@ -685,6 +689,9 @@ def test_session_begins_by_a_use_of_the_factor_that_is_the_next(world):
         {"has_factor": None},
         {"factor_action": "password.set", "new_generation": 2},
         {"factor_action": "factor.remove", "new_generation": 2, "new_wants_factor": False},
+        # another one stands
+        {"factor_action": "factor.add", "new_generation": 2, "new_uses": 5},
+        {"factor_action": "passkey_factor.add", "new_generation": 2, "new_uses": 5},
         {"new_generation": 2},
         {"new_wants_factor": False},
     ],

@@ -80,8 +80,8 @@ ADMIN = {
     "suspend_dialog": [button("suspend")],
     "users.delete_dialog": [button("delete-user")],
 }
-# these need a passkey (test_passkeys.py)
-PASSKEYS = {"rename_passkey_dialog", "remove_passkey_dialog"}
+# these need a passkey (test_passkeys.py, test_passkey_factor.py)
+PASSKEYS = {"rename_passkey_dialog", "remove_passkey_dialog", "passkey_dialog"}
 # and these an unset model, a chat with a summary, and an admin with a second factor (test_factor_setup.py)
 ELSEWHERE = {"connect_dialog", "summary_dialog", "factor_dialog", *PASSKEYS}
 

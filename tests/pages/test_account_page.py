@@ -10,6 +10,7 @@ import pytest
 
 from pages._parts import devices, second_factor
 from services import bootstrap
+from services.caches import CachedRead
 from services.domain import AccountRole
 from services.domain.accounts import SIGN_IN_REASONS, SecondFactor
 from services.domain.addresses import new_placeholder
@@ -18,6 +19,7 @@ from services.errors import LastAdmin, ProofNeeded, WrongCode
 from services.store.device_names import NewDevice
 from tests.fakes import FakePerson, an_entry
 from tests.pages.conftest import audit, html, in_dialog, press
+from tests.unit.test_passkeys import LAPTOP
 
 
 @pytest.fixture
@@ -421,6 +423,59 @@ def test_page_says_that_two_step_verification_is_off(open_account):
     assert said(app.run()) == [
         "Two-step verification is off. Signing in asks for no code from your app any more."
     ]
+
+
+PASSKEY = SecondFactor(since=None, codes_left=10, asks_passkey=True)
+
+
+@pytest.mark.parametrize("is_on", [True, False])
+def test_passkey_after_the_password_is_switched_after_a_question(open_account, maya, is_on):
+    maya.passkeys = CachedRead(lambda: (LAPTOP,))
+    maya.factor = None if is_on else PASSKEY
+
+    app = open_account()
+
+    assert [(one.label, one.value) for one in app.toggle if "passkey" in one.key] == [
+        ("Ask for a passkey after my password", not is_on)
+    ]
+    form_id = uuid4()
+    app = in_dialog(app, second_factor.passkey_dialog, is_on, form_id).run()
+    path = "/account/factor/passkey" if is_on else "/account/factor/passkey/off"
+    _, fields = form(app, path)
+    assert fields["once"]["value"] == str(form_id)
+    assert fields["others"]["type"] == "checkbox"
+
+
+@pytest.mark.usefixtures("later")
+def test_passkey_after_the_password_is_switched_after_a_proof_alone(open_account, maya):
+    maya.passkeys = CachedRead(lambda: (LAPTOP,))
+    maya.factor = PASSKEY
+
+    app = open_account()
+
+    assert not [one for one in app.toggle if "passkey" in one.key]
+    assert "Asked for after your password" in [one.value for one in app.caption]
+    _, fields = form(app, "/proof")
+    assert fields["factor"]["placeholder"].startswith("XXXX")
+
+
+def test_account_without_passkeys_has_no_switch(open_account):
+    assert not [one for one in open_account().toggle if "passkey" in one.key]
+
+
+@pytest.mark.parametrize(
+    ("reason", "sentence"),
+    [
+        (
+            "app-removed",
+            "Signing in asks for no code from your app any more. It still asks for a passkey after your password.",
+        ),
+        ("passkey-asked", "Signing in now asks for a passkey after your password."),
+        ("passkey-not-asked", "Signing in no longer asks for a passkey after your password."),
+    ],
+)
+def test_page_says_how_two_step_verification_changed(open_account, reason, sentence):
+    assert said(open_account(reason=reason)) == [sentence]
 
 
 def test_nothing_of_two_step_verification_is_shown_without_sign_in(open_account):

@@ -366,6 +366,25 @@ def test_form_for_the_factor_is_native_and_leads_to_the_other(open_app, code, ti
     assert [*forms(app)] == ["Sign in", "Create account"]
 
 
+@pytest.mark.parametrize("by", ["passkey", "both"])
+def test_form_for_a_passkey_leads_to_the_others(open_app, by):
+    app = open_app(None, c="some-id", code="passkey_factor", step=STEP, by=by)
+
+    form = html_of(app)
+    assert [one.value for one in app.subheader] == ["Use your passkey"]
+    assert 'action="/passkey" data-passkey="get"' in form
+    for name, value in (("use", "factor"), ("entry", STEP), ("by", by), ("next", "/?c=some-id")):
+        assert f'name="{name}" value="{value}"' in form
+    assert ("Use the app" in [one.label for one in app.button]) is (by == "both")
+    app = press(app, "Use a recovery code")
+    assert f'name="step" value="{STEP}"' in html_of(app)
+    assert f'name="by" value="{by}"' in html_of(app)
+    app = press(app, "Use a passkey")
+    assert [one.value for one in app.subheader] == ["Use your passkey"]
+    app = press(app, "Back to sign in")
+    assert "by" not in app.query_params
+
+
 def test_reset_lists_the_factor_with_its_date_ticked_to_be_kept(open_app):
     app = open_app(None, code="factor", step=STEP, added="2025-03-09")
 

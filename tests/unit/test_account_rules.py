@@ -212,8 +212,8 @@ FLAGS = {  # what a change may make of the flag: before, after
     CredentialsAction.PASSWORD_SET: {(False, False), (True, True), (True, False)},
     CredentialsAction.PASSWORD_ADDED: {(False, False), (True, True)},
     CredentialsAction.FACTOR_USED: {(True, True)},
-    CredentialsAction.FACTOR_ADDED: {(False, True)},
-    CredentialsAction.FACTOR_REMOVED: {(True, False)},
+    CredentialsAction.FACTOR_ADDED: {(False, True), (True, True)},
+    CredentialsAction.FACTOR_REMOVED: {(True, False), (True, True)},
     CredentialsAction.FACTOR_REPLACED: {(True, True)},
     CredentialsAction.RECOVERY_RENEWED: {(True, True)},
     CredentialsAction.IDENTITY_ADDED: {(False, False), (True, True)},
@@ -221,9 +221,12 @@ FLAGS = {  # what a change may make of the flag: before, after
     CredentialsAction.PASSKEY_ADDED: {(False, False), (True, True)},
     CredentialsAction.PASSKEY_REMOVED: {(False, False), (True, True), (True, False)},
     CredentialsAction.PASSKEY_USED: {(False, False), (True, True)},
+    CredentialsAction.PASSKEY_FACTOR_ADDED: {(False, True), (True, True)},
+    CredentialsAction.PASSKEY_FACTOR_REMOVED: {(True, False), (True, True)},
 }
 USES = (CredentialsAction.FACTOR_USED, CredentialsAction.PASSKEY_USED)
 WAYS_IN = ("identity.add", "identity.remove", "passkey.add", "passkey.remove")
+OF_PASSKEYS = ("passkey_factor.add", "passkey_factor.remove")
 
 
 @pytest.mark.parametrize("before", [False, True])
@@ -251,7 +254,8 @@ def test_change_is_refused_once_the_credentials_have_changed(action):
 
 
 def test_changes_of_a_way_in_may_end_the_other_sessions():
-    for action in ("factor.add", "factor.remove", "factor.replace", "recovery.renew", *WAYS_IN):
+    of_app = ("factor.add", "factor.remove", "factor.replace", "recovery.renew")
+    for action in (*of_app, *OF_PASSKEYS, *WAYS_IN):
         for ends_others in (True, False):
             check_change(CredentialsAction(action), 4, 5, ends_others=ends_others)
         with pytest.raises(ValueError, match=action):

@@ -65,6 +65,7 @@ def test_frozen_credentials_open_and_are_sealed_again(vector, monkeypatch):
     assert (credentials.confirmed is None) == ("confirmed" not in written)
     assert len(credentials.former) == len(written.get("former", []))
     assert (credentials.factor is None) == ("factor" not in written)
+    assert list(credentials.recovery) == written.get("recovery_codes", [])
     assert len(credentials.identities) == len(written.get("identities", []))
     assert (credentials.passkeys is None) == ("passkeys" not in written)
     assert credentials.uses == written.get("uses", 0)
@@ -284,7 +285,8 @@ def test_address_that_is_the_current_one_again_is_no_former_one():
 
 # --- the second factor ----------------------------------------------------------------------------------
 
-FACTOR = Factor(secret=bytes(range(20)), since=NOON, step=59853600, recovery=("a" * 64, "b" * 64))
+FACTOR = Factor(secret=bytes(range(20)), since=NOON, step=59853600)
+CODES = ("a" * 64, "b" * 64)  # hashes of recovery codes
 
 
 def version(credentials):
@@ -295,12 +297,12 @@ def version(credentials):
 
 
 def test_factor_is_a_way_in_that_an_address_brings_back():
-    first = replace(CREDENTIALS, confirmed=CODE, factor=FACTOR, uses=3)
-    second = replace(first.moved(B, CODE, LATER), factor=None, uses=5)
+    first = replace(CREDENTIALS, confirmed=CODE, factor=FACTOR, recovery=CODES, uses=3)
+    second = replace(first.moved(B, CODE, LATER), factor=None, recovery=(), uses=5)
 
     back = second.taken_back(second.former_at(CREDENTIALS.address, NOON), CODE, "new")
 
-    assert (back.factor, back.uses) == (FACTOR, 5)
+    assert (back.factor, back.recovery, back.uses) == (FACTOR, CODES, 5)
     alien = replace(CREDENTIALS, confirmed=CODE).moved(B, CODE, LATER)
     stolen = replace(alien, factor=FACTOR, uses=1)
     own = stolen.taken_back(stolen.former_at(CREDENTIALS.address, NOON), CODE, "new")
@@ -308,39 +310,43 @@ def test_factor_is_a_way_in_that_an_address_brings_back():
 
 
 def test_factor_that_comes_back_keeps_what_was_used_up():
-    first = replace(CREDENTIALS, confirmed=CODE, factor=FACTOR)
+    first = replace(CREDENTIALS, confirmed=CODE, factor=FACTOR, recovery=CODES)
     moved = first.moved(B, CODE, LATER)
 
     def back(now):
-        now = replace(now, factor=None)  # a thief has removed it
-        return now.taken_back(now.former_at(CREDENTIALS.address, NOON), CODE, "new").factor
+        now = replace(now, factor=None, recovery=())  # a thief has removed it
+        found = now.taken_back(now.former_at(CREDENTIALS.address, NOON), CODE, "new")
+        return found.factor, found.recovery
 
-    later, spent = FACTOR.step + 1, FACTOR.recovery[0]
-    assert back(moved.used(step=later)) == replace(FACTOR, step=later)
-    assert back(moved.used(step=later).used(spent=spent)) == FACTOR.used(later, spent)
-    assert back(moved.used(spent=spent)).recovery == ("b" * 64,)
-    assert back(moved.used(step=FACTOR.step - 1)) == FACTOR
-    assert back(first.used(step=later).moved(B, CODE, LATER)) == replace(FACTOR, step=later)
+    later, spent = FACTOR.step + 1, CODES[0]
+    used = replace(FACTOR, step=later)
+    assert back(moved.used(step=later)) == (used, CODES)
+    assert back(moved.used(step=later).used(spent=spent)) == (used, CODES[1:])
+    assert back(moved.used(spent=spent)) == (FACTOR, CODES[1:])
+    assert back(moved.used(step=FACTOR.step - 1)) == (FACTOR, CODES)
+    assert back(first.used(step=later).moved(B, CODE, LATER)) == (used, CODES)
 
 
 def test_factor_that_an_operator_removes_comes_back_by_no_address():
-    moved = replace(CREDENTIALS, confirmed=CODE, factor=FACTOR).moved(B, CODE, LATER)
+    first = replace(CREDENTIALS, confirmed=CODE, factor=FACTOR, recovery=CODES)
 
-    left = moved.without_factor()
+    left = first.moved(B, CODE, LATER).without_factor()
 
     back = left.taken_back(left.former_at(CREDENTIALS.address, NOON), CODE, "new")
-    assert (left.factor, left.generation, back.factor) == (None, 9, None)
+    for one in (left, back):
+        assert (one.factor, one.recovery) == (None, ())
+    assert left.generation == 9
 
 
 def test_use_of_another_factor_leaves_a_former_one():
-    own = replace(FACTOR, secret=bytes(20))
-    moved = replace(CREDENTIALS, confirmed=CODE, factor=own).moved(B, CODE, LATER)
-    stolen = replace(moved, factor=FACTOR)
+    own = replace(CREDENTIALS, factor=replace(FACTOR, secret=bytes(20)), recovery=("c" * 64,))
+    moved = replace(own, confirmed=CODE).moved(B, CODE, LATER)
+    stolen = replace(moved, factor=FACTOR, recovery=CODES)
 
-    used = stolen.used(step=FACTOR.step + 1).used(spent=FACTOR.recovery[0])
+    used = stolen.used(step=FACTOR.step + 1).used(spent=CODES[0])
 
     assert used.former == stolen.former
-    assert (used.uses, used.factor.recovery) == (2, ("b" * 64,))
+    assert (used.uses, used.recovery) == (2, CODES[1:])
     newer = replace(moved.former[0], ways_in={"factor": "phone"})
     assert replace(stolen, former=(newer,)).used(step=FACTOR.step + 1).former == (newer,)
 
@@ -365,16 +371,36 @@ def test_factor_that_comes_back_is_not_used_up_by_the_one_of_a_thief():
     assert back.factor == FACTOR
 
 
-@pytest.mark.parametrize(
-    "wrong", [{"secret": bytes(19)}, {"step": -1}, {"recovery": ("A" * 64,)}, {"recovery": ("a",)}]
-)
+@pytest.mark.parametrize("wrong", [{"secret": bytes(19)}, {"step": -1}])
 def test_factor_has_one_form(wrong):
-    with pytest.raises(ValueError, match=r"factor|recovery"):
+    with pytest.raises(ValueError, match="factor"):
         replace(FACTOR, **wrong)
 
 
+@pytest.mark.parametrize("wrong", ["A" * 64, "a"])
+def test_recovery_codes_are_kept_as_hashes(wrong):
+    with pytest.raises(ValueError, match="recovery"):
+        replace(CREDENTIALS, factor=FACTOR, recovery=(wrong,))
+
+
+def test_recovery_codes_are_of_the_app_and_of_a_passkey_that_is_asked_for():
+    """They go with the last of the two, and a code that is used up stays so."""
+    both = replace(CREDENTIALS, factor=FACTOR, passkeys=MAYAS, recovery=CODES)
+    optional = replace(MAYAS, is_factor=False)
+
+    def kept(**changed):
+        token = seal_credentials(BEFORE, replace(both, **changed), ANA)
+        return open_credentials(BEFORE, token, ANA).recovery
+
+    assert [kept(), kept(factor=None), kept(passkeys=optional)] == [CODES] * 3
+    assert [kept(factor=None, passkeys=one) for one in (optional, None)] == [(), ()]
+    used = replace(both, factor=None).used(spent=CODES[0])
+    assert (used.recovery, used.uses) == (CODES[1:], 1)
+    assert CREDENTIALS.used(step=1) == CREDENTIALS
+
+
 def test_no_repr_shows_a_factor():
-    shown = repr(replace(CREDENTIALS, factor=FACTOR)) + repr(FACTOR)
+    shown = repr(replace(CREDENTIALS, factor=FACTOR, recovery=CODES)) + repr(FACTOR)
 
     assert not any(text in shown for text in ("aaaa", "\\x01", "secret"))
 

@@ -11,16 +11,17 @@ from services.crypto import Factor, RootKeys, new_key
 from services.domain import AccountRole
 from services.domain.accounts import CredentialsAction
 from services.domain.addresses import checked_address
-from services.errors import FactorNeeded, FactorUsed, RateLimited, WrongFactor
+from services.errors import FactorNeeded, FactorUsed, PasskeyMissing, RateLimited, WrongFactor
 from services.rules.accounts import Settings
 from services.store.accounts import Cookie, CookieSealer
 from services.store.backend import NewAddress, NewCookie, NewSession
 from services.store.credentials import seal_stored
-from services.store.factors import Factors
+from services.store.factors import Factors, asking_passkey, given
 from services.store.tables.backend import TablesBackend
 from services.store.tables.in_memory import InMemoryStore
 from services.store.tables.schema import ACCOUNTS, SETTINGS
 from tests.stores import NOT_COUNTED, accounts_in_memory
+from tests.unit.test_passkeys import MAYAS
 
 MAYA, PASSWORD = checked_address("maya@daybook.test"), "correct horse, correct battery"
 SECRET, NOON = bytes(range(20)), datetime(2026, 11, 25, 12, tzinfo=UTC)
@@ -28,10 +29,15 @@ SECRET, NOON = bytes(range(20)), datetime(2026, 11, 25, 12, tzinfo=UTC)
 
 def _step(secret, digits, now, newer_than):
     """The time step that *digits* are, in the place of TOTP."""
-    return int(digits) if int(digits) > newer_than else None
+    return int(digits) if digits.isdecimal() and int(digits) > newer_than else None
 
 
 FACTORS = Factors(_step, lambda text: None, lambda: NOON)
+
+
+def by(code):
+    """The use of the factor by *code*."""
+    return partial(FACTORS.use, entered=code)
 
 
 @pytest.fixture
@@ -69,15 +75,15 @@ class Without:
 def test_sign_in_and_proof_ask_for_the_factor_first(accounts, maya, is_required):
     asking = replace(accounts, backend=Without(accounts.backend, "sign_in"))
     session = replace(maya, backend=Without(maya.backend, "prove"))
-    given = checked(accounts)
+    known = checked(accounts)
     if is_required:
-        credentials = replace(given.credentials, factor=None)
-        given = replace(given, credentials=credentials, requires_factor=True)
+        credentials = replace(known.credentials, factor=None)
+        known = replace(known, credentials=credentials, requires_factor=True)
 
     with pytest.raises(FactorNeeded):
-        asking.sign_in(given)
+        asking.sign_in(known)
     with pytest.raises(FactorNeeded):
-        asking.prove(session, Cookie.new(), given)
+        asking.prove(session, Cookie.new(), known)
 
 
 def test_code_is_of_a_factor_that_there_is(accounts, maya):
@@ -91,6 +97,23 @@ def test_code_is_of_a_factor_that_there_is(accounts, maya):
 
     assert used.factor == Factor(secret=SECRET, since=NOON, step=11)
     assert (used.uses, used.generation) == (1, 2)
+
+
+def test_recovery_code_is_of_an_account_that_wants_a_factor(accounts, maya):
+    """Credentials in this process may have more than is stored of them."""
+    factors = replace(FACTORS, recovery_hash=lambda text: text)
+    known = replace(checked(accounts).credentials, recovery=("a" * 64,))
+
+    assert factors.use(known, "a" * 64).recovery == ()
+    with pytest.raises(WrongFactor):
+        factors.use(replace(known, factor=None), "a" * 64)
+
+
+def test_passkey_that_is_gone_is_not_asked_for(accounts, maya):
+    gone = replace(MAYAS, each=(), is_factor=False)
+
+    with pytest.raises(PasskeyMissing):
+        asking_passkey(replace(checked(accounts).credentials, passkeys=gone), is_asked=False)
 
 
 class Late:
@@ -113,7 +136,7 @@ def test_use_that_this_process_saw_while_it_read_is_read_again(accounts, maya):
     known = checked(accounts)
 
     def sign_in():
-        FACTORS.given(accounts, known, "11", accounts.sign_in)
+        given(accounts, known, by("11"), accounts.sign_in)
 
     accounts.backend.meanwhile.append(sign_in)
 
@@ -123,20 +146,20 @@ def test_use_that_this_process_saw_while_it_read_is_read_again(accounts, maya):
 def test_password_that_changed_beside_a_use_ends_the_sign_in(accounts, maya):
     tried = []
 
-    def act(given):
-        tried.append(given)
-        accounts.change_password(maya, given, given.hashed("another horse, another battery"))
+    def act(now):
+        tried.append(now)
+        accounts.change_password(maya, now, now.hashed("another horse, another battery"))
         raise FactorUsed
 
     with pytest.raises(RateLimited):
-        FACTORS.given(accounts, checked(accounts), "11", act)
+        given(accounts, checked(accounts), by("11"), act)
 
     assert len(tried) == 1
 
 
 def test_new_address_does_not_undo_a_use(accounts, maya):
     before = checked(accounts)
-    FACTORS.given(accounts, before, "11", accounts.sign_in)
+    given(accounts, before, by("11"), accounts.sign_in)
     moved = replace(before.credentials, address=checked_address("b@daybook.test"), generation=3)
     change = NewAddress(
         credentials=seal_stored(accounts.root_keys, moved, maya.user_id),
@@ -152,8 +175,8 @@ def test_new_address_does_not_undo_a_use(accounts, maya):
 
 
 def test_use_of_a_factor_names_its_own_user(accounts, maya):
-    given, other = checked(accounts), uuid4()
-    used = FACTORS.use(given.credentials, "11")
+    other = uuid4()
+    used = FACTORS.use(checked(accounts).credentials, "11")
     row = replace(seal_stored(accounts.root_keys, used, maya.user_id), id=other, user_id=other)
     identity = accounts.backend.sign_in.sign_in(maya.user_id, MAYA, "")
     new = NewSession(

@@ -60,7 +60,7 @@ class FactorSite(Site):
         )
         shared = lambda: one  # noqa: E731
         notices = Notices(self.attempts, origin, self.send)
-        start = SessionStart(shared, self.attempts, origin, 3600, notices)
+        self.start = start = SessionStart(shared, self.attempts, origin, 3600, notices)
         flows = (
             SignInByCode(start),
             ResetPassword(start, lanes),
@@ -169,7 +169,7 @@ def test_code_is_good_once_and_a_recovery_code_too(maya):
         assert maya.gives(maya.begins(), text)["reason"] == WRONG
 
     assert maya.site.told == [NoticeKind.RECOVERY_CODE_USED]
-    assert len(maya.credentials.factor.recovery) == 9
+    assert len(maya.credentials.recovery) == 9
 
 
 @pytest.mark.parametrize("kind", ["code", "recovery code"])

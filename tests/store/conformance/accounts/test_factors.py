@@ -19,7 +19,7 @@ from services.errors import (
     WrongFactor,
 )
 from services.operate.accounts import opens, reset_factors
-from services.store import codes
+from services.store import codes, factors
 from services.store.accounts import Cookie, CookieSealer
 from services.store.backend import NewCookie
 from services.store.credentials import seal_stored
@@ -72,8 +72,13 @@ def checked(accounts, user, password=PASSWORD):
 def sign_in(user, code, accounts=None, password=PASSWORD):
     """Sign in with the password and *code*; return the session."""
     accounts = accounts or user.deployment.accounts
-    given = checked(accounts, user, password)
-    return FACTORS.given(accounts, given, code, accounts.sign_in)[1]
+    known = checked(accounts, user, password)
+    return factors.given(accounts, known, by(code), accounts.sign_in)[1]
+
+
+def by(code):
+    """The use of the factor by *code*."""
+    return partial(FACTORS.use, entered=code)
 
 
 def instead_of(user):
@@ -193,10 +198,10 @@ def test_proof_of_an_account_with_a_factor_needs_it(deployment, maya):
         change(maya, CredentialsAction.FACTOR_REMOVED, without)
 
     prove = partial(accounts.prove, maya.session)
-    proven = FACTORS.given(accounts, given, "11", partial(prove, maya.cookie))
+    proven = factors.given(accounts, given, by("11"), partial(prove, maya.cookie))
 
     with pytest.raises(WrongFactor):
-        FACTORS.given(accounts, checked(accounts, maya), "11", partial(prove, proven))
+        factors.given(accounts, checked(accounts, maya), by("11"), partial(prove, proven))
     maya = replace(maya, cookie=proven)
     assert change(maya, CredentialsAction.FACTOR_REMOVED, without)
     assert maya.sign_in().id == maya.id
@@ -213,7 +218,7 @@ def test_proof_from_before_the_factor_counts_no_more(deployment, omar):
     assert proven == {omar.session.id: True, thief.session.id: False}
 
     prove = partial(accounts.prove, thief.session, thief.cookie)
-    cookie = FACTORS.given(accounts, checked(accounts, omar), "11", prove)
+    cookie = factors.given(accounts, checked(accounts, omar), by("11"), prove)
     thief = replace(thief, cookie=cookie)
     assert change(thief, CredentialsAction.FACTOR_REMOVED, without)
 
@@ -251,7 +256,7 @@ def test_reset_by_a_factor_keeps_its_use(deployment, maya):
     given, hashed = checked(accounts, maya), accounts.current(maya.cookie).hashed(OTHER)
 
     reset = partial(codes.reset, accounts, password_hash=hashed)
-    _, session = FACTORS.given(accounts, given, "11", reset)
+    _, session = factors.given(accounts, given, by("11"), reset)
 
     assert set(deployment.devices(session)) == {session.id}
     with pytest.raises(WrongFactor):
@@ -271,8 +276,7 @@ def test_factor_is_no_more_wanted_once_it_is_removed(deployment, maya):
 
 def test_renewed_recovery_codes_take_the_place_of_the_old_ones(maya):
     def renewed(credentials):
-        factor = replace(credentials.factor, recovery=(sha("R-new"),))
-        return replace(credentials, factor=factor, generation=credentials.generation + 1)
+        return factors.renewed(credentials, [sha("R-new")])
 
     assert change(maya, CredentialsAction.RECOVERY_RENEWED, renewed)
 
@@ -309,7 +313,7 @@ def test_required_factor_is_replaced_after_a_proof_alone(alone):
 
     accounts = alone.accounts
     prove = partial(accounts.prove, maya.session, maya.cookie)
-    maya = replace(maya, cookie=FACTORS.given(accounts, checked(accounts, maya), "11", prove))
+    maya = replace(maya, cookie=factors.given(accounts, checked(accounts, maya), by("11"), prove))
 
     assert change(maya, CredentialsAction.FACTOR_REPLACED, new)
     assert sign_in(maya, "N2").user_id == maya.id
@@ -425,7 +429,7 @@ def test_admin_requires_a_factor_only_with_a_proof_and_a_factor(alone):
 
     accounts = alone.accounts
     prove = partial(accounts.prove, admin.session, admin.cookie)
-    FACTORS.given(accounts, checked(accounts, admin), "11", prove)
+    factors.given(accounts, checked(accounts, admin), by("11"), prove)
     admin.administration.require_factor(is_on=True)
 
     assert accounts.backend.sign_up_state().requires_factor
