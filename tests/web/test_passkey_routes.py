@@ -343,9 +343,10 @@ def test_challenge_is_taken_in_its_browser_alone(site, key, stranger):
 
 def test_challenge_of_one_use_is_none_of_another(browser, key):
     before = browser.cookies["__Host-sid"]
-    asked = options(browser, "sign_in")["options"]
+    asked = options(browser, "add", passkey_name="Phone")["options"]
+    answer = key.get({"rpId": asked["rp"]["id"], "challenge": asked["challenge"]})
 
-    assert said(sends(browser, "proof", key.get(asked))) == {"reason": "expired"}
+    assert said(sends(browser, "proof", answer)) == {"reason": "expired"}
 
     assert browser.cookies["__Host-sid"] == before
 
