@@ -221,7 +221,7 @@ def _form(action: str, verb: str, password: PasswordKind, code: str, *, takes_co
 def _here() -> str:
     """Return the current address without the reason of the last refusal and the code of an invitation."""
     query = st.query_params.to_dict()
-    for name in ("reason", "wait", "why", "invite", "code", "step", "by", "added"):
+    for name in ("reason", "wait", "why", "invite", "code", "step", "by", "added", "ways"):
         query.pop(name, None)
     path = urlsplit(st.context.url or "").path or "/"
     return f"{path}?{urlencode(query)}" if query else path

@@ -167,20 +167,33 @@ class WrongFactor(Refused):
 
 
 class FactorNeeded(Refused):
-    """The account has a second factor, or the deployment requires one, and it was not given."""
+    """The account has a second factor, or the deployment requires one, and it was not given.
+
+    Or a reset has not said which passkeys and identities it keeps.
+    """
 
     public = "Use your authenticator app, your passkey or a recovery code to go on."
 
-    def __init__(self, since: datetime | None = None, *, asks_passkey: bool = False) -> None:
-        """*since*: when the authenticator app was added; *asks_passkey*: a passkey is asked for; neither: there is no factor."""
+    def __init__(
+        self,
+        since: datetime | None = None,
+        *,
+        asks_passkey: bool = False,
+        listed: tuple[str, ...] = (),
+    ) -> None:
+        """*since*: when the authenticator app was added; *asks_passkey*: a passkey is asked for; neither: there is no factor.
+
+        *listed*: the marks of what a reset may remove (services/store/kept.py).
+        """
         super().__init__()
         self.since = since
         self.asks_passkey = asks_passkey
+        self.listed = listed
 
     @property
-    def is_set_up(self) -> bool:
-        """True if the account has a second factor."""
-        return self.since is not None or self.asks_passkey
+    def has_form(self) -> bool:
+        """True if the account has a second factor, or a reset a choice; false: an app is set up first."""
+        return self.since is not None or self.asks_passkey or self.listed != ()
 
 
 class FactorUsed(Refused):

@@ -72,7 +72,7 @@ def open_step() -> UUID | None:
 
 def go_to(purpose: str) -> None:
     """Make the next run show the forms of *purpose*; "": none. For callbacks."""
-    for name in ("reason", "wait", "why", "step", "code", "by", "added", "then"):
+    for name in ("reason", "wait", "why", "step", "code", "by", "added", "ways", "then"):
         st.query_params.pop(name, None)
     if purpose:
         st.query_params["code"] = purpose

@@ -14,7 +14,14 @@ from services.domain.accounts import SecondFactor
 TITLE = "Enter the code of your authenticator app"
 # the forms, as `code` in the address names them
 _APP, _RECOVERY, _PASSKEY = "factor", "recovery", "passkey_factor"
-_TITLES = {_APP: TITLE, _RECOVERY: "Enter a recovery code", _PASSKEY: "Use your passkey"}
+_KEPT = "kept"  # a reset of an account without a factor
+_TITLES = {
+    _APP: TITLE,
+    _RECOVERY: "Enter a recovery code",
+    _PASSKEY: "Use your passkey",
+    _KEPT: "Reset your password",
+}
+_KINDS = {"passkey": "Passkey", "identity": "Single sign-on"}
 _LINKS = {_PASSKEY: "Use a passkey", _APP: "Use the app", _RECOVERY: "Use a recovery code"}
 _ENROL = "enrol_factor"  # the form that leads to a setup key
 _REASONS = {"factor", "wrong-factor"}  # refusals of a proof for want of the factor
@@ -69,7 +76,7 @@ def draw(step: UUID, back_to: str, refused: str | None) -> None:
     st.html(_passkey_form(step, back_to) if form == _PASSKEY else _form(step, back_to, form))
     with st.container(horizontal=True, horizontal_alignment="distribute"):
         for other in _offered():
-            if other != form:
+            if form not in (other, _KEPT):
                 st.button(_LINKS[other], type="tertiary", on_click=_switch, args=[other])
         st.button(words.BACK_TO_SIGN_IN, type="tertiary", on_click=codes.go_to, args=[""])
 
@@ -101,12 +108,13 @@ def _switch(form: str) -> None:
 
 
 def _form(step: UUID, back_to: str, form: str) -> str:
+    field = {_APP: _APP_FIELD, _RECOVERY: _RECOVERY_FIELD}.get(form, "")
     return f"""
       <form class="db-form" method="post" action="/factor">
         {_hidden({"form": form, "step": str(step), "next": back_to})}
-        {_APP_FIELD if form == _APP else _RECOVERY_FIELD}
+        {field}
         {_of_step()}
-        <button type="submit">{words.SIGN_IN}</button>
+        <button type="submit">{words.SIGN_IN if field else "Reset password"}</button>
       </form>"""
 
 
@@ -117,9 +125,16 @@ def _passkey_form(step: UUID, back_to: str) -> str:
 
 def _of_step() -> str:
     """Return the HTML of what each form of the step has: what it says of itself, and what a reset keeps."""
-    added, by = _added(), st.query_params.get("by", "")
-    values = ({"by": by} if by else {}) | ({"added": str(added)} if added else {})
-    return _hidden(values) + (_kept(added) if added else "")
+    values = {name: st.query_params.get(name, "") for name in ("by", "ways")}
+    kept = dict[str, str]()  # what is kept, by the names of its fields
+    if added := _day(st.query_params.get("added", "")):
+        values["added"] = str(added)
+        kept["keeps"] = f"Authenticator app, added on {words.date_of(added)}"
+    for way in values["ways"].split("~"):
+        kind, _, day = way.partition(".")
+        if kind in _KINDS and (at := _day(day)):
+            kept[f"keeps-{way}"] = f"{_KINDS[kind]}, added on {words.date_of(at)}"
+    return _hidden({name: value for name, value in values.items() if value}) + _kept(kept)
 
 
 def _hidden(values: Mapping[str, str]) -> str:
@@ -129,17 +144,23 @@ def _hidden(values: Mapping[str, str]) -> str:
     )
 
 
-def _kept(added: date) -> str:
-    """Return the HTML of what a reset keeps, each with a tick that can be taken away."""
+def _kept(kept: Mapping[str, str]) -> str:
+    """Return the HTML of what a reset keeps, by the names of its fields, each with a tick that can be taken away."""
+    if not kept:
+        return ""
+    ticks = "".join(
+        f"""<label><input type="checkbox" name="{escape(name)}" value="yes" checked>
+            {escape(what)}</label>"""
+        for name, what in kept.items()
+    )
     return f"""<fieldset class="db-kept">
           <legend>Keep what you sign in with</legend>
-          <label><input type="checkbox" name="keeps" value="yes" checked>
-            Authenticator app, added on {escape(words.date_of(added))}</label>
+          {ticks}
         </fieldset>"""
 
 
-def _added() -> date | None:
-    """Return when the factor was added, if the step is a reset, which may take the factor away."""
+def _day(text: str) -> date | None:
+    """Return the day in *text*, or None if it is none."""
     with suppress(ValueError):
-        return date.fromisoformat(st.query_params.get("added", ""))
+        return date.fromisoformat(text)
     return None

@@ -8,7 +8,7 @@ an `AppSession` is a cache of its row.
 import hashlib
 import secrets
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -95,6 +95,7 @@ from services.store.credentials import (
     ways_in_of,
 )
 from services.store.device_names import NewDevice
+from services.store.kept import marks, without
 from services.store.passkeys import removed
 from services.store.sign_in_policy import SignInPolicy
 
@@ -521,8 +522,11 @@ class Accounts:
         password_hash: str,
         *,
         keeps_factor: bool = True,
+        gone: Collection[str] = (),
     ) -> None:
-        """Change the password of the user of *session*, with or without the second factor, and end all other sessions.
+        """Change the password of the user of *session*, and end all other sessions.
+
+        *keeps_factor*: false: the authenticator app goes; *gone*: marks of the passkeys and identities that go (kept.py).
 
         Raise WrongCredentials (*current* is another user's), RateLimited (the credentials changed meanwhile), ProofNeeded,
         FactorRequired.
@@ -536,6 +540,7 @@ class Accounts:
             generation=stored.generation + 1,
             factor=current.credentials.factor if keeps_factor else None,
         )
+        new = without(new, gone)
         action = CredentialsAction.PASSWORD_SET
         if not self.change_credentials(session, new, stored, action, ends_others=True):
             raise RateLimited
@@ -1052,7 +1057,8 @@ def second_factor(credentials: Credentials) -> SecondFactor | None:
 def factor_needed(credentials: Credentials) -> FactorNeeded:
     """Return the refusal of a user who has not given the factor of *credentials*, or has none."""
     since = credentials.factor and credentials.factor.since
-    return FactorNeeded(since, asks_passkey=credentials.asks_passkey)
+    asks, listed = credentials.asks_passkey, marks(credentials)
+    return FactorNeeded(since, asks_passkey=asks, listed=listed if credentials.wants_factor else ())
 
 
 def require_recent(user: UserBackend, *, is_part: bool = False) -> None:

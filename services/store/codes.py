@@ -5,7 +5,7 @@ gets a step all the same, in which every code is wrong, so that a page says noth
 """
 
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -19,7 +19,7 @@ from services.domain.addresses import EmailAddress
 from services.domain.browsers import BrowserName
 from services.domain.mails import Code, CodePurpose, NoCode, NoCodeReason
 from services.domain.sign_in_methods import BY_CODE
-from services.errors import AppError, StepEnded, TooManyAttempts, WrongCode
+from services.errors import AppError, FactorNeeded, StepEnded, TooManyAttempts, WrongCode
 from services.rules.accounts import MOST_TRIES, STEP_LIFE
 from services.store.accounts import (
     Accounts,
@@ -31,6 +31,7 @@ from services.store.accounts import (
 )
 from services.store.backend import NOT_COUNTED, StoredCredentials, Throttle
 from services.store.failures import note_failure
+from services.store.kept import marks
 from services.store.steps import Step, Steps, read_contents
 
 DIGITS = 8
@@ -234,13 +235,18 @@ def prove(
 def reset_password(
     accounts: Accounts, code: RightCode, password_hash: str, browser: BrowserName | None = None
 ) -> tuple[Cookie, AppSession]:
-    """Sign in by a code, set a new password and end all other sessions. Raise the errors of `sign_in`.
+    """Sign in by a code, set a new password and end all other sessions.
+
+    Raise FactorNeeded (also if there are passkeys or identities to be kept or not), and the errors of `sign_in`.
 
     Credentials that change once the code is spent are read again (`until_unchanged`): who is signed in as the user could
     otherwise prevent each reset.
     """
     checked = _checked(accounts, code)
     code.end()
+    if (listed := marks(checked.credentials)) and not checked.credentials.wants_factor:
+        checked.check_factor()
+        raise FactorNeeded(listed=listed)
     again = partial(confirmed_again, accounts, code.request.address, code.step.user_id)
     return until_unchanged(checked, again, lambda one: reset(accounts, one, password_hash, browser))
 
@@ -252,9 +258,12 @@ def reset(
     browser: BrowserName | None = None,
     *,
     keeps_factor: bool = True,
+    gone: Collection[str] = (),
     on_begun: Callable[[], object] = lambda: None,
 ) -> tuple[Cookie, AppSession]:
-    """Sign in as the user of *checked*, set a new password, with or without the second factor, and end all other sessions.
+    """Sign in as the user of *checked*, set a new password and end all other sessions.
+
+    *keeps_factor* and *gone*: as in `Accounts.change_password`.
 
     The password is changed by the new session, as only a user may overwrite credentials: *on_begun* is called between the
     two. A process that is killed there leaves the old password, and a session of which no browser has the cookie.
@@ -263,7 +272,9 @@ def reset(
     on_begun()
     try:
         after = checked.after
-        accounts.change_password(session, after, password_hash, keeps_factor=keeps_factor)
+        accounts.change_password(
+            session, after, password_hash, keeps_factor=keeps_factor, gone=gone
+        )
     except AppError:
         with suppress(AppError):
             accounts.end(cookie)

@@ -4,7 +4,7 @@ The password, or a code that was mailed, was right; what is left is to begin the
 way sets one. An account with a second factor asks for it first: an `Entry` is then the contents of a step.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import partial
@@ -31,7 +31,8 @@ from services.store.accounts import (
 )
 from services.store.backend import NOT_COUNTED
 from services.store.codes import confirmed_again, reset
-from services.store.factors import Factors, given, use_passkey
+from services.store.factors import Factors, given, turned_off, use_passkey
+from services.store.kept import without
 from services.store.steps import Step
 
 Answer = TypeVar("Answer")
@@ -154,7 +155,7 @@ class WaitingEntry:
     user_id: UserId
     found: Checked | FoundFormer
     credentials: Credentials
-    factor: SecondFactor
+    factor: SecondFactor | None  # None: a reset of an account without one
 
     @property
     def is_confirmed(self) -> bool:
@@ -163,7 +164,7 @@ class WaitingEntry:
 
     @classmethod
     def read(cls, accounts: Accounts, entry: Entry, step: Step) -> "WaitingEntry":
-        """Raise StepEnded if the credentials have changed since the step began, or there is no factor any more.
+        """Raise StepEnded if the credentials have changed since the step began, or there is no factor, but for a reset.
 
         A restore uses the factor that stood when the address was left, whatever has changed since.
         """
@@ -178,7 +179,9 @@ class WaitingEntry:
         step.check(found.stored)
         stored, credentials = found.stored, found.credentials
         factor = second_factor(credentials) if credentials else None
-        if not stored or not stored.user_id or not credentials or not factor:
+        if not stored or not stored.user_id or not credentials:
+            raise StepEnded
+        if not factor and entry.way is not Way.RESET:
             raise StepEnded
         checked = found.opened(stored, credentials, entry.by, entry.counted)
         return cls(entry, stored.user_id, checked, credentials, factor)
@@ -192,10 +195,12 @@ class WaitingEntry:
         counted: tuple[str, ...] = (),
         *,
         keeps_factor: bool = True,
+        gone: Collection[str] = (),
     ) -> Entered:
         """Begin the session, once the *factor* is right and the step has ended.
 
-        *counted*: the buckets of the try, which they get back; *keeps_factor*: false: a reset takes the factor away.
+        *counted*: the buckets of the try, which they get back; *keeps_factor* and *gone*: what a reset takes
+        away, as in `Accounts.change_password`.
 
         Raise the errors of *factor*, FactorRequired, after which the step goes on unless it has ended, StepEnded, and the
         errors of the way.
@@ -212,7 +217,10 @@ class WaitingEntry:
                 return accounts.sign_in(given, browser=browser)
 
             return Entered(*factor.given(accounts, checked, sign_in))
-        if checked.requires_factor and not keeps_factor:
+        left = without(checked.credentials, gone)
+        if not keeps_factor:
+            left = turned_off(left)
+        if checked.requires_factor and not left.wants_factor:
             raise FactorRequired
         was_given = False
 
@@ -225,12 +233,15 @@ class WaitingEntry:
             return reset(
                 *(accounts, given, entry.password_hash, browser),
                 keeps_factor=keeps_factor,
+                gone=gone,
                 on_begun=note_given,
             )
 
         def reset_again(one: Checked) -> tuple[Cookie, AppSession]:
             if was_given:  # its use is stored, and a code is good once
                 return reset_by(replace(one, has_factor=True))
+            if self.factor is None:
+                return reset_by(one)
             return factor.given(accounts, one, reset_by)
 
         again = partial(confirmed_again, accounts, entry.address, self.user_id)

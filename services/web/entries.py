@@ -4,7 +4,7 @@
 redirects, as those of all native forms.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import date
@@ -38,9 +38,17 @@ from services.store.entries import (
     Way,
 )
 from services.store.failures import note_failure
+from services.store.kept import read_marks
 from services.store.steps import Step, Steps, read_contents
 from services.web.factor_check import NOT_GIVEN, FactorCheck, entry_of
-from services.web.forms import fields, local_path, other_site, read_step_id, with_query, with_reason
+from services.web.forms import (
+    all_fields,
+    local_path,
+    other_site,
+    read_step_id,
+    with_query,
+    with_reason,
+)
 from services.web.notices import Notices
 from services.web.origin import browser_of
 from services.web.session_start import SessionStart
@@ -48,10 +56,12 @@ from services.web.session_start import SessionStart
 _KIND = "factor"  # of the steps, and `code` in the address of their forms
 ENROL = "enrol_factor"  # of those in which a factor is set up
 PASSKEY = "passkey_factor"  # the form for a passkey, as `code` in the address names it
+_KEPT = "kept"  # the form of a reset of an account without a factor
 _FORMS = {
     "factor",
     "recovery",
     PASSKEY,
+    _KEPT,
 }  # values of `code` in the address: the form for each kind of factor
 _KINDS = {"passkey", "both"}  # values of `by` in the address: what may be given; "": an app
 # errors after which a step goes on, if it has not ended before them
@@ -68,20 +78,24 @@ class FactorForm:
     # when the factor was added, as a date, if a reset may take it away
     added: str = field(repr=False)
     keeps_factor: bool
+    ways: tuple[str, ...] = field(repr=False)  # marks of what a reset may remove besides (kept.py)
+    gone: tuple[str, ...] = field(repr=False)  # those of what it removes
     target: str = field(repr=False)
 
     @classmethod
-    def read(
-        cls, step: str, name: str, by: str, added: str, keeps: str, target: str
-    ) -> "FactorForm":
-        """Return the form with these fields."""
+    def read(cls, step: str, name: str, form: Mapping[str, str]) -> "FactorForm":
+        """Return what *form* says of a *step*; *name*: the form's own."""
+        by, added = form.get("by", ""), form.get("added", "")
+        ways = read_marks(form.get("ways", ""))
         return cls(
             step=step,
             name=name if name in _FORMS else _KIND,
             by=by if by in _KINDS else "",
             added=added if _is_date(added) else "",
-            keeps_factor=keeps == "yes" or not added,
-            target=local_path(target),
+            keeps_factor=form.get("keeps") == "yes" or not added,
+            ways=ways,
+            gone=tuple(one for one in ways if form.get(f"keeps-{one}") != "yes"),
+            target=local_path(form.get("next", "")),
         )
 
 
@@ -135,7 +149,7 @@ class Entries:
         throttles = self.start.attempts.factor_step(user_id, device, address)
         contents = ENTRY.dump_json(entry).decode()
 
-        kind = _KIND if needed.is_set_up else ENROL
+        kind = _KIND if needed.has_form else ENROL
 
         def begin() -> Step:
             return self.steps.begin(browser, kind, contents, throttles, credentials=of)
@@ -143,10 +157,14 @@ class Entries:
         step = await run_sync(begin)
         since = needed.since
         added = str(since.date()) if since and entry.way is Way.RESET else ""
-        form, by = kind, ""
+        form, by, ways = kind, "", ""
+        if entry.way is Way.RESET:
+            ways = "~".join(needed.listed)
+        if needed.has_form and not since:
+            form = _KEPT
         if needed.asks_passkey:
             form, by = PASSKEY, "both" if needed.since else "passkey"
-        leads_to = with_query(target, code=form, step=str(step.id), by=by, added=added)
+        leads_to = with_query(target, code=form, step=str(step.id), by=by, added=added, ways=ways)
         answer = RedirectResponse(leads_to, 303)
         origin.set_step_cookie(answer, request, browser)
         return answer
@@ -155,9 +173,9 @@ class Entries:
         """Begin the session of a step if the factor is right; else lead back to its form."""
         if not self.start.origin.is_same_origin(request):
             return other_site()
-        names = "factor", "step", "form", "by", "added", "keeps", "next"
-        text, *of_form = await fields(request, *names)
-        return await self.give(request, FactorForm.read(*of_form), lambda: entry_of(text))
+        form = await all_fields(request)
+        step, name, text = (form.get(one, "") for one in ("step", "form", "factor"))
+        return await self.give(request, FactorForm.read(step, name, form), lambda: entry_of(text))
 
     async def give(
         self, request: Request, form: FactorForm, read: Callable[[], GivenFactor]
@@ -173,6 +191,7 @@ class Entries:
         except AppError as error:
             if isinstance(error, _GOES_ON) and not (step and step.has_ended):
                 said = {"code": form.name, "step": form.step, "by": form.by, "added": form.added}
+                said["ways"] = "~".join(form.ways)
                 return RedirectResponse(with_reason(form.target, error, **said), 303)
             return RedirectResponse(with_reason(form.target, error), 303)
 
@@ -206,13 +225,16 @@ class Entries:
         # who has the account now could empty the count of its former state by changes
         state = f"as {entry.address}" if is_former else str(step.step.generation)
         user_id = waiting.user_id
-        counted = check.count(
-            *(request, accounts, user_id, waiting.factor, factor, state), is_former=is_former
-        )
+        counted = ()
+        if waiting.factor:
+            counted = check.count(
+                *(request, accounts, user_id, waiting.factor, factor, state), is_former=is_former
+            )
         try:
             entered = waiting.enter(
                 *(accounts, factor, step, browser_of(request), counted),
                 keeps_factor=form.keeps_factor,
+                gone=form.gone,
             )
         except NOT_GIVEN as error:
             note_failure(accounts.backend, user_id, Failure.FACTOR)
@@ -222,9 +244,14 @@ class Entries:
                 self._tell_of_wrong(request, waiting, step, is_former=is_former)
             raise
         check.tell_of_use(request, accounts, entered.session, factor)
-        if entry.way is Way.RESET and not form.keeps_factor:
-            kind = NoticeKind.FACTOR_REMOVED
-            self.notices.tell(request, accounts.backend, entered.session, kind)
+        if entry.way is Way.RESET:
+            tell, removed = self.notices.tell, list[NoticeKind]()
+            if not form.keeps_factor:
+                removed.append(NoticeKind.FACTOR_REMOVED)
+            if any(one.startswith("passkey") for one in form.gone):
+                removed.append(NoticeKind.PASSKEY_REMOVED)
+            for kind in removed:
+                tell(request, accounts.backend, entered.session, kind)
         return entered
 
     def _tell_of_wrong(
@@ -232,7 +259,7 @@ class Entries:
     ) -> None:
         """Tell the user of the third wrong code in a step, unless it comes from a device that has given the factor."""
         attempts, device = self.start.attempts, self.start.origin.device_cookie(request)
-        user_id, since = waiting.user_id, waiting.factor.since
+        user_id, since = waiting.user_id, waiting.factor and waiting.factor.since
         if since and attempts.gave_factor(user_id, device, since=since, is_former=is_former):
             return
         try:

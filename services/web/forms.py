@@ -12,13 +12,20 @@ from services.domain.accounts import SIGN_IN_REASONS
 LONGEST_INVITATION = 100  # characters of an invitation's code
 _REASONS = {error: reason for reason, error in SIGN_IN_REASONS.items()}
 # what an answer says in the query, and the next one no longer does
-_SAID = ("reason", "wait", "why", "invite", "code", "step", "by", "added")
+_SAID = ("reason", "wait", "why", "invite", "code", "step", "by", "added", "ways")
+_MOST_FIELDS = 50  # a reset lists up to 20 passkeys and 10 identities
 
 
 async def fields(request: Request, *names: str) -> list[str]:
     """Return the fields of the form of *request*; "" for one that it lacks."""
     async with request.form(max_files=0, max_fields=10) as form:
         return [str(form.get(name, "")) for name in names]
+
+
+async def all_fields(request: Request) -> dict[str, str]:
+    """Return all fields of the form of *request*; the last of those with the same name."""
+    async with request.form(max_files=0, max_fields=_MOST_FIELDS) as form:
+        return {name: str(value) for name, value in form.items()}
 
 
 def other_site() -> Response:

@@ -35,8 +35,7 @@ class EnterByPasskey:
         return Offer(options=request_options(asked.party, challenge, use, each), kept=step)
 
     async def finish(self, asked: Asked, given: Given) -> Response:
-        names = "by", "added", "keeps", "next"
-        form = FactorForm.read(given.kept, PASSKEY, *(asked.form.get(name, "") for name in names))
+        form = FactorForm.read(given.kept, PASSKEY, asked.form)
         return await self.entries.give(asked.request, form, lambda: passkey_entry(asked, given))
 
 

@@ -25,7 +25,14 @@ from services.store.steps import Step, Steps, read_contents
 from services.users import Shared
 from services.web.attempts import Attempts
 from services.web.current_session import SignedIn, current_session
-from services.web.forms import local_path, other_site, read_step_id, with_query, with_reason
+from services.web.forms import (
+    all_fields,
+    local_path,
+    other_site,
+    read_step_id,
+    with_query,
+    with_reason,
+)
 from services.web.origin import Origin
 
 
@@ -123,7 +130,7 @@ class PasskeyRoutes:
         """Answer with a challenge, once a step for it has begun."""
         if not self.origin.is_same_origin(request):
             return other_site()
-        form = await _form(request)
+        form = await all_fields(request)
         flow = self._flow(form)
         if flow is None:
             return PlainTextResponse("Not Found", 404)
@@ -159,7 +166,7 @@ class PasskeyRoutes:
         """Do what a passkey is used for, or lead back to its form."""
         if not self.origin.is_same_origin(request):
             return other_site()
-        form = await _form(request)
+        form = await all_fields(request)
         flow, target = self._flow(form), local_path(form.get("next", ""))
         if flow is None:
             return PlainTextResponse("Not Found", 404)
@@ -208,8 +215,3 @@ def _kind(flow: PasskeyFlow) -> str:
 
 def _steps(asked: Asked) -> Steps:
     return Steps(asked.accounts.backend, asked.accounts.root_keys)
-
-
-async def _form(request: Request) -> Mapping[str, str]:
-    async with request.form(max_files=0, max_fields=10) as sent:
-        return {name: str(value) for name, value in sent.items()}

@@ -394,6 +394,23 @@ def test_reset_lists_the_factor_with_its_date_ticked_to_be_kept(open_app):
     assert 'name="added" value="2025-03-09"' in form
 
 
+def test_reset_lists_passkeys_and_sign_ins_with_their_dates(open_app):
+    ways = "passkey.2025-03-09~identity.2025-03-10~passkey.x~<script>.2025-03-09"
+
+    app = open_app(None, code="kept", step=STEP, ways=ways)
+
+    form = html_of(app)
+    for name, what in (
+        ("passkey.2025-03-09", "Passkey, added on 9 Mar 2025"),
+        ("identity.2025-03-10", "Single sign-on, added on 10 Mar 2025"),
+    ):
+        assert f'type="checkbox" name="keeps-{name}" value="yes" checked' in form
+        assert what in form
+    assert form.count("checkbox") == 2
+    assert "<script" not in form
+    assert ">Reset password</button>" in form
+
+
 def test_what_is_no_date_is_not_shown(open_app):
     form = html_of(open_app(None, code="factor", step=STEP, added='"><script>'))
 

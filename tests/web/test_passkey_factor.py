@@ -15,6 +15,7 @@ from services.domain.mails import CodePurpose, NoticeKind
 from services.domain.passkeys import Passkeys, RelyingParty
 from services.identity.passkeys import creation_options, new_user_handle, verify_creation
 from services.store.factors import asking_passkey
+from services.store.kept import read_marks
 from services.store.tables import schema
 from services.store.tables.access import settings_of
 from services.store.tables.in_memory import InMemoryStore
@@ -210,7 +211,9 @@ def test_mailed_code_leads_to_the_passkey(maya):
 
 def test_reset_wants_the_passkey_and_keeps_its_use(maya):
     browser, answer = maya.asks(CodePurpose.RESET_PASSWORD, password=NEW_PASSWORD)
-    assert answer == {"c": "1", "code": FORM, "step": browser.step, "by": "passkey"}
+    ways = f"passkey.{datetime.now(UTC).date()}"
+    expected = {"code": FORM, "step": browser.step, "by": "passkey", "ways": ways}
+    assert answer == {"c": "1"} | expected
     assert not is_in(browser)
     maya.site.accounts.find(maya.email, NOT_COUNTED).checked(PASSWORD)
 
@@ -220,6 +223,49 @@ def test_reset_wants_the_passkey_and_keeps_its_use(maya):
     again = maya.begins(password=NEW_PASSWORD)
     assert not is_in(again)
     assert maya.uses(again) == {"c": "1"}
+
+
+@pytest.mark.parametrize("is_kept", [True, False])
+def test_reset_lists_the_passkeys_and_keeps_them_or_not(site, is_kept):
+    """Also of an account without a second factor."""
+    email = new_email()
+    _, session = site.accounts.sign_up_with(email, PASSWORD)
+    confirm(site.accounts, session)
+    maya = User(site, email, App(), session)
+    add_passkey(site.accounts, session, maya.key)
+    browser, answer = maya.asks(CodePurpose.RESET_PASSWORD, password=NEW_PASSWORD)
+    ways = f"passkey.{datetime.now(UTC).date()}"
+    assert answer == {"c": "1", "code": "kept", "step": browser.step, "ways": ways}
+    assert not is_in(browser)
+
+    ticks = {f"keeps-{ways}": "yes"} if is_kept else {}
+    assert maya.gives(browser, "", form="kept", ways=ways, **ticks) == {"c": "1"}
+
+    assert bool(maya.credentials.passkeys.each) is is_kept
+    assert (site.accounts.find_passkey(maya.key.id, NOT_COUNTED) is not None) is is_kept
+    told = [NoticeKind.PASSWORD_RESET] + [NoticeKind.PASSKEY_REMOVED] * (not is_kept)
+    assert sorted(site.told) == sorted(told)
+    assert is_in(maya.begins(password=NEW_PASSWORD))
+
+
+def test_reset_takes_the_passkey_away_with_the_question_for_it(maya):
+    browser, answer = maya.asks(CodePurpose.RESET_PASSWORD, password=NEW_PASSWORD)
+
+    assert maya.uses(browser, fields={"ways": answer["ways"]}) == {"c": "1"}
+
+    assert (maya.credentials.wants_factor, maya.credentials.recovery) == (False, ())
+    assert is_in(maya.begins(password=NEW_PASSWORD))
+
+
+def test_required_factor_leaves_by_no_list_of_a_reset(maya):
+    maya.site.require_factor()
+    browser, answer = maya.asks(CodePurpose.RESET_PASSWORD, password=NEW_PASSWORD)
+
+    refused = maya.uses(browser, fields={"ways": answer["ways"]})
+
+    assert refused["reason"] == "factor-required"
+    assert refused["ways"] == answer["ways"]
+    assert maya.credentials.passkeys.each
 
 
 def test_address_is_taken_back_with_the_passkey_that_stood_before(maya):
@@ -266,6 +312,13 @@ def test_passkey_alone_sets_the_required_factor_up(site, maya):
     answer = said(alone.post("/passkey", use="sign_in", **given))
 
     assert (answer["code"], is_in(alone)) == ("enrol_factor", False)
+
+
+def test_mark_has_a_kind_and_a_day():
+    day = "2026-11-26"
+    good = f"passkey.{day}", f"identity.{day}"
+
+    assert read_marks("~".join([*good, f"factor.{day}", "passkey.x", "passkey", ""])) == good
 
 
 # --- attacks

@@ -223,7 +223,7 @@ def test_passkey_alone_meets_no_required_factor_of_an_account_without_one(alone,
     with pytest.raises(FactorNeeded) as refusal:
         alone.accounts.sign_in(known)
 
-    assert not refusal.value.is_set_up
+    assert not refusal.value.has_form
 
 
 def test_enrolment_takes_the_place_of_no_factor_that_stands(alone, name):
