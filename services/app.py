@@ -13,6 +13,7 @@ from services.daemon_threads import in_thread
 from services.deployment import Deployment
 from services.domain import SessionId, UserId
 from services.domain.accounts import SignUps
+from services.domain.sign_in_methods import SignInMethod
 from services.embedded.reports import Failed
 from services.errors import SignedOut, StoreUnavailable
 from services.identity.mailer import open_mailer
@@ -95,6 +96,11 @@ class App:
         return self.deployment.settings.is_alone
 
     @property
+    def methods(self) -> frozenset[SignInMethod]:
+        """The methods that let users in; none if the deployment has a single user."""
+        return self.deployment.settings.methods
+
+    @property
     def is_plain(self) -> bool:
         """True if the store keeps the texts of chats unsealed."""
         return self.deployment.settings.is_plain
@@ -158,7 +164,7 @@ class App:
             chosen.session_idle_seconds,
             chosen.session_lifetime_seconds,
             PlainKeys if chosen.is_plain else UserKeys,
-            SignInPolicy(methods=chosen.methods, providers=chosen.providers),
+            SignInPolicy.of(chosen),
         )
         if self.is_alone and self._only_account() is None:
             accounts.end(accounts.enter(None)[0])  # creates the account

@@ -50,7 +50,7 @@ class Entry:
     way: Way
     address: EmailAddress = field(repr=False)
     by: UsedMethod = BY_PASSWORD
-    password_hash: str = field(default="", repr=False)  # of the new password
+    password_hash: str = field(default="", repr=False)  # of the new password; "": there is none
     counted: tuple[str, ...] = field(default=(), repr=False)  # buckets that get their attempt back
     invitation: str = field(default="", repr=False)  # the code of a sign-up, as it was typed
     confirmed: Confirmed | None = None  # how the address of a sign-up was
@@ -142,7 +142,7 @@ class WaitingEntry:
         """
         if entry.way is Way.RESTORE:
             former = accounts.find_former(entry.address, NOT_COUNTED)
-            factor = former.taken_back(accounts.now(), "").factor if former else None
+            factor = former.taken_back(accounts.now(), None).factor if former else None
             if former is None or factor is None or former.stored.user_id is None:
                 raise StepEnded
             return cls(entry, former.stored.user_id, former, factor)
@@ -219,7 +219,7 @@ class WaitingEntry:
             step.end()
             return used
 
-        address, hashed = self.entry.address, self.entry.password_hash
+        address, hashed = self.entry.address, self.entry.password_hash or None
         restored = accounts.restore_address(address, hashed, browser, use)
         return Entered(restored.cookie, restored.session, restored.left)
 
@@ -244,7 +244,7 @@ class Enrolment:
             return self._sign_up(accounts, entry, step, browser)
         if entry.way is Way.RESTORE:
             enrol = partial(self._enrolled, entry, step)
-            address, hashed = entry.address, entry.password_hash
+            address, hashed = entry.address, entry.password_hash or None
             restored = accounts.restore_address(address, hashed, browser, enrol)
             return Entered(restored.cookie, restored.session, restored.left)
         found = accounts.find(entry.address, NOT_COUNTED)
@@ -280,7 +280,10 @@ class Enrolment:
         found = accounts.find_for_sign_up(entry.address, NOT_COUNTED, entry.invitation)
         factor = self.factors.confirmed(bytes.fromhex(entry.secret), self.text, self.recovery)
         step.end()
-        hashed, invitation, confirmed = entry.password_hash, entry.invitation, entry.confirmed
+        hashed, invitation, confirmed = (
+            *(entry.password_hash or None, entry.invitation),
+            entry.confirmed,
+        )
         sign_up = accounts.sign_up
         return Entered(*sign_up(found, hashed, invitation, browser, confirmed, factor))
 

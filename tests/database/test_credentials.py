@@ -512,6 +512,7 @@ def test_credentials_change_only_where_seen(world):
     "action",
     [
         *("reseal", "password.set", "address.confirm", "address.free", "factor.use", "role.set"),
+        *("address.set", "identity.move"),
         None,
     ],
 )

@@ -15,7 +15,14 @@ from services.caches import CachedRead
 from services.crypto import ServerProof
 from services.daemon_threads import in_thread
 from services.domain import AccountRole, SessionId, UserId
-from services.domain.accounts import Account, CredentialsAction, Failure, SessionEnd, SignUps
+from services.domain.accounts import (
+    Account,
+    CredentialsAction,
+    Exemption,
+    Failure,
+    SessionEnd,
+    SignUps,
+)
 from services.domain.addresses import EmailAddress
 from services.domain.models import ModelSettings
 from services.errors import (
@@ -413,7 +420,7 @@ class SupabaseBackend:
         )
         _counted(answer)
 
-    def note_failure(self, user_id: UserId, failure: Failure) -> None:
+    def note_failure(self, user_id: UserId, failure: Failure | Exemption) -> None:
         self.server.call("note_failure", person=user_id, failure=failure, nonce=uuid4())
 
     def model_settings(self) -> ModelSettings:
