@@ -134,6 +134,7 @@ def test_address_that_an_operator_replaced_is_not_taken_back(deployment, maya):
     assert put_address(deployment, moved.email, new_email()) is True
 
     assert deployment.lookups(maya) == []
+    assert documents(deployment, maya).former == ()
     for former in (maya.email, moved.email):
         assert deployment.accounts.find_former(former, NOT_COUNTED) is None
         deployment.sign_up(former)
