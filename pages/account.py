@@ -32,6 +32,7 @@ from services.bootstrap import UserServices
 from services.domain.accounts import Device
 from services.domain.addresses import has_mailbox
 from services.domain.mails import CodePurpose
+from services.domain.sign_in_methods import SignInMethod
 
 _ALONE = (
     "This Daybook is for one person and has no password: its address opens it, on this computer only. To give it an email "
@@ -74,8 +75,22 @@ def _draw_confirmation(*, is_confirmed: bool) -> None:
         st.markdown(f"We sent a code to this email. {codes.SENT}")
         st.html(forms.redeem(step, "Confirm email"), width=384)
     else:
-        st.markdown("Once it is confirmed, you can reset your password with a code sent to it.")
+        st.markdown(_what_it_is_for())
         st.html(forms.send(words.SEND_CODE), width=384)
+
+
+def _what_it_is_for() -> str:
+    match _has(SignInMethod.PASSWORD), _has(SignInMethod.CODE):
+        case True, True:
+            return "Once it is confirmed, you can reset your password with a code sent to it."
+        case False, True:
+            return "Once it is confirmed, you can sign in with a code sent to it."
+        case _:
+            return "We will email you a code."
+
+
+def _has(method: SignInMethod) -> bool:
+    return method in bootstrap.current_app().methods
 
 
 def _draw_outcome(reason: str) -> None:
@@ -108,21 +123,24 @@ def _draw_account(user: UserServices) -> None:
         st.warning(f"{_PLACEHOLDER} {change}")
     st.subheader("Email", anchor=False)
     st.text(user.email)
-    if new_address.is_open():
+    if new_address.is_open() and not user.is_of_provider:
         with show_errors():
             new_address.draw_forms(user, is_proven=_is_proven(user.devices.all()))
         return
     if bootstrap.current_app().mailer and has_mailbox(user.email):
         _draw_confirmation(is_confirmed=user.is_confirmed)
-    new_address.draw_button()
+    if user.is_of_provider:
+        st.caption(new_address.OF_PROVIDER)
+    else:
+        new_address.draw_button()
     if not codes.asked_purpose() or proof.is_by_code():
         _draw_outcome(st.query_params.get("reason", ""))
     with show_errors():
         listed = user.devices.all()
         is_proven = _is_proven(listed)
-        if is_proven:
+        if is_proven and _has(SignInMethod.PASSWORD) and not user.is_of_provider:
             _draw_password(user)
-        else:
+        if not is_proven:
             proof.draw(
                 user,
                 "Confirm it before you change your password, passkeys or two-step verification, sign out other devices, or "

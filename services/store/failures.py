@@ -4,7 +4,7 @@ import threading
 
 from services.daemon_threads import in_thread
 from services.domain import UserId
-from services.domain.accounts import Failure
+from services.domain.accounts import Exemption, Failure
 from services.errors import AppError
 from services.events import log_event
 from services.store.backend import Backend
@@ -14,8 +14,8 @@ _MOST_THREADS = 32
 _threads = threading.BoundedSemaphore(_MOST_THREADS)
 
 
-def note_failure(backend: Backend, user_id: UserId | None, failure: Failure) -> None:
-    """Count a *failure* of a user, if one is known, in a thread of its own: no answer takes longer by it. Raise nothing.
+def note_failure(backend: Backend, user_id: UserId | None, failure: Failure | Exemption) -> None:
+    """Count a *failure* of a user, or an exemption, if one is known, in a thread of its own: no answer takes longer by it. Raise nothing.
 
     While 32 are being counted, further ones are logged alone.
     """

@@ -75,6 +75,7 @@ class PasskeyWays:
             public_key=b"key",
             sign_count=0,
             rp_id="daybook.test",
+            verifies_user=True,
             name=name,
             created_at=NOON,
         )
