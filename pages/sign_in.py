@@ -11,7 +11,7 @@ from uuid import UUID
 
 import streamlit as st
 
-from pages._parts import browser, codes, factor, words
+from pages._parts import browser, codes, factor, providers, words
 from pages._parts.passwords import PasswordKind, password_field, show_button
 from pages._parts.refusals import refusal
 from pages._tab import tab
@@ -119,6 +119,8 @@ def page() -> None:
                     factor.draw_enrolment(step, _here(), refusal(reason))
                 elif (step := _open_sign_up()) and _sends_codes():
                     _draw_sign_up_code(step)
+                elif providers.is_by_code() and _sends_codes():
+                    providers.draw_code(_here())
                 elif (entry := _BY_CODE.get(codes.asked_purpose())) and _sends_codes():
                     _draw_entry(entry)
                 else:
@@ -133,6 +135,7 @@ def page() -> None:
 
 def _draw_forms() -> None:
     reason, code = st.query_params.get("reason", ""), st.query_params.get("invite", "")
+    providers.draw_ways_in(_here(), code)
     sentence, mode = refusal(reason), bootstrap.current_app().sign_ups()
     is_closed = mode is SignUps.CLOSED
     names = [words.SIGN_IN] if is_closed else [words.SIGN_IN, _CREATE]

@@ -32,9 +32,14 @@ from services.web.hashing_lanes import HashingLanes
 from services.web.health_route import health_route
 from services.web.metrics import Metrics
 from services.web.notices import Notices
+from services.web.oidc_clients import ProviderClients
+from services.web.oidc_routes import OidcRoutes
+from services.web.oidc_steps import SignOnSteps
+from services.web.oidc_visits import AddressByCode, LinkByCode, SignOnVisits, VisitRoutes
 from services.web.open_route import OpenRoute
 from services.web.origin import Origin
 from services.web.own_factor import OwnFactor
+from services.web.own_identities import OwnIdentities
 from services.web.page_assets import PageAssets
 from services.web.poll_route import PollRoute
 from services.web.session_middleware import ENDS as ENDS
@@ -71,7 +76,8 @@ def routes(app: App) -> list[Route]:
     notices = Notices(attempts, origin, app.mailer.send if app.mailer else None)
     start = SessionStart(app.shared, attempts, origin, chosen.session_lifetime_seconds, notices)
     sign_up = SignUpCode(start)
-    codes = _code_routes(app, start, lanes, sign_up)
+    visits = _visits(app, start)
+    codes = _code_routes(app, start, lanes, sign_up, visits)
     by_code = SignUpByCode(codes, sign_up) if codes else None
     metrics = Metrics(chosen.metrics_token, app.open_sessions)
     listen(metrics.record)
@@ -83,6 +89,7 @@ def routes(app: App) -> list[Route]:
         *([] if origin.is_alone else _entry_routes(Entries(start))),
         *OwnFactor(app.shared, attempts, origin, notices).routes(),
         *(codes.routes() if codes else []),
+        *(_single_sign_on(visits, lanes, codes) if visits else []),
         *ExportRoutes(app.shared, origin).routes(),
         *PollRoute(app.shared, origin).routes(),
         *metrics.routes(),
@@ -108,8 +115,29 @@ def _entry_routes(entries: Entries) -> list[Route]:
     return [*entries.routes(), *Enrolments(entries).routes()]
 
 
+def _visits(app: App, start: SessionStart) -> SignOnVisits | None:
+    """Return what the answers of providers lead to; None if no provider lets users in."""
+    if not app.providers:
+        return None
+    clients = ProviderClients(app.deployment.settings.providers)
+    return SignOnVisits(SignOnSteps(start, clients), has_mail=app.mailer is not None)
+
+
+def _single_sign_on(
+    visits: SignOnVisits, lanes: HashingLanes, codes: CodeRoutes | None
+) -> list[Route]:
+    steps, start = visits.steps, visits.steps.start
+    own = OwnIdentities(steps, FactorCheck(start.attempts, start.origin, start.notices))
+    routes = OidcRoutes(steps, visits, own).routes()
+    return [*routes, *own.routes(), *VisitRoutes(visits, lanes, codes).routes()]
+
+
 def _code_routes(
-    app: App, start: SessionStart, lanes: HashingLanes, sign_up: SignUpCode
+    app: App,
+    start: SessionStart,
+    lanes: HashingLanes,
+    sign_up: SignUpCode,
+    visits: SignOnVisits | None,
 ) -> CodeRoutes | None:
     """Return the routes of codes; None if no mail is sent."""
     attempts, origin, notices = start.attempts, start.origin, start.notices
@@ -123,6 +151,7 @@ def _code_routes(
         ConfirmAddress(lambda user_id: app.shared().note_confirmed(user_id)),
         NewAddress(app.shared, notices),
         RestoreAddress(start, lanes),
+        *((LinkByCode(visits), AddressByCode(visits)) if visits else ()),
     )
     return CodeRoutes(app.shared, attempts, origin, notices.send, flows)
 

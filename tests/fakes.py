@@ -142,6 +142,7 @@ class FakePerson(ChatParts):
         self.database, self.model, self.email = database, model, email
         self.user_id = database.user_id
         self.has_password, self.is_confirmed, self.factor = True, False, None
+        self.identities = ()
         self.temporary, self.export = [], None
         self.account_bytes = None
         self.keys, this_one = throwaway_keys(self.user_id), NewDevice.unnamed()

@@ -8,7 +8,7 @@ from urllib.parse import urlencode
 
 import streamlit as st
 
-from pages._parts import codes, factor, words
+from pages._parts import codes, factor, providers, words
 from pages._parts.passwords import password_field, show_button
 from pages._parts.refusals import refusal
 from services import bootstrap
@@ -41,11 +41,12 @@ def draw(user: UserServices, why: str, then: str = "") -> None:
     st.markdown(f"{why} This is good for ten minutes.")
     if user.has_password:
         st.html(_form(user.email, then, factor_field), width=384)
-    elif not takes_code:
+    elif not takes_code and not providers.proving(user):
         st.markdown(_WITHOUT)
     if takes_code:
         st.markdown("Or have a code sent to your email." if user.has_password else _BY_CODE)
         st.html(forms.send(words.SEND_CODE, is_second=user.has_password), width=384)
+    providers.draw_proofs(user, then)
     if then:
         st.button(words.CANCEL, type="tertiary", on_click=codes.go_to, args=[""])
 

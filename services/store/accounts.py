@@ -156,6 +156,8 @@ class AppSession:
     user_keys: UserKeys = field(repr=False)
     backend: UserBackend = field(repr=False)
     factor: SecondFactor | None = None  # of the user, when the session was opened
+    # of the user, when the session was opened
+    identities: tuple[LinkedIdentity, ...] = field(default=(), repr=False)
 
     def with_address_of(self, credentials: Credentials) -> "AppSession":
         """Return the session with the address that is stored now: another process may have changed it."""
@@ -378,18 +380,24 @@ class Accounts:
         confirmed: Confirmed | None = None,
         factor: Factor | None = None,
         identity: LinkedIdentity | None = None,
+        by: UsedMethod | None = None,
+        *,
+        has_factor: bool = False,
     ) -> tuple[Cookie, AppSession]:
         """Make an account, and sign in; no password opens an account without a hash.
 
         *confirmed*: how its address was confirmed; None: it was not. *factor*: its second factor, confirmed by a code.
-        *identity*: one that begins it.
+        *identity*: one that begins it, *by* its provider; *has_factor*: a second factor was given there.
 
         Raise FactorNeeded (the deployment requires one), AddressTaken, ConfirmationSent, RateLimited, and the errors of
-        `SignIn.sign_up` and `start_session`.
+        `SignInPolicy.check`, `SignIn.sign_up` and `start_session`.
         """
         sign_in = self.backend.sign_in
+        if by:
+            self.policy.check(found.email, by)
         # a sign-up that waits for a link keeps no factor: the sign-in after it asks for one
-        if found.sign_ups.requires_factor and not (factor or sign_in.confirms_addresses()):
+        is_given = factor is not None or has_factor
+        if found.sign_ups.requires_factor and not (is_given or sign_in.confirms_addresses()):
             raise FactorNeeded
         pending, credentials = self._pending(found, password_hash, _code_of(invitation), confirmed)
         new = PendingSignUp(credentials=pending, lookups=claims_of(self.root_keys, found.email))
@@ -406,7 +414,9 @@ class Accounts:
             raise RateLimited
         user = sign_in.sign_up(found.email, password)
         credentials = replace(credentials, identities=(identity,) if identity else ())
-        return self._begin(user, pending, credentials, browser, factor=factor)
+        return self._begin(
+            *(user, pending, credentials, browser), factor=factor, has_factor=has_factor, by=by
+        )
 
     def sign_in(
         self, checked: Checked, invitation: str = "", browser: BrowserName | None = None
@@ -826,6 +836,7 @@ class Accounts:
         *,
         factor: Factor | None = None,
         has_factor: bool = False,
+        by: UsedMethod | None = None,
     ) -> tuple[Cookie, AppSession]:
         """Begin the account of a user without one, with the credentials of a *pending* sign-up, and sign in."""
         user_id, secret, key = identity.user_id, new_key(), new_key()
@@ -841,7 +852,7 @@ class Accounts:
         )
         has_factor = has_factor or factor is not None
         return self._start(
-            *(identity, pending.generation, counted, device, account), has_factor=has_factor
+            *(identity, pending.generation, counted, device, account), has_factor=has_factor, by=by
         )
 
     def _device(self, checked: Checked, user_id: UserId, browser: BrowserName | None) -> NewDevice:
@@ -928,6 +939,7 @@ class Accounts:
             has_password=credentials.password_hash is not None,
             is_confirmed=credentials.confirmed is not None,
             factor=second_factor(credentials),
+            identities=credentials.identities,
             user_keys=keys,
             backend=opened.user,
         )

@@ -17,6 +17,7 @@ from services.domain import UserId
 from services.domain.addresses import Confirmed, EmailAddress
 from services.domain.browsers import BrowserName
 from services.domain.sign_in_methods import BY_PASSWORD, UsedMethod
+from services.domain.single_sign_on import LinkedIdentity
 from services.errors import FactorRequired, StepEnded
 from services.store.accounts import (
     Accounts,
@@ -29,6 +30,7 @@ from services.store.accounts import (
 from services.store.backend import NOT_COUNTED
 from services.store.codes import confirmed_again, reset
 from services.store.factors import Factors
+from services.store.linking import sign_in_linking
 from services.store.steps import Step
 
 Answer = TypeVar("Answer")
@@ -54,6 +56,8 @@ class Entry:
     counted: tuple[str, ...] = field(default=(), repr=False)  # buckets that get their attempt back
     invitation: str = field(default="", repr=False)  # the code of a sign-up, as it was typed
     confirmed: Confirmed | None = None  # how the address of a sign-up was
+    # a sign-up begins with it, a sign-in links it to the account
+    identity: LinkedIdentity | None = None
     # of a factor that is being set up, in hexadecimal; "": none is yet
     secret: str = field(default="", repr=False)
 
@@ -180,7 +184,7 @@ class WaitingEntry:
 
             def sign_in(given: Checked) -> tuple[Cookie, AppSession]:
                 step.end()
-                return accounts.sign_in(given, browser=browser)
+                return sign_in_linking(accounts, given, entry.identity, browser)
 
             return Entered(*factor.given(accounts, checked, sign_in))
         if checked.requires_factor and not keeps_factor:
@@ -259,7 +263,9 @@ class Enrolment:
         opened = found.opened(stored, credentials, entry.by, entry.counted)
         checked = replace(opened, has_factor=True, used=used)
         if entry.way is Way.SIGN_IN:
-            return Entered(*accounts.sign_in(checked, entry.invitation, browser))
+            return Entered(
+                *sign_in_linking(accounts, checked, entry.identity, browser, entry.invitation)
+            )
 
         def reset_by(one: Checked) -> tuple[Cookie, AppSession]:
             given = replace(one, has_factor=True)  # of one that was read again it is stored
@@ -280,9 +286,19 @@ class Enrolment:
         found = accounts.find_for_sign_up(entry.address, NOT_COUNTED, entry.invitation)
         factor = self.factors.confirmed(bytes.fromhex(entry.secret), self.text, self.recovery)
         step.end()
-        hashed, invitation, confirmed = entry.password_hash, entry.invitation, entry.confirmed
-        sign_up = accounts.sign_up
-        return Entered(*sign_up(found, hashed, invitation, browser, confirmed, factor))
+        identity = entry.identity
+        return Entered(
+            *accounts.sign_up(
+                found,
+                None if identity else entry.password_hash,
+                entry.invitation,
+                browser,
+                entry.confirmed,
+                factor,
+                identity,
+                by=entry.by if identity else None,
+            )
+        )
 
     def _enrolled(self, entry: Entry, step: FactorStep, credentials: Credentials) -> Credentials:
         """Return the next generation of *credentials*, with the factor; end the step. Raise WrongFactor, StepEnded."""

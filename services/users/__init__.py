@@ -22,6 +22,7 @@ from services.domain.addresses import EmailAddress
 from services.domain.models import ModelSettings
 from services.domain.policies import policy_named
 from services.domain.revisions import OpenPlace, Revisions
+from services.domain.single_sign_on import LinkedIdentity
 from services.errors import Busy, SignedOut
 from services.llm import Models
 from services.memory.tokens import RegexCounter
@@ -179,6 +180,10 @@ class Shared:
         """Have the sessions of a user in this process know the second factor, after it was read or changed."""
         self._change(user_id, lambda one: replace(one, factor=factor))
 
+    def set_identities(self, user_id: UserId, identities: tuple[LinkedIdentity, ...]) -> None:
+        """Have the sessions of a user in this process know the identities, after they were read or changed."""
+        self._change(user_id, lambda one: replace(one, identities=identities))
+
     def _change(self, user_id: UserId, change: Callable[[AppSession], AppSession]) -> None:
         self.session_cache.change(user_id, change)
         for user in list(self._users.values()):
@@ -265,6 +270,11 @@ class UserServices(ChatParts):
     def factor(self) -> SecondFactor | None:
         """The second factor, as far as this process knows."""
         return self.session.factor
+
+    @property
+    def identities(self) -> tuple[LinkedIdentity, ...]:
+        """The identities at providers of single sign-on, as far as this process knows, the oldest first."""
+        return self.session.identities
 
     @property
     def notices(self) -> list[AccountNotice]:

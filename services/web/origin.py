@@ -49,6 +49,13 @@ class Origin:
             return True
         return origin == (self.url or f"{scheme}://{host}")
 
+    def public_url(self, connection: HTTPConnection) -> str:
+        """Return the address that other sites send browsers back to; never that of the request's header Host."""
+        if self.url:
+            return self.url
+        _, port = connection.scope.get("server") or ("", None)
+        return "http://localhost" if port in (None, 80) else f"http://localhost:{port}"
+
     def client_address(self, request: HTTPConnection) -> str:
         """Return the client's address as the outermost trusted proxy saw it."""
         # a proxy may add a second header line below the client's
