@@ -136,6 +136,7 @@ def page() -> None:
 def _draw_forms() -> None:
     reason, code = st.query_params.get("reason", ""), st.query_params.get("invite", "")
     providers.draw_ways_in(_here(), code)
+    providers.draw_way_out()
     sentence, mode = refusal(reason), bootstrap.current_app().sign_ups()
     is_closed = mode is SignUps.CLOSED
     names = [words.SIGN_IN] if is_closed else [words.SIGN_IN, _CREATE]
@@ -222,7 +223,7 @@ def _form(action: str, verb: str, password: PasswordKind, code: str, *, takes_co
 def _here() -> str:
     """Return the current address without the reason of the last refusal and the code of an invitation."""
     query = st.query_params.to_dict()
-    for name in ("reason", "wait", "why", "invite", "code", "step", "added"):
+    for name in ("reason", "wait", "why", "invite", "code", "step", "added", "left"):
         query.pop(name, None)
     path = urlsplit(st.context.url or "").path or "/"
     return f"{path}?{urlencode(query)}" if query else path

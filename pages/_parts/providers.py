@@ -37,6 +37,17 @@ def draw_ways_in(back_to: str, invitation: str) -> None:
     st.html(f'<nav class="db-ways" aria-label="{TITLE}">{links}</nav>')
 
 
+def draw_way_out() -> None:
+    """Draw the link that also signs out of the provider by which the user was signed in, after a sign-out."""
+    name = st.query_params.get("left", "")
+    for one in offered():
+        if one.name == name:
+            st.html(
+                f'<p>You are signed out of Daybook. <a href="/oidc/{one.name}/end" target="_self">'
+                f"Sign out of {escape(one.label)}, too</a></p>"
+            )
+
+
 def is_by_code() -> bool:
     """Return True if the address asks for the form for a code that a sign-in by a provider goes on with."""
     return codes.asked_purpose() in _PURPOSES

@@ -57,6 +57,16 @@ def leave_page(label: str, address: str, cancel: str, *, is_proof: bool) -> Resp
     )
 
 
+def stays_page(label: str) -> Response:
+    """Return the page for a provider that signs nobody out when others ask for it."""
+    return plain_page(
+        f"Sign out of {label}",
+        f"""
+<p>Daybook cannot sign you out of {escape(label)}. Do it on its own site.</p>
+<a class="db-go" href="/">Back to Daybook</a>""",
+    )
+
+
 def elsewhere_page(url: str) -> Response:
     """Return the page for a browser that is not at *url*, the only address that providers lead back to."""
     return plain_page(

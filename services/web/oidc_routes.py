@@ -1,5 +1,5 @@
 """Routes to a provider and back: `/oidc/NAME` (sign in), `/oidc/NAME/link` (add it to the account of a session),
-`/oidc/NAME/prove` (prove who is signed in), and `/oidc/NAME/back`, where its answer arrives.
+`/oidc/NAME/prove` (prove who is signed in), `/oidc/NAME/back`, where its answer arrives, and `/oidc/NAME/end` (sign out there).
 
 The answer's code and state stand in the address of a request, which is logged nowhere and answered by a redirect.
 """
@@ -30,7 +30,7 @@ from services.web.forms import (
     with_query,
     with_reason,
 )
-from services.web.oidc_pages import elsewhere_page, leave_page, start_page
+from services.web.oidc_pages import elsewhere_page, leave_page, start_page, stays_page
 from services.web.oidc_steps import SignOnSteps, WaitingAnswer
 from services.web.oidc_visits import SignOnVisits
 from services.web.own_identities import OwnIdentities
@@ -64,6 +64,7 @@ class OidcRoutes:
             at("/link", partial(self._begin_own, purpose=Purpose.LINK), "POST"),
             at("/prove", partial(self._begin_own, purpose=Purpose.PROVE), "POST"),
             at("/back", self._back, "GET"),
+            at("/end", self._end, "GET"),
         ]
 
     async def _begin(self, request: Request, name: str) -> Response:
@@ -146,6 +147,17 @@ class OidcRoutes:
                     assert_never(sign_on.purpose)
         except AppError as error:
             return RedirectResponse(with_reason(target, error, invite=invitation), 303)
+
+    async def _end(self, request: Request, name: str) -> Response:
+        """Lead to where the provider signs its user out, if a press on a page of ours asks for it."""
+        if not _is_pressed(request):
+            return RedirectResponse("/", 303)
+        try:
+            client = await self.steps.clients.get(name)
+            address = await client.sign_out_address(f"{self._public_url(request)}/")
+        except AppError as error:
+            return RedirectResponse(with_reason("/", error), 303)
+        return RedirectResponse(address, 303) if address else stays_page(self.steps.label(name))
 
     def _ended(self, request: Request, session: AppSession | None) -> Step:
         """End the step of an answer: one of *session*, or one without a session. Raise StepEnded. It blocks."""

@@ -32,6 +32,7 @@ from services.store.identities import (
 )
 from services.store.linking import account_of, sign_in_linking
 from services.store.steps import Step
+from services.web.attempts import DEVICE_SECONDS
 from services.web.code_routes import Asked, CodeRoutes
 from services.web.entries import Entries
 from services.web.forms import fields, other_site, with_reason
@@ -52,7 +53,12 @@ class SignOnVisits:
     has_mail: bool
 
     async def enter(self, request: Request, waiting: WaitingAnswer) -> Response:
-        """Return the answer to the browser. Raise the errors of `next_of`, and those of a sign-in or a sign-up."""
+        """Return the answer to the browser, which knows the provider until it signs out. Raise the errors of `next_of`, and those of a sign-in or a sign-up."""
+        answer, origin = await self._enter(request, waiting), self.steps.start.origin
+        origin.set_cookie(answer, request, "provider", waiting.answer.provider, DEVICE_SECONDS)
+        return answer
+
+    async def _enter(self, request: Request, waiting: WaitingAnswer) -> Response:
         linked, at_address = await run_sync(self._find, request, waiting)
         entries = self._accounts.policy.providers
         accounts = account_of(linked), account_of(at_address)

@@ -77,6 +77,10 @@ class Origin:
         """Return the cookie of a known device sent with a request, not checked yet; "" for none."""
         return connection.cookies.get(self.cookie_name(connection, "device"), "")
 
+    def provider_cookie(self, connection: HTTPConnection) -> str:
+        """Return the name of the provider by which the browser signed in last, not checked yet; "" for none."""
+        return connection.cookies.get(self.cookie_name(connection, "provider"), "")
+
     def _cookie(self, connection: HTTPConnection, name: str) -> Cookie | None:
         text = connection.cookies.get(self.cookie_name(connection, name))
         return Cookie.parse(text) if text else None

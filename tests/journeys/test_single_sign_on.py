@@ -107,6 +107,9 @@ def test_single_sign_on(person, site, size):
     if size == "phone":
         omar.unfolds_the_sidebar()
     omar.signs_out()
+    expect(link(omar, f"Sign out of {CORP}, too")).to_be_visible()
+    look.at("signed out")
+    picture(omar, "signed-out")
     omar.page.goto(f"{url}/oidc/corp?next=/")  # as a link on another site does
     expect(link(omar, f"Continue with {CORP}")).to_be_visible()
     look.at("a link of another site")

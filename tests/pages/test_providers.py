@@ -43,6 +43,12 @@ def test_sign_in_page_without_providers_has_no_link(open_app):
     assert "/oidc/" not in html(open_app(None))
 
 
+def test_signed_out_user_is_led_to_the_provider(open_app, offered):
+    assert 'href="/oidc/corp/end" target="_self"' in html(open_app(None, left="corp"))
+    for name in ("", "other"):
+        assert "/end" not in html(open_app(None, left=name))
+
+
 @pytest.mark.parametrize("purpose", ["link_identity", "address_of_identity"])
 def test_code_of_a_provider_is_entered_on_the_sign_in_page(open_app, offered, purpose):
     step = "7f3c0000-0000-0000-0000-000000000000"

@@ -1122,3 +1122,41 @@ def test_address_is_not_asked_for_without_mail(make, nameless):
     site = make(may_sign_up=True, sends_mail=False)
 
     assert said(site.browser().signs_in()) == {"c": "1", "reason": "no-address"}
+
+
+# --- signing out
+
+
+def test_signed_out_user_can_sign_out_of_the_provider_too(site, corp):
+    browser = site.browser()
+    browser.signs_in()
+
+    left = browser.post("/session/end")
+
+    assert left.headers["location"] == "/?left=corp"
+    assert browser.cookies.keys() == {"__Host-device"}
+    answer = browser.get("/oidc/corp/end", **PRESSED)
+    assert answer.headers["location"] == (
+        f"{corp.issuer}/end?client_id=daybook&post_logout_redirect_uri=http%3A%2F%2Flocalhost%2F"
+    )
+
+
+def test_user_of_a_password_is_signed_out_of_no_provider(site):
+    site.user(OTHER)
+
+    assert site.signed_in(OTHER).post("/session/end").headers["location"] == "/"
+
+
+def test_link_of_another_site_signs_nobody_out(site, corp):
+    answer = site.browser().get("/oidc/corp/end", **LED_BACK)
+
+    assert answer.headers["location"] == "/"
+    assert corp.asked == []
+
+
+def test_provider_without_a_sign_out_is_said(site, corp):
+    corp.metadata = {"end_session_endpoint": LEFT_OUT}
+
+    answer = site.browser().get("/oidc/corp/end", **PRESSED)
+
+    assert "cannot sign you out of Corp SSO" in answer.text
