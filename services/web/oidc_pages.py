@@ -58,7 +58,7 @@ def leave_page(label: str, address: str, cancel: str, *, is_proof: bool) -> Resp
 
 
 def stays_page(label: str) -> Response:
-    """Return the page for a provider that signs nobody out when others ask for it."""
+    """Return the page for a provider without a sign-out that Daybook can lead to."""
     return plain_page(
         f"Sign out of {label}",
         f"""

@@ -177,6 +177,9 @@ class OidcRoutes:
         return current_session(start.shared(), start.origin.session_cookie(request))
 
     def _is_public(self, request: Request) -> bool:
+        """Return True if the browser is where providers lead back to; a proxy may have changed the host of a public address."""
+        if self.steps.start.origin.url:
+            return True
         return request.headers.get("host", "") == urlsplit(self._public_url(request)).netloc
 
     def _public_url(self, request: Request) -> str:

@@ -117,10 +117,11 @@ class SignOnSite(Site):
 
     providers: dict = field(default_factory=dict)
     sends_mail: bool = True
+    url: str | None = None
 
     def __post_init__(self):
         super().__post_init__()
-        cache, origin, lanes = self.cache, Origin(None, 0), HashingLanes()
+        cache, origin, lanes = self.cache, Origin(self.url, 0), HashingLanes()
 
         def set_identities(user_id, identities):
             cache.change(user_id, lambda one: replace(one, identities=identities))
@@ -211,12 +212,14 @@ def corp():
 def make(corp):
     """Return a function that makes a site with the provider, by changed entries."""
 
-    def make(sends_mail=True, methods=None, others=(), **entry):
+    def make(sends_mail=True, methods=None, others=(), url=None, **entry):
         entries = {"corp": corp.entry(**({"label": "Corp SSO"} | entry))}
         entries |= {name: one.entry() for name, one in dict(others).items()}
         policy = SignInPolicy(methods=methods or frozenset(SignInMethod), providers=entries)
         accounts = replace(accounts_in_memory(InMemoryStore()), policy=policy)
-        return SignOnSite(accounts, providers={"corp": corp, **dict(others)}, sends_mail=sends_mail)
+        return SignOnSite(
+            accounts, providers={"corp": corp, **dict(others)}, sends_mail=sends_mail, url=url
+        )
 
     return make
 
@@ -287,6 +290,15 @@ def test_sign_in_begins_at_the_host_that_the_provider_leads_back_to(site, corp):
 
     assert answer.headers["location"] == "http://localhost/oidc/corp?next=%2Fdata"
     assert corp.asked == []
+
+
+def test_provider_leads_back_to_the_public_address_whatever_a_proxy_says(make):
+    site = make(url="https://chat.example.org")
+
+    answer = site.browser().get("/oidc/corp", host="app:8501", **PRESSED)
+
+    asked = dict(parse_qsl(urlsplit(answer.headers["location"]).query))
+    assert asked["redirect_uri"] == "https://chat.example.org/oidc/corp/back"
 
 
 def test_page_to_go_on_to_is_one_of_ours(site):
