@@ -135,8 +135,8 @@ def page() -> None:
 
 def _draw_forms() -> None:
     reason, code = st.query_params.get("reason", ""), st.query_params.get("invite", "")
-    providers.draw_ways_in(_here(), code)
     providers.draw_way_out()
+    providers.draw_ways_in(_here(), code)
     sentence, mode = refusal(reason), bootstrap.current_app().sign_ups()
     is_closed = mode is SignUps.CLOSED
     names = [words.SIGN_IN] if is_closed else [words.SIGN_IN, _CREATE]

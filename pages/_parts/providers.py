@@ -42,10 +42,9 @@ def draw_way_out() -> None:
     name = st.query_params.get("left", "")
     for one in offered():
         if one.name == name:
-            st.html(
-                f'<p>You are signed out of Daybook. <a href="/oidc/{one.name}/end" target="_self">'
-                f"Sign out of {escape(one.label)}, too</a></p>"
-            )
+            st.markdown("You are signed out of Daybook.")
+            link = f'<a href="/oidc/{one.name}/end" target="_self">Sign out of {escape(one.label)}, too</a>'
+            st.html(f'<nav class="db-ways" aria-label="{words.SIGN_OUT}">{link}</nav>')
 
 
 def is_by_code() -> bool:

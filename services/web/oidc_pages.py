@@ -28,6 +28,7 @@ class Question:
 
     label: str = field(repr=False)  # of the provider
     address: EmailAddress | None = field(repr=False)  # that the provider names
+    is_verified: bool  # the provider has confirmed it
     action: str = field(repr=False)  # the path that the form posts to
     hidden: Mapping[str, str] = field(repr=False)  # its fields that are not shown
     cancel: str = field(repr=False)  # the path that Cancel leads to
@@ -79,10 +80,12 @@ def elsewhere_page(url: str) -> Response:
 
 def add_page(question: Question) -> Response:
     """Return the page that asks a signed-in user before an identity is linked to the account."""
+    is_claimed = question.address is not None and not question.is_verified
+    claimed = f"<p>{escape(question.label)} has not confirmed this email.</p>" if is_claimed else ""
     return plain_page(
         "Add this sign-in?",
         f"""
-<p>{_who(question)} will open your account. Add it only if it is yours.</p>
+<p>{_who(question)} will open your account. Add it only if it is yours.</p>{claimed}
 {_refusal(question)}{_form(question, "", "Add sign-in")}
 {_cancel(question)}""",
     )

@@ -149,7 +149,8 @@ class SignOnSteps:
         hidden: Mapping[str, str] = {"step": str(step.id)}
         return Question(
             label=self.label(answer.provider),
-            address=answer.address if answer.is_verified else None,
+            address=answer.address,
+            is_verified=answer.is_verified,
             action=action,
             hidden=hidden,
             cancel=waiting.target,

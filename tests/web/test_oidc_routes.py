@@ -814,7 +814,8 @@ def noor(site):
 
 def test_user_adds_a_sign_in_after_seeing_whose_it_is(site, corp, noor):
     page = adds(noor)
-    assert (ADDRESS in page.text, "Corp SSO" in page.text) == (True, True)
+    assert f"<b>{ADDRESS}</b> at Corp SSO" in page.text
+    assert "has not confirmed" not in page.text
     assert site.identities(OTHER) == []
 
     answer = noor.post("/identity/add", step=noor.step)
@@ -826,6 +827,16 @@ def test_user_adds_a_sign_in_after_seeing_whose_it_is(site, corp, noor):
     again = site.browser()
     again.signs_in()
     assert again.session.email == OTHER
+
+
+def test_address_that_the_provider_did_not_confirm_is_shown_as_such(corp, noor):
+    """Anybody can name the address of the user there."""
+    corp.claims = {"email": OTHER, "email_verified": False}
+
+    page = adds(noor)
+
+    assert f"<b>{OTHER}</b> at Corp SSO" in page.text
+    assert "Corp SSO has not confirmed this email." in page.text
 
 
 def test_form_of_the_page_account_answers_with_a_link(noor, corp):
