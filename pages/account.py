@@ -18,6 +18,7 @@ from pages._parts import (
     devices,
     frame,
     full_export,
+    identities,
     new_address,
     passkeys,
     proof,
@@ -100,6 +101,7 @@ def _draw_outcome(reason: str) -> None:
         proof.draw_outcome(reason)
         or passkeys.draw_outcome(reason)
         or second_factor.draw_outcome(reason)
+        or identities.draw_outcome(reason)
         or account_end.draw_outcome(reason)
     ):
         pass
@@ -148,6 +150,7 @@ def _draw_account(user: UserServices) -> None:
             )
         passkeys.draw(user, is_proven=is_proven)
         second_factor.draw(user, is_proven=is_proven)
+        identities.draw(user, is_proven=is_proven)
         devices.draw(listed, is_proven=is_proven)
         _draw_end(user, is_proven=is_proven)
 

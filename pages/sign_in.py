@@ -11,7 +11,7 @@ from uuid import UUID
 
 import streamlit as st
 
-from pages._parts import browser, codes, factor, passkey_forms, words
+from pages._parts import browser, codes, factor, passkey_forms, providers, words
 from pages._parts.passwords import PasswordKind, password_field, show_button
 from pages._parts.refusals import refusal
 from pages._tab import tab
@@ -133,6 +133,8 @@ def page() -> None:
                     factor.draw_enrolment(step, _here(), refusal(reason))
                 elif (step := _open_sign_up()) and _sends_codes():
                     _draw_sign_up_code(step)
+                elif providers.is_by_code() and _sends_codes():
+                    providers.draw_code(_here())
                 elif entry := _entries().get(codes.asked_purpose()):
                     _draw_entry(entry)
                 elif _asks_operators_password():
@@ -149,6 +151,8 @@ def page() -> None:
 
 def _draw_forms() -> None:
     reason, code = st.query_params.get("reason", ""), st.query_params.get("invite", "")
+    providers.draw_way_out()
+    providers.draw_ways_in(_here(), code)
     sentence, mode = refusal(reason), bootstrap.current_app().sign_ups()
     is_closed = mode is SignUps.CLOSED
     has_form = not is_closed and bool(_methods() & (_CODE | _PASSWORD))
@@ -296,7 +300,7 @@ def _form(
 def _here() -> str:
     """Return the current address without the reason of the last refusal and the code of an invitation."""
     query = st.query_params.to_dict()
-    for name in ("reason", "wait", "why", "invite", "code", "step", "by", "added", "ways"):
+    for name in ("reason", "wait", "why", "invite", "code", "step", "by", "added", "ways", "left"):
         query.pop(name, None)
     path = urlsplit(st.context.url or "").path or "/"
     return f"{path}?{urlencode(query)}" if query else path

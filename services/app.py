@@ -4,6 +4,7 @@ import gc
 from collections.abc import AsyncGenerator, Callable
 from concurrent.futures import Future
 from contextlib import asynccontextmanager
+from functools import cached_property
 from importlib import import_module
 from uuid import UUID
 
@@ -14,6 +15,7 @@ from services.deployment import Deployment
 from services.domain import SessionId, UserId
 from services.domain.accounts import SignUps
 from services.domain.sign_in_methods import SignInMethod
+from services.domain.single_sign_on import OfferedProvider
 from services.embedded.reports import Failed
 from services.errors import SignedOut, StoreUnavailable
 from services.identity.mailer import open_mailer
@@ -89,6 +91,16 @@ class App:
             return self.shared().sign_ups.get().mode
         except StoreUnavailable:
             return SignUps.OPEN
+
+    @cached_property
+    def providers(self) -> tuple[OfferedProvider, ...]:
+        """The providers of single sign-on that let users in here."""
+        chosen = self.deployment.settings
+        return tuple(
+            OfferedProvider(name, one.name_on_screen(name), one.issuer)
+            for name, one in chosen.providers.items()
+            if SignInMethod.OIDC in chosen.methods
+        )
 
     @property
     def is_alone(self) -> bool:

@@ -33,9 +33,14 @@ from services.web.hashing_lanes import HashingLanes
 from services.web.health_route import health_route
 from services.web.metrics import Metrics
 from services.web.notices import Notices
+from services.web.oidc_clients import ProviderClients
+from services.web.oidc_routes import OidcRoutes
+from services.web.oidc_steps import SignOnSteps
+from services.web.oidc_visits import AddressByCode, LinkByCode, SignOnVisits, VisitRoutes
 from services.web.open_route import OpenRoute
 from services.web.origin import Origin
 from services.web.own_factor import OwnFactor
+from services.web.own_identities import OwnIdentities
 from services.web.own_passkeys import AddPasskey, OwnPasskeys
 from services.web.page_assets import PageAssets
 from services.web.passkey_check import PasskeyCheck
@@ -77,7 +82,8 @@ def routes(app: App) -> list[Route]:
     notices = Notices(attempts, origin, app.mailer.send if app.mailer else None)
     start = SessionStart(app.shared, attempts, origin, chosen.session_lifetime_seconds, notices)
     sign_up = SignUpCode(start)
-    codes = _code_routes(app, start, lanes, sign_up)
+    visits = _visits(app, start)
+    codes = _code_routes(app, start, lanes, sign_up, visits)
     by_code = SignUpByCode(codes, sign_up) if codes else None
     metrics = Metrics(chosen.metrics_token, app.open_sessions)
     listen(metrics.record)
@@ -90,6 +96,7 @@ def routes(app: App) -> list[Route]:
         *OwnFactor(app.shared, attempts, origin, notices).routes(),
         *(codes.routes() if codes else []),
         *_passkey_routes(app, start),
+        *(_single_sign_on(visits, lanes, codes) if visits else []),
         *ExportRoutes(app.shared, origin).routes(),
         *PollRoute(app.shared, origin).routes(),
         *metrics.routes(),
@@ -115,14 +122,36 @@ def _entry_routes(entries: Entries) -> list[Route]:
     return [*entries.routes(), *Enrolments(entries).routes()]
 
 
+def _visits(app: App, start: SessionStart) -> SignOnVisits | None:
+    """Return what the answers of providers lead to; None if no provider lets users in."""
+    if not app.providers:
+        return None
+    clients = ProviderClients(app.deployment.settings.providers)
+    return SignOnVisits(SignOnSteps(start, clients), has_mail=app.mailer is not None)
+
+
+def _single_sign_on(
+    visits: SignOnVisits, lanes: HashingLanes, codes: CodeRoutes | None
+) -> list[Route]:
+    steps, start = visits.steps, visits.steps.start
+    own = OwnIdentities(steps, FactorCheck(start.attempts, start.origin, start.notices))
+    routes = OidcRoutes(steps, visits, own).routes()
+    return [*routes, *own.routes(), *VisitRoutes(visits, lanes, codes).routes()]
+
+
 def _code_routes(
-    app: App, start: SessionStart, lanes: HashingLanes, sign_up: SignUpCode
+    app: App,
+    start: SessionStart,
+    lanes: HashingLanes,
+    sign_up: SignUpCode,
+    visits: SignOnVisits | None,
 ) -> CodeRoutes | None:
     """Return the routes of codes; None if no mail is sent."""
     attempts, origin, notices = start.attempts, start.origin, start.notices
     if notices.send is None:
         return None
     by_code, by_password = {SignInMethod.CODE}, {SignInMethod.PASSWORD}
+    of_providers = (LinkByCode(visits), AddressByCode(visits)) if visits else ()
     flows: tuple[tuple[CodePurposeFlow, set[SignInMethod]], ...] = (  # with the methods they need
         (SignInByCode(start), by_code),
         (ResetPassword(start, lanes), by_code | by_password),
@@ -131,6 +160,7 @@ def _code_routes(
         (ConfirmAddress(lambda user_id: app.shared().note_confirmed(user_id)), set()),
         (NewAddress(app.shared, notices), set()),
         (RestoreAddress(start, lanes), by_code),
+        *((flow, set[SignInMethod]()) for flow in of_providers),
     )
     methods = app.deployment.settings.methods
     on = [flow for flow, needed in flows if needed <= methods]

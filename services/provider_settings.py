@@ -81,6 +81,10 @@ class ProviderSettings(BaseModel):
             raise ValueError("domains is missing: only is for the addresses of its domains")
         return self
 
+    def name_on_screen(self, name: str) -> str:
+        """Return what pages call the entry with this *name*."""
+        return self.label or name
+
     @property
     def is_google(self) -> bool:
         return self.issuer == _GOOGLE

@@ -146,6 +146,7 @@ class FakePerson(ChatParts):
         self.has_password, self.is_confirmed, self.factor = True, False, None
         self.passkeys = CachedRead(tuple)
         self.is_of_provider, self.left_out = False, lambda: 0
+        self.identities = ()
         self.temporary, self.export = [], None
         self.account_bytes = None
         self.keys, this_one = throwaway_keys(self.user_id), NewDevice.unnamed()

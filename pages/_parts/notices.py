@@ -52,6 +52,8 @@ _TEXTS: Mapping[NoticeKind, tuple[str, str]] = {  # what happened, and what to d
     NoticeKind.PASSWORD_CHANGED: ("Your password was changed", _IF_NOT_YOU),
     NoticeKind.PASSWORD_RESET: ("Your password was reset by email", _IF_NOT_YOU),
     NoticeKind.ADDRESS_CHANGED: ("Your email was changed", _IF_NOT_YOU),
+    NoticeKind.IDENTITY_ADDED: ("A sign-in was added to your account", _IF_NOT_YOU),
+    NoticeKind.IDENTITY_REMOVED: ("A sign-in was removed from your account", _IF_NOT_YOU),
     NoticeKind.OPERATOR: (
         "An admin changed how you sign in",
         f"Ask your admin if you did not expect this. Your recent activity is on {_TO_ACCOUNT}.",

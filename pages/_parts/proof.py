@@ -8,7 +8,7 @@ from urllib.parse import urlencode
 
 import streamlit as st
 
-from pages._parts import codes, factor, passkey_forms, words
+from pages._parts import codes, factor, passkey_forms, providers, words
 from pages._parts.passwords import password_field, show_button
 from pages._parts.refusals import refusal
 from services.bootstrap import UserServices
@@ -41,7 +41,7 @@ def draw(user: UserServices, why: str, then: str = "") -> None:
     by_passkey = passkey_forms.proof_form(user, back_to, is_second=user.has_password)
     if user.has_password:
         st.html(_form(user.email, then, factor_field), width=384)
-    elif not takes_code and not by_passkey:
+    elif not takes_code and not by_passkey and not providers.proving(user):
         st.markdown(_WITHOUT)
     if by_passkey:
         st.html(by_passkey, width=384)
@@ -49,6 +49,7 @@ def draw(user: UserServices, why: str, then: str = "") -> None:
         is_second = user.has_password or by_passkey != ""
         st.markdown("Or have a code sent to your email." if is_second else _BY_CODE)
         st.html(forms.send(words.SEND_CODE, is_second=is_second), width=384)
+    providers.draw_proofs(user, then)
     if then:
         st.button(words.CANCEL, type="tertiary", on_click=codes.go_to, args=[""])
 

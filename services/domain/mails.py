@@ -49,6 +49,8 @@ class NoticeKind(StoredName):
     PASSWORD_RESET = "password_reset"  # noqa: S105
     ADDRESS_CHANGED = "address_changed"
     FORMER_ADDRESS = "former_address"  # to the address that was left, and may be taken back
+    IDENTITY_ADDED = "identity_added"
+    IDENTITY_REMOVED = "identity_removed"
     OPERATOR = "operator"  # an operator changed the account
 
 

@@ -1,5 +1,6 @@
 """Single sign-on by OpenID Connect: what a provider is asked, its answer about a user, and the errors of both."""
 
+import hashlib
 import secrets
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -99,6 +100,15 @@ class ProviderUnavailable(Unavailable):
     public = "This sign-in does not work right now. Try again in a moment, or sign in another way."
 
 
+@dataclass(frozen=True, slots=True)
+class OfferedProvider:
+    """A provider as pages name it."""
+
+    name: str = field(repr=False)  # in addresses
+    label: str = field(repr=False)  # on screen
+    issuer: str = field(repr=False)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProviderRequest:
     """A request to a provider, which waits in a step of the browser that takes it there."""
@@ -117,6 +127,11 @@ class Identity:
 
     issuer: str = field(repr=False)
     subject: str = field(repr=False)
+
+    @property
+    def mark(self) -> str:
+        """A name of the identity in forms, in hexadecimal."""
+        return hashlib.sha256(f"{self.issuer} {self.subject}".encode()).hexdigest()[:32]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -119,6 +119,14 @@ _NOTICES: Mapping[NoticeKind, tuple[str, str]] = {
         "Email address replaced",
         "The email address of your Daybook account was changed. This address no longer signs you in.",
     ),
+    NoticeKind.IDENTITY_ADDED: (
+        "Sign-in added",
+        "A sign-in of another provider was added to your Daybook account: it opens your account now.",
+    ),
+    NoticeKind.IDENTITY_REMOVED: (
+        "Sign-in removed",
+        "A sign-in of another provider was removed from your Daybook account: it no longer opens your account.",
+    ),
     NoticeKind.OPERATOR: (
         "Account changed by an admin",
         "An admin changed how you sign in to your Daybook account.",

@@ -166,6 +166,8 @@ class AppSession:
     user_keys: UserKeys = field(repr=False)
     backend: UserBackend = field(repr=False)
     factor: SecondFactor | None = None  # of the user, when the session was opened
+    # of the user, when the session was opened
+    identities: tuple[LinkedIdentity, ...] = field(default=(), repr=False)
 
     def with_address_of(self, credentials: Credentials) -> "AppSession":
         """Return the session with the address that is stored now: another process may have changed it."""
@@ -393,11 +395,15 @@ class Accounts:
         identity: LinkedIdentity | None = None,
         recovery: tuple[str, ...] = (),
         scope: ProofScope = ProofScope.FULL,
+        by: UsedMethod | None = None,
+        *,
+        has_factor: bool = False,
     ) -> tuple[Cookie, AppSession]:
         """Make an account, and sign in; no password opens an account without a hash.
 
         *confirmed*: how its address was confirmed; None: it was not. *factor*: its authenticator app, confirmed by a code,
-        with the hashes of *recovery* codes. *identity*: one that begins it. *scope*: of the sign-up, as a proof.
+        with the hashes of *recovery* codes. *identity*: one that begins it, *by* its provider; *has_factor*: a second factor
+        was given there. *scope*: of the sign-up, as a proof.
 
         Raise FactorNeeded (the deployment requires one), AddressTaken, ConfirmationSent, SignUpsClosed (Supabase Auth confirms
         addresses itself, after which a password alone goes on), RateLimited, and the errors of `SignInPolicy.check_sign_up`,
@@ -405,7 +411,8 @@ class Accounts:
         """
         sign_in = self.backend.sign_in
         # a sign-up that waits for a link keeps no factor: the sign-in after it asks for one
-        if found.sign_ups.requires_factor and not (factor or sign_in.confirms_addresses()):
+        is_given = factor is not None or has_factor
+        if found.sign_ups.requires_factor and not (is_given or sign_in.confirms_addresses()):
             raise FactorNeeded
         issuer = identity.identity.issuer if identity else None
         self.policy.check_sign_up(
@@ -429,7 +436,12 @@ class Accounts:
         user = sign_in.sign_up(found.email, password)
         credentials = replace(credentials, identities=(identity,) if identity else ())
         return self._begin(
-            *(user, pending, credentials, browser), factor=factor, recovery=recovery, scope=scope
+            *(user, pending, credentials, browser),
+            factor=factor,
+            recovery=recovery,
+            has_factor=has_factor,
+            scope=scope,
+            by=by,
         )
 
     def sign_in(
@@ -885,6 +897,7 @@ class Accounts:
         recovery: tuple[str, ...] = (),
         has_factor: bool = False,
         scope: ProofScope = ProofScope.FULL,
+        by: UsedMethod | None = None,
     ) -> tuple[Cookie, AppSession]:
         """Begin the account of a user without one, with the credentials of a *pending* sign-up, and sign in."""
         user_id, secret, key = identity.user_id, new_key(), new_key()
@@ -909,6 +922,7 @@ class Accounts:
             *(identity, pending.generation, counted, device, account),
             has_factor=has_factor,
             scope=scope,
+            by=by,
         )
 
     def _device(self, checked: Checked, user_id: UserId, browser: BrowserName | None) -> NewDevice:
@@ -997,6 +1011,7 @@ class Accounts:
             has_password=self.policy.takes_password(credentials),
             is_confirmed=credentials.confirmed is not None,
             factor=second_factor(credentials),
+            identities=credentials.identities,
             user_keys=keys,
             backend=opened.user,
         )

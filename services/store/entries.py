@@ -19,6 +19,7 @@ from services.domain.addresses import Confirmed, EmailAddress
 from services.domain.browsers import BrowserName
 from services.domain.passkeys import Passkey
 from services.domain.sign_in_methods import BY_PASSWORD, UsedMethod
+from services.domain.single_sign_on import LinkedIdentity
 from services.errors import FactorRequired, StepEnded
 from services.store.accounts import (
     Accounts,
@@ -33,6 +34,7 @@ from services.store.backend import NOT_COUNTED
 from services.store.codes import confirmed_again, reset
 from services.store.factors import Factors, given, turned_off, use_passkey
 from services.store.kept import without
+from services.store.linking import sign_in_linking
 from services.store.steps import Step
 
 Answer = TypeVar("Answer")
@@ -58,6 +60,8 @@ class Entry:
     counted: tuple[str, ...] = field(default=(), repr=False)  # buckets that get their attempt back
     invitation: str = field(default="", repr=False)  # the code of a sign-up, as it was typed
     confirmed: Confirmed | None = None  # how the address of a sign-up was
+    # a sign-up begins with it, a sign-in links it to the account
+    identity: LinkedIdentity | None = None
     # of an app that is being set up, in hexadecimal; "": none is yet
     secret: str = field(default="", repr=False)
 
@@ -214,7 +218,7 @@ class WaitingEntry:
 
             def sign_in(given: Checked) -> tuple[Cookie, AppSession]:
                 step.end()
-                return accounts.sign_in(given, browser=browser)
+                return sign_in_linking(accounts, given, entry.identity, browser)
 
             return Entered(*factor.given(accounts, checked, sign_in))
         left = without(checked.credentials, gone)
@@ -300,7 +304,9 @@ class Enrolment:
         opened = found.opened(stored, credentials, entry.by, entry.counted)
         checked = replace(opened, has_factor=True, used=used)
         if entry.way is Way.SIGN_IN:
-            return Entered(*accounts.sign_in(checked, entry.invitation, browser))
+            return Entered(
+                *sign_in_linking(accounts, checked, entry.identity, browser, entry.invitation)
+            )
 
         def reset_by(one: Checked) -> tuple[Cookie, AppSession]:
             given = replace(one, has_factor=True)  # of one that was read again it is stored
@@ -321,9 +327,20 @@ class Enrolment:
         found = accounts.find_for_sign_up(entry.address, NOT_COUNTED, entry.invitation)
         factor = self.factors.confirmed(bytes.fromhex(entry.secret), self.text)
         step.end()
-        hashed, invitation = entry.password_hash or None, entry.invitation
-        of_entry = hashed, invitation, browser, entry.confirmed
-        return Entered(*accounts.sign_up(found, *of_entry, factor, recovery=self.recovery))
+        identity = entry.identity
+        return Entered(
+            *accounts.sign_up(
+                found,
+                entry.password_hash or None,
+                entry.invitation,
+                browser,
+                entry.confirmed,
+                factor,
+                identity,
+                self.recovery,
+                by=entry.by if identity else None,
+            )
+        )
 
     def _enrolled(self, entry: Entry, step: FactorStep, credentials: Credentials) -> Credentials:
         """Return the next generation of *credentials*, with the factor; end the step. Raise WrongFactor, StepEnded."""

@@ -24,6 +24,7 @@ from services.domain.passkeys import Passkey
 from services.domain.policies import policy_named
 from services.domain.revisions import OpenPlace, Revisions
 from services.domain.sign_in_methods import SignInMethod
+from services.domain.single_sign_on import LinkedIdentity
 from services.errors import Busy, SignedOut
 from services.llm import Models
 from services.memory.tokens import RegexCounter
@@ -194,6 +195,10 @@ class Shared:
         """Have the sessions of a user in this process know that the account has a password."""
         self._change(user_id, lambda one: replace(one, has_password=True))
 
+    def set_identities(self, user_id: UserId, identities: tuple[LinkedIdentity, ...]) -> None:
+        """Have the sessions of a user in this process know the identities, after they were read or changed."""
+        self._change(user_id, lambda one: replace(one, identities=identities))
+
     def _change(self, user_id: UserId, change: Callable[[AppSession], AppSession]) -> None:
         self.session_cache.change(user_id, change)
         for user in list(self._users.values()):
@@ -304,6 +309,11 @@ class UserServices(ChatParts):
     def factor(self) -> SecondFactor | None:
         """The second factor, as far as this process knows."""
         return self.session.factor
+
+    @property
+    def identities(self) -> tuple[LinkedIdentity, ...]:
+        """The identities at providers of single sign-on, as far as this process knows, the oldest first."""
+        return self.session.identities
 
     @property
     def notices(self) -> list[AccountNotice]:

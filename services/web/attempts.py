@@ -85,6 +85,10 @@ class Attempts:
         of_device = self._throttle(f"sign-in on {device}", self.tries_of_an_account)
         return Throttles(strangers, user_id, (of_device,))
 
+    def way_in(self, address: str) -> Throttles:
+        """Return the throttles of a sign-in by what cannot be guessed, from *address*."""
+        return Throttles(self._of_networks("sign-in", address, self.tries_of_an_address))
+
     def password(self, user_id: UserId) -> Throttle:
         """Return the throttle of a new password, which is hashed before it is known if it is stored."""
         return self._throttle(f"password of {user_id}", self.tries_of_an_account)

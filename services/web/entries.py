@@ -289,6 +289,9 @@ class Entries:
         if entry.way is Way.RESET:
             kind = NoticeKind.PASSWORD_RESET
             await run_sync(self.notices.tell, request, backend, session, kind)
+        if entry.identity and entry.way is Way.SIGN_IN:
+            kind = NoticeKind.IDENTITY_ADDED
+            await run_sync(self.notices.tell, request, backend, session, kind)
         if entered.left:
             mails = dict.fromkeys((entry.address, entered.left), NoticeKind.ADDRESS_CHANGED)
             await run_sync(self.notices.tell_of_address, request, backend, session, mails)

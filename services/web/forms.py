@@ -12,7 +12,7 @@ from services.domain.accounts import SIGN_IN_REASONS
 LONGEST_INVITATION = 100  # characters of an invitation's code
 _REASONS = {error: reason for reason, error in SIGN_IN_REASONS.items()}
 # what an answer says in the query, and the next one no longer does
-_SAID = ("reason", "wait", "why", "invite", "code", "step", "by", "added", "ways")
+_SAID = ("reason", "wait", "why", "invite", "code", "step", "by", "added", "ways", "left")
 _MOST_FIELDS = 50  # a reset lists up to 20 passkeys and 10 identities
 
 

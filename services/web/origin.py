@@ -56,6 +56,13 @@ class Origin:
         host = request.headers.get("host", "")
         return relying_party(self.url, request.scope["scheme"], host)
 
+    def public_url(self, connection: HTTPConnection) -> str:
+        """Return the address that other sites send browsers back to; never that of the request's header Host."""
+        if self.url:
+            return self.url
+        _, port = connection.scope.get("server") or ("", None)
+        return "http://localhost" if port in (None, 80) else f"http://localhost:{port}"
+
     def client_address(self, request: HTTPConnection) -> str:
         """Return the client's address as the outermost trusted proxy saw it."""
         # a proxy may add a second header line below the client's
@@ -76,6 +83,10 @@ class Origin:
     def device_cookie(self, connection: HTTPConnection) -> str:
         """Return the cookie of a known device sent with a request, not checked yet; "" for none."""
         return connection.cookies.get(self.cookie_name(connection, "device"), "")
+
+    def provider_cookie(self, connection: HTTPConnection) -> str:
+        """Return the name of the provider by which the browser signed in last, not checked yet; "" for none."""
+        return connection.cookies.get(self.cookie_name(connection, "provider"), "")
 
     def _cookie(self, connection: HTTPConnection, name: str) -> Cookie | None:
         text = connection.cookies.get(self.cookie_name(connection, name))

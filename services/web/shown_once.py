@@ -86,7 +86,7 @@ def enrol_page(enrolment: Enrolment) -> Response:
         refusal = f'<p role="alert" id="refusal">{escape(enrolment.refusal)}</p>'
         invalid = ' aria-invalid="true" aria-describedby="refusal"'
     others = _SIGN_OUT_OTHERS if enrolment.offers_sign_out else ""
-    return _page(
+    return plain_page(
         "Set up your authenticator app",
         f"""
 <h2>1. Scan this QR code with an authenticator app or a password manager</h2>
@@ -109,7 +109,7 @@ def recovery_page(recovery: RecoveryCodes) -> Response:
     lines = "\n".join(recovery.codes)
     text = f"Recovery codes of {recovery.address} for Daybook. Each one works once.\n\n{lines}\n"
     codes = "\n".join(f"<li><code>{escape(code)}</code></li>" for code in recovery.codes)
-    return _page(
+    return plain_page(
         "Save your recovery codes",
         f"""
 <p>If you lose your authenticator app or passkey, sign in with one of these codes in its place. Each one works once.</p>
@@ -130,7 +130,7 @@ def recovery_page(recovery: RecoveryCodes) -> Response:
 def shown_page(shown: ShownOnce) -> Response:
     """Return the page in the place of one that was shown already, as after a reload."""
     title, sentence, advice = shown.value
-    return _page(
+    return plain_page(
         title,
         f"""
 <p>{escape(sentence)}</p>
@@ -139,7 +139,8 @@ def shown_page(shown: ShownOnce) -> Response:
     )
 
 
-def _page(title: str, body: str) -> Response:
+def plain_page(title: str, body: str) -> Response:
+    """Return a page of our own without Streamlit, which no browser keeps; *body* is HTML."""
     files, fonts = app_files(), streamlit_assets.font_style()
     return HTMLResponse(
         f"""<!doctype html>

@@ -189,8 +189,10 @@ class SignInRoutes:
                 await run_sync(self.start.shared().session_cache.leave, cookie)
         except errors.StoreUnavailable as error:  # the cookie stays, to try again
             return RedirectResponse(with_reason("/", error), 303)
-        answer = RedirectResponse("/", 303)
-        self.start.origin.set_cookie(answer, request, "sid", "", 0)
+        left = self.start.origin.provider_cookie(request)
+        answer = RedirectResponse(with_query("/", left=left), 303)
+        for name in ("sid", *(["provider"] if left else [])):
+            self.start.origin.set_cookie(answer, request, name, "", 0)
         return answer
 
     async def _prove(self, request: Request) -> Response:

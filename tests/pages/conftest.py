@@ -227,7 +227,7 @@ def health(monkeypatch):
         model=ModelState.REMOTE, version="0.1.0", store=SUPABASE, outage="", **up
     )
     app = _Process(health=fake, recent_calls=RecentCalls(), is_alone=False, is_plain=False)
-    app.public_url = "https://daybook.test"
+    app.public_url, app.providers = "https://daybook.test", ()
     app.unread_files = lambda user_id: []
     app.doubt = app.has_ended = lambda session_id: False
     monkeypatch.setattr(bootstrap, "current_app", lambda: app)

@@ -1,0 +1,80 @@
+"""The part of the page Account that lists the sign-ins of other providers, adds and removes them.
+
+What changes them is a native form that posts to a route, which answers without Streamlit.
+"""
+
+from collections.abc import Sequence
+
+import streamlit as st
+
+from pages._parts import providers, words
+from pages._parts.elements import quiet_button, row
+from pages._session import ask_for
+from services.bootstrap import UserServices
+from services.domain.single_sign_on import MOST_IDENTITIES, LinkedIdentity, OfferedProvider
+
+_OUTCOMES = {
+    "identity-added": "Sign-in added. It opens your account from now on.",
+    "identity-linked": "You have added this sign-in already.",
+    "identity-removed": "Sign-in removed. It no longer opens your account.",
+}
+_REMOVE = "Remove sign-in"
+
+
+def draw_outcome(reason: str) -> bool:
+    """Say what changed, if *reason* is about a provider; return False if it is about something else."""
+    if reason in _OUTCOMES:
+        st.info(_OUTCOMES[reason])
+    return reason in _OUTCOMES
+
+
+def draw(user: UserServices, *, is_proven: bool) -> None:
+    """Draw the sign-ins of *user* at providers, and what changes them, the latter only after a proof (*is_proven*)."""
+    offered, own = providers.offered(), user.identities
+    if not offered and not own:
+        return
+    st.subheader(providers.TITLE, anchor=False)
+    if not own:
+        st.markdown("Sign in with an account that you have elsewhere, without your password here.")
+    with st.container(key="identities", gap="small"):
+        for one in own:
+            _draw_one(one, offered, is_proven=is_proven)
+    if is_proven and len(own) < MOST_IDENTITIES:
+        st.html(providers.forms("link", offered, words.ADD), width=384)
+
+
+def _draw_one(one: LinkedIdentity, offered: Sequence[OfferedProvider], *, is_proven: bool) -> None:
+    label = _label(one, offered)
+    with row(f"identity-{one.identity.mark}", wrap=False):
+        with st.container(gap=None, width="stretch"):
+            st.text(label if one.name == label else f"{label}: {one.name}")
+            st.caption(_times(one))
+        if is_proven:
+            key = f"remove-{one.identity.mark}"
+            quiet_button("Remove", "link_off", key, ask_for, remove_dialog, one, label)
+
+
+@st.dialog(_REMOVE, width="small", on_dismiss="rerun")
+def remove_dialog(one: LinkedIdentity, label: str) -> None:
+    """Ask before a sign-in is removed."""
+    st.markdown("It will no longer open your account. You can add it again.")
+    st.text(label if one.name == label else f"{label}: {one.name}")
+    st.html(f"""
+      <form class="db-form" method="post" action="/identity/remove">
+        <input type="hidden" name="identity" value="{one.identity.mark}">
+        <button type="submit" class="db-danger">{_REMOVE}</button>
+      </form>""")
+    if st.button(words.CANCEL, key="cancel-identity", type="tertiary"):
+        st.rerun()
+
+
+def _times(one: LinkedIdentity) -> str:
+    added = f"Linked {words.moment(one.created_at, has_date=True)}"
+    if one.last_used_at is None:
+        return added
+    return f"{added} · Last used {words.moment(one.last_used_at, has_date=True)}"
+
+
+def _label(one: LinkedIdentity, offered: Sequence[OfferedProvider]) -> str:
+    labels = (each.label for each in offered if each.issuer == one.identity.issuer)
+    return next(labels, "No longer available")

@@ -1,0 +1,89 @@
+"""Providers of single sign-on: their links on the sign-in page, the codes that a sign-in by them goes on with, and their proofs.
+
+All lead to routes of their own, which answer without Streamlit.
+"""
+
+from collections.abc import Sequence
+from html import escape
+from urllib.parse import urlencode
+
+import streamlit as st
+
+from pages._parts import codes, words
+from pages._parts.refusals import refusal
+from services import bootstrap
+from services.bootstrap import UserServices
+from services.domain.single_sign_on import OfferedProvider
+
+TITLE = "Sign-in providers"
+_PURPOSES = ("link_identity", "address_of_identity")  # of codes
+
+
+def offered() -> tuple[OfferedProvider, ...]:
+    """Return the providers that let users in here."""
+    return bootstrap.current_app().providers
+
+
+def draw_ways_in(back_to: str, invitation: str) -> None:
+    """Draw a link for each provider, above the forms for passwords."""
+    if not offered():
+        return
+    values = {"next": back_to} | ({"invite": invitation} if invitation else {})
+    query = urlencode(values)
+    links = "".join(
+        f'<a href="/oidc/{one.name}?{escape(query)}" target="_self">Continue with {escape(one.label)}</a>'
+        for one in offered()
+    )
+    st.html(f'<nav class="db-ways" aria-label="{TITLE}">{links}</nav>')
+
+
+def draw_way_out() -> None:
+    """Draw the link that also signs out of the provider by which the user was signed in, after a sign-out."""
+    name = st.query_params.get("left", "")
+    for one in offered():
+        if one.name == name:
+            st.markdown("You are signed out of Daybook.")
+            link = f'<a href="/oidc/{one.name}/end" target="_self">Sign out of {escape(one.label)}, too</a>'
+            st.html(f'<nav class="db-ways" aria-label="{words.SIGN_OUT}">{link}</nav>')
+
+
+def is_by_code() -> bool:
+    """Return True if the address asks for the form for a code that a sign-in by a provider goes on with."""
+    return codes.asked_purpose() in _PURPOSES
+
+
+def draw_code(back_to: str) -> None:
+    """Draw the form for such a code."""
+    step = codes.open_step()
+    st.subheader("Enter the code", anchor=False)
+    if sentence := refusal(st.query_params.get("reason", "")):
+        st.error(sentence)
+    if step:
+        st.markdown(f"We sent you an email with a code. {codes.SENT}")
+        st.html(codes.CodeForms(codes.asked_purpose(), back_to).redeem(step, words.SIGN_IN))
+    st.button(words.BACK_TO_SIGN_IN, type="tertiary", on_click=codes.go_to, args=[""])
+
+
+def proving(user: UserServices) -> list[OfferedProvider]:
+    """Return the providers by which *user* can prove who they are."""
+    issuers = {one.identity.issuer for one in user.identities}
+    return [one for one in offered() if one.issuer in issuers]
+
+
+def draw_proofs(user: UserServices, then: str) -> None:
+    """Draw a button for each provider that proves who is signed in; *then*: as in `proof.draw`."""
+    if own := proving(user):
+        st.html(forms("prove", own, "Confirm with", then), width=384)
+
+
+def forms(act: str, to: Sequence[OfferedProvider], verb: str, then: str = "") -> str:
+    """Return the HTML of a form for each provider, whose button says *verb* and its label."""
+    hidden = f'<input type="hidden" name="then" value="{escape(then)}">' if then else ""
+    return "".join(
+        f"""
+      <form class="db-form" method="post" action="/oidc/{one.name}/{act}">
+        {hidden}
+        <button type="submit" class="db-second">{verb} {escape(one.label)}</button>
+      </form>"""
+        for one in to
+    )

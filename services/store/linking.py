@@ -1,0 +1,84 @@
+"""Identities at providers of single sign-on that are linked to accounts, on any store."""
+
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import replace
+
+from services.domain.accounts import CredentialsAction
+from services.domain.browsers import BrowserName
+from services.domain.single_sign_on import Identity, LinkedIdentity
+from services.errors import AppError, RateLimited
+from services.store.accounts import Accounts, AppSession, Checked, Cookie, Current, Found
+from services.store.backend import NOT_COUNTED
+from services.store.identities import FoundAccount, check_link, linked, unlinked
+
+
+def account_of(found: Found | None) -> FoundAccount | None:
+    """Return the account that was found; None: there is none. One whose credentials do not open is not confirmed."""
+    if found is None or found.stored is None or found.stored.user_id is None:
+        return None
+    credentials = found.credentials
+    is_confirmed = credentials is not None and credentials.confirmed is not None
+    return FoundAccount(found.stored.user_id, found.email, is_confirmed)
+
+
+def link(
+    accounts: Accounts, session: AppSession, current: Current, identity: LinkedIdentity
+) -> tuple[LinkedIdentity, ...]:
+    """Link *identity* to the account of *session*; return all of its user.
+
+    Raise IdentityTaken, WayInTaken (another account was faster), TooManyIdentities, ProofNeeded, RateLimited (the
+    credentials changed meanwhile).
+    """
+    known = account_of(accounts.find_identity(identity.identity, NOT_COUNTED))
+    before = current.credentials.identities
+    if not check_link(session.user_id, known):
+        return before
+    after, action = linked(before, identity), CredentialsAction.IDENTITY_ADDED
+    return _store(accounts, session, current, after, action)
+
+
+def unlink(
+    accounts: Accounts, session: AppSession, current: Current, identity: Identity
+) -> tuple[LinkedIdentity, ...]:
+    """Remove *identity* from the account of *session*; return those left. Raise NotFound, ProofNeeded, RateLimited."""
+    after = unlinked(current.credentials.identities, identity)
+    return _store(accounts, session, current, after, CredentialsAction.IDENTITY_REMOVED)
+
+
+def sign_in_linking(
+    accounts: Accounts,
+    checked: Checked,
+    identity: LinkedIdentity | None,
+    browser: BrowserName | None = None,
+    invitation: str = "",
+) -> tuple[Cookie, AppSession]:
+    """Sign in as the user of *checked*, and link *identity* to the account, if there is one.
+
+    A process that is killed between the two leaves the account as it was, and a session of which no browser has the cookie.
+    Raise the errors of `Accounts.sign_in` and `link`.
+    """
+    cookie, session = accounts.sign_in(checked, invitation, browser)
+    if identity is None:
+        return cookie, session
+    try:
+        after = link(accounts, session, checked.after, identity)
+    except AppError:
+        with suppress(AppError):
+            accounts.end(cookie)
+        raise
+    return cookie, replace(session, identities=after)
+
+
+def _store(
+    accounts: Accounts,
+    session: AppSession,
+    current: Current,
+    identities: Sequence[LinkedIdentity],
+    action: CredentialsAction,
+) -> tuple[LinkedIdentity, ...]:
+    stored, after = current.stored, tuple(identities)
+    new = replace(current.credentials, identities=after, generation=stored.generation + 1)
+    if not accounts.change_credentials(session, new, stored, action):
+        raise RateLimited
+    return after

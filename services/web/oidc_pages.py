@@ -1,0 +1,165 @@
+"""The pages of single sign-on: the link to a provider, and the questions before an identity is linked or proves a user.
+
+They are answers of routes, without Streamlit, because what they show lies in a step of the browser. They work without a script.
+A form cannot lead to a provider: browsers apply the policy for forms to redirects, too.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from html import escape
+
+from starlette.responses import Response
+
+from services.domain.addresses import EmailAddress
+from services.web.forms import local_path
+from services.web.shown_once import plain_page
+
+_PASSWORD = """<label>Password<input name="password" type="password" autocomplete="current-password" required
+  autofocus></label>"""  # noqa: S105
+_FACTOR = """<label>Code of your authenticator app, or a recovery code<input name="factor" type="text"
+  autocomplete="one-time-code" autocapitalize="none" spellcheck="false" required maxlength="60"></label>"""
+_ADDRESS = """<label>Email<input name="email" type="email" autocomplete="email" required autofocus
+  placeholder="you@example.org"></label>"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """A form about the answer of a provider, which a step of the browser holds."""
+
+    label: str = field(repr=False)  # of the provider
+    address: EmailAddress | None = field(repr=False)  # that the provider names
+    is_verified: bool  # the provider has confirmed it
+    action: str = field(repr=False)  # the path that the form posts to
+    hidden: Mapping[str, str] = field(repr=False)  # its fields that are not shown
+    cancel: str = field(repr=False)  # the path that Cancel leads to
+    refusal: str = field(default="", repr=False)  # why the last answer was not taken, as a sentence
+
+
+def start_page(label: str, here: str) -> Response:
+    """Return the page with the link that begins a sign-in; *here*: the path of the route that it starts at."""
+    return plain_page(
+        f"Sign in with {label}",
+        f"""
+<p>You opened a link that signs you in with {escape(label)}.</p>
+<a class="db-go" href="{_path(here)}">Continue with {escape(label)}</a>
+<a href="/">Cancel</a>""",
+    )
+
+
+def leave_page(label: str, address: str, cancel: str, *, is_proof: bool) -> Response:
+    """Return the page with the link to a provider at *address*, after a form of ours."""
+    why = "Sign in there again to confirm that it is you." if is_proof else "Sign in there."
+    return plain_page(
+        f"Continue with {label}",
+        f"""
+<p>{escape(why)} Then you come back here.</p>
+<a class="db-go" rel="noreferrer" href="{escape(address)}">Continue to {escape(label)}</a>
+<a href="{_path(cancel)}">Cancel</a>""",
+    )
+
+
+def stays_page(label: str) -> Response:
+    """Return the page for a provider without a sign-out that Daybook can lead to."""
+    return plain_page(
+        f"Sign out of {label}",
+        f"""
+<p>Daybook cannot sign you out of {escape(label)}. Do it on its own site.</p>
+<a class="db-go" href="/">Back to Daybook</a>""",
+    )
+
+
+def elsewhere_page(url: str) -> Response:
+    """Return the page for a browser that is not at *url*, the only address that providers lead back to."""
+    return plain_page(
+        "Open Daybook at another address",
+        f"""
+<p>Other providers lead back to {escape(url)} only. Sign in there first.</p>
+<a class="db-go" href="{escape(url)}/account">Open {escape(url)}</a>""",
+    )
+
+
+def add_page(question: Question) -> Response:
+    """Return the page that asks a signed-in user before an identity is linked to the account."""
+    is_claimed = question.address is not None and not question.is_verified
+    claimed = f"<p>{escape(question.label)} has not confirmed this email.</p>" if is_claimed else ""
+    return plain_page(
+        "Add this sign-in?",
+        f"""
+<p>{_who(question)} will open your account. Add it only if it is yours.</p>{claimed}
+{_refusal(question)}{_form(question, "", "Add sign-in")}
+{_cancel(question)}""",
+    )
+
+
+def account_page(question: Question, *, has_password: bool, sends_codes: bool) -> Response:
+    """Return the page that asks for the account's own proof, before an identity is linked to it."""
+    by_password = _form(question, _PASSWORD, "Sign in") if has_password else ""
+    by_code = ""
+    if sends_codes:
+        second = ' class="db-second"' if has_password else ""
+        by_code = f"""
+<form class="db-form" method="post" action="{_path(question.action)}/code">
+{_hidden(question)}<button type="submit"{second}>Send code</button>
+</form>"""
+    neither = "" if has_password or sends_codes else "<p>Ask your admin for help.</p>"
+    label = escape(question.label)
+    return plain_page(
+        f"Add {question.label} to your account",
+        f"""
+<p><b>{escape(question.address or "")}</b> already has an account here. Sign in to it once more, and {label} opens it
+from then on.</p>
+{_refusal(question)}{by_password}{by_code}{neither}
+{_cancel(question)}""",
+    )
+
+
+def factor_page(question: Question) -> Response:
+    """Return the page that asks for the second factor, after a provider has proved who is signed in."""
+    return plain_page(
+        "Confirm that it is you",
+        f"""
+<p>{_who(question)} is confirmed. Your account also asks for a code.</p>
+{_refusal(question)}{_form(question, _FACTOR, "Confirm")}
+{_cancel(question)}""",
+    )
+
+
+def address_page(question: Question) -> Response:
+    """Return the page that asks for an address, where a provider names no verified one."""
+    return plain_page(
+        "Enter your email",
+        f"""
+<p>{escape(question.label)} has not confirmed an email of yours. We will email you a code that confirms it.</p>
+{_refusal(question)}{_form(question, _ADDRESS, "Send code")}
+{_cancel(question)}""",
+    )
+
+
+def _who(question: Question) -> str:
+    label, address = escape(question.label), question.address
+    return f"<b>{escape(address)}</b> at {label}" if address else f"Your sign-in at {label}"
+
+
+def _form(question: Question, fields: str, verb: str) -> str:
+    return f"""<form class="db-form" method="post" action="{_path(question.action)}">
+{_hidden(question)}{fields}<button type="submit">{escape(verb)}</button>
+</form>"""
+
+
+def _hidden(question: Question) -> str:
+    return "".join(
+        f'<input type="hidden" name="{escape(name)}" value="{escape(value)}">\n'
+        for name, value in question.hidden.items()
+    )
+
+
+def _refusal(question: Question) -> str:
+    return f'<p role="alert">{escape(question.refusal)}</p>\n' if question.refusal else ""
+
+
+def _cancel(question: Question) -> str:
+    return f'<a href="{_path(question.cancel)}">Cancel</a>'
+
+
+def _path(target: str) -> str:
+    return escape(local_path(target))

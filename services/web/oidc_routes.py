@@ -1,0 +1,199 @@
+"""Routes to a provider and back: `/oidc/NAME` (sign in), `/oidc/NAME/link` (add it to the account of a session),
+`/oidc/NAME/prove` (prove who is signed in), `/oidc/NAME/back`, where its answer arrives, and `/oidc/NAME/end` (sign out there).
+
+The answer's code and state stand in the address of a request, which is logged nowhere and answered by a redirect.
+"""
+
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from typing import assert_never
+from urllib.parse import urlencode, urlsplit
+
+from anyio.to_thread import run_sync
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+from starlette.routing import Route
+
+from services.domain.single_sign_on import Asked, step_of
+from services.errors import AppError, StepEnded
+from services.store.accounts import AppSession
+from services.store.identities import SIGN_ON, Purpose
+from services.store.steps import Step, read_contents
+from services.web.current_session import SignedIn, current_session
+from services.web.forms import (
+    LONGEST_INVITATION,
+    fields,
+    local_path,
+    other_site,
+    with_query,
+    with_reason,
+)
+from services.web.oidc_pages import elsewhere_page, leave_page, start_page, stays_page
+from services.web.oidc_steps import SignOnSteps, WaitingAnswer
+from services.web.oidc_visits import SignOnVisits
+from services.web.own_identities import OwnIdentities
+
+ACCOUNT = "/account"  # the page of signed-in users
+# kinds of steps: those without a session, and those that go on in the session that began them
+_SIGN_IN, _OWN = "single_sign_on", "own_single_sign_on"
+_NO_STORE = {"Cache-Control": "no-store"}
+
+
+@dataclass(frozen=True, slots=True)
+class OidcRoutes:
+    """Takes browsers to providers, and takes the answers that they bring back."""
+
+    steps: SignOnSteps
+    visits: SignOnVisits
+    own: OwnIdentities
+
+    def routes(self) -> list[Route]:
+        return [route for name in self.steps.entries for route in self._routes_of(name)]
+
+    def _routes_of(self, name: str) -> list[Route]:
+        def at(path: str, act: Callable[[Request, str], Awaitable[Response]], verb: str) -> Route:
+            async def answer(request: Request) -> Response:
+                return await act(request, name)
+
+            return Route(f"/oidc/{name}{path}", answer, methods=[verb])
+
+        return [
+            at("", self._begin, "GET"),
+            at("/link", partial(self._begin_own, purpose=Purpose.LINK), "POST"),
+            at("/prove", partial(self._begin_own, purpose=Purpose.PROVE), "POST"),
+            at("/back", self._back, "GET"),
+            at("/end", self._end, "GET"),
+        ]
+
+    async def _begin(self, request: Request, name: str) -> Response:
+        """Lead to the provider, if a press on a page of ours asks for it; else to such a page: any site can link here."""
+        said = request.query_params
+        target = with_query(local_path(said.get("next", "")))
+        invitation = said.get("invite", "").strip()[:LONGEST_INVITATION]
+        values = {"next": target} | ({"invite": invitation} if invitation else {})
+        here = f"/oidc/{name}?{urlencode(values)}"
+        if not self._is_public(
+            request
+        ):  # the answer comes to another host, without the cookies of this one
+            return RedirectResponse(f"{self._public_url(request)}{here}", 303)
+        if not _is_pressed(request):
+            return start_page(self.steps.label(name), here)
+        asked = Purpose.SIGN_IN, Asked.SIGN_IN
+        try:
+            address, browser = await self.steps.leave(
+                request, name, _SIGN_IN, asked, target, invitation=invitation
+            )
+        except AppError as error:
+            return RedirectResponse(with_reason(target, error, invite=invitation), 303)
+        answer = RedirectResponse(address, 303, _NO_STORE)
+        self.steps.start.origin.set_step_cookie(answer, request, browser)
+        return answer
+
+    async def _begin_own(self, request: Request, name: str, purpose: Purpose) -> Response:
+        """Answer with the page that has the link to the provider, for a user who is signed in."""
+        origin = self.steps.start.origin
+        if not origin.is_same_origin(request):
+            return other_site()
+        if not self._is_public(request):
+            return elsewhere_page(self._public_url(request))
+        [then] = await fields(request, "then")
+        target = with_query(ACCOUNT, then=then)
+        is_proof = purpose is Purpose.PROVE
+        asked = purpose, Asked.PROOF if is_proof else Asked.SIGN_IN
+        try:
+            signed_in = await run_sync(self._session, request)
+            if signed_in is None:
+                return RedirectResponse(ACCOUNT, 303)
+            if not is_proof:
+                await run_sync(self.own.check_may_add, signed_in)
+            address, browser = await self.steps.leave(
+                request, name, _OWN, asked, target, session=signed_in.session
+            )
+        except AppError as error:
+            return RedirectResponse(with_reason(target, error), 303)
+        label = self.steps.label(name)
+        answer = leave_page(label, address, target, is_proof=is_proof)
+        origin.set_step_cookie(answer, request, browser)
+        return answer
+
+    async def _back(self, request: Request, name: str) -> Response:
+        """Go on with the step that the answer belongs to, which ends, whatever the answer says."""
+        session, target, invitation = None, "/", ""
+        try:
+            signed_in = await run_sync(self._session, request)
+            session = signed_in.session if signed_in else None
+            target = ACCOUNT if session else target
+            step = await run_sync(self._ended, request, session)
+            sign_on = read_contents(SIGN_ON, step.contents)
+            invitation = sign_on.invitation
+            # the page Chat, which a signed-in user would be led to, shows no refusal
+            target = target if session and step.session_id is None else sign_on.target
+            client = await self.steps.clients.get(name)
+            found = await client.redeem(sign_on.request, request.query_params.multi_items())
+            waiting = WaitingAnswer(
+                answer=found, target=sign_on.target, invitation=sign_on.invitation
+            )
+            match sign_on.purpose:
+                case Purpose.SIGN_IN:
+                    return await self.visits.enter(request, waiting)
+                case Purpose.LINK:
+                    return await self.own.offer(request, _own(signed_in, step), waiting)
+                case Purpose.PROVE:
+                    asked = sign_on.request.asked
+                    return await self.own.prove(request, _own(signed_in, step), waiting, asked)
+                case _:
+                    assert_never(sign_on.purpose)
+        except AppError as error:
+            return RedirectResponse(with_reason(target, error, invite=invitation), 303)
+
+    async def _end(self, request: Request, name: str) -> Response:
+        """Lead to where the provider signs its user out, if a press on a page of ours asks for it."""
+        if not _is_pressed(request):
+            return RedirectResponse("/", 303)
+        try:
+            client = await self.steps.clients.get(name)
+            address = await client.sign_out_address(f"{self._public_url(request)}/")
+        except AppError as error:
+            return RedirectResponse(with_reason("/", error), 303)
+        return RedirectResponse(address, 303) if address else stays_page(self.steps.label(name))
+
+    def _ended(self, request: Request, session: AppSession | None) -> Step:
+        """End the step of an answer: one of *session*, or one without a session. Raise StepEnded. It blocks."""
+        browser = self.steps.start.origin.step_cookie(request)
+        step_id = step_of(request.query_params.get("state", ""))
+        if browser is None or step_id is None:
+            raise StepEnded
+        steps = self.steps.steps
+        if session:
+            with suppress(StepEnded):
+                steps.attempt(browser, _OWN, step_id, session)
+                return steps.end(browser, _OWN, step_id, session)
+        return steps.end(browser, _SIGN_IN, step_id, None)
+
+    def _session(self, request: Request) -> SignedIn | None:
+        start = self.steps.start
+        return current_session(start.shared(), start.origin.session_cookie(request))
+
+    def _is_public(self, request: Request) -> bool:
+        """Return True if the browser is where providers lead back to; a proxy may have changed the host of a public address."""
+        if self.steps.start.origin.url:
+            return True
+        return request.headers.get("host", "") == urlsplit(self._public_url(request)).netloc
+
+    def _public_url(self, request: Request) -> str:
+        return self.steps.start.origin.public_url(request)
+
+
+def _is_pressed(request: Request) -> bool:
+    """Return True if a page of this app navigates here, and no browser loads it in advance."""
+    headers = request.headers
+    return headers.get("sec-fetch-site") == "same-origin" and "sec-purpose" not in headers
+
+
+def _own(signed_in: SignedIn | None, step: Step) -> SignedIn:
+    """Return the session that *step* was begun in. Raise StepEnded."""
+    if signed_in is None or step.session_id != signed_in.session.id:
+        raise StepEnded
+    return signed_in

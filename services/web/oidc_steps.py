@@ -1,0 +1,195 @@
+"""The steps of single sign-on: those that wait for the answer of a provider, and those that hold an answer until its user goes on."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from urllib.parse import urlencode
+from uuid import uuid4
+
+from anyio.to_thread import run_sync
+from pydantic import TypeAdapter
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+
+from services.domain.addresses import ConfirmedBy, EmailAddress
+from services.domain.sign_in_methods import SignInMethod, UsedMethod
+from services.domain.single_sign_on import (
+    LONGEST_IDENTITY_NAME,
+    Asked,
+    LinkedIdentity,
+    ProviderAnswer,
+    new_request,
+)
+from services.errors import StepEnded
+from services.provider_settings import ProviderSettings
+from services.store.accounts import Accounts, AppSession, Cookie
+from services.store.backend import StoredCredentials
+from services.store.identities import SIGN_ON, Purpose, SignOn
+from services.store.steps import Step, Steps, read_contents
+from services.web.forms import read_step_id
+from services.web.oidc_clients import ProviderClients
+from services.web.oidc_pages import Question
+from services.web.session_start import SessionStart
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WaitingAnswer:
+    """A checked answer of a provider, and what the sign-in that it answers goes on with."""
+
+    answer: ProviderAnswer
+    target: str = field(repr=False)  # the page to go on to
+    invitation: str = field(default="", repr=False)
+    confirmed_by: ConfirmedBy = ConfirmedBy.PROVIDER  # of its address
+
+    @property
+    def by(self) -> UsedMethod:
+        return UsedMethod(SignInMethod.OIDC, self.answer.provider)
+
+    def text(self) -> str:
+        """Return it as the contents of a step."""
+        return _WAITING.dump_json(self).decode()
+
+    @classmethod
+    def read(cls, text: str) -> "WaitingAnswer":
+        """Raise StepEnded if another version of the app stored it."""
+        return read_contents(_WAITING, text)
+
+
+_WAITING = TypeAdapter(WaitingAnswer)
+
+
+@dataclass(frozen=True, slots=True)
+class SignOnSteps:
+    """Begins the steps of single sign-on in a browser, and goes on with them."""
+
+    start: SessionStart
+    clients: ProviderClients
+
+    async def leave(
+        self,
+        request: Request,
+        name: str,
+        kind: str,
+        sign_on: tuple[Purpose, Asked],
+        target: str,
+        *,
+        session: AppSession | None = None,
+        invitation: str = "",
+    ) -> tuple[str, Cookie]:
+        """Begin a step of a *kind* that waits for the answer of a provider, in *session* or in none.
+
+        Return the address of the provider, and the cookie of the browser's steps. Raise TooManyAttempts, ProviderUnavailable.
+        """
+        (purpose, asked), origin, step_id = sign_on, self.start.origin, uuid4()
+        back = f"{origin.public_url(request)}/oidc/{name}/back"
+        throttles = self.start.attempts.step(origin.client_address(request))
+        await run_sync(self.accounts.backend.count_throttles, throttles)
+        wanted = new_request(name, asked, step_id, back)
+        client = await self.clients.get(name)
+        address = await client.authorization_address(wanted)
+        waiting = SignOn(purpose=purpose, request=wanted, target=target, invitation=invitation)
+        contents, browser = SIGN_ON.dump_json(waiting).decode(), self.browser(request)
+        begin = partial(self.steps.begin, browser, kind, contents, (), session=session)
+        await run_sync(lambda: begin(step_id=step_id))
+        return address, browser
+
+    async def ask(
+        self,
+        request: Request,
+        kind: str,
+        path: str,
+        waiting: WaitingAnswer,
+        *,
+        session: AppSession | None = None,
+        credentials: StoredCredentials | None = None,
+    ) -> Response:
+        """Return the redirect to the page at *path*, and begin its step, which holds *waiting*.
+
+        *credentials*: those that must stay unchanged until the step ends.
+        """
+        browser = self.browser(request)
+
+        def begin() -> Step:
+            text = waiting.text()
+            return self.steps.begin(
+                browser, kind, text, (), session=session, credentials=credentials
+            )
+
+        step = await run_sync(begin)
+        answer = RedirectResponse(f"{path}?{urlencode({'step': str(step.id)})}", 303)
+        self.start.origin.set_step_cookie(answer, request, browser)
+        return answer
+
+    def show(
+        self, request: Request, kind: str, session: AppSession | None = None
+    ) -> tuple[Step, WaitingAnswer]:
+        """Return the step that the address of a page names; it has all its tries again. Raise StepEnded. It blocks."""
+        step_id = read_step_id(request.query_params.get("step", ""))
+        browser = self._browser_of(request)
+        step = self.steps.renew(browser, kind, step_id, session, lambda text: text)
+        return step, WaitingAnswer.read(step.contents)
+
+    def attempt(
+        self, request: Request, kind: str, step: str, session: AppSession | None = None
+    ) -> tuple[Step, WaitingAnswer]:
+        """Count a try of the *step* that a form names, and return it. Raise StepEnded. It blocks."""
+        browser, step_id = self._browser_of(request), read_step_id(step)
+        found = self.steps.attempt(browser, kind, step_id, session)
+        return found, WaitingAnswer.read(found.contents)
+
+    def end(self, request: Request, step: Step, session: AppSession | None = None) -> None:
+        """End a step, for one of several callers. Raise StepEnded. It blocks."""
+        self.steps.end(self._browser_of(request), step.kind, step.id, session)
+
+    def question(
+        self, step: Step, waiting: WaitingAnswer, action: str, refusal: str = ""
+    ) -> Question:
+        """Return the question of the page of a step, whose form posts to *action*."""
+        answer = waiting.answer
+        hidden: Mapping[str, str] = {"step": str(step.id)}
+        return Question(
+            label=self.label(answer.provider),
+            address=answer.address,
+            is_verified=answer.is_verified,
+            action=action,
+            hidden=hidden,
+            cancel=waiting.target,
+            refusal=refusal,
+        )
+
+    def browser(self, request: Request) -> Cookie:
+        """Return the cookie of the browser's steps, a new one if it has none."""
+        return self.start.origin.step_cookie(request) or Cookie.new()
+
+    def label(self, name: str) -> str:
+        """Return what pages call a provider."""
+        return self.entries[name].name_on_screen(name)
+
+    def linked(self, answer: ProviderAnswer) -> LinkedIdentity:
+        """Return the identity of *answer* as it is linked to an account, named by the address that the provider says."""
+        address: EmailAddress | str = answer.address or ""
+        is_name = 0 < len(address) <= LONGEST_IDENTITY_NAME
+        return LinkedIdentity(
+            identity=answer.identity,
+            name=address if is_name else self.label(answer.provider),
+            created_at=self.accounts.now().replace(microsecond=0),
+        )
+
+    @property
+    def entries(self) -> Mapping[str, ProviderSettings]:
+        return self.clients.entries
+
+    @property
+    def accounts(self) -> Accounts:
+        return self.start.shared().session_cache.accounts
+
+    @property
+    def steps(self) -> Steps:
+        return Steps(self.accounts.backend, self.accounts.root_keys)
+
+    def _browser_of(self, request: Request) -> Cookie:
+        """Raise StepEnded if the browser has no steps."""
+        browser = self.start.origin.step_cookie(request)
+        if browser is None:
+            raise StepEnded
+        return browser

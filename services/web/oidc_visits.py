@@ -1,0 +1,357 @@
+"""What the answer of a provider to a sign-in leads to: a session, an account, or the question whose account it is.
+
+`/identity/account` asks for the proof of an account that has the answer's address, and `/identity/address` for an
+address. Codes by mail go on in code_routes.py.
+"""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import ClassVar, assert_never
+
+from anyio.to_thread import run_sync
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, RedirectResponse, Response
+from starlette.routing import Route
+
+from services.domain.addresses import Confirmed, ConfirmedBy, EmailAddress, checked_address
+from services.domain.mails import CodePurpose
+from services.domain.sign_in_methods import SignInMethod
+from services.errors import AppError, MethodOff, StepEnded, TooManyAttempts, WrongCredentials
+from services.store.accounts import Accounts, Checked, Found
+from services.store.backend import NOT_COUNTED, Throttles
+from services.store.codes import CodeRequest, Recipient, RightCode, recipient_of
+from services.store.entries import Entered, Entry, Way
+from services.store.identities import (
+    AsksAddress,
+    BeginsAccount,
+    ProvesAccount,
+    SignsIn,
+    next_of,
+    with_address,
+)
+from services.store.linking import account_of, sign_in_linking
+from services.store.steps import Step
+from services.web.attempts import DEVICE_SECONDS
+from services.web.code_routes import Asked, CodeRoutes
+from services.web.entries import Entries
+from services.web.forms import fields, other_site, with_reason
+from services.web.hashing_lanes import HashingLanes
+from services.web.oidc_pages import account_page, address_page
+from services.web.oidc_steps import SignOnSteps, WaitingAnswer
+from services.web.origin import browser_of, networks_of
+
+_ACCOUNT, _ADDRESS = "/identity/account", "/identity/address"
+_ACCOUNT_STEP, _ADDRESS_STEP = "account_of_identity", "address_of_identity"
+
+
+@dataclass(frozen=True, slots=True)
+class SignOnVisits:
+    """Goes on with an answer, as `next_of` decides."""
+
+    steps: SignOnSteps
+    has_mail: bool
+
+    async def enter(self, request: Request, waiting: WaitingAnswer) -> Response:
+        """Return the answer to the browser, which knows the provider until it signs out. Raise the errors of `next_of`, and those of a sign-in or a sign-up."""
+        answer, origin = await self._enter(request, waiting), self.steps.start.origin
+        origin.set_cookie(answer, request, "provider", waiting.answer.provider, DEVICE_SECONDS)
+        return answer
+
+    async def _enter(self, request: Request, waiting: WaitingAnswer) -> Response:
+        linked, at_address = await run_sync(self._find, request, waiting)
+        entries = self._accounts.policy.providers
+        accounts = account_of(linked), account_of(at_address)
+        found = next_of(waiting.answer, *accounts, entries, has_mail=self.has_mail)
+        match found:
+            case SignsIn():
+                return await self._sign_in(request, waiting, linked)
+            case BeginsAccount(address):
+                return await self._begin_account(request, waiting, address)
+            case ProvesAccount():
+                stored = at_address.stored if at_address else None
+                ask = partial(self.steps.ask, request, _ACCOUNT_STEP, _ACCOUNT, waiting)
+                return await ask(credentials=stored)
+            case AsksAddress():
+                return await self.steps.ask(request, _ADDRESS_STEP, _ADDRESS, waiting)
+            case _:
+                assert_never(found)
+
+    def _find(self, request: Request, waiting: WaitingAnswer) -> tuple[Found | None, Found | None]:
+        """Return what is stored of the identity, which counts an attempt, and of its address. It blocks."""
+        start, answer = self.steps.start, waiting.answer
+        throttles = start.attempts.way_in(start.origin.client_address(request))
+        linked = self._accounts.find_identity(answer.identity, throttles)
+        if linked or answer.address is None or not answer.is_verified:
+            return linked, None
+        return None, self._accounts.find(answer.address, NOT_COUNTED)
+
+    async def _sign_in(
+        self, request: Request, waiting: WaitingAnswer, found: Found | None
+    ) -> Response:
+        """Sign in, or lead to the form for the second factor, unless it was given at the provider."""
+        checked = replace(_opened(found, waiting), has_factor=waiting.answer.has_factor)
+        accounts, browser, counted = self._accounts, browser_of(request), checked.counted
+        address = checked.credentials.address
+        entry = Entry(way=Way.SIGN_IN, address=address, by=waiting.by, counted=counted)
+
+        def act() -> Entered:
+            return Entered(*accounts.sign_in(checked, browser=browser))
+
+        enter = Entries(self.steps.start).enter
+        return await enter(request, entry, checked.stored, waiting.target, act)
+
+    async def _begin_account(
+        self, request: Request, waiting: WaitingAnswer, address: EmailAddress
+    ) -> Response:
+        """Make an account, as far as sign-ups are open."""
+        start, accounts, code = self.steps.start, self._accounts, waiting.invitation
+        throttles = start.attempts.sign_up(start.origin.client_address(request))
+        found = await run_sync(accounts.find_for_sign_up, address, throttles, code)
+        now = accounts.now().replace(microsecond=0)
+        entry = Entry(
+            way=Way.SIGN_UP,
+            address=address,
+            by=waiting.by,
+            invitation=code,
+            confirmed=Confirmed(how=waiting.confirmed_by, at=now),
+            identity=self.steps.linked(waiting.answer),
+        )
+
+        def act() -> Entered:
+            begun = accounts.sign_up(
+                found,
+                None,
+                code,
+                browser_of(request),
+                entry.confirmed,
+                identity=entry.identity,
+                by=entry.by,
+                has_factor=waiting.answer.has_factor,
+            )
+            return Entered(*begun)
+
+        enter = Entries(start).enter
+        return await enter(request, entry, None, waiting.target, act, is_new_account=True)
+
+    async def link(self, request: Request, waiting: WaitingAnswer, proven: Checked) -> Response:
+        """Link the identity to the account that was *proven*, and sign in; it may ask for the account's second factor."""
+        checked = replace(proven, by=waiting.by)
+        accounts, browser = self._accounts, browser_of(request)
+        entry = Entry(
+            way=Way.SIGN_IN,
+            address=checked.credentials.address,
+            by=waiting.by,
+            counted=checked.counted,
+            identity=self.steps.linked(waiting.answer),
+        )
+
+        def act() -> Entered:
+            return Entered(*sign_in_linking(accounts, checked, entry.identity, browser))
+
+        enter = Entries(self.steps.start).enter
+        return await enter(request, entry, checked.stored, waiting.target, act)
+
+    @property
+    def _accounts(self) -> Accounts:
+        return self.steps.accounts
+
+
+@dataclass(frozen=True, slots=True)
+class LinkByCode:
+    """Proves the account that has the address of an answer by a code, and links the identity to it."""
+
+    name: ClassVar[str] = "link_identity"
+    needs_session: ClassVar[bool] = False
+    visits: SignOnVisits
+
+    async def request_of(self, asked: Asked) -> CodeRequest:
+        raise StepEnded  # it begins on a page of ours, with an answer
+
+    def recipient(self, asked: Asked, request: CodeRequest, throttles: Throttles) -> Recipient:
+        return recipient_of(asked.accounts.find(request.address, throttles), CodePurpose.SIGN_IN)
+
+    async def finish(self, asked: Asked, code: RightCode) -> Response:
+        waiting = WaitingAnswer.read(code.request.extra)
+
+        def proven() -> Checked:
+            found = asked.accounts.find(code.request.address, NOT_COUNTED)
+            code.step.check(found.stored)
+            checked = _opened(found, waiting)
+            code.end()
+            return checked
+
+        return await self.visits.link(asked.request, waiting, await run_sync(proven))
+
+
+@dataclass(frozen=True, slots=True)
+class AddressByCode:
+    """Confirms the address that a user has entered, because the provider names none, and goes on with it."""
+
+    name: ClassVar[str] = "address_of_identity"
+    needs_session: ClassVar[bool] = False
+    visits: SignOnVisits
+
+    async def request_of(self, asked: Asked) -> CodeRequest:
+        raise StepEnded
+
+    def recipient(self, asked: Asked, request: CodeRequest, throttles: Throttles) -> Recipient:
+        found = asked.accounts.find_claim(request.address, throttles)
+        return Recipient(mail=CodePurpose.CONFIRM_ADDRESS, is_known=found.is_known)
+
+    async def finish(self, asked: Asked, code: RightCode) -> Response:
+        waiting = WaitingAnswer.read(code.request.extra)
+        await run_sync(code.end)
+        entries = asked.accounts.policy.providers
+        answer = with_address(waiting.answer, code.request.address, entries)
+        confirmed = replace(waiting, answer=answer, confirmed_by=ConfirmedBy.CODE)
+        return await self.visits.enter(asked.request, confirmed)
+
+
+@dataclass(frozen=True, slots=True)
+class VisitRoutes:
+    """The pages that ask whose account it is, and for an address."""
+
+    visits: SignOnVisits
+    lanes: HashingLanes
+    codes: CodeRoutes | None  # None: no mail is sent
+
+    def routes(self) -> list[Route]:
+        return [
+            Route(_ACCOUNT, self._show_account),
+            Route(_ACCOUNT, self._take_password, methods=["POST"]),
+            Route(f"{_ACCOUNT}/code", self._send_code, methods=["POST"]),
+            Route(_ADDRESS, self._show_address),
+            Route(_ADDRESS, self._take_address, methods=["POST"]),
+        ]
+
+    async def _show_account(self, request: Request) -> Response:
+        def page() -> Response:
+            step, waiting = self._steps.show(request, _ACCOUNT_STEP)
+            return self._account_page(step, waiting)
+
+        return await _or_start_again(page)
+
+    def _account_page(self, step: Step, waiting: WaitingAnswer, refusal: str = "") -> Response:
+        """Raise StepEnded if the account has changed since the step began. It blocks."""
+        accounts = self._steps.accounts
+        found = accounts.find(_address(waiting), NOT_COUNTED)
+        step.check(found.stored)
+        methods, credentials = accounts.policy.methods, found.credentials
+        has_hash = credentials is not None and credentials.password_hash is not None
+        return account_page(
+            self._steps.question(step, waiting, _ACCOUNT, refusal),
+            has_password=has_hash and SignInMethod.PASSWORD in methods,
+            sends_codes=self.codes is not None and SignInMethod.CODE in methods,
+        )
+
+    async def _take_password(self, request: Request) -> Response:
+        """Link the identity to the account if the password is right; else show the page again."""
+        start, steps, target = self._steps.start, self._steps, "/"
+        if not start.origin.is_same_origin(request):
+            return other_site()
+        step_id, password = await fields(request, "step", "password")
+        try:
+            step, waiting = await run_sync(steps.attempt, request, _ACCOUNT_STEP, step_id)
+            target = waiting.target
+            try:
+                async with start.attempts.delay_refusals():
+                    proven = await self._proven(request, step, waiting, password)
+            except (WrongCredentials, TooManyAttempts) as error:
+                is_wrong = isinstance(error, WrongCredentials)
+                sentence = "Wrong password." if is_wrong else error.public
+                return await run_sync(self._account_page, step, waiting, sentence)
+            await run_sync(steps.end, request, step)
+            return await self.visits.link(request, waiting, proven)
+        except AppError as error:
+            return RedirectResponse(with_reason(target, error), 303)
+
+    async def _proven(
+        self, request: Request, step: Step, waiting: WaitingAnswer, password: str
+    ) -> Checked:
+        """Return the credentials of the account, if *password* opens it. Raise WrongCredentials, TooManyAttempts, MethodOff."""
+        accounts, start = self._steps.accounts, self._steps.start
+        if SignInMethod.PASSWORD not in accounts.policy.methods:
+            raise MethodOff
+        address = _address(waiting)
+        device, client = start.origin.device_cookie(request), start.origin.client_address(request)
+        throttles = start.attempts.sign_in(address, client, device)
+        found = await run_sync(accounts.find, address, throttles)
+        step.check(found.stored)
+        check, network = partial(found.checked, password), networks_of(client)[-1].name
+        return await self.lanes.run(check, client=network, is_known=found.is_known)
+
+    async def _send_code(self, request: Request) -> Response:
+        """Mail a code to the account, which proves it."""
+        [step_id] = await fields(request, "step")
+
+        async def send(codes: CodeRoutes) -> Response:
+            steps, methods = self._steps, self._steps.accounts.policy.methods
+            if SignInMethod.CODE not in methods:
+                raise MethodOff
+            _, waiting = await run_sync(steps.attempt, request, _ACCOUNT_STEP, step_id)
+            wanted = CodeRequest(address=_address(waiting), extra=waiting.text())
+            return await codes.begin(request, LinkByCode(self.visits), waiting.target, wanted)
+
+        return await self._by_mail(request, send)
+
+    async def _show_address(self, request: Request) -> Response:
+        def page() -> Response:
+            step, waiting = self._steps.show(request, _ADDRESS_STEP)
+            return address_page(self._steps.question(step, waiting, _ADDRESS))
+
+        return await _or_start_again(page)
+
+    async def _take_address(self, request: Request) -> Response:
+        """Mail a code to the address that was entered."""
+        step_id, text = await fields(request, "step", "email")
+
+        async def send(codes: CodeRoutes) -> Response:
+            attempt = self._steps.attempt
+            _, waiting = await run_sync(attempt, request, _ADDRESS_STEP, step_id)
+            wanted = CodeRequest(address=checked_address(text), extra=waiting.text())
+            flow, invitation = AddressByCode(self.visits), waiting.invitation
+            return await codes.begin(request, flow, waiting.target, wanted, invitation)
+
+        return await self._by_mail(request, send)
+
+    async def _by_mail(
+        self, request: Request, send: Callable[[CodeRoutes], Awaitable[Response]]
+    ) -> Response:
+        """Return the answer of *send*, which is as long under way for every address."""
+        start = self._steps.start
+        if not start.origin.is_same_origin(request):
+            return other_site()
+        if self.codes is None:
+            return PlainTextResponse("Not Found", 404)
+        try:
+            async with start.attempts.delay_answers():
+                return await send(self.codes)
+        except AppError as error:
+            return RedirectResponse(with_reason("/", error), 303)
+
+    @property
+    def _steps(self) -> SignOnSteps:
+        return self.visits.steps
+
+
+async def _or_start_again(page: Callable[[], Response]) -> Response:
+    """Return the *page* of a step, or, once the step is over, the redirect to the sign-in page."""
+    try:
+        return await run_sync(page)
+    except AppError as error:
+        return RedirectResponse(with_reason("/", error), 303)
+
+
+def _address(waiting: WaitingAnswer) -> EmailAddress:
+    """Return the address of an answer that names one. Raise StepEnded."""
+    if waiting.answer.address is None:
+        raise StepEnded
+    return waiting.answer.address
+
+
+def _opened(found: Found | None, waiting: WaitingAnswer) -> Checked:
+    """Return the credentials that were found, for a user whom the provider has signed in. Raise StepEnded if there are none."""
+    if found is None or found.stored is None or found.credentials is None:
+        raise StepEnded
+    return found.opened(found.stored, found.credentials, waiting.by, found.counted)

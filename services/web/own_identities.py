@@ -1,0 +1,248 @@
+"""The identities of a signed-in user at providers of single sign-on: to add one, rename and remove it, and to prove by one who the user is.
+
+`/identity/add` asks before one is added, and `/identity/proof` for the second factor of a proof. `/identity/name` and
+`/identity/remove` take the forms of the page Account.
+"""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
+from functools import partial
+
+from anyio.to_thread import run_sync
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+from starlette.routing import Route
+
+from services.domain.accounts import Failure
+from services.domain.mails import NoticeKind
+from services.domain.single_sign_on import (
+    MOST_IDENTITIES,
+    Asked,
+    Identity,
+    LinkedIdentity,
+    TooManyIdentities,
+)
+from services.errors import (
+    AppError,
+    FactorNeeded,
+    NotFound,
+    ProofNeeded,
+    SignedOut,
+    TooManyAttempts,
+    WrongFactor,
+)
+from services.store.accounts import Accounts, AppSession, Checked, require_recent
+from services.store.backend import NOT_COUNTED
+from services.store.failures import note_failure
+from services.store.identities import FreshAnswer, RecentSignIn, check_link, proof_of
+from services.store.linking import account_of, link, unlink
+from services.store.steps import Step
+from services.users import Shared
+from services.web.current_session import SignedIn, current_session
+from services.web.factor_check import FactorCheck
+from services.web.forms import fields, other_site, with_query, with_reason
+from services.web.oidc_pages import add_page, factor_page
+from services.web.oidc_steps import SignOnSteps, WaitingAnswer
+from services.web.proofs import Proof
+
+_PAGE = "/account"
+_ADD, _PROOF = "/identity/add", "/identity/proof"
+_ADD_STEP, _PROOF_STEP = "add_identity", "proof_by_identity"
+ADDED, LINKED, REMOVED = "identity-added", "identity-linked", "identity-removed"  # reasons
+
+
+@dataclass(frozen=True, slots=True)
+class OwnIdentities:
+    """Adds, renames and removes the identities of the user of a session, and proves by them who it is."""
+
+    steps: SignOnSteps
+    check: FactorCheck
+
+    def routes(self) -> list[Route]:
+        return [
+            Route(_ADD, self._show_add),
+            Route(_ADD, self._form(self._add, "step"), methods=["POST"]),
+            Route(_PROOF, self._show_proof),
+            Route(_PROOF, self._form(self._give_factor, "step", "factor"), methods=["POST"]),
+            Route("/identity/remove", self._form(self._remove, "identity"), methods=["POST"]),
+        ]
+
+    def check_may_add(self, signed_in: SignedIn) -> None:
+        """Raise ProofNeeded, TooManyIdentities if the user may not add an identity now. It blocks."""
+        self._require_proof(signed_in.session)
+        if len(signed_in.current.credentials.identities) >= MOST_IDENTITIES:
+            raise TooManyIdentities
+
+    async def offer(
+        self, request: Request, signed_in: SignedIn, waiting: WaitingAnswer
+    ) -> Response:
+        """Return the redirect to the page that asks before the identity of an answer is added. Raise IdentityTaken."""
+        session = signed_in.session
+
+        def is_new() -> bool:
+            found = self._accounts.find_identity(waiting.answer.identity, NOT_COUNTED)
+            return check_link(session.user_id, account_of(found))
+
+        if not await run_sync(is_new):
+            return _to_page(LINKED)
+        return await self.steps.ask(request, _ADD_STEP, _ADD, waiting, session=session)
+
+    async def prove(
+        self, request: Request, signed_in: SignedIn, waiting: WaitingAnswer, asked: Asked
+    ) -> Response:
+        """Note a proof of who is signed in; where the account wants a factor, ask for it first. Raise IdentityTaken, ProofNeeded."""
+        session = signed_in.session
+        checked = await run_sync(self._proven, session, waiting, asked)
+        if checked.credentials.wants_factor and not checked.has_factor:
+            ask = partial(self.steps.ask, request, _PROOF_STEP, _PROOF, waiting)
+            return await ask(session=session, credentials=checked.stored)
+        proof = Proof(request, self.steps.start.origin)
+        await run_sync(proof.note, self._shared.session_cache, session, checked)
+        return proof.finish(_to_page("proved", waiting.target))
+
+    def _proven(self, session: AppSession, waiting: WaitingAnswer, asked: Asked) -> Checked:
+        """Return the credentials of the user of *session*, whom a provider has signed in within the last ten minutes. It blocks.
+
+        Raise IdentityTaken, ProofNeeded.
+        """
+        accounts, answer = self._accounts, waiting.answer
+        found = accounts.find_identity(answer.identity, NOT_COUNTED)
+        proof = proof_of(answer, asked, session.user_id, account_of(found), accounts.now())
+        match proof:
+            case RecentSignIn():
+                pass
+            case FreshAnswer():  # covers less than a proof, and is not noted yet
+                raise ProofNeeded
+        if found is None or found.stored is None or found.credentials is None:
+            raise ProofNeeded
+        opened = found.opened(found.stored, found.credentials, waiting.by)
+        return replace(opened, has_factor=answer.has_factor)
+
+    async def _show_add(self, request: Request) -> Response:
+        def page(signed_in: SignedIn) -> Response:
+            step, waiting = self.steps.show(request, _ADD_STEP, signed_in.session)
+            return add_page(self.steps.question(step, waiting, _ADD))
+
+        return await self._answer(request, page)
+
+    def _add(self, request: Request, signed_in: SignedIn, step_id: str) -> Response:
+        """Link the identity that the page named to the account. Raise the errors of `link`."""
+        self.check_may_add(signed_in)
+        session = signed_in.session
+        step, waiting = self.steps.attempt(request, _ADD_STEP, step_id, session)
+        self.steps.end(request, step, session)
+        identity = self.steps.linked(waiting.answer)
+        after = link(self._accounts, session, signed_in.current, identity)
+        self._tell(request, session, after, NoticeKind.IDENTITY_ADDED)
+        return _to_page(ADDED)
+
+    def _remove(self, request: Request, signed_in: SignedIn, mark: str) -> Response:
+        """Remove an identity from the account. Raise NotFound, and the errors of `unlink`."""
+        session, current = signed_in.session, signed_in.current
+        self._require_proof(session)
+        identity = _marked(current.credentials.identities, mark)
+        after = unlink(self._accounts, session, current, identity)
+        self._tell(request, session, after, NoticeKind.IDENTITY_REMOVED)
+        return _to_page(REMOVED)
+
+    async def _show_proof(self, request: Request) -> Response:
+        def page(signed_in: SignedIn) -> Response:
+            step, waiting = self.steps.show(request, _PROOF_STEP, signed_in.session)
+            return factor_page(self.steps.question(step, waiting, _PROOF))
+
+        return await self._answer(request, page)
+
+    def _give_factor(
+        self, request: Request, signed_in: SignedIn, step_id: str, entered: str
+    ) -> Response:
+        """Note the proof of a step if the factor is right; else show its page again."""
+        session, proof = signed_in.session, Proof(request, self.steps.start.origin)
+        step, waiting = self.steps.attempt(request, _PROOF_STEP, step_id, session)
+        step.check(signed_in.current.stored)
+        checked = self._proven(session, waiting, Asked.PROOF)
+        ended: list[Step] = []
+
+        def note(given: Checked) -> None:
+            if not ended:  # a factor that was used meanwhile is checked again
+                self.steps.end(request, step, session)
+                ended.append(step)
+            proof.note(self._shared.session_cache, session, given)
+
+        try:
+            self.check.prove(request, self._accounts, session, checked, entered, note)
+        except (FactorNeeded, WrongFactor, TooManyAttempts) as error:
+            if ended:
+                raise
+            return factor_page(self.steps.question(step, waiting, _PROOF, error.public))
+        return proof.finish(_to_page("proved", waiting.target))
+
+    def _require_proof(self, session: AppSession) -> None:
+        """Raise ProofNeeded, and count the refused change, unless the user has proved who they are in the last ten minutes."""
+        try:
+            require_recent(session.backend)
+        except ProofNeeded:
+            note_failure(self._accounts.backend, session.user_id, Failure.CHANGE)
+            raise
+
+    def _tell(
+        self,
+        request: Request,
+        session: AppSession,
+        identities: tuple[LinkedIdentity, ...],
+        kind: NoticeKind,
+    ) -> None:
+        self._shared.set_identities(session.user_id, identities)
+        self.check.notices.tell(request, self._accounts.backend, session, kind)
+
+    def _form(
+        self, act: Callable[..., Response], *names: str
+    ) -> Callable[[Request], Awaitable[Response]]:
+        """Return the route of a form with fields of these *names*, which *act* takes after the request and the session."""
+
+        async def answer(request: Request) -> Response:
+            if not self.steps.start.origin.is_same_origin(request):
+                return other_site()
+            entered = await fields(request, *names)
+            return await self._answer(request, lambda one: act(request, one, *entered))
+
+        return answer
+
+    async def _answer(self, request: Request, act: Callable[[SignedIn], Response]) -> Response:
+        """Return the answer of *act* to a signed-in user, or the redirect to the page Account. *act* may block."""
+
+        def answer() -> Response:
+            cookie = self.steps.start.origin.session_cookie(request)
+            signed_in = current_session(self._shared, cookie)
+            if signed_in is None:
+                raise SignedOut
+            self._shared.set_identities(
+                signed_in.session.user_id, signed_in.current.credentials.identities
+            )
+            return act(signed_in)
+
+        try:
+            return await run_sync(answer)
+        except SignedOut:
+            return _to_page()
+        except AppError as error:
+            return RedirectResponse(with_reason(_PAGE, error), 303)
+
+    @property
+    def _shared(self) -> Shared:
+        return self.steps.start.shared()
+
+    @property
+    def _accounts(self) -> Accounts:
+        return self.steps.accounts
+
+
+def _marked(identities: tuple[LinkedIdentity, ...], mark: str) -> Identity:
+    """Return the identity with a *mark*. Raise NotFound."""
+    for one in identities:
+        if one.identity.mark == mark:
+            return one.identity
+    raise NotFound
+
+
+def _to_page(reason: str = "", target: str = _PAGE) -> Response:
+    return RedirectResponse(with_query(target, reason=reason), 303)
