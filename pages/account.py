@@ -32,6 +32,7 @@ from services.bootstrap import UserServices
 from services.domain.accounts import Device
 from services.domain.addresses import has_mailbox
 from services.domain.mails import CodePurpose
+from services.domain.sign_in_methods import SignInMethod
 
 _ALONE = (
     "This Daybook is for one person and has no password: its address opens it, on this computer only. To give it an email "
@@ -43,17 +44,20 @@ _PLACEHOLDER = (
 )
 _CHANGE_IT = "Change it to your own email."
 _STAYS = "It cannot be changed here, because this Daybook sends no emails. Keep it to sign in with."
-_CHANGED = "Password changed. You are signed out everywhere else."
+_CHANGED = {  # by the reasons in the address
+    "changed": "Password changed. You are signed out everywhere else.",
+    "password-added": "Password added. You can sign in with it now.",
+}
 
 
-def _form(email: str) -> str:
+def _form(email: str, button: str) -> str:
     # password managers read the account from the field with the autocomplete `username`
     return f"""
       <form class="db-form" method="post" action="/account/password">
         <input autocomplete="username" value="{escape(email)}" readonly hidden>
         {password_field(words.NEW_PASSWORD, "password", "new-password")}
         {show_button("new-password")}
-        <button type="submit">Change password</button>
+        <button type="submit">{button}</button>
       </form>"""
 
 
@@ -71,13 +75,27 @@ def _draw_confirmation(*, is_confirmed: bool) -> None:
         st.markdown(f"We sent a code to this email. {codes.SENT}")
         st.html(forms.redeem(step, "Confirm email"), width=384)
     else:
-        st.markdown("Once it is confirmed, you can reset your password with a code sent to it.")
+        st.markdown(_what_it_is_for())
         st.html(forms.send(words.SEND_CODE), width=384)
 
 
+def _what_it_is_for() -> str:
+    match _has(SignInMethod.PASSWORD), _has(SignInMethod.CODE):
+        case True, True:
+            return "Once it is confirmed, you can reset your password with a code sent to it."
+        case False, True:
+            return "Once it is confirmed, you can sign in with a code sent to it."
+        case _:
+            return "We will email you a code."
+
+
+def _has(method: SignInMethod) -> bool:
+    return method in bootstrap.current_app().methods
+
+
 def _draw_outcome(reason: str) -> None:
-    if reason == "changed":
-        st.info(_CHANGED)
+    if reason in _CHANGED:
+        st.info(_CHANGED[reason])
     elif (
         proof.draw_outcome(reason)
         or passkeys.draw_outcome(reason)
@@ -89,10 +107,14 @@ def _draw_outcome(reason: str) -> None:
         st.error(f"Nothing was changed. {refused}")
 
 
-def _draw_password(email: str) -> None:
+def _draw_password(user: UserServices) -> None:
     st.subheader(words.PASSWORD, anchor=False)
-    st.markdown("A new password signs you out on all other devices.")
-    st.html(_form(email), width=384)
+    if user.has_password:
+        st.markdown("A new password signs you out on all other devices.")
+    else:
+        st.markdown("You have no password yet. With one, you can sign in by your email, too.")
+    button = "Change password" if user.has_password else "Add password"
+    st.html(_form(user.email, button), width=384)
 
 
 def _draw_account(user: UserServices) -> None:
@@ -101,21 +123,24 @@ def _draw_account(user: UserServices) -> None:
         st.warning(f"{_PLACEHOLDER} {change}")
     st.subheader("Email", anchor=False)
     st.text(user.email)
-    if new_address.is_open():
+    if new_address.is_open() and not user.is_of_provider:
         with show_errors():
             new_address.draw_forms(user, is_proven=_is_proven(user.devices.all()))
         return
     if bootstrap.current_app().mailer and has_mailbox(user.email):
         _draw_confirmation(is_confirmed=user.is_confirmed)
-    new_address.draw_button()
+    if user.is_of_provider:
+        st.caption(new_address.OF_PROVIDER)
+    else:
+        new_address.draw_button()
     if not codes.asked_purpose() or proof.is_by_code():
         _draw_outcome(st.query_params.get("reason", ""))
     with show_errors():
         listed = user.devices.all()
         is_proven = _is_proven(listed)
-        if is_proven:
-            _draw_password(user.email)
-        else:
+        if is_proven and _has(SignInMethod.PASSWORD) and not user.is_of_provider:
+            _draw_password(user)
+        if not is_proven:
             proof.draw(
                 user,
                 "Confirm it before you change your password, passkeys or two-step verification, sign out other devices, or "

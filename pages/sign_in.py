@@ -18,9 +18,10 @@ from pages._tab import tab
 from services import bootstrap
 from services.domain.accounts import SessionEnd, SignUps
 from services.domain.mails import CodePurpose
+from services.domain.sign_in_methods import SignInMethod
 from services.errors import SignUpsClosed, Suspended
 
-_CREATE = "Create account"
+_CREATE, _WITH_PASSWORD = "Create account", "Sign in with a password"
 _OPEN_THE_ADDRESS = "Open the address that Daybook printed when it started. It opens your chats in any browser on this computer."
 _ABOUT_NEW_ACCOUNTS = ("weak", "address", "not-allowed", "closed", "confirm", "invitation")
 _SIGN_UP = "sign_up"  # the purpose of the code after which an account is made
@@ -35,9 +36,17 @@ _NEW_PASSWORD = (
 )
 
 
+# where passwords are off
+_TAKE_BACK = (
+    "If the email of your account was changed in the last three days, enter the one it had before. We will email "
+    "you a code. It signs you out on all other devices."
+)
+
+
 class _Entry(NamedTuple):
     """A way to sign in by a code: what is on screen, and what is asked for with the code, as HTML."""
 
+    needs: frozenset[SignInMethod]
     purpose: CodePurpose
     link: str
     title: str
@@ -47,10 +56,13 @@ class _Entry(NamedTuple):
     sent: str = "If this email has an account, we sent a code to it."
 
 
+_CODE, _PASSWORD = frozenset({SignInMethod.CODE}), frozenset({SignInMethod.PASSWORD})
+_BY_PASSWORD = "password"  # noqa: S105 - `code` in the address of the form for passwords, where they are off
 _BY_CODE = {
     str(entry.purpose): entry
     for entry in (
         _Entry(
+            _CODE,
             CodePurpose.SIGN_IN,
             "Sign in with a code",
             "Sign in with a code",
@@ -59,6 +71,7 @@ _BY_CODE = {
             "",
         ),
         _Entry(
+            _CODE | _PASSWORD,
             CodePurpose.RESET_PASSWORD,
             "Forgot your password?",
             words.RESET_YOURS,
@@ -67,6 +80,7 @@ _BY_CODE = {
             _NEW_PASSWORD,
         ),
         _Entry(
+            _CODE,
             CodePurpose.RESTORE_ADDRESS,
             "Take back an email address",
             "Take back your email address",
@@ -119,8 +133,10 @@ def page() -> None:
                     factor.draw_enrolment(step, _here(), refusal(reason))
                 elif (step := _open_sign_up()) and _sends_codes():
                     _draw_sign_up_code(step)
-                elif (entry := _BY_CODE.get(codes.asked_purpose())) and _sends_codes():
+                elif entry := _entries().get(codes.asked_purpose()):
                     _draw_entry(entry)
+                elif _asks_operators_password():
+                    _draw_operators_password()
                 else:
                     _draw_forms()
         with st.container(horizontal=True, gap="xsmall", vertical_alignment="top", wrap=False):
@@ -135,34 +151,89 @@ def _draw_forms() -> None:
     reason, code = st.query_params.get("reason", ""), st.query_params.get("invite", "")
     sentence, mode = refusal(reason), bootstrap.current_app().sign_ups()
     is_closed = mode is SignUps.CLOSED
-    names = [words.SIGN_IN] if is_closed else [words.SIGN_IN, _CREATE]
+    has_form = not is_closed and bool(_methods() & (_CODE | _PASSWORD))
+    names = [words.SIGN_IN, _CREATE] if has_form else [words.SIGN_IN]
     if code or not bootstrap.current_app().has_accounts():
         names.reverse()
     is_about_new = reason in _ABOUT_NEW_ACCOUNTS or codes.asked_purpose() == _SIGN_UP
-    concerned = _CREATE if is_about_new and not is_closed else words.SIGN_IN
+    concerned = _CREATE if is_about_new and has_form else words.SIGN_IN
     first = concerned if sentence else names[0]
     tabs = dict(zip(names, st.tabs(names, default=first), strict=True))
     if sentence:
         draw = tabs[concerned].info if reason == "confirm" else tabs[concerned].error
         draw(sentence)
-    is_uninvited = reason == "uninvited"
-    tabs[words.SIGN_IN].html(
-        _form("/session", words.SIGN_IN, "current-password", code, takes_code=is_uninvited)
-    )
-    if by_passkey := passkey_forms.sign_in_form(_here()):
-        tabs[words.SIGN_IN].html(by_passkey)
-    if _sends_codes():
-        with tabs[words.SIGN_IN].container(horizontal=True, horizontal_alignment="distribute"):
-            for purpose, entry in _BY_CODE.items():
-                st.button(entry.link, type="tertiary", on_click=codes.go_to, args=[purpose])
-    if is_closed:
-        if reason != "closed":
-            tabs[words.SIGN_IN].caption(SignUpsClosed.public)
+    with tabs[words.SIGN_IN]:
+        _draw_sign_in(code, is_uninvited=reason == "uninvited")
+    if is_closed and reason != "closed":
+        tabs[words.SIGN_IN].caption(SignUpsClosed.public)
+    if not has_form:
         return
     takes_code = bool(code) or mode is SignUps.INVITED
-    tabs[_CREATE].html(_form("/account", _CREATE, "new-password", code, takes_code=takes_code))
+    if _takes_passwords():
+        create = _form("/account", _CREATE, "new-password", code, takes_code=takes_code)
+    else:
+        tabs[_CREATE].markdown("We will email you a code. You need no password.")
+        create = _form("/account", words.SEND_CODE, None, code, takes_code=takes_code)
+    tabs[_CREATE].html(create)
     if bootstrap.current_app().next_is_admin():
         tabs[_CREATE].caption("You will be the admin.")
+
+
+def _draw_sign_in(invitation: str, *, is_uninvited: bool) -> None:
+    """Draw the form for a password, or where passwords are off, the one that has a code sent; below it what leads to other forms."""
+    links = {purpose: entry.link for purpose, entry in _entries().items()}
+    if _takes_passwords():
+        st.html(
+            _form(
+                *("/session", words.SIGN_IN, "current-password", invitation),
+                takes_code=is_uninvited,
+            )
+        )
+    else:
+        links[_BY_PASSWORD] = _WITH_PASSWORD
+        if by_code := _entries().get(CodePurpose.SIGN_IN):
+            del links[CodePurpose.SIGN_IN]
+            st.markdown(by_code.sentence)
+            st.html(codes.CodeForms(by_code.purpose, _here()).send(words.SEND_CODE, _EMAIL))
+    if by_passkey := passkey_forms.sign_in_form(_here()):
+        st.html(by_passkey)
+    if links:
+        with st.container(horizontal=True, horizontal_alignment="distribute"):
+            for purpose, link in links.items():
+                st.button(link, type="tertiary", on_click=codes.go_to, args=[purpose])
+
+
+def _asks_operators_password() -> bool:
+    """Return True if passwords are off, and the address asks for the form for one, or says that one was wrong."""
+    is_asked = codes.asked_purpose() == _BY_PASSWORD or st.query_params.get("reason") == "wrong"
+    return is_asked and not _takes_passwords()
+
+
+def _draw_operators_password() -> None:
+    """Draw the form for a password that an operator has set, which opens its account though passwords are off."""
+    st.subheader(_WITH_PASSWORD, anchor=False)
+    if sentence := refusal(st.query_params.get("reason", "")):
+        st.error(sentence)
+    st.markdown("Only a password that your admin has set for you works here.")
+    st.html(_form("/session", words.SIGN_IN, "current-password", "", takes_code=False))
+    st.button(words.BACK_TO_SIGN_IN, type="tertiary", on_click=codes.go_to, args=[""])
+
+
+def _entries() -> dict[str, _Entry]:
+    """Return the ways to sign in by a code that are on."""
+    on = {purpose: entry for purpose, entry in _BY_CODE.items() if entry.needs <= _methods()}
+    if on and not _takes_passwords():
+        restore = on[CodePurpose.RESTORE_ADDRESS]
+        on[CodePurpose.RESTORE_ADDRESS] = restore._replace(sentence=_TAKE_BACK, fields="")
+    return on
+
+
+def _takes_passwords() -> bool:
+    return SignInMethod.PASSWORD in _methods()
+
+
+def _methods() -> frozenset[SignInMethod]:
+    return bootstrap.current_app().methods
 
 
 def _draw_entry(entry: "_Entry") -> None:
@@ -202,7 +273,12 @@ def _sends_codes() -> bool:
     return bootstrap.current_app().mailer is not None
 
 
-def _form(action: str, verb: str, password: PasswordKind, code: str, *, takes_code: bool) -> str:
+def _form(
+    action: str, verb: str, password: PasswordKind | None, code: str, *, takes_code: bool
+) -> str:
+    fields = ""
+    if password:
+        fields = password_field(words.PASSWORD, "password", password) + show_button(password)
     invite = f'<input type="hidden" name="invite" value="{escape(code)}">'
     if takes_code:
         invite = f"""<label>Invitation code<input name="invite" value="{escape(code)}" autocomplete="off"
@@ -211,8 +287,7 @@ def _form(action: str, verb: str, password: PasswordKind, code: str, *, takes_co
       <form class="db-form" method="post" action="{action}">
         <input type="hidden" name="next" value="{escape(_here())}">
         {_EMAIL}
-        {password_field(words.PASSWORD, "password", password)}
-        {show_button(password)}
+        {fields}
         {invite}
         <button type="submit">{verb}</button>
       </form>"""

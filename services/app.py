@@ -98,12 +98,11 @@ class App:
     @property
     def public_url(self) -> str | None:
         """The public address (DAYBOOK_URL), without a path; None: it is not set."""
-        url = self.deployment.settings.url
-        return str(url).rstrip("/") if url else None
+        return self.deployment.settings.public_url
 
     @property
     def methods(self) -> frozenset[SignInMethod]:
-        """The methods that let users in."""
+        """The methods that let users in; none if the deployment has a single user."""
         return self.deployment.settings.methods
 
     @property
@@ -170,7 +169,7 @@ class App:
             chosen.session_idle_seconds,
             chosen.session_lifetime_seconds,
             PlainKeys if chosen.is_plain else UserKeys,
-            SignInPolicy(methods=chosen.methods, providers=chosen.providers),
+            SignInPolicy.of(chosen),
         )
         if self.is_alone and self._only_account() is None:
             accounts.end(accounts.enter(None)[0])  # creates the account

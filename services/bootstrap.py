@@ -16,6 +16,7 @@ from services.chat.view import Affordable as Affordable
 from services.chat.view import ThreadView as ThreadView
 from services.deployment import Deployment
 from services.domain import SessionId
+from services.domain.sign_in_methods import SignInMethod
 from services.events import listen
 from services.users import UserServices as UserServices
 from services.web import streamlit_assets
@@ -84,7 +85,7 @@ def routes(app: App) -> list[Route]:
     return [
         health_route(app.health),
         *_open_routes(app, origin),
-        *SignInRoutes(start, lanes, by_code).routes(),
+        *SignInRoutes(start, lanes, by_code, chosen.methods).routes(),
         *([] if origin.is_alone else _entry_routes(Entries(start))),
         *OwnFactor(app.shared, attempts, origin, notices).routes(),
         *(codes.routes() if codes else []),
@@ -121,16 +122,19 @@ def _code_routes(
     attempts, origin, notices = start.attempts, start.origin, start.notices
     if notices.send is None:
         return None
-    flows: tuple[CodePurposeFlow, ...] = (
-        SignInByCode(start),
-        ResetPassword(start, lanes),
-        ProveByCode(FactorCheck(attempts, origin, notices)),
-        sign_up,
-        ConfirmAddress(lambda user_id: app.shared().note_confirmed(user_id)),
-        NewAddress(app.shared, notices),
-        RestoreAddress(start, lanes),
+    by_code, by_password = {SignInMethod.CODE}, {SignInMethod.PASSWORD}
+    flows: tuple[tuple[CodePurposeFlow, set[SignInMethod]], ...] = (  # with the methods they need
+        (SignInByCode(start), by_code),
+        (ResetPassword(start, lanes), by_code | by_password),
+        (ProveByCode(FactorCheck(attempts, origin, notices)), by_code),
+        (sign_up, set()),  # a password may begin it
+        (ConfirmAddress(lambda user_id: app.shared().note_confirmed(user_id)), set()),
+        (NewAddress(app.shared, notices), set()),
+        (RestoreAddress(start, lanes), by_code),
     )
-    return CodeRoutes(app.shared, attempts, origin, notices.send, flows)
+    methods = app.deployment.settings.methods
+    on = [flow for flow, needed in flows if needed <= methods]
+    return CodeRoutes(app.shared, attempts, origin, notices.send, on)
 
 
 def _passkey_routes(app: App, start: SessionStart) -> list[Route]:

@@ -28,6 +28,7 @@
     - AddressTaken
     - WayInTaken ....... another account has the identity or passkey
     - MethodOff ........ this method of sign-in is off on the deployment
+    - LastWayIn ........ nothing else would let the user in on the deployment
     - BadInput ......... its sentence says what to change
       - BadAddress
       - AddressNotAllowed
@@ -299,6 +300,12 @@ class MethodOff(Refused):
     """The deployment does not let users in by this method."""
 
     public = "This way to sign in is switched off here. Choose one that the sign-in page shows."
+
+
+class LastWayIn(Refused):
+    """Nothing else would let the user in on this deployment."""
+
+    public = "This is your only way to sign in here. Add another one first."
 
 
 class BadInput(Refused):

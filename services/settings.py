@@ -272,6 +272,11 @@ class Settings(BaseSettings):
         return frozenset(SignInMethod(name) for name in names if name) or ALL_METHODS
 
     @property
+    def public_url(self) -> str | None:
+        """The address at which users open the app, without a slash at its end; None: it is not set."""
+        return str(self.url).rstrip("/") if self.url else None
+
+    @property
     def mail_server(self) -> MailServer | None:
         """The SMTP server; None if there is none, or no user signs in."""
         if self.is_alone or self.smtp_host is None or self.smtp_from is None:

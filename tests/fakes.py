@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from types import SimpleNamespace
 from uuid import UUID, uuid4
 
+from services import bootstrap
 from services.caches import CachedRead
 from services.chat.live_turn import LiveTurns
 from services.chat.parts import ChatParts
@@ -23,6 +24,7 @@ from services.domain.accounts import (
 from services.domain.context import ContextMessage
 from services.domain.model_failures import ModelUnavailable
 from services.domain.models import ModelInfo
+from services.domain.sign_in_methods import SignInMethod
 from services.llm import Models, Offer
 from services.llm.model import Piece
 from services.memory.facts import SILENCE
@@ -143,6 +145,7 @@ class FakePerson(ChatParts):
         self.user_id = database.user_id
         self.has_password, self.is_confirmed, self.factor = True, False, None
         self.passkeys = CachedRead(tuple)
+        self.is_of_provider, self.left_out = False, lambda: 0
         self.temporary, self.export = [], None
         self.account_bytes = None
         self.keys, this_one = throwaway_keys(self.user_id), NewDevice.unnamed()
@@ -167,6 +170,10 @@ class FakePerson(ChatParts):
         self._models = Models(first or Offer(INFO, model), others, self.models.settings)
         self._purposes = purposes
         self.drop_caches()
+
+    @property
+    def takes_code(self):
+        return self.is_confirmed and SignInMethod.CODE in bootstrap.current_app().methods
 
     @property
     def notices(self):

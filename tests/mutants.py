@@ -203,10 +203,14 @@ class InOneProcess:
             pytest.exit(f"{items[0].nodeid} does not pass without a mutant:\n{output}")
 
     def _failure(self, session, items, after=()):
-        """Return the end of the report if one of *items* fails, else "". Fixtures that *after* or its siblings need are kept."""
+        """Return the end of the report if one of *items* fails, else "". Fixtures that *after* or its siblings need are kept.
+
+        Those of the module of *items* stay until the last of these: a database that it makes cannot be made twice.
+        """
         self._report = ""
-        for item in items:
-            others = (one for one in (*after, *session.items) if one is not item)
+        for number, item in enumerate(items, 1):
+            following = (*items[number:], *after, *session.items)
+            others = (one for one in following if one is not item)
             same = (one for one in others if after or one.path == item.path)
             session.config.hook.pytest_runtest_protocol(item=item, nextitem=next(same, None))
             if self._report:

@@ -60,6 +60,19 @@ end;
 create function private.credentials_of_lookups(lookups text[]) returns jsonb language sql stable
 return private.credentials_of(private.find_credentials(lookups));
 
+-- Return the sealed credentials of 500 accounts at most, those after *after* by their ids (null: the first): the app counts those
+-- that nothing lets in any more. The page of the admin gets the number alone.
+create function private.list_credentials(me uuid, after uuid, at_most integer) returns jsonb language plpgsql stable as $$
+begin
+  perform private.require_admin(me);
+  return (
+    select coalesce(jsonb_agg(private.credentials_of(listed) order by id), '[]') from (
+      select credentials.* from private.credentials join private.roles using (user_id)
+      where deleted_at is null and (after is null or id > after) order by id limit least(at_most, 500)
+    ) listed
+  );
+end $$;
+
 -- functions: sign-in and sign-up ------------------------------------------------------------------------
 
 -- Return the credentials of an address, the wrapped keys of its user (by which a sign-in seals the name of its device) and
@@ -177,13 +190,15 @@ begin
     when action in ('reseal', 'factor.use', 'passkey.use') then new_generation = seen_generation and not ends_others
     when action = 'password.set' then new_generation = seen_generation + 1 and ends_others
     when action in ('address.confirm', 'password.add') then new_generation = seen_generation + 1 and not ends_others
-    when action = 'address.free' then new_generation = seen_generation + 1 and ends_others and actor is null
+    when action in ('address.free', 'address.set', 'identity.move')
+      then new_generation = seen_generation + 1 and ends_others and actor is null
     when action in ('factor.add', 'factor.remove', 'factor.replace', 'recovery.renew',
         'identity.add', 'identity.remove', 'passkey.add', 'passkey.remove', 'passkey_factor.add', 'passkey_factor.remove')
       then new_generation = seen_generation + 1 and ends_others is not null
   end) is not true then
     raise exception 'not a change of credentials' using errcode = 'PT400';
-  elsif (ways_in is not null) <> (action in ('identity.add', 'identity.remove', 'passkey.add', 'passkey.remove'))
+  elsif (ways_in is not null)
+      <> (action in ('identity.add', 'identity.remove', 'identity.move', 'passkey.add', 'passkey.remove'))
     and action <> 'password.set'
   then
     raise exception 'not a change of ways in' using errcode = 'PT400';
@@ -205,7 +220,7 @@ begin
     raise exception 'not a change of the second factor' using errcode = 'PT400';
   elsif actor is not null and stored.wants_factor and not new_wants_factor and private.requires_factor() then
     return private.answer(false, 'factor_required');
-  elsif action in ('identity.add', 'passkey.add') and private.are_taken(person, ways_in) then
+  elsif action in ('identity.add', 'identity.move', 'passkey.add') and private.are_taken(person, ways_in) then
     return private.answer(false, 'way_in_taken');
   end if;
   if ways_in is not null then
@@ -289,6 +304,45 @@ begin
   return answer;
 end $$;
 
+-- Lock what changes with the address of *person*, who gets another one.
+create function private.lock_address(person uuid, address text) returns void language plpgsql as $$
+begin
+  perform pg_advisory_xact_lock(hashtext('daybook: addresses'), hashtext(address));   -- of two who take it, one waits
+  -- locked first, as wherever an account's row is deleted; in one order, for two who take each other's address
+  perform from auth.users where id = person or email = address order by id for update;
+end $$;
+
+-- Return true if another account than that of *person* has *address*, or may take it back: *claiming* are the HMACs of both. A user
+-- of Supabase Auth at the address who has no account goes.
+create function private.is_address_taken(person uuid, address text, claiming text[]) returns boolean language plpgsql as $$
+begin
+  return exists (select from private.claiming_credentials(claiming) other where other.user_id <> person)
+    or not private.free_auth_address(address, person);
+end $$;
+
+-- Give the account of *person* another address, as `change_address` does, for an operator: only the owner of the migrations calls it.
+-- All sessions end, and no earlier address is taken back.
+create function private.set_address(
+  person uuid, seen_generation integer, new_generation integer, new_uses integer, new_wants_factor boolean, address text,
+  claiming text[], new_lookup text, new_sealed public.sealed
+) returns jsonb language plpgsql as $$
+declare
+  answer jsonb;
+begin
+  perform private.lock_address(person, address);
+  if private.is_address_taken(person, address, claiming) then
+    return private.answer(false, 'address_taken');
+  end if;
+  delete from private.credentials where lookup = any (claiming) and user_id is null;
+  answer := private.replace_credentials(null, person, seen_generation, new_generation, new_uses, new_wants_factor,
+    'address.set', new_lookup, new_sealed, true);
+  if (answer -> 'ok')::boolean then
+    delete from private.lookups where user_id = person and expires_at is not null;
+    perform private.set_auth_user(person, address);
+  end if;
+  return answer;
+end $$;
+
 -- Give the user another address, at Supabase Auth, too, and the credentials of the next generation, which name it: all or
 -- nothing. *claims* are the HMACs of the address, by which another account has it, or may take it back: "address_taken". Of
 -- *former*, the HMACs of addresses that the user may take back, those are stored that are not; others of the user go. A
@@ -309,9 +363,7 @@ begin
   if not private.is_address(address) then
     return private.answer(false, 'bad_address');
   end if;
-  perform pg_advisory_xact_lock(hashtext('daybook: addresses'), hashtext(address));   -- of two who take it, one waits
-  -- locked first, as wherever an account's row is deleted; in one order, for two who take each other's address
-  perform from auth.users where id = me or email = address order by id for update;
+  perform private.lock_address(me, address);
   select wants_factor into wanted_factor from private.credentials
   where user_id = me and generation = seen_generation and uses = new_uses for update;
   if not found or exists (
@@ -323,9 +375,7 @@ begin
   if (restored and new_wants_factor is not null or wanted_factor = new_wants_factor) is not true then
     raise exception 'not a change of the second factor' using errcode = 'PT400';
   end if;
-  if exists (select from private.claiming_credentials(claiming) other where other.user_id <> me)
-    or not private.free_auth_address(address, me)
-  then
+  if private.is_address_taken(me, address, claiming) then
     return private.answer(false, 'address_taken');
   elsif ways_in is not null and private.are_taken(me, private.listed(ways_in)) then
     return private.answer(false, 'way_in_taken');

@@ -1,5 +1,5 @@
 -- Administration: usage of one user or of all, accounts, the deployment's settings, and the audit. Only counts, costs,
--- times and addresses: nothing here reads a sealed column.
+-- times and addresses: nothing here reads a sealed column (`list_credentials` does, for the app to count with its keys).
 
 -- functions: usage --------------------------------------------------------------------------------------
 

@@ -29,6 +29,10 @@ _FAILED_SIGN_INS = {
     ),
 }
 _CONFIRMED_ELSEWHERE = "Supabase Auth confirms addresses itself, so Daybook sends no codes to new users. The tab Sign-ups says how to change that."
+_LEFT_OUT = (
+    "Accounts with no way to sign in here: {}. `python -m services.operate check` names them, and "
+    "`python -m services.operate set-password EMAIL` lets a user in."
+)
 
 
 def draw(admin: UserServices) -> None:
@@ -78,6 +82,8 @@ def draw(admin: UserServices) -> None:
         | ({} if app.is_alone else {"Users kept apart by": isolation})
         | {label: _figure(figure) for label, figure in database.figures.items()},
     )
+    if not app.is_alone and (left_out := admin.left_out()):
+        st.warning(_LEFT_OUT.format(words.number(left_out)))
     if abs(database.clock_skew_seconds) > _SKEW_SECONDS:
         st.warning("The clocks differ: at a minute, the database refuses this server. Set them.")
 

@@ -20,6 +20,7 @@ _ACTIONS = {
     "address.free": "Email address removed",
     "address.fail": "Wrong code for an email address",
     "address.restore": "Email address taken back",
+    "address.set": "Email address set",
     "caps.deployment": "Shared budget changed",
     "caps.set": "Limits changed",
     "change.fail": "Account change refused",
@@ -29,6 +30,7 @@ _ACTIONS = {
     "factor.replace": "Authenticator app replaced",
     "factor.use": "Two-step verification code used",
     "identity.add": "Sign-in added",
+    "identity.move": "Sign-in moved to another issuer",
     "identity.remove": "Sign-in removed",
     "invitation.make": "Invitation created",
     "invitation.revoke": "Invitation revoked",
@@ -51,6 +53,7 @@ _ACTIONS = {
     "session.revoke": "Devices signed out",
     "settings.set": "Settings changed",
     "sign_in.fail": "Wrong code to sign in",
+    "sign_in.operator": "Signed in with a password set by an admin",
 }
 _VALUES = words.LIMIT_NAMES | {
     "input_micro": "Input price",

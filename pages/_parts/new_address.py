@@ -10,13 +10,16 @@ from pages._parts.refusals import refusal
 from services import bootstrap
 from services.bootstrap import UserServices
 from services.domain.mails import CodePurpose
+from services.domain.sign_in_methods import SignInMethod
 
 MOVED = "moved"  # the reason in the address once it is done
 _CHANGED = (
-    "Email changed. Sign in with the new one from now on. If the old one was confirmed, we told it, "
-    "and it can be taken back for three days, on the sign-in page. Your other devices stay signed in: "
-    "sign them out below if you do not know them."
+    "Email changed. Sign in with the new one from now on. If the old one was confirmed, we told it"
+    "{}. Your other devices stay signed in: sign them out below if you do not know them."
 )
+_TAKE_BACK = ", and it can be taken back for three days, on the sign-in page"
+OF_PROVIDER = "Your organization manages this email. Ask your admin to change it."
+_NEW_OF_PROVIDER = "Your admin manages emails of this domain. Ask your admin to change it."
 _TAKEN = "This is your email already, or that of another account."
 _PROVE = "prove"  # the reason in the address where a proof is missing; the forms of one say so
 _WHY = "Confirm it before you change your email."
@@ -33,7 +36,8 @@ def is_open() -> bool:
 def draw_button() -> None:
     """Draw what leads to the forms, and the news that the address was changed."""
     if st.query_params.get("reason") == MOVED:
-        st.info(_CHANGED)
+        takes_back = SignInMethod.CODE in bootstrap.current_app().methods
+        st.info(_CHANGED.format(_TAKE_BACK if takes_back else ""))
     if _sends_codes():
         st.button("Change email", on_click=codes.go_to, args=[_PURPOSE])
 
@@ -41,7 +45,8 @@ def draw_button() -> None:
 def draw_forms(user: UserServices, *, is_proven: bool) -> None:
     """Draw the form for the new address, or once a code was sent, that for the code; before a proof, the forms of one."""
     reason, step = st.query_params.get("reason", ""), _open_step()
-    sentence = _TAKEN if reason == "taken" else refusal(reason)
+    own = {"taken": _TAKEN, "other-sign-in": _NEW_OF_PROVIDER}
+    sentence = own.get(reason) or refusal(reason)
     if not proof.draw_outcome(reason) and sentence and reason != _PROVE:
         st.error(sentence)
     if not is_proven:

@@ -11,7 +11,7 @@ from pages._parts.elements import quiet_button, row
 from pages._session import find_user
 from services import bootstrap
 from services.bootstrap import UserServices
-from services.domain.accounts import AccountNotice
+from services.domain.accounts import FEW_RECOVERY_CODES, AccountNotice
 from services.domain.mails import NoticeKind
 from services.errors import AppError
 
@@ -40,7 +40,7 @@ _TEXTS: Mapping[NoticeKind, tuple[str, str]] = {  # what happened, and what to d
     NoticeKind.RECOVERY_CODES_RENEWED: ("New recovery codes were made", _IF_NOT_YOU),
     NoticeKind.RECOVERY_CODE_USED: ("A recovery code was used", _IF_NOT_YOU),
     NoticeKind.FEW_RECOVERY_CODES: (
-        "Three recovery codes left",
+        f"{FEW_RECOVERY_CODES} recovery codes left",
         f"Make new ones on {_TO_ACCOUNT}.",
     ),
     NoticeKind.PASSKEY_ADDED: ("A passkey was added", _IF_NOT_YOU),

@@ -11,7 +11,6 @@ import streamlit as st
 from pages._parts import codes, factor, passkey_forms, words
 from pages._parts.passwords import password_field, show_button
 from pages._parts.refusals import refusal
-from services import bootstrap
 from services.bootstrap import UserServices
 from services.domain.mails import CodePurpose
 
@@ -31,7 +30,7 @@ def draw(user: UserServices, why: str, then: str = "") -> None:
     back_to = f"/account?{urlencode({'then': then})}" if then else "/account"
     st.subheader(words.CONFIRM_IDENTITY, anchor=False)
     factor_field = factor.proof_field(user.factor)
-    takes_code = user.is_confirmed and bootstrap.current_app().mailer is not None
+    takes_code = user.takes_code
     forms = codes.CodeForms(CodePurpose.PROVE, back_to)
     if takes_code and is_by_code() and (step := codes.open_step()):
         st.markdown("Enter the code in the email. Then you can make changes for ten minutes.")

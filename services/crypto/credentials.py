@@ -8,6 +8,8 @@ A document is a JSON object. This version of the app writes and reads
     state ............ "pending" until the row belongs to a user, then "set"
     address .......... the address that the user signs in with
     hash ............. the hash of the password (password_hash.py); null: the account has no password
+    operator_hash .... the same hash again, if an operator set the password; left out, or another one (an earlier version of
+                       the app keeps it where a user sets a new password): the user set it
     account_secret ... 32 octets in base64url, made when the row is bound to its user; null while it is pending
     managed_password . the user's random password at Supabase Auth
     generation ....... a number that grows by one with each change of a way in
@@ -58,7 +60,7 @@ _MOST_FORMER = 4
 # the fields that are no ways in, or that an address is taken back with; all others go back to what they were
 _LASTING = {
     *("version", "state", "account_secret", "managed_password", "invitation"),
-    *("address", "hash", "generation", "confirmed", "former", "uses"),
+    *("address", "hash", "operator_hash", "generation", "confirmed", "former", "uses"),
 }
 _FACTOR_BYTES = 20  # of the secret
 _FACTOR_FIELDS = ("secret", "since", "step")
@@ -101,6 +103,7 @@ class Credentials:
     account_secret: bytes | None = field(repr=False)
     managed_password: str = field(repr=False)
     generation: int
+    has_operator_password: bool = field(default=False, repr=False)  # true: an operator set it
     invitation: str | None = field(default=None, repr=False)
     confirmed: Confirmed | None = field(default=None, repr=False)  # None: the address never was
     former: tuple[FormerAddress, ...] = field(default=(), repr=False)
@@ -113,7 +116,7 @@ class Credentials:
     newer: Mapping[str, object] = field(default_factory=dict[str, object], repr=False)
 
     def __post_init__(self) -> None:
-        """Raise ValueError if the account secret or a hash has another form, the number of uses is negative, or identities do
+        """Raise ValueError if the account secret or a hash has another form, the number of uses is negative, or other fields do
         not fit.
         """
         if self.account_secret is not None and len(self.account_secret) != KEY_BYTES:
@@ -122,6 +125,8 @@ class Credentials:
             raise ValueError("a factor is used from 0 times on")
         if not all(len(one) == 64 and {*one} <= {*"0123456789abcdef"} for one in self.recovery):
             raise ValueError("a recovery code has a SHA-256 hash in hexadecimal")
+        if self.has_operator_password and self.password_hash is None:
+            raise ValueError("an operator sets a password that there is")
         identity_fields.check(self.identities)
 
     @property
@@ -194,6 +199,19 @@ class Credentials:
             generation=self.generation + 1,
         )
 
+    def with_issuer(self, old: str, new: str) -> "Credentials | None":
+        """Return the next generation, whose identities at the issuer *old* are at *new*; None: there are none.
+
+        So are those in the ways in of former addresses.
+        """
+        former = [
+            replace(one, ways_in={n: _with_issuer(n, v, old, new) for n, v in one.ways_in.items()})
+            for one in self.former
+        ]
+        identities = identity_fields.moved(identity_fields.written(self.identities), old, new)
+        moved = replace(self, identities=identity_fields.read(identities), former=tuple(former))
+        return None if moved == self else replace(moved, generation=self.generation + 1)
+
     def moved(self, address: EmailAddress, confirmed: Confirmed, until: datetime) -> "Credentials":
         """Return the next generation, with another address; the address so far, if confirmed, is a former one *until* then."""
         former = [one for one in self.former if one.until > confirmed.at and one.address != address]
@@ -209,9 +227,9 @@ class Credentials:
         )
 
     def taken_back(
-        self, former: FormerAddress, confirmed: Confirmed, password_hash: str
+        self, former: FormerAddress, confirmed: Confirmed, password_hash: str | None
     ) -> "Credentials":
-        """Return the next generation, with a *former* address, its ways in, and a new password.
+        """Return the next generation, with a *former* address, its ways in, and a new password; None: with none.
 
         Addresses that became former ones later cannot be taken back any more. Raise NewerVersion.
         """
@@ -224,6 +242,7 @@ class Credentials:
             address=former.address,
             confirmed=confirmed,
             password_hash=password_hash,
+            has_operator_password=False,
             generation=self.generation + 1,
             former=self.former[: self.former.index(former)],
         )
@@ -266,6 +285,8 @@ def _fields(credentials: Credentials) -> dict[str, object]:
         "generation": credentials.generation,
         "invitation": credentials.invitation,
     }
+    if credentials.has_operator_password:
+        known["operator_hash"] = credentials.password_hash
     if confirmed := credentials.confirmed:
         known["confirmed"] = {"how": confirmed.how, "at": int(confirmed.at.timestamp())}
     if credentials.former:
@@ -324,6 +345,10 @@ def _unspent(recovery: tuple[str, ...], spent: str | None) -> tuple[str, ...]:
     return tuple(one for one in recovery if one != spent)
 
 
+def _with_issuer(name: str, value: object, old: str, new: str) -> object:
+    return identity_fields.moved(value, old, new) if name == "identities" else value
+
+
 def _written(factor: Factor) -> dict[str, object]:
     return {
         "secret": encode_base64url(factor.secret),
@@ -351,6 +376,7 @@ def _read(text: str) -> Credentials | None:
             **newer,
         }:
             with suppress(ValueError, OverflowError, OSError):
+                has_operator_password = newer.pop("operator_hash", None) == hashed is not None
                 confirmed = _confirmed(newer.pop("confirmed", None))
                 former = tuple(map(_former, _listed(newer.pop("former", []))))
                 factor = _factor(newer.pop("factor", None))
@@ -364,6 +390,7 @@ def _read(text: str) -> Credentials | None:
                     account_secret=None if secret is None else decode_base64url(secret),
                     managed_password=managed,
                     generation=generation,
+                    has_operator_password=has_operator_password,
                     invitation=invitation,
                     confirmed=confirmed,
                     former=former,

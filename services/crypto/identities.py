@@ -41,6 +41,22 @@ def read(value: object) -> tuple[LinkedIdentity, ...]:
     return identities
 
 
+def moved(value: object, old: str, new: str) -> object:
+    """Return the field with the issuer *new* in place of *old*; an identity that it has twice then stays once."""
+    if not isinstance(value, list):
+        return value
+    left = dict[object, object]()
+    for number, one in enumerate(cast(list[object], value)):
+        match one:
+            case {"issuer": str(issuer), "sub": str(subject)}:
+                at = new if issuer == old else issuer
+                moved_one = {**cast(dict[str, object], one), "issuer": at}
+                left.setdefault((at, subject), moved_one)
+            case _:  # of a newer version
+                left[number] = one
+    return list(left.values())
+
+
 def check(identities: Sequence[LinkedIdentity]) -> None:
     """Raise ValueError if there are too many, or two alike."""
     if len({one.identity for one in identities}) != len(identities):

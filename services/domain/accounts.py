@@ -32,7 +32,9 @@ class CredentialsAction(StrEnum):
     PASSWORD_SET = "password.set"  # noqa: S105
     PASSWORD_ADDED = "password.add"  # noqa: S105 - the first one of an account without a password
     ADDRESS_CONFIRMED = "address.confirm"
-    ADDRESS_FREED = "address.free"  # by an operator alone
+    ADDRESS_FREED = "address.free"  # this and the next two by an operator alone
+    ADDRESS_SET = "address.set"
+    IDENTITY_MOVED = "identity.move"  # to another issuer of the same provider
     FACTOR_USED = (
         "factor.use"  # by a code of the authenticator or a recovery code: no way in changes
     )
@@ -70,6 +72,12 @@ class Failure(StrEnum):
     PROOF = "proof.fail"  # the password or code of a proof was wrong
     RESET = "reset.fail"  # the code of a reset was wrong
     SIGN_IN = "sign_in.fail"  # the code of a sign-in was wrong
+
+
+class Exemption(StrEnum):
+    """Sign-ins that are let in beside the settings; audited by these names, as failures are."""
+
+    OPERATOR_PASSWORD = "sign_in.operator"  # noqa: S105 - by a password that an operator set
 
 
 class SessionEnd(StrEnum):
@@ -345,6 +353,7 @@ SIGN_IN_REASONS: dict[str, type[errors.AppError]] = {
     "unavailable": errors.StoreUnavailable,
     "off": errors.MethodOff,
     "way-in-taken": errors.WayInTaken,
+    "last-way-in": errors.LastWayIn,
     "answer": single_sign_on.AnswerRefused,
     "no-account": single_sign_on.NoAccount,
     "no-address": single_sign_on.AddressNeeded,

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from html import escape
 
+from services.domain.accounts import FEW_RECOVERY_CODES
 from services.domain.mails import Code, CodePurpose, Mail, NoCode, NoCodeReason, Notice, NoticeKind
 
 # the subject, and what the code does
@@ -87,7 +88,7 @@ _NOTICES: Mapping[NoticeKind, tuple[str, str]] = {
     ),
     NoticeKind.FEW_RECOVERY_CODES: (
         "Few recovery codes left",
-        "Your Daybook account has three recovery codes left. You can make new ones on the page Account.",
+        f"Your Daybook account has {FEW_RECOVERY_CODES} recovery codes left. You can make new ones on the page Account.",
     ),
     NoticeKind.PASSKEY_ADDED: (
         "Passkey added",

@@ -22,10 +22,12 @@ from services.operate.copying import Copying, check_source, managed_password
 from services.operate.demo import make_demo
 from services.operate.demo_texts import NAMES
 from services.operate.resealing import OpenedSource, SealingTarget, user_keys
-from services.operate.telling import tell
+from services.operate.telling import NOT_TOLD, tell
 from services.settings import Settings
+from services.store.backend import StoredCredentials
 from services.store.credentials import open_stored
 from services.store.operator import Mark, PresentKeys
+from services.store.sign_in_policy import SignInPolicy
 from services.store.tables.schema import CONVERSATIONS
 from services.stores import open_copy_source, open_copy_target, open_operator
 
@@ -111,6 +113,49 @@ def reset_factors(email: EmailAddress) -> None:
     _tell(chosen, email, is_confirmed=is_confirmed)
 
 
+@operate.command()
+@click.argument("email", metavar="OLD", type=checked_address)
+@click.argument("new", metavar="NEW", type=checked_address)
+def set_address(email: EmailAddress, new: EmailAddress) -> None:
+    """Give the account of the address OLD the address NEW, and sign it out everywhere; the database as for grant-admin.
+
+    NEW then counts as confirmed: who reads its mail signs in by a code, and resets the password. Make sure who asks.
+    """
+    chosen = settings.read()
+    is_confirmed = accounts.set_address(open_operator(chosen), _root_keys(chosen), email, new)
+    click.echo(
+        f"{new} is the address of the account that had {email}, which is signed out everywhere."
+    )
+    for address in (email, new) if is_confirmed else (new,):
+        _tell(chosen, address, is_confirmed=True)
+
+
+@operate.command()
+@click.argument("old")
+@click.argument("new")
+def move_issuer(old: str, new: str) -> None:
+    """Have all that was linked to the issuer OLD be linked to NEW; the database as for grant-admin.
+
+    It is for a provider of single sign-on whose issuer has another name, with the same users. They are signed out everywhere. A call
+    that was cut short goes on when it is called again.
+    """
+    chosen = settings.read()
+    ring, moved, mailed, left = _root_keys(chosen), 0, chosen.mail_server, list[str]()
+    for one in accounts.move_issuer(open_operator(chosen), ring, old, new):
+        if one.problem:
+            left.append(f"{one.address}: {one.problem}")
+            continue
+        moved += 1
+        if one.is_confirmed and tell(mailed, one.address) == NOT_TOLD:
+            click.echo(f"{NOT_TOLD} No further user is told by mail.", err=True)
+            mailed = None
+    click.echo(f"{moved} accounts are linked to {new}, and signed out everywhere.")
+    for line in left:
+        click.echo(f"Not linked: {line}", err=True)
+    if left:
+        raise SystemExit(1)
+
+
 def _tell(chosen: Settings, email: EmailAddress, *, is_confirmed: bool) -> None:
     if is_confirmed and (sentence := tell(chosen.mail_server, email)):
         click.echo(sentence)
@@ -185,7 +230,13 @@ def check() -> None:
     try:
         ring = _root_keys(chosen)
         keys = PresentKeys(
-            ring.proof_key(), ring.versions(), partial(opens, ring), partial(lookup_faults, ring)
+            *(
+                ring.proof_key(),
+                ring.versions(),
+                partial(opens, ring),
+                partial(lookup_faults, ring),
+            ),
+            partial(_has_way_in, chosen, ring),
         )
     except Misconfigured as error:
         keys = error.public
@@ -203,6 +254,10 @@ def check() -> None:
         click.echo(f"{mark:<4}  {name:<13}  {text}")
     if any(mark is Mark.FAIL for mark, _ in table.values()):
         raise SystemExit(1)
+
+
+def _has_way_in(chosen: Settings, ring: RootKeys, stored: StoredCredentials) -> bool:
+    return chosen.is_alone or accounts.has_way_in(ring, SignInPolicy.of(chosen), stored)
 
 
 @operate.command()

@@ -1,7 +1,8 @@
 """The credentials of an account, opened for the operator's commands."""
 
-from collections.abc import Collection
-from dataclasses import replace
+from collections.abc import Collection, Generator
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
 from services.crypto import Credentials, RootKeys, hash_password
@@ -15,16 +16,27 @@ from services.domain.addresses import (
     new_placeholder,
 )
 from services.domain.passwords import check_new_password
-from services.errors import BadInput, Misconfigured, NewerVersion, Tampered
+from services.errors import (
+    AddressTaken,
+    BadInput,
+    Misconfigured,
+    NewerVersion,
+    Tampered,
+    WayInTaken,
+)
+from services.provider_settings import is_address
 from services.store.backend import StoredCredentials
 from services.store.credentials import (
+    claims_of,
     former_lookups_of,
     lookups_of,
     open_stored,
     seal_stored,
     way_in_tags,
+    ways_in_of,
 )
 from services.store.operator import LookupFault, Operator
+from services.store.sign_in_policy import SignInPolicy
 
 # a stored look-up may expire earlier than the app's clock says
 _CLOCKS_APART = timedelta(minutes=5)
@@ -58,7 +70,8 @@ def open_account(
 def set_password(operator: Operator, ring: RootKeys, email: EmailAddress, password: str) -> bool:
     """Give the account *email* a new password, and the only user without an address this one; end all sessions.
 
-    An address that it gives is confirmed, one that the account had is as it was. Return True if the user had confirmed it.
+    The password opens the account also where `SignInPolicy` has passwords off. An address that it gives is confirmed, one that the
+    account had is as it was. Return True if the user had confirmed it.
 
     Raise WeakPassword, BadInput (no such account, or it was changed at the same time), and the errors of `open_account`.
     """
@@ -68,16 +81,107 @@ def set_password(operator: Operator, ring: RootKeys, email: EmailAddress, passwo
         credentials,
         address=email,
         password_hash=hash_password(password),
+        has_operator_password=True,
         generation=credentials.generation + 1,
     )
     first_address = email if credentials.address == NO_ADDRESS else None
     if first_address:
-        at = datetime.now(UTC).replace(microsecond=0)
-        new = replace(new, confirmed=Confirmed(how=ConfirmedBy.OPERATOR, at=at))
+        new = replace(new, confirmed=_confirmed())
     row = seal_stored(ring, new, stored.id, replaces=stored)
     if not operator.change_credentials(row, stored.generation, first_address):
         raise BadInput(_CHANGED)
     return credentials.confirmed is not None
+
+
+def set_address(operator: Operator, ring: RootKeys, email: EmailAddress, new: EmailAddress) -> bool:
+    """Give the account *email* the address *new*, which is then confirmed, and end all sessions; return True if *email* was confirmed.
+
+    The earlier addresses of the account are free: its user cannot take them back.
+
+    Raise BadInput (no such account, or it was changed at the same time; another account has *new*, or may take it back), and
+    the errors of `open_account`.
+    """
+    stored, credentials = open_account(operator, ring, email)
+    if credentials.address != email:
+        raise BadInput("This account has no address yet: `set-password` gives it one.")
+    if new == email:
+        raise BadInput("The account has this address already.")
+    moved = replace(
+        credentials,
+        address=new,
+        confirmed=_confirmed(),
+        former=(),
+        generation=credentials.generation + 1,
+    )
+    row, action = (
+        seal_stored(ring, moved, stored.id, replaces=stored),
+        CredentialsAction.ADDRESS_SET,
+    )
+    claims = claims_of(ring, new)
+    try:
+        is_set = operator.change_credentials(row, stored.generation, new, action, claims)
+    except AddressTaken:
+        raise BadInput(f"Another account has {new}, or may take it back.") from None
+    if not is_set:
+        raise BadInput(_CHANGED)
+    return credentials.confirmed is not None
+
+
+@dataclass(frozen=True, slots=True)
+class MovedAccount:
+    """An account whose identity was at an issuer that has another name now."""
+
+    address: EmailAddress = field(repr=False)
+    is_confirmed: bool  # the address
+    problem: str = ""  # a sentence, if nothing was changed
+
+
+def move_issuer(operator: Operator, ring: RootKeys, old: str, new: str) -> Generator[MovedAccount]:
+    """Have the identities at the issuer *old* be at *new*, one account after the other; yield each that has one.
+
+    Their sessions end. A call that was cut short goes on when it is called again.
+
+    Raise BadInput (*new* is no issuer), Misconfigured.
+    """
+    if new == old or not is_address(new) or "?" in new:
+        raise BadInput(
+            "The new issuer should be another https address, as the provider's metadata has it."
+        )
+    for stored in operator.credentials():
+        with suppress(Tampered):  # `check` names these
+            credentials = open_stored(ring, stored)
+            if moved := credentials.with_issuer(old, new):
+                problem = _move(operator, ring, stored, moved)
+                yield MovedAccount(moved.address, moved.confirmed is not None, problem)
+
+
+def _move(operator: Operator, ring: RootKeys, stored: StoredCredentials, moved: Credentials) -> str:
+    """Store *moved* in place of *stored*; return a sentence if that was refused."""
+    row, action = (
+        seal_stored(ring, moved, stored.id, replaces=stored),
+        CredentialsAction.IDENTITY_MOVED,
+    )
+    ways_in = ways_in_of(ring, moved)
+    try:
+        is_moved = operator.change_credentials(
+            row, stored.generation, action=action, ways_in=ways_in
+        )
+    except WayInTaken:
+        return "Another account has the same identity."
+    return "" if is_moved else _CHANGED
+
+
+def has_way_in(ring: RootKeys, policy: SignInPolicy, stored: StoredCredentials) -> bool:
+    """Return False for credentials that open, and hold nothing that lets their user in on the deployment."""
+    try:
+        return policy.has_way_in(open_stored(ring, stored))
+    except Tampered:
+        return True
+
+
+def _confirmed() -> Confirmed:
+    at = datetime.now(UTC).replace(microsecond=0)
+    return Confirmed(how=ConfirmedBy.OPERATOR, at=at)
 
 
 def free_address(operator: Operator, ring: RootKeys, email: EmailAddress) -> EmailAddress:

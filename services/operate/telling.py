@@ -6,6 +6,7 @@ from services.domain.addresses import EmailAddress
 from services.domain.mails import Mail, Notice, NoticeKind
 from services.settings import MailServer
 
+NOT_TOLD = "No mail could be sent: tell the user."
 _LIFE = timedelta(minutes=5)  # one try is made
 
 
@@ -31,4 +32,4 @@ def tell(server: MailServer | None, address: EmailAddress) -> str:
         is_sent = SmtpSender(server).send(mail)
     except OSError:
         is_sent = False
-    return "The user was told by mail." if is_sent else "No mail could be sent: tell the user."
+    return "The user was told by mail." if is_sent else NOT_TOLD

@@ -165,7 +165,11 @@ def check_change(
             wanted = 1, True
         case CredentialsAction.ADDRESS_CONFIRMED | CredentialsAction.PASSWORD_ADDED:
             wanted = 1, False
-        case CredentialsAction.ADDRESS_FREED:
+        case (
+            CredentialsAction.ADDRESS_FREED
+            | CredentialsAction.ADDRESS_SET
+            | CredentialsAction.IDENTITY_MOVED
+        ):
             wanted = None  # an operator's: users have no such change
         case (
             CredentialsAction.FACTOR_ADDED
@@ -275,7 +279,9 @@ def check_flag(
             | CredentialsAction.PASSWORD_ADDED
             | CredentialsAction.ADDRESS_CONFIRMED
             | CredentialsAction.ADDRESS_FREED
+            | CredentialsAction.ADDRESS_SET
             | CredentialsAction.IDENTITY_ADDED
+            | CredentialsAction.IDENTITY_MOVED
             | CredentialsAction.IDENTITY_REMOVED
             | CredentialsAction.PASSKEY_ADDED
             | CredentialsAction.PASSKEY_USED

@@ -31,11 +31,13 @@ from services.crypto import (
     hash_password,
     managed_password,
     new_key,
+    open_credentials,
 )
 from services.daemon_threads import in_thread
 from services.domain import SessionId, UserId
 from services.domain.accounts import (
     CredentialsAction,
+    Exemption,
     ProofScope,
     SecondFactor,
     SessionEnd,
@@ -44,7 +46,7 @@ from services.domain.accounts import (
 from services.domain.addresses import NO_ADDRESS, Confirmed, ConfirmedBy, EmailAddress
 from services.domain.browsers import BrowserName
 from services.domain.passwords import check_new_password
-from services.domain.sign_in_methods import BY_CODE, BY_PASSWORD, UsedMethod
+from services.domain.sign_in_methods import BY_CODE, BY_PASSWORD, SignInMethod, UsedMethod
 from services.domain.single_sign_on import Identity as ProviderIdentity
 from services.domain.single_sign_on import LinkedIdentity
 from services.errors import (
@@ -95,6 +97,7 @@ from services.store.credentials import (
     ways_in_of,
 )
 from services.store.device_names import NewDevice
+from services.store.failures import note_failure
 from services.store.kept import marks, without
 from services.store.passkeys import removed
 from services.store.sign_in_policy import SignInPolicy
@@ -158,7 +161,7 @@ class AppSession:
     id: SessionId
     user_id: UserId
     email: EmailAddress = field(repr=False)
-    has_password: bool
+    has_password: bool  # that opens the account, when the session was opened
     is_confirmed: bool  # the address, when the session was opened
     user_keys: UserKeys = field(repr=False)
     backend: UserBackend = field(repr=False)
@@ -275,8 +278,8 @@ class FoundFormer:
     keys: tuple[WrappedKey, ...]  # of the user
     requires_factor: bool  # by the deployment
 
-    def taken_back(self, now: datetime, password_hash: str) -> Credentials:
-        """Return the next generation of the credentials, with the former address and a new password. Raise NewerVersion."""
+    def taken_back(self, now: datetime, password_hash: str | None) -> Credentials:
+        """Return the next generation of the credentials, with the former address and a new password, if any. Raise NewerVersion."""
         confirmed = Confirmed(how=ConfirmedBy.CODE, at=now.replace(microsecond=0))
         return self.credentials.taken_back(self.former, confirmed, password_hash)
 
@@ -396,13 +399,18 @@ class Accounts:
         *confirmed*: how its address was confirmed; None: it was not. *factor*: its authenticator app, confirmed by a code,
         with the hashes of *recovery* codes. *identity*: one that begins it. *scope*: of the sign-up, as a proof.
 
-        Raise FactorNeeded (the deployment requires one), AddressTaken, ConfirmationSent, RateLimited, and the errors of
+        Raise FactorNeeded (the deployment requires one), AddressTaken, ConfirmationSent, SignUpsClosed (Supabase Auth confirms
+        addresses itself, after which a password alone goes on), RateLimited, and the errors of `SignInPolicy.check_sign_up`,
         `SignIn.sign_up` and `start_session`.
         """
         sign_in = self.backend.sign_in
         # a sign-up that waits for a link keeps no factor: the sign-in after it asks for one
         if found.sign_ups.requires_factor and not (factor or sign_in.confirms_addresses()):
             raise FactorNeeded
+        issuer = identity.identity.issuer if identity else None
+        self.policy.check_sign_up(
+            found.email, has_password=password_hash is not None, issuer=issuer
+        )
         pending, credentials = self._pending(found, password_hash, _code_of(invitation), confirmed)
         new = PendingSignUp(credentials=pending, lookups=claims_of(self.root_keys, found.email))
         password = credentials.managed_password
@@ -410,6 +418,8 @@ class Accounts:
         # of a taken address nothing is stored, but the answer takes the same time
         is_put = self.backend.put_sign_up(new)
         if confirms.result():
+            if password_hash is None:
+                raise SignUpsClosed
             in_thread("sign-up", lambda: self._send_confirmation(found.email, password))
             raise ConfirmationSent
         if found.is_taken:
@@ -447,6 +457,8 @@ class Accounts:
                 has_factor=checked.has_factor,
                 scope=checked.scope,
             )
+        if checked.by and self.policy.is_exempt(credentials, checked.by):
+            note_failure(self.backend, user_id, Exemption.OPERATOR_PASSWORD)
         device = self._device(checked, user_id, browser)
         identity = sign_in.sign_in(user_id, address, password)
         if identity.user_id != user_id:
@@ -528,15 +540,17 @@ class Accounts:
 
         *keeps_factor*: false: the authenticator app goes; *gone*: marks of the passkeys and identities that go (kept.py).
 
-        Raise WrongCredentials (*current* is another user's), RateLimited (the credentials changed meanwhile), ProofNeeded,
-        FactorRequired.
+        Raise WrongCredentials (*current* is another user's), MethodOff, OtherSignInNeeded (the address gets in by a provider
+        alone), RateLimited (the credentials changed meanwhile), ProofNeeded, FactorRequired.
         """
         stored = current.stored
         if stored.user_id != session.user_id:
             raise WrongCredentials
+        self.policy.check_address(current.credentials.address, SignInMethod.PASSWORD)
         new = replace(
             current.credentials,
             password_hash=password_hash,
+            has_operator_password=False,
             generation=stored.generation + 1,
             factor=current.credentials.factor if keeps_factor else None,
         )
@@ -566,8 +580,10 @@ class Accounts:
     ) -> bool:
         """Store *new* credentials of the user of *session* in place of those *seen*, as `UserBackend.change_credentials` does.
 
-        All other sessions end, or none.
+        All other sessions end, or none. Raise LastWayIn if nothing that *new* hold lets the user in here, and of *seen* something does.
         """
+        before = open_credentials(self.root_keys, seen.sealed, session.user_id)
+        self.policy.check_left(before, new)
         row = seal_stored(self.root_keys, new, session.user_id, replaces=seen)
         changes_ways_in = action in {*CHANGES_WAYS_IN, CredentialsAction.PASSWORD_SET}
         is_changed = session.backend.change_credentials(
@@ -586,8 +602,9 @@ class Accounts:
     ) -> bool:
         """Give the user of *session* the address *email*, which a code has confirmed; all sessions stay.
 
-        Return True if the address so far may be taken back for 72 hours: it was confirmed. Raise AddressTaken, StepEnded (the
-        credentials are not of *seen_generation* any more: a way in changed since they were checked).
+        Return True if the address so far may be taken back for 72 hours: it was confirmed. Raise AddressTaken, OtherSignInNeeded
+        (`SignInPolicy.check_move`), StepEnded (the credentials are not of *seen_generation* any more: a way in changed since they
+        were checked).
         """
         lookups = lookups_of(self.root_keys, session.email)
         counted, is_set_back = self._count(lookups, NOT_COUNTED)
@@ -598,6 +615,7 @@ class Accounts:
         now = self.now().replace(microsecond=0)
         confirmed = Confirmed(how=ConfirmedBy.CODE, at=now)
         credentials = self._opened(stored, is_set_back=is_set_back)
+        self.policy.check_move(credentials.address, email)
         moved = credentials.moved(email, confirmed, now + FORMER_LIFE)
         if not self._put_address(session.backend, moved, session, is_restored=False):
             raise StepEnded
@@ -606,18 +624,22 @@ class Accounts:
     def restore_address(
         self,
         email: EmailAddress,
-        password_hash: str,
+        password_hash: str | None,
         browser: BrowserName | None = None,
         use: Callable[[Credentials], Credentials] | None = None,
     ) -> RestoredAddress:
         """Give *email*, which a code has confirmed again, back to the account that had it, and sign in.
 
-        The account gets a new password. All other sessions end, and every way in that was added or changed since. *use*
+        The account gets a new password; None, where passwords are off: it has none any more. All other sessions end, and every way
+        in that was added or changed since. *use*
         checks what was entered for the factor that stood before, if there was one (`Factors.use`); where there was none, and the
         deployment requires one, it enrols one.
 
-        Raise StepEnded (there is no such account any more), AddressTaken, and the errors of `sign_in` and *use*.
+        Raise StepEnded (there is no such account any more), AddressTaken, MethodOff, OtherSignInNeeded (of the former address,
+        too), and the errors of `sign_in` and *use*.
         """
+        takes_password = [SignInMethod.PASSWORD] if password_hash is not None else []
+        self.policy.check_address(email, *takes_password)  # `sign_in` checks the code
 
         def former() -> FoundFormer:
             found = self.find_former(email, NOT_COUNTED)
@@ -631,7 +653,7 @@ class Accounts:
     def _restore(
         self,
         email: EmailAddress,
-        password_hash: str,
+        password_hash: str | None,
         browser: BrowserName | None,
         use: Callable[[Credentials], Credentials] | None,
         found: FoundFormer,
@@ -654,7 +676,8 @@ class Accounts:
                 self.end(cookie)  # no browser has it
             raise
         factor = second_factor(new)
-        session = replace(session, email=email, has_password=True, factor=factor)
+        has_password = self.policy.takes_password(new)
+        session = replace(session, email=email, has_password=has_password, factor=factor)
         return RestoredAddress(cookie, session, found.credentials.address)
 
     def _without_taken(self, new: Credentials, stored: StoredCredentials) -> Credentials:
@@ -800,7 +823,7 @@ class Accounts:
 
     def _check_method(self, checked: Checked) -> None:
         if checked.by:
-            self.policy.check(checked.credentials.address, checked.by)
+            self.policy.check(checked.credentials, checked.by)
 
     def _used(self, checked: Checked, user_id: UserId) -> StoredCredentials | None:
         """Return the credentials after the use of the factor; None: there was none."""
@@ -971,7 +994,7 @@ class Accounts:
             id=opened.id,
             user_id=user_id,
             email=credentials.address,
-            has_password=credentials.password_hash is not None,
+            has_password=self.policy.takes_password(credentials),
             is_confirmed=credentials.confirmed is not None,
             factor=second_factor(credentials),
             user_keys=keys,

@@ -27,6 +27,8 @@ class UserAccess:
     administration: GuardedAdministration = field(repr=False)
     # stops the live turns of a user in this process, and waits until they are settled
     stop_turns: Callable[[UserId], object]
+    # raises SignedOut if another process has replaced the cookie of the admin's session; a route has asked by the cookie
+    confirm: Callable[[], object] = lambda: None
 
     def suspend(self, user_id: UserId, *, is_suspended: bool) -> None:
         """Suspend the account and end its sessions and live turns, or lift the suspension. Raise LastAdmin."""
@@ -46,6 +48,7 @@ class UserAccess:
 
     def _stop_turns(self, user_id: UserId, *, is_shut: bool) -> None:
         # checked first, so that a refusal stops no turn
+        self.confirm()
         self.administration.check_end(user_id, is_shut=is_shut)
         self.stop_turns(user_id)
 

@@ -15,6 +15,7 @@ from services.domain.accounts import (
     AuditEntry,
     CredentialsAction,
     DeploymentSettings,
+    Exemption,
     Failure,
     Invitation,
     ProofScope,
@@ -30,6 +31,8 @@ from services.domain.mails import NoticeKind
 from services.domain.models import ModelSettings
 from services.domain.usage import UsageReport
 from services.store.rows import FirstPage, Rows
+
+LISTED_CREDENTIALS = 500  # the most that one call lists
 
 
 class Identity(Protocol):
@@ -296,6 +299,10 @@ class Administration(Protocol):
         """Return at most 500 audit entries, the newest first; *before*: only those older than the one with that id."""
         ...
 
+    def list_credentials(self, after: UUID | None = None) -> list[StoredCredentials]:
+        """Return the sealed credentials of the next 500 accounts by their ids: those after *after*; None: the first."""
+        ...
+
     def health(self) -> StoreHealth: ...
 
 
@@ -544,8 +551,8 @@ class Backend(Protocol):
         Raise TooManyAttempts once it is stored, if one of them is full: no mail is sent of it.
         """
 
-    def note_failure(self, user_id: UserId, failure: Failure) -> None:
-        """Count *failure* in the audit: in the entry of this hour, kind and user, or in a new one. Of a deleted user, none."""
+    def note_failure(self, user_id: UserId, failure: Failure | Exemption) -> None:
+        """Count *failure*, or an exemption, in the audit: in the entry of this hour, kind and user, or in a new one. Of a deleted user, none."""
 
     def model_settings(self) -> ModelSettings: ...
 

@@ -25,14 +25,14 @@ from services.store.steps import read_contents
 class _SignUp:
     """What a sign-up has besides its address, in the step of its code."""
 
-    password_hash: str = field(repr=False)
+    password_hash: str | None = field(repr=False)  # None: codes open the account
     invitation: str = field(repr=False)  # the code as it was typed
 
 
 _SIGN_UP = TypeAdapter(_SignUp)
 
 
-def sign_up_request(found: Found, password_hash: str, invitation: str) -> CodeRequest:
+def sign_up_request(found: Found, password_hash: str | None, invitation: str) -> CodeRequest:
     """Return the request for a code, after which the sign-up goes on."""
     wanted = _SignUp(password_hash=password_hash, invitation=invitation)
     return CodeRequest(address=found.email, extra=_SIGN_UP.dump_json(wanted).decode())
@@ -66,7 +66,7 @@ def sign_up_entry(code: RightCode) -> Entry:
     return Entry(
         way=Way.SIGN_UP,
         address=code.request.address,
-        password_hash=wanted.password_hash,
+        password_hash=wanted.password_hash or "",
         invitation=wanted.invitation,
         confirmed=_confirmed(),
     )

@@ -54,7 +54,7 @@ class Entry:
     way: Way
     address: EmailAddress = field(repr=False)
     by: UsedMethod = BY_PASSWORD
-    password_hash: str = field(default="", repr=False)  # of the new password
+    password_hash: str = field(default="", repr=False)  # of the new password; "": there is none
     counted: tuple[str, ...] = field(default=(), repr=False)  # buckets that get their attempt back
     invitation: str = field(default="", repr=False)  # the code of a sign-up, as it was typed
     confirmed: Confirmed | None = None  # how the address of a sign-up was
@@ -170,7 +170,7 @@ class WaitingEntry:
         """
         if entry.way is Way.RESTORE:
             former = accounts.find_former(entry.address, NOT_COUNTED)
-            credentials = former.taken_back(accounts.now(), "") if former else None
+            credentials = former.taken_back(accounts.now(), None) if former else None
             factor = second_factor(credentials) if credentials else None
             if not former or not credentials or not factor or not former.stored.user_id:
                 raise StepEnded
@@ -260,7 +260,7 @@ class WaitingEntry:
             step.end()
             return used
 
-        address, hashed = self.entry.address, self.entry.password_hash
+        address, hashed = self.entry.address, self.entry.password_hash or None
         restored = accounts.restore_address(address, hashed, browser, use)
         return Entered(restored.cookie, restored.session, restored.left)
 
@@ -285,7 +285,7 @@ class Enrolment:
             return self._sign_up(accounts, entry, step, browser)
         if entry.way is Way.RESTORE:
             enrol = partial(self._enrolled, entry, step)
-            address, hashed = entry.address, entry.password_hash
+            address, hashed = entry.address, entry.password_hash or None
             restored = accounts.restore_address(address, hashed, browser, enrol)
             return Entered(restored.cookie, restored.session, restored.left)
         found = accounts.find(entry.address, NOT_COUNTED)
@@ -321,8 +321,8 @@ class Enrolment:
         found = accounts.find_for_sign_up(entry.address, NOT_COUNTED, entry.invitation)
         factor = self.factors.confirmed(bytes.fromhex(entry.secret), self.text)
         step.end()
-        hashed, invitation, confirmed = entry.password_hash, entry.invitation, entry.confirmed
-        of_entry = hashed, invitation, browser, confirmed
+        hashed, invitation = entry.password_hash or None, entry.invitation
+        of_entry = hashed, invitation, browser, entry.confirmed
         return Entered(*accounts.sign_up(found, *of_entry, factor, recovery=self.recovery))
 
     def _enrolled(self, entry: Entry, step: FactorStep, credentials: Credentials) -> Credentials:

@@ -4,24 +4,24 @@ import threading
 
 from services.daemon_threads import in_thread
 from services.domain import UserId
-from services.domain.accounts import Failure
+from services.domain.accounts import Exemption, Failure
 from services.errors import AppError
 from services.events import log_event
 from services.store.backend import Backend
 
-_THREAD = "failure"
 # who repeats a refused request while the store is slow would otherwise fill the process with threads
 _MOST_THREADS = 32
+_threads = threading.BoundedSemaphore(_MOST_THREADS)
 
 
-def note_failure(backend: Backend, user_id: UserId | None, failure: Failure) -> None:
-    """Count a *failure* of a user, if one is known, in a thread of its own: no answer takes longer by it. Raise nothing.
+def note_failure(backend: Backend, user_id: UserId | None, failure: Failure | Exemption) -> None:
+    """Count a *failure* of a user, or an exemption, if one is known, in a thread of its own: no answer takes longer by it. Raise nothing.
 
-    While some 32 are being counted, further ones are logged alone.
+    While 32 are being counted, further ones are logged alone.
     """
     if user_id is None:
         return
-    if sum(one.name == _THREAD for one in threading.enumerate()) >= _MOST_THREADS:
+    if not _threads.acquire(blocking=False):
         log_event("failure.unnoted", user=user_id, failure=failure)
         return
 
@@ -30,5 +30,7 @@ def note_failure(backend: Backend, user_id: UserId | None, failure: Failure) -> 
             backend.note_failure(user_id, failure)
         except AppError as error:
             log_event("failure.unnoted", user=user_id, failure=failure, error=type(error))
+        finally:
+            _threads.release()
 
-    in_thread(_THREAD, note)
+    in_thread("failure", note)

@@ -47,6 +47,8 @@ class PresentKeys:
     ]  # False: the credentials do not open under these keys
     # the credentials of a user, if any, and the stored look-up values beside them
     lookup_faults: Callable[[StoredCredentials | None, Collection[str]], Collection[LookupFault]]
+    # False: the credentials open, and hold nothing that lets their user in on this deployment
+    has_way_in: Callable[[StoredCredentials], bool]
 
 
 def judge_lookups(faults: Mapping[str, Collection[LookupFault]]) -> Finding:
@@ -60,6 +62,14 @@ def judge_lookups(faults: Mapping[str, Collection[LookupFault]]) -> Finding:
         return Mark.OK, "former addresses, identities and passkeys are as the credentials have them"
     advice = "put their rows of lookups back from a backup; that of a former address lasts 72 hours"
     return Mark.FAIL, f"{'; '.join(found)}: {advice}"
+
+
+def judge_ways_in(left_out: Sequence[str]) -> Finding:
+    """Judge the accounts whose users nothing lets in: *left_out* has their names."""
+    if not left_out:
+        return Mark.OK, "each account has one that works here"
+    text = f"{len(left_out)} accounts have none that works here ({few_names(left_out)})"
+    return Mark.NOTE, f"{text}: `set-password` lets a user in"
 
 
 def few_names(names: Sequence[str]) -> str:
@@ -113,15 +123,23 @@ class Operator(Protocol):
         seen_generation: int,
         email: EmailAddress | None = None,
         action: CredentialsAction = CredentialsAction.PASSWORD_SET,
+        claims: Collection[str] = (),
+        ways_in: Sequence[str] | None = None,
     ) -> bool:
         """Replace a user's credentials of generation *seen_generation* by *new*; end all sessions of the user, who gets a notice.
 
         *email*: another address, which *new* names: the account gets it, too, and at Supabase Auth. *action*: PASSWORD_SET,
-        ADDRESS_FREED or FACTOR_REMOVED; the audit has it.
+        ADDRESS_FREED, ADDRESS_SET, FACTOR_REMOVED or IDENTITY_MOVED; the audit has it. ADDRESS_SET has *claims*, as
+        `NewAddress` has them: a pending sign-up of the address goes, and the look-ups of the user's former addresses.
+        IDENTITY_MOVED has *ways_in*, as `UserBackend.change_credentials` has them.
 
         Return False, and change nothing, if the stored credentials have another generation, or another number of uses of
-        the second factor.
+        the second factor. Raise AddressTaken, WayInTaken, and change nothing.
         """
+        ...
+
+    def credentials(self) -> list[StoredCredentials]:
+        """Return the credentials of all accounts."""
         ...
 
     def repair_sign_in(self, user_id: UserId, email: EmailAddress, password: str) -> None:

@@ -1,27 +1,118 @@
 """What lets users in on a deployment, whatever their credentials hold. Pure."""
 
+from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 
-from services.domain.addresses import EmailAddress
-from services.domain.sign_in_methods import ALL_METHODS, SignInMethod, UsedMethod
-from services.errors import MethodOff
+from services.crypto import Credentials
+from services.domain.addresses import NO_ADDRESS, EmailAddress
+from services.domain.passkeys import relying_party
+from services.domain.sign_in_methods import (
+    ALL_METHODS,
+    BY_CODE,
+    BY_PASSKEY,
+    BY_PASSWORD,
+    SignInMethod,
+    UsedMethod,
+)
+from services.domain.single_sign_on import OtherSignInNeeded
+from services.errors import LastWayIn, MethodOff
 from services.provider_settings import ProviderSettings
+from services.settings import Settings
 from services.store.identities import Providers, check_way_in
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SignInPolicy:
-    """The methods that are on, and the providers of single sign-on."""
+    """The methods that are on, the providers of single sign-on, and the address of the deployment."""
 
     methods: frozenset[SignInMethod] = ALL_METHODS
     providers: Providers = field(default_factory=dict[str, ProviderSettings], repr=False)
+    public_url: str | None = field(default=None, repr=False)  # without a path
 
-    def check(self, address: EmailAddress, used: UsedMethod) -> None:
-        """Raise MethodOff, or OtherSignInNeeded if *address* gets in by another provider alone."""
-        if used.method not in self.methods:
+    @classmethod
+    def of(cls, chosen: Settings) -> "SignInPolicy":
+        """Return what the settings of a deployment say."""
+        return cls(methods=chosen.methods, providers=chosen.providers, public_url=chosen.public_url)
+
+    def check(self, credentials: Credentials, used: UsedMethod) -> None:
+        """Raise MethodOff, or OtherSignInNeeded if the address gets in by another provider alone.
+
+        A password that an operator set opens its account though passwords are off.
+        """
+        if not self.is_exempt(credentials, used):
+            self.check_method(used.method)
+        check_way_in(self.providers, credentials.address, used.provider)
+
+    def check_address(self, address: EmailAddress, *methods: SignInMethod) -> None:
+        """Raise MethodOff unless all *methods* are on, and OtherSignInNeeded if *address* gets in by a provider alone."""
+        for method in methods:
+            self.check_method(method)
+        check_way_in(self.providers, address)
+
+    def allows(self, address: EmailAddress, *methods: SignInMethod) -> bool:
+        """Return True if all *methods* are on, and *address* does not get in by a provider alone."""
+        with suppress(MethodOff, OtherSignInNeeded):
+            self.check_address(address, *methods)
+            return True
+        return False
+
+    def check_method(self, method: SignInMethod) -> None:
+        """Raise MethodOff unless *method* is on."""
+        if method not in self.methods:
             raise MethodOff
-        check_way_in(self.providers, address, used.provider)
+
+    def check_sign_up(
+        self, address: EmailAddress, *, has_password: bool, issuer: str | None
+    ) -> None:
+        """Raise MethodOff or OtherSignInNeeded unless an account with *address* may begin.
+
+        It begins with a password, by the identity of an *issuer*, or else by the code that confirmed the address.
+        """
+        if issuer is not None:
+            self.check_method(SignInMethod.OIDC)
+            check_way_in(self.providers, address, self.provider_of(issuer))
+        elif address != NO_ADDRESS:  # a deployment with one user has no sign-in
+            method = SignInMethod.PASSWORD if has_password else SignInMethod.CODE
+            self.check_address(address, method)
+
+    def check_move(self, address: EmailAddress, new: EmailAddress) -> None:
+        """Raise OtherSignInNeeded if either address gets in by a provider alone: then an operator moves the account."""
+        check_way_in(self.providers, address)
+        check_way_in(self.providers, new)
+
+    def is_exempt(self, credentials: Credentials, used: UsedMethod) -> bool:
+        """Return True if passwords are off, and *used* is one that an operator set."""
+        is_off = SignInMethod.PASSWORD not in self.methods
+        return used == BY_PASSWORD and is_off and credentials.has_operator_password
+
+    def opens(self, credentials: Credentials, used: UsedMethod) -> bool:
+        """Return True if *used* lets the user of *credentials* in, who has what it asks for."""
+        with suppress(MethodOff, OtherSignInNeeded):
+            self.check(credentials, used)
+            return True
+        return False
+
+    def takes_password(self, credentials: Credentials) -> bool:
+        """Return True if a password opens the account."""
+        return credentials.password_hash is not None and self.opens(credentials, BY_PASSWORD)
+
+    def has_way_in(self, credentials: Credentials) -> bool:
+        """Return True if something that *credentials* hold lets their user in here.
+
+        Mail counts where codes are the only method: elsewhere, who holds the mailbox alone would keep the account.
+        """
+        return any(self.opens(credentials, one) for one in self._ways_in(credentials))
+
+    def check_left(self, before: Credentials, after: Credentials) -> None:
+        """Raise LastWayIn if *before* have a way in here, and *after* have none."""
+        if self.has_way_in(before) and not self.has_way_in(after):
+            raise LastWayIn
+
+    def provider_of(self, issuer: str) -> str | None:
+        """Return the name of the provider with this issuer; None: it is not configured."""
+        return next((name for name, one in self.providers.items() if one.issuer == issuer), None)
 
     def lifetime_seconds(self, used: UsedMethod | None, lifetime_seconds: int) -> int:
         """Return the seconds that a session lasts: those of an `only` provider that began it, but never more than *lifetime_seconds*."""
@@ -30,3 +121,17 @@ class SignInPolicy:
             return lifetime_seconds
         days = timedelta(days=provider.session_days)
         return min(lifetime_seconds, int(days.total_seconds()))
+
+    def _ways_in(self, credentials: Credentials) -> Iterator[UsedMethod]:
+        """Yield the methods for which *credentials* have what they ask for here."""
+        if credentials.password_hash is not None:
+            yield BY_PASSWORD
+        for one in credentials.identities:
+            if provider := self.provider_of(one.identity.issuer):
+                yield UsedMethod(SignInMethod.OIDC, provider)
+        for one in credentials.passkeys.each if credentials.passkeys else ():
+            site = relying_party(self.public_url, "http", one.rp_id)
+            if one.verifies_user and site and site.id == one.rp_id:
+                yield BY_PASSKEY
+        if credentials.confirmed and self.methods == frozenset({SignInMethod.CODE}):
+            yield BY_CODE

@@ -23,6 +23,7 @@ from services.domain.models import ModelSettings
 from services.domain.passkeys import Passkey
 from services.domain.policies import policy_named
 from services.domain.revisions import OpenPlace, Revisions
+from services.domain.sign_in_methods import SignInMethod
 from services.errors import Busy, SignedOut
 from services.llm import Models
 from services.memory.tokens import RegexCounter
@@ -33,11 +34,13 @@ from services.store.backend import Administration
 from services.store.notices import opened_notice
 from services.store.port import Store
 from services.store.sealed import sealed_store, throwaway_keys
+from services.store.sign_in_policy import SignInPolicy
 from services.store.tables.temporary import TemporaryRows
 from services.users.devices import Devices
 from services.users.factor_rule import FactorRule
 from services.users.full_export import FullExport
 from services.users.session_cache import SessionCache
+from services.users.ways_in import WaysIn
 
 _TEXTS = 50_000  # texts whose token counts are cached: about 25 MB at most
 # seconds between two reads of a user's account, and of the state of sign-ups
@@ -73,6 +76,7 @@ class Shared:
             on_forget=self._forget,
             is_busy=self._is_busy,
         )
+        self.ways_in = WaysIn(accounts)
         self._models, self._chosen, self._counter = models, chosen, RegexCounter(_TEXTS)
         self._users: dict[SessionId, UserServices] = {}
 
@@ -186,6 +190,10 @@ class Shared:
         """Have the sessions of a user in this process know the second factor, after it was read or changed."""
         self._change(user_id, lambda one: replace(one, factor=factor))
 
+    def note_password(self, user_id: UserId) -> None:
+        """Have the sessions of a user in this process know that the account has a password."""
+        self._change(user_id, lambda one: replace(one, has_password=True))
+
     def _change(self, user_id: UserId, change: Callable[[AppSession], AppSession]) -> None:
         self.session_cache.change(user_id, change)
         for user in list(self._users.values()):
@@ -227,7 +235,6 @@ class UserServices(ChatParts):
     def __init__(self, session: AppSession, shared: Shared) -> None:
         self.session, self._shared = session, shared
         self.user_id = session.user_id
-        self.has_password = session.has_password
         # the bytes that the user may store, or None for no limit
         self.account_bytes = shared.account_bytes
         first = session.backend.first_page()
@@ -235,7 +242,8 @@ class UserServices(ChatParts):
         administration = session.backend.administration
         self.administration: Administration = administration
         ending = partial(shared.ending, session.id)
-        self.access = UserAccess(administration, shared.stop_turns_of)
+        confirm = partial(shared.session_cache.confirm, session.id)
+        self.access = UserAccess(administration, shared.stop_turns_of, confirm)
         self.devices = Devices(session, ending)
         self.models = ModelAdministration(administration, shared.model_settings)
         self.sign_ups = SignUpAdministration(
@@ -266,9 +274,31 @@ class UserServices(ChatParts):
         return self.session.email
 
     @property
+    def has_password(self) -> bool:
+        return self.session.has_password
+
+    @property
     def is_confirmed(self) -> bool:
         """True if the address is confirmed, as far as this process knows."""
         return self.session.is_confirmed
+
+    @property
+    def takes_code(self) -> bool:
+        """True if a code mailed to the user proves who they are, as far as this process knows."""
+        return self.is_confirmed and self._policy.allows(self.email, SignInMethod.CODE)
+
+    @property
+    def is_of_provider(self) -> bool:
+        """True if the address gets in by one provider alone: then an operator alone changes it, and no password opens the account."""
+        return not self._policy.allows(self.email)
+
+    @property
+    def _policy(self) -> SignInPolicy:
+        return self._shared.session_cache.accounts.policy
+
+    def left_out(self) -> int:
+        """Return the number of accounts that nothing lets in, at most ten minutes old. Raise AdminsOnly, StoreUnavailable."""
+        return self._shared.ways_in.left_out(self.administration)
 
     @property
     def factor(self) -> SecondFactor | None:

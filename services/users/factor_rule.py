@@ -29,13 +29,10 @@ class FactorRule:
         The replies of this process stop first, so that they are stored and settled; a sweep settles those of others.
         Raise ProofNeeded, FactorNeeded (the admin has none, or has not given it in this session).
         """
-        administration = self.session.backend.administration
-        if is_on:
-            self._check()  # first, so that these refusals stop no turn
-            with self.ending(lambda one: one.id != self.session.id, self.longest_seconds):
-                administration.require_factor(is_on=True)
-        else:
-            administration.require_factor(is_on=False)
+        own = self.session.id
+        self._check()  # first, so that these refusals stop no turn
+        with self.ending(lambda one: is_on and one.id != own, self.longest_seconds):
+            self.session.backend.administration.require_factor(is_on=is_on)
         self.cached.outdate()
 
     def _check(self) -> None:

@@ -99,6 +99,10 @@ class SessionCache:
     )
     # when sessions got another cookie, by the hash of the one before
     _moved: LruCache[str, float] = field(default_factory=lambda: LruCache[str, float](_MOST_ENDED))
+    # called when a session gets another cookie, for each of its open tabs
+    _wakers: dict[SessionId, set[Callable[[], object]]] = field(
+        default_factory=dict[SessionId, set[Callable[[], object]]]
+    )
     # when the database was last asked which sessions have ended
     _asked_at: float = field(default_factory=time.monotonic)
 
@@ -116,6 +120,7 @@ class SessionCache:
                 self._ids.pop(older.cookie.hash, None)
             self._entries[session.id] = _Entry(session, cookie, now, now)
             self._ids[cookie.hash] = session.id
+        self._wake(session.id)
 
     def find(self, cookie: Cookie) -> AppSession | None:
         """Return the session of *cookie*, opening it if necessary, or None if there is none. Raise StoreUnavailable.
@@ -201,6 +206,7 @@ class SessionCache:
                     entry.cookie = new
                     if self._entries.get(session.id) is entry:
                         self._ids[new.hash] = session.id
+        self._wake(session.id)
         return new
 
     def current(self, session_id: SessionId) -> Current:
@@ -259,12 +265,32 @@ class SessionCache:
         moved_at = self._moved.get(cookie.hash)
         return moved_at is not None and time.monotonic() - moved_at < _MOVED_SECONDS
 
-    def is_replaced(self, session: AppSession, cookie: Cookie) -> bool:
-        """Return True if *session* is open here by another cookie than *cookie*, and the browser has had time to learn it."""
-        entry, moved_at = self._entry(session.id), self._moved.get(cookie.hash)
-        if entry is None or entry.cookie.hash == cookie.hash:
-            return False
-        return moved_at is None or time.monotonic() - moved_at >= _LEARNT_SECONDS
+    def replaced_in(self, session: AppSession, cookie: Cookie | None) -> float:
+        """Return the seconds after which *session* is open here by another cookie than *cookie* that the browser has had time to learn.
+
+        Infinity: it is not open by another one.
+        """
+        entry = self._entry(session.id)
+        if cookie is None or entry is None or entry.cookie.hash == cookie.hash:
+            return math.inf
+        moved_at = self._moved.get(cookie.hash)
+        if moved_at is None:
+            return 0.0
+        return max(0.0, moved_at + _LEARNT_SECONDS - time.monotonic())
+
+    @contextmanager
+    def waking(self, session: AppSession, wake: Callable[[], object]) -> Generator[None]:
+        """Have *wake* called, in any thread, each time that *session* gets another cookie during the block."""
+        with self._lock:
+            self._wakers.setdefault(session.id, set()).add(wake)
+        try:
+            yield
+        finally:
+            with self._lock:
+                left = self._wakers[session.id]
+                left.discard(wake)
+                if not left:
+                    del self._wakers[session.id]
 
     def forget_ended(self) -> None:
         """Ask in one call which of the sessions have ended, and forget those. Does so at most once a minute.
@@ -283,6 +309,12 @@ class SessionCache:
         for session_id, end in ended.items():
             if entry := self._entries.get(session_id):
                 self._forget(entry, end)
+
+    def _wake(self, session_id: SessionId) -> None:
+        with self._lock:
+            wakers = list(self._wakers.get(session_id, ()))
+        for wake in wakers:
+            wake()
 
     def _entry(self, session_id: SessionId) -> _Entry | None:
         entry = self._entries.get(session_id)

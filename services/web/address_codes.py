@@ -10,7 +10,7 @@ from starlette.responses import RedirectResponse, Response
 from services.domain.accounts import Failure
 from services.domain.addresses import checked_address
 from services.domain.mails import CodePurpose, NoCodeReason, NoticeKind
-from services.domain.sign_in_methods import BY_CODE
+from services.domain.sign_in_methods import BY_CODE, SignInMethod
 from services.errors import AddressTaken, ProofNeeded
 from services.store.accounts import hash_new_password, require_recent
 from services.store.backend import Throttles
@@ -36,10 +36,11 @@ class NewAddress:
     notices: Notices
 
     async def request_of(self, asked: Asked) -> CodeRequest:
-        """Raise BadAddress, AddressTaken (it is the own one)."""
-        address = checked_address(asked.form.get("email", ""))
-        if address == asked.own.session.email:
+        """Raise BadAddress, AddressTaken (it is the own one), OtherSignInNeeded."""
+        address, own = checked_address(asked.form.get("email", "")), asked.own.session.email
+        if address == own:
             raise AddressTaken
+        asked.accounts.policy.check_move(own, address)
         # the code is good for these credentials alone
         return CodeRequest(address=address, extra=str(asked.own.current.stored.generation))
 
@@ -59,6 +60,7 @@ class NewAddress:
         change, seen = asked.accounts.change_address, int(code.request.extra)
         is_former = await run_sync(change, session, address, seen)
         self.shared().set_address(session.user_id, address)
+        is_former = is_former and SignInMethod.CODE in asked.accounts.policy.methods
         kind = NoticeKind.FORMER_ADDRESS if is_former else NoticeKind.ADDRESS_CHANGED
         # a mailbox whose address was never confirmed may be a stranger's
         mails = {session.email: kind} if session.is_confirmed else {}
@@ -70,7 +72,7 @@ class NewAddress:
 
 @dataclass(frozen=True, slots=True)
 class RestoreAddress:
-    """Gives a former address back to its account, with a new password, and signs in."""
+    """Gives a former address back to its account, with a new password where passwords are on, and signs in."""
 
     name: ClassVar[str] = CodePurpose.RESTORE_ADDRESS
     needs_session: ClassVar[bool] = False
@@ -78,24 +80,36 @@ class RestoreAddress:
     lanes: HashingLanes
 
     async def request_of(self, asked: Asked) -> CodeRequest:
-        return CodeRequest(address=checked_address(asked.form.get("email", "")))
+        """Raise BadAddress, OtherSignInNeeded."""
+        address = checked_address(asked.form.get("email", ""))
+        asked.accounts.policy.check_address(address)
+        return CodeRequest(address=address)
 
     def recipient(self, asked: Asked, request: CodeRequest, throttles: Throttles) -> Recipient:
         """No credentials: who has the account now could end the step by changing them."""
-        found = asked.accounts.find_former(request.address, throttles)
-        if found is None or found.is_suspended:
+        found, opens = (
+            asked.accounts.find_former(request.address, throttles),
+            asked.accounts.policy.opens,
+        )
+        # it does not open where the address so far gets in by a provider alone
+        if found is None or found.is_suspended or not opens(found.credentials, BY_CODE):
             return NOBODY
         user_id = found.stored.user_id
         return Recipient(mail=CodePurpose.RESTORE_ADDRESS, is_known=found.is_known, user_id=user_id)
 
     async def finish(self, asked: Asked, code: RightCode) -> Response:
-        """Raise WeakPassword, after which the code is still good, and the errors of `Accounts.restore_address`."""
+        """Where passwords are off, the account gets none.
+
+        Raise WeakPassword, after which the code is still good, and the errors of `Accounts.restore_address`.
+        """
         address, password = code.request.address, asked.form.get("password", "")
-        hashed = await self.lanes.run(
-            lambda: hash_new_password(address, password), client=asked.network, is_known=False
-        )
+        hashed = None
+        if SignInMethod.PASSWORD in asked.accounts.policy.methods:
+            hashed = await self.lanes.run(
+                lambda: hash_new_password(address, password), client=asked.network, is_known=False
+            )
         await run_sync(code.end)
-        entry = Entry(way=Way.RESTORE, address=address, by=BY_CODE, password_hash=hashed)
+        entry = Entry(way=Way.RESTORE, address=address, by=BY_CODE, password_hash=hashed or "")
 
         def act() -> Entered:
             restored = asked.accounts.restore_address(address, hashed, asked.browser)

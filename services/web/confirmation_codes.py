@@ -31,7 +31,7 @@ from services.web.session_start import SessionStart
 
 @dataclass(frozen=True, slots=True)
 class SignUpCode:
-    """Makes an account. Its step begins at `/account`, with the hash of a password, and nowhere else."""
+    """Makes an account. Its step begins at `/account`, with the hash of a password where passwords are on, and nowhere else."""
 
     name: ClassVar[str] = "sign_up"
     needs_session: ClassVar[bool] = False
@@ -83,8 +83,13 @@ class SignUpByCode:
     flow: SignUpCode
 
     async def answer(
-        self, request: Request, found: Found, password_hash: str, invitation: str, target: str
+        self,
+        request: Request,
+        found: Found,
+        password_hash: str | None,
+        invitation: str,
+        target: str,
     ) -> Response:
-        """Return the redirect to the form for the code. Raise TooManyAttempts, StoreUnavailable."""
+        """Return the redirect to the form for the code; *password_hash*: None: codes open the account. Raise TooManyAttempts, StoreUnavailable."""
         wanted = sign_up_request(found, password_hash, invitation)
         return await self.codes.begin(request, self.flow, target, wanted, invitation)

@@ -10,7 +10,7 @@ from services.crypto import UserKeys
 from services.domain import UserId
 from services.domain.addresses import EmailAddress
 from services.domain.mails import Mail, Notice, NoticeKind
-from services.errors import AppError
+from services.errors import AppError, TooManyAttempts
 from services.events import log_event
 from services.store.accounts import AppSession
 from services.store.backend import Backend, NewNotice
@@ -93,11 +93,13 @@ class Notices:
                 mail = _mail(request, address, kind, is_known=is_known)
             throttles = [self.attempts.notice(kind, user_id)] if mail else []
             backend.add_notice(user_id, notice, throttles)
-        except AppError as error:  # for example TooManyAttempts: then it is stored, and not mailed
+        except TooManyAttempts:  # then it is stored, and not mailed
+            log_event("notice.unmailed", kind=kind)
+            return
+        except AppError as error:
             log_event("notice.dropped", kind=kind, error=type(error))
-        else:
-            if self.send and mail:
-                self.send(mail)
+        if self.send and mail:
+            self.send(mail)
 
 
 def _notice(request: Request, session: AppSession, kind: NoticeKind) -> NewNotice:

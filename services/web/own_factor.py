@@ -45,6 +45,7 @@ from services.store.steps import Step, Steps
 from services.users import Shared
 from services.web.attempts import DEVICE_SECONDS, Attempts
 from services.web.changes import change_way_in
+from services.web.current_session import current_session
 from services.web.factor_check import FACTORS
 from services.web.forms import fields, other_site, read_step_id, with_query, with_reason
 from services.web.notices import Notices
@@ -139,16 +140,16 @@ class OwnFactor:
         self, request: Request, act: Callable[[_Asked], Response], form: Sequence[str]
     ) -> Response:
         """Return the answer of *act* to a form of a user who has proved who they are. Raise ProofNeeded."""
-        shared, cookie = self.shared(), self.origin.session_cookie(request)
-        session = shared.session_cache.find(cookie) if cookie else None
-        if cookie is None or session is None:
+        shared = self.shared()
+        signed_in = current_session(shared, self.origin.session_cookie(request))
+        if signed_in is None:
             return _to_page()
+        session, current = signed_in.session, signed_in.current
         once, step, code, replaces, others = form
         try:
             require_recent(session.backend)
-            current = self._accounts.current(cookie)
             shared.set_factor(session.user_id, second_factor(current.credentials))
-            session, ends_others = session.with_address_of(current.credentials), others != ""
+            ends_others = others != ""
             return act(_Asked(request, once, step, code, replaces, ends_others, session, current))
         except (ProofNeeded, StepEnded):
             note_failure(self._accounts.backend, session.user_id, Failure.CHANGE)

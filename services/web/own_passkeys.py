@@ -67,7 +67,8 @@ class AddPasskey:
     def offer(self, asked: Asked, challenge: bytes) -> Offer:
         """Raise ProofNeeded, BadInput (the name), TooManyPasskeys."""
         session, current = asked.own.session, asked.own.current
-        require_recent(session.backend)
+        ends_others = asked.form.get("others", "") != ""
+        require_recent(session.backend, is_part=not ends_others)
         known = current.credentials.passkeys or Passkeys(user_handle=new_user_handle())
         if len(known.each) >= MOST_PASSKEYS:
             raise TooManyPasskeys
@@ -78,7 +79,7 @@ class AddPasskey:
         new = _New(
             name=checked_name(asked.form.get("passkey_name", "")),
             user_handle=known.user_handle.hex(),
-            ends_others=bool(asked.form.get("others")),
+            ends_others=ends_others,
         )
         kept = _NEW.dump_json(new).decode()
         return Offer(options=options, credentials=current.stored, kept=kept)

@@ -1,5 +1,6 @@
 """Middleware for every request: identity headers, closed paths, limits on anonymous tabs, security headers."""
 
+import asyncio
 import base64
 import hashlib
 import re
@@ -42,7 +43,6 @@ _ALL = "all"
 _TOO_MANY = "Too many sign-in pages are open. Close some, or try again in a minute."
 _REFUSED = WebSocketClose(1008)  # uvicorn sends it as a 403
 _POLL_SECONDS = 0.05
-_COOKIE_SECONDS = 1.0  # seconds between two looks if a tab's session has another cookie
 _INLINE_SCRIPT = re.compile(r"<script(?![^>]*\bsrc=)[^>]*>(.*?)</script>", re.DOTALL)
 
 
@@ -152,17 +152,21 @@ class SessionMiddleware:
         cache, cookie = self.shared().session_cache, self.origin.session_cookie(connection)
 
         async def app(scope: Scope, receive: Receive, send: Send) -> None:
-            is_hung_up = False
+            is_hung_up, waiting, loop = False, anyio.CancelScope(), asyncio.get_running_loop()
+
+            def wake() -> None:  # in any thread
+                loop.call_soon_threadsafe(lambda: waiting.cancel())
 
             async def receive_until_replaced() -> Message:
-                nonlocal is_hung_up
-                while cookie is None or not cache.is_replaced(session, cookie):
-                    with anyio.move_on_after(_COOKIE_SECONDS):
+                nonlocal is_hung_up, waiting
+                while (seconds := cache.replaced_in(session, cookie)) > 0:
+                    with anyio.move_on_after(seconds) as waiting:
                         return await receive()
                 is_hung_up = True
                 return {"type": "websocket.disconnect", "code": 1001}
 
-            await self.app(scope, receive_until_replaced, send)
+            with cache.waking(session, wake):
+                await self.app(scope, receive_until_replaced, send)
             if is_hung_up:
                 await send({"type": "websocket.close", "code": 1001})
 

@@ -43,7 +43,10 @@ class _OfAccount:
     start: SessionStart
 
     async def request_of(self, asked: Asked) -> CodeRequest:
-        return CodeRequest(address=checked_address(asked.form.get("email", "")))
+        """Raise BadAddress, OtherSignInNeeded."""
+        address = checked_address(asked.form.get("email", ""))
+        asked.accounts.policy.check_address(address)
+        return CodeRequest(address=address)
 
     def recipient(self, asked: Asked, request: CodeRequest, throttles: Throttles) -> Recipient:
         return recipient_of(asked.accounts.find(request.address, throttles), self.purpose)
@@ -96,7 +99,10 @@ class ProveByCode:
     check: FactorCheck
 
     async def request_of(self, asked: Asked) -> CodeRequest:
-        return CodeRequest(address=asked.own.session.email)
+        """Raise OtherSignInNeeded."""
+        address = asked.own.session.email
+        asked.accounts.policy.check_address(address)
+        return CodeRequest(address=address)
 
     def recipient(self, asked: Asked, request: CodeRequest, throttles: Throttles) -> Recipient:
         return recipient_of(asked.accounts.find(request.address, throttles), CodePurpose.PROVE)

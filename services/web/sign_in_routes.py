@@ -20,8 +20,9 @@ from services import errors
 from services.domain.accounts import DELETE_WORD, Failure
 from services.domain.addresses import NO_ADDRESS, EmailAddress, checked_address
 from services.domain.mails import NoticeKind
+from services.domain.sign_in_methods import ALL_METHODS, BY_PASSWORD, SignInMethod
 from services.events import log_event
-from services.store.accounts import Accounts, AppSession, Found
+from services.store.accounts import Accounts, AppSession, Checked, Found
 from services.store.administration import UserAccess
 from services.store.entries import Entered, Entry, Way
 from services.store.failures import note_failure
@@ -44,6 +45,8 @@ from services.web.session_start import SessionStart
 
 Answer = TypeVar("Answer")
 
+# methods of which either begins an account by the form of sign-ups
+BY_FORM = frozenset({SignInMethod.PASSWORD, SignInMethod.CODE})
 _ACCOUNT = "/account"  # the page with the forms of signed-in users
 
 
@@ -54,6 +57,7 @@ class SignInRoutes:
     start: SessionStart
     lanes: HashingLanes = field(default_factory=HashingLanes)
     by_code: SignUpByCode | None = None  # None: no mail is sent, so no code confirms an address
+    methods: frozenset[SignInMethod] = ALL_METHODS  # that are on
 
     def routes(self) -> list[Route]:
         ends = [
@@ -62,16 +66,27 @@ class SignInRoutes:
         ]
         if self.start.origin.is_alone:  # no password opens anything
             return ends
+        sign_up = Route("/account", self._sign_in, methods=["POST"])
         return [
-            Route("/account", self._sign_in, methods=["POST"]),
-            Route("/account/password", self._change_password, methods=["POST"]),
+            # where passwords are off, those that an operator set open their accounts all the same
             Route("/proof", self._prove, methods=["POST"]),
             Route("/session", self._sign_in, methods=["POST"]),
-            # W3C, A Well-Known URL for Changing Passwords: password managers open it where other names are not found
-            Route("/.well-known/change-password", RedirectResponse(_ACCOUNT, 303)),
+            *([sign_up] if self.methods & BY_FORM else []),
+            *(self._of_passwords() if self._takes_passwords else []),
             Route("/.well-known/{name:path}", PlainTextResponse("Not Found", 404)),
             *ends,
         ]
+
+    def _of_passwords(self) -> tuple[Route, ...]:
+        return (
+            Route("/account/password", self._change_password, methods=["POST"]),
+            # W3C, A Well-Known URL for Changing Passwords: password managers open it where other names are not found
+            Route("/.well-known/change-password", RedirectResponse(_ACCOUNT, 303)),
+        )
+
+    @property
+    def _takes_passwords(self) -> bool:
+        return SignInMethod.PASSWORD in self.methods
 
     async def _sign_in(self, request: Request) -> Response:
         if not self.start.origin.is_same_origin(request):
@@ -84,6 +99,7 @@ class SignInRoutes:
         try:
             async with delay():
                 email = checked_address(email)
+                self._accounts.policy.check_address(email)
                 if is_new:
                     return await self._sign_up(request, email, password, code, target)
                 return await self._enter(request, email, password, code, target)
@@ -95,7 +111,7 @@ class SignInRoutes:
     ) -> Response:
         """Sign in, or lead to the form for the second factor."""
         found = await self._find(request, email)
-        checked = await self._hash(request, lambda: found.checked(password), found.is_known)
+        checked = await self._checked(request, found, password)
         accounts, browser = self._accounts, browser_of(request)
         counted = checked.counted
         entry = Entry(way=Way.SIGN_IN, address=email, counted=counted, invitation=code)
@@ -111,14 +127,22 @@ class SignInRoutes:
     async def _sign_up(
         self, request: Request, email: EmailAddress, password: str, code: str, target: str
     ) -> Response:
-        """Make an account, or have a code sent, after which it is made (`SignUpCode`)."""
+        """Make an account, or have a code sent, after which it is made (`SignUpCode`).
+
+        Where passwords are off, the code is all that opens it. Raise SignUpsClosed where none can be sent then: Supabase Auth
+        confirms addresses itself.
+        """
         throttles = self.start.attempts.sign_up(self.start.origin.client_address(request))
         found = await run_sync(self._accounts.find_for_sign_up, email, throttles, code)
-        hashed = await self._hash(request, lambda: found.hashed(password), found.is_known)
-        if self.by_code and found.sign_ups.confirms_by_code:
+        hashed = None
+        if self._takes_passwords:
+            hashed = await self._hash(request, lambda: found.hashed(password), found.is_known)
+        if self.by_code and (hashed is None or found.sign_ups.confirms_by_code):
             confirms = self._accounts.backend.sign_in.confirms_addresses
             if not await run_sync(confirms):
                 return await self.by_code.answer(request, found, hashed, code, target)
+        if hashed is None:
+            raise errors.SignUpsClosed
         accounts, browser = self._accounts, browser_of(request)
         entry = Entry(way=Way.SIGN_UP, address=email, password_hash=hashed, invitation=code)
 
@@ -137,6 +161,16 @@ class SignInRoutes:
         )
         throttles = self.start.attempts.sign_in(email, address, device)
         return await run_sync(self._accounts.find, email, throttles)
+
+    async def _checked(self, request: Request, found: Found, password: str) -> Checked:
+        """Return the credentials if *password* is right, and opens the account. Raise WrongCredentials.
+
+        MethodOff would say that a password is right that opens nothing here.
+        """
+        checked = await self._hash(request, lambda: found.checked(password), found.is_known)
+        if not self._accounts.policy.opens(checked.credentials, BY_PASSWORD):
+            raise errors.WrongCredentials
+        return checked
 
     async def _hash(self, request: Request, work: Callable[[], Answer], is_known: bool) -> Answer:
         """Return the answer of *work*, which hashes a password; *is_known*: for a known device."""
@@ -171,10 +205,10 @@ class SignInRoutes:
                 raise errors.SignedOut
             session = signed_in.session
             async with self.start.attempts.delay_refusals():
+                self._accounts.policy.check_address(session.email)
                 found = await self._find(request, session.email)
                 try:
-                    check_password = partial(found.checked, password)
-                    checked = await self._hash(request, check_password, found.is_known)
+                    checked = await self._checked(request, found, password)
                 except errors.WrongCredentials:
                     note_failure(self._accounts.backend, session.user_id, Failure.PROOF)
                     raise
@@ -197,32 +231,29 @@ class SignInRoutes:
         [password] = await fields(request, "password")
         session: AppSession | None = None
         try:
-            cache, cookie = (
-                self.start.shared().session_cache,
-                self.start.origin.session_cookie(request),
-            )
-            session = await run_sync(cache.find, cookie) if cookie else None
-            if session is None or cookie is None:
+            signed_in = await self._current_session(request)
+            if signed_in is None:
                 return RedirectResponse(_ACCOUNT, 303)
+            session, current = signed_in.session, signed_in.current
             async with self.start.attempts.delay_refusals():
                 counted = [self.start.attempts.password(session.user_id)]
                 await run_sync(self._accounts.backend.count_throttles, counted)
-                current = await run_sync(self._accounts.current, cookie)
                 device = self.start.origin.device_cookie(request)
                 is_known = self.start.attempts.is_known(device, session.user_id)
                 hashed = await self._hash(request, lambda: current.hashed(password), is_known)
                 has_password = current.credentials.password_hash is not None
-                change = (
-                    self._accounts.change_password if has_password else self._accounts.add_password
-                )
-                await run_sync(change, session, current, hashed)
-            session = session.with_address_of(current.credentials)
+                if has_password:
+                    await run_sync(self._accounts.change_password, session, current, hashed)
+                else:
+                    await run_sync(self._accounts.add_password, session, current, hashed)
+                    self.start.shared().note_password(session.user_id)
             tell, kind = self.start.notices.tell, NoticeKind.PASSWORD_CHANGED
             await run_sync(tell, request, self._accounts.backend, session, kind)
         except errors.AppError as error:
             self._note_refused_change(session, error)
             return RedirectResponse(with_reason(_ACCOUNT, error), 303)
-        return RedirectResponse(f"{_ACCOUNT}?reason=changed", 303)
+        outcome = "changed" if has_password else "password-added"
+        return RedirectResponse(f"{_ACCOUNT}?reason={outcome}", 303)
 
     def _note_refused_change(self, session: AppSession | None, error: errors.AppError) -> None:
         if session and isinstance(error, errors.ProofNeeded):

@@ -15,7 +15,14 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
 from services.crypto import sha
 from services.domain import AccountRole, Outcome, Purpose, Usage
-from services.domain.accounts import CredentialsAction, Failure, ProofScope, SignUps, UserOrder
+from services.domain.accounts import (
+    CredentialsAction,
+    Exemption,
+    Failure,
+    ProofScope,
+    SignUps,
+    UserOrder,
+)
 from services.domain.mails import NoticeKind
 from services.domain.rows import SealedConversation
 from services.domain.turns import Reservation, Settlement
@@ -58,7 +65,11 @@ WAYS = st.lists(st.integers(0, 3), max_size=3)  # identities or passkeys, the sa
 _MAY_DROP = (CredentialsAction.PASSWORD_SET, CredentialsAction.PASSKEY_REMOVED)  # the factor
 _ADDS = (CredentialsAction.FACTOR_ADDED, CredentialsAction.PASSKEY_FACTOR_ADDED)
 _REMOVES = (CredentialsAction.FACTOR_REMOVED, CredentialsAction.PASSKEY_FACTOR_REMOVED)
-_ACTIONS = [one for one in CredentialsAction if one is not CredentialsAction.ADDRESS_FREED]
+_OPERATORS = (
+    *(CredentialsAction.ADDRESS_FREED, CredentialsAction.ADDRESS_SET),
+    CredentialsAction.IDENTITY_MOVED,
+)
+_ACTIONS = [one for one in CredentialsAction if one not in _OPERATORS]
 CHANGES = [
     {"daily_cap_micro": 400},
     {"monthly_cap_micro": 600, "max_open": 1},
@@ -647,7 +658,7 @@ class Accounts(RuleBasedStateMachine):
 
     @rule(
         user=USER,
-        failure=st.sampled_from(Failure),
+        failure=st.sampled_from([*Failure, *Exemption]),
         seconds=st.sampled_from([0, 0, 1, 1800, 3600]),
         off=st.sampled_from([None, None, 0, -1]),
     )

@@ -511,15 +511,8 @@ def test_credentials_change_only_where_seen(world):
 @pytest.mark.parametrize(
     "action",
     [
-        *(
-            "reseal",
-            "password.set",
-            "password.add",
-            "address.confirm",
-            "address.free",
-            "factor.use",
-        ),
-        *("role.set", None),
+        *("reseal", "password.set", "password.add", "address.confirm", "address.free"),
+        *("factor.use", "role.set", "address.set", "identity.move", None),
     ],
 )
 def test_change_has_generation_and_ends_of_its_action(world, action, ends_others, generation):

@@ -26,6 +26,7 @@ from services.crypto import (
     new_key,
 )
 from services.domain.accounts import CredentialsAction
+from services.domain.single_sign_on import Identity, LinkedIdentity
 from services.errors import (
     BadAddress,
     BadInput,
@@ -44,7 +45,9 @@ from tests.database.people import psycopg_world
 from tests.database.test_migrations import VERSIONS
 from tests.stack.apps import ROOT
 from tests.store.conftest import PASSWORD, make_sessions, new_email
+from tests.stores import NOT_COUNTED
 
+NOON = datetime(2026, 11, 26, 12, tzinfo=UTC)
 ROOT_KEY = base64.urlsafe_b64encode(new_key()).decode()
 
 
@@ -282,8 +285,9 @@ def test_check_passes_after_a_sign_in(run, backend):
 
     _, said = run("check", **with_keys(backend))
 
-    # other tests create accounts without credentials there
-    lines = [line.split(maxsplit=2)[:2] for line in said.splitlines() if "credentials" not in line]
+    # other tests create accounts there without credentials, or without a way in
+    judged = [one for one in said.splitlines() if not {"credentials", "ways"} & {*one.split()}]
+    lines = [line.split(maxsplit=2)[:2] for line in judged]
     assert [mark for mark, _ in lines] == ["ok"] * 10, said
     assert "root keys      stored data needs 1\n" in said
     assert "access tokens  good for 3600 s" in said
@@ -485,6 +489,47 @@ def test_address_is_freed_at_supabase_auth_too(run, backend):
             assert database.execute(identities, [maya]).fetchall() == [(placeholder,)]
 
 
+def test_address_is_set_also_where_users_sign_in(run, backend):
+    sessions, email, new = make_sessions(backend), new_email(), new_email()
+    maya = sessions.sign_up_with(email, PASSWORD)[1].user_id
+
+    refused = run("set-address", email, email, **with_keys(backend))
+    code, said = run("set-address", email.upper(), new, **with_keys(backend))
+
+    assert refused == (1, "The account has this address already.")
+    assert (code, said.startswith(f"{new} is the address of the account")) == (0, True)
+    _, session = sessions.sign_in_with(new, PASSWORD)
+    assert (session.user_id, session.is_confirmed) == (maya, True)
+    sessions.backend.gateway.http.close()
+    with backend.connect() as database:
+        known = "select email from auth.users where id = %s"
+        assert database.execute(known, [maya]).fetchall() == [(new,)]
+        noted = "select actor from private.audit where action = 'address.set' and target = %s"
+        assert database.execute(noted, [maya]).fetchall() == [(None,)]
+
+
+def test_issuer_moves_and_check_counts_who_is_left_out(run, backend):
+    sessions, email = make_sessions(backend), new_email()
+    cookie, maya = sessions.sign_up_with(email, PASSWORD)
+    old, new = "https://login.example.com", f"https://{uuid4().hex}.example"
+    linked = LinkedIdentity(identity=Identity(old, email), name="Corp", created_at=NOON)
+    current = sessions.current(cookie)
+    added = replace(current.credentials, identities=(linked,), generation=2)
+    action = CredentialsAction.IDENTITY_ADDED
+    assert sessions.change_credentials(maya, added, current.stored, action)
+
+    code, said = run("move-issuer", old, new, **with_keys(backend))
+
+    assert (code, said) == (0, f"1 accounts are linked to {new}, and signed out everywhere.")
+    found = sessions.find_identity(Identity(new, email), NOT_COUNTED)
+    assert found.stored.user_id == maya.user_id
+    sessions.backend.gateway.http.close()
+    off = with_keys(backend) | {"DAYBOOK_SIGN_IN_METHODS": "passkey"}
+    [line] = [one for one in run("check", **off)[1].splitlines() if "ways in" in one]
+    assert line.startswith("note")
+    assert "have none that works here" in line
+
+
 def test_swapped_addresses_are_repaired_one_by_one(run, stack):
     sessions, emails = make_sessions(stack), (new_email(), new_email())
     people = [sessions.sign_up_with(email, PASSWORD)[1].user_id for email in emails]
@@ -505,7 +550,12 @@ def test_swapped_addresses_are_repaired_one_by_one(run, stack):
 
 
 @pytest.mark.parametrize(
-    "command", ["set-password", "free-address", "reset-factors", "repair-sign-in"]
+    "command",
+    [
+        *(["set-password"], ["free-address"], ["reset-factors"], ["repair-sign-in"]),
+        ["set-address", "new@daybook.test"],
+    ],
+    ids=lambda command: command[0],
 )
 @pytest.mark.parametrize(
     "change",
@@ -526,7 +576,8 @@ def test_account_whose_credentials_do_not_open_needs_its_backup(run, stack, comm
         database.execute(change, [maya.user_id])
         before = database.execute(state, [maya.user_id] * 2).fetchone()
 
-    code, said = run(command, email, typed=f"{PASSWORD}\n" * 2, **with_keys(stack))
+    name, *others = command
+    code, said = run(name, email, *others, typed=f"{PASSWORD}\n" * 2, **with_keys(stack))
 
     assert (code, said.splitlines()[-1]) == (1, UNOPENED)
     put_back = "insert into private.credentials select (jsonb_populate_record(null::private.credentials, %s)).*"

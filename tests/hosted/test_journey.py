@@ -7,6 +7,9 @@ from playwright.sync_api import expect
 
 from tests.journeys.admins import look_after
 from tests.journeys.people import PASSWORD
+from tests.journeys.test_notices import (
+    test_account_tells_of_a_second_browser_and_of_failures_until_it_ends as test_account_tells_here_too,  # noqa: F401
+)
 from tests.journeys.test_usage import (
     test_message_is_found_in_the_usage_and_its_file as test_message_is_found_in_the_usage_here_too,  # noqa: F401
 )

@@ -1,15 +1,20 @@
-"""Notices about the ways into an account: they are told on other devices, until they are dismissed."""
+"""The page Account: notices of other devices until they are dismissed, failed attempts, export and deletion."""
+
+from zipfile import ZipFile
 
 from playwright.sync_api import expect
 
+from tests.journeys.people import PHONE
+
 NEW_SIGN_IN = "New sign-in to your account"
+WRONG_PROOF = "Identity not confirmed: wrong password or code"
 
 
 def notices(tab):
     return tab.page.locator('[class*="st-key-notice-"]')
 
 
-def test_sign_in_of_a_second_browser_is_told_until_it_is_dismissed(app, person):
+def test_account_tells_of_a_second_browser_and_of_failures_until_it_ends(app, person):
     maya, phone = person(), person()
     maya.arrives()
     expect(notices(maya)).to_have_count(0)
@@ -29,10 +34,29 @@ def test_sign_in_of_a_second_browser_is_told_until_it_is_dismissed(app, person):
     maya.page.keyboard.press("Enter")
     expect(notices(maya)).to_have_count(0)
 
-    maya.visit("/account")
+    for _ in range(2):
+        wrong = {"password": "not the password"}
+        maya.context.request.post(f"{maya.url}/proof", form=wrong, max_redirects=0)
+    maya.visit("/.well-known/change-password")
+    expect(maya.page).to_have_url(f"{maya.url}/account")
     expect(maya.page.get_by_role("heading", name="Devices")).to_be_visible()
     expect(notices(maya)).to_have_count(0)
     maya.page.get_by_text("Show changes and failed attempts").click()
     maya.sees("Account created")
+    expect(maya.page.locator("tr", has_text=WRONG_PROOF)).to_contain_text("Attempts: 2")
+    maya.page.set_viewport_size(PHONE)
+    table = maya.page.locator(".st-key-audit-table .db-grid")
+    assert table.evaluate("table => table.scrollWidth <= table.clientWidth")
+
+    with maya.page.expect_download() as download:
+        maya.page.get_by_role("button", name="Export everything", exact=True).click()
+    with ZipFile(download.value.path()) as archive:
+        assert archive.testzip() is None
+    form = maya.page.locator('form[action="/account/end"]')
+    form.get_by_label("Your email").fill(maya.email)
+    form.get_by_role("button", name="Delete account").click()
+    maya.sees("Your account has been deleted.")
+    maya.is_asked_to_sign_in()
+    phone.is_signed_out_before_long()
     assert maya.complaints() == []
     assert phone.complaints() == []

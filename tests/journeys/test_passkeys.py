@@ -99,18 +99,23 @@ def local(app):
 def test_passkey_is_added_used_renamed_and_removed(app, person, local, size):
     maya = person(url=local, reduced_motion="reduce", **SIZES[size])
     look, list_ = Look(maya), maya.page.locator(".st-key-passkeys")
+
+    def looks_at(name):
+        maya.sees_no_reply_coming()  # else the page may miss a change of the theme
+        look.at(name)
+
     maya.arrives()
     key = Authenticator(maya)
     maya.visit("/account")
     maya.sees("No passkeys yet.")
-    look.at("no passkeys")
+    looks_at("no passkeys")
 
     adds(maya)
     expect(list_).to_contain_text("Chrome on Linux")
     expect(list_).to_contain_text("Not used yet · On one device")
-    look.at("a passkey")
+    looks_at("a passkey")
     signs_out(maya)
-    look.at("the sign-in page")
+    looks_at("the sign-in page")
     press(maya, SIGN_IN)
     maya.is_welcome()
 
@@ -118,20 +123,21 @@ def test_passkey_is_added_used_renamed_and_removed(app, person, local, size):
     expect(list_).to_contain_text("Last used")
     age_proofs(app)
     maya.visit("/account")
+    expect(maya.page.get_by_role("button", name=CONFIRM)).to_be_visible()
+    looks_at("a proof")
     expect(list_.get_by_role("button")).to_have_count(0)
-    look.at("a proof")
     press(maya, CONFIRM)
     maya.sees("Confirmed. You can make changes for the next ten minutes.")
 
     for name in ("Rename", "Remove"):
         closes_by_escape(maya, name)
     press(maya, "Rename")
-    look.at("the dialog for the name")
+    looks_at("the dialog for the name")
     maya.dialog.get_by_label("Name").fill("Work laptop")
     maya.dialog.get_by_role("button", name="Save").click()
     expect(list_).to_contain_text("Work laptop")
     press(maya, "Remove")
-    look.at("the question")
+    looks_at("the question")
     maya.dialog.get_by_role("button", name="Remove").click()
     maya.sees("Passkey removed.")
     maya.sees("No passkeys yet.")

@@ -17,7 +17,7 @@ from pages._tab import KEY
 from services import bootstrap
 from services.domain.accounts import SignUps
 from services.domain.models import ModelState
-from services.domain.sign_in_methods import ALL_METHODS
+from services.domain.sign_in_methods import SignInMethod
 from services.web.recent_calls import RecentCalls
 from services.web.server_health import SUPABASE
 from tests.fakes import MAYA, FakePerson, ScriptedModel
@@ -208,6 +208,17 @@ def maya(database, model):
     return FakePerson(database, model)
 
 
+class _Process(SimpleNamespace):
+    """The process that pages ask; codes sign in where mail is set."""
+
+    mailer, off = None, frozenset()  # off: methods that DAYBOOK_SIGN_IN_METHODS leaves out
+
+    @property
+    def methods(self):
+        without_mail = set() if self.mailer else {SignInMethod.CODE}
+        return frozenset(SignInMethod) - self.off - without_mail
+
+
 @pytest.fixture
 def health(monkeypatch):
     """The health of a running process, unless a test changes it."""
@@ -215,8 +226,8 @@ def health(monkeypatch):
     fake = SimpleNamespace(
         model=ModelState.REMOTE, version="0.1.0", store=SUPABASE, outage="", **up
     )
-    app = SimpleNamespace(health=fake, recent_calls=RecentCalls(), is_alone=False, is_plain=False)
-    app.mailer, app.methods, app.public_url = None, ALL_METHODS, "https://daybook.test"
+    app = _Process(health=fake, recent_calls=RecentCalls(), is_alone=False, is_plain=False)
+    app.public_url = "https://daybook.test"
     app.unread_files = lambda user_id: []
     app.doubt = app.has_ended = lambda session_id: False
     monkeypatch.setattr(bootstrap, "current_app", lambda: app)

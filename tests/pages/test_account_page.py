@@ -15,6 +15,7 @@ from services.domain import AccountRole
 from services.domain.accounts import SIGN_IN_REASONS, SecondFactor
 from services.domain.addresses import new_placeholder
 from services.domain.browsers import browser_name
+from services.domain.sign_in_methods import SignInMethod
 from services.errors import LastAdmin, ProofNeeded, WrongCode
 from services.store.device_names import NewDevice
 from tests.fakes import FakePerson, an_entry
@@ -599,3 +600,58 @@ def test_account_without_sign_in_is_deleted_by_a_typed_word(open_account, monkey
     assert refused.endswith(
         "not deleted. Type delete to confirm, and your email if it is asked for."
     )
+
+
+# --- methods that are off
+
+
+@pytest.mark.usefixtures("mailer")
+def test_password_is_not_changed_where_passwords_are_off(open_account):
+    assert form(open_account(), "/account/password")
+    bootstrap.current_app().off = frozenset({SignInMethod.PASSWORD})
+
+    assert "/account/password" not in html(open_account())
+
+
+@pytest.mark.usefixtures("later", "mailer")
+def test_code_proves_nothing_where_codes_are_off(open_account, maya):
+    maya.is_confirmed = True
+    bootstrap.current_app().off = frozenset({SignInMethod.CODE})
+
+    assert proves(open_account(), "/code") == []
+
+
+@pytest.mark.usefixtures("mailer")
+@pytest.mark.parametrize(
+    ("off", "sentence"),
+    [
+        ([], "you can reset your password with a code"),
+        ([SignInMethod.PASSWORD], "you can sign in with a code"),
+        ([SignInMethod.CODE], "We will email you a code."),
+    ],
+)
+def test_confirmation_says_what_it_is_good_for(open_account, off, sentence):
+    bootstrap.current_app().off = frozenset(off)
+
+    assert any(sentence in one.value for one in open_account().markdown)
+
+
+@pytest.mark.usefixtures("mailer")
+def test_email_of_a_provider_is_changed_by_an_admin(open_account, maya):
+    maya.is_of_provider = True
+
+    for app in (open_account(), open_account(code="new_address")):
+        assert not any(one.label == "Change email" for one in app.button)
+        assert "new_address" not in html(app)
+        assert "/account/password" not in html(app)
+        assert any("Your organization manages this email" in one.value for one in app.caption)
+
+
+@pytest.mark.usefixtures("mailer")
+@pytest.mark.parametrize("takes_back", [True, False])
+def test_news_of_another_email_says_if_it_can_be_taken_back(open_account, takes_back):
+    bootstrap.current_app().off = frozenset(() if takes_back else (SignInMethod.CODE,))
+
+    [news] = [one.value for one in open_account(reason="moved").info]
+
+    assert ("taken back for three days" in news) is takes_back

@@ -633,6 +633,18 @@ def test_health_shows_mail_where_it_is_set(open_tab, ruth, monkeypatch):
     assert "Supabase Auth confirms addresses itself" in confirmed
 
 
+def test_health_counts_accounts_that_nothing_lets_in(open_tab, ruth, monkeypatch):
+    monkeypatch.setattr(ruth.administration, "health", lambda: HEALTH)
+    assert warnings(open_tab("Health")) == []
+    ruth.left_out = lambda: 3
+
+    [left_out] = warnings(open_tab("Health"))
+
+    assert left_out.startswith("Accounts with no way to sign in here: 3.")
+    bootstrap.current_app().is_alone = True
+    assert warnings(open_tab("Health")) == []
+
+
 def test_health_of_models_is_shown_without_a_database(open_tab, ruth, monkeypatch):
     def health():
         raise StoreUnavailable("away")

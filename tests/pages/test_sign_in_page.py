@@ -13,7 +13,8 @@ from pages._parts.factor import TITLE as FACTOR_TITLE
 from services import bootstrap, deployment
 from services.domain.accounts import SIGN_IN_REASONS, SignUps
 from services.domain.passwords import PASSWORD_RULE
-from services.errors import Misconfigured, StepEnded, WrongCode, WrongFactor
+from services.domain.sign_in_methods import SignInMethod
+from services.errors import Misconfigured, StepEnded, WrongCode, WrongCredentials, WrongFactor
 from tests.pages.conftest import ROOT
 
 
@@ -441,3 +442,78 @@ def test_required_factor_leads_to_the_setup_key(open_app):
     for name, value in (("step", STEP), ("next", "/?c=some-id")):
         assert f'name="{name}" value="{value}"' in form
     assert len(app.error) == 1
+
+
+# --- methods that are off
+
+
+def off(*methods):
+    bootstrap.current_app().off = frozenset(methods)
+
+
+def links_of(app):
+    return [one.label for one in app.button]
+
+
+def test_codes_take_the_place_of_passwords_that_are_off(open_app, mailer):
+    off(SignInMethod.PASSWORD)
+
+    app = open_app(None, c="some-id")
+
+    shown = forms(app)
+    assert 'action="/code"' in shown["Sign in"]
+    assert 'name="purpose" value="sign_in"' in shown["Sign in"]
+    assert 'action="/account"' in shown["Create account"]
+    assert 'type="password"' not in html_of(app)
+    assert links_of(app) == ["Take back an email address", "Sign in with a password"]
+
+
+@pytest.mark.parametrize("reason", ["", "wrong"])
+def test_operators_password_has_a_form_where_passwords_are_off(open_app, mailer, reason):
+    off(SignInMethod.PASSWORD)
+    app = open_app(None, reason=reason) if reason else press(open_app(None), LAST_LINK)
+
+    assert 'action="/session"' in html_of(app)
+    assert [one.value for one in app.error] == ([WrongCredentials.public] if reason else [])
+    assert any("your admin has set" in one.value for one in app.markdown)
+    assert 'action="/code"' in html_of(press(app, "Back to sign in"))
+
+
+LAST_LINK = "Sign in with a password"
+
+
+def test_address_is_taken_back_without_a_password_where_they_are_off(open_app, mailer):
+    off(SignInMethod.PASSWORD)
+
+    app = open_app(None, code="restore_address", step=STEP)
+    assert 'action="/code/redeem"' in html_of(app)
+    assert 'type="password"' not in html_of(app)
+    assert not any("password" in one.value for one in app.markdown)
+
+    first = open_app(None, code="restore_address")
+    assert not any("new password" in one.value for one in first.markdown)
+
+
+@pytest.mark.parametrize("purpose", ["sign_in", "reset_password", "restore_address"])
+def test_form_of_a_method_that_is_off_is_not_drawn(open_app, mailer, purpose):
+    off(SignInMethod.CODE)
+
+    app = open_app(None, code=purpose, step=STEP)
+
+    assert [*forms(app)] == ["Sign in", "Create account"]
+    assert links_of(app) == []
+
+
+def test_password_is_not_reset_where_passwords_are_off(open_app, mailer):
+    off(SignInMethod.PASSWORD)
+
+    assert "Sign in" in forms(open_app(None, code="reset_password", step=STEP))
+
+
+def test_no_account_is_made_by_a_form_where_passwords_and_codes_are_off(open_app, mailer):
+    off(SignInMethod.PASSWORD, SignInMethod.CODE)
+    app = open_app(None, invite="abc")
+
+    assert [one.label for one in app.tabs] == ["Sign in"]
+    assert "<form" not in html_of(app)
+    assert links_of(app) == [LAST_LINK]

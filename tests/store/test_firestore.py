@@ -512,6 +512,19 @@ def test_open_tab_is_billed_as_the_docs_say(accounts, clock, wire):
     assert (wire.counts["reads"], wire.counts["writes"]) == (6 * (28 + 3), 0)
 
 
+def test_row_that_a_block_asks_for_again_is_billed_once(accounts, wire):
+    """A call reads its session, account and rule of a factor, though the check before it and the verb itself ask for them."""
+    _, session = accounts.sign_up_with("maya@daybook.test", "correct horse battery")
+    own, billed = session.backend, {}
+    for verb in ("account", "devices"):
+        wire.counts.clear()
+        getattr(own, verb)()
+        billed[verb] = wire.counts["reads"]
+
+    # beside these three: budget, share of the deployment and notices; the sessions and credentials
+    assert billed == {"account": 3 + 3, "devices": 3 + 2}
+
+
 def test_turn_is_billed_as_the_docs_say(accounts, wire):
     _, session = accounts.sign_up_with("maya@daybook.test", "correct horse battery")
     user, billed = store_of(session), {}

@@ -15,6 +15,7 @@ from services.domain.addresses import NO_ADDRESS, ConfirmedBy
 from services.errors import BadInput, FactorNeeded, Misconfigured, WrongCredentials
 from services.operate.accounts import (
     free_address,
+    has_way_in,
     lookup_faults,
     open_account,
     opens,
@@ -25,6 +26,7 @@ from services.operate.demo import make_demo
 from services.settings import Settings
 from services.store.credentials import lookups_of, open_stored, seal_stored
 from services.store.operator import Mark, PresentKeys
+from services.store.sign_in_policy import SignInPolicy
 from services.store.sqlite import SqlitePlace
 from services.store.tables.backend import TablesBackend
 from services.store.tables.opening import only_account
@@ -70,7 +72,10 @@ def rows(tables, table):
 
 
 def findings(operator):
-    judges = partial(opens, RING), partial(lookup_faults, RING)
+    judges = (
+        *(partial(opens, RING), partial(lookup_faults, RING)),
+        partial(has_way_in, RING, SignInPolicy()),
+    )
     return operator.check(PresentKeys(b"", RING.versions(), *judges))
 
 
@@ -216,7 +221,8 @@ def test_check_names_accounts_that_do_not_open(accounts, operator, tables):
     accounts.sign_up_with("maya@daybook.test", PASSWORD)
     marks = {name: mark for name, (mark, _) in findings(operator).items()}
     assert marks.pop("SQLite") in (Mark.OK, Mark.NOTE)
-    assert marks == dict.fromkeys(["file", "accounts", "credentials", "look-ups"], Mark.OK)
+    judged = ["file", "accounts", "credentials", "ways in", "look-ups"]
+    assert marks == dict.fromkeys(judged, Mark.OK)
 
     (row,) = rows(tables, CREDENTIALS)
     tables.of(None).run(lambda block: block.delete(CREDENTIALS, row.id))

@@ -185,9 +185,16 @@ def test_differences_are_pairs_of_what_changed():
 
 @pytest.mark.parametrize("generation", [1, 2, 3])
 @pytest.mark.parametrize("ends_others", [False, True])
-def test_user_frees_no_address(generation, ends_others):
-    with pytest.raises(ValueError, match=r"address\.free"):
-        check_change(CredentialsAction.ADDRESS_FREED, 1, generation, ends_others=ends_others)
+@pytest.mark.parametrize(
+    "action",
+    [
+        *(CredentialsAction.ADDRESS_FREED, CredentialsAction.ADDRESS_SET),
+        CredentialsAction.IDENTITY_MOVED,
+    ],
+)
+def test_user_makes_no_change_of_an_operator(action, generation, ends_others):
+    with pytest.raises(ValueError, match=action):
+        check_change(action, 1, generation, ends_others=ends_others)
 
 
 # --- the second factor
@@ -209,6 +216,8 @@ FLAGS = {  # what a change may make of the flag: before, after
     CredentialsAction.RESEAL: {(False, False), (True, True)},
     CredentialsAction.ADDRESS_CONFIRMED: {(False, False), (True, True)},
     CredentialsAction.ADDRESS_FREED: {(False, False), (True, True)},
+    CredentialsAction.ADDRESS_SET: {(False, False), (True, True)},
+    CredentialsAction.IDENTITY_MOVED: {(False, False), (True, True)},
     CredentialsAction.PASSWORD_SET: {(False, False), (True, True), (True, False)},
     CredentialsAction.PASSWORD_ADDED: {(False, False), (True, True)},
     CredentialsAction.FACTOR_USED: {(True, True)},

@@ -157,6 +157,22 @@ def test_noted_facts_leave_memory_with_the_last_session(shared):
     assert shared.background.noted(rooms[omar]) == (noted,)
 
 
+def test_pages_read_the_passkeys_again_once_they_have_changed(shared, sessions):
+    stored, session = SimpleNamespace(each=()), session_of(UserId(uuid4()))
+    credentials = SimpleNamespace(passkeys=stored)
+    sessions.current = lambda _: SimpleNamespace(credentials=credentials)
+    shared.session_cache.add(Cookie.new(), session)
+    passkeys = shared.find(session.id).passkeys
+    assert passkeys.get() == ()
+
+    stored.each = ("laptop",)
+    shared.note_passkeys(UserId(uuid4()))
+    assert passkeys.get() == ()
+    shared.note_passkeys(session.user_id)
+
+    assert passkeys.get() == ("laptop",)
+
+
 def test_stopping_the_process_stops_temporary_chats(shared, maya):
     maya.model.gate.clear()
     chat = maya.begin_temporary()

@@ -58,6 +58,7 @@ def test_frozen_credentials_open_and_are_sealed_again(vector, monkeypatch):
     assert credentials.is_pending == (written["state"] == "pending")
     assert credentials.address == written["address"]
     assert credentials.password_hash == written["hash"]
+    assert credentials.has_operator_password == ("operator_hash" in written)
     assert (credentials.account_secret is None) == (written["account_secret"] is None)
     assert credentials.account_secret in (None, SECRET)
     assert credentials.managed_password == written["managed_password"]
@@ -189,6 +190,32 @@ def test_newer_field_replaces_no_known_one():
     token = seal_credentials(BEFORE, replace(CREDENTIALS, newer={"generation": 1}), ANA)
 
     assert open_credentials(BEFORE, token, ANA) == CREDENTIALS
+
+
+def test_mark_of_an_operator_is_of_one_hash():
+    marked = replace(CREDENTIALS, has_operator_password=True)
+    token = seal_credentials(BEFORE, marked, ANA)
+    document = json.loads(BEFORE.open_credentials(token, ANA))
+
+    assert open_credentials(BEFORE, token, ANA) == marked
+    # as an earlier version of the app writes it, where the user sets another password
+    changed = BEFORE.seal_credentials(json.dumps(document | {"hash": "another"}), ANA)
+    assert not open_credentials(BEFORE, changed, ANA).has_operator_password
+    none = BEFORE.seal_credentials(json.dumps(document | {"hash": None}), ANA)
+    assert not open_credentials(BEFORE, none, ANA).has_operator_password
+    with pytest.raises(ValueError, match="operator"):
+        replace(marked, password_hash=None)
+
+
+def test_address_taken_back_brings_no_operators_password():
+    confirmed = Confirmed(how=ConfirmedBy.CODE, at=NOON)
+    marked = replace(CREDENTIALS, has_operator_password=True, confirmed=confirmed)
+    moved = marked.moved(checked_address("ana@example.net"), confirmed, NOON + timedelta(days=3))
+
+    for hashed in ("a new hash", None):
+        back = moved.taken_back(moved.former[0], confirmed, hashed)
+        assert (back.password_hash, back.has_operator_password) == (hashed, False)
+    assert "operator_hash" not in moved.former[0].ways_in
 
 
 def test_account_secret_has_32_octets():

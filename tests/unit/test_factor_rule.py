@@ -77,4 +77,4 @@ def test_no_reply_ends_where_the_factor_is_required_no_longer():
 
     rule_of(backend).require(is_on=False)
 
-    assert backend.happened == [("require", False)]
+    assert backend.happened == [("stop", []), ("require", False), "forget"]

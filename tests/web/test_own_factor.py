@@ -5,6 +5,7 @@ from base64 import b32decode
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from types import SimpleNamespace
 from uuid import uuid4
 
@@ -24,7 +25,7 @@ from services.web.factor_check import FACTORS
 from services.web.notices import Notices
 from services.web.origin import Origin
 from services.web.own_factor import OwnFactor
-from tests.confirmed import confirm
+from tests.confirmed import confirm, set_address
 from tests.store.conftest import PASSWORD, new_email
 from tests.stores import accounts_in_memory
 from tests.web.test_code_routes import Site, said
@@ -51,6 +52,7 @@ class FactorSite(Site):
         shared = SimpleNamespace(
             session_cache=cache,
             set_factor=set_factor,
+            set_address=partial(set_address, cache),
             user_of=lambda session: SimpleNamespace(devices=Devices(session, ending)),
         )
         origin = Origin(None, 0)

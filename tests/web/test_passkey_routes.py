@@ -7,7 +7,7 @@ import pytest
 
 from services import errors
 from services.crypto.vault import encode_base64url
-from services.domain.accounts import Failure
+from services.domain.accounts import Failure, ProofScope
 from services.domain.mails import Notice, NoticeKind
 from services.domain.passkeys import MOST_PASSKEYS
 from services.store.accounts import Accounts, Cookie
@@ -159,6 +159,16 @@ def test_passkey_is_added_after_a_recent_proof_alone(site, browser):
     browser.step = ""
     assert said(sends(browser, "add", authenticator.create(asked))) == {"reason": "expired"}
     assert site.passkeys(browser) is None
+
+
+def test_proof_in_part_adds_a_passkey_but_ends_no_other_sessions(site, browser):
+    site.change_sessions(scope=ProofScope.PART)
+    authenticator = Authenticator(HERE)
+
+    refused = options(browser, "add", passkey_name="Laptop", others="yes")
+    assert refused == {"refusal": errors.ProofNeeded.public}
+    assert said(adds(browser, authenticator)) == {"reason": "passkey-added"}
+    assert said(removes(browser, authenticator)) == {"reason": "prove"}
 
 
 def test_proof_that_has_become_old_adds_no_passkey(site, browser):
@@ -333,9 +343,10 @@ def test_challenge_is_taken_in_its_browser_alone(site, key, stranger):
 
 def test_challenge_of_one_use_is_none_of_another(browser, key):
     before = browser.cookies["__Host-sid"]
-    asked = options(browser, "sign_in")["options"]
+    asked = options(browser, "add", passkey_name="Phone")["options"]
+    answer = key.get({"rpId": asked["rp"]["id"], "challenge": asked["challenge"]})
 
-    assert said(sends(browser, "proof", key.get(asked))) == {"reason": "expired"}
+    assert said(sends(browser, "proof", answer)) == {"reason": "expired"}
 
     assert browser.cookies["__Host-sid"] == before
 

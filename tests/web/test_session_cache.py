@@ -1,5 +1,6 @@
 """Sessions in the memory of a process: trusted for some seconds, checked in the background, and forgotten."""
 
+import math
 from contextlib import nullcontext
 from threading import Event
 from types import SimpleNamespace
@@ -439,25 +440,27 @@ def test_polls_with_a_replaced_cookie_end_within_a_minute(cache, moved, monkeypa
 def test_cookie_is_replaced_once_the_browser_has_learnt_the_new_one(server, cache, monkeypatch):
     own, here = opened(server, cache)
     new = cache.prove(here, own, "checked")
-    assert not cache.is_replaced(here, own)
+    assert cache.replaced_in(here, own) == pytest.approx(3, abs=1)
 
     later = module.time.monotonic() + 3
     monkeypatch.setattr(module.time, "monotonic", lambda: later)
 
-    assert cache.is_replaced(here, own)
-    assert not cache.is_replaced(here, new)
+    assert cache.replaced_in(here, own) == 0
+    assert cache.replaced_in(here, new) == math.inf
 
 
 def test_cookie_is_replaced_where_the_new_one_comes_to_another_process(server, cache, moved):
     cookie, session, new = moved
-    assert not cache.is_replaced(session, cookie)
+    assert cache.replaced_in(session, cookie) == math.inf
 
     found = cache.find(new)
 
-    assert cache.is_replaced(session, cookie)
+    assert cache.replaced_in(session, cookie) == 0
     server.alive.clear()
     cache.forget_if_ended([found])
-    assert not cache.is_replaced(session, cookie)  # its tabs are closed, but for those with a draft
+    assert (
+        cache.replaced_in(session, cookie) == math.inf
+    )  # its tabs are closed, but for those with a draft
 
 
 def test_tab_keeps_a_session_from_becoming_idle_across_a_proof(server, cache, monkeypatch):

@@ -186,17 +186,22 @@ def test_tab_with_the_cookie_of_before_a_proof_loads_again(session_cache):
     assert identity_of_tab(page, cookie=f"__Host-sid={new}") == [user, str(session.id)]
 
 
-def test_open_tab_of_a_copied_cookie_is_hung_up_after_a_proof(session_cache, monkeypatch):
+@pytest.mark.parametrize("is_here", [True, False], ids=["here", "in another process"])
+def test_open_tab_of_a_copied_cookie_is_hung_up_after_a_proof(session_cache, monkeypatch, is_here):
     accounts, email = session_cache.accounts, new_email()
     cookie, session = accounts.sign_up_with(email, PASSWORD)
     session_cache.add(cookie, session)
     checked = accounts.find(email, NOT_COUNTED).checked(PASSWORD)
-    monkeypatch.setattr(module, "_LEARNT_SECONDS", 0.0)
+    monkeypatch.setattr(module, "_LEARNT_SECONDS", 0.2)
     page, tab_of = browser(session_cache), "__Host-sid={}".format
     with open_tab(page, cookie=tab_of(cookie)) as copied:
         copied.receive_json()
 
-        new = session_cache.prove(session, cookie, checked)
+        if is_here:
+            new = session_cache.prove(session, cookie, checked)
+        else:
+            new = accounts.prove(session, cookie, checked)
+            session_cache.add(new, accounts.open(new))
 
         with open_tab(page, cookie=tab_of(new)) as own:
             assert own.receive_json() == [str(session.user_id), str(session.id)]

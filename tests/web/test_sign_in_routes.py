@@ -2,6 +2,7 @@
 
 import threading
 from contextlib import nullcontext
+from dataclasses import replace
 from types import SimpleNamespace
 from uuid import uuid4
 
@@ -12,6 +13,7 @@ from starlette.testclient import TestClient
 from services import errors
 from services.domain.addresses import new_placeholder
 from services.domain.mails import Notice, NoticeKind
+from services.domain.sign_in_methods import BY_CODE
 from services.errors import StoreUnavailable
 from services.store.accounts import Accounts, Cookie
 from services.store.administration import UserAccess
@@ -72,6 +74,9 @@ def browser(
         backend=sessions.backend,
         store_of=lambda own, _: store_of(own),
         stop_turns_of=stop_turns,
+        note_password=lambda user_id: session_cache.change(
+            user_id, lambda one: replace(one, has_password=True)
+        ),
     )
     attempts, lanes = Attempts(sessions.root_keys, **limits), lanes or HashingLanes()
     origin = Origin(url, 0, is_alone)
@@ -597,6 +602,22 @@ def test_account_is_not_deleted_by_an_old_proof(session_cache, account, stack, d
     assert session_cache.accounts.ended([session]) == {}
     prove()
     assert delete().headers["location"] == "/?reason=deleted"
+
+
+def test_first_password_is_added_and_ends_no_session(session_cache):
+    accounts, email = session_cache.accounts, new_email()
+    cookie, session = accounts.sign_up(accounts.find_for_sign_up(email, NOT_COUNTED), None)
+    found = accounts.find(email, NOT_COUNTED)
+    other = accounts.sign_in(found.opened(found.stored, found.credentials, BY_CODE))[1]
+    session_cache.add(cookie, session)
+    client = browser(session_cache)
+
+    answer = client.post("/account/password", data={"password": NEW_PASSWORD}, headers=sent(cookie))
+
+    assert answer.headers["location"] == "/account?reason=password-added"
+    assert accounts.ended([session, other]) == {}
+    assert session_cache.find(cookie).has_password
+    assert accounts.find(email, NOT_COUNTED).checked(NEW_PASSWORD).stored.user_id == session.user_id
 
 
 def test_account_without_sign_in_is_deleted_by_a_typed_word(session_cache):

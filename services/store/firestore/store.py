@@ -10,7 +10,7 @@ from uuid import UUID
 
 from google.api_core.exceptions import Aborted
 from google.api_core.retry import Retry, if_exception_type
-from google.cloud.firestore_v1.types import Cursor, StructuredQuery, Value, Write
+from google.cloud.firestore_v1.types import Cursor, Document, StructuredQuery, Value, Write
 
 from services.domain import UserId
 from services.store.firestore.calls import Database, Transaction, errors
@@ -106,7 +106,8 @@ class FirestoreBlock(CheckedBlock):
         super().__init__()
         self._database, self._user_id = database, user_id
         self.transaction = Transaction(repeats)
-        self._rows = dict[str, Any]()  # what was read, by the document's name: it stays the same
+        # what was read, by the document's name or by the query: it stays the same, and is billed once
+        self._rows, self._found = dict[str, Any](), dict[tuple[str, str], list[Document]]()
 
     def get(self, table: Table[Row], key: object) -> Row | None:
         return next(iter(self.get_all(table, [key])), None)
@@ -130,7 +131,11 @@ class FirestoreBlock(CheckedBlock):
     ) -> list[Row]:
         self.check_reading()
         query = query_of(table, where or {}, within, order, limit)
-        found = self._database.query(self._parent(table), query, self.transaction)
+        parent = self._parent(table)
+        asked = parent, str(query)
+        if asked not in self._found:
+            self._found[asked] = self._database.query(parent, query, self.transaction)
+        found = self._found[asked]
         rows = [row_of(table, one) for one in found]
         self._rows.update((one.name, row) for one, row in zip(found, rows, strict=True))
         return in_order(rows, order)[:limit] if sorts_here(table, order) else rows

@@ -19,6 +19,7 @@ from services.domain.accounts import (
 from services.domain.addresses import EmailAddress
 from services.domain.health import Abilities, StoreHealth
 from services.domain.usage import UsageReport
+from services.store.backend import LISTED_CREDENTIALS, StoredCredentials
 from services.store.supabase.api import PAGE, ServerCalls, UserCalls
 from services.store.supabase.arguments import Hidden
 
@@ -114,6 +115,10 @@ class SupabaseAdministration:
 
     def revoke_invitation(self, invitation: UUID) -> None:
         self.calls.do("revoke_invitation", invitation=invitation)
+
+    def list_credentials(self, after: UUID | None = None) -> list[StoredCredentials]:
+        every = list[StoredCredentials]
+        return self.calls.read("list_credentials", every, after=after, at_most=LISTED_CREDENTIALS)
 
     def health(self) -> StoreHealth:
         began = time.monotonic()

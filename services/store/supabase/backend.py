@@ -18,6 +18,7 @@ from services.domain import AccountRole, SessionId, UserId
 from services.domain.accounts import (
     Account,
     CredentialsAction,
+    Exemption,
     Failure,
     ProofScope,
     SessionEnd,
@@ -423,7 +424,7 @@ class SupabaseBackend:
         )
         _counted(answer)
 
-    def note_failure(self, user_id: UserId, failure: Failure) -> None:
+    def note_failure(self, user_id: UserId, failure: Failure | Exemption) -> None:
         self.server.call("note_failure", person=user_id, failure=failure, nonce=uuid4())
 
     def model_settings(self) -> ModelSettings:

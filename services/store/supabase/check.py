@@ -20,6 +20,7 @@ from services.store.operator import (
     PresentKeys,
     few_names,
     judge_lookups,
+    judge_ways_in,
 )
 from services.store.supabase import migrations
 from services.store.supabase.api import LEAST, PAGE, Gateway, ServerCalls
@@ -78,6 +79,7 @@ UNCHECKED = _unchecked(
     "schema",
     "access tokens",
     "credentials",
+    "ways in",
     "look-ups",
     "users",
     "auth log",
@@ -136,7 +138,7 @@ def check_database(connection: psycopg.Connection, keys: PresentKeys | str) -> d
     except Misconfigured as error:
         problem = error.public
     if problem:
-        names = ("access tokens", "credentials", "look-ups", "users", "auth log")
+        names = ("access tokens", "credentials", "ways in", "look-ups", "users", "auth log")
         unchecked = _unchecked("the schema", *names)
         return found | {"schema": (Mark.FAIL, problem)} | unchecked
     [(token_seconds, foreign_users, *log)] = connection.execute(_SCHEMA)
@@ -153,14 +155,21 @@ def _check_credentials(
     connection: psycopg.Connection, keys: PresentKeys | str
 ) -> dict[str, Finding]:
     if isinstance(keys, str):
-        return _unchecked("the root keys", "credentials", "look-ups")
+        return _unchecked("the root keys", "credentials", "ways in", "look-ups")
     unopened, faults = list[UserId](), dict[str, Collection[LookupFault]]()
+    left_out = list[str]()
     for user_id, is_account, row, lookups in connection.execute(_CREDENTIALS):
         stored = row and _STORED.validate_python(row)
         if is_account and not (stored and keys.opens(stored)):
             unopened.append(user_id)
+        if is_account and stored and not keys.has_way_in(stored):
+            left_out.append(str(user_id))
         faults[str(user_id)] = keys.lookup_faults(stored, lookups)
-    return {"credentials": judge_credentials(unopened), "look-ups": judge_lookups(faults)}
+    return {
+        "credentials": judge_credentials(unopened),
+        "ways in": judge_ways_in(left_out),
+        "look-ups": judge_lookups(faults),
+    }
 
 
 def judge_sign_up(auth: AuthSettings | int) -> Finding:

@@ -15,15 +15,18 @@ from services.domain import UserId
 from services.domain.accounts import CredentialsAction
 from services.domain.addresses import EmailAddress
 from services.errors import BadInput, Misconfigured
+from services.rules import Refusal
 from services.store.backend import StoredCredentials
 from services.store.notices import operator_notice
 from services.store.operator import CopiedRows, Finding, PresentKeys, UserCaps
+from services.store.refusals import error_of
 from services.store.supabase import migrations
 from services.store.supabase.check import UNCHECKED, check_api, check_database
 from services.store.supabase.connection import connect
 from services.store.supabase.copying import SupabaseCopy, load
 
 _CREDENTIALS = TypeAdapter[StoredCredentials | None](StoredCredentials | None)
+_STORED = TypeAdapter(StoredCredentials)
 _BCRYPT_ROUNDS = 10  # the cost that Supabase Auth uses
 _UNKNOWN_ACCOUNT = "There is no account with this address: sign up, and sign in once."
 _GRANT_ADMIN = "select private.change_role(null, private.find_account(%s), 'admin')"
@@ -31,11 +34,20 @@ _FIND = "select private.credentials_of_lookups(%s), private.find_account(%s) is 
 _CHANGE = """
 select private.replace_credentials(actor => null, person => %(id)s, seen_generation => %(seen)s,
   new_generation => %(generation)s, new_uses => %(uses)s, new_wants_factor => %(wants_factor)s, action => %(action)s,
-  new_lookup => %(lookup)s, new_sealed => %(sealed)s, ends_others => true) -> 'ok'
+  new_lookup => %(lookup)s, new_sealed => %(sealed)s, ends_others => true, ways_in => %(ways_in)s) ->> 'reason'
+"""
+_SET_ADDRESS = """
+select private.set_address(person => %(id)s, seen_generation => %(seen)s, new_generation => %(generation)s, new_uses => %(uses)s,
+  new_wants_factor => %(wants_factor)s, address => %(email)s, claiming => %(claims)s, new_lookup => %(lookup)s,
+  new_sealed => %(sealed)s) ->> 'reason'
+"""
+_ALL = """
+select private.credentials_of(credentials) from private.credentials join private.roles using (user_id)
+where deleted_at is null order by id
 """
 _TELL = "select private.put_notice(%s, %s, %s, null, null)"
 _LOCK = "select from auth.users where id = %s for update"  # before the rows that refer to it
-_SET_ADDRESS = "select private.set_auth_user(%s, %s)"
+_SET_AUTH_USER = "select private.set_auth_user(%s, %s)"
 _REPAIR = "select private.repair_sign_in(%s, %s, %s)"
 _SET_CAPS = """
 select daily_cap_micro, monthly_cap_micro, daily_cap_tokens
@@ -94,17 +106,28 @@ class SupabaseOperator:
         seen_generation: int,
         email: EmailAddress | None = None,
         action: CredentialsAction = CredentialsAction.PASSWORD_SET,
+        claims: Collection[str] = (),
+        ways_in: Sequence[str] | None = None,
     ) -> bool:
-        named = asdict(new) | {"seen": seen_generation, "action": action}
-        with self._database() as connection, connection.transaction():
-            connection.execute(_LOCK, [new.id])
-            [(is_changed,)] = connection.execute(_CHANGE, named)
-            if is_changed:
-                notice = operator_notice()
-                connection.execute(_TELL, [new.id, notice.id, notice.kind])
-            if is_changed and email:
-                connection.execute(_SET_ADDRESS, [new.id, email])
-        return is_changed
+        listed = {"claims": [*claims], "ways_in": None if ways_in is None else [*ways_in]}
+        named = asdict(new) | listed | {"seen": seen_generation, "action": action, "email": email}
+        with self._database() as connection, connection.transaction() as changing:
+            if not claims:
+                connection.execute(_LOCK, [new.id])
+            [(reason,)] = connection.execute(_SET_ADDRESS if claims else _CHANGE, named)
+            if reason is not None:
+                raise psycopg.Rollback(changing)
+            notice = operator_notice()
+            connection.execute(_TELL, [new.id, notice.id, notice.kind])
+            if email and not claims:
+                connection.execute(_SET_AUTH_USER, [new.id, email])
+        if reason in (None, "stale", "factor_used"):
+            return reason is None
+        raise error_of("change_credentials", Refusal(reason=reason))
+
+    def credentials(self) -> list[StoredCredentials]:
+        with self._database() as connection:
+            return [_STORED.validate_python(row) for (row,) in connection.execute(_ALL)]
 
     def repair_sign_in(self, user_id: UserId, email: EmailAddress, password: str) -> None:
         with self._database() as connection:

@@ -1,21 +1,33 @@
 """Access to tables by an app session, which each block checks first; settings of the deployment; audit entries."""
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from services.domain import SessionId, UserId
-from services.domain.accounts import Failure
+from services.domain.accounts import Exemption, Failure
 from services.domain.models import ModelSettings
 from services.errors import NotFound, ProofNeeded, SignedOut
 from services.rules import part_of
-from services.rules.accounts import Settings, StoredNotice, StoredSession, failure_count
+from services.rules.accounts import (
+    Lookup,
+    Settings,
+    StoredNotice,
+    StoredSession,
+    failure_count,
+)
 from services.rules.budget import Deployment
 from services.store.backend import NewNotice
 from services.store.tables import schema
-from services.store.tables.blocks import delete_all
+from services.store.tables.blocks import delete_all, found
 from services.store.tables.protocol import Answer, Block, Tables
-from services.store.tables.schema import AccountRow, AuditRow, failure_id, id_at
+from services.store.tables.schema import (
+    AccountRow,
+    AuditRow,
+    CredentialsRow,
+    failure_id,
+    id_at,
+)
 
 # a minute longer than the cookie, so that the app notices the end of the session before reads
 # return no rows
@@ -88,7 +100,9 @@ def note(
     block.put(schema.AUDIT, row)
 
 
-def note_failure(block: Block, now: datetime, account: AccountRow | None, failure: Failure) -> None:
+def note_failure(
+    block: Block, now: datetime, account: AccountRow | None, failure: Failure | Exemption
+) -> None:
     """Count *failure* in the entry of this hour, kind and user. It reads, so it must come before the block's writes."""
     if account is None or account.deleted_at:
         return
@@ -111,6 +125,29 @@ def put_notice(
     """Store a notice in place of the oldest of the user's notices *of_kind*."""
     delete_all(block, schema.NOTICES, StoredNotice.surplus(of_kind))
     block.put(schema.NOTICES, part_of(StoredNotice, new, at=now))
+
+
+def claiming(block: Block, lookups: Iterable[str], now: datetime) -> list[CredentialsRow]:
+    """Return all credentials with one of *lookups*, of their address or beside them; those of a user first."""
+    lookups = list(lookups)
+    rows = [row for one in lookups for row in block.select(schema.CREDENTIALS, {"lookup": one})]
+    beside = [one for one in found(block, schema.LOOKUPS, lookups) if one.is_good(now)]
+    rows += found(block, schema.CREDENTIALS, [one.user_id for one in beside])
+    return sorted({row.id: row for row in rows}.values(), key=lambda row: row.user_id is None)
+
+
+def put_ways_in(
+    block: Block, user_id: UserId, ways_in: Sequence[str], named: Sequence[Lookup]
+) -> None:
+    """Store the look-up values of a user's identities and passkeys that are not *named* yet, and delete all others of the user.
+
+    It reads, so it must come before the block's writes.
+    """
+    own = block.select(schema.LOOKUPS, {"user_id": user_id})
+    gone = [one for one in own if one.expires_at is None and one.lookup not in ways_in]
+    delete_all(block, schema.LOOKUPS, gone)
+    for lookup in {*ways_in} - {one.lookup for one in named}:  # a look-up is never overwritten
+        block.put(schema.LOOKUPS, Lookup(lookup=lookup, user_id=user_id))
 
 
 def settings_of(block: Block) -> Settings:

@@ -12,6 +12,7 @@ from services.domain import SessionId, UserId
 from services.domain.accounts import (
     Account,
     CredentialsAction,
+    Exemption,
     Expiring,
     Failure,
     NoticeRow,
@@ -48,11 +49,13 @@ from services.store.tables import schema
 from services.store.tables.access import (
     Caller,
     SessionTables,
+    claiming,
     deployment_of,
     models_of,
     note,
     note_failure,
     put_notice,
+    put_ways_in,
     requires_factor,
     settings_of,
 )
@@ -194,7 +197,7 @@ class TablesUser:
                 named = found(block, schema.LOOKUPS, ways_in)
                 if refusal := rules.ways_in_refusal(named, user_id, action):
                     return refusal
-                _put_ways_in(block, user_id, ways_in, named)
+                put_ways_in(block, user_id, ways_in, named)
             block.put(schema.CREDENTIALS, part_of(CredentialsRow, new))
             taken = {one.lookup for one in known}
             for one in known:
@@ -226,7 +229,7 @@ class TablesUser:
             now, account = self.caller.now(), self.caller.account(block)
             self.caller.require_recent(block)
             stored = block.get(schema.CREDENTIALS, user_id)
-            others = [one for one in _claiming(block, new.claims, now) if one.id != user_id]
+            others = [one for one in claiming(block, new.claims, now) if one.id != user_id]
             known = block.select(schema.LOOKUPS, {"user_id": user_id})
             named = {one.lookup: one for one in found(block, schema.LOOKUPS, new.former)}
             ended = self._others(block) if new.is_restored else []
@@ -245,7 +248,7 @@ class TablesUser:
             if refusal := rules.ways_in_refusal(taken, user_id):
                 return refusal
             if new.ways_in is not None:
-                _put_ways_in(block, user_id, new.ways_in, taken)
+                put_ways_in(block, user_id, new.ways_in, taken)
             delete_all(block, schema.CREDENTIALS, others)
             gone = [one for one in known if one.expires_at and one.lookup not in new.former]
             delete_all(block, schema.LOOKUPS, gone)
@@ -580,7 +583,7 @@ class TablesBackend:
 
     @atomic
     def put_sign_up(self, block: Block, new: PendingSignUp) -> bool:
-        credentials, rows = new.credentials, _claiming(block, new.lookups, self.now())
+        credentials, rows = new.credentials, claiming(block, new.lookups, self.now())
         stored = rows[0] if rows else None
         if credentials.generation == 1:
             is_seen = stored is None
@@ -643,9 +646,11 @@ class TablesBackend:
         accepted("add_notice", self.noted.of(user_id).run(add))
 
     @atomic
-    def note_failure(self, block: Block, user_id: UserId, failure: Failure) -> None:
+    def note_failure(self, block: Block, user_id: UserId, failure: Failure | Exemption) -> None:
         account = block.get(schema.ACCOUNTS, user_id)
-        note_failure(block, self.now(), account, Failure(failure))
+        if failure not in {*Failure, *Exemption}:
+            raise ValueError("no failure")
+        note_failure(block, self.now(), account, failure)
 
     @atomic
     def model_settings(self, block: Block) -> ModelSettings:
@@ -715,7 +720,7 @@ def _begin_account(
     )
     if isinstance(begun, Refusal):
         return begun
-    _put_ways_in(block, identity.user_id, new.account.ways_in, named)
+    put_ways_in(block, identity.user_id, new.account.ways_in, named)
     key, credentials = new.account.key, part_of(CredentialsRow, new.account.credentials)
     account = part_of(AccountRow, begun, keys=(key,))
     delete_all(block, schema.CREDENTIALS, [*same, pending])
@@ -742,35 +747,12 @@ def _credentials_of(
     block: Block, lookups: Iterable[str], now: datetime
 ) -> StoredCredentials | None:
     """Return the credentials with one of *lookups*: those of a user, if any."""
-    rows = _claiming(block, lookups, now)
+    rows = claiming(block, lookups, now)
     return part_of(StoredCredentials, rows[0]) if rows else None
-
-
-def _claiming(block: Block, lookups: Iterable[str], now: datetime) -> list[CredentialsRow]:
-    """Return all credentials with one of *lookups*, of their address or beside them; those of a user first."""
-    lookups = list(lookups)
-    rows = [row for one in lookups for row in block.select(schema.CREDENTIALS, {"lookup": one})]
-    beside = [one for one in found(block, schema.LOOKUPS, lookups) if one.is_good(now)]
-    rows += found(block, schema.CREDENTIALS, [one.user_id for one in beside])
-    return sorted({row.id: row for row in rows}.values(), key=lambda row: row.user_id is None)
 
 
 def _note_key(block: Block, now: datetime, user_id: UserId, key: WrappedKey) -> None:
     note(block, now, user_id, "key.put", user_id, version=key.version, mode="server")
-
-
-def _put_ways_in(
-    block: Block, user_id: UserId, ways_in: Sequence[str], named: Sequence[rules.Lookup]
-) -> None:
-    """Store the look-up values of a user's identities and passkeys that are not *named* yet, and delete all others of the user.
-
-    It reads, so it must come before the block's writes.
-    """
-    own = block.select(schema.LOOKUPS, {"user_id": user_id})
-    gone = [one for one in own if one.expires_at is None and one.lookup not in ways_in]
-    delete_all(block, schema.LOOKUPS, gone)
-    for lookup in {*ways_in} - {one.lookup for one in named}:  # a look-up is never overwritten
-        block.put(schema.LOOKUPS, rules.Lookup(lookup=lookup, user_id=user_id))
 
 
 def _put_used(

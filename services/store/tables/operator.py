@@ -12,16 +12,24 @@ from services.domain import AccountRole, UserId
 from services.domain.accounts import CredentialsAction, Limits
 from services.domain.addresses import NO_ADDRESS, EmailAddress
 from services.errors import BadInput, Misconfigured, StoreUnavailable
-from services.rules import part_of
-from services.rules.accounts import Settings, change_refusal, differences
+from services.rules import ADDRESS_TAKEN, Refusal, part_of
+from services.rules.accounts import Settings, change_refusal, differences, ways_in_refusal
 from services.rules.budget import Budget
 from services.store.backend import StoredCredentials
 from services.store.notices import operator_notice
-from services.store.operator import CopiedRows, Finding, Mark, PresentKeys, UserCaps, judge_lookups
+from services.store.operator import (
+    CopiedRows,
+    Finding,
+    Mark,
+    PresentKeys,
+    UserCaps,
+    judge_lookups,
+    judge_ways_in,
+)
 from services.store.tables import schema
-from services.store.tables.access import note, put_notice, settings_of
+from services.store.tables.access import claiming, note, put_notice, put_ways_in, settings_of
 from services.store.tables.administration import end_sessions, has_accounts, sessions_of
-from services.store.tables.blocks import delete_all
+from services.store.tables.blocks import accepted, delete_all, found
 from services.store.tables.opening import only_account
 from services.store.tables.protocol import MOST_WRITES, AllTables, Block, StorePlace, Table
 from services.store.tables.schema import AccountRow, CredentialsRow
@@ -56,24 +64,30 @@ class TablesOperator:
             accounts = tables.of(None).run(
                 lambda block: block.select(schema.ACCOUNTS, {"deleted_at": None})
             )
-        found = self.place.check()
-        found["accounts"] = Mark.OK, str(len(accounts))
+        findings = self.place.check()
+        findings["accounts"] = Mark.OK, str(len(accounts))
         if isinstance(keys, str):
-            return found | {"root key": (Mark.FAIL, keys)}
+            return findings | {"root key": (Mark.FAIL, keys)}
         by_id = {row.id: row for row in rows}
         broken = [one for one in accounts if not (row := by_id.get(one.id)) or not keys.opens(row)]
-        found["credentials"] = (
+        findings["credentials"] = (
             (Mark.FAIL, f"gone, or do not open: {', '.join(str(one.email) for one in broken)}")
             if broken
             else (Mark.OK, "all open")
         )
+        left_out = [
+            str(one.email)
+            for one in accounts
+            if (row := by_id.get(one.id)) and not keys.has_way_in(row)
+        ]
+        findings["ways in"] = judge_ways_in(left_out)
         lookups = defaultdict[UserId, list[str]](list)
         for one in former:
             if one.is_good(self.now()):
                 lookups[one.user_id].append(one.lookup)
         names = {one.id: str(one.email) for one in accounts}
         users = {row.user_id: row for row in rows if row.user_id}
-        found["look-ups"] = judge_lookups(
+        findings["look-ups"] = judge_lookups(
             {
                 names.get(user_id, str(user_id)): keys.lookup_faults(
                     users.get(user_id), lookups.get(user_id, ())
@@ -81,7 +95,7 @@ class TablesOperator:
                 for user_id in {**users, **lookups}
             }
         )
-        return found
+        return findings
 
     def grant_admin(self, email: EmailAddress) -> None:
         def grant(block: Block) -> None:
@@ -120,10 +134,12 @@ class TablesOperator:
         seen_generation: int,
         email: EmailAddress | None = None,
         action: CredentialsAction = CredentialsAction.PASSWORD_SET,
+        claims: Collection[str] = (),
+        ways_in: Sequence[str] | None = None,
     ) -> bool:
         user_id = UserId(new.id)
 
-        def change(block: Block) -> bool:
+        def change(block: Block) -> bool | Refusal:
             stored, account = (
                 block.get(schema.CREDENTIALS, user_id),
                 block.get(schema.ACCOUNTS, user_id),
@@ -131,8 +147,20 @@ class TablesOperator:
             sessions = sessions_of(block, user_id)
             notice = operator_notice()
             of_kind = block.select(schema.NOTICES, {"kind": notice.kind})
+            others = [one for one in claiming(block, claims, self.now()) if one.id != user_id]
+            beside = block.select(schema.LOOKUPS, {"user_id": user_id})
+            named = found(block, schema.LOOKUPS, ways_in or ())
+            if any(one.user_id for one in others):
+                return ADDRESS_TAKEN
             if not account or change_refusal(action, stored, new, seen_generation):
                 return False
+            if refusal := ways_in_refusal(named, user_id):
+                return refusal
+            if ways_in is not None:
+                put_ways_in(block, user_id, ways_in, named)
+            if claims:
+                delete_all(block, schema.CREDENTIALS, others)
+                delete_all(block, schema.LOOKUPS, [one for one in beside if one.expires_at])
             block.put(schema.CREDENTIALS, part_of(CredentialsRow, new))
             if email:
                 block.put(schema.ACCOUNTS, replace(account, email=email))
@@ -142,10 +170,15 @@ class TablesOperator:
             return True
 
         with self._tables() as tables:
-            is_changed = tables.of(user_id).run(change)
+            is_changed = accepted("change_credentials", tables.of(user_id).run(change))
             if is_changed:
                 end_sessions(tables, user_id)
         return is_changed
+
+    def credentials(self) -> list[StoredCredentials]:
+        with self._tables() as tables:
+            rows = tables.of(None).run(lambda block: block.select(schema.CREDENTIALS))
+        return [part_of(StoredCredentials, row) for row in rows if row.user_id]
 
     def repair_sign_in(self, user_id: UserId, email: EmailAddress, password: str) -> None:
         raise BadInput("This store has no users beside its accounts: there is nothing to repair.")

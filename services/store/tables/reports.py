@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import date
 from functools import partial
+from uuid import UUID
 
 from services.domain import Purpose, UserId
 from services.domain.accounts import (
@@ -21,6 +22,7 @@ from services.domain.usage import UsageReport
 from services.rules import Refusal, part_of
 from services.rules.accounts import ADMINS_ONLY, WARNING, Settings
 from services.rules.budget import NO_CAP
+from services.store.backend import LISTED_CREDENTIALS, StoredCredentials
 from services.store.tables import schema
 from services.store.tables.access import Caller, deployment_of, settings_of
 from services.store.tables.blocks import accepted
@@ -114,6 +116,12 @@ class TablesReports:
             )
 
         return self.tables.of(account.id).run(read)
+
+    def list_credentials(self, after: UUID | None = None) -> list[StoredCredentials]:
+        rows = self.run("list_credentials", lambda block: block.select(schema.CREDENTIALS))
+        left = [row for row in rows if row.user_id and (after is None or row.id > after)]
+        left.sort(key=lambda row: row.id)
+        return [part_of(StoredCredentials, row) for row in left[:LISTED_CREDENTIALS]]
 
     def _days_of_all(self, verb: str, first: date, last: date) -> list[list[UsageDay]]:
         """Return the daily usage of each user, including deleted ones."""

@@ -11,7 +11,7 @@ from uuid import UUID
 
 from services.crypto import sha
 from services.domain import ConversationId, MessageId, Purpose, UserId
-from services.domain.accounts import Failure
+from services.domain.accounts import Exemption, Failure
 from services.domain.models import ModelSettings
 from services.domain.rows import ConversationRow, DocumentRow, MessageRow
 from services.domain.usage import UsageSum
@@ -40,7 +40,7 @@ def id_at(time: datetime) -> str:
     return f"{time:%Y%m%d%H%M%S%f}{next(_entries):012}{token_hex(4)}"
 
 
-def failure_id(time: datetime, failure: Failure, user_id: UserId) -> str:
+def failure_id(time: datetime, failure: Failure | Exemption, user_id: UserId) -> str:
     """Return the id of the one entry of *failure* in the hour of *time*; it sorts as one from the beginning of the hour."""
     return f"{time.astimezone(UTC):%Y%m%d%H}{sha(f'{failure} {user_id}')[:32]:0>42}"
 

@@ -8,6 +8,7 @@ import pytest
 
 from services.domain.accounts import CredentialsAction
 from services.domain.passkeys import Passkey, Passkeys
+from services.domain.sign_in_methods import BY_PASSKEY, BY_PASSWORD, SignInMethod, UsedMethod
 from services.domain.single_sign_on import Identity, LinkedIdentity
 from services.errors import (
     FactorNeeded,
@@ -36,6 +37,7 @@ class Identities:
     """Identities as one kind of ways in."""
 
     added, removed = CredentialsAction.IDENTITY_ADDED, CredentialsAction.IDENTITY_REMOVED
+    by = UsedMethod(SignInMethod.OIDC, "example")
 
     def id(self, name):
         return Identity("https://login.example.com", name)
@@ -62,6 +64,7 @@ class PasskeyWays:
     """Passkeys as one kind of ways in."""
 
     added, removed = CredentialsAction.PASSKEY_ADDED, CredentialsAction.PASSKEY_REMOVED
+    by = BY_PASSKEY
 
     def id(self, name):
         return name.encode()
@@ -72,6 +75,7 @@ class PasskeyWays:
             public_key=b"key",
             sign_count=0,
             rp_id="daybook.test",
+            verifies_user=True,
             name=name,
             created_at=NOON,
         )
@@ -139,7 +143,7 @@ def test_way_in_that_was_added_leads_to_its_user(deployment, ways, maya, name):
 
     account = ways.find(deployment.process(), name)
     assert (account.email, account.stored.user_id) == (maya.email, maya.id)
-    checked = account.opened(account.stored, account.credentials)
+    checked = account.opened(account.stored, account.credentials, ways.by)
     assert deployment.accounts.sign_in(checked)[1].user_id == maya.id
     assert deployment.lookups(maya) == [tag(deployment, ways, name)]
     assert maya.usage.account_changes()[0].action == ways.added
@@ -475,7 +479,7 @@ def test_way_in_is_found_under_a_newer_root_key_and_stored_anew(alone, ways, nam
     assert alone.lookups(maya) == [tags[1]]
 
     found = ways.find(accounts, name)
-    accounts.sign_in(found.opened(found.stored, found.credentials))
+    accounts.sign_in(found.opened(found.stored, found.credentials, ways.by))
 
     assert alone.lookups(maya) == [tags[2]]
     alone.let_pass(30 * 86400)  # it does not expire
@@ -491,7 +495,7 @@ def test_look_up_of_a_way_in_made_in_advance_is_never_overwritten(alone, ways, n
     alone.put_lookup(tags[2], omar, is_way_in=True)
 
     found = accounts.find(maya.email, NOT_COUNTED)
-    accounts.sign_in(found.opened(found.stored, found.credentials))
+    accounts.sign_in(found.opened(found.stored, found.credentials, BY_PASSWORD))
 
     assert alone.lookups(omar) == [tags[2]]
 
@@ -526,7 +530,7 @@ def use(deployment, name, count=1, *, is_verified=True):
     """The credentials of the account that has a passkey, after its use."""
     account = deployment.accounts.find_passkey(name.encode(), NOT_COUNTED)
     passkey = replace(PasskeyWays().way_in(name), sign_count=count, last_used_at=NOON)
-    checked = account.opened(account.stored, account.credentials)
+    checked = account.opened(account.stored, account.credentials, BY_PASSKEY)
     return replace(
         checked,
         has_factor=is_verified,

@@ -1,0 +1,45 @@
+"""The number of accounts that nothing lets in any more, for admins."""
+
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from services.errors import Tampered
+from services.store.accounts import Accounts
+from services.store.backend import LISTED_CREDENTIALS, Administration, StoredCredentials
+from services.store.credentials import open_stored
+
+_SECONDS = 600.0  # for which a count is good: it opens the credentials of all accounts
+
+
+@dataclass(slots=True)
+class WaysIn:
+    """Counts accounts whose credentials hold nothing that lets their users in. Any thread may call its method."""
+
+    accounts: Accounts
+    _counted: tuple[int, float] | None = None  # the number, and when it was counted
+    _counting: threading.Lock = field(default_factory=threading.Lock, repr=False)
+
+    def left_out(self, administration: Administration) -> int:
+        """Return their number, at most ten minutes old. Raise AdminsOnly, StoreUnavailable."""
+        with self._counting:
+            if self._counted is None or time.monotonic() - self._counted[1] > _SECONDS:
+                number = sum(map(self._is_left_out, _every(administration)))
+                self._counted = number, time.monotonic()
+            return self._counted[0]
+
+    def _is_left_out(self, stored: StoredCredentials) -> bool:
+        try:
+            credentials = open_stored(self.accounts.root_keys, stored)
+        except Tampered:  # `operate check` names these
+            return False
+        return not self.accounts.policy.has_way_in(credentials)
+
+
+def _every(administration: Administration) -> Iterator[StoredCredentials]:
+    listed = administration.list_credentials()
+    yield from listed
+    while len(listed) == LISTED_CREDENTIALS:
+        listed = administration.list_credentials(listed[-1].id)
+        yield from listed
