@@ -74,9 +74,9 @@ _BY_CODE = {
             _CODE | _PASSWORD,
             CodePurpose.RESET_PASSWORD,
             "Forgot your password?",
-            "Reset your password",
+            words.RESET_YOURS,
             "We will email you a code, with which you choose a new password. It signs you out on all other devices.",
-            "Reset password",
+            words.RESET_PASSWORD,
             _NEW_PASSWORD,
         ),
         _Entry(

@@ -18,10 +18,10 @@ _KEPT = "kept"  # a reset of an account without a factor
 _TITLES = {
     _APP: TITLE,
     _RECOVERY: "Enter a recovery code",
-    _PASSKEY: "Use your passkey",
-    _KEPT: "Reset your password",
+    _PASSKEY: words.USE_PASSKEY,
+    _KEPT: words.RESET_YOURS,
 }
-_KINDS = {"passkey": "Passkey", "identity": "Single sign-on"}
+_KINDS = {"passkey": words.PASSKEY, "identity": "Single sign-on"}
 _LINKS = {_PASSKEY: "Use a passkey", _APP: "Use the app", _RECOVERY: "Use a recovery code"}
 _ENROL = "enrol_factor"  # the form that leads to a setup key
 _REASONS = {"factor", "wrong-factor"}  # refusals of a proof for want of the factor
@@ -114,7 +114,7 @@ def _form(step: UUID, back_to: str, form: str) -> str:
         {_hidden({"form": form, "step": str(step), "next": back_to})}
         {field}
         {_of_step()}
-        <button type="submit">{words.SIGN_IN if field else "Reset password"}</button>
+        <button type="submit">{words.SIGN_IN if field else words.RESET_PASSWORD}</button>
       </form>"""
 
 

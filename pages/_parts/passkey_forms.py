@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 import streamlit as st
 
+from pages._parts import words
 from services import bootstrap
 from services.bootstrap import UserServices
 from services.domain.passkeys import LONGEST_PASSKEY_NAME, RelyingParty, relying_party
@@ -23,7 +24,7 @@ def sign_in_form(back_to: str) -> str:
 
 def factor_form(back_to: str, fields: str) -> str:
     """Return the HTML of the form that gives a passkey as second factor; *fields*: what it says of the sign-in, as HTML."""
-    return _form("get", "factor", back_to, "Use your passkey", fields)
+    return _form("get", "factor", back_to, words.USE_PASSKEY, fields)
 
 
 def proof_form(user: UserServices, back_to: str, *, is_second: bool) -> str:

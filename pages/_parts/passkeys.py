@@ -132,6 +132,6 @@ def _id_field(passkey: Passkey) -> str:
 def _suggested_name(names: Collection[str]) -> str:
     """Return the name of the browser, with a number if it is among *names*."""
     browser = browser_name(st.context.headers.get("User-Agent", ""))
-    name = "Passkey" if browser == UNKNOWN_BROWSER else browser
+    name = words.PASSKEY if browser == UNKNOWN_BROWSER else browser
     numbered = (f"{name} {number}" for number in range(2, MOST_PASSKEYS + 2))
     return next(one for one in (name, *numbered) if one not in names)

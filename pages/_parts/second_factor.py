@@ -110,7 +110,7 @@ def _parts(factor: SecondFactor) -> Iterator[tuple[str, str]]:
     if factor.since:
         yield "Authenticator app", f"Added {words.moment(factor.since, has_date=True)}"
     if factor.asks_passkey:
-        yield "Passkey", "Asked for after your password"
+        yield words.PASSKEY, "Asked for after your password"
     left = f"{words.number(factor.codes_left)} of {words.number(RECOVERY_CODES)} left"
     is_few = factor.codes_left <= FEW_RECOVERY_CODES
     yield "Recovery codes", f"{left}. Make new ones soon." if is_few else left

@@ -74,7 +74,7 @@ class FactorForm:
 
     step: str = field(repr=False)
     name: str = field(repr=False)
-    by: str
+    by: str = field(repr=False)
     # when the factor was added, as a date, if a reset may take it away
     added: str = field(repr=False)
     keeps_factor: bool
