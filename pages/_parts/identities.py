@@ -51,7 +51,7 @@ def _draw_one(one: LinkedIdentity, offered: Sequence[OfferedProvider], *, is_pro
             st.caption(_times(one))
         if is_proven:
             key = f"remove-{one.identity.mark}"
-            quiet_button("Remove", "link_off", key, ask_for, remove_dialog, one, label)
+            quiet_button(words.REMOVE, "link_off", key, ask_for, remove_dialog, one, label)
 
 
 @st.dialog(_REMOVE, width="small", on_dismiss="rerun")

@@ -72,7 +72,7 @@ def _draw_passkey(
                 passkey,
             )
             quiet_button(
-                "Remove",
+                words.REMOVE,
                 "delete",
                 f"remove-passkey-{number}",
                 ask_for,
@@ -114,7 +114,7 @@ def remove_passkey_dialog(passkey: Passkey) -> None:
       <form class="db-form" method="post" action="/passkey/remove">
         {_id_field(passkey)}
         {OTHERS_FIELD}
-        <button type="submit" class="db-danger">Remove</button>
+        <button type="submit" class="db-danger">{words.REMOVE}</button>
       </form>""")
     _draw_cancel()
 

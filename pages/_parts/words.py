@@ -24,7 +24,7 @@ from services.errors import AppError, Cap, OverBudget
 ALL_CHATS = "All chats"
 ADD, CANCEL, DISMISS, SAVE = "Add", "Cancel", "Dismiss", "Save"
 ARCHIVE, UNARCHIVE, DELETE = "Archive", "Unarchive", "Delete"
-EDIT, MOVE, RENAME, UNDO = "Edit", "Move to space", "Rename", "Undo"
+EDIT, MOVE, REMOVE, RENAME, UNDO = "Edit", "Move to space", "Remove", "Rename", "Undo"
 CLEAR_CONTEXT, RESTORE_CONTEXT = "Clear context", "Restore context"
 CONNECT = "Connect a better model"
 DELETE_MESSAGES, KEEP_BRANCH = "Delete messages", "Keep only this branch"

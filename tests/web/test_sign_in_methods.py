@@ -51,6 +51,8 @@ class Site:
             shared=lambda: shared,
             open_sessions=lambda: 0,
             health=None,
+            public_url=read.public_url,
+            providers=(),
             recent_calls=SimpleNamespace(record=lambda *_: None),
         )
         self.client = TestClient(
