@@ -25,6 +25,7 @@ ALL_CHATS = "All chats"
 ADD, CANCEL, DISMISS, SAVE = "Add", "Cancel", "Dismiss", "Save"
 ARCHIVE, UNARCHIVE, DELETE = "Archive", "Unarchive", "Delete"
 EDIT, MOVE, RENAME, UNDO = "Edit", "Move to space", "Rename", "Undo"
+REMOVE = "Remove"
 CLEAR_CONTEXT, RESTORE_CONTEXT = "Clear context", "Restore context"
 CONNECT = "Connect a better model"
 DELETE_MESSAGES, KEEP_BRANCH = "Delete messages", "Keep only this branch"
@@ -192,6 +193,11 @@ def day(moment: datetime, now: datetime) -> str:
     if days == 1:
         return "Yesterday"
     return "Previous 7 days" if days <= 7 else "Older"
+
+
+def added(at: datetime) -> str:
+    """Return when a way to sign in was added, as a sentence without its full stop."""
+    return f"Added {moment(at, has_date=True)}"
 
 
 def moment(at: datetime, now: datetime | None = None, *, has_date: bool = False) -> str:

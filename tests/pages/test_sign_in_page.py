@@ -404,7 +404,7 @@ def test_reset_lists_passkeys_and_sign_ins_with_their_dates(open_app):
     form = html_of(app)
     for name, what in (
         ("passkey.2025-03-09", "Passkey, added on 9 Mar 2025"),
-        ("identity.2025-03-10", "Single sign-on, added on 10 Mar 2025"),
+        ("identity.2025-03-10", "Sign-in at a provider, added on 10 Mar 2025"),
     ):
         assert f'type="checkbox" name="keeps-{name}" value="yes" checked' in form
         assert what in form
