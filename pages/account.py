@@ -1,9 +1,8 @@
 """The page "Account": the user's email and its confirmation, a new email or password, passkeys, two-step
-verification, devices, recent activity, export and deletion.
+verification, sign-ins at providers, devices, recent activity, export and deletion.
 
-Its forms are native ones, because passwords and codes must not enter a Streamlit session. Changes of the email, the password,
-passkeys and two-step verification, and the end of other sessions or of the account, want a recent proof of who the user is, so that
-the page asks for one first.
+Its forms are native ones, because passwords and codes must not enter a Streamlit session. Changes of a way in, and the end of other
+sessions or of the account, want a recent proof of who the user is, so that the page asks for one first.
 """
 
 from collections.abc import Sequence
@@ -145,8 +144,7 @@ def _draw_account(user: UserServices) -> None:
         if not is_proven:
             proof.draw(
                 user,
-                "Confirm it before you change your password, passkeys or two-step verification, sign out other devices, or "
-                "delete your account.",
+                "Confirm it before you change how you sign in, sign out other devices or delete your account.",
             )
         passkeys.draw(user, is_proven=is_proven)
         second_factor.draw(user, is_proven=is_proven)

@@ -261,7 +261,7 @@ class PasskeyUnknown(Refused):
 class PasskeysUnusable(Refused):
     """Browsers offer no passkeys at the address of the page."""
 
-    public = "Passkeys do not work at this address. Open localhost in its place."
+    public = "Passkeys do not work at this address. On this computer, open localhost instead; elsewhere they need https."
 
 
 class PasskeyExists(Refused):

@@ -27,6 +27,12 @@ def right_row() -> DeltaGenerator:
     return st.container(horizontal=True, horizontal_alignment="right")
 
 
+def draw_cancel(key: str) -> None:
+    """Draw the button that closes a dialog with a native form."""
+    if st.button(words.CANCEL, key=key, type="tertiary"):
+        st.rerun()
+
+
 def empty_page(key: str, title: str, sentence: str) -> DeltaGenerator:
     """Draw *title* and *sentence* in the middle of the page; return their container."""
     page = st.container(key=key, horizontal_alignment="center", gap="xsmall")

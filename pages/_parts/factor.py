@@ -21,7 +21,7 @@ _TITLES = {
     _PASSKEY: words.USE_PASSKEY,
     _KEPT: words.RESET_YOURS,
 }
-_KINDS = {"passkey": words.PASSKEY, "identity": "Single sign-on"}
+_KINDS = {"passkey": words.PASSKEY, "identity": "Sign-in at a provider"}
 _LINKS = {_PASSKEY: "Use a passkey", _APP: "Use the app", _RECOVERY: "Use a recovery code"}
 _ENROL = "enrol_factor"  # the form that leads to a setup key
 _REASONS = {"factor", "wrong-factor"}  # refusals of a proof for want of the factor

@@ -1,4 +1,4 @@
-"""The part of the page Account that lists the sign-ins of other providers, adds and removes them.
+"""The part of the page Account that lists the sign-ins at providers, adds and removes them.
 
 What changes them is a native form that posts to a route, which answers without Streamlit.
 """
@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import streamlit as st
 
 from pages._parts import providers, words
-from pages._parts.elements import quiet_button, row
+from pages._parts.elements import draw_cancel, quiet_button, row
 from pages._session import ask_for
 from services.bootstrap import UserServices
 from services.domain.single_sign_on import MOST_IDENTITIES, LinkedIdentity, OfferedProvider
@@ -64,12 +64,11 @@ def remove_dialog(one: LinkedIdentity, label: str) -> None:
         <input type="hidden" name="identity" value="{one.identity.mark}">
         <button type="submit" class="db-danger">{_REMOVE}</button>
       </form>""")
-    if st.button(words.CANCEL, key="cancel-identity", type="tertiary"):
-        st.rerun()
+    draw_cancel("cancel-identity")
 
 
 def _times(one: LinkedIdentity) -> str:
-    added = f"Linked {words.moment(one.created_at, has_date=True)}"
+    added = words.added(one.created_at)
     if one.last_used_at is None:
         return added
     return f"{added} · Last used {words.moment(one.last_used_at, has_date=True)}"

@@ -18,12 +18,13 @@ from services.errors import AppError
 _MOST = 3  # notices that are not folded up
 _TO_ACCOUNT = '<a href="/account" target="_self">Account</a>'
 _IF_NOT_YOU = (
-    f"If this was not you, change your password and sign out your other devices on {_TO_ACCOUNT}."
+    "If this was not you, change your password (if you have one), remove ways to sign in that you do not know, and sign out "
+    f"your other devices on {_TO_ACCOUNT}."
 )
 _TEXTS: Mapping[NoticeKind, tuple[str, str]] = {  # what happened, and what to do
     NoticeKind.NEW_DEVICE: ("New sign-in to your account", _IF_NOT_YOU),
-    NoticeKind.FACTOR_ADDED: ("Two-step verification was turned on", _IF_NOT_YOU),
-    NoticeKind.FACTOR_REMOVED: ("Two-step verification was turned off", _IF_NOT_YOU),
+    NoticeKind.FACTOR_ADDED: ("An authenticator app was set up", _IF_NOT_YOU),
+    NoticeKind.FACTOR_REMOVED: ("Your authenticator app was turned off", _IF_NOT_YOU),
     NoticeKind.FACTOR_REPLACED: ("Your authenticator app was replaced by another", _IF_NOT_YOU),
     NoticeKind.PASSKEY_FACTOR_ADDED: (
         "Signing in now asks for a passkey after your password",
@@ -47,7 +48,7 @@ _TEXTS: Mapping[NoticeKind, tuple[str, str]] = {  # what happened, and what to d
     NoticeKind.PASSKEY_REMOVED: ("A passkey was removed", _IF_NOT_YOU),
     NoticeKind.PASSKEY_COPIED: (
         "A passkey was refused",
-        f"A copy of it may be in use. Remove it on {_TO_ACCOUNT}, and add a new one. Your recent activity is on {_TO_ACCOUNT}.",
+        f"A copy of it may be in use. Remove it and add a new one on {_TO_ACCOUNT}.",
     ),
     NoticeKind.PASSWORD_CHANGED: ("Your password was changed", _IF_NOT_YOU),
     NoticeKind.PASSWORD_RESET: ("Your password was reset by email", _IF_NOT_YOU),

@@ -7,7 +7,7 @@ import streamlit as st
 
 from pages._parts import words
 from pages._parts.devices import OTHERS_FIELD
-from pages._parts.elements import quiet_button, row
+from pages._parts.elements import draw_cancel, quiet_button, row
 from pages._parts.passkey_forms import add_form, is_on, name_field, party_here
 from pages._session import ask_for
 from services.bootstrap import UserServices
@@ -84,7 +84,7 @@ def _draw_passkey(
 def _details(passkey: Passkey) -> str:
     used = passkey.last_used_at
     parts = (
-        f"Created {words.moment(passkey.created_at, has_date=True)}",
+        words.added(passkey.created_at),
         f"Last used {words.moment(used, has_date=True)}" if used else "Not used yet",
         "Synced between devices" if passkey.is_synced else "On one device",
     )
@@ -100,7 +100,7 @@ def rename_passkey_dialog(passkey: Passkey) -> None:
         {name_field(passkey.name)}
         <button type="submit">{words.SAVE}</button>
       </form>""")
-    _draw_cancel()
+    draw_cancel("cancel-passkey")
 
 
 @st.dialog(_REMOVE, width="small", on_dismiss="rerun")
@@ -116,12 +116,7 @@ def remove_passkey_dialog(passkey: Passkey) -> None:
         {OTHERS_FIELD}
         <button type="submit" class="db-danger">{words.REMOVE}</button>
       </form>""")
-    _draw_cancel()
-
-
-def _draw_cancel() -> None:
-    if st.button(words.CANCEL, key="cancel-passkey", type="tertiary"):
-        st.rerun()
+    draw_cancel("cancel-passkey")
 
 
 def _id_field(passkey: Passkey) -> str:

@@ -11,7 +11,7 @@ import streamlit as st
 
 from pages._parts import words
 from pages._parts.devices import OTHERS_FIELD
-from pages._parts.elements import quiet_button, row
+from pages._parts.elements import draw_cancel, quiet_button, row
 from pages._session import ask_for
 from services.bootstrap import UserServices
 from services.domain.accounts import FEW_RECOVERY_CODES, RECOVERY_CODES, SecondFactor
@@ -83,7 +83,7 @@ def passkey_dialog(is_on: bool, form_id: UUID) -> None:
         )
         button = f'{OTHERS_FIELD}<button type="submit" class="db-danger">Turn off</button>'
         st.html(_form("/account/factor/passkey/off", form_id, button))
-    _draw_cancel()
+    draw_cancel("cancel-factor")
 
 
 def _draw_factor(factor: SecondFactor, *, is_proven: bool) -> None:
@@ -108,7 +108,7 @@ def _draw_factor(factor: SecondFactor, *, is_proven: bool) -> None:
 def _parts(factor: SecondFactor) -> Iterator[tuple[str, str]]:
     """Yield the name of each part of the factor, and what is said of it."""
     if factor.since:
-        yield "Authenticator app", f"Added {words.moment(factor.since, has_date=True)}"
+        yield "Authenticator app", words.added(factor.since)
     if factor.asks_passkey:
         yield words.PASSKEY, "Asked for after your password"
     left = f"{words.number(factor.codes_left)} of {words.number(RECOVERY_CODES)} left"
@@ -130,7 +130,7 @@ def replace_dialog(form_id: UUID) -> None:
     st.html(
         _form("/account/factor/replace", form_id, '<button type="submit">Set up new app</button>')
     )
-    _draw_cancel()
+    draw_cancel("cancel-factor")
 
 
 def _ask_for_codes() -> None:
@@ -145,7 +145,7 @@ def codes_dialog(form_id: UUID) -> None:
     )
     button = f'{OTHERS_FIELD}<button type="submit">Make new codes</button>'
     st.html(_form("/account/factor/codes", form_id, button))
-    _draw_cancel()
+    draw_cancel("cancel-factor")
 
 
 @st.dialog(_TURN_OFF, width="small", on_dismiss="rerun")
@@ -159,12 +159,7 @@ def remove_dialog(asks_passkey: bool = False) -> None:
     )
     button = f'{OTHERS_FIELD}<button type="submit" class="db-danger">Turn off</button>'
     st.html(_form("/account/factor/remove", uuid4(), button))
-    _draw_cancel()
-
-
-def _draw_cancel() -> None:
-    if st.button(words.CANCEL, key="cancel-factor", type="tertiary"):
-        st.rerun()
+    draw_cancel("cancel-factor")
 
 
 def _form(action: str, form_id: UUID, content: str) -> str:

@@ -194,6 +194,11 @@ def day(moment: datetime, now: datetime) -> str:
     return "Previous 7 days" if days <= 7 else "Older"
 
 
+def added(at: datetime) -> str:
+    """Return when a way to sign in was added, as a sentence without its full stop."""
+    return f"Added {moment(at, has_date=True)}"
+
+
 def moment(at: datetime, now: datetime | None = None, *, has_date: bool = False) -> str:
     """Format the time, with the date unless it is today (*has_date*: always), in the browser's time zone."""
     zone, locale = _zone(), _locale()

@@ -37,14 +37,14 @@ _NO_CODES: Mapping[NoCodeReason, tuple[str, str, str]] = {
     NoCodeReason.TAKEN: (
         "You already have an account",
         "A code was requested to use this address for a Daybook account.",
-        "There is an account with this address already, so this email has no code. Sign in instead, "
-        "or reset your password on the sign-in page. If the address of your account was changed from this one "
-        "in the last three days, choose “Take back an email address” on the sign-in page.",
+        "There is an account with this address already, so this email has no code. Sign in instead. "
+        "The sign-in page may also show “Forgot your password?”, and “Take back an email address” "
+        "for an account whose address was changed from this one in the last three days.",
     ),
     NoCodeReason.UNCONFIRMED: (
         "Your email address is not confirmed",
         "A code was requested for the Daybook account with this address.",
-        "The address was never confirmed, so this email has no code. Sign in with your password "
+        "The address was never confirmed, so this email has no code. Sign in without a code, "
         "and confirm the address on the page Account. If you did not create the account, contact your admin.",
     ),
 }
@@ -54,7 +54,7 @@ _NOTICES: Mapping[NoticeKind, tuple[str, str]] = {
         "Your Daybook account was signed in to from a browser that it has not been used with before.",
     ),
     NoticeKind.FACTOR_ADDED: (
-        "Two-step verification turned on",
+        "Authenticator app set up",
         "An authenticator app was set up for your Daybook account: signing in now asks for a code of it.",
     ),
     NoticeKind.FACTOR_REMOVED: (
@@ -121,11 +121,11 @@ _NOTICES: Mapping[NoticeKind, tuple[str, str]] = {
     ),
     NoticeKind.IDENTITY_ADDED: (
         "Sign-in added",
-        "A sign-in of another provider was added to your Daybook account: it opens your account now.",
+        "A sign-in at a provider was added to your Daybook account: it opens your account now.",
     ),
     NoticeKind.IDENTITY_REMOVED: (
         "Sign-in removed",
-        "A sign-in of another provider was removed from your Daybook account: it no longer opens your account.",
+        "A sign-in at a provider was removed from your Daybook account: it no longer opens your account.",
     ),
     NoticeKind.OPERATOR: (
         "Account changed by an admin",
@@ -133,12 +133,12 @@ _NOTICES: Mapping[NoticeKind, tuple[str, str]] = {
     ),
 }
 _IF_NOT_YOU = (
-    "If this was not you, sign in, change your password and sign out your other devices on the page Account. "
-    "If you cannot sign in, contact your admin."
+    "If this was not you, sign in and open the page Account: change your password (if you have one), remove ways to sign in "
+    "that you do not know, and sign out your other devices. If you cannot sign in, contact your admin."
 )
 _TAKE_BACK = (
     "If this was not you, take this address back within three days: open the sign-in page of Daybook, choose "
-    "“Take back an email address” and enter this address. You will choose a new password, and all devices are signed out."
+    "“Take back an email address” and enter this address. All devices are signed out, and you may have to choose a new password."
 )
 _STYLE = "font-family:sans-serif;font-size:16px;line-height:1.5;color:#222;max-width:34em"
 _CODE_STYLE = "font-size:28px;letter-spacing:4px;font-weight:bold"

@@ -26,7 +26,7 @@ from services.errors import (
     Tampered,
     TooManyAttempts,
 )
-from services.store.accounts import Accounts, Cookie
+from services.store.accounts import Accounts, AppSession, Cookie
 from services.store.backend import StoredCredentials
 from services.store.entries import (
     ENTRY,
@@ -57,12 +57,8 @@ _KIND = "factor"  # of the steps, and `code` in the address of their forms
 ENROL = "enrol_factor"  # of those in which a factor is set up
 PASSKEY = "passkey_factor"  # the form for a passkey, as `code` in the address names it
 _KEPT = "kept"  # the form of a reset of an account without a factor
-_FORMS = {
-    "factor",
-    "recovery",
-    PASSKEY,
-    _KEPT,
-}  # values of `code` in the address: the form for each kind of factor
+# values of `code` in the address: the form for each kind of factor
+_FORMS = {"factor", "recovery", PASSKEY, _KEPT}
 _KINDS = {"passkey", "both"}  # values of `by` in the address: what may be given; "": an app
 # errors after which a step goes on, if it has not ended before them
 _GOES_ON = *NOT_GIVEN, FactorRequired, TooManyAttempts, StoreUnavailable
@@ -148,24 +144,14 @@ class Entries:
         user_id = of.user_id if of else None
         throttles = self.start.attempts.factor_step(user_id, device, address)
         contents = ENTRY.dump_json(entry).decode()
-
         kind = _KIND if needed.has_form else ENROL
 
         def begin() -> Step:
             return self.steps.begin(browser, kind, contents, throttles, credentials=of)
 
         step = await run_sync(begin)
-        since = needed.since
-        added = str(since.date()) if since and entry.way is Way.RESET else ""
-        form, by, ways = kind, "", ""
-        if entry.way is Way.RESET:
-            ways = "~".join(needed.listed)
-        if needed.has_form and not since:
-            form = _KEPT
-        if needed.asks_passkey:
-            form, by = PASSKEY, "both" if needed.since else "passkey"
-        leads_to = with_query(target, code=form, step=str(step.id), by=by, added=added, ways=ways)
-        answer = RedirectResponse(leads_to, 303)
+        said = _said_of(needed, is_reset=entry.way is Way.RESET)
+        answer = RedirectResponse(with_query(target, step=str(step.id), **said), 303)
         origin.set_step_cookie(answer, request, browser)
         return answer
 
@@ -245,14 +231,19 @@ class Entries:
             raise
         check.tell_of_use(request, accounts, entered.session, factor)
         if entry.way is Way.RESET:
-            tell, removed = self.notices.tell, list[NoticeKind]()
-            if not form.keeps_factor:
-                removed.append(NoticeKind.FACTOR_REMOVED)
-            if any(one.startswith("passkey") for one in form.gone):
-                removed.append(NoticeKind.PASSKEY_REMOVED)
-            for kind in removed:
-                tell(request, accounts.backend, entered.session, kind)
+            self._tell_of_removed(request, form, entered.session)
         return entered
+
+    def _tell_of_removed(self, request: Request, form: FactorForm, session: AppSession) -> None:
+        """Tell the user what a reset has removed."""
+        removed = set[NoticeKind]()
+        if not form.keeps_factor:
+            removed.add(NoticeKind.FACTOR_REMOVED)
+        for mark in form.gone:
+            is_passkey = mark.startswith("passkey")
+            removed.add(NoticeKind.PASSKEY_REMOVED if is_passkey else NoticeKind.IDENTITY_REMOVED)
+        for kind in sorted(removed):
+            self.notices.tell(request, self.accounts.backend, session, kind)
 
     def _tell_of_wrong(
         self, request: Request, waiting: WaitingEntry, step: FactorStep, *, is_former: bool
@@ -316,6 +307,22 @@ class Entries:
     @property
     def _check(self) -> FactorCheck:
         return FactorCheck(self.start.attempts, self.start.origin, self.notices)
+
+
+def _said_of(needed: FactorNeeded, *, is_reset: bool) -> dict[str, str]:
+    """Return what the address of the form says: its name, what may be given, and what a reset may remove."""
+    form, by = _KIND if needed.has_form else ENROL, ""
+    if needed.has_form and not needed.since:
+        form = _KEPT
+    if needed.asks_passkey:
+        form, by = PASSKEY, "both" if needed.since else "passkey"
+    added = str(needed.since.date()) if needed.since and is_reset else ""
+    return {
+        "code": form,
+        "by": by,
+        "added": added,
+        "ways": "~".join(needed.listed) if is_reset else "",
+    }
 
 
 def _is_date(text: str) -> bool:

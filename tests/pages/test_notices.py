@@ -98,7 +98,7 @@ def test_notice_that_the_page_has_read_is_shown_below_the_others(open_app, maya,
 
     titles = [title for title, *_ in shown(open_app(maya))]
 
-    assert titles == ["New sign-in to your account", "Two-step verification was turned off"]
+    assert titles == ["New sign-in to your account", "Your authenticator app was turned off"]
 
 
 def test_nothing_is_told_without_sign_in(open_app, maya, tell):

@@ -404,7 +404,7 @@ def test_reset_lists_passkeys_and_sign_ins_with_their_dates(open_app):
     form = html_of(app)
     for name, what in (
         ("passkey.2025-03-09", "Passkey, added on 9 Mar 2025"),
-        ("identity.2025-03-10", "Single sign-on, added on 10 Mar 2025"),
+        ("identity.2025-03-10", "Sign-in at a provider, added on 10 Mar 2025"),
     ):
         assert f'type="checkbox" name="keeps-{name}" value="yes" checked' in form
         assert what in form
@@ -516,5 +516,5 @@ def test_no_account_is_made_by_a_form_where_passwords_and_codes_are_off(open_app
     app = open_app(None, invite="abc")
 
     assert [one.label for one in app.tabs] == ["Sign in"]
-    assert re.findall('action="(.*?)"', html_of(app)) == ["/passkey"]
+    assert re.findall(r'<form [^>]*action="(.*?)"', html_of(app)) == ["/passkey"]
     assert links_of(app) == [LAST_LINK]

@@ -128,6 +128,8 @@ def test_used_passkey_takes_its_own_place():
 
     assert MAYAS.used(after) == replace(MAYAS, each=(after, PHONE))
     assert find(MAYAS.used(after), b"laptop") == after
+    for other in ({"credential_id": b"lap"}, {"public_key": b"another key"}):
+        assert MAYAS.used(replace(after, **other)) == MAYAS
 
 
 @pytest.mark.parametrize(

@@ -13,9 +13,11 @@ from services.domain.accounts import CredentialsAction, Failure
 from services.domain.addresses import checked_address
 from services.domain.mails import CodePurpose, NoticeKind
 from services.domain.passkeys import Passkeys, RelyingParty
+from services.domain.single_sign_on import Identity, LinkedIdentity
 from services.identity.passkeys import creation_options, new_user_handle, verify_creation
 from services.store.factors import asking_passkey
 from services.store.kept import read_marks
+from services.store.linking import link
 from services.store.tables import schema
 from services.store.tables.access import settings_of
 from services.store.tables.in_memory import InMemoryStore
@@ -246,6 +248,24 @@ def test_reset_lists_the_passkeys_and_keeps_them_or_not(site, is_kept):
     told = [NoticeKind.PASSWORD_RESET] + [NoticeKind.PASSKEY_REMOVED] * (not is_kept)
     assert sorted(site.told) == sorted(told)
     assert is_in(maya.begins(password=NEW_PASSWORD))
+
+
+def test_reset_tells_of_a_sign_in_that_it_removes(site):
+    email, now = new_email(), datetime.now(UTC).replace(microsecond=0)
+    cookie, session = site.accounts.sign_up_with(email, PASSWORD)
+    confirm(site.accounts, session)
+    current = site.accounts.current(cookie)
+    identity = LinkedIdentity(
+        identity=Identity("https://login.example.com", email), name="Corp", created_at=now
+    )
+    link(site.accounts, session, current, identity)
+    maya = User(site, email, App(), session)
+    browser, answer = maya.asks(CodePurpose.RESET_PASSWORD, password=NEW_PASSWORD)
+
+    assert maya.gives(browser, "", form="kept", ways=answer["ways"]) == {"c": "1"}
+
+    assert maya.credentials.identities == ()
+    assert sorted(site.told) == [NoticeKind.IDENTITY_REMOVED, NoticeKind.PASSWORD_RESET]
 
 
 def test_reset_takes_the_passkey_away_with_the_question_for_it(maya):
