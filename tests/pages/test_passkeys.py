@@ -53,7 +53,7 @@ def forms(app, kind):
 
 
 def turn_off():
-    bootstrap.current_app().methods = frozenset(SignInMethod) - {SignInMethod.PASSKEY}
+    bootstrap.current_app().off = {SignInMethod.PASSKEY}
 
 
 def test_sign_in_page_offers_passkeys(open_app):
