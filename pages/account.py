@@ -5,7 +5,6 @@ Its forms are native ones, because passwords and codes must not enter a Streamli
 sessions or of the account, want a recent proof of who the user is, so that the page asks for one first.
 """
 
-from collections.abc import Sequence
 from html import escape
 
 import streamlit as st
@@ -29,7 +28,7 @@ from pages._parts.refusals import refusal
 from pages._session import show_errors
 from services import bootstrap
 from services.bootstrap import UserServices
-from services.domain.accounts import Device
+from services.domain.accounts import ProofScope
 from services.domain.addresses import has_mailbox
 from services.domain.mails import CodePurpose
 from services.domain.sign_in_methods import SignInMethod
@@ -126,7 +125,7 @@ def _draw_account(user: UserServices) -> None:
     st.text(user.email)
     if new_address.is_open() and not user.is_of_provider:
         with show_errors():
-            new_address.draw_forms(user, is_proven=_is_proven(user.devices.all()))
+            new_address.draw_forms(user, proof.scope_of(user.devices.all()))
         return
     if bootstrap.current_app().mailer and has_mailbox(user.email):
         _draw_confirmation(is_confirmed=user.is_confirmed)
@@ -138,24 +137,22 @@ def _draw_account(user: UserServices) -> None:
         _draw_outcome(st.query_params.get("reason", ""))
     with show_errors():
         listed = user.devices.all()
-        is_proven = _is_proven(listed)
-        if is_proven and _has(SignInMethod.PASSWORD) and not user.is_of_provider:
+        scope = proof.scope_of(listed)
+        is_proven, adds = scope is ProofScope.FULL, scope is not ProofScope.NONE
+        sets_password = is_proven or (adds and not user.has_password)
+        if sets_password and _has(SignInMethod.PASSWORD) and not user.is_of_provider:
             _draw_password(user)
         if not is_proven:
             proof.draw(
                 user,
+                scope,
                 "Confirm it before you change how you sign in, sign out other devices or delete your account.",
             )
-        passkeys.draw(user, is_proven=is_proven)
-        second_factor.draw(user, is_proven=is_proven)
+        passkeys.draw(user, scope)
+        second_factor.draw(user, scope)
         identities.draw(user, is_proven=is_proven)
         devices.draw(listed, is_proven=is_proven)
-        _draw_end(user, is_proven=is_proven)
-
-
-def _is_proven(listed: Sequence[Device]) -> bool:
-    """Return True if the user has proved who they are on this device in the last ten minutes."""
-    return any(one.is_proven for one in listed if one.is_this_one)
+        _draw_end(user, is_proven=adds)  # in part is enough
 
 
 def _draw_end(user: UserServices, *, is_proven: bool) -> None:

@@ -134,7 +134,8 @@ def _single_sign_on(
     visits: SignOnVisits, lanes: HashingLanes, codes: CodeRoutes | None
 ) -> list[Route]:
     steps, start = visits.steps, visits.steps.start
-    own = OwnIdentities(steps, FactorCheck(start.attempts, start.origin, start.notices))
+    check = FactorCheck(start.attempts, start.origin, start.notices)
+    own = OwnIdentities(steps, check, visits.has_mail)
     routes = OidcRoutes(steps, visits, own).routes()
     return [*routes, *own.routes(), *VisitRoutes(visits, lanes, codes).routes()]
 

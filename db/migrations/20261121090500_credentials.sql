@@ -285,7 +285,9 @@ declare
 begin
   perform private.spend_nonce(nonce);
   if action not in ('reseal', 'address.confirm') then   -- a code in the session's browser confirms an address
-    perform private.require_recent(action in ('factor.add', 'passkey.add', 'password.add') and ends_others is false);
+    -- beside a passkey that is asked for, an app replaces recovery codes, which a proof in part is not enough for
+    perform private.require_recent(ends_others is false and (action in ('passkey.add', 'password.add')
+      or action = 'factor.add' and exists (select from private.credentials where user_id = me and not wants_factor)));
   end if;
   if renamed is not null and ways_in is not null then
     raise exception 'look-ups that change and are renamed' using errcode = 'PT400';

@@ -9,6 +9,7 @@ from pages._parts import codes, proof, words
 from pages._parts.refusals import refusal
 from services import bootstrap
 from services.bootstrap import UserServices
+from services.domain.accounts import ProofScope
 from services.domain.mails import CodePurpose
 from services.domain.sign_in_methods import SignInMethod
 
@@ -42,15 +43,15 @@ def draw_button() -> None:
         st.button("Change email", on_click=codes.go_to, args=[_PURPOSE])
 
 
-def draw_forms(user: UserServices, *, is_proven: bool) -> None:
-    """Draw the form for the new address, or once a code was sent, that for the code; before a proof, the forms of one."""
+def draw_forms(user: UserServices, scope: ProofScope) -> None:
+    """Draw the form for the new address, or once a code was sent, that for the code; before a full proof (*scope*), the forms of one."""
     reason, step = st.query_params.get("reason", ""), _open_step()
     own = {"taken": _TAKEN, "other-sign-in": _NEW_OF_PROVIDER}
     sentence = own.get(reason) or refusal(reason)
     if not proof.draw_outcome(reason) and sentence and reason != _PROVE:
         st.error(sentence)
-    if not is_proven:
-        proof.draw(user, _WHY_AGAIN if step else _WHY, str(step or _PURPOSE))
+    if scope is not ProofScope.FULL:
+        proof.draw(user, scope, _WHY_AGAIN if step else _WHY, str(step or _PURPOSE))
         return
     if step is None:
         st.markdown("We will send a code to your new email.")

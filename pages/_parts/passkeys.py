@@ -11,6 +11,7 @@ from pages._parts.elements import draw_cancel, quiet_button, row
 from pages._parts.passkey_forms import add_form, is_on, name_field, party_here
 from pages._session import ask_for
 from services.bootstrap import UserServices
+from services.domain.accounts import ProofScope
 from services.domain.browsers import UNKNOWN_BROWSER, browser_name
 from services.domain.passkeys import MOST_PASSKEYS, Passkey, RelyingParty
 from services.errors import PasskeysUnusable, TooManyPasskeys
@@ -30,8 +31,9 @@ def draw_outcome(reason: str) -> bool:
     return reason in _OUTCOMES
 
 
-def draw(user: UserServices, *, is_proven: bool) -> None:
-    """Draw the passkeys of *user*, and what changes them, the latter only after a proof (*is_proven*)."""
+def draw(user: UserServices, scope: ProofScope) -> None:
+    """Draw the passkeys of *user*, and what changes them as far as the proof so far covers it (*scope*)."""
+    is_proven = scope is ProofScope.FULL
     passkeys, party = user.passkeys.get(), party_here()
     if not passkeys and not is_on():
         return
@@ -42,7 +44,7 @@ def draw(user: UserServices, *, is_proven: bool) -> None:
             _draw_passkey(number, passkey, party, is_proven=is_proven)
     if not passkeys:
         st.caption("No passkeys yet.")
-    if not is_proven or not is_on():
+    if scope is ProofScope.NONE or not is_on():
         return
     if party is None:
         st.caption(PasskeysUnusable.public)
@@ -50,7 +52,7 @@ def draw(user: UserServices, *, is_proven: bool) -> None:
         st.caption(TooManyPasskeys.public)
     else:
         name = _suggested_name({one.name for one in passkeys})
-        st.html(add_form(name, OTHERS_FIELD), width=384)
+        st.html(add_form(name, OTHERS_FIELD if is_proven else ""), width=384)
 
 
 def _draw_passkey(

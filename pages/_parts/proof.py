@@ -3,6 +3,7 @@
 They are native ones, because no password or code enters a Streamlit session.
 """
 
+from collections.abc import Sequence
 from html import escape
 from urllib.parse import urlencode
 
@@ -12,9 +13,16 @@ from pages._parts import codes, factor, passkey_forms, providers, words
 from pages._parts.passwords import password_field, show_button
 from pages._parts.refusals import refusal
 from services.bootstrap import UserServices
+from services.domain.accounts import Device, ProofScope
 from services.domain.mails import CodePurpose
 
 _CONFIRMED = "Confirmed. You can make changes for the next ten minutes."
+_IN_PART = "Confirmed, but not for all changes."
+# what it is good for
+_SO_FAR = (
+    "Your sign-in provider does not tell us when you signed in. For ten minutes you can add what is offered on this page, or delete "
+    "your account. For other changes, confirm another way: with a password, a passkey or a code sent to your email."
+)
 _BY_CODE = "Have a code sent to your email."
 _WITHOUT = (
     "Your account has no password, so this is not possible here. Ask your admin to set one: "
@@ -22,10 +30,18 @@ _WITHOUT = (
 )
 
 
-def draw(user: UserServices, why: str, then: str = "") -> None:
+def scope_of(listed: Sequence[Device]) -> ProofScope:
+    """Return the scope of the proof that the user has given on this device in the last ten minutes."""
+    mine = [one for one in listed if one.is_this_one]
+    if any(one.is_proven for one in mine):
+        return ProofScope.FULL
+    return ProofScope.PART if any(one.is_proven_in_part for one in mine) else ProofScope.NONE
+
+
+def draw(user: UserServices, scope: ProofScope, why: str, then: str = "") -> None:
     """Draw the forms, with the reason *why* a proof is asked for; they lead back to the page Account.
 
-    *then*: the key `then` of its address afterwards, for a form that waits for the proof.
+    *scope*: that of the proof so far; *then*: the key `then` of the page's address afterwards, for a form that waits for the proof.
     """
     back_to = f"/account?{urlencode({'then': then})}" if then else "/account"
     st.subheader(words.CONFIRM_IDENTITY, anchor=False)
@@ -37,6 +53,8 @@ def draw(user: UserServices, why: str, then: str = "") -> None:
         st.html(forms.redeem(step, words.CONFIRM, factor_field), width=384)
         st.button(words.CANCEL, type="tertiary", on_click=codes.go_to, args=[""])
         return
+    if scope is ProofScope.PART:
+        st.markdown(_SO_FAR)
     st.markdown(f"{why} This is good for ten minutes.")
     by_passkey = passkey_forms.proof_form(user, back_to, is_second=user.has_password)
     if user.has_password:
@@ -70,6 +88,8 @@ def draw_outcome(reason: str) -> bool:
     match reason:
         case "proved":
             st.info(_CONFIRMED)
+        case "proved-in-part":
+            st.info(_IN_PART)
         case "wrong":
             st.error("Wrong password.")
         case _:

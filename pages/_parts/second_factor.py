@@ -14,7 +14,7 @@ from pages._parts.devices import OTHERS_FIELD
 from pages._parts.elements import draw_cancel, quiet_button, row
 from pages._session import ask_for
 from services.bootstrap import UserServices
-from services.domain.accounts import FEW_RECOVERY_CODES, RECOVERY_CODES, SecondFactor
+from services.domain.accounts import FEW_RECOVERY_CODES, RECOVERY_CODES, ProofScope, SecondFactor
 
 _OUTCOMES = {  # by the reason in the address
     "factor-removed": "Two-step verification is off. Signing in asks for no code from your app any more.",
@@ -35,8 +35,9 @@ def draw_outcome(reason: str) -> bool:
     return reason in _OUTCOMES
 
 
-def draw(user: UserServices, *, is_proven: bool) -> None:
-    """Draw the factor of *user*, and what changes it, the latter only after a proof (*is_proven*)."""
+def draw(user: UserServices, scope: ProofScope) -> None:
+    """Draw the factor of *user*, and what changes it as far as the proof so far covers it (*scope*)."""
+    is_proven = scope is ProofScope.FULL
     st.subheader(words.TWO_STEP, anchor=False)
     factor = user.factor
     if factor:
@@ -45,7 +46,8 @@ def draw(user: UserServices, *, is_proven: bool) -> None:
         st.markdown(
             "Signing in then asks for your password and for a code from an authenticator app, for example on your phone."
         )
-    if is_proven and not (factor and factor.since):
+    is_first = factor is None and scope is not ProofScope.NONE
+    if is_first or (is_proven and factor and not factor.since):
         # of the page, so that a reload of the answer is told from another press
         st.session_state.setdefault(_FORM, uuid4())
         label = "Set up an authenticator app too" if factor else "Set up"

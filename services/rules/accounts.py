@@ -142,12 +142,6 @@ def differences(before: Mapping[str, object], after: Mapping[str, object]) -> di
 
 # changes of credentials without a recent proof: a code in the session's browser confirms an address
 WITHOUT_PROOF = {CredentialsAction.RESEAL, CredentialsAction.ADDRESS_CONFIRMED}
-# those for which a proof in part is enough, where they end no other sessions
-PROVEN_IN_PART = {
-    CredentialsAction.FACTOR_ADDED,
-    CredentialsAction.PASSKEY_ADDED,
-    CredentialsAction.PASSWORD_ADDED,
-}
 
 
 def check_change(
@@ -235,6 +229,22 @@ class CredentialsState(Protocol):
     def uses(self) -> int: ...
     @property
     def wants_factor(self) -> bool: ...
+
+
+def takes_proof_in_part(
+    action: CredentialsAction, stored: CredentialsState | None, *, ends_others: bool
+) -> bool:
+    """Return True if a proof in part is enough for a change of *stored* credentials: it only adds to them."""
+    match action:
+        case CredentialsAction.PASSKEY_ADDED | CredentialsAction.PASSWORD_ADDED:
+            adds = True
+        case (
+            CredentialsAction.FACTOR_ADDED
+        ):  # beside a passkey that is asked for, it replaces recovery codes
+            adds = stored is not None and not stored.wants_factor
+        case _:
+            adds = False
+    return adds and not ends_others
 
 
 def change_refusal(

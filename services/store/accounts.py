@@ -1099,14 +1099,17 @@ def factor_needed(credentials: Credentials) -> FactorNeeded:
     return FactorNeeded(since, asks_passkey=asks, listed=listed if credentials.wants_factor else ())
 
 
-def require_recent(user: UserBackend, *, is_part: bool = False) -> None:
-    """Raise ProofNeeded unless the user has proved who they are in this session in the last ten minutes.
+def require_recent(user: UserBackend, *, is_part: bool = False) -> ProofScope:
+    """Return the scope of the proof of who the user is that this session had in the last ten minutes.
 
-    *is_part*: a proof in part is enough. It reads the devices. Raise SignedOut, StoreUnavailable.
+    *is_part*: one in part is enough. It reads the devices. Raise ProofNeeded, SignedOut, StoreUnavailable.
     """
     mine = [one for one in user.devices() if one.is_this_one]
-    if not any(one.is_proven_in_part if is_part else one.is_proven for one in mine):
-        raise ProofNeeded
+    if any(one.is_proven for one in mine):
+        return ProofScope.FULL
+    if is_part and any(one.is_proven_in_part for one in mine):
+        return ProofScope.PART
+    raise ProofNeeded
 
 
 def hash_new_password(address: EmailAddress, password: str) -> str:

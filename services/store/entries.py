@@ -14,7 +14,7 @@ from pydantic import TypeAdapter
 
 from services.crypto import Credentials
 from services.domain import UserId
-from services.domain.accounts import CredentialsAction, SecondFactor
+from services.domain.accounts import CredentialsAction, ProofScope, SecondFactor
 from services.domain.addresses import Confirmed, EmailAddress
 from services.domain.browsers import BrowserName
 from services.domain.passkeys import Passkey
@@ -62,6 +62,7 @@ class Entry:
     confirmed: Confirmed | None = None  # how the address of a sign-up was
     # a sign-up begins with it, a sign-in links it to the account
     identity: LinkedIdentity | None = None
+    scope: ProofScope = ProofScope.FULL  # of what was right, as a proof
     # of an app that is being set up, in hexadecimal; "": none is yet
     secret: str = field(default="", repr=False)
 
@@ -187,7 +188,8 @@ class WaitingEntry:
             raise StepEnded
         if not factor and entry.way is not Way.RESET:
             raise StepEnded
-        checked = found.opened(stored, credentials, entry.by, entry.counted)
+        opened = found.opened(stored, credentials, entry.by, entry.counted)
+        checked = replace(opened, scope=entry.scope)
         return cls(entry, stored.user_id, checked, credentials, factor)
 
     def enter(
@@ -302,7 +304,7 @@ class Enrolment:
             raise StepEnded
         used = self._enrolled(entry, step, credentials)
         opened = found.opened(stored, credentials, entry.by, entry.counted)
-        checked = replace(opened, has_factor=True, used=used)
+        checked = replace(opened, has_factor=True, used=used, scope=entry.scope)
         if entry.way is Way.SIGN_IN:
             return Entered(
                 *sign_in_linking(accounts, checked, entry.identity, browser, entry.invitation)
@@ -338,6 +340,7 @@ class Enrolment:
                 factor,
                 identity,
                 self.recovery,
+                scope=entry.scope,
                 by=entry.by if identity else None,
             )
         )

@@ -12,6 +12,7 @@ from enum import StrEnum
 from pydantic import TypeAdapter
 
 from services.domain import UserId
+from services.domain.accounts import ProofScope
 from services.domain.addresses import EmailAddress
 from services.domain.single_sign_on import (
     MOST_IDENTITIES,
@@ -93,16 +94,6 @@ class AsksAddress:
 Next = SignsIn | ProvesAccount | BeginsAccount | AsksAddress
 
 
-@dataclass(frozen=True, slots=True)
-class FreshAnswer:
-    """A proof by an answer that does not say when its user signed in; it covers less than any other proof."""
-
-
-@dataclass(frozen=True, slots=True)
-class RecentSignIn:
-    """A proof by a sign-in at the provider within the last ten minutes."""
-
-
 def only_provider(providers: Providers, address: EmailAddress) -> str | None:
     """Return the name of the provider by which alone *address* gets in; None: any way in will do."""
     domain = address.rpartition("@")[2]
@@ -181,19 +172,25 @@ def check_link(user_id: UserId, linked: FoundAccount | None) -> bool:
     return linked is None
 
 
+def scope_of(answer: ProviderAnswer, now: datetime) -> ProofScope:
+    """Return what a sign-in by *answer* proves: its provider may not have asked the user to sign in again."""
+    at = answer.signed_in_at
+    return ProofScope.FULL if at is not None and at > now - PROOF_LIFE else ProofScope.NONE
+
+
 def proof_of(
     answer: ProviderAnswer,
     asked: Asked,
     user_id: UserId,
     linked: FoundAccount | None,
     now: datetime,
-) -> RecentSignIn | FreshAnswer:
-    """Return the proof that *answer* to *asked* is for the user of a session, *user_id*. Raise ProofNeeded, IdentityTaken."""
+) -> ProofScope:
+    """Return what *answer* to *asked* proves for the user of a session, *user_id*. Raise ProofNeeded, IdentityTaken."""
     if linked is None or linked.user_id != user_id:
         raise IdentityTaken
-    if answer.signed_in_at is not None and answer.signed_in_at > now - PROOF_LIFE:
-        return RecentSignIn()
+    if scope_of(answer, now) is ProofScope.FULL:
+        return ProofScope.FULL
     # an old time says that the provider did not ask again, though it can
     if answer.signed_in_at is not None or asked is not Asked.FRESH:
         raise ProofNeeded
-    return FreshAnswer()
+    return ProofScope.PART

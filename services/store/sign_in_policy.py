@@ -105,6 +105,19 @@ class SignInPolicy:
         """
         return any(self.opens(credentials, one) for one in self._ways_in(credentials))
 
+    def proves_otherwise(
+        self, credentials: Credentials, rp_id: str | None, *, has_mail: bool
+    ) -> bool:
+        """Return True if the user has a proof beside providers: a password, a passkey for *rp_id*, or a mailed code (*has_mail*)."""
+        passkeys = credentials.passkeys.each if credentials.passkeys else ()
+        by_passkey = any(one.rp_id == rp_id for one in passkeys)
+        by_code = has_mail and credentials.confirmed is not None
+        return (
+            self.takes_password(credentials)
+            or (by_passkey and self.opens(credentials, BY_PASSKEY))
+            or (by_code and self.opens(credentials, BY_CODE))
+        )
+
     def check_left(self, before: Credentials, after: Credentials) -> None:
         """Raise LastWayIn if *before* have a way in here, and *after* have none."""
         if self.has_way_in(before) and not self.has_way_in(after):

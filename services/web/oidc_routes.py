@@ -101,15 +101,15 @@ class OidcRoutes:
         [then] = await fields(request, "then")
         target = with_query(ACCOUNT, then=then)
         is_proof = purpose is Purpose.PROVE
-        asked = purpose, Asked.PROOF if is_proof else Asked.SIGN_IN
         try:
             signed_in = await run_sync(self._session, request)
             if signed_in is None:
                 return RedirectResponse(ACCOUNT, 303)
+            asked = self.own.asked_of(request, signed_in) if is_proof else Asked.SIGN_IN
             if not is_proof:
                 await run_sync(self.own.check_may_add, signed_in)
             address, browser = await self.steps.leave(
-                request, name, _OWN, asked, target, session=signed_in.session
+                *(request, name, _OWN, (purpose, asked), target), session=signed_in.session
             )
         except AppError as error:
             return RedirectResponse(with_reason(target, error), 303)
@@ -133,7 +133,10 @@ class OidcRoutes:
             client = await self.steps.clients.get(name)
             found = await client.redeem(sign_on.request, request.query_params.multi_items())
             waiting = WaitingAnswer(
-                answer=found, target=sign_on.target, invitation=sign_on.invitation
+                answer=found,
+                target=sign_on.target,
+                invitation=sign_on.invitation,
+                asked=sign_on.request.asked,
             )
             match sign_on.purpose:
                 case Purpose.SIGN_IN:
@@ -141,8 +144,7 @@ class OidcRoutes:
                 case Purpose.LINK:
                     return await self.own.offer(request, _own(signed_in, step), waiting)
                 case Purpose.PROVE:
-                    asked = sign_on.request.asked
-                    return await self.own.prove(request, _own(signed_in, step), waiting, asked)
+                    return await self.own.prove(request, _own(signed_in, step), waiting)
                 case _:
                     assert_never(sign_on.purpose)
         except AppError as error:

@@ -39,6 +39,7 @@ class WaitingAnswer:
     answer: ProviderAnswer
     target: str = field(repr=False)  # the page to go on to
     invitation: str = field(default="", repr=False)
+    asked: Asked = Asked.SIGN_IN
     confirmed_by: ConfirmedBy = ConfirmedBy.PROVIDER  # of its address
 
     @property

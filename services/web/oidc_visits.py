@@ -28,6 +28,7 @@ from services.store.identities import (
     ProvesAccount,
     SignsIn,
     next_of,
+    scope_of,
     with_address,
 )
 from services.store.linking import account_of, sign_in_linking
@@ -90,10 +91,16 @@ class SignOnVisits:
         self, request: Request, waiting: WaitingAnswer, found: Found | None
     ) -> Response:
         """Sign in, or lead to the form for the second factor, unless it was given at the provider."""
-        checked = replace(_opened(found, waiting), has_factor=waiting.answer.has_factor)
-        accounts, browser, counted = self._accounts, browser_of(request), checked.counted
-        address = checked.credentials.address
-        entry = Entry(way=Way.SIGN_IN, address=address, by=waiting.by, counted=counted)
+        accounts, browser, answer = self._accounts, browser_of(request), waiting.answer
+        opened, scope = _opened(found, waiting), scope_of(answer, accounts.now())
+        checked = replace(opened, has_factor=answer.has_factor, scope=scope)
+        entry = Entry(
+            way=Way.SIGN_IN,
+            address=checked.credentials.address,
+            by=waiting.by,
+            counted=checked.counted,
+            scope=scope,
+        )
 
         def act() -> Entered:
             return Entered(*accounts.sign_in(checked, browser=browser))
@@ -116,6 +123,7 @@ class SignOnVisits:
             invitation=code,
             confirmed=Confirmed(how=waiting.confirmed_by, at=now),
             identity=self.steps.linked(waiting.answer),
+            scope=scope_of(waiting.answer, now),
         )
 
         def act() -> Entered:
@@ -126,6 +134,7 @@ class SignOnVisits:
                 browser_of(request),
                 entry.confirmed,
                 identity=entry.identity,
+                scope=entry.scope,
                 by=entry.by,
                 has_factor=waiting.answer.has_factor,
             )

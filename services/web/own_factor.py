@@ -19,7 +19,7 @@ from starlette.routing import Route
 
 from services.crypto import Credentials
 from services.crypto.recovery_codes import new_codes, recovery_hashes
-from services.domain.accounts import CredentialsAction, Failure
+from services.domain.accounts import CredentialsAction, Failure, ProofScope
 from services.domain.mails import NoticeKind
 from services.errors import (
     AppError,
@@ -65,6 +65,7 @@ _REPLACE, _CONFIRM, _CODES, _REMOVE, _ASK, _ASK_NO_MORE = (
     f"{_PATH}/{verb}"
     for verb in ("replace", "confirm", "codes", "remove", "passkey", "passkey/off")
 )
+_FIRST = (_PATH, _CONFIRM)  # for the first factor, a proof in part is enough
 _KIND = "own_factor"  # of the step that holds a new secret
 _NOTICES = {
     CredentialsAction.FACTOR_ADDED: NoticeKind.FACTOR_ADDED,
@@ -86,6 +87,7 @@ class _Asked:
     code: str = field(repr=False)
     replaces: str = field(repr=False)  # the mark of the factor as the setup key was shown
     ends_others: bool
+    proof: ProofScope
     session: AppSession = field(repr=False)
     current: Current = field(repr=False)
 
@@ -126,7 +128,7 @@ class OwnFactor:
             form = await fields(request, "once", "step", "code", "replaces", "others")
             try:
                 # in a thread, because the store blocks and a QR code takes some 40 ms
-                return await run_sync(self._answer, request, act, form)
+                return await run_sync(self._answer, request, path, act, form)
             except AppError as error:
                 return RedirectResponse(with_reason(_PAGE, error), 303)
 
@@ -137,20 +139,22 @@ class OwnFactor:
         return Route(path, answer, methods=["POST"]), Route(path, shown)
 
     def _answer(
-        self, request: Request, act: Callable[[_Asked], Response], form: Sequence[str]
+        self, request: Request, path: str, act: Callable[[_Asked], Response], form: Sequence[str]
     ) -> Response:
-        """Return the answer of *act* to a form of a user who has proved who they are. Raise ProofNeeded."""
+        """Return the answer of *act* to a form at *path* of a user who has proved who they are. Raise ProofNeeded."""
         shared = self.shared()
         signed_in = current_session(shared, self.origin.session_cookie(request))
         if signed_in is None:
             return _to_page()
         session, current = signed_in.session, signed_in.current
         once, step, code, replaces, others = form
+        wants_factor, ends_others = current.credentials.wants_factor, others != ""
+        is_part = path in _FIRST and not wants_factor and not ends_others
         try:
-            require_recent(session.backend)
+            scope = require_recent(session.backend, is_part=is_part)
             shared.set_factor(session.user_id, second_factor(current.credentials))
-            ends_others = others != ""
-            return act(_Asked(request, once, step, code, replaces, ends_others, session, current))
+            entered = once, step, code, replaces
+            return act(_Asked(request, *entered, ends_others, scope, session, current))
         except (ProofNeeded, StepEnded):
             note_failure(self._accounts.backend, session.user_id, Failure.CHANGE)
             raise
@@ -274,7 +278,7 @@ class OwnFactor:
             hidden={"step": str(step.id), "replaces": asked.factor_mark},
             cancel=_PAGE,
             refusal=refusal,
-            offers_sign_out=True,
+            offers_sign_out=asked.proof is ProofScope.FULL,
         )
         return enrol_page(enrolment)
 

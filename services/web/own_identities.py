@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
-from services.domain.accounts import Failure
+from services.domain.accounts import Failure, ProofScope
 from services.domain.mails import NoticeKind
 from services.domain.single_sign_on import (
     MOST_IDENTITIES,
@@ -34,7 +34,7 @@ from services.errors import (
 from services.store.accounts import Accounts, AppSession, Checked, require_recent
 from services.store.backend import NOT_COUNTED
 from services.store.failures import note_failure
-from services.store.identities import FreshAnswer, RecentSignIn, check_link, proof_of
+from services.store.identities import check_link, proof_of
 from services.store.linking import account_of, link, unlink
 from services.store.steps import Step
 from services.users import Shared
@@ -57,6 +57,7 @@ class OwnIdentities:
 
     steps: SignOnSteps
     check: FactorCheck
+    has_mail: bool  # codes can be mailed
 
     def routes(self) -> list[Route]:
         return [
@@ -73,6 +74,17 @@ class OwnIdentities:
         if len(signed_in.current.credentials.identities) >= MOST_IDENTITIES:
             raise TooManyIdentities
 
+    def asked_of(self, request: Request, signed_in: SignedIn) -> Asked:
+        """Return what a provider is asked for a proof; it may leave the time out for a user without another proof here."""
+        party = self.steps.start.origin.relying_party(request)
+        rp_id = party.id if party else None
+        proves = self._accounts.policy.proves_otherwise
+        return (
+            Asked.PROOF
+            if proves(signed_in.current.credentials, rp_id, has_mail=self.has_mail)
+            else Asked.FRESH
+        )
+
     async def offer(
         self, request: Request, signed_in: SignedIn, waiting: WaitingAnswer
     ) -> Response:
@@ -88,35 +100,31 @@ class OwnIdentities:
         return await self.steps.ask(request, _ADD_STEP, _ADD, waiting, session=session)
 
     async def prove(
-        self, request: Request, signed_in: SignedIn, waiting: WaitingAnswer, asked: Asked
+        self, request: Request, signed_in: SignedIn, waiting: WaitingAnswer
     ) -> Response:
         """Note a proof of who is signed in; where the account wants a factor, ask for it first. Raise IdentityTaken, ProofNeeded."""
         session = signed_in.session
-        checked = await run_sync(self._proven, session, waiting, asked)
+        checked = await run_sync(self._proven, session, waiting)
         if checked.credentials.wants_factor and not checked.has_factor:
             ask = partial(self.steps.ask, request, _PROOF_STEP, _PROOF, waiting)
             return await ask(session=session, credentials=checked.stored)
         proof = Proof(request, self.steps.start.origin)
         await run_sync(proof.note, self._shared.session_cache, session, checked)
-        return proof.finish(_to_page("proved", waiting.target))
+        return proof.finish(_to_page(_proved(checked), waiting.target))
 
-    def _proven(self, session: AppSession, waiting: WaitingAnswer, asked: Asked) -> Checked:
-        """Return the credentials of the user of *session*, whom a provider has signed in within the last ten minutes. It blocks.
+    def _proven(self, session: AppSession, waiting: WaitingAnswer) -> Checked:
+        """Return the credentials of the user of *session*, whom a provider has signed in again. It blocks.
 
         Raise IdentityTaken, ProofNeeded.
         """
         accounts, answer = self._accounts, waiting.answer
         found = accounts.find_identity(answer.identity, NOT_COUNTED)
-        proof = proof_of(answer, asked, session.user_id, account_of(found), accounts.now())
-        match proof:
-            case RecentSignIn():
-                pass
-            case FreshAnswer():  # covers less than a proof, and is not noted yet
-                raise ProofNeeded
+        linked = account_of(found)
+        scope = proof_of(answer, waiting.asked, session.user_id, linked, accounts.now())
         if found is None or found.stored is None or found.credentials is None:
             raise ProofNeeded
         opened = found.opened(found.stored, found.credentials, waiting.by)
-        return replace(opened, has_factor=answer.has_factor)
+        return replace(opened, has_factor=answer.has_factor, scope=scope)
 
     async def _show_add(self, request: Request) -> Response:
         def page(signed_in: SignedIn) -> Response:
@@ -159,7 +167,7 @@ class OwnIdentities:
         session, proof = signed_in.session, Proof(request, self.steps.start.origin)
         step, waiting = self.steps.attempt(request, _PROOF_STEP, step_id, session)
         step.check(signed_in.current.stored)
-        checked = self._proven(session, waiting, Asked.PROOF)
+        checked = self._proven(session, waiting)
         ended: list[Step] = []
 
         def note(given: Checked) -> None:
@@ -174,7 +182,7 @@ class OwnIdentities:
             if ended:
                 raise
             return factor_page(self.steps.question(step, waiting, _PROOF, error.public))
-        return proof.finish(_to_page("proved", waiting.target))
+        return proof.finish(_to_page(_proved(checked), waiting.target))
 
     def _require_proof(self, session: AppSession) -> None:
         """Raise ProofNeeded, and count the refused change, unless the user has proved who they are in the last ten minutes."""
@@ -242,6 +250,11 @@ def _marked(identities: tuple[LinkedIdentity, ...], mark: str) -> Identity:
         if one.identity.mark == mark:
             return one.identity
     raise NotFound
+
+
+def _proved(checked: Checked) -> str:
+    """Return the reason in the address after a proof."""
+    return "proved" if checked.scope is ProofScope.FULL else "proved-in-part"
 
 
 def _to_page(reason: str = "", target: str = _PAGE) -> Response:

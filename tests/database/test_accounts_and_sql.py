@@ -534,7 +534,7 @@ class Accounts(RuleBasedStateMachine):
         off=st.sampled_from([1, 0, -1]),
         is_again=st.booleans(),
         what=st.sampled_from(
-            ["password", "first password", "other devices", "one device", "check", "account"]
+            ["password", "first password", "app", "other devices", "one device", "check", "account"]
         ),
         scope=st.sampled_from([ProofScope.FULL, ProofScope.FULL, ProofScope.PART]),
     )
@@ -559,6 +559,8 @@ class Accounts(RuleBasedStateMachine):
                 self.change_credentials(nth, 0, CredentialsAction.PASSWORD_SET, False)
             case "first password":
                 self.change_credentials(nth, 0, CredentialsAction.PASSWORD_ADDED, False)
+            case "app":  # perhaps beside a passkey that is asked for
+                self.change_credentials(nth, 0, CredentialsAction.FACTOR_ADDED, False, drops=True)
             case "other devices":
                 self.both.of_user(session, lambda user: user.end_other_devices())
             case "one device":

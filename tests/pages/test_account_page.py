@@ -8,16 +8,17 @@ from uuid import uuid4
 
 import pytest
 
-from pages._parts import devices, second_factor
+from pages._parts import devices, second_factor, words
 from services import bootstrap
 from services.caches import CachedRead
 from services.domain import AccountRole
-from services.domain.accounts import SIGN_IN_REASONS, SecondFactor
+from services.domain.accounts import SIGN_IN_REASONS, ProofScope, SecondFactor
 from services.domain.addresses import new_placeholder
 from services.domain.browsers import browser_name
 from services.domain.sign_in_methods import SignInMethod
 from services.errors import LastAdmin, ProofNeeded, WrongCode
 from services.store.device_names import NewDevice
+from services.store.tables import schema
 from tests.fakes import FakePerson, an_entry
 from tests.pages.conftest import audit, html, in_dialog, press
 from tests.unit.test_passkeys import LAPTOP
@@ -655,3 +656,68 @@ def test_news_of_another_email_says_if_it_can_be_taken_back(open_account, takes_
     [news] = [one.value for one in open_account(reason="moved").info]
 
     assert ("taken back for three days" in news) is takes_back
+
+
+# --- a proof in part
+
+
+@pytest.fixture
+def in_part(database, maya):
+    """A proof by a provider that does not say when its user signed in."""
+    maya.has_password = False
+
+    def change(block):
+        for one in block.select(schema.SESSIONS):
+            block.put(schema.SESSIONS, replace(one, scope=ProofScope.PART))
+
+    database.tables.run(change)
+
+
+_PART = "For ten minutes you can add what is offered on this page, or delete your account."
+
+
+@pytest.mark.usefixtures("in_part")
+def test_proof_in_part_offers_what_it_covers(open_account, database, maya, phone):
+    app = open_account()
+
+    assert len([one for one in app.markdown if _PART in one.value]) == 1
+    assert ">Add password</button>" in form(app)[0]
+    assert ">Set up</button>" in form(app, "/account/factor")[0]
+    assert "/account/end" in html(app)
+    _, fields = form(app, "/passkey")
+    assert fields["use"]["value"] == "add"
+    assert "others" not in fields
+    assert not [one for one in app.button if one.label.startswith("Sign out")]
+    assert words.CONFIRM_IDENTITY in [one.value for one in app.subheader]
+
+
+@pytest.mark.usefixtures("in_part")
+def test_proof_in_part_changes_no_password_and_no_factor(open_account, maya):
+    maya.has_password = True
+    maya.factor = SecondFactor(since=None, codes_left=8, asks_passkey=True)
+
+    app = open_account()
+
+    assert "/account/password" not in html(app)
+    assert not forms_of_factor(app)
+    assert not [one for one in app.button if one.key == "new-codes"]
+    assert not [one for one in app.toggle if one.label.startswith("Ask for a passkey")]
+    assert 'action="/proof"' in html(app)
+
+
+@pytest.mark.usefixtures("in_part")
+def test_email_is_changed_after_a_full_proof_alone(open_account):
+    bootstrap.current_app().mailer = SimpleNamespace()
+
+    app = open_account(code="new_address", reason="proved-in-part")
+
+    assert said(app) == ["Confirmed, but not for all changes."]
+    assert len([one for one in app.markdown if _PART in one.value]) == 1
+    assert "New email" not in html(app)
+
+
+@pytest.mark.parametrize("is_full", [True, False])
+def test_page_says_nothing_of_parts_elsewhere(open_account, database, is_full):
+    database.let_pass(0 if is_full else 601)
+
+    assert not [one for one in open_account().markdown if _PART in one.value]

@@ -42,6 +42,7 @@ from services.rules.accounts import (
     factor_refusal,
     leave_refusal,
     listed_changes,
+    takes_proof_in_part,
     ways_in_refusal,
 )
 
@@ -387,6 +388,30 @@ def test_failures_hide_no_change_and_changes_hide_no_failure():
     listed = listed_changes(failures + changes)
 
     assert listed == failures[:-1] + changes[:-1]
+
+
+@dataclass
+class State:
+    generation: int = 1
+    uses: int = 0
+    wants_factor: bool = False
+
+
+def test_proof_in_part_is_enough_for_what_only_adds():
+    adding = {
+        action
+        for action in CredentialsAction
+        if takes_proof_in_part(action, State(), ends_others=False)
+    }
+
+    assert adding == {
+        CredentialsAction.FACTOR_ADDED,
+        CredentialsAction.PASSKEY_ADDED,
+        CredentialsAction.PASSWORD_ADDED,
+    }
+    for stored in (None, State(wants_factor=True)):
+        assert not takes_proof_in_part(CredentialsAction.FACTOR_ADDED, stored, ends_others=False)
+    assert not any(takes_proof_in_part(one, State(), ends_others=True) for one in adding)
 
 
 def test_sign_in_that_proves_nothing_is_no_proof():

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from services.domain.accounts import ProofScope
 from services.domain.single_sign_on import (
     AddressNeeded,
     AddressUnconfirmed,
@@ -27,10 +28,8 @@ from services.store.identities import (
     AsksAddress,
     BeginsAccount,
     FoundAccount,
-    FreshAnswer,
     ProvesAccount,
     Purpose,
-    RecentSignIn,
     SignOn,
     SignsIn,
     check_link,
@@ -251,14 +250,14 @@ def test_recent_sign_in_at_the_provider_is_a_proof(asked, ago, is_recent):
     answer = an_answer(signed_in_at=NOW - ago)
 
     if is_recent:
-        assert proof_of(answer, asked, MAYA, an_account(), NOW) == RecentSignIn()
+        assert proof_of(answer, asked, MAYA, an_account(), NOW) is ProofScope.FULL
     else:
         with pytest.raises(ProofNeeded):
             proof_of(answer, asked, MAYA, an_account(), NOW)
 
 
 def test_fresh_answer_without_a_time_is_a_proof_of_its_own_kind():
-    assert proof_of(an_answer(), Asked.FRESH, MAYA, an_account(), NOW) == FreshAnswer()
+    assert proof_of(an_answer(), Asked.FRESH, MAYA, an_account(), NOW) is ProofScope.PART
     for asked in (Asked.SIGN_IN, Asked.PROOF):
         with pytest.raises(ProofNeeded):
             proof_of(an_answer(), asked, MAYA, an_account(), NOW)

@@ -211,3 +211,36 @@ def test_last_way_in_that_works_is_not_removed():
     on.check_left(with_identity("https://login.unknown.example"), NOBODY)
     on.check_left(replace(with_identity(), password_hash="a hash"), WITH_PASSWORD)
     on.check_left(NOBODY, NOBODY)
+
+
+# --- proofs
+
+
+@pytest.mark.parametrize(
+    ("credentials", "methods", "has_mail", "proves"),
+    [
+        (WITH_PASSWORD, [PASSWORD, OIDC], False, True),
+        (WITH_PASSWORD, [OIDC], False, False),
+        (BY_OPERATOR, [OIDC], False, True),
+        (CONFIRMED, [CODE, OIDC], True, True),
+        (CONFIRMED, [CODE, OIDC], False, False),
+        (CONFIRMED, [OIDC], True, False),
+        (NOBODY, [*SignInMethod], True, False),
+        (with_passkey(), [PASSKEY, OIDC], False, True),
+        (with_passkey(), [OIDC], False, False),
+        (with_passkey(rp_id="old.example"), [PASSKEY, OIDC], False, False),
+        (with_identity(), [*SignInMethod], True, False),
+    ],
+)
+def test_what_proves_beside_providers(credentials, methods, has_mail, proves):
+    otherwise = policy(*methods).proves_otherwise
+
+    assert otherwise(credentials, "daybook.example", has_mail=has_mail) is proves
+
+
+@pytest.mark.parametrize("credentials", [WITH_PASSWORD, CONFIRMED, with_passkey()])
+def test_address_of_an_only_provider_has_no_other_proof(credentials):
+    otherwise = policy(*SignInMethod, of=ONLY).proves_otherwise
+
+    assert not otherwise(credentials, "daybook.example", has_mail=True)
+    assert not policy(PASSKEY).proves_otherwise(with_passkey(), None, has_mail=True)

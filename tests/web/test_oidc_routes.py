@@ -11,11 +11,11 @@ import pytest
 from pyotp import TOTP
 
 from services.domain import AccountRole
-from services.domain.accounts import Failure, SignUps
+from services.domain.accounts import Failure, ProofScope, SignUps
 from services.domain.addresses import ConfirmedBy
 from services.domain.mails import CodePurpose, Notice, NoticeKind
 from services.domain.sign_in_methods import SignInMethod
-from services.domain.single_sign_on import Asked, Identity, IdentityTaken, LinkedIdentity
+from services.domain.single_sign_on import Identity, IdentityTaken, LinkedIdentity
 from services.errors import StoreUnavailable
 from services.store.administration import SignUpAdministration
 from services.store.linking import link, sign_in_linking
@@ -24,7 +24,6 @@ from services.store.tables import schema
 from services.store.tables.access import settings_of
 from services.store.tables.backend import TablesBackend, TablesUser
 from services.store.tables.in_memory import InMemoryStore
-from services.web import oidc_routes
 from services.web.code_routes import CodeRoutes
 from services.web.enrolments import Enrolments
 from services.web.entries import Entries
@@ -131,13 +130,14 @@ class SignOnSite(Site):
             set_identities=set_identities,
             set_address=lambda *_: None,
             stop_turns_of=lambda _: None,
+            note_password=lambda _: None,
         )
         shared = lambda: one  # noqa: E731
         notices = Notices(self.attempts, origin, self.send)
         start = SessionStart(shared, self.attempts, origin, 3600, notices)
         steps = SignOnSteps(start, ProviderClients(self.accounts.policy.providers))
         visits = SignOnVisits(steps, self.sends_mail)
-        own = OwnIdentities(steps, FactorCheck(self.attempts, origin, notices))
+        own = OwnIdentities(steps, FactorCheck(self.attempts, origin, notices), self.sends_mail)
         flows = LinkByCode(visits), AddressByCode(visits)
         codes = CodeRoutes(shared, self.attempts, origin, self.send, flows)
         self.routes = [
@@ -539,7 +539,8 @@ def test_session_of_an_only_provider_lasts_as_its_entry_says(make):
 # --- the second factor
 
 
-def test_factor_of_the_account_is_asked_for(site):
+def test_factor_of_the_account_is_asked_for(site, corp):
+    corp.claims = {"auth_time": int(time.time())}
     app = Authenticator().enrol(site.accounts, session_of(site))
     browser = site.browser()
 
@@ -553,7 +554,7 @@ def test_factor_of_the_account_is_asked_for(site):
 
 def test_factor_given_at_a_trusted_provider_counts(make, corp):
     site = make(may_sign_up=True, trusts_mfa=["mfa"])
-    corp.claims = {"amr": ["pwd", "mfa"]}
+    corp.claims = {"amr": ["pwd", "mfa"], "auth_time": int(time.time())}
     Authenticator().enrol(site.accounts, session_of(site))
     browser = site.browser()
 
@@ -1030,15 +1031,153 @@ def test_answer_without_a_time_proves_nothing(corp, linked):
     assert not is_proven(linked)
 
 
-def test_fresh_answer_is_no_proof(site, corp, linked, monkeypatch):
-    """It covers less than a proof."""
-    fresh = SimpleNamespace(PROOF=Asked.FRESH, SIGN_IN=Asked.SIGN_IN)
-    monkeypatch.setattr(oidc_routes, "Asked", fresh)
+def scope_of(browser):
+    [mine] = [one for one in browser.session.backend.devices() if one.is_this_one]
+    return (mine.is_proven, mine.is_proven_in_part)
 
-    answer = linked.returns(linked.leaves_by_form("prove"))
+
+FULL, IN_PART, NONE = (True, True), (False, True), (False, False)  # as `scope_of` returns them
+
+
+@pytest.fixture
+def bare(make, corp):
+    """The browser of a user who has a sign-in of the provider alone, where no mail is sent."""
+    browser = make(may_sign_up=True, sends_mail=False).browser()
+    browser.signs_in()
+    assert scope_of(browser) == NONE
+    return browser
+
+
+def test_user_without_another_proof_proves_in_part(bare):
+    before, asked = bare.cookies["__Host-sid"], bare.leaves_by_form("prove", then="new_address")
+
+    answer = bare.returns(asked)
+
+    assert (asked["max_age"], asked["prompt"]) == ("0", "login")
+    assert said(answer) == {"then": "new_address", "reason": "proved-in-part"}
+    assert bare.cookies["__Host-sid"] != before
+    assert scope_of(bare) == IN_PART
+
+
+def test_proof_in_part_adds_a_password_and_no_identity(bare):
+    bare.returns(bare.leaves_by_form("prove"))
+
+    refused = bare.post("/oidc/corp/link")
+    added = bare.post("/account/password", password=NEW_PASSWORD)
+
+    assert said(refused)["reason"] == "prove"
+    assert said(added) == {"reason": "password-added"}
+    assert said(bare.post("/account/password", password=PASSWORD)) == {"reason": "prove"}
+
+
+def test_proof_in_part_deletes_the_account(bare):
+    bare.returns(bare.leaves_by_form("prove"))
+
+    bare.post("/account/end", address=ADDRESS)
+
+    assert bare.site.found().stored is None
+
+
+def test_sign_in_that_proves_nothing_adds_no_password(bare):
+    assert said(bare.post("/account/password", password=NEW_PASSWORD)) == {"reason": "prove"}
+    assert said(bare.post("/account/end", address=ADDRESS)) == {"reason": "prove"}
+
+
+def test_answer_with_a_time_proves_in_full_whatever_was_asked(bare, corp):
+    _, answer = proves(bare, corp)
+
+    assert said(answer) == {"reason": "proved"}
+    assert scope_of(bare) == FULL
+
+
+def test_old_answer_of_a_user_without_another_proof_proves_nothing(bare, corp):
+    _, answer = proves(bare, corp, signed_in_at=int(time.time()) - 601)
 
     assert said(answer) == {"reason": "prove"}
-    assert not is_proven(linked)
+    assert scope_of(bare) == NONE
+
+
+def test_user_whose_code_would_be_mailed_proves_nothing_by_a_fresh_answer(site):
+    browser = site.browser()
+    browser.signs_in()
+
+    answer = browser.returns(browser.leaves_by_form("prove"))
+
+    assert said(answer) == {"reason": "answer"}
+    assert scope_of(browser) == NONE
+
+
+def test_proof_in_part_asks_for_the_factor_of_the_account(bare):
+    bare.site.change_sessions(scope=ProofScope.FULL)
+    app = Authenticator().enrol(bare.site.accounts, bare.session)
+    bare.site.change_sessions(scope=ProofScope.NONE)
+
+    bare.opens(bare.returns(bare.leaves_by_form("prove")))
+    assert scope_of(bare) == NONE
+    answer = bare.post("/identity/proof", step=bare.step, factor=app.code())
+
+    assert said(answer) == {"reason": "proved-in-part"}
+    assert scope_of(bare) == IN_PART
+
+
+# --- sign-ins as proofs
+
+
+@pytest.mark.parametrize(
+    ("ago", "scope"), [(0, FULL), (590, FULL), (601, NONE), (None, NONE)], ids=str
+)
+def test_sign_up_and_sign_in_prove_as_far_as_the_answer_says(site, corp, ago, scope):
+    corp.claims = {} if ago is None else {"auth_time": int(time.time()) - ago}
+    for _ in ("a sign-up", "a sign-in"):
+        browser = site.browser()
+        browser.signs_in()
+        assert scope_of(browser) == scope
+
+
+@pytest.mark.parametrize(("ago", "scope"), [(0, FULL), (None, NONE)], ids=str)
+def test_sign_in_with_a_factor_proves_as_far_as_the_answer_says(site, corp, ago, scope):
+    corp.claims = {"auth_time": int(time.time())}
+    app = Authenticator().enrol(site.accounts, session_of(site))
+    corp.claims = {} if ago is None else {"auth_time": int(time.time()) - ago}
+    browser = site.browser()
+
+    step = said(browser.signs_in())["step"]
+    browser.post("/factor", factor=app.code(), step=step, form="factor", next="/")
+
+    assert scope_of(browser) == scope
+
+
+def sets_up_on_the_way_in(browser, step):
+    page = browser.post("/factor/enrol", step=step, next="/")
+    key = re.sub(r"\s", "", re.search(r"<code>(.*?)</code>", page.text)[1])
+    browser.post("/factor/enrol/confirm", code=TOTP(key).now(), step=step, next="/")
+
+
+def test_sign_in_that_sets_a_factor_up_proves_as_far_as_the_answer_says(site):
+    session_of(site)
+    site.change_settings(requires_factor=True)
+    browser = site.browser()
+
+    sets_up_on_the_way_in(browser, said(browser.signs_in())["step"])
+
+    assert scope_of(browser) == NONE
+
+
+def test_sign_up_that_sets_a_factor_up_proves_as_far_as_the_answer_says(site):
+    site.change_settings(requires_factor=True)
+    browser = site.browser()
+
+    sets_up_on_the_way_in(browser, said(browser.signs_in())["step"])
+
+    assert scope_of(browser) == NONE
+
+
+def test_sign_in_that_links_is_a_proof_by_the_password(site, maya):
+    browser = site.browser()
+    browser.opens(browser.signs_in())
+    browser.post("/identity/account", step=browser.step, password=PASSWORD)
+
+    assert scope_of(browser) == FULL
 
 
 def test_identity_of_another_user_proves_nothing(site, corp, linked):

@@ -13,9 +13,12 @@ import pytest
 from pyotp import TOTP
 
 from services.crypto.recovery_codes import recovery_hash
+from services.domain.accounts import CredentialsAction, ProofScope
 from services.domain.mails import Notice, NoticeKind
+from services.domain.passkeys import Passkeys
 from services.identity.totp import matching_step
 from services.store.accounts import Cookie
+from services.store.factors import asking_passkey
 from services.store.tables import schema
 from services.store.tables.access import settings_of
 from services.store.tables.in_memory import InMemoryStore
@@ -28,6 +31,7 @@ from services.web.own_factor import OwnFactor
 from tests.confirmed import confirm, set_address
 from tests.store.conftest import PASSWORD, new_email
 from tests.stores import accounts_in_memory
+from tests.unit.test_passkeys import LAPTOP
 from tests.web.test_code_routes import Site, said
 
 pytestmark = pytest.mark.usefixtures("cheap_passwords")
@@ -470,3 +474,49 @@ def test_page_of_another_process_is_told_of_the_change(site, browser):
 
 def test_deployment_without_sign_in_has_no_such_routes(site):
     assert replace(site.own, origin=Origin(None, 0, True)).routes() == []
+
+
+# --- a proof in part
+
+
+def test_proof_in_part_sets_a_first_factor_up_and_changes_none(site, browser):
+    site.change_sessions(scope=ProofScope.PART)
+    begun = begins(browser)
+    assert 'name="others"' not in begun.text  # it ends no other session
+    assert said(confirms(browser, others="yes"))["reason"] == "prove"
+    assert 'name="others"' not in confirms(browser, wrong(browser.key)).text
+
+    codes = re.findall(CODE, confirms(browser).text)
+
+    assert len(codes) == 10
+    for refused in (
+        renews(browser),
+        removes(browser),
+        browser.post("/account/factor/replace", once=uuid4()),
+    ):
+        assert said(refused)["reason"] == "prove"
+    assert site.factor(browser)
+
+
+def test_proof_in_part_adds_no_app_beside_a_passkey(site, browser):
+    current = site.current(browser)
+    passkeys = Passkeys(user_handle=bytes(64), each=(LAPTOP,))
+    generation = current.stored.generation + 1
+    with_one = replace(current.credentials, passkeys=passkeys, generation=generation)
+    accounts, added = site.accounts, CredentialsAction.PASSKEY_ADDED
+    accounts.change_credentials(browser.session, with_one, current.stored, added)
+    asked = replace(asking_passkey(with_one, is_asked=True), recovery=("0" * 64,))
+    accounts.change_credentials(
+        *(
+            browser.session,
+            asked,
+            site.current(browser).stored,
+            CredentialsAction.PASSKEY_FACTOR_ADDED,
+        )
+    )
+    site.change_sessions(scope=ProofScope.PART, has_factor=True)
+
+    assert said(begins(browser))["reason"] == "prove"
+
+    site.change_sessions(scope=ProofScope.FULL)
+    assert "<code>" in begins(browser).text

@@ -178,12 +178,12 @@ class TablesUser:
 
         def change(block: Block) -> bool | Refusal:
             user_id = self.caller.account(block).id
+            stored = block.get(schema.CREDENTIALS, user_id)
             if action not in rules.WITHOUT_PROOF:
-                is_part = action in rules.PROVEN_IN_PART and not ends_others
+                is_part = rules.takes_proof_in_part(action, stored, ends_others=ends_others)
                 self.caller.require_recent(block, is_part=is_part)
             rules.check_change(action, seen_generation, new.generation, ends_others=ends_others)
             rules.check_ways_in(action, has_lookups=ways_in is not None, renames=bool(renamed))
-            stored = block.get(schema.CREDENTIALS, user_id)
             session = self.caller.session(block)
             own = stored if new.id == user_id else None
             if refusal := rules.change_refusal(action, own, new, seen_generation):

@@ -6,7 +6,7 @@ from functools import partial
 import pytest
 
 from services.crypto import sha
-from services.domain.accounts import CredentialsAction, SecondFactor
+from services.domain.accounts import CredentialsAction, ProofScope, SecondFactor
 from services.errors import (
     FactorNeeded,
     FactorRequired,
@@ -150,6 +150,18 @@ def test_app_and_passkey_may_both_be_asked_for(maya, name):
     assert sign_in(maya, "21").user_id == sign_in(maya, "R-new").user_id == maya.id
 
 
+def test_proof_in_part_replaces_no_recovery_codes(deployment, maya, name):
+    ask(maya, name)
+    deployment.let_pass(601)
+    maya = prove_by(maya, name, ProofScope.PART)
+    new = partial(FACTORS.enrolled, secret=SECRET, entered="20", recovery=[sha("R-new")])
+
+    with pytest.raises(ProofNeeded):
+        change(maya, CredentialsAction.FACTOR_ADDED, new)
+
+    assert sign_in(maya, "R-one").user_id == maya.id
+
+
 @pytest.mark.parametrize("last", ["asked", "removed"])
 def test_recovery_codes_go_with_the_last_factor(maya, name, last):
     ask(maya, name)
@@ -166,12 +178,13 @@ def test_recovery_codes_go_with_the_last_factor(maya, name, last):
     assert maya.sign_in().id == maya.id
 
 
-def prove_by(user, name):
+def prove_by(user, name, scope=ProofScope.FULL):
     """Prove who *user* is by the password and the passkey; return the user with the new cookie."""
     accounts = user.deployment.accounts
     prove = partial(accounts.prove, user.session, user.cookie)
     action = CredentialsAction.PASSKEY_USED
-    cookie = given(accounts, checked(accounts, user), by_passkey(name), prove, action)
+    known = replace(checked(accounts, user), scope=scope)
+    cookie = given(accounts, known, by_passkey(name), prove, action)
     return replace(user, cookie=cookie)
 
 
