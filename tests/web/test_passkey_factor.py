@@ -13,9 +13,11 @@ from services.domain.accounts import CredentialsAction, Failure
 from services.domain.addresses import checked_address
 from services.domain.mails import CodePurpose, NoticeKind
 from services.domain.passkeys import Passkeys, RelyingParty
+from services.domain.single_sign_on import Identity, LinkedIdentity
 from services.identity.passkeys import creation_options, new_user_handle, verify_creation
 from services.store.factors import asking_passkey
 from services.store.kept import read_marks
+from services.store.linking import link
 from services.store.tables import schema
 from services.store.tables.access import settings_of
 from services.store.tables.in_memory import InMemoryStore
@@ -246,6 +248,26 @@ def test_reset_lists_the_passkeys_and_keeps_them_or_not(site, is_kept):
     told = [NoticeKind.PASSWORD_RESET] + [NoticeKind.PASSKEY_REMOVED] * (not is_kept)
     assert sorted(site.told) == sorted(told)
     assert is_in(maya.begins(password=NEW_PASSWORD))
+
+
+@pytest.mark.parametrize("is_kept", [True, False])
+def test_reset_tells_of_a_sign_in_that_goes(site, is_kept):
+    email, now = new_email(), datetime.now(UTC).replace(microsecond=0)
+    cookie, session = site.accounts.sign_up_with(email, PASSWORD)
+    confirm(site.accounts, session)
+    own = LinkedIdentity(identity=Identity("https://sso.example", email), name="x", created_at=now)
+    link(site.accounts, session, site.accounts.current(cookie), own)
+    maya = User(site, email, App(), session)
+    browser, answer = maya.asks(CodePurpose.RESET_PASSWORD, password=NEW_PASSWORD)
+    ways = f"identity.{now.date()}"
+    assert (answer["code"], answer["ways"]) == ("kept", ways)
+
+    ticks = {f"keeps-{ways}": "yes"} if is_kept else {}
+    assert maya.gives(browser, "", form="kept", ways=ways, **ticks) == {"c": "1"}
+
+    assert bool(maya.credentials.identities) is is_kept
+    told = [NoticeKind.PASSWORD_RESET] + [NoticeKind.IDENTITY_REMOVED] * (not is_kept)
+    assert sorted(site.told) == sorted(told)
 
 
 def test_reset_takes_the_passkey_away_with_the_question_for_it(maya):
