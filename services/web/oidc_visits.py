@@ -31,7 +31,7 @@ from services.store.identities import (
     scope_of,
     with_address,
 )
-from services.store.linking import account_of, sign_in_linking
+from services.store.linking import account_of, given_identity, sign_in_linking
 from services.store.steps import Step
 from services.web.attempts import DEVICE_SECONDS
 from services.web.code_routes import Asked, CodeRoutes
@@ -94,16 +94,19 @@ class SignOnVisits:
         accounts, browser, answer = self._accounts, browser_of(request), waiting.answer
         opened, scope = _opened(found, waiting), scope_of(answer, accounts.now())
         checked = replace(opened, has_factor=answer.has_factor, scope=scope)
+        identity = answer.identity
         entry = Entry(
             way=Way.SIGN_IN,
             address=checked.credentials.address,
             by=waiting.by,
             counted=checked.counted,
             scope=scope,
+            used=identity,
         )
 
         def act() -> Entered:
-            return Entered(*accounts.sign_in(checked, browser=browser))
+            sign_in = partial(accounts.sign_in, browser=browser)
+            return Entered(*given_identity(accounts, checked, identity, sign_in))
 
         enter = Entries(self.steps.start).enter
         return await enter(request, entry, checked.stored, waiting.target, act)
@@ -122,7 +125,7 @@ class SignOnVisits:
             by=waiting.by,
             invitation=code,
             confirmed=Confirmed(how=waiting.confirmed_by, at=now),
-            identity=self.steps.linked(waiting.answer),
+            identity=self.steps.linked(waiting.answer, signs_in=True),
             scope=scope_of(waiting.answer, now),
         )
 
@@ -152,7 +155,7 @@ class SignOnVisits:
             address=checked.credentials.address,
             by=waiting.by,
             counted=checked.counted,
-            identity=self.steps.linked(waiting.answer),
+            identity=self.steps.linked(waiting.answer, signs_in=True),
         )
 
         def act() -> Entered:

@@ -53,7 +53,7 @@ def forms(app, kind):
 
 
 def turn_off():
-    bootstrap.current_app().off = {SignInMethod.PASSKEY}
+    bootstrap.current_app().off = frozenset({SignInMethod.PASSKEY})
 
 
 def test_sign_in_page_offers_passkeys(open_app):
@@ -85,7 +85,7 @@ def test_passkeys_are_listed_with_what_they_are(open_account):
     ]
     said = captions(app)
     assert "Not used yet · On one device" in said
-    assert re.search(r"Created .* · Last used .* · Synced between devices", said)
+    assert re.search(r"Added .* · Last used .* · Synced between devices", said)
     assert "No passkeys yet." not in said
 
 
