@@ -570,7 +570,8 @@ def test_factor_of_the_account_is_asked_for(site, corp):
     assert browser.session.email == ADDRESS
 
 
-def test_use_of_an_identity_is_noted_with_that_of_the_factor(site):
+def test_use_of_an_identity_is_noted_with_that_of_the_factor(site, corp):
+    corp.claims = {"auth_time": int(time.time())}  # so that the sign-in is a proof
     first = site.browser()
     first.signs_in()
     app = Authenticator().enrol(site.accounts, first.session)
