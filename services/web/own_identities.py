@@ -1,7 +1,7 @@
-"""The identities of a signed-in user at providers of single sign-on: to add one, remove it, and prove by one who the user is.
+"""The identities of a signed-in user at providers of single sign-on: to add one, rename and remove it, and to prove by one who the user is.
 
-`/identity/add` asks before one is added, and `/identity/proof` for the second factor of a proof. `/identity/remove` takes
-the form of the page Account.
+`/identity/add` asks before one is added, and `/identity/proof` for the second factor of a proof. `/identity/name` and
+`/identity/remove` take the forms of the page Account.
 """
 
 from collections.abc import Awaitable, Callable
@@ -53,7 +53,7 @@ ADDED, LINKED, REMOVED = "identity-added", "identity-linked", "identity-removed"
 
 @dataclass(frozen=True, slots=True)
 class OwnIdentities:
-    """Adds and removes the identities of the user of a session, and proves by them who it is."""
+    """Adds, renames and removes the identities of the user of a session, and proves by them who it is."""
 
     steps: SignOnSteps
     check: FactorCheck
