@@ -254,7 +254,7 @@ class Settings(BaseSettings):
 
     @property
     def methods(self) -> frozenset[SignInMethod]:
-        """What lets users in: what DAYBOOK_SIGN_IN_METHODS names, as far as it works here; none if no user signs in."""
+        """The methods that let users in: those of DAYBOOK_SIGN_IN_METHODS that work here; none if no user signs in."""
         if self.is_alone:
             return frozenset()
         works = {

@@ -35,9 +35,8 @@ class CredentialsAction(StrEnum):
     ADDRESS_FREED = "address.free"  # this and the next two by an operator alone
     ADDRESS_SET = "address.set"
     IDENTITY_MOVED = "identity.move"  # to another issuer of the same provider
-    FACTOR_USED = (
-        "factor.use"  # by a code of the authenticator or a recovery code: no way in changes
-    )
+    # by a code of the authenticator or a recovery code: no way in changes
+    FACTOR_USED = "factor.use"
     FACTOR_ADDED = "factor.add"  # an authenticator app
     FACTOR_REMOVED = "factor.remove"
     FACTOR_REPLACED = "factor.replace"  # by one of another authenticator app
@@ -54,7 +53,7 @@ class CredentialsAction(StrEnum):
 
 
 class ProofScope(StrEnum):
-    """What a proof of who a user is covers, for ten minutes."""
+    """The changes that a proof of who a user is allows, for ten minutes."""
 
     FULL = "full"
     # by a provider that cannot say when its user signed in: the end of the account, and a first password, factor or passkey

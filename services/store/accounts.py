@@ -643,9 +643,8 @@ class Accounts:
         """Give *email*, which a code has confirmed again, back to the account that had it, and sign in.
 
         The account gets a new password; None, where passwords are off: it has none any more. All other sessions end, and every way
-        in that was added or changed since. *use*
-        checks what was entered for the factor that stood before, if there was one (`Factors.use`); where there was none, and the
-        deployment requires one, it enrols one.
+        in that was added or changed since. *use* checks what was entered for the factor that stood before, if there was one
+        (`Factors.use`); where there was none, and the deployment requires one, it enrols one.
 
         Raise StepEnded (there is no such account any more), AddressTaken, MethodOff, OtherSignInNeeded (of the former address,
         too), and the errors of `sign_in` and *use*.

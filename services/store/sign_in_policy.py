@@ -1,4 +1,4 @@
-"""What lets users in on a deployment, whatever their credentials hold. Pure."""
+"""The rules of a deployment on the ways in that it lets users use, whatever their credentials hold. Pure."""
 
 from collections.abc import Iterator
 from contextlib import suppress

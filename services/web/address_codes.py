@@ -87,10 +87,8 @@ class RestoreAddress:
 
     def recipient(self, asked: Asked, request: CodeRequest, throttles: Throttles) -> Recipient:
         """No credentials: who has the account now could end the step by changing them."""
-        found, opens = (
-            asked.accounts.find_former(request.address, throttles),
-            asked.accounts.policy.opens,
-        )
+        found = asked.accounts.find_former(request.address, throttles)
+        opens = asked.accounts.policy.opens
         # it does not open where the address so far gets in by a provider alone
         if found is None or found.is_suspended or not opens(found.credentials, BY_CODE):
             return NOBODY
@@ -98,7 +96,7 @@ class RestoreAddress:
         return Recipient(mail=CodePurpose.RESTORE_ADDRESS, is_known=found.is_known, user_id=user_id)
 
     async def finish(self, asked: Asked, code: RightCode) -> Response:
-        """Where passwords are off, the account gets none.
+        """Give the address back, and sign in; where passwords are off, the account gets none.
 
         Raise WeakPassword, after which the code is still good, and the errors of `Accounts.restore_address`.
         """

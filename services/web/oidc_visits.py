@@ -1,4 +1,4 @@
-"""What the answer of a provider to a sign-in leads to: a session, an account, or the question whose account it is.
+"""The outcomes of a provider's answer to a sign-in: a session, an account, or the question whose account it is.
 
 `/identity/account` asks for the proof of an account that has the answer's address, and `/identity/address` for an
 address. Codes by mail go on in code_routes.py.

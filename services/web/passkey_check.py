@@ -42,7 +42,7 @@ _MOST_TRIES = 10  # of one answer, while others use the passkeys or the factor
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PasskeyAnswer:
-    """What a browser answered to the challenge of a use."""
+    """The answer of a browser to the challenge of a use."""
 
     text: str = field(repr=False)
     party: RelyingParty
