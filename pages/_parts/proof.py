@@ -53,9 +53,7 @@ def draw(user: UserServices, scope: ProofScope, why: str, then: str = "") -> Non
         st.html(forms.redeem(step, words.CONFIRM, factor_field), width=384)
         st.button(words.CANCEL, type="tertiary", on_click=codes.go_to, args=[""])
         return
-    if scope is ProofScope.PART:
-        st.markdown(_SO_FAR)
-    st.markdown(f"{why} This is good for ten minutes.")
+    st.markdown(_SO_FAR if scope is ProofScope.PART else f"{why} This is good for ten minutes.")
     by_passkey = passkey_forms.proof_form(user, back_to, is_second=user.has_password)
     if user.has_password:
         st.html(_form(user.email, then, factor_field), width=384)

@@ -18,14 +18,14 @@ from tests.journeys.test_access import Look
 from tests.stack.apps import running
 
 MAYA, RUTH = "maya@corp.example", "ruth@daybook.test"
-CORP = "Corp SSO"
+CORP, HOME = "Corp SSO", "Home SSO"  # the second one says no time
 SIZES = {"desk": {"viewport": DESK}, "phone": {"viewport": PHONE, "has_touch": True}}
 _PICTURES = os.environ.get("DAYBOOK_PICTURES")
 
 
 @pytest.fixture
 def site(make_app, cache, tmp_path, store):
-    """The address of an app with a strict provider and two users, and the app."""
+    """The address of an app with two providers and two users, the app, and the providers."""
     port = free_port()
     url = f"http://localhost:{port}"
     with real_providers(cache, tmp_path, f"{url}/oidc/corp/back") as providers:
@@ -36,14 +36,15 @@ def site(make_app, cache, tmp_path, store):
             "label": CORP,
             "may_sign_up": True,
         }
-        environment = {"DAYBOOK_OIDC": json.dumps({"corp": entry})}
+        timeless = entry | {"issuer": providers.mock, "label": HOME}
+        environment = {"DAYBOOK_OIDC": json.dumps({"corp": entry, "home": timeless})}
         app = make_app("single-sign-on", store, port=port, environment=environment)
         with running(app):
             app.until_ready()
             with second_process(app) as accounts:
                 for address in (RUTH, MAYA):
                     confirm(accounts, accounts.sign_up_with(address, PASSWORD)[1])
-            yield url, app, urlsplit(providers.strict).netloc
+            yield url, app, providers
 
 
 @pytest.fixture
@@ -80,7 +81,8 @@ def picture(tab, name):
 @pytest.mark.parametrize("store", STORES)
 @pytest.mark.parametrize("size", SIZES)
 def test_single_sign_on(person, site, size):
-    url, app, provider = site
+    url, app, providers = site
+    provider = urlsplit(providers.strict).netloc
     omar, maya, ruth = (
         person(name, url=url, reduced_motion="reduce", **SIZES[size])
         for name in ("omar", "maya", "ruth")
@@ -177,3 +179,34 @@ def test_single_sign_on(person, site, size):
         assert text not in app.said()
     assert [one for each in (omar, maya, ruth) for one in each.complaints()] == []
     assert all(urlsplit(one.page.url).query.count("code") == 0 for one in (omar, maya, ruth))
+
+
+@pytest.mark.parametrize("store", STORES[-1:])
+@pytest.mark.parametrize("size", SIZES)
+def test_proof_in_part(person, site, size):
+    url, _, providers = site
+    providers.script(claims={"sub": "7", "email": "noor@home.example", "email_verified": True})
+    noor = person("noor", url=url, reduced_motion="reduce", **SIZES[size])
+    noor.sites |= {urlsplit(providers.mock).netloc}
+    look = Look(noor)
+
+    noor.visit("/account")
+    link(noor, f"Continue with {HOME}").click()
+    noor.sees(f"{HOME}: noor@home.example")
+    expect(button(noor, f"Confirm with {HOME}")).to_be_visible()
+    expect(button(noor, "Add password")).to_have_count(0)
+    picture(noor, "unproved")
+    button(noor, f"Confirm with {HOME}").click()
+    link(noor, f"Continue to {HOME}").click()
+    noor.sees("Confirmed, but not for all changes.")
+    look.at("a proof in part")
+    picture(noor, "in-part")
+    noor.page.locator("#new-password").fill(PASSWORD)
+    button(noor, "Add password").click()
+    noor.sees("Password added.")
+    noor.page.locator("#current-password").fill(PASSWORD)
+    button(noor, "Confirm").click()
+    noor.sees("Confirmed. You can make changes")
+
+    assert look.found == []
+    assert noor.complaints() == []
