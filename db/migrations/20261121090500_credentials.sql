@@ -176,7 +176,7 @@ create function private.requires_factor() returns boolean language sql stable
 return (select requires_factor from private.settings);
 
 -- Replace the credentials of *person* where *seen_generation* and the number of uses still hold, for the user or an operator
--- (*actor* null). Each *action* but 'reseal', 'factor.use' and 'passkey.use' has the next generation, and each but 'reseal' is audited;
+-- (*actor* null). Each *action* but 'reseal' and the uses ('….use') has the next generation, and each but 'reseal' is audited;
 -- *ends_others*: it ends all sessions but that of the calling token. *ways_in*: the look-ups of all identities and passkeys afterwards,
 -- where they change; null: they stay. A factor that was used meanwhile is "factor_used".
 create function private.replace_credentials(
@@ -187,7 +187,7 @@ declare
   stored private.credentials;
 begin
   if (case
-    when action in ('reseal', 'factor.use', 'passkey.use') then new_generation = seen_generation and not ends_others
+    when action in ('reseal', 'factor.use', 'passkey.use', 'identity.use') then new_generation = seen_generation and not ends_others
     when action = 'password.set' then new_generation = seen_generation + 1 and ends_others
     when action in ('address.confirm', 'password.add') then new_generation = seen_generation + 1 and not ends_others
     when action in ('address.free', 'address.set', 'identity.move')
@@ -207,7 +207,7 @@ begin
   select * into stored from private.credentials where user_id = person and generation = seen_generation for update;
   if not found or exists (select from private.credentials other where other.lookup = new_lookup and other.id <> person) then
     return private.answer(false, 'stale');
-  elsif stored.uses is distinct from new_uses - (action in ('factor.use', 'passkey.use'))::integer then
+  elsif stored.uses is distinct from new_uses - (action in ('factor.use', 'passkey.use', 'identity.use'))::integer then
     return private.answer(false, 'factor_used');
   elsif (case
     -- beside the app, a passkey may be asked for, and the other way round
@@ -240,8 +240,8 @@ end $$;
 
 -- For a session or a proof that begins: check that the credentials of *person* are of *seen_generation*, and that the second
 -- factor was given (*has_factor*) if they want one, or the deployment requires one. *factor_action* stores the credentials
--- after its use ('factor.use'), that of a passkey ('passkey.use') or its enrolment ('factor.add') in the same transaction; null: they
--- stay. A passkey whose user was not verified is no factor by itself. Return the reason of a refusal, or null.
+-- after its use ('factor.use'), that of a passkey or an identity ('passkey.use', 'identity.use') or its enrolment ('factor.add') in the
+-- same transaction; null: they stay. Of a passkey or an identity alone *has_factor* may be false. Return the reason of a refusal, or null.
 create function private.check_factor(
   person uuid, seen_generation integer, has_factor boolean, factor_action text, new_generation integer, new_uses integer,
   new_wants_factor boolean, new_lookup text, new_sealed public.sealed
@@ -250,7 +250,7 @@ declare
   stored private.credentials;
 begin
   if factor_action is not null then
-    if (case factor_action when 'passkey.use' then has_factor or not new_wants_factor
+    if (case when factor_action in ('passkey.use', 'identity.use') then has_factor or not new_wants_factor
       else has_factor and factor_action in ('factor.use', 'factor.add') end) is not true
     then
       raise exception 'not a use of the second factor' using errcode = 'PT400';

@@ -32,6 +32,7 @@ _ACTIONS = {
     "identity.add": "Sign-in added",
     "identity.move": "Sign-in moved to another issuer",
     "identity.remove": "Sign-in removed",
+    "identity.use": "Sign-in used",
     "invitation.make": "Invitation created",
     "invitation.revoke": "Invitation revoked",
     "key.put": "Encryption key created",

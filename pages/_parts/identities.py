@@ -1,4 +1,4 @@
-"""The part of the page Account that lists the sign-ins at providers, adds and removes them.
+"""The part of the page Account that lists the sign-ins at providers, adds, renames and removes them.
 
 What changes them is a native form that posts to a route, which answers without Streamlit.
 """
@@ -9,6 +9,7 @@ import streamlit as st
 
 from pages._parts import providers, words
 from pages._parts.elements import draw_cancel, quiet_button, row
+from pages._parts.passkey_forms import name_field
 from pages._session import ask_for
 from services.bootstrap import UserServices
 from services.domain.single_sign_on import MOST_IDENTITIES, LinkedIdentity, OfferedProvider
@@ -18,7 +19,7 @@ _OUTCOMES = {
     "identity-linked": "You have added this sign-in already.",
     "identity-removed": "Sign-in removed. It no longer opens your account.",
 }
-_REMOVE = "Remove sign-in"
+_RENAME, _REMOVE = "Rename sign-in", "Remove sign-in"
 
 
 def draw_outcome(reason: str) -> bool:
@@ -50,28 +51,52 @@ def _draw_one(one: LinkedIdentity, offered: Sequence[OfferedProvider], *, is_pro
             st.text(label if one.name == label else f"{label}: {one.name}")
             st.caption(_times(one))
         if is_proven:
-            key = f"remove-{one.identity.mark}"
-            quiet_button(words.REMOVE, "link_off", key, ask_for, remove_dialog, one, label)
+            mark = one.identity.mark
+            quiet_button(
+                words.RENAME, "edit", f"rename-{mark}", ask_for, rename_identity_dialog, one
+            )
+            quiet_button(
+                words.REMOVE,
+                "link_off",
+                f"remove-{mark}",
+                ask_for,
+                remove_identity_dialog,
+                one,
+                label,
+            )
+
+
+@st.dialog(_RENAME, width="small", on_dismiss="rerun")
+def rename_identity_dialog(one: LinkedIdentity) -> None:
+    """Ask for another name."""
+    st.html(f"""
+      <form class="db-form" method="post" action="/identity/rename">
+        {_mark_field(one)}
+        {name_field(one.name, "identity_name")}
+        <button type="submit">{words.SAVE}</button>
+      </form>""")
+    draw_cancel("cancel-identity")
 
 
 @st.dialog(_REMOVE, width="small", on_dismiss="rerun")
-def remove_dialog(one: LinkedIdentity, label: str) -> None:
+def remove_identity_dialog(one: LinkedIdentity, label: str) -> None:
     """Ask before a sign-in is removed."""
     st.markdown("It will no longer open your account. You can add it again.")
     st.text(label if one.name == label else f"{label}: {one.name}")
     st.html(f"""
       <form class="db-form" method="post" action="/identity/remove">
-        <input type="hidden" name="identity" value="{one.identity.mark}">
+        {_mark_field(one)}
         <button type="submit" class="db-danger">{_REMOVE}</button>
       </form>""")
     draw_cancel("cancel-identity")
 
 
+def _mark_field(one: LinkedIdentity) -> str:
+    return f'<input type="hidden" name="identity" value="{one.identity.mark}">'
+
+
 def _times(one: LinkedIdentity) -> str:
-    added = words.added(one.created_at)
-    if one.last_used_at is None:
-        return added
-    return f"{added} · Last used {words.moment(one.last_used_at, has_date=True)}"
+    return f"{words.added(one.created_at)} · {words.last_used(one.last_used_at)}"
 
 
 def _label(one: LinkedIdentity, offered: Sequence[OfferedProvider]) -> str:

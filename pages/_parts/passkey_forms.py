@@ -40,10 +40,10 @@ def add_form(name: str, fields: str) -> str:
     return _form("create", "add", "/account", "Add a passkey", f"{name_field(name)}{fields}")
 
 
-def name_field(name: str) -> str:
-    """Return the HTML of the field for the name of a passkey."""
+def name_field(name: str, field: str = "passkey_name") -> str:
+    """Return the HTML of a *field* for the name of a passkey, or of another way in."""
     # not "name", which Streamlit's sanitizer removes: it is a property of forms
-    return f"""<label>Name<input name="passkey_name" value="{escape(name)}" required autocomplete="off"
+    return f"""<label>Name<input name="{field}" value="{escape(name)}" required autocomplete="off"
           maxlength="{LONGEST_PASSKEY_NAME}"></label>"""
 
 

@@ -82,10 +82,9 @@ def _draw_passkey(
 
 
 def _details(passkey: Passkey) -> str:
-    used = passkey.last_used_at
     parts = (
         words.added(passkey.created_at),
-        f"Last used {words.moment(used, has_date=True)}" if used else "Not used yet",
+        words.last_used(passkey.last_used_at),
         "Synced between devices" if passkey.is_synced else "On one device",
     )
     return " · ".join(parts)

@@ -213,6 +213,11 @@ def moment(at: datetime, now: datetime | None = None, *, has_date: bool = False)
     return both.replace("{1}", date).replace("{0}", time).replace("'", "")
 
 
+def last_used(at: datetime | None) -> str:
+    """Format when a way in was last used."""
+    return f"Last used {moment(at, has_date=True)}" if at else "Not used yet"
+
+
 def date_of(at: date) -> str:
     """Format a date: `Nov 23`, with the year unless it is this year."""
     skeleton = "MMMd" if at.year == datetime.now(UTC).year else "yMMMd"

@@ -27,8 +27,8 @@ A document is a JSON object. This version of the app writes and reads
                        a passkey that is asked for; left out: none. An account that wants no factor has none
     identities ....... the user at providers of single sign-on (identities.py); left out: none
     passkeys ......... the user handle, and the passkeys of the user (passkeys.py); null, or left out: there never was one
-    uses ............. a number that grows by one with each use of the factor (a TOTP code or a recovery code) or of a
-                       passkey; left out: 0. It never shrinks, also where an address is taken back
+    uses ............. a number that grows by one with each use of the factor (a TOTP code or a recovery code), of a
+                       passkey or of an identity; left out: 0. It never shrinks, also where an address is taken back
 
 and keeps fields that it does not know. A document that it cannot read raises NewerVersion. keyring.py gives the place
 at which credentials are sealed.
@@ -111,7 +111,7 @@ class Credentials:
     recovery: tuple[str, ...] = field(default=(), repr=False)  # hashes of the codes that are good
     identities: tuple[LinkedIdentity, ...] = field(default=(), repr=False)  # the oldest first
     passkeys: Passkeys | None = field(default=None, repr=False)  # None: there never was one
-    uses: int = 0  # of the factor and the passkeys so far
+    uses: int = 0  # of the factor, the passkeys and the identities so far
     # fields that only a newer version of the app knows
     newer: Mapping[str, object] = field(default_factory=dict[str, object], repr=False)
 

@@ -6,7 +6,7 @@ issuer .. of the provider
 sub ..... the subject, the id of the user there
 name .... by which the user knows it
 made .... in seconds since 1970
-used .... of the last sign-in by it, in seconds since 1970; null: none
+used .... of the last sign-in or proof by it, in seconds since 1970; null: none
 """
 
 from collections.abc import Sequence

@@ -43,6 +43,7 @@ class CredentialsAction(StrEnum):
     RECOVERY_RENEWED = "recovery.renew"
     IDENTITY_ADDED = "identity.add"  # of a provider of single sign-on
     IDENTITY_REMOVED = "identity.remove"
+    IDENTITY_USED = "identity.use"  # no way in changes
     PASSKEY_ADDED = "passkey.add"
     PASSKEY_REMOVED = "passkey.remove"
     PASSKEY_USED = "passkey.use"  # no way in changes

@@ -159,6 +159,7 @@ def check_change(
             CredentialsAction.RESEAL
             | CredentialsAction.FACTOR_USED
             | CredentialsAction.PASSKEY_USED
+            | CredentialsAction.IDENTITY_USED
         ):
             wanted = 0, False
         case CredentialsAction.PASSWORD_SET:
@@ -197,7 +198,9 @@ CHANGES_WAYS_IN = {
     CredentialsAction.PASSKEY_ADDED,
     CredentialsAction.PASSKEY_REMOVED,
 }
-_USES = {CredentialsAction.FACTOR_USED, CredentialsAction.PASSKEY_USED}
+# uses of what may let its user in without a second factor
+_USES_ALONE = {CredentialsAction.PASSKEY_USED, CredentialsAction.IDENTITY_USED}
+_USES = {CredentialsAction.FACTOR_USED, *_USES_ALONE}
 _ADDS_WAYS_IN = {CredentialsAction.IDENTITY_ADDED, CredentialsAction.PASSKEY_ADDED}
 
 
@@ -283,6 +286,7 @@ def check_flag(
             | CredentialsAction.IDENTITY_ADDED
             | CredentialsAction.IDENTITY_MOVED
             | CredentialsAction.IDENTITY_REMOVED
+            | CredentialsAction.IDENTITY_USED
             | CredentialsAction.PASSKEY_ADDED
             | CredentialsAction.PASSKEY_USED
             | None
@@ -317,15 +321,16 @@ def factor_refusal(
 ) -> Refusal | None:
     """Return a refusal if a session or a proof may not begin by *stored* credentials.
 
-    *used*: the credentials after the use of the factor or (*used_by*) of a passkey, or after the enrolment of a factor;
-    *is_required*: by the deployment. A passkey whose user was not verified is no factor by itself (*has_factor*).
+    *used*: the credentials after the use of the factor or (*used_by*) of a passkey or an identity, or after the enrolment of a
+    factor; *is_required*: by the deployment. A passkey whose user was not verified is no factor by itself (*has_factor*), and
+    neither is an identity whose provider is not trusted with one.
 
     Raise ValueError if they are none of these.
     """
     if used is not None:
         check_given(used, has_factor=has_factor)
         action = use_of(used, seen_generation, used_by)
-        if not has_factor and action is not CredentialsAction.PASSKEY_USED:
+        if not has_factor and action not in _USES_ALONE:
             raise ValueError("a second factor that was not given")
         if not has_factor and is_required:
             return FACTOR_NEEDED

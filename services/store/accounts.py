@@ -198,9 +198,9 @@ class Checked(Current):
     keys: tuple[WrappedKey, ...] = ()  # of the user; none: the session's device gets no name
     requires_factor: bool = False  # by the deployment
     has_factor: bool = False  # true: what the account or the deployment wants was given
-    # after the use of the factor or a passkey, or the enrolment of a factor (factors.py); None: as they are
+    # after the use of the factor, a passkey or an identity, or the enrolment of a factor; None: as they are
     used: Credentials | None = None
-    used_by: CredentialsAction = CredentialsAction.FACTOR_USED  # or PASSKEY_USED
+    used_by: CredentialsAction = CredentialsAction.FACTOR_USED  # or PASSKEY_USED, IDENTITY_USED
     by: UsedMethod | None = None  # None: nothing was asked for, because the deployment has one user
     scope: ProofScope = ProofScope.FULL  # of that, as a proof
 

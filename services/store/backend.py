@@ -140,7 +140,7 @@ class NewSession:
     has_factor: bool = False  # true: what the account or the deployment wants was given
     # after the use of the factor or a passkey, or the enrolment of a factor, by which the user signs in; None: as they are
     used: StoredCredentials | None = None
-    used_by: CredentialsAction = CredentialsAction.FACTOR_USED  # or PASSKEY_USED
+    used_by: CredentialsAction = CredentialsAction.FACTOR_USED  # or PASSKEY_USED, IDENTITY_USED
     scope: ProofScope = ProofScope.FULL  # of the sign-in, as a proof
 
 

@@ -19,7 +19,7 @@ from services.domain.addresses import Confirmed, EmailAddress
 from services.domain.browsers import BrowserName
 from services.domain.passkeys import Passkey
 from services.domain.sign_in_methods import BY_PASSWORD, UsedMethod
-from services.domain.single_sign_on import LinkedIdentity
+from services.domain.single_sign_on import Identity, LinkedIdentity
 from services.errors import FactorRequired, StepEnded
 from services.store.accounts import (
     Accounts,
@@ -34,7 +34,7 @@ from services.store.backend import NOT_COUNTED
 from services.store.codes import confirmed_again, reset
 from services.store.factors import Factors, given, turned_off, use_passkey
 from services.store.kept import without
-from services.store.linking import sign_in_linking
+from services.store.linking import noting_use, sign_in_linking
 from services.store.steps import Step
 
 Answer = TypeVar("Answer")
@@ -62,6 +62,7 @@ class Entry:
     confirmed: Confirmed | None = None  # how the address of a sign-up was
     # a sign-up begins with it, a sign-in links it to the account
     identity: LinkedIdentity | None = None
+    used: Identity | None = None  # one of the account, by which the user signs in
     # of an app that is being set up, in hexadecimal; "": none is yet
     secret: str = field(default="", repr=False)
 
@@ -218,7 +219,8 @@ class WaitingEntry:
 
             def sign_in(given: Checked) -> tuple[Cookie, AppSession]:
                 step.end()
-                return sign_in_linking(accounts, given, entry.identity, browser)
+                after = noting_use(given, entry.used, accounts.now())
+                return sign_in_linking(accounts, after, entry.identity, browser)
 
             return Entered(*factor.given(accounts, checked, sign_in))
         left = without(checked.credentials, gone)
@@ -304,8 +306,9 @@ class Enrolment:
         opened = found.opened(stored, credentials, entry.by, entry.counted)
         checked = replace(opened, has_factor=True, used=used)
         if entry.way is Way.SIGN_IN:
+            after = noting_use(checked, entry.used, accounts.now())
             return Entered(
-                *sign_in_linking(accounts, checked, entry.identity, browser, entry.invitation)
+                *sign_in_linking(accounts, after, entry.identity, browser, entry.invitation)
             )
 
         def reset_by(one: Checked) -> tuple[Cookie, AppSession]:

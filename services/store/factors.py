@@ -70,17 +70,20 @@ def given(
     use: Callable[[Credentials], Credentials],
     act: Callable[[Checked], Answer],
     used_by: CredentialsAction = CredentialsAction.FACTOR_USED,
+    *,
+    has_factor: bool = True,
 ) -> Answer:
-    """Call *act*, a sign-in or a proof, with *checked* after the *use* of the factor.
+    """Call *act*, a sign-in or a proof, with *checked* after the *use* of the factor, or of a way in that gave none (*has_factor*).
 
-    Where the factor was used meanwhile, read the credentials and compare what was entered again.
+    Where the factor or a way in was used meanwhile, read the credentials and compare what was entered again.
 
     Raise RateLimited (a way in has changed meanwhile, or others go on using the factor), and the errors of *use* and *act*.
     """
     for _ in range(_MOST_TRIES):
         used = use(checked.credentials)
         try:
-            return act(replace(checked, has_factor=True, used=used, used_by=used_by))
+            after = replace(checked, has_factor=has_factor, used=used, used_by=used_by)
+            return act(after)
         except FactorUsed:
             found = accounts.find(checked.credentials.address, NOT_COUNTED)
         stored, credentials = found.stored, found.credentials

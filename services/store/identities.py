@@ -30,6 +30,7 @@ from services.domain.single_sign_on import (
 from services.errors import NotFound, ProofNeeded
 from services.provider_settings import ProviderSettings
 from services.rules.accounts import PROOF_LIFE
+from services.store.passkeys import checked_name
 
 Providers = Mapping[str, ProviderSettings]
 
@@ -172,6 +173,24 @@ def unlinked(
     if len(left) == len(identities):
         raise NotFound
     return left
+
+
+def renamed(
+    identities: Sequence[LinkedIdentity], identity: Identity, name: str
+) -> tuple[LinkedIdentity, ...]:
+    """Return the identities of a user, one of them with another name. Raise BadInput."""
+    name = checked_name(name)
+    return tuple(replace(one, name=name) if one.identity == identity else one for one in identities)
+
+
+def used(
+    identities: Sequence[LinkedIdentity], identity: Identity, at: datetime
+) -> tuple[LinkedIdentity, ...]:
+    """Return the identities of a user after a sign-in or a proof by one; *at*: in UTC."""
+    at = at.replace(microsecond=0)
+    return tuple(
+        replace(one, last_used_at=at) if one.identity == identity else one for one in identities
+    )
 
 
 def check_link(user_id: UserId, linked: FoundAccount | None) -> bool:

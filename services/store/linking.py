@@ -1,16 +1,29 @@
 """Identities at providers of single sign-on that are linked to accounts, on any store."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from datetime import datetime
+from typing import TypeVar
 
+from services.crypto import Credentials
 from services.domain.accounts import CredentialsAction
 from services.domain.browsers import BrowserName
 from services.domain.single_sign_on import Identity, LinkedIdentity
 from services.errors import AppError, RateLimited
 from services.store.accounts import Accounts, AppSession, Checked, Cookie, Current, Found
 from services.store.backend import NOT_COUNTED
-from services.store.identities import FoundAccount, check_link, linked, unlinked
+from services.store.factors import given
+from services.store.identities import (
+    FoundAccount,
+    check_link,
+    linked,
+    renamed,
+    unlinked,
+    used,
+)
+
+Answer = TypeVar("Answer")
 
 
 def account_of(found: Found | None) -> FoundAccount | None:
@@ -46,6 +59,35 @@ def unlink(
     return _store(accounts, session, current, after, CredentialsAction.IDENTITY_REMOVED)
 
 
+def rename(
+    accounts: Accounts, session: AppSession, current: Current, identity: Identity, name: str
+) -> tuple[LinkedIdentity, ...]:
+    """Give *identity* another name, which changes no way in; return all of the user. Raise BadInput, RateLimited."""
+    after = renamed(current.credentials.identities, identity, name)
+    return _store(accounts, session, current, after, CredentialsAction.RESEAL)
+
+
+def noting_use(checked: Checked, identity: Identity | None, at: datetime) -> Checked:
+    """Return the credentials after their user came by *identity*, if by one, and gave the factor or set one up."""
+    if identity is None or checked.used is None:
+        return checked
+    return replace(checked, used=_after_use(checked.used, identity, at))
+
+
+def given_identity(
+    accounts: Accounts, checked: Checked, identity: Identity, act: Callable[[Checked], Answer]
+) -> Answer:
+    """Call *act*, a sign-in or a proof by *identity*, with *checked* after this use. Raise the errors of `given` and *act*."""
+    at = accounts.now()
+
+    def use(credentials: Credentials) -> Credentials:
+        counted = replace(credentials, uses=credentials.uses + 1)
+        return _after_use(counted, identity, at)
+
+    action, has_factor = CredentialsAction.IDENTITY_USED, checked.has_factor
+    return given(accounts, checked, use, act, action, has_factor=has_factor)
+
+
 def sign_in_linking(
     accounts: Accounts,
     checked: Checked,
@@ -78,7 +120,12 @@ def _store(
     action: CredentialsAction,
 ) -> tuple[LinkedIdentity, ...]:
     stored, after = current.stored, tuple(identities)
-    new = replace(current.credentials, identities=after, generation=stored.generation + 1)
+    generation = stored.generation + (action is not CredentialsAction.RESEAL)
+    new = replace(current.credentials, identities=after, generation=generation)
     if not accounts.change_credentials(session, new, stored, action):
         raise RateLimited
     return after
+
+
+def _after_use(credentials: Credentials, identity: Identity, at: datetime) -> Credentials:
+    return replace(credentials, identities=used(credentials.identities, identity, at))

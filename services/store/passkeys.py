@@ -7,7 +7,7 @@ from services.errors import BadInput, PasskeyExists, PasskeyMissing, TooManyPass
 
 
 def checked_name(text: str) -> str:
-    """Return the name *text* of a passkey without the blanks around it. Raise BadInput."""
+    """Return the name *text* of a passkey or an identity without the blanks around it. Raise BadInput."""
     name = text.strip()
     if not 0 < len(name) <= LONGEST_PASSKEY_NAME or not name.isprintable():
         raise BadInput(f"Enter a name (max. {LONGEST_PASSKEY_NAME} characters).")

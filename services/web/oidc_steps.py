@@ -165,14 +165,19 @@ class SignOnSteps:
         """Return what pages call a provider."""
         return self.entries[name].name_on_screen(name)
 
-    def linked(self, answer: ProviderAnswer) -> LinkedIdentity:
-        """Return the identity of *answer* as it is linked to an account, named by the address that the provider says."""
+    def linked(self, answer: ProviderAnswer, *, signs_in: bool) -> LinkedIdentity:
+        """Return the identity of *answer* as it is linked to an account, named by the address that the provider says.
+
+        *signs_in*: a sign-in by it begins the account, or follows.
+        """
+        now = self.accounts.now().replace(microsecond=0)
         address: EmailAddress | str = answer.address or ""
         is_name = 0 < len(address) <= LONGEST_IDENTITY_NAME
         return LinkedIdentity(
             identity=answer.identity,
             name=address if is_name else self.label(answer.provider),
-            created_at=self.accounts.now().replace(microsecond=0),
+            created_at=now,
+            last_used_at=now if signs_in else None,
         )
 
     @property

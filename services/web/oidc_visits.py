@@ -30,7 +30,7 @@ from services.store.identities import (
     next_of,
     with_address,
 )
-from services.store.linking import account_of, sign_in_linking
+from services.store.linking import account_of, given_identity, sign_in_linking
 from services.store.steps import Step
 from services.web.attempts import DEVICE_SECONDS
 from services.web.code_routes import Asked, CodeRoutes
@@ -93,10 +93,12 @@ class SignOnVisits:
         checked = replace(_opened(found, waiting), has_factor=waiting.answer.has_factor)
         accounts, browser, counted = self._accounts, browser_of(request), checked.counted
         address = checked.credentials.address
-        entry = Entry(way=Way.SIGN_IN, address=address, by=waiting.by, counted=counted)
+        identity, way = waiting.answer.identity, Way.SIGN_IN
+        entry = Entry(way=way, address=address, by=waiting.by, counted=counted, used=identity)
 
         def act() -> Entered:
-            return Entered(*accounts.sign_in(checked, browser=browser))
+            sign_in = partial(accounts.sign_in, browser=browser)
+            return Entered(*given_identity(accounts, checked, identity, sign_in))
 
         enter = Entries(self.steps.start).enter
         return await enter(request, entry, checked.stored, waiting.target, act)
@@ -115,7 +117,7 @@ class SignOnVisits:
             by=waiting.by,
             invitation=code,
             confirmed=Confirmed(how=waiting.confirmed_by, at=now),
-            identity=self.steps.linked(waiting.answer),
+            identity=self.steps.linked(waiting.answer, signs_in=True),
         )
 
         def act() -> Entered:
@@ -143,7 +145,7 @@ class SignOnVisits:
             address=checked.credentials.address,
             by=waiting.by,
             counted=checked.counted,
-            identity=self.steps.linked(waiting.answer),
+            identity=self.steps.linked(waiting.answer, signs_in=True),
         )
 
         def act() -> Entered:

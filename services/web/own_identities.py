@@ -1,6 +1,6 @@
 """The identities of a signed-in user at providers of single sign-on: to add one, rename and remove it, and to prove by one who the user is.
 
-`/identity/add` asks before one is added, and `/identity/proof` for the second factor of a proof. `/identity/name` and
+`/identity/add` asks before one is added, and `/identity/proof` for the second factor of a proof. `/identity/rename` and
 `/identity/remove` take the forms of the page Account.
 """
 
@@ -35,7 +35,14 @@ from services.store.accounts import Accounts, AppSession, Checked, require_recen
 from services.store.backend import NOT_COUNTED
 from services.store.failures import note_failure
 from services.store.identities import FreshAnswer, RecentSignIn, check_link, proof_of
-from services.store.linking import account_of, link, unlink
+from services.store.linking import (
+    account_of,
+    given_identity,
+    link,
+    noting_use,
+    rename,
+    unlink,
+)
 from services.store.steps import Step
 from services.users import Shared
 from services.web.current_session import SignedIn, current_session
@@ -64,6 +71,11 @@ class OwnIdentities:
             Route(_ADD, self._form(self._add, "step"), methods=["POST"]),
             Route(_PROOF, self._show_proof),
             Route(_PROOF, self._form(self._give_factor, "step", "factor"), methods=["POST"]),
+            Route(
+                "/identity/rename",
+                self._form(self._rename, "identity", "identity_name"),
+                methods=["POST"],
+            ),
             Route("/identity/remove", self._form(self._remove, "identity"), methods=["POST"]),
         ]
 
@@ -96,8 +108,12 @@ class OwnIdentities:
         if checked.credentials.wants_factor and not checked.has_factor:
             ask = partial(self.steps.ask, request, _PROOF_STEP, _PROOF, waiting)
             return await ask(session=session, credentials=checked.stored)
-        proof = Proof(request, self.steps.start.origin)
-        await run_sync(proof.note, self._shared.session_cache, session, checked)
+        proof, identity = Proof(request, self.steps.start.origin), waiting.answer.identity
+
+        def note(given: Checked) -> None:
+            self._note(proof, session, given)
+
+        await run_sync(given_identity, self._accounts, checked, identity, note)
         return proof.finish(_to_page("proved", waiting.target))
 
     def _proven(self, session: AppSession, waiting: WaitingAnswer, asked: Asked) -> Checked:
@@ -131,10 +147,19 @@ class OwnIdentities:
         session = signed_in.session
         step, waiting = self.steps.attempt(request, _ADD_STEP, step_id, session)
         self.steps.end(request, step, session)
-        identity = self.steps.linked(waiting.answer)
+        identity = self.steps.linked(waiting.answer, signs_in=False)
         after = link(self._accounts, session, signed_in.current, identity)
         self._tell(request, session, after, NoticeKind.IDENTITY_ADDED)
         return _to_page(ADDED)
+
+    def _rename(self, request: Request, signed_in: SignedIn, mark: str, name: str) -> Response:
+        """Give an identity of the account another name. Raise NotFound, and the errors of `rename`."""
+        session, current = signed_in.session, signed_in.current
+        self._require_proof(session)
+        identity = _marked(current.credentials.identities, mark)
+        after = rename(self._accounts, session, current, identity, name)
+        self._shared.set_identities(session.user_id, after)
+        return _to_page()
 
     def _remove(self, request: Request, signed_in: SignedIn, mark: str) -> Response:
         """Remove an identity from the account. Raise NotFound, and the errors of `unlink`."""
@@ -166,7 +191,8 @@ class OwnIdentities:
             if not ended:  # a factor that was used meanwhile is checked again
                 self.steps.end(request, step, session)
                 ended.append(step)
-            proof.note(self._shared.session_cache, session, given)
+            now, identity = self._accounts.now(), waiting.answer.identity
+            self._note(proof, session, noting_use(given, identity, now))
 
         try:
             self.check.prove(request, self._accounts, session, checked, entered, note)
@@ -175,6 +201,11 @@ class OwnIdentities:
                 raise
             return factor_page(self.steps.question(step, waiting, _PROOF, error.public))
         return proof.finish(_to_page("proved", waiting.target))
+
+    def _note(self, proof: Proof, session: AppSession, checked: Checked) -> None:
+        """Note the proof, and have the page Account know when the identity was used."""
+        proof.note(self._shared.session_cache, session, checked)
+        self._shared.set_identities(session.user_id, checked.after.credentials.identities)
 
     def _require_proof(self, session: AppSession) -> None:
         """Raise ProofNeeded, and count the refused change, unless the user has proved who they are in the last ten minutes."""

@@ -59,7 +59,11 @@ STARTS = st.sampled_from(
 )
 USER = st.sampled_from([0, 0, 1, 1, 2, 3, 4, 5])  # 5 is the id of no user
 NTH = st.integers(0, 2)  # counted from the newest
-USES = (CredentialsAction.FACTOR_USED, CredentialsAction.PASSKEY_USED)
+USES = (
+    CredentialsAction.FACTOR_USED,
+    CredentialsAction.PASSKEY_USED,
+    CredentialsAction.IDENTITY_USED,
+)
 ROLES = st.sampled_from(list(AccountRole))
 WAYS = st.lists(st.integers(0, 3), max_size=3)  # identities or passkeys, the same of all users
 _MAY_DROP = (CredentialsAction.PASSWORD_SET, CredentialsAction.PASSKEY_REMOVED)  # the factor
@@ -218,11 +222,9 @@ class Accounts(RuleBasedStateMachine):
         if self.is_gone(user) or stored is None or stored.user_id is None:
             return
         is_used = with_factor == "used"
-        is_passkey = used_by is CredentialsAction.PASSKEY_USED
-        used = self.used(
-            stored, off=off, generation=int(not stored.wants_factor and not is_passkey)
-        )
-        if is_passkey:
+        is_alone = used_by is not CredentialsAction.FACTOR_USED
+        used = self.used(stored, off=off, generation=int(not stored.wants_factor and not is_alone))
+        if is_alone:
             used = replace(used, wants_factor=stored.wants_factor)
         used = self.misfitting(used, misfit)
         given = {"used": used if is_used else None, "has_factor": with_factor != "not"}

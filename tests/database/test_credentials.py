@@ -555,10 +555,11 @@ FLAGS = {  # what a change may make of the flag: before, after
     "passkey.add": {(False, False), (True, True)},
     "passkey.remove": {(False, False), (True, True), (True, False)},
     "passkey.use": {(False, False), (True, True)},
+    "identity.use": {(False, False), (True, True)},
     "passkey_factor.add": {(False, True), (True, True)},
     "passkey_factor.remove": {(True, False), (True, True)},
 }
-USES = ("factor.use", "passkey.use")
+USES = ("factor.use", "passkey.use", "identity.use")
 WAYS_IN = ("identity.add", "identity.remove", "passkey.add", "passkey.remove")
 OF_PASSKEYS = ("passkey_factor.add", "passkey_factor.remove")
 

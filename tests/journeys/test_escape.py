@@ -82,8 +82,10 @@ ADMIN = {
 }
 # these need a passkey (test_passkeys.py, test_passkey_factor.py)
 PASSKEYS = {"rename_passkey_dialog", "remove_passkey_dialog", "passkey_dialog"}
+# these an identity (test_single_sign_on.py)
+IDENTITIES = {"rename_identity_dialog", "remove_identity_dialog"}
 # and these an unset model, a chat with a summary, and an admin with a second factor (test_factor_setup.py)
-ELSEWHERE = {"connect_dialog", "summary_dialog", "factor_dialog", *PASSKEYS}
+ELSEWHERE = {"connect_dialog", "summary_dialog", "factor_dialog", *PASSKEYS, *IDENTITIES}
 
 
 def seed(app, person):

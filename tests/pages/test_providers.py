@@ -1,5 +1,7 @@
 """Sign-ins of other providers on the sign-in page, in the list of the page Account, and in proofs."""
 
+import re
+from dataclasses import replace
 from datetime import UTC, datetime
 from types import SimpleNamespace
 
@@ -82,6 +84,28 @@ def test_sign_in_is_removed_after_a_question(open_account, maya, offered):
 
     assert 'action="/identity/remove"' in html(app)
     assert f'name="identity" value="{MINE.identity.mark}"' in html(app)
+
+
+def test_sign_in_is_renamed_in_a_dialog(open_account, maya, offered):
+    maya.identities = (replace(MINE, name="My <b>"),)
+    app = open_account()
+    app.button(key=f"rename-{MINE.identity.mark}").click().run()
+
+    assert 'action="/identity/rename"' in html(app)
+    assert f'name="identity" value="{MINE.identity.mark}"' in html(app)
+    assert 'name="identity_name" value="My &lt;b&gt;" required' in html(app)
+    assert 'maxlength="60"' in html(app)
+
+
+def test_account_says_when_each_sign_in_was_added_and_used(open_account, maya, offered):
+    used = replace(MINE, last_used_at=datetime(2026, 5, 2, 12, tzinfo=UTC))
+    other = replace(MINE, identity=Identity(CORP.issuer, "other"))
+    maya.identities = (used, other)
+
+    first, second = (one.value for one in open_account().caption if one.value.startswith("Added "))
+
+    assert re.fullmatch(r"Added 1 May, .* · Last used 2 May, .*", first)
+    assert re.fullmatch(r"Added 1 May, .* · Not used yet", second)
 
 
 def test_account_without_providers_says_nothing_of_them(open_account):

@@ -227,13 +227,15 @@ FLAGS = {  # what a change may make of the flag: before, after
     CredentialsAction.RECOVERY_RENEWED: {(True, True)},
     CredentialsAction.IDENTITY_ADDED: {(False, False), (True, True)},
     CredentialsAction.IDENTITY_REMOVED: {(False, False), (True, True)},
+    CredentialsAction.IDENTITY_USED: {(False, False), (True, True)},
     CredentialsAction.PASSKEY_ADDED: {(False, False), (True, True)},
     CredentialsAction.PASSKEY_REMOVED: {(False, False), (True, True), (True, False)},
     CredentialsAction.PASSKEY_USED: {(False, False), (True, True)},
     CredentialsAction.PASSKEY_FACTOR_ADDED: {(False, True), (True, True)},
     CredentialsAction.PASSKEY_FACTOR_REMOVED: {(True, False), (True, True)},
 }
-USES = (CredentialsAction.FACTOR_USED, CredentialsAction.PASSKEY_USED)
+USES_ALONE = (CredentialsAction.PASSKEY_USED, CredentialsAction.IDENTITY_USED)
+USES = (CredentialsAction.FACTOR_USED, *USES_ALONE)
 WAYS_IN = ("identity.add", "identity.remove", "passkey.add", "passkey.remove")
 OF_PASSKEYS = ("passkey_factor.add", "passkey_factor.remove")
 
@@ -271,6 +273,7 @@ def test_changes_of_a_way_in_may_end_the_other_sessions():
             check_change(CredentialsAction(action), 4, 4, ends_others=False)
 
 
+@pytest.mark.parametrize("action", USES_ALONE)
 @pytest.mark.parametrize(
     ("stored", "used", "has_factor", "is_required", "expected"),
     [
@@ -281,8 +284,10 @@ def test_changes_of_a_way_in_may_end_the_other_sessions():
         (OWN, USED, True, True, None),
     ],
 )
-def test_session_begins_by_a_passkey(stored, used, has_factor, is_required, expected):
-    by = {"used_by": CredentialsAction.PASSKEY_USED, "is_required": is_required}
+def test_session_begins_by_a_passkey_or_an_identity(
+    action, stored, used, has_factor, is_required, expected
+):
+    by = {"used_by": action, "is_required": is_required}
 
     assert factor_refusal(stored, 4, used, has_factor=has_factor, **by) == expected
 
@@ -290,6 +295,7 @@ def test_session_begins_by_a_passkey(stored, used, has_factor, is_required, expe
 def test_session_begins_by_no_other_change():
     for used, action, has_factor in (
         (USED, CredentialsAction.PASSKEY_USED, False),
+        (USED, CredentialsAction.IDENTITY_USED, False),
         (USED, CredentialsAction.RESEAL, True),
         (replace(NONE, uses=1), CredentialsAction.FACTOR_USED, False),
         (replace(NONE, uses=1), CredentialsAction.FACTOR_USED, True),

@@ -1,5 +1,6 @@
 """What the answer of a provider leads to: a sign-in, a proof, an account, an address, or a refusal."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
 
@@ -20,7 +21,7 @@ from services.domain.single_sign_on import (
     TooManyIdentities,
     new_request,
 )
-from services.errors import NotFound, ProofNeeded, Refused
+from services.errors import BadInput, NotFound, ProofNeeded, Refused
 from services.provider_settings import ProviderSettings
 from services.store.identities import (
     SIGN_ON,
@@ -38,7 +39,9 @@ from services.store.identities import (
     linked,
     next_of,
     proof_of,
+    renamed,
     unlinked,
+    used,
     with_address,
 )
 
@@ -302,6 +305,23 @@ def test_identity_that_is_linked_again_is_there_once():
     both = (of_user("a"), of_user("b"))
 
     assert linked(both, of_user("a", "Home")) == (of_user("b"), of_user("a", "Home"))
+
+
+def test_one_identity_is_used():
+    both = (of_user("a"), of_user("b"))
+
+    after = used(both, of_user("b").identity, NOW.replace(microsecond=5))
+
+    assert after == (of_user("a"), replace(of_user("b"), last_used_at=NOW))
+
+
+def test_one_identity_is_renamed():
+    both = (of_user("a"), of_user("b"))
+
+    assert renamed(both, of_user("b").identity, " Home ") == (of_user("a"), of_user("b", "Home"))
+    for name in ("", " ", "x" * 61, "a\nb"):
+        with pytest.raises(BadInput, match="Enter a name"):
+            renamed(both, of_user("b").identity, name)
 
 
 def test_user_has_ten_identities_at_most():

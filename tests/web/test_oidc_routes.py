@@ -11,20 +11,21 @@ import pytest
 from pyotp import TOTP
 
 from services.domain import AccountRole
-from services.domain.accounts import Failure, SignUps
+from services.domain.accounts import CredentialsAction, Failure, SignUps
 from services.domain.addresses import ConfirmedBy
 from services.domain.mails import CodePurpose, Notice, NoticeKind
 from services.domain.sign_in_methods import SignInMethod
 from services.domain.single_sign_on import Asked, Identity, IdentityTaken, LinkedIdentity
 from services.errors import StoreUnavailable
+from services.store.accounts import Cookie
 from services.store.administration import SignUpAdministration
 from services.store.linking import link, sign_in_linking
 from services.store.sign_in_policy import SignInPolicy
 from services.store.tables import schema
 from services.store.tables.access import settings_of
 from services.store.tables.backend import TablesBackend, TablesUser
-from services.store.tables.in_memory import InMemoryStore
-from services.web import oidc_routes
+from services.store.tables.in_memory import InMemoryStore, InMemoryTables
+from services.web import oidc_routes, oidc_visits
 from services.web.code_routes import CodeRoutes
 from services.web.enrolments import Enrolments
 from services.web.entries import Entries
@@ -193,6 +194,22 @@ class SignOnSite(Site):
 
     def found(self, address=ADDRESS):
         return self.accounts.find(address, NOT_COUNTED)
+
+    def last_used(self, address=ADDRESS):
+        """True for each identity that was used in the last minute."""
+        times = [one.last_used_at for one in self.found(address).credentials.identities]
+        return [one and self.accounts.now() - one < timedelta(minutes=1) for one in times]
+
+    def forget_uses(self, browser):
+        """Have no identity of the user of *browser* be used so far, as far as sessions and store know."""
+        current, session = (
+            self.accounts.current(Cookie.parse(browser.cookies["__Host-sid"])),
+            browser.session,
+        )
+        unused = tuple(replace(one, last_used_at=None) for one in current.credentials.identities)
+        new, action = replace(current.credentials, identities=unused), CredentialsAction.RESEAL
+        assert self.accounts.change_credentials(session, new, current.stored, action)
+        self.cache.change(session.user_id, lambda one: replace(one, identities=unused))
 
     def identities(self, address=ADDRESS):
         return [one.identity for one in self.found(address).credentials.identities]
@@ -551,6 +568,41 @@ def test_factor_of_the_account_is_asked_for(site):
     assert browser.session.email == ADDRESS
 
 
+def test_use_of_an_identity_is_noted_with_that_of_the_factor(site):
+    first = site.browser()
+    first.signs_in()
+    app = Authenticator().enrol(site.accounts, first.session)
+    site.forget_uses(first)
+    uses = site.found().stored.uses
+    browser = site.browser()
+
+    asked = said(browser.signs_in())
+    assert site.last_used() == [None]
+    browser.post("/factor", factor=app.code(), step=asked["step"], form="factor", next="/?c=1")
+
+    assert site.last_used() == [True]
+    assert site.found().stored.uses == uses + 1
+    assert site.audited().count("factor.use") == 1
+    assert "identity.use" not in site.audited()
+    for each in (first, browser):
+        assert each.session.identities[0].last_used_at is not None
+
+
+def test_use_of_an_identity_is_noted_with_the_factor_that_is_set_up(site):
+    first = site.browser()
+    first.signs_in()
+    site.forget_uses(first)
+    site.change_settings(requires_factor=True)
+    browser = site.browser()
+
+    asked = said(browser.signs_in())
+    page = browser.post("/factor/enrol", step=asked["step"], next="/?c=1")
+    key = re.sub(r"\s", "", re.search(r"<code>(.*?)</code>", page.text)[1])
+    browser.post("/factor/enrol/confirm", code=TOTP(key).now(), step=asked["step"], next="/?c=1")
+
+    assert site.last_used() == [True]
+
+
 def test_factor_given_at_a_trusted_provider_counts(make, corp):
     site = make(may_sign_up=True, trusts_mfa=["mfa"])
     corp.claims = {"amr": ["pwd", "mfa"]}
@@ -865,7 +917,9 @@ def test_form_of_another_site_is_refused(noor, path):
     assert answer.status_code == 403
 
 
-@pytest.mark.parametrize("path", ["/identity/remove", "/identity/proof", "/identity/account"])
+@pytest.mark.parametrize(
+    "path", ["/identity/rename", "/identity/remove", "/identity/proof", "/identity/account"]
+)
 def test_other_forms_of_another_site_are_refused(noor, path):
     answer = noor.client.post(path, headers={"origin": "https://evil.example"})
 
@@ -956,6 +1010,84 @@ def test_identity_that_is_linked_already_is_said(site, noor):
     assert said(noor.returns(noor.leaves_by_form("link"))) == {"reason": "identity-linked"}
 
 
+def test_sign_in_is_used_from_the_first_one_on(site, maya):
+    browser = site.browser()
+    page = browser.opens(browser.signs_in())
+    assert "Corp SSO" in page.text
+    browser.post("/identity/account", step=browser.step, password=PASSWORD)
+    assert site.last_used() == [True]
+
+
+def test_added_sign_in_is_not_used_until_it_signs_in(site, noor):
+    adds(noor)
+    noor.post("/identity/add", step=noor.step)
+    assert site.last_used(OTHER) == [None]
+    before = site.found(OTHER).stored
+
+    site.browser().signs_in()
+
+    after = site.found(OTHER).stored
+    assert site.last_used(OTHER) == [True]
+    assert (after.generation, after.uses) == (before.generation, before.uses + 1)
+    assert site.audited().count("identity.use") == 1
+    assert noor.session.identities[0].last_used_at is not None  # the page of another device
+
+
+def test_use_of_a_sign_in_costs_no_call_more(site, noor, monkeypatch):
+    adds(noor)
+    noor.post("/identity/add", step=noor.step)
+    calls, run = [], InMemoryTables.run
+
+    def counted(tables, work, **options):
+        calls.append(work)
+        return run(tables, work, **options)
+
+    def calls_of_a_sign_in():
+        browser = site.browser()
+        asked = browser.leaves()
+        calls.clear()
+        browser.returns(asked)
+        return len(calls)
+
+    monkeypatch.setattr(InMemoryTables, "run", counted)
+    noting = calls_of_a_sign_in()
+    assert site.last_used(OTHER) == [True]
+    monkeypatch.setattr(oidc_visits, "given_identity", lambda _, checked, __, act: act(checked))
+
+    assert noting == calls_of_a_sign_in()
+
+
+def renames(browser, mark, name="Work"):
+    return browser.post("/identity/rename", identity=mark, identity_name=name)
+
+
+def test_user_renames_a_sign_in(site, noor):
+    adds(noor)
+    noor.post("/identity/add", step=noor.step)
+    [own], before = site.identities(OTHER), site.found(OTHER).stored
+
+    assert said(renames(noor, own.mark)) == {}
+
+    [after] = site.found(OTHER).credentials.identities
+    assert (after.identity, after.name) == (own, "Work")
+    assert noor.session.identities == (after,)
+    stored = site.found(OTHER).stored
+    assert (stored.generation, stored.uses) == (before.generation, before.uses)
+    assert said(renames(noor, own.mark, "x" * 61))["reason"] == "unavailable"
+    assert said(renames(noor, "of nobody"))["reason"] == "unavailable"
+    assert site.found(OTHER).credentials.identities == (after,)
+
+
+def test_sign_in_is_renamed_only_after_a_recent_proof(site, noor):
+    adds(noor)
+    noor.post("/identity/add", step=noor.step)
+    [own] = site.identities(OTHER)
+    site.change_sessions(proved_at=datetime.now(UTC) - timedelta(minutes=11))
+
+    assert said(renames(noor, own.mark)) == {"reason": "prove"}
+    assert site.found(OTHER).credentials.identities[0].name == ADDRESS
+
+
 def test_user_removes_a_sign_in(site, noor):
     adds(noor)
     noor.post("/identity/add", step=noor.step)
@@ -1004,7 +1136,7 @@ def proves(browser, corp, signed_in_at=None, **fields):
     return asked, browser.returns(asked)
 
 
-def test_provider_proves_who_is_signed_in(corp, linked):
+def test_provider_proves_who_is_signed_in(site, corp, linked):
     before = linked.cookies["__Host-sid"]
     assert not is_proven(linked)
 
@@ -1014,6 +1146,8 @@ def test_provider_proves_who_is_signed_in(corp, linked):
     assert said(answer) == {"then": "new_address", "reason": "proved"}
     assert linked.cookies["__Host-sid"] != before
     assert is_proven(linked)
+    assert site.last_used(OTHER) == [True]
+    assert linked.session.identities[0].last_used_at is not None
 
 
 def test_old_sign_in_at_the_provider_proves_nothing(corp, linked):
@@ -1075,6 +1209,8 @@ def test_proof_asks_for_the_factor_of_the_account(site, corp, linked):
 
     assert said(right) == {"reason": "proved"}
     assert is_proven(linked)
+    assert site.last_used(OTHER) == [True]
+    assert site.audited().count("factor.use") == 1
 
 
 # --- an address that the provider does not name

@@ -250,22 +250,24 @@ def test_reset_lists_the_passkeys_and_keeps_them_or_not(site, is_kept):
     assert is_in(maya.begins(password=NEW_PASSWORD))
 
 
-def test_reset_tells_of_a_sign_in_that_it_removes(site):
+@pytest.mark.parametrize("is_kept", [True, False])
+def test_reset_tells_of_a_sign_in_that_goes(site, is_kept):
     email, now = new_email(), datetime.now(UTC).replace(microsecond=0)
     cookie, session = site.accounts.sign_up_with(email, PASSWORD)
     confirm(site.accounts, session)
-    current = site.accounts.current(cookie)
-    identity = LinkedIdentity(
-        identity=Identity("https://login.example.com", email), name="Corp", created_at=now
-    )
-    link(site.accounts, session, current, identity)
+    own = LinkedIdentity(identity=Identity("https://sso.example", email), name="x", created_at=now)
+    link(site.accounts, session, site.accounts.current(cookie), own)
     maya = User(site, email, App(), session)
     browser, answer = maya.asks(CodePurpose.RESET_PASSWORD, password=NEW_PASSWORD)
+    ways = f"identity.{now.date()}"
+    assert (answer["code"], answer["ways"]) == ("kept", ways)
 
-    assert maya.gives(browser, "", form="kept", ways=answer["ways"]) == {"c": "1"}
+    ticks = {f"keeps-{ways}": "yes"} if is_kept else {}
+    assert maya.gives(browser, "", form="kept", ways=ways, **ticks) == {"c": "1"}
 
-    assert maya.credentials.identities == ()
-    assert sorted(site.told) == [NoticeKind.IDENTITY_REMOVED, NoticeKind.PASSWORD_RESET]
+    assert bool(maya.credentials.identities) is is_kept
+    told = [NoticeKind.PASSWORD_RESET] + [NoticeKind.IDENTITY_REMOVED] * (not is_kept)
+    assert sorted(site.told) == sorted(told)
 
 
 def test_reset_takes_the_passkey_away_with_the_question_for_it(maya):

@@ -14,6 +14,7 @@ from services.errors import (
     FactorNeeded,
     FactorUsed,
     ProofNeeded,
+    RateLimited,
     StoreUnavailable,
     Tampered,
     WayInTaken,
@@ -21,7 +22,9 @@ from services.errors import (
 from services.store.backend import UserBackend
 from services.store.credentials import seal_stored
 from services.store.identities import linked, unlinked
+from services.store.linking import given_identity, rename
 from services.store.passkeys import added, removed
+from tests.authenticator import Authenticator
 from tests.store.conformance.accounts.deployments import at_once
 from tests.store.conformance.accounts.test_addresses import move, restore
 from tests.store.conformance.accounts.test_factors import change, instead_of
@@ -611,3 +614,132 @@ def test_passkey_without_verification_is_no_factor_that_the_deployment_requires(
 
     assert alone.credentials()[maya.id].uses == 0
     assert alone.accounts.sign_in(given)[1].user_id == maya.id
+
+
+# --- the use of an identity
+
+
+def with_identity(user, name, *, wants_factor=False):
+    """Give *user* an identity, perhaps beside an authenticator app."""
+    add(user, Identities(), name)
+    if wants_factor:
+        Authenticator().enrol(user.deployment.accounts, user.session)
+
+
+def come(deployment, name, *, has_factor=False):
+    """The credentials that a user of a provider comes to."""
+    account = deployment.accounts.find_identity(Identities().id(name), NOT_COUNTED)
+    checked = account.opened(account.stored, account.credentials, Identities.by)
+    return replace(checked, has_factor=has_factor)
+
+
+def sign_in_by(deployment, name, checked):
+    accounts = deployment.accounts
+    return given_identity(accounts, checked, Identities().id(name), accounts.sign_in)
+
+
+def last_used(user):
+    """When each identity of *user* was used."""
+    credentials = user.deployment.accounts.current(user.cookie).credentials
+    return [one.last_used_at for one in credentials.identities]
+
+
+@pytest.mark.parametrize("wants_factor", [False, True])
+def test_use_of_an_identity_is_stored_with_the_session_that_begins(
+    deployment, maya, name, wants_factor
+):
+    with_identity(maya, name, wants_factor=wants_factor)
+    add(maya, Identities(), name + "2")
+    before = deployment.credentials()[maya.id]
+
+    _, session = sign_in_by(deployment, name, come(deployment, name, has_factor=wants_factor))
+
+    row = deployment.credentials()[maya.id]
+    assert (session.user_id, row.wants_factor) == (maya.id, wants_factor)
+    assert (row.uses, row.generation) == (before.uses + 1, before.generation)
+    [used, unused] = last_used(maya)
+    assert abs(deployment.accounts.now() - used) < timedelta(minutes=1)
+    assert (unused, session.identities[0].last_used_at) == (None, used)
+    assert maya.usage.account_changes()[0].action == "identity.use"
+    assert found(deployment, Identities(), name) == maya.id
+
+
+def test_use_of_an_identity_that_another_overtook_is_noted_again(deployment, maya, name):
+    with_identity(maya, name)
+    late = come(deployment, name)
+    sign_in_by(deployment, name, come(deployment, name))
+
+    assert sign_in_by(deployment, name, late)[1].user_id == maya.id
+
+    assert deployment.credentials()[maya.id].uses == 2
+
+
+def test_of_two_who_sign_in_by_one_identity_at_once_both_get_in(deployment, maya, name):
+    with_identity(maya, name)
+    checked = come(deployment, name)
+
+    answers = at_once(*[partial(sign_in_by, deployment, name, checked) for _ in range(2)])
+
+    assert [session.user_id for _, session in answers] == [maya.id, maya.id]
+    assert deployment.credentials()[maya.id].uses == 2
+
+
+def test_identity_that_was_removed_meanwhile_signs_nobody_in(deployment, maya, name):
+    with_identity(maya, name)
+    checked = come(deployment, name)
+    remove(maya, Identities(), name)
+
+    with pytest.raises(RateLimited):
+        sign_in_by(deployment, name, checked)
+
+    assert last_used(maya) == []
+
+
+def test_use_of_an_identity_is_a_proof(deployment, maya, name):
+    with_identity(maya, name)
+    deployment.let_pass(10 * MINUTE + 1)
+    accounts = deployment.accounts
+    prove = partial(accounts.prove, maya.session, maya.cookie)
+
+    cookie = given_identity(accounts, come(deployment, name), Identities().id(name), prove)
+
+    proven = replace(maya, cookie=cookie)
+    assert last_used(proven) != [None]
+    assert add(proven, PasskeyWays(), name + "2")
+    assert deployment.credentials()[maya.id].uses == 1
+
+
+def test_identity_is_no_factor(deployment, maya, name):
+    with_identity(maya, name, wants_factor=True)
+    checked = come(deployment, name)
+    before = deployment.credentials()[maya.id]
+
+    with pytest.raises(FactorNeeded):
+        sign_in_by(deployment, name, checked)
+    used = replace(checked.credentials, uses=checked.credentials.uses + 1)
+    with pytest.raises((ValueError, StoreUnavailable)):  # the store asks for it, too
+        maya.session.backend.prove(
+            *(checked.stored.generation, (), instead_of(maya)),
+            used=seal_stored(deployment.accounts.root_keys, used, maya.id),
+            used_by=CredentialsAction.IDENTITY_USED,
+        )
+
+    assert deployment.credentials()[maya.id] == before
+
+
+def test_identity_is_renamed_and_stays_what_it_is(deployment, maya, name):
+    with_identity(maya, name)
+    accounts, before = deployment.accounts, deployment.credentials()[maya.id]
+
+    rename(
+        *(accounts, maya.session, accounts.current(maya.cookie)),
+        *(Identities().id(name), "  Work  "),
+    )
+
+    row, [own] = (
+        deployment.credentials()[maya.id],
+        accounts.current(maya.cookie).credentials.identities,
+    )
+    assert (own.name, own.identity) == ("Work", Identities().id(name))
+    assert (row.uses, row.generation) == (before.uses, before.generation)
+    assert found(deployment, Identities(), name) == maya.id
