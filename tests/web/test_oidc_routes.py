@@ -402,6 +402,18 @@ def test_sign_up_that_was_cut_begins_at_the_next_visit(site):
     assert browser.session.email == ADDRESS
 
 
+def test_visit_leaves_a_sign_up_that_waits_for_its_link(site, monkeypatch):
+    with monkeypatch.context() as auth:
+        auth.setattr(type(site.accounts.backend.sign_in), "confirms_addresses", lambda _: True)
+        site.browser().post("/account", email=ADDRESS, password=PASSWORD, next="/")
+        waiting = site.found().stored
+
+        assert said(site.browser().signs_in()) == {"c": "1", "reason": "closed"}
+
+    assert site.found().stored == waiting
+    assert site.found().checked(PASSWORD)
+
+
 # --- the answer
 
 
