@@ -9,6 +9,8 @@ from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 from pyotp import TOTP
+from starlette.applications import Starlette
+from starlette.testclient import TestClient
 
 from services.domain import AccountRole
 from services.domain.accounts import Failure, SignUps
@@ -16,7 +18,7 @@ from services.domain.addresses import ConfirmedBy
 from services.domain.mails import CodePurpose, Notice, NoticeKind
 from services.domain.sign_in_methods import SignInMethod
 from services.domain.single_sign_on import Asked, Identity, IdentityTaken, LinkedIdentity
-from services.errors import StoreUnavailable
+from services.errors import StoreUnavailable, TooManyAttempts
 from services.store.administration import SignUpAdministration
 from services.store.linking import link, sign_in_linking
 from services.store.sign_in_policy import SignInPolicy
@@ -46,7 +48,7 @@ from tests.stack.apps import until
 from tests.store.conformance.accounts.deployments import at_once
 from tests.store.conftest import PASSWORD
 from tests.stores import NOT_COUNTED, accounts_in_memory, cut_at
-from tests.web.test_code_routes import NEW_PASSWORD, Browser, Site, another, said
+from tests.web.test_code_routes import NEW_PASSWORD, OURS, Browser, Site, another, said
 
 pytestmark = pytest.mark.usefixtures("cheap_passwords")
 LINK = LinkByCode.name
@@ -153,6 +155,22 @@ class SignOnSite(Site):
     def browser(self, **headers):
         made = super().browser(**headers)
         return Visitor(self, made.client)
+
+    def neighbour(self, address="shared"):
+        """Return a browser at a network address that others share."""
+        client = TestClient(
+            Starlette(routes=self.routes),
+            base_url="http://localhost",
+            client=(address, 50000),
+            headers=OURS,
+            follow_redirects=False,
+        )
+        return Visitor(self, client)
+
+    def use_up(self, throttles):
+        with pytest.raises(TooManyAttempts):
+            for _ in range(100):
+                self.accounts.backend.count_throttles(throttles)
 
     def change_settings(self, **changes):
         @self.accounts.backend.tables.run
@@ -321,6 +339,39 @@ def test_provider_that_is_down_is_said_and_begins_no_step(site, corp):
 
     assert said(answer) == {"c": "1", "reason": "provider"}
     assert browser.cookies == {}
+
+
+# --- neighbours at the same network address
+
+
+def of_neighbours(site):
+    """Use up what a network address may try and begin; return a device that is known there, and a new one."""
+    known = site.neighbour()
+    known.signs_in()
+    for throttles in (
+        site.attempts.step("shared"),
+        site.attempts.sign_in(None, "shared", "").strangers,
+    ):
+        site.use_up(throttles)
+    return known, site.neighbour()
+
+
+def test_neighbours_lock_no_known_device_out_of_its_provider(site):
+    known, new = of_neighbours(site)
+    known.cookies.pop("__Host-sid")
+
+    assert said(new.get("/oidc/corp", **PRESSED))["reason"] == "slow"
+    for _ in range(12):  # each sign-in gives its attempt back
+        assert known.signs_in().headers["location"] == "/?c=1"
+        known.cookies.pop("__Host-sid")
+
+
+def test_neighbours_keep_no_known_device_from_a_proof(site, corp):
+    known, _ = of_neighbours(site)
+
+    _, answer = proves(known, corp)
+
+    assert said(answer) == {"reason": "proved"}
 
 
 # --- the first visit
