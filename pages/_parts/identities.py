@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import streamlit as st
 
 from pages._parts import providers, words
+from pages._parts.devices import OTHERS_FIELD
 from pages._parts.elements import quiet_button, row
 from pages._session import ask_for
 from services.bootstrap import UserServices
@@ -62,6 +63,7 @@ def remove_dialog(one: LinkedIdentity, label: str) -> None:
     st.html(f"""
       <form class="db-form" method="post" action="/identity/remove">
         <input type="hidden" name="identity" value="{one.identity.mark}">
+        {OTHERS_FIELD}
         <button type="submit" class="db-danger">{_REMOVE}</button>
       </form>""")
     if st.button(words.CANCEL, key="cancel-identity", type="tertiary"):

@@ -2,6 +2,7 @@
 
 import re
 import time
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
@@ -26,6 +27,7 @@ from services.store.tables import schema
 from services.store.tables.access import settings_of
 from services.store.tables.backend import TablesBackend, TablesUser
 from services.store.tables.in_memory import InMemoryStore
+from services.users.devices import Devices
 from services.web import oidc_routes
 from services.web.code_routes import CodeRoutes
 from services.web.enrolments import Enrolments
@@ -124,6 +126,11 @@ class SignOnSite(Site):
     def __post_init__(self):
         super().__post_init__()
         cache, origin, lanes = self.cache, Origin(self.url, 0), HashingLanes()
+        self.stopped = []
+
+        def ending(is_meant, seconds):
+            self.stopped.append(is_meant)
+            return nullcontext()
 
         def set_identities(user_id, identities):
             cache.change(user_id, lambda one: replace(one, identities=identities))
@@ -133,6 +140,7 @@ class SignOnSite(Site):
             set_identities=set_identities,
             set_address=lambda *_: None,
             stop_turns_of=lambda _: None,
+            user_of=lambda session: SimpleNamespace(devices=Devices(session, ending)),
         )
         shared = lambda: one  # noqa: E731
         notices = Notices(self.attempts, origin, self.send)
@@ -149,6 +157,7 @@ class SignOnSite(Site):
             *Enrolments(Entries(start)).routes(),
             *OidcRoutes(steps, visits, own).routes(),
             *own.routes(),
+            own.removal(),
             *VisitRoutes(visits, lanes, codes if self.sends_mail else None).routes(),
         ]
 
@@ -1032,6 +1041,26 @@ def test_user_removes_a_sign_in(site, noor):
     assert session_of(site).email == ADDRESS  # a new account: it opens the old one no more
     again = noor.post("/identity/remove", identity=own.mark)
     assert said(again)["reason"] == "unavailable"
+
+
+@pytest.mark.parametrize("act", ["add", "remove"])
+def test_other_devices_are_signed_out_if_asked(site, noor, act):
+    other = site.signed_in(OTHER)
+    adds(noor)
+    answer = noor.post(
+        "/identity/add", step=noor.step, **({"others": "yes"} if act == "add" else {})
+    )
+    if act == "remove":
+        assert other.session
+        assert site.stopped == []
+        [own] = site.identities(OTHER)
+        answer = noor.post("/identity/remove", identity=own.mark, others="yes")
+
+    assert said(answer)["reason"] in ("identity-added", "identity-removed")
+    assert site.accounts.ended([other.session]).keys()
+    assert noor.session
+    [is_meant] = site.stopped  # their replies are stored first
+    assert is_meant(other.session)
 
 
 def test_sign_in_is_removed_only_after_a_recent_proof(site, noor):
