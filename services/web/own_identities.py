@@ -67,7 +67,7 @@ class OwnIdentities:
         ]
 
     def removal(self) -> Route:
-        """Return the route that removes an identity, also of a provider that lets nobody in any more."""
+        """Return the route that removes an identity, also of a provider that is off."""
         remove = self._form(self._remove, "identity", "others")
         return Route("/identity/remove", remove, methods=["POST"])
 
