@@ -82,7 +82,10 @@ def routes(app: App) -> list[Route]:
     notices = Notices(attempts, origin, app.mailer.send if app.mailer else None)
     start = SessionStart(app.shared, attempts, origin, chosen.session_lifetime_seconds, notices)
     sign_up = SignUpCode(start)
-    visits = _visits(app, start)
+    steps = SignOnSteps(start, ProviderClients(chosen.providers))
+    has_mail = app.mailer is not None
+    own = OwnIdentities(steps, FactorCheck(attempts, origin, notices), has_mail)
+    visits = SignOnVisits(steps, has_mail=has_mail) if app.providers else None
     codes = _code_routes(app, start, lanes, sign_up, visits)
     by_code = SignUpByCode(codes, sign_up) if codes else None
     metrics = Metrics(chosen.metrics_token, app.open_sessions)
@@ -96,7 +99,8 @@ def routes(app: App) -> list[Route]:
         *OwnFactor(app.shared, attempts, origin, notices).routes(),
         *(codes.routes() if codes else []),
         *_passkey_routes(app, start),
-        *(_single_sign_on(visits, lanes, codes) if visits else []),
+        *([] if origin.is_alone else [own.removal()]),
+        *(_single_sign_on(visits, own, lanes, codes) if visits else []),
         *ExportRoutes(app.shared, origin).routes(),
         *PollRoute(app.shared, origin).routes(),
         *metrics.routes(),
@@ -122,21 +126,10 @@ def _entry_routes(entries: Entries) -> list[Route]:
     return [*entries.routes(), *Enrolments(entries).routes()]
 
 
-def _visits(app: App, start: SessionStart) -> SignOnVisits | None:
-    """Return what the answers of providers lead to; None if no provider lets users in."""
-    if not app.providers:
-        return None
-    clients = ProviderClients(app.deployment.settings.providers)
-    return SignOnVisits(SignOnSteps(start, clients), has_mail=app.mailer is not None)
-
-
 def _single_sign_on(
-    visits: SignOnVisits, lanes: HashingLanes, codes: CodeRoutes | None
+    visits: SignOnVisits, own: OwnIdentities, lanes: HashingLanes, codes: CodeRoutes | None
 ) -> list[Route]:
-    steps, start = visits.steps, visits.steps.start
-    check = FactorCheck(start.attempts, start.origin, start.notices)
-    own = OwnIdentities(steps, check, visits.has_mail)
-    routes = OidcRoutes(steps, visits, own).routes()
+    routes = OidcRoutes(visits.steps, visits, own).routes()
     return [*routes, *own.routes(), *VisitRoutes(visits, lanes, codes).routes()]
 
 

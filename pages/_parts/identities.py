@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import streamlit as st
 
 from pages._parts import providers, words
+from pages._parts.devices import OTHERS_FIELD
 from pages._parts.elements import draw_cancel, quiet_button, row
 from pages._parts.passkey_forms import name_field
 from pages._session import ask_for
@@ -86,6 +87,7 @@ def remove_identity_dialog(one: LinkedIdentity, label: str) -> None:
     st.html(f"""
       <form class="db-form" method="post" action="/identity/remove">
         {_mark_field(one)}
+        {OTHERS_FIELD}
         <button type="submit" class="db-danger">{_REMOVE}</button>
       </form>""")
     draw_cancel("cancel-identity")

@@ -422,11 +422,11 @@ class Accounts:
         new = PendingSignUp(credentials=pending, lookups=claims_of(self.root_keys, found.email))
         password = credentials.managed_password
         confirms = in_thread("sign-up-settings", sign_in.confirms_addresses)  # beside the next call
+        if password_hash is None and confirms.result():  # before it replaces a pending sign-up
+            raise SignUpsClosed
         # of a taken address nothing is stored, but the answer takes the same time
         is_put = self.backend.put_sign_up(new)
         if confirms.result():
-            if password_hash is None:
-                raise SignUpsClosed
             in_thread("sign-up", lambda: self._send_confirmation(found.email, password))
             raise ConfirmationSent
         if found.is_taken:

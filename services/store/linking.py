@@ -36,9 +36,14 @@ def account_of(found: Found | None) -> FoundAccount | None:
 
 
 def link(
-    accounts: Accounts, session: AppSession, current: Current, identity: LinkedIdentity
+    accounts: Accounts,
+    session: AppSession,
+    current: Current,
+    identity: LinkedIdentity,
+    *,
+    ends_others: bool = False,
 ) -> tuple[LinkedIdentity, ...]:
-    """Link *identity* to the account of *session*; return all of its user.
+    """Link *identity* to the account of *session*; return all of its user. *ends_others*: and end its other sessions.
 
     Raise IdentityTaken, WayInTaken (another account was faster), TooManyIdentities, ProofNeeded, RateLimited (the
     credentials changed meanwhile).
@@ -48,15 +53,26 @@ def link(
     if not check_link(session.user_id, known):
         return before
     after, action = linked(before, identity), CredentialsAction.IDENTITY_ADDED
-    return _store(accounts, session, current, after, action)
+    return _store(accounts, session, current, after, action, ends_others=ends_others)
 
 
 def unlink(
-    accounts: Accounts, session: AppSession, current: Current, identity: Identity
+    accounts: Accounts,
+    session: AppSession,
+    current: Current,
+    identity: Identity,
+    *,
+    ends_others: bool = False,
 ) -> tuple[LinkedIdentity, ...]:
-    """Remove *identity* from the account of *session*; return those left. Raise NotFound, ProofNeeded, RateLimited."""
-    after = unlinked(current.credentials.identities, identity)
-    return _store(accounts, session, current, after, CredentialsAction.IDENTITY_REMOVED)
+    """Remove *identity* from the account of *session*; return those left. *ends_others*: as in `link`.
+
+    Raise NotFound, ProofNeeded, RateLimited.
+    """
+    after, action = (
+        unlinked(current.credentials.identities, identity),
+        CredentialsAction.IDENTITY_REMOVED,
+    )
+    return _store(accounts, session, current, after, action, ends_others=ends_others)
 
 
 def rename(
@@ -64,7 +80,8 @@ def rename(
 ) -> tuple[LinkedIdentity, ...]:
     """Give *identity* another name, which changes no way in; return all of the user. Raise BadInput, RateLimited."""
     after = renamed(current.credentials.identities, identity, name)
-    return _store(accounts, session, current, after, CredentialsAction.RESEAL)
+    action = CredentialsAction.RESEAL
+    return _store(accounts, session, current, after, action, ends_others=False)
 
 
 def noting_use(checked: Checked, identity: Identity | None, at: datetime) -> Checked:
@@ -118,11 +135,13 @@ def _store(
     current: Current,
     identities: Sequence[LinkedIdentity],
     action: CredentialsAction,
+    *,
+    ends_others: bool,
 ) -> tuple[LinkedIdentity, ...]:
     stored, after = current.stored, tuple(identities)
     generation = stored.generation + (action is not CredentialsAction.RESEAL)
     new = replace(current.credentials, identities=after, generation=generation)
-    if not accounts.change_credentials(session, new, stored, action):
+    if not accounts.change_credentials(session, new, stored, action, ends_others=ends_others):
         raise RateLimited
     return after
 

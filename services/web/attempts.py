@@ -74,7 +74,8 @@ class Attempts:
     def sign_in(self, email: EmailAddress | None, address: str, device: str) -> Throttles:
         """Return the throttles of an attempt to sign in from *address* with the device cookie *device*.
 
-        *email*: None: by a passkey. It cannot be guessed, so no attempt is counted for its account, which others could lock.
+        *email*: None: by a passkey or a provider. They cannot be guessed, so no attempt is counted for the account, which others
+        could lock.
         """
         strangers = self._of_networks("sign-in", address, self.tries_of_an_address)
         if email is not None:
@@ -84,10 +85,6 @@ class Attempts:
             return Throttles(strangers)
         of_device = self._throttle(f"sign-in on {device}", self.tries_of_an_account)
         return Throttles(strangers, user_id, (of_device,))
-
-    def way_in(self, address: str) -> Throttles:
-        """Return the throttles of a sign-in by what cannot be guessed, from *address*."""
-        return Throttles(self._of_networks("sign-in", address, self.tries_of_an_address))
 
     def password(self, user_id: UserId) -> Throttle:
         """Return the throttle of a new password, which is hashed before it is known if it is stored."""
@@ -106,7 +103,7 @@ class Attempts:
     def factor_step(
         self, user_id: UserId | None, device: str, address: str
     ) -> tuple[Throttle, ...]:
-        """Return the throttles of a step that waits for a second factor, on the device with the cookie *device*.
+        """Return the throttles of a step that waits for a second factor or a provider, on the device with the cookie *device*.
 
         A known device of the user has its own, so that a crowd at its network address does not lock the user out.
         """

@@ -1,4 +1,4 @@
-"""Middleware that refuses a body of more than 16 kB, which no form of the app reaches."""
+"""Middleware that refuses bodies that no form of the app has: of more than 16 kB, or in several parts."""
 
 from dataclasses import dataclass
 
@@ -9,13 +9,17 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 LONGEST_FORM = 16_384  # bytes
 _TOO_LONG = "This form is too long."
+_IN_PARTS = "This form is not URL-encoded."
 # closed, because otherwise the server would read the rest of the body to find the next request
 _CLOSE = {"Connection": "close"}
 
 
 @dataclass(frozen=True, slots=True)
 class FormLimit:
-    """Pure ASGI: answers 413 to a longer body: at once if its length is announced, else once it exceeds the limit."""
+    """Pure ASGI: answers 413 to a longer body: at once if its length is announced, else once it exceeds the limit.
+
+    Answers 415 to a form in parts, whose charset its sender chooses: one that Python does not have, or that makes surrogates.
+    """
 
     app: ASGIApp
 
@@ -23,7 +27,11 @@ class FormLimit:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        announced = Headers(scope=scope).get("content-length", "")
+        headers = Headers(scope=scope)
+        if "multipart" in headers.get("content-type", "").lower():
+            await PlainTextResponse(_IN_PARTS, 415, _CLOSE)(scope, receive, send)
+            return
+        announced = headers.get("content-length", "")
         if announced.isdecimal() and (len(announced) > 9 or int(announced) > LONGEST_FORM):
             await PlainTextResponse(_TOO_LONG, 413, _CLOSE)(scope, receive, send)
             return

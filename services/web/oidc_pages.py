@@ -12,7 +12,7 @@ from starlette.responses import Response
 
 from services.domain.addresses import EmailAddress
 from services.web.forms import local_path
-from services.web.shown_once import plain_page
+from services.web.shown_once import SIGN_OUT_OTHERS, plain_page
 
 _PASSWORD = """<label>Password<input name="password" type="password" autocomplete="current-password" required
   autofocus></label>"""  # noqa: S105
@@ -86,7 +86,7 @@ def add_page(question: Question) -> Response:
         "Add this sign-in?",
         f"""
 <p>{_who(question)} will open your account. Add it only if it is yours.</p>{claimed}
-{_refusal(question)}{_form(question, "", "Add sign-in")}
+{_refusal(question)}{_form(question, SIGN_OUT_OTHERS, "Add sign-in")}
 {_cancel(question)}""",
     )
 

@@ -83,7 +83,9 @@ class SignOnSteps:
         """
         (purpose, asked), origin, step_id = sign_on, self.start.origin, uuid4()
         back = f"{origin.public_url(request)}/oidc/{name}/back"
-        throttles = self.start.attempts.step(origin.client_address(request))
+        attempts, device = self.start.attempts, origin.device_cookie(request)
+        user_id = session.user_id if session else attempts.device_user(device)
+        throttles = attempts.factor_step(user_id, device, origin.client_address(request))
         await run_sync(self.accounts.backend.count_throttles, throttles)
         wanted = new_request(name, asked, step_id, back)
         client = await self.clients.get(name)

@@ -81,7 +81,8 @@ class SignOnVisits:
     def _find(self, request: Request, waiting: WaitingAnswer) -> tuple[Found | None, Found | None]:
         """Return what is stored of the identity, which counts an attempt, and of its address. It blocks."""
         start, answer = self.steps.start, waiting.answer
-        throttles = start.attempts.way_in(start.origin.client_address(request))
+        device, client = start.origin.device_cookie(request), start.origin.client_address(request)
+        throttles = start.attempts.sign_in(None, client, device)
         linked = self._accounts.find_identity(answer.identity, throttles)
         if linked or answer.address is None or not answer.is_verified:
             return linked, None

@@ -69,7 +69,7 @@ class OwnIdentities:
     def routes(self) -> list[Route]:
         return [
             Route(_ADD, self._show_add),
-            Route(_ADD, self._form(self._add, "step"), methods=["POST"]),
+            Route(_ADD, self._form(self._add, "step", "others"), methods=["POST"]),
             Route(_PROOF, self._show_proof),
             Route(_PROOF, self._form(self._give_factor, "step", "factor"), methods=["POST"]),
             Route(
@@ -77,8 +77,12 @@ class OwnIdentities:
                 self._form(self._rename, "identity", "identity_name"),
                 methods=["POST"],
             ),
-            Route("/identity/remove", self._form(self._remove, "identity"), methods=["POST"]),
         ]
+
+    def removal(self) -> Route:
+        """Return the route that removes an identity, also of a provider that is off."""
+        remove = self._form(self._remove, "identity", "others")
+        return Route("/identity/remove", remove, methods=["POST"])
 
     def check_may_add(self, signed_in: SignedIn) -> None:
         """Raise ProofNeeded, TooManyIdentities if the user may not add an identity now. It blocks."""
@@ -149,14 +153,15 @@ class OwnIdentities:
 
         return await self._answer(request, page)
 
-    def _add(self, request: Request, signed_in: SignedIn, step_id: str) -> Response:
+    def _add(self, request: Request, signed_in: SignedIn, step_id: str, others: str) -> Response:
         """Link the identity that the page named to the account. Raise the errors of `link`."""
         self.check_may_add(signed_in)
         session = signed_in.session
         step, waiting = self.steps.attempt(request, _ADD_STEP, step_id, session)
         self.steps.end(request, step, session)
         identity = self.steps.linked(waiting.answer, signs_in=False)
-        after = link(self._accounts, session, signed_in.current, identity)
+        of = self._accounts, session, signed_in.current, identity
+        after = self._change(session, partial(link, *of), ends_others=bool(others))
         self._tell(request, session, after, NoticeKind.IDENTITY_ADDED)
         return _to_page(ADDED)
 
@@ -169,12 +174,13 @@ class OwnIdentities:
         self._shared.set_identities(session.user_id, after)
         return _to_page()
 
-    def _remove(self, request: Request, signed_in: SignedIn, mark: str) -> Response:
+    def _remove(self, request: Request, signed_in: SignedIn, mark: str, others: str) -> Response:
         """Remove an identity from the account. Raise NotFound, and the errors of `unlink`."""
         session, current = signed_in.session, signed_in.current
         self._require_proof(session)
         identity = _marked(current.credentials.identities, mark)
-        after = unlink(self._accounts, session, current, identity)
+        act = partial(unlink, self._accounts, session, current, identity)
+        after = self._change(session, act, ends_others=bool(others))
         self._tell(request, session, after, NoticeKind.IDENTITY_REMOVED)
         return _to_page(REMOVED)
 
@@ -222,6 +228,19 @@ class OwnIdentities:
         except ProofNeeded:
             note_failure(self._accounts.backend, session.user_id, Failure.CHANGE)
             raise
+
+    def _change(
+        self,
+        session: AppSession,
+        act: Callable[..., tuple[LinkedIdentity, ...]],
+        *,
+        ends_others: bool,
+    ) -> tuple[LinkedIdentity, ...]:
+        """Return the answer of *act*, `link` or `unlink`; *ends_others*: and end all other sessions, their replies first."""
+        if not ends_others:
+            return act()
+        devices = self._shared.user_of(session).devices
+        return devices.end_others_by(partial(act, ends_others=True))
 
     def _tell(
         self,

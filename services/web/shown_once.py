@@ -21,7 +21,7 @@ from services.web.page_assets import app_files
 WRONG_CODE = "Wrong code. Enter the code that the app shows now."  # a refusal of an `Enrolment`
 _ISSUER = "Daybook"
 _FILE = "daybook-recovery-codes.txt"
-_SIGN_OUT_OTHERS = """<label class="db-check"><input type="checkbox" name="others" value="yes">
+SIGN_OUT_OTHERS = """<label class="db-check"><input type="checkbox" name="others" value="yes">
 Sign out my other devices</label>
 """
 # beside the policy of all answers. The Referrer-Policy stays that of all answers: with "no-referrer", browsers would
@@ -85,7 +85,7 @@ def enrol_page(enrolment: Enrolment) -> Response:
     if enrolment.refusal:
         refusal = f'<p role="alert" id="refusal">{escape(enrolment.refusal)}</p>'
         invalid = ' aria-invalid="true" aria-describedby="refusal"'
-    others = _SIGN_OUT_OTHERS if enrolment.offers_sign_out else ""
+    others = SIGN_OUT_OTHERS if enrolment.offers_sign_out else ""
     return plain_page(
         "Set up your authenticator app",
         f"""

@@ -2,6 +2,7 @@
 
 import re
 import time
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
@@ -9,6 +10,8 @@ from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 from pyotp import TOTP
+from starlette.applications import Starlette
+from starlette.testclient import TestClient
 
 from services.domain import AccountRole
 from services.domain.accounts import CredentialsAction, Failure, ProofScope, SignUps
@@ -16,7 +19,7 @@ from services.domain.addresses import ConfirmedBy
 from services.domain.mails import CodePurpose, Notice, NoticeKind
 from services.domain.sign_in_methods import SignInMethod
 from services.domain.single_sign_on import Identity, IdentityTaken, LinkedIdentity
-from services.errors import StoreUnavailable
+from services.errors import StoreUnavailable, TooManyAttempts
 from services.store.accounts import Cookie
 from services.store.administration import SignUpAdministration
 from services.store.linking import link, sign_in_linking
@@ -25,6 +28,7 @@ from services.store.tables import schema
 from services.store.tables.access import settings_of
 from services.store.tables.backend import TablesBackend, TablesUser
 from services.store.tables.in_memory import InMemoryStore, InMemoryTables
+from services.users.devices import Devices
 from services.web import oidc_visits
 from services.web.code_routes import CodeRoutes
 from services.web.enrolments import Enrolments
@@ -47,7 +51,7 @@ from tests.stack.apps import until
 from tests.store.conformance.accounts.deployments import at_once
 from tests.store.conftest import PASSWORD
 from tests.stores import NOT_COUNTED, accounts_in_memory, cut_at
-from tests.web.test_code_routes import NEW_PASSWORD, Browser, Site, another, said
+from tests.web.test_code_routes import NEW_PASSWORD, OURS, Browser, Site, another, said
 
 pytestmark = pytest.mark.usefixtures("cheap_passwords")
 LINK = LinkByCode.name
@@ -123,6 +127,11 @@ class SignOnSite(Site):
     def __post_init__(self):
         super().__post_init__()
         cache, origin, lanes = self.cache, Origin(self.url, 0), HashingLanes()
+        self.stopped = []
+
+        def ending(is_meant, seconds):
+            self.stopped.append(is_meant)
+            return nullcontext()
 
         def set_identities(user_id, identities):
             cache.change(user_id, lambda one: replace(one, identities=identities))
@@ -133,6 +142,7 @@ class SignOnSite(Site):
             set_address=lambda *_: None,
             stop_turns_of=lambda _: None,
             note_password=lambda _: None,
+            user_of=lambda session: SimpleNamespace(devices=Devices(session, ending)),
         )
         shared = lambda: one  # noqa: E731
         notices = Notices(self.attempts, origin, self.send)
@@ -149,12 +159,29 @@ class SignOnSite(Site):
             *Enrolments(Entries(start)).routes(),
             *OidcRoutes(steps, visits, own).routes(),
             *own.routes(),
+            own.removal(),
             *VisitRoutes(visits, lanes, codes if self.sends_mail else None).routes(),
         ]
 
     def browser(self, **headers):
         made = super().browser(**headers)
         return Visitor(self, made.client)
+
+    def neighbour(self, address="shared"):
+        """Return a browser at a network address that others share."""
+        client = TestClient(
+            Starlette(routes=self.routes),
+            base_url="http://localhost",
+            client=(address, 50000),
+            headers=OURS,
+            follow_redirects=False,
+        )
+        return Visitor(self, client)
+
+    def use_up(self, throttles):
+        with pytest.raises(TooManyAttempts):
+            for _ in range(100):
+                self.accounts.backend.count_throttles(throttles)
 
     def change_settings(self, **changes):
         @self.accounts.backend.tables.run
@@ -341,6 +368,39 @@ def test_provider_that_is_down_is_said_and_begins_no_step(site, corp):
     assert browser.cookies == {}
 
 
+# --- neighbours at the same network address
+
+
+def of_neighbours(site):
+    """Use up what a network address may try and begin; return a device that is known there, and a new one."""
+    known = site.neighbour()
+    known.signs_in()
+    for throttles in (
+        site.attempts.step("shared"),
+        site.attempts.sign_in(None, "shared", "").strangers,
+    ):
+        site.use_up(throttles)
+    return known, site.neighbour()
+
+
+def test_neighbours_lock_no_known_device_out_of_its_provider(site):
+    known, new = of_neighbours(site)
+    known.cookies.pop("__Host-sid")
+
+    assert said(new.get("/oidc/corp", **PRESSED))["reason"] == "slow"
+    for _ in range(12):  # each sign-in gives its attempt back
+        assert known.signs_in().headers["location"] == "/?c=1"
+        known.cookies.pop("__Host-sid")
+
+
+def test_neighbours_keep_no_known_device_from_a_proof(site, corp):
+    known, _ = of_neighbours(site)
+
+    _, answer = proves(known, corp)
+
+    assert said(answer) == {"reason": "proved"}
+
+
 # --- the first visit
 
 
@@ -418,6 +478,18 @@ def test_sign_up_that_was_cut_begins_at_the_next_visit(site):
     browser.signs_in()
 
     assert browser.session.email == ADDRESS
+
+
+def test_visit_leaves_a_sign_up_that_waits_for_its_link(site, monkeypatch):
+    with monkeypatch.context() as auth:
+        auth.setattr(type(site.accounts.backend.sign_in), "confirms_addresses", lambda _: True)
+        site.browser().post("/account", email=ADDRESS, password=PASSWORD, next="/")
+        waiting = site.found().stored
+
+        assert said(site.browser().signs_in()) == {"c": "1", "reason": "closed"}
+
+    assert site.found().stored == waiting
+    assert site.found().checked(PASSWORD)
 
 
 # --- the answer
@@ -1104,6 +1176,26 @@ def test_user_removes_a_sign_in(site, noor):
     assert session_of(site).email == ADDRESS  # a new account: it opens the old one no more
     again = noor.post("/identity/remove", identity=own.mark)
     assert said(again)["reason"] == "unavailable"
+
+
+@pytest.mark.parametrize("act", ["add", "remove"])
+def test_other_devices_are_signed_out_if_asked(site, noor, act):
+    other = site.signed_in(OTHER)
+    adds(noor)
+    answer = noor.post(
+        "/identity/add", step=noor.step, **({"others": "yes"} if act == "add" else {})
+    )
+    if act == "remove":
+        assert other.session
+        assert site.stopped == []
+        [own] = site.identities(OTHER)
+        answer = noor.post("/identity/remove", identity=own.mark, others="yes")
+
+    assert said(answer)["reason"] in ("identity-added", "identity-removed")
+    assert site.accounts.ended([other.session]).keys()
+    assert noor.session
+    [is_meant] = site.stopped  # their replies are stored first
+    assert is_meant(other.session)
 
 
 def test_sign_in_is_removed_only_after_a_recent_proof(site, noor):

@@ -1,6 +1,7 @@
 """The routes of a deployment by the methods that let users in: what is off is not there, or refuses."""
 
 from contextlib import nullcontext
+from datetime import UTC, datetime
 from types import SimpleNamespace
 from urllib.parse import parse_qs, urlsplit
 from uuid import uuid4
@@ -12,15 +13,17 @@ from starlette.testclient import TestClient
 from services import bootstrap, settings
 from services.crypto import RootKeys, new_key
 from services.domain.mails import CodePurpose
+from services.domain.single_sign_on import Identity, LinkedIdentity
 from services.operate.accounts import set_password
 from services.store.accounts import Cookie
+from services.store.linking import link
 from services.store.sign_in_policy import SignInPolicy
 from services.store.tables.in_memory import InMemoryStore
 from services.store.tables.operator import TablesOperator
 from services.users.session_cache import SessionCache
 from tests.confirmed import confirm
 from tests.store.conftest import PASSWORD, new_email
-from tests.stores import OpenStore, accounts_in_memory
+from tests.stores import NOT_COUNTED, OpenStore, accounts_in_memory
 from tests.web.test_code_routes import FIREFOX, OURS
 
 pytestmark = pytest.mark.usefixtures("cheap_passwords")
@@ -43,7 +46,11 @@ class Site:
         cache = SessionCache(
             self.accounts, on_leave=lambda _: nullcontext(), on_forget=lambda _: None
         )
-        shared = SimpleNamespace(session_cache=cache, backend=self.accounts.backend)
+        shared = SimpleNamespace(
+            session_cache=cache,
+            backend=self.accounts.backend,
+            set_identities=lambda *_: None,
+        )
         self.mails = []
         app = SimpleNamespace(
             deployment=SimpleNamespace(settings=read, root_keys=ring, secret=None),
@@ -128,6 +135,24 @@ def test_passwords_that_are_off_have_no_routes():
     answer = site.post("/code", purpose="reset_password", email=email)
     assert answer.status_code == 404
     assert Site("password").client.get("/.well-known/change-password").status_code == 303
+
+
+def test_sign_in_of_a_provider_that_is_off_can_be_removed():
+    site = Site("password")
+    email, cookie = site.user()
+    _, session = site.before.sign_in_with(email, PASSWORD)
+    identity = LinkedIdentity(
+        identity=Identity("https://login.example.com", "7f3c"),
+        name=email,
+        created_at=datetime.now(UTC),
+    )
+    current = site.before.find(email, NOT_COUNTED).checked(PASSWORD)
+    link(site.before, session, current, identity)
+
+    answer = site.post("/identity/remove", cookie, identity=identity.identity.mark)
+
+    assert reason(answer) == "identity-removed"
+    assert site.before.find(email, NOT_COUNTED).credentials.identities == ()
 
 
 @pytest.mark.parametrize("password", [PASSWORD, "wrong"])
