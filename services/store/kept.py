@@ -6,7 +6,7 @@ holds the name of one.
 
 from collections.abc import Collection
 from dataclasses import replace
-from datetime import date
+from datetime import date, datetime
 
 from services.crypto import Credentials
 from services.domain.passkeys import Passkey
@@ -29,6 +29,22 @@ def without(credentials: Credentials, gone: Collection[str]) -> Credentials:
         passkeys = replace(passkeys, each=each, is_factor=passkeys.is_factor and bool(each))
     identities = tuple(one for one in credentials.identities if _mark(one) not in gone)
     return replace(credentials, passkeys=passkeys, identities=identities)
+
+
+def without_newer(credentials: Credentials, since: datetime) -> Credentials:
+    """Return the credentials without the passkeys and identities that were added after *since*.
+
+    The passkeys stay where no second factor would be left without them: what is asked for is not lost by its age.
+    """
+    identities = tuple(one for one in credentials.identities if one.created_at <= since)
+    left = replace(credentials, identities=identities)
+    if passkeys := credentials.passkeys:
+        each = tuple(one for one in passkeys.each if one.created_at <= since)
+        is_factor = passkeys.is_factor and bool(each)
+        left = replace(left, passkeys=replace(passkeys, each=each, is_factor=is_factor))
+    if credentials.wants_factor and not left.wants_factor:
+        left = replace(left, passkeys=credentials.passkeys)
+    return left
 
 
 def read_marks(text: str) -> tuple[str, ...]:
