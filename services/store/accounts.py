@@ -98,7 +98,7 @@ from services.store.credentials import (
 )
 from services.store.device_names import NewDevice
 from services.store.failures import note_failure
-from services.store.kept import marks, without, without_newer
+from services.store.kept import marks, with_only, without_newer
 from services.store.passkeys import removed
 from services.store.sign_in_policy import SignInPolicy
 
@@ -550,11 +550,11 @@ class Accounts:
         password_hash: str,
         *,
         keeps_factor: bool = True,
-        gone: Collection[str] = (),
+        kept: Collection[str] | None = None,
     ) -> None:
         """Change the password of the user of *session*, and end all other sessions.
 
-        *keeps_factor*: false: the authenticator app goes; *gone*: marks of the passkeys and identities that go (kept.py).
+        *keeps_factor*: false: the authenticator app goes; *kept*: marks of the passkeys and identities that stay (kept.py); None: all do.
 
         Raise WrongCredentials (*current* is another user's), MethodOff, OtherSignInNeeded (the address gets in by a provider
         alone), RateLimited (the credentials changed meanwhile), ProofNeeded, FactorRequired.
@@ -570,7 +570,8 @@ class Accounts:
             generation=stored.generation + 1,
             factor=current.credentials.factor if keeps_factor else None,
         )
-        new = without(new, gone)
+        if kept is not None:
+            new = with_only(new, kept)
         action = CredentialsAction.PASSWORD_SET
         if not self.change_credentials(session, new, stored, action, ends_others=True):
             raise RateLimited
