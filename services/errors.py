@@ -181,20 +181,23 @@ class FactorNeeded(Refused):
         *,
         asks_passkey: bool = False,
         listed: tuple[str, ...] = (),
+        enrols: bool = False,
     ) -> None:
         """*since*: when the authenticator app was added; *asks_passkey*: a passkey is asked for; neither: there is no factor.
 
-        *listed*: the marks of what a reset may remove (services/store/kept.py).
+        *listed*: the marks of what a reset may remove (services/store/kept.py); *enrols*: an app is set up besides.
         """
         super().__init__()
         self.since = since
         self.asks_passkey = asks_passkey
         self.listed = listed
+        self.enrols = enrols
 
     @property
     def has_form(self) -> bool:
         """True if the account has a second factor, or a reset a choice; false: an app is set up first."""
-        return self.since is not None or self.asks_passkey or self.listed != ()
+        has_choice = self.listed != () and not self.enrols
+        return self.since is not None or self.asks_passkey or has_choice
 
 
 class FactorUsed(Refused):

@@ -56,6 +56,7 @@ def draw_enrolment(step: UUID, back_to: str, refused: str | None) -> None:
     st.html(f"""
       <form class="db-form" method="post" action="/factor/enrol">
         {hidden}
+        {_of_step()}
         <button type="submit">Show setup key</button>
       </form>""")
     st.button(words.BACK_TO_SIGN_IN, type="tertiary", on_click=codes.go_to, args=[""])
@@ -131,7 +132,8 @@ def _of_step() -> str:
         values["added"] = str(added)
         kept["keeps"] = f"Authenticator app, added on {words.date_of(added)}"
     for way in values["ways"].split("~"):
-        kind, _, day = way.partition(".")
+        kind, _, rest = way.partition(".")
+        day, _, _ = rest.partition(".")
         if kind in _KINDS and (at := _day(day)):
             kept[f"keeps-{way}"] = f"{_KINDS[kind]}, added on {words.date_of(at)}"
     return _hidden({name: value for name, value in values.items() if value}) + _kept(kept)

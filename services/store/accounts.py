@@ -98,7 +98,7 @@ from services.store.credentials import (
 )
 from services.store.device_names import NewDevice
 from services.store.failures import note_failure
-from services.store.kept import marks, without
+from services.store.kept import marks, with_only, without_newer
 from services.store.passkeys import removed
 from services.store.sign_in_policy import SignInPolicy
 
@@ -281,9 +281,13 @@ class FoundFormer:
     requires_factor: bool  # by the deployment
 
     def taken_back(self, now: datetime, password_hash: str | None) -> Credentials:
-        """Return the next generation of the credentials, with the former address and a new password, if any. Raise NewerVersion."""
+        """Return the next generation of the credentials, with the former address and a new password, if any. Raise NewerVersion.
+
+        Passkeys and identities of the last `FORMER_LIFE` before the address was left stay out: a thief adds one, then moves it.
+        """
         confirmed = Confirmed(how=ConfirmedBy.CODE, at=now.replace(microsecond=0))
-        return self.credentials.taken_back(self.former, confirmed, password_hash)
+        before = self.credentials.taken_back(self.former, confirmed, password_hash)
+        return without_newer(before, self.former.until - 2 * FORMER_LIFE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -546,11 +550,11 @@ class Accounts:
         password_hash: str,
         *,
         keeps_factor: bool = True,
-        gone: Collection[str] = (),
+        kept: Collection[str] | None = None,
     ) -> None:
         """Change the password of the user of *session*, and end all other sessions.
 
-        *keeps_factor*: false: the authenticator app goes; *gone*: marks of the passkeys and identities that go (kept.py).
+        *keeps_factor*: false: the authenticator app goes; *kept*: marks of the passkeys and identities that stay (kept.py); None: all do.
 
         Raise WrongCredentials (*current* is another user's), MethodOff, OtherSignInNeeded (the address gets in by a provider
         alone), RateLimited (the credentials changed meanwhile), ProofNeeded, FactorRequired.
@@ -566,7 +570,8 @@ class Accounts:
             generation=stored.generation + 1,
             factor=current.credentials.factor if keeps_factor else None,
         )
-        new = without(new, gone)
+        if kept is not None:
+            new = with_only(new, kept)
         action = CredentialsAction.PASSWORD_SET
         if not self.change_credentials(session, new, stored, action, ends_others=True):
             raise RateLimited

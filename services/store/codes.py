@@ -245,10 +245,10 @@ def reset_password(
     checked = _checked(accounts, code)
     code.end()
     if (listed := marks(checked.credentials)) and not checked.credentials.wants_factor:
-        checked.check_factor()
-        raise FactorNeeded(listed=listed)
+        raise FactorNeeded(listed=listed, enrols=checked.requires_factor)
     again = partial(confirmed_again, accounts, code.request.address, code.step.user_id)
-    return until_unchanged(checked, again, lambda one: reset(accounts, one, password_hash, browser))
+    reset_by = partial(reset, accounts, kept=listed, password_hash=password_hash, browser=browser)
+    return until_unchanged(checked, again, reset_by)
 
 
 def reset(
@@ -258,12 +258,13 @@ def reset(
     browser: BrowserName | None = None,
     *,
     keeps_factor: bool = True,
-    gone: Collection[str] = (),
+    kept: Collection[str],
     on_begun: Callable[[], object] = lambda: None,
 ) -> tuple[Cookie, AppSession]:
     """Sign in as the user of *checked*, set a new password and end all other sessions.
 
-    *keeps_factor* and *gone*: as in `Accounts.change_password`.
+    *keeps_factor* and *kept*: as in `Accounts.change_password`. A way in that is added while the reset is under way was never
+    listed, so it goes.
 
     The password is changed by the new session, as only a user may overwrite credentials: *on_begun* is called between the
     two. A process that is killed there leaves the old password, and a session of which no browser has the cookie.
@@ -273,7 +274,7 @@ def reset(
     try:
         after = checked.after
         accounts.change_password(
-            session, after, password_hash, keeps_factor=keeps_factor, gone=gone
+            session, after, password_hash, keeps_factor=keeps_factor, kept=kept
         )
     except AppError:
         with suppress(AppError):

@@ -33,7 +33,7 @@ from services.store.accounts import (
 from services.store.backend import NOT_COUNTED
 from services.store.codes import confirmed_again, reset
 from services.store.factors import Factors, given, turned_off, use_passkey
-from services.store.kept import without
+from services.store.kept import marks, with_only
 from services.store.linking import noting_use, sign_in_linking
 from services.store.steps import Step
 
@@ -66,6 +66,8 @@ class Entry:
     used: Identity | None = None  # one of the account, by which the user signs in
     # of an app that is being set up, in hexadecimal; "": none is yet
     secret: str = field(default="", repr=False)
+    # marks of the passkeys and identities that a reset keeps besides (kept.py)
+    kept: tuple[str, ...] = field(default=(), repr=False)
 
 
 ENTRY = TypeAdapter(Entry)
@@ -206,8 +208,8 @@ class WaitingEntry:
     ) -> Entered:
         """Begin the session, once the *factor* is right and the step has ended.
 
-        *counted*: the buckets of the try, which they get back; *keeps_factor* and *gone*: what a reset takes
-        away, as in `Accounts.change_password`.
+        *counted*: the buckets of the try, which they get back; *keeps_factor*: as in `Accounts.change_password`;
+        *gone*: marks of the passkeys and identities that a reset takes away (kept.py).
 
         Raise the errors of *factor*, FactorRequired, after which the step goes on unless it has ended, StepEnded, and the
         errors of the way.
@@ -225,7 +227,9 @@ class WaitingEntry:
                 return sign_in_linking(accounts, after, entry.identity, browser)
 
             return Entered(*factor.given(accounts, checked, sign_in))
-        left = without(checked.credentials, gone)
+        # marks of what was listed: one that is added while the reset is under way goes, too
+        kept = {*marks(checked.credentials)} - {*gone}
+        left = with_only(checked.credentials, kept)
         if not keeps_factor:
             left = turned_off(left)
         if checked.requires_factor and not left.wants_factor:
@@ -241,7 +245,7 @@ class WaitingEntry:
             return reset(
                 *(accounts, given, entry.password_hash, browser),
                 keeps_factor=keeps_factor,
-                gone=gone,
+                kept=kept,
                 on_begun=note_given,
             )
 
@@ -315,7 +319,7 @@ class Enrolment:
 
         def reset_by(one: Checked) -> tuple[Cookie, AppSession]:
             given = replace(one, has_factor=True)  # of one that was read again it is stored
-            return reset(accounts, given, entry.password_hash, browser)
+            return reset(accounts, given, entry.password_hash, browser, kept=entry.kept)
 
         def again() -> Checked:
             now = confirmed_again(accounts, entry.address, stored.user_id)

@@ -1,18 +1,21 @@
 """The passkeys and identities that a reset of the password keeps or removes. Pure.
 
-A form lists them by marks: the kind of each and the day on which it was added, as in "passkey.2026-11-26". So no address
-holds the name of one.
+A form lists them by marks: the kind of each, the day on which it was added, and a hash of its id, as in
+"passkey.2026-11-26.0123456789abcdef". So no address holds the name or the id of one.
 """
 
+import hashlib
+import json
 from collections.abc import Collection
 from dataclasses import replace
-from datetime import date
+from datetime import date, datetime
 
 from services.crypto import Credentials
 from services.domain.passkeys import Passkey
 from services.domain.single_sign_on import LinkedIdentity
 
 _PASSKEY, _IDENTITY = "passkey", "identity"
+_HASH_CHARACTERS = 16  # hexadecimal, of SHA-256
 
 
 def marks(credentials: Credentials) -> tuple[str, ...]:
@@ -21,14 +24,30 @@ def marks(credentials: Credentials) -> tuple[str, ...]:
     return tuple(dict.fromkeys(map(_mark, (*passkeys, *credentials.identities))))
 
 
-def without(credentials: Credentials, gone: Collection[str]) -> Credentials:
-    """Return the credentials without the passkeys and identities that have a mark of *gone*."""
+def with_only(credentials: Credentials, kept: Collection[str]) -> Credentials:
+    """Return the credentials with those passkeys and identities alone that have a mark of *kept*."""
     passkeys = credentials.passkeys
     if passkeys:
-        each = tuple(one for one in passkeys.each if _mark(one) not in gone)
+        each = tuple(one for one in passkeys.each if _mark(one) in kept)
         passkeys = replace(passkeys, each=each, is_factor=passkeys.is_factor and bool(each))
-    identities = tuple(one for one in credentials.identities if _mark(one) not in gone)
+    identities = tuple(one for one in credentials.identities if _mark(one) in kept)
     return replace(credentials, passkeys=passkeys, identities=identities)
+
+
+def without_newer(credentials: Credentials, since: datetime) -> Credentials:
+    """Return the credentials without the passkeys and identities that were added after *since*.
+
+    The passkeys stay where no second factor would be left without them: what is asked for is not lost by its age.
+    """
+    identities = tuple(one for one in credentials.identities if one.created_at <= since)
+    left = replace(credentials, identities=identities)
+    if passkeys := credentials.passkeys:
+        each = tuple(one for one in passkeys.each if one.created_at <= since)
+        is_factor = passkeys.is_factor and bool(each)
+        left = replace(left, passkeys=replace(passkeys, each=each, is_factor=is_factor))
+    if credentials.wants_factor and not left.wants_factor:
+        left = replace(left, passkeys=credentials.passkeys)
+    return left
 
 
 def read_marks(text: str) -> tuple[str, ...]:
@@ -37,12 +56,20 @@ def read_marks(text: str) -> tuple[str, ...]:
 
 
 def _mark(one: Passkey | LinkedIdentity) -> str:
-    return f"{_PASSKEY if isinstance(one, Passkey) else _IDENTITY}.{one.created_at.date()}"
+    if isinstance(one, Passkey):
+        kind, own_id = _PASSKEY, one.credential_id.hex()
+    else:
+        kind, own_id = _IDENTITY, json.dumps([one.identity.issuer, one.identity.subject])
+    digest = hashlib.sha256(own_id.encode()).hexdigest()[:_HASH_CHARACTERS]
+    return f"{kind}.{one.created_at.date()}.{digest}"
 
 
 def _is_mark(text: str) -> bool:
-    kind, _, day = text.partition(".")
+    kind, _, rest = text.partition(".")
+    day, _, digest = rest.partition(".")
+    is_digest = len(digest) == _HASH_CHARACTERS and {*digest} <= {*"0123456789abcdef"}
     try:
-        return kind in (_PASSKEY, _IDENTITY) and str(date.fromisoformat(day)) == day
+        is_dated = str(date.fromisoformat(day)) == day
+        return kind in (_PASSKEY, _IDENTITY) and is_digest and is_dated
     except ValueError:
         return False

@@ -4,7 +4,9 @@ and `/factor/enrol/confirm` takes a code of the app, begins the session, and ans
 No app session begins before the factor is stored with it. Both are answers that are shown once (shown_once.py).
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass, replace
+from functools import partial
 
 from anyio.to_thread import run_sync
 from starlette.requests import Request
@@ -21,9 +23,9 @@ from services.store.entries import ENTRY, Enrolment, Entry, FactorStep, Way
 from services.store.failures import note_failure
 from services.store.steps import read_contents
 from services.web import shown_once
-from services.web.entries import ENROL, Entries
+from services.web.entries import ENROL, Entries, FactorForm
 from services.web.factor_check import FACTORS
-from services.web.forms import fields, local_path, other_site, read_step_id, with_reason
+from services.web.forms import all_fields, fields, local_path, other_site, read_step_id, with_reason
 from services.web.origin import browser_of
 from services.web.shown_once import (
     WRONG_CODE,
@@ -59,20 +61,22 @@ class Enrolments:
         start = self.entries.start
         if not start.origin.is_same_origin(request):
             return other_site()
-        [step, target] = await fields(request, "step", "next")
-        browser, target = start.origin.step_cookie(request), local_path(target)
+        fields_ = await all_fields(request)
+        form = FactorForm.read(fields_.get("step", ""), ENROL, fields_)
+        step, target, ways = form.step, form.target, "~".join(form.ways)
+        browser, kept = start.origin.step_cookie(request), {*form.ways} - {*form.gone}
 
         def begin() -> Response:
             if browser is None:
                 raise StepEnded
             renew, step_id = self.entries.steps.renew, read_step_id(step)
-            renewed = renew(browser, ENROL, step_id, None, _with_new_secret)
-            return _enrol_page(read_contents(ENTRY, renewed.contents), step, target)
+            renewed = renew(browser, ENROL, step_id, None, partial(_with_new_secret, kept))
+            return _enrol_page(read_contents(ENTRY, renewed.contents), step, target, ways)
 
         try:
             answer = await run_sync(begin)
         except AppError as error:
-            return _refusal(error, target, step if isinstance(error, _GOES_ON) else "")
+            return _refusal(error, target, step if isinstance(error, _GOES_ON) else "", ways)
         start.origin.set_step_cookie(answer, request, browser)
         return answer
 
@@ -81,7 +85,7 @@ class Enrolments:
         start, entries = self.entries.start, self.entries
         if not start.origin.is_same_origin(request):
             return other_site()
-        text, step_id, target = await fields(request, "code", "step", "next")
+        text, step_id, target, ways = await fields(request, "code", "step", "next", "ways")
         browser, target = start.origin.step_cookie(request), local_path(target)
         step: FactorStep | None = None
         try:
@@ -96,12 +100,12 @@ class Enrolments:
                 entered = await run_sync(enter, entries.accounts, entry, step, browser_name)
             except WrongFactor:
                 note_failure(entries.accounts.backend, step.step.user_id, Failure.CHANGE)
-                return await run_sync(_enrol_page, entry, step_id, target, WRONG_CODE)
+                return await run_sync(_enrol_page, entry, step_id, target, ways, WRONG_CODE)
         except AppError as error:
             if isinstance(error, StepEnded) and step is None and self._is_signed_in(request):
                 return _codes_were_shown(request)  # the form was sent again
             goes_on = isinstance(error, _GOES_ON) and not (step and step.has_ended)
-            return _refusal(error, target, step_id if goes_on else "")
+            return _refusal(error, target, step_id if goes_on else "", ways)
         is_new, session = entry.way is Way.SIGN_UP, entered.session
         if not is_new:
             backend, kind = entries.accounts.backend, NoticeKind.FACTOR_ADDED
@@ -121,8 +125,9 @@ class Enrolments:
         return cookie is not None and cache.is_open(cookie)
 
 
-def _with_new_secret(contents: str) -> str:
-    entry = replace(read_contents(ENTRY, contents), secret=new_secret().hex())
+def _with_new_secret(kept: Collection[str], contents: str) -> str:
+    entry = read_contents(ENTRY, contents)
+    entry = replace(entry, secret=new_secret().hex(), kept=tuple(kept))
     return ENTRY.dump_json(entry).decode()
 
 
@@ -134,17 +139,17 @@ def _codes_were_shown(_: Request) -> Response:
     return shown_page(ShownOnce.RECOVERY_CODES)
 
 
-def _refusal(error: AppError, target: str, step: str) -> Response:
-    said = {"code": ENROL, "step": step} if step else {}
+def _refusal(error: AppError, target: str, step: str, ways: str) -> Response:
+    said = {"code": ENROL, "step": step, "ways": ways} if step else {}
     return RedirectResponse(with_reason(target, error, **said), 303)
 
 
-def _enrol_page(entry: Entry, step: str, target: str, refusal: str = "") -> Response:
+def _enrol_page(entry: Entry, step: str, target: str, ways: str, refusal: str = "") -> Response:
     enrolment = shown_once.Enrolment(
         secret=bytes.fromhex(entry.secret),
         address=entry.address,
         action=_CONFIRM,
-        hidden={"step": step, "next": target},
+        hidden={"step": step, "next": target, "ways": ways},
         cancel=target,
         refusal=refusal,
     )

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from functools import partial
 
 import pytest
+from pyotp import TOTP
 
 from services.crypto.recovery_codes import new_codes, recovery_hash, recovery_hashes
 from services.crypto.vault import encode_base64url
@@ -15,8 +16,9 @@ from services.domain.mails import CodePurpose, NoticeKind
 from services.domain.passkeys import Passkeys, RelyingParty
 from services.domain.single_sign_on import Identity, LinkedIdentity
 from services.identity.passkeys import creation_options, new_user_handle, verify_creation
+from services.store.accounts import Accounts
 from services.store.factors import asking_passkey
-from services.store.kept import read_marks
+from services.store.kept import marks, read_marks
 from services.store.linking import link
 from services.store.tables import schema
 from services.store.tables.access import settings_of
@@ -213,7 +215,8 @@ def test_mailed_code_leads_to_the_passkey(maya):
 
 def test_reset_wants_the_passkey_and_keeps_its_use(maya):
     browser, answer = maya.asks(CodePurpose.RESET_PASSWORD, password=NEW_PASSWORD)
-    ways = f"passkey.{datetime.now(UTC).date()}"
+    [ways] = marks(maya.credentials)
+    assert re.fullmatch(rf"passkey\.{datetime.now(UTC).date()}\.[0-9a-f]{{16}}", ways)
     expected = {"code": FORM, "step": browser.step, "by": "passkey", "ways": ways}
     assert answer == {"c": "1"} | expected
     assert not is_in(browser)
@@ -236,7 +239,8 @@ def test_reset_lists_the_passkeys_and_keeps_them_or_not(site, is_kept):
     maya = User(site, email, App(), session)
     add_passkey(site.accounts, session, maya.key)
     browser, answer = maya.asks(CodePurpose.RESET_PASSWORD, password=NEW_PASSWORD)
-    ways = f"passkey.{datetime.now(UTC).date()}"
+    [ways] = marks(maya.credentials)
+    assert re.fullmatch(rf"passkey\.{datetime.now(UTC).date()}\.[0-9a-f]{{16}}", ways)
     assert answer == {"c": "1", "code": "kept", "step": browser.step, "ways": ways}
     assert not is_in(browser)
 
@@ -250,6 +254,72 @@ def test_reset_lists_the_passkeys_and_keeps_them_or_not(site, is_kept):
     assert is_in(maya.begins(password=NEW_PASSWORD))
 
 
+def user_without_factor(site):
+    """Return a user with a passkey that is not asked for."""
+    email = new_email()
+    _, session = site.accounts.sign_up_with(email, PASSWORD)
+    confirm(site.accounts, session)
+    user = User(site, email, App(), session)
+    add_passkey(site.accounts, session, user.key)
+    return user
+
+
+def test_reset_lists_each_passkey_of_a_day_on_its_own(site):
+    maya = user_without_factor(site)
+    add_passkey(site.accounts, maya.session, Authenticator(HERE))
+    browser, answer = maya.asks(CodePurpose.RESET_PASSWORD, password=NEW_PASSWORD)
+    own, _ = answer["ways"].split("~")
+
+    ticks = {f"keeps-{own}": "yes", "ways": answer["ways"]}
+    assert maya.gives(browser, "", form="kept", **ticks) == {"c": "1"}
+
+    assert [one.credential_id for one in maya.credentials.passkeys.each] == [maya.key.id]
+
+
+@pytest.mark.parametrize("has_list", [False, True])
+def test_passkey_added_while_a_reset_is_under_way_goes(site, monkeypatch, has_list):
+    maya, whole, tried = user_without_factor(site), Accounts.change_password, list[int]()
+    if not has_list:
+        removed = CredentialsAction.PASSKEY_REMOVED
+        change(site.accounts, maya.session, removed, lambda one: replace(one, passkeys=None))
+
+    def change_password(self, *args, **options):
+        if not tried:
+            tried.append(1)
+            add_passkey(site.accounts, maya.session, Authenticator(HERE))
+        return whole(self, *args, **options)
+
+    monkeypatch.setattr(Accounts, "change_password", change_password)
+    browser, answer = maya.asks(CodePurpose.RESET_PASSWORD, password=NEW_PASSWORD)
+    if has_list:
+        ticks = {f"keeps-{answer['ways']}": "yes", "ways": answer["ways"]}
+        maya.gives(browser, "", form="kept", **ticks)
+
+    assert is_in(browser)
+    left = [one.credential_id for one in maya.credentials.passkeys.each]
+    assert left == [maya.key.id] * has_list
+
+
+@pytest.mark.parametrize("is_kept", [True, False])
+def test_reset_that_sets_a_factor_up_lists_the_passkeys(site, is_kept):
+    maya = user_without_factor(site)
+    site.require_factor()
+    browser, answer = maya.asks(CodePurpose.RESET_PASSWORD, password=NEW_PASSWORD)
+    [ways] = marks(maya.credentials)
+    expected = {"c": "1", "code": "enrol_factor", "step": browser.step, "ways": ways}
+    assert answer == expected
+
+    ticks = {f"keeps-{ways}": "yes"} if is_kept else {}
+    given = {"step": browser.step, "next": "/?c=1"}
+    page = browser.post("/factor/enrol", ways=ways, **given, **ticks)
+    key = re.sub(r"\s", "", re.search(r"<code>(.*?)</code>", page.text)[1])
+    browser.post("/factor/enrol/confirm", code=TOTP(key).now(), **given)
+
+    assert is_in(browser)
+    assert maya.credentials.factor
+    assert bool(maya.credentials.passkeys.each) is is_kept
+
+
 @pytest.mark.parametrize("is_kept", [True, False])
 def test_reset_tells_of_a_sign_in_that_goes(site, is_kept):
     email, now = new_email(), datetime.now(UTC).replace(microsecond=0)
@@ -259,7 +329,7 @@ def test_reset_tells_of_a_sign_in_that_goes(site, is_kept):
     link(site.accounts, session, site.accounts.current(cookie), own)
     maya = User(site, email, App(), session)
     browser, answer = maya.asks(CodePurpose.RESET_PASSWORD, password=NEW_PASSWORD)
-    ways = f"identity.{now.date()}"
+    [ways] = marks(maya.credentials)
     assert (answer["code"], answer["ways"]) == ("kept", ways)
 
     ticks = {f"keeps-{ways}": "yes"} if is_kept else {}
@@ -336,11 +406,13 @@ def test_passkey_alone_sets_the_required_factor_up(site, maya):
     assert (answer["code"], is_in(alone)) == ("enrol_factor", False)
 
 
-def test_mark_has_a_kind_and_a_day():
+def test_mark_has_a_kind_a_day_and_a_hash():
     day = "2026-11-26"
-    good = f"passkey.{day}", f"identity.{day}"
+    end = f"{day}.0123456789abcdef"
+    good = f"passkey.{end}", f"identity.{end}"
+    bad = f"factor.{end}", f"passkey.{day}", f"passkey.{end}0", f"{good[0][:-1]}X", "passkey", ""
 
-    assert read_marks("~".join([*good, f"factor.{day}", "passkey.x", "passkey", ""])) == good
+    assert read_marks("~".join([*good, *bad])) == good
 
 
 # --- attacks

@@ -32,7 +32,7 @@ from tests.store.conformance.talk import begun_with, titles
 from tests.store.conftest import PASSWORD, new_email
 from tests.stores import NOT_COUNTED, cut_at
 
-NOON = datetime(2026, 11, 26, 12, tzinfo=UTC)
+NOON = datetime(2025, 11, 26, 12, tzinfo=UTC)
 
 
 def free(deployment, email):

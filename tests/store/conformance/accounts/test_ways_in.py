@@ -1,6 +1,6 @@
 """Identities and passkeys: look-ups lead to them, and the seal alone lets their user in."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 
@@ -32,11 +32,22 @@ from tests.store.conformance.accounts.test_proofs import MINUTE
 from tests.store.conftest import new_email
 from tests.stores import NOT_COUNTED
 
-NOON = datetime(2026, 11, 26, 12, tzinfo=UTC)
+NOON = datetime(2025, 11, 26, 12, tzinfo=UTC)
 HANDLE = bytes(range(64))
 
 
-class Identities:
+@dataclass(frozen=True)
+class Kind:
+    """A kind of ways in, which were added so many *days* ago."""
+
+    days: float = 365
+
+    @property
+    def created_at(self):
+        return datetime.now(UTC).replace(microsecond=0) - timedelta(days=self.days)
+
+
+class Identities(Kind):
     """Identities as one kind of ways in."""
 
     added, removed = CredentialsAction.IDENTITY_ADDED, CredentialsAction.IDENTITY_REMOVED
@@ -46,7 +57,7 @@ class Identities:
         return Identity("https://login.example.com", name)
 
     def way_in(self, name):
-        return LinkedIdentity(identity=self.id(name), name=name, created_at=NOON)
+        return LinkedIdentity(identity=self.id(name), name=name, created_at=self.created_at)
 
     def with_one(self, credentials, name):
         identities = linked(credentials.identities, self.way_in(name))
@@ -63,7 +74,7 @@ class Identities:
         return accounts.find_identity(self.id(name), NOT_COUNTED)
 
 
-class PasskeyWays:
+class PasskeyWays(Kind):
     """Passkeys as one kind of ways in."""
 
     added, removed = CredentialsAction.PASSKEY_ADDED, CredentialsAction.PASSKEY_REMOVED
@@ -80,7 +91,7 @@ class PasskeyWays:
             rp_id="daybook.test",
             verifies_user=True,
             name=name,
-            created_at=NOON,
+            created_at=self.created_at,
         )
 
     def with_one(self, credentials, name):
@@ -395,6 +406,22 @@ def test_way_in_that_a_thief_has_taken_keeps_no_user_from_the_address(
 
     assert found(deployment, ways, name) == omar.id
     assert found(deployment, ways, name + "2") == confirmed.id
+
+
+def test_way_in_that_a_thief_adds_before_the_address_moves_does_not_come_back(
+    deployment, ways, confirmed, name
+):
+    """A passkey or identity of the last 72 hours before the address was left."""
+    young, old = replace(ways, days=2.9), replace(ways, days=3.1)
+    add(confirmed, old, name)
+    add(confirmed, young, name + "2")
+    moved = move(deployment, confirmed)
+
+    restore(deployment, moved, confirmed.email)
+
+    both = [found(deployment, ways, one) for one in (name, name + "2")]
+    assert both == [confirmed.id, None]
+    assert deployment.lookups(confirmed) == [tag(deployment, ways, name)]
 
 
 # --- attacks by who writes to the store
