@@ -576,6 +576,7 @@ class Accounts:
         stored = current.stored
         if stored.user_id != session.user_id:
             raise WrongCredentials
+        self.policy.check_address(current.credentials.address, SignInMethod.PASSWORD)
         generation = stored.generation + 1
         new = replace(current.credentials, password_hash=password_hash, generation=generation)
         if not self.change_credentials(session, new, stored, CredentialsAction.PASSWORD_ADDED):
