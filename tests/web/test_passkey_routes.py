@@ -649,6 +649,17 @@ def test_challenges_are_counted_for_a_network_and_a_known_device(site, key, stra
     assert "options" in options(stranger, "sign_in")
 
 
+@pytest.mark.parametrize("site", [{"steps_of_an_address": 2}], indirect=True)
+def test_known_devices_of_a_user_share_the_challenges(site, key, stranger):
+    signs_in(stranger, key)  # each of them makes the device another cookie
+    other = replace(stranger, cookies=dict(stranger.cookies))
+    assert "options" in options(stranger, "sign_in")
+    other.cookies["__Host-device"] = site.attempts.device_cookie(stranger.session.user_id)
+
+    assert "options" in options(other, "sign_in")
+    assert options(other, "sign_in") == {"refusal": errors.TooManyAttempts(900).public}
+
+
 @pytest.mark.parametrize("site", [{"tries_of_an_address": 3}], indirect=True)
 def test_passkey_is_counted_before_it_is_verified(key, stranger):
     for _ in range(3):
