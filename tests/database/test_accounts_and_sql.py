@@ -209,9 +209,17 @@ class Accounts(RuleBasedStateMachine):
         misfit=st.sampled_from(["", "", "", "generation", "flag", "given"]),
         used_by=st.sampled_from(USES),
         scope=st.sampled_from(ProofScope),
+        asks=st.booleans(),
     )
     def sign_in_by_a_factor(
-        self, user, off, with_factor, misfit="", used_by=USES[0], scope=ProofScope.FULL
+        self,
+        user,
+        off,
+        with_factor,
+        misfit="",
+        used_by=USES[0],
+        scope=ProofScope.FULL,
+        asks=False,
     ):
         """Sign in with the use of a factor, or with its enrolment if there is none; perhaps by an old use, or without."""
         stored = self.find(user)
@@ -223,7 +231,7 @@ class Accounts(RuleBasedStateMachine):
             stored, off=off, generation=int(not stored.wants_factor and not is_passkey)
         )
         if is_passkey:
-            used = replace(used, wants_factor=stored.wants_factor)
+            used = replace(used, wants_factor=stored.wants_factor or asks)
         used = self.misfitting(used, misfit)
         given = {"used": used if is_used else None, "has_factor": with_factor != "not"}
         given |= {"used_by": used_by, "scope": scope}
