@@ -355,6 +355,20 @@ def test_passkey_that_cannot_meet_the_required_factor_is_not_asked_for(site, una
     assert said(answer)["code"] == "enrol_factor"
 
 
+def test_passkey_that_was_made_without_verification_leads_to_an_app(site, unasked):
+    @site.accounts.backend.tables.run
+    def _(block):
+        block.put(schema.SETTINGS, replace(settings_of(block), requires_factor=False))
+
+    passkeys = unasked.credentials.passkeys
+    changed = replace(passkeys, each=(replace(passkeys.each[0], verifies_user=False),))
+    action = CredentialsAction.PASSKEY_REMOVED
+    change(site.accounts, unasked.session, action, lambda one: replace(one, passkeys=changed))
+    site.require_factor()
+
+    assert said(signs_in(site.browser(), unasked.key))["code"] == "enrol_factor"
+
+
 def test_factor_that_a_provider_asked_for_leaves_the_passkey_asked_for(unasked):
     found = unasked.site.accounts.find(unasked.email, NOT_COUNTED)
     opened = found.opened(found.stored, found.credentials, BY_PASSWORD)
