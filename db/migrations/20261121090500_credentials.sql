@@ -215,6 +215,8 @@ begin
     when action in ('factor.remove', 'passkey_factor.remove') then stored.wants_factor
     when action in ('factor.use', 'factor.replace', 'recovery.renew') then stored.wants_factor and new_wants_factor
     when action in ('password.set', 'passkey.remove') then stored.wants_factor or not new_wants_factor
+    -- where the deployment requires a factor, a passkey is asked for from its first use on
+    when action = 'passkey.use' then new_wants_factor or not stored.wants_factor
     else stored.wants_factor = new_wants_factor
   end) is not true then
     raise exception 'not a change of the second factor' using errcode = 'PT400';

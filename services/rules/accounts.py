@@ -287,6 +287,9 @@ def check_flag(
             fits = before and after
         case CredentialsAction.PASSWORD_SET | CredentialsAction.PASSKEY_REMOVED:
             fits = before or not after
+        # where the deployment requires a factor, it is asked for from its first use on
+        case CredentialsAction.PASSKEY_USED:
+            fits = after or not before
         case (
             CredentialsAction.RESEAL
             | CredentialsAction.PASSWORD_ADDED
@@ -298,7 +301,6 @@ def check_flag(
             | CredentialsAction.IDENTITY_REMOVED
             | CredentialsAction.IDENTITY_USED
             | CredentialsAction.PASSKEY_ADDED
-            | CredentialsAction.PASSKEY_USED
             | None
         ):
             fits = before == after

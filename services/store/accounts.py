@@ -208,9 +208,9 @@ class Checked(Current):
         """Raise FactorNeeded if the account has a second factor, or the deployment requires one, and it was not given."""
         if self.credentials.wants_factor and not self.has_factor:
             raise factor_needed(self.credentials)
-        # a passkey alone may have let its user in, who is asked for none after the password
-        if self.requires_factor and not self.after.credentials.wants_factor:
-            raise FactorNeeded
+        # the store ends sessions of users without one, also where a provider says that one was given
+        if self.requires_factor and not self.after.stored.wants_factor:
+            raise factor_needed(self.credentials)
 
     @property
     def after(self) -> Current:
@@ -234,6 +234,7 @@ class Found:
     sign_ups: SignUpState
     counted: tuple[str, ...] = field(repr=False)  # the buckets that count the attempt
     keys: tuple[WrappedKey, ...] = ()  # of the user
+    policy: SignInPolicy = field(default_factory=SignInPolicy, repr=False)
 
     @property
     def is_taken(self) -> bool:
@@ -259,8 +260,12 @@ class Found:
         by: UsedMethod,
         counted: tuple[str, ...] = (),
     ) -> Checked:
-        """Return the credentials that were found, for a user who has proved *by* a method who they are."""
+        """Return the credentials that were found, for a user who has proved *by* a method who they are.
+
+        Where the deployment requires a factor, they may ask for a passkey that those stored do not ask for yet (`SignInPolicy.asking`).
+        """
         required = self.sign_ups.requires_factor
+        credentials = self.policy.asking(credentials, is_required=required)
         return Checked(stored, credentials, counted, self.keys, requires_factor=required, by=by)
 
     def hashed(self, password: str) -> str:
@@ -279,6 +284,7 @@ class FoundFormer:
     is_suspended: bool
     keys: tuple[WrappedKey, ...]  # of the user
     requires_factor: bool  # by the deployment
+    policy: SignInPolicy = field(repr=False)
 
     def taken_back(self, now: datetime, password_hash: str | None) -> Credentials:
         """Return the next generation of the credentials, with the former address and a new password, if any. Raise NewerVersion.
@@ -287,7 +293,8 @@ class FoundFormer:
         """
         confirmed = Confirmed(how=ConfirmedBy.CODE, at=now.replace(microsecond=0))
         before = self.credentials.taken_back(self.former, confirmed, password_hash)
-        return without_newer(before, self.former.until - 2 * FORMER_LIFE)
+        back = without_newer(before, self.former.until - 2 * FORMER_LIFE)
+        return self.policy.asking(back, is_required=self.requires_factor)
 
 
 @dataclass(frozen=True, slots=True)
@@ -346,7 +353,7 @@ class Accounts:
                 if former:
                     known, suspended = counted.is_known, counted.is_suspended
                     of_user = known, suspended, counted.keys, counted.sign_ups.requires_factor
-                    return FoundFormer(stored, credentials, former, *of_user)
+                    return FoundFormer(stored, credentials, former, *of_user, self.policy)
                 log_event("credentials.unopened", user=stored.id)  # the look-up names another user
         return None
 
@@ -581,6 +588,7 @@ class Accounts:
         stored = current.stored
         if stored.user_id != session.user_id:
             raise WrongCredentials
+        self.policy.check_address(current.credentials.address, SignInMethod.PASSWORD)
         generation = stored.generation + 1
         new = replace(current.credentials, password_hash=password_hash, generation=generation)
         if not self.change_credentials(session, new, stored, CredentialsAction.PASSWORD_ADDED):
@@ -782,7 +790,7 @@ class Accounts:
         if stored and stored.lookup in lookups_of(self.root_keys, email):
             with suppress(Tampered):  # answered like a wrong password
                 credentials = self._opened(stored, email, is_set_back=is_set_back)
-        return _found_in(counted, email, throttles, credentials)
+        return _found_in(counted, email, throttles, credentials, self.policy)
 
     def _find_way_in(
         self, tags: Mapping[int, str], throttles: Throttles, has_it: Callable[[Credentials], bool]
@@ -795,7 +803,7 @@ class Accounts:
         if not has_it(credentials):
             log_event("credentials.unopened", user=stored.id)  # the look-up names another user
             raise Tampered
-        return _found_in(counted, credentials.address, throttles, credentials)
+        return _found_in(counted, credentials.address, throttles, credentials, self.policy)
 
     def _opened(
         self,
@@ -1037,6 +1045,7 @@ def _found_in(
     email: EmailAddress,
     throttles: Throttles,
     credentials: Credentials | None,
+    policy: SignInPolicy,
 ) -> Found:
     counting = throttles.device if counted.is_known else throttles.strangers
     return Found(
@@ -1048,6 +1057,7 @@ def _found_in(
         sign_ups=counted.sign_ups,
         counted=tuple(throttle.bucket for throttle in counting),
         keys=counted.keys,
+        policy=policy,
     )
 
 

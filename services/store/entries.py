@@ -185,15 +185,15 @@ class WaitingEntry:
             return cls(entry, former.stored.user_id, former, credentials, factor)
         found = accounts.find(entry.address, NOT_COUNTED)  # the tries of the step are counted
         step.check(found.stored)
-        stored, credentials = found.stored, found.credentials
-        factor = second_factor(credentials) if credentials else None
-        if not stored or not stored.user_id or not credentials:
+        stored = found.stored
+        if not stored or not stored.user_id or not found.credentials:
             raise StepEnded
+        opened = found.opened(stored, found.credentials, entry.by, entry.counted)
+        checked = replace(opened, scope=entry.scope)
+        factor = second_factor(checked.credentials)
         if not factor and entry.way is not Way.RESET:
             raise StepEnded
-        opened = found.opened(stored, credentials, entry.by, entry.counted)
-        checked = replace(opened, scope=entry.scope)
-        return cls(entry, stored.user_id, checked, credentials, factor)
+        return cls(entry, stored.user_id, checked, checked.credentials, factor)
 
     def enter(
         self,

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 
 from services.crypto import Credentials
@@ -135,6 +135,24 @@ class SignInPolicy:
         days = timedelta(days=provider.session_days)
         return min(lifetime_seconds, int(days.total_seconds()))
 
+    def asking(self, credentials: Credentials, *, is_required: bool) -> Credentials:
+        """Return *credentials* as a sign-in finds them where a second factor *is_required*.
+
+        Those without one ask for a passkey, if there is one that verifies its user here: the password alone sets up no other.
+        """
+        passkeys = credentials.passkeys
+        if not is_required or credentials.wants_factor or not self._has_passkey(credentials):
+            return credentials
+        return replace(credentials, passkeys=passkeys and replace(passkeys, is_factor=True))
+
+    def _has_passkey(self, credentials: Credentials) -> bool:
+        """Return True if a passkey of *credentials* works here, and verifies its user."""
+        for one in credentials.passkeys.each if credentials.passkeys else ():
+            site = relying_party(self.public_url, "http", one.rp_id)
+            if one.verifies_user and site and site.id == one.rp_id:
+                return True
+        return False
+
     def _ways_in(self, credentials: Credentials) -> Iterator[UsedMethod]:
         """Yield the methods for which *credentials* have what they ask for here."""
         if credentials.password_hash is not None:
@@ -142,9 +160,7 @@ class SignInPolicy:
         for one in credentials.identities:
             if provider := self.provider_of(one.identity.issuer):
                 yield UsedMethod(SignInMethod.OIDC, provider)
-        for one in credentials.passkeys.each if credentials.passkeys else ():
-            site = relying_party(self.public_url, "http", one.rp_id)
-            if one.verifies_user and site and site.id == one.rp_id:
-                yield BY_PASSKEY
+        if self._has_passkey(credentials):
+            yield BY_PASSKEY
         if credentials.confirmed and self.methods == frozenset({SignInMethod.CODE}):
             yield BY_CODE

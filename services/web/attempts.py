@@ -16,7 +16,7 @@ from services.domain import UserId
 from services.domain.addresses import EmailAddress
 from services.domain.mails import CodePurpose, NoticeKind
 from services.errors import AppError
-from services.rules.accounts import FORMER_LIFE
+from services.rules.accounts import FORMER_LIFE, MOST_TRIES
 from services.store.backend import Throttle, Throttles
 from services.web.origin import networks_of
 
@@ -110,6 +110,20 @@ class Attempts:
         if self.is_known(device, user_id):
             return (self._throttle(f"step on {device}", self.steps_of_an_address),)
         return self.step(address)
+
+    def challenge(self, device: str, address: str) -> tuple[Throttle, ...]:
+        """Return the throttles of a step that waits for a passkey in no session, on the device with the cookie *device*.
+
+        The known devices of a user share one: each sign-in makes a device.
+        """
+        user_id = self.device_user(device)
+        if user_id is None:
+            return self.step(address)
+        return (self._throttle(f"challenge on devices of {user_id}", self.steps_of_an_address),)
+
+    def tries(self, step_id: UUID) -> Throttle:
+        """Return the throttle of the tries of a step, which counts on where the step is read again (`Steps.renew`)."""
+        return self._throttle(f"tries of step {step_id}", MOST_TRIES, _HOUR)
 
     def code(self, email: EmailAddress, address: str, device: str, purpose: str) -> Throttles:
         """Return the throttles of a mail with a code to *email*, asked for from *address* with the cookie *device*.

@@ -187,10 +187,11 @@ class Entries:
             raise StepEnded
         step_id, steps = read_step_id(step), self.steps
         found = steps.attempt(browser, kind, step_id, None)
+        self.start.count_try(step_id)
         return FactorStep(found, lambda: steps.end(browser, kind, step_id, None))
 
     def waiting(self, request: Request, step: str) -> WaitingEntry:
-        """Return the entry of a step that waits for the factor, which goes on with all its tries. It blocks. Raise StepEnded."""
+        """Return the entry of a step that waits for the factor, which goes on. It blocks. Raise StepEnded."""
         browser = self.start.origin.step_cookie(request)
         if browser is None:
             raise StepEnded

@@ -126,7 +126,7 @@ class SignOnSteps:
     def show(
         self, request: Request, kind: str, session: AppSession | None = None
     ) -> tuple[Step, WaitingAnswer]:
-        """Return the step that the address of a page names; it has all its tries again. Raise StepEnded. It blocks."""
+        """Return the step that the address of a page names, which goes on. Raise StepEnded. It blocks."""
         step_id = read_step_id(request.query_params.get("step", ""))
         browser = self._browser_of(request)
         step = self.steps.renew(browser, kind, step_id, session, lambda text: text)
@@ -138,6 +138,7 @@ class SignOnSteps:
         """Count a try of the *step* that a form names, and return it. Raise StepEnded. It blocks."""
         browser, step_id = self._browser_of(request), read_step_id(step)
         found = self.steps.attempt(browser, kind, step_id, session)
+        self.start.count_try(step_id)
         return found, WaitingAnswer.read(found.contents)
 
     def end(self, request: Request, step: Step, session: AppSession | None = None) -> None:

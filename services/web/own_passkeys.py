@@ -19,6 +19,7 @@ from services.crypto.vault import decode_base64url
 from services.domain.accounts import CredentialsAction, Failure
 from services.domain.mails import NoticeKind
 from services.domain.passkeys import MOST_PASSKEYS, Passkeys
+from services.domain.sign_in_methods import SignInMethod
 from services.errors import (
     AppError,
     PasskeyMissing,
@@ -65,7 +66,8 @@ class AddPasskey:
     notices: Notices
 
     def offer(self, asked: Asked, challenge: bytes) -> Offer:
-        """Raise ProofNeeded, BadInput (the name), TooManyPasskeys."""
+        """Raise MethodOff, ProofNeeded, BadInput (the name), TooManyPasskeys."""
+        asked.accounts.policy.check_method(SignInMethod.PASSKEY)
         session, current = asked.own.session, asked.own.current
         ends_others = asked.form.get("others", "") != ""
         require_recent(session.backend, is_part=not ends_others)
@@ -85,7 +87,7 @@ class AddPasskey:
         return Offer(options=options, credentials=current.stored, kept=kept)
 
     async def finish(self, asked: Asked, given: Given) -> Response:
-        """Raise ProofNeeded, StepEnded (a way in has changed meanwhile), PasskeyRefused, PasskeyExists, WayInTaken, RateLimited."""
+        """Raise MethodOff, ProofNeeded, StepEnded (a way in has changed meanwhile), PasskeyRefused, PasskeyExists, WayInTaken, RateLimited."""
         try:
             await run_sync(self._add, asked, given)
         except (ProofNeeded, StepEnded, PasskeyRefused):
@@ -95,6 +97,7 @@ class AddPasskey:
         return RedirectResponse(with_query(asked.target, reason="passkey-added"), 303)
 
     def _add(self, asked: Asked, given: Given) -> None:
+        asked.accounts.policy.check_method(SignInMethod.PASSKEY)
         own, new = asked.own, read_contents(_NEW, given.kept)
         given.step.check(own.current.stored)
         now = datetime.now(UTC).replace(microsecond=0)

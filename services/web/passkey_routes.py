@@ -150,13 +150,15 @@ class PasskeyRoutes:
         asked, challenge = self._asked(request, form, flow), new_challenge()
         offer = flow.offer(asked, challenge)
         device, client = self.origin.device_cookie(request), self.origin.client_address(request)
-        known = asked.session.user_id if asked.session else self.attempts.device_user(device)
+        throttles = self.attempts.challenge(device, client)
+        if asked.session:
+            throttles = self.attempts.factor_step(asked.session.user_id, device, client)
         contents = _Contents(challenge=challenge.hex(), kept=offer.kept)
         step = _steps(asked).begin(
             browser,
             _kind(flow),
             _CONTENTS.dump_json(contents).decode(),
-            self.attempts.factor_step(known, device, client),
+            throttles,
             session=asked.session,
             credentials=offer.credentials,
         )

@@ -25,13 +25,22 @@ from services.web.origin import Origin
 
 @dataclass(frozen=True, slots=True)
 class SessionStart:
-    """Gives a session that has just begun to the browser that signed in. Any thread may call its method."""
+    """Gives a session that has just begun to the browser that signed in. Any thread may call its methods."""
 
     shared: Callable[[], Shared]  # raises StoreUnavailable until the backend has started
     attempts: Attempts
     origin: Origin
     lifetime_seconds: int
     notices: Notices
+
+    def count_try(self, step_id: UUID) -> None:
+        """Count a try of a step whose page or passkey may read it again, which gives the step itself more. Raise StepEnded."""
+        try:
+            self.shared().session_cache.accounts.backend.count_throttles(
+                [self.attempts.tries(step_id)]
+            )
+        except errors.TooManyAttempts:
+            raise errors.StepEnded from None
 
     async def answer(
         self,

@@ -213,9 +213,17 @@ class Accounts(RuleBasedStateMachine):
         misfit=st.sampled_from(["", "", "", "generation", "flag", "given"]),
         used_by=st.sampled_from(USES),
         scope=st.sampled_from(ProofScope),
+        asks=st.booleans(),
     )
     def sign_in_by_a_factor(
-        self, user, off, with_factor, misfit="", used_by=USES[0], scope=ProofScope.FULL
+        self,
+        user,
+        off,
+        with_factor,
+        misfit="",
+        used_by=USES[0],
+        scope=ProofScope.FULL,
+        asks=False,
     ):
         """Sign in with the use of a factor, or with its enrolment if there is none; perhaps by an old use, or without."""
         stored = self.find(user)
@@ -225,7 +233,8 @@ class Accounts(RuleBasedStateMachine):
         is_alone = used_by is not CredentialsAction.FACTOR_USED
         used = self.used(stored, off=off, generation=int(not stored.wants_factor and not is_alone))
         if is_alone:
-            used = replace(used, wants_factor=stored.wants_factor)
+            asks = asks and used_by is CredentialsAction.PASSKEY_USED
+            used = replace(used, wants_factor=stored.wants_factor or asks)
         used = self.misfitting(used, misfit)
         given = {"used": used if is_used else None, "has_factor": with_factor != "not"}
         given |= {"used_by": used_by, "scope": scope}

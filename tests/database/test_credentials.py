@@ -554,7 +554,7 @@ FLAGS = {  # what a change may make of the flag: before, after
     "identity.remove": {(False, False), (True, True)},
     "passkey.add": {(False, False), (True, True)},
     "passkey.remove": {(False, False), (True, True), (True, False)},
-    "passkey.use": {(False, False), (True, True)},
+    "passkey.use": {(False, False), (False, True), (True, True)},
     "identity.use": {(False, False), (True, True)},
     "passkey_factor.add": {(False, True), (True, True)},
     "passkey_factor.remove": {(True, False), (True, True)},

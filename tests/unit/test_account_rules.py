@@ -231,7 +231,7 @@ FLAGS = {  # what a change may make of the flag: before, after
     CredentialsAction.IDENTITY_USED: {(False, False), (True, True)},
     CredentialsAction.PASSKEY_ADDED: {(False, False), (True, True)},
     CredentialsAction.PASSKEY_REMOVED: {(False, False), (True, True), (True, False)},
-    CredentialsAction.PASSKEY_USED: {(False, False), (True, True)},
+    CredentialsAction.PASSKEY_USED: {(False, False), (False, True), (True, True)},
     CredentialsAction.PASSKEY_FACTOR_ADDED: {(False, True), (True, True)},
     CredentialsAction.PASSKEY_FACTOR_REMOVED: {(True, False), (True, True)},
 }
@@ -283,6 +283,7 @@ def test_changes_of_a_way_in_may_end_the_other_sessions():
         (NONE, replace(NONE, uses=1), True, True, None),
         (NONE, replace(NONE, uses=2), True, False, FACTOR_USED),
         (OWN, USED, True, True, None),
+        (NONE, replace(NONE, uses=1, wants_factor=True), True, True, None),
     ],
 )
 def test_session_begins_by_a_passkey_or_an_identity(

@@ -78,7 +78,8 @@ def test_sign_in_and_proof_ask_for_the_factor_first(accounts, maya, is_required)
     known = checked(accounts)
     if is_required:
         credentials = replace(known.credentials, factor=None)
-        known = replace(known, credentials=credentials, requires_factor=True)
+        stored = replace(known.stored, wants_factor=False)
+        known = replace(known, stored=stored, credentials=credentials, requires_factor=True)
 
     with pytest.raises(FactorNeeded):
         asking.sign_in(known)

@@ -747,6 +747,20 @@ def test_account_of_the_address_is_proved_before_it_is_linked(site, corp, maya):
     assert site.browser().signs_in().headers["location"] == "/?c=1"
 
 
+def test_page_that_is_opened_again_gives_no_more_tries(site, corp, maya):
+    browser = site.browser()
+    answer = browser.signs_in()
+    for _ in range(5):
+        browser.opens(answer)
+        browser.post("/identity/account", step=browser.step, password="not the password")
+    browser.opens(answer)
+
+    ended = browser.post("/identity/account", step=browser.step, password=PASSWORD)
+
+    assert said(ended)["reason"] == "expired"
+    assert (is_signed_in(browser), site.identities()) == (False, [])
+
+
 def test_account_is_proved_by_a_code(site, corp, maya):
     browser = site.browser()
     browser.opens(browser.signs_in())

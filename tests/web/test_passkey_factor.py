@@ -14,7 +14,9 @@ from services.domain.accounts import CredentialsAction, Failure
 from services.domain.addresses import checked_address
 from services.domain.mails import CodePurpose, NoticeKind
 from services.domain.passkeys import Passkeys, RelyingParty
+from services.domain.sign_in_methods import BY_PASSWORD
 from services.domain.single_sign_on import Identity, LinkedIdentity
+from services.errors import FactorNeeded
 from services.identity.passkeys import creation_options, new_user_handle, verify_creation
 from services.store.accounts import Accounts
 from services.store.factors import asking_passkey
@@ -37,7 +39,7 @@ from tests.web import test_entries
 from tests.web.test_code_routes import NEW_PASSWORD, said
 from tests.web.test_entries import is_in, moved
 from tests.web.test_own_factor import CODE, new_user
-from tests.web.test_passkey_routes import PasskeySite, adds
+from tests.web.test_passkey_routes import PasskeySite, adds, signs_in
 from tests.web.test_records import failures
 
 pytestmark = pytest.mark.usefixtures("cheap_passwords")
@@ -390,20 +392,108 @@ def test_required_factor_is_met_by_a_passkey_that_verifies_its_user(maya):
     assert maya.uses(browser) == {"c": "1"}
 
 
-def test_passkey_alone_sets_the_required_factor_up(site, maya):
-    """Where none is asked for after the password."""
-    browser = maya.begins()
-    maya.uses(browser)
-    maya.session = browser.session
-    maya.asks_passkey(is_asked=False)
+@pytest.fixture
+def unasked(site):
+    """A user with a passkey that is not asked for, where a second factor is required."""
+    email = new_email()
+    _, session = site.accounts.sign_up_with(email, PASSWORD)
+    confirm(site.accounts, session)
+    user = User(site, email, App(), session)
+    add_passkey(site.accounts, session, user.key)
     site.require_factor()
+    return user
+
+
+def test_password_alone_sets_no_required_factor_up_where_a_passkey_stands(unasked):
+    browser = unasked.site.browser()
+    answer = browser.post("/session", email=unasked.email, password=PASSWORD, next="/?c=1")
+    browser.step = said(answer)["step"]
+
+    assert said(answer) == {"c": "1", "code": FORM, "step": browser.step, "by": "passkey"}
+    assert unasked.uses(browser, flags=PRESENT)["reason"] == REFUSED
+    assert not is_in(browser)
+    assert unasked.uses(browser) == {"c": "1"}
+    assert browser.session.factor.asks_passkey
+    assert unasked.credentials.asks_passkey
+    thief = unasked.begins()
+    page = thief.post("/factor/enrol", step=thief.step, next="/?c=1")
+    assert said(page) == {"c": "1", "reason": "expired"}
+
+
+def test_passkey_alone_meets_the_required_factor(site, unasked):
     alone = site.browser()
 
-    asked = alone.post("/passkey/options", use="sign_in").json()
-    given = {"step": asked["step"], "answer": maya.key.get(asked["options"]), "next": "/?c=1"}
-    answer = said(alone.post("/passkey", use="sign_in", **given))
+    assert signs_in(alone, unasked.key).headers["location"] == "/?c=1"
 
-    assert (answer["code"], is_in(alone)) == ("enrol_factor", False)
+    assert is_in(alone)
+    assert unasked.credentials.asks_passkey
+    assert said(alone.post("/session", email=unasked.email, password=PASSWORD))["code"] == FORM
+
+
+@pytest.mark.parametrize("of_passkey", [{"rp_id": "old.example"}, {"verifies_user": False}])
+def test_passkey_that_cannot_meet_the_required_factor_is_not_asked_for(site, unasked, of_passkey):
+    passkeys = unasked.credentials.passkeys
+    changed = replace(passkeys, each=(replace(passkeys.each[0], **of_passkey),))
+
+    @site.accounts.backend.tables.run
+    def _(block):
+        block.put(schema.SETTINGS, replace(settings_of(block), requires_factor=False))
+
+    action = CredentialsAction.PASSKEY_REMOVED
+    change(site.accounts, unasked.session, action, lambda one: replace(one, passkeys=changed))
+    site.require_factor()
+
+    answer = site.browser().post("/session", email=unasked.email, password=PASSWORD)
+    assert said(answer)["code"] == "enrol_factor"
+
+
+def test_passkey_that_was_made_without_verification_leads_to_an_app(site, unasked):
+    @site.accounts.backend.tables.run
+    def _(block):
+        block.put(schema.SETTINGS, replace(settings_of(block), requires_factor=False))
+
+    passkeys = unasked.credentials.passkeys
+    changed = replace(passkeys, each=(replace(passkeys.each[0], verifies_user=False),))
+    action = CredentialsAction.PASSKEY_REMOVED
+    change(site.accounts, unasked.session, action, lambda one: replace(one, passkeys=changed))
+    site.require_factor()
+
+    assert said(signs_in(site.browser(), unasked.key))["code"] == "enrol_factor"
+
+
+def test_factor_that_a_provider_asked_for_leaves_the_passkey_asked_for(unasked):
+    found = unasked.site.accounts.find(unasked.email, NOT_COUNTED)
+    opened = found.opened(found.stored, found.credentials, BY_PASSWORD)
+
+    with pytest.raises(FactorNeeded) as refusal:
+        unasked.site.accounts.sign_in(replace(opened, has_factor=True))
+
+    assert refusal.value.asks_passkey
+
+
+def test_address_is_taken_back_by_the_passkey_where_a_factor_is_required(unasked):
+    browser = unasked.begins()
+    unasked.uses(browser)
+    passkeys = unasked.credentials.passkeys
+    unasked_before = replace(passkeys, is_factor=False)
+
+    @unasked.site.accounts.backend.tables.run
+    def _(block):
+        block.put(schema.SETTINGS, replace(settings_of(block), requires_factor=False))
+
+    action = CredentialsAction.PASSKEY_FACTOR_REMOVED
+    change(
+        *(unasked.site.accounts, browser.session, action),
+        lambda one: replace(one, passkeys=unasked_before),
+    )
+    moved(unasked, browser)
+    unasked.site.require_factor()
+
+    back, answer = unasked.asks(CodePurpose.RESTORE_ADDRESS, password=NEW_PASSWORD)
+
+    assert answer == {"c": "1", "code": FORM, "step": back.step, "by": "passkey"}
+    assert unasked.uses(back) == {"c": "1"}
+    assert unasked.credentials.asks_passkey
 
 
 def test_mark_has_a_kind_a_day_and_a_hash():
@@ -508,6 +598,17 @@ def test_third_wrong_answer_is_told_and_the_sixth_finds_no_step(maya):
 
     assert maya.site.told[0] == NoticeKind.WRONG_FACTORS
     assert maya.gives(browser, maya.recovery[0])["reason"] == "expired"
+
+
+def test_challenge_of_a_passkey_gives_a_step_no_more_tries(both):
+    browser = both.begins()
+    for _ in range(4):
+        both.gives(browser, "000000", by="both")
+    assert "options" in both.options(browser)
+    assert both.gives(browser, "000000", by="both")["reason"] == "wrong-factor"
+
+    assert both.gives(browser, both.app.code(), by="both")["reason"] == "expired"
+    assert not is_in(browser)
 
 
 def test_switch_that_was_turned_off_meanwhile_ends_the_step(maya):

@@ -10,7 +10,9 @@ from services.crypto.vault import encode_base64url
 from services.domain.accounts import Failure, ProofScope
 from services.domain.mails import Notice, NoticeKind
 from services.domain.passkeys import MOST_PASSKEYS
+from services.domain.sign_in_methods import SignInMethod
 from services.store.accounts import Accounts, Cookie
+from services.store.sign_in_policy import SignInPolicy
 from services.store.tables import schema
 from services.store.tables.in_memory import InMemoryStore
 from services.web.notices import Notices
@@ -169,6 +171,21 @@ def test_proof_in_part_adds_a_passkey_but_ends_no_other_sessions(site, browser):
     assert refused == {"refusal": errors.ProofNeeded.public}
     assert said(adds(browser, authenticator)) == {"reason": "passkey-added"}
     assert said(removes(browser, authenticator)) == {"reason": "prove"}
+
+
+def test_passkey_is_not_added_where_passkeys_are_off(site, browser):
+    authenticator, on = Authenticator(HERE), site.cache.accounts
+    off = replace(on, policy=SignInPolicy(methods=frozenset({SignInMethod.PASSWORD})))
+
+    def switch(accounts):
+        site.own.shared().session_cache.accounts = accounts
+
+    asked = options(browser, "add", passkey_name="Laptop")["options"]
+    switch(off)
+
+    assert said(sends(browser, "add", authenticator.create(asked))) == {"reason": "off"}
+    assert options(browser, "add", passkey_name="Phone") == {"refusal": errors.MethodOff.public}
+    assert site.passkeys(browser) is None
 
 
 def test_proof_that_has_become_old_adds_no_passkey(site, browser):
@@ -630,6 +647,17 @@ def test_challenges_are_counted_for_a_network_and_a_known_device(site, key, stra
     assert options(crowd, "sign_in") == {"refusal": errors.TooManyAttempts(900).public}
 
     assert "options" in options(stranger, "sign_in")
+
+
+@pytest.mark.parametrize("site", [{"steps_of_an_address": 2}], indirect=True)
+def test_known_devices_of_a_user_share_the_challenges(site, key, stranger):
+    signs_in(stranger, key)  # each of them makes the device another cookie
+    other = replace(stranger, cookies=dict(stranger.cookies))
+    assert "options" in options(stranger, "sign_in")
+    other.cookies["__Host-device"] = site.attempts.device_cookie(stranger.session.user_id)
+
+    assert "options" in options(other, "sign_in")
+    assert options(other, "sign_in") == {"refusal": errors.TooManyAttempts(900).public}
 
 
 @pytest.mark.parametrize("site", [{"tries_of_an_address": 3}], indirect=True)

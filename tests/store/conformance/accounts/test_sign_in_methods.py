@@ -135,6 +135,18 @@ def test_password_is_not_set_where_passwords_are_off(deployment, maya):
     assert list(deployment.devices(maya.session)) == [maya.session.id]
 
 
+def test_first_password_is_not_added_where_passwords_are_off(deployment):
+    accounts, email = having(deployment, CODES), new_email()
+    found = accounts.find_for_sign_up(email, NOT_COUNTED)
+    cookie, session = accounts.sign_up(found, None, confirmed=CONFIRMED)
+    before = deployment.credentials()
+
+    with pytest.raises(MethodOff):
+        accounts.add_password(session, accounts.current(cookie), hash_password(OTHER))
+
+    assert deployment.credentials() == before
+
+
 def test_operators_password_opens_where_passwords_are_off(deployment, maya):
     off = having(deployment, CODES)
     with pytest.raises(MethodOff):
