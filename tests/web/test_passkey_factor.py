@@ -2,7 +2,7 @@
 
 import re
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 
 import pytest
@@ -305,7 +305,11 @@ def test_passkey_added_while_a_reset_is_under_way_goes(site, monkeypatch, has_li
 @pytest.mark.parametrize("is_kept", [True, False])
 def test_reset_that_sets_a_factor_up_lists_the_passkeys(site, is_kept):
     maya = user_without_factor(site)
-    site.require_factor()
+    [made] = maya.credentials.passkeys.each
+    unverified = replace(maya.credentials.passkeys, each=(replace(made, verifies_user=False),))
+    action = CredentialsAction.PASSKEY_REMOVED
+    change(site.accounts, maya.session, action, lambda one: replace(one, passkeys=unverified))
+    site.require_factor()  # which such a passkey does not meet
     browser, answer = maya.asks(CodePurpose.RESET_PASSWORD, password=NEW_PASSWORD)
     [ways] = marks(maya.credentials)
     expected = {"c": "1", "code": "enrol_factor", "step": browser.step, "ways": ways}
@@ -475,7 +479,9 @@ def test_address_is_taken_back_by_the_passkey_where_a_factor_is_required(unasked
     browser = unasked.begins()
     unasked.uses(browser)
     passkeys = unasked.credentials.passkeys
-    unasked_before = replace(passkeys, is_factor=False)
+    [made] = passkeys.each
+    old = replace(made, created_at=made.created_at - timedelta(days=30))
+    unasked_before = replace(passkeys, is_factor=False, each=(old,))
 
     @unasked.site.accounts.backend.tables.run
     def _(block):
