@@ -407,14 +407,12 @@ class Accounts:
         recovery: tuple[str, ...] = (),
         scope: ProofScope = ProofScope.FULL,
         by: UsedMethod | None = None,
-        *,
-        has_factor: bool = False,
     ) -> tuple[Cookie, AppSession]:
         """Make an account, and sign in; no password opens an account without a hash.
 
         *confirmed*: how its address was confirmed; None: it was not. *factor*: its authenticator app, confirmed by a code,
-        with the hashes of *recovery* codes. *identity*: one that begins it, *by* its provider; *has_factor*: a second factor
-        was given there. *scope*: of the sign-up, as a proof.
+        with the hashes of *recovery* codes. *identity*: one that begins it, *by* its provider. *scope*: of the sign-up, as
+        a proof.
 
         Raise FactorNeeded (the deployment requires one), AddressTaken, ConfirmationSent, SignUpsClosed (Supabase Auth confirms
         addresses itself, after which a password alone goes on), RateLimited, and the errors of `SignInPolicy.check_sign_up`,
@@ -422,8 +420,7 @@ class Accounts:
         """
         sign_in = self.backend.sign_in
         # a sign-up that waits for a link keeps no factor: the sign-in after it asks for one
-        is_given = factor is not None or has_factor
-        if found.sign_ups.requires_factor and not (is_given or sign_in.confirms_addresses()):
+        if found.sign_ups.requires_factor and not (factor or sign_in.confirms_addresses()):
             raise FactorNeeded
         issuer = identity.identity.issuer if identity else None
         self.policy.check_sign_up(
@@ -450,7 +447,6 @@ class Accounts:
             *(user, pending, credentials, browser),
             factor=factor,
             recovery=recovery,
-            has_factor=has_factor,
             scope=scope,
             by=by,
         )

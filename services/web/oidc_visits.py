@@ -140,7 +140,6 @@ class SignOnVisits:
                 identity=entry.identity,
                 scope=entry.scope,
                 by=entry.by,
-                has_factor=waiting.answer.has_factor,
             )
             return Entered(*begun)
 

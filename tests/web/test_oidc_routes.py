@@ -705,15 +705,18 @@ def test_required_factor_is_set_up_before_an_account_begins(site, corp):
     assert site.found().credentials.password_hash is None
 
 
-def test_required_factor_is_met_at_a_trusted_provider(make, corp):
+def test_required_factor_is_set_up_though_a_trusted_provider_asked_for_one(make, corp):
+    """The store ends the sessions of users who have none of their own."""
     site = make(may_sign_up=True, trusts_mfa=["mfa"])
     site.change_settings(requires_factor=True)
     corp.claims = {"amr": ["mfa"]}
     browser = site.browser()
 
-    browser.signs_in()
+    answer = browser.signs_in()
 
-    assert browser.session.email == ADDRESS
+    assert said(answer)["code"] == "enrol_factor"
+    assert not is_signed_in(browser)
+    assert not site.found().is_taken
 
 
 # --- an account that has the address
