@@ -37,7 +37,8 @@ window.daybook = {
     line.setAttribute("role", "alert");
     line.textContent = sentence;
     place.append(line);
-    for (const sign of ["keydown", "pointerdown"])
+    // not on "pointerdown": what lies below would move away from under the pointer before the press is a click
+    for (const sign of ["keydown", "click"])
       addEventListener(sign, () => line.remove(), { once: true, capture: true });
   },
 
