@@ -255,7 +255,7 @@ def test_reset_by_a_factor_keeps_its_use(deployment, maya):
     accounts = deployment.accounts
     given, hashed = checked(accounts, maya), accounts.current(maya.cookie).hashed(OTHER)
 
-    reset = partial(codes.reset, accounts, password_hash=hashed)
+    reset = partial(codes.reset, accounts, password_hash=hashed, kept=())
     _, session = factors.given(accounts, given, by("11"), reset)
 
     assert set(deployment.devices(session)) == {session.id}

@@ -129,7 +129,7 @@ def test_password_is_not_set_where_passwords_are_off(deployment, maya):
     with pytest.raises(MethodOff):
         off.change_password(maya.session, off.current(maya.cookie), hash_password(OTHER))
     with pytest.raises(MethodOff):
-        codes.reset(off, checked(off, maya, BY_CODE), hash_password(OTHER))
+        codes.reset(off, checked(off, maya, BY_CODE), hash_password(OTHER), kept=())
 
     assert deployment.credentials() == before
     assert list(deployment.devices(maya.session)) == [maya.session.id]
