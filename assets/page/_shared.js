@@ -37,7 +37,7 @@ window.daybook = {
     line.setAttribute("role", "alert");
     line.textContent = sentence;
     place.append(line);
-    // not on "pointerdown": what lies below would move away from under the pointer before the press is a click
+    // not on "pointerdown": what lies below would move from under the pointer before the press is a click
     for (const sign of ["keydown", "click"])
       addEventListener(sign, () => line.remove(), { once: true, capture: true });
   },
