@@ -218,15 +218,29 @@ class WaitingEntry:
         if isinstance(found, FoundFormer):
             return self._restore(accounts, found, factor, step, browser)
         checked = replace(found, counted=found.counted + counted)
+        if entry.way is Way.RESET:
+            return self._reset(
+                *(accounts, checked, factor, step, browser), keeps_factor=keeps_factor, gone=gone
+            )
 
-        if entry.way is Way.SIGN_IN:
+        def sign_in(given: Checked) -> tuple[Cookie, AppSession]:
+            step.end()
+            after = noting_use(given, entry.used, accounts.now())
+            return sign_in_linking(accounts, after, entry.identity, browser)
 
-            def sign_in(given: Checked) -> tuple[Cookie, AppSession]:
-                step.end()
-                after = noting_use(given, entry.used, accounts.now())
-                return sign_in_linking(accounts, after, entry.identity, browser)
+        return Entered(*factor.given(accounts, checked, sign_in))
 
-            return Entered(*factor.given(accounts, checked, sign_in))
+    def _reset(
+        self,
+        accounts: Accounts,
+        checked: Checked,
+        factor: GivenFactor,
+        step: FactorStep,
+        browser: BrowserName | None,
+        *,
+        keeps_factor: bool,
+        gone: Collection[str],
+    ) -> Entered:
         # marks of what was listed: one that is added while the reset is under way goes, too
         kept = {*marks(checked.credentials)} - {*gone}
         left = with_only(checked.credentials, kept)
@@ -243,7 +257,7 @@ class WaitingEntry:
         def reset_by(given: Checked) -> tuple[Cookie, AppSession]:
             step.end()
             return reset(
-                *(accounts, given, entry.password_hash, browser),
+                *(accounts, given, self.entry.password_hash, browser),
                 keeps_factor=keeps_factor,
                 kept=kept,
                 on_begun=note_given,
@@ -256,7 +270,7 @@ class WaitingEntry:
                 return reset_by(one)
             return factor.given(accounts, one, reset_by)
 
-        again = partial(confirmed_again, accounts, entry.address, self.user_id)
+        again = partial(confirmed_again, accounts, self.entry.address, self.user_id)
         return Entered(*until_unchanged(checked, again, reset_again))
 
     def _restore(

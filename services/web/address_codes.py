@@ -7,17 +7,16 @@ from typing import ClassVar
 from anyio.to_thread import run_sync
 from starlette.responses import RedirectResponse, Response
 
-from services.domain.accounts import Failure
 from services.domain.addresses import checked_address
 from services.domain.mails import CodePurpose, NoCodeReason, NoticeKind
 from services.domain.sign_in_methods import BY_CODE, SignInMethod
-from services.errors import AddressTaken, ProofNeeded
-from services.store.accounts import hash_new_password, require_recent
+from services.errors import AddressTaken
+from services.store.accounts import hash_new_password
 from services.store.backend import Throttles
 from services.store.codes import NOBODY, CodeRequest, Recipient, RightCode
 from services.store.entries import Entered, Entry, Way
-from services.store.failures import note_failure
 from services.users import Shared
+from services.web.changes import require_proof
 from services.web.code_routes import Asked
 from services.web.entries import Entries
 from services.web.forms import with_query
@@ -46,7 +45,7 @@ class NewAddress:
 
     def recipient(self, asked: Asked, request: CodeRequest, throttles: Throttles) -> Recipient:
         """An address of another account gets a mail without a code. Raise ProofNeeded."""
-        _require_proof(asked)
+        require_proof(asked.accounts, asked.own.session)
         stored = asked.accounts.find_claim(request.address, throttles).stored
         owner = stored.user_id if stored else None
         is_free = owner in (None, asked.own.session.user_id)
@@ -55,7 +54,7 @@ class NewAddress:
     async def finish(self, asked: Asked, code: RightCode) -> Response:
         """Raise ProofNeeded, after which the code is still good, AddressTaken, StepEnded (a way in changed since the code was asked for)."""
         session, address = asked.own.session, code.request.address
-        await run_sync(_require_proof, asked)
+        await run_sync(require_proof, asked.accounts, session)
         await run_sync(code.end)
         change, seen = asked.accounts.change_address, int(code.request.extra)
         is_former = await run_sync(change, session, address, seen)
@@ -115,13 +114,3 @@ class RestoreAddress:
 
         # no credentials, as for the code
         return await Entries(self.start).enter(asked.request, entry, None, asked.target, act)
-
-
-def _require_proof(asked: Asked) -> None:
-    """Raise ProofNeeded unless the user has proved who they are in the last ten minutes; count the refused change. It blocks."""
-    session = asked.own.session
-    try:
-        require_recent(session.backend)
-    except ProofNeeded:
-        note_failure(asked.accounts.backend, session.user_id, Failure.CHANGE)
-        raise

@@ -1,10 +1,23 @@
-"""A change of the ways into an account, by its signed-in user."""
+"""A change of an account by its signed-in user: the proof that it wants, and a change of the ways in."""
 
 from services.crypto import Credentials
-from services.domain.accounts import CredentialsAction
-from services.errors import RateLimited
-from services.store.accounts import AppSession, Current
+from services.domain.accounts import CredentialsAction, Failure, ProofScope
+from services.errors import ProofNeeded, RateLimited
+from services.store.accounts import Accounts, AppSession, Current, require_recent
+from services.store.failures import note_failure
 from services.users import Shared
+
+
+def require_proof(accounts: Accounts, session: AppSession, *, is_part: bool = False) -> ProofScope:
+    """Return the scope of the proof that the user of *session* gave in the last ten minutes; count the change if it is refused.
+
+    *is_part*: a proof in part is enough. It blocks. Raise ProofNeeded, SignedOut, StoreUnavailable.
+    """
+    try:
+        return require_recent(session.backend, is_part=is_part)
+    except ProofNeeded:
+        note_failure(accounts.backend, session.user_id, Failure.CHANGE)
+        raise
 
 
 def change_way_in(

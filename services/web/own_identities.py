@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
-from services.domain.accounts import Failure, ProofScope
+from services.domain.accounts import ProofScope
 from services.domain.mails import NoticeKind
 from services.domain.single_sign_on import (
     MOST_IDENTITIES,
@@ -31,9 +31,8 @@ from services.errors import (
     TooManyAttempts,
     WrongFactor,
 )
-from services.store.accounts import Accounts, AppSession, Checked, require_recent
+from services.store.accounts import Accounts, AppSession, Checked
 from services.store.backend import NOT_COUNTED
-from services.store.failures import note_failure
 from services.store.identities import check_link, proof_of
 from services.store.linking import (
     account_of,
@@ -45,6 +44,7 @@ from services.store.linking import (
 )
 from services.store.steps import Step
 from services.users import Shared
+from services.web.changes import require_proof
 from services.web.current_session import SignedIn, current_session
 from services.web.factor_check import FactorCheck
 from services.web.forms import fields, other_site, with_query, with_reason
@@ -86,7 +86,7 @@ class OwnIdentities:
 
     def check_may_add(self, signed_in: SignedIn) -> None:
         """Raise ProofNeeded, TooManyIdentities if the user may not add an identity now. It blocks."""
-        self._require_proof(signed_in.session)
+        require_proof(self._accounts, signed_in.session)
         if len(signed_in.current.credentials.identities) >= MOST_IDENTITIES:
             raise TooManyIdentities
 
@@ -168,7 +168,7 @@ class OwnIdentities:
     def _rename(self, request: Request, signed_in: SignedIn, mark: str, name: str) -> Response:
         """Give an identity of the account another name. Raise NotFound, and the errors of `rename`."""
         session, current = signed_in.session, signed_in.current
-        self._require_proof(session)
+        require_proof(self._accounts, session)
         identity = _marked(current.credentials.identities, mark)
         after = rename(self._accounts, session, current, identity, name)
         self._shared.set_identities(session.user_id, after)
@@ -177,7 +177,7 @@ class OwnIdentities:
     def _remove(self, request: Request, signed_in: SignedIn, mark: str, others: str) -> Response:
         """Remove an identity from the account. Raise NotFound, and the errors of `unlink`."""
         session, current = signed_in.session, signed_in.current
-        self._require_proof(session)
+        require_proof(self._accounts, session)
         identity = _marked(current.credentials.identities, mark)
         act = partial(unlink, self._accounts, session, current, identity)
         after = self._change(session, act, ends_others=bool(others))
@@ -220,14 +220,6 @@ class OwnIdentities:
         """Note the proof, and have the page Account know when the identity was used."""
         proof.note(self._shared.session_cache, session, checked)
         self._shared.set_identities(session.user_id, checked.after.credentials.identities)
-
-    def _require_proof(self, session: AppSession) -> None:
-        """Raise ProofNeeded, and count the refused change, unless the user has proved who they are in the last ten minutes."""
-        try:
-            require_recent(session.backend)
-        except ProofNeeded:
-            note_failure(self._accounts.backend, session.user_id, Failure.CHANGE)
-            raise
 
     def _change(
         self,

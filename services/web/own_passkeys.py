@@ -30,12 +30,12 @@ from services.errors import (
     TooManyPasskeys,
 )
 from services.identity.passkeys import creation_options, new_user_handle, verify_creation
-from services.store.accounts import require_recent, second_factor
+from services.store.accounts import second_factor
 from services.store.failures import note_failure
 from services.store.passkeys import added, checked_name, removed, renamed
 from services.store.steps import read_contents
 from services.users import Shared
-from services.web.changes import change_way_in
+from services.web.changes import change_way_in, require_proof
 from services.web.current_session import SignedIn, current_session
 from services.web.forms import fields, other_site, with_query, with_reason
 from services.web.notices import Notices
@@ -70,7 +70,7 @@ class AddPasskey:
         asked.accounts.policy.check_method(SignInMethod.PASSKEY)
         session, current = asked.own.session, asked.own.current
         ends_others = asked.form.get("others", "") != ""
-        require_recent(session.backend, is_part=not ends_others)
+        require_proof(asked.accounts, session, is_part=not ends_others)
         known = current.credentials.passkeys or Passkeys(user_handle=new_user_handle())
         if len(known.each) >= MOST_PASSKEYS:
             raise TooManyPasskeys
@@ -163,12 +163,7 @@ class OwnPasskeys:
         own = current_session(shared, self.origin.session_cookie(request))
         if own is None:
             raise SignedOut
-        try:
-            require_recent(own.session.backend)
-        except ProofNeeded:
-            backend = shared.session_cache.accounts.backend
-            note_failure(backend, own.session.user_id, Failure.CHANGE)
-            raise
+        require_proof(shared.session_cache.accounts, own.session)
         passkeys, credential_id = own.current.credentials.passkeys, decode_base64url(passkey)
         if passkeys is None or credential_id is None:
             raise PasskeyMissing
