@@ -43,9 +43,12 @@ _PLACEHOLDER = (
 )
 _CHANGE_IT = "Change it to your own email."
 _STAYS = "It cannot be changed here, because this Daybook sends no emails. Keep it to sign in with."
-_CHANGED = {  # by the reasons in the address
+_OUTCOMES = {  # by the reason in the address
     "changed": "Password changed. You are signed out everywhere else.",
     "password-added": "Password added. You can sign in with it now.",
+    **passkeys.OUTCOMES,
+    **second_factor.OUTCOMES,
+    **identities.OUTCOMES,
 }
 
 
@@ -93,15 +96,9 @@ def _has(method: SignInMethod) -> bool:
 
 
 def _draw_outcome(reason: str) -> None:
-    if reason in _CHANGED:
-        st.info(_CHANGED[reason])
-    elif (
-        proof.draw_outcome(reason)
-        or passkeys.draw_outcome(reason)
-        or second_factor.draw_outcome(reason)
-        or identities.draw_outcome(reason)
-        or account_end.draw_outcome(reason)
-    ):
+    if reason in _OUTCOMES:
+        st.info(_OUTCOMES[reason])
+    elif proof.draw_outcome(reason) or account_end.draw_outcome(reason):
         pass
     elif refused := refusal(reason):
         st.error(f"Nothing was changed. {refused}")

@@ -15,19 +15,12 @@ from pages._session import ask_for
 from services.bootstrap import UserServices
 from services.domain.single_sign_on import MOST_IDENTITIES, LinkedIdentity, OfferedProvider
 
-_OUTCOMES = {
+OUTCOMES = {  # what the page says, by the reason in its address
     "identity-added": "Sign-in added. It opens your account from now on.",
     "identity-linked": "You have added this sign-in already.",
     "identity-removed": "Sign-in removed. It no longer opens your account.",
 }
 _RENAME, _REMOVE = "Rename sign-in", "Remove sign-in"
-
-
-def draw_outcome(reason: str) -> bool:
-    """Say what changed, if *reason* is about a provider; return False if it is about something else."""
-    if reason in _OUTCOMES:
-        st.info(_OUTCOMES[reason])
-    return reason in _OUTCOMES
 
 
 def draw(user: UserServices, *, is_proven: bool) -> None:

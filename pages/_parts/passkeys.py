@@ -16,19 +16,12 @@ from services.domain.browsers import UNKNOWN_BROWSER, browser_name
 from services.domain.passkeys import MOST_PASSKEYS, Passkey, RelyingParty
 from services.errors import PasskeysUnusable, TooManyPasskeys
 
-_OUTCOMES = {  # by the reasons in the address
+OUTCOMES = {  # what the page says, by the reason in its address
     "passkey-added": "Passkey added. You can sign in with it now.",
     "passkey-removed": "Passkey removed. It no longer signs you in.",
 }
 _WHAT = "Sign in with your fingerprint, face, screen lock or security key, without your password and without a code."
 _RENAME, _REMOVE = "Rename passkey", "Remove passkey"
-
-
-def draw_outcome(reason: str) -> bool:
-    """Say how a change ended, if *reason* says so; return False if it is about something else."""
-    if reason in _OUTCOMES:
-        st.info(_OUTCOMES[reason])
-    return reason in _OUTCOMES
 
 
 def draw(user: UserServices, scope: ProofScope) -> None:

@@ -16,7 +16,7 @@ from pages._session import ask_for
 from services.bootstrap import UserServices
 from services.domain.accounts import FEW_RECOVERY_CODES, RECOVERY_CODES, ProofScope, SecondFactor
 
-_OUTCOMES = {  # by the reason in the address
+OUTCOMES = {  # what the page says, by the reason in its address
     "factor-removed": "Two-step verification is off. Signing in asks for no code from your app any more.",
     "app-removed": "Signing in asks for no code from your app any more. It still asks for a passkey after your password.",
     "passkey-asked": "Signing in now asks for a passkey after your password.",
@@ -26,13 +26,6 @@ _ASK = "Ask for a passkey after my password"
 _REPLACE, _NEW_CODES = "Replace authenticator app", "New recovery codes"
 _TURN_OFF = "Turn off two-step verification"
 _FORM = "factor-form"
-
-
-def draw_outcome(reason: str) -> bool:
-    """Say how the factor was changed, if *reason* says so; return False if it is about something else."""
-    if reason in _OUTCOMES:
-        st.info(_OUTCOMES[reason])
-    return reason in _OUTCOMES
 
 
 def draw(user: UserServices, scope: ProofScope) -> None:
