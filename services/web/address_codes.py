@@ -36,7 +36,7 @@ class NewAddress:
 
     async def request_of(self, asked: Asked) -> CodeRequest:
         """Raise BadAddress, AddressTaken (it is the own one), OtherSignInNeeded."""
-        address, own = checked_address(asked.form.get("email", "")), asked.own.session.email
+        address, own = checked_address(asked.fields.get("email", "")), asked.own.session.email
         if address == own:
             raise AddressTaken
         asked.accounts.policy.check_move(own, address)
@@ -80,7 +80,7 @@ class RestoreAddress:
 
     async def request_of(self, asked: Asked) -> CodeRequest:
         """Raise BadAddress, OtherSignInNeeded."""
-        address = checked_address(asked.form.get("email", ""))
+        address = checked_address(asked.fields.get("email", ""))
         asked.accounts.policy.check_address(address)
         return CodeRequest(address=address)
 
@@ -99,7 +99,7 @@ class RestoreAddress:
 
         Raise WeakPassword, after which the code is still good, and the errors of `Accounts.restore_address`.
         """
-        address, password = code.request.address, asked.form.get("password", "")
+        address, password = code.request.address, asked.fields.get("password", "")
         hashed = None
         if SignInMethod.PASSWORD in asked.accounts.policy.methods:
             hashed = await self.lanes.run(

@@ -30,14 +30,14 @@ from services.errors import (
     WrongCode,
     WrongFactor,
 )
-from services.store.accounts import Accounts, AppSession, Cookie
+from services.store.accounts import Accounts, Cookie
 from services.store.backend import Throttles
 from services.store.codes import NOBODY, CodeRequest, Codes, Recipient, RightCode, typed_code
 from services.store.steps import Step, Steps
 from services.users import Shared
 from services.users.session_cache import SessionCache
 from services.web.attempts import Attempts
-from services.web.current_session import SignedIn, current_session
+from services.web.current_session import SentForm, current_session
 from services.web.forms import (
     LONGEST_INVITATION,
     local_path,
@@ -60,15 +60,11 @@ _GOES_ON = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """A request about a code: the fields of its form, and where it came from."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked(SentForm):
+    """A request about a code."""
 
-    request: Request = field(repr=False)
-    form: Mapping[str, str] = field(repr=False)
     cache: SessionCache
-    signed_in: SignedIn | None  # None: the purpose needs no session
-    target: str = field(repr=False)  # the page that the form leads back to, without what it said
     network: str = field(repr=False)  # of the client, as the lanes of hashes count it
 
     @property
@@ -78,17 +74,6 @@ class Asked:
     @property
     def browser(self) -> BrowserName:
         return browser_of(self.request)
-
-    @property
-    def session(self) -> AppSession | None:
-        return self.signed_in.session if self.signed_in else None
-
-    @property
-    def own(self) -> SignedIn:
-        """The session and its credentials, for a purpose that needs one. Raise SignedOut."""
-        if self.signed_in is None:
-            raise SignedOut
-        return self.signed_in
 
 
 class CodePurposeFlow(Protocol):
@@ -290,7 +275,14 @@ class CodeRoutes:
                 raise SignedOut
         network = networks_of(self.origin.client_address(request))[-1].name
         target = with_query(form.target)
-        return Asked(request, form.fields, shared.session_cache, signed_in, target, network)
+        return Asked(
+            request=request,
+            fields=form.fields,
+            signed_in=signed_in,
+            target=target,
+            cache=shared.session_cache,
+            network=network,
+        )
 
 
 def _refusal(form: _Form, error: AppError, *, step: str) -> Response:

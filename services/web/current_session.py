@@ -1,7 +1,10 @@
 """The session of a request, with what is stored of its user now: another process may have changed it."""
 
+from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+from starlette.requests import Request
 
 from services.errors import SignedOut
 from services.store.accounts import AppSession, Cookie, Current
@@ -14,6 +17,27 @@ class SignedIn:
 
     session: AppSession
     current: Current
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SentForm:
+    """A form of ours as it was sent, by a signed-in user or not."""
+
+    request: Request = field(repr=False)
+    fields: Mapping[str, str] = field(repr=False)
+    signed_in: SignedIn | None  # None: the form needs no session
+    target: str = field(repr=False)  # the page that the form leads back to, without what it said
+
+    @property
+    def session(self) -> AppSession | None:
+        return self.signed_in.session if self.signed_in else None
+
+    @property
+    def own(self) -> SignedIn:
+        """The session and its credentials, for a form that needs one. Raise SignedOut."""
+        if self.signed_in is None:
+            raise SignedOut
+        return self.signed_in
 
 
 def current_session(shared: Shared, cookie: Cookie | None) -> SignedIn | None:

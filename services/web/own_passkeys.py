@@ -69,7 +69,7 @@ class AddPasskey:
         """Raise MethodOff, ProofNeeded, BadInput (the name), TooManyPasskeys."""
         asked.accounts.policy.check_method(SignInMethod.PASSKEY)
         session, current = asked.own.session, asked.own.current
-        ends_others = asked.form.get("others", "") != ""
+        ends_others = asked.fields.get("others", "") != ""
         require_proof(asked.accounts, session, is_part=not ends_others)
         known = current.credentials.passkeys or Passkeys(user_handle=new_user_handle())
         if len(known.each) >= MOST_PASSKEYS:
@@ -79,7 +79,7 @@ class AddPasskey:
             is_for_sign_in=True,
         )
         new = _New(
-            name=checked_name(asked.form.get("passkey_name", "")),
+            name=checked_name(asked.fields.get("passkey_name", "")),
             user_handle=known.user_handle.hex(),
             ends_others=ends_others,
         )

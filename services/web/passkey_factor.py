@@ -28,14 +28,14 @@ class EnterByPasskey:
 
     def offer(self, asked: Asked, challenge: bytes) -> Offer:
         """Raise StepEnded, PasskeyMissing (none is asked for, or none is for this address)."""
-        step = asked.form.get("entry", "")
+        step = asked.fields.get("entry", "")
         waiting = self.entries.waiting(asked.request, step)
         passkeys, use = waiting.credentials.passkeys, _use(waiting.found.requires_factor)
         each = passkeys.each if passkeys and passkeys.is_factor else ()
         return Offer(options=request_options(asked.party, challenge, use, each), kept=step)
 
     async def finish(self, asked: Asked, given: Given) -> Response:
-        form = FactorForm.read(given.kept, PASSKEY, asked.form)
+        form = FactorForm.read(given.kept, PASSKEY, asked.fields)
         return await self.entries.give(asked.request, form, lambda: passkey_entry(asked, given))
 
 

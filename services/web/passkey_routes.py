@@ -19,12 +19,12 @@ from starlette.routing import Route
 from services.domain.passkeys import RelyingParty
 from services.errors import AppError, PasskeysUnusable, SignedOut, StepEnded
 from services.identity.passkeys import new_challenge
-from services.store.accounts import Accounts, AppSession, Cookie
+from services.store.accounts import Accounts, Cookie
 from services.store.backend import StoredCredentials
 from services.store.steps import Step, Steps, read_contents
 from services.users import Shared
 from services.web.attempts import Attempts
-from services.web.current_session import SignedIn, current_session
+from services.web.current_session import SentForm, current_session
 from services.web.forms import (
     all_fields,
     local_path,
@@ -36,31 +36,16 @@ from services.web.forms import (
 from services.web.origin import Origin
 
 
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """A form about a passkey: its fields, and where it came from."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked(SentForm):
+    """A form about a passkey."""
 
-    request: Request = field(repr=False)
-    form: Mapping[str, str] = field(repr=False)
     shared: Shared
     party: RelyingParty
-    signed_in: SignedIn | None  # None: the use needs no session
-    target: str = field(repr=False)  # the page that the form leads back to, without what it said
 
     @property
     def accounts(self) -> Accounts:
         return self.shared.session_cache.accounts
-
-    @property
-    def session(self) -> AppSession | None:
-        return self.signed_in.session if self.signed_in else None
-
-    @property
-    def own(self) -> SignedIn:
-        """The session and its credentials, for a use that needs one. Raise SignedOut."""
-        if self.signed_in is None:
-            raise SignedOut
-        return self.signed_in
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -205,7 +190,14 @@ class PasskeyRoutes:
             if signed_in is None:
                 raise SignedOut
         target = with_query(local_path(form.get("next", "")))
-        return Asked(request, form, shared, party, signed_in, target)
+        return Asked(
+            request=request,
+            fields=form,
+            signed_in=signed_in,
+            target=target,
+            shared=shared,
+            party=party,
+        )
 
     def _flow(self, form: Mapping[str, str]) -> PasskeyFlow | None:
         return {one.name: one for one in self.flows}.get(form.get("use", ""))

@@ -44,7 +44,7 @@ class _OfAccount:
 
     async def request_of(self, asked: Asked) -> CodeRequest:
         """Raise BadAddress, OtherSignInNeeded."""
-        address = checked_address(asked.form.get("email", ""))
+        address = checked_address(asked.fields.get("email", ""))
         asked.accounts.policy.check_address(address)
         return CodeRequest(address=address)
 
@@ -78,7 +78,7 @@ class ResetPassword(_OfAccount):
 
     async def finish(self, asked: Asked, code: RightCode) -> Response:
         """Raise WeakPassword, after which the code is still good."""
-        address, password = code.request.address, asked.form.get("password", "")
+        address, password = code.request.address, asked.fields.get("password", "")
         hashed = await self.lanes.run(
             lambda: hash_new_password(address, password), client=asked.network, is_known=False
         )
@@ -109,7 +109,7 @@ class ProveByCode:
 
     async def finish(self, asked: Asked, code: RightCode) -> Response:
         """Raise WrongFactor, FactorNeeded, after which the code is still good."""
-        session, text = asked.own.session, asked.form.get("factor", "")
+        session, text = asked.own.session, asked.fields.get("factor", "")
         proof = Proof(asked.request, self.check.origin)
         note = partial(proof.note, asked.cache, session)
 
