@@ -283,7 +283,6 @@ def test_changes_of_a_way_in_may_end_the_other_sessions():
         (NONE, replace(NONE, uses=1), True, True, None),
         (NONE, replace(NONE, uses=2), True, False, FACTOR_USED),
         (OWN, USED, True, True, None),
-        (NONE, replace(NONE, uses=1, wants_factor=True), True, True, None),
     ],
 )
 def test_session_begins_by_a_passkey_or_an_identity(
@@ -292,6 +291,16 @@ def test_session_begins_by_a_passkey_or_an_identity(
     by = {"used_by": action, "is_required": is_required}
 
     assert factor_refusal(stored, 4, used, has_factor=has_factor, **by) == expected
+
+
+def test_use_of_a_passkey_alone_has_it_asked_for_from_then_on():
+    asked = replace(NONE, uses=1, wants_factor=True)
+    given = {"has_factor": True, "is_required": True}
+
+    used_by = CredentialsAction.PASSKEY_USED
+    assert factor_refusal(NONE, 4, asked, used_by=used_by, **given) is None
+    with pytest.raises(ValueError, match=r"identity\.use"):
+        factor_refusal(NONE, 4, asked, used_by=CredentialsAction.IDENTITY_USED, **given)
 
 
 def test_session_begins_by_no_other_change():
