@@ -26,7 +26,7 @@ from services.errors import (
     Tampered,
     TooManyAttempts,
 )
-from services.store.accounts import Accounts, AppSession, Cookie
+from services.store.accounts import AppSession, Cookie
 from services.store.backend import StoredCredentials
 from services.store.entries import (
     ENTRY,
@@ -39,7 +39,7 @@ from services.store.entries import (
 )
 from services.store.failures import note_failure
 from services.store.kept import read_marks
-from services.store.steps import Step, Steps, read_contents
+from services.store.steps import Step, read_contents
 from services.web.factor_check import NOT_GIVEN, FactorCheck, entry_of
 from services.web.forms import (
     all_fields,
@@ -147,7 +147,7 @@ class Entries:
         kind = _KIND if needed.has_form else ENROL
 
         def begin() -> Step:
-            return self.steps.begin(browser, kind, contents, throttles, credentials=of)
+            return self.start.steps.begin(browser, kind, contents, throttles, credentials=of)
 
         step = await run_sync(begin)
         said = _said_of(needed, is_reset=entry.way is Way.RESET)
@@ -185,7 +185,7 @@ class Entries:
         """Count a try of a step of a *kind*. Raise StepEnded."""
         if browser is None:
             raise StepEnded
-        step_id, steps = read_step_id(step), self.steps
+        step_id, steps = read_step_id(step), self.start.steps
         found = steps.attempt(browser, kind, step_id, None)
         self.start.count_try(step_id)
         return FactorStep(found, lambda: steps.end(browser, kind, step_id, None))
@@ -195,8 +195,12 @@ class Entries:
         browser = self.start.origin.step_cookie(request)
         if browser is None:
             raise StepEnded
-        renewed = self.steps.renew(browser, _KIND, read_step_id(step), None, lambda text: text)
-        return WaitingEntry.read(self.accounts, read_contents(ENTRY, renewed.contents), renewed)
+        renewed = self.start.steps.renew(
+            browser, _KIND, read_step_id(step), None, lambda text: text
+        )
+        return WaitingEntry.read(
+            self.start.accounts, read_contents(ENTRY, renewed.contents), renewed
+        )
 
     def _enter(
         self,
@@ -206,7 +210,7 @@ class Entries:
         entry: Entry,
         factor: GivenFactor,
     ) -> Entered:
-        accounts, check = self.accounts, self._check
+        accounts, check = self.start.accounts, self._check
         waiting = WaitingEntry.read(accounts, entry, step.step)
         is_former = entry.way is Way.RESTORE
         # who has the account now could empty the count of its former state by changes
@@ -244,7 +248,7 @@ class Entries:
             is_passkey = mark.startswith("passkey")
             removed.add(NoticeKind.PASSKEY_REMOVED if is_passkey else NoticeKind.IDENTITY_REMOVED)
         for kind in sorted(removed):
-            self.notices.tell(request, self.accounts.backend, session, kind)
+            self.notices.tell(request, self.start.accounts.backend, session, kind)
 
     def _tell_of_wrong(
         self, request: Request, waiting: WaitingEntry, step: FactorStep, *, is_former: bool
@@ -255,14 +259,14 @@ class Entries:
         if since and attempts.gave_factor(user_id, device, since=since, is_former=is_former):
             return
         try:
-            self.accounts.backend.count_throttles([attempts.wrong_factor(step.step.id)])
+            self.start.accounts.backend.count_throttles([attempts.wrong_factor(step.step.id)])
         except TooManyAttempts:
             self._tell(request, waiting, NoticeKind.WRONG_FACTORS)
 
     def _tell(self, request: Request, waiting: WaitingEntry, kind: NoticeKind) -> None:
-        backend, keys = self.accounts.backend, None
+        backend, keys = self.start.accounts.backend, None
         with suppress(Tampered):
-            keys = self.accounts.keys_of(waiting.found, waiting.user_id)
+            keys = self.start.accounts.keys_of(waiting.found, waiting.user_id)
         address = waiting.entry.address if waiting.is_confirmed else None
         self.notices.tell_user(request, backend, waiting.user_id, kind, keys, address)
 
@@ -277,7 +281,7 @@ class Entries:
         page: Callable[[str], Response] = lambda target: RedirectResponse(target, 303),
     ) -> Response:
         """Tell the user what changed, and begin the session in the browser; *page*: as in `SessionStart.answer`."""
-        session, backend = entered.session, self.accounts.backend
+        session, backend = entered.session, self.start.accounts.backend
         if entry.way is Way.RESET:
             kind = NoticeKind.PASSWORD_RESET
             await run_sync(self.notices.tell, request, backend, session, kind)
@@ -298,14 +302,6 @@ class Entries:
     @property
     def notices(self) -> Notices:
         return self.start.notices
-
-    @property
-    def accounts(self) -> Accounts:
-        return self.start.shared().session_cache.accounts
-
-    @property
-    def steps(self) -> Steps:
-        return Steps(self.accounts.backend, self.accounts.root_keys)
 
     @property
     def _check(self) -> FactorCheck:

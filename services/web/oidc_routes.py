@@ -167,7 +167,7 @@ class OidcRoutes:
         step_id = step_of(request.query_params.get("state", ""))
         if browser is None or step_id is None:
             raise StepEnded
-        steps = self.steps.steps
+        steps = self.steps.start.steps
         if session:
             with suppress(StepEnded):
                 steps.attempt(browser, _OWN, step_id, session)

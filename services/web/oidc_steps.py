@@ -22,10 +22,10 @@ from services.domain.single_sign_on import (
 )
 from services.errors import StepEnded
 from services.provider_settings import ProviderSettings
-from services.store.accounts import Accounts, AppSession, Cookie
+from services.store.accounts import AppSession, Cookie
 from services.store.backend import StoredCredentials
 from services.store.identities import SIGN_ON, Purpose, SignOn
-from services.store.steps import Step, Steps, read_contents
+from services.store.steps import Step, read_contents
 from services.web.forms import read_step_id
 from services.web.oidc_clients import ProviderClients
 from services.web.oidc_pages import Question
@@ -86,13 +86,13 @@ class SignOnSteps:
         attempts, device = self.start.attempts, origin.device_cookie(request)
         user_id = session.user_id if session else attempts.device_user(device)
         throttles = attempts.factor_step(user_id, device, origin.client_address(request))
-        await run_sync(self.accounts.backend.count_throttles, throttles)
+        await run_sync(self.start.accounts.backend.count_throttles, throttles)
         wanted = new_request(name, asked, step_id, back)
         client = await self.clients.get(name)
         address = await client.authorization_address(wanted)
         waiting = SignOn(purpose=purpose, request=wanted, target=target, invitation=invitation)
         contents, browser = SIGN_ON.dump_json(waiting).decode(), self.browser(request)
-        begin = partial(self.steps.begin, browser, kind, contents, (), session=session)
+        begin = partial(self.start.steps.begin, browser, kind, contents, (), session=session)
         await run_sync(lambda: begin(step_id=step_id))
         return address, browser
 
@@ -114,7 +114,7 @@ class SignOnSteps:
 
         def begin() -> Step:
             text = waiting.text()
-            return self.steps.begin(
+            return self.start.steps.begin(
                 browser, kind, text, (), session=session, credentials=credentials
             )
 
@@ -129,7 +129,7 @@ class SignOnSteps:
         """Return the step that the address of a page names, which goes on. Raise StepEnded. It blocks."""
         step_id = read_step_id(request.query_params.get("step", ""))
         browser = self._browser_of(request)
-        step = self.steps.renew(browser, kind, step_id, session, lambda text: text)
+        step = self.start.steps.renew(browser, kind, step_id, session, lambda text: text)
         return step, WaitingAnswer.read(step.contents)
 
     def attempt(
@@ -137,13 +137,13 @@ class SignOnSteps:
     ) -> tuple[Step, WaitingAnswer]:
         """Count a try of the *step* that a form names, and return it. Raise StepEnded. It blocks."""
         browser, step_id = self._browser_of(request), read_step_id(step)
-        found = self.steps.attempt(browser, kind, step_id, session)
+        found = self.start.steps.attempt(browser, kind, step_id, session)
         self.start.count_try(step_id)
         return found, WaitingAnswer.read(found.contents)
 
     def end(self, request: Request, step: Step, session: AppSession | None = None) -> None:
         """End a step, for one of several callers. Raise StepEnded. It blocks."""
-        self.steps.end(self._browser_of(request), step.kind, step.id, session)
+        self.start.steps.end(self._browser_of(request), step.kind, step.id, session)
 
     def question(
         self, step: Step, waiting: WaitingAnswer, action: str, refusal: str = ""
@@ -174,7 +174,7 @@ class SignOnSteps:
 
         *signs_in*: a sign-in by it begins the account, or follows.
         """
-        now = self.accounts.now().replace(microsecond=0)
+        now = self.start.accounts.now().replace(microsecond=0)
         address: EmailAddress | str = answer.address or ""
         is_name = 0 < len(address) <= LONGEST_IDENTITY_NAME
         return LinkedIdentity(
@@ -187,14 +187,6 @@ class SignOnSteps:
     @property
     def entries(self) -> Mapping[str, ProviderSettings]:
         return self.clients.entries
-
-    @property
-    def accounts(self) -> Accounts:
-        return self.start.shared().session_cache.accounts
-
-    @property
-    def steps(self) -> Steps:
-        return Steps(self.accounts.backend, self.accounts.root_keys)
 
     def _browser_of(self, request: Request) -> Cookie:
         """Raise StepEnded if the browser has no steps."""

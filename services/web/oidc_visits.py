@@ -166,7 +166,7 @@ class SignOnVisits:
 
     @property
     def _accounts(self) -> Accounts:
-        return self.steps.accounts
+        return self.steps.start.accounts
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,7 +246,7 @@ class VisitRoutes:
 
     def _account_page(self, step: Step, waiting: WaitingAnswer, refusal: str = "") -> Response:
         """Raise StepEnded if the account has changed since the step began. It blocks."""
-        accounts = self._steps.accounts
+        accounts = self._steps.start.accounts
         found = accounts.find(_address(waiting), NOT_COUNTED)
         step.check(found.stored)
         methods, credentials = accounts.policy.methods, found.credentials
@@ -282,7 +282,8 @@ class VisitRoutes:
         self, request: Request, step: Step, waiting: WaitingAnswer, password: str
     ) -> Checked:
         """Return the credentials of the account, if *password* opens it. Raise WrongCredentials, TooManyAttempts, MethodOff."""
-        accounts, start = self._steps.accounts, self._steps.start
+        start = self._steps.start
+        accounts = start.accounts
         if SignInMethod.PASSWORD not in accounts.policy.methods:
             raise MethodOff
         address = _address(waiting)
@@ -298,7 +299,7 @@ class VisitRoutes:
         [step_id] = await fields(request, "step")
 
         async def send(codes: CodeRoutes) -> Response:
-            steps, methods = self._steps, self._steps.accounts.policy.methods
+            steps, methods = self._steps, self._steps.start.accounts.policy.methods
             if SignInMethod.CODE not in methods:
                 raise MethodOff
             _, waiting = await run_sync(steps.attempt, request, _ACCOUNT_STEP, step_id)

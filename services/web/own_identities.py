@@ -283,7 +283,7 @@ class OwnIdentities:
 
     @property
     def _accounts(self) -> Accounts:
-        return self.steps.accounts
+        return self.steps.start.accounts
 
 
 def _marked(identities: tuple[LinkedIdentity, ...], mark: str) -> Identity:

@@ -16,7 +16,8 @@ from services.domain import ConversationId
 from services.domain.addresses import has_mailbox
 from services.domain.mails import NoticeKind
 from services.events import log_event
-from services.store.accounts import AppSession, Cookie
+from services.store.accounts import Accounts, AppSession, Cookie
+from services.store.steps import Steps
 from services.users import Shared
 from services.web.attempts import DEVICE_SECONDS, Attempts
 from services.web.notices import Notices
@@ -33,12 +34,18 @@ class SessionStart:
     lifetime_seconds: int
     notices: Notices
 
+    @property
+    def accounts(self) -> Accounts:
+        return self.shared().session_cache.accounts
+
+    @property
+    def steps(self) -> Steps:
+        return Steps(self.accounts.backend, self.accounts.root_keys)
+
     def count_try(self, step_id: UUID) -> None:
         """Count a try of a step whose page or passkey may read it again, which gives the step itself more. Raise StepEnded."""
         try:
-            self.shared().session_cache.accounts.backend.count_throttles(
-                [self.attempts.tries(step_id)]
-            )
+            self.accounts.backend.count_throttles([self.attempts.tries(step_id)])
         except errors.TooManyAttempts:
             raise errors.StepEnded from None
 

@@ -179,7 +179,7 @@ class SignInRoutes:
 
     @property
     def _accounts(self) -> Accounts:
-        return self.start.shared().session_cache.accounts
+        return self.start.accounts
 
     async def _sign_out(self, request: Request) -> Response:
         if not self.start.origin.is_same_origin(request):

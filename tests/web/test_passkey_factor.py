@@ -399,11 +399,7 @@ def test_required_factor_is_met_by_a_passkey_that_verifies_its_user(maya):
 @pytest.fixture
 def unasked(site):
     """A user with a passkey that is not asked for, where a second factor is required."""
-    email = new_email()
-    _, session = site.accounts.sign_up_with(email, PASSWORD)
-    confirm(site.accounts, session)
-    user = User(site, email, App(), session)
-    add_passkey(site.accounts, session, user.key)
+    user = user_without_factor(site)
     site.require_factor()
     return user
 
