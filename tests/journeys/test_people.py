@@ -77,6 +77,7 @@ def test_ended_session_costs_a_sign_in_and_no_word(app, maya, omar):
         expect(maya.composer).to_have_value("A letter to Bergen")
         assert maya.page.url == address
         assert maya.texts()[-1] == "You said: There"
+        maya.sees_no_reply_coming()
 
     # otherwise the tab would learn of it by a poll first
     maya.page.route("**/poll?*", lambda route: route.abort())
