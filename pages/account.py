@@ -106,11 +106,12 @@ def _draw_outcome(reason: str) -> None:
 
 def _draw_password(user: UserServices) -> None:
     st.subheader(words.PASSWORD, anchor=False)
-    if user.has_password:
+    if user.sign_in.has_password:
+        button = "Change password"
         st.markdown("A new password signs you out on all other devices.")
     else:
+        button = "Add password"
         st.markdown("You have no password yet. With one, you can sign in by your email, too.")
-    button = "Change password" if user.has_password else "Add password"
     st.html(_form(user.email, button), width=384)
 
 
@@ -125,7 +126,8 @@ def _draw_account(user: UserServices) -> None:
             new_address.draw_forms(user, proof.scope_of(user.devices.all()))
         return
     if bootstrap.current_app().mailer and has_mailbox(user.email):
-        _draw_confirmation(is_confirmed=user.is_confirmed)
+        with show_errors():
+            _draw_confirmation(is_confirmed=user.sign_in.is_confirmed)
     if user.is_of_provider:
         st.caption(new_address.OF_PROVIDER)
     else:
@@ -136,7 +138,7 @@ def _draw_account(user: UserServices) -> None:
         listed = user.devices.all()
         scope = proof.scope_of(listed)
         is_proven, adds = scope is ProofScope.FULL, scope is not ProofScope.NONE
-        sets_password = is_proven or (adds and not user.has_password)
+        sets_password = is_proven or (adds and not user.sign_in.has_password)
         if sets_password and _has(SignInMethod.PASSWORD) and not user.is_of_provider:
             _draw_password(user)
         if not is_proven:

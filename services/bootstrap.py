@@ -151,8 +151,8 @@ def _code_routes(
         (ResetPassword(start, lanes), by_code | by_password),
         (ProveByCode(FactorCheck(attempts, origin, notices)), by_code),
         (sign_up, set()),  # a password may begin it
-        (ConfirmAddress(lambda user_id: app.shared().note_confirmed(user_id)), set()),
-        (NewAddress(app.shared, notices), set()),
+        (ConfirmAddress(), set()),
+        (NewAddress(notices), set()),
         (RestoreAddress(start, lanes), by_code),
         *((flow, set[SignInMethod]()) for flow in of_providers),
     )

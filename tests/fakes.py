@@ -128,6 +128,14 @@ def choices_over(store, models, *, reads_facts=True):
     )
 
 
+class FakeSignIn(SimpleNamespace):
+    """How a fake person's account is opened; tests change it."""
+
+    @property
+    def takes_code(self):
+        return self.is_confirmed and SignInMethod.CODE in bootstrap.current_app().methods
+
+
 class FakePerson(ChatParts):
     """The services that pages use for a signed-in user: the real chat over rows in memory and a scripted model."""
 
@@ -143,10 +151,10 @@ class FakePerson(ChatParts):
     ):
         self.database, self.model, self.email = database, model, email
         self.user_id = database.user_id
-        self.has_password, self.is_confirmed, self.factor = True, False, None
-        self.passkeys = CachedRead(tuple)
+        self.sign_in = FakeSignIn(
+            has_password=True, is_confirmed=False, factor=None, passkeys=(), identities=()
+        )
         self.is_of_provider, self.left_out = False, lambda: 0
-        self.identities = ()
         self.temporary, self.export = [], None
         self.account_bytes = None
         self.keys, this_one = throwaway_keys(self.user_id), NewDevice.unnamed()
@@ -171,10 +179,6 @@ class FakePerson(ChatParts):
         self._models = Models(first or Offer(INFO, model), others, self.models.settings)
         self._purposes = purposes
         self.drop_caches()
-
-    @property
-    def takes_code(self):
-        return self.is_confirmed and SignInMethod.CODE in bootstrap.current_app().methods
 
     @property
     def notices(self):

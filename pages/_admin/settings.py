@@ -53,7 +53,7 @@ def _draw_factor_rule(admin: UserServices) -> None:
         ask_for(factor_dialog, not stored)
 
     with st.container(key="factor-rule", border=True, gap="xsmall"):
-        if stored or admin.factor:
+        if stored or admin.sign_in.factor:
             st.toggle(_REQUIRE, stored, key=key, on_change=switch)
             st.caption(
                 "Everyone enters a code of an authenticator app, or uses a passkey, when they sign in."

@@ -45,8 +45,9 @@ def draw(user: UserServices, scope: ProofScope, why: str, then: str = "") -> Non
     """
     back_to = f"/account?{urlencode({'then': then})}" if then else "/account"
     st.subheader(words.CONFIRM_IDENTITY, anchor=False)
-    factor_field = factor.proof_field(user.factor)
-    takes_code = user.takes_code
+    own = user.sign_in
+    takes_code = own.takes_code
+    factor_field = factor.proof_field(own.factor)
     forms = codes.CodeForms(CodePurpose.PROVE, back_to)
     if takes_code and is_by_code() and (step := codes.open_step()):
         st.markdown("Enter the code in the email. Then you can make changes for ten minutes.")
@@ -54,15 +55,15 @@ def draw(user: UserServices, scope: ProofScope, why: str, then: str = "") -> Non
         st.button(words.CANCEL, type="tertiary", on_click=codes.go_to, args=[""])
         return
     st.markdown(_SO_FAR if scope is ProofScope.PART else f"{why} This is good for ten minutes.")
-    by_passkey = passkey_forms.proof_form(user, back_to, is_second=user.has_password)
-    if user.has_password:
+    by_passkey = passkey_forms.proof_form(user, back_to, is_second=own.has_password)
+    if own.has_password:
         st.html(_form(user.email, then, factor_field), width=384)
     elif not takes_code and not by_passkey and not providers.proving(user):
         st.markdown(_WITHOUT)
     if by_passkey:
         st.html(by_passkey, width=384)
     if takes_code:
-        is_second = user.has_password or by_passkey != ""
+        is_second = own.has_password or by_passkey != ""
         st.markdown("Or have a code sent to your email." if is_second else _BY_CODE)
         st.html(forms.send(words.SEND_CODE, is_second=is_second), width=384)
     providers.draw_proofs(user, then)

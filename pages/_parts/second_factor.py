@@ -32,7 +32,8 @@ def draw(user: UserServices, scope: ProofScope) -> None:
     """Draw the factor of *user*, and what changes it as far as the proof so far covers it (*scope*)."""
     is_proven = scope is ProofScope.FULL
     st.subheader(words.TWO_STEP, anchor=False)
-    factor = user.factor
+    own = user.sign_in
+    factor = own.factor
     if factor:
         _draw_factor(factor, is_proven=is_proven)
     else:
@@ -47,7 +48,7 @@ def draw(user: UserServices, scope: ProofScope) -> None:
         button = f'<button type="submit">{label}</button>'
         st.html(_form("/account/factor", st.session_state[_FORM], button), width=384)
     is_asked = factor is not None and factor.asks_passkey
-    if is_proven and (is_asked or user.passkeys.get()):
+    if is_proven and (is_asked or own.passkeys):
         _draw_switch(is_asked=is_asked)
 
 

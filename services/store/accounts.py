@@ -161,13 +161,9 @@ class AppSession:
     id: SessionId
     user_id: UserId
     email: EmailAddress = field(repr=False)
-    has_password: bool  # that opens the account, when the session was opened
     is_confirmed: bool  # the address, when the session was opened
     user_keys: UserKeys = field(repr=False)
     backend: UserBackend = field(repr=False)
-    factor: SecondFactor | None = None  # of the user, when the session was opened
-    # of the user, when the session was opened
-    identities: tuple[LinkedIdentity, ...] = field(default=(), repr=False)
 
     def with_address_of(self, credentials: Credentials) -> "AppSession":
         """Return the session with the address that is stored now: another process may have changed it."""
@@ -695,10 +691,7 @@ class Accounts:
             with suppress(AppError):
                 self.end(cookie)  # no browser has it
             raise
-        factor = second_factor(new)
-        has_password = self.policy.takes_password(new)
-        session = replace(session, email=email, has_password=has_password, factor=factor)
-        return RestoredAddress(cookie, session, found.credentials.address)
+        return RestoredAddress(cookie, replace(session, email=email), found.credentials.address)
 
     def _without_taken(self, new: Credentials, stored: StoredCredentials) -> Credentials:
         """Return *new* credentials without the identities and passkeys that another account has added since.
@@ -1016,10 +1009,7 @@ class Accounts:
             id=opened.id,
             user_id=user_id,
             email=credentials.address,
-            has_password=self.policy.takes_password(credentials),
             is_confirmed=credentials.confirmed is not None,
-            factor=second_factor(credentials),
-            identities=credentials.identities,
             user_keys=keys,
             backend=opened.user,
         )

@@ -42,18 +42,17 @@ def link(
     identity: LinkedIdentity,
     *,
     ends_others: bool = False,
-) -> tuple[LinkedIdentity, ...]:
-    """Link *identity* to the account of *session*; return all of its user. *ends_others*: and end its other sessions.
+) -> None:
+    """Link *identity* to the account of *session*. *ends_others*: and end its other sessions.
 
     Raise IdentityTaken, WayInTaken (another account was faster), TooManyIdentities, ProofNeeded, RateLimited (the
     credentials changed meanwhile).
     """
     known = account_of(accounts.find_identity(identity.identity, NOT_COUNTED))
-    before = current.credentials.identities
-    if not check_link(session.user_id, known):
-        return before
-    after, action = linked(before, identity), CredentialsAction.IDENTITY_ADDED
-    return _store(accounts, session, current, after, action, ends_others=ends_others)
+    if check_link(session.user_id, known):
+        after = linked(current.credentials.identities, identity)
+        action = CredentialsAction.IDENTITY_ADDED
+        _store(accounts, session, current, after, action, ends_others=ends_others)
 
 
 def unlink(
@@ -63,25 +62,23 @@ def unlink(
     identity: Identity,
     *,
     ends_others: bool = False,
-) -> tuple[LinkedIdentity, ...]:
-    """Remove *identity* from the account of *session*; return those left. *ends_others*: as in `link`.
+) -> None:
+    """Remove *identity* from the account of *session*. *ends_others*: as in `link`.
 
     Raise NotFound, ProofNeeded, RateLimited.
     """
-    after, action = (
-        unlinked(current.credentials.identities, identity),
-        CredentialsAction.IDENTITY_REMOVED,
-    )
-    return _store(accounts, session, current, after, action, ends_others=ends_others)
+    after = unlinked(current.credentials.identities, identity)
+    action = CredentialsAction.IDENTITY_REMOVED
+    _store(accounts, session, current, after, action, ends_others=ends_others)
 
 
 def rename(
     accounts: Accounts, session: AppSession, current: Current, identity: Identity, name: str
-) -> tuple[LinkedIdentity, ...]:
-    """Give *identity* another name, which changes no way in; return all of the user. Raise BadInput, RateLimited."""
+) -> None:
+    """Give *identity* another name, which changes no way in. Raise BadInput, RateLimited."""
     after = renamed(current.credentials.identities, identity, name)
     action = CredentialsAction.RESEAL
-    return _store(accounts, session, current, after, action, ends_others=False)
+    _store(accounts, session, current, after, action, ends_others=False)
 
 
 def noting_use(checked: Checked, identity: Identity | None, at: datetime) -> Checked:
@@ -118,15 +115,14 @@ def sign_in_linking(
     Raise the errors of `Accounts.sign_in` and `link`.
     """
     cookie, session = accounts.sign_in(checked, invitation, browser)
-    if identity is None:
-        return cookie, session
-    try:
-        after = link(accounts, session, checked.after, identity)
-    except AppError:
-        with suppress(AppError):
-            accounts.end(cookie)
-        raise
-    return cookie, replace(session, identities=after)
+    if identity:
+        try:
+            link(accounts, session, checked.after, identity)
+        except AppError:
+            with suppress(AppError):
+                accounts.end(cookie)
+            raise
+    return cookie, session
 
 
 def _store(
@@ -137,13 +133,12 @@ def _store(
     action: CredentialsAction,
     *,
     ends_others: bool,
-) -> tuple[LinkedIdentity, ...]:
+) -> None:
     stored, after = current.stored, tuple(identities)
     generation = stored.generation + (action is not CredentialsAction.RESEAL)
     new = replace(current.credentials, identities=after, generation=generation)
     if not accounts.change_credentials(session, new, stored, action, ends_others=ends_others):
         raise RateLimited
-    return after
 
 
 def _after_use(credentials: Credentials, identity: Identity, at: datetime) -> Credentials:

@@ -17,14 +17,11 @@ from services.chat.setup import Choices
 from services.chat.task_registry import BackgroundTasks
 from services.chat.temporary import TEMPORARY_TITLE, TemporaryChat, TemporaryChats
 from services.domain import AccountRole, ConversationId, Purpose, SessionId, UserId
-from services.domain.accounts import Account, AccountNotice, SecondFactor
+from services.domain.accounts import Account, AccountNotice
 from services.domain.addresses import EmailAddress
 from services.domain.models import ModelSettings
-from services.domain.passkeys import Passkey
 from services.domain.policies import policy_named
 from services.domain.revisions import OpenPlace, Revisions
-from services.domain.sign_in_methods import SignInMethod
-from services.domain.single_sign_on import LinkedIdentity
 from services.errors import Busy, SignedOut
 from services.llm import Models
 from services.memory.tokens import RegexCounter
@@ -41,6 +38,7 @@ from services.users.devices import Devices
 from services.users.factor_rule import FactorRule
 from services.users.full_export import FullExport
 from services.users.session_cache import SessionCache
+from services.users.sign_in_details import SignInDetails, sign_in_details
 from services.users.ways_in import WaysIn
 
 _TEXTS = 50_000  # texts whose token counts are cached: about 25 MB at most
@@ -159,17 +157,11 @@ class Shared:
             yield
         self.session_cache.forget_if_ended(sessions)
 
-    def note_confirmed(self, user_id: UserId) -> None:
-        """Have the pages of a user's sessions in this process know that the address is confirmed; others read it when opened."""
+    def outdate_sign_in(self, user_id: UserId) -> None:
+        """Have a user's sessions in this process read again how the account is opened, because that was changed."""
         for user in list(self._users.values()):
             if user.user_id == user_id:
-                self.set_address(user_id, user.email)
-
-    def note_passkeys(self, user_id: UserId) -> None:
-        """Have the pages of a user's sessions in this process read the passkeys again, because they were changed."""
-        for user in list(self._users.values()):
-            if user.user_id == user_id:
-                user.passkeys.outdate()
+                user.outdate_sign_in()
 
     def read_ahead(self, cookie: Cookie, conversation_id: ConversationId | None) -> None:
         """Open the session of *cookie* and start reading the data of the page that it opens. Raise StoreUnavailable."""
@@ -185,25 +177,15 @@ class Shared:
 
     def set_address(self, user_id: UserId, email: EmailAddress) -> None:
         """Have the sessions of a user in this process know the address that a code has confirmed."""
-        self._change(user_id, lambda one: replace(one, email=email, is_confirmed=True))
 
-    def set_factor(self, user_id: UserId, factor: SecondFactor | None) -> None:
-        """Have the sessions of a user in this process know the second factor, after it was read or changed."""
-        self._change(user_id, lambda one: replace(one, factor=factor))
+        def moved(session: AppSession) -> AppSession:
+            return replace(session, email=email, is_confirmed=True)
 
-    def note_password(self, user_id: UserId) -> None:
-        """Have the sessions of a user in this process know that the account has a password."""
-        self._change(user_id, lambda one: replace(one, has_password=True))
-
-    def set_identities(self, user_id: UserId, identities: tuple[LinkedIdentity, ...]) -> None:
-        """Have the sessions of a user in this process know the identities, after they were read or changed."""
-        self._change(user_id, lambda one: replace(one, identities=identities))
-
-    def _change(self, user_id: UserId, change: Callable[[AppSession], AppSession]) -> None:
-        self.session_cache.change(user_id, change)
+        self.session_cache.change(user_id, moved)
         for user in list(self._users.values()):
             if user.user_id == user_id:
-                user.session = change(user.session)
+                user.session = moved(user.session)
+                user.outdate_sign_in()
 
     def _add(self, session: AppSession) -> None:
         user = self._users[session.id] = UserServices(session, self)
@@ -256,8 +238,7 @@ class UserServices(ChatParts):
         )
         self.factor_rule = FactorRule(session, shared.sign_ups, ending)
         self._account = CachedRead(session.backend.account, _ACCOUNT_SECONDS)
-        # the passkeys, the oldest first
-        self.passkeys = CachedRead(partial(_passkeys, shared, session.id), _ACCOUNT_SECONDS)
+        self._sign_in = CachedRead(self._read_sign_in, _ACCOUNT_SECONDS)
         self.export: FullExport | None = None  # the last export that was begun
         store = sealed_store(self._rows, session.user_keys)
         chat = Chat(
@@ -279,18 +260,17 @@ class UserServices(ChatParts):
         return self.session.email
 
     @property
-    def has_password(self) -> bool:
-        return self.session.has_password
+    def sign_in(self) -> SignInDetails:
+        """How the account is opened, as it was stored at most a few seconds ago. Raise SignedOut, StoreUnavailable, Tampered."""
+        return self._sign_in.get()
 
-    @property
-    def is_confirmed(self) -> bool:
-        """True if the address is confirmed, as far as this process knows."""
-        return self.session.is_confirmed
+    def outdate_sign_in(self) -> None:
+        """Make the next use of `sign_in` read it again."""
+        self._sign_in.outdate()
 
-    @property
-    def takes_code(self) -> bool:
-        """True if a code mailed to the user proves who they are, as far as this process knows."""
-        return self.is_confirmed and self._policy.allows(self.email, SignInMethod.CODE)
+    def _read_sign_in(self) -> SignInDetails:
+        current = self._shared.session_cache.current(self.session.id)
+        return sign_in_details(current.credentials, self._policy)
 
     @property
     def is_of_provider(self) -> bool:
@@ -304,16 +284,6 @@ class UserServices(ChatParts):
     def left_out(self) -> int:
         """Return the number of accounts that nothing lets in, at most ten minutes old. Raise AdminsOnly, StoreUnavailable."""
         return self._shared.ways_in.left_out(self.administration)
-
-    @property
-    def factor(self) -> SecondFactor | None:
-        """The second factor, as far as this process knows."""
-        return self.session.factor
-
-    @property
-    def identities(self) -> tuple[LinkedIdentity, ...]:
-        """The identities at providers of single sign-on, as far as this process knows, the oldest first."""
-        return self.session.identities
 
     @property
     def notices(self) -> list[AccountNotice]:
@@ -415,8 +385,3 @@ class UserServices(ChatParts):
         Raise SignedOut, StoreUnavailable.
         """
         return self._account.get()
-
-
-def _passkeys(shared: Shared, session_id: SessionId) -> tuple[Passkey, ...]:
-    passkeys = shared.session_cache.current(session_id).credentials.passkeys
-    return passkeys.each if passkeys else ()

@@ -1,6 +1,5 @@
 """Codes that change the email address of an account, and that take a former one back."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -15,7 +14,6 @@ from services.store.accounts import hash_new_password
 from services.store.backend import Throttles
 from services.store.codes import NOBODY, CodeRequest, Recipient, RightCode
 from services.store.entries import Entered, Entry, Way
-from services.users import Shared
 from services.web.changes import require_proof
 from services.web.code_routes import Asked
 from services.web.entries import Entries
@@ -31,7 +29,6 @@ class NewAddress:
 
     name: ClassVar[str] = CodePurpose.NEW_ADDRESS
     needs_session: ClassVar[bool] = True
-    shared: Callable[[], Shared]
     notices: Notices
 
     async def request_of(self, asked: Asked) -> CodeRequest:
@@ -58,7 +55,7 @@ class NewAddress:
         await run_sync(code.end)
         change, seen = asked.accounts.change_address, int(code.request.extra)
         is_former = await run_sync(change, session, address, seen)
-        self.shared().set_address(session.user_id, address)
+        asked.shared.set_address(session.user_id, address)
         is_former = is_former and SignInMethod.CODE in asked.accounts.policy.methods
         kind = NoticeKind.FORMER_ADDRESS if is_former else NoticeKind.ADDRESS_CHANGED
         # a mailbox whose address was never confirmed may be a stranger's

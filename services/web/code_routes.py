@@ -35,7 +35,6 @@ from services.store.backend import Throttles
 from services.store.codes import NOBODY, CodeRequest, Codes, Recipient, RightCode, typed_code
 from services.store.steps import Step, Steps
 from services.users import Shared
-from services.users.session_cache import SessionCache
 from services.web.attempts import Attempts
 from services.web.current_session import SentForm, current_session
 from services.web.forms import (
@@ -64,12 +63,12 @@ _GOES_ON = (
 class Asked(SentForm):
     """A request about a code."""
 
-    cache: SessionCache
+    shared: Shared
     network: str = field(repr=False)  # of the client, as the lanes of hashes count it
 
     @property
     def accounts(self) -> Accounts:
-        return self.cache.accounts
+        return self.shared.session_cache.accounts
 
     @property
     def browser(self) -> BrowserName:
@@ -280,7 +279,7 @@ class CodeRoutes:
             fields=form.fields,
             signed_in=signed_in,
             target=target,
-            cache=shared.session_cache,
+            shared=shared,
             network=network,
         )
 

@@ -1,14 +1,12 @@
 """Codes that confirm the address of a new account, and of an account whose user is signed in."""
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import ClassVar
 
 from anyio.to_thread import run_sync
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
-from services.domain import UserId
 from services.domain.mails import CodePurpose
 from services.errors import StepEnded
 from services.store.accounts import Found
@@ -59,7 +57,6 @@ class ConfirmAddress:
 
     name: ClassVar[str] = CodePurpose.CONFIRM_ADDRESS
     needs_session: ClassVar[bool] = True
-    on_confirmed: Callable[[UserId], object] = field(repr=False)
 
     async def request_of(self, asked: Asked) -> CodeRequest:
         return CodeRequest(address=asked.own.session.email)
@@ -71,7 +68,7 @@ class ConfirmAddress:
     async def finish(self, asked: Asked, code: RightCode) -> Response:
         session = asked.own.session
         await run_sync(confirm_address, asked.accounts, session, code)
-        self.on_confirmed(session.user_id)
+        asked.shared.outdate_sign_in(session.user_id)
         return RedirectResponse(with_query(asked.target, reason="confirmed"), 303)
 
 

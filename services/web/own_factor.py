@@ -36,7 +36,6 @@ from services.store.accounts import (
     Cookie,
     Current,
     require_recent,
-    second_factor,
 )
 from services.store.codes import typed_code
 from services.store.factors import asking_passkey, renewed, turned_off
@@ -152,7 +151,6 @@ class OwnFactor:
         is_part = path in _FIRST and not wants_factor and not ends_others
         try:
             scope = require_recent(session.backend, is_part=is_part)
-            shared.set_factor(session.user_id, second_factor(current.credentials))
             entered = once, step, code, replaces
             return act(_Asked(request, *entered, ends_others, scope, session, current))
         except (ProofNeeded, StepEnded):
@@ -259,7 +257,6 @@ class OwnFactor:
         """Store *new* credentials, and tell the user. Raise RateLimited if they have changed meanwhile."""
         shared, session = self.shared(), asked.session
         change_way_in(shared, session, asked.current, new, action, ends_others=asked.ends_others)
-        shared.set_factor(session.user_id, second_factor(new))
         self.notices.tell(asked.request, self._accounts.backend, session, _NOTICES[action])
 
     def _is_first(self, asked: _Asked) -> bool:

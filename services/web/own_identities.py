@@ -127,7 +127,7 @@ class OwnIdentities:
         proof, identity = Proof(request, self.steps.start.origin), waiting.answer.identity
 
         def note(given: Checked) -> None:
-            self._note(proof, session, given)
+            proof.note(self._shared, session, given)
 
         await run_sync(given_identity, self._accounts, checked, identity, note)
         return proof.finish(_to_page(_proved(checked), waiting.target))
@@ -161,8 +161,8 @@ class OwnIdentities:
         self.steps.end(request, step, session)
         identity = self.steps.linked(waiting.answer, signs_in=False)
         of = self._accounts, session, signed_in.current, identity
-        after = self._change(session, partial(link, *of), ends_others=bool(others))
-        self._tell(request, session, after, NoticeKind.IDENTITY_ADDED)
+        self._change(session, partial(link, *of), ends_others=bool(others))
+        self._tell(request, session, NoticeKind.IDENTITY_ADDED)
         return _to_page(ADDED)
 
     def _rename(self, request: Request, signed_in: SignedIn, mark: str, name: str) -> Response:
@@ -170,8 +170,8 @@ class OwnIdentities:
         session, current = signed_in.session, signed_in.current
         require_proof(self._accounts, session)
         identity = _marked(current.credentials.identities, mark)
-        after = rename(self._accounts, session, current, identity, name)
-        self._shared.set_identities(session.user_id, after)
+        rename(self._accounts, session, current, identity, name)
+        self._shared.outdate_sign_in(session.user_id)
         return _to_page()
 
     def _remove(self, request: Request, signed_in: SignedIn, mark: str, others: str) -> Response:
@@ -180,8 +180,8 @@ class OwnIdentities:
         require_proof(self._accounts, session)
         identity = _marked(current.credentials.identities, mark)
         act = partial(unlink, self._accounts, session, current, identity)
-        after = self._change(session, act, ends_others=bool(others))
-        self._tell(request, session, after, NoticeKind.IDENTITY_REMOVED)
+        self._change(session, act, ends_others=bool(others))
+        self._tell(request, session, NoticeKind.IDENTITY_REMOVED)
         return _to_page(REMOVED)
 
     async def _show_proof(self, request: Request) -> Response:
@@ -206,7 +206,7 @@ class OwnIdentities:
                 self.steps.end(request, step, session)
                 ended.append(step)
             now, identity = self._accounts.now(), waiting.answer.identity
-            self._note(proof, session, noting_use(given, identity, now))
+            proof.note(self._shared, session, noting_use(given, identity, now))
 
         try:
             self.check.prove(request, self._accounts, session, checked, entered, note)
@@ -216,32 +216,15 @@ class OwnIdentities:
             return factor_page(self.steps.question(step, waiting, _PROOF, error.public))
         return proof.finish(_to_page(_proved(checked), waiting.target))
 
-    def _note(self, proof: Proof, session: AppSession, checked: Checked) -> None:
-        """Note the proof, and have the page Account know when the identity was used."""
-        proof.note(self._shared.session_cache, session, checked)
-        self._shared.set_identities(session.user_id, checked.after.credentials.identities)
+    def _change(self, session: AppSession, act: Callable[..., None], *, ends_others: bool) -> None:
+        """Call *act*, `link` or `unlink`; *ends_others*: and end all other sessions, their replies first."""
+        if ends_others:
+            self._shared.user_of(session).devices.end_others_by(partial(act, ends_others=True))
+        else:
+            act()
+        self._shared.outdate_sign_in(session.user_id)
 
-    def _change(
-        self,
-        session: AppSession,
-        act: Callable[..., tuple[LinkedIdentity, ...]],
-        *,
-        ends_others: bool,
-    ) -> tuple[LinkedIdentity, ...]:
-        """Return the answer of *act*, `link` or `unlink`; *ends_others*: and end all other sessions, their replies first."""
-        if not ends_others:
-            return act()
-        devices = self._shared.user_of(session).devices
-        return devices.end_others_by(partial(act, ends_others=True))
-
-    def _tell(
-        self,
-        request: Request,
-        session: AppSession,
-        identities: tuple[LinkedIdentity, ...],
-        kind: NoticeKind,
-    ) -> None:
-        self._shared.set_identities(session.user_id, identities)
+    def _tell(self, request: Request, session: AppSession, kind: NoticeKind) -> None:
         self.check.notices.tell(request, self._accounts.backend, session, kind)
 
     def _form(
@@ -265,9 +248,6 @@ class OwnIdentities:
             signed_in = current_session(self._shared, cookie)
             if signed_in is None:
                 raise SignedOut
-            self._shared.set_identities(
-                signed_in.session.user_id, signed_in.current.credentials.identities
-            )
             return act(signed_in)
 
         try:

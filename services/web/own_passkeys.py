@@ -30,7 +30,6 @@ from services.errors import (
     TooManyPasskeys,
 )
 from services.identity.passkeys import creation_options, new_user_handle, verify_creation
-from services.store.accounts import second_factor
 from services.store.failures import note_failure
 from services.store.passkeys import added, checked_name, removed, renamed
 from services.store.steps import read_contents
@@ -200,7 +199,3 @@ def _store(
     generation = credentials.generation + (action is not CredentialsAction.RESEAL)
     new = replace(credentials, passkeys=passkeys, generation=generation)
     change_way_in(shared, own.session, own.current, new, action, ends_others=ends_others)
-    shared.set_factor(
-        own.session.user_id, second_factor(new)
-    )  # the last one may have been asked for
-    shared.note_passkeys(own.session.user_id)

@@ -68,7 +68,7 @@ class ProveByPasskey:
     async def finish(self, asked: Asked, given: Given) -> Response:
         request, session = asked.request, asked.own.session
         proof = Proof(request, self.check.origin)
-        note = partial(proof.note, asked.shared.session_cache, session)
+        note = partial(proof.note, asked.shared, session)
         answer, user_id = _answer(asked, given, PasskeyUse.PROOF), session.user_id
         try:
             await run_sync(self.check.given, request, asked.accounts, answer, note, user_id)

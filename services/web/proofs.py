@@ -10,7 +10,7 @@ from starlette.responses import Response
 
 from services.errors import SignedOut
 from services.store.accounts import AppSession, Checked, Cookie
-from services.users.session_cache import SessionCache
+from services.users import Shared
 from services.web.origin import Origin
 
 
@@ -23,15 +23,17 @@ class Proof:
     # the new cookie and its seconds, once the proof is noted
     _given: tuple[Cookie, int] | None = None
 
-    def note(self, cache: SessionCache, session: AppSession, checked: Checked) -> None:
-        """Note the proof of the user of *session*. It blocks.
+    def note(self, shared: Shared, session: AppSession, checked: Checked) -> None:
+        """Note the proof of the user of *session*, whose pages learn when the way in was used. It blocks.
 
         Raise SignedOut (also if another proof has replaced the browser's cookie), and the errors of `Accounts.prove`.
         """
         cookie = self.origin.session_cookie(self.request)
         if cookie is None:
             raise SignedOut
+        cache = shared.session_cache
         new = cache.prove(session, cookie, checked)
+        shared.outdate_sign_in(session.user_id)
         self._given = new, cache.accounts.lifetime_seconds
 
     def finish(self, answer: Response) -> Response:

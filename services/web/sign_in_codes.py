@@ -111,7 +111,7 @@ class ProveByCode:
         """Raise WrongFactor, FactorNeeded, after which the code is still good."""
         session, text = asked.own.session, asked.fields.get("factor", "")
         proof = Proof(asked.request, self.check.origin)
-        note = partial(proof.note, asked.cache, session)
+        note = partial(proof.note, asked.shared, session)
 
         def give(checked: Checked, act: Callable[[Checked], None]) -> None:
             self.check.prove(asked.request, asked.accounts, session, checked, text, act)

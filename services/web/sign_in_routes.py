@@ -215,7 +215,7 @@ class SignInRoutes:
                     note_failure(self._accounts.backend, session.user_id, Failure.PROOF)
                     raise
                 check = FactorCheck(self.start.attempts, self.start.origin, self.start.notices)
-                note = partial(proof.note, self.start.shared().session_cache, session)
+                note = partial(proof.note, self.start.shared(), session)
                 await run_sync(
                     *(check.prove, request, self._accounts, session, checked, entered, note)
                 )
@@ -248,7 +248,7 @@ class SignInRoutes:
                     await run_sync(self._accounts.change_password, session, current, hashed)
                 else:
                     await run_sync(self._accounts.add_password, session, current, hashed)
-                    self.start.shared().note_password(session.user_id)
+                    self.start.shared().outdate_sign_in(session.user_id)
             tell, kind = self.start.notices.tell, NoticeKind.PASSWORD_CHANGED
             await run_sync(tell, request, self._accounts.backend, session, kind)
         except errors.AppError as error:

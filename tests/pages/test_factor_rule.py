@@ -19,7 +19,7 @@ from tests.pages.conftest import html, in_dialog, press
 def ruth(database):
     """An admin who has signed in with a second factor."""
     ruth = FakePerson(database, ScriptedModel(), AccountRole.ADMIN)
-    ruth.factor = SecondFactor(since=datetime(2026, 11, 20, tzinfo=UTC), codes_left=8)
+    ruth.sign_in.factor = SecondFactor(since=datetime(2026, 11, 20, tzinfo=UTC), codes_left=8)
     user_id = database.user_id
     row = CredentialsRow(
         id=user_id, user_id=user_id, lookup="", sealed="", generation=2, wants_factor=True
@@ -69,7 +69,7 @@ def test_admin_requires_two_step_verification_and_stops_requiring_it(open_tab, r
 
 
 def test_admin_without_a_factor_is_told_to_set_one_up(open_tab, ruth):
-    ruth.factor = None
+    ruth.sign_in.factor = None
 
     app = open_tab()
 
@@ -80,7 +80,7 @@ def test_admin_without_a_factor_is_told_to_set_one_up(open_tab, ruth):
 
 def test_admin_who_has_lost_the_factor_may_stop_requiring_it(open_tab, ruth):
     ruth.factor_rule.require(is_on=True)
-    ruth.factor = None
+    ruth.sign_in.factor = None
 
     assert open_tab().toggle[0].value is True
 

@@ -8,7 +8,6 @@ import pytest
 
 from pages._parts import passkeys
 from services import bootstrap
-from services.caches import CachedRead
 from services.domain import AccountRole
 from services.domain.passkeys import MOST_PASSKEYS, Passkey
 from services.domain.sign_in_methods import SignInMethod
@@ -31,7 +30,7 @@ OLD = replace(LAPTOP, credential_id=b"old", name="Tablet", rp_id="old.daybook.te
 @pytest.fixture
 def open_account(open_app, maya):
     def open_with(*each, **query):
-        maya.passkeys = CachedRead(lambda: each)
+        maya.sign_in.passkeys = each
         return open_app(maya, **query).switch_page("pages/account.py").run()
 
     return open_with
@@ -124,7 +123,7 @@ def test_proof_offers_no_passkey_of_another_address(open_account):
 
 @pytest.mark.usefixtures("later")
 def test_user_with_a_passkey_alone_can_prove(open_account, maya):
-    maya.has_password = False
+    maya.sign_in.has_password = False
 
     app = open_account(LAPTOP)
 

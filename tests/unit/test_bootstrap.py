@@ -33,6 +33,7 @@ from services.errors import Misconfigured, StoreUnavailable
 from services.identity.mailer import open_mailer
 from services.settings import Settings
 from services.store.accounts import AppSession, Cookie
+from services.store.sign_in_policy import SignInPolicy
 from services.store.supabase import backend as supabase_backend
 from services.store.supabase import database_health
 from services.store.supabase import upkeep as supabase_upkeep
@@ -45,6 +46,7 @@ from services.web import upkeep
 from services.web.attempts import Attempts
 from tests.stack.apps import ROOT, SECONDS
 from tests.store.conformance.talk import a_fact
+from tests.unit.test_sign_in_policy import CONFIRMED, NOBODY, WITH_PASSWORD
 
 _IMPORT = """
 import gc, signal, sys
@@ -88,7 +90,7 @@ def session_of(user_id):
     client = Gateway.to("http://database.test", SecretStr("key"), transport).client()
     server = ServerCalls(client, None)
     backend = SupabaseUser(UserCalls(client, None, user_id), server, None)
-    return AppSession(SessionId(uuid4()), user_id, "maya@daybook.test", True, False, None, backend)
+    return AppSession(SessionId(uuid4()), user_id, "maya@daybook.test", False, None, backend)
 
 
 @pytest.fixture
@@ -157,20 +159,35 @@ def test_noted_facts_leave_memory_with_the_last_session(shared):
     assert shared.background.noted(rooms[omar]) == (noted,)
 
 
-def test_pages_read_the_passkeys_again_once_they_have_changed(shared, sessions):
-    stored, session = SimpleNamespace(each=()), session_of(UserId(uuid4()))
-    credentials = SimpleNamespace(passkeys=stored)
-    sessions.current = lambda _: SimpleNamespace(credentials=credentials)
+def test_pages_read_the_ways_in_again_once_they_have_changed(shared, sessions):
+    session, stored = session_of(UserId(uuid4())), [NOBODY]
+    sessions.policy = SignInPolicy()
+    sessions.current = lambda _: SimpleNamespace(credentials=stored[-1])
     shared.session_cache.add(Cookie.new(), session)
-    passkeys = shared.find(session.id).passkeys
-    assert passkeys.get() == ()
+    user = shared.find(session.id)
+    assert not user.sign_in.has_password
 
-    stored.each = ("laptop",)
-    shared.note_passkeys(UserId(uuid4()))
-    assert passkeys.get() == ()
-    shared.note_passkeys(session.user_id)
+    stored.append(WITH_PASSWORD)
+    shared.outdate_sign_in(UserId(uuid4()))
+    assert not user.sign_in.has_password
+    shared.outdate_sign_in(session.user_id)
 
-    assert passkeys.get() == ("laptop",)
+    assert user.sign_in.has_password
+
+
+def test_new_address_is_known_at_once(shared, sessions):
+    session, stored, new = session_of(UserId(uuid4())), [NOBODY], "omar@daybook.test"
+    sessions.policy = SignInPolicy()
+    sessions.current = lambda _: SimpleNamespace(credentials=stored[-1])
+    shared.session_cache.add(Cookie.new(), session)
+    user = shared.find(session.id)
+    assert not user.sign_in.is_confirmed
+
+    stored.append(CONFIRMED)
+    shared.set_address(session.user_id, new)
+
+    assert (user.email, user.sign_in.is_confirmed) == (new, True)
+    assert shared.session_cache.by_id(session.id).email == new
 
 
 def test_stopping_the_process_stops_temporary_chats(shared, maya):

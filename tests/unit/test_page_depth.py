@@ -20,7 +20,10 @@ Reach = tuple[str, ...]  # the attributes after the user
 GIVE_USERS = {"find_user", "user_services", "signed_in", "services_of", "here", "page"}
 ARE_USERS = {"UserServices", "TemporaryChat", "ChatParts"}
 ARE_PARTS = {"Chat": ("chat",)}
-VALUES = (("account",),)  # attributes of a user that are values, whose attributes do not count
+VALUES = (
+    ("account",),
+    ("sign_in",),
+)  # attributes of a user that are values, whose attributes do not count
 
 
 def deep_reaches(source: str) -> set[str]:

@@ -48,13 +48,14 @@ class AddressSite(Site):
         one = SimpleNamespace(
             session_cache=cache,
             set_address=partial(set_address, cache),
+            outdate_sign_in=lambda _: None,
             stop_turns_of=lambda _: None,
         )
         shared = lambda: one  # noqa: E731
         notices = Notices(self.attempts, origin, self.send)
         start = SessionStart(shared, self.attempts, origin, 3600, notices)
         flows = (
-            NewAddress(shared, notices),
+            NewAddress(notices),
             RestoreAddress(start, lanes),
             ProveByCode(FactorCheck(self.attempts, origin, notices)),
         )

@@ -40,7 +40,9 @@ class SignUpSite(Site):
         super().__post_init__()
         origin, self.noted = Origin(None, 0), []
         one = SimpleNamespace(
-            session_cache=self.cache, set_address=partial(set_address, self.cache)
+            session_cache=self.cache,
+            set_address=partial(set_address, self.cache),
+            outdate_sign_in=self.noted.append,
         )
         shared = lambda: one  # noqa: E731
         notices = Notices(self.attempts, origin, self.send)
@@ -50,7 +52,7 @@ class SignUpSite(Site):
             flow,
             SignInByCode(start),
             ResetPassword(start, lanes),
-            ConfirmAddress(self.noted.append),
+            ConfirmAddress(),
         )
         codes = CodeRoutes(shared, self.attempts, origin, self.send, flows)
         by_code = SignUpByCode(codes, flow)

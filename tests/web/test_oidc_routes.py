@@ -127,21 +127,17 @@ class SignOnSite(Site):
     def __post_init__(self):
         super().__post_init__()
         cache, origin, lanes = self.cache, Origin(self.url, 0), HashingLanes()
-        self.stopped = []
+        self.stopped, self.outdated = [], []
 
         def ending(is_meant, seconds):
             self.stopped.append(is_meant)
             return nullcontext()
 
-        def set_identities(user_id, identities):
-            cache.change(user_id, lambda one: replace(one, identities=identities))
-
         one = SimpleNamespace(
             session_cache=cache,
-            set_identities=set_identities,
+            outdate_sign_in=self.outdated.append,
             set_address=lambda *_: None,
             stop_turns_of=lambda _: None,
-            note_password=lambda _: None,
             user_of=lambda session: SimpleNamespace(devices=Devices(session, ending)),
         )
         shared = lambda: one  # noqa: E731
@@ -229,7 +225,7 @@ class SignOnSite(Site):
         return [one and self.accounts.now() - one < timedelta(minutes=1) for one in times]
 
     def forget_uses(self, browser):
-        """Have no identity of the user of *browser* be used so far, as far as sessions and store know."""
+        """Have no identity of the user of *browser* be used so far, as far as the store knows."""
         current, session = (
             self.accounts.current(Cookie.parse(browser.cookies["__Host-sid"])),
             browser.session,
@@ -237,7 +233,6 @@ class SignOnSite(Site):
         unused = tuple(replace(one, last_used_at=None) for one in current.credentials.identities)
         new, action = replace(current.credentials, identities=unused), CredentialsAction.RESEAL
         assert self.accounts.change_credentials(session, new, current.stored, action)
-        self.cache.change(session.user_id, lambda one: replace(one, identities=unused))
 
     def identities(self, address=ADDRESS):
         return [one.identity for one in self.found(address).credentials.identities]
@@ -416,7 +411,6 @@ def test_first_visit_begins_an_account(site, corp):
     assert credentials.identities[0].name == ADDRESS
     assert credentials.confirmed.how is ConfirmedBy.PROVIDER
     assert credentials.password_hash is None
-    assert browser.session.identities == credentials.identities
     again = site.browser()
     assert again.signs_in().headers["location"] == "/?c=1"
     assert again.session.user_id == browser.session.user_id
@@ -659,8 +653,6 @@ def test_use_of_an_identity_is_noted_with_that_of_the_factor(site, corp):
     assert site.found().stored.uses == uses + 1
     assert site.audited().count("factor.use") == 1
     assert "identity.use" not in site.audited()
-    for each in (first, browser):
-        assert each.session.identities[0].last_used_at is not None
 
 
 def test_use_of_an_identity_is_noted_with_the_factor_that_is_set_up(site):
@@ -921,7 +913,7 @@ def test_identity_linked_meanwhile_is_not_linked_again(site, corp, maya):
 
     assert said(answer)["reason"] == "expired"
     session, identity = session_of(site), site.found().credentials.identities[0]
-    assert link(site.accounts, session, site.found().checked(PASSWORD), identity) == (identity,)
+    link(site.accounts, session, site.found().checked(PASSWORD), identity)
     assert site.found().stored.generation == before
 
 
@@ -966,7 +958,8 @@ def test_user_adds_a_sign_in_after_seeing_whose_it_is(site, corp, noor):
 
     assert said(answer) == {"reason": "identity-added"}
     assert site.identities(OTHER) == [Identity(corp.issuer, SUBJECT)]
-    assert noor.session.identities[0].name == ADDRESS
+    assert site.found(OTHER).credentials.identities[0].name == ADDRESS
+    assert site.outdated == [noor.session.user_id]
     assert site.told == [NoticeKind.IDENTITY_ADDED]
     again = site.browser()
     again.signs_in()
@@ -1115,6 +1108,7 @@ def test_added_sign_in_is_not_used_until_it_signs_in(site, noor):
     noor.post("/identity/add", step=noor.step)
     assert site.last_used(OTHER) == [None]
     before = site.found(OTHER).stored
+    site.outdated.clear()
 
     site.browser().signs_in()
 
@@ -1122,7 +1116,7 @@ def test_added_sign_in_is_not_used_until_it_signs_in(site, noor):
     assert site.last_used(OTHER) == [True]
     assert (after.generation, after.uses) == (before.generation, before.uses + 1)
     assert site.audited().count("identity.use") == 1
-    assert noor.session.identities[0].last_used_at is not None  # the page of another device
+    assert site.outdated == [noor.session.user_id]  # for the page of another device
 
 
 def test_use_of_a_sign_in_costs_no_call_more(site, noor, monkeypatch):
@@ -1157,12 +1151,13 @@ def test_user_renames_a_sign_in(site, noor):
     adds(noor)
     noor.post("/identity/add", step=noor.step)
     [own], before = site.identities(OTHER), site.found(OTHER).stored
+    site.outdated.clear()
 
     assert said(renames(noor, own.mark)) == {}
 
     [after] = site.found(OTHER).credentials.identities
     assert (after.identity, after.name) == (own, "Work")
-    assert noor.session.identities == (after,)
+    assert site.outdated == [noor.session.user_id]
     stored = site.found(OTHER).stored
     assert (stored.generation, stored.uses) == (before.generation, before.uses)
     assert said(renames(noor, own.mark, "x" * 61))["reason"] == "unavailable"
@@ -1178,6 +1173,7 @@ def test_sign_in_is_renamed_only_after_a_recent_proof(site, noor):
 
     assert said(renames(noor, own.mark)) == {"reason": "prove"}
     assert site.found(OTHER).credentials.identities[0].name == ADDRESS
+    assert site.outdated == [noor.session.user_id]
 
 
 def test_user_removes_a_sign_in(site, noor):
@@ -1251,6 +1247,7 @@ def proves(browser, corp, signed_in_at=None, **fields):
 def test_provider_proves_who_is_signed_in(site, corp, linked):
     before = linked.cookies["__Host-sid"]
     assert not is_proven(linked)
+    site.outdated.clear()
 
     asked, answer = proves(linked, corp, then="new_address")
 
@@ -1259,7 +1256,7 @@ def test_provider_proves_who_is_signed_in(site, corp, linked):
     assert linked.cookies["__Host-sid"] != before
     assert is_proven(linked)
     assert site.last_used(OTHER) == [True]
-    assert linked.session.identities[0].last_used_at is not None
+    assert site.outdated == [linked.session.user_id]
 
 
 def test_old_sign_in_at_the_provider_proves_nothing(corp, linked):

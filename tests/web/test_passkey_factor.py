@@ -413,7 +413,6 @@ def test_password_alone_sets_no_required_factor_up_where_a_passkey_stands(unaske
     assert unasked.uses(browser, flags=PRESENT)["reason"] == REFUSED
     assert not is_in(browser)
     assert unasked.uses(browser) == {"c": "1"}
-    assert browser.session.factor.asks_passkey
     assert unasked.credentials.asks_passkey
     thief = unasked.begins()
     page = thief.post("/factor/enrol", step=thief.step, next="/?c=1")
@@ -681,7 +680,7 @@ def test_switch_shows_recovery_codes_once(own):
     assert own.credentials.recovery == tuple(map(recovery_hash, codes))
     assert page.headers["cache-control"] == "no-store"
     assert [one.kind for one in own.site.contents] == [NoticeKind.PASSKEY_FACTOR_ADDED]
-    assert own.browser.session.factor.asks_passkey
+    assert own.site.outdated[-1] == own.browser.session.user_id
     own.is_given()
     assert "already shown" in own.switch(is_on=True).text
     assert own.credentials.recovery == tuple(map(recovery_hash, codes))
@@ -746,4 +745,3 @@ def test_last_passkey_takes_the_question_and_the_codes_along(own):
     own.browser.post("/passkey/remove", passkey=encode_base64url(own.key.id))
 
     assert (own.credentials.wants_factor, own.credentials.recovery) == (False, ())
-    assert own.browser.session.factor is None

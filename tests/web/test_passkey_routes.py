@@ -42,8 +42,6 @@ class PasskeySite(FactorSite):
     def __post_init__(self):
         super().__post_init__()
         shared = self.own.shared()
-        self.told = []  # the users whose pages read their passkeys again
-        shared.note_passkeys = self.told.append
         origin = Origin(None, 0)
         notices = Notices(self.attempts, origin, self.send)
         start = SessionStart(lambda: shared, self.attempts, origin, 3600, notices)
@@ -133,7 +131,7 @@ def test_passkey_is_added_by_its_user(site, maya, browser):
     assert [(mail.address, mail.content) for mail in site.mails] == [
         (maya, Notice(NoticeKind.PASSKEY_ADDED))
     ]
-    assert site.told == [browser.session.user_id]
+    assert site.outdated == [browser.session.user_id]
     assert site.stopped == []
     assert not site.current(browser).stored.wants_factor
 
@@ -558,7 +556,7 @@ def test_passkey_is_renamed(site, browser, key):
     after = site.current(browser).stored
     assert [one.name for one in site.passkeys(browser).each] == ["Old laptop"]
     assert (after.generation, after.uses) == (before.generation, before.uses)
-    assert site.told[-1] == browser.session.user_id
+    assert site.outdated[-1] == browser.session.user_id
 
 
 def test_passkey_is_removed(site, maya, browser, key):

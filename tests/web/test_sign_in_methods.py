@@ -49,7 +49,7 @@ class Site:
         shared = SimpleNamespace(
             session_cache=cache,
             backend=self.accounts.backend,
-            set_identities=lambda *_: None,
+            outdate_sign_in=lambda _: None,
         )
         self.mails = []
         app = SimpleNamespace(

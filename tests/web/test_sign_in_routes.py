@@ -2,7 +2,6 @@
 
 import threading
 from contextlib import nullcontext
-from dataclasses import replace
 from types import SimpleNamespace
 from uuid import uuid4
 
@@ -53,7 +52,7 @@ class Mails:
     """The mailer of a process, which keeps what it is given."""
 
     def __init__(self):
-        self.sent = []
+        self.sent, self.outdated = [], []
         self.send = self.sent.append
 
 
@@ -74,9 +73,7 @@ def browser(
         backend=sessions.backend,
         store_of=lambda own, _: store_of(own),
         stop_turns_of=stop_turns,
-        note_password=lambda user_id: session_cache.change(
-            user_id, lambda one: replace(one, has_password=True)
-        ),
+        outdate_sign_in=lambda user_id: mails.outdated.append(user_id) if mails else None,
     )
     attempts, lanes = Attempts(sessions.root_keys, **limits), lanes or HashingLanes()
     origin = Origin(url, 0, is_alone)
@@ -610,13 +607,14 @@ def test_first_password_is_added_and_ends_no_session(session_cache):
     found = accounts.find(email, NOT_COUNTED)
     other = accounts.sign_in(found.opened(found.stored, found.credentials, BY_CODE))[1]
     session_cache.add(cookie, session)
-    client = browser(session_cache)
+    mails = Mails()
+    client = browser(session_cache, mails=mails)
 
     answer = client.post("/account/password", data={"password": NEW_PASSWORD}, headers=sent(cookie))
 
     assert answer.headers["location"] == "/account?reason=password-added"
     assert accounts.ended([session, other]) == {}
-    assert session_cache.find(cookie).has_password
+    assert mails.outdated[-1] == session.user_id
     assert accounts.find(email, NOT_COUNTED).checked(NEW_PASSWORD).stored.user_id == session.user_id
 
 

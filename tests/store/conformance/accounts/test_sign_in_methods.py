@@ -116,7 +116,6 @@ def test_address_alone_begins_an_account_that_codes_open(deployment):
     again = accounts.find(email, NOT_COUNTED)
     by_code = again.opened(again.stored, again.credentials, BY_CODE)
     assert accounts.sign_in(by_code)[1].user_id == session.user_id
-    assert not session.has_password
     with pytest.raises(WrongCredentials):
         again.checked(PASSWORD)
 
@@ -155,7 +154,7 @@ def test_operators_password_opens_where_passwords_are_off(deployment, maya):
 
     _, session = off.sign_in_with(maya.email, OTHER)
 
-    assert (session.user_id, session.has_password) == (maya.id, True)
+    assert session.user_id == maya.id
     usage = session.backend.rows().usage
     await_entry(usage, Exemption.OPERATOR_PASSWORD)
 
@@ -261,9 +260,8 @@ def test_address_is_taken_back_without_a_password_where_they_are_off(deployment,
     _, session = deployment.accounts.sign_in_with(maya.email, OTHER)
     move(deployment, replace(maya, session=session))
 
-    restored = having(deployment, CODES).restore_address(maya.email, None)
+    having(deployment, CODES).restore_address(maya.email, None)
 
-    assert not restored.session.has_password
     assert documents(deployment, maya).password_hash is None
     with pytest.raises(WrongCredentials):
         deployment.accounts.sign_in_with(maya.email, OTHER)

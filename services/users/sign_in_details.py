@@ -1,0 +1,36 @@
+"""How the account of a signed-in user is opened, as the user sees it on the page Account."""
+
+from dataclasses import dataclass
+
+from services.crypto import Credentials
+from services.domain.accounts import SecondFactor
+from services.domain.passkeys import Passkey
+from services.domain.sign_in_methods import SignInMethod
+from services.domain.single_sign_on import LinkedIdentity
+from services.store.accounts import second_factor
+from services.store.sign_in_policy import SignInPolicy
+
+
+@dataclass(frozen=True, slots=True)
+class SignInDetails:
+    """The ways in of an account, the oldest of each kind first, and what proves who its user is."""
+
+    has_password: bool  # that opens the account
+    is_confirmed: bool  # the address
+    takes_code: bool  # true: a mailed code proves who the user is
+    factor: SecondFactor | None
+    passkeys: tuple[Passkey, ...]
+    identities: tuple[LinkedIdentity, ...]  # at providers of single sign-on
+
+
+def sign_in_details(credentials: Credentials, policy: SignInPolicy) -> SignInDetails:
+    """Return what the user of *credentials* sees of them."""
+    is_confirmed = credentials.confirmed is not None
+    return SignInDetails(
+        has_password=policy.takes_password(credentials),
+        is_confirmed=is_confirmed,
+        takes_code=is_confirmed and policy.allows(credentials.address, SignInMethod.CODE),
+        factor=second_factor(credentials),
+        passkeys=credentials.passkeys.each if credentials.passkeys else (),
+        identities=credentials.identities,
+    )

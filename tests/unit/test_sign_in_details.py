@@ -1,0 +1,48 @@
+"""What a user sees of the credentials on the page Account."""
+
+from dataclasses import replace
+
+from services.domain.accounts import SecondFactor
+from services.users.sign_in_details import SignInDetails, sign_in_details
+from tests.unit.test_sign_in_policy import (
+    CODE,
+    CONFIRMED,
+    NOBODY,
+    PASSWORD,
+    WITH_PASSWORD,
+    policy,
+    with_identity,
+    with_passkey,
+)
+
+
+def seen(credentials, *methods):
+    return sign_in_details(credentials, policy(*methods))
+
+
+def test_account_without_ways_in_has_none():
+    none = seen(NOBODY, PASSWORD, CODE)
+
+    assert none == SignInDetails(False, False, False, None, (), ())
+
+
+def test_password_is_one_that_opens_the_account():
+    assert seen(WITH_PASSWORD, PASSWORD).has_password
+    assert not seen(WITH_PASSWORD, CODE).has_password
+
+
+def test_code_proves_where_the_address_is_confirmed_and_codes_are_on():
+    assert seen(CONFIRMED, CODE).takes_code
+    confirmed, unconfirmed = seen(CONFIRMED, PASSWORD), seen(NOBODY, CODE)
+    assert (confirmed.is_confirmed, confirmed.takes_code) == (True, False)
+    assert (unconfirmed.is_confirmed, unconfirmed.takes_code) == (False, False)
+
+
+def test_all_ways_in_are_seen():
+    identities, keys = with_identity().identities, with_passkey().passkeys
+    asking = replace(NOBODY, identities=identities, passkeys=replace(keys, is_factor=True))
+
+    own = seen(asking, PASSWORD)
+
+    assert (own.identities, own.passkeys) == (identities, keys.each)
+    assert own.factor == SecondFactor(since=None, codes_left=0, asks_passkey=True)
