@@ -11,7 +11,9 @@ import httpx
 
 _TIME = re.compile(rb'("\d{4}-\d\d-\d\d) (\d\d:\d\d:\d\d(?:\.\d+)?[+-]\d\d)"')
 _OF_THE_BODY_AS_SENT = {b"content-length", b"content-encoding", b"transfer-encoding"}
-_LIMITS = httpx.Limits(max_connections=100, max_keepalive_connections=20)
+_LIMITS = httpx.Limits(  # seconds: Node closes a connection that is unused for 5, also while a request is on its way
+    max_connections=100, max_keepalive_connections=20, keepalive_expiry=2.0
+)
 
 
 class LiteTransport(httpx.HTTPTransport):
