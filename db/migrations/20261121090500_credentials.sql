@@ -234,6 +234,9 @@ begin
   if ends_others then
     perform private.end_sessions_of(person, private.my_auth_session());
   end if;
+  if stored.wants_factor and not new_wants_factor then
+    perform private.forget_factor(person);
+  end if;
   if action <> 'reseal' then
     perform private.note(actor, action, person);
   end if;
@@ -241,12 +244,12 @@ begin
 end $$;
 
 -- For a session or a proof that begins: check that the credentials of *person* are of *seen_generation*, and that the second
--- factor was given (*has_factor*) if they want one, or the deployment requires one. *factor_action* stores the credentials
+-- factor was given (*has_factor*) if they want one, or the deployment does (*is_required*). *factor_action* stores the credentials
 -- after its use ('factor.use'), that of a passkey or an identity ('passkey.use', 'identity.use') or its enrolment ('factor.add') in the
 -- same transaction; null: they stay. Of a passkey or an identity alone *has_factor* may be false. Return the reason of a refusal, or null.
 create function private.check_factor(
-  person uuid, seen_generation integer, has_factor boolean, factor_action text, new_generation integer, new_uses integer,
-  new_wants_factor boolean, new_lookup text, new_sealed public.sealed
+  person uuid, seen_generation integer, has_factor boolean, is_required boolean, factor_action text, new_generation integer,
+  new_uses integer, new_wants_factor boolean, new_lookup text, new_sealed public.sealed
 ) returns text language plpgsql as $$
 declare
   stored private.credentials;
@@ -256,7 +259,7 @@ begin
       else has_factor and factor_action in ('factor.use', 'factor.add') end) is not true
     then
       raise exception 'not a use of the second factor' using errcode = 'PT400';
-    elsif has_factor is not true and private.requires_factor() then
+    elsif has_factor is not true and is_required then
       return 'factor_needed';
     elsif factor_action = 'factor.add' and exists (
       select from private.credentials
@@ -271,7 +274,7 @@ begin
   select * into stored from private.credentials where user_id = person and generation = seen_generation for share;
   return case
     when stored.id is null then 'stale'
-    when (private.requires_factor() or stored.wants_factor) and has_factor is not true then 'factor_needed'
+    when (is_required or stored.wants_factor) and has_factor is not true then 'factor_needed'
   end;
 end $$;
 
@@ -351,7 +354,8 @@ end $$;
 -- nothing. *claims* are the HMACs of the address, by which another account has it, or may take it back: "address_taken". Of
 -- *former*, the HMACs of addresses that the user may take back, those are stored that are not; others of the user go. A
 -- former address that is taken back (*restored*) ends all sessions but the calling one, and may bring a second factor or
--- the lack of one, and identities and passkeys, whose look-ups are *ways_in*; null: they stay.
+-- the lack of one, which ends that one, too, where one is required; and identities and passkeys, whose look-ups are *ways_in*;
+-- null: they stay.
 create function private.change_address(
   me uuid, seen_generation integer, new_uses integer, new_wants_factor boolean, address public.free_text,
   claims public.free_text, new_lookup text, new_sealed public.sealed, former public.free_text,
@@ -398,6 +402,9 @@ begin
   where user_id = me;
   if restored then
     perform private.end_sessions_of(me, private.my_auth_session());
+  end if;
+  if restored and not new_wants_factor then   -- the session began with what stood so far
+    perform private.forget_factor(me);
   end if;
   perform private.note(me, case when restored then 'address.restore' else 'address.change' end, me);
   return '{"ok": true}';

@@ -35,7 +35,8 @@ create table private.app_sessions (
   proved_at timestamptz not null default now(),   -- when its user last proved who they are; the sign-in is the first time
   -- what that covers: all changes; a part of them, or none (a sign-in by a provider, who may not have asked its user again)
   proof_scope text not null default 'full' check (proof_scope in ('full', 'part', 'none')),
-  has_factor boolean not null,              -- the second factor was given, here or in a later proof
+  -- a second factor was given, here or in a later proof, and its user has not turned it off since
+  has_factor boolean not null,
   expires_at timestamptz not null
 );
 
@@ -85,11 +86,10 @@ return session.proved_at > now() - interval '10 minutes'
     select from private.credentials where credentials.user_id = session.user_id and wants_factor
   ));
 
--- Return true if *session* lacks the second factor that the deployment requires: its user has none, or did not give one in it.
+-- Return true if *session* lacks the second factor that the deployment requires. One that its user gave at a provider is enough,
+-- though the account has none.
 create function private.lacks_factor(session private.app_sessions) returns boolean language sql stable
-return private.requires_factor() and not (session.has_factor and exists (
-  select from private.credentials where credentials.user_id = session.user_id and wants_factor
-));
+return private.requires_factor() and not session.has_factor;
 
 create function private.is_recent(is_part boolean default false) returns boolean language sql stable
 return exists (
@@ -118,7 +118,8 @@ begin
 end $$;
 
 -- Note that the caller has proved who they are, by credentials that must still be of the generation that the proof was
--- compared with, and by the second factor, as `check_factor` has it. The buckets *returned* get the successful attempt back.
+-- compared with, and by the second factor of the account, as `check_factor` has it: this session has given one already where the
+-- deployment requires it. The buckets *returned* get the successful attempt back.
 -- A proof in part (*new_scope*) leaves a full one that is younger than ten minutes as it is.
 -- The session gets a new cookie in place of *cookie*, and its tokens sealed for it: only under the *lease* of the refresh
 -- token, so that no process exchanges it meanwhile. The lease ends, also where the proof is refused.
@@ -142,7 +143,7 @@ begin
   elsif mine is null then
     return private.answer(false);
   end if;
-  refused := private.check_factor(me, seen_generation, has_factor, factor_action, new_generation, new_uses,
+  refused := private.check_factor(me, seen_generation, has_factor, false, factor_action, new_generation, new_uses,
     new_wants_factor, new_lookup, new_sealed);
   if refused is not null then
     update private.app_sessions set refreshing_until = null
@@ -209,6 +210,11 @@ end $$;
 create function private.end_sessions_of(person uuid, kept uuid default null) returns void language sql begin atomic
   delete from private.app_sessions where user_id = person and auth_session_id is distinct from kept;
   delete from auth.sessions where user_id = person and id is distinct from kept;
+end;
+
+-- Note that no session of *person* has given a second factor, because the account has none any more.
+create function private.forget_factor(person uuid) returns void language sql begin atomic
+  update private.app_sessions set has_factor = false where user_id = person and has_factor;
 end;
 
 -- Delete a user of Supabase Auth, for a sweep. Return false, so that the rest of the sweep goes on, if a table that the
@@ -573,8 +579,8 @@ begin
   -- before the credentials, which go with the account; shared, so that the session waits for a suspension
   perform from private.roles where user_id = person for share;
   if pending is null then
-    refused := private.check_factor(person, seen_generation, has_factor, factor_action, new_generation, new_uses,
-      new_wants_factor, new_lookup, new_sealed);
+    refused := private.check_factor(person, seen_generation, has_factor, private.requires_factor(), factor_action,
+      new_generation, new_uses, new_wants_factor, new_lookup, new_sealed);
     if refused is not null then
       return private.answer(false, refused);
     end if;

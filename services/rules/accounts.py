@@ -476,7 +476,8 @@ class StoredSession:
     seen_at: datetime | None = None
     proved_at: datetime | None = None  # when its user last proved who they are; None: never
     scope: ProofScope = ProofScope.FULL  # of that proof
-    has_factor: bool = False  # the second factor was given, here or in a later proof
+    # a second factor was given, here or in a later proof, and its user has not turned it off since
+    has_factor: bool = False
 
     def used(self, now: datetime) -> "StoredSession":
         ends_at = min(self.expires_at, now + timedelta(seconds=self.idle_seconds))
@@ -508,10 +509,6 @@ class StoredSession:
         is_recent = self.proved_at is not None and self.proved_at > now - PROOF_LIFE
         is_recent = is_recent and self.scope in scopes
         return is_recent and (self.has_factor or not (credentials and credentials.wants_factor))
-
-    def is_without_factor(self, credentials: CredentialsState | None) -> bool:
-        """Return True if its user, who has *credentials*, has no second factor, or did not give one in it."""
-        return not (self.has_factor and credentials and credentials.wants_factor)
 
     def is_alive(self, account: StoredAccount | None, now: datetime, *, is_refused: bool) -> bool:
         """Return True if the session has not ended and this version of the app knows the role of *account*.

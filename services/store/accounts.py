@@ -193,19 +193,24 @@ class Checked(Current):
     counted: tuple[str, ...] = field(repr=False)
     keys: tuple[WrappedKey, ...] = ()  # of the user; none: the session's device gets no name
     requires_factor: bool = False  # by the deployment
-    has_factor: bool = False  # true: what the account or the deployment wants was given
+    # true: what the account or the deployment wants was given, here or at the provider
+    has_factor: bool = False
     # after the use of the factor, a passkey or an identity, or the enrolment of a factor; None: as they are
     used: Credentials | None = None
     used_by: CredentialsAction = CredentialsAction.FACTOR_USED  # or PASSKEY_USED, IDENTITY_USED
     by: UsedMethod | None = None  # None: nothing was asked for, because the deployment has one user
     scope: ProofScope = ProofScope.FULL  # of that, as a proof
 
-    def check_factor(self) -> None:
-        """Raise FactorNeeded if the account has a second factor, or the deployment requires one, and it was not given."""
+    def check_factor(self, *, is_required: bool) -> None:
+        """Raise FactorNeeded if the account has a second factor, or one *is_required*, and it was not given.
+
+        What is required is the account's own afterwards, or was given at the provider.
+        """
         if self.credentials.wants_factor and not self.has_factor:
             raise factor_needed(self.credentials)
-        # the store ends sessions of users without one, also where a provider says that one was given
-        if self.requires_factor and not self.after.stored.wants_factor:
+        is_by_provider = self.by is not None and self.by.provider is not None
+        is_met = self.after.stored.wants_factor or (is_by_provider and self.has_factor)
+        if is_required and not is_met:
             raise factor_needed(self.credentials)
 
     @property
@@ -255,14 +260,18 @@ class Found:
         credentials: Credentials,
         by: UsedMethod,
         counted: tuple[str, ...] = (),
+        *,
+        has_factor: bool = False,
     ) -> Checked:
         """Return the credentials that were found, for a user who has proved *by* a method who they are.
 
-        Where the deployment requires a factor, they may ask for a passkey that those stored do not ask for yet (`SignInPolicy.asking`).
+        *has_factor*: and has given a second factor at the provider. Where the deployment requires one, and none was given, they may
+        ask for a passkey that those stored do not ask for yet (`SignInPolicy.asking`).
         """
         required = self.sign_ups.requires_factor
-        credentials = self.policy.asking(credentials, is_required=required)
-        return Checked(stored, credentials, counted, self.keys, requires_factor=required, by=by)
+        credentials = self.policy.asking(credentials, is_required=required and not has_factor)
+        of = stored, credentials, counted, self.keys
+        return Checked(*of, requires_factor=required, has_factor=has_factor, by=by)
 
     def hashed(self, password: str) -> str:
         """Return the hash of a new *password*. Raise WeakPassword."""
@@ -403,12 +412,14 @@ class Accounts:
         recovery: tuple[str, ...] = (),
         scope: ProofScope = ProofScope.FULL,
         by: UsedMethod | None = None,
+        *,
+        has_factor: bool = False,
     ) -> tuple[Cookie, AppSession]:
         """Make an account, and sign in; no password opens an account without a hash.
 
         *confirmed*: how its address was confirmed; None: it was not. *factor*: its authenticator app, confirmed by a code,
-        with the hashes of *recovery* codes. *identity*: one that begins it, *by* its provider. *scope*: of the sign-up, as
-        a proof.
+        with the hashes of *recovery* codes. *identity*: one that begins it, *by* its provider, where a factor was given, too
+        (*has_factor*). *scope*: of the sign-up, as a proof.
 
         Raise FactorNeeded (the deployment requires one), AddressTaken, ConfirmationSent, SignUpsClosed (Supabase Auth confirms
         addresses itself, after which a password alone goes on), RateLimited, and the errors of `SignInPolicy.check_sign_up`,
@@ -416,7 +427,8 @@ class Accounts:
         """
         sign_in = self.backend.sign_in
         # a sign-up that waits for a link keeps no factor: the sign-in after it asks for one
-        if found.sign_ups.requires_factor and not (factor or sign_in.confirms_addresses()):
+        is_given = has_factor or factor
+        if found.sign_ups.requires_factor and not (is_given or sign_in.confirms_addresses()):
             raise FactorNeeded
         issuer = identity.identity.issuer if identity else None
         self.policy.check_sign_up(
@@ -443,6 +455,7 @@ class Accounts:
             *(user, pending, credentials, browser),
             factor=factor,
             recovery=recovery,
+            has_factor=has_factor,
             scope=scope,
             by=by,
         )
@@ -456,7 +469,7 @@ class Accounts:
         `SignInPolicy.check`, `SignIn` and `start_session`.
         """
         self._check_method(checked)
-        checked.check_factor()
+        checked.check_factor(is_required=checked.requires_factor)
         stored, credentials, sign_in = checked.stored, checked.credentials, self.backend.sign_in
         address, password = credentials.address, credentials.managed_password
         user_id = stored.user_id
@@ -516,7 +529,7 @@ class Accounts:
         self._check_method(checked)
         if checked.scope is ProofScope.NONE:
             raise ProofNeeded
-        checked.check_factor()
+        checked.check_factor(is_required=False)  # the session has given what all need
         used, new = self._used(checked, session.user_id), Cookie.new()
         changed = NewCookie(replaces=cookie.hash, cookie_hash=new.hash, sealer=self._sealer(new))
         if not session.backend.prove(

@@ -339,7 +339,7 @@ class GuardedAdministration(Administration, Protocol):
         """Require a second factor of all users, or do not.
 
         While it is on, sessions without one are refused at each call; turned on, it also ends them, so that they do not come
-        back. Raise ProofNeeded, FactorNeeded (the session has given none).
+        back. Raise ProofNeeded, FactorNeeded (the admin has none of their own).
         """
 
     def invite(self, code_hash: str, email: EmailAddress | None, role: AccountRole) -> None:
@@ -398,7 +398,7 @@ class UserBackend(Protocol):
         sessions of the user end but this one. Each *action* but RESEAL and FACTOR_USED
         has the next generation; each but RESEAL is audited; each but RESEAL and ADDRESS_CONFIRMED needs a recent proof.
         After FACTOR_ADDED and PASSKEY_FACTOR_ADDED `wants_factor` is on; FACTOR_REMOVED, PASSKEY_FACTOR_REMOVED, PASSWORD_SET
-        and PASSKEY_REMOVED may turn it off.
+        and PASSKEY_REMOVED may turn it off: then no session of the user, this one included, has given a factor any more.
 
         Raise ProofNeeded, FactorRequired (the deployment requires the factor), WayInTaken (another account has the
         identity or passkey that is added), ValueError (generation, uses, `wants_factor`, *ways_in* or *ends_others* do
@@ -444,8 +444,8 @@ class UserBackend(Protocol):
         this object go on. *returned*: the buckets that get their counted attempt back; *has_factor*, *used* and *used_by*: as in
         `NewSession`. A proof in part (*scope*) leaves a full one that is younger than ten minutes as it is.
 
-        Raise SignedOut also if the session has another cookie than the one to be replaced, FactorNeeded, FactorUsed (the
-        factor was used meanwhile: check again), ValueError. After StoreUnavailable the session may have either cookie.
+        Raise SignedOut also if the session has another cookie than the one to be replaced, FactorNeeded (the account has one of
+        its own), FactorUsed (the factor was used meanwhile: check again), ValueError. After StoreUnavailable the session may have either cookie.
         """
         ...
 

@@ -93,8 +93,9 @@ class SignOnVisits:
     ) -> Response:
         """Sign in, or lead to the form for the second factor, unless it was given at the provider."""
         accounts, browser, answer = self._accounts, browser_of(request), waiting.answer
-        opened, scope = _opened(found, waiting), scope_of(answer, accounts.now())
-        checked = replace(opened, has_factor=answer.has_factor, scope=scope)
+        opened = _opened(found, waiting, has_factor=answer.has_factor)
+        scope = scope_of(answer, accounts.now())
+        checked = replace(opened, scope=scope)
         identity = answer.identity
         entry = Entry(
             way=Way.SIGN_IN,
@@ -140,6 +141,7 @@ class SignOnVisits:
                 identity=entry.identity,
                 scope=entry.scope,
                 by=entry.by,
+                has_factor=waiting.answer.has_factor,
             )
             return Entered(*begun)
 
@@ -147,8 +149,12 @@ class SignOnVisits:
         return await enter(request, entry, None, waiting.target, act, is_new_account=True)
 
     async def link(self, request: Request, waiting: WaitingAnswer, proven: Checked) -> Response:
-        """Link the identity to the account that was *proven*, and sign in; it may ask for the account's second factor."""
-        checked = replace(proven, by=waiting.by)
+        """Link the identity to the account that was *proven*, and sign in; it may ask for the account's second factor.
+
+        One that was given at the provider is that of an account without any: it does not prove whose account it is.
+        """
+        has_factor = waiting.answer.has_factor and not proven.credentials.wants_factor
+        checked = replace(proven, by=waiting.by, has_factor=has_factor)
         accounts, browser = self._accounts, browser_of(request)
         entry = Entry(
             way=Way.SIGN_IN,
@@ -363,8 +369,12 @@ def _address(waiting: WaitingAnswer) -> EmailAddress:
     return waiting.answer.address
 
 
-def _opened(found: Found | None, waiting: WaitingAnswer) -> Checked:
-    """Return the credentials that were found, for a user whom the provider has signed in. Raise StepEnded if there are none."""
+def _opened(found: Found | None, waiting: WaitingAnswer, *, has_factor: bool = False) -> Checked:
+    """Return the credentials that were found, for a user whom the provider has signed in, with a factor or without.
+
+    Raise StepEnded if there are none.
+    """
     if found is None or found.stored is None or found.credentials is None:
         raise StepEnded
-    return found.opened(found.stored, found.credentials, waiting.by, found.counted)
+    of = found.stored, found.credentials, waiting.by, found.counted
+    return found.opened(*of, has_factor=has_factor)

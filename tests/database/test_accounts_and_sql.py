@@ -817,6 +817,30 @@ class Accounts(RuleBasedStateMachine):
             removed = CredentialsAction.FACTOR_REMOVED
             self.change_credentials(0, 0, removed, is_old=False)
 
+    @rule(
+        user=st.integers(0, 1),
+        given=st.sampled_from(["used", "given"]),
+        end=st.sampled_from(["removed", "restored", "restored", "moved"]),
+        is_on=st.booleans(),
+    )
+    def end_a_factor(self, user, given, end, is_on):
+        """Sign in with a factor of the account, or of a provider; remove it, take an address back without one, or move.
+
+        Then require one, or do not, and prove who the user is without it.
+        """
+        self.sign_in_by_a_factor(user, 0, given)
+        if self.session(0, is_admins=False) is None:
+            return
+        if end == "removed":
+            self.change_credentials(0, 0, CredentialsAction.FACTOR_REMOVED, is_old=False)
+        else:
+            stored, restores = self.find(user), end == "restored"
+            flips = restores and stored is not None and stored.wants_factor
+            self.change_address(0, "x", 0, 1, restores, 0, 0, flips)
+        self.put_factor_rule(is_on)
+        self.both.clock.at += timedelta(seconds=16)  # the lease of a refused proof is over
+        self.prove(0, 0, is_returned=False, with_factor="not")
+
     @rule(is_on=st.booleans())
     def put_factor_rule(self, is_on):
         """Require a factor as a process does that is killed before sessions end, or do not; then use sessions."""

@@ -2,6 +2,7 @@
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -9,6 +10,8 @@ import pytest
 from playwright.sync_api import expect
 
 from services.embedded.folders import free_port
+from services.store.tables.access import settings_of
+from services.store.tables.schema import SETTINGS
 from tests.confirmed import confirm
 from tests.identity.real_providers import CLIENT_ID, SECRET, real_providers
 from tests.journeys.conftest import STORES
@@ -36,7 +39,7 @@ def site(make_app, cache, tmp_path, store):
             "label": CORP,
             "may_sign_up": True,
         }
-        timeless = entry | {"issuer": providers.mock, "label": HOME}
+        timeless = entry | {"issuer": providers.mock, "label": HOME, "trusts_mfa": ["mfa"]}
         environment = {"DAYBOOK_OIDC": json.dumps({"corp": entry, "home": timeless})}
         app = make_app("single-sign-on", store, port=port, environment=environment)
         with running(app):
@@ -210,3 +213,43 @@ def test_proof_in_part(person, site, size):
 
     assert look.found == []
     assert noor.complaints() == []
+
+
+@pytest.mark.parametrize("store", STORES[-1:])
+@pytest.mark.parametrize("size", SIZES)
+def test_required_factor_of_a_provider(person, site, size):
+    """Who gave one there sets none up, and may; who did not is asked to."""
+    url, app, providers = site
+    require_a_factor(app)
+    claims = {"sub": "7", "email": "noor@home.example", "email_verified": True}
+    noor, later = (
+        person(name, url=url, reduced_motion="reduce", **SIZES[size]) for name in ("noor", "later")
+    )
+    for one in (noor, later):
+        one.sites |= {urlsplit(providers.mock).netloc}
+
+    providers.script(claims=claims | {"amr": ["mfa"]})
+    noor.visit("/account")
+    link(noor, f"Continue with {HOME}").click()
+    noor.sees(f"{HOME}: noor@home.example")
+    button(noor, f"Confirm with {HOME}").click()
+    link(noor, f"Continue to {HOME}").click()
+    noor.sees("Confirmed, but not for all changes.")
+    expect(button(noor, "Set up")).to_be_visible()
+    picture(noor, "factor-of-a-provider")
+
+    providers.script(claims=claims | {"amr": ["pwd"]})
+    later.visit("/")
+    link(later, f"Continue with {HOME}").click()
+    later.sees("Two-step verification is required here.")
+    picture(later, "factor-to-be-set-up")
+    assert noor.complaints() + later.complaints() == []
+
+
+def require_a_factor(app):
+    """Require a second factor of all, as an admin does."""
+    with second_process(app) as accounts:
+
+        @accounts.backend.tables.run
+        def _(block):
+            block.put(SETTINGS, replace(settings_of(block), requires_factor=True))

@@ -11,15 +11,17 @@ from services.crypto import Factor, RootKeys, new_key
 from services.domain import AccountRole
 from services.domain.accounts import CredentialsAction
 from services.domain.addresses import checked_address
+from services.domain.sign_in_methods import SignInMethod, UsedMethod
 from services.errors import FactorNeeded, FactorUsed, PasskeyMissing, RateLimited, WrongFactor
 from services.rules.accounts import Settings
 from services.store.accounts import Cookie, CookieSealer
 from services.store.backend import NewAddress, NewCookie, NewSession
 from services.store.credentials import seal_stored
 from services.store.factors import Factors, asking_passkey, given
+from services.store.tables import backend
 from services.store.tables.backend import TablesBackend
 from services.store.tables.in_memory import InMemoryStore
-from services.store.tables.schema import ACCOUNTS, SETTINGS
+from services.store.tables.schema import ACCOUNTS, SESSIONS, SETTINGS
 from tests.stores import NOT_COUNTED, accounts_in_memory
 from tests.unit.test_passkeys import MAYAS
 
@@ -80,11 +82,13 @@ def test_sign_in_and_proof_ask_for_the_factor_first(accounts, maya, is_required)
         credentials = replace(known.credentials, factor=None)
         stored = replace(known.stored, wants_factor=False)
         known = replace(known, stored=stored, credentials=credentials, requires_factor=True)
+        known = replace(known, by=UsedMethod(SignInMethod.OIDC, "example"))
 
     with pytest.raises(FactorNeeded):
         asking.sign_in(known)
-    with pytest.raises(FactorNeeded):
-        asking.prove(session, Cookie.new(), known)
+    if not is_required:  # a session has given what all need
+        with pytest.raises(FactorNeeded):
+            asking.prove(session, Cookie.new(), known)
 
 
 def test_code_is_of_a_factor_that_there_is(accounts, maya):
@@ -229,3 +233,18 @@ def test_deployment_without_sign_in_demands_no_factor():
     _, again = accounts.enter(accounts.current(cookie).stored)
 
     assert again.user_id == session.user_id
+
+
+def test_factor_that_is_removed_was_given_in_none_of_many_sessions(accounts, maya, monkeypatch):
+    """Those that do not fit into the block of the change follow."""
+    monkeypatch.setattr(backend, "ENDED_AT_ONCE", 2)
+    given(accounts, checked(accounts), by("11"), accounts.sign_in)
+    given(accounts, checked(accounts), by("12"), accounts.sign_in)
+    known = checked(accounts)
+    generation = known.stored.generation + 1
+    new = replace(known.credentials, factor=None, generation=generation)
+
+    assert accounts.change_credentials(maya, new, known.stored, CredentialsAction.FACTOR_REMOVED)
+
+    sessions = accounts.backend.tables.run(lambda block: block.select(SESSIONS))
+    assert [one.has_factor for one in sessions] == [False] * 3

@@ -51,6 +51,7 @@ from tests.stack.apps import until
 from tests.store.conformance.accounts.deployments import at_once
 from tests.store.conftest import PASSWORD
 from tests.stores import NOT_COUNTED, accounts_in_memory, cut_at
+from tests.unit.test_passkeys import LAPTOP, MAYAS
 from tests.web.test_code_routes import NEW_PASSWORD, OURS, Browser, Site, another, said
 
 pytestmark = pytest.mark.usefixtures("cheap_passwords")
@@ -697,18 +698,72 @@ def test_required_factor_is_set_up_before_an_account_begins(site, corp):
     assert site.found().credentials.password_hash is None
 
 
-def test_required_factor_is_set_up_though_a_trusted_provider_asked_for_one(make, corp):
-    """The store ends the sessions of users who have none of their own."""
+@pytest.fixture
+def trusted(make, corp):
+    """A site where a second factor is required, and given at a provider that is trusted with it."""
     site = make(may_sign_up=True, trusts_mfa=["mfa"])
     site.change_settings(requires_factor=True)
     corp.claims = {"amr": ["mfa"]}
-    browser = site.browser()
+    return site
 
-    answer = browser.signs_in()
+
+def test_required_factor_is_met_by_one_of_a_trusted_provider(trusted, corp):
+    first, later, without = trusted.browser(), trusted.browser(), trusted.browser()
+
+    for browser in (first, later):  # an account begins, then its user comes back
+        assert browser.signs_in().headers["location"] == "/?c=1"
+        assert browser.session.backend.account().user_id == browser.session.user_id
+    assert not trusted.found().credentials.wants_factor
+    assert trusted.last_used() == [True]
+    corp.claims = {"amr": ["pwd"]}
+    assert said(without.signs_in())["code"] == "enrol_factor"
+    assert not is_signed_in(without)
+
+
+def test_factor_of_a_trusted_provider_is_none_after_a_password(trusted):
+    browser = trusted.browser()
+    browser.signs_in()
+    set_password(trusted, browser)
+
+    other = trusted.browser()
+    answer = other.post("/session", email=ADDRESS, password=PASSWORD, next="/?c=1")
 
     assert said(answer)["code"] == "enrol_factor"
-    assert not is_signed_in(browser)
-    assert not site.found().is_taken
+    assert not is_signed_in(other)
+
+
+def set_password(site, browser):
+    """Give the user of *browser*, who has come by a provider, a password."""
+    site.change_sessions(scope=ProofScope.FULL)
+    current = site.accounts.current(Cookie.parse(browser.cookies["__Host-sid"]))
+    site.accounts.add_password(browser.session, current, current.hashed(PASSWORD))
+
+
+def add_passkey(site, session):
+    """Give the user of *session* a passkey that is not asked for."""
+    found = site.found(session.email)
+    generation = found.stored.generation + 1
+    each = (replace(LAPTOP, rp_id="localhost", verifies_user=True),)
+    passkeys = replace(MAYAS, each=each, is_factor=False)
+    new = replace(found.credentials, passkeys=passkeys, generation=generation)
+    action = CredentialsAction.PASSKEY_ADDED
+    assert site.accounts.change_credentials(session, new, found.stored, action)
+
+
+def test_factor_of_a_trusted_provider_leaves_a_passkey_unasked(trusted, corp):
+    """The password asks for it afterwards, as before."""
+    browser = trusted.browser()
+    browser.signs_in()
+    set_password(trusted, browser)
+    add_passkey(trusted, browser.session)
+
+    assert trusted.browser().signs_in().headers["location"] == "/?c=1"
+    _, proof = proves(browser, corp)
+
+    assert said(proof) == {"reason": "proved"}
+    assert not trusted.found().stored.wants_factor
+    answer = trusted.browser().post("/session", email=ADDRESS, password=PASSWORD)
+    assert said(answer)["code"] == "passkey_factor"
 
 
 # --- an account that has the address
@@ -789,6 +844,34 @@ def test_factor_of_the_account_is_proved_too(make, corp):
     assert browser.session.user_id == maya.user_id
     assert site.identities() == [Identity(corp.issuer, SUBJECT)]
     assert site.told == [NoticeKind.IDENTITY_ADDED]
+
+
+def test_required_factor_of_an_account_without_one_is_given_at_a_trusted_provider(trusted, corp):
+    trusted.change_settings(requires_factor=False)
+    maya = trusted.user()
+    trusted.change_settings(requires_factor=True)
+    browser = trusted.browser()
+    browser.opens(browser.signs_in())
+
+    answer = browser.post("/identity/account", step=browser.step, password=PASSWORD)
+
+    assert answer.headers["location"] == "/?c=1"
+    assert browser.session.user_id == maya.user_id
+    assert trusted.identities() == [Identity(corp.issuer, SUBJECT)]
+
+
+def test_passkey_of_an_account_is_asked_for_before_it_is_linked(trusted):
+    """A factor at the provider says nothing of who has the account."""
+    trusted.change_settings(requires_factor=False)
+    add_passkey(trusted, trusted.user())
+    trusted.change_settings(requires_factor=True)
+    browser = trusted.browser()
+    browser.opens(browser.signs_in())
+
+    asked = said(browser.post("/identity/account", step=browser.step, password=PASSWORD))
+
+    assert asked["code"] == "passkey_factor"
+    assert (is_signed_in(browser), trusted.identities()) == (False, [])
 
 
 def test_unconfirmed_account_of_the_address_is_not_linked(site):
@@ -1360,6 +1443,19 @@ def test_proof_in_part_asks_for_the_factor_of_the_account(bare):
 
     assert said(answer) == {"reason": "proved-in-part"}
     assert scope_of(bare) == IN_PART
+
+
+def test_user_of_a_trusted_provider_proves_without_a_factor_of_their_own(make, corp):
+    site = make(may_sign_up=True, sends_mail=False, trusts_mfa=["mfa"])
+    site.change_settings(requires_factor=True)
+    corp.claims, browser = {"amr": ["mfa"]}, site.browser()
+    browser.signs_in()
+
+    corp.claims = {"amr": ["pwd"]}
+    answer = browser.returns(browser.leaves_by_form("prove"))
+
+    assert said(answer) == {"reason": "proved-in-part"}
+    assert scope_of(browser) == IN_PART
 
 
 # --- sign-ins as proofs

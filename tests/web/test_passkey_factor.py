@@ -460,7 +460,7 @@ def test_passkey_that_was_made_without_verification_leads_to_an_app(site, unaske
     assert said(signs_in(site.browser(), unasked.key))["code"] == "enrol_factor"
 
 
-def test_factor_that_a_provider_asked_for_leaves_the_passkey_asked_for(unasked):
+def test_factor_of_no_provider_leaves_the_passkey_asked_for(unasked):
     found = unasked.site.accounts.find(unasked.email, NOT_COUNTED)
     opened = found.opened(found.stored, found.credentials, BY_PASSWORD)
 

@@ -55,8 +55,7 @@ class Caller:
             raise NotFound
         if not session or not account:
             raise SignedOut
-        # of the session alone: while an address is taken back, the account has no factor yet
-        is_refused = not session.has_factor and requires_factor(block, self.wants_proofs)
+        is_refused = lacks_factor(block, session, self.wants_proofs)
         if not session.is_alive(account, self.now() - SESSION_GRACE, is_refused=is_refused):
             raise SignedOut
         return account
@@ -157,6 +156,14 @@ def settings_of(block: Block) -> Settings:
 def requires_factor(block: Block, wants_proofs: bool) -> bool:
     """Return True if the deployment requires a second factor; one without sign-in never does."""
     return wants_proofs and settings_of(block).requires_factor
+
+
+def lacks_factor(block: Block, session: StoredSession, wants_proofs: bool) -> bool:
+    """Return True if *session* lacks the second factor that the deployment requires.
+
+    One that its user gave at a provider is enough, though the account has none.
+    """
+    return not session.has_factor and requires_factor(block, wants_proofs)
 
 
 def deployment_of(block: Block) -> Deployment:

@@ -189,11 +189,10 @@ class TablesAdministration(TablesReports):
 
     def require_factor(self, *, is_on: bool) -> None:
         def change(block: Block) -> list[StoredSession] | Refusal:
-            session = self.caller.session(block)
             own = block.get(schema.CREDENTIALS, self.caller.user_id)
             sessions, before = block.select(schema.SESSIONS), settings_of(block)
             self.caller.require_recent(block)
-            if is_on and (session is None or session.is_without_factor(own)):
+            if is_on and not (own and own.wants_factor):  # which belongs to the proof
                 return FACTOR_NEEDED
             block.put(schema.SETTINGS, replace(before, requires_factor=is_on))
             if before.requires_factor is not is_on:

@@ -51,6 +51,7 @@ from services.store.tables.access import (
     SessionTables,
     claiming,
     deployment_of,
+    lacks_factor,
     models_of,
     note,
     note_failure,
@@ -174,9 +175,10 @@ class TablesUser:
         renamed: Mapping[str, str] | None = None,
         ways_in: Sequence[str] | None = None,
     ) -> bool:
-        renamed = renamed or {}
+        renamed, forgetful = renamed or {}, list[rules.StoredSession]()
 
         def change(block: Block) -> bool | Refusal:
+            nonlocal forgetful
             user_id = self.caller.account(block).id
             stored = block.get(schema.CREDENTIALS, user_id)
             if action not in rules.WITHOUT_PROOF:
@@ -193,6 +195,7 @@ class TablesUser:
                 return rules.FACTOR_REQUIRED
             known = found(block, schema.LOOKUPS, [*renamed, *renamed.values()])
             ended = self._others(block) if ends_others else []
+            forgetful = self._with_factor(block, are_left=not ends_others) if is_removed else []
             if ways_in is not None:
                 named = found(block, schema.LOOKUPS, ways_in)
                 if refusal := rules.ways_in_refusal(named, user_id, action):
@@ -209,6 +212,7 @@ class TablesUser:
             if action is CredentialsAction.FACTOR_ADDED and session:
                 # it was confirmed by a code in this session
                 block.put(schema.SESSIONS, replace(session, has_factor=True))
+            _forget_factor(block, forgetful)
             if action is not CredentialsAction.RESEAL:
                 note(block, self.caller.now(), user_id, action, user_id)
             delete_all(block, schema.SESSIONS, ended)
@@ -220,6 +224,8 @@ class TablesUser:
         is_changed = accepted("change_credentials", answer)
         if is_changed and ends_others:
             self._end_others()
+        elif is_changed and len(forgetful) == ENDED_AT_ONCE:
+            self._forget_factors()
         return is_changed
 
     def change_address(self, new: NewAddress) -> bool:
@@ -228,7 +234,7 @@ class TablesUser:
         def change(block: Block) -> bool | Refusal:
             now, account = self.caller.now(), self.caller.account(block)
             self.caller.require_recent(block)
-            stored = block.get(schema.CREDENTIALS, user_id)
+            stored, session = block.get(schema.CREDENTIALS, user_id), self.caller.session(block)
             others = [one for one in claiming(block, new.claims, now) if one.id != user_id]
             known = block.select(schema.LOOKUPS, {"user_id": user_id})
             named = {one.lookup: one for one in found(block, schema.LOOKUPS, new.former)}
@@ -259,6 +265,8 @@ class TablesUser:
                     block.put(schema.LOOKUPS, row)
             block.put(schema.CREDENTIALS, part_of(CredentialsRow, credentials))
             block.put(schema.ACCOUNTS, replace(account, email=new.address))
+            if new.is_restored and session and not credentials.wants_factor:
+                _forget_factor(block, [session])  # it began with what stood so far
             delete_all(block, schema.SESSIONS, ended)
             action = "address.restore" if new.is_restored else "address.change"
             note(block, now, user_id, action, user_id)
@@ -283,6 +291,27 @@ class TablesUser:
             return bool(ended)
 
         while self.all_tables.of(self.caller.user_id).run(end):
+            pass
+
+    def _with_factor(self, block: Block, *, are_left: bool = True) -> list[rules.StoredSession]:
+        """Return the sessions of the user in which a factor was given, at most as many as one block changes.
+
+        *are_left*: false: this one alone, because the others end.
+        """
+        where = {"user_id": self.caller.user_id} if are_left else {"id": self.caller.session_id}
+        return [one for one in block.select(schema.SESSIONS, where) if one.has_factor][
+            :ENDED_AT_ONCE
+        ]
+
+    def _forget_factors(self) -> None:
+        """Note the same of the remaining sessions of the user, in further blocks."""
+
+        def forget(block: Block) -> bool:
+            forgetful = self._with_factor(block)
+            _forget_factor(block, forgetful)
+            return bool(forgetful)
+
+        while self.all_tables.of(self.caller.user_id).run(forget):
             pass
 
     @atomic
@@ -341,7 +370,7 @@ class TablesUser:
             refusal = rules.factor_refusal(
                 *(stored, generation, used),
                 has_factor=has_factor,
-                is_required=requires_factor(block, self.caller.wants_proofs),
+                is_required=False,  # the session has given what all need
                 used_by=used_by,
             )
             if refusal:
@@ -519,7 +548,7 @@ class TablesBackend:
         credentials = block.get(schema.CREDENTIALS, session.user_id) if session else None
         if session is None:
             return None, None, None
-        is_refused = self._lacks_factor(block, session)
+        is_refused = lacks_factor(block, session, self.wants_proofs)
         if not session.is_alive(account, self.now(), is_refused=is_refused):
             return None, None, None
         block.put(schema.SESSIONS, session.used(self.now()))
@@ -538,17 +567,10 @@ class TablesBackend:
             account = block.get(schema.ACCOUNTS, user_id)
             stored = block.select(schema.SESSIONS, {"id": session_id}, limit=1)
             session = stored[0] if stored else None
-            is_refused = session is not None and self._lacks_factor(block, session)
+            is_refused = session is not None and lacks_factor(block, session, self.wants_proofs)
             if end := session_end(session, account, self.now(), is_refused=is_refused):
                 ends[session_id] = end
         return ends
-
-    def _lacks_factor(self, block: Block, session: rules.StoredSession) -> bool:
-        """Return True if *session* lacks the second factor that the deployment requires."""
-        required = requires_factor(block, self.wants_proofs)
-        return required and session.is_without_factor(
-            block.get(schema.CREDENTIALS, session.user_id)
-        )
 
     @atomic
     def end_session(self, block: Block, cookie_hash: str) -> None:
@@ -691,6 +713,12 @@ def _return_attempts(block: Block, counters: Iterable[rules.Counter]) -> None:
     for counter in counters:
         if counter.attempts:
             block.put(schema.THROTTLES, replace(counter, attempts=counter.attempts - 1))
+
+
+def _forget_factor(block: Block, sessions: Iterable[rules.StoredSession]) -> None:
+    """Note that *sessions* have given no second factor, because their account has none any more."""
+    for one in sessions:
+        block.put(schema.SESSIONS, replace(one, has_factor=False))
 
 
 def _open_step(block: Block, key: str, now: datetime) -> rules.StoredStep | None:

@@ -1,12 +1,15 @@
 """The second factor: what no session and no proof begins without, and what who writes to the store cannot do about it."""
 
 from dataclasses import replace
+from datetime import UTC, datetime
 from functools import partial
 
 import pytest
 
 from services.crypto import sha, token_version
 from services.domain.accounts import CredentialsAction, SessionEnd
+from services.domain.sign_in_methods import SignInMethod, UsedMethod
+from services.domain.single_sign_on import Identity, LinkedIdentity
 from services.errors import (
     FactorNeeded,
     FactorRequired,
@@ -32,6 +35,7 @@ from tests.stores import NOT_COUNTED
 SECRET, NEW_SECRET = bytes(range(20)), bytes(range(20, 40))
 OTHER = "another horse, another battery"
 CODES = ("R-one", "R-two", "R-three")  # recovery codes
+PROVIDER = UsedMethod(SignInMethod.OIDC, "example")
 
 
 def _step(secret, digits, now, newer_than):
@@ -497,6 +501,130 @@ def test_session_that_a_rule_ended_stays_ended_after_it(alone):
     assert alone.accounts.ended([maya.session]) == {maya.session.id: SessionEnd.ENDED}
 
 
+# --- a factor that was given at a provider
+
+
+def at_a_provider(user):
+    """The credentials that *user* comes to by a provider that is trusted with the factor."""
+    found = user.deployment.accounts.find(user.email, NOT_COUNTED)
+    return found.opened(found.stored, found.credentials, PROVIDER, has_factor=True)
+
+
+def come(user):
+    """Sign *user* in by a provider; return the user in the new session."""
+    cookie, session = user.deployment.accounts.sign_in(at_a_provider(user))
+    return replace(user, cookie=cookie, session=session)
+
+
+def test_required_factor_is_met_at_a_provider(alone):
+    admin, maya = alone.sign_up_admin(), alone.sign_up()
+    before = come(maya)
+    require(admin)
+    given = at_a_provider(maya)
+    with pytest.raises(FactorNeeded):
+        alone.accounts.sign_in(replace(given, has_factor=False))
+    with pytest.raises(FactorNeeded):  # the store asks for it, too
+        alone.accounts.sign_in(replace(given, has_factor=False, requires_factor=False))
+
+    later = come(maya)
+
+    for user in (before, later):
+        assert user.account().user_id == alone.process().open(user.cookie).user_id
+        assert alone.accounts.backend.is_alive(user.cookie.hash)
+    ended = alone.accounts.ended([one.session for one in (maya, before, later)])
+    assert ended == {maya.session.id: SessionEnd.ENDED}
+    assert not row_of(maya).wants_factor
+    with pytest.raises(FactorNeeded):
+        alone.accounts.sign_in(checked(alone.accounts, maya))
+
+
+def test_account_begins_by_a_factor_that_was_given_at_a_provider(alone):
+    require(alone.sign_up_admin())
+    accounts, email = alone.accounts, new_email()
+    found, now = accounts.find_for_sign_up(email, NOT_COUNTED), datetime.now(UTC)
+    identity = LinkedIdentity(
+        identity=Identity("https://login.example.com", email), name="Work", created_at=now
+    )
+    begin = partial(accounts.sign_up, found, None, identity=identity)
+    with pytest.raises(FactorNeeded):
+        begin()
+
+    _, session = begin(has_factor=True)
+
+    assert session.backend.account().user_id == session.user_id
+    assert not alone.credentials()[session.user_id].wants_factor
+
+
+@pytest.mark.parametrize("how", ["removed", "reset"])
+def test_factor_that_is_removed_was_given_in_no_session(alone, how):
+    """Neither in that which removed it, nor at a provider before."""
+    maya, omar = alone.sign_up(), come(alone.sign_up())
+    enrol(maya)
+    others = [sign_in(maya, "11"), come(maya).session]
+
+    if how == "removed":
+        assert change(maya, CredentialsAction.FACTOR_REMOVED, without)
+    else:
+        accounts, current = alone.accounts, alone.accounts.current(maya.cookie)
+        hashed = current.hashed(OTHER)
+        accounts.change_password(maya.session, current, hashed, keeps_factor=False)
+    assert maya.account().user_id == maya.id
+    alone.put_factor_rule(is_on=True)
+
+    sessions = [maya.session, *others]
+    ended = alone.accounts.ended([*sessions, omar.session])
+    assert ended == {one.id: SessionEnd.ENDED for one in sessions}
+    with pytest.raises(SignedOut):
+        maya.account()
+
+
+def test_factor_that_is_set_up_or_stays_was_given(alone):
+    """A new password and a new address change nothing about it, also where the account has none of its own."""
+    maya, omar, accounts = alone.sign_up(), come(alone.sign_up()), alone.accounts
+    enrol(maya)
+    for one in (maya, omar):
+        current = accounts.current(one.cookie)
+        accounts.change_password(one.session, current, current.hashed(OTHER))
+        generation = accounts.current(one.cookie).stored.generation
+        accounts.change_address(one.session, new_email(), generation)
+
+    alone.put_factor_rule(is_on=True)
+
+    assert accounts.ended([maya.session, omar.session]) == {}
+
+
+def test_admin_requires_a_factor_only_with_one_of_their_own(alone):
+    """A provider that is away, or trusted no more, must not keep the admin out."""
+    admin = come(alone.sign_up_admin())
+    with pytest.raises(FactorNeeded):
+        admin.administration.require_factor(is_on=True)
+
+    enrol(admin)
+
+    admin.administration.require_factor(is_on=True)
+    assert admin.account().user_id == admin.id
+
+
+def test_proof_in_a_session_of_a_provider_asks_for_the_own_factor_alone(alone):
+    require(alone.sign_up_admin())
+    alone.put_factor_rule(is_on=False)
+    maya = alone.sign_up()
+    alone.put_factor_rule(is_on=True)
+    maya, accounts = come(maya), alone.accounts
+    alone.let_pass(601)
+    with pytest.raises(ProofNeeded):
+        enrol(maya)
+
+    cookie = accounts.prove(maya.session, maya.cookie, checked(accounts, maya))
+
+    proven = replace(maya, cookie=cookie)
+    enrol(proven)
+    with pytest.raises(FactorNeeded):
+        accounts.prove(maya.session, cookie, checked(accounts, maya))
+    with pytest.raises(FactorNeeded):  # the store asks for it, too
+        maya.session.backend.prove(row_of(maya).generation, (), instead_of(proven))
+
+
 # --- addresses
 
 
@@ -604,6 +732,23 @@ def test_address_taken_back_is_no_way_around_a_required_factor(alone):
     assert ended == dict.fromkeys([restored.session.id, maya.session.id], SessionEnd.ENDED)
     with pytest.raises(FactorNeeded):
         accounts.sign_in_with(left, OTHER)
+
+
+@pytest.mark.parametrize("has_factor", [False, True])
+def test_address_taken_back_gives_the_factor_that_comes_back(alone, has_factor):
+    """The session that takes it back begins without the factor of a thief."""
+    maya, accounts = alone.sign_up(), alone.accounts
+    confirm(accounts, maya.session)
+    if has_factor:
+        enrol(maya)
+    left, current = maya.email, accounts.current(maya.cookie)
+    accounts.change_address(maya.session, new_email(), current.stored.generation)
+    use = partial(FACTORS.use, entered="11") if has_factor else None
+    restored = accounts.restore_address(left, current.hashed(OTHER), use=use)
+
+    alone.put_factor_rule(is_on=True)
+
+    assert bool(accounts.ended([restored.session])) is not has_factor
 
 
 @pytest.mark.parametrize("code", ["11", "R-one"])

@@ -637,7 +637,7 @@ def test_passkey_without_verification_is_no_factor_that_the_deployment_requires(
     given = replace(touched, has_factor=True)
     forgetful = replace(touched, requires_factor=False)
 
-    # the last one: the store would end the session of a user without a factor of their own
+    # the last one: the store would take it for a factor that was given at a provider
     for checked in (touched, forgetful, given):
         with pytest.raises(FactorNeeded):
             alone.accounts.sign_in(checked)
