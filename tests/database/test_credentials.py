@@ -478,11 +478,13 @@ def test_new_password_ends_all_other_sessions(world):
 
 def test_credentials_sealed_anew_end_no_session(world):
     maya, lookup = world.person(), new_key().hex()
+    other = with_token(world, maya.id).with_session()
 
     anew = RESEAL | {"new_sealed": sealed("anew")}
     assert change(world, maya, lookup, **anew) == OK
 
-    assert maya.refusal("my_account") is None
+    for session in (maya, other):
+        assert session.refusal("my_account") is None
     found = credentials_of(world, maya)
     assert (found["lookup"], found["sealed"]) == (lookup, sealed("anew"))
     assert world.one("select count(*) from private.audit where action = 'password.set'") == 0
