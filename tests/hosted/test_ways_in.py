@@ -20,7 +20,7 @@ def app(site):
 
 
 def test_providers_here_too(person, site):
-    goes_all_ways(person, site, "desk")
+    goes_all_ways(person, site)
 
 
 def test_passkey_here_too(app, person, site):
