@@ -158,6 +158,7 @@ def _kept(kept: Mapping[str, str]) -> str:
     return f"""<fieldset class="db-kept">
           <legend>Keep what you sign in with</legend>
           {ticks}
+          <small>What you untick is removed from your account.</small>
         </fieldset>"""
 
 

@@ -97,8 +97,9 @@ def account_page(question: Question, *, has_password: bool, sends_codes: bool) -
     by_code = ""
     if sends_codes:
         second = ' class="db-second"' if has_password else ""
+        or_else = "<p>Or have a code sent to your email.</p>\n" if has_password else ""
         by_code = f"""
-<form class="db-form" method="post" action="{_path(question.action)}/code">
+{or_else}<form class="db-form" method="post" action="{_path(question.action)}/code">
 {_hidden(question)}<button type="submit"{second}>Send code</button>
 </form>"""
     neither = "" if has_password or sends_codes else "<p>Ask your admin for help.</p>"

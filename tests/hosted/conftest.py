@@ -28,7 +28,8 @@ def make_hosted_app(open_rig, make_app):  # noqa: F811
 
     def make(name, environment=None, **changes):
         environment = open_rig.environment() | prices | (environment or {})
-        return make_app(name, "hosted", environment=environment, **changes)
+        database = open_rig.address
+        return make_app(name, "hosted", environment=environment, database=database, **changes)
 
     return make
 

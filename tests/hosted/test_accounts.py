@@ -5,7 +5,15 @@ from playwright.sync_api import expect
 from pyotp import TOTP
 
 from tests.journeys.people import DESK, PASSWORD, PHONE
-from tests.journeys.test_codes import NEW_PASSWORD, coded, enters, form, mail_settings, told
+from tests.journeys.test_codes import (
+    NEW_PASSWORD,
+    asks_for_a_code,
+    coded,
+    enters,
+    form,
+    mail_settings,
+    told,
+)
 from tests.journeys.test_codes import mails as mails  # a fixture
 from tests.journeys.test_factor import gives
 from tests.journeys.test_factor_setup import begin, button, codes, confirm
@@ -23,15 +31,6 @@ def app(make_hosted_app, mails):
 def mailed(mails, number):
     """Return the mail with the code of that *number*, counted from the first."""
     return until(lambda: coded(mails)[number:])[0]
-
-
-def asks(tab, link, email):
-    """Have a code sent, from the sign-in page."""
-    tab.visit("/")
-    tab.page.get_by_role("button", name=link).click()
-    form(tab, "/code").get_by_label("Email").fill(email)
-    form(tab, "/code").get_by_role("button", name="Send code").click()
-    expect(form(tab, "/code/redeem")).to_be_visible()
 
 
 def emails_at_auth(rig, user_id):
@@ -76,7 +75,7 @@ def test_account_changes_hands_and_comes_back(app, mails, person, open_rig):
     assert emails_at_auth(open_rig, user_id) == [(new, new, new)]
 
     desk = person(viewport=DESK)
-    asks(desk, "Forgot your password?", new)
+    asks_for_a_code(desk, "Forgot your password?", new)
     form(desk, "/code/redeem").get_by_label("New password").fill(NEW_PASSWORD)
     enters(desk, mailed(mails, 2).code, "Reset password")
     expect(form(desk, "/factor")).to_be_visible()
@@ -86,7 +85,7 @@ def test_account_changes_hands_and_comes_back(app, mails, person, open_rig):
     maya.is_signed_out_before_long()
 
     phone = person(viewport=PHONE, has_touch=True)
-    asks(phone, "Take back an email address", old)
+    asks_for_a_code(phone, "Take back an email address", old)
     form(phone, "/code/redeem").get_by_label("New password").fill(PASSWORD)
     enters(phone, mailed(mails, 3).code, "Take back")
     phone.page.get_by_role("button", name="Use a recovery code").click()

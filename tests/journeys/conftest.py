@@ -27,6 +27,7 @@ FLAGS = [
 ADMIN = "admin@daybook.test"
 STORE = os.environ.get("DAYBOOK_JOURNEY_STORE", "embedded")
 STORES = [*dict.fromkeys([STORE, "sqlite"])]  # of journeys that also run on SQLite in every run
+RUNS = [(STORES[0], "desk"), (STORES[-1], "phone")]  # of those that look at both sizes as well
 _PEOPLE = pytest.StashKey[list[Person]]()
 
 

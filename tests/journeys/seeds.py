@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+import psycopg
+
 from services.chat.live_turn import LiveTurns
 from services.chat.search import Search
 from services.chat.service import Chat
@@ -52,7 +54,8 @@ def operate(app, *arguments):
 @contextmanager
 def second_process(app):
     """Yield the accounts of the running *app*, as a second process opens them."""
-    root_keys = RootKeys.parse((app.keys / "root.key").read_text())
+    text = app.environment.get("DAYBOOK_ROOT_KEYS") or (app.keys / "root.key").read_text()
+    root_keys = RootKeys.parse(text)
     with _backend(app, root_keys) as backend:
         yield WholeAccounts(backend, root_keys, idle_seconds=3600, lifetime_seconds=86400)
 
@@ -63,8 +66,12 @@ def _backend(app, root_keys):
         with _tables(store) as tables:
             yield TablesBackend(tables)
         return
-    at = running_endpoints(app.data)
-    backend = backend_at(at.supabase_url, at.publishable_key, root_keys)
+    if app.database:
+        at = app.environment["SUPABASE_URL"], app.environment["SUPABASE_KEY"]
+    else:
+        endpoints = running_endpoints(app.data)
+        at = endpoints.supabase_url, endpoints.publishable_key
+    backend = backend_at(*at, root_keys)
     with backend.gateway.http:
         yield backend
 
@@ -188,7 +195,11 @@ def reply_states(app):
 
 @contextmanager
 def database(app):
-    """Yield a connection to the database of the running *app*, as superuser."""
+    """Yield a connection to the database of the running *app*: as superuser, or as owner of a schema that is elsewhere."""
+    if app.database:
+        with psycopg.connect(app.database, autocommit=True) as connection:
+            yield connection
+        return
     places = choose_folders(app.data, app.keys)
     with Postgres(places, read_secrets(places)).connect() as connection:
         yield connection

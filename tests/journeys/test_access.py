@@ -1,5 +1,9 @@
-"""Accessibility: the app without a mouse, with a screen reader, enlarged, on a small screen, without motion."""
+"""Accessibility: the app without a mouse, with a screen reader, enlarged, on a small screen, without motion.
 
+With DAYBOOK_PICTURES=FOLDER each journey saves there what it checks, in both themes.
+"""
+
+import os
 import re
 from pathlib import Path
 
@@ -13,6 +17,7 @@ from tests.stack.apps import until
 
 SIZES = {"desk": {"viewport": DESK}, "phone": {"viewport": PHONE, "has_touch": True}}
 ENLARGED = {"width": DESK["width"] // 2, "height": DESK["height"] // 2}
+PICTURES = os.environ.get("DAYBOOK_PICTURES")
 CONTRAST = (Path(__file__).parent / "contrast.js").read_text()
 RICH = """## A heading
 
@@ -46,7 +51,7 @@ class Look:
     def __init__(self, person):
         self._page = person.page
         self._themes = [("light", None)]
-        if self._page.viewport_size == DESK:
+        if self._page.viewport_size == DESK or PICTURES:
             self._themes.append(("dark", ["color-contrast"]))
         self.found = []
 
@@ -70,6 +75,20 @@ class Look:
             ]
             faint = self._page.evaluate(CONTRAST)
             self.found += [f"{name}, {theme}: contrast {each}" for each in faint]
+            if PICTURES:
+                self._save(f"{name} {self._page.viewport_size['width']} {theme}")
+
+    def _save(self, name):
+        """Save a picture of the page, with what would have to be scrolled to unless a dialog is open."""
+        page, size = self._page, self._page.viewport_size
+        test = os.environ["PYTEST_CURRENT_TEST"].rpartition("/")[2].partition("[")[0]
+        path = Path(PICTURES) / (re.sub(r"\W+", "-", f"{test} {name}") + ".png")
+        height = page.evaluate("document.querySelector('.stMain')?.scrollHeight ?? 0")
+        if not page.get_by_role("dialog").count():
+            page.set_viewport_size(size | {"height": max(height, size["height"])})
+        page.wait_for_timeout(400)  # elements that fade in, for which there is no condition
+        page.screenshot(path=path, full_page=True)
+        page.set_viewport_size(size)
 
     def behind(self, button, name):
         """Check the element that *button* opens."""

@@ -12,6 +12,7 @@ from tests.journeys.people import DESK, FOR_EVER, PHONE, Person
 from tests.journeys.seeds import reply_states
 from tests.journeys.test_access import Look
 from tests.journeys.test_codes import form
+from tests.journeys.test_passkeys import Authenticator, adds
 from tests.stack.apps import running
 
 SIZES = {"desk": {"viewport": DESK}, "phone": {"viewport": PHONE, "has_touch": True}}
@@ -123,14 +124,17 @@ def test_authenticator_app_is_replaced_by_another(person):
 
 @pytest.mark.parametrize("store", STORES)
 def test_admin_requires_two_step_verification_of_all(make_app, browser, store):
-    """Who has not set it up is signed out, and sets it up on the way in; a reply that is under way is kept."""
+    """Who has not set it up is signed out, and sets it up on the way in, or uses a passkey; a reply that is under way is kept."""
     with running(make_app("required", store)) as app:
         app.until_ready()
         ruth, omar = (Person(browser, app.url, name) for name in ("ruth", "omar"))
         maya = Person(browser, app.url, "maya", **SIZES["phone"])
+        noor = Person(browser, app.url.replace("127.0.0.1", "localhost"), "noor")
         try:
-            for one in (ruth, maya):
+            for one in (ruth, maya, noor):
                 one.arrives()
+            Authenticator(noor)
+            adds(noor)
             maya.asks(f"Peas {FOR_EVER}")
             maya.hears("word2")
             switch = ruth.page.get_by_role("switch", name="Require two-step verification")
@@ -174,6 +178,11 @@ def test_admin_requires_two_step_verification_of_all(make_app, browser, store):
             assert look_at_phone.found == []
             assert not [one for one in (key, *shown) if one in app.said()]
 
+            noor.is_signed_out_before_long()
+            noor.enters("/session", noor.email)
+            button(noor, "Use your passkey").click()
+            noor.sees("Asked for after your password")
+
             omar.visit()
             omar.page.get_by_role("tab", name="Create account").click()
             omar.enters("/account", omar.email)
@@ -189,9 +198,11 @@ def test_admin_requires_two_step_verification_of_all(make_app, browser, store):
             expect(switch).not_to_be_checked()
             omar.arrives()
             assert look.found == []
-            assert [complaint for one in (ruth, maya, omar) for complaint in one.complaints()] == []
+            assert [
+                complaint for one in (ruth, maya, noor, omar) for complaint in one.complaints()
+            ] == []
         finally:
-            for one in (ruth, maya, omar):
+            for one in (ruth, maya, noor, omar):
                 one.leaves()
 
 

@@ -3,17 +3,18 @@
 import pytest
 from playwright.sync_api import expect
 
-from tests.journeys.test_access import Look
+from tests.journeys.conftest import RUNS
+from tests.journeys.test_access import SIZES, Look
 from tests.journeys.test_factor import gives
 from tests.journeys.test_factor_setup import button, codes
 from tests.journeys.test_passkeys import (
-    SIZES,
     Authenticator,
     adds,
     press,
     signs_out,
 )
-from tests.journeys.test_passkeys import local as local  # a fixture
+from tests.journeys.test_passkeys import app as app  # a fixture
+from tests.journeys.test_passkeys import local as local
 
 SWITCH = "Ask for a passkey after my password"
 USE = "Use your passkey"
@@ -30,7 +31,7 @@ def enters_password(tab):
     tab.enters("/session", tab.email)
 
 
-@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize(("store", "size"), RUNS)
 def test_passkey_is_asked_for_after_the_password(person, local, size):
     maya = person(url=local, reduced_motion="reduce", **SIZES[size])
     look, list_ = Look(maya), maya.page.locator(".st-key-second-factor")

@@ -6,12 +6,13 @@ import pytest
 from playwright.sync_api import expect
 
 from services import errors
-from tests.journeys.people import DESK, PHONE
+from tests.journeys.conftest import RUNS, STORE
+from tests.journeys.people import DESK
 from tests.journeys.seeds import age_proofs
-from tests.journeys.test_access import Look
+from tests.journeys.test_access import SIZES, Look
+from tests.stack.apps import running
 
 ADD, SIGN_IN, CONFIRM = "Add a passkey", "Sign in with a passkey", "Confirm with a passkey"
-SIZES = {"desk": {"viewport": DESK}, "phone": {"viewport": PHONE, "has_touch": True}}
 
 
 class Authenticator:
@@ -90,21 +91,25 @@ def closes_by_escape(tab, name):
 
 
 @pytest.fixture
+def app(app, make_app, store):
+    """The app of all journeys, or one of this test on another *store*."""
+    if store == STORE:
+        yield app
+        return
+    with running(make_app("passkeys", store)) as alone:
+        alone.until_ready()
+        yield alone
+
+
+@pytest.fixture
 def local(app):
     """The address of the app at which browsers offer passkeys."""
     return app.url.replace("127.0.0.1", "localhost")
 
 
-@pytest.mark.parametrize("size", SIZES)
-def test_passkey_is_added_used_renamed_and_removed(app, person, local, size):
-    maya = person(url=local, reduced_motion="reduce", **SIZES[size])
-    look, list_ = Look(maya), maya.page.locator(".st-key-passkeys")
-
-    def looks_at(name):
-        maya.sees_no_reply_coming()  # else the page may miss a change of the theme
-        look.at(name)
-
-    maya.arrives()
+def goes_through(maya, app, looks_at=lambda name: None):
+    """Have a signed-in user add a passkey, sign in and prove by it, rename it, and remove it."""
+    list_ = maya.page.locator(".st-key-passkeys")
     key = Authenticator(maya)
     maya.visit("/account")
     maya.sees("No passkeys yet.")
@@ -145,6 +150,19 @@ def test_passkey_is_added_used_renamed_and_removed(app, person, local, size):
     assert key.credentials()
     press(maya, SIGN_IN)
     maya.sees(errors.PasskeyUnknown.public)
+
+
+@pytest.mark.parametrize(("store", "size"), RUNS)
+def test_passkey_is_added_used_renamed_and_removed(app, person, local, size):
+    maya = person(url=local, reduced_motion="reduce", **SIZES[size])
+    look = Look(maya)
+
+    def looks_at(name):
+        maya.sees_no_reply_coming()  # else the page may miss a change of the theme
+        look.at(name)
+
+    maya.arrives()
+    goes_through(maya, app, looks_at)
 
     assert maya.page.evaluate("document.documentElement.scrollWidth <= innerWidth")
     assert look.found == []

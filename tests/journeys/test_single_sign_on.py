@@ -1,37 +1,70 @@
-"""Single sign-on with a strict provider: a new account, one that has the address, one to which it is added, and proofs."""
+"""Single sign-on with a strict provider and with one that says what it is told: a new account, one that has the address, one to
+which it is added, an address that a code confirms, proofs, and answers that are wrong."""
 
 import json
-import os
-from dataclasses import replace
-from pathlib import Path
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
 from urllib.parse import urlsplit
+from uuid import uuid4
 
 import pytest
 from playwright.sync_api import expect
 
+from services.domain.single_sign_on import AnswerRefused
 from services.embedded.folders import free_port
+from services.errors import LastWayIn
 from services.store.tables.access import settings_of
 from services.store.tables.schema import SETTINGS
 from tests.confirmed import confirm
-from tests.identity.real_providers import CLIENT_ID, SECRET, real_providers
-from tests.journeys.conftest import STORES
-from tests.journeys.people import DESK, PASSWORD, PHONE
+from tests.identity.real_providers import CLIENT_ID, SECRET, RealProviders, real_providers
+from tests.journeys.conftest import RUNS, STORES
+from tests.journeys.people import PASSWORD
 from tests.journeys.seeds import age_proofs, second_process
-from tests.journeys.test_access import Look
-from tests.stack.apps import running
+from tests.journeys.test_access import SIZES, Look
+from tests.journeys.test_codes import (
+    NEW_PASSWORD,
+    asks_for_a_code,
+    coded,
+    enters,
+    form,
+    mail_settings,
+)
+from tests.journeys.test_codes import mails as mails  # a fixture
+from tests.journeys.test_passkeys import Authenticator, adds, press, signs_out
+from tests.mail_server import MailServer
+from tests.stack.apps import App, running, until
 
-MAYA, RUTH = "maya@corp.example", "ruth@daybook.test"
+_RUN = uuid4().hex[:6]  # a store of the tests may keep its rows
+OMAR, MAYA = (f"{name}-{_RUN}@corp.example" for name in ("omar", "maya"))
+RUTH, NOOR = (f"{name}-{_RUN}@daybook.test" for name in ("ruth", "noor"))
 CORP, HOME = "Corp SSO", "Home SSO"  # the second one says no time
-SIZES = {"desk": {"viewport": DESK}, "phone": {"viewport": PHONE, "has_touch": True}}
-_PICTURES = os.environ.get("DAYBOOK_PICTURES")
+WRONG = {  # claims, by what is wrong with them
+    "audience": {"aud": "another"},
+    "authorized_party": {"azp": "another"},
+    "token_issuer": {"iss": "https://evil.example"},
+    "nonce": {"nonce": "another"},
+    "subject": {"sub": None},
+    "expiry": {"exp": 1},
+}
 
 
-@pytest.fixture
-def site(make_app, cache, tmp_path, store):
-    """The address of an app with two providers and two users, the app, and the providers."""
+@dataclass(frozen=True)
+class Site:
+    """An app with two providers, and where mail is set with two users whose addresses are confirmed."""
+
+    url: str
+    app: App
+    providers: RealProviders
+    mails: MailServer | None
+
+
+@contextmanager
+def started_site(make, cache, folder, mails=None):
+    """Yield a site. *make*: returns its app by a name, a port and an environment."""
     port = free_port()
     url = f"http://localhost:{port}"
-    with real_providers(cache, tmp_path, f"{url}/oidc/corp/back") as providers:
+    with real_providers(cache, folder, f"{url}/oidc/corp/back") as providers:
         entry = {
             "issuer": providers.strict,
             "client_id": CLIENT_ID,
@@ -41,18 +74,34 @@ def site(make_app, cache, tmp_path, store):
         }
         timeless = entry | {"issuer": providers.mock, "label": HOME, "trusts_mfa": ["mfa"]}
         environment = {"DAYBOOK_OIDC": json.dumps({"corp": entry, "home": timeless})}
-        app = make_app("single-sign-on", store, port=port, environment=environment)
-        with running(app):
+        environment |= mail_settings(mails) if mails else {}
+        with running(make("single-sign-on", port=port, environment=environment)) as app:
             app.until_ready()
             with second_process(app) as accounts:
-                for address in (RUTH, MAYA):
+                for address in (RUTH, MAYA) if mails else ():
                     confirm(accounts, accounts.sign_up_with(address, PASSWORD)[1])
-            yield url, app, providers
+            yield Site(url, app, providers, mails)
 
 
 @pytest.fixture
-def app(site):
-    return site[1]
+def site(make_app, cache, tmp_path, store, mails):
+    with started_site(partial(make_app, store=store), cache, tmp_path, mails) as site:
+        yield site
+
+
+@pytest.fixture(scope="module")
+def bare_site(make_app, cache, tmp_path_factory):
+    """A site without mail, on SQLite."""
+    folder = tmp_path_factory.mktemp("bare-site")
+    with started_site(partial(make_app, store=STORES[-1]), cache, folder) as site:
+        yield site
+
+
+@pytest.fixture
+def app(request):
+    """The app of the site that the test asks for."""
+    name = "site" if "site" in request.fixturenames else "bare_site"
+    return request.getfixturevalue(name).app
 
 
 def button(tab, name):
@@ -63,193 +112,270 @@ def link(tab, name):
     return tab.page.get_by_role("link", name=name, exact=True)
 
 
-def signs_in_there(tab, name):
-    """Fill in the provider's forms."""
-    tab.page.locator('[name="login"]').fill(name)
+def enters_name_there(tab, address):
+    """Fill in the strict provider's form for the user with this *address* there."""
+    tab.page.locator('[name="login"]').fill(address.partition("@")[0])
     tab.page.locator('[name="password"]').fill("x")
     tab.page.get_by_role("button", name="Sign-in").click()
+
+
+def signs_in_there(tab, address):
+    """Sign in at the strict provider, and agree to what it tells."""
+    enters_name_there(tab, address)
     tab.page.get_by_role("button", name="Continue").click()
 
 
-def picture(tab, name):
-    if _PICTURES:
-        width = tab.page.viewport_size["width"]
-        for theme in ("light", "dark"):
-            tab.page.emulate_media(color_scheme=theme)
-            tab.page.wait_for_timeout(300)
-            path = Path(_PICTURES) / f"{name}-{width}-{theme}.png"
-            tab.page.screenshot(path=path, full_page=True)
+def proves_there(tab, address):
+    """Prove on the page Account who is signed in, by the strict provider."""
+    press(tab, f"Confirm with {CORP}")
+    link(tab, f"Continue to {CORP}").click()
+    enters_name_there(tab, address)
+    tab.sees("Confirmed. You can make changes")
 
 
-@pytest.mark.parametrize("store", STORES)
-@pytest.mark.parametrize("size", SIZES)
-def test_single_sign_on(person, site, size):
-    url, app, providers = site
-    provider = urlsplit(providers.strict).netloc
-    omar, maya, ruth = (
-        person(name, url=url, reduced_motion="reduce", **SIZES[size])
-        for name in ("omar", "maya", "ruth")
-    )
-    for one in (omar, maya, ruth):
-        one.sites |= {provider, "fonts.googleapis.com"}  # which its pages ask for
-    look = Look(omar)
-
-    # a new account
+def begins_an_account(omar, site, look_at):
+    """Make an account by the strict provider, keep its only way in, sign out, and in again from a link on another site."""
     omar.visit("/data")
     expect(link(omar, f"Continue with {CORP}")).to_be_visible()
-    look.at("the sign-in page")
-    picture(omar, "sign-in")
+    look_at("the sign-in page")
     link(omar, f"Continue with {CORP}").click()
-    signs_in_there(omar, "omar")
-    omar.page.wait_for_url(f"{url}/data")
-    omar.visit("/")
-    omar.is_welcome()
+    signs_in_there(omar, OMAR)
+    omar.page.wait_for_url(f"{site.url}/data")
     omar.visit("/account")
-    omar.sees(f"{CORP}: omar@corp.example")
-    look.at("an account without a password")
-    picture(omar, "account")
+    omar.sees(f"{CORP}: {OMAR}")
+    look_at("an account without a password")
+    proves_there(omar, OMAR)
+    press(omar, "Remove")
+    omar.dialog.get_by_role("button", name="Remove sign-in").click()
+    omar.sees(LastWayIn.public)
+    look_at("the only way to sign in")
     omar.visit("/")
-    if size == "phone":
+    if omar.page.viewport_size == SIZES["phone"]["viewport"]:
         omar.unfolds_the_sidebar()
     omar.signs_out()
     expect(link(omar, f"Sign out of {CORP}, too")).to_be_visible()
-    look.at("signed out")
-    picture(omar, "signed-out")
-    omar.page.goto(f"{url}/oidc/corp?next=/")  # as a link on another site does
+    look_at("signed out")
+    omar.page.goto(f"{site.url}/oidc/corp?next=/")  # as a link on another site does
     expect(link(omar, f"Continue with {CORP}")).to_be_visible()
-    look.at("a link of another site")
-    picture(omar, "start")
+    look_at("a link of another site")
     link(omar, f"Continue with {CORP}").click()
     omar.is_welcome()  # signed in there already
 
-    # an account that has the address
-    look = Look(maya)
+
+def links_the_account_of_the_address(maya, site, look_at):
+    """Prove the account that has the provider's address, then reset its password, and keep the sign-in alone."""
     maya.visit("/")
     link(maya, f"Continue with {CORP}").click()
-    signs_in_there(maya, "maya")
+    signs_in_there(maya, MAYA)
     expect(maya.page.get_by_role("heading")).to_have_text(f"Add {CORP} to your account")
     maya.page.get_by_label("Password").fill("not the password")
-    button(maya, "Sign in").click()
+    press(maya, "Sign in")
     expect(maya.page.get_by_role("alert")).to_contain_text("Wrong password")
-    look.at("an account that has the address")
-    picture(maya, "known-address")
+    maya.sees("Or have a code sent to your email.")
+    look_at("an account that has the address")
     maya.page.get_by_label("Password").fill(PASSWORD)
-    button(maya, "Sign in").click()
+    press(maya, "Sign in")
+    maya.is_welcome()
+
+    Authenticator(maya)
+    adds(maya)
+    maya.sees(f"{CORP}: {MAYA}")
+    signs_out(maya)
+    asks_for_a_code(maya, "Forgot your password?", MAYA)
+    form(maya, "/code/redeem").get_by_label("New password").fill(NEW_PASSWORD)
+    enters(maya, code_for(MAYA, site), "Reset password")
+    kept = form(maya, "/factor")
+    expect(kept.get_by_role("checkbox", name="Sign-in at a provider, added on")).to_be_checked()
+    kept.get_by_role("checkbox", name="Passkey, added on").uncheck()
+    maya.sees("What you untick is removed from your account.")
+    look_at("what a reset keeps")
+    kept.get_by_role("button", name="Reset password").click()
     maya.is_welcome()
     maya.visit("/account")
     maya.sees(f"{CORP}: {MAYA}")
+    maya.sees("No passkeys yet.")
 
-    # added on the page Account, a proof, and removed
-    look = Look(ruth)
+
+def adds_and_removes_a_sign_in(ruth, site, look_at):
+    """Add a sign-in on the page Account, prove by it, rename it, and remove it."""
+    name = f"new-{RUTH}"  # the provider has not confirmed such addresses
     ruth.email = RUTH
     ruth.signs_in()
     ruth.visit("/account")
-    button(ruth, f"Add {CORP}").click()
+    press(ruth, f"Add {CORP}")
     expect(link(ruth, f"Continue to {CORP}")).to_be_visible()
-    look.at("the way to the provider")
-    picture(ruth, "leave")
+    look_at("the way to the provider")
     link(ruth, f"Continue to {CORP}").click()
-    signs_in_there(ruth, "new-ruth")
+    signs_in_there(ruth, name)
     expect(ruth.page.get_by_role("heading")).to_have_text("Add this sign-in?")
-    look.at("the question")
-    picture(ruth, "add")
-    button(ruth, "Add sign-in").click()
+    look_at("the question")
+    press(ruth, "Add sign-in")
     ruth.sees("Sign-in added.")
-    age_proofs(app)
+    age_proofs(site.app)
     ruth.visit("/account")
     expect(button(ruth, f"Confirm with {CORP}")).to_be_visible()
-    look.at("a proof")
-    picture(ruth, "proof")
-    button(ruth, f"Confirm with {CORP}").click()
-    link(ruth, f"Continue to {CORP}").click()
-    ruth.page.locator('[name="login"]').fill("new-ruth")
-    ruth.page.locator('[name="password"]').fill("x")
-    ruth.page.get_by_role("button", name="Sign-in").click()
-    ruth.sees("Confirmed. You can make changes")
-    picture(ruth, "proved")
-    button(ruth, "Remove").click()
+    look_at("a proof")
+    proves_there(ruth, name)
+    press(ruth, "Rename")
+    expect(ruth.dialog).to_be_visible()
+    look_at("the dialog for the name")
+    ruth.dialog.get_by_label("Name").fill("Work")
+    ruth.dialog.get_by_role("button", name="Save").click()
+    ruth.sees(f"{CORP}: Work")
+    press(ruth, "Remove")
     expect(ruth.dialog).to_contain_text("It will no longer open your account.")
-    look.at("the question before a sign-in is removed")
-    picture(ruth, "remove")
+    look_at("the question before a sign-in is removed")
     ruth.page.keyboard.press("Escape")
     expect(ruth.dialog).to_have_count(0)
-    button(ruth, "Remove").click()
+    press(ruth, "Remove")
     ruth.dialog.get_by_role("button", name="Remove sign-in").click()
     ruth.sees("Sign-in removed.")
 
-    assert look.found == []
-    for text in ("code=", "state=", MAYA, "/back"):
-        assert text not in app.said()
-    assert [one for each in (omar, maya, ruth) for one in each.complaints()] == []
-    assert all(urlsplit(one.page.url).query.count("code") == 0 for one in (omar, maya, ruth))
+
+def confirms_an_address(noor, site, look_at):
+    """Make an account by a provider that names no address, with one that a code confirms."""
+    noor.visit("/")
+    link(noor, f"Continue with {HOME}").click()
+    expect(noor.page.get_by_role("heading")).to_have_text("Enter your email")
+    look_at("an address that is not named")
+    noor.page.get_by_label("Email").fill(NOOR)
+    press(noor, "Send code")
+    expect(form(noor, "/code/redeem")).to_be_visible()
+    look_at("its code")
+    enters(noor, code_for(NOOR, site), "Sign in")
+    noor.is_welcome()
+    noor.visit("/account")
+    noor.sees(f"{HOME}: {NOOR}")
+    expect(noor.page.locator(".stMarkdownBadge")).to_contain_text("Confirmed")
 
 
-@pytest.mark.parametrize("store", STORES[-1:])
+def code_for(address, site):
+    """Return the code that was mailed to *address*."""
+    return until(lambda: [one.code for one in coded(site.mails) if one.recipients == [address]])[0]
+
+
+def goes_all_ways(person, site, size="desk", *, is_looked_at=False):
+    """Have four users of a browser each sign in by providers; *is_looked_at*: check each page for barriers."""
+    ways = {
+        "omar": begins_an_account,
+        "maya": links_the_account_of_the_address,
+        "ruth": adds_and_removes_a_sign_in,
+        "noor": confirms_an_address,
+    }
+    found = []
+    for name, goes in ways.items():
+        one = person(name, url=site.url, reduced_motion="reduce", **SIZES[size])
+        # the pages of the strict provider ask for fonts
+        one.sites |= {urlsplit(site.providers.strict).netloc, "fonts.googleapis.com"}
+        one.sites.add(urlsplit(site.providers.mock).netloc)
+        look = Look(one)
+        goes(one, site, look.at if is_looked_at else lambda _: None)
+        found += look.found + one.complaints()
+        assert "code=" not in urlsplit(one.page.url).query
+
+    assert found == []
+    for text in ("code=", "state=", "/back", OMAR, MAYA, RUTH, NOOR):
+        assert text not in site.app.said()
+
+
+@pytest.mark.parametrize(("store", "size"), RUNS)
+def test_single_sign_on(person, site, size):
+    goes_all_ways(person, site, size, is_looked_at=True)
+
+
 @pytest.mark.parametrize("size", SIZES)
-def test_proof_in_part(person, site, size):
-    url, _, providers = site
-    providers.script(claims={"sub": "7", "email": "noor@home.example", "email_verified": True})
-    noor = person("noor", url=url, reduced_motion="reduce", **SIZES[size])
-    noor.sites |= {urlsplit(providers.mock).netloc}
+def test_proof_in_part(person, bare_site, size):
+    claims = {"sub": size, "email": f"{size}@home.example", "email_verified": True}
+    bare_site.providers.script(claims=claims)
+    noor = person("noor", url=bare_site.url, reduced_motion="reduce", **SIZES[size])
+    noor.sites |= {urlsplit(bare_site.providers.mock).netloc}
     look = Look(noor)
 
     noor.visit("/account")
     link(noor, f"Continue with {HOME}").click()
-    noor.sees(f"{HOME}: noor@home.example")
+    noor.sees(f"{HOME}: {size}@home.example")
     expect(button(noor, f"Confirm with {HOME}")).to_be_visible()
     expect(button(noor, "Add password")).to_have_count(0)
-    picture(noor, "unproved")
-    button(noor, f"Confirm with {HOME}").click()
+    look.at("no proof yet")
+    press(noor, f"Confirm with {HOME}")
     link(noor, f"Continue to {HOME}").click()
     noor.sees("Confirmed, but not for all changes.")
     look.at("a proof in part")
-    picture(noor, "in-part")
     noor.page.locator("#new-password").fill(PASSWORD)
-    button(noor, "Add password").click()
+    press(noor, "Add password")
     noor.sees("Password added.")
     noor.page.locator("#current-password").fill(PASSWORD)
-    button(noor, "Confirm").click()
+    press(noor, "Confirm")
     noor.sees("Confirmed. You can make changes")
 
     assert look.found == []
     assert noor.complaints() == []
 
 
-@pytest.mark.parametrize("store", STORES[-1:])
-@pytest.mark.parametrize("size", SIZES)
-def test_required_factor_of_a_provider(person, site, size):
+def test_wrong_answer_ends_on_the_sign_in_page(person, bare_site):
+    noor = person("noor", url=bare_site.url)
+    noor.sites |= {urlsplit(bare_site.providers.mock).netloc}
+    for fault, claims in WRONG.items():
+        named = {"email": "noor@home.example", "email_verified": True}
+        bare_site.providers.script(claims=named | claims)
+        noor.visit("/")
+
+        link(noor, f"Continue with {HOME}").click()
+
+        noor.sees(AnswerRefused.public)
+        noor.is_asked_to_sign_in()
+        assert faults(bare_site.app)[-1] == fault
+        assert "__Host-sid" not in {one["name"] for one in noor.context.cookies()}
+    assert noor.complaints() == []
+
+
+def faults(app):
+    """Return what was wrong with the answers that *app* refused, in their order."""
+    lines = [line for line in app.said().splitlines() if '"event": "oidc.refused"' in line]
+    return [json.loads(line)["fault"] for line in lines]
+
+
+def test_required_factor_of_a_provider(person, bare_site):
     """Who gave one there sets none up, and may; who did not is asked to."""
-    url, app, providers = site
-    require_a_factor(app)
-    claims = {"sub": "7", "email": "noor@home.example", "email_verified": True}
+    providers = bare_site.providers
+    claims = {"sub": "7", "email": "noor-7@home.example", "email_verified": True}
     noor, later = (
-        person(name, url=url, reduced_motion="reduce", **SIZES[size]) for name in ("noor", "later")
+        person(name, url=bare_site.url, reduced_motion="reduce", **SIZES["phone"])
+        for name in ("noor", "later")
     )
     for one in (noor, later):
         one.sites |= {urlsplit(providers.mock).netloc}
+    looks = Look(noor), Look(later)
 
-    providers.script(claims=claims | {"amr": ["mfa"]})
-    noor.visit("/account")
-    link(noor, f"Continue with {HOME}").click()
-    noor.sees(f"{HOME}: noor@home.example")
-    button(noor, f"Confirm with {HOME}").click()
-    link(noor, f"Continue to {HOME}").click()
-    noor.sees("Confirmed, but not for all changes.")
-    expect(button(noor, "Set up")).to_be_visible()
-    picture(noor, "factor-of-a-provider")
+    with required_factor(bare_site.app):
+        providers.script(claims=claims | {"amr": ["mfa"]})
+        noor.visit("/account")
+        link(noor, f"Continue with {HOME}").click()
+        noor.sees(f"{HOME}: noor-7@home.example")
+        press(noor, f"Confirm with {HOME}")
+        link(noor, f"Continue to {HOME}").click()
+        noor.sees("Confirmed, but not for all changes.")
+        expect(button(noor, "Set up")).to_be_visible()
+        looks[0].at("a factor of a provider")
 
-    providers.script(claims=claims | {"amr": ["pwd"]})
-    later.visit("/")
-    link(later, f"Continue with {HOME}").click()
-    later.sees("Two-step verification is required here.")
-    picture(later, "factor-to-be-set-up")
+        providers.script(claims=claims | {"amr": ["pwd"]})
+        later.visit("/")
+        link(later, f"Continue with {HOME}").click()
+        later.sees("Two-step verification is required here.")
+        looks[1].at("a factor to be set up")
+    assert looks[0].found + looks[1].found == []
     assert noor.complaints() + later.complaints() == []
 
 
-def require_a_factor(app):
-    """Require a second factor of all, as an admin does."""
-    with second_process(app) as accounts:
+@contextmanager
+def required_factor(app):
+    """Require a second factor of all during the block."""
 
-        @accounts.backend.tables.run
-        def _(block):
-            block.put(SETTINGS, replace(settings_of(block), requires_factor=True))
+    def require(block, is_required):
+        block.put(SETTINGS, replace(settings_of(block), requires_factor=is_required))
+
+    for is_required in (True, False):
+        with second_process(app) as accounts:
+            accounts.backend.tables.run(partial(require, is_required=is_required))
+        if is_required:
+            yield

@@ -59,6 +59,8 @@ class App:
     keys: Path = None
     checkout: Path = ROOT
     command: Sequence[str] = ("run", "streamlit_app.py")
+    # for tests: a DATABASE_URL of the schema's owner, if the app uses a Supabase that runs elsewhere
+    database: str | None = field(default=None, repr=False)
     _family: dict[int, psutil.Process] = field(default_factory=dict)
 
     def __post_init__(self):
