@@ -24,7 +24,9 @@ import tempfile
 import textwrap
 import time
 from contextlib import contextmanager
+from copy import copy
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from types import CodeType
 
@@ -91,7 +93,8 @@ def read(path=ROOT / "tests" / "mutants.txt"):
 
 
 def _edited_python(text, name, edit):
-    node = ast.parse(text)
+    """Return *text* after the edit of *name*. Raise LookupError, ValueError or SyntaxError if there is no such text."""
+    node = _tree(text)
     for part in name.split("."):
         (node,) = (
             each
@@ -102,12 +105,19 @@ def _edited_python(text, name, edit):
     start = min([node.lineno, *(each.lineno for each in getattr(node, "decorator_list", []))]) - 1
     indent = lines[start][: len(lines[start]) - len(lines[start].lstrip())]
     if Mutant(name, edit, "").is_return:
+        node = copy(node)  # the tree is that of the next mutant, too
         node.body = ast.parse(edit).body
         changed = ast.unparse(node)
     else:
         changed = _replaced(ast.unparse(node), edit)
+    compile(changed, name, "exec")
     lines[start : node.end_lineno] = textwrap.indent(changed, indent) + "\n"
     return "".join(lines)
+
+
+@cache
+def _tree(text):
+    return ast.parse(text)
 
 
 def _target(node):

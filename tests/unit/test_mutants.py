@@ -33,12 +33,10 @@ def test_each_mutant_finds_its_place():
     for mutant in read():
         try:
             path, text = mutant.mutated(ROOT)
-        except (LookupError, ValueError) as error:
+        except (LookupError, ValueError, SyntaxError) as error:
             lost.append(f"{mutant.symbol} | {mutant.edit}: {error}")
             continue
         assert text != path.read_text()
-        if path.suffix == ".py":
-            compile(text, path, "exec")
     assert lost == []
 
 
