@@ -4,7 +4,15 @@ import time
 
 import pytest
 
-from tests.store.conformance.accounts.deployments import KINDS
+from tests.store.conformance.accounts.deployments import KINDS, SecondPostgres
+
+
+@pytest.fixture(scope="session")
+def second_postgres(place, cache):
+    """The Postgres of embedded deployments of their own; it outlives their kind, which pytest begins again for each module."""
+    postgres = SecondPostgres(place / "second", cache)
+    yield postgres
+    postgres.close()
 
 
 @pytest.fixture(scope="session", params=KINDS)

@@ -70,6 +70,7 @@ from tests.stores import NOT_COUNTED, OpenStore, accounts_in_memory, made_in, st
 
 DAY = 86400  # seconds
 _kinds = itertools.count(1)  # pytest may begin a kind again, where the last one left its files
+_TEMPLATE = "alone"
 
 
 def at_once(*acts):
@@ -771,37 +772,47 @@ class Embedded(Kind):
     """The embedded stack; for a deployment of its own a second Postgres, which gets a new database and API each time."""
 
     def __init__(self, fixture):
-        self._fixture, self._started = fixture, ExitStack()
-        self._name = f"alone_{next(_kinds)}"
-
-    def close(self):
-        self._started.close()
+        self._fixture = fixture
 
     def shared(self):
         return SupabaseDeployment(self._fixture("embedded_stack"))
 
     @contextmanager
     def alone(self):
+        with self._fixture("second_postgres").stack() as stack:
+            yield SupabaseDeployment(stack)
+
+
+class SecondPostgres:
+    """A Postgres for deployments of their own, started at the first of them."""
+
+    def __init__(self, base, cache):
+        self._base, self._cache, self._started = base, cache, ExitStack()
+
+    def close(self):
+        self._started.close()
+
+    @contextmanager
+    def stack(self):
+        """Yield a stack with a new database and API, without an account."""
         places, root_keys, postgres = self._server
         with postgres.connect("postgres") as server:
-            server.execute(f"create database {DATABASE} template {self._name} owner {OWNER}")
+            server.execute(f"create database {DATABASE} template {_TEMPLATE} owner {OWNER}")
             try:
-                with self._api(places, postgres) as url:
-                    stack = SimpleNamespace(
+                with _api_running(places, postgres) as url:
+                    yield SimpleNamespace(
                         url=url,
                         publishable_key=postgres.secrets.publishable_key,
                         root_keys=root_keys,
                         connect=postgres.connect,
                     )
-                    yield SupabaseDeployment(stack)
             finally:
                 server.execute(f"drop database {DATABASE} with (force)")
 
     @cached_property
     def _server(self):
-        base, root_keys = self._fixture("place") / self._name, urlsafe_b64encode(new_key()).decode()
-        cache = self._fixture("cache")
-        places = Folders(data=base / "data", keys=base / "keys", cache=cache)
+        base, root_keys = self._base, urlsafe_b64encode(new_key()).decode()
+        places = Folders(data=base / "data", keys=base / "keys", cache=self._cache)
         plan = prepare(places, root_keys=root_keys, with_database=True, with_model=False)
         self._started.callback(plan.database.lock.close)
         postgres = Postgres(places, plan.database.secrets, plan.database.lock)
@@ -816,17 +827,19 @@ class Embedded(Kind):
             for promise in ("fsync", "synchronous_commit", "full_page_writes"):
                 server.execute(f"alter system set {promise} = off")
             server.execute("select pg_reload_conf()")
-            server.execute(f"alter database {DATABASE} rename to {self._name}")
+            server.execute(f"alter database {DATABASE} rename to {_TEMPLATE}")
         return places, root_keys, postgres
 
-    @tried_twice("the API of a deployment of its own")
-    @contextmanager
-    def _api(self, places, postgres):
-        port = free_port()  # another one at the second try: a server may have taken the first
-        api = SupabaseApi(places, port, postgres)
-        api.prepare()
-        with _running(api):
-            yield f"http://127.0.0.1:{port}"
+
+@tried_twice("the API of a deployment of its own")
+@contextmanager
+def _api_running(places, postgres):
+    """Yield the URL of an API."""
+    port = free_port()  # another one at the second try: a server may have taken the first
+    api = SupabaseApi(places, port, postgres)
+    api.prepare()
+    with _running(api):
+        yield f"http://127.0.0.1:{port}"
 
 
 @contextmanager
