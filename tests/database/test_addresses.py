@@ -23,6 +23,8 @@ from tests.database.test_credentials import (
 
 NEW = "new@daybook.test"
 
+WAY_IN_TAKEN = {"ok": False, "reason": "way_in_taken"}
+
 
 def arguments(person, *, address=NEW, lookup=None, claims=(), former=(), **given):
     """The arguments of a change of the address from the first generation of credentials on."""
@@ -111,7 +113,7 @@ def test_only_an_address_that_is_taken_back_changes_the_flag_of_a_factor(world):
 
 
 @pytest.mark.parametrize(
-    "how", ["stale", "used", "taken", "former", "advance", "old user", "needed"]
+    "how", ["stale", "used", "taken", "former", "advance", "way in", "old user", "needed"]
 )
 def test_refused_address_changes_nothing(world, how):
     maya, omar = world.person(), world.person()
@@ -132,6 +134,11 @@ def test_refused_address_changes_nothing(world, how):
             insertion = "insert into private.lookups (lookup, user_id) values (%s, %s)"
             world.admin.execute(insertion, [lookup, omar.id])
             expected, given = STALE, {"former": [lookup]}
+        case "way in":  # that comes back with the address, and is omar's now
+            insertion = "insert into private.lookups (lookup, user_id) values (%s, %s)"
+            world.admin.execute(insertion, [lookup, omar.id])
+            expected = WAY_IN_TAKEN
+            given = {"restored": True, "ways_in": json.dumps([lookup])}
         case "old user":  # of Supabase Auth, from before Daybook
             insertion = "insert into auth.users (email, created_at) values (%s, '1999-01-01')"
             world.admin.execute(insertion, [NEW])
