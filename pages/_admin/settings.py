@@ -56,7 +56,7 @@ def _draw_factor_rule(admin: UserServices) -> None:
         if stored or admin.sign_in.factor:
             st.toggle(_REQUIRE, stored, key=key, on_change=switch)
             st.caption(
-                "Everyone enters a code of an authenticator app, or uses a passkey, when they sign in."
+                "Nobody signs in without a second step, such as a code of an authenticator app or a passkey."
                 if stored
                 else "Users choose if signing in asks for a code of an authenticator app or for a passkey."
             )

@@ -156,7 +156,7 @@ def test_admin_requires_two_step_verification_of_all(make_app, browser, store):
             expect(switch).not_to_be_checked()
             switch.press("Space")
             ruth.dialog.get_by_role("button", name="Require it").click()
-            ruth.sees("Everyone enters a code")
+            ruth.sees("Nobody signs in without a second step")
             expect(switch).to_have_count(1)  # the one before is fading
             expect(switch).to_be_checked()
             maya.is_signed_out_before_long()
