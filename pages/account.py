@@ -106,7 +106,7 @@ def _draw_outcome(reason: str) -> None:
 
 def _draw_password(user: UserServices) -> None:
     st.subheader(words.PASSWORD, anchor=False)
-    if user.sign_in.has_password:
+    if user.sign_in_details.has_password:
         button = "Change password"
         st.markdown("A new password signs you out on all other devices.")
     else:
@@ -125,20 +125,19 @@ def _draw_account(user: UserServices) -> None:
         with show_errors():
             new_address.draw_forms(user, proof.scope_of(user.devices.all()))
         return
-    if bootstrap.current_app().mailer and has_mailbox(user.email):
-        with show_errors():
-            _draw_confirmation(is_confirmed=user.sign_in.is_confirmed)
-    if user.is_of_provider:
-        st.caption(new_address.OF_PROVIDER)
-    else:
-        new_address.draw_button()
-    if not codes.asked_purpose() or proof.is_by_code():
-        _draw_outcome(st.query_params.get("reason", ""))
     with show_errors():
+        if bootstrap.current_app().mailer and has_mailbox(user.email):
+            _draw_confirmation(is_confirmed=user.sign_in_details.is_confirmed)
+        if user.is_of_provider:
+            st.caption(new_address.OF_PROVIDER)
+        else:
+            new_address.draw_button()
+        if not codes.asked_purpose() or proof.is_by_code():
+            _draw_outcome(st.query_params.get("reason", ""))
         listed = user.devices.all()
         scope = proof.scope_of(listed)
         is_proven, adds = scope is ProofScope.FULL, scope is not ProofScope.NONE
-        sets_password = is_proven or (adds and not user.sign_in.has_password)
+        sets_password = is_proven or (adds and not user.sign_in_details.has_password)
         if sets_password and _has(SignInMethod.PASSWORD) and not user.is_of_provider:
             _draw_password(user)
         if not is_proven:

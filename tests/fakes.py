@@ -151,7 +151,7 @@ class FakePerson(ChatParts):
     ):
         self.database, self.model, self.email = database, model, email
         self.user_id = database.user_id
-        self.sign_in = FakeSignIn(
+        self.sign_in_details = FakeSignIn(
             has_password=True, is_confirmed=False, factor=None, passkeys=(), identities=()
         )
         self.is_of_provider, self.left_out = False, lambda: 0

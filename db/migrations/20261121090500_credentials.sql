@@ -354,7 +354,7 @@ end $$;
 -- nothing. *claims* are the HMACs of the address, by which another account has it, or may take it back: "address_taken". Of
 -- *former*, the HMACs of addresses that the user may take back, those are stored that are not; others of the user go. A
 -- former address that is taken back (*restored*) ends all sessions but the calling one, and may bring a second factor or
--- the lack of one, which ends that one, too, where one is required; and identities and passkeys, whose look-ups are *ways_in*;
+-- the lack of one, which ends the calling session, too, where one is required; and identities and passkeys, whose look-ups are *ways_in*;
 -- null: they stay.
 create function private.change_address(
   me uuid, seen_generation integer, new_uses integer, new_wants_factor boolean, address public.free_text,

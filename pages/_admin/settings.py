@@ -20,7 +20,6 @@ _RETENTION = (
 )
 _REQUIRE = "Require two-step verification"
 _SET_UP_FIRST = "Set up two-step verification for your own account first."
-_GIVE_FIRST = "Sign out and in again with a code of your authenticator app, then try again."
 # not `st.page_link`: Streamlit may find the page only from the second run on
 _TO_ACCOUNT = '<a class="db-jump" href="/account" target="_self">Open Account</a>'
 
@@ -53,7 +52,7 @@ def _draw_factor_rule(admin: UserServices) -> None:
         ask_for(factor_dialog, not stored)
 
     with st.container(key="factor-rule", border=True, gap="xsmall"):
-        if stored or admin.sign_in.factor:
+        if stored or admin.sign_in_details.factor:
             st.toggle(_REQUIRE, stored, key=key, on_change=switch)
             st.caption(
                 "Nobody signs in without a second step, such as a code of an authenticator app or a passkey."
@@ -71,8 +70,8 @@ def _draw_factor_rule(admin: UserServices) -> None:
 def factor_dialog(is_on: bool) -> None:
     """Ask before two-step verification is required of all users (*is_on*), or no longer."""
     st.markdown(
-        "Devices that signed in without a code are signed out, and people who have not set it up do so when they sign in "
-        "again. Running replies stop; what they have so far is saved."
+        "Devices that signed in without a second step are signed out, and people who have not set one up do so when they "
+        "sign in again. Running replies stop; what they have so far is saved."
         if is_on
         else "Users may turn it off then. Nobody is signed out."
     )
@@ -81,7 +80,7 @@ def factor_dialog(is_on: bool) -> None:
         try:
             find_user().factor_rule.require(is_on=is_on)
         except FactorNeeded:
-            st.error(_GIVE_FIRST)
+            st.error(_SET_UP_FIRST)
         except ProofNeeded as error:
             st.error(error.public)
             st.html(_TO_ACCOUNT, width="content")

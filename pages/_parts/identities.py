@@ -25,7 +25,7 @@ _RENAME, _REMOVE = "Rename sign-in", "Remove sign-in"
 
 def draw(user: UserServices, *, is_proven: bool) -> None:
     """Draw the sign-ins of *user* at providers, and what changes them, the latter only after a proof (*is_proven*)."""
-    offered, own = providers.offered(), user.sign_in.identities
+    offered, own = providers.offered(), user.sign_in_details.identities
     if not offered and not own:
         return
     st.subheader(providers.TITLE, anchor=False)

@@ -27,7 +27,7 @@ _RENAME, _REMOVE = "Rename passkey", "Remove passkey"
 def draw(user: UserServices, scope: ProofScope) -> None:
     """Draw the passkeys of *user*, and what changes them as far as the proof so far covers it (*scope*)."""
     is_proven = scope is ProofScope.FULL
-    passkeys, party = user.sign_in.passkeys, party_here()
+    passkeys, party = user.sign_in_details.passkeys, party_here()
     if not passkeys and not is_on():
         return
     st.subheader("Passkeys", anchor=False)

@@ -45,7 +45,7 @@ def draw(user: UserServices, scope: ProofScope, why: str, then: str = "") -> Non
     """
     back_to = f"/account?{urlencode({'then': then})}" if then else "/account"
     st.subheader(words.CONFIRM_IDENTITY, anchor=False)
-    own = user.sign_in
+    own = user.sign_in_details
     takes_code = own.takes_code
     factor_field = factor.proof_field(own.factor)
     forms = codes.CodeForms(CodePurpose.PROVE, back_to)

@@ -66,7 +66,7 @@ def draw_code(back_to: str) -> None:
 
 def proving(user: UserServices) -> list[OfferedProvider]:
     """Return the providers by which *user* can prove who they are."""
-    issuers = {one.identity.issuer for one in user.sign_in.identities}
+    issuers = {one.identity.issuer for one in user.sign_in_details.identities}
     return [one for one in offered() if one.issuer in issuers]
 
 

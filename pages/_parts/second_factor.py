@@ -32,7 +32,7 @@ def draw(user: UserServices, scope: ProofScope) -> None:
     """Draw the factor of *user*, and what changes it as far as the proof so far covers it (*scope*)."""
     is_proven = scope is ProofScope.FULL
     st.subheader(words.TWO_STEP, anchor=False)
-    own = user.sign_in
+    own = user.sign_in_details
     factor = own.factor
     if factor:
         _draw_factor(factor, is_proven=is_proven)

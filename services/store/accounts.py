@@ -204,7 +204,7 @@ class Checked(Current):
     def check_factor(self, *, is_required: bool) -> None:
         """Raise FactorNeeded if the account has a second factor, or one *is_required*, and it was not given.
 
-        What is required is the account's own afterwards, or was given at the provider.
+        A required factor is met by one of the account, also if it is enrolled here, or by one given at the provider.
         """
         if self.credentials.wants_factor and not self.has_factor:
             raise factor_needed(self.credentials)

@@ -265,7 +265,8 @@ class WaitingEntry:
 
         def reset_again(one: Checked) -> tuple[Cookie, AppSession]:
             if was_given:  # its use is stored, and a code is good once
-                return reset_by(replace(one, has_factor=True))
+                # unless the account has turned its factor off meanwhile
+                return reset_by(replace(one, has_factor=one.credentials.wants_factor))
             if self.factor is None:
                 return reset_by(one)
             return factor.given(accounts, one, reset_by)

@@ -157,11 +157,11 @@ class Shared:
             yield
         self.session_cache.forget_if_ended(sessions)
 
-    def outdate_sign_in(self, user_id: UserId) -> None:
+    def outdate_sign_in_details(self, user_id: UserId) -> None:
         """Have a user's sessions in this process read again how the account is opened, because that was changed."""
         for user in list(self._users.values()):
             if user.user_id == user_id:
-                user.outdate_sign_in()
+                user.outdate_sign_in_details()
 
     def read_ahead(self, cookie: Cookie, conversation_id: ConversationId | None) -> None:
         """Open the session of *cookie* and start reading the data of the page that it opens. Raise StoreUnavailable."""
@@ -185,7 +185,7 @@ class Shared:
         for user in list(self._users.values()):
             if user.user_id == user_id:
                 user.session = moved(user.session)
-                user.outdate_sign_in()
+                user.outdate_sign_in_details()
 
     def _add(self, session: AppSession) -> None:
         user = self._users[session.id] = UserServices(session, self)
@@ -238,7 +238,7 @@ class UserServices(ChatParts):
         )
         self.factor_rule = FactorRule(session, shared.sign_ups, ending)
         self._account = CachedRead(session.backend.account, _ACCOUNT_SECONDS)
-        self._sign_in = CachedRead(self._read_sign_in, _ACCOUNT_SECONDS)
+        self._sign_in_details = CachedRead(self._read_details, _ACCOUNT_SECONDS)
         self.export: FullExport | None = None  # the last export that was begun
         store = sealed_store(self._rows, session.user_keys)
         chat = Chat(
@@ -260,15 +260,15 @@ class UserServices(ChatParts):
         return self.session.email
 
     @property
-    def sign_in(self) -> SignInDetails:
+    def sign_in_details(self) -> SignInDetails:
         """How the account is opened, as it was stored at most a few seconds ago. Raise SignedOut, StoreUnavailable, Tampered."""
-        return self._sign_in.get()
+        return self._sign_in_details.get()
 
-    def outdate_sign_in(self) -> None:
-        """Make the next use of `sign_in` read it again."""
-        self._sign_in.outdate()
+    def outdate_sign_in_details(self) -> None:
+        """Make the next use of `sign_in_details` read it again."""
+        self._sign_in_details.outdate()
 
-    def _read_sign_in(self) -> SignInDetails:
+    def _read_details(self) -> SignInDetails:
         current = self._shared.session_cache.current(self.session.id)
         return sign_in_details(current.credentials, self._policy)
 

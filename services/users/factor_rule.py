@@ -27,7 +27,7 @@ class FactorRule:
         """Require a second factor of every account, which ends all sessions without one, or do not.
 
         The replies of this process stop first, so that they are stored and settled; a sweep settles those of others.
-        Raise ProofNeeded, FactorNeeded (the admin has none, or has not given it in this session).
+        Raise ProofNeeded, FactorNeeded (the account of the admin has no second factor of its own).
         """
         own = self.session.id
         self._check()  # first, so that these refusals stop no turn

@@ -41,4 +41,4 @@ def change_way_in(
     devices = shared.user_of(session).devices
     if not (devices.end_others_by(change) if ends_others else change()):
         raise RateLimited
-    shared.outdate_sign_in(session.user_id)
+    shared.outdate_sign_in_details(session.user_id)

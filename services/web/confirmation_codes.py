@@ -68,7 +68,7 @@ class ConfirmAddress:
     async def finish(self, asked: Asked, code: RightCode) -> Response:
         session = asked.own.session
         await run_sync(confirm_address, asked.accounts, session, code)
-        asked.shared.outdate_sign_in(session.user_id)
+        asked.shared.outdate_sign_in_details(session.user_id)
         return RedirectResponse(with_query(asked.target, reason="confirmed"), 303)
 
 

@@ -286,7 +286,7 @@ class Entries:
             kind = NoticeKind.PASSWORD_RESET
             await run_sync(self.notices.tell, request, backend, session, kind)
         if entry.used or entry.identity:  # the user's other sessions list it, too
-            self.start.shared().outdate_sign_in(session.user_id)
+            self.start.shared().outdate_sign_in_details(session.user_id)
         if entry.identity and entry.way is Way.SIGN_IN:
             kind = NoticeKind.IDENTITY_ADDED
             await run_sync(self.notices.tell, request, backend, session, kind)

@@ -151,7 +151,7 @@ class SignOnVisits:
     async def link(self, request: Request, waiting: WaitingAnswer, proven: Checked) -> Response:
         """Link the identity to the account that was *proven*, and sign in; it may ask for the account's second factor.
 
-        One that was given at the provider is that of an account without any: it does not prove whose account it is.
+        A factor given at the provider counts only for an account without one of its own: it does not prove whose account it is.
         """
         has_factor = waiting.answer.has_factor and not proven.credentials.wants_factor
         checked = replace(proven, by=waiting.by, has_factor=has_factor)

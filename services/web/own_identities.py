@@ -171,7 +171,7 @@ class OwnIdentities:
         require_proof(self._accounts, session)
         identity = _marked(current.credentials.identities, mark)
         rename(self._accounts, session, current, identity, name)
-        self._shared.outdate_sign_in(session.user_id)
+        self._shared.outdate_sign_in_details(session.user_id)
         return _to_page()
 
     def _remove(self, request: Request, signed_in: SignedIn, mark: str, others: str) -> Response:
@@ -222,7 +222,7 @@ class OwnIdentities:
             self._shared.user_of(session).devices.end_others_by(partial(act, ends_others=True))
         else:
             act()
-        self._shared.outdate_sign_in(session.user_id)
+        self._shared.outdate_sign_in_details(session.user_id)
 
     def _tell(self, request: Request, session: AppSession, kind: NoticeKind) -> None:
         self.check.notices.tell(request, self._accounts.backend, session, kind)

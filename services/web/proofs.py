@@ -33,7 +33,7 @@ class Proof:
             raise SignedOut
         cache = shared.session_cache
         new = cache.prove(session, cookie, checked)
-        shared.outdate_sign_in(session.user_id)
+        shared.outdate_sign_in_details(session.user_id)
         self._given = new, cache.accounts.lifetime_seconds
 
     def finish(self, answer: Response) -> Response:

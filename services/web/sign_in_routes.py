@@ -248,7 +248,7 @@ class SignInRoutes:
                     await run_sync(self._accounts.change_password, session, current, hashed)
                 else:
                     await run_sync(self._accounts.add_password, session, current, hashed)
-                    self.start.shared().outdate_sign_in(session.user_id)
+                    self.start.shared().outdate_sign_in_details(session.user_id)
             tell, kind = self.start.notices.tell, NoticeKind.PASSWORD_CHANGED
             await run_sync(tell, request, self._accounts.backend, session, kind)
         except errors.AppError as error:

@@ -147,7 +147,7 @@ def test_admin_requires_two_step_verification_of_all(make_app, browser, store):
             ruth.visit("/admin?tab=Settings")
             switch.press("Space")
             expect(ruth.dialog).to_contain_text(
-                "Devices that signed in without a code are signed out"
+                "Devices that signed in without a second step are signed out"
             )
             look.at("the question")
             ruth.page.keyboard.press("Escape")

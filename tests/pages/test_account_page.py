@@ -91,7 +91,7 @@ def test_page_asks_for_a_proof_where_the_last_one_is_old(open_account, database,
 def test_proof_asks_for_the_factor_where_there_is_one(open_account, maya):
     without = form(open_account(), "/proof")[1]
     refused = form(open_account(reason="factor"), "/proof")[1]  # another process has added it
-    maya.sign_in.factor = SecondFactor(since=datetime.now(UTC), codes_left=8)
+    maya.sign_in_details.factor = SecondFactor(since=datetime.now(UTC), codes_left=8)
     shown = form(open_account(), "/proof")[1]
 
     assert "factor" not in without
@@ -109,7 +109,7 @@ def test_password_can_be_shown(open_account, database, page):
 
 @pytest.mark.usefixtures("later")
 def test_account_without_a_password_is_told_how_to_get_one(open_account, maya):
-    maya.sign_in.has_password = False
+    maya.sign_in_details.has_password = False
 
     app = open_account()
 
@@ -283,7 +283,7 @@ def test_code_is_entered_in_a_native_form(open_account, mailer):
 
 
 def test_confirmed_email_asks_for_nothing(open_account, mailer, maya):
-    maya.sign_in.is_confirmed = True
+    maya.sign_in_details.is_confirmed = True
 
     app = open_account()
 
@@ -313,7 +313,7 @@ def test_email_changes_without_another_password_after_a_proof(open_account, mail
 @pytest.mark.parametrize("step", ["", STEP])
 def test_change_of_the_email_waits_for_a_proof(open_account, mailer, maya, step):
     """With the code that was sent, if there is one."""
-    maya.sign_in.is_confirmed = True
+    maya.sign_in_details.is_confirmed = True
     then = step or "new_address"
 
     app = open_account(code="new_address", step=step, reason="prove")
@@ -361,7 +361,7 @@ def test_two_step_verification_is_set_up_in_a_native_form(open_account):
 def test_two_step_verification_is_changed_after_a_proof_alone(open_account, maya):
     assert not forms_of_factor(open_account())
 
-    maya.sign_in.factor = FACTOR
+    maya.sign_in_details.factor = FACTOR
     app = open_account()
 
     assert "8 of 10 left" in [one.value for one in app.caption]
@@ -375,7 +375,7 @@ def test_two_step_verification_is_changed_after_a_proof_alone(open_account, maya
     [(10, "10 of 10 left"), (4, "4 of 10 left"), (3, "3 of 10 left. Make new ones soon.")],
 )
 def test_page_says_how_many_recovery_codes_are_left(open_account, maya, left, sentence):
-    maya.sign_in.factor = replace(FACTOR, codes_left=left)
+    maya.sign_in_details.factor = replace(FACTOR, codes_left=left)
 
     app = open_account()
 
@@ -386,7 +386,7 @@ def test_page_says_how_many_recovery_codes_are_left(open_account, maya, left, se
 
 
 def test_recovery_codes_are_renewed_after_a_question(open_account, maya):
-    maya.sign_in.factor = FACTOR
+    maya.sign_in_details.factor = FACTOR
     forms = []
     for _ in range(2):
         app = in_dialog(open_account(), second_factor.codes_dialog, uuid4()).run()
@@ -398,7 +398,7 @@ def test_recovery_codes_are_renewed_after_a_question(open_account, maya):
 
 
 def test_authenticator_app_is_replaced_after_a_question(open_account, maya):
-    maya.sign_in.factor = FACTOR
+    maya.sign_in_details.factor = FACTOR
     form_id = uuid4()
 
     app = in_dialog(open_account(), second_factor.replace_dialog, form_id).run()
@@ -408,7 +408,7 @@ def test_authenticator_app_is_replaced_after_a_question(open_account, maya):
 
 
 def test_two_step_verification_is_turned_off_after_a_question(open_account, maya):
-    maya.sign_in.factor = FACTOR
+    maya.sign_in_details.factor = FACTOR
 
     app = in_dialog(open_account(), second_factor.remove_dialog).run()
 
@@ -431,8 +431,8 @@ PASSKEY = SecondFactor(since=None, codes_left=10, asks_passkey=True)
 
 @pytest.mark.parametrize("is_on", [True, False])
 def test_passkey_after_the_password_is_switched_after_a_question(open_account, maya, is_on):
-    maya.sign_in.passkeys = (LAPTOP,)
-    maya.sign_in.factor = None if is_on else PASSKEY
+    maya.sign_in_details.passkeys = (LAPTOP,)
+    maya.sign_in_details.factor = None if is_on else PASSKEY
 
     app = open_account()
 
@@ -449,8 +449,8 @@ def test_passkey_after_the_password_is_switched_after_a_question(open_account, m
 
 @pytest.mark.usefixtures("later")
 def test_passkey_after_the_password_is_switched_after_a_proof_alone(open_account, maya):
-    maya.sign_in.passkeys = (LAPTOP,)
-    maya.sign_in.factor = PASSKEY
+    maya.sign_in_details.passkeys = (LAPTOP,)
+    maya.sign_in_details.factor = PASSKEY
 
     app = open_account()
 
@@ -501,7 +501,7 @@ def proves(app, action):
 def test_proof_by_a_code_wants_mail_and_a_confirmed_email(
     open_account, maya, is_confirmed, has_mail
 ):
-    maya.sign_in.is_confirmed = is_confirmed
+    maya.sign_in_details.is_confirmed = is_confirmed
     bootstrap.current_app().mailer = SimpleNamespace() if has_mail else None
 
     app = open_account()
@@ -512,7 +512,7 @@ def test_proof_by_a_code_wants_mail_and_a_confirmed_email(
 
 @pytest.mark.usefixtures("later", "mailer")
 def test_account_without_a_password_proves_itself_by_a_code(open_account, maya):
-    maya.sign_in.is_confirmed, maya.sign_in.has_password = True, False
+    maya.sign_in_details.is_confirmed, maya.sign_in_details.has_password = True, False
 
     app = open_account()
 
@@ -525,7 +525,7 @@ def test_account_without_a_password_proves_itself_by_a_code(open_account, maya):
 @pytest.mark.usefixtures("later", "mailer")
 @pytest.mark.parametrize("reason", ["", "wrong-code"])
 def test_code_of_a_proof_is_entered_in_place_of_the_password(open_account, maya, reason):
-    maya.sign_in.is_confirmed = True
+    maya.sign_in_details.is_confirmed = True
 
     app = open_account(code="prove", step=STEP, reason=reason)
 
@@ -572,7 +572,7 @@ def test_account_is_deleted_by_its_address_and_no_password(open_account):
 
 @pytest.mark.usefixtures("later", "mailer")
 def test_deletion_waits_for_the_code_of_a_proof(open_account, maya):
-    maya.sign_in.is_confirmed = True
+    maya.sign_in_details.is_confirmed = True
 
     page = html(open_account(code="prove", step=STEP))
 
@@ -615,7 +615,7 @@ def test_password_is_not_changed_where_passwords_are_off(open_account):
 
 @pytest.mark.usefixtures("later", "mailer")
 def test_code_proves_nothing_where_codes_are_off(open_account, maya):
-    maya.sign_in.is_confirmed = True
+    maya.sign_in_details.is_confirmed = True
     bootstrap.current_app().off = frozenset({SignInMethod.CODE})
 
     assert proves(open_account(), "/code") == []
@@ -663,7 +663,7 @@ def test_news_of_another_email_says_if_it_can_be_taken_back(open_account, takes_
 @pytest.fixture
 def in_part(database, maya):
     """A proof by a provider that does not say when its user signed in."""
-    maya.sign_in.has_password = False
+    maya.sign_in_details.has_password = False
 
     def change(block):
         for one in block.select(schema.SESSIONS):
@@ -692,8 +692,8 @@ def test_proof_in_part_offers_what_it_covers(open_account, database, maya, phone
 
 @pytest.mark.usefixtures("in_part")
 def test_proof_in_part_changes_no_password_and_no_factor(open_account, maya):
-    maya.sign_in.has_password = True
-    maya.sign_in.factor = SecondFactor(since=None, codes_left=8, asks_passkey=True)
+    maya.sign_in_details.has_password = True
+    maya.sign_in_details.factor = SecondFactor(since=None, codes_left=8, asks_passkey=True)
 
     app = open_account()
 

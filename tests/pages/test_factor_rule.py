@@ -19,7 +19,9 @@ from tests.pages.conftest import html, in_dialog, press
 def ruth(database):
     """An admin who has signed in with a second factor."""
     ruth = FakePerson(database, ScriptedModel(), AccountRole.ADMIN)
-    ruth.sign_in.factor = SecondFactor(since=datetime(2026, 11, 20, tzinfo=UTC), codes_left=8)
+    ruth.sign_in_details.factor = SecondFactor(
+        since=datetime(2026, 11, 20, tzinfo=UTC), codes_left=8
+    )
     user_id = database.user_id
     row = CredentialsRow(
         id=user_id, user_id=user_id, lookup="", sealed="", generation=2, wants_factor=True
@@ -69,7 +71,7 @@ def test_admin_requires_two_step_verification_and_stops_requiring_it(open_tab, r
 
 
 def test_admin_without_a_factor_is_told_to_set_one_up(open_tab, ruth):
-    ruth.sign_in.factor = None
+    ruth.sign_in_details.factor = None
 
     app = open_tab()
 
@@ -80,7 +82,7 @@ def test_admin_without_a_factor_is_told_to_set_one_up(open_tab, ruth):
 
 def test_admin_who_has_lost_the_factor_may_stop_requiring_it(open_tab, ruth):
     ruth.factor_rule.require(is_on=True)
-    ruth.sign_in.factor = None
+    ruth.sign_in_details.factor = None
 
     assert open_tab().toggle[0].value is True
 
@@ -98,12 +100,12 @@ def test_admin_with_an_old_proof_is_sent_to_the_page_account(open_tab, ruth, dat
     assert ruth.factor_rule.is_required() is not is_on
 
 
-def test_admin_who_gave_no_factor_is_told_to_sign_in_with_it(open_tab, ruth):
+def test_admin_who_has_turned_the_factor_off_elsewhere_is_told_to_set_one_up(open_tab, ruth):
     ruth.administration.failures["require_factor"] = FactorNeeded()
 
     app = answered(open_tab(), True, "Require it")
 
-    assert any("in again with a code" in one.value for one in app.error)
+    assert any("your own account first" in one.value for one in app.error)
 
 
 def test_switch_is_not_shown_without_sign_in(open_tab):

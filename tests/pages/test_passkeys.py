@@ -30,7 +30,7 @@ OLD = replace(LAPTOP, credential_id=b"old", name="Tablet", rp_id="old.daybook.te
 @pytest.fixture
 def open_account(open_app, maya):
     def open_with(*each, **query):
-        maya.sign_in.passkeys = each
+        maya.sign_in_details.passkeys = each
         return open_app(maya, **query).switch_page("pages/account.py").run()
 
     return open_with
@@ -123,7 +123,7 @@ def test_proof_offers_no_passkey_of_another_address(open_account):
 
 @pytest.mark.usefixtures("later")
 def test_user_with_a_passkey_alone_can_prove(open_account, maya):
-    maya.sign_in.has_password = False
+    maya.sign_in_details.has_password = False
 
     app = open_account(LAPTOP)
 

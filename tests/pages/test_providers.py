@@ -63,7 +63,7 @@ def test_code_of_a_provider_is_entered_on_the_sign_in_page(open_app, offered, pu
 
 
 def test_account_lists_sign_ins_and_changes_them_after_a_proof(open_account, later, maya, offered):
-    maya.sign_in.identities = (MINE,)
+    maya.sign_in_details.identities = (MINE,)
     app = open_account()
     assert "Corp <SSO>: maya@corp.example" in texts(app)
     assert 'action="/oidc/corp/link"' not in html(app)
@@ -78,7 +78,7 @@ def test_account_offers_what_can_be_added(open_account, maya, offered):
 
 
 def test_sign_in_is_removed_after_a_question(open_account, maya, offered):
-    maya.sign_in.identities = (MINE,)
+    maya.sign_in_details.identities = (MINE,)
     app = open_account()
     app.button(key=f"remove-{MINE.identity.mark}").click().run()
 
@@ -87,7 +87,7 @@ def test_sign_in_is_removed_after_a_question(open_account, maya, offered):
 
 
 def test_sign_in_is_renamed_in_a_dialog(open_account, maya, offered):
-    maya.sign_in.identities = (replace(MINE, name="My <b>"),)
+    maya.sign_in_details.identities = (replace(MINE, name="My <b>"),)
     app = open_account()
     app.button(key=f"rename-{MINE.identity.mark}").click().run()
 
@@ -100,7 +100,7 @@ def test_sign_in_is_renamed_in_a_dialog(open_account, maya, offered):
 def test_account_says_when_each_sign_in_was_added_and_used(open_account, maya, offered):
     used = replace(MINE, last_used_at=datetime(2026, 5, 2, 12, tzinfo=UTC))
     other = replace(MINE, identity=Identity(CORP.issuer, "other"))
-    maya.sign_in.identities = (used, other)
+    maya.sign_in_details.identities = (used, other)
 
     first, second = (one.value for one in open_account().caption if one.value.startswith("Added "))
 
@@ -115,6 +115,6 @@ def test_account_without_providers_says_nothing_of_them(open_account):
 
 
 def test_sign_in_of_a_provider_that_is_gone_can_be_removed(open_account, maya):
-    maya.sign_in.identities = (MINE,)
+    maya.sign_in_details.identities = (MINE,)
 
     assert "No longer available: maya@corp.example" in texts(open_account())

@@ -165,14 +165,14 @@ def test_pages_read_the_ways_in_again_once_they_have_changed(shared, sessions):
     sessions.current = lambda _: SimpleNamespace(credentials=stored[-1])
     shared.session_cache.add(Cookie.new(), session)
     user = shared.find(session.id)
-    assert not user.sign_in.has_password
+    assert not user.sign_in_details.has_password
 
     stored.append(WITH_PASSWORD)
-    shared.outdate_sign_in(UserId(uuid4()))
-    assert not user.sign_in.has_password
-    shared.outdate_sign_in(session.user_id)
+    shared.outdate_sign_in_details(UserId(uuid4()))
+    assert not user.sign_in_details.has_password
+    shared.outdate_sign_in_details(session.user_id)
 
-    assert user.sign_in.has_password
+    assert user.sign_in_details.has_password
 
 
 def test_new_address_is_known_at_once(shared, sessions):
@@ -181,12 +181,12 @@ def test_new_address_is_known_at_once(shared, sessions):
     sessions.current = lambda _: SimpleNamespace(credentials=stored[-1])
     shared.session_cache.add(Cookie.new(), session)
     user = shared.find(session.id)
-    assert not user.sign_in.is_confirmed
+    assert not user.sign_in_details.is_confirmed
 
     stored.append(CONFIRMED)
     shared.set_address(session.user_id, new)
 
-    assert (user.email, user.sign_in.is_confirmed) == (new, True)
+    assert (user.email, user.sign_in_details.is_confirmed) == (new, True)
     assert shared.session_cache.by_id(session.id).email == new
 
 

@@ -22,7 +22,7 @@ ARE_USERS = {"UserServices", "TemporaryChat", "ChatParts"}
 ARE_PARTS = {"Chat": ("chat",)}
 VALUES = (
     ("account",),
-    ("sign_in",),
+    ("sign_in_details",),
 )  # attributes of a user that are values, whose attributes do not count
 
 

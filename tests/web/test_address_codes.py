@@ -48,7 +48,7 @@ class AddressSite(Site):
         one = SimpleNamespace(
             session_cache=cache,
             set_address=partial(set_address, cache),
-            outdate_sign_in=lambda _: None,
+            outdate_sign_in_details=lambda _: None,
             stop_turns_of=lambda _: None,
         )
         shared = lambda: one  # noqa: E731

@@ -42,7 +42,7 @@ class SignUpSite(Site):
         one = SimpleNamespace(
             session_cache=self.cache,
             set_address=partial(set_address, self.cache),
-            outdate_sign_in=self.noted.append,
+            outdate_sign_in_details=self.noted.append,
         )
         shared = lambda: one  # noqa: E731
         notices = Notices(self.attempts, origin, self.send)

@@ -14,11 +14,13 @@ from services.domain import AccountRole
 from services.domain.accounts import CredentialsAction
 from services.domain.mails import CodePurpose, Notice, NoticeKind
 from services.errors import SignedOut, StoreUnavailable
-from services.store.accounts import Cookie
+from services.store.accounts import Accounts, Cookie
 from services.store.credentials import seal_stored
+from services.store.factors import turned_off
 from services.store.steps import Steps
+from services.store.tables.access import settings_of
 from services.store.tables.in_memory import InMemoryStore
-from services.store.tables.schema import ACCOUNTS, CREDENTIALS, THROTTLES
+from services.store.tables.schema import ACCOUNTS, CREDENTIALS, SETTINGS, THROTTLES
 from services.web.address_codes import NewAddress, RestoreAddress
 from services.web.code_routes import CodeRoutes
 from services.web.enrolments import Enrolments
@@ -56,7 +58,7 @@ class FactorSite(Site):
         one = SimpleNamespace(
             session_cache=cache,
             set_address=partial(set_address, cache),
-            outdate_sign_in=lambda _: None,
+            outdate_sign_in_details=lambda _: None,
             stop_turns_of=lambda _: None,
         )
         shared = lambda: one  # noqa: E731
@@ -327,6 +329,32 @@ def test_reset_with_the_factor_keeps_it_or_not(maya, is_kept):
     assert sorted(maya.site.told) == sorted(told if is_kept else [*told, NoticeKind.FACTOR_REMOVED])
     again = maya.begins(password=NEW_PASSWORD)
     assert is_in(again) is not is_kept
+
+
+def test_reset_during_which_the_factor_is_turned_off_counts_as_one_without(monkeypatch):
+    maya = user_of(FactorSite(accounts_in_memory(InMemoryStore())))
+    accounts, other = maya.site.accounts, maya.signed_in()
+    change, removed = Accounts.change_password, CredentialsAction.FACTOR_REMOVED
+
+    def change_late(*given, **options):
+        monkeypatch.undo()
+        now = accounts.current(Cookie.parse(other.cookies["__Host-sid"]))
+        without = turned_off(now.credentials)
+        assert accounts.change_credentials(other.session, without, now.stored, removed)
+        return change(*given, **options)
+
+    monkeypatch.setattr(Accounts, "change_password", change_late)
+    browser, answer = maya.asks(RESET, password=NEW_PASSWORD)
+    maya.gives(browser, maya.app.code(1), added=answer["added"], keeps="yes")
+
+    assert is_in(browser)
+    assert not maya.credentials.wants_factor
+
+    @accounts.backend.tables.run
+    def _(block):  # the rule that an admin sets
+        block.put(SETTINGS, replace(settings_of(block), requires_factor=True))
+
+    assert accounts.ended([browser.session])
 
 
 def test_reset_without_the_list_of_factors_keeps_them(maya):

@@ -136,7 +136,7 @@ class SignOnSite(Site):
 
         one = SimpleNamespace(
             session_cache=cache,
-            outdate_sign_in=self.outdated.append,
+            outdate_sign_in_details=self.outdated.append,
             set_address=lambda *_: None,
             stop_turns_of=lambda _: None,
             user_of=lambda session: SimpleNamespace(devices=Devices(session, ending)),

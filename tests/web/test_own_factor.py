@@ -53,7 +53,7 @@ class FactorSite(Site):
 
         shared = SimpleNamespace(
             session_cache=cache,
-            outdate_sign_in=self.outdated.append,
+            outdate_sign_in_details=self.outdated.append,
             set_address=partial(set_address, cache),
             user_of=lambda session: SimpleNamespace(devices=Devices(session, ending)),
         )

@@ -49,7 +49,7 @@ class Site:
         shared = SimpleNamespace(
             session_cache=cache,
             backend=self.accounts.backend,
-            outdate_sign_in=lambda _: None,
+            outdate_sign_in_details=lambda _: None,
         )
         self.mails = []
         app = SimpleNamespace(

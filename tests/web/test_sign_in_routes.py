@@ -73,7 +73,7 @@ def browser(
         backend=sessions.backend,
         store_of=lambda own, _: store_of(own),
         stop_turns_of=stop_turns,
-        outdate_sign_in=lambda user_id: mails.outdated.append(user_id) if mails else None,
+        outdate_sign_in_details=lambda user_id: mails.outdated.append(user_id) if mails else None,
     )
     attempts, lanes = Attempts(sessions.root_keys, **limits), lanes or HashingLanes()
     origin = Origin(url, 0, is_alone)

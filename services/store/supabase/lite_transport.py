@@ -11,7 +11,7 @@ import httpx
 
 _TIME = re.compile(rb'("\d{4}-\d\d-\d\d) (\d\d:\d\d:\d\d(?:\.\d+)?[+-]\d\d)"')
 _OF_THE_BODY_AS_SENT = {b"content-length", b"content-encoding", b"transfer-encoding"}
-_LIMITS = httpx.Limits(  # seconds: Node closes a connection that is unused for 5, also while a request is on its way
+_LIMITS = httpx.Limits(  # seconds: Node closes a connection after 5 without use, perhaps as a request arrives
     max_connections=100, max_keepalive_connections=20, keepalive_expiry=2.0
 )
 

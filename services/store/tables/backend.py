@@ -304,7 +304,7 @@ class TablesUser:
         ]
 
     def _forget_factors(self) -> None:
-        """Note the same of the remaining sessions of the user, in further blocks."""
+        """Clear `has_factor` of the remaining sessions of the user, in further blocks."""
 
         def forget(block: Block) -> bool:
             forgetful = self._with_factor(block)
