@@ -159,8 +159,8 @@ begin
   return '{"ok": true}';
 end $$;
 
--- Require a second factor of all users, or do not, by an admin with a recent proof. One who turns it on has given a factor in
--- the same session; all sessions in which none was given end.
+-- Require a second factor of all users, or do not, by an admin with a recent proof. One who turns it on has a factor of their
+-- own, which belongs to the proof; all sessions in which none was given end.
 create function private.require_factor(me uuid, is_on boolean) returns jsonb language plpgsql as $$
 declare
   was_on boolean;
@@ -168,10 +168,7 @@ begin
   select requires_factor into was_on from private.settings for no key update;
   perform private.require_admin(me);
   perform private.require_recent();
-  if is_on and not exists (
-    select from private.app_sessions join private.credentials using (user_id)
-    where auth_session_id = private.my_auth_session() and has_factor and wants_factor
-  ) then
+  if is_on and not exists (select from private.credentials where user_id = me and wants_factor) then
     return private.answer(false, 'factor_needed');
   end if;
   update private.settings set requires_factor = is_on where id;

@@ -270,8 +270,15 @@ class Found:
         """
         required = self.sign_ups.requires_factor
         credentials = self.policy.asking(credentials, is_required=required and not has_factor)
-        of = stored, credentials, counted, self.keys
-        return Checked(*of, requires_factor=required, has_factor=has_factor, by=by)
+        return Checked(
+            stored=stored,
+            credentials=credentials,
+            counted=counted,
+            keys=self.keys,
+            requires_factor=required,
+            has_factor=has_factor,
+            by=by,
+        )
 
     def hashed(self, password: str) -> str:
         """Return the hash of a new *password*. Raise WeakPassword."""

@@ -121,17 +121,15 @@ class Shared:
             raise Busy
         self.live_turns.drop_failed(user_id)
         self.background.drop_noted(user_id)
-        for session_id, user in list(self._users.items()):
-            if user.user_id == user_id:
-                renewed = UserServices(user.session, self)
-                if self._users.get(session_id) is user:  # false if the session ended meanwhile
-                    self._users[session_id] = renewed
+        for user in self._services_of(user_id):
+            renewed, session_id = UserServices(user.session, self), user.session.id
+            if self._users.get(session_id) is user:  # false if the session ended meanwhile
+                self._users[session_id] = renewed
 
     def stop_turns_of(self, user_id: UserId) -> None:
         """Stop the live turns of a user, and wait until they are stored and settled: at most two seconds, and two more
         for temporary chats. The temporary chats themselves stay, because their sessions may go on."""
-        users = list(self._users.values())
-        devices = {user.session.id for user in users if user.user_id == user_id}
+        devices = {user.session.id for user in self._services_of(user_id)}
         self.temporary.stop(owners=devices)
         self.live_turns.stop(lambda turn: turn.user_id == user_id)
 
@@ -158,10 +156,9 @@ class Shared:
         self.session_cache.forget_if_ended(sessions)
 
     def outdate_sign_in_details(self, user_id: UserId) -> None:
-        """Have a user's sessions in this process read again how the account is opened, because that was changed."""
-        for user in list(self._users.values()):
-            if user.user_id == user_id:
-                user.outdate_sign_in_details()
+        """Have a user's sessions in this process read their sign-in details again, because they were changed."""
+        for user in self._services_of(user_id):
+            user.outdate_sign_in_details()
 
     def read_ahead(self, cookie: Cookie, conversation_id: ConversationId | None) -> None:
         """Open the session of *cookie* and start reading the data of the page that it opens. Raise StoreUnavailable."""
@@ -182,10 +179,13 @@ class Shared:
             return replace(session, email=email, is_confirmed=True)
 
         self.session_cache.change(user_id, moved)
-        for user in list(self._users.values()):
-            if user.user_id == user_id:
-                user.session = moved(user.session)
-                user.outdate_sign_in_details()
+        for user in self._services_of(user_id):
+            user.session = moved(user.session)
+            user.outdate_sign_in_details()
+
+    def _services_of(self, user_id: UserId) -> list["UserServices"]:
+        """Return the services of the sessions of a user in this process."""
+        return [user for user in list(self._users.values()) if user.user_id == user_id]
 
     def _add(self, session: AppSession) -> None:
         user = self._users[session.id] = UserServices(session, self)
@@ -210,7 +210,7 @@ class Shared:
             return  # it is being opened anew, by another cookie
         self._users.pop(session.id, None)
         self.temporary.end_of(session.id)
-        if all(each.user_id != session.user_id for each in list(self._users.values())):
+        if not self._services_of(session.user_id):
             self.background.forget(session.user_id)
             self.live_turns.drop_failed(session.user_id)
         self._close_tabs(session.id)
@@ -261,7 +261,7 @@ class UserServices(ChatParts):
 
     @property
     def sign_in_details(self) -> SignInDetails:
-        """How the account is opened, as it was stored at most a few seconds ago. Raise SignedOut, StoreUnavailable, Tampered."""
+        """The sign-in details of the user, at most a few seconds old. Raise SignedOut, StoreUnavailable, Tampered."""
         return self._sign_in_details.get()
 
     def outdate_sign_in_details(self) -> None:

@@ -1,4 +1,4 @@
-"""How the account of a signed-in user is opened, as the user sees it on the page Account."""
+"""The sign-in details of an account: its ways in and its proofs, as its user sees them on the page Account."""
 
 from dataclasses import dataclass
 

@@ -30,7 +30,7 @@ from services.errors import (
     WrongCode,
     WrongFactor,
 )
-from services.store.accounts import Accounts, Cookie
+from services.store.accounts import Cookie
 from services.store.backend import Throttles
 from services.store.codes import NOBODY, CodeRequest, Codes, Recipient, RightCode, typed_code
 from services.store.steps import Step, Steps
@@ -63,12 +63,7 @@ _GOES_ON = (
 class Asked(SentForm):
     """A request about a code."""
 
-    shared: Shared
     network: str = field(repr=False)  # of the client, as the lanes of hashes count it
-
-    @property
-    def accounts(self) -> Accounts:
-        return self.shared.session_cache.accounts
 
     @property
     def browser(self) -> BrowserName:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from starlette.requests import Request
 
 from services.errors import SignedOut
-from services.store.accounts import AppSession, Cookie, Current
+from services.store.accounts import Accounts, AppSession, Cookie, Current
 from services.users import Shared
 
 
@@ -27,6 +27,11 @@ class SentForm:
     fields: Mapping[str, str] = field(repr=False)
     signed_in: SignedIn | None  # None: the form needs no session
     target: str = field(repr=False)  # the page that the form leads back to, without what it said
+    shared: Shared
+
+    @property
+    def accounts(self) -> Accounts:
+        return self.shared.session_cache.accounts
 
     @property
     def session(self) -> AppSession | None:

@@ -376,5 +376,6 @@ def _opened(found: Found | None, waiting: WaitingAnswer, *, has_factor: bool = F
     """
     if found is None or found.stored is None or found.credentials is None:
         raise StepEnded
-    of = found.stored, found.credentials, waiting.by, found.counted
-    return found.opened(*of, has_factor=has_factor)
+    return found.opened(
+        found.stored, found.credentials, waiting.by, found.counted, has_factor=has_factor
+    )

@@ -143,8 +143,10 @@ class OwnIdentities:
         scope = proof_of(answer, waiting.asked, session.user_id, linked, accounts.now())
         if found is None or found.stored is None or found.credentials is None:
             raise ProofNeeded
-        of = found.stored, found.credentials, waiting.by
-        return replace(found.opened(*of, has_factor=answer.has_factor), scope=scope)
+        opened = found.opened(
+            found.stored, found.credentials, waiting.by, has_factor=answer.has_factor
+        )
+        return replace(opened, scope=scope)
 
     async def _show_add(self, request: Request) -> Response:
         def page(signed_in: SignedIn) -> Response:

@@ -19,7 +19,7 @@ from starlette.routing import Route
 from services.domain.passkeys import RelyingParty
 from services.errors import AppError, PasskeysUnusable, SignedOut, StepEnded
 from services.identity.passkeys import new_challenge
-from services.store.accounts import Accounts, Cookie
+from services.store.accounts import Cookie
 from services.store.backend import StoredCredentials
 from services.store.steps import Step, Steps, read_contents
 from services.users import Shared
@@ -40,12 +40,7 @@ from services.web.origin import Origin
 class Asked(SentForm):
     """A form about a passkey."""
 
-    shared: Shared
     party: RelyingParty
-
-    @property
-    def accounts(self) -> Accounts:
-        return self.shared.session_cache.accounts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -24,7 +24,7 @@ class Proof:
     _given: tuple[Cookie, int] | None = None
 
     def note(self, shared: Shared, session: AppSession, checked: Checked) -> None:
-        """Note the proof of the user of *session*, whose pages learn when the way in was used. It blocks.
+        """Note the proof of the user of *session*, and have the sign-in details read again, which hold the last use. It blocks.
 
         Raise SignedOut (also if another proof has replaced the browser's cookie), and the errors of `Accounts.prove`.
         """

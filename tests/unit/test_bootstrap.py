@@ -42,6 +42,7 @@ from services.store.supabase.backend import SupabaseUser
 from services.store.tables.access import settings_of
 from services.stores import open_backend
 from services.users import Shared, session_cache
+from services.users.sign_in_details import sign_in_details
 from services.web import upkeep
 from services.web.attempts import Attempts
 from tests.stack.apps import ROOT, SECONDS
@@ -159,35 +160,42 @@ def test_noted_facts_leave_memory_with_the_last_session(shared):
     assert shared.background.noted(rooms[omar]) == (noted,)
 
 
-def test_pages_read_the_ways_in_again_once_they_have_changed(shared, sessions):
-    session, stored = session_of(UserId(uuid4())), [NOBODY]
+@pytest.fixture
+def stored(sessions):
+    """The versions of the credentials of a user, of which the last one is read."""
+    every = [NOBODY]
     sessions.policy = SignInPolicy()
-    sessions.current = lambda _: SimpleNamespace(credentials=stored[-1])
-    shared.session_cache.add(Cookie.new(), session)
-    user = shared.find(session.id)
-    assert not user.sign_in_details.has_password
+    sessions.current = lambda _: SimpleNamespace(credentials=every[-1])
+    return every
 
+
+@pytest.fixture
+def user(shared, stored):
+    """The services of a session of the user, who has read the sign-in details."""
+    session = session_of(UserId(uuid4()))
+    shared.session_cache.add(Cookie.new(), session)
+    services = shared.find(session.id)
+    assert services.sign_in_details == sign_in_details(NOBODY, SignInPolicy())
+    return services
+
+
+def test_pages_read_the_sign_in_details_again_once_they_have_changed(shared, stored, user):
     stored.append(WITH_PASSWORD)
     shared.outdate_sign_in_details(UserId(uuid4()))
     assert not user.sign_in_details.has_password
-    shared.outdate_sign_in_details(session.user_id)
+    shared.outdate_sign_in_details(user.user_id)
 
     assert user.sign_in_details.has_password
 
 
-def test_new_address_is_known_at_once(shared, sessions):
-    session, stored, new = session_of(UserId(uuid4())), [NOBODY], "omar@daybook.test"
-    sessions.policy = SignInPolicy()
-    sessions.current = lambda _: SimpleNamespace(credentials=stored[-1])
-    shared.session_cache.add(Cookie.new(), session)
-    user = shared.find(session.id)
-    assert not user.sign_in_details.is_confirmed
+def test_new_address_is_known_at_once(shared, stored, user):
+    new = "omar@daybook.test"
 
     stored.append(CONFIRMED)
-    shared.set_address(session.user_id, new)
+    shared.set_address(user.user_id, new)
 
     assert (user.email, user.sign_in_details.is_confirmed) == (new, True)
-    assert shared.session_cache.by_id(session.id).email == new
+    assert shared.session_cache.by_id(user.session.id).email == new
 
 
 def test_stopping_the_process_stops_temporary_chats(shared, maya):

@@ -175,10 +175,10 @@ class TablesUser:
         renamed: Mapping[str, str] | None = None,
         ways_in: Sequence[str] | None = None,
     ) -> bool:
-        renamed, forgetful = renamed or {}, list[rules.StoredSession]()
+        renamed, had_factor = renamed or {}, list[rules.StoredSession]()
 
         def change(block: Block) -> bool | Refusal:
-            nonlocal forgetful
+            nonlocal had_factor
             user_id = self.caller.account(block).id
             stored = block.get(schema.CREDENTIALS, user_id)
             if action not in rules.WITHOUT_PROOF:
@@ -195,24 +195,18 @@ class TablesUser:
                 return rules.FACTOR_REQUIRED
             known = found(block, schema.LOOKUPS, [*renamed, *renamed.values()])
             ended = self._others(block) if ends_others else []
-            forgetful = self._with_factor(block, are_left=not ends_others) if is_removed else []
+            had_factor = self._with_factor(block, ends_others=ends_others) if is_removed else []
             if ways_in is not None:
                 named = found(block, schema.LOOKUPS, ways_in)
                 if refusal := rules.ways_in_refusal(named, user_id, action):
                     return refusal
                 put_ways_in(block, user_id, ways_in, named)
             block.put(schema.CREDENTIALS, part_of(CredentialsRow, new))
-            taken = {one.lookup for one in known}
-            for one in known:
-                if one.user_id == user_id and (lookup := renamed.get(one.lookup)):
-                    if lookup not in taken:  # a look-up is never overwritten
-                        block.put(schema.LOOKUPS, replace(one, lookup=lookup))
-                        taken.add(lookup)
-                    block.delete(schema.LOOKUPS, one.lookup)
+            _rename_lookups(block, user_id, known, renamed)
             if action is CredentialsAction.FACTOR_ADDED and session:
                 # it was confirmed by a code in this session
                 block.put(schema.SESSIONS, replace(session, has_factor=True))
-            _forget_factor(block, forgetful)
+            _forget_factor(block, had_factor)
             if action is not CredentialsAction.RESEAL:
                 note(block, self.caller.now(), user_id, action, user_id)
             delete_all(block, schema.SESSIONS, ended)
@@ -224,7 +218,7 @@ class TablesUser:
         is_changed = accepted("change_credentials", answer)
         if is_changed and ends_others:
             self._end_others()
-        elif is_changed and len(forgetful) == ENDED_AT_ONCE:
+        elif is_changed and len(had_factor) == ENDED_AT_ONCE:
             self._forget_factors()
         return is_changed
 
@@ -293,12 +287,12 @@ class TablesUser:
         while self.all_tables.of(self.caller.user_id).run(end):
             pass
 
-    def _with_factor(self, block: Block, *, are_left: bool = True) -> list[rules.StoredSession]:
+    def _with_factor(self, block: Block, *, ends_others: bool) -> list[rules.StoredSession]:
         """Return the sessions of the user in which a factor was given, at most as many as one block changes.
 
-        *are_left*: false: this one alone, because the others end.
+        *ends_others*: this one alone, because the others end.
         """
-        where = {"user_id": self.caller.user_id} if are_left else {"id": self.caller.session_id}
+        where = {"id": self.caller.session_id} if ends_others else {"user_id": self.caller.user_id}
         return [one for one in block.select(schema.SESSIONS, where) if one.has_factor][
             :ENDED_AT_ONCE
         ]
@@ -307,9 +301,9 @@ class TablesUser:
         """Clear `has_factor` of the remaining sessions of the user, in further blocks."""
 
         def forget(block: Block) -> bool:
-            forgetful = self._with_factor(block)
-            _forget_factor(block, forgetful)
-            return bool(forgetful)
+            had_factor = self._with_factor(block, ends_others=False)
+            _forget_factor(block, had_factor)
+            return bool(had_factor)
 
         while self.all_tables.of(self.caller.user_id).run(forget):
             pass
@@ -713,6 +707,19 @@ def _return_attempts(block: Block, counters: Iterable[rules.Counter]) -> None:
     for counter in counters:
         if counter.attempts:
             block.put(schema.THROTTLES, replace(counter, attempts=counter.attempts - 1))
+
+
+def _rename_lookups(
+    block: Block, user_id: UserId, known: Iterable[rules.Lookup], renamed: Mapping[str, str]
+) -> None:
+    """Store the look-ups of a user among those *known* under their new names; one that there is already is never overwritten."""
+    taken = {one.lookup for one in known}
+    for one in known:
+        if one.user_id == user_id and (lookup := renamed.get(one.lookup)):
+            if lookup not in taken:
+                block.put(schema.LOOKUPS, replace(one, lookup=lookup))
+                taken.add(lookup)
+            block.delete(schema.LOOKUPS, one.lookup)
 
 
 def _forget_factor(block: Block, sessions: Iterable[rules.StoredSession]) -> None:
