@@ -242,6 +242,10 @@ class Found:
         """True if there is an account with the address."""
         return self.stored is not None and self.stored.user_id is not None
 
+    def in_session(self) -> "Found":
+        """Return what a proof in a session finds: the session has met what the deployment requires."""
+        return replace(self, sign_ups=replace(self.sign_ups, requires_factor=False))
+
     def checked(self, password: str) -> Checked:
         """Return the credentials if *password* is right. Raise WrongCredentials.
 

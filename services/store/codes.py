@@ -206,7 +206,7 @@ def sign_in(
 
     Raise StepEnded (also if the credentials have changed since), Suspended, and the errors of `Accounts.sign_in`.
     """
-    checked = _checked(accounts, code)
+    checked = _confirmed(_found(accounts, code), code.step.user_id)
     code.end()
     return accounts.sign_in(checked, browser=browser)
 
@@ -229,7 +229,8 @@ def prove(
             code.end()
         note(checked)
 
-    give(_checked(accounts, code), act)
+    found = _found(accounts, code).in_session()
+    give(_confirmed(found, code.step.user_id), act)
 
 
 def reset_password(
@@ -242,7 +243,7 @@ def reset_password(
     Credentials that change once the code is spent are read again (`until_unchanged`): who is signed in as the user could
     otherwise prevent each reset.
     """
-    checked = _checked(accounts, code)
+    checked = _confirmed(_found(accounts, code), code.step.user_id)
     code.end()
     if (listed := marks(checked.credentials)) and not checked.credentials.wants_factor:
         raise FactorNeeded(listed=listed, enrols=checked.requires_factor)
@@ -283,11 +284,11 @@ def reset(
     return cookie, session
 
 
-def _checked(accounts: Accounts, code: RightCode) -> Checked:
-    """Return the credentials that a code was sent for. Raise StepEnded if they have changed since."""
+def _found(accounts: Accounts, code: RightCode) -> Found:
+    """Return what is stored of the address of a code. Raise StepEnded if the credentials have changed since it was sent."""
     found = accounts.find(code.request.address, NOT_COUNTED)  # the tries of the code are counted
     code.step.check(found.stored)
-    return _confirmed(found, code.step.user_id)
+    return found
 
 
 def confirmed_again(accounts: Accounts, address: EmailAddress, user_id: UserId | None) -> Checked:

@@ -88,7 +88,7 @@ class PasskeyCheck:
         try:
             assertion = read_assertion(answer.text)
             for _ in range(_MOST_TRIES):
-                found = _find(accounts, assertion, throttles)
+                found = _find(accounts, assertion, throttles, is_proof=user_id is not None)
                 known = user_id or found.user_id
                 if known != found.user_id:
                     raise PasskeyRefused(PasskeyFlaw.USER)
@@ -137,7 +137,9 @@ class PasskeyCheck:
         self.notices.tell_user(request, accounts.backend, user_id, kind, keys, address)
 
 
-def _find(accounts: Accounts, assertion: Assertion, throttles: Throttles) -> _Found:
+def _find(
+    accounts: Accounts, assertion: Assertion, throttles: Throttles, *, is_proof: bool
+) -> _Found:
     """Raise TooManyAttempts, StoreUnavailable, PasskeyUnknown, PasskeyRefused (its look-up leads to another user's credentials)."""
     try:
         found = accounts.find_passkey(assertion.id, throttles)
@@ -146,5 +148,6 @@ def _find(accounts: Accounts, assertion: Assertion, throttles: Throttles) -> _Fo
     stored, credentials = (found.stored, found.credentials) if found else (None, None)
     if not (found and stored and stored.user_id and credentials and credentials.passkeys):
         raise PasskeyUnknown
-    checked = found.opened(stored, credentials, BY_PASSKEY, found.counted)
+    of = found.in_session() if is_proof else found
+    checked = of.opened(stored, credentials, BY_PASSKEY, found.counted)
     return _Found(stored.user_id, credentials.passkeys, checked)

@@ -208,7 +208,7 @@ class SignInRoutes:
             session = signed_in.session
             async with self.start.attempts.delay_refusals():
                 self._accounts.policy.check_address(session.email)
-                found = await self._find(request, session.email)
+                found = (await self._find(request, session.email)).in_session()
                 try:
                     checked = await self._checked(request, found, password)
                 except errors.WrongCredentials:

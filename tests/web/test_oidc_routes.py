@@ -766,6 +766,18 @@ def test_factor_of_a_trusted_provider_leaves_a_passkey_unasked(trusted, corp):
     assert said(answer)["code"] == "passkey_factor"
 
 
+def test_passkey_that_is_not_asked_for_belongs_to_no_proof_by_a_provider(trusted, corp):
+    browser = trusted.browser()
+    browser.signs_in()
+    set_password(trusted, browser)
+    add_passkey(trusted, browser.session)
+    corp.claims = {"amr": ["pwd"]}
+
+    _, proof = proves(browser, corp)
+
+    assert said(proof) == {"reason": "proved"}
+
+
 # --- an account that has the address
 
 

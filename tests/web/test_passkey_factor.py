@@ -29,7 +29,7 @@ from services.web.entries import Entries
 from services.web.passkey_check import PasskeyCheck
 from services.web.passkey_factor import EnterByPasskey
 from services.web.passkey_routes import PasskeyRoutes
-from services.web.passkey_sign_in import SignInByPasskey
+from services.web.passkey_sign_in import ProveByPasskey, SignInByPasskey
 from tests.authenticator import Authenticator as App
 from tests.confirmed import confirm
 from tests.passkeys import PRESENT, Authenticator
@@ -40,6 +40,7 @@ from tests.web.test_code_routes import NEW_PASSWORD, said
 from tests.web.test_entries import is_in, moved
 from tests.web.test_own_factor import CODE, new_user
 from tests.web.test_passkey_routes import PasskeySite, adds, signs_in
+from tests.web.test_passkey_routes import proves as proves_by_passkey
 from tests.web.test_records import failures
 
 pytestmark = pytest.mark.usefixtures("cheap_passwords")
@@ -55,7 +56,7 @@ class Site(test_entries.FactorSite):
         super().__post_init__()
         start = self.start
         check = PasskeyCheck(self.attempts, start.origin, start.notices)
-        flows = EnterByPasskey(Entries(start)), SignInByPasskey(start, check)
+        flows = EnterByPasskey(Entries(start)), SignInByPasskey(start, check), ProveByPasskey(check)
         passkeys = PasskeyRoutes(start.shared, self.attempts, start.origin, flows)
         self.routes += passkeys.routes()
 
@@ -468,6 +469,25 @@ def test_factor_of_no_provider_leaves_the_passkey_asked_for(unasked):
         unasked.site.accounts.sign_in(replace(opened, has_factor=True))
 
     assert refusal.value.asks_passkey
+
+
+@pytest.mark.parametrize("way", ["password", "code", "passkey"])
+def test_passkey_that_is_not_asked_for_belongs_to_no_proof(site, way):
+    """The session has met what is required; the account has no factor of its own."""
+    maya, browser = user_without_factor(site), site.browser()
+    signs_in(browser, maya.key)
+    site.require_factor()
+
+    match way:
+        case "password":
+            proven = said(browser.post("/proof", password=PASSWORD))
+        case "code":
+            _, proven = maya.asks(CodePurpose.PROVE, browser)
+        case "passkey":
+            proven = said(proves_by_passkey(browser, maya.key))
+
+    assert proven["reason"] == "proved"
+    assert not maya.credentials.asks_passkey
 
 
 def test_address_is_taken_back_by_the_passkey_where_a_factor_is_required(unasked):
