@@ -21,6 +21,7 @@ from services.identity.totp import DIGITS, new_secret
 from services.store.codes import typed_code
 from services.store.entries import ENTRY, Enrolment, Entry, FactorStep, Way
 from services.store.failures import note_failure
+from services.store.kept import read_marks
 from services.store.steps import read_contents
 from services.web import shown_once
 from services.web.entries import ENROL, Entries, FactorForm
@@ -110,6 +111,10 @@ class Enrolments:
         if not is_new:
             backend, kind = entries.start.accounts.backend, NoticeKind.FACTOR_ADDED
             await run_sync(entries.notices.tell, request, backend, session, kind)
+        if entry.way is Way.RESET:
+            gone = {*read_marks(ways)} - {*entry.kept}
+            tell = partial(entries.tell_of_removed, keeps_factor=True)
+            await run_sync(tell, request, session, gone)
 
         def page(target: str) -> Response:
             return recovery_page(RecoveryCodes(codes=codes, address=session.email, target=target))

@@ -4,7 +4,7 @@
 redirects, as those of all native forms.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import date
@@ -236,15 +236,19 @@ class Entries:
             raise
         check.tell_of_use(request, accounts, entered.session, factor)
         if entry.way is Way.RESET:
-            self._tell_of_removed(request, form, entered.session)
+            self.tell_of_removed(
+                request, entered.session, form.gone, keeps_factor=form.keeps_factor
+            )
         return entered
 
-    def _tell_of_removed(self, request: Request, form: FactorForm, session: AppSession) -> None:
-        """Tell the user what a reset has removed."""
+    def tell_of_removed(
+        self, request: Request, session: AppSession, gone: Iterable[str], *, keeps_factor: bool
+    ) -> None:
+        """Tell the user what a reset has removed: passkeys and identities by their marks, *gone*, and the app. It blocks."""
         removed = set[NoticeKind]()
-        if not form.keeps_factor:
+        if not keeps_factor:
             removed.add(NoticeKind.FACTOR_REMOVED)
-        for mark in form.gone:
+        for mark in gone:
             is_passkey = mark.startswith("passkey")
             removed.add(NoticeKind.PASSKEY_REMOVED if is_passkey else NoticeKind.IDENTITY_REMOVED)
         for kind in sorted(removed):

@@ -320,11 +320,14 @@ def test_reset_that_sets_a_factor_up_lists_the_passkeys(site, is_kept):
     given = {"step": browser.step, "next": "/?c=1"}
     page = browser.post("/factor/enrol", ways=ways, **given, **ticks)
     key = re.sub(r"\s", "", re.search(r"<code>(.*?)</code>", page.text)[1])
-    browser.post("/factor/enrol/confirm", code=TOTP(key).now(), **given)
+    browser.post("/factor/enrol/confirm", code=TOTP(key).now(), ways=ways, **given)
 
     assert is_in(browser)
     assert maya.credentials.factor
     assert bool(maya.credentials.passkeys.each) is is_kept
+    told = [NoticeKind.FACTOR_ADDED, NoticeKind.PASSWORD_RESET]
+    told += [NoticeKind.PASSKEY_REMOVED] * (not is_kept)
+    assert sorted(site.told) == sorted(told)
 
 
 @pytest.mark.parametrize("is_kept", [True, False])
