@@ -27,14 +27,14 @@ def factor_form(back_to: str, fields: str) -> str:
     return _form("get", "factor", back_to, words.USE_PASSKEY, fields)
 
 
-def proof_form(user: UserServices, back_to: str, *, is_second: bool) -> str:
+def proof_form(user: UserServices, back_to: str) -> str:
     """Return the HTML of the form that proves who is signed in; "" for a user without a passkey for this address."""
     party = party_here()
     if not is_on() or not any(
         party and one.rp_id == party.id for one in user.sign_in_details.passkeys
     ):
         return ""
-    return _form("get", "proof", back_to, "Confirm with a passkey", is_second=is_second)
+    return _form("get", "proof", back_to, "Confirm with a passkey")
 
 
 def add_form(name: str, fields: str) -> str:

@@ -114,6 +114,8 @@ def test_passkeys_are_changed_after_a_proof_alone(open_account):
     assert not [one for one in keys(app) if "passkey" in one]
     assert "My *laptop* <b>" in [one.value for one in app.text]
     assert forms(app, "get")["proof"]["next"] == "/account"
+    buttons = re.findall(r'<button type="submit"(.*?)>(.*?)</button>', html(app))
+    assert buttons[:2] == [(" hidden", "Confirm with a passkey"), (' class="db-second"', "Confirm")]
 
 
 @pytest.mark.usefixtures("later")
