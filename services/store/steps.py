@@ -23,8 +23,8 @@ from services.store.accounts import AppSession, Cookie
 from services.store.backend import Backend, NewStep, StoredCredentials, Throttle
 
 
-class _OfUser(Protocol):
-    """Credentials of a user, or a step that was begun for them."""
+class _OwnedCredentials(Protocol):
+    """The user and the generation of credentials: `StoredCredentials`, or a step that was begun for them."""
 
     @property
     def user_id(self) -> UserId | None: ...
@@ -75,7 +75,7 @@ class Steps:
         throttles: Sequence[Throttle],
         *,
         session: AppSession | None = None,
-        credentials: _OfUser | None = None,
+        credentials: _OwnedCredentials | None = None,
         step_id: UUID | None = None,
     ) -> Step:
         """Begin a step in *session* and for the user of *credentials*, once *throttles* have counted it.

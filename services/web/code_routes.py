@@ -108,7 +108,7 @@ class _Form:
 
     @property
     def invitation(self) -> str:
-        """The code of an invitation, which a sign-up that is over begins with again."""
+        """The code of an invitation, with which the form of a sign-up is filled in again once its step is over."""
         return self.fields.get("invite", "").strip()[:LONGEST_INVITATION]
 
 
@@ -147,7 +147,7 @@ class CodeRoutes:
     ) -> Response:
         """Send a code for a form of another route; return the redirect to the form for the code.
 
-        Raise TooManyAttempts, StoreUnavailable. The caller sees to the time of the answer.
+        Raise TooManyAttempts, StoreUnavailable. The caller delays the answer (`Attempts.delay_answers`).
         """
         return await self._sent(request, _Form({"invite": invitation}, flow, target), wanted)
 
@@ -280,7 +280,7 @@ class CodeRoutes:
 
 
 def _refusal(form: _Form, error: AppError, *, step: str) -> Response:
-    """Return the redirect to the form for the code of *step*; "": to the first one."""
+    """Return the redirect to the form for the code of *step*; "": to the form that has a code sent."""
     values = {"code": form.flow.name, "step": step, "invite": form.invitation}
     return RedirectResponse(with_reason(form.target, error, **values), 303)
 

@@ -46,7 +46,7 @@ def start_page(label: str, here: str) -> Response:
     )
 
 
-def leave_page(label: str, address: str, cancel: str, *, is_proof: bool) -> Response:
+def provider_link_page(label: str, address: str, cancel: str, *, is_proof: bool) -> Response:
     """Return the page with the link to a provider at *address*, after a form of ours."""
     why = "Sign in there again to confirm that it is you." if is_proof else "Sign in there."
     return plain_page(
@@ -58,7 +58,7 @@ def leave_page(label: str, address: str, cancel: str, *, is_proof: bool) -> Resp
     )
 
 
-def stays_page(label: str) -> Response:
+def no_sign_out_page(label: str) -> Response:
     """Return the page for a provider without a sign-out that Daybook can lead to."""
     return plain_page(
         f"Sign out of {label}",
@@ -68,7 +68,7 @@ def stays_page(label: str) -> Response:
     )
 
 
-def elsewhere_page(url: str) -> Response:
+def other_address_page(url: str) -> Response:
     """Return the page for a browser that is not at *url*, the only address that providers lead back to."""
     return plain_page(
         "Open Daybook at another address",

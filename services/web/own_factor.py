@@ -107,7 +107,7 @@ class OwnFactor:
     notices: Notices
 
     def routes(self) -> list[Route]:
-        if self.origin.is_alone:  # nothing wants a factor
+        if self.origin.is_alone:  # there is no sign-in
             return []
         acts = {
             _PATH: partial(self._begin, replaces=False),

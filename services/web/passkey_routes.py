@@ -116,11 +116,11 @@ class PasskeyRoutes:
             return PlainTextResponse("Not Found", 404)
         browser = self.origin.step_cookie(request) or Cookie.new()
         try:
-            said = await run_sync(self._begin, request, form, flow, browser)
+            challenge = await run_sync(self._begin, request, form, flow, browser)
         except AppError as error:
             # 200, because browsers would note another status as an error of the page
             return JSONResponse({"refusal": error.public})
-        answer = JSONResponse(said)
+        answer = JSONResponse(challenge)
         self.origin.set_step_cookie(answer, request, browser)
         return answer
 

@@ -43,7 +43,7 @@ class SessionStart:
         return Steps(self.accounts.backend, self.accounts.root_keys)
 
     def count_try(self, step_id: UUID) -> None:
-        """Count a try of a step whose page or passkey may read it again, which gives the step itself more. Raise StepEnded."""
+        """Count a try of a step in a throttle, because each reading of the step begins its own tries anew. Raise StepEnded."""
         try:
             self.accounts.backend.count_throttles([self.attempts.tries(step_id)])
         except errors.TooManyAttempts:
@@ -83,7 +83,9 @@ class SessionStart:
         before = self.origin.device_cookie(request)
         device = self.attempts.device_cookie(session.user_id, before)
         self.origin.set_cookie(answer, request, "device", device, DEVICE_SECONDS)
-        if self.origin.step_cookie(request):  # who knew it before the session must not go on in it
+        if self.origin.step_cookie(
+            request
+        ):  # a stranger who knew the cookie must not go on with its steps
             self.origin.set_step_cookie(answer, request, None)
         return answer
 

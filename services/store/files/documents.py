@@ -43,7 +43,7 @@ def read_line(line: bytes) -> tuple[Table[Any], Any]:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What a file still lacks."""
+    """The bytes that a file still lacks."""
 
     data: bytes = field(repr=False)
     is_whole: bool  # true: *data* replaces all bytes of the file; none: there is no file; false: it follows them
