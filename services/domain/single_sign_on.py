@@ -157,7 +157,9 @@ class ProviderAnswer:
 
     provider: str = field(repr=False)  # the entry's name
     identity: Identity
-    address: EmailAddress | None = field(repr=False)  # None: none, or not one of our form
+    address: EmailAddress | None = field(
+        repr=False
+    )  # None: the provider names none, or one in another form
     is_verified: bool  # its user reads the mail that is sent to the address
     is_member: bool  # of an organisation of the entry's domains; false at Google alone
     is_of_domains: bool  # a member with a verified address of the domains; true if there are none

@@ -220,7 +220,7 @@ def verify_creation(
             expected_rp_id=party.id,
             expected_origin=party.origin,
             require_user_verification=is_for_sign_in,
-            supported_pub_key_algs=list(COSEAlgorithmIdentifier),  # `_is_supported` chooses
+            supported_pub_key_algs=list(COSEAlgorithmIdentifier),  # `_is_supported` decides instead
         )
     )
     if not made:

@@ -110,7 +110,9 @@ class OidcRoutes:
             signed_in = await run_sync(self._session, request)
             if signed_in is None:
                 return RedirectResponse(ACCOUNT, 303)
-            asked = self.own.asked_of(request, signed_in) if is_proof else RequestKind.SIGN_IN
+            asked = (
+                self.own.proof_request_kind(request, signed_in) if is_proof else RequestKind.SIGN_IN
+            )
             if not is_proof:
                 await run_sync(self.own.check_may_add, signed_in)
             address, browser = await self.steps.leave(

@@ -40,7 +40,7 @@ class WaitingAnswer:
     target: str = field(repr=False)  # the page to go on to
     invitation: str = field(default="", repr=False)
     asked: RequestKind = RequestKind.SIGN_IN
-    confirmed_by: ConfirmedBy = ConfirmedBy.PROVIDER  # of its address
+    confirmed_by: ConfirmedBy = ConfirmedBy.PROVIDER  # how the address of the answer was confirmed
 
     @property
     def by(self) -> UsedMethod:

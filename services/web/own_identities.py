@@ -90,8 +90,8 @@ class OwnIdentities:
         if len(signed_in.current.credentials.identities) >= MOST_IDENTITIES:
             raise TooManyIdentities
 
-    def asked_of(self, request: Request, signed_in: SignedIn) -> RequestKind:
-        """Return the kind of request for a proof: a user without another proof here may be proved by an answer without a time."""
+    def proof_request_kind(self, request: Request, signed_in: SignedIn) -> RequestKind:
+        """Return the kind of request for a proof: only for a user without another proof here, the answer may leave out the time."""
         party = self.steps.start.origin.relying_party(request)
         rp_id = party.id if party else None
         proves = self._accounts.policy.proves_otherwise
