@@ -161,7 +161,7 @@ class ProviderAnswer:
         repr=False
     )  # None: the provider names none, or one in another form
     is_verified: bool  # its user reads the mail that is sent to the address
-    is_member: bool  # of an organisation of the entry's domains; false at Google alone
+    is_member: bool  # the user belongs to an organisation of the entry's domains; other providers than Google: true
     is_of_domains: bool  # a member with a verified address of the domains; true if there are none
     signed_in_at: datetime | None  # at the provider, in UTC; None: it does not say so
     has_factor: bool  # the user gave a second factor there, by the values that the entry trusts

@@ -19,7 +19,7 @@ from services.domain import SessionId, UserId
 from services.errors import StepEnded, Tampered, WrongCredentials
 from services.events import log_event
 from services.rules.accounts import STEP_LIFE
-from services.store.accounts import AppSession, Cookie
+from services.store.accounts import Accounts, AppSession, Cookie
 from services.store.backend import Backend, NewStep, StoredCredentials, Throttle
 
 
@@ -66,6 +66,11 @@ class Steps:
     backend: Backend
     root_keys: RootKeys
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
+
+    @classmethod
+    def of(cls, accounts: Accounts) -> "Steps":
+        """Return the steps in the store of *accounts*."""
+        return cls(accounts.backend, accounts.root_keys)
 
     def begin(
         self,

@@ -289,7 +289,7 @@ class OwnFactor:
 
     @property
     def _steps(self) -> Steps:
-        return Steps(self._accounts.backend, self._accounts.root_keys)
+        return Steps.of(self._accounts)
 
 
 def _to_page(**values: str) -> Response:

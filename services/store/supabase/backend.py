@@ -85,7 +85,7 @@ _ENDED = TypeAdapter(dict[SessionId, SessionEnd])
 
 @dataclass(frozen=True, slots=True)
 class SupabaseSignIn:
-    """The `SignIn` of Supabase Auth. Its identities are tokens."""
+    """The `SignIn` of Supabase Auth. A `SignInUser` is Auth's tokens of the user."""
 
     gateway: Gateway
     server: ServerCalls
