@@ -170,7 +170,7 @@ class WrongFactor(Refused):
 class FactorNeeded(Refused):
     """The account has a second factor, or the deployment requires one, and it was not given.
 
-    Or a reset has not said which passkeys and identities it keeps.
+    Or a reset has not chosen yet which passkeys and identities it keeps.
     """
 
     public = "Use your authenticator app, your passkey or a recovery code to go on."
@@ -185,7 +185,8 @@ class FactorNeeded(Refused):
     ) -> None:
         """*since*: when the authenticator app was added; *asks_passkey*: a passkey is asked for; neither: there is no factor.
 
-        *listed*: the marks of what a reset may remove (services/store/kept.py); *enrols*: an app is set up besides.
+        *listed*: the marks of the passkeys and identities that a reset may remove (services/store/kept.py); *enrols*: the reset
+        must also set an app up.
         """
         super().__init__()
         self.since = since
@@ -518,7 +519,7 @@ class ChatFull(PromptTooLong):
 
 
 class Unavailable(AppError):
-    """Trying again later may help."""
+    """An error after which a later try may succeed."""
 
 
 class StoreUnavailable(Unavailable):

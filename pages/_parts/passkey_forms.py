@@ -1,6 +1,6 @@
 """The native forms that use a passkey, or make one.
 
-assets/page/passkey.js shows their buttons and fills them in; what they post, no Streamlit session sees.
+assets/page/passkey.js shows their buttons and fills them in. No Streamlit session sees what they post.
 """
 
 from html import escape

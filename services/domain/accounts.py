@@ -75,7 +75,7 @@ class Failure(StrEnum):
 
 
 class Exemption(StrEnum):
-    """Sign-ins that are let in beside the settings; audited by these names, as failures are."""
+    """Sign-ins that are let in though their method is off; audited by these names, as failures are."""
 
     OPERATOR_PASSWORD = "sign_in.operator"  # noqa: S105 - by a password that an operator set
 
