@@ -7,7 +7,7 @@ from typing import ClassVar
 from anyio.to_thread import run_sync
 from starlette.responses import RedirectResponse, Response
 
-from services.domain.sign_in_methods import BY_PASSKEY
+from services.domain.sign_in_methods import BY_PASSKEY, SignInMethod
 from services.errors import FactorNeeded, SignedOut
 from services.identity.passkeys import PasskeyUse, request_options
 from services.store.accounts import AppSession, Checked, Cookie
@@ -31,6 +31,8 @@ class SignInByPasskey:
     check: PasskeyCheck
 
     def offer(self, asked: Asked, challenge: bytes) -> Offer:
+        """Raise MethodOff."""
+        asked.accounts.policy.check_method(SignInMethod.PASSKEY)
         return Offer(options=request_options(asked.party, challenge, PasskeyUse.SIGN_IN, ()))
 
     async def finish(self, asked: Asked, given: Given) -> Response:
@@ -62,7 +64,8 @@ class ProveByPasskey:
     check: PasskeyCheck
 
     def offer(self, asked: Asked, challenge: bytes) -> Offer:
-        """Raise PasskeyMissing."""
+        """Raise MethodOff, PasskeyMissing."""
+        asked.accounts.policy.check_method(SignInMethod.PASSKEY)
         passkeys = asked.own.current.credentials.passkeys
         each = passkeys.each if passkeys else ()
         return Offer(options=request_options(asked.party, challenge, PasskeyUse.PROOF, each))

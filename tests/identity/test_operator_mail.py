@@ -2,11 +2,27 @@
 
 import socket
 from contextlib import closing
+from dataclasses import replace
+from datetime import UTC, datetime
 
+import pytest
+from click.testing import CliRunner
+
+from services.crypto import RootKeys, new_key
+from services.crypto.vault import encode_base64url
+from services.domain.accounts import CredentialsAction
 from services.domain.addresses import checked_address
+from services.domain.single_sign_on import Identity, LinkedIdentity
+from services.operate.__main__ import operate
 from services.operate.telling import tell
 from services.settings import MailServer
+from services.store.sqlite import SqlitePlace
+from services.store.tables.backend import TablesBackend
+from services.store.tables.opening import check_root_key
+from tests.confirmed import confirm
 from tests.mail_server import mail_server
+from tests.store.conftest import PASSWORD
+from tests.stores import WholeAccounts
 
 MAYA = checked_address("maya@daybook.test")
 SENDER = checked_address("no-reply@daybook.test")
@@ -36,3 +52,45 @@ def test_operator_learns_that_no_mail_could_be_sent():
 
 def test_nothing_is_said_of_mail_where_none_is_set():
     assert tell(None, MAYA) == ""
+
+
+OLD, NEW = "https://login.example.com", "https://login.example.net"
+OTHER = checked_address("maya@daybook.example")
+
+
+@pytest.mark.parametrize(
+    ("command", "told"),
+    [
+        (("set-address", MAYA, OTHER), [MAYA, OTHER]),
+        (("move-issuer", OLD, NEW), [MAYA]),
+        (("set-password", MAYA), [MAYA]),
+    ],
+)
+def test_command_tells_the_user_by_mail(tmp_path, command, told):
+    root_key = encode_base64url(new_key())
+    ring = RootKeys.parse(root_key)
+    with closing(SqlitePlace(tmp_path / "daybook.db").open()) as tables:
+        check_root_key(tables, ring.store_tags())
+        accounts = WholeAccounts(TablesBackend(tables), ring, 3600, 3600)
+        cookie, session = accounts.sign_up_with(MAYA, PASSWORD)
+        confirm(accounts, session)
+        current, now = accounts.current(cookie), datetime.now(UTC)
+        linked = LinkedIdentity(identity=Identity(OLD, "7f3c"), name="Corp", created_at=now)
+        new = replace(current.credentials, identities=(linked,), generation=3)
+        action = CredentialsAction.IDENTITY_ADDED
+        assert accounts.change_credentials(session, new, current.stored, action)
+
+    with mail_server() as received:
+        settings = {
+            "DAYBOOK_STORE": f"sqlite:{tmp_path}/daybook.db",
+            "DAYBOOK_SIGN_IN": "local",
+            "DAYBOOK_ROOT_KEYS": root_key,
+            "DAYBOOK_SMTP_HOST": "127.0.0.1",
+            "DAYBOOK_SMTP_PORT": str(received.port),
+            "DAYBOOK_SMTP_FROM": SENDER,
+        }
+        typed = f"{PASSWORD} of the admin\n" * 2
+        done = CliRunner().invoke(operate, command, env=settings, input=typed)
+
+    assert done.exit_code == 0, done.output
+    assert [mail.recipients for mail in received.received] == [[one] for one in told]

@@ -4,13 +4,16 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import replace
+from datetime import UTC, datetime
 
 import pytest
 
 from services import errors
 from services.caches import CachedRead
+from services.domain.accounts import CredentialsAction
 from services.domain.models import ModelSettings
 from services.domain.revisions import LISTED
+from services.domain.single_sign_on import Identity, LinkedIdentity
 from services.domain.turns import LONGEST_TURN_SECONDS
 from services.llm import Models, Offer
 from services.settings import Settings
@@ -19,7 +22,8 @@ from tests.chats import SMALL
 from tests.stack.apps import until
 from tests.store.conformance.talk import a_fact, a_space, begun_with
 from tests.store.conftest import PASSWORD, Wire, make_sessions, new_email
-from tests.stores import store_of
+from tests.stores import NOT_COUNTED, store_of
+from tests.unit.test_passkeys import MAYAS
 
 SESSIONS = 20
 
@@ -67,6 +71,42 @@ def first_page_of(user, account):
         user.conversations.recent(LISTED),
         account,
     )
+
+
+def test_supabase_auth_learns_of_no_other_way_in(process, stack):
+    """Its user of an account that a provider began is like any other, and a passkey changes nothing there."""
+    email, issuer = new_email(), "https://login.example.com"
+    identity = Identity(issuer, f"subject of {email}")
+    linked = LinkedIdentity(identity=identity, name="Corp", created_at=datetime.now(UTC))
+    found = process.find_for_sign_up(email, NOT_COUNTED)
+
+    cookie, session = process.sign_up(found, None, identity=linked)
+
+    user, identities = auth_rows(stack, session.user_id)
+    assert user["email"] == email
+    assert user["encrypted_password"]
+    assert {one["provider"] for one in identities} <= {"email"}
+    assert issuer not in f"{user}{identities}"
+    assert "subject of" not in f"{user}{identities}"
+    current = process.current(cookie)
+    added = replace(current.credentials, passkeys=replace(MAYAS, is_factor=False), generation=2)
+    assert process.change_credentials(
+        session, added, current.stored, CredentialsAction.PASSKEY_ADDED
+    )
+    assert auth_rows(stack, session.user_id) == (user, identities)
+
+
+def auth_rows(stack, user_id):
+    """Return the user of Supabase Auth and its identities, as objects."""
+    with stack.connect() as database:
+        user = "select to_jsonb(one) from auth.users one where id = %s"
+        [(row,)] = database.execute(user, [user_id]).fetchall()
+        of_user = "select to_jsonb(one) from auth.identities one where user_id::text = %s"
+        [(has_identities,)] = database.execute(
+            "select to_regclass('auth.identities') is not null"
+        ).fetchall()
+        found = database.execute(of_user, [str(user_id)]) if has_identities else []
+        return row, [one for (one,) in found]
 
 
 def test_sign_in_brings_what_the_first_page_reads(process, wire, model):

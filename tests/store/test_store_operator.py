@@ -12,6 +12,8 @@ from services.crypto import Factor, RootKeys, new_key
 from services.domain import AccountRole, UserId
 from services.domain.accounts import CredentialsAction
 from services.domain.addresses import NO_ADDRESS, ConfirmedBy
+from services.domain.sign_in_methods import SignInMethod, UsedMethod
+from services.domain.single_sign_on import Identity, LinkedIdentity
 from services.errors import BadInput, FactorNeeded, Misconfigured, WrongCredentials
 from services.operate.accounts import (
     free_address,
@@ -90,6 +92,21 @@ def test_account_becomes_admin_and_is_audited(accounts, operator, tables):
     assert [row.action for row in rows(tables, AUDIT)][-1] == "role.set"
     with pytest.raises(BadInput):
         operator.grant_admin("nobody@daybook.test")
+
+
+def test_first_admin_may_have_come_by_a_provider(accounts, operator):
+    """Without a password: sign in, then `grant-admin`."""
+    email, identity = new_email(), Identity("https://login.example.com", "7f3c")
+    linked = LinkedIdentity(identity=identity, name="Corp", created_at=datetime.now(UTC))
+    found = accounts.find_for_sign_up(email, NOT_COUNTED)
+    accounts.sign_up(found, None, identity=linked)
+
+    operator.grant_admin(email)
+
+    found = accounts.find_identity(identity, NOT_COUNTED)
+    by = UsedMethod(SignInMethod.OIDC, "corp")
+    _, session = accounts.sign_in(found.opened(found.stored, found.credentials, by))
+    assert session.backend.account().role is AccountRole.ADMIN
 
 
 def test_new_password_ends_sessions_and_opens_the_account(accounts, operator):

@@ -171,6 +171,11 @@ def test_name_of_a_provider_fits_an_address(monkeypatch, name):
     assert refusal(monkeypatch, **{name: CORP}).startswith("DAYBOOK_OIDC: A name should be 1 to 20")
 
 
+@pytest.mark.parametrize("name", ["c", "c" * 20, "corp-2"])
+def test_name_of_a_provider_has_up_to_twenty_characters(monkeypatch, name):
+    assert {*chosen(monkeypatch, **{name: CORP}).providers} == {name}
+
+
 @pytest.mark.parametrize("text", [SECRET, "[]", '"corp"', f"{{{SECRET}", "[" * 100_000])
 def test_setting_that_is_no_object_is_refused_unquoted(monkeypatch, text):
     monkeypatch.setenv("DAYBOOK_OIDC", text)

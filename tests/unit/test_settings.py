@@ -4,6 +4,7 @@ import jwt
 import pytest
 
 from services import settings
+from services.domain.sign_in_methods import SignInMethod
 from services.errors import Misconfigured
 from services.settings import Settings
 
@@ -304,6 +305,57 @@ def test_no_mail_is_sent_or_demanded_without_sign_in(monkeypatch, chosen):
         monkeypatch.setenv(name, value)
 
     assert (settings.read().mail_server, settings.read().prints_mail) == (None, False)
+
+
+PROVIDER = {
+    "DAYBOOK_OIDC": '{"corp": {"issuer": "http://localhost:9000", "client_id": "daybook", "client_secret": "x"}}'
+}
+METHODS = "DAYBOOK_SIGN_IN_METHODS"
+
+
+@pytest.mark.parametrize(
+    ("chosen", "methods"),
+    [
+        ({}, {"password", "passkey"}),
+        (MAIL, {"password", "passkey", "code"}),
+        (CONSOLE, {"password", "passkey", "code"}),
+        (PROVIDER, {"password", "passkey", "oidc"}),
+        (MAIL | PROVIDER, {*SignInMethod}),
+        (MAIL | PROVIDER | {METHODS: " oidc, code ,,"}, {"oidc", "code"}),
+        ({METHODS: "code,passkey"}, {"passkey"}),
+    ],
+)
+def test_methods_are_those_that_are_named_and_work_here(monkeypatch, chosen, methods):
+    for name, value in chosen.items():
+        monkeypatch.setenv(name, value)
+
+    assert settings.read().methods == methods
+
+
+@pytest.mark.parametrize(
+    ("chosen", "said"),
+    [
+        ({METHODS: "code"}, "DAYBOOK_SIGN_IN_METHODS lets nobody in: code needs DAYBOOK_SMTP_HOST"),
+        ({METHODS: "code,oidc"}, "DAYBOOK_SIGN_IN_METHODS lets nobody in"),
+        (MAIL | {METHODS: "oidc"}, "DAYBOOK_SIGN_IN_METHODS lets nobody in"),
+        (PROVIDER | {METHODS: "code"}, "DAYBOOK_SIGN_IN_METHODS lets nobody in"),
+        ({METHODS: "password,passwort"}, "DAYBOOK_SIGN_IN_METHODS holds some of password, code"),
+        ({METHODS: "Password"}, "DAYBOOK_SIGN_IN_METHODS holds some of"),
+    ],
+)
+def test_methods_that_let_nobody_in_are_refused(monkeypatch, chosen, said):
+    for name, value in chosen.items():
+        monkeypatch.setenv(name, value)
+
+    assert refusal().startswith(said)
+
+
+@pytest.mark.parametrize("named", ["code", "no such method"])
+def test_methods_are_not_read_without_sign_in(monkeypatch, named):
+    for name, value in (ALONE | {METHODS: named}).items():
+        monkeypatch.setenv(name, value)
+
+    assert settings.read().methods == frozenset()
 
 
 def test_secrets_stay_out_of_reprs(monkeypatch):

@@ -244,3 +244,26 @@ def test_address_of_an_only_provider_has_no_other_proof(credentials):
 
     assert not otherwise(credentials, "daybook.example", has_mail=True)
     assert not policy(PASSKEY).proves_otherwise(with_passkey(), None, has_mail=True)
+
+
+# --- sessions
+
+
+DAY = 86_400
+
+
+@pytest.mark.parametrize(
+    ("changes", "used", "seconds"),
+    [
+        ({"only": True, "domains": ["corp.example"]}, BY_CORP, 7 * DAY),
+        ({"only": True, "domains": ["corp.example"], "session_days": 3}, BY_CORP, 3 * DAY),
+        ({"only": True, "domains": ["corp.example"], "session_days": 365}, BY_CORP, 90 * DAY),
+        ({"session_days": 3}, BY_CORP, 90 * DAY),
+        *(
+            ({"only": True, "domains": ["corp.example"]}, used, 90 * DAY)
+            for used in (BY_HOME, BY_PASSWORD, UsedMethod(OIDC, "gone"), None)
+        ),
+    ],
+)
+def test_sessions_of_an_only_provider_last_as_its_entry_says(changes, used, seconds):
+    assert policy(of=providers(**changes)).lifetime_seconds(used, 90 * DAY) == seconds

@@ -1,5 +1,6 @@
 """Single sign-on in a browser: to a provider and back, and what its answer leads to."""
 
+import asyncio
 import re
 import time
 from contextlib import nullcontext
@@ -8,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from urllib.parse import parse_qsl, urlsplit
 
+import httpx2
 import pytest
 from pyotp import TOTP
 from starlette.applications import Starlette
@@ -20,6 +22,7 @@ from services.domain.mails import CodePurpose, Notice, NoticeKind
 from services.domain.sign_in_methods import SignInMethod
 from services.domain.single_sign_on import Identity, IdentityTaken, LinkedIdentity
 from services.errors import StoreUnavailable, TooManyAttempts
+from services.operate.accounts import free_address
 from services.store.accounts import Cookie
 from services.store.administration import SignUpAdministration
 from services.store.linking import link, sign_in_linking
@@ -28,6 +31,7 @@ from services.store.tables import schema
 from services.store.tables.access import settings_of
 from services.store.tables.backend import TablesBackend, TablesUser
 from services.store.tables.in_memory import InMemoryStore, InMemoryTables
+from services.store.tables.operator import TablesOperator
 from services.users.devices import Devices
 from services.web import oidc_visits
 from services.web.code_routes import CodeRoutes
@@ -46,7 +50,14 @@ from services.web.session_start import SessionStart
 from services.web.sign_in_routes import SignInRoutes
 from tests.authenticator import Authenticator
 from tests.confirmed import confirm
-from tests.identity.provider import ADDRESS, LEFT_OUT, SUBJECT, forging_provider
+from tests.identity.provider import (
+    ADDRESS,
+    LEFT_OUT,
+    METADATA,
+    SUBJECT,
+    Response,
+    forging_provider,
+)
 from tests.stack.apps import until
 from tests.store.conformance.accounts.deployments import at_once
 from tests.store.conftest import PASSWORD
@@ -60,6 +71,7 @@ LINK = LinkByCode.name
 PRESSED = {"sec-fetch-site": "same-origin", "sec-fetch-mode": "navigate"}
 LED_BACK = {"sec-fetch-site": "cross-site", "sec-fetch-mode": "navigate"}
 OTHER = "noor@corp.example"
+DAY = 86_400
 
 
 @dataclass
@@ -217,6 +229,12 @@ class SignOnSite(Site):
         assert browser.session.email == address
         return browser
 
+    def free_address(self, address=ADDRESS):
+        """Run the operator's command."""
+        tables = SimpleNamespace(of=lambda _: self.accounts.backend.tables, close=lambda: None)
+        operator = TablesOperator(SimpleNamespace(check=dict), lambda: tables)
+        free_address(operator, self.accounts.root_keys, address)
+
     def found(self, address=ADDRESS):
         return self.accounts.find(address, NOT_COUNTED)
 
@@ -257,7 +275,7 @@ def make(corp):
         entries = {"corp": corp.entry(**({"label": "Corp SSO"} | entry))}
         entries |= {name: one.entry() for name, one in dict(others).items()}
         policy = SignInPolicy(methods=methods or frozenset(SignInMethod), providers=entries)
-        accounts = replace(accounts_in_memory(InMemoryStore()), policy=policy)
+        accounts = accounts_in_memory(InMemoryStore(), lifetime_seconds=90 * DAY, policy=policy)
         return SignOnSite(
             accounts, providers={"corp": corp, **dict(others)}, sends_mail=sends_mail, url=url
         )
@@ -333,6 +351,16 @@ def test_sign_in_begins_at_the_host_that_the_provider_leads_back_to(site, corp):
     assert corp.asked == []
 
 
+def test_provider_leads_back_to_the_port_of_this_process(site):
+    browser = site.browser()
+    browser.client.base_url = "http://localhost:8501"
+
+    answer = browser.get("/oidc/corp", **PRESSED)
+
+    asked = dict(parse_qsl(urlsplit(answer.headers["location"]).query))
+    assert asked["redirect_uri"] == "http://localhost:8501/oidc/corp/back"
+
+
 def test_provider_leads_back_to_the_public_address_whatever_a_proxy_says(make):
     site = make(url="https://chat.example.org")
 
@@ -362,6 +390,31 @@ def test_provider_that_is_down_is_said_and_begins_no_step(site, corp):
 
     assert said(answer) == {"c": "1", "reason": "provider"}
     assert browser.cookies == {}
+
+
+def test_provider_that_hangs_holds_up_no_password(site, corp):
+    """On the one event loop of a process."""
+    site.user(OTHER)
+    corp.instead[METADATA] = Response(seconds=60)
+    app = httpx2.ASGITransport(Starlette(routes=site.routes), client=(ADDRESS, 50000))
+
+    async def sign_in_meanwhile():
+        async with httpx2.AsyncClient(
+            transport=app, base_url="http://localhost", headers=OURS
+        ) as client:
+            leaving = asyncio.create_task(client.get("/oidc/corp", headers=PRESSED))
+            while METADATA not in corp.paths():
+                await asyncio.sleep(0.01)
+            form = {"email": OTHER, "password": PASSWORD, "next": "/"}
+            answer = await client.post("/session", data=form)
+            is_waiting = not leaving.done()
+            leaving.cancel()
+            await asyncio.gather(leaving, return_exceptions=True)
+            return answer, is_waiting
+
+    answer, is_waiting = asyncio.run(sign_in_meanwhile())
+
+    assert (answer.headers["location"], is_waiting) == ("/", True)
 
 
 # --- neighbours at the same network address
@@ -437,13 +490,17 @@ def test_mode_of_sign_ups_holds(site, mode, reason):
     assert site.found().stored is None
 
 
-def test_invitation_goes_along(site):
+def invites(site):
+    """Have an admin invite the user of the provider, without which nobody signs up; return the code."""
     admin = site.user(OTHER)
     site.change_accounts(role=AccountRole.ADMIN)
     invitations = SignUpAdministration(admin.backend.administration, None, lambda: False)
-    code = invitations.invite(ADDRESS, AccountRole.USER)
     site.change_settings(sign_ups=SignUps.INVITED)
-    browser = site.browser()
+    return invitations.invite(ADDRESS, AccountRole.USER)
+
+
+def test_invitation_goes_along(site):
+    code, browser = invites(site), site.browser()
 
     browser.signs_in(invite=code)
 
@@ -525,8 +582,10 @@ def test_answer_is_good_once(site, corp):
 def test_refused_answer_ends_its_step(site, corp):
     browser = site.browser()
     asked = browser.leaves()
-    browser.returns(asked, error="access_denied", error_description="sapodilla")
 
+    refused = browser.returns(asked, error="access_denied", error_description="sapodilla")
+
+    assert said(refused) == {"c": "1", "reason": "answer"}
     assert said(browser.returns(asked))["reason"] == "expired"
     assert "/token" not in corp.paths()
 
@@ -611,14 +670,32 @@ def test_sign_in_of_a_signed_in_browser_only_signs_in(site, corp):
     assert site.identities(OTHER) == []
 
 
-def test_session_of_an_only_provider_lasts_as_its_entry_says(make):
-    site = make(may_sign_up=True, domains=["corp.example"], only=True, session_days=1)
+@pytest.mark.parametrize(
+    ("only", "days"), [({}, 90), ({"domains": ["corp.example"], "only": True}, 3)]
+)
+def test_session_of_an_only_provider_lasts_as_its_entry_says(make, corp, only, days):
+    """Also one that begins after the factor, or where it is set up on the way in."""
+    site = make(may_sign_up=True, session_days=3, **only)
+    corp.claims = {"auth_time": int(time.time())}
+    app = Authenticator().enrol(site.accounts, session_of(site))
+    session_of_factor(site, app)
+    site.change_settings(requires_factor=True)
+    corp.claims = {"sub": "another", "email": OTHER}
     browser = site.browser()
-    browser.signs_in()
+    sets_up_on_the_way_in(browser, said(browser.signs_in())["step"])
+
     sessions = site.accounts.backend.tables.run(lambda block: block.select(schema.SESSIONS))
 
-    [one] = sessions
-    assert (one.expires_at - one.created_at).total_seconds() <= 86_400
+    lasting = {(one.expires_at - one.created_at).total_seconds() for one in sessions}
+    assert (len(sessions), lasting) == (3, {days * DAY})
+
+
+def session_of_factor(site, app):
+    """Sign in by the provider and the app; return the session."""
+    browser = site.browser()
+    step = said(browser.signs_in())["step"]
+    browser.post("/factor", factor=app.code(), step=step, form="factor", next="/")
+    return browser.session
 
 
 # --- the second factor
@@ -892,6 +969,16 @@ def test_unconfirmed_account_of_the_address_is_not_linked(site):
     assert said(site.browser().signs_in()) == {"c": "1", "reason": "address-unconfirmed"}
 
 
+def test_unconfirmed_account_is_in_the_way_until_an_operator_frees_the_address(site):
+    prepared = site.user(is_confirmed=False)
+    site.free_address()
+    browser = site.browser()
+
+    browser.signs_in()
+
+    assert (browser.session.email, browser.session.user_id == prepared.user_id) == (ADDRESS, False)
+
+
 def test_unverified_address_links_nothing(site, corp, maya):
     corp.claims = {"email_verified": False}
     browser = site.browser()
@@ -925,6 +1012,18 @@ def test_password_that_is_off_links_nothing(make):
     answer = browser.post("/identity/account", step=browser.step, password=PASSWORD)
     assert said(answer)["reason"] == "off"
     assert site.identities() == []
+
+
+def test_code_that_is_off_links_nothing(make):
+    site = make(methods=frozenset({SignInMethod.OIDC, SignInMethod.PASSWORD}))
+    site.user()
+    browser = site.browser()
+    page = browser.opens(browser.signs_in())
+
+    assert "Send code" not in page.text
+    answer = browser.post("/identity/account/code", step=browser.step)
+    assert said(answer) == {"reason": "off"}
+    assert site.mails == []
 
 
 def test_account_of_an_only_provider_is_linked_after_its_password(make, corp):
@@ -1135,6 +1234,28 @@ def test_question_of_another_session_adds_nothing(site, noor):
     assert site.identities(OTHER) == []
 
 
+@pytest.mark.parametrize("act", ["/identity/add", "/identity/proof"])
+def test_question_is_not_answered_after_the_sign_out(site, corp, noor, act):
+    """By somebody who has copied the cookies."""
+    if act == "/identity/proof":
+        adds(noor)
+        noor.post("/identity/add", step=noor.step)
+        app = Authenticator().enrol(site.accounts, noor.session)
+        noor.opens(proves(noor, corp)[1])
+        entered = {"factor": app.code()}
+    else:
+        adds(noor)
+        entered = {}
+    copied, before = dict(noor.cookies), site.found(OTHER).stored
+    noor.post("/session/end")
+    noor.cookies = copied
+
+    answer = noor.post(act, step=noor.step, **entered)
+
+    assert answer.headers["location"] == "/account"
+    assert site.found(OTHER).stored == before
+
+
 def test_answer_of_a_session_is_good_once(corp, noor):
     asked = noor.leaves_by_form("link")
     noor.returns(asked, error="access_denied")
@@ -1188,6 +1309,25 @@ def test_identity_that_is_linked_already_is_said(site, noor):
     noor.post("/identity/add", step=noor.step)
 
     assert said(noor.returns(noor.leaves_by_form("link"))) == {"reason": "identity-linked"}
+
+
+def test_user_with_ten_sign_ins_adds_no_other(site, noor):
+    adds(noor)
+    for number in range(10):
+        add_identity(site, noor.session, f"{number}")
+
+    assert said(noor.post("/oidc/corp/link")) == {"reason": "identities"}
+    assert said(noor.post("/identity/add", step=noor.step)) == {"reason": "identities"}
+    assert len(site.identities(OTHER)) == 10
+
+
+def add_identity(site, session, subject):
+    identity = LinkedIdentity(
+        identity=Identity("https://other.example", subject),
+        name=subject,
+        created_at=datetime.now(UTC),
+    )
+    link(site.accounts, session, site.found(session.email).checked(PASSWORD), identity)
 
 
 def test_sign_in_is_used_from_the_first_one_on(site, maya):
@@ -1577,8 +1717,8 @@ def nameless(corp):
     corp.profile = {"sub": SUBJECT}
 
 
-def enters_an_address(browser, address):
-    browser.opens(browser.signs_in())
+def enters_an_address(browser, address, **query):
+    browser.opens(browser.signs_in(**query))
     sent = browser.post("/identity/address", step=browser.step, email=address)
     browser.step = said(sent)["step"]
     assert said(sent)["code"] == AddressByCode.name
@@ -1599,6 +1739,15 @@ def test_address_is_confirmed_by_a_code_before_an_account_begins(site, corp, nam
     assert browser.session.email == ADDRESS
     assert site.found().credentials.confirmed.how is ConfirmedBy.CODE
     assert site.identities() == [Identity(corp.issuer, SUBJECT)]
+
+
+def test_invitation_goes_along_where_an_address_is_asked_for(site, nameless):
+    code = invites(site)
+    browser = site.browser()
+
+    enters_an_address(browser, ADDRESS, invite=code)
+
+    assert browser.session.email == ADDRESS
 
 
 def test_address_of_an_account_leads_to_its_proof(site, nameless, maya):

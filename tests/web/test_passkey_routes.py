@@ -11,6 +11,7 @@ from services.domain.accounts import Failure, ProofScope
 from services.domain.mails import Notice, NoticeKind
 from services.domain.passkeys import MOST_PASSKEYS
 from services.domain.sign_in_methods import SignInMethod
+from services.provider_settings import ProviderSettings
 from services.store.accounts import Accounts, Cookie
 from services.store.sign_in_policy import SignInPolicy
 from services.store.tables import schema
@@ -32,6 +33,7 @@ from tests.web.test_records import failures, told
 
 pytestmark = pytest.mark.usefixtures("cheap_passwords")
 HERE = "http://localhost"
+CORP = {"issuer": "https://login.example.com", "client_id": "daybook", "client_secret": "a secret"}
 EVIL = {"origin": "http://evil.example", "sec-fetch-site": "cross-site"}
 
 
@@ -172,14 +174,9 @@ def test_proof_in_part_adds_a_passkey_but_ends_no_other_sessions(site, browser):
 
 
 def test_passkey_is_not_added_where_passkeys_are_off(site, browser):
-    authenticator, on = Authenticator(HERE), site.cache.accounts
-    off = replace(on, policy=SignInPolicy(methods=frozenset({SignInMethod.PASSWORD})))
-
-    def switch(accounts):
-        site.own.shared().session_cache.accounts = accounts
-
+    authenticator = Authenticator(HERE)
     asked = options(browser, "add", passkey_name="Laptop")["options"]
-    switch(off)
+    switch(site, methods=frozenset({SignInMethod.PASSWORD}))
 
     assert said(sends(browser, "add", authenticator.create(asked))) == {"reason": "off"}
     assert options(browser, "add", passkey_name="Phone") == {"refusal": errors.MethodOff.public}
@@ -287,6 +284,36 @@ def test_passkey_is_both_factors(site, browser, key, stranger):
     signs_in(stranger, key)
 
     assert stranger.session
+
+
+def switch(site, **policy):
+    """Have the process sign users in by another policy."""
+    on = site.cache.accounts
+    site.own.shared().session_cache.accounts = replace(on, policy=SignInPolicy(**policy))
+
+
+@pytest.mark.parametrize("use", ["sign_in", "proof"])
+def test_passkey_made_before_passkeys_were_off_does_nothing(site, browser, key, use):
+    asked, before = options(browser, use)["options"], browser.cookies["__Host-sid"]
+    site.change_sessions(proved_at=None)
+    switch(site, methods=frozenset({SignInMethod.PASSWORD}))
+
+    assert said(sends(browser, use, key.get(asked))) == {"reason": "off"}
+    assert options(browser, use) == {"refusal": errors.MethodOff.public}
+    assert browser.cookies["__Host-sid"] == before
+    assert not any(one.is_proven for one in browser.session.backend.devices())
+
+
+@pytest.mark.parametrize("use", ["sign_in", "proof"])
+def test_passkey_made_before_a_provider_alone_lets_in_does_nothing(site, maya, browser, key, use):
+    asked, before = options(browser, use)["options"], browser.cookies["__Host-sid"]
+    site.change_sessions(proved_at=None)
+    only = {"only": True, "domains": [maya.partition("@")[2]]}
+    switch(site, providers={"corp": ProviderSettings.model_validate(CORP | only)})
+
+    assert said(sends(browser, use, key.get(asked))) == {"reason": "other-sign-in"}
+    assert browser.cookies["__Host-sid"] == before
+    assert not any(one.is_proven for one in browser.session.backend.devices())
 
 
 def test_passkey_does_not_open_a_suspended_account(site, browser, key, stranger):

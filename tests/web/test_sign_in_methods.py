@@ -1,5 +1,6 @@
 """The routes of a deployment by the methods that let users in: what is off is not there, or refuses."""
 
+import json
 from contextlib import nullcontext
 from datetime import UTC, datetime
 from types import SimpleNamespace
@@ -13,6 +14,7 @@ from starlette.testclient import TestClient
 from services import bootstrap, settings
 from services.crypto import RootKeys, new_key
 from services.domain.mails import CodePurpose
+from services.domain.sign_in_methods import SignInMethod
 from services.domain.single_sign_on import Identity, LinkedIdentity
 from services.operate.accounts import set_password
 from services.store.accounts import Cookie
@@ -22,6 +24,7 @@ from services.store.tables.in_memory import InMemoryStore
 from services.store.tables.operator import TablesOperator
 from services.users.session_cache import SessionCache
 from tests.confirmed import confirm
+from tests.identity.provider import METADATA, forging_provider
 from tests.store.conftest import PASSWORD, new_email
 from tests.stores import NOT_COUNTED, OpenStore, accounts_in_memory
 from tests.web.test_code_routes import FIREFOX, OURS
@@ -59,7 +62,7 @@ class Site:
             open_sessions=lambda: 0,
             health=None,
             public_url=read.public_url,
-            providers=(),
+            providers=[*read.providers] if SignInMethod.OIDC in read.methods else [],
             recent_calls=SimpleNamespace(record=lambda *_: None),
         )
         self.client = TestClient(
@@ -135,6 +138,24 @@ def test_passwords_that_are_off_have_no_routes():
     answer = site.post("/code", purpose="reset_password", email=email)
     assert answer.status_code == 404
     assert Site("password").client.get("/.well-known/change-password").status_code == 303
+
+
+def test_provider_is_asked_nothing_at_the_start():
+    with forging_provider() as corp:
+        entry = {"issuer": corp.issuer, "client_id": "daybook", "client_secret": "a secret"}
+        site = Site("", oidc=json.dumps({"corp": entry}))
+        pressed = {"sec-fetch-site": "same-origin"}
+        assert corp.asked == []
+
+        assert site.client.get("/oidc/corp", headers=pressed).status_code == 303
+        assert corp.paths() == [METADATA]
+
+
+def test_provider_that_is_off_has_no_routes():
+    off = Site("password", oidc=OIDC, url="https://daybook.example")
+
+    for path in ("/oidc/corp", "/oidc/corp/back", "/identity/add", "/identity/account"):
+        assert off.client.get(path).status_code == 404
 
 
 def test_sign_in_of_a_provider_that_is_off_can_be_removed():
