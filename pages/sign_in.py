@@ -117,7 +117,7 @@ def page() -> None:
                 "You were signed out before this was sent. Sign in and your message will be waiting."
             )
             st.code(unsent, language=None, wrap_lines=True)
-        elif ended == SessionEnd.SUSPENDED:
+        elif ended == SessionEnd.SUSPENDED and st.query_params.get("reason") != "suspended":
             st.error(Suspended.public)
         elif ended == SessionEnd.DELETED:
             st.info("This account was deleted.")
