@@ -11,6 +11,7 @@
     - NotConfirmed
     - SignUpsClosed
     - InvitationRefused
+      - InvitationMissing
     - StepEnded ........ what was half done in this browser cannot go on
     - WrongCode ........ the code of a step; a step has five tries
     - WrongFactor ...... the code of an authenticator, or a recovery code
@@ -147,6 +148,12 @@ class InvitationRefused(Refused):
         "This invitation code is not valid. It may be mistyped, used, expired or for another email. "
         "Ask your admin for a new one."
     )
+
+
+class InvitationMissing(InvitationRefused):
+    """A sign-up without an invitation, where one is needed: a first visit by a provider, or a form from before."""
+
+    public = "You need an invitation to create an account. Open its link first, then try again."
 
 
 class StepEnded(Refused):

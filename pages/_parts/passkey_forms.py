@@ -28,10 +28,12 @@ def factor_form(back_to: str, fields: str) -> str:
 
 
 def proof_form(user: UserServices, back_to: str) -> str:
-    """Return the HTML of the form that proves who is signed in; "" for a user without a passkey for this address."""
+    """Return the HTML of the form that proves who is signed in; "" for a user without a passkey that proves it here."""
     party = party_here()
-    if not is_on() or not any(
-        party and one.rp_id == party.id for one in user.sign_in_details.passkeys
+    if (
+        not is_on()
+        or user.is_of_provider
+        or not any(party and one.rp_id == party.id for one in user.sign_in_details.passkeys)
     ):
         return ""
     return _form("get", "proof", back_to, "Confirm with a passkey")

@@ -340,6 +340,7 @@ SIGN_IN_REASONS: dict[str, type[errors.AppError]] = {
     "not-allowed": errors.AddressNotAllowed,
     "closed": errors.SignUpsClosed,
     "invitation": errors.InvitationRefused,
+    "no-invitation": errors.InvitationMissing,
     "uninvited": errors.InvitationNeeded,
     "confirm": errors.ConfirmationSent,
     "factor-required": errors.FactorRequired,

@@ -53,6 +53,7 @@ from services.errors import (
     AppError,
     ConfirmationSent,
     FactorNeeded,
+    InvitationMissing,
     InvitationRefused,
     KeyMissing,
     ProofNeeded,
@@ -417,7 +418,7 @@ class Accounts:
         if state.mode is SignUps.CLOSED:
             raise SignUpsClosed
         if state.mode is SignUps.INVITED and not state.is_invited:
-            raise InvitationRefused
+            raise InvitationRefused if invitation else InvitationMissing
         return self._found(email, throttles, counted, is_set_back)
 
     def sign_up(

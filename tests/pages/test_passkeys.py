@@ -124,6 +124,22 @@ def test_proof_offers_no_passkey_of_another_address(open_account):
 
 
 @pytest.mark.usefixtures("later")
+def test_user_of_a_provider_alone_proves_by_no_passkey(open_account, maya):
+    maya.is_of_provider = True
+
+    assert forms(open_account(LAPTOP), "get") == {}
+
+
+@pytest.mark.parametrize("is_of_provider", [True, False])
+def test_passkeys_of_a_provider_alone_are_a_second_step(open_account, maya, is_of_provider):
+    maya.is_of_provider = is_of_provider
+
+    said = [one.value for one in open_account(LAPTOP).markdown]
+
+    assert any("A passkey can be your second step" in one for one in said) is is_of_provider
+
+
+@pytest.mark.usefixtures("later")
 def test_user_with_a_passkey_alone_can_prove(open_account, maya):
     maya.sign_in_details.has_password = False
 
