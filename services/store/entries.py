@@ -66,8 +66,8 @@ class Entry:
     used: Identity | None = None  # one of the account, by which the user signs in
     # of an app that is being set up, in hexadecimal; "": none is yet
     secret: str = field(default="", repr=False)
-    # marks of the passkeys and identities that a reset keeps besides (kept.py)
-    kept: tuple[str, ...] = field(default=(), repr=False)
+    # marks of the passkeys and identities that a reset takes away (kept.py)
+    gone: tuple[str, ...] = field(default=(), repr=False)
 
 
 ENTRY = TypeAdapter(Entry)
@@ -329,9 +329,11 @@ class Enrolment:
                 *sign_in_linking(accounts, after, entry.identity, browser, entry.invitation)
             )
 
+        kept = {*marks(credentials)} - {*entry.gone}
+
         def reset_by(one: Checked) -> tuple[Cookie, AppSession]:
             given = replace(one, has_factor=True)  # of one that was read again it is stored
-            return reset(accounts, given, entry.password_hash, browser, kept=entry.kept)
+            return reset(accounts, given, entry.password_hash, browser, kept=kept)
 
         def again() -> Checked:
             now = confirmed_again(accounts, entry.address, stored.user_id)

@@ -4,7 +4,6 @@ and `/factor/enrol/confirm` takes a code of the app, begins the session, and ans
 No app session begins before the factor is stored with it. Both are answers that are shown once (shown_once.py).
 """
 
-from collections.abc import Collection
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -21,7 +20,6 @@ from services.identity.totp import DIGITS, new_secret
 from services.store.codes import typed_code
 from services.store.entries import ENTRY, Enrolment, Entry, FactorStep, Way
 from services.store.failures import note_failure
-from services.store.kept import read_marks
 from services.store.steps import read_contents
 from services.web import shown_once
 from services.web.entries import ENROL, Entries, FactorForm
@@ -65,13 +63,13 @@ class Enrolments:
         fields_ = await all_fields(request)
         form = FactorForm.read(fields_.get("step", ""), ENROL, fields_)
         step, target, ways = form.step, form.target, "~".join(form.ways)
-        browser, kept = start.origin.step_cookie(request), {*form.ways} - {*form.gone}
+        browser = start.origin.step_cookie(request)
 
         def begin() -> Response:
             if browser is None:
                 raise StepEnded
             renew, step_id = start.steps.renew, read_step_id(step)
-            renewed = renew(browser, ENROL, step_id, None, partial(_with_new_secret, kept))
+            renewed = renew(browser, ENROL, step_id, None, partial(_with_new_secret, form.gone))
             return _enrol_page(read_contents(ENTRY, renewed.contents), step, target, ways)
 
         try:
@@ -112,9 +110,8 @@ class Enrolments:
             backend, kind = start.accounts.backend, NoticeKind.FACTOR_ADDED
             await run_sync(entries.notices.tell, request, backend, session, kind)
         if entry.way is Way.RESET:
-            gone = {*read_marks(ways)} - {*entry.kept}
             tell = partial(entries.tell_of_removed, keeps_factor=True)
-            await run_sync(tell, request, session, gone)
+            await run_sync(tell, request, session, entry.gone)
 
         def page(target: str) -> Response:
             return recovery_page(RecoveryCodes(codes=codes, address=session.email, target=target))
@@ -130,9 +127,8 @@ class Enrolments:
         return cookie is not None and cache.is_open(cookie)
 
 
-def _with_new_secret(kept: Collection[str], contents: str) -> str:
-    entry = read_contents(ENTRY, contents)
-    entry = replace(entry, secret=new_secret().hex(), kept=tuple(kept))
+def _with_new_secret(gone: tuple[str, ...], contents: str) -> str:
+    entry = replace(read_contents(ENTRY, contents), secret=new_secret().hex(), gone=gone)
     return ENTRY.dump_json(entry).decode()
 
 

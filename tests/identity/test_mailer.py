@@ -3,6 +3,7 @@
 import threading
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import count
 from types import SimpleNamespace
 
@@ -95,14 +96,15 @@ def test_mail_beyond_five_hundred_is_refused():
 
 
 @pytest.mark.parametrize(
-    ("waiting", "new"),
+    ("of_waiting", "of_new"),
     [
-        (a_notice(), a_mail()),
-        (a_notice(), a_mail(is_known=True)),
-        (a_mail(), a_mail(is_known=True)),
+        (a_notice, a_mail),
+        (a_notice, partial(a_mail, is_known=True)),
+        (a_mail, partial(a_mail, is_known=True)),
     ],
 )
-def test_full_queue_gives_way_to_a_higher_rank(waiting, new):
+def test_full_queue_gives_way_to_a_higher_rank(of_waiting, of_new):
+    waiting, new = of_waiting(), of_new()
     with running(is_open=False, most_waiting=3) as (mailer, sender):
         busy(mailer, sender)
         first = a_mail(is_known=True)

@@ -303,8 +303,9 @@ def test_passkey_added_while_a_reset_is_under_way_goes(site, monkeypatch, has_li
     assert left == [maya.key.id] * has_list
 
 
-@pytest.mark.parametrize("is_kept", [True, False])
-def test_reset_that_sets_a_factor_up_lists_the_passkeys(site, is_kept):
+@pytest.mark.parametrize(("is_kept", "has_list"), [(True, True), (False, True), (True, False)])
+def test_reset_that_sets_a_factor_up_lists_the_passkeys(site, is_kept, has_list):
+    """A form without the list keeps all."""
     maya = user_without_factor(site)
     [made] = maya.credentials.passkeys.each
     unverified = replace(maya.credentials.passkeys, each=(replace(made, verifies_user=False),))
@@ -316,11 +317,12 @@ def test_reset_that_sets_a_factor_up_lists_the_passkeys(site, is_kept):
     expected = {"c": "1", "code": "enrol_factor", "step": browser.step, "ways": ways}
     assert answer == expected
 
-    ticks = {f"keeps-{ways}": "yes"} if is_kept else {}
+    sent = {f"keeps-{ways}": "yes"} if is_kept else {}
+    sent |= {"ways": ways} if has_list else {}
     given = {"step": browser.step, "next": "/?c=1"}
-    page = browser.post("/factor/enrol", ways=ways, **given, **ticks)
+    page = browser.post("/factor/enrol", **given, **sent)
     key = re.sub(r"\s", "", re.search(r"<code>(.*?)</code>", page.text)[1])
-    browser.post("/factor/enrol/confirm", code=TOTP(key).now(), ways=ways, **given)
+    browser.post("/factor/enrol/confirm", code=TOTP(key).now(), **given)
 
     assert is_in(browser)
     assert maya.credentials.factor
