@@ -111,7 +111,7 @@ def _draw_password(user: UserServices) -> None:
         st.markdown("A new password signs you out on all other devices.")
     else:
         button = "Add password"
-        st.markdown("You have no password yet. With one, you can sign in by your email, too.")
+        st.markdown("You have no password yet. With one, you can also sign in with your email.")
     st.html(_form(user.email, button), width=384)
 
 

@@ -23,7 +23,10 @@ from services.errors import SignUpsClosed, Suspended
 
 _CREATE, _WITH_PASSWORD = "Create account", "Sign in with a password"
 _OPEN_THE_ADDRESS = "Open the address that Daybook printed when it started. It opens your chats in any browser on this computer."
-_ABOUT_NEW_ACCOUNTS = ("weak", "address", "not-allowed", "closed", "confirm", "invitation")
+_ABOUT_NEW_ACCOUNTS = (
+    *("weak", "address", "not-allowed", "closed", "confirm"),
+    *("invitation", "no-invitation"),
+)
 _SIGN_UP = "sign_up"  # the purpose of the code after which an account is made
 _EMAIL = """<label>Email<input name="email" type="email" autocomplete="username" required
           placeholder="you@example.org"></label>"""
@@ -114,7 +117,7 @@ def page() -> None:
                 "You were signed out before this was sent. Sign in and your message will be waiting."
             )
             st.code(unsent, language=None, wrap_lines=True)
-        elif ended == SessionEnd.SUSPENDED:
+        elif ended == SessionEnd.SUSPENDED and st.query_params.get("reason") != "suspended":
             st.error(Suspended.public)
         elif ended == SessionEnd.DELETED:
             st.info("This account was deleted.")

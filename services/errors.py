@@ -11,6 +11,7 @@
     - NotConfirmed
     - SignUpsClosed
     - InvitationRefused
+      - InvitationMissing
     - StepEnded ........ what was half done in this browser cannot go on
     - WrongCode ........ the code of a step; a step has five tries
     - WrongFactor ...... the code of an authenticator, or a recovery code
@@ -149,6 +150,12 @@ class InvitationRefused(Refused):
     )
 
 
+class InvitationMissing(InvitationRefused):
+    """A sign-up without an invitation, where one is needed: a first visit by a provider, or a form from before."""
+
+    public = "You need an invitation to create an account. Open its link first, then try again."
+
+
 class StepEnded(Refused):
     """The step has expired, ended or used up its tries, or belongs to another kind, browser, session or user."""
 
@@ -170,7 +177,7 @@ class WrongFactor(Refused):
 class FactorNeeded(Refused):
     """The account has a second factor, or the deployment requires one, and it was not given.
 
-    Or a reset has not said which passkeys and identities it keeps.
+    Or a reset has not chosen yet which passkeys and identities it keeps.
     """
 
     public = "Use your authenticator app, your passkey or a recovery code to go on."
@@ -185,7 +192,8 @@ class FactorNeeded(Refused):
     ) -> None:
         """*since*: when the authenticator app was added; *asks_passkey*: a passkey is asked for; neither: there is no factor.
 
-        *listed*: the marks of what a reset may remove (services/store/kept.py); *enrols*: an app is set up besides.
+        *listed*: the marks of the passkeys and identities that a reset may remove (services/store/kept.py); *enrols*: the reset
+        must also set an app up.
         """
         super().__init__()
         self.since = since
@@ -518,7 +526,7 @@ class ChatFull(PromptTooLong):
 
 
 class Unavailable(AppError):
-    """Trying again later may help."""
+    """An error after which a later try may succeed."""
 
 
 class StoreUnavailable(Unavailable):

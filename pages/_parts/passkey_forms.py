@@ -1,6 +1,6 @@
 """The native forms that use a passkey, or make one.
 
-assets/page/passkey.js shows their buttons and fills them in; what they post, no Streamlit session sees.
+assets/page/passkey.js shows their buttons and fills them in. No Streamlit session sees what they post.
 """
 
 from html import escape
@@ -27,14 +27,16 @@ def factor_form(back_to: str, fields: str) -> str:
     return _form("get", "factor", back_to, words.USE_PASSKEY, fields)
 
 
-def proof_form(user: UserServices, back_to: str, *, is_second: bool) -> str:
-    """Return the HTML of the form that proves who is signed in; "" for a user without a passkey for this address."""
+def proof_form(user: UserServices, back_to: str) -> str:
+    """Return the HTML of the form that proves who is signed in; "" for a user without a passkey that proves it here."""
     party = party_here()
-    if not is_on() or not any(
-        party and one.rp_id == party.id for one in user.sign_in_details.passkeys
+    if (
+        not is_on()
+        or user.is_of_provider
+        or not any(party and one.rp_id == party.id for one in user.sign_in_details.passkeys)
     ):
         return ""
-    return _form("get", "proof", back_to, "Confirm with a passkey", is_second=is_second)
+    return _form("get", "proof", back_to, "Confirm with a passkey")
 
 
 def add_form(name: str, fields: str) -> str:

@@ -17,10 +17,13 @@ from services.domain.passkeys import MOST_PASSKEYS, Passkey, RelyingParty
 from services.errors import PasskeysUnusable, TooManyPasskeys
 
 OUTCOMES = {  # what the page says, by the reason in its address
-    "passkey-added": "Passkey added. You can sign in with it now.",
+    "passkey-added": "Passkey added. You can use it now.",
     "passkey-removed": "Passkey removed. It no longer signs you in.",
 }
 _WHAT = "Sign in with your fingerprint, face, screen lock or security key, without your password and without a code."
+_OF_PROVIDER = (
+    "Your organization's provider signs you in. A passkey can be your second step after it."
+)
 _RENAME, _REMOVE = "Rename passkey", "Remove passkey"
 
 
@@ -31,7 +34,7 @@ def draw(user: UserServices, scope: ProofScope) -> None:
     if not passkeys and not is_on():
         return
     st.subheader("Passkeys", anchor=False)
-    st.markdown(_WHAT)
+    st.markdown(_OF_PROVIDER if user.is_of_provider else _WHAT)
     with st.container(key="passkeys", gap="small"):
         for number, passkey in enumerate(passkeys):
             _draw_passkey(number, passkey, party, is_proven=is_proven)

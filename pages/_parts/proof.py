@@ -55,13 +55,15 @@ def draw(user: UserServices, scope: ProofScope, why: str, then: str = "") -> Non
         st.button(words.CANCEL, type="tertiary", on_click=codes.go_to, args=[""])
         return
     st.markdown(_SO_FAR if scope is ProofScope.PART else f"{why} This is good for ten minutes.")
-    by_passkey = passkey_forms.proof_form(user, back_to, is_second=own.has_password)
+    if by_passkey := passkey_forms.proof_form(user, back_to):
+        st.html(by_passkey, width=384)
     if own.has_password:
-        st.html(_form(user.email, then, factor_field), width=384)
+        if by_passkey:
+            st.markdown("Or enter your password.")
+        style = ' class="db-second"' if by_passkey else ""
+        st.html(_form(user.email, then, factor_field, style), width=384)
     elif not takes_code and not by_passkey and not providers.proving(user):
         st.markdown(_WITHOUT)
-    if by_passkey:
-        st.html(by_passkey, width=384)
     if takes_code:
         is_second = own.has_password or by_passkey != ""
         st.markdown("Or have a code sent to your email." if is_second else _BY_CODE)
@@ -96,7 +98,7 @@ def draw_outcome(reason: str) -> bool:
     return True
 
 
-def _form(email: str, then: str, factor_field: str) -> str:
+def _form(email: str, then: str, factor_field: str, style: str) -> str:
     # password managers read the account from the field with the autocomplete `username`
     return f"""
       <form class="db-form" method="post" action="/proof">
@@ -105,5 +107,5 @@ def _form(email: str, then: str, factor_field: str) -> str:
         {password_field(words.PASSWORD, "password", "current-password")}
         {show_button("current-password")}
         {factor_field}
-        <button type="submit">{words.CONFIRM}</button>
+        <button type="submit"{style}>{words.CONFIRM}</button>
       </form>"""

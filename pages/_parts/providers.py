@@ -1,6 +1,6 @@
 """Providers of single sign-on: their links on the sign-in page, the codes that a sign-in by them goes on with, and their proofs.
 
-All lead to routes of their own, which answer without Streamlit.
+Links and forms lead to routes, which answer without Streamlit.
 """
 
 from collections.abc import Sequence
@@ -53,7 +53,7 @@ def is_by_code() -> bool:
 
 
 def draw_code(back_to: str) -> None:
-    """Draw the form for such a code."""
+    """Draw the form for the code that a sign-in by a provider goes on with."""
     step = codes.open_step()
     st.subheader("Enter the code", anchor=False)
     if sentence := refusal(st.query_params.get("reason", "")):

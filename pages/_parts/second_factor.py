@@ -38,7 +38,7 @@ def draw(user: UserServices, scope: ProofScope) -> None:
         _draw_factor(factor, is_proven=is_proven)
     else:
         st.markdown(
-            "Signing in then asks for your password and for a code from an authenticator app, for example on your phone."
+            "Signing in then also asks for a code from an authenticator app, for example on your phone."
         )
     is_first = factor is None and scope is not ProofScope.NONE
     if is_first or (is_proven and factor and not factor.since):

@@ -75,7 +75,7 @@ class Failure(StrEnum):
 
 
 class Exemption(StrEnum):
-    """Sign-ins that are let in beside the settings; audited by these names, as failures are."""
+    """Sign-ins that are let in though their method is off; audited by these names, as failures are."""
 
     OPERATOR_PASSWORD = "sign_in.operator"  # noqa: S105 - by a password that an operator set
 
@@ -340,6 +340,7 @@ SIGN_IN_REASONS: dict[str, type[errors.AppError]] = {
     "not-allowed": errors.AddressNotAllowed,
     "closed": errors.SignUpsClosed,
     "invitation": errors.InvitationRefused,
+    "no-invitation": errors.InvitationMissing,
     "uninvited": errors.InvitationNeeded,
     "confirm": errors.ConfirmationSent,
     "factor-required": errors.FactorRequired,

@@ -22,7 +22,7 @@ _ADDRESS = re.compile(rf"{_ATOM}(?:\.{_ATOM})*@{_LABEL}(?:\.{_LABEL})+")
 
 
 class ConfirmedBy(StrEnum):
-    """How the address of an account was confirmed."""
+    """The ways in which an address was confirmed."""
 
     CODE = "code"  # a code that was mailed to it
     OPERATOR = "operator"  # a command that gave the account this address

@@ -15,8 +15,8 @@ LONGEST_IDENTITY_NAME = 60  # characters
 _SECRET_BYTES = 32
 
 
-class Asked(StrEnum):
-    """What a provider is asked for. The last two have it ask its user to sign in again."""
+class RequestKind(StrEnum):
+    """The kinds of requests to a provider. The last two have it ask its user to sign in again."""
 
     SIGN_IN = "sign_in"
     PROOF = "proof"  # the answer has to say when the user signed in
@@ -24,7 +24,7 @@ class Asked(StrEnum):
 
 
 class AnswerFault(StrEnum):
-    """What is wrong with an answer: for logs."""
+    """The faults of an answer, for logs."""
 
     PROVIDER = "provider"  # the answer of another one
     STATE = "state"
@@ -114,7 +114,7 @@ class ProviderRequest:
     """A request to a provider, which waits in a step of the browser that takes it there."""
 
     provider: str = field(repr=False)  # the entry's name
-    asked: Asked
+    asked: RequestKind
     redirect_uri: str = field(repr=False)
     state: str = field(repr=False)  # begins with the id of the step
     nonce: str = field(repr=False)
@@ -153,19 +153,23 @@ class LinkedIdentity:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProviderAnswer:
-    """What a provider says of a user who has signed in there."""
+    """The data of a provider about a user who has signed in there."""
 
     provider: str = field(repr=False)  # the entry's name
     identity: Identity
-    address: EmailAddress | None = field(repr=False)  # None: none, or not one of our form
+    address: EmailAddress | None = field(
+        repr=False
+    )  # None: the provider names none, or one in another form
     is_verified: bool  # its user reads the mail that is sent to the address
-    is_member: bool  # of an organisation of the entry's domains; false at Google alone
+    is_member: bool  # the user belongs to an organisation of the entry's domains; other providers than Google: true
     is_of_domains: bool  # a member with a verified address of the domains; true if there are none
     signed_in_at: datetime | None  # at the provider, in UTC; None: it does not say so
     has_factor: bool  # the user gave a second factor there, by the values that the entry trusts
 
 
-def new_request(provider: str, asked: Asked, step_id: UUID, redirect_uri: str) -> ProviderRequest:
+def new_request(
+    provider: str, asked: RequestKind, step_id: UUID, redirect_uri: str
+) -> ProviderRequest:
     """Return a request with new secrets, for the contents of the step with *step_id*."""
     state, nonce, verifier = (secrets.token_urlsafe(_SECRET_BYTES) for _ in range(3))
     return ProviderRequest(

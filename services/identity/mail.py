@@ -33,7 +33,7 @@ _POLICY = SMTP.clone(max_line_length=998)
 
 
 class Tls(Enum):
-    """How a connection is encrypted."""
+    """The kinds of encryption of a connection."""
 
     NONE = "none"  # on this machine alone
     AT_ONCE = "at_once"
@@ -59,7 +59,7 @@ class SmtpSender:
 
         Raise LoginRefused, and OSError if a later try may succeed.
         """
-        # mail programs would read another address in the header
+        # in the header, mail programs would decode it to another address
         if all(mark in mail.address for mark in _ENCODED_WORD):
             return False
         message = message_of(mail, self._server.sender)
@@ -118,7 +118,7 @@ def connection(server: MailServer, step_seconds: float = _STEP_SECONDS) -> Gener
 
 
 def check(server: MailServer, step_seconds: float = _STEP_SECONDS) -> Finding:
-    """Return whether *server* answers, with TLS, and takes the login; send nothing."""
+    """Connect to *server* and log in, without sending a mail; return the finding for the operator."""
     name = f"{server.host}:{server.port}"
     try:
         with connection(server, step_seconds) as smtp, suppress(OSError):

@@ -159,7 +159,7 @@ class MailText:
     def html(self) -> str:
         first, *others = (f"<p>{escape(text)}</p>" for text in self.paragraphs)
         code = [f'<p style="{_CODE_STYLE}">{escape(self.code)}</p>'] if self.code else []
-        # phones would make a number to call of the code
+        # without the second tag, phones would show the code as a telephone number
         meta = '<meta charset="utf-8"><meta name="format-detection" content="telephone=no">'
         body = "\n".join([first, *code, *others])
         return (
@@ -198,7 +198,7 @@ def text_of(mail: Mail) -> MailText:
 
 
 def _origin(mail: Mail) -> str:
-    """Return when, and in which browser."""
+    """Return the time and the browser that *mail* was requested or caused in, as words."""
     browser = f" in {mail.browser}" if mail.browser else ""
     return f"on {_minute(mail.at)}{browser}"
 

@@ -42,10 +42,10 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from services.domain.single_sign_on import (
     AnswerFault,
     AnswerRefused,
-    Asked,
     ProviderAnswer,
     ProviderRequest,
     ProviderUnavailable,
+    RequestKind,
 )
 from services.events import log_event
 from services.identity.oidc_checks import Claims, answer_of, check_claims, code_of
@@ -57,14 +57,14 @@ _SECONDS = 10.0  # of all calls that one request of a browser needs
 _OK = 200
 _MOST_BYTES = 256_000  # of one answer
 _CACHED_SECONDS = 3600.0  # for which metadata and keys are kept
-_KEYS_SECONDS = 60.0  # for which keys are not fetched again, though a signature is of none of them
+_KEYS_SECONDS = 60.0  # for which keys are not fetched again, even if a signature is by none of them
 # OSError: a timeout, and ssl.SSLError of a record after the handshake, which httpx2 lets through
 _ERRORS = (httpx2.HTTPError, httpx2.InvalidURL, OSError)
 Document = TypeVar("Document")
 
 
 class _Metadata(BaseModel):
-    """What a provider publishes of itself (OpenID Connect Discovery 1.0)."""
+    """The metadata that a provider publishes (OpenID Connect Discovery 1.0)."""
 
     issuer: str
     authorization_endpoint: str
@@ -76,7 +76,7 @@ class _Metadata(BaseModel):
     authorization_response_iss_parameter_supported: bool = False
 
     def is_of(self, entry: ProviderSettings) -> bool:
-        """Return True if it names the issuer of *entry*, and safe addresses only."""
+        """Return True if the metadata names the issuer of *entry*, and safe addresses only."""
         addresses = (
             *(self.authorization_endpoint, self.token_endpoint, self.jwks_uri),
             *(one for one in (self.userinfo_endpoint, self.end_session_endpoint) if one),
@@ -176,7 +176,7 @@ class Provider:
         """Return the address of the provider to which a browser takes *request*."""
         # Google knows no "login"
         prompt = "select_account" if self._entry.is_google else "login"
-        again = {} if request.asked is Asked.SIGN_IN else {"max_age": "0", "prompt": prompt}
+        again = {} if request.asked is RequestKind.SIGN_IN else {"max_age": "0", "prompt": prompt}
         async with self._calls() as client:
             metadata = await self._read_metadata(client)
             address, _ = client.create_authorization_url(

@@ -1,6 +1,6 @@
-"""The checks of a provider's answer, and what it says then (OpenID Connect Core 1.0, sections 3.1.2.7 and 3.1.3.7). Pure.
+"""The checks of a provider's answer, and the reading of its claims (OpenID Connect Core 1.0, sections 3.1.2.7 and 3.1.3.7). Pure.
 
-They are ours, because libraries leave some of them out.
+The checks are ours, because libraries leave some of them out.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,10 +11,10 @@ from services.domain.addresses import EmailAddress, checked_address, has_mailbox
 from services.domain.single_sign_on import (
     AnswerFault,
     AnswerRefused,
-    Asked,
     Identity,
     ProviderAnswer,
     ProviderRequest,
+    RequestKind,
 )
 from services.errors import BadAddress
 from services.provider_settings import ProviderSettings
@@ -76,7 +76,7 @@ def check_claims(
         raise AnswerRefused(AnswerFault.NONCE)
     if expires_at is None or expires_at + _SKEW <= now:
         raise AnswerRefused(AnswerFault.EXPIRY)
-    if request.asked is Asked.PROOF and signed_in_at is None:
+    if request.asked is RequestKind.PROOF and signed_in_at is None:
         raise AnswerRefused(AnswerFault.SIGN_IN_TIME)
     if "auth_time" in claims and (signed_in_at is None or signed_in_at > now + _SKEW):
         raise AnswerRefused(AnswerFault.SIGN_IN_TIME)
@@ -85,7 +85,7 @@ def check_claims(
 def answer_of(
     claims: Claims, profile: Claims, name: str, entry: ProviderSettings
 ) -> ProviderAnswer:
-    """Return what checked *claims* say; *profile*: those that the address is taken from."""
+    """Return the answer in *claims*, which are checked; *profile*: the claims that the address is taken from."""
     address = _address(profile.get("email"))
     is_verified = address is not None and (
         entry.trusts_address

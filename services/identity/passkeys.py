@@ -94,7 +94,7 @@ class Assertion:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _ClientData:
-    """What a browser says of the page that asked."""
+    """The data of a browser about the page that asked it (`CollectedClientData`)."""
 
     type: str = field(repr=False)
     challenge: str = field(repr=False)
@@ -220,12 +220,12 @@ def verify_creation(
             expected_rp_id=party.id,
             expected_origin=party.origin,
             require_user_verification=is_for_sign_in,
-            supported_pub_key_algs=list(COSEAlgorithmIdentifier),  # `_is_ours` chooses
+            supported_pub_key_algs=list(COSEAlgorithmIdentifier),  # `_is_supported` decides instead
         )
     )
     if not made:
         raise PasskeyRefused(PasskeyFlaw.FORM)
-    if not _unless_refused(lambda: _is_ours(made.credential_public_key)):
+    if not _unless_refused(lambda: _is_supported(made.credential_public_key)):
         raise PasskeyRefused(PasskeyFlaw.ALGORITHM)
     if made.credential_id != creation.id:
         raise PasskeyRefused(PasskeyFlaw.CREDENTIAL)
@@ -330,7 +330,7 @@ def _read(form: TypeAdapter[Answer], answer: str | bytes) -> Answer:
 
 
 def _check_client_data(octets: bytes, kind: str, party: RelyingParty, challenge: bytes) -> None:
-    """Check what the browser says of the page that asked. Raise PasskeyRefused."""
+    """Check the browser's data about the page that asked it. Raise PasskeyRefused."""
     data = _read(_CLIENT_DATA, octets)
     if data.type != kind:
         raise PasskeyRefused(PasskeyFlaw.TYPE)
@@ -345,7 +345,7 @@ def _check_client_data(octets: bytes, kind: str, party: RelyingParty, challenge:
 def _check_data(
     data: bytes, party: RelyingParty, *, verifies_user: bool, is_creation: bool
 ) -> None:
-    """Check what the authenticator says, all but the signature. Raise PasskeyRefused."""
+    """Check the authenticator data, without the signature. Raise PasskeyRefused."""
     if len(data) < (_ID_AT if is_creation else _HEADER_BYTES):
         raise PasskeyRefused(PasskeyFlaw.FORM)
     if data[:_FLAGS_AT] != sha256(party.id.encode()).digest():
@@ -395,7 +395,7 @@ def _is_plain_cbor(octets: bytes) -> bool:
     return at == len(octets)
 
 
-def _is_ours(public_key: bytes) -> bool:
+def _is_supported(public_key: bytes) -> bool:
     """Return True for a key of ES256 on P-256, of EdDSA on Ed25519, or of RS256 with 2048 to 4096 bits.
 
     Raise the errors of the library for a point that is not on the curve.
@@ -426,7 +426,7 @@ def _is_ours(public_key: bytes) -> bool:
 
 
 def _unless_refused(ask: Callable[[], Answer]) -> Answer | None:
-    """Return what *ask* gets from the library, or None where it refuses, because its exceptions hold the answer."""
+    """Return the result of *ask*, a call of the library; None for a refusal, because its exceptions hold the answer."""
     from webauthn.helpers.exceptions import WebAuthnException
 
     with suppress(

@@ -56,6 +56,6 @@ def qr_svg(uri: str) -> str:
     """Return *uri* as a QR code: an SVG element for HTML, without size, style or script, dark on light."""
     import segno
 
-    # the light background belongs to it, because apps do not read light modules on a dark page
+    # with a light background of its own, because apps read no light modules on a dark page
     code = segno.make_qr(uri, error="m")
     return code.svg_inline(dark="#000", light="#fff", omitsize=True, svgclass=None, lineclass=None)

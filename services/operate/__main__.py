@@ -134,7 +134,7 @@ def set_address(email: EmailAddress, new: EmailAddress) -> None:
 @click.argument("old")
 @click.argument("new")
 def move_issuer(old: str, new: str) -> None:
-    """Have all that was linked to the issuer OLD be linked to NEW; the database as for grant-admin.
+    """Link all accounts that are linked to the issuer OLD to NEW instead; the database as for grant-admin.
 
     It is for a provider of single sign-on whose issuer has another name, with the same users. They are signed out everywhere. A call
     that was cut short goes on when it is called again.

@@ -1,4 +1,4 @@
-"""The copy of a deployment from store to store, a user after the other. Called again, it goes on where it ended."""
+"""The copy of a deployment from store to store, one user after the other. Called again, it goes on where it ended."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence

@@ -230,7 +230,7 @@ class UserTexts:
     # --- heads and bytes
 
     def forget(self) -> None:
-        """Forget the sums of rows that have changed since."""
+        """Drop the cached sums, because rows have changed."""
         self._sums = None
 
     def _summed(self) -> _Sums:

@@ -192,16 +192,16 @@ CHANGES_WAYS_IN = {
     CredentialsAction.PASSKEY_ADDED,
     CredentialsAction.PASSKEY_REMOVED,
 }
-# uses of what may let its user in without a second factor
+# uses of a passkey or an identity, which may let their user in without another factor
 _USES_ALONE = {CredentialsAction.PASSKEY_USED, CredentialsAction.IDENTITY_USED}
 _USES = {CredentialsAction.FACTOR_USED, *_USES_ALONE}
 _ADDS_WAYS_IN = {CredentialsAction.IDENTITY_ADDED, CredentialsAction.PASSKEY_ADDED}
 
 
 def check_ways_in(action: CredentialsAction, *, has_lookups: bool, renames: bool = False) -> None:
-    """Raise ValueError unless a change of credentials has look-up values of ways in where it needs them; a new password may.
+    """Raise ValueError unless a change of credentials has look-up values of ways in where it needs them; a new password may have them.
 
-    *renames*: it has new values of look-ups under another root key, too, which only credentials that stay as they are have.
+    *renames*: the change has look-up values under a newer root key, too, which only a reseal has.
     """
     if has_lookups and renames:
         raise ValueError(f"look-ups that change and are renamed: {action}")
@@ -217,7 +217,7 @@ def ways_in_refusal(
 ) -> Refusal | None:
     """Return a refusal if another user has one of the *named* look-up values, which *user_id* has after *action*.
 
-    None: an account begins, or an address is taken back. What removes ways in is not refused for those that stay.
+    *action*: None if an account begins, or an address is taken back. An action that removes ways in is not refused.
     """
     adds = action is None or action in _ADDS_WAYS_IN
     return WAY_IN_TAKEN if adds and any(one.user_id != user_id for one in named) else None
@@ -258,7 +258,7 @@ def change_refusal(
 ) -> Refusal | None:
     """Return a refusal if the *stored* credentials have changed since *new* ones were made of them.
 
-    Raise ValueError unless the flag changes as it does by *action*.
+    Raise ValueError unless `wants_factor` changes as *action* changes it.
     """
     if stored is None or stored.generation != seen_generation:
         return STALE
@@ -334,10 +334,10 @@ def factor_refusal(
     """Return a refusal if a session or a proof may not begin by *stored* credentials.
 
     *used*: the credentials after the use of the factor or (*used_by*) of a passkey or an identity, or after the enrolment of a
-    factor; *is_required*: by the deployment. A passkey whose user was not verified is no factor by itself (*has_factor*), and
-    neither is an identity whose provider is not trusted with one.
+    factor; *is_required*: by the deployment. *has_factor* is False for a passkey that did not verify its user, and for an
+    identity whose provider is not trusted with a factor.
 
-    Raise ValueError if they are none of these.
+    Raise ValueError if *used* are credentials after none of these.
     """
     if used is not None:
         check_given(used, has_factor=has_factor)

@@ -47,13 +47,13 @@ from services.domain.addresses import NO_ADDRESS, Confirmed, ConfirmedBy, EmailA
 from services.domain.browsers import BrowserName
 from services.domain.passwords import check_new_password
 from services.domain.sign_in_methods import BY_CODE, BY_PASSWORD, SignInMethod, UsedMethod
-from services.domain.single_sign_on import Identity as ProviderIdentity
-from services.domain.single_sign_on import LinkedIdentity
+from services.domain.single_sign_on import Identity, LinkedIdentity
 from services.errors import (
     AddressTaken,
     AppError,
     ConfirmationSent,
     FactorNeeded,
+    InvitationMissing,
     InvitationRefused,
     KeyMissing,
     ProofNeeded,
@@ -74,13 +74,13 @@ from services.store.backend import (
     Attempt,
     Backend,
     CountedAttempt,
-    Identity,
     NewAccount,
     NewAddress,
     NewCookie,
     NewSession,
     OpenedSession,
     PendingSignUp,
+    SignInUser,
     SignUpState,
     StoredCredentials,
     Throttles,
@@ -185,21 +185,21 @@ class Current:
 
 @dataclass(frozen=True, slots=True)
 class Checked(Current):
-    """Credentials whose user has proved who they are, and may sign in.
+    """The credentials of a user who has proved who they are, and how.
 
-    `Found.checked` makes them, `Accounts.enter`, and a right code (codes.py).
+    A right password gives them (`Found.checked`), a right code (codes.py), a passkey, and an answer of a provider.
     """
 
     counted: tuple[str, ...] = field(repr=False)
     keys: tuple[WrappedKey, ...] = ()  # of the user; none: the session's device gets no name
     requires_factor: bool = False  # by the deployment
-    # true: what the account or the deployment wants was given, here or at the provider
+    # true: the second factor that the account or the deployment wants was given, here or at the provider
     has_factor: bool = False
-    # after the use of the factor, a passkey or an identity, or the enrolment of a factor; None: as they are
+    # the credentials after the use of the factor, a passkey or an identity, or the enrolment of a factor; None: unchanged
     used: Credentials | None = None
     used_by: CredentialsAction = CredentialsAction.FACTOR_USED  # or PASSKEY_USED, IDENTITY_USED
     by: UsedMethod | None = None  # None: nothing was asked for, because the deployment has one user
-    scope: ProofScope = ProofScope.FULL  # of that, as a proof
+    scope: ProofScope = ProofScope.FULL  # of the method, as a proof
 
     def check_factor(self, *, is_required: bool) -> None:
         """Raise FactorNeeded if the account has a second factor, or one *is_required*, and it was not given.
@@ -225,7 +225,7 @@ class Checked(Current):
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What is stored of an address for which an attempt was counted."""
+    """The stored credentials of an address, an identity or a passkey, read while an attempt was counted."""
 
     email: EmailAddress = field(repr=False)
     stored: StoredCredentials | None
@@ -269,8 +269,8 @@ class Found:
     ) -> Checked:
         """Return the credentials that were found, for a user who has proved *by* a method who they are.
 
-        *has_factor*: and has given a second factor at the provider. Where the deployment requires one, and none was given, they may
-        ask for a passkey that those stored do not ask for yet (`SignInPolicy.asking`).
+        *has_factor*: the user has given a second factor at the provider. If the deployment requires a factor and none was
+        given, the credentials that are returned may ask for a passkey though the stored ones do not (`SignInPolicy.asking`).
         """
         required = self.sign_ups.requires_factor
         credentials = self.policy.asking(credentials, is_required=required and not has_factor)
@@ -305,7 +305,8 @@ class FoundFormer:
     def taken_back(self, now: datetime, password_hash: str | None) -> Credentials:
         """Return the next generation of the credentials, with the former address and a new password, if any. Raise NewerVersion.
 
-        Passkeys and identities of the last `FORMER_LIFE` before the address was left stay out: a thief adds one, then moves it.
+        Passkeys and identities that were added in the last `FORMER_LIFE` before the address was left stay out, because a thief
+        could have added them before moving the address.
         """
         confirmed = Confirmed(how=ConfirmedBy.CODE, at=now.replace(microsecond=0))
         before = self.credentials.taken_back(self.former, confirmed, password_hash)
@@ -326,7 +327,8 @@ class RestoredAddress:
 class Accounts:
     """Starts, opens and ends app sessions, and deletes accounts. Any thread may call any method.
 
-    Signing in and up take two steps, between which the caller hashes the password (`Found`), which takes long.
+    Signing in and signing up take two calls: one that returns `Found`, then `sign_in` or `sign_up`. Between them the caller
+    hashes the password, which takes long.
     """
 
     backend: Backend
@@ -367,13 +369,21 @@ class Accounts:
                 credentials = self._opened(stored, is_set_back=is_set_back)
                 former = credentials.former_at(email, self.now())
                 if former:
-                    known, suspended = counted.is_known, counted.is_suspended
-                    of_user = known, suspended, counted.keys, counted.sign_ups.requires_factor
-                    return FoundFormer(stored, credentials, former, *of_user, self.policy)
-                log_event("credentials.unopened", user=stored.id)  # the look-up names another user
+                    return FoundFormer(
+                        stored=stored,
+                        credentials=credentials,
+                        former=former,
+                        is_known=counted.is_known,
+                        is_suspended=counted.is_suspended,
+                        keys=counted.keys,
+                        requires_factor=counted.sign_ups.requires_factor,
+                        policy=self.policy,
+                    )
+                # the look-up value names another user
+                log_event("credentials.unopened", user=stored.id)
         return None
 
-    def find_identity(self, identity: ProviderIdentity, throttles: Throttles) -> Found | None:
+    def find_identity(self, identity: Identity, throttles: Throttles) -> Found | None:
         """Count an attempt to sign in by an *identity*, and read the credentials of its user; None: no account has it.
 
         Raise TooManyAttempts, StoreUnavailable, Tampered (the credentials that its look-up value names do not have it).
@@ -408,7 +418,7 @@ class Accounts:
         if state.mode is SignUps.CLOSED:
             raise SignUpsClosed
         if state.mode is SignUps.INVITED and not state.is_invited:
-            raise InvitationRefused
+            raise InvitationRefused if invitation else InvitationMissing
         return self._found(email, throttles, counted, is_set_back)
 
     def sign_up(
@@ -426,41 +436,22 @@ class Accounts:
         *,
         has_factor: bool = False,
     ) -> tuple[Cookie, AppSession]:
-        """Make an account, and sign in; no password opens an account without a hash.
+        """Make an account, and sign in. Without a *password_hash* no password opens the account.
 
         *confirmed*: how its address was confirmed; None: it was not. *factor*: its authenticator app, confirmed by a code,
-        with the hashes of *recovery* codes. *identity*: one that begins it, *by* its provider, where a factor was given, too
-        (*has_factor*). *scope*: of the sign-up, as a proof.
+        with the hashes of *recovery* codes. *identity*: one at the provider *by* which the account begins; *has_factor*: a factor
+        was given there. *scope*: of the sign-up, as a proof.
 
         Raise FactorNeeded (the deployment requires one), AddressTaken, ConfirmationSent, SignUpsClosed (Supabase Auth confirms
         addresses itself, after which a password alone goes on), RateLimited, and the errors of `SignInPolicy.check_sign_up`,
         `SignIn.sign_up` and `start_session`.
         """
-        sign_in = self.backend.sign_in
-        # a sign-up that waits for a link keeps no factor: the sign-in after it asks for one
-        is_given = has_factor or factor
-        if found.sign_ups.requires_factor and not (is_given or sign_in.confirms_addresses()):
-            raise FactorNeeded
-        issuer = identity.identity.issuer if identity else None
-        self.policy.check_sign_up(
-            found.email, has_password=password_hash is not None, issuer=issuer
+        self._check_sign_up(
+            found, password_hash, identity, has_factor=has_factor or factor is not None
         )
         pending, credentials = self._pending(found, password_hash, _code_of(invitation), confirmed)
-        new = PendingSignUp(credentials=pending, lookups=claims_of(self.root_keys, found.email))
-        password = credentials.managed_password
-        confirms = in_thread("sign-up-settings", sign_in.confirms_addresses)  # beside the next call
-        if password_hash is None and confirms.result():  # before it replaces a pending sign-up
-            raise SignUpsClosed
-        # of a taken address nothing is stored, but the answer takes the same time
-        is_put = self.backend.put_sign_up(new)
-        if confirms.result():
-            in_thread("sign-up", lambda: self._send_confirmation(found.email, password))
-            raise ConfirmationSent
-        if found.is_taken:
-            raise AddressTaken
-        if not is_put:  # another sign-up of the address was faster
-            raise RateLimited
-        user = sign_in.sign_up(found.email, password)
+        self._put_pending(found, pending, credentials)
+        user = self.backend.sign_in.sign_up(found.email, credentials.managed_password)
         credentials = replace(credentials, identities=(identity,) if identity else ())
         return self._begin(
             *(user, pending, credentials, browser),
@@ -474,7 +465,7 @@ class Accounts:
     def sign_in(
         self, checked: Checked, invitation: str = "", browser: BrowserName | None = None
     ) -> tuple[Cookie, AppSession]:
-        """Sign in; this also completes a sign-up that was cut, or waited for the confirmation of its address.
+        """Sign in; this also completes a sign-up that was interrupted, or waited for the confirmation of its address.
 
         Raise FactorNeeded, FactorUsed (check the factor again), RateLimited, SignInBroken, Suspended, and the errors of
         `SignInPolicy.check`, `SignIn` and `start_session`.
@@ -485,12 +476,12 @@ class Accounts:
         address, password = credentials.address, credentials.managed_password
         user_id = stored.user_id
         if user_id is None:
-            identity = sign_in.resume(address, password)
+            user = sign_in.resume(address, password)
             code = _code_of(invitation) or credentials.invitation
             credentials = replace(credentials, invitation=code)
             enrolled = checked.used
             return self._begin(
-                *(identity, stored, credentials, browser, checked.counted),
+                *(user, stored, credentials, browser, checked.counted),
                 factor=enrolled and enrolled.factor,
                 recovery=enrolled.recovery if enrolled else (),
                 has_factor=checked.has_factor,
@@ -499,13 +490,13 @@ class Accounts:
         if checked.by and self.policy.is_exempt(credentials, checked.by):
             note_failure(self.backend, user_id, Exemption.OPERATOR_PASSWORD)
         device = self._device(checked, user_id, browser)
-        identity = sign_in.sign_in(user_id, address, password)
-        if identity.user_id != user_id:
-            log_event("sign_in.mismatch", user=user_id, answered=identity.user_id)
-            sign_in.end(identity)
+        user = sign_in.sign_in(user_id, address, password)
+        if user.user_id != user_id:
+            log_event("sign_in.mismatch", user=user_id, answered=user.user_id)
+            sign_in.end(user)
             raise SignInBroken
         return self._start(
-            *(identity, stored.generation, checked.counted, device),
+            *(user, stored.generation, checked.counted, device),
             has_factor=checked.has_factor,
             used=self._used(checked, user_id),
             used_by=checked.used_by,
@@ -531,8 +522,8 @@ class Accounts:
         one of the two is good; then the user may have to sign in again.
 
         Raise WrongCredentials (*checked* is another user's), ProofNeeded (its scope is none), RateLimited (the credentials
-        changed meanwhile), FactorNeeded, FactorUsed (check the factor again), SignedOut (also if another proof has replaced *cookie*), and the errors of
-        `SignInPolicy.check`.
+        changed meanwhile), FactorNeeded, FactorUsed (check the factor again), SignedOut (also if another proof has replaced
+        *cookie*), and the errors of `SignInPolicy.check`.
         """
         stored = checked.stored
         if stored.user_id != session.user_id:
@@ -540,7 +531,9 @@ class Accounts:
         self._check_method(checked)
         if checked.scope is ProofScope.NONE:
             raise ProofNeeded
-        checked.check_factor(is_required=False)  # the session has given what all need
+        checked.check_factor(
+            is_required=False
+        )  # a required factor was given when the session began
         used, new = self._used(checked, session.user_id), Cookie.new()
         changed = NewCookie(replaces=cookie.hash, cookie_hash=new.hash, sealer=self._sealer(new))
         if not session.backend.prove(
@@ -577,7 +570,8 @@ class Accounts:
     ) -> None:
         """Change the password of the user of *session*, and end all other sessions.
 
-        *keeps_factor*: false: the authenticator app goes; *kept*: marks of the passkeys and identities that stay (kept.py); None: all do.
+        *keeps_factor*: False removes the authenticator app. *kept*: marks of the passkeys and identities that stay (kept.py);
+        None: all stay.
 
         Raise WrongCredentials (*current* is another user's), MethodOff, OtherSignInNeeded (the address gets in by a provider
         alone), RateLimited (the credentials changed meanwhile), ProofNeeded, FactorRequired.
@@ -621,7 +615,7 @@ class Accounts:
     ) -> bool:
         """Store *new* credentials of the user of *session* in place of those *seen*, as `UserBackend.change_credentials` does.
 
-        All other sessions end, or none. Raise LastWayIn if nothing that *new* hold lets the user in here, and of *seen* something does.
+        *ends_others*: all other sessions end. Raise LastWayIn if nothing in *new* lets the user in here, though something in *seen* does.
         """
         before = open_credentials(self.root_keys, seen.sealed, session.user_id)
         self.policy.check_left(before, new)
@@ -702,11 +696,17 @@ class Accounts:
         if new.wants_factor or found.requires_factor:
             if use is None:
                 raise factor_needed(new)
-            # the next generation counts it
+            # the new generation counts this use, too
             new = replace(use(new), uses=new.uses, generation=new.generation)
-        # signs in without the current factor, which may be a thief's
-        of = found.stored, found.credentials, (), found.keys
-        checked = Checked(*of, has_factor=True, by=BY_CODE)
+        # the current factor is not asked for, because it may be a thief's
+        checked = Checked(
+            stored=found.stored,
+            credentials=found.credentials,
+            counted=(),
+            keys=found.keys,
+            has_factor=True,
+            by=BY_CODE,
+        )
         cookie, session = self.sign_in(checked, browser=browser)
         try:
             if not self._put_address(session.backend, new, session, is_restored=True):
@@ -799,7 +799,7 @@ class Accounts:
         is_set_back: bool,
     ) -> Found:
         stored, credentials = counted.credentials, None
-        # found as one who may take the address back, an account is not opened by it
+        # an account that may only take the address back is not opened by it
         if stored and stored.lookup in lookups_of(self.root_keys, email):
             with suppress(Tampered):  # answered like a wrong password
                 credentials = self._opened(stored, email, is_set_back=is_set_back)
@@ -814,7 +814,9 @@ class Accounts:
             return None
         credentials = self._opened(stored, is_set_back=is_set_back)
         if not has_it(credentials):
-            log_event("credentials.unopened", user=stored.id)  # the look-up names another user
+            log_event(
+                "credentials.unopened", user=stored.id
+            )  # the look-up value names another user
             raise Tampered
         return _found_in(counted, credentials.address, throttles, credentials, self.policy)
 
@@ -870,6 +872,47 @@ class Accounts:
 
     # --- the beginning of an account
 
+    def _check_sign_up(
+        self,
+        found: Found,
+        password_hash: str | None,
+        identity: LinkedIdentity | None,
+        *,
+        has_factor: bool,
+    ) -> None:
+        """Raise FactorNeeded (the deployment requires one), and the errors of `SignInPolicy.check_sign_up`."""
+        # a sign-up that waits for a link keeps no factor: the sign-in after it asks for one
+        if found.sign_ups.requires_factor and not (
+            has_factor or self.backend.sign_in.confirms_addresses()
+        ):
+            raise FactorNeeded
+        issuer = identity.identity.issuer if identity else None
+        self.policy.check_sign_up(
+            found.email, has_password=password_hash is not None, issuer=issuer
+        )
+
+    def _put_pending(
+        self, found: Found, pending: StoredCredentials, credentials: Credentials
+    ) -> None:
+        """Store a *pending* sign-up, and where Supabase Auth confirms addresses, have it send its link.
+
+        Raise SignUpsClosed, ConfirmationSent, AddressTaken, RateLimited (another sign-up of the address was faster).
+        """
+        new = PendingSignUp(credentials=pending, lookups=claims_of(self.root_keys, found.email))
+        sign_in, password = self.backend.sign_in, credentials.managed_password
+        confirms = in_thread("sign-up-settings", sign_in.confirms_addresses)  # beside the next call
+        if credentials.password_hash is None and confirms.result():
+            raise SignUpsClosed  # before it replaces a sign-up that is pending already
+        # of a taken address nothing is stored, but the answer takes the same time
+        is_put = self.backend.put_sign_up(new)
+        if confirms.result():
+            in_thread("sign-up", lambda: self._send_confirmation(found.email, password))
+            raise ConfirmationSent
+        if found.is_taken:
+            raise AddressTaken
+        if not is_put:
+            raise RateLimited
+
     def _pending(
         self,
         found: Found,
@@ -912,7 +955,7 @@ class Accounts:
 
     def _begin(
         self,
-        identity: Identity,
+        user: SignInUser,
         pending: StoredCredentials,
         credentials: Credentials,
         browser: BrowserName | None,
@@ -925,7 +968,7 @@ class Accounts:
         by: UsedMethod | None = None,
     ) -> tuple[Cookie, AppSession]:
         """Begin the account of a user without one, with the credentials of a *pending* sign-up, and sign in."""
-        user_id, secret, key = identity.user_id, new_key(), new_key()
+        user_id, secret, key = user.user_id, new_key(), new_key()
         bound = replace(
             *(credentials,),
             account_secret=secret,
@@ -944,7 +987,7 @@ class Accounts:
         )
         has_factor = has_factor or factor is not None
         return self._start(
-            *(identity, pending.generation, counted, device, account),
+            *(user, pending.generation, counted, device, account),
             has_factor=has_factor,
             scope=scope,
             by=by,
@@ -967,7 +1010,7 @@ class Accounts:
 
     def _start(
         self,
-        identity: Identity,
+        user: SignInUser,
         generation: int,
         counted: tuple[str, ...],
         device: NewDevice,
@@ -995,12 +1038,14 @@ class Accounts:
             scope=scope,
         )
         try:
-            opened = self.backend.start_session(identity, new, self._sealer(cookie))
-            # they were compared with those that were opened; another sign-in may have used the factor since
+            opened = self.backend.start_session(user, new, self._sealer(cookie))
+            # the store has compared the credentials: if they are older than the newest known ones, another sign-in used them since
             return cookie, self._session(opened, is_set_back=False)
         except AppError as error:
-            self.backend.sign_in.end(identity)  # no browser has the cookie
-            if isinstance(error, SignedOut):  # a new identity: the account must be suspended
+            self.backend.sign_in.end(user)  # no browser has the cookie
+            if isinstance(
+                error, SignedOut
+            ):  # the user was recognised just now, so the account is suspended
                 raise Suspended from None
             if isinstance(error, Stale):  # another device was faster
                 raise RateLimited from None
@@ -1071,20 +1116,22 @@ def _found_in(
     )
 
 
-class _Read(Protocol):
+class _HasStored(Protocol):
+    """Credentials that were read: `Checked` or `FoundFormer`."""
+
     @property
     def stored(self) -> StoredCredentials: ...
 
 
-Read = TypeVar("Read", bound=_Read)
-Done = TypeVar("Done")
+Seen = TypeVar("Seen", bound=_HasStored)
+Answer = TypeVar("Answer")
 
 
-def until_unchanged(seen: Read, read: Callable[[], Read], act: Callable[[Read], Done]) -> Done:
+def until_unchanged(seen: Seen, read: Callable[[], Seen], act: Callable[[Seen], Answer]) -> Answer:
     """Return *act* of the credentials *seen*; while a change overtakes it, *read* them again and repeat, four times at most.
 
-    So a thief who is signed in does not keep users from an account by changing the password, or ending sessions, at the
-    right moment: the code of the user is spent. Raise RateLimited in the end, and the errors of both.
+    The user's code is spent by then, so a signed-in thief could otherwise keep the user out by changing the password, or
+    ending sessions, at the right moment. Raise RateLimited after the last try, and the errors of *read* and *act*.
     """
     for _ in range(_MOST_OVERTAKEN):
         try:
@@ -1094,7 +1141,8 @@ def until_unchanged(seen: Read, read: Callable[[], Read], act: Callable[[Read], 
         except RateLimited:
             again = read()
             now, before = again.stored, seen.stored
-            if (now.generation, now.uses) == (before.generation, before.uses):  # all else is busy
+            # without a change, only the store is busy
+            if (now.generation, now.uses) == (before.generation, before.uses):
                 raise
         seen = again
     raise RateLimited
@@ -1124,9 +1172,9 @@ def factor_needed(credentials: Credentials) -> FactorNeeded:
 
 
 def require_recent(user: UserBackend, *, is_part: bool = False) -> ProofScope:
-    """Return the scope of the proof of who the user is that this session had in the last ten minutes.
+    """Return the scope of the proof that the user of this session gave in the last ten minutes.
 
-    *is_part*: one in part is enough. It reads the devices. Raise ProofNeeded, SignedOut, StoreUnavailable.
+    *is_part*: a proof in part is enough. It reads the devices. Raise ProofNeeded, SignedOut, StoreUnavailable.
     """
     mine = [one for one in user.devices() if one.is_this_one]
     if any(one.is_proven for one in mine):

@@ -35,7 +35,7 @@ from services.store.rows import FirstPage, Rows
 LISTED_CREDENTIALS = 500  # the most that one call lists
 
 
-class Identity(Protocol):
+class SignInUser(Protocol):
     """A user whom `SignIn` has recognised, with the data that the store needs to begin a session."""
 
     @property
@@ -52,26 +52,26 @@ class SignIn(Protocol):
         """Return True if new users must confirm their addresses before they can sign in."""
         ...
 
-    def sign_up(self, email: EmailAddress, password: str) -> Identity:
+    def sign_up(self, email: EmailAddress, password: str) -> SignInUser:
         """Make a user, or recognise one whom a sign-up with this *password* has left without an account.
 
         Raise AddressTaken, BadAddress, AddressNotAllowed, SignUpsClosed, ConfirmationSent.
         """
         ...
 
-    def resume(self, email: EmailAddress, password: str) -> Identity:
+    def resume(self, email: EmailAddress, password: str) -> SignInUser:
         """Recognise a user without an account whom a sign-up with this *password* has left, or else make one.
 
         Raise NotConfirmed, Suspended, and the errors of `sign_up`.
         """
         ...
 
-    def sign_in(self, user_id: UserId, email: EmailAddress, password: str) -> Identity:
+    def sign_in(self, user_id: UserId, email: EmailAddress, password: str) -> SignInUser:
         """Recognise a user with an account. Raise Suspended, NotConfirmed, SignInBroken."""
         ...
 
-    def end(self, identity: Identity) -> None:
-        """Drop an *identity* that begins no session. Raise nothing."""
+    def end(self, user: SignInUser) -> None:
+        """Sign out a *user* who begins no session. Raise nothing."""
 
 
 class SessionSealer(Protocol):
@@ -116,7 +116,7 @@ class StoredCredentials:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewAccount:
-    """What begins with the first session of a user, in place of a sign-up that is pending."""
+    """The account that begins with the first session of a user, in place of a sign-up that is pending."""
 
     sign_up: UUID  # the id of the pending sign-up
     credentials: StoredCredentials
@@ -194,7 +194,7 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CountedAttempt:
-    """What is stored of the address, identity or passkey of an attempt."""
+    """The stored data of the address, identity or passkey of an attempt."""
 
     credentials: StoredCredentials | None
     keys: tuple[WrappedKey, ...] = ()  # of the user of the credentials
@@ -484,7 +484,7 @@ class Backend(Protocol):
     def sign_in(self) -> SignIn: ...
 
     def start_session(
-        self, identity: Identity, new: NewSession, sealer: SessionSealer
+        self, user: SignInUser, new: NewSession, sealer: SessionSealer
     ) -> OpenedSession:
         """Begin an app session; the user's first session also begins the account, all in one transaction.
 

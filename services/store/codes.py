@@ -44,15 +44,15 @@ _FAILURES: Mapping[str, Failure] = {  # by the kinds of steps; of all others: AD
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CodeRequest:
-    """What a code is asked for, sealed in its step until the code comes back."""
+    """The request for a code, sealed in the code's step until the code comes back."""
 
     address: EmailAddress = field(repr=False)
-    extra: str = field(default="", repr=False)  # what the purpose needs besides, such as a hash
+    extra: str = field(default="", repr=False)  # other data that the purpose needs, such as a hash
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recipient:
-    """What the mail to an address says, and the credentials that must stay unchanged until the code is entered."""
+    """The kind of mail that an address gets, and the credentials that must stay unchanged until the code is entered."""
 
     mail: CodePurpose | NoCodeReason | None  # None: no mail
     credentials: StoredCredentials | None = None  # None: of no user, or those of the session

@@ -23,7 +23,7 @@ from services.store.steps import read_contents
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _SignUp:
-    """What a sign-up has besides its address, in the step of its code."""
+    """The rest of a sign-up beside its address, kept in the step of its code."""
 
     password_hash: str | None = field(repr=False)  # None: codes open the account
     invitation: str = field(repr=False)  # the code as it was typed

@@ -1,7 +1,7 @@
 """Ways into an account on any store, and the sealed entry of one that waits for the second factor.
 
-The password, or a code that was mailed, was right; what is left is to begin the session, with a new password where the
-way sets one. An account with a second factor asks for it first: an `Entry` is then the contents of a step.
+An entry follows a right password or mailed code. It begins the session, with a new password where the way sets one. An
+account with a second factor asks for it first: the `Entry` is then the contents of a step.
 """
 
 from collections.abc import Callable, Collection
@@ -62,7 +62,7 @@ class Entry:
     confirmed: Confirmed | None = None  # how the address of a sign-up was
     # a sign-up begins with it, a sign-in links it to the account
     identity: LinkedIdentity | None = None
-    scope: ProofScope = ProofScope.FULL  # of what was right, as a proof
+    scope: ProofScope = ProofScope.FULL  # of the password, code or identity, as a proof
     used: Identity | None = None  # one of the account, by which the user signs in
     # of an app that is being set up, in hexadecimal; "": none is yet
     secret: str = field(default="", repr=False)
@@ -264,8 +264,8 @@ class WaitingEntry:
             )
 
         def reset_again(one: Checked) -> tuple[Cookie, AppSession]:
-            if was_given:  # its use is stored, and a code is good once
-                # unless the account has turned its factor off meanwhile
+            if was_given:
+                # the use is stored, so the factor counts as given, unless the account has turned it off meanwhile
                 return reset_by(replace(one, has_factor=one.credentials.wants_factor))
             if self.factor is None:
                 return reset_by(one)
@@ -316,12 +316,9 @@ class Enrolment:
             restored = accounts.restore_address(address, hashed, browser, enrol)
             return Entered(restored.cookie, restored.session, restored.left)
         found = accounts.find(entry.address, NOT_COUNTED)
-        stored, credentials, of = found.stored, found.credentials, step.step
-        if (
-            not stored
-            or not credentials
-            or (stored.user_id, stored.generation) != (of.user_id, of.generation)
-        ):
+        stored, credentials = found.stored, found.credentials
+        seen = step.step.user_id, step.step.generation
+        if not stored or not credentials or (stored.user_id, stored.generation) != seen:
             raise StepEnded
         used = self._enrolled(entry, step, credentials)
         opened = found.opened(stored, credentials, entry.by, entry.counted)
@@ -369,7 +366,7 @@ class Enrolment:
 
     def _enrolled(self, entry: Entry, step: FactorStep, credentials: Credentials) -> Credentials:
         """Return the next generation of *credentials*, with the factor; end the step. Raise WrongFactor, StepEnded."""
-        if credentials.wants_factor:  # it stands, so it is asked for
+        if credentials.wants_factor:  # another one was set up meanwhile, and is asked for
             raise StepEnded
         secret = bytes.fromhex(entry.secret)
         enrolled = self.factors.enrolled(credentials, secret, self.text, self.recovery)

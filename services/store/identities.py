@@ -1,7 +1,8 @@
 """Single sign-on on any store: the contents of its steps, and what an answer of a provider leads to. Pure.
 
-An answer is a `ProviderAnswer` that has passed every check; what is stored was looked up before. Nothing of it lets
-a user in whose account it is not linked to: an account that has the same address is first proved by a way in of its own.
+An answer is a `ProviderAnswer` that has passed every check; the accounts of its identity and its address were looked up
+before. An answer opens no account that it is not linked to: an account that has its address is proved by a way in of its
+own first.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,7 +19,6 @@ from services.domain.single_sign_on import (
     MOST_IDENTITIES,
     AddressNeeded,
     AddressUnconfirmed,
-    Asked,
     Identity,
     IdentityTaken,
     LinkedIdentity,
@@ -26,6 +26,7 @@ from services.domain.single_sign_on import (
     OtherSignInNeeded,
     ProviderAnswer,
     ProviderRequest,
+    RequestKind,
     TooManyIdentities,
 )
 from services.errors import NotFound, ProofNeeded
@@ -36,8 +37,8 @@ from services.store.passkeys import checked_name
 Providers = Mapping[str, ProviderSettings]
 
 
-class Purpose(StrEnum):
-    """What a user goes to a provider for."""
+class SignOnPurpose(StrEnum):
+    """The purposes for which a user goes to a provider."""
 
     SIGN_IN = "sign_in"
     LINK = "link"  # adds the identity to the account of a session
@@ -48,7 +49,7 @@ class Purpose(StrEnum):
 class SignOn:
     """The contents of a step that waits for the answer of a provider."""
 
-    purpose: Purpose
+    purpose: SignOnPurpose
     request: ProviderRequest
     target: str = field(default="", repr=False)  # the page to go on to
     invitation: str = field(default="", repr=False)  # the code of a sign-up, as it was typed
@@ -75,7 +76,7 @@ class SignsIn:
 
 @dataclass(frozen=True, slots=True)
 class ProvesAccount:
-    """The account of *user_id* has the address: it is proved by a way in of its own, and the identity linked to it."""
+    """The account of *user_id* has the address. A way in of its own proves it, and the identity is linked to it."""
 
     user_id: UserId
 
@@ -89,7 +90,7 @@ class BeginsAccount:
 
 @dataclass(frozen=True, slots=True)
 class AsksAddress:
-    """An address is asked for, and confirmed by a code that is mailed to it."""
+    """The user is asked for an address, which a mailed code confirms."""
 
 
 Next = SignsIn | ProvesAccount | BeginsAccount | AsksAddress
@@ -116,7 +117,7 @@ def next_of(
     *,
     has_mail: bool,
 ) -> Next:
-    """Return what the answer to a sign-in leads to.
+    """Return the next act after the answer to a sign-in.
 
     *linked* is the account of its identity, *at_address* that of its address; *has_mail*: codes can be mailed.
 
@@ -192,24 +193,24 @@ def check_link(user_id: UserId, linked: FoundAccount | None) -> bool:
 
 
 def scope_of(answer: ProviderAnswer, now: datetime) -> ProofScope:
-    """Return what a sign-in by *answer* proves: its provider may not have asked the user to sign in again."""
+    """Return the scope of a sign-in by *answer* as a proof: its provider may not have asked the user to sign in again."""
     at = answer.signed_in_at
     return ProofScope.FULL if at is not None and at > now - PROOF_LIFE else ProofScope.NONE
 
 
 def proof_of(
     answer: ProviderAnswer,
-    asked: Asked,
+    asked: RequestKind,
     user_id: UserId,
     linked: FoundAccount | None,
     now: datetime,
 ) -> ProofScope:
-    """Return what *answer* to *asked* proves for the user of a session, *user_id*. Raise ProofNeeded, IdentityTaken."""
+    """Return the scope of the proof that *answer*, to a request of the kind *asked*, is of *user_id*. Raise ProofNeeded, IdentityTaken."""
     if linked is None or linked.user_id != user_id:
         raise IdentityTaken
     if scope_of(answer, now) is ProofScope.FULL:
         return ProofScope.FULL
     # an old time says that the provider did not ask again, though it can
-    if answer.signed_in_at is not None or asked is not Asked.FRESH:
+    if answer.signed_in_at is not None or asked is not RequestKind.FRESH:
         raise ProofNeeded
     return ProofScope.PART

@@ -51,7 +51,7 @@ def without_newer(credentials: Credentials, since: datetime) -> Credentials:
 
 
 def read_marks(text: str) -> tuple[str, ...]:
-    """Return the marks in *text*, which separates them by tildes; what is none is left out."""
+    """Return the marks in *text*, which separates them by tildes; other text is left out."""
     return tuple(one for one in text.split("~") if _is_mark(one))
 
 

@@ -205,7 +205,7 @@ class Rows(Ledger, Protocol):
         ...
 
     def messages_by_id(self, asked: Mapping[MessageId, ConversationId]) -> list[MessageRow]:
-        """Return those of the messages *asked*, given with their conversations, that exist, including deleted ones."""
+        """Return the messages *asked* that exist, deleted ones included. *asked*: the conversation of each message."""
         ...
 
     def messages_between(self, ids: Sequence[ConversationId], seqs: range) -> list[MessageRow]:

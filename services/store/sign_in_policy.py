@@ -1,4 +1,4 @@
-"""The rules of a deployment on the ways in that it lets users use, whatever their credentials hold. Pure."""
+"""The rules of a deployment on its ways in: the methods that let users in, whatever their credentials hold. Pure."""
 
 from collections.abc import Iterator
 from contextlib import suppress
@@ -88,7 +88,7 @@ class SignInPolicy:
         return used == BY_PASSWORD and is_off and credentials.has_operator_password
 
     def opens(self, credentials: Credentials, used: UsedMethod) -> bool:
-        """Return True if *used* lets the user of *credentials* in, who has what it asks for."""
+        """Return True if *used* lets in the user of *credentials*, who can use it."""
         with suppress(MethodOff, OtherSignInNeeded):
             self.check(credentials, used)
             return True
@@ -146,7 +146,7 @@ class SignInPolicy:
         return replace(credentials, passkeys=passkeys and replace(passkeys, is_factor=True))
 
     def _has_passkey(self, credentials: Credentials) -> bool:
-        """Return True if a passkey of *credentials* works here, and verifies its user."""
+        """Return True if *credentials* have a passkey that works here and verifies its user."""
         for one in credentials.passkeys.each if credentials.passkeys else ():
             site = relying_party(self.public_url, "http", one.rp_id)
             if one.verifies_user and site and site.id == one.rp_id:
@@ -154,7 +154,7 @@ class SignInPolicy:
         return False
 
     def _ways_in(self, credentials: Credentials) -> Iterator[UsedMethod]:
-        """Yield the methods for which *credentials* have what they ask for here."""
+        """Yield the methods that the user of *credentials* can use here, on or off."""
         if credentials.password_hash is not None:
             yield BY_PASSWORD
         for one in credentials.identities:

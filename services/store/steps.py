@@ -19,12 +19,12 @@ from services.domain import SessionId, UserId
 from services.errors import StepEnded, Tampered, WrongCredentials
 from services.events import log_event
 from services.rules.accounts import STEP_LIFE
-from services.store.accounts import AppSession, Cookie
+from services.store.accounts import Accounts, AppSession, Cookie
 from services.store.backend import Backend, NewStep, StoredCredentials, Throttle
 
 
-class _OfUser(Protocol):
-    """Credentials of a user, or a step that was begun for them."""
+class _OwnedCredentials(Protocol):
+    """The user and the generation of credentials: `StoredCredentials`, or a step that was begun for them."""
 
     @property
     def user_id(self) -> UserId | None: ...
@@ -67,6 +67,11 @@ class Steps:
     root_keys: RootKeys
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
 
+    @classmethod
+    def of(cls, accounts: Accounts) -> "Steps":
+        """Return the steps in the store of *accounts*."""
+        return cls(accounts.backend, accounts.root_keys)
+
     def begin(
         self,
         browser: Cookie,
@@ -75,7 +80,7 @@ class Steps:
         throttles: Sequence[Throttle],
         *,
         session: AppSession | None = None,
-        credentials: _OfUser | None = None,
+        credentials: _OwnedCredentials | None = None,
         step_id: UUID | None = None,
     ) -> Step:
         """Begin a step in *session* and for the user of *credentials*, once *throttles* have counted it.

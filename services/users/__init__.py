@@ -173,7 +173,7 @@ class Shared:
         self.temporary.stop(within=0.2)
 
     def set_address(self, user_id: UserId, email: EmailAddress) -> None:
-        """Have the sessions of a user in this process know the address that a code has confirmed."""
+        """Set the address of the sessions of a user in this process to one that a code has confirmed."""
 
         def moved(session: AppSession) -> AppSession:
             return replace(session, email=email, is_confirmed=True)
@@ -282,7 +282,7 @@ class UserServices(ChatParts):
         return self._shared.session_cache.accounts.policy
 
     def left_out(self) -> int:
-        """Return the number of accounts that nothing lets in, at most ten minutes old. Raise AdminsOnly, StoreUnavailable."""
+        """Return the number of accounts that have no way in, at most ten minutes old. Raise AdminsOnly, StoreUnavailable."""
         return self._shared.ways_in.left_out(self.administration)
 
     @property

@@ -24,9 +24,10 @@ class FactorRule:
         return self.cached.get().requires_factor
 
     def require(self, *, is_on: bool) -> None:
-        """Require a second factor of every account, which ends all sessions without one, or do not.
+        """Require a second factor of every account (*is_on*), which ends all sessions without one, or stop requiring it.
 
-        The replies of this process stop first, so that they are stored and settled; a sweep settles those of others.
+        The replies of these sessions in this process stop first, so that they are stored and settled; a sweep settles those of
+        other processes.
         Raise ProofNeeded, FactorNeeded (the account of the admin has no second factor of its own).
         """
         own = self.session.id

@@ -73,8 +73,8 @@ class _Entry:
 class SessionCache:
     """The opened sessions of this process, found by cookie or id, shared by their tabs.
 
-    A proof gives a session another cookie. Where another process has noted it, the session is none of this process any more
-    until the browser sends the new cookie: its live turns end first, then it is forgotten.
+    A proof gives a session another cookie. If another process has noted the proof, this process draws no page for the session
+    until the browser sends the new cookie; once the session's live turns have ended, the session is forgotten.
 
     Any thread may call any method except `connected`, which is only for the event loop's thread.
     """
@@ -185,16 +185,16 @@ class SessionCache:
             raise SignedOut
 
     def change(self, user_id: UserId, change: Callable[[AppSession], AppSession]) -> None:
-        """Change what the opened sessions of a user know of the account."""
+        """Replace the opened sessions of a user by what *change* makes of them, such as sessions with another address."""
         with self._lock:
             for entry in self._entries.values():
                 if entry.session.user_id == user_id:
                     entry.session = change(entry.session)
 
     def prove(self, session: AppSession, cookie: Cookie, checked: Checked) -> Cookie:
-        """Note a proof as `Accounts.prove` does, and know the session by its new cookie alone; return it.
+        """Note a proof as `Accounts.prove` does, and find the session by its new cookie alone; return this cookie.
 
-        Tabs and live turns go on.
+        The tabs and live turns of the session go on.
         """
         entry = self._entry(session.id)
         with entry.proving if entry else nullcontext():
@@ -257,18 +257,18 @@ class SessionCache:
                 self._forget(entry)
 
     def why_ended(self, cookie: Cookie) -> SessionEnd:
-        """Return the reason why *cookie* opens no session, as far as this process knows."""
+        """Return the reason why *cookie* opens no session; ENDED if this process does not know it."""
         return self._ends.get(cookie.hash) or SessionEnd.ENDED
 
     def has_moved(self, cookie: Cookie) -> bool:
-        """Return True if the session of *cookie* got another one a moment ago: the browser has it, or will have it soon."""
+        """Return True if the session of *cookie* got another cookie a moment ago, which the browser has or will have soon."""
         moved_at = self._moved.get(cookie.hash)
         return moved_at is not None and time.monotonic() - moved_at < _MOVED_SECONDS
 
     def replaced_in(self, session: AppSession, cookie: Cookie | None) -> float:
-        """Return the seconds after which *session* is open here by another cookie than *cookie* that the browser has had time to learn.
+        """Return the seconds until a tab that connected by *cookie* is hung up, because *session* has another cookie now.
 
-        Infinity: it is not open by another one.
+        The browser needs that time to get the new cookie. Infinity: the session is not open by another cookie.
         """
         entry = self._entry(session.id)
         if cookie is None or entry is None or entry.cookie.hash == cookie.hash:
@@ -345,7 +345,7 @@ class SessionCache:
                 entry.checked_at = began
             return
         with entry.proving:
-            if entry.cookie.hash != asked:  # a proof has given it another one meanwhile
+            if entry.cookie.hash != asked:  # a proof has given the session another cookie meanwhile
                 return
         end = None
         with suppress(StoreUnavailable):

@@ -24,7 +24,7 @@ class SignInDetails:
 
 
 def sign_in_details(credentials: Credentials, policy: SignInPolicy) -> SignInDetails:
-    """Return what the user of *credentials* sees of them."""
+    """Return the details of *credentials* that their user sees."""
     is_confirmed = credentials.confirmed is not None
     return SignInDetails(
         has_password=policy.takes_password(credentials),

@@ -1,4 +1,4 @@
-"""The number of accounts that nothing lets in any more, for admins."""
+"""The number of accounts that have no way in any more, for admins."""
 
 import threading
 import time
@@ -15,14 +15,14 @@ _SECONDS = 600.0  # for which a count is good: it opens the credentials of all a
 
 @dataclass(slots=True)
 class WaysIn:
-    """Counts accounts whose credentials hold nothing that lets their users in. Any thread may call its method."""
+    """Counts the accounts that no password, passkey, code or provider opens. Any thread may call its method."""
 
     accounts: Accounts
     _counted: tuple[int, float] | None = None  # the number, and when it was counted
     _counting: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     def left_out(self, administration: Administration) -> int:
-        """Return their number, at most ten minutes old. Raise AdminsOnly, StoreUnavailable."""
+        """Return the number of these accounts, at most ten minutes old. Raise AdminsOnly, StoreUnavailable."""
         with self._counting:
             if self._counted is None or time.monotonic() - self._counted[1] > _SECONDS:
                 number = sum(map(self._is_left_out, _every(administration)))

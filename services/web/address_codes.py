@@ -41,7 +41,7 @@ class NewAddress:
         return CodeRequest(address=address, extra=str(asked.own.current.stored.generation))
 
     def recipient(self, asked: Asked, request: CodeRequest, throttles: Throttles) -> Recipient:
-        """An address of another account gets a mail without a code. Raise ProofNeeded."""
+        """Return the recipient; an address of another account gets a mail without a code. Raise ProofNeeded."""
         require_proof(asked.accounts, asked.own.session)
         stored = asked.accounts.find_claim(request.address, throttles).stored
         owner = stored.user_id if stored else None
@@ -82,17 +82,17 @@ class RestoreAddress:
         return CodeRequest(address=address)
 
     def recipient(self, asked: Asked, request: CodeRequest, throttles: Throttles) -> Recipient:
-        """No credentials: who has the account now could end the step by changing them."""
+        """Return the recipient without credentials, because the current user of the account could end the step by changing them."""
         found = asked.accounts.find_former(request.address, throttles)
         opens = asked.accounts.policy.opens
-        # it does not open where the address so far gets in by a provider alone
+        # a code opens no account whose current address gets in by a provider alone
         if found is None or found.is_suspended or not opens(found.credentials, BY_CODE):
             return NOBODY
         user_id = found.stored.user_id
         return Recipient(mail=CodePurpose.RESTORE_ADDRESS, is_known=found.is_known, user_id=user_id)
 
     async def finish(self, asked: Asked, code: RightCode) -> Response:
-        """Give the address back, and sign in; where passwords are off, the account gets none.
+        """Give the address back, and sign in. Where passwords are off, the account has no password afterwards.
 
         Raise WeakPassword, after which the code is still good, and the errors of `Accounts.restore_address`.
         """
@@ -109,5 +109,5 @@ class RestoreAddress:
             restored = asked.accounts.restore_address(address, hashed, asked.browser)
             return Entered(restored.cookie, restored.session, restored.left)
 
-        # no credentials, as for the code
+        # without credentials, as in `recipient`
         return await Entries(self.start).enter(asked.request, entry, None, asked.target, act)

@@ -24,7 +24,7 @@ DEVICE_SECONDS = 90 * 86400
 # a code of these purposes gives an account back to its user, so a device counts as known only if it is older than a former
 # address lasts: who has just learnt a password makes devices by signing in
 _RECOVERING = {CodePurpose.RESET_PASSWORD, CodePurpose.RESTORE_ADDRESS}
-_UNTOLD_FACTORS = 2  # wrong ones in a step, of which its user is not told
+_UNTOLD_FACTORS = 2  # wrong codes of a step before its user is told
 _MINUTE, _QUARTER, _HOUR, _DAY = 60, 900, 3600, 86400  # windows in seconds
 # seconds, longer than a password check, so that the time of a refusal does not show if the address
 # has an account
@@ -37,7 +37,7 @@ class _Device:
 
     user_id: UserId
     since: int  # when the user first signed in on it, in seconds since 1970
-    seen: int  # and last
+    seen: int  # when the user last signed in on it
 
 
 def _is_new(device: _Device) -> bool:
@@ -74,8 +74,8 @@ class Attempts:
     def sign_in(self, email: EmailAddress | None, address: str, device: str) -> Throttles:
         """Return the throttles of an attempt to sign in from *address* with the device cookie *device*.
 
-        *email*: None: by a passkey or a provider. They cannot be guessed, so no attempt is counted for the account, which others
-        could lock.
+        *email* is None for a passkey or a provider: neither can be guessed, and with a throttle of the account, strangers could
+        lock its user out.
         """
         strangers = self._of_networks("sign-in", address, self.tries_of_an_address)
         if email is not None:
@@ -162,10 +162,10 @@ class Attempts:
         """
         if self.gave_factor(user_id, device, since=since, is_former=is_former):
             return (self._throttle(f"factor on {device}", self.factors_of_an_hour, _HOUR),)
-        of = f"{user_id} {state}"
+        account = f"{user_id} {state}"
         return (
-            self._throttle(f"factor of an hour of {of}", self.factors_of_an_hour, _HOUR),
-            self._throttle(f"factor of a day of {of}", self.factors_of_a_day, _DAY),
+            self._throttle(f"factor of an hour of {account}", self.factors_of_an_hour, _HOUR),
+            self._throttle(f"factor of a day of {account}", self.factors_of_a_day, _DAY),
         )
 
     def gave_factor(

@@ -29,7 +29,7 @@ def change_way_in(
     *,
     ends_others: bool,
 ) -> None:
-    """Store *new* credentials in place of the *current* ones; *ends_others*: and end all other sessions, their replies first.
+    """Store *new* credentials in place of the *current* ones. *ends_others*: stop the replies of all other sessions, and end these.
 
     It blocks. Raise RateLimited if they have changed meanwhile, ProofNeeded, and the errors of `UserBackend.change_credentials`.
     """

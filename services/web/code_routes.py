@@ -108,7 +108,7 @@ class _Form:
 
     @property
     def invitation(self) -> str:
-        """The code of an invitation, which a sign-up that is over begins with again."""
+        """The code of an invitation, with which the form of a sign-up is filled in again once its step is over."""
         return self.fields.get("invite", "").strip()[:LONGEST_INVITATION]
 
 
@@ -147,7 +147,7 @@ class CodeRoutes:
     ) -> Response:
         """Send a code for a form of another route; return the redirect to the form for the code.
 
-        Raise TooManyAttempts, StoreUnavailable. The caller sees to the time of the answer.
+        Raise TooManyAttempts, StoreUnavailable. The caller delays the answer (`Attempts.delay_answers`).
         """
         return await self._sent(request, _Form({"invite": invitation}, flow, target), wanted)
 
@@ -176,7 +176,7 @@ class CodeRoutes:
 
         *wanted*: what a new step is for; None: the form says it.
         """
-        codes, client = _codes(asked), self.origin.client_address(asked.request)
+        codes, client = Codes(Steps.of(asked.accounts)), self.origin.client_address(asked.request)
         begun = step_id or uuid4()
         throttles = self.attempts.step(client, begun)
         await run_sync(asked.accounts.backend.count_throttles, throttles)
@@ -224,7 +224,10 @@ class CodeRoutes:
                 if browser is None:
                     raise StepEnded
                 asked, name = await self._asked(request, form), form.flow.name
-                check, digits = _codes(asked).check, typed_code(form.fields.get("code", ""))
+                check, digits = (
+                    Codes(Steps.of(asked.accounts)).check,
+                    typed_code(form.fields.get("code", "")),
+                )
                 code = await run_sync(
                     check, browser, name, read_step_id(form.step), digits, asked.session
                 )
@@ -280,10 +283,6 @@ class CodeRoutes:
 
 
 def _refusal(form: _Form, error: AppError, *, step: str) -> Response:
-    """Return the redirect to the form for the code of *step*; "": to the first one."""
+    """Return the redirect to the form for the code of *step*; "": to the form that has a code sent."""
     values = {"code": form.flow.name, "step": step, "invite": form.invitation}
     return RedirectResponse(with_reason(form.target, error, **values), 303)
-
-
-def _codes(asked: Asked) -> Codes:
-    return Codes(Steps(asked.accounts.backend, asked.accounts.root_keys))

@@ -1,4 +1,4 @@
-"""Second factors that are set up on the way in, because the deployment requires one: `/factor/enrol` answers with a setup key,
+"""Second factors that are set up during a sign-in, because the deployment requires one: `/factor/enrol` answers with a setup key,
 and `/factor/enrol/confirm` takes a code of the app, begins the session, and answers with the recovery codes.
 
 No app session begins before the factor is stored with it. Both are answers that are shown once (shown_once.py).
@@ -145,8 +145,8 @@ def _codes_were_shown(_: Request) -> Response:
 
 
 def _refusal(error: AppError, target: str, step: str, ways: str) -> Response:
-    said = {"code": ENROL, "step": step, "ways": ways} if step else {}
-    return RedirectResponse(with_reason(target, error, **said), 303)
+    values = {"code": ENROL, "step": step, "ways": ways} if step else {}
+    return RedirectResponse(with_reason(target, error, **values), 303)
 
 
 def _enrol_page(entry: Entry, step: str, target: str, ways: str, refusal: str = "") -> Response:

@@ -1,4 +1,4 @@
-"""The end of each way in, after its password or mailed code was right: a session, or the form for the second factor.
+"""The last part of each way in: once the password or mailed code was right, a session begins, or the form for the second factor follows.
 
 `/factor` takes that form; a passkey in its place comes by the routes of passkeys (passkey_factor.py). The answers are
 redirects, as those of all native forms.
@@ -75,7 +75,7 @@ class FactorForm:
     added: str = field(repr=False)
     keeps_factor: bool
     ways: tuple[str, ...] = field(repr=False)  # marks of what a reset may remove besides (kept.py)
-    gone: tuple[str, ...] = field(repr=False)  # those of what it removes
+    gone: tuple[str, ...] = field(repr=False)  # the marks of those that the user has unticked
     target: str = field(repr=False)
 
     @classmethod
@@ -108,7 +108,7 @@ class Entries:
         self,
         request: Request,
         entry: Entry,
-        of: StoredCredentials | Step | None,
+        bound_to: StoredCredentials | Step | None,
         target: str,
         act: Callable[[], Entered],
         *,
@@ -116,21 +116,21 @@ class Entries:
     ) -> Response:
         """Return the answer that begins the session of *act*, or else leads to the form for the factor.
 
-        *of*: the credentials that must stay unchanged until the factor is entered; None: they may change.
+        *bound_to*: the credentials that must stay unchanged until the factor is entered; None: they may change.
 
         Raise TooManyAttempts, and the errors of *act*.
         """
         try:
             entered = await run_sync(act)
         except FactorNeeded as needed:
-            return await self.ask(request, entry, of, target, needed)
+            return await self.ask(request, entry, bound_to, target, needed)
         return await self.answer(request, entry, entered, target, is_new_account=is_new_account)
 
     async def ask(
         self,
         request: Request,
         entry: Entry,
-        of: StoredCredentials | Step | None,
+        bound_to: StoredCredentials | Step | None,
         target: str,
         needed: FactorNeeded,
     ) -> Response:
@@ -141,17 +141,17 @@ class Entries:
         origin = self.start.origin
         browser = origin.step_cookie(request) or Cookie.new()
         device, address = origin.device_cookie(request), origin.client_address(request)
-        user_id = of.user_id if of else None
+        user_id = bound_to.user_id if bound_to else None
         throttles = self.start.attempts.factor_step(user_id, device, address)
         contents = ENTRY.dump_json(entry).decode()
         kind = _KIND if needed.has_form else ENROL
 
         def begin() -> Step:
-            return self.start.steps.begin(browser, kind, contents, throttles, credentials=of)
+            return self.start.steps.begin(browser, kind, contents, throttles, credentials=bound_to)
 
         step = await run_sync(begin)
-        said = _said_of(needed, is_reset=entry.way is Way.RESET)
-        answer = RedirectResponse(with_query(target, step=str(step.id), **said), 303)
+        values = _form_values(needed, is_reset=entry.way is Way.RESET)
+        answer = RedirectResponse(with_query(target, step=str(step.id), **values), 303)
         origin.set_step_cookie(answer, request, browser)
         return answer
 
@@ -176,9 +176,9 @@ class Entries:
                 return await self.answer(request, entry, entered, form.target)
         except AppError as error:
             if isinstance(error, _GOES_ON) and not (step and step.has_ended):
-                said = {"code": form.name, "step": form.step, "by": form.by, "added": form.added}
-                said["ways"] = "~".join(form.ways)
-                return RedirectResponse(with_reason(form.target, error, **said), 303)
+                values = {"code": form.name, "step": form.step, "by": form.by, "added": form.added}
+                values["ways"] = "~".join(form.ways)
+                return RedirectResponse(with_reason(form.target, error, **values), 303)
             return RedirectResponse(with_reason(form.target, error), 303)
 
     def attempt(self, browser: Cookie | None, kind: str, step: str) -> FactorStep:
@@ -191,7 +191,7 @@ class Entries:
         return FactorStep(found, lambda: steps.end(browser, kind, step_id, None))
 
     def waiting(self, request: Request, step: str) -> WaitingEntry:
-        """Return the entry of a step that waits for the factor, which goes on. It blocks. Raise StepEnded."""
+        """Return the entry of a step that waits for the factor; the step goes on. It blocks. Raise StepEnded."""
         browser = self.start.origin.step_cookie(request)
         if browser is None:
             raise StepEnded
@@ -213,7 +213,7 @@ class Entries:
         accounts, check = self.start.accounts, self._check
         waiting = WaitingEntry.read(accounts, entry, step.step)
         is_former = entry.way is Way.RESTORE
-        # who has the account now could empty the count of its former state by changes
+        # the current user of the account could begin the count of its former state anew by changing it
         state = f"as {entry.address}" if is_former else str(step.step.generation)
         user_id = waiting.user_id
         counted = ()
@@ -312,8 +312,8 @@ class Entries:
         return FactorCheck(self.start.attempts, self.start.origin, self.notices)
 
 
-def _said_of(needed: FactorNeeded, *, is_reset: bool) -> dict[str, str]:
-    """Return what the address of the form says: its name, what may be given, and what a reset may remove."""
+def _form_values(needed: FactorNeeded, *, is_reset: bool) -> dict[str, str]:
+    """Return the query of the form's address: its name, the kinds of factors that may be given, and what a reset may remove."""
     form, by = _KIND if needed.has_form else ENROL, ""
     if needed.has_form and not needed.since:
         form = _KEPT

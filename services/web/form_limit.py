@@ -18,7 +18,7 @@ _CLOSE = {"Connection": "close"}
 class FormLimit:
     """Pure ASGI: answers 413 to a longer body: at once if its length is announced, else once it exceeds the limit.
 
-    Answers 415 to a form in parts, whose charset its sender chooses: one that Python does not have, or that makes surrogates.
+    Answers 415 to a multipart form: its sender chooses the charset, which may be one that Python lacks, or that makes surrogates.
     """
 
     app: ASGIApp

@@ -11,7 +11,7 @@ from services.domain.accounts import SIGN_IN_REASONS
 
 LONGEST_INVITATION = 100  # characters of an invitation's code
 _REASONS = {error: reason for reason, error in SIGN_IN_REASONS.items()}
-# what an answer says in the query, and the next one no longer does
+# the query parameters that an answer sets, and the next answer drops
 _SAID = ("reason", "wait", "why", "invite", "code", "step", "by", "added", "ways", "left")
 _MOST_FIELDS = 50  # a reset lists up to 20 passkeys and 10 identities
 
@@ -47,7 +47,7 @@ def read_step_id(text: str) -> UUID:
 
 
 def with_query(target: str, **values: str) -> str:
-    """Return *target* with these *values* in place of what an earlier answer said in the query."""
+    """Return *target* with these *values* in place of the query parameters of an earlier answer."""
     parts = urlsplit(target)
     query = [(k, v) for k, v in parse_qsl(parts.query) if k not in _SAID]
     query += [(name, value) for name, value in values.items() if value]

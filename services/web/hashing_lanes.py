@@ -47,7 +47,7 @@ class HashingLanes:
     """A pool of threads for hashes, shared fairly between clients. Only for the event loop's thread."""
 
     lanes: int = field(default_factory=lane_count)
-    # seconds that a device may wait which has not signed in to the account before; others wait without a limit
+    # seconds that an unknown device may wait; devices that have signed in to the account wait without a limit
     patience_seconds: float = _PATIENCE_SECONDS
     _waiting: list[_Waiter] = field(default_factory=list[_Waiter], init=False)
     _busy: Counter[str] = field(default_factory=Counter[str], init=False)  # lanes, by client

@@ -1,4 +1,4 @@
-"""Notices that tell users what changed or tried the ways into their accounts: on each page until they dismiss them, and by mail."""
+"""Notices to users of changes of their ways in, and of attempts at these: on each page until they are dismissed, and by mail."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -18,14 +18,14 @@ from services.store.notices import new_notice
 from services.web.attempts import Attempts
 from services.web.origin import Origin, browser_of
 
-_LIFE = timedelta(hours=24)  # after which a notice that no server took is no news
+_LIFE = timedelta(hours=24)  # after which a mail that no server took is given up
 
 
 @dataclass(frozen=True, slots=True)
 class Notices:
     """Stores notices, and mails them. Any thread may call any method; all block.
 
-    A failure is logged, not raised, because what a notice tells of has been done.
+    A failure is logged, not raised, because the change that a notice tells of has been made.
     """
 
     attempts: Attempts

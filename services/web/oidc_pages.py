@@ -11,8 +11,7 @@ from html import escape
 from starlette.responses import Response
 
 from services.domain.addresses import EmailAddress
-from services.web.forms import local_path
-from services.web.shown_once import SIGN_OUT_OTHERS, plain_page
+from services.web.shown_once import SIGN_OUT_OTHERS, hidden_fields, page_path, plain_page
 
 _PASSWORD = """<label>Password<input name="password" type="password" autocomplete="current-password" required
   autofocus></label>"""  # noqa: S105
@@ -41,12 +40,12 @@ def start_page(label: str, here: str) -> Response:
         f"Sign in with {label}",
         f"""
 <p>You opened a link that signs you in with {escape(label)}.</p>
-<a class="db-go" href="{_path(here)}">Continue with {escape(label)}</a>
+<a class="db-go" href="{page_path(here)}">Continue with {escape(label)}</a>
 <a href="/">Cancel</a>""",
     )
 
 
-def leave_page(label: str, address: str, cancel: str, *, is_proof: bool) -> Response:
+def provider_link_page(label: str, address: str, cancel: str, *, is_proof: bool) -> Response:
     """Return the page with the link to a provider at *address*, after a form of ours."""
     why = "Sign in there again to confirm that it is you." if is_proof else "Sign in there."
     return plain_page(
@@ -54,11 +53,11 @@ def leave_page(label: str, address: str, cancel: str, *, is_proof: bool) -> Resp
         f"""
 <p>{escape(why)} Then you come back here.</p>
 <a class="db-go" rel="noreferrer" href="{escape(address)}">Continue to {escape(label)}</a>
-<a href="{_path(cancel)}">Cancel</a>""",
+<a href="{page_path(cancel)}">Cancel</a>""",
     )
 
 
-def stays_page(label: str) -> Response:
+def no_sign_out_page(label: str) -> Response:
     """Return the page for a provider without a sign-out that Daybook can lead to."""
     return plain_page(
         f"Sign out of {label}",
@@ -68,7 +67,7 @@ def stays_page(label: str) -> Response:
     )
 
 
-def elsewhere_page(url: str) -> Response:
+def other_address_page(url: str) -> Response:
     """Return the page for a browser that is not at *url*, the only address that providers lead back to."""
     return plain_page(
         "Open Daybook at another address",
@@ -104,8 +103,8 @@ def account_page(
         second = ' class="db-second"' if has_password else ""
         or_else = "<p>Or have a code sent to your email.</p>\n" if has_password else ""
         by_code = f"""
-{or_else}<form class="db-form" method="post" action="{_path(question.action)}/code">
-{_hidden(question)}<button type="submit"{second}>Send code</button>
+{or_else}<form class="db-form" method="post" action="{page_path(question.action)}/code">
+{hidden_fields(question.hidden)}<button type="submit"{second}>Send code</button>
 </form>"""
     label, neither = escape(question.label), ""
     if not (has_password or sends_codes):
@@ -149,16 +148,9 @@ def _who(question: Question) -> str:
 
 
 def _form(question: Question, fields: str, verb: str) -> str:
-    return f"""<form class="db-form" method="post" action="{_path(question.action)}">
-{_hidden(question)}{fields}<button type="submit">{escape(verb)}</button>
+    return f"""<form class="db-form" method="post" action="{page_path(question.action)}">
+{hidden_fields(question.hidden)}{fields}<button type="submit">{escape(verb)}</button>
 </form>"""
-
-
-def _hidden(question: Question) -> str:
-    return "".join(
-        f'<input type="hidden" name="{escape(name)}" value="{escape(value)}">\n'
-        for name, value in question.hidden.items()
-    )
 
 
 def _refusal(question: Question) -> str:
@@ -166,8 +158,4 @@ def _refusal(question: Question) -> str:
 
 
 def _cancel(question: Question) -> str:
-    return f'<a href="{_path(question.cancel)}">Cancel</a>'
-
-
-def _path(target: str) -> str:
-    return escape(local_path(target))
+    return f'<a href="{page_path(question.cancel)}">Cancel</a>'

@@ -16,10 +16,10 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
-from services.domain.single_sign_on import Asked, step_of
+from services.domain.single_sign_on import RequestKind, step_of
 from services.errors import AppError, StepEnded
 from services.store.accounts import AppSession
-from services.store.identities import SIGN_ON, Purpose
+from services.store.identities import SIGN_ON, SignOnPurpose
 from services.store.steps import Step, read_contents
 from services.web.current_session import SignedIn, current_session
 from services.web.forms import (
@@ -30,7 +30,12 @@ from services.web.forms import (
     with_query,
     with_reason,
 )
-from services.web.oidc_pages import elsewhere_page, leave_page, start_page, stays_page
+from services.web.oidc_pages import (
+    no_sign_out_page,
+    other_address_page,
+    provider_link_page,
+    start_page,
+)
 from services.web.oidc_steps import SignOnSteps, WaitingAnswer
 from services.web.oidc_visits import SignOnVisits
 from services.web.own_identities import OwnIdentities
@@ -61,17 +66,17 @@ class OidcRoutes:
 
         return [
             at("", self._begin, "GET"),
-            at("/link", partial(self._begin_own, purpose=Purpose.LINK), "POST"),
-            at("/prove", partial(self._begin_own, purpose=Purpose.PROVE), "POST"),
+            at("/link", partial(self._begin_own, purpose=SignOnPurpose.LINK), "POST"),
+            at("/prove", partial(self._begin_own, purpose=SignOnPurpose.PROVE), "POST"),
             at("/back", self._back, "GET"),
             at("/end", self._end, "GET"),
         ]
 
     async def _begin(self, request: Request, name: str) -> Response:
-        """Lead to the provider, if a press on a page of ours asks for it; else to such a page: any site can link here."""
-        said = request.query_params
-        target = with_query(local_path(said.get("next", "")))
-        invitation = said.get("invite", "").strip()[:LONGEST_INVITATION]
+        """Lead to the provider after a press on a page of ours; else answer with such a page, because any site can link here."""
+        query = request.query_params
+        target = with_query(local_path(query.get("next", "")))
+        invitation = query.get("invite", "").strip()[:LONGEST_INVITATION]
         values = {"next": target} | ({"invite": invitation} if invitation else {})
         here = f"/oidc/{name}?{urlencode(values)}"
         if not self._is_public(
@@ -80,7 +85,7 @@ class OidcRoutes:
             return RedirectResponse(f"{self._public_url(request)}{here}", 303)
         if not _is_pressed(request):
             return start_page(self.steps.label(name), here)
-        asked = Purpose.SIGN_IN, Asked.SIGN_IN
+        asked = SignOnPurpose.SIGN_IN, RequestKind.SIGN_IN
         try:
             address, browser = await self.steps.leave(
                 request, name, _SIGN_IN, asked, target, invitation=invitation
@@ -91,21 +96,23 @@ class OidcRoutes:
         self.steps.start.origin.set_step_cookie(answer, request, browser)
         return answer
 
-    async def _begin_own(self, request: Request, name: str, purpose: Purpose) -> Response:
+    async def _begin_own(self, request: Request, name: str, purpose: SignOnPurpose) -> Response:
         """Answer with the page that has the link to the provider, for a user who is signed in."""
         origin = self.steps.start.origin
         if not origin.is_same_origin(request):
             return other_site()
         if not self._is_public(request):
-            return elsewhere_page(self._public_url(request))
+            return other_address_page(self._public_url(request))
         [then] = await fields(request, "then")
         target = with_query(ACCOUNT, then=then)
-        is_proof = purpose is Purpose.PROVE
+        is_proof = purpose is SignOnPurpose.PROVE
         try:
             signed_in = await run_sync(self._session, request)
             if signed_in is None:
                 return RedirectResponse(ACCOUNT, 303)
-            asked = self.own.asked_of(request, signed_in) if is_proof else Asked.SIGN_IN
+            asked = (
+                self.own.proof_request_kind(request, signed_in) if is_proof else RequestKind.SIGN_IN
+            )
             if not is_proof:
                 await run_sync(self.own.check_may_add, signed_in)
             address, browser = await self.steps.leave(
@@ -114,12 +121,12 @@ class OidcRoutes:
         except AppError as error:
             return RedirectResponse(with_reason(target, error), 303)
         label = self.steps.label(name)
-        answer = leave_page(label, address, target, is_proof=is_proof)
+        answer = provider_link_page(label, address, target, is_proof=is_proof)
         origin.set_step_cookie(answer, request, browser)
         return answer
 
     async def _back(self, request: Request, name: str) -> Response:
-        """Go on with the step that the answer belongs to, which ends, whatever the answer says."""
+        """Go on with the step that the answer belongs to. The step ends, whatever the answer says."""
         session, target, invitation = None, "/", ""
         try:
             signed_in = await run_sync(self._session, request)
@@ -139,11 +146,11 @@ class OidcRoutes:
                 asked=sign_on.request.asked,
             )
             match sign_on.purpose:
-                case Purpose.SIGN_IN:
+                case SignOnPurpose.SIGN_IN:
                     return await self.visits.enter(request, waiting)
-                case Purpose.LINK:
+                case SignOnPurpose.LINK:
                     return await self.own.offer(request, _own(signed_in, step), waiting)
-                case Purpose.PROVE:
+                case SignOnPurpose.PROVE:
                     return await self.own.prove(request, _own(signed_in, step), waiting)
                 case _:
                     assert_never(sign_on.purpose)
@@ -151,7 +158,7 @@ class OidcRoutes:
             return RedirectResponse(with_reason(target, error, invite=invitation), 303)
 
     async def _end(self, request: Request, name: str) -> Response:
-        """Lead to where the provider signs its user out, if a press on a page of ours asks for it."""
+        """Lead to the sign-out of the provider after a press on a page of ours."""
         if not _is_pressed(request):
             return RedirectResponse("/", 303)
         try:
@@ -159,7 +166,9 @@ class OidcRoutes:
             address = await client.sign_out_address(f"{self._public_url(request)}/")
         except AppError as error:
             return RedirectResponse(with_reason("/", error), 303)
-        return RedirectResponse(address, 303) if address else stays_page(self.steps.label(name))
+        return (
+            RedirectResponse(address, 303) if address else no_sign_out_page(self.steps.label(name))
+        )
 
     def _ended(self, request: Request, session: AppSession | None) -> Step:
         """End the step of an answer: one of *session*, or one without a session. Raise StepEnded. It blocks."""
@@ -179,8 +188,8 @@ class OidcRoutes:
         return current_session(start.shared(), start.origin.session_cookie(request))
 
     def _is_public(self, request: Request) -> bool:
-        """Return True if the browser is where providers lead back to; a proxy may have changed the host of a public address."""
-        if self.steps.start.origin.url:
+        """Return True if the browser is at the address that providers lead back to."""
+        if self.steps.start.origin.url:  # a proxy may have changed the header Host
             return True
         return request.headers.get("host", "") == urlsplit(self._public_url(request)).netloc
 

@@ -15,16 +15,16 @@ from services.domain.addresses import ConfirmedBy, EmailAddress
 from services.domain.sign_in_methods import SignInMethod, UsedMethod
 from services.domain.single_sign_on import (
     LONGEST_IDENTITY_NAME,
-    Asked,
     LinkedIdentity,
     ProviderAnswer,
+    RequestKind,
     new_request,
 )
 from services.errors import StepEnded
 from services.provider_settings import ProviderSettings
 from services.store.accounts import AppSession, Cookie
 from services.store.backend import StoredCredentials
-from services.store.identities import SIGN_ON, Purpose, SignOn
+from services.store.identities import SIGN_ON, SignOn, SignOnPurpose
 from services.store.steps import Step, read_contents
 from services.web.forms import read_step_id
 from services.web.oidc_clients import ProviderClients
@@ -34,20 +34,20 @@ from services.web.session_start import SessionStart
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WaitingAnswer:
-    """A checked answer of a provider, and what the sign-in that it answers goes on with."""
+    """A checked answer of a provider, and what its sign-in needs to go on."""
 
     answer: ProviderAnswer
     target: str = field(repr=False)  # the page to go on to
     invitation: str = field(default="", repr=False)
-    asked: Asked = Asked.SIGN_IN
-    confirmed_by: ConfirmedBy = ConfirmedBy.PROVIDER  # of its address
+    asked: RequestKind = RequestKind.SIGN_IN
+    confirmed_by: ConfirmedBy = ConfirmedBy.PROVIDER  # how the address of the answer was confirmed
 
     @property
     def by(self) -> UsedMethod:
         return UsedMethod(SignInMethod.OIDC, self.answer.provider)
 
     def text(self) -> str:
-        """Return it as the contents of a step."""
+        """Return this as the contents of a step, JSON."""
         return _WAITING.dump_json(self).decode()
 
     @classmethod
@@ -61,7 +61,7 @@ _WAITING = TypeAdapter(WaitingAnswer)
 
 @dataclass(frozen=True, slots=True)
 class SignOnSteps:
-    """Begins the steps of single sign-on in a browser, and goes on with them."""
+    """Begins, reads and ends the steps of single sign-on in a browser."""
 
     start: SessionStart
     clients: ProviderClients
@@ -71,7 +71,7 @@ class SignOnSteps:
         request: Request,
         name: str,
         kind: str,
-        sign_on: tuple[Purpose, Asked],
+        sign_on: tuple[SignOnPurpose, RequestKind],
         target: str,
         *,
         session: AppSession | None = None,
@@ -126,7 +126,7 @@ class SignOnSteps:
     def show(
         self, request: Request, kind: str, session: AppSession | None = None
     ) -> tuple[Step, WaitingAnswer]:
-        """Return the step that the address of a page names, which goes on. Raise StepEnded. It blocks."""
+        """Return the step that the address of a page names; the step goes on. Raise StepEnded. It blocks."""
         step_id = read_step_id(request.query_params.get("step", ""))
         browser = self._browser_of(request)
         step = self.start.steps.renew(browser, kind, step_id, session, lambda text: text)
@@ -170,9 +170,9 @@ class SignOnSteps:
         return self.entries[name].name_on_screen(name)
 
     def linked(self, answer: ProviderAnswer, *, signs_in: bool) -> LinkedIdentity:
-        """Return the identity of *answer* as it is linked to an account, named by the address that the provider says.
+        """Return the identity of *answer* as it is linked to an account, named by the address in the answer.
 
-        *signs_in*: a sign-in by it begins the account, or follows.
+        *signs_in*: it is used at once, to sign in.
         """
         now = self.start.accounts.now().replace(microsecond=0)
         address: EmailAddress | str = answer.address or ""
@@ -189,7 +189,7 @@ class SignOnSteps:
         return self.clients.entries
 
     def _browser_of(self, request: Request) -> Cookie:
-        """Raise StepEnded if the browser has no steps."""
+        """Return the cookie of the browser's steps. Raise StepEnded if it has none."""
         browser = self.start.origin.step_cookie(request)
         if browser is None:
             raise StepEnded

@@ -54,7 +54,7 @@ class SignOnVisits:
     has_mail: bool
 
     async def enter(self, request: Request, waiting: WaitingAnswer) -> Response:
-        """Return the answer to the browser, which knows the provider until it signs out, if it can sign out there, too.
+        """Return the answer to the browser, with a cookie that names the provider until the sign-out, if it has one, too.
 
         Raise the errors of `next_of`, and those of a sign-in or a sign-up.
         """
@@ -84,7 +84,7 @@ class SignOnVisits:
                 assert_never(found)
 
     def _find(self, request: Request, waiting: WaitingAnswer) -> tuple[Found | None, Found | None]:
-        """Return what is stored of the identity, which counts an attempt, and of its address. It blocks."""
+        """Count an attempt; return what is stored of the identity, and of the answer's address. It blocks."""
         start, answer = self.steps.start, waiting.answer
         device, client = start.origin.device_cookie(request), start.origin.client_address(request)
         throttles = start.attempts.sign_in(None, client, device)
@@ -346,7 +346,7 @@ class VisitRoutes:
     async def _by_mail(
         self, request: Request, send: Callable[[CodeRoutes], Awaitable[Response]]
     ) -> Response:
-        """Return the answer of *send*, which is as long under way for every address."""
+        """Return the answer of *send*, whose time is the same for every address."""
         start = self._steps.start
         if not start.origin.is_same_origin(request):
             return other_site()

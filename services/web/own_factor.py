@@ -107,7 +107,7 @@ class OwnFactor:
     notices: Notices
 
     def routes(self) -> list[Route]:
-        if self.origin.is_alone:  # nothing wants a factor
+        if self.origin.is_alone:  # there is no sign-in
             return []
         acts = {
             _PATH: partial(self._begin, replaces=False),
@@ -289,7 +289,7 @@ class OwnFactor:
 
     @property
     def _steps(self) -> Steps:
-        return Steps(self._accounts.backend, self._accounts.root_keys)
+        return Steps.of(self._accounts)
 
 
 def _to_page(**values: str) -> Response:

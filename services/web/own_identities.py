@@ -1,4 +1,4 @@
-"""The identities of a signed-in user at providers of single sign-on: to add one, rename and remove it, and to prove by one who the user is.
+"""The identities of a signed-in user at providers of single sign-on: adding, renaming and removing them, and proofs by them.
 
 `/identity/add` asks before one is added, and `/identity/proof` for the second factor of a proof. `/identity/rename` and
 `/identity/remove` take the forms of the page Account.
@@ -17,9 +17,9 @@ from services.domain.accounts import ProofScope
 from services.domain.mails import NoticeKind
 from services.domain.single_sign_on import (
     MOST_IDENTITIES,
-    Asked,
     Identity,
     LinkedIdentity,
+    RequestKind,
     TooManyIdentities,
 )
 from services.errors import (
@@ -90,15 +90,15 @@ class OwnIdentities:
         if len(signed_in.current.credentials.identities) >= MOST_IDENTITIES:
             raise TooManyIdentities
 
-    def asked_of(self, request: Request, signed_in: SignedIn) -> Asked:
-        """Return what a provider is asked for a proof; it may leave the time out for a user without another proof here."""
+    def proof_request_kind(self, request: Request, signed_in: SignedIn) -> RequestKind:
+        """Return the kind of request for a proof: only for a user without another proof here, the answer may leave out the time."""
         party = self.steps.start.origin.relying_party(request)
         rp_id = party.id if party else None
         proves = self._accounts.policy.proves_otherwise
         return (
-            Asked.PROOF
+            RequestKind.PROOF
             if proves(signed_in.current.credentials, rp_id, has_mail=self.has_mail)
-            else Asked.FRESH
+            else RequestKind.FRESH
         )
 
     async def offer(
@@ -161,8 +161,8 @@ class OwnIdentities:
         step, waiting = self.steps.attempt(request, _ADD_STEP, step_id, session)
         self.steps.end(request, step, session)
         identity = self.steps.linked(waiting.answer, signs_in=False)
-        of = self._accounts, session, signed_in.current, identity
-        self._change(session, partial(link, *of), ends_others=bool(others))
+        act = partial(link, self._accounts, session, signed_in.current, identity)
+        self._change(session, act, ends_others=bool(others))
         self._tell(request, session, NoticeKind.IDENTITY_ADDED)
         return _to_page(ADDED)
 
@@ -203,7 +203,7 @@ class OwnIdentities:
         ended: list[Step] = []
 
         def note(given: Checked) -> None:
-            if not ended:  # a factor that was used meanwhile is checked again
+            if not ended:  # this is called again if another request used the factor meanwhile
                 self.steps.end(request, step, session)
                 ended.append(step)
             now, identity = self._accounts.now(), waiting.answer.identity
@@ -218,7 +218,7 @@ class OwnIdentities:
         return proof.finish(_to_page(_proved(checked), waiting.target))
 
     def _change(self, session: AppSession, act: Callable[..., None], *, ends_others: bool) -> None:
-        """Call *act*, `link` or `unlink`; *ends_others*: and end all other sessions, their replies first."""
+        """Call *act*, `link` or `unlink`. *ends_others*: stop the replies of all other sessions, and end these."""
         if ends_others:
             self._shared.user_of(session).devices.end_others_by(partial(act, ends_others=True))
         else:

@@ -46,7 +46,7 @@ _PAGE = "/account"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _New:
-    """A passkey that a browser is asked to make, in its step."""
+    """The contents of the step in which a browser is asked to make a passkey."""
 
     name: str = field(repr=False)
     user_handle: str = field(repr=False)  # in hexadecimal

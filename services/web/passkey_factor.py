@@ -40,13 +40,14 @@ class EnterByPasskey:
 
 
 def passkey_entry(asked: Asked, given: Given) -> PasskeyEntry:
-    """Return what the browser answered as second factor. Raise PasskeyRefused."""
+    """Return the answer of the browser as a second factor. Raise PasskeyRefused."""
     assertion, now = read_assertion(given.text), datetime.now(UTC).replace(microsecond=0)
 
     def verify(passkey: Passkey, user_handle: bytes, is_required: bool) -> Passkey:
-        of_user = passkey, user_handle, asked.party
         use = _use(is_required)
-        return verify_assertion(assertion, *of_user, given.challenge, use, now).passkey
+        return verify_assertion(
+            assertion, passkey, user_handle, asked.party, given.challenge, use, now
+        ).passkey
 
     return PasskeyEntry(assertion.id, verify)
 

@@ -116,11 +116,11 @@ class PasskeyRoutes:
             return PlainTextResponse("Not Found", 404)
         browser = self.origin.step_cookie(request) or Cookie.new()
         try:
-            said = await run_sync(self._begin, request, form, flow, browser)
+            challenge = await run_sync(self._begin, request, form, flow, browser)
         except AppError as error:
             # 200, because browsers would note another status as an error of the page
             return JSONResponse({"refusal": error.public})
-        answer = JSONResponse(said)
+        answer = JSONResponse(challenge)
         self.origin.set_step_cookie(answer, request, browser)
         return answer
 
@@ -134,7 +134,7 @@ class PasskeyRoutes:
         if asked.session:
             throttles = self.attempts.factor_step(asked.session.user_id, device, client)
         contents = _Contents(challenge=challenge.hex(), kept=offer.kept)
-        step = _steps(asked).begin(
+        step = Steps.of(asked.accounts).begin(
             browser,
             _kind(flow),
             _CONTENTS.dump_json(contents).decode(),
@@ -169,7 +169,7 @@ class PasskeyRoutes:
         if browser is None:
             raise StepEnded
         step_id = read_step_id(form.get("step", ""))
-        step = _steps(asked).end(browser, _kind(flow), step_id, asked.session)
+        step = Steps.of(asked.accounts).end(browser, _kind(flow), step_id, asked.session)
         contents = read_contents(_CONTENTS, step.contents)
         challenge = bytes.fromhex(contents.challenge)
         text = form.get("answer", "")
@@ -200,7 +200,3 @@ class PasskeyRoutes:
 
 def _kind(flow: PasskeyFlow) -> str:
     return f"passkey {flow.name}"
-
-
-def _steps(asked: Asked) -> Steps:
-    return Steps(asked.accounts.backend, asked.accounts.root_keys)

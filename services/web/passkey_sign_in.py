@@ -45,11 +45,13 @@ class SignInByPasskey:
         answer = _answer(asked, given, PasskeyUse.SIGN_IN)
         try:
             cookie, session = await run_sync(self.check.given, request, accounts, answer, sign_in)
-        except FactorNeeded as needed:  # the deployment requires one after the password, too
+        except (
+            FactorNeeded
+        ) as needed:  # one is required, and no passkey of the account can be asked for as one
             [*_, checked] = tried
-            address, of = checked.credentials.address, checked.stored
+            address, stored = checked.credentials.address, checked.stored
             entry = Entry(way=Way.SIGN_IN, address=address, by=BY_PASSKEY, counted=checked.counted)
-            return await Entries(self.start).ask(request, entry, of, asked.target, needed)
+            return await Entries(self.start).ask(request, entry, stored, asked.target, needed)
         return await self.start.answer(request, cookie, session, asked.target)
 
 

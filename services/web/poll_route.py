@@ -1,7 +1,7 @@
 """The route by which an open tab polls for changes: `GET /poll?c=<conversation>&s=<space>&archive=1`.
 
-A poll runs no Streamlit script and asks the database once; one a minute has the cookie checked first. It returns revisions, which the tab compares with its own
-(assets/page/news.js).
+A poll runs no Streamlit script and asks the database once; one a minute has the cookie checked first. It returns revisions,
+which the tab compares with its own (assets/page/news.js).
 """
 
 from collections.abc import Callable

@@ -40,10 +40,10 @@ class SessionStart:
 
     @property
     def steps(self) -> Steps:
-        return Steps(self.accounts.backend, self.accounts.root_keys)
+        return Steps.of(self.accounts)
 
     def count_try(self, step_id: UUID) -> None:
-        """Count a try of a step whose page or passkey may read it again, which gives the step itself more. Raise StepEnded."""
+        """Count a try of a step in a throttle, because each reading of the step begins its own tries anew. Raise StepEnded."""
         try:
             self.accounts.backend.count_throttles([self.attempts.tries(step_id)])
         except errors.TooManyAttempts:
@@ -67,7 +67,8 @@ class SessionStart:
         cache = self.shared().session_cache
         await run_sync(cache.add, cookie, session)
         log_event("session.started", user=session.user_id, session=session.id)
-        if not is_new_account and not self._is_known(request, session):
+        device = self.origin.device_cookie(request)
+        if not is_new_account and not self.attempts.is_known(device, session.user_id):
             tell, backend = self.notices.tell, cache.accounts.backend
             # in a thread, so that the answer does not wait for it
             in_thread("notice", lambda: tell(request, backend, session, NoticeKind.NEW_DEVICE))
@@ -80,15 +81,13 @@ class SessionStart:
             target = "/account"
         answer = page(target)
         self.origin.set_cookie(answer, request, "sid", str(cookie), self.lifetime_seconds)
-        before = self.origin.device_cookie(request)
-        device = self.attempts.device_cookie(session.user_id, before)
+        device = self.attempts.device_cookie(session.user_id, device)
         self.origin.set_cookie(answer, request, "device", device, DEVICE_SECONDS)
-        if self.origin.step_cookie(request):  # who knew it before the session must not go on in it
+        if self.origin.step_cookie(
+            request
+        ):  # a stranger who knew the cookie must not go on with its steps
             self.origin.set_step_cookie(answer, request, None)
         return answer
-
-    def _is_known(self, request: Request, session: AppSession) -> bool:
-        return self.attempts.is_known(self.origin.device_cookie(request), session.user_id)
 
     def _visible_target(self, session: AppSession, target: str) -> str:
         try:

@@ -77,10 +77,6 @@ def enrol_page(enrolment: Enrolment) -> Response:
     key = secret_text(enrolment.secret)
     groups = " ".join(key[start : start + 4] for start in range(0, len(key), 4))
     svg = qr_svg(provisioning_uri(enrolment.secret, enrolment.address, _ISSUER))
-    hidden = "".join(
-        f'<input type="hidden" name="{escape(name)}" value="{escape(value)}">\n'
-        for name, value in enrolment.hidden.items()
-    )
     refusal = invalid = ""
     if enrolment.refusal:
         refusal = f'<p role="alert" id="refusal">{escape(enrolment.refusal)}</p>'
@@ -93,14 +89,14 @@ def enrol_page(enrolment: Enrolment) -> Response:
 <div class="db-qr" role="img" aria-label="QR code with the setup key below">{svg}</div>
 <p>Can't scan it? Enter this setup key in the app:</p>
 <div class="db-once-acts"><code>{groups}</code>{_copy_button(key)}</div>
-<form class="db-form" method="post" action="{_path(enrolment.action)}">
-{hidden}{refusal}<label><b>2. Enter the {DIGITS}-digit code that the app shows</b>
+<form class="db-form" method="post" action="{page_path(enrolment.action)}">
+{hidden_fields(enrolment.hidden)}{refusal}<label><b>2. Enter the {DIGITS}-digit code that the app shows</b>
 <input name="code" type="text" inputmode="numeric" autocomplete="one-time-code" required
   maxlength="20" placeholder="123456" autofocus{invalid}></label>
 {others}<button type="submit">Confirm</button>
 </form>
 <small>This key is shown only once. Do not share it: it makes the codes for your account.</small>
-<a href="{_path(enrolment.cancel)}">Cancel</a>""",
+<a href="{page_path(enrolment.cancel)}">Cancel</a>""",
     )
 
 
@@ -123,7 +119,7 @@ def recovery_page(recovery: RecoveryCodes) -> Response:
 </div>
 <p>Keep them in a safe place, apart from your password. They are shown only once.</p>
 <small>Account: {escape(recovery.address)}</small>
-<a class="db-go" href="{_path(recovery.target)}">Continue</a>""",
+<a class="db-go" href="{page_path(recovery.target)}">Continue</a>""",
     )
 
 
@@ -175,5 +171,14 @@ def _copy_button(text: str) -> str:
     return f'<button type="button" title="Copy" data-copy="{encoded}" hidden>Copy</button>'
 
 
-def _path(target: str) -> str:
+def hidden_fields(values: Mapping[str, str]) -> str:
+    """Return the HTML of the fields of a form that are not shown."""
+    return "".join(
+        f'<input type="hidden" name="{escape(name)}" value="{escape(value)}">\n'
+        for name, value in values.items()
+    )
+
+
+def page_path(target: str) -> str:
+    """Return *target* for an attribute of HTML; the front page if it leads to another site."""
     return escape(local_path(target))

@@ -34,8 +34,8 @@ from services.web.session_start import SessionStart
 
 
 @dataclass(frozen=True, slots=True)
-class _OfAccount:
-    """A purpose for which a code is mailed to the address of an account, whose user is not signed in."""
+class _AccountCode:
+    """A code for the user of an account who is not signed in, mailed to its address."""
 
     name: ClassVar[str]
     purpose: ClassVar[CodePurpose]
@@ -53,7 +53,7 @@ class _OfAccount:
 
 
 @dataclass(frozen=True, slots=True)
-class SignInByCode(_OfAccount):
+class SignInByCode(_AccountCode):
     """Signs in, in place of a password."""
 
     name: ClassVar[str] = CodePurpose.SIGN_IN
@@ -69,7 +69,7 @@ class SignInByCode(_OfAccount):
 
 
 @dataclass(frozen=True, slots=True)
-class ResetPassword(_OfAccount):
+class ResetPassword(_AccountCode):
     """Sets a new password, signs in, and ends all other sessions."""
 
     name: ClassVar[str] = CodePurpose.RESET_PASSWORD

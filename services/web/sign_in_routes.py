@@ -45,7 +45,7 @@ from services.web.session_start import SessionStart
 
 Answer = TypeVar("Answer")
 
-# methods of which either begins an account by the form of sign-ups
+# the methods that begin an account by the form of sign-ups: either is enough
 BY_FORM = frozenset({SignInMethod.PASSWORD, SignInMethod.CODE})
 _ACCOUNT = "/account"  # the page with the forms of signed-in users
 
@@ -165,7 +165,7 @@ class SignInRoutes:
     async def _checked(self, request: Request, found: Found, password: str) -> Checked:
         """Return the credentials if *password* is right, and opens the account. Raise WrongCredentials.
 
-        MethodOff would say that a password is right that opens nothing here.
+        Not MethodOff if it opens nothing here, because that would say that the password is right.
         """
         checked = await self._hash(request, lambda: found.checked(password), found.is_known)
         if not self._accounts.policy.opens(checked.credentials, BY_PASSWORD):
@@ -189,9 +189,9 @@ class SignInRoutes:
                 await run_sync(self.start.shared().session_cache.leave, cookie)
         except errors.StoreUnavailable as error:  # the cookie stays, to try again
             return RedirectResponse(with_reason("/", error), 303)
-        left = self.start.origin.provider_cookie(request)
-        answer = RedirectResponse(with_query("/", left=left), 303)
-        for name in ("sid", *(["provider"] if left else [])):
+        provider = self.start.origin.provider_cookie(request)
+        answer = RedirectResponse(with_query("/", left=provider), 303)
+        for name in ("sid", *(["provider"] if provider else [])):
             self.start.origin.set_cookie(answer, request, name, "", 0)
         return answer
 

@@ -28,7 +28,7 @@ from services.store.supabase.api import RpcResult
 from services.store.supabase.backend import SupabaseBackend, SupabaseUser
 from services.store.supabase.rows import SupabaseRows
 from services.store.tables.access import models_of, note, settings_of
-from services.store.tables.backend import Recognised, TablesBackend
+from services.store.tables.backend import TablesBackend, TablesSignInUser
 from services.store.tables.in_memory import InMemoryStore
 from services.store.tables.schema import (
     ACCOUNTS,
@@ -347,7 +347,7 @@ class TwoBackends:
             return answer.values["role"], _values(found, _STORED), answer.values["keys"]
 
         def by_rules():
-            recognised = Recognised(user_id, address)
+            recognised = TablesSignInUser(user_id, address)
             session = self.rules.start_session(recognised, new, PlainSealer())
             assert session.id == new.id
             opened.append(session.user)

@@ -1,8 +1,22 @@
 """Single sign-on and passkeys on the parts of hosted Supabase."""
 
+from uuid import uuid4
+
 import pytest
 
-from tests.journeys.test_passkeys import goes_through
+from services.errors import PasskeyCopied
+from tests.confirmed import confirm
+from tests.journeys.people import PASSWORD
+from tests.journeys.seeds import required_factor, second_process
+from tests.journeys.test_passkey_factor import USE, enters_password
+from tests.journeys.test_passkeys import (
+    SIGN_IN,
+    Authenticator,
+    adds,
+    goes_through,
+    press,
+    signs_out,
+)
 from tests.journeys.test_single_sign_on import RUTH, goes_all_ways, started_site
 from tests.mail_server import mail_server
 
@@ -28,3 +42,29 @@ def test_passkey_here_too(app, person, site):
     ruth.email = RUTH
     ruth.signs_in()
     goes_through(ruth, app)
+
+
+def test_passkey_is_a_second_step_and_no_copy_is_here_too(app, person, site):
+    lea = person("lea", url=site.url)
+    lea.email = f"lea-{uuid4().hex[:6]}@daybook.test"
+    with second_process(app) as accounts:
+        confirm(accounts, accounts.sign_up_with(lea.email, PASSWORD)[1])
+    lea.signs_in()
+    key = Authenticator(lea)
+    adds(lea)
+    (old,) = key.credentials()
+    signs_out(lea)
+    with required_factor(app):
+        enters_password(lea)
+        press(lea, USE)
+        lea.is_welcome()
+    signs_out(lea)
+    enters_password(lea)
+    press(lea, USE)
+    lea.is_welcome()
+    signs_out(lea)
+
+    key.restore(old)
+    press(lea, SIGN_IN)
+
+    lea.sees(PasskeyCopied.public)

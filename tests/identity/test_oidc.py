@@ -19,10 +19,10 @@ from services import events
 from services.domain.single_sign_on import (
     AnswerFault,
     AnswerRefused,
-    Asked,
     Identity,
     ProviderAnswer,
     ProviderUnavailable,
+    RequestKind,
     new_request,
     step_of,
 )
@@ -63,7 +63,7 @@ class Corp:
             name, forger.entry(**entry), clock=lambda: self.clock_seconds, seconds=seconds
         )
 
-    def request(self, asked=Asked.SIGN_IN, name="corp"):
+    def request(self, asked=RequestKind.SIGN_IN, name="corp"):
         request = new_request(name, asked, STEP, BACK)
         self.forger.nonce = request.nonce
         return request
@@ -74,10 +74,10 @@ class Corp:
         sent = [(key, value) for key, value in query.items() if value is not LEFT_OUT]
         return asyncio.run(self.provider.redeem(request, [*sent, *parameters]))
 
-    def answer(self, asked=Asked.SIGN_IN, *parameters, **changes):
+    def answer(self, asked=RequestKind.SIGN_IN, *parameters, **changes):
         return self.redeem(self.request(asked), *parameters, **changes)
 
-    def fault(self, asked=Asked.SIGN_IN, *parameters, **changes):
+    def fault(self, asked=RequestKind.SIGN_IN, *parameters, **changes):
         with pytest.raises(AnswerRefused) as caught:
             self.answer(asked, *parameters, **changes)
         return caught.value.fault
@@ -126,7 +126,7 @@ def test_browser_is_sent_with_state_nonce_and_challenge(corp, forger):
     assert SECRET not in address
 
 
-@pytest.mark.parametrize("asked", [Asked.PROOF, Asked.FRESH])
+@pytest.mark.parametrize("asked", [RequestKind.PROOF, RequestKind.FRESH])
 def test_proof_has_the_user_sign_in_again_at_the_provider(corp, asked):
     address = asyncio.run(corp.provider.authorization_address(corp.request(asked)))
 
@@ -137,14 +137,14 @@ def test_proof_has_the_user_sign_in_again_at_the_provider(corp, asked):
 def test_google_has_the_user_choose_as_it_knows_no_other_prompt(corp, forger, monkeypatch):
     monkeypatch.setattr("services.provider_settings._GOOGLE", forger.issuer)
 
-    address = asyncio.run(corp.provider.authorization_address(corp.request(Asked.FRESH)))
+    address = asyncio.run(corp.provider.authorization_address(corp.request(RequestKind.FRESH)))
 
     query = parse_qs(urlsplit(address).query)
     assert (query["max_age"], query["prompt"]) == (["0"], ["select_account"])
 
 
 def test_state_leads_to_its_step_and_no_other_text_does():
-    request, other = (new_request("corp", Asked.SIGN_IN, STEP, BACK) for _ in range(2))
+    request, other = (new_request("corp", RequestKind.SIGN_IN, STEP, BACK) for _ in range(2))
 
     assert step_of(request.state) == STEP
     assert not {request.state, request.nonce, request.verifier} & {
@@ -213,7 +213,7 @@ def test_secret_is_posted_where_the_provider_takes_nothing_else(corp, forger):
     ],
 )
 def test_foreign_or_empty_answer_redeems_no_code(corp, forger, changes, fault):
-    assert corp.fault(Asked.SIGN_IN, **changes) is fault
+    assert corp.fault(RequestKind.SIGN_IN, **changes) is fault
     assert TOKEN not in forger.paths()
 
 
@@ -595,21 +595,21 @@ def test_google_has_to_name_the_organisation_too(forger, monkeypatch, organisati
 
 
 def test_proof_wants_the_time_of_the_sign_in(corp, forger):
-    assert corp.fault(Asked.PROOF) is AnswerFault.SIGN_IN_TIME
+    assert corp.fault(RequestKind.PROOF) is AnswerFault.SIGN_IN_TIME
 
     forger.claims["auth_time"] = 1_700_000_000
     signed_in_at = datetime(2023, 11, 14, 22, 13, 20, tzinfo=UTC)
-    assert corp.answer(Asked.PROOF).signed_in_at == signed_in_at
+    assert corp.answer(RequestKind.PROOF).signed_in_at == signed_in_at
 
 
 def test_fresh_answer_may_come_without_a_time(corp):
-    assert corp.answer(Asked.FRESH).signed_in_at is None
+    assert corp.answer(RequestKind.FRESH).signed_in_at is None
 
 
 @pytest.mark.parametrize(
     "value", ["1700000000", None, True, -1, float("nan"), 9_999_999_999, 1e300]
 )
-@pytest.mark.parametrize("asked", Asked)
+@pytest.mark.parametrize("asked", RequestKind)
 def test_time_of_a_sign_in_is_a_past_number(corp, forger, value, asked):
     forger.claims["auth_time"] = value
 
@@ -881,7 +881,7 @@ def test_provider_is_asked_over_checked_tls(trusted, subject):
     """A certificate for the name is taken, and one for another is not."""
     with forging_provider(trusted.context(subject)) as provider:
         provider.host = f"https://{HOST}"
-        request = new_request("corp", Asked.SIGN_IN, STEP, BACK)
+        request = new_request("corp", RequestKind.SIGN_IN, STEP, BACK)
         asking = Provider("corp", provider.entry()).authorization_address(request)
         if subject == HOST:
             assert asyncio.run(asking).startswith(f"{provider.issuer}/authorize?")
@@ -896,7 +896,7 @@ def test_garbled_tls_is_an_outage(trusted):
     with forging_provider(trusted.context(HOST)) as provider:
         provider.host = f"https://{HOST}"
         provider.instead[METADATA] = Response(is_garbled=True)
-        request = new_request("corp", Asked.SIGN_IN, STEP, BACK)
+        request = new_request("corp", RequestKind.SIGN_IN, STEP, BACK)
 
         with pytest.raises(ProviderUnavailable):
             asyncio.run(Provider("corp", provider.entry()).authorization_address(request))
@@ -906,7 +906,7 @@ def test_https_provider_leads_to_no_address_without_tls(trusted):
     with forging_provider(trusted.context(HOST)) as provider:
         provider.host = f"https://{HOST}"
         provider.metadata["token_endpoint"] = f"http://127.0.0.1:{provider.port}{TOKEN}"
-        request = new_request("corp", Asked.SIGN_IN, STEP, BACK)
+        request = new_request("corp", RequestKind.SIGN_IN, STEP, BACK)
 
         with pytest.raises(ProviderUnavailable):
             asyncio.run(Provider("corp", provider.entry()).authorization_address(request))

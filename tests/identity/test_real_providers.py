@@ -11,9 +11,9 @@ import pytest
 from services.domain.single_sign_on import (
     AnswerFault,
     AnswerRefused,
-    Asked,
     Identity,
     ProviderUnavailable,
+    RequestKind,
     new_request,
 )
 from services.identity.oidc import Provider
@@ -43,7 +43,7 @@ def maya():
         yield browser
 
 
-def asked(provider, browser, asked=Asked.SIGN_IN):
+def asked(provider, browser, asked=RequestKind.SIGN_IN):
     """Send *browser* to the provider; return the request and the query that it comes back with."""
     request = new_request("corp", asked, uuid4(), BACK)
     address = asyncio.run(provider.authorization_address(request))
@@ -88,7 +88,7 @@ def test_proof_has_the_strict_provider_ask_again(strict, maya):
     redeemed(strict, *asked(strict, maya))
     assert len(maya.prompts) == before  # signed in there already
 
-    answer = redeemed(strict, *asked(strict, maya, Asked.PROOF))
+    answer = redeemed(strict, *asked(strict, maya, RequestKind.PROOF))
 
     assert maya.prompts[before] == "login"
     assert datetime.now(UTC) - answer.signed_in_at < timedelta(minutes=1)
@@ -162,14 +162,16 @@ def test_mock_that_says_something_wrong_is_refused(providers, mock, maya, script
 
 
 def test_mock_without_a_time_proves_nothing(mock, maya):
-    assert fault(mock, *asked(mock, maya, Asked.PROOF)) is AnswerFault.SIGN_IN_TIME
+    assert fault(mock, *asked(mock, maya, RequestKind.PROOF)) is AnswerFault.SIGN_IN_TIME
 
 
 def test_mock_of_another_issuer_is_not_used(providers, mock):
     providers.script(metadata={"issuer": "https://evil.example"})
 
     with pytest.raises(ProviderUnavailable):
-        asyncio.run(mock.authorization_address(new_request("corp", Asked.SIGN_IN, uuid4(), BACK)))
+        asyncio.run(
+            mock.authorization_address(new_request("corp", RequestKind.SIGN_IN, uuid4(), BACK))
+        )
 
 
 def test_mock_signs_in_as_it_is_told(providers, mock, maya):

@@ -24,8 +24,9 @@ from services.llm import Models, Offer
 from services.memory.tokens import RegexCounter
 from services.rules.accounts import PROOF_LIFE
 from services.store.sqlite import SqlitePlace
+from services.store.tables.access import settings_of
 from services.store.tables.backend import TablesBackend
-from services.store.tables.schema import ACCOUNTS, BUDGETS, SESSIONS, TURNS
+from services.store.tables.schema import ACCOUNTS, BUDGETS, SESSIONS, SETTINGS, TURNS
 from tests.stack.apps import ROOT
 from tests.store.conformance.talk import begun_with
 from tests.stores import WholeAccounts, backend_at, store_of
@@ -165,6 +166,31 @@ def age_proofs(app):
     with database(app) as connection:
         connection.execute(
             "update private.app_sessions set proved_at = now() - interval '10 minutes'"
+        )
+
+
+@contextmanager
+def required_factor(app):
+    """Require a second factor of all during the block."""
+    _require_factor(app, is_required=True)
+    try:
+        yield
+    finally:
+        _require_factor(app, is_required=False)
+
+
+def _require_factor(app, *, is_required):
+    if store := app.environment.get("DAYBOOK_STORE"):
+
+        def require(block):
+            block.put(SETTINGS, replace(settings_of(block), requires_factor=is_required))
+
+        with _tables(store) as tables:
+            tables.of(None).run(require)
+        return
+    with database(app) as connection:
+        connection.execute(
+            "update private.settings set requires_factor = %s where id", [is_required]
         )
 
 

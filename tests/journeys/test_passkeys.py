@@ -160,6 +160,9 @@ def test_passkey_is_added_used_renamed_and_removed(app, person, local, size):
     def looks_at(name):
         maya.sees_no_reply_coming()  # else the page may miss a change of the theme
         look.at(name)
+        if name == "a passkey" and size == "phone":  # its buttons stand below
+            one = maya.page.locator(".st-key-passkeys .stHorizontalBlock")
+            assert one.evaluate("row => row.firstElementChild.offsetWidth === row.clientWidth")
 
     maya.arrives()
     goes_through(maya, app, looks_at)

@@ -3,7 +3,7 @@ which it is added, an address that a code confirms, proofs, and answers that are
 
 import json
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from urllib.parse import urlsplit
 from uuid import uuid4
@@ -14,13 +14,11 @@ from playwright.sync_api import expect
 from services.domain.single_sign_on import AnswerRefused
 from services.embedded.folders import free_port
 from services.errors import LastWayIn
-from services.store.tables.access import settings_of
-from services.store.tables.schema import SETTINGS
 from tests.confirmed import confirm
 from tests.identity.real_providers import CLIENT_ID, SECRET, RealProviders, real_providers
 from tests.journeys.conftest import RUNS, STORES
 from tests.journeys.people import PASSWORD
-from tests.journeys.seeds import age_proofs, second_process
+from tests.journeys.seeds import age_proofs, required_factor, second_process
 from tests.journeys.test_access import SIZES, Look
 from tests.journeys.test_codes import (
     NEW_PASSWORD,
@@ -59,26 +57,35 @@ class Site:
     mails: MailServer | None
 
 
+def two_entries(providers):
+    """Return the entries of a provider that says when its user signed in, and of one that does not."""
+    return {
+        "corp": entry(providers.strict, CORP, may_sign_up=True),
+        "home": entry(providers.mock, HOME, may_sign_up=True, trusts_mfa=["mfa"]),
+    }
+
+
+def entry(issuer, label, **more):
+    return {
+        "issuer": issuer,
+        "client_id": CLIENT_ID,
+        "client_secret": SECRET,
+        "label": label,
+    } | more
+
+
 @contextmanager
-def started_site(make, cache, folder, mails=None):
-    """Yield a site. *make*: returns its app by a name, a port and an environment."""
+def started_site(make, cache, folder, mails=None, entries=two_entries, users=(RUTH, MAYA)):
+    """Yield a site. *make*: returns its app by a name, a port and an environment; *entries*: returns those of its providers."""
     port = free_port()
     url = f"http://localhost:{port}"
     with real_providers(cache, folder, f"{url}/oidc/corp/back") as providers:
-        entry = {
-            "issuer": providers.strict,
-            "client_id": CLIENT_ID,
-            "client_secret": SECRET,
-            "label": CORP,
-            "may_sign_up": True,
-        }
-        timeless = entry | {"issuer": providers.mock, "label": HOME, "trusts_mfa": ["mfa"]}
-        environment = {"DAYBOOK_OIDC": json.dumps({"corp": entry, "home": timeless})}
+        environment = {"DAYBOOK_OIDC": json.dumps(entries(providers))}
         environment |= mail_settings(mails) if mails else {}
         with running(make("single-sign-on", port=port, environment=environment)) as app:
             app.until_ready()
             with second_process(app) as accounts:
-                for address in (RUTH, MAYA) if mails else ():
+                for address in users if mails else ():
                     confirm(accounts, accounts.sign_up_with(address, PASSWORD)[1])
             yield Site(url, app, providers, mails)
 
@@ -283,17 +290,17 @@ def test_single_sign_on(person, site, size):
     goes_all_ways(person, site, size, is_looked_at=True)
 
 
-@pytest.mark.parametrize("size", SIZES)
-def test_proof_in_part(person, bare_site, size):
-    claims = {"sub": size, "email": f"{size}@home.example", "email_verified": True}
+def test_proof_in_part(person, bare_site):
+    """Its end of an account, and the page on a phone: test_provider_rules.py."""
+    claims = {"sub": "noor", "email": "noor-1@home.example", "email_verified": True}
     bare_site.providers.script(claims=claims)
-    noor = person("noor", url=bare_site.url, reduced_motion="reduce", **SIZES[size])
+    noor = person("noor", url=bare_site.url, reduced_motion="reduce", **SIZES["desk"])
     noor.sites |= {urlsplit(bare_site.providers.mock).netloc}
     look = Look(noor)
 
     noor.visit("/account")
     link(noor, f"Continue with {HOME}").click()
-    noor.sees(f"{HOME}: {size}@home.example")
+    noor.sees(f"{HOME}: noor-1@home.example")
     expect(button(noor, f"Confirm with {HOME}")).to_be_visible()
     expect(button(noor, "Add password")).to_have_count(0)
     look.at("no proof yet")
@@ -365,17 +372,3 @@ def test_required_factor_of_a_provider(person, bare_site):
         looks[1].at("a factor to be set up")
     assert looks[0].found + looks[1].found == []
     assert noor.complaints() + later.complaints() == []
-
-
-@contextmanager
-def required_factor(app):
-    """Require a second factor of all during the block."""
-
-    def require(block, is_required):
-        block.put(SETTINGS, replace(settings_of(block), requires_factor=is_required))
-
-    for is_required in (True, False):
-        with second_process(app) as accounts:
-            accounts.backend.tables.run(partial(require, is_required=is_required))
-        if is_required:
-            yield

@@ -114,11 +114,29 @@ def test_passkeys_are_changed_after_a_proof_alone(open_account):
     assert not [one for one in keys(app) if "passkey" in one]
     assert "My *laptop* <b>" in [one.value for one in app.text]
     assert forms(app, "get")["proof"]["next"] == "/account"
+    buttons = re.findall(r'<button type="submit"(.*?)>(.*?)</button>', html(app))
+    assert buttons[:2] == [(" hidden", "Confirm with a passkey"), (' class="db-second"', "Confirm")]
 
 
 @pytest.mark.usefixtures("later")
 def test_proof_offers_no_passkey_of_another_address(open_account):
     assert forms(open_account(OLD), "get") == {}
+
+
+@pytest.mark.usefixtures("later")
+def test_user_of_a_provider_alone_proves_by_no_passkey(open_account, maya):
+    maya.is_of_provider = True
+
+    assert forms(open_account(LAPTOP), "get") == {}
+
+
+@pytest.mark.parametrize("is_of_provider", [True, False])
+def test_passkeys_of_a_provider_alone_are_a_second_step(open_account, maya, is_of_provider):
+    maya.is_of_provider = is_of_provider
+
+    said = [one.value for one in open_account(LAPTOP).markdown]
+
+    assert any("A passkey can be your second step" in one for one in said) is is_of_provider
 
 
 @pytest.mark.usefixtures("later")

@@ -15,7 +15,14 @@ from services import bootstrap, deployment
 from services.domain.accounts import SIGN_IN_REASONS, SignUps
 from services.domain.passwords import PASSWORD_RULE
 from services.domain.sign_in_methods import SignInMethod
-from services.errors import Misconfigured, StepEnded, WrongCode, WrongCredentials, WrongFactor
+from services.errors import (
+    Misconfigured,
+    StepEnded,
+    Suspended,
+    WrongCode,
+    WrongCredentials,
+    WrongFactor,
+)
 from tests.pages.conftest import ROOT
 
 
@@ -340,6 +347,14 @@ def test_tab_whose_session_ended_says_why(open_app, monkeypatch, end, sentence):
     app = open_app(None)
 
     assert [one.value for one in (*app.error, *app.info)] == [sentence]
+
+
+def test_suspended_user_is_told_once(open_app, monkeypatch):
+    monkeypatch.setattr(type(st.user), "get", lambda self, name, default=None: "suspended")
+
+    app = open_app(None, reason="suspended")
+
+    assert [one.value for one in app.error] == [Suspended.public]
 
 
 # --- second factors

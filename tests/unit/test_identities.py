@@ -12,13 +12,13 @@ from services.domain.accounts import ProofScope
 from services.domain.single_sign_on import (
     AddressNeeded,
     AddressUnconfirmed,
-    Asked,
     Identity,
     IdentityTaken,
     LinkedIdentity,
     NoAccount,
     OtherSignInNeeded,
     ProviderAnswer,
+    RequestKind,
     TooManyIdentities,
     new_request,
 )
@@ -30,8 +30,8 @@ from services.store.identities import (
     BeginsAccount,
     FoundAccount,
     ProvesAccount,
-    Purpose,
     SignOn,
+    SignOnPurpose,
     SignsIn,
     check_link,
     check_way_in,
@@ -240,7 +240,7 @@ def test_identity_is_linked_to_one_account():
         check_link(NOOR, an_account())
 
 
-@pytest.mark.parametrize("asked", [Asked.PROOF, Asked.FRESH])
+@pytest.mark.parametrize("asked", [RequestKind.PROOF, RequestKind.FRESH])
 @pytest.mark.parametrize(
     ("ago", "is_recent"),
     [
@@ -260,8 +260,8 @@ def test_recent_sign_in_at_the_provider_is_a_proof(asked, ago, is_recent):
 
 
 def test_fresh_answer_without_a_time_is_a_proof_of_its_own_kind():
-    assert proof_of(an_answer(), Asked.FRESH, MAYA, an_account(), NOW) is ProofScope.PART
-    for asked in (Asked.SIGN_IN, Asked.PROOF):
+    assert proof_of(an_answer(), RequestKind.FRESH, MAYA, an_account(), NOW) is ProofScope.PART
+    for asked in (RequestKind.SIGN_IN, RequestKind.PROOF):
         with pytest.raises(ProofNeeded):
             proof_of(an_answer(), asked, MAYA, an_account(), NOW)
 
@@ -270,12 +270,16 @@ def test_fresh_answer_without_a_time_is_a_proof_of_its_own_kind():
 @pytest.mark.parametrize("answer", [an_answer(signed_in_at=NOW), an_answer()])
 def test_identity_of_nobody_or_another_user_proves_nothing(linked, answer):
     with pytest.raises(IdentityTaken):
-        proof_of(answer, Asked.FRESH, MAYA, linked, NOW)
+        proof_of(answer, RequestKind.FRESH, MAYA, linked, NOW)
 
 
 def test_contents_of_a_step_are_read_as_they_were_written():
-    request = new_request("corp", Asked.PROOF, uuid4(), "https://daybook.example/oidc/corp/back")
-    contents = SignOn(purpose=Purpose.LINK, request=request, target="/account", invitation="x")
+    request = new_request(
+        "corp", RequestKind.PROOF, uuid4(), "https://daybook.example/oidc/corp/back"
+    )
+    contents = SignOn(
+        purpose=SignOnPurpose.LINK, request=request, target="/account", invitation="x"
+    )
 
     assert SIGN_ON.validate_json(SIGN_ON.dump_json(contents)) == contents
     shown = f"{contents!r}"

@@ -264,8 +264,8 @@ def test_mode_and_invitation_are_asked_again_with_the_code(site, admin):
     administration.set_sign_ups(SignUps.INVITED)
     administration.invite("ab" * 32, None, AccountRole.USER)
 
-    assert said(enters(late, digits))["reason"] == "invitation"
-    assert said(signs_up(invited, new_email()))["reason"] == "invitation"
+    assert said(enters(late, digits))["reason"] == "no-invitation"
+    assert said(signs_up(invited, new_email()))["reason"] == "no-invitation"
     administration.set_sign_ups(SignUps.OPEN)
     signs_up(invited, new_email())
     administration.set_sign_ups(SignUps.CLOSED)

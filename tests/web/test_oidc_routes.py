@@ -480,7 +480,7 @@ def test_no_password_opens_an_account_without_one(site):
 
 
 @pytest.mark.parametrize(
-    ("mode", "reason"), [(SignUps.CLOSED, "closed"), (SignUps.INVITED, "invitation")]
+    ("mode", "reason"), [(SignUps.CLOSED, "closed"), (SignUps.INVITED, "no-invitation")]
 )
 def test_mode_of_sign_ups_holds(site, mode, reason):
     site.user(OTHER)

@@ -43,10 +43,11 @@ def read_line(line: bytes) -> tuple[Table[Any], Any]:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What a file still lacks."""
+    """The bytes that a file still lacks."""
 
     data: bytes = field(repr=False)
-    is_whole: bool  # true: *data* replaces all bytes of the file; none: there is no file; false: it follows them
+    # true: *data* replaces the file, which is deleted if *data* is empty; false: *data* is appended
+    is_whole: bool
 
 
 class Document:

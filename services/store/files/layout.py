@@ -119,9 +119,9 @@ class Layout:
         return self._all(table, f"{folder}{where['conversation_id']}")
 
     def _all(self, table: Table[Any], part: str | None) -> Iterator[str]:
-        """Return the documents of *table*; of those in folders, the one that *part* names, or whose names have it.
+        """Return the documents of *table*: all that are in no folder, and of those in folders the ones that *part* selects.
 
-        None: none of those.
+        *part*: a path with a slash selects this document, another text the documents with it in their names, None no document.
         """
         for document in _documents_of(table):
             if not document.endswith("/"):

@@ -260,7 +260,7 @@ class FilesStore:
         for name in names:
             self._disk.sync_name(name)  # a killed process may not have done so
             data = self._disk.read(name) or b""
-            if cut and data:  # a journal was on the disk whole before the next was begun
+            if cut and data:  # each journal was whole on the disk before the next one was begun
                 raise Damaged
             found, whole = read_journal(data)
             operations, cut = operations + found, cut + len(data) - whole

@@ -128,11 +128,13 @@ def _format(database: Database) -> str:
 
 
 def _wrong_kind(database: Database) -> str:
-    """Return a sentence about a mode or an edition in which Daybook does not run; "" if there is none, or no one tells."""
+    """Return a sentence about a mode or an edition in which Daybook does not run; "" if it is right, or unknown."""
     described = database.description()
     if described is None:
         return ""
-    from google.cloud.firestore_admin_v1.types import Database as Description  # here it is imported
+    from google.cloud.firestore_admin_v1.types import (
+        Database as Description,
+    )  # `description` has imported the library
 
     if described.type_ == Description.DatabaseType.DATASTORE_MODE:
         return f"The Firestore database is in Datastore mode: {MAKE_ANOTHER}"

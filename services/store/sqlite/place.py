@@ -269,5 +269,5 @@ def _make_folder(folder: Path) -> None:
     for name in folder.relative_to(above).parts:
         above = above / name
         above.mkdir(mode=0o700, exist_ok=True)
-        with suppress(PermissionError):  # an admin has made it, in one that Daybook cannot list
+        with suppress(PermissionError):  # an admin has made it in a folder that Daybook cannot list
             _sync(above.parent)

@@ -41,7 +41,6 @@ from services.rules.accounts import use_of
 from services.store.backend import (
     Attempt,
     CountedAttempt,
-    Identity,
     NewAddress,
     NewCookie,
     NewNotice,
@@ -50,6 +49,7 @@ from services.store.backend import (
     OpenedSession,
     PendingSignUp,
     SessionSealer,
+    SignInUser,
     SignUpState,
     StoredCredentials,
     StoredDevice,
@@ -85,7 +85,7 @@ _ENDED = TypeAdapter(dict[SessionId, SessionEnd])
 
 @dataclass(frozen=True, slots=True)
 class SupabaseSignIn:
-    """The `SignIn` of Supabase Auth. Its identities are tokens."""
+    """The `SignIn` of Supabase Auth. A `SignInUser` is Auth's tokens of the user."""
 
     gateway: Gateway
     server: ServerCalls
@@ -94,7 +94,7 @@ class SupabaseSignIn:
     def confirms_addresses(self) -> bool:
         return not self.settings.get().mailer_autoconfirm
 
-    def sign_up(self, email: EmailAddress, password: str) -> Identity:
+    def sign_up(self, email: EmailAddress, password: str) -> SignInUser:
         try:
             return auth.sign_up(self.gateway.client(), email, password)
         except AddressTaken:
@@ -105,7 +105,7 @@ class SupabaseSignIn:
                 return auth.sign_in(self.gateway.client(), email, password)
             raise
 
-    def resume(self, email: EmailAddress, password: str) -> Identity:
+    def resume(self, email: EmailAddress, password: str) -> SignInUser:
         try:
             return auth.sign_in(self.gateway.client(), email, password)
         except WrongCredentials:
@@ -114,15 +114,15 @@ class SupabaseSignIn:
                 raise AddressTaken from None
         return auth.sign_up(self.gateway.client(), email, password)
 
-    def sign_in(self, user_id: UserId, email: EmailAddress, password: str) -> Identity:
+    def sign_in(self, user_id: UserId, email: EmailAddress, password: str) -> SignInUser:
         try:
             return auth.sign_in(self.gateway.client(), email, password)
         except WrongCredentials:
             log_event("sign_in.broken", user=user_id)
             raise SignInBroken from None
 
-    def end(self, identity: Identity) -> None:
-        auth.sign_out(self.gateway.client(), _tokens(identity))
+    def end(self, user: SignInUser) -> None:
+        auth.sign_out(self.gateway.client(), _tokens(user))
 
 
 @dataclass(frozen=True, slots=True)
@@ -285,9 +285,9 @@ class SupabaseBackend:
         return CachedRead(lambda: auth.read_settings(self.gateway))
 
     def start_session(
-        self, identity: Identity, new: NewSession, sealer: SessionSealer
+        self, user: SignInUser, new: NewSession, sealer: SessionSealer
     ) -> OpenedSession:
-        tokens, client, account = _tokens(identity), self.gateway.client(), new.account
+        tokens, client, account = _tokens(user), self.gateway.client(), new.account
         credentials, used = account.credentials if account else new.used, new.used
         client.postgrest.auth(tokens.access)
         answer = UserCalls(client, self.proof, tokens.user_id).call(
@@ -503,7 +503,7 @@ def _buckets(throttles: Sequence[Throttle]) -> Hidden:
     return Hidden(json.dumps([asdict(throttle) for throttle in throttles]))
 
 
-def _tokens(identity: Identity) -> AuthTokens:
-    if not isinstance(identity, AuthTokens):
-        raise TypeError("an identity of another store")
-    return identity
+def _tokens(user: SignInUser) -> AuthTokens:
+    if not isinstance(user, AuthTokens):
+        raise TypeError("a user of another store")
+    return user

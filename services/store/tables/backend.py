@@ -28,7 +28,6 @@ from services.rules.budget import Budget
 from services.store.backend import (
     Attempt,
     CountedAttempt,
-    Identity,
     NewAccount,
     NewAddress,
     NewCookie,
@@ -38,6 +37,7 @@ from services.store.backend import (
     OpenedSession,
     PendingSignUp,
     SessionSealer,
+    SignInUser,
     SignUpState,
     StoredCredentials,
     StoredDevice,
@@ -77,8 +77,8 @@ _DEVICES = 300  # the most that one list has
 
 
 @dataclass(frozen=True, slots=True)
-class Recognised:
-    """The `Identity` of a user of a store over tables."""
+class TablesSignInUser:
+    """The `SignInUser` of a store over tables."""
 
     user_id: UserId
     email: EmailAddress = field(repr=False)
@@ -86,21 +86,21 @@ class Recognised:
 
 @dataclass(frozen=True, slots=True)
 class TablesSignIn:
-    """The `SignIn` of a store that has no users beside its accounts: whose password was right is recognised."""
+    """The `SignIn` of a store that has no users beside its accounts: the app has checked the password, so each user is recognised."""
 
     def confirms_addresses(self) -> bool:
         return False
 
-    def sign_up(self, email: EmailAddress, password: str) -> Recognised:
-        return Recognised(UserId(uuid4()), email)
+    def sign_up(self, email: EmailAddress, password: str) -> TablesSignInUser:
+        return TablesSignInUser(UserId(uuid4()), email)
 
-    def resume(self, email: EmailAddress, password: str) -> Recognised:
+    def resume(self, email: EmailAddress, password: str) -> TablesSignInUser:
         return self.sign_up(email, password)
 
-    def sign_in(self, user_id: UserId, email: EmailAddress, password: str) -> Recognised:
-        return Recognised(user_id, email)
+    def sign_in(self, user_id: UserId, email: EmailAddress, password: str) -> TablesSignInUser:
+        return TablesSignInUser(user_id, email)
 
-    def end(self, identity: Identity) -> None: ...
+    def end(self, user: SignInUser) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,7 +260,9 @@ class TablesUser:
             block.put(schema.CREDENTIALS, part_of(CredentialsRow, credentials))
             block.put(schema.ACCOUNTS, replace(account, email=new.address))
             if new.is_restored and session and not credentials.wants_factor:
-                _forget_factor(block, [session])  # it began with what stood so far
+                _forget_factor(
+                    block, [session]
+                )  # it began by the ways in that the restored ones replace
             delete_all(block, schema.SESSIONS, ended)
             action = "address.restore" if new.is_restored else "address.change"
             note(block, now, user_id, action, user_id)
@@ -364,7 +366,7 @@ class TablesUser:
             refusal = rules.factor_refusal(
                 *(stored, generation, used),
                 has_factor=has_factor,
-                is_required=False,  # the session has given what all need
+                is_required=False,  # a required factor was given when the session began
                 used_by=used_by,
             )
             if refusal:
@@ -450,11 +452,11 @@ class TablesBackend:
     # --- sessions
 
     def start_session(
-        self, identity: Identity, new: NewSession, sealer: SessionSealer
+        self, user: SignInUser, new: NewSession, sealer: SessionSealer
     ) -> OpenedSession:
-        if not isinstance(identity, Recognised):
-            raise TypeError("an identity of another store")
-        user_id, now = identity.user_id, self.now()
+        if not isinstance(user, TablesSignInUser):
+            raise TypeError("a user of another store")
+        user_id, now = user.user_id, self.now()
         if new.used and new.used.id != user_id:
             raise ValueError("credentials of another user")
         expires_at = now + timedelta(seconds=new.lifetime_seconds)
@@ -483,7 +485,7 @@ class TablesBackend:
             is_required = requires_factor(block, self.wants_proofs)
             if account is None:
                 lacks_factor = is_required and not new.has_factor
-                begun = _begin_account(block, identity, new, now, lacks_factor=lacks_factor)
+                begun = _begin_account(block, user, new, now, lacks_factor=lacks_factor)
                 if isinstance(begun, Refusal):
                     return begun
                 account, credentials = begun
@@ -734,7 +736,7 @@ def _open_step(block: Block, key: str, now: datetime) -> rules.StoredStep | None
 
 
 def _begin_account(
-    block: Block, identity: Recognised, new: NewSession, now: datetime, *, lacks_factor: bool
+    block: Block, user: TablesSignInUser, new: NewSession, now: datetime, *, lacks_factor: bool
 ) -> tuple[AccountRow, StoredCredentials] | Refusal:
     """Begin the account of a user who has none. It reads, so it must come before the block's writes."""
     pending = _pending(block, new.account, new.generation)
@@ -744,18 +746,18 @@ def _begin_account(
     if any(row.user_id for row in same):
         return STALE
     settings, is_first = settings_of(block), _is_first(block)
-    invitation = _invitation(block, new.account.invitation, identity.email, now)
+    invitation = _invitation(block, new.account.invitation, user.email, now)
     named = found(block, schema.LOOKUPS, new.account.ways_in)
     begun = rules.begin_account(
-        *(identity.user_id, identity.email, settings),
+        *(user.user_id, user.email, settings),
         is_first=is_first,
         invitation=invitation,
         lacks_factor=lacks_factor,
-        taken=rules.ways_in_refusal(named, identity.user_id),
+        taken=rules.ways_in_refusal(named, user.user_id),
     )
     if isinstance(begun, Refusal):
         return begun
-    put_ways_in(block, identity.user_id, new.account.ways_in, named)
+    put_ways_in(block, user.user_id, new.account.ways_in, named)
     key, credentials = new.account.key, part_of(CredentialsRow, new.account.credentials)
     account = part_of(AccountRow, begun, keys=(key,))
     delete_all(block, schema.CREDENTIALS, [*same, pending])

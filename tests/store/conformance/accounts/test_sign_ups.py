@@ -10,6 +10,7 @@ from services.domain import AccountRole
 from services.domain.accounts import SignUps
 from services.errors import (
     BadAddress,
+    InvitationMissing,
     InvitationNeeded,
     InvitationRefused,
     NotFound,
@@ -41,7 +42,8 @@ def states(sign_ups):
 
 def refused(deployment, code, email=None):
     """Fail unless no account begins with *code*."""
-    with pytest.raises(InvitationRefused):
+    error = InvitationRefused if code else InvitationMissing
+    with pytest.raises(error):
         deployment.sign_up(email, invitation=code)
 
 
