@@ -120,8 +120,7 @@ def below(reply: Message, others: Sequence[Message], costs: Costs, choices: Iter
         edit = _edit(reply)
         again = _act("retry", reply, words.REGENERATE, "refresh") + _choice(reply, choices)
     seen = _act("seen", reply, words.CONTEXT_USED, "visibility") if reply.turn_id else ""
-    # buttons that only some replies have come last, so that the others stay in place when those
-    # appear
+    # the buttons of some replies only are last, so that the others stay in place when those appear
     parts = _copy(reply), edit, again, seen, _switch(reply, others), _facts(reply, costs)
     return f'<div class="db-acts">{"".join(parts)}</div>'
 

@@ -105,7 +105,7 @@ from services.store.sign_in_policy import SignInPolicy
 WithCredentials = TypeVar("WithCredentials", CountedAttempt, OpenedSession)
 _COOKIE_BYTES = 32
 _MOST_GENERATIONS = 100_000  # users whose newest generation is remembered
-_MOST_OVERTAKEN = 5  # times that a change by a code is tried, while others change the credentials
+_MOST_OVERTAKEN = 5  # tries of a change by a code that other changes of the credentials overtake
 
 
 @dataclass(frozen=True, slots=True)

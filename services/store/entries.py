@@ -241,7 +241,7 @@ class WaitingEntry:
         keeps_factor: bool,
         gone: Collection[str],
     ) -> Entered:
-        # marks of what was listed: one that is added while the reset is under way goes, too
+        # the passkeys and identities that the form listed; any that were added during the reset are removed, too
         kept = {*marks(checked.credentials)} - {*gone}
         left = with_only(checked.credentials, kept)
         if not keeps_factor:

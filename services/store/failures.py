@@ -9,15 +9,15 @@ from services.errors import AppError
 from services.events import log_event
 from services.store.backend import Backend
 
-# who repeats a refused request while the store is slow would otherwise fill the process with threads
+# otherwise requests that are refused while the store is slow would fill the process with threads
 _MOST_THREADS = 32
 _threads = threading.BoundedSemaphore(_MOST_THREADS)
 
 
 def note_failure(backend: Backend, user_id: UserId | None, failure: Failure | Exemption) -> None:
-    """Count a *failure* of a user, or an exemption, if one is known, in a thread of its own: no answer takes longer by it. Raise nothing.
+    """Count a *failure* (or exemption) of a user, if one is known, in a thread of its own, so that no answer waits. Raise nothing.
 
-    While 32 are being counted, further ones are logged alone.
+    While 32 are being counted, further ones are only logged.
     """
     if user_id is None:
         return

@@ -21,9 +21,9 @@ def new_notice(
     browser: BrowserName,
     session: SessionId | None = None,
 ) -> NewNotice:
-    """Return a notice of what was done in *browser*; without the user's *keys* it names no browser.
+    """Return a notice of a change that was made in *browser*; without the user's *keys* it names no browser.
 
-    *session*: the one in which it was done, whose pages do not show it; None: in none.
+    *session*: the session in which the change was made, whose pages do not show the notice; None: in none.
     """
     notice_id = uuid4()
     place = _place(notice_id, user_id)

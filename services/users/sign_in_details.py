@@ -13,7 +13,7 @@ from services.store.sign_in_policy import SignInPolicy
 
 @dataclass(frozen=True, slots=True)
 class SignInDetails:
-    """The ways in of an account, the oldest of each kind first, and what proves who its user is."""
+    """The ways in of an account, the oldest of each kind first, and the ways to prove who its user is."""
 
     has_password: bool  # that opens the account
     is_confirmed: bool  # the address

@@ -70,7 +70,7 @@ class Enrolments:
         def begin() -> Response:
             if browser is None:
                 raise StepEnded
-            renew, step_id = self.entries.start.steps.renew, read_step_id(step)
+            renew, step_id = start.steps.renew, read_step_id(step)
             renewed = renew(browser, ENROL, step_id, None, partial(_with_new_secret, kept))
             return _enrol_page(read_contents(ENTRY, renewed.contents), step, target, ways)
 
@@ -98,9 +98,9 @@ class Enrolments:
             enrolment = Enrolment(FACTORS, typed_code(text, DIGITS), recovery_hashes(codes))
             enter, browser_name = enrolment.enter, browser_of(request)
             try:
-                entered = await run_sync(enter, entries.start.accounts, entry, step, browser_name)
+                entered = await run_sync(enter, start.accounts, entry, step, browser_name)
             except WrongFactor:
-                note_failure(entries.start.accounts.backend, step.step.user_id, Failure.CHANGE)
+                note_failure(start.accounts.backend, step.step.user_id, Failure.CHANGE)
                 return await run_sync(_enrol_page, entry, step_id, target, ways, WRONG_CODE)
         except AppError as error:
             if isinstance(error, StepEnded) and step is None and self._is_signed_in(request):
@@ -109,7 +109,7 @@ class Enrolments:
             return _refusal(error, target, step_id if goes_on else "", ways)
         is_new, session = entry.way is Way.SIGN_UP, entered.session
         if not is_new:
-            backend, kind = entries.start.accounts.backend, NoticeKind.FACTOR_ADDED
+            backend, kind = start.accounts.backend, NoticeKind.FACTOR_ADDED
             await run_sync(entries.notices.tell, request, backend, session, kind)
         if entry.way is Way.RESET:
             gone = {*read_marks(ways)} - {*entry.kept}

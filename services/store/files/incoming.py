@@ -43,7 +43,7 @@ _CHATS = TypeAdapter(list[_Said])
 
 
 def take_up(tables: AllTables, folder: Path) -> None:
-    """Store the chats in the folders of all users. Raise StoreUnavailable, OSError."""
+    """Store the chats of the files in the folders of all users. Raise StoreUnavailable, OSError."""
     for file in sorted(folder.glob(_FILES)):
         user_id = UserId(UUID(file.parents[1].name))
         content = _content(file)

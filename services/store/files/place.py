@@ -15,8 +15,8 @@ from services.store.files.store import FilesStore
 from services.store.folders import check_new, check_system, lasting_folder
 from services.store.operator import Finding, Mark
 
-# Raised, with code that brings an older folder up to date, by what a released version would read wrongly, or as damage: a new
-# table, too. No version is released yet.
+# Raise it, and bring older folders up to date, with each change that a released version would read wrongly or take for damage,
+# such as a new table. No version is released yet.
 _FORMAT = 1
 _MARK = "daybook.json"  # made last: a folder without it is no store yet
 # what is left if the making of a store was cut off
