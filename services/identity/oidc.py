@@ -203,6 +203,11 @@ class Provider:
             log_event("oidc.refused", fault=error.fault)
             raise
 
+    @property
+    def has_sign_out(self) -> bool:
+        """False if the metadata that was read last has no address at which users sign out."""
+        return self._metadata is None or bool(self._metadata.document.end_session_endpoint)
+
     async def sign_out_address(self, return_to: str) -> str | None:
         """Return the address at which a user signs out of the provider, who then sends them to *return_to*; or None."""
         async with self._calls() as client:

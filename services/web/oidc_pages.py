@@ -90,8 +90,13 @@ def add_page(question: Question) -> Response:
     )
 
 
-def account_page(question: Question, *, has_password: bool, sends_codes: bool) -> Response:
-    """Return the page that asks for the account's own proof, before an identity is linked to it."""
+def account_page(
+    question: Question, *, has_password: bool, sends_codes: bool, has_passkey: bool
+) -> Response:
+    """Return the page that asks for the account's own proof, before an identity is linked to it.
+
+    Where a passkey is all that opens the account, it says how to go on: the page has no script.
+    """
     by_password = _form(question, _PASSWORD, "Sign in") if has_password else ""
     by_code = ""
     if sends_codes:
@@ -101,8 +106,10 @@ def account_page(question: Question, *, has_password: bool, sends_codes: bool) -
 {or_else}<form class="db-form" method="post" action="{page_path(question.action)}/code">
 {hidden_fields(question.hidden)}<button type="submit"{second}>Send code</button>
 </form>"""
-    neither = "" if has_password or sends_codes else "<p>Ask your admin for help.</p>"
-    label = escape(question.label)
+    label, neither = escape(question.label), ""
+    if not (has_password or sends_codes):
+        add_later = f"Sign in with your passkey instead. Then add {label} on the page Account."
+        neither = f"<p>{add_later if has_passkey else 'Ask your admin for help.'}</p>"
     return plain_page(
         f"Add {question.label} to your account",
         f"""

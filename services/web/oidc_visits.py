@@ -16,7 +16,7 @@ from starlette.routing import Route
 
 from services.domain.addresses import Confirmed, ConfirmedBy, EmailAddress, checked_address
 from services.domain.mails import CodePurpose
-from services.domain.sign_in_methods import SignInMethod
+from services.domain.sign_in_methods import BY_PASSKEY, SignInMethod
 from services.errors import AppError, MethodOff, StepEnded, TooManyAttempts, WrongCredentials
 from services.store.accounts import Accounts, Checked, Found
 from services.store.backend import NOT_COUNTED, Throttles
@@ -54,12 +54,14 @@ class SignOnVisits:
     has_mail: bool
 
     async def enter(self, request: Request, waiting: WaitingAnswer) -> Response:
-        """Return the answer to the browser, with a cookie that names the provider until the sign-out.
+        """Return the answer to the browser, with a cookie that names the provider until the sign-out, if it has one, too.
 
         Raise the errors of `next_of`, and those of a sign-in or a sign-up.
         """
-        answer, origin = await self._enter(request, waiting), self.steps.start.origin
-        origin.set_cookie(answer, request, "provider", waiting.answer.provider, DEVICE_SECONDS)
+        answer, name = await self._enter(request, waiting), waiting.answer.provider
+        client, origin = await self.steps.clients.get(name), self.steps.start.origin
+        known = (name, DEVICE_SECONDS) if client.has_sign_out else ("", 0)
+        origin.set_cookie(answer, request, "provider", *known)
         return answer
 
     async def _enter(self, request: Request, waiting: WaitingAnswer) -> Response:
@@ -258,12 +260,16 @@ class VisitRoutes:
         accounts = self._steps.start.accounts
         found = accounts.find(_address(waiting), NOT_COUNTED)
         step.check(found.stored)
-        methods, credentials = accounts.policy.methods, found.credentials
+        policy, credentials = accounts.policy, found.credentials
         has_hash = credentials is not None and credentials.password_hash is not None
+        passkeys = credentials.passkeys if credentials else None
         return account_page(
             self._steps.question(step, waiting, _ACCOUNT, refusal),
-            has_password=has_hash and SignInMethod.PASSWORD in methods,
-            sends_codes=self.codes is not None and SignInMethod.CODE in methods,
+            has_password=has_hash and SignInMethod.PASSWORD in policy.methods,
+            sends_codes=self.codes is not None and SignInMethod.CODE in policy.methods,
+            has_passkey=bool(
+                credentials and passkeys and passkeys.each and policy.opens(credentials, BY_PASSKEY)
+            ),
         )
 
     async def _take_password(self, request: Request) -> Response:

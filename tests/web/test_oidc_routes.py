@@ -1014,6 +1014,25 @@ def test_password_that_is_off_links_nothing(make):
     assert site.identities() == []
 
 
+@pytest.mark.parametrize(
+    ("entry", "says_passkey"), [({}, True), ({"domains": ["corp.example"], "only": True}, False)]
+)
+def test_account_with_a_passkey_alone_is_told_how_to_go_on(make, entry, says_passkey):
+    """Where a passkey opens nothing, as for the address of an only provider, the admin has to help."""
+    methods = frozenset({SignInMethod.OIDC, SignInMethod.PASSKEY})
+    site = make(methods=methods, **entry)
+    _, session = replace(site.accounts, policy=SignInPolicy()).sign_up_with(ADDRESS, PASSWORD)
+    confirm(site.accounts, session)
+    browser = site.browser()
+    assert "Ask your admin" in browser.opens(browser.signs_in()).text
+
+    add_passkey(site, session)
+
+    page = browser.opens(browser.signs_in()).text
+    assert ("Sign in with your passkey instead. Then add Corp SSO" in page) is says_passkey
+    assert ("Ask your admin" in page) is not says_passkey
+
+
 def test_code_that_is_off_links_nothing(make):
     site = make(methods=frozenset({SignInMethod.OIDC, SignInMethod.PASSWORD}))
     site.user()
@@ -1802,6 +1821,24 @@ def test_signed_out_user_can_sign_out_of_the_provider_too(site, corp):
     assert answer.headers["location"] == (
         f"{corp.issuer}/end?client_id=daybook&post_logout_redirect_uri=http%3A%2F%2Flocalhost%2F"
     )
+
+
+def test_user_is_offered_no_sign_out_that_the_provider_does_not_have(make, corp):
+    """Nor that of another one, by which the browser signed in before."""
+    corp.metadata, corp.claims = {"end_session_endpoint": LEFT_OUT}, {"email": OTHER}
+    with forging_provider() as other:
+        browser = make(may_sign_up=True, others={"other": other}).browser()
+        browser.site.user()
+        browser.opens(browser.signs_in("other"))
+        browser.post("/identity/account", step=browser.step, password=PASSWORD)
+        assert browser.session.email == ADDRESS
+        browser.signs_in("other")
+    assert "__Host-provider" in browser.cookies
+
+    browser.signs_in("corp")
+
+    assert browser.session.email == OTHER
+    assert browser.post("/session/end").headers["location"] == "/"
 
 
 def test_user_of_a_password_is_signed_out_of_no_provider(site):
