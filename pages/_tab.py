@@ -119,9 +119,10 @@ class Tab:
     rows: int = ROWS  # rows of the list
     is_archive: bool = False  # true: the list shows the archive
     facts_drawn: int = 0
+    # the first message on the page, and the number of messages from it
     drawn: dict[ConversationId, tuple[int, int]] = field(
         default_factory=dict[ConversationId, tuple[int, int]]
-    )  # the first message on the page, and the number of messages from it
+    )
     # the conversation, and the seq of its last prompt when it was opened
     opened_at: tuple[ConversationId, int] | None = None
     printed: ConversationId | None = None

@@ -41,7 +41,7 @@ def scope_of(listed: Sequence[Device]) -> ProofScope:
 def draw(user: UserServices, scope: ProofScope, why: str, then: str = "") -> None:
     """Draw the forms, with the reason *why* a proof is asked for; they lead back to the page Account.
 
-    *scope*: that of the proof so far; *then*: the key `then` of the page's address afterwards, for a form that waits for the proof.
+    *scope*: of the proof that is good now (`scope_of`); *then*: the key `then` of the page's address afterwards, for a form that waits for the proof.
     """
     back_to = f"/account?{urlencode({'then': then})}" if then else "/account"
     st.subheader(words.CONFIRM_IDENTITY, anchor=False)

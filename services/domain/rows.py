@@ -17,9 +17,8 @@ class FieldKind(Enum):
     NAME = auto()  # a name from the code: an enum member, or a string that is not a user's text
     SEALED = auto()
     TEXT = auto()  # free text, a value as JSON, or ids separated by commas
-    IMPLIED = (
-        auto()
-    )  # a database needs no such field; a store with one file per conversation finds the file by it
+    # a database needs no such field; a store with one file per conversation finds the file by it
+    IMPLIED = auto()
 
 
 Name = Annotated[str, FieldKind.NAME]

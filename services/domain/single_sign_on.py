@@ -157,9 +157,8 @@ class ProviderAnswer:
 
     provider: str = field(repr=False)  # the entry's name
     identity: Identity
-    address: EmailAddress | None = field(
-        repr=False
-    )  # None: the provider names none, or one in another form
+    # None: the provider names none, or one in another form
+    address: EmailAddress | None = field(repr=False)
     is_verified: bool  # its user reads the mail that is sent to the address
     is_member: bool  # the user belongs to an organisation of the entry's domains; other providers than Google: true
     is_of_domains: bool  # a member with a verified address of the domains; true if there are none

@@ -34,9 +34,8 @@ from services.memory.terms import stems
 
 # Percentages of the prompt's tokens.
 _LATEST = 25  # the share of the latest messages when the prefix is rebuilt
-_LASTING = (
-    55  # the share up to which the latest messages stay at an overflow: only recalled ones go
-)
+# the share up to which the latest messages stay at an overflow: only recalled ones go
+_LASTING = 55
 _REBUILT = 15  # recalled messages when a cached prefix is rebuilt
 _TURN = 6  # the most for messages recalled in each later turn
 _REFILL = 40  # minimum size of a rebuilt prefix; the latest messages fill it up

@@ -241,9 +241,8 @@ def takes_proof_in_part(
     match action:
         case CredentialsAction.PASSKEY_ADDED | CredentialsAction.PASSWORD_ADDED:
             adds = True
-        case (
-            CredentialsAction.FACTOR_ADDED
-        ):  # beside a passkey that is asked for, it replaces recovery codes
+        case CredentialsAction.FACTOR_ADDED:
+            # beside a passkey that is asked for, it replaces recovery codes
             adds = stored is not None and not stored.wants_factor
         case _:
             adds = False

@@ -531,9 +531,8 @@ class Accounts:
         self._check_method(checked)
         if checked.scope is ProofScope.NONE:
             raise ProofNeeded
-        checked.check_factor(
-            is_required=False
-        )  # a required factor was given when the session began
+        # a required factor was given when the session began
+        checked.check_factor(is_required=False)
         used, new = self._used(checked, session.user_id), Cookie.new()
         changed = NewCookie(replaces=cookie.hash, cookie_hash=new.hash, sealer=self._sealer(new))
         if not session.backend.prove(
@@ -814,9 +813,8 @@ class Accounts:
             return None
         credentials = self._opened(stored, is_set_back=is_set_back)
         if not has_it(credentials):
-            log_event(
-                "credentials.unopened", user=stored.id
-            )  # the look-up value names another user
+            # the look-up value names another user
+            log_event("credentials.unopened", user=stored.id)
             raise Tampered
         return _found_in(counted, credentials.address, throttles, credentials, self.policy)
 
@@ -1043,9 +1041,8 @@ class Accounts:
             return cookie, self._session(opened, is_set_back=False)
         except AppError as error:
             self.backend.sign_in.end(user)  # no browser has the cookie
-            if isinstance(
-                error, SignedOut
-            ):  # the user was recognised just now, so the account is suspended
+            # the user was recognised just now, so the account is suspended
+            if isinstance(error, SignedOut):
                 raise Suspended from None
             if isinstance(error, Stale):  # another device was faster
                 raise RateLimited from None

@@ -175,9 +175,8 @@ class Throttles:
     device: tuple[Throttle, ...] = ()
 
 
-NOT_COUNTED = Throttles(
-    ()
-)  # for an attempt that something else counts, such as the tries of a step
+# for an attempt that something else counts, such as the tries of a step
+NOT_COUNTED = Throttles(())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -240,9 +239,8 @@ class StoredDevice:
     """An app session of a user as a device."""
 
     session: SessionId
-    device: str | None = field(
-        repr=False
-    )  # the name of the browser, sealed (services/store/devices.py)
+    # the name of the browser, sealed (services/store/devices.py)
+    device: str | None = field(repr=False)
     created_at: datetime | None  # None: unknown
     seen_at: datetime | None
     is_this_one: bool

@@ -176,7 +176,7 @@ class CodeRoutes:
 
         *wanted*: what a new step is for; None: the form says it.
         """
-        codes, client = Codes(Steps.of(asked.accounts)), self.origin.client_address(asked.request)
+        codes, client = _codes(asked), self.origin.client_address(asked.request)
         begun = step_id or uuid4()
         throttles = self.attempts.step(client, begun)
         await run_sync(asked.accounts.backend.count_throttles, throttles)
@@ -224,10 +224,7 @@ class CodeRoutes:
                 if browser is None:
                     raise StepEnded
                 asked, name = await self._asked(request, form), form.flow.name
-                check, digits = (
-                    Codes(Steps.of(asked.accounts)).check,
-                    typed_code(form.fields.get("code", "")),
-                )
+                check, digits = _codes(asked).check, typed_code(form.fields.get("code", ""))
                 code = await run_sync(
                     check, browser, name, read_step_id(form.step), digits, asked.session
                 )
@@ -286,3 +283,7 @@ def _refusal(form: _Form, error: AppError, *, step: str) -> Response:
     """Return the redirect to the form for the code of *step*; "": to the form that has a code sent."""
     values = {"code": form.flow.name, "step": step, "invite": form.invitation}
     return RedirectResponse(with_reason(form.target, error, **values), 303)
+
+
+def _codes(asked: Asked) -> Codes:
+    return Codes(Steps.of(asked.accounts))

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import TypeVar
 
 from starlette.requests import Request
 
@@ -24,7 +23,6 @@ from services.web.origin import Origin
 FACTORS = Factors(totp.matching_step, recovery_hash)
 # refusals of what was given as second factor
 NOT_GIVEN = WrongFactor, PasskeyRefused, PasskeyCopied, PasskeyMissing
-Answer = TypeVar("Answer")
 
 
 @dataclass(frozen=True, slots=True)

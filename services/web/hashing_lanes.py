@@ -75,9 +75,8 @@ class HashingLanes:
     async def _hash(self, waiter: _Waiter, work: Callable[[], Answer]) -> Answer:
         def hash_behind_others() -> Answer:
             if sys.platform == "linux":  # elsewhere, threads have no priority of their own
-                niceness = max(
-                    _NICENESS, os.getpriority(os.PRIO_PROCESS, 0)
-                )  # only root may lower it
+                # only root may lower it
+                niceness = max(_NICENESS, os.getpriority(os.PRIO_PROCESS, 0))
                 os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), niceness)
             return work()
 

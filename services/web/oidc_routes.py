@@ -79,9 +79,8 @@ class OidcRoutes:
         invitation = query.get("invite", "").strip()[:LONGEST_INVITATION]
         values = {"next": target} | ({"invite": invitation} if invitation else {})
         here = f"/oidc/{name}?{urlencode(values)}"
-        if not self._is_public(
-            request
-        ):  # the answer comes to another host, without the cookies of this one
+        # the answer comes to another host, without the cookies of this one
+        if not self._is_public(request):
             return RedirectResponse(f"{self._public_url(request)}{here}", 303)
         if not _is_pressed(request):
             return start_page(self.steps.label(name), here)

@@ -143,8 +143,8 @@ class OwnIdentities:
         scope = proof_of(answer, waiting.asked, session.user_id, linked, accounts.now())
         if found is None or found.stored is None or found.credentials is None:
             raise ProofNeeded
-        of = found.stored, found.credentials, waiting.by
-        opened = found.in_session().opened(*of, has_factor=answer.has_factor)
+        own = found.stored, found.credentials, waiting.by
+        opened = found.in_session().opened(*own, has_factor=answer.has_factor)
         return replace(opened, scope=scope)
 
     async def _show_add(self, request: Request) -> Response:

@@ -78,7 +78,7 @@ class PasskeyCheck:
         """Return *act*, a sign-in or a proof, of the credentials after the use of a passkey.
 
         Where the passkeys or the factor were used meanwhile, read the credentials and verify the answer again. *user_id*: whose
-        passkey it must be; None: it says so itself.
+        passkey it must be, in a proof; None: it says so itself, in a sign-in.
 
         Raise TooManyAttempts, PasskeyRefused, PasskeyUnknown, PasskeyCopied, RateLimited (others go on using them), and the errors
         of *act*.
@@ -148,6 +148,6 @@ def _find(
     stored, credentials = (found.stored, found.credentials) if found else (None, None)
     if not (found and stored and stored.user_id and credentials and credentials.passkeys):
         raise PasskeyUnknown
-    of = found.in_session() if is_proof else found
-    checked = of.opened(stored, credentials, BY_PASSKEY, found.counted)
+    account = found.in_session() if is_proof else found
+    checked = account.opened(stored, credentials, BY_PASSKEY, found.counted)
     return _Found(stored.user_id, credentials.passkeys, checked)

@@ -45,9 +45,8 @@ class SignInByPasskey:
         answer = _answer(asked, given, PasskeyUse.SIGN_IN)
         try:
             cookie, session = await run_sync(self.check.given, request, accounts, answer, sign_in)
-        except (
-            FactorNeeded
-        ) as needed:  # one is required, and no passkey of the account can be asked for as one
+        except FactorNeeded as needed:
+            # one is required, and no passkey of the account can be asked for as one
             [*_, checked] = tried
             address, stored = checked.credentials.address, checked.stored
             entry = Entry(way=Way.SIGN_IN, address=address, by=BY_PASSKEY, counted=checked.counted)

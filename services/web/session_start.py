@@ -43,7 +43,7 @@ class SessionStart:
         return Steps.of(self.accounts)
 
     def count_try(self, step_id: UUID) -> None:
-        """Count a try of a step in a throttle, because each reading of the step begins its own tries anew. Raise StepEnded."""
+        """Count a try of a step in a throttle, because `Steps.renew` gives it its own tries again. Raise StepEnded."""
         try:
             self.accounts.backend.count_throttles([self.attempts.tries(step_id)])
         except errors.TooManyAttempts:
@@ -83,9 +83,8 @@ class SessionStart:
         self.origin.set_cookie(answer, request, "sid", str(cookie), self.lifetime_seconds)
         device = self.attempts.device_cookie(session.user_id, device)
         self.origin.set_cookie(answer, request, "device", device, DEVICE_SECONDS)
-        if self.origin.step_cookie(
-            request
-        ):  # a stranger who knew the cookie must not go on with its steps
+        # a stranger who knew the cookie must not go on with its steps
+        if self.origin.step_cookie(request):
             self.origin.set_step_cookie(answer, request, None)
         return answer
 

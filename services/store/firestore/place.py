@@ -132,9 +132,8 @@ def _wrong_kind(database: Database) -> str:
     described = database.description()
     if described is None:
         return ""
-    from google.cloud.firestore_admin_v1.types import (
-        Database as Description,
-    )  # `description` has imported the library
+    # `description` has imported the library
+    from google.cloud.firestore_admin_v1.types import Database as Description
 
     if described.type_ == Description.DatabaseType.DATASTORE_MODE:
         return f"The Firestore database is in Datastore mode: {MAKE_ANOTHER}"

@@ -132,9 +132,8 @@ class SupabaseUser:
     calls: UserCalls = field(repr=False)
     server: ServerCalls = field(repr=False)
     bearer: Bearer = field(repr=False)
-    first: list[FirstPage] = field(
-        default_factory=list[FirstPage], repr=False
-    )  # one, until it is taken
+    # one, until it is taken
+    first: list[FirstPage] = field(default_factory=list[FirstPage], repr=False)
 
     @property
     def administration(self) -> SupabaseAdministration:

@@ -260,9 +260,8 @@ class TablesUser:
             block.put(schema.CREDENTIALS, part_of(CredentialsRow, credentials))
             block.put(schema.ACCOUNTS, replace(account, email=new.address))
             if new.is_restored and session and not credentials.wants_factor:
-                _forget_factor(
-                    block, [session]
-                )  # it began by the ways in that the restored ones replace
+                # it began by the ways in that the restored ones replace
+                _forget_factor(block, [session])
             delete_all(block, schema.SESSIONS, ended)
             action = "address.restore" if new.is_restored else "address.change"
             note(block, now, user_id, action, user_id)
@@ -313,9 +312,8 @@ class TablesUser:
     @atomic
     def put_user_key(self, block: Block, key: WrappedKey, replaces: str) -> None:
         account = self.caller.account(block)
-        if (
-            WrappedKey(key.version, replaces) not in account.keys
-        ):  # exactly the key that the app has seen
+        # exactly the key that the app has seen
+        if WrappedKey(key.version, replaces) not in account.keys:
             return
         keys = tuple(key if one.version == key.version else one for one in account.keys)
         block.put(schema.ACCOUNTS, replace(account, keys=keys))

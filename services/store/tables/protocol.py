@@ -26,9 +26,8 @@ class Table(Generic[Row]):
     name: str
     kind: type[Row]
     key: Callable[[Row], object] = field(repr=False)  # its `str` names the row
-    fields: frozenset[str] = field(
-        default=frozenset(), repr=False
-    )  # fields that a selection may compare or order by
+    # fields that a selection may compare or order by
+    fields: frozenset[str] = field(default=frozenset(), repr=False)
     is_shared: bool = False  # True: one table for the deployment; False: one for each user
 
 
