@@ -8,7 +8,7 @@ an `AppSession` is a cache of its row.
 import hashlib
 import secrets
 import threading
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -33,6 +33,7 @@ from services.crypto import (
     new_key,
     open_credentials,
 )
+from services.crypto.recovery_codes import recovery_hashes
 from services.daemon_threads import in_thread
 from services.domain import SessionId, UserId
 from services.domain.accounts import (
@@ -212,6 +213,17 @@ class Checked(Current):
         is_met = self.after.stored.wants_factor or (is_by_provider and self.has_factor)
         if is_required and not is_met:
             raise factor_needed(self.credentials)
+
+    @property
+    def begins_asking(self) -> bool:
+        """True if a passkey is asked for from this sign-in on, because the deployment requires a factor (`SignInPolicy.asking`)."""
+        return self.used is not None and self.used.asks_passkey and not self.stored.wants_factor
+
+    def with_recovery(self, codes: Sequence[str]) -> "Checked":
+        """Return the credentials with recovery *codes*, if the sign-in `begins_asking`; else as they are."""
+        if self.used is None or not self.begins_asking:
+            return self
+        return replace(self, used=replace(self.used, recovery=recovery_hashes(codes)))
 
     @property
     def after(self) -> Current:

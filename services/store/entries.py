@@ -110,13 +110,15 @@ class FactorEntry:
         return given(accounts, checked, use, act)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class PasskeyEntry:
     """The answer of a passkey as second factor, which is verified once or several times."""
 
     credential_id: bytes = field(repr=False)
     # returns the passkey of a user handle after its use; true: its user must be verified
     verify: Callable[[Passkey, bytes, bool], Passkey] = field(repr=False)
+    recovery: tuple[str, ...] = field(repr=False)  # new codes, for a sign-in that `begins_asking`
+    begins_asking: bool = False  # as `Checked` says
 
     def use(self, credentials: Credentials, *, is_required: bool) -> Credentials:
         """Return *credentials* after the use; *is_required*: the deployment requires a factor.
@@ -133,8 +135,13 @@ class PasskeyEntry:
         self, accounts: Accounts, checked: Checked, act: Callable[[Checked], Answer]
     ) -> Answer:
         """Return *act* of *checked* after the use, as `given` does, and raise its errors."""
+
+        def act_with_recovery(one: Checked) -> Answer:
+            self.begins_asking = one.begins_asking
+            return act(one.with_recovery(self.recovery))
+
         use = partial(self.use, is_required=checked.requires_factor)
-        return given(accounts, checked, use, act, CredentialsAction.PASSKEY_USED)
+        return given(accounts, checked, use, act_with_recovery, CredentialsAction.PASSKEY_USED)
 
 
 GivenFactor = FactorEntry | PasskeyEntry

@@ -28,10 +28,9 @@ from services.web.forms import all_fields, fields, local_path, other_site, read_
 from services.web.origin import browser_of
 from services.web.shown_once import (
     WRONG_CODE,
-    RecoveryCodes,
     ShownOnce,
+    codes_page,
     enrol_page,
-    recovery_page,
     shown_page,
 )
 
@@ -113,9 +112,7 @@ class Enrolments:
             tell = partial(entries.tell_of_removed, keeps_factor=True)
             await run_sync(tell, request, session, entry.gone)
 
-        def page(target: str) -> Response:
-            return recovery_page(RecoveryCodes(codes=codes, address=session.email, target=target))
-
+        page = codes_page(codes, session.email)
         return await entries.answer(
             *(request, entry, entered, target), is_new_account=is_new, page=page
         )

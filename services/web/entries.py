@@ -34,6 +34,7 @@ from services.store.entries import (
     Entry,
     FactorStep,
     GivenFactor,
+    PasskeyEntry,
     WaitingEntry,
     Way,
 )
@@ -51,7 +52,7 @@ from services.web.forms import (
 )
 from services.web.notices import Notices
 from services.web.origin import browser_of
-from services.web.session_start import SessionStart
+from services.web.session_start import SessionStart, redirect
 
 _KIND = "factor"  # of the steps, and `code` in the address of their forms
 ENROL = "enrol_factor"  # of those in which a factor is set up
@@ -172,8 +173,12 @@ class Entries:
             async with self.start.attempts.delay_refusals():
                 step = await run_sync(self.attempt, browser, _KIND, form.step)
                 entry = read_contents(ENTRY, step.step.contents)
-                entered = await run_sync(self._enter, request, form, step, entry, read())
-                return await self.answer(request, entry, entered, form.target)
+                factor, page = read(), redirect
+                entered = await run_sync(self._enter, request, form, step, entry, factor)
+                if isinstance(factor, PasskeyEntry) and factor.begins_asking:
+                    of_codes, codes = self.start.page_of_codes, factor.recovery
+                    page = await run_sync(of_codes, request, entered.session, codes)
+                return await self.answer(request, entry, entered, form.target, page=page)
         except AppError as error:
             if isinstance(error, _GOES_ON) and not (step and step.has_ended):
                 values = {"code": form.name, "step": form.step, "by": form.by, "added": form.added}
@@ -282,7 +287,7 @@ class Entries:
         target: str,
         *,
         is_new_account: bool = False,
-        page: Callable[[str], Response] = lambda target: RedirectResponse(target, 303),
+        page: Callable[[str], Response] = redirect,
     ) -> Response:
         """Tell the user what changed, and begin the session in the browser; *page*: as in `SessionStart.answer`."""
         session, backend = entered.session, self.start.accounts.backend

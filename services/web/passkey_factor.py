@@ -6,6 +6,7 @@ from typing import ClassVar
 
 from starlette.responses import Response
 
+from services.crypto.recovery_codes import new_codes
 from services.domain.passkeys import Passkey
 from services.identity.passkeys import (
     PasskeyUse,
@@ -49,7 +50,7 @@ def passkey_entry(asked: Asked, given: Given) -> PasskeyEntry:
             assertion, passkey, user_handle, asked.party, given.challenge, use, now
         ).passkey
 
-    return PasskeyEntry(assertion.id, verify)
+    return PasskeyEntry(assertion.id, verify, new_codes())
 
 
 def _use(is_required: bool) -> PasskeyUse:

@@ -34,6 +34,7 @@ from services.web.forms import (
     with_reason,
 )
 from services.web.origin import Origin
+from services.web.shown_once import ShownOnce, shown_page
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,6 +105,7 @@ class PasskeyRoutes:
         return [
             Route("/passkey/options", self._offer, methods=["POST"]),
             Route("/passkey", self._take, methods=["POST"]),
+            Route("/passkey", _codes_were_shown),
         ]
 
     async def _offer(self, request: Request) -> Response:
@@ -196,6 +198,10 @@ class PasskeyRoutes:
 
     def _flow(self, form: Mapping[str, str]) -> PasskeyFlow | None:
         return {one.name: one for one in self.flows}.get(form.get("use", ""))
+
+
+def _codes_were_shown(_: Request) -> Response:
+    return shown_page(ShownOnce.RECOVERY_CODES)
 
 
 def _kind(flow: PasskeyFlow) -> str:

@@ -7,6 +7,7 @@ from typing import ClassVar
 from anyio.to_thread import run_sync
 from starlette.responses import RedirectResponse, Response
 
+from services.crypto.recovery_codes import new_codes
 from services.domain.sign_in_methods import BY_PASSKEY, SignInMethod
 from services.errors import FactorNeeded, SignedOut
 from services.identity.passkeys import PasskeyUse, request_options
@@ -18,7 +19,7 @@ from services.web.origin import browser_of
 from services.web.passkey_check import PasskeyAnswer, PasskeyCheck
 from services.web.passkey_routes import Asked, Given, Offer
 from services.web.proofs import Proof
-from services.web.session_start import SessionStart
+from services.web.session_start import SessionStart, redirect
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,10 +38,11 @@ class SignInByPasskey:
 
     async def finish(self, asked: Asked, given: Given) -> Response:
         request, accounts, tried = asked.request, asked.accounts, list[Checked]()
+        codes = new_codes()
 
         def sign_in(checked: Checked) -> tuple[Cookie, AppSession]:
             tried.append(checked)
-            return accounts.sign_in(checked, browser=browser_of(request))
+            return accounts.sign_in(checked.with_recovery(codes), browser=browser_of(request))
 
         answer = _answer(asked, given, PasskeyUse.SIGN_IN)
         try:
@@ -51,7 +53,10 @@ class SignInByPasskey:
             address, stored = checked.credentials.address, checked.stored
             entry = Entry(way=Way.SIGN_IN, address=address, by=BY_PASSKEY, counted=checked.counted)
             return await Entries(self.start).ask(request, entry, stored, asked.target, needed)
-        return await self.start.answer(request, cookie, session, asked.target)
+        page = redirect
+        if tried[-1].begins_asking:
+            page = await run_sync(self.start.page_of_codes, request, session, codes)
+        return await self.start.answer(request, cookie, session, asked.target, page=page)
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,12 @@ from services.users import Shared
 from services.web.attempts import DEVICE_SECONDS, Attempts
 from services.web.notices import Notices
 from services.web.origin import Origin
+from services.web.shown_once import codes_page
+
+
+def redirect(target: str) -> Response:
+    """Return the answer that leads on to *target*."""
+    return RedirectResponse(target, 303)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +63,7 @@ class SessionStart:
         target: str,
         *,
         is_new_account: bool = False,
-        page: Callable[[str], Response] = lambda target: RedirectResponse(target, 303),
+        page: Callable[[str], Response] = redirect,
     ) -> Response:
         """Return the redirect to *target*, or to the front page if *target* is another user's conversation.
 
@@ -87,6 +93,14 @@ class SessionStart:
         if self.origin.step_cookie(request):
             self.origin.set_step_cookie(answer, request, None)
         return answer
+
+    def page_of_codes(
+        self, request: Request, session: AppSession, codes: tuple[str, ...]
+    ) -> Callable[[str], Response]:
+        """Tell the user that a passkey is asked for from now on; return the builder of the page with recovery *codes*. It blocks."""
+        kind = NoticeKind.PASSKEY_FACTOR_ADDED
+        self.notices.tell(request, self.accounts.backend, session, kind)
+        return codes_page(codes, session.email)
 
     def _visible_target(self, session: AppSession, target: str) -> str:
         try:

@@ -5,7 +5,7 @@ server. They work without their script, which only adds Copy, Download and Print
 """
 
 from base64 import b64encode
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from html import escape
@@ -121,6 +121,11 @@ def recovery_page(recovery: RecoveryCodes) -> Response:
 <small>Account: {escape(recovery.address)}</small>
 <a class="db-go" href="{page_path(recovery.target)}">Continue</a>""",
     )
+
+
+def codes_page(codes: tuple[str, ...], address: EmailAddress) -> Callable[[str], Response]:
+    """Return the builder of the page with the recovery *codes* of an address, for the path that Continue leads to."""
+    return lambda target: recovery_page(RecoveryCodes(codes=codes, address=address, target=target))
 
 
 def shown_page(shown: ShownOnce) -> Response:

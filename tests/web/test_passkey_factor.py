@@ -114,10 +114,13 @@ class User(test_entries.User):
         browser.passkey_step = answer.get("step", "")
         return answer
 
-    def sends(self, browser, answer, **fields):
+    def posts(self, browser, answer, **fields):
         given = {"use": "factor", "entry": browser.step, "step": browser.passkey_step}
         given |= {"answer": answer, "by": "passkey", "next": "/?c=1"}
-        return said(browser.post("/passkey", **given | fields))
+        return browser.post("/passkey", **given | fields)
+
+    def sends(self, browser, answer, **fields):
+        return said(self.posts(browser, answer, **fields))
 
     def uses(self, browser, authenticator=None, fields=None, **forged):
         """Give the passkey; return the query of the address that it leads to."""
@@ -410,6 +413,20 @@ def unasked(site):
     return user
 
 
+def shows_codes(user, browser, answer):
+    """Hold that *answer* begins the session by which a passkey is asked for from now on, and shows its recovery codes."""
+    codes = re.findall("<li><code>(.*?)</code>", answer.text)
+
+    assert is_in(browser)
+    assert user.credentials.asks_passkey
+    assert user.credentials.recovery == recovery_hashes(codes)
+    assert len(codes) == 10
+    assert 'href="/?c=1"' in answer.text
+    assert user.site.told == [NoticeKind.PASSKEY_FACTOR_ADDED]
+    assert "Recovery codes already shown" in browser.client.get("/passkey").text
+    assert signs_in(browser, user.key).headers["location"] == "/?c=1"
+
+
 def test_password_alone_sets_no_required_factor_up_where_a_passkey_stands(unasked):
     browser = unasked.site.browser()
     answer = browser.post("/session", email=unasked.email, password=PASSWORD, next="/?c=1")
@@ -418,8 +435,8 @@ def test_password_alone_sets_no_required_factor_up_where_a_passkey_stands(unaske
     assert said(answer) == {"c": "1", "code": FORM, "step": browser.step, "by": "passkey"}
     assert unasked.uses(browser, flags=PRESENT)["reason"] == REFUSED
     assert not is_in(browser)
-    assert unasked.uses(browser) == {"c": "1"}
-    assert unasked.credentials.asks_passkey
+    asked = unasked.options(browser)["options"]
+    shows_codes(unasked, browser, unasked.posts(browser, unasked.key.get(asked)))
     thief = unasked.begins()
     page = thief.post("/factor/enrol", step=thief.step, next="/?c=1")
     assert said(page) == {"c": "1", "reason": "expired"}
@@ -428,10 +445,7 @@ def test_password_alone_sets_no_required_factor_up_where_a_passkey_stands(unaske
 def test_passkey_alone_meets_the_required_factor(site, unasked):
     alone = site.browser()
 
-    assert signs_in(alone, unasked.key).headers["location"] == "/?c=1"
-
-    assert is_in(alone)
-    assert unasked.credentials.asks_passkey
+    shows_codes(unasked, alone, signs_in(alone, unasked.key))
     assert said(alone.post("/session", email=unasked.email, password=PASSWORD))["code"] == FORM
 
 
@@ -497,7 +511,7 @@ def test_passkey_that_is_not_asked_for_belongs_to_no_proof(site, way):
 
 def test_address_is_taken_back_by_the_passkey_where_a_factor_is_required(unasked):
     browser = unasked.begins()
-    unasked.uses(browser)
+    unasked.posts(browser, unasked.key.get(unasked.options(browser)["options"]))
     passkeys = unasked.credentials.passkeys
     [made] = passkeys.each
     old = replace(made, created_at=made.created_at - timedelta(days=30))
