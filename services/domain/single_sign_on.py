@@ -91,7 +91,9 @@ class TooManyIdentities(Refused):
 class OtherSignInNeeded(Refused):
     """The address gets in by one provider alone."""
 
-    public = "This email has to use another sign-in. Choose it on the sign-in page."
+    public = (
+        "This email only works with your organization's sign-in. Choose it on the sign-in page."
+    )
 
 
 class ProviderUnavailable(Unavailable):
