@@ -8,6 +8,7 @@ from services.errors import PasskeyCopied
 from tests.confirmed import confirm
 from tests.journeys.people import PASSWORD
 from tests.journeys.seeds import required_factor, second_process
+from tests.journeys.test_factor_setup import codes
 from tests.journeys.test_passkey_factor import USE, enters_password
 from tests.journeys.test_passkeys import (
     SIGN_IN,
@@ -57,6 +58,8 @@ def test_passkey_is_a_second_step_and_no_copy_is_here_too(app, person, site):
     with required_factor(app):
         enters_password(lea)
         press(lea, USE)
+        assert len(codes(lea)) == 10
+        lea.page.get_by_role("link", name="Continue").click()
         lea.is_welcome()
     signs_out(lea)
     enters_password(lea)

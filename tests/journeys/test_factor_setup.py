@@ -181,6 +181,8 @@ def test_admin_requires_two_step_verification_of_all(make_app, browser, store):
             noor.is_signed_out_before_long()
             noor.enters("/session", noor.email)
             button(noor, "Use your passkey").click()
+            assert len(codes(noor)) == 10
+            noor.page.get_by_role("link", name="Continue").click()
             noor.sees("Asked for after your password")
 
             omar.visit()
