@@ -25,11 +25,6 @@ _TRIES = 5  # attempts, because other tabs may change the preferences
 
 Document = TypeVar("Document", Fact, Preferences, Space)
 
-# made once: pydantic takes milliseconds for each, and a store of a user is opened with each session
-_SPACE_FORMAT = Format(Space, ("id", "created_at"))
-_PREFERENCES_FORMAT = Format(Preferences)
-_FACT_FORMAT = Format(Fact, ("id", "conversation_id", "space_id"))
-
 
 @dataclass(frozen=True, slots=True)
 class OpenedDocument(Generic[Document]):
@@ -168,7 +163,7 @@ class SealedSpaces(Documents[Space]):
     """The `Spaces` of one user over sealed rows. Any thread may call any method."""
 
     def __init__(self, rows: Rows, keys: UserKeys, on_forget: Callable[[SpaceId], None]) -> None:
-        super().__init__(rows, keys, DocumentKind.SPACE, _SPACE_FORMAT)
+        super().__init__(rows, keys, DocumentKind.SPACE, Format(Space, ("id", "created_at")))
         self._on_forget = on_forget
 
     def find(self, space_id: SpaceId | None) -> Space | None:
@@ -202,7 +197,7 @@ class SealedProfile(Documents[Preferences]):
     """The `Profile` of one user over sealed rows. Any thread may call any method."""
 
     def __init__(self, rows: Rows, keys: UserKeys) -> None:
-        super().__init__(rows, keys, DocumentKind.PREFERENCES, _PREFERENCES_FORMAT)
+        super().__init__(rows, keys, DocumentKind.PREFERENCES, Format(Preferences))
 
     def preferences(self) -> Preferences:
         return next(iter(self.all()), Preferences())
@@ -240,7 +235,8 @@ class SealedFacts(Documents[Fact]):
     """
 
     def __init__(self, rows: Rows, keys: UserKeys, opened: OpenedConversations) -> None:
-        super().__init__(rows, keys, DocumentKind.FACT, _FACT_FORMAT)
+        columns = "id", "conversation_id", "space_id"
+        super().__init__(rows, keys, DocumentKind.FACT, Format(Fact, columns))
         self._conversations = opened
         opened.on_forget.append(self._forget_conversation)
 
