@@ -8,6 +8,7 @@ import json
 from collections import Counter
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
+from functools import cache
 from uuid import UUID, uuid4
 
 import psycopg
@@ -118,6 +119,11 @@ def make_accounts_database(server, name, folder, addresses):
         return address, [admin.execute(made, [one]).fetchone()[0] for one in addresses]
 
 
+@cache
+def _adapter(kind):
+    return TypeAdapter(kind)
+
+
 @dataclass(slots=True, eq=False)
 class SessionCalls(SqlCalls):
     """Calls of one app session, in the place of `UserCalls`; without claims those of a process, in that of `ServerCalls`."""
@@ -135,7 +141,7 @@ class SessionCalls(SqlCalls):
         )
         if isinstance(answer, dict) and "code" in answer:
             raise (self.claims and _ERRORS.get(answer["code"])) or StoreUnavailable(answer["code"])
-        return TypeAdapter(kind).validate_python(answer)
+        return _adapter(kind).validate_python(answer)
 
     def _devices(self, kind):
         rows = "select coalesce(jsonb_agg(to_jsonb(mine) order by seen_at desc, session), '[]')"
@@ -144,7 +150,7 @@ class SessionCalls(SqlCalls):
         answer = self.run(f"select ({mine}) from {caller}")
         if isinstance(answer, dict):
             raise _ERRORS[answer["code"]]
-        return TypeAdapter(kind).validate_python(answer)
+        return _adapter(kind).validate_python(answer)
 
     def call(self, verb, /, **arguments):
         return self.read(verb, RpcResult, **arguments)
@@ -343,7 +349,7 @@ class TwoBackends:
             if not answer.ok:
                 raise error_of("start_session", Refusal(reason=answer.reason))
             assert UUID(answer.values["session"]) == new.id
-            found = TypeAdapter(StoredCredentials).validate_python(answer.values["credentials"])
+            found = _adapter(StoredCredentials).validate_python(answer.values["credentials"])
             return answer.values["role"], _values(found, _STORED), answer.values["keys"]
 
         def by_rules():

@@ -23,6 +23,8 @@ CHROMIUM = str(_SHELL if _SHELL.exists() else "/usr/bin/chromium")
 FLAGS = [
     *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
     *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
+    # V8's optimizing compilers cost more than they save where a page lives for seconds
+    "--js-flags=--no-maglev --no-opt",
 ]
 ADMIN = "admin@daybook.test"
 STORE = os.environ.get("DAYBOOK_JOURNEY_STORE", "embedded")

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 import streamlit as st
+from streamlit.components.v2 import manifest_scanner
 from streamlit.runtime.scriptrunner import script_runner
 from streamlit.testing.v1 import AppTest
 
@@ -246,6 +247,15 @@ def tab(monkeypatch, health):
     app.sign_ups = lambda: tab.sign_ups
     app.next_is_admin = lambda: tab.next_is_admin
     return tab
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _components_of_packages():
+    """Look for components in the installed packages once: each AppTest would read the metadata of every package."""
+    found = manifest_scanner.scan_component_manifests()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(manifest_scanner, "scan_component_manifests", lambda: found)
+        yield
 
 
 @pytest.fixture(autouse=True)

@@ -20,7 +20,7 @@ class BytesStore:
     """The `AllTables` of a deployment, each row as JSON. Any thread may call any member."""
 
     def __init__(self):
-        # bytes by owner (None: shared tables), table and key; replaced as a whole, never changed
+        # bytes by owner (None: shared tables) and table, then by key; replaced as a whole, never changed
         self._stored = {}
         self._runs = 0  # the number of runs that wrote
         self._lock = Lock()
@@ -33,7 +33,7 @@ class BytesStore:
 
     def owners(self, table, where=None, within=None):
         found = partial(InMemoryBlock.select, table=table, where=where, within=within, limit=1)
-        owners = {owner for owner, name, _ in self._stored if owner and name == table.name}
+        owners = {owner for owner, name in self._stored if owner and name == table.name}
         return [owner for owner in owners if self.of(owner).run(found)]
 
     def run(self, owner, work, *, is_lasting=True):
@@ -63,17 +63,17 @@ class _Rows(Mapping):
     """The rows of one table by key, in the order of their keys; each is decoded when it is read."""
 
     def __init__(self, table, owner, stored):
-        self._table, self._stored = table, stored
-        self._place = _place(table, owner)
+        self._table = table
+        self._stored = stored.get(_place(table, owner), {})
 
     def __getitem__(self, key):
-        return _adapter(self._table.kind).validate_json(self._stored[*self._place, key])
+        return _adapter(self._table.kind).validate_json(self._stored[key])
 
     def __iter__(self):
-        return iter(sorted(key for *place, key in self._stored if (*place,) == self._place))
+        return iter(sorted(self._stored))
 
     def __len__(self):
-        return len(list(iter(self)))
+        return len(self._stored)
 
 
 def _place(table, owner):
@@ -89,12 +89,13 @@ def _after(stored, owner, writes):
     """Return the bytes of all rows after *writes*. Raise RuntimeError for a row that is too large."""
     after = dict(stored)
     for table, key, row in writes:
-        place = *_place(table, owner), key
-        after.pop(place, None)
+        place = _place(table, owner)
+        rows = after[place] = dict(after.get(place, {}))
+        rows.pop(key, None)
         if row is not None:
             # without warnings, because attacks store strings in other fields
             encoded = _adapter(table.kind).dump_json(row, warnings=False)
             if len(encoded) > MOST_BYTES:
                 raise RuntimeError(f"a row of {table.name} has {len(encoded)} bytes")
-            after[place] = encoded
+            rows[key] = encoded
     return after
