@@ -21,8 +21,9 @@ _IN_PART = "Confirmed, but not for all changes."
 # what it is good for
 _SO_FAR = (
     "Your sign-in provider does not tell us when you signed in. For ten minutes you can add what is offered on this page, or delete "
-    "your account. For other changes, confirm another way: with a password, a passkey or a code sent to your email."
+    "your account."
 )
+_OTHERWISE = "For other changes, confirm another way: with a password, a passkey or a code sent to your email."
 _BY_CODE = "Have a code sent to your email."
 _WITHOUT = (
     "Your account has no password, so this is not possible here. Ask your admin to set one: "
@@ -54,7 +55,8 @@ def draw(user: UserServices, scope: ProofScope, why: str, then: str = "") -> Non
         st.html(forms.redeem(step, words.CONFIRM, factor_field), width=384)
         st.button(words.CANCEL, type="tertiary", on_click=codes.go_to, args=[""])
         return
-    st.markdown(_SO_FAR if scope is ProofScope.PART else f"{why} This is good for ten minutes.")
+    so_far = _SO_FAR if user.is_of_provider else f"{_SO_FAR} {_OTHERWISE}"
+    st.markdown(so_far if scope is ProofScope.PART else f"{why} This is good for ten minutes.")
     if by_passkey := passkey_forms.proof_form(user, back_to):
         st.html(by_passkey, width=384)
     if own.has_password:

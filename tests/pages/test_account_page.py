@@ -691,6 +691,16 @@ def test_proof_in_part_offers_what_it_covers(open_account, database, maya, phone
 
 
 @pytest.mark.usefixtures("in_part")
+@pytest.mark.parametrize("is_of_provider", [True, False])
+def test_proof_in_part_names_only_ways_that_there_are(open_account, maya, is_of_provider):
+    maya.is_of_provider = is_of_provider
+
+    said_so = [one for one in open_account().markdown if "confirm another way" in one.value]
+
+    assert bool(said_so) is not is_of_provider
+
+
+@pytest.mark.usefixtures("in_part")
 def test_proof_in_part_changes_no_password_and_no_factor(open_account, maya):
     maya.sign_in_details.has_password = True
     maya.sign_in_details.factor = SecondFactor(since=None, codes_left=8, asks_passkey=True)
