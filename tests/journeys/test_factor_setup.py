@@ -181,7 +181,7 @@ def test_admin_requires_two_step_verification_of_all(make_app, browser, store):
             noor.is_signed_out_before_long()
             noor.enters("/session", noor.email)
             button(noor, "Use your passkey").click()
-            noor.sees("Asked for after your password")
+            noor.sees("Asked for as your second step")
 
             omar.visit()
             omar.page.get_by_role("tab", name="Create account").click()
