@@ -27,16 +27,16 @@ _TEXTS: Mapping[NoticeKind, tuple[str, str]] = {  # what happened, and what to d
     NoticeKind.FACTOR_REMOVED: ("Your authenticator app was turned off", _IF_NOT_YOU),
     NoticeKind.FACTOR_REPLACED: ("Your authenticator app was replaced by another", _IF_NOT_YOU),
     NoticeKind.PASSKEY_FACTOR_ADDED: (
-        "Signing in now asks for a passkey after your password",
+        "Signing in now asks for a passkey as your second step",
         _IF_NOT_YOU,
     ),
     NoticeKind.PASSKEY_FACTOR_REMOVED: (
-        "Signing in no longer asks for a passkey after your password",
+        "Signing in no longer asks for a passkey as your second step",
         _IF_NOT_YOU,
     ),
     NoticeKind.WRONG_FACTORS: (
         "Wrong codes at sign-in",
-        f"Someone passed the first step, but not your two-step verification. If it was not you, change your password on {_TO_ACCOUNT}.",
+        f"Someone passed the first step, but not your two-step verification. {_IF_NOT_YOU}",
     ),
     NoticeKind.RECOVERY_CODES_RENEWED: ("New recovery codes were made", _IF_NOT_YOU),
     NoticeKind.RECOVERY_CODE_USED: ("A recovery code was used", _IF_NOT_YOU),

@@ -18,9 +18,9 @@ from services.errors import PasskeysUnusable, TooManyPasskeys
 
 OUTCOMES = {  # what the page says, by the reason in its address
     "passkey-added": "Passkey added. You can use it now.",
-    "passkey-removed": "Passkey removed. It no longer signs you in.",
+    "passkey-removed": "Passkey removed. It no longer works here.",
 }
-_WHAT = "Sign in with your fingerprint, face, screen lock or security key, without your password and without a code."
+_WHAT = "Sign in with your fingerprint, face, screen lock or security key, without a password or a code."
 _OF_PROVIDER = (
     "Your organization's provider signs you in. A passkey can be your second step after it."
 )
@@ -34,7 +34,8 @@ def draw(user: UserServices, scope: ProofScope) -> None:
     if not passkeys and not is_on():
         return
     st.subheader("Passkeys", anchor=False)
-    st.markdown(_OF_PROVIDER if user.is_of_provider else _WHAT)
+    if user.is_of_provider or is_on():
+        st.markdown(_OF_PROVIDER if user.is_of_provider else _WHAT)
     with st.container(key="passkeys", gap="small"):
         for number, passkey in enumerate(passkeys):
             _draw_passkey(number, passkey, party, is_proven=is_proven)
@@ -103,7 +104,7 @@ def rename_passkey_dialog(passkey: Passkey) -> None:
 @st.dialog(_REMOVE, width="small", on_dismiss="rerun")
 def remove_passkey_dialog(passkey: Passkey) -> None:
     """Ask before a passkey is removed."""
-    st.text(f"{passkey.name} will no longer sign you in.")
+    st.text(f"{passkey.name} will no longer work here.")
     st.markdown(
         "Delete it on your device or in your password manager, too: Daybook cannot do that."
     )

@@ -18,11 +18,11 @@ from services.domain.accounts import FEW_RECOVERY_CODES, RECOVERY_CODES, ProofSc
 
 OUTCOMES = {  # what the page says, by the reason in its address
     "factor-removed": "Two-step verification is off. Signing in asks for no code from your app any more.",
-    "app-removed": "Signing in asks for no code from your app any more. It still asks for a passkey after your password.",
-    "passkey-asked": "Signing in now asks for a passkey after your password.",
-    "passkey-not-asked": "Signing in no longer asks for a passkey after your password.",
+    "app-removed": "Signing in asks for no code from your app any more. It still asks for a passkey as your second step.",
+    "passkey-asked": "Signing in now asks for a passkey as your second step.",
+    "passkey-not-asked": "Signing in no longer asks for a passkey as your second step.",
 }
-_ASK = "Ask for a passkey after my password"
+_ASK = "Ask for a passkey as my second step"
 _REPLACE, _NEW_CODES = "Replace authenticator app", "New recovery codes"
 _TURN_OFF = "Turn off two-step verification"
 _FORM = "factor-form"
@@ -64,7 +64,7 @@ def _draw_switch(*, is_asked: bool) -> None:
 
 @st.dialog(_ASK, width="small", on_dismiss="rerun")
 def passkey_dialog(is_on: bool, form_id: UUID) -> None:
-    """Ask before a passkey is asked for after the password (*is_on*), or no longer."""
+    """Ask before a passkey is asked for as second step (*is_on*), or no longer."""
     if is_on:
         st.markdown(
             "On a device without your passkey you then sign in with a recovery code or your authenticator app. If you have no "
@@ -74,8 +74,8 @@ def passkey_dialog(is_on: bool, form_id: UUID) -> None:
         st.html(_form("/account/factor/passkey", form_id, button))
     else:
         st.markdown(
-            "Your passkeys stay. Without an authenticator app, signing in will ask for your password alone, and your recovery "
-            "codes stop working."
+            "Your passkeys stay. Without an authenticator app, Daybook will ask for no second step, and your recovery codes "
+            "stop working."
         )
         button = f'{OTHERS_FIELD}<button type="submit" class="db-danger">Turn off</button>'
         st.html(_form("/account/factor/passkey/off", form_id, button))
@@ -106,7 +106,7 @@ def _parts(factor: SecondFactor) -> Iterator[tuple[str, str]]:
     if factor.since:
         yield "Authenticator app", words.added(factor.since)
     if factor.asks_passkey:
-        yield words.PASSKEY, "Asked for after your password"
+        yield words.PASSKEY, "Asked for as your second step"
     left = f"{words.number(factor.codes_left)} of {words.number(RECOVERY_CODES)} left"
     is_few = factor.codes_left <= FEW_RECOVERY_CODES
     yield "Recovery codes", f"{left}. Make new ones soon." if is_few else left
@@ -148,10 +148,10 @@ def codes_dialog(form_id: UUID) -> None:
 def remove_dialog(asks_passkey: bool = False) -> None:
     """Ask before the app is removed."""
     st.markdown(
-        "Signing in will ask for a passkey after your password. Your app makes no more codes that work here."
+        "Signing in will ask for a passkey as your second step. Your app makes no more codes that work here."
         if asks_passkey
-        else "Signing in will ask for your password alone. Your app makes no more codes that work here, and your recovery codes "
-        "stop working."
+        else "Daybook will ask for no second step. Your app makes no more codes that work here, and your recovery codes stop "
+        "working."
     )
     button = f'{OTHERS_FIELD}<button type="submit" class="db-danger">Turn off</button>'
     st.html(_form("/account/factor/remove", uuid4(), button))

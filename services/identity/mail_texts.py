@@ -68,11 +68,11 @@ _NOTICES: Mapping[NoticeKind, tuple[str, str]] = {
     ),
     NoticeKind.PASSKEY_FACTOR_ADDED: (
         "Passkey turned on as second step",
-        "Signing in to your Daybook account now asks for a passkey after the password.",
+        "Signing in to your Daybook account now asks for a passkey as your second step.",
     ),
     NoticeKind.PASSKEY_FACTOR_REMOVED: (
         "Passkey turned off as second step",
-        "Signing in to your Daybook account no longer asks for a passkey after the password.",
+        "Signing in to your Daybook account no longer asks for a passkey as your second step.",
     ),
     NoticeKind.WRONG_FACTORS: (
         "Wrong codes at sign-in",
@@ -92,11 +92,11 @@ _NOTICES: Mapping[NoticeKind, tuple[str, str]] = {
     ),
     NoticeKind.PASSKEY_ADDED: (
         "Passkey added",
-        "A passkey was added to your Daybook account. It signs in without your password.",
+        "A passkey was added to your Daybook account. It can be used to sign in.",
     ),
     NoticeKind.PASSKEY_REMOVED: (
         "Passkey removed",
-        "A passkey was removed from your Daybook account. It no longer signs in.",
+        "A passkey was removed from your Daybook account. It no longer works.",
     ),
     NoticeKind.PASSKEY_COPIED: (
         "Passkey refused",

@@ -28,9 +28,8 @@ class Factors:
 
     # the time step of a code by a secret at a time, if it is newer than another step; else None
     matching_step: Callable[[bytes, str, datetime, int], int | None]
-    recovery_hash: Callable[
-        [str], str | None
-    ]  # of a recovery code as it was typed; None: it is none
+    # of a recovery code as it was typed; None: it is none
+    recovery_hash: Callable[[str], str | None]
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
 
     def confirmed(self, secret: bytes, entered: str) -> Factor:

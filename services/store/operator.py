@@ -42,9 +42,8 @@ class PresentKeys:
 
     proof_key: bytes = field(repr=False)
     versions: Collection[int]
-    opens: Callable[
-        [StoredCredentials], bool
-    ]  # False: the credentials do not open under these keys
+    # False: the credentials do not open under these keys
+    opens: Callable[[StoredCredentials], bool]
     # the credentials of a user, if any, and the stored look-up values beside them
     lookup_faults: Callable[[StoredCredentials | None, Collection[str]], Collection[LookupFault]]
     # False: the credentials open, and hold nothing that lets their user in on this deployment

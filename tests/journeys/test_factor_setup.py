@@ -183,7 +183,7 @@ def test_admin_requires_two_step_verification_of_all(make_app, browser, store):
             button(noor, "Use your passkey").click()
             assert len(codes(noor)) == 10
             noor.page.get_by_role("link", name="Continue").click()
-            noor.sees("Asked for after your password")
+            noor.sees("Asked for as your second step")
 
             omar.visit()
             omar.page.get_by_role("tab", name="Create account").click()

@@ -1,4 +1,4 @@
-"""A passkey as second factor: switched on on the page Account, asked for after the password, and a recovery code in its place."""
+"""A passkey as second factor: switched on on the page Account, asked for as second step, and a recovery code in its place."""
 
 import pytest
 from playwright.sync_api import expect
@@ -16,7 +16,7 @@ from tests.journeys.test_passkeys import (
 from tests.journeys.test_passkeys import app as app  # a fixture
 from tests.journeys.test_passkeys import local as local
 
-SWITCH = "Ask for a passkey after my password"
+SWITCH = "Ask for a passkey as my second step"
 USE = "Use your passkey"
 
 
@@ -51,7 +51,7 @@ def test_passkey_is_asked_for_after_the_password(person, local, size):
     shown = codes(maya)
     look.at("the recovery codes")
     maya.page.get_by_role("link", name="Continue").click()
-    expect(list_).to_contain_text("Asked for after your password")
+    expect(list_).to_contain_text("Asked for as your second step")
     look.at("a proof")
     assert not {*shown} & {*maya.page.content().split()}
 
@@ -76,7 +76,7 @@ def test_passkey_is_asked_for_after_the_password(person, local, size):
     switch(maya)
     look.at("the question to turn it off")
     maya.dialog.get_by_role("button", name="Turn off").click()
-    maya.sees("Signing in no longer asks for a passkey after your password.")
+    maya.sees("Signing in no longer asks for a passkey as your second step.")
     signs_out(maya)
     maya.signs_in()
     maya.is_welcome()

@@ -437,7 +437,7 @@ def test_passkey_after_the_password_is_switched_after_a_question(open_account, m
     app = open_account()
 
     assert [(one.label, one.value) for one in app.toggle if "passkey" in one.key] == [
-        ("Ask for a passkey after my password", not is_on)
+        ("Ask for a passkey as my second step", not is_on)
     ]
     form_id = uuid4()
     app = in_dialog(app, second_factor.passkey_dialog, is_on, form_id).run()
@@ -455,7 +455,7 @@ def test_passkey_after_the_password_is_switched_after_a_proof_alone(open_account
     app = open_account()
 
     assert not [one for one in app.toggle if "passkey" in one.key]
-    assert "Asked for after your password" in [one.value for one in app.caption]
+    assert "Asked for as your second step" in [one.value for one in app.caption]
     _, fields = form(app, "/proof")
     assert fields["factor"]["placeholder"].startswith("XXXX")
 
@@ -469,10 +469,10 @@ def test_account_without_passkeys_has_no_switch(open_account):
     [
         (
             "app-removed",
-            "Signing in asks for no code from your app any more. It still asks for a passkey after your password.",
+            "Signing in asks for no code from your app any more. It still asks for a passkey as your second step.",
         ),
-        ("passkey-asked", "Signing in now asks for a passkey after your password."),
-        ("passkey-not-asked", "Signing in no longer asks for a passkey after your password."),
+        ("passkey-asked", "Signing in now asks for a passkey as your second step."),
+        ("passkey-not-asked", "Signing in no longer asks for a passkey as your second step."),
     ],
 )
 def test_page_says_how_two_step_verification_changed(open_account, reason, sentence):
