@@ -1,6 +1,7 @@
 """Passkeys, with Chromium's virtual authenticator: added, used to sign in and to prove, renamed and removed; and what a user is told."""
 
 import re
+from urllib.parse import urlsplit
 
 import pytest
 from playwright.sync_api import expect
@@ -109,7 +110,8 @@ def local(app):
 
 def goes_through(maya, app, looks_at=lambda name: None):
     """Have a signed-in user add a passkey, sign in and prove by it, rename it, and remove it."""
-    list_ = maya.page.locator(".st-key-passkeys")
+    list_, asked = maya.page.locator(".st-key-passkeys"), list[str]()
+    maya.page.on("request", lambda one: asked.append(urlsplit(one.url).path))
     key = Authenticator(maya)
     maya.visit("/account")
     maya.sees("No passkeys yet.")
@@ -133,6 +135,7 @@ def goes_through(maya, app, looks_at=lambda name: None):
     expect(list_.get_by_role("button")).to_have_count(0)
     press(maya, CONFIRM)
     maya.sees("Confirmed. You can make changes for the next ten minutes.")
+    assert asked.count("/passkey/options") == 3  # presses: a page that is opened asks for none
 
     for name in ("Rename", "Remove"):
         closes_by_escape(maya, name)
