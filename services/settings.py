@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, cast
 
-import jwt
 from pydantic import (
     Field,
     HttpUrl,
@@ -332,6 +331,8 @@ class Settings(BaseSettings):
 
 def _is_secret(key: str) -> bool:
     """Return True if *key* is a secret key of Supabase, new (`sb_secret_…`) or old (a JWT)."""
+    import jwt  # at first use: it takes 30 ms of a start, and imports cryptography's X.509
+
     try:
         claims = jwt.decode(key, options={"verify_signature": False})
     except jwt.DecodeError:
