@@ -98,6 +98,10 @@ class SignInPolicy:
         """Return True if a password opens the account."""
         return credentials.password_hash is not None and self.opens(credentials, BY_PASSWORD)
 
+    def takes_passkey(self, credentials: Credentials) -> bool:
+        """Return True if a passkey opens the account at this address."""
+        return self._has_passkey(credentials) and self.opens(credentials, BY_PASSKEY)
+
     def has_way_in(self, credentials: Credentials) -> bool:
         """Return True if something that *credentials* hold lets their user in here.
 

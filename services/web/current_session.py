@@ -61,3 +61,8 @@ def current_session(shared: Shared, cookie: Cookie | None) -> SignedIn | None:
             shared.set_address(session.user_id, now.email)
         return SignedIn(now, current)
     return None
+
+
+def is_signed_in(shared: Shared, cookie: Cookie | None) -> bool:
+    """Return True if a session is open in this process by *cookie*, as after a form that was sent before."""
+    return cookie is not None and shared.session_cache.is_open(cookie)

@@ -22,6 +22,7 @@ from services.store.entries import ENTRY, Enrolment, Entry, FactorStep, Way
 from services.store.failures import note_failure
 from services.store.steps import read_contents
 from services.web import shown_once
+from services.web.current_session import is_signed_in
 from services.web.entries import ENROL, Entries, FactorForm
 from services.web.factor_check import FACTORS
 from services.web.forms import all_fields, fields, local_path, other_site, read_step_id, with_reason
@@ -30,6 +31,7 @@ from services.web.shown_once import (
     WRONG_CODE,
     ShownOnce,
     codes_page,
+    codes_were_shown,
     enrol_page,
     shown_page,
 )
@@ -51,7 +53,7 @@ class Enrolments:
             Route(_PATH, self._begin, methods=["POST"]),
             Route(_PATH, _key_was_shown),
             Route(_CONFIRM, self._confirm, methods=["POST"]),
-            Route(_CONFIRM, _codes_were_shown),
+            Route(_CONFIRM, codes_were_shown),
         ]
 
     async def _begin(self, request: Request) -> Response:
@@ -100,8 +102,10 @@ class Enrolments:
                 note_failure(start.accounts.backend, step.step.user_id, Failure.CHANGE)
                 return await run_sync(_enrol_page, entry, step_id, target, ways, WRONG_CODE)
         except AppError as error:
-            if isinstance(error, StepEnded) and step is None and self._is_signed_in(request):
-                return _codes_were_shown(request)  # the form was sent again
+            cookie = start.origin.session_cookie(request)
+            is_again = isinstance(error, StepEnded) and step is None
+            if is_again and is_signed_in(start.shared(), cookie):
+                return codes_were_shown(request)  # the form was sent again
             goes_on = isinstance(error, _GOES_ON) and not (step and step.has_ended)
             return _refusal(error, target, step_id if goes_on else "", ways)
         is_new, session = entry.way is Way.SIGN_UP, entered.session
@@ -117,12 +121,6 @@ class Enrolments:
             *(request, entry, entered, target), is_new_account=is_new, page=page
         )
 
-    def _is_signed_in(self, request: Request) -> bool:
-        """Return True if the browser has a session that is open in this process, as after the form was sent before."""
-        start = self.entries.start
-        cookie, cache = start.origin.session_cookie(request), start.shared().session_cache
-        return cookie is not None and cache.is_open(cookie)
-
 
 def _with_new_secret(gone: tuple[str, ...], contents: str) -> str:
     entry = replace(read_contents(ENTRY, contents), secret=new_secret().hex(), gone=gone)
@@ -131,10 +129,6 @@ def _with_new_secret(gone: tuple[str, ...], contents: str) -> str:
 
 def _key_was_shown(_: Request) -> Response:
     return shown_page(ShownOnce.SETUP_KEY)
-
-
-def _codes_were_shown(_: Request) -> Response:
-    return shown_page(ShownOnce.RECOVERY_CODES)
 
 
 def _refusal(error: AppError, target: str, step: str, ways: str) -> Response:

@@ -176,8 +176,9 @@ class Entries:
                 factor, page = read(), redirect
                 entered = await run_sync(self._enter, request, form, step, entry, factor)
                 if isinstance(factor, PasskeyEntry) and factor.begins_asking:
-                    of_codes, codes = self.start.page_of_codes, factor.recovery
-                    page = await run_sync(of_codes, request, entered.session, codes)
+                    page = await run_sync(
+                        self.start.page_of_codes, request, entered.session, factor.recovery
+                    )
                 return await self.answer(request, entry, entered, form.target, page=page)
         except AppError as error:
             if isinstance(error, _GOES_ON) and not (step and step.has_ended):

@@ -16,7 +16,7 @@ from starlette.routing import Route
 
 from services.domain.addresses import Confirmed, ConfirmedBy, EmailAddress, checked_address
 from services.domain.mails import CodePurpose
-from services.domain.sign_in_methods import BY_PASSKEY, SignInMethod
+from services.domain.sign_in_methods import SignInMethod
 from services.errors import AppError, MethodOff, StepEnded, TooManyAttempts, WrongCredentials
 from services.store.accounts import Accounts, Checked, Found
 from services.store.backend import NOT_COUNTED, Throttles
@@ -262,14 +262,11 @@ class VisitRoutes:
         step.check(found.stored)
         policy, credentials = accounts.policy, found.credentials
         has_hash = credentials is not None and credentials.password_hash is not None
-        passkeys = credentials.passkeys if credentials else None
         return account_page(
             self._steps.question(step, waiting, _ACCOUNT, refusal),
             has_password=has_hash and SignInMethod.PASSWORD in policy.methods,
             sends_codes=self.codes is not None and SignInMethod.CODE in policy.methods,
-            has_passkey=bool(
-                credentials and passkeys and passkeys.each and policy.opens(credentials, BY_PASSKEY)
-            ),
+            has_passkey=credentials is not None and policy.takes_passkey(credentials),
         )
 
     async def _take_password(self, request: Request) -> Response:

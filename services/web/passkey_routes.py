@@ -24,7 +24,7 @@ from services.store.backend import StoredCredentials
 from services.store.steps import Step, Steps, read_contents
 from services.users import Shared
 from services.web.attempts import Attempts
-from services.web.current_session import SentForm, current_session
+from services.web.current_session import SentForm, current_session, is_signed_in
 from services.web.forms import (
     all_fields,
     local_path,
@@ -34,7 +34,7 @@ from services.web.forms import (
     with_reason,
 )
 from services.web.origin import Origin
-from services.web.shown_once import ShownOnce, shown_page
+from services.web.shown_once import codes_were_shown
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,7 +105,7 @@ class PasskeyRoutes:
         return [
             Route("/passkey/options", self._offer, methods=["POST"]),
             Route("/passkey", self._take, methods=["POST"]),
-            Route("/passkey", _codes_were_shown),
+            Route("/passkey", codes_were_shown),
         ]
 
     async def _offer(self, request: Request) -> Response:
@@ -161,6 +161,11 @@ class PasskeyRoutes:
         except SignedOut:
             return RedirectResponse(with_query(target), 303)
         except AppError as error:
+            # a session that began has ended the steps of its browser
+            has_steps = self.origin.step_cookie(request) is not None
+            is_again = isinstance(error, StepEnded) and not (flow.needs_session or has_steps)
+            if is_again and is_signed_in(self.shared(), self.origin.session_cookie(request)):
+                return codes_were_shown(request)  # the page with the codes was reloaded
             return RedirectResponse(with_reason(target, error), 303)
 
     def _end(
@@ -198,10 +203,6 @@ class PasskeyRoutes:
 
     def _flow(self, form: Mapping[str, str]) -> PasskeyFlow | None:
         return {one.name: one for one in self.flows}.get(form.get("use", ""))
-
-
-def _codes_were_shown(_: Request) -> Response:
-    return shown_page(ShownOnce.RECOVERY_CODES)
 
 
 def _kind(flow: PasskeyFlow) -> str:

@@ -49,7 +49,7 @@ class SignInByPasskey:
             cookie, session = await run_sync(self.check.given, request, accounts, answer, sign_in)
         except FactorNeeded as needed:
             # one is required, and no passkey of the account can be asked for as one
-            [*_, checked] = tried
+            checked = tried[-1]
             address, stored = checked.credentials.address, checked.stored
             entry = Entry(way=Way.SIGN_IN, address=address, by=BY_PASSKEY, counted=checked.counted)
             return await Entries(self.start).ask(request, entry, stored, asked.target, needed)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from html import escape
 
+from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
 from services.domain.addresses import EmailAddress
@@ -126,6 +127,11 @@ def recovery_page(recovery: RecoveryCodes) -> Response:
 def codes_page(codes: tuple[str, ...], address: EmailAddress) -> Callable[[str], Response]:
     """Return the builder of the page with the recovery *codes* of an address, for the path that Continue leads to."""
     return lambda target: recovery_page(RecoveryCodes(codes=codes, address=address, target=target))
+
+
+def codes_were_shown(_: Request) -> Response:
+    """Answer a reload of the page with the recovery codes."""
+    return shown_page(ShownOnce.RECOVERY_CODES)
 
 
 def shown_page(shown: ShownOnce) -> Response:

@@ -816,11 +816,11 @@ def set_password(site, browser):
     site.accounts.add_password(browser.session, current, current.hashed(PASSWORD))
 
 
-def add_passkey(site, session):
+def add_passkey(site, session, rp_id="localhost"):
     """Give the user of *session* a passkey that is not asked for."""
     found = site.found(session.email)
     generation = found.stored.generation + 1
-    each = (replace(LAPTOP, rp_id="localhost", verifies_user=True),)
+    each = (replace(LAPTOP, rp_id=rp_id, verifies_user=True),)
     passkeys = replace(MAYAS, each=each, is_factor=False)
     new = replace(found.credentials, passkeys=passkeys, generation=generation)
     action = CredentialsAction.PASSKEY_ADDED
@@ -1012,6 +1012,17 @@ def test_password_that_is_off_links_nothing(make):
     answer = browser.post("/identity/account", step=browser.step, password=PASSWORD)
     assert said(answer)["reason"] == "off"
     assert site.identities() == []
+
+
+def test_page_that_links_names_no_passkey_of_another_host(make):
+    methods = frozenset({SignInMethod.OIDC, SignInMethod.PASSKEY})
+    site = make(methods=methods)
+    _, session = replace(site.accounts, policy=SignInPolicy()).sign_up_with(ADDRESS, PASSWORD)
+    confirm(site.accounts, session)
+    add_passkey(site, session, rp_id="old.example")
+    browser = site.browser()
+
+    assert "Ask your admin" in browser.opens(browser.signs_in()).text
 
 
 @pytest.mark.parametrize(

@@ -39,7 +39,7 @@ from tests.web import test_entries
 from tests.web.test_code_routes import NEW_PASSWORD, said
 from tests.web.test_entries import is_in, moved
 from tests.web.test_own_factor import CODE, new_user
-from tests.web.test_passkey_routes import PasskeySite, adds, signs_in
+from tests.web.test_passkey_routes import PasskeySite, adds, options, sends, signs_in
 from tests.web.test_passkey_routes import proves as proves_by_passkey
 from tests.web.test_records import failures
 
@@ -413,8 +413,9 @@ def unasked(site):
     return user
 
 
-def shows_codes(user, browser, answer):
-    """Hold that *answer* begins the session by which a passkey is asked for from now on, and shows its recovery codes."""
+def shows_codes(user, browser, send):
+    """Hold that *send* begins the session by which a passkey is asked for from now on, and shows its recovery codes once."""
+    answer = send()
     codes = re.findall("<li><code>(.*?)</code>", answer.text)
 
     assert is_in(browser)
@@ -423,7 +424,9 @@ def shows_codes(user, browser, answer):
     assert len(codes) == 10
     assert 'href="/?c=1"' in answer.text
     assert user.site.told == [NoticeKind.PASSKEY_FACTOR_ADDED]
-    assert "Recovery codes already shown" in browser.client.get("/passkey").text
+    for reloaded in (send(), browser.client.get("/passkey")):
+        assert "Recovery codes already shown" in reloaded.text
+        assert codes[0] not in reloaded.text
     assert signs_in(browser, user.key).headers["location"] == "/?c=1"
 
 
@@ -436,7 +439,8 @@ def test_password_alone_sets_no_required_factor_up_where_a_passkey_stands(unaske
     assert unasked.uses(browser, flags=PRESENT)["reason"] == REFUSED
     assert not is_in(browser)
     asked = unasked.options(browser)["options"]
-    shows_codes(unasked, browser, unasked.posts(browser, unasked.key.get(asked)))
+    given = unasked.key.get(asked)
+    shows_codes(unasked, browser, lambda: unasked.posts(browser, given))
     thief = unasked.begins()
     page = thief.post("/factor/enrol", step=thief.step, next="/?c=1")
     assert said(page) == {"c": "1", "reason": "expired"}
@@ -445,7 +449,8 @@ def test_password_alone_sets_no_required_factor_up_where_a_passkey_stands(unaske
 def test_passkey_alone_meets_the_required_factor(site, unasked):
     alone = site.browser()
 
-    shows_codes(unasked, alone, signs_in(alone, unasked.key))
+    given = unasked.key.get(options(alone, "sign_in")["options"])
+    shows_codes(unasked, alone, lambda: sends(alone, "sign_in", given, next="/?c=1"))
     assert said(alone.post("/session", email=unasked.email, password=PASSWORD))["code"] == FORM
 
 
