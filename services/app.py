@@ -6,11 +6,12 @@ from concurrent.futures import Future
 from contextlib import asynccontextmanager
 from functools import cached_property
 from importlib import import_module
+from threading import Event
 from uuid import UUID
 
 from services.caches import CachedRead
 from services.crypto import PlainKeys, UserKeys
-from services.daemon_threads import in_thread
+from services.daemon_threads import Result, in_thread
 from services.deployment import Deployment
 from services.domain import SessionId, UserId
 from services.domain.accounts import SignUps
@@ -31,7 +32,6 @@ from services.web.session_middleware import ENDS, MOVED, UNKNOWN
 from services.web.upkeep import failed_check, keep_forgetting
 
 _CHECK_SECONDS = 1.0
-_MODELS = "services.llm.from_settings"
 
 
 class App:
@@ -44,6 +44,7 @@ class App:
         self.mailer = open_mailer(deployment.settings, announce)  # None: no mail is sent
         self._close_tabs = close_tabs
         self._shared: Shared | None = None
+        self._is_checked = Event()  # set once the backend was first checked
         self._has_accounts = False  # once true, the database is never asked again
 
     def shared(self) -> Shared:
@@ -152,11 +153,6 @@ class App:
             "store-imports",
             lambda: open_backend(begun.settings, begun.endpoints, begun.root_keys, begun.tables),
         )
-        # the package openai takes longest to import, so it is imported last, in a thread that the
-        # start does not wait for
-        backend.add_done_callback(
-            lambda _: in_thread("model-imports", lambda: import_module(_MODELS))
-        )
         begun.check.set_result(lambda: self._failed_check(backend.result()))
         try:
             yield {}
@@ -194,7 +190,7 @@ class App:
                 return local_model(at.model_url, at.model_key or "", model_settings.get)
             return configured_models(chosen, model_settings.get)
 
-        models = in_thread("models", open_models)
+        models = self._once_checked("models", open_models)
         models.add_done_callback(self._end_without_models)
         shared = Shared(accounts, chosen, models.result, model_settings, self._close_tabs)
 
@@ -208,9 +204,16 @@ class App:
         acts = cache.forget_idle, cache.forget_ended, shared.temporary.end_deserted
         postponed = shared.background.begin_due
         in_thread("forgetting", lambda: keep_forgetting(*acts, postponed))
-        # in a thread, because the start does not need numpy, whose import would take a tenth of the
-        # start's time
-        in_thread("recall-imports", lambda: import_module("services.memory.recall"))
+        self._once_checked("recall-imports", lambda: import_module("services.memory.recall"))
+
+    def _once_checked(self, name: str, call: Callable[[], Result]) -> Future[Result]:
+        """Run *call* in a thread once the backend is checked, because openai's and numpy's imports would slow the start."""
+
+        def run() -> Result:
+            self._is_checked.wait()
+            return call()
+
+        return in_thread(name, run)
 
     def _end_without_models(self, models: Future[Models]) -> None:
         """End the process if the models could not be opened, because no user can sign in without them."""
@@ -221,4 +224,7 @@ class App:
         """Return the failure if the database does not meet the app's requirements; None also if it is unreachable."""
         if self._shared is None:
             self.start(backend)
-        return failed_check(backend, self.deployment.root_keys)
+        try:
+            return failed_check(backend, self.deployment.root_keys)
+        finally:
+            self._is_checked.set()
