@@ -13,6 +13,7 @@ from typing import TypeVar
 from pydantic import TypeAdapter
 
 from services.crypto import Credentials
+from services.crypto.recovery_codes import recovery_hashes
 from services.domain import UserId
 from services.domain.accounts import CredentialsAction, ProofScope, SecondFactor
 from services.domain.addresses import Confirmed, EmailAddress
@@ -118,7 +119,7 @@ class PasskeyEntry:
     # returns the passkey of a user handle after its use; true: its user must be verified
     verify: Callable[[Passkey, bytes, bool], Passkey] = field(repr=False)
     recovery: tuple[str, ...] = field(repr=False)  # new codes, for a sign-in that `begins_asking`
-    begins_asking: bool = False  # as `Checked` says
+    begins_asking: bool = False  # as `Checked` and `FoundFormer` say
 
     def use(self, credentials: Credentials, *, is_required: bool) -> Credentials:
         """Return *credentials* after the use; *is_required*: the deployment requires a factor.
@@ -292,6 +293,9 @@ class WaitingEntry:
         def use(credentials: Credentials) -> Credentials:
             used = factor.use(credentials, is_required=found.requires_factor)
             step.end()
+            if isinstance(factor, PasskeyEntry) and found.begins_asking(accounts.now()):
+                factor.begins_asking = True
+                return replace(used, recovery=recovery_hashes(factor.recovery))
             return used
 
         address, hashed = self.entry.address, self.entry.password_hash or None

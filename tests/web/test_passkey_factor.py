@@ -390,6 +390,8 @@ def test_address_is_taken_back_with_the_passkey_that_stood_before(maya):
     assert back.session.email == maya.email
     assert maya.credentials.asks_passkey
     assert len(maya.credentials.passkeys.each) == 1
+    assert maya.credentials.recovery == recovery_hashes(maya.recovery)
+    assert NoticeKind.PASSKEY_FACTOR_ADDED not in maya.site.told
 
 
 def test_required_factor_is_met_by_a_passkey_that_verifies_its_user(maya):
@@ -537,8 +539,15 @@ def test_address_is_taken_back_by_the_passkey_where_a_factor_is_required(unasked
     back, answer = unasked.asks(CodePurpose.RESTORE_ADDRESS, password=NEW_PASSWORD)
 
     assert answer == {"c": "1", "code": FORM, "step": back.step, "by": "passkey"}
-    assert unasked.uses(back) == {"c": "1"}
+    given = unasked.key.get(unasked.options(back)["options"])
+    page = unasked.posts(back, given)
+    codes = re.findall("<li><code>(.*?)</code>", page.text)
+    assert back.session.email == unasked.email
     assert unasked.credentials.asks_passkey
+    assert unasked.credentials.recovery == recovery_hashes(codes)
+    assert len(codes) == 10
+    assert 'href="/?c=1"' in page.text
+    assert codes[0] not in unasked.posts(back, given).text
 
 
 def test_mark_has_a_kind_a_day_and_a_hash():
