@@ -6,6 +6,7 @@ signatures. It is itself imported at the first sign-in by a provider, because a 
 
 import asyncio
 import base64
+import math
 import ssl
 import time
 from collections.abc import (
@@ -57,7 +58,7 @@ _SECONDS = 10.0  # of all calls that one request of a browser needs
 _OK = 200
 _MOST_BYTES = 256_000  # of one answer
 _CACHED_SECONDS = 3600.0  # for which metadata and keys are kept
-_KEYS_SECONDS = 60.0  # for which keys are not fetched again, even if a signature is by none of them
+_KEYS_SECONDS = 60.0  # for which keys are not fetched again, even if a signature is by none of them or the fetch failed
 # OSError: a timeout, and ssl.SSLError of a record after the handshake, which httpx2 lets through
 _ERRORS = (httpx2.HTTPError, httpx2.InvalidURL, OSError)
 Document = TypeVar("Document")
@@ -170,6 +171,7 @@ class Provider:
         self._now, self._clock, self._seconds = now, clock, seconds
         self._metadata: _Fetched[_Metadata] | None = None
         self._keys: _Fetched[KeySet] | None = None
+        self._keys_asked_at = -math.inf  # by the clock: the last fetch, also one that failed
         self._fetching = asyncio.Lock()  # several requests at once fetch a document once
 
     async def authorization_address(self, request: ProviderRequest) -> str:
@@ -323,11 +325,7 @@ class Provider:
     async def _claims(self, client: _Client, metadata: _Metadata, token: str) -> Claims:
         """Return the claims of *token*, verified by the provider's keys, or by those that it has now. Raise AnswerRefused."""
         for seconds in (_CACHED_SECONDS, _KEYS_SECONDS):
-            async with self._fetching:
-                if self._keys is None or self._is_older(self._keys, seconds):
-                    listed = await self._get(client, metadata.jwks_uri, _KEYS)
-                    self._keys = _Fetched(_usable(listed), self._clock())
-                keys = self._keys.document
+            keys = await self._read_keys(client, metadata, seconds)
             try:
                 return decode(token, keys, registry=_Registry(strict_check_header=False)).claims
             except (BadSignatureError, InvalidKeyIdError):
@@ -335,6 +333,17 @@ class Provider:
             except (JoseError, ValueError, TypeError, RecursionError):
                 break
         raise AnswerRefused(AnswerFault.TOKEN)
+
+    async def _read_keys(self, client: _Client, metadata: _Metadata, seconds: float) -> KeySet:
+        """Return the provider's keys, which were fetched less than *seconds* ago."""
+        async with self._fetching:
+            if self._keys is None or self._is_older(self._keys, seconds):
+                if self._clock() - self._keys_asked_at < _KEYS_SECONDS:
+                    raise _unavailable()
+                self._keys_asked_at = self._clock()
+                listed = await self._get(client, metadata.jwks_uri, _KEYS)
+                self._keys = _Fetched(_usable(listed), self._clock())
+            return self._keys.document
 
     def _is_older(self, fetched: _Fetched[Document], seconds: float) -> bool:
         return self._clock() - fetched.at >= seconds

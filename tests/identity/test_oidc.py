@@ -830,6 +830,31 @@ def test_keys_are_fetched_again_at_most_once_a_minute(corp, forger):
         assert forger.paths().count(KEYS) == times
 
 
+def test_keys_that_could_not_be_fetched_are_fetched_again_after_a_minute(corp, forger):
+    forger.instead[KEYS] = Response(status=500)
+    for seconds, times in ((0, 1), (59, 1), (1, 2)):
+        corp.clock_seconds += seconds
+        corp.is_down()
+        assert forger.paths().count(KEYS) == times
+
+    del forger.instead[KEYS]
+    corp.clock_seconds += 60
+    assert corp.answer().address == ADDRESS
+
+
+def test_keys_stay_in_use_while_a_newer_list_cannot_be_fetched(corp, forger):
+    corp.answer()
+    known, forger.key = forger.key, a_key("RSA", "stolen")
+    forger.instead[KEYS] = Response(status=500)
+    for seconds, times in ((60, 2), (59, 2), (1, 3)):
+        corp.clock_seconds += seconds
+        corp.is_down()
+        assert forger.paths().count(KEYS) == times
+
+    forger.key = known
+    assert corp.answer().address == ADDRESS
+
+
 def test_requests_at_once_fetch_a_document_once(corp, forger):
     async def redeem_five():
         request = corp.request()
