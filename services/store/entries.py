@@ -153,7 +153,7 @@ class FactorStep:
     """A step that waits for the factor, and the end of it, which only one of several callers brings about."""
 
     step: Step
-    _end: Callable[[], Step] = field(repr=False)
+    _end: Callable[[], object] = field(repr=False)
     has_ended: bool = False
 
     def end(self) -> None:

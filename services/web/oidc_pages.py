@@ -1,6 +1,6 @@
 """The pages of single sign-on: the link to a provider, and the questions before an identity is linked or proves a user.
 
-They are answers of routes, without Streamlit, because what they show lies in a step of the browser. They work without a script.
+They are answers of routes, without Streamlit, because what they show lies in a step of the browser. They work without a script, but for passkeys.
 A form cannot lead to a provider: browsers apply the policy for forms to redirects, too.
 """
 
@@ -17,6 +17,7 @@ _PASSWORD = """<label>Password<input name="password" type="password" autocomplet
   autofocus></label>"""  # noqa: S105
 _FACTOR = """<label>Code of your authenticator app, or a recovery code<input name="factor" type="text"
   autocomplete="one-time-code" autocapitalize="none" spellcheck="false" required maxlength="60"></label>"""
+_SECOND = ' class="db-second"'  # of a button that is not the first choice
 _ADDRESS = """<label>Email<input name="email" type="email" autocomplete="email" required autofocus
   placeholder="you@example.org"></label>"""
 
@@ -91,32 +92,28 @@ def add_page(question: Question) -> Response:
 
 
 def account_page(
-    question: Question, *, has_password: bool, sends_codes: bool, has_passkey: bool
+    question: Question, *, has_password: bool, sends_codes: bool, takes_passkey: bool
 ) -> Response:
-    """Return the page that asks for the account's own proof, before an identity is linked to it.
-
-    Where a passkey is all that opens the account, it says how to go on: the page has no script.
-    """
-    by_password = _form(question, _PASSWORD, "Sign in") if has_password else ""
-    by_code = ""
+    """Return the page that asks for the account's own proof, before an identity is linked to it."""
+    forms = [_form(question, _PASSWORD, "Sign in")] if has_password else []
+    if takes_passkey:
+        forms.append(_passkey_form(question, is_second=has_password))
     if sends_codes:
-        second = ' class="db-second"' if has_password else ""
-        or_else = "<p>Or have a code sent to your email.</p>\n" if has_password else ""
-        by_code = f"""
-{or_else}<form class="db-form" method="post" action="{page_path(question.action)}/code">
-{hidden_fields(question.hidden)}<button type="submit"{second}>Send code</button>
+        or_else = "<p>Or have a code sent to your email.</p>\n" if forms else ""
+        forms.append(
+            f"""{or_else}<form class="db-form" method="post" action="{page_path(question.action)}/code">
+{hidden_fields(question.hidden)}<button type="submit"{_SECOND if forms else ""}>Send code</button>
 </form>"""
-    label, neither = escape(question.label), ""
-    if not (has_password or sends_codes):
-        add_later = f"Sign in with your passkey instead. Then add {label} on the page Account."
-        neither = f"<p>{add_later if has_passkey else 'Ask your admin for help.'}</p>"
+        )
+    label = escape(question.label)
     return plain_page(
         f"Add {question.label} to your account",
         f"""
 <p><b>{escape(question.address or "")}</b> already has an account here. Sign in to it once more, and {label} opens it
 from then on.</p>
-{_refusal(question)}{by_password}{by_code}{neither}
+{_refusal(question)}{"".join(forms) or "<p>Ask your admin for help.</p>"}
 {_cancel(question)}""",
+        asks_server=takes_passkey,
     )
 
 
@@ -150,6 +147,15 @@ def _who(question: Question) -> str:
 def _form(question: Question, fields: str, verb: str) -> str:
     return f"""<form class="db-form" method="post" action="{page_path(question.action)}">
 {hidden_fields(question.hidden)}{fields}<button type="submit">{escape(verb)}</button>
+</form>"""
+
+
+def _passkey_form(question: Question, *, is_second: bool) -> str:
+    """Return the form that assets/page/passkey.js fills in, once its button is pressed."""
+    hidden = {"use": "link", "entry": question.hidden["step"], "next": question.cancel}
+    return f"""<form class="db-form" method="post" action="/passkey" data-passkey="get">
+{hidden_fields({**hidden, "step": "", "answer": ""})}<button type="submit"{_SECOND if is_second else ""} hidden>
+Sign in with a passkey</button>
 </form>"""
 
 

@@ -21,7 +21,7 @@ from services.errors import AppError, MethodOff, StepEnded, TooManyAttempts, Wro
 from services.store.accounts import Accounts, Checked, Found
 from services.store.backend import NOT_COUNTED, Throttles
 from services.store.codes import CodeRequest, Recipient, RightCode, recipient_of
-from services.store.entries import Entered, Entry, Way
+from services.store.entries import Entered, Entry, FactorStep, Way
 from services.store.identities import (
     AsksAddress,
     BeginsAccount,
@@ -250,28 +250,33 @@ class VisitRoutes:
 
     async def _show_account(self, request: Request) -> Response:
         def page() -> Response:
-            step, waiting = self._steps.show(request, _ACCOUNT_STEP)
-            return self._account_page(step, waiting)
+            step, waiting = self.steps.show(request, _ACCOUNT_STEP)
+            return self.account_page(step, waiting)
 
         return await _or_start_again(page)
 
-    def _account_page(self, step: Step, waiting: WaitingAnswer, refusal: str = "") -> Response:
-        """Raise StepEnded if the account has changed since the step began. It blocks."""
-        accounts = self._steps.start.accounts
+    def account_page(self, step: Step, waiting: WaitingAnswer, refusal: str = "") -> Response:
+        """Return the page that asks for the account's proof. Raise StepEnded if the account has changed since. It blocks."""
+        accounts = self.steps.start.accounts
         found = accounts.find(_address(waiting), NOT_COUNTED)
         step.check(found.stored)
         policy, credentials = accounts.policy, found.credentials
         has_hash = credentials is not None and credentials.password_hash is not None
         return account_page(
-            self._steps.question(step, waiting, _ACCOUNT, refusal),
+            self.steps.question(step, waiting, _ACCOUNT, refusal),
             has_password=has_hash and SignInMethod.PASSWORD in policy.methods,
             sends_codes=self.codes is not None and SignInMethod.CODE in policy.methods,
-            has_passkey=credentials is not None and policy.takes_passkey(credentials),
+            takes_passkey=credentials is not None and policy.takes_passkey(credentials),
         )
+
+    def attempt(self, request: Request, step_id: str) -> tuple[FactorStep, WaitingAnswer]:
+        """Count a try of the step of that page. Raise StepEnded. It blocks."""
+        step, waiting = self.steps.attempt(request, _ACCOUNT_STEP, step_id)
+        return FactorStep(step, lambda: self.steps.end(request, step)), waiting
 
     async def _take_password(self, request: Request) -> Response:
         """Link the identity to the account if the password is right; else show the page again."""
-        start, steps, target = self._steps.start, self._steps, "/"
+        start, steps, target = self.steps.start, self.steps, "/"
         if not start.origin.is_same_origin(request):
             return other_site()
         step_id, password = await fields(request, "step", "password")
@@ -284,7 +289,7 @@ class VisitRoutes:
             except (WrongCredentials, TooManyAttempts) as error:
                 is_wrong = isinstance(error, WrongCredentials)
                 sentence = "Wrong password." if is_wrong else error.public
-                return await run_sync(self._account_page, step, waiting, sentence)
+                return await run_sync(self.account_page, step, waiting, sentence)
             await run_sync(steps.end, request, step)
             return await self.visits.link(request, waiting, proven)
         except AppError as error:
@@ -294,7 +299,7 @@ class VisitRoutes:
         self, request: Request, step: Step, waiting: WaitingAnswer, password: str
     ) -> Checked:
         """Return the credentials of the account, if *password* opens it. Raise WrongCredentials, TooManyAttempts, MethodOff."""
-        start = self._steps.start
+        start = self.steps.start
         accounts = start.accounts
         if SignInMethod.PASSWORD not in accounts.policy.methods:
             raise MethodOff
@@ -311,7 +316,7 @@ class VisitRoutes:
         [step_id] = await fields(request, "step")
 
         async def send(codes: CodeRoutes) -> Response:
-            steps, methods = self._steps, self._steps.start.accounts.policy.methods
+            steps, methods = self.steps, self.steps.start.accounts.policy.methods
             if SignInMethod.CODE not in methods:
                 raise MethodOff
             _, waiting = await run_sync(steps.attempt, request, _ACCOUNT_STEP, step_id)
@@ -322,8 +327,8 @@ class VisitRoutes:
 
     async def _show_address(self, request: Request) -> Response:
         def page() -> Response:
-            step, waiting = self._steps.show(request, _ADDRESS_STEP)
-            return address_page(self._steps.question(step, waiting, _ADDRESS))
+            step, waiting = self.steps.show(request, _ADDRESS_STEP)
+            return address_page(self.steps.question(step, waiting, _ADDRESS))
 
         return await _or_start_again(page)
 
@@ -332,7 +337,7 @@ class VisitRoutes:
         step_id, text = await fields(request, "step", "email")
 
         async def send(codes: CodeRoutes) -> Response:
-            attempt = self._steps.attempt
+            attempt = self.steps.attempt
             _, waiting = await run_sync(attempt, request, _ADDRESS_STEP, step_id)
             wanted = CodeRequest(address=checked_address(text), extra=waiting.text())
             flow, invitation = AddressByCode(self.visits), waiting.invitation
@@ -344,7 +349,7 @@ class VisitRoutes:
         self, request: Request, send: Callable[[CodeRoutes], Awaitable[Response]]
     ) -> Response:
         """Return the answer of *send*, whose time is the same for every address."""
-        start = self._steps.start
+        start = self.steps.start
         if not start.origin.is_same_origin(request):
             return other_site()
         if self.codes is None:
@@ -356,7 +361,7 @@ class VisitRoutes:
             return RedirectResponse(with_reason("/", error), 303)
 
     @property
-    def _steps(self) -> SignOnSteps:
+    def steps(self) -> SignOnSteps:
         return self.visits.steps
 
 

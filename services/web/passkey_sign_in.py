@@ -1,5 +1,6 @@
 """Passkeys in place of a password and the second factor: to sign in, and to prove who is signed in."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import ClassVar
@@ -8,11 +9,13 @@ from anyio.to_thread import run_sync
 from starlette.responses import RedirectResponse, Response
 
 from services.crypto.recovery_codes import new_codes
-from services.domain.sign_in_methods import BY_PASSKEY, SignInMethod
+from services.domain.sign_in_methods import BY_PASSKEY, SignInMethod, UsedMethod
+from services.domain.single_sign_on import LinkedIdentity
 from services.errors import FactorNeeded, SignedOut
 from services.identity.passkeys import PasskeyUse, request_options
-from services.store.accounts import AppSession, Checked, Cookie
-from services.store.entries import Entry, Way
+from services.store.accounts import Checked
+from services.store.entries import Entered, Entry, Way
+from services.store.linking import sign_in_linking
 from services.web.entries import Entries
 from services.web.forms import with_query
 from services.web.origin import browser_of
@@ -37,26 +40,47 @@ class SignInByPasskey:
         return Offer(options=request_options(asked.party, challenge, PasskeyUse.SIGN_IN, ()))
 
     async def finish(self, asked: Asked, given: Given) -> Response:
-        request, accounts, tried = asked.request, asked.accounts, list[Checked]()
-        codes = new_codes()
+        return await begin_session(
+            self.start, self.check, asked, given, lambda checked: checked, target=asked.target
+        )
 
-        def sign_in(checked: Checked) -> tuple[Cookie, AppSession]:
-            tried.append(checked)
-            return accounts.sign_in(checked.with_recovery(codes), browser=browser_of(request))
 
-        answer = _answer(asked, given, PasskeyUse.SIGN_IN)
-        try:
-            cookie, session = await run_sync(self.check.given, request, accounts, answer, sign_in)
-        except FactorNeeded as needed:
-            # one is required, and no passkey of the account can be asked for as one
-            checked = tried[-1]
-            address, stored = checked.credentials.address, checked.stored
-            entry = Entry(way=Way.SIGN_IN, address=address, by=BY_PASSKEY, counted=checked.counted)
-            return await Entries(self.start).ask(request, entry, stored, asked.target, needed)
-        page = redirect
-        if tried[-1].begins_asking:
-            page = await run_sync(self.start.page_of_codes, request, session, codes)
-        return await self.start.answer(request, cookie, session, asked.target, page=page)
+async def begin_session(
+    start: SessionStart,
+    check: PasskeyCheck,
+    asked: Asked,
+    given: Given,
+    prepared: Callable[[Checked], Checked],
+    *,
+    target: str,
+    by: UsedMethod = BY_PASSKEY,
+    identity: LinkedIdentity | None = None,
+) -> Response:
+    """Sign in by a passkey, or lead to the form for the second factor, where one is required that this passkey is not.
+
+    *prepared* gets the credentials after the use of the passkey, once or several times; *by*: the method that the session
+    is noted with; *identity*: is linked to the account. Raise the errors of `PasskeyCheck.given`, *prepared* and `sign_in_linking`.
+    """
+    request, accounts, entries = asked.request, asked.accounts, Entries(start)
+    tried, codes = list[Checked](), new_codes()
+
+    def sign_in(checked: Checked) -> Entered:
+        tried.append(prepared(checked))
+        after = tried[-1].with_recovery(codes)
+        return Entered(*sign_in_linking(accounts, after, identity, browser_of(request)))
+
+    def entry() -> Entry:
+        address, counted = tried[-1].credentials.address, tried[-1].counted
+        return Entry(way=Way.SIGN_IN, address=address, by=by, counted=counted, identity=identity)
+
+    answer, page = _answer(asked, given, PasskeyUse.SIGN_IN), redirect
+    try:
+        entered = await run_sync(check.given, request, accounts, answer, sign_in)
+    except FactorNeeded as needed:
+        return await entries.ask(request, entry(), tried[-1].stored, target, needed)
+    if tried[-1].begins_asking:
+        page = await run_sync(start.page_of_codes, request, entered.session, codes)
+    return await entries.answer(request, entry(), entered, target, page=page)
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,13 +27,11 @@ Sign out my other devices</label>
 """
 # beside the policy of all answers. The Referrer-Policy stays that of all answers: with "no-referrer", browsers would
 # send the form with "Origin: null", which is no origin of ours
-_HEADERS = {
-    "Cache-Control": "no-store",
-    "Content-Security-Policy": (
-        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; font-src 'self' data:; "
-        "form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
-    ),
-}
+_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; font-src 'self' data:; "
+    "form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
+)
+_ASKS_SERVER = "; connect-src 'self'"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,8 +144,8 @@ def shown_page(shown: ShownOnce) -> Response:
     )
 
 
-def plain_page(title: str, body: str) -> Response:
-    """Return a page of our own without Streamlit, which no browser keeps; *body* is HTML."""
+def plain_page(title: str, body: str, *, asks_server: bool = False) -> Response:
+    """Return a page of our own without Streamlit, which no browser keeps; *body* is HTML; *asks_server*: its script may."""
     files, fonts = app_files(), streamlit_assets.font_style()
     return HTMLResponse(
         f"""<!doctype html>
@@ -172,7 +170,10 @@ def plain_page(title: str, body: str) -> Response:
 </body>
 </html>
 """,
-        headers=_HEADERS,
+        headers={
+            "Cache-Control": "no-store",
+            "Content-Security-Policy": f"{_POLICY}{_ASKS_SERVER * asks_server}",
+        },
     )
 
 

@@ -29,7 +29,7 @@ from tests.journeys.test_codes import (
     mail_settings,
 )
 from tests.journeys.test_codes import mails as mails  # a fixture
-from tests.journeys.test_passkeys import Authenticator, adds, press, signs_out
+from tests.journeys.test_passkeys import SIGN_IN, Authenticator, adds, press, signs_out
 from tests.mail_server import MailServer
 from tests.stack.apps import App, running, until
 
@@ -170,7 +170,7 @@ def begins_an_account(omar, site, look_at):
 
 
 def links_the_account_of_the_address(maya, site, look_at):
-    """Prove the account that has the provider's address, then reset its password, and keep the sign-in alone."""
+    """Prove the account that has a provider's address by password and by passkey, then reset it, and keep the sign-ins alone."""
     maya.visit("/")
     link(maya, f"Continue with {CORP}").click()
     signs_in_there(maya, MAYA)
@@ -188,18 +188,28 @@ def links_the_account_of_the_address(maya, site, look_at):
     adds(maya)
     maya.sees(f"{CORP}: {MAYA}")
     signs_out(maya)
+    site.providers.script(claims={"sub": "maya", "email": MAYA, "email_verified": True})
+    link(maya, f"Continue with {HOME}").click()
+    expect(maya.page.get_by_role("heading")).to_have_text(f"Add {HOME} to your account")
+    look_at("an account with a passkey")
+    press(maya, SIGN_IN)
+    maya.is_welcome()
+    site.providers.script(claims={})
+    signs_out(maya)
     asks_for_a_code(maya, "Forgot your password?", MAYA)
     form(maya, "/code/redeem").get_by_label("New password").fill(NEW_PASSWORD)
     enters(maya, code_for(MAYA, site), "Reset password")
     kept = form(maya, "/factor")
-    expect(kept.get_by_role("checkbox", name="Sign-in at a provider, added on")).to_be_checked()
+    both = kept.get_by_role("checkbox", name="Sign-in at a provider, added on", checked=True)
+    expect(both).to_have_count(2)
     kept.get_by_role("checkbox", name="Passkey, added on").uncheck()
     maya.sees("What you untick is removed from your account.")
     look_at("what a reset keeps")
     kept.get_by_role("button", name="Reset password").click()
     maya.is_welcome()
     maya.visit("/account")
-    maya.sees(f"{CORP}: {MAYA}")
+    for label in (CORP, HOME):
+        maya.sees(f"{label}: {MAYA}")
     maya.sees("No passkeys yet.")
 
 

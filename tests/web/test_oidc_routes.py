@@ -46,6 +46,9 @@ from services.web.oidc_steps import SignOnSteps
 from services.web.oidc_visits import AddressByCode, LinkByCode, SignOnVisits, VisitRoutes
 from services.web.origin import Origin
 from services.web.own_identities import OwnIdentities
+from services.web.passkey_check import PasskeyCheck
+from services.web.passkey_link import LinkByPasskey
+from services.web.passkey_routes import PasskeyRoutes
 from services.web.session_start import SessionStart
 from services.web.sign_in_routes import SignInRoutes
 from tests.authenticator import Authenticator
@@ -161,6 +164,8 @@ class SignOnSite(Site):
         own = OwnIdentities(steps, FactorCheck(self.attempts, origin, notices), self.sends_mail)
         flows = LinkByCode(visits), AddressByCode(visits)
         codes = CodeRoutes(shared, self.attempts, origin, self.send, flows)
+        answers = VisitRoutes(visits, lanes, codes if self.sends_mail else None)
+        passkeys = (LinkByPasskey(answers, PasskeyCheck(self.attempts, origin, notices)),)
         self.routes = [
             *codes.routes(),
             *SignInRoutes(start, lanes).routes(),
@@ -169,7 +174,8 @@ class SignOnSite(Site):
             *OidcRoutes(steps, visits, own).routes(),
             *own.routes(),
             own.removal(),
-            *VisitRoutes(visits, lanes, codes if self.sends_mail else None).routes(),
+            *answers.routes(),
+            *PasskeyRoutes(shared, self.attempts, origin, passkeys).routes(),
         ]
 
     def browser(self, **headers):
@@ -1026,9 +1032,9 @@ def test_page_that_links_names_no_passkey_of_another_host(make):
 
 
 @pytest.mark.parametrize(
-    ("entry", "says_passkey"), [({}, True), ({"domains": ["corp.example"], "only": True}, False)]
+    ("entry", "takes_passkey"), [({}, True), ({"domains": ["corp.example"], "only": True}, False)]
 )
-def test_account_with_a_passkey_alone_is_told_how_to_go_on(make, entry, says_passkey):
+def test_account_with_a_passkey_alone_is_told_how_to_go_on(make, entry, takes_passkey):
     """Where a passkey opens nothing, as for the address of an only provider, the admin has to help."""
     methods = frozenset({SignInMethod.OIDC, SignInMethod.PASSKEY})
     site = make(methods=methods, **entry)
@@ -1040,8 +1046,8 @@ def test_account_with_a_passkey_alone_is_told_how_to_go_on(make, entry, says_pas
     add_passkey(site, session)
 
     page = browser.opens(browser.signs_in()).text
-    assert ("Sign in with your passkey instead. Then add Corp SSO" in page) is says_passkey
-    assert ("Ask your admin" in page) is not says_passkey
+    assert ('data-passkey="get"' in page) is takes_passkey
+    assert ("Ask your admin" in page) is not takes_passkey
 
 
 def test_code_that_is_off_links_nothing(make):

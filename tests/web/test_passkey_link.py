@@ -1,0 +1,194 @@
+"""A passkey as the proof of the account that has the address of a provider's answer."""
+
+import re
+from dataclasses import replace
+
+import pytest
+
+from services.crypto.recovery_codes import recovery_hashes
+from services.domain.accounts import Failure
+from services.domain.mails import NoticeKind
+from services.domain.sign_in_methods import SignInMethod
+from services.domain.single_sign_on import Identity
+from services.errors import MethodOff, PasskeyCopied, PasskeyRefused
+from services.store.sign_in_policy import SignInPolicy
+from tests.authenticator import Authenticator as App
+from tests.confirmed import confirm
+from tests.identity.provider import ADDRESS, SUBJECT
+from tests.passkeys import PRESENT, Authenticator
+from tests.store.conftest import PASSWORD
+from tests.web.test_code_routes import said
+from tests.web.test_oidc_routes import corp as corp  # a fixture
+from tests.web.test_oidc_routes import is_signed_in
+from tests.web.test_oidc_routes import make as make
+from tests.web.test_oidc_routes import site as site
+from tests.web.test_passkey_factor import HERE, add_passkey
+from tests.web.test_records import failures
+
+pytestmark = pytest.mark.usefixtures("cheap_passwords")
+
+
+@pytest.fixture
+def maya(site):
+    """A user with a confirmed address and a passkey, to whom nothing is linked."""
+    return site.user()
+
+
+@pytest.fixture
+def key(site, maya):
+    return key_of(site, maya)
+
+
+def key_of(site, session):
+    key = Authenticator(HERE)
+    add_passkey(site.accounts, session, key)
+    return key
+
+
+@pytest.fixture
+def browser(site, key):
+    """A browser that shows the page which asks for the account's proof."""
+    browser = site.browser()
+    browser.page = browser.opens(browser.signs_in())
+    return browser
+
+
+def presses(browser, entry=None):
+    """Press the button; return the answer."""
+    asked = {"use": "link", "entry": entry or browser.step, "step": ""}
+    answer = browser.post("/passkey/options", **asked).json()
+    browser.passkey_step = answer.get("step", "")
+    return answer
+
+
+def gives(browser, key, **forged):
+    answer = key.get(presses(browser)["options"], **forged)
+    return sends(browser, answer)
+
+
+def sends(browser, answer):
+    given = {"use": "link", "step": browser.passkey_step, "answer": answer, "next": "/?c=1"}
+    return browser.post("/passkey", **given)
+
+
+def is_refused(site, browser, answer, error):
+    assert f'<p role="alert">{error.public}</p>' in answer.text
+    return not is_signed_in(browser) and site.identities() == []
+
+
+def test_passkey_proves_the_account_and_the_identity_is_linked(site, corp, maya, key, browser):
+    assert 'action="/passkey" data-passkey="get"' in browser.page.text
+    assert "connect-src 'self'" in browser.page.headers["content-security-policy"]
+    assert presses(browser)["options"]["userVerification"] == "required"
+
+    answer = gives(browser, key)
+
+    assert answer.headers["location"] == "/?c=1"
+    assert browser.session.user_id == maya.user_id
+    assert site.identities() == [Identity(corp.issuer, SUBJECT)]
+    assert site.last_used() == [True]
+    assert site.found().credentials.passkeys.each[0].sign_count == 1
+    assert site.told == [NoticeKind.IDENTITY_ADDED]
+    assert Failure.PASSKEY not in failures(maya)
+    assert site.browser().signs_in().headers["location"] == "/?c=1"
+
+
+def test_passkey_of_another_user_links_nothing(site, key, browser):
+    omar = site.user("omar@corp.example")
+
+    answer = gives(browser, key_of(site, omar))
+
+    assert is_refused(site, browser, answer, PasskeyRefused)
+    assert site.identities("omar@corp.example") == []
+    assert gives(browser, key).headers["location"] == "/?c=1"
+
+
+def test_passkey_that_does_not_verify_its_user_links_nothing(site, maya, key, browser):
+    answer = gives(browser, key, flags=PRESENT)
+
+    assert is_refused(site, browser, answer, PasskeyRefused)
+    assert failures(maya) == {Failure.PASSKEY: 1}
+
+
+def test_copied_passkey_links_nothing(site, corp, key, browser):
+    gives(browser, key)
+    corp.claims = {"sub": "another"}
+    other = site.browser()
+    other.opens(other.signs_in())
+
+    answer = gives(other, key, count=1)
+
+    assert PasskeyCopied.public in answer.text
+    assert (is_signed_in(other), len(site.identities())) == (False, 1)
+    assert site.told == [NoticeKind.IDENTITY_ADDED, NoticeKind.PASSKEY_COPIED]
+
+
+def test_answer_is_good_once_and_its_step_has_five_tries(site, key, browser):
+    given = key.get(presses(browser)["options"], flags=PRESENT)
+    sends(browser, given)
+    assert said(sends(browser, given)) == {"c": "1", "reason": "expired"}
+    for _ in range(4):
+        gives(browser, key, flags=PRESENT)
+
+    assert said(gives(browser, key)) == {"c": "1", "reason": "expired"}
+    assert not is_signed_in(browser)
+
+
+def test_step_goes_on_in_its_browser_alone(site, key, browser):
+    other = site.browser()
+    other.opens(other.signs_in())
+    other.step = browser.step
+
+    assert said(gives(other, key)) == {"c": "1", "reason": "expired"}
+    assert (is_signed_in(other), site.identities()) == (False, [])
+
+
+def test_account_that_has_changed_meanwhile_is_not_linked(site, maya, key, browser):
+    key_of(site, maya)
+
+    assert said(gives(browser, key)) == {"c": "1", "reason": "expired"}
+    assert (is_signed_in(browser), site.identities()) == (False, [])
+
+
+def test_passkey_stands_for_the_app_too(site, corp, maya):
+    App().enrol(site.accounts, maya)
+    key, browser = key_of(site, maya), site.browser()
+    browser.opens(browser.signs_in())
+
+    assert gives(browser, key).headers["location"] == "/?c=1"
+    assert site.identities() == [Identity(corp.issuer, SUBJECT)]
+
+
+def test_required_factor_is_met_and_recovery_codes_are_shown(site, corp, key, browser):
+    site.change_settings(requires_factor=True)
+
+    page = gives(browser, key)
+
+    codes = re.findall("<li><code>(.*?)</code>", page.text)
+    assert site.found().credentials.recovery == recovery_hashes(codes)
+    assert (len(codes), 'href="/?c=1"' in page.text) == (10, True)
+    assert site.told == [NoticeKind.PASSKEY_FACTOR_ADDED, NoticeKind.IDENTITY_ADDED]
+    assert site.identities() == [Identity(corp.issuer, SUBJECT)]
+
+
+def test_passkeys_that_are_off_link_nothing(make):
+    site = make(methods=frozenset({SignInMethod.OIDC, SignInMethod.PASSWORD}))
+    key_of(site, site.user())
+    browser = site.browser()
+    page = browser.opens(browser.signs_in())
+
+    assert "data-passkey" not in page.text
+    assert "connect-src" not in page.headers["content-security-policy"]
+    assert presses(browser) == {"refusal": MethodOff.public}
+
+
+def test_passkey_links_no_account_that_gets_in_by_a_provider_alone(make):
+    site = make(domains=["corp.example"], only=True)
+    before = replace(site.accounts, policy=SignInPolicy())
+    _, session = before.sign_up_with(ADDRESS, PASSWORD)
+    confirm(site.accounts, session)
+    key, browser = key_of(site, session), site.browser()
+    browser.opens(browser.signs_in())
+
+    assert said(gives(browser, key)) == {"c": "1", "reason": "off"}
+    assert (is_signed_in(browser), site.identities()) == (False, [])
