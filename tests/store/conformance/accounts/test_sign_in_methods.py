@@ -29,6 +29,8 @@ from tests.store.conformance.accounts.test_ways_in import (
     Identities,
     PasskeyWays,
     add,
+    change,
+    next_one,
     remove,
 )
 from tests.store.conftest import PASSWORD, new_email
@@ -305,6 +307,24 @@ def test_one_of_two_who_remove_the_last_two_at_once_is_refused(deployment, maya,
     assert sum(one is True for one in answers) == 1
     [refused] = [one for one in answers if one is not True]
     assert refused is False or isinstance(refused, LastWayIn | RateLimited)
+    held = documents(deployment, maya)
+    assert len(held.identities) + len(held.passkeys.each if held.passkeys else ()) == 1
+
+
+@pytest.mark.parametrize(("ways", "method"), WAYS)
+def test_last_way_in_stays_where_the_other_one_is_removed_meanwhile(
+    deployment, maya, ways, method
+):
+    first, second = new_email(), new_email()
+    for name in (first, second):
+        add(maya, ways, name)
+    here = within(maya, having(deployment, method))
+
+    def without_first(credentials):  # they are read, and have both
+        assert remove(here, ways, second)
+        return next_one(ways.without(credentials, first), credentials)
+
+    assert change(here, ways.removed, without_first) is False
     held = documents(deployment, maya)
     assert len(held.identities) + len(held.passkeys.each if held.passkeys else ()) == 1
 
