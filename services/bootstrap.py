@@ -88,7 +88,6 @@ def routes(app: App) -> list[Route]:
     own = OwnIdentities(steps, FactorCheck(attempts, origin, notices), has_mail)
     visits = SignOnVisits(steps, has_mail=has_mail) if app.providers else None
     codes = _code_routes(app, start, lanes, sign_up, visits)
-    answers = VisitRoutes(visits, lanes, codes) if visits else None
     by_code = SignUpByCode(codes, sign_up) if codes else None
     metrics = Metrics(chosen.metrics_token, app.open_sessions)
     listen(metrics.record)
@@ -100,9 +99,9 @@ def routes(app: App) -> list[Route]:
         *([] if origin.is_alone else _entry_routes(Entries(start))),
         *OwnFactor(app.shared, attempts, origin, notices).routes(),
         *(codes.routes() if codes else []),
-        *_passkey_routes(app, start, answers),
+        *_passkey_routes(app, start, visits),
         *([] if origin.is_alone else [own.removal()]),
-        *(_single_sign_on(answers, own) if answers else []),
+        *(_single_sign_on(visits, own, lanes, codes) if visits else []),
         *ExportRoutes(app.shared, origin).routes(),
         *PollRoute(app.shared, origin).routes(),
         *metrics.routes(),
@@ -128,9 +127,11 @@ def _entry_routes(entries: Entries) -> list[Route]:
     return [*entries.routes(), *Enrolments(entries).routes()]
 
 
-def _single_sign_on(answers: VisitRoutes, own: OwnIdentities) -> list[Route]:
-    routes = OidcRoutes(answers.steps, answers.visits, own).routes()
-    return [*routes, *own.routes(), *answers.routes()]
+def _single_sign_on(
+    visits: SignOnVisits, own: OwnIdentities, lanes: HashingLanes, codes: CodeRoutes | None
+) -> list[Route]:
+    routes = OidcRoutes(visits.steps, visits, own).routes()
+    return [*routes, *own.routes(), *VisitRoutes(visits, lanes, codes).routes()]
 
 
 def _code_routes(
@@ -161,12 +162,12 @@ def _code_routes(
     return CodeRoutes(app.shared, attempts, origin, notices.send, on)
 
 
-def _passkey_routes(app: App, start: SessionStart, answers: VisitRoutes | None) -> list[Route]:
+def _passkey_routes(app: App, start: SessionStart, visits: SignOnVisits | None) -> list[Route]:
     check = PasskeyCheck(start.attempts, start.origin, start.notices)
     flows = (
         *(SignInByPasskey(start, check), ProveByPasskey(check), AddPasskey(start.notices)),
         EnterByPasskey(Entries(start)),
-        *([LinkByPasskey(answers, check)] if answers else []),
+        *([LinkByPasskey(visits.steps, check)] if visits else []),
     )
     return [
         *PasskeyRoutes(app.shared, start.attempts, start.origin, flows).routes(),

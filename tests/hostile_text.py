@@ -352,7 +352,7 @@ def _is_text(annotation: ast.expr | None) -> bool:
 
 
 def cpu_seconds(reader: Reader, text: str, times: int = 1) -> float:
-    """Return the CPU time of this thread for one of the *times* that *reader* reads *text*."""
+    """Return the CPU time of this thread while *reader* reads *text*; the mean of several *times* in a row."""
     gc.disable()  # a collection takes as long as the objects of all tests need, and only the larger text may cause one
     began = time.thread_time()
     try:

@@ -323,7 +323,7 @@ class Provider:
         return url, headers, body
 
     async def _claims(self, client: _Client, metadata: _Metadata, token: str) -> Claims:
-        """Return the claims of *token*, verified by the provider's keys, or by those that it has now. Raise AnswerRefused."""
+        """Return the claims of *token*, verified by the provider's keys, or by those that it has now. Raise AnswerRefused, ProviderUnavailable."""
         for seconds in (_CACHED_SECONDS, _KEYS_SECONDS):
             keys = await self._read_keys(client, metadata, seconds)
             try:
@@ -335,14 +335,18 @@ class Provider:
         raise AnswerRefused(AnswerFault.TOKEN)
 
     async def _read_keys(self, client: _Client, metadata: _Metadata, seconds: float) -> KeySet:
-        """Return the provider's keys, which were fetched less than *seconds* ago."""
+        """Return the provider's keys, fetched less than *seconds* ago, or older ones while they cannot be fetched.
+
+        Raise ProviderUnavailable.
+        """
         async with self._fetching:
             if self._keys is None or self._is_older(self._keys, seconds):
-                if self._clock() - self._keys_asked_at < _KEYS_SECONDS:
+                if self._clock() - self._keys_asked_at >= _KEYS_SECONDS:
+                    self._keys_asked_at = self._clock()
+                    listed = await self._get(client, metadata.jwks_uri, _KEYS)
+                    self._keys = _Fetched(_usable(listed), self._clock())
+                if self._keys is None:
                     raise _unavailable()
-                self._keys_asked_at = self._clock()
-                listed = await self._get(client, metadata.jwks_uri, _KEYS)
-                self._keys = _Fetched(_usable(listed), self._clock())
             return self._keys.document
 
     def _is_older(self, fetched: _Fetched[Document], seconds: float) -> bool:

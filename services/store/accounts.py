@@ -320,18 +320,10 @@ class FoundFormer:
         Passkeys and identities that were added in the last `FORMER_LIFE` before the address was left stay out, because a thief
         could have added them before moving the address.
         """
-        back = self._before(now, password_hash)
-        return self.policy.asking(back, is_required=self.requires_factor)
-
-    def begins_asking(self, now: datetime) -> bool:
-        """Return True if a passkey is asked for from now on, because the deployment requires a factor. Raise NewerVersion."""
-        wanted_factor = self._before(now, None).wants_factor
-        return not wanted_factor and self.taken_back(now, None).asks_passkey
-
-    def _before(self, now: datetime, password_hash: str | None) -> Credentials:
         confirmed = Confirmed(how=ConfirmedBy.CODE, at=now.replace(microsecond=0))
         before = self.credentials.taken_back(self.former, confirmed, password_hash)
-        return without_newer(before, self.former.until - 2 * FORMER_LIFE)
+        back = without_newer(before, self.former.until - 2 * FORMER_LIFE)
+        return self.policy.asking(back, is_required=self.requires_factor)
 
 
 @dataclass(frozen=True, slots=True)

@@ -118,8 +118,9 @@ class PasskeyEntry:
     credential_id: bytes = field(repr=False)
     # returns the passkey of a user handle after its use; true: its user must be verified
     verify: Callable[[Passkey, bytes, bool], Passkey] = field(repr=False)
-    recovery: tuple[str, ...] = field(repr=False)  # new codes, for a sign-in that `begins_asking`
-    begins_asking: bool = False  # as `Checked` and `FoundFormer` say
+    # new codes, for an account of which a passkey is asked from now on
+    recovery: tuple[str, ...] = field(repr=False)
+    gives_recovery: bool = False  # true: the codes are stored, and are to be shown
 
     def use(self, credentials: Credentials, *, is_required: bool) -> Credentials:
         """Return *credentials* after the use; *is_required*: the deployment requires a factor.
@@ -132,13 +133,20 @@ class PasskeyEntry:
 
         return use_passkey(credentials, self.credential_id, verify)
 
+    def with_recovery(self, taken_back: Credentials) -> Credentials:
+        """Return credentials that an address *taken_back* brings, with the new recovery codes if they have none."""
+        self.gives_recovery = not taken_back.recovery
+        if not self.gives_recovery:
+            return taken_back
+        return replace(taken_back, recovery=recovery_hashes(self.recovery))
+
     def given(
         self, accounts: Accounts, checked: Checked, act: Callable[[Checked], Answer]
     ) -> Answer:
         """Return *act* of *checked* after the use, as `given` does, and raise its errors."""
 
         def act_with_recovery(one: Checked) -> Answer:
-            self.begins_asking = one.begins_asking
+            self.gives_recovery = one.begins_asking
             return act(one.with_recovery(self.recovery))
 
         use = partial(self.use, is_required=checked.requires_factor)
@@ -149,8 +157,8 @@ GivenFactor = FactorEntry | PasskeyEntry
 
 
 @dataclass(slots=True)
-class FactorStep:
-    """A step that waits for the factor, and the end of it, which only one of several callers brings about."""
+class OpenStep:
+    """A step that waits for a proof, and the end of it, which only one of several callers brings about."""
 
     step: Step
     _end: Callable[[], object] = field(repr=False)
@@ -207,7 +215,7 @@ class WaitingEntry:
         self,
         accounts: Accounts,
         factor: GivenFactor,
-        step: FactorStep,
+        step: OpenStep,
         browser: BrowserName | None,
         counted: tuple[str, ...] = (),
         *,
@@ -243,7 +251,7 @@ class WaitingEntry:
         accounts: Accounts,
         checked: Checked,
         factor: GivenFactor,
-        step: FactorStep,
+        step: OpenStep,
         browser: BrowserName | None,
         *,
         keeps_factor: bool,
@@ -287,16 +295,13 @@ class WaitingEntry:
         accounts: Accounts,
         found: FoundFormer,
         factor: GivenFactor,
-        step: FactorStep,
+        step: OpenStep,
         browser: BrowserName | None,
     ) -> Entered:
         def use(credentials: Credentials) -> Credentials:
             used = factor.use(credentials, is_required=found.requires_factor)
             step.end()
-            if isinstance(factor, PasskeyEntry) and found.begins_asking(accounts.now()):
-                factor.begins_asking = True
-                return replace(used, recovery=recovery_hashes(factor.recovery))
-            return used
+            return factor.with_recovery(used) if isinstance(factor, PasskeyEntry) else used
 
         address, hashed = self.entry.address, self.entry.password_hash or None
         restored = accounts.restore_address(address, hashed, browser, use)
@@ -312,7 +317,7 @@ class Enrolment:
     recovery: tuple[str, ...] = field(repr=False)  # hashes of the recovery codes
 
     def enter(
-        self, accounts: Accounts, entry: Entry, step: FactorStep, browser: BrowserName | None
+        self, accounts: Accounts, entry: Entry, step: OpenStep, browser: BrowserName | None
     ) -> Entered:
         """Begin the session and store the factor with it, once the code is right and the step has ended.
 
@@ -356,7 +361,7 @@ class Enrolment:
         return Entered(*until_unchanged(checked, again, reset_by))
 
     def _sign_up(
-        self, accounts: Accounts, entry: Entry, step: FactorStep, browser: BrowserName | None
+        self, accounts: Accounts, entry: Entry, step: OpenStep, browser: BrowserName | None
     ) -> Entered:
         found = accounts.find_for_sign_up(entry.address, NOT_COUNTED, entry.invitation)
         factor = self.factors.confirmed(bytes.fromhex(entry.secret), self.text)
@@ -377,7 +382,7 @@ class Enrolment:
             )
         )
 
-    def _enrolled(self, entry: Entry, step: FactorStep, credentials: Credentials) -> Credentials:
+    def _enrolled(self, entry: Entry, step: OpenStep, credentials: Credentials) -> Credentials:
         """Return the next generation of *credentials*, with the factor; end the step. Raise WrongFactor, StepEnded."""
         if credentials.wants_factor:  # another one was set up meanwhile, and is asked for
             raise StepEnded

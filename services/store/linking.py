@@ -111,9 +111,11 @@ def sign_in_linking(
 ) -> tuple[Cookie, AppSession]:
     """Sign in as the user of *checked*, and link *identity* to the account, if there is one.
 
-    A process that is killed between the two leaves the account as it was, and a session of which no browser has the cookie.
+    A process that is killed between the two links nothing, and leaves a session of which no browser has the cookie.
     Raise the errors of `Accounts.sign_in` and `link`.
     """
+    if identity:  # refused before the sign-in stores what it changes
+        linked(checked.credentials.identities, identity)
     cookie, session = accounts.sign_in(checked, invitation, browser)
     if identity:
         try:

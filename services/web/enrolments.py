@@ -18,7 +18,7 @@ from services.domain.mails import NoticeKind
 from services.errors import AppError, StepEnded, StoreUnavailable, TooManyAttempts, WrongFactor
 from services.identity.totp import DIGITS, new_secret
 from services.store.codes import typed_code
-from services.store.entries import ENTRY, Enrolment, Entry, FactorStep, Way
+from services.store.entries import ENTRY, Enrolment, Entry, OpenStep, Way
 from services.store.failures import note_failure
 from services.store.steps import read_contents
 from services.web import shown_once
@@ -87,7 +87,7 @@ class Enrolments:
             return other_site()
         text, step_id, target, ways = await fields(request, "code", "step", "next", "ways")
         browser, target = start.origin.step_cookie(request), local_path(target)
-        step: FactorStep | None = None
+        step: OpenStep | None = None
         try:
             step = await run_sync(entries.attempt, browser, ENROL, step_id)
             entry = read_contents(ENTRY, step.step.contents)

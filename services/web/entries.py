@@ -32,8 +32,8 @@ from services.store.entries import (
     ENTRY,
     Entered,
     Entry,
-    FactorStep,
     GivenFactor,
+    OpenStep,
     PasskeyEntry,
     WaitingEntry,
     Way,
@@ -175,7 +175,7 @@ class Entries:
                 entry = read_contents(ENTRY, step.step.contents)
                 factor, page = read(), redirect
                 entered = await run_sync(self._enter, request, form, step, entry, factor)
-                if isinstance(factor, PasskeyEntry) and factor.begins_asking:
+                if isinstance(factor, PasskeyEntry) and factor.gives_recovery:
                     page = await run_sync(
                         self.start.page_of_codes, request, entered.session, factor.recovery
                     )
@@ -187,14 +187,14 @@ class Entries:
                 return RedirectResponse(with_reason(form.target, error, **values), 303)
             return RedirectResponse(with_reason(form.target, error), 303)
 
-    def attempt(self, browser: Cookie | None, kind: str, step: str) -> FactorStep:
+    def attempt(self, browser: Cookie | None, kind: str, step: str) -> OpenStep:
         """Count a try of a step of a *kind*. Raise StepEnded."""
         if browser is None:
             raise StepEnded
         step_id, steps = read_step_id(step), self.start.steps
         found = steps.attempt(browser, kind, step_id, None)
         self.start.count_try(step_id)
-        return FactorStep(found, lambda: steps.end(browser, kind, step_id, None))
+        return OpenStep(found, lambda: steps.end(browser, kind, step_id, None))
 
     def waiting(self, request: Request, step: str) -> WaitingEntry:
         """Return the entry of a step that waits for the factor; the step goes on. It blocks. Raise StepEnded."""
@@ -212,7 +212,7 @@ class Entries:
         self,
         request: Request,
         form: FactorForm,
-        step: FactorStep,
+        step: OpenStep,
         entry: Entry,
         factor: GivenFactor,
     ) -> Entered:
@@ -261,7 +261,7 @@ class Entries:
             self.notices.tell(request, self.start.accounts.backend, session, kind)
 
     def _tell_of_wrong(
-        self, request: Request, waiting: WaitingEntry, step: FactorStep, *, is_former: bool
+        self, request: Request, waiting: WaitingEntry, step: OpenStep, *, is_former: bool
     ) -> None:
         """Tell the user of the third wrong code in a step, unless it comes from a device that has given the factor."""
         attempts, device = self.start.attempts, self.start.origin.device_cookie(request)

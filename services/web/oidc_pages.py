@@ -113,7 +113,7 @@ def account_page(
 from then on.</p>
 {_refusal(question)}{"".join(forms) or "<p>Ask your admin for help.</p>"}
 {_cancel(question)}""",
-        asks_server=takes_passkey,
+        has_passkey_form=takes_passkey,
     )
 
 
@@ -156,6 +156,7 @@ def _passkey_form(question: Question, *, is_second: bool) -> str:
     return f"""<form class="db-form" method="post" action="/passkey" data-passkey="get">
 {hidden_fields({**hidden, "step": "", "answer": ""})}<button type="submit"{_SECOND if is_second else ""} hidden>
 Sign in with a passkey</button>
+<noscript><p>To sign in with a passkey, allow this page to run scripts.</p></noscript>
 </form>"""
 
 

@@ -1,7 +1,7 @@
 """The outcomes of a provider's answer to a sign-in: a session, an account, or the question whose account it is.
 
 `/identity/account` asks for the proof of an account that has the answer's address, and `/identity/address` for an
-address. Codes by mail go on in code_routes.py.
+address. Codes by mail go on in code_routes.py, passkeys in passkey_link.py.
 """
 
 from collections.abc import Awaitable, Callable
@@ -14,6 +14,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Route
 
+from services.domain.accounts import SIGN_IN_REASONS
 from services.domain.addresses import Confirmed, ConfirmedBy, EmailAddress, checked_address
 from services.domain.mails import CodePurpose
 from services.domain.sign_in_methods import SignInMethod
@@ -21,7 +22,7 @@ from services.errors import AppError, MethodOff, StepEnded, TooManyAttempts, Wro
 from services.store.accounts import Accounts, Checked, Found
 from services.store.backend import NOT_COUNTED, Throttles
 from services.store.codes import CodeRequest, Recipient, RightCode, recipient_of
-from services.store.entries import Entered, Entry, FactorStep, Way
+from services.store.entries import Entered, Entry, Way
 from services.store.identities import (
     AsksAddress,
     BeginsAccount,
@@ -42,8 +43,8 @@ from services.web.oidc_pages import account_page, address_page
 from services.web.oidc_steps import SignOnSteps, WaitingAnswer
 from services.web.origin import browser_of, networks_of
 
-_ACCOUNT, _ADDRESS = "/identity/account", "/identity/address"
-_ACCOUNT_STEP, _ADDRESS_STEP = "account_of_identity", "address_of_identity"
+ACCOUNT, _ADDRESS = "/identity/account", "/identity/address"
+ACCOUNT_STEP, _ADDRESS_STEP = "account_of_identity", "address_of_identity"
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +77,7 @@ class SignOnVisits:
                 return await self._begin_account(request, waiting, address)
             case ProvesAccount():
                 stored = at_address.stored if at_address else None
-                ask = partial(self.steps.ask, request, _ACCOUNT_STEP, _ACCOUNT, waiting)
+                ask = partial(self.steps.ask, request, ACCOUNT_STEP, ACCOUNT, waiting)
                 return await ask(credentials=stored)
             case AsksAddress():
                 return await self.steps.ask(request, _ADDRESS_STEP, _ADDRESS, waiting)
@@ -241,47 +242,43 @@ class VisitRoutes:
 
     def routes(self) -> list[Route]:
         return [
-            Route(_ACCOUNT, self._show_account),
-            Route(_ACCOUNT, self._take_password, methods=["POST"]),
-            Route(f"{_ACCOUNT}/code", self._send_code, methods=["POST"]),
+            Route(ACCOUNT, self._show_account),
+            Route(ACCOUNT, self._take_password, methods=["POST"]),
+            Route(f"{ACCOUNT}/code", self._send_code, methods=["POST"]),
             Route(_ADDRESS, self._show_address),
             Route(_ADDRESS, self._take_address, methods=["POST"]),
         ]
 
     async def _show_account(self, request: Request) -> Response:
         def page() -> Response:
-            step, waiting = self.steps.show(request, _ACCOUNT_STEP)
-            return self.account_page(step, waiting)
+            step, waiting = self._steps.show(request, ACCOUNT_STEP)
+            error = SIGN_IN_REASONS.get(request.query_params.get("reason", ""))
+            return self._account_page(step, waiting, error.public if error else "")
 
         return await _or_start_again(page)
 
-    def account_page(self, step: Step, waiting: WaitingAnswer, refusal: str = "") -> Response:
-        """Return the page that asks for the account's proof. Raise StepEnded if the account has changed since. It blocks."""
-        accounts = self.steps.start.accounts
+    def _account_page(self, step: Step, waiting: WaitingAnswer, refusal: str = "") -> Response:
+        """Raise StepEnded if the account has changed since the step began. It blocks."""
+        accounts = self._steps.start.accounts
         found = accounts.find(_address(waiting), NOT_COUNTED)
         step.check(found.stored)
         policy, credentials = accounts.policy, found.credentials
         has_hash = credentials is not None and credentials.password_hash is not None
         return account_page(
-            self.steps.question(step, waiting, _ACCOUNT, refusal),
+            self._steps.question(step, waiting, ACCOUNT, refusal),
             has_password=has_hash and SignInMethod.PASSWORD in policy.methods,
             sends_codes=self.codes is not None and SignInMethod.CODE in policy.methods,
             takes_passkey=credentials is not None and policy.takes_passkey(credentials),
         )
 
-    def attempt(self, request: Request, step_id: str) -> tuple[FactorStep, WaitingAnswer]:
-        """Count a try of the step of that page. Raise StepEnded. It blocks."""
-        step, waiting = self.steps.attempt(request, _ACCOUNT_STEP, step_id)
-        return FactorStep(step, lambda: self.steps.end(request, step)), waiting
-
     async def _take_password(self, request: Request) -> Response:
         """Link the identity to the account if the password is right; else show the page again."""
-        start, steps, target = self.steps.start, self.steps, "/"
+        start, steps, target = self._steps.start, self._steps, "/"
         if not start.origin.is_same_origin(request):
             return other_site()
         step_id, password = await fields(request, "step", "password")
         try:
-            step, waiting = await run_sync(steps.attempt, request, _ACCOUNT_STEP, step_id)
+            step, waiting = await run_sync(steps.attempt, request, ACCOUNT_STEP, step_id)
             target = waiting.target
             try:
                 async with start.attempts.delay_refusals():
@@ -289,7 +286,7 @@ class VisitRoutes:
             except (WrongCredentials, TooManyAttempts) as error:
                 is_wrong = isinstance(error, WrongCredentials)
                 sentence = "Wrong password." if is_wrong else error.public
-                return await run_sync(self.account_page, step, waiting, sentence)
+                return await run_sync(self._account_page, step, waiting, sentence)
             await run_sync(steps.end, request, step)
             return await self.visits.link(request, waiting, proven)
         except AppError as error:
@@ -299,7 +296,7 @@ class VisitRoutes:
         self, request: Request, step: Step, waiting: WaitingAnswer, password: str
     ) -> Checked:
         """Return the credentials of the account, if *password* opens it. Raise WrongCredentials, TooManyAttempts, MethodOff."""
-        start = self.steps.start
+        start = self._steps.start
         accounts = start.accounts
         if SignInMethod.PASSWORD not in accounts.policy.methods:
             raise MethodOff
@@ -316,10 +313,10 @@ class VisitRoutes:
         [step_id] = await fields(request, "step")
 
         async def send(codes: CodeRoutes) -> Response:
-            steps, methods = self.steps, self.steps.start.accounts.policy.methods
+            steps, methods = self._steps, self._steps.start.accounts.policy.methods
             if SignInMethod.CODE not in methods:
                 raise MethodOff
-            _, waiting = await run_sync(steps.attempt, request, _ACCOUNT_STEP, step_id)
+            _, waiting = await run_sync(steps.attempt, request, ACCOUNT_STEP, step_id)
             wanted = CodeRequest(address=_address(waiting), extra=waiting.text())
             return await codes.begin(request, LinkByCode(self.visits), waiting.target, wanted)
 
@@ -327,8 +324,8 @@ class VisitRoutes:
 
     async def _show_address(self, request: Request) -> Response:
         def page() -> Response:
-            step, waiting = self.steps.show(request, _ADDRESS_STEP)
-            return address_page(self.steps.question(step, waiting, _ADDRESS))
+            step, waiting = self._steps.show(request, _ADDRESS_STEP)
+            return address_page(self._steps.question(step, waiting, _ADDRESS))
 
         return await _or_start_again(page)
 
@@ -337,7 +334,7 @@ class VisitRoutes:
         step_id, text = await fields(request, "step", "email")
 
         async def send(codes: CodeRoutes) -> Response:
-            attempt = self.steps.attempt
+            attempt = self._steps.attempt
             _, waiting = await run_sync(attempt, request, _ADDRESS_STEP, step_id)
             wanted = CodeRequest(address=checked_address(text), extra=waiting.text())
             flow, invitation = AddressByCode(self.visits), waiting.invitation
@@ -349,7 +346,7 @@ class VisitRoutes:
         self, request: Request, send: Callable[[CodeRoutes], Awaitable[Response]]
     ) -> Response:
         """Return the answer of *send*, whose time is the same for every address."""
-        start = self.steps.start
+        start = self._steps.start
         if not start.origin.is_same_origin(request):
             return other_site()
         if self.codes is None:
@@ -361,7 +358,7 @@ class VisitRoutes:
             return RedirectResponse(with_reason("/", error), 303)
 
     @property
-    def steps(self) -> SignOnSteps:
+    def _steps(self) -> SignOnSteps:
         return self.visits.steps
 
 

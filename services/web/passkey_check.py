@@ -74,11 +74,13 @@ class PasskeyCheck:
         answer: PasskeyAnswer,
         act: Callable[[Checked], Answer],
         user_id: UserId | None = None,
+        *,
+        in_session: bool = False,
     ) -> Answer:
         """Return *act*, a sign-in or a proof, of the credentials after the use of a passkey.
 
         Where the passkeys or the factor were used meanwhile, read the credentials and verify the answer again. *user_id*: whose
-        passkey it must be, in a proof; None: it says so itself, in a sign-in.
+        passkey it must be; None: it says so itself. *in_session*: as in `Found.in_session`, for a proof.
 
         Raise TooManyAttempts, PasskeyRefused, PasskeyUnknown, PasskeyCopied, RateLimited (others go on using them), and the errors
         of *act*.
@@ -88,7 +90,7 @@ class PasskeyCheck:
         try:
             assertion = read_assertion(answer.text)
             for _ in range(_MOST_TRIES):
-                found = _find(accounts, assertion, throttles, is_proof=user_id is not None)
+                found = _find(accounts, assertion, throttles, in_session=in_session)
                 known = user_id or found.user_id
                 if known != found.user_id:
                     raise PasskeyRefused(PasskeyFlaw.USER)
@@ -138,7 +140,7 @@ class PasskeyCheck:
 
 
 def _find(
-    accounts: Accounts, assertion: Assertion, throttles: Throttles, *, is_proof: bool
+    accounts: Accounts, assertion: Assertion, throttles: Throttles, *, in_session: bool
 ) -> _Found:
     """Raise TooManyAttempts, StoreUnavailable, PasskeyUnknown, PasskeyRefused (its look-up leads to another user's credentials)."""
     try:
@@ -148,6 +150,6 @@ def _find(
     stored, credentials = (found.stored, found.credentials) if found else (None, None)
     if not (found and stored and stored.user_id and credentials and credentials.passkeys):
         raise PasskeyUnknown
-    account = found.in_session() if is_proof else found
+    account = found.in_session() if in_session else found
     checked = account.opened(stored, credentials, BY_PASSKEY, found.counted)
     return _Found(stored.user_id, credentials.passkeys, checked)

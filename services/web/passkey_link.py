@@ -1,28 +1,32 @@
 """A passkey as the proof of the account that has the address of a provider's answer: then the identity is linked to it."""
 
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import ClassVar
 
 from anyio.to_thread import run_sync
-from starlette.responses import Response
+from starlette.responses import RedirectResponse, Response
 
 from services.domain.sign_in_methods import SignInMethod
 from services.errors import (
+    AppError,
     MethodOff,
     PasskeyCopied,
-    PasskeyFlaw,
     PasskeyRefused,
     PasskeyUnknown,
-    TooManyAttempts,
+    StepEnded,
 )
 from services.identity.passkeys import PasskeyUse, request_options
 from services.store.accounts import Checked
-from services.web.oidc_visits import VisitRoutes
+from services.store.entries import OpenStep
+from services.web.forms import read_step_id, with_reason
+from services.web.oidc_steps import SignOnSteps
+from services.web.oidc_visits import ACCOUNT, ACCOUNT_STEP
 from services.web.passkey_check import PasskeyCheck
 from services.web.passkey_routes import Asked, Given, Offer
 from services.web.passkey_sign_in import begin_session
 
-_WRONG = PasskeyRefused, PasskeyUnknown, PasskeyCopied, TooManyAttempts  # the page asks again
+_ASKS_AGAIN = PasskeyRefused, PasskeyUnknown, PasskeyCopied
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,35 +35,41 @@ class LinkByPasskey:
 
     name: ClassVar[str] = "link"
     needs_session: ClassVar[bool] = False
-    visits: VisitRoutes
+    steps: SignOnSteps
     check: PasskeyCheck
 
     def offer(self, asked: Asked, challenge: bytes) -> Offer:
-        """Raise MethodOff."""
+        """Raise MethodOff, StepEnded."""
         asked.accounts.policy.check_method(SignInMethod.PASSKEY)
+        step_id = read_step_id(asked.fields.get("entry", ""))
         options = request_options(asked.party, challenge, PasskeyUse.SIGN_IN, ())
-        return Offer(options=options, kept=asked.fields.get("entry", ""))
+        return Offer(options=options, kept=str(step_id))
 
     async def finish(self, asked: Asked, given: Given) -> Response:
-        """Raise StepEnded, MethodOff (passkeys do not open the account), and the errors of a sign-in and of `link`."""
-        takes_passkey = asked.accounts.policy.takes_passkey
-        step, waiting = await run_sync(self.visits.attempt, asked.request, given.kept)
+        """Sign in, or lead back to the page of the step, or once the step has ended to the sign-in page. Raise StepEnded."""
+        request, takes_passkey = asked.request, asked.accounts.policy.takes_passkey
+        attempt = partial(self.steps.attempt, request, ACCOUNT_STEP, given.kept)
+        begun, waiting = await run_sync(attempt)
+        step = OpenStep(begun, lambda: self.steps.end(request, begun))
 
-        def proven(checked: Checked) -> Checked:
-            if checked.stored.user_id != step.step.user_id:
-                raise PasskeyRefused(PasskeyFlaw.USER)
-            step.step.check(checked.stored)
+        def check(checked: Checked) -> Checked:
+            begun.check(checked.stored)
             if not takes_passkey(checked.credentials):
                 raise MethodOff
             step.end()
             return replace(checked, by=waiting.by)
 
         try:
-            return await begin_session(
-                *(self.visits.steps.start, self.check, asked, given, proven),
-                by=waiting.by,
-                identity=self.visits.steps.linked(waiting.answer, signs_in=True),
-                target=waiting.target,
-            )
-        except _WRONG as error:
-            return await run_sync(self.visits.account_page, step.step, waiting, error.public)
+            if begun.user_id is None:
+                raise StepEnded
+            async with self.check.attempts.delay_refusals():
+                return await begin_session(
+                    *(self.steps.start, self.check, asked, given, check),
+                    user_id=begun.user_id,
+                    identity=self.steps.linked(waiting.answer, signs_in=True),
+                    target=waiting.target,
+                )
+        except AppError as error:
+            if isinstance(error, _ASKS_AGAIN) and not step.has_ended:
+                return RedirectResponse(with_reason(ACCOUNT, error, step=str(begun.id)), 303)
+            return RedirectResponse(with_reason(waiting.target, error), 303)

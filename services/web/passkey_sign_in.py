@@ -9,7 +9,8 @@ from anyio.to_thread import run_sync
 from starlette.responses import RedirectResponse, Response
 
 from services.crypto.recovery_codes import new_codes
-from services.domain.sign_in_methods import BY_PASSKEY, SignInMethod, UsedMethod
+from services.domain import UserId
+from services.domain.sign_in_methods import BY_PASSKEY, SignInMethod
 from services.domain.single_sign_on import LinkedIdentity
 from services.errors import FactorNeeded, SignedOut
 from services.identity.passkeys import PasskeyUse, request_options
@@ -50,34 +51,38 @@ async def begin_session(
     check: PasskeyCheck,
     asked: Asked,
     given: Given,
-    prepared: Callable[[Checked], Checked],
+    change: Callable[[Checked], Checked],
     *,
     target: str,
-    by: UsedMethod = BY_PASSKEY,
+    user_id: UserId | None = None,
     identity: LinkedIdentity | None = None,
 ) -> Response:
     """Sign in by a passkey, or lead to the form for the second factor, where one is required that this passkey is not.
 
-    *prepared* gets the credentials after the use of the passkey, once or several times; *by*: the method that the session
-    is noted with; *identity*: is linked to the account. Raise the errors of `PasskeyCheck.given`, *prepared* and `sign_in_linking`.
+    *change* returns what signs in, of the credentials after the use of the passkey; it may be called several times. *user_id*:
+    as in `PasskeyCheck.given`. *identity* is linked to the account.
+
+    Raise the errors of `PasskeyCheck.given`, *change* and `sign_in_linking`.
     """
     request, accounts, entries = asked.request, asked.accounts, Entries(start)
     tried, codes = list[Checked](), new_codes()
 
     def sign_in(checked: Checked) -> Entered:
-        tried.append(prepared(checked))
+        tried.append(change(checked))
         after = tried[-1].with_recovery(codes)
         return Entered(*sign_in_linking(accounts, after, identity, browser_of(request)))
 
     def entry() -> Entry:
         address, counted = tried[-1].credentials.address, tried[-1].counted
+        by = tried[-1].by or BY_PASSKEY
         return Entry(way=Way.SIGN_IN, address=address, by=by, counted=counted, identity=identity)
 
-    answer, page = _answer(asked, given, PasskeyUse.SIGN_IN), redirect
+    answer = _answer(asked, given, PasskeyUse.SIGN_IN)
     try:
-        entered = await run_sync(check.given, request, accounts, answer, sign_in)
+        entered = await run_sync(check.given, request, accounts, answer, sign_in, user_id)
     except FactorNeeded as needed:
         return await entries.ask(request, entry(), tried[-1].stored, target, needed)
+    page = redirect
     if tried[-1].begins_asking:
         page = await run_sync(start.page_of_codes, request, entered.session, codes)
     return await entries.answer(request, entry(), entered, target, page=page)
@@ -103,8 +108,9 @@ class ProveByPasskey:
         proof = Proof(request, self.check.origin)
         note = partial(proof.note, asked.shared, session)
         answer, user_id = _answer(asked, given, PasskeyUse.PROOF), session.user_id
+        prove = partial(self.check.given, request, asked.accounts, answer, note, user_id)
         try:
-            await run_sync(self.check.given, request, asked.accounts, answer, note, user_id)
+            await run_sync(partial(prove, in_session=True))
         except SignedOut:  # or another proof was faster, and the browser has another cookie
             return RedirectResponse(asked.target, 303)
         return proof.finish(RedirectResponse(with_query(asked.target, reason="proved"), 303))

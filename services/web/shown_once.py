@@ -1,7 +1,7 @@
 """The pages that are shown once: the setup key of an authenticator app, and recovery codes.
 
 They are answers of POST routes, without Streamlit: no key or code enters an address, a cache or a session of the page's
-server. They work without their script, which only adds Copy, Download and Print.
+server. They work without the app's script, which adds Copy, Download and Print.
 """
 
 from base64 import b64encode
@@ -31,7 +31,7 @@ _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; font-src 'self' data:; "
     "form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
 )
-_ASKS_SERVER = "; connect-src 'self'"
+_POLICY_OF_PASSKEYS = f"{_POLICY}; connect-src 'self'"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,8 +144,11 @@ def shown_page(shown: ShownOnce) -> Response:
     )
 
 
-def plain_page(title: str, body: str, *, asks_server: bool = False) -> Response:
-    """Return a page of our own without Streamlit, which no browser keeps; *body* is HTML; *asks_server*: its script may."""
+def plain_page(title: str, body: str, *, has_passkey_form: bool = False) -> Response:
+    """Return a page of our own without Streamlit, which no browser keeps; *body* is HTML.
+
+    *has_passkey_form*: the script may ask the server for a challenge.
+    """
     files, fonts = app_files(), streamlit_assets.font_style()
     return HTMLResponse(
         f"""<!doctype html>
@@ -172,7 +175,7 @@ def plain_page(title: str, body: str, *, asks_server: bool = False) -> Response:
 """,
         headers={
             "Cache-Control": "no-store",
-            "Content-Security-Policy": f"{_POLICY}{_ASKS_SERVER * asks_server}",
+            "Content-Security-Policy": _POLICY_OF_PASSKEYS if has_passkey_form else _POLICY,
         },
     )
 

@@ -830,7 +830,7 @@ def test_keys_are_fetched_again_at_most_once_a_minute(corp, forger):
         assert forger.paths().count(KEYS) == times
 
 
-def test_keys_that_could_not_be_fetched_are_fetched_again_after_a_minute(corp, forger):
+def test_failed_fetch_of_keys_is_repeated_after_a_minute(corp, forger):
     forger.instead[KEYS] = Response(status=500)
     for seconds, times in ((0, 1), (59, 1), (1, 2)):
         corp.clock_seconds += seconds
@@ -842,17 +842,21 @@ def test_keys_that_could_not_be_fetched_are_fetched_again_after_a_minute(corp, f
     assert corp.answer().address == ADDRESS
 
 
-def test_keys_stay_in_use_while_a_newer_list_cannot_be_fetched(corp, forger):
+def test_known_keys_stay_in_use_while_a_fetch_fails(corp, forger):
     corp.answer()
-    known, forger.key = forger.key, a_key("RSA", "stolen")
+    known, stolen = forger.key, a_key("RSA", "stolen")
     forger.instead[KEYS] = Response(status=500)
-    for seconds, times in ((60, 2), (59, 2), (1, 3)):
+    corp.clock_seconds += 3_600
+    corp.is_down()  # this one waits for the fetch
+    for seconds, times in ((0, 2), (59, 2), (1, 3)):
         corp.clock_seconds += seconds
-        corp.is_down()
+        if times == 3:
+            corp.is_down()
+        forger.key = stolen
+        assert corp.fault() is AnswerFault.TOKEN
+        forger.key = known
+        assert corp.answer().address == ADDRESS
         assert forger.paths().count(KEYS) == times
-
-    forger.key = known
-    assert corp.answer().address == ADDRESS
 
 
 def test_requests_at_once_fetch_a_document_once(corp, forger):

@@ -210,8 +210,14 @@ def test_stopping_the_process_stops_temporary_chats(shared, maya):
     assert maya.database.turn_states() == [TurnState.STOPPED]
 
 
-def built(monkeypatch, *, is_hosted=False, health=None, broken=None):
-    """Return the shared state of a process, and its maintenance threads by name; none of them is started, one may be *broken*."""
+def built(monkeypatch, **options):
+    """Return the shared state of a process, and its maintenance threads by name, as `started` does."""
+    app, threads = started(monkeypatch, **options)
+    return app.shared(), threads
+
+
+def started(monkeypatch, *, is_hosted=False, health=None, broken=None):
+    """Return a process, and its maintenance threads by name; none of them is started, one may be *broken*."""
     threads, url = {}, "https://database.test"
 
     def not_begun(name, run):
@@ -236,7 +242,29 @@ def built(monkeypatch, *, is_hosted=False, health=None, broken=None):
     backend = open_backend(begun.settings, begun.endpoints, begun.root_keys)
     app = App(begun, lambda _: None)
     app.start(backend)
-    return app.shared(), threads
+    return app, threads
+
+
+def test_openai_and_numpy_are_imported_after_the_first_check(monkeypatch):
+    order = []
+    event = SimpleNamespace(
+        wait=lambda: order.append("waited"), set=lambda: order.append("checked")
+    )
+
+    def check(*_):
+        order.append("checking")
+        raise StoreUnavailable
+
+    monkeypatch.setattr(services_app, "Event", lambda: event)
+    monkeypatch.setattr(services_app, "failed_check", check)
+    monkeypatch.setattr(services_app, "import_module", order.append)
+    app, threads = started(monkeypatch)
+
+    with pytest.raises(StoreUnavailable):
+        app._failed_check(None)
+    threads["recall-imports"]()
+
+    assert order == ["checking", "checked", "waited", "services.memory.recall"]
 
 
 def test_start_does_not_wait_for_the_models(monkeypatch):

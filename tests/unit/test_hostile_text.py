@@ -35,7 +35,7 @@ def growth(reader, shape):
     """Return how many times as long the larger text takes; 0 if its time is too short to measure.
 
     The best of three, measured again if other work on the machine may have slowed the larger text alone. The smaller one is
-    read twice in a row, because of two times the shorter one would find a moment without other work more often.
+    read twice in a row, because a short time falls between the other work more easily than a long one.
     """
     small, large = shape(SMALL), shape(LARGE)
     if cpu_seconds(reader, large) < LEAST_SECONDS:

@@ -164,8 +164,7 @@ class SignOnSite(Site):
         own = OwnIdentities(steps, FactorCheck(self.attempts, origin, notices), self.sends_mail)
         flows = LinkByCode(visits), AddressByCode(visits)
         codes = CodeRoutes(shared, self.attempts, origin, self.send, flows)
-        answers = VisitRoutes(visits, lanes, codes if self.sends_mail else None)
-        passkeys = (LinkByPasskey(answers, PasskeyCheck(self.attempts, origin, notices)),)
+        passkeys = (LinkByPasskey(steps, PasskeyCheck(self.attempts, origin, notices)),)
         self.routes = [
             *codes.routes(),
             *SignInRoutes(start, lanes).routes(),
@@ -174,7 +173,7 @@ class SignOnSite(Site):
             *OidcRoutes(steps, visits, own).routes(),
             *own.routes(),
             own.removal(),
-            *answers.routes(),
+            *VisitRoutes(visits, lanes, codes if self.sends_mail else None).routes(),
             *PasskeyRoutes(shared, self.attempts, origin, passkeys).routes(),
         ]
 
@@ -1034,7 +1033,7 @@ def test_page_that_links_names_no_passkey_of_another_host(make):
 @pytest.mark.parametrize(
     ("entry", "takes_passkey"), [({}, True), ({"domains": ["corp.example"], "only": True}, False)]
 )
-def test_account_with_a_passkey_alone_is_told_how_to_go_on(make, entry, takes_passkey):
+def test_page_that_links_offers_the_passkey(make, entry, takes_passkey):
     """Where a passkey opens nothing, as for the address of an only provider, the admin has to help."""
     methods = frozenset({SignInMethod.OIDC, SignInMethod.PASSKEY})
     site = make(methods=methods, **entry)

@@ -2,16 +2,18 @@
 
 import re
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 
 from services.crypto.recovery_codes import recovery_hashes
-from services.domain.accounts import Failure
+from services.domain.accounts import CredentialsAction, Failure
 from services.domain.mails import NoticeKind
 from services.domain.sign_in_methods import SignInMethod
-from services.domain.single_sign_on import Identity
-from services.errors import MethodOff, PasskeyCopied, PasskeyRefused
+from services.domain.single_sign_on import Identity, LinkedIdentity
+from services.errors import MethodOff, PasskeyCopied, PasskeyRefused, PasskeyUnknown, StepEnded
 from services.store.sign_in_policy import SignInPolicy
+from services.store.tables import schema
 from tests.authenticator import Authenticator as App
 from tests.confirmed import confirm
 from tests.identity.provider import ADDRESS, SUBJECT
@@ -53,11 +55,12 @@ def browser(site, key):
     return browser
 
 
-def presses(browser, entry=None):
+def presses(browser):
     """Press the button; return the answer."""
-    asked = {"use": "link", "entry": entry or browser.step, "step": ""}
-    answer = browser.post("/passkey/options", **asked).json()
-    browser.passkey_step = answer.get("step", "")
+    form = re.search('(?s)<form[^>]*data-passkey="get".*?</form>', browser.page.text)[0]
+    browser.form = dict(re.findall('name="(.*?)" value="(.*?)"', form))
+    answer = browser.post("/passkey/options", **browser.form).json()
+    browser.form["step"] = answer.get("step", "")
     return answer
 
 
@@ -67,12 +70,13 @@ def gives(browser, key, **forged):
 
 
 def sends(browser, answer):
-    given = {"use": "link", "step": browser.passkey_step, "answer": answer, "next": "/?c=1"}
-    return browser.post("/passkey", **given)
+    return browser.post("/passkey", **browser.form | {"answer": answer})
 
 
 def is_refused(site, browser, answer, error):
-    assert f'<p role="alert">{error.public}</p>' in answer.text
+    """Return True if the page asks again, with the sentence of *error*, and nothing is linked."""
+    browser.page = browser.opens(answer)
+    assert f'<p role="alert">{error.public}</p>' in browser.page.text
     return not is_signed_in(browser) and site.identities() == []
 
 
@@ -93,51 +97,78 @@ def test_passkey_proves_the_account_and_the_identity_is_linked(site, corp, maya,
     assert site.browser().signs_in().headers["location"] == "/?c=1"
 
 
-def test_passkey_of_another_user_links_nothing(site, key, browser):
+def test_passkey_of_another_user_links_nothing(site, maya, key, browser):
     omar = site.user("omar@corp.example")
 
     answer = gives(browser, key_of(site, omar))
 
     assert is_refused(site, browser, answer, PasskeyRefused)
     assert site.identities("omar@corp.example") == []
+    assert (failures(maya), failures(omar)) == ({Failure.PASSKEY: 1}, {})
     assert gives(browser, key).headers["location"] == "/?c=1"
 
 
-def test_passkey_that_does_not_verify_its_user_links_nothing(site, maya, key, browser):
+def test_passkey_that_does_not_verify_its_user_links_nothing(site, key, browser):
     answer = gives(browser, key, flags=PRESENT)
 
     assert is_refused(site, browser, answer, PasskeyRefused)
-    assert failures(maya) == {Failure.PASSKEY: 1}
+
+
+def test_unknown_passkey_links_nothing(site, key, browser):
+    unknown = replace(key, id=b"unknown")
+
+    assert is_refused(site, browser, gives(browser, unknown), PasskeyUnknown)
 
 
 def test_copied_passkey_links_nothing(site, corp, key, browser):
     gives(browser, key)
     corp.claims = {"sub": "another"}
     other = site.browser()
-    other.opens(other.signs_in())
+    other.page = other.opens(other.signs_in())
 
-    answer = gives(other, key, count=1)
+    page = other.opens(gives(other, key, count=1))
 
-    assert PasskeyCopied.public in answer.text
+    assert PasskeyCopied.public in page.text
     assert (is_signed_in(other), len(site.identities())) == (False, 1)
     assert site.told == [NoticeKind.IDENTITY_ADDED, NoticeKind.PASSKEY_COPIED]
 
 
-def test_answer_is_good_once_and_its_step_has_five_tries(site, key, browser):
+def test_refusal_waits_as_that_of_a_password(site, key, browser):
+    answer = key.get(presses(browser)["options"], flags=PRESENT)
+    began = site.clock.now
+
+    sends(browser, answer)
+
+    assert site.clock.now - began == pytest.approx(0.4, abs=0.05)
+
+
+def test_answer_is_good_once_and_a_step_five_times(key, browser):
     given = key.get(presses(browser)["options"], flags=PRESENT)
     sends(browser, given)
-    assert said(sends(browser, given)) == {"c": "1", "reason": "expired"}
+    assert said(sends(browser, given))["reason"] == "expired"
     for _ in range(4):
         gives(browser, key, flags=PRESENT)
 
-    assert said(gives(browser, key)) == {"c": "1", "reason": "expired"}
+    assert said(gives(browser, key))["reason"] == "expired"
     assert not is_signed_in(browser)
+
+
+def test_step_ends_once(site, corp, key, browser):
+    """Also where another tab begins a session by it while an answer is on its way."""
+    other = site.browser()
+    other.page = browser.page
+    other.cookies = dict(browser.cookies)
+    answer = key.get(presses(other)["options"])
+    gives(browser, key)
+
+    assert said(sends(other, answer))["reason"] == "expired"
+    assert not is_signed_in(other)
 
 
 def test_step_goes_on_in_its_browser_alone(site, key, browser):
     other = site.browser()
     other.opens(other.signs_in())
-    other.step = browser.step
+    other.page = browser.page
 
     assert said(gives(other, key)) == {"c": "1", "reason": "expired"}
     assert (is_signed_in(other), site.identities()) == (False, [])
@@ -153,7 +184,7 @@ def test_account_that_has_changed_meanwhile_is_not_linked(site, maya, key, brows
 def test_passkey_stands_for_the_app_too(site, corp, maya):
     App().enrol(site.accounts, maya)
     key, browser = key_of(site, maya), site.browser()
-    browser.opens(browser.signs_in())
+    browser.page = browser.opens(browser.signs_in())
 
     assert gives(browser, key).headers["location"] == "/?c=1"
     assert site.identities() == [Identity(corp.issuer, SUBJECT)]
@@ -176,19 +207,65 @@ def test_passkeys_that_are_off_link_nothing(make):
     key_of(site, site.user())
     browser = site.browser()
     page = browser.opens(browser.signs_in())
+    asked = browser.post("/passkey/options", use="link", entry=browser.step)
 
     assert "data-passkey" not in page.text
     assert "connect-src" not in page.headers["content-security-policy"]
-    assert presses(browser) == {"refusal": MethodOff.public}
+    assert asked.json() == {"refusal": MethodOff.public}
 
 
-def test_passkey_links_no_account_that_gets_in_by_a_provider_alone(make):
+def test_passkey_links_no_account_of_an_only_provider(make):
     site = make(domains=["corp.example"], only=True)
     before = replace(site.accounts, policy=SignInPolicy())
     _, session = before.sign_up_with(ADDRESS, PASSWORD)
     confirm(site.accounts, session)
     key, browser = key_of(site, session), site.browser()
     browser.opens(browser.signs_in())
+    form = {"use": "link", "entry": browser.step, "next": "/?c=1"}
+    asked = browser.post("/passkey/options", **form).json()
 
-    assert said(gives(browser, key)) == {"c": "1", "reason": "off"}
+    given = form | {"step": asked["step"], "answer": key.get(asked["options"])}
+
+    assert said(browser.post("/passkey", **given)) == {"c": "1", "reason": "off"}
     assert (is_signed_in(browser), site.identities()) == (False, [])
+
+
+def test_session_lasts_as_the_providers_entry_says(make):
+    site = make(domains=["daybook.test"], only=True, session_days=3)
+    key, browser = key_of(site, site.user()), site.browser()
+    browser.page = browser.opens(browser.signs_in())
+
+    gives(browser, key)
+
+    sessions = site.accounts.backend.tables.run(lambda block: block.select(schema.SESSIONS))
+    [begun] = [one for one in sessions if one.id == browser.session.id]
+    assert begun.expires_at - begun.created_at == timedelta(days=3)
+
+
+@pytest.mark.parametrize("text", ["", "no step", "x" * 15_000])
+def test_form_names_a_step(browser, text):
+    asked = browser.post("/passkey/options", use="link", entry=text)
+
+    assert asked.json() == {"refusal": StepEnded.public}
+
+
+def test_account_with_ten_sign_ins_gets_no_recovery_codes(site, maya, key, browser):
+    """The link is refused before the sign-in, which would have a passkey asked for from now on."""
+    found = site.found()
+    ten = tuple(
+        LinkedIdentity(
+            identity=Identity("https://login.example.com", str(number)),
+            name="Work",
+            created_at=site.accounts.now().replace(microsecond=0),
+        )
+        for number in range(10)
+    )
+    new = replace(found.credentials, identities=ten, generation=found.stored.generation + 1)
+    action = CredentialsAction.IDENTITY_ADDED
+    assert site.accounts.change_credentials(maya, new, found.stored, action)
+    site.change_settings(requires_factor=True)
+    browser.page = browser.opens(browser.signs_in())
+
+    assert said(gives(browser, key)) == {"c": "1", "reason": "identities"}
+    credentials = site.found().credentials
+    assert (credentials.asks_passkey, credentials.recovery) == (False, ())

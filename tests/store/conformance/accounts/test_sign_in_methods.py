@@ -312,13 +312,14 @@ def test_one_of_two_who_remove_the_last_two_at_once_is_refused(deployment, maya,
 
 
 @pytest.mark.parametrize(("ways", "method"), WAYS)
-def test_last_way_in_stays_where_the_other_one_is_removed_meanwhile(deployment, maya, ways, method):
+def test_last_way_in_stays_though_the_other_goes_meanwhile(deployment, maya, ways, method):
     first, second = new_email(), new_email()
     for name in (first, second):
         add(maya, ways, name)
     here = within(maya, having(deployment, method))
 
-    def without_first(credentials):  # they are read, and have both
+    def without_first(credentials):
+        """Return the next of *credentials* that had both when they were read."""
         assert remove(here, ways, second)
         return next_one(ways.without(credentials, first), credentials)
 
