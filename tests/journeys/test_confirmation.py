@@ -5,6 +5,7 @@ import re
 import pytest
 from playwright.sync_api import expect
 
+from tests.journeys.conftest import ONE_STORE
 from tests.journeys.people import DESK, PASSWORD, PHONE
 from tests.journeys.seeds import operate, second_process
 from tests.journeys.test_access import Look
@@ -83,7 +84,7 @@ def loses_an_address(app, mails, person, old, new, *, is_looked_at=False):
     assert look.found == []
 
 
-@pytest.mark.parametrize("store", ["sqlite"])
+@pytest.mark.parametrize("store", ONE_STORE)
 def test_freed_address_is_its_owners_and_its_user_takes_another(app, mails, person):
     loses_an_address(app, mails, person, OLD, EMAIL, is_looked_at=True)
     assert {address for mail in mails.received for address in mail.recipients} == {OLD, EMAIL}

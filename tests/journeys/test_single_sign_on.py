@@ -16,7 +16,7 @@ from services.embedded.folders import free_port
 from services.errors import LastWayIn
 from tests.confirmed import confirm
 from tests.identity.real_providers import CLIENT_ID, SECRET, RealProviders, real_providers
-from tests.journeys.conftest import RUNS, STORES
+from tests.journeys.conftest import ONE_STORE, RUNS
 from tests.journeys.people import PASSWORD
 from tests.journeys.seeds import age_proofs, required_factor, second_process
 from tests.journeys.test_access import SIZES, Look
@@ -96,11 +96,11 @@ def site(make_app, cache, tmp_path, store, mails):
         yield site
 
 
-@pytest.fixture(scope="module")
-def bare_site(make_app, cache, tmp_path_factory):
-    """A site without mail, on SQLite."""
+@pytest.fixture(scope="module", params=ONE_STORE)
+def bare_site(request, make_app, cache, tmp_path_factory):
+    """A site without mail."""
     folder = tmp_path_factory.mktemp("bare-site")
-    with started_site(partial(make_app, store=STORES[-1]), cache, folder) as site:
+    with started_site(partial(make_app, store=request.param), cache, folder) as site:
         yield site
 
 
