@@ -128,7 +128,7 @@ def pytest_report_header():
 def pytest_configure(config):
     of_firestore = ("test_firestore.py", "[firestore")
     config.pluginmanager.register(PartReport(of_firestore, firestore_parts.described))
-    config.pluginmanager.register(PartReport(("tests/journeys/",), runs.described))
+    config.pluginmanager.register(PartReport(("tests/journeys/", "tests/hosted/"), runs.described))
 
 
 @tried_twice("the embedded stack")
