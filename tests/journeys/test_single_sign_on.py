@@ -11,7 +11,7 @@ from uuid import uuid4
 import pytest
 from playwright.sync_api import expect
 
-from services.domain.single_sign_on import AnswerRefused
+from services.domain.single_sign_on import AddressNeeded, AddressUnconfirmed, AnswerRefused
 from services.embedded.folders import free_port
 from services.errors import LastWayIn
 from tests.confirmed import confirm
@@ -329,6 +329,28 @@ def test_wrong_answer_ends_on_the_sign_in_page(person, bare_site):
         assert faults(bare_site.app)[-1] == fault
         assert "__Host-sid" not in {one["name"] for one in noor.context.cookies()}
     assert noor.complaints() == []
+
+
+def test_sign_in_that_begins_no_account_says_why(person, bare_site):
+    """It was given up at the provider, has no address where no code confirms one, or one that an account has not confirmed."""
+    maya, noor = (person(name, url=bare_site.url) for name in ("maya", "noor"))
+    noor.sites |= {urlsplit(bare_site.providers.mock).netloc}
+    maya.arrives()
+    given_up = {"error": "access_denied", "error_description": "kumquat"}
+    known = {"sub": "9", "email": maya.email, "email_verified": True}
+    for script, sentence in (
+        ({"query": given_up}, AnswerRefused.public),
+        ({}, AddressNeeded.public),
+        ({"claims": known}, AddressUnconfirmed.public),
+    ):
+        bare_site.providers.script(**script)
+        noor.visit("/")
+
+        link(noor, f"Continue with {HOME}").click()
+
+        noor.sees(sentence)
+        assert "kumquat" not in noor.page.content()
+    noor.is_asked_to_sign_in()
 
 
 def faults(app):
