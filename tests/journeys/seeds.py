@@ -42,6 +42,7 @@ _INFO = ModelInfo(
     cached_input_micro=25_000,
 )
 _SECONDS = 20.0
+BY_AN_OPERATOR = "An admin changed how you sign in"  # the notice after a command that changes it
 
 
 def operate(app, *arguments):

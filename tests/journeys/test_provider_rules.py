@@ -24,7 +24,7 @@ from services.errors import InvitationMissing, Suspended
 from services.store.administration import SignUpAdministration
 from services.store.linking import link
 from tests.journeys.people import PASSWORD
-from tests.journeys.seeds import operate, second_process
+from tests.journeys.seeds import BY_AN_OPERATOR, operate, second_process
 from tests.journeys.test_access import SIZES, Look
 from tests.journeys.test_codes import form
 from tests.journeys.test_codes import mails as mails  # a fixture
@@ -39,7 +39,6 @@ DOMAIN = "only.example"
 MOVED, NOOR = (f"{name}-{_RUN}@{DOMAIN}" for name in ("ruth", "noor"))
 OUTSIDE = [f"omar@not-{DOMAIN}", f"omar@sub.{DOMAIN}"]
 OLD_ISSUER = "https://before.example"
-BY_AN_OPERATOR = "An admin changed how you sign in"
 
 
 def entries(providers):
