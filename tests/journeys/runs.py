@@ -1,4 +1,4 @@
-"""Which journeys a run has: each run leaves out some in which little is the store's; with DAYBOOK_JOURNEYS=all, none."""
+"""Which journeys a run has: with DAYBOOK_JOURNEYS=all, those that run on one of their stores in every run go on each of them."""
 
 import os
 
@@ -9,4 +9,4 @@ def described():
     """Return a line that says whether each journey runs on each of its stores."""
     if IS_WHOLE:
         return "Journeys: each on each of its stores"
-    return "Journeys: some not on all of their stores (DAYBOOK_JOURNEYS=all: each on each)"
+    return "Journeys: some on one of their stores (DAYBOOK_JOURNEYS=all: each on each)"
