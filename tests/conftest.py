@@ -22,10 +22,12 @@ from services.embedded.reports import Running
 from services.embedded.stack import Stack
 from services.embedded.supabase_api import fetch_modules
 from services.llm.openai_model import OpenAIModel, connect
+from tests import firestore as firestore_parts
 from tests.fakes import INFO
-from tests.firestore import EmulatorReport, emulator
 from tests.hosted.rig import described, started_rig
+from tests.journeys import runs
 from tests.model_server import ModelServer
+from tests.reports import PartReport
 from tests.stack.apps import tails
 from tests.stack.starts import (  # noqa: F401
     START_SECONDS,
@@ -76,7 +78,7 @@ def place():
 @pytest.fixture(scope="session")
 def firestore(tmp_path_factory):
     """Return the address of a Firestore emulator."""
-    with emulator(tmp_path_factory.mktemp("firestore")) as host:
+    with firestore_parts.emulator(tmp_path_factory.mktemp("firestore")) as host:
         yield host
 
 
@@ -124,7 +126,9 @@ def pytest_report_header():
 
 
 def pytest_configure(config):
-    config.pluginmanager.register(EmulatorReport())
+    of_firestore = ("test_firestore.py", "[firestore")
+    config.pluginmanager.register(PartReport(of_firestore, firestore_parts.described))
+    config.pluginmanager.register(PartReport(("tests/journeys/", "tests/hosted/"), runs.described))
 
 
 @tried_twice("the embedded stack")

@@ -52,18 +52,6 @@ def described():
     return "Firestore: Google's emulator, a part of the suite (DAYBOOK_FIRESTORE=all: all of it)"
 
 
-class EmulatorReport:
-    """Reports at the end of a run with tests of Firestore which emulator the tests used."""
-
-    @pytest.hookimpl(wrapper=True, tryfirst=True)
-    def pytest_terminal_summary(self, terminalreporter):
-        yield
-        reports = (one for every in terminalreporter.stats.values() for one in every)
-        names = [getattr(one, "nodeid", "") for one in reports]
-        if any("test_firestore.py" in name or "[firestore" in name for name in names):
-            terminalreporter.write_line(described())
-
-
 @contextmanager
 def started_emulator(folder, *options):
     """Start Google's emulator; yield its address."""

@@ -10,8 +10,19 @@ from tests.journeys.conftest import (  # noqa: F401
     person,
     pytest_runtest_makereport,
 )
+from tests.journeys.runs import IS_WHOLE
 from tests.stack.apps import running
 from tests.store.conftest import addresses, hashes, process, wire  # noqa: F401
+
+_IN_WHOLE_RUNS = {"test_codes_alone_here_too"}  # with DAYBOOK_JOURNEYS=all
+
+
+def pytest_collection_modifyitems(config, items):
+    left_out = [
+        one for one in items if not IS_WHOLE and getattr(one, "originalname", "") in _IN_WHOLE_RUNS
+    ]
+    config.hook.pytest_deselected(items=left_out)
+    items[:] = [one for one in items if one not in left_out]
 
 
 @pytest.fixture(scope="session")

@@ -1,36 +1,39 @@
-"""The ways into an account on the parts of hosted Supabase: codes by mail, a second factor, and another email address."""
+"""The ways into an account on the parts of hosted Supabase: codes by mail, a second factor, and other email addresses."""
 
 import pytest
 from playwright.sync_api import expect
 from pyotp import TOTP
 
 from tests.journeys.people import DESK, PASSWORD, PHONE
+from tests.journeys.seeds import second_process
 from tests.journeys.test_codes import (
     NEW_PASSWORD,
     asks_for_a_code,
-    coded,
+    code_for,
     enters,
     form,
     mail_settings,
     told,
 )
-from tests.journeys.test_codes import mails as mails  # a fixture
+from tests.journeys.test_confirmation import loses_an_address
 from tests.journeys.test_factor import gives
 from tests.journeys.test_factor_setup import begin, button, codes, confirm
-from tests.stack.apps import running, until
+from tests.mail_server import mail_server
+from tests.stack.apps import running
 from tests.store.conftest import new_email
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
+def mails():
+    with mail_server() as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
 def app(make_hosted_app, mails):
     with running(make_hosted_app("accounts", mail_settings(mails))) as app:
         app.until_ready()
         yield app
-
-
-def mailed(mails, number):
-    """Return the mail with the code of that *number*, counted from the first."""
-    return until(lambda: coded(mails)[number:])[0]
 
 
 def emails_at_auth(rig, user_id):
@@ -48,7 +51,7 @@ def test_account_changes_hands_and_comes_back(app, mails, person, open_rig):
     maya.visit("/")
     maya.page.get_by_role("tab", name="Create account").click()
     maya.enters("/account", old, PASSWORD)
-    enters(maya, mailed(mails, 0).code, "Create account")
+    enters(maya, code_for(mails, old), "Create account")
     maya.is_welcome()
     with open_rig.connect() as rows:
         [user_id] = rows.execute("select id from auth.users where email = %s", [old]).fetchone()
@@ -68,16 +71,15 @@ def test_account_changes_hands_and_comes_back(app, mails, person, open_rig):
     button(maya, "Confirm").click()
     form(maya, "/code").get_by_label("New email").fill(new)
     button(maya, "Send code").click()
-    mail = mailed(mails, 1)
-    assert mail.recipients == [new]
-    enters(maya, mail.code, "Change email")
+    code = code_for(mails, new)
+    enters(maya, code, "Change email")
     maya.sees("Email changed.")
     assert emails_at_auth(open_rig, user_id) == [(new, new, new)]
 
     desk = person(viewport=DESK)
     asks_for_a_code(desk, "Forgot your password?", new)
     form(desk, "/code/redeem").get_by_label("New password").fill(NEW_PASSWORD)
-    enters(desk, mailed(mails, 2).code, "Reset password")
+    enters(desk, code_for(mails, new, 1), "Reset password")
     expect(form(desk, "/factor")).to_be_visible()
     desk.page.get_by_role("button", name="Use a recovery code").click()
     gives(desk, "Recovery code", recovery[1])
@@ -87,7 +89,7 @@ def test_account_changes_hands_and_comes_back(app, mails, person, open_rig):
     phone = person(viewport=PHONE, has_touch=True)
     asks_for_a_code(phone, "Take back an email address", old)
     form(phone, "/code/redeem").get_by_label("New password").fill(PASSWORD)
-    enters(phone, mailed(mails, 3).code, "Take back")
+    enters(phone, code_for(mails, old, 1), "Take back")
     phone.page.get_by_role("button", name="Use a recovery code").click()
     gives(phone, "Recovery code", recovery[0])
     phone.sees("Wrong code.")
@@ -104,5 +106,12 @@ def test_account_changes_hands_and_comes_back(app, mails, person, open_rig):
         "Password reset",
         "Recovery code used",
     }
-    for secret in (old, new, mail.code, *recovery):
+    for secret in (old, new, code, *recovery):
         assert secret not in app.said()
+
+
+def test_freed_address_is_its_owners_here_too(app, mails, person):
+    old, new = new_email(), new_email()
+    with second_process(app) as accounts:
+        accounts.sign_up_with(old, PASSWORD)
+    loses_an_address(app, mails, person, old, new)

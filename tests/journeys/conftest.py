@@ -1,6 +1,7 @@
 """The real app, a scripted model, and users with real browsers.
 
-With DAYBOOK_JOURNEY_STORE=sqlite the apps keep their data in SQLite, instead of the embedded stack.
+With DAYBOOK_JOURNEY_STORE=sqlite the apps keep their data in SQLite, instead of the embedded stack; with DAYBOOK_JOURNEYS=all those
+that run on SQLite alone in every run also run on the embedded stack.
 """
 
 import os
@@ -12,6 +13,7 @@ import pytest
 from playwright.sync_api import sync_playwright
 
 from tests.journeys.people import PASSWORD, SECONDS, Person
+from tests.journeys.runs import IS_WHOLE
 from tests.model_server import ModelServer
 from tests.stack.apps import App, running
 
@@ -29,6 +31,7 @@ FLAGS = [
 ADMIN = "admin@daybook.test"
 STORE = os.environ.get("DAYBOOK_JOURNEY_STORE", "embedded")
 STORES = [*dict.fromkeys([STORE, "sqlite"])]  # of journeys that also run on SQLite in every run
+ONE_STORE = STORES if IS_WHOLE else STORES[-1:]  # of those that run on one of them in every run
 RUNS = [(STORES[0], "desk"), (STORES[-1], "phone")]  # of those that look at both sizes as well
 _PEOPLE = pytest.StashKey[list[Person]]()
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import psycopg
 
+from services import settings
 from services.chat.live_turn import LiveTurns
 from services.chat.search import Search
 from services.chat.service import Chat
@@ -27,6 +28,7 @@ from services.store.sqlite import SqlitePlace
 from services.store.tables.access import settings_of
 from services.store.tables.backend import TablesBackend
 from services.store.tables.schema import ACCOUNTS, BUDGETS, SESSIONS, SETTINGS, TURNS
+from services.stores import open_operator
 from tests.stack.apps import ROOT
 from tests.store.conformance.talk import begun_with
 from tests.stores import WholeAccounts, backend_at, store_of
@@ -40,11 +42,14 @@ _INFO = ModelInfo(
     cached_input_micro=25_000,
 )
 _SECONDS = 20.0
+BY_AN_OPERATOR = "An admin changed how you sign in"  # the notice after a command that changes it
 
 
 def operate(app, *arguments):
     """Return the output of a command of the operator, which runs beside *app*."""
     places = {"DAYBOOK_DATA_DIR": str(app.data), "DAYBOOK_KEY_DIR": str(app.keys)}
+    if app.database:
+        places["DATABASE_URL"] = app.database
     command = [sys.executable, "-m", "services.operate", *arguments]
     ran = subprocess.run(
         command, cwd=ROOT, env=places | app.environment, check=True, stdout=subprocess.PIPE
@@ -52,13 +57,24 @@ def operate(app, *arguments):
     return ran.stdout.decode()
 
 
+def operator_of(app):
+    """Return the operator's port of the store of *app*: in this process, which `operate` would take a second to start."""
+    places = {"data_dir": app.data, "key_dir": app.keys}
+    store = app.environment.get("DAYBOOK_STORE")
+    return open_operator(settings.read(store=store, database_url=app.database, **places))
+
+
 @contextmanager
 def second_process(app):
     """Yield the accounts of the running *app*, as a second process opens them."""
-    text = app.environment.get("DAYBOOK_ROOT_KEYS") or (app.keys / "root.key").read_text()
-    root_keys = RootKeys.parse(text)
+    root_keys = root_keys_of(app)
     with _backend(app, root_keys) as backend:
         yield WholeAccounts(backend, root_keys, idle_seconds=3600, lifetime_seconds=86400)
+
+
+def root_keys_of(app):
+    text = app.environment.get("DAYBOOK_ROOT_KEYS") or (app.keys / "root.key").read_text()
+    return RootKeys.parse(text)
 
 
 @contextmanager

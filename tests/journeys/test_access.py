@@ -45,17 +45,19 @@ PAPER = {"light": "rgb(251, 249, 244)", "dark": "rgb(30, 27, 24)"}  # of assets/
 class Look:
     """Checks the page in the light theme, on a desktop also in the dark one, and collects the problems.
 
-    A theme's colours are the same on a phone.
+    A theme's colours are the same on a phone. *is_on*: False checks nothing, where another run of the journey does.
     """
 
-    def __init__(self, person):
-        self._page = person.page
+    def __init__(self, person, *, is_on=True):
+        self._page, self._is_on = person.page, is_on
         self._themes = [("light", None)]
         if self._page.viewport_size == DESK or PICTURES:
             self._themes.append(("dark", ["color-contrast"]))
         self.found = []
 
     def at(self, name):
+        if not self._is_on:
+            return
         if not self._page.evaluate("'axe' in window"):
             self._page.evaluate(AXE_SCRIPT)
         for theme, rules in self._themes:

@@ -43,6 +43,15 @@ def coded(mails):
     return [mail for mail in mails.received if mail.code]
 
 
+def code_for(mails, address, number=0):
+    """Return the code with this *number*, counted from 0, of those that were mailed to *address*."""
+
+    def codes():
+        return [one.code for one in coded(mails) if one.recipients == [address]][number:]
+
+    return until(codes)[0]
+
+
 def told(mails):
     """The mails without codes, but for those that tell of a new device."""
     return [

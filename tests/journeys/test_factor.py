@@ -7,7 +7,7 @@ from tests.authenticator import Authenticator
 from tests.confirmed import confirm
 from tests.journeys.conftest import STORE, STORES
 from tests.journeys.people import DESK, PASSWORD, PHONE
-from tests.journeys.seeds import second_process
+from tests.journeys.seeds import BY_AN_OPERATOR, operate, second_process
 from tests.journeys.test_access import Look
 from tests.journeys.test_codes import (
     EMAIL,
@@ -45,6 +45,7 @@ def gives(tab, label, text):
 
 
 def test_user_signs_in_with_the_factor_and_with_a_recovery_code(app, person, authenticator):
+    """Until an operator resets the factor, after which the password alone opens the account."""
     maya = person(url=app.url, viewport=DESK)
     maya.visit("/")
     maya.enters("/session", EMAIL)
@@ -69,6 +70,13 @@ def test_user_signs_in_with_the_factor_and_with_a_recovery_code(app, person, aut
     gives(phone, "Recovery code", authenticator.recovery[0].lower())
     phone.is_welcome()
     assert look.found + look_at_recovery.found == []
+
+    operate(app, "reset-factors", EMAIL)
+    maya.is_signed_out_before_long()
+    maya.enters("/session", EMAIL)
+    maya.is_welcome()
+    maya.is_told(BY_AN_OPERATOR, "/account")
+    expect(maya.page.get_by_role("button", name="Set up")).to_be_visible()
     for secret in (code, authenticator.recovery[0], EMAIL):
         assert secret not in app.said()
 

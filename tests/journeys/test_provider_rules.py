@@ -1,6 +1,7 @@
 """What a provider does not let in, and what lets its users in: its domains, invitations, suspensions, a provider that is down,
 the end of an account, and the operator's commands."""
 
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import partial
 from urllib.parse import urlsplit
@@ -23,7 +24,7 @@ from services.errors import InvitationMissing, Suspended
 from services.store.administration import SignUpAdministration
 from services.store.linking import link
 from tests.journeys.people import PASSWORD
-from tests.journeys.seeds import operate, second_process
+from tests.journeys.seeds import BY_AN_OPERATOR, operate, second_process
 from tests.journeys.test_access import SIZES, Look
 from tests.journeys.test_codes import form
 from tests.journeys.test_codes import mails as mails  # a fixture
@@ -38,34 +39,46 @@ DOMAIN = "only.example"
 MOVED, NOOR = (f"{name}-{_RUN}@{DOMAIN}" for name in ("ruth", "noor"))
 OUTSIDE = [f"omar@not-{DOMAIN}", f"omar@sub.{DOMAIN}"]
 OLD_ISSUER = "https://before.example"
-BY_AN_OPERATOR = "An admin changed how you sign in"
 
 
 def entries(providers):
     """Return the entries of the only provider of a domain, and of one that is down."""
     return {
-        "corp": entry(providers.mock, CORP, may_sign_up=True, only=True, domains=[DOMAIN]),
+        "corp": entry(
+            providers.mock, CORP, may_sign_up=True, only=True, domains=[DOMAIN], trusts_mfa=["mfa"]
+        ),
         "home": entry(f"http://127.0.0.1:{free_port()}", HOME),
     }
 
 
+started_rules = partial(started_site, entries=entries, users=(ADMIN, RUTH, LEA))
+
+
 @pytest.fixture
 def site(make_app, cache, tmp_path, store, mails):
-    """A site where sign-ups want an invitation, with an admin, a user whom the provider had by its former name, and a suspended one."""
-    make = partial(make_app, store=store)
-    with started_site(make, cache, tmp_path, mails, entries, (ADMIN, RUTH, LEA)) as site:
-        with second_process(site.app) as accounts:
-            admins = administration(accounts)
-            admins.set_sign_ups(SignUps.INVITED)
-            linked(accounts, RUTH, Identity(OLD_ISSUER, "ruth"))
-            lea = linked(accounts, LEA, Identity(site.providers.mock, "lea"))
-            admins.suspend(lea.user_id, is_suspended=True)
+    with started_rules(partial(make_app, store=store), cache, tmp_path, mails) as site:
         yield site
 
 
 @pytest.fixture
 def app(site):
     return site.app
+
+
+@contextmanager
+def invited(site):
+    """Have sign-ups want an invitation during the block, and link two users: one by the provider's former name, and a suspended one."""
+    with second_process(site.app) as accounts:
+        admins = administration(accounts)
+        admins.set_sign_ups(SignUps.INVITED)
+        linked(accounts, RUTH, Identity(OLD_ISSUER, "ruth"))
+        lea = linked(accounts, LEA, Identity(site.providers.mock, "lea"))
+        admins.suspend(lea.user_id, is_suspended=True)
+    try:
+        yield
+    finally:
+        with second_process(site.app) as accounts:
+            administration(accounts).set_sign_ups(SignUps.OPEN)
 
 
 def linked(accounts, address, identity):
@@ -163,20 +176,26 @@ def is_moved_by_an_operator(ruth, site, look_at):
     look_at("an account with ways in that are refused")
 
 
-def test_rules_of_a_provider(person, site):
+def goes_by_the_rules(person, site, *, is_looked_at=False):
+    """Have three users come by the providers; *is_looked_at*: check each page for barriers."""
     ways = (
         ("omar", "phone", is_refused),
         ("noor", "phone", begins_and_ends_an_account),
         ("ruth", "desk", is_moved_by_an_operator),
     )
     found = []
-    for name, size, goes in ways:
-        one = person(name, url=site.url, reduced_motion="reduce", **SIZES[size])
-        one.sites.add(urlsplit(site.providers.mock).netloc)
-        look = Look(one)
-        goes(one, site, look.at)
-        found += look.found
+    with invited(site):
+        for name, size, goes in ways:
+            one = person(name, url=site.url, reduced_motion="reduce", **SIZES[size])
+            one.sites.add(urlsplit(site.providers.mock).netloc)
+            look = Look(one, is_on=is_looked_at)
+            goes(one, site, look.at)
+            found += look.found
 
     assert found == []
     for text in (ADMIN, RUTH, MOVED, NOOR):
         assert text not in site.app.said()
+
+
+def test_rules_of_a_provider(person, site):
+    goes_by_the_rules(person, site, is_looked_at=True)

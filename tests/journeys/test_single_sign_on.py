@@ -11,19 +11,19 @@ from uuid import uuid4
 import pytest
 from playwright.sync_api import expect
 
-from services.domain.single_sign_on import AnswerRefused
+from services.domain.single_sign_on import AddressNeeded, AddressUnconfirmed, AnswerRefused
 from services.embedded.folders import free_port
 from services.errors import LastWayIn
 from tests.confirmed import confirm
 from tests.identity.real_providers import CLIENT_ID, SECRET, RealProviders, real_providers
-from tests.journeys.conftest import RUNS, STORES
+from tests.journeys.conftest import ONE_STORE, RUNS
 from tests.journeys.people import PASSWORD
 from tests.journeys.seeds import age_proofs, required_factor, second_process
 from tests.journeys.test_access import SIZES, Look
 from tests.journeys.test_codes import (
     NEW_PASSWORD,
     asks_for_a_code,
-    coded,
+    code_for,
     enters,
     form,
     mail_settings,
@@ -31,7 +31,7 @@ from tests.journeys.test_codes import (
 from tests.journeys.test_codes import mails as mails  # a fixture
 from tests.journeys.test_passkeys import SIGN_IN, Authenticator, adds, press, signs_out
 from tests.mail_server import MailServer
-from tests.stack.apps import App, running, until
+from tests.stack.apps import App, running
 
 _RUN = uuid4().hex[:6]  # a store of the tests may keep its rows
 OMAR, MAYA = (f"{name}-{_RUN}@corp.example" for name in ("omar", "maya"))
@@ -96,11 +96,11 @@ def site(make_app, cache, tmp_path, store, mails):
         yield site
 
 
-@pytest.fixture(scope="module")
-def bare_site(make_app, cache, tmp_path_factory):
-    """A site without mail, on SQLite."""
+@pytest.fixture(scope="module", params=ONE_STORE)
+def bare_site(request, make_app, cache, tmp_path_factory):
+    """A site without mail."""
     folder = tmp_path_factory.mktemp("bare-site")
-    with started_site(partial(make_app, store=STORES[-1]), cache, folder) as site:
+    with started_site(partial(make_app, store=request.param), cache, folder) as site:
         yield site
 
 
@@ -198,7 +198,7 @@ def links_the_account_of_the_address(maya, site, look_at):
     signs_out(maya)
     asks_for_a_code(maya, "Forgot your password?", MAYA)
     form(maya, "/code/redeem").get_by_label("New password").fill(NEW_PASSWORD)
-    enters(maya, code_for(MAYA, site), "Reset password")
+    enters(maya, code_for(site.mails, MAYA), "Reset password")
     kept = form(maya, "/factor")
     both = kept.get_by_role("checkbox", name="Sign-in at a provider, added on", checked=True)
     expect(both).to_have_count(2)
@@ -259,16 +259,11 @@ def confirms_an_address(noor, site, look_at):
     press(noor, "Send code")
     expect(form(noor, "/code/redeem")).to_be_visible()
     look_at("its code")
-    enters(noor, code_for(NOOR, site), "Sign in")
+    enters(noor, code_for(site.mails, NOOR), "Sign in")
     noor.is_welcome()
     noor.visit("/account")
     noor.sees(f"{HOME}: {NOOR}")
     expect(noor.page.locator(".stMarkdownBadge")).to_contain_text("Confirmed")
-
-
-def code_for(address, site):
-    """Return the code that was mailed to *address*."""
-    return until(lambda: [one.code for one in coded(site.mails) if one.recipients == [address]])[0]
 
 
 def goes_all_ways(person, site, size="desk", *, is_looked_at=False):
@@ -285,8 +280,8 @@ def goes_all_ways(person, site, size="desk", *, is_looked_at=False):
         # the pages of the strict provider ask for fonts
         one.sites |= {urlsplit(site.providers.strict).netloc, "fonts.googleapis.com"}
         one.sites.add(urlsplit(site.providers.mock).netloc)
-        look = Look(one)
-        goes(one, site, look.at if is_looked_at else lambda _: None)
+        look = Look(one, is_on=is_looked_at)
+        goes(one, site, look.at)
         found += look.found + one.complaints()
         assert "code=" not in urlsplit(one.page.url).query
 
@@ -346,39 +341,67 @@ def test_wrong_answer_ends_on_the_sign_in_page(person, bare_site):
     assert noor.complaints() == []
 
 
+def test_sign_in_that_begins_no_account_says_why(person, bare_site):
+    """It was given up at the provider, has no address where no code confirms one, or one that an account has not confirmed."""
+    maya, noor = (person(name, url=bare_site.url) for name in ("maya", "noor"))
+    noor.sites |= {urlsplit(bare_site.providers.mock).netloc}
+    maya.arrives()
+    given_up = {"error": "access_denied", "error_description": "kumquat"}
+    known = {"sub": "9", "email": maya.email, "email_verified": True}
+    for script, sentence in (
+        ({"query": given_up}, AnswerRefused.public),
+        ({}, AddressNeeded.public),
+        ({"claims": known}, AddressUnconfirmed.public),
+    ):
+        bare_site.providers.script(**script)
+        noor.visit("/")
+
+        link(noor, f"Continue with {HOME}").click()
+
+        noor.sees(sentence)
+        assert "kumquat" not in noor.page.content()
+    noor.is_asked_to_sign_in()
+
+
 def faults(app):
     """Return what was wrong with the answers that *app* refused, in their order."""
     lines = [line for line in app.said().splitlines() if '"event": "oidc.refused"' in line]
     return [json.loads(line)["fault"] for line in lines]
 
 
-def test_required_factor_of_a_provider(person, bare_site):
-    """Who gave one there sets none up, and may; who did not is asked to."""
-    providers = bare_site.providers
-    claims = {"sub": "7", "email": "noor-7@home.example", "email_verified": True}
+def meets_a_required_factor(person, site, label, address, *, is_looked_at=False):
+    """Sign in by the mock provider, whose entry says *label*, where a factor is required.
+
+    Who gave one there sets none up, and may; who did not is asked to.
+    """
+    claims = {"sub": "7", "email": address, "email_verified": True}
     noor, later = (
-        person(name, url=bare_site.url, reduced_motion="reduce", **SIZES["phone"])
+        person(name, url=site.url, reduced_motion="reduce", **SIZES["phone"])
         for name in ("noor", "later")
     )
     for one in (noor, later):
-        one.sites |= {urlsplit(providers.mock).netloc}
-    looks = Look(noor), Look(later)
+        one.sites |= {urlsplit(site.providers.mock).netloc}
+    looks = [Look(one, is_on=is_looked_at) for one in (noor, later)]
 
-    with required_factor(bare_site.app):
-        providers.script(claims=claims | {"amr": ["mfa"]})
+    with required_factor(site.app):
+        site.providers.script(claims=claims | {"amr": ["mfa"]})
         noor.visit("/account")
-        link(noor, f"Continue with {HOME}").click()
-        noor.sees(f"{HOME}: noor-7@home.example")
-        press(noor, f"Confirm with {HOME}")
-        link(noor, f"Continue to {HOME}").click()
+        link(noor, f"Continue with {label}").click()
+        noor.sees(f"{label}: {address}")
+        press(noor, f"Confirm with {label}")
+        link(noor, f"Continue to {label}").click()
         noor.sees("Confirmed, but not for all changes.")
         expect(button(noor, "Set up")).to_be_visible()
         looks[0].at("a factor of a provider")
 
-        providers.script(claims=claims | {"amr": ["pwd"]})
+        site.providers.script(claims=claims | {"amr": ["pwd"]})
         later.visit("/")
-        link(later, f"Continue with {HOME}").click()
+        link(later, f"Continue with {label}").click()
         later.sees("Two-step verification is required here.")
         looks[1].at("a factor to be set up")
     assert looks[0].found + looks[1].found == []
     assert noor.complaints() + later.complaints() == []
+
+
+def test_required_factor_of_a_provider(person, bare_site):
+    meets_a_required_factor(person, bare_site, HOME, "noor-7@home.example", is_looked_at=True)
