@@ -214,7 +214,7 @@ def links_the_account_of_the_address(maya, site, look_at):
 
 
 def adds_and_removes_a_sign_in(ruth, site, look_at):
-    """Add a sign-in on the page Account, prove by it, rename it, and remove it."""
+    """Add a sign-in on the page Account, prove by it, rename and remove it; link another by a code."""
     name = f"new-{RUTH}"  # the provider has not confirmed such addresses
     ruth.email = RUTH
     ruth.signs_in()
@@ -247,6 +247,18 @@ def adds_and_removes_a_sign_in(ruth, site, look_at):
     press(ruth, "Remove")
     ruth.dialog.get_by_role("button", name="Remove sign-in").click()
     ruth.sees("Sign-in removed.")
+
+    signs_out(ruth)
+    site.providers.script(claims={"sub": "ruth", "email": RUTH, "email_verified": True})
+    link(ruth, f"Continue with {HOME}").click()
+    press(ruth, "Send code")
+    expect(form(ruth, "/code/redeem")).to_be_visible()
+    look_at("a code that links")
+    enters(ruth, code_for(site.mails, RUTH), "Sign in")
+    ruth.is_welcome()
+    site.providers.script(claims={})
+    ruth.visit("/account")
+    ruth.sees(f"{HOME}: {RUTH}")
 
 
 def confirms_an_address(noor, site, look_at):
