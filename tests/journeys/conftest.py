@@ -1,7 +1,7 @@
 """The real app, a scripted model, and users with real browsers.
 
-With DAYBOOK_JOURNEY_STORE=sqlite the apps keep their data in SQLite, instead of the embedded stack; with DAYBOOK_JOURNEYS=all those
-that run on SQLite alone in every run also run on the embedded stack.
+With DAYBOOK_JOURNEY_STORE=sqlite the apps keep their data in SQLite, instead of the embedded stack; with DAYBOOK_JOURNEYS=all the
+journeys of accounts, each of which every run has on one store, run on both.
 """
 
 import os
@@ -30,9 +30,9 @@ FLAGS = [
 ]
 ADMIN = "admin@daybook.test"
 STORE = os.environ.get("DAYBOOK_JOURNEY_STORE", "embedded")
-STORES = [*dict.fromkeys([STORE, "sqlite"])]  # of journeys that also run on SQLite in every run
-ONE_STORE = STORES if IS_WHOLE else STORES[-1:]  # of those that run on one of them in every run
-RUNS = [(STORES[0], "desk"), (STORES[-1], "phone")]  # of those that look at both sizes as well
+STORES = [*dict.fromkeys([STORE, "sqlite"])]  # of the journeys of accounts
+# of those that every run has on the embedded stack, and of those that it has on SQLite
+FIRST_STORE, ONE_STORE = (STORES, STORES) if IS_WHOLE else (STORES[:1], STORES[-1:])
 _PEOPLE = pytest.StashKey[list[Person]]()
 
 

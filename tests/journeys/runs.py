@@ -1,4 +1,4 @@
-"""Which journeys a run has: with DAYBOOK_JOURNEYS=all, those that run on one of their stores in every run go on each of them."""
+"""Which journeys a run has: with DAYBOOK_JOURNEYS=all, those of accounts, which every run has on one of two stores, run on both."""
 
 import os
 
@@ -6,7 +6,7 @@ IS_WHOLE = os.environ.get("DAYBOOK_JOURNEYS") == "all"
 
 
 def described():
-    """Return a line that says whether each journey runs on each of its stores."""
+    """Return a line that says on which stores the journeys of accounts run."""
     if IS_WHOLE:
-        return "Journeys: each on each of its stores"
-    return "Journeys: some on one of their stores (DAYBOOK_JOURNEYS=all: each on each)"
+        return "Journeys: those of accounts on both stores"
+    return "Journeys: those of accounts on one store each (DAYBOOK_JOURNEYS=all: on both)"

@@ -39,20 +39,24 @@ $$ e = mc^2 $$
 
 
 _NEXT_FRAMES = "new Promise((go) => requestAnimationFrame(() => requestAnimationFrame(go)))"
+_CONTRAST_ALONE = {"runOnly": ["color-contrast"]}
+_WITHOUT_CONTRAST = {"rules": {"color-contrast": {"enabled": False}}}
 PAPER = {"light": "rgb(251, 249, 244)", "dark": "rgb(30, 27, 24)"}  # of assets/style.css
 
 
 class Look:
-    """Checks the page in the light theme, on a desktop also in the dark one, and collects the problems.
+    """Checks the page in the light theme, on a desktop also the contrast in the dark one, or by turns the other way round.
 
-    A theme's colours are the same on a phone. *is_on*: False checks nothing, where another run of the journey does.
+    A theme's colours are the same on a phone. *sizes*: of screens that each state is also checked on, in one theme and without
+    axe's contrast. *found*: the problems. *is_on*: False checks nothing, where another run of the journey does.
     """
 
-    def __init__(self, person, *, is_on=True):
+    def __init__(self, person, *sizes, is_on=True):
         self._page, self._is_on = person.page, is_on
-        self._themes = [("light", None)]
-        if self._page.viewport_size == DESK or PICTURES:
-            self._themes.append(("dark", ["color-contrast"]))
+        self._size, self._sizes = self._page.viewport_size, sizes
+        self._themes = ["light"]
+        if self._size == DESK or PICTURES:
+            self._themes.append("dark")
         self.found = []
 
     def at(self, name):
@@ -60,25 +64,39 @@ class Look:
             return
         if not self._page.evaluate("'axe' in window"):
             self._page.evaluate(AXE_SCRIPT)
-        for theme, rules in self._themes:
-            self._page.emulate_media(color_scheme=theme)
-            if self._page.locator(".db-plain").count():
-                expect(self._page.locator("html")).to_have_css("background-color", PAPER[theme])
-            else:
-                expect(self._page.locator(".stApp")).to_have_css("color-scheme", theme)
-            self._page.evaluate(_NEXT_FRAMES)
-            options = {"resultTypes": ["violations"]} | ({"runOnly": rules} if rules else {})
-            seen = self._page.evaluate("(options) => axe.run(options)", options)["violations"]
-            self.found += [
-                f"{name}, {theme}: {each['impact']} {each['id']}: {node['html'][:200]}"
-                for each in seen
-                for node in each["nodes"]
-                if each["impact"] in ("serious", "critical")
-            ]
-            faint = self._page.evaluate(CONTRAST)
-            self.found += [f"{name}, {theme}: contrast {each}" for each in faint]
-            if PICTURES:
-                self._save(f"{name} {self._page.viewport_size['width']} {theme}")
+        for rules, theme in zip(({}, _CONTRAST_ALONE), self._themes, strict=False):
+            self._check(name, theme, rules)
+        for size in self._sizes:
+            self._page.set_viewport_size(size)
+            for theme in reversed(self._themes) if PICTURES else self._themes[-1:]:
+                self._check(name, theme, _WITHOUT_CONTRAST)
+        if self._sizes:
+            self._page.set_viewport_size(self._size)
+        self._themes.reverse()  # the next state begins with the theme that is drawn
+
+    def _check(self, name, theme, rules):
+        self._page.emulate_media(color_scheme=theme)
+        if self._page.locator(".db-plain").count():
+            expect(self._page.locator("html")).to_have_css("background-color", PAPER[theme])
+        else:
+            expect(self._page.locator(".stApp")).to_have_css("color-scheme", theme)
+        self._page.evaluate(_NEXT_FRAMES)
+        width = self._page.viewport_size["width"]
+        where = f"{name}, {width} px, {theme}"
+        seen = self._page.evaluate(
+            "(rules) => axe.run(rules)", {"resultTypes": ["violations"]} | rules
+        )
+        self.found += [
+            f"{where}: {each['impact']} {each['id']}: {node['html'][:200]}"
+            for each in seen["violations"]
+            for node in each["nodes"]
+            if each["impact"] in ("serious", "critical")
+        ]
+        self.found += [f"{where}: contrast {each}" for each in self._page.evaluate(CONTRAST)]
+        if self._page.evaluate("document.documentElement.scrollWidth > innerWidth"):
+            self.found.append(f"{where}: wider than the screen")
+        if PICTURES:
+            self._save(f"{name} {width} {theme}")
 
     def _save(self, name):
         """Save a picture of the page, with what would have to be scrolled to unless a dialog is open."""
@@ -234,12 +252,6 @@ def test_a_conversation_holds_no_barrier(app, model, person, size):
 def test_beside_a_conversation_is_no_barrier(app, person, size):
     maya = person(reduced_motion="reduce", **SIZES[size])
     maya.arrives()
-    with database(app) as connection:
-        connection.execute(
-            "update private.roles set role = 'admin' where user_id ="
-            " (select id from auth.users where email = %s)",
-            [maya.email],
-        )
     peas, _, roses = seed(
         app, maya, *([(f"{name}?", "Gladly.")] for name in ("Peas", "Beans", "Roses"))
     )
@@ -297,6 +309,22 @@ def test_beside_a_conversation_is_no_barrier(app, person, size):
     unfolds()
     maya.deletes("Peas?")
     look.at("what was deleted")
+
+    assert look.found == []
+
+
+def test_other_pages_hold_no_barrier(app, person):
+    maya = person(reduced_motion="reduce")
+    maya.arrives()
+    with database(app) as connection:
+        connection.execute(
+            "update private.roles set role = 'admin' where user_id ="
+            " (select id from auth.users where email = %s)",
+            [maya.email],
+        )
+    seed(app, maya, [("Peas?", "Gladly.")])
+    look, page = Look(maya, PHONE), maya.page
+
     maya.visit("/admin")
     expect(page.locator(".st-key-usage-chart").get_by_role("img")).to_be_visible()
     look.at("the overview")

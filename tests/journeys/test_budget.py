@@ -2,8 +2,10 @@
 
 import re
 
+import pytest
 from playwright.sync_api import expect
 
+from tests.journeys.conftest import ONE_STORE
 from tests.journeys.people import DESK, PHONE, Person
 from tests.journeys.seeds import operate
 from tests.stack.apps import running, until
@@ -14,9 +16,10 @@ def _bottom(place):
     return box["y"] + box["height"]
 
 
-def test_refused_message_goes_on_with_a_cheaper_model(make_app, browser):
+@pytest.mark.parametrize("store", ONE_STORE)
+def test_refused_message_goes_on_with_a_cheaper_model(make_app, browser, store):
     priced = {"DAYBOOK_MODEL": "gpt-4.1", "DAYBOOK_MODELS": "gpt-4.1-nano"}
-    with running(make_app("budget", environment=priced)) as app:
+    with running(make_app("budget", store, environment=priced)) as app:
         app.until_ready()
         maya = Person(browser, app.url, "maya")
         maya.arrives()

@@ -4,6 +4,7 @@ import pytest
 from playwright.sync_api import expect
 
 from tests.confirmed import confirm
+from tests.journeys.conftest import ONE_STORE
 from tests.journeys.people import DESK, PASSWORD, PHONE
 from tests.journeys.seeds import age_proofs, second_process
 from tests.journeys.test_access import Look
@@ -77,6 +78,7 @@ def enters(tab, code, button):
     form(tab, "/code/redeem").get_by_role("button", name=button).click()
 
 
+@pytest.mark.parametrize("store", ONE_STORE)
 def test_user_signs_in_by_a_code_and_resets_the_password(app, mails, person):
     maya = person(url=app.url, viewport=DESK)
     asks_for_a_code(maya, "Sign in with a code")
@@ -111,6 +113,7 @@ def test_user_signs_in_by_a_code_and_resets_the_password(app, mails, person):
     assert EMAIL not in app.said()
 
 
+@pytest.mark.parametrize("store", ONE_STORE)
 def test_code_takes_the_place_of_the_password_as_a_proof(app, mails, person):
     maya = person(url=app.url, viewport=PHONE, has_touch=True)
     maya.visit("/")

@@ -26,6 +26,7 @@ def app(make_app, mails, store):
         yield app
 
 
+@pytest.mark.parametrize("store", ONE_STORE)
 def test_address_is_confirmed_at_sign_up_and_on_account(app, mails, person):
     maya = person(url=app.url, viewport=PHONE, has_touch=True)
     maya.visit("/")

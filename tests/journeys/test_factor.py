@@ -5,7 +5,7 @@ from playwright.sync_api import expect
 
 from tests.authenticator import Authenticator
 from tests.confirmed import confirm
-from tests.journeys.conftest import STORE, STORES
+from tests.journeys.conftest import ONE_STORE, STORE
 from tests.journeys.people import DESK, PASSWORD, PHONE
 from tests.journeys.seeds import BY_AN_OPERATOR, operate, second_process
 from tests.journeys.test_access import Look
@@ -44,6 +44,7 @@ def gives(tab, label, text):
     form(tab, "/factor").get_by_role("button", name="Sign in").click()
 
 
+@pytest.mark.parametrize("store", ONE_STORE)
 def test_user_signs_in_with_the_factor_and_with_a_recovery_code(app, person, authenticator):
     """Until an operator resets the factor, after which the password alone opens the account."""
     maya = person(url=app.url, viewport=DESK)
@@ -81,7 +82,9 @@ def test_user_signs_in_with_the_factor_and_with_a_recovery_code(app, person, aut
         assert secret not in app.said()
 
 
-@pytest.mark.parametrize(("store", "is_kept"), [(STORE, True), *((one, False) for one in STORES)])
+@pytest.mark.parametrize(
+    ("store", "is_kept"), [(STORE, True), *((one, False) for one in ONE_STORE)]
+)
 def test_reset_lists_the_factor_and_asks_for_it(app, mails, person, authenticator, is_kept):
     phone = person(url=app.url, viewport=PHONE, has_touch=True)
     asks_for_a_code(phone, "Forgot your password?")

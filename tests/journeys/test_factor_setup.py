@@ -7,7 +7,7 @@ import pytest
 from playwright.sync_api import expect
 from pyotp import TOTP
 
-from tests.journeys.conftest import STORES
+from tests.journeys.conftest import FIRST_STORE
 from tests.journeys.people import DESK, FOR_EVER, PHONE, Person
 from tests.journeys.seeds import reply_states
 from tests.journeys.test_access import Look
@@ -122,7 +122,7 @@ def test_authenticator_app_is_replaced_by_another(person):
     assert maya.complaints() == []
 
 
-@pytest.mark.parametrize("store", STORES)
+@pytest.mark.parametrize("store", FIRST_STORE)
 def test_admin_requires_two_step_verification_of_all(make_app, browser, store):
     """Who has not set it up is signed out, and sets it up on the way in, or uses a passkey; a reply that is under way is kept."""
     with running(make_app("required", store)) as app:

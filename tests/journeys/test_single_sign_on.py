@@ -16,8 +16,8 @@ from services.embedded.folders import free_port
 from services.errors import LastWayIn
 from tests.confirmed import confirm
 from tests.identity.real_providers import CLIENT_ID, SECRET, RealProviders, real_providers
-from tests.journeys.conftest import ONE_STORE, RUNS
-from tests.journeys.people import PASSWORD
+from tests.journeys.conftest import FIRST_STORE, ONE_STORE
+from tests.journeys.people import PASSWORD, PHONE
 from tests.journeys.seeds import age_proofs, required_factor, second_process
 from tests.journeys.test_access import SIZES, Look
 from tests.journeys.test_codes import (
@@ -157,8 +157,6 @@ def begins_an_account(omar, site, look_at):
     omar.sees(LastWayIn.public)
     look_at("the only way to sign in")
     omar.visit("/")
-    if omar.page.viewport_size == SIZES["phone"]["viewport"]:
-        omar.unfolds_the_sidebar()
     omar.signs_out()
     expect(link(omar, f"Sign out of {CORP}, too")).to_be_visible()
     look_at("signed out")
@@ -278,7 +276,7 @@ def confirms_an_address(noor, site, look_at):
     expect(noor.page.locator(".stMarkdownBadge")).to_contain_text("Confirmed")
 
 
-def goes_all_ways(person, site, size="desk", *, is_looked_at=False):
+def goes_all_ways(person, site, *, is_looked_at=False):
     """Have four users of a browser each sign in by providers; *is_looked_at*: check each page for barriers."""
     ways = {
         "omar": begins_an_account,
@@ -288,11 +286,11 @@ def goes_all_ways(person, site, size="desk", *, is_looked_at=False):
     }
     found = []
     for name, goes in ways.items():
-        one = person(name, url=site.url, reduced_motion="reduce", **SIZES[size])
+        one = person(name, url=site.url, reduced_motion="reduce")
         # the pages of the strict provider ask for fonts
         one.sites |= {urlsplit(site.providers.strict).netloc, "fonts.googleapis.com"}
         one.sites.add(urlsplit(site.providers.mock).netloc)
-        look = Look(one, is_on=is_looked_at)
+        look = Look(one, PHONE, is_on=is_looked_at)
         goes(one, site, look.at)
         found += look.found + one.complaints()
         assert "code=" not in urlsplit(one.page.url).query
@@ -302,9 +300,9 @@ def goes_all_ways(person, site, size="desk", *, is_looked_at=False):
         assert text not in site.app.said()
 
 
-@pytest.mark.parametrize(("store", "size"), RUNS)
-def test_single_sign_on(person, site, size):
-    goes_all_ways(person, site, size, is_looked_at=True)
+@pytest.mark.parametrize("store", FIRST_STORE)
+def test_single_sign_on(person, site):
+    goes_all_ways(person, site, is_looked_at=True)
 
 
 def test_proof_in_part(person, bare_site):

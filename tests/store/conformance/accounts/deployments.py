@@ -33,7 +33,7 @@ from services.crypto import RootKeys, ServerProof, new_key
 from services.domain import AccountRole
 from services.embedded.folders import Folders, free_port
 from services.embedded.plan import prepare
-from services.embedded.postgres import DATABASE, OWNER, Postgres
+from services.embedded.postgres import Postgres
 from services.embedded.supabase_api import SupabaseApi
 from services.errors import TooManyAttempts
 from services.rules import part_of
@@ -70,7 +70,6 @@ from tests.stores import NOT_COUNTED, OpenStore, accounts_in_memory, made_in, st
 
 DAY = 86400  # seconds
 _kinds = itertools.count(1)  # pytest may begin a kind again, where the last one left its files
-_TEMPLATE = "alone"
 
 
 def at_once(*acts):
@@ -769,7 +768,7 @@ class OverTables(Kind):
 
 
 class Embedded(Kind):
-    """The embedded stack; for a deployment of its own a second Postgres, which gets a new database and API each time."""
+    """The embedded stack; for deployments of their own a second one, which each begins with the rows of a new one."""
 
     def __init__(self, fixture):
         self._fixture = fixture
@@ -784,7 +783,7 @@ class Embedded(Kind):
 
 
 class SecondPostgres:
-    """A Postgres for deployments of their own, started at the first of them."""
+    """A Postgres with an API for deployments of their own, started at the first of them: each begins with the rows of a new one."""
 
     def __init__(self, base, cache):
         self._base, self._cache, self._started = base, cache, ExitStack()
@@ -794,20 +793,11 @@ class SecondPostgres:
 
     @contextmanager
     def stack(self):
-        """Yield a stack with a new database and API, without an account."""
-        places, root_keys, postgres = self._server
-        with postgres.connect("postgres") as server:
-            server.execute(f"create database {DATABASE} template {_TEMPLATE} owner {OWNER}")
-            try:
-                with _api_running(places, postgres) as url:
-                    yield SimpleNamespace(
-                        url=url,
-                        publishable_key=postgres.secrets.publishable_key,
-                        root_keys=root_keys,
-                        connect=postgres.connect,
-                    )
-            finally:
-                server.execute(f"drop database {DATABASE} with (force)")
+        """Yield a stack without an account."""
+        stack, rows = self._server
+        with stack.connect() as database:
+            _put_back(database, rows)
+        yield stack
 
     @cached_property
     def _server(self):
@@ -823,15 +813,48 @@ class SecondPostgres:
         with postgres.connect(as_owner=True) as owner:
             migrations.apply(owner, migrations.FOLDER)
             migrations.install_server_keys(owner, plan.root_keys.proof_keys())
-        with postgres.connect("postgres") as server:
+        with postgres.connect() as server:
             for promise in ("fsync", "synchronous_commit", "full_page_writes"):
                 server.execute(f"alter system set {promise} = off")
             server.execute("select pg_reload_conf()")
-            server.execute(f"alter database {DATABASE} rename to {_TEMPLATE}")
-        return places, root_keys, postgres
+        url = self._started.enter_context(_api_running(places, postgres))
+        with postgres.connect() as server:
+            rows = _rows(server)
+        stack = SimpleNamespace(
+            url=url,
+            publishable_key=postgres.secrets.publishable_key,
+            root_keys=root_keys,
+            connect=postgres.connect,
+        )
+        return stack, rows
 
 
-@tried_twice("the API of a deployment of its own")
+_TABLES = """select oid::regclass::text from pg_class where relkind = 'r'
+    and relnamespace::regnamespace::text not in ('pg_catalog', 'pg_toast', 'information_schema')"""
+
+
+def _rows(database):
+    """Return the rows of each table, as COPY writes them."""
+    rows = {}
+    for (table,) in database.execute(_TABLES).fetchall():
+        with database.cursor().copy(f"copy {table} to stdout") as copy:
+            rows[table] = b"".join(copy)
+    return rows
+
+
+def _put_back(database, rows):
+    """Replace the rows of all tables by *rows*, and have each sequence begin anew."""
+    with database.transaction():
+        database.execute("set local session_replication_role = replica")  # no trigger
+        for table, lines in rows.items():
+            database.execute(f"delete from {table}")
+            if lines:
+                with database.cursor().copy(f"copy {table} from stdin") as copy:
+                    copy.write(lines)
+        database.execute("select setval(seqrelid, seqstart, false) from pg_sequence")
+
+
+@tried_twice("the API of deployments of their own")
 @contextmanager
 def _api_running(places, postgres):
     """Yield the URL of an API."""
