@@ -79,7 +79,7 @@ class AddressUnconfirmed(Refused):
 class IdentityTaken(Refused):
     """The user of a provider is not linked to the account of the session, or is to another one."""
 
-    public = "This sign-in does not belong to your account. Use the one that you added to it."
+    public = "This sign-in does not belong to your account, and may open another one. Use a different one."
 
 
 class TooManyIdentities(Refused):

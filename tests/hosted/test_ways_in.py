@@ -18,7 +18,7 @@ from tests.journeys.test_passkeys import (
     press,
     signs_out,
 )
-from tests.journeys.test_single_sign_on import RUTH, goes_all_ways, started_site
+from tests.journeys.test_single_sign_on import goes_all_ways, started_site
 from tests.mail_server import mail_server
 
 
@@ -38,19 +38,22 @@ def test_providers_here_too(person, site):
     goes_all_ways(person, site)
 
 
-def test_passkey_here_too(app, person, site):
-    ruth = person("ruth", url=site.url)
-    ruth.email = RUTH
-    ruth.signs_in()
-    goes_through(ruth, app)
-
-
-def test_passkey_is_a_second_step_and_no_copy_is_here_too(app, person, site):
+@pytest.fixture
+def lea(app, person, site):
+    """A user with a confirmed address, who is signed in."""
     lea = person("lea", url=site.url)
     lea.email = f"lea-{uuid4().hex[:6]}@daybook.test"
     with second_process(app) as accounts:
         confirm(accounts, accounts.sign_up_with(lea.email, PASSWORD)[1])
     lea.signs_in()
+    return lea
+
+
+def test_passkey_here_too(app, lea):
+    goes_through(lea, app)
+
+
+def test_passkey_is_a_second_step_and_no_copy_is_here_too(app, lea):
     key = Authenticator(lea)
     adds(lea)
     (old,) = key.credentials()
