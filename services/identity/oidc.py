@@ -323,7 +323,10 @@ class Provider:
         return url, headers, body
 
     async def _claims(self, client: _Client, metadata: _Metadata, token: str) -> Claims:
-        """Return the claims of *token*, verified by the provider's keys, or by those that it has now. Raise AnswerRefused, ProviderUnavailable."""
+        """Return the claims of *token*, verified by the provider's keys, or by those that it has now.
+
+        Raise AnswerRefused, ProviderUnavailable.
+        """
         for seconds in (_CACHED_SECONDS, _KEYS_SECONDS):
             keys = await self._read_keys(client, metadata, seconds)
             try:

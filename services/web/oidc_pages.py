@@ -1,7 +1,7 @@
 """The pages of single sign-on: the link to a provider, and the questions before an identity is linked or proves a user.
 
-They are answers of routes, without Streamlit, because what they show lies in a step of the browser. They work without a script, but for passkeys.
-A form cannot lead to a provider: browsers apply the policy for forms to redirects, too.
+They are answers of routes, without Streamlit, because what they show lies in a step of the browser. They work without a
+script, but for passkeys. A form cannot lead to a provider: browsers apply the policy for forms to redirects, too.
 """
 
 from collections.abc import Mapping

@@ -14,7 +14,6 @@ from services.errors import (
     PasskeyCopied,
     PasskeyRefused,
     PasskeyUnknown,
-    StepEnded,
 )
 from services.identity.passkeys import PasskeyUse, request_options
 from services.store.accounts import Checked
@@ -52,7 +51,7 @@ class LinkByPasskey:
         begun, waiting = await run_sync(attempt)
         step = OpenStep(begun, lambda: self.steps.end(request, begun))
 
-        def check(checked: Checked) -> Checked:
+        def prepare(checked: Checked) -> Checked:
             begun.check(checked.stored)
             if not takes_passkey(checked.credentials):
                 raise MethodOff
@@ -60,11 +59,9 @@ class LinkByPasskey:
             return replace(checked, by=waiting.by)
 
         try:
-            if begun.user_id is None:
-                raise StepEnded
             async with self.check.attempts.delay_refusals():
                 return await begin_session(
-                    *(self.steps.start, self.check, asked, given, check),
+                    *(self.steps.start, self.check, asked, given, prepare),
                     user_id=begun.user_id,
                     identity=self.steps.linked(waiting.answer, signs_in=True),
                     target=waiting.target,

@@ -51,7 +51,7 @@ async def begin_session(
     check: PasskeyCheck,
     asked: Asked,
     given: Given,
-    change: Callable[[Checked], Checked],
+    prepare: Callable[[Checked], Checked],
     *,
     target: str,
     user_id: UserId | None = None,
@@ -59,16 +59,16 @@ async def begin_session(
 ) -> Response:
     """Sign in by a passkey, or lead to the form for the second factor, where one is required that this passkey is not.
 
-    *change* returns what signs in, of the credentials after the use of the passkey; it may be called several times. *user_id*:
+    *prepare* returns what signs in, of the credentials after the use of the passkey; it may be called several times. *user_id*:
     as in `PasskeyCheck.given`. *identity* is linked to the account.
 
-    Raise the errors of `PasskeyCheck.given`, *change* and `sign_in_linking`.
+    Raise the errors of `PasskeyCheck.given`, *prepare* and `sign_in_linking`.
     """
     request, accounts, entries = asked.request, asked.accounts, Entries(start)
     tried, codes = list[Checked](), new_codes()
 
     def sign_in(checked: Checked) -> Entered:
-        tried.append(change(checked))
+        tried.append(prepare(checked))
         after = tried[-1].with_recovery(codes)
         return Entered(*sign_in_linking(accounts, after, identity, browser_of(request)))
 
@@ -108,9 +108,9 @@ class ProveByPasskey:
         proof = Proof(request, self.check.origin)
         note = partial(proof.note, asked.shared, session)
         answer, user_id = _answer(asked, given, PasskeyUse.PROOF), session.user_id
-        prove = partial(self.check.given, request, asked.accounts, answer, note, user_id)
+        prove = partial(self.check.given, in_session=True)
         try:
-            await run_sync(partial(prove, in_session=True))
+            await run_sync(prove, request, asked.accounts, answer, note, user_id)
         except SignedOut:  # or another proof was faster, and the browser has another cookie
             return RedirectResponse(asked.target, 303)
         return proof.finish(RedirectResponse(with_query(asked.target, reason="proved"), 303))

@@ -21,8 +21,10 @@ from tests.journeys.test_codes import (
     told,
 )
 from tests.journeys.test_codes import mails as mails  # a fixture
+from tests.journeys.test_factor import gives
 from tests.journeys.test_notices import notices
 from tests.stack.apps import running, until
+from tests.web.test_code_routes import another
 
 ADMIN, MAYA, OMAR, NOOR = (f"{name}@daybook.test" for name in ("lea", "maya", "omar", "noor"))
 pytestmark = pytest.mark.parametrize("store", ONE_STORE)
@@ -48,10 +50,6 @@ def app(make_app, mails, authenticator, store):
         yield app
 
 
-def other(code):
-    return "00000000" if code != "00000000" else "11111111"
-
-
 def test_refused_codes_are_told(app, mails, person):
     stranger = person(url=app.url, viewport=PHONE, has_touch=True)
     look = Look(stranger)
@@ -73,7 +71,7 @@ def test_refused_codes_are_told(app, mails, person):
     asks_for_a_code(stranger, "Sign in with a code", ADMIN)
     code = code_for(mails, ADMIN)
     for _ in range(5):
-        enters(stranger, other(code), "Sign in")
+        enters(stranger, another(code), "Sign in")
         stranger.sees("Wrong code.")
     enters(stranger, code, "Sign in")
     stranger.sees(StepEnded.public)
@@ -95,8 +93,7 @@ def test_wrong_factors_are_told_until_all_is_dismissed(app, mails, person, authe
     thief.enters("/session", MAYA)
     look = Look(thief)
     for _ in range(3):
-        form(thief, "/factor").get_by_label("Code", exact=True).fill(authenticator.wrong)
-        form(thief, "/factor").get_by_role("button", name="Sign in").click()
+        gives(thief, "Code", authenticator.wrong)
         thief.sees("Wrong code.")
     look.at("a wrong factor")
     until(lambda: [one for one in told(mails) if one.recipients == [MAYA]])
@@ -104,15 +101,13 @@ def test_wrong_factors_are_told_until_all_is_dismissed(app, mails, person, authe
     maya.visit("/")
     maya.enters("/session", MAYA)
     maya.page.get_by_role("button", name="Use a recovery code").click()
-    form(maya, "/factor").get_by_label("Recovery code").fill(authenticator.recovery[0])
-    form(maya, "/factor").get_by_role("button", name="Sign in").click()
+    gives(maya, "Recovery code", authenticator.recovery[0])
     maya.is_welcome()
 
     phone = person("phone", url=app.url, viewport=PHONE)  # is told what was done elsewhere
     phone.visit("/account")
     phone.enters("/session", MAYA)
-    form(phone, "/factor").get_by_label("Code", exact=True).fill(authenticator.code())
-    form(phone, "/factor").get_by_role("button", name="Sign in").click()
+    gives(phone, "Code", authenticator.code())
     phone.page.get_by_text("1 more notice").click()
     for title in (
         "New sign-in to your account",

@@ -294,12 +294,22 @@ def test_last_way_in_stays(deployment, maya, ways, method):
     assert remove(here, ways, name)
 
 
+def with_two_ways(deployment, user, ways, method):
+    """Give *user* two ways in; return their names, and the user where *method* alone is on."""
+    names = new_email(), new_email()
+    for name in names:
+        add(user, ways, name)
+    return *names, within(user, having(deployment, method))
+
+
+def sum_of_ways(deployment, user):
+    held = documents(deployment, user)
+    return len(held.identities) + len(held.passkeys.each if held.passkeys else ())
+
+
 @pytest.mark.parametrize(("ways", "method"), WAYS)
 def test_one_of_two_who_remove_the_last_two_at_once_is_refused(deployment, maya, ways, method):
-    first, second = new_email(), new_email()
-    for name in (first, second):
-        add(maya, ways, name)
-    here = within(maya, having(deployment, method))
+    first, second, here = with_two_ways(deployment, maya, ways, method)
 
     answers = at_once(lambda: remove(here, ways, first), lambda: remove(here, ways, second))
 
@@ -307,16 +317,12 @@ def test_one_of_two_who_remove_the_last_two_at_once_is_refused(deployment, maya,
     assert sum(one is True for one in answers) == 1
     [refused] = [one for one in answers if one is not True]
     assert refused is False or isinstance(refused, LastWayIn | RateLimited)
-    held = documents(deployment, maya)
-    assert len(held.identities) + len(held.passkeys.each if held.passkeys else ()) == 1
+    assert sum_of_ways(deployment, maya) == 1
 
 
 @pytest.mark.parametrize(("ways", "method"), WAYS)
 def test_last_way_in_stays_though_the_other_goes_meanwhile(deployment, maya, ways, method):
-    first, second = new_email(), new_email()
-    for name in (first, second):
-        add(maya, ways, name)
-    here = within(maya, having(deployment, method))
+    first, second, here = with_two_ways(deployment, maya, ways, method)
 
     def without_first(credentials):
         """Return the next of *credentials* that had both when they were read."""
@@ -324,8 +330,7 @@ def test_last_way_in_stays_though_the_other_goes_meanwhile(deployment, maya, way
         return next_one(ways.without(credentials, first), credentials)
 
     assert change(here, ways.removed, without_first) is False
-    held = documents(deployment, maya)
-    assert len(held.identities) + len(held.passkeys.each if held.passkeys else ()) == 1
+    assert sum_of_ways(deployment, maya) == 1
 
 
 @pytest.mark.parametrize(("ways", "method"), WAYS)
