@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import streamlit as st
 
@@ -27,6 +27,8 @@ class Refusal:
     prompt: str = field(repr=False)
     place: ConversationId | None = None  # the conversation of the prompt; None: a new chat
     error: AppError | None = field(default=None, compare=False)
+    # the browser scrolls to a refusal whose id it has not seen
+    id: UUID = field(default_factory=uuid4, compare=False)
 
 
 @dataclass(slots=True)
@@ -42,8 +44,9 @@ class Callbacks:
     left: set[ConversationId] = field(default_factory=set[ConversationId])
 
     def keep(self, refusal: Refusal) -> None:
-        """Keep *refusal* until the page has drawn it and given its prompt back."""
-        if refusal not in self.refusals and refusal.place not in self.left:
+        """Keep *refusal*, in place of an equal one, until the page has drawn it and given its prompt back."""
+        self.forget([refusal])
+        if refusal.place not in self.left:
             self.refusals.append(refusal)
 
     def forget(self, drawn: Collection[Refusal]) -> None:

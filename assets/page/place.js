@@ -7,12 +7,12 @@
 const END = 0;
 const MOVES = /^(Arrow|Page|Home|End|Tab|Enter|F3| )/,
   DOWN = ["ArrowDown", "PageDown", "End", " "];
-const REFUSED = '.st-key-refusals [data-stale="false"] [data-testid="stAlert"]';
 const STUCK = '[data-testid="stLayoutWrapper"]:has(> :is(.st-key-outage, .st-key-chat-head))';
 let opened = null; // the chat whose messages are drawn
 // the thing that keeps its position: an exchange (by its class), a distance from the end in pixels, or null
 let kept = null;
-let sent = null; // set when a prompt is sent, with the class of the exchange that was the last one then
+// set when a prompt is sent: the class of the exchange that was the last one then, and those of all refusals
+let sent = null;
 let top = 0; // the scroll position when it was last read
 
 const exchanges = () =>
@@ -20,6 +20,10 @@ const exchanges = () =>
     one.checkVisibility(),
   );
 const name = (exchange) => exchange?.className.match(/st-key-exchange-\d+/)?.[0];
+const refusals = () =>
+  [...document.querySelectorAll('[class*="st-key-refusal-"]')].map(
+    ({ className }) => className.match(/st-key-refusal-\S+/)[0],
+  );
 const bottom = () => document.querySelector('[data-testid="stBottom"]');
 const toEnd = (page) => page.scrollHeight - page.clientHeight - page.scrollTop;
 const isAtEnd = (page) => toEnd(page) < 4;
@@ -87,7 +91,7 @@ function makeWay(bar) {
 
 daybook.leavePlace = () => (kept = null);
 
-daybook.noteSent = () => (sent = { last: name(exchanges().at(-1)), isClear: false });
+daybook.noteSent = () => (sent = { last: name(exchanges().at(-1)), refusals: refusals() });
 
 // Elements can grow without being redrawn.
 const sizes = new ResizeObserver(keep),
@@ -105,22 +109,22 @@ daybook.onDraw(() => {
   watch(daybook.page(), bottom(), document.querySelector('[data-testid="stMainBlockContainer"]'));
   const named = new URLSearchParams(location.search).get("c");
   const last = exchanges().at(-1);
-  const isRefused = document.querySelector(REFUSED) !== null;
-  if (sent && !isRefused) sent.isClear = true; // a refusal that appears after this is that of the sent prompt
+  const drawn = refusals();
+  const isRefused = sent !== null && drawn.some((refusal) => !sent.refusals.includes(refusal));
   // false while the container of the last exchange is still empty or has stale content
   const isDrawn = () => last.querySelector('[data-stale="false"] :is(.db-message, .stMarkdown)');
   if (!last) {
     opened = null;
-    if (sent?.isClear && isRefused) {
+    if (isRefused) {
       sent = null;
       kept = END;
-    } else if (!isRefused) kept = null;
+    } else if (drawn.length === 0) kept = null;
   } else if (sent && name(last) !== sent.last) {
     opened = named;
     sent = null;
     kept = name(last);
     makeRoom(daybook.page(), last);
-  } else if (sent?.isClear && isRefused) {
+  } else if (isRefused) {
     sent = null;
     kept = END;
   } else if (named && named !== opened && isDrawn()) {

@@ -174,21 +174,21 @@ def draw_refusals(
     """
     said: list[Refusal] = []
     is_free = has_composer
-    with st.container(key="refusals"):
-        for number, refusal in enumerate(tab().callbacks.refusals):
-            st.warning(refusal.sentence)
-            if not refusal.prompt:
-                said.append(refusal)
-            elif is_free and refusal.place == place:
-                st.session_state.composer = refusal.prompt
-                said.append(refusal)
-                is_free = False
-            else:
-                st.code(refusal.prompt, language=None, wrap_lines=True)
-                st.caption("This draft is saved in the chat where you wrote it.")
-                quiet_button(
-                    words.DISMISS, "close", f"dismiss-{number}", tab().callbacks.forget, [refusal]
-                )
+    with st.container(key="refusals"):  # one element of the page, however many there are
+        for refusal in tab().callbacks.refusals:
+            with st.container(key=f"refusal-{refusal.id}"):
+                st.warning(refusal.sentence)
+                if not refusal.prompt:
+                    said.append(refusal)
+                elif is_free and refusal.place == place:
+                    st.session_state.composer = refusal.prompt
+                    said.append(refusal)
+                    is_free = False
+                else:
+                    st.code(refusal.prompt, language=None, wrap_lines=True)
+                    st.caption("This draft is saved in the chat where you wrote it.")
+                    key = f"dismiss-{refusal.id}"
+                    quiet_button(words.DISMISS, "close", key, tab().callbacks.forget, [refusal])
     return said
 
 

@@ -149,12 +149,13 @@ def test_refused_prompt_stays_out_of_other_conversations(open_app, maya, databas
 def test_a_prompt_that_was_refused_elsewhere_can_be_dismissed(open_app, maya, database):
     garden = database.hold("Garden")
     app = open_app(maya)
-    for prompt, place in (("A thought", garden), ("Another", None)):
-        app.session_state[KEY].callbacks.keep(Refusal("No.", prompt, place))
+    elsewhere, here = (Refusal("No.", "A thought", garden), Refusal("No.", "Another"))
+    for refusal in (elsewhere, here):
+        app.session_state[KEY].callbacks.keep(refusal)
     app.run()
     assert in_composer(app) == "Another"  # the prompt was written on this page
 
-    app.button(key="dismiss-0").click().run()
+    app.button(key=f"dismiss-{elsewhere.id}").click().run()
     assert not app.code
     assert not app.warning
 
