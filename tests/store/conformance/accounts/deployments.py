@@ -23,6 +23,7 @@ from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from types import SimpleNamespace
 from typing import Protocol
+from unittest.mock import patch
 from uuid import uuid4
 
 import httpx
@@ -227,8 +228,9 @@ class Deployment(Protocol):
     @contextmanager
     def upkeep(self, report):
         """Have a process look after the store; *report* gets each outage as a sentence, and "" at its end."""
-        self.accounts.backend.start_upkeep(report)
-        yield
+        with patch("services.store.tables.upkeep._SECONDS", 0.1):
+            self.accounts.backend.start_upkeep(report)
+            yield
 
     # --- faults and attacks
 
