@@ -462,7 +462,8 @@ def test_of_two_proofs_of_a_browser_one_brings_a_cookie(session_cache, account):
     def prove():
         return client.post("/proof", data=proof, headers=sent(cookie))
 
-    answers = at_once(prove, prove)
+    with client:  # one event loop for both
+        answers = at_once(prove, prove)
 
     brought = [one for one in answers if "set-cookie" in one.headers]
     assert [one.headers["location"] for one in brought] == ["/account?reason=proved"]
