@@ -13,7 +13,7 @@ from pages import _session, _tab
 from pages._parts import browser, thoughts, turns, words
 from pages._parts.preferences import instructions_dialog
 from pages._parts.undo import branches_dialog, messages_dialog
-from pages._tab import KEY, Refusal
+from pages._tab import KEY, Callbacks, Refusal
 from services import bootstrap
 from services.domain import AccountRole, Full, Outcome, Usage, Window
 from services.domain.model_failures import ModelFailure, ModelUnavailable
@@ -158,6 +158,18 @@ def test_a_prompt_that_was_refused_elsewhere_can_be_dismissed(open_app, maya, da
     app.button(key=f"dismiss-{elsewhere.id}").click().run()
     assert not app.code
     assert not app.warning
+
+
+def test_refusal_that_comes_again_is_a_new_one():
+    """The browser scrolls to a refusal that was not on the page when the prompt was sent."""
+    callbacks = Callbacks()
+    first, again = Refusal("No.", "A thought"), Refusal("No.", "A thought")
+
+    for refusal in (first, Refusal("No.", "Another"), again):
+        callbacks.keep(refusal)
+
+    assert [one.prompt for one in callbacks.refusals] == ["Another", "A thought"]
+    assert callbacks.refusals[-1].id == again.id != first.id
 
 
 def test_refusal_survives_an_interrupted_run(open_app, maya, database, monkeypatch):
