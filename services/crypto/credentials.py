@@ -1,37 +1,37 @@
-"""The credentials of one user: the document that opens an account, and its seal.
+"""The credentials of one user: the sealed document that the user signs in with.
 
-A document is a JSON object. This version of the app writes and reads
+A document is a JSON object. This version of the app writes and reads these fields:
 
-    version .......... 1; 2 once the document has a factor, uses of one, or a former address with one; 3 once it has
-                       identities or passkeys, or a former address with them: an earlier version of the app, which would
-                       let no user in by them, and let former addresses bring them back, then raises NewerVersion
+    version .......... 1; 2 once the document has a factor, uses of a factor, or a former address with a factor; 3 once it
+                       has identities or passkeys, or a former address with them. An earlier version of the app, which could
+                       not sign users in by them but would let former addresses bring them back, then raises NewerVersion
     state ............ "pending" until the row belongs to a user, then "set"
     address .......... the address that the user signs in with
     hash ............. the hash of the password (password_hash.py); null: the account has no password
-    operator_hash .... the same hash again, if an operator set the password; left out, or another one (an earlier version of
-                       the app keeps it where a user sets a new password): the user set it
-    account_secret ... 32 octets in base64url, made when the row is bound to its user; null while it is pending
+    operator_hash .... the same as `hash` if an operator set the password. If left out or different, the user set it: an
+                       earlier version of the app keeps this field when the user sets a new password
+    account_secret ... 32 octets in base64url, made when the row is bound to its user; null while pending
     managed_password . the user's random password at Supabase Auth
     generation ....... a number that grows by one with each change of a way in
     invitation ....... the code of the invitation that a pending sign-up has, or null
-    confirmed ........ how and when the address was confirmed: an object of `how` ("code": a code of ours, "operator":
-                       a command gave the account this address, "provider") and `at`, in seconds since 1970; null,
-                       or left out: it never was
+    confirmed ........ how and when the address was confirmed: an object of `how` ("code": by a mailed code, "operator":
+                       by a command that gave the account this address, "provider") and `at`, in seconds since 1970; null,
+                       or left out: the address was never confirmed
     former ........... confirmed addresses that the user may take back, the oldest first, at most 4; left out: none.
                        Each is an object of `address`, `until`, in seconds since 1970, and `ways_in`: the fields of the
-                       document that open the account, but for the password, as they stood when the address was left
-    factor ........... the authenticator app: an object of `secret`, 20 octets in base64url, that TOTP (RFC 6238) computes
-                       its codes from; `since`, in seconds since 1970; and `step`, the newest time step whose code was used,
-                       0: none; null, or left out: the account has no app
-    recovery_codes ... the SHA-256 hashes in hexadecimal of the recovery codes that are still good, in place of the app or of
-                       a passkey that is asked for; left out: none. An account that wants no factor has none
-    identities ....... the user at providers of single sign-on (identities.py); left out: none
+                       document that let the user in, except the password, as they were when the address was left
+    factor ........... the authenticator app: an object of `secret`, 20 octets in base64url, from which TOTP (RFC 6238)
+                       computes the codes; `since`, in seconds since 1970; and `step`, the newest time step whose code was
+                       used, 0: none; null, or left out: the account has no app
+    recovery_codes ... the SHA-256 hashes, in hexadecimal, of the unused recovery codes, which stand in for the app or for a
+                       passkey that is asked for; left out: none. An account that wants no factor has none
+    identities ....... the identities of the user at providers of single sign-on (identities.py); left out: none
     passkeys ......... the user handle, and the passkeys of the user (passkeys.py); null, or left out: there never was one
     uses ............. a number that grows by one with each use of the factor (a TOTP code or a recovery code), of a
                        passkey or of an identity; left out: 0. It never shrinks, also where an address is taken back
 
-and keeps fields that it does not know. A document that it cannot read raises NewerVersion. keyring.py gives the place
-at which credentials are sealed.
+Other fields are kept as they are. Reading a document of an unknown form raises NewerVersion. keyring.py gives the place at
+which credentials are sealed.
 """
 
 import json
@@ -54,26 +54,26 @@ from services.domain.single_sign_on import LinkedIdentity
 from services.errors import NewerVersion
 
 _MANAGED_CHARACTERS = 40
-# Supabase Auth can require a character of each class
-# the oldest ones: who took an account over cannot push out the address of its user
+# the oldest former addresses are kept, so that a thief of the account cannot push out the user's own address
 _MOST_FORMER = 4
-# the fields that are no ways in, or that an address is taken back with; all others go back to what they were
+# `Credentials.taken_back` restores all fields but these, which are no ways in or are set anew
 _LASTING = {
     *("version", "state", "account_secret", "managed_password", "invitation"),
     *("address", "hash", "operator_hash", "generation", "confirmed", "former", "uses"),
 }
-_FACTOR_BYTES = 20  # of the secret
+_FACTOR_BYTES = 20  # octets of a TOTP secret
 _FACTOR_FIELDS = ("secret", "since", "step")
+# Supabase Auth can require a password to have a character of each of these classes
 _CLASSES = (string.ascii_lowercase, string.ascii_uppercase, string.digits, "!#$%&()*+-=?@[]^_{}~")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FormerAddress:
-    """A confirmed address that a user had, and the ways in beside the password when it was left."""
+    """A confirmed address that a user has left, and the ways in of that time, except the password."""
 
     address: EmailAddress = field(repr=False)
-    until: datetime  # in UTC, whole seconds; then it can no longer be taken back
-    ways_in: Mapping[str, object] = field(repr=False)  # fields of the document
+    until: datetime  # in UTC, whole seconds; the address can be taken back until then
+    ways_in: Mapping[str, object] = field(repr=False)  # fields of the document of credentials
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,40 +85,38 @@ class Factor:
     step: int = 0  # the newest time step whose code was used; 0: none
 
     def __post_init__(self) -> None:
-        """Raise ValueError if the secret has another size, or the step is negative."""
+        """Raise ValueError if the secret does not have 20 octets, or the step is negative."""
         if len(self.secret) != _FACTOR_BYTES or self.step < 0:
             raise ValueError("a factor has a secret of 20 octets and a step from 0 on")
 
     def used(self, step: int) -> "Factor":
-        """Return the factor after a code of the time *step*."""
+        """Return the factor after the use of a code of the time step *step*."""
         return replace(self, step=max(self.step, step))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Credentials:
-    """The credentials of one user, or of a sign-up that is pending: then there is no account secret yet."""
+    """The credentials of one user, or of a pending sign-up, which has no account secret yet."""
 
     address: EmailAddress = field(repr=False)
     password_hash: str | None = field(repr=False)
     account_secret: bytes | None = field(repr=False)
     managed_password: str = field(repr=False)
     generation: int
-    has_operator_password: bool = field(default=False, repr=False)  # true: an operator set it
+    has_operator_password: bool = field(default=False, repr=False)  # an operator set the password
     invitation: str | None = field(default=None, repr=False)
-    confirmed: Confirmed | None = field(default=None, repr=False)  # None: the address never was
+    confirmed: Confirmed | None = field(default=None, repr=False)  # None: it was never confirmed
     former: tuple[FormerAddress, ...] = field(default=(), repr=False)
     factor: Factor | None = field(default=None, repr=False)  # None: there is no authenticator app
-    recovery: tuple[str, ...] = field(default=(), repr=False)  # hashes of the codes that are good
+    recovery: tuple[str, ...] = field(default=(), repr=False)  # hashes of the unused codes
     identities: tuple[LinkedIdentity, ...] = field(default=(), repr=False)  # the oldest first
-    passkeys: Passkeys | None = field(default=None, repr=False)  # None: there never was one
-    uses: int = 0  # of the factor, the passkeys and the identities so far
+    passkeys: Passkeys | None = field(default=None, repr=False)  # None: the user never had any
+    uses: int = 0  # the number of uses of the factor, the passkeys and the identities so far
     # fields that only a newer version of the app knows
     newer: Mapping[str, object] = field(default_factory=dict[str, object], repr=False)
 
     def __post_init__(self) -> None:
-        """Raise ValueError if the account secret or a hash has another form, the number of uses is negative, or other fields do
-        not fit.
-        """
+        """Raise ValueError if a field has an invalid form, size or value, or fields contradict each other."""
         if self.account_secret is not None and len(self.account_secret) != KEY_BYTES:
             raise ValueError("an account secret has 32 octets")
         if self.uses < 0:
@@ -144,15 +142,15 @@ class Credentials:
         return self.passkeys is not None and self.passkeys.is_factor
 
     def former_at(self, address: EmailAddress, now: datetime) -> FormerAddress | None:
-        """Return the former address *address*, if it may still be taken back."""
+        """Return the former address that equals *address*; None if there is none that may still be taken back."""
         found = (one for one in self.former if one.address == address and one.until > now)
         return next(found, None)
 
     def used(self, *, step: int = 0, spent: str | None = None) -> "Credentials":
-        """Return the credentials after a use of the factor: of a time *step*, or of the recovery code with the hash *spent*.
+        """Return the credentials after the use of a TOTP code of time step *step*, or of the recovery code with hash *spent*.
 
-        The same app and code in the ways in of a former address are used, too: an address taken back makes no code good
-        again.
+        The code also counts as used in the ways in of former addresses, so that no code is valid again once an address is
+        taken back.
         """
         if not self.wants_factor:
             return self
@@ -169,9 +167,9 @@ class Credentials:
         )
 
     def passkey_used(self, passkey: Passkey) -> "Credentials":
-        """Return the credentials after a use of one of the passkeys, which is *passkey* now.
+        """Return the credentials after a use of a passkey; *passkey* is its new state.
 
-        The same one in the ways in of a former address is used, too: no address takes its sign count back.
+        The passkey also changes in the ways in of former addresses, so that an address taken back lowers no sign count.
         """
         if self.passkeys is None:
             return self
@@ -185,9 +183,9 @@ class Credentials:
         return replace(self, passkeys=passkeys, former=tuple(former), uses=self.uses + 1)
 
     def without_factor(self) -> "Credentials":
-        """Return the next generation, which wants no factor, also where the ways in of a former address come back.
+        """Return the next generation, which wants no second factor, even after a former address is taken back.
 
-        Passkeys stay, and are no longer asked for.
+        Passkeys stay, but are no longer asked for as a second factor.
         """
         former = [replace(one, ways_in=_without_factor(one.ways_in)) for one in self.former]
         return replace(
@@ -200,9 +198,9 @@ class Credentials:
         )
 
     def with_issuer(self, old: str, new: str) -> "Credentials | None":
-        """Return the next generation, whose identities at the issuer *old* are at *new*; None: there are none.
+        """Return the next generation, with the issuer *new* in all identities that had *old*; None if none had *old*.
 
-        So are those in the ways in of former addresses.
+        The identities in the ways in of former addresses change, too.
         """
         former = [
             replace(one, ways_in={n: _with_issuer(n, v, old, new) for n, v in one.ways_in.items()})
@@ -213,7 +211,7 @@ class Credentials:
         return None if moved == self else replace(moved, generation=self.generation + 1)
 
     def moved(self, address: EmailAddress, confirmed: Confirmed, until: datetime) -> "Credentials":
-        """Return the next generation, with another address; the address so far, if confirmed, is a former one *until* then."""
+        """Return the next generation, with a new *address*; the old address, if confirmed, can be taken back *until* then."""
         former = [one for one in self.former if one.until > confirmed.at and one.address != address]
         if self.confirmed:
             ways_in = {n: v for n, v in _fields(self).items() if n not in _LASTING}
@@ -229,9 +227,9 @@ class Credentials:
     def taken_back(
         self, former: FormerAddress, confirmed: Confirmed, password_hash: str | None
     ) -> "Credentials":
-        """Return the next generation, with a *former* address, its ways in, and a new password; None: with none.
+        """Return the next generation, with the *former* address, its ways in, and a new password (None: no password).
 
-        Addresses that became former ones later cannot be taken back any more. Raise NewerVersion.
+        Addresses that were left later can no longer be taken back. Raise NewerVersion if this version cannot read the ways in.
         """
         lasting = {n: v for n, v in _fields(self).items() if n in _LASTING}
         before = _read(json.dumps({**former.ways_in, **lasting}))
@@ -249,12 +247,12 @@ class Credentials:
 
 
 def seal_credentials(root_keys: RootKeys, credentials: Credentials, owner_id: UUID) -> str:
-    """Seal *credentials*; *owner_id* is the user's id, or that of the row while they are pending."""
+    """Seal *credentials*; *owner_id* is the user's id or, while the credentials are pending, the id of their row."""
     return root_keys.seal_credentials(_document(credentials), owner_id)
 
 
 def open_credentials(root_keys: RootKeys, token: str, owner_id: UUID) -> Credentials:
-    """Open the credentials of *owner_id*. Raise Tampered, NewerVersion."""
+    """Open the credentials of *owner_id*. Raise Tampered, or NewerVersion if this version cannot read them."""
     credentials = _read(root_keys.open_credentials(token, owner_id))
     if credentials is None:
         raise NewerVersion
@@ -300,7 +298,7 @@ def _fields(credentials: Credentials) -> dict[str, object]:
         ]
     if factor := credentials.factor:
         known["factor"] = _written(factor)
-    if credentials.recovery and credentials.wants_factor:  # they go with the last factor
+    if credentials.recovery and credentials.wants_factor:  # the last factor takes the codes with it
         known["recovery_codes"] = list(credentials.recovery)
     if credentials.identities:
         known["identities"] = identity_fields.written(credentials.identities)
@@ -312,7 +310,7 @@ def _fields(credentials: Credentials) -> dict[str, object]:
 
 
 def _version(credentials: Credentials) -> int:
-    """Return the earliest version of a document that says all that *credentials* do."""
+    """Return the earliest version of the document's format that can hold all of *credentials*."""
     ways_in = {name for one in credentials.former for name, value in one.ways_in.items() if value}
     if credentials.identities or credentials.passkeys or ways_in & {"identities", "passkeys"}:
         return 3
@@ -330,7 +328,7 @@ def _without_factor(ways_in: Mapping[str, object]) -> Mapping[str, object]:
 def _used(
     ways_in: Mapping[str, object], secret: bytes | None, step: int, spent: str | None
 ) -> Mapping[str, object]:
-    """Return the ways in of a former address after a use, as they are where a newer version wrote them."""
+    """Return the ways in of a former address after a use of the factor; what a newer version wrote stays unchanged."""
     used = dict(ways_in)
     with suppress(ValueError, OverflowError, OSError):
         factor = _factor(ways_in.get("factor"))
@@ -358,7 +356,7 @@ def _written(factor: Factor) -> dict[str, object]:
 
 
 def _read(text: str) -> Credentials | None:
-    """Return the credentials, or None on failure, because an exception's traceback would hold the document."""
+    """Parse a document; return None on failure, because the traceback of an exception would hold the document."""
     try:
         document: Mapping[str, object] = json.loads(text)
     except ValueError:
@@ -408,7 +406,7 @@ def _read(text: str) -> Credentials | None:
 
 
 def _confirmed(value: object) -> Confirmed | None:
-    """Read a confirmation. Raise ValueError if this version cannot."""
+    """Read a confirmation. Raise ValueError if this version of the app cannot read it."""
     match value:
         case None:
             return None
@@ -419,7 +417,7 @@ def _confirmed(value: object) -> Confirmed | None:
 
 
 def _former(value: object) -> FormerAddress:
-    """Read a former address. Raise ValueError if this version cannot."""
+    """Read a former address. Raise ValueError if this version of the app cannot read it."""
     match value:
         case {"address": str(address), "until": int(until), "ways_in": dict()}:
             return FormerAddress(
@@ -432,7 +430,7 @@ def _former(value: object) -> FormerAddress:
 
 
 def _factor(value: object) -> Factor | None:
-    """Read an authenticator app. Raise ValueError if this version cannot, so that it is never taken for none."""
+    """Read an authenticator app. Raise ValueError if this version cannot read it: None would turn the factor off."""
     match value:
         case None:
             return None
@@ -451,19 +449,19 @@ def _factor(value: object) -> Factor | None:
 
 
 def _recovery(value: object) -> tuple[str, ...]:
-    """Read the hashes of recovery codes. Raise ValueError if this version cannot."""
+    """Read the hashes of recovery codes. Raise ValueError if this version of the app cannot read them."""
     return tuple(str(one) for one in _listed(value))
 
 
 def _whole(value: object) -> int:
-    """Raise ValueError if *value* is no whole number."""
+    """Return *value*. Raise ValueError if it is not a whole number."""
     if not isinstance(value, int) or isinstance(value, bool):
         raise ValueError("a number of a newer version")
     return value
 
 
 def _listed(value: object) -> list[object]:
-    """Raise ValueError if *value* is no list."""
+    """Return *value*. Raise ValueError if it is not a list."""
     if not isinstance(value, list):
         raise ValueError("a list of a newer version")
     return cast(list[object], value)

@@ -1,12 +1,12 @@
-"""The field of a document that holds the identities of a user at providers of single sign-on.
+"""The field of the document of credentials that holds a user's identities at providers of single sign-on.
 
-It is a list of JSON objects, the oldest first, at most 10. Each has
+The field is a list of at most 10 JSON objects, the oldest first. Each identity has
 
-issuer .. of the provider
-sub ..... the subject, the id of the user there
-name .... by which the user knows it
-made .... in seconds since 1970
-used .... of the last sign-in or proof by it, in seconds since 1970; null: none
+issuer .. the issuer of the provider (OpenID Connect)
+sub ..... the subject, the id of the user at the provider
+name .... the name that the identity has for the user
+made .... the time at which it was added, in seconds since 1970
+used .... the time of the last sign-in or proof by it, in seconds since 1970; null: never used
 """
 
 from collections.abc import Sequence
@@ -15,11 +15,11 @@ from typing import cast
 
 from services.domain.single_sign_on import MOST_IDENTITIES, Identity, LinkedIdentity
 
-_FIELDS = 5  # their number
+_FIELDS = 5  # the number of fields of an identity
 
 
 def written(identities: Sequence[LinkedIdentity]) -> list[object]:
-    """Return *identities* as a field of a document."""
+    """Return *identities* as the field of a document."""
     return [
         {
             "issuer": one.identity.issuer,
@@ -33,7 +33,7 @@ def written(identities: Sequence[LinkedIdentity]) -> list[object]:
 
 
 def read(value: object) -> tuple[LinkedIdentity, ...]:
-    """Read the field. Raise ValueError if this version cannot, also for what it does not know."""
+    """Read the identities in a field. Raise ValueError if this version of the app cannot read all of them."""
     if not isinstance(value, list):
         raise ValueError("identities of a newer version")
     identities = tuple(map(_read, cast(list[object], value)))
@@ -42,7 +42,7 @@ def read(value: object) -> tuple[LinkedIdentity, ...]:
 
 
 def moved(value: object, old: str, new: str) -> object:
-    """Return the field with the issuer *new* in place of *old*; an identity that it has twice then stays once."""
+    """Return the field with the issuer *new* in place of *old*; identities that become equal are kept once."""
     if not isinstance(value, list):
         return value
     left = dict[object, object]()
@@ -52,13 +52,13 @@ def moved(value: object, old: str, new: str) -> object:
                 at = new if issuer == old else issuer
                 moved_one = {**cast(dict[str, object], one), "issuer": at}
                 left.setdefault((at, subject), moved_one)
-            case _:  # of a newer version
+            case _:  # an identity of a newer version
                 left[number] = one
     return list(left.values())
 
 
 def check(identities: Sequence[LinkedIdentity]) -> None:
-    """Raise ValueError if there are too many, or two alike."""
+    """Raise ValueError if there are more than 10 identities, or two equal ones."""
     if len({one.identity for one in identities}) != len(identities):
         raise ValueError("a user has each identity once")
     if len(identities) > MOST_IDENTITIES:
@@ -66,7 +66,7 @@ def check(identities: Sequence[LinkedIdentity]) -> None:
 
 
 def _read(value: object) -> LinkedIdentity:
-    """Read one identity. Raise ValueError, OverflowError, OSError if this version cannot."""
+    """Read one identity. Raise ValueError, OverflowError or OSError if this version cannot read it."""
     match value:
         case {
             "issuer": str(issuer),

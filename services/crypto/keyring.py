@@ -8,15 +8,15 @@
     ├─ "server proof" ........ the app's HMAC key; the database has it too, and it opens nothing
     ├─ "throttle" ............ names throttle buckets, so that they hold no address
     ├─ "device cookie" ....... signs the cookies of devices that have signed in
-    ├─ "store" ............... recognises the root key with which a store of files was made
+    ├─ "store" ............... makes the tag by which a store other than Supabase recognises its root key
     ├─ "steps" ............... the salt of the keys that seal steps
     ├─ "code" ................ makes the tags by which codes are recognised, each bound to its step
     └─ "app-session" ......... the salt of every session key
     cookie secret (random, in one browser; the database has its hash)
     └─ "session", that salt .. a session key: seals Supabase's tokens and other session data
-    step secret (random, in one browser while a step is open; the database has nothing of it)
+    step secret (random, in one browser while a step is open; the database stores nothing of it)
     ├─ "step", that salt ..... seals the steps of the browser
-    ├─ "step id" ............. makes the keys of their rows, out of the ids that their forms show
+    ├─ "step id" ............. makes the keys of the steps' rows from the ids in the steps' forms
     └─ "step kind" ........... makes the values by which the steps of one kind in a browser are found
     account secret (random, in the user's credentials)
     └─ "user keys", that salt  wraps user keys: one row a user
@@ -28,7 +28,7 @@
     ├─ "row" ................. row MACs
     └─ "piece" ............... piece MACs
 
-Every quoted name is the label of a subkey (vault.py); each key has one purpose. Session keys and those of steps need
+Every quoted name is the label of a subkey (vault.py); each key has one purpose. Session keys and step keys need
 both the cookie and the root key, so neither a dump nor a root key without the cookies opens a session or a step. The row
 of a step names neither its id, its kind nor its browser: "step id" and "step kind" are HMAC-SHA256 under subkeys of the
 step secret alone, so a new root key moves no row. The keys that wrap
@@ -84,7 +84,7 @@ def new_key() -> bytes:
 
 
 class VaultRing:
-    """Vaults by key version: the current one seals; the version in a token selects the one that opens it."""
+    """Vaults by key version: the current vault seals; the key version in a token selects the vault that opens it."""
 
     __slots__ = ("_vaults", "current")
 
@@ -96,19 +96,19 @@ class VaultRing:
         return f"VaultRing(versions={tuple(sorted(self._vaults))}, current={self.current})"
 
     def seal(self, plaintext: str, place: Place) -> str:
-        """Seal under the current key, by Vault.seal."""
+        """Seal *plaintext* with the vault of the current key."""
         return self._vaults[self.current].seal(plaintext, place)
 
     def open(self, token: str, place: Place) -> str:
-        """Open by Vault.open. Raise Tampered also if the key is not in the ring."""
+        """Open *token* with the vault of its key version. Raise Tampered, also if the ring lacks that key."""
         return self._of(token).open(token, place)
 
     def wrap(self, key: bytes, place: Place) -> str:
-        """Wrap under the current key, by Vault.wrap."""
+        """Wrap *key* with the vault of the current key."""
         return self._vaults[self.current].wrap(key, place)
 
     def unwrap(self, token: str, place: Place) -> bytes:
-        """Unwrap by Vault.unwrap. Raise Tampered also if the key is not in the ring."""
+        """Unwrap *token* with the vault of its key version. Raise Tampered, also if the ring lacks that key."""
         return self._of(token).unwrap(token, place)
 
     def _of(self, token: str) -> Vault:
@@ -119,7 +119,7 @@ class VaultRing:
 
 
 class RootKeys:
-    """The ring of root keys. The current one wraps; each can unwrap."""
+    """The ring of root keys: the current root key seals and wraps, and each can open and unwrap."""
 
     __slots__ = ("_credentials", "_keys", "current")
 
@@ -170,11 +170,11 @@ class RootKeys:
             )
 
     def account_keys(self, account_secret: bytes) -> "AccountKeys":
-        """Return what wraps the user keys of the account with this secret."""
+        """Return the keys that wrap the user keys of the account with this secret."""
         return AccountKeys(self._vaults_of(account_secret, "user keys", "user keys"))
 
     def seal_credentials(self, document: str, owner_id: UUID) -> str:
-        """Seal credentials; *owner_id* is the user's id, or that of the row while they are pending."""
+        """Seal credentials; *owner_id* is the user's id or, while the credentials are pending, the id of their row."""
         return self._credentials.seal(document, _credentials_place(owner_id))
 
     def open_credentials(self, token: str, owner_id: UUID) -> str:
@@ -198,11 +198,11 @@ class RootKeys:
         return self._look_up_tags("passkey", encode_base64url(credential_id))
 
     def needs_rewrap(self, token: str) -> bool:
-        """Return True if *token* was made under another key than the current one."""
+        """Return True if *token* was made under a root key that is not the current one."""
         return token_version(token) != self.current
 
     def of(self, token: str) -> "RootKeys":
-        """Return the ring with the key of *token* as the current one; this ring, if it lacks that key."""
+        """Return the ring with the root key of *token* as the current one; unchanged if the ring lacks that key."""
         version = token_version(token)
         return RootKeys(self._keys, version) if version in self._keys else self
 
@@ -219,11 +219,11 @@ class RootKeys:
         return self._vaults_of(cookie_secret, "session", "app-session")
 
     def step_keys(self, step_secret: bytes) -> "StepKeys":
-        """Return what names and seals the steps of the browser with this secret."""
+        """Return the keys that name and seal the steps of the browser with this secret."""
         return StepKeys(step_secret, self._vaults_of(step_secret, "step", "steps"))
 
     def store_tags(self) -> dict[int, str]:
-        """Return by its version what recognises each root key in a store that was made with it."""
+        """Return the tag of each root key by version; a store keeps one tag and so recognises its root key."""
         return {version: _tag(key, "store", "root key") for version, key in self._keys.items()}
 
     def bucket(self, text: str) -> str:
@@ -235,7 +235,7 @@ class RootKeys:
         return self._code_tag(self._keys[self.current], step_id, digits)
 
     def is_code(self, step_id: UUID, digits: str, tag: str) -> bool:
-        """Return True if *tag* is that of these *digits* under one of the root keys. In constant time."""
+        """Return True if *tag* is the tag of *digits* under one of the root keys; compare in constant time."""
         tags = [self._code_tag(key, step_id, digits) for key in self._keys.values()]
         return any(hmac.compare_digest(one.encode(), tag.encode()) for one in tags)
 
@@ -261,7 +261,7 @@ class RootKeys:
 
 
 class AccountKeys:
-    """Wraps the user keys of one account: under its secret and the current root key. Each root key can unwrap."""
+    """Wraps the user keys of one account under its secret and the current root key; unwraps under any root key."""
 
     __slots__ = ("_wraps",)
 
@@ -269,16 +269,16 @@ class AccountKeys:
         self._wraps = wraps
 
     def wrap(self, key: bytes, user_id: UUID, version: int) -> str:
-        """Wrap a user's key of *version*."""
+        """Wrap the user key of *version*."""
         return self._wraps.wrap(key, _user_key_place(user_id, version))
 
     def unwrap(self, token: str, user_id: UUID, version: int) -> bytes:
-        """Unwrap a user's key. Raise Tampered, also if its root key has left the ring."""
+        """Unwrap a user key. Raise Tampered, also if its root key has left the ring."""
         return self._wraps.unwrap(token, _user_key_place(user_id, version))
 
 
 class StepKeys:
-    """Names and seals the steps of one browser: under its secret, and seals also under the current root key."""
+    """Names the steps of one browser under its secret, and seals them under that and the current root key."""
 
     __slots__ = ("_seals", "_secret")
 
@@ -287,11 +287,11 @@ class StepKeys:
         self._seals = seals
 
     def row_key(self, step_id: UUID) -> str:
-        """Return the key of the row of a step."""
+        """Return the key by which the row of a step is stored and found."""
         return _tag(self._secret, "step id", str(step_id))
 
     def kind_tag(self, kind: str) -> str:
-        """Return the value that the rows of the browser's steps of one *kind* share."""
+        """Return the tag that the rows of all steps of one *kind* in the browser share."""
         return _tag(self._secret, "step kind", kind)
 
     def seal(self, document: str, step_id: UUID) -> str:
@@ -303,7 +303,7 @@ class StepKeys:
 
 
 class UserKey:
-    """A user's key of one version. Its repr shows no key."""
+    """One version of a user's key. Its repr does not show the key."""
 
     __slots__ = ("_key", "_user_id", "_wraps", "version")
 
@@ -340,7 +340,7 @@ class UserKey:
 
 
 class UserKeys:
-    """The keys of one user by version: the newest one seals; a text is opened with the version that it names."""
+    """The keys of one user by version: the newest key seals; a token is opened with the key version that it names."""
 
     __slots__ = ("_keys",)
 
@@ -365,11 +365,11 @@ class UserKeys:
     def unwrap(
         self, token: str, user_key_version: int, conversation_id: UUID, key_version: int
     ) -> bytes:
-        """Return the conversation's key in *token*. Raise Tampered."""
+        """Unwrap the conversation key in *token*. Raise Tampered."""
         return self._of(user_key_version).unwrap(token, conversation_id, key_version)
 
     def open(self, purpose: str, token: str, place: Place) -> str:
-        """Return the text in *token*, which was sealed by `vault(purpose)` of one of the keys. Raise Tampered."""
+        """Open *token*, which `vault(purpose)` of one of the user's keys sealed; return the text. Raise Tampered."""
         return self._of(token_version(token)).vault(purpose).open(token, place)
 
     def _of(self, version: int | None) -> UserKey:

@@ -1,13 +1,13 @@
-"""The field of a document that holds the passkeys of a user.
+"""The field of the document of credentials that holds the passkeys of a user.
 
-It is a JSON object of
+The field is a JSON object of
 
 user_handle .. 64 octets in base64url
-is_factor .... true: one is asked for after the password or a mailed code
+is_factor .... true: a passkey is asked for after the password or a mailed code
 each ......... the passkeys, the oldest first, at most 20. Each is an object of `id`, the credential id, and `key`, the
                public key (COSE), both in base64url; `count`, the sign count; `rp`, the id of the relying party;
-               `name`; `made` and `used`, in seconds since 1970, `used` null: never; `synced` and `verifies`, of the
-               user, booleans; `transports`, a list of names of WebAuthn
+               `name`; `made` and `used`, in seconds since 1970, `used` null: never; the booleans `synced` and
+               `verifies` (`Passkey.verifies_user`); `transports`, a list of WebAuthn's names
 """
 
 from collections.abc import Mapping
@@ -18,11 +18,11 @@ from typing import cast
 from services.crypto.vault import decode_base64url, encode_base64url
 from services.domain.passkeys import Passkey, Passkeys, Transport
 
-_PASSKEYS_FIELDS, _PASSKEY_FIELDS = 3, 10  # numbers of fields
+_PASSKEYS_FIELDS, _PASSKEY_FIELDS = 3, 10  # the numbers of fields
 
 
 def written(passkeys: Passkeys) -> Mapping[str, object]:
-    """Return *passkeys* as a field of a document."""
+    """Return *passkeys* as the field of a document."""
     return {
         "user_handle": encode_base64url(passkeys.user_handle),
         "is_factor": passkeys.is_factor,
@@ -45,7 +45,7 @@ def written(passkeys: Passkeys) -> Mapping[str, object]:
 
 
 def read(value: object) -> Passkeys | None:
-    """Read the field; None where there is none. Raise ValueError if this version cannot, also for what it does not know."""
+    """Read the passkeys in a field; None if it is null. Raise ValueError if this version cannot read all of it."""
     match value:
         case None:
             return None
@@ -64,7 +64,7 @@ def read(value: object) -> Passkeys | None:
 
 
 def used(value: object, passkey: Passkey) -> object:
-    """Return the field after a use of *passkey*, if it has that; as it is, if this version cannot read it."""
+    """Return the field after a use of *passkey*; unchanged if it lacks the passkey or this version cannot read it."""
     with suppress(ValueError, OverflowError, OSError):
         if passkeys := read(value):
             return written(passkeys.used(passkey))
@@ -72,7 +72,7 @@ def used(value: object, passkey: Passkey) -> object:
 
 
 def _read(value: object) -> Passkey:
-    """Read one passkey. Raise ValueError if this version cannot."""
+    """Read one passkey. Raise ValueError, OverflowError or OSError if this version cannot read it."""
     match value:
         case {
             "id": str(credential_id),
@@ -103,5 +103,5 @@ def _read(value: object) -> Passkey:
 
 
 def _time(seconds: int) -> datetime:
-    """Raise ValueError, OverflowError, OSError."""
+    """Return the time in UTC. Raise ValueError, OverflowError or OSError if it is out of range."""
     return datetime.fromtimestamp(seconds, UTC)

@@ -31,7 +31,7 @@ def hash_password(password: str) -> str:
 
 
 def check_password(password: str, hashed: str | None) -> bool:
-    """Return True if *hashed* is a hash of *password*. For an unknown address, None takes the same time.
+    """Return True if *hashed* is a hash of *password*. For None (an unknown address), return False after the same time.
 
     Raise Tampered at once for a hash with other costs, because the library would accept any cost that a hash names.
     """
@@ -45,5 +45,5 @@ def check_password(password: str, hashed: str | None) -> bool:
 
 
 def _octets(password: str) -> bytes:
-    # no accepted password has a lone surrogate, and it must not cause an error at sign-in
+    # a new password may have no lone surrogate; at sign-in, a wrong password with one must cause no error
     return normalize("NFC", password).encode(errors="surrogatepass")

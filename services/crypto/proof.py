@@ -1,13 +1,14 @@
 """The server proof that a write needs beside the user's access token.
 
-An HMAC-SHA256 that only the app can make, over a claim: the verb, the user and every argument of the call,
-one per line. SQL builds the same claim from the arguments it received (`private.require_proof`) and compares.
-So a stolen access token, used directly at the API, can neither spend, settle nor delete.
+A proof is an HMAC-SHA256 over a claim, under a key that only the app and the database have. The claim is the verb, the
+user and every argument of the call, one per line. SQL builds the same claim from the arguments that it received
+(`private.require_proof`) and compares. So a stolen access token, used directly at the API, can neither spend, settle nor
+delete.
 
     claim of a user  = verb, user id, fields …
     claim of the app = "server", unix seconds, verb, fields …
 
-A field is an id, a number, true or false, a name from the code, or nothing (an empty line). It never holds a
+A field is an id, a number, a date, true or false, a name from the code, or nothing (an empty line). It never holds a
 line break, or two calls could share one claim: free text and tokens are passed as their sha256.
 """
 
@@ -20,7 +21,7 @@ Field = str | int | UUID | date | None  # a bool is an int, and an enum of strin
 
 
 class ServerProof:
-    """Makes proofs under one key, which its repr does not show."""
+    """Makes server proofs under one key. Its repr does not show the key."""
 
     __slots__ = ("_key",)
 
@@ -40,7 +41,7 @@ class ServerProof:
 
 
 def claim(*fields: Field) -> str:
-    """Return one line for each field, as Postgres writes the field. Raise ValueError if one holds a line break."""
+    """Return one line for each field, written as Postgres does. Raise ValueError if a field holds a line break."""
     lines = [_line(field) for field in fields]
     if any("\n" in line for line in lines):
         raise ValueError("a field of a proof holds a line break: pass its sha256")

@@ -1,4 +1,4 @@
-"""Recovery codes: ten codes of 120 random bits, each good once in place of the code of an authenticator app.
+"""Recovery codes: ten codes of 120 random bits, each good once in place of an app's code or a passkey.
 
 A code has 24 characters of Crockford's base32, in groups of four. It is random, so a plain SHA-256 of it is stored:
 2^120 codes are too many to try.
@@ -27,9 +27,9 @@ def recovery_hashes(codes: Iterable[str]) -> tuple[str, ...]:
 
 
 def recovery_hash(text: str) -> str | None:
-    """Return the SHA-256 of a code as it was typed, in hex; None if *text* has not the form of a code.
+    """Return the SHA-256 of a code as it was typed, in hex; None if *text* does not have the form of a code.
 
-    Case, blanks and hyphens do not count, and I, L and O are read as 1, 1 and 0.
+    Case, blanks and hyphens are ignored, and I, L and O are read as 1, 1 and 0.
     """
     if len(text) > _LONGEST_ENTRY or not text.isascii():
         return None

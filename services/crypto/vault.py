@@ -1,7 +1,7 @@
 r"""Sealed texts and octets, wrapped keys and thread heads: their format, version 1.
 
-This docstring is the specification; `tests/vectors/*.json` freeze it. A change is a new version byte
-(`p2`, `o2`, `h2`) beside the old one, never a change of what is written here.
+This docstring is the specification; the test vectors in `tests/vectors/*.json` freeze it. A changed format gets a new
+version (`p2`, `o2`, `h2`) beside the old one; what is written here never changes.
 
 Guarantees: a holder of the database (a dump, a backup, a write-ahead log, the SQL console) reads no content,
 and a reader with the key detects every sealed text that was changed or moved, and every message that was
@@ -84,7 +84,7 @@ and can be checked without reading a piece.
 
 The sum is MSet-Add-Hash (Clarke et al., "Incremental Multiset Hash Functions and Their Application to
 Memory Integrity Checking", ASIACRYPT 2003): adding or removing a row costs one addition, whatever the
-length of the conversation, and rows may come in any order, as seq and parent are in their MACs. Their proof
+length of the conversation, and rows may come in any order, as seq and parent are in their MACs. The authors' proof
 needs the sum to be hidden, which a MAC beside it would not do: with enough old heads an attacker could look for
 other rows with the same sum. So the head is sealed, not signed. A reader adds up the rows it read and compares
 their count and their sum, and the rev and the last seq with those of the conversation's row. Messages that are deleted
@@ -139,7 +139,7 @@ _VERSION = re.compile(r"p1\.([1-9][0-9]{0,8})\.")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
-    """The associated data of a token: it opens at this place only."""
+    """The associated data of a token: the token opens at this place only."""
 
     table: str
     column: str
@@ -153,12 +153,12 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """A multiset hash of a conversation's messages. A reader computes the head of the rows it read, and compares."""
+    """A multiset hash of a conversation's messages. A reader computes the head of the rows it read, and compares both."""
 
     rev: int = 0
     count: int = 0
     last_seq: int = 0
-    # hidden, so that other rows with the same sum cannot be searched for
+    # the sum of the row MACs: secret, or an attacker could search for other rows with the same sum
     total: int = field(default=0, repr=False)
 
     def add(self, mac: bytes, seq: int) -> "Head":
@@ -167,14 +167,14 @@ class Head:
         return Head(self.rev + 1, self.count + 1, max(self.last_seq, seq), total)
 
     def remove(self, *macs: bytes) -> "Head":
-        """Return the head without some messages; the last seq stays. Raise Tampered if the head has fewer messages."""
+        """Return the head without the messages of *macs*; the last seq stays. Raise Tampered if the head has fewer messages."""
         if len(macs) > self.count:
             raise Tampered
         total = (self.total - sum(map(int.from_bytes, macs))) % _MODULUS
         return Head(self.rev + 1, self.count - len(macs), self.last_seq, total)
 
     def put_back(self, *macs: bytes) -> "Head":
-        """Return the head with messages that were removed before."""
+        """Return the head with the messages of *macs*, which were removed before."""
         total = (self.total + sum(map(int.from_bytes, macs))) % _MODULUS
         return Head(self.rev + 1, self.count + len(macs), self.last_seq, total)
 
@@ -247,7 +247,7 @@ class Vault:
         return hmac.digest(self._row_key, self._encoded("p1", place) + tokens.encode(), "sha256")
 
     def piece_mac(self, token: str, place: Place) -> bytes:
-        """Return the MAC of a piece, for the list of attachments."""
+        """Return the MAC of a piece of an attachment, for the message's list of attachments."""
         key = subkey(self._key, "piece")
         return hmac.digest(key, self._encoded("o1", place) + token.encode(), "sha256")
 
@@ -287,7 +287,7 @@ class Vault:
         return encode_base64url(salt + derived[KEY_BYTES:] + sealed)
 
     def _opened(self, prefix: str, token: str, place: bytes) -> bytes | None:
-        """Return the body, or None on failure, because an exception's traceback would hold a derived key."""
+        """Return the body; None on failure, because the traceback of an exception would hold a derived key."""
         if not token.startswith(prefix):
             return None
         blob = decode_base64url(token[len(prefix) :])
@@ -370,7 +370,7 @@ def _text_of(body: bytes) -> str | None:
     return None if octets is None or len(octets) > LARGEST_TEXT else text
 
 
-@lru_cache(maxsize=256)  # the table has a handful of columns and roles
+@lru_cache(maxsize=256)  # places have only a handful of tables, columns and roles
 def _names(*names: str) -> bytes:
     encoded = [name.encode() for name in names]
     return b"".join(bytes([len(name)]) + name for name in encoded)

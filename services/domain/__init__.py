@@ -38,13 +38,13 @@ class Role(StoredName):
 
 
 class Outcome(StoredName):
-    """The end of a reply."""
+    """The outcome of a reply."""
 
     COMPLETE = "complete"
     CUT = "cut"  # the reply reached its length limit
     STOPPED = "stopped"  # the user pressed Stop
     FAILED = "failed"  # the model or the network failed
-    INTERRUPTED = "interrupted"  # the process died; the text so far was kept
+    INTERRUPTED = "interrupted"  # the process died; the text up to then was stored
     EDITED = "edited"  # the user wrote it to replace the model's text
 
 
@@ -61,8 +61,8 @@ class Purpose(StoredName):
 class Thoughts:
     """The reasoning that an endpoint streamed before a reply: shown, but never sent to a model."""
 
-    text: str = field(default="", repr=False)  # empty if it could not be verified
-    seconds: int = 0  # the time from the request to the first words
+    text: str = field(default="", repr=False)  # empty if the thoughts could not be verified
+    seconds: int = 0  # seconds from the request to the first words of the reply
     is_shortened: bool = False
     is_verified: bool = True
 
@@ -80,7 +80,7 @@ class Message:
     outcome: Outcome = Outcome.COMPLETE
     turn_id: TurnId | None = None
     is_verified: bool = True
-    # true if it has thoughts, which are read separately and only for display
+    # true if the message has thoughts, which are read separately and only for display
     has_thoughts: bool = False
     attachments: tuple[Attachment, ...] = ()  # the attachments of a prompt
     # the stored parts of a `joined` reply
@@ -88,7 +88,7 @@ class Message:
 
     @property
     def stored(self) -> tuple["Message", ...]:
-        """The stored messages of a joined one: a reply and its continuations, or itself."""
+        """The stored messages that make up this message: a reply and its continuations, or the message itself."""
         return self.parts or (self,)
 
     @property
@@ -141,15 +141,15 @@ class Conversation:
     policy: MemoryPolicy
     # the number of changes to the thread; a write states the revision that it is based on
     rev: int = 0
-    reset_seq: int = 0  # the context was restarted here: no message up to it is ever planned
-    start_seq: int = 0  # the model's view begins after this message; at least reset_seq
-    facts_seq: int = 0  # facts were noted from the prompts up to this message
+    reset_seq: int = 0  # prompts leave out messages up to reset_seq: the context was restarted
+    start_seq: int = 0  # the messages sent in full begin after start_seq; at least reset_seq
+    facts_seq: int = 0  # facts were noted from the prompts up to facts_seq
     pinned_at: datetime | None = None
     created_at: datetime
     updated_at: datetime
     last_seq: int = 0  # the last seq that was assigned; its message may be deleted
     undo_until: datetime | None = None  # deleted messages can be restored until then
-    # true if the model or the user gave the title, false if it is the first words
+    # true if the model or the user gave the title; false if the title is the first words of the prompt
     is_titled: bool = False
     is_archived: bool = False
     is_unread: bool = False  # true if there is a reply that the user has not opened on any device
@@ -177,7 +177,7 @@ class NewConversation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Listed:
-    """A conversation as the search over all conversations needs it."""
+    """The fields of a conversation that the search over all conversations needs."""
 
     id: ConversationId
     rev: int
@@ -186,7 +186,7 @@ class Listed:
 
     @property
     def cuts(self) -> int:
-        """The number of deletions and restorations, as `Conversation.cuts`."""
+        """The number of deletions and restorations of messages, as in `Conversation.cuts`."""
         return self.rev - self.last_seq
 
 
@@ -198,11 +198,11 @@ class Space:
     name: str = field(repr=False)  # empty if it could not be opened
     instructions: str | None = field(default=None, repr=False)  # None: the user's instructions
     policy: MemoryPolicy | None = None  # for new conversations; None: the user's default
-    uses_personal_facts: bool = True  # true if facts about the user apply beside the space's own
+    uses_personal_facts: bool = True  # true if facts about the user apply beside those of the space
     created_at: datetime
     is_archived: bool = False
     is_verified: bool = True
-    is_newer: bool = False  # true if only a newer version can read it, so changes are refused
+    is_newer: bool = False  # true if only a newer version can read the space; changes are refused
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -228,9 +228,9 @@ class Fact:
         return replace(self, text=text, since=at, source_id=None, source_conversation_id=None)
 
     def holds_in(self, conversation: Conversation, space: Space | None) -> bool:
-        """Return True if the fact applies in *conversation*: as its own, its *space*'s, or one about the user.
+        """Return True if the fact applies in *conversation*: it belongs to the conversation, to its *space* or to the user.
 
-        A space may exclude facts about the user; one that cannot be read excludes them.
+        A space may exclude facts about the user; a space that cannot be read excludes them.
         """
         if self.conversation_id:
             return self.conversation_id == conversation.id
@@ -248,8 +248,8 @@ class RunningSummary:
     text: str = field(repr=False)
     from_seq: int
     up_to_seq: int
-    made_at: datetime  # the time at which it was made or edited
-    is_edited: bool = False  # true if the user edited it
+    made_at: datetime  # the time at which the summary was made or edited
+    is_edited: bool = False  # true if the user edited the summary
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -258,12 +258,12 @@ class SearchText:
 
     text: str = field(repr=False)  # empty if it could not be opened
     conversation_rev: int  # 0 if the text could not be opened
-    rev: int  # the revision of its row
+    rev: int  # the revision of the row of this search text
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Preferences:
-    """A user's choices for all conversations that have none of their own."""
+    """A user's choices, which apply to all conversations without choices of their own."""
 
     model: str | None = None  # None: the deployment's first model
     # None: the deployment's instructions
@@ -272,17 +272,17 @@ class Preferences:
     context_tokens: int | None = None  # None: all that the model and the deployment allow
     reply_tokens: int | None = None  # None: all that the model and the deployment allow
     window_messages: int | None = None  # a window's default size; None: the deployment's
-    keeps_facts: bool | None = None  # None: not chosen yet
-    keeps_facts_since: datetime | None = None  # no facts are noted from earlier prompts
+    keeps_facts: bool | None = None  # None: the user has not chosen yet
+    keeps_facts_since: datetime | None = None  # no facts are noted from prompts before this time
     recalls_elsewhere: bool = False  # true if recall also finds messages of other conversations
     theme: Theme = "system"
     # true if the browser's tab, and so its history, shows the title of the open chat
     has_title_in_tab: bool = False
     is_verified: bool = True  # false if the stored text could not be opened
-    is_newer: bool = False  # true if only a newer version can read it, so changes are refused
+    is_newer: bool = False  # true if only a newer version can read the text; changes are refused
 
     def with_memory(self, is_on: bool, now: datetime) -> "Preferences":
-        """Return the preferences with memory switched on or off; no facts are noted from earlier prompts."""
+        """Return the preferences with memory switched on or off; switched on *now*, it notes no facts from earlier prompts."""
         since = now if is_on and not self.keeps_facts else self.keeps_facts_since
         return replace(self, keeps_facts=is_on, keeps_facts_since=since)
 
@@ -304,7 +304,7 @@ def total_cost(message: Message, costs: Mapping[TurnId, TurnCost]) -> TurnCost |
 
 @dataclass(frozen=True, slots=True)
 class MissingReply:
-    """The end of a conversation's newest turn, if it stored no reply."""
+    """The prompt and the outcome of a conversation's newest turn, if that turn stored no reply."""
 
     prompt_id: MessageId
     outcome: Outcome
@@ -317,18 +317,17 @@ class Thread:
     conversation: Conversation
     messages: tuple[Message, ...]
     is_whole: bool = True  # false if rows were removed, added, swapped or changed outside the app
-    # the conversation's own instructions; None: those of its space or user apply
+    # the conversation's own instructions; None: the instructions of the space or the user apply
     instructions: str | None = field(default=None, repr=False)
     # false if the conversation has instructions that could not be opened
     are_instructions_verified: bool = True
     summary: RunningSummary | None = None
     # false if the conversation has a summary that could not be opened
     is_summary_verified: bool = True
-    has_newer_parts: bool = (
-        False  # true if only a newer version can read its summary or its newest turn's state
-    )
+    # true if only a newer version can read the summary or the newest turn's state
+    has_newer_parts: bool = False
     tip_id: MessageId | None = None  # the end of the branch that is read; None: the newest message
-    # also None if the thread was read without its newest turn
+    # None: the newest turn has a reply, or the thread was read without that turn
     missing_reply: MissingReply | None = None
 
     @classmethod
@@ -396,7 +395,7 @@ class Thread:
         return self.up_to(found[-1].id) if found else self
 
     def from_on(self, message_id: MessageId) -> tuple[Message, ...]:
-        """Return a message and all its descendants on every branch, by seq; empty if it is not in the thread."""
+        """Return a message and all its descendants on every branch, by seq; empty if the thread lacks the message."""
         found: list[Message] = []
         ids = {message_id}
         for message in self.messages:

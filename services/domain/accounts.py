@@ -26,56 +26,56 @@ class AccountRole(StoredName):
 
 
 class CredentialsAction(StrEnum):
-    """A change of a user's credentials; all but RESEAL are audited by these names."""
+    """The changes of a user's credentials; all but RESEAL are audited under these names."""
 
-    RESEAL = "reseal"  # under a newer root key: no way in changes
+    RESEAL = "reseal"  # sealed under a newer root key, or a passkey or an identity renamed
     PASSWORD_SET = "password.set"  # noqa: S105
     PASSWORD_ADDED = "password.add"  # noqa: S105 - the first one of an account without a password
     ADDRESS_CONFIRMED = "address.confirm"
-    ADDRESS_FREED = "address.free"  # this and the next two by an operator alone
+    ADDRESS_FREED = "address.free"  # this change and the next two are made by operators only
     ADDRESS_SET = "address.set"
-    IDENTITY_MOVED = "identity.move"  # to another issuer of the same provider
-    # by a code of the authenticator or a recovery code: no way in changes
+    IDENTITY_MOVED = "identity.move"  # identities moved to another issuer of the same provider
+    # a code of the authenticator app or a recovery code was used; this changes no way to sign in
     FACTOR_USED = "factor.use"
-    FACTOR_ADDED = "factor.add"  # an authenticator app
+    FACTOR_ADDED = "factor.add"  # an authenticator app was added
     FACTOR_REMOVED = "factor.remove"
-    FACTOR_REPLACED = "factor.replace"  # by one of another authenticator app
+    FACTOR_REPLACED = "factor.replace"  # the authenticator app was replaced by another one
     RECOVERY_RENEWED = "recovery.renew"
-    IDENTITY_ADDED = "identity.add"  # of a provider of single sign-on
+    IDENTITY_ADDED = "identity.add"  # an identity at a provider of single sign-on was linked
     IDENTITY_REMOVED = "identity.remove"
-    IDENTITY_USED = "identity.use"  # no way in changes
+    IDENTITY_USED = "identity.use"  # a use of an identity changes no way to sign in
     PASSKEY_ADDED = "passkey.add"
     PASSKEY_REMOVED = "passkey.remove"
-    PASSKEY_USED = "passkey.use"  # no way in changes
-    # one is asked for after the password or a mailed code, or no more
+    PASSKEY_USED = "passkey.use"  # a use of a passkey changes no way to sign in
+    # a passkey is asked for, or no longer asked for, after the password or a mailed code
     PASSKEY_FACTOR_ADDED = "passkey_factor.add"
     PASSKEY_FACTOR_REMOVED = "passkey_factor.remove"
 
 
 class ProofScope(StrEnum):
-    """The changes that a proof of who a user is allows, for ten minutes."""
+    """The scope of a proof: the changes of the account that it permits for ten minutes."""
 
     FULL = "full"
-    # by a provider that cannot say when its user signed in: the end of the account, and a first password, factor or passkey
+    # the provider cannot say when its user signed in: permits account deletion, a first password or factor, and passkeys
     PART = "part"
-    NONE = "none"  # a sign-in by a provider who may not have asked its user again
+    NONE = "none"  # no proof: the provider may not have asked its user to sign in again
 
 
 class Failure(StrEnum):
-    """Kinds of failures at the ways into an account; audited by these names, once an hour and user, with a count."""
+    """Kinds of failed attempts at an account; each is audited under its name, as one entry per hour and user with a count."""
 
-    ADDRESS = "address.fail"  # the code that confirms an address, or takes one back, was wrong
-    # a change of the account was refused: it wanted a proof, or a right code
+    ADDRESS = "address.fail"  # a code to confirm or take back an address was wrong
+    # a change of the account was refused, because a proof was missing or a code was wrong
     CHANGE = "change.fail"
     FACTOR = "factor.fail"  # the code of the second factor was wrong
-    PASSKEY = "passkey.fail"  # the answer of a passkey was refused, in a sign-in or a proof
+    PASSKEY = "passkey.fail"  # the response of a passkey was refused, in a sign-in or a proof
     PROOF = "proof.fail"  # the password or code of a proof was wrong
-    RESET = "reset.fail"  # the code of a reset was wrong
+    RESET = "reset.fail"  # the code of a password reset was wrong
     SIGN_IN = "sign_in.fail"  # the code of a sign-in was wrong
 
 
 class Exemption(StrEnum):
-    """Sign-ins that are let in though their method is off; audited by these names, as failures are."""
+    """Kinds of sign-ins that are accepted although their method is off; audited under these names, as failures are."""
 
     OPERATOR_PASSWORD = "sign_in.operator"  # noqa: S105 - by a password that an operator set
 
@@ -85,7 +85,7 @@ class SessionEnd(StrEnum):
 
     ENDED = "ended"  # signed out here or elsewhere, or expired
     SUSPENDED = "suspended"
-    DELETED = "deleted"  # its account was deleted
+    DELETED = "deleted"  # the user's account was deleted
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,24 +94,24 @@ class Device:
 
     id: SessionId
     browser: BrowserName = field(repr=False)
-    first_seen_at: datetime | None  # None: unknown, of a session from before devices were noted
+    first_seen_at: datetime | None  # None: the session is older than the record of devices
     last_seen_at: datetime | None
     is_this_one: bool
-    is_proven: bool  # true: its user has proved who they are in the last ten minutes
-    is_proven_in_part: bool  # true: at least in part (`ProofScope.PART`)
+    is_proven: bool  # true: the user gave a full proof in the last ten minutes
+    is_proven_in_part: bool  # true: the user gave a full or a partial proof (`ProofScope.PART`)
 
 
-RECOVERY_CODES = 10  # of a second factor, until the first is used
-FEW_RECOVERY_CODES = 3  # left, when their user is told to make new ones
+RECOVERY_CODES = 10  # the number of recovery codes that a user is given at once
+FEW_RECOVERY_CODES = 3  # when so many are left, the user is told to make new recovery codes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SecondFactor:
     """The second factor of a user, as the user sees it: an authenticator app, a passkey, or both."""
 
-    since: datetime | None  # when the app was added; None: there is none
-    codes_left: int  # recovery codes
-    asks_passkey: bool = False  # one is asked for after the password or a mailed code
+    since: datetime | None  # the time at which the authenticator app was added; None: no app
+    codes_left: int  # the number of unused recovery codes
+    asks_passkey: bool = False  # true: a passkey is asked for after the password or a mailed code
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +138,7 @@ class Expiring:
     """Conversations that the deployment will delete within 14 days because they have not been used."""
 
     conversations: int
-    from_time: datetime  # the time at which the first of them will be deleted
+    from_time: datetime  # the time at which the first conversation will be deleted
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -193,7 +193,7 @@ class Account:
 
     @property
     def shared_limit(self) -> "Limit | None":
-        """The limit of all users together."""
+        """The limit of all users together; None if less than 90 % of it is used, or there is no cap."""
         share = self.deployment_share
         return None if share is None else Limit(Cap.DEPLOYMENT, round(1000 * share), 1000)
 
@@ -224,7 +224,7 @@ class Limits:
     monthly_cap_micro: int
     daily_cap_tokens: int | None  # None: no cap
     max_open: int  # replies that may stream at the same time
-    max_per_minute: int  # messages
+    max_per_minute: int  # messages that may be sent in a minute
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -288,7 +288,7 @@ class Invitation:
 
 
 class UserOrder(StrEnum):
-    """The orders of users; spelt as in SQL. Costs, replies and tokens are those of this month."""
+    """The orders of a list of users; spelt as in SQL. Costs, replies and tokens are those of this month."""
 
     COST = "cost"
     ACTIVE = "active"
@@ -309,7 +309,7 @@ class UserPage:
 class AuditEntry:
     """A change made by an admin, an operator or a user. Amounts are in micro-dollars or tokens."""
 
-    id: str = field(repr=False)  # a cursor of the store: earlier entries come before it
+    id: str = field(repr=False)  # a cursor of the store, to read the entries before this one
     at: datetime
     action: str  # the database's name of the action, such as `caps.set`
     actor: str | None = field(repr=False)  # None: an operator
@@ -318,13 +318,13 @@ class AuditEntry:
 
     @property
     def is_failure(self) -> bool:
-        """True if it counts failures, which a stranger may have caused."""
+        """True if the entry counts failures, which a stranger may have caused."""
         return self.action in set(Failure)
 
 
-DELETE_WORD = "delete"  # typed to delete an account without a password
+DELETE_WORD = "delete"  # typed to delete the account of a deployment without sign-in
 
-# refusals by their codes in the URL of the sign-in page
+# errors by their codes in the URL of the page that is shown after a refused form
 SIGN_IN_REASONS: dict[str, type[errors.AppError]] = {
     "signed-out": errors.SignedOut,
     "wrong": errors.WrongCredentials,

@@ -13,9 +13,9 @@ EmailAddress = NewType("EmailAddress", str)
 
 # the address of the single user of a deployment without sign-in
 NO_ADDRESS = EmailAddress("owner@daybook.invalid")
-_LONGEST_ADDRESS = 254  # characters of RFC 5321's longest path
+_LONGEST_ADDRESS = 254  # characters; the longest path of RFC 5321
 _NO_MAILBOX = "@daybook.invalid"  # RFC 2606 reserves the top-level domain: there is no such mailbox
-_DELETED = "@deleted.invalid"  # the tombstones of private.delete_account
+_DELETED = "@deleted.invalid"  # the domain of tombstones (private.delete_account)
 _ATOM = r"[a-z0-9!#$%&'*+/=?^_`{|}~-]+"
 _LABEL = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
 _ADDRESS = re.compile(rf"{_ATOM}(?:\.{_ATOM})*@{_LABEL}(?:\.{_LABEL})+")
@@ -24,14 +24,14 @@ _ADDRESS = re.compile(rf"{_ATOM}(?:\.{_ATOM})*@{_LABEL}(?:\.{_LABEL})+")
 class ConfirmedBy(StrEnum):
     """The ways in which an address was confirmed."""
 
-    CODE = "code"  # a code that was mailed to it
-    OPERATOR = "operator"  # a command that gave the account this address
+    CODE = "code"  # by a code that was mailed to the address
+    OPERATOR = "operator"  # by a command that gave the account this address
     PROVIDER = "provider"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Confirmed:
-    """The confirmation of an address: its user reads the mail that is sent to it."""
+    """The confirmation that the user of an address reads the mail sent to the address."""
 
     how: ConfirmedBy
     at: datetime  # in UTC, whole seconds

@@ -15,4 +15,4 @@ class Attachment:
     name: str = field(repr=False)
     type: str = field(repr=False)  # a media type
     size: int  # bytes
-    macs: tuple[str, ...] = field(repr=False)  # the MACs of its pieces, in order
+    macs: tuple[str, ...] = field(repr=False)  # the MACs of the file's pieces, in order

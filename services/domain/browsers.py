@@ -1,11 +1,11 @@
-"""Names of browsers, out of a closed set: a request cannot put words of its own into a mail or on a page."""
+"""Names of browsers from a closed set, so that a request cannot put its own words into a mail or on a page."""
 
 from typing import NewType
 
 BrowserName = NewType("BrowserName", str)
 
 UNKNOWN_BROWSER = BrowserName("an unknown browser")
-# marks of the header User-Agent; the first found counts, as most browsers also claim to be others
+# substrings of the header User-Agent; the first match counts, as most browsers also claim to be others
 _BROWSERS = {
     "Edg/": "Edge",
     "EdgA/": "Edge",

@@ -9,10 +9,10 @@ from typing import NamedTuple
 from services.domain import ConversationId, Fact, FactId, Message, MessageId, Role, RunningSummary
 
 _MIN_REPLY_TOKENS = 2048
-_JUDGED_TOKENS = 1000  # minimum length of a prompt to judge; below, differences may be chance
+_JUDGED_TOKENS = 1000  # shorter prompts are not judged cut off: counts may differ by chance
 _ESTIMATED_HIGH = 1.2
 
-Extract = tuple[int, int]  # the part of a text from one index up to, but not including, another
+Extract = tuple[int, int]  # the start and the end of a part of a text; the end is excluded
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +56,7 @@ class RecalledMessage:
     message: Message
     score: float = 0.0
     matched: tuple[str, ...] = field(default=(), repr=False)
-    conversation_id: ConversationId | None = None  # None: the conversation that is planned
+    conversation_id: ConversationId | None = None  # None: the conversation of the prompt
     extract: Extract | None = None  # the quoted part of the body; None: the whole body
 
     @property
@@ -72,8 +72,8 @@ class History:
     instructions: str = field(repr=False)
     past: tuple[Message, ...] = field(repr=False)  # the current branch, by seq
     prompt: str | None = field(repr=False)
-    start_seq: int = 0  # verbatim messages begin after this one
-    reset_seq: int = 0  # messages up to this one are never planned
+    start_seq: int = 0  # the messages sent in full begin after start_seq
+    reset_seq: int = 0  # the plan leaves out messages up to reset_seq
     facts: tuple[Fact, ...] = ()
     summary: RunningSummary | None = None
     candidates: tuple[RecalledMessage, ...] = ()  # search results for this prompt, best first
@@ -81,7 +81,7 @@ class History:
     earlier_recalls: Mapping[MessageId, tuple[RecalledMessage, ...]] = field(
         default_factory=dict[MessageId, tuple[RecalledMessage, ...]], repr=False
     )
-    prefix_seq: int = 0  # recalls for prompts up to this message are not sent
+    prefix_seq: int = 0  # messages recalled for prompts up to this seq are not sent
 
 
 class PartKind(StrEnum):
@@ -104,7 +104,7 @@ class Part(NamedTuple):
     tokens: int
     message_id: MessageId | None = None
     recall: RecalledMessage | None = None
-    recalled_for: MessageId | None = None  # an earlier prompt; None: the plan's own prompt
+    recalled_for: MessageId | None = None  # id of an earlier prompt; None: the plan's own prompt
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,18 +113,18 @@ class ContextPlan:
 
     messages: tuple[ContextMessage, ...]
     parts: tuple[Part, ...] = ()
-    prompt_tokens: int  # a deliberately high estimate, for the meter and for packing
-    bound_tokens: int  # an upper bound, for reservations
-    reply_tokens: int  # the longest reply
+    prompt_tokens: int  # a deliberately high estimate of the tokens, for the meter and for packing
+    bound_tokens: int  # an upper bound of the prompt's tokens, for reservations
+    reply_tokens: int  # the maximum length of the reply
     min_reply_tokens: int = 0  # the reply tokens that every prompt leaves free
     verbatim_ids: tuple[MessageId, ...] = ()
     summarised_ids: tuple[MessageId, ...] = ()  # messages that the summary covers
-    # recalled for this prompt, in chronological order; stored with the turn
+    # messages recalled for this prompt, in chronological order; stored with the turn
     recalls: tuple[RecalledMessage, ...] = ()
-    earlier_recall_ids: tuple[MessageId, ...] = ()  # recalled for earlier prompts and still sent
+    earlier_recall_ids: tuple[MessageId, ...] = ()  # messages recalled earlier and sent again
     fact_ids: tuple[FactId, ...] = ()
     omitted_ids: tuple[MessageId, ...] = ()  # earlier messages that are not sent in any form
-    start_seq: int = 0  # `History.start_seq` of the next turn, as prefix_seq
+    start_seq: int = 0  # the `History.start_seq` of the next turn; likewise prefix_seq
     prefix_seq: int = 0
 
     def tokens_by_kind(self) -> Counter[PartKind]:
@@ -137,7 +137,7 @@ class ContextPlan:
 
 @dataclass(frozen=True, slots=True)
 class Forecast:
-    """The expected tokens of a prompt. In an anchored forecast, the endpoint has counted most of the tokens before."""
+    """The expected tokens of a prompt. It is anchored if the endpoint has already counted most of them."""
 
     tokens: int
     is_anchored: bool
@@ -149,9 +149,9 @@ class ReceiptEntry:
 
     message_id: MessageId
     tokens: int
-    # empty if found next to a matching message
+    # empty if the message was recalled because it stands next to a matching one
     matched: tuple[str, ...] = field(default=(), repr=False)
-    recalled_for: MessageId | None = None  # an earlier prompt; None: the turn's own prompt
+    recalled_for: MessageId | None = None  # id of an earlier prompt; None: the turn's own prompt
     conversation_id: ConversationId | None = None  # None: the turn's own conversation
     extract: Extract | None = None  # the part of the body that was sent; None: the whole body
 
@@ -160,7 +160,7 @@ class ReceiptEntry:
 class SentContext:
     """The contents of a prompt, and the estimated tokens of each kind of part."""
 
-    policy: str  # a policy's name
+    policy: str  # the name of the policy
     model: str
     instructions: str = field(repr=False)
     facts: tuple[tuple[FactId, str], ...] = field(default=(), repr=False)

@@ -9,13 +9,13 @@ class StoredData:
     """Counts of the stored rows of one user."""
 
     conversations: int  # the number of conversations that are not deleted
-    archived: int  # how many of these are archived
+    archived: int  # the number of archived conversations that are not deleted
     messages: int
     spaces: int
     facts: int
     sealed_bytes: int  # the size of all texts on disk, including deleted ones
-    deleted: int  # conversations that are still to be destroyed
-    destroyed_at: datetime | None  # the time at which the last of these will be destroyed
+    deleted: int  # the number of deleted conversations that are not destroyed yet
+    destroyed_at: datetime | None  # when the last deleted conversation will be destroyed
     ledger_entries: int
     ledger_since: date | None
 

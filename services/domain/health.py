@@ -10,7 +10,7 @@ from enum import StrEnum
 class Abilities:
     """Abilities that some stores lack, as shown to admins; docs/stores.md gives the reasons."""
 
-    takes_several_processes: bool  # False: one app process at once
+    takes_several_processes: bool  # False: only one app process may run at a time
     isolates_users: bool  # True: the database refuses each query for rows of another user
 
 
@@ -21,7 +21,7 @@ class StoreHealth:
     abilities: Abilities
 
     database_ms: int
-    api_ms: int  # API and network: the rest of the round trip
+    api_ms: int  # the time in the API and the network: the rest of the round trip
     clock_skew_seconds: float  # the store's clock minus the app's
     # other figures by their labels on screen: versions, limits, times
     figures: Mapping[str, int | str | datetime]
@@ -43,8 +43,8 @@ class MailHealth:
     """The mails that this process has accepted within an hour, and those that wait to be sent."""
 
     last_hour: int
-    at_most: int  # the limit of mails in an hour
-    for_known: int  # the part of that limit that is reserved for known devices
+    at_most: int  # the limit of mails per hour
+    for_known: int  # the part of the hourly limit that is reserved for known devices
     waiting: int
     last_failure: str | None  # the kind of the error
     last_failed_at: datetime | None
@@ -53,8 +53,7 @@ class MailHealth:
 class SignInFailure(StrEnum):
     """The failures of signing in and up that only an operator can repair."""
 
-    CREDENTIALS = "credentials"  # the credentials are gone or do not open
-    RECOGNITION = (
-        "recognition"  # the password is right, but Supabase Auth does not recognise the user
-    )
+    CREDENTIALS = "credentials"  # the credentials are missing or cannot be opened
+    # the password is right, but Supabase Auth does not recognise the user
+    RECOGNITION = "recognition"
     CONFIRMATION = "confirmation"  # Supabase Auth refused to send the email of a sign-up

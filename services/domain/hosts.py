@@ -10,7 +10,7 @@ def is_localhost(name: str) -> bool:
 
 
 def is_this_machine(host: str) -> bool:
-    """Return True if *host*, a name or an IP address, is this machine, whatever DNS answers."""
+    """Return True if *host* is a loopback IP address or the name localhost; DNS is not asked."""
     with suppress(ValueError):
         return ip_address(host).is_loopback
     return host == "localhost"

@@ -23,7 +23,7 @@ class CodePurpose(StrEnum):
 
 
 class NoCodeReason(StrEnum):
-    """The reasons for a mail without a code; the page gives the same answer as after a mail with one."""
+    """The reasons for a mail without a code; the page shows the same as after a mail with a code."""
 
     TAKEN = "taken"  # an account with the address exists
     UNCONFIRMED = "unconfirmed"  # the account has never confirmed the address
@@ -36,7 +36,7 @@ class NoticeKind(StoredName):
     FACTOR_ADDED = "factor_added"
     FACTOR_REMOVED = "factor_removed"
     FACTOR_REPLACED = "factor_replaced"
-    PASSKEY_FACTOR_ADDED = "passkey_factor_added"  # it is asked for after the password
+    PASSKEY_FACTOR_ADDED = "passkey_factor_added"  # a passkey is asked for after the password
     PASSKEY_FACTOR_REMOVED = "passkey_factor_removed"
     WRONG_FACTORS = "wrong_factors"
     RECOVERY_CODES_RENEWED = "recovery_codes_renewed"
@@ -44,11 +44,11 @@ class NoticeKind(StoredName):
     FEW_RECOVERY_CODES = "few_recovery_codes"
     PASSKEY_ADDED = "passkey_added"
     PASSKEY_REMOVED = "passkey_removed"
-    PASSKEY_COPIED = "passkey_copied"  # one whose sign count went back was refused
+    PASSKEY_COPIED = "passkey_copied"  # a passkey whose sign count went back was refused
     PASSWORD_CHANGED = "password_changed"  # noqa: S105 - no password
     PASSWORD_RESET = "password_reset"  # noqa: S105
     ADDRESS_CHANGED = "address_changed"
-    FORMER_ADDRESS = "former_address"  # to the address that was left, and may be taken back
+    FORMER_ADDRESS = "former_address"  # sent to the address that was left and may be taken back
     IDENTITY_ADDED = "identity_added"
     IDENTITY_REMOVED = "identity_removed"
     OPERATOR = "operator"  # an operator changed the account
@@ -107,9 +107,9 @@ class Mail:
 
 
 class LoginRefused(OSError):
-    """Raised if the mail server does not let the app log in: it takes none of its mails."""
+    """Raised if the mail server refuses the app's login, and so accepts no mail from the app."""
 
     def __init__(self, offered: str = "") -> None:
-        """*offered*: the ways to log in that the server offers, if it takes no password."""
+        """*offered*: the login mechanisms that a server without password login offers; else empty."""
         super().__init__()
         self.offered = offered

@@ -15,7 +15,7 @@ class NotedFact:
 
 @dataclass(frozen=True, slots=True)
 class DeletedMemories:
-    """The facts and the summary that were deleted with the messages *ids*, because they were made from these."""
+    """The facts and the summary that were deleted with the messages *ids*, because they were made from those."""
 
     ids: frozenset[MessageId]
     facts: tuple[Fact, ...]

@@ -12,11 +12,11 @@ class ModelFailure(StrEnum):
     BUSY = "busy"  # 429
     BROKEN = "broken"  # 5xx
     UNAUTHORIZED = "unauthorized"  # 401, 403: the key is wrong or has no access to the model
-    REJECTED = "rejected"  # 400, 404: the model's name, the address or the request is wrong
-    TOO_LONG = "too long"  # the prompt is too long for its context window
-    SILENT = "silent"  # no answer in time, at the start or between two pieces
+    REJECTED = "rejected"  # 400, 404: the model's name, the URL or the request is wrong
+    TOO_LONG = "too long"  # the prompt is too long for the model's context window
+    SILENT = "silent"  # nothing arrived in time, at the start or between two pieces of the stream
     DROPPED = "dropped"  # the connection ended in the middle of a reply
-    # the answer does not follow the protocol: HTML, malformed events, an empty stream
+    # the response does not follow the protocol: HTML, malformed events, an empty stream
     GARBLED = "garbled"
     NO_ANSWER = "no answer"  # all tokens up to the reply's length limit were thoughts
     EMPTY = "empty"  # the stream ended normally without any text

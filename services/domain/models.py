@@ -14,8 +14,8 @@ class ModelState(StrEnum):
 
     STARTING = "starting"
     READY = "ready"
-    FAILED = "failed"  # it failed repeatedly; it is tried again every few minutes
-    REMOTE = "remote"  # an endpoint elsewhere, whose state is not monitored
+    FAILED = "failed"  # the local model failed repeatedly; it is started again every few minutes
+    REMOTE = "remote"  # the model is at an endpoint elsewhere, which is not monitored
 
 
 class InstructionsSource(StrEnum):
@@ -40,7 +40,7 @@ class LimitSource(StrEnum):
 class PriceSource(StrEnum):
     """The source of a model's prices; the first source in this order that states prices applies."""
 
-    ADMIN = "admin"  # set on the admin page
+    ADMIN = "admin"  # prices set on the admin page
     SETTING = "setting"
     ENDPOINT = "endpoint"
     LISTED = "listed"  # the price list of genai-prices
@@ -61,7 +61,7 @@ class ModelPrices:
 class ModelSetting:
     """An admin's settings of one model."""
 
-    prices: ModelPrices | None = None  # None: the known ones
+    prices: ModelPrices | None = None  # None: the prices of the other sources apply
     is_offered: bool = True
 
 
@@ -71,7 +71,7 @@ class ModelSettings:
 
     by_name: Mapping[str, ModelSetting] = field(default_factory=dict[str, ModelSetting])
     refuses_unknown_prices: bool = False  # if false, models without a known price count as free
-    # a digest of the other fields if they are stored
+    # a digest of the other fields; empty if they are not stored
     revision: str = field(default="", compare=False, repr=False)
 
     def of(self, name: str) -> ModelSetting:
@@ -113,7 +113,7 @@ class ModelInfo:
 
     @property
     def is_cache_cheap(self) -> bool:
-        """True if cached tokens cost less than a third of others."""
+        """True if cached tokens cost less than a third of uncached ones, or input is free."""
         return 3 * self.cached_input_micro < self.input_micro or not self.input_micro
 
     def affordable_reply(self, micro: int) -> int:

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from services.domain.hosts import is_localhost
 
-MOST_PASSKEYS = 20  # of a user
+MOST_PASSKEYS = 20  # passkeys of one user
 USER_HANDLE_BYTES = 64
 LONGEST_PASSKEY_NAME = 60  # characters
 LONGEST_CREDENTIAL_ID = 1023  # octets (WebAuthn Level 3, section 4)
@@ -34,13 +34,13 @@ class Passkey:
 
     credential_id: bytes = field(repr=False)
     public_key: bytes = field(repr=False)  # COSE (RFC 9052)
-    sign_count: int  # of the last use; 0 for ever where the authenticator does not count
-    rp_id: str = field(repr=False)  # a host name
-    name: str = field(repr=False)  # the user may change it
+    sign_count: int  # the count at the last use; always 0 if the authenticator does not count
+    rp_id: str = field(repr=False)  # the host name of the relying party
+    name: str = field(repr=False)  # the user may change the name
     created_at: datetime  # in UTC, whole seconds
     last_used_at: datetime | None = None
-    is_synced: bool = False  # it is backed up, or on several devices
-    verifies_user: bool = False  # the authenticator asked for a PIN or a biometric when it was made
+    is_synced: bool = False  # the passkey is backed up, or is on several devices
+    verifies_user: bool = False  # a PIN or a biometric was asked for when the passkey was made
     transports: tuple[Transport, ...] = ()
 
     def __post_init__(self) -> None:
@@ -59,12 +59,12 @@ class Passkey:
 class Passkeys:
     """The passkeys of a user."""
 
-    user_handle: bytes = field(repr=False)  # random octets, by which each of them names the user
+    user_handle: bytes = field(repr=False)  # random octets by which each passkey names the user
     each: tuple[Passkey, ...] = ()  # the oldest first
-    is_factor: bool = False  # one of them is asked for after the password or a mailed code
+    is_factor: bool = False  # a passkey is asked for after the password or a mailed code
 
     def __post_init__(self) -> None:
-        """Raise ValueError if the user handle has another size, or there are too many, two alike, or none to ask for."""
+        """Raise ValueError if the user handle is not of 64 octets, or the passkeys are too many, not distinct, or none but asked for."""
         if len(self.user_handle) != USER_HANDLE_BYTES:
             raise ValueError("a user handle has 64 octets")
         if len({one.credential_id for one in self.each}) != len(self.each):
@@ -73,7 +73,7 @@ class Passkeys:
             raise ValueError("a user has at most 20 passkeys, and one if it is asked for")
 
     def used(self, passkey: Passkey) -> "Passkeys":
-        """Return the passkeys after a use of one, which is *passkey* now; another one of the same id stays as it is."""
+        """Return the passkeys after a use of *passkey*; a passkey with the same id but another public key stays as it is."""
         each = tuple(
             replace(
                 one,
@@ -93,15 +93,15 @@ class RelyingParty:
     """The site that passkeys are made for."""
 
     id: str = field(repr=False)  # the host name that browsers bind a passkey to
-    origin: str = field(repr=False)  # the one origin whose answers are taken
+    origin: str = field(repr=False)  # the one origin whose responses are accepted
 
 
 def relying_party(public_url: str | None, scheme: str, host: str) -> RelyingParty | None:
     """Return the relying party of a page, or None where browsers offer no passkeys: see `PasskeysUnusable`.
 
-    It is the host of *public_url* (DAYBOOK_URL, without a path). Without one, it is that of the address bar, *scheme* and
-    *host* with the port, if that is localhost or a name below it: DNS could point any other name at this server. Browsers
-    have no passkeys for IP addresses, and without https only for localhost.
+    The relying party is the host of *public_url* (DAYBOOK_URL, without a path). Without *public_url*, it is the host of the
+    address bar (*scheme*, and *host* with the port) if that is localhost or a name below localhost: DNS could point any
+    other name at this server. Browsers have no passkeys for IP addresses, and without https only for localhost.
     """
     origin = public_url or f"{scheme}://{host}"
     try:

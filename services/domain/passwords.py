@@ -1,4 +1,4 @@
-"""The rules of a new password."""
+"""The rules for a new password."""
 
 from functools import cache
 from pathlib import Path
@@ -24,7 +24,7 @@ def check_new_password(email: EmailAddress, password: str) -> None:
 
 
 def _weakness(email: EmailAddress, password: str) -> str | None:
-    """Return the reason, as `WeakPassword` names it, to refuse *password*, or None."""
+    """Return the reason to refuse *password*, by its name in `WeakPassword`; None if the password is accepted."""
     try:
         size = len(password.encode())
     except UnicodeEncodeError:  # an unpaired surrogate

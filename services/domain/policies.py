@@ -22,7 +22,7 @@ class MemoryPolicy:
 
     @property
     def kind(self) -> "PolicyKind":
-        """The policy's declaration; for a policy that this version does not know, one without needs."""
+        """The policy's declaration; for a policy that this version does not know, a declaration without needs."""
         return POLICIES.get(self.name) or PolicyKind(self.name)
 
     @property
@@ -39,10 +39,10 @@ class PolicyKind:
     """The declaration of a policy. Calling it returns the policy."""
 
     name: str  # the name that is stored
-    # the default number of messages of its window; None: it has no number
+    # the default number of messages of the policy's window; None: the policy has no window
     messages: int | None = None
-    needs_search: bool = False  # it needs a search for older messages that match the prompt
-    needs_summary: bool = False  # it needs a summary of older messages
+    needs_search: bool = False  # the policy needs a search for older messages that match the prompt
+    needs_summary: bool = False  # the policy needs a summary of older messages
 
     def __call__(self, messages: int | None = None) -> MemoryPolicy:
         """Return the policy, with a number of *messages* if this kind has one."""

@@ -1,4 +1,4 @@
-"""Revisions of the data in an open tab, which show if another process has changed it since."""
+"""Revisions of the data in an open tab, which show whether another process has changed the data since."""
 
 import hashlib
 from collections.abc import Iterable
@@ -9,7 +9,7 @@ from typing import Protocol
 
 from services.domain import ConversationId, SpaceId
 
-# conversations at the top of a list that its digest covers: a page lists 30 and reads one more
+# the number of conversations at the top of a list that its digest covers: a page shows 30 and reads one more
 LISTED = 31
 _SQL = {True: "t", False: "f"}  # booleans as Postgres writes them
 
@@ -28,7 +28,7 @@ class Revisions:
     """The newest revisions of the data that a tab shows."""
 
     chat: int | None  # the revision of the open conversation; None: there is none
-    list: str = field(repr=False)  # made by `list_digest`
+    list: str = field(repr=False)  # a digest of the listed conversations (`list_digest`)
     running: frozenset[ConversationId]  # the conversations in which a reply streams
     preferences: int
     settings: str = field(repr=False)  # the revision of the settings of models

@@ -17,7 +17,7 @@ class FieldKind(Enum):
     NAME = auto()  # a name from the code: an enum member, or a string that is not a user's text
     SEALED = auto()
     TEXT = auto()  # free text, a value as JSON, or ids separated by commas
-    # a database needs no such field; a store with one file per conversation finds the file by it
+    # a field that only a store with one file per conversation needs, to find the file
     IMPLIED = auto()
 
 
@@ -33,12 +33,12 @@ class DocumentKind(StrEnum):
     FACT = "fact"
     INSTRUCTIONS = "instructions"  # the instructions of a conversation are stored in its row
     SUMMARY = "summary"  # the summary of a conversation is stored in its row
-    SEARCH_TEXT = "search_text"  # stored under the id of its conversation
+    SEARCH_TEXT = "search_text"  # the search text is stored under the id of its conversation
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DocumentRow:
-    """A sealed document. Preferences have the user's id; instructions and summaries have the conversation's."""
+    """A sealed document. Preferences have the user's id; instructions and summaries have the conversation's id."""
 
     kind: DocumentKind
     id: UUID
@@ -76,7 +76,7 @@ class ConversationState(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConversationRow(SealedConversation):
-    """A stored conversation. The defaults are the values of a new one."""
+    """A stored conversation. The defaults are the values of a new conversation."""
 
     titled_by: str = "words"
     rev: int = 0
@@ -87,7 +87,7 @@ class ConversationRow(SealedConversation):
     facts_seq: int = 0
     state: ConversationState = ConversationState.ACTIVE
     pinned_at: datetime | None = None
-    # set if discarded: hidden from readers, but kept for a turn that may still end in it
+    # set if the conversation was discarded: hidden, but kept for a turn that may still end in it
     destroy_at: datetime | None = None
     undo_until: datetime | None = None
     created_at: datetime
@@ -120,4 +120,4 @@ class MessageRow:
     attachments: str | None = field(default=None, repr=False)
     has_thoughts: bool
     created_at: datetime
-    destroy_at: datetime | None  # set if deleted: hidden from readers
+    destroy_at: datetime | None  # set if the message was deleted: hidden from readers

@@ -12,9 +12,9 @@ from typing import Literal
 
 MOST_MARKS = 30  # combining marks in a row, as in the Stream-Safe Text Format (UAX #15)
 LONGEST_TEXT = 400_000  # characters of a text that is parsed as Markdown: twice the longest prompt
-LONGEST_LINE = 20_000  # characters of a line; longer lines are data
+LONGEST_LINE = 20_000  # characters of a line to parse as Markdown; longer lines are data
 
-# matches every mark, and also other signs; the last two decompose to marks
+# matches every combining mark, and also other characters; the last two characters decompose to marks
 _MARK = r"(?:[^\w\x00-\x7f]|[\uff9e\uff9f])"
 _TICKS = re.compile("`+")
 _MAYBE_MANY = re.compile(rf"(?<!{_MARK}){_MARK}{{{MOST_MARKS + 1}}}")

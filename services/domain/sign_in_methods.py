@@ -1,4 +1,4 @@
-"""The methods by which users sign in, and the one that let a user in or proved who they are."""
+"""The methods of signing in, and the method by which a user signed in or gave a proof."""
 
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -8,7 +8,7 @@ class SignInMethod(StrEnum):
     """The methods that `DAYBOOK_SIGN_IN_METHODS` may name."""
 
     PASSWORD = "password"  # noqa: S105
-    CODE = "code"  # by mail
+    CODE = "code"  # a code sent by mail
     PASSKEY = "passkey"
     OIDC = "oidc"  # a provider of single sign-on
 
@@ -18,7 +18,7 @@ ALL_METHODS = frozenset(SignInMethod)
 
 @dataclass(frozen=True, slots=True)
 class UsedMethod:
-    """A method that was used; *provider*: the name of the one that answered, None for all methods but OIDC."""
+    """A method that was used; *provider*: the name of the OIDC provider, None for all other methods."""
 
     method: SignInMethod
     provider: str | None = field(default=None, repr=False)

@@ -1,4 +1,4 @@
-"""Single sign-on by OpenID Connect: what a provider is asked, its answer about a user, and the errors of both."""
+"""Single sign-on by OpenID Connect: requests to a provider, its answers about a user, and the errors."""
 
 import hashlib
 import secrets
@@ -10,28 +10,28 @@ from uuid import UUID
 from services.domain.addresses import EmailAddress
 from services.errors import Refused, Unavailable
 
-MOST_IDENTITIES = 10  # of a user
+MOST_IDENTITIES = 10  # identities of one user
 LONGEST_IDENTITY_NAME = 60  # characters
 _SECRET_BYTES = 32
 
 
 class RequestKind(StrEnum):
-    """The kinds of requests to a provider. The last two have it ask its user to sign in again."""
+    """The kinds of requests to a provider. PROOF and FRESH have the provider ask its user to sign in again."""
 
     SIGN_IN = "sign_in"
-    PROOF = "proof"  # the answer has to say when the user signed in
-    FRESH = "fresh"  # the answer may leave that out, as providers do that cannot say it
+    PROOF = "proof"  # the answer must state when the user signed in
+    FRESH = "fresh"  # the answer may lack the time of the sign-in, for providers without it
 
 
 class AnswerFault(StrEnum):
-    """The faults of an answer, for logs."""
+    """The reasons to refuse a provider's answer, for logs."""
 
-    PROVIDER = "provider"  # the answer of another one
+    PROVIDER = "provider"  # the answer came from another provider
     STATE = "state"
-    REPEATED = "repeated"  # a parameter
-    ISSUER = "issuer"  # of the answer itself (RFC 9207)
-    ERROR = "error"  # the provider, or its user, declined
-    CODE = "code"  # missing, or refused by the provider
+    REPEATED = "repeated"  # a parameter occurs more than once
+    ISSUER = "issuer"  # the parameter `iss` is missing or wrong (RFC 9207)
+    ERROR = "error"  # the provider or its user declined the request
+    CODE = "code"  # the authorization code is missing or too long, or the provider refused it
     TOKEN = "token"  # noqa: S105 - missing, or not signed as we demand
     TOKEN_ISSUER = "token_issuer"  # noqa: S105
     AUDIENCE = "audience"
@@ -40,7 +40,7 @@ class AnswerFault(StrEnum):
     NONCE = "nonce"
     EXPIRY = "expiry"
     SIGN_IN_TIME = "sign_in_time"
-    PROFILE = "profile"  # that of another user
+    PROFILE = "profile"  # the profile is that of another user
 
 
 class AnswerRefused(Refused):
@@ -54,13 +54,13 @@ class AnswerRefused(Refused):
 
 
 class NoAccount(Refused):
-    """The user of a provider has no account, and may not begin one by it."""
+    """The user of a provider has no account, and may not create one through the provider."""
 
     public = "There is no account for this sign-in. Ask your admin for one."
 
 
 class AddressNeeded(Refused):
-    """The provider names no verified address, and no code can be mailed to another one."""
+    """The provider names no verified address, and the app cannot mail a code to confirm another address."""
 
     public = (
         "Your sign-in has no confirmed email, so it cannot begin an account. Contact your admin."
@@ -68,7 +68,7 @@ class AddressNeeded(Refused):
 
 
 class AddressUnconfirmed(Refused):
-    """An account has the address, but never confirmed it."""
+    """An account has the address that the provider names, but never confirmed the address."""
 
     public = (
         "An account has your email, but never confirmed it. If it is yours, sign in to it with your password. "
@@ -77,7 +77,7 @@ class AddressUnconfirmed(Refused):
 
 
 class IdentityTaken(Refused):
-    """The user of a provider is not linked to the account of the session, or is to another one."""
+    """The identity is not linked to the account of the session, or is linked to another account."""
 
     public = "This sign-in does not belong to your account, and may open another one. Use a different one."
 
@@ -89,7 +89,7 @@ class TooManyIdentities(Refused):
 
 
 class OtherSignInNeeded(Refused):
-    """The address gets in by one provider alone."""
+    """The user of this email address may sign in through one provider only."""
 
     public = (
         "This email only works with your organization's sign-in. Choose it on the sign-in page."
@@ -97,42 +97,42 @@ class OtherSignInNeeded(Refused):
 
 
 class ProviderUnavailable(Unavailable):
-    """A provider cannot be reached, or what it publishes is not what it should be."""
+    """A provider cannot be reached, or its metadata or its response is not valid."""
 
     public = "This sign-in does not work right now. Try again in a moment, or sign in another way."
 
 
 @dataclass(frozen=True, slots=True)
 class OfferedProvider:
-    """A provider as pages name it."""
+    """A provider as the pages offer it to users."""
 
-    name: str = field(repr=False)  # in addresses
-    label: str = field(repr=False)  # on screen
+    name: str = field(repr=False)  # the name in URLs
+    label: str = field(repr=False)  # the name on screen
     issuer: str = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProviderRequest:
-    """A request to a provider, which waits in a step of the browser that takes it there."""
+    """A request to a provider, stored in a step of the browser that is redirected to the provider."""
 
-    provider: str = field(repr=False)  # the entry's name
+    provider: str = field(repr=False)  # the name of the provider's entry in DAYBOOK_OIDC
     asked: RequestKind
     redirect_uri: str = field(repr=False)
     state: str = field(repr=False)  # begins with the id of the step
     nonce: str = field(repr=False)
-    verifier: str = field(repr=False)  # of PKCE
+    verifier: str = field(repr=False)  # the code verifier of PKCE
 
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """A user of a provider, who stays the same when their address changes."""
+    """A user of a provider, by issuer and subject, which stay the same when the address changes."""
 
     issuer: str = field(repr=False)
     subject: str = field(repr=False)
 
     @property
     def mark(self) -> str:
-        """A name of the identity in forms, in hexadecimal."""
+        """The name of the identity in HTML forms: a hash in hexadecimal."""
         return hashlib.sha256(f"{self.issuer} {self.subject}".encode()).hexdigest()[:32]
 
 
@@ -141,7 +141,7 @@ class LinkedIdentity:
     """An identity by which a user signs in."""
 
     identity: Identity
-    name: str = field(repr=False)  # the user may change it
+    name: str = field(repr=False)  # the user may change the name
     created_at: datetime  # in UTC, whole seconds
     last_used_at: datetime | None = None
 
@@ -157,21 +157,21 @@ class LinkedIdentity:
 class ProviderAnswer:
     """The data of a provider about a user who has signed in there."""
 
-    provider: str = field(repr=False)  # the entry's name
+    provider: str = field(repr=False)  # the name of the provider's entry in DAYBOOK_OIDC
     identity: Identity
-    # None: the provider names none, or one in another form
+    # None: the provider names no address, or one that is not valid or has no mailbox
     address: EmailAddress | None = field(repr=False)
-    is_verified: bool  # its user reads the mail that is sent to the address
-    is_member: bool  # the user belongs to an organisation of the entry's domains; other providers than Google: true
-    is_of_domains: bool  # a member with a verified address of the domains; true if there are none
-    signed_in_at: datetime | None  # at the provider, in UTC; None: it does not say so
-    has_factor: bool  # the user gave a second factor there, by the values that the entry trusts
+    is_verified: bool  # true: the user reads the mail that is sent to the address
+    is_member: bool  # the user belongs to an organisation of the entry's domains; true for providers other than Google
+    is_of_domains: bool  # the user is a member with a verified address of the entry's domains; true if it has no domains
+    signed_in_at: datetime | None  # the sign-in at the provider, in UTC; None: time not stated
+    has_factor: bool  # the provider reports a second factor, by a value that the entry trusts
 
 
 def new_request(
     provider: str, asked: RequestKind, step_id: UUID, redirect_uri: str
 ) -> ProviderRequest:
-    """Return a request with new secrets, for the contents of the step with *step_id*."""
+    """Return a request with new secrets, to be stored in the step with *step_id*."""
     state, nonce, verifier = (secrets.token_urlsafe(_SECRET_BYTES) for _ in range(3))
     return ProviderRequest(
         provider=provider,

@@ -22,7 +22,7 @@ from services.domain import (
 from services.domain.names import StoredName
 
 LONGEST_TURN_SECONDS = 1200
-# chosen by the app, so that a repeated request begins only one turn
+# the id that the app gives a turn, so that a repeated request begins only one turn
 ClientTurnId = NewType("ClientTurnId", UUID)
 
 
@@ -44,7 +44,7 @@ class TurnState(StoredName):
 
     @property
     def is_final(self) -> bool:
-        """True if the cost is final. A lapsed turn's is not: it may still be finished late."""
+        """True if the cost is final. The cost of a lapsed turn is not: the turn may still be finished late."""
         return self.is_known and not self.is_open and self is not TurnState.LAPSED
 
 
@@ -70,7 +70,7 @@ class Reservation:
 
     @property
     def least_tokens(self) -> int:
-        """The minimum number of tokens worth reserving: the most for the prompt, plus a short reply."""
+        """The minimum number of tokens worth reserving: the most that the prompt can have, plus a short reply."""
         return self.prompt_tokens + self.least_reply_tokens
 
 
@@ -92,7 +92,7 @@ class NewTurn:
     reservation: Reservation
     thread: Thread
     prompt_id: MessageId
-    prompt: str | None = field(repr=False)  # None if it is stored already, as `prompt_id`
+    prompt: str | None = field(repr=False)  # None if the prompt is stored already, as `prompt_id`
     start_seq: int
     # the record of the messages that the model is sent
     receipt: str | None = field(default=None, repr=False)
@@ -133,11 +133,11 @@ class Begun:
 
 
 class Lease(IntEnum):
-    """The answer to a live turn's heartbeat. Its truth value is False if the lease has run out."""
+    """The result of a live turn's heartbeat. Its truth value is False if the lease has run out."""
 
     LAPSED = 0
     HELD = 1
-    STOP_REQUESTED = 2  # the lease is held, but the user pressed Stop in another process
+    STOP_REQUESTED = 2  # the turn still has its lease, but the user pressed Stop in another process
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,7 +148,7 @@ class Ending:
     conversation_id: ConversationId
     prompt_id: MessageId
     reply_id: MessageId
-    reply: str = field(repr=False)  # empty if there is none
+    reply: str = field(repr=False)  # empty if there is no reply
     thoughts: Thoughts | None = None
 
     def makes_message(self, thread: Thread) -> bool:

@@ -50,8 +50,8 @@ class UsageReport:
     purposes: tuple[PurposeUsage, ...]  # highest cost first
     conversations: tuple[ConversationUsage, ...] = ()  # at most 500 rows; none for admins
     active_users: int
-    failed: int  # replies
-    interrupted: int  # replies whose process died
+    failed: int  # the number of failed replies
+    interrupted: int  # the number of replies whose process died
     first_token_ms: int | None  # median; None: nothing was streamed
     first_token_p95_ms: int | None
 
@@ -62,8 +62,8 @@ class LedgerEntry:
 
     id: str = field(repr=False)  # a cursor of the store, after which `UserFigures.ledger` continues
     at: datetime
-    day: date  # the UTC day whose limits it counts towards
-    kind: str  # "charge", "lapsed" or "adjust", or a kind that a newer version added
+    day: date  # the UTC day whose limits the entry counts towards
+    kind: str  # the kind: "charge", "lapsed" or "adjust", or a kind that a newer version added
     outcome: str  # the outcome of the turn
     purpose: Purpose
     model: str
