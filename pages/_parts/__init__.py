@@ -1,1 +1,1 @@
-"""Pieces of screens."""
+"""Parts of pages that several pages share or that form one topic."""

@@ -82,7 +82,7 @@ def _leave_title() -> None:
 
 def _rename(conversation: Conversation, title: str) -> None:
     find_user().conversations.rename(conversation.id, title)
-    _leave_title()  # Cancel may have been pressed meanwhile
+    _leave_title()  # Cancel, if pressed meanwhile, has already left the title
 
 
 def _pin(conversation: Conversation) -> None:
