@@ -57,7 +57,7 @@ def check() -> None:
 
 
 def url() -> str:
-    """Return the address of the app. Raise Misconfigured if Streamlit chose another port because this one is taken."""
+    """Return the URL of the app. Raise Misconfigured if Streamlit chose another port because the usual one is taken."""
     port = config.get_option("server.port")
     if port != _USUAL_PORT and not config.is_manually_set("server.port"):
         raise Misconfigured(
@@ -67,7 +67,7 @@ def url() -> str:
 
 
 def forbid_pages_directory() -> None:
-    """Keep Streamlit from running a file of pages/ by its address before `st.navigation` is called."""
+    """Keep Streamlit from running a file of pages/ by its URL before `st.navigation` is called."""
     PagesManager.uses_pages_directory = False
 
 
@@ -100,7 +100,7 @@ def close_tabs(session_id: SessionId) -> None:
 
 
 def _close_tabs(loop: asyncio.AbstractEventLoop, session_id: str) -> None:
-    """Close the tabs. Only for the event loop's thread."""
+    """Close the tabs of an ended app session. Only for the thread of the event loop."""
     # imported here, because this import loads the whole app, and the backend is to start before that
     from pages._tab import KEY, Tab
 
@@ -132,7 +132,7 @@ async def _hang_up(client: StarletteSessionClient) -> None:
 
 @contextmanager
 def uninterrupted() -> Generator[None]:
-    """Let a callback finish although another run has replaced its own.
+    """Let a callback finish although another run has replaced the callback's run.
 
     Streamlit would otherwise stop the callback at its next access to the session state, when it has acted but not yet
     reported the result. Streamlit does not stop it while `_execing` is False.
