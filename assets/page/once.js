@@ -7,7 +7,7 @@ document.addEventListener("click", ({ target }) => {
     link.href = URL.createObjectURL(new Blob([button.dataset.text], { type: "text/plain" }));
     link.download = button.dataset.file;
     link.click();
-    setTimeout(() => URL.revokeObjectURL(link.href), 1000); // some browsers read the file only after the click
+    setTimeout(() => URL.revokeObjectURL(link.href), 1000); // some browsers read the file after the click
   } else if ("print" in (button?.dataset ?? {})) print();
 });
 
