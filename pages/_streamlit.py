@@ -26,7 +26,7 @@ from services.errors import Misconfigured
 _VERSION = "1.67"
 _CALLBACK_SECONDS = 0.25  # seconds between two checks of a tab whose callback runs
 _USUAL_PORT = 8501
-_closing = set[asyncio.Task[None]]()  # tasks are kept until they are done
+_closing = set[asyncio.Task[None]]()  # references to running tasks, because asyncio's own are weak
 
 
 def check() -> None:
@@ -110,7 +110,7 @@ def _close_tabs(loop: asyncio.AbstractEventLoop, session_id: str) -> None:
         if session._user_info.get("sid") != session_id:
             continue
         # a tab that shows its user an unsent prompt stays open; a tab with a running callback may be
-        # about to do so, and is checked again later
+        # about to show one, and is checked again later
         left: Tab = session.session_state[KEY] if KEY in session.session_state else Tab()
         if left.unsent:
             continue

@@ -37,7 +37,7 @@ class Callbacks:
 
     # refusals stay until `forget`: another run may cut short the run that draws them
     refusals: list[Refusal] = field(default_factory=list[Refusal])
-    running: int = 0  # callbacks still running whose run was replaced by another
+    running: int = 0  # running callbacks; while a page is drawn, only those of replaced runs
     # count of finished callbacks: if it grew during a run, the run may have drawn an old state
     ended: int = 0
     # conversations that cannot be opened again
@@ -60,7 +60,7 @@ class Callbacks:
 
 @dataclass(frozen=True, slots=True)
 class Undoable:
-    """An act that can be undone until *until*."""
+    """An action that can be undone until the time *until* (`time.monotonic`)."""
 
     id: UUID
     sentence: str = field(repr=False)
@@ -87,7 +87,7 @@ class Tab:
 
     callbacks: Callbacks = field(default_factory=Callbacks)
     unsent: str = ""  # the prompt of a user who was signed out while sending
-    destination: dict[str, str] | None = None  # the query of the chat page to go to
+    destination: dict[str, str] | None = None  # the URL query of the chat page to open next
     dialog: tuple[Callable[..., None], tuple[object, ...]] | None = None  # the dialog to open
     news: str = ""  # news for the next runs
     news_until: float | None = None  # the time until which news are shown; None: not shown yet
@@ -98,7 +98,7 @@ class Tab:
 
     # the turn that the next run follows, and its conversation
     begun: tuple[ConversationId | None, LiveTurn] | None = None
-    # the conversation whose last reply streamed on this page
+    # the conversation whose last reply streamed on this page, and its last message once that is stored
     followed: tuple[ConversationId, MessageId | None] | None = None
     is_taken: bool = False  # true: `send` took the text of the composer
 

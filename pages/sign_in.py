@@ -27,7 +27,7 @@ _ABOUT_NEW_ACCOUNTS = (
     *("weak", "address", "not-allowed", "closed", "confirm"),
     *("invitation", "no-invitation"),
 )
-_SIGN_UP = "sign_up"  # the purpose of the code after which an account is made
+_SIGN_UP = "sign_up"  # the purpose of the code that completes a sign-up
 _EMAIL = """<label>Email<input name="email" type="email" autocomplete="username" required
           placeholder="you@example.org"></label>"""
 # a field for password managers, which assets/page/address.js fills in

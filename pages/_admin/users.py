@@ -1,4 +1,4 @@
-"""The users tab: their usage, limits and roles."""
+"""The users tab: usage, limits and roles of users."""
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -63,7 +63,7 @@ def figures(user: UserUsage) -> list[GridRow]:
 
 
 def draw(admin: UserServices) -> None:
-    """Draw the list of users, and the limits and the role of a chosen one."""
+    """Draw the list of users, and the limits and the role of a chosen user."""
     with row("user-search"):
         sought = st.text_input("Search users", key="user-words", width=260)
         order = st.selectbox("Sort by", _ORDERS, format_func=_ORDERS.__getitem__, width=220)

@@ -1,1 +1,1 @@
-"""Parts of pages that several pages share or that form one topic."""
+"""Parts of pages, by topic."""

@@ -35,7 +35,7 @@ def draw(devices: Sequence[Device], *, is_proven: bool) -> None:
 @st.dialog(_OTHERS, width="small", on_dismiss="rerun")
 @show_errors()
 def others_dialog() -> None:
-    """Ask before all other devices are signed out."""
+    """Ask for confirmation before all other devices are signed out."""
     st.markdown(
         "All your other devices are signed out. Replies that are running there stop; what they have so far is saved."
     )

@@ -42,7 +42,7 @@ def draw(user: UserServices, scope: ProofScope) -> None:
         )
     is_first = factor is None and scope is not ProofScope.NONE
     if is_first or (is_proven and factor and not factor.since):
-        # one id for each page, by which the server tells a reload of the response from another press
+        # one id for each page, by which the server tells a reload of the response from a new submission
         st.session_state.setdefault(_FORM, uuid4())
         label = "Set up an authenticator app too" if factor else "Set up"
         button = f'<button type="submit">{label}</button>'

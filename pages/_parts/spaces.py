@@ -41,12 +41,12 @@ def offered(spaces: Sequence[Space], *besides: SpaceId | None) -> list[Space]:
 
 
 def name(space: Space) -> str:
-    """Return the name of *space* as a label."""
+    """Return the name of *space* as a label (`safe_md.label`)."""
     return safe_md.label(plain_name(space))
 
 
 def plain_name(space: Space) -> str:
-    """Return the name of *space* as text."""
+    """Return the name of *space* as plain text."""
     if space.is_newer:
         return "Space of a newer version"
     return space.name if space.is_verified else "Unverified space"

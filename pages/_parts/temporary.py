@@ -34,7 +34,7 @@ def here() -> TemporaryChat | None:
 
 
 def began_meanwhile(drawn: TemporaryChat | None) -> ConversationId | None:
-    """Return the id of the temporary chat that the switch began after the page was drawn without (*drawn* is None)."""
+    """Return the id of a temporary chat begun by the switch after the page was drawn without one (*drawn* is None)."""
     temporary_chat = tab().temporary
     return temporary_chat.id if temporary_chat and drawn is None else None
 

@@ -1,4 +1,4 @@
-"""Deletion of conversations, messages and facts, and Undo for 20 seconds, also for summaries and actions elsewhere.
+"""Deletion of conversations, messages and facts; Undo for 20 seconds, also for summaries and other modules' actions.
 
 Deleted data disappears from every page at once. Conversations and messages are destroyed after the 20 seconds; facts
 and summaries are destroyed at once, so only the tab that deleted them can restore them.

@@ -224,7 +224,7 @@ def date_of(at: date) -> str:
 
 
 def date_field() -> str:
-    """Return the format of a date field: the one of Streamlit's three that is nearest to the locale's."""
+    """Return the format of a date field: of Streamlit's three formats, the nearest to the locale's format."""
     order = _locale().date_formats["short"].pattern.lower()
     if order.startswith("m"):
         return "MM/DD/YYYY"
@@ -289,7 +289,7 @@ def _left(cap: Cap, amount: int) -> str:
 
 
 def _cents(micro: int, rounding: str) -> str:
-    """Format an amount in whole cents, with the dollar sign escaped: Markdown reads text between two as a formula."""
+    """Format an amount in whole cents; escape the dollar sign, because Markdown reads two as the ends of a formula."""
     cents = (Decimal(micro) / _CENT).to_integral_value(rounding)
     return _amount(int(cents) * _CENT, 2, 2).replace("$", r"\$")
 
