@@ -34,11 +34,11 @@ from pages import _session, _streamlit, sign_in
 from pages._parts import browser, facts, notices, outage, sidebar, temporary, undo, words
 from services import bootstrap
 
-_PAGES = ("", "memory", "usage", "data", "account", "admin")  # the addresses of the pages
+_PAGES = ("", "memory", "usage", "data", "account", "admin")  # the URL paths of the pages
 
 
 def _without_proxy_headers(app: ASGIApp, trusted_hosts: object) -> ASGIApp:
-    """Return *app* unchanged, so that it sees the socket's address: only DAYBOOK_TRUSTED_PROXIES decides on proxies."""
+    """Return *app* unchanged, so that it sees the socket's IP address: only DAYBOOK_TRUSTED_PROXIES trusts proxies."""
     return app
 
 
@@ -54,8 +54,8 @@ def _wait_for_the_start() -> None:
 
 
 if begun:
-    # uvicorn creates its Config before this import, so it is too late to set FORWARDED_ALLOW_IPS, but
-    # it wraps the app only afterwards
+    # uvicorn creates its Config before this import, so it is too late to set FORWARDED_ALLOW_IPS; but
+    # uvicorn wraps the app in this middleware only after the import
     setattr(uvicorn.config, "ProxyHeadersMiddleware", _without_proxy_headers)  # noqa: B010
     gc.enable()
     signal.signal(signal.SIGINT, ctrl_c)

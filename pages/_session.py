@@ -17,9 +17,9 @@ from services.domain import AccountRole, ConversationId, SpaceId
 from services.errors import AppError, NotFound, SignedOut, StoreUnavailable
 
 CHAT = "pages/chat.py"
-SPACE = "s"  # a key in the address: the space whose conversations are listed
-_NEWS_SECONDS = 2  # below the four seconds for which a browser shows news
-TEMPORARY = {"temporary": "1"}  # the query of a page with a temporary chat
+SPACE = "s"  # the URL parameter that names the space whose conversations are listed
+_NEWS_SECONDS = 2  # less than the four seconds for which a browser shows news
+TEMPORARY = {"temporary": "1"}  # the URL query of a page with a temporary chat
 
 
 def find_user() -> UserServices:
@@ -52,7 +52,7 @@ def _session_id() -> str | None:
 
 
 def signed_in() -> UserServices | None:
-    """Return the signed-in user's services, if any; end the run if the database is away and the user is unknown."""
+    """Return the services of the signed-in user, if any; end the run if an outage leaves the user unknown."""
     try:
         return find_user()
     except SignedOut:
@@ -124,14 +124,14 @@ def go_to_space(space_id: SpaceId | None, *, is_staying: bool) -> None:
 
 
 def address(conversation_id: ConversationId | None) -> dict[str, str]:
-    """Return the query of a conversation, or of a new chat, in the open space."""
+    """Return the URL query of a conversation, or of a new chat, in the open space."""
     conversation = {"c": str(conversation_id)} if conversation_id else {}
     space = st.query_params.get(SPACE)
     return conversation | ({SPACE: space} if space else {})
 
 
 def go_to_destination(page: Page) -> None:
-    """Go from *page* to the destination that a callback set. The browser's Back button returns to the old address."""
+    """Go from *page* to the destination that a callback set. The browser's Back button returns to the old URL."""
     destination, tab().destination = tab().destination, None
     if destination is None:
         return
@@ -168,7 +168,7 @@ def open_dialog() -> bool:
 
 
 def _show_news(here: Tab) -> None:
-    """Show the news in this run and in those of the next two seconds: a browser may skip a run that another replaces.
+    """Show the news in all runs of the next two seconds, because a browser may skip a run that another run replaces.
 
     News that are still visible are not shown a second time.
     """

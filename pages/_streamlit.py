@@ -26,7 +26,7 @@ from services.errors import Misconfigured
 _VERSION = "1.67"
 _CALLBACK_SECONDS = 0.25  # seconds between two checks of a tab whose callback runs
 _USUAL_PORT = 8501
-_closing = set[asyncio.Task[None]]()  # tasks are kept until they are done
+_closing = set[asyncio.Task[None]]()  # references to running tasks, because asyncio's own are weak
 
 
 def check() -> None:
@@ -57,7 +57,7 @@ def check() -> None:
 
 
 def url() -> str:
-    """Return the address of the app. Raise Misconfigured if Streamlit chose another port because this one is taken."""
+    """Return the URL of the app. Raise Misconfigured if Streamlit chose another port because the usual one is taken."""
     port = config.get_option("server.port")
     if port != _USUAL_PORT and not config.is_manually_set("server.port"):
         raise Misconfigured(
@@ -67,7 +67,7 @@ def url() -> str:
 
 
 def forbid_pages_directory() -> None:
-    """Keep Streamlit from running a file of pages/ by its address before `st.navigation` is called."""
+    """Keep Streamlit from running a file of pages/ by its URL before `st.navigation` is called."""
     PagesManager.uses_pages_directory = False
 
 
@@ -100,7 +100,7 @@ def close_tabs(session_id: SessionId) -> None:
 
 
 def _close_tabs(loop: asyncio.AbstractEventLoop, session_id: str) -> None:
-    """Close the tabs. Only for the event loop's thread."""
+    """Close the tabs of an ended app session. Only for the thread of the event loop."""
     # imported here, because this import loads the whole app, and the backend is to start before that
     from pages._tab import KEY, Tab
 
@@ -110,7 +110,7 @@ def _close_tabs(loop: asyncio.AbstractEventLoop, session_id: str) -> None:
         if session._user_info.get("sid") != session_id:
             continue
         # a tab that shows its user an unsent prompt stays open; a tab with a running callback may be
-        # about to do so, and is checked again later
+        # about to show one, and is checked again later
         left: Tab = session.session_state[KEY] if KEY in session.session_state else Tab()
         if left.unsent:
             continue
@@ -132,7 +132,7 @@ async def _hang_up(client: StarletteSessionClient) -> None:
 
 @contextmanager
 def uninterrupted() -> Generator[None]:
-    """Let a callback finish although another run has replaced its own.
+    """Let a callback finish although another run has replaced the callback's run.
 
     Streamlit would otherwise stop the callback at its next access to the session state, when it has acted but not yet
     reported the result. Streamlit does not stop it while `_execing` is False.

@@ -37,14 +37,14 @@ class Callbacks:
 
     # refusals stay until `forget`: another run may cut short the run that draws them
     refusals: list[Refusal] = field(default_factory=list[Refusal])
-    running: int = 0  # callbacks still running whose run was replaced by another
+    running: int = 0  # running callbacks; while a page is drawn, only those of replaced runs
     # count of finished callbacks: if it grew during a run, the run may have drawn an old state
     ended: int = 0
     # conversations that cannot be opened again
     left: set[ConversationId] = field(default_factory=set[ConversationId])
 
     def keep(self, refusal: Refusal) -> None:
-        """Keep *refusal*, in place of an equal one, until the page has drawn it and given its prompt back."""
+        """Store *refusal*, in place of an equal one, until the page has drawn it and given its prompt back."""
         self.forget([refusal])
         if refusal.place not in self.left:
             self.refusals.append(refusal)
@@ -60,7 +60,7 @@ class Callbacks:
 
 @dataclass(frozen=True, slots=True)
 class Undoable:
-    """An act that can be undone until *until*."""
+    """An action that can be undone until the time *until* (`time.monotonic`)."""
 
     id: UUID
     sentence: str = field(repr=False)
@@ -87,10 +87,10 @@ class Tab:
 
     callbacks: Callbacks = field(default_factory=Callbacks)
     unsent: str = ""  # the prompt of a user who was signed out while sending
-    destination: dict[str, str] | None = None  # the query of the chat page to go to
+    destination: dict[str, str] | None = None  # the URL query of the chat page to open next
     dialog: tuple[Callable[..., None], tuple[object, ...]] | None = None  # the dialog to open
     news: str = ""  # news for the next runs
-    news_until: float | None = None  # the last moment to show them; None: they were not shown yet
+    news_until: float | None = None  # the time until which news are shown; None: not shown yet
     new: NewConversation = field(default_factory=NewConversation)  # the choices made for a new chat
     undoable: list[Undoable] = field(default_factory=list[Undoable])
 
@@ -98,7 +98,7 @@ class Tab:
 
     # the turn that the next run follows, and its conversation
     begun: tuple[ConversationId | None, LiveTurn] | None = None
-    # the conversation whose last reply streamed on this page
+    # the conversation whose last reply streamed on this page, and its last message once that is stored
     followed: tuple[ConversationId, MessageId | None] | None = None
     is_taken: bool = False  # true: `send` took the text of the composer
 
@@ -122,7 +122,7 @@ class Tab:
     rows: int = ROWS  # rows of the list
     is_archive: bool = False  # true: the list shows the archive
     facts_drawn: int = 0
-    # the first message on the page, and the number of messages from it
+    # the index of the page's first message, and the branch's length up to which that index stays
     drawn: dict[ConversationId, tuple[int, int]] = field(
         default_factory=dict[ConversationId, tuple[int, int]]
     )
@@ -139,9 +139,9 @@ class Tab:
 
     # --- the admin page
 
-    # the addresses of chosen users
+    # the email addresses of chosen users
     chosen_users: Mapping[UserId, str] = field(default_factory=dict[UserId, str])
-    opened_rows: int = 0  # opened rows of the table of users
+    opened_rows: int = 0  # how often a row of the table of users was opened
     invitation: str = ""  # an invitation's code, shown until it is dismissed
     outcome: Outcome = field(default_factory=Outcome)
     audit_before: str = ""
@@ -150,7 +150,7 @@ class Tab:
         self.rows, self.is_archive = ROWS, is_archive
 
     def release_temporary(self) -> TemporaryChat | None:
-        """Remove the temporary chat from the tab and return it, if any; drop other state with its text."""
+        """Remove the temporary chat from the tab and return it, if any; drop other state that contains its text."""
         temporary_chat, self.temporary = self.temporary, None
         if temporary_chat:
             self.seen, self.begun = ("", None), None

@@ -1,8 +1,8 @@
 """The page "Account": the user's email and its confirmation, a new email or password, passkeys, two-step
 verification, sign-ins at providers, devices, recent activity, export and deletion.
 
-Its forms are native ones, because passwords and codes must not enter a Streamlit session. Changes of a way in, and the end of other
-sessions or of the account, want a recent proof of who the user is, so that the page asks for one first.
+Its forms are native ones, because passwords and codes must not enter a Streamlit session. To change a sign-in method,
+sign out other devices or delete the account, users need a recent proof of identity, so the page asks for it first.
 """
 
 from html import escape
@@ -43,7 +43,7 @@ _PLACEHOLDER = (
 )
 _CHANGE_IT = "Change it to your own email."
 _STAYS = "It cannot be changed here, because this Daybook sends no emails. Keep it to sign in with."
-_OUTCOMES = {  # by the reason in the address
+_OUTCOMES = {  # the sentences that the page shows, by the reason in its URL
     "changed": "Password changed. You are signed out everywhere else.",
     "password-added": "Password added. You can sign in with it now.",
     **passkeys.OUTCOMES,
@@ -64,7 +64,7 @@ def _form(email: str, button: str) -> str:
 
 
 def _draw_confirmation(*, is_confirmed: bool) -> None:
-    """Draw if the email is confirmed, and the forms that confirm it by a code."""
+    """Draw a badge that shows if the email is confirmed, and the forms that confirm it by a code."""
     if is_confirmed:
         st.badge("Confirmed", icon=":material/check:", color="green")
         return
@@ -150,11 +150,11 @@ def _draw_account(user: UserServices) -> None:
         second_factor.draw(user, scope)
         identities.draw(user, is_proven=is_proven)
         devices.draw(listed, is_proven=is_proven)
-        _draw_end(user, is_proven=adds)  # in part is enough
+        _draw_end(user, is_proven=adds)  # a proof in part is enough
 
 
 def _draw_end(user: UserServices, *, is_proven: bool) -> None:
-    """Draw what every account has: its recent activity, the export and the deletion."""
+    """Draw the parts that every account has: recent activity, export and deletion."""
     st.subheader("Recent activity", anchor=False)
     if st.toggle("Show changes and failed attempts", key="show-activity"):
         audit_table.draw(user.usage.account_changes(), names_users=False)
@@ -174,6 +174,6 @@ with frame.page() as user:
         st.markdown(_ALONE)
         with show_errors():
             _draw_outcome(st.query_params.get("reason", ""))
-            _draw_end(user, is_proven=True)  # without sign-in nothing is proved
+            _draw_end(user, is_proven=True)  # without sign-in, no proof is needed
     else:
         _draw_account(user)

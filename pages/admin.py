@@ -43,7 +43,7 @@ with frame.page() as user:
     try:
         if is_admin:
             _draw_tabs(user)
-    except AdminsOnly:  # the role was taken away a moment ago
+    except AdminsOnly:  # the user lost the role a moment ago
         is_admin = False
     if not is_admin:
         with empty_page("admins-only", "Admins only", "Your account cannot open this page."):

@@ -31,8 +31,8 @@ services = temporary_chat or user
 # read before the page is drawn, so that the page is rerun if a turn ends meanwhile
 expected = turns.expected_news(user.chat, services.chat)
 sidebar.draw_top()
-# both keep the same position on every page: when a reply streams, the first must empty at once, and
-# the component in the second would otherwise get the arguments of the previous page again
+# both containers keep their position on every page: the first must empty at once when a reply streams,
+# and the component in the second would otherwise get the arguments of the previous page again
 welcome, drafts_place = st.empty(), st.container(key="drafts-place")
 thread, turn, box, space, continued = None, None, None, None, None
 said: list[Refusal] = []
@@ -81,8 +81,8 @@ with show_errors():
     budget.draw_choices(user, view, said)
 
     near = st.bottom.container(key="near-limit")
-    # outside of `st.bottom`, Streamlit would keep the page scrolled to its end; assets/page/place.js
-    # scrolls it instead
+    # with a composer outside of `st.bottom`, Streamlit would keep the page scrolled to its end;
+    # assets/page/place.js scrolls the page instead
     typed = st.bottom.chat_input(
         "Message Daybook",
         key="composer",
@@ -108,7 +108,7 @@ with show_errors():
 
 
 def draw_the_rest() -> None:
-    browser.announce(*heard())  # announced before Stop can be pressed
+    browser.announce(*heard())  # announced before the user can press Stop
     deferred.catch_up()
     sidebar.draw_rest(
         user,

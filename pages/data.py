@@ -27,7 +27,7 @@ from services.domain.usage import UsageReport
 
 _BROWSER, _SERVER, _DATABASE = "This browser", "This server session", "Database"
 _MODEL = "AI model"
-_LISTED = 100  # conversations that the user can choose from, at most
+_LISTED = 100  # the largest number of conversations that the user can choose from
 _CLEAR_TAB = """
   <div class="db-menu"><button type="button" data-clear-tab>
     <span class="db-icon" aria-hidden="true">mop</span>Clear this browser

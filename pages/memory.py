@@ -16,7 +16,7 @@ _RECALL = words.policy_name(Retrieval())
 def draw_switch(preference: str, label: str, *, is_on: bool, on: str, off: str) -> None:
     key = preference.replace("_", "-")
     with st.container(gap=2):
-        st.session_state[key] = is_on  # another tab may have switched it meanwhile
+        st.session_state[key] = is_on  # another tab may have changed the setting meanwhile
         st.toggle(label, key=key, on_change=attempt, args=[switch, preference, key])
         st.caption(on if is_on else off)
 

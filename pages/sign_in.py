@@ -1,7 +1,7 @@
 """The sign-in and sign-up page: native forms that post to the app's own routes.
 
 Forms are used because a script cannot set the session cookie and passwords must not enter a Streamlit session. Every
-address of the app shows this page to users who are signed out, and returns to the same address after sign-in.
+URL of the app shows this page to users who are signed out, and the sign-in leads back to the same URL.
 """
 
 from html import escape
@@ -27,10 +27,10 @@ _ABOUT_NEW_ACCOUNTS = (
     *("weak", "address", "not-allowed", "closed", "confirm"),
     *("invitation", "no-invitation"),
 )
-_SIGN_UP = "sign_up"  # the purpose of the code after which an account is made
+_SIGN_UP = "sign_up"  # the purpose of the code that completes a sign-up
 _EMAIL = """<label>Email<input name="email" type="email" autocomplete="username" required
           placeholder="you@example.org"></label>"""
-# for password managers, and filled by assets/page/address.js
+# a field for password managers, which assets/page/address.js fills in
 _ACCOUNT = '<input name="email" autocomplete="username" readonly hidden>'
 _NEW_PASSWORD = (
     _ACCOUNT
@@ -39,7 +39,7 @@ _NEW_PASSWORD = (
 )
 
 
-# where passwords are off
+# the text if passwords are switched off
 _TAKE_BACK = (
     "If the email of your account was changed in the last three days, enter the one it had before. We will email "
     "you a code. It signs you out on all other devices."
@@ -47,7 +47,7 @@ _TAKE_BACK = (
 
 
 class _Entry(NamedTuple):
-    """A way to sign in by a code: what is on screen, and what is asked for with the code, as HTML."""
+    """A form for signing in with a mailed code: its texts, and *fields*: the HTML of further fields beside the code."""
 
     needs: frozenset[SignInMethod]
     purpose: CodePurpose
@@ -98,8 +98,8 @@ _BY_CODE = {
 
 
 def page() -> None:
-    """Draw the forms, which lead back to the current address."""
-    # why the cookie opened no session when this tab connected, or the id of a session that ended since
+    """Draw the forms, which lead back to the current URL."""
+    # the reason why this tab connected without a session, or the id of a session that has ended since
     ended = st.user.get("sid")
     unsent = tab().unsent  # the prompt that was being sent when the session ended
     is_reloading = ended and ended not in bootstrap.ENDS and not unsent
@@ -125,7 +125,7 @@ def page() -> None:
             st.info("You were signed out. Sign in to continue where you were; your draft is kept.")
         if st.query_params.get("reason") == "deleted":
             st.info("Your account has been deleted. Thank you for using Daybook.")
-        if not is_reloading:  # no form before a reload, which would lose text typed into it
+        if not is_reloading:  # a reload would lose text typed into a form
             with st.container(key="login", border=True):
                 if bootstrap.current_app().is_alone:
                     st.markdown(_OPEN_THE_ADDRESS)
@@ -187,7 +187,7 @@ def _draw_forms() -> None:
 
 
 def _draw_sign_in(invitation: str, *, is_uninvited: bool) -> None:
-    """Draw the form for a password, or where passwords are off, the one that has a code sent; below it what leads to other forms."""
+    """Draw the form for a password or, if passwords are off, for requesting a code; below it, links to other forms."""
     links = {purpose: entry.link for purpose, entry in _entries().items()}
     if _takes_passwords():
         st.html(
@@ -211,13 +211,13 @@ def _draw_sign_in(invitation: str, *, is_uninvited: bool) -> None:
 
 
 def _asks_operators_password() -> bool:
-    """Return True if passwords are off, and the address asks for the form for one, or says that one was wrong."""
+    """Return True if passwords are off, and the URL asks for a password or says that the password was wrong."""
     is_asked = codes.asked_purpose() == _BY_PASSWORD or st.query_params.get("reason") == "wrong"
     return is_asked and not _takes_passwords()
 
 
 def _draw_operators_password() -> None:
-    """Draw the form for a password that an operator has set, which opens its account though passwords are off."""
+    """Draw the form for a password that an operator has set. Such a password works although passwords are off."""
     st.subheader(_WITH_PASSWORD, anchor=False)
     if sentence := refusal(st.query_params.get("reason", "")):
         st.error(sentence)
@@ -227,7 +227,7 @@ def _draw_operators_password() -> None:
 
 
 def _entries() -> dict[str, _Entry]:
-    """Return the ways to sign in by a code that are on."""
+    """Return the available forms for signing in with a mailed code, by purpose."""
     on = {purpose: entry for purpose, entry in _BY_CODE.items() if entry.needs <= _methods()}
     if on and not _takes_passwords():
         restore = on[CodePurpose.RESTORE_ADDRESS]
@@ -244,7 +244,7 @@ def _methods() -> frozenset[SignInMethod]:
 
 
 def _draw_entry(entry: "_Entry") -> None:
-    """Draw the forms that let in by a code: for the email first, and once a code was sent, for the code."""
+    """Draw the forms for signing in with a mailed code: first for the email and, once a code was sent, for the code."""
     forms, step = codes.CodeForms(entry.purpose, _here()), codes.open_step()
     st.subheader(entry.title, anchor=False)
     if sentence := refusal(st.query_params.get("reason", "")):
@@ -259,12 +259,12 @@ def _draw_entry(entry: "_Entry") -> None:
 
 
 def _open_sign_up() -> UUID | None:
-    """Return the step in the address of a sign-up that waits for its code."""
+    """Return the step in the URL, if it is a sign-up that waits for its code."""
     return codes.open_step() if codes.asked_purpose() == _SIGN_UP else None
 
 
 def _draw_sign_up_code(step: UUID) -> None:
-    """Draw the form for the code of a sign-up; the same for an address that has an account."""
+    """Draw the form for the code of a sign-up; it looks the same if the email has an account already."""
     st.subheader("Confirm your email", anchor=False)
     if sentence := refusal(st.query_params.get("reason", "")):
         st.error(sentence)
@@ -301,7 +301,7 @@ def _form(
 
 
 def _here() -> str:
-    """Return the current address without the reason of the last refusal and the code of an invitation."""
+    """Return the path and query of the current URL, without the parameters of the sign-in page itself."""
     query = st.query_params.to_dict()
     for name in ("reason", "wait", "why", "invite", "code", "step", "by", "added", "ways", "left"):
         query.pop(name, None)

@@ -1,22 +1,22 @@
-// Helpers for the scripts that are loaded after this one, and for the scripts of components.
+// Helpers for the scripts that are loaded after this file, and for the scripts of components.
 
 const drawn = [];
-let frame = 0; // the animation frame in which the acts will run
+let frame = 0; // the id of the animation frame in which the functions in `drawn` will run; 0: none
 
 window.daybook = {
   // A selector of the buttons that open another chat.
   LEADS: 'button[data-act="open"], .st-key-new-chat button',
 
-  // Calls `act` after each change of the page, in the next animation frame, before the change is painted. It
-  // runs at most once a frame, because most acts measure elements.
+  // Calls `act` after each change of the page, in the next animation frame, before the change is painted, but
+  // at most once a frame, because most of these functions measure elements.
   onDraw(act) {
     drawn.push(act);
   },
 
-  // Calls `act` with each event of `type` before the listeners of elements inside `target` get it.
+  // Calls `act` with each event of `type` before the listeners of elements inside `target` get the event.
   capture: (target, type, act) => target.addEventListener(type, act, true),
 
-  // The element that scrolls.
+  // The element that scrolls the page.
   page: () => document.getElementById("stMain"),
 
   composer: () => document.querySelector(".st-key-composer textarea"),
@@ -37,7 +37,7 @@ window.daybook = {
     line.setAttribute("role", "alert");
     line.textContent = sentence;
     place.append(line);
-    // not on "pointerdown": what lies below would move from under the pointer before the press is a click
+    // not "pointerdown": the elements below would move away from the pointer before the press becomes a click
     for (const sign of ["keydown", "click"])
       addEventListener(sign, () => line.remove(), { once: true, capture: true });
   },

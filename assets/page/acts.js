@@ -1,4 +1,4 @@
-// Plain HTML buttons with `data-act`: a component (pages/_parts/browser.py) tells the server which one was
+// Plain HTML buttons with `data-act`: a component (pages/_parts/browser.py) tells the server which button was
 // pressed.
 
 let tell = null;

@@ -1,5 +1,5 @@
-// After a refused sign-in, the email address is filled in again; beside a new password that a code sets, for
-// password managers. It is never put into a URL of the app.
+// Fills in the email address again after a refused sign-in; also fills it in beside a new password that is
+// set with a code, for password managers. The address is never put into a URL of the app.
 
 const KEY = "daybook-address";
 

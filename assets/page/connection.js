@@ -1,16 +1,16 @@
 // While the server is away, a line says that the page reconnects by itself, and Streamlit's dialog, which
 // would cover the text, is closed. If the server refuses the connection, this script asks for the reason,
-// which Streamlit does not show. A line also says if a sent message gets no answer.
+// which Streamlit does not show. A line also says if the server does not respond to a sent message.
 
 const PATIENCE = 2000; // milliseconds
 let wasConnected = false;
-let sentAt = 0; // the time at which a message was sent that may still have no answer; 0: none
+let sentAt = 0; // the time of the last sent message, while the server may not have responded yet; 0: none
 
 const app = () => document.querySelector(".stApp")?.dataset ?? {};
 
 async function reason() {
   if (document.querySelector(".db-plain")) return ""; // a page without Streamlit
-  // without a network, a server on this machine can still be reached
+  // checks if the server responds: a server on this machine can be reached without a network
   const answers = () =>
     fetch("/healthz", { cache: "no-store" }).then(
       () => true,

@@ -1,5 +1,5 @@
-// A button with `data-copy` (base64) copies that text to the clipboard, if the browser allows it. From text
-// that the user selects and copies, the word joiners are removed that keep Streamlit from making links.
+// A button with `data-copy` (base64) copies that text to the clipboard, if the browser allows it. When the
+// user copies selected text, this script removes the word joiners that keep Streamlit from making links.
 
 document.addEventListener("click", async ({ target }) => {
   const button = target.closest("button[data-copy]");

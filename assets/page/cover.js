@@ -1,13 +1,13 @@
 // Escape closes the topmost dialog or menu at once and returns the focus. Streamlit alone would leave a
-// popover open behind the dialog that it opened, where the popover takes the first Escape, and would lose
-// the focus if the element that had it was redrawn meanwhile.
+// popover open behind a dialog that was opened from it, and the popover would take the first Escape.
+// Streamlit would also lose the focus if the focused element was redrawn meanwhile.
 
 let place = null; // the element of the page that was focused or pressed last
 let isOwed = false; // true: once no dialog or menu is open, the focus must return to `place`
 
 const isOnPage = (element) => !element.closest('[role="dialog"], [role="menu"], [role="listbox"], dialog');
 
-// A closed <dialog> keeps the focus for a moment.
+// Returns true if no visible element has the focus: a <dialog> keeps it for a moment after it was closed.
 const isLost = () => document.activeElement === document.body || !document.activeElement.checkVisibility();
 
 // Returns `element`, or the element that replaced it when it was redrawn.

@@ -1,7 +1,7 @@
 // Drafts stay in the browser, one for each chat and tab, until they are sent or the user signs out, but at
-// most a month. Tabs do not share drafts, but a tab without one takes over that of a closed tab. A component
-// (pages/_parts/browser.py) calls `keepDrafts` after a run, when the composer contains a draft, a refused
-// prompt, or nothing because its text was sent.
+// most a month. Tabs do not share drafts, but a tab without a draft takes over the draft of a closed tab. A
+// component (pages/_parts/browser.py) calls `keepDrafts` after a run, when the composer contains a draft, a
+// refused prompt, or nothing because its text was sent.
 
 const DRAFTS = "daybook-draft:",
   MONTH = 30 * 24 * 3600 * 1000,
@@ -33,7 +33,7 @@ function named() {
 function hold() {
   navigator.locks?.request(LOCK + tab, { ifAvailable: true }, (lock) => {
     if (lock) return new Promise(() => {}); // the lock is held until the tab closes
-    tab = named(); // this tab is a copy of another one, so it gets a name of its own
+    tab = named(); // this tab was duplicated from another tab, so it gets a new name
     hold();
   });
 }
@@ -43,7 +43,7 @@ hold();
 const joined = (sent, text) => (text.startsWith(sent ?? "") ? text : text ? `${sent}\n\n${text}` : sent);
 
 // Returns true if the sent text of a draft has become the last prompt of the chat. Until then the text is
-// kept, with anything typed since, because the run that sends it may be replaced by another.
+// kept, with anything typed since, because the run that sends the text may be replaced by another run.
 function isSaid([length, start], name = key()) {
   const text = read(name).sent?.trim();
   return text?.length === length && text.startsWith(start);
@@ -105,7 +105,7 @@ daybook.keepDrafts = (data) => {
   else if (before === null || before === data.place) {
     place = data.place;
     if (data.given) {
-      // a refused prompt and the text typed since; Streamlit does not set the same value twice
+      // shows a refused prompt and the text typed since; Streamlit itself does not set the same value twice
       show(joined(data.given, last));
       save(daybook.composer().value, "");
     } else if (isSaid(data.prompt)) save(typed, "");

@@ -9,7 +9,7 @@ let left = null; // the id of the message whose field was left, until its Edit b
 daybook.onDraw(() => {
   const now = field();
   if (now && now !== drawn) {
-    daybook.leavePlace(); // the focus scrolls the page to the field
+    daybook.leavePlace(); // because setting the focus will scroll the page to the field
     now.focus();
     now.setSelectionRange(now.value.length, now.value.length);
   }

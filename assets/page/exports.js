@@ -1,5 +1,5 @@
-// A user's exports run one at a time. This script asks the server first if one may begin, because a refused
-// download cannot show the reason.
+// A user's exports run one at a time. This script asks the server first if an export may begin, because a
+// refused download cannot show the reason.
 
 daybook.capture(document, "submit", async (event) => {
   const form = event.target;

@@ -2,7 +2,7 @@
 // while no element has the focus. This is off on touch screens, where each focus would open the keyboard.
 
 let isComing = false; // true while a reply streams
-let place = null; // the address at which the composer was focused last
+let place = null; // the path and the chat of the page when it was drawn last; null: a page without a composer
 
 // Streamlit also focuses the composer when a prompt is sent, which is prevented on touch screens.
 HTMLTextAreaElement.prototype.focus = function (options) {
@@ -22,13 +22,13 @@ daybook.onDraw(() => {
   if (here && here !== place) focus();
   place = here;
   const isNow = document.querySelector(".st-key-stop") !== null;
-  // the focus was on Stop
+  // the Stop button, which had the focus, has disappeared
   if (here && isComing && !isNow && document.activeElement === document.body) focus();
   isComing = isNow;
 });
 
 daybook.capture(document, "click", ({ target }) => {
-  // null, so that the composer gets the focus even if that chat is already open
+  // reset, so that the composer gets the focus even if the chosen chat is already open
   if (target.closest(daybook.LEADS)) place = null;
 });
 
@@ -38,6 +38,6 @@ daybook.capture(window, "keydown", (event) => {
   const isPrinted = event.key?.length === 1 && !isCommand && ![" ", "?"].includes(event.key);
   const isNowhere = [document.body, daybook.page()].includes(document.activeElement);
   if (!isPrinted || !isNowhere || !daybook.composer()) return;
-  event.stopPropagation(); // Streamlit has single-letter shortcuts
+  event.stopPropagation(); // otherwise Streamlit would take the letter as one of its shortcuts
   focus();
 });

@@ -4,7 +4,7 @@ const region = document.createElement("div"); // kept, because text in a new liv
 region.className = "db-heard";
 region.ariaLive = "polite";
 document.body.append(region);
-// the last announcement, kept even if its text was removed, so that the same one is not repeated
+// the last announcement, kept even if its text was removed, so that the same announcement is not repeated
 let news = "";
 
 daybook.onDraw(() => {

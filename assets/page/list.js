@@ -1,5 +1,5 @@
-// The menus of rows and messages: a native popover, created for the pressed button and closed by the browser.
-// If the list of conversations is redrawn, the focus in it is restored.
+// The menus of rows and messages. A menu is a native popover, created for the pressed button and closed by
+// the browser. If the list of conversations is redrawn, the focus in the list is restored.
 
 let menu = null;
 let opener = null; // the button whose menu is open

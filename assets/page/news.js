@@ -9,7 +9,7 @@ const PAUSE = 5000,
 let page = null; // the state that the page shows, { place, seen }, set by pages/_parts/browser.py
 let tell = null;
 let found = null; // revisions that the page does not show yet
-let told = ""; // the revisions that were sent to the server last, so that they are sent only once
+let told = ""; // the revisions that were sent to the server last (JSON), so that they are sent only once
 let askedAt = -Infinity,
   usedAt = performance.now(),
   timer = 0;
@@ -58,7 +58,7 @@ async function look() {
 
 // Starts polling. Returns a function that stops it, which Streamlit calls when the component is removed.
 daybook.watchNews = (shown, tellServer) => {
-  [page, tell, found] = [shown, tellServer, null]; // the state was read before the page was drawn
+  [page, tell, found] = [shown, tellServer, null]; // `shown` was read before the page was drawn
   if (askedAt === -Infinity) askedAt = performance.now(); // the page is new, so the first poll waits
   wait(0);
   return () => {

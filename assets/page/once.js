@@ -1,4 +1,4 @@
-// The buttons of pages that are shown once (services/web/shown_once.py): hidden without this script.
+// Shows and handles the buttons of pages that are shown once (services/web/shown_once.py).
 
 document.addEventListener("click", ({ target }) => {
   const button = target.closest(".db-once button");
@@ -7,7 +7,7 @@ document.addEventListener("click", ({ target }) => {
     link.href = URL.createObjectURL(new Blob([button.dataset.text], { type: "text/plain" }));
     link.download = button.dataset.file;
     link.click();
-    setTimeout(() => URL.revokeObjectURL(link.href), 1000); // some browsers read it after the click
+    setTimeout(() => URL.revokeObjectURL(link.href), 1000); // some browsers read the file after the click
   } else if ("print" in (button?.dataset ?? {})) print();
 });
 

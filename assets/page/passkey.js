@@ -1,6 +1,6 @@
-// Passkeys. A form with `data-passkey`, "create" or "get", has a hidden button, and the fields `step` and
-// `answer`. A press asks the server for options and the browser for its answer to them, then posts the form.
-// services/identity/passkeys.py has the format of the answer.
+// Passkeys. A form with `data-passkey`, "create" or "get", has a hidden button and the fields `step` and
+// `answer`. Pressing the button requests options from the server, passes them to the browser's passkey API,
+// puts the result into `answer` and posts the form. services/identity/passkeys.py has the format of `answer`.
 
 const OFFLINE = "Daybook did not answer. Try again in a moment.";
 const UNKNOWN = "This passkey could not be used. Try again, or use another way.";
@@ -66,7 +66,7 @@ async function get(options) {
   };
 }
 
-// Returns { step, options }, or { refusal }: a sentence.
+// Requests the options of a passkey. Returns { step, options }, or { refusal }: a sentence.
 async function askServer(form) {
   try {
     const answer = await fetch("/passkey/options", {

@@ -9,9 +9,9 @@ const MOVES = /^(Arrow|Page|Home|End|Tab|Enter|F3| )/,
   DOWN = ["ArrowDown", "PageDown", "End", " "];
 const STUCK = '[data-testid="stLayoutWrapper"]:has(> :is(.st-key-outage, .st-key-chat-head))';
 let opened = null; // the chat whose messages are drawn
-// the thing that keeps its position: an exchange (by its class), a distance from the end in pixels, or null
+// the position to keep: that of an exchange (its class), or a distance from the end in pixels; null: none
 let kept = null;
-// set when a prompt is sent: the class of the exchange that was the last one then, and those of all refusals
+// set when a prompt is sent: the class of the last exchange at that time, and the classes of all refusals
 let sent = null;
 let top = 0; // the scroll position when it was last read
 
@@ -93,7 +93,7 @@ daybook.leavePlace = () => (kept = null);
 
 daybook.noteSent = () => (sent = { last: name(exchanges().at(-1)), refusals: refusals() });
 
-// Elements can grow without being redrawn.
+// Keeps the position also when elements grow, which can happen without a redraw.
 const sizes = new ResizeObserver(keep),
   known = new WeakSet();
 
@@ -176,7 +176,7 @@ hears("wheel", ({ deltaY, ctrlKey }, isOnPage) => {
 hears("touchmove", (_, isOnPage) => {
   if (isOnPage) leave();
 });
-// a press does not release a prompt that keeps its place, unless it is on the scroll bar (the page itself)
+// a press does not release an exchange that keeps its position, except on the scroll bar (target: the page)
 hears("pointerdown", ({ target }, isOnPage, page) => {
   if (isOnPage && (isDistance() || target === page)) leave();
 });
@@ -188,7 +188,7 @@ hears("keydown", ({ target, key, ctrlKey, metaKey }) => {
 
 daybook.capture(document, "click", ({ target }) => {
   if (target.closest(daybook.LEADS)) sent = null;
-  if (target.closest('a[href^="#"]')) leave(); // a screen reader may press it without a key or pointer event
+  if (target.closest('a[href^="#"]')) leave(); // a screen reader may follow it without a key or pointer event
   if (target.closest(".st-key-earlier button")) kept = toEnd(daybook.page());
   const again = target.closest(
     '.st-key-retry button, button[data-act="retry"], [role="menuitem"][data-message]',
@@ -196,7 +196,7 @@ daybook.capture(document, "click", ({ target }) => {
   if (again) {
     const button = document.querySelector(`[data-options][data-message="${again.dataset.message}"]`) ?? again;
     const exchange = button.closest('[class*="st-key-exchange-"]');
-    if (!exchange || exchange !== exchanges().at(-1)) return daybook.noteSent(); // handled as a sent prompt
+    if (!exchange || exchange !== exchanges().at(-1)) return daybook.noteSent(); // like a sent prompt
     kept = name(exchange); // the new reply grows below its prompt
     makeRoom(daybook.page(), exchange);
     keep();

@@ -1,4 +1,5 @@
-// Scrolls an element with `data-reveal` into view, once for each value, because a press elsewhere opened it.
+// Scrolls an element with `data-reveal` into view, once for each value, because the button that opened the
+// element is elsewhere on the page.
 
 let revealed = null;
 

@@ -11,7 +11,7 @@ const submit = () => document.querySelector(SUBMIT);
 // the Stop button; it is stale after a reply, and while the page is being drawn
 const stop = () => document.querySelector(".st-key-stop");
 let isSent = false; // true: a prompt was sent, and the Stop button may not be drawn yet
-let waiting = 0; // the animation frame in which sending is tried again
+let waiting = 0; // the id of the animation frame in which sending is tried again; 0: none
 
 function cancel() {
   cancelAnimationFrame(waiting);
@@ -20,8 +20,8 @@ function cancel() {
 
 const tell = (sentence) => daybook.tell(document.querySelector('[data-testid="stBottom"]'), sentence);
 
-// Returns true if the composer's text can be sent now. Otherwise it is sent once the page is drawn, or a line
-// says why it is not sent.
+// Returns true if the composer's text can be sent now. Otherwise sends it once the page is drawn, or shows a
+// line that says why the text is not sent.
 function isFree() {
   cancel();
   const text = daybook.composer().value.trim();

@@ -1,12 +1,12 @@
 // Escape stops a reply. Streamlit handles the key once the Stop button is drawn, but the first words of the
-// reply appear before that. An Escape in between is remembered until the button is there, unless Enter or a
-// button is pressed first.
+// reply appear before that. If Escape is pressed in between, this is remembered until the button is drawn,
+// unless Enter or a button is pressed first.
 
 const stopButton = () => document.querySelector(".st-key-stop button");
 const isPopoverOpen = () => document.querySelector('[data-testid="stPopoverBody"]') !== null;
 let isAsked = false;
 
-// listens on the document, so that scripts that listen on the window can stop the event before
+// listens on the document, because scripts that listen on the window get the event first and may stop it
 daybook.capture(document, "keydown", ({ key }) => {
   if (key === "Escape")
     isAsked = !stopButton() && daybook.isRunning() && !daybook.isCovered() && !isPopoverOpen();

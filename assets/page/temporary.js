@@ -6,7 +6,7 @@ let isLeaving = false,
 
 daybook.leave = () => (isLeaving = true);
 
-// Returns true while a form is being posted, when a reload would lose the answer.
+// Returns true while a form is being posted, because a reload would lose the response.
 daybook.isPosting = () => isPosting;
 
 daybook.capture(document, "submit", ({ target }) => {

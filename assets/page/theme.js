@@ -21,5 +21,5 @@ daybook.onDraw(() => {
   shown = theme;
   localStorage.setItem(KEY, shown);
   apply();
-  if (!document.querySelector(".st-key-temporary-sign")) location.reload(); // a reload would end that chat
+  if (!document.querySelector(".st-key-temporary-sign")) location.reload(); // would end a temporary chat
 });

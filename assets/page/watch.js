@@ -1,5 +1,5 @@
-// Reruns the page when the database goes away or comes back. Tabs ask the app process, which probes the
-// database once for all of them, and only while they are in view. A tab that is shown again is also rerun,
+// Reruns the page when the database becomes unreachable or reachable. Tabs poll the app process, which probes
+// the database once for all tabs, and only while they are in view. A tab that is shown again is also rerun,
 // to show changes made in other tabs.
 
 const FIRST = 1000,
@@ -9,7 +9,7 @@ let tell = null; // the function that reruns the page, set by a component (pages
 let isAway = false,
   timer = 0,
   pause = 0;
-let left = Infinity; // when the user left the tab, in milliseconds since the epoch
+let left = Infinity; // the time at which the user left the tab, in milliseconds since the epoch
 
 function wait(next) {
   pause = Math.min(next, USUAL);

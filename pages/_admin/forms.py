@@ -14,7 +14,7 @@ from services.domain.accounts import Limits
 from services.errors import BadInput, Cap
 
 Save = Callable[[Mapping[str, int | None]], object]
-_MOST = {  # in micro-dollars, tokens and turns
+_MOST = {  # the largest limits: in micro-dollars, tokens and turns
     "daily_cap_micro": 10**12,
     "monthly_cap_micro": 10**12,
     "daily_cap_tokens": 10**12,
@@ -31,7 +31,7 @@ class Number:
     label: str
     stored: int | None
     most: int
-    empty: str = ""  # the placeholder of an empty field; without one, a number is required
+    empty: str = ""  # the placeholder of an empty field; "": a number is required
     least: int = 0
 
     @property
@@ -45,9 +45,9 @@ class Number:
     def draw(self, form: str) -> None:
         """Draw the field, and below it the reason if its last entry was refused."""
         key = self.key(form)
-        # passed as `value`, the number or 0 would return whenever the field is emptied
+        # not passed as `value`, because an emptied field would then return to that number or to 0
         st.session_state.setdefault(key, self._shown(self.stored))
-        # bounds are not passed, because the browser would refuse an entry without a message
+        # the field gets no bounds, because the browser would refuse an entry without a message
         with st.container(width=170, gap="xxsmall"):
             st.number_input(
                 f"{self.label} ($)" if self._is_amount else self.label,
@@ -101,7 +101,7 @@ def draw(
 
 
 def entries(form: str, fields: Sequence[Number]) -> Mapping[str, int | None]:
-    """Return the entries as a mapping from the names of the fields. Raise Unfit."""
+    """Return the entries by the names of the fields. Raise Unfit if an entry is refused."""
     found: dict[str, int | None] = {}
     refused: dict[str, str] = {}
     for field in fields:
@@ -117,9 +117,10 @@ def entries(form: str, fields: Sequence[Number]) -> Mapping[str, int | None]:
 def draw_limits(
     form: str, title: str, stored: Limits | None, save: Save, caption: str = ""
 ) -> None:
-    """Draw a form for users' limits: filled with the *stored* ones; if None, with empty fields, which change nothing.
+    """Draw a form for users' limits: with the *stored* limits or, if None, with empty fields.
 
-    With *stored* limits, an empty field for tokens means no limit; the other fields need a number.
+    With *stored* limits, an empty field for tokens means no limit, and the other fields need a number. Without them,
+    a field that stays empty changes nothing.
     """
     empty = {"daily_cap_tokens": "No limit"} if stored else dict.fromkeys(_MOST, "Unchanged")
     before = {name: stored and getattr(stored, name) for name in _MOST}

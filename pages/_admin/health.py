@@ -11,7 +11,7 @@ from services.bootstrap import UserServices
 from services.domain.health import SignInFailure
 from services.domain.models import ModelState
 
-_SKEW_SECONDS = 5.0  # clock difference that is reported; a server proof is valid for a minute
+_SKEW_SECONDS = 5.0  # the clock difference from which on a warning is shown; a server proof is valid for a minute
 _MODEL = {
     ModelState.STARTING: "Starting",
     ModelState.READY: "Ready",
@@ -66,8 +66,8 @@ def draw(admin: UserServices) -> None:
         )
         if admin.sign_ups.is_confirmed_elsewhere():
             st.warning(_CONFIRMED_ELSEWHERE)
-    st.button("Check again", icon=":material/refresh:", key="check-again")  # each run checks
-    # read last, because this raises StoreUnavailable while the database is away
+    st.button("Check again", icon=":material/refresh:", key="check-again")  # the rerun checks
+    # read last, because this raises StoreUnavailable while the database is unreachable
     database = admin.administration.health()
     can = database.abilities
     isolation = "Database and keys" if can.isolates_users else "App and keys"

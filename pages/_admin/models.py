@@ -1,4 +1,4 @@
-"""The models tab: their prices, and which of them users may choose."""
+"""The models tab: the prices of the models, and which models users may choose."""
 
 from collections.abc import Mapping
 
@@ -41,7 +41,7 @@ def table_row(info: ModelInfo, setting: ModelSetting) -> dict[str, object]:
 
 
 def draw(admin: UserServices) -> None:
-    """Draw the table of models, the prices and the offer of a chosen model, and the rule for unknown prices."""
+    """Draw the table of models, the rule for unknown prices, and a chosen model's prices and availability."""
     settings = admin.models.settings()
     every = {offer.info.name: offer.info for offer in admin.offers.every()}
     st.caption("Prices per 1M tokens. A price set here overrides all other sources.")

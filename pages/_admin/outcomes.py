@@ -1,4 +1,4 @@
-"""The outcome of the last form or button used on the admin page: plain text, because it may name addresses."""
+"""The outcome of the last form or button used on the admin page: plain text, because email addresses may be in it."""
 
 from collections.abc import Callable, Mapping
 from html import escape
@@ -12,7 +12,7 @@ from services.errors import AdminsOnly, AppError, BadInput, SignedOut
 
 
 class Unfit(BadInput):
-    """Refused entries of a form, as a mapping from the name of the field to a sentence."""
+    """An error for refused entries of a form, with a sentence for each refused field, by name."""
 
     def __init__(self, sentences: Mapping[str, str]) -> None:
         super().__init__()
@@ -20,12 +20,12 @@ class Unfit(BadInput):
 
 
 def act_at(place: str, act: Callable[[], str]) -> None:
-    """Call *act*, and keep its news, or the sentence of its AppError, for `draw` at *place*. For callbacks."""
+    """Call *act* and store its news, or the sentence of its AppError, for `draw` at *place*. For callbacks."""
 
     def act_and_keep() -> None:
         try:
             found = Outcome(place, news=act())
-        except (SignedOut, AdminsOnly):  # the page itself draws this error
+        except (SignedOut, AdminsOnly):  # the page itself draws these errors
             raise
         except Unfit as error:
             found = Outcome(place, of_fields=error.sentences)
@@ -42,7 +42,7 @@ def forget() -> None:
 
 
 def draw(place: str) -> None:
-    """Draw the news or the refusal that was kept for *place*."""
+    """Draw the news or the refusal that was stored for *place*."""
     found = _found(place)
     if found.news:
         st.html(f'<p role="status" class="db-news">{escape(found.news)}</p>')

@@ -25,7 +25,7 @@ _TO_ACCOUNT = '<a class="db-jump" href="/account" target="_self">Open Account</a
 
 
 def draw(admin: UserServices) -> None:
-    """Draw the forms, and where several users sign in, the switch of two-step verification."""
+    """Draw the forms and, if several users sign in, the switch that requires two-step verification."""
     settings = admin.administration.deployment()
     title, caption = "Limits for new users", "Existing users keep theirs."
     forms.draw_limits("default", title, settings.defaults, _change, caption)
@@ -45,10 +45,10 @@ def draw(admin: UserServices) -> None:
 
 def _draw_factor_rule(admin: UserServices) -> None:
     stored = admin.factor_rule.is_required()
-    key = f"require-factor-{stored}"  # a new key once another value is stored
+    key = f"require-factor-{stored}"  # the key changes with the stored value, so that it is shown
 
     def switch() -> None:
-        st.session_state[key] = stored  # it stays as it is stored until that is confirmed
+        st.session_state[key] = stored  # the toggle shows this until the change is confirmed
         ask_for(factor_dialog, not stored)
 
     with st.container(key="factor-rule", border=True, gap="xsmall"):
@@ -68,7 +68,7 @@ def _draw_factor_rule(admin: UserServices) -> None:
 @st.dialog(words.TWO_STEP, width="small", on_dismiss="rerun")
 @show_errors()
 def factor_dialog(is_on: bool) -> None:
-    """Ask before two-step verification is required of all users (*is_on*), or no longer."""
+    """Ask for confirmation before two-step verification is required (*is_on*) or made optional for all users."""
     st.markdown(
         "Devices that signed in without a second step are signed out, and people who have not set one up do so when they "
         "sign in again. Running replies stop; what they have so far is saved."

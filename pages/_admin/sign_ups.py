@@ -29,7 +29,7 @@ _ANYONE = "Anyone with the link"
 
 
 def draw(admin: UserServices) -> None:
-    """Draw the sign-up mode, the confirmation of addresses, the form for an invitation or the link of a new one, and the list of invitations."""
+    """Draw the sign-up mode, the switch for confirmation codes, a new invitation's form or link, and all invitations."""
     draw_choice("Who can create an account", _MODES, mode := admin.sign_ups.mode(), _set_mode)
     if bootstrap.current_app().mailer:
         _draw_confirmation(admin)
@@ -55,16 +55,16 @@ def draw(admin: UserServices) -> None:
 
 
 def _draw_confirmation(admin: UserServices) -> None:
-    """Draw the switch of codes that confirm addresses; it is off while Supabase Auth confirms them."""
+    """Draw the switch for codes that confirm email addresses; it is disabled while Supabase Auth confirms them."""
     if admin.sign_ups.is_confirmed_elsewhere():
         st.toggle(_CONFIRM, disabled=True, key="confirm-elsewhere")
         st.caption(_CONFIRMED_ELSEWHERE)
         return
     stored = admin.sign_ups.confirms_by_code()
-    key = f"confirm-{stored}"  # a new key once another value is stored
+    key = f"confirm-{stored}"  # the key changes with the stored value, so that it is shown
 
     def switch() -> None:
-        st.session_state[key] = stored  # it stays as it is stored if that fails
+        st.session_state[key] = stored  # the toggle shows the stored value if the change fails
         attempt(_confirm, not stored)
 
     st.toggle(_CONFIRM, stored, key=key, on_change=switch)

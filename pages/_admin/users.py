@@ -1,4 +1,4 @@
-"""The users tab: their usage, limits and roles."""
+"""The users tab: usage, limits and roles of users."""
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -26,8 +26,8 @@ _ORDERS = {
 }
 _PAGE = 100
 _OPEN = "Open"  # the label of the column and of its buttons
-_LIST, _USER = "users", "user-actions"  # the places at which outcomes are drawn
-_NAMED = 10  # a message names at most this many users, and otherwise says how many there are
+_LIST, _USER = "users", "user-actions"  # the places at which `outcomes` draws
+_NAMED = 10  # a message names at most this many users; for more, it only gives their number
 
 
 def table_row(user: UserUsage) -> dict[str, object]:
@@ -63,7 +63,7 @@ def figures(user: UserUsage) -> list[GridRow]:
 
 
 def draw(admin: UserServices) -> None:
-    """Draw the list of users, and the limits and the role of a chosen one."""
+    """Draw the list of users, and the limits and the role of a chosen user."""
     with row("user-search"):
         sought = st.text_input("Search users", key="user-words", width=260)
         order = st.selectbox("Sort by", _ORDERS, format_func=_ORDERS.__getitem__, width=220)
@@ -71,7 +71,7 @@ def draw(admin: UserServices) -> None:
     page_key = f"user-page-{sought}-{order}"
     skip = _PAGE * (st.session_state.get(page_key, 1) - 1)
     page = admin.administration.list_users(sought, order, skip, _PAGE)
-    if skip and not page.users:  # the page is empty since its last users were deleted
+    if skip and not page.users:  # the last users on this page of the list were deleted
         st.session_state.pop(page_key)
         st.rerun()
     if page.users:
@@ -110,11 +110,11 @@ def draw(admin: UserServices) -> None:
 
 
 def _draw_table(users: Sequence[UserUsage]) -> None:
-    """Draw a row for each user, with a button that opens it."""
+    """Draw a row for each user, with a button that opens the user's details."""
     button = st.column_config.ButtonColumn(
         "", width=64, type="tertiary", key="open-user", on_click=_open, args=(users,)
     )
-    # not pinned, because a pinned column is drawn grey
+    # not pinned, because Streamlit draws a pinned column in grey
     address = st.column_config.TextColumn(width=280)
     messages = st.column_config.Column(words.MESSAGES, help="This month")
     tables.draw(
@@ -168,7 +168,7 @@ def _draw_user(admin: UserServices, user: UserUsage) -> None:
         return f"{user.email} is {'no longer an admin' if is_admin else 'an admin now'}."
 
     opened = tab().opened_rows
-    reveal = f' data-reveal="{opened}"' if opened else ""  # assets/page/reveal.js scrolls to it
+    reveal = f' data-reveal="{opened}"' if opened else ""  # assets/page/reveal.js scrolls here
     st.html(f'<h3 class="db-who"{reveal}>{escape(user.email)}</h3>')
     with row("user-actions"):
         label = "Remove admin role" if is_admin else "Make admin"
@@ -198,7 +198,7 @@ def _draw_limits(users: Sequence[UserUsage], stored: Limits | None) -> None:
         _change_each(users, lambda user_id: set_caps(user_id, changes))
 
     whose = users[0].email if stored else words.count(len(users), "user")
-    # a key for each selection, so that entries do not move to the form of other users
+    # the form has a key for each selection of users, so that entries do not move to the form of other users
     form = "-".join(["limits", *(str(user.user_id) for user in users)])
     forms.draw_limits(form, f"Limits for {whose}", stored, save)
 

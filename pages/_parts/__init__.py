@@ -1,1 +1,1 @@
-"""Pieces of screens."""
+"""Parts of pages, by topic."""

@@ -1,4 +1,4 @@
-"""The part of the page Account that deletes the account, after its email, or without sign-in a word, is typed."""
+"""The part of the page Account that deletes the account, once its email (without sign-in: a word) is typed."""
 
 import streamlit as st
 
@@ -7,13 +7,13 @@ from services.bootstrap import UserServices
 from services.domain.accounts import DELETE_WORD
 from services.domain.addresses import NO_ADDRESS
 
-WRONG_EMAIL = "email"  # the reason in the address after another email, or another word, was typed
+WRONG_EMAIL = "email"  # the reason in the URL after a wrong email or word was typed
 _DELETE_ACCOUNT = "Delete account"
 _NOT_DELETED = "Your account was not deleted."
 
 
 def draw_outcome(reason: str) -> bool:
-    """Say why the account was not deleted, if *reason* says so; return False if it is about something else."""
+    """Say why the account was not deleted, if that is *reason*; return False if *reason* is about something else."""
     if reason == WRONG_EMAIL:
         is_alone = bootstrap.current_app().is_alone
         typed = f"Type {DELETE_WORD} to confirm, and your email if it is asked for."
@@ -22,7 +22,7 @@ def draw_outcome(reason: str) -> bool:
 
 
 def draw(user: UserServices, *, is_proven: bool) -> None:
-    """Draw what deletion does, and its form, the latter only after a proof (*is_proven*)."""
+    """Draw a text about deletion and, after a proof (*is_proven*), the form that deletes the account."""
     st.subheader(_DELETE_ACCOUNT, anchor=False)
     st.markdown(
         "Deletes your account and all chats, memories, spaces and settings, immediately, on all devices. Running "

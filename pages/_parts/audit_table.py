@@ -69,12 +69,12 @@ _VALUES = words.LIMIT_NAMES | {
     "count": "Attempts",
 }
 
-_TOMBSTONE = "@deleted.invalid"  # the end of the address of an account that is being deleted
-_HIDDEN = ("invitation", "mode", "version")  # not shown: an id, and values that never change
+_TOMBSTONE = "@deleted.invalid"  # the end of the email address of an account that is being deleted
+_HIDDEN = ("invitation", "mode", "version")  # not shown: an id, and details that never change
 
 
 def draw(entries: Sequence[AuditEntry], *, names_users: bool) -> None:
-    """Draw *entries*; with *names_users*, including the user that each is about."""
+    """Draw *entries* as a table; *names_users*: with a column for the user that an entry is about."""
     columns = ["Action", *([words.USER] if names_users else []), "Change", "By"]
     rows = [
         GridRow(
@@ -93,7 +93,7 @@ def draw(entries: Sequence[AuditEntry], *, names_users: bool) -> None:
 
 
 def name(user: str | None) -> str:
-    """Return the address of *user*, or a stable short name if the user was deleted and only an id is left."""
+    """Return the email address of *user*, or a stable short name if only the id of a deleted user is left."""
     try:
         gone = UUID((user or "").removesuffix(_TOMBSTONE))
     except ValueError:

@@ -8,8 +8,8 @@ from streamlit.components.v2 import component
 
 from services.domain import MessageId, Role, Theme, Thread, UserId
 
-# Buttons in the list and below messages are plain HTML, because that many widgets would slow down
-# the page.
+# Buttons in the list and below messages are plain HTML, because so many Streamlit widgets would slow
+# down the page.
 _ACTS = component(
     "acts",
     html="<i hidden></i>",
@@ -90,22 +90,22 @@ def keep_drafts(
 ) -> None:
     """Keep the composer's draft across reloads and page changes; each tab has its own draft (assets/page/drafts.js).
 
-    Call this early in the run: until then, the draft counts as that of the previous page.
+    Call this early in the run: until then, the browser takes the text for the draft of the previous page.
 
-    *given*: the text that the run puts into the composer; *run*: a number of the run; *has_begun*: the page of a new
-    chat became that of a conversation; *is_kept*: False in a temporary chat, where no draft is stored.
+    *given*: the text that the run puts into the composer; *run*: a number of the run; *has_begun*: the page's new chat
+    became a conversation or is no longer temporary; *is_kept*: False in a temporary chat, where no draft is stored.
     """
     conversation, branch = (thread.conversation, thread.branch()) if thread else (None, ())
     prompt = next((one.body for one in reversed(branch) if one.role is Role.USER), "")
     data = {
         "person": str(user_id),
         "place": "temporary" if not is_kept else str(conversation.id) if conversation else "new",
-        # the revision changes with each sent prompt
+        # changes with each sent prompt, so that the component is called again
         "rev": conversation.rev if conversation else 0,
         # the last prompt, recognised by its length (in UTF-16 units) and its beginning
         "prompt": (len(prompt.encode("utf-16-le")) // 2, prompt[:100]),
         "given": given,
-        # differs in each run, because a component is not called twice with the same data
+        # differs in each such run, because a component is not called twice with the same data
         "run": run if given else None,
         "is_begun": has_begun,
     }
@@ -118,9 +118,9 @@ def announce(words: str, after: MessageId | None) -> None:
 
 
 def watch_database(*, is_away: bool) -> None:
-    """Rerun the page when the database goes away or comes back, and when the tab is shown again (assets/page/watch.js).
+    """Rerun the page when an outage of the database begins or ends, or the tab is shown again (assets/page/watch.js).
 
-    *is_away*: the state that the page shows.
+    *is_away*: True if the page shows that the database is unreachable.
     """
     _WATCH(data={"is_away": is_away}, key="watch", height="content", on_changed_change=lambda: None)
 
@@ -130,8 +130,8 @@ def watch_news(
     seen: Mapping[str, object],
     hear: Callable[[Mapping[str, object]], None],
 ) -> None:
-    """Make the browser poll the revisions of *place*; if one differs from *seen*, call *hear* with them and rerun the
-    page (assets/page/news.js)."""
+    """Make the browser poll the revisions of *place*; if one differs from *seen*, call *hear* with the new revisions
+    and rerun the page (assets/page/news.js)."""
     key = "news-watch"
     _NEWS(
         data={"place": place, "seen": seen},

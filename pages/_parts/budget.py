@@ -15,7 +15,7 @@ from services.domain.accounts import Limit
 from services.errors import Cap, OverBudget
 
 _MOST = 2  # offers of each kind, at most
-_NEAR = 0.9  # used share of a limit from which the limit is shown
+_NEAR = 0.9  # the used share of a limit from which on the page shows the limit
 _ADMIN = "pages/admin.py"
 
 
@@ -30,7 +30,7 @@ def draw_near(user: UserServices, view: ThreadView) -> None:
         for one in limits
     }
     if account.shared_limit and not is_free:
-        low[account.shared_limit] = False  # its amount is not shown to users
+        low[account.shared_limit] = False  # users do not see how much of the shared limit is left
     limit = max(low, key=lambda one: (low[one], one.share))
     if low[limit] and limit.share < _NEAR:
         left, resets = words.left_of(limit), words.resets(limit.cap)

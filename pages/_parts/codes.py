@@ -1,4 +1,4 @@
-"""Native forms for codes by mail, which post to /code and /code/redeem: no code enters a Streamlit session."""
+"""Native forms for mailed codes. They post to /code and /code/redeem, so that no code enters a Streamlit session."""
 
 from dataclasses import dataclass, field
 from html import escape
@@ -13,15 +13,15 @@ _WAIT = "You can request one a minute. A new code replaces the last one."
 
 @dataclass(frozen=True, slots=True)
 class CodeForms:
-    """The forms of one purpose of codes: what it is called in the address, and the page that they lead back to."""
+    """The forms for codes of one *purpose*, named as in the URL; *back_to*: the page that the forms lead back to."""
 
     purpose: str
     back_to: str = field(repr=False)
 
     def send(self, button: str, fields: str = "", *, is_second: bool = False) -> str:
-        """Return the HTML of the form that has a code sent; *fields*: what it asks for, as HTML.
+        """Return the HTML of the form that requests a code; *fields*: the HTML of its input fields.
 
-        *is_second*: another form on the page has the main button.
+        *is_second*: draw the button as secondary, because another form on the page has the main button.
         """
         kind = ' class="db-second"' if is_second else ""
         return f"""
@@ -32,7 +32,7 @@ class CodeForms:
       </form>"""
 
     def redeem(self, step: UUID, button: str, fields: str = "") -> str:
-        """Return the HTML of the form for a code, and of the one that has another code sent."""
+        """Return the HTML of the form in which a code is entered, and of the form that requests another code."""
         return f"""
       <form class="db-form" method="post" action="/code/redeem">
         {self._hidden(step)}
@@ -49,7 +49,7 @@ class CodeForms:
 
     def _hidden(self, step: UUID | None = None) -> str:
         values = {"purpose": self.purpose, "next": self.back_to} | ({"step": step} if step else {})
-        if invitation := st.query_params.get("invite"):  # of a sign-up that begins anew
+        if invitation := st.query_params.get("invite"):  # for a sign-up that begins again
             values["invite"] = invitation
         return "".join(
             f'<input type="hidden" name="{name}" value="{escape(str(value))}">'
@@ -58,12 +58,12 @@ class CodeForms:
 
 
 def asked_purpose() -> str:
-    """Return the purpose of codes in the address; "" for none."""
+    """Return the purpose of codes that the URL names; "" if it names none."""
     return st.query_params.get("code", "")
 
 
 def open_step() -> UUID | None:
-    """Return the step in the address for which a code was sent."""
+    """Return the step for which a code was sent, as the URL names it, or None if it names none."""
     try:
         return UUID(st.query_params.get("step", ""))
     except ValueError:
@@ -71,7 +71,7 @@ def open_step() -> UUID | None:
 
 
 def go_to(purpose: str) -> None:
-    """Make the next run show the forms of *purpose*; "": none. For callbacks."""
+    """Make the next run show the forms of *purpose*, or no such forms if it is "". For callbacks."""
     for name in ("reason", "wait", "why", "step", "code", "by", "added", "ways", "then"):
         st.query_params.pop(name, None)
     if purpose:

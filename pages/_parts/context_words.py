@@ -80,7 +80,7 @@ def sent(earlier: Earlier) -> str:
 
 
 def not_sent(policy: MemoryPolicy, earlier: Earlier, summary: SummaryState) -> tuple[str, ...]:
-    """Return the sentences about the other messages: whether as a summary or why not at all, and which button helps."""
+    """Return the sentences about messages that are summarized or not sent: how many, why, and which button helps."""
     said: list[str] = []
     if policy.kind.needs_summary:
         said += _summary(policy, earlier, summary)
@@ -99,7 +99,7 @@ def not_sent(policy: MemoryPolicy, earlier: Earlier, summary: SummaryState) -> t
 
 
 def chip(policy: MemoryPolicy, earlier: Earlier) -> str | None:
-    """Return the label of the panel; None if all earlier messages but unanswered prompts are sent in full."""
+    """Return the label of the panel about unsent messages; None if all but unanswered prompts are sent in full."""
     lost = earlier.cleared + earlier.missing
     if policy.kind.needs_search and earlier.missing and not earlier.cleared:
         return f"{words.count(earlier.missing, 'earlier message')} sent if related"
@@ -111,7 +111,7 @@ def chip(policy: MemoryPolicy, earlier: Earlier) -> str | None:
 
 
 def of_summary(reason: str) -> str:
-    """Return the *reason* of a failed model call without its sentence about the saved message: a summary has none."""
+    """Return *reason*, why a summary failed, without the sentence about the saved message, which fits only replies."""
     return _SAVED.sub("", reason)
 
 

@@ -36,7 +36,7 @@ _NOTHING_KEPT = (
     "Not saved and not used for memory. Deleted when you reload this page, or 20 seconds after you leave it.  \n"
     "Still counts towards your budget."
 )
-_IN_VIEW = 3  # last earlier exchanges, which are in view and so drawn first
+_IN_VIEW = 3  # the last earlier exchanges, drawn first because they are in view
 _DRAWN = 20  # messages on a page: a browser takes seconds to draw hundreds
 _DRAWN_TO_LINE = 30  # messages, at most, on a page that begins at the start of the context
 
@@ -67,7 +67,7 @@ class Layout:
 
 
 def asked_for(temporary_chat: TemporaryChat | None) -> ConversationId | None:
-    """Return the id in the address, or that of *temporary_chat*, which has no address. Raise NotFound."""
+    """Return the id of the page's conversation: the one in the URL or the id of *temporary_chat*. Raise NotFound."""
     if temporary_chat:
         return temporary_chat.id if temporary_chat.is_begun else None
     name = st.query_params.get("c")
@@ -100,7 +100,7 @@ def draw_welcome(
 
 
 def name_tab(user: UserServices, temporary_chat: TemporaryChat | None, thread: Thread) -> None:
-    """Show the title of *thread* in the browser's tab, and so in its history, if the user chose to."""
+    """Show the title of *thread* in the browser's tab, and so in the browser's history, if the user chose this."""
     title = thread.conversation.title
     if title and not temporary_chat and user.profile.preferences().has_title_in_tab:
         st.set_page_config(page_title=f"{title} · Daybook")
@@ -152,8 +152,8 @@ def draw_menus(user: UserServices, temporary_chat: TemporaryChat | None, thread:
 def lay_out(view: ThreadView) -> Layout:
     """Create and return the containers of the messages.
 
-    Messages from before the conversation was opened share two containers, because each costs the browser time. A later
-    prompt shares a container with its replies and keeps it in all runs, so that nothing moves when a reply is stored.
+    Messages from before the conversation was opened share two containers, because each container costs the browser
+    time. A later prompt shares a container with its replies in all runs, so that nothing moves when a reply is stored.
     """
     branch = view.thread.branch()
     first = _first_drawn(view, branch)

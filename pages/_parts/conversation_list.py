@@ -39,10 +39,10 @@ def draw(
     space: Space | None,
     running: Collection[str] = (),
 ) -> tuple[Listed, Sequence[Conversation] | None]:
-    """Draw the list, the archive or the results of the filter; only those of *space* if one is open.
+    """Draw the list, the archive or the results of the filter; with an open *space*, only its conversations.
 
-    Return the rows, and the first conversations of the list (None for results). *opened* always has a row, except in
-    results; *running*: the conversations in which a reply streams.
+    Return the conversations that have rows, and the first conversations of the list (None for results). *opened* always
+    has a row, except in results; *running*: the conversations in which a reply streams.
     """
     every = spaces.every(user)
     has_chooser = space_dialogs.draw_chooser(every, space, opened)

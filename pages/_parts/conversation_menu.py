@@ -11,12 +11,12 @@ from services.domain import Conversation
 
 
 def title(conversation: Conversation, limit: int = 60) -> str:
-    """Return the title as a label."""
+    """Return the title of *conversation* as a label (`safe_md.label`)."""
     return safe_md.label(plain_title(conversation), limit)
 
 
 def plain_title(conversation: Conversation) -> str:
-    """Return the title as text."""
+    """Return the title of *conversation* as plain text."""
     return conversation.title or words.UNTITLED if conversation.is_verified else "Unverified title"
 
 
@@ -82,7 +82,7 @@ def _leave_title() -> None:
 
 def _rename(conversation: Conversation, title: str) -> None:
     find_user().conversations.rename(conversation.id, title)
-    _leave_title()  # Cancel may have been pressed meanwhile
+    _leave_title()  # Cancel, if pressed meanwhile, has already left the title
 
 
 def _pin(conversation: Conversation) -> None:

@@ -1,4 +1,4 @@
-"""The list of the devices on which a user is signed in, with what signs them out."""
+"""The list of the devices on which a user is signed in, and the buttons that sign them out."""
 
 from collections.abc import Sequence
 
@@ -10,13 +10,13 @@ from pages._session import ask_for, find_user, show_errors
 from services.domain.accounts import Device
 
 _OTHERS = "Sign out everywhere else"
-# a field of native forms that change a way in
+# a field of the native forms that change a sign-in method
 OTHERS_FIELD = """<label class="db-check"><input type="checkbox" name="others" value="yes">
         Sign out my other devices</label>"""
 
 
 def draw(devices: Sequence[Device], *, is_proven: bool) -> None:
-    """Draw *devices*; what signs them out, only after a proof (*is_proven*)."""
+    """Draw *devices* and, after a proof (*is_proven*), the buttons that sign them out."""
     st.subheader("Devices", anchor=False)
     st.markdown("Where you are signed in.")
     with st.container(key="devices", gap="small"):
@@ -35,7 +35,7 @@ def draw(devices: Sequence[Device], *, is_proven: bool) -> None:
 @st.dialog(_OTHERS, width="small", on_dismiss="rerun")
 @show_errors()
 def others_dialog() -> None:
-    """Ask before all other devices are signed out."""
+    """Ask for confirmation before all other devices are signed out."""
     st.markdown(
         "All your other devices are signed out. Replies that are running there stop; what they have so far is saved."
     )

@@ -17,7 +17,7 @@ Document = TypeVar("Document")
 def seen_at_opening(key: str, now: Document) -> Document:
     """Return the document that was stored when the dialog with the field *key* was opened.
 
-    In the first run of a dialog that is *now*; after `save` has drawn a newer version, it is that version.
+    In the first run of a dialog, the result is *now*; once `save` has drawn a newer version, it is that version.
     """
     # a field without a seen document is a leftover of a dialog that has just closed
     if key not in st.session_state or tab().seen[0] != key or tab().seen[1] is None:
@@ -27,9 +27,9 @@ def seen_at_opening(key: str, now: Document) -> Document:
 
 def is_submitted(label: str = words.SAVE) -> bool:
     """Draw the buttons of a dialog's form, *label* and Cancel; return True if *label* was pressed."""
-    # the stylesheet draws them from right to left
+    # the stylesheet places the buttons from right to left
     with st.container(horizontal=True, key="form-buttons"):
-        # first, because Enter presses the first button of a form
+        # this button comes first, because Enter presses the first button of a form
         is_pressed = st.form_submit_button(label, type="primary")
         if st.form_submit_button(words.CANCEL):
             st.rerun()
@@ -44,7 +44,7 @@ def save(
 ) -> None:
     """Call *act*, which replaces the document that the user saw; then close the dialog and show *news*.
 
-    If another tab has replaced the document meanwhile, draw the new version; saving again replaces that.
+    If another tab has replaced the document meanwhile, draw the new version; saving again replaces that version.
     """
     try:
         act()

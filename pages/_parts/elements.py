@@ -82,7 +82,7 @@ def key_showing(name: str, value: object) -> str:
 
 
 def draw_unread(document: Preferences | Space) -> None:
-    """Draw the reason why *document* could not be read, if so."""
+    """Draw the reason if *document* could not be read."""
     if document.is_newer:
         st.caption(f":material/update: {NewerVersion.public}")
     elif not document.is_verified:
@@ -118,7 +118,7 @@ def menu(
 
 
 def download_form(address: str, label: str, fields: Mapping[str, str]) -> str:
-    """Return the HTML of a button that downloads *address* with *fields* as its query."""
+    """Return the HTML of a button that downloads from the URL *address* with *fields* as its query."""
     hidden = "".join(
         f'<input type="hidden" name="{name}" value="{escape(value)}">'
         for name, value in fields.items()
@@ -130,7 +130,7 @@ def download_form(address: str, label: str, fields: Mapping[str, str]) -> str:
 
 
 def draw_download(address: str, label: str = "Download CSV", **fields: str) -> None:
-    """Draw a button that downloads *address* with *fields* as its query."""
+    """Draw a button that downloads from the URL *address* with *fields* as its query."""
     st.html(download_form(address, label, fields), width="content")
 
 
@@ -146,7 +146,7 @@ def draw_refusal(sentence: str) -> None:
 
 
 class GridRow(NamedTuple):
-    """A row of a table: a label, which may link to an address, and a figure for each column."""
+    """A row of a table: a label, which may be a link, and a figure for each column."""
 
     label: str
     figures: Sequence[str]
@@ -176,8 +176,8 @@ def draw_choice(
     stored: Choice,
     act: Callable[[Choice], None],
 ) -> None:
-    """Draw *options* (names and captions), *stored* selected; *act* gets a new choice, the page shows its AppError."""
-    key = f"{label}-{stored}"  # a new key once another value is stored
+    """Draw *options* (names and captions), with *stored* selected; call *act* with a new choice, show its AppError."""
+    key = f"{label}-{stored}"  # the key changes with the stored value, so that it is selected
     captions = [caption for _, caption in options.values()]
 
     def choose() -> None:

@@ -59,7 +59,7 @@ class FactList:
         self.draw_adding()
 
     def draw_row(self, fact: Fact, draw_source: Callable[[Fact], None] | None = None) -> None:
-        """Draw *fact* above its source, with buttons; or as a field while it is edited."""
+        """Draw *fact* with its buttons and, below it, its source; while it is edited, draw a field."""
         key = f"{self.noun}-{fact.id}"
         seen = tab().edited_facts.get(self.noun)
         with row(f"fact-{key}", 2, wrap=False):

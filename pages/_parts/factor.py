@@ -1,4 +1,4 @@
-"""The forms for a second factor: after the password or a mailed code at sign-in, and beside the password in a proof."""
+"""The forms for a second factor: at sign-in, after the password or a mailed code; in a proof, beside the password."""
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -12,9 +12,9 @@ from pages._parts import codes, passkey_forms, words
 from services.domain.accounts import SecondFactor
 
 TITLE = "Enter the code of your authenticator app"
-# the forms, as `code` in the address names them
+# the names of the forms in the URL parameter `code`
 _APP, _RECOVERY, _PASSKEY = "factor", "recovery", "passkey_factor"
-_KEPT = "kept"  # a reset of an account without a factor
+_KEPT = "kept"  # the form for a password reset of an account without a factor
 _TITLES = {
     _APP: TITLE,
     _RECOVERY: "Enter a recovery code",
@@ -24,7 +24,7 @@ _TITLES = {
 _KINDS = {"passkey": words.PASSKEY, "identity": "Sign-in at a provider"}
 _LINKS = {_PASSKEY: "Use a passkey", _APP: "Use the app", _RECOVERY: "Use a recovery code"}
 _ENROL = "enrol_factor"  # the form that leads to a setup key
-_REASONS = {"factor", "wrong-factor"}  # refusals of a proof for want of the factor
+_REASONS = {"factor", "wrong-factor"}  # reasons in the URL: the factor was missing or wrong
 _APP_FIELD = """<label>Code<input name="factor" type="text" inputmode="numeric" autocomplete="one-time-code" required
           maxlength="20" placeholder="123456"></label>"""
 _RECOVERY_FIELD = """<label>Recovery code<input name="factor" type="text" autocomplete="off" autocapitalize="characters"
@@ -34,17 +34,17 @@ _PROOF_FIELD = """<label>Code of your authenticator app, or a recovery code<inpu
 
 
 def open_step() -> UUID | None:
-    """Return the step in the address of a sign-in that waits for the factor."""
+    """Return the step in the URL, if it is a sign-in that waits for the second factor."""
     return codes.open_step() if codes.asked_purpose() in _TITLES else None
 
 
 def open_enrolment() -> UUID | None:
-    """Return the step in the address of a sign-in for which a factor has to be set up."""
+    """Return the step in the URL, if it is a sign-in for which a second factor has to be set up."""
     return codes.open_step() if codes.asked_purpose() == _ENROL else None
 
 
 def draw_enrolment(step: UUID, back_to: str, refused: str | None) -> None:
-    """Draw the button that leads to the setup key. *refused*: why the step did not go on."""
+    """Draw the button that leads to the setup key. *refused*: the reason if the last attempt was refused."""
     st.subheader("Set up an authenticator app", anchor=False)
     if refused:
         st.error(refused)
@@ -63,7 +63,7 @@ def draw_enrolment(step: UUID, back_to: str, refused: str | None) -> None:
 
 
 def draw(step: UUID, back_to: str, refused: str | None) -> None:
-    """Draw the form for a code of the app, a passkey or a recovery code. *refused*: why the last one was not taken."""
+    """Draw the form for a code of the app, a passkey or a recovery code. *refused*: why the last entry was refused."""
     form = codes.asked_purpose()
     st.subheader(_TITLES[form], anchor=False)
     if refused:
@@ -83,7 +83,7 @@ def draw(step: UUID, back_to: str, refused: str | None) -> None:
 
 
 def _offered() -> Sequence[str]:
-    """Return the forms of the step in the address."""
+    """Return the forms that the step in the URL offers."""
     match st.query_params.get("by", ""):
         case "passkey":
             return _PASSKEY, _RECOVERY
@@ -94,15 +94,15 @@ def _offered() -> Sequence[str]:
 
 
 def proof_field(factor: SecondFactor | None) -> str:
-    """Return the HTML of the field in a form that proves who is signed in; "" for an account that has no *factor*."""
-    if factor and not factor.since:  # a passkey is asked for alone
+    """Return the HTML of the field for the second factor in a proof form; "" if no factor is asked for."""
+    if factor and not factor.since:  # the factor is a passkey, without an app
         return _RECOVERY_FIELD
     is_wanted = factor is not None or st.query_params.get("reason") in _REASONS
     return _PROOF_FIELD if is_wanted else ""
 
 
 def _switch(form: str) -> None:
-    """Make the next run show the other form of the step. For callbacks."""
+    """Make the next run show *form* for the same step. For callbacks."""
     for name in ("reason", "wait"):
         st.query_params.pop(name, None)
     st.query_params["code"] = form
@@ -125,9 +125,9 @@ def _passkey_form(step: UUID, back_to: str) -> str:
 
 
 def _of_step() -> str:
-    """Return the HTML of what each form of the step has: what it says of itself, and what a reset keeps."""
+    """Return the HTML that all forms of the step share: values from the URL, and the choice of what a reset keeps."""
     values = {name: st.query_params.get(name, "") for name in ("by", "ways")}
-    kept = dict[str, str]()  # what is kept, by the names of its fields
+    kept = dict[str, str]()  # the labels of what a reset may keep, by field name
     if added := _day(st.query_params.get("added", "")):
         values["added"] = str(added)
         kept["keeps"] = f"Authenticator app, added on {words.date_of(added)}"
@@ -147,7 +147,7 @@ def _hidden(values: Mapping[str, str]) -> str:
 
 
 def _kept(kept: Mapping[str, str]) -> str:
-    """Return the HTML of what a reset keeps, by the names of its fields, each with a tick that can be taken away."""
+    """Return the HTML of ticked checkboxes for what a reset may keep; *kept*: the labels by field name."""
     if not kept:
         return ""
     ticks = "".join(
@@ -163,7 +163,7 @@ def _kept(kept: Mapping[str, str]) -> str:
 
 
 def _day(text: str) -> date | None:
-    """Return the day in *text*, or None if it is none."""
+    """Return the date that *text* contains in ISO format, or None if it is not a date."""
     with suppress(ValueError):
         return date.fromisoformat(text)
     return None

@@ -31,7 +31,7 @@ MEMORY = "pages/memory.py"
 COST = "This takes one extra request for about five messages."
 MEMORIES = FactList("memory", "I take my coffee black")
 _FIRST_REPLIES = range(2, 7)  # the offer is shown while a conversation has this many replies
-_ROWS = 50  # rows that the list shows at first and adds on demand
+_ROWS = 50  # the number of rows that the list shows at first, and adds on demand
 
 
 # --- below the last reply ---------------------------------------------------------------------------
@@ -55,7 +55,7 @@ def draw_noted(user: UserServices, view: ThreadView) -> None:
 
 
 def draw_offer(user: UserServices, thread: Thread) -> None:
-    """Ask the user, in one conversation per tab and until answered, if facts may be noted."""
+    """Ask the user if facts may be noted: in only one conversation per tab, until the user answers."""
     with suppress(StoreUnavailable):
         known = user.profile.preferences()
         replies = [said for said in thread.branch() if said.role is Role.ASSISTANT]
@@ -119,7 +119,7 @@ def draw_all(user: UserServices, kept: Sequence[Fact]) -> None:
 
 
 def draw_none(*, is_on: bool) -> None:
-    """Draw the text shown in place of an empty list."""
+    """Draw the text that the page shows instead of an empty list."""
     with st.container(key="no-facts", horizontal_alignment="center", gap="xsmall"):
         st.space(48)
         st.header("No memories yet", anchor=False, text_alignment="center")

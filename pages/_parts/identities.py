@@ -1,6 +1,6 @@
 """The part of the page Account that lists the sign-ins at providers, adds, renames and removes them.
 
-What changes them is a native form that posts to a route, which answers without Streamlit.
+The forms that change these sign-ins are native ones, which post to routes outside Streamlit.
 """
 
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from pages._session import ask_for
 from services.bootstrap import UserServices
 from services.domain.single_sign_on import MOST_IDENTITIES, LinkedIdentity, OfferedProvider
 
-OUTCOMES = {  # what the page says, by the reason in its address
+OUTCOMES = {  # the sentences that the page shows, by the reason in its URL
     "identity-added": "Sign-in added. It opens your account from now on.",
     "identity-linked": "You have added this sign-in already.",
     "identity-removed": "Sign-in removed. It no longer opens your account.",
@@ -24,7 +24,7 @@ _RENAME, _REMOVE = "Rename sign-in", "Remove sign-in"
 
 
 def draw(user: UserServices, *, is_proven: bool) -> None:
-    """Draw the sign-ins of *user* at providers, and what changes them, the latter only after a proof (*is_proven*)."""
+    """Draw the sign-ins of *user* at providers and, after a proof (*is_proven*), the forms that change them."""
     offered, own = providers.offered(), user.sign_in_details.identities
     if not offered and not own:
         return
@@ -62,7 +62,7 @@ def _draw_one(one: LinkedIdentity, offered: Sequence[OfferedProvider], *, is_pro
 
 @st.dialog(_RENAME, width="small", on_dismiss="rerun")
 def rename_identity_dialog(one: LinkedIdentity) -> None:
-    """Ask for another name."""
+    """Ask for another name of a sign-in."""
     st.html(f"""
       <form class="db-form" method="post" action="/identity/rename">
         {_mark_field(one)}
@@ -74,7 +74,7 @@ def rename_identity_dialog(one: LinkedIdentity) -> None:
 
 @st.dialog(_REMOVE, width="small", on_dismiss="rerun")
 def remove_identity_dialog(one: LinkedIdentity, label: str) -> None:
-    """Ask before a sign-in is removed."""
+    """Ask for confirmation before a sign-in is removed."""
     st.markdown("It will no longer open your account. You can add it again.")
     st.text(label if one.name == label else f"{label}: {one.name}")
     st.html(f"""

@@ -60,7 +60,7 @@ def table(sent: ContextPlan | SentContext, tokens: int, room: int | None = None)
     The app counts the parts itself; the last row is the formatting plus the difference between *tokens* and that count.
     """
     parts = _parts(sent)
-    # the endpoint's tokens per token of our own count
+    # the endpoint's tokens per token that the app counts
     likely = tokens / max(1, sent.prompt_tokens)
     whole = max(room or tokens, tokens, 1)
     bar = "".join(

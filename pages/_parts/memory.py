@@ -45,7 +45,7 @@ def draw_policy(services: ChatParts, view: ThreadView) -> None:
             _draw_size(conversation, now, now.messages)
         if not conversation:
             return
-        # compared by order: the newest messages may have been deleted since the context was cleared
+        # reset_seq is greater than this if the newest messages were deleted after the context was cleared
         last_seq = thread.messages[-1].seq if thread.messages else 0
         if conversation.reset_seq and conversation.reset_seq >= last_seq:
             quiet_button(words.RESTORE_CONTEXT, "undo", "undo-start", _restore, thread)

@@ -120,13 +120,13 @@ def below(reply: Message, others: Sequence[Message], costs: Costs, choices: Iter
         edit = _edit(reply)
         again = _act("retry", reply, words.REGENERATE, "refresh") + _choice(reply, choices)
     seen = _act("seen", reply, words.CONTEXT_USED, "visibility") if reply.turn_id else ""
-    # the buttons of some replies only are last, so that the others stay in place when those appear
+    # buttons that only some replies have are last, so that the other buttons stay in place
     parts = _copy(reply), edit, again, seen, _switch(reply, others), _facts(reply, costs)
     return f'<div class="db-acts">{"".join(parts)}</div>'
 
 
 def draw_coming(view: ThreadView, continued: Message | None) -> DeltaGenerator:
-    """Draw the frame of a streaming reply and return the place of its text; *continued*: the reply it continues."""
+    """Draw the frame of a streaming reply, return the place of its text; *continued*: the reply that it continues."""
     with st.chat_message(Role.ASSISTANT):
         if continued:
             thoughts.draw(continued, view.thoughts([continued]))
@@ -143,7 +143,7 @@ def draw_end(services: ChatParts, view: ThreadView) -> None:
     choices = versions.choices(services)
     if thread.is_newer:
         st.caption(f"{_NEWER.icon} {_NEWER.sentence}")
-    if failure and last.is_answer:  # the request for another version failed
+    if failure and last.is_answer:  # a request for another version of the reply failed
         st.error(reason(failure), icon=":material/cloud_off:")
     if last.outcome is Outcome.CUT:
         with row("cut-reply"):

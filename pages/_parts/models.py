@@ -36,7 +36,7 @@ _SOURCES = {
 
 
 def line(services: ChatParts) -> str:
-    """Return a line with the default model and, if it is the local one, its state."""
+    """Return a line with the default model and, if that is the local model, its state."""
     name = safe_md.label(services.choices.setup(None).offer.info.name)
     match bootstrap.current_app().health.model:
         case ModelState.REMOTE:

@@ -1,4 +1,4 @@
-"""The part of the page Account that changes the email address: forms for the new one, and for the code mailed to it."""
+"""The part of the page Account that changes the email address: forms for the new address and the code mailed to it."""
 
 from contextlib import suppress
 from uuid import UUID
@@ -13,7 +13,7 @@ from services.domain.accounts import ProofScope
 from services.domain.mails import CodePurpose
 from services.domain.sign_in_methods import SignInMethod
 
-MOVED = "moved"  # the reason in the address once it is done
+MOVED = "moved"  # the reason in the URL once the email address is changed
 _CHANGED = (
     "Email changed. Sign in with the new one from now on. If the old one was confirmed, we told it"
     "{}. Your other devices stay signed in: sign them out below if you do not know them."
@@ -22,7 +22,7 @@ _TAKE_BACK = ", and it can be taken back for three days, on the sign-in page"
 OF_PROVIDER = "Your organization manages this email. Ask your admin to change it."
 _NEW_OF_PROVIDER = "Your admin manages emails of this domain. Ask your admin to change it."
 _TAKEN = "This is your email already, or that of another account."
-_PROVE = "prove"  # the reason in the address where a proof is missing; the forms of one say so
+_PROVE = "prove"  # the reason in the URL if a proof is missing; the forms for a proof say so
 _WHY = "Confirm it before you change your email."
 _WHY_AGAIN = "Confirm it again. Then enter the code that we sent to your new email."
 _PURPOSE = str(CodePurpose.NEW_ADDRESS)
@@ -30,12 +30,12 @@ _FORMS = codes.CodeForms(_PURPOSE, "/account")
 
 
 def is_open() -> bool:
-    """Return True if the address asks for these forms, and codes can be mailed."""
+    """Return True if the URL asks for these forms and codes can be mailed."""
     return (codes.asked_purpose() == _PURPOSE or "then" in st.query_params) and _sends_codes()
 
 
 def draw_button() -> None:
-    """Draw what leads to the forms, and the news that the address was changed."""
+    """Draw the button that leads to the forms, and the news if the email address was just changed."""
     if st.query_params.get("reason") == MOVED:
         takes_back = SignInMethod.CODE in bootstrap.current_app().methods
         st.info(_CHANGED.format(_TAKE_BACK if takes_back else ""))
@@ -44,7 +44,7 @@ def draw_button() -> None:
 
 
 def draw_forms(user: UserServices, scope: ProofScope) -> None:
-    """Draw the form for the new address, or once a code was sent, that for the code; before a full proof (*scope*), the forms of one."""
+    """Draw the form for the new address or the code sent to it; without a full proof (*scope*), the forms for a proof."""
     reason, step = st.query_params.get("reason", ""), _open_step()
     own = {"taken": _TAKEN, "other-sign-in": _NEW_OF_PROVIDER}
     sentence = own.get(reason) or refusal(reason)
@@ -65,7 +65,7 @@ def draw_forms(user: UserServices, scope: ProofScope) -> None:
 
 
 def _open_step() -> UUID | None:
-    """Return the step for which a code was sent; it waits in the key `then` while a proof is asked for."""
+    """Return the step for which a code was sent; while a proof is asked for, it is in the URL parameter `then`."""
     if codes.asked_purpose() == _PURPOSE:
         return codes.open_step()
     with suppress(ValueError):

@@ -25,7 +25,7 @@ def instructions() -> str | None:
 
 
 def set_instructions(text: str, _seen: str) -> None:
-    """Choose the instructions *text* for the new conversation (empty: none of its own). Raise BadInput."""
+    """Choose the instructions *text* for the new conversation (empty: no own instructions). Raise BadInput."""
     tab().new = replace(choices(), instructions=checked_instructions(text))
 
 

@@ -23,7 +23,7 @@ def watch(
     space: Space | None,
     listed: Sequence[Conversation] | None,
 ) -> None:
-    """Rerun the page when another process changes data that it shows.
+    """Rerun the page when another process changes data that the page shows.
 
     *listed*: the beginning of the list as it was drawn, or None for search results, which are not watched.
     """

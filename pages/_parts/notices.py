@@ -1,4 +1,4 @@
-"""Notices to users about the ways into their accounts, at the top of every page until they are dismissed."""
+"""Notices to users about sign-ins and sign-in methods of their accounts, on every page until they are dismissed."""
 
 from collections.abc import Collection, Mapping, Sequence
 from html import escape
@@ -15,13 +15,13 @@ from services.domain.accounts import FEW_RECOVERY_CODES, AccountNotice
 from services.domain.mails import NoticeKind
 from services.errors import AppError
 
-_MOST = 3  # notices that are not folded up
+_MOST = 3  # the number of notices that are not folded up
 _TO_ACCOUNT = '<a href="/account" target="_self">Account</a>'
 _IF_NOT_YOU = (
     "If this was not you, change your password (if you have one), remove ways to sign in that you do not know, and sign out "
     f"your other devices on {_TO_ACCOUNT}."
 )
-_TEXTS: Mapping[NoticeKind, tuple[str, str]] = {  # what happened, and what to do
+_TEXTS: Mapping[NoticeKind, tuple[str, str]] = {  # titles and advice
     NoticeKind.NEW_DEVICE: ("New sign-in to your account", _IF_NOT_YOU),
     NoticeKind.FACTOR_ADDED: ("An authenticator app was set up", _IF_NOT_YOU),
     NoticeKind.FACTOR_REMOVED: ("Your authenticator app was turned off", _IF_NOT_YOU),
@@ -67,7 +67,7 @@ _NEWER = (
 
 
 def draw(user: UserServices | None, drawn: Collection[UUID] = ()) -> set[UUID]:
-    """Draw the notices that were read last, but those already *drawn*; return the ids of all."""
+    """Draw the notices as last read from the store, except those already *drawn*; return the ids of all drawn."""
     if user is None or bootstrap.current_app().is_alone:
         return set()
     try:

@@ -1,6 +1,6 @@
-"""The native forms that use a passkey, or make one.
+"""The native forms that use or create a passkey.
 
-assets/page/passkey.js shows their buttons and fills them in. No Streamlit session sees what they post.
+assets/page/passkey.js shows their buttons and fills in the forms. Their data never enters a Streamlit session.
 """
 
 from html import escape
@@ -16,19 +16,19 @@ from services.domain.sign_in_methods import SignInMethod
 
 
 def sign_in_form(back_to: str) -> str:
-    """Return the HTML of the form that signs in; "" where passkeys are switched off."""
+    """Return the HTML of the form for signing in with a passkey; "" if passkeys are switched off."""
     if not is_on():
         return ""
     return _form("get", "sign_in", back_to, "Sign in with a passkey", is_second=True)
 
 
 def factor_form(back_to: str, fields: str) -> str:
-    """Return the HTML of the form that gives a passkey as second factor; *fields*: what it says of the sign-in, as HTML."""
+    """Return the HTML of the form for a passkey as second factor; *fields*: the HTML of fields about the sign-in."""
     return _form("get", "factor", back_to, words.USE_PASSKEY, fields)
 
 
 def proof_form(user: UserServices, back_to: str) -> str:
-    """Return the HTML of the form that proves who is signed in; "" for a user without a passkey that proves it here."""
+    """Return the HTML of the form for a proof by passkey; "" if *user* has no passkey that can be used here."""
     party = party_here()
     if (
         not is_on()
@@ -40,24 +40,24 @@ def proof_form(user: UserServices, back_to: str) -> str:
 
 
 def add_form(name: str, fields: str) -> str:
-    """Return the HTML of the form that adds a passkey; *name*: a suggestion; *fields*: what it asks for besides, as HTML."""
+    """Return the HTML of the form that adds a passkey; *name*: a suggested name; *fields*: HTML of further fields."""
     return _form("create", "add", "/account", "Add a passkey", f"{name_field(name)}{fields}")
 
 
 def name_field(name: str, field: str = "passkey_name") -> str:
-    """Return the HTML of a *field* for the name of a passkey, or of another way in."""
-    # not "name", which Streamlit's sanitizer removes: it is a property of forms
+    """Return the HTML of a *field* for the name of a passkey, or of another sign-in method."""
+    # *field* is not "name": Streamlit's sanitizer removes that, because it is a property of forms
     return f"""<label>Name<input name="{field}" value="{escape(name)}" required autocomplete="off"
           maxlength="{LONGEST_PASSKEY_NAME}"></label>"""
 
 
 def is_on() -> bool:
-    """Return True if passkeys let users in on this deployment."""
+    """Return True if users can sign in with passkeys on this deployment."""
     return SignInMethod.PASSKEY in bootstrap.current_app().methods
 
 
 def party_here() -> RelyingParty | None:
-    """Return the relying party of the page, or None where browsers offer no passkeys."""
+    """Return the relying party for the page's URL, or None if browsers offer no passkeys at this URL."""
     here = urlsplit(st.context.url or "")
     return relying_party(bootstrap.current_app().public_url, here.scheme, here.netloc)
 
@@ -65,7 +65,7 @@ def party_here() -> RelyingParty | None:
 def _form(
     kind: str, use: str, back_to: str, label: str, fields: str = "", *, is_second: bool = False
 ) -> str:
-    """Return a form that passkey.js fills in; *kind*: "create" or "get"."""
+    """Return the HTML of a form that assets/page/passkey.js fills in; *kind*: "create" or "get"."""
     style = ' class="db-second"' if is_second else ""
     return f"""
       <form class="db-form" method="post" action="/passkey" data-passkey="{kind}">

@@ -16,7 +16,7 @@ from services.domain.browsers import UNKNOWN_BROWSER, browser_name
 from services.domain.passkeys import MOST_PASSKEYS, Passkey, RelyingParty
 from services.errors import PasskeysUnusable, TooManyPasskeys
 
-OUTCOMES = {  # what the page says, by the reason in its address
+OUTCOMES = {  # the sentences that the page shows, by the reason in its URL
     "passkey-added": "Passkey added. You can use it now.",
     "passkey-removed": "Passkey removed. It no longer works here.",
 }
@@ -28,7 +28,7 @@ _RENAME, _REMOVE = "Rename passkey", "Remove passkey"
 
 
 def draw(user: UserServices, scope: ProofScope) -> None:
-    """Draw the passkeys of *user*, and what changes them as far as the proof so far covers it (*scope*)."""
+    """Draw the passkeys of *user*, and those forms to change them that the *scope* of the last proof allows."""
     is_proven = scope is ProofScope.FULL
     passkeys, party = user.sign_in_details.passkeys, party_here()
     if not passkeys and not is_on():
@@ -91,7 +91,7 @@ def _details(passkey: Passkey) -> str:
 
 @st.dialog(_RENAME, width="small", on_dismiss="rerun")
 def rename_passkey_dialog(passkey: Passkey) -> None:
-    """Ask for another name."""
+    """Ask for another name of a passkey."""
     st.html(f"""
       <form class="db-form" method="post" action="/passkey/rename">
         {_id_field(passkey)}
@@ -103,7 +103,7 @@ def rename_passkey_dialog(passkey: Passkey) -> None:
 
 @st.dialog(_REMOVE, width="small", on_dismiss="rerun")
 def remove_passkey_dialog(passkey: Passkey) -> None:
-    """Ask before a passkey is removed."""
+    """Ask for confirmation before a passkey is removed."""
     st.text(f"{passkey.name} will no longer work here.")
     st.markdown(
         "Delete it on your device or in your password manager, too: Daybook cannot do that."

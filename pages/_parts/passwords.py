@@ -1,4 +1,4 @@
-"""The fields for passwords of native forms."""
+"""The password fields of native forms."""
 
 from typing import Literal
 
@@ -8,7 +8,7 @@ PasswordKind = Literal["current-password", "new-password"]  # values of the attr
 
 
 def password_field(label: str, name: str, kind: PasswordKind) -> str:
-    """Return the HTML of a field; its id is *kind*. `show_button` returns the element with the rule."""
+    """Return the HTML of a password field with the id *kind*. `show_button` draws the rule for a new password."""
     rule = ""
     if kind == "new-password":
         rule = f'minlength="{PASSWORD_CHARACTERS}" aria-describedby="password-rule"'
@@ -17,7 +17,7 @@ def password_field(label: str, name: str, kind: PasswordKind) -> str:
 
 
 def show_button(*kinds: PasswordKind) -> str:
-    """Return the HTML of the button that shows the fields of these *kinds*, with the rule for a new password."""
+    """Return the HTML of the button that shows the passwords in fields of these *kinds*, and a new password's rule."""
     button = f'<button type="button" class="db-show" aria-controls="{" ".join(kinds)}">Show password</button>'
     is_new = "new-password" in kinds
     return f'{button}<small id="password-rule">{PASSWORD_RULE}</small>' if is_new else button

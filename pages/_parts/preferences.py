@@ -30,7 +30,7 @@ _THEMES: tuple[Theme, ...] = get_args(Theme)
 @st.dialog(words.INSTRUCTIONS, on_dismiss="rerun")
 @show_errors()
 def instructions_dialog(conversation: Conversation | None) -> None:
-    """Edit the instructions of *conversation*, or of the new one if None."""
+    """Edit the instructions of *conversation*, or of the new conversation if None."""
     user = user_services()
     if conversation is None:
         key, space_id = "instructions-new", spaces.chosen(user)
@@ -242,7 +242,7 @@ def _as_text(instructions: str | None) -> str:
 
 
 def _source(default: Setup, *, has_own: bool) -> str:
-    """Return a sentence on whose instructions apply; *default*: the setup without the conversation's own."""
+    """Return a sentence on whose instructions apply; *default*: the setup without the conversation's instructions."""
     followed = _followed(default, spaces.name(default.space) if default.space else "")
     if has_own:
         return f"This chat uses its own instructions instead of {followed}."

@@ -1,6 +1,6 @@
-"""The forms that prove again who is signed in: by the password, by a passkey, or by a code mailed to a confirmed address.
+"""The forms for a proof of identity after sign-in: by the password, a passkey, or a code mailed to a confirmed address.
 
-They are native ones, because no password or code enters a Streamlit session.
+They are native forms, because no password or code may enter a Streamlit session.
 """
 
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ from services.domain.mails import CodePurpose
 
 _CONFIRMED = "Confirmed. You can make changes for the next ten minutes."
 _IN_PART = "Confirmed, but not for all changes."
-# what it is good for
+# the text about a proof in part: the changes that it allows
 _SO_FAR = (
     "Your sign-in provider does not tell us when you signed in. For ten minutes you can add what is offered on this page, or delete "
     "your account."
@@ -40,9 +40,10 @@ def scope_of(listed: Sequence[Device]) -> ProofScope:
 
 
 def draw(user: UserServices, scope: ProofScope, why: str, then: str = "") -> None:
-    """Draw the forms, with the reason *why* a proof is asked for; they lead back to the page Account.
+    """Draw the forms and the reason *why* a proof is asked for. The forms lead back to the page Account.
 
-    *scope*: of the proof that is good now (`scope_of`); *then*: the key `then` of the page's address afterwards, for a form that waits for the proof.
+    *scope*: the scope of the recent proof (`scope_of`); *then*: the value of `then` in the URL of that page, for a form
+    that waits for the proof.
     """
     back_to = f"/account?{urlencode({'then': then})}" if then else "/account"
     st.subheader(words.CONFIRM_IDENTITY, anchor=False)
@@ -76,12 +77,12 @@ def draw(user: UserServices, scope: ProofScope, why: str, then: str = "") -> Non
 
 
 def is_by_code() -> bool:
-    """Return True if the address asks for the form for a code."""
+    """Return True if the URL asks for the form in which the mailed code is entered."""
     return codes.asked_purpose() == CodePurpose.PROVE
 
 
 def draw_outcome(reason: str) -> bool:
-    """Say how a proof ended or goes on, if *reason* or the address says so; return False if it is about something else."""
+    """Show how a proof ended or continues, if *reason* or the URL is about a proof; otherwise return False."""
     if is_by_code():
         if refused := refusal(reason):
             st.error(refused)

@@ -1,6 +1,6 @@
-"""Providers of single sign-on: their links on the sign-in page, the codes that a sign-in by them goes on with, and their proofs.
+"""Single sign-on providers: links on the sign-in page, codes that a sign-in through a provider may require, and proofs.
 
-Links and forms lead to routes, which answer without Streamlit.
+The links and forms lead to routes outside Streamlit.
 """
 
 from collections.abc import Sequence
@@ -16,11 +16,11 @@ from services.bootstrap import UserServices
 from services.domain.single_sign_on import OfferedProvider
 
 TITLE = "Sign-in providers"
-_PURPOSES = ("link_identity", "address_of_identity")  # of codes
+_PURPOSES = ("link_identity", "address_of_identity")  # purposes of codes
 
 
 def offered() -> tuple[OfferedProvider, ...]:
-    """Return the providers that let users in here."""
+    """Return the providers through which users can sign in to this deployment."""
     return bootstrap.current_app().providers
 
 
@@ -38,7 +38,7 @@ def draw_ways_in(back_to: str, invitation: str) -> None:
 
 
 def draw_way_out() -> None:
-    """Draw the link that also signs out of the provider by which the user was signed in, after a sign-out."""
+    """Draw, after a sign-out, the link that also signs the user out of the provider used for the sign-in."""
     name = st.query_params.get("left", "")
     for one in offered():
         if one.name == name:
@@ -48,12 +48,12 @@ def draw_way_out() -> None:
 
 
 def is_by_code() -> bool:
-    """Return True if the address asks for the form for a code that a sign-in by a provider goes on with."""
+    """Return True if the URL asks for the form for a code that a sign-in through a provider requires."""
     return codes.asked_purpose() in _PURPOSES
 
 
 def draw_code(back_to: str) -> None:
-    """Draw the form for the code that a sign-in by a provider goes on with."""
+    """Draw the form for the code that a sign-in through a provider requires."""
     step = codes.open_step()
     st.subheader("Enter the code", anchor=False)
     if sentence := refusal(st.query_params.get("reason", "")):
@@ -65,19 +65,19 @@ def draw_code(back_to: str) -> None:
 
 
 def proving(user: UserServices) -> list[OfferedProvider]:
-    """Return the providers by which *user* can prove who they are."""
+    """Return the providers through which *user* can give a proof of identity."""
     issuers = {one.identity.issuer for one in user.sign_in_details.identities}
     return [one for one in offered() if one.issuer in issuers]
 
 
 def draw_proofs(user: UserServices, then: str) -> None:
-    """Draw a button for each provider that proves who is signed in; *then*: as in `proof.draw`."""
+    """Draw a button for a proof through each provider of *user*; *then*: as in `proof.draw`."""
     if own := proving(user):
         st.html(forms("prove", own, "Confirm with", then), width=384)
 
 
 def forms(act: str, to: Sequence[OfferedProvider], verb: str, then: str = "") -> str:
-    """Return the HTML of a form for each provider, whose button says *verb* and its label."""
+    """Return the HTML of a form for each provider; the button shows *verb* and the provider's label."""
     hidden = f'<input type="hidden" name="then" value="{escape(then)}">' if then else ""
     return "".join(
         f"""

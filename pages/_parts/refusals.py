@@ -1,4 +1,4 @@
-"""Sentences of the refusals that the address of a page names after a form of ours."""
+"""Sentences for refused native forms: the reason is in the URL of the page that follows."""
 
 import streamlit as st
 
@@ -9,7 +9,7 @@ _LONGEST_WAIT = 86_400  # seconds, the longest wait that a page shows
 
 
 def refusal(reason: str) -> str | None:
-    """Return the sentence of the error that *reason* names, with the details that the address holds."""
+    """Return the sentence of the error that *reason* names, with details from the URL; None if it names none."""
     match reason:
         case "slow":
             wait = st.query_params.get("wait", "")

@@ -1,4 +1,4 @@
-"""Text that others wrote, made safe for Streamlit's Markdown: it may link to other hosts, but never load from them.
+"""Untrusted text, made safe for Streamlit's Markdown: it may link to other hosts, but never load content from them.
 
 Formulas are written as Streamlit reads them: in dollars, by pandoc's rule, and in `$$` on lines of their own.
 
@@ -20,16 +20,16 @@ from streamlit.delta_generator import DeltaGenerator
 
 from services.domain import safe_text
 
-# an invisible character that keeps two parts from being read as one
+# an invisible character that keeps its two neighbours from being parsed as one token
 _JOINER = "\u2060"
 _IMAGE = "!["
-_DIAGRAM_NAME = "diagram"  # assets/page/text.js shows its name
+_DIAGRAM_NAME = "diagram"  # assets/page/text.js shows "mermaid" instead
 
 _CONTAINER = r"(?:[ \t>*+-]|\d{1,9}[.)]|\[\^[^\]]*\]:)*"
 _LINKED = frozenset({"http", "https", "mailto", "tel"})
 _DANGEROUS = frozenset({"data", "blob", "file", "filesystem", "javascript", "vbscript"})
 _SCHEME = re.compile(r"([a-z][a-z0-9+.-]*):", re.IGNORECASE)
-# the places of an address in Markdown: a link, a definition, an automatic link
+# the places where Markdown has a URL: a link, a definition, an automatic link
 _ADDRESS = re.compile(
     r"\](?P<mark>[(:])(?=\s*<?(?P<address>[^\s()<>\[\]]{1,300}))|<(?=(?P<scheme>[a-zA-Z][a-zA-Z0-9+.-]{1,31}):)"
 )
@@ -46,14 +46,13 @@ _ONE_IMAGE = re.compile(rf"(?<!\\){_LOADED}")
 
 _FENCE = re.compile(r"(`{3,})[^`]*$|(~{3,})")
 _FENCE_INSIDE = re.compile(rf"({_CONTAINER})(`{{3,}}(?=[^`]*$)|~{{3,}})(.*)$")
-# starts of blocks in which a line may look like a fence but not be one: raw HTML, formulas,
-# container
-# directives, and an indented fence, which an unindented one ends
+# starts of blocks in which a line may look like a fence without being one: raw HTML, formulas,
+# container directives, and an indented fence, which an unindented fence ends
 _HOLDS_LINES = re.compile(
     rf" {{1,3}}(?:```|~~~)|{_CONTAINER}(?:<[A-Za-z/!?]|\$\$|\\[\[\]]|\\begin\{{|:::)"
 )
-# Streamlit draws diagrams, which can load images; it decodes escapes and entities in the name of a
-# fence
+# Streamlit draws this language as a diagram, which can load images; it decodes escapes and entities
+# in the language of a fence
 _DIAGRAM = re.compile("mermaid", re.IGNORECASE)
 _UNTRUSTED_NAME = re.compile(r"mermaid|language-|[&\\]", re.IGNORECASE)
 _NAMES = {
@@ -147,13 +146,13 @@ def label(text: str, limit: int = 60) -> str:
     """Return *text* as one plain line of at most *limit* characters, for elements that render Markdown unasked."""
     line = " ".join(text.split())
     line = line if len(line) <= limit else line[: limit - 1].rstrip() + "…"
-    # the browser decodes escapes before it looks for addresses and icons
+    # joiners, not escapes: the browser decodes escapes before it looks for URLs and icons
     parted = _LINKS_ITSELF.sub(lambda match: f"{match[0]}{_JOINER}", line)
     return _PUNCTUATION.sub(r"\\\1", parted)
 
 
 def _loose(lines: list[str], has_definitions: bool) -> Iterator[str]:
-    """Return the lines outside trusted fences. Code and formulas are guessed here; a wrong guess is safe."""
+    """Make *lines*, which are outside trusted fences, safe. Code and formulas are guessed; a wrong guess is safe."""
     fence: str | None = None
     in_formula = False
     lines = [_part_address(line, after) for line, after in pairwise([*lines, ""])]
@@ -180,7 +179,7 @@ def _ends(line: str, fence: str) -> bool:
 
 
 def _name_safely(line: str) -> str:
-    """Return *line* with the language of a fence as Streamlit knows it; a language that Streamlit draws is replaced."""
+    """Return *line*; if it opens a fence, use Streamlit's name of the language, and replace unsafe languages."""
     opening = _FENCE_INSIDE.match(line)
     if not opening:
         return line
@@ -197,7 +196,7 @@ def _code(text: str, could_be_image: bool) -> str:
 
 
 def _part_addresses(text: str, schemes: Set[str], *, are_linked: bool) -> str:
-    """Break links whose scheme is not one of *schemes*, and addresses that would become links by themselves."""
+    """Break links, also automatic ones: all but those to *schemes* if *are_linked*, else only those to *schemes*."""
 
     def part(found: re.Match[str]) -> str:
         scheme = (found["scheme"] or "").lower() or _scheme(found["address"])
@@ -213,7 +212,7 @@ def _part_addresses(text: str, schemes: Set[str], *, are_linked: bool) -> str:
 
 
 def _part_address(line: str, after: str) -> str:
-    """Break a link to a dangerous address at the beginning of the line *after*."""
+    """Return *line*; break a link at its end if the URL, at the beginning of the line *after*, is dangerous."""
     if not _ADDRESS_FOLLOWS.search(line):
         return line
     begins = _LINE_BEGINS.match(after)
@@ -225,13 +224,13 @@ def _part_address(line: str, after: str) -> str:
 
 
 def _scheme(address: str) -> str:
-    """Return the scheme of *address* as a browser reads it, in lower case; empty for a relative one."""
+    """Return the scheme of the URL *address* as a browser reads it, in lower case; "" for a relative URL."""
     found = _SCHEME.match(unescape(_ESCAPED.sub(r"\1", address)))
     return found[1].lower() if found else ""
 
 
 def _link_image(found: re.Match[str], rest: str = "") -> str:
-    """Return a link to an image that names its host, and *rest*; the text *found* if it has no plain host."""
+    """Return a link to the image *found*, with the host in its text, and *rest*; the image if it has no plain host."""
     address = unescape(found["address"])
     with suppress(ValueError):
         if "\\" not in address and (host := urlsplit(address).hostname):
@@ -260,7 +259,7 @@ def _prose(lines: list[str], could_be_image: bool, in_formula: bool) -> Generato
 
 
 def _on_lines(formula: re.Match[str]) -> str:
-    """Return *formula* between two lines of `$$`, because Streamlit would hide text beside them."""
+    """Return *formula* between two lines of `$$`, because Streamlit would hide text beside the dollars."""
     prefix = formula["prefix"]
     inner = re.sub(r"[^>\s]", " ", prefix)  # the indentation of the further lines of a list item
     tex = formula["dollars"] or formula["brackets"] or formula["whole"] or ""
@@ -310,7 +309,7 @@ def _escape(span: re.Match[str]) -> str:
         return f"{dollars}{_tex(formula)}{dollars}" if formula else r"\$" * len(text)
     if text == "~":
         return r"\~"
-    # strip also removes no-break spaces, because a dollar before one would open no formula
+    # strip also removes no-break spaces: a dollar before a no-break space would open no formula
     tex = (span["tex"] or "").strip()
     if not tex or tex.endswith("\\"):
         return text
@@ -324,7 +323,7 @@ def _escape(span: re.Match[str]) -> str:
 
 
 def _tex(formula: str) -> str:
-    """Return *formula* without dollars, because a backslash does not escape one in a formula."""
+    """Return *formula* without dollars, because a backslash does not escape a dollar in a formula."""
     return _IN_TEX.sub(lambda found: found[1] or r"\char36{}", formula)
 
 

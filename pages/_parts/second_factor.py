@@ -1,7 +1,7 @@
 """The part of the page Account that sets up two-step verification, by an app or a passkey, replaces its app, renews its
 recovery codes and turns it off.
 
-What changes it is a native form that posts to a route, which answers with what is shown once.
+The forms that change it are native ones. They post to routes that show setup keys and codes once, outside Streamlit.
 """
 
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ from pages._session import ask_for
 from services.bootstrap import UserServices
 from services.domain.accounts import FEW_RECOVERY_CODES, RECOVERY_CODES, ProofScope, SecondFactor
 
-OUTCOMES = {  # what the page says, by the reason in its address
+OUTCOMES = {  # the sentences that the page shows, by the reason in its URL
     "factor-removed": "Two-step verification is off. Signing in asks for no code from your app any more.",
     "app-removed": "Signing in asks for no code from your app any more. It still asks for a passkey as your second step.",
     "passkey-asked": "Signing in now asks for a passkey as your second step.",
@@ -29,7 +29,7 @@ _FORM = "factor-form"
 
 
 def draw(user: UserServices, scope: ProofScope) -> None:
-    """Draw the factor of *user*, and what changes it as far as the proof so far covers it (*scope*)."""
+    """Draw the second factor of *user*, and those forms to change it that the *scope* of the last proof allows."""
     is_proven = scope is ProofScope.FULL
     st.subheader(words.TWO_STEP, anchor=False)
     own = user.sign_in_details
@@ -42,7 +42,7 @@ def draw(user: UserServices, scope: ProofScope) -> None:
         )
     is_first = factor is None and scope is not ProofScope.NONE
     if is_first or (is_proven and factor and not factor.since):
-        # of the page, so that a reload of the answer is told from another press
+        # one id for each page, by which the server tells a reload of the response from a new submission
         st.session_state.setdefault(_FORM, uuid4())
         label = "Set up an authenticator app too" if factor else "Set up"
         button = f'<button type="submit">{label}</button>'
@@ -53,10 +53,10 @@ def draw(user: UserServices, scope: ProofScope) -> None:
 
 
 def _draw_switch(*, is_asked: bool) -> None:
-    key = f"ask-passkey-{is_asked}"  # a new key once another value is stored
+    key = f"ask-passkey-{is_asked}"  # the key changes with the stored value, so that it is shown
 
     def switch() -> None:
-        st.session_state[key] = is_asked  # it stays as it is stored until that is confirmed
+        st.session_state[key] = is_asked  # the toggle shows this until the change is confirmed
         ask_for(passkey_dialog, not is_asked, uuid4())
 
     st.toggle(_ASK, is_asked, key=key, on_change=switch)
@@ -64,7 +64,7 @@ def _draw_switch(*, is_asked: bool) -> None:
 
 @st.dialog(_ASK, width="small", on_dismiss="rerun")
 def passkey_dialog(is_on: bool, form_id: UUID) -> None:
-    """Ask before a passkey is asked for as second step (*is_on*), or no longer."""
+    """Ask for confirmation before sign-ins begin (*is_on*) or cease to request a passkey as second step."""
     if is_on:
         st.markdown(
             "On a device without your passkey you then sign in with a recovery code or your authenticator app. If you have no "
@@ -102,7 +102,7 @@ def _draw_factor(factor: SecondFactor, *, is_proven: bool) -> None:
 
 
 def _parts(factor: SecondFactor) -> Iterator[tuple[str, str]]:
-    """Yield the name of each part of the factor, and what is said of it."""
+    """Yield the name of each part of the factor, and the text about this part."""
     if factor.since:
         yield "Authenticator app", words.added(factor.since)
     if factor.asks_passkey:
@@ -118,7 +118,7 @@ def _ask_for_replacement() -> None:
 
 @st.dialog(_REPLACE, width="small", on_dismiss="rerun")
 def replace_dialog(form_id: UUID) -> None:
-    """Ask before the key of another app is shown."""
+    """Ask for confirmation before the setup key for another app is shown."""
     st.markdown(
         "You get a setup key for the new app and new recovery codes. Your current app and codes keep working until you enter "
         "a code from the new app."
@@ -135,7 +135,7 @@ def _ask_for_codes() -> None:
 
 @st.dialog(_NEW_CODES, width="small", on_dismiss="rerun")
 def codes_dialog(form_id: UUID) -> None:
-    """Ask before new recovery codes are made."""
+    """Ask for confirmation before new recovery codes are made."""
     st.markdown(
         "The old codes stop working. The new ones are shown once, so have a place ready to save them."
     )
@@ -146,7 +146,7 @@ def codes_dialog(form_id: UUID) -> None:
 
 @st.dialog(_TURN_OFF, width="small", on_dismiss="rerun")
 def remove_dialog(asks_passkey: bool = False) -> None:
-    """Ask before the app is removed."""
+    """Ask for confirmation before the authenticator app is removed."""
     st.markdown(
         "Signing in will ask for a passkey as your second step. Your app makes no more codes that work here."
         if asks_passkey

@@ -81,7 +81,7 @@ def draw_rest(
 def _draw_account(user: UserServices) -> None:
     account = user.account
     is_admin = account.role is AccountRole.ADMIN
-    # only the part before the @ is shown, because Markdown would make a link of a whole address
+    # only the part before the @ is shown, because Markdown would make a link of a whole email address
     is_alone = user.email == NO_ADDRESS
     name = words.YOU if is_alone else safe_md.label(user.email.partition("@")[0])
     menu = popover(name, "account_circle", "account-menu", is_wide=True)

@@ -48,7 +48,7 @@ def draw_chooser(every: Sequence[Space], chosen: Space | None, opened: Conversat
 
 def ask_for_new() -> None:
     """Make the next run open the dialog for a new space. For callbacks."""
-    # the id is chosen here, so that saving again after a lost answer creates no second space
+    # the id is chosen here, so that saving again after a lost response creates no second space
     space = Space(id=SpaceId(uuid4()), name="", created_at=datetime.now(UTC))
     ask_for(new_space_dialog, space)
 

@@ -1,4 +1,4 @@
-"""The open space, which the address names, and the names and labels of all spaces."""
+"""The open space, which the URL names, and the names and labels of all spaces."""
 
 from collections.abc import Sequence
 from uuid import UUID
@@ -16,7 +16,7 @@ _WORD_JOINER = "\u2060"  # invisible: keeps equal labels apart
 
 
 def chosen(user: UserServices) -> SpaceId | None:
-    """Return the space that the address names, or None if it is known not to exist."""
+    """Return the space that the URL names, or None if it names none or the space is known not to exist."""
     try:
         space_id = SpaceId(UUID(st.query_params.get(SPACE, "")))
     except ValueError:
@@ -41,12 +41,12 @@ def offered(spaces: Sequence[Space], *besides: SpaceId | None) -> list[Space]:
 
 
 def name(space: Space) -> str:
-    """Return the name as a label."""
+    """Return the name of *space* as a label (`safe_md.label`)."""
     return safe_md.label(plain_name(space))
 
 
 def plain_name(space: Space) -> str:
-    """Return the name as text."""
+    """Return the name of *space* as plain text."""
     if space.is_newer:
         return "Space of a newer version"
     return space.name if space.is_verified else "Unverified space"

@@ -39,7 +39,7 @@ def draw(
         if type(value) in _FORMS
     }
     with st.container(key=key):
-        cast(Any, st).dataframe(  # pandas' types, which st.dataframe uses, are partly unknown
+        cast(Any, st).dataframe(  # st.dataframe uses types of pandas that are partly unknown
             cast(Any, pd.DataFrame(rows)).style.format(written | dict(forms or {}), na_rep=missing),
             hide_index=True,
             row_height=38,

@@ -1,6 +1,6 @@
 """The temporary chat of this tab. A switch on the page of a new chat begins it; leaving the page deletes it soon after.
 
-The address says that the chat is temporary, but names no conversation, so a reload begins another temporary chat.
+The URL says that the chat is temporary, but names no conversation, so a reload begins another temporary chat.
 """
 
 import streamlit as st
@@ -18,7 +18,7 @@ _SWITCH, _READS = "is-temporary", "temporary-reads"
 
 
 def here() -> TemporaryChat | None:
-    """Return the temporary chat of this page, if the address asks for one. Raise SignedOut, StoreUnavailable.
+    """Return the temporary chat of this page, if the URL asks for one. Raise SignedOut, StoreUnavailable.
 
     After a reload, or if the chat is over, begin another, because the user does not want the next prompt saved either.
     """
@@ -34,13 +34,13 @@ def here() -> TemporaryChat | None:
 
 
 def began_meanwhile(drawn: TemporaryChat | None) -> ConversationId | None:
-    """Return the temporary chat that the switch began after the page was drawn without one (*drawn* is None)."""
+    """Return the id of a temporary chat begun by the switch after the page was drawn without one (*drawn* is None)."""
     temporary_chat = tab().temporary
     return temporary_chat.id if temporary_chat and drawn is None else None
 
 
 def services_of(conversation_id: ConversationId) -> ChatParts:
-    """Return the services for a conversation, temporary or not. Raise SignedOut, StoreUnavailable, ChatIsOver."""
+    """Return the services for a conversation, which may be temporary. Raise SignedOut, StoreUnavailable, ChatIsOver."""
     user, temporary_chat = find_user(), here()
     return temporary_chat if temporary_chat and temporary_chat.id == conversation_id else user
 
@@ -52,7 +52,7 @@ def is_held(conversation_id: ConversationId) -> bool:
 
 
 def leave_if_elsewhere(page: Page) -> TemporaryChat | None:
-    """Leave the temporary chat if *page*, the address or a callback leads elsewhere; return it if it has text to
+    """Leave the temporary chat if *page*, the URL or a callback leads elsewhere; return the chat if it has text to
     restore. Call this before anything is drawn."""
     destination = tab().destination
     is_here = not page.url_path and is_asked_for()
@@ -62,8 +62,8 @@ def leave_if_elsewhere(page: Page) -> TemporaryChat | None:
 
 
 def bring_back(left: TemporaryChat) -> TemporaryChat | None:
-    """Make the next run go back to *left*, a temporary chat of this tab; return the temporary chat that the
-    tab leaves for it, if that has text to restore. For callbacks. Raise ChatIsOver."""
+    """Make the next run go back to *left*, a temporary chat of this tab; return the temporary chat that the tab leaves
+    instead, if that chat has text to restore. For callbacks. Raise ChatIsOver."""
     left.come_back()
     other = _leave()
     tab().callbacks.left.discard(left.id)
@@ -73,7 +73,7 @@ def bring_back(left: TemporaryChat) -> TemporaryChat | None:
 
 
 def is_asked_for() -> bool:
-    """Return True if the address asks for a temporary chat."""
+    """Return True if the URL asks for a temporary chat."""
     return set(TEMPORARY) <= set(st.query_params) and not {"c", SPACE} & set(st.query_params)
 
 
@@ -88,7 +88,7 @@ def draw_switch(temporary_chat: TemporaryChat | None, user: UserServices) -> Non
 
 
 def draw_sign() -> None:
-    """Draw the mark of a temporary chat. Where it is drawn, assets/page/temporary.js asks before the page is left."""
+    """Draw the mark of a temporary chat. If it is drawn, assets/page/temporary.js asks before the page is left."""
     with st.container(width="content", key="temporary-sign"):
         st.caption(f"{ICON} Not saved", width="content")
 
@@ -128,7 +128,7 @@ def _begin(*, reads_facts: bool, in_place_of: TemporaryChat | None = None) -> Te
 
 
 def _leave() -> TemporaryChat | None:
-    """Leave the temporary chat, if there is one; return it if it has text to restore."""
+    """Leave the temporary chat, if there is one; return the chat if it has text to restore."""
     if (temporary_chat := tab().release_temporary()) is None:
         return None
     tab().callbacks.leave(temporary_chat.id)

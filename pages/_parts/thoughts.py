@@ -48,12 +48,12 @@ class StreamedReply:
         self._turn, self._box, self._before = turn, box, before
         self._words: DeltaGenerator | None = box
         self._thoughts: DeltaGenerator | None = None
-        # true if there are words, if there are thoughts, and if neither has come for a while
+        # three flags: there is text, there are thoughts, neither has arrived for a while
         self._stage = (False, False, False)
         self._drawn = ""  # the thoughts that were drawn last
 
     def draw(self, said: str) -> None:
-        """Draw the text *said* so far and the thoughts so far; if both are missing for long, draw the time waited."""
+        """Draw the text *said* so far and the thoughts so far; if both are late, draw how long the user has waited."""
         thoughts = self._turn.thoughts()
         is_late = not (said or thoughts) and self._turn.waited_seconds() >= _WAIT_SECONDS
         stage = bool(said), thoughts is not None, is_late
@@ -69,7 +69,7 @@ class StreamedReply:
     def _places(
         self, said: str, thoughts: Thoughts | None, *, is_late: bool
     ) -> tuple[DeltaGenerator | None, DeltaGenerator | None]:
-        """Return the places of the words and of the thoughts; while one is empty, say that the model is thinking."""
+        """Return the places of the text and of the thoughts; while there is no text, say that the model is thinking."""
         if not (thoughts or is_late):
             return self._box, None
         with self._box.container(gap="xsmall"):

@@ -30,7 +30,7 @@ _GLANCE = 0.5  # seconds between two polls of a turn of another process
 _PAINT = 0.03  # seconds that the browser has to show the first words before it gets more to draw
 _PATIENCE = 2.0  # seconds that the rest of a page waits at most while other pages are drawn
 _drawing = threading.Lock()
-_VERSION = "m"  # a key in the address: the message whose branch is shown
+_VERSION = "m"  # the URL parameter that names the message whose branch is shown
 
 Turn = LiveTurn | RemoteTurn
 # the conversations with running turns, one set for each chat and purpose
@@ -43,7 +43,7 @@ def send(
     temporary_chat: TemporaryChat | None,
     model: str,
 ) -> None:
-    """Send the text of the composer in *thread*, or else begin a conversation: temporary, in a space, or neither.
+    """Send the composer's text in *thread*; if None, begin a conversation: temporary, in a space, or neither.
 
     A callback: it runs before anything is drawn. *model*: the model that the page showed.
     """
@@ -56,7 +56,7 @@ def send(
     place = temporary_chat.id if temporary_chat else thread.conversation.id if thread else None
     with keep_errors(prompt, place, is_unsent_kept=temporary_chat is None):
         user = find_user()
-        # the services of the page as it was drawn, because it told the user if the chat is saved
+        # the services of the drawn page, because that page told the user if the chat is saved
         chat = (temporary_chat or user).chat
         if thread:
             conversation = thread.conversation
@@ -72,9 +72,9 @@ def send(
 
 
 def begun(temporary_chat: TemporaryChat | None) -> LiveTurn | None:
-    """Return the turn that `send` just began, whose thread need not be read again; None if there is none or it is over.
+    """Return the turn just begun by `send`, whose thread need not be read again; None if it is over or there is none.
 
-    If the turn began a conversation, the address changes to that of the conversation, even if the run that sent the
+    If the turn began a conversation, change the URL to that of the conversation, even if the run that sent the
     prompt was replaced by another.
     """
     if (begun := tab().begun) is None:
@@ -152,7 +152,7 @@ def show(message_id: MessageId | None) -> None:
 
 
 def chosen_version() -> MessageId | None:
-    """Return the message whose branch the address names."""
+    """Return the id of the message whose branch the URL asks for."""
     return message_id(st.query_params.get(_VERSION, ""))
 
 
@@ -167,14 +167,14 @@ def message_id(name: str) -> MessageId | None:
 def draw_refusals(
     place: ConversationId | None = None, *, has_composer: bool = True
 ) -> list[Refusal]:
-    """Draw the refusals of callbacks, and return those that need not be drawn again.
+    """Draw the refusals of callbacks, and return the refusals that need not be drawn again.
 
     The first refused prompt of the conversation on the page goes back into the composer; the others can be copied until
     they are dismissed.
     """
     said: list[Refusal] = []
     is_free = has_composer
-    with st.container(key="refusals"):  # one element of the page, however many there are
+    with st.container(key="refusals"):  # one element of the page, however many refusals
         for refusal in tab().callbacks.refusals:
             with st.container(key=f"refusal-{refusal.id}"):
                 st.warning(refusal.sentence)

@@ -1,4 +1,4 @@
-"""Deletion of conversations, messages and facts, and Undo for 20 seconds, also for summaries and actions elsewhere.
+"""Deletion of conversations, messages and facts; Undo for 20 seconds, also for summaries and other modules' actions.
 
 Deleted data disappears from every page at once. Conversations and messages are destroyed after the 20 seconds; facts
 and summaries are destroyed at once, so only the tab that deleted them can restore them.
@@ -125,7 +125,7 @@ def _is_confirmed(shown: int, doomed: Sequence[Message], what: str) -> bool:
 
 
 def discard(conversation: Conversation) -> None:
-    """Delete *conversation*. Raise the errors of the chat."""
+    """Delete *conversation*, and offer to restore it. Raise AppError if it cannot be deleted."""
     find_user().deletions.discard(conversation.id)
     was_open = st.query_params.get("c") == str(conversation.id)
 
@@ -141,7 +141,7 @@ def discard(conversation: Conversation) -> None:
 
 
 def discard_all(conversations: Sequence[Conversation]) -> None:
-    """Delete *conversations*, and offer to restore them together. Raise the errors of the chat."""
+    """Delete *conversations*, and offer to restore them together. Raise AppError if they cannot be deleted."""
     deleted: list[ConversationId] = []
 
     def restore() -> None:
@@ -159,7 +159,7 @@ def discard_all(conversations: Sequence[Conversation]) -> None:
 
 
 def delete_fact(fact: Fact) -> None:
-    """Delete *fact*. Raise StoreUnavailable."""
+    """Delete *fact*, and offer to restore it. Raise StoreUnavailable."""
     find_user().facts.forget(fact.id)
     scope = fact.conversation_id, fact.space_id
     _offer(Undoable(fact.id, f"Deleted “{fact.text}”", lambda: find_user().facts.keep(fact), scope))

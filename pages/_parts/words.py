@@ -20,7 +20,7 @@ from services.domain import Full, MemoryPolicy, Retrieval, Summary, Window
 from services.domain.accounts import Limit
 from services.errors import AppError, Cap, OverBudget
 
-# buttons and menus
+# words on buttons and in menus
 ALL_CHATS = "All chats"
 ADD, CANCEL, DISMISS, SAVE = "Add", "Cancel", "Dismiss", "Save"
 ARCHIVE, UNARCHIVE, DELETE = "Archive", "Unarchive", "Delete"
@@ -50,7 +50,7 @@ YOUR_DATA, DELETE_CHATS = "Your data", "Delete chats"
 NEW_CHAT, NEW_SPACE, EDIT_SPACE = "New chat", "New space", "Edit space"
 TEMPORARY_CHAT = "Temporary chat"
 UNTITLED = "Untitled"
-# sentences and fields
+# sentences, and labels of figures and fields
 CHANGED_ELSEWHERE = "This changed in another tab. Press again to replace the current version:"
 INPUT_TOKENS, OUTPUT_TOKENS, MODEL, TODAY = "Input tokens", "Output tokens", "Model", "Today"
 COST, MESSAGES, COST_TODAY, USER = "Cost", "Messages", "Cost today", "User"
@@ -77,7 +77,7 @@ POLICIES = {
 }
 _UNKNOWN_POLICY = PolicyText("Unknown setting", NEWER)
 
-LIMIT_NAMES = {  # the names of the fields of Limits
+LIMIT_NAMES = {  # labels by the names of the fields of Limits
     "daily_cap_micro": DAILY_LIMIT,
     "monthly_cap_micro": MONTHLY_LIMIT,
     "daily_cap_tokens": "Tokens per day",
@@ -195,7 +195,7 @@ def day(moment: datetime, now: datetime) -> str:
 
 
 def added(at: datetime) -> str:
-    """Return when a way to sign in was added, as a sentence without its full stop."""
+    """Return a sentence, without its full stop, on when a sign-in method was added."""
     return f"Added {moment(at, has_date=True)}"
 
 
@@ -213,7 +213,7 @@ def moment(at: datetime, now: datetime | None = None, *, has_date: bool = False)
 
 
 def last_used(at: datetime | None) -> str:
-    """Format when a way in was last used."""
+    """Return a phrase on when a sign-in method was last used."""
     return f"Last used {moment(at, has_date=True)}" if at else "Not used yet"
 
 
@@ -224,7 +224,7 @@ def date_of(at: date) -> str:
 
 
 def date_field() -> str:
-    """Return the format of a date field: the one of Streamlit's three that is nearest to the locale's."""
+    """Return the format of a date field: of Streamlit's three formats, the nearest to the locale's format."""
     order = _locale().date_formats["short"].pattern.lower()
     if order.startswith("m"):
         return "MM/DD/YYYY"
@@ -289,7 +289,7 @@ def _left(cap: Cap, amount: int) -> str:
 
 
 def _cents(micro: int, rounding: str) -> str:
-    """Format an amount in whole cents, with the dollar sign escaped: Markdown reads text between two as a formula."""
+    """Format an amount in whole cents; escape the dollar sign, because Markdown reads two as the ends of a formula."""
     cents = (Decimal(micro) / _CENT).to_integral_value(rounding)
     return _amount(int(cents) * _CENT, 2, 2).replace("$", r"\$")
 
