@@ -45,7 +45,7 @@ class App:
         self._close_tabs = close_tabs
         self._shared: Shared | None = None
         self._is_checked = Event()  # set after the first check of the backend
-        self._has_accounts = False  # once true, the database is not asked for accounts again
+        self._has_accounts = False  # `_has_accounts`: once true, the database is not asked again
 
     def shared(self) -> Shared:
         """Return the state that all users share. Raise StoreUnavailable until the backend has first started."""
@@ -221,7 +221,7 @@ class App:
             self.health.record(Failed("The models cannot be opened: see the error in the log."))
 
     def _failed_check(self, backend: Backend) -> Failed | None:
-        """Return the failure if the database does not meet the app's requirements; None also if it is unreachable."""
+        """Return the failure if the database does not meet the app's requirements; None also if the database is unreachable."""
         if self._shared is None:
             self.start(backend)
         try:

@@ -152,7 +152,7 @@ def _code_routes(
         (SignInByCode(start), by_code),
         (ResetPassword(start, lanes), by_code | by_password),
         (ProveByCode(FactorCheck(attempts, origin, notices)), by_code),
-        (sign_up, set()),  # a sign-up may also begin with a password
+        (sign_up, set()),  # none: a sign-up may also begin with a password
         (ConfirmAddress(), set()),
         (NewAddress(notices), set()),
         (RestoreAddress(start, lanes), by_code),

@@ -31,7 +31,7 @@ Check = Callable[[], Failed | None]  # checks the backend; None: it meets all re
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Deployment:
-    """The settings and state of one server process. Any thread may read them; the main thread starts and ends it."""
+    """The settings and state of one server process. Any thread may read them; the main thread starts and ends the process."""
 
     settings: Settings
     root_keys: RootKeys = field(repr=False)

@@ -226,7 +226,7 @@ class PasskeyFlaw(StrEnum):
     """The checks that the response of a passkey can fail."""
 
     FORM = "form"  # the response is malformed or too large
-    TYPE = "type"  # the response adds a passkey, but was sent to use one, or the reverse
+    TYPE = "type"  # TYPE: the response adds a passkey, but was sent to use one, or the reverse
     CHALLENGE = "challenge"
     ORIGIN = "origin"
     FRAME = "frame"  # the page was embedded in a page of another site

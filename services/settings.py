@@ -39,7 +39,7 @@ _FIRESTORE = re.compile(
 )
 _LABEL = "[A-Za-z0-9_-]{1,63}"
 _HOST = re.compile(rf"{_LABEL}(\.{_LABEL})*\.?|[0-9A-Fa-f:.]{{2,45}}")  # a name, or an IP address
-_UNPREFIXED = ("supabase_", "openai_", "database_")  # how names shared with other programs begin
+_UNPREFIXED = ("supabase_", "openai_", "database_")  # prefixes of names shared with other programs
 
 
 def _environment_name(field: str) -> str:
@@ -110,7 +110,7 @@ class Settings(BaseSettings):
     # sign-in codes that one network address may request
     codes_an_hour: int = Field(default=20, ge=1, le=1_000_000)
     mails_an_hour: int = Field(default=500, ge=5, le=1_000_000)  # mails that one process sends
-    # JSON in the environment; pydantic must not decode it, because it would merge it with the tables of the file
+    # JSON in the environment, which pydantic must not decode: it would merge the result with the tables of the file
     oidc: Annotated[str | dict[str, object], NoDecode] = Field(default="", repr=False)
     # megabytes that an account may store; 0: no limit
     account_mb: int = Field(default=1_000, ge=0, le=1_000_000_000)

@@ -74,7 +74,7 @@ class Postgres(processes.Server):
         # the file is in the data folder, because Postgres' user cannot read the keys folder
         password_file = draft / "password"
         password_file.write_text(self.secrets.postgres_password)
-        password_file.chmod(0o644)  # whatever the umask; other users cannot enter the folder
+        password_file.chmod(0o644)  # set whatever the umask is; other users cannot enter the folder
         try:
             processes.run(
                 [

@@ -84,7 +84,7 @@ def run(
 ) -> None:
     """Run *command* in *folder* until it ends; *is_error* is called with each line of its output.
 
-    If it fails or *is_error* returns True, write the last lines to *log* and raise Misconfigured with *failure*, or
+    If the command fails or *is_error* returns True, write the last lines to *log* and raise Misconfigured with *failure*, or
     with a sentence that the disk of the folder above *folder* is full.
     """
     child = start(command, environment, folder, subprocess.PIPE, user=user)

@@ -23,7 +23,7 @@ _MAX_SEMI_SPACE = "--max-semi-space-size=4"
 _NPM = "lib/node_modules/npm/bin/npm-cli.js"
 _LITE = Path("node_modules/@supabase/lite/dist/cli/index.js")
 _GUARD = f"--import={(_HERE / 'api_guard.mjs').as_uri()}"
-# 100 of 148 MB of modules, needed only for other drivers, types and debuggers; and npm's cache (57 MB)
+# not needed: 100 of 148 MB of modules, which serve other drivers, types and debuggers; and npm's cache (57 MB)
 _UNUSED_FOLDERS = ("node_modules/typescript", "node_modules/@electric-sql", ".npm")
 _UNUSED_FILES = ("*.map", "*.d.ts", "*.d.mts", "*.d.cts")
 # the app's settings, which include secrets, are not passed to npm

@@ -185,7 +185,7 @@ def _confirmed() -> Confirmed:
 
 
 def free_address(operator: Operator, ring: RootKeys, email: EmailAddress) -> EmailAddress:
-    """Take *email* from an account that never confirmed it, and end all sessions; return its new placeholder.
+    """Take *email* from an account that never confirmed it, and end all sessions; return the account's placeholder.
 
     The account keeps its texts and its password. The address is not reserved: the owner of the mailbox can sign up with it.
 

@@ -27,7 +27,7 @@ def check_source(
 ) -> None:
     """Raise BadInput or Misconfigured if *source* cannot be copied now, or not with these root keys.
 
-    *needs_addresses*: True if people sign in to the target by an address; *is_for_one*: True if it is for one user.
+    *needs_addresses*: True if people sign in to the target by an address; *is_for_one*: True if the target is for one user.
     """
     users = 0
     if source.has_open_turns():
@@ -126,7 +126,7 @@ class Copying:
     def _lacking(
         self, table: Table[Any], user_id: UserId | None, *, is_written: bool = False
     ) -> int:
-        """Return the number of rows that the target lacks, and write them if *is_written*. Raise BadInput for other rows in it."""
+        """Return the number of rows that the target lacks, and write them if *is_written*. Raise BadInput if it has other rows."""
         count, parts = 0, list[ConversationId | None]([None])
         if table is schema.PIECES:  # all pieces of a user could fill the memory
             parts = [row.id for row in self.source.rows(schema.CONVERSATIONS, user_id)]

@@ -1,6 +1,6 @@
 """The fictitious data of `operate demo`: people, chats and 90 days of turns in a deployment without accounts.
 
-It is made by calling the methods of an in-memory store, with a simulated clock. All figures depend on the seed and
+The data is made by calling the methods of an in-memory store, with a simulated clock. All figures depend on the seed and
 the day alone.
 """
 

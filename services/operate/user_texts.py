@@ -200,7 +200,7 @@ class UserTexts:
         try:
             for file in listed["files"]:
                 for index, mac in enumerate(file["macs"]):
-                    # the MAC of a missing piece stays, so that the piece is still missed
+                    # the MAC of a missing piece stays, so that the piece still counts as missing
                     pair = macs.get((str(message.id), file["id"], index + 1))
                     if pair and pair[old] != mac:
                         raise Tampered
@@ -268,7 +268,7 @@ class UserTexts:
         if not is_right or head is None or (head.rev, head.last_seq) != (row.rev, row.last_seq):
             self.broken_heads.add(row.id)
         plain = _NO_HEAD
-        # a plain head has counts but no MACs: one made of a head with wrong MACs alone would look right
+        # a plain head has counts but no MACs, so a head that is wrong in its MACs alone gets no plain head
         if head and (is_right or head.count != read.count):
             plain = NO_VAULT.seal_head(head, self._user_id, row.id)
         return replace(

@@ -14,7 +14,7 @@ Part = TypeVar("Part", bound="DataclassInstance")
 
 
 def part_of(kind: type[Part], /, *rows: object, **others: object) -> Part:
-    """Return an instance of *kind*: its fields from *others*, else from *rows*, of which later ones take precedence."""
+    """Return an instance of *kind*. Its fields come from *others*, else from *rows*; later rows take precedence."""
     names = [each.name for each in fields(kind)]
     known = {name: getattr(row, name) for row in rows for name in names if hasattr(row, name)}
     return kind(**known | others)

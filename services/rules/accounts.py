@@ -46,12 +46,12 @@ INVITATION_LIFE = timedelta(days=7)
 PROOF_LIFE = timedelta(minutes=10)  # a proof allows changes of the account for this long
 STEP_LIFE = timedelta(minutes=10)
 MOST_STEPS = 4  # steps of one kind in a browser; a further step ends the oldest
-MOST_TRIES = 5  # tries that a step allows
+MOST_TRIES = 5  # MOST_TRIES: the tries of one step
 MOST_NOTICES = 3  # notices of one kind to a user
 MOST_CHANGES = 100  # audit entries that a user sees, besides as many failures
 READ_CHANGES = 1000  # the newest audit entries, of which `MOST_CHANGES` are selected
 FORMER_LIFE = timedelta(hours=72)  # a former address may be taken back for this long
-WARNING = timedelta(days=14)  # from a new or shorter retention to its first deletion
+WARNING = timedelta(days=14)  # from setting a new or shorter retention to its first deletion
 _LONG_AGO = datetime(2000, 1, 1, tzinfo=UTC)
 
 
@@ -199,7 +199,7 @@ _ADDS_WAYS_IN = {CredentialsAction.IDENTITY_ADDED, CredentialsAction.PASSKEY_ADD
 
 
 def check_ways_in(action: CredentialsAction, *, has_lookups: bool, renames: bool = False) -> None:
-    """Raise ValueError unless *has_lookups* is True exactly for a change of ways in; a new password may have look-ups.
+    """Raise ValueError unless *has_lookups* is True exactly for a change of ways in; for a new password it may be either.
 
     *renames*: the change also has look-up values under a newer root key, as only a reseal does.
     """
@@ -386,7 +386,7 @@ class StoredInvitation:
     def state(
         self, maker: StoredAccount | None, now: datetime
     ) -> Literal["open", "used", "revoked", "expired"]:
-        """Return the invitation's state: "revoked" if *maker* is no longer an admin, who could return with it otherwise."""
+        """Return the invitation's state: "revoked" also once *maker* is no admin, because a removed admin could return with it."""
         if self.used_by:
             return "used"
         if self.revoked_at or not (maker and maker.is_admin):
@@ -639,7 +639,7 @@ def listed_changes(newest_first: Sequence[AuditEntry]) -> list[AuditEntry]:
 
 
 def failure_count(detail: Mapping[str, object] | None) -> Mapping[str, object]:
-    """Return the detail of this hour's audit entry after another failure; *detail*: the one before; None: first failure."""
+    """Return the detail of this hour's audit entry after another failure; *detail*: the previous one; None: first failure."""
     return {"count": 1 + (int(str(detail["count"])) if detail else 0)}
 
 

@@ -106,7 +106,7 @@ def discard_refusal(
 
 
 def discarded(row: Row, head: str, kept_summary: str | None, due: datetime) -> Row:
-    """Return the conversation after deleting messages, to be destroyed at *due*; a summary other than *kept_summary* goes."""
+    """Return the conversation after messages were deleted, with Undo until *due*; its summary stays only if it is *kept_summary*."""
     is_kept = row.summary is not None and row.summary == kept_summary
     return replace(
         row,
