@@ -44,8 +44,8 @@ class App:
         self.mailer = open_mailer(deployment.settings, announce)  # None: no mail is sent
         self._close_tabs = close_tabs
         self._shared: Shared | None = None
-        self._is_checked = Event()  # set once the backend was first checked
-        self._has_accounts = False  # once true, the database is never asked again
+        self._is_checked = Event()  # set after the first check of the backend
+        self._has_accounts = False  # `_has_accounts`: once true, the database is not asked again
 
     def shared(self) -> Shared:
         """Return the state that all users share. Raise StoreUnavailable until the backend has first started."""
@@ -54,7 +54,7 @@ class App:
         return self._shared
 
     def user(self, session_id: str | None) -> UserServices | None:
-        """Return the services of a session's user; None if it is known to have ended. Raise StoreUnavailable."""
+        """Return the services of a session's user; None if the session is known to have ended. Raise StoreUnavailable."""
         if session_id == UNKNOWN:
             raise StoreUnavailable
         if session_id is None or session_id in {*ENDS, MOVED}:
@@ -71,7 +71,7 @@ class App:
         self.shared().session_cache.doubt(SessionId(UUID(session_id)))
 
     def has_accounts(self) -> bool:
-        """Return False until the first account is made; True if the database is unreachable."""
+        """Return False until the first account is made; True also if the database is unreachable."""
         if not self._has_accounts:
             try:
                 self._has_accounts = bool(self.shared().backend.root_key_versions())
@@ -95,7 +95,7 @@ class App:
 
     @cached_property
     def providers(self) -> tuple[OfferedProvider, ...]:
-        """The providers of single sign-on that let users in here."""
+        """The single sign-on providers through which users of this deployment can sign in."""
         chosen = self.deployment.settings
         return tuple(
             OfferedProvider(name, one.name_on_screen(name), one.issuer)
@@ -110,17 +110,17 @@ class App:
 
     @property
     def public_url(self) -> str | None:
-        """The public address (DAYBOOK_URL), without a path; None: it is not set."""
+        """The public URL of the app (DAYBOOK_URL), without a slash at the end; None: it is not set."""
         return self.deployment.settings.public_url
 
     @property
     def methods(self) -> frozenset[SignInMethod]:
-        """The methods that let users in; none if the deployment has a single user."""
+        """The sign-in methods of this deployment; none if it has a single user."""
         return self.deployment.settings.methods
 
     @property
     def is_plain(self) -> bool:
-        """True if the store keeps the texts of chats unsealed."""
+        """True if the texts of chats are stored unsealed."""
         return self.deployment.settings.is_plain
 
     def unread_files(self, user_id: UserId) -> list[str]:
@@ -164,7 +164,7 @@ class App:
                 begun.stack.stop()
                 if begun.tables:
                     begun.tables.close()
-                # a final garbage collection of all imported modules would take half a second
+                # without this, a final garbage collection of all imported modules would take half a second
                 gc.freeze()
 
     def start(self, backend: Backend) -> None:
@@ -207,7 +207,7 @@ class App:
         self._once_checked("recall-imports", lambda: import_module("services.memory.recall"))
 
     def _once_checked(self, name: str, call: Callable[[], Result]) -> Future[Result]:
-        """Run *call* in a thread once the backend is checked, because openai's and numpy's imports would slow the start."""
+        """Run *call* in a thread after the first check of the backend: importing openai or numpy earlier would slow the start."""
 
         def run() -> Result:
             self._is_checked.wait()
@@ -221,7 +221,7 @@ class App:
             self.health.record(Failed("The models cannot be opened: see the error in the log."))
 
     def _failed_check(self, backend: Backend) -> Failed | None:
-        """Return the failure if the database does not meet the app's requirements; None also if it is unreachable."""
+        """Return the failure if the database does not meet the app's requirements; None also if the database is unreachable."""
         if self._shared is None:
             self.start(backend)
         try:

@@ -1,4 +1,4 @@
-"""Construction of the app, its routes and its middleware; the only module that imports every other."""
+"""Construction of the app, its routes and its middleware; the only module that imports all others."""
 
 from collections.abc import Callable, Collection
 
@@ -56,7 +56,7 @@ from services.web.session_start import SessionStart
 from services.web.sign_in_codes import ProveByCode, ResetPassword, SignInByCode
 from services.web.sign_in_routes import SignInRoutes
 
-_TAB_WAIT_SECONDS = 10.0  # less than the 15 seconds that a browser waits
+_TAB_WAIT_SECONDS = 10.0  # for the backend to start; a browser gives up after 15 seconds
 
 _app: App | None = None
 
@@ -76,7 +76,7 @@ def current_app() -> App:
 
 
 def routes(app: App) -> list[Route]:
-    """Return the routes of sign-in, codes, exports, polls and metrics; the first four work once the backend has started."""
+    """Return all routes of the app. Those of sign-in, codes, exports and polls work once the backend has started."""
     chosen, origin = app.deployment.settings, _origin(app)
     attempts = Attempts(app.deployment.root_keys, chosen.sign_ups_an_hour, chosen.codes_an_hour)
     lanes = HashingLanes()
@@ -109,7 +109,7 @@ def routes(app: App) -> list[Route]:
 
 
 def middleware(app: App, pages: Collection[str]) -> list[Middleware]:
-    """Return the middleware of every request, outermost first. *pages* are the addresses of the app's pages."""
+    """Return the middleware of every request, outermost first. *pages* are the URL paths of the app's pages."""
     return [
         Middleware(
             SessionMiddleware,
@@ -147,11 +147,12 @@ def _code_routes(
         return None
     by_code, by_password = {SignInMethod.CODE}, {SignInMethod.PASSWORD}
     of_providers = (LinkByCode(visits), AddressByCode(visits)) if visits else ()
-    flows: tuple[tuple[CodePurposeFlow, set[SignInMethod]], ...] = (  # with the methods they need
+    # each flow with the sign-in methods that it needs
+    flows: tuple[tuple[CodePurposeFlow, set[SignInMethod]], ...] = (
         (SignInByCode(start), by_code),
         (ResetPassword(start, lanes), by_code | by_password),
         (ProveByCode(FactorCheck(attempts, origin, notices)), by_code),
-        (sign_up, set()),  # a password may begin it
+        (sign_up, set()),  # none: a sign-up may also begin with a password
         (ConfirmAddress(), set()),
         (NewAddress(notices), set()),
         (RestoreAddress(start, lanes), by_code),

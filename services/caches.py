@@ -15,14 +15,14 @@ from services.errors import StoreUnavailable
 
 Key = TypeVar("Key")
 Value = TypeVar("Value")
-_SECONDS = 60.0  # seconds for which a value counts as fresh, although another device may change it
+_SECONDS = 60.0  # seconds for which a cached value is fresh; another device may change it meanwhile
 _AHEAD_SECONDS = 5.0  # seconds after which a value that was read ahead is read again
 
 
 class LruCache(Generic[Key, Value]):
     """An LRU cache of at most *most* values; if *weigh* is given, of values whose weights add up to at most *most*.
 
-    Any thread may call any method; a mutable value needs a lock of its own.
+    Any thread may call any method; a mutable value needs its own lock.
     """
 
     def __init__(self, most: int, weigh: Callable[[Value], float] | None = None) -> None:
@@ -75,14 +75,14 @@ class _Read(Generic[Value]):
 class CachedRead(Generic[Value]):
     """A cached read of *ask*: at most *seconds* old, or older while *ask* raises StoreUnavailable.
 
-    Any thread may call any method; several may read at once. The value of the read that began last is kept, but a
+    Any thread may call any method; several threads may read at once. The value of the read that began last is kept, but a
     read that began before an amendment does not replace the amended value.
     """
 
     def __init__(self, ask: Callable[[], Value], seconds: float = _SECONDS) -> None:
         self._ask, self._seconds = ask, seconds
         self._lock, self._clock = threading.Lock(), count(1)
-        self._outdated = self._amended = 0  # the numbers of the last outdating and the last change
+        self._outdated = self._amended = 0  # the numbers of the last calls of `outdate` and `amend`
         self._newest: _Read[Value] | None = None
         self._ahead: _Read[Future[Value]] | None = None
 

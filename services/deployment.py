@@ -26,30 +26,30 @@ from services.web.server_health import SUPABASE, ServerHealth
 
 _SECRET_BYTES = 32
 
-Check = Callable[[], Failed | None]  # a check by the backend
+Check = Callable[[], Failed | None]  # checks the backend; None: it meets all requirements
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Deployment:
-    """The settings and state of one server process. Any thread may read them; the main thread starts and ends it."""
+    """The settings and state of one server process. Any thread may read them; the main thread starts and ends the process."""
 
     settings: Settings
     root_keys: RootKeys = field(repr=False)
     endpoints: Endpoints
     health: ServerHealth
-    check: Future[Check]  # set once the app is imported
+    check: Future[Check]  # completed once the app has been imported
     stack: Stack = field(repr=False)
     tables: AllTables | None = field(default=None, repr=False)  # the store, if it is not Supabase
-    # the secret in the address that opens a deployment without sign-in, valid until this process
-    # ends
+    # the secret in the URL that signs in the user of a deployment without sign-in, valid until this
+    # process ends
     secret: str | None = field(default=None, repr=False)
 
     def start(self) -> None:
-        """Start the backend in a thread. It is reported as running once the app is imported and has checked it."""
+        """Start the backend in a thread. The backend is reported as running once the app has been imported and has checked it."""
         threading.Thread(target=self.stack.run, name="backend", daemon=True).start()
 
     def end_process(self, signal_number: int, _: object) -> None:
-        """Stop the backend and end this process by the signal. Handles Ctrl-C until the server has its own handler."""
+        """Stop the backend and end this process by the signal. This handles Ctrl-C until the server has its own handler."""
         self.stack.stop()
         signal.signal(signal_number, signal.SIG_DFL)
         signal.raise_signal(signal_number)
@@ -61,7 +61,7 @@ def log_handler() -> logging.Handler:
 
 
 def read_deployment(url: str) -> Deployment:
-    """Return the deployment that the settings describe, at *url* unless they name another URL. Raise Misconfigured."""
+    """Return the deployment that the settings describe, at *url* unless the settings name another URL. Raise Misconfigured."""
     chosen = settings.read()
     folders = choose_folders(chosen.data_dir, chosen.key_dir)
     is_local, place = is_loopback(urlsplit(url).netloc), place_of(chosen, folders)
@@ -112,7 +112,7 @@ def read_deployment(url: str) -> Deployment:
 
 
 def _secret_address(url: str, keys: Path) -> str:
-    """Return the address to print: *url* on a terminal, else that of a file in *keys* with *url*, as logs are kept."""
+    """Return the text to print: *url* on a terminal; else, because logs are stored, the path of a file in *keys* with *url*."""
     if sys.stdout.isatty():
         return url
     file = keys / "open.txt"

@@ -12,25 +12,25 @@
     - SignUpsClosed
     - InvitationRefused
       - InvitationMissing
-    - StepEnded ........ what was half done in this browser cannot go on
+    - StepEnded ........ the half-done step of this browser cannot go on; start it again
     - WrongCode ........ the code of a step; a step has five tries
     - WrongFactor ...... the code of an authenticator, or a recovery code
-    - FactorNeeded ..... the second factor of the account, or one that the deployment requires
-    - FactorUsed ....... it was used meanwhile; what was entered must be checked again
-    - FactorRequired ... it is not removed while the deployment requires one
-    - PasskeyRefused ... what a browser answered for a passkey failed a check; its `flaw` says which
+    - FactorNeeded ..... a second factor is missing: the account has one, or the deployment requires one
+    - FactorUsed ....... the second factor was used meanwhile; the input must be checked again
+    - FactorRequired ... no second factor is removed while the deployment requires one
+    - PasskeyRefused ... the response of a passkey failed a check; `flaw` names the check
     - PasskeyCopied .... the passkey's sign count went back
-    - PasskeyMissing ... the user has no such passkey, or none for this address
-    - PasskeyUnknown ... no account has it
-    - PasskeysUnusable . browsers offer none at this address
+    - PasskeyMissing ... the user has no such passkey, or none for this site
+    - PasskeyUnknown ... no account has the passkey
+    - PasskeysUnusable . browsers offer no passkeys at this URL
     - PasskeyExists
     - TooManyPasskeys
     - InvitationNeeded . Supabase Auth has the user, but there is no account yet
     - AddressTaken
     - WayInTaken ....... another account has the identity or passkey
-    - MethodOff ........ this method of sign-in is off on the deployment
-    - LastWayIn ........ nothing else would let the user in on the deployment
-    - BadInput ......... its sentence says what to change
+    - MethodOff ........ this sign-in method is switched off on the deployment
+    - LastWayIn ........ the user would have no way left to sign in on the deployment
+    - BadInput ......... invalid input; the sentence says what to change
       - BadAddress
       - AddressNotAllowed
       - WeakPassword
@@ -45,13 +45,13 @@
     - AdminsOnly
     - TooLate .......... deleted data is destroyed
     - OverBudget
-    - AccountFull ...... its stored bytes have reached the deployment's limit
-    - ModelGone ........ another model would have answered, at another price
+    - AccountFull ...... the account's stored bytes have reached the deployment's limit
+    - ModelGone ........ another model would have replied, at another price
     - PriceUnknown ..... no model is left that the deployment can charge for
     - PromptTooLong
-      - ChatFull ....... (Full) the prompt fits, but the whole conversation does not
-    - AnswerRefused .... of a provider of single sign-on; its `fault` says why (domain/single_sign_on.py)
-    - NoAccount ........ this and the next five: where an answer leads no further
+      - ChatFull ....... the prompt fits, but not the whole conversation (policy Full)
+    - AnswerRefused .... a single sign-on provider's response; `fault` says why (domain/single_sign_on.py)
+    - NoAccount ........ this and the next five: a provider's response is good, but leads no further
     - AddressNeeded
     - AddressUnconfirmed
     - IdentityTaken
@@ -60,12 +60,12 @@
   x Unavailable ........ trying again later may help
     - StoreUnavailable
       - RateLimited
-      - StoreBlocked ... its sentence says what an operator must do
+      - StoreBlocked ... the sentence says what an operator must do
       - RowsCut
-    - ModelUnavailable . its `failure` says how (domain/model_failures.py)
-    - ProviderUnavailable a provider of single sign-on (domain/single_sign_on.py)
+    - ModelUnavailable . the model failed; `failure` says how (domain/model_failures.py)
+    - ProviderUnavailable a single sign-on provider failed (domain/single_sign_on.py)
   x Tampered ........... stored data failed authentication; stop and tell an operator
-    - NewerVersion ..... it opened, but only a newer version of the app can read it
+    - NewerVersion ..... the data opened, but only a newer version of the app can read it
     - KeyMissing ....... the credentials or the user keys of an account are gone
     - SignInBroken ..... the password is right, but Supabase Auth does not recognise the user
   x Misconfigured ...... the deployment cannot work as it is; raised at start-up only
@@ -118,7 +118,7 @@ class WrongCredentials(Refused):
 
 
 class ProofNeeded(Refused):
-    """The last proof of who the user is, is older than ten minutes."""
+    """The user has given no proof in the last ten minutes that allows this change."""
 
     public = "Confirm that it is you on the page Account, then try again."
 
@@ -151,7 +151,7 @@ class InvitationRefused(Refused):
 
 
 class InvitationMissing(InvitationRefused):
-    """A sign-up without an invitation, where one is needed: a first visit by a provider, or a form from before."""
+    """A sign-up lacks the required invitation: it came through a provider, or from a page loaded before one was required."""
 
     public = "You need an invitation to create an account. Open its link first, then try again."
 
@@ -177,7 +177,7 @@ class WrongFactor(Refused):
 class FactorNeeded(Refused):
     """The account has a second factor, or the deployment requires one, and it was not given.
 
-    Or a reset has not chosen yet which passkeys and identities it keeps.
+    Also raised until the user has chosen which passkeys and identities a password reset keeps.
     """
 
     public = "Use your authenticator app, your passkey or a recovery code to go on."
@@ -192,8 +192,8 @@ class FactorNeeded(Refused):
     ) -> None:
         """*since*: when the authenticator app was added; *asks_passkey*: a passkey is asked for; neither: there is no factor.
 
-        *listed*: the marks of the passkeys and identities that a reset may remove (services/store/kept.py); *enrols*: the reset
-        must also set an app up.
+        *listed*: the marks of the passkeys and identities that a reset may remove (services/store/kept.py); *enrols*: the
+        user must also set up an authenticator app.
         """
         super().__init__()
         self.since = since
@@ -203,13 +203,13 @@ class FactorNeeded(Refused):
 
     @property
     def has_form(self) -> bool:
-        """True if the account has a second factor, or a reset a choice; false: an app is set up first."""
+        """True if a form asks for the account's second factor or a reset's choice; false: an app must be set up first."""
         has_choice = self.listed != () and not self.enrols
         return self.since is not None or self.asks_passkey or has_choice
 
 
 class FactorUsed(Refused):
-    """The second factor was used by another sign-in or proof meanwhile."""
+    """Another sign-in or proof has used the second factor meanwhile."""
 
     public = (
         "You signed in elsewhere at the same time. Enter the next code of your authenticator app."
@@ -217,30 +217,30 @@ class FactorUsed(Refused):
 
 
 class FactorRequired(Refused):
-    """The deployment requires a second factor."""
+    """The deployment requires a second factor, so the last one cannot be removed."""
 
     public = "Two-step verification is required here, so it cannot be turned off."
 
 
 class PasskeyFlaw(StrEnum):
-    """The checks that the answer of a passkey can fail."""
+    """The checks that the response of a passkey can fail."""
 
-    FORM = "form"  # it is not what browsers send, or is too large
-    TYPE = "type"  # it was made to add a passkey, and is used to sign in, or the reverse
+    FORM = "form"  # the response is malformed or too large
+    TYPE = "type"  # TYPE: the response adds a passkey, but was sent to use one, or the reverse
     CHALLENGE = "challenge"
     ORIGIN = "origin"
-    FRAME = "frame"  # a page of another site embedded the one that asked
+    FRAME = "frame"  # the page was embedded in a page of another site
     RELYING_PARTY = "relying_party"
     PRESENCE = "presence"  # the authenticator was not touched
     VERIFICATION = "verification"  # the authenticator did not ask for a PIN or a biometric
     ALGORITHM = "algorithm"
-    CREDENTIAL = "credential"  # it is of another passkey
-    USER = "user"  # it is of another user, or does not say of which
+    CREDENTIAL = "credential"  # the response is of another passkey
+    USER = "user"  # the response names another user, or no user
     SIGNATURE = "signature"
 
 
 class PasskeyRefused(Refused):
-    """The answer of a passkey failed a check."""
+    """The response of a passkey failed a check."""
 
     public = "This passkey could not be checked. Try again, or use another way."
 
@@ -270,7 +270,7 @@ class PasskeyUnknown(Refused):
 
 
 class PasskeysUnusable(Refused):
-    """Browsers offer no passkeys at the address of the page."""
+    """Browsers offer no passkeys at the URL of the page."""
 
     public = "Passkeys do not work at this address. On this computer, open localhost instead; elsewhere they need https."
 
@@ -308,13 +308,13 @@ class WayInTaken(Refused):
 
 
 class MethodOff(Refused):
-    """The deployment does not let users in by this method."""
+    """This sign-in method is switched off on the deployment."""
 
     public = "This way to sign in is switched off here. Choose one that the sign-in page shows."
 
 
 class LastWayIn(Refused):
-    """Nothing else would let the user in on this deployment."""
+    """After the change, the user would have no way left to sign in on this deployment."""
 
     public = "This is your only way to sign in here. Add another one first."
 
@@ -337,7 +337,7 @@ class BadAddress(BadInput):
 
 
 class AddressNotAllowed(BadInput):
-    """Supabase sends no email to the address: without a custom SMTP server, it writes only to the project's team."""
+    """Supabase sends no email to the address: without a custom SMTP server, it sends only to the project's team."""
 
     public = "Daybook cannot send email to this address. Contact your admin."
 
@@ -346,7 +346,7 @@ class WeakPassword(BadInput):
     """The password is too short, too long or too easy to guess."""
 
     def __init__(self, reason: str = "") -> None:
-        """*reason* is a code of `services.domain.passwords`; any other counts as none."""
+        """*reason* is a code of `services.domain.passwords`; any other value counts as no reason."""
         self.reason = reason if reason in _WEAKNESSES else ""
         super().__init__(_WEAKNESSES[self.reason])
 
@@ -364,7 +364,7 @@ _WEAKNESSES = {
 
 
 class ConfirmationSent(BadInput):
-    """The deployment requires a confirmed address. The answer is the same if the address is taken."""
+    """The deployment requires a confirmed address. The error is the same if the address is taken."""
 
     public = "We sent you an email. Confirm your address, then sign in."
 
@@ -382,7 +382,7 @@ class TooManyAttempts(Refused):
     """There were too many attempts in a short time."""
 
     def __init__(self, retry_after: int) -> None:
-        """*retry_after* is in seconds."""
+        """*retry_after*: seconds until the next attempt is allowed."""
         super().__init__(retry_after)
         self.retry_after = retry_after
         minutes = -(-retry_after // 60)
@@ -459,7 +459,7 @@ class Cap(StrEnum):
 
 
 class OverBudget(Refused):
-    """The turn could cost more than is left."""
+    """The turn could cost more than the caps leave."""
 
     def __init__(
         self,
@@ -470,9 +470,9 @@ class OverBudget(Refused):
         per_minute: int = 0,
         wait_seconds: int = 0,
     ) -> None:
-        """*needed* is the most that the prompt and a short reply cost, *left* the rest of *cap*: both in micro-dollars
-        or, for `Cap.DAILY_TOKENS`, in tokens, and for a user's own limits only. *per_minute* is the limit of messages
-        a minute, *wait_seconds* the time until the next."""
+        """*needed* is the most that the prompt and a short reply cost, *left* the rest of *cap*. Both are in
+        micro-dollars, or in tokens for `Cap.DAILY_TOKENS`, and given only for a user's own caps. *per_minute* is the
+        limit of messages a minute, *wait_seconds* the time until the next minute."""
         super().__init__(cap)
         self.cap, self.needed, self.left = cap, needed, left
         self.public = _CAP_SENTENCES[cap]
@@ -510,7 +510,7 @@ class PriceUnknown(Refused):
 
 
 class PromptTooLong(Refused):
-    """The prompt and the instructions alone do not fit."""
+    """The prompt and the instructions alone do not fit the context window."""
 
     public = "Your message is too long for the model. Shorten it, or choose a model with a larger context window."
 
@@ -520,7 +520,7 @@ class PromptTooLong(Refused):
 
 
 class ChatFull(PromptTooLong):
-    """The policy is Full, and the whole conversation no longer fits."""
+    """The context policy is Full, and the whole conversation no longer fits the context window."""
 
     public = "This chat is full: it no longer fits the model's context. Switch to Auto-summary or clear the context."
 
@@ -538,13 +538,13 @@ class StoreUnavailable(Unavailable):
 
 
 class RateLimited(StoreUnavailable):
-    """The app, or Supabase Auth, has too much to do for now."""
+    """The app or Supabase Auth is too busy, or other requests keep changing the same credentials."""
 
     public = "Daybook is busy. Try again in a minute."
 
 
 class StoreBlocked(StoreUnavailable):
-    """The files of the store cannot be written or read for now, and its sentence says why."""
+    """The files of the store cannot be written or read for now; *sentence* says why."""
 
     def __init__(self, sentence: str) -> None:
         super().__init__(sentence)
@@ -552,10 +552,10 @@ class StoreBlocked(StoreUnavailable):
 
 
 class RowsCut(StoreUnavailable):
-    """The API truncates its answers."""
+    """The database's API truncates its responses."""
 
     def __init__(self, bound: int, least: int) -> None:
-        """*bound* is the maximum number of rows in an answer, *least* the number that Daybook needs."""
+        """*bound* is the maximum number of rows in a response, *least* the number that Daybook needs."""
         super().__init__("rows")
         self.public = (
             f"The database returns at most {bound} rows at once, and Daybook needs {least}. An admin must raise "

@@ -1,4 +1,4 @@
-"""The settings of single sign-on: `DAYBOOK_OIDC`, an entry for each OpenID Connect provider."""
+"""The settings of single sign-on: `DAYBOOK_OIDC`, which has an entry for each OpenID Connect provider."""
 
 import json
 from collections.abc import Mapping
@@ -21,28 +21,28 @@ from services.domain.hosts import is_this_machine
 from services.errors import BadAddress
 
 _GOOGLE = "https://accounts.google.com"
-# the first part of the path of Entra's issuers that stand for many organisations
+# first path segments of those Entra issuers that stand for many organisations
 _OF_MANY = {"common", "organizations", "consumers"}
 _Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,19}$")]
 _Value = Annotated[str, Field(min_length=1, max_length=255)]
 
 
 class ProviderSettings(BaseModel):
-    """One OpenID Connect provider, as an operator set it."""
+    """The settings of one OpenID Connect provider."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
-    issuer: str = Field(max_length=500)  # compared to the byte
+    issuer: str = Field(max_length=500)  # compared byte by byte
     client_id: str = Field(min_length=1, max_length=255, pattern=r"^[!-~]+$")
     client_secret: SecretStr = Field(min_length=1, max_length=1000)
-    label: str = Field(default="", max_length=40)  # on screen; "": the entry's name
-    may_sign_up: bool = False  # who has no account begins one
-    # of the addresses that get in by it; none: all
+    label: str = Field(default="", max_length=40)  # shown on screen; "": the entry's name
+    may_sign_up: bool = False  # a user without an account may create one
+    # domains of the email addresses that may begin an account by this provider; none: all
     domains: tuple[str, ...] = ()
-    only: bool = False  # addresses of its domains get in by no other way
-    session_days: int = Field(default=7, ge=1, le=365)  # of the sessions that begin by an `only`
-    trusts_address: bool = False  # each address that it names is verified
-    trusts_mfa: tuple[_Value, ...] = ()  # values of acr or amr that meet a required factor
+    only: bool = False  # addresses of `domains` must sign in through this provider
+    session_days: int = Field(default=7, ge=1, le=365)  # lifetime of sessions, if `only` is set
+    trusts_address: bool = False  # each email address that the provider names counts as verified
+    trusts_mfa: tuple[_Value, ...] = ()  # values of acr or amr that count as a second factor
 
     @field_validator("issuer")
     @classmethod
@@ -82,7 +82,7 @@ class ProviderSettings(BaseModel):
         return self
 
     def name_on_screen(self, name: str) -> str:
-        """Return what pages call the entry with this *name*."""
+        """Return the name that pages show for the entry called *name*."""
         return self.label or name
 
     @property
@@ -98,7 +98,7 @@ _ENTRIES = TypeAdapter(dict[_Name, ProviderSettings])
 
 
 def is_address(text: str, *, may_be_here: bool = True) -> bool:
-    """Return True for an https address without user and fragment; *may_be_here*: or an http one of this machine."""
+    """Return True for an https URL without user and fragment; *may_be_here*: also for an http URL of this machine."""
     try:
         parts = urlsplit(text)
         host, _ = parts.hostname, parts.port
@@ -114,7 +114,7 @@ def is_address(text: str, *, may_be_here: bool = True) -> bool:
 def read_providers(setting: str | Mapping[str, object]) -> dict[str, ProviderSettings]:
     """Return the entries of *setting*, JSON or the tables of the secrets file, by their names.
 
-    Raise ValueError for the first invalid one; its sentence repeats no value.
+    Raise ValueError for the first invalid entry; the error's text repeats no value.
     """
     if isinstance(setting, str):
         try:
@@ -135,7 +135,7 @@ def read_providers(setting: str | Mapping[str, object]) -> dict[str, ProviderSet
 
 
 def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    """Raise ValueError if a name comes twice, because JSON would take the last one."""
+    """Return *pairs* as a dict. Raise ValueError if a name occurs twice, because JSON would take its last value."""
     if len(found := dict(pairs)) != len(pairs):
         raise ValueError("a name comes twice")
     return found

@@ -29,17 +29,17 @@ from services.domain.sign_in_methods import ALL_METHODS, SignInMethod
 from services.errors import BadAddress, Misconfigured
 from services.provider_settings import ProviderSettings, read_providers
 
-# the pattern that the database checks
+# the pattern of models' names, which the database checks, too
 _MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,99}")
 SECRETS_FILE = Path(__file__).parents[1] / ".streamlit" / "secrets.toml"
-# the kinds that DAYBOOK_STORE names, besides Supabase
+# the kinds of stores that DAYBOOK_STORE can name; Supabase has settings of its own
 STORES = ("sqlite", "json", "json-plain", "firestore")
 _FIRESTORE = re.compile(
     r"firestore:([a-z0-9.-]+:)?[a-z][a-z0-9-]{4,28}[a-z0-9](/(\(default\)|[a-z][a-z0-9-]{2,61}[a-z0-9]))?"
 )
 _LABEL = "[A-Za-z0-9_-]{1,63}"
 _HOST = re.compile(rf"{_LABEL}(\.{_LABEL})*\.?|[0-9A-Fa-f:.]{{2,45}}")  # a name, or an IP address
-_UNPREFIXED = ("supabase_", "openai_", "database_")  # names shared with other programs
+_UNPREFIXED = ("supabase_", "openai_", "database_")  # prefixes of names shared with other programs
 
 
 def _environment_name(field: str) -> str:
@@ -48,7 +48,7 @@ def _environment_name(field: str) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MailServer:
-    """The SMTP server that mails are handed to."""
+    """The SMTP server through which mails are sent."""
 
     host: str = field(repr=False)
     port: int
@@ -60,8 +60,8 @@ class MailServer:
 class Settings(BaseSettings):
     """All settings with types and defaults. The environment takes precedence over the table `[daybook]`.
 
-    Without SUPABASE_URL the embedded backend is started; without OPENAI_BASE_URL and OPENAI_API_KEY,
-    the local model.
+    Without SUPABASE_URL and DAYBOOK_STORE the embedded backend is started; without OPENAI_BASE_URL and
+    OPENAI_API_KEY, the local model.
     """
 
     model_config = SettingsConfigDict(
@@ -75,7 +75,7 @@ class Settings(BaseSettings):
 
     store: str | None = None  # None: Supabase
     sign_in: Literal["none", "local"] | None = None  # None: as the kind of the store requires
-    sign_in_methods: str = ""  # what lets users in, separated by commas; "": all that work here
+    sign_in_methods: str = ""  # sign-in methods, separated by commas; "": all that work here
     supabase_url: HttpUrl | None = None
     supabase_key: SecretStr | None = None
     database_url: SecretStr | None = None  # used only by the commands of `operate`
@@ -107,10 +107,10 @@ class Settings(BaseSettings):
     smtp_user: str | None = Field(default=None, repr=False)
     smtp_password: SecretStr | None = None
     smtp_from: str | None = Field(default=None, repr=False)
-    # sign-in codes for one network address
+    # sign-in codes that one network address may request
     codes_an_hour: int = Field(default=20, ge=1, le=1_000_000)
     mails_an_hour: int = Field(default=500, ge=5, le=1_000_000)  # mails that one process sends
-    # JSON in the environment; not decoded there, because it would be merged with the tables of the file
+    # JSON in the environment, which pydantic must not decode: it would merge the result with the tables of the file
     oidc: Annotated[str | dict[str, object], NoDecode] = Field(default="", repr=False)
     # megabytes that an account may store; 0: no limit
     account_mb: int = Field(default=1_000, ge=0, le=1_000_000_000)
@@ -172,7 +172,7 @@ class Settings(BaseSettings):
         if (self.openai_base_url or self.openai_api_key) and not self.offered_models:
             raise ValueError("DAYBOOK_MODEL is missing: name the model of your endpoint")
         if any(url and url.password for url in (self.supabase_url, self.openai_base_url, self.url)):
-            # HTTP clients log addresses
+            # HTTP clients log URLs with their passwords
             raise ValueError("An address holds a password: leave it out, keys have their own names")
         if self.context_tokens and self.reply_tokens and self.context_tokens <= self.reply_tokens:
             raise ValueError("DAYBOOK_REPLY_TOKENS must leave room in DAYBOOK_CONTEXT_TOKENS")
@@ -232,7 +232,7 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _check_methods(self) -> Self:
-        if self.is_alone:  # the setting is not read
+        if self.is_alone:  # DAYBOOK_SIGN_IN_METHODS is not read
             return self
         try:
             methods = self.methods
@@ -248,12 +248,12 @@ class Settings(BaseSettings):
 
     @property
     def providers(self) -> Mapping[str, ProviderSettings]:
-        """The providers of single sign-on by their names; none if no user signs in."""
+        """The single sign-on providers by name; none in a deployment without sign-in."""
         return {} if self.is_alone else read_providers(self.oidc)
 
     @property
     def methods(self) -> frozenset[SignInMethod]:
-        """The methods that let users in: those of DAYBOOK_SIGN_IN_METHODS that work here; none if no user signs in."""
+        """The methods of DAYBOOK_SIGN_IN_METHODS that work here; none in a deployment without sign-in."""
         if self.is_alone:
             return frozenset()
         works = {
@@ -266,18 +266,18 @@ class Settings(BaseSettings):
 
     @property
     def _named_methods(self) -> frozenset[SignInMethod]:
-        """Raise ValueError."""
+        """The methods in DAYBOOK_SIGN_IN_METHODS, or all if it is empty. Raise ValueError for an unknown name."""
         names = [name.strip() for name in self.sign_in_methods.split(",")]
         return frozenset(SignInMethod(name) for name in names if name) or ALL_METHODS
 
     @property
     def public_url(self) -> str | None:
-        """The address at which users open the app, without a slash at its end; None: it is not set."""
+        """The URL at which users open the app, without a slash at the end; None: it is not set."""
         return str(self.url).rstrip("/") if self.url else None
 
     @property
     def mail_server(self) -> MailServer | None:
-        """The SMTP server; None if there is none, or no user signs in."""
+        """The SMTP server; None if none is set, and in a deployment without sign-in."""
         if self.is_alone or self.smtp_host is None or self.smtp_from is None:
             return None
         login = None
@@ -303,7 +303,7 @@ class Settings(BaseSettings):
 
     @property
     def is_plain(self) -> bool:
-        """True if the store keeps texts that are not sealed."""
+        """True if texts are stored unsealed."""
         return self.store is not None and self.store.startswith("json-plain:")
 
     @property
@@ -331,7 +331,7 @@ class Settings(BaseSettings):
 
 def _is_secret(key: str) -> bool:
     """Return True if *key* is a secret key of Supabase, new (`sb_secret_…`) or old (a JWT)."""
-    import jwt  # at first use: it takes 30 ms of a start, and imports cryptography's X.509
+    import jwt  # imported at first use: it takes 30 ms, and imports cryptography's X.509
 
     try:
         claims = jwt.decode(key, options={"verify_signature": False})
@@ -369,7 +369,7 @@ def _misplaced(table: Mapping[str, Any], fields: Collection[str] = ()) -> str | 
 
 
 def read(**others: Any) -> Settings:
-    """Read the settings of this deployment; *others* take precedence. Raise Misconfigured for the first invalid one."""
+    """Read the settings of this deployment; *others* take precedence. Raise Misconfigured for the first invalid setting."""
     try:
         return Settings(**{_environment_name(name): value for name, value in others.items()})
     except ValidationError as error:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def place_of(chosen: Settings, folders: Folders) -> StorePlace | None:
-    """Return the place that DAYBOOK_STORE names; None: Supabase. Raise Misconfigured if the keys lie with the data."""
+    """Return the place that DAYBOOK_STORE names; None: Supabase. Raise Misconfigured if keys and data share a folder."""
     if chosen.store is None:
         return None
     kind, _, place = chosen.store.partition(":")
@@ -70,7 +70,7 @@ def _firestore_place(place: str) -> StorePlace:
 
 
 def open_tables(place: StorePlace, root_keys: RootKeys, *, is_app: bool = True) -> AllTables:
-    """Open the store at *place*, or make it. Raise Misconfigured, also if it was made with another root key."""
+    """Open the store at *place*; create it if it is missing. Raise Misconfigured, also if it was made with another root key."""
     from services.store.tables.opening import check_root_key
 
     tables = place.open(is_app=is_app)
@@ -95,7 +95,7 @@ def choose_first_admin(tables: AllTables, *, is_public: bool) -> bool:
 def only_account(tables: AllTables) -> StoredCredentials | None:
     """Return the credentials of the one account; None if there is no account.
 
-    Raise Misconfigured if there are others, or the credentials are gone.
+    Raise Misconfigured if there are several accounts, or the credentials are gone.
     """
     from services.store.tables import opening
 
@@ -105,7 +105,7 @@ def only_account(tables: AllTables) -> StoredCredentials | None:
 def open_backend(
     chosen: Settings, at: Endpoints, root_keys: RootKeys, tables: AllTables | None = None
 ) -> Backend:
-    """Open the store over *tables*, or else the one that the settings name, or else the embedded one at *at*."""
+    """Open the store over *tables*; None: Supabase, the embedded one at *at*, or else the hosted one in the settings."""
     if tables:
         from services.store.tables.backend import TablesBackend
 
@@ -140,7 +140,7 @@ def _supabase_operator(chosen: Settings, folders: Folders) -> "SupabaseOperator"
         if chosen.supabase_url and chosen.supabase_key:
             api = str(chosen.supabase_url).rstrip("/"), chosen.supabase_key
         return operator_at(url, api)
-    from services.embedded.postgres import Postgres  # needs the group `embedded`
+    from services.embedded.postgres import Postgres  # needs the dependency group `embedded`
 
     at = running_endpoints(folders.data)
     postgres = Postgres(folders, read_secrets(folders))
@@ -150,7 +150,7 @@ def _supabase_operator(chosen: Settings, folders: Folders) -> "SupabaseOperator"
 
 @contextmanager
 def open_copy_source(chosen: Settings, ring: RootKeys) -> Generator[CopySource]:
-    """Open the store that the settings name, to copy it. Raise Misconfigured if an app uses a store over tables."""
+    """Open the store that the settings name, to copy it. Raise Misconfigured if it is missing, or over tables and in use by an app."""
     folders = choose_folders(chosen.data_dir, chosen.key_dir)
     if place := place_of(chosen, folders):
         if not place.exists():

@@ -1,9 +1,9 @@
 // A module that Node loads before the API (@supabase/lite). A request for a path that the app does not use
-// is answered with 404. A value that a check of the database refuses, or a date of the wrong type, is
-// answered with 400, as by hosted Supabase; the API itself would answer 500.
+// gets the status 404. A value that a check constraint refuses, or a date of the wrong type, gets the
+// status 400, as from hosted Supabase; the API itself would respond with 500.
 //
-// The app uses sign-up, sign-in and sign-out of Supabase Auth. The rest (recover, verify, PUT user …) would
-// let a reader of the database, or the holder of an access token, set a password.
+// The app uses sign-up, sign-in and sign-out of Supabase Auth. Its other routes (recover, verify, PUT user …)
+// would let a reader of the database, or the holder of an access token, set a password.
 import { Server } from "node:http";
 
 const USED_OF_AUTH = new Set([
@@ -17,7 +17,7 @@ const USED_OF_AUTH = new Set([
 
 function isUsed({ method, url, headers }) {
   try {
-    // the URL is read as @hono/node-server reads it: otherwise a forged Host could hide the path
+    // parses the URL as @hono/node-server does: otherwise a forged Host header could hide the path
     const { pathname } = new URL(url.startsWith("/") ? `http://${headers.host}${url}` : url);
     return pathname.startsWith("/rest/v1/") || USED_OF_AUTH.has(`${method} ${pathname}`);
   } catch {
@@ -27,7 +27,7 @@ function isUsed({ method, url, headers }) {
 
 const REFUSED_VALUE = /violates check constraint|ERR_INVALID_ARG_TYPE/;
 
-// Delays the head of a response with status 500 until the body shows whether the caller caused the error.
+// Delays the head of a response with status 500 until its body shows if the caller caused the error (400).
 function blameRightly(response) {
   const { writeHead, write, end } = response;
   let head = null;

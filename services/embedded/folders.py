@@ -15,19 +15,19 @@ import platformdirs
 
 from services.errors import Misconfigured
 
-ADDRESS = "address.json"  # a file in the data folder: the API's address and its publishable key
+ADDRESS = "address.json"  # a file in the data folder: the API's URL and its publishable key
 APP = "daybook"
 # bytes that must stay free: Postgres allocates 16 MB at a time, and dies if it cannot
 RESERVE_BYTES = 32_000_000
-# below the ephemeral ports of operating systems: a connection could take such a port before the
-# server starts
+# below the ephemeral ports of operating systems: an outgoing connection could take one of those
+# before the server starts
 _PORTS = range(10_000, 30_000)
-_MAX_SOCKET_BYTES = 100  # bytes of folder + "/.s.PGSQL.5432": 107 on Linux, 103 on macOS
+_MAX_SOCKET_BYTES = 100  # bytes of a socket's path; Linux allows 107, macOS 103
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Folders:
-    """The folders of data, keys and cache, separate so that a copy of one contains nothing of the others."""
+    """The folders of data, keys and cache. They are separate, so that a copy of one contains nothing of the others."""
 
     data: Path
     keys: Path
@@ -54,7 +54,7 @@ def choose_folders(data: Path | None, keys: Path | None) -> Folders:
 
 
 def create_folders(folders: Folders) -> None:
-    """Create missing folders, closed to other users. Raise Misconfigured for a folder that cannot be used."""
+    """Create the missing folders, accessible to their owner only. Raise Misconfigured for a folder that cannot be used."""
     if folders.keys.is_relative_to(folders.data):
         raise Misconfigured(
             "The keys would lie inside the data folder, and every copy of it would open itself: "
@@ -106,7 +106,7 @@ class FolderLock:
     """
 
     def __init__(self, data: Path) -> None:
-        """Raise Misconfigured if another app is running on *data*."""
+        """Try to lock the folder *data*. Raise Misconfigured if another app holds the lock."""
         self._data = data
         self.descriptor = os.open(data / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
@@ -116,9 +116,9 @@ class FolderLock:
             raise
 
     def acquire(self) -> bool:
-        """Try to lock. Return True if the lock is held, False while the Postgres of a dead app holds it.
+        """Try to lock the folder. Return True if this app has the lock, False while the Postgres of a dead app holds it.
 
-        Raise Misconfigured if another app holds it.
+        Raise Misconfigured if another app holds the lock.
         """
         if acquire_lock(self.descriptor):
             os.ftruncate(self.descriptor, 0)
@@ -152,11 +152,11 @@ def acquire_lock(descriptor: int) -> bool:
 def socket_folder(database: Path) -> Path:
     """Return the folder of Postgres' socket: beside *database* or, if that path is too long, a temporary folder.
 
-    It is always the same for a database. Raise Misconfigured for a temporary folder that another user can change.
+    A database always has the same folder. Raise Misconfigured for a temporary folder that another user can change.
     """
     beside = database.parent / "run"
     fits = len(os.fsencode(beside)) <= _MAX_SOCKET_BYTES - len("/.s.PGSQL.5432")
-    # libpq and Postgres would read a path with one of these signs as a list
+    # libpq and Postgres would read a path with one of these characters as a list
     if fits and not set(str(beside)) & set(',"'):
         return beside
     data = database.parent.stat()

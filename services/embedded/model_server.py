@@ -1,6 +1,6 @@
-"""The local model behind an OpenAI-compatible address: `python -m services.embedded.model_server PORT`.
+"""A server of the local model, with an OpenAI-compatible API: `python -m services.embedded.model_server PORT`.
 
-With it, the whole app runs without an account at any provider, but the answers are poor.
+With it, the whole app runs without an account at any provider, but the replies are poor.
 """
 
 import importlib
@@ -24,12 +24,12 @@ CONTEXT_TOKENS = 2048
 _KEY = "DAYBOOK_MODEL_KEY"
 _PARALLEL = 2
 _CHECK_SECONDS = 0.1  # seconds between two checks that the server is running
-_PAUSE_SECONDS = 180.0  # seconds before another start after repeated failures
+_PAUSE_SECONDS = 180.0  # seconds between repeated failures and the next start
 _ROOT = str(Path(__file__).parents[2])
 
 
 class ModelServer(processes.Server):
-    """A model server with a fixed address. To stop it, it is simply killed, because it stores nothing."""
+    """A model server at a fixed URL. It is stopped by SIGKILL, because it stores nothing."""
 
     def __init__(self, plan: ModelPlan, folders: Folders) -> None:
         super().__init__("The local model", folders.logs / "model.log")
@@ -47,7 +47,7 @@ class ModelServer(processes.Server):
 
 
 def keep_running(server: processes.Server, report: Reporter, sleep: Sleep) -> None:
-    """Keep a model server running until *sleep* raises Stopped. Its failures affect nothing else."""
+    """Keep a model server running until *sleep* raises Stopped. The server's failures affect nothing else."""
     with suppress(Stopped):
         while True:
             report(ModelReport(ModelState.STARTING))

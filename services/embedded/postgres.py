@@ -64,7 +64,7 @@ class Postgres(processes.Server):
         self._inherited = [lock.descriptor] if lock else []
 
     def prepare(self) -> None:
-        """Create the cluster if there is none, or only an unfinished one. Raise Misconfigured."""
+        """Create the cluster if there is none, or only an unfinished one. Raise Misconfigured if that fails."""
         _create_private(self.socket_folder)
         if self.folder.exists():
             return
@@ -74,7 +74,7 @@ class Postgres(processes.Server):
         # the file is in the data folder, because Postgres' user cannot read the keys folder
         password_file = draft / "password"
         password_file.write_text(self.secrets.postgres_password)
-        password_file.chmod(0o644)  # independent of the umask; the folder is closed to others
+        password_file.chmod(0o644)  # set whatever the umask is; other users cannot enter the folder
         try:
             processes.run(
                 [
@@ -129,7 +129,7 @@ class Postgres(processes.Server):
         with self.connect(_SUPERUSER) as connection:
             with contextlib.suppress(psycopg.errors.DuplicateObject):
                 password = sql.Literal(self.secrets.owner_password)
-                # all in one transaction
+                # all roles are created in one transaction
                 connection.execute(sql.SQL(_ROLES).format(password=password))
             with contextlib.suppress(psycopg.errors.DuplicateDatabase):
                 connection.execute(f"create database {DATABASE} owner {OWNER}")
@@ -165,7 +165,7 @@ class Postgres(processes.Server):
             ) from error
 
     def end_leftovers(self) -> None:
-        """End the processes that a killed server or app left in this folder."""
+        """End the processes that a killed server or app left behind in the cluster's folder."""
         leftovers = [
             process
             for process in psutil.process_iter(["name", "cwd"])
@@ -185,7 +185,7 @@ def _binaries() -> Path:
 
 
 def postgres_user() -> str | None:
-    """Return the user that Postgres runs as if this process is root, creating it if missing; else None."""
+    """Return the system user for Postgres, created if missing, if this process is root; otherwise return None."""
     if os.geteuid() != 0:
         return None
     with Path("/etc/passwd").open("rb") as users:

@@ -18,17 +18,17 @@ from services.embedded.folders import says_disk_full
 from services.errors import Misconfigured
 
 Child = subprocess.Popen[bytes]
-Sleep = Callable[[float], None]  # waits for this many seconds
+Sleep = Callable[[float], None]  # waits for the given number of seconds
 _LOG_BYTES = 5_000_000
 _DIE_WITH_PARENT = Path(__file__).with_name("die_with_parent.py")
 
 
 class Stopped(Exception):
-    """Raised in the middle of a start if the stack is to stop."""
+    """Ends any wait in the stack's threads, because the stack is to stop."""
 
 
 class Backoff:
-    """Growing delays between restarts, of which at most *times* are allowed within *seconds*."""
+    """Growing delays between restarts. At most *times* restarts are allowed within *seconds*."""
 
     def __init__(self, times: int = 5, seconds: float = 300.0) -> None:
         self._times, self._seconds = times, seconds
@@ -57,7 +57,7 @@ def start(
 ) -> Child:
     """Start *command* in *folder*, with the file descriptors *inherited*.
 
-    It receives *death_signal* when the calling thread ends, so that thread must live as long as the program.
+    The program receives *death_signal* when the calling thread ends, so that thread must live as long as the program.
     """
     arguments = [str(int(signal.Signals[death_signal])), str(os.getpid()), user or "", *command]
     return subprocess.Popen(
@@ -84,7 +84,7 @@ def run(
 ) -> None:
     """Run *command* in *folder* until it ends; *is_error* is called with each line of its output.
 
-    If it fails or *is_error* returns True, write the last lines to *log* and raise Misconfigured with *failure*, or
+    If the command fails or *is_error* returns True, write the last lines to *log* and raise Misconfigured with *failure*, or
     with a sentence that the disk of the folder above *folder* is full.
     """
     child = start(command, environment, folder, subprocess.PIPE, user=user)
@@ -108,7 +108,7 @@ def run(
 
 
 def stop(child: Child, first: signal.Signals, within: float) -> None:
-    """Send *child* the signal *first* and, if it has not ended *within* these seconds, SIGKILL."""
+    """Send *child* the signal *first*; after *within* seconds, send SIGKILL if the child is still running."""
     child.send_signal(first)  # does nothing if the process has ended
     try:
         child.wait(within)
@@ -130,18 +130,18 @@ class Server(ABC):
 
     @abstractmethod
     def launch(self) -> Child:
-        """Start the program without waiting for it to answer."""
+        """Start the program, without waiting until it responds."""
 
     @abstractmethod
     def answers(self) -> bool:
-        """Return True once the program answers requests. Raise Misconfigured if it never will."""
+        """Return True once the program responds to requests. Raise Misconfigured if it never will."""
 
     def start(self) -> Child:
         self.child = self.launch()
         return self.child
 
     def wait(self, sleep: Sleep = time.sleep) -> None:
-        """Return once the program answers. Raise Misconfigured if it ends first or takes too long."""
+        """Wait until the program responds. Raise Misconfigured if it ends first or takes too long."""
         deadline = time.monotonic() + self.start_seconds
         while not self.answers():
             if self.is_down():
@@ -170,7 +170,7 @@ class Server(ABC):
 
 
 def answers_json(port: int, path: str, headers: Mapping[str, str]) -> bool:
-    """Return True if a GET request to *port* of this machine is answered with 200 and JSON."""
+    """Return True if a GET request to *port* of this machine returns the status 200 and JSON."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
     with contextlib.closing(connection), contextlib.suppress(OSError, http.client.HTTPException):
         connection.request("GET", path, headers=dict(headers))

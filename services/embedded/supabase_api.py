@@ -23,7 +23,7 @@ _MAX_SEMI_SPACE = "--max-semi-space-size=4"
 _NPM = "lib/node_modules/npm/bin/npm-cli.js"
 _LITE = Path("node_modules/@supabase/lite/dist/cli/index.js")
 _GUARD = f"--import={(_HERE / 'api_guard.mjs').as_uri()}"
-# 100 of 148 MB, needed only for other drivers, types and debuggers; and npm's cache of 57 MB
+# not needed: 100 of 148 MB of modules, which serve other drivers, types and debuggers; and npm's cache (57 MB)
 _UNUSED_FOLDERS = ("node_modules/typescript", "node_modules/@electric-sql", ".npm")
 _UNUSED_FILES = ("*.map", "*.d.ts", "*.d.mts", "*.d.cts")
 # the app's settings, which include secrets, are not passed to npm
@@ -104,9 +104,9 @@ def _npm_ci(folder: Path, progress: Progress) -> None:
 
 
 class SupabaseApi(processes.Server):
-    """An API server over one database, with a fixed address. It stores nothing itself.
+    """An API server over one database, at a fixed URL. It stores nothing itself.
 
-    Only one thread may use it; a thread of its own writes the log.
+    Only one thread may call its methods; a separate thread writes the log.
     """
 
     stop_signal, stop_seconds = signal.SIGTERM, 0.5
@@ -152,13 +152,13 @@ class SupabaseApi(processes.Server):
         return child
 
     def answers(self) -> bool:
-        """Return True once a read reaches the database and returns."""
-        # the first requests can fail if they arrive together; a single one prepares the API for the
-        # others
+        """Return True once a read through the API reaches the database and returns."""
+        # the first requests can fail if they arrive together; a single request prepares the API for the
+        # later ones
         return self._get("/auth/v1/health") and self._get("/rest/v1/conversations?limit=1")
 
     def _write_log(self, output: IO[bytes]) -> None:
-        """Log the safe part of *output*, because the API prints rows in errors, and emails with their codes."""
+        """Log only the safe part of *output*, because the API prints rows in errors, and emails with codes."""
         with output:
             processes.write_log(self.log, filter(None, map(safe_to_log, output)))
 
@@ -173,7 +173,7 @@ class SupabaseApi(processes.Server):
         return {
             "PATH": os.defpath,
             "HOME": str(self._folder),
-            "LITE_AUTH_BCRYPT_COST": "4",  # the least: these passwords are random (`managed_password`)
+            "LITE_AUTH_BCRYPT_COST": "4",  # the least: the passwords are random (`managed_password`)
             "LITE_TELEMETRY": "0",
             "DO_NOT_TRACK": "1",
             "DAYBOOK_JWT_SECRET": self._secrets.jwt_secret,

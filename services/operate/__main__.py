@@ -312,7 +312,7 @@ def copy(source: str, target: str, is_dry: bool) -> None:
 
 
 def _settings_at(store: str) -> Settings:
-    """Return the settings with *store* in the place of DAYBOOK_STORE; "supabase": without it."""
+    """Return the settings with *store* as DAYBOOK_STORE; "supabase": with DAYBOOK_STORE unset."""
     if store == "supabase":
         return settings.read(store=None, sign_in=None)
     return settings.read(store=store, supabase_url=None, supabase_key=None, database_url=None)

@@ -38,7 +38,7 @@ from services.store.credentials import (
 from services.store.operator import LookupFault, Operator
 from services.store.sign_in_policy import SignInPolicy
 
-# a stored look-up may expire earlier than the app's clock says
+# the clocks of app and store may differ by this much, so a look-up may expire before the time in the credentials
 _CLOCKS_APART = timedelta(minutes=5)
 _CHANGED = "The account was changed at the same time: try again."
 _CONFIRMED = "This address was confirmed by the account's user, and stays with the account."
@@ -49,7 +49,7 @@ def open_account(
 ) -> tuple[StoredCredentials, Credentials]:
     """Return the credentials of the account *email*, as stored and opened.
 
-    Raise BadInput (no such account), NewerVersion, Misconfigured (they are gone, or do not open).
+    Raise BadInput (no such account), NewerVersion, Misconfigured (the credentials are gone, or do not open).
     """
     stored = operator.find_credentials(email, lookups_of(ring, email))
     try:
@@ -68,10 +68,10 @@ def open_account(
 
 
 def set_password(operator: Operator, ring: RootKeys, email: EmailAddress, password: str) -> bool:
-    """Give the account *email* a new password, and the only user without an address this one; end all sessions.
+    """Give the account *email* a new password, and end all its sessions; return True if its address was confirmed before.
 
-    The password opens the account also where `SignInPolicy` has passwords off. An address that it gives is confirmed, one that the
-    account had is as it was. Return True if the user had confirmed it.
+    The password lets the user in even where `SignInPolicy` has passwords off. The only user of a deployment who has no
+    address gets the address *email*, which then counts as confirmed; any other address stays as it is.
 
     Raise WeakPassword, BadInput (no such account, or it was changed at the same time), and the errors of `open_account`.
     """
@@ -94,9 +94,9 @@ def set_password(operator: Operator, ring: RootKeys, email: EmailAddress, passwo
 
 
 def set_address(operator: Operator, ring: RootKeys, email: EmailAddress, new: EmailAddress) -> bool:
-    """Give the account *email* the address *new*, which is then confirmed, and end all sessions; return True if *email* was confirmed.
+    """Give the account *email* the address *new*, which then counts as confirmed; return True if *email* was confirmed.
 
-    The earlier addresses of the account are free: its user cannot take them back.
+    All sessions end. The account's former addresses become free: the user cannot take them back.
 
     Raise BadInput (no such account, or it was changed at the same time; another account has *new*, or may take it back), and
     the errors of `open_account`.
@@ -129,17 +129,17 @@ def set_address(operator: Operator, ring: RootKeys, email: EmailAddress, new: Em
 
 @dataclass(frozen=True, slots=True)
 class MovedAccount:
-    """An account whose identity was at an issuer that has another name now."""
+    """An account with an identity at the renamed issuer, after the attempt to move that identity."""
 
     address: EmailAddress = field(repr=False)
-    is_confirmed: bool  # the address
-    problem: str = ""  # a sentence, if nothing was changed
+    is_confirmed: bool  # true: the address is confirmed
+    problem: str = ""  # the reason, as a sentence, if nothing was changed
 
 
 def move_issuer(operator: Operator, ring: RootKeys, old: str, new: str) -> Generator[MovedAccount]:
-    """Have the identities at the issuer *old* be at *new*, one account after the other; yield each that has one.
+    """Change the issuer of identities from *old* to *new*, account by account; yield each account that has such an identity.
 
-    Their sessions end. A call that was cut short goes on when it is called again.
+    The sessions of these accounts end. After an interrupted call, another call moves the remaining accounts.
 
     Raise BadInput (*new* is no issuer), Misconfigured.
     """
@@ -148,7 +148,7 @@ def move_issuer(operator: Operator, ring: RootKeys, old: str, new: str) -> Gener
             "The new issuer should be another https address, as the provider's metadata has it."
         )
     for stored in operator.credentials():
-        with suppress(Tampered):  # `check` names these
+        with suppress(Tampered):  # `operate check` reports credentials that do not open
             credentials = open_stored(ring, stored)
             if moved := credentials.with_issuer(old, new):
                 problem = _move(operator, ring, stored, moved)
@@ -156,7 +156,7 @@ def move_issuer(operator: Operator, ring: RootKeys, old: str, new: str) -> Gener
 
 
 def _move(operator: Operator, ring: RootKeys, stored: StoredCredentials, moved: Credentials) -> str:
-    """Store *moved* in place of *stored*; return a sentence if that was refused."""
+    """Store *moved* in place of *stored*; return "", or a sentence with the reason if that was refused."""
     row, action = (
         seal_stored(ring, moved, stored.id, replaces=stored),
         CredentialsAction.IDENTITY_MOVED,
@@ -172,7 +172,7 @@ def _move(operator: Operator, ring: RootKeys, stored: StoredCredentials, moved: 
 
 
 def has_way_in(ring: RootKeys, policy: SignInPolicy, stored: StoredCredentials) -> bool:
-    """Return False for credentials that open, and hold nothing that lets their user in on the deployment."""
+    """Return False for credentials that open, but give the user no way to sign in on this deployment."""
     try:
         return policy.has_way_in(open_stored(ring, stored))
     except Tampered:
@@ -185,9 +185,9 @@ def _confirmed() -> Confirmed:
 
 
 def free_address(operator: Operator, ring: RootKeys, email: EmailAddress) -> EmailAddress:
-    """Take *email* from an account that never confirmed it, and end all sessions; return the placeholder that it has now.
+    """Take *email* from an account that never confirmed it, and end all sessions; return the account's placeholder.
 
-    The account keeps its text and password. The address is not reserved: the owner of the mailbox can sign up with it.
+    The account keeps its texts and its password. The address is not reserved: the owner of the mailbox can sign up with it.
 
     Raise BadInput (no such account, or it was changed at the same time; the address was confirmed, or is a placeholder),
     and the errors of `open_account`.
@@ -207,11 +207,12 @@ def free_address(operator: Operator, ring: RootKeys, email: EmailAddress) -> Ema
 
 
 def reset_factors(operator: Operator, ring: RootKeys, email: EmailAddress) -> bool:
-    """Remove the second factor of the account *email*, with its recovery codes, also from former ways in; end all sessions.
+    """Remove the second factor and the recovery codes of the account *email*; return True if its address is confirmed.
 
-    Return True if the user has confirmed the address. Passkeys stay, and are no longer asked for.
+    All sessions end. A former address that is taken back brings no factor back, either. Passkeys stay, but are no longer
+    asked for as a factor.
 
-    Raise BadInput (no such account, it has none, or it was changed at the same time), and the errors of `open_account`.
+    Raise BadInput (no such account, no second factor, or changed at the same time), and the errors of `open_account`.
     """
     stored, credentials = open_account(operator, ring, email)
     if not credentials.wants_factor:
@@ -225,7 +226,7 @@ def reset_factors(operator: Operator, ring: RootKeys, email: EmailAddress) -> bo
 
 
 def opens(ring: RootKeys, stored: StoredCredentials) -> bool:
-    """Return False for credentials that do not open, or are found by the look-up value of another address."""
+    """Return False for credentials that do not open, or whose look-up value belongs to another address."""
     try:
         address = open_stored(ring, stored).address
     except NewerVersion:
@@ -241,9 +242,10 @@ def lookup_faults(
     lookups: Collection[str],
     now: datetime | None = None,
 ) -> Collection[LookupFault]:
-    """Compare the former addresses and ways in of the credentials of a user with the look-up values beside them that are good.
+    """Return the differences between the former addresses and ways in that a user's credentials name, and *lookups*.
 
-    None: the user has no credentials. Credentials that do not open are no fault here.
+    *stored*: None if the user has no credentials; *lookups*: the user's look-up values that have not expired. Credentials
+    that do not open are not reported here.
     """
     try:
         credentials = open_stored(ring, stored) if stored else None

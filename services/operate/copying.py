@@ -1,4 +1,4 @@
-"""The copy of a deployment from store to store, one user after the other. Called again, it goes on where it ended."""
+"""The copy of a deployment from one store to another, user by user. After an interruption, another run continues it."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -15,7 +15,7 @@ from services.store.credentials import open_stored
 from services.store.tables import schema
 from services.store.tables.protocol import Table
 
-# the shared tables that are copied: no sessions, steps, throttles, nonces, nor what a store knows of its own root key and backup
+# the shared tables that are copied: without sessions, steps, throttles, nonces, and a store's records of its root key and backup
 _SHARED: tuple[Table[Any], ...] = (
     *(schema.CREDENTIALS, schema.LOOKUPS, schema.INVITATIONS, schema.AUDIT),
 )
@@ -27,7 +27,7 @@ def check_source(
 ) -> None:
     """Raise BadInput or Misconfigured if *source* cannot be copied now, or not with these root keys.
 
-    *needs_addresses*: True if people sign in to the target by an address; *is_for_one*: True if it is for one user.
+    *needs_addresses*: True if people sign in to the target by an address; *is_for_one*: True if the target is for one user.
     """
     users = 0
     if source.has_open_turns():
@@ -61,7 +61,7 @@ def managed_password(source: CopySource, ring: RootKeys, user_id: UserId) -> str
 
 @dataclass(frozen=True, slots=True)
 class Copying:
-    """A copy of *source* into *target*, which may hold a part of it."""
+    """A copy of *source* into *target*, which may hold a part of the copy already."""
 
     source: CopySource
     target: CopyTarget
@@ -69,11 +69,11 @@ class Copying:
     counts: Counter[str] = field(default_factory=Counter[str])  # rows copied, by table
 
     def run(self, report: Callable[[int, int], None]) -> None:
-        """Copy all; *report* gets the number of users copied so far, and that of all. Raise BadInput, Misconfigured."""
+        """Copy all rows; call *report* with the numbers of users copied and of all users. Raise BadInput, Misconfigured."""
         user_ids = self.source.user_ids()
         tables = {user_id: self._tables(user_id) for user_id in user_ids}
         self._number(user_ids)
-        for user_id in self.target.user_ids():  # before the first write, as all that may be refused
+        for user_id in self.target.user_ids():  # refusals come before the first write
             if user_id not in tables:
                 raise other_data()
             for table in tables[user_id]:
@@ -84,7 +84,7 @@ class Copying:
             *others, last = tables[user_id]
             with self.target.at_once():
                 self._copy(others, user_id)
-                self._copy([last], user_id)  # the others are verified: the user may begin to exist
+                self._copy([last], user_id)  # the rest is verified; these rows make the user exist
             report(number, len(user_ids))
         with self.target.at_once():
             self._copy(_SHARED, None)
@@ -126,9 +126,9 @@ class Copying:
     def _lacking(
         self, table: Table[Any], user_id: UserId | None, *, is_written: bool = False
     ) -> int:
-        """Return the number of rows that the target lacks, and write them if *is_written*. Raise BadInput."""
+        """Return the number of rows that the target lacks, and write them if *is_written*. Raise BadInput if it has other rows."""
         count, parts = 0, list[ConversationId | None]([None])
-        if table is schema.PIECES:  # all those of a user could fill the memory
+        if table is schema.PIECES:  # all pieces of a user could fill the memory
             parts = [row.id for row in self.source.rows(schema.CONVERSATIONS, user_id)]
         for conversation_id in parts:
             rows = self.target.kept(table, self.source.rows(table, user_id, conversation_id))

@@ -1,6 +1,6 @@
 """The fictitious data of `operate demo`: people, chats and 90 days of turns in a deployment without accounts.
 
-It is made by calling the methods of an in-memory store, with a simulated clock. All figures depend on the seed and
+The data is made by calling the methods of an in-memory store, with a simulated clock. All figures depend on the seed and
 the day alone.
 """
 
@@ -31,7 +31,7 @@ from services.store.tables.in_memory import InMemoryStore
 from services.store.tables.protocol import Table
 
 DAYS = 90
-_LIFETIME_SECONDS = 2 * DAYS * 86_400  # of a session
+_LIFETIME_SECONDS = 2 * DAYS * 86_400  # how long a session lasts
 _LEASE_SECONDS = 15
 _UNBOUNDED = Throttles(strangers=())
 _MODELS = (
@@ -40,13 +40,13 @@ _MODELS = (
     ModelInfo("SmolLM2-135M", 2_048, 256, 0, 0, 0),
 )
 _REPLIED = (Outcome.COMPLETE, Outcome.STOPPED, Outcome.CUT)
-_OUTCOMES = (*_REPLIED, Outcome.FAILED, None), (92, 3, 2, 2, 1)  # None: the process died
+_OUTCOMES = (*_REPLIED, Outcome.FAILED, None), (92, 3, 2, 2, 1)  # None: the process died meanwhile
 _BACKGROUND = {  # probability and usage of each background call after the first reply of a chat
     Purpose.TITLE: (1.0, Usage(200, 8)),
     Purpose.FACTS: (0.3, Usage(900, 40)),
     Purpose.SUMMARY: (0.1, Usage(3000, 250)),
 }
-# the tables that a demo fills
+# the tables that a demo fills: shared tables, and the tables of each user
 _SHARED: tuple[Table[Any], ...] = (
     schema.ACCOUNTS,
     schema.CREDENTIALS,
@@ -70,7 +70,7 @@ class _Person:
 def make_demo(ring: RootKeys, seed: int, password: str, now: datetime) -> CopiedRows:
     """Make up 30 people and their use in the days before *now*.
 
-    The first is the admin, with *password*; no password opens the other accounts.
+    The first is the admin, with *password*; the other accounts have no password.
     """
     use = _Use(Random(seed), now.astimezone(UTC), ring)  # noqa: S311 (made-up figures)
     people = [use.person(name, password if name == NAMES[0] else None) for name in NAMES]
@@ -152,7 +152,7 @@ class _Use:
         prompt: str | None = None,
         reply: str = "",
     ) -> None:
-        """Begin a turn, and end it with *outcome*; if that is None, let it lapse."""
+        """Begin a turn, and end it with *outcome*; if *outcome* is None, let the turn lapse."""
         chat = thread.conversation.id
         prompt_id = thread.tip.id if thread.tip and prompt is None else MessageId(self._id())
         reservation = Reservation(

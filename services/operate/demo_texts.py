@@ -6,7 +6,7 @@ NAMES = (
     "grace", "hugo", "ines", "karim", "lucia", "milan", "nora", "oscar", "priya", "quentin", "rosa",
     "samir", "tessa", "uma", "victor", "wanda", "xenia", "yusuf", "zoe",
 )  # fmt: skip
-# title, first prompt, its reply
+# the title, the first prompt and the first reply of each chat
 TOPICS = (
     ("Tomatoes on a balcony", "Which tomatoes grow well on a windy balcony?", "Bush tomatoes in heavy pots stand the wind best: they stay low and need no long canes."),
     ("Weekend in Porto", "What should I see in Porto in two days?", "Begin at the Ribeira, cross the bridge on foot, and leave the second day to the museums."),
@@ -17,7 +17,7 @@ TOPICS = (
     ("Unit tests for dates", "How do I test code that asks for the time?", "Hand the clock in as an argument, and let the test choose the moment."),
     ("A name for a cat", "The cat is grey and sleeps all day. A name?", "Pebble: small, grey, and in no hurry."),
 )  # fmt: skip
-# further prompts and replies of any chat
+# later prompts of any chat, with their replies
 QUESTIONS = (
     ("Can you say that more shortly?", "Yes: do the first step today, and look at the result tomorrow."),
     ("What would you try first?", "The cheapest of the three, for it shows soonest whether the idea holds."),

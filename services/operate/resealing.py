@@ -1,5 +1,5 @@
-"""A sealed store as a copy sees it whose other side is `json-plain`: texts are opened when they are read, and sealed when they are
-stored. Both sides are compared as plain texts, so a copy that was cut short goes on, though no text is sealed alike twice.
+"""A sealed store that is copied to or from `json-plain`: texts are opened when they are read, and sealed when they are stored.
+Both sides are compared as plain texts, because the same text is sealed differently each time: so a copy can be continued.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,7 +16,7 @@ from services.store.writes import PutPiece
 
 
 def user_keys(source: CopySource, ring: RootKeys, user_id: UserId) -> UserKeys:
-    """Return the keys of a user; none of a deleted one. Raise Tampered."""
+    """Return the user keys of a user; a deleted user has none. Raise Tampered if a key cannot be unwrapped."""
     account = next(iter(source.rows(schema.ACCOUNTS, user_id)), None)
     stored = next(iter(source.rows(schema.CREDENTIALS, user_id)), None)
     secret = open_stored(ring, stored).account_secret if stored else None
@@ -30,7 +30,7 @@ def user_keys(source: CopySource, ring: RootKeys, user_id: UserId) -> UserKeys:
 
 
 class OpenedSource:
-    """The `CopySource` of a sealed store, with opened texts."""
+    """The `CopySource` of a sealed store, which returns its texts opened."""
 
     def __init__(self, store: CopySource, keys_of: Callable[[UserId], UserKeys]) -> None:
         self._store, self._keys_of = store, keys_of
@@ -58,17 +58,17 @@ class OpenedSource:
         return self._texts[user_id]
 
     def check(self) -> set[ConversationId]:
-        """Open all texts; return the chats whose heads are not those of their messages. Raise BadInput."""
+        """Open all texts; return the chats whose head does not match their messages. Raise BadInput if a text does not open."""
         broken = set[ConversationId]()
         for user_id in self.user_ids():
-            for table in set(ORDER) - {schema.PIECES}:  # which the sums of the others open
+            for table in set(ORDER) - {schema.PIECES}:  # pieces are opened when sums are made
                 self.rows(table, user_id)
             broken |= self.texts(user_id).broken_heads
         return broken
 
 
 class SealingTarget(OpenedSource):
-    """The `CopyTarget` over a sealed store, for the rows of a plain one.
+    """The `CopyTarget` over a sealed store, for rows that come from a plain store.
 
     The rows of a user whose copy was cut short are hidden until they are stored anew.
     """

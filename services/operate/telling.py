@@ -1,4 +1,4 @@
-"""Mails that tell users of an operator's commands. The command sends them itself, as it knows of no process that would."""
+"""Mails that inform users of an operator's command. The command sends them itself, as it knows of no app process that would."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -7,13 +7,13 @@ from services.domain.mails import Mail, Notice, NoticeKind
 from services.settings import MailServer
 
 NOT_TOLD = "No mail could be sent: tell the user."
-_LIFE = timedelta(minutes=5)  # one try is made
+_LIFE = timedelta(minutes=5)  # a mail's lifetime; sending is tried once
 
 
 def tell(server: MailServer | None, address: EmailAddress) -> str:
     """Mail the confirmed *address* of a user that an operator changed the account.
 
-    Return a sentence for the operator; an empty one if no mail is set (*server* is None).
+    Return a sentence for the operator; "" if no mail server is configured (*server* is None).
     """
     if server is None:
         return ""

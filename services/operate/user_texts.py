@@ -1,4 +1,4 @@
-"""The rows of one user in a sealed store as a plain store has them, and back: texts, lists of attachments, heads and bytes."""
+"""Conversion of one user's rows between a sealed and a plain store: texts, lists of attachments, heads and counts of bytes."""
 
 import json
 from collections import Counter
@@ -20,8 +20,8 @@ from services.store.tables import schema
 from services.store.tables.content import text_bytes
 from services.store.tables.protocol import Table
 
-# The tables with sealed texts, and what they are sealed by, in the order in which they are stored: pieces before the lists of
-# them in messages, and these before heads; receipts and thoughts after the rows that their places name.
+# The tables whose rows sealing changes or reads, in the order in which they are stored: pieces before the messages that list
+# them, messages before heads; receipts and thoughts after the rows that their places name.
 ORDER: tuple[Table[Any], ...] = (
     *(schema.TURNS, schema.PIECES, schema.MESSAGES, schema.RECEIPTS, schema.THOUGHTS),
     *(schema.DISCARDS, schema.DOCUMENTS, schema.CONVERSATIONS, schema.COUNTS),
@@ -30,7 +30,7 @@ _COUNTED: tuple[Table[Any], ...] = tuple(
     set(ORDER) - {schema.TURNS, schema.PIECES, schema.DISCARDS, schema.COUNTS}
 )
 _TEXTS_OF_CHATS = ("body", "thoughts", "partial", "partial_thoughts")
-_NO_HEAD = ""  # shows the chat as incomplete
+_NO_HEAD = ""  # a chat with this head is shown as incomplete
 _NO_KEY: dict[str, Any] = {"wrapped_key": "", "key_version": 1, "user_key_version": 1}
 _FIRST = 1  # the version of a new conversation key
 _NOBODY = UUID(int=0)
@@ -42,7 +42,7 @@ _Macs = Mapping[tuple[str, str, int], tuple[str, str]]
 
 @dataclass(frozen=True, slots=True)
 class _Side:
-    """The keys of one side of a copy, and its column of `_Macs`."""
+    """The keys of one side of a copy, and the index of that side's MACs in the pairs of `_Macs`."""
 
     keys: UserKeys
     vault: Callable[[ConversationId], Vault]
@@ -51,7 +51,7 @@ class _Side:
 
 @dataclass(frozen=True, slots=True)
 class _PlacedRow:
-    """A row of any table with its conversation, if it has one; thoughts with their message."""
+    """A row of any table with the id of its conversation, if any; a row of thoughts also has its message."""
 
     row: Any
     conversation_id: ConversationId | None
@@ -62,7 +62,7 @@ class _PlacedRow:
 class _Sums:
     """Sums of the stored rows of a user."""
 
-    # the bytes that sealing adds, by conversation; None: to documents, titles, instructions and summaries
+    # the bytes that sealing adds, by conversation; under None: to documents, titles, instructions and summaries
     added: Counter[ConversationId | None] = field(default_factory=Counter[ConversationId | None])
     heads: dict[ConversationId, Head] = field(default_factory=dict[ConversationId, Head])
 
@@ -73,9 +73,9 @@ class UserTexts:
     def __init__(self, store: CopySource, user_id: UserId, keys: UserKeys) -> None:
         self._store, self._user_id, self._keys = store, user_id, keys
         self._known = dict[ConversationId, ConversationSeals]()
-        # the wrapped key of each known conversation, its version, and that of the user key
+        # of each known conversation: the wrapped key, its version, and the version of the user key
         self._wrapped: dict[ConversationId, tuple[str, int, int]] | None = None
-        self._pieces = dict[ConversationId, tuple[_Macs, int]]()  # and the bytes that sealing adds
+        self._pieces = dict[ConversationId, tuple[_Macs, int]]()  # MACs; bytes that sealing adds
         self._sums: _Sums | None = None
         self._sealed = _Side(keys, lambda one: self._seals(one).vault, 0)
         self._plain = _Side(PlainKeys([]), lambda _: NO_VAULT, 1)
@@ -93,7 +93,7 @@ class UserTexts:
         return opened
 
     def sealed(self, table: CopiedTable[Row], rows: Sequence[Row]) -> list[Row]:
-        """Return plain *rows* as the sealed store keeps them. Raise BadInput if one cannot be sealed."""
+        """Return plain *rows* as the sealed store contains them. Raise BadInput if one cannot be sealed."""
         self.forget()
         plain = cast(list[Any], rows)
         if table is schema.COUNTS:
@@ -113,7 +113,7 @@ class UserTexts:
     # --- keys
 
     def _seals(self, conversation_id: ConversationId) -> ConversationSeals:
-        """Return the seals of a conversation; one that is not stored gets a new key. Raise Tampered."""
+        """Return the seals of a conversation; a conversation that is not stored gets a new key. Raise Tampered."""
         if self._wrapped is None:
             stored = self._read(schema.CONVERSATIONS)
             self._wrapped = {
@@ -133,12 +133,12 @@ class UserTexts:
     # --- texts
 
     def _changed(self, rows: Sequence[Row], old: _Side, new: _Side) -> list[Row]:
-        """Return *rows* with the texts of the side *old* as the side *new* has them. Raise BadInput."""
+        """Return *rows* with their texts converted from the side *old* to the side *new*. Raise BadInput."""
         changed = [self._row_changed(placed, old, new) for placed in self._placed(rows)]
         return cast(list[Row], changed)
 
     def _row_changed(self, placed: _PlacedRow, old: _Side, new: _Side) -> object:
-        with suppress(Tampered, ValueError):  # chained, one could repeat the text
+        with suppress(Tampered, ValueError):  # a chained error could repeat the text
             return self._with_texts(placed, old, new)
         what = (
             f"the chat {placed.conversation_id}"
@@ -169,7 +169,7 @@ class UserTexts:
                     yield _PlacedRow(row, cast(Any, row).conversation_id)
 
     def _with_texts(self, placed: _PlacedRow, old: _Side, new: _Side) -> object:
-        """Return the row with texts of *new*. Raise Tampered, ValueError."""
+        """Return the row with its texts converted from *old* to *new*. Raise Tampered, ValueError."""
         row, conversation_id = placed.row, placed.conversation_id
         if conversation_id is None and isinstance(row, schema.Document) and row.body is not None:
             place = document_place(self._user_id, row)
@@ -177,7 +177,7 @@ class UserTexts:
             return replace(row, body=new.keys.vault(DOCUMENTS).seal(text, place))
         if conversation_id is None:
             if any(getattr(row, name, None) for name in _TEXTS_OF_CHATS):
-                raise Tampered  # it has lost its place, and would stay as it is
+                raise Tampered  # the row lost its place: its text would stay unchanged
             return row
         vault, other = old.vault(conversation_id), new.vault(conversation_id)
         texts = dict[str, str]()
@@ -195,12 +195,12 @@ class UserTexts:
         return replace(row, **texts)
 
     def _with_macs(self, text: str, message: MessageRow, old: int, new: int) -> str:
-        """Return a list of attachments with the MACs of the side *new*. Raise Tampered if one is not its piece's."""
+        """Return a list of attachments with the MACs of the side *new*. Raise Tampered if a MAC does not fit its piece."""
         macs, listed = self._pieces_of(message.conversation_id)[0], json.loads(text)
         try:
             for file in listed["files"]:
                 for index, mac in enumerate(file["macs"]):
-                    # a piece that is missing stays missing
+                    # the MAC of a missing piece stays, so that the piece still counts as missing
                     pair = macs.get((str(message.id), file["id"], index + 1))
                     if pair and pair[old] != mac:
                         raise Tampered
@@ -268,7 +268,8 @@ class UserTexts:
         if not is_right or head is None or (head.rev, head.last_seq) != (row.rev, row.last_seq):
             self.broken_heads.add(row.id)
         plain = _NO_HEAD
-        if head and (is_right or head.count != read.count):  # a plain head only counts
+        # a plain head has counts but no MACs, so a head that is wrong in its MACs alone gets no plain head
+        if head and (is_right or head.count != read.count):
             plain = NO_VAULT.seal_head(head, self._user_id, row.id)
         return replace(
             opened,
@@ -292,14 +293,14 @@ class UserTexts:
 
 
 def normal(row: object) -> object:
-    """Return a *row* of a plain store, which may have been edited, as `OpenedSource` has it."""
+    """Return a *row* of a plain store, which may have been edited, in the form that `OpenedSource` returns."""
     match row:
         case schema.StoredConversation():
             head = _plain_head(row.head)
             text = NO_VAULT.seal_head(head, row.id, row.id) if head else _NO_HEAD
             return replace(row, **_NO_KEY, head=text)
         case MessageRow() if row.attachments:
-            with suppress(ValueError):  # else it is refused when it is sealed
+            with suppress(ValueError):  # invalid JSON is refused when it is sealed
                 listed = json.dumps(json.loads(row.attachments), ensure_ascii=False)
                 return replace(row, attachments=listed)
             return row
@@ -308,7 +309,7 @@ def normal(row: object) -> object:
 
 
 def _plain_head(text: str) -> Head | None:
-    """Return the head of a chat in a plain store; None if it was edited so that it is none."""
+    """Return the head of a chat in a plain store; None if an edit made it invalid."""
     with suppress(Tampered):
         head = NO_VAULT.open_head(text, _NOBODY, _NOBODY)
         if all(0 <= one < _LARGEST_NUMBER for one in (head.rev, head.count, head.last_seq)):

@@ -1,7 +1,7 @@
 """The rules of money, turns, messages and documents: pure functions, for every store but Supabase's.
 
-SQL has the same rules (db/migrations); a property test checks that both agree. Time is an argument. A refusal, with
-SQL's reason, is returned and not raised, so that a store commits earlier changes, such as lapsed turns.
+SQL has the same rules (db/migrations); a property test checks that both agree. Time is an argument. A refusal has the
+same reason as in SQL; it is returned, not raised, so that a store still commits earlier changes such as lapsed turns.
 """
 
 from dataclasses import dataclass, fields
@@ -14,7 +14,7 @@ Part = TypeVar("Part", bound="DataclassInstance")
 
 
 def part_of(kind: type[Part], /, *rows: object, **others: object) -> Part:
-    """Return a *kind* with the fields of *others* and of the same names in *rows*; the last row takes precedence."""
+    """Return an instance of *kind*. Its fields come from *others*, else from *rows*; later rows take precedence."""
     names = [each.name for each in fields(kind)]
     known = {name: getattr(row, name) for row in rows for name in names if hasattr(row, name)}
     return kind(**known | others)
@@ -27,7 +27,7 @@ class Refusal:
     reason: str
     room: int | None = None  # micro-dollars that the user's own caps leave
     room_of_tokens: int = 0
-    per_minute: int = 0  # messages
+    per_minute: int = 0  # messages that the user may send in a minute
     wait_seconds: int = 0  # seconds until the next minute, or the end of a throttle's window
 
 

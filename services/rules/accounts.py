@@ -43,15 +43,15 @@ BOUNDS: Mapping[str, tuple[int, int]] = {  # minimum and maximum, as in SQL's ch
 _NEVER_NONE = {"daily_cap_micro", "monthly_cap_micro", "max_open", "max_per_minute"}
 MOST_INVITATIONS = 500  # open invitations, at most
 INVITATION_LIFE = timedelta(days=7)
-PROOF_LIFE = timedelta(minutes=10)  # in which a proof of identity allows changes of the account
+PROOF_LIFE = timedelta(minutes=10)  # a proof allows changes of the account for this long
 STEP_LIFE = timedelta(minutes=10)
-MOST_STEPS = 4  # of one kind in a browser: the next one ends the oldest
-MOST_TRIES = 5  # of one step
-MOST_NOTICES = 3  # of one kind to a user
-MOST_CHANGES = 100  # entries of the audit that a user sees, and as many failures
-READ_CHANGES = 1000  # of which those are selected
-FORMER_LIFE = timedelta(hours=72)  # in which a former address may be taken back
-WARNING = timedelta(days=14)  # the time before a retention deletes its first conversation
+MOST_STEPS = 4  # steps of one kind in a browser; a further step ends the oldest
+MOST_TRIES = 5  # MOST_TRIES: the tries of one step
+MOST_NOTICES = 3  # notices of one kind to a user
+MOST_CHANGES = 100  # audit entries that a user sees, besides as many failures
+READ_CHANGES = 1000  # the newest audit entries, of which `MOST_CHANGES` are selected
+FORMER_LIFE = timedelta(hours=72)  # a former address may be taken back for this long
+WARNING = timedelta(days=14)  # from setting a new or shorter retention to its first deletion
 _LONG_AGO = datetime(2000, 1, 1, tzinfo=UTC)
 
 
@@ -87,9 +87,9 @@ class Settings(Limits):
     first_account_is_admin: bool = False
     sign_ups: SignUps = SignUps.OPEN
     confirms_by_code: bool = (
-        True  # where mail is set: new users enter a code that is mailed to them
+        True  # if mail is configured, new users must enter a code mailed to them
     )
-    requires_factor: bool = False  # no session begins without a second factor
+    requires_factor: bool = False  # true: no session begins without a second factor
     # days after which unused conversations are deleted; None: never
     retention_days: int | None = None
     # nothing is deleted before this time, because owners are warned first
@@ -109,7 +109,7 @@ class Settings(Limits):
         return max(used_at + timedelta(days=self.retention_days), self.retention_from)
 
     def unused_since(self, now: datetime) -> datetime | None:
-        """Return the time of last use up to which conversations are due for deletion *now*; None: retention is off."""
+        """Return the time of last use up to which retention deletes conversations at *now*; None: it deletes none yet."""
         if self.retention_days is None or self.retention_from >= now:
             return None
         return now - timedelta(days=self.retention_days)
@@ -140,14 +140,14 @@ def differences(before: Mapping[str, object], after: Mapping[str, object]) -> di
 # --- credentials ------------------------------------------------------------------------------------
 
 
-# changes of credentials without a recent proof: a code in the session's browser confirms an address
+# changes of credentials that need no recent proof: an address is confirmed by a code in the session's browser
 WITHOUT_PROOF = {CredentialsAction.RESEAL, CredentialsAction.ADDRESS_CONFIRMED}
 
 
 def check_change(
     action: CredentialsAction, seen_generation: int, generation: int, *, ends_others: bool
 ) -> None:
-    """Raise ValueError unless a change of credentials has the generation, and ends the sessions, that belong to it."""
+    """Raise ValueError unless *generation* and *ends_others* fit *action*, a change of credentials."""
     match action:
         case (
             CredentialsAction.RESEAL
@@ -165,7 +165,7 @@ def check_change(
             | CredentialsAction.ADDRESS_SET
             | CredentialsAction.IDENTITY_MOVED
         ):
-            wanted = None  # an operator's: users have no such change
+            wanted = None  # only operators make these changes
         case (
             CredentialsAction.FACTOR_ADDED
             | CredentialsAction.FACTOR_REMOVED
@@ -185,23 +185,23 @@ def check_change(
         raise ValueError(f"not a change of credentials: {action}")
 
 
-# changes of credentials that come with the look-up values of all identities and passkeys afterwards
+# changes of credentials that must bring the look-up values of all identities and passkeys after the change
 CHANGES_WAYS_IN = {
     CredentialsAction.IDENTITY_ADDED,
     CredentialsAction.IDENTITY_REMOVED,
     CredentialsAction.PASSKEY_ADDED,
     CredentialsAction.PASSKEY_REMOVED,
 }
-# uses of a passkey or an identity, which may let their user in without another factor
+# uses of a passkey or an identity, by which a user may sign in without a further factor
 _USES_ALONE = {CredentialsAction.PASSKEY_USED, CredentialsAction.IDENTITY_USED}
 _USES = {CredentialsAction.FACTOR_USED, *_USES_ALONE}
 _ADDS_WAYS_IN = {CredentialsAction.IDENTITY_ADDED, CredentialsAction.PASSKEY_ADDED}
 
 
 def check_ways_in(action: CredentialsAction, *, has_lookups: bool, renames: bool = False) -> None:
-    """Raise ValueError unless a change of credentials has look-up values of ways in where it needs them; a new password may have them.
+    """Raise ValueError unless *has_lookups* is True exactly for a change of ways in; for a new password it may be either.
 
-    *renames*: the change has look-up values under a newer root key, too, which only a reseal has.
+    *renames*: the change also has look-up values under a newer root key, as only a reseal does.
     """
     if has_lookups and renames:
         raise ValueError(f"look-ups that change and are renamed: {action}")
@@ -215,16 +215,16 @@ def check_ways_in(action: CredentialsAction, *, has_lookups: bool, renames: bool
 def ways_in_refusal(
     named: Collection["Lookup"], user_id: UserId, action: CredentialsAction | None = None
 ) -> Refusal | None:
-    """Return a refusal if another user has one of the *named* look-up values, which *user_id* has after *action*.
+    """Return a refusal if another user has one of the look-up values *named*, which *user_id* would have after *action*.
 
-    *action*: None if an account begins, or an address is taken back. An action that removes ways in is not refused.
+    *action* is None if an account begins or an address is taken back. An action that removes ways in is not refused.
     """
     adds = action is None or action in _ADDS_WAYS_IN
     return WAY_IN_TAKEN if adds and any(one.user_id != user_id for one in named) else None
 
 
 class CredentialsState(Protocol):
-    """The state of credentials that stands beside their seal, and inside of it."""
+    """The state of credentials that is stored both beside and inside their sealed document."""
 
     @property
     def generation(self) -> int: ...
@@ -237,12 +237,12 @@ class CredentialsState(Protocol):
 def takes_proof_in_part(
     action: CredentialsAction, stored: CredentialsState | None, *, ends_others: bool
 ) -> bool:
-    """Return True if a proof in part is enough for a change of *stored* credentials: it only adds to them."""
+    """Return True if a change needs only a proof in part, because it only adds to the *stored* credentials."""
     match action:
         case CredentialsAction.PASSKEY_ADDED | CredentialsAction.PASSWORD_ADDED:
             adds = True
         case CredentialsAction.FACTOR_ADDED:
-            # beside a passkey that is asked for, it replaces recovery codes
+            # if a passkey is the second factor, adding an app would replace the recovery codes
             adds = stored is not None and not stored.wants_factor
         case _:
             adds = False
@@ -255,7 +255,7 @@ def change_refusal(
     new: CredentialsState,
     seen_generation: int,
 ) -> Refusal | None:
-    """Return a refusal if the *stored* credentials have changed since *new* ones were made of them.
+    """Return a refusal if the *stored* credentials have changed since *new* was made from them.
 
     Raise ValueError unless `wants_factor` changes as *action* changes it.
     """
@@ -270,10 +270,10 @@ def change_refusal(
 def check_flag(
     action: CredentialsAction | None, stored: CredentialsState, new: CredentialsState
 ) -> None:
-    """Raise ValueError unless *action* may change `wants_factor` so; None: a new address."""
+    """Raise ValueError unless *action* (None: a new address) may change `wants_factor` from *stored* to *new*."""
     before, after = stored.wants_factor, new.wants_factor
     match action:
-        # beside the app, a passkey may be asked for, and the other way round
+        # the account may have the other second factor already: an app, or a passkey that is asked for
         case CredentialsAction.FACTOR_ADDED | CredentialsAction.PASSKEY_FACTOR_ADDED:
             fits = after
         case CredentialsAction.FACTOR_REMOVED | CredentialsAction.PASSKEY_FACTOR_REMOVED:
@@ -286,7 +286,7 @@ def check_flag(
             fits = before and after
         case CredentialsAction.PASSWORD_SET | CredentialsAction.PASSKEY_REMOVED:
             fits = before or not after
-        # where the deployment requires a factor, it is asked for from its first use on
+        # where the deployment requires a factor, the first use of a passkey makes the passkey that factor
         case CredentialsAction.PASSKEY_USED:
             fits = after or not before
         case (
@@ -310,13 +310,13 @@ def check_flag(
 
 
 def check_proof(scope: ProofScope) -> None:
-    """Raise ValueError for the scope of a sign-in that proves nothing."""
+    """Raise ValueError if *scope* is NONE, the scope of a sign-in that proves nothing."""
     if scope is ProofScope.NONE:
         raise ValueError("not a proof")
 
 
 def check_given(used: CredentialsState | None, *, has_factor: bool) -> None:
-    """Raise ValueError if credentials after a use or an enrolment come without the factor."""
+    """Raise ValueError if the credentials *used* want a second factor that was not given."""
     if used is not None and used.wants_factor and not has_factor:
         raise ValueError("a second factor that was not given")
 
@@ -330,13 +330,13 @@ def factor_refusal(
     is_required: bool,
     used_by: CredentialsAction = CredentialsAction.FACTOR_USED,
 ) -> Refusal | None:
-    """Return a refusal if a session or a proof may not begin by *stored* credentials.
+    """Return a refusal if a session or a proof may not begin with the *stored* credentials.
 
-    *used*: the credentials after the use of the factor or (*used_by*) of a passkey or an identity, or after the enrolment of a
-    factor; *is_required*: by the deployment. *has_factor* is False for a passkey that did not verify its user, and for an
-    identity whose provider is not trusted with a factor.
+    *used*: the credentials after the use of a factor, a passkey or an identity (*used_by* says which), or after the enrolment
+    of a factor. *is_required*: the deployment requires a factor. *has_factor* is False for a passkey that did not verify its
+    user, and for an identity whose provider is not trusted with a factor.
 
-    Raise ValueError if *used* are credentials after none of these.
+    Raise ValueError if *used* does not follow from such a use or enrolment.
     """
     if used is not None:
         check_given(used, has_factor=has_factor)
@@ -359,7 +359,7 @@ def factor_refusal(
 def use_of(
     used: CredentialsState, seen_generation: int, used_by: CredentialsAction
 ) -> CredentialsAction:
-    """Return the action that made *used*: *used_by*, a use, if the generation is unchanged, else FACTOR_ADDED."""
+    """Return the action that led to *used*: the use *used_by* if the generation is unchanged, else FACTOR_ADDED."""
     if used_by not in _USES:
         raise ValueError(f"not a use: {used_by}")
     return used_by if used.generation == seen_generation else CredentialsAction.FACTOR_ADDED
@@ -374,7 +374,7 @@ class StoredInvitation:
 
     id: UUID
     code_hash: str = field(repr=False)
-    email: str | None = field(repr=False)  # None: anyone who has the code
+    email: str | None = field(repr=False)  # None: for any user who has the code
     role: AccountRole
     made_by: UserId
     created_at: datetime
@@ -386,7 +386,7 @@ class StoredInvitation:
     def state(
         self, maker: StoredAccount | None, now: datetime
     ) -> Literal["open", "used", "revoked", "expired"]:
-        """Return its state. It is valid only while its *maker* is an admin: a removed admin could return with it."""
+        """Return the invitation's state: "revoked" also once *maker* is no admin, because a removed admin could return with it."""
         if self.used_by:
             return "used"
         if self.revoked_at or not (maker and maker.is_admin):
@@ -394,7 +394,7 @@ class StoredInvitation:
         return "expired" if self.expires_at <= now else "open"
 
     def is_good(self, maker: StoredAccount | None, address: str | None, now: datetime) -> bool:
-        """Return True if *address* may begin an account with it."""
+        """Return True if *address* may begin an account with the invitation."""
         return self.state(maker, now) == "open" and self.email in (None, address)
 
 
@@ -413,10 +413,10 @@ def begin_account(
     lacks_factor: bool = False,
     taken: Refusal | None = None,
 ) -> StoredAccount | Refusal:
-    """Return the account of a user who has none yet.
+    """Return the new account of a user who has none yet, or a refusal.
 
     *invitation*: a valid one for the address; *lacks_factor*: the deployment requires a factor, and none was given; *taken*:
-    another account has one of its identities.
+    the refusal if another account has one of the user's identities.
     """
     try:
         is_address = checked_address(email) == email
@@ -447,7 +447,7 @@ def leave_refusal(
     has_others: bool = True,
     is_left: bool = True,
 ) -> Refusal | None:
-    """Return a refusal if *account* must not leave because it is the last active admin and other accounts exist."""
+    """Return a refusal if *account* must stay an active admin, because it is the last one and other accounts exist."""
     is_last = account and [one.id for one in admins if one.is_admin] == [account.id]
     if is_last and has_others and is_left:
         return LAST_ADMIN
@@ -460,22 +460,22 @@ def deleted(account: Stored, now: datetime) -> Stored:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredSession:
-    """An app session, found by the hash of its cookie, which a proof changes, or by its id."""
+    """An app session, found by its id or by the hash of its cookie. A proof replaces the cookie."""
 
     cookie_hash: str
     id: SessionId
     user_id: UserId
-    # under a key derived from the cookie, which shows that the cookie is the session's
+    # text under a key derived from the cookie: if it opens, the cookie belongs to the session
     sealed: str = field(repr=False)
     idle_seconds: int
     expires_at: datetime
     ends_at: datetime  # the time at which an unused session ends
     device: str | None = field(default=None, repr=False)  # the name of the browser, sealed
-    created_at: datetime | None = None  # None: in a row of an earlier version
+    created_at: datetime | None = None  # None: stored by an earlier version of the app
     seen_at: datetime | None = None
-    proved_at: datetime | None = None  # when its user last proved who they are; None: never
-    scope: ProofScope = ProofScope.FULL  # of that proof
-    # a second factor was given, here or in a later proof, and its user has not turned it off since
+    proved_at: datetime | None = None  # the time of the user's last proof; None: there was none
+    scope: ProofScope = ProofScope.FULL  # the scope of the last proof
+    # true: a second factor was given at the sign-in or in a later proof, and the user has not turned it off since
     has_factor: bool = False
 
     def used(self, now: datetime) -> "StoredSession":
@@ -490,7 +490,7 @@ class StoredSession:
         *,
         has_factor: bool,
     ) -> "StoredSession":
-        """Return the session after a proof; one in part leaves a full one that still holds as it is."""
+        """Return the session after a proof; a proof in part does not replace a full proof that still holds."""
         stays = scope is ProofScope.PART and self.is_proven(now, credentials)
         proof = (self.proved_at, self.scope) if stays else (now, scope)
         has_factor = self.has_factor or has_factor
@@ -499,9 +499,9 @@ class StoredSession:
     def is_proven(
         self, now: datetime, credentials: CredentialsState | None, *, is_part: bool = False
     ) -> bool:
-        """Return True if its user, who has *credentials*, has proved who they are in the last ten minutes.
+        """Return True if the user, who has *credentials*, gave a proof in this session in the last ten minutes.
 
-        *is_part*: a proof in part is enough. One from before an account had a second factor is none, unless this session gave
+        *is_part*: a proof in part is enough. If the account has a second factor, no proof counts in a session that never gave
         the factor.
         """
         scopes = (ProofScope.FULL, ProofScope.PART) if is_part else (ProofScope.FULL,)
@@ -512,7 +512,7 @@ class StoredSession:
     def is_alive(self, account: StoredAccount | None, now: datetime, *, is_refused: bool) -> bool:
         """Return True if the session has not ended and this version of the app knows the role of *account*.
 
-        *is_refused*: it lacks the factor that the deployment requires.
+        *is_refused*: the session lacks the second factor that the deployment requires.
         """
         is_known = account is not None and account.role.is_known
         return is_known and self.end(self, account, now, is_refused=is_refused) is None
@@ -539,11 +539,11 @@ class StoredSession:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lookup:
-    """The look-up value of a way in, or of a former address that its user may take back; no other account gets it meanwhile."""
+    """The look-up value of a way in, or of a former address that the user may take back. It blocks both for other accounts."""
 
     lookup: str = field(repr=False)
     user_id: UserId
-    expires_at: datetime | None = None  # of a former address; None: of an identity or a passkey
+    expires_at: datetime | None = None  # for a former address; None: an identity or passkey
 
     def is_good(self, now: datetime) -> bool:
         return self.expires_at is None or self.expires_at > now
@@ -554,17 +554,17 @@ class Lookup:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredStep:
-    """Something half done in a browser, identified by a hash of the browser's secret and of a public id."""
+    """A step: an act half done in a browser, such as a sign-in. Its key is a hash of the browser's secret and a public id."""
 
     key: str = field(repr=False)
-    kind_tag: str = field(repr=False)  # the same for all steps of one kind in the browser
+    kind_tag: str = field(repr=False)  # a tag shared by all steps of one kind in one browser
     sealed: str = field(repr=False)
     tries: int = 0
     expires_at: datetime
 
     @staticmethod
     def surplus(others: Collection["StoredStep"]) -> list["StoredStep"]:
-        """Return the oldest of the steps of one kind in a browser, which end when another one begins there."""
+        """Return the oldest of *others*, all of one kind in a browser; they end when another such step begins there."""
         newest_first = sorted(others, key=lambda one: one.expires_at, reverse=True)
         return newest_first[MOST_STEPS - 1 :]
 
@@ -572,7 +572,7 @@ class StoredStep:
         return self.expires_at > now
 
     def tried(self) -> "StoredStep | None":
-        """Return the step after one more try; None: it has had all, and ends."""
+        """Return the step after one more try; None: the step has used up its tries, and ends."""
         return None if self.tries >= MOST_TRIES else replace(self, tries=self.tries + 1)
 
 
@@ -606,9 +606,9 @@ def counted(counter: Counter | None, bucket: str, seconds: int, now: datetime) -
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredNotice(NoticeRow):
-    """A notice to a user, and the session in which the change that it tells of was made."""
+    """A notice to a user about a change, and the session in which that change was made."""
 
-    session: SessionId | None = None  # None: in none
+    session: SessionId | None = None  # None: the change was made outside of any session
 
     @staticmethod
     def newest_first(notices: Collection["StoredNotice"]) -> list["StoredNotice"]:
@@ -616,11 +616,11 @@ class StoredNotice(NoticeRow):
 
     @staticmethod
     def surplus(of_kind: Collection["StoredNotice"]) -> list["StoredNotice"]:
-        """Return the oldest notices of one kind to a user, which go when another one comes."""
+        """Return the oldest notices of one kind to a user, which are deleted when another notice of that kind is stored."""
         return StoredNotice.newest_first(of_kind)[MOST_NOTICES - 1 :]
 
     def is_shown(self, session: StoredSession | None) -> bool:
-        """Return True if *session* shows the notice, and may dismiss it: the change was made in another one."""
+        """Return True if *session* shows the notice, and may dismiss it: another session made the change."""
         return self.session is None or session is None or self.session != session.id
 
 
@@ -628,7 +628,7 @@ class StoredNotice(NoticeRow):
 
 
 def listed_changes(newest_first: Sequence[AuditEntry]) -> list[AuditEntry]:
-    """Return the entries of the audit that their user sees: failures have a limit of their own, because strangers cause them."""
+    """Return the audit entries that the user sees. Failures have a separate limit, because strangers can cause them."""
     room = {True: MOST_CHANGES, False: MOST_CHANGES}
     listed: list[AuditEntry] = []
     for entry in newest_first:
@@ -639,7 +639,7 @@ def listed_changes(newest_first: Sequence[AuditEntry]) -> list[AuditEntry]:
 
 
 def failure_count(detail: Mapping[str, object] | None) -> Mapping[str, object]:
-    """Return the detail of the entry of this hour after another failure; *detail*: before it, None for the first."""
+    """Return the detail of this hour's audit entry after another failure; *detail*: the previous one; None: first failure."""
     return {"count": 1 + (int(str(detail["count"])) if detail else 0)}
 
 
@@ -647,7 +647,7 @@ def failure_count(detail: Mapping[str, object] | None) -> Mapping[str, object]:
 
 
 def columns_of(setting: ModelSetting) -> dict[str, object]:
-    """Return a model's prices (None: those that the app knows), and if it is offered."""
+    """Return the columns of a model: its prices (None: the app's known prices apply), and `is_offered`."""
     unknown = dict.fromkeys(each.name for each in fields(ModelPrices))
     prices = asdict(setting.prices) if setting.prices else unknown
     return {**prices, "is_offered": setting.is_offered}

@@ -1,6 +1,6 @@
 """Budgets: the windows in which money, tokens and messages are counted, and the room that caps leave.
 
-Money in micro-dollars. Days and months are of UTC.
+Money is in micro-dollars. Days and months begin at midnight UTC.
 """
 
 import math
@@ -26,15 +26,15 @@ class Budget(Limits):
     month: date = _LONG_AGO_DAY  # the first day of the month
     month_spent: int = 0
     minute: datetime = _LONG_AGO
-    minute_turns: int = 0  # messages of this minute, and edited versions of replies
+    minute_turns: int = 0  # messages and edited versions of replies in this minute
     bytes: int = 0  # the bytes that the account had stored when `minute` began
     reserved: int = 0  # the amount reserved by open turns, whenever they began
     reserved_tokens: int = 0
     last_active_at: datetime | None = None
-    counting: int = 0  # the `Deployment.counting` that includes these figures
+    counting: int = 0  # the number of the count (`Deployment.counting`) that includes these figures
 
     def opened(self, now: datetime, stored_bytes: int) -> "Budget":
-        """Return the budget with the windows of *now*; a new minute takes over *stored_bytes*."""
+        """Return the budget with the day, month and minute of *now*; a new minute sets `bytes` to *stored_bytes*."""
         budget, minute = self, now.replace(second=0, microsecond=0)
         if now.date() > self.day:
             budget = replace(budget, day=now.date(), day_spent=0, day_tokens=0)
@@ -105,7 +105,7 @@ class Deployment:
         return max(0, self.monthly_cap_micro - self.spent - self.reserved)
 
     def opened(self, now: datetime) -> "Deployment":
-        """Return the figures of the month of *now*; reserved amounts will be paid in it."""
+        """Return the figures of the month of *now*; reserved amounts stay, because that month will pay them."""
         month = now.date().replace(day=1)
         return replace(self, month=month, spent=0) if month > self.month else self
 
@@ -129,7 +129,7 @@ class Deployment:
     def share(self) -> float | None:
         """The share of the cap that is spent or reserved: 0.9, 0.95 or 1; None: less, or no cap.
 
-        Every user may read it, and an exact figure would tell them what the others spend.
+        Every user may read the share, and an exact figure would tell them what the others spend.
         """
         if self.monthly_cap_micro is None:
             return None
@@ -140,11 +140,11 @@ class Deployment:
 
 @dataclass(frozen=True, slots=True)
 class Room:
-    """The amounts that the caps leave for a turn, and the granted amounts: at most those that the turn wants."""
+    """The amounts granted to a turn: as much as it wants, but at most as much as the caps leave."""
 
     granted: int
     granted_tokens: int
-    reason: str | None  # the cap that leaves too little
+    reason: str | None  # the cap that leaves too little; None: none does
 
 
 def room_for(budget: Budget, deployment: Deployment, wanted: Reservation) -> Room:

@@ -6,7 +6,7 @@ from services.domain.rows import DocumentKind, DocumentRow
 from services.rules import STALE, TOO_MANY, Refusal
 
 _MOST_FACTS = 5_000
-_MOST = 500  # the most documents of any other kind
+_MOST = 500  # the most documents of each kind other than facts
 
 
 def is_stored(stored: DocumentRow | None, new: DocumentRow) -> bool:
@@ -19,7 +19,7 @@ def put_refusal(
 ) -> Refusal | None:
     """Return a refusal if *new* must not replace the revision *seen_rev* (0: a new document), else None.
 
-    *count* is the number of stored documents of its kind.
+    *count* is the number of stored documents of the kind of *new*.
     """
     if (
         stored is None

@@ -22,7 +22,7 @@ Row = TypeVar("Row", bound=ConversationRow)
 
 
 def creation_refusal(conversations: int, *, is_taken: bool, has_space: bool) -> Refusal | None:
-    """Return a refusal if a user with so many *conversations* may not begin another, else None."""
+    """Return a refusal if a user with this number of *conversations* may not begin another, else None."""
     if conversations >= MOST_CONVERSATIONS:
         return TOO_MANY
     if not has_space:
@@ -90,8 +90,8 @@ def discard_refusal(
 ) -> Refusal | None:
     """Return a refusal if the messages *doomed* may not be deleted, else None.
 
-    *found*: those of them that are stored; *later*: messages that may follow them; *answered*: the prompt that is being
-    answered.
+    *found*: the stored messages among *doomed*; *later*: messages that may follow these; *answered*: the prompt to which
+    a reply is streaming.
     """
     if answered in doomed:
         return BUSY
@@ -106,7 +106,7 @@ def discard_refusal(
 
 
 def discarded(row: Row, head: str, kept_summary: str | None, due: datetime) -> Row:
-    """Return the conversation after deleting messages that are destroyed at *due*; only *kept_summary* stays."""
+    """Return the conversation after messages were deleted, with Undo until *due*; its summary stays only if it is *kept_summary*."""
     is_kept = row.summary is not None and row.summary == kept_summary
     return replace(
         row,
@@ -150,13 +150,13 @@ def changed(row: Row, changes: Mapping[str, object], now: datetime) -> Row | Non
     if "policy" in changes or "reset_seq" in changes:
         columns["start_seq"] = changes.get("reset_seq", row.reset_seq)
     for name, before in (("read_seq", row.read_seq), ("facts_seq", row.facts_seq)):
-        if name in changes:  # the mark never goes back, nor beyond the last message
+        if name in changes:  # a mark never goes back, nor beyond the last message
             columns[name] = max(before, min(cast(int, changes[name]), row.last_seq))
     return replace(row, **columns)
 
 
 def hidden(row: Row, seconds: int, now: datetime) -> Row:
-    """Return the conversation, to be destroyed in *seconds*; a repeated call does not postpone it."""
+    """Return the conversation marked to be destroyed in *seconds*; a repeated call does not postpone that."""
     return replace(row, destroy_at=row.destroy_at or now + timedelta(seconds=seconds))
 
 

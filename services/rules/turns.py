@@ -94,7 +94,7 @@ def reserve(
 ) -> tuple[Budget, int, int] | Refusal:
     """Reserve what the caps grant of *wanted*; return the budget, the money and the tokens, or a refusal.
 
-    A *refusal* by the content takes precedence. Background calls (titles, summaries) are limited by the caps alone,
+    A *refusal* found before takes precedence. Background calls (titles, summaries) are limited by the caps alone,
     not by the rate limits.
     """
     is_reply = wanted.purpose is Purpose.REPLY
@@ -127,7 +127,7 @@ def reserve(
 def lapse(budget: Budget, turn: Turn, now: datetime) -> Booking:
     """Settle a turn that was not finished.
 
-    If the model was not called, nothing is charged; else the whole reservation is, until a late finish corrects it.
+    If the model was not called, nothing is charged; otherwise the whole reservation, until a late finish corrects the charge.
     """
     was_called = turn.state is not TurnState.RESERVED
     micro, tokens = (turn.reserved_micro, turn.reserved_tokens) if was_called else (0, 0)
@@ -153,7 +153,7 @@ def lapse(budget: Budget, turn: Turn, now: datetime) -> Booking:
 def prolong(
     turn: Turn, seconds: int, now: datetime, partial: str | None = None, thoughts: str | None = None
 ) -> Turn:
-    """Return an open turn after the model is called, with a new lease and partial texts (None: unchanged).
+    """Return the open *turn* once the model is called, with a new lease and new partial texts (None: unchanged).
 
     A turn without a conversation stores no text.
     """
@@ -183,7 +183,7 @@ def settle(
 ) -> Booking:
     """Settle *turn* at its real cost, at most the reservation; if it had lapsed, correct its charge.
 
-    An adopted turn keeps its charge, because its real cost is unknown.
+    A lapsed turn whose partial reply is adopted ("interrupted") keeps its charge, because its real cost is unknown.
     """
     ended = replace(
         turn,
