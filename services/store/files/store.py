@@ -156,9 +156,8 @@ class FilesStore:
         journal.append(journal_line(operations, journal.synced_size))
         try:
             self._apply(operations)
-        except (
-            BaseException
-        ):  # cached documents may have only a part of the operations: a start applies all
+        except BaseException:
+            # cached documents may have only a part of the operations, and must not be written: a start applies all
             self._failure = "Daybook failed in the midst of a change: restart it."
             raise
         self._due.set()
