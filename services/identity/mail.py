@@ -48,10 +48,10 @@ def tls_of(server: MailServer) -> Tls:
 
 
 class SmtpSender:
-    """Sends each mail over a connection of its own."""
+    """Sends each mail over a new connection."""
 
     def __init__(self, server: MailServer, step_seconds: float = _STEP_SECONDS) -> None:
-        """*step_seconds* is the longest time of one step: of the connection, or of a reply of the server."""
+        """*step_seconds* is the timeout of each step: connecting, or waiting for one reply of the server."""
         self._server, self._step_seconds = server, step_seconds
 
     def send(self, mail: Mail) -> bool:

@@ -102,7 +102,7 @@ class _Waiting:
 
 
 class Mailer:
-    """Sends mails from a thread of its own, in the order of their ranks. Any thread may call any method.
+    """Sends mails from a separate thread, in the order of their ranks. Any thread may call any method.
 
     A mail that the server does not accept is tried again, at longer and longer intervals, until it expires. If the server
     refuses the login, all mails wait for such an interval, because more attempts would lock the account there. Mails that
@@ -118,7 +118,7 @@ class Mailer:
         retry_seconds: float = 1.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """*open_sender* is called in the thread, at the first mail, because a sender takes long to import."""
+        """*open_sender* is called in the sending thread, at the first mail, because importing a sender takes long."""
         self._open_sender, self._clock = open_sender, clock
         self._most_waiting, self._retry_seconds = most_waiting, retry_seconds
         self._limit = HourlyLimit(mails_an_hour, clock)
@@ -132,9 +132,9 @@ class Mailer:
         self._sender: MailSender | None = None  # used by the thread alone
 
     def send(self, mail: Mail) -> bool:
-        """Accept *mail* to be sent soon. Return False if too many wait, or were sent in the last hour, or there is no mailbox.
+        """Accept *mail*, to be sent soon. Return False if the queue or the hourly limit is full, or no mailbox exists.
 
-        In a full queue the last mail of the lowest rank gives way to one of a higher rank.
+        In a full queue, a mail replaces the last mail of the lowest rank if that rank is lower than its own.
         """
         with self._changed:
             refusal = self._refusal(mail)
@@ -222,7 +222,7 @@ class Mailer:
             if is_again:
                 waiting.due_at = self._clock() + waiting.retry_seconds
                 waiting.retry_seconds = min(2 * waiting.retry_seconds, _LONGEST_RETRY_SECONDS)
-                # behind the other mails of this rank, so that a failing mail does not delay the first try of newer ones
+                # the mail goes behind others of its rank, so that failing mails do not delay the first try of newer ones
                 self._number += 1
                 waiting.number = self._number
                 self._waiting.append(waiting)

@@ -57,7 +57,7 @@ _ALGORITHMS = ("RS256", "PS256", "ES256", "EdDSA")
 _SCOPE = "openid email"  # no offline_access, because no token is stored
 _SECONDS = 10.0  # the most that all calls for one request of a browser may take
 _OK = 200
-_MOST_BYTES = 256_000  # of one HTTP response
+_MOST_BYTES = 256_000  # the most bytes of one HTTP response
 _CACHED_SECONDS = 3600.0  # how long metadata and keys are cached
 # keys are fetched no sooner than this after the last fetch, even if no key fits a signature or the fetch failed
 _KEYS_SECONDS = 60.0
@@ -173,7 +173,7 @@ class Provider:
         self._now, self._clock, self._seconds = now, clock, seconds
         self._metadata: _Fetched[_Metadata] | None = None
         self._keys: _Fetched[KeySet] | None = None
-        self._keys_asked_at = -math.inf  # the last fetch, even if it failed, by `_clock`
+        self._keys_asked_at = -math.inf  # time of the last fetch, even a failed one, by `_clock`
         self._fetching = asyncio.Lock()  # concurrent requests share one fetch
 
     async def authorization_address(self, request: ProviderRequest) -> str:
@@ -297,7 +297,7 @@ class Provider:
                 code_verifier=request.verifier,
                 redirect_uri=request.redirect_uri,
             )
-        except OAuthError as error:  # the provider wrote its description
+        except OAuthError as error:  # its description is the provider's text, so it is dropped
             if error.error == "invalid_grant":
                 raise AnswerRefused(AnswerFault.CODE) from None
             raise _unavailable(error) from None
@@ -340,7 +340,7 @@ class Provider:
         raise AnswerRefused(AnswerFault.TOKEN)
 
     async def _read_keys(self, client: _Client, metadata: _Metadata, seconds: float) -> KeySet:
-        """Return the provider's keys, fetched less than *seconds* ago, or older ones for `_KEYS_SECONDS` after a fetch.
+        """Return the provider's keys, fetched less than *seconds* ago, or older ones within `_KEYS_SECONDS` of a fetch.
 
         Raise ProviderUnavailable.
         """
@@ -387,7 +387,7 @@ def _usable(listed: _KeyList) -> KeySet:
     """Return the listed keys that joserfc can use; a provider may list other keys, too."""
     keys: list[Key] = []
     for one in listed.keys:
-        if "d" in one:  # private: anyone could sign; its import may take hours
+        if "d" in one:  # a private key: anyone could sign with it, and importing it may take hours
             continue
         with suppress(JoseError, ValueError, TypeError, KeyError):
             keys.append(JWKRegistry.import_key(cast(dict[str, str | list[str]], one)))

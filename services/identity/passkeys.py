@@ -48,7 +48,7 @@ _HEADER_BYTES = 37
 _ID_LENGTH_AT = _HEADER_BYTES + 16
 _ID_AT = _ID_LENGTH_AT + 2
 _PRESENT, _VERIFIED, _ATTESTED = 1, 1 << 2, 1 << 6  # bits of the flags
-_RSA_BITS = range(2048, 4097)  # bits of an RSA modulus
+_RSA_BITS = range(2048, 4097)  # accepted sizes of an RSA modulus, in bits
 _RSA_EXPONENT = b"\x01\x00\x01"
 _STRINGS, _TAG = (2, 3), 6  # CBOR's major types
 _MOST_LENGTH = 27  # the highest length code of a CBOR head; above: reserved, or indefinite length
@@ -126,10 +126,10 @@ class PasskeyUse(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UsedPasskey:
-    """A passkey after its use."""
+    """A passkey, updated by its last use."""
 
     passkey: Passkey
-    has_verified_user: bool  # true: its use counts as both factors
+    has_verified_user: bool  # true: this use counts as both factors
 
 
 def new_challenge() -> bytes:
@@ -256,7 +256,10 @@ def verify_assertion(
     use: PasskeyUse,
     now: datetime,
 ) -> UsedPasskey:
-    """Verify *assertion*; return *passkey*, which belongs to *user_handle*, as used. Raise PasskeyRefused, PasskeyCopied."""
+    """Verify *assertion*, and return *passkey* after this use; its user has *user_handle*.
+
+    Raise PasskeyRefused, PasskeyCopied.
+    """
     from webauthn import verify_authentication_response
     from webauthn.helpers.structs import AuthenticationCredential, AuthenticatorAssertionResponse
 

@@ -14,7 +14,7 @@ class FactorRule:
     """Reads and sets the rule, for a session's user, who must be admin (else AdminsOnly). Any thread may call any method."""
 
     session: AppSession = field(repr=False)
-    cached: CachedRead[SignUpState] = field(repr=False)  # the rule that this process applies
+    cached: CachedRead[SignUpState] = field(repr=False)  # the state as this process applies it
     # stops the live turns of sessions in this process, as `Devices.ending` does
     ending: Callable[[Callable[[AppSession], bool], float], AbstractContextManager[None]]
     longest_seconds: float = 5.0  # the longest wait for replies to be stored before sessions end
@@ -26,8 +26,8 @@ class FactorRule:
     def require(self, *, is_on: bool) -> None:
         """Require a second factor of every account (*is_on*), which ends all sessions without one, or stop requiring it.
 
-        The replies of these sessions in this process are stopped first, so that they are stored and settled; a sweep settles
-        replies in other processes.
+        The replies of all other sessions in this process are stopped first, so that they are stored and settled; a sweep
+        settles the replies of ended sessions in other processes.
         Raise ProofNeeded, or FactorNeeded if the admin's account has no second factor.
         """
         own = self.session.id

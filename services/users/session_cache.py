@@ -176,7 +176,7 @@ class SessionCache:
                 entry.check = None  # a check in progress began too early to notice the refusal
 
     def confirm(self, session_id: SessionId) -> None:
-        """Check the session now, before an act that wants a proof. Raise SignedOut, StoreUnavailable.
+        """Check the session now, before an act that needs a proof. Raise SignedOut, StoreUnavailable.
 
         The database stores the proof with the session: an old cookie could use a proof that belongs to a newer cookie.
         """
@@ -266,7 +266,7 @@ class SessionCache:
         return moved_at is not None and time.monotonic() - moved_at < _MOVED_SECONDS
 
     def replaced_in(self, session: AppSession, cookie: Cookie | None) -> float:
-        """Return the seconds until a tab that connected by *cookie* is hung up, because *session* has another cookie now.
+        """Return the seconds until a tab that connected by *cookie* is disconnected, as *session* has another cookie now.
 
         The browser needs that time to get the new cookie. Infinity: the session has no other cookie, or is not open here.
         """
@@ -365,6 +365,6 @@ class SessionCache:
         with self._lock:
             if is_there := self._entries.get(session.id) is entry:
                 del self._entries[session.id]
-                self._ids.pop(entry.cookie.hash, None)  # a proof may have changed it
+                self._ids.pop(entry.cookie.hash, None)  # a proof may have changed the cookie
         if is_there:
             self.on_forget(session)

@@ -1,4 +1,4 @@
-"""The number of accounts that have no way in any more, for admins."""
+"""The number of accounts that no longer have a way in, for admins."""
 
 import threading
 import time

@@ -44,7 +44,7 @@ class Disk:
             return None
 
     def names(self, folder: str = ".") -> list[str]:
-        """Return the names in a folder; none if there is no such folder."""
+        """Return the names in a folder, in order; [] if there is no such folder."""
         try:
             with self._opened(folder, os.O_RDONLY | os.O_DIRECTORY) as descriptor:
                 return sorted(os.listdir(descriptor))

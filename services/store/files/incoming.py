@@ -26,7 +26,7 @@ from services.store.tables.protocol import MOST_WRITES, AllTables, Block
 from services.store.tables.schema import StoredConversation
 
 _LARGEST_FILE = 10_000_000  # bytes
-_NAMESPACE = UUID("1f3b6c52-0f5e-4f0b-9a55-5f6d0a6d8f31")  # of imported conversations' ids
+_NAMESPACE = UUID("1f3b6c52-0f5e-4f0b-9a55-5f6d0a6d8f31")  # for the ids of imported chats
 _SLICE = MOST_WRITES - 2
 _FILES = "????????-????-????-????-????????????/in/*.json"
 

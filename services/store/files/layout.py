@@ -120,9 +120,10 @@ class Layout:
         return self._all(table, f"{folder}{where['conversation_id']}")
 
     def _all(self, table: Table[Any], part: str | None) -> Iterator[str]:
-        """Return the documents of *table*: all that are in no folder, and of those in folders the ones that *part* selects.
+        """Return the documents of *table* that are in no folder, and those documents in folders that *part* selects.
 
-        *part*: a path with a slash selects this document, another text the documents with it in their names, None no document.
+        *part*: a path with a slash selects this one document; another text selects documents with this text in their names;
+        None selects no document.
         """
         for document in _documents_of(table):
             if not document.endswith("/"):

@@ -37,7 +37,7 @@ _UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _JOURNAL, _END = "journal-", ".jsonl"
 # this file has the sizes of documents before unfinished appends: a start cuts off what these appends have written
 _SIZES = "appends.json"
-_DOCUMENT_BYTES = 1000  # the least that one cached document counts
+_DOCUMENT_BYTES = 1000  # counted for each cached document in addition to its size
 
 
 class FilesStore:
@@ -204,7 +204,7 @@ class FilesStore:
 
     def _write_documents(self) -> None:
         """Write the changed documents to the disk, and destroy the journals that are no longer needed."""
-        self._cut_appends()  # that the last attempt left, if it failed
+        self._cut_appends()  # the last attempt may have failed
         changed = dict[str, Document]()
         try:
             with self._lock:
@@ -239,7 +239,7 @@ class FilesStore:
             self._journals[0].destroy()
             with self._lock:
                 del self._journals[0]
-        if self._journals[0].size:  # it has got new writes meanwhile
+        if self._journals[0].size:  # the new journal already has writes
             self._due.set()
 
     def _write(self, name: str, change: Change) -> None:

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 CALL_SECONDS = 10.0  # seconds; the deadline of each call
 EMULATOR = "FIRESTORE_EMULATOR_HOST"
 MAKE_ANOTHER = "make one in Native mode, of the Standard edition, and name it in DAYBOOK_STORE."
-OWNER = (("authorization", "Bearer owner"),)  # to this user the emulator denies nothing
+OWNER = (("authorization", "Bearer owner"),)  # the emulator denies nothing to this user
 
 
 @dataclass(frozen=True, slots=True)

@@ -95,7 +95,7 @@ class Lease:
     def _renew_or_lose(self) -> None:
         try:
             self._renew()
-        except _CHANGED:  # perhaps by an own renewal whose response was lost
+        except _CHANGED:  # perhaps by a renewal of this process, whose response was lost
             [answer] = self._database.read([self._name])
             if answer.missing or answer.found.fields["holder"].string_value != self._holder:
                 self._is_lost = True

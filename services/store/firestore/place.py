@@ -21,7 +21,7 @@ from services.store.firestore.lease import Lease
 from services.store.firestore.store import FirestoreStore
 from services.store.operator import Finding, Mark
 
-_VERSION = 1  # of the store's format
+_VERSION = 1  # version of the store's format
 INDEXES = Path(__file__).parents[3] / "db" / "firestore" / "firestore.indexes.json"
 
 

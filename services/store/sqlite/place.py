@@ -270,5 +270,6 @@ def _make_folder(folder: Path) -> None:
     for name in folder.relative_to(above).parts:
         above = above / name
         above.mkdir(mode=0o700, exist_ok=True)
-        with suppress(PermissionError):  # an admin has made it in a folder that Daybook cannot list
+        # Daybook may not list the parent of a folder that an admin has made for it
+        with suppress(PermissionError):
             _sync(above.parent)

@@ -102,7 +102,7 @@ class SqliteStore:
     def _begun(self, synchronous: int) -> Generator[None]:
         """Begin a transaction, and roll it back unless it was committed."""
         with self._locks[0].locked(self._wait_seconds):
-            if self._connection.in_transaction:  # the end of the last one has failed
+            if self._connection.in_transaction:  # ending the last one has failed
                 self._connection.execute("rollback")
             self._set_synchronous(synchronous)
             self._connection.execute("begin immediate")
@@ -129,7 +129,7 @@ class SqliteStore:
             self._is_closed = True
             self._due.set()
             with suppress(StoreBlocked), self._locks[0].locked(self._wait_seconds):
-                self._connection.close()  # closing the last one writes the log to the file
+                self._connection.close()  # the last connection writes the log when it closes
             self._connection.close()
             for lock in self._locks:
                 lock.close()
@@ -165,7 +165,7 @@ class SqliteStore:
             return False
 
     def _keep_checkpointing(self) -> None:
-        """Write the log to the database whenever that is due; after deletions also empty the log of deleted rows."""
+        """Write the log to the database whenever that is due; after deletions, empty the log, which has deleted rows."""
         pause = threading.Event()
         while True:
             self._due.wait()

@@ -192,7 +192,7 @@ class TablesAdministration(TablesReports):
             own = block.get(schema.CREDENTIALS, self.caller.user_id)
             sessions, before = block.select(schema.SESSIONS), settings_of(block)
             self.caller.require_recent(block)
-            if is_on and not (own and own.wants_factor):  # the proof included this factor
+            if is_on and not (own and own.wants_factor):  # the recent proof included this factor
                 return FACTOR_NEEDED
             block.put(schema.SETTINGS, replace(before, requires_factor=is_on))
             if before.requires_factor is not is_on:

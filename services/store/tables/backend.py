@@ -240,7 +240,7 @@ class TablesUser:
             if (stored.generation, stored.uses) != seen:
                 return False
             if any(one.is_good(now) and one.user_id != user_id for one in named.values()):
-                return False  # forged in advance, with access to the store
+                return False  # this look-up was forged in the store in advance
             if not new.is_restored:
                 rules.check_flag(None, stored, credentials)
             if any(one.user_id for one in others):
@@ -395,7 +395,7 @@ class TablesUser:
     def stop_turns(self, block: Block, session_id: SessionId | None) -> int:
         self.caller.account(block)
         self.caller.require_recent(block)
-        return 0  # the only process of the store stops turns by itself
+        return 0  # the store has only one process, which stops its turns itself
 
     def end_device(self, session_id: SessionId) -> int:
         return self._end_sessions(lambda one: one.id == session_id)
@@ -703,7 +703,7 @@ def _count(block: Block, throttles: Sequence[Throttle], now: datetime) -> Refusa
 
 
 def _return_attempts(block: Block, counters: Iterable[rules.Counter]) -> None:
-    """Subtract an attempt, which was successful, from *counters*."""
+    """Subtract one attempt from each of *counters*, because it was successful."""
     for counter in counters:
         if counter.attempts:
             block.put(schema.THROTTLES, replace(counter, attempts=counter.attempts - 1))

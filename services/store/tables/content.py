@@ -1,4 +1,4 @@
-"""Conversations over tables, and their messages as readers see them."""
+"""Conversations in a store over tables, and their messages as readers see them."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace

@@ -235,7 +235,7 @@ class TablesOperator:
             accounts = {
                 name: rows.pop(name) for name in (schema.CREDENTIALS.name, schema.ACCOUNTS.name)
             }
-            for name, stored in (rows | accounts).items():  # accounts come after all their rows
+            for name, stored in (rows | accounts).items():  # accounts are written after their rows
                 _put_all(tables, schema.TABLES[name], stored)
 
     @contextmanager

@@ -151,7 +151,7 @@ class TablesRows(TablesMessages):
         return begun
 
     def _place_of(self, block: Block, write: BeginTurn) -> StoredConversation | Refusal | None:
-        """Return the conversation of a new turn, which may be new, too; None if the turn has no conversation."""
+        """Return the conversation, new or existing, of a new turn; None if the turn has no conversation."""
         if write.created:
             now = self.now()
             return StoredConversation(**asdict(write.created), created_at=now, updated_at=now)

@@ -140,7 +140,7 @@ class AccountRow(StoredAccount):
 class CredentialsRow(StoredCredentials):
     """The credentials of a user, or of a sign-up that is pending."""
 
-    expires_at: datetime | None = None  # the end of a pending sign-up; None: of a user
+    expires_at: datetime | None = None  # end of a pending sign-up; None: a user's credentials
     signed_up_at: datetime | None = None  # only in a copy of a Supabase store
 
 

@@ -60,7 +60,7 @@ class TemporaryRows(TablesRows):
                 self.tables.run(lambda block, turn=turn: block.put(schema.TURNS, forgotten(turn)))
 
     def _tried(self, work: Callable[[Block], Answer]) -> Answer:
-        """Run *work* in a block and return its answer, but store nothing."""
+        """Run *work* in a block and return its result, but store nothing."""
 
         answers = list[Answer]()
 

@@ -77,7 +77,7 @@ def _end_account(tables: Tables, user_id: UserId, at: datetime) -> bool:
 
     def destroy(block: Block) -> bool:
         if block.select(schema.TURNS, {"finished_at": None}, limit=1):
-            return False  # its process may still settle the turn
+            return False  # the turn's process may still settle it
         for table in schema.DESTROYED:
             if rows := block.select(table, limit=_SLICE):
                 delete_all(block, table, rows)

@@ -1,4 +1,4 @@
-"""Usage over tables: daily sums of the ledger, and the reports made from them."""
+"""Usage in a store over tables: daily sums of the ledger, and the reports made from them."""
 
 import math
 from collections import Counter
@@ -141,7 +141,7 @@ def _quantile(times: Mapping[int, int], share: float) -> int | None:
     return None
 
 
-# --- a user's own -----------------------------------------------------------------------------------
+# --- a user's own usage -----------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
