@@ -1,1 +1,1 @@
-"""Mail to users: its words, its queue, and the sending."""
+"""Mail to users, and the protocols of sign-in methods: single sign-on, passkeys, and one-time codes."""

@@ -26,16 +26,16 @@ from services.store.operator import Finding, Mark
 _STEP_SECONDS = 10.0
 _TLS_PORT = 465
 _DAYBOOK = "Daybook"
-_BY_PASSWORD = {"CRAM-MD5", "PLAIN", "LOGIN"}  # the ways to log in that smtplib knows
-_ENCODED_WORD = "=?", "?="  # its begin and end (RFC 2047)
-# SMTP's own limit of a line: nothing of a mail is longer, so that no header is folded and no body encoded
+_BY_PASSWORD = {"CRAM-MD5", "PLAIN", "LOGIN"}  # login methods of smtplib
+_ENCODED_WORD = "=?", "?="  # beginning and end of an encoded word (RFC 2047)
+# the longest line that SMTP allows; no line of a mail is longer, so that no header is folded and no body is encoded
 _POLICY = SMTP.clone(max_line_length=998)
 
 
 class Tls(Enum):
     """The kinds of encryption of a connection."""
 
-    NONE = "none"  # on this machine alone
+    NONE = "none"  # only for a server on this machine
     AT_ONCE = "at_once"
     STARTTLS = "starttls"
 
@@ -48,10 +48,10 @@ def tls_of(server: MailServer) -> Tls:
 
 
 class SmtpSender:
-    """Sends each mail over a connection of its own."""
+    """Sends each mail over a new connection."""
 
     def __init__(self, server: MailServer, step_seconds: float = _STEP_SECONDS) -> None:
-        """*step_seconds* is the longest time of one step: of the connection, or of a reply of the server."""
+        """*step_seconds* is the timeout of each step: connecting, or waiting for one reply of the server."""
         self._server, self._step_seconds = server, step_seconds
 
     def send(self, mail: Mail) -> bool:
@@ -59,7 +59,7 @@ class SmtpSender:
 
         Raise LoginRefused, and OSError if a later try may succeed.
         """
-        # in the header, mail programs would decode it to another address
+        # in a header, mail programs would decode such an address to another one
         if all(mark in mail.address for mark in _ENCODED_WORD):
             return False
         message = message_of(mail, self._server.sender)
@@ -74,7 +74,7 @@ class SmtpSender:
                 if _is_final(error.smtp_code):
                     return False
                 raise
-            # the server has taken the mail: a failure from here on must not send it twice
+            # the server has accepted the mail: a failure from here on must not cause a second try
             with suppress(OSError):
                 smtp.quit()
         return True
@@ -87,9 +87,10 @@ def message_of(mail: Mail, sender: EmailAddress) -> bytes:
     message["To"] = Address(addr_spec=mail.address)
     message["Subject"] = text.subject
     message["Date"] = mail.at
-    # an id of our own, without the name of this machine; the same for each try, so that a mail that comes twice is seen once
+    # This id does not contain the name of this machine. It is the same for each try, so that mail programs show a mail
+    # that arrives twice only once.
     message["Message-ID"] = f"<{mail.id.hex}@{_domain(sender)}>"
-    message["Auto-Submitted"] = "auto-generated"  # RFC 3834: no reply by a machine
+    message["Auto-Submitted"] = "auto-generated"  # RFC 3834: asks for no automatic reply
     message.set_content(text.plain())
     message.add_alternative(text.html(), subtype="html")
     return message.as_bytes()
@@ -97,10 +98,10 @@ def message_of(mail: Mail, sender: EmailAddress) -> bytes:
 
 @contextmanager
 def connection(server: MailServer, step_seconds: float = _STEP_SECONDS) -> Generator[smtplib.SMTP]:
-    """Connect to *server* as it demands, and log in. Raise LoginRefused, OSError."""
-    # smtplib's own context checks no certificate
+    """Connect to *server*, encrypt as `tls_of` says, and log in. Raise LoginRefused, OSError."""
+    # smtplib's default TLS context checks no certificate
     tls, checking = tls_of(server), ssl.create_default_context
-    # without a name smtplib would ask DNS for that of this machine, and tell it
+    # without this name, smtplib would look up the name of this machine by DNS and send it to the server
     own_name = _domain(server.sender)
     at = server.host, server.port, own_name
     if tls is Tls.AT_ONCE:
@@ -144,7 +145,7 @@ def check(server: MailServer, step_seconds: float = _STEP_SECONDS) -> Finding:
 
 
 def _log_in(smtp: smtplib.SMTP, user: str, password: SecretStr) -> None:
-    """Raise LoginRefused, OSError."""
+    """Log in to the server with a password. Raise LoginRefused, OSError."""
     smtp.ehlo_or_helo_if_needed()
     offered = smtp.esmtp_features.get("auth", "").split()
     if offered and not _BY_PASSWORD.intersection(offered):
@@ -152,14 +153,14 @@ def _log_in(smtp: smtplib.SMTP, user: str, password: SecretStr) -> None:
         raise LoginRefused(", ".join(names)[:80] or "others")
     try:
         smtp.login(user, password.get_secret_value())
-    except smtplib.SMTPAuthenticationError:  # its message may repeat what was sent
+    except smtplib.SMTPAuthenticationError:  # its message may repeat the login
         raise LoginRefused from None
 
 
 class _Smtp(smtplib.SMTP):
-    """A connection that waits for each whole reply no longer than its timeout, which smtplib applies to each read.
+    """An SMTP connection whose timeout limits the wait for a whole reply; smtplib's limits each single read.
 
-    For one thread; that of a timer only shuts the socket.
+    One thread uses the connection; the thread of a timer only shuts the socket down.
     """
 
     def getreply(self) -> tuple[int, bytes]:
@@ -172,15 +173,15 @@ class _Smtp(smtplib.SMTP):
             timer.cancel()
 
     def _cut(self) -> None:
-        """Make the reply end at once, with an error, in the thread that reads it."""
+        """Shut the socket down, so that the thread which reads a reply gets an error at once."""
         with suppress(OSError):
             if self.sock:
-                # SSLSocket's own gives TLS up before that, so a write meanwhile would go out in clear
+                # SSLSocket.shutdown gives up TLS first: a write at that moment would be sent unencrypted
                 socket.socket.shutdown(self.sock, socket.SHUT_RDWR)
 
 
 class _SmtpOverTls(_Smtp, smtplib.SMTP_SSL):
-    """The same over TLS from the first byte."""
+    """An `_Smtp` connection over TLS from the first byte."""
 
 
 def _is_final(code: int) -> bool:

@@ -8,7 +8,7 @@ from html import escape
 from services.domain.accounts import FEW_RECOVERY_CODES
 from services.domain.mails import Code, CodePurpose, Mail, NoCode, NoCodeReason, Notice, NoticeKind
 
-# the subject, and what the code does
+# by purpose: the subject of the mail, and a sentence about what the code does
 _CODES: Mapping[CodePurpose, tuple[str, str]] = {
     CodePurpose.CONFIRM_ADDRESS: (
         "Confirm your email address",
@@ -32,7 +32,7 @@ _CODES: Mapping[CodePurpose, tuple[str, str]] = {
         "This code allows a change to your Daybook account.",
     ),
 }
-# the subject, what happened, and what to do
+# by reason: the subject of the mail, what happened, and what to do
 _NO_CODES: Mapping[NoCodeReason, tuple[str, str, str]] = {
     NoCodeReason.TAKEN: (
         "You already have an account",
@@ -146,7 +146,7 @@ _CODE_STYLE = "font-size:28px;letter-spacing:4px;font-weight:bold"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MailText:
-    """The words of one mail: paragraphs, and a code after the first of them."""
+    """The words of one mail: a subject, paragraphs, and in some mails a code after the first paragraph."""
 
     subject: str = field(repr=False)
     paragraphs: tuple[str, ...] = field(repr=False)
@@ -198,7 +198,7 @@ def text_of(mail: Mail) -> MailText:
 
 
 def _origin(mail: Mail) -> str:
-    """Return the time and the browser that *mail* was requested or caused in, as words."""
+    """Return, as words, when and in which browser *mail* was requested or caused."""
     browser = f" in {mail.browser}" if mail.browser else ""
     return f"on {_minute(mail.at)}{browser}"
 

@@ -1,4 +1,4 @@
-"""The queue of mails, the limit of an hour, and the thread that sends them."""
+"""The queue of mails, the hourly limit, and the thread that sends mails."""
 
 import logging
 import threading
@@ -25,12 +25,12 @@ _LONGEST_RETRY_SECONDS = 60.0
 
 
 class MailSender(Protocol):
-    """Sends a mail at once."""
+    """Sends a mail immediately, without a queue."""
 
     def send(self, mail: Mail) -> bool:
-        """Return False if the mail is refused for good.
+        """Send *mail*. Return False if it is refused for good.
 
-        Raise LoginRefused if none is taken from this app, or OSError if a later try may succeed.
+        Raise LoginRefused if the server refuses the app's login, or OSError if a later try may succeed.
         """
         ...
 
@@ -38,7 +38,7 @@ class MailSender(Protocol):
 class Rank(IntEnum):
     """The order in which mails are sent, and in which they keep their place in a full queue."""
 
-    KNOWN_DEVICE = 0  # codes, and what is sent in the place of one
+    KNOWN_DEVICE = 0  # codes, and mails in place of a code
     STRANGER = 1
     NOTICE = 2
 
@@ -102,11 +102,11 @@ class _Waiting:
 
 
 class Mailer:
-    """Sends mails from a thread of its own, in the order of their ranks. Any thread may call any method.
+    """Sends mails from a separate thread, in the order of their ranks. Any thread may call any method.
 
-    A mail that the server does not take is tried again, at longer and longer intervals, until it expires. A login that it
-    refuses holds all mails for such an interval: more of them would lock the account there. A process that ends loses what
-    waits.
+    A mail that the server does not accept is tried again, at longer and longer intervals, until it expires. If the server
+    refuses the login, all mails wait for such an interval, because more attempts would lock the account there. Mails that
+    wait when the process ends are lost.
     """
 
     def __init__(
@@ -118,7 +118,7 @@ class Mailer:
         retry_seconds: float = 1.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """*open_sender* is called in the thread, at the first mail, because a sender takes long to import."""
+        """*open_sender* is called in the sending thread, at the first mail, because importing a sender takes long."""
         self._open_sender, self._clock = open_sender, clock
         self._most_waiting, self._retry_seconds = most_waiting, retry_seconds
         self._limit = HourlyLimit(mails_an_hour, clock)
@@ -126,15 +126,15 @@ class Mailer:
         self._waiting: list[_Waiting] = []
         self._is_sending = self._is_started = self._is_closed = False
         self._number = 0
-        # until when nothing is sent after a refused login, and the interval after one more
+        # the time before which nothing is sent after a refused login, and the interval after the next refused login
         self._held_until, self._hold_seconds = 0.0, retry_seconds
         self._last_failure: tuple[str, datetime] | None = None
-        self._sender: MailSender | None = None  # the thread's
+        self._sender: MailSender | None = None  # used by the thread alone
 
     def send(self, mail: Mail) -> bool:
-        """Accept *mail* to be sent soon. Return False if too many wait, or were sent in the last hour, or there is no mailbox.
+        """Accept *mail*, to be sent soon. Return False if the queue or the hourly limit is full, or no mailbox exists.
 
-        In a full queue the last mail of the lowest rank gives way to one of a higher rank.
+        In a full queue, a mail replaces the last mail of the lowest rank if that rank is lower than its own.
         """
         with self._changed:
             refusal = self._refusal(mail)
@@ -155,7 +155,7 @@ class Mailer:
         return refusal is None
 
     def health(self) -> MailHealth:
-        """Return the figures for admins."""
+        """Return the figures of the queue that admins see."""
         with self._changed:
             failure, failed_at = self._last_failure or (None, None)
             return MailHealth(
@@ -222,13 +222,13 @@ class Mailer:
             if is_again:
                 waiting.due_at = self._clock() + waiting.retry_seconds
                 waiting.retry_seconds = min(2 * waiting.retry_seconds, _LONGEST_RETRY_SECONDS)
-                # behind the others of its rank, so that slow mails do not keep newer ones from their first try
+                # the mail goes behind others of its rank, so that failing mails do not delay the first try of newer ones
                 self._number += 1
                 waiting.number = self._number
                 self._waiting.append(waiting)
 
     def _is_to_be_sent_again(self, mail: Mail) -> bool:
-        """Send *mail*; return True if that failed, but may not fail later."""
+        """Send *mail*; return True if that failed and a later try may succeed."""
         try:
             self._sender = self._sender or self._open_sender()
             if self._sender.send(mail):
@@ -260,7 +260,7 @@ class Mailer:
 
 
 def open_mailer(chosen: Settings, write: Callable[[str], None]) -> Mailer | None:
-    """Return the mailer that the settings describe; None if they name no mail. *write* prints a line on the console."""
+    """Return the mailer that the settings describe; None if they set up no mail. *write* prints a line on the console."""
     if chosen.prints_mail:
         return Mailer(lambda: ConsoleSender(write), chosen.mails_an_hour)
     server = chosen.mail_server

@@ -52,14 +52,16 @@ from services.events import log_event
 from services.identity.oidc_checks import Claims, answer_of, check_claims, code_of
 from services.provider_settings import ProviderSettings, is_address
 
-_ALGORITHMS = ("RS256", "PS256", "ES256", "EdDSA")  # of signatures, whatever a provider announces
-_SCOPE = "openid email"  # not offline_access: no token is kept
-_SECONDS = 10.0  # of all calls that one request of a browser needs
+# the accepted signature algorithms, whatever a provider announces
+_ALGORITHMS = ("RS256", "PS256", "ES256", "EdDSA")
+_SCOPE = "openid email"  # no offline_access, because no token is stored
+_SECONDS = 10.0  # the most that all calls for one request of a browser may take
 _OK = 200
-_MOST_BYTES = 256_000  # of one answer
-_CACHED_SECONDS = 3600.0  # for which metadata and keys are kept
-_KEYS_SECONDS = 60.0  # for which keys are not fetched again, even if a signature is by none of them or the fetch failed
-# OSError: a timeout, and ssl.SSLError of a record after the handshake, which httpx2 lets through
+_MOST_BYTES = 256_000  # the most bytes of one HTTP response
+_CACHED_SECONDS = 3600.0  # how long metadata and keys are cached
+# keys are fetched no sooner than this after the last fetch, even if no key fits a signature or the fetch failed
+_KEYS_SECONDS = 60.0
+# OSError: a timeout, or the ssl.SSLError of a record after the handshake, which httpx2 does not convert
 _ERRORS = (httpx2.HTTPError, httpx2.InvalidURL, OSError)
 Document = TypeVar("Document")
 
@@ -77,7 +79,7 @@ class _Metadata(BaseModel):
     authorization_response_iss_parameter_supported: bool = False
 
     def is_of(self, entry: ProviderSettings) -> bool:
-        """Return True if the metadata names the issuer of *entry*, and safe addresses only."""
+        """Return True if the metadata names the issuer of *entry*, and only safe URLs."""
         addresses = (
             *(self.authorization_endpoint, self.token_endpoint, self.jwks_uri),
             *(one for one in (self.userinfo_endpoint, self.end_session_endpoint) if one),
@@ -99,14 +101,14 @@ _PROFILE = TypeAdapter(dict[str, object])
 
 @dataclass(frozen=True, slots=True)
 class _Fetched(Generic[Document]):
-    """A document of a provider, and when it was fetched, by the clock of `Provider`."""
+    """A document of a provider, and the time when it was fetched, by the clock of `Provider`."""
 
     document: Document
     at: float
 
 
 class _Client(Protocol):
-    """The members of Authlib's client that are used here; it has no types."""
+    """The members of Authlib's client that are used here, because Authlib has no types."""
 
     def create_authorization_url(
         self, url: str, *, state: str, code_verifier: str, **parameters: str
@@ -120,10 +122,10 @@ class _Client(Protocol):
 
 
 class _Registry(JWSRegistry):
-    """Our algorithms, without the warning of joserfc's own list about EdDSA, and no critical extension of JWS."""
+    """Accepts our algorithms, without joserfc's warning about EdDSA, and no critical extension of JWS."""
 
     def check_header(self, header: Header) -> None:
-        # joserfc knows one: claims that are not encoded, which no JWT may have (RFC 7797, section 7)
+        # joserfc supports one critical header, for claims that are not encoded; no JWT may have it (RFC 7797, section 7)
         if "crit" in header:
             raise UnsupportedHeaderError
         super().check_header(header)
@@ -135,7 +137,7 @@ class _Registry(JWSRegistry):
 
 
 class _Bounded(httpx2.AsyncByteStream):
-    """The body of an answer, of at most `_MOST_BYTES`."""
+    """The body of an HTTP response, of at most `_MOST_BYTES`."""
 
     def __init__(self, stream: httpx2.AsyncByteStream) -> None:
         self._stream = stream
@@ -155,7 +157,7 @@ class _Bounded(httpx2.AsyncByteStream):
 class Provider:
     """A provider of single sign-on. All methods raise ProviderUnavailable, and take at most *seconds*.
 
-    They run on one event loop, several at once, so that one which waits for its provider holds up nothing else.
+    Calls run concurrently on one event loop, so that a call which waits for its provider delays no other call.
     """
 
     def __init__(
@@ -171,12 +173,12 @@ class Provider:
         self._now, self._clock, self._seconds = now, clock, seconds
         self._metadata: _Fetched[_Metadata] | None = None
         self._keys: _Fetched[KeySet] | None = None
-        self._keys_asked_at = -math.inf  # by the clock: the last fetch, also one that failed
-        self._fetching = asyncio.Lock()  # several requests at once fetch a document once
+        self._keys_asked_at = -math.inf  # time of the last fetch, even a failed one, by `_clock`
+        self._fetching = asyncio.Lock()  # concurrent requests share one fetch
 
     async def authorization_address(self, request: ProviderRequest) -> str:
-        """Return the address of the provider to which a browser takes *request*."""
-        # Google knows no "login"
+        """Return the URL of the provider to which the browser is sent with *request*."""
+        # Google does not support the prompt "login"
         prompt = "select_account" if self._entry.is_google else "login"
         again = {} if request.asked is RequestKind.SIGN_IN else {"max_age": "0", "prompt": prompt}
         async with self._calls() as client:
@@ -195,7 +197,7 @@ class Provider:
     async def redeem(
         self, request: ProviderRequest, parameters: Sequence[tuple[str, str]]
     ) -> ProviderAnswer:
-        """Return the answer to *request*; *parameters* are the query with which the browser came back.
+        """Return the provider's answer to *request*; *parameters* are the query with which the browser came back.
 
         Raise AnswerRefused.
         """
@@ -207,11 +209,11 @@ class Provider:
 
     @property
     def has_sign_out(self) -> bool:
-        """False if the metadata that was read last has no address at which users sign out."""
+        """False if the metadata that was read last has no URL for signing out of the provider."""
         return self._metadata is None or bool(self._metadata.document.end_session_endpoint)
 
     async def sign_out_address(self, return_to: str) -> str | None:
-        """Return the address at which a user signs out of the provider, who then sends them to *return_to*; or None."""
+        """Return the URL for signing out of the provider, which then sends the user to *return_to*; None: there is none."""
         async with self._calls() as client:
             address = (await self._read_metadata(client)).end_session_endpoint
         if not address:
@@ -249,7 +251,7 @@ class Provider:
 
     @asynccontextmanager
     async def _calls(self) -> AsyncGenerator[_Client]:
-        """Open a client for the calls of one request, and close it with the tokens that it has."""
+        """Yield a client for the calls of one request; then close the client, which drops its tokens."""
         client = cast(Callable[..., _Client], AsyncOAuth2Client)(
             self._entry.client_id,
             self._entry.client_secret.get_secret_value(),
@@ -295,12 +297,12 @@ class Provider:
                 code_verifier=request.verifier,
                 redirect_uri=request.redirect_uri,
             )
-        except OAuthError as error:  # its description is the provider's
+        except OAuthError as error:  # its description is the provider's text, so it is dropped
             if error.error == "invalid_grant":
                 raise AnswerRefused(AnswerFault.CODE) from None
             raise _unavailable(error) from None
         except (ValueError, TypeError, ArithmeticError, RecursionError) as error:
-            raise _unavailable(error) from None  # an answer that Authlib cannot read
+            raise _unavailable(error) from None  # a response that Authlib cannot read
         id_token, access_token = tokens.get("id_token"), tokens.get("access_token")
         if not isinstance(id_token, str):
             raise AnswerRefused(AnswerFault.TOKEN)
@@ -316,14 +318,14 @@ class Provider:
         headers: MutableMapping[str, str],
         body: bytes,
     ) -> tuple[str, MutableMapping[str, str], bytes]:
-        """Add the client's id and secret, each form-encoded (RFC 6749, section 2.3.1), which Authlib leaves out."""
+        """Add the client's id and secret, and form-encode each (RFC 6749, section 2.3.1), which Authlib fails to do."""
         pair = (self._entry.client_id, self._entry.client_secret.get_secret_value())
         encoded = base64.b64encode(":".join(map(quote_plus, pair)).encode()).decode()
         headers["Authorization"] = f"Basic {encoded}"
         return url, headers, body
 
     async def _claims(self, client: _Client, metadata: _Metadata, token: str) -> Claims:
-        """Return the claims of *token*, verified by the provider's keys, or by those that it has now.
+        """Return the claims of *token*, verified by the provider's cached keys, or else by keys that are fetched now.
 
         Raise AnswerRefused, ProviderUnavailable.
         """
@@ -338,7 +340,7 @@ class Provider:
         raise AnswerRefused(AnswerFault.TOKEN)
 
     async def _read_keys(self, client: _Client, metadata: _Metadata, seconds: float) -> KeySet:
-        """Return the provider's keys, fetched less than *seconds* ago, or older ones while they cannot be fetched.
+        """Return the provider's keys, fetched less than *seconds* ago, or older ones within `_KEYS_SECONDS` of a fetch.
 
         Raise ProviderUnavailable.
         """
@@ -370,21 +372,22 @@ class Provider:
             raise _unavailable()
         with suppress(ValidationError):
             return form.validate_json(response.content)
-        raise _unavailable()  # outside of the block, because a chained traceback would hold the answer
+        # raised outside of the block, because inside it the chained traceback would contain the response
+        raise _unavailable()
 
 
 async def _bound(response: httpx2.Response) -> None:
-    """Have the body of *response* bounded. Raise DecodingError if it is compressed, which we did not ask for."""
+    """Limit the body of *response* to `_MOST_BYTES`. Raise DecodingError if it is compressed, which we did not ask for."""
     if response.headers.get("content-encoding", "identity") != "identity":
         raise httpx2.DecodingError("compressed")
     response.stream = _Bounded(cast(httpx2.AsyncByteStream, response.stream))
 
 
 def _usable(listed: _KeyList) -> KeySet:
-    """Return the keys that joserfc can use; a provider may list others."""
+    """Return the listed keys that joserfc can use; a provider may list other keys, too."""
     keys: list[Key] = []
     for one in listed.keys:
-        if "d" in one:  # private: who reads it can sign, and to recover its primes may take hours
+        if "d" in one:  # a private key: anyone could sign with it, and importing it may take hours
             continue
         with suppress(JoseError, ValueError, TypeError, KeyError):
             keys.append(JWKRegistry.import_key(cast(dict[str, str | list[str]], one)))

@@ -1,4 +1,4 @@
-"""The checks of a provider's answer, and the reading of its claims (OpenID Connect Core 1.0, sections 3.1.2.7 and 3.1.3.7). Pure.
+"""Pure functions that check a provider's answer and read its claims (OpenID Connect Core 1.0, 3.1.2.7 and 3.1.3.7).
 
 The checks are ours, because libraries leave some of them out.
 """
@@ -25,7 +25,7 @@ _LONGEST_CODE = 8_000
 _SKEW = timedelta(seconds=60)
 _LONGEST_SUBJECT = 255
 _PARAMETERS = ("state", "iss", "error", "code")
-_LAST_SECOND = 2**36  # in the year 4147; later times could not be computed with
+_LAST_SECOND = 2**36  # in the year 4147; calculations with much later times would overflow
 
 
 def code_of(
@@ -36,9 +36,9 @@ def code_of(
     *,
     names_issuer: bool,
 ) -> str:
-    """Return the code of an answer; *parameters* are the query of the address that the provider sent the browser to.
+    """Return the code in a provider's answer; *parameters* are the query of the URL to which it sent the browser.
 
-    *name* is the entry that the address belongs to; *names_issuer*: the provider says that its answers name it (RFC 9207).
+    *name* is the entry to which this URL belongs; *names_issuer*: the provider promises the parameter iss (RFC 9207).
     Raise AnswerRefused.
     """
     given = {one: [value for key, value in parameters if key == one] for one in _PARAMETERS}
@@ -85,13 +85,13 @@ def check_claims(
 def answer_of(
     claims: Claims, profile: Claims, name: str, entry: ProviderSettings
 ) -> ProviderAnswer:
-    """Return the answer in *claims*, which are checked; *profile*: the claims that the address is taken from."""
+    """Return the provider's answer in *claims*, which are checked; *profile*: the claims with the email address."""
     address = _address(profile.get("email"))
     is_verified = address is not None and (
         entry.trusts_address
         or any(_is_true(profile.get(one)) for one in ("email_verified", "xms_edov"))
     )
-    # at Google an address of a domain may be a private account that was made with it
+    # at Google, an address of a domain may belong to a private account; only members have the claim hd
     is_member = not (entry.is_google and entry.domains) or claims.get("hd") in entry.domains
     methods = claims.get("amr")
     given = [claims.get("acr"), *(cast(list[object], methods) if isinstance(methods, list) else [])]
@@ -135,5 +135,5 @@ def _time(value: object) -> datetime | None:
     """Return the time of a number of seconds since 1970; None for anything else."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
-    # NaN, which JSON libraries read, is in no range
+    # None for NaN, too, which JSON libraries accept: it is in no range
     return datetime.fromtimestamp(value, UTC) if 0 <= value <= _LAST_SECOND else None

@@ -1,13 +1,13 @@
 """Passkeys (WebAuthn Level 3): options for browsers, and the verification of their answers.
 
 webauthn is imported at first use, because a start of the app does not need it. It verifies signatures and decodes CBOR;
-each other rule is checked here, before it, so that none depends on the version of the library. An answer is a JSON object,
-which assets/page/passkey.js makes, with octets in base64url:
+each other rule is checked here, before the library is called, so that no rule depends on its version. An answer is a JSON
+object, which assets/page/passkey.js makes, with octets in base64url:
 
     creation .... id, client_data, attestation, transports
     assertion ... id, client_data, authenticator_data, signature, user_handle (null, or left out: the authenticator has none)
 
-No attestation is asked for, and a statement that comes all the same is dropped unread.
+No attestation is requested, and an attestation statement that is sent all the same is dropped unread.
 """
 
 import secrets
@@ -34,24 +34,24 @@ from services.domain.passkeys import (
 )
 from services.errors import PasskeyCopied, PasskeyFlaw, PasskeyMissing, PasskeyRefused
 
-LONGEST_ANSWER = 14_000  # characters; a form of ours has room for it (services/web/form_limit.py)
+LONGEST_ANSWER = 14_000  # characters; services/web/form_limit.py lets forms be as long
 _CHALLENGE_BYTES = 32
 _TIMEOUT_MS = 300_000
 _NAME = "Daybook"
 _TYPE = "public-key"
-_ALGORITHMS = -7, -8, -257  # of COSE: ES256, EdDSA, RS256
+_ALGORITHMS = -7, -8, -257  # COSE numbers of ES256, EdDSA, RS256
 _CREATE, _GET = "webauthn.create", "webauthn.get"
-# authenticator data: the hash of the relying party's id, flags, sign count; then in a creation AAGUID, the length of the
-# credential id, the id and the public key; then extensions
+# Authenticator data begin with the hash of the relying party's id, flags and sign count. In a creation, the AAGUID, the
+# length of the credential id, this id and the public key follow. Extensions come last.
 _FLAGS_AT = 32
 _HEADER_BYTES = 37
 _ID_LENGTH_AT = _HEADER_BYTES + 16
 _ID_AT = _ID_LENGTH_AT + 2
-_PRESENT, _VERIFIED, _ATTESTED = 1, 1 << 2, 1 << 6  # flags
-_RSA_BITS = range(2048, 4097)  # of the modulus
+_PRESENT, _VERIFIED, _ATTESTED = 1, 1 << 2, 1 << 6  # bits of the flags
+_RSA_BITS = range(2048, 4097)  # accepted sizes of an RSA modulus, in bits
 _RSA_EXPONENT = b"\x01\x00\x01"
-_STRINGS, _TAG = (2, 3), 6  # major types of CBOR
-_MOST_LENGTH = 27  # of the lower five bits of a head; above: reserved, or of indefinite length
+_STRINGS, _TAG = (2, 3), 6  # CBOR's major types
+_MOST_LENGTH = 27  # the highest length code of a CBOR head; above: reserved, or indefinite length
 
 Answer = TypeVar("Answer")
 
@@ -71,7 +71,7 @@ _ClientDataJson = Annotated[_Octets, Field(max_length=2048)]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Creation:
-    """The answer to `creation_options`."""
+    """A browser's answer to `creation_options`."""
 
     id: _CredentialId = field(repr=False)
     client_data: _ClientDataJson = field(repr=False)
@@ -81,7 +81,7 @@ class _Creation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Assertion:
-    """The answer to `request_options`, which is not verified yet."""
+    """A browser's answer to `request_options`, which is not verified yet."""
 
     id: _CredentialId = field(repr=False)
     client_data: _ClientDataJson = field(repr=False)
@@ -94,7 +94,7 @@ class Assertion:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _ClientData:
-    """The data of a browser about the page that asked it (`CollectedClientData`)."""
+    """A browser's data about the page that asked for a passkey (`CollectedClientData`)."""
 
     type: str = field(repr=False)
     challenge: str = field(repr=False)
@@ -112,11 +112,11 @@ class PasskeyUse(Enum):
     """The uses of a passkey."""
 
     SIGN_IN = (
-        "sign_in"  # in place of the password and the second factor: the passkey says whose it is
+        "sign_in"  # in place of the password and the second factor: the passkey names its user
     )
-    PROOF = "proof"  # likewise, for a user who is signed in
+    PROOF = "proof"  # proves who a signed-in user is, without password and second factor
     FACTOR = "factor"  # after the password or a mailed code
-    REQUIRED_FACTOR = "required_factor"  # likewise, where the deployment requires a second factor
+    REQUIRED_FACTOR = "required_factor"  # a `FACTOR` where the deployment requires one
 
     @property
     def verifies_user(self) -> bool:
@@ -126,19 +126,19 @@ class PasskeyUse(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UsedPasskey:
-    """A passkey after its use."""
+    """A passkey, updated by its last use."""
 
     passkey: Passkey
-    has_verified_user: bool  # it counts as both factors
+    has_verified_user: bool  # true: this use counts as both factors
 
 
 def new_challenge() -> bytes:
-    """Return 32 random octets. The caller keeps them in a step, so that one answer is taken once."""
+    """Return 32 random octets. The caller stores them in a step, so that each challenge accepts only one answer."""
     return secrets.token_bytes(_CHALLENGE_BYTES)
 
 
 def new_user_handle() -> bytes:
-    """Return 64 random octets, by which the passkeys of a user name the user and nothing else."""
+    """Return 64 random octets that stand for a user in the user's passkeys, and reveal nothing about the user."""
     return secrets.token_bytes(USER_HANDLE_BYTES)
 
 
@@ -151,9 +151,9 @@ def creation_options(
     *,
     is_for_sign_in: bool,
 ) -> Mapping[str, object]:
-    """Return the options, as JSON, for a new passkey, on none of the devices that hold one of *passkeys*.
+    """Return the options, as JSON, for a new passkey on a device that has none of *passkeys*.
 
-    *is_for_sign_in*: it must be discoverable, and verify its user; else the browser only prefers both.
+    *is_for_sign_in*: the passkey must be discoverable and verify its user; otherwise both are only preferred.
     """
     required = _requirement(is_required=is_for_sign_in)
     return {
@@ -175,7 +175,7 @@ def creation_options(
 def request_options(
     party: RelyingParty, challenge: bytes, use: PasskeyUse, passkeys: Sequence[Passkey]
 ) -> Mapping[str, object]:
-    """Return the options, as JSON, for the use of one of *passkeys*; for a sign-in, of any that the browser finds.
+    """Return the options, as JSON, for using one of *passkeys*; for a sign-in, any passkey that the browser finds.
 
     Raise PasskeyMissing if none of *passkeys* is for *party*.
     """
@@ -200,7 +200,7 @@ def verify_creation(
     *,
     is_for_sign_in: bool,
 ) -> Passkey:
-    """Return the passkey in *answer* to `creation_options`. Raise PasskeyRefused."""
+    """Verify *answer* to `creation_options`, and return the new passkey. Raise PasskeyRefused."""
     from webauthn import verify_registration_response
     from webauthn.helpers.cose import COSEAlgorithmIdentifier
     from webauthn.helpers.structs import AuthenticatorAttestationResponse, RegistrationCredential
@@ -220,7 +220,7 @@ def verify_creation(
             expected_rp_id=party.id,
             expected_origin=party.origin,
             require_user_verification=is_for_sign_in,
-            supported_pub_key_algs=list(COSEAlgorithmIdentifier),  # `_is_supported` decides instead
+            supported_pub_key_algs=list(COSEAlgorithmIdentifier),  # `_is_supported` decides
         )
     )
     if not made:
@@ -256,7 +256,10 @@ def verify_assertion(
     use: PasskeyUse,
     now: datetime,
 ) -> UsedPasskey:
-    """Return *passkey*, of the user with *user_handle*, after its use by *assertion*. Raise PasskeyRefused, PasskeyCopied."""
+    """Verify *assertion*, and return *passkey* after this use; its user has *user_handle*.
+
+    Raise PasskeyRefused, PasskeyCopied.
+    """
     from webauthn import verify_authentication_response
     from webauthn.helpers.structs import AuthenticationCredential, AuthenticatorAssertionResponse
 
@@ -284,7 +287,7 @@ def verify_assertion(
             expected_rp_id=party.id,
             expected_origin=party.origin,
             credential_public_key=passkey.public_key,
-            # 0, because the library compares before the signature: a forged answer would pass for a copied passkey
+            # 0, because the library checks the count before the signature: a forged answer would pass for a copied passkey
             credential_current_sign_count=0,
             require_user_verification=use.verifies_user,
         )
@@ -309,7 +312,7 @@ def _requirement(*, is_required: bool) -> str:
 def _descriptors(
     passkeys: Sequence[Passkey], party: RelyingParty
 ) -> Sequence[Mapping[str, object]]:
-    """Return the descriptors, as JSON, of those of *passkeys* that are for *party*."""
+    """Return the descriptors, as JSON, of the *passkeys* for *party*."""
     return [
         {
             "type": _TYPE,
@@ -325,12 +328,12 @@ def _read(form: TypeAdapter[Answer], answer: str | bytes) -> Answer:
     if len(answer) <= LONGEST_ANSWER:
         with suppress(ValidationError):
             return form.validate_json(answer)
-    # outside of the block, because a chained traceback would hold the answer
+    # raised outside of the block, because inside it the chained traceback would contain the answer
     raise PasskeyRefused(PasskeyFlaw.FORM)
 
 
 def _check_client_data(octets: bytes, kind: str, party: RelyingParty, challenge: bytes) -> None:
-    """Check the browser's data about the page that asked it. Raise PasskeyRefused."""
+    """Check the browser's data about the page that asked for the passkey. Raise PasskeyRefused."""
     data = _read(_CLIENT_DATA, octets)
     if data.type != kind:
         raise PasskeyRefused(PasskeyFlaw.TYPE)
@@ -363,7 +366,7 @@ def _check_data(
 
 
 def _without_statement(attestation: bytes) -> tuple[bytes, bytes]:
-    """Return *attestation* without a statement, and the authenticator data in it. Raise PasskeyRefused."""
+    """Return *attestation* with its statement removed, and the authenticator data in it. Raise PasskeyRefused."""
     from webauthn.helpers import encode_cbor, parse_cbor
 
     if _is_plain_cbor(attestation):
@@ -378,7 +381,7 @@ def _without_statement(attestation: bytes) -> tuple[bytes, bytes]:
 def _is_plain_cbor(octets: bytes) -> bool:
     """Return True if the items in *octets* are whole, of definite length and without tags, as CTAP2 has them.
 
-    With tags an item may refer to others: cbor2 would encode a public key of 300 octets as gigabytes.
+    By tags, one item may refer to others: cbor2 would encode a public key of 300 octets as gigabytes.
     """
     at = 0
     while at < len(octets):
@@ -387,7 +390,7 @@ def _is_plain_cbor(octets: bytes) -> bool:
             return False
         at += 1
         if length >= 24:
-            width = 1 << length - 24  # of the length, which follows
+            width = 1 << length - 24  # octets of the length, which follows
             length = int.from_bytes(octets[at : at + width])
             at += width
         if major in _STRINGS:
@@ -419,19 +422,19 @@ def _is_supported(public_key: bytes) -> bool:
         ):
             return True
         case DecodedRSAPublicKey(alg=COSEAlgorithmIdentifier.RSASSA_PKCS1_v1_5_SHA_256):
-            # counted without the zeros that the octets may begin with
+            # counts the bits of the modulus without leading zeros
             return int.from_bytes(key.n).bit_length() in _RSA_BITS and key.e == _RSA_EXPONENT
         case _:
             return False
 
 
 def _unless_refused(ask: Callable[[], Answer]) -> Answer | None:
-    """Return the result of *ask*, a call of the library; None for a refusal, because its exceptions hold the answer."""
+    """Return the result of *ask*, a call of the library; None if it raises, because its exceptions contain the answer."""
     from webauthn.helpers.exceptions import WebAuthnException
 
     with suppress(
         *(WebAuthnException, InvalidSignature, UnsupportedAlgorithm),
-        # of malformed CBOR
+        # errors that malformed CBOR causes
         *(ArithmeticError, AttributeError, LookupError, TypeError, ValueError),
     ):
         return ask()

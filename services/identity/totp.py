@@ -27,8 +27,8 @@ def secret_text(secret: bytes) -> str:
 def matching_step(secret: bytes, digits: str, now: datetime, newer_than: int) -> int | None:
     """Return the time step at *now*, or one step beside it, whose code is *digits*; None if there is none.
 
-    Only steps above *newer_than*, the newest one that was used, count, so that a code is good once. Should the codes
-    of two steps be equal, the later step is returned.
+    Only steps above *newer_than*, the newest step that was used, count, so that each code is accepted once. If two steps
+    have the same code, return the later step.
     """
     from pyotp.totp import TOTP
 
@@ -45,7 +45,7 @@ def matching_step(secret: bytes, digits: str, now: datetime, newer_than: int) ->
 
 
 def provisioning_uri(secret: bytes, address: str, issuer: str) -> str:
-    """Return the `otpauth:` URI by which an app learns *secret*; it shows *issuer* and *address* beside the codes."""
+    """Return the `otpauth:` URI that gives *secret* to an app, which shows *issuer* and *address* beside the codes."""
     from pyotp.totp import TOTP
 
     codes = TOTP(secret_text(secret), digits=DIGITS, interval=_STEP_SECONDS)
@@ -56,6 +56,6 @@ def qr_svg(uri: str) -> str:
     """Return *uri* as a QR code: an SVG element for HTML, without size, style or script, dark on light."""
     import segno
 
-    # with a light background of its own, because apps read no light modules on a dark page
+    # the code has its own light background, because apps cannot read light modules on a dark page
     code = segno.make_qr(uri, error="m")
     return code.svg_inline(dark="#000", light="#fff", omitsize=True, svgclass=None, lineclass=None)

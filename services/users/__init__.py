@@ -93,7 +93,7 @@ class Shared:
         )
 
     def find(self, session_id: SessionId) -> "UserServices | None":
-        """Return the services of a session, or None if it is known to have ended. Raise StoreUnavailable."""
+        """Return the services of a session; None if it is not open here or known to have ended. Raise StoreUnavailable."""
         return self._users.get(session_id) if self.session_cache.by_id(session_id) else None
 
     def user_of(self, session: AppSession) -> "UserServices":
@@ -123,7 +123,7 @@ class Shared:
         self.background.drop_noted(user_id)
         for user in self._services_of(user_id):
             renewed, session_id = UserServices(user.session, self), user.session.id
-            if self._users.get(session_id) is user:  # false if the session ended meanwhile
+            if self._users.get(session_id) is user:  # false if the session has ended meanwhile
                 self._users[session_id] = renewed
 
     def stop_turns_of(self, user_id: UserId) -> None:
@@ -137,10 +137,10 @@ class Shared:
     def ending(
         self, caller: SessionId, is_meant: Callable[[AppSession], bool], within: float
     ) -> Generator[None]:
-        """Stop the live turns of the sessions that *is_meant* selects, and wait up to *within* seconds for them to be stored.
+        """Stop the live turns of the sessions that *is_meant* selects, and wait up to *within* seconds until they are stored.
 
-        During the block the sessions begin no turn; afterwards those that have ended are forgotten. The session that ends them,
-        *caller*, is checked first. Raise SignedOut, StoreUnavailable.
+        During the block these sessions begin no turn; after it, sessions that have ended are forgotten. *caller*, the session
+        that ends them, is checked first. Raise SignedOut, StoreUnavailable.
         """
         self.session_cache.confirm(caller)
         every = [user.session for user in list(self._users.values())]
@@ -156,12 +156,12 @@ class Shared:
         self.session_cache.forget_if_ended(sessions)
 
     def outdate_sign_in_details(self, user_id: UserId) -> None:
-        """Have a user's sessions in this process read their sign-in details again, because they were changed."""
+        """Make a user's sessions in this process read the changed sign-in details again."""
         for user in self._services_of(user_id):
             user.outdate_sign_in_details()
 
     def read_ahead(self, cookie: Cookie, conversation_id: ConversationId | None) -> None:
-        """Open the session of *cookie* and start reading the data of the page that it opens. Raise StoreUnavailable."""
+        """Open the session of *cookie*, and start reading the data that its next page needs. Raise StoreUnavailable."""
         session = self.session_cache.find(cookie)
         if session and conversation_id and (user := self._users.get(session.id)):
             user.store.turns.read_ahead(conversation_id)
@@ -173,7 +173,7 @@ class Shared:
         self.temporary.stop(within=0.2)
 
     def set_address(self, user_id: UserId, email: EmailAddress) -> None:
-        """Set the address of the sessions of a user in this process to one that a code has confirmed."""
+        """Set the address in a user's sessions in this process to *email*, which a code has confirmed."""
 
         def moved(session: AppSession) -> AppSession:
             return replace(session, email=email, is_confirmed=True)
@@ -207,7 +207,7 @@ class Shared:
         """Forget the services of *session* and close its tabs; with the user's last session, drop all cached data."""
         user = self._users.get(session.id)
         if user and user.session.backend is not session.backend:
-            return  # it is being opened anew, by another cookie
+            return  # the session is being opened again, by another cookie
         self._users.pop(session.id, None)
         self.temporary.end_of(session.id)
         if not self._services_of(session.user_id):
@@ -251,7 +251,7 @@ class UserServices(ChatParts):
             search=Search(store.corpus),
         )
         super().__init__(chat)
-        if first:  # used at once, because the data were read at sign-in
+        if first:  # used while fresh: the start of the session read these data
             self._account.read_ahead(lambda: first.account)
             self.read_ahead()
 
@@ -265,7 +265,7 @@ class UserServices(ChatParts):
         return self._sign_in_details.get()
 
     def outdate_sign_in_details(self) -> None:
-        """Make the next use of `sign_in_details` read it again."""
+        """Make the next use of `sign_in_details` read the details again."""
         self._sign_in_details.outdate()
 
     def _read_details(self) -> SignInDetails:
@@ -274,7 +274,7 @@ class UserServices(ChatParts):
 
     @property
     def is_of_provider(self) -> bool:
-        """True if the address gets in by one provider alone: then an operator alone changes it, and no password opens the account."""
+        """True if the address must sign in through one provider: only an operator changes it, and no password is accepted."""
         return not self._policy.allows(self.email)
 
     @property
@@ -287,7 +287,7 @@ class UserServices(ChatParts):
 
     @property
     def notices(self) -> list[AccountNotice]:
-        """The notices that are shown in this session, as the account was read last, the newest first.
+        """The notices that this session shows, the newest first, from the last read of the account.
 
         Raise SignedOut, StoreUnavailable.
         """
@@ -311,7 +311,7 @@ class UserServices(ChatParts):
             read.read_ahead()
 
     def poll(self, place: OpenPlace) -> Revisions:
-        """Return the newest revisions of the data on a tab; data cached with other revisions will be read again.
+        """Return the newest revisions of the data on a tab, and mark data that are cached with other revisions as outdated.
 
         Raise SignedOut, StoreUnavailable.
         """
@@ -319,7 +319,7 @@ class UserServices(ChatParts):
         self.note_revisions(found.preferences, found.settings)
         settings = self._shared.model_settings
         if settings.last and settings.last.revision == found.settings:
-            settings.confirm()  # marks them as fresh, so that no turn waits for a read of the settings
+            settings.confirm()  # marks the cache as fresh, so that no turn waits for a read
         else:
             settings.read()
         account = self._account.last
@@ -328,7 +328,7 @@ class UserServices(ChatParts):
         return found
 
     def note_revisions(self, preferences: int, settings: str) -> None:
-        """Mark cached preferences and model settings to be read again if their revisions are not these."""
+        """Mark cached preferences and model settings as outdated unless they have these revisions."""
         if self.profile.revision() != preferences:
             self.profile.outdate()
         cached = self._shared.model_settings
@@ -353,7 +353,7 @@ class UserServices(ChatParts):
     ) -> TemporaryChat:
         """Begin a temporary chat, which lasts as long as *is_there* returns True for its page; only its cost is stored.
 
-        It has its own turns and its own search index, so that no shared object contains its text.
+        The chat has its own turns and its own search index, so that no shared object contains its text.
         """
         rows = TemporaryRows(self._rows)
         chat_id = in_place_of.id if in_place_of else ConversationId(uuid4())

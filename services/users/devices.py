@@ -1,4 +1,4 @@
-"""The devices on which a user is signed in, and their ends."""
+"""The devices on which a user is signed in, and signing them out."""
 
 import time
 from collections.abc import Callable
@@ -16,20 +16,20 @@ Answer = TypeVar("Answer")
 
 @dataclass(frozen=True, slots=True)
 class Devices:
-    """Lists and ends the devices of the user of a session. Any thread may call any method.
+    """Lists and signs out the devices of a session's user. Any thread may call any method.
 
     All members raise SignedOut, StoreUnavailable.
     """
 
     session: AppSession = field(repr=False)
-    # stops the live turns of the sessions in this process that the function selects, within some seconds; the sessions
-    # begin no turn during the block, and those that it has ended are forgotten after it
+    # Returns a context that first stops the live turns of those sessions in this process that the function selects, and waits
+    # some seconds. These sessions begin no turn during the block; after it, the ended ones are forgotten.
     ending: Callable[[Callable[[AppSession], bool], float], AbstractContextManager[None]]
-    longest_seconds: float = 5.0  # for the replies of a session to be stored before it ends
+    longest_seconds: float = 5.0  # the longest wait for replies to be stored before sessions end
     poll_seconds: float = 0.3
 
     def all(self) -> list[Device]:
-        """Return at most 300 devices, the one that was used last first."""
+        """Return at most 300 devices, the last used device first."""
         keys, user_id = self.session.user_keys, self.session.user_id
         return [
             Device(
@@ -45,16 +45,16 @@ class Devices:
         ]
 
     def end(self, session_id: SessionId) -> int:
-        """End one session, its replies first; return 1, or 0 if the user has no such session. Raise ProofNeeded."""
+        """Stop the replies of one session, and end it; return 1, or 0 if the user has no such session. Raise ProofNeeded."""
         end = self.session.backend.end_device
         return self._end(session_id, lambda one: one.id == session_id, lambda: end(session_id))
 
     def end_others(self) -> int:
-        """End all sessions but this one, their replies first; return their number. Raise ProofNeeded."""
+        """Stop the replies of all sessions except this one, and end them; return their number. Raise ProofNeeded."""
         return self.end_others_by(self.session.backend.end_other_devices)
 
     def end_others_by(self, end: Callable[[], Answer]) -> Answer:
-        """Stop the replies of all sessions but this one; return the answer of *end*, which ends them. Raise ProofNeeded."""
+        """Stop the replies of all sessions except this one; return the result of *end*, which ends them. Raise ProofNeeded."""
         own = self.session.id
         return self._end(None, lambda one: one.id != own, end)
 
@@ -64,13 +64,13 @@ class Devices:
         is_meant: Callable[[AppSession], bool],
         end: Callable[[], Answer],
     ) -> Answer:
-        """Stop the replies of the sessions wherever they stream, wait at most five seconds, and call *end*.
+        """Stop the sessions' replies in all processes, wait at most five seconds for them, and return the result of *end*.
 
-        A reply that is not stored by then is settled by a sweep.
+        If a reply is not stored by then, a sweep settles it.
         """
         backend, user_id = self.session.backend, self.session.user_id
         ends_at = time.monotonic() + self.longest_seconds
-        streaming = backend.stop_turns(session_id)  # first: a refusal stops no turn here
+        streaming = backend.stop_turns(session_id)  # called first: if refused, no turn is stopped
         with self.ending(
             lambda one: one.user_id == user_id and is_meant(one), self.longest_seconds
         ):

@@ -11,32 +11,32 @@ from services.store.backend import SignUpState
 
 @dataclass(frozen=True, slots=True)
 class FactorRule:
-    """Reads and sets the rule, for the admin of a session. Any thread may call any method. Non-admins get AdminsOnly."""
+    """Reads and sets the rule, for a session's user, who must be admin (else AdminsOnly). Any thread may call any method."""
 
     session: AppSession = field(repr=False)
-    cached: CachedRead[SignUpState] = field(repr=False)  # the state that this process applies
-    # stops the live turns of the sessions in this process, as for `Devices`
+    cached: CachedRead[SignUpState] = field(repr=False)  # the state as this process applies it
+    # stops the live turns of sessions in this process, as `Devices.ending` does
     ending: Callable[[Callable[[AppSession], bool], float], AbstractContextManager[None]]
-    longest_seconds: float = 5.0  # for the replies of the sessions to be stored before these end
+    longest_seconds: float = 5.0  # the longest wait for replies to be stored before sessions end
 
     def is_required(self) -> bool:
-        """Return True if every account needs a second factor, at most some seconds old."""
+        """Return True if every account needs a second factor, by a state that is at most some seconds old."""
         return self.cached.get().requires_factor
 
     def require(self, *, is_on: bool) -> None:
         """Require a second factor of every account (*is_on*), which ends all sessions without one, or stop requiring it.
 
-        The replies of these sessions in this process stop first, so that they are stored and settled; a sweep settles those of
-        other processes.
-        Raise ProofNeeded, FactorNeeded (the account of the admin has no second factor of its own).
+        The replies of all other sessions in this process are stopped first, so that they are stored and settled; a sweep
+        settles the replies of ended sessions in other processes.
+        Raise ProofNeeded, or FactorNeeded if the admin's account has no second factor.
         """
         own = self.session.id
-        self._check()  # first, so that these refusals stop no turn
+        self._check()  # called first: if refused, no turn is stopped
         with self.ending(lambda one: is_on and one.id != own, self.longest_seconds):
             self.session.backend.administration.require_factor(is_on=is_on)
         self.cached.outdate()
 
     def _check(self) -> None:
-        """Raise AdminsOnly, ProofNeeded."""
+        """Raise AdminsOnly unless the user is admin, and ProofNeeded unless the user has given a recent proof."""
         self.session.backend.administration.deployment()
         require_recent(self.session.backend)

@@ -1,4 +1,4 @@
-"""The export of all data of one user, which is read while it is sent (docs/format.md)."""
+"""The export of all data of one user; the data are read while the export is sent (docs/format.md)."""
 
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,7 +17,7 @@ from services.portable import Archive, ConversationExport, FreeNames, IndexEntry
 from services.store.port import Store, UserFigures
 
 _AHEAD = 3  # conversations that are read and formatted while another is sent
-# a conversation, and the texts of its files by suffix
+# a conversation, and the texts of its exported files by their suffixes
 _Written = tuple[ConversationExport, Mapping[str, str]]
 
 
@@ -37,8 +37,8 @@ def read_export(store: Store, conversation_id: ConversationId) -> ConversationEx
 class FullExport:
     """The export of *store* as the bytes of a zip file; times in readable files are in *zone*.
 
-    Only a few conversations are in memory at a time. *store* is used by this export alone, to leave the pages' caches
-    as they are. One thread iterates over `parts`; other threads read ahead, and any thread may read the progress.
+    Only a few conversations are in memory at a time. Only this export uses *store*, so that the caches of pages stay as
+    they are. One thread iterates over `parts`; other threads read ahead, and any thread may read the progress.
     """
 
     def __init__(self, store: Store, zone: tzinfo) -> None:
@@ -52,7 +52,7 @@ class FullExport:
         self.is_over = True
 
     def parts(self) -> Iterator[bytes]:
-        """Yield the parts of the file. After an AppError raise ConnectionAbortedError: the file is incomplete."""
+        """Yield the parts of the zip file. After an AppError raise ConnectionAbortedError: the file is incomplete."""
         self.is_over = False
         archive, began = Archive(), self._began
         try:
@@ -81,7 +81,7 @@ class FullExport:
             yield from archive.end(counts, self._unreadable, began)
         except AppError as error:
             log_event("export.cut", reason=type(error))
-            # `from None`, because the server would log the error with all its causes
+            # `from None`, because the server logs an error with all its causes
             raise ConnectionAbortedError from None
         finally:
             self.is_over = True
@@ -151,7 +151,7 @@ class _Folders:
         return path
 
     def sections(self) -> Iterator[tuple[str, Sequence[IndexEntry]]]:
-        """Yield the names of the spaces with their conversations; first those without a space."""
+        """Yield the name of each space with its conversations; the conversations without a space come first."""
         for folder in (self._no_space, *self._folders.values()):
             if folder.entries:
                 yield folder.name, folder.entries
@@ -165,6 +165,6 @@ class _Folders:
 def ledger_after(
     usage: UserFigures, days: tuple[date, date], last: LedgerEntry | None
 ) -> list[LedgerEntry]:
-    """Return the next entries of the ledger after *last*, or the first entries if that is None."""
+    """Return the entries of the ledger that follow *last*, or the first entries if *last* is None."""
     first, until = days
     return usage.ledger(last.day, until, last.id) if last else usage.ledger(first, until)

@@ -2,8 +2,8 @@
 
 An opened session is checked again every few seconds, so that signing out or suspending a user in another process takes
 effect here as well. Runs of pages do not wait for the check, because every database call checks the session itself;
-`has_ended` gives the result to a page that has been drawn meanwhile. Requests with a cookie wait, and acts that want a
-proof, because the database knows a session by its tokens, which stay when another process replaces its cookie.
+`has_ended` gives its result to a page that has been drawn meanwhile. Requests with a cookie, and acts that need a proof,
+wait for the check: the database knows a session by its tokens, which stay when another process replaces its cookie.
 """
 
 import math
@@ -31,13 +31,13 @@ _FRESH_SECONDS = 5.0  # seconds between two checks of a session against the data
 _TRUSTED_SECONDS = 600.0
 _IDLE_SECONDS = 1800.0  # seconds from closing the last tab until the user's keys leave memory
 _WAIT_SECONDS = 1.0  # the longest wait of a request with a cookie for a check that is due
-# seconds between two calls that ask which sessions have ended, and between two checks of one that only polls
+# seconds between two calls that ask which sessions have ended, and between two checks of a session whose tabs only poll
 _ENDED_SECONDS = 60.0
-# cookies that are remembered because their sessions have ended, or have another cookie
+# the most cookies that are remembered because their sessions have ended, or have another cookie now
 _MOST_ENDED = 10_000
-# seconds in which a browser may still send the cookie that its session had before
+# seconds in which a browser may still send the previous cookie of its session
 _MOVED_SECONDS = 10.0
-# seconds after a proof in which the browser has got the new cookie, so that its tabs connect by it
+# seconds after a proof by which the browser has got the new cookie, so that its tabs connect with the new cookie
 _LEARNT_SECONDS = 3.0
 
 
@@ -58,14 +58,14 @@ class _Entry:
     """An opened session; several threads change it, under the lock of the cache."""
 
     session: AppSession
-    cookie: Cookie  # the current one
+    cookie: Cookie  # the session's current cookie
     checked_at: float  # minus infinity makes the next caller wait for a check
     used_at: float
     doubted_at: float = -math.inf
-    check: Future[None] | None = None  # the last check
-    # true: another process has given the session another cookie; no page is drawn by this entry
+    check: Future[None] | None = None  # the last check of the session
+    # true: another process has given the session another cookie, and this entry is used for no page
     is_outdated: bool = False
-    # while a proof in this process gives the session another cookie
+    # locked while a proof in this process gives the session another cookie
     proving: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
 
@@ -83,7 +83,7 @@ class SessionCache:
     # a context entered while a session is being ended
     on_leave: Callable[[AppSession], AbstractContextManager[None]]
     on_forget: Callable[[AppSession], object]  # called after a session has left memory
-    # called before `find` can return the session; again when it is opened by another cookie
+    # called before `find` can return the session, and again when the session is opened by another cookie
     on_add: Callable[[AppSession], object] = lambda _: None
     is_busy: Callable[[AppSession], bool] = lambda _: False  # true: a turn of the session is live
     _entries: dict[SessionId, _Entry] = field(default_factory=dict[SessionId, _Entry])
@@ -92,14 +92,14 @@ class SessionCache:
     _opening: WeakValueDictionary[str, threading.Lock] = field(
         default_factory=WeakValueDictionary[str, threading.Lock]
     )
-    _tabs: Counter[SessionId] = field(default_factory=Counter[SessionId])  # open tabs
-    # why sessions ended, by cookie hash, for tabs that connect with such a cookie
+    _tabs: Counter[SessionId] = field(default_factory=Counter[SessionId])  # number of open tabs
+    # why sessions ended, by cookie hash, for tabs that connect with the cookie of an ended session
     _ends: LruCache[str, SessionEnd] = field(
         default_factory=lambda: LruCache[str, SessionEnd](_MOST_ENDED)
     )
-    # when sessions got another cookie, by the hash of the one before
+    # when sessions got another cookie, by the hash of the previous cookie
     _moved: LruCache[str, float] = field(default_factory=lambda: LruCache[str, float](_MOST_ENDED))
-    # called when a session gets another cookie, for each of its open tabs
+    # by session, a function for each of its open tabs, which is called when the session gets another cookie
     _wakers: dict[SessionId, set[Callable[[], object]]] = field(
         default_factory=dict[SessionId, set[Callable[[], object]]]
     )
@@ -112,7 +112,7 @@ class SessionCache:
         return len(self._entries)
 
     def add(self, cookie: Cookie, session: AppSession) -> None:
-        """Add a session that was just opened by *cookie*, in place of the entry that it has by an older one."""
+        """Add a session that was just opened by *cookie*; replace the session's entry for an older cookie, if any."""
         self.on_add(session)
         now = time.monotonic()
         with self._lock:
@@ -123,10 +123,10 @@ class SessionCache:
         self._wake(session.id)
 
     def find(self, cookie: Cookie) -> AppSession | None:
-        """Return the session of *cookie*, opening it if necessary, or None if there is none. Raise StoreUnavailable.
+        """Return the session of *cookie*, opening it if necessary; None if there is no session. Raise StoreUnavailable.
 
-        It waits up to a second for a check that is due: where another process has replaced the cookie, the session goes on, so
-        the database refuses no call that a copy of the cookie leads to.
+        Waits up to a second for a check that is due. If another process has replaced the cookie, only the check refuses the
+        old one: the session itself goes on, so the database would accept calls for a copy of the old cookie.
         """
         with self._lock:
             opening = self._opening.setdefault(cookie.hash, threading.Lock())
@@ -146,7 +146,7 @@ class SessionCache:
         return entry.session if entry else None
 
     def opened(self, cookie: Cookie) -> AppSession | None:
-        """Return the session of *cookie* as `find` does, but check a session that is already open only once a minute."""
+        """Return the session of *cookie* as `find` does, but check a session that is open already only once a minute."""
         entry = self._entry_of(cookie)
         if entry and time.monotonic() - entry.checked_at < _ENDED_SECONDS:
             return entry.session
@@ -176,23 +176,23 @@ class SessionCache:
                 entry.check = None  # a check in progress began too early to notice the refusal
 
     def confirm(self, session_id: SessionId) -> None:
-        """Check the session now, before an act that wants a proof. Raise SignedOut, StoreUnavailable.
+        """Check the session now, before an act that needs a proof. Raise SignedOut, StoreUnavailable.
 
-        The database knows the proof by the session: it would count one that another process noted for a newer cookie.
+        The database stores the proof with the session: an old cookie could use a proof that belongs to a newer cookie.
         """
         self.doubt(session_id)
         if self.by_id(session_id) is None:
             raise SignedOut
 
     def change(self, user_id: UserId, change: Callable[[AppSession], AppSession]) -> None:
-        """Replace the opened sessions of a user by what *change* makes of them, such as sessions with another address."""
+        """Replace each opened session of a user by the result of *change*, such as a session with another address."""
         with self._lock:
             for entry in self._entries.values():
                 if entry.session.user_id == user_id:
                     entry.session = change(entry.session)
 
     def prove(self, session: AppSession, cookie: Cookie, checked: Checked) -> Cookie:
-        """Note a proof as `Accounts.prove` does, and find the session by its new cookie alone; return this cookie.
+        """Note a proof as `Accounts.prove` does, and return the new cookie, the only one that finds the session from now on.
 
         The tabs and live turns of the session go on.
         """
@@ -217,7 +217,7 @@ class SessionCache:
         entry = self._entry(session_id)
         if entry is None:
             raise SignedOut
-        with entry.proving:  # which changes the cookie
+        with entry.proving:  # a proof changes the cookie
             return self.accounts.current(entry.cookie)
 
     @contextmanager
@@ -241,9 +241,9 @@ class SessionCache:
         self._forget(entry)
 
     def forget_idle(self) -> None:
-        """Forget sessions that had no open tab for half an hour, and so their users' keys. Call this regularly.
+        """Forget sessions that had no open tab for half an hour, and with them their users' keys. Call this regularly.
 
-        Also forget those to which another process has given another cookie, once no turn of theirs is live.
+        Also forget sessions to which another process has given another cookie, once none of their turns is live.
         """
         horizon = time.monotonic() - _IDLE_SECONDS
         with self._lock:
@@ -261,14 +261,14 @@ class SessionCache:
         return self._ends.get(cookie.hash) or SessionEnd.ENDED
 
     def has_moved(self, cookie: Cookie) -> bool:
-        """Return True if the session of *cookie* got another cookie a moment ago, which the browser has or will have soon."""
+        """Return True if the session of *cookie* got another cookie a moment ago, which the browser has or will get soon."""
         moved_at = self._moved.get(cookie.hash)
         return moved_at is not None and time.monotonic() - moved_at < _MOVED_SECONDS
 
     def replaced_in(self, session: AppSession, cookie: Cookie | None) -> float:
-        """Return the seconds until a tab that connected by *cookie* is hung up, because *session* has another cookie now.
+        """Return the seconds until a tab that connected by *cookie* is disconnected, as *session* has another cookie now.
 
-        The browser needs that time to get the new cookie. Infinity: the session is not open by another cookie.
+        The browser needs that time to get the new cookie. Infinity: the session has no other cookie, or is not open here.
         """
         entry = self._entry(session.id)
         if cookie is None or entry is None or entry.cookie.hash == cookie.hash:
@@ -280,7 +280,7 @@ class SessionCache:
 
     @contextmanager
     def waking(self, session: AppSession, wake: Callable[[], object]) -> Generator[None]:
-        """Have *wake* called, in any thread, each time that *session* gets another cookie during the block."""
+        """During the block, call *wake*, in any thread, each time that *session* gets another cookie."""
         with self._lock:
             self._wakers.setdefault(session.id, set()).add(wake)
         try:
@@ -293,7 +293,7 @@ class SessionCache:
                     del self._wakers[session.id]
 
     def forget_ended(self) -> None:
-        """Ask in one call which of the sessions have ended, and forget those. Does so at most once a minute.
+        """Ask the database in one call which sessions have ended, and forget these; at most once a minute.
 
         Raise StoreUnavailable.
         """
@@ -325,7 +325,7 @@ class SessionCache:
         return self._entry(session_id) if session_id else None
 
     def _trusted(self, entry: _Entry) -> AppSession | None:
-        """Return the session of *entry*, or None if it has ended; start a check that is due. Raise StoreUnavailable."""
+        """Return the session of *entry*; None if it has ended. Start a check if one is due. Raise StoreUnavailable."""
         entry.used_at = time.monotonic()
         age = entry.used_at - entry.checked_at
         if age < _FRESH_SECONDS:
@@ -365,6 +365,6 @@ class SessionCache:
         with self._lock:
             if is_there := self._entries.get(session.id) is entry:
                 del self._entries[session.id]
-                self._ids.pop(entry.cookie.hash, None)  # which a proof may have changed just now
+                self._ids.pop(entry.cookie.hash, None)  # a proof may have changed the cookie
         if is_there:
             self.on_forget(session)

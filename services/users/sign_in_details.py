@@ -15,12 +15,12 @@ from services.store.sign_in_policy import SignInPolicy
 class SignInDetails:
     """The ways in of an account, the oldest of each kind first, and the ways to prove who its user is."""
 
-    has_password: bool  # that opens the account
-    is_confirmed: bool  # the address
+    has_password: bool  # true: a password opens the account
+    is_confirmed: bool  # true: the address is confirmed
     takes_code: bool  # true: a mailed code proves who the user is
     factor: SecondFactor | None
     passkeys: tuple[Passkey, ...]
-    identities: tuple[LinkedIdentity, ...]  # at providers of single sign-on
+    identities: tuple[LinkedIdentity, ...]  # identities at providers of single sign-on
 
 
 def sign_in_details(credentials: Credentials, policy: SignInPolicy) -> SignInDetails:

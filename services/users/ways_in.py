@@ -1,4 +1,4 @@
-"""The number of accounts that have no way in any more, for admins."""
+"""The number of accounts that no longer have a way in, for admins."""
 
 import threading
 import time
@@ -10,7 +10,7 @@ from services.store.accounts import Accounts
 from services.store.backend import LISTED_CREDENTIALS, Administration, StoredCredentials
 from services.store.credentials import open_stored
 
-_SECONDS = 600.0  # for which a count is good: it opens the credentials of all accounts
+_SECONDS = 600.0  # how long a count is reused: counting opens the credentials of all accounts
 
 
 @dataclass(slots=True)
@@ -22,7 +22,7 @@ class WaysIn:
     _counting: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     def left_out(self, administration: Administration) -> int:
-        """Return the number of these accounts, at most ten minutes old. Raise AdminsOnly, StoreUnavailable."""
+        """Return the number of accounts without a way in, at most ten minutes old. Raise AdminsOnly, StoreUnavailable."""
         with self._counting:
             if self._counted is None or time.monotonic() - self._counted[1] > _SECONDS:
                 number = sum(map(self._is_left_out, _every(administration)))
@@ -32,7 +32,7 @@ class WaysIn:
     def _is_left_out(self, stored: StoredCredentials) -> bool:
         try:
             credentials = open_stored(self.accounts.root_keys, stored)
-        except Tampered:  # `operate check` names these
+        except Tampered:  # `operate check` reports tampered credentials
             return False
         return not self.accounts.policy.has_way_in(credentials)
 

@@ -1,7 +1,7 @@
-"""The files of a store in one folder. What a method has written outlives a power cut once the method returns.
+"""The files of a store in one folder. Data that a method writes outlive a power cut once the method has returned.
 
-Names are relative to the folder, also if it is moved meanwhile. The last methods of `Disk` are the single operations
-between which the power may fail: tests record them.
+Names are relative to the folder, even if the folder is moved meanwhile. The last methods of `Disk` are the single
+operations between which the power may fail: tests record them.
 """
 
 import errno
@@ -11,13 +11,13 @@ from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-DRAFT, _GONE = "~draft", "~gone"  # ends of names: not renamed yet; being destroyed
-_CHUNK = 1 << 20  # bytes that are overwritten at once
+DRAFT, _GONE = "~draft", "~gone"  # suffixes of names: not renamed yet; being destroyed
+_CHUNK = 1 << 20  # bytes that one write overwrites
 _FULL_SYNC: int | None = getattr(fcntl, "F_FULLFSYNC", None)  # macOS: empties the disk's cache, too
 
 
 class SyncFailed(OSError):
-    """The system may have dropped what was written before."""
+    """Raised if the system may have lost data that were written before."""
 
 
 class Disk:
@@ -25,8 +25,8 @@ class Disk:
 
     def __init__(self, path: Path) -> None:
         self.path, self._has_failed = path, False
-        self._lasting = {"."}  # folders whose names are on the disk
-        # open files that others have replaced, with their folders, until their bytes are overwritten
+        self._lasting = {"."}  # folders whose names have been synced to the disk
+        # old files that new ones have replaced (folder and open descriptor), until their bytes are overwritten
         self._replaced = list[tuple[str, int]]()
         self._root = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
 
@@ -36,7 +36,7 @@ class Disk:
         os.close(self._root)
 
     def read(self, name: str) -> bytes | None:
-        """Return the bytes of a file; None: there is none."""
+        """Return the bytes of a file; None if there is no such file."""
         try:
             with os.fdopen(self.open(name, os.O_RDONLY), "rb") as file:
                 return file.read()
@@ -44,7 +44,7 @@ class Disk:
             return None
 
     def names(self, folder: str = ".") -> list[str]:
-        """Return the names in a folder; none if there is no such folder."""
+        """Return the names in a folder, in order; [] if there is no such folder."""
         try:
             with self._opened(folder, os.O_RDONLY | os.O_DIRECTORY) as descriptor:
                 return sorted(os.listdir(descriptor))
@@ -52,7 +52,7 @@ class Disk:
             return []
 
     def replace(self, name: str, data: bytes) -> None:
-        """Write a file anew, whole or not at all; then overwrite its old bytes, also those that an error has left."""
+        """Replace a file atomically; then overwrite its old bytes, and those that earlier errors have left."""
         self.make_folders(_folder_of(name))
         with self._opened(name + DRAFT, os.O_WRONLY | os.O_CREAT | os.O_TRUNC) as descriptor:
             self.write(descriptor, data, 0)
@@ -83,30 +83,30 @@ class Disk:
             self.sync(descriptor)
 
     def size(self, name: str) -> int:
-        """Return the bytes of a file."""
+        """Return the size of a file in bytes."""
         return os.stat(name, dir_fd=self._root).st_size
 
     def cut(self, name: str, size: int) -> None:
-        """Cut off what follows the first *size* bytes of a file, if anything does."""
+        """Truncate a file to *size* bytes if it is longer."""
         with suppress(FileNotFoundError), self._opened(name, os.O_WRONLY) as descriptor:
             if os.fstat(descriptor).st_size > size:
                 self.truncate(descriptor, size)
                 self.sync(descriptor)
 
     def destroy(self, name: str) -> None:
-        """Overwrite and remove a file, if there is one, and the folders that are empty then.
+        """Overwrite and remove a file, if there is one, and then its folders if they are empty.
 
-        It is renamed first, so that `tidy`, or another call after an error, can finish this.
+        The file is renamed first, so that after an error `tidy` or another call can finish its destruction.
         """
-        with suppress(FileNotFoundError):  # another call may have done so
+        with suppress(FileNotFoundError):  # an earlier call may have renamed it
             self.rename(name, name + _GONE)
         with suppress(FileNotFoundError):
-            self.size(name + _GONE)  # is there anything to destroy?
+            self.size(name + _GONE)  # raises if there is nothing to destroy
             self.sync_name(_folder_of(name))
             self._finish(name + _GONE)
 
     def make_folders(self, name: str) -> None:
-        """Make a folder, and those above it. One that is there may not last yet: its maker may have been killed."""
+        """Make a folder and its parents. Existing ones are synced, too: the process that made them may have been killed."""
         if name in self._lasting:
             return
         self.make_folders(_folder_of(name))
@@ -116,7 +116,7 @@ class Disk:
         self._lasting.add(name)
 
     def tidy(self) -> None:
-        """Destroy the files that a process was writing anew, or destroying, when it ended."""
+        """Destroy the drafts, and the half destroyed files, that a process left when it ended."""
         for path, _, names in os.walk(self.path):
             folder = os.path.relpath(path, self.path)
             if unfinished := [name for name in names if name.endswith((DRAFT, _GONE))]:
@@ -129,7 +129,7 @@ class Disk:
             self._overwrite(descriptor)
         self.unlink(name)
         folder = _folder_of(name)
-        with suppress(OSError):  # it is not empty
+        with suppress(OSError):  # a folder that is not empty stays
             while folder != ".":
                 self._lasting.discard(folder)
                 self.remove_folder(folder)
@@ -164,7 +164,7 @@ class Disk:
         os.ftruncate(descriptor, size)
 
     def sync(self, descriptor: int) -> None:
-        """Raise SyncFailed, also after another one has failed: the system tells a loss only once."""
+        """Sync a file to the disk. Raise SyncFailed, also if an earlier sync failed: the system reports a loss only once."""
         try:
             if self._has_failed:
                 raise OSError(errno.EIO, os.strerror(errno.EIO))
@@ -194,14 +194,14 @@ class Disk:
 
 
 class AppendedFile:
-    """A new file that is written at its end."""
+    """A new file to which data are appended."""
 
     def __init__(self, disk: Disk, name: str) -> None:
         self.name, self.size, self.synced_size = name, 0, 0  # bytes
-        self.lasting_size = 0  # bytes that answers wait for
-        self._disk, self._is_whole = disk, True  # false: bytes after `size` are of a failed write
+        self.lasting_size = 0  # bytes that must be synced before blocks return
+        self._disk, self._is_whole = disk, True  # false: a failed write left bytes after `size`
         self._is_destroyed = False
-        # an attempt that failed may have left an empty one
+        # an attempt that failed may have left an empty file
         self._descriptor = disk.open(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         try:
             self._identity = _identity(os.fstat(self._descriptor))
@@ -214,14 +214,14 @@ class AppendedFile:
         os.close(self._descriptor)
 
     def append(self, data: bytes) -> None:
-        """Append *data* whole. After a failure nothing is appended until what came of it is cut off."""
+        """Append all of *data*. After a failed append, first cut off the bytes that it has left."""
         self.mend()
         self._is_whole = False
         self._disk.write(self._descriptor, data, self.size)
         self._is_whole, self.size = True, self.size + len(data)
 
     def mend(self) -> None:
-        """Cut off what is left of a failed append."""
+        """Cut off the bytes that a failed append has left."""
         if not self._is_whole:
             self._disk.truncate(self._descriptor, self.size)
             self._disk.sync(self._descriptor)
@@ -233,7 +233,7 @@ class AppendedFile:
         self.synced_size = size
 
     def is_in_place(self) -> bool:
-        """Return True if the path of the folder leads to this file, or led to it until it was destroyed."""
+        """Return True if this file is at its path, or `destroy` has removed it."""
         try:
             is_found = _identity(os.stat(self._disk.path / self.name)) == self._identity
         except OSError:

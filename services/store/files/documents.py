@@ -10,16 +10,16 @@ from services.store.tables.schema import MESSAGES
 
 Key = tuple[str, str]  # table and key of a row
 _START = b'{"table":"'
-# other programs know the text of a message by this name; inside a JSON text a quotation mark has a backslash before it
+# files name the text of a message "content", as other programs do; inside JSON strings quotation marks are escaped
 _OWN_NAME, _COMMON_NAME = b',"body":', b',"content":'
 
 
 class Damaged(Exception):
-    """Bytes of a file are not those that were written."""
+    """Raised if bytes of a file differ from those that were written."""
 
 
 def line_of(table: Table[Any], row: object) -> bytes:
-    """Return *row* as a line without its end."""
+    """Return *row* as a line of a file, without the line break."""
     text = row_text(table, row)
     if table is MESSAGES:
         text = text.replace(_OWN_NAME, _COMMON_NAME, 1)
@@ -27,7 +27,7 @@ def line_of(table: Table[Any], row: object) -> bytes:
 
 
 def read_line(line: bytes) -> tuple[Table[Any], Any]:
-    """Return the row of a line, and its table. Raise Damaged."""
+    """Return the table and the row of a line. Raise Damaged."""
     name, _, fields = line.removeprefix(_START).partition(b'",')
     table = TABLES.get(name.decode(errors="replace"))
     if table is None or not line.startswith(_START):
@@ -37,7 +37,7 @@ def read_line(line: bytes) -> tuple[Table[Any], Any]:
         text = text.replace(_COMMON_NAME, _OWN_NAME, 1)
     try:
         return table, read_row(table, text)
-    except ValueError:  # its message repeats the text
+    except ValueError:  # the error's message repeats the text
         raise Damaged from None
 
 
@@ -84,11 +84,11 @@ class Document:
             self._is_rewritten = True
 
     def rewrite(self) -> None:
-        """Have the next change replace the whole file."""
+        """Make the next change replace the whole file."""
         self._is_rewritten = True
 
     def take_change(self) -> Change:
-        """Return what the file lacks, as if it were stored now."""
+        """Return the bytes that the file lacks, and count them as stored from now on."""
         is_whole = self._is_rewritten or not self._is_stored
         lines = self._lines.values() if is_whole else self._added
         change = Change(b"".join(line + b"\n" for line in lines), is_whole)

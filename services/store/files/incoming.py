@@ -1,7 +1,7 @@
-"""Chats that a user has put by hand into the folder of a store whose texts are not sealed.
+"""The import of chats that users put as files into the folder of a store whose texts are not sealed.
 
-A file in `FOLDER/<user id>/in/` is a JSON list of objects with a role (user or assistant) and a content. At a start it becomes
-a conversation, without turns and without costs, and moves to `in/done/`. A file that cannot be read stays.
+A file in `FOLDER/<user id>/in/` is a JSON list of objects with a role (user or assistant) and a content. At the app's start
+it becomes a conversation, without turns and costs, and moves to `in/done/`. A file that cannot be read stays.
 """
 
 from contextlib import suppress
@@ -26,14 +26,14 @@ from services.store.tables.protocol import MOST_WRITES, AllTables, Block
 from services.store.tables.schema import StoredConversation
 
 _LARGEST_FILE = 10_000_000  # bytes
-_NAMESPACE = UUID("1f3b6c52-0f5e-4f0b-9a55-5f6d0a6d8f31")  # of the ids of these conversations
+_NAMESPACE = UUID("1f3b6c52-0f5e-4f0b-9a55-5f6d0a6d8f31")  # for the ids of imported chats
 _SLICE = MOST_WRITES - 2
 _FILES = "????????-????-????-????-????????????/in/*.json"
 
 
 @dataclass(frozen=True, slots=True)
 class _Said:
-    """A message; other fields of it are left out."""
+    """A message in a file; its other fields are ignored."""
 
     role: Literal["user", "assistant"]
     content: str = field(repr=False)
@@ -43,7 +43,7 @@ _CHATS = TypeAdapter(list[_Said])
 
 
 def take_up(tables: AllTables, folder: Path) -> None:
-    """Store the chats of the files in the folders of all users. Raise StoreUnavailable, OSError."""
+    """Store the chats in the files that users have put into their folders. Raise StoreUnavailable, OSError."""
     for file in sorted(folder.glob(_FILES)):
         user_id = UserId(UUID(file.parents[1].name))
         content = _content(file)
@@ -57,12 +57,12 @@ def take_up(tables: AllTables, folder: Path) -> None:
 
 
 def unread_files(folder: Path, user_id: UserId) -> list[str]:
-    """Return the names of the files that a user has put there and no start has read."""
+    """Return the names of the files in the folder `in` of a user, which no start of the app has imported."""
     return sorted(file.name for file in (folder / str(user_id) / "in").glob("*.json"))
 
 
 def _content(file: Path) -> bytes:
-    """Return the bytes of *file*; none if there are too many, or they cannot be read."""
+    """Return the bytes of *file*; b"" if it is too large or cannot be read."""
     with suppress(OSError), file.open("rb") as opened:
         content = opened.read(_LARGEST_FILE + 1)
         return content if len(content) <= _LARGEST_FILE else b""
@@ -70,7 +70,7 @@ def _content(file: Path) -> bytes:
 
 
 def _read(content: bytes) -> list[_Said]:
-    """Return the messages in the bytes of a file; none if it is no list of messages."""
+    """Return the messages in the bytes of a file; [] if they are no list of messages, or a message is too long."""
     try:
         said = _CHATS.validate_json(content)
     except ValidationError:
@@ -86,7 +86,7 @@ def _store(
     said: list[_Said],
     at: datetime,
 ) -> None:
-    """Store a conversation; its row comes last, so that it is seen whole or not at all."""
+    """Store a conversation; its row is written last, so that readers never see a part of the conversation."""
     ids = [MessageId(uuid5(conversation_id, str(seq))) for seq in range(1, len(said) + 1)]
     rows = [
         MessageRow(

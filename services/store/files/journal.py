@@ -1,4 +1,4 @@
-"""The journal of a store over files: each write is one line, whole and with a checksum, before it goes into documents."""
+"""The journal of a store over files: writes are appended here, with a checksum, before they go into documents."""
 
 import json
 import re
@@ -16,13 +16,13 @@ from services.store.tables.protocol import Table
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """A row that is put into a document, or (with an empty line) deleted from it."""
+    """A write to a document: a row is stored in it or, if the line is empty, deleted from it."""
 
-    path: str = field(repr=False)  # of the document
+    path: str = field(repr=False)  # the document's path
     table: Table[Any]
     key: str = field(repr=False)
     row: Any = field(default=None, repr=False)
-    line: bytes = field(default=b"", repr=False)  # of the row
+    line: bytes = field(default=b"", repr=False)  # the row as a line; b"": the row is deleted
 
     @classmethod
     def put(cls, path: str, table: Table[Any], row: object) -> "Operation":
@@ -33,17 +33,17 @@ class Operation:
 class _Record:
     """A line of the journal."""
 
-    synced: int  # the bytes of the journal that the disk had when the line was written
-    # put: path and row; deleted: path, table and key
+    synced: int  # bytes of the journal that were on the disk when the line was written
+    # of a stored row: path and row; of a deleted row: path, table and key
     writes: list[tuple[str, dict[str, Any]] | tuple[str, str, str]] = field(repr=False)
 
 
 _RECORDS, _SIZES = TypeAdapter(_Record), TypeAdapter(dict[str, NonNegativeInt])
-_PATH = re.compile(r"[\w-]+(?:/[\w-][\w.-]*){1,2}")  # leads to no other folder
+_PATH = re.compile(r"[\w-]+(?:/[\w-][\w.-]*){1,2}")  # never leads out of the store's folder
 
 
 def journal_line(operations: Iterable[Operation], synced: int) -> bytes:
-    """Return *operations* as a line, with the number of bytes of the journal that are on the disk."""
+    """Return *operations* as a line of the journal; *synced*: the bytes of the journal that are on the disk."""
     writes = b",".join(
         b"[%b,%b]" % (json.dumps(one.path).encode(), one.line)
         if one.line
@@ -55,9 +55,9 @@ def journal_line(operations: Iterable[Operation], synced: int) -> bytes:
 
 
 def read_journal(data: bytes) -> tuple[list[Operation], int]:
-    """Return the operations of a journal, and the size of its whole part in bytes.
+    """Return the operations of a journal, and the size of its undamaged part in bytes.
 
-    A power cut may damage the bytes at the end that were not on the disk. Raise Damaged if others are damaged.
+    A power cut may damage bytes at the end that were not synced to the disk. Raise Damaged if other bytes are damaged.
     """
     operations, start, whole = list[Operation](), 0, None
     for line in data.splitlines(keepends=True):
@@ -73,12 +73,12 @@ def read_journal(data: bytes) -> tuple[list[Operation], int]:
 
 
 def sizes_text(sizes: Mapping[str, int]) -> bytes:
-    """Return the sizes of documents before an append, by path."""
+    """Return *sizes*, the sizes of documents before an append by path, as JSON."""
     return _SIZES.dump_json({**sizes})
 
 
 def read_sizes(data: bytes | None) -> dict[str, int]:
-    """Return the sizes of documents before an append that has not ended; none if *data* is None. Raise Damaged."""
+    """Return the sizes of documents before an unfinished append, by path; {} if *data* is None. Raise Damaged."""
     if data is None:
         return {}
     try:
@@ -96,7 +96,7 @@ def _read(line: bytes) -> _Record | None:
         return None
     try:
         return _RECORDS.validate_json(body)
-    except ValueError:  # its message repeats the text
+    except ValueError:  # the error's message repeats the text
         raise Damaged from None
 
 

@@ -1,7 +1,7 @@
-"""The documents among which the rows of a store over files are divided.
+"""The division of rows into documents, in a store over files.
 
-A document is a file of rows; its name is relative to the folder of its user, or of the shared tables. A selection reads
-only the documents that may have its rows.
+A document is a file of rows; its name is relative to the folder of a user, or of the shared tables. A selection reads
+only the documents that may have the selected rows.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -25,7 +25,8 @@ from services.store.tables.schema import (
 
 _OPEN, _CHATS = "open-turns", "chats/"
 _LOOSE = "loose"  # receipts and thoughts whose turn or message is not stored yet
-# the documents of a table, and the folders that have one for each chat, message or month; of other tables of a user: "user"
+# a table's documents, and (with a slash) its folders with a document for each chat, message or month; the other tables of
+# a user share the document "user"
 _DOCUMENTS = {
     MESSAGES.name: (_CHATS,),
     THOUGHTS.name: (_LOOSE, _CHATS),
@@ -40,9 +41,9 @@ _DOCUMENTS = {
 
 @dataclass(frozen=True, slots=True)
 class Location:
-    """The document of a message, or that of a turn once it is finished."""
+    """The document in which a message is stored, or in which a turn is stored once it is finished."""
 
-    # that of the message or turn, or "client" and the client's id of the turn
+    # the id of the message or turn, or "client" and the `client_turn_id` of the turn
     id: str = field(repr=False)
     document: str = field(repr=False)
 
@@ -53,7 +54,7 @@ TABLES = schema.TABLES | {LOCATIONS.name: LOCATIONS}
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """The documents of one user, or the shared ones."""
+    """The documents of one user, or those of the shared tables."""
 
     locate: Callable[[str], str | None]  # returns the document of the `Location` with that id
     names: Callable[[str], list[str]]  # returns the names of all documents in a folder
@@ -119,9 +120,10 @@ class Layout:
         return self._all(table, f"{folder}{where['conversation_id']}")
 
     def _all(self, table: Table[Any], part: str | None) -> Iterator[str]:
-        """Return the documents of *table*: all that are in no folder, and of those in folders the ones that *part* selects.
+        """Return the documents of *table* that are in no folder, and those documents in folders that *part* selects.
 
-        *part*: a path with a slash selects this document, another text the documents with it in their names, None no document.
+        *part*: a path with a slash selects this one document; another text selects documents with this text in their names;
+        None selects no document.
         """
         for document in _documents_of(table):
             if not document.endswith("/"):
@@ -158,7 +160,7 @@ def _documents_of(table: Table[Any]) -> tuple[str, ...]:
 
 
 def _is_within(month: str, within: Range) -> bool:
-    """Return True if a *month* (YYYY-MM) may have days of a range; of a range of other values, any may."""
+    """Return True if *month* (YYYY-MM) may have days of a range. If the range is not of days, any month may."""
     above, up_to = (
         f"{one:%Y-%m}" if isinstance(one, date) else month for one in (within.above, within.up_to)
     )

@@ -1,4 +1,4 @@
-"""The place of a store in a folder of JSON files: checks before the start, making and opening."""
+"""The place of a store in a folder of JSON files: checking it before the start, making and opening the store."""
 
 import json
 import os
@@ -15,11 +15,11 @@ from services.store.files.store import FilesStore
 from services.store.folders import check_new, check_system, lasting_folder
 from services.store.operator import Finding, Mark
 
-# Raise it, and bring older folders up to date, with each change that a released version would read wrongly or take for damage,
-# such as a new table. No version is released yet.
+# Increase this number, and bring older folders up to date, with each change that a released version would read wrongly or
+# take for damage, such as a new table. No version is released yet.
 _FORMAT = 1
-_MARK = "daybook.json"  # made last: a folder without it is no store yet
-# what is left if the making of a store was cut off
+_MARK = "daybook.json"  # this file is made last: a folder without it is no store yet
+# the files that may be left if making a store was interrupted
 _EMPTY = {".gitignore", "lock", f".gitignore{DRAFT}", f"{_MARK}{DRAFT}"}
 
 
@@ -28,7 +28,7 @@ class FilesPlace:
     """The `StorePlace` of a folder with JSON files."""
 
     path: Path
-    is_plain: bool = False  # true: its texts are not sealed
+    is_plain: bool = False  # true: the store's texts are not sealed
 
     @property
     def kind(self) -> str:
@@ -94,7 +94,7 @@ class FilesPlace:
             if not self.exists():
                 disk.replace(".gitignore", b"*\n")
                 disk.replace(_MARK, json.dumps(self._mark).encode())
-            disk.sync_name(".")  # a killed process may not have done so
+            disk.sync_name(".")  # a killed process may not have synced it
             return FilesStore(disk, lock)
         except BaseException:
             disk.close()
@@ -105,7 +105,7 @@ class FilesPlace:
         return {"application": "daybook", "format": _FORMAT, "is_plain": self.is_plain}
 
     def _check_mark(self) -> None:
-        """Raise Misconfigured if the folder has the store of another format."""
+        """Raise Misconfigured if the mark is damaged, of a later version, or of the other kind (sealed, not sealed)."""
         try:
             mark = json.loads((self.path / _MARK).read_bytes())
             is_own, version = mark["application"] == "daybook", int(mark["format"])
@@ -124,13 +124,13 @@ class FilesPlace:
 
 
 def _make_folder(path: Path) -> None:
-    """Make a folder, and those above it, which outlive a power cut."""
+    """Make a folder and its parents, and sync them, so that they outlive a power cut."""
     above = lasting_folder(path)
     try:
         with closing(Disk(above)) as disk:
             disk.make_folders(str(path.relative_to(above)))
     except PermissionError:
-        if not path.is_dir():  # else an admin has made it, in one that Daybook cannot list
+        if not path.is_dir():  # else an admin has made it in a folder that Daybook cannot list
             raise
 
 

@@ -1,4 +1,4 @@
-"""The tables in JSON files: a block is answered once its line in the journal is on the disk; documents follow soon after."""
+"""The tables in JSON files: a block returns once its line in the journal is on the disk; documents are written soon after."""
 
 import errno
 import re
@@ -30,29 +30,30 @@ from services.store.tables.adapters import CheckedBlock, UserTables
 from services.store.tables.in_memory import selected
 from services.store.tables.protocol import Answer, Block, Range, Row, Table
 
-_SECONDS = 1.0  # the most seconds that documents lag behind the journal
-_LARGEST_JOURNAL = 4_000_000  # bytes, after which documents do not wait
-_CACHED_BYTES = 32_000_000  # of documents
+_SECONDS = 1.0  # documents are written at most this much later than the journal
+_LARGEST_JOURNAL = 4_000_000  # bytes; a larger journal is written to documents at once
+_CACHED_BYTES = 32_000_000  # the most bytes of cached documents
 _UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _JOURNAL, _END = "journal-", ".jsonl"
-_SIZES = "appends.json"  # the sizes of documents before the appends that go on: a start cuts off what came of them
-_DOCUMENT_BYTES = 1000  # at least, of one in memory
+# this file has the sizes of documents before unfinished appends: a start cuts off what these appends have written
+_SIZES = "appends.json"
+_DOCUMENT_BYTES = 1000  # counted for each cached document in addition to its size
 
 
 class FilesStore:
     """The `AllTables` in the files of one folder. Any thread may call any member."""
 
     def __init__(self, disk: Disk, lock: FileLock) -> None:
-        """Write what the journals have to the documents. *lock*: a locked one. Raise Damaged, OSError."""
+        """Apply the journals to the documents. *lock*: the store's lock, which is held. Raise Damaged, OSError."""
         self._disk, self._file_lock = disk, lock
         self._lock, self._syncing = threading.RLock(), threading.Lock()
-        self._documents = OrderedDict[str, Document]()  # by path, the last used one last
-        self._cached_bytes = 0  # of documents
+        self._documents = OrderedDict[str, Document]()  # cached, by path; the last used is last
+        self._cached_bytes = 0  # of cached documents
         self._written = set[str]()  # the paths of documents that are being written
-        self._names = dict[str, set[str]]()  # of documents, by folder
-        self._failure = ""  # a sentence, until a restart
+        self._names = dict[str, set[str]]()  # names of documents, by folder
+        self._failure = ""  # why the store is blocked until a restart; "": it is not
         self._is_closed, self._due, self._is_full = False, threading.Event(), threading.Event()
-        # documents lack what the newest has; the others are destroyed soon
+        # the newest journal gets the writes; older ones are destroyed once documents on the disk have theirs
         self._journals = list[AppendedFile]()
         self._restore()
         self._writer = in_thread("documents", self._keep_writing)
@@ -78,7 +79,7 @@ class FilesStore:
     def run(
         self, user_id: UserId | None, work: Callable[[Block], Answer], *, is_lasting: bool
     ) -> Answer:
-        """Run *work* over the tables of a user and the shared ones. Its answer waits for all that it may have read."""
+        """Run *work* over the tables of a user and the shared ones; return once the lasting writes it read are on the disk."""
         with self._errors():
             with self._lock:
                 if self._is_closed:
@@ -111,10 +112,10 @@ class FilesStore:
             self._disk.close()
             self._file_lock.close()
 
-    # --- what blocks read
+    # --- documents and names that blocks read
 
     def document(self, path: str) -> Document:
-        """Return the document at *path*; an empty one if there is none."""
+        """Return the document at *path*; an empty document if there is no file."""
         found = self._documents.get(path)
         if found is None:
             found = Document(self._disk.read(path + _END) or b"")
@@ -138,7 +139,7 @@ class FilesStore:
         return sorted(self._names[folder])
 
     def _note_name(self, path: str) -> None:
-        """Note whether there is a document at *path*."""
+        """Add the name of the document at *path* to the known names, or remove it if the document is empty."""
         folder, _, name = path.rpartition("/")
         if (names := self._names.get(folder)) is not None:
             names.discard(name)
@@ -148,14 +149,15 @@ class FilesStore:
     # --- writing
 
     def _store(self, operations: list[Operation], journal: AppendedFile) -> None:
-        # none may fail to be read once the journal has the operations, and none be dropped before it has changed
+        # all documents are read before the journal gets the operations, since a read may fail, and stay cached until changed
         for path, one in {one.path: self.document(one.path) for one in operations}.items():
             self._keep(path, one)
         self._check_place(journal)
         journal.append(journal_line(operations, journal.synced_size))
         try:
             self._apply(operations)
-        except BaseException:  # no document may get a part of them; a start applies all
+        except BaseException:
+            # cached documents may have only a part of the operations, and must not be written: a start applies all
             self._failure = "Daybook failed in the midst of a change: restart it."
             raise
         self._due.set()
@@ -174,14 +176,14 @@ class FilesStore:
             self._note_name(one.path)
 
     def _sync(self, journal: AppendedFile, size: int) -> None:
-        """Wait until the disk has *size* bytes of the journal; one thread syncs for all that wait."""
+        """Wait until the disk has *size* bytes of the journal; one thread syncs for all waiting threads."""
         if journal.synced_size < size:
             with self._syncing:
                 if journal.synced_size < size:
                     journal.sync()
 
     def _keep_writing(self) -> None:
-        """Write documents at most a second after the journal."""
+        """Write changed documents to the disk, at most a second after the journal, until the store is closed."""
         pause = threading.Event()
         while True:
             self._due.wait()
@@ -201,8 +203,8 @@ class FilesStore:
                 return
 
     def _write_documents(self) -> None:
-        """Write the changed documents, and destroy the journals that have no more than them."""
-        self._cut_appends()  # of the last attempt, if it failed
+        """Write the changed documents to the disk, and destroy the journals that are no longer needed."""
+        self._cut_appends()  # the last attempt may have failed
         changed = dict[str, Document]()
         try:
             with self._lock:
@@ -211,7 +213,7 @@ class FilesStore:
                 self._check_place(last)
                 last.mend()
                 self._sync(last, last.size)
-                # else the last attempt failed, and the journal that it began goes on
+                # if there are more, the last attempt failed, and the journal that it began stays in use
                 if len(self._journals) == 1:
                     self._begin_journal()
                 changed = {path: one for path, one in self._documents.items() if one.is_changed}
@@ -237,7 +239,7 @@ class FilesStore:
             self._journals[0].destroy()
             with self._lock:
                 del self._journals[0]
-        if self._journals[0].size:  # it went on
+        if self._journals[0].size:  # the new journal already has writes
             self._due.set()
 
     def _write(self, name: str, change: Change) -> None:
@@ -249,16 +251,16 @@ class FilesStore:
             self._disk.destroy(name)
 
     def _begin_journal(self) -> None:
-        """Begin an empty journal, which gets what is written from now on."""
+        """Begin an empty journal for the writes from now on."""
         last = self._journals[-1].name.removeprefix(_JOURNAL) if self._journals else "0"
         self._journals.append(AppendedFile(self._disk, f"{_JOURNAL}{int(last) + 1:012}"))
 
     def _restore(self) -> None:
-        """Write to the documents what journals have, of a process that ended. Raise Damaged, and change nothing then."""
+        """Apply the journals that an earlier process left to the documents. Raise Damaged before changing anything."""
         names = [one for one in self._disk.names() if re.fullmatch(f"{_JOURNAL}[0-9]+", one)]
         operations, cut = list[Operation](), 0
         for name in names:
-            self._disk.sync_name(name)  # a killed process may not have done so
+            self._disk.sync_name(name)  # a killed process may not have synced it
             data = self._disk.read(name) or b""
             if cut and data:  # each journal was whole on the disk before the next one was begun
                 raise Damaged
@@ -280,14 +282,14 @@ class FilesStore:
         self._begin_journal()
 
     def _cut_appends(self) -> None:
-        """Cut off what appends that did not end have left in documents."""
+        """Cut off the bytes that unfinished appends have left in documents."""
         if sizes := read_sizes(self._disk.read(_SIZES)):
             for path, size in sizes.items():
                 self._disk.cut(path + _END, size)
             self._disk.destroy(_SIZES)
 
     def _drop_some(self) -> None:
-        """Drop the documents that were not used for longest, if there are too many bytes of them."""
+        """Drop the least recently used documents from the cache while it has too many bytes."""
         while self._cached_bytes > _CACHED_BYTES:
             paths = islice(self._documents, len(self._documents) - 1)
             unused = (one for one in paths if not self._is_kept(one))
@@ -296,7 +298,7 @@ class FilesStore:
             self._cached_bytes -= self._documents.pop(path).size + _DOCUMENT_BYTES
 
     def _is_kept(self, path: str) -> bool:
-        """Return True if the file at *path* may have less than its document."""
+        """Return True if the file at *path* may lack changes of its cached document, which must stay then."""
         return self._documents[path].is_changed or path in self._written
 
     # --- errors
@@ -306,7 +308,7 @@ class FilesStore:
             raise StoreBlocked(self._failure)
 
     def _check_place(self, journal: AppendedFile) -> None:
-        """Raise StoreBlocked if the path of the folder leads elsewhere: what it gets would be lost."""
+        """Raise StoreBlocked if the path no longer leads to the open folder: writes to it would be lost."""
         if not journal.is_in_place():
             raise StoreBlocked(
                 f"The folder {self._disk.path.name} was moved, removed or replaced: put it back, or restart Daybook."
@@ -314,7 +316,7 @@ class FilesStore:
 
     @contextmanager
     def _errors(self) -> Generator[None]:
-        """Turn errors of files into StoreUnavailable, with a sentence about what an operator can mend."""
+        """Turn errors of files into StoreUnavailable, with a sentence about what an operator can repair."""
         name = self._disk.path.name
         try:
             yield
@@ -334,7 +336,7 @@ class FilesStore:
 
 
 class FilesBlock(CheckedBlock):
-    """A `Block` over documents, which keeps its writes for the end."""
+    """A `Block` over documents, which collects its writes until its end."""
 
     def __init__(self, store: FilesStore, user_id: UserId | None) -> None:
         super().__init__()
@@ -367,7 +369,7 @@ class FilesBlock(CheckedBlock):
         return list(islice(found, limit))  # reads no document after the last row
 
     def operations(self) -> list[Operation]:
-        """Return the writes of this block with their documents."""
+        """Return the writes of this block as operations on documents."""
         new = dict[str, str]()
 
         def locate(key: str) -> str | None:
@@ -425,9 +427,9 @@ class FilesBlock(CheckedBlock):
 
 
 def _document(data: bytes, size: int | None) -> Document:
-    """Return a document, without what comes after *size* bytes if an append to it did not end. Raise Damaged."""
+    """Return the document in *data*; if damaged, in its first *size* bytes, from before an append. Raise Damaged."""
     try:
-        return Document(data)  # also if it was edited or removed since
+        return Document(data)  # *size* is ignored: the file may have been edited or removed since
     except Damaged:
         if size is None:
             raise

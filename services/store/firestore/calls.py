@@ -32,10 +32,10 @@ if TYPE_CHECKING:
     from google.cloud.firestore_admin_v1.services.firestore_admin import FirestoreAdminClient
     from google.cloud.firestore_admin_v1.types import Database as Description
 
-CALL_SECONDS = 10.0  # the most that one call may take
+CALL_SECONDS = 10.0  # seconds; the deadline of each call
 EMULATOR = "FIRESTORE_EMULATOR_HOST"
 MAKE_ANOTHER = "make one in Native mode, of the Standard edition, and name it in DAYBOOK_STORE."
-OWNER = (("authorization", "Bearer owner"),)  # whom no rule of the emulator denies
+OWNER = (("authorization", "Bearer owner"),)  # the emulator denies nothing to this user
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +55,7 @@ class Database:
     def read(
         self, names: Sequence[str], transaction: "Transaction | None" = None
     ) -> list[BatchGetDocumentsResponse]:
-        """Return an answer for each of the documents, in any order."""
+        """Return Firestore's response for each of the documents, in any order."""
         request = BatchGetDocumentsRequest(
             {"database": self.name, "documents": names, **_choice(transaction)}
         )
@@ -90,12 +90,12 @@ class Database:
         return self._call("commit", request)
 
     def collections(self) -> list[str]:
-        """Return the names of the collections that are not inside of a document."""
+        """Return the names of the top-level collections."""
         request = ListCollectionIdsRequest(parent=self.documents)
         return list(self._call("list_collection_ids", request))
 
     def description(self) -> "Description | None":
-        """Return the mode and the edition; None where no one tells them: an emulator, or a lack of the permission."""
+        """Return the database's mode and edition; None for an emulator, or without the permission to read them."""
         if self.admin is None:
             return None
         admin = self.admin()
@@ -110,14 +110,14 @@ class Database:
         self.api.transport.close()
 
     def rollback(self, transaction: bytes) -> None:
-        """Free the locks of a transaction. An error changes nothing: they end by themselves."""
+        """Free the locks of a transaction. Errors are ignored, because the locks end by themselves."""
         request = RollbackRequest({"database": self.name, "transaction": transaction})
         with suppress(exceptions.GoogleAPICallError):
             self._call("rollback", request)
 
     def _call(
         self, verb: str, request: object, client: object = None
-    ) -> Any:  # the clients' own types are in part unknown
+    ) -> Any:  # the clients are only partly typed
         call = getattr(client or self.api, verb)
         return call(request, retry=None, timeout=CALL_SECONDS, metadata=self.metadata)
 
@@ -126,12 +126,12 @@ class Database:
 class Transaction:
     """A transaction, which begins with its first read."""
 
-    repeats: bytes = b""  # the id of the aborted transaction that is run again
-    id: bytes = b""  # b"": it has not begun
+    repeats: bytes = b""  # the id of the aborted transaction that this one retries
+    id: bytes = b""  # b"": not begun yet
 
 
 def _choice(transaction: Transaction | None) -> dict[str, object]:
-    """Return the field of a reading request that names its transaction."""
+    """Return the field of a read request that names its transaction, or begins a transaction; {} without one."""
     if transaction is None:
         return {}
     if transaction.id:
@@ -141,7 +141,7 @@ def _choice(transaction: Transaction | None) -> dict[str, object]:
 
 
 def open_database(project: str, database: str) -> Database:
-    """Return a database with a channel of its own; at FIRESTORE_EMULATOR_HOST if that is set."""
+    """Return a database with a new connection; to the emulator at FIRESTORE_EMULATOR_HOST if that is set."""
     name = f"projects/{project}/databases/{database}"
     if host := os.environ.get(EMULATOR):
         transport = FirestoreGrpcTransport(channel=grpc.insecure_channel(host))
@@ -150,7 +150,7 @@ def open_database(project: str, database: str) -> Database:
 
 
 def _open_admin() -> "FirestoreAdminClient":
-    # 0.15 s, which only a new store and `operate check` need
+    # imported here, because the import takes 0.15 s, and only a new store and `operate check` need it
     from google.cloud.firestore_admin_v1.services.firestore_admin import FirestoreAdminClient
 
     return FirestoreAdminClient()
@@ -158,7 +158,7 @@ def _open_admin() -> "FirestoreAdminClient":
 
 @contextmanager
 def errors() -> Generator[None]:
-    """Turn Google's errors into StoreUnavailable, with a sentence about what an operator can mend."""
+    """Turn Google's errors into StoreUnavailable, with a sentence about what an operator can repair."""
     try:
         yield
     except GoogleAuthError as error:

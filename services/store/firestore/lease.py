@@ -1,4 +1,4 @@
-"""The lease of the one app process on a Firestore database: a document that a thread renews."""
+"""The lease by which only one app process uses a Firestore database: a document that a thread renews."""
 
 import threading
 import time
@@ -20,8 +20,8 @@ _CHANGED = (exceptions.FailedPrecondition, exceptions.Conflict, exceptions.NotFo
 class Lease:
     """A lease of *seconds*, which a thread renews every *pause* seconds until `release`.
 
-    Its age is told by the server's clock. A write that `check` lets through ends *call_seconds* later at most, before
-    the lease has run out.
+    The server's clock measures the age of the lease. A write that `check` allows ends at most *call_seconds* later, which
+    is before the lease has run out.
     """
 
     def __init__(
@@ -34,13 +34,14 @@ class Lease:
         self._database, self._name = database, f"{database.documents}/daybook/lease"
         self._seconds, self._pause, self._call_seconds = seconds, pause, call_seconds
         self._holder, self._renewals = token_hex(16), 0
-        self._seen = Precondition(exists=False)  # the lease as it was last seen
-        self._until, self._is_lost = 0.0, False  # by the monotonic clock
+        self._seen = Precondition(exists=False)  # the state of the lease as last seen
+        # the time at which `check` begins to fail, by the monotonic clock; true: another process has taken the lease
+        self._until, self._is_lost = 0.0, False
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._keep, name="lease", daemon=True)
 
     def acquire(self) -> None:
-        """Take the lease, if need be once it has run out. Raise Misconfigured if another process renews it."""
+        """Take the lease, if necessary after an old one has run out. Raise Misconfigured if another process renews it."""
         first: Precondition | None = None
         while not self._take():
             if first is not None and self._seen != first:
@@ -52,7 +53,7 @@ class Lease:
         self._thread.start()
 
     def check(self) -> None:
-        """Raise StoreUnavailable if another process may hold the lease soon, or does."""
+        """Raise StoreUnavailable if another process has the lease, or may get it soon."""
         if self._is_lost:
             raise StoreBlocked(
                 "Another Daybook has taken over the Firestore database: stop one of the two, and restart the other."
@@ -94,7 +95,7 @@ class Lease:
     def _renew_or_lose(self) -> None:
         try:
             self._renew()
-        except _CHANGED:  # perhaps by a renewal of our own whose answer was lost
+        except _CHANGED:  # perhaps by a renewal of this process, whose response was lost
             [answer] = self._database.read([self._name])
             if answer.missing or answer.found.fields["holder"].string_value != self._holder:
                 self._is_lost = True
@@ -102,7 +103,7 @@ class Lease:
 
     def _renew(self) -> None:
         began = time.monotonic()
-        self._renewals += 1  # a document that stays the same keeps its time
+        self._renewals += 1  # without a change, Firestore would keep the document's update time
         fields = {
             "holder": Value(string_value=self._holder),
             "renewals": Value(integer_value=self._renewals),

@@ -1,4 +1,4 @@
-"""The place of a store in a Firestore database: checks before the start, making and opening it."""
+"""The place of a store in a Firestore database: checking it before the start, making and opening the store."""
 
 import json
 from collections.abc import Callable, Generator, Sequence
@@ -21,7 +21,7 @@ from services.store.firestore.lease import Lease
 from services.store.firestore.store import FirestoreStore
 from services.store.operator import Finding, Mark
 
-_VERSION = 1  # of the format
+_VERSION = 1  # version of the store's format
 INDEXES = Path(__file__).parents[3] / "db" / "firestore" / "firestore.indexes.json"
 
 
@@ -82,7 +82,7 @@ class FirestorePlace:
         )
 
     def _exists(self, database: Database) -> bool:
-        """Raise Misconfigured if the database holds something else, or a later version of the format."""
+        """Return True if the database has a store. Raise Misconfigured if it has other data, or a later format."""
         [answer] = database.read([_format(database)])
         if answer.missing:
             if wrong := _wrong_kind(database):
@@ -114,7 +114,7 @@ class FirestorePlace:
 
     @contextmanager
     def _errors(self) -> Generator[None]:
-        """Raise Misconfigured in the place of StoreUnavailable."""
+        """Turn StoreUnavailable into Misconfigured."""
         try:
             with errors():
                 yield
@@ -123,16 +123,16 @@ class FirestorePlace:
 
 
 def _format(database: Database) -> str:
-    """Return the name of the document with the version of the format."""
+    """Return the name of the document that stores the version of the format."""
     return f"{database.documents}/daybook/format"
 
 
 def _wrong_kind(database: Database) -> str:
-    """Return a sentence about a mode or an edition in which Daybook does not run; "" if it is right, or unknown."""
+    """Return a sentence if Daybook does not support the database's mode or edition; "" if it does, or they are unknown."""
     described = database.description()
     if described is None:
         return ""
-    # `description` has imported the library
+    # cheap here, because `description` has imported the library already
     from google.cloud.firestore_admin_v1.types import Database as Description
 
     if described.type_ == Description.DatabaseType.DATASTORE_MODE:
@@ -143,7 +143,7 @@ def _wrong_kind(database: Database) -> str:
 
 
 def _queries() -> Generator[tuple[str, StructuredQuery]]:
-    """Return a query for each index of the file that Firestore does not make by itself, with the index as text."""
+    """Yield each index in the file `INDEXES`, as text, with a query that needs this index."""
     file = json.loads(INDEXES.read_text("utf-8"))
     for one in file["indexes"]:
         fields = [(each["fieldPath"], each["order"]) for each in one["fields"]]

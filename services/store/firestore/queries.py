@@ -1,4 +1,4 @@
-"""Firestore's queries for selections, and documents for rows."""
+"""The conversion of selections to Firestore's queries, and of rows to its documents and back."""
 
 from collections.abc import Mapping
 from functools import cache
@@ -34,7 +34,7 @@ def query_of(
     *,
     is_of_all: bool = False,
 ) -> StructuredQuery:
-    """Return the query of a selection; *is_of_all*: of all users. Raise LookupError for a field that is not declared."""
+    """Return the query for a selection; *is_of_all*: over all users. Raise LookupError for a field that is not declared."""
     check_selection(table, where, within, order)
     tests = [_test(name, _Compare.EQUAL, value) for name, value in where.items()]
     if within:
@@ -60,7 +60,7 @@ def query_of(
 
 @cache
 def sorts_here(table: Table[Any], order: tuple[str, ...]) -> bool:
-    """Return True if Firestore would put None first, where the protocol wants it last."""
+    """Return True if Daybook must sort the rows itself, because Firestore would put None first, not last."""
     hints = get_type_hints(table.kind)
     return any(type(None) in get_args(hints[name]) for name in order if name[0] != "-")
 

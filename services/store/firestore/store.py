@@ -20,9 +20,9 @@ from services.store.tables.adapters import CheckedBlock, UserTables
 from services.store.tables.in_memory import in_order
 from services.store.tables.protocol import Answer, Block, Range, Row, Table
 
-USERS = "users"  # the collection of documents of users
-_PAGE = 500  # documents of one call of `owners`
-# of a block that met others; each pause is a random part of its bound
+USERS = "users"  # the collection with a document for each user
+_PAGE = 500  # documents that `owners` reads in one call
+# retries a block that conflicting blocks have aborted; each pause is a random part of its bound
 _again = Retry(
     predicate=if_exception_type(Aborted), initial=0.05, maximum=2.0, multiplier=2, timeout=20.0
 )
@@ -33,7 +33,7 @@ class FirestoreStore:
     """The `AllTables` in a Firestore database. Any thread may call any member."""
 
     database: Database
-    lease: Lease | None  # of the app; None: of a command beside it
+    lease: Lease | None  # None: a command of the operator, which runs beside the app
     _repeats: Lock = field(default_factory=Lock)
 
     def of(self, user_id: UserId | None) -> UserTables:
@@ -65,12 +65,12 @@ class FirestoreStore:
     def run(
         self, user_id: UserId | None, work: Callable[[Block], Answer], *, is_lasting: bool
     ) -> Answer:
-        """Run *work* over the tables of a user and the shared ones, in one transaction, which always lasts."""
+        """Run *work* over the tables of a user and the shared ones, in one transaction, which is always durable."""
         aborted = b""
 
         def attempt() -> Answer:
-            # Several that read the same document all wait for the others' locks and are all aborted. One
-            # repeat at a time: each of them gets its turn.
+            # Several blocks that read the same document wait for each other's locks, and all are aborted. Therefore
+            # only one aborted block at a time is run again.
             with self._repeats if aborted else nullcontext():
                 return attempt_once()
 
@@ -99,14 +99,14 @@ class FirestoreStore:
 
 
 class FirestoreBlock(CheckedBlock):
-    """A `Block` in a transaction, which keeps its writes for the end."""
+    """A `Block` in a Firestore transaction, which collects its writes until its end."""
 
     def __init__(self, database: Database, user_id: UserId | None, repeats: bytes) -> None:
-        """*repeats*: the id of the aborted transaction that is run again."""
+        """*repeats*: the id of the aborted transaction that this block retries; b"": none."""
         super().__init__()
         self._database, self._user_id = database, user_id
         self.transaction = Transaction(repeats)
-        # what was read, by the document's name or by the query: it stays the same, and is billed once
+        # rows by document name, and documents by query: in a transaction they do not change, so each is read and billed once
         self._rows, self._found = dict[str, Any](), dict[tuple[str, str], list[Document]]()
 
     def get(self, table: Table[Row], key: object) -> Row | None:
@@ -141,7 +141,7 @@ class FirestoreBlock(CheckedBlock):
         return in_order(rows, order)[:limit] if sorts_here(table, order) else rows
 
     def store_writes(self) -> None:
-        """Commit the transaction with the writes."""
+        """Commit the transaction with the writes of this block."""
         self._database.commit([self._written(*one) for one in self.writes], self.transaction.id)
         self.transaction.id = b""
 

@@ -1,4 +1,4 @@
-"""The place of a store in an SQLite file: checks before the start, making, opening, migrations, and backups."""
+"""The place of a store in an SQLite file: checking it before the start, making and opening the store, migrations, backups."""
 
 import os
 import re
@@ -17,9 +17,10 @@ from services.store.operator import Finding, Mark
 from services.store.sqlite.store import SqliteStore, error_of
 
 MIGRATIONS = Path(__file__).parents[3] / "db" / "sqlite"
-_APPLICATION = 0x64617962  # "dayb", in the header of every store
-_OLDEST_SQLITE = (3, 37, 0)  # STRICT tables
-_FIRST_SAFE_SQLITE = (3, 51, 3)  # no commit is lost where a checkpoint and a write meet
+_APPLICATION = 0x64617962  # "dayb", the application id in the header of each store
+_OLDEST_SQLITE = (3, 37, 0)  # the first version with STRICT tables
+# the first version that loses no commit if a checkpoint and a write meet
+_FIRST_SAFE_SQLITE = (3, 51, 3)
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +29,7 @@ class SqlitePlace:
 
     path: Path
     migrations: Path = MIGRATIONS
-    wait_seconds: float = 5.0  # for what another process has locked
+    wait_seconds: float = 5.0  # the longest wait for a lock of another process
 
     @property
     def kind(self) -> str:
@@ -51,7 +52,7 @@ class SqlitePlace:
         return True
 
     def open(self, *, is_app: bool = True) -> SqliteStore:
-        real = Path(os.path.realpath(self.path))  # beside which SQLite puts its files
+        real = Path(os.path.realpath(self.path))  # SQLite puts its other files beside it
         if real != self.path:
             return replace(self, path=real).open(is_app=is_app)
         locks = list[FileLock]()
@@ -77,12 +78,12 @@ class SqlitePlace:
             raise
 
     def backup(self, target: Path) -> None:
-        """Copy the store to the file *target*, also while the app writes. Raise Misconfigured; an existing file is kept."""
+        """Copy the store to the new file *target*, even while the app writes. Raise Misconfigured, also if *target* exists."""
         draft = target.with_name(f"{target.name}.draft")
         try:
             if os.path.lexists(target):
                 raise Misconfigured(f"{target} exists: name a new file.")
-            with _removed(draft):  # also one of a backup that was killed
+            with _removed(draft):  # also a draft that a killed backup has left
                 os.close(os.open(draft, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
                 with closing(self._connect()) as connection:
                     connection.execute("vacuum into ?", [str(draft)])
@@ -92,7 +93,7 @@ class SqlitePlace:
                             f"{self.path} is damaged: the backup would be, too. Put an older one back."
                         )
                 _sync(draft)
-                os.link(draft, target)  # unlike a renaming, never over a file
+                os.link(draft, target)  # unlike renaming, this never replaces a file
             _sync(target.parent)
         except (OSError, sqlite3.Error) as error:
             raise self._unusable(error) from None
@@ -113,8 +114,8 @@ class SqlitePlace:
         return sorted(self.migrations.glob("[0-9]*.sql"))
 
     def _version(self) -> int:
-        """Return the version of the format in the header. Raise Misconfigured if the file is damaged, or no store."""
-        # immutable: SQLite changes nothing, not even a lock, and makes no file beside it
+        """Return the version of the format in the file's header. Raise Misconfigured if the file is damaged, or no store."""
+        # immutable: SQLite changes nothing, takes no lock, and makes no file beside this one
         try:
             with closing(
                 sqlite3.connect(f"file:{quote(str(self.path))}?immutable=1", uri=True)
@@ -152,7 +153,7 @@ class SqlitePlace:
         return connection
 
     def _make(self) -> None:
-        """Make the store beside its path, then name it, so that the path never names half a store."""
+        """Make the store under the name of a draft, then rename it, so that the path never leads to half a store."""
         draft = replace(self, path=self.path.with_name(f"{self.path.name}-draft"))
         with _removed(draft.path):
             os.close(os.open(draft.path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
@@ -164,12 +165,12 @@ class SqlitePlace:
         _sync(self.path.parent)
 
     def _opened(self, locks: list[FileLock], *, is_app: bool) -> SqliteStore:
-        """Open the existing store, and bring it up to date after a copy beside it."""
+        """Open the existing store; if its version is old, first copy it to a file beside it, and bring it up to date."""
         connection = self._connect()
         try:
             self._keep_log(connection)
             [version] = connection.execute("pragma user_version").fetchone()
-            self._check_version(version)  # that of the header may be older than the log's
+            self._check_version(version)  # the header may have an older version than the log
             if version < len(self._files()):
                 if not is_app and not locks[1].try_lock():
                     raise Misconfigured(
@@ -200,7 +201,7 @@ class SqlitePlace:
             )
 
     def _copy_name(self, version: int) -> Path:
-        """Return the path of a new file for a copy of the store in its *version*."""
+        """Return an unused path for a copy of the store, whose version is *version*."""
         names = (f"{self.path.name}-version-{version}-{number}" for number in count(1))
         return next(
             self.path.with_name(name)
@@ -209,7 +210,7 @@ class SqlitePlace:
         )
 
     def _migrate(self, connection: sqlite3.Connection, version: int) -> None:
-        """Apply the migrations after *version*, all or none, and write them to the file itself."""
+        """Apply the migrations after *version* atomically, and write them from the log to the file itself."""
         files = self._files()
         changes = "".join(file.read_text("utf-8") for file in files[version:])
         try:
@@ -232,7 +233,7 @@ class SqlitePlace:
 
 
 def lost_commits_warning() -> str | None:
-    """Return a sentence if this SQLite may lose commits of programs that do not take turns as Daybook does."""
+    """Return a sentence if this SQLite may lose commits when other programs, which do not take turns, open the file."""
     if sqlite3.sqlite_version_info >= _FIRST_SAFE_SQLITE:
         return None
     return (
@@ -251,7 +252,7 @@ def _sync(path: Path) -> None:
 
 @contextmanager
 def _removed(path: Path) -> Generator[None]:
-    """Remove the draft at *path*, and what SQLite has left beside it, before and after."""
+    """Remove the draft at *path*, and SQLite's files beside it, before and after the block."""
     names = [path, *(Path(f"{path}-{end}") for end in ("wal", "shm", "journal"))]
     try:
         for name in names:
@@ -264,10 +265,11 @@ def _removed(path: Path) -> Generator[None]:
 
 
 def _make_folder(folder: Path) -> None:
-    """Make *folder* and those above it, for this user alone, and let them outlive a power cut."""
+    """Make *folder* and its parents, with access for this user alone, and sync them, so that they outlive a power cut."""
     above = lasting_folder(folder)
     for name in folder.relative_to(above).parts:
         above = above / name
         above.mkdir(mode=0o700, exist_ok=True)
-        with suppress(PermissionError):  # an admin has made it in a folder that Daybook cannot list
+        # Daybook may not list the parent of a folder that an admin has made for it
+        with suppress(PermissionError):
             _sync(above.parent)

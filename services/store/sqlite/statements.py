@@ -1,4 +1,4 @@
-"""The SQL of a store over tables, and the values of its columns."""
+"""SQL statements for the tables of a store in SQLite, and the values of their columns."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -13,7 +13,7 @@ OWNER = "user_id"  # the column of a user's table that names the user
 
 @dataclass(frozen=True, slots=True)
 class Statement:
-    """SQL with its values."""
+    """An SQL statement with the values of its parameters."""
 
     sql: str
     values: tuple[Value, ...] = field(repr=False)
@@ -28,14 +28,14 @@ def select(
     limit: int | None,
     columns: str = "row",
 ) -> Statement:
-    """Select rows of *owner* (None: of a shared table, or of all users). Raise LookupError for a field that is not declared."""
+    """Select rows of *owner* (None: a shared table, or all users). Raise LookupError for a field that is not declared."""
     check_selection(table, where, within, order)
     tests, values = list[str](), list[Value]()
     if owner is not None:
         tests.append(f"{OWNER} = ?")
         values.append(owner)
     for name, value in where.items():
-        if value is None:  # in the text, so that indexes with this condition are used
+        if value is None:  # not a parameter, so that SQLite uses indexes with this condition
             tests.append(f"{name} is null")
         else:
             tests.append(f"{name} = ?")
@@ -58,7 +58,7 @@ def select(
 
 
 def _order(order: tuple[str, ...]) -> list[str]:
-    """Return the terms of an order: None last, and among equal rows the last stored first if the first term descends."""
+    """Return the terms of ORDER BY: None is last; of equal rows the last stored is first if the first term descends."""
     terms = [f"{name[1:]} desc" if name[0] == "-" else f"{name} nulls last" for name in order]
     return [*terms, "rowid desc" if order and order[0][0] == "-" else "rowid"]
 
@@ -76,7 +76,7 @@ def delete(table: Table[Any], owner: str | None, key: str) -> Statement:
 
 
 def put(table: Table[Row], owner: str | None, key: str, row: Row) -> Statement:
-    """Insert *row*, or replace that with its key, which keeps its place among equal rows."""
+    """Insert *row*, or replace the stored row with its key; a replaced row keeps its place among equal rows."""
     text = row_text(table, row).decode()
     names, sql = _upsert(table.name, table.fields, owner is not None)
     own = () if owner is None else (owner,)
@@ -86,7 +86,7 @@ def put(table: Table[Row], owner: str | None, key: str, row: Row) -> Statement:
 
 @cache
 def _upsert(table: str, fields: frozenset[str], is_owned: bool) -> tuple[list[str], str]:
-    """Return the names of the fields in the order of their values, and the SQL."""
+    """Return the fields' names in the order of the statement's values, and the SQL that inserts or replaces a row."""
     names, keys = sorted(fields), [OWNER, "key"] if is_owned else ["key"]
     columns = [*keys, *names, "row"]
     changes = ", ".join(f"{name} = excluded.{name}" for name in (*names, "row"))

@@ -1,7 +1,7 @@
 """The tables in an SQLite file: one connection, on which blocks and checkpoints take turns.
 
-SQLite before 3.51.3 may lose a commit if a checkpoint and a write meet on two connections, so the processes of the app and
-of the operator take turns, too, by a lock beside the file.
+SQLite before 3.51.3 may lose a commit if a checkpoint and a write meet on two connections. Therefore the processes of the
+app and of the operator take turns, too, by a lock beside the file.
 """
 
 import errno
@@ -26,9 +26,10 @@ from services.store.tables.protocol import Answer, Block, Range, Row, Table
 from services.store.tables.row_texts import read_row
 
 _CHECKPOINT_SECONDS = 1.0  # seconds between two checkpoints
-_LARGEST_WAL = 8_000_000  # bytes, after which the log is written to the database
-_REFUSED_WRITES = (sqlite3.SQLITE_IOERR_WRITE, sqlite3.SQLITE_IOERR_SHMSIZE)  # also by a quota
-_NORMAL, _FULL = 1, 2  # PRAGMA synchronous
+_LARGEST_WAL = 8_000_000  # bytes; a larger log is written to the database
+# writes that the disk refuses, also because of a quota
+_REFUSED_WRITES = (sqlite3.SQLITE_IOERR_WRITE, sqlite3.SQLITE_IOERR_SHMSIZE)
+_NORMAL, _FULL = 1, 2  # values of PRAGMA synchronous
 
 
 class SqliteStore:
@@ -37,17 +38,18 @@ class SqliteStore:
     def __init__(
         self, path: Path, connection: sqlite3.Connection, wait_seconds: float, *locks: FileLock
     ) -> None:
-        """*connection*: an open one, for this store alone; the first of *locks*: the lock of writes.
+        """*connection*: an open connection, which this store alone uses; the first of *locks* guards writes.
 
         *wait_seconds*: the time to wait for a lock that another thread or process holds.
         """
         self._path, self._connection, self._locks = path, connection, locks
         self._log, self._wait_seconds = Path(f"{path}-wal"), wait_seconds
         self._files, self._lock = (_identity(path), _identity(self._log)), threading.RLock()
-        self._synchronous = 0  # unknown
-        self._is_joined = False  # the thread that holds the lock joins its blocks
+        self._synchronous = 0  # level of PRAGMA synchronous; 0: unknown
+        self._is_joined = False  # true: the thread with the lock runs its blocks in one transaction
         self._due, self._is_closed = threading.Event(), False
-        self._has_destroyed = True  # perhaps by a process that was killed before its checkpoint
+        # true: the log may contain deleted rows; at first perhaps those of a process that was killed before its checkpoint
+        self._has_destroyed = True
         self._due.set()
         in_thread("checkpoints", self._keep_checkpointing)
 
@@ -92,7 +94,7 @@ class SqliteStore:
                 yield
             finally:
                 self._is_joined = False
-            self._has_destroyed = True  # perhaps
+            self._has_destroyed = True  # the joined blocks may have deleted rows
             self._commit()
             self._due.set()
 
@@ -100,7 +102,7 @@ class SqliteStore:
     def _begun(self, synchronous: int) -> Generator[None]:
         """Begin a transaction, and roll it back unless it was committed."""
         with self._locks[0].locked(self._wait_seconds):
-            if self._connection.in_transaction:  # its end has failed, and it is of no use
+            if self._connection.in_transaction:  # ending the last one has failed
                 self._connection.execute("rollback")
             self._set_synchronous(synchronous)
             self._connection.execute("begin immediate")
@@ -127,14 +129,14 @@ class SqliteStore:
             self._is_closed = True
             self._due.set()
             with suppress(StoreBlocked), self._locks[0].locked(self._wait_seconds):
-                self._connection.close()  # the last connection writes the log to the database
+                self._connection.close()  # the last connection writes the log when it closes
             self._connection.close()
             for lock in self._locks:
                 lock.close()
 
     @contextmanager
     def _turn(self) -> Generator[None]:
-        """Let one thread use the connection. Raise StoreUnavailable if others use it for too long, or it is closed."""
+        """Let one thread use the connection. Raise StoreUnavailable if the wait is too long, or the store is closed."""
         if not self._lock.acquire(timeout=self._wait_seconds):
             raise StoreUnavailable("busy")
         try:
@@ -150,7 +152,7 @@ class SqliteStore:
             self._synchronous = level
 
     def _check_file(self) -> None:
-        """Raise StoreBlocked if the paths name other files than the open ones: what they get would be lost."""
+        """Raise StoreBlocked if the paths no longer lead to the open files: writes to these would be lost."""
         if (_identity(self._path), _identity(self._log)) != self._files:
             raise StoreBlocked(
                 f"The database {self._path.name} was moved, removed or replaced: put it back, or restart Daybook."
@@ -163,7 +165,7 @@ class SqliteStore:
             return False
 
     def _keep_checkpointing(self) -> None:
-        """Write the log to the database, and empty it so that it keeps nothing that was destroyed."""
+        """Write the log to the database whenever that is due; after deletions, empty the log, which has deleted rows."""
         pause = threading.Event()
         while True:
             self._due.wait()
@@ -181,11 +183,12 @@ class SqliteStore:
             pause.wait(_CHECKPOINT_SECONDS)
 
     def _checkpoint(self) -> bool:
-        """Write the log to the database; return True if a reader kept some of it in use."""
+        """Write the log to the database; return True if a reader still uses a part of the log."""
         self._set_synchronous(_FULL)
         self._check_file()
         mode = "truncate" if self._has_destroyed else "passive"
-        self._connection.execute("pragma busy_timeout = 0")  # a backup may read for long
+        # no wait for readers, because a backup may read for long
+        self._connection.execute("pragma busy_timeout = 0")
         try:
             [is_busy, *_] = self._connection.execute(f"pragma wal_checkpoint({mode})").fetchone()
             return bool(is_busy)
@@ -194,7 +197,7 @@ class SqliteStore:
 
     @contextmanager
     def _errors(self) -> Generator[None]:
-        """Turn SQLite's errors into StoreUnavailable, with a sentence about what an operator can mend."""
+        """Turn SQLite's errors into StoreUnavailable, with a sentence about what an operator can repair."""
         try:
             yield
         except (sqlite3.ProgrammingError, sqlite3.IntegrityError):
@@ -204,7 +207,7 @@ class SqliteStore:
 
 
 class SqliteBlock(CheckedBlock):
-    """A `Block` in a transaction, which keeps its writes for the end."""
+    """A `Block` in an SQLite transaction, which collects its writes until its end."""
 
     def __init__(self, connection: sqlite3.Connection, user_id: UserId | None) -> None:
         super().__init__()
@@ -245,7 +248,7 @@ class SqliteBlock(CheckedBlock):
 
 
 def _identity(path: Path) -> tuple[int, int] | None:
-    """Return device and inode of the file at *path*; None if there is none."""
+    """Return the device and the inode of the file at *path*; None if there is no such file."""
     try:
         found = os.stat(path)
     except OSError as error:
@@ -256,7 +259,7 @@ def _identity(path: Path) -> tuple[int, int] | None:
 
 
 def error_of(name: str, error: sqlite3.Error) -> StoreUnavailable:
-    """Return the error for *error* of the file *name*, with a sentence about what an operator can mend."""
+    """Return the StoreUnavailable for SQLite's *error* with the file *name*; its sentence tells how to repair it."""
     whole = getattr(error, "sqlite_errorcode", 0)
     match whole & 0xFF:
         case sqlite3.SQLITE_READONLY:

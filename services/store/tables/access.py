@@ -1,4 +1,4 @@
-"""Access to tables by an app session, which each block checks first; settings of the deployment; audit entries."""
+"""Access to tables by an app session, which is checked first in each block; settings of the deployment; audit entries."""
 
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
@@ -29,14 +29,14 @@ from services.store.tables.schema import (
     id_at,
 )
 
-# a minute longer than the cookie, so that the app notices the end of the session before reads
-# return no rows
+# A session lasts a minute longer in the store than its cookie does, so that the app notices the end of the session before
+# reads return no rows.
 SESSION_GRACE = timedelta(minutes=1)
 
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """An app session, and the user in whose name it calls."""
+    """An app session, and the user in whose name it calls the store."""
 
     session_id: SessionId
     user_id: UserId
@@ -44,7 +44,7 @@ class Caller:
     wants_proofs: bool = True  # false: a deployment without sign-in, where nothing can be proved
 
     def session(self, block: Block) -> StoredSession | None:
-        """Return the session by its id, which stays while its cookie changes."""
+        """Return the caller's session, found by its id, because its cookie may change; None if it is gone."""
         return next(iter(block.select(schema.SESSIONS, {"id": self.session_id}, limit=1)), None)
 
     def account(self, block: Block) -> AccountRow:
@@ -61,7 +61,7 @@ class Caller:
         return account
 
     def require_recent(self, block: Block, *, is_part: bool = False) -> None:
-        """Raise ProofNeeded unless the user has proved who they are in the last ten minutes; *is_part*: at least in part."""
+        """Raise ProofNeeded unless the user gave a proof in the last ten minutes; *is_part*: a proof in part is enough."""
         session = self.session(block)
         stored = block.get(schema.CREDENTIALS, self.user_id)
         is_proven = session and session.is_proven(self.now(), stored, is_part=is_part)
@@ -102,7 +102,7 @@ def note(
 def note_failure(
     block: Block, now: datetime, account: AccountRow | None, failure: Failure | Exemption
 ) -> None:
-    """Count *failure* in the entry of this hour, kind and user. It reads, so it must come before the block's writes."""
+    """Count *failure* in the audit's entry of this hour, kind and user. Call this before the block's writes, as it reads."""
     if account is None or account.deleted_at:
         return
     entry_id = failure_id(now, failure, account.id)
@@ -121,13 +121,13 @@ def note_failure(
 def put_notice(
     block: Block, now: datetime, new: NewNotice, of_kind: Collection[StoredNotice]
 ) -> None:
-    """Store a notice in place of the oldest of the user's notices *of_kind*."""
+    """Store a notice; delete the oldest ones *of_kind*, the user's notices of the same kind, if there are too many."""
     delete_all(block, schema.NOTICES, StoredNotice.surplus(of_kind))
     block.put(schema.NOTICES, part_of(StoredNotice, new, at=now))
 
 
 def claiming(block: Block, lookups: Iterable[str], now: datetime) -> list[CredentialsRow]:
-    """Return all credentials with one of *lookups*, of their address or beside them; those of a user first."""
+    """Return all credentials that one of *lookups* leads to, those of users before those of pending sign-ups."""
     lookups = list(lookups)
     rows = [row for one in lookups for row in block.select(schema.CREDENTIALS, {"lookup": one})]
     beside = [one for one in found(block, schema.LOOKUPS, lookups) if one.is_good(now)]
@@ -138,14 +138,14 @@ def claiming(block: Block, lookups: Iterable[str], now: datetime) -> list[Creden
 def put_ways_in(
     block: Block, user_id: UserId, ways_in: Sequence[str], named: Sequence[Lookup]
 ) -> None:
-    """Store the look-up values of a user's identities and passkeys that are not *named* yet, and delete all others of the user.
+    """Store *ways_in*, the look-up values of a user's identities and passkeys, except *named*, which are stored already.
 
-    It reads, so it must come before the block's writes.
+    Delete the user's other look-up values, except those of former addresses. Call this before the block's writes, as it reads.
     """
     own = block.select(schema.LOOKUPS, {"user_id": user_id})
     gone = [one for one in own if one.expires_at is None and one.lookup not in ways_in]
     delete_all(block, schema.LOOKUPS, gone)
-    for lookup in {*ways_in} - {one.lookup for one in named}:  # a look-up is never overwritten
+    for lookup in {*ways_in} - {one.lookup for one in named}:  # never overwrites a look-up
         block.put(schema.LOOKUPS, Lookup(lookup=lookup, user_id=user_id))
 
 
@@ -154,14 +154,14 @@ def settings_of(block: Block) -> Settings:
 
 
 def requires_factor(block: Block, wants_proofs: bool) -> bool:
-    """Return True if the deployment requires a second factor; one without sign-in never does."""
+    """Return True if the deployment requires a second factor; a deployment without sign-in never does."""
     return wants_proofs and settings_of(block).requires_factor
 
 
 def lacks_factor(block: Block, session: StoredSession, wants_proofs: bool) -> bool:
     """Return True if *session* lacks the second factor that the deployment requires.
 
-    One that its user gave at a provider is enough, though the account has none.
+    A second factor that the user gave at a provider is enough, even if the account has none.
     """
     return not session.has_factor and requires_factor(block, wants_proofs)
 

@@ -14,13 +14,13 @@ class RunsBlocks(Protocol):
     def run(
         self, user_id: UserId | None, work: Callable[[Block], Answer], *, is_lasting: bool
     ) -> Answer:
-        """Run *work* over the tables of a user and the shared ones, as `Tables.run`."""
+        """Run *work* over the tables of a user and the shared ones, as `Tables.run` does."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class UserTables:
-    """The `Tables` of one user, or (None) the shared ones alone."""
+    """The `Tables` of one user; if *user_id* is None, the shared tables alone."""
 
     store: RunsBlocks
     user_id: UserId | None
@@ -30,7 +30,7 @@ class UserTables:
 
 
 class CheckedBlock(Block):
-    """The writes of a `Block`. It raises RuntimeError for uses that the protocol forbids."""
+    """The writing half of a `Block`, which raises RuntimeError if the block is used as the protocol forbids."""
 
     def __init__(self) -> None:
         self.writes: list[StoredWrite] = []

@@ -33,7 +33,7 @@ from services.store.tables.reports import TablesReports, cap_of
 from services.store.tables.rows import TablesRows
 from services.store.tables.schema import AccountRow
 
-_PAGE = 500  # invitations
+_PAGE = 500  # the most invitations that are listed
 ENDED_AT_ONCE = 300  # the most sessions that one block ends
 
 
@@ -168,7 +168,7 @@ class TablesAdministration(TablesReports):
         def change(block: Block) -> Refusal | None:
             if refusal := bounds_refusal(changes):
                 return refusal
-            if "requires_factor" in changes:  # it wants a proof
+            if "requires_factor" in changes:  # this change needs a proof
                 raise ValueError("changed by require_factor alone")
             before = settings_of(block)
             after = before.changed(changes, self.caller.now())
@@ -192,7 +192,7 @@ class TablesAdministration(TablesReports):
             own = block.get(schema.CREDENTIALS, self.caller.user_id)
             sessions, before = block.select(schema.SESSIONS), settings_of(block)
             self.caller.require_recent(block)
-            if is_on and not (own and own.wants_factor):  # which belongs to the proof
+            if is_on and not (own and own.wants_factor):  # the recent proof included this factor
                 return FACTOR_NEEDED
             block.put(schema.SETTINGS, replace(before, requires_factor=is_on))
             if before.requires_factor is not is_on:
@@ -201,7 +201,7 @@ class TablesAdministration(TablesReports):
             return [one for one in sessions if is_on and not one.has_factor]
 
         ended = self.run("require_factor", change)
-        # refused by now, they must not come back once the rule is taken back
+        # these sessions are refused already; they are ended, so that they do not work again once the rule is lifted
         for first in range(0, len(ended), ENDED_AT_ONCE):
             some = ended[first : first + ENDED_AT_ONCE]
             end = partial(delete_all, table=schema.SESSIONS, rows=some)

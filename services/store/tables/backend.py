@@ -73,7 +73,7 @@ from services.store.tables.schema import AccountRow, CredentialsRow, Nonce
 from services.store.tables.upkeep import keep_sweeping, sweep
 
 _SIGN_UP_LIFE = timedelta(days=8)
-_DEVICES = 300  # the most that one list has
+_DEVICES = 300  # the most devices in a list
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +86,7 @@ class TablesSignInUser:
 
 @dataclass(frozen=True, slots=True)
 class TablesSignIn:
-    """The `SignIn` of a store that has no users beside its accounts: the app has checked the password, so each user is recognised."""
+    """The `SignIn` of a store whose users are its accounts alone. It accepts each user, as the app has checked the password."""
 
     def confirms_addresses(self) -> bool:
         return False
@@ -204,7 +204,7 @@ class TablesUser:
             block.put(schema.CREDENTIALS, part_of(CredentialsRow, new))
             _rename_lookups(block, user_id, known, renamed)
             if action is CredentialsAction.FACTOR_ADDED and session:
-                # it was confirmed by a code in this session
+                # the new factor was confirmed by a code in this session
                 block.put(schema.SESSIONS, replace(session, has_factor=True))
             _forget_factor(block, had_factor)
             if action is not CredentialsAction.RESEAL:
@@ -240,7 +240,7 @@ class TablesUser:
             if (stored.generation, stored.uses) != seen:
                 return False
             if any(one.is_good(now) and one.user_id != user_id for one in named.values()):
-                return False  # made in advance by a writer of the store
+                return False  # this look-up was forged in the store in advance
             if not new.is_restored:
                 rules.check_flag(None, stored, credentials)
             if any(one.user_id for one in others):
@@ -260,7 +260,7 @@ class TablesUser:
             block.put(schema.CREDENTIALS, part_of(CredentialsRow, credentials))
             block.put(schema.ACCOUNTS, replace(account, email=new.address))
             if new.is_restored and session and not credentials.wants_factor:
-                # it began by the ways in that the restored ones replace
+                # the session began by a way in that the restored ways in replace
                 _forget_factor(block, [session])
             delete_all(block, schema.SESSIONS, ended)
             action = "address.restore" if new.is_restored else "address.change"
@@ -273,12 +273,12 @@ class TablesUser:
         return is_changed
 
     def _others(self, block: Block) -> list[rules.StoredSession]:
-        """Return the user's sessions but this one, at most as many as one block ends."""
+        """Return the user's sessions except this one, at most as many as one block ends."""
         every = sessions_of(block, self.caller.user_id)
         return [one for one in every if one.id != self.caller.session_id]
 
     def _end_others(self) -> None:
-        """End the remaining sessions of the user but this one, in further blocks."""
+        """End the remaining sessions of the user except this one, in further blocks."""
 
         def end(block: Block) -> bool:
             ended = self._others(block)
@@ -291,7 +291,7 @@ class TablesUser:
     def _with_factor(self, block: Block, *, ends_others: bool) -> list[rules.StoredSession]:
         """Return the sessions of the user in which a factor was given, at most as many as one block changes.
 
-        *ends_others*: this one alone, because the others end.
+        *ends_others*: return at most the caller's session, because all others end.
         """
         where = {"id": self.caller.session_id} if ends_others else {"user_id": self.caller.user_id}
         return [one for one in block.select(schema.SESSIONS, where) if one.has_factor][
@@ -312,7 +312,7 @@ class TablesUser:
     @atomic
     def put_user_key(self, block: Block, key: WrappedKey, replaces: str) -> None:
         account = self.caller.account(block)
-        # exactly the key that the app has seen
+        # replaces only the very key that the app has seen
         if WrappedKey(key.version, replaces) not in account.keys:
             return
         keys = tuple(key if one.version == key.version else one for one in account.keys)
@@ -380,7 +380,7 @@ class TablesUser:
 
         try:
             answer = self.tables.run(prove)
-        except StoreUnavailable:  # its answer may be lost
+        except StoreUnavailable:  # the proof may be stored all the same
             if not self._has(cookie):
                 raise
             return True
@@ -395,7 +395,7 @@ class TablesUser:
     def stop_turns(self, block: Block, session_id: SessionId | None) -> int:
         self.caller.account(block)
         self.caller.require_recent(block)
-        return 0  # the one process of the store stops its turns itself
+        return 0  # the store has only one process, which stops its turns itself
 
     def end_device(self, session_id: SessionId) -> int:
         return self._end_sessions(lambda one: one.id == session_id)
@@ -536,7 +536,7 @@ class TablesBackend:
     def _use(
         self, block: Block, cookie_hash: str
     ) -> tuple[rules.StoredSession | None, AccountRow | None, StoredCredentials | None]:
-        """Return a session with its account and credentials, and count the session as used; all None if it has ended."""
+        """Return a session, its account and its credentials, and count the session as used; all None if it has ended."""
         session = block.get(schema.SESSIONS, cookie_hash)
         account = block.get(schema.ACCOUNTS, session.user_id) if session else None
         credentials = block.get(schema.CREDENTIALS, session.user_id) if session else None
@@ -692,7 +692,7 @@ class TablesBackend:
 
 
 def _count(block: Block, throttles: Sequence[Throttle], now: datetime) -> Refusal | None:
-    """Count an attempt in *throttles*, up to a full one. It reads, so it must come before the block's writes."""
+    """Count an attempt in each of *throttles*; stop at a full one, and return its refusal. Call this before other writes."""
     known = [block.get(schema.THROTTLES, one.bucket) for one in throttles]
     for one, before in zip(throttles, known, strict=True):
         counter = rules.counted(before, one.bucket, one.seconds, now)
@@ -703,7 +703,7 @@ def _count(block: Block, throttles: Sequence[Throttle], now: datetime) -> Refusa
 
 
 def _return_attempts(block: Block, counters: Iterable[rules.Counter]) -> None:
-    """Give a successful attempt back."""
+    """Subtract one attempt from each of *counters*, because it was successful."""
     for counter in counters:
         if counter.attempts:
             block.put(schema.THROTTLES, replace(counter, attempts=counter.attempts - 1))
@@ -712,7 +712,7 @@ def _return_attempts(block: Block, counters: Iterable[rules.Counter]) -> None:
 def _rename_lookups(
     block: Block, user_id: UserId, known: Iterable[rules.Lookup], renamed: Mapping[str, str]
 ) -> None:
-    """Store the look-ups of a user among those *known* under their new names; one that there is already is never overwritten."""
+    """Rename those look-ups among *known* that belong to a user; an existing look-up is never overwritten."""
     taken = {one.lookup for one in known}
     for one in known:
         if one.user_id == user_id and (lookup := renamed.get(one.lookup)):
@@ -723,7 +723,7 @@ def _rename_lookups(
 
 
 def _forget_factor(block: Block, sessions: Iterable[rules.StoredSession]) -> None:
-    """Note that *sessions* have given no second factor, because their account has none any more."""
+    """Mark *sessions* as without a second factor, because their account no longer has one."""
     for one in sessions:
         block.put(schema.SESSIONS, replace(one, has_factor=False))
 
@@ -736,7 +736,7 @@ def _open_step(block: Block, key: str, now: datetime) -> rules.StoredStep | None
 def _begin_account(
     block: Block, user: TablesSignInUser, new: NewSession, now: datetime, *, lacks_factor: bool
 ) -> tuple[AccountRow, StoredCredentials] | Refusal:
-    """Begin the account of a user who has none. It reads, so it must come before the block's writes."""
+    """Create the account of a new user. Call this before the block's writes, as it reads."""
     pending = _pending(block, new.account, new.generation)
     if new.account is None or pending is None:
         return STALE
@@ -772,7 +772,7 @@ def _begin_account(
 
 
 def _pending(block: Block, new: NewAccount | None, generation: int) -> CredentialsRow | None:
-    """Return the pending sign-up that a new account takes the place of, if it is still of *generation*."""
+    """Return the pending sign-up that becomes a new account, if its generation still is *generation*."""
     stored = block.get(schema.CREDENTIALS, new.sign_up) if new else None
     is_seen = stored and stored.user_id is None and stored.generation == generation
     return stored if is_seen else None
@@ -781,7 +781,7 @@ def _pending(block: Block, new: NewAccount | None, generation: int) -> Credentia
 def _credentials_of(
     block: Block, lookups: Iterable[str], now: datetime
 ) -> StoredCredentials | None:
-    """Return the credentials with one of *lookups*: those of a user, if any."""
+    """Return the credentials that one of *lookups* leads to: those of a user before those of a pending sign-up."""
     rows = claiming(block, lookups, now)
     return part_of(StoredCredentials, rows[0]) if rows else None
 
@@ -797,7 +797,7 @@ def _put_used(
     used: StoredCredentials | None,
     used_by: CredentialsAction,
 ) -> None:
-    """Store the credentials after the use of a factor or a passkey, or the enrolment of a factor, if there are any."""
+    """Store *used*, the credentials after a use of a factor or passkey or the enrolment of a factor; None: do nothing."""
     if used:
         block.put(schema.CREDENTIALS, part_of(CredentialsRow, used))
         user_id = UserId(used.id)
@@ -815,7 +815,7 @@ def _sign_up_state(block: Block, wants_proofs: bool) -> SignUpState:
 
 
 def _seal_anew(block: Block, cookie_hash: str, sealed: str) -> None:
-    """Replace the sealed text of a session unless the session has ended."""
+    """Replace the sealed text of a session by *sealed* unless the session has ended."""
     if session := block.get(schema.SESSIONS, cookie_hash):
         block.put(schema.SESSIONS, replace(session, sealed=sealed))
 
@@ -828,7 +828,7 @@ def _is_first(block: Block) -> bool:
 def _invitation(
     block: Block, code: str | None, address: str | None, now: datetime
 ) -> rules.StoredInvitation | None:
-    """Return the invitation with that code if it is valid for *address*."""
+    """Return the invitation with *code* if it is valid for *address*."""
     if code is None:
         return None
     for row in block.select(schema.INVITATIONS, {"code_hash": sha(code)}, limit=1):

@@ -1,4 +1,4 @@
-"""Methods of a store, each run as one atomic block over its tables."""
+"""Helpers for the methods of a store over tables, each of which runs as one atomic block."""
 
 from collections.abc import Callable, Iterable, Iterator
 from functools import wraps
@@ -23,7 +23,7 @@ Self = TypeVar("Self", bound=OverTables)
 
 
 def accepted(verb: str, answer: Answer | Refusal, wanted: Reservation | None = None) -> Answer:
-    """Return *answer*, or raise the error if *verb* refused; *wanted*: the amounts of the refused turn."""
+    """Return *answer*; if it is a refusal by *verb*, raise its error. *wanted*: the amounts that a refused turn wanted."""
     if isinstance(answer, Refusal):
         raise error_of(verb, answer, wanted)
     return answer
@@ -32,7 +32,7 @@ def accepted(verb: str, answer: Answer | Refusal, wanted: Reservation | None = N
 def atomic(
     method: Callable[Concatenate[Self, Block, Parameters], Answer | Refusal],
 ) -> Callable[Concatenate[Self, Parameters], Answer]:
-    """Run *method* in one block. If it returns a refusal, its earlier writes are stored and the error is raised."""
+    """Make *method* run in one block. If it returns a refusal, its writes are stored and the refusal's error is raised."""
 
     @wraps(method)
     def verb(self: Self, *args: Parameters.args, **named: Parameters.kwargs) -> Answer:
@@ -45,7 +45,7 @@ def atomic(
 def once_read(
     method: Callable[..., Answer], self: object, *args: object, **named: object
 ) -> Callable[[Block], Answer]:
-    """Return a call as a function of a block. Iterators in its arguments become lists, as a block may run twice."""
+    """Return a call of *method* as a function of a block. Iterators in arguments become lists, as a block may run twice."""
     given, chosen = (
         [_listed(one) for one in args],
         {key: _listed(one) for key, one in named.items()},

@@ -1,4 +1,4 @@
-"""Conversations over tables, and their messages as readers see them."""
+"""Conversations in a store over tables, and their messages as readers see them."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -25,7 +25,7 @@ _TEXTS = (
 
 
 def text_bytes(*rows: object) -> int:
-    """Return the bytes of the sealed texts in rows or writes, without keys and heads; None counts as 0."""
+    """Return the number of bytes of the sealed texts in rows or writes, without keys and heads; None counts as 0."""
     return sum(len(getattr(row, name, None) or "") for row in rows for name in _TEXTS)
 
 
@@ -44,18 +44,18 @@ class TablesContent:
         most_bytes: int | None = None,
         limits: Limits = _DEFAULTS,
     ) -> None:
-        """*most_bytes*: the bytes that the user may store (None: no limit); *limits*: used until there is a budget."""
+        """*most_bytes*: the bytes that the user may store (None: no limit); *limits*: the limits until a budget is stored."""
         self.user_id, self.tables, self.now = user_id, tables, now
         self.most_bytes, self._limits = most_bytes, limits
-        self._minute: datetime | None = None  # the last minute that this process opened
+        self._minute: datetime | None = None  # when `_open_minute` last stored the budget
 
     def budget(self, block: Block) -> Budget:
-        """Return the budget with the current windows."""
+        """Return the budget, opened for the current day, month and minute."""
         budget = block.get(schema.BUDGETS, "budget") or part_of(Budget, self._limits)
         return budget.opened(self.now(), counts_of(block).bytes)
 
     def _open_minute(self) -> None:
-        """Take over the stored bytes into the budget, once a minute, if there is a limit of bytes."""
+        """Copy the number of stored bytes into the budget, at most once a minute, if there is a limit of bytes."""
         minute = self.now().replace(second=0, microsecond=0)
         if self.most_bytes is None or minute == self._minute:
             return
@@ -152,7 +152,7 @@ class TablesContent:
         counts: Counts,
         added: int = 0,
     ) -> None:
-        """Store *new* in place of *row* (None: *new* is new); *added*: added bytes of messages, pieces and receipts."""
+        """Store *new* in place of *row* (None: a new conversation); *added*: added bytes of messages, pieces and receipts."""
         block.put(schema.CONVERSATIONS, replace(new, bytes=new.bytes + added))
         if (grown := text_bytes(new) - text_bytes(row)) or added:
             block.put(schema.COUNTS, counts.plus(bytes=grown).with_content(added))

@@ -1,4 +1,4 @@
-"""Documents over tables: preferences, spaces, facts, and the texts in conversations' rows."""
+"""Documents in a store over tables: preferences, spaces, facts, and the texts in conversations' rows."""
 
 from collections.abc import Iterable
 from dataclasses import replace

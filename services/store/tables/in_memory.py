@@ -17,11 +17,11 @@ from services.store.tables.protocol import (
     check_selection,
 )
 
-Rows = dict[str, dict[str, Any]]  # rows by key, by table name
+Rows = dict[str, dict[str, Any]]  # by table name: the rows by key
 
 
 class InMemoryTables:
-    """The `Tables` of one user. Any thread may run a block; a lock makes each atomic."""
+    """The `Tables` of one user. Any thread may run a block; a lock makes each block atomic."""
 
     def __init__(
         self, shared: Rows | None = None, lock: AbstractContextManager[bool] | None = None
@@ -128,7 +128,7 @@ def selected(
 
 
 def in_order(rows: Iterable[Row], order: tuple[str, ...]) -> list[Row]:
-    """Return *rows* in the order of a selection; equal rows stay as they are."""
+    """Return *rows* in the order of a selection; equal rows keep their order."""
     found = list(rows)
     for name in reversed(order):
         found.sort(key=_order_by(name))

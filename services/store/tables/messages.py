@@ -1,4 +1,4 @@
-"""Messages over tables: appending a message, and the user's changes that need no turn."""
+"""Messages in a store over tables: appending a message, and the user's changes that need no turn."""
 
 from dataclasses import replace
 from datetime import timedelta

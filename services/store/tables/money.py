@@ -12,10 +12,10 @@ from services.store.tables.usage import added_to
 
 
 class Books:
-    """The budget of one user in a block: read at its beginning, changed, and stored at its end."""
+    """The budget of one user in a block: read at the block's beginning, changed, and stored at the block's end."""
 
     def __init__(self, block: Block, budget: Budget, now: datetime) -> None:
-        """*budget* must have the windows of *now*."""
+        """*budget* must be opened for the day, month and minute of *now*."""
         self._block, self._before, self.budget = block, budget, budget
         self._deployment = (block.get(schema.DEPLOYMENT, "deployment") or Deployment()).opened(now)
         self._turns, self._entries = list[Turn](), list[Entry]()
@@ -23,16 +23,16 @@ class Books:
 
     @property
     def deployment(self) -> Deployment:
-        """The figures of all users, including this user's changes."""
+        """The spending and reservations of all users, including this user's changes in the block."""
         return self._deployment.counted(self._before, self.budget)[0]
 
     @property
     def is_counted(self) -> bool:
-        """True if the figures of all users include this user's."""
+        """True if the sums of all users include this user's budget."""
         return self._before.counting == self._deployment.counting
 
     def book(self, booking: Booking) -> None:
-        """Book the end of a turn. It reads, so it must come before the block's writes."""
+        """Book the end of a turn. Call this before the block's writes, as it reads."""
         self.budget = booking.budget
         self._turns.append(booking.turn)
         if entry := booking.entry:

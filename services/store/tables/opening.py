@@ -1,4 +1,4 @@
-"""The opening of a store over tables: its root key, its first admin, and the one user of a store without sign-in."""
+"""Checks when a store over tables is opened: its root key, its first admin, and the one user of a store without sign-in."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -13,9 +13,9 @@ from services.store.tables.schema import RootKeyTag
 
 
 def check_root_key(tables: AllTables, tags: Mapping[int, str]) -> None:
-    """Raise Misconfigured if none of the root keys with these *tags* by version is that of the store.
+    """Raise Misconfigured unless one of the root keys belongs to the store; *tags* are the keys' tags by version.
 
-    A new store, and one whose root key was rotated, gets the tag of the newest root key.
+    A new store, or a store whose root key was rotated, gets the tag of the newest root key.
     """
     newest = max(tags)
     new = RootKeyTag(newest, tags[newest])
@@ -37,7 +37,7 @@ def check_root_key(tables: AllTables, tags: Mapping[int, str]) -> None:
 
 
 def let_first_account_be_admin(tables: AllTables, *, is_let: bool) -> bool:
-    """Let the first account become admin, or not; return True if there is an admin."""
+    """Set whether the first account becomes admin (*is_let*); return True if there is an admin."""
 
     def let(block: Block) -> bool:
         settings, admins = settings_of(block), admins_of(block)
@@ -51,7 +51,7 @@ def let_first_account_be_admin(tables: AllTables, *, is_let: bool) -> bool:
 def only_account(tables: AllTables) -> StoredCredentials | None:
     """Return the credentials of the one account; None if there is no account.
 
-    Raise Misconfigured if there are others, or the credentials are gone.
+    Raise Misconfigured if there are several accounts, or if the credentials are gone.
     """
 
     def read(block: Block) -> StoredCredentials | None:
@@ -63,7 +63,7 @@ def only_account(tables: AllTables) -> StoredCredentials | None:
         if not accounts:
             return None
         credentials = block.get(schema.CREDENTIALS, accounts[0].id)
-        if credentials is None:  # a new account in its place would hide its chats
+        if credentials is None:  # a new account would hide the old one's chats
             raise Misconfigured(
                 "The credentials of this store's account are gone, and its chats open with them alone: put a backup back."
             )

@@ -42,12 +42,12 @@ class TablesOperator:
     """The `Operator` of one deployment. Each call opens the store and closes it."""
 
     place: StorePlace
-    open_tables: Callable[[], AllTables]  # raises Misconfigured
+    open_tables: Callable[[], AllTables]  # opens the store; raises Misconfigured
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
 
     def migrate(self, proof_keys: Mapping[int, bytes]) -> Sequence[str]:
         with self._tables():
-            pass  # opening has brought the store up to date
+            pass  # opening the store has brought it up to date
         for mark, text in self.place.check().values():
             if mark is Mark.FAIL:
                 raise Misconfigured(f"The store needs more: {text}.")
@@ -110,7 +110,7 @@ class TablesOperator:
     def find_credentials(
         self, email: EmailAddress, lookups: Collection[str]
     ) -> StoredCredentials | None:
-        """Also return those of the only user, who has no address yet."""
+        """Return a user's credentials, found by look-up values, or those of the only user, who has no address yet."""
 
         def find(block: Block) -> StoredCredentials | None:
             for lookup in lookups:
@@ -235,7 +235,7 @@ class TablesOperator:
             accounts = {
                 name: rows.pop(name) for name in (schema.CREDENTIALS.name, schema.ACCOUNTS.name)
             }
-            for name, stored in (rows | accounts).items():  # an account comes after all that it has
+            for name, stored in (rows | accounts).items():  # accounts are written after their rows
                 _put_all(tables, schema.TABLES[name], stored)
 
     @contextmanager

@@ -1,6 +1,6 @@
-"""Polls of tabs over tables, which one app process uses: the last answer holds until this process changes its sources.
+"""Polls of tabs over tables that only one app process uses: the last result is reused until this process changes its sources.
 
-Commands of the operator may run beside the app, so an answer is at most a minute old.
+Commands of the operator may run beside the app, so a result is reused for at most a minute.
 """
 
 import threading
@@ -26,7 +26,7 @@ from services.store.tables.protocol import (
 from services.store.tables.rows import TablesRows
 
 _OLDEST = timedelta(seconds=60)
-_PLACES = 16  # the most places whose answers are kept for one session
+_PLACES = 16  # the most places whose last results are cached for one session
 _NO_TESTS: Mapping[str, object] = {}
 
 
@@ -37,7 +37,7 @@ class Changes:
         self._counts, self._lock = Counter[UserId | None](), threading.Lock()
 
     def seen(self, user_id: UserId) -> tuple[int, int]:
-        """Return figures that differ once a later poll of the user might have another answer."""
+        """Return two counts of changes. While they stay the same, this process has changed no source of the user's polls."""
         return self._counts[user_id], self._counts[None]
 
     def note(self, user_id: UserId | None, writes: Iterable[StoredWrite]) -> None:
@@ -52,13 +52,13 @@ class Changes:
 
 
 def _is_polled(table: Table[object], row: object) -> bool:
-    """Return True if a write to a shared table may change polls: of roles, models, or the end of a session."""
+    """Return True if a write to a shared table may change results of polls: roles, models, or the end of a session."""
     return table in (schema.ACCOUNTS, schema.MODELS) or (table == schema.SESSIONS and row is None)
 
 
 @dataclass(frozen=True, slots=True)
 class NotedTables:
-    """The `Tables` of one user, which note the writes of each block, also where the answer to it is lost."""
+    """The `Tables` of one user, which note the writes of each block, even if the result of the block is lost."""
 
     tables: Tables
     user_id: UserId | None
@@ -81,7 +81,7 @@ class NotedTables:
 
 @dataclass(frozen=True, slots=True)
 class NotedStore:
-    """The `AllTables` of a deployment, with the changes of this process."""
+    """The `AllTables` of a deployment, which count the changes by this process."""
 
     store: AllTables
     changes: Changes = field(default_factory=Changes)
@@ -103,7 +103,7 @@ class NotedStore:
 
 @dataclass(frozen=True, slots=True)
 class _Polled:
-    """An answer to a poll, with its time and the changes before it."""
+    """The result of a poll, with its time and the counters of changes before it."""
 
     revisions: Revisions
     at: datetime
@@ -111,7 +111,7 @@ class _Polled:
 
 
 class PolledRows(TablesRows):
-    """The rows of one session, whose polls read them only if this process has changed something since."""
+    """The rows of one session. A poll reads them only if this process has changed something since, or after a minute."""
 
     def __init__(
         self,

@@ -25,7 +25,7 @@ class Table(Generic[Row]):
 
     name: str
     kind: type[Row]
-    key: Callable[[Row], object] = field(repr=False)  # its `str` names the row
+    key: Callable[[Row], object] = field(repr=False)  # the key's `str` names the row
     # fields that a selection may compare or order by
     fields: frozenset[str] = field(default=frozenset(), repr=False)
     is_shared: bool = False  # True: one table for the deployment; False: one for each user
@@ -33,7 +33,7 @@ class Table(Generic[Row]):
 
 @dataclass(frozen=True, slots=True)
 class Range:
-    """A range of a field's values: above one bound, up to the other. A bound of None: no bound; no range has None."""
+    """The values of a field above one bound, up to and including the other; None: no bound. No range includes None."""
 
     field: str
     above: object = None
@@ -55,7 +55,7 @@ StoredWrite = tuple[Table[Any], str, object]  # table, key and row; a row of Non
 class Block(Protocol):
     """The reads and writes of one atomic block: no read after a write, at most `MOST_WRITES` writes."""
 
-    writes: list[StoredWrite]  # so far
+    writes: list[StoredWrite]  # the writes of the block so far
 
     def get(self, table: Table[Row], key: object) -> Row | None: ...
     def get_all(self, table: Table[Row], keys: Iterable[object]) -> list[Row]:
@@ -73,7 +73,7 @@ class Block(Protocol):
         order: tuple[str, ...] = (),
         limit: int | None = None,
     ) -> list[Row]:
-        """Return rows whose fields equal *where*, in *order* of at most two fields; "-field": descending, None last."""
+        """Return rows whose fields equal *where*, in *order* of at most two fields; "-field": descending. None is last."""
         ...
 
 
@@ -102,12 +102,12 @@ class AllTables(Protocol):
         ...
 
     def close(self) -> None:
-        """Free what the store holds. No member is called afterwards."""
+        """Free the store's files, connections and locks. No member is called afterwards."""
 
 
 @runtime_checkable
 class JoinsBlocks(Protocol):
-    """A store whose transactions have any size."""
+    """A store whose transactions may have any size, so that it can join blocks."""
 
     def joined(self) -> AbstractContextManager[None]:
         """Return a context in which the blocks of this thread are one transaction; other threads wait for its end."""
@@ -115,22 +115,22 @@ class JoinsBlocks(Protocol):
 
 
 class StorePlace(Protocol):
-    """The place that `DAYBOOK_STORE` names, where the store of a deployment lies or will be made."""
+    """The place that `DAYBOOK_STORE` names, where a deployment's store exists or will be made."""
 
     @property
     def kind(self) -> str:
-        """The name of the kind on screen, such as "SQLite"."""
+        """The name of the kind of store on screen, such as "SQLite"."""
         ...
 
     def exists(self) -> bool:
-        """Return True if a store lies there; change nothing.
+        """Return True if there is a store at the place; change nothing.
 
-        Raise Misconfigured if it is damaged, no store, or one of a later version, or if the place cannot be used.
+        Raise Misconfigured if the store is damaged or of a later version, or if the place has other data or cannot be used.
         """
         ...
 
     def open(self, *, is_app: bool = True) -> AllTables:
-        """Open the store, brought up to date; make it if there is none.
+        """Open the store, and bring it up to date; make a new store if there is none.
 
         *is_app*: for the one process that serves the app; False: for a command of the operator. Raise Misconfigured.
         """
@@ -141,8 +141,8 @@ class StorePlace(Protocol):
         ...
 
     def backup(self, target: Path) -> None:
-        """Copy the store to the file *target*, also while the app writes; no file is replaced.
+        """Copy the store to the file *target*, even while the app writes; no file is replaced.
 
-        Raise Misconfigured, or BadInput with how else a backup is made.
+        Raise Misconfigured, or BadInput with a sentence on how to make a backup of this kind of store instead.
         """
         ...

@@ -60,7 +60,7 @@ class TablesReports:
         *,
         is_own: bool = False,
     ) -> Answer:
-        """Run *work* on a user's tables for an admin, or (*is_own*) for that user. If it refuses, raise the error."""
+        """Run *work* on a user's tables for an admin or, if *is_own*, for that user. If *work* refuses, raise the error."""
 
         def checked(block: Block) -> Answer | Refusal:
             account = self.caller.account(block)
@@ -86,7 +86,7 @@ class TablesReports:
         return UserPage(tuple(rows[skip : skip + min(at_most, _PAGE)]), len(rows))
 
     def _user(self, account: AccountRow) -> UserUsage | None:
-        """Return the row of a user; None: the account was just deleted."""
+        """Return the row of a user in the report; None if the account was just deleted."""
 
         def read(block: Block) -> UserUsage | None:
             budget, counts = block.get(schema.BUDGETS, "budget"), counts_of(block)

@@ -1,4 +1,4 @@
-"""Rows as JSON, the form in which stores keep them, and the values of the fields by which they are selected."""
+"""The conversion of rows to JSON, as stores hold them, and of the fields by which rows are selected to column values."""
 
 from datetime import UTC, date, datetime
 from enum import Enum
@@ -18,7 +18,7 @@ def _adapter(kind: type[Row]) -> TypeAdapter[Row]:
 
 
 def read_row(table: Table[Row], text: str | bytes) -> Row:
-    """Return the row of a JSON object. Raise ValueError."""
+    """Return the row of *table* that a JSON object describes. Raise ValueError."""
     return _adapter(table.kind).validate_json(text)
 
 
@@ -28,7 +28,7 @@ def row_text(table: Table[Row], row: Row) -> bytes:
 
 
 def value_of(value: object) -> Value:
-    """Return *value* as a column has it; the text of a time sorts by time."""
+    """Return *value* as the value of a column; times become texts that sort by time."""
     if value is None or type(value) is str:
         return value
     match value:

@@ -1,4 +1,4 @@
-"""The rows of one user over tables: reading conversations, and turns with their money."""
+"""The rows of one user in a store over tables: reading conversations, and turns with their costs."""
 
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, replace
@@ -114,7 +114,7 @@ class TablesRows(TablesMessages):
     def _begin(
         self, block: Block, write: BeginTurn, granted: Begun | None = None
     ) -> Begun | Refusal:
-        """Begin a turn; *granted*: the answer of another ledger, if that reserved the turn and assigned its id."""
+        """Begin a turn; *granted*: the result of another ledger, if that ledger has reserved the turn and assigned its id."""
         wanted, created, now = write.reservation, write.created, self.now()
         request = sha(str(asdict(write)))
         for known in block.select(schema.TURNS, {"client_turn_id": wanted.client_turn_id}, limit=1):
@@ -151,7 +151,7 @@ class TablesRows(TablesMessages):
         return begun
 
     def _place_of(self, block: Block, write: BeginTurn) -> StoredConversation | Refusal | None:
-        """Return the conversation of a new turn; the conversation may be new, too. None: the turn has none."""
+        """Return the conversation, new or existing, of a new turn; None if the turn has no conversation."""
         if write.created:
             now = self.now()
             return StoredConversation(**asdict(write.created), created_at=now, updated_at=now)
@@ -244,7 +244,7 @@ class TablesRows(TablesMessages):
 
     @atomic
     def count(self, block: Block) -> None:
-        """Add this user's figures to those of all users, while the budgets are being counted."""
+        """Add this user's budget to the sums of all users, while the budgets are being counted."""
         books = self._books(block)
         if not books.is_counted:
             books.put()

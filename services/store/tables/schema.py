@@ -32,7 +32,7 @@ from services.store.rows import ReceiptRow, ThoughtsRow
 from services.store.tables.protocol import Row, Table
 from services.store.writes import PutPiece
 
-_entries = count()  # counts in this process, so that entries of one microsecond keep their order
+_entries = count()  # a counter, so that entries of one microsecond keep their order
 
 
 def id_at(time: datetime) -> str:
@@ -41,7 +41,7 @@ def id_at(time: datetime) -> str:
 
 
 def failure_id(time: datetime, failure: Failure | Exemption, user_id: UserId) -> str:
-    """Return the id of the one entry of *failure* in the hour of *time*; it sorts as one from the beginning of the hour."""
+    """Return the id of the one entry of *failure* in the hour of *time*; it sorts like an id from the hour's beginning."""
     return f"{time.astimezone(UTC):%Y%m%d%H}{sha(f'{failure} {user_id}')[:32]:0>42}"
 
 
@@ -53,7 +53,7 @@ class Counts:
     discarded: int = 0  # the discarded ones among them
     facts: int = 0
     spaces: int = 0
-    bytes: int = 0  # of all sealed texts, without keys and heads
+    bytes: int = 0  # bytes of all sealed texts, without keys and heads
     content_bytes: int = 0  # the part of `bytes` in messages, pieces and receipts
     fact_epoch: int = 0  # facts of earlier epochs are deleted
 
@@ -68,7 +68,7 @@ class Counts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredConversation(ConversationRow):
-    """A conversation, and the bytes of its messages, pieces and receipts."""
+    """A conversation, and the number of bytes of its messages, pieces and receipts."""
 
     bytes: int = 0
 
@@ -115,7 +115,7 @@ class ModelUsage(UsageSum):
     purpose: Purpose
     turns: int
     failed: int
-    interrupted: int  # lapsed turns that were not finished late
+    interrupted: int  # lapsed turns that were not finished later
     # the number of turns in each bucket (`bucket_of`) of the time to the first token
     first_tokens: Mapping[int, int]
 
@@ -133,15 +133,15 @@ class AccountRow(StoredAccount):
     """An account with the keys of its user."""
 
     keys: tuple[WrappedKey, ...] = ()
-    granted_at: datetime | None = None  # the time of the role, in a copy of a Supabase store
+    granted_at: datetime | None = None  # the start of the role; only in a copy of a Supabase store
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CredentialsRow(StoredCredentials):
     """The credentials of a user, or of a sign-up that is pending."""
 
-    expires_at: datetime | None = None  # the end of a pending sign-up; None: they are a user's
-    signed_up_at: datetime | None = None  # in a copy of a Supabase store
+    expires_at: datetime | None = None  # end of a pending sign-up; None: a user's credentials
+    signed_up_at: datetime | None = None  # only in a copy of a Supabase store
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -238,6 +238,6 @@ SETTINGS = Table("settings", Settings, lambda _: "settings", is_shared=True)
 MODELS = Table("models", ModelSettings, lambda _: "models", is_shared=True)
 DEPLOYMENT = Table("deployment", Deployment, lambda _: "deployment", is_shared=True)
 
-TABLES: dict[str, Table[Any]] = {  # all of them, by name
+TABLES: dict[str, Table[Any]] = {  # all tables by name
     one.name: one for one in tuple(vars().values()) if isinstance(one, Table)
 }

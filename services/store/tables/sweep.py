@@ -16,12 +16,12 @@ from services.store.tables.protocol import Block, Range
 from services.store.tables.schema import Counts, Erasure, StoredConversation
 
 _SLICE = 60  # the most rows that one block destroys, each with a few related rows
-# the most receipts destroyed with them, because a prompt may have any number of replies
+# the most receipts that one block destroys with messages, because a prompt may have any number of replies
 _MOST_RECEIPTS = 200
 
 
 class TablesSweep(TablesDocuments):
-    """Destroys what one user deleted."""
+    """Destroys the rows that one user has deleted."""
 
     def destroy_due(self) -> None:
         """Destroy hidden rows whose time for Undo is over, in slices."""

@@ -73,11 +73,11 @@ def _retire(tables: AllTables, at: datetime) -> list[UserId]:
 
 
 def _end_account(tables: Tables, user_id: UserId, at: datetime) -> bool:
-    """Destroy some rows of a deleted account, those that name it last; return False if there is nothing to do now."""
+    """Destroy some rows of a deleted account, its invitation last; return False if nothing can be done now."""
 
     def destroy(block: Block) -> bool:
         if block.select(schema.TURNS, {"finished_at": None}, limit=1):
-            return False  # the process of the turn may still settle it
+            return False  # the turn's process may still settle it
         for table in schema.DESTROYED:
             if rows := block.select(table, limit=_SLICE):
                 delete_all(block, table, rows)
@@ -86,7 +86,7 @@ def _end_account(tables: Tables, user_id: UserId, at: datetime) -> bool:
         used = block.select(schema.INVITATIONS, {"used_by": user_id})
         if account:
             block.put(schema.ACCOUNTS, replace(account, is_ended=True))
-        delete_all(block, schema.INVITATIONS, used)  # they hold the user's address
+        delete_all(block, schema.INVITATIONS, used)  # invitations contain the user's address
         note(block, at, None, "account.end", user_id)
         return True
 
@@ -118,7 +118,7 @@ def keep_sweeping(
     report: Callable[[str], None],
     wait: Callable[[float], object] = time.sleep,
 ) -> NoReturn:
-    """Sweep forever, beginning at once; *report* each outage by a sentence, and its end by ""."""
+    """Sweep forever, beginning at once; *report* is called with a sentence about each outage, and with "" at its end."""
     before = ""
     while True:
         try:

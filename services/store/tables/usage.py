@@ -1,4 +1,4 @@
-"""Usage over tables: daily sums of the ledger, and the reports made from them."""
+"""Usage in a store over tables: daily sums of the ledger, and the reports made from them."""
 
 import math
 from collections import Counter
@@ -27,7 +27,7 @@ from services.store.tables.blocks import atomic
 from services.store.tables.protocol import Block, Range, Tables
 from services.store.tables.schema import Counts, ModelUsage, UsageDay
 
-_PAGE = 500  # entries
+_PAGE = 500  # entries of one page
 _MOST_CONVERSATIONS = 499
 _ONE_DAY = timedelta(days=1)
 # the ratio of a bucket's limits: each time in a bucket is within 5 % of the bucket's middle
@@ -94,7 +94,7 @@ def added_to(day: UsageDay | None, entry: Entry) -> UsageDay:
 
 
 def days_of(block: Block, first_day: date, last_day: date) -> list[UsageDay]:
-    """Return the sums of one user, by day."""
+    """Return the daily sums of one user, in the order of the days."""
     days = Range("day", above=first_day - _ONE_DAY, up_to=last_day)
     return block.select(schema.DAYS, {}, days, ("day",))
 
@@ -102,7 +102,7 @@ def days_of(block: Block, first_day: date, last_day: date) -> list[UsageDay]:
 def report_of(
     days: Iterable[UsageDay], active_users: int, conversations: tuple[ConversationUsage, ...] = ()
 ) -> UsageReport:
-    """Add up *days* of one user, or of all."""
+    """Return the report that sums up *days* of one user or of all users."""
     rows = [(day.day, one) for day in days for one in day.sums]
     replies = [one for _, one in rows if one.purpose is Purpose.REPLY]
     by_day = _grouped(((day, one.model), one) for day, one in rows)
@@ -141,7 +141,7 @@ def _quantile(times: Mapping[int, int], share: float) -> int | None:
     return None
 
 
-# --- a user's own -----------------------------------------------------------------------------------
+# --- a user's own usage -----------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
