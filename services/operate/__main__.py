@@ -47,7 +47,10 @@ class Commands(click.Group):
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 def operate() -> None:
-    """Operate a deployment of Daybook."""
+    """Operate a deployment of Daybook.
+
+    A command acts on the store of DAYBOOK_STORE, else on the database of DATABASE_URL, else on the running embedded stack.
+    """
 
 
 @operate.command()
@@ -67,7 +70,7 @@ def migrate() -> None:
 @operate.command()
 @click.argument("email", type=checked_address)
 def grant_admin(email: EmailAddress) -> None:
-    """Make the account EMAIL an admin; without DATABASE_URL, in the embedded stack that is running."""
+    """Make the account EMAIL an admin."""
     open_operator(settings.read()).grant_admin(email)
     click.echo(f"{email} is an admin now.")
 
@@ -75,7 +78,7 @@ def grant_admin(email: EmailAddress) -> None:
 @operate.command()
 @click.argument("email", type=checked_address)
 def set_password(email: EmailAddress) -> None:
-    """Ask for a new password of the account EMAIL, and sign it out everywhere; the database as for grant-admin."""
+    """Ask for a new password of the account EMAIL, and sign it out everywhere."""
     chosen = settings.read()
     ring, operator = _root_keys(chosen), open_operator(chosen)
     password: str = click.prompt("New password", hide_input=True, confirmation_prompt=True)
@@ -87,7 +90,7 @@ def set_password(email: EmailAddress) -> None:
 @operate.command()
 @click.argument("email", type=checked_address)
 def free_address(email: EmailAddress) -> None:
-    """Take EMAIL from an account that never confirmed it, for its owner to sign up with; the database as for grant-admin.
+    """Take EMAIL from an account that never confirmed it, so that the owner of EMAIL can sign up.
 
     The account keeps its chats and its password, gets a placeholder to sign in with, and is signed out everywhere.
     """
@@ -103,9 +106,9 @@ def free_address(email: EmailAddress) -> None:
 @operate.command()
 @click.argument("email", type=checked_address)
 def reset_factors(email: EmailAddress) -> None:
-    """Remove the second factor of the account EMAIL, and sign it out everywhere; the database as for grant-admin.
+    """Remove the second factor of the account EMAIL, and sign it out everywhere.
 
-    It is for a user who has neither the authenticator nor a recovery code any more. Make sure who asks.
+    Use it for a user who has lost both the authenticator app and the recovery codes. Verify who is asking.
     """
     chosen = settings.read()
     is_confirmed = accounts.reset_factors(open_operator(chosen), _root_keys(chosen), email)
@@ -117,9 +120,9 @@ def reset_factors(email: EmailAddress) -> None:
 @click.argument("email", metavar="OLD", type=checked_address)
 @click.argument("new", metavar="NEW", type=checked_address)
 def set_address(email: EmailAddress, new: EmailAddress) -> None:
-    """Give the account of the address OLD the address NEW, and sign it out everywhere; the database as for grant-admin.
+    """Give the account of the address OLD the address NEW, and sign it out everywhere.
 
-    NEW then counts as confirmed: who reads its mail signs in by a code, and resets the password. Make sure who asks.
+    NEW then counts as confirmed: anyone who reads its mail can sign in by a code and reset the password. Verify who is asking.
     """
     chosen = settings.read()
     is_confirmed = accounts.set_address(open_operator(chosen), _root_keys(chosen), email, new)
@@ -134,10 +137,10 @@ def set_address(email: EmailAddress, new: EmailAddress) -> None:
 @click.argument("old")
 @click.argument("new")
 def move_issuer(old: str, new: str) -> None:
-    """Link all accounts that are linked to the issuer OLD to NEW instead; the database as for grant-admin.
+    """Link all accounts that are linked to the issuer OLD to NEW instead.
 
-    It is for a provider of single sign-on whose issuer has another name, with the same users. They are signed out everywhere. A call
-    that was cut short goes on when it is called again.
+    Use it for a provider of single sign-on that keeps its users under a new issuer. The users are signed out everywhere. A command that
+    was cut short goes on when it is run again.
     """
     chosen = settings.read()
     ring, moved, mailed, left = _root_keys(chosen), 0, chosen.mail_server, list[str]()
@@ -164,9 +167,9 @@ def _tell(chosen: Settings, email: EmailAddress, *, is_confirmed: bool) -> None:
 @operate.command()
 @click.argument("email", type=checked_address)
 def repair_sign_in(email: EmailAddress) -> None:
-    """Have Supabase Auth recognise the account EMAIL again, and sign it out everywhere; the database as for grant-admin.
+    """Have Supabase Auth recognise the account EMAIL again, and sign it out everywhere.
 
-    It is for an account whose right password is refused since Auth's users were changed. The password stays the same.
+    Use it for an account whose right password is refused since Auth's users were changed. The password stays the same.
     """
     chosen = settings.read()
     ring, operator = _root_keys(chosen), open_operator(chosen)
@@ -203,7 +206,7 @@ def limits(
     tokens: int | None,
     is_default: bool,
 ) -> None:
-    """Show or set what the account EMAIL may use; the database as for grant-admin."""
+    """Show or set what the account EMAIL may use."""
     if is_default == (email is not None):
         raise BadInput("Name one account, or give --default for new accounts.")
     changes: dict[str, int | None] = {}
@@ -224,7 +227,7 @@ def limits(
 
 @operate.command()
 def check() -> None:
-    """Say what will not work as the deployment is, and what to do; exit with 1 if there is any."""
+    """List what does not work in this deployment, and what to do; exit with 1 if anything fails."""
     chosen = settings.read()
     operator = open_operator(chosen)
     try:
@@ -275,7 +278,7 @@ def backup(file: Path) -> None:
 def copy(source: str, target: str, is_dry: bool) -> None:
     """Copy all of the store FROM into the store TO, while Daybook is stopped; each as in DAYBOOK_STORE, or `supabase`.
 
-    A copy that was cut short goes on when it is called again. Both stores open with the same root key.
+    A copy that was cut short goes on when the command is run again. Both stores open with the same root key.
     """
     chosen, other = _settings_at(source), _settings_at(target)
     if chosen.is_plain and other.store is None:
@@ -321,7 +324,7 @@ def _settings_at(store: str) -> Settings:
 @operate.command()
 @click.option("--seed", type=int, default=1, show_default=True, help="Of all figures.")
 def demo(seed: int) -> None:
-    """Fill a deployment without accounts with 30 made-up people and 90 days of their use; the database as for grant-admin."""
+    """Fill a deployment without accounts with 30 made-up people and 90 days of their use."""
     chosen = settings.read()
     if chosen.is_plain:
         raise BadInput("The demo is for stores of several people: name the folder as json:FOLDER.")
