@@ -219,7 +219,7 @@ class SealedProfile(Documents[Preferences]):
             check_seen(seen, before.instructions, instructions)
             chosen = replace(chosen, instructions=instructions, is_verified=True)
             row = now.row if now else DocumentRow(kind=self._kind, id=self._rows.user_id)
-            with suppress(errors.Stale):  # another tab has changed the preferences since they were read
+            with suppress(errors.Stale):  # another tab has just changed the preferences
                 self._put(chosen, row, now)
                 return
         raise errors.StoreUnavailable("put_document")
