@@ -26,7 +26,7 @@ create table private.credentials (
 create table private.lookups (
   lookup text primary key check (lookup ~ '^[0-9a-f]{64}$'),       -- the app's HMAC of the address, identity or passkey, and its kind
   user_id uuid not null references private.roles (user_id) on delete cascade,
-  expires_at timestamptz default clock_timestamp() + interval '72 hours'   -- the end of a former address; null: an identity or passkey
+  expires_at timestamptz default clock_timestamp() + interval '72 hours'   -- when a former address expires; null: an identity or passkey
 );
 
 create index on private.credentials (signed_up_at) where user_id is null;
@@ -58,8 +58,8 @@ create function private.find_credentials(lookups text[]) returns private.credent
   order by user_id is null, array_position(lookups, lookup) limit 1;
 end;
 
--- Return the credentials of an address as JSON, or null. For an operator: only the owner of the migrations
--- calls it.
+-- Return the credentials of an address as JSON, or null. Only the owner of the migrations calls this, for an
+-- operator.
 create function private.credentials_of_lookups(lookups text[]) returns jsonb language sql stable
 return private.credentials_of(private.find_credentials(lookups));
 
@@ -218,7 +218,7 @@ begin
   elsif stored.uses is distinct from new_uses - (action in ('factor.use', 'passkey.use', 'identity.use'))::integer then
     return private.answer(false, 'factor_used');
   elsif (case
-    -- one may exist already: a passkey is asked for when an authenticator app is added, or the other way round
+    -- a factor may exist already: a passkey that is asked for when an authenticator app is added, or the other way round
     when action in ('factor.add', 'passkey_factor.add') then new_wants_factor
     when action in ('factor.remove', 'passkey_factor.remove') then stored.wants_factor
     when action in ('factor.use', 'factor.replace', 'recovery.renew') then stored.wants_factor and new_wants_factor
@@ -252,8 +252,8 @@ begin
 end $$;
 
 -- Check the credentials of *person* as a session or a proof begins: they must be of *seen_generation*, and
--- the second factor must have been given (*has_factor*) if they want one or the deployment requires it
--- (*is_required*). *factor_action* also stores the credentials, in the same transaction, after a use of the
+-- the second factor must have been given (*has_factor*) if the credentials want it or the deployment
+-- requires it (*is_required*). *factor_action* also stores the credentials, in the same transaction, after a use of the
 -- factor ('factor.use'), a passkey or an identity ('passkey.use', 'identity.use'), or after the factor's
 -- enrolment ('factor.add'); null: they stay. A use of a passkey or an identity may come without the factor if
 -- the credentials want none. Return the reason of a refusal, or null.
@@ -301,7 +301,7 @@ declare
 begin
   perform private.spend_nonce(nonce);
   if action not in ('reseal', 'address.confirm') then   -- an address is confirmed by a code in this browser, not by a proof
-    -- a partial proof is not enough to add an app beside a passkey that is asked for: it replaces the recovery codes
+    -- a partial proof is not enough to add an app beside a passkey that is asked for: this replaces recovery codes
     perform private.require_recent(ends_others is false and (action in ('passkey.add', 'password.add')
       or action = 'factor.add' and exists (select from private.credentials where user_id = me and not wants_factor)));
   end if;
@@ -338,8 +338,8 @@ begin
     or not private.free_auth_address(address, person);
 end $$;
 
--- Give the account of *person* another address, as `change_address` does. For an operator: only the owner of
--- the migrations calls it. All sessions end, and no former address can be taken back.
+-- Give the account of *person* another address, as `change_address` does. Only the owner of the migrations
+-- calls this, for an operator. All sessions end, and no former address can be taken back.
 create function private.set_address(
   person uuid, seen_generation integer, new_generation integer, new_uses integer, new_wants_factor boolean, address text,
   claiming text[], new_lookup text, new_sealed public.sealed

@@ -186,8 +186,8 @@ begin
   select new_id, user_id, new_kind, new_browser, made_in from private.roles where user_id = person and deleted_at is null;
 end $$;
 
--- Store a notice, and count it in *throttles* (JSON as for `throttle`). If they refuse it, the app sends no
--- mail about it.
+-- Store a notice, and count it in *throttles* (JSON as for `throttle`). If a throttle refuses, the app sends
+-- no mail about the notice.
 create function private.add_notice(
   person uuid, new_id uuid, new_kind text, new_browser public.sealed, made_in uuid, throttles public.free_text
 ) returns jsonb language plpgsql as $$
@@ -436,8 +436,8 @@ begin
   return private.answer(found, 'stale');
 end $$;
 
--- Return the caller's account: role, caps, the amounts used, and notices, the newest first. Needs no proof, because it
--- returns only the caller's data.
+-- Return the caller's account: role, caps, the amounts used, and notices, the newest first. The call needs no proof,
+-- because it returns only the caller's data.
 --   expiring   the number of conversations that retention deletes within 14 days, and the time of the first; null: none.
 create function private.my_account() returns jsonb language plpgsql stable as $$
 declare
@@ -633,8 +633,8 @@ begin
 end $$;
 
 -- Open a session for the server: note its use, and return it with its sealed tokens, and the user's wrapped
--- keys and credentials. *cookie* is the hash of its cookie. The reason is "not_found" if there is no such
--- session.
+-- keys and credentials. *cookie* is the hash of the session's cookie. The refusal is "not_found" if there is
+-- no such session.
 create function private.open_session(cookie text, nonce uuid) returns jsonb language plpgsql as $$
 declare
   session private.app_sessions;
@@ -678,8 +678,8 @@ begin
   ));
 end $$;
 
--- Take the lease to exchange the refresh token, or to give the session a new cookie; return the lease's number. If it returns
--- "held" or "moved", a process waits and opens the session again.
+-- Take the lease to exchange the refresh token, or to give the session a new cookie; return the lease's number. If
+-- the result is "held" or "moved", a process waits and opens the session again.
 create function private.lease_refresh(cookie text, seen_generation integer, lease_seconds integer) returns jsonb
 language plpgsql as $$
 declare
@@ -719,8 +719,8 @@ begin
   return '{"ok": true}';
 end $$;
 
--- Return the caller's devices, at most 300, the most recently used first. Needs no proof, because it returns only the
--- caller's rows.
+-- Return the caller's devices, at most 300, the most recently used first. The call needs no proof, because it returns
+-- only the caller's rows.
 create function private.my_sessions() returns table (
   session uuid, device public.sealed, created_at timestamptz, seen_at timestamptz, expires_at timestamptz,
   is_this_one boolean, is_proven boolean, is_proven_in_part boolean
@@ -737,9 +737,9 @@ begin
     order by mine.seen_at desc, mine.id limit 300;
 end $$;
 
--- Request a stop of the replies that one session of the caller began, or (*one_session* null) all sessions
--- except the calling one, and that are still streaming in any process. Return their number: these replies are
--- stored and settled before `revoke_sessions` ends the session.
+-- Request a stop of the replies that are still streaming, in any process, and that were begun by the caller's
+-- session *one_session* (null: by all sessions except the calling one). Return their number: these replies
+-- are stored and settled before `revoke_sessions` ends the session.
 create function private.stop_turns(me uuid, one_session uuid) returns jsonb language plpgsql as $$
 declare
   meant uuid := (select auth_session_id from private.app_sessions where id = one_session and user_id = me);

@@ -22,16 +22,16 @@ create table public.conversations (
   head public.sealed_head not null,         -- authenticates (rev, count, last_seq, all messages); made by the app
   rev bigint not null default 0 check (rev >= 0),
   last_seq integer not null default 0 check (last_seq >= 0),
-  read_seq integer not null default 0 check (read_seq >= 0),       -- the last message that was read, on any device
-  facts_seq integer not null default 0 check (facts_seq >= 0),     -- the last prompt from which facts were noted
+  read_seq integer not null default 0 check (read_seq >= 0),       -- the seq of the last message that was read, on any device
+  facts_seq integer not null default 0 check (facts_seq >= 0),     -- the seq of the last prompt from which facts were noted
   bytes bigint not null default 0 check (bytes >= 0),              -- stored bytes of the conversation's messages, pieces and receipts
   policy text not null default 'window' check (policy ~ '^[a-z_]{1,30}$'),
   policy_size integer check (policy_size between 1 and 1000),
   reset_seq integer not null default 0 check (reset_seq >= 0),     -- the seq after which the user started a new context
-  start_seq integer not null default 0,     -- the seq after which the messages begin that the model gets
+  start_seq integer not null default 0,     -- the model gets the messages after this seq
   summary public.sealed,                    -- the summary of the oldest messages; read with this row before each turn
   summary_rev bigint not null default 0 check (summary_rev >= 0),  -- the revision that the sealed text is bound to
-  -- The conversation's own choices; null: those of its space, else the user's. The model's name is readable, as in turns;
+  -- The conversation's own settings; null: the space's settings, else the user's. The model's name is readable, as in turns;
   -- the app ignores a model that is no longer offered.
   model text check (model ~ '^[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,99}$'),
   instructions public.sealed,
@@ -183,7 +183,7 @@ begin
   return private.answer(found);
 end $$;
 
--- Undo `discard_conversation` within the promised time; after that, messages may have been destroyed.
+-- Undo `discard_conversation` before its *for_seconds* are over; after that, messages may have been destroyed.
 create function private.restore_conversation(me uuid, conversation uuid) returns jsonb language plpgsql as $$
 begin
   update public.conversations set destroy_at = null

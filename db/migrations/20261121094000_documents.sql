@@ -13,7 +13,7 @@ create table public.documents (
   user_id uuid not null references private.roles (user_id) on delete cascade,
   kind text not null check (kind in ('preferences', 'space', 'fact', 'search_text')),
   conversation_id uuid,                     -- the scope of a fact: this conversation, this space, or (both null) all conversations;
-                                            -- for a search text, its conversation
+                                            -- for a search text, this is its conversation
   space_id uuid,
   rev bigint not null check (rev > 0),
   body public.sealed not null,

@@ -157,8 +157,8 @@ end $$;
 -- functions: a user's own usage -------------------------------------------------------------------------
 
 -- Return the caller's usage from *first_day* to *last_day*: the sums of `usage_of`, and sums by conversation.
--- One result, so that no "max rows" limit cuts it. Needs no proof, because it returns only the caller's
--- figures.
+-- The result is one JSON value, which no "max rows" limit cuts. The call needs no proof, because it returns
+-- only the caller's figures.
 --   conversations   the 499 with the highest costs, then the most tokens; a null id: deleted conversations
 --                   and temporary chats together; is_rest: all others together
 create function private.my_usage(first_day date, last_day date) returns jsonb language plpgsql stable as $$
@@ -185,7 +185,8 @@ begin
 end $$;
 
 -- Return at most 500 entries of the caller's ledger, by day and id: the entries of the first day with ids
--- above *after*, then those of later days. Needs no proof, because it returns only the caller's entries.
+-- above *after*, then those of later days. The call needs no proof, because it returns only the caller's
+-- entries.
 create function private.my_ledger(first_day date, last_day date, after bigint) returns jsonb language plpgsql stable as $$
 declare
   person uuid := private.require_me();

@@ -1,5 +1,5 @@
--- Administration: usage of one user or of all, accounts, the deployment's settings, and the audit. Only counts, costs,
--- times and addresses: no function of this file reads a sealed column. (`list_credentials` does, for a count by the app.)
+-- Administration: usage of one user or of all, accounts, the deployment's settings, and the audit. The results
+-- have only counts, costs, times and addresses: no function here reads a sealed column. (`list_credentials` does, elsewhere.)
 
 -- functions: usage --------------------------------------------------------------------------------------
 
@@ -12,7 +12,8 @@ begin
 end $$;
 
 -- Return the users whose addresses contain *words*, with their usage of today and this month but no content:
--- *at_most* users (limit 500), after skipping *skip*. One result, so that no "max rows" limit cuts it.
+-- *at_most* users (limit 500), after skipping *skip*. The result is one JSON value, which no "max rows" limit
+-- cuts.
 --   sorted_by   'email', or, the highest first, 'active' (last activity), or this month's 'cost', 'replies'
 --               or 'tokens'
 --   total       the number of all matching users
@@ -247,8 +248,8 @@ begin
 end $$;
 
 -- Return 100 failures, which strangers can cause, and 100 other entries, out of the newest 1,000 entries of
--- the audit about the caller: so failures do not hide the others. No other user is named. Needs no proof,
--- because it returns only the caller's entries.
+-- the audit about the caller: so failures do not hide the others. No other user is named. The call needs no
+-- proof, because it returns only the caller's entries.
 create function private.my_audit() returns table (
   id text, at timestamptz, action text, actor text, target text, detail jsonb
 ) language plpgsql stable as $$

@@ -147,7 +147,7 @@ begin
   return private.answer(found);
 end $$;
 
--- Return at most 500 invitations, the open ones first, then the newest. One result, so that no "max rows" limit cuts it.
+-- Return at most 500 invitations, the open ones first, then the newest, as one JSON value, which no "max rows" limit cuts.
 create function private.list_invitations(me uuid) returns jsonb language plpgsql stable as $$
 begin
   perform private.require_admin(me);
