@@ -89,7 +89,7 @@ class _Seen:
     """
 
     rev: int = 0  # the revision of the last verified read
-    is_set_back: bool = False  # an older revision was read later; never reset
+    is_set_back: bool = False  # True: an older revision was read later; never reset
     # the number of changes to the cached data: a read that began before a change is repeated
     changes: int = 0
 

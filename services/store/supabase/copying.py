@@ -140,7 +140,7 @@ def load(
 
 @dataclass(frozen=True, slots=True)
 class SupabaseCopy:
-    """The `CopySource` and `CopyTarget` in a project's database."""
+    """The `CopySource` and `CopyTarget` of a Supabase project's database."""
 
     connection: psycopg.Connection
     proof_keys: Mapping[int, bytes] = field(default_factory=dict[int, bytes], repr=False)

@@ -1,4 +1,4 @@
-"""The `Operator` in Supabase: its database as the owner of the schema, and its API."""
+"""The `Operator` in Supabase: reaches the database as the owner of its schema, and the API."""
 
 from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -62,7 +62,7 @@ select daily_cap_micro, monthly_cap_micro, daily_cap_tokens from private.change_
 class SupabaseOperator:
     """The `Operator` of one deployment. Each call opens a new connection."""
 
-    # None: the database cannot be reached from here
+    # None: the database's URL is unknown
     open_database: Callable[[], psycopg.Connection] | None = field(repr=False)
     api: tuple[str, SecretStr] | None  # the URL and the key of the API
 

@@ -160,7 +160,7 @@ class SupabaseRows:
 
     def discarded_messages(self, conversation_id: ConversationId) -> list[MessageRow]:
         def is_discarded(query: Query) -> Query:
-            # the database evaluates "now", so its clock decides
+            # the database evaluates "now", so the clock of the database decides
             return query.eq("conversation_id", str(conversation_id)).gt("destroy_at", "now")
 
         rows = _MESSAGES.all_rows(self._client, is_discarded)
