@@ -1,31 +1,32 @@
--- Credentials: what opens an account, sealed under the root key (services/crypto/credentials.py). The app compares a password with
--- the hash inside of the seal. Supabase Auth has another password of each user, which is sealed beside it: who can
--- write to the tables of Supabase Auth signs in to no account.
+-- Credentials: the sealed document that a user signs in with, under the root key
+-- (services/crypto/credentials.py). The app compares a password with the hash in the sealed document.
+-- Supabase Auth has another password for each user, which is sealed in the same document; so write access to
+-- the tables of Supabase Auth is not enough to sign in to an account.
 --
--- The app signs up, counts attempts and opens sessions before there is an access token: by *server* functions. Only the user
--- changes credentials that are set, by a *user* function. Each has a nonce, so no call is repeated; of an access token
--- `start_session` starts one session.
+-- The app signs up users, counts attempts and opens sessions before there is an access token, through
+-- *server* functions. Credentials of an account are changed only by its user, through a *user* function. Each
+-- call has a nonce, so it cannot be repeated; `start_session` starts only one session for an access token.
 
 -- tables ------------------------------------------------------------------------------------------------
 
 create table private.credentials (
-  id uuid primary key,                      -- the user's id; an id of its own while the sign-up is pending
+  id uuid primary key,                      -- the user's id; while the sign-up is pending, an id of no user
   user_id uuid unique references private.roles (user_id) on delete cascade,   -- null: the sign-up is pending
-  lookup text not null unique check (lookup ~ '^[0-9a-f]{64}$'),   -- the app's HMAC of the address
+  lookup text not null unique check (lookup ~ '^[0-9a-f]{64}$'),   -- the app's HMAC of the email address
   sealed public.sealed not null,
-  generation integer not null check (generation > 0),   -- grows with each change of a way in; also inside of the seal
-  uses integer not null default 0 check (uses >= 0),    -- grows with each use of the second factor; also inside of the seal
-  wants_factor boolean not null default false,          -- no session begins without the factor, which is inside of the seal
-  signed_up_at timestamptz not null default clock_timestamp(),   -- of a pending sign-up: the last one of its address
+  generation integer not null check (generation > 0),   -- grows with each change of a sign-in method; also in the sealed text
+  uses integer not null default 0 check (uses >= 0),    -- grows with each use of the second factor, a passkey or an identity; also sealed
+  wants_factor boolean not null default false,          -- true: no session begins without the second factor, which the sealed text holds
+  signed_up_at timestamptz not null default clock_timestamp(),   -- while the sign-up is pending: when it was last begun
   check (user_id is null or user_id = id)
 );
 
--- Look-ups of what lies in the credentials of a user: an address that may be taken back, an identity, a passkey. They say nothing
--- more: the app looks into the seal.
+-- Look-up values of data in a user's credentials: a former address that the user may take back, an identity,
+-- or a passkey. A look-up value tells nothing more: the app reads the sealed text for the rest.
 create table private.lookups (
-  lookup text primary key check (lookup ~ '^[0-9a-f]{64}$'),       -- the app's HMAC of it, with its kind
+  lookup text primary key check (lookup ~ '^[0-9a-f]{64}$'),       -- the app's HMAC of the address, identity or passkey, and its kind
   user_id uuid not null references private.roles (user_id) on delete cascade,
-  expires_at timestamptz default clock_timestamp() + interval '72 hours'   -- of a former address; null: of a way in
+  expires_at timestamptz default clock_timestamp() + interval '72 hours'   -- when a former address expires; null: an identity or passkey
 );
 
 create index on private.credentials (signed_up_at) where user_id is null;
@@ -39,8 +40,9 @@ return case when stored.id is not null then jsonb_build_object('id', stored.id, 
   'lookup', stored.lookup, 'sealed', stored.sealed, 'generation', stored.generation, 'uses', stored.uses,
   'wants_factor', stored.wants_factor) end;
 
--- Return all credentials of an address, whose *lookups* are its HMACs under each root key; also of the user who may take it
--- back, where its HMACs as a former address are among them. Those of an identity or a passkey return the credentials of its user.
+-- Return all credentials that *lookups* find. For an email address, these are its HMACs under each root key;
+-- its HMACs as a former address also find the credentials of a user who may take it back. HMACs of an
+-- identity or a passkey find the credentials of its user.
 create function private.claiming_credentials(lookups text[]) returns setof private.credentials language sql stable begin atomic
   select * from private.credentials
   where lookup = any (lookups) or user_id in (
@@ -49,19 +51,21 @@ create function private.claiming_credentials(lookups text[]) returns setof priva
   );
 end;
 
--- Return the credentials of an address. While root keys change, two sign-ups of one address may be pending, until one of them
--- is replaced or completed.
+-- Return the credentials that *lookups* find, a user's before those of a pending sign-up. While root keys
+-- change, two sign-ups of one address may be pending, until one of them is replaced or completed.
 create function private.find_credentials(lookups text[]) returns private.credentials language sql stable begin atomic
   select * from private.claiming_credentials(lookups)
   order by user_id is null, array_position(lookups, lookup) limit 1;
 end;
 
--- Return the credentials of an address, or null, for an operator: only the owner of the migrations calls it.
+-- Return the credentials of an address as JSON, or null. Only the owner of the migrations calls this, for an
+-- operator.
 create function private.credentials_of_lookups(lookups text[]) returns jsonb language sql stable
 return private.credentials_of(private.find_credentials(lookups));
 
--- Return the sealed credentials of 500 accounts at most, those after *after* by their ids (null: the first): the app counts those
--- that nothing lets in any more. The page of the admin gets the number alone.
+-- Return the sealed credentials of at most 500 accounts, by id, after the id *after* (null: from the first).
+-- The app counts the accounts that no sign-in method lets in any more; the admin's page gets only this
+-- number.
 create function private.list_credentials(me uuid, after uuid, at_most integer) returns jsonb language plpgsql stable as $$
 begin
   perform private.require_admin(me);
@@ -75,10 +79,11 @@ end $$;
 
 -- functions: sign-in and sign-up ------------------------------------------------------------------------
 
--- Return the credentials of an address, the wrapped keys of its user (by which a sign-in seals the name of its device) and
--- the state of sign-ups, and count an attempt before its result is known, in the
--- *throttles* of strangers; or in *device_throttles*, if *device_user*, who has signed in on the calling device, is the
--- credentials' user: guesses from elsewhere do not lock users out of their own devices.
+-- Count a sign-in attempt before its result is known; return the credentials of an address, the wrapped keys
+-- of its user (with which a sign-in seals the name of the device) and the state of sign-ups. The attempt
+-- counts in *device_throttles* if the credentials belong to *device_user*, who has signed in on the calling
+-- device before; otherwise in the *throttles* of strangers. So guesses from elsewhere do not lock users out
+-- of their own devices.
 create function private.count_attempt(
   lookups public.free_text, throttles public.free_text, device_user uuid, device_throttles public.free_text,
   invitation public.free_text, address public.free_text, nonce uuid
@@ -101,8 +106,8 @@ begin
   return counted || jsonb_build_object('is_known', is_known);
 end $$;
 
--- Store a pending sign-up: a new row (*seen_generation* null), unless its address has one; or in place of the address's row
--- that the app has seen, never of one that belongs to a user.
+-- Store a pending sign-up. If *seen_generation* is null, add a row unless the address has one; otherwise
+-- replace the row of the address that the app has seen, but never a row that belongs to a user.
 create function private.put_sign_up(
   row_id uuid, lookups public.free_text, new_lookup text, new_sealed public.sealed, seen_generation integer,
   nonce uuid
@@ -125,8 +130,8 @@ begin
   return private.answer(found, 'stale');
 end $$;
 
--- Delete the user of Supabase Auth with *address* who has no account, unless it is *person*. Return false if there is one
--- with an account, or from before Daybook, who is never deleted.
+-- Delete a user of Supabase Auth with *address* and without an account, unless it is *person*. Return false
+-- if there is a user who cannot be deleted: one who has an account, or is older than Daybook.
 create function private.free_auth_address(address text, person uuid default null) returns boolean language plpgsql as $$
 declare
   stranger record;
@@ -144,7 +149,8 @@ begin
   return true;
 end $$;
 
--- Delete the user of Supabase Auth with *address*, whose sign-up was cut short; or answer "address_taken".
+-- Delete the user of Supabase Auth with *address* whose sign-up was interrupted; refuse with "address_taken"
+-- if a user with *address* stays.
 create function private.end_stranger(address public.free_text, nonce uuid) returns jsonb language plpgsql as $$
 begin
   perform private.spend_nonce(nonce);
@@ -153,8 +159,8 @@ end $$;
 
 -- functions: changes ------------------------------------------------------------------------------------
 
--- Return true if another user than *person* has one of *ways_in*, look-ups of identities and passkeys. They are locked, in one order:
--- of two who add one, the second waits.
+-- Return true if a user other than *person* has one of *ways_in*, the look-up values of identities and
+-- passkeys. Lock the values in a fixed order: of two users who add the same one, the second waits.
 create function private.are_taken(person uuid, ways_in text[]) returns boolean language plpgsql as $$
 begin
   perform pg_advisory_xact_lock(hashtext('daybook: ways in'), number)
@@ -162,7 +168,8 @@ begin
   return exists (select from private.lookups where lookup = any (ways_in) and user_id <> person);
 end $$;
 
--- Store *ways_in*, the look-ups of all identities and passkeys of *person*; none is overwritten, and others of the user go.
+-- Store *ways_in*, the look-up values of all identities and passkeys of *person*. Overwrite no stored value,
+-- and delete the user's values that are not among *ways_in*.
 create function private.put_ways_in(person uuid, ways_in text[]) returns void language sql begin atomic
   delete from private.lookups where user_id = person and expires_at is null and lookup <> all (ways_in);
   insert into private.lookups (lookup, user_id, expires_at) select unnest(ways_in), person, null on conflict do nothing;
@@ -171,14 +178,15 @@ end;
 create function private.listed(texts text) returns text[] language sql immutable
 return array(select jsonb_array_elements_text(texts::jsonb));
 
--- Return true if the deployment requires a second factor: no session begins without one, and none without one is open.
+-- Return true if the deployment requires a second factor: no session begins or stays open without one.
 create function private.requires_factor() returns boolean language sql stable
 return (select requires_factor from private.settings);
 
--- Replace the credentials of *person* where *seen_generation* and the number of uses still hold, for the user or an operator
--- (*actor* null). Each *action* but 'reseal' and the uses ('….use') has the next generation, and each but 'reseal' is audited;
--- *ends_others*: it ends all sessions but that of the calling token. *ways_in*: the look-ups of all identities and passkeys afterwards,
--- where they change; null: they stay. A factor that was used meanwhile is "factor_used".
+-- Replace the credentials of *person* if *seen_generation* and the number of uses are still current, for the
+-- user or an operator (*actor* null). Each *action* except 'reseal' and the uses ('….use') has the next
+-- generation; each except 'reseal' is audited. *ends_others*: end all sessions except that of the calling
+-- token. *ways_in*: the look-up values of all identities and passkeys after the change; null: unchanged. If
+-- the factor was used meanwhile, the refusal is "factor_used".
 create function private.replace_credentials(
   actor uuid, person uuid, seen_generation integer, new_generation integer, new_uses integer, new_wants_factor boolean,
   action text, new_lookup text, new_sealed public.sealed, ends_others boolean, ways_in text[] default null
@@ -203,19 +211,19 @@ begin
   then
     raise exception 'not a change of ways in' using errcode = 'PT400';
   end if;
-  perform from auth.users where id = person for key share;   -- locked first, as wherever an account's row is deleted
+  perform from auth.users where id = person for key share;   -- locks this row first, as each deletion of an account does
   select * into stored from private.credentials where user_id = person and generation = seen_generation for update;
   if not found or exists (select from private.credentials other where other.lookup = new_lookup and other.id <> person) then
     return private.answer(false, 'stale');
   elsif stored.uses is distinct from new_uses - (action in ('factor.use', 'passkey.use', 'identity.use'))::integer then
     return private.answer(false, 'factor_used');
   elsif (case
-    -- beside the app, a passkey may be asked for, and the other way round
+    -- a factor may exist already: a passkey that is asked for when an authenticator app is added, or the other way round
     when action in ('factor.add', 'passkey_factor.add') then new_wants_factor
     when action in ('factor.remove', 'passkey_factor.remove') then stored.wants_factor
     when action in ('factor.use', 'factor.replace', 'recovery.renew') then stored.wants_factor and new_wants_factor
     when action in ('password.set', 'passkey.remove') then stored.wants_factor or not new_wants_factor
-    -- where the deployment requires a factor, a passkey is asked for from its first use on
+    -- if the deployment requires a second factor, the passkey becomes the account's factor with its first use
     when action = 'passkey.use' then new_wants_factor or not stored.wants_factor
     else stored.wants_factor = new_wants_factor
   end) is not true then
@@ -243,10 +251,12 @@ begin
   return '{"ok": true}';
 end $$;
 
--- For a session or a proof that begins: check that the credentials of *person* are of *seen_generation*, and that the second
--- factor was given (*has_factor*) if they want one, or the deployment does (*is_required*). *factor_action* stores the credentials
--- after its use ('factor.use'), that of a passkey or an identity ('passkey.use', 'identity.use') or its enrolment ('factor.add') in the
--- same transaction; null: they stay. Of a passkey or an identity alone *has_factor* may be false. Return the reason of a refusal, or null.
+-- Check the credentials of *person* as a session or a proof begins: they must be of *seen_generation*, and
+-- the second factor must have been given (*has_factor*) if the credentials want it or the deployment
+-- requires it (*is_required*). *factor_action* also stores the credentials, in the same transaction, after a use of the
+-- factor ('factor.use'), a passkey or an identity ('passkey.use', 'identity.use'), or after the factor's
+-- enrolment ('factor.add'); null: they stay. A use of a passkey or an identity may come without the factor if
+-- the credentials want none. Return the reason of a refusal, or null.
 create function private.check_factor(
   person uuid, seen_generation integer, has_factor boolean, is_required boolean, factor_action text, new_generation integer,
   new_uses integer, new_wants_factor boolean, new_lookup text, new_sealed public.sealed
@@ -270,7 +280,7 @@ begin
     return private.replace_credentials(person, person, seen_generation, new_generation, new_uses, new_wants_factor,
       factor_action, new_lookup, new_sealed, false) ->> 'reason';
   end if;
-  -- shared, so that a new password waits for this session, and ends it
+  -- a share lock, so that a change of the password waits until this session has begun, and then ends it
   select * into stored from private.credentials where user_id = person and generation = seen_generation for share;
   return case
     when stored.id is null then 'stale'
@@ -278,8 +288,9 @@ begin
   end;
 end $$;
 
--- By the user alone: what stands in a copy of the database (the server key) is not enough to overwrite an account secret.
--- *renamed*: new look-ups of the user by those so far, under another root key; null: they stay.
+-- Replace the caller's credentials. Only their user can: the server key, which a copy of the database
+-- contains, is not enough to overwrite an account secret. *renamed*: JSON that maps the user's look-up values
+-- to new ones, under another root key; null: unchanged.
 create function private.change_credentials(
   me uuid, seen_generation integer, new_generation integer, new_uses integer, new_wants_factor boolean, action text,
   new_lookup text, new_sealed public.sealed, ends_others boolean, renamed public.free_text,
@@ -289,8 +300,8 @@ declare
   answer jsonb;
 begin
   perform private.spend_nonce(nonce);
-  if action not in ('reseal', 'address.confirm') then   -- a code in the session's browser confirms an address
-    -- beside a passkey that is asked for, an app replaces recovery codes, which a proof in part is not enough for
+  if action not in ('reseal', 'address.confirm') then   -- an address is confirmed by a code in this browser, not by a proof
+    -- a partial proof is not enough to add an app beside a passkey that is asked for: this replaces recovery codes
     perform private.require_recent(ends_others is false and (action in ('passkey.add', 'password.add')
       or action = 'factor.add' and exists (select from private.credentials where user_id = me and not wants_factor)));
   end if;
@@ -302,33 +313,33 @@ begin
   if (answer -> 'ok')::boolean then
     insert into private.lookups (lookup, user_id, expires_at)
     select renamed::jsonb ->> lookup, me, expires_at from private.lookups where user_id = me and renamed::jsonb ? lookup
-    on conflict do nothing;   -- a look-up is never overwritten
+    on conflict do nothing;   -- a stored look-up value is never overwritten
     delete from private.lookups where user_id = me and renamed::jsonb ? lookup;
-    if action = 'factor.add' then            -- it was confirmed by a code in this session
+    if action = 'factor.add' then            -- the factor was confirmed by a one-time code in this session
       update private.app_sessions set has_factor = true where auth_session_id = private.my_auth_session() and user_id = me;
     end if;
   end if;
   return answer;
 end $$;
 
--- Lock what changes with the address of *person*, who gets another one.
+-- Lock *address* and the users of Supabase Auth that change when *person* gets this address.
 create function private.lock_address(person uuid, address text) returns void language plpgsql as $$
 begin
-  perform pg_advisory_xact_lock(hashtext('daybook: addresses'), hashtext(address));   -- of two who take it, one waits
-  -- locked first, as wherever an account's row is deleted; in one order, for two who take each other's address
+  perform pg_advisory_xact_lock(hashtext('daybook: addresses'), hashtext(address));   -- of two users who take one address, one waits
+  -- locks these rows first, as each deletion of an account does; by id, in case two users swap their addresses
   perform from auth.users where id = person or email = address order by id for update;
 end $$;
 
--- Return true if another account than that of *person* has *address*, or may take it back: *claiming* are the HMACs of both. A user
--- of Supabase Auth at the address who has no account goes.
+-- Return true if an account other than that of *person* has *address* or may take it back: *claiming* are the
+-- HMACs for both cases. Delete a user of Supabase Auth who has the address and no account.
 create function private.is_address_taken(person uuid, address text, claiming text[]) returns boolean language plpgsql as $$
 begin
   return exists (select from private.claiming_credentials(claiming) other where other.user_id <> person)
     or not private.free_auth_address(address, person);
 end $$;
 
--- Give the account of *person* another address, as `change_address` does, for an operator: only the owner of the migrations calls it.
--- All sessions end, and no earlier address is taken back.
+-- Give the account of *person* another address, as `change_address` does. Only the owner of the migrations
+-- calls this, for an operator. All sessions end, and no former address can be taken back.
 create function private.set_address(
   person uuid, seen_generation integer, new_generation integer, new_uses integer, new_wants_factor boolean, address text,
   claiming text[], new_lookup text, new_sealed public.sealed
@@ -350,12 +361,16 @@ begin
   return answer;
 end $$;
 
--- Give the user another address, at Supabase Auth, too, and the credentials of the next generation, which name it: all or
--- nothing. *claims* are the HMACs of the address, by which another account has it, or may take it back: "address_taken". Of
--- *former*, the HMACs of addresses that the user may take back, those are stored that are not; others of the user go. A
--- former address that is taken back (*restored*) ends all sessions but the calling one, and may bring a second factor or
--- the lack of one, which ends the calling session, too, where one is required; and identities and passkeys, whose look-ups are *ways_in*;
--- null: they stay.
+-- Change the user's address, at Supabase Auth as well, and store the next generation of the credentials,
+-- which contain the address, atomically.
+--   claims     HMACs of the address; if another account has it, or may take it back, the refusal is
+--              "address_taken"
+--   former     HMACs of all former addresses that the user may take back afterwards; the user's others are
+--              deleted
+--   restored   true: the address is a former one. All sessions but the calling one end. The second factor may
+--              change; if the account then lacks a factor that the deployment requires, the calling session
+--              ends, too.
+--   ways_in    look-up values of the identities and passkeys that are restored as well; null: unchanged
 create function private.change_address(
   me uuid, seen_generation integer, new_uses integer, new_wants_factor boolean, address public.free_text,
   claims public.free_text, new_lookup text, new_sealed public.sealed, former public.free_text,
@@ -375,7 +390,7 @@ begin
   select wants_factor into wanted_factor from private.credentials
   where user_id = me and generation = seen_generation and uses = new_uses for update;
   if not found or exists (
-    -- made in advance by who can write to the database
+    -- another user's look-up value, added in advance with write access to the database
     select from private.lookups where lookup = any (kept) and user_id <> me and (expires_at > clock_timestamp()) is not false
   ) then
     return private.answer(false, 'stale');
@@ -396,14 +411,14 @@ begin
   where user_id = me and expires_at is not null and lookup <> all (kept) or lookup = any (kept) and expires_at <= clock_timestamp();
   insert into private.lookups (lookup, user_id) select unnest(kept), me on conflict do nothing;
   perform private.set_auth_user(me, address);
-  -- a sign-up of the address that is stored meanwhile has the look-up: then all of this is undone
+  -- if a sign-up of the address was stored meanwhile, it has this look-up value: the error then undoes all changes
   update private.credentials set generation = generation + 1, wants_factor = new_wants_factor, lookup = new_lookup,
     sealed = new_sealed
   where user_id = me;
   if restored then
     perform private.end_sessions_of(me, private.my_auth_session());
   end if;
-  if restored and not new_wants_factor then   -- the session began with what stood so far
+  if restored and not new_wants_factor then   -- the account has no second factor any more
     perform private.forget_factor(me);
   end if;
   perform private.note(me, case when restored then 'address.restore' else 'address.change' end, me);

@@ -2,7 +2,7 @@
 --
 -- The browser's cookie holds a random secret; `app_sessions` holds its hash, and Supabase's tokens sealed under a key
 -- derived from that secret, so reading the table opens no session. The session functions are called before there
--- is an access token, so most are *server* functions: for anon, with a server proof no older than a minute.
+-- is an access token, so most are *server* functions: the role anon calls them, with a server proof no older than a minute.
 --
 -- An admin sees counts and money, never content: no policy shows them another user's rows.
 
@@ -13,7 +13,7 @@ create table public.user_keys (             -- a user's key, wrapped by the root
   version integer not null check (version > 0),
   mode text not null check (mode in ('server', 'passphrase', 'recovery')),
   wrapped public.sealed not null,
-  derivation jsonb check (octet_length(derivation::text) <= 500),   -- Argon2id's salt and cost; the app checks ranges
+  derivation jsonb check (octet_length(derivation::text) <= 500),   -- Argon2id's salt and cost; the app checks their ranges
   created_at timestamptz not null default now(),
   primary key (user_id, version, mode)
 );
@@ -24,29 +24,30 @@ create table private.app_sessions (
   auth_session_id uuid not null unique,     -- Supabase's session: deleting it invalidates its tokens at once
   cookie_hash text not null unique check (cookie_hash ~ '^[0-9a-f]{64}$'),
   tokens public.sealed not null,            -- Supabase's access token, its expiry and the refresh token
-  generation integer not null default 0 check (generation >= 0),   -- the number of the current tokens
-  -- until then, one process exchanges the refresh token: two exchanges at once would end the session
+  generation integer not null default 0 check (generation >= 0),   -- the number of times that the tokens were replaced
+  -- when the lease of the process that exchanges the refresh token ends: two exchanges at once would end the session
   refreshing_until timestamptz,
-  device public.sealed,                     -- the name of the browser, under the user's key
+  device public.sealed,                     -- the browser's name, sealed under the user's key
   token_seconds integer,                    -- the lifetime of the first access token, for `operate check`
   idle_seconds integer not null check (idle_seconds between 60 and 31536000),
   created_at timestamptz not null default now(),
   seen_at timestamptz not null default now(),
-  proved_at timestamptz not null default now(),   -- when its user last proved who they are; the sign-in is the first time
-  -- what that covers: all changes; a part of them, or none (a sign-in by a provider, who may not have asked its user again)
+  proved_at timestamptz not null default now(),   -- when the user last proved who they are; at first, the sign-in
+  -- the changes that the proof at proved_at allows: all, some ('part'), or none (after a sign-in through a provider,
+  -- which may not have asked the user to sign in again)
   proof_scope text not null default 'full' check (proof_scope in ('full', 'part', 'none')),
-  -- a second factor was given, here or in a later proof, and its user has not turned it off since
+  -- true: a second factor was given at the sign-in or in a later proof, and the user has not turned it off since
   has_factor boolean not null,
   expires_at timestamptz not null
 );
 
-create table private.notices (              -- what users are told of their ways in, on each page until they dismiss it
+create table private.notices (              -- notices about sign-in methods, shown to the user on each page until dismissed
   id uuid primary key,
   user_id uuid not null references private.roles (user_id) on delete cascade,
   kind text not null check (kind ~ '^[a-z_]{1,30}$'),
   at timestamptz not null default clock_timestamp(),
-  browser public.sealed,                    -- its name, under the user's key; null: an operator's command, or unknown
-  session uuid                              -- of the app, in which it was done: it is neither shown nor dismissed there
+  browser public.sealed,                    -- the browser's name, sealed under the user's key; null: unknown, or an operator's command
+  session uuid                              -- the app session that caused the notice; it neither shows nor dismisses the notice
 );
 
 create table private.throttles (
@@ -73,12 +74,14 @@ create index on private.throttles (window_ends);
 
 -- functions: proofs -------------------------------------------------------------------------------------
 
--- Return the number of a lease by the time at which it ends, as `lease_refresh` answers it; null: there is none.
+-- Return the number of a lease, as `lease_refresh` returns it: the lease's end in microseconds; null: there
+-- is no lease.
 create function private.lease_of(refreshing_until timestamptz) returns bigint language sql stable
 return (extract(epoch from refreshing_until) * 1000000)::bigint;
 
--- Return true if the user of *session* has proved who they are in it in the last ten minutes; *is_part*: a proof in part is
--- enough. One from before the account had a second factor is none, unless this session gave the factor.
+-- Return true if the user has proved who they are in *session* in the last ten minutes; *is_part*: a partial
+-- proof is enough. If the account has a second factor, the proof counts only in a session that has given the
+-- factor.
 create function private.is_proven(session private.app_sessions, is_part boolean default false) returns boolean language sql stable
 return session.proved_at > now() - interval '10 minutes'
   and (session.proof_scope = 'full' or is_part and session.proof_scope = 'part')
@@ -86,8 +89,8 @@ return session.proved_at > now() - interval '10 minutes'
     select from private.credentials where credentials.user_id = session.user_id and wants_factor
   ));
 
--- Return true if *session* lacks the second factor that the deployment requires. One that its user gave at a provider is enough,
--- though the account has none.
+-- Return true if *session* lacks the second factor that the deployment requires. A factor that the user gave
+-- at a provider is enough, even if the account has none.
 create function private.lacks_factor(session private.app_sessions) returns boolean language sql stable
 return private.requires_factor() and not session.has_factor;
 
@@ -97,9 +100,10 @@ return exists (
   where mine.auth_session_id = private.my_auth_session() and private.is_proven(mine, is_part)
 );
 
--- Changes of a password or address and the end of other sessions or of the account want such a proof: a cookie or an access
--- token alone, such as one that was stolen or left open, is not enough. For the end of the account, and for what only adds a way in,
--- a proof in part is enough (*is_part*).
+-- Raise unless the caller has proved who they are in the last ten minutes. Changes of a password or address,
+-- and the end of other sessions or of the account, need such a proof: a cookie or an access token alone,
+-- which may be stolen or left open, is not enough. To end the account, or only to add a sign-in method, a
+-- partial proof is enough (*is_part*).
 create function private.require_recent(is_part boolean default false) returns void language plpgsql stable as $$
 begin
   if not private.is_recent(is_part) then
@@ -107,7 +111,8 @@ begin
   end if;
 end $$;
 
--- Give an attempt back to the throttle buckets *returned* (JSON, in the order of `throttle`), because it succeeded.
+-- Subtract one attempt, because it succeeded, from the throttle buckets *returned* (a JSON array, in the
+-- order of `throttle`).
 create function private.return_attempts(returned public.free_text) returns void language plpgsql as $$
 declare
   counted text;
@@ -117,12 +122,13 @@ begin
   end loop;
 end $$;
 
--- Note that the caller has proved who they are, by credentials that must still be of the generation that the proof was
--- compared with, and by the second factor of the account, as `check_factor` has it: this session has given one already where the
--- deployment requires it. The buckets *returned* get the successful attempt back.
--- A proof in part (*new_scope*) leaves a full one that is younger than ten minutes as it is.
--- The session gets a new cookie in place of *cookie*, and its tokens sealed for it: only under the *lease* of the refresh
--- token, so that no process exchanges it meanwhile. The lease ends, also where the proof is refused.
+-- Record that the caller has proved who they are. The credentials must still be of the generation that the
+-- proof was compared with. `check_factor` checks the second factor of the account; where the deployment
+-- requires a factor, this session has given one already. The successful attempt is subtracted from the buckets
+-- *returned*. A partial proof (*new_scope*) does not replace a full proof that is younger than ten minutes.
+-- The session gets a new cookie in place of *cookie*, and its tokens sealed for that cookie, but only under
+-- the *lease* of the refresh token, so that no other process exchanges it meanwhile. The lease ends even if
+-- the proof is refused.
 create function private.prove_session(
   me uuid, seen_generation integer, returned public.free_text, has_factor boolean, factor_action text,
   new_generation integer, new_uses integer, new_wants_factor boolean, new_lookup text, new_sealed public.sealed,
@@ -135,7 +141,7 @@ declare
     where auth_session_id = private.my_auth_session() and user_id = me and cookie_hash = cookie
   );
   refused text;
-  stays boolean;                            -- the full proof so far
+  stays boolean;                            -- true: an earlier full proof stays
 begin
   perform private.spend_nonce(nonce);
   if (new_scope in ('full', 'part')) is not true then
@@ -157,7 +163,7 @@ begin
     has_factor = session.has_factor or has_factor, cookie_hash = new_cookie_hash, tokens = new_tokens,
     generation = session.generation + 1, refreshing_until = null
   where id = mine and private.lease_of(refreshing_until) = lease;
-  if not found then                         -- another process took the lease meanwhile: all of this is undone
+  if not found then                         -- another process took the lease meanwhile; the error undoes the call
     raise exception 'another lease' using errcode = 'PT401';
   end if;
   perform private.return_attempts(returned);
@@ -167,12 +173,12 @@ end $$;
 
 -- functions: notices ------------------------------------------------------------------------------------
 
--- Store a notice to *person*, if there is such an account. The newest three of a kind stay, so that what a stranger can
--- cause again and again pushes no other kind out.
+-- Store a notice to *person*, if there is such an account. The newest three notices of each kind stay, so
+-- that a kind that a stranger can cause repeatedly displaces no other kind.
 create function private.put_notice(person uuid, new_id uuid, new_kind text, new_browser public.sealed, made_in uuid) returns void
 language plpgsql as $$
 begin
-  perform pg_advisory_xact_lock(hashtext('daybook: notices'), hashtext(person::text));   -- so that notices see each other
+  perform pg_advisory_xact_lock(hashtext('daybook: notices'), hashtext(person::text));   -- so that concurrent calls keep the limit of three
   delete from private.notices where id in (
     select id from private.notices where user_id = person and kind = new_kind order by at desc, id offset 2
   );
@@ -180,23 +186,25 @@ begin
   select new_id, user_id, new_kind, new_browser, made_in from private.roles where user_id = person and deleted_at is null;
 end $$;
 
--- Store a notice, and count it in *throttles* (as `throttle` has them), whose refusal says that no mail is sent of it.
+-- Store a notice, and count it in *throttles* (JSON as for `throttle`). If a throttle refuses, the app sends
+-- no mail about the notice.
 create function private.add_notice(
   person uuid, new_id uuid, new_kind text, new_browser public.sealed, made_in uuid, throttles public.free_text
 ) returns jsonb language plpgsql as $$
 begin
-  perform private.spend_nonce(new_id);      -- a call that was recorded must not bring it back once it is dismissed
+  perform private.spend_nonce(new_id);      -- a recorded call must not restore a dismissed notice
   perform private.put_notice(person, new_id, new_kind, new_browser, made_in);
   return private.throttle(throttles);
 end $$;
 
--- Return true if a notice is shown in the calling session: it was made elsewhere.
+-- Return true if *notice* is shown in the calling session: every session shows it, except the one that caused
+-- it.
 create function private.is_shown(notice private.notices) returns boolean language sql stable
 return notice.session is distinct from (
   select id from private.app_sessions where auth_session_id = private.my_auth_session()
 );
 
--- Dismiss the caller's *notices* (a JSON array of ids) that are shown here.
+-- Dismiss those of the caller's *notices* (a JSON array of ids) that are shown in the calling session.
 create function private.dismiss_notices(me uuid, notices public.free_text) returns jsonb language plpgsql as $$
 begin
   delete from private.notices notice
@@ -212,13 +220,13 @@ create function private.end_sessions_of(person uuid, kept uuid default null) ret
   delete from auth.sessions where user_id = person and id is distinct from kept;
 end;
 
--- Note that no session of *person* has given a second factor, because the account has none any more.
+-- Mark all sessions of *person* as having given no second factor, because the account has none any more.
 create function private.forget_factor(person uuid) returns void language sql begin atomic
   update private.app_sessions set has_factor = false where user_id = person and has_factor;
 end;
 
--- Delete a user of Supabase Auth, for a sweep. Return false, so that the rest of the sweep goes on, if a table that the
--- operator added refers to the user.
+-- Delete a user of Supabase Auth. If a table that the operator added refers to the user, return false instead
+-- of raising, so that a sweep goes on.
 create function private.delete_user(person uuid) returns boolean language plpgsql as $$
 begin
   delete from auth.users where id = person;
@@ -231,8 +239,9 @@ end $$;
 create function private.tombstone(person uuid) returns text language sql immutable
 return person || '@deleted.invalid';
 
--- Neither an access token (`PUT /user` of Supabase Auth) nor Supabase's secret key is enough to change a password or an
--- address: otherwise its holder could lock the user out, whose credentials name the password at Supabase Auth. Without a
+-- Refuse a change of a password or an address without a permit, and delete the permit that is used. Neither
+-- an access token (`PUT /user` of Supabase Auth) nor Supabase's secret key is enough: otherwise its holder
+-- could lock the user out, because the user's credentials hold the password at Supabase Auth. Without a
 -- permit, only a deleted account's address may change, to a tombstone.
 create function private.spend_password_permit() returns trigger language plpgsql as $$
 begin
@@ -253,13 +262,14 @@ create trigger password_changes_need_a_permit before update on auth.users
   when (old.encrypted_password is distinct from new.encrypted_password or old.email is distinct from new.email)
   execute function private.spend_password_permit();
 
--- Every access token carries the user's data, which its holder may set: a large one would not pass the gateways' limits for
--- headers, and lock the user out. (Supabase Auth writes there itself when an address is confirmed.)
+-- Every access token contains the user's metadata, which the token's holder may set. Large metadata would
+-- make requests exceed the gateways' limits for headers, and so lock the user out. (Supabase Auth itself
+-- writes to it when an address is confirmed.)
 create trigger user_data_is_small before insert or update on auth.users
   for each row when (octet_length(new.raw_user_meta_data::text) > 2000) execute function private.refuse_statement();
 
--- Set the address of a user at Supabase Auth, and the hash of the password if there is a new one, by a permit that is made and
--- spent here.
+-- Set a user's address at Supabase Auth, and the password's hash unless *new_hash* is null. The permit that
+-- this needs is made and used here.
 create function private.set_auth_user(person uuid, address text, new_hash text default null) returns void
 language plpgsql as $$
 begin
@@ -269,26 +279,28 @@ begin
   update auth.users set email = address, encrypted_password = coalesce(new_hash, encrypted_password),
     email_confirmed_at = coalesce(email_confirmed_at, now())
   where id = person;
-  if has_table_privilege(to_regclass('auth.identities'), 'update') then   -- null: there is no such table
-    -- its column `email` is generated from this
+  if has_table_privilege(to_regclass('auth.identities'), 'update') then   -- the result is null if there is no such table
+    -- the table's column `email` is generated from this JSON
     update auth.identities set identity_data = jsonb_set(identity_data, '{email}', to_jsonb(address))
     where user_id = person and provider = 'email'
       and jsonb_typeof(identity_data) = 'object';   -- the embedded API stores the object as a JSON string, and does not read it
   end if;
 end $$;
 
--- Have Supabase Auth know the account of *person* by *address* and the hash of a password again, as its credentials do, and
--- end its sessions; only the owner of the migrations calls it. Return false if there is no such account.
+-- Set the address and the password's hash of *person* at Supabase Auth to those in the account's credentials
+-- again, and end the account's sessions. Only the owner of the migrations calls it. Return false if there is
+-- no such account.
 create function private.repair_sign_in(person uuid, address text, new_hash text) returns boolean language plpgsql as $$
 declare
   first_migration constant timestamptz := (select min(applied_at) from private.migrations);
 begin
-  -- locked first, as wherever an account's row is deleted
+  -- locks these rows first, as each deletion of an account does
   perform from auth.users where id = person or email = address order by id for update;
   if not exists (select from private.roles where user_id = person and deleted_at is null) then
     return false;
   end if;
-  -- another user who has the address: one without an account goes, an account gets a tombstone until it is repaired, too
+  -- other users with the address: those without an account are deleted; the others get a tombstone until they, too, are
+  -- repaired
   perform private.delete_user(id) from auth.users where email = address and id <> person
     and created_at > first_migration and not exists (select from private.roles where user_id = users.id);
   insert into private.password_permits as known (user_id)
@@ -301,7 +313,7 @@ begin
   return true;
 end $$;
 
--- Replace the address of a deleted account with a tombstone, so that at once sign-in does not know it and sign-up accepts it.
+-- Replace the address of a deleted account with a tombstone: at once, sign-in no longer finds the address and sign-up accepts it.
 create function private.bury(person uuid) returns void language plpgsql as $$
 begin
   -- with the publishable key, an attacker can register the tombstone's address at Supabase Auth (without an account here)
@@ -309,7 +321,7 @@ begin
   update auth.users set email = private.tombstone(person), encrypted_password = null, email_change = '',
     raw_user_meta_data = '{}'               -- Supabase Auth copies the address into these columns
   where id = person;
-  if has_table_privilege(to_regclass('auth.identities'), 'delete') then   -- null: there is no such table
+  if has_table_privilege(to_regclass('auth.identities'), 'delete') then   -- the result is null if there is no such table
     delete from auth.identities where user_id = person;
   end if;
   insert into private.log_erasures (user_id)
@@ -322,7 +334,7 @@ create function private.can_erase_log_entries() returns boolean language sql sta
 return has_table_privilege(to_regclass('auth.audit_log_entries'), 'select')
   and has_table_privilege(to_regclass('auth.audit_log_entries'), 'delete');
 
--- Return true if `erase_log_entries` is due: a minute after a deletion, when entries being written then are committed.
+-- Return true if `erase_log_entries` is due: a minute after a deletion, when entries that were being written are committed.
 create function private.has_log_erasures() returns boolean language sql stable
 return private.can_erase_log_entries()
   and exists (select from private.log_erasures where since < now() - interval '1 minute');
@@ -375,9 +387,9 @@ declare
   last_one boolean;
 begin
   if person is not distinct from me then
-    perform private.require_recent(true);   -- before the lock, while the session is that of this call
+    perform private.require_recent(true);   -- before the lock, because the session may end while this call waits
   end if;
-  perform from auth.users where id = person for update;   -- locked first, as wherever an account's row is deleted
+  perform from auth.users where id = person for update;   -- locks this row first, as each deletion of an account does
   last_one := private.is_last_admin(person);
   if person is distinct from me then
     perform private.require_admin(me);
@@ -403,14 +415,15 @@ create function private.note_key(person uuid, version integer) returns void lang
   select private.note(person, 'key.put', person, jsonb_build_object('version', version, 'mode', 'server'));
 end;
 
--- Return the wrapped keys of *person* that the root key opens, oldest first.
+-- Return the keys of *person* that are wrapped by the root key, oldest first.
 create function private.wrapped_keys(person uuid) returns jsonb language sql stable begin atomic
   select coalesce(jsonb_agg(jsonb_build_object('version', version, 'wrapped', wrapped) order by version), '[]')
   from public.user_keys where user_id = person and mode = 'server';
 end;
 
--- Store a user key under a new root key, in place of exactly the wrapped key that the app has seen. (The first one begins with
--- the account: a missing key is never made anew, which would hide that the conversations cannot be opened.)
+-- Store a user key wrapped by a new root key, in place of exactly the wrapped key that the app has seen. (The
+-- first user key is stored with the account. A missing key is never replaced by a new one, which would hide
+-- that the conversations cannot be opened.)
 create function private.put_user_key(
   me uuid, new_version integer, new_wrapped public.sealed, replaces public.sealed
 ) returns jsonb language plpgsql as $$
@@ -423,8 +436,8 @@ begin
   return private.answer(found, 'stale');
 end $$;
 
--- Return the caller's account: role, caps, the amounts used, and notices, the newest first. No proof, because it returns only
--- what is the caller's.
+-- Return the caller's account: role, caps, the amounts used, and notices, the newest first. The call needs no proof,
+-- because it returns only the caller's data.
 --   expiring   the number of conversations that retention deletes within 14 days, and the time of the first; null: none.
 create function private.my_account() returns jsonb language plpgsql stable as $$
 declare
@@ -460,14 +473,15 @@ end $$;
 create function private.active_admins() returns uuid[] language sql stable
 return array(select user_id from private.roles where role = 'admin' and suspended_at is null);
 
--- Return true if *person* is the only active admin. The admins are locked, so that two cannot remove each other.
+-- Return true if *person* is the only active admin. Lock the admins' rows, so that two admins cannot remove each other.
 create function private.is_last_admin(person uuid) returns boolean language plpgsql as $$
 begin
   perform from private.roles where role = 'admin' order by user_id for no key update;
   return array[person] = private.active_admins();
 end $$;
 
--- Change a role for an admin, or an operator (*actor* null), and audit it. Return false if there is no such account.
+-- Change the role of *person* for an admin, or an operator (*actor* null), and audit the change. Return false
+-- if there is no such account.
 create function private.change_role(actor uuid, person uuid, new_role text) returns boolean language plpgsql as $$
 declare
   before text := (select role from private.roles where user_id = person and deleted_at is null for no key update);
@@ -485,7 +499,7 @@ end $$;
 
 create function private.set_role(me uuid, person uuid, new_role text) returns jsonb language plpgsql as $$
 declare
-  -- first, because it locks: later reads see the state after the lock is taken
+  -- called first, because it takes locks: later reads see the state after that
   last_one boolean := private.is_last_admin(person);
 begin
   perform private.require_admin(me);
@@ -500,7 +514,7 @@ declare
   last_one boolean;
   was_suspended boolean;
 begin
-  perform from auth.users where id = person for key share;   -- locked first, as wherever an account's row is deleted
+  perform from auth.users where id = person for key share;   -- locks this row first, as each deletion of an account does
   last_one := private.is_last_admin(person);
   perform private.require_admin(me);
   if last_one and suspended then
@@ -523,7 +537,7 @@ end $$;
 
 -- functions: sessions -----------------------------------------------------------------------------------
 
--- Return what the app's first page reads, so that a sign-in waits for no further call: the account; the preferences, spaces
+-- Return the data that the app's first page reads, so that a sign-in waits for no further call: the account; the preferences, spaces
 -- and facts; and the first 31 conversations (LISTED in services/domain/revisions.py) in the order of the list.
 create function private.first_page(person uuid) returns jsonb language plpgsql stable as $$
 begin
@@ -534,7 +548,7 @@ begin
     ),
     'conversations', (
       select coalesce(jsonb_agg(
-        -- without the long columns
+        -- the row without the long columns
         to_jsonb(listed) - '{instructions, instructions_rev, summary, summary_rev}'::text[]
         order by pinned_at desc nulls last, updated_at desc), '[]')
       from (
@@ -544,12 +558,15 @@ begin
     ));
 end $$;
 
--- Begin an app session for the user who has just signed in, for the Supabase session of the calling token. The credentials
--- must still be of the generation that the password was compared with, and the second factor is checked, and stored after its
--- use or enrolment, as `check_factor` has it. The throttle buckets *returned* (JSON, in the order of
--- `throttle`) get the successful attempt back, once only, because a token starts one session. A user's first session begins
--- the account out of the *pending* sign-up, and may need the code of an *invitation*: its credentials and its user key, which
--- the app has sealed for the user's id, are stored with it, and *ways_in*, the look-ups of its identities. The app makes the session's id, to which it seals the device's name.
+-- Begin an app session for the user who has just signed in, and for the Supabase session of the calling
+-- token. The credentials must still be of the generation that the password was compared with. `check_factor`
+-- checks the second factor, and stores the credentials after its use or enrolment. The successful attempt is
+-- subtracted from the throttle buckets *returned* (a JSON array, in the order of `throttle`), once only, because
+-- a token starts one session.
+-- A user's first session begins the account from the *pending* sign-up, which may need the code of an
+-- *invitation*, and stores the account's credentials and user key, which the app has sealed for the user's
+-- id, and *ways_in*, the look-up values of its identities. The app chooses the session's id, because the
+-- device's name is sealed for this id.
 create function private.start_session(
   new_id uuid, new_cookie_hash text, new_tokens public.sealed, new_device public.sealed, idle integer, lifetime integer,
   returned public.free_text, seen_generation integer, pending uuid, new_lookup text, new_sealed public.sealed,
@@ -574,9 +591,9 @@ begin
   if refused is not null then
     return private.answer(false, refused);
   end if;
-  -- locked first, as wherever an account's row is deleted, and by the change of its credentials
+  -- locks this row first, as each deletion of an account and each change of credentials does
   perform from auth.users where id = person and factor_action is not null for key share;
-  -- before the credentials, which go with the account; shared, so that the session waits for a suspension
+  -- locks this row before the credentials, as a deletion does; a share lock, so that the call waits for a suspension
   perform from private.roles where user_id = person for share;
   if pending is null then
     refused := private.check_factor(person, seen_generation, has_factor, private.requires_factor(), factor_action,
@@ -615,8 +632,9 @@ begin
   ));
 end $$;
 
--- Return the session with a cookie's hash, its sealed tokens, and the user's wrapped keys and credentials, for the server;
--- null, without a reason, if there is none.
+-- Open a session for the server: note its use, and return it with its sealed tokens, and the user's wrapped
+-- keys and credentials. *cookie* is the hash of the session's cookie. The refusal is "not_found" if there is
+-- no such session.
 create function private.open_session(cookie text, nonce uuid) returns jsonb language plpgsql as $$
 declare
   session private.app_sessions;
@@ -631,7 +649,7 @@ begin
     and not private.lacks_factor(app_sessions)
   returning * into session;
   if not found then
-    return private.answer(false);           -- the app's probe, which opens none, stores no nonce
+    return private.answer(false);           -- stores no nonce, because the app's probes open no session
   end if;
   perform private.spend_nonce(nonce);
   return jsonb_build_object('ok', true, 'session', session.id, 'user', session.user_id,
@@ -660,8 +678,8 @@ begin
   ));
 end $$;
 
--- Take the lease to exchange the refresh token, or to give the session a new cookie; return its number. On the answer "held"
--- or "moved", a process waits and opens the session again.
+-- Take the lease to exchange the refresh token, or to give the session a new cookie; return the lease's number. If
+-- the result is "held" or "moved", a process waits and opens the session again.
 create function private.lease_refresh(cookie text, seen_generation integer, lease_seconds integer) returns jsonb
 language plpgsql as $$
 declare
@@ -701,8 +719,8 @@ begin
   return '{"ok": true}';
 end $$;
 
--- Return the caller's devices, at most 300, the one that was used last first. No proof, because it returns only the caller's
--- rows.
+-- Return the caller's devices, at most 300, the most recently used first. The call needs no proof, because it returns
+-- only the caller's rows.
 create function private.my_sessions() returns table (
   session uuid, device public.sealed, created_at timestamptz, seen_at timestamptz, expires_at timestamptz,
   is_this_one boolean, is_proven boolean, is_proven_in_part boolean
@@ -719,8 +737,9 @@ begin
     order by mine.seen_at desc, mine.id limit 300;
 end $$;
 
--- Ask for the end of the replies that one session of the caller, or (null) all except the calling one, began and any process
--- still streams, and return their number: they are stored and settled before `revoke_sessions` ends the session.
+-- Request a stop of the replies that are still streaming, in any process, and that were begun by the caller's
+-- session *one_session* (null: by all sessions except the calling one). Return their number: these replies
+-- are stored and settled before `revoke_sessions` ends the session.
 create function private.stop_turns(me uuid, one_session uuid) returns jsonb language plpgsql as $$
 declare
   meant uuid := (select auth_session_id from private.app_sessions where id = one_session and user_id = me);
@@ -734,7 +753,7 @@ begin
   return jsonb_build_object('ok', true, 'streaming', streaming);
 end $$;
 
--- End one session of the caller, or (null) all except the calling one.
+-- End one session of the caller, or (*one_session* null) all sessions except the calling one.
 create function private.revoke_sessions(me uuid, one_session uuid) returns jsonb language plpgsql as $$
 declare
   this_one uuid := private.my_auth_session();

@@ -1,11 +1,12 @@
 -- Conversations, messages and the pieces of attachments. The app seals all content before it is stored; the database
 -- sees ids, order, sizes and times.
 --
--- Reading: row level security. Writing: functions only. There is no policy for insert, update or delete anywhere
--- in this schema, so a direct write changes nothing even if the API's role has the grant.
+-- Row level security limits reads to a user's own rows. Only functions write. There is no policy for insert, update or
+-- delete anywhere in this schema, so a direct write changes nothing even if the API's role has the grant.
 
--- Columns for which a newer version of the app may have new names (policy, role, outcome; a turn's purpose and state) are
--- checked only for the names' form, so that an older process can read rows with a name that it does not know.
+-- Columns whose set of names a newer version of the app may extend (policy, role, outcome; a turn's purpose
+-- and state) are checked only for the form of a name, so that an older process can read rows with a name that
+-- it does not know.
 
 -- tables ------------------------------------------------------------------------------------------------
 
@@ -13,7 +14,7 @@ create table public.conversations (
   id uuid primary key,
   user_id uuid not null references private.roles (user_id) on delete cascade,
   title public.sealed not null,
-  -- words: the first words of the prompt
+  -- the title's source: 'words' are the first words of the prompt; 'person' is the user
   titled_by text not null default 'words' check (titled_by in ('words', 'model', 'person')),
   wrapped_key public.sealed not null,
   key_version integer not null check (key_version > 0),
@@ -21,21 +22,21 @@ create table public.conversations (
   head public.sealed_head not null,         -- authenticates (rev, count, last_seq, all messages); made by the app
   rev bigint not null default 0 check (rev >= 0),
   last_seq integer not null default 0 check (last_seq >= 0),
-  read_seq integer not null default 0 check (read_seq >= 0),       -- the last message that was read, on any device
-  facts_seq integer not null default 0 check (facts_seq >= 0),     -- the last prompt that facts were noted from
-  bytes bigint not null default 0 check (bytes >= 0),              -- the stored bytes of its messages, pieces and receipts
+  read_seq integer not null default 0 check (read_seq >= 0),       -- the seq of the last message that was read, on any device
+  facts_seq integer not null default 0 check (facts_seq >= 0),     -- the seq of the last prompt from which facts were noted
+  bytes bigint not null default 0 check (bytes >= 0),              -- stored bytes of the conversation's messages, pieces and receipts
   policy text not null default 'window' check (policy ~ '^[a-z_]{1,30}$'),
   policy_size integer check (policy_size between 1 and 1000),
-  reset_seq integer not null default 0 check (reset_seq >= 0),     -- the user started a new context after this message
-  start_seq integer not null default 0,     -- the model's view begins after this message
-  summary public.sealed,                    -- the summary of the oldest messages; read with the row before each turn
+  reset_seq integer not null default 0 check (reset_seq >= 0),     -- the seq after which the user started a new context
+  start_seq integer not null default 0,     -- the model gets the messages after this seq
+  summary public.sealed,                    -- the summary of the oldest messages; read with this row before each turn
   summary_rev bigint not null default 0 check (summary_rev >= 0),  -- the revision that the sealed text is bound to
-  -- The conversation's own choices; null: those of its space, else the user's. The model's name is readable, as in turns;
+  -- The conversation's own settings; null: the space's settings, else the user's. The model's name is readable, as in turns;
   -- the app ignores a model that is no longer offered.
   model text check (model ~ '^[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,99}$'),
   instructions public.sealed,
   instructions_rev bigint not null default 0 check (instructions_rev >= 0),
-  space_id uuid,                            -- its foreign key is added with the documents
+  space_id uuid,                            -- the foreign key is added by the migration of documents
   state text not null default 'active' check (state in ('active', 'archived')),
   pinned_at timestamptz,
   destroy_at timestamptz,                   -- a deleted conversation can be restored to its `state` until this time
@@ -60,7 +61,7 @@ create table public.messages (
   thoughts public.sealed,                   -- the model's thoughts before a reply; read separately from messages
   has_thoughts boolean not null generated always as (thoughts is not null) stored,
   created_at timestamptz not null default now(),
-  -- set if the message is deleted: hidden, not in the head, and restorable until this time
+  -- set if the message is deleted: it is hidden, not in the head, and can be restored until this time
   destroy_at timestamptz,
   unique (conversation_id, seq),
   unique (conversation_id, id),
@@ -85,7 +86,7 @@ alter table public.pieces alter column body set storage external;   -- sealed te
 create index on public.conversations (user_id, state, pinned_at desc nulls last, updated_at desc);   -- the order of the list
 create index on public.conversations (space_id, user_id);
 create index on public.conversations (destroy_at) where destroy_at is not null;
-create index on public.conversations (updated_at);   -- for retention: the longest unused first
+create index on public.conversations (updated_at);   -- for retention, which deletes the longest unused first
 create index on public.messages (conversation_id, parent_id);
 create index on public.messages (conversation_id) where destroy_at is not null;
 
@@ -130,10 +131,10 @@ begin
 end $$;
 
 -- Change a conversation in ways that need no new revision. *changes* is JSON; an absent key changes nothing:
---   title, titled_by    a title by "model" replaces only the prompt's first words; `changed` is false if the user's title
---                       was there already: a concurrent rename wins, because this call waits for its lock
+--   title, titled_by    a title by "model" replaces only a title made of the prompt's first words; `changed` is false
+--                       if the user has set a title: a concurrent rename wins, because this call waits for its lock
 --   pinned, state
---   policy, policy_size, reset_seq    the model's view begins at the last reset again: another policy's start is invalid
+--   policy, policy_size, reset_seq    start_seq returns to the last reset: another policy's start is invalid
 --   model, space_id     null: none
 --   read_seq            never goes back, nor beyond the last message (`begin_turn` moves it, too)
 --   facts_seq           never goes back, nor beyond the last message
@@ -168,8 +169,8 @@ begin
     || private.answer(found or exists (select from public.conversations where id = conversation and user_id = me));
 end $$;
 
--- Hide a conversation from every reader at once; the next `tidy` after *for_seconds* destroys its row and key, even if the
--- process that promised Undo is gone. A repeated call does not postpone it.
+-- Hide a conversation from all readers at once; the first `tidy` after *for_seconds* destroys its row and
+-- key, even if the process that offered Undo is gone. A repeated call does not postpone this.
 create function private.discard_conversation(me uuid, conversation uuid, for_seconds integer) returns jsonb
 language plpgsql as $$
 begin
@@ -182,7 +183,7 @@ begin
   return private.answer(found);
 end $$;
 
--- Undo `discard_conversation` within the promised time; after that, messages may have been destroyed.
+-- Undo `discard_conversation` before its *for_seconds* are over; after that, messages may have been destroyed.
 create function private.restore_conversation(me uuid, conversation uuid) returns jsonb language plpgsql as $$
 begin
   update public.conversations set destroy_at = null

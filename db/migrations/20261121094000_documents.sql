@@ -1,9 +1,10 @@
 -- Sealed documents: a user's preferences, spaces and facts, and the instructions, the summary and the search text of a
 -- conversation.
 --
--- Each has a revision, and its sealed text is bound to the revision: an earlier text that is put back does not open. Only a
--- caller who has seen its revision may replace a document. Instructions and summary are columns of the conversation's row,
--- which is read before each turn; a search text is a separate document with the conversation's id.
+-- Each document has a revision, and its sealed text is bound to the revision: an earlier text that is put back does not
+-- open. Only a caller who has seen the current revision may replace a document. Instructions and summary are columns of
+-- the conversation's row, which is read before each turn; a search text is a separate document with the conversation's
+-- id.
 
 -- tables ------------------------------------------------------------------------------------------------
 
@@ -11,8 +12,8 @@ create table public.documents (
   id uuid primary key,
   user_id uuid not null references private.roles (user_id) on delete cascade,
   kind text not null check (kind in ('preferences', 'space', 'fact', 'search_text')),
-  conversation_id uuid,                     -- the scope of a fact: a conversation, a space, or (both null) all conversations;
-                                            -- the conversation of a search text
+  conversation_id uuid,                     -- the scope of a fact: this conversation, this space, or (both null) all conversations;
+                                            -- for a search text, this is its conversation
   space_id uuid,
   rev bigint not null check (rev > 0),
   body public.sealed not null,
@@ -49,10 +50,13 @@ return (
   select coalesce(sum(octet_length(body)), 0) from public.documents where user_id = person
 );
 
--- Store a new document (`seen_rev` 0), or replace the revision `seen_rev` in the same scope. A repeated call changes nothing.
+-- Store a new document (`seen_rev` 0), or replace the revision `seen_rev` in the same scope. A repeated call changes
+-- nothing.
 --   new_kind        also 'instructions' and 'summary' of the conversation; a null body removes them
---   source, cuts    the conversation of a search text, or from which the model noted a fact, and its `rev - last_seq` when
---                   it was read, which each deletion changes; null: the user wrote it. A summary has only `cuts`
+--   source          the conversation of a search text, or the one from which the model noted a fact; null: the user
+--                   wrote it
+--   cuts            the `rev - last_seq` of `source` when it was read, or of a summary's conversation; each deletion
+--                   changes it
 --   most_bytes      as in `begin_turn`, for new documents that the user writes, not for the model's facts and summaries
 create function private.put_document(
   me uuid, new_kind text, document uuid, conversation uuid, space uuid, seen_rev bigint, new_rev bigint,
@@ -74,7 +78,7 @@ begin
       select from public.conversations where id = source and user_id = me and rev - last_seq = cuts for share
     )
   then
-    return private.answer(false);           -- the document was deleted meanwhile
+    return private.answer(false);           -- the scope or the source was deleted or changed meanwhile
   elsif budget.bytes >= most_bytes then
     return private.answer(false, 'account_full');
   end if;
@@ -105,7 +109,7 @@ begin
   ), 'stale');
 end $$;
 
--- Delete a fact, or a space with its facts; the space's conversations stay, outside any space.
+-- Delete a fact, or a space with its facts; the space's conversations stay, in no space.
 create function private.delete_document(me uuid, document uuid) returns jsonb language plpgsql as $$
 begin
   delete from public.documents where id = document and user_id = me and kind in ('space', 'fact');

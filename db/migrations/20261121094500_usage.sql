@@ -1,10 +1,10 @@
--- Usage: the sums of the ledger by user, day, model and purpose, and their readers.
+-- Usage: the sums of the ledger by user, day, model and purpose, and the functions that read these sums.
 --
 -- A trigger on the ledger updates the sums in `usage_by_day`, so they cannot differ from the ledger. A turn changes only rows
--- of its user, whose budget it has locked: if all users shared a row, every turn would wait for the others.
+-- of its user, whose budget it has locked: if all users shared a row, turns of different users would wait for each other.
 
 create table private.usage_by_day (         -- rows outlive their users, as in the ledger
-  user_id uuid not null,                    -- all_users() for the totals of past days
+  user_id uuid not null,                    -- all_users() in the totals of past days
   day date not null,                        -- a UTC day
   model text not null,
   purpose text not null,
@@ -15,14 +15,15 @@ create table private.usage_by_day (         -- rows outlive their users, as in t
   tokens_cached bigint not null default 0,  -- part of tokens_in
   tokens_out bigint not null default 0,
   cost_micro bigint not null default 0,
-  first_tokens integer[] not null,          -- a histogram of the time to the first token: finished turns by `bucket_of`
+  first_tokens integer[] not null,          -- a histogram of the time to the first token: the number of finished turns in each `bucket_of`
   primary key (user_id, day, model, purpose)
 ) with (fillfactor = 50);
 
 create index on private.usage_by_day (day);
 
--- The bucket of a time to the first token. Each is 1.1 times as long as the one before, so the middle of a bucket,
--- 1.1 ^ (bucket - 0.5) ms, is within 5 % of every time in it.
+-- Return the number of the histogram bucket for a time to the first token (0: none). Each bucket is 1.1 times
+-- as wide as the one before, so the middle of a bucket, 1.1 ^ (bucket - 0.5) ms, is within 5 % of every time
+-- in it.
 create function private.bucket_of(ms integer) returns integer language sql immutable
 return case when ms is null then 0 else 1 + floor(ln(greatest(ms, 1)) / ln(1.1))::integer end;
 
@@ -44,7 +45,7 @@ declare
   counted uuid;
   bucket integer := private.bucket_of(new.first_token_ms);
   is_first integer := (new.kind <> 'adjust')::integer;
-  is_timed integer := (new.kind <> 'lapsed')::integer;   -- a late finish adds the time of a lapsed turn
+  is_timed integer := (new.kind <> 'lapsed')::integer;   -- the time of a lapsed turn is added by its late finish
 begin
   if new.day < (clock_timestamp() at time zone 'utc')::date - 1 then
     -- without the lock, `make_day_totals` would miss an entry that is not committed yet
@@ -102,11 +103,12 @@ end $$;
 
 -- functions: usage of some days -------------------------------------------------------------------------
 
--- Return the usage of *person*, or of all users (null), from *first_day* to *last_day*.
---   days           by day and model
---   purposes       by purpose
---   active_users   users with a reply, even a failed one
---   failed, interrupted, first_token_ms, first_token_p95_ms    of replies; times within 5 %; null: no reply was streamed
+-- Return the usage of *person*, or of all users (*person* null), from *first_day* to *last_day*.
+--   days           sums by day and model
+--   purposes       sums by purpose
+--   active_users   the number of users with a reply, even a failed one
+--   failed, interrupted, first_token_ms, first_token_p95_ms    of replies: two numbers; the median and the 95th
+--           percentile, within 5 % (null: no reply was streamed)
 -- force_custom_plan: the generic plan would read 90 days by the index that suits a single day.
 create function private.usage_of(person uuid, first_day date, last_day date) returns jsonb
 language plpgsql stable set plan_cache_mode = force_custom_plan as $$
@@ -139,7 +141,7 @@ begin
       'purposes', coalesce(
         jsonb_agg(to_jsonb(sums) order by cost_micro desc, turns desc) filter (where day is null), '[]'),
       'active_users', (
-        select count(distinct user_id) from private.usage_by_day   -- answered from the primary key alone
+        select count(distinct user_id) from private.usage_by_day   -- reads the primary key's index alone
         where day between first_day and last_day and purpose = 'reply' and user_id <> private.all_users()
           and (person is null or user_id = person)
       ),
@@ -154,10 +156,11 @@ end $$;
 
 -- functions: a user's own usage -------------------------------------------------------------------------
 
--- Return the caller's usage from *first_day* to *last_day*, added up as above and by conversation, in one answer that no "max
--- rows" limit cuts. No proof, because it returns only the caller's figures.
---   conversations   the 499 with the highest costs, then the most tokens; a null id: deleted conversations and temporary
---                   chats together; is_rest: all others together
+-- Return the caller's usage from *first_day* to *last_day*: the sums of `usage_of`, and sums by conversation.
+-- The result is one JSON value, which no "max rows" limit cuts. The call needs no proof, because it returns
+-- only the caller's figures.
+--   conversations   the 499 with the highest costs, then the most tokens; a null id: deleted conversations
+--                   and temporary chats together; is_rest: all others together
 create function private.my_usage(first_day date, last_day date) returns jsonb language plpgsql stable as $$
 declare
   person uuid := private.require_me();
@@ -181,8 +184,9 @@ begin
   ));
 end $$;
 
--- Return at most 500 entries of the caller's ledger, by day: from the first day those with ids *after* the given one, then
--- later days. No proof, as above.
+-- Return at most 500 entries of the caller's ledger, by day and id: the entries of the first day with ids
+-- above *after*, then those of later days. The call needs no proof, because it returns only the caller's
+-- entries.
 create function private.my_ledger(first_day date, last_day date, after bigint) returns jsonb language plpgsql stable as $$
 declare
   person uuid := private.require_me();

@@ -1,5 +1,5 @@
--- Administration: usage of one user or of all, accounts, the deployment's settings, and the audit. Only counts, costs,
--- times and addresses: nothing here reads a sealed column (`list_credentials` does, for the app to count with its keys).
+-- Administration: usage of one user or of all, accounts, the deployment's settings, and the audit. The results
+-- have only counts, costs, times and addresses: no function here reads a sealed column. (`list_credentials` does, elsewhere.)
 
 -- functions: usage --------------------------------------------------------------------------------------
 
@@ -11,9 +11,11 @@ begin
   return private.usage_of(person, first_day, last_day);
 end $$;
 
--- Return users whose addresses contain *words*, with their usage of today and this month but no content: *at_most* (500),
--- from number *skip* on, in one answer that no "max rows" limit cuts.
---   sorted_by   email, or, the highest first: active, or cost, replies or tokens of this month
+-- Return the users whose addresses contain *words*, with their usage of today and this month but no content:
+-- *at_most* users (limit 500), after skipping *skip*. The result is one JSON value, which no "max rows" limit
+-- cuts.
+--   sorted_by   'email', or, the highest first, 'active' (last activity), or this month's 'cost', 'replies'
+--               or 'tokens'
 --   total       the number of all matching users
 create function private.list_users(
   me uuid, words public.free_text, sorted_by text, skip integer, at_most integer
@@ -60,8 +62,9 @@ end $$;
 
 -- functions: accounts -----------------------------------------------------------------------------------
 
--- Change limits of a user for an admin, or an operator (*actor* null), and audit it; *changes* has columns and values, null
--- for no cap. Return all limits, or nulls if there is no such account.
+-- Change a user's limits for an admin, or an operator (*actor* null), and audit the change. *changes* has
+-- columns and their values (null: no cap). Return all limits of the user; all null if there is no such
+-- account.
 create function private.change_caps(actor uuid, person uuid, changes jsonb) returns private.budgets language plpgsql as $$
 declare
   before private.budgets;
@@ -83,8 +86,8 @@ begin
   return private.answer((private.change_caps(me, person, changes::jsonb)).user_id is not null);
 end $$;
 
--- Return the refusal, if any, of ending the sessions of *person* or of suspending or deleting the account. The app calls it
--- before it stops the user's replies.
+-- Check that the caller may end the sessions of *person*, or suspend or delete the account (*is_shut*);
+-- return the refusal, if any. The app calls this before it stops the user's replies.
 create function private.check_end(me uuid, person uuid, is_shut boolean) returns jsonb language plpgsql stable as $$
 begin
   if person is distinct from me then
@@ -114,7 +117,8 @@ end $$;
 
 -- functions: the deployment -----------------------------------------------------------------------------
 
--- Return the deployment's settings, and the amount that all users together have spent this month.
+-- Return the deployment's settings and monthly cap, and the amounts that all users together have spent today
+-- and this month.
 create function private.deployment_settings(me uuid) returns jsonb language plpgsql stable as $$
 declare
   today date := now() at time zone 'utc';
@@ -131,9 +135,10 @@ begin
   );
 end $$;
 
--- Change settings for an admin, or an operator (*actor* null), and audit it: columns and values. They are the limits of new
--- users, the mode of sign-ups, the codes that confirm addresses, the rule for unknown prices, and the days after which unused
--- conversations are deleted (null: never). A shorter retention deletes nothing for the first 14 days, in which owners are warned.
+-- Change settings for an admin, or an operator (*actor* null), and audit the change. *changes* has columns
+-- and their values: the limits of new users, the mode of sign-ups, the codes that confirm addresses, the rule
+-- for unknown prices, and the days after which unused conversations are deleted (null: never). A shorter
+-- retention deletes nothing for the first 14 days, in which owners are warned.
 create function private.change_settings(actor uuid, changes jsonb) returns private.settings language plpgsql as $$
 declare
   before private.settings;
@@ -159,8 +164,9 @@ begin
   return '{"ok": true}';
 end $$;
 
--- Require a second factor of all users, or do not, by an admin with a recent proof. One who turns it on has a factor of their
--- own, which belongs to the proof; all sessions in which none was given end.
+-- Turn the rule that all users need a second factor on or off, for an admin with a recent proof. To turn it
+-- on, the admin must have a second factor, which was given with the proof; all sessions in which none was
+-- given end.
 create function private.require_factor(me uuid, is_on boolean) returns jsonb language plpgsql as $$
 declare
   was_on boolean;
@@ -188,12 +194,12 @@ create function private.set_deployment_cap(me uuid, new_monthly_cap_micro bigint
 declare
   before private.deployment;
 begin
-  -- locks every budget, because a budget that was skipped would keep its unused loan
+  -- locks every budget first, because `recall_loans` would skip a budget in use and leave its unused loan
   perform from private.budgets order by user_id for no key update;
   before := private.lock_deployment();
   perform private.require_admin(me);
   update private.deployment set monthly_cap_micro = new_monthly_cap_micro where id;
-  perform private.recall_loans(null);       -- a lower cap also reduces existing loans, except the amounts that open turns reserve
+  perform private.recall_loans(null);       -- a lower cap also reduces existing loans, to their spent and reserved parts
   perform private.note_changes(me, 'caps.deployment', null, to_jsonb(before),
     jsonb_build_object('monthly_cap_micro', new_monthly_cap_micro));
   return '{"ok": true}';
@@ -208,7 +214,8 @@ begin
     'database_ms', ceil(1000 * extract(epoch from clock_timestamp() - now())));
 end $$;
 
--- Return the numbers of conversations that a retention of *days* would delete now, and within 14 days.
+-- Return the number and the bytes of the conversations that a retention of *days* would delete within 14
+-- days, and the number of their users.
 create function private.preview_retention(me uuid, days integer) returns jsonb language plpgsql stable as $$
 begin
   perform private.require_admin(me);
@@ -222,8 +229,8 @@ end $$;
 
 -- functions: the audit ----------------------------------------------------------------------------------
 
--- Return at most 500 entries of the audit, the newest first, with smaller ids than *before*. Users who are gone are named by
--- their ids; a null actor is an operator, or the database.
+-- Return at most 500 entries of the audit with ids below *before*, the newest first. Users are named by their
+-- addresses, deleted users by their ids; a null actor is an operator, or the database.
 create function private.list_audit(me uuid, before bigint, at_most integer) returns table (
   id text, at timestamptz, action text, actor text, target text, detail jsonb
 ) language plpgsql stable as $$
@@ -240,8 +247,9 @@ begin
     limit least(at_most, 500);
 end $$;
 
--- Return of the newest 1,000 entries about the caller 100 failures, which strangers can cause, and 100 others, so that the former
--- do not hide the latter, naming no other user. No proof, because it returns only the caller's entries.
+-- Return 100 failures, which strangers can cause, and 100 other entries, out of the newest 1,000 entries of
+-- the audit about the caller: so failures do not hide the others. No other user is named. The call needs no
+-- proof, because it returns only the caller's entries.
 create function private.my_audit() returns table (
   id text, at timestamptz, action text, actor text, target text, detail jsonb
 ) language plpgsql stable as $$

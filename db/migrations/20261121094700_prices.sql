@@ -12,7 +12,7 @@ create table private.model_settings (
   check (cached_input_micro <= input_micro)   -- a prompt's cost is reserved at the price of uncached input
 );
 
--- Return the admins' settings of models by name, for the app's processes; the revision is a digest of the settings.
+-- Return the admins' settings of models by name, for the app's processes; `revision` is a digest of the settings.
 create function private.model_settings() returns jsonb language sql stable begin atomic
   select settings || jsonb_build_object('ok', true, 'revision', private.sha(settings::text))
   from (
@@ -24,7 +24,7 @@ create function private.model_settings() returns jsonb language sql stable begin
   ) made;
 end;
 
--- Change a model's prices (null: the price that the app knows) or offer; *changes* has columns and values.
+-- Change a model's prices (null: the price that the app knows), or whether it is on offer; *changes* has columns and values.
 create function private.set_model(me uuid, model_name text, changes public.free_text) returns jsonb language plpgsql as $$
 declare
   before private.model_settings;

@@ -1,12 +1,12 @@
 -- Sign-ups: the right to begin an account, invitations, and the deletion of Supabase Auth's users who never began one.
 --
--- The publishable key is enough to become a user of Supabase Auth. Such a user has no account: `start_session` creates role
--- and budget, and enforces the mode of sign-ups.
+-- The publishable key is enough to become a user of Supabase Auth. Such a user has no account: `start_session` creates the
+-- account's role and budget, and enforces the mode of sign-ups.
 
 create table private.invitations (          -- each invitation begins one account
   id uuid primary key default gen_random_uuid(),
-  code_hash text not null unique check (code_hash ~ '^[0-9a-f]{64}$'),   -- sha256 of 128 random bits
-  email text check (email is null or private.is_address(email)),         -- null: anyone who has the code
+  code_hash text not null unique check (code_hash ~ '^[0-9a-f]{64}$'),   -- the sha256 of a code of 128 random bits
+  email text check (email is null or private.is_address(email)),         -- null: valid for anyone who has the code
   role text not null check (role in ('user', 'admin')),
   made_by uuid not null,
   created_at timestamptz not null default clock_timestamp(),
@@ -16,7 +16,7 @@ create table private.invitations (          -- each invitation begins one accoun
   revoked_at timestamptz
 );
 
--- functions: accounts begin -----------------------------------------------------------------------------
+-- functions: beginning an account -----------------------------------------------------------------------
 
 create function private.make_account(person uuid, its_role text default 'user', invitation uuid default null) returns void
 language plpgsql as $$
@@ -28,14 +28,15 @@ begin
     jsonb_build_object('role', its_role) || jsonb_strip_nulls(jsonb_build_object('invitation', invitation)));
 end $$;
 
--- Return the mode of sign-ups. "first": the settings let the first account become admin without an invitation.
+-- Return the mode of sign-ups. It is "first" if the next account becomes admin without an invitation.
 create function private.sign_up_mode() returns text language sql stable begin atomic
   select case when first_account_is_admin and not exists (select from private.roles where deleted_at is null)
     then 'first' else sign_ups end
   from private.settings;
 end;
 
--- Return the state of an invitation. It is valid only while its maker is an admin: a removed admin could return with it.
+-- Return the state of an invitation, which is valid only while its maker is an admin: else a removed admin could use it to
+-- return.
 create function private.state_of(invitation private.invitations) returns text language sql stable
 return case
   when invitation.used_at is not null then 'used'
@@ -44,23 +45,25 @@ return case
   else 'open'
 end;
 
--- Return the open invitation with *code* for *address*. The code is hashed here, so that its hash in a copy of the database
--- begins no account.
+-- Return the id of the open invitation with *code* for *address*. The code is hashed here, so that a hash
+-- from a copy of the database is no valid code.
 create function private.find_invitation(code text, address text) returns setof uuid language sql stable begin atomic
   select id from private.invitations
   where code_hash = private.sha(code) and private.state_of(invitations) = 'open' and (email is null or email = address);
 end;
 
--- Return the mode of sign-ups, true if the next account is the first, which becomes admin, true if new users confirm their
--- addresses by codes, where mail is set, and true if a second factor is required.
+-- Return the mode of sign-ups, and three booleans: `is_first` (the next account becomes admin),
+-- `confirms_by_code` (if mail is configured, new users confirm their addresses by codes) and
+-- `requires_factor` (each user needs a second factor).
 create function private.sign_ups() returns jsonb language sql stable
 return jsonb_build_object('ok', true, 'mode', replace(private.sign_up_mode(), 'first', 'open'),
   'is_first', private.sign_up_mode() = 'first', 'confirms_by_code', (select confirms_by_code from private.settings),
   'requires_factor', (select requires_factor from private.settings));
 
--- Begin the account of a user who has none out of the *pending* sign-up, with an invitation if the mode requires one, and with
--- a second factor (*new_wants_factor*) if the deployment does, and the look-ups of its identities (*ways_in*); return the reason of a
--- refusal, or null. The user's metadata is not read, so that it can never give a role.
+-- Begin the account of a user who has none, from the *pending* sign-up: with an invitation if the mode of
+-- sign-ups requires one, with a second factor (*new_wants_factor*) if the deployment requires one, and with
+-- *ways_in*, the look-up values of the account's identities. Return the reason of a refusal, or null. The
+-- user's metadata is not read, so that it can never give a role.
 create function private.begin_account(
   person uuid, pending uuid, seen_generation integer, new_lookup text, new_sealed public.sealed, new_wrapped public.sealed,
   ways_in text[], invitation text, has_factor boolean, new_wants_factor boolean
@@ -73,7 +76,7 @@ begin
   if (has_factor or not coalesce(new_wants_factor, false)) is not true then
     raise exception 'a second factor that was not confirmed' using errcode = 'PT400';
   end if;
-  -- locked, because two devices may begin the same account
+  -- locks the user's row, because two devices may begin the same account
   select email into address from auth.users where id = person for no key update;
   perform from private.credentials
   where id = pending and user_id is null and generation = seen_generation for update;
@@ -116,7 +119,7 @@ end $$;
 
 -- functions: administration -----------------------------------------------------------------------------
 
--- Make an invitation that is valid for seven days. *address*: null for anyone who has the code.
+-- Make an invitation that is valid for seven days, for *address* or (null) for anyone who has the code.
 create function private.invite(me uuid, new_code_hash text, address public.free_text, new_role text) returns jsonb
 language plpgsql as $$
 declare
@@ -144,7 +147,7 @@ begin
   return private.answer(found);
 end $$;
 
--- Return at most 500 invitations, the open ones first, then the newest, in one answer that no "max rows" limit cuts.
+-- Return at most 500 invitations, the open ones first, then the newest, as one JSON value, which no "max rows" limit cuts.
 create function private.list_invitations(me uuid) returns jsonb language plpgsql stable as $$
 begin
   perform private.require_admin(me);
@@ -159,11 +162,12 @@ begin
   );
 end $$;
 
--- functions: what time ends -----------------------------------------------------------------------------
+-- functions: expiry of users -----------------------------------------------------------------------------
 
 -- Delete users of Supabase Auth who never began an account: a day after they confirmed their address, or a week after sign-up
--- if they did not; 50 in a call, and none from before Daybook. Return true if any was deleted. While there is no admin, none
--- is deleted, because one of them may become the first. (A user who is just beginning an account is locked, or has one.)
+-- if they did not. At most 50 are deleted in a call, and none who is older than Daybook. Return true if any was deleted. While
+-- there is no admin, none is deleted, because one of them may become the first admin. (A user who is just beginning an
+-- account is locked, or has one.)
 create function private.end_strangers() returns boolean language plpgsql as $$
 declare
   stranger uuid;

@@ -1,11 +1,13 @@
--- Steps: what is half done in a browser (services/store/steps.py), for ten minutes, and the throttles that count it.
+-- Steps: unfinished actions in a browser, such as a sign-in that waits for a code (services/store/steps.py),
+-- which last ten minutes, and the throttles that count their tries.
 --
--- All that a step says lies sealed under a secret of the browser and the root key, its user and its session too. The row
--- shows a time and a number of tries. So an account that is deleted leaves its steps to their expiry.
+-- All data of a step is sealed under a secret of the browser and the root key, even its user and its session.
+-- The row shows only a time and a number of tries. So the steps of a deleted account cannot be found, and
+-- stay until they expire.
 
 create table private.steps (
   key text primary key check (key ~ '^[0-9a-f]{64}$'),             -- the app's hash of the browser's secret and the step's id
-  kind_tag text not null check (kind_tag ~ '^[0-9a-f]{64}$'),      -- the same for all steps of one kind in the browser
+  kind_tag text not null check (kind_tag ~ '^[0-9a-f]{64}$'),      -- a tag that all steps of one kind in one browser share
   sealed public.sealed not null,
   tries integer not null default 0 check (tries >= 0),
   expires_at timestamptz not null default clock_timestamp() + interval '10 minutes'
@@ -21,12 +23,13 @@ begin
   return private.throttle(throttles);
 end $$;
 
--- Store a step, also in place of the one with its key. Beside it at most three others of its kind stay in the browser, the newest.
+-- Store a step, or replace the step with the same key. Of its kind, only the three newest others in the
+-- browser stay.
 create function private.begin_step(new_key text, new_kind_tag text, new_sealed public.sealed, nonce uuid) returns jsonb
 language plpgsql as $$
 begin
   perform private.spend_nonce(nonce);
-  -- so that steps which begin at once see each other
+  -- a lock, so that concurrent calls keep this limit, too
   perform pg_advisory_xact_lock(hashtext('daybook: steps'), hashtext(new_kind_tag));
   delete from private.steps where key in (
     select key from private.steps where kind_tag = new_kind_tag and key <> new_key order by expires_at desc offset 3
@@ -37,8 +40,8 @@ begin
   return '{"ok": true}';
 end $$;
 
--- Count a try of a step before its result is known, so that parallel guesses count as well, and return its sealed text. The
--- sixth try ends the step.
+-- Count a try of a step before the try's result is known, so that parallel guesses count as well, and return
+-- the step's sealed text. The sixth try ends the step.
 create function private.try_step(step_key text, nonce uuid) returns jsonb language plpgsql as $$
 declare
   tried private.steps;
@@ -52,7 +55,7 @@ begin
   return private.answer(tried.key is not null) || jsonb_build_object('sealed', tried.sealed);
 end $$;
 
--- End a step, and return its sealed text: of several calls at once, one finds it. (No nonce: a repeated call finds nothing.)
+-- End a step, and return its sealed text: only one of several concurrent calls gets it. (So the call needs no nonce.)
 create function private.end_step(step_key text) returns jsonb language plpgsql as $$
 declare
   ended private.steps;

@@ -1,7 +1,7 @@
 -- Counts of the caller's data, and the state that an open tab polls.
 
--- Return counts and bytes of the caller's rows, as the account's limit counts them, in one answer that no "max rows"
--- limit cuts. No proof, because it returns only the caller's figures.
+-- Return counts and bytes of the caller's rows, counted as for the account's limit, as one JSON value, which no "max
+-- rows" limit cuts. The call needs no proof, because it returns only the caller's figures.
 --   deleted         conversations that are deleted but not destroyed yet; no other count includes them or their messages
 create function private.my_data() returns jsonb language plpgsql stable as $$
 declare
@@ -29,7 +29,7 @@ begin
   );
 end $$;
 
--- Return the state that an open tab polls, in one call. No proof, because it returns only the caller's state.
+-- Return the state that an open tab polls, in one call. The call needs no proof, because it returns only the caller's state.
 --   chat          the revision of the open conversation; null: there is none
 --   list          a digest of the first conversations of the list (`list_digest` in services/domain/revisions.py)
 --   running       the conversations in which a reply is streaming

@@ -3,8 +3,8 @@
 -- tables that can be read -------------------------------------------------------------------------------
 
 -- Signed-in users can read their own rows, and nothing else. Row level security neither stops TRUNCATE, which the embedded
--- API grants, nor restricts the planner's estimates, which the API returns (`Prefer: count=planned`): so no statistics on ids
--- are collected.
+-- API grants, nor restricts the planner's estimates, which the API returns (`Prefer: count=planned`). So triggers refuse
+-- TRUNCATE, and no statistics on ids are collected.
 do $$
 declare
   exposed record;
@@ -24,14 +24,14 @@ begin
   end loop;
 end $$;
 
--- policies call these functions as the user who reads
+-- needed because the policies call these functions as the user who reads
 grant execute on function private.me, private.require_me to authenticated;
 
 -- functions that can be called --------------------------------------------------------------------------
 
 -- Each of these functions of `private` gets a thin wrapper with the same name in `public` (security invoker); nothing else can
--- be called. If it needs a proof, the wrapper calls `private.checked_…`, also made here, so that no argument goes unchecked:
--- a proof covers the verb and all arguments in order, sealed and free text by their sha256.
+-- be called. If a function needs a proof, its wrapper calls `private.checked_…`, which is made here, too, so that no argument
+-- stays unchecked: a proof covers the verb and all arguments in order, sealed and free text by their sha256.
 --   authenticated   user functions need the access token; those whose first parameter is `me` also need a server proof
 --   anon            server functions need a server proof no older than a minute
 -- (In plpgsql, which caches plans: before Postgres 18, functions in SQL are planned again in each call.)
@@ -56,8 +56,8 @@ declare
   }';
   exposed record;
   signature text;
-  fields text;                              -- the fields of the proof
-  given text;                               -- the arguments
+  fields text;                              -- the fields that the proof covers, as SQL
+  given text;                               -- the arguments of the call, as SQL
   guard text;
 begin
   for exposed in
@@ -95,12 +95,12 @@ begin
   end loop;
 end $$;
 
--- Return a conversation in one answer that no "max rows" limit cuts; null if there is none. Row level security applies, as
--- in any read.
+-- Return a conversation, or null if there is none, as one JSON value, which no "max rows" limit cuts. Row
+-- level security applies, as in any read.
 --   messages       at most 1,000 after *after_seq*, without deleted ones
---   newest_turn    the newest turn that makes replies
---   costs          the costs of these messages' turns
---   receipts       the receipts of the last of these turns, by which the next turn is planned
+--   newest_turn    the conversation's newest turn for a reply
+--   costs          the costs of the turns of these messages
+--   receipts       the receipt of the last of these turns, which the plan of the next turn needs
 create function public.read_conversation(conversation uuid, after_seq integer) returns jsonb
 language plpgsql stable set search_path = '' as $$
 begin

@@ -1,4 +1,4 @@
--- The tables of a deployment in one SQLite file. `row` is the whole row as JSON, with sealed texts; the other columns
+-- The tables of a deployment in one SQLite file. `row` is the whole row as JSON, with sealed texts. The other columns
 -- repeat fields by which rows are found; a column is nullable if its field may be missing. In a table of users' rows,
 -- `user_id` is the owner. Times are text in UTC of equal length. Foreign keys are checked at the end of a transaction.
 

@@ -1,4 +1,4 @@
--- Notices: what users are told of their ways in, on each page until they dismiss it.
+-- Notices about users' sign-in methods, shown on each page until the user dismisses them.
 
 create table notices (
   user_id text not null,

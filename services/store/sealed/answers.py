@@ -1,4 +1,4 @@
-"""Answers of the store: requested again if they were lost, and converted to domain values."""
+"""Results of the store: requested again if a response was lost, and converted to domain values."""
 
 from collections.abc import Callable, Iterable
 from typing import TypeVar
@@ -11,7 +11,7 @@ Answer = TypeVar("Answer")
 
 
 def ask_twice(request: Callable[[], Answer]) -> Answer:
-    """Return the answer to *request*; send it again if the answer was lost, as the same bytes are stored only once."""
+    """Return the result of *request*; repeat it if the response was lost, as the same bytes are stored only once."""
     try:
         return request()
     except StoreUnavailable:
@@ -19,7 +19,7 @@ def ask_twice(request: Callable[[], Answer]) -> Answer:
 
 
 def final_costs(rows: Iterable[CostRow]) -> dict[TurnId, TurnCost]:
-    """Return the costs of turns, without those that may still change."""
+    """Return the costs of the turns whose costs can no longer change."""
     return {
         row.id: TurnCost(
             row.model, Usage(row.tokens_in, row.tokens_out, row.tokens_cached), row.charged_micro

@@ -1,4 +1,4 @@
-"""Pieces of attachments over sealed rows: stored before their message, and checked by the message's list."""
+"""Pieces of attachments over sealed rows: stored before their message, and checked against the message's list."""
 
 from collections.abc import Iterator
 
@@ -8,7 +8,7 @@ from services.store.sealed.answers import ask_twice
 from services.store.sealed.opened import OpenedConversations
 from services.store.writes import PutPiece
 
-_AT_ONCE = 8  # pieces that one call reads: 3 MB
+_AT_ONCE = 8  # the number of pieces that one call reads: 3 MB
 
 
 class SealedAttachments:

@@ -25,9 +25,9 @@ from services.store.sealed.opened import OpenedConversations
 from services.store.sealed.reading import ThreadReader
 from services.store.sealed.texts import ConversationTexts, check_seen
 
-_LISTED = 100  # for more ids than this, the list of all conversations is searched
+_LISTED = 100  # for a longer list than this, `recent` filters the list of all conversations
 _LIST_SECONDS = 10.0  # seconds between two reads of all conversations while the user types
-_TRIES = 5  # attempts, because other tabs may change the same conversation
+_TRIES = 5  # attempts at one change, because other tabs may change the same conversation
 
 
 class SealedConversations:
@@ -43,10 +43,10 @@ class SealedConversations:
         self._rows, self._opened, self.user_id = rows, opened, rows.user_id
         self._reader, self._texts = reader, texts
         self._all = CachedRead(self._read_all, _LIST_SECONDS)
-        self._first = CachedRead(  # read ahead, and whenever it is shown
+        self._first = CachedRead(  # read ahead, and again whenever the list is shown
             lambda: rows.recent_conversations(LISTED, is_archived=False, space_id=None), seconds=0.0
         )
-        # the lists as they were last read
+        # the lists as last read, by `is_archived` and space; shown while the database is down
         self._recent: dict[tuple[bool, SpaceId | None], list[Conversation]] = {}
         opened.on_forget.append(self._drop_from_lists)
         opened.on_create.append(self._outdate)
@@ -176,7 +176,7 @@ class SealedConversations:
         checked = checked_instructions(text)
         for attempt in range(_TRIES):
             row = self._opened.row(conversation_id)
-            with suppress(Tampered):  # instructions that do not open are replaced
+            with suppress(Tampered):  # instructions that do not open are replaced unseen
                 check_seen(seen, self._texts.instructions(row), checked)
             try:
                 self._texts.put_text(row, DocumentKind.INSTRUCTIONS, checked)

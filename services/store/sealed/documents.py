@@ -1,4 +1,4 @@
-"""Sealed documents: bound to their revisions, cached, and replaced only by callers who have seen the stored one."""
+"""Sealed documents: bound to their revisions, cached, and replaced only by callers who have seen the newest."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -21,14 +21,14 @@ from services.store.sealed.seals import DocumentSeals, Format
 from services.store.sealed.texts import check_seen
 from services.store.writes import PutDocument
 
-_TRIES = 5  # attempts, because other tabs may change the preferences
+_TRIES = 5  # attempts at one change, because other tabs may change the preferences
 
 Document = TypeVar("Document", Fact, Preferences, Space)
 
 
 @dataclass(frozen=True, slots=True)
 class OpenedDocument(Generic[Document]):
-    """A document with its value and the JSON that the value was read from."""
+    """The row of a document, its value, and the JSON that the value was read from."""
 
     row: DocumentRow
     value: Document
@@ -54,7 +54,7 @@ class Documents(ABC, Generic[Document]):
         self._opened.read_ahead()
 
     def _readable(self, rows: Sequence[DocumentRow]) -> Iterable[DocumentRow]:
-        """Return the *rows* whose scope exists."""
+        """Return the *rows* whose scope, such as a conversation, still exists."""
         return rows
 
     def _vault(self, row: DocumentRow) -> Vault | None:
@@ -78,7 +78,7 @@ class Documents(ABC, Generic[Document]):
         cuts: int | None = None,
     ) -> None:
         """Store *value* in *row*, in place of *seen*. Raise Stale, NewerVersion."""
-        if seen and seen.is_newer:  # the fields that only the newer version knows would be lost
+        if seen and seen.is_newer:  # fields that only the newer version knows would be lost
             raise errors.NewerVersion
         text = self._format.write(value, seen.text if seen else "{}", seen.value if seen else None)
         row = replace(row, created_at=seen.row.created_at if seen else datetime.now(UTC))
@@ -89,7 +89,7 @@ class Documents(ABC, Generic[Document]):
             self._seals.note(row)
             stored = OpenedDocument(row, value, text)
             self._opened.amend(lambda known: self._sorted([*known.values(), stored]))
-        finally:  # the change may be stored even if its answer was lost
+        finally:  # the change may be stored even if the response was lost
             self._opened.outdate()
 
     def _replace(
@@ -129,7 +129,7 @@ class Documents(ABC, Generic[Document]):
 
     def _read(self) -> dict[UUID, OpenedDocument[Document]]:
         rows = self._rows.documents(self._kind)
-        # a document was replaced while the rows were read
+        # read again, because a document was replaced while the rows were read
         if any(map(self._seals.is_set_back, rows)):
             rows = self._rows.documents(self._kind)
         known = self._opened.last or {}
@@ -179,7 +179,7 @@ class SealedSpaces(Documents[Space]):
             if now is None:
                 raise errors.SpaceGone from None
             if replace(now, created_at=space.created_at) != space:
-                raise  # otherwise only the answer was lost
+                raise  # if they are equal, the change is stored, and only the response was lost
 
     def forget(self, space_id: SpaceId) -> None:
         self._delete(space_id)
@@ -219,7 +219,7 @@ class SealedProfile(Documents[Preferences]):
             check_seen(seen, before.instructions, instructions)
             chosen = replace(chosen, instructions=instructions, is_verified=True)
             row = now.row if now else DocumentRow(kind=self._kind, id=self._rows.user_id)
-            with suppress(errors.Stale):  # another tab has changed the preferences since
+            with suppress(errors.Stale):  # another tab has just changed the preferences
                 self._put(chosen, row, now)
                 return
         raise errors.StoreUnavailable("put_document")
@@ -229,9 +229,10 @@ class SealedProfile(Documents[Preferences]):
 
 
 class SealedFacts(Documents[Fact]):
-    """The `Facts` of one user over sealed rows. A conversation's facts are under its key, others under the user's.
+    """The `Facts` of one user over sealed rows.
 
-    Any thread may call any method.
+    A conversation's facts are sealed under the conversation's key, all other facts under the user's key. Any thread
+    may call any method.
     """
 
     def __init__(self, rows: Rows, keys: UserKeys, opened: OpenedConversations) -> None:
@@ -283,7 +284,7 @@ class SealedFacts(Documents[Fact]):
                 conversation = found.get(row.conversation_id)
                 if conversation is None or conversation.destroy_at:
                     continue
-                # ignored here: opening the fact needs the conversation's key too, and raises then
+                # ignored here, because opening the fact needs the same key, and then raises Tampered
                 with suppress(errors.Tampered):
                     self._conversations.seals(conversation.id, conversation)
             yield row

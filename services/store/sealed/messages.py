@@ -26,9 +26,9 @@ from services.store.sealed.seals import SEARCH_TEXT_FORMAT
 from services.store.sealed.texts import ConversationTexts
 from services.store.writes import DiscardMessages, EditReply, PutDocument, RestoreMessages
 
-_TRIES = 5  # attempts, because the conversation may change
-_MESSAGES = 2_000  # messages that one call reads for search
-_CONVERSATIONS = 100  # conversations that one call reads for search
+_TRIES = 5  # attempts at one change, because the conversation may change meanwhile
+_MESSAGES = 2_000  # the number of messages that one call reads for search
+_CONVERSATIONS = 100  # the number of conversations that one call reads for search
 _Batch = tuple[list[ConversationId], range]
 
 
@@ -91,7 +91,7 @@ class SealedMessages:
         )
         try:
             ask_twice(lambda: self._rows.discard_messages(deletion))
-        finally:  # the change may be stored even if the answer was lost
+        finally:  # the change may be stored even if the response was lost
             self._opened.forget(conversation_id)
 
     def can_restore(self, conversation_id: ConversationId) -> bool:
@@ -103,7 +103,7 @@ class SealedMessages:
             checked, _ = self._reader.read(conversation_id)
             rows = self._rows.discarded_messages(conversation_id)
             if not rows and asked and asked <= {one.id for one in checked.thread.messages}:
-                return  # done already: the answer was lost, or another process did it
+                return  # restored already: the response was lost, or another process restored them
             if not rows:
                 raise TooLate
             asked = {row.id for row in rows}
@@ -162,7 +162,7 @@ class SealedCorpus:
         for row in rows:
             if one := seals.get(conversation_id := ConversationId(row.id)):
                 found[conversation_id] = SearchText(text="", conversation_rev=0, rev=row.rev)
-                with suppress(Tampered):  # a message that does not open is replaced
+                with suppress(Tampered):  # a search text that does not open is replaced
                     opened = documents.open(row, one.vault) or "{}"
                     found[conversation_id] = SEARCH_TEXT_FORMAT.read(opened, row)
         return found
@@ -180,7 +180,7 @@ class SealedCorpus:
         return replace(new, rev=row.rev)
 
     def _verified(self, rows: Sequence[MessageRow]) -> dict[ConversationId, list[Message]]:
-        """Return the messages of *rows* that verify, by conversation, without deleted ones."""
+        """Return the messages of *rows* that verify and are not deleted, by conversation."""
         seals = self._opened.all_seals({row.conversation_id for row in rows})
         found: dict[ConversationId, list[Message]] = {}
         for row in rows:

@@ -30,8 +30,8 @@ from services.errors import NotFound, Tampered
 from services.store.rows import Rows
 from services.store.sealed.seals import ConversationSeals, Seals
 
-OPENED = 2_000  # the weight of an opened conversation with its key; an opened title weighs 1
-# enough for the titles of all conversations, which a search needs, or for 50 opened conversations
+OPENED = 2_000  # the cache weight of an opened conversation with its key; an opened title weighs 1
+# the cache's capacity: the titles of all conversations, which a search needs, or 50 opened conversations
 _MOST_TITLES = 100_000
 _MOST_RECEIPTS, _MOST_THOUGHTS, _MOST_COSTS = 200, 50, 5_000
 
@@ -42,11 +42,11 @@ class CheckedThread:
 
     thread: Thread
     head: Head | None = field(repr=False)  # None: the head did not open, so no message can follow
-    # computed from the rows that were read, to be compared with `head`
+    # the head computed from the rows that were read, to be compared with `head`
     total: Head = field(repr=False)
 
     def next_head(self) -> Head:
-        """Return the head to continue from. Raise Tampered if there is none."""
+        """Return the head that the next write continues. Raise Tampered if the head did not open."""
         if self.head is None:
             raise Tampered
         return self.head
@@ -58,11 +58,11 @@ class OpenedConversation:
 
     seals: ConversationSeals | None = None
     checked: CheckedThread | None = None
-    title: tuple[str, str] | None = None  # the title, sealed and opened
+    title: tuple[str, str] | None = None  # the sealed title, and the opened one
     texts: dict[DocumentKind, tuple[DocumentRow, str | None]] = field(
         default_factory=dict[DocumentKind, tuple[DocumentRow, str | None]]
     )
-    receipts: LruCache[TurnId, str] = field(  # an empty string if there is no receipt to show
+    receipts: LruCache[TurnId, str] = field(  # the value is empty if there is no receipt to show
         default_factory=lambda: LruCache[TurnId, str](_MOST_RECEIPTS)
     )
     thoughts: LruCache[MessageId, Thoughts] = field(
@@ -84,13 +84,13 @@ class OpenedConversation:
 class _Seen:
     """The newest revision of a conversation that this process has seen, kept even after its data is forgotten.
 
-    It detects that the database was restored to an older state, until the user signs out or clears the server's
+    This detects that the database was restored to an older state, until the user signs out or clears the server's
     memory.
     """
 
     rev: int = 0  # the revision of the last verified read
-    is_set_back: bool = False  # an older revision was read later; never reset
-    # counts changes to the cached data: a read that began before a change is repeated
+    is_set_back: bool = False  # True: an older revision was read later; never reset
+    # the number of changes to the cached data: a read that began before a change is repeated
     changes: int = 0
 
 
@@ -146,7 +146,7 @@ class OpenedConversations:
             forget(conversation_id)
 
     def amend(self, conversation_id: ConversationId, change: Callable[[Thread], Thread]) -> None:
-        """Apply a change that is stored to the cached thread, so that the next turn need not read the thread again."""
+        """Apply a stored *change* to the cached thread, too, so that the next turn need not read the thread again."""
         with self._change:
             cached = self._opened.get(conversation_id)
             if cached and cached.checked:
@@ -168,7 +168,7 @@ class OpenedConversations:
     def put(
         self, row: ConversationRow, checked: CheckedThread, changes: int
     ) -> OpenedConversation | None:
-        """Cache the data of a read that began at *changes*; return None if the conversation changed since."""
+        """Cache the data of a read that began at the change count *changes*; return None if that has grown since."""
         with self._change:
             if self.changes(row.id) != changes:
                 return None
@@ -182,7 +182,7 @@ class OpenedConversations:
             return opened
 
     def is_set_back(self, row: ConversationRow) -> bool:
-        """Return True if *row*, or an earlier read, has an older revision than one that was seen before it."""
+        """Return True if the revision of *row*, or of an earlier read, was older than one seen before."""
         with self._change:
             seen = self._seen.get(row.id)
             return seen is not None and (seen.is_set_back or row.rev < seen.rev)
@@ -267,7 +267,7 @@ class OpenedConversations:
         seals = (cached and cached.seals) or self.user_seals.of(row)
         title = seals.open_title(row.title)
         with self._change:
-            # after any change, the conversation may have been forgotten on purpose
+            # not cached after a change, because the conversation may have been forgotten on purpose
             if self.changes(row.id) == changes:
                 cached = self._opened.get(row.id) or OpenedConversation()
                 cached.title = row.title, title

@@ -34,7 +34,7 @@ class ThreadReader:
         self._ahead: _Ahead | None = None
 
     def head_of(self, thread: Thread) -> Head:
-        """Return the head to continue from. Raise Stale if *thread* is not the newest revision, NotFound, Tampered."""
+        """Return the head that the next write continues. Raise Stale (*thread* is outdated), NotFound, Tampered."""
         conversation_id = thread.conversation.id
         checked = self._opened.checked(conversation_id) or self.read(conversation_id)[0]
         if checked.thread.conversation.rev != thread.conversation.rev:
@@ -58,7 +58,7 @@ class ThreadReader:
             checked, read = self._read_whole(conversation_id, may_be_discarded=may_be_discarded)
             opened = self._opened.put(read.conversation, checked, changes)
             if opened is None:
-                # the conversation was read or changed meanwhile, so the cached data may be newer
+                # repeat: the conversation was read or changed meanwhile, so the cached data may be newer
                 continue
             for turn_id, cost in final_costs(read.costs).items():
                 opened.costs.put(turn_id, cost)
@@ -71,13 +71,13 @@ class ThreadReader:
     def _read_whole(
         self, conversation_id: ConversationId, *, may_be_discarded: bool
     ) -> tuple[CheckedThread, ConversationRead]:
-        """Read the new messages of a conversation, or all if the thread is not whole with these. Raise NotFound."""
+        """Read a conversation's new messages, or all messages if the thread is not whole with these. Raise NotFound."""
         before = self._opened.checked(conversation_id)
         if before and not (before.thread.is_whole and before.thread.messages):
             before = None
         read = self._read(conversation_id, before, may_be_discarded=may_be_discarded)
         checked = self._checked(read, before)
-        # read again: messages were deleted, or stored during the read
+        # read again, because messages were deleted, or stored during the read
         while not checked.thread.is_whole:
             rev = read.conversation.rev if before is None else -1
             before = None
@@ -111,7 +111,7 @@ class ThreadReader:
         return read
 
     def _checked(self, read: ConversationRead, before: CheckedThread | None) -> CheckedThread:
-        """Return the thread of a read, made from the cached one if that is still valid."""
+        """Return the thread of *read*, made from the cached thread *before* if that is still valid."""
         row = read.conversation
         conversation = self._opened.conversation(row)
         if before and before.thread.conversation.rev == row.rev:
@@ -141,7 +141,7 @@ class ThreadReader:
     def _with_messages(
         self, read: ConversationRead, conversation: Conversation, before: CheckedThread | None
     ) -> CheckedThread:
-        """Open the messages of a read, which follow those of *before*; check all messages against the head."""
+        """Open the messages of *read*, which follow those of *before*; check all messages against the head."""
         row = read.conversation
         seals, total = self._opened.seals(row.id, row), before.total if before else Head()
         messages = list(before.thread.messages) if before else []

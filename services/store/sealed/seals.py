@@ -44,7 +44,7 @@ from services.rules.turns import Turn
 from services.store.rows import ReceiptRow, ThoughtsRow, TurnRow
 from services.store.writes import PutPiece
 
-DOCUMENTS = "documents"  # the purpose of the key derived from a user's key
+DOCUMENTS = "documents"  # the purpose for which a key of documents is derived from a user's key
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +58,7 @@ Value = TypeVar(
 
 
 class Format(Generic[Value]):
-    """The JSON format of a frozen dataclass, without `is_verified`, `is_newer`, and the *columns* of its row."""
+    """The JSON format of a frozen dataclass, without `is_verified`, `is_newer` and the *columns* of its row."""
 
     def __init__(self, kind: type[Value], columns: Collection[str] = ()) -> None:
         self._adapter, self._columns = TypeAdapter[Value](kind), columns
@@ -67,7 +67,7 @@ class Format(Generic[Value]):
     def write(self, value: Value, before: str = "{}", seen: Value | None = None) -> str:
         """Return the JSON of *value*; keep the data that a newer version of the app stored in *before*.
 
-        Kept are fields that this version does not know, and fields unchanged since *seen* was read from *before*.
+        This keeps fields that this version does not know, and fields unchanged since *seen* was read from *before*.
         """
         known, was = self._fields(value), self._fields(seen) if seen else {}
         stays = {
@@ -82,7 +82,7 @@ class Format(Generic[Value]):
         columns = {name: getattr(row, name) for name in self._columns}
         try:
             return self._adapter.validate_python(json.loads(text) | columns)
-        except ValidationError:  # not chained, because its message repeats the text
+        except ValidationError:  # not chained, because the error's message repeats the text
             raise NewerVersion from None
 
     def _fields(self, value: Value) -> dict[str, object]:
@@ -102,7 +102,7 @@ _ATTACHMENTS_FORMAT = Format(_Attachments)
 
 @dataclass(frozen=True, slots=True, repr=False)
 class SealedMessage:
-    """A sealed message, and the head after it."""
+    """A sealed message, and the sealed head after this message."""
 
     body: str
     attachments: str | None  # the sealed list of attachments
@@ -122,14 +122,14 @@ class ConversationSeals:
         return self.vault.seal(title, self._place("conversations", "title", self.id))
 
     def open_title(self, sealed: str) -> str:
-        """Raise Tampered."""
+        """Return the title that *sealed* holds. Raise Tampered."""
         return self.vault.open(sealed, self._place("conversations", "title", self.id))
 
     def head(self, head: Head) -> str:
         return self.vault.seal_head(head, self.user_id, self.id)
 
     def open_head(self, sealed: str) -> Head | None:
-        """Return the head; None if it does not open."""
+        """Return the head that *sealed* holds; None if it does not open."""
         try:
             return self.vault.open_head(sealed, self.user_id, self.id)
         except Tampered:
@@ -145,7 +145,7 @@ class ConversationSeals:
         thoughts: Thoughts | None = None,
         attachments: tuple[Attachment, ...] = (),
     ) -> SealedMessage:
-        """Seal the message that follows *head*, and the head after it."""
+        """Seal the message that follows *head*, and the head after that message."""
         seq = head.last_seq + 1
         place = self._place("messages", _body_column(attachments), message_id)
         place = replace(place, seq=seq, parent_id=parent_id, role=role)
@@ -161,7 +161,7 @@ class ConversationSeals:
         return SealedMessage(sealed, files, known, new_head)
 
     def open_message(self, row: MessageRow) -> Message:
-        """Return the message of *row*, unverified if it does not open."""
+        """Return the message of *row*; if it does not open, a message marked as unverified."""
         try:
             (body, attachments), is_verified = self.open_texts(row), True
         except Tampered:
@@ -198,7 +198,7 @@ class ConversationSeals:
     def piece(
         self, message_id: MessageId, attachment_id: AttachmentId, number: int, octets: bytes
     ) -> tuple[str, str]:
-        """Seal a piece of an attachment; return it and its MAC."""
+        """Seal a piece of an attachment; return the sealed piece and its MAC."""
         place = self._piece_place(message_id, attachment_id, number)
         sealed = self.vault.seal_octets(octets, place)
         return sealed, self.vault.piece_mac(sealed, place).hex()
@@ -206,7 +206,7 @@ class ConversationSeals:
     def open_piece(
         self, message_id: MessageId, attachment: Attachment, number: int, sealed: str
     ) -> bytes:
-        """Open a piece. Raise Tampered also if *attachment* lists another MAC for it."""
+        """Open a piece of *attachment*. Raise Tampered also if *attachment* lists another MAC for the piece."""
         place = self._piece_place(message_id, attachment.id, number)
         mac = self.vault.piece_mac(sealed, place).hex()
         if not hmac.compare_digest(mac, attachment.macs[number - 1]):
@@ -214,7 +214,7 @@ class ConversationSeals:
         return self.vault.open_octets(sealed, place)
 
     def open_thoughts(self, message: Message, sealed: str) -> Thoughts:
-        """Return the thoughts of *message*, unverified if they do not open."""
+        """Return the thoughts of *message*; if they do not open, thoughts marked as unverified."""
         place = replace(self._message_place(message), column="thoughts")
         try:
             return THOUGHTS_FORMAT.read(self.vault.open(sealed, place))
@@ -237,7 +237,7 @@ class ConversationSeals:
     def partial(
         self, turn_id: TurnId, text: str, thoughts: Thoughts | None
     ) -> tuple[str | None, str | None]:
-        """Seal the partial reply and the thoughts of a turn, each as None if it is empty."""
+        """Return the sealed partial reply and the sealed thoughts of a turn; None for each that is empty."""
 
         def sealed(plain: str, column: str) -> str | None:
             return self.vault.seal(plain, self._turn_place(turn_id, column)) if plain else None
@@ -246,12 +246,12 @@ class ConversationSeals:
         return sealed(text, "partial"), sealed(known, "partial_thoughts")
 
     def open_turn(self, row: TurnRow) -> OpenTurn:
-        """Return the turn of *row*, without partial texts that do not open."""
+        """Return the turn of *row*; partial texts that do not open are left out."""
 
         def opened(sealed: str | None, column: str) -> str:
             try:
                 return self.vault.open(sealed, self._turn_place(row.id, column)) if sealed else ""
-            except Tampered:  # the conversation itself can still be read
+            except Tampered:  # not raised, because the conversation itself can still be read
                 log_event("turn.unverified", turn=row.id)
                 return ""
 
@@ -270,7 +270,7 @@ class ConversationSeals:
         )
 
     def places(self, row: object, message: MessageRow | None = None) -> dict[str, Place]:
-        """Return the places of the sealed texts in *row* by field; *message*: the one that thoughts belong to."""
+        """Return the places of the sealed texts in *row* by field; *message*: the message of thoughts in *row*."""
         match row:
             case MessageRow():
                 place = self._message_place(row)
@@ -316,7 +316,7 @@ class ConversationSeals:
 
 
 def _body_column(attachments: object) -> str:
-    """Return the column of a body's place, so that a removed or added list is detected when the message is opened."""
+    """Return the column in a body's place; it shows if there is a list, so that a removed or added list is detected."""
     return "listed_body" if attachments else "body"
 
 
@@ -334,7 +334,7 @@ class Seals:
         return ConversationSeals(self._user_id, row.id, vault)
 
     def new_conversation(self, thread: Thread) -> tuple[SealedConversation, ConversationSeals]:
-        """Seal an empty conversation, not stored yet, under a new key."""
+        """Seal an empty conversation, which is not stored yet, under a new key; return its row and seals."""
         conversation, key, user_key = thread.conversation, new_key(), self._keys.newest
         vault, instructions = self._keys.conversation_vault(key), None
         seals = ConversationSeals(self._user_id, conversation.id, vault)
@@ -363,8 +363,8 @@ class Seals:
 class DocumentSeals:
     """Seals and opens the documents of one user, and remembers the newest revision of each.
 
-    A text opens only at its own revision. An older row that is put back together with its revision is refused by every
-    process that has seen a later revision. Any thread may call any method.
+    A text opens only at the revision at which it was sealed. An older row that is put back together with its revision
+    is refused by every process that has seen a later revision. Any thread may call any method.
     """
 
     def __init__(self, user_id: UserId, keys: UserKeys) -> None:
@@ -373,8 +373,8 @@ class DocumentSeals:
         self._noting = threading.Lock()
 
     def seal(self, row: DocumentRow, text: str | None, vault: Vault | None = None) -> DocumentRow:
-        """Return the revision after *row*, with *text* sealed by *vault*, or under the user's key."""
-        # the time exceeds all earlier revisions, even after the database was restored to an older state
+        """Return the next revision of *row*, with *text* sealed by *vault*, or (None) under the user's key."""
+        # a revision of the time (ms) exceeds all earlier ones, even after the database was restored to an older state
         row = replace(row, rev=max(row.rev + 1, self._seen(row) + 1, int(time.time() * 1000)))
         vault = vault or self._keys.vault(DOCUMENTS)
         place = document_place(self._user_id, row)
@@ -397,7 +397,7 @@ class DocumentSeals:
             self._newest[row.kind, row.id] = max(row.rev, self._seen(row))
 
     def is_set_back(self, row: DocumentRow) -> bool:
-        """Return True if a later revision than that of *row* was seen."""
+        """Return True if this process has seen a later revision than that of *row*."""
         return row.rev < self._seen(row)
 
     def _seen(self, row: DocumentRow) -> int:

@@ -57,7 +57,7 @@ class ConversationTexts:
     def _text(self, row: ConversationRow, kind: DocumentKind) -> str | None:
         """Return the instructions or the summary; open the text again only if it changed. Raise Tampered."""
         document = row.text(kind)
-        # or the document was replaced after *row* was read
+        # read again, because the document may have been replaced after *row* was read
         if self._documents.is_set_back(document):
             document = self._opened.row(row.id).text(kind)
         seals = self._opened.seals(row.id, row)
@@ -77,6 +77,6 @@ def verified(open_text: Callable[[], Answer]) -> tuple[Answer | None, bool]:
 
 
 def check_seen(seen: str | None, now: str | None, wanted: str | None) -> None:
-    """Raise ChangedElsewhere if the stored text *now* is neither *seen* nor *wanted*."""
+    """Raise ChangedElsewhere if the stored text *now* is neither the text that was *seen* nor the *wanted* one."""
     if seen is not None and (now or "") not in (seen, wanted or ""):
         raise ChangedElsewhere(now or "")

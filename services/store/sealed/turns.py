@@ -28,8 +28,8 @@ from services.store.sealed.opened import OpenedConversations
 from services.store.sealed.reading import ThreadReader
 from services.store.writes import BeginTurn, CheckpointTurn, FinishTurn, SealedPrompt, SealedReply
 
-_MOST_UNANSWERED = 4  # the most unanswered requests of one user
-_TRIES = 5  # attempts, because the conversation may change
+_MOST_UNANSWERED = 4  # the most cached requests of one user whose response was lost
+_TRIES = 5  # attempts at one write, because the conversation may change meanwhile
 
 
 class SealedTurns:
@@ -38,7 +38,7 @@ class SealedTurns:
     def __init__(self, rows: Rows, opened: OpenedConversations, reader: ThreadReader) -> None:
         self._rows, self._opened, self.user_id = rows, opened, rows.user_id
         self._reader = reader
-        # requests without an answer yet: if it is lost, the same request is sent again
+        # requests whose response was lost: they are sent again unchanged
         self._unanswered = LruCache[ClientTurnId, BeginTurn](_MOST_UNANSWERED)
 
     def begin(self, turn: NewTurn) -> Begun:
@@ -91,7 +91,7 @@ class SealedTurns:
                     reply=self._sealed_reply(ending),
                 )
                 ask_twice(partial(self._rows.finish_turn, end))
-            except NotFound:  # the user is deleted
+            except NotFound:  # the user was deleted, so there is nothing to settle
                 return
             except Stale:
                 self._opened.forget(ending.conversation_id)
@@ -160,7 +160,7 @@ class SealedTurns:
         """Seal the request that begins *turn*. Raise Stale, NotFound, Tampered."""
         conversation = turn.thread.conversation
         receipt, created = turn.receipt or "", None
-        # a receipt describes a turn, and must not prevent one
+        # a receipt only describes a turn, and must not prevent it: one that is too long is not stored
         if len(receipt.encode()) > LARGEST_TEXT:
             log_event("receipt.too_long", conversation=conversation.id)
             receipt = ""
@@ -226,7 +226,7 @@ def _turn_ids(messages: Iterable[Message]) -> set[TurnId]:
 
 
 def _with_missing_reply(thread: Thread, newest: TurnRow) -> Thread:
-    """Return *thread*, with a `missing_reply` if its *newest* turn ended without storing a reply."""
+    """Return *thread*, with a `missing_reply` if its turn *newest* ended without storing a reply."""
     if newest.prompt_id is None or any(
         one.turn_id == newest.id and one.role is Role.ASSISTANT for one in thread.messages
     ):

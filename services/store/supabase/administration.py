@@ -23,14 +23,14 @@ from services.store.backend import LISTED_CREDENTIALS, StoredCredentials
 from services.store.supabase.api import PAGE, ServerCalls, UserCalls
 from services.store.supabase.arguments import Hidden
 
-_NEWEST = 2**53 - 1  # above every id, and exact as a double, which JSON numbers may be
+_NEWEST = 2**53 - 1  # above every id, and exact as a double, which a JSON number may become
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _DatabaseState:
-    """The answer of `database_state`."""
+    """The result of the function `database_state`."""
 
-    at: datetime  # the time of the database's clock
+    at: datetime  # the database's time when it computed this result
     database_ms: int
     database_version: str
     schema_version: str  # the version of the last migration
@@ -124,7 +124,7 @@ class SupabaseAdministration:
         began = time.monotonic()
         state = self.calls.read("database_state", _DatabaseState)
         seconds = time.monotonic() - began
-        # our clock at the estimated moment of the database's answer
+        # the time of this machine's clock at the estimated moment of `state.at`
         our_time = datetime.now(UTC) - timedelta(seconds=seconds / 2)
         bound = self.server.row_bound()
         return StoreHealth(

@@ -29,37 +29,38 @@ from services.rules import Refusal
 from services.store.refusals import error_of
 from services.store.supabase.arguments import Argument, Hidden
 
-EventHooks = Mapping[str, Sequence[Callable[..., object]]]  # httpx's hooks, by event
+EventHooks = Mapping[str, Sequence[Callable[..., object]]]  # hooks of an httpx client, by event
 Query = SyncSelectRequestBuilder
 Row = TypeVar("Row", bound="RowClass")
 Identified = TypeVar("Identified", bound="IdentifiedRow")
 T = TypeVar("T")
 Paged = TypeVar("Paged")
-_LIMITS = httpx.Limits(  # seconds: a new connection costs three round trips with TLS
+_LIMITS = httpx.Limits(  # idle connections are kept for 60 seconds: a new one costs three round trips with TLS
     max_connections=100, max_keepalive_connections=20, keepalive_expiry=60.0
 )
-PAGE = 1000  # rows in one read
-LEAST = 100  # rows that any answer may have (ServerCalls.check_rows), so at most as many ids in one address
-_SWEPT_TURNS = 10  # the most turns that one call sweeps
-# seconds: less than a lease, so that one lost answer does not end it
+PAGE = 1000  # the number of rows of one page
+# the number of rows that the API must return at once (ServerCalls.check_rows); also of ids in one URL
+LEAST = 100
+_SWEPT_TURNS = 10  # the number of turns that one call sweeps at most
+# seconds: less than a turn's lease, so that the lease does not end with one lost response
 TIMEOUT = httpx.Timeout(8.0, connect=3.0)
 
 
 class RowClass(Protocol):
-    """A dataclass with a field for each column."""
+    """The class of a table's rows: a dataclass with a field for each column."""
 
     __dataclass_fields__: ClassVar[dict[str, Field[object]]]
 
 
 class IdentifiedRow(RowClass, Protocol):
-    """A row with an id."""
+    """The class of rows that have an id."""
 
     @property
     def id(self) -> UUID: ...
 
 
 class RpcResult(BaseModel):
-    """The answer of a writing function; an expected refusal is an answer as well."""
+    """The result of a writing function; an expected refusal is a result as well."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -68,7 +69,7 @@ class RpcResult(BaseModel):
 
     @property
     def values(self) -> dict[str, object]:
-        """The values of the answer beside `ok` and `reason`."""
+        """The values of the result other than `ok` and `reason`."""
         return self.model_extra or {}
 
 
@@ -76,13 +77,13 @@ class RpcResult(BaseModel):
 class Swept:
     """The work that remains after a sweep."""
 
-    more: bool  # more is due for the next sweep
-    log_erasures: bool = False  # entries are due for `erase_log_entries`
+    more: bool  # True: more is due for the next sweep
+    log_erasures: bool = False  # True: `erase_log_entries` has entries to erase
 
 
 @dataclass(frozen=True, slots=True)
 class Gateway:
-    """The API's address and the connections to it, without an identity. All threads share it."""
+    """The API's URL and the connections to the API, without a user's identity. All threads share one gateway."""
 
     url: str
     key: SecretStr
@@ -97,9 +98,9 @@ class Gateway:
         hooks: EventHooks = MappingProxyType({}),
         timeout: httpx.Timeout = TIMEOUT,
     ) -> "Gateway":
-        """Return a gateway with its own connections, through *transport* if given.
+        """Return a gateway with connections of its own, through *transport* if that is not None.
 
-        *hooks* are called with each request and each response.
+        The client calls *hooks* with each request and each response.
         """
         client = httpx.Client(timeout=timeout, limits=_LIMITS, transport=transport)
         client.event_hooks = {
@@ -138,7 +139,7 @@ class UserCalls:
         return self.read(verb, RpcResult, **arguments)
 
     def do(self, verb: str, /, **arguments: Argument | Hidden) -> RpcResult:
-        """Call the function *verb* as `call` does, and raise its refusal."""
+        """Call the function *verb* as `call` does; raise an error if it refuses."""
         return accepted(verb, self.call(verb, **arguments))
 
     def select(self, verb: str, kind: type[T], /, **arguments: Argument) -> T:
@@ -149,14 +150,14 @@ class UserCalls:
         return _valid(kind, answer)
 
     def read(self, verb: str, kind: type[T], /, **arguments: Argument | Hidden) -> T:
-        """Call the function *verb* with a proof, as `call` does; return its answer as a *kind*."""
+        """Call the function *verb* with a proof, as `call` does; return its result as a *kind*."""
         proof = self.proof.of_person(verb, self.user_id, *map(_proven, arguments.values()))
         return _valid(kind, _answered(self.client, verb, _sent(arguments) | {"proof": proof}))
 
 
 @dataclass(frozen=True, slots=True)
 class ServerCalls:
-    """Calls of the app without a user's token. They raise no errors but StoreUnavailable.
+    """Calls of the app without a user's token. Except `check_rows`, they raise only StoreUnavailable.
 
     Any thread may call any method.
     """
@@ -169,22 +170,22 @@ class ServerCalls:
         return self.read(verb, RpcResult, **arguments)
 
     def row_bound(self) -> int:
-        """Return the API's limit of rows in one answer, or 1,001 if it is above 1,000."""
+        """Return the API's limit of rows in one response, or 1,001 if the limit is above 1,000."""
         return len(self.read("row_bound", list[int]))
 
     def check_rows(self) -> None:
-        """Raise RowsCut if the API truncates answers that reads expect to be complete."""
+        """Raise RowsCut if the API truncates responses that reads expect to be complete."""
         if (bound := self.row_bound()) < LEAST:
             raise RowsCut(bound, LEAST)
 
     def read(self, verb: str, kind: type[T], /, **arguments: Argument | Hidden) -> T:
-        """Call the function *verb*; return its answer as a *kind*."""
+        """Call the function *verb*; return its result as a *kind*."""
         made_at = int(time.time())
         proof = self.proof.of_server(verb, made_at, *map(_proven, arguments.values()))
         sent = _sent(arguments) | {"made_at": made_at, "proof": proof}
         try:
             return _valid(kind, _answered(self.client, verb, sent))
-        except (NotFound, SignedOut) as error:  # the clocks or the server keys differ
+        except (NotFound, SignedOut) as error:  # clocks or server keys differ from the database's
             log_event("server.refused")
             raise StoreUnavailable("server proof") from error
 
@@ -220,7 +221,7 @@ def store_errors() -> Generator[None]:
                 raise StoreUnavailable(error.code) from error
     except httpx.HTTPError as error:
         raise StoreUnavailable(type(error).__name__) from error
-    except ValidationError as error:  # not chained, because its text repeats the row
+    except ValidationError as error:  # not chained, because the error's text repeats the row
         raise StoreUnavailable(type(error).__name__) from None
 
 
@@ -228,7 +229,7 @@ class Table(Generic[Row]):
     """Reads of one table, under row level security. They raise SignedOut and StoreUnavailable."""
 
     def __init__(self, name: str, row: type[Row], columns: str | None = None) -> None:
-        """Select *columns*, by default the fields of *row*."""
+        """Set the *columns* to select, by default the fields of *row*."""
         self._name = name
         self._adapter = TypeAdapter(cast(type[list[Row]], GenericAlias(list, (row,))))
         self._columns = columns or ",".join(each.name for each in fields(row))
@@ -236,7 +237,7 @@ class Table(Generic[Row]):
     def rows(
         self, client: Client, where: Callable[[Query], Query] = lambda query: query
     ) -> list[Row]:
-        """Return the rows that *where* selects, in one answer."""
+        """Return the rows that *where* selects, from one response."""
         with store_errors():
             query = where(client.table(self._name).select(self._columns))
             return self._adapter.validate_python(query.execute().data)
@@ -267,9 +268,9 @@ class Table(Generic[Row]):
 
 
 def every_row(read: Callable[[Paged | None, int], Sequence[Paged]]) -> list[Paged]:
-    """Return all rows; *read* gets the last row so far (None at first) and a limit, and returns the next page.
+    """Return all rows, page by page; *read* returns the page after a row (None: the first page), up to a limit.
 
-    The API truncates long answers silently, and its limit may change at any time: only an answer
+    The API truncates long responses silently, and its limit may change at any time: only a page
     that is shorter than any limit is certainly the last.
     """
     rows: list[Paged] = []
@@ -281,14 +282,14 @@ def every_row(read: Callable[[Paged | None, int], Sequence[Paged]]) -> list[Page
 
 
 def batches(ids: Iterable[T]) -> Iterator[list[T]]:
-    """Yield *ids* in groups that fit in one address."""
+    """Yield *ids* in groups, each of which fits in one URL."""
     every = list(ids)
     for start in range(0, len(every), LEAST):
         yield every[start : start + LEAST]
 
 
 def accepted(verb: str, answer: RpcResult, wanted: Reservation | None = None) -> RpcResult:
-    """Return *answer*, or raise the error if *verb* refused; *wanted*: the amounts of the turn to begin."""
+    """Return *answer*; raise an error if it is a refusal of *verb*. *wanted*: the amounts of the turn to begin."""
     if not answer.ok:
         raise error_of(verb, _valid(Refusal, {"reason": answer.reason, **answer.values}), wanted)
     return answer

@@ -16,7 +16,7 @@ from services.domain import Usage
 from services.domain.rows import FieldKind
 
 Argument = UUID | str | int | bool | date | None
-# the arguments of a `Usage`
+# the arguments of a function for the fields of a `Usage`
 _USED = {name: f"used_{name}" for name in ("prompt", "reply", "cached")}
 _CLASSES: dict[FieldKind, tuple[type, ...]] = {
     FieldKind.ID: (UUID,),
@@ -28,7 +28,7 @@ _CLASSES: dict[FieldKind, tuple[type, ...]] = {
 
 @dataclass(frozen=True, slots=True)
 class Hidden:
-    """An argument that a proof covers by its hash: free text and sealed tokens."""
+    """An argument that a proof covers by a hash: free text, or a sealed text."""
 
     text: str | None = field(repr=False)
 
@@ -38,7 +38,7 @@ class Hidden:
 
     @classmethod
     def of(cls, value: object) -> "Hidden":
-        """Convert a value: text unchanged, ids separated by commas, a dataclass to JSON."""
+        """Return an argument for *value*: text unchanged, ids separated by commas, a dataclass as JSON."""
         match value:
             case None | str():
                 return cls(value)
@@ -52,13 +52,13 @@ class Hidden:
 class ArgumentField:
     """A field of a write, or of a dataclass nested in it."""
 
-    name: str  # the name of the argument
+    name: str  # the name of the function's argument
     path: tuple[str, ...]
     kind: FieldKind
 
 
 def arguments_of(write: object) -> dict[str, Argument | Hidden]:
-    """Return the arguments of *write*, in the order of the function's parameters."""
+    """Return the arguments for *write*, in the order of the parameters of the API's function."""
     found: dict[str, Argument | Hidden] = {}
     for each in argument_fields(type(write)):
         value = write
@@ -71,7 +71,7 @@ def arguments_of(write: object) -> dict[str, Argument | Hidden]:
 
 @cache
 def argument_fields(write: type) -> tuple[ArgumentField, ...]:
-    """Return the fields of a write class that are arguments, in order. Raise TypeError for a field without a kind."""
+    """Return the fields of the class *write* that become arguments, in order. Raise TypeError (a field has no kind)."""
     return tuple(each for each in _fields(write) if each.kind is not FieldKind.IMPLIED)
 
 
@@ -89,7 +89,7 @@ def _fields(write: type) -> Iterator[ArgumentField]:
 
 
 def _kind_of(hint: object) -> FieldKind | type:
-    """Return the kind of a field with that type, or the class if it is a nested dataclass."""
+    """Return the kind of a field whose type is *hint*, or that type if it is a nested dataclass. Raise TypeError."""
     if get_origin(hint) is Annotated:
         return next(mark for mark in get_args(hint) if isinstance(mark, FieldKind))
     if alternatives := get_args(hint):

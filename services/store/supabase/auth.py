@@ -1,4 +1,4 @@
-"""Users of Supabase Auth: its settings, sign up, sign in, exchange a refresh token, sign out."""
+"""Calls of Supabase Auth: read its settings, sign up, sign in, exchange a refresh token, sign out."""
 
 import re
 import time
@@ -28,7 +28,7 @@ class AuthTokens(BaseModel):
     user_id: UserId
     auth_session_id: UUID
     access: str = Field(repr=False)
-    expires_at: int  # Unix seconds, by our clock
+    expires_at: int  # Unix seconds, by this machine's clock
     refresh: str = Field(repr=False)
 
     def is_good_for(self, seconds: int) -> bool:
@@ -36,26 +36,26 @@ class AuthTokens(BaseModel):
         return self.expires_at - time.time() > seconds
 
     def is_of_session(self, other: "AuthTokens") -> bool:
-        """Return True if both belong to the same user and the same session of Supabase Auth."""
+        """Return True if *other* belongs to the same user and the same session of Supabase Auth."""
         return (self.user_id, self.auth_session_id) == (other.user_id, other.auth_session_id)
 
 
 class AuthSettings(BaseModel):
-    """The answer of `/auth/v1/settings`, without the providers that Daybook does not use."""
+    """The response of `/auth/v1/settings`, without the providers that Daybook does not use."""
 
     has_email: bool = Field(validation_alias=AliasPath("external", "email"))
     disable_signup: bool
     mailer_autoconfirm: bool
 
 
-# errors by Supabase Auth's code; any other code raises StoreUnavailable
+# the app's errors by Supabase Auth's error code; any other code raises StoreUnavailable
 _SIGN_IN_ERRORS: dict[str, type[errors.AppError]] = {
     "invalid_credentials": errors.WrongCredentials,
     "user_banned": errors.Suspended,
     "email_not_confirmed": errors.NotConfirmed,
     "user_already_exists": errors.AddressTaken,
     "email_address_invalid": errors.BadAddress,
-    # Auth's rules for addresses are stricter
+    # Supabase Auth's rules for addresses are stricter than Daybook's
     "validation_failed": errors.BadAddress,
     "email_address_not_authorized": errors.AddressNotAllowed,
     "signup_disabled": errors.SignUpsClosed,
@@ -72,17 +72,17 @@ _RENEWAL_ERRORS: dict[str, type[errors.AppError]] = dict.fromkeys(
     errors.SignedOut,
 )
 _WAIT = re.compile(r"after (\d{1,4}) seconds")
-_EMAIL_WAIT, _REQUEST_WAIT = 3600, 60  # seconds, used if Supabase Auth gives none
+_EMAIL_WAIT, _REQUEST_WAIT = 3600, 60  # seconds to wait, if Supabase Auth names no time
 
 
 def get_settings(gateway: Gateway) -> httpx.Response:
-    """Return the answer that has the settings (`AuthSettings`). Raise httpx.HTTPError."""
+    """Return the response that contains the settings (`AuthSettings`). Raise httpx.HTTPError."""
     key = gateway.key.get_secret_value()
     return gateway.http.get(f"{gateway.url}/auth/v1/settings", headers={"apikey": key})
 
 
 def read_settings(gateway: Gateway) -> AuthSettings:
-    """Return the settings. Raise StoreUnavailable."""
+    """Return the settings of Supabase Auth. Raise StoreUnavailable."""
     try:
         return AuthSettings.model_validate_json(get_settings(gateway).raise_for_status().content)
     except (httpx.HTTPError, ValidationError) as error:
@@ -90,14 +90,14 @@ def read_settings(gateway: Gateway) -> AuthSettings:
 
 
 def sign_up(client: Client, email: EmailAddress, password: str) -> AuthTokens:
-    """Make a user and sign in. Raise Refused, StoreUnavailable."""
+    """Make a user, sign in, and return the tokens. Raise Refused, StoreUnavailable."""
     with _auth_errors(_SIGN_IN_ERRORS):
         session = client.auth.sign_up({"email": email, "password": password}).session
     return _tokens(session, errors.ConfirmationSent)
 
 
 def sign_in(client: Client, email: EmailAddress, password: str) -> AuthTokens:
-    """Sign in. Raise Refused, StoreUnavailable."""
+    """Sign in, and return the tokens. Raise Refused, StoreUnavailable."""
     with _auth_errors(_SIGN_IN_ERRORS):
         session = client.auth.sign_in_with_password({"email": email, "password": password}).session
     return _tokens(session, errors.WrongCredentials)
@@ -121,7 +121,7 @@ def sign_out(client: Client, tokens: AuthTokens) -> None:
 
 @contextmanager
 def _auth_errors(refusals: Mapping[str, type[errors.AppError]]) -> Generator[None]:
-    """Convert Supabase Auth's errors: to those of *refusals* by code, else TooManyAttempts or StoreUnavailable."""
+    """Convert Supabase Auth's errors: by code to one of *refusals*, else to TooManyAttempts or StoreUnavailable."""
     try:
         yield
     except AuthApiError as error:
@@ -134,7 +134,7 @@ def _auth_error(
     error: AuthApiError, refusals: Mapping[str, type[errors.AppError]]
 ) -> errors.AppError:
     code = error.code or ""
-    if error.status in (409, 429):  # 409: too many renewals of one session at once
+    if error.status in (409, 429):  # 409: too many concurrent renewals of one session
         said = _WAIT.search(error.message)
         wait = _EMAIL_WAIT if code == "over_email_send_rate_limit" else _REQUEST_WAIT
         return errors.TooManyAttempts(int(said[1]) if said else wait)
@@ -145,7 +145,7 @@ def _auth_error(
 
 
 def _tokens(session: AuthSession | None, missing: type[errors.AppError]) -> AuthTokens:
-    """Return the tokens of *session*. Raise *missing* if there are none."""
+    """Return the tokens of *session*. Raise *missing* if there is no session."""
     if session is None:
         raise missing
     try:

@@ -76,8 +76,8 @@ from services.store.supabase.session_tokens import (
 from services.store.supabase.upkeep import DatabaseProbe, keep_erasing
 
 _EMBEDDED_SECONDS, _HOSTED_SECONDS = 3.0, 60.0  # seconds between two probes of the database
-_EMBEDDED_SWEEP_SECONDS = 9.0  # a hosted database is swept in every probe
-_PROBE_TIMEOUT = httpx.Timeout(4.0, connect=2.0)  # a later answer counts as a failure
+_EMBEDDED_SWEEP_SECONDS = 9.0  # the pause between sweeps; a hosted database is swept in every probe
+_PROBE_TIMEOUT = httpx.Timeout(4.0, connect=2.0)  # a later response counts as a failure
 _CREDENTIALS = TypeAdapter[StoredCredentials | None](StoredCredentials | None)
 _KEYS = TypeAdapter(tuple[WrappedKey, ...])
 _ENDED = TypeAdapter(dict[SessionId, SessionEnd])
@@ -85,7 +85,7 @@ _ENDED = TypeAdapter(dict[SessionId, SessionEnd])
 
 @dataclass(frozen=True, slots=True)
 class SupabaseSignIn:
-    """The `SignIn` of Supabase Auth. A `SignInUser` is Auth's tokens of the user."""
+    """The `SignIn` of Supabase Auth. Here, a `SignInUser` is the tokens of a user (`AuthTokens`)."""
 
     gateway: Gateway
     server: ServerCalls
@@ -100,7 +100,7 @@ class SupabaseSignIn:
         except AddressTaken:
             return self.resume(email, password)
         except StoreUnavailable:
-            # of two sign-ups at once, Supabase Auth answers one with an internal error, and has made the user
+            # if two sign-ups are concurrent, one gets an internal error, but Supabase Auth has made the user
             with suppress(AppError):
                 return auth.sign_in(self.gateway.client(), email, password)
             raise
@@ -109,7 +109,7 @@ class SupabaseSignIn:
         try:
             return auth.sign_in(self.gateway.client(), email, password)
         except WrongCredentials:
-            # a user whom the publishable key alone has made may hold the address, without an account
+            # a user made with only the publishable key, who has no account, may occupy the address
             if not self.server.call("end_stranger", address=Hidden(email), nonce=uuid4()).ok:
                 raise AddressTaken from None
         return auth.sign_up(self.gateway.client(), email, password)
@@ -132,7 +132,7 @@ class SupabaseUser:
     calls: UserCalls = field(repr=False)
     server: ServerCalls = field(repr=False)
     bearer: Bearer = field(repr=False)
-    # one, until it is taken
+    # the data of the first page, which came with the sign-in: one item, until `first_page` takes it
     first: list[FirstPage] = field(default_factory=list[FirstPage], repr=False)
 
     @property
@@ -237,7 +237,7 @@ class SupabaseUser:
                 new_scope=scope,
                 nonce=uuid4(),
             )
-            if answer.reason == "not_found":  # the session has another cookie by now
+            if answer.reason == "not_found":  # another process has given the session another cookie
                 raise SignedOut
             return _is_changed("prove_session", answer, "stale")
 
@@ -326,7 +326,7 @@ class SupabaseBackend:
     ) -> OpenedSession:
         client = self.gateway.client()
         bearer = Bearer(self._token_store, cookie_hash, sealer, tokens)
-        # postgrest-py passes it to httpx unchanged, which accepts any httpx.Auth
+        # postgrest-py passes this object on unchanged to httpx, which accepts any httpx.Auth
         client.postgrest.basic_auth = cast(httpx.BasicAuth, bearer)
         calls = UserCalls(client, self.proof, tokens.user_id)
         first = [started.first] if started.first else []
@@ -450,7 +450,7 @@ class SupabaseBackend:
             report=report,
         )
         in_thread("database-probe", probe.run)
-        # without the circuit breaker: a log too large for the time limit is no outage
+        # calls without the circuit breaker: a log that is too large for the time limit is no outage
         eraser = calls(TIMEOUT)
         in_thread("log-erasures", lambda: keep_erasing(probe.log_erasures, eraser))
 
@@ -458,13 +458,13 @@ class SupabaseBackend:
 def open_supabase(
     url: str, key: SecretStr, proof_key: bytes, *, is_hosted: bool
 ) -> SupabaseBackend:
-    """Open the backend at *url*; *proof_key* signs the calls of the app."""
+    """Return the backend at *url*; *proof_key* is the key of the app's server proofs."""
     return SupabaseBackend(
         url,
         key,
         ServerProof(proof_key),
         is_hosted,
-        # only the embedded API is called over plain http
+        # only the embedded API is called over plain http, and needs this transport
         LiteTransport() if url.startswith("http:") else None,
         DatabaseHealth(_HOSTED_SECONDS if is_hosted else _EMBEDDED_SECONDS),
     )
@@ -481,14 +481,14 @@ def _sign_up_state(found: Mapping[str, object]) -> SignUpState:
 
 
 def _is_changed(verb: str, answer: RpcResult, *losses: str) -> bool:
-    """Return False if *verb* was refused for a change meanwhile, one of *losses*; raise the error of any other refusal."""
+    """Return False if *verb* was refused for a reason in *losses* (a concurrent change); raise any other refusal."""
     if not answer.ok and answer.reason not in losses:
         raise error_of(verb, Refusal(reason=answer.reason))
     return answer.ok
 
 
 def _counted(answer: RpcResult) -> dict[str, object]:
-    """Return the values of the answer to a counted attempt. Raise TooManyAttempts."""
+    """Return the values of the result of a counted attempt. Raise TooManyAttempts if the attempt was refused."""
     if not answer.ok:
         raise TooManyAttempts(int(str(answer.values["retry_after"])))
     return answer.values

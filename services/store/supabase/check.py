@@ -27,7 +27,7 @@ from services.store.supabase.api import LEAST, PAGE, Gateway, ServerCalls
 from services.store.supabase.auth import AuthSettings, get_settings
 from services.store.supabase.lite_transport import LiteTransport
 
-_MAX_SKEW_SECONDS = 30.0  # PostgREST refuses a token from further in the future
+_MAX_SKEW_SECONDS = 30.0  # PostgREST refuses a token that was issued further in the future
 _MIN_TOKEN_SECONDS = 20 * 60
 _MAX_ERASURE_SECONDS = 3600.0
 _SIGN_IN = "Authentication, Sign In / Providers"
@@ -54,7 +54,7 @@ select
 """
 
 _STORED = TypeAdapter(StoredCredentials)
-# also users who are deleted, if a look-up beside credentials names them
+# the credentials of all users, even deleted users if a row of private.lookups refers to them
 _CREDENTIALS = """
 select user_id, deleted_at is null, private.credentials_of(credentials), coalesce(beside.lookups, '{}')
 from private.roles left join private.credentials using (user_id) left join (
@@ -69,7 +69,7 @@ def _unchecked(needs: str, *names: str) -> dict[str, Finding]:
     return dict.fromkeys(names, (Mark.UNKNOWN, f"not checked: needs {needs}"))
 
 
-# all findings by name, in the order of the printed table
+# all findings by name, as unchecked, in the order of the printed table
 UNCHECKED = _unchecked(
     "SUPABASE_URL and SUPABASE_KEY", "API key", "sign-up", "root keys", "max rows"
 ) | _unchecked(
@@ -87,8 +87,8 @@ UNCHECKED = _unchecked(
 
 
 def check_api(url: str, key: SecretStr, keys: PresentKeys | str) -> dict[str, Finding]:
-    """Return the findings about the API at *url*; *keys*: as `Operator.check` has them."""
-    # only the embedded API is called over plain http
+    """Return the findings about the API at *url*; *keys* as in `Operator.check`: root keys, or why they are missing."""
+    # only the embedded API is called over plain http, and needs this transport
     transport = LiteTransport() if url.startswith("http:") else None
     gateway = Gateway.to(url, key, transport)
     is_publishable = key.get_secret_value().startswith("sb_publishable_")
@@ -125,7 +125,7 @@ def _check_root_keys(gateway: Gateway, keys: PresentKeys | str) -> dict[str, Fin
 
 
 def check_database(connection: psycopg.Connection, keys: PresentKeys | str) -> dict[str, Finding]:
-    """Return the findings about the database; change nothing. *keys*: as `Operator.check` has them."""
+    """Return the findings about the database; change nothing. *keys*: root keys, or why they are missing."""
     asked_at = time.time()
     [(now, has_safeupdate)] = connection.execute(_SERVER)
     loaded = f"{'' if has_safeupdate else 'not '}loaded for the API's connections"
@@ -173,7 +173,7 @@ def _check_credentials(
 
 
 def judge_sign_up(auth: AuthSettings | int) -> Finding:
-    """Judge Supabase Auth's settings, or the HTTP status if there are none; 0: no reply."""
+    """Return a finding about sign-ups; *auth*: Supabase Auth's settings, or an HTTP status (0: no response)."""
     match auth:
         case 0:
             return Mark.FAIL, "Supabase Auth does not answer: check SUPABASE_URL"
@@ -217,7 +217,7 @@ def judge_clocks(ahead_seconds: float) -> Finding:
 
 
 def judge_access_tokens(seconds: int | None) -> Finding:
-    """Judge the lifetime of the newest session's access token; None: there is no session yet."""
+    """Return a finding about the lifetime of the newest session's access token (None: there is no session yet)."""
     if seconds is None:
         return Mark.UNKNOWN, "unknown until the first sign-in"
     if seconds <= _MIN_TOKEN_SECONDS:
@@ -227,7 +227,7 @@ def judge_access_tokens(seconds: int | None) -> Finding:
 
 
 def judge_credentials(unopened: Sequence[UserId]) -> Finding:
-    """Judge the users whose credentials are missing or do not open."""
+    """Return a finding about the users whose credentials are missing or do not open."""
     if not unopened:
         return Mark.OK, "all users' open"
     named = few_names([str(user_id) for user_id in unopened])
@@ -236,7 +236,7 @@ def judge_credentials(unopened: Sequence[UserId]) -> Finding:
 
 
 def judge_users(foreign: int) -> Finding:
-    """Judge the number of Supabase Auth's users who are older than Daybook and have no account."""
+    """Return a finding about the number of Supabase Auth's users who are older than Daybook and have no account."""
     if foreign:
         text = f"{foreign} of Supabase Auth are not Daybook's, and cannot use it"
         return Mark.NOTE, f"{text}: give it a project of its own"
@@ -244,7 +244,7 @@ def judge_users(foreign: int) -> Finding:
 
 
 def judge_auth_log(can_erase: bool | None, accounts: int, oldest_seconds: float) -> Finding:
-    """Judge the removal of deleted *accounts* from Supabase Auth's log; *can_erase*: None if there is no such log."""
+    """Return a finding about the removal of deleted *accounts* from Supabase Auth's log (*can_erase* None: no log)."""
     if can_erase is None:
         return Mark.OK, "none is kept in the database"
     advice = f"stop writing it to the database under {_AUDIT_LOGS}, and empty the table"

@@ -43,7 +43,7 @@ def with_tls(url: str) -> str:
 
 def _connect(conninfo: str) -> psycopg.Connection:
     options: dict[str, Any] = {"connect_timeout": _CONNECT_SECONDS} | conninfo_to_dict(conninfo)
-    # prepared statements do not work through a pooler
+    # no prepared statements (prepare_threshold), because they do not work through a pooler
     return psycopg.connect(**options, autocommit=True, prepare_threshold=None)
 
 

@@ -1,4 +1,4 @@
-"""The queries for the rows of a user in the tables of services/store/tables, by the names of these tables."""
+"""Queries for a user's rows in the form of the tables of services/store/tables, by the names of those tables."""
 
 ROWS = {
     "accounts": """

@@ -1,4 +1,4 @@
-"""A copy into a project's database, in which a user's rows keep their ids, and from it."""
+"""Copies of a deployment's rows into and from the database of a Supabase project; users' rows keep their ids."""
 
 import re
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
@@ -40,14 +40,14 @@ do $$ begin
   end if;
 end $$
 """
-# null: there is no such table
+# the result is null if there is no such table
 _HAS_IDENTITIES = "select has_table_privilege(to_regclass('auth.identities'), 'insert')"
 _ADD_IDENTITY = """
 insert into auth.identities (id, provider, provider_id, user_id, identity_data, created_at, updated_at)
 values (gen_random_uuid(), 'email', %(id)s::text, %(id)s::uuid,
   jsonb_build_object('sub', %(id)s::text, 'email', %(email)s::text, 'email_verified', true), now(), now())
 """
-_TABLES = {  # by the table names of services/store/tables, in the order of their foreign keys
+_TABLES = {  # this database's tables, by the names in services/store/tables; referenced tables first
     "accounts": "private.roles",
     "credentials": "private.credentials",
     "lookups": "private.lookups",
@@ -68,8 +68,8 @@ _COLUMNS = """
 select attname, attidentity <> '' from pg_attribute where attrelid = %s::regclass and attnum > 0 and attgenerated = ''
 """
 _GO_ON = "select setval(pg_get_serial_sequence({}, 'id'), max(id)) from {}"
-_NUMBER = re.compile("[0-9]{20}")  # of a row that is from a Supabase store
-# how rows are written that are no rows of a table here
+_NUMBER = re.compile("[0-9]{20}")  # the id of a numbered row that comes from a Supabase store
+# statements that write the rows that have no table of their own in this database
 _STATEMENTS = {
     "thoughts": "update public.messages set thoughts = %(thoughts)s where id = %(id)s",
     "discards": "update public.messages set destroy_at = %(destroy_at)s where id = any (%(ids)s)",
@@ -96,8 +96,8 @@ on conflict (model) do update set input_micro = excluded.input_micro, output_mic
   cached_input_micro = excluded.cached_input_micro, is_offered = excluded.is_offered
 """
 _SIGN_UP_LIFE = timedelta(days=8)
-_UNKNOWN = datetime(2000, 1, 1, tzinfo=UTC)  # a time that the other store has not kept
-# the tables of a user, those first that others refer to
+_UNKNOWN = datetime(2000, 1, 1, tzinfo=UTC)  # stands for a time that the other store did not record
+# the tables with rows of one user, in the order in which they are written: referenced tables first
 _ORDER = (
     *("accounts", "credentials", "budgets", "conversations", "messages", "pieces", "thoughts"),
     *("discards", "turns", "receipts", "documents", "ledger", "notices"),
@@ -109,7 +109,7 @@ def load(
     make: Callable[[datetime], CopiedRows],
     auth_hash: Callable[[StoredCredentials], str],
 ) -> None:
-    """Store the rows that *make* returns for the database's time. Raise BadInput if there are accounts.
+    """Store the rows that *make* returns for the database's time. Raise BadInput if there are accounts already.
 
     *auth_hash* returns the hash of the managed password in credentials, for Supabase Auth.
     """
@@ -140,14 +140,14 @@ def load(
 
 @dataclass(frozen=True, slots=True)
 class SupabaseCopy:
-    """The `CopySource` and `CopyTarget` in a project's database."""
+    """The `CopySource` and `CopyTarget` of a Supabase project's database."""
 
     connection: psycopg.Connection
     proof_keys: Mapping[int, bytes] = field(default_factory=dict[int, bytes], repr=False)
-    # returns the hash of a user's managed password, for Supabase Auth
+    # a function that returns the hash of a user's managed password, for Supabase Auth
     auth_hash: Callable[[UserId], str | None] = lambda _: None
     _numbers: dict[tuple[str, str], int] = field(default_factory=dict[tuple[str, str], int])
-    # the conversations of a user that are in spaces, until these are stored
+    # the user's conversations that belong to spaces, until the spaces are stored
     _in_spaces: list[Mapping[str, Any]] = field(default_factory=list[Mapping[str, Any]])
 
     def has_open_turns(self) -> bool:
@@ -191,7 +191,7 @@ class SupabaseCopy:
             return [
                 replace(cast(Any, row), id=f"{one:020}") for row, one in zip(rows, ids, strict=True)
             ]
-        if table.name == "deployment":  # the figures are summed up here
+        if table.name == "deployment":  # this store sums up its own figures, and takes only the cap
             caps = [cast(Any, row).monthly_cap_micro for row in rows]
             cap = None if caps in ([], [NO_CAP]) else caps[0]
             return [
@@ -231,12 +231,12 @@ class SupabaseCopy:
             connection.execute(sql.SQL(_GO_ON).format(*names))
         if keys:
             _copy(connection, _TABLES["keys"], keys)
-        if name == "documents":  # which refer to conversations, too
+        if name == "documents":  # spaces are documents, so conversations get their spaces now
             _run(connection, _SET_SPACE, self._in_spaces)
 
 
 def _kept(name: str, rows: Iterable[Any]) -> list[Any]:
-    """Return *rows* as the database keeps them."""
+    """Return *rows* as this database returns them once they are stored."""
     match name:
         case "accounts":
             return [_kept_account(row) for row in rows]
@@ -268,7 +268,7 @@ def _kept_credentials(row: Any) -> Any:
 
 
 def _merged(discards: Sequence[Any]) -> Any:
-    """Return one discard of all messages of *discards*."""
+    """Return one discard that has the messages of all *discards*."""
     ids = tuple(sorted({one for discard in discards for one in discard.message_ids}))
     return replace(discards[0], id=ids[0], message_ids=ids)
 
@@ -299,9 +299,9 @@ def _add_user(
 
 
 def _columns(user_id: UserId | None, row: Any) -> dict[str, Any]:
-    """Return the fields of *row* by column name."""
+    """Return the values of *row* by column name, and the owner's id."""
     columns = {_RENAMED.get(each.name, each.name): getattr(row, each.name) for each in fields(row)}
-    # of the other store's request: reuse of a copied turn's client turn id is refused
+    # the hash that the other store made matches no request here: reuse of a copied turn's client turn id is refused
     request_hash = bytes.fromhex(columns.get("request", ""))
     return {"user_id": user_id, "request_hash": request_hash} | columns
 
@@ -314,7 +314,7 @@ def _run(
 
 
 def _copy(connection: psycopg.Connection, table: str, rows: Sequence[Mapping[str, object]]) -> None:
-    """Store those fields of *rows* that the table has columns for."""
+    """Store those fields of *rows* for which *table* has columns."""
     known = [
         name
         for name, is_numbered in connection.execute(_COLUMNS, [table])

@@ -1,6 +1,6 @@
-"""A circuit breaker: one thread probes the database; calls fail fast while it is down.
+"""A circuit breaker: one thread probes the database; calls fail fast while the database is down.
 
-Without it, each call to a hanging database would wait until it times out, and a page makes several calls.
+Without it, each call to a hanging database would wait until the call times out, and a page makes several calls.
 """
 
 import logging
@@ -15,16 +15,16 @@ from services.errors import StoreUnavailable
 from services.events import log_event
 
 _logger = logging.getLogger(__name__)
-# seconds between probes of a database that is down, doubled each time
+# the first and the longest pause between probes of a database that is down, in seconds; doubled each time
 _FIRST_SECONDS, _LONGEST_SECONDS = 0.5, 3.0
-_NO_UPSTREAM = 502  # from this HTTP status on, the API got no answer from the database
+_NO_UPSTREAM = 502  # this HTTP status and higher ones: the API did not reach the database
 
 
 class DatabaseHealth:
-    """The health of the database: up until a probe fails. One thread probes; any thread may call the other methods."""
+    """The health of the database: up until a probe fails. One thread calls `keep_probing`, any thread the rest."""
 
     def __init__(self, seconds: float) -> None:
-        """Set the seconds between two probes while the database is up; a failed call causes a probe at once."""
+        """Set the *seconds* between two probes while the database is up; a failed call causes a probe at once."""
         self._seconds = seconds
         self._down_since: float | None = None
         self._failed = Event()
@@ -45,7 +45,7 @@ class DatabaseHealth:
         request.extensions["trace"] = self._trace
 
     def see(self, response: httpx.Response) -> None:
-        """Probe the database if the API got no answer from it."""
+        """Cause a probe of the database if *response* shows that the API did not reach it."""
         if response.status_code >= _NO_UPSTREAM:
             self._failed.set()
 
@@ -54,7 +54,7 @@ class DatabaseHealth:
             self._failed.set()
 
     def keep_probing(self, probe: Callable[[], object], report: Callable[[str], None]) -> NoReturn:
-        """Probe forever; *report* each outage by a sentence, and its end by ""."""
+        """Call *probe* forever; *report* each outage with a sentence, and its end with ""."""
         pause = self._seconds
         while True:
             self._failed.clear()
@@ -67,7 +67,7 @@ class DatabaseHealth:
     def _probe(
         self, probe: Callable[[], object], report: Callable[[str], None], pause: float
     ) -> float:
-        """Probe once. Return the seconds until the next probe; *pause*: the seconds waited before this one."""
+        """Call *probe* once. Return the seconds until the next call; *pause*: the seconds waited before this call."""
         since = self._down_since
         try:
             probe()

@@ -1,4 +1,4 @@
-"""An httpx transport that makes times in replies of the embedded API readable.
+"""An httpx transport that makes times in responses of the embedded API readable.
 
 @supabase/lite prints times as `2026-11-20 06:50:10.726+00`, the hosted API as
 `2026-11-20T06:50:10.726+00:00`; supabase-py and pydantic refuse the first.
@@ -11,13 +11,13 @@ import httpx
 
 _TIME = re.compile(rb'("\d{4}-\d\d-\d\d) (\d\d:\d\d:\d\d(?:\.\d+)?[+-]\d\d)"')
 _OF_THE_BODY_AS_SENT = {b"content-length", b"content-encoding", b"transfer-encoding"}
-_LIMITS = httpx.Limits(  # seconds: Node closes a connection after 5 without use, perhaps as a request arrives
+_LIMITS = httpx.Limits(  # seconds: Node closes a connection after 5 idle seconds, perhaps as a request arrives
     max_connections=100, max_keepalive_connections=20, keepalive_expiry=2.0
 )
 
 
 class LiteTransport(httpx.HTTPTransport):
-    """Rewrites quoted times in replies; sealed text cannot hold quotation marks. For plain http, without proxies."""
+    """Rewrites quoted times in responses; sealed text cannot hold quotation marks. For plain http, without proxies."""
 
     def __init__(self, limits: httpx.Limits = _LIMITS) -> None:
         # loading certificates takes 35 ms; without them, the transport trusts no https server

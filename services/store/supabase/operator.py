@@ -1,4 +1,4 @@
-"""The `Operator` in Supabase: its database as the owner of the schema, and its API."""
+"""The `Operator` in Supabase: reaches the database as the owner of its schema, and the API."""
 
 from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -27,7 +27,7 @@ from services.store.supabase.copying import SupabaseCopy, load
 
 _CREDENTIALS = TypeAdapter[StoredCredentials | None](StoredCredentials | None)
 _STORED = TypeAdapter(StoredCredentials)
-_BCRYPT_ROUNDS = 10  # the cost that Supabase Auth uses
+_BCRYPT_ROUNDS = 10  # the bcrypt cost that Supabase Auth uses
 _UNKNOWN_ACCOUNT = "There is no account with this address: sign up, and sign in once."
 _GRANT_ADMIN = "select private.change_role(null, private.find_account(%s), 'admin')"
 _FIND = "select private.credentials_of_lookups(%s), private.find_account(%s) is not null"
@@ -46,7 +46,7 @@ select private.credentials_of(credentials) from private.credentials join private
 where deleted_at is null order by id
 """
 _TELL = "select private.put_notice(%s, %s, %s, null, null)"
-_LOCK = "select from auth.users where id = %s for update"  # before the rows that refer to it
+_LOCK = "select from auth.users where id = %s for update"  # locks the user's row before the rows that refer to it
 _SET_AUTH_USER = "select private.set_auth_user(%s, %s)"
 _REPAIR = "select private.repair_sign_in(%s, %s, %s)"
 _SET_CAPS = """
@@ -62,15 +62,15 @@ select daily_cap_micro, monthly_cap_micro, daily_cap_tokens from private.change_
 class SupabaseOperator:
     """The `Operator` of one deployment. Each call opens a new connection."""
 
-    # None: the database cannot be reached from here
+    # None: the database's URL is unknown
     open_database: Callable[[], psycopg.Connection] | None = field(repr=False)
-    api: tuple[str, SecretStr] | None  # the address and the key of the API
+    api: tuple[str, SecretStr] | None  # the URL and the key of the API
 
     def migrate(self, proof_keys: Mapping[int, bytes]) -> Sequence[str]:
         with self._database() as connection:
             applied = migrations.apply(connection, migrations.FOLDER)
             migrations.install_server_keys(connection, proof_keys)
-            # PostgREST caches the schema
+            # PostgREST caches the schema, and reloads it when notified
             connection.execute("notify pgrst, 'reload schema'")
             return applied
 
@@ -163,7 +163,7 @@ class SupabaseOperator:
 
     @contextmanager
     def copy_source(self) -> Generator[SupabaseCopy]:
-        """Return the database as it is now, to be copied."""
+        """Return a context with a snapshot of the database, to be copied."""
         with self._migrated() as connection, connection.transaction():
             connection.execute("set transaction isolation level repeatable read, read only")
             yield SupabaseCopy(connection)
@@ -176,7 +176,7 @@ class SupabaseOperator:
         *,
         is_dry: bool,
     ) -> Generator[SupabaseCopy]:
-        """Return the database, to be copied into; *is_dry*: and then rolled back."""
+        """Return a context with the database, to be copied into; *is_dry*: the copy is rolled back at the end."""
 
         def auth_hash(user_id: UserId) -> str | None:
             password = managed_password(user_id)
@@ -202,12 +202,12 @@ class SupabaseOperator:
             with self.open_database() as connection:
                 yield connection
         except psycopg.Error as error:
-            # not chained, because the cause's text may hold the address
+            # not chained, because the cause's text may contain the database's URL
             raise Misconfigured(_sentence(error)) from None
 
 
 def operator_at(database_url: str | None, api: tuple[str, SecretStr] | None) -> SupabaseOperator:
-    """Return the operator of a project; what needs an unknown address (None) is unavailable."""
+    """Return the operator of a project; calls and checks that need an unknown URL (None) are unavailable."""
     return SupabaseOperator((lambda: connect(database_url)) if database_url else None, api)
 
 

@@ -74,7 +74,7 @@ class SupabaseRows:
     ) -> None:
         """Read and write under *most_bytes*, the bytes that the account may store; None: no limit.
 
-        The first reads of what *first* has are answered by it.
+        The first read of each list in *first* returns that list, without a call.
         """
         self._first_list = [first.conversations] if first else []
         self._first_documents: dict[DocumentKind, list[DocumentRow]] = {}
@@ -146,7 +146,7 @@ class SupabaseRows:
         )
 
     def _messages(self, conversation_id: ConversationId, after_seq: int) -> list[MessageRow]:
-        """Return the next messages after *after_seq*, as many as one answer of the API holds."""
+        """Return the next messages after *after_seq*, as many as one response of the API holds."""
         return _MESSAGES.rows(
             self._client,
             lambda query: (
@@ -160,7 +160,7 @@ class SupabaseRows:
 
     def discarded_messages(self, conversation_id: ConversationId) -> list[MessageRow]:
         def is_discarded(query: Query) -> Query:
-            # the database evaluates "now", so its clock decides
+            # the database evaluates "now", so the clock of the database decides
             return query.eq("conversation_id", str(conversation_id)).gt("destroy_at", "now")
 
         rows = _MESSAGES.all_rows(self._client, is_discarded)

@@ -21,19 +21,20 @@ from services.store.rows import FirstPage
 from services.store.supabase.api import Gateway, Hidden, ServerCalls
 from services.store.supabase.auth import AuthTokens
 
-_LEASE_SECONDS = 15  # the lease for one exchange of the refresh token, or one change of the cookie
-_LEASE_POLL_SECONDS = 0.2  # between two polls while another process holds the lease
+_LEASE_SECONDS = 15  # the lease for one exchange of the refresh token, or one new cookie
+_LEASE_POLL_SECONDS = 0.2  # seconds between two polls while another process holds the lease
 # seconds of a lease in which a failed exchange is retried; the last attempt may take the rest
 _RETRY_SECONDS = 6.0
-# random seconds between two attempts, because to Supabase Auth all users have one address
+# random seconds between two attempts, because Supabase Auth sees all users at one IP address, and limits its rate
 _PAUSE_SECONDS = 1.0, 3.0
-_BACKOFF_SECONDS = 15.0  # seconds after a renewal that was refused or did not help
+_BACKOFF_SECONDS = 15.0  # seconds without a renewal, after one that was refused or did not help
 _FRESH_SECONDS = 60  # a token with fewer seconds left is renewed before it is used
-_REFUSED = (b'"PGRST301"', b'"PGRST303"')  # codes of refused access tokens: unknown key, wrong time
+# PostgREST's codes for a refused access token: unknown key, wrong time
+_REFUSED = (b'"PGRST301"', b'"PGRST303"')
 
 
 class StartedSession(BaseModel):
-    """The answer of `start_session`, and most of that of `open_session`."""
+    """The result of `start_session`, and most of the result of `open_session`."""
 
     model_config = ConfigDict(hide_input_in_errors=True)
 
@@ -45,7 +46,7 @@ class StartedSession(BaseModel):
 
 
 class SessionRow(StartedSession):
-    """The answer of `open_session`."""
+    """The result of `open_session`."""
 
     user: UserId
     tokens: str = Field(repr=False)
@@ -58,7 +59,7 @@ class LeasedTokens:
 
     tokens: AuthTokens
     generation: int
-    lease: int | None  # None: the tokens were good, so none was taken
+    lease: int | None  # None: the tokens were good, so no lease was taken
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +70,7 @@ class TokenStore:
     server: ServerCalls
 
     def row(self, cookie_hash: str) -> SessionRow:
-        """Read an app session. Raise SignedOut, StoreUnavailable."""
+        """Return the row of an app session. Raise SignedOut, StoreUnavailable."""
         answer = self.server.call("open_session", cookie=cookie_hash, nonce=uuid4())
         if not answer.ok:
             raise SignedOut
@@ -83,10 +84,10 @@ class TokenStore:
         *,
         waits: bool,
     ) -> AuthTokens:
-        """Return the stored tokens if *is_good*; else exchange them, under a lease in the database.
+        """Return the stored tokens if *is_good* accepts them; else exchange them, under a lease in the database.
 
         Without the lease, two processes that exchange the same refresh token could end the session.
-        *waits*: wait while another process holds the lease, or Supabase Auth limits the rate.
+        *waits*: wait while another process holds the lease, or while Supabase Auth limits the rate.
         Raise SignedOut, RateLimited, StoreUnavailable, Tampered.
         """
         leased = self.leased(cookie_hash, sealer, is_good, waits=waits)
@@ -115,7 +116,7 @@ class TokenStore:
         *,
         waits: bool,
     ) -> LeasedTokens:
-        """Return the stored tokens; unless *is_good*, under a lease, during which no other process exchanges them.
+        """Return the stored tokens; unless *is_good* accepts them, with a lease, so that no other process renews them.
 
         Raise SignedOut, RateLimited (another process has the lease), StoreUnavailable, Tampered.
         """
@@ -141,10 +142,10 @@ class TokenStore:
                 time.sleep(_LEASE_POLL_SECONDS)
 
     def _exchange(self, tokens: AuthTokens, seconds: float) -> AuthTokens:
-        """Exchange *tokens*, trying for *seconds* while Supabase Auth limits the rate.
+        """Return new tokens in exchange for *tokens*; retry for *seconds* while Supabase Auth limits the rate.
 
-        An attacker who can write to the database can assign a refresh token to another user, so the answer must name
-        the user and the session of *tokens*, which were sealed. Raise SignedOut, RateLimited, StoreUnavailable.
+        An attacker who can write to the database can assign a refresh token to another user, so the new tokens must
+        name the user and the session of *tokens*, which were sealed. Raise SignedOut, RateLimited, StoreUnavailable.
         """
         deadline = time.monotonic() + seconds
         while True:
@@ -173,15 +174,15 @@ class Bearer(httpx.Auth):
     cookie_hash: str = field(repr=False)
     sealer: SessionSealer = field(repr=False)
     tokens: AuthTokens
-    # reentrant, because the call that stores a new cookie is sent with these tokens
+    # a reentrant lock, because the call that stores a new cookie is itself sent with these tokens
     _renewing: threading.RLock = field(default_factory=threading.RLock, repr=False)
-    _is_leased: bool = False  # true: the thread that renews has the lease already
+    _is_leased: bool = False  # True: the thread with the lock `_renewing` has the lease already
     _backoff_until: float = 0.0
 
     def keep_fresh(self, seconds: int = _FRESH_SECONDS) -> None:
         """Renew the access token unless it is valid for *seconds* more. Raise SignedOut, StoreUnavailable.
 
-        Where another process has given the session another cookie, its turns here end by the token that they have.
+        If another process has given the session another cookie, turns in this process end with the token they have.
         """
         if self.tokens.is_good_for(seconds):
             return
@@ -195,12 +196,13 @@ class Bearer(httpx.Auth):
                 raise
 
     def change_cookie(self, new: NewCookie, store: Callable[[int | None, str], bool]) -> bool:
-        """Give the session the cookie *new*; return the answer of *store*, False if it was refused.
+        """Give the session the cookie *new*; return the result of *store*, False if it was refused.
 
-        *store* gets the lease of the refresh token, and the tokens sealed anew. Renewals of this process wait meanwhile,
-        those of others for the end of the lease. A lost answer is asked for by the new cookie.
+        *store* gets the lease of the refresh token, and the tokens sealed for the new cookie. Meanwhile, renewals in
+        this process wait for this call, and renewals in other processes for the end of the lease. If the response is
+        lost, the session is read by the new cookie.
 
-        Raise SignedOut (the session has another cookie), RateLimited, StoreUnavailable, Tampered, and the errors of *store*.
+        Raise SignedOut (the session has another cookie), RateLimited, StoreUnavailable, Tampered, errors of *store*.
         """
         self.keep_fresh()
         with self._renewing:
@@ -228,9 +230,9 @@ class Bearer(httpx.Auth):
     def sync_auth_flow(
         self, request: httpx.Request
     ) -> Generator[httpx.Request, httpx.Response, None]:
-        """Send *request*; send it again with a new token if the API refused the token, as when signing keys rotate.
+        """Send *request*; if the API refuses the token (signing keys may have changed), repeat it with a new token.
 
-        Before a turn begins, the token is renewed unless it is valid for as long as the longest turn.
+        Before a turn begins, the token is renewed unless it stays valid for the length of the longest turn.
         """
         begins_turn = request.url.path.endswith("/begin_turn")
         self.keep_fresh(LONGEST_TURN_SECONDS if begins_turn else _FRESH_SECONDS)
@@ -261,10 +263,10 @@ class Bearer(httpx.Auth):
 
 
 def open_tokens(row: SessionRow, sealer: SessionSealer) -> AuthTokens:
-    """Open the sealed tokens of *row*. Raise Tampered."""
+    """Return the opened tokens of *row*. Raise Tampered."""
     return AuthTokens.model_validate_json(sealer.open(row.tokens, row.user))
 
 
 def seal_tokens(tokens: AuthTokens, sealer: SessionSealer) -> str:
-    """Seal *tokens* for the row of an app session."""
+    """Return *tokens* sealed for the row of an app session."""
     return sealer.seal(tokens.model_dump_json(), tokens.user_id)

@@ -14,7 +14,7 @@ from services.events import log_event
 from services.store.supabase.api import ServerCalls
 from services.store.supabase.database_health import DatabaseHealth
 
-_NO_COOKIE_HASH = "0" * 64  # the hash of no session
+_NO_COOKIE_HASH = "0" * 64  # a hash that no session's cookie has
 
 
 @dataclass(slots=True, kw_only=True)
@@ -22,9 +22,9 @@ class DatabaseProbe:
     """Probes the database in one thread: by sweeps, and between sweeps by looking up an unknown session."""
 
     database: DatabaseHealth
-    server: ServerCalls  # its calls have a short time-out
+    server: ServerCalls  # calls with a short time-out
     sweep_seconds: float
-    report: Callable[[str], None]  # called at each change; "": the database answers
+    report: Callable[[str], None]  # called when an outage begins, with a sentence, or ends, with ""
     log_erasures: Event = field(default_factory=Event)  # set when a sweep found entries to erase
     _sweep_at: float = 0.0
 

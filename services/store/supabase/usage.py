@@ -1,4 +1,4 @@
-"""Usage of the signed-in user."""
+"""Usage of the signed-in user, read from Supabase."""
 
 from dataclasses import dataclass, field
 from datetime import date
