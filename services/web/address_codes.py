@@ -1,4 +1,4 @@
-"""Codes that change the email address of an account, and that take a former one back."""
+"""Codes that change the email address of an account, or give a former address back to it."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -25,23 +25,23 @@ from services.web.session_start import SessionStart
 
 @dataclass(frozen=True, slots=True)
 class NewAddress:
-    """Gives the account of a session another address, once its user has proved who they are, and entered the code mailed there."""
+    """Changes the email address of a signed-in user who has proved who they are, and entered the code mailed to the new address."""
 
     name: ClassVar[str] = CodePurpose.NEW_ADDRESS
     needs_session: ClassVar[bool] = True
     notices: Notices
 
     async def request_of(self, asked: Asked) -> CodeRequest:
-        """Raise BadAddress, AddressTaken (it is the own one), OtherSignInNeeded."""
+        """Return the request for the new address. Raise BadAddress, AddressTaken (the account has it), OtherSignInNeeded."""
         address, own = checked_address(asked.fields.get("email", "")), asked.own.session.email
         if address == own:
             raise AddressTaken
         asked.accounts.policy.check_move(own, address)
-        # the code is good for these credentials alone
+        # the code is valid only for credentials of this generation
         return CodeRequest(address=address, extra=str(asked.own.current.stored.generation))
 
     def recipient(self, asked: Asked, request: CodeRequest, throttles: Throttles) -> Recipient:
-        """Return the recipient; an address of another account gets a mail without a code. Raise ProofNeeded."""
+        """Return the recipient; if another account has the address, the mail contains no code. Raise ProofNeeded."""
         require_proof(asked.accounts, asked.own.session)
         stored = asked.accounts.find_claim(request.address, throttles).stored
         owner = stored.user_id if stored else None
@@ -49,7 +49,7 @@ class NewAddress:
         return Recipient(mail=CodePurpose.NEW_ADDRESS if is_free else NoCodeReason.TAKEN)
 
     async def finish(self, asked: Asked, code: RightCode) -> Response:
-        """Raise ProofNeeded, after which the code is still good, AddressTaken, StepEnded (a way in changed since the code was asked for)."""
+        """Change the address. Raise AddressTaken, StepEnded (a sign-in method changed), ProofNeeded (the code stays valid)."""
         session, address = asked.own.session, code.request.address
         await run_sync(require_proof, asked.accounts, session)
         await run_sync(code.end)
@@ -58,7 +58,7 @@ class NewAddress:
         asked.shared.set_address(session.user_id, address)
         is_former = is_former and SignInMethod.CODE in asked.accounts.policy.methods
         kind = NoticeKind.FORMER_ADDRESS if is_former else NoticeKind.ADDRESS_CHANGED
-        # a mailbox whose address was never confirmed may be a stranger's
+        # an old address that was never confirmed gets no mail, because its mailbox may be a stranger's
         mails = {session.email: kind} if session.is_confirmed else {}
         mails[address] = NoticeKind.ADDRESS_CHANGED
         backend = asked.accounts.backend
@@ -68,7 +68,7 @@ class NewAddress:
 
 @dataclass(frozen=True, slots=True)
 class RestoreAddress:
-    """Gives a former address back to its account, with a new password where passwords are on, and signs in."""
+    """Gives a former address back to its account, sets a new password if passwords are enabled, and signs in."""
 
     name: ClassVar[str] = CodePurpose.RESTORE_ADDRESS
     needs_session: ClassVar[bool] = False
@@ -76,25 +76,25 @@ class RestoreAddress:
     lanes: HashingLanes
 
     async def request_of(self, asked: Asked) -> CodeRequest:
-        """Raise BadAddress, OtherSignInNeeded."""
+        """Return the request for a code to the former address. Raise BadAddress, OtherSignInNeeded."""
         address = checked_address(asked.fields.get("email", ""))
         asked.accounts.policy.check_address(address)
         return CodeRequest(address=address)
 
     def recipient(self, asked: Asked, request: CodeRequest, throttles: Throttles) -> Recipient:
-        """Return the recipient without credentials, because the current user of the account could end the step by changing them."""
+        """Return the recipient without credentials: else the account's current user could end the step by changing them."""
         found = asked.accounts.find_former(request.address, throttles)
         opens = asked.accounts.policy.opens
-        # a code opens no account whose current address gets in by a provider alone
+        # no code is mailed if the current address of the account may sign in through a provider only
         if found is None or found.is_suspended or not opens(found.credentials, BY_CODE):
             return NOBODY
         user_id = found.stored.user_id
         return Recipient(mail=CodePurpose.RESTORE_ADDRESS, is_known=found.is_known, user_id=user_id)
 
     async def finish(self, asked: Asked, code: RightCode) -> Response:
-        """Give the address back, and sign in. Where passwords are off, the account has no password afterwards.
+        """Give the address back, and sign in. If passwords are disabled, the account has no password afterwards.
 
-        Raise WeakPassword, after which the code is still good, and the errors of `Accounts.restore_address`.
+        Raise WeakPassword, after which the code stays valid, and the errors of `Accounts.restore_address`.
         """
         address, password = code.request.address, asked.fields.get("password", "")
         hashed = None
@@ -109,5 +109,5 @@ class RestoreAddress:
             restored = asked.accounts.restore_address(address, hashed, asked.browser)
             return Entered(restored.cookie, restored.session, restored.left)
 
-        # without credentials, as in `recipient`
+        # None binds the step to no credentials; `recipient` gives the reason
         return await Entries(self.start).enter(asked.request, entry, None, asked.target, act)

@@ -1,4 +1,4 @@
-"""Tables for admins to download, among them the usage by day."""
+"""Tables that admins download as CSV: users, models, invitations and the audit."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
@@ -40,7 +40,7 @@ def _models(admin: UserServices) -> Iterator[str]:
     yield portable.values_to_csv(_Model, rows)
 
 
-# the tables by name, each as an iterator over pages of CSV
+# the tables by name, each as a function that returns an iterator over pages of CSV
 TABLES: dict[str, Callable[[UserServices], Iterator[str]]] = {
     "users": _users,
     "models": _models,

@@ -1,4 +1,4 @@
-"""Protection against password guessing and mail bombing: throttles, device cookies, and the time of a refusal."""
+"""Protection against password guessing and mail bombing: throttles, device cookies, and delayed refusals."""
 
 import hmac
 import secrets
@@ -21,27 +21,27 @@ from services.store.backend import Throttle, Throttles
 from services.web.origin import networks_of
 
 DEVICE_SECONDS = 90 * 86400
-# a code of these purposes gives an account back to its user, so a device counts as known only if it is older than a former
-# address lasts: who has just learnt a password makes devices by signing in
+# codes of these purposes give an account back to its user, so only devices older than FORMER_LIFE count as known: a thief
+# who has just learnt the password could make newer devices by signing in
 _RECOVERING = {CodePurpose.RESET_PASSWORD, CodePurpose.RESTORE_ADDRESS}
-_UNTOLD_FACTORS = 2  # wrong codes of a step before its user is told
-_MINUTE, _QUARTER, _HOUR, _DAY = 60, 900, 3600, 86400  # windows in seconds
-# seconds, longer than a password check, so that the time of a refusal does not show if the address
-# has an account
+_UNTOLD_FACTORS = 2  # wrong codes in one step before the user is notified
+_MINUTE, _QUARTER, _HOUR, _DAY = 60, 900, 3600, 86400  # windows of throttles, in seconds
+# seconds; longer than a password check, so that the time of a refusal does not reveal whether the
+# address has an account
 _SLOT_SECONDS = 0.4
 
 
 @dataclass(frozen=True, slots=True)
 class _Device:
-    """A device on which a user has signed in, as its cookie says."""
+    """A device on which a user has signed in, read from the device's cookie."""
 
     user_id: UserId
-    since: int  # when the user first signed in on it, in seconds since 1970
-    seen: int  # when the user last signed in on it
+    since: int  # the user's first sign-in on the device, in seconds since 1970
+    seen: int  # the user's last sign-in on the device, in seconds since 1970
 
 
 def _is_new(device: _Device) -> bool:
-    """Return True if a device is younger than the time for which a former address lasts."""
+    """Return True if a device is younger than FORMER_LIFE, in which a former address may be taken back."""
     return time.time() - device.since < FORMER_LIFE.total_seconds()
 
 
@@ -54,15 +54,15 @@ class Attempts:
     """
 
     root_keys: RootKeys
-    # sign-ups from one network address; a setting, because for example a school class shares one
+    # sign-ups per hour from one network address; configurable, because for example a school class shares an address
     sign_ups_an_hour: int
-    codes_an_hour: int = 20  # from one network address; a setting, for the same reason
+    codes_an_hour: int = 20  # mails with a code per hour from one network address; configurable
     tries_of_an_account: int = 10
     tries_of_an_address: int = 60
     steps_of_an_address: int = 60
-    codes_of_an_hour: int = 5  # mailed to one email address
+    codes_of_an_hour: int = 5  # mails with a code per hour to one email address
     codes_of_a_day: int = 15
-    factors_of_an_hour: int = 10  # codes of a second factor that are compared with it
+    factors_of_an_hour: int = 10  # tries per hour at a second factor
     factors_of_a_day: int = 30
     clock: Callable[[], float] = time.monotonic
     sleep: Callable[[float], Awaitable[None]] = anyio.sleep
@@ -74,8 +74,8 @@ class Attempts:
     def sign_in(self, email: EmailAddress | None, address: str, device: str) -> Throttles:
         """Return the throttles of an attempt to sign in from *address* with the device cookie *device*.
 
-        *email* is None for a passkey or a provider: neither can be guessed, and with a throttle of the account, strangers could
-        lock its user out.
+        *email* is None for a passkey or a provider: neither can be guessed, and strangers could use up a throttle of the account
+        to lock the user out.
         """
         strangers = self._of_networks("sign-in", address, self.tries_of_an_address)
         if email is not None:
@@ -87,13 +87,13 @@ class Attempts:
         return Throttles(strangers, user_id, (of_device,))
 
     def password(self, user_id: UserId) -> Throttle:
-        """Return the throttle of a new password, which is hashed before it is known if it is stored."""
+        """Return the throttle of attempts to set a password: each costs a hash, even if the change is then refused."""
         return self._throttle(f"password of {user_id}", self.tries_of_an_account)
 
     def step(self, address: str, step_id: UUID | None = None) -> tuple[Throttle, ...]:
         """Return the throttles of a step that begins in a browser at the network address *address*.
 
-        *step_id*: the step, if a code is sent for it, at most one a minute.
+        *step_id*: the step, if a code is mailed for it: at most one code a minute.
         """
         of_networks = self._of_networks("step", address, self.steps_of_an_address)
         if step_id is None:
@@ -105,16 +105,16 @@ class Attempts:
     ) -> tuple[Throttle, ...]:
         """Return the throttles of a step that waits for a second factor or a provider, on the device with the cookie *device*.
 
-        A known device of the user has its own, so that a crowd at its network address does not lock the user out.
+        A known device of the user has its own throttle, so that a crowd at its network address does not lock the user out.
         """
         if self.is_known(device, user_id):
             return (self._throttle(f"step on {device}", self.steps_of_an_address),)
         return self.step(address)
 
     def challenge(self, device: str, address: str) -> tuple[Throttle, ...]:
-        """Return the throttles of a step that waits for a passkey in no session, on the device with the cookie *device*.
+        """Return the throttles of a step that waits for a passkey outside of a session, on the device with the cookie *device*.
 
-        The known devices of a user share one: each sign-in makes a device.
+        All known devices of a user share one throttle, because each sign-in makes another device.
         """
         user_id = self.device_user(device)
         if user_id is None:
@@ -122,15 +122,15 @@ class Attempts:
         return (self._throttle(f"challenge on devices of {user_id}", self.steps_of_an_address),)
 
     def tries(self, step_id: UUID) -> Throttle:
-        """Return the throttle of the tries of a step, which counts on where the step is read again (`Steps.renew`)."""
+        """Return the throttle of the tries of a step. `Steps.renew` resets the tries in the step itself, but not this throttle."""
         return self._throttle(f"tries of step {step_id}", MOST_TRIES, _HOUR)
 
     def code(self, email: EmailAddress, address: str, device: str, purpose: str) -> Throttles:
-        """Return the throttles of a mail with a code to *email*, asked for from *address* with the cookie *device*.
+        """Return the throttles of a mail with a code to *email*, requested from *address* with the device cookie *device*.
 
-        Strangers share the mails to an email address. Each device of its user has its own, and does not count among the
-        mails from its network address. Codes of other purposes use up neither those that take an address back, nor, on
-        devices, those that reset a password.
+        Strangers share one limit on mails to an email address. Each known device of its user has its own limit, and does not
+        count towards the limit of a network address. Codes that take an address back are counted apart from all others;
+        on known devices, so are codes that reset a password.
         """
         of_strangers = f"{purpose} code" if purpose == CodePurpose.RESTORE_ADDRESS else "code"
         strangers = (
@@ -145,7 +145,7 @@ class Attempts:
         of_devices = f"{purpose} code" if recovers else "code"
         of_device = (
             self._throttle(f"{of_devices} on {device}", self.codes_of_an_hour, _HOUR),
-            # each sign-in makes a device: one account must not use up the mails of all
+            # each sign-in makes a device, so without this limit one account could use up the mails of all accounts
             self._throttle(
                 f"{of_devices} on devices of {known.user_id}", self.codes_of_a_day, _HOUR
             ),
@@ -157,8 +157,8 @@ class Attempts:
     ) -> tuple[Throttle, ...]:
         """Return the throttles of a try at the second factor of a user, on the device with the cookie *device*.
 
-        Strangers share them while the account is in one *state*, such as a generation of its credentials. A device on which
-        the factor was given has its own (`gave_factor`).
+        Strangers share the throttles of one *state* of the account, such as a generation of its credentials. A device on
+        which the factor was given has its own throttle (`gave_factor`).
         """
         if self.gave_factor(user_id, device, since=since, is_former=is_former):
             return (self._throttle(f"factor on {device}", self.factors_of_an_hour, _HOUR),)
@@ -171,11 +171,10 @@ class Attempts:
     def gave_factor(
         self, user_id: UserId, device: str, *, since: datetime, is_former: bool
     ) -> bool:
-        """Return True if the user has signed in with the factor, which was added *since* then, on the device with the
-        cookie *device*.
+        """Return True if the user has signed in on the device with the cookie *device* *since* the factor was added, and so
+        with the factor: a password alone makes no device known.
 
-        A password alone makes no device known. *is_former*: the factor stood before an address was left, so that it counts
-        for older devices alone, as in `code`.
+        *is_former*: the factor belongs to a former address, so only devices older than FORMER_LIFE count, as in `code`.
         """
         known = self._device(device)
         return (
@@ -186,11 +185,11 @@ class Attempts:
         )
 
     def wrong_factor(self, step_id: UUID) -> Throttle:
-        """Return the throttle of wrong codes of a step, after which its user is told."""
+        """Return the throttle of wrong codes in a step; once it is full, the user is notified."""
         return self._throttle(f"wrong factor of {step_id}", _UNTOLD_FACTORS, _HOUR)
 
     def form(self, form_id: str) -> Throttle:
-        """Return the throttle of a form that is good once, such as one whose answer is shown once."""
+        """Return the throttle of a form that may be submitted once, for example because its response is shown only once."""
         return self._throttle(f"form {form_id}", 1, _DAY)
 
     def is_known(self, device: str, user_id: UserId | None) -> bool:
@@ -202,14 +201,14 @@ class Attempts:
         return self._throttle(f"notice {kind} to {user_id}", 1, _HOUR)
 
     def device_cookie(self, user_id: UserId, before: str = "") -> str:
-        """Return a cookie for a device on which the user has signed in; it is as old as the device's cookie *before*."""
+        """Return a new cookie for a device on which the user has signed in; it keeps the age of the device's cookie *before*."""
         now, known = int(time.time()), self._device(before)
         since = known.since if known and known.user_id == user_id else now
         fields = f"{user_id.hex}.{now + DEVICE_SECONDS}.{since}.{secrets.token_hex(16)}"
         return f"{fields}.{self.root_keys.device_tag(fields)}"
 
     def device_user(self, cookie: str) -> UserId | None:
-        """Return the user who has signed in on the device with *cookie*; None if the cookie is unsigned or too old."""
+        """Return the user who has signed in on the device with *cookie*; None if the cookie has no valid signature or is too old."""
         device = self._device(cookie)
         return device.user_id if device else None
 
@@ -226,7 +225,7 @@ class Attempts:
 
     @asynccontextmanager
     async def delay_refusals(self) -> AsyncGenerator[None]:
-        """Delay an AppError of the block until a multiple of 0.4 seconds after the block began."""
+        """Delay an AppError that the block raises until a multiple of 0.4 seconds after the block began."""
         began = self.clock()
         try:
             yield
@@ -248,7 +247,7 @@ class Attempts:
     def _of_networks(
         self, what: str, address: str, at_most: int, seconds: int = _QUARTER
     ) -> tuple[Throttle, ...]:
-        """Return a throttle of *what* for each network of *address*, limited to *at_most* times its `addresses`."""
+        """Return a throttle of *what* for each network of *address*, limited to *at_most* times the `addresses` of the network."""
         return tuple(
             self._throttle(f"{what} from {network.name}", at_most * network.addresses, seconds)
             for network in networks_of(address)

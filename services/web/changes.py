@@ -1,4 +1,4 @@
-"""A change of an account by its signed-in user: the proof that it wants, and a change of the ways in."""
+"""Changes of an account by its signed-in user: the proof that they require, and a change of the sign-in methods."""
 
 from services.crypto import Credentials
 from services.domain.accounts import CredentialsAction, Failure, ProofScope
@@ -9,9 +9,9 @@ from services.users import Shared
 
 
 def require_proof(accounts: Accounts, session: AppSession, *, is_part: bool = False) -> ProofScope:
-    """Return the scope of the proof that the user of *session* gave in the last ten minutes; count the change if it is refused.
+    """Return the scope of the proof that the user of *session* gave in the last ten minutes; audit a refused change.
 
-    *is_part*: a proof in part is enough. It blocks. Raise ProofNeeded, SignedOut, StoreUnavailable.
+    *is_part*: a partial proof (`ProofScope.PART`) is enough. It blocks. Raise ProofNeeded, SignedOut, StoreUnavailable.
     """
     try:
         return require_recent(session.backend, is_part=is_part)
@@ -29,9 +29,9 @@ def change_way_in(
     *,
     ends_others: bool,
 ) -> None:
-    """Store *new* credentials in place of the *current* ones. *ends_others*: stop the replies of all other sessions, and end these.
+    """Store *new* credentials in place of the *current* ones. *ends_others*: also end all other sessions, and stop their replies.
 
-    It blocks. Raise RateLimited if they have changed meanwhile, ProofNeeded, and the errors of `UserBackend.change_credentials`.
+    It blocks. Raise RateLimited if the stored ones have changed meanwhile, ProofNeeded, and the errors of `UserBackend.change_credentials`.
     """
     store = shared.session_cache.accounts.change_credentials
 

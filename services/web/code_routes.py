@@ -1,8 +1,8 @@
-"""Routes of codes by mail: `/code` (send one, or another one) and `/code/redeem` (enter it), for every purpose.
+"""Routes of mailed codes: `/code` (send a first or another code) and `/code/redeem` (enter the code), for every purpose.
 
-Native forms post here. The answer to `/code` is a redirect to the page with the form for the code, which names the step
-and the purpose, never an address. It is the same, at a multiple of 0.4 s, if the address is unknown, if it may have no
-code, if its codes are used up, and if the mail is not sent.
+Native HTML forms post here. The response to `/code` redirects to the page with the form for the code; its URL names the
+step and the purpose, never an email address. The response is the same, after a multiple of 0.4 s, if the address is
+unknown, if it may have no code, if its codes are used up, and if the mail is not sent.
 """
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping
@@ -47,7 +47,7 @@ from services.web.forms import (
 )
 from services.web.origin import Origin, browser_of, networks_of
 
-# errors after which a step goes on, if it has not ended before them
+# errors after which the step stays open, unless it has already ended
 _GOES_ON = (
     WrongCode,
     WrongFactor,
@@ -61,9 +61,9 @@ _GOES_ON = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked(SentForm):
-    """A request about a code."""
+    """A request to send a code, or to check one."""
 
-    network: str = field(repr=False)  # of the client, as the lanes of hashes count it
+    network: str = field(repr=False)  # the client's network, as `HashingLanes` counts clients
 
     @property
     def browser(self) -> BrowserName:
@@ -71,35 +71,35 @@ class Asked(SentForm):
 
 
 class CodePurposeFlow(Protocol):
-    """One purpose of codes: what they are asked for, who gets them, and what a right one does."""
+    """One purpose of codes: the request for a code, the recipient of its mail, and the act that the right code allows."""
 
-    # the field `purpose` of its forms, the key `code` of its address, and the kind of its steps
+    # value of the form field `purpose` and of the query parameter `code`, and kind of the steps
     name: ClassVar[str]
-    # true: its steps go on in the session of a signed-in user alone; false: in none
+    # True: steps of this purpose belong to the session of a signed-in user; False: to no session
     needs_session: ClassVar[bool]
 
     async def request_of(self, asked: Asked) -> CodeRequest:
-        """Read what a code is asked for out of the form. Raise an AppError, which does not depend on who has an account."""
+        """Return the request for a code that the form makes. Raise an AppError, which does not depend on who has an account."""
         ...
 
     def recipient(self, asked: Asked, request: CodeRequest, throttles: Throttles) -> Recipient:
-        """Decide who gets a mail, and count it in *throttles*, in one call of the store. Also for a code sent again.
+        """Return who gets a mail, and count the mail in *throttles*, in one call of the store. Called also if a code is sent again.
 
-        Raise TooManyAttempts, for which no mail is sent and the page is the same, and StoreUnavailable. It blocks.
+        Raise StoreUnavailable, and TooManyAttempts, after which no mail is sent and the response is the same. It blocks.
         """
         ...
 
     async def finish(self, asked: Asked, code: RightCode) -> Response:
-        """Do what the right *code* is good for, once `code.end` has ended its step. Raise an AppError.
+        """End the step of the right *code* by `code.end`, and do what the code allows. Raise an AppError.
 
-        SignedOut: the session has ended meanwhile.
+        SignedOut means that the session has ended meanwhile.
         """
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class _Form:
-    """A form of ours: its fields, its purpose, the page that it leads back to, and the step that it goes on with, if any."""
+    """A submitted form of the app: its fields, its purpose, the page to return to, and the id of the step to continue, if any."""
 
     fields: Mapping[str, str] = field(repr=False)
     flow: CodePurposeFlow
@@ -108,18 +108,18 @@ class _Form:
 
     @property
     def invitation(self) -> str:
-        """The code of an invitation, with which the form of a sign-up is filled in again once its step is over."""
+        """The code of an invitation, which fills in the form of a sign-up again after its step has ended."""
         return self.fields.get("invite", "").strip()[:LONGEST_INVITATION]
 
 
 @dataclass(frozen=True, slots=True)
 class CodeRoutes:
-    """Sends codes and takes them, for the purposes that it knows."""
+    """Routes that send codes, and check the codes entered, for the purposes in `flows`."""
 
     shared: Callable[[], Shared]  # raises StoreUnavailable until the backend has started
     attempts: Attempts
     origin: Origin
-    send: Callable[[Mail], object]  # returns at once; a mail that is not accepted is lost
+    send: Callable[[Mail], object]  # returns at once; a mail that the queue refuses is lost
     flows: Iterable[CodePurposeFlow]
 
     def routes(self) -> list[Route]:
@@ -129,7 +129,7 @@ class CodeRoutes:
         ]
 
     async def _begin(self, request: Request) -> Response:
-        """Send a code: for a new step, or another one for the step in the form."""
+        """Send a code: the first of a new step, or another code for the step that the form names."""
 
         async def send(form: _Form) -> Response:
             async with self.attempts.delay_answers():
@@ -145,16 +145,16 @@ class CodeRoutes:
         wanted: CodeRequest,
         invitation: str = "",
     ) -> Response:
-        """Send a code for a form of another route; return the redirect to the form for the code.
+        """Send a code on behalf of another route; return the redirect to the form in which the code is entered.
 
-        Raise TooManyAttempts, StoreUnavailable. The caller delays the answer (`Attempts.delay_answers`).
+        Raise TooManyAttempts, StoreUnavailable. The caller delays the response (`Attempts.delay_answers`).
         """
         return await self._sent(request, _Form({"invite": invitation}, flow, target), wanted)
 
     async def _sent(
         self, request: Request, form: _Form, wanted: CodeRequest | None = None
     ) -> Response:
-        """Send a code; *wanted*: what a new step is for, if the form does not say it."""
+        """Send a code; return the redirect to its form. *wanted*: the request of a new step; None: read it from the form."""
         browser, flow = self.origin.step_cookie(request) or Cookie.new(), form.flow
         asked = await self._asked(request, form)
         known = read_step_id(form.step) if form.step else None
@@ -172,9 +172,9 @@ class CodeRoutes:
         step_id: UUID | None,
         wanted: CodeRequest | None = None,
     ) -> str:
-        """Begin a step, or (*step_id*) begin it anew; mail its code; return its id.
+        """Begin a step, or begin the step *step_id* anew; mail a code for the step; return the step's id.
 
-        *wanted*: what a new step is for; None: the form says it.
+        *wanted*: the request of a new step; None: read it from the form.
         """
         codes, client = _codes(asked), self.origin.client_address(asked.request)
         begun = step_id or uuid4()
@@ -191,7 +191,7 @@ class CodeRoutes:
             try:
                 recipient = flow.recipient(asked, request, counting)
             except TooManyAttempts:
-                if step_id:  # the code that was sent before stays good
+                if step_id:  # the code that was sent before stays valid
                     codes.keep(browser, flow.name, step_id, asked.session)
                     return None
                 recipient = NOBODY
@@ -242,7 +242,7 @@ class CodeRoutes:
     async def _answer(
         self, request: Request, act: Callable[[_Form], Awaitable[Response]]
     ) -> Response:
-        """Return the answer of *act* to a form of ours; after a refusal, the redirect to the form."""
+        """Return the response of *act* to a submitted form of the app; after a refusal, redirect to the form."""
         if not self.origin.is_same_origin(request):
             return other_site()
         async with request.form(max_files=0, max_fields=10) as sent:
@@ -260,7 +260,7 @@ class CodeRoutes:
             return _refusal(form, error, step=form.step if isinstance(error, _GOES_ON) else "")
 
     async def _asked(self, request: Request, form: _Form) -> Asked:
-        """Raise SignedOut, StoreUnavailable."""
+        """Return the request, with its session if the purpose needs one. Raise SignedOut, StoreUnavailable."""
         shared, signed_in = self.shared(), None
         if form.flow.needs_session:
             cookie = self.origin.session_cookie(request)
@@ -280,7 +280,7 @@ class CodeRoutes:
 
 
 def _refusal(form: _Form, error: AppError, *, step: str) -> Response:
-    """Return the redirect to the form for the code of *step*; "": to the form that has a code sent."""
+    """Return the redirect to the form in which the code of *step* is entered; "": to the form that requests a code."""
     values = {"code": form.flow.name, "step": step, "invite": form.invitation}
     return RedirectResponse(with_reason(form.target, error, **values), 303)
 

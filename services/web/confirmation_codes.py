@@ -1,4 +1,4 @@
-"""Codes that confirm the address of a new account, and of an account whose user is signed in."""
+"""Codes that confirm the email address of a new account, or of the account of a signed-in user."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -29,7 +29,7 @@ from services.web.session_start import SessionStart
 
 @dataclass(frozen=True, slots=True)
 class SignUpCode:
-    """Makes an account. Its step begins at `/account`, with the hash of a password where passwords are on, and nowhere else."""
+    """Creates an account. Its step begins only at `/account`, and contains the hash of a password if passwords are enabled."""
 
     name: ClassVar[str] = "sign_up"
     needs_session: ClassVar[bool] = False
@@ -53,7 +53,7 @@ class SignUpCode:
 
 @dataclass(frozen=True, slots=True)
 class ConfirmAddress:
-    """Confirms the address of a user who is signed in."""
+    """Confirms the email address of a signed-in user."""
 
     name: ClassVar[str] = CodePurpose.CONFIRM_ADDRESS
     needs_session: ClassVar[bool] = True
@@ -74,7 +74,7 @@ class ConfirmAddress:
 
 @dataclass(frozen=True, slots=True)
 class SignUpByCode:
-    """Sends the code after which a sign-up goes on."""
+    """Sends the code that completes a sign-up."""
 
     codes: CodeRoutes
     flow: SignUpCode
@@ -87,6 +87,9 @@ class SignUpByCode:
         invitation: str,
         target: str,
     ) -> Response:
-        """Return the redirect to the form for the code; *password_hash*: None: codes open the account. Raise TooManyAttempts, StoreUnavailable."""
+        """Send the code; return the redirect to its form. *password_hash*: None: the user will sign in by codes.
+
+        Raise TooManyAttempts, StoreUnavailable.
+        """
         wanted = sign_up_request(found, password_hash, invitation)
         return await self.codes.begin(request, self.flow, target, wanted, invitation)

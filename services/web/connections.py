@@ -1,6 +1,7 @@
-"""Limits that uvicorn has no options for: on sizes of websocket messages, and on the times of requests and downloads.
+"""Limits that uvicorn has no options for: on the size of websocket messages, and on the time that requests and downloads take.
 
-The server reads its options before it imports the app, so its protocol classes are replaced when it starts to listen.
+The server reads its options before it imports the app, so this module replaces uvicorn's protocol classes when the
+server starts to listen.
 """
 
 import asyncio
@@ -19,19 +20,19 @@ from services.errors import Misconfigured
 
 STRANGERS_MESSAGE_BYTES, SESSIONS_MESSAGE_BYTES = 64_000, 4_000_000
 _MOST_FRAMES = 1000  # fragments and pings before a message is complete; browsers send only a few
-_PART_BYTES = 16_384  # bytes parsed at a time, because they may be thousands of empty frames
-HEADERS_SECONDS = 10.0  # seconds from the connection, or from the end of the previous answer
-BODY_SECONDS = 10.0  # seconds from the end of the headers
-STALLED_SECONDS = 60.0  # seconds in which a client reads nothing of an answer
-_MESSAGE_BYTES = "daybook.message_bytes"  # a key in the state of a websocket's scope
-# bytes in the kernel's send buffer; with a larger buffer, a slow client would look as if it read
-# nothing
+_PART_BYTES = 16_384  # bytes parsed at a time; a whole read may contain too many empty frames
+HEADERS_SECONDS = 10.0  # seconds for headers, from the connection or the previous response
+BODY_SECONDS = 10.0  # seconds for the body, from the end of the headers
+STALLED_SECONDS = 60.0  # a client that reads nothing of a response for so long is disconnected
+_MESSAGE_BYTES = "daybook.message_bytes"  # key of a message limit in a websocket's scope state
+# unsent bytes in the kernel's send buffer; with a larger buffer, a slow client would look as if it
+# read nothing
 _UNSENT_BYTES = 16_384
 _VERSION = "0.54"
 
 
 def limit_connections() -> None:
-    """Make uvicorn use the classes below. Raise Misconfigured if it lacks an internal that they rely on."""
+    """Make uvicorn use the classes of this module. Raise Misconfigured if uvicorn lacks an internal name that they need."""
     listen = Server.startup
     known = {
         "Server.startup": "http_protocol_class" in _names(listen),
@@ -49,7 +50,7 @@ def limit_connections() -> None:
     async def startup(server: Server, sockets: list[socket.socket] | None = None) -> None:
         config = server.config
         http = config.http_protocol_class
-        if not issubclass(http, TimedRequests):  # not yet done by another call
+        if not issubclass(http, TimedRequests):  # not yet replaced by an earlier call
             timed = type("TimedHttp", (TimedRequests, http), {})
             config.http_protocol_class = cast(type[asyncio.Protocol], timed)
         config.ws_protocol_class = BoundedWebSocket
@@ -68,7 +69,7 @@ def _names(function: object) -> set[str]:
 
 
 def allow_large_messages(scope: Scope) -> None:
-    """Let the websocket of *scope*, not yet accepted, receive messages of up to SESSIONS_MESSAGE_BYTES."""
+    """Let the websocket of *scope*, which is not accepted yet, receive messages of up to SESSIONS_MESSAGE_BYTES."""
     scope.setdefault("state", {})[_MESSAGE_BYTES] = SESSIONS_MESSAGE_BYTES
 
 
@@ -95,7 +96,7 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
     def handle_cont(self, event: Frame) -> None:
         if self._has_too_many():
             return
-        # joined, because in a list each fragment, even an empty one, would take 60 more bytes
+        # fragments are joined, because in a list each of them, even an empty one, would take 60 more bytes
         fragments = cast(list[bytes | bytearray], self.frames)
         message = fragments[0]
         if not isinstance(message, bytearray):
@@ -138,15 +139,15 @@ class _Cycle(Protocol):
 
 
 class TimedRequests(asyncio.Protocol):
-    """Mixin for uvicorn's HTTP protocols: closes connections that do not complete a request or read no answer."""
+    """Mixin for uvicorn's HTTP protocols: closes connections that do not complete a request or read no response."""
 
     loop: asyncio.AbstractEventLoop
     transport: asyncio.Transport
     cycle: _Cycle | None
 
-    # the current or last request; true while its body is awaited, false while its headers are
+    # the last request, and True while its body is awaited, or False while the next headers are; None: neither is
     _awaited: tuple[_Cycle | None, bool] | None = None
-    _deadline: asyncio.TimerHandle | None = None  # the time limit of the awaited part
+    _deadline: asyncio.TimerHandle | None = None  # aborts the connection if the request is late
     _unsent = 0  # unsent bytes at the last check
     _look: asyncio.TimerHandle | None = None
 
@@ -197,7 +198,7 @@ class TimedRequests(asyncio.Protocol):
             self._deadline = self.loop.call_later(seconds, self.transport.abort)
 
     def _time_answer(self) -> None:
-        """Schedule a check if the client has read any of the unsent data."""
+        """Schedule a check that the client has read some of the unsent data."""
         self._unsent = self.transport.get_write_buffer_size()
         if self._look:
             self._look.cancel()

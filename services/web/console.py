@@ -1,4 +1,4 @@
-"""Console output about the start, the state and the address of the app."""
+"""Console output about the start, the state and the URL of the app."""
 
 import sys
 from contextlib import suppress
@@ -14,7 +14,7 @@ _MODEL_LINES = {
 
 
 def line_of(report: reports.Report, before: Starting | Running, *, was_started: bool) -> str | None:
-    """Return the line about *report*: empty if only the address is news, None for no news. *before*: the last state."""
+    """Return the line about *report*: empty if only the URL is to be printed, None for no news. *before*: the last state."""
     match report:
         case Starting():
             is_news = _progress(before) != _progress(report)

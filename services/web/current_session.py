@@ -1,4 +1,4 @@
-"""The session of a request, with what is stored of its user now: another process may have changed it."""
+"""The session of a request, with its user's credentials as stored now: another process may have changed them."""
 
 from collections.abc import Mapping
 from contextlib import suppress
@@ -13,7 +13,7 @@ from services.users import Shared
 
 @dataclass(frozen=True, slots=True)
 class SignedIn:
-    """A session with its current address, and the credentials of its user as they are stored now."""
+    """A session with its current email address, and the credentials of its user as they are stored now."""
 
     session: AppSession
     current: Current
@@ -21,12 +21,12 @@ class SignedIn:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SentForm:
-    """A form of ours as it was sent, by a signed-in user or not."""
+    """A submitted form of the app, from a signed-in user or not."""
 
     request: Request = field(repr=False)
     fields: Mapping[str, str] = field(repr=False)
     signed_in: SignedIn | None  # None: the form needs no session
-    target: str = field(repr=False)  # the page that the form leads back to, without what it said
+    target: str = field(repr=False)  # the page to return to, without an earlier reason in its URL
     shared: Shared
 
     @property
@@ -39,14 +39,14 @@ class SentForm:
 
     @property
     def own(self) -> SignedIn:
-        """The session and its credentials, for a form that needs one. Raise SignedOut."""
+        """The session and its credentials, for a form that needs a session. Raise SignedOut if there is none."""
         if self.signed_in is None:
             raise SignedOut
         return self.signed_in
 
 
 def current_session(shared: Shared, cookie: Cookie | None) -> SignedIn | None:
-    """Return the session of *cookie*; the pages of its user in this process learn of another address, too.
+    """Return the session of *cookie*, or None; if its email address has changed, update the user's sessions in this process.
 
     Raise StoreUnavailable, Tampered, KeyMissing. It blocks.
     """
@@ -64,5 +64,5 @@ def current_session(shared: Shared, cookie: Cookie | None) -> SignedIn | None:
 
 
 def is_signed_in(shared: Shared, cookie: Cookie | None) -> bool:
-    """Return True if a session is open in this process by *cookie*, as after a form that was sent before."""
+    """Return True if the session of *cookie* is open in this process, as when the form that signed in is submitted again."""
     return cookie is not None and shared.session_cache.is_open(cookie)

@@ -15,8 +15,8 @@ from starlette.responses import Response, StreamingResponse
 
 from services import portable
 
-# separate threads, because reads for exports may wait for the database, and sign-in needs the
-# threads of other requests
+# exports have their own threads: they may wait long for the database, and sign-in needs the threads
+# of other requests
 THREADS = CapacityLimiter(10)
 
 
@@ -56,5 +56,5 @@ def zone_of(request: Request) -> tzinfo:
     try:
         return ZoneInfo(request.query_params.get("zone", ""))
     except (ZoneInfoNotFoundError, ValueError, OSError):
-        # OSError: the name is that of a folder of time zones
+        # OSError: the name is a folder of time zones
         return UTC

@@ -1,7 +1,7 @@
-"""Second factors that are set up during a sign-in, because the deployment requires one: `/factor/enrol` answers with a setup key,
-and `/factor/enrol/confirm` takes a code of the app, begins the session, and answers with the recovery codes.
+"""Second factors that are set up during a sign-in, because the deployment requires one: `/factor/enrol` returns a setup key,
+and `/factor/enrol/confirm` checks a code of the app, begins the session, and returns the recovery codes.
 
-No app session begins before the factor is stored with it. Both are answers that are shown once (shown_once.py).
+The factor is stored together with the new app session. Both pages are shown only once (shown_once.py).
 """
 
 from dataclasses import dataclass, replace
@@ -38,13 +38,13 @@ from services.web.shown_once import (
 
 _PATH = "/factor/enrol"
 _CONFIRM = f"{_PATH}/confirm"
-# errors after which a step goes on, if it has not ended before them
+# errors after which the step stays open, unless it has already ended
 _GOES_ON = TooManyAttempts, StoreUnavailable
 
 
 @dataclass(frozen=True, slots=True)
 class Enrolments:
-    """Sets up the factors of users who have none."""
+    """Routes that set up the second factors of users who have none."""
 
     entries: Entries
 
@@ -57,7 +57,7 @@ class Enrolments:
         ]
 
     async def _begin(self, request: Request) -> Response:
-        """Give the step a new secret, and answer with it. The step expires as before."""
+        """Store a new secret in the step, and return the page with its setup key. The expiry of the step does not change."""
         start = self.entries.start
         if not start.origin.is_same_origin(request):
             return other_site()
@@ -81,7 +81,7 @@ class Enrolments:
         return answer
 
     async def _confirm(self, request: Request) -> Response:
-        """Store the factor with the session that begins by it, and answer with its recovery codes."""
+        """If the code is right, store the factor, begin the session, and return the page with the recovery codes."""
         start, entries = self.entries.start, self.entries
         if not start.origin.is_same_origin(request):
             return other_site()
@@ -105,7 +105,7 @@ class Enrolments:
             cookie = start.origin.session_cookie(request)
             is_again = isinstance(error, StepEnded) and step is None
             if is_again and is_signed_in(start.shared(), cookie):
-                return codes_were_shown(request)  # the form was sent again
+                return codes_were_shown(request)  # the form was submitted again
             goes_on = isinstance(error, _GOES_ON) and not (step and step.has_ended)
             return _refusal(error, target, step_id if goes_on else "", ways)
         is_new, session = entry.way is Way.SIGN_UP, entered.session

@@ -1,7 +1,7 @@
-"""The last part of each way in: once the password or mailed code was right, a session begins, or the form for the second factor follows.
+"""The last part of each sign-in, sign-up and reset: a session begins, or the form for the second factor follows.
 
-`/factor` takes that form; a passkey in its place comes by the routes of passkeys (passkey_factor.py). The answers are
-redirects, as those of all native forms.
+The password or mailed code was right before. `/factor` takes the form for the factor; a passkey as factor comes through
+the routes of passkeys (passkey_factor.py). The responses are redirects, as for all native HTML forms.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -54,34 +54,37 @@ from services.web.notices import Notices
 from services.web.origin import browser_of
 from services.web.session_start import SessionStart, redirect
 
-_KIND = "factor"  # of the steps, and `code` in the address of their forms
-ENROL = "enrol_factor"  # of those in which a factor is set up
-PASSKEY = "passkey_factor"  # the form for a passkey, as `code` in the address names it
-_KEPT = "kept"  # the form of a reset of an account without a factor
-# values of `code` in the address: the form for each kind of factor
+_KIND = "factor"  # kind of the steps, and query parameter `code` of their forms
+ENROL = "enrol_factor"  # kind of the steps in which a factor is set up, and their parameter `code`
+PASSKEY = "passkey_factor"  # parameter `code` of the form for a passkey
+_KEPT = "kept"  # parameter `code` of the reset form of an account without a factor
+# values of the query parameter `code`, which names the form for a kind of factor
 _FORMS = {"factor", "recovery", PASSKEY, _KEPT}
-_KINDS = {"passkey", "both"}  # values of `by` in the address: what may be given; "": an app
-# errors after which a step goes on, if it has not ended before them
+# values of the query parameter `by`, the kinds of factors that may be given; "": an authenticator app
+_KINDS = {"passkey", "both"}
+# errors after which the step stays open, unless it has already ended
 _GOES_ON = *NOT_GIVEN, FactorRequired, TooManyAttempts, StoreUnavailable
 
 
 @dataclass(frozen=True, slots=True)
 class FactorForm:
-    """The form for the factor, and what the address of the page says."""
+    """The submitted form for the second factor, and the query parameters of its page."""
 
     step: str = field(repr=False)
     name: str = field(repr=False)
     by: str = field(repr=False)
-    # when the factor was added, as a date, if a reset may take it away
+    # the date on which the factor was added, if a reset may remove the factor; else ""
     added: str = field(repr=False)
     keeps_factor: bool
-    ways: tuple[str, ...] = field(repr=False)  # marks of what a reset may remove besides (kept.py)
-    gone: tuple[str, ...] = field(repr=False)  # the marks of those that the user has unticked
+    # marks of the passkeys and identities that a reset may remove (kept.py)
+    ways: tuple[str, ...] = field(repr=False)
+    # marks of the passkeys and identities that the user has chosen to remove
+    gone: tuple[str, ...] = field(repr=False)
     target: str = field(repr=False)
 
     @classmethod
     def read(cls, step: str, name: str, form: Mapping[str, str]) -> "FactorForm":
-        """Return what *form* says of a *step*; *name*: the form's own."""
+        """Return the submitted *form* of a *step*, without invalid values; *name*: the name of the form."""
         by, added = form.get("by", ""), form.get("added", "")
         ways = read_marks(form.get("ways", ""))
         return cls(
@@ -98,7 +101,7 @@ class FactorForm:
 
 @dataclass(frozen=True, slots=True)
 class Entries:
-    """Begins sessions by `Entry`, and asks for second factors."""
+    """Begins the session of an `Entry`, or asks for the second factor first."""
 
     start: SessionStart
 
@@ -115,7 +118,7 @@ class Entries:
         *,
         is_new_account: bool = False,
     ) -> Response:
-        """Return the answer that begins the session of *act*, or else leads to the form for the factor.
+        """Return the response that begins the session that *act* returns, or redirects to the form for the second factor.
 
         *bound_to*: the credentials that must stay unchanged until the factor is entered; None: they may change.
 
@@ -135,9 +138,9 @@ class Entries:
         target: str,
         needed: FactorNeeded,
     ) -> Response:
-        """Begin the step that waits for the factor; return the redirect to its form.
+        """Begin the step that waits for the second factor; return the redirect to the form for the factor.
 
-        Where there is no factor, an app is set up first (enrolments.py).
+        If a factor is required and the user has none, an authenticator app is set up first (enrolments.py).
         """
         origin = self.start.origin
         browser = origin.step_cookie(request) or Cookie.new()
@@ -157,7 +160,7 @@ class Entries:
         return answer
 
     async def _take(self, request: Request) -> Response:
-        """Begin the session of a step if the factor is right; else lead back to its form."""
+        """Begin the session of a step if the second factor is right; else redirect back to the form."""
         if not self.start.origin.is_same_origin(request):
             return other_site()
         form = await all_fields(request)
@@ -167,7 +170,7 @@ class Entries:
     async def give(
         self, request: Request, form: FactorForm, read: Callable[[], GivenFactor]
     ) -> Response:
-        """Begin the session of a step if the factor that *read* returns is right; else lead back to its form."""
+        """Begin the session of a step if the factor that *read* returns is right; else redirect back to the form."""
         browser, step = self.start.origin.step_cookie(request), None
         try:
             async with self.start.attempts.delay_refusals():
@@ -188,7 +191,7 @@ class Entries:
             return RedirectResponse(with_reason(form.target, error), 303)
 
     def attempt(self, browser: Cookie | None, kind: str, step: str) -> OpenStep:
-        """Count a try of a step of a *kind*. Raise StepEnded."""
+        """Count a try of a step of the given *kind*, and return the step. Raise StepEnded."""
         if browser is None:
             raise StepEnded
         step_id, steps = read_step_id(step), self.start.steps
@@ -197,7 +200,7 @@ class Entries:
         return OpenStep(found, lambda: steps.end(browser, kind, step_id, None))
 
     def waiting(self, request: Request, step: str) -> WaitingEntry:
-        """Return the entry of a step that waits for the factor; the step goes on. It blocks. Raise StepEnded."""
+        """Return the entry of a step that waits for the second factor; the step stays open. It blocks. Raise StepEnded."""
         browser = self.start.origin.step_cookie(request)
         if browser is None:
             raise StepEnded
@@ -219,7 +222,7 @@ class Entries:
         accounts, check = self.start.accounts, self._check
         waiting = WaitingEntry.read(accounts, entry, step.step)
         is_former = entry.way is Way.RESTORE
-        # the current user of the account could begin the count of its former state anew by changing it
+        # a count by generation for a former address could be restarted by the account's current user
         state = f"as {entry.address}" if is_former else str(step.step.generation)
         user_id = waiting.user_id
         counted = ()
@@ -250,7 +253,7 @@ class Entries:
     def tell_of_removed(
         self, request: Request, session: AppSession, gone: Iterable[str], *, keeps_factor: bool
     ) -> None:
-        """Tell the user what a reset has removed: passkeys and identities by their marks, *gone*, and the app. It blocks."""
+        """Notify the user of what a reset has removed: the passkeys and identities marked *gone*, and the app. It blocks."""
         removed = set[NoticeKind]()
         if not keeps_factor:
             removed.add(NoticeKind.FACTOR_REMOVED)
@@ -263,7 +266,7 @@ class Entries:
     def _tell_of_wrong(
         self, request: Request, waiting: WaitingEntry, step: OpenStep, *, is_former: bool
     ) -> None:
-        """Tell the user of the third wrong code in a step, unless it comes from a device that has given the factor."""
+        """Notify the user of the third wrong code in a step, unless it comes from a device on which the factor was given."""
         attempts, device = self.start.attempts, self.start.origin.device_cookie(request)
         user_id, since = waiting.user_id, waiting.factor and waiting.factor.since
         if since and attempts.gave_factor(user_id, device, since=since, is_former=is_former):
@@ -290,12 +293,12 @@ class Entries:
         is_new_account: bool = False,
         page: Callable[[str], Response] = redirect,
     ) -> Response:
-        """Tell the user what changed, and begin the session in the browser; *page*: as in `SessionStart.answer`."""
+        """Notify the user of what changed, and begin the session in the browser; *page*: as in `SessionStart.answer`."""
         session, backend = entered.session, self.start.accounts.backend
         if entry.way is Way.RESET:
             kind = NoticeKind.PASSWORD_RESET
             await run_sync(self.notices.tell, request, backend, session, kind)
-        if entry.used or entry.identity:  # the user's other sessions list it, too
+        if entry.used or entry.identity:  # the user's other sessions list the identities, too
             self.start.shared().outdate_sign_in_details(session.user_id)
         if entry.identity and entry.way is Way.SIGN_IN:
             kind = NoticeKind.IDENTITY_ADDED
@@ -319,7 +322,7 @@ class Entries:
 
 
 def _form_values(needed: FactorNeeded, *, is_reset: bool) -> dict[str, str]:
-    """Return the query of the form's address: its name, the kinds of factors that may be given, and what a reset may remove."""
+    """Return the query parameters of the form: its name, the kinds of factors that may be given, and what a reset may remove."""
     form, by = _KIND if needed.has_form else ENROL, ""
     if needed.has_form and not needed.since:
         form = _KEPT

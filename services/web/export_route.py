@@ -2,7 +2,7 @@
 
 `GET /export/<conversation>.md` or `.json`, `/export/usage.csv?first=…&last=…`, `/export/everything.zip`; for admins
 `/export/users.csv`, `/export/models.csv`, `/export/invitations.csv`, `/export/audit.csv`, and `/export/users/usage.csv` or
-`/export/users/<user>/usage.csv` with `?first=…&last=…`. A user's exports run one at a time; a HEAD request asks if
+`/export/users/<user>/usage.csv` with `?first=…&last=…`. A user's exports run one at a time; a HEAD request asks whether
 an export may begin, without building it.
 """
 

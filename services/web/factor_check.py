@@ -1,4 +1,4 @@
-"""The check of a second factor in a request: its throttles, and what tells of it."""
+"""The check of a second factor in a request, with its throttles and the notices about its use."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -21,13 +21,13 @@ from services.web.notices import Notices
 from services.web.origin import Origin
 
 FACTORS = Factors(totp.matching_step, recovery_hash)
-# refusals of what was given as second factor
+# errors that refuse a code or passkey that was given as second factor
 NOT_GIVEN = WrongFactor, PasskeyRefused, PasskeyCopied, PasskeyMissing
 
 
 @dataclass(frozen=True, slots=True)
 class FactorCheck:
-    """Counts what is entered for second factors, and compares it. Any thread may call any method; all block."""
+    """Counts and checks the second factors that users enter. Any thread may call any method; all block."""
 
     attempts: Attempts
     origin: Origin
@@ -42,7 +42,7 @@ class FactorCheck:
         entered: str,
         act: Callable[[Checked], None],
     ) -> None:
-        """Have *act* note a proof of the user of *session* by *checked*, and by what was *entered* for the factor, if there is one.
+        """Check the *entered* second factor, if the user of *session* has one, then have *act* store a proof by *checked*.
 
         Raise FactorNeeded, TooManyAttempts, WrongFactor, and the errors of *act*.
         """
@@ -73,7 +73,7 @@ class FactorCheck:
         *,
         is_former: bool = False,
     ) -> tuple[str, ...]:
-        """Count a try with a code of an app, the one that can be guessed; return its buckets. Raise TooManyAttempts.
+        """Count a try with a code of an app, because only such codes can be guessed; return the buckets. Raise TooManyAttempts.
 
         *state* and *is_former*: as in `Attempts.factor`.
         """
@@ -90,7 +90,7 @@ class FactorCheck:
     def tell_of_use(
         self, request: Request, accounts: Accounts, session: AppSession, entry: GivenFactor
     ) -> None:
-        """Tell the user of *session* that a recovery code was used, if one was."""
+        """Notify the user of *session* that a recovery code was used, if *entry* was a recovery code."""
         if not isinstance(entry, FactorEntry) or entry.codes_left is None:
             return
         tell, backend = self.notices.tell, accounts.backend
@@ -100,5 +100,5 @@ class FactorCheck:
 
 
 def entry_of(text: str) -> FactorEntry:
-    """Return what was typed for a factor: a code of an authenticator, grouped or not, or a recovery code."""
+    """Return the typed *text* as a second factor: a code of an authenticator app, with spaces or not, or a recovery code."""
     return FactorEntry(FACTORS, typed_code(text, totp.DIGITS) or text)

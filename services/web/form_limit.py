@@ -1,4 +1,4 @@
-"""Middleware that refuses bodies that no form of the app has: of more than 16 kB, or in several parts."""
+"""Middleware that refuses request bodies that no form of the app sends: of more than 16 kB, or multipart."""
 
 from dataclasses import dataclass
 
@@ -10,15 +10,15 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 LONGEST_FORM = 16_384  # bytes
 _TOO_LONG = "This form is too long."
 _IN_PARTS = "This form is not URL-encoded."
-# closed, because otherwise the server would read the rest of the body to find the next request
+# the connection is closed, because otherwise the server would read the rest of the body to find the next request
 _CLOSE = {"Connection": "close"}
 
 
 @dataclass(frozen=True, slots=True)
 class FormLimit:
-    """Pure ASGI: answers 413 to a longer body: at once if its length is announced, else once it exceeds the limit.
+    """Pure ASGI: responds 413 to a body over the limit: at once if Content-Length says so, else once the limit is exceeded.
 
-    Answers 415 to a multipart form: its sender chooses the charset, which may be one that Python lacks, or that makes surrogates.
+    Responds 415 to a multipart form: its sender chooses the charset, which may be unknown to Python, or yield surrogates.
     """
 
     app: ASGIApp

@@ -1,4 +1,4 @@
-"""Native forms: their fields, and the redirects that answer them."""
+"""Native HTML forms: their fields, and the redirects in response to them."""
 
 from urllib.parse import parse_qsl, urlencode, urlsplit
 from uuid import UUID
@@ -11,19 +11,19 @@ from services.domain.accounts import SIGN_IN_REASONS
 
 LONGEST_INVITATION = 100  # characters of an invitation's code
 _REASONS = {error: reason for reason, error in SIGN_IN_REASONS.items()}
-# the query parameters that an answer sets, and the next answer drops
+# query parameters that a redirect sets, and that the next redirect removes
 _SAID = ("reason", "wait", "why", "invite", "code", "step", "by", "added", "ways", "left")
 _MOST_FIELDS = 50  # a reset lists up to 20 passkeys and 10 identities
 
 
 async def fields(request: Request, *names: str) -> list[str]:
-    """Return the fields of the form of *request*; "" for one that it lacks."""
+    """Return the fields *names* of the form in *request*; "" for a missing field."""
     async with request.form(max_files=0, max_fields=10) as form:
         return [str(form.get(name, "")) for name in names]
 
 
 async def all_fields(request: Request) -> dict[str, str]:
-    """Return all fields of the form of *request*; the last of those with the same name."""
+    """Return all fields of the form in *request*; of several fields with the same name, the last."""
     async with request.form(max_files=0, max_fields=_MOST_FIELDS) as form:
         return {name: str(value) for name, value in form.items()}
 
@@ -39,7 +39,7 @@ def local_path(target: str) -> str:
 
 
 def read_step_id(text: str) -> UUID:
-    """Return the id of a step in a form. Raise StepEnded if it is none."""
+    """Return the id of a step from the *text* of a form field. Raise StepEnded if the text is no id."""
     try:
         return UUID(text)
     except ValueError:
@@ -47,7 +47,7 @@ def read_step_id(text: str) -> UUID:
 
 
 def with_query(target: str, **values: str) -> str:
-    """Return *target* with these *values* in place of the query parameters of an earlier answer."""
+    """Return the URL *target* with *values* in its query, in place of the parameters that an earlier redirect has set."""
     parts = urlsplit(target)
     query = [(k, v) for k, v in parse_qsl(parts.query) if k not in _SAID]
     query += [(name, value) for name, value in values.items() if value]
@@ -55,7 +55,7 @@ def with_query(target: str, **values: str) -> str:
 
 
 def with_reason(target: str, error: errors.AppError, **values: str) -> str:
-    """Return *target* with the reason of *error* in the query, and *values* to draw the form again."""
+    """Return the URL *target* with the reason of *error* in its query, and *values* from which the form is drawn again."""
     values["reason"] = _REASONS.get(type(error), "unavailable")
     if isinstance(error, errors.TooManyAttempts):
         values["wait"] = str(error.retry_after)

@@ -1,7 +1,7 @@
-"""Lanes: the threads that hash passwords, and the order in which attempts to sign in or sign up get one.
+"""Lanes: the threads that hash passwords, and the order in which attempts to sign in or sign up get a thread.
 
 A hash takes a core for about 0.2 s and 64 MiB of memory (services/crypto/password_hash.py). So only a few run at the
-same time, each in a thread of its own with a low priority, and the other attempts wait as coroutines.
+same time, each in its own thread with a low priority, and the other attempts wait as coroutines.
 """
 
 import asyncio
@@ -23,19 +23,19 @@ Answer = TypeVar("Answer")
 
 _MOST_LANES = 8
 _PATIENCE_SECONDS = 20.0
-_NICENESS = 10  # of a hash, so that replies and pages go first
+_NICENESS = 10  # niceness of a hashing thread, so that replies and pages go first
 
 
 def lane_count() -> int:
     """Return half the number of cores that this process may use, at least 1 and at most 8."""
-    has_affinity = hasattr(os, "sched_getaffinity")  # not on macOS
+    has_affinity = hasattr(os, "sched_getaffinity")  # False on macOS
     cores = len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count() or 1
     return min(max(1, cores // 2), _MOST_LANES)
 
 
 @dataclass(slots=True, eq=False, repr=False)
 class _Waiter:
-    """An attempt that waits for a lane. Only for the event loop's thread."""
+    """An attempt that waits for a lane. Use it only in the event loop's thread."""
 
     client: str
     is_known: bool
@@ -44,18 +44,18 @@ class _Waiter:
 
 @dataclass(slots=True, repr=False)
 class HashingLanes:
-    """A pool of threads for hashes, shared fairly between clients. Only for the event loop's thread."""
+    """A pool of threads for hashes, shared fairly between clients. Use it only in the event loop's thread."""
 
     lanes: int = field(default_factory=lane_count)
     # seconds that an unknown device may wait; devices that have signed in to the account wait without a limit
     patience_seconds: float = _PATIENCE_SECONDS
     _waiting: list[_Waiter] = field(default_factory=list[_Waiter], init=False)
-    _busy: Counter[str] = field(default_factory=Counter[str], init=False)  # lanes, by client
+    _busy: Counter[str] = field(default_factory=Counter[str], init=False)  # busy lanes, by client
 
     async def run(self, work: Callable[[], Answer], *, client: str, is_known: bool) -> Answer:
-        """Return the answer of *work*, run in a lane as soon as one is free.
+        """Return the result of *work*, which runs in a lane as soon as one is free.
 
-        Known devices come first, then those who have waited longest. One *client* has at most half of the lanes, at
+        Known devices come first, then attempts in their order of arrival. One *client* has at most half of the lanes, but at
         least one. Raise RateLimited if an unknown device has waited for 20 seconds, and the errors of *work*.
         """
         waiter = _Waiter(client, is_known)
@@ -69,13 +69,13 @@ class HashingLanes:
         except BaseException:  # the wait was too long, or the request was cancelled
             self._leave(waiter)
             raise
-        # a task of its own: a thread goes on when its request is cancelled, and so keeps its lane
+        # a separate task, because the thread goes on after its request is cancelled, and must keep its lane
         return await asyncio.shield(asyncio.ensure_future(self._hash(waiter, work)))
 
     async def _hash(self, waiter: _Waiter, work: Callable[[], Answer]) -> Answer:
         def hash_behind_others() -> Answer:
-            if sys.platform == "linux":  # elsewhere, threads have no priority of their own
-                # only root may lower it
+            if sys.platform == "linux":  # on other systems, a thread cannot have its own priority
+                # only root may lower the niceness, so the process's niceness is the minimum
                 niceness = max(_NICENESS, os.getpriority(os.PRIO_PROCESS, 0))
                 os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), niceness)
             return work()
@@ -86,16 +86,16 @@ class HashingLanes:
             self._leave(waiter)
 
     def _leave(self, waiter: _Waiter) -> None:
-        """Free the lane of *waiter*, or its place among those who wait for one."""
+        """Free the lane of *waiter*, or remove *waiter* from the queue if it has no lane."""
         if waiter.entered.is_set():
             self._busy[waiter.client] -= 1
-            self._busy = +self._busy  # without clients that have no lane
+            self._busy = +self._busy  # removes clients that have no lane
             self._fill()
         else:
             self._waiting.remove(waiter)
 
     def _fill(self) -> None:
-        """Give the free lanes to those who wait."""
+        """Give the free lanes to waiting attempts."""
         of_a_client = max(1, self.lanes // 2)
         for waiter in sorted(self._waiting, key=lambda each: not each.is_known):
             if self._busy.total() >= self.lanes:

@@ -10,7 +10,7 @@ _FIELDS = ("stage", "store", "database", "model", "version")
 
 
 def health_route(health: ServerHealth) -> Route:
-    """Return the route. It answers with the state of each part, and with status 200 once all is ready, else 503."""
+    """Return the route. It responds with the state of each part, and with status 200 if all parts are ready, else 503."""
 
     async def answer(_: Request) -> JSONResponse:
         body = {name: getattr(health, name) for name in _FIELDS}

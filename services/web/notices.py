@@ -1,4 +1,4 @@
-"""Notices to users of changes of their ways in, and of attempts at these: on each page until they are dismissed, and by mail."""
+"""Notices to users about changes of, and attempts at, their sign-in methods: on each page until dismissed, and by mail."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -18,14 +18,14 @@ from services.store.notices import new_notice
 from services.web.attempts import Attempts
 from services.web.origin import Origin, browser_of
 
-_LIFE = timedelta(hours=24)  # after which a mail that no server took is given up
+_LIFE = timedelta(hours=24)  # the time after which a mail that no server accepted is given up
 
 
 @dataclass(frozen=True, slots=True)
 class Notices:
     """Stores notices, and mails them. Any thread may call any method; all block.
 
-    A failure is logged, not raised, because the change that a notice tells of has been made.
+    A failure is logged, not raised, because the change that a notice reports has been made.
     """
 
     attempts: Attempts
@@ -36,9 +36,9 @@ class Notices:
     def tell(
         self, request: Request, backend: Backend, session: AppSession, kind: NoticeKind
     ) -> None:
-        """Tell the user of *session* what *request* has done in it, as `tell_user` does; its own pages do not show it.
+        """Notify a user of what *request* has done in *session*, as `tell_user` does, but not on the pages of *session* itself.
 
-        An address that was never confirmed is mailed nothing, because its mailbox may be a stranger's.
+        An address that was never confirmed gets no mail, because its mailbox may be a stranger's.
         """
         notice = _notice(request, session, kind)
         address = session.email if session.is_confirmed else None
@@ -53,9 +53,9 @@ class Notices:
         keys: UserKeys | None,
         address: EmailAddress | None,
     ) -> None:
-        """Tell a user what *request* has done outside of a session: on each page, and one notice of a kind an hour by mail.
+        """Notify a user of what *request* has done outside of a session: on each page, and by mail at most once an hour per *kind*.
 
-        *keys*: of the user, if they are at hand; *address*: the confirmed one, if there is any.
+        *keys*: the keys of the user, if available; *address*: the user's confirmed email address, if there is one.
         """
         notice = new_notice(kind, user_id, keys, browser_of(request))
         self._tell(request, backend, user_id, notice, address)
@@ -67,9 +67,9 @@ class Notices:
         session: AppSession,
         mails: Mapping[EmailAddress, NoticeKind],
     ) -> None:
-        """Tell the user of *session* of another address, on each page but its own, and by *mails*.
+        """Notify the user of *session* of a changed email address: on each page except those of *session*, and by *mails*.
 
-        A code precedes each such change, so there is no further limit: the user of an address that was left must learn of it.
+        These mails have no throttle: each change needs a mailed code, and the user of the previous address must learn of it.
         """
         notice = _notice(request, session, NoticeKind.ADDRESS_CHANGED)
         self._tell(request, backend, session.user_id, notice, None)
@@ -93,7 +93,7 @@ class Notices:
                 mail = _mail(request, address, kind, is_known=is_known)
             throttles = [self.attempts.notice(kind, user_id)] if mail else []
             backend.add_notice(user_id, notice, throttles)
-        except TooManyAttempts:  # then it is stored, and not mailed
+        except TooManyAttempts:  # the notice is stored, but not mailed
             log_event("notice.unmailed", kind=kind)
             return
         except AppError as error:
@@ -108,7 +108,7 @@ def _notice(request: Request, session: AppSession, kind: NoticeKind) -> NewNotic
 
 
 def _mail(request: Request, address: EmailAddress, kind: NoticeKind, *, is_known: bool) -> Mail:
-    """Raise BadAddress."""
+    """Return the mail of a notice. Raise BadAddress."""
     now = datetime.now(UTC)
     return Mail(
         address=address,

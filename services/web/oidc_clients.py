@@ -1,4 +1,4 @@
-"""The clients of the providers of single sign-on, which one event loop shares."""
+"""The OpenID Connect clients of the single sign-on providers, shared within one event loop."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -17,7 +17,7 @@ _MODULE = "services.identity.oidc"
 
 @dataclass(frozen=True, slots=True)
 class ProviderClients:
-    """Makes the client of each provider at its first use: their import takes a third of a second."""
+    """Creates the client of each provider at its first use, because importing the clients takes a third of a second."""
 
     entries: Mapping[str, ProviderSettings] = field(repr=False)
     _made: "dict[str, Provider]" = field(
@@ -25,7 +25,7 @@ class ProviderClients:
     )
 
     async def get(self, name: str) -> "Provider":
-        """Return the client of an entry. Only for the event loop of the routes."""
+        """Return the client of the provider *name*. Call this only in the event loop of the routes."""
         if name not in self._made:
             await run_sync(import_module, _MODULE)
             from services.identity.oidc import Provider

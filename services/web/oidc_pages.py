@@ -1,7 +1,7 @@
-"""The pages of single sign-on: the link to a provider, and the questions before an identity is linked or proves a user.
+"""The pages of single sign-on: the link to a provider, and the questions before an identity is linked or proves who a user is.
 
-They are answers of routes, without Streamlit, because what they show lies in a step of the browser. They work without a
-script, but for passkeys. A form cannot lead to a provider: browsers apply the policy for forms to redirects, too.
+Routes return these pages without Streamlit, because their content is stored in a step of the browser. They work without
+JavaScript, except for passkeys. Links lead to providers, not forms: browsers apply the CSP's form-action to redirects, too.
 """
 
 from collections.abc import Mapping
@@ -17,26 +17,26 @@ _PASSWORD = """<label>Password<input name="password" type="password" autocomplet
   autofocus></label>"""  # noqa: S105
 _FACTOR = """<label>Code of your authenticator app, or a recovery code<input name="factor" type="text"
   autocomplete="one-time-code" autocapitalize="none" spellcheck="false" required maxlength="60"></label>"""
-_SECOND = ' class="db-second"'  # of a button that is not the first choice
+_SECOND = ' class="db-second"'  # attribute of a button that is not the first choice
 _ADDRESS = """<label>Email<input name="email" type="email" autocomplete="email" required autofocus
   placeholder="you@example.org"></label>"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Question:
-    """A form about the answer of a provider, which a step of the browser holds."""
+    """A form about a provider's answer, which is stored in a step of the browser."""
 
-    label: str = field(repr=False)  # of the provider
-    address: EmailAddress | None = field(repr=False)  # that the provider names
-    is_verified: bool  # the provider has confirmed it
+    label: str = field(repr=False)  # name of the provider, as pages show it
+    address: EmailAddress | None = field(repr=False)  # email address that the provider names
+    is_verified: bool  # the provider has confirmed the address
     action: str = field(repr=False)  # the path that the form posts to
-    hidden: Mapping[str, str] = field(repr=False)  # its fields that are not shown
+    hidden: Mapping[str, str] = field(repr=False)  # hidden fields of the form
     cancel: str = field(repr=False)  # the path that Cancel leads to
-    refusal: str = field(default="", repr=False)  # why the last answer was not taken, as a sentence
+    refusal: str = field(default="", repr=False)  # a sentence: why the last input was refused
 
 
 def start_page(label: str, here: str) -> Response:
-    """Return the page with the link that begins a sign-in; *here*: the path of the route that it starts at."""
+    """Return the page with the link that begins a sign-in; *here*: the path that the link opens."""
     return plain_page(
         f"Sign in with {label}",
         f"""
@@ -47,7 +47,7 @@ def start_page(label: str, here: str) -> Response:
 
 
 def provider_link_page(label: str, address: str, cancel: str, *, is_proof: bool) -> Response:
-    """Return the page with the link to a provider at *address*, after a form of ours."""
+    """Return the page with the link to a provider at the URL *address*, in response to a form of the app."""
     why = "Sign in there again to confirm that it is you." if is_proof else "Sign in there."
     return plain_page(
         f"Continue with {label}",
@@ -59,7 +59,7 @@ def provider_link_page(label: str, address: str, cancel: str, *, is_proof: bool)
 
 
 def no_sign_out_page(label: str) -> Response:
-    """Return the page for a provider without a sign-out that Daybook can lead to."""
+    """Return the page which says that Daybook cannot sign the user out at a provider."""
     return plain_page(
         f"Sign out of {label}",
         f"""
@@ -69,7 +69,7 @@ def no_sign_out_page(label: str) -> Response:
 
 
 def other_address_page(url: str) -> Response:
-    """Return the page for a browser that is not at *url*, the only address that providers lead back to."""
+    """Return the page for a browser that is not at *url*, the only URL to which providers redirect back."""
     return plain_page(
         "Open Daybook at another address",
         f"""
@@ -94,7 +94,7 @@ def add_page(question: Question) -> Response:
 def account_page(
     question: Question, *, has_password: bool, sends_codes: bool, takes_passkey: bool
 ) -> Response:
-    """Return the page that asks for the account's own proof, before an identity is linked to it."""
+    """Return the page that asks a user to sign in to the existing account, before an identity is linked to it."""
     forms = [_form(question, _PASSWORD, "Sign in")] if has_password else []
     if takes_passkey:
         forms.append(_passkey_form(question, is_second=has_password))
@@ -129,7 +129,7 @@ def factor_page(question: Question) -> Response:
 
 
 def address_page(question: Question) -> Response:
-    """Return the page that asks for an address, where a provider names no verified one."""
+    """Return the page that asks for an email address, if the provider names no verified address."""
     return plain_page(
         "Enter your email",
         f"""

@@ -1,7 +1,7 @@
-"""Routes to a provider and back: `/oidc/NAME` (sign in), `/oidc/NAME/link` (add it to the account of a session),
-`/oidc/NAME/prove` (prove who is signed in), `/oidc/NAME/back`, where its answer arrives, and `/oidc/NAME/end` (sign out there).
+"""Routes to a provider and back: `/oidc/NAME` (sign in), `/oidc/NAME/link` (add an identity to the account of a session),
+`/oidc/NAME/prove` (prove who is signed in), `/oidc/NAME/back` (take the provider's answer), `/oidc/NAME/end` (sign out there).
 
-The answer's code and state stand in the address of a request, which is logged nowhere and answered by a redirect.
+The provider's answer puts a code and a state in the URL of a request. This URL is not logged, and the response is a redirect.
 """
 
 from collections.abc import Awaitable, Callable
@@ -40,15 +40,15 @@ from services.web.oidc_steps import SignOnSteps, WaitingAnswer
 from services.web.oidc_visits import SignOnVisits
 from services.web.own_identities import OwnIdentities
 
-ACCOUNT = "/account"  # the page of signed-in users
-# kinds of steps: those without a session, and those that go on in the session that began them
+ACCOUNT = "/account"  # path of the page Account
+# kinds of steps: outside of a session, and in the session that began the step
 _SIGN_IN, _OWN = "single_sign_on", "own_single_sign_on"
 _NO_STORE = {"Cache-Control": "no-store"}
 
 
 @dataclass(frozen=True, slots=True)
 class OidcRoutes:
-    """Takes browsers to providers, and takes the answers that they bring back."""
+    """Redirects browsers to providers, and processes the answers that browsers bring back."""
 
     steps: SignOnSteps
     visits: SignOnVisits
@@ -73,13 +73,13 @@ class OidcRoutes:
         ]
 
     async def _begin(self, request: Request, name: str) -> Response:
-        """Lead to the provider after a press on a page of ours; else answer with such a page, because any site can link here."""
+        """Redirect to the provider after a click on a page of this app; else return a page to click on: any site can link here."""
         query = request.query_params
         target = with_query(local_path(query.get("next", "")))
         invitation = query.get("invite", "").strip()[:LONGEST_INVITATION]
         values = {"next": target} | ({"invite": invitation} if invitation else {})
         here = f"/oidc/{name}?{urlencode(values)}"
-        # the answer comes to another host, without the cookies of this one
+        # the provider's answer would come to the public host, without the cookies of this one
         if not self._is_public(request):
             return RedirectResponse(f"{self._public_url(request)}{here}", 303)
         if not _is_pressed(request):
@@ -96,7 +96,7 @@ class OidcRoutes:
         return answer
 
     async def _begin_own(self, request: Request, name: str, purpose: SignOnPurpose) -> Response:
-        """Answer with the page that has the link to the provider, for a user who is signed in."""
+        """Return the page with the link to the provider, for a signed-in user."""
         origin = self.steps.start.origin
         if not origin.is_same_origin(request):
             return other_site()
@@ -125,7 +125,7 @@ class OidcRoutes:
         return answer
 
     async def _back(self, request: Request, name: str) -> Response:
-        """Go on with the step that the answer belongs to. The step ends, whatever the answer says."""
+        """End the step that the provider's answer belongs to, and do what the step was begun for."""
         session, target, invitation = None, "/", ""
         try:
             signed_in = await run_sync(self._session, request)
@@ -134,7 +134,7 @@ class OidcRoutes:
             step = await run_sync(self._ended, request, session)
             sign_on = read_contents(SIGN_ON, step.contents)
             invitation = sign_on.invitation
-            # the page Chat, which a signed-in user would be led to, shows no refusal
+            # a signed-in user returns to Account, because the page Chat would not show a refusal
             target = target if session and step.session_id is None else sign_on.target
             client = await self.steps.clients.get(name)
             found = await client.redeem(sign_on.request, request.query_params.multi_items())
@@ -157,7 +157,7 @@ class OidcRoutes:
             return RedirectResponse(with_reason(target, error, invite=invitation), 303)
 
     async def _end(self, request: Request, name: str) -> Response:
-        """Lead to the sign-out of the provider after a press on a page of ours."""
+        """Redirect to the sign-out of the provider after a click on a page of this app; else to the front page."""
         if not _is_pressed(request):
             return RedirectResponse("/", 303)
         try:
@@ -170,7 +170,7 @@ class OidcRoutes:
         )
 
     def _ended(self, request: Request, session: AppSession | None) -> Step:
-        """End the step of an answer: one of *session*, or one without a session. Raise StepEnded. It blocks."""
+        """End the step of an answer, begun in *session* or outside of a session, and return it. Raise StepEnded. It blocks."""
         browser = self.steps.start.origin.step_cookie(request)
         step_id = step_of(request.query_params.get("state", ""))
         if browser is None or step_id is None:
@@ -187,8 +187,8 @@ class OidcRoutes:
         return current_session(start.shared(), start.origin.session_cookie(request))
 
     def _is_public(self, request: Request) -> bool:
-        """Return True if the browser is at the address that providers lead back to."""
-        if self.steps.start.origin.url:  # a proxy may have changed the header Host
+        """Return True if the browser is at the URL to which providers redirect back."""
+        if self.steps.start.origin.url:  # not compared: a proxy may have changed the header Host
             return True
         return request.headers.get("host", "") == urlsplit(self._public_url(request)).netloc
 
@@ -197,13 +197,13 @@ class OidcRoutes:
 
 
 def _is_pressed(request: Request) -> bool:
-    """Return True if a page of this app navigates here, and no browser loads it in advance."""
+    """Return True if a user navigated here from a page of this app, and the browser does not just prefetch the URL."""
     headers = request.headers
     return headers.get("sec-fetch-site") == "same-origin" and "sec-purpose" not in headers
 
 
 def _own(signed_in: SignedIn | None, step: Step) -> SignedIn:
-    """Return the session that *step* was begun in. Raise StepEnded."""
+    """Return *signed_in* if *step* was begun in its session. Raise StepEnded."""
     if signed_in is None or step.session_id != signed_in.session.id:
         raise StepEnded
     return signed_in

@@ -1,4 +1,4 @@
-"""The steps of single sign-on: those that wait for the answer of a provider, and those that hold an answer until its user goes on."""
+"""The steps of single sign-on: some wait for the answer of a provider, others store an answer until the user continues."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -34,10 +34,10 @@ from services.web.session_start import SessionStart
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WaitingAnswer:
-    """A checked answer of a provider, and what its sign-in needs to go on."""
+    """A verified answer of a provider, and the values that its sign-in needs to continue."""
 
     answer: ProviderAnswer
-    target: str = field(repr=False)  # the page to go on to
+    target: str = field(repr=False)  # path of the page to open afterwards
     invitation: str = field(default="", repr=False)
     asked: RequestKind = RequestKind.SIGN_IN
     confirmed_by: ConfirmedBy = ConfirmedBy.PROVIDER  # how the address of the answer was confirmed
@@ -47,12 +47,12 @@ class WaitingAnswer:
         return UsedMethod(SignInMethod.OIDC, self.answer.provider)
 
     def text(self) -> str:
-        """Return this as the contents of a step, JSON."""
+        """Return this object as the contents of a step, in JSON."""
         return _WAITING.dump_json(self).decode()
 
     @classmethod
     def read(cls, text: str) -> "WaitingAnswer":
-        """Raise StepEnded if another version of the app stored it."""
+        """Return the object from the contents of a step. Raise StepEnded if another version of the app stored them."""
         return read_contents(_WAITING, text)
 
 
@@ -77,9 +77,9 @@ class SignOnSteps:
         session: AppSession | None = None,
         invitation: str = "",
     ) -> tuple[str, Cookie]:
-        """Begin a step of a *kind* that waits for the answer of a provider, in *session* or in none.
+        """Begin a step of a *kind* that waits for the answer of a provider, in *session* or outside of a session.
 
-        Return the address of the provider, and the cookie of the browser's steps. Raise TooManyAttempts, ProviderUnavailable.
+        Return the provider's authorization URL, and the cookie of the browser's steps. Raise TooManyAttempts, ProviderUnavailable.
         """
         (purpose, asked), origin, step_id = sign_on, self.start.origin, uuid4()
         back = f"{origin.public_url(request)}/oidc/{name}/back"
@@ -106,9 +106,9 @@ class SignOnSteps:
         session: AppSession | None = None,
         credentials: StoredCredentials | None = None,
     ) -> Response:
-        """Return the redirect to the page at *path*, and begin its step, which holds *waiting*.
+        """Begin a step that stores *waiting*; return the redirect to the page of this step at *path*.
 
-        *credentials*: those that must stay unchanged until the step ends.
+        *credentials*: the credentials that must stay unchanged until the step ends.
         """
         browser = self.browser(request)
 
@@ -126,7 +126,7 @@ class SignOnSteps:
     def show(
         self, request: Request, kind: str, session: AppSession | None = None
     ) -> tuple[Step, WaitingAnswer]:
-        """Return the step that the address of a page names; the step goes on. Raise StepEnded. It blocks."""
+        """Return the step that the URL of a page names; the step stays open. Raise StepEnded. It blocks."""
         step_id = read_step_id(request.query_params.get("step", ""))
         browser = self._browser_of(request)
         step = self.start.steps.renew(browser, kind, step_id, session, lambda text: text)
@@ -142,13 +142,13 @@ class SignOnSteps:
         return found, WaitingAnswer.read(found.contents)
 
     def end(self, request: Request, step: Step, session: AppSession | None = None) -> None:
-        """End a step, for one of several callers. Raise StepEnded. It blocks."""
+        """End a step. Of several concurrent callers, one succeeds and the others get StepEnded. It blocks."""
         self.start.steps.end(self._browser_of(request), step.kind, step.id, session)
 
     def question(
         self, step: Step, waiting: WaitingAnswer, action: str, refusal: str = ""
     ) -> Question:
-        """Return the question of the page of a step, whose form posts to *action*."""
+        """Return the question that the page of a step asks; the form of the page posts to *action*."""
         answer = waiting.answer
         hidden: Mapping[str, str] = {"step": str(step.id)}
         return Question(
@@ -162,17 +162,17 @@ class SignOnSteps:
         )
 
     def browser(self, request: Request) -> Cookie:
-        """Return the cookie of the browser's steps, a new one if it has none."""
+        """Return the cookie of the browser's steps, or a new cookie if the browser has none."""
         return self.start.origin.step_cookie(request) or Cookie.new()
 
     def label(self, name: str) -> str:
-        """Return what pages call a provider."""
+        """Return the name of a provider, as pages show it."""
         return self.entries[name].name_on_screen(name)
 
     def linked(self, answer: ProviderAnswer, *, signs_in: bool) -> LinkedIdentity:
-        """Return the identity of *answer* as it is linked to an account, named by the address in the answer.
+        """Return the identity of *answer* in the form that is linked to an account, named by the email address in the answer.
 
-        *signs_in*: it is used at once, to sign in.
+        *signs_in*: the identity is used at once, to sign in.
         """
         now = self.start.accounts.now().replace(microsecond=0)
         address: EmailAddress | str = answer.address or ""
@@ -189,7 +189,7 @@ class SignOnSteps:
         return self.clients.entries
 
     def _browser_of(self, request: Request) -> Cookie:
-        """Return the cookie of the browser's steps. Raise StepEnded if it has none."""
+        """Return the cookie of the browser's steps. Raise StepEnded if the browser has none."""
         browser = self.start.origin.step_cookie(request)
         if browser is None:
             raise StepEnded

@@ -1,7 +1,7 @@
-"""The outcomes of a provider's answer to a sign-in: a session, an account, or the question whose account it is.
+"""The outcomes of a provider's answer to a sign-in: a session, a new account, or a page with a question.
 
-`/identity/account` asks for the proof of an account that has the answer's address, and `/identity/address` for an
-address. Codes by mail go on in code_routes.py, passkeys in passkey_link.py.
+`/identity/account` asks the user to sign in to the account that has the answer's email address, and `/identity/address`
+asks for an email address. Mailed codes continue in code_routes.py, passkeys in passkey_link.py.
 """
 
 from collections.abc import Awaitable, Callable
@@ -49,13 +49,13 @@ ACCOUNT_STEP, _ADDRESS_STEP = "account_of_identity", "address_of_identity"
 
 @dataclass(frozen=True, slots=True)
 class SignOnVisits:
-    """Goes on with an answer, as `next_of` decides."""
+    """Continues a sign-in with the answer of a provider, as `next_of` decides."""
 
     steps: SignOnSteps
     has_mail: bool
 
     async def enter(self, request: Request, waiting: WaitingAnswer) -> Response:
-        """Return the answer to the browser, with a cookie that names the provider until the sign-out, if it has one, too.
+        """Return the response to the browser. If the provider has a sign-out, a cookie names the provider until the user signs out.
 
         Raise the errors of `next_of`, and those of a sign-in or a sign-up.
         """
@@ -85,7 +85,7 @@ class SignOnVisits:
                 assert_never(found)
 
     def _find(self, request: Request, waiting: WaitingAnswer) -> tuple[Found | None, Found | None]:
-        """Count an attempt; return what is stored of the identity, and of the answer's address. It blocks."""
+        """Count an attempt to sign in; look up the identity, and if it is unknown, the answer's email address. It blocks."""
         start, answer = self.steps.start, waiting.answer
         device, client = start.origin.device_cookie(request), start.origin.client_address(request)
         throttles = start.attempts.sign_in(None, client, device)
@@ -97,7 +97,7 @@ class SignOnVisits:
     async def _sign_in(
         self, request: Request, waiting: WaitingAnswer, found: Found | None
     ) -> Response:
-        """Sign in, or lead to the form for the second factor, unless it was given at the provider."""
+        """Sign in, or redirect to the form for the second factor unless the factor was given at the provider."""
         accounts, browser, answer = self._accounts, browser_of(request), waiting.answer
         opened = _opened(found, waiting, has_factor=answer.has_factor)
         scope = scope_of(answer, accounts.now())
@@ -122,7 +122,7 @@ class SignOnVisits:
     async def _begin_account(
         self, request: Request, waiting: WaitingAnswer, address: EmailAddress
     ) -> Response:
-        """Make an account, as far as sign-ups are open."""
+        """Create an account, if sign-ups are open to this user."""
         start, accounts, code = self.steps.start, self._accounts, waiting.invitation
         throttles = start.attempts.sign_up(start.origin.client_address(request))
         found = await run_sync(accounts.find_for_sign_up, address, throttles, code)
@@ -155,9 +155,9 @@ class SignOnVisits:
         return await enter(request, entry, None, waiting.target, act, is_new_account=True)
 
     async def link(self, request: Request, waiting: WaitingAnswer, proven: Checked) -> Response:
-        """Link the identity to the account that was *proven*, and sign in; it may ask for the account's second factor.
+        """Link the identity to the *proven* account, and sign in; if the account has a second factor, ask for it first.
 
-        A factor given at the provider counts only for an account without one of its own: it does not prove whose account it is.
+        A factor given at the provider counts only if the account has none: it does not prove who owns the account.
         """
         has_factor = waiting.answer.has_factor and not proven.credentials.wants_factor
         checked = replace(proven, by=waiting.by, has_factor=has_factor)
@@ -183,14 +183,14 @@ class SignOnVisits:
 
 @dataclass(frozen=True, slots=True)
 class LinkByCode:
-    """Proves the account that has the address of an answer by a code, and links the identity to it."""
+    """Links an identity to the account with the answer's email address, once a mailed code proves that the user owns it."""
 
     name: ClassVar[str] = "link_identity"
     needs_session: ClassVar[bool] = False
     visits: SignOnVisits
 
     async def request_of(self, asked: Asked) -> CodeRequest:
-        raise StepEnded  # it begins on a page of ours, with an answer
+        raise StepEnded  # such steps begin only at `/identity/account`
 
     def recipient(self, asked: Asked, request: CodeRequest, throttles: Throttles) -> Recipient:
         return recipient_of(asked.accounts.find(request.address, throttles), CodePurpose.SIGN_IN)
@@ -210,7 +210,7 @@ class LinkByCode:
 
 @dataclass(frozen=True, slots=True)
 class AddressByCode:
-    """Confirms the address that a user has entered, because the provider names none, and goes on with it."""
+    """Confirms the email address that a user has entered, because the provider verified none, and continues the sign-in."""
 
     name: ClassVar[str] = "address_of_identity"
     needs_session: ClassVar[bool] = False
@@ -234,7 +234,7 @@ class AddressByCode:
 
 @dataclass(frozen=True, slots=True)
 class VisitRoutes:
-    """The pages that ask whose account it is, and for an address."""
+    """Routes of the pages that ask for a sign-in to an existing account, and for an email address."""
 
     visits: SignOnVisits
     lanes: HashingLanes
@@ -258,7 +258,7 @@ class VisitRoutes:
         return await _or_start_again(page)
 
     def _account_page(self, step: Step, waiting: WaitingAnswer, refusal: str = "") -> Response:
-        """Raise StepEnded if the account has changed since the step began. It blocks."""
+        """Return the page that asks for a sign-in. Raise StepEnded if the account has changed since the step began. It blocks."""
         accounts = self._steps.start.accounts
         found = accounts.find(_address(waiting), NOT_COUNTED)
         step.check(found.stored)
@@ -295,7 +295,7 @@ class VisitRoutes:
     async def _proven(
         self, request: Request, step: Step, waiting: WaitingAnswer, password: str
     ) -> Checked:
-        """Return the credentials of the account, if *password* opens it. Raise WrongCredentials, TooManyAttempts, MethodOff."""
+        """Return the credentials of the account, if *password* is right. Raise WrongCredentials, TooManyAttempts, MethodOff."""
         start = self._steps.start
         accounts = start.accounts
         if SignInMethod.PASSWORD not in accounts.policy.methods:
@@ -309,7 +309,7 @@ class VisitRoutes:
         return await self.lanes.run(check, client=network, is_known=found.is_known)
 
     async def _send_code(self, request: Request) -> Response:
-        """Mail a code to the account, which proves it."""
+        """Mail a code to the address of the account; the code proves that the user owns the account."""
         [step_id] = await fields(request, "step")
 
         async def send(codes: CodeRoutes) -> Response:
@@ -345,7 +345,7 @@ class VisitRoutes:
     async def _by_mail(
         self, request: Request, send: Callable[[CodeRoutes], Awaitable[Response]]
     ) -> Response:
-        """Return the answer of *send*, whose time is the same for every address."""
+        """Return the response of *send*, after a time that is the same for every email address."""
         start = self._steps.start
         if not start.origin.is_same_origin(request):
             return other_site()
@@ -371,16 +371,16 @@ async def _or_start_again(page: Callable[[], Response]) -> Response:
 
 
 def _address(waiting: WaitingAnswer) -> EmailAddress:
-    """Return the address of an answer that names one. Raise StepEnded."""
+    """Return the email address in a provider's answer. Raise StepEnded if the answer names none."""
     if waiting.answer.address is None:
         raise StepEnded
     return waiting.answer.address
 
 
 def _opened(found: Found | None, waiting: WaitingAnswer, *, has_factor: bool = False) -> Checked:
-    """Return the credentials that were found, for a user whom the provider has signed in, with a factor or without.
+    """Return the credentials of a user whom the provider has signed in; *has_factor*: with a second factor.
 
-    Raise StepEnded if there are none.
+    Raise StepEnded if no credentials were found.
     """
     if found is None or found.stored is None or found.credentials is None:
         raise StepEnded

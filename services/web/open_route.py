@@ -1,4 +1,4 @@
-"""The route `/open/<secret>`, by which the one user of a deployment without sign-in enters."""
+"""The route `/open/<secret>`, through which the only user of a deployment without sign-in opens the app."""
 
 import hmac
 from collections.abc import Callable
@@ -18,7 +18,7 @@ from services.web.origin import Origin
 
 @dataclass(frozen=True, slots=True)
 class OpenRoute:
-    """Begins an app session for who knows the secret of this process; leads to an address without it."""
+    """Begins an app session for a browser that knows the secret of this process, and redirects to a URL without the secret."""
 
     secret: str = field(repr=False)
     shared: Callable[[], Shared]  # raises StoreUnavailable until the store has started
@@ -41,7 +41,7 @@ class OpenRoute:
         try:
             cache, cookie = self.shared().session_cache, self.origin.session_cookie(request)
             if cookie and await run_sync(cache.find, cookie):
-                return RedirectResponse("/", 303)  # the browser is signed in
+                return RedirectResponse("/", 303)  # the browser is already signed in
             cookie, session = await run_sync(self.enter)
             await run_sync(cache.add, cookie, session)
         except AppError as error:

@@ -16,7 +16,7 @@ from services.store.accounts import Cookie
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """The public address of the app, which must be configured, because the app cannot see it behind a proxy."""
+    """The public URL of the app, which must be configured, because the app cannot detect it behind a proxy."""
 
     url: str | None  # DAYBOOK_URL, without a path
     trusted_proxies: int
@@ -28,7 +28,7 @@ class Origin:
 
     @property
     def wrong_address_message(self) -> str:
-        """The sentence shown on a page that was opened at another address."""
+        """The sentence shown on a page that was opened at another URL."""
         if self.url:
             return f"Daybook is at {self.url}. Open it there."
         return "Daybook is not set up for this address. An admin must set DAYBOOK_URL."
@@ -37,7 +37,7 @@ class Origin:
         """Return True if a page of this app sent the request or opens the websocket.
 
         Browsers send the page's origin with every websocket and every POST. A websocket without an origin is refused;
-        another request without one is refused only if its Sec-Fetch-Site names another site.
+        another request without an origin is refused only if its Sec-Fetch-Site names another site.
         """
         headers, scheme = connection.headers, connection.scope["scheme"]
         host, origin = headers.get("host", ""), headers.get("origin")
@@ -57,15 +57,15 @@ class Origin:
         return relying_party(self.url, request.scope["scheme"], host)
 
     def public_url(self, connection: HTTPConnection) -> str:
-        """Return the address that other sites send browsers back to; never that of the request's header Host."""
+        """Return the URL to which other sites send browsers back; it never comes from the header Host of the request."""
         if self.url:
             return self.url
         _, port = connection.scope.get("server") or ("", None)
         return "http://localhost" if port in (None, 80) else f"http://localhost:{port}"
 
     def client_address(self, request: HTTPConnection) -> str:
-        """Return the client's address as the outermost trusted proxy saw it."""
-        # a proxy may add a second header line below the client's
+        """Return the client's network address as the outermost trusted proxy saw it."""
+        # a proxy may add a second X-Forwarded-For line below the client's
         forwarded = ",".join(request.headers.getlist("x-forwarded-for"))
         hops = [hop.strip() for hop in forwarded.split(",")]
         if self.trusted_proxies and len(hops) >= self.trusted_proxies and hops[0]:
@@ -101,7 +101,7 @@ class Origin:
     def set_step_cookie(
         self, answer: Response, request: HTTPConnection, cookie: Cookie | None
     ) -> None:
-        """Keep the secret of the browser's steps as long as the newest one is open; None: drop it, and so all of them."""
+        """Set the cookie of the browser's steps, which lasts as long as a new step; None: delete the cookie, so that no step goes on."""
         seconds = int(STEP_LIFE.total_seconds()) if cookie else 0
         self.set_cookie(answer, request, "step", str(cookie or ""), seconds)
 
@@ -129,7 +129,7 @@ class Network:
 
 
 def networks_of(address: str) -> tuple[Network, ...]:
-    """Return the networks as which *address* is counted: the address itself, or for IPv6 its /64 and its /56.
+    """Return the networks under which *address* is counted: the address itself, or for IPv6 its /64 and its /56.
 
     A household gets at least a /64, often a /56, and can use every address in it.
     """
@@ -151,7 +151,7 @@ def is_loopback(host: str) -> bool:
 
 
 def _is_independent_of_dns(host: str, *, is_loopback: bool) -> bool:
-    """Return True for localhost and IP addresses, or only (*is_loopback*) those of this machine.
+    """Return True if *host* is localhost or an IP address; *is_loopback*: only if it is an address of this machine.
 
     Any other name could be pointed at this server by DNS rebinding.
     """

@@ -1,11 +1,11 @@
-"""Routes of a signed-in user's second factor: `/account/factor` (set an app up), `/account/factor/replace` (by another app),
-`/account/factor/confirm` (either, with a code of the app), `/account/factor/codes` (new recovery codes),
-`/account/factor/remove` (the app); `/account/factor/passkey` and `/account/factor/passkey/off` (ask for a passkey after the
-password, or not).
+"""Routes of a signed-in user's second factor: `/account/factor` (set up an app), `/account/factor/replace` (set up another app),
+`/account/factor/confirm` (confirm the app with a code), `/account/factor/codes` (make new recovery codes),
+`/account/factor/remove` (remove the app), `/account/factor/passkey` and `/account/factor/passkey/off` (ask for a passkey
+after the password, or stop asking).
 
-Native forms post here, because no secret enters a Streamlit session. The setup key and recovery codes are the answers
-(shown_once.py); other answers are redirects to the page Account, after a refusal with its reason. A GET, or a form that is
-sent again, is told that the page was shown.
+Native HTML forms post here, because no secret may enter a Streamlit session. The responses are pages with the setup key or the
+recovery codes (shown_once.py), or else redirects to the page Account, after a refusal with its reason. A GET request, or a
+form that is submitted again, gets a page which says that the secret was already shown.
 """
 
 from collections.abc import Callable, Sequence
@@ -64,8 +64,8 @@ _REPLACE, _CONFIRM, _CODES, _REMOVE, _ASK, _ASK_NO_MORE = (
     f"{_PATH}/{verb}"
     for verb in ("replace", "confirm", "codes", "remove", "passkey", "passkey/off")
 )
-_FIRST = (_PATH, _CONFIRM)  # for the first factor, a proof in part is enough
-_KIND = "own_factor"  # of the step that holds a new secret
+_FIRST = (_PATH, _CONFIRM)  # setting up the first factor needs only a partial proof
+_KIND = "own_factor"  # kind of the step that stores a new secret
 _NOTICES = {
     CredentialsAction.FACTOR_ADDED: NoticeKind.FACTOR_ADDED,
     CredentialsAction.FACTOR_REMOVED: NoticeKind.FACTOR_REMOVED,
@@ -78,13 +78,13 @@ _NOTICES = {
 
 @dataclass(frozen=True, slots=True)
 class _Asked:
-    """A form of a signed-in user, and the credentials that are stored now."""
+    """A submitted form of a signed-in user, and the user's credentials as they are stored now."""
 
     request: Request = field(repr=False)
-    once: str = field(repr=False)  # an id of the form as it was drawn
+    once: str = field(repr=False)  # id of the drawn form, by which resubmissions are detected
     step: str = field(repr=False)
     code: str = field(repr=False)
-    replaces: str = field(repr=False)  # the mark of the factor as the setup key was shown
+    replaces: str = field(repr=False)  # `factor_mark` when the setup key was shown
     ends_others: bool
     proof: ProofScope
     session: AppSession = field(repr=False)
@@ -92,14 +92,14 @@ class _Asked:
 
     @property
     def factor_mark(self) -> str:
-        """The time at which the app was added; "": there is none."""
+        """The time at which the authenticator app was added; "": there is no app."""
         factor = self.current.credentials.factor
         return str(factor.since) if factor else ""
 
 
 @dataclass(frozen=True, slots=True)
 class OwnFactor:
-    """Sets up, replaces, renews and removes the second factor of the user of a session."""
+    """Routes that set up, replace, renew and remove the second factor of a signed-in user."""
 
     shared: Callable[[], Shared]  # raises StoreUnavailable until the backend has started
     attempts: Attempts
@@ -107,7 +107,7 @@ class OwnFactor:
     notices: Notices
 
     def routes(self) -> list[Route]:
-        if self.origin.is_alone:  # there is no sign-in
+        if self.origin.is_alone:  # this deployment has no sign-in
             return []
         acts = {
             _PATH: partial(self._begin, replaces=False),
@@ -140,7 +140,7 @@ class OwnFactor:
     def _answer(
         self, request: Request, path: str, act: Callable[[_Asked], Response], form: Sequence[str]
     ) -> Response:
-        """Return the answer of *act* to a form at *path* of a user who has proved who they are. Raise ProofNeeded."""
+        """Return the response of *act* to a form at *path*. Raise ProofNeeded if the user has not proved lately who they are."""
         shared = self.shared()
         signed_in = current_session(shared, self.origin.session_cookie(request))
         if signed_in is None:
@@ -158,8 +158,8 @@ class OwnFactor:
             raise
 
     def _begin(self, asked: _Asked, *, replaces: bool) -> Response:
-        """Answer with a new setup key, which a step holds until a code confirms it; the factor so far is good until then."""
-        if replaces is not bool(asked.factor_mark):  # the page did not know of a change
+        """Return the page with a new setup key, stored in a step until a code confirms it; the old factor is valid until then."""
+        if replaces is not bool(asked.factor_mark):  # the page is older than the factor
             return _to_page()
         if not self._is_first(asked):
             return shown_page(ShownOnce.SETUP_KEY)
@@ -177,7 +177,7 @@ class OwnFactor:
         return answer
 
     def _confirm(self, asked: _Asked) -> Response:
-        """Store the factor if the code is right, and answer with its recovery codes. Raise StepEnded, RateLimited."""
+        """Store the factor if the code is right, and return the page with recovery codes. Raise StepEnded, RateLimited."""
         current, browser = asked.current, self.origin.step_cookie(asked.request)
         try:
             if browser is None:
@@ -185,7 +185,7 @@ class OwnFactor:
             step = self._steps.attempt(browser, _KIND, read_step_id(asked.step), asked.session)
             step.check(current.stored)
         except StepEnded:
-            if asked.factor_mark not in ("", asked.replaces):  # the form was sent again
+            if asked.factor_mark not in ("", asked.replaces):  # the form was submitted again
                 return shown_page(ShownOnce.RECOVERY_CODES)
             raise
         codes, entered = new_codes(), typed_code(asked.code, DIGITS)
@@ -199,14 +199,14 @@ class OwnFactor:
         added, replaced = CredentialsAction.FACTOR_ADDED, CredentialsAction.FACTOR_REPLACED
         self._change(asked, new, replaced if asked.factor_mark else added)
         answer = self._recovery_page(asked, codes)
-        # a device on which the factor was given has tries of its own
+        # makes the device known, so that it has its own throttle of tries at the factor
         before = self.origin.device_cookie(asked.request)
         device = self.attempts.device_cookie(asked.session.user_id, before)
         self.origin.set_cookie(answer, asked.request, "device", device, DEVICE_SECONDS)
         return answer
 
     def _renew(self, asked: _Asked) -> Response:
-        """Answer with new recovery codes, in place of the old ones. Raise RateLimited."""
+        """Replace the recovery codes, and return the page with the new ones. Raise RateLimited."""
         if not asked.current.credentials.wants_factor:
             return _to_page()
         if not self._is_first(asked):
@@ -217,7 +217,7 @@ class OwnFactor:
         return self._recovery_page(asked, codes)
 
     def _remove(self, asked: _Asked) -> Response:
-        """Remove the app. Raise FactorRequired, RateLimited."""
+        """Remove the authenticator app. Raise FactorRequired, RateLimited."""
         if asked.current.credentials.factor is None:
             return _to_page()
         new = turned_off(asked.current.credentials)
@@ -225,9 +225,9 @@ class OwnFactor:
         return _to_page(reason="app-removed" if new.wants_factor else "factor-removed")
 
     def _ask_passkey(self, asked: _Asked) -> Response:
-        """Have a passkey asked for after the password; answer with recovery codes, if there are none.
+        """Make sign-ins ask for a passkey after the password; return new recovery codes if the user has none.
 
-        Raise PasskeyMissing (there is none for this address), RateLimited.
+        Raise PasskeyMissing (the user has no passkey for this host), RateLimited.
         """
         credentials = asked.current.credentials
         if not self._is_first(asked):
@@ -246,7 +246,7 @@ class OwnFactor:
         return self._recovery_page(asked, codes) if codes else _to_page(reason="passkey-asked")
 
     def _ask_no_passkey(self, asked: _Asked) -> Response:
-        """Have no passkey asked for after the password. Raise FactorRequired, RateLimited."""
+        """Stop asking for a passkey after the password. Raise FactorRequired, RateLimited."""
         if not asked.current.credentials.asks_passkey:
             return _to_page()
         new = asking_passkey(asked.current.credentials, is_asked=False)
@@ -254,13 +254,13 @@ class OwnFactor:
         return _to_page(reason="passkey-not-asked")
 
     def _change(self, asked: _Asked, new: Credentials, action: CredentialsAction) -> None:
-        """Store *new* credentials, and tell the user. Raise RateLimited if they have changed meanwhile."""
+        """Store *new* credentials, and notify the user. Raise RateLimited if the stored ones have changed meanwhile."""
         shared, session = self.shared(), asked.session
         change_way_in(shared, session, asked.current, new, action, ends_others=asked.ends_others)
         self.notices.tell(asked.request, self._accounts.backend, session, _NOTICES[action])
 
     def _is_first(self, asked: _Asked) -> bool:
-        """Count the form; return False if it was sent before, as by a reload of its answer."""
+        """Count the form; return False if it was submitted before, for example by a reload of the response."""
         try:
             self._accounts.backend.count_throttles([self.attempts.form(asked.once)])
         except TooManyAttempts:

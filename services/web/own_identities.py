@@ -1,7 +1,7 @@
 """The identities of a signed-in user at providers of single sign-on: adding, renaming and removing them, and proofs by them.
 
-`/identity/add` asks before one is added, and `/identity/proof` for the second factor of a proof. `/identity/rename` and
-`/identity/remove` take the forms of the page Account.
+`/identity/add` asks the user before an identity is added, and `/identity/proof` asks for the second factor of a proof.
+Forms of the page Account post to `/identity/rename` and `/identity/remove`.
 """
 
 from collections.abc import Awaitable, Callable
@@ -55,16 +55,17 @@ from services.web.proofs import Proof
 _PAGE = "/account"
 _ADD, _PROOF = "/identity/add", "/identity/proof"
 _ADD_STEP, _PROOF_STEP = "add_identity", "proof_by_identity"
-ADDED, LINKED, REMOVED = "identity-added", "identity-linked", "identity-removed"  # reasons
+# values of the query parameter `reason`
+ADDED, LINKED, REMOVED = "identity-added", "identity-linked", "identity-removed"
 
 
 @dataclass(frozen=True, slots=True)
 class OwnIdentities:
-    """Adds, renames and removes the identities of the user of a session, and proves by them who it is."""
+    """Routes that add, rename and remove the identities of a signed-in user, and that prove by an identity who is signed in."""
 
     steps: SignOnSteps
     check: FactorCheck
-    has_mail: bool  # codes can be mailed
+    has_mail: bool  # True: codes can be mailed
 
     def routes(self) -> list[Route]:
         return [
@@ -80,7 +81,7 @@ class OwnIdentities:
         ]
 
     def removal(self) -> Route:
-        """Return the route that removes an identity, also of a provider that is off."""
+        """Return the route that removes an identity, also if its provider is switched off."""
         remove = self._form(self._remove, "identity", "others")
         return Route("/identity/remove", remove, methods=["POST"])
 
@@ -91,7 +92,7 @@ class OwnIdentities:
             raise TooManyIdentities
 
     def proof_request_kind(self, request: Request, signed_in: SignedIn) -> RequestKind:
-        """Return the kind of request for a proof: only for a user without another proof here, the answer may leave out the time."""
+        """Return the kind of request for a proof: the answer may omit the sign-in time only if the user has no other proof here."""
         party = self.steps.start.origin.relying_party(request)
         rp_id = party.id if party else None
         proves = self._accounts.policy.proves_otherwise
@@ -104,7 +105,7 @@ class OwnIdentities:
     async def offer(
         self, request: Request, signed_in: SignedIn, waiting: WaitingAnswer
     ) -> Response:
-        """Return the redirect to the page that asks before the identity of an answer is added. Raise IdentityTaken."""
+        """Return the redirect to the page that asks the user before the identity of an answer is added. Raise IdentityTaken."""
         session = signed_in.session
 
         def is_new() -> bool:
@@ -118,7 +119,7 @@ class OwnIdentities:
     async def prove(
         self, request: Request, signed_in: SignedIn, waiting: WaitingAnswer
     ) -> Response:
-        """Note a proof of who is signed in; where the account wants a factor, ask for it first. Raise IdentityTaken, ProofNeeded."""
+        """Store a proof of who is signed in; ask for the second factor first, if there is one. Raise IdentityTaken, ProofNeeded."""
         session = signed_in.session
         checked = await run_sync(self._proven, session, waiting)
         if checked.credentials.wants_factor and not checked.has_factor:
@@ -155,7 +156,7 @@ class OwnIdentities:
         return await self._answer(request, page)
 
     def _add(self, request: Request, signed_in: SignedIn, step_id: str, others: str) -> Response:
-        """Link the identity that the page named to the account. Raise the errors of `link`."""
+        """Link the identity, which the page has shown, to the account. Raise the errors of `link`."""
         self.check_may_add(signed_in)
         session = signed_in.session
         step, waiting = self.steps.attempt(request, _ADD_STEP, step_id, session)
@@ -195,7 +196,7 @@ class OwnIdentities:
     def _give_factor(
         self, request: Request, signed_in: SignedIn, step_id: str, entered: str
     ) -> Response:
-        """Note the proof of a step if the factor is right; else show its page again."""
+        """Store the proof of a step if the second factor is right; else return the page of the step again."""
         session, proof = signed_in.session, Proof(request, self.steps.start.origin)
         step, waiting = self.steps.attempt(request, _PROOF_STEP, step_id, session)
         step.check(signed_in.current.stored)
@@ -203,7 +204,7 @@ class OwnIdentities:
         ended: list[Step] = []
 
         def note(given: Checked) -> None:
-            if not ended:  # this is called again if another request used the factor meanwhile
+            if not ended:  # `note` is called again if another request used the factor meanwhile
                 self.steps.end(request, step, session)
                 ended.append(step)
             now, identity = self._accounts.now(), waiting.answer.identity
@@ -218,7 +219,7 @@ class OwnIdentities:
         return proof.finish(_to_page(_proved(checked), waiting.target))
 
     def _change(self, session: AppSession, act: Callable[..., None], *, ends_others: bool) -> None:
-        """Call *act*, `link` or `unlink`. *ends_others*: stop the replies of all other sessions, and end these."""
+        """Call *act*, which is `link` or `unlink`. *ends_others*: also end all other sessions, and stop their replies."""
         if ends_others:
             self._shared.user_of(session).devices.end_others_by(partial(act, ends_others=True))
         else:
@@ -231,7 +232,7 @@ class OwnIdentities:
     def _form(
         self, act: Callable[..., Response], *names: str
     ) -> Callable[[Request], Awaitable[Response]]:
-        """Return the route of a form with fields of these *names*, which *act* takes after the request and the session."""
+        """Return the handler of a form, which calls *act* with the request, the session, and the form's fields *names*."""
 
         async def answer(request: Request) -> Response:
             if not self.steps.start.origin.is_same_origin(request):
@@ -242,7 +243,7 @@ class OwnIdentities:
         return answer
 
     async def _answer(self, request: Request, act: Callable[[SignedIn], Response]) -> Response:
-        """Return the answer of *act* to a signed-in user, or the redirect to the page Account. *act* may block."""
+        """Return the response of *act* for a signed-in user; after a refusal, redirect to the page Account. *act* may block."""
 
         def answer() -> Response:
             cookie = self.steps.start.origin.session_cookie(request)
@@ -268,7 +269,7 @@ class OwnIdentities:
 
 
 def _marked(identities: tuple[LinkedIdentity, ...], mark: str) -> Identity:
-    """Return the identity with a *mark*. Raise NotFound."""
+    """Return the identity with this *mark*. Raise NotFound."""
     for one in identities:
         if one.identity.mark == mark:
             return one.identity
@@ -276,7 +277,7 @@ def _marked(identities: tuple[LinkedIdentity, ...], mark: str) -> Identity:
 
 
 def _proved(checked: Checked) -> str:
-    """Return the reason in the address after a proof."""
+    """Return the query parameter `reason` of the redirect after a proof."""
     return "proved" if checked.scope is ProofScope.FULL else "proved-in-part"
 
 

@@ -1,7 +1,7 @@
-"""The passkeys of a signed-in user: another one is made by a use of the routes of passkeys; `/passkey/rename` and
-`/passkey/remove` take native forms.
+"""The passkeys of a signed-in user: `AddPasskey` adds one through the routes of passkeys; native HTML forms post to
+`/passkey/rename` and `/passkey/remove`.
 
-Each wants a recent proof. The answers are redirects to the page Account, after a refusal with its reason.
+Each change requires a recent proof. The responses are redirects to the page Account, after a refusal with its reason.
 """
 
 from collections.abc import Callable
@@ -58,14 +58,14 @@ _NEW = TypeAdapter(_New)
 
 @dataclass(frozen=True, slots=True)
 class AddPasskey:
-    """Adds a passkey, which can sign in."""
+    """Adds a passkey that can be used to sign in."""
 
     name: ClassVar[str] = "add"
     needs_session: ClassVar[bool] = True
     notices: Notices
 
     def offer(self, asked: Asked, challenge: bytes) -> Offer:
-        """Raise MethodOff, ProofNeeded, BadInput (the name), TooManyPasskeys."""
+        """Return the options to create a passkey. Raise MethodOff, ProofNeeded, BadInput (the name), TooManyPasskeys."""
         asked.accounts.policy.check_method(SignInMethod.PASSKEY)
         session, current = asked.own.session, asked.own.current
         ends_others = asked.fields.get("others", "") != ""
@@ -86,7 +86,11 @@ class AddPasskey:
         return Offer(options=options, credentials=current.stored, kept=kept)
 
     async def finish(self, asked: Asked, given: Given) -> Response:
-        """Raise MethodOff, ProofNeeded, StepEnded (a way in has changed meanwhile), PasskeyRefused, PasskeyExists, WayInTaken, RateLimited."""
+        """Verify and store the new passkey.
+
+        Raise MethodOff, ProofNeeded, StepEnded (a sign-in method has changed meanwhile), PasskeyRefused, PasskeyExists,
+        WayInTaken, RateLimited.
+        """
         try:
             await run_sync(self._add, asked, given)
         except (ProofNeeded, StepEnded, PasskeyRefused):
@@ -127,20 +131,20 @@ class _Change:
 
 @dataclass(frozen=True, slots=True)
 class OwnPasskeys:
-    """Renames and removes the passkeys of the user of a session."""
+    """Routes that rename and remove the passkeys of a signed-in user."""
 
     shared: Callable[[], Shared]  # raises StoreUnavailable until the backend has started
     origin: Origin
     notices: Notices
 
     def routes(self) -> list[Route]:
-        if self.origin.is_alone:  # there is no sign-in
+        if self.origin.is_alone:  # this deployment has no sign-in
             return []
         acts = {"/passkey/rename": self._rename, "/passkey/remove": self._remove}
         return [self._route(path, act) for path, act in acts.items()]
 
     def _route(self, path: str, act: Callable[[_Change], str]) -> Route:
-        """Return the route of *act*, which returns what the page then says."""
+        """Return the route of *act*, which returns the query parameter `reason` of the redirect."""
 
         async def answer(request: Request) -> Response:
             if not self.origin.is_same_origin(request):
@@ -157,7 +161,7 @@ class OwnPasskeys:
         return Route(path, answer, methods=["POST"])
 
     def _change(self, request: Request, passkey: str, name: str, others: str) -> _Change:
-        """Raise SignedOut, ProofNeeded, PasskeyMissing."""
+        """Return the change that a form asks for. Raise SignedOut, ProofNeeded, PasskeyMissing."""
         shared = self.shared()
         own = current_session(shared, self.origin.session_cookie(request))
         if own is None:
@@ -169,14 +173,14 @@ class OwnPasskeys:
         return _Change(request, own, passkeys, credential_id, name, bool(others))
 
     def _rename(self, change: _Change) -> str:
-        """Raise PasskeyMissing, BadInput, RateLimited."""
+        """Rename a passkey. Raise PasskeyMissing, BadInput, RateLimited."""
         new = renamed(change.passkeys, change.credential_id, change.name)
-        # no way in changes
+        # RESEAL, because a new name changes no sign-in method
         _store(self.shared(), change.own, new, CredentialsAction.RESEAL, ends_others=False)
         return ""
 
     def _remove(self, change: _Change) -> str:
-        """Raise PasskeyMissing, RateLimited."""
+        """Remove a passkey. Raise PasskeyMissing, RateLimited."""
         shared, own = self.shared(), change.own
         new = removed(change.passkeys, change.credential_id)
         action = CredentialsAction.PASSKEY_REMOVED
@@ -194,7 +198,7 @@ def _store(
     *,
     ends_others: bool,
 ) -> None:
-    """Store *passkeys* in place of those of the user; the next generation, if *action* changes a way in. Raise RateLimited."""
+    """Replace the user's passkeys by *passkeys*, in a new generation if *action* changes a sign-in method. Raise RateLimited."""
     credentials = own.current.credentials
     generation = credentials.generation + (action is not CredentialsAction.RESEAL)
     new = replace(credentials, passkeys=passkeys, generation=generation)

@@ -1,10 +1,10 @@
 """Middleware that serves the static files of a page, and links the app's stylesheet and script in the page.
 
 Streamlit itself reads a static file from the disk for each request and sends it uncompressed. It also serves its page
-at every address; this middleware sends a "not found" page where the app has no page.
+at every URL; this middleware sends a "not found" page where the app has no page.
 
 The links are in the body, before the app's root element: Streamlit adds its styles to the head, so the app's styles
-win over equally specific ones. If a script added the stylesheet, it would come half a second after the content.
+win over equally specific ones. If a script added the stylesheet, the styles would come half a second after the content.
 """
 
 import gzip
@@ -34,18 +34,18 @@ _CONDITIONAL = (b"accept-encoding", b"if-none-match", b"if-modified-since")
 class AppFiles:
     """The app's own files for browsers, at paths that change with their content, so that they are cached for ever."""
 
-    style: str = field(repr=False)  # the paths
+    style: str = field(repr=False)  # path of the stylesheet
     script: str = field(repr=False)
     logo: str = field(repr=False)
     mark: str = field(repr=False)
-    contents: Mapping[str, bytes] = field(repr=False)  # by path
+    contents: Mapping[str, bytes] = field(repr=False)  # contents of the files, by path
 
 
 @cache
 def app_files(assets: Path = _ASSETS) -> AppFiles:
     """Return the files in the folder *assets*, read once; all scripts are one file, which loads faster than many."""
     scripts = sorted((assets / "page").glob("*.js"))
-    # a block around each script keeps its names from the others
+    # a block around each script keeps its names apart from those of other scripts
     script = "".join(f"{{\n{file.read_text('utf-8')}}}\n" for file in scripts)
     contents: dict[str, bytes] = {}
 
@@ -62,9 +62,9 @@ def app_files(assets: Path = _ASSETS) -> AppFiles:
 
 
 class PageAssets:
-    """Pure ASGI: serves scripts and styles, compressed once and kept in memory, and links the app's own in pages.
+    """Pure ASGI: serves scripts and styles, compressed once and cached in memory, and links the app's own in pages.
 
-    *pages*: the addresses that have a page.
+    *pages*: the URL paths that have a page.
     """
 
     def __init__(self, app: ASGIApp, pages: Collection[str], assets: Path = _ASSETS) -> None:
@@ -79,7 +79,7 @@ class PageAssets:
         files = app_files(assets)
         for path, content in files.contents.items():
             self._files[path] = lambda content=content: content
-        # without Streamlit's key, choosing a theme would have no effect
+        # unless the app's script contains Streamlit's localStorage key, choosing a theme has no effect
         if f"`{streamlit_assets.theme_key()}`".encode() not in files.contents[files.script]:
             log_event("theme.unknown")
         links = (
@@ -110,7 +110,7 @@ class PageAssets:
         return Response(self._compressed[path], 200, headers, media_type)
 
     async def _linked(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Buffer an HTML page and add the links if it is Streamlit's; send other answers as they come."""
+        """Buffer an HTML page and add the links if it is Streamlit's; send other responses as they come."""
         buffered: list[Message] = []
 
         async def buffer(message: Message) -> None:

@@ -1,4 +1,4 @@
-"""The check of a passkey in a request: its throttles, what is stored of it, and what tells of a refusal."""
+"""The check of a passkey in a request: its throttles, the look-up of its user, and the handling of a refusal."""
 
 from collections.abc import Callable
 from contextlib import suppress
@@ -37,12 +37,12 @@ from services.web.notices import Notices
 from services.web.origin import Origin
 
 Answer = TypeVar("Answer")
-_MOST_TRIES = 10  # of one answer, while others use the passkeys or the factor
+_MOST_TRIES = 10  # checks of one answer while other requests use the passkeys or the factor
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PasskeyAnswer:
-    """The answer of a browser to the challenge of a use."""
+    """The answer of a browser to a passkey challenge."""
 
     text: str = field(repr=False)
     party: RelyingParty
@@ -61,7 +61,7 @@ class _Found:
 
 @dataclass(frozen=True, slots=True)
 class PasskeyCheck:
-    """Counts what passkeys answer, and verifies it. Any thread may call any method; all block."""
+    """Counts and verifies the answers of passkeys. Any thread may call any method; all block."""
 
     attempts: Attempts
     origin: Origin
@@ -77,13 +77,13 @@ class PasskeyCheck:
         *,
         in_session: bool = False,
     ) -> Answer:
-        """Return *act*, a sign-in or a proof, of the credentials after the use of a passkey.
+        """Verify an answer; return the result of *act*, a sign-in or a proof, for the credentials after the use of the passkey.
 
-        Where the passkeys or the factor were used meanwhile, read the credentials and verify the answer again. *user_id*: whose
-        passkey it must be; None: it says so itself. *in_session*: as in `Found.in_session`, for a proof.
+        If other requests use the passkeys or the factor meanwhile, read the credentials and verify the answer again. *user_id*:
+        the user who must own the passkey; None: the passkey names its user. *in_session*: see `Found.in_session`, for a proof.
 
-        Raise TooManyAttempts, PasskeyRefused, PasskeyUnknown, PasskeyCopied, RateLimited (others go on using them), and the errors
-        of *act*.
+        Raise TooManyAttempts, PasskeyRefused, PasskeyUnknown, PasskeyCopied, RateLimited (other requests go on using them), and
+        the errors of *act*.
         """
         client, device = self.origin.client_address(request), self.origin.device_cookie(request)
         throttles, known = self.attempts.sign_in(None, client, device), user_id
@@ -112,7 +112,7 @@ class PasskeyCheck:
         assertion: Assertion,
         found: _Found,
     ) -> Checked:
-        """Return the credentials after the use, which is both factors if the passkey has verified its user.
+        """Return the credentials after the use of a passkey, which counts as both factors if the passkey has verified its user.
 
         Raise PasskeyRefused, PasskeyCopied.
         """
@@ -142,7 +142,10 @@ class PasskeyCheck:
 def _find(
     accounts: Accounts, assertion: Assertion, throttles: Throttles, *, in_session: bool
 ) -> _Found:
-    """Raise TooManyAttempts, StoreUnavailable, PasskeyUnknown, PasskeyRefused (its look-up leads to another user's credentials)."""
+    """Return the user of a passkey, and the stored credentials.
+
+    Raise TooManyAttempts, StoreUnavailable, PasskeyUnknown, PasskeyRefused (the credentials found do not have the passkey).
+    """
     try:
         found = accounts.find_passkey(assertion.id, throttles)
     except Tampered:

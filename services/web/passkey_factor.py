@@ -21,14 +21,14 @@ from services.web.passkey_routes import Asked, Given, Offer
 
 @dataclass(frozen=True, slots=True)
 class EnterByPasskey:
-    """Goes on with a sign-in whose step waits for the second factor. Its form names the step in the field `entry`."""
+    """Continues a sign-in whose step waits for the second factor. The form names this step in the field `entry`."""
 
     name: ClassVar[str] = PasskeyUse.FACTOR.value
     needs_session: ClassVar[bool] = False
     entries: Entries
 
     def offer(self, asked: Asked, challenge: bytes) -> Offer:
-        """Raise StepEnded, PasskeyMissing (none is asked for, or none is for this address)."""
+        """Return the options to use a passkey. Raise StepEnded, PasskeyMissing (none is asked for, or none is for this host)."""
         step = asked.fields.get("entry", "")
         waiting = self.entries.waiting(asked.request, step)
         passkeys, use = waiting.credentials.passkeys, _use(waiting.found.requires_factor)

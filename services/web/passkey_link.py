@@ -1,4 +1,4 @@
-"""A passkey as the proof of the account that has the address of a provider's answer: then the identity is linked to it."""
+"""A passkey proves that a user owns the account with the email address of a provider's answer; the identity is then linked."""
 
 from dataclasses import dataclass, replace
 from functools import partial
@@ -30,7 +30,7 @@ _ASKS_AGAIN = PasskeyRefused, PasskeyUnknown, PasskeyCopied
 
 @dataclass(frozen=True, slots=True)
 class LinkByPasskey:
-    """Links an identity to the account of a passkey, and signs in. Its form names the step of the answer in the field `entry`."""
+    """Links an identity to the account of a passkey, and signs in. The form field `entry` names the step of the provider's answer."""
 
     name: ClassVar[str] = "link"
     needs_session: ClassVar[bool] = False
@@ -38,14 +38,14 @@ class LinkByPasskey:
     check: PasskeyCheck
 
     def offer(self, asked: Asked, challenge: bytes) -> Offer:
-        """Raise MethodOff, StepEnded."""
+        """Return the options to sign in by a passkey. Raise MethodOff, StepEnded."""
         asked.accounts.policy.check_method(SignInMethod.PASSKEY)
         step_id = read_step_id(asked.fields.get("entry", ""))
         options = request_options(asked.party, challenge, PasskeyUse.SIGN_IN, ())
         return Offer(options=options, kept=str(step_id))
 
     async def finish(self, asked: Asked, given: Given) -> Response:
-        """Sign in, or lead back to the page of the step, or once the step has ended to the sign-in page. Raise StepEnded."""
+        """Sign in; if refused, redirect to the page of the step, or to the sign-in page if the step has ended. Raise StepEnded."""
         request, takes_passkey = asked.request, asked.accounts.policy.takes_passkey
         attempt = partial(self.steps.attempt, request, ACCOUNT_STEP, given.kept)
         begun, waiting = await run_sync(attempt)

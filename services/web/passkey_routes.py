@@ -1,9 +1,9 @@
-"""Routes of passkeys: `/passkey/options` (a challenge, on a press alone) and `/passkey` (the browser's answer), for every use.
+"""Routes of passkeys: `/passkey/options` (get a challenge, once a button is pressed) and `/passkey` (post the answer to it).
 
-assets/page/passkey.js posts the same form to both. The first answers with JSON: `step` and the `options` for the browser, or a
-`refusal`, a sentence. The second answers with a redirect, as all native forms; after a refusal, its query has the reason.
+assets/page/passkey.js posts the same form to both, for every use. The first responds with JSON: `step` and the `options` for
+the browser, or a sentence `refusal`. The second responds with a redirect; after a refusal, its query has the reason.
 
-The challenge lies in a step, which the first answer ends, be it right or wrong.
+The challenge is stored in a step, which ends with the browser's first answer, whether right or wrong.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -39,23 +39,23 @@ from services.web.shown_once import codes_were_shown
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked(SentForm):
-    """A form about a passkey."""
+    """A submitted form about a passkey."""
 
     party: RelyingParty
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Offer:
-    """The options for the browser, and what the step keeps of them."""
+    """The options for the browser, and the data that the step of the challenge stores."""
 
     options: Mapping[str, object] = field(repr=False)
-    credentials: StoredCredentials | None = None  # of the user for whom the step is begun
-    kept: str = field(default="", repr=False)  # what the use needs besides
+    credentials: StoredCredentials | None = None  # the credentials that the step is bound to
+    kept: str = field(default="", repr=False)  # other data that the use needs
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Given:
-    """The answer of the browser, which is not verified yet, and the step that it ended."""
+    """The answer of the browser, which is not verified yet, and the step that the answer ended."""
 
     text: str = field(repr=False)
     challenge: bytes = field(repr=False)
@@ -64,10 +64,10 @@ class Given:
 
 
 class PasskeyFlow(Protocol):
-    """One use of passkeys: what the browser is asked for, and what its answer does."""
+    """One use of passkeys: the options for the browser, and the act that a right answer allows."""
 
-    name: ClassVar[str]  # the field `use` of its forms
-    # true: its steps go on in the session of a signed-in user alone; false: in none
+    name: ClassVar[str]  # value of the form field `use`
+    # True: steps of this use belong to the session of a signed-in user; False: to no session
     needs_session: ClassVar[bool]
 
     def offer(self, asked: Asked, challenge: bytes) -> Offer:
@@ -75,7 +75,7 @@ class PasskeyFlow(Protocol):
         ...
 
     async def finish(self, asked: Asked, given: Given) -> Response:
-        """Verify the answer, and do what it is good for. Raise an AppError; SignedOut: the session has ended meanwhile."""
+        """Verify the answer, and do what it allows. Raise an AppError; SignedOut means that the session has ended meanwhile."""
         ...
 
 
@@ -92,7 +92,7 @@ _CONTENTS = TypeAdapter(_Contents)
 
 @dataclass(frozen=True, slots=True)
 class PasskeyRoutes:
-    """Gives challenges and takes answers, for the uses that it knows."""
+    """Routes that send challenges and process answers, for the uses in `flows`."""
 
     shared: Callable[[], Shared]  # raises StoreUnavailable until the backend has started
     attempts: Attempts
@@ -100,7 +100,7 @@ class PasskeyRoutes:
     flows: Iterable[PasskeyFlow]
 
     def routes(self) -> list[Route]:
-        if self.origin.is_alone:  # there is no sign-in
+        if self.origin.is_alone:  # this deployment has no sign-in
             return []
         return [
             Route("/passkey/options", self._offer, methods=["POST"]),
@@ -109,7 +109,7 @@ class PasskeyRoutes:
         ]
 
     async def _offer(self, request: Request) -> Response:
-        """Answer with a challenge, once a step for it has begun."""
+        """Begin a step, and return its challenge as JSON."""
         if not self.origin.is_same_origin(request):
             return other_site()
         form = await all_fields(request)
@@ -120,7 +120,7 @@ class PasskeyRoutes:
         try:
             challenge = await run_sync(self._begin, request, form, flow, browser)
         except AppError as error:
-            # 200, because browsers would note another status as an error of the page
+            # status 200, because browsers would log another status as an error of the page
             return JSONResponse({"refusal": error.public})
         answer = JSONResponse(challenge)
         self.origin.set_step_cookie(answer, request, browser)
@@ -147,7 +147,7 @@ class PasskeyRoutes:
         return {"step": str(step.id), "options": offer.options}
 
     async def _take(self, request: Request) -> Response:
-        """Do what a passkey is used for, or lead back to its form."""
+        """Do what a passkey is used for; after a refusal, redirect to the page with the form."""
         if not self.origin.is_same_origin(request):
             return other_site()
         form = await all_fields(request)
@@ -161,7 +161,7 @@ class PasskeyRoutes:
         except SignedOut:
             return RedirectResponse(with_query(target), 303)
         except AppError as error:
-            # a session that began has ended the steps of its browser
+            # when a session begins in a browser, the cookie of its steps is deleted
             has_steps = self.origin.step_cookie(request) is not None
             is_again = isinstance(error, StepEnded) and not (flow.needs_session or has_steps)
             if is_again and is_signed_in(self.shared(), self.origin.session_cookie(request)):
@@ -171,7 +171,7 @@ class PasskeyRoutes:
     def _end(
         self, request: Request, form: Mapping[str, str], flow: PasskeyFlow
     ) -> tuple[Asked, Given]:
-        """End the step of an answer, so that no other answer is taken for its challenge. Raise StepEnded, SignedOut."""
+        """End the step of an answer, so that its challenge takes no other answer. Raise StepEnded, SignedOut."""
         asked, browser = self._asked(request, form, flow), self.origin.step_cookie(request)
         if browser is None:
             raise StepEnded
@@ -183,7 +183,7 @@ class PasskeyRoutes:
         return asked, Given(text=text, challenge=challenge, step=step, kept=contents.kept)
 
     def _asked(self, request: Request, form: Mapping[str, str], flow: PasskeyFlow) -> Asked:
-        """Raise PasskeysUnusable, SignedOut, StoreUnavailable."""
+        """Return the form, with its session if the use needs one. Raise PasskeysUnusable, SignedOut, StoreUnavailable."""
         party, shared, signed_in = self.origin.relying_party(request), self.shared(), None
         if party is None:
             raise PasskeysUnusable

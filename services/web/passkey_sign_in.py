@@ -28,7 +28,7 @@ from services.web.session_start import SessionStart, redirect
 
 @dataclass(frozen=True, slots=True)
 class SignInByPasskey:
-    """Signs in by a passkey, which says whose it is: no address is asked for."""
+    """Signs in by a passkey, which names its user, so that no email address is asked for."""
 
     name: ClassVar[str] = PasskeyUse.SIGN_IN.value
     needs_session: ClassVar[bool] = False
@@ -36,7 +36,7 @@ class SignInByPasskey:
     check: PasskeyCheck
 
     def offer(self, asked: Asked, challenge: bytes) -> Offer:
-        """Raise MethodOff."""
+        """Return the options to sign in by any passkey. Raise MethodOff."""
         asked.accounts.policy.check_method(SignInMethod.PASSKEY)
         return Offer(options=request_options(asked.party, challenge, PasskeyUse.SIGN_IN, ()))
 
@@ -57,10 +57,10 @@ async def begin_session(
     user_id: UserId | None = None,
     identity: LinkedIdentity | None = None,
 ) -> Response:
-    """Sign in by a passkey, or lead to the form for the second factor, where one is required that this passkey is not.
+    """Sign in by a passkey, or redirect to the form for the second factor if the passkey does not count as one.
 
-    *prepare* returns what signs in, of the credentials after the use of the passkey; it may be called several times. *user_id*:
-    as in `PasskeyCheck.given`. *identity* is linked to the account.
+    *prepare* takes the credentials after the use of the passkey, and returns those to sign in with; it may be called several
+    times. *user_id*: as in `PasskeyCheck.given`. *identity* is linked to the account.
 
     Raise the errors of `PasskeyCheck.given`, *prepare* and `sign_in_linking`.
     """
@@ -90,14 +90,14 @@ async def begin_session(
 
 @dataclass(frozen=True, slots=True)
 class ProveByPasskey:
-    """Proves who is signed in by one of the user's passkeys."""
+    """Proves by one of the user's passkeys who is signed in."""
 
     name: ClassVar[str] = PasskeyUse.PROOF.value
     needs_session: ClassVar[bool] = True
     check: PasskeyCheck
 
     def offer(self, asked: Asked, challenge: bytes) -> Offer:
-        """Raise MethodOff, PasskeyMissing."""
+        """Return the options to prove by a passkey of the user. Raise MethodOff, PasskeyMissing."""
         asked.accounts.policy.check_method(SignInMethod.PASSKEY)
         passkeys = asked.own.current.credentials.passkeys
         each = passkeys.each if passkeys else ()
@@ -111,7 +111,7 @@ class ProveByPasskey:
         prove = partial(self.check.given, in_session=True)
         try:
             await run_sync(prove, request, asked.accounts, answer, note, user_id)
-        except SignedOut:  # or another proof was faster, and the browser has another cookie
+        except SignedOut:  # signed out, or a faster proof has replaced the cookie
             return RedirectResponse(asked.target, 303)
         return proof.finish(RedirectResponse(with_query(asked.target, reason="proved"), 303))
 

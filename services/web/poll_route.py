@@ -1,7 +1,7 @@
 """The route by which an open tab polls for changes: `GET /poll?c=<conversation>&s=<space>&archive=1`.
 
-A poll runs no Streamlit script and asks the database once; one a minute has the cookie checked first. It returns revisions,
-which the tab compares with its own (assets/page/news.js).
+A poll runs no Streamlit script and makes one query of the database; once a minute, the cookie is checked first. The response
+contains revisions, which the tab compares with its own (assets/page/news.js).
 """
 
 from collections.abc import Callable
@@ -27,7 +27,7 @@ _AT_ONCE = 8  # polls that may use threads at the same time, so that sign-in nev
 
 @dataclass(frozen=True, slots=True)
 class PollRoute:
-    """The route that returns the revisions of the data on a tab, for the session of its cookie."""
+    """The route that returns the revisions of the data that a tab shows, for the session of the request's cookie."""
 
     shared: Callable[[], Shared]  # raises StoreUnavailable until the backend has started
     origin: Origin

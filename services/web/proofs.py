@@ -1,6 +1,6 @@
-"""Proofs of who is signed in: each gives the session another cookie, which the answer to its request brings to the browser.
+"""Proofs of who is signed in: each gives the session a new cookie, which the response to the request sets in the browser.
 
-The one before opens nothing any more.
+The previous cookie is not valid any more.
 """
 
 from dataclasses import dataclass, field
@@ -20,11 +20,11 @@ class Proof:
 
     request: Request = field(repr=False)
     origin: Origin
-    # the new cookie and its seconds, once the proof is noted
+    # the new cookie and its lifetime in seconds, once the proof is stored
     _given: tuple[Cookie, int] | None = None
 
     def note(self, shared: Shared, session: AppSession, checked: Checked) -> None:
-        """Note the proof of the user of *session*, and have the sign-in details read again, which hold the last use. It blocks.
+        """Store the proof of the user of *session*, and drop the cached sign-in details, which contain the last use. It blocks.
 
         Raise SignedOut (also if another proof has replaced the browser's cookie), and the errors of `Accounts.prove`.
         """

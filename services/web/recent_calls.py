@@ -1,4 +1,4 @@
-"""The last model calls of this process, their times to the first token and failures; and the last failed sign-ins."""
+"""The last model calls of this process, with their times to the first token and failures; and the last failed sign-ins."""
 
 import statistics
 from collections import defaultdict, deque

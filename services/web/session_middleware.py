@@ -29,14 +29,14 @@ from services.users.session_cache import count_open
 from services.web.connections import allow_large_messages
 from services.web.origin import Network, Origin, networks_of
 
-# .streamlit/config.toml maps these to st.user; a client's own headers of that name are dropped
+# .streamlit/config.toml maps these headers to st.user; headers of these names from clients are dropped
 USER_HEADER, SESSION_HEADER = b"x-app-user-id", b"x-app-session"
-# sent in place of a session id: the reason why the cookie opened no session, or UNKNOWN if the
-# database is unreachable
+# values sent in place of a session id: the reason why the cookie's session has ended, or UNKNOWN if
+# the database is unreachable
 ENDS, UNKNOWN = frozenset(map(str, SessionEnd)), "unknown"
-MOVED = "moved"  # sent likewise: a proof gave the session another cookie, and the page is to be loaded again
+MOVED = "moved"  # sent in place of a session id: a proof gave the session a new cookie, so the page must be reloaded
 _STREAM = "/_stcore/stream"  # the websocket for which Streamlit reads the identity headers
-# closed, because no page uploads or shows files, and only browsers use the app
+# paths that respond 404, because no page uploads or shows files, and only browsers use the app
 _CLOSED = ("/_stcore/agent", "/_stcore/metrics", "/_stcore/upload_file", "/media")
 _TABS_OF_AN_ADDRESS, _TABS_OF_ALL = 20, 500  # limits on tabs without an app session
 _ALL = "all"
@@ -70,7 +70,7 @@ class SessionMiddleware:
     policy: str
     # seconds that a tab with a cookie waits for the backend to start
     wait_seconds: float = 0.0
-    # tabs without a session, counted by the client's network and in all
+    # the number of tabs without a session, for each network of clients and in total
     _anonymous_tabs: Counter[str] = field(default_factory=Counter[str], repr=False)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -87,7 +87,7 @@ class SessionMiddleware:
         async def send_secured(message: Message) -> None:
             if message["type"] == "http.response.start":
                 answer = MutableHeaders(scope=message)
-                # a browser obeys this policy and one that the answer has: a route can only be stricter
+                # browsers obey this policy and any that the route has set, so a route can only be stricter
                 answer.append("Content-Security-Policy", self.policy)
                 answer["X-Content-Type-Options"] = "nosniff"
                 answer["X-Frame-Options"] = "DENY"
@@ -120,9 +120,9 @@ class SessionMiddleware:
     async def _admit(
         self, connection: HTTPConnection, headers: list[tuple[bytes, bytes]], open_tab: ExitStack
     ) -> ASGIApp:
-        """Return the ASGI app that answers a tab: the app with identity *headers*, or a refusal.
+        """Return the ASGI app that serves a tab: the app with identity *headers*, or a refusal.
 
-        A browser does not tell a page why its websocket was refused, so the page asks with a POST to the same address.
+        A browser does not tell a page why its websocket was refused, so the page asks for the reason with a POST to the same URL.
         """
         is_tab = connection.scope["type"] == "websocket"
         if not self.origin.is_same_origin(connection):
@@ -144,17 +144,17 @@ class SessionMiddleware:
         return app if is_tab else Response(status_code=204)
 
     def _while_current(self, connection: HTTPConnection, session: AppSession) -> ASGIApp:
-        """Return the app, whose tab is hung up once a proof has given *session* another cookie than the tab connected by.
+        """Return an app that disconnects the tab once a proof has replaced the cookie by which the tab has connected.
 
-        A browser connects the tab again by the new cookie, and Streamlit goes on with its state. Who has copied the old cookie
-        gets no tab by it: Streamlit gives a state only to the identity that it belongs to.
+        The browser reconnects the tab by the new cookie, and Streamlit continues with its state. A thief who has copied the old
+        cookie cannot take the tab over: Streamlit gives a state only to the identity that the state belongs to.
         """
         cache, cookie = self.shared().session_cache, self.origin.session_cookie(connection)
 
         async def app(scope: Scope, receive: Receive, send: Send) -> None:
             is_hung_up, waiting, loop = False, anyio.CancelScope(), asyncio.get_running_loop()
 
-            def wake() -> None:  # in any thread
+            def wake() -> None:  # called in any thread
                 loop.call_soon_threadsafe(lambda: waiting.cancel())
 
             async def receive_until_replaced() -> Message:
@@ -179,7 +179,7 @@ class SessionMiddleware:
         )
 
     async def _session(self, connection: HTTPConnection, open_tab: ExitStack) -> AppSession | str:
-        """Return the cookie's session, its tab counted as open; else one of ENDS, MOVED, UNKNOWN, or "" (no cookie or backend).
+        """Return the cookie's session, and count the tab as open; else one of ENDS, MOVED, UNKNOWN, or "" (no cookie or backend).
 
         A tab's identity is set only once, when it connects, so a tab with a cookie waits for the backend.
         """

@@ -1,4 +1,4 @@
-"""The answer that begins an app session in a browser: its cookies, and the end of what the browser had before."""
+"""The response that begins an app session in a browser: it sets the cookies, and ends the browser's previous session."""
 
 from collections.abc import Callable
 from contextlib import suppress
@@ -26,13 +26,13 @@ from services.web.shown_once import codes_page
 
 
 def redirect(target: str) -> Response:
-    """Return the answer that leads on to *target*."""
+    """Return the redirect to *target*."""
     return RedirectResponse(target, 303)
 
 
 @dataclass(frozen=True, slots=True)
 class SessionStart:
-    """Gives a session that has just begun to the browser that signed in. Any thread may call its methods."""
+    """Gives a new session to the browser that has signed in. Any thread may call its methods."""
 
     shared: Callable[[], Shared]  # raises StoreUnavailable until the backend has started
     attempts: Attempts
@@ -49,7 +49,7 @@ class SessionStart:
         return Steps.of(self.accounts)
 
     def count_try(self, step_id: UUID) -> None:
-        """Count a try of a step in a throttle, because `Steps.renew` gives it its own tries again. Raise StepEnded."""
+        """Count a try of a step in a throttle, because `Steps.renew` resets the tries in the step itself. Raise StepEnded."""
         try:
             self.accounts.backend.count_throttles([self.attempts.tries(step_id)])
         except errors.TooManyAttempts:
@@ -67,8 +67,8 @@ class SessionStart:
     ) -> Response:
         """Return the redirect to *target*, or to the front page if *target* is another user's conversation.
 
-        *page*: builds another answer, which leads to the target. A user of an older account is told of a new device. A user
-        with a placeholder who can change it is led to Account.
+        *page*: builds another response, which links to the target. Unless the account is new, its user is notified of a new
+        device. A user whose address is a placeholder is redirected to Account if the app sends mail.
         """
         cache = self.shared().session_cache
         await run_sync(cache.add, cookie, session)
@@ -76,12 +76,12 @@ class SessionStart:
         device = self.origin.device_cookie(request)
         if not is_new_account and not self.attempts.is_known(device, session.user_id):
             tell, backend = self.notices.tell, cache.accounts.backend
-            # in a thread, so that the answer does not wait for it
+            # in a thread, so that the response does not wait for the notice
             in_thread("notice", lambda: tell(request, backend, session, NoticeKind.NEW_DEVICE))
         # the browser may have the cookie of another session or account
         if previous := self.origin.session_cookie(request):
             target = await run_sync(self._visible_target, session, target)
-            with suppress(errors.StoreUnavailable):  # the old session stays then
+            with suppress(errors.StoreUnavailable):  # on failure, the old session stays
                 await run_sync(cache.leave, previous)
         if self.notices.send and not has_mailbox(session.email):
             target = "/account"
@@ -89,7 +89,7 @@ class SessionStart:
         self.origin.set_cookie(answer, request, "sid", str(cookie), self.lifetime_seconds)
         device = self.attempts.device_cookie(session.user_id, device)
         self.origin.set_cookie(answer, request, "device", device, DEVICE_SECONDS)
-        # a stranger who knew the cookie must not go on with its steps
+        # deletes the cookie, so that a stranger who knows it cannot continue later steps
         if self.origin.step_cookie(request):
             self.origin.set_step_cookie(answer, request, None)
         return answer
@@ -97,7 +97,7 @@ class SessionStart:
     def page_of_codes(
         self, request: Request, session: AppSession, codes: tuple[str, ...]
     ) -> Callable[[str], Response]:
-        """Tell the user that a passkey is asked for from now on; return the builder of the page with recovery *codes*. It blocks."""
+        """Notify the user that sign-ins ask for a passkey now; return a builder of the page with recovery *codes*. It blocks."""
         kind = NoticeKind.PASSKEY_FACTOR_ADDED
         self.notices.tell(request, self.accounts.backend, session, kind)
         return codes_page(codes, session.email)

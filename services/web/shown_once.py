@@ -1,7 +1,7 @@
-"""The pages that are shown once: the setup key of an authenticator app, and recovery codes.
+"""Pages that are shown only once: the setup key of an authenticator app, and recovery codes.
 
-They are answers of POST routes, without Streamlit: no key or code enters an address, a cache or a session of the page's
-server. They work without the app's script, which adds Copy, Download and Print.
+POST routes return them, without Streamlit, so that no key or code enters a URL, a cache or a Streamlit session. They work
+without JavaScript; the app's script adds Copy, Download and Print.
 """
 
 from base64 import b64encode
@@ -19,14 +19,14 @@ from services.web import streamlit_assets
 from services.web.forms import local_path
 from services.web.page_assets import app_files
 
-WRONG_CODE = "Wrong code. Enter the code that the app shows now."  # a refusal of an `Enrolment`
+WRONG_CODE = "Wrong code. Enter the code that the app shows now."  # value of `Enrolment.refusal`
 _ISSUER = "Daybook"
 _FILE = "daybook-recovery-codes.txt"
 SIGN_OUT_OTHERS = """<label class="db-check"><input type="checkbox" name="others" value="yes">
 Sign out my other devices</label>
 """
-# beside the policy of all answers. The Referrer-Policy stays that of all answers: with "no-referrer", browsers would
-# send the form with "Origin: null", which is no origin of ours
+# sent beside the policy of all responses. The Referrer-Policy is that of all responses: with "no-referrer", browsers
+# would send the form with "Origin: null", which the check of the origin refuses
 _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; font-src 'self' data:; "
     "form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
@@ -39,12 +39,13 @@ class Enrolment:
     """A setup key, and the form that confirms it with a code of the app."""
 
     secret: bytes = field(repr=False)
-    address: EmailAddress = field(repr=False)  # of the account, shown beside the codes in the app
+    # email address of the account, shown in the authenticator app
+    address: EmailAddress = field(repr=False)
     action: str = field(repr=False)  # the path that the form posts to, with the field `code`
-    hidden: Mapping[str, str] = field(repr=False)  # its other fields
+    hidden: Mapping[str, str] = field(repr=False)  # hidden fields of the form
     cancel: str = field(repr=False)  # the path that Cancel leads to
-    refusal: str = field(default="", repr=False)  # why the code before was not taken, as a sentence
-    offers_sign_out: bool = False  # of all other devices: the field `others`
+    refusal: str = field(default="", repr=False)  # a sentence: why the last code was refused
+    offers_sign_out: bool = False  # the form can sign out all other devices (field `others`)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,7 +53,7 @@ class RecoveryCodes:
     """New recovery codes, and the path that Continue leads to."""
 
     codes: tuple[str, ...] = field(repr=False)
-    address: EmailAddress = field(repr=False)  # of the account, named in the file
+    address: EmailAddress = field(repr=False)  # the account's email address, for the download
     target: str = field(repr=False)
 
 
@@ -123,17 +124,17 @@ def recovery_page(recovery: RecoveryCodes) -> Response:
 
 
 def codes_page(codes: tuple[str, ...], address: EmailAddress) -> Callable[[str], Response]:
-    """Return the builder of the page with the recovery *codes* of an address, for the path that Continue leads to."""
+    """Return a function that builds the page with recovery *codes*; its argument is the path that Continue leads to."""
     return lambda target: recovery_page(RecoveryCodes(codes=codes, address=address, target=target))
 
 
 def codes_were_shown(_: Request) -> Response:
-    """Answer a reload of the page with the recovery codes."""
+    """Return the page for a reload, which says that the recovery codes were already shown."""
     return shown_page(ShownOnce.RECOVERY_CODES)
 
 
 def shown_page(shown: ShownOnce) -> Response:
-    """Return the page in the place of one that was shown already, as after a reload."""
+    """Return the page that replaces a page which was already shown, for example after a reload."""
     title, sentence, advice = shown.value
     return plain_page(
         title,
@@ -145,9 +146,9 @@ def shown_page(shown: ShownOnce) -> Response:
 
 
 def plain_page(title: str, body: str, *, has_passkey_form: bool = False) -> Response:
-    """Return a page of our own without Streamlit, which no browser keeps; *body* is HTML.
+    """Return an HTML page without Streamlit, which browsers must not cache; *body* is HTML.
 
-    *has_passkey_form*: the script may ask the server for a challenge.
+    *has_passkey_form*: the page's script may ask the server for a challenge.
     """
     files, fonts = app_files(), streamlit_assets.font_style()
     return HTMLResponse(
@@ -181,13 +182,13 @@ def plain_page(title: str, body: str, *, has_passkey_form: bool = False) -> Resp
 
 
 def _copy_button(text: str) -> str:
-    """Return a button that assets/page/copy.js serves."""
+    """Return the HTML of a Copy button, whose clicks assets/page/copy.js handles."""
     encoded = b64encode(text.encode()).decode()
     return f'<button type="button" title="Copy" data-copy="{encoded}" hidden>Copy</button>'
 
 
 def hidden_fields(values: Mapping[str, str]) -> str:
-    """Return the HTML of the fields of a form that are not shown."""
+    """Return the HTML of the hidden fields of a form."""
     return "".join(
         f'<input type="hidden" name="{escape(name)}" value="{escape(value)}">\n'
         for name, value in values.items()
@@ -195,5 +196,5 @@ def hidden_fields(values: Mapping[str, str]) -> str:
 
 
 def page_path(target: str) -> str:
-    """Return *target* for an attribute of HTML; the front page if it leads to another site."""
+    """Return *target* escaped for an HTML attribute; the front page if *target* leads to another site."""
     return escape(local_path(target))

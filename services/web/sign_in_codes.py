@@ -35,7 +35,7 @@ from services.web.session_start import SessionStart
 
 @dataclass(frozen=True, slots=True)
 class _AccountCode:
-    """A code for the user of an account who is not signed in, mailed to its address."""
+    """A code for a user who is not signed in, mailed to the email address of the account."""
 
     name: ClassVar[str]
     purpose: ClassVar[CodePurpose]
@@ -43,7 +43,7 @@ class _AccountCode:
     start: SessionStart
 
     async def request_of(self, asked: Asked) -> CodeRequest:
-        """Raise BadAddress, OtherSignInNeeded."""
+        """Return the request for a code to the entered address. Raise BadAddress, OtherSignInNeeded."""
         address = checked_address(asked.fields.get("email", ""))
         asked.accounts.policy.check_address(address)
         return CodeRequest(address=address)
@@ -54,7 +54,7 @@ class _AccountCode:
 
 @dataclass(frozen=True, slots=True)
 class SignInByCode(_AccountCode):
-    """Signs in, in place of a password."""
+    """Signs in by a code, in place of a password."""
 
     name: ClassVar[str] = CodePurpose.SIGN_IN
     purpose: ClassVar[CodePurpose] = CodePurpose.SIGN_IN
@@ -77,7 +77,7 @@ class ResetPassword(_AccountCode):
     lanes: HashingLanes
 
     async def finish(self, asked: Asked, code: RightCode) -> Response:
-        """Raise WeakPassword, after which the code is still good."""
+        """Set the password, and sign in. Raise WeakPassword, after which the code stays valid."""
         address, password = code.request.address, asked.fields.get("password", "")
         hashed = await self.lanes.run(
             lambda: hash_new_password(address, password), client=asked.network, is_known=False
@@ -92,14 +92,14 @@ class ResetPassword(_AccountCode):
 
 @dataclass(frozen=True, slots=True)
 class ProveByCode:
-    """Proves who is signed in, in place of the password, where the address is confirmed."""
+    """Proves by a code who is signed in, in place of the password, if the email address is confirmed."""
 
     name: ClassVar[str] = CodePurpose.PROVE
     needs_session: ClassVar[bool] = True
     check: FactorCheck
 
     async def request_of(self, asked: Asked) -> CodeRequest:
-        """Raise OtherSignInNeeded."""
+        """Return the request for a code to the user's address. Raise OtherSignInNeeded."""
         address = asked.own.session.email
         asked.accounts.policy.check_address(address)
         return CodeRequest(address=address)
@@ -108,7 +108,7 @@ class ProveByCode:
         return recipient_of(asked.accounts.find(request.address, throttles), CodePurpose.PROVE)
 
     async def finish(self, asked: Asked, code: RightCode) -> Response:
-        """Raise WrongFactor, FactorNeeded, after which the code is still good."""
+        """Store the proof. Raise WrongFactor, FactorNeeded, after which the code stays valid."""
         session, text = asked.own.session, asked.fields.get("factor", "")
         proof = Proof(asked.request, self.check.origin)
         note = partial(proof.note, asked.shared, session)
@@ -118,6 +118,6 @@ class ProveByCode:
 
         try:
             await run_sync(prove, asked.accounts, code, note, give)
-        except SignedOut:  # or another proof was faster, and the browser has another cookie
+        except SignedOut:  # signed out, or a faster proof has replaced the cookie
             return RedirectResponse(with_query(asked.target), 303)
         return proof.finish(RedirectResponse(with_query(asked.target, reason="proved"), 303))

@@ -1,8 +1,8 @@
 """Routes of sessions and accounts: `/session` (sign in), `/session/end`, `/account` (sign up), `/proof` (prove again who
-is signed in), and what wants a proof: `/account/password` (change it), `/account/end` (delete the account).
+is signed in), and two that need a proof: `/account/password` (set a password), `/account/end` (delete the account).
 
-Native forms post here. The answer is always a redirect; after a refusal, its query has the reason. Neither the
-address nor a log repeats what was entered.
+Native HTML forms post here. The response is always a redirect; after a refusal, its query has the reason. Neither its
+URL nor a log contains the email address or password that was entered.
 """
 
 from collections.abc import Callable
@@ -45,30 +45,30 @@ from services.web.session_start import SessionStart
 
 Answer = TypeVar("Answer")
 
-# the methods that begin an account by the form of sign-ups: either is enough
+# sign-in methods with which the sign-up form can create an account: either of them is enough
 BY_FORM = frozenset({SignInMethod.PASSWORD, SignInMethod.CODE})
-_ACCOUNT = "/account"  # the page with the forms of signed-in users
+_ACCOUNT = "/account"  # path of the page Account, and of the route that signs up
 
 
 @dataclass(frozen=True, slots=True)
 class SignInRoutes:
-    """Signing up, in and out, changing a password, and deleting an account."""
+    """Routes for signing up, in and out, changing a password, and deleting an account."""
 
     start: SessionStart
     lanes: HashingLanes = field(default_factory=HashingLanes)
     by_code: SignUpByCode | None = None  # None: no mail is sent, so no code confirms an address
-    methods: frozenset[SignInMethod] = ALL_METHODS  # that are on
+    methods: frozenset[SignInMethod] = ALL_METHODS  # sign-in methods that are enabled
 
     def routes(self) -> list[Route]:
         ends = [
             Route("/account/end", self._delete, methods=["POST"]),
             Route("/session/end", self._sign_out, methods=["POST"]),
         ]
-        if self.start.origin.is_alone:  # no password opens anything
+        if self.start.origin.is_alone:  # this deployment has no sign-in
             return ends
         sign_up = Route("/account", self._sign_in, methods=["POST"])
         return [
-            # where passwords are off, those that an operator set open their accounts all the same
+            # these two routes always exist: a password set by an operator signs in even if passwords are disabled
             Route("/proof", self._prove, methods=["POST"]),
             Route("/session", self._sign_in, methods=["POST"]),
             *([sign_up] if self.methods & BY_FORM else []),
@@ -80,7 +80,7 @@ class SignInRoutes:
     def _of_passwords(self) -> tuple[Route, ...]:
         return (
             Route("/account/password", self._change_password, methods=["POST"]),
-            # W3C, A Well-Known URL for Changing Passwords: password managers open it where other names are not found
+            # W3C, A Well-Known URL for Changing Passwords: password managers open this URL if other names get a 404
             Route("/.well-known/change-password", RedirectResponse(_ACCOUNT, 303)),
         )
 
@@ -109,7 +109,7 @@ class SignInRoutes:
     async def _enter(
         self, request: Request, email: EmailAddress, password: str, code: str, target: str
     ) -> Response:
-        """Sign in, or lead to the form for the second factor."""
+        """Sign in by a password, or redirect to the form for the second factor."""
         found = await self._find(request, email)
         checked = await self._checked(request, found, password)
         accounts, browser = self._accounts, browser_of(request)
@@ -127,10 +127,10 @@ class SignInRoutes:
     async def _sign_up(
         self, request: Request, email: EmailAddress, password: str, code: str, target: str
     ) -> Response:
-        """Make an account, or have a code sent, after which it is made (`SignUpCode`).
+        """Create an account, or send a code that completes the sign-up (`SignUpCode`).
 
-        Where passwords are off, the code is all that opens it. Raise SignUpsClosed where none can be sent then: Supabase Auth
-        confirms addresses itself.
+        If passwords are disabled, only codes sign in to the account. Raise SignUpsClosed if none can be sent then: the app sends
+        no mail, or Supabase Auth confirms addresses itself.
         """
         throttles = self.start.attempts.sign_up(self.start.origin.client_address(request))
         found = await run_sync(self._accounts.find_for_sign_up, email, throttles, code)
@@ -154,7 +154,7 @@ class SignInRoutes:
         )
 
     async def _find(self, request: Request, email: EmailAddress) -> Found:
-        """Count an attempt to sign in as *email*, and return what is stored of it."""
+        """Count an attempt to sign in as *email*, and return what is stored for this address."""
         device, address = (
             self.start.origin.device_cookie(request),
             self.start.origin.client_address(request),
@@ -163,9 +163,9 @@ class SignInRoutes:
         return await run_sync(self._accounts.find, email, throttles)
 
     async def _checked(self, request: Request, found: Found, password: str) -> Checked:
-        """Return the credentials if *password* is right, and opens the account. Raise WrongCredentials.
+        """Return the credentials if *password* is right, and may be used to sign in. Raise WrongCredentials.
 
-        Not MethodOff if it opens nothing here, because that would say that the password is right.
+        It does not raise MethodOff if passwords are disabled, because this would reveal that the password is right.
         """
         checked = await self._hash(request, lambda: found.checked(password), found.is_known)
         if not self._accounts.policy.opens(checked.credentials, BY_PASSWORD):
@@ -173,7 +173,7 @@ class SignInRoutes:
         return checked
 
     async def _hash(self, request: Request, work: Callable[[], Answer], is_known: bool) -> Answer:
-        """Return the answer of *work*, which hashes a password; *is_known*: for a known device."""
+        """Return the result of *work*, which hashes a password; *is_known*: the request comes from a known device."""
         client = networks_of(self.start.origin.client_address(request))[-1].name
         return await self.lanes.run(work, client=client, is_known=is_known)
 
@@ -187,7 +187,7 @@ class SignInRoutes:
         try:
             if cookie := self.start.origin.session_cookie(request):
                 await run_sync(self.start.shared().session_cache.leave, cookie)
-        except errors.StoreUnavailable as error:  # the cookie stays, to try again
+        except errors.StoreUnavailable as error:  # the cookie stays, so that the user can try again
             return RedirectResponse(with_reason("/", error), 303)
         provider = self.start.origin.provider_cookie(request)
         answer = RedirectResponse(with_query("/", left=provider), 303)
@@ -196,7 +196,7 @@ class SignInRoutes:
         return answer
 
     async def _prove(self, request: Request) -> Response:
-        """Note a proof of who is signed in, if the password is right."""
+        """Store a proof of who is signed in, if the password is right."""
         if not self.start.origin.is_same_origin(request):
             return other_site()
         password, entered, then = await fields(request, "password", "factor", "then")
@@ -220,7 +220,7 @@ class SignInRoutes:
                     *(check.prove, request, self._accounts, session, checked, entered, note)
                 )
             target = with_query(target, reason="proved")
-        except errors.SignedOut:  # or another proof was faster, and the browser has another cookie
+        except errors.SignedOut:  # signed out, or a faster proof has replaced the cookie
             pass
         except errors.AppError as error:
             target = with_reason(target, error)
@@ -262,7 +262,7 @@ class SignInRoutes:
             note_failure(self._accounts.backend, session.user_id, Failure.CHANGE)
 
     async def _delete(self, request: Request) -> Response:
-        """Delete the session's account if its user has entered its address (if any) and has proved who they are.
+        """Delete the session's account if its user has entered the account's email address (if any) and has proved who they are.
 
         Without sign-in, a typed word takes the place of the proof.
         """

@@ -1,4 +1,4 @@
-"""The check of the store, and the thread that drops deserted temporary chats and idle or ended sessions."""
+"""The check of the store, and the thread that drops abandoned temporary chats and idle or ended sessions."""
 
 import logging
 import time
@@ -16,7 +16,7 @@ _LOOK_SECONDS = 3.0  # seconds between two checks for data that is no longer use
 
 
 def failed_check(backend: Backend, root_keys: RootKeys) -> Failed | None:
-    """Return the failure if the store is unfit or stored data lacks its root key. None also while the store is away."""
+    """Return the failure if the store is unusable or the root key of stored data is missing; None also while the store is down."""
     try:
         backend.check()
         root_keys.refuse_missing(backend.root_key_versions())
