@@ -51,7 +51,7 @@ _TOO_LONG = re.compile(
 def connect(base_url: str, api_key: str) -> openai.AsyncOpenAI:
     """Return a client for the endpoint at *base_url*."""
     http = httpx2.AsyncClient(
-        timeout=httpx2.Timeout(None, connect=_CONNECT_SECONDS),  # each stream times the silence
+        timeout=httpx2.Timeout(None, connect=_CONNECT_SECONDS),  # silence is timed per stream
         limits=httpx2.Limits(max_connections=None, keepalive_expiry=30),
         # ignore the environment's proxy where it cannot reach: the loopback of this machine
         trust_env=not is_this_machine(httpx2.URL(base_url).host),
