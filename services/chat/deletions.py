@@ -22,7 +22,7 @@ class Deletions:
     forget: Callable[[ConversationId], None]  # drops all that this process caches of a conversation
 
     def discard(self, conversation_id: ConversationId, seconds: int = UNDO_SECONDS) -> None:
-        """Stop the live turns of a conversation, and destroy it after *seconds*."""
+        """Stop the live turns of a conversation; let the conversation be destroyed after *seconds*."""
         key, live_turns = (self._user_id, conversation_id), self.tasks.live_turns
         live_turns.stop(lambda turn: (turn.user_id, turn.conversation_id) == key)
         self.tasks.store.conversations.discard(conversation_id, seconds)

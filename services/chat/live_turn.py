@@ -191,7 +191,7 @@ _Key = tuple[UserId, ConversationId, Purpose]
 
 @dataclass(slots=True)
 class LiveTurns:
-    """All live turns of this process: at most one of a purpose per conversation. Any thread may call any method."""
+    """All live turns of this process: at most one per conversation and purpose. Any thread may call any method."""
 
     _turns: dict[_Key, LiveTurn] = field(default_factory=dict[_Key, LiveTurn], repr=False)
     # the sessions that are ending; they cannot begin turns
@@ -201,7 +201,7 @@ class LiveTurns:
     def find(
         self, user_id: UserId, conversation_id: ConversationId, purpose: Purpose = Purpose.REPLY
     ) -> LiveTurn | None:
-        """Return the live turn of a conversation, or a turn of it that failed in the last few minutes."""
+        """Return the turn of *purpose* in a conversation, if it is live or failed in the last few minutes."""
         key = user_id, conversation_id, purpose
         with self._lock:
             turn = self._turns.get(key)

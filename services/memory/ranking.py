@@ -46,8 +46,8 @@ _MOST_DAYS = 50  # the most date ranges in a query
 _USER = 2  # the highest weight of a message by the user, for conversations with long replies
 _EXCHANGE = 0.2  # the highest share of a prompt's score that its reply also gets, and the reverse
 
-# words of a query about the assistant's messages; the word after "you" is seldom the subject of the query
-# ("did you recommend")
+# words of a query about the assistant's messages; the word after "you" is seldom the subject of the
+# query, as in "did you recommend"
 ABOUT_REPLIES = re.compile(r"\b(?:your|you(?:['\u2019]\w+)?(?:\s+\w+)?)\b", re.IGNORECASE)
 ROLES = frozenset({Role.USER.value, Role.ASSISTANT.value})
 
