@@ -1,7 +1,7 @@
 """Background model calls after replies: a title, a summary, facts.
 
-A task is a turn of its own, reserved and settled like a reply. No reply waits for a task, and if a task fails or the
-budget refuses it, the conversation stays as it is. At most one task of a kind runs in a conversation.
+Each task is a separate turn, whose cost is reserved and settled as for a reply. No reply waits for a task, and if a
+task fails or the budget refuses it, the conversation stays as it is. At most one task of a kind runs in a conversation.
 """
 
 import time
@@ -50,19 +50,18 @@ from services.store.port import Store
 
 # the time limit of one call
 _SECONDS = {Purpose.TITLE: 30.0, Purpose.SUMMARY: 120.0, Purpose.FACTS: 60.0}
-_MOST_CALLS = (
-    40  # the most model calls for one summary; a long conversation is summarised in chunks
-)
+# the most model calls of one task; a long conversation, for example, is summarised in chunks
+_MOST_CALLS = 40
 
 
 class NoFacts(Refused):
-    """The answer about facts was stopped, or reached its length limit."""
+    """The model's answer with facts about the user was stopped, or reached its length limit."""
 
     public = "The model did not return usable memories."
 
 
 class NoSummary(Refused):
-    """The answer of the model cannot be used as a summary."""
+    """The model's answer cannot be used as a summary."""
 
     public = "The model did not return a usable summary."
 
@@ -91,8 +90,8 @@ class UserTasks:
     choices: Choices
 
     def claim(self, reply: LiveTurn, call: Call) -> list[Work]:
-        """Claim the tasks that are due after *reply*, before its followers learn that it is over, so that they can
-        wait for the tasks. Return the functions that begin the tasks, to be called afterwards."""
+        """Claim the tasks that are due after *reply*, and return the functions that begin these tasks. Claim before the
+        followers of *reply* learn that it is over, so that they can wait for the tasks; call the functions later."""
         is_whole = not (reply.failure or reply.is_stopped)
         due: list[Work] = []
 
@@ -116,7 +115,7 @@ class UserTasks:
         return due
 
     def note_facts(self, conversation_id: ConversationId | None) -> None:
-        """Note facts from the prompts of a conversation at once, because the user is leaving it."""
+        """Note facts from a conversation's prompts now, not later, because the user is leaving the conversation."""
         thread = self.store.conversations.cached(conversation_id) if conversation_id else None
         if thread and self.registry.is_postponed(Purpose.FACTS, thread.conversation.id):
             self._begin_facts(thread)
@@ -130,7 +129,7 @@ class UserTasks:
     def change_summary(self, thread: Thread, text: str) -> None:
         """Replace the text of the summary of *thread*; an empty *text* deletes the summary.
 
-        Raise BadInput, Stale (it was changed meanwhile), StoreUnavailable.
+        Raise BadInput, Stale (the summary was changed meanwhile), StoreUnavailable.
         """
         now, text = thread.summary, checked_summary(text)
         summary = None
@@ -139,7 +138,7 @@ class UserTasks:
         self.store.conversations.set_summary(thread, summary)
 
     def summarise_now(self, thread: Thread, *, is_anew: bool = False) -> None:
-        """Summarise the waiting messages in the background; with *is_anew*, also those that the summary already covers.
+        """Summarise the messages that are due, in the background; with *is_anew*, also those already summarised.
 
         Raise Stale, StoreUnavailable.
         """
@@ -159,7 +158,7 @@ class UserTasks:
     ) -> tuple[NotedFact, ...]:
         """Return the most recently noted facts of a conversation, without changed and dismissed ones.
 
-        With *up_to*, return them only if this was the last prompt that they were noted from.
+        With *up_to*, return the facts only if *up_to* is the last prompt that they were noted from.
         """
         noted = self.registry.noted(conversation_id, up_to)
         with suppress(StoreUnavailable):
@@ -179,7 +178,7 @@ class UserTasks:
         """Dismiss the most recently noted facts, if *prompt_id* was the last prompt that they were noted from."""
         self.registry.dismiss(conversation_id, self.registry.noted(conversation_id, prompt_id))
 
-    # --- inside ---------------------------------------------------------------------------------
+    # --- internal methods -----------------------------------------------------------------------
 
     def _pending(self, thread: Thread, answered_id: MessageId | None = None) -> tuple[Message, ...]:
         """Return the prompts to note facts from; none if the user wants no facts or the database is unreachable."""
@@ -216,7 +215,7 @@ class UserTasks:
             self._begin_facts(self.store.conversations.thread(conversation_id))
 
     def _begin_facts(self, thread: Thread) -> None:
-        """Begin the facts task in a thread if prompts are waiting; after failures it may be skipped."""
+        """Begin the facts task in a thread if prompts are waiting; if it must not begin now, postpone it."""
         conversation_id, pending = thread.conversation.id, self._pending(thread)
         if not pending:
             return
@@ -245,16 +244,16 @@ class UserTasks:
             self.registry.end(Purpose.SUMMARY, conversation_id, error=failure)
 
     def _needs_summary(self, thread: Thread, call: Call) -> bool:
-        """Return True if the context is nearly full, or messages no longer fit."""
+        """Return True if the policy needs summaries and the context is more than half full or messages do not fit."""
         if not thread.conversation.policy.kind.needs_summary:
             return False
         room = self.choices.setup(thread).budget.prompt_tokens
         return 2 * call.plan.prompt_tokens > room or bool(call.plan.omitted_ids)
 
     def _ask(self, purpose: Purpose, thread: Thread, plan: ContextPlan, about: MessageId) -> Answer:
-        """Send *plan*, which is about the message *about*, to the model of *thread*, with the time limit of *purpose*.
+        """Send *plan* to the model of *thread*, with the time limit of *purpose*, and return the model's answer.
 
-        Raise the errors of `PaidCalls.begin` and of the model.
+        *about* is the message that the call is about. Raise the errors of `PaidCalls.begin` and of the model.
         """
         give_up_at = time.monotonic() + _SECONDS[purpose]
         call = new_call(
@@ -287,7 +286,7 @@ class UserTasks:
         log_event("summary.made", turn=answer.turn_id, messages=len(compaction.compacted_ids))
 
     def _title(self, conversation_id: ConversationId, first_id: MessageId) -> None:
-        """Ask the model for a title, once per process. If it gives none, the prompt's first words stay the title."""
+        """Ask the model for a title, once per process; without one, the first words of the prompt stay the title."""
         try:
             thread = self.store.conversations.thread(conversation_id)
             branch, window = thread.branch(), self.choices.setup(thread).offer.info.context_tokens
@@ -298,7 +297,7 @@ class UserTasks:
             title = None if answer.is_cut else clean_title(answer.text)
             is_given = bool(title and self.store.conversations.give_title(conversation_id, title))
             log_event("title.made", turn=answer.turn_id, given=is_given)
-        except AppError:  # the first words stay as the title
+        except AppError:  # the first words of the prompt stay as the title
             log_event("title.lost", conversation=conversation_id)
         finally:
             self.registry.end(Purpose.TITLE, conversation_id, first_id)
@@ -334,7 +333,8 @@ class UserTasks:
     ) -> MessageId | None:
         """Ask the model about the oldest *pending* prompts, store the facts that it names, and add them to *noted*.
 
-        Return the id of the last prompt asked about; None if no prompt could be. Raise AppError.
+        Return the id of the last prompt asked about; None if no prompt waits, one cannot be read, or the user wants no
+        facts any more. Raise AppError.
         """
         exchanges = [exchange_about(thread, prompt.id) for prompt in pending[:BATCH]]
         if not exchanges or not all(exchanges):
@@ -358,7 +358,7 @@ class UserTasks:
             fact = _fact(change.text, change.replaces, thread, source.id)
             try:
                 self.store.facts.keep(fact, replaces=change.replaces, cuts=thread.conversation.cuts)
-            except AppError:  # the facts noted so far stay
+            except AppError:  # the facts that were noted before this fact stay
                 log_event("fact.lost", turn=answer.turn_id)
             else:
                 noted.append(NotedFact(fact, change.replaces))

@@ -1,7 +1,7 @@
 """Token counts that the endpoints reported for one user's prompts, and the calibration learned from them.
 
-A plan counts with the rates in the last receipt of its branch, so it depends on rows alone. Rates that this
-process has learned since then are stored with the next receipt.
+A plan counts tokens with the calibration in the last receipt of its branch, so the plan depends on stored rows
+alone. What this process has learned since then is stored with the next receipt.
 """
 
 import threading
@@ -23,15 +23,15 @@ from services.memory.forecast import (
 from services.memory.tokens import KindCounter, TokenCounter
 
 _MOST_CONVERSATIONS = 50
-# calls kept per conversation: several, because the last may be of another model or miscounted
+# the most calls kept per conversation: several, because the last may be of another model or miscounted
 _MOST_CALLS = 3
 
 
 class Counting:
     """One user's calls with the endpoint's token counts, in memory only, because they hold text.
 
-    An endpoint may refuse a prompt that fits by the learned rates. Until that conversation gets a reply, its
-    plans ignore the rates, which leaves the most room. Any thread may call any method.
+    An endpoint may refuse as too long a prompt that fits by the learned rates. Until the conversation of that prompt
+    gets a reply, its plans ignore the rates, which leaves the most room. Any thread may call any method.
     """
 
     def __init__(self) -> None:
@@ -52,10 +52,10 @@ class Counting:
             return self._rates[model]
 
     def counter(self, base: KindCounter, rates: Calibration) -> TokenCounter:
-        """Return a counter with *rates*, or *base* if there are none. The last counter is kept for the next plan."""
+        """Return a counter calibrated with *rates*, or *base* if *rates* is empty. The last counter is cached."""
         if not rates.by_kind:
             return base
-        last = self._last  # another thread may replace it
+        last = self._last  # read once, because another thread may replace `_last`
         if last is None or last[0] != rates:
             self._last = last = rates, CalibratedCounter(base, rates)
         return last[1]
@@ -93,14 +93,14 @@ class Counting:
         rates: Calibration,
         counter: KindCounter,
     ) -> Forecast:
-        """Forecast the endpoint's count of *plan*; without calibration, the planned tokens."""
+        """Forecast the tokens that the endpoint will count for *plan*; without calibration, the planned tokens."""
         anchor = find_anchor(self._calls.get(conversation_id) or (), model, rates, counter)
         if anchor is None and not rates.by_kind:
             return Forecast(plan.prompt_tokens, is_anchored=False)
         return forecast_prompt(plan.messages, anchor, rates, counter)
 
     def was_refused(self, conversation_id: ConversationId) -> bool:
-        """Return True if the last prompt was too long for its endpoint."""
+        """Return True if the last prompt of a conversation was too long for its endpoint."""
         return conversation_id in self._refused
 
     def forget(self, conversation_id: ConversationId) -> None:

@@ -1,4 +1,4 @@
-"""Deletion, and its undo, of conversations and messages, with the facts and the summary made from them."""
+"""Deletion and restoring of conversations and messages, and of the facts and the summary made from them."""
 
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import suppress
@@ -10,19 +10,19 @@ from services.domain.limits import UNDO_SECONDS
 from services.domain.memories import DeletedMemories
 from services.errors import Busy, NotFound, Refused, Stale, StoreUnavailable, TooLate
 
-_MOST_SECONDS = 3600  # the longest time that the database accepts
+_MOST_SECONDS = 3600  # the longest time for an undo that the database accepts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Deletions:
-    """The deletions of one user. Any thread may call any method."""
+    """Deletes conversations and messages of one user, and restores messages. Any thread may call any method."""
 
     tasks: UserTasks
     open: Callable[[ConversationId], Thread]
     forget: Callable[[ConversationId], None]  # drops all that this process caches of a conversation
 
     def discard(self, conversation_id: ConversationId, seconds: int = UNDO_SECONDS) -> None:
-        """Stop the live turns of a conversation, and destroy it after *seconds*."""
+        """Stop the live turns of a conversation; let the conversation be destroyed after *seconds*."""
         key, live_turns = (self._user_id, conversation_id), self.tasks.live_turns
         live_turns.stop(lambda turn: (turn.user_id, turn.conversation_id) == key)
         self.tasks.store.conversations.discard(conversation_id, seconds)
@@ -30,11 +30,11 @@ class Deletions:
         self.forget(conversation_id)
 
     def discard_all(self, ids: Collection[ConversationId]) -> Iterator[ConversationId]:
-        """Discard those of *ids* that exist, and yield each; all can still be restored once the last is discarded."""
+        """Discard the conversations *ids* that exist, and yield the ids; after the last, all can still be restored."""
         # each deletion is a call of up to half a second to a hosted database
         seconds = min(UNDO_SECONDS + len(ids) // 2, _MOST_SECONDS)
         for conversation_id in ids:
-            with suppress(NotFound):  # another tab deleted it
+            with suppress(NotFound):  # another tab has deleted this conversation
                 self.discard(conversation_id, seconds)
                 yield conversation_id
 
@@ -46,8 +46,8 @@ class Deletions:
     ) -> DeletedMemories:
         """Delete messages with all that follow them; `restore_messages` can undo this for *seconds*.
 
-        The facts and the summary made from them are deleted at once; the ledger keeps their cost. Raise Stale if *ids*
-        lacks a following message or a message is gone; Busy, NotFound, Tampered, StoreUnavailable.
+        The facts and the summary made from the messages are deleted at once; the ledger keeps the costs. Raise Stale
+        if *ids* lacks a following message or a message is gone; Busy, NotFound, Tampered, StoreUnavailable.
         """
         thread = self.open(conversation_id)
         doomed = [message for message in thread.messages if message.id in ids]
@@ -61,7 +61,8 @@ class Deletions:
             raise Busy
         summary = thread.summary
         if summary and all(message.seq != summary.up_to_seq for message in doomed):
-            summary = None  # a summary covers only messages before the one at its end
+            # the summary is not deleted, because the last message that it covers stays
+            summary = None
         facts = self._facts_of(ids)
         fact_ids = [fact.id for fact in facts]
         store.messages.discard(thread, doomed, fact_ids, seconds, drops_summary=summary is not None)
@@ -79,13 +80,13 @@ class Deletions:
     ) -> None:
         """Restore the deleted messages of a conversation, and the *memories* whose messages exist afterwards.
 
-        Raise TooLate, NotFound, Tampered, StoreUnavailable; after StoreUnavailable another call continues.
+        Raise TooLate, NotFound, Tampered, StoreUnavailable; after StoreUnavailable, call again to continue.
         """
         store, late = self.tasks.store, None
         try:
             store.messages.restore(conversation_id)
         except TooLate as error:
-            # another tab, or a call whose answer was lost, may have restored them already
+            # another tab, or a call whose response was lost, may have restored the messages already
             late = error
         self.forget(conversation_id)
         thread = store.conversations.thread(conversation_id)
@@ -98,7 +99,7 @@ class Deletions:
         if late and not any(ids & one.ids for one in memories):
             raise late
         for fact in facts:
-            with suppress(Refused):  # it is restored already, or there are too many facts by now
+            with suppress(Refused):  # the fact is restored already, or the user has too many by now
                 store.facts.keep(fact)
         if summaries:
             store.conversations.set_summary(thread, summaries[-1])
@@ -108,14 +109,14 @@ class Deletions:
         return self.tasks.store.turns.user_id
 
     def _facts_of(self, ids: Collection[MessageId]) -> tuple[Fact, ...]:
-        """Return the stored facts that were noted from messages; none in a chat that reads no facts."""
+        """Return the stored facts that were noted from the messages *ids*; none in a chat that reads no facts."""
         if not self.tasks.choices.reads_facts:  # a temporary chat must not depend on the database
             return ()
         kept = self.tasks.store.facts.fresh_facts()
         return tuple(fact for fact in kept if fact.source_id in ids)
 
     def _forget_facts_of(self, ids: Collection[MessageId]) -> tuple[Fact, ...]:
-        """Forget and return the facts that were noted from messages during their deletion."""
+        """Delete and return the facts that were noted from the messages *ids* while these were being deleted."""
         with suppress(StoreUnavailable):
             facts = self._facts_of(ids)
             for fact in facts:

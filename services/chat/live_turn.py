@@ -19,15 +19,15 @@ from services.events import log_event
 
 _logger = logging.getLogger(__name__)
 
-# the minimum time between two drawings; it grows with the number of readers, and with the text,
-# because a browser redraws the whole text
+# the shortest pause between two drawings of a reply; pauses grow with the number of readers and with
+# the length of the text, because a browser redraws the whole text
 _FRAME_SECONDS = 0.005
 _DRAWN_CHARACTERS = 500_000  # characters a second, for one reader
 _DRAWINGS = 500  # drawings a second, for all readers of this process
 _LONGEST_SILENCE = 0.25  # seconds until a follower without news wakes, so that it can be stopped
 _HEARTBEAT_SECONDS = 1.0
 _LONGEST_THOUGHTS = 100_000  # bytes of thoughts that are kept
-# control characters take six bytes each in JSON
+# control characters, which are removed because each takes six bytes in JSON
 _CONTROL = {code: None for code in range(32) if chr(code) not in "\n\t"}
 _FAILURE_SECONDS = 300.0  # seconds for which a failure is remembered
 _readers: set[object] = set()  # the current followers of turns in this process
@@ -48,19 +48,20 @@ class LiveTurn:
     # the thread including the prompt of the turn; pages show it until they read the stored thread
     thread: Thread | None = None
     purpose: Purpose = Purpose.REPLY
-    max_tokens: int = 0  # the length of the text that is reserved
+    max_tokens: int = 0  # the reserved length of the reply
     failure: AppError | None = field(default=None, init=False)
     is_stopped: bool = field(default=False, init=False)
     is_cut: bool = field(default=False, init=False)  # true if the reply reached its length limit
     is_done: bool = field(default=False, init=False)
     # the thoughts that the last checkpoint stored
     kept_thoughts: Thoughts | None = field(default=None, init=False)
-    # milliseconds since the turn began
+    # milliseconds from the beginning of the turn to its first token
     first_token_ms: int | None = field(default=None, init=False)
     _began_at: float = field(default_factory=time.monotonic, init=False)
     _thoughts: list[str] = field(default_factory=list[str], init=False)
     _thought_bytes: int = field(default=0, init=False)
-    _thought_seconds: float = field(default=0.0, init=False)  # 0 before the first words
+    # seconds until the first words of the reply; 0 before these words
+    _thought_seconds: float = field(default=0.0, init=False)
     _pieces: list[str] = field(default_factory=list[str], init=False)
     _pushed: int = field(default=0, init=False)
     _bytes: int = field(default=0, init=False)
@@ -81,7 +82,7 @@ class LiveTurn:
     def think(self, piece: str) -> None:
         """Add *piece* to the thoughts of a reply, up to the limit that is kept.
 
-        Followers are not woken, because each checks four times a second.
+        Followers are not woken, because each wakes by itself four times a second.
         """
         self._note_first_token()
         if self.purpose is Purpose.REPLY and self._thought_bytes <= _LONGEST_THOUGHTS:
@@ -91,7 +92,7 @@ class LiveTurn:
                 self._thought_bytes += len(piece.encode(errors="surrogatepass"))
 
     def thoughts(self) -> Thoughts | None:
-        """Return the thoughts so far, of which the first 100 KB are kept."""
+        """Return the thoughts so far, shortened to their first 100 KB."""
         if not self._thoughts:
             return None
         with self._changed:
@@ -104,7 +105,7 @@ class LiveTurn:
         )
 
     def follow(self) -> Iterator[str]:
-        """Yield the whole text so far each time it has grown, until the reply is stored."""
+        """Yield the whole text so far, when it has grown or after a short silence, until the reply is stored."""
         reader, seen, drawn_at, text = object(), -1, 0.0, ""
         _readers.add(reader)
         try:
@@ -140,7 +141,7 @@ class LiveTurn:
             end_request()
 
     def push(self, piece: str) -> int:
-        """Add *piece*; return an upper bound of the bytes so far: four per character."""
+        """Add *piece* to the text; return an upper bound of the text's bytes: four per character, or one in ASCII."""
         with self._changed:
             if not self._pushed:
                 self._thought_seconds = self.waited_seconds()
@@ -190,21 +191,21 @@ _Key = tuple[UserId, ConversationId, Purpose]
 
 @dataclass(slots=True)
 class LiveTurns:
-    """All live turns of this process: at most one of a purpose per conversation. Any thread may call any method."""
+    """All live turns of this process: at most one per conversation and purpose. Any thread may call any method."""
 
     _turns: dict[_Key, LiveTurn] = field(default_factory=dict[_Key, LiveTurn], repr=False)
-    # owners whose sessions are ending
+    # the sessions that are ending; they cannot begin turns
     _leaving: set[object] = field(default_factory=set[object], repr=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     def find(
         self, user_id: UserId, conversation_id: ConversationId, purpose: Purpose = Purpose.REPLY
     ) -> LiveTurn | None:
-        """Return the live turn, or one that failed in the last few minutes."""
+        """Return the turn of *purpose* in a conversation, if it is live or failed in the last few minutes."""
         key = user_id, conversation_id, purpose
         with self._lock:
             turn = self._turns.get(key)
-            # the turn holds text, and may never be dropped otherwise
+            # dropped here, because the turn holds text and may not be dropped elsewhere
             if turn and turn.is_forgotten():
                 del self._turns[key]
                 return None
@@ -228,7 +229,7 @@ class LiveTurns:
     def run(
         self, turn: LiveTurn, beat: Callable[[str], object], produce: Callable[[LiveTurn], None]
     ) -> None:
-        """Run *produce* in a thread, and call *beat* with the text so far every second in another.
+        """Run *produce* in a thread, and call *beat* with the text so far every second in another thread.
 
         Raise SignedOut while the owner's session is ending.
         """
@@ -253,7 +254,7 @@ class LiveTurns:
 
     @contextmanager
     def leaving(self, owner: object, within: float = 2.0) -> Generator[None]:
-        """Stop the turns of *owner* as `stop` does, and refuse new ones while its session is ended."""
+        """Stop the turns of the session *owner* as `stop` does; refuse its new turns in the block, which ends it."""
         with self._lock:
             self._leaving.add(owner)
         try:
@@ -264,13 +265,13 @@ class LiveTurns:
                 self._leaving.discard(owner)
 
     def drop(self, user_id: UserId, conversation_id: ConversationId, *purposes: Purpose) -> None:
-        """Forget the turns, of *purposes* or of all, of a conversation that is deleted in whole or in part."""
+        """Forget the turns (those of *purposes*, or all) of a conversation that is deleted in whole or in part."""
         with self._lock:
             for purpose in purposes or Purpose:
                 self._turns.pop((user_id, conversation_id, purpose), None)
 
     def drop_failed(self, user_id: UserId) -> None:
-        """Forget the failed turns of a user, whose text is kept for pages that show the failure."""
+        """Forget the failed turns of a user; until then, their text is in memory for pages that show the failure."""
         self._drop_all(lambda key, turn: key[0] == user_id and turn.is_done)
 
     def forget(self) -> None:
@@ -286,7 +287,7 @@ class LiveTurns:
     def _work(self, turn: LiveTurn, produce: Callable[[LiveTurn], None]) -> None:
         try:
             produce(turn)
-        finally:  # produce closes the turn; a bug in it must not leave followers waiting
+        finally:  # `produce` closes the turn; a bug in it must not leave followers waiting
             if not turn.is_done:
                 log_event("turn.lost", turn=turn.id)
                 turn.close(AppError())

@@ -1,6 +1,6 @@
 """Paid model calls: the cost of a call is reserved before it begins, and settled however it ends.
 
-`begin` reserves. The caller runs `produce` in a thread: it streams the reply, stores it and settles the turn.
+`begin` reserves the cost. The caller runs `produce` in a thread: it streams and stores the reply and settles the turn.
 """
 
 import time
@@ -29,14 +29,14 @@ LEASE_SECONDS = 10
 _LEAST_REPLY_TOKENS = 256  # a shorter reply is not worth its prompt
 _MARGIN = 2.0  # seconds of the first lease that are left for the first heartbeat
 _PATIENCE = 900.0  # seconds for which a finished reply waits for an unreachable database
-_RESENT_SECONDS = 120.0  # seconds during which an unanswered request is repeated
-_MOST_UNANSWERED = 4  # unanswered calls that are kept to be sent again
-_LONGEST_PIECE = 20_000  # characters of a reply that are pushed at once
+_RESENT_SECONDS = 120.0  # within this many seconds, an equal request resends the unanswered call
+_MOST_UNANSWERED = 4  # the most unanswered calls that are stored for resending
+_LONGEST_PIECE = 20_000  # the most characters of a reply that are pushed at once
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Call:
-    """A model call, and the turn that pays for it. If the answer to `begin` is lost, the same call is sent again."""
+    """A model call, and the turn that pays for it. If the response to `begin` is lost, the same call is sent again."""
 
     turn: NewTurn
     offer: Offer
@@ -47,12 +47,12 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class PaidCalls:
-    """The calls of one signed-in user. Any thread may call any method."""
+    """The paid model calls of one signed-in user. Any thread may call any method."""
 
     turns: Turns
     counter: TokenCounter
     on_settled: Callable[[], None] = lambda: None  # called when the user's spending has changed
-    owner: object = None  # the session of the turns, see `LiveTurns.leaving`
+    owner: object = None  # the session that owns the turns; see `LiveTurns.leaving`
 
     def begin(self, call: Call) -> LiveTurn:
         """Begin the turn of *call*; repeating *call* begins no second turn.
@@ -88,7 +88,7 @@ class PaidCalls:
         return turn
 
     def produce(self, turn: LiveTurn, call: Call) -> Usage | None:
-        """Stream into *turn*; however it ends, store and settle it. Return the usage that the endpoint counted."""
+        """Stream the reply into *turn*; store and settle *turn* however it ends. Return the usage that was reported."""
         reported: Usage | None = None
         failure: errors.AppError | None = None
         is_called = is_whole = False
@@ -108,7 +108,7 @@ class PaidCalls:
             raise
         finally:
             used = Usage(0, 0)
-            if reported:  # at least the streamed tokens, and at most the reserved ones
+            if reported:  # charge at least the streamed tokens, and at most the reserved ones
                 reply = min(max(reported.reply, min_tokens(turn.said())), turn.max_tokens)
                 prompt = min(reported.prompt, call.plan.bound_tokens)
                 used = replace(reported, prompt=prompt, reply=reply)
@@ -120,8 +120,8 @@ class PaidCalls:
         return reported
 
     def _stream(self, turn: LiveTurn, call: Call) -> Usage | None:
-        """Stream the reply into *turn*. Return the endpoint's count; None if there is none, or if it exceeds the
-        window.
+        """Stream the reply into *turn*. Return the usage that the endpoint reported; None if it reported none, or
+        more tokens than the context window holds.
         """
         stream = call.offer.client.start(call.plan.messages, max_tokens=turn.max_tokens)
         turn.when_stopped(stream.cancel)
@@ -180,7 +180,7 @@ class PaidCalls:
         return unsaved or (None if turn.is_stopped else failure)
 
     def _finish(self, ending: Ending) -> errors.AppError | None:
-        """Store the ending; while the database is unreachable, wait and try again."""
+        """Store the ending of a turn, and return the error, if any; wait while the database is unreachable."""
         deadline, pause = time.monotonic() + _PATIENCE, 0.2
         while True:
             try:
@@ -197,7 +197,8 @@ class PaidCalls:
                 return None
 
     def _counted(self, call: Call, turn: LiveTurn, streamed: str, *, is_failed: bool) -> Usage:
-        """Return the app's own count if the endpoint reported none: too high on purpose, but within the reservation."""
+        """Estimate the usage of a call for which the endpoint reported none: too high on purpose, but within the
+        reservation."""
         if is_failed and not streamed:
             return Usage(0, 0)
         return Usage(
@@ -220,16 +221,16 @@ class PaidCalls:
 class _LengthLimit:
     """The length limit of a reply, for endpoints that ignore it: 16 bytes per token, not counting repeated characters.
 
-    Ordinary text has fewer (docs/decisions/counting-without-a-tokenizer.md), so no reply within its limit is cut.
+    Ordinary text has fewer bytes (docs/decisions/counting-without-a-tokenizer.md), so no reply within its limit is cut.
     """
 
     def __init__(self, max_tokens: int) -> None:
         self._max_tokens, self._pieces = max_tokens, list[str]()
-        # a shorter text has too few bytes to exceed the limit
+        # a text of fewer than `_due` characters has too few bytes to exceed the limit
         self._characters, self._due = 0, 4 * max_tokens
 
     def is_exceeded(self, piece: str) -> bool:
-        """Add a *piece* of the reply or of its thoughts; return True if they are longer than the limit."""
+        """Add a *piece* of the reply or of its thoughts; return True if all pieces together exceed the limit."""
         self._pieces.append(piece)
         self._characters += len(piece)
         if self._characters < self._due:
@@ -252,7 +253,7 @@ def new_call(
     is_first: bool = False,
     so_far: str = "",
 ) -> Call:
-    """Return a call of *offer* with *plan*, whose turn reserves the worst cost."""
+    """Return a call that sends *plan* to the model of *offer*; its turn reserves the highest possible cost."""
     info = offer.info
     reservation = Reservation(
         client_turn_id=ClientTurnId(uuid4()),
@@ -279,7 +280,7 @@ def new_call(
 
 
 class UnansweredCalls:
-    """The calls of one user whose turns were begun without an answer from the database: each is sent again unchanged.
+    """The calls of one user for which the database's response to `begin` was lost; each is sent again unchanged.
 
     Any thread may call any method.
     """
@@ -288,24 +289,24 @@ class UnansweredCalls:
         self._calls = LruCache[ClientTurnId, Call](_MOST_UNANSWERED)
 
     def find(self, call: Call) -> Call | None:
-        """Return the lost call that asked for the same as *call*, if any."""
+        """Return the unanswered call that made the same request as *call*, if any."""
         return next((lost for _, lost in self._calls.items() if _is_same(lost, call)), None)
 
     def is_prompt(self, prompt_id: MessageId | None) -> bool:
-        """Return True if a lost call may have stored this prompt, to which no process streams a reply."""
+        """Return True if an unanswered call may have stored this prompt; no process streams a reply to it then."""
         lost = (call.turn for _, call in self._calls.items())
         return any(turn.prompt and turn.prompt_id == prompt_id for turn in lost)
 
     @contextmanager
     def kept_if_lost(self, call: Call) -> Generator[None]:
-        """Keep *call* if the block raises StoreUnavailable, because the turn may have begun."""
+        """Store *call* for resending if the block raises StoreUnavailable, because its turn may have begun."""
         client_turn_id, is_lost = call.turn.reservation.client_turn_id, False
         try:
             yield
         except errors.StoreUnavailable:
             is_lost = True
             raise
-        finally:  # dropped last, because a repeated call counts as lost until its answer arrives
+        finally:  # dropped last, because a resent call counts as lost until its response arrives
             self._calls.drop(client_turn_id)
             if is_lost:
                 self._calls.put(client_turn_id, call)
@@ -315,7 +316,7 @@ class UnansweredCalls:
 
 
 def _is_same(lost: Call, call: Call) -> bool:
-    """Return True if *call* asks for the same as *lost*, which was sent not long ago and may be stored by now."""
+    """Return True if *call* repeats the request of *lost*, which was made shortly before and may be stored by now."""
     sent, new = lost.turn, call.turn
     before, now = sent.thread, new.thread
     is_late = call.made_at - lost.made_at > _RESENT_SECONDS
@@ -336,7 +337,7 @@ def _is_same(lost: Call, call: Call) -> bool:
 
 
 def _choices(thread: Thread) -> tuple[object, ...]:
-    """Return the choices of a conversation, which are the same for two equal requests."""
+    """Return those choices of a conversation that must be equal in two equal requests."""
     conversation = thread.conversation
     return conversation.policy, conversation.model, conversation.space_id, thread.instructions
 
@@ -355,7 +356,7 @@ def least_micro(info: ModelInfo, plan: ContextPlan) -> int:
 
 
 def _missing_answer(turn: LiveTurn) -> ModelUnavailable | None:
-    """Return the failure of a stream that ended normally without an answer."""
+    """Return the failure if a stream ended normally but without an answer; else None."""
     if turn.said().strip():
         return None
     if turn.is_cut:
@@ -377,7 +378,7 @@ def _outcome(turn: LiveTurn, failure: errors.AppError | None) -> Outcome:
 
 
 def _push(turn: LiveTurn, piece: str) -> bool:
-    """Add *piece*; if the reply becomes longer than a message may be, add the part that fits and return False."""
+    """Add *piece* in parts; once the reply is longer than a message may be, omit the other parts and return False."""
     return all(
         turn.push(piece[start : start + _LONGEST_PIECE]) <= LONGEST_TEXT
         for start in range(0, len(piece), _LONGEST_PIECE)

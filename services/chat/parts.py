@@ -4,7 +4,7 @@ from services.chat.service import Chat
 
 
 class ChatParts:
-    """The services of a user's stored chats or of a temporary one. Pages call their methods, and nothing deeper."""
+    """The services of a user's stored chats, or of one temporary chat. Pages call their methods, and nothing deeper."""
 
     def __init__(self, chat: Chat) -> None:
         store, choices = chat.store, chat.tasks.choices

@@ -1,7 +1,7 @@
-"""Plans of the messages to send to the model, made from rows and from the endpoint's token counts.
+"""Plans of the messages to send to the model, calibrated with the endpoint's token counts.
 
-A plan depends on rows alone, so every process makes the same one. The one exception: a prompt that was refused as
-too long is planned again, in this process, without the rates learned of the model.
+A plan depends on stored rows alone, which include the calibration, so every process makes the same plan. The one
+exception: a prompt that was refused as too long is planned again, in this process, without the calibration.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -38,7 +38,7 @@ from services.memory.receipt import Receipt
 from services.memory.tokens import KindCounter
 from services.store.port import Turns
 
-_LOOKED_AT = 20  # a model that answered none of this many newest messages counts as new
+_LOOKED_AT = 20  # a model that has no turn among this many newest messages counts as new
 _OUT_OF_VIEW = "The model no longer sees this reply, so it cannot continue it. Send a new message."
 
 
@@ -47,7 +47,7 @@ class Planning:
     """The plans of one user's turns.
 
     A *view* is the plan of the next turn without its prompt. While the database is unreachable, a view uses cached
-    data, but planning a turn raises StoreUnavailable, because its figures would differ from the stored ones.
+    data, but planning a turn raises StoreUnavailable, because a plan from cached data could differ from one from rows.
     """
 
     turns: Turns
@@ -63,7 +63,7 @@ class Planning:
         """Plan a turn with *prompt* after *past*, a branch of *thread*; return the plan and the receipt to store.
 
         Without a prompt, plan to continue the reply at the end of *past*. Raise PromptTooLong, ChatFull,
-        InstructionsTooLong, BadInput (that reply is out of view), StoreUnavailable.
+        InstructionsTooLong, BadInput (the plan does not include that reply), StoreUnavailable.
         """
         history = self._history(thread, setup, past, prompt)
         if prompt is None and not setup.offer.takes_prefix:
@@ -80,7 +80,7 @@ class Planning:
         )
 
     def view(self, thread: Thread, setup: Setup) -> tuple[History, ContextPlan]:
-        """Return the plan of the next turn without its prompt, after the history that it was made from.
+        """Return the history of the next turn without its prompt, and the plan made from this history.
 
         Raise ChatFull, PromptTooLong, InstructionsTooLong.
         """
@@ -118,12 +118,12 @@ class Planning:
         return plan_compaction(
             history,
             setup.budget,
-            # the counter with which the next turn is planned
+            # the same counter as for the plan of the next turn
             self.counting.counter(self.counter, rates),
             is_cache_cheap=setup.offer.info.is_cache_cheap,
         )
 
-    # --- inside ---------------------------------------------------------------------------------
+    # --- internal methods -----------------------------------------------------------------------
 
     @property
     def _lenient(self) -> "Planning":
@@ -196,7 +196,7 @@ class Planning:
         )
 
     def _stored_rates(self, thread: Thread, setup: Setup, past: tuple[Message, ...]) -> Calibration:
-        """Return the stored calibration for a plan of *past*, a branch of *thread*."""
+        """Return the stored calibration for a plan of *past*, a branch of *thread*; empty after a refusal."""
         conversation_id, model = thread.conversation.id, setup.offer.info.name
         receipts = partial(self._receipts, conversation_id=conversation_id)
         stored = stored_rates(model, past, receipts)
@@ -210,7 +210,7 @@ def stored_rates(
 ) -> Calibration:
     """Return the calibration in the last receipt of *model* on the branch *past*; an empty one without a receipt."""
     latest = list(islice((one for one in reversed(past) if one.turn_id), _LOOKED_AT))
-    # the newest receipt is read first, because it is nearly always one of *model*
+    # the newest receipt is read first, alone, because it is nearly always a receipt of *model*
     for some in (latest[:1], latest[1:]):
         texts = receipts(some)
         for message in some:
@@ -222,8 +222,8 @@ def stored_rates(
 
 
 def _start_seq(conversation: Conversation, past: tuple[Message, ...]) -> int:
-    """Return the seq after which the view of *past* begins: the stored start, or the reset if
-    the start is of another branch.
+    """Return the seq after which the view of *past* begins: the stored start_seq, or the
+    reset_seq if the start_seq is of another branch.
     """
     is_here = any(message.seq == conversation.start_seq for message in past)
     return conversation.start_seq if is_here else conversation.reset_seq

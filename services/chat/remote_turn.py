@@ -15,9 +15,9 @@ _GRACE = timedelta(seconds=1)
 
 
 class RemoteTurn:
-    """Follows the text that the other process writes; settles the turn once its lease has run out.
+    """Follows the text that another process writes, and settles the turn once the lease of the turn has run out.
 
-    One thread follows it; any thread may read the rest.
+    One thread may call `follow`; any thread may call the other methods.
     """
 
     failure: AppError | None = None
@@ -57,7 +57,7 @@ class RemoteTurn:
         while self._turn and self._turn.state.is_open:
             yield self._turn.partial
             time.sleep(_GLANCE)
-            # the text so far stays on the page until the database answers again
+            # the text so far stays on the page until the database is reachable again
             with suppress(StoreUnavailable):
                 if datetime.now(UTC) > self._turn.lease_until + _GRACE:
                     self._sweep()

@@ -1,8 +1,8 @@
 """Search in the messages of one user: in one conversation, or in all conversations of its space.
 
 Other conversations are indexed in the background when first needed, and new messages before each prompt. If that
-takes long or the database is unreachable, a prompt is answered with the messages indexed so far. A conversation
-outside all spaces finds only others outside all spaces.
+takes long or the database is unreachable, the search for a prompt uses the messages indexed so far. From a
+conversation outside all spaces, only conversations outside all spaces are found.
 """
 
 import threading
@@ -32,30 +32,30 @@ from services.events import log_event
 from services.memory.receipt import Receipt
 from services.store.port import Corpus
 
-# importing numpy would take a tenth of the start-up time, so it is imported later
+# importing numpy would take a tenth of the start-up time, so these modules are imported later
 if TYPE_CHECKING:
     from services.memory.recall import Hit, Passage
 
-_PATIENCE = 2.0  # seconds for which a prompt waits until all messages are indexed
+_PATIENCE = 2.0  # the most seconds that a prompt waits until all messages are indexed
 _MOST_HITS = 1000
-# recalled messages from other conversations: this many hold four fifths of the relevant facts, and
-# each prompt pays for them
+# the most messages recalled from other conversations: this many hold four fifths of the relevant
+# facts, and each further message would make each prompt more expensive
 _MOST_ELSEWHERE = 10
-_MOST_OPENED = 2_000  # opened messages of other conversations that are cached
-_MOST_INDEXES = 20  # indexes of single conversations that are kept
-_MOST_RECEIPTS = 5000  # receipts that are kept, with some ids each
+_MOST_OPENED = 2_000  # the most cached messages of other conversations
+_MOST_INDEXES = 20  # the most indexes of single conversations in memory
+_MOST_RECEIPTS = 5000  # the most receipts in memory, of which only some ids are stored
 
 Located = tuple[ConversationId, Message]
 
 
 @dataclass(frozen=True, slots=True)
 class StoredRecalls:
-    """The recalled messages of a prompt, as its receipt names them."""
+    """The messages recalled for a prompt, as the receipt of its turn lists them."""
 
     prefix_seq: int = 0
     # the messages recalled for the turn's own prompt, each with its extract if only a part was sent
     own: tuple[tuple[MessageId, Extract | None], ...] = ()
-    # the conversation of each message from another one, including those recalled for earlier prompts
+    # the conversation of each message recalled from elsewhere, for this prompt or for earlier prompts
     elsewhere: Mapping[MessageId, ConversationId] = field(
         default_factory=dict[MessageId, ConversationId]
     )
@@ -84,15 +84,15 @@ _NO_RECALLS = StoredRecalls()
 class _Indexed:
     """The indexed part of a conversation."""
 
-    cuts: int  # as in `Conversation.cuts`
+    cuts: int  # the value of `Conversation.cuts` when the messages were indexed
     up_to_seq: int = 0  # all messages up to this one are indexed
     ids: set[MessageId] = field(default_factory=set[MessageId])
-    # the newest reply to each prompt
+    # the newest reply to each prompt, and the continuation of each reply
     replies: dict[MessageId, MessageId] = field(default_factory=dict[MessageId, MessageId])
 
 
 class _Index:
-    """The messages of some conversations, searched together. Callers hold the lock of the `Search` that owns it."""
+    """An index of the messages of some conversations. Callers hold the lock of the `Search` that owns the index."""
 
     def __init__(self, opened: LruCache[MessageId, Located]) -> None:
         from services.memory.recall import RecallIndex
@@ -138,12 +138,12 @@ class _Index:
         if indexed := self.conversations.pop(conversation_id, None):
             self._recall.remove(indexed.ids)
             self.replaced -= indexed.ids
-            for message_id in indexed.ids:  # any may be deleted, so all are read again
+            for message_id in indexed.ids:  # any message may be deleted, so all are read again
                 self._opened.drop(message_id)
 
 
 class Search:
-    """The search of one user, in the memory of this process. Any thread may call any method."""
+    """Searches the messages of one user, with indexes in memory only. Any thread may call any method."""
 
     def __init__(self, corpus: Corpus | None = None) -> None:
         """Without a *corpus*, other conversations are not searched."""
@@ -175,7 +175,7 @@ class Search:
         conversation, here = thread.conversation, {message.id for message in thread.messages}
         is_elsewhere = is_elsewhere and self._corpus is not None
         if is_elsewhere:
-            # read again, because a read in progress may have begun before a conversation moved
+            # the list is read again, because a read in progress may have begun before a conversation moved
             self._listed = {}
             self._missing = set()
             wait([self._read_on()], _PATIENCE)
@@ -195,7 +195,7 @@ class Search:
         }
         with suppress(AppError):
             found |= self.opened(places, thread)
-        # has each message once, even if several parts of a reply match
+        # `ranked` has each message once, even if several parts of a reply match
         ranked: dict[MessageId, RecalledMessage] = {}
         for hit in hits:
             if located := found.get(hit.id):
@@ -208,7 +208,7 @@ class Search:
     def opened(
         self, asked: Mapping[MessageId, ConversationId], thread: Thread
     ) -> dict[MessageId, Located]:
-        """Return those of the messages *asked*, all of other conversations, that *thread* may see.
+        """Return those of the messages *asked* that *thread* may see. All of *asked* are of other conversations.
 
         Raise StoreUnavailable, SignedOut.
         """
@@ -240,7 +240,7 @@ class Search:
     ) -> dict[MessageId, StoredRecalls]:
         """Return the stored recalls of each prompt whose reply is one of *messages*.
 
-        *receipts* is called once for each reply. Raise its errors.
+        *receipts* reads the receipts of the replies that were not read before. Raise the errors of *receipts*.
         """
         replies = {
             one.turn_id: one.parent_id
@@ -270,7 +270,7 @@ class Search:
         self._opened.drop_all(lambda located: located[0] == conversation_id)
 
     def _read_on(self) -> Future[None]:
-        """Begin to index new messages in a thread, unless one does so already."""
+        """Begin to index new messages in a thread, unless a thread does so already; return its future."""
         with self._lock:
             if self._reading is None or self._reading.done():
                 self._reading = in_thread("recall", self._read)
@@ -302,7 +302,7 @@ class Search:
                         self._spaces[listed[chat_id].space_id].add(
                             chat_id, listed[chat_id].cuts, messages
                         )
-            # conversations that were dropped meanwhile are read again
+            # a conversation dropped meanwhile has a new `_Indexed`, so all of it is read again
             for chat_id, seqs in wanted.items():
                 begun[chat_id].up_to_seq = max(begun[chat_id].up_to_seq, seqs.stop - 1)
         except AppError:

@@ -54,8 +54,8 @@ class Chat:
         # makes the title of a new conversation from its prompt
         title: Callable[[str], str] = first_words,
         new_id: Callable[[], UUID] = uuid4,  # makes the id of a new conversation
-        on_settled: Callable[[], None] = lambda: None,  # called after each turn
-        owner: object = None,  # the session of the turns, which outlives these services
+        on_settled: Callable[[], None] = lambda: None,  # called after each turn is settled
+        owner: object = None,  # the session that owns the turns; it outlives these services
     ) -> None:
         self.store = store = choices.store
         self._choices, self._sweep, self.live_turns = choices, sweep, live_turns
@@ -89,9 +89,9 @@ class Chat:
         new: NewConversation | None = None,
         seen_model: str | None = None,
     ) -> LiveTurn:
-        """Store *prompt* and begin its reply; without an id, in a new conversation with the choices of *new*.
+        """Store *prompt* and begin its reply; without *conversation_id*, in a conversation that begins as *new*.
 
-        *seen_rev* is the revision on the user's page, *tip_id* the message that the prompt follows (by default the
+        *seen_rev* is the revision that the page showed, *tip_id* the message that the prompt follows (by default the
         newest), *seen_model* the model that the page showed. Raise Stale if the chat
         changed elsewhere, ModelGone if another model would answer, Busy, OverBudget, PromptTooLong, BadInput,
         NewerVersion, NotFound, SpaceGone, StoreUnavailable.
@@ -121,7 +121,7 @@ class Chat:
         model: str | None = None,
         policy: MemoryPolicy | None = None,
     ) -> LiveTurn:
-        """Answer a prompt once more: the one that the reply *message_id* answers, or by default the last.
+        """Begin another reply to the prompt of the reply *message_id*, or by default to the last prompt.
 
         Another *model* or *policy* applies to this reply alone. Raise the errors of `begin`.
         """
@@ -148,9 +148,9 @@ class Chat:
     def edit_prompt(
         self, conversation_id: ConversationId, prompt_id: MessageId, text: str
     ) -> LiveTurn:
-        """Answer *text*, a new version of a prompt; the old version stays.
+        """Begin the reply to *text*, a new version of a prompt; the old version stays.
 
-        Raise the errors of `begin`; Stale also if the prompt is gone.
+        Raise the errors of `begin`, and Stale also if the prompt is gone.
         """
         text = checked_message(text)
         thread = self.open(conversation_id)
@@ -170,9 +170,9 @@ class Chat:
         self.store.messages.edit_reply(thread, reply, text)
 
     def continue_reply(self, conversation_id: ConversationId, part_id: MessageId) -> LiveTurn:
-        """Continue a reply that ended early after *part_id*, its last part.
+        """Continue a reply that ended early; *part_id* is the last part of the reply.
 
-        Raise the errors of `begin`; Stale also if a message follows it.
+        Raise the errors of `begin`, and Stale also if a message follows the reply.
         """
         thread = self.open(conversation_id).up_to(part_id)
         tip = thread.tip
@@ -185,7 +185,7 @@ class Chat:
         return self._begin(thread, thread.branch(), None, part_id)
 
     def coming(self, purpose: Purpose = Purpose.REPLY) -> frozenset[ConversationId]:
-        """Return the user's conversations in which this process makes a reply, a title, a summary or facts."""
+        """Return the user's conversations in which a turn of *purpose* is running in this process."""
         if purpose is Purpose.REPLY:
             return self.live_turns.coming(self.store.turns.user_id)
         return self.tasks.registry.coming(self.store.turns.user_id, purpose)
@@ -207,9 +207,9 @@ class Chat:
         begun: LiveTurn | None = None,
         is_cached: bool = False,
     ) -> ThreadView:
-        """Read a conversation for a page: up to the prompt that is being answered, else the branch of *version*.
+        """Return a conversation for a page: up to the prompt that is being answered, else the branch of *version*.
 
-        The thread is that of the turn just *begun*, if given; with *is_cached*, a cached one, if any. Raise NotFound.
+        If the turn *begun* is given, show its thread; with *is_cached*, a cached thread, if any. Raise NotFound.
         """
         turn: LiveTurn | RemoteTurn | None = begun
         if begun and begun.thread:
@@ -236,12 +236,12 @@ class Chat:
         self._counting.forget(conversation_id)
         self._search.forget(conversation_id)
 
-    # --- inside ---------------------------------------------------------------------------------
+    # --- internal methods -----------------------------------------------------------------------
 
     def _read(self, conversation_id: ConversationId) -> tuple[Thread, LiveTurn | RemoteTurn | None]:
-        """Return the thread as `open` does, and its live turn, of this process or of another."""
+        """Return the thread as `open` does, and the live turn of the thread, if this or another process has one."""
         live = self._live(conversation_id)
-        # read ahead as well, because the plan of the next turn needs the facts
+        # the facts are read ahead, because the plan of the next turn needs them
         if self._choices.reads_facts:
             self.store.facts.read_ahead()
         try:
@@ -302,9 +302,9 @@ class Chat:
         is_first: bool = False,
         seen_model: str | None = None,
     ) -> LiveTurn:
-        """Begin a turn: *prompt* is a new message, or *again* the id of a stored prompt, or of a reply to continue.
+        """Begin a turn for *prompt*. *again* is the id of a prompt that is stored already, or of a reply to continue.
 
-        *start_seq* is where the view of later turns begins, by default where this turn's plan does.
+        *start_seq* is the seq after which the view of later turns begins; by default the start_seq of this turn's plan.
         """
         _of_this_version(thread)
         last = self.live_turns.find(self.store.turns.user_id, thread.conversation.id)
@@ -342,7 +342,7 @@ class Chat:
         return turn
 
     def _reply(self, turn: LiveTurn, call: Call) -> None:
-        """Produce the reply; once its followers know that it is over, begin the background tasks."""
+        """Produce the reply; once the followers of the turn know that it is over, begin the background tasks."""
         due: list[Work] = []
         try:
             reported = self._calls.produce(turn, call)
@@ -374,8 +374,8 @@ def _message(thread: Thread, message_id: MessageId, role: Role) -> Message:
 
 
 def _seen_revs(thread: Thread) -> set[int]:
-    """Return the revisions that a page may write from: the current one, and the one before it if only a reply
-    (or its continuation) was added since."""
+    """Return the revisions that a page may show when it writes: the current revision, and the one before if only
+    a reply (or its continuation) was added since."""
     rev, last = thread.conversation.rev, thread.messages[-2:]
     is_awaited = (
         len(last) == 2 and last[1].role is Role.ASSISTANT and last[1].parent_id == last[0].id

@@ -1,4 +1,4 @@
-"""The choice of model and instructions: the conversation's, else its space's, its user's or the deployment's."""
+"""Settings of a turn: the first that is found, of the conversation, its space, its user or the deployment, applies."""
 
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -62,7 +62,7 @@ class Setup:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Choices:
-    """The choices for a turn: the conversation's, else its space's, its user's or the deployment's."""
+    """Finds the settings of a turn: those of the conversation or else of its space, its user or the deployment."""
 
     store: Store
     models: Models
@@ -70,15 +70,15 @@ class Choices:
     instructions: str = field(repr=False)  # the instructions of the deployment
     # the default policy of the deployment
     first_policy: MemoryPolicy = field(default_factory=Summary)
-    window_messages: int = WINDOW_MESSAGES  # the default window of the deployment
+    window_messages: int = WINDOW_MESSAGES  # the default window of the deployment, in messages
     reads_facts: bool = True
 
     def setup(self, thread: Thread | None, new: NewConversation | None = None) -> Setup:
         """Return the setup of the next turn of *thread*, or of the first turn of a conversation that begins as *new*.
 
-        A model that is no longer offered is ignored. A user's instructions may take half of the context that is used;
-        the deployment's are not checked. Notes that a user wrote for a space or a conversation apply there, whether
-        or not facts about the user are kept.
+        A model that is no longer offered is ignored. A user's instructions may take half of `Setup.context_tokens`; the
+        deployment's instructions are not checked. Notes that a user wrote for a space or a conversation apply there,
+        even if the user wants no facts to be noted.
         """
         new = new or NewConversation()
         own, facts = thread.conversation if thread else new, ()
@@ -132,7 +132,7 @@ class Choices:
         return offered.get(wished.name) or offered[self.first_policy.name]
 
     def space(self, space_id: SpaceId | None) -> Space | None:
-        """Return the user's space; None also if the database is unreachable and nothing is cached."""
+        """Return the user's space *space_id*; None also if the database is unreachable and nothing is cached."""
         with suppress(StoreUnavailable):
             return self.store.spaces.find(space_id) if space_id else None
         return None

@@ -18,9 +18,9 @@ from services.errors import AppError
 from services.memory.facts import BATCH, SILENCE
 
 BACKGROUND_THREAD = "background-task"  # the name of every thread of a background task
-# most turns that are skipped after several failures, because each attempt may cost money
+# the most turns that are skipped after several failures, because each attempt may cost money
 _MOST_SKIPPED = 15
-_MOST_RESULTS = 5_000  # results of ended tasks that are kept, of all users
+_MOST_RESULTS = 5_000  # the most results of ended tasks in memory, for all users together
 
 Work = Callable[[], None]
 _Key = tuple[Purpose, ConversationId]
@@ -32,7 +32,7 @@ class _State:
 
     user_id: UserId
     is_running: bool = False
-    finished: MessageId | None = None  # the last task's message, for which no other is begun
+    finished: MessageId | None = None  # the message of the last task; no other task begins for it
     due_at: float = inf  # monotonic time at which `work` begins, unless the task is claimed before
     work: Work | None = None
     error: AppError | None = None
@@ -52,7 +52,7 @@ class BackgroundTasks:
     ) -> None:
         """Accept only tasks of these *purposes*.
 
-        Facts are noted from *fact_batch* prompts at once, or after *silence*.
+        Facts are noted once *fact_batch* prompts are waiting, or after *silence* without a prompt.
         """
         self._purposes, self.fact_batch, self.silence = purposes, fact_batch, silence
         self._busy: dict[_Key, _State] = {}  # tasks that are running or postponed
@@ -148,7 +148,7 @@ class BackgroundTasks:
             self._keep((purpose, conversation_id), state)
 
     def failure(self, purpose: Purpose, conversation_id: ConversationId) -> AppError | None:
-        """Return the error of the last failed task of *purpose*, or None if one has succeeded since."""
+        """Return the error of the last failed task of *purpose*, or None if a later task succeeded."""
         with self._lock:
             state = self._find((purpose, conversation_id))
             return state.error if state else None
@@ -175,7 +175,7 @@ class BackgroundTasks:
                 self._keep(key, state)
 
     def forget(self, user_id: UserId) -> None:
-        """Drop the tasks of a user who has left; a running one stores no result."""
+        """Drop the tasks of a user who has left; a running task will store no result."""
         with self._lock:
             for key, _ in self._of(user_id):
                 self._busy.pop(key, None)
@@ -183,7 +183,7 @@ class BackgroundTasks:
 
     @contextmanager
     def _changed(self, key: _Key, user_id: UserId) -> Generator[_State]:
-        """Yield the state of *key* for changes, and keep it afterwards."""
+        """Yield the state of *key* to be changed, and store the changed state afterwards."""
         with self._lock:
             state = self._find(key) or _State(user_id)
             try:

@@ -17,7 +17,7 @@ from services.domain.limits import UNDO_SECONDS
 from services.errors import Refused
 from services.store.tables.temporary import TemporaryRows
 
-# the title of every temporary chat, because a title must not tell the content
+# the title of every temporary chat, because a title must not reveal the content
 TEMPORARY_TITLE = "Temporary chat"
 # seconds for which the page may be disconnected; a short network failure takes less
 _ABSENCE_SECONDS = 10.0
@@ -57,18 +57,18 @@ class TemporaryChat(ChatParts):
 
     @property
     def chat(self) -> Chat:
-        """The chat that answers. Raise ChatIsOver."""
+        """The `Chat` of this temporary chat. Raise ChatIsOver."""
         if self.is_over:
             raise ChatIsOver
         return self._chat
 
     @property
     def is_live(self) -> bool:
-        """True while one of its turns is live."""
+        """True while a turn of this chat is live."""
         return self._chat.live_turns.has_live()
 
     def leave(self) -> None:
-        """Let the chat end after `UNDO_SECONDS`, or with its tab."""
+        """Let the chat end after `UNDO_SECONDS`, or as soon as the page is disconnected."""
         self._left_at = time.monotonic()
 
     def come_back(self) -> None:
@@ -130,7 +130,7 @@ class TemporaryChats:
         self._end([chat for chat in self._all() if chat.is_deserted()])
 
     def stop(self, within: float = 2.0, owners: Collection[SessionId] | None = None) -> None:
-        """Stop the turns of all chats, or of those of *owners*; give them *within* seconds to be settled."""
+        """Stop the turns in all chats, or in those of *owners*; wait up to *within* seconds until they are settled."""
         chats = [chat for chat in self._all() if owners is None or chat.owner in owners]
         for chat in chats:
             chat.stop(0.0)

@@ -53,7 +53,7 @@ class Affordable:
 
 @dataclass(frozen=True, slots=True)
 class Need:
-    """An amount of money and one of tokens."""
+    """An amount of money in micro-dollars, and a number of tokens."""
 
     micro: int = 0
     tokens: int = 0
@@ -63,7 +63,7 @@ class Need:
 class ThreadView:
     """A thread and its live turn, read at one moment; the rest is computed when it is first read.
 
-    For a single thread. While the database is unreachable, or if the conversation was deleted, it holds cached data.
+    Only one thread may use a view. It has cached data while the database is unreachable or if the conversation is gone.
     """
 
     thread: Thread
@@ -87,7 +87,7 @@ class ThreadView:
 
     @cached_property
     def forecast(self) -> Forecast | None:
-        """The tokens that the endpoint is expected to count for the plan, if there is one."""
+        """The tokens that the endpoint is expected to count for the plan; None without a plan."""
         plan = self.plan
         return self._tasks.planning.forecast(self.thread, self.setup, plan) if plan else None
 
@@ -135,8 +135,8 @@ class ThreadView:
 
     @cached_property
     def need(self) -> Need:
-        """The remainder of a limit that counts as low: three times the dearest of the last three replies, or the
-        highest cost of the next reply if that is more."""
+        """The remainder of a limit that counts as low: three times the cost of the most expensive of the last three
+        replies, or the highest possible cost of the next reply if that is more."""
         replies = [one for one in self.thread.branch() if one.role is Role.ASSISTANT][
             -_LAST_REPLIES:
         ]
@@ -152,14 +152,14 @@ class ThreadView:
         )
 
     def affordable(self, prompt: str, left_micro: int) -> Affordable:
-        """Find changes with which *left_micro* pays for *prompt* (if empty, for the last one) and a short reply."""
+        """Find changes with which *left_micro* pays for *prompt* (if empty, for the last prompt) and a short reply."""
         past, conversation = self.thread.branch(), self.thread.conversation
         if not prompt:
             at = max((n for n, one in enumerate(past) if one.role is Role.USER), default=0)
             past, prompt = past[:at], past[at].body if past else ""
 
         def micro(policy: MemoryPolicy, offer: Offer) -> float:
-            """Return the highest cost of a short reply; infinite if the prompt does not fit or the store fails."""
+            """Return the highest cost of the prompt and a short reply; infinite if no plan fits or the store fails."""
             by_offer = replace(self.setup, offer=offer)
             as_planned = replace(self.thread, conversation=replace(conversation, policy=policy))
             with suppress(PromptTooLong, InstructionsTooLong, NewerVersion, StoreUnavailable):
@@ -187,7 +187,7 @@ class ThreadView:
 
     @cached_property
     def summary_failure(self) -> AppError | None:
-        """The error of the last summary, until one succeeds."""
+        """The error of the last attempt at a summary, until an attempt succeeds."""
         return self._tasks.registry.failure(Purpose.SUMMARY, self.thread.conversation.id)
 
     @cached_property

@@ -17,8 +17,8 @@ from services.llm.model_spec import LimitRefusal, ModelSpec
 _MILLION = 1_000_000
 _GUESSED_CONTEXT_TOKENS = 32_768
 _GUESSED_REPLY_TOKENS, _GUESSED_REASONING_TOKENS = 8_192, 32_768
-# More than one message can hold (200,000 bytes); a larger reservation would block the user's other
-# chats.
+# the most tokens reserved for a reply: more than a message can hold (200,000 bytes); a larger
+# reservation would block the user's other chats
 _MOST_REPLY_TOKENS = 65_536
 _NOTHING = ModelSpec()
 
@@ -47,9 +47,9 @@ def known_model(
 ) -> ModelInfo:
     """Return the limits and prices of the model *name*, without using the network.
 
-    The settings take precedence over the *endpoint*, and the endpoint over genai-prices. From there come the prices
-    of the provider at *base_url* or, if it is not listed (a gateway, say), of the model's maker. Unless both the input
-    and the output price are known, the source is unknown and the prices are 0. A reply length in the settings, which
+    The *setting* takes precedence over the *endpoint*, and the endpoint over genai-prices, which has the prices of the
+    provider at *base_url* or, if that provider is not listed (a gateway, say), of the model's maker. Unless both the
+    input and the output price are known, the source is unknown and the prices are 0. A reply length in *setting*, which
     may be meant for another model, is ignored if it fills the window.
     """
     listed, known = _listed(name, base_url), find_known(name)
@@ -90,7 +90,7 @@ def known_model(
         reply_tokens,
         input_micro,
         output_micro,
-        # at most the input price, at which the cost of a prompt is reserved
+        # cached tokens cost at most the input price, at which the cost of a prompt is reserved
         min(cached_micro, input_micro),
         context_source,
         reply_source,
@@ -121,7 +121,7 @@ def _listed_prices(listed: Listed | None, context_tokens: int) -> ModelSpec:
         match prices.get(key):
             case Decimal() as dollars:
                 return ceil(dollars * _MILLION)
-            case TieredPrices(base=base, tiers=tiers):  # reserve at the price of long prompts
+            case TieredPrices(base=base, tiers=tiers):  # the price of long prompts is reserved
                 reached = (tier.price for tier in tiers if tier.start < context_tokens)
                 return ceil(max([base, *reached]) * _MILLION)
             case _:

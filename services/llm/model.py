@@ -39,8 +39,8 @@ class ModelStream(Protocol):
 
 
 class ModelClient(Protocol):
-    """Starts replies."""
+    """A client of one model, which starts replies."""
 
     def start(self, messages: Sequence[ContextMessage], *, max_tokens: int) -> ModelStream:
-        """Return at once; the request is sent when the stream is iterated."""
+        """Return the stream of a reply at once; the request is sent when the stream is iterated."""
         ...

@@ -14,10 +14,10 @@ _LEAST_CONTEXT, _LEAST_REPLY = 512, 16  # tokens; a smaller value counts as not 
 _MOST_TOKENS = 1 << 24
 _MOST_DOLLARS = Decimal("0.01")  # the highest plausible price of a token
 _MILLION = 1_000_000
-_LONGEST_ERROR = 10_000  # characters; a longer message would quote the request
+_LONGEST_ERROR = 10_000  # characters; a longer error message probably quotes the request
 
-# Fields of the context window; the window of a loaded model takes precedence over the model's maximum. vLLM;
-# LM Studio; llama.cpp; LiteLLM and Anthropic; OpenRouter; Groq; Mistral.
+# Fields that state the context window, in lists of vLLM, LM Studio, llama.cpp, LiteLLM, Anthropic, OpenRouter,
+# Groq and Mistral. The window of a loaded model takes precedence over the model's maximum.
 _CONTEXT = (
     "loaded_context_length",
     "meta.n_ctx",
@@ -30,27 +30,27 @@ _CONTEXT = (
     "meta.n_ctx_train",
 )
 _REPLY = ("max_output_tokens", "max_completion_tokens", "top_provider.max_completion_tokens")
-# dollars per token: LiteLLM; OpenRouter
+# fields that state the price in dollars per token, of LiteLLM and of OpenRouter
 _INPUT_PRICE = ("input_cost_per_token", "pricing.prompt")
 _OUTPUT_PRICE = ("output_cost_per_token", "pricing.completion")
 _CACHED_PRICE = ("cache_read_input_token_cost", "pricing.input_cache_read")
 
-# The context window in an error about an overflow: OpenAI, vLLM, DeepSeek, OpenRouter; Mistral; Anthropic;
-# llama-cpp-python; llama.cpp; Kimi
+# The context window as errors about an overflow state it, by endpoint: OpenAI, vLLM, DeepSeek, OpenRouter;
+# Mistral; Anthropic; llama-cpp-python; llama.cpp; Kimi
 _NAMED_CONTEXT = re.compile(
     r"maximum context length is (\d+)|(?<!\d)(\d+) maximum context length|context limit: \d+ \+ \d+ > (\d+)"
     r"|prompt is too long: \d+ tokens > (\d+)|context window of (\d+)|n_ctx\W{1,3}(\d+)"
     r"|model token limit: (\d+)"
 )
-# the maximum length of a reply: OpenAI; Anthropic; Groq; DeepSeek; Volcengine
+# the maximum length of a reply as errors state it, by endpoint: OpenAI; Anthropic; Groq; DeepSeek; Volcengine
 _NAMED_REPLY = re.compile(
     r"at most (\d+) completion tokens|max_tokens: \d+ > (\d+)"
     r"|max_(?:completion_)?tokens\b.{0,99}? less than or equal to `?(\d+)"
     r"|valid range of max_tokens is \[\d+, ?(\d+)\]"
     r"|max_(?:completion_)?tokens\b.{0,99}? expected a value <= (\d+)"
 )
-# the tokens of the prompt, if exact (newer vLLM says "at least", which does not match): OpenAI, DeepSeek; old OpenAI;
-# vLLM; OpenRouter; Anthropic; Mistral
+# the tokens of the prompt as errors state them, if exact (newer vLLM says "at least", which does not match), by
+# endpoint: OpenAI, DeepSeek; old OpenAI; vLLM; OpenRouter; Anthropic; Mistral
 _NAMED_PROMPT = re.compile(
     r"\((\d+) in the messages|\((\d+) in your prompt|your request has (\d+) input tokens"
     r"|\((\d+) of text input|context limit: (\d+) \+|Prompt contains (\d+) tokens"
@@ -73,14 +73,14 @@ class ModelSpec:
 
 
 def read_models(document: object, name: str) -> ModelSpec:
-    """Read the limits and prices of the model *name* from its entry in a decoded list of models, or the only entry.
+    """Return the limits and prices of the model *name* in a decoded list of models, or those of the only entry.
 
     The prices of input and output are ignored unless both are stated.
     """
     listed = value_at(document, "data") or document
     entries = cast(list[object], listed) if isinstance(listed, list) else []
     named = [entry for entry in entries if value_at(entry, "id") == name]
-    if not named and len(entries) != 1:  # a llama.cpp server answers to any name
+    if not named and len(entries) != 1:  # a llama.cpp server accepts any name of a model
         return ModelSpec()
     entry = (named or entries)[0]
     input_micro, output_micro, cached_micro = (
@@ -109,7 +109,7 @@ class LimitRefusal:
     def reply_within(self, max_tokens: int) -> int:
         """Return the longest reply of at most *max_tokens* that the limits allow; below 1 if there is no room.
 
-        If the endpoint did not count the prompt, assume the room that every prompt leaves in such a window.
+        If the endpoint did not count the prompt, assume the minimum that every prompt leaves for the reply.
         """
         allowed = [max_tokens, self.reply_tokens or max_tokens]
         if self.context_tokens and self.prompt_tokens:
@@ -120,7 +120,7 @@ class LimitRefusal:
 
 
 def read_refusal(message: str) -> LimitRefusal:
-    """Read the limits that the *message* of an error names; none if it is too long for an error."""
+    """Return the limits that the *message* of an error names; none if it is too long for an error message."""
     if len(message) > _LONGEST_ERROR:
         return LimitRefusal()
     return LimitRefusal(
@@ -133,7 +133,7 @@ def read_refusal(message: str) -> LimitRefusal:
 def _named(message: str, pattern: re.Pattern[str], least: int) -> int | None:
     found = pattern.search(message)
     digits = found[found.lastindex or 0] if found else ""
-    tokens = int(digits) if 0 < len(digits) < 10 else 0  # `int` refuses thousands of digits
+    tokens = int(digits) if 0 < len(digits) < 10 else 0  # `int` raises for thousands of digits
     return tokens if least <= tokens <= _MOST_TOKENS else None
 
 
@@ -151,7 +151,7 @@ def _tokens(entry: object, paths: Sequence[str], least: int) -> int | None:
 
 
 def _price(entry: object, paths: Sequence[str]) -> int | None:
-    """Return the first price at one of *paths*, which state dollars per token; ignore negative ones."""
+    """Return the first plausible price at one of *paths* (dollars per token), as micro-dollars per million tokens."""
     for path in paths:
         with suppress(InvalidOperation):
             dollars = Decimal(str(value_at(entry, path)))

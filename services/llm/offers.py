@@ -13,15 +13,15 @@ class Offer:
 
     info: ModelInfo
     client: ModelClient = field(repr=False)
-    takes_prefix: bool = False  # true if it can continue a reply that ends the prompt
-    is_refused: bool = False  # true if it has no known price and must have one
+    takes_prefix: bool = False  # true if the model can continue a reply at the end of a prompt
+    is_refused: bool = False  # true if the model has no known price but must have one
 
 
 class Models:
-    """The models of a deployment, default first, with the *settings* of its admins applied.
+    """The models of a deployment, the default first, with the *settings* of its admins applied.
 
     All methods except `known` and `learn` raise the errors of *settings*. Any thread may call any method.
-    If two threads `learn` about one model at once, the later wins.
+    If two threads call `learn` for one model at once, the later call wins.
     """
 
     def __init__(
@@ -34,13 +34,13 @@ class Models:
         self._settings = settings
 
     def __iter__(self) -> Iterator[Offer]:
-        """Yield the offered models; if none is left, one that is marked as refused."""
+        """Yield the offered models that are not refused; if none is left, the first offered one, else the default."""
         every, settings = self.every(), self._settings()
         offered = [one for one in every if settings.of(one.info.name).is_offered] or every[:1]
         return iter([one for one in offered if not one.is_refused] or offered[:1])
 
     def every(self) -> list[Offer]:
-        """All models, including those that are not offered."""
+        """Return all models, including those that are not offered."""
         settings = self._settings()
         return [_by(settings, offer) for offer in tuple(self._known.values())]
 
@@ -49,7 +49,7 @@ class Models:
         return next(iter(self))
 
     def named(self, name: str | None) -> Offer | None:
-        """Return the offer of this name, if any."""
+        """Return the offer of the model *name*, if any."""
         return next((offer for offer in self if offer.info.name == name), None)
 
     def known(self, name: str) -> ModelInfo:
@@ -57,7 +57,7 @@ class Models:
         return self._known[name].info
 
     def learn(self, info: ModelInfo) -> None:
-        """Replace the known limits of the model that *info* names."""
+        """Replace the known limits and prices of the model that *info* names."""
         self._known[info.name] = replace(self._known[info.name], info=info)
 
 

@@ -1,7 +1,7 @@
 """Client of any endpoint that speaks OpenAI's chat completions protocol.
 
 All streams run on one event loop in one thread, so that any other thread can end a request by cancelling its task.
-That works in every state, even before the endpoint has answered.
+That works in every state of the request, even before the endpoint has responded.
 """
 
 import asyncio
@@ -32,7 +32,7 @@ _CONNECT_SECONDS = 5
 _LIST_SECONDS = 10
 _THINKING_SECONDS = 300.0  # seconds for which a reasoning model may be silent
 _REFUSED = {400, 413, 422}
-_NEWER_LIMIT, _USAGE = "max_completion_tokens", "stream_options"  # names of parameters
+_NEWER_LIMIT, _USAGE = "max_completion_tokens", "stream_options"  # names of request parameters
 _PAUSES = (0.5, 1.5)  # seconds before the second and the third attempt
 _LONGEST_PAUSE = 20  # seconds; an endpoint that asks for a longer pause counts as failed
 _TRANSIENT = {
@@ -41,7 +41,7 @@ _TRANSIENT = {
     ModelFailure.BROKEN,
     ModelFailure.DROPPED,
 }
-# errors about prompts that, with their replies, overflow the context window
+# messages of errors about a prompt that, with its reply, overflows the context window
 _TOO_LONG = re.compile(
     r"context.?(?:length|window|size)|(?:prompt|input)\b.{0,60}\b(?:too long|exceeds)",
     re.IGNORECASE,
@@ -53,7 +53,7 @@ def connect(base_url: str, api_key: str) -> openai.AsyncOpenAI:
     http = httpx2.AsyncClient(
         timeout=httpx2.Timeout(None, connect=_CONNECT_SECONDS),  # silence is timed per stream
         limits=httpx2.Limits(max_connections=None, keepalive_expiry=30),
-        # a proxy cannot reach this machine's loopback
+        # ignore the environment's proxy where it cannot reach: the loopback of this machine
         trust_env=not is_this_machine(httpx2.URL(base_url).host),
     )
     return openai.AsyncOpenAI(
@@ -61,14 +61,14 @@ def connect(base_url: str, api_key: str) -> openai.AsyncOpenAI:
         api_key=api_key,
         http_client=http,
         timeout=http.timeout,
-        max_retries=0,  # the SDK's pauses cannot be limited
+        max_retries=0,  # no retries by the SDK, because its pauses cannot be limited
     )
 
 
 class OpenAIModel:
-    """One model at one endpoint. It owns *client*, which `close` closes too.
+    """One model at one endpoint. The model owns *client*, which `close` closes too.
 
-    Any thread may call any method: the loop that reads all streams runs in a thread of its own.
+    Any thread may call any method: the event loop that reads all streams runs in a separate thread.
     """
 
     def __init__(
@@ -129,7 +129,7 @@ class OpenAIModel:
     async def _reply(
         self, messages: Sequence[ContextMessage], max_tokens: int, emit: Callable[[Piece], None]
     ) -> ModelFailure | None:
-        """Emit the reply piece by piece; return its failure. No error of the SDK leaves this method."""
+        """Emit the reply piece by piece; return its failure, if any. No error of the SDK leaves this method."""
         deadline = self._loop.time() + self._first_token_seconds
         refused = self._refused_parameters
         pauses = iter(_PAUSES)
@@ -159,12 +159,12 @@ class OpenAIModel:
             await asyncio.sleep(pause)
 
     def _allowed_reply(self, error: openai.APIStatusError, max_tokens: int) -> int:
-        """Return the longest reply that the limits in *error* allow; *max_tokens* if it names none."""
+        """Return the longest reply that the limits in *error* allow; *max_tokens* if *error* names none."""
         refusal = read_refusal(error.message) if error.status_code in _REFUSED else LimitRefusal()
         if self._on_refusal and (refusal.context_tokens or refusal.reply_tokens):
             self._on_refusal(self._name, refusal)
         shorter = refusal.reply_within(max_tokens)
-        # if no reply fits, the prompt alone is too long
+        # if no reply fits, the prompt alone is too long, and a shorter reply would not help
         return shorter if shorter > 0 else max_tokens
 
     async def _receive(
@@ -202,7 +202,7 @@ class OpenAIModel:
 
 
 class _Stream:
-    """A streamed reply: produced on the loop, read by one thread."""
+    """A streamed reply: produced on the event loop, read by one thread."""
 
     def __init__(
         self,
@@ -288,6 +288,6 @@ def _retry_after(error: openai.APIStatusError) -> float:
     value = error.response.headers.get("retry-after", "0")
     with suppress(ValueError):
         return float(value)
-    with suppress(ValueError, TypeError):  # malformed, or a date without a time zone
+    with suppress(ValueError, TypeError):  # the value is malformed, or a date without a time zone
         return (parsedate_to_datetime(value) - datetime.now(UTC)).total_seconds()
     return 0

@@ -11,28 +11,28 @@ from services.llm.model import LimitReached, Piece, Thought
 from services.llm.model_spec import value_at
 
 _MOST_TOKENS = 1 << 24  # more than any context window
-# cached tokens of a prompt: OpenAI; DeepSeek; Moonshot; Anthropic, through a gateway
+# fields that state the cached tokens of a prompt: OpenAI; DeepSeek; Moonshot; Anthropic, through a gateway
 _CACHED = (
     "prompt_tokens_details.cached_tokens",
     "prompt_cache_hit_tokens",
     "cached_tokens",
     "cache_read_input_tokens",
 )
-# thoughts: DeepSeek, LiteLLM, llama.cpp; OpenRouter, Ollama. vLLM has sent either or both, by version.
+# fields of thoughts: DeepSeek, LiteLLM, llama.cpp; OpenRouter, Ollama. Versions of vLLM send either or both.
 _THOUGHTS = ("delta.reasoning_content", "delta.reasoning")
-# finish reasons at the length limit: OpenAI; Anthropic and Gemini, through a gateway; Mistral
+# finish reasons of replies at the length limit: OpenAI; Anthropic and Gemini, through a gateway; Mistral
 _LIMITED = {"length", "max_tokens", "model_length"}
 
 
 class _Chunk(BaseModel):
-    """A chunk of a reply. The SDK does not validate chunks; `_count` reads the counts."""
+    """A chunk of a streamed reply, validated because the SDK does not do so; `_count` validates the counts."""
 
     model_config = ConfigDict(hide_input_in_errors=True)
 
     choices: list[dict[str, object]] | None = None
     usage: object = None
     x_groq: object = None
-    timings: object = None  # llama.cpp sends these with or without usage
+    timings: object = None  # token counts that llama.cpp sends with or without usage
 
 
 class ReplyReader:
@@ -62,7 +62,7 @@ class ReplyReader:
                 self._ending = str(reason).casefold()
 
     def finish(self) -> ModelFailure | None:
-        """End the reply; return the failure of a stream that ended without an error."""
+        """End the reply, after the stream has ended without an error; return the failure of the reply, if any."""
         if self._is_empty:  # the body may be a web page, for example
             return ModelFailure.GARBLED
         if not self._ending:
@@ -83,8 +83,8 @@ def _counts(chunk: _Chunk) -> Counter[str]:
     """Return the counts in *chunk*; the union (`|`) over all chunks has the maximum of each.
 
     Most endpoints send counts once, in a last chunk without choices; vLLM (issue 7262) and others send running
-    counts in every chunk, and some send zeros last (llmio 71). Moonshot sends them in a choice (go-moonshot 17),
-    and Groq has sent them in a field of its own (vercel/ai 1651). llama.cpp's timings come with or without them;
+    counts in every chunk, and some send zeros last (llmio 71). Moonshot sends counts in a choice (go-moonshot
+    17), and Groq has sent counts in a separate field (vercel/ai 1651). llama.cpp's timings come with or without counts;
     servers built on llama.cpp have left cached tokens out of the prompt's count (ollama 5370, 16428).
     """
     counts = Counter[str]()

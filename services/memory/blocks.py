@@ -5,7 +5,8 @@
     [End of the facts.]
 
 Every quoted line begins with a mark (`> `, or the speaker: `user> `), whatever it contains. So a line without a
-mark, such as the last of the block, is never part of the quoted text. Days are those of `created_at` in UTC.
+mark, such as the last of the block, is never part of the quoted text. Days are in UTC: those of
+`created_at` of a message, or of `since` of a fact.
 """
 
 from collections.abc import Iterable, Iterator
@@ -54,7 +55,7 @@ def quote(text: str, mark: str = "> ") -> str:
 
 
 def quote_message(recall: RecalledMessage) -> str:
-    """Return a quoted message, marked with its speaker and, if so, as an extract or as of another conversation."""
+    """Return a quoted message, with its speaker; extracts and messages of other conversations are marked as such."""
     marks = [recall.message.role.value]
     if recall.conversation_id:
         marks.append("in another chat")
@@ -75,7 +76,7 @@ def quote_messages(recalls: Iterable[RecalledMessage]) -> Iterator[str]:
 
 
 def headings(recall: RecalledMessage) -> tuple[tuple[str], tuple[str, str]]:
-    """Return the year of a message, and its year and day; the last item of each tuple is a heading."""
+    """Return the year of a message in a tuple, and its year and day in another; the last item of each is a heading."""
     moment = recall.message.created_at.astimezone(UTC)
     year = str(moment.year)
     return (year,), (year, f"{moment.day} {MONTHS[moment.month - 1][:3]}")

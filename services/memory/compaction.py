@@ -2,16 +2,16 @@
 
 After a turn `plan_compaction` decides whether the next turn would overflow, and which of the oldest pairs to
 summarise so that about two thirds of the budget remain in use. Each time, a dated paragraph is added to the summary;
-it is rewritten only when it has become too long. So the prompt's prefix lasts, answers are short, and old messages
-are not summarised again and again.
+it is rewritten only when it has become too long. So the prompt's prefix stays the same, answers are short, and
+old messages are not summarised again and again.
 
 The model is asked in one of two ways:
 
 * In place: the request follows the unchanged prompt of the last turn and its reply. That saves most of the cost,
   because the cache of the provider (or of a local model) holds that prompt.
-* Apart: a request of its own quotes the messages, in chunks that fit the context window. This is for messages that
-  are no longer in the prompt, because a summary failed or the policy is new, and for providers that charge as much
-  for cached tokens: there the shorter request is cheaper.
+* Apart: a separate request quotes the messages, in chunks that fit the context window. This is for messages that
+  are no longer in the prompt, because a summary failed or the policy is new, and for providers whose cached tokens
+  are hardly cheaper than others: there the shorter request costs less.
 
 No turn waits for a summary: until there is one, the policy behaves like Window.
 """
@@ -38,18 +38,19 @@ from services.memory.layout import (
 from services.memory.planner import summary_layout, usable_summary
 from services.memory.tokens import TokenCounter
 
-_FOLD_TO_PERCENT = 70  # per cent of the prompt's tokens that remain after a compaction
+# per cent of the prompt's tokens that remain after a compaction
+_FOLD_TO_PERCENT = 70
 _SUMMARY_PERCENT = 30  # per cent of the prompt's tokens that the whole summary may take
 _REPLIES = 4  # the summary is at most this many times as long as the room kept free for a reply
-_ANEW_PERCENT = 50  # per cent of its limit that a rewritten summary is asked to fill
+_ANEW_PERCENT = 50  # the requested length of a rewritten summary, in per cent of the limit
 _SHORTER = 24  # a paragraph is this many times shorter than the messages that it replaces
 _LEAST_PARAGRAPH = 60  # tokens
 # per cent of the requested length that an answer may have, because models count badly
 _SLACK_PERCENT = 150
-_BYTES = 12  # the most bytes of a token in a text of plausible length
+_BYTES = 12  # the most bytes per token of a usable answer; a longer answer is no summary
 _PROMPTS = 20  # the number of last prompts that predict the length of the next
 _BEGINNING = 60  # letters of the beginning of a message, which a request quotes to name the message
-_MOST_LABELS = 8  # most labels before a summary
+_MOST_LABELS = 8  # the most labels, such as "Summary:", that are removed from an answer
 
 _TASK = (
     "You keep the memory of a conversation between a user and an assistant. What you are shown of it is "
@@ -73,21 +74,21 @@ _CUT = " [...]"
 class Compaction:
     """A model call that extends the summary, and the messages that the summary then covers."""
 
-    call: ContextPlan  # its reply_tokens limit the answer
+    call: ContextPlan  # the request; its `reply_tokens` limit the answer
     target_tokens: int  # the requested length of the answer
     from_seq: int
     up_to_seq: int
     compacted_ids: tuple[MessageId, ...]  # the messages that this call summarises
     remaining_messages: int  # messages that further calls will summarise
     is_in_place: bool
-    previous_text: str = field(repr=False)  # the paragraphs before the answer
+    previous_text: str = field(repr=False)  # the paragraphs of the summary before the answer
     days: str  # the days of the messages that the answer covers
     is_edited: bool = False
 
     def summary(
         self, said: str, made_at: datetime, *, is_cut: bool = False
     ) -> RunningSummary | None:
-        """Return the summary with the answer *said*, None if that is unusable; *is_cut* if it reached its limit."""
+        """Return the summary with the answer *said*; None if the answer is unusable or was cut off (*is_cut*)."""
         text = None if is_cut else clean_summary(said, self.call.reply_tokens)
         if text is None:
             return None
@@ -106,8 +107,8 @@ def plan_compaction(
 ) -> Compaction | None:
     """Plan the next summary after a turn; return None if the next turn fits or the request does not.
 
-    *history* has no prompt, and the start_seq of the last turn. *is_cache_cheap* is true if cached tokens cost less
-    than a third of others, or all are free. While `remaining_messages` is positive, plan again with the new summary.
+    *history* has the start_seq of the last turn, and no prompt. *is_cache_cheap* is true if cached tokens cost less
+    than a third of others, or if all are free. While `remaining_messages` is positive, plan again with the new summary.
     """
     layout = summary_layout(history, budget.prompt_tokens, counter)
     old = usable_summary(history)
@@ -159,7 +160,7 @@ def _target_tokens(
     budget: ContextBudget,
     counter: TokenCounter,
 ) -> tuple[int, bool]:
-    """Return the length to request, and True if the answer is to replace the *old* summary."""
+    """Return the number of tokens to request, and True if the answer is to replace the *old* summary."""
     most = min(budget.prompt_tokens * _SUMMARY_PERCENT // 100, _REPLIES * budget.min_reply_tokens)
     due_tokens = sum(pair.tokens(counter) for pair in due)
     target = min(most // 3, max(_LEAST_PARAGRAPH, due_tokens // _SHORTER))
@@ -195,7 +196,7 @@ _BREAKS_OFF = re.compile(r"[,;:(\[{\u2013\u2014\u3001\uff0c\uff1a\uff1b-]$")
 
 
 def _count_overflowing(layout: Layout) -> int:
-    """Return how many of the oldest pairs to compact: 0 unless another prompt as long as the last ones overflows."""
+    """Return how many of the oldest pairs to compact: 0 unless a next prompt as long as the last ones overflows."""
     pairs, counter = layout.pairs, layout.counter
     if not pairs:
         return 0
@@ -218,7 +219,7 @@ def _in_place(due: Sequence[Pair], request: str) -> str:
 def _count_chunk(bare: Layout, due: Sequence[Pair], request: str) -> int:
     """Return the number of the oldest pairs that one request can hold, at least 1."""
     pairs = ([RecalledMessage(half) for half in pair] for pair in due)
-    sizes = (  # each day is counted once per pair, which is slightly too high
+    sizes = (  # headings are counted once per pair, so the sizes are slightly too high
         frame_tokens(pair, bare.counter) + sum(recall_tokens(each, bare.counter) for each in pair)
         for pair in pairs
     )

@@ -9,18 +9,18 @@ from math import lcm
 from services.domain.context import Extract
 from services.memory.terms import stems
 
-# shared among the sentences that have a stem; divisible by 1 to 40, so that sums are exact
+# the weight of a stem, shared among its sentences; divisible by 1 to 40, so that shares are exact
 _WEIGHT = lcm(*range(1, 41))
-# words of an extract, if the sentences allow it; half as many where there is little room
+# the least and the most words of an extract, if its sentences allow that; half as many in little room
 _LEAST, _MOST = 60, 120
-_LITTLE = 400  # fewer tokens than this count as little room
-_MOST_SENTENCES = 20_000  # most sentences that are searched; the longest prompts have 5,000
+_LITTLE = 400  # room for fewer tokens than this counts as little
+_MOST_SENTENCES = 20_000  # the most sentences that are searched; the longest prompts have 5,000
 
-# up to the end of a sentence or of a line
+# a text up to the end of its sentence or of its line
 _SENTENCE = re.compile(
     r"\S.*?(?:[.!?\u2026][\"')\]*_]*(?=\s)|[\u3002\uff01\uff1f]|$)", re.MULTILINE
 )
-# two characters of a script without spaces count as a word, and so do 20 letters of any other
+# up to two characters of a script without spaces count as a word, and so do up to 20 of other scripts
 _WORD = re.compile(
     r"[\u0e00-\u109f\u1780-\u17ff\u2e80-\ua4cf]{1,2}|[^\s\u0e00-\u109f\u1780-\u17ff\u2e80-\ua4cf]{1,20}"
 )
@@ -40,9 +40,9 @@ def find_extract(
 ) -> Extract | None:
     """Return the consecutive sentences, outside *taken*, that have the most of the stems *asked*.
 
-    The more sentences have a stem, the less it counts. Of equal runs the last is returned, because it begins with the
-    subject instead of ending with it; if no sentence has a stem, the first. Return None if some of the text is taken
-    and the rest has none of the stems. The extract is shorter if *room_tokens* is small.
+    The more sentences have a stem, the less it counts. Of runs with equal scores return the last: it begins with the
+    subject instead of ending with it. If no sentence has a stem, return the first run; but return None if some of the
+    text is taken and the rest has none of the stems. The extract is shorter if *room_tokens* is small.
     """
     least, most = (_LEAST, _MOST) if room_tokens >= _LITTLE else (_LEAST // 2, _MOST // 2)
     spans = list(islice(_sentences(text), _MOST_SENTENCES))
@@ -73,7 +73,7 @@ def find_extract(
 
 
 def _longest_runs(sizes: Sequence[int], most: int) -> Iterator[tuple[int, int, int]]:
-    """Yield, for each place, the longest run from there with a sum of at most *most*: its start, end and sum."""
+    """Yield, for each index, the longest run from there with a sum of at most *most*: start, end and sum of the run."""
     end = total = 0
     for first, size in enumerate(sizes):
         while end < len(sizes) and total + sizes[end] <= most:
@@ -87,7 +87,7 @@ def _longest_runs(sizes: Sequence[int], most: int) -> Iterator[tuple[int, int, i
 
 
 def _sentences(text: str) -> Iterator[Extract]:
-    """Yield the place of each sentence; a sentence with too many words is split."""
+    """Yield the position of each sentence in *text*; a sentence with too many words is split."""
     for sentence in _SENTENCE.finditer(text):
         words = list(_WORD.finditer(text, *sentence.span()))
         for n in range(0, len(words), _MOST):

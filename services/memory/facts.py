@@ -1,8 +1,8 @@
 """Facts about the user: the time to ask the model, the request about several prompts, the validation of the answer.
 
-One request covers up to five prompts, because most of its tokens are the task and the known facts. It is made once
-five answered prompts are waiting, after ten minutes of silence, or when the chat is left. A prompt that is nothing
-but fenced code or Markdown quotations is skipped.
+One request covers up to five prompts, because most of its tokens are the task and the known facts. A request is made
+once five answered prompts are waiting, after ten minutes of silence, or when the chat is left. A prompt that is
+nothing but fenced code or Markdown quotations is skipped.
 
 The request shows these prompts, the replies around them, and the known facts, numbered. The answer is JSON:
 
@@ -33,11 +33,11 @@ LONGEST = 200  # characters of a noted fact
 BATCH = 5  # prompts in one request
 SILENCE = timedelta(minutes=10)
 _MOST = 3  # facts that one prompt may change
-# tokens of an answer about one prompt, and for each further prompt
+# the most tokens of an answer about one prompt, and the tokens added for each further prompt
 _REPLY_TOKENS, _MORE_REPLY_TOKENS = 400, 100
-# tokens of known facts that are sent, newest first; limited because each turn pays for them
+# the most tokens of known facts in a request, newest first; limited because each request pays for them
 _KNOWN_TOKENS = 2000
-# Bytes of a prompt and of a reply that are sent. The prompt's are halved until the call fits.
+# The most bytes of a prompt and of a reply in a request. Those of a prompt are halved until the request fits.
 _PROMPT_BYTES, _REPLY_BYTES, _LEAST_BYTES = 4000, 600, 250
 _CUT = " [...] "
 
@@ -76,15 +76,15 @@ def pending_prompts(
 ) -> tuple[Message, ...]:
     """Return the prompts of all branches to note facts from, up to the last answered one, oldest first.
 
-    Prompts before *since* were written while memory was off; the reply to *answered_id* is just ending. A prompt
-    without a reply waits until a later prompt gets one.
+    Prompts before *since* are left out, because memory was off; the message *answered_id* counts as answered, because
+    its reply is just ending. A prompt without a reply waits until a later prompt gets a reply.
     """
     by_id = {message.id: message for message in thread.messages}
     last_seq = 0
     for message in thread.messages:
         if message.is_answer or message.id == answered_id:
             asked: Message | None = message
-            while asked and asked.role is Role.ASSISTANT:  # skips continued parts of a reply
+            while asked and asked.role is Role.ASSISTANT:  # skip the continued parts of a reply
                 asked = by_id.get(asked.parent_id) if asked.parent_id else None
             last_seq = max(last_seq, asked.seq if asked else 0)
     return tuple(
@@ -163,8 +163,8 @@ def plan_fact_request(
 ) -> ContextPlan:
     """Plan the request about *exchange*: prompts, their replies and the replies before them.
 
-    `ContextPlan.fact_ids` lists the known facts in the request by number, from 1. Raise
-    PromptTooLong if the context window is too small for any request.
+    The `fact_ids` of the plan are the ids of the known facts, which the request numbers from 1.
+    Raise PromptTooLong if the context window is too small for any request.
     """
     size = _PROMPT_BYTES
     while True:
@@ -254,7 +254,7 @@ class _Answer(_Strict):
 
 _FENCE = re.compile(r"```(?:json)?[ \t]*\n(.*)\n[ \t]*```", re.DOTALL)
 _MARKUP = re.compile(r"[<>{}\[\]|\\`*#~]|__|://")
-_JOINERS = "\u200c\u200d"  # parts of ordinary words in Persian and Hindi, and of emoji
+_JOINERS = "\u200c\u200d"  # zero-width joiners, in ordinary Persian and Hindi words, and in emoji
 
 
 def _parse(said: str) -> _Answer | None:
@@ -277,7 +277,7 @@ def _is_fact(text: str) -> bool:
 
 
 def _normalize(text: str) -> str:
-    """Return the letters and digits of *text*, with different spellings made equal."""
+    """Return the letters and digits of *text*, with variants such as upper and lower case made equal."""
     folded = safe_text.normalize("NFKC", text).casefold()
     return "".join(filter(str.isalnum, folded))
 
@@ -301,7 +301,7 @@ def _request(exchange: Sequence[Message], known: Sequence[Fact], prompt_bytes: i
 
 
 def _shortened(text: str, size: int) -> str:
-    """Return the beginning and the end of *text*, if it has more than *size* bytes."""
+    """Return *text*, or only its beginning and its end if it has more than *size* bytes."""
     raw = text.encode(errors="ignore")
     if len(raw) <= size:
         return text

@@ -3,13 +3,13 @@
 * The last call is the anchor: the endpoint counted its prompt and its reply, so for a prompt that extends them only
   the difference is estimated: messages that were added or removed (by a trim, or recalled ones). If the difference is
   larger than the prompt, as on the first turn or after new instructions, the whole prompt is estimated.
-* An estimate is the counter's, times the ratio of counted to estimated tokens. A `Calibration` holds the ratios of a
-  model by kind of text, because one vocabulary knows Russian well and another spells it out. Each call refines it,
-  mostly by how much longer its prompt is than the one before. It is computed with +, -, * and / alone, so the same
-  calls in the same order give the same calibration in any process.
+* An estimate is the counter's count times the ratio of counted to estimated tokens. A `Calibration` holds the ratios
+  of a model by kind of text, because one vocabulary knows Russian well and another spells it out. Each call refines
+  the calibration, mostly by how much longer its prompt is than the one before. A calibration is computed with +, -, *
+  and / alone, so the same calls in the same order give the same calibration in any process.
 * An implausible count is neither an anchor nor learned from: zero, or lower than the text allows (some servers leave
-  out cached tokens). Thoughts that are counted as reply are detected by the next prompt, which does not contain
-  them.
+  out cached tokens). Thoughts that are counted as reply are detected by the count of the next prompt, which does not
+  contain them.
 """
 
 from collections import Counter
@@ -29,16 +29,16 @@ _STEADINESS = 0.1  # minimum weight of a new count: the model behind a name may 
 _FEW_TOKENS = 10  # for a text of this many tokens, half of the error is chance
 _MARGIN = 1.05  # factor by which a calibrated count is raised on purpose
 
-# the tokens that a chat template adds to a message (ChatML: 5)
+# the tokens that a chat template adds to a message (ChatML: 5), in hundredths of a token
 _ENVELOPE = Counter({"envelope": 500})
 _ASCII = frozenset(
     {"english", "words", "capitals", "digits", "blanks", "signs", "controls", *_ENVELOPE}
 )
-# Every vocabulary needs more than half of the estimate for these kinds; for the others a tenth is
-# assumed until there is a count.
+# For these kinds of text, every vocabulary needs more than half of the estimated tokens; for other kinds,
+# a tenth is assumed until an endpoint has counted such text.
 _SURE = frozenset({"english", "words", "capitals", "digits", "codes", "envelope"})
 _UNLIKE = frozenset({"codes", "symbols", "emoji", "forms", "arabic forms", "compositions"})
-# Ratios before any count: between those of old and new vocabularies.
+# Ratios before any count, between the ratios of old and of new vocabularies.
 _FIRST_RATIO = {"ascii": 0.8, "codes": 1.0}
 _FIRST_RATIO_OF_OTHERS = 0.5
 
@@ -78,7 +78,7 @@ class Calibration:
         return sum(known.samples for known in self.by_kind.values())
 
     def estimate(self, kinds: Mapping[str, int]) -> float:
-        """Estimate the tokens of a text from its hundredths by kind, without bias in either direction."""
+        """Estimate the tokens of a text from its hundredths of a token by kind, without bias in either direction."""
         return sum(self._ratio(kind) * hundredths for kind, hundredths in kinds.items()) / 100
 
     def high(self, kind: str) -> float:
@@ -87,9 +87,9 @@ class Calibration:
         return max(ratio, (1 + ratio * samples**2) / (1 + samples**2)) * _MARGIN
 
     def learn(self, kinds: Mapping[str, int], counted: int) -> "Calibration":
-        """Return the calibration after a text of *kinds* was *counted*; unchanged if the count is implausible.
+        """Return the calibration after an endpoint *counted* a text of *kinds*; unchanged if the count is implausible.
 
-        The error is shared among the kinds in proportion to their expected tokens.
+        The error of the estimate is shared among the kinds in proportion to their expected tokens.
         """
         if not _is_plausible(kinds, counted):
             return self
@@ -116,8 +116,8 @@ class Calibration:
     def _ratio(self, kind: str) -> float:
         if known := self.by_kind.get(kind):
             return known.ratio
-        # a new kind begins with the ratio of its family, sorted so that every process gets exactly the
-        # same sum
+        # a new kind begins with the mean ratio of its family, which is sorted so that every process gets
+        # exactly the same sum
         family = _family(kind)
         alike = [known for other, known in sorted(self.by_kind.items()) if _family(other) == family]
         alike.append(KindRatio(_FIRST_RATIO.get(family, _FIRST_RATIO_OF_OTHERS), 1))
@@ -126,17 +126,17 @@ class Calibration:
 
 
 def _family(kind: str) -> str:
-    """Return the group of similar kinds: all of ASCII, all scripts, or the kind alone."""
+    """Return the name of the group of similar kinds: those of ASCII, those of scripts, or the kind alone."""
     if kind in _UNLIKE:
         return kind
     return "ascii" if kind in _ASCII else "script"
 
 
 class CalibratedCounter:
-    """Counts with a model's calibration: five per cent too high, more with few samples.
+    """A token counter with a model's calibration: it counts five per cent too high, and more with few samples.
 
-    This count can fill a context window; the uncalibrated one leaves room for the model that needs the most tokens.
-    The counts of texts are cached, because successive plans of a conversation repeat them.
+    By this count a prompt can fill the context window; the uncalibrated count leaves room for the model that needs the
+    most tokens. The counts of texts are cached, because successive plans of a conversation repeat the texts.
     """
 
     def __init__(self, base: KindCounter, calibration: Calibration) -> None:
@@ -194,7 +194,7 @@ def forecast_prompt(
     if anchor:
         gone, new = _difference(anchor, messages)
         known = float(anchor.tokens.prompt)
-        if anchor.reply in gone:  # the reply was never part of a prompt
+        if anchor.reply in gone:  # not subtracted: the reply was never part of a prompt
             gone -= Counter([anchor.reply])
         else:
             known += calibration.estimate(_ENVELOPE) + _reply_tokens(anchor, calibration, counter)
@@ -236,7 +236,7 @@ def _learn_growth(
 
 
 def _reply_tokens(call: CountedCall, calibration: Calibration, counter: KindCounter) -> float:
-    """Return the tokens of the reply's text: the count, or an estimate if more than the text was counted."""
+    """Return the tokens of the reply's text: the endpoint's count, or an estimate if it is not of the text alone."""
     kinds = counter.kinds(call.reply.body)
     if calibration.has_thoughts or not _is_plausible(kinds, call.reply_tokens):
         return calibration.estimate(kinds)
@@ -244,7 +244,7 @@ def _reply_tokens(call: CountedCall, calibration: Calibration, counter: KindCoun
 
 
 def _is_likely(call: CountedCall, calibration: Calibration, counter: KindCounter) -> bool:
-    """Return True unless the count is too low for the prompt. It may be higher: endpoints add their own prompts."""
+    """Return True unless the count is too low for the prompt; it may be higher, because endpoints add prompts."""
     return call.tokens.prompt * 2 >= calibration.estimate(_kinds(call.messages, counter))
 
 

@@ -14,8 +14,8 @@ from services.domain.context import ContextMessage, ContextPlan, Part, PartKind,
 from services.memory import blocks
 from services.memory.tokens import TokenCounter
 
-# The tokens that a chat template adds to a message (ChatML: 5) and to a prompt. The
-# bounds hold even where role names are spelt out and the template adds a preamble of its own.
+# The tokens that a chat template adds to a message (ChatML: 5) and to a prompt: an estimate, and an upper
+# bound that holds even if role names are spelt out and the template adds a preamble.
 MESSAGE_TOKENS, _MESSAGE_BOUND = 6, 16
 _PROMPT_TOKENS, _PROMPT_BOUND = 4, 64
 
@@ -78,7 +78,7 @@ class Layout:
 
     @property
     def tokens(self) -> int:
-        """The size of the prompt, on purpose rather too high."""
+        """The size of the prompt in tokens, too high on purpose."""
         return sum(part.tokens for part in self._parts())
 
     @property
@@ -114,7 +114,7 @@ class Layout:
             yield ContextMessage(Role.USER, _with_recalls(self.recalls, self.prompt))
 
     def _parts(self) -> Iterator[Part]:
-        """Yield the parts in the order of the prompt; the last is the frames of all parts together."""
+        """Yield the parts of the prompt in order; the last part is the frame of all other parts together."""
         counter, frame = self.counter, _PROMPT_TOKENS
         if self.instructions or self.facts or self.summary:
             frame += MESSAGE_TOKENS

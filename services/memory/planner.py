@@ -9,12 +9,12 @@ A policy chooses messages of the past and the planner packs them, so all policie
   count as omitted.
 * The plan fits: the prompt and the longest reply together stay within the context window. The prompt leaves some of
   the window free, and the reply may take all that the prompt's upper bound leaves, up to the model's limit.
-* Providers cache a prompt by its prefix, so the verbatim messages begin at a stored place and only grow until the
-  budget overflows; then they are trimmed to two thirds of it. Window is also trimmed to its number of messages, once
-  it shows half as many more. The start moves back if less than two fifths of the room are taken, because the context
-  window has become larger, or a summary or the newest messages were deleted. The caller stores
-  `ContextPlan.start_seq` and `prefix_seq` and passes them to the next plan, so the same rows give the same bytes in
-  any process.
+* Providers cache a prompt by its prefix, so the verbatim messages begin at a stored position and only grow in number
+  until the budget overflows; then they are trimmed to two thirds of the budget. The policy Window also trims them to
+  its number of messages, once there are half as many more. The start moves back if less than two fifths of the room
+  are taken, because the context window has become larger, or a summary or the newest messages were deleted. The
+  caller stores `ContextPlan.start_seq` and `prefix_seq` and passes them to the next plan, so the same rows give the
+  same bytes in any process.
 """
 
 from collections.abc import Callable, Sequence
@@ -45,10 +45,11 @@ from services.memory.layout import (
 from services.memory.prompt_cache import extend_prefix, rebuild_prefix
 from services.memory.tokens import TokenCounter
 
-# per cent; after a deeper trim, less than four fifths of the context would be in use on average
+# per cent of the room that a trim leaves in use; after a deeper trim, less than four fifths of the context
+# would be in use on average
 _TRIM_TO_PERCENT = 67
-# per cent of the room; with less in use the start moves back to earlier messages (far below a trim,
-# so that they do not alternate)
+# per cent of the room; if less is in use, the start moves back to earlier messages (far below
+# `_TRIM_TO_PERCENT`, so that trims and moves do not alternate)
 _RETURN_PERCENT = 40
 _FACTS_PERCENT = 10  # per cent of the prompt's tokens that facts may take
 _UNDERCOUNT_PERCENT = 120  # per cent of an estimate that ordinary text does not exceed (tokens.py)
@@ -59,11 +60,11 @@ class Selection:
     """The messages that a policy chose."""
 
     layout: Layout
-    # all pairs, of which the layout has the newest; for a policy that leaves gaps, the pairs of the layout
+    # all pairs that could be sent, of which the layout has the newest; if a policy leaves gaps, only those sent
     pairs: Sequence[Pair]
     start_seq: int  # the start_seq of the plan, unless some of the pairs are left out
     prefix_seq: int
-    refusal: type[PromptTooLong] = PromptTooLong  # raised if the layout overflows
+    refusal: type[PromptTooLong] = PromptTooLong  # the error to raise if the layout overflows
 
 
 def plan_context(
@@ -71,7 +72,7 @@ def plan_context(
 ) -> ContextPlan:
     """Plan the messages to send to the model within *budget*.
 
-    Raise PromptTooLong if instructions and prompt overflow the budget, ChatFull if the past does under Full,
+    Raise PromptTooLong if instructions and prompt overflow the budget, ChatFull if the past does so under Full,
     NewerVersion if this version does not know the policy.
     """
     select = SELECTIONS.get(policy.name)
@@ -141,7 +142,7 @@ def usable_summary(history: History) -> RunningSummary | None:
         summary is not None
         and bool(summary.text.strip())
         and history.reset_seq < summary.from_seq <= summary.up_to_seq
-        # all branches with this message share its ancestors
+        # a branch with this message has all messages before it, too
         and any(message.seq == summary.up_to_seq for message in history.past)
     )
     return summary if is_usable else None
@@ -154,7 +155,7 @@ def _start_seq(history: History) -> int:
 def _base(history: History, room: int, counter: TokenCounter) -> Layout:
     """Return the layout without the past. Facts that would make it too long are left out."""
     bare = Layout(room, counter, history.instructions, prompt=history.prompt)
-    # uncalibrated: the calibration changes with each reply, and would change the beginning of the prompt
+    # counted without calibration, which changes with each reply and would change the beginning of the prompt
     plain = counter.uncalibrated
     left = room * _FACTS_PERCENT // 100 - facts_tokens((), plain)
     base = replace(bare, facts=newest_facts(history.facts, left, plain))
@@ -179,7 +180,7 @@ def newest_facts(facts: Sequence[Fact], left: int, counter: TokenCounter) -> tup
 def _without_redundant_facts(layout: Layout) -> Layout:
     """Leave out facts whose source message is sent verbatim: they repeat it and would change the cached prefix.
 
-    They return when their source is dropped, which changes the prefix anyway.
+    Such a fact returns when its source message is dropped, which changes the prefix anyway.
     """
     shown = set(message_ids(layout.pairs))
     return replace(
@@ -188,7 +189,7 @@ def _without_redundant_facts(layout: Layout) -> Layout:
 
 
 def _with_summary(base: Layout, history: History) -> tuple[Layout, int]:
-    """Add the summary if it fits; also return the seq up to which no message is sent verbatim."""
+    """Return *base*, with the summary if it fits, and the seq up to which no message is sent verbatim."""
     if summary := usable_summary(history):
         layout = replace(base, summary=summary)
         if summary_tokens(summary, base.counter) <= base.room // 2 and layout.left >= 0:
@@ -199,9 +200,9 @@ def _with_summary(base: Layout, history: History) -> tuple[Layout, int]:
 def _since_start(
     policy: MemoryPolicy, base: Layout, history: History, after: int
 ) -> tuple[Sequence[Pair], Layout]:
-    """Add the pairs from the stored start or, if most of the room is free, from an earlier start after *after*.
+    """Return the pairs from the stored start on, and *base* with the newest of these pairs that fit.
 
-    Also return the pairs from that start on, of which the layout has the newest.
+    If most of the room is free, return the pairs from an earlier start on instead, after the seq *after*.
     """
     every = complete_pairs(history.past, after=after)
     pairs = [pair for pair in every if pair.prompt.seq > history.start_seq]
@@ -236,7 +237,7 @@ def _trimmed(base: Layout, pairs: Sequence[Pair]) -> Layout:
 
 
 def _describe(layout: Layout, history: History, budget: ContextBudget) -> ContextPlan:
-    """Return the plan of *layout*, which says in what form each message of the past is sent."""
+    """Return the plan of *layout*, which also lists in what form each message of the past is sent."""
     plan = layout.plan(budget.reply_tokens)
     likely_tokens = min(plan.bound_tokens, -(-plan.prompt_tokens * _UNDERCOUNT_PERCENT // 100))
     verbatim = message_ids(layout.pairs)

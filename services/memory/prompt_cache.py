@@ -1,7 +1,7 @@
 """The policy Retrieval: recall that preserves the prefix of a prompt, which providers cache.
 
 Recall differs for each prompt, and the provider cannot use its cache if the prefix changes. So messages recalled for
-a prompt stay at its head, and a later turn only adds messages that are not yet sent. On overflow the prefix is
+a prompt stay at the head of that prompt, and a later turn only adds messages not sent yet. On overflow the prefix is
 rebuilt: earlier recalls are dropped, the latest messages are trimmed to a quarter if they fill more than half, and
 messages are recalled anew for the prompt.
 
@@ -32,22 +32,23 @@ from services.memory.layout import (
 )
 from services.memory.terms import stems
 
-# Percentages of the prompt's tokens.
+# The following values are percentages of the prompt's tokens.
 _LATEST = 25  # the share of the latest messages when the prefix is rebuilt
-# the share up to which the latest messages stay at an overflow: only recalled ones go
+# at an overflow, the latest messages stay if they take up to this share: only recalled messages go
 _LASTING = 55
-_REBUILT = 15  # recalled messages when a cached prefix is rebuilt
-_TURN = 6  # the most for messages recalled in each later turn
-_REFILL = 40  # minimum size of a rebuilt prefix; the latest messages fill it up
-_REFILL_ALONE = 67  # the same, if nothing is recalled
-_WHOLE = 10  # a long message that takes less than this share of recall's tokens is quoted in full
-_MISSES = 5  # the search for extracts ends after this many misfits
-# characters between which the score is divided by the length of the message or extract
+_REBUILT = 15  # the share of recalled messages when a cached prefix is rebuilt
+_TURN = 6  # the largest share of the messages recalled in each later turn
+_REFILL = 40  # the least share of a rebuilt prefix; more of the latest messages fill it up
+_REFILL_ALONE = 67  # the least share of a rebuilt prefix if nothing is recalled
+# a long message that takes less than this share of recall's tokens is quoted in full
+_WHOLE = 10
+_MISSES = 5  # the search for extracts ends after this many extracts that do not fit
+# characters: the score is divided by the length of the message, which is limited to this range
 _SHORT, _FULL = 300, 700
 
 
 def extend_prefix(base: Layout, history: History, pairs: Sequence[Pair]) -> Layout | None:
-    """Add *pairs*, their earlier recalls and a few new ones; return None if the prefix must be rebuilt."""
+    """Add *pairs*, their earlier recalls and a few new recalls; return None if the prefix must be rebuilt."""
     was_rebuilt = bool(history.past) and history.past[-1].seq == history.prefix_seq
     if was_rebuilt and not pairs:
         return None  # the last pair may be among the recalled messages
@@ -83,7 +84,7 @@ def extend_prefix(base: Layout, history: History, pairs: Sequence[Pair]) -> Layo
 
 
 def rebuild_prefix(base: Layout, history: History, pairs: Sequence[Pair]) -> Layout:
-    """Add the latest *pairs*, then recalled messages, then more of the latest if there is room."""
+    """Add the latest *pairs* to *base*, then recalled messages, then more of the latest pairs if there is room."""
     before_reset = _before_reset(history)
     # the last pair, even if it was left out before
     last_pair = complete_pairs(history.past, after=history.reset_seq)[-1:]
@@ -144,7 +145,7 @@ def _before_reset(history: History) -> set[MessageId]:
 def _without(
     ids: Collection[MessageId], recalls: Iterable[RecalledMessage]
 ) -> Collection[RecalledMessage]:
-    """Return *recalls* with each message once, without empty messages and those of *ids*."""
+    """Return *recalls* with each message once, without empty messages and without the messages *ids*."""
     found: dict[MessageId, RecalledMessage] = {}
     for each in recalls:
         if each.message.id not in ids and has_text(each.message):

@@ -11,8 +11,8 @@ With n messages, of which df have the term:
 
 (Robertson and Zaragoza, "The Probabilistic Relevance Framework: BM25 and Beyond", 2009). A prompt and its long reply
 get a fifth of each other's score. Weights favour a message with a time or a name, the speaker whom the query names
-("you" is the assistant), and the user's words where replies are much longer; one counts against short questions.
-Their effect on recall is in docs/decisions/what-recall-finds.md.
+("you" is the assistant), and the user's words where replies are much longer; one weight lowers short questions.
+The effect of the weights on recall is in docs/decisions/what-recall-finds.md.
 
 The ranking depends on the messages alone, not on the time or the order in which they were added.
 """
@@ -33,25 +33,27 @@ from services.memory.dates import named_days
 from services.memory.terms import words
 
 _K1, _B = 1.2, 0.9
-_PAUSE_SECONDS = 6 * 3600  # messages further apart share nothing: a night, but no meeting
-_NEIGHBOURS = 3  # messages on either side that share their terms
+# messages further apart in time share no terms; the pause is longer than a meeting, shorter than a night
+_PAUSE_SECONDS = 6 * 3600
+_NEIGHBOURS = 3  # the number of messages on either side that share their terms
 _HALF = 16  # the distance in words that halves the shared part
 _LEAST_SHARE = 0.05  # a smaller share is ignored
 _TO_ANSWER = 2  # factor for the share that a question gives to the next message
-_PARTICULAR = 1.0  # the weight of a time, and of a name that is not a speaker's
+_PARTICULAR = 1.0  # the score added for a time, and for a name that is not a speaker's
 _ASKING = 0.8  # the weight of a short message that ends with a question
 _NAMED = 1.5  # the weight of a message by the speaker that the query names
-_MOST_DAYS = 50  # most date ranges in a query
+_MOST_DAYS = 50  # the most date ranges in a query
 _USER = 2  # the highest weight of a message by the user, for conversations with long replies
 _EXCHANGE = 0.2  # the highest share of a prompt's score that its reply also gets, and the reverse
 
-# asks about the assistant's words; the word after "you" is seldom the subject, as in "did you recommend"
+# words of a query about the assistant's messages; the word after "you" is seldom the subject of the
+# query, as in "did you recommend"
 ABOUT_REPLIES = re.compile(r"\b(?:your|you(?:['\u2019]\w+)?(?:\s+\w+)?)\b", re.IGNORECASE)
 ROLES = frozenset({Role.USER.value, Role.ASSISTANT.value})
 
 Floats = NDArray[np.float64]
 _Number = TypeVar("_Number", float, Floats)
-# by distance: the shares given to the earlier message and to the later one
+# for each distance in messages: the shares given to the earlier message and to the later one of each two
 _Shares = list[tuple[Floats, Floats]]
 
 
@@ -65,7 +67,7 @@ class Numbers(NamedTuple, Generic[_Number]):
     day: _Number
     length: _Number  # the number of words
     times: _Number
-    names: _Number  # names that are not a speaker's
+    names: _Number  # the number of names that are not a speaker's
     # true for a short question; a long reply is informative even if it ends with "Shall I go on?"
     is_question: _Number
 
@@ -83,7 +85,7 @@ class Columns:
         rows = rows[np.lexsort((numbers.seq[rows], numbers.conversation[rows]))]
         self.rows: list[int] = rows.tolist()
         self.ids = [ids[row] for row in self.rows]
-        self.places = np.zeros(len(ids), np.intp)  # the place of each row
+        self.places = np.zeros(len(ids), np.intp)  # by row, the index of its message in the columns
         self.places[rows] = np.arange(len(rows))
         self._numbers = numbers = Numbers(*(column[rows] for column in numbers))
         self._speakers = {
@@ -101,7 +103,7 @@ class Columns:
         )
         is_turn = is_user[:-1] & is_reply[1:] & (np.diff(numbers.conversation) == 0)
         self.exchanged: _Shares = [(_EXCHANGE * (self._user - 1) / (_USER - 1) * is_turn,) * 2]
-        # fsum: the mean does not depend on the order of conversations
+        # `fsum`, so that the mean does not depend on the order of conversations
         self._norm = 1 - _B + _B * around * (len(rows) / max(1.0, fsum(around)))
 
     def count(self, postings: "array[int]") -> Floats:
@@ -110,7 +112,7 @@ class Columns:
         return np.bincount(places, minlength=len(self.ids)).astype(float)
 
     def bm25(self, occurrences: Floats, places: NDArray[np.intp] | None = None) -> Floats:
-        """Return each message's score for the occurrences of a term; with *places*, only theirs, without neighbours."""
+        """Return the scores of all messages, or of *places* without their neighbours, for the occurrences of a term."""
         tf = spread(occurrences, self.lent) if places is None else occurrences
         norm = self._norm if places is None else self._norm[places]
         return self.idf(int(np.count_nonzero(occurrences))) * (_K1 + 1) * tf / (tf + _K1 * norm)
@@ -147,7 +149,7 @@ class Columns:
         return weights
 
     def best(self, scores: Floats, limit: int) -> list[int]:
-        """Return the places of at most *limit* messages with a score, best first."""
+        """Return the places of at most *limit* messages with a score above 0, best first."""
         found = np.flatnonzero(scores > 0)
         if 0 < limit < len(found):
             found = found[scores[found] >= np.partition(scores[found], -limit)[-limit]]
@@ -170,7 +172,7 @@ class Columns:
             yield share * (together & (share > _LEAST_SHARE))
 
     def _user_weight(self) -> float:
-        """Return a weight from 1 (replies at most twice as long as prompts) to `_USER`."""
+        """Return the weight of the user's messages, from 1 (replies at most twice as long as prompts) to `_USER`."""
         prompts, replies = (
             float(self._numbers.length[self._speakers[role.value]].mean())
             if role.value in self._speakers

@@ -1,7 +1,7 @@
 """Search in earlier messages: an inverted index, ranked by BM25 (ranking.py). Pure, and in memory only.
 
 The first words of a long message count twice. A long word is found by its parts, and by compounds that contain it. A
-date or date range in the query is a term that the messages of these days have. From the eleventh result on, terms
+date or date range in a query counts as a term of the messages of these days. From the eleventh result on, terms
 that the best twenty messages have in common count too (pseudo-relevance feedback): the first results answer the
 question, and a long context gets related messages as well.
 """
@@ -21,21 +21,21 @@ from services.domain import ConversationId, MessageId
 from services.memory.ranking import ABOUT_REPLIES, ROLES, Columns, Floats, Numbers, spread
 from services.memory.terms import base, has_time, is_question, names, stem, words
 
-_NAMES = 5  # names in a message that count
-_SHORT = 15  # most words of a message that ends with a question and counts as uninformative
-_LEAD = 40  # first words of a message at least twice as long, which name its subject
+_NAMES = 5  # the most names of a message that are indexed
+_SHORT = 15  # the most words of a short question, which counts as uninformative
+_LEAD = 40  # the number of first words that name the subject of a message more than twice as long
 _COMPOUND = 0.5  # the weight of a part of a compound, or of a compound with that part
-_LONG, _LEAST, _LONGEST = 9, 5, 60  # least letters of a compound, of its parts; most of either
-_LINKS = ("", "s", "n", "en", "es")  # links between the parts of a compound
-_WHOLE, _PROPER = "\0", "\1"  # marks before a long word that is kept whole, and before a name
-_MAX_TERMS = 50  # most terms of a query
-_MAX_COMPOUNDS = 100  # most words of a query that are compared with all long words
-_FIRST = 10  # results that the query alone decides
-_BEST, _RELATED = 20, 20  # messages that related terms are taken from, and number of terms
+_LONG, _LEAST, _LONGEST = 9, 5, 60  # letters: least of a compound, least of its parts, most of both
+_LINKS = ("", "s", "n", "en", "es")  # letters that link the parts of a compound
+_WHOLE, _PROPER = "\0", "\1"  # prefixes of the terms for a whole long word and for a name
+_MAX_TERMS = 50  # the most terms of a query
+_MAX_COMPOUNDS = 100  # the most words of a query that are compared with all long words
+_FIRST = 10  # the number of first results that the query alone decides
+_BEST, _RELATED = 20, 20  # the numbers of messages to take related terms from, and of these terms
 _COMMON = 0.1  # the largest share of all messages in which a related term may occur
 _RELATION = 0.3  # the weight of the related terms
 
-_Query = dict[str, tuple[str, dict[str, float]]]  # by stem: the word, and its terms with weights
+_Query = dict[str, tuple[str, dict[str, float]]]  # by stem: the word; its terms with weights
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +56,8 @@ class Hit:
 
     id: MessageId
     score: float  # higher is better; comparable only within one search
-    matched: tuple[str, ...] = field(repr=False)  # words of the query; empty: next to a match
+    # the words of the query that the message has; empty: a message next to it has some
+    matched: tuple[str, ...] = field(repr=False)
 
 
 class RecallIndex:
@@ -69,13 +70,14 @@ class RecallIndex:
         self._rows: dict[MessageId, int] = {}
         self._ids: list[MessageId] = []  # the id of each row; the next two lists are also by row
         self._terms: list[tuple[str, ...]] = []
-        self._numbers = array("d")  # the fields of `Numbers`, row after row
+        # the fields of `Numbers`, row after row
+        self._numbers = array("d")
         self._free: list[int] = []  # the rows of removed messages
-        # the numbers of conversations
+        # the number that stands for each conversation in `_numbers`
         self._conversations = defaultdict[ConversationId, int](count().__next__)
         self._speakers = defaultdict[str, int](count().__next__)
-        self._columns: Columns | None = None  # the columns of the current messages
-        self._long, self._new_long = "\n", list[str]()  # long words, one per line
+        self._columns: Columns | None = None  # the columns of all messages; None: out of date
+        self._long, self._new_long = "\n", list[str]()  # long words, one per line; and new ones
 
     def add(self, passages: Iterable[Passage]) -> None:
         """Index *passages*; each replaces an earlier one with the same id."""
@@ -94,7 +96,7 @@ class RecallIndex:
                     postings = self._postings[term] = array("i")
                     self._new_long += [term[1:]] if term[0] == _WHOLE else []
                 postings.append(row)
-            # a row is replaced, or a new one is added
+            # the slice replaces a free row, or adds a row at the end
             self._ids[row : row + 1] = [passage.id]
             self._terms[row : row + 1] = [tuple(dict.fromkeys(terms))]
             numbers = Numbers[float](
@@ -131,7 +133,7 @@ class RecallIndex:
     def search(self, query: str, limit: int = 50) -> tuple[Hit, ...]:
         """Return at most *limit* messages, best first; equally good ones, newest first."""
         columns = self._columns = self._columns or self._read()
-        # if the index has only the word after "you", that word is the subject
+        # if no other word of the query is indexed, the word after "you" is the subject
         asked = self._parse(ABOUT_REPLIES.sub(" ", query)) or self._parse(query)
         scores = np.zeros(len(columns.ids))
         has_word: list[NDArray[np.bool_]] = []
@@ -148,7 +150,7 @@ class RecallIndex:
         best = columns.best(scores, min(limit, _FIRST))
         if limit > len(best) == _FIRST:
             wider = scores + _RELATION * weights * self._related(columns, scores, asked)
-            wider[best] = scores[best] + wider.max()  # ranked before the others, in their own order
+            wider[best] = scores[best] + wider.max()  # the best stay first, in the same order
             scores, best = wider, columns.best(wider, limit)
         named = [word for word, _ in asked.values()]
         has = np.array([column[best] for column in has_word]).reshape(len(named), len(best)).T
@@ -174,7 +176,7 @@ class RecallIndex:
         return asked
 
     def _read(self) -> Columns:
-        """Return the columns of the messages, and prepare their long words."""
+        """Return the columns of the messages, and make new long words searchable."""
         self._long += "".join(f"{word}\n" for word in self._new_long)
         self._new_long.clear()
         rows = np.fromiter(self._rows.values(), np.intp, len(self._rows))
@@ -186,7 +188,7 @@ class RecallIndex:
         return Columns(self._ids, rows, numbers, speakers)
 
     def _related(self, columns: Columns, scores: Floats, asked: Collection[str]) -> Floats:
-        """Return scores for terms of the best messages that are rare in others (pseudo-relevance feedback)."""
+        """Return scores for those terms of the best messages that few messages have (pseudo-relevance feedback)."""
         weights: defaultdict[str, float] = defaultdict(float)
         for place in columns.best(scores, _BEST):
             for term in self._terms[columns.rows[place]]:

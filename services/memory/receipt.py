@@ -18,7 +18,7 @@ class Receipt(SentContext):
     """The stored contents of a prompt, and the values that the next plan of the conversation needs."""
 
     prefix_seq: int = 0
-    # the calibration at the start of the turn, with which the next turn counts
+    # the calibration at the start of the turn; the next turn counts with it
     calibration: Calibration = field(default_factory=Calibration)
 
     @classmethod
@@ -72,7 +72,7 @@ class Receipt(SentContext):
         """Return the receipt that `to_json` wrote; None for a text that this version cannot read."""
         try:
             return _DOCUMENT.validate_json(text)
-        except ValidationError:  # its message would repeat the user's text
+        except ValidationError:  # the message of this error would repeat the user's text
             return None
 
     def to_json(self) -> str:

@@ -93,7 +93,7 @@ def names(text: str, most: int) -> frozenset[str]:
 
 
 _WORD = re.compile(r"\d+(?:\.\d+)+|[^\W_]+")
-# the start of a part of a name in code: parseLines, HTTPServer, py3
+# the place before each further part of a name in code, as in parseLines, HTTPServer and py3
 _PART = re.compile(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z]{2})|(?<=[A-Za-z])(?=[0-9])")
 _COMMA = re.compile(r"(?<=\d),(?=\d{3}\b)")
 _CODE_NAME = re.compile(
@@ -102,7 +102,7 @@ _CODE_NAME = re.compile(
 _HIRAGANA = {katakana: katakana - 0x60 for katakana in range(0x30A1, 0x30F7)}
 # letters outside ASCII, or marks that belong to a letter before them
 _FOREIGN = re.compile(r"[^\W\x00-\x7f]|[\u0300-\u036f]")
-# Thai, Lao, Burmese, Khmer; Japanese, Bopomofo, Chinese
+# scripts without spaces: Thai, Lao, Burmese, Khmer; Japanese, Bopomofo, Chinese
 _SIGNS = (
     "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3005-\u312f\u31a0-\u31ff"
     "\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
@@ -111,7 +111,7 @@ _UNSPACED = re.compile(f"[{_SIGNS}]")
 _RUNS = re.compile(f"[{_SIGNS}]+|[^{_SIGNS}]+")
 _QUESTION_MARKS = ("?", "\uff1f", "\u061f")
 _ORDINAL = re.compile(r"(?<=\d)(?:st|nd|rd|th)$")
-# the "Mel" in "Thanks, Mel!" is not indexed as a name
+# a name within a sentence or a quotation; the "Mel" in "Thanks, Mel!" does not count
 _NAME = re.compile(r"(?<=[a-z,] )[A-Z]\w+(?![\w!?])|(?<=\")[A-Z]\w+")
 _TIME = re.compile(
     r"\d|\b(?:yesterday|today|tonight|tomorrow|last|next|ago|since|recently|soon|morning|night"
@@ -133,11 +133,11 @@ STOP_WORDS = frozenset(
         yourselves""",
     )
 )
-# enough letters to tell most words apart, and so few that "adopt" and "adoption" become one
+# the most letters of a stem: enough to tell most words apart, but "adopt" and "adoption" share a stem
 _LETTERS = 7
-_VOWELS = "aeiouy\u0430\u0435\u0438\u043e\u0443\u044b\u044d\u044e\u044f"  # Latin, Cyrillic
+_VOWELS = "aeiouy\u0430\u0435\u0438\u043e\u0443\u044b\u044d\u044e\u044f"  # Latin and Cyrillic
 _ENDINGS = {"ies": "y", "sses": "ss", "ied": "y", "ing": "", "ed": "", "ly": "", "es": "e", "s": ""}
-# on each line the base form, then the others
+# separated by commas: the base form of each irregular word, then its other forms
 _FORMS = """
     become became, begin began begun, bite bit bitten, break broke broken, bring brought,
     build built, burn burnt, buy bought, catch caught, child children, choose chose chosen,

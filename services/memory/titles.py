@@ -20,7 +20,7 @@ INSTRUCTIONS = (
 _LETTERS = 60  # letters of the longest title
 # letters of an answer that is still shortened to a title; a longer one is not a title
 _LONGEST_LINE = 80
-_LONGEST_ANSWER = 400  # letters of an answer, including text around a title
+_LONGEST_ANSWER = 400  # letters of a line with a title and its markup; a longer line is ignored
 _REPLY_TOKENS = 24
 # Bytes of a prompt and of its reply that are sent to the model. No tokenizer needs more than a token
 # per byte, so they also limit the reservation; ordinary text takes a few hundred tokens.
@@ -30,7 +30,7 @@ _PROMPT_BYTES, _REPLY_BYTES = 800, 400
 def plan_title(
     branch: Sequence[Message], context_tokens: int, counter: TokenCounter
 ) -> ContextPlan | None:
-    """Return the plan of a request for a title of *branch*; None if it has no prompt or no answer."""
+    """Return the plan of a request for a title of *branch*; None if *branch* has no prompt or no reply."""
     prompt = next((said for said in branch if said.role is Role.USER and said.body), None)
     reply = next((said for said in branch if said.is_answer and said.body), None)
     if prompt is None or reply is None:
@@ -71,13 +71,13 @@ def clean_title(said: str) -> str | None:
 
 # quotation marks: straight, curved, angular, and those of other scripts
 _QUOTES = "\"'`\u00b4\u00ab\u00bb\u2018\u2019\u201a\u201b\u201c\u201d\u201e\u201f\u2039\u203a\u300c\u300d\u300e\u300f"
-_JOINERS = "\u200c\u200d"  # parts of ordinary words in Persian and Hindi, and of emoji
+_JOINERS = "\u200c\u200d"  # zero-width joiners, in ordinary Persian and Hindi words, and in emoji
 _LABEL = re.compile(
     r"\**(?:(?:the|its) )?(?:title|titel|titre|título) ?\**[:\uff1a]\** ?", re.IGNORECASE
 )
 _NO_TITLE = re.compile(
     r"[*`<>{}|\\\[\]]|__|~~|://"  # markup
-    # several sentences, but not "Node.js" or "St. Petersburg"
+    # several sentences are no title, but "Node.js" or "St. Petersburg" may be in one
     r"|\w{3}[.!?] +\w|[\u3002\uff01\uff1f]\w"
     # the model refused or commented instead of giving a title
     r"|^(?:i.?m (?:sorry|unable)|i am (?:sorry|unable)|sorry|i can(?:no|.)t|as an ai|sure\b|certainly\b"

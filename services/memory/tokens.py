@@ -30,7 +30,7 @@ class TokenCounter(Protocol):
 
     @property
     def uncalibrated(self) -> "TokenCounter":
-        """The same counter without the calibration of a model."""
+        """The same counter, but without the calibration for a model."""
         ...
 
 
@@ -45,8 +45,9 @@ class KindCounter(TokenCounter, Protocol):
 class RegexCounter(KindCounter):
     """Splits a text roughly as tokenizers do, and weights the pieces by length and script.
 
-    The weights were fitted to the vocabularies of GPT-4, GPT-4o, Claude 2, DeepSeek and SmolLM2: for none of them are
-    ordinary text in 30 languages, code, tables and base64 counted more than a sixth too low, and most not at all.
+    The weights were fitted to the vocabularies of GPT-4, GPT-4o, Claude 2, DeepSeek and SmolLM2: for none of
+    these are ordinary text in 30 languages, code, tables and base64 counted more than a sixth too low, and most of such
+    text is not counted too low.
     English is counted a third too high, and languages that only large vocabularies know well (Hindi, Russian,
     Chinese) two to six times too high. The figures of *size* texts are cached by hash and length, without the
     texts, because successive plans of a conversation repeat them.
@@ -72,7 +73,7 @@ class RegexCounter(KindCounter):
 
     def _figures(self, text: str) -> tuple[Mapping[str, int], int]:
         key = hash(text), len(text)
-        cache = self._cache  # another thread may replace it
+        cache = self._cache  # read once, because another thread may replace `_cache`
         if (figures := cache.get(key)) is None:
             if len(cache) >= self._size:
                 self._cache = cache = {}
@@ -83,8 +84,8 @@ class RegexCounter(KindCounter):
 def min_tokens(text: str) -> int:
     """Return a lower bound of the tokens of *text*: one per 32 bytes, not counting runs of one character or of blanks.
 
-    Such runs are the longest tokens of vocabularies (128 blanks in o200k_base). Only a handful of others exceed 32
-    bytes, and no reply consists of those.
+    Such runs are the longest tokens of vocabularies (128 blanks in o200k_base). Only a handful of other tokens exceed
+    32 bytes, and no reply consists of such tokens.
     """
     return _size(_RUNS.sub("", text)) // 32
 
@@ -98,14 +99,14 @@ def _longest_size(text: str) -> int:
     """Return the most bytes that *text* may have for a tokenizer, which may normalise it first."""
     if text.isascii():
         return len(text)
-    # texts with many marks do not compose when normalised piece by piece, and no composition is
-    # longer than its parts
+    # a text with many marks is normalised in pieces, which does not compose all marks; the decomposed
+    # form is an upper bound, because no composition is longer than its parts
     forms = ("NFD", "NFKD") if safe_text.has_many_marks(text) else ("NFC", "NFKC")
     return max(_size(text), *(_size(safe_text.normalize(form, text)) for form in forms))
 
 
 def _size(text: str) -> int:
-    # one token per UTF-8 byte: no byte-level tokenizer needs more
+    # bytes in UTF-8: no byte-level tokenizer needs more than one token per byte
     return len(text.encode(errors="surrogatepass"))
 
 
@@ -120,16 +121,16 @@ _CODES = re.compile(r" ?(?<![\w+/=-])(?=[a-zA-Z+/_=-]{0,40}[0-9])([\w+/=-]{24,})
 # Hundredths of a token: the minimum for a piece, and the weight of each character.
 _PIECES = (
     ("capitals", re.compile(r"[A-Z]+(?![a-z])"), 100, 47),
-    # some vocabularies have a token only for each single digit
+    # some vocabularies need a token for each digit
     ("digits", re.compile(r"[0-9]+"), 160, 120),
     ("blanks", re.compile(r"[\t-\r]+|[ ]{2,}"), 80, 25),
     ("signs", re.compile(r"[!-/:-@\[-`{-~]+"), 75, 65),
     ("controls", re.compile(r"[\x00-\x08\x0e-\x1f\x7f]+"), 100, 100),
 )
-# For each block of scripts: the first code point after it, hundredths of a token per byte, and its
-# name.
+# For each block of scripts: the first code point after the block, hundredths of a token per byte, and
+# the name of the kind.
 _BLOCKS = (
-    (0x80, 0, "ascii"),  # counted by the pieces above
+    (0x80, 0, "ascii"),  # counted by `_weigh_ascii` instead
     (0x250, 62, "accents"),
     (0x370, 80, "phonetics"),
     (0x400, 66, "greek"),

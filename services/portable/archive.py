@@ -13,12 +13,12 @@ from services.portable.export import FORMAT
 class Archive:
     """A zip file that yields its bytes as it is written; only the names and hashes of its files stay in memory.
 
-    An incomplete archive does not open, because a zip file ends with its list of files; the manifest is written last.
+    An incomplete archive is not readable, because a zip file ends with its list of files; the manifest is written last.
     """
 
     def __init__(self) -> None:
         self._buffer = _Buffer()
-        # without `seek`, ZipFile writes sizes and checksums after each file
+        # the buffer has no `seek`, so ZipFile writes the sizes and checksums after each file
         self._zip = ZipFile(cast(IO[bytes], self._buffer), "w", ZIP_DEFLATED)
         self._files: dict[str, dict[str, int | str]] = {}
 
@@ -39,7 +39,7 @@ class Archive:
     def end(
         self, counts: Mapping[str, int], unreadable: Sequence[str], at: datetime
     ) -> Iterator[bytes]:
-        """Add the manifest and the list of files. Yield the last bytes."""
+        """Add the manifest and the list of files that ends the archive. Yield the last bytes."""
         manifest = {
             "format": FORMAT,
             "exported_at": at.astimezone(UTC).isoformat(timespec="seconds"),

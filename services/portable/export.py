@@ -56,7 +56,7 @@ _ENDINGS = {
     Outcome.EDITED: "edited",
 }
 
-# text outside of complete code blocks that could end, hide or imitate a part of the page
+# complete code blocks; text outside of them may end, hide or imitate a part of the page (`_MORE_THAN_PROSE`)
 _CODE_BLOCK = re.compile(r"^(```|~~~)[^`~\n]*\n(?:(?![ \t]*(?:```|~~~)).*\n)*\1 *$", re.MULTILINE)
 _MORE_THAN_PROSE = re.compile(
     r"""
@@ -195,7 +195,7 @@ def to_markdown(exported: ConversationExport, zone: tzinfo) -> str:
 
 
 def _own_labels(message: Message, number: int, named: Mapping[str, int]) -> dict[str, str]:
-    """Return new labels for the footnotes of *message*, the *number*th, whose labels other messages use as well."""
+    """Return new labels, ending with *number*, for those footnotes of *message* whose labels other messages use."""
 
     own: dict[str, str] = {}
     for label in (each for each in replies.footnote_labels(message.body) if named[each] > 1):
@@ -238,7 +238,7 @@ def _heading(message: Message, cost: TurnCost | None, missing: str | None, zone:
 
 
 def _escape(text: str) -> str:
-    """Return Markdown for a line that reads as *text*, with backslashes only where needed."""
+    """Return Markdown for a line that is displayed as *text*, with backslashes only where needed."""
     kept = {sign for sign in _IN_PAIRS if text.count(sign) == 1}
     if "](" not in text and "[^" not in text:
         kept.add("[")
@@ -258,7 +258,7 @@ def _fenced(text: str, language: str) -> str:
 
 
 def _encoded(value: object) -> object:
-    """Return a value as JSON can hold it: the fields of a dataclass, an id as text, a time as text in UTC."""
+    """Return *value* in a form for JSON: the fields of a dataclass, an id as text, a time as text in UTC."""
     if isinstance(value, datetime):
         return value.astimezone(UTC).isoformat(timespec="microseconds")
     if is_dataclass(value) and not isinstance(value, type):

@@ -5,7 +5,7 @@ import unicodedata
 
 from services.domain import safe_text
 
-# bytes, with the suffix; together with its folders still below Windows' limit of 260
+# bytes of a name with its suffix; with its folders, the path is shorter than Windows' limit of 260
 LARGEST_NAME = 120
 LARGEST_FOLDER = 60  # bytes
 
@@ -36,11 +36,11 @@ class FreeNames:
     """Gives each file and folder of an archive a unique name, even on systems that ignore case."""
 
     def __init__(self) -> None:
-        # the last number that was added to a name, by the name in lower case
+        # by name in lower case, the last number that was added to the name
         self._numbers: dict[str, int] = {}
 
     def take(self, folder: str, title: str, suffix: str = "", largest: int = LARGEST_NAME) -> str:
-        """Return the path of a new name in *folder*, without *suffix*; if the name is taken, add a number."""
+        """Return an unused path in *folder* for *title*, without *suffix*; if the name is taken, add a number."""
         path = folder + file_name(title, suffix, largest).removesuffix(suffix)
         first = path.casefold()
         number = self._numbers.get(first, 1)
@@ -54,7 +54,7 @@ class FreeNames:
 
 
 def _is_visible(char: str) -> bool:
-    # no control characters; direction marks could display exe.doc as cod.exe
+    # without control characters, such as direction marks, which could display exe.doc as cod.exe
     return char in _JOINERS or unicodedata.category(char)[0] != "C"
 
 

@@ -1,4 +1,4 @@
-"""The pages for the readers of a full export: README.md and index.html (docs/format.md)."""
+"""The pages that explain and list a full export: README.md and index.html (docs/format.md)."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -52,7 +52,7 @@ Deleted and temporary chats are left out. Programs find the format under the nam
 class IndexEntry:
     """A conversation as the index lists it."""
 
-    path: str = field(repr=False)  # the path of the files without a suffix
+    path: str = field(repr=False)  # the path of both files, without a suffix
     title: str = field(repr=False)
     begun_at: datetime
     messages: int

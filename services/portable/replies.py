@@ -1,7 +1,7 @@
 """Replies as parts of a Markdown page: headings are lowered, HTML and images are escaped.
 
 Markdown renderers differ. Text that counts as code here is code for every renderer; if that is uncertain for a
-reply, the reply is not lowered at all.
+reply, `lower` returns None instead of the reply.
 """
 
 import re
@@ -12,7 +12,7 @@ from services.domain import safe_text
 
 _PREFIX = r"(?P<prefix>(?:[ \t>]|(?:[*+-]|\d{1,9}[.)])(?=[ \t]))*+)"
 _FENCE = re.compile(rf"{_PREFIX}(?P<mark>`{{3,}}(?=[^`]*$)|~{{3,}})(?P<info>.*)$")
-# prefixes after which indented lines stay in the same block; a list with another first number may
+# prefixes after which indented lines stay in the same block; a list whose first number is not 1 may
 # be part of a paragraph
 _PLAIN = re.compile(r" *(?:(?:[*+-]|1[.)]) {1,4})*")
 _HEADING = re.compile(rf"{_PREFIX}(?P<level>#{{1,6}})(?=[ \t]|$)")
@@ -20,14 +20,14 @@ _UNDERLINE = re.compile(r"(?P<prefix>[ \t>]*)(?P<mark>=+|-+)[ \t]*$")
 _LIST = re.compile(r"[ \t>]*(?:[*+-]|\d{1,9}[.)])(?:[ \t]|$)")
 _DEFINITION = re.compile(rf"{_PREFIX}(?=\[[^\]]*\]:)")
 _LABEL = re.compile(r"\[\^([^\[\]\s^]{1,99})\]")
-# a footnote of at least two words: CommonMark would read one word as a link definition, and hide it
+# a footnote of at least two words: CommonMark would read a single word as a link definition, and hide it
 _FOOTNOTE = re.compile(
     rf" {{0,3}}{_LABEL.pattern}: (?![>|#=]|```|~~~|[*+-][ \t]|\d{{1,9}}[.)][ \t])[^\s\[<]\S*[ \t]+[^\s\"'(]"
 )
 _ACTIVE = re.compile(r"\\.|(?P<active><(?=[A-Za-z/!?])|!(?=\[))")
-# other line ends, and the comments and containers of some renderers
+# unusual line ends, and the comments and containers of some renderers
 _UNCERTAIN = re.compile(r"[\r\v\f\x1c-\x1e\x85\u2028\u2029]|%%|^[ \t>]*:::", re.MULTILINE)
-# a line without these signs needs no change, and is not scanned
+# signs that may need a change; a line without them is not scanned
 _MARKED = re.compile(r"[\\$`<!]|\[\^")
 _INLINE = re.compile(
     rf"""
@@ -81,7 +81,8 @@ class _Lowering:
         self._labels = {label: new for label, new in labels.items() if label in defined}
         self._lines: list[str] = []
         self._indent, self._fence = 0, ""
-        self._is_paragraph = False  # an underline would make a paragraph's last line a heading
+        # true in a paragraph, because an underline would make its last line a heading
+        self._is_paragraph = False
         self._is_code_known = True  # true if all backticks of this paragraph are paired
         self._in_formula = False
 
@@ -108,7 +109,7 @@ class _Lowering:
             self._is_paragraph = not (heading or line.lstrip().startswith("|"))
 
     def end(self) -> str:
-        """Close an open fence; return all lines. Raise _Uncertain."""
+        """Close an open fence; return all lines. Raise _Uncertain in an open formula."""
         if self._in_formula:
             raise _Uncertain
         closing = [" " * self._indent + self._fence] if self._fence else []
@@ -116,8 +117,8 @@ class _Lowering:
 
     def _open_fence(self, line: str, mark: re.Match[str]) -> None:
         self._indent, self._fence = len(mark["prefix"]), mark["mark"]
-        # not surely a fence: a deep line may be indented code or part of a paragraph, and one with
-        # "|" a table row
+        # not surely a fence: a line with a deep indent may be indented code or part of a paragraph, and a
+        # line with "|" may be a row of a table
         is_deep = self._indent > 3
         if (
             self._in_formula

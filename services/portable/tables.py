@@ -14,7 +14,7 @@ class _Dataclass(Protocol):
 
 
 Record = TypeVar("Record", bound=_Dataclass)
-# the full-width forms count too, because some programs read them as the ASCII ones
+# signs that begin a formula; some programs read the full-width forms as the ASCII signs
 _FORMULA = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20", "\t", "\r")
 
 
@@ -35,7 +35,10 @@ def values_to_csv(kind: type[Record], values: Iterable[Record], *, has_header: b
 def pages_to_csv(
     kind: type[Record], read: Callable[[Record | None], Sequence[Record]]
 ) -> Iterator[str]:
-    """Yield a CSV file in parts; *read* takes the last value, first None, and returns the next page, at the end []."""
+    """Yield a CSV file in parts.
+
+    *read* takes the last value of a page, or None at first, and returns the next page, or [] at the end.
+    """
     page = read(None)
     yield values_to_csv(kind, page)
     while page:
