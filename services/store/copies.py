@@ -1,4 +1,4 @@
-"""The port for copying one store to another, as the rows of a store over tables."""
+"""The port for copying one store to another, in the form of the rows of services/store/tables."""
 
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
@@ -22,7 +22,7 @@ class CopiedTable(Protocol[Row]):
 
 
 class CopySource(Protocol):
-    """A store that nothing else writes to. All members raise Misconfigured or StoreUnavailable if it does not answer."""
+    """A store to copy from, which nothing else writes to. All members raise Misconfigured or StoreUnavailable."""
 
     def has_open_turns(self) -> bool: ...
 
@@ -52,9 +52,9 @@ class CopyTarget(CopySource, Protocol):
         ...
 
     def order(self, *, is_ended: bool) -> Sequence[str]:
-        """Return the names of the tables of a user that this store keeps, in the order in which they are written.
+        """Return the names of a user's tables that this store has, in the order in which their rows are written.
 
-        *is_ended*: for a user whose rows were destroyed with the account.
+        *is_ended*: the user's account was deleted and its rows were destroyed.
         """
         ...
 
@@ -66,11 +66,11 @@ class CopyTarget(CopySource, Protocol):
         """Number all rows of a copy in *table*, one of `numbered`; equal *ids* always get equal numbers."""
 
     def at_once(self) -> AbstractContextManager[object]:
-        """Return a context whose writes are stored together, in a store whose transactions have any size."""
+        """Return a context whose writes are one transaction, in a store whose transactions have no size limit."""
         ...
 
     def put(self, table: CopiedTable[Row], user_id: UserId | None, rows: Sequence[Row]) -> None:
-        """Store new rows; settings and other rows of a shared table of one row may be there already."""
+        """Store new rows; the row of a shared table that has only one, such as the settings, may exist already."""
 
 
 def lacking(table: CopiedTable[Row], wanted: Iterable[Row], stored: Iterable[Row]) -> list[Row]:

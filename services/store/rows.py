@@ -157,19 +157,21 @@ class FirstPage:
     """The data that the first page needs, as read at sign-in."""
 
     account: Account
-    conversations: list[ConversationRow]  # those that `recent_conversations` returns for the list
+    conversations: list[
+        ConversationRow
+    ]  # the result of `recent_conversations` for the list of chats
     documents: list[DocumentRow]  # preferences, spaces and facts
 
 
 class Rows(Ledger, Protocol):
     """The sealed rows of one user.
 
-    An account may have a limit of bytes. They are summed at most once a minute, so writes within a minute may exceed
-    the limit; then new turns, versions and documents are refused, but not the end of a turn or a deletion.
+    An account may have a limit of stored bytes. The bytes are summed at most once a minute, so writes within a minute may
+    exceed the limit; then new turns, versions and documents are refused, but not the end of a turn or a deletion.
     """
 
     def conversation(self, conversation_id: ConversationId) -> ConversationRow:
-        """Raise NotFound."""
+        """Return the row of a conversation. Raise NotFound."""
         ...
 
     def read_conversation(
