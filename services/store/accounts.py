@@ -121,7 +121,7 @@ class Cookie:
 
     @classmethod
     def parse(cls, text: str) -> "Cookie | None":
-        """Return the cookie of the hexadecimal *text*; None if it has another form."""
+        """Return the cookie whose secret *text* holds in hexadecimal; None if *text* has another form."""
         try:
             secret = bytes.fromhex(text)
         except ValueError:
@@ -257,13 +257,13 @@ class Found:
         return self.stored is not None and self.stored.user_id is not None
 
     def in_session(self) -> "Found":
-        """Return a copy for a proof in a session, which needs no factor for the deployment: the session has given it."""
+        """Return a copy for a proof in a session: it requires no second factor, because the session met that requirement."""
         return replace(self, sign_ups=replace(self.sign_ups, requires_factor=False))
 
     def checked(self, password: str) -> Checked:
         """Return the credentials if *password* is right. Raise WrongCredentials.
 
-        It takes as long as hashing a password (`hash_password`), even for an unknown address.
+        The check takes as long as hashing a password (`hash_password`), even for an unknown address.
         """
         credentials, is_right = self.credentials, False
         with suppress(Tampered):  # the stored hash has other cost parameters
@@ -733,7 +733,7 @@ class Accounts:
     def _without_taken(self, new: Credentials, stored: StoredCredentials) -> Credentials:
         """Return *new* credentials without the identities and passkeys that another account has added since.
 
-        A thief can add a passkey with any id to another account, which must not stop the user of *stored*.
+        A thief can add a passkey with any id to another account. The user of *stored* must still get the address back.
         """
 
         def is_free(tags: Mapping[int, str]) -> bool:
@@ -789,7 +789,7 @@ class Accounts:
         invited: EmailAddress | None = None,
     ) -> tuple[CountedAttempt, bool]:
         """Count an attempt; return the data stored under *lookups*, and True if older credentials were put back there."""
-        counting = [throttles]  # for the first read: a second one is not counted
+        counting = [throttles]  # only the first read is counted, not a second one
 
         def read() -> CountedAttempt:
             counted_in = counting.pop() if counting else Throttles((), throttles.device_user)
@@ -877,7 +877,7 @@ class Accounts:
             self.policy.check(checked.credentials, checked.by)
 
     def _used(self, checked: Checked, user_id: UserId) -> StoredCredentials | None:
-        """Return the sealed credentials after the use or enrolment that changed them; None: unchanged."""
+        """Seal and return the credentials as a use or an enrolment has changed them; None: unchanged."""
         if checked.used is None:
             return None
         return seal_stored(self.root_keys, checked.used, user_id, replaces=checked.stored)
@@ -912,7 +912,7 @@ class Accounts:
         """
         new = PendingSignUp(credentials=pending, lookups=claims_of(self.root_keys, found.email))
         sign_in, password = self.backend.sign_in, credentials.managed_password
-        # while the sign-up is stored
+        # this runs in parallel with storing the sign-up
         confirms = in_thread("sign-up-settings", sign_in.confirms_addresses)
         if credentials.password_hash is None and confirms.result():
             raise SignUpsClosed  # before this sign-up replaces one that is pending already

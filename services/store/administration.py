@@ -55,7 +55,7 @@ class UserAccess:
 
 @dataclass(frozen=True, slots=True)
 class ModelAdministration:
-    """Reads and changes the settings of models. Changes raise NotFound for all but admins."""
+    """Reads and changes the settings of models. Changes by non-admins raise AdminsOnly."""
 
     administration: GuardedAdministration = field(repr=False)
     cached: CachedRead[ModelSettings] = field(repr=False)  # the settings that this process applies
@@ -109,7 +109,7 @@ class SignUpAdministration:
         return self.cached.get().confirms_by_code
 
     def confirm_by_code(self, *, is_on: bool) -> None:
-        """Turn on, or off, that codes confirm new users' addresses. Raise BadInput while Supabase Auth confirms them."""
+        """Turn the confirmation of new addresses by codes on or off. Raise BadInput while Supabase Auth confirms addresses."""
         if is_on and self.is_confirmed_elsewhere():
             raise BadInput("Supabase Auth confirms addresses: switch that off first.")
         self.administration.confirm_by_code(is_on=is_on)
@@ -126,7 +126,7 @@ class SignUpAdministration:
         return code
 
     def invitations(self) -> list[Invitation]:
-        """Return the open invitations, then the newest others, at most 500 in all."""
+        """Return the open invitations, then the newest of the others, at most 500 in all."""
         return self.administration.invitations()
 
     def revoke(self, invitation: UUID) -> None:

@@ -45,7 +45,7 @@ class SignInUser(Protocol):
 class SignIn(Protocol):
     """Makes and recognises users by their managed passwords. The app has checked the user's own password before.
 
-    All members raise StoreUnavailable, and all but `end` Refused (TooManyAttempts, …).
+    All members raise StoreUnavailable; all but `end` also raise Refused (TooManyAttempts, …).
     """
 
     def confirms_addresses(self) -> bool:
@@ -60,7 +60,7 @@ class SignIn(Protocol):
         ...
 
     def resume(self, email: EmailAddress, password: str) -> SignInUser:
-        """Recognise a user without an account whom a sign-up with this *password* has left, or else make one.
+        """Recognise the user whom a sign-up with this *password* has left without an account, or else make a user.
 
         Raise NotConfirmed, Suspended, and the errors of `sign_up`.
         """
@@ -110,8 +110,8 @@ class StoredCredentials:
     lookup: str = field(repr=False)  # the look-up value of the address
     sealed: str = field(repr=False)
     generation: int
-    uses: int = 0  # of the second factor, the passkeys and the identities so far
-    wants_factor: bool = False  # true: no session begins without the second factor in the seal
+    uses: int = 0  # the number of uses of the second factor, passkeys and identities so far
+    wants_factor: bool = False  # true: no session begins without the account's second factor
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,7 +122,8 @@ class NewAccount:
     credentials: StoredCredentials
     key: WrappedKey
     invitation: str | None = field(repr=False)  # the code of the invitation
-    ways_in: tuple[str, ...] = field(default=(), repr=False)  # look-up values of identities
+    # the look-up values of the account's identities
+    ways_in: tuple[str, ...] = field(default=(), repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,7 +136,7 @@ class NewSession:
     generation: int  # the generation of the credentials that were checked
     id: SessionId
     device: str | None = field(default=None, repr=False)  # the name of the browser, sealed
-    account: NewAccount | None = None  # None: the user has an account
+    account: NewAccount | None = None  # None: the user has an account already
     returned: tuple[str, ...] = ()  # the throttle buckets whose count of this attempt is undone
     has_factor: bool = False  # true: the user gave the second factor that is required
     # the credentials after this sign-in used a factor, passkey or identity, or enrolled a factor; None: unchanged
@@ -150,7 +151,7 @@ class SignUpState:
     """The current rules of sign-ups, as they apply to one user."""
 
     mode: SignUps
-    is_first_admin: bool  # true: there is no account, and the first becomes admin
+    is_first_admin: bool  # true: no account exists yet, and the first one becomes admin
     # true: where mail is set, a new user's address is confirmed by a code
     confirms_by_code: bool
     requires_factor: bool = False  # true: no session begins without a second factor
@@ -159,7 +160,7 @@ class SignUpState:
 
 @dataclass(frozen=True, slots=True)
 class Throttle:
-    """A limit of attempts in some seconds, counted in a bucket."""
+    """A limit of attempts within a number of seconds, counted in a bucket."""
 
     bucket: str
     at_most: int
@@ -214,7 +215,7 @@ class PendingSignUp:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewAddress:
-    """Another email address of a user, with the credentials that name it."""
+    """A new email address of a user, with the credentials that name it."""
 
     credentials: StoredCredentials  # the credentials to store, of the next generation
     address: EmailAddress = field(repr=False)
@@ -334,12 +335,12 @@ class GuardedAdministration(Administration, Protocol):
     def set_sign_ups(self, mode: SignUps) -> None: ...
 
     def confirm_by_code(self, *, is_on: bool) -> None:
-        """Turn on, or off, that codes confirm the addresses of new users where mail is set."""
+        """Turn on or off the confirmation of new users' addresses by codes, which needs mail to be set."""
 
     def require_factor(self, *, is_on: bool) -> None:
-        """Turn on, or off, that all users need a second factor.
+        """Turn on or off the requirement that all users have a second factor.
 
-        While this is on, sessions without a factor are refused at each call. Turning it on also ends those sessions, so that
+        While it is on, sessions without a factor are refused at each call. Turning it on also ends those sessions, so that
         they do not come back. Raise ProofNeeded, FactorNeeded (the admin's own account has no factor).
         """
 
@@ -347,7 +348,7 @@ class GuardedAdministration(Administration, Protocol):
         """Store an invitation by the hash of its code. Raise BadInput (too many are open)."""
 
     def invitations(self) -> list[Invitation]:
-        """Return the open invitations, then the newest others, at most 500 in all."""
+        """Return the open invitations, then the newest of the others, at most 500 in all."""
         ...
 
     def revoke_invitation(self, invitation: UUID) -> None:
@@ -372,7 +373,7 @@ class UserBackend(Protocol):
     def rows(self, most_bytes: int | None = None, first: FirstPage | None = None) -> Rows:
         """Return the sealed rows of the user. *most_bytes*: the bytes that the account may store; None: no limit.
 
-        The data in *first* serves the first read of each of its parts.
+        The first read of any data that *first* holds returns that data.
         """
         ...
 
@@ -409,7 +410,7 @@ class UserBackend(Protocol):
         ...
 
     def change_address(self, new: NewAddress) -> bool:
-        """Give the user another address and the credentials with it, in one transaction, which changes `SignIn`, too.
+        """Give the user another address and the credentials with it, in one transaction that includes the user of `SignIn`.
 
         Return False, and change nothing, if the stored credentials are not those of the generation before, or were used since.
         A user of `SignIn` who has the address but no account is removed, as when an account begins; so is a pending sign-up.

@@ -35,9 +35,8 @@ from services.store.kept import marks
 from services.store.steps import Step, Steps, read_contents
 
 DIGITS = 8
-_FAILURES: Mapping[
-    str, Failure
-] = {  # the failures of wrong codes, by kind of step; ADDRESS for all other kinds
+# the failures that wrong codes count as, by kind of step; ADDRESS for all other kinds
+_FAILURES: Mapping[str, Failure] = {
     CodePurpose.SIGN_IN: Failure.SIGN_IN,
     CodePurpose.RESET_PASSWORD: Failure.RESET,
     CodePurpose.PROVE: Failure.PROOF,
@@ -57,7 +56,7 @@ class Recipient:
     """The kind of mail that an address gets, and the credentials that must stay unchanged until the code is entered."""
 
     mail: CodePurpose | NoCodeReason | None  # None: no mail
-    credentials: StoredCredentials | None = None  # None: the step has no user, or the session's
+    credentials: StoredCredentials | None = None  # None: the step is bound to no credentials
     is_known: bool = False  # true: the request comes from a device of the user
     # the user in whose audit wrong codes are counted; None: the user of the step
     user_id: UserId | None = None
@@ -220,7 +219,7 @@ def prove(
     note: Callable[[Checked], None],
     give: Callable[[Checked, Callable[[Checked], None]], None],
 ) -> None:
-    """Prove, by a code that was mailed to the address of a session's user, who that user is: call *note* with the credentials.
+    """Prove who a session's user is by a code that was mailed to their address: call *note* with the credentials.
 
     *give* checks the second factor, if there is one, then calls its second argument; only that call uses the code up.
 

@@ -23,7 +23,7 @@ from services.store.steps import read_contents
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _SignUp:
-    """The data of a sign-up beside its address, stored in the step of its code."""
+    """The data of a sign-up, except the address, stored in the step of the sign-up's code."""
 
     password_hash: str | None = field(repr=False)  # None: the user signs in by mailed codes
     invitation: str = field(repr=False)  # the code of the invitation, as it was typed

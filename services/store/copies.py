@@ -11,7 +11,7 @@ Row = TypeVar("Row")
 
 
 class CopiedTable(Protocol[Row]):
-    """A table of services/store/tables, for stores that do not know that package."""
+    """A table of services/store/tables, as a protocol for stores that do not import that package."""
 
     @property
     def name(self) -> str: ...
@@ -27,7 +27,7 @@ class CopySource(Protocol):
     def has_open_turns(self) -> bool: ...
 
     def user_ids(self) -> list[UserId]:
-        """Return all users who have rows, deleted users included, sorted."""
+        """Return the ids of all users who have rows, deleted users included, sorted."""
         ...
 
     def rows(
@@ -36,7 +36,7 @@ class CopySource(Protocol):
         user_id: UserId | None,
         conversation_id: ConversationId | None = None,
     ) -> list[Row]:
-        """Return a user's rows of *table*, including account and credentials; None: shared rows, which have no user.
+        """Return a user's rows of *table*, which may be the one of accounts or credentials; None: rows that have no user.
 
         *conversation_id*: return only the rows of this conversation; the table must have this field.
         """

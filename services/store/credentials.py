@@ -70,7 +70,7 @@ def seal_stored(
     owner_id: UUID,
     replaces: StoredCredentials | None = None,
 ) -> StoredCredentials:
-    """Seal credentials under the current root key; *owner_id*: the user's id, or the row's while they are pending.
+    """Seal credentials under the current root key; *owner_id*: the user's id, or the row's while pending.
 
     If the look-up values beside the credentials stay unchanged, seal under the root key of the row to replace (*replaces*):
     the next opening of a session renews both. So no look-up value needs an older key than its user's credentials, and

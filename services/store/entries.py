@@ -57,7 +57,7 @@ class Entry:
     way: Way
     address: EmailAddress = field(repr=False)
     by: UsedMethod = BY_PASSWORD
-    password_hash: str = field(default="", repr=False)  # of the new password; "": none is set
+    password_hash: str = field(default="", repr=False)  # the hash of a new password; "": none
     # the throttle buckets whose count of the attempt is undone
     counted: tuple[str, ...] = field(default=(), repr=False)
     invitation: str = field(default="", repr=False)  # the code of an invitation, as it was typed

@@ -1,4 +1,4 @@
-"""Single sign-on, on any store: the contents of its steps, and the next act after a provider's answer. Pure functions.
+"""Single sign-on, on any store: the contents of its steps, and the next action after a provider's answer. Pure functions.
 
 An answer is a `ProviderAnswer` that has passed every check; the accounts of its identity and its address were looked up
 before. An identity signs in only to the account that it is linked to: if another account has the answer's address, the
@@ -117,9 +117,9 @@ def next_of(
     *,
     has_mail: bool,
 ) -> Next:
-    """Return the next act after a provider's answer to a sign-in.
+    """Return the next action after a provider's answer to a sign-in.
 
-    *linked* is the account of its identity, *at_address* that of its address; *has_mail*: codes can be mailed.
+    *linked*: the account of the answer's identity; *at_address*: the account with its address; *has_mail*: codes can be mailed.
 
     Raise NoAccount, AddressNeeded, AddressUnconfirmed, OtherSignInNeeded.
     """

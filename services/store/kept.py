@@ -1,4 +1,4 @@
-"""The passkeys and identities that a reset of the password keeps or removes. Pure.
+"""The passkeys and identities that a reset of the password keeps or removes. Pure functions.
 
 A form lists them by marks: the kind of each, the day on which it was added, and a hash of its id, as in
 "passkey.2026-11-26.0123456789abcdef". So no URL holds the name or the id of a passkey or an identity.

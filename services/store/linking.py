@@ -82,7 +82,7 @@ def rename(
 
 
 def noting_use(checked: Checked, identity: Identity | None, at: datetime) -> Checked:
-    """Return *checked* with the use of *identity* noted, if the user came by one and then gave or set up a factor."""
+    """Return *checked* with the use of *identity* noted, if the user signed in by one and gave or set up a factor."""
     if identity is None or checked.used is None:
         return checked
     return replace(checked, used=_after_use(checked.used, identity, at))
@@ -91,7 +91,7 @@ def noting_use(checked: Checked, identity: Identity | None, at: datetime) -> Che
 def given_identity(
     accounts: Accounts, checked: Checked, identity: Identity, act: Callable[[Checked], Answer]
 ) -> Answer:
-    """Return the result of *act*, a sign-in or proof by *identity*, for *checked* after this use. Errors: as of `given`."""
+    """Return the result of *act*, a sign-in or proof by *identity*, for *checked* after this use. Raise errors as `given`."""
     at = accounts.now()
 
     def use(credentials: Credentials) -> Credentials:

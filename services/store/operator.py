@@ -30,7 +30,7 @@ _NAMED_USERS = 3
 
 
 class LookupFault(StrEnum):
-    """Differences between a user's credentials and look-up values, on former addresses, identities and passkeys."""
+    """Differences between the former addresses, identities and passkeys in credentials and the look-up values."""
 
     UNNAMED = "a former address, identity or passkey is reserved that the credentials do not name"
     MISSING = "a former address, identity or passkey that the credentials name is not reserved"
@@ -86,7 +86,7 @@ class UserCaps:
     daily_cap_tokens: int | None  # None: no cap
 
 
-# the rows of a store over tables, by table name; each row with its user (None: a row of a shared table)
+# rows of services/store/tables by table name, each with the id of its user (None: a row of a shared table)
 CopiedRows = Mapping[str, Sequence[tuple[UserId | None, object]]]
 
 

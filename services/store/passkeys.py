@@ -1,4 +1,4 @@
-"""Changes of the passkeys that the credentials of a user hold."""
+"""Changes to the passkeys in a user's credentials."""
 
 from dataclasses import replace
 

@@ -123,7 +123,7 @@ class ConversationRead:
     messages: Sequence[MessageRow]
     newest_turn: TurnRow | None  # the newest turn that makes replies
     costs: Sequence[CostRow]  # the costs of the settled turns of *messages*
-    receipts: Sequence[ReceiptRow]  # the receipts of the last turn of *messages*
+    receipts: Sequence[ReceiptRow]  # receipts of turns of *messages*, at least of the last one
 
 
 class Ledger(Protocol):
@@ -157,9 +157,7 @@ class FirstPage:
     """The data that the first page needs, as read at sign-in."""
 
     account: Account
-    conversations: list[
-        ConversationRow
-    ]  # the result of `recent_conversations` for the list of chats
+    conversations: list[ConversationRow]  # for the list, as `recent_conversations` returns them
     documents: list[DocumentRow]  # preferences, spaces and facts
 
 

@@ -105,7 +105,7 @@ class SignInPolicy:
     def has_way_in(self, credentials: Credentials) -> bool:
         """Return True if *credentials* hold a sign-in method that works here.
 
-        Mailed codes count only where they are the only method: elsewhere, the mailbox alone would then hold the account.
+        Mailed codes count only where they are the only method: elsewhere, the mailbox alone would control the account.
         """
         return any(self.opens(credentials, one) for one in self._ways_in(credentials))
 
@@ -132,7 +132,7 @@ class SignInPolicy:
         return next((name for name, one in self.providers.items() if one.issuer == issuer), None)
 
     def lifetime_seconds(self, used: UsedMethod | None, lifetime_seconds: int) -> int:
-        """Return a session's lifetime: *lifetime_seconds*, or less if an `only` provider that began the session says so."""
+        """Return a session's lifetime in seconds: *lifetime_seconds*, or less if an `only` provider began it and says so."""
         provider = self.providers.get(used.provider) if used and used.provider else None
         if provider is None or not provider.only:
             return lifetime_seconds

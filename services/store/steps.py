@@ -39,7 +39,7 @@ class Step:
     id: UUID  # the public id, in the step's form
     kind: str  # a name from the source code, such as a `CodePurpose`
     contents: str = field(repr=False)  # the data that a step of this kind needs to go on
-    session_id: SessionId | None  # the only session in which the step goes on; None: outside of any
+    session_id: SessionId | None  # the session that the step belongs to; None: no session
     user_id: UserId | None
     generation: int | None  # the generation of the user's credentials
     expires_at: datetime
@@ -168,7 +168,7 @@ class Steps:
 
 
 def read_contents(form: TypeAdapter[Contents], text: str) -> Contents:
-    """Return the contents of a step, stored as JSON. Raise StepEnded if another version of the app stored another form."""
+    """Return the contents of a step, stored as JSON. Raise StepEnded if another version of the app stored other fields."""
     with suppress(ValidationError):
         return form.validate_json(text)
     raise StepEnded  # raised outside the block, because a chained traceback would hold the contents
@@ -176,7 +176,7 @@ def read_contents(form: TypeAdapter[Contents], text: str) -> Contents:
 
 def _opened(keys: StepKeys, step_id: UUID, sealed: str) -> Step | None:
     """Return the step, or None on failure: the traceback of an exception would hold the step's contents."""
-    with suppress(Tampered, ValidationError):  # a newer version of the app may use another form
+    with suppress(Tampered, ValidationError):  # a newer version of the app may store other fields
         return _STEP.validate_json(keys.open(sealed, step_id))
     log_event("step.unopened", step=step_id)
     return None
