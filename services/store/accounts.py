@@ -106,12 +106,12 @@ from services.store.sign_in_policy import SignInPolicy
 WithCredentials = TypeVar("WithCredentials", CountedAttempt, OpenedSession)
 _COOKIE_BYTES = 32
 _MOST_GENERATIONS = 100_000  # users whose newest generation is remembered
-_MOST_OVERTAKEN = 5  # tries of a change by a code that other changes of the credentials overtake
+_MOST_OVERTAKEN = 5  # attempts at a change by a code while other changes interfere
 
 
 @dataclass(frozen=True, slots=True)
 class Cookie:
-    """The secret in a cookie of a browser, of its session or its steps; never logged, never stored."""
+    """The secret in a browser's cookie, for its session or for its steps; never logged, never stored."""
 
     secret: bytes = field(repr=False)
 
@@ -121,7 +121,7 @@ class Cookie:
 
     @classmethod
     def parse(cls, text: str) -> "Cookie | None":
-        """Return the cookie of the hexadecimal *text*; None if it has another form."""
+        """Return the cookie whose secret *text* holds in hexadecimal; None if *text* has another form."""
         try:
             secret = bytes.fromhex(text)
         except ValueError:
@@ -138,7 +138,7 @@ class Cookie:
 
 @dataclass(frozen=True, slots=True)
 class CookieSealer:
-    """The `SessionSealer` of the session with a cookie."""
+    """Seals the stored data of one app session under a key derived from its cookie (a `SessionSealer`)."""
 
     vault: VaultRing = field(repr=False)
     cookie_hash: str
@@ -150,7 +150,7 @@ class CookieSealer:
         return self.vault.open(sealed, self._place(user_id))
 
     def _place(self, user_id: UserId) -> Place:
-        # the database makes the row's id, so the cookie's hash identifies the row here
+        # the cookie's hash stands for the row's id, which is unknown when a session is opened by its cookie
         row_id = UUID(bytes=bytes.fromhex(self.cookie_hash)[:16])
         return Place(table="app_sessions", column="tokens", row_id=row_id, user_id=user_id)
 
@@ -162,7 +162,7 @@ class AppSession:
     id: SessionId
     user_id: UserId
     email: EmailAddress = field(repr=False)
-    is_confirmed: bool  # the address, when the session was opened
+    is_confirmed: bool  # true: the address was confirmed when the session was opened
     user_keys: UserKeys = field(repr=False)
     backend: UserBackend = field(repr=False)
 
@@ -186,26 +186,28 @@ class Current:
 
 @dataclass(frozen=True, slots=True)
 class Checked(Current):
-    """The credentials of a user who has proved who they are, and how.
+    """The credentials of a user who has proved who they are, and the method of that proof.
 
-    A right password gives them (`Found.checked`), a right code (codes.py), a passkey, and an answer of a provider.
+    The proof is a right password (`Found.checked`), a right code (codes.py), a passkey or the answer of a provider.
     """
 
     counted: tuple[str, ...] = field(repr=False)
-    keys: tuple[WrappedKey, ...] = ()  # of the user; none: the session's device gets no name
-    requires_factor: bool = False  # by the deployment
+    keys: tuple[WrappedKey, ...] = ()  # the user's keys; none: the session's device gets no name
+    requires_factor: bool = False  # true: the deployment requires a second factor
     # true: the second factor that the account or the deployment wants was given, here or at the provider
     has_factor: bool = False
-    # the credentials after the use of the factor, a passkey or an identity, or the enrolment of a factor; None: unchanged
+    # the credentials after a factor, passkey or identity was used, or a factor was enrolled; None: unchanged
     used: Credentials | None = None
-    used_by: CredentialsAction = CredentialsAction.FACTOR_USED  # or PASSKEY_USED, IDENTITY_USED
-    by: UsedMethod | None = None  # None: nothing was asked for, because the deployment has one user
-    scope: ProofScope = ProofScope.FULL  # of the method, as a proof
+    # the kind of use: FACTOR_USED, PASSKEY_USED or IDENTITY_USED
+    used_by: CredentialsAction = CredentialsAction.FACTOR_USED
+    by: UsedMethod | None = None  # None: no proof was needed, because the deployment has one user
+    scope: ProofScope = ProofScope.FULL  # the account changes that this proof allows
 
     def check_factor(self, *, is_required: bool) -> None:
-        """Raise FactorNeeded if the account has a second factor, or one *is_required*, and it was not given.
+        """Raise FactorNeeded if no second factor was given, though the account has one or the deployment requires one.
 
-        A required factor is met by one of the account, also if it is enrolled here, or by one given at the provider.
+        *is_required*: the deployment requires a factor. One of the account (even one enrolled in this sign-in) or one given
+        at the provider satisfies it.
         """
         if self.credentials.wants_factor and not self.has_factor:
             raise factor_needed(self.credentials)
@@ -216,18 +218,18 @@ class Checked(Current):
 
     @property
     def begins_asking(self) -> bool:
-        """True if a passkey is asked for from this sign-in on, because the deployment requires a factor (`SignInPolicy.asking`)."""
+        """True if this sign-in makes the account ask for a passkey as the required factor (`SignInPolicy.asking`)."""
         return self.used is not None and self.used.asks_passkey and not self.stored.wants_factor
 
     def with_recovery(self, codes: Sequence[str]) -> "Checked":
-        """Return the credentials with recovery *codes*, if the sign-in `begins_asking`; else as they are."""
+        """Return the credentials with new recovery *codes* if the sign-in `begins_asking`, else unchanged."""
         if self.used is None or not self.begins_asking:
             return self
         return replace(self, used=replace(self.used, recovery=recovery_hashes(codes)))
 
     @property
     def after(self) -> Current:
-        """The credentials as the sign-in or the proof leaves them."""
+        """The credentials after the sign-in or the proof."""
         if self.used is None:
             return self
         numbers = {"generation": self.used.generation, "uses": self.used.uses}
@@ -237,34 +239,34 @@ class Checked(Current):
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """The stored credentials of an address, an identity or a passkey, read while an attempt was counted."""
+    """The credentials stored for an address, an identity or a passkey, read by the call that counted an attempt."""
 
     email: EmailAddress = field(repr=False)
     stored: StoredCredentials | None
-    credentials: Credentials | None  # None: there are none, or they do not open
+    credentials: Credentials | None  # None: no credentials are stored, or they do not open
     is_known: bool  # true: the attempt comes from a device of the user
     is_suspended: bool
     sign_ups: SignUpState
-    counted: tuple[str, ...] = field(repr=False)  # the buckets that count the attempt
-    keys: tuple[WrappedKey, ...] = ()  # of the user
+    counted: tuple[str, ...] = field(repr=False)  # the throttle buckets that counted the attempt
+    keys: tuple[WrappedKey, ...] = ()  # the user's keys
     policy: SignInPolicy = field(default_factory=SignInPolicy, repr=False)
 
     @property
     def is_taken(self) -> bool:
-        """True if there is an account with the address."""
+        """True if an account was found: it has the address, or may take it back (`find_claim`)."""
         return self.stored is not None and self.stored.user_id is not None
 
     def in_session(self) -> "Found":
-        """Return what a proof in a session finds: the session has met what the deployment requires."""
+        """Return a copy for a proof in a session: it requires no second factor, because the session met that requirement."""
         return replace(self, sign_ups=replace(self.sign_ups, requires_factor=False))
 
     def checked(self, password: str) -> Checked:
         """Return the credentials if *password* is right. Raise WrongCredentials.
 
-        The time is that of a hash (`hash_password`), also for an unknown address.
+        The check takes as long as hashing a password (`hash_password`), even for an unknown address.
         """
         credentials, is_right = self.credentials, False
-        with suppress(Tampered):  # a hash with other costs
+        with suppress(Tampered):  # the stored hash has other cost parameters
             is_right = check_password(password, credentials.password_hash if credentials else None)
         if not (is_right and credentials and self.stored):
             raise WrongCredentials
@@ -279,10 +281,10 @@ class Found:
         *,
         has_factor: bool = False,
     ) -> Checked:
-        """Return the credentials that were found, for a user who has proved *by* a method who they are.
+        """Return the credentials found, as those of a user who has proved who they are; *by*: the method of the proof.
 
         *has_factor*: the user has given a second factor at the provider. If the deployment requires a factor and none was
-        given, the credentials that are returned may ask for a passkey though the stored ones do not (`SignInPolicy.asking`).
+        given, the returned credentials may ask for a passkey even if the stored ones do not (`SignInPolicy.asking`).
         """
         required = self.sign_ups.requires_factor
         credentials = self.policy.asking(credentials, is_required=required and not has_factor)
@@ -310,15 +312,15 @@ class FoundFormer:
     former: FormerAddress
     is_known: bool  # true: the attempt comes from a device of the user
     is_suspended: bool
-    keys: tuple[WrappedKey, ...]  # of the user
-    requires_factor: bool  # by the deployment
+    keys: tuple[WrappedKey, ...]  # the user's keys
+    requires_factor: bool  # true: the deployment requires a second factor
     policy: SignInPolicy = field(repr=False)
 
     def taken_back(self, now: datetime, password_hash: str | None) -> Credentials:
-        """Return the next generation of the credentials, with the former address and a new password, if any. Raise NewerVersion.
+        """Return the next generation of the credentials, with the former address and any new password. Raise NewerVersion.
 
-        Passkeys and identities that were added in the last `FORMER_LIFE` before the address was left stay out, because a thief
-        could have added them before moving the address.
+        Passkeys and identities that were added within `FORMER_LIFE` before the account left the address are left out, because
+        a thief could have added them before moving the account to another address.
         """
         confirmed = Confirmed(how=ConfirmedBy.CODE, at=now.replace(microsecond=0))
         before = self.credentials.taken_back(self.former, confirmed, password_hash)
@@ -328,7 +330,7 @@ class FoundFormer:
 
 @dataclass(frozen=True, slots=True)
 class RestoredAddress:
-    """The session of a user who has taken a former address back, and the address that was left for it."""
+    """The session of a user who has taken a former address back, and the address that the account had until then."""
 
     cookie: Cookie
     session: AppSession
@@ -337,7 +339,7 @@ class RestoredAddress:
 
 @dataclass(frozen=True, slots=True)
 class Accounts:
-    """Starts, opens and ends app sessions, and deletes accounts. Any thread may call any method.
+    """Makes accounts, starts and ends app sessions, and changes credentials. Any thread may call any method.
 
     Signing in and signing up take two calls: one that returns `Found`, then `sign_in` or `sign_up`. Between them the caller
     hashes the password, which takes long.
@@ -347,10 +349,10 @@ class Accounts:
     root_keys: RootKeys
     idle_seconds: int
     lifetime_seconds: int
-    keys: type[UserKeys] = UserKeys  # or those of a store whose texts are not sealed
+    keys: type[UserKeys] = UserKeys  # another class in a store whose texts are not sealed
     policy: SignInPolicy = field(default_factory=SignInPolicy)
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
-    # the newest generation and number of uses of each user's credentials, so that earlier ones that are put back are refused
+    # the newest generation and uses of each user's credentials, to refuse older ones that were put back into the store
     _newest: LruCache[UUID, tuple[int, int]] = field(
         default_factory=lambda: LruCache[UUID, tuple[int, int]](_MOST_GENERATIONS),
         init=False,
@@ -391,14 +393,14 @@ class Accounts:
                         requires_factor=counted.sign_ups.requires_factor,
                         policy=self.policy,
                     )
-                # the look-up value names another user
+                # the look-up value leads to credentials without this former address
                 log_event("credentials.unopened", user=stored.id)
         return None
 
     def find_identity(self, identity: Identity, throttles: Throttles) -> Found | None:
         """Count an attempt to sign in by an *identity*, and read the credentials of its user; None: no account has it.
 
-        Raise TooManyAttempts, StoreUnavailable, Tampered (the credentials that its look-up value names do not have it).
+        Raise TooManyAttempts, StoreUnavailable, Tampered (the look-up value leads to credentials without the identity).
         """
         tags = self.root_keys.identity_tags(identity)
         return self._find_way_in(
@@ -408,7 +410,7 @@ class Accounts:
     def find_passkey(self, credential_id: bytes, throttles: Throttles) -> Found | None:
         """Count an attempt to sign in by a passkey, and read the credentials of its user; None: no account has it.
 
-        Raise TooManyAttempts, StoreUnavailable, Tampered (the credentials that its look-up value names do not have it).
+        Raise TooManyAttempts, StoreUnavailable, Tampered (the look-up value leads to credentials without the passkey).
         """
 
         def has_it(found: Credentials) -> bool:
@@ -448,15 +450,15 @@ class Accounts:
         *,
         has_factor: bool = False,
     ) -> tuple[Cookie, AppSession]:
-        """Make an account, and sign in. Without a *password_hash* no password opens the account.
+        """Make an account, and sign in. Without a *password_hash*, no password signs in to the account.
 
-        *confirmed*: how its address was confirmed; None: it was not. *factor*: its authenticator app, confirmed by a code,
-        with the hashes of *recovery* codes. *identity*: one at the provider *by* which the account begins; *has_factor*: a factor
-        was given there. *scope*: of the sign-up, as a proof.
+        *confirmed*: how the address was confirmed; None: it was not. *factor*: the account's authenticator app, confirmed by
+        a code. *recovery*: hashes of recovery codes. *identity*: the user's identity at the provider *by* which the account
+        begins. *has_factor*: a factor was given at that provider. *scope*: the changes that the sign-up, as a proof, allows.
 
-        Raise FactorNeeded (the deployment requires one), AddressTaken, ConfirmationSent, SignUpsClosed (Supabase Auth confirms
-        addresses itself, after which a password alone goes on), RateLimited, and the errors of `SignInPolicy.check_sign_up`,
-        `SignIn.sign_up` and `start_session`.
+        Raise FactorNeeded (the deployment requires a factor), AddressTaken, ConfirmationSent, SignUpsClosed (Supabase Auth
+        confirms addresses, and only a password can complete such a sign-up), RateLimited, and the errors of
+        `SignInPolicy.check_sign_up`, `SignIn.sign_up` and `start_session`.
         """
         self._check_sign_up(
             found, password_hash, identity, has_factor=has_factor or factor is not None
@@ -517,7 +519,7 @@ class Accounts:
         )
 
     def enter(self, only: StoredCredentials | None) -> tuple[Cookie, AppSession]:
-        """Sign in without a password, for a store that has *only* these credentials; None: make its account.
+        """Sign in without a password, in a store for one user, whose credentials are *only*; None: make the account.
 
         Raise Tampered, and the errors of `sign_up` and `sign_in`.
         """
@@ -530,12 +532,12 @@ class Accounts:
     def prove(self, session: AppSession, cookie: Cookie, checked: Checked) -> Cookie:
         """Note that the user of *session* has proved who they are, so that for ten minutes the account may be changed.
 
-        Return the session's new cookie: *cookie*, of which there may be a copy, opens nothing any more. After StoreUnavailable
-        one of the two is good; then the user may have to sign in again.
+        Return the session's new cookie; the old *cookie*, which may have been copied, is no longer valid. After
+        StoreUnavailable, only one of the two is valid, and the user may have to sign in again.
 
-        Raise WrongCredentials (*checked* is another user's), ProofNeeded (its scope is none), RateLimited (the credentials
-        changed meanwhile), FactorNeeded, FactorUsed (check the factor again), SignedOut (also if another proof has replaced
-        *cookie*), and the errors of `SignInPolicy.check`.
+        Raise WrongCredentials (*checked* is another user's), ProofNeeded (*checked* proves nothing), RateLimited (the
+        credentials changed meanwhile), FactorNeeded, FactorUsed (check the factor again), SignedOut (also if another proof
+        has replaced *cookie*), and the errors of `SignInPolicy.check`.
         """
         stored = checked.stored
         if stored.user_id != session.user_id:
@@ -543,7 +545,7 @@ class Accounts:
         self._check_method(checked)
         if checked.scope is ProofScope.NONE:
             raise ProofNeeded
-        # a required factor was given when the session began
+        # a factor that the deployment requires was given when the session began
         checked.check_factor(is_required=False)
         used, new = self._used(checked, session.user_id), Cookie.new()
         changed = NewCookie(replaces=cookie.hash, cookie_hash=new.hash, sealer=self._sealer(new))
@@ -584,8 +586,8 @@ class Accounts:
         *keeps_factor*: False removes the authenticator app. *kept*: marks of the passkeys and identities that stay (kept.py);
         None: all stay.
 
-        Raise WrongCredentials (*current* is another user's), MethodOff, OtherSignInNeeded (the address gets in by a provider
-        alone), RateLimited (the credentials changed meanwhile), ProofNeeded, FactorRequired.
+        Raise WrongCredentials (*current* is another user's), MethodOff, OtherSignInNeeded (the address must sign in through
+        a provider), RateLimited (the credentials changed meanwhile), ProofNeeded, FactorRequired.
         """
         stored = current.stored
         if stored.user_id != session.user_id:
@@ -624,9 +626,9 @@ class Accounts:
         *,
         ends_others: bool = False,
     ) -> bool:
-        """Store *new* credentials of the user of *session* in place of those *seen*, as `UserBackend.change_credentials` does.
+        """Replace the credentials *seen* of the user of *session* by *new* ones, as `UserBackend.change_credentials` does.
 
-        *ends_others*: all other sessions end. Raise LastWayIn if nothing in *new* lets the user in here, though something in *seen* does.
+        *ends_others*: end all other sessions. Raise LastWayIn if no sign-in method of *new* works here, but one of *seen* does.
         """
         before = open_credentials(self.root_keys, seen.sealed, session.user_id)
         self.policy.check_left(before, new)
@@ -646,11 +648,11 @@ class Accounts:
     def change_address(
         self, session: AppSession, email: EmailAddress, seen_generation: int
     ) -> bool:
-        """Give the user of *session* the address *email*, which a code has confirmed; all sessions stay.
+        """Give the user of *session* the address *email*, which a code has confirmed; no session ends.
 
-        Return True if the address so far may be taken back for 72 hours: it was confirmed. Raise AddressTaken, OtherSignInNeeded
-        (`SignInPolicy.check_move`), StepEnded (the credentials are not of *seen_generation* any more: a way in changed since they
-        were checked).
+        Return True if the old address had been confirmed, so that it may be taken back for 72 hours. Raise AddressTaken,
+        OtherSignInNeeded (`SignInPolicy.check_move`), StepEnded (the credentials are no longer of *seen_generation*: a sign-in
+        method changed since they were checked).
         """
         lookups = lookups_of(self.root_keys, session.email)
         counted, is_set_back = self._count(lookups, NOT_COUNTED)
@@ -676,15 +678,15 @@ class Accounts:
     ) -> RestoredAddress:
         """Give *email*, which a code has confirmed again, back to the account that had it, and sign in.
 
-        The account gets a new password; None, where passwords are off: it has none any more. All other sessions end, and every way
-        in that was added or changed since. *use* checks what was entered for the factor that stood before, if there was one
-        (`Factors.use`); where there was none, and the deployment requires one, it enrols one.
+        The account gets a new password; None (where passwords are off) leaves it without one. All other sessions end, and the
+        sign-in methods are again those from before the address was left. *use* checks the code or passkey that was entered
+        against the factor of that time (`Factors.use`); if there was none and the deployment requires one, *use* enrols one.
 
-        Raise StepEnded (there is no such account any more), AddressTaken, MethodOff, OtherSignInNeeded (of the former address,
-        too), and the errors of `sign_in` and *use*.
+        Raise StepEnded (no account may take *email* back any more), AddressTaken, MethodOff, OtherSignInNeeded (for the former
+        address, too), and the errors of `sign_in` and *use*.
         """
         takes_password = [SignInMethod.PASSWORD] if password_hash is not None else []
-        self.policy.check_address(email, *takes_password)  # `sign_in` checks the code
+        self.policy.check_address(email, *takes_password)  # `sign_in` checks that codes are on
 
         def former() -> FoundFormer:
             found = self.find_former(email, NOT_COUNTED)
@@ -707,7 +709,7 @@ class Accounts:
         if new.wants_factor or found.requires_factor:
             if use is None:
                 raise factor_needed(new)
-            # the new generation counts this use, too
+            # this use is part of the change to *new*, so it raises neither the uses nor the generation again
             new = replace(use(new), uses=new.uses, generation=new.generation)
         # the current factor is not asked for, because it may be a thief's
         checked = Checked(
@@ -724,14 +726,14 @@ class Accounts:
                 raise RateLimited
         except AppError:
             with suppress(AppError):
-                self.end(cookie)  # no browser has it
+                self.end(cookie)  # no browser has this cookie
             raise
         return RestoredAddress(cookie, replace(session, email=email), found.credentials.address)
 
     def _without_taken(self, new: Credentials, stored: StoredCredentials) -> Credentials:
         """Return *new* credentials without the identities and passkeys that another account has added since.
 
-        A thief can add a passkey of any id elsewhere, which must not keep the user of *stored* from the address.
+        A thief can add a passkey with any id to another account. The user of *stored* must still get the address back.
         """
 
         def is_free(tags: Mapping[int, str]) -> bool:
@@ -786,8 +788,8 @@ class Accounts:
         invitation: str | None = None,
         invited: EmailAddress | None = None,
     ) -> tuple[CountedAttempt, bool]:
-        """Count an attempt; return what is stored of its address, and True if credentials were put back."""
-        counting = [throttles]  # a second read is not counted
+        """Count an attempt; return the data stored under *lookups*, and True if older credentials were put back there."""
+        counting = [throttles]  # only the first read is counted, not a second one
 
         def read() -> CountedAttempt:
             counted_in = counting.pop() if counting else Throttles((), throttles.device_user)
@@ -810,9 +812,9 @@ class Accounts:
         is_set_back: bool,
     ) -> Found:
         stored, credentials = counted.credentials, None
-        # an account that may only take the address back is not opened by it
+        # an account that may only take the address back does not sign in with it
         if stored and stored.lookup in lookups_of(self.root_keys, email):
-            with suppress(Tampered):  # answered like a wrong password
+            with suppress(Tampered):  # the sign-in fails as with a wrong password
                 credentials = self._opened(stored, email, is_set_back=is_set_back)
         return _found_in(counted, email, throttles, credentials, self.policy)
 
@@ -825,7 +827,7 @@ class Accounts:
             return None
         credentials = self._opened(stored, is_set_back=is_set_back)
         if not has_it(credentials):
-            # the look-up value names another user
+            # the look-up value leads to credentials without this identity or passkey
             log_event("credentials.unopened", user=stored.id)
             raise Tampered
         return _found_in(counted, credentials.address, throttles, credentials, self.policy)
@@ -851,7 +853,7 @@ class Accounts:
     def _fresh(self, read: Callable[[], WithCredentials]) -> tuple[WithCredentials, bool]:
         """Read credentials; read again if they are older than the newest that this process has seen.
 
-        Return the last answer, and True if it is still older: then earlier credentials were put back.
+        Return the last result, and True if its credentials are still older: they were put back into the store.
         """
         answer = read()
         if (stored := answer.credentials) is None:
@@ -875,7 +877,7 @@ class Accounts:
             self.policy.check(checked.credentials, checked.by)
 
     def _used(self, checked: Checked, user_id: UserId) -> StoredCredentials | None:
-        """Return the credentials after the use of the factor; None: there was none."""
+        """Seal and return the credentials as a use or an enrolment has changed them; None: unchanged."""
         if checked.used is None:
             return None
         return seal_stored(self.root_keys, checked.used, user_id, replaces=checked.stored)
@@ -890,8 +892,8 @@ class Accounts:
         *,
         has_factor: bool,
     ) -> None:
-        """Raise FactorNeeded (the deployment requires one), and the errors of `SignInPolicy.check_sign_up`."""
-        # a sign-up that waits for a link keeps no factor: the sign-in after it asks for one
+        """Raise FactorNeeded if a required factor was not given, and the errors of `SignInPolicy.check_sign_up`."""
+        # a sign-up that waits for a mailed link stores no factor: the first sign-in after it asks for one
         if found.sign_ups.requires_factor and not (
             has_factor or self.backend.sign_in.confirms_addresses()
         ):
@@ -904,16 +906,17 @@ class Accounts:
     def _put_pending(
         self, found: Found, pending: StoredCredentials, credentials: Credentials
     ) -> None:
-        """Store a *pending* sign-up, and where Supabase Auth confirms addresses, have it send its link.
+        """Store a *pending* sign-up; where Supabase Auth confirms addresses, make it send the confirmation link.
 
         Raise SignUpsClosed, ConfirmationSent, AddressTaken, RateLimited (another sign-up of the address was faster).
         """
         new = PendingSignUp(credentials=pending, lookups=claims_of(self.root_keys, found.email))
         sign_in, password = self.backend.sign_in, credentials.managed_password
-        confirms = in_thread("sign-up-settings", sign_in.confirms_addresses)  # beside the next call
+        # this runs in parallel with storing the sign-up
+        confirms = in_thread("sign-up-settings", sign_in.confirms_addresses)
         if credentials.password_hash is None and confirms.result():
-            raise SignUpsClosed  # before it replaces a sign-up that is pending already
-        # of a taken address nothing is stored, but the answer takes the same time
+            raise SignUpsClosed  # before this sign-up replaces one that is pending already
+        # for a taken address nothing is stored, but the call takes the same time
         is_put = self.backend.put_sign_up(new)
         if confirms.result():
             in_thread("sign-up", lambda: self._send_confirmation(found.email, password))
@@ -930,9 +933,9 @@ class Accounts:
         invitation: str | None,
         confirmed: Confirmed | None,
     ) -> tuple[StoredCredentials, Credentials]:
-        """Return the credentials of a sign-up; the next generation of those that are pending already.
+        """Return the credentials of a sign-up: the next generation, if a sign-up of the address is pending already.
 
-        The managed password stays the same, because Supabase Auth keeps that of the first sign-up.
+        The managed password stays the same, because Supabase Auth keeps the one from the first sign-up.
         """
         row_id, generation, known = uuid4(), 1, None
         if found.stored and not found.is_taken:
@@ -954,7 +957,7 @@ class Accounts:
         return seal_stored(self.root_keys, credentials, owner_id)
 
     def _send_confirmation(self, email: EmailAddress, password: str) -> None:
-        """Make the user of a sign-up, so that the link for its confirmation is sent."""
+        """Make the user of a sign-up at Supabase Auth, so that it mails the confirmation link."""
         sign_in = self.backend.sign_in
         try:
             sign_in.end(sign_in.sign_up(email, password))
@@ -977,7 +980,7 @@ class Accounts:
         scope: ProofScope = ProofScope.FULL,
         by: UsedMethod | None = None,
     ) -> tuple[Cookie, AppSession]:
-        """Begin the account of a user without one, with the credentials of a *pending* sign-up, and sign in."""
+        """Make the account of a user who has none yet, with the credentials of a *pending* sign-up, and sign in."""
         user_id, secret, key = user.user_id, new_key(), new_key()
         bound = replace(
             *(credentials,),
@@ -1049,14 +1052,14 @@ class Accounts:
         )
         try:
             opened = self.backend.start_session(user, new, self._sealer(cookie))
-            # the store has compared the credentials: if they are older than the newest known ones, another sign-in used them since
+            # the store has compared the credentials: they are older than the newest known ones only if they were used since
             return cookie, self._session(opened, is_set_back=False)
         except AppError as error:
             self.backend.sign_in.end(user)  # no browser has the cookie
             # the user was recognised just now, so the account is suspended
             if isinstance(error, SignedOut):
                 raise Suspended from None
-            if isinstance(error, Stale):  # another device was faster
+            if isinstance(error, Stale):  # another device changed the credentials first
                 raise RateLimited from None
             raise
 
@@ -1064,7 +1067,7 @@ class Accounts:
         return CookieSealer(self.root_keys.session_vault(cookie.secret), cookie.hash)
 
     def _session(self, opened: OpenedSession, *, is_set_back: bool) -> AppSession:
-        if not opened.role.is_known:  # a newer version gave the role; here it grants nothing
+        if not opened.role.is_known:  # only a newer version of the app knows this role
             raise SignedOut
         stored, user_id = opened.credentials, opened.user_id
         if stored is None or not opened.keys:
@@ -1093,7 +1096,7 @@ class Accounts:
         )
 
     def _user_keys(self, opened: OpenedSession, account_keys: AccountKeys) -> UserKeys:
-        """Unwrap a user's keys; rewrap those under an old root key. Raise Tampered."""
+        """Unwrap a user's keys; rewrap those that an old root key wraps. Raise Tampered."""
         user_id, keys = opened.user_id, list[UserKey]()
         for row in opened.keys:
             key = account_keys.unwrap(row.wrapped, user_id, row.version)
@@ -1126,7 +1129,7 @@ def _found_in(
 
 
 class _HasStored(Protocol):
-    """Credentials that were read: `Checked` or `FoundFormer`."""
+    """An object with the stored credentials that were read: `Checked` or `FoundFormer`."""
 
     @property
     def stored(self) -> StoredCredentials: ...
@@ -1137,10 +1140,10 @@ Answer = TypeVar("Answer")
 
 
 def until_unchanged(seen: Seen, read: Callable[[], Seen], act: Callable[[Seen], Answer]) -> Answer:
-    """Return *act* of the credentials *seen*; while a change overtakes it, *read* them again and repeat, four times at most.
+    """Return `act(seen)`; when another change of the credentials interferes, *read* them again and repeat, at most four times.
 
-    The user's code is spent by then, so a signed-in thief could otherwise keep the user out by changing the password, or
-    ending sessions, at the right moment. Raise RateLimited after the last try, and the errors of *read* and *act*.
+    The user's code is spent by then, so without repeats a signed-in thief could keep the user out by changing the password,
+    or ending sessions, at the right moment. Raise RateLimited after the last try, and the errors of *read* and *act*.
     """
     for _ in range(_MOST_OVERTAKEN):
         try:
@@ -1150,7 +1153,7 @@ def until_unchanged(seen: Seen, read: Callable[[], Seen], act: Callable[[Seen], 
         except RateLimited:
             again = read()
             now, before = again.stored, seen.stored
-            # without a change, only the store is busy
+            # the credentials are unchanged, so the store is only busy
             if (now.generation, now.uses) == (before.generation, before.uses):
                 raise
         seen = again
@@ -1158,12 +1161,12 @@ def until_unchanged(seen: Seen, read: Callable[[], Seen], act: Callable[[Seen], 
 
 
 def _is_before(stored: StoredCredentials, seen: tuple[int, int] | None) -> bool:
-    """Return True if the generation or the uses *seen* are later."""
+    """Return True if *stored* has a lower generation, or fewer uses, than the pair *seen*; None: nothing was seen."""
     return seen is not None and (stored.generation < seen[0] or stored.uses < seen[1])
 
 
 def second_factor(credentials: Credentials) -> SecondFactor | None:
-    """Return the second factor as its user sees it."""
+    """Return the second factor as it is shown to its user; None: there is none."""
     if not credentials.wants_factor:
         return None
     return SecondFactor(
@@ -1174,7 +1177,7 @@ def second_factor(credentials: Credentials) -> SecondFactor | None:
 
 
 def factor_needed(credentials: Credentials) -> FactorNeeded:
-    """Return the refusal of a user who has not given the factor of *credentials*, or has none."""
+    """Return the error for a user who has not given the second factor of *credentials*, or has none to give."""
     since = credentials.factor and credentials.factor.since
     asks, listed = credentials.asks_passkey, marks(credentials)
     return FactorNeeded(since, asks_passkey=asks, listed=listed if credentials.wants_factor else ())
@@ -1183,7 +1186,7 @@ def factor_needed(credentials: Credentials) -> FactorNeeded:
 def require_recent(user: UserBackend, *, is_part: bool = False) -> ProofScope:
     """Return the scope of the proof that the user of this session gave in the last ten minutes.
 
-    *is_part*: a proof in part is enough. It reads the devices. Raise ProofNeeded, SignedOut, StoreUnavailable.
+    *is_part*: a proof in part is enough. The function reads the user's devices. Raise ProofNeeded, SignedOut, StoreUnavailable.
     """
     mine = [one for one in user.devices() if one.is_this_one]
     if any(one.is_proven for one in mine):
@@ -1210,6 +1213,6 @@ def _unwrapped(
 
 
 def _code_of(typed: str) -> str | None:
-    """Return the code of an invitation as it was typed; None if nothing was typed that can be one."""
+    """Return the invitation code in *typed*, without blanks around it; None if *typed* cannot be a code."""
     code = typed.strip()
     return code if code and code.isprintable() else None

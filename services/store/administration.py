@@ -1,4 +1,4 @@
-"""Changes by admins that need more than one call of the store: ending access, models, sign-ups."""
+"""Admin actions that need more than one call of the store: ending access, changing models and sign-ups."""
 
 import secrets
 from collections.abc import Callable, Mapping
@@ -27,7 +27,7 @@ class UserAccess:
     administration: GuardedAdministration = field(repr=False)
     # stops the live turns of a user in this process, and waits until they are settled
     stop_turns: Callable[[UserId], object]
-    # raises SignedOut if another process has replaced the cookie of the admin's session; a route has asked by the cookie
+    # raises SignedOut if another process has replaced the cookie of the admin's session; a route has checked that itself
     confirm: Callable[[], object] = lambda: None
 
     def suspend(self, user_id: UserId, *, is_suspended: bool) -> None:
@@ -47,7 +47,7 @@ class UserAccess:
         self.administration.delete(user_id)
 
     def _stop_turns(self, user_id: UserId, *, is_shut: bool) -> None:
-        # checked first, so that a refusal stops no turn
+        # the checks come first, so that a refused change stops no turn
         self.confirm()
         self.administration.check_end(user_id, is_shut=is_shut)
         self.stop_turns(user_id)
@@ -55,7 +55,7 @@ class UserAccess:
 
 @dataclass(frozen=True, slots=True)
 class ModelAdministration:
-    """Reads and changes the settings of models. Changes raise NotFound for all but admins."""
+    """Reads and changes the settings of models. Changes by non-admins raise AdminsOnly."""
 
     administration: GuardedAdministration = field(repr=False)
     cached: CachedRead[ModelSettings] = field(repr=False)  # the settings that this process applies
@@ -65,7 +65,7 @@ class ModelAdministration:
         return self.cached.get()
 
     def set_price(self, name: str, prices: ModelPrices | None) -> None:
-        """Set the price of a model; None: the price that the app knows. Raise BadInput if cached input costs more."""
+        """Set the prices of a model; None: those that the app knows. Raise BadInput if cached input costs more than input."""
         # a prompt's cost is reserved at the price of uncached input
         if prices and prices.cached_input_micro > prices.input_micro:
             raise BadInput("Cached input cannot cost more than input.")
@@ -88,7 +88,7 @@ class ModelAdministration:
 class SignUpAdministration:
     """The mode of sign-ups, the confirmation of addresses, and the invitations, whose codes are stored as hashes.
 
-    Non-admins get AdminsOnly.
+    Calls by non-admins raise AdminsOnly.
     """
 
     administration: GuardedAdministration = field(repr=False)
@@ -105,18 +105,18 @@ class SignUpAdministration:
         self.cached.outdate()
 
     def confirms_by_code(self) -> bool:
-        """Return True if codes are to confirm the addresses of new users where mail is set, some seconds old at most."""
+        """Return True if codes confirm the addresses of new users where mail is set; the value may be some seconds old."""
         return self.cached.get().confirms_by_code
 
     def confirm_by_code(self, *, is_on: bool) -> None:
-        """Confirm the addresses of new users by codes, or do not. Raise BadInput while Supabase Auth confirms them."""
+        """Turn the confirmation of new addresses by codes on or off. Raise BadInput while Supabase Auth confirms addresses."""
         if is_on and self.is_confirmed_elsewhere():
             raise BadInput("Supabase Auth confirms addresses: switch that off first.")
         self.administration.confirm_by_code(is_on=is_on)
         self.cached.outdate()
 
     def invite(self, email: str, role: AccountRole) -> str:
-        """Make an invitation for *email*, or for anyone if it is empty; return its code, which is not stored.
+        """Make an invitation for *email*, or for anyone if that is empty; return the code, which is stored only as a hash.
 
         Raise BadAddress, BadInput (too many are open).
         """
@@ -126,7 +126,7 @@ class SignUpAdministration:
         return code
 
     def invitations(self) -> list[Invitation]:
-        """Return the open invitations, then the newest others, at most 500 in all."""
+        """Return the open invitations, then the newest of the others, at most 500 in all."""
         return self.administration.invitations()
 
     def revoke(self, invitation: UUID) -> None:

@@ -32,7 +32,7 @@ from services.domain.models import ModelSettings
 from services.domain.usage import UsageReport
 from services.store.rows import FirstPage, Rows
 
-LISTED_CREDENTIALS = 500  # the most that one call lists
+LISTED_CREDENTIALS = 500  # the most credentials that one call of `list_credentials` returns
 
 
 class SignInUser(Protocol):
@@ -45,7 +45,7 @@ class SignInUser(Protocol):
 class SignIn(Protocol):
     """Makes and recognises users by their managed passwords. The app has checked the user's own password before.
 
-    All members raise StoreUnavailable, and all but `end` Refused (TooManyAttempts, …).
+    All members raise StoreUnavailable; all but `end` also raise Refused (TooManyAttempts, …).
     """
 
     def confirms_addresses(self) -> bool:
@@ -60,7 +60,7 @@ class SignIn(Protocol):
         ...
 
     def resume(self, email: EmailAddress, password: str) -> SignInUser:
-        """Recognise a user without an account whom a sign-up with this *password* has left, or else make one.
+        """Recognise the user whom a sign-up with this *password* has left without an account, or else make a user.
 
         Raise NotConfirmed, Suspended, and the errors of `sign_up`.
         """
@@ -75,21 +75,21 @@ class SignIn(Protocol):
 
 
 class SessionSealer(Protocol):
-    """Seals the data that a store keeps of one app session, under a key derived from its cookie."""
+    """Seals the data that a store holds for one app session, under a key derived from the session's cookie."""
 
     def seal(self, text: str, user_id: UserId) -> str: ...
     def open(self, sealed: str, user_id: UserId) -> str:
-        """Raise Tampered."""
+        """Return the opened text. Raise Tampered."""
         ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewCookie:
-    """The cookie that a session gets in place of another one."""
+    """The cookie that replaces the present cookie of a session."""
 
-    replaces: str = field(repr=False)  # the hash of the cookie so far
+    replaces: str = field(repr=False)  # the hash of the cookie that is replaced
     cookie_hash: str
-    sealer: SessionSealer = field(repr=False)  # of the new cookie
+    sealer: SessionSealer = field(repr=False)  # seals under the key of the new cookie
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,31 +98,32 @@ class WrappedKey:
 
     version: int
     wrapped: str = field(repr=False)
-    created_at: datetime | None = field(default=None, compare=False)  # None: unknown
+    created_at: datetime | None = field(default=None, compare=False)  # None: the time is unknown
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredCredentials:
     """The sealed credentials of a user, or of a sign-up that has no user yet."""
 
-    id: UUID  # the user's id; while the sign-up is pending, an id of its own
+    id: UUID  # the user's id; while the sign-up is pending, the sign-up's own id
     user_id: UserId | None  # None: the sign-up is pending
     lookup: str = field(repr=False)  # the look-up value of the address
     sealed: str = field(repr=False)
     generation: int
-    uses: int = 0  # of the second factor so far
-    wants_factor: bool = False  # true: no session begins without the factor in the seal
+    uses: int = 0  # the number of uses of the second factor, passkeys and identities so far
+    wants_factor: bool = False  # true: no session begins without the account's second factor
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewAccount:
-    """The account that begins with the first session of a user, in place of a sign-up that is pending."""
+    """The account that begins with the first session of a user, and replaces the user's pending sign-up."""
 
     sign_up: UUID  # the id of the pending sign-up
     credentials: StoredCredentials
     key: WrappedKey
-    invitation: str | None = field(repr=False)  # the code
-    ways_in: tuple[str, ...] = field(default=(), repr=False)  # look-up values of identities
+    invitation: str | None = field(repr=False)  # the code of the invitation
+    # the look-up values of the account's identities
+    ways_in: tuple[str, ...] = field(default=(), repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,24 +133,25 @@ class NewSession:
     cookie_hash: str
     idle_seconds: int
     lifetime_seconds: int
-    generation: int  # of the credentials that were checked
+    generation: int  # the generation of the credentials that were checked
     id: SessionId
     device: str | None = field(default=None, repr=False)  # the name of the browser, sealed
-    account: NewAccount | None = None  # None: the user has an account
-    returned: tuple[str, ...] = ()  # the buckets that get their counted attempt back
-    has_factor: bool = False  # true: what the account or the deployment wants was given
-    # after the use of the factor or a passkey, or the enrolment of a factor, by which the user signs in; None: as they are
+    account: NewAccount | None = None  # None: the user has an account already
+    returned: tuple[str, ...] = ()  # the throttle buckets whose count of this attempt is undone
+    has_factor: bool = False  # true: the user gave the second factor that is required
+    # the credentials after this sign-in used a factor, passkey or identity, or enrolled a factor; None: unchanged
     used: StoredCredentials | None = None
-    used_by: CredentialsAction = CredentialsAction.FACTOR_USED  # or PASSKEY_USED, IDENTITY_USED
-    scope: ProofScope = ProofScope.FULL  # of the sign-in, as a proof
+    # the kind of use: FACTOR_USED, PASSKEY_USED or IDENTITY_USED
+    used_by: CredentialsAction = CredentialsAction.FACTOR_USED
+    scope: ProofScope = ProofScope.FULL  # the account changes that the sign-in, as a proof, allows
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SignUpState:
-    """The current mode of sign-ups, as it applies to one user."""
+    """The current rules of sign-ups, as they apply to one user."""
 
     mode: SignUps
-    is_first_admin: bool  # true: there is no account, and the first becomes admin
+    is_first_admin: bool  # true: no account exists yet, and the first one becomes admin
     # true: where mail is set, a new user's address is confirmed by a code
     confirms_by_code: bool
     requires_factor: bool = False  # true: no session begins without a second factor
@@ -158,7 +160,7 @@ class SignUpState:
 
 @dataclass(frozen=True, slots=True)
 class Throttle:
-    """A limit of attempts in some seconds, counted in a bucket."""
+    """A limit of attempts within a number of seconds, counted in a bucket."""
 
     bucket: str
     at_most: int
@@ -170,12 +172,12 @@ class Throttles:
     """The throttles that count an attempt."""
 
     strangers: tuple[Throttle, ...]
-    # the user whose device makes the attempt, and the throttles that count it if it is for the account of that user
+    # the user whose device makes the attempt; if the attempt is for that user's account, *device* counts it, not *strangers*
     device_user: UserId | None = None
     device: tuple[Throttle, ...] = ()
 
 
-# for an attempt that something else counts, such as the tries of a step
+# the throttles of an attempt that is counted elsewhere, such as in the tries of a step
 NOT_COUNTED = Throttles(())
 
 
@@ -183,20 +185,20 @@ NOT_COUNTED = Throttles(())
 class Attempt:
     """An attempt to sign in or to sign up, to be counted once."""
 
-    # under each root key: of the address, as it is or as a former one, or of an identity or a passkey
+    # the look-up values, under each root key, of the address (as a current or a former one), an identity or a passkey
     lookups: tuple[str, ...] = field(repr=False)
     throttles: Throttles
-    invitation: str | None = field(repr=False)  # the code
-    invited: EmailAddress | None = field(repr=False)  # the address, if there is an invitation
+    invitation: str | None = field(repr=False)  # the code of the invitation
+    invited: EmailAddress | None = field(repr=False)  # the address to sign up; None: no invitation
     nonce: UUID
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CountedAttempt:
-    """The stored data of the address, identity or passkey of an attempt."""
+    """The data stored for the address, identity or passkey of an attempt that was counted."""
 
     credentials: StoredCredentials | None
-    keys: tuple[WrappedKey, ...] = ()  # of the user of the credentials
+    keys: tuple[WrappedKey, ...] = ()  # the keys of the user of *credentials*
     is_known: bool  # true: the attempt comes from a device of the user
     is_suspended: bool  # true: the user may not sign in
     sign_ups: SignUpState
@@ -206,22 +208,23 @@ class CountedAttempt:
 class PendingSignUp:
     """A sign-up to be stored until its user has an account."""
 
-    credentials: StoredCredentials  # after the change: a new one has generation 1
-    lookups: tuple[str, ...] = field(repr=False)  # as `NewAddress.claims`
+    credentials: StoredCredentials  # the credentials to store; generation 1: the sign-up is new
+    # the look-up values of the address, as in `NewAddress.claims`
+    lookups: tuple[str, ...] = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewAddress:
-    """Another email address of a user, with the credentials that name it."""
+    """A new email address of a user, with the credentials that name it."""
 
-    credentials: StoredCredentials  # after the change: of the next generation
+    credentials: StoredCredentials  # the credentials to store, of the next generation
     address: EmailAddress = field(repr=False)
-    # of the address, as one that is taken: under each root key, also as a former address
+    # the look-up values that show if *address* is taken: under each root key, as a current and as a former address
     claims: tuple[str, ...] = field(repr=False)
-    # of the addresses that the user may take back afterwards (`RootKeys.former_address_tags`)
+    # look-up values of the addresses that the user may take back after the change (`RootKeys.former_address_tags`)
     former: tuple[str, ...] = field(repr=False)
     is_restored: bool  # true: the user takes a former address back, which ends all other sessions
-    # where it is restored, the look-up values of all identities and passkeys afterwards; None: they stay
+    # if the address is restored, the look-up values of all identities and passkeys after that; None: unchanged
     ways_in: tuple[str, ...] | None = field(default=None, repr=False)
 
 
@@ -230,22 +233,22 @@ class NewStep:
     """A step to be stored (services/store/steps.py)."""
 
     key: str = field(repr=False)  # a hash of the browser's secret and of the id in the step's form
-    kind_tag: str = field(repr=False)  # the same for all steps of one kind in the browser
+    kind_tag: str = field(repr=False)  # a tag that all steps of one kind in the browser share
     sealed: str = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredDevice:
-    """An app session of a user as a device."""
+    """An app session, as a device that is listed to its user."""
 
     session: SessionId
-    # the name of the browser, sealed (services/store/devices.py)
+    # the name of the browser, sealed (services/store/device_names.py)
     device: str | None = field(repr=False)
     created_at: datetime | None  # None: unknown
     seen_at: datetime | None
     is_this_one: bool
-    is_proven: bool  # true: its user has proved who they are in the last ten minutes
-    is_proven_in_part: bool  # true: at least in part (`ProofScope.PART`)
+    is_proven: bool  # true: the user gave a full proof in this session in the last ten minutes
+    is_proven_in_part: bool  # true: the same, with a proof in part (`ProofScope.PART`) or in full
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -254,8 +257,9 @@ class NewNotice:
 
     id: UUID
     kind: NoticeKind
-    browser: str | None = field(repr=False)  # its name, sealed (services/store/notices.py)
-    session: SessionId | None  # in which it was done, and is not shown; None: in none
+    browser: str | None = field(repr=False)  # the browser's sealed name (services/store/notices.py)
+    # the session that made the change, and does not show the notice; None: no session made it
+    session: SessionId | None
 
 
 class Administration(Protocol):
@@ -264,7 +268,7 @@ class Administration(Protocol):
     def list_users(
         self, words: str, order: UserOrder, skip: int = 0, at_most: int = 500
     ) -> UserPage:
-        """Return at most 500 users whose addresses contain *words*, from number *skip* on, in the order given."""
+        """Return at most 500 users whose addresses contain *words*, from number *skip* on, sorted by *order*."""
         ...
 
     def usage(self, days: tuple[date, date], user_id: UserId | None = None) -> UsageReport:
@@ -291,14 +295,14 @@ class Administration(Protocol):
         """Change limits of a user; None: no limit."""
 
     def set_role(self, user_id: UserId, role: AccountRole) -> None:
-        """Raise LastAdmin."""
+        """Change the role of a user. Raise LastAdmin."""
 
     def audit(self, before: str = "", at_most: int = 500) -> list[AuditEntry]:
-        """Return at most 500 audit entries, the newest first; *before*: only those older than the one with that id."""
+        """Return at most 500 audit entries, the newest first; *before*: only those older than the entry with that id."""
         ...
 
     def list_credentials(self, after: UUID | None = None) -> list[StoredCredentials]:
-        """Return the sealed credentials of the next 500 accounts by their ids: those after *after*; None: the first."""
+        """Return the sealed credentials of the next 500 accounts, ordered by id; *after*: the last id so far, None: begin."""
         ...
 
     def health(self) -> StoreHealth: ...
@@ -308,7 +312,7 @@ class GuardedAdministration(Administration, Protocol):
     """Administration, with the methods that pages call through `services.store.administration`."""
 
     def check_end(self, user_id: UserId, *, is_shut: bool) -> None:
-        """Raise what ending a user's sessions, or (*is_shut*) the account, would raise (LastAdmin, ProofNeeded)."""
+        """Raise the errors (LastAdmin, ProofNeeded) that ending a user's sessions, or (*is_shut*) the account, would raise."""
 
     def suspend(self, user_id: UserId, *, is_suspended: bool) -> None:
         """Suspend the account and end its sessions, or lift the suspension. Raise LastAdmin."""
@@ -319,7 +323,7 @@ class GuardedAdministration(Administration, Protocol):
     def delete(self, user_id: UserId) -> None:
         """Delete an account: its keys at once, its rows soon after; its usage figures stay. Users may delete their own.
 
-        Raise LastAdmin, and ProofNeeded for one's own.
+        Raise LastAdmin, and ProofNeeded for the caller's own account.
         """
 
     def set_model(self, name: str, changes: Mapping[str, object]) -> None:
@@ -331,20 +335,20 @@ class GuardedAdministration(Administration, Protocol):
     def set_sign_ups(self, mode: SignUps) -> None: ...
 
     def confirm_by_code(self, *, is_on: bool) -> None:
-        """Confirm the addresses of new users by codes, where mail is set, or do not."""
+        """Turn on or off the confirmation of new users' addresses by codes, which needs mail to be set."""
 
     def require_factor(self, *, is_on: bool) -> None:
-        """Require a second factor of all users, or do not.
+        """Turn on or off the requirement that all users have a second factor.
 
-        While it is on, sessions without one are refused at each call; turned on, it also ends them, so that they do not come
-        back. Raise ProofNeeded, FactorNeeded (the admin has none of their own).
+        While it is on, sessions without a factor are refused at each call. Turning it on also ends those sessions, so that
+        they do not come back. Raise ProofNeeded, FactorNeeded (the admin's own account has no factor).
         """
 
     def invite(self, code_hash: str, email: EmailAddress | None, role: AccountRole) -> None:
         """Store an invitation by the hash of its code. Raise BadInput (too many are open)."""
 
     def invitations(self) -> list[Invitation]:
-        """Return the open invitations, then the newest others, at most 500 in all."""
+        """Return the open invitations, then the newest of the others, at most 500 in all."""
         ...
 
     def revoke_invitation(self, invitation: UUID) -> None:
@@ -354,8 +358,8 @@ class GuardedAdministration(Administration, Protocol):
 class UserBackend(Protocol):
     """The calls of one signed-in user. All members raise SignedOut, StoreUnavailable.
 
-    Those that change a password, end other sessions or end the account raise ProofNeeded unless the user has proved who
-    they are in the last ten minutes; a sign-in is a proof.
+    Members that change how the user signs in, end sessions or end the account raise ProofNeeded unless the user has
+    proved who they are in the last ten minutes; a sign-in is a proof, except of `ProofScope.NONE`.
     """
 
     @property
@@ -364,17 +368,17 @@ class UserBackend(Protocol):
     def account(self) -> Account: ...
 
     def dismiss_notices(self, notices: Collection[UUID]) -> None:
-        """Remove the user's *notices*, by their ids, but those of what was done in this session."""
+        """Remove the user's *notices*, given by id, except notices of changes that this session made."""
 
     def rows(self, most_bytes: int | None = None, first: FirstPage | None = None) -> Rows:
         """Return the sealed rows of the user. *most_bytes*: the bytes that the account may store; None: no limit.
 
-        The first reads of what *first* has are answered by it.
+        The first read of any data that *first* holds returns that data.
         """
         ...
 
     def first_page(self) -> FirstPage | None:
-        """Return what the first page reads, once, if the start of the session has brought it."""
+        """Return the data of the first page, once, if the start of the session loaded it; else None."""
         ...
 
     def change_credentials(
@@ -389,14 +393,15 @@ class UserBackend(Protocol):
     ) -> bool:
         """Store *new* credentials of a user in place of those of *seen_generation*; return False if those have changed.
 
-        The factor must not have been used meanwhile: *new* have the number of uses that was read. *renamed*: new
-        look-up values of the user by those so far; those of former addresses expire when those would have. *ways_in*: the
-        look-up values of all identities and passkeys afterwards, which are stored, never overwritten, and of which no others
-        stay; None: they stay. What adds or removes an identity or a passkey has them, PASSWORD_SET may. *ends_others*: all
-        sessions of the user end but this one. Each *action* but RESEAL and FACTOR_USED
-        has the next generation; each but RESEAL is audited; each but RESEAL and ADDRESS_CONFIRMED needs a recent proof.
-        After FACTOR_ADDED and PASSKEY_FACTOR_ADDED `wants_factor` is on; FACTOR_REMOVED, PASSKEY_FACTOR_REMOVED, PASSWORD_SET
-        and PASSKEY_REMOVED may turn it off: then no session of the user, this one included, has given a factor any more.
+        A factor, passkey or identity used meanwhile is such a change: *new* has the number of uses that was read (after a use,
+        one more). *renamed*: the user's new look-up values by the old ones they replace; values of former addresses keep their
+        expiry. *ways_in*: the look-up values of all identities and passkeys after the change: they are stored, never
+        overwritten, and all others are removed; None: no change. An *action* that adds or removes an identity or a passkey has
+        *ways_in*, PASSWORD_SET may. *ends_others*: end all other sessions of the user. Each *action* but RESEAL and the uses
+        (FACTOR_USED, PASSKEY_USED, IDENTITY_USED) has the next generation; each but RESEAL is audited; each but RESEAL and
+        ADDRESS_CONFIRMED needs a recent proof. `wants_factor` is on after FACTOR_ADDED and PASSKEY_FACTOR_ADDED;
+        FACTOR_REMOVED, PASSKEY_FACTOR_REMOVED, PASSWORD_SET and PASSKEY_REMOVED may turn it off: then no session of the user
+        counts any more as one in which a factor was given.
 
         Raise ProofNeeded, FactorRequired (the deployment requires the factor), WayInTaken (another account has the
         identity or passkey that is added), ValueError (generation, uses, `wants_factor`, *ways_in* or *ends_others* do
@@ -405,13 +410,13 @@ class UserBackend(Protocol):
         ...
 
     def change_address(self, new: NewAddress) -> bool:
-        """Give the user another address and its credentials, in one transaction, also where the user signs in.
+        """Give the user another address and the credentials with it, in one transaction that includes the user of `SignIn`.
 
-        Return False, and change nothing, if the credentials have changed since they were of the generation before.
-        A user at the sign-in who has the address without an account goes, as when an account begins; so does a pending
-        sign-up. Look-up values of former addresses are stored for 72 hours, never overwritten, and removed once *new*
-        does not name them. It is audited. The number of uses is as it was read; `wants_factor` changes only where a
-        former address is taken back; the session is not opened where that brings no factor, and one is required.
+        Return False, and change nothing, if the stored credentials are not those of the generation before, or were used since.
+        A user of `SignIn` who has the address but no account is removed, as when an account begins; so is a pending sign-up.
+        Look-up values of former addresses are stored for 72 hours, never overwritten, and removed once *new* does not name
+        them. The change is audited. *new* has the number of uses that was read; `wants_factor` changes only if a former
+        address is taken back. If that brings no factor back and the deployment requires one, the session is refused.
 
         Raise ProofNeeded, AddressTaken (an account has the address, or may take it back), WayInTaken (another account has
         an identity or a passkey that would come back), and change nothing.
@@ -422,7 +427,7 @@ class UserBackend(Protocol):
         """Store *key* in place of the wrapped key *replaces*, unless that was replaced meanwhile."""
 
     def devices(self) -> list[StoredDevice]:
-        """Return at most 300 devices of the user, the one that was used last first."""
+        """Return at most 300 devices of the user, the most recently used first."""
         ...
 
     def prove(
@@ -436,21 +441,22 @@ class UserBackend(Protocol):
         used_by: CredentialsAction = CredentialsAction.FACTOR_USED,
         scope: ProofScope = ProofScope.FULL,
     ) -> bool:
-        """Note that the user has proved who they are; return False if the credentials are not of *generation* any more.
+        """Note that the user has proved who they are; return False if the credentials are no longer of *generation*.
 
-        The session gets another *cookie* with it, in one transaction: the one so far opens nothing any more, and calls by
-        this object go on. *returned*: the buckets that get their counted attempt back; *has_factor*, *used* and *used_by*: as in
-        `NewSession`. A proof in part (*scope*) leaves a full one that is younger than ten minutes as it is.
+        In the same transaction, *cookie* replaces the session's cookie: the old one is no longer valid, and calls by this
+        object go on. *returned*, *has_factor*, *used* and *used_by*: as in `NewSession`. A proof in part (*scope*) does not
+        replace a full proof that is younger than ten minutes.
 
-        Raise SignedOut also if the session has another cookie than the one to be replaced, FactorNeeded (the account has one of
-        its own), FactorUsed (the factor was used meanwhile: check again), ValueError. After StoreUnavailable the session may have either cookie.
+        Raise SignedOut also if the session no longer has the cookie to be replaced, FactorNeeded (the account has a factor
+        that was not given), FactorUsed (the factor was used meanwhile: check again), ValueError. After StoreUnavailable the
+        session may have either cookie.
         """
         ...
 
     def stop_turns(self, session_id: SessionId | None) -> int:
-        """Ask other processes to end the replies of a session of the user, or (None) of all others than this one.
+        """Ask other processes to end the replies of a session of the user, or (None) of all sessions but this one.
 
-        Return the number of those that still stream. Raise ProofNeeded.
+        Return the number of replies that still stream. Raise ProofNeeded.
         """
         ...
 
@@ -469,7 +475,7 @@ class OpenedSession:
 
     id: SessionId
     user_id: UserId
-    credentials: StoredCredentials | None  # None: they are gone
+    credentials: StoredCredentials | None  # None: the credentials are missing in the store
     keys: tuple[WrappedKey, ...]
     user: UserBackend = field(repr=False)
     role: AccountRole
@@ -484,17 +490,17 @@ class Backend(Protocol):
     def start_session(
         self, user: SignInUser, new: NewSession, sealer: SessionSealer
     ) -> OpenedSession:
-        """Begin an app session; the user's first session also begins the account, all in one transaction.
+        """Begin an app session; a user's first session also begins the account, in the same transaction.
 
         Raise SignUpsClosed, InvitationNeeded, BadAddress, SignedOut (the account is suspended or deleted), Stale (the
         credentials have changed, or the account has begun), FactorNeeded, FactorUsed (the factor was used meanwhile:
-        check again), WayInTaken (another account has an identity of the new one), ValueError (`NewSession.used` is neither a
-        use nor an enrolment).
+        check again), WayInTaken (another account has an identity of the new account), ValueError (`NewSession.used` is
+        neither a use nor an enrolment).
         """
         ...
 
     def open_session(self, cookie_hash: str, sealer: SessionSealer) -> OpenedSession:
-        """Raise SignedOut, Tampered."""
+        """Return the session with this cookie. Raise SignedOut, Tampered."""
         ...
 
     def is_alive(self, cookie_hash: str) -> bool:
@@ -510,23 +516,23 @@ class Backend(Protocol):
     def sign_up_state(self) -> SignUpState: ...
 
     def count_attempt(self, attempt: Attempt) -> CountedAttempt:
-        """Count *attempt*, once for each nonce; return what is stored of its look-up values. Raise TooManyAttempts."""
+        """Count *attempt*, once for each nonce; return the data stored under its look-up values. Raise TooManyAttempts."""
         ...
 
     def put_sign_up(self, new: PendingSignUp) -> bool:
         """Store a pending sign-up, or its next generation.
 
-        Return False, and store nothing, if the address has other credentials by now.
+        Return False, and store nothing, if other credentials have been stored for the address meanwhile.
         """
         ...
 
     def count_throttles(self, throttles: Sequence[Throttle]) -> None:
-        """Count one attempt in *throttles*; those behind a full one do not count it. Raise TooManyAttempts."""
+        """Count one attempt in *throttles*, in order, up to the first that is full. Raise TooManyAttempts if one is."""
 
     def begin_step(self, new: NewStep) -> None:
-        """Store a step for ten minutes, without tries, also in place of the one with its key.
+        """Store a step for ten minutes, with no tries used; it replaces a stored step with the same key.
 
-        The fifth of one kind in a browser ends the oldest.
+        The fifth step of one kind in a browser ends the oldest.
         """
 
     def try_step(self, key: str) -> str | None:
@@ -539,18 +545,18 @@ class Backend(Protocol):
     def end_step(self, key: str) -> str | None:
         """Delete a step, and return its sealed text; None: there is no such step any more.
 
-        Of several calls at once, one gets the text.
+        Of several simultaneous calls, only one gets the text.
         """
         ...
 
     def add_notice(self, user_id: UserId, new: NewNotice, throttles: Sequence[Throttle]) -> None:
-        """Store a notice, unless the account was deleted, beside the newest two of its kind; count it in *throttles*.
+        """Store a notice, unless the account was deleted, and count it in *throttles*; of one kind, the newest three stay.
 
-        Raise TooManyAttempts once it is stored, if one of them is full: no mail is sent of it.
+        If a throttle is full, store the notice, and raise TooManyAttempts, so that no mail is sent about it.
         """
 
     def note_failure(self, user_id: UserId, failure: Failure | Exemption) -> None:
-        """Count *failure*, or an exemption, in the audit: in the entry of this hour, kind and user, or in a new one. Of a deleted user, none."""
+        """Count *failure* in the audit entry for this hour, kind and user, which is made if need be; not for a deleted user."""
 
     def model_settings(self) -> ModelSettings: ...
 
@@ -563,7 +569,7 @@ class Backend(Protocol):
         ...
 
     def check(self) -> None:
-        """Raise RowsCut, or another Unavailable or Misconfigured, if the store is unfit for the app."""
+        """Raise RowsCut, or another Unavailable or Misconfigured, if the app cannot use the store."""
 
     def start_upkeep(self, report: Callable[[str], None]) -> None:
-        """Start the threads that sweep and probe the store; *report* each outage by a sentence, and its end by ""."""
+        """Start the threads that sweep and probe the store; *report* gets a sentence for each outage, and "" at its end."""

@@ -1,7 +1,7 @@
-"""Codes by mail: eight digits, entered in the browser that asked for them, show that its user reads a mailbox.
+"""Codes by mail: eight digits that prove, entered in the browser that asked for them, that its user reads a mailbox.
 
-A code belongs to a step (steps.py), which keeps an HMAC of it under the root key and the step's id. Who may have no code
-gets a step all the same, in which every code is wrong, so that a page says nothing of an address.
+A code belongs to a step (steps.py), which holds an HMAC of the code under the root key and the step's id. A user who may
+have no code still gets a step, in which every code is wrong, so that a page does not reveal if an address has an account.
 """
 
 import secrets
@@ -35,7 +35,8 @@ from services.store.kept import marks
 from services.store.steps import Step, Steps, read_contents
 
 DIGITS = 8
-_FAILURES: Mapping[str, Failure] = {  # by the kinds of steps; of all others: ADDRESS
+# the failures that wrong codes count as, by kind of step; ADDRESS for all other kinds
+_FAILURES: Mapping[str, Failure] = {
     CodePurpose.SIGN_IN: Failure.SIGN_IN,
     CodePurpose.RESET_PASSWORD: Failure.RESET,
     CodePurpose.PROVE: Failure.PROOF,
@@ -55,9 +56,9 @@ class Recipient:
     """The kind of mail that an address gets, and the credentials that must stay unchanged until the code is entered."""
 
     mail: CodePurpose | NoCodeReason | None  # None: no mail
-    credentials: StoredCredentials | None = None  # None: of no user, or those of the session
+    credentials: StoredCredentials | None = None  # None: the step is bound to no credentials
     is_known: bool = False  # true: the request comes from a device of the user
-    # the user in whose audit wrong codes are counted; None: that of the step
+    # the user in whose audit wrong codes are counted; None: the user of the step
     user_id: UserId | None = None
 
 
@@ -65,7 +66,7 @@ NOBODY = Recipient(mail=None)
 
 
 def recipient_of(found: Found, purpose: CodePurpose) -> Recipient:
-    """Return who gets a mail for an account: no code opens one whose address was never confirmed."""
+    """Return the recipient of a mail for an account; no code is sent to an address that was never confirmed."""
     if not found.is_taken or found.credentials is None or found.is_suspended:
         return NOBODY
     if found.credentials.confirmed is None:
@@ -75,12 +76,13 @@ def recipient_of(found: Found, purpose: CodePurpose) -> Recipient:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Contents:
-    """The contents of the step of a code. `tag`: None if no code was sent."""
+    """The contents of a code's step. `tag`: the HMAC of the code; None: no code was sent."""
 
     request: CodeRequest = field(repr=False)
     tag: str | None = field(repr=False)
-    kept_as: UUID | None = None  # counts the tries of a code that `Codes.keep` has kept
-    user_id: UserId | None = None  # as in `Recipient`
+    # the id under which tries are counted after `Codes.keep`; None: the code was never kept
+    kept_as: UUID | None = None
+    user_id: UserId | None = None  # the user in whose audit wrong codes are counted
 
 
 _CONTENTS = TypeAdapter(_Contents)
@@ -88,7 +90,7 @@ _CONTENTS = TypeAdapter(_Contents)
 
 @dataclass(slots=True)
 class RightCode:
-    """A step whose code was entered. It must end before the code counts."""
+    """A step whose code was entered correctly. The step must end before the code has any effect."""
 
     step: Step
     request: CodeRequest
@@ -96,7 +98,7 @@ class RightCode:
     has_ended: bool = False
 
     def end(self) -> None:
-        """End the step, for one of several who enter the code at once. Raise StepEnded."""
+        """End the step; of several simultaneous callers, only one succeeds. Raise StepEnded."""
         self._end()
         self.has_ended = True
 
@@ -107,9 +109,9 @@ class Codes:
 
     All but `begin` raise StepEnded as `Steps.attempt` does; `read` and `check` count a try of the step.
 
-    A code of eight digits has five tries, and five more if another one was asked for that could not be sent. A code that
-    is sent begins with none of them used, so the throttles of mails bound all guesses: those of strangers for an address
-    send 15 codes a day (30 where it may be taken back), which have 150 tries in 100,000,000.
+    A code of eight digits has five tries, and five more if another code was asked for but could not be sent. Each code that
+    is sent has all its tries, so only the throttles of mails limit guessing: strangers can have 15 codes a day sent to an
+    address (30 if it may be taken back). 15 codes have 150 tries, among 100,000,000 possible codes.
     """
 
     steps: Steps
@@ -124,9 +126,9 @@ class Codes:
         session: AppSession | None = None,
         step_id: UUID,
     ) -> tuple[Step, Code | NoCode | None]:
-        """Begin the step *step_id*, or begin it anew with another code; return it and what to mail.
+        """Begin the step *step_id*, or begin it anew with another code; return the step and the content to mail.
 
-        Raise WrongCredentials (those of *recipient* are not those of the session's user).
+        Raise WrongCredentials (the credentials of *recipient* are not those of the session's user).
         """
         content, tag = None, None
         match recipient.mail:
@@ -153,21 +155,21 @@ class Codes:
     def read(
         self, browser: Cookie, kind: str, step_id: UUID, session: AppSession | None
     ) -> CodeRequest:
-        """Return what the code of a step was asked for, to begin it anew, or to `keep` it."""
+        """Return the request for the code of a step, to begin the step anew or to `keep` it."""
         step = self.steps.attempt(browser, kind, step_id, session)
         return read_contents(_CONTENTS, step.contents).request
 
     def keep(self, browser: Cookie, kind: str, step_id: UUID, session: AppSession | None) -> None:
-        """Let the code of a step go on, where no other one could be sent: `read` has used none of its tries.
+        """Let the code of a step stay good where no other code could be sent: `read` then has used none of its tries.
 
-        From the first time on its tries are counted apart, five of them, however often it is kept.
+        From the first call on, the tries of the code are counted separately: five in all, however often this is called.
         """
         self.steps.renew(browser, kind, step_id, session, _kept)
 
     def check(
         self, browser: Cookie, kind: str, step_id: UUID, digits: str, session: AppSession | None
     ) -> RightCode:
-        """Compare *digits* with the code of a step, and count a wrong one in the audit of its user. Raise WrongCode."""
+        """Compare *digits* with the code of a step; count a wrong code in its user's audit. Raise WrongCode."""
         step = self.steps.attempt(browser, kind, step_id, session)
         contents = read_contents(_CONTENTS, step.contents)
         if contents.kept_as:
@@ -180,7 +182,7 @@ class Codes:
         return RightCode(step, contents.request, end)
 
     def _count_try(self, kept_as: UUID) -> None:
-        """Count a try of a code that was kept. Raise StepEnded."""
+        """Count a try of a code after `keep`. Raise StepEnded if the code has none left."""
         bucket = self.steps.root_keys.bucket(f"tries of code {kept_as}")
         seconds = int(STEP_LIFE.total_seconds())
         try:
@@ -190,7 +192,7 @@ class Codes:
 
 
 def _kept(text: str) -> str:
-    """Return the contents of the step of a code that is kept. Raise StepEnded."""
+    """Return the contents of a code's step after `Codes.keep`. Raise StepEnded."""
     contents = read_contents(_CONTENTS, text)
     return _text(replace(contents, kept_as=contents.kept_as or uuid4()))
 
@@ -217,15 +219,15 @@ def prove(
     note: Callable[[Checked], None],
     give: Callable[[Checked, Callable[[Checked], None]], None],
 ) -> None:
-    """Call *note* for the proof by a code that was mailed to the address of the user of a session.
+    """Prove who a session's user is by a code that was mailed to their address: call *note* with the credentials.
 
-    *give* calls its second argument with the credentials, after the second factor, if there is one; the code is good until then.
+    *give* checks the second factor, if there is one, then calls its second argument; only that call uses the code up.
 
     Raise StepEnded (also if the credentials have changed since), and the errors of *give* and *note*.
     """
 
     def act(checked: Checked) -> None:
-        if not code.has_ended:  # a factor that was used meanwhile is checked again
+        if not code.has_ended:  # `given` repeats this if the factor was used meanwhile
             code.end()
         note(checked)
 
@@ -238,10 +240,10 @@ def reset_password(
 ) -> tuple[Cookie, AppSession]:
     """Sign in by a code, set a new password and end all other sessions.
 
-    Raise FactorNeeded (also if there are passkeys or identities to be kept or not), and the errors of `sign_in`.
+    Raise FactorNeeded (also if the user must choose which passkeys and identities stay), and the errors of `sign_in`.
 
-    Credentials that change once the code is spent are read again (`until_unchanged`): who is signed in as the user could
-    otherwise prevent each reset.
+    If the credentials change after the code is spent, they are read again (`until_unchanged`): otherwise a thief who is
+    signed in as the user could prevent each reset.
     """
     checked = _confirmed(_found(accounts, code), code.step.user_id)
     code.end()
@@ -264,11 +266,11 @@ def reset(
 ) -> tuple[Cookie, AppSession]:
     """Sign in as the user of *checked*, set a new password and end all other sessions.
 
-    *keeps_factor* and *kept*: as in `Accounts.change_password`. A way in that is added while the reset is under way was never
-    listed, so it goes.
+    *keeps_factor* and *kept*: as in `Accounts.change_password`. A passkey or identity that is added during the reset was
+    not listed to the user, so it is removed.
 
-    The password is changed by the new session, as only a user may overwrite credentials: *on_begun* is called between the
-    two. A process that is killed there leaves the old password, and a session of which no browser has the cookie.
+    The new session changes the password, because only a user may overwrite credentials. *on_begun* is called after the
+    sign-in, before that change. A process killed there leaves the old password, and a session whose cookie no browser has.
     """
     cookie, session = accounts.sign_in(checked, browser=browser)
     on_begun()
@@ -285,19 +287,19 @@ def reset(
 
 
 def _found(accounts: Accounts, code: RightCode) -> Found:
-    """Return what is stored of the address of a code. Raise StepEnded if the credentials have changed since it was sent."""
-    found = accounts.find(code.request.address, NOT_COUNTED)  # the tries of the code are counted
+    """Return the data stored for a code's address. Raise StepEnded if the credentials changed since the code was sent."""
+    found = accounts.find(code.request.address, NOT_COUNTED)  # the code's tries are counted instead
     code.step.check(found.stored)
     return found
 
 
 def confirmed_again(accounts: Accounts, address: EmailAddress, user_id: UserId | None) -> Checked:
-    """Return the credentials that a user has now, whose address is confirmed. Raise StepEnded."""
+    """Read the present credentials of a user again. Raise StepEnded unless the address is theirs and confirmed."""
     return _confirmed(accounts.find(address, NOT_COUNTED), user_id)
 
 
 def _confirmed(found: Found, user_id: UserId | None) -> Checked:
-    """Return the credentials of a user whose address is confirmed. Raise StepEnded."""
+    """Return the credentials found. Raise StepEnded unless they are of *user_id* and the address is confirmed."""
     stored, credentials = found.stored, found.credentials
     if not stored or not credentials or not credentials.confirmed or stored.user_id != user_id:
         raise StepEnded
@@ -305,7 +307,7 @@ def _confirmed(found: Found, user_id: UserId | None) -> Checked:
 
 
 def typed_code(text: str, length: int = DIGITS) -> str:
-    """Return the digits of a code as it was typed: mails and people group them by spaces and hyphens."""
+    """Return the digits of a typed code, without the spaces and hyphens that group them; "" if *text* is no code."""
     digits = "".join(text.split()).replace("-", "")
     is_code = len(digits) == length and digits.isascii() and digits.isdecimal()
     return digits if is_code else ""

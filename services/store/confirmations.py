@@ -1,7 +1,7 @@
-"""Addresses that are confirmed by a code: of a new account, and of an account that has one already.
+"""The confirmation of an email address by a mailed code, for a new account or for an existing one.
 
-Until its code is entered, nothing is stored of a sign-up but its step, which holds the hash of the password: so no
-account is prepared under the address of another user.
+Until the code of a sign-up is entered, only its step is stored, which holds the hash of the password. So a sign-up
+prepares no account under the address of another user.
 """
 
 from dataclasses import dataclass, field, replace
@@ -23,23 +23,23 @@ from services.store.steps import read_contents
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _SignUp:
-    """The rest of a sign-up beside its address, kept in the step of its code."""
+    """The data of a sign-up, except the address, stored in the step of the sign-up's code."""
 
-    password_hash: str | None = field(repr=False)  # None: codes open the account
-    invitation: str = field(repr=False)  # the code as it was typed
+    password_hash: str | None = field(repr=False)  # None: the user signs in by mailed codes
+    invitation: str = field(repr=False)  # the code of the invitation, as it was typed
 
 
 _SIGN_UP = TypeAdapter(_SignUp)
 
 
 def sign_up_request(found: Found, password_hash: str | None, invitation: str) -> CodeRequest:
-    """Return the request for a code, after which the sign-up goes on."""
+    """Return the request for the code of a sign-up, which goes on once the code is entered."""
     wanted = _SignUp(password_hash=password_hash, invitation=invitation)
     return CodeRequest(address=found.email, extra=_SIGN_UP.dump_json(wanted).decode())
 
 
 def recipient_of_sign_up(found: Found) -> Recipient:
-    """Return who gets a mail for a sign-up: of a taken address its user, without a code."""
+    """Return the recipient of a sign-up's mail; if the address is taken, its user gets one without a code."""
     mail = NoCodeReason.TAKEN if found.is_taken else CodePurpose.CONFIRM_ADDRESS
     return Recipient(mail=mail, is_known=found.is_known)
 
@@ -47,11 +47,11 @@ def recipient_of_sign_up(found: Found) -> Recipient:
 def sign_up(
     accounts: Accounts, code: RightCode, browser: BrowserName | None = None
 ) -> tuple[Cookie, AppSession]:
-    """Make the account that the right *code* was for, and sign in; the mode and the invitation are checked again.
+    """Make the account of a sign-up after its right *code*, and sign in; check the mode and the invitation again.
 
     A process that is killed after the step has ended leaves nothing, or a pending sign-up, which the next sign-in with the
-    password completes. Raise StepEnded, AddressTaken (another sign-up was faster), and the errors of `Accounts.find_for_sign_up`
-    and `Accounts.sign_up`.
+    password completes. Raise StepEnded, AddressTaken (another sign-up was faster), and the errors of
+    `Accounts.find_for_sign_up` and `Accounts.sign_up`.
     """
     wanted = read_contents(_SIGN_UP, code.request.extra)
     found = accounts.find_for_sign_up(code.request.address, NOT_COUNTED, wanted.invitation)
@@ -61,7 +61,7 @@ def sign_up(
 
 
 def sign_up_entry(code: RightCode) -> Entry:
-    """Return what a right *code* leads to, for a sign-up that has to set up a second factor first."""
+    """Return the entry that follows the right *code* of a sign-up which must first set up a second factor."""
     wanted = read_contents(_SIGN_UP, code.request.extra)
     return Entry(
         way=Way.SIGN_UP,
@@ -73,7 +73,7 @@ def sign_up_entry(code: RightCode) -> Entry:
 
 
 def recipient_of_session(found: Found, session: AppSession) -> Recipient:
-    """Return who gets the mail by which the user of *session* confirms the address."""
+    """Return the recipient of the mail by which the user of *session* confirms the account's address."""
     if found.stored is None or found.credentials is None or found.stored.user_id != session.user_id:
         return NOBODY
     return Recipient(
@@ -84,14 +84,14 @@ def recipient_of_session(found: Found, session: AppSession) -> Recipient:
 def confirm_address(accounts: Accounts, session: AppSession, code: RightCode) -> None:
     """Note in the credentials of the user of *session* that the right *code* confirmed the address; no session ends.
 
-    Raise StepEnded (also if the credentials have changed since), RateLimited (they change at this moment).
+    Raise StepEnded (also if the credentials have changed since), RateLimited (the credentials change at this moment).
     """
     found = accounts.find(code.request.address, NOT_COUNTED)
     code.step.check(found.stored)
     if not found.stored or not found.credentials or found.stored.user_id != session.user_id:
         raise StepEnded
     code.end()
-    if found.credentials.confirmed:  # by another browser, or before this process knew it
+    if found.credentials.confirmed:  # confirmed meanwhile, in another browser or process
         return
     new = replace(found.credentials, confirmed=_confirmed(), generation=found.stored.generation + 1)
     if not accounts.change_credentials(

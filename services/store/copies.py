@@ -1,4 +1,4 @@
-"""The port for copying one store to another, as the rows of a store over tables."""
+"""The port for copying one store to another, in the form of the rows of services/store/tables."""
 
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
@@ -11,7 +11,7 @@ Row = TypeVar("Row")
 
 
 class CopiedTable(Protocol[Row]):
-    """A table of services/store/tables, for stores that do not know that package."""
+    """A table of services/store/tables, as a protocol for stores that do not import that package."""
 
     @property
     def name(self) -> str: ...
@@ -22,12 +22,12 @@ class CopiedTable(Protocol[Row]):
 
 
 class CopySource(Protocol):
-    """A store that nothing else writes to. All members raise Misconfigured or StoreUnavailable if it does not answer."""
+    """A store to copy from, which nothing else writes to. All members raise Misconfigured or StoreUnavailable."""
 
     def has_open_turns(self) -> bool: ...
 
     def user_ids(self) -> list[UserId]:
-        """Return all users who have rows, deleted users included, sorted."""
+        """Return the ids of all users who have rows, deleted users included, sorted."""
         ...
 
     def rows(
@@ -36,7 +36,7 @@ class CopySource(Protocol):
         user_id: UserId | None,
         conversation_id: ConversationId | None = None,
     ) -> list[Row]:
-        """Return a user's rows of *table*, including account and credentials; None: shared rows, which have no user.
+        """Return a user's rows of *table*, which may be the one of accounts or credentials; None: rows that have no user.
 
         *conversation_id*: return only the rows of this conversation; the table must have this field.
         """
@@ -52,9 +52,9 @@ class CopyTarget(CopySource, Protocol):
         ...
 
     def order(self, *, is_ended: bool) -> Sequence[str]:
-        """Return the names of the tables of a user that this store keeps, in the order in which they are written.
+        """Return the names of a user's tables that this store has, in the order in which their rows are written.
 
-        *is_ended*: for a user whose rows were destroyed with the account.
+        *is_ended*: the user's account was deleted and its rows were destroyed.
         """
         ...
 
@@ -66,11 +66,11 @@ class CopyTarget(CopySource, Protocol):
         """Number all rows of a copy in *table*, one of `numbered`; equal *ids* always get equal numbers."""
 
     def at_once(self) -> AbstractContextManager[object]:
-        """Return a context whose writes are stored together, in a store whose transactions have any size."""
+        """Return a context whose writes are one transaction, in a store whose transactions have no size limit."""
         ...
 
     def put(self, table: CopiedTable[Row], user_id: UserId | None, rows: Sequence[Row]) -> None:
-        """Store new rows; settings and other rows of a shared table of one row may be there already."""
+        """Store new rows; the row of a shared table that has only one, such as the settings, may exist already."""
 
 
 def lacking(table: CopiedTable[Row], wanted: Iterable[Row], stored: Iterable[Row]) -> list[Row]:

@@ -1,4 +1,4 @@
-"""Credentials as a store has them: sealed, with the look-up value of their address. They are opened and sealed here."""
+"""Sealing and opening of credentials, which a store holds sealed, with the look-up value of their address."""
 
 from uuid import UUID
 
@@ -20,7 +20,7 @@ def former_lookups_of(root_keys: RootKeys, email: EmailAddress) -> tuple[str, ..
 
 
 def way_in_tags(root_keys: RootKeys, credentials: Credentials) -> list[dict[int, str]]:
-    """Return the look-up values of the identities and passkeys of a user, of each by the version of their root key."""
+    """Return a mapping for each identity and passkey of a user: root key version to look-up value."""
     identities = [root_keys.identity_tags(one.identity) for one in credentials.identities]
     passkeys = credentials.passkeys.each if credentials.passkeys else ()
     return [*identities, *(root_keys.passkey_tags(one.credential_id) for one in passkeys)]
@@ -32,7 +32,7 @@ def ways_in_of(root_keys: RootKeys, credentials: Credentials) -> tuple[str, ...]
 
 
 def renamed_lookups(root_keys: RootKeys, credentials: Credentials) -> dict[str, str]:
-    """Return the look-up values of former addresses and ways in under the current root key, by those under the others."""
+    """Return the new look-up values of former addresses, identities and passkeys by the old ones, of other root keys."""
     current = root_keys.current
     former = [root_keys.former_address_tags(one.address) for one in credentials.former]
     return {
@@ -44,7 +44,7 @@ def renamed_lookups(root_keys: RootKeys, credentials: Credentials) -> dict[str, 
 
 
 def claims_of(root_keys: RootKeys, email: EmailAddress) -> tuple[str, ...]:
-    """Return all look-up values by which an account may have *email*, or take it back."""
+    """Return all look-up values that lead to an account that has *email*, or may take it back."""
     return (*lookups_of(root_keys, email), *former_lookups_of(root_keys, email))
 
 
@@ -70,11 +70,11 @@ def seal_stored(
     owner_id: UUID,
     replaces: StoredCredentials | None = None,
 ) -> StoredCredentials:
-    """Seal credentials under the current root key; *owner_id* is the user's id, or that of the row while they are pending.
+    """Seal credentials under the current root key; *owner_id*: the user's id, or the row's while pending.
 
-    Where the look-ups beside them stay as they are, seal under the key of the row that they *replace*: the next
-    opening of a session seals both anew. So no look-up needs a key that is older than that of its user's credentials, and
-    `Backend.root_key_versions` counts these for both.
+    If the look-up values beside the credentials stay unchanged, seal under the root key of the row to replace (*replaces*):
+    the next opening of a session renews both. So no look-up value needs an older key than its user's credentials, and
+    `Backend.root_key_versions` counts the keys of the credentials for both.
     """
     if replaces:
         root_keys = root_keys.of(replaces.sealed)

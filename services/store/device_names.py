@@ -18,7 +18,7 @@ class NewDevice:
     """The id of a new session, and the sealed name of its browser."""
 
     session_id: SessionId
-    sealed: str | None = field(repr=False)  # None: it has no name
+    sealed: str | None = field(repr=False)  # the sealed name of the browser; None: no name
 
     @classmethod
     def of(cls, keys: UserKeys, user_id: UserId, browser: BrowserName | None) -> "NewDevice":
@@ -33,7 +33,7 @@ class NewDevice:
 
 
 def browser_of(keys: UserKeys, user_id: UserId, stored: StoredDevice) -> BrowserName:
-    """Return the name of the browser; it is unknown if there is none, or if it does not open."""
+    """Return the name of a device's browser, or `UNKNOWN_BROWSER` if no name is stored or it does not open."""
     if stored.device is None:
         return UNKNOWN_BROWSER
     try:

@@ -1,7 +1,7 @@
-"""Ways into an account on any store, and the sealed entry of one that waits for the second factor.
+"""Entries into an account, on any store: sign-in, sign-up, reset, and taking a former address back.
 
-An entry follows a right password or mailed code. It begins the session, with a new password where the way sets one. An
-account with a second factor asks for it first: the `Entry` is then the contents of a step.
+An entry follows a right password or mailed code, and begins a session; a reset, for example, also sets a new password. If
+the account has a second factor, the user must give it first: the `Entry` then waits, sealed, as the contents of a step.
 """
 
 from collections.abc import Callable, Collection
@@ -42,30 +42,31 @@ Answer = TypeVar("Answer")
 
 
 class Way(StrEnum):
-    """The ways into an account."""
+    """The kinds of entry into an account."""
 
     SIGN_IN = "sign_in"
-    RESET = "reset"  # with a new password
-    RESTORE = "restore"  # takes a former address back, with a new password
+    RESET = "reset"  # signs in and sets a new password
+    RESTORE = "restore"  # takes a former address back and sets a new password
     SIGN_UP = "sign_up"  # makes an account
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
-    """A way into an account after its password or mailed code was right."""
+    """An entry into an account, after the password, mailed code or identity was found right."""
 
     way: Way
     address: EmailAddress = field(repr=False)
     by: UsedMethod = BY_PASSWORD
-    password_hash: str = field(default="", repr=False)  # of the new password; "": there is none
-    counted: tuple[str, ...] = field(default=(), repr=False)  # buckets that get their attempt back
-    invitation: str = field(default="", repr=False)  # the code of a sign-up, as it was typed
-    confirmed: Confirmed | None = None  # how the address of a sign-up was
-    # a sign-up begins with it, a sign-in links it to the account
+    password_hash: str = field(default="", repr=False)  # the hash of a new password; "": none
+    # the throttle buckets whose count of the attempt is undone
+    counted: tuple[str, ...] = field(default=(), repr=False)
+    invitation: str = field(default="", repr=False)  # the code of an invitation, as it was typed
+    confirmed: Confirmed | None = None  # how the address of a sign-up was confirmed
+    # the identity that a sign-up begins with, or that a sign-in links to the account
     identity: LinkedIdentity | None = None
-    scope: ProofScope = ProofScope.FULL  # of the password, code or identity, as a proof
-    used: Identity | None = None  # one of the account, by which the user signs in
-    # of an app that is being set up, in hexadecimal; "": none is yet
+    scope: ProofScope = ProofScope.FULL  # the account changes that this entry, as a proof, allows
+    used: Identity | None = None  # the account's identity by which the user signs in
+    # the secret of an authenticator app that is being set up, in hexadecimal; "": none
     secret: str = field(default="", repr=False)
     # marks of the passkeys and identities that a reset takes away (kept.py)
     gone: tuple[str, ...] = field(default=(), repr=False)
@@ -76,7 +77,7 @@ ENTRY = TypeAdapter(Entry)
 
 @dataclass(frozen=True, slots=True)
 class Entered:
-    """A session that has begun, and the address that was left for a former one."""
+    """A session that has begun; *left*: the address that a former one has replaced, if any."""
 
     cookie: Cookie
     session: AppSession
@@ -85,19 +86,19 @@ class Entered:
 
 @dataclass(slots=True)
 class FactorEntry:
-    """The text entered as second factor, which is compared with it once or several times."""
+    """The text entered as the second factor; it may be compared with the factor several times."""
 
     factors: Factors
     text: str = field(repr=False)
-    codes_left: int | None = None  # recovery codes, once one was used
+    codes_left: int | None = None  # the number of recovery codes left, once one was used
 
     @property
     def is_recovery(self) -> bool:
-        """True if it has the form of a recovery code, which is too long to guess."""
+        """True if the text has the form of a recovery code, which is too long to guess."""
         return self.factors.recovery_hash(self.text) is not None
 
     def use(self, credentials: Credentials, *, is_required: bool) -> Credentials:
-        """Return *credentials* after the use. Raise WrongFactor."""
+        """Return *credentials* after the use of the factor. Raise WrongFactor."""
         used = self.factors.use(credentials, self.text)
         if self.is_recovery:
             self.codes_left = len(used.recovery)
@@ -106,24 +107,24 @@ class FactorEntry:
     def given(
         self, accounts: Accounts, checked: Checked, act: Callable[[Checked], Answer]
     ) -> Answer:
-        """Return *act* of *checked* after the use, as `given` does, and raise its errors."""
+        """Return the result of *act* for *checked* after the use of the factor, as `factors.given` does; raise its errors."""
         use = partial(self.use, is_required=checked.requires_factor)
         return given(accounts, checked, use, act)
 
 
 @dataclass(slots=True)
 class PasskeyEntry:
-    """The answer of a passkey as second factor, which is verified once or several times."""
+    """The answer of a passkey as the second factor; it may be verified several times."""
 
     credential_id: bytes = field(repr=False)
-    # returns the passkey of a user handle after its use; true: its user must be verified
+    # returns the passkey after its use; arguments: the passkey, the user handle, if the user must be verified
     verify: Callable[[Passkey, bytes, bool], Passkey] = field(repr=False)
-    # new codes, for an account of which a passkey is asked from now on
+    # new recovery codes, for an account that asks for a passkey from now on
     recovery: tuple[str, ...] = field(repr=False)
-    gives_recovery: bool = False  # true: the codes are stored, and are to be shown
+    gives_recovery: bool = False  # true: *recovery* is stored, and must be shown to the user
 
     def use(self, credentials: Credentials, *, is_required: bool) -> Credentials:
-        """Return *credentials* after the use; *is_required*: the deployment requires a factor.
+        """Return *credentials* after the use of the passkey; *is_required*: the deployment requires a factor.
 
         Raise PasskeyMissing, PasskeyRefused, PasskeyCopied.
         """
@@ -134,7 +135,7 @@ class PasskeyEntry:
         return use_passkey(credentials, self.credential_id, verify)
 
     def with_recovery(self, taken_back: Credentials) -> Credentials:
-        """Return credentials that an address *taken_back* brings, with the new recovery codes if they have none."""
+        """Return the credentials *taken_back* with a former address, with new recovery codes if they have none."""
         self.gives_recovery = not taken_back.recovery
         if not self.gives_recovery:
             return taken_back
@@ -143,7 +144,7 @@ class PasskeyEntry:
     def given(
         self, accounts: Accounts, checked: Checked, act: Callable[[Checked], Answer]
     ) -> Answer:
-        """Return *act* of *checked* after the use, as `given` does, and raise its errors."""
+        """Return the result of *act* for *checked* after the use of the factor, as `factors.given` does; raise its errors."""
 
         def act_with_recovery(one: Checked) -> Answer:
             self.gives_recovery = one.begins_asking
@@ -158,14 +159,14 @@ GivenFactor = FactorEntry | PasskeyEntry
 
 @dataclass(slots=True)
 class OpenStep:
-    """A step that waits for a proof, and the end of it, which only one of several callers brings about."""
+    """A step that waits for a proof; of several callers that end the step, only one succeeds."""
 
     step: Step
     _end: Callable[[], object] = field(repr=False)
     has_ended: bool = False
 
     def end(self) -> None:
-        """End the step, unless this has ended it. Raise StepEnded."""
+        """End the step, unless this object has ended it already. Raise StepEnded."""
         if not self.has_ended:
             self._end()
             self.has_ended = True
@@ -173,13 +174,13 @@ class OpenStep:
 
 @dataclass(frozen=True, slots=True)
 class WaitingEntry:
-    """An entry, and the credentials that want the factor: those that are stored now, or would be taken back."""
+    """An entry that waits for a second factor, and the credentials: as stored now, or as they would be taken back."""
 
     entry: Entry
     user_id: UserId
     found: Checked | FoundFormer
     credentials: Credentials
-    factor: SecondFactor | None  # None: a reset of an account without one
+    factor: SecondFactor | None  # None: a reset of an account without a factor
 
     @property
     def is_confirmed(self) -> bool:
@@ -188,9 +189,9 @@ class WaitingEntry:
 
     @classmethod
     def read(cls, accounts: Accounts, entry: Entry, step: Step) -> "WaitingEntry":
-        """Raise StepEnded if the credentials have changed since the step began, or there is no factor, but for a reset.
+        """Return *entry* with its credentials. Raise StepEnded if they have changed, or (except for a reset) have no factor.
 
-        A restore uses the factor that stood when the address was left, whatever has changed since.
+        A restore uses the factor that the account had when the address was left, whatever has changed since.
         """
         if entry.way is Way.RESTORE:
             former = accounts.find_former(entry.address, NOT_COUNTED)
@@ -199,7 +200,7 @@ class WaitingEntry:
             if not former or not credentials or not factor or not former.stored.user_id:
                 raise StepEnded
             return cls(entry, former.stored.user_id, former, credentials, factor)
-        found = accounts.find(entry.address, NOT_COUNTED)  # the tries of the step are counted
+        found = accounts.find(entry.address, NOT_COUNTED)  # the step's tries are counted instead
         step.check(found.stored)
         stored = found.stored
         if not stored or not stored.user_id or not found.credentials:
@@ -224,11 +225,11 @@ class WaitingEntry:
     ) -> Entered:
         """Begin the session, once the *factor* is right and the step has ended.
 
-        *counted*: the buckets of the try, which they get back; *keeps_factor*: as in `Accounts.change_password`;
+        *counted*: throttle buckets whose count of this try is undone; *keeps_factor*: as in `Accounts.change_password`;
         *gone*: marks of the passkeys and identities that a reset takes away (kept.py).
 
         Raise the errors of *factor*, FactorRequired, after which the step goes on unless it has ended, StepEnded, and the
-        errors of the way.
+        errors of the entry's `way`.
         """
         entry, found = self.entry, self.found
         if isinstance(found, FoundFormer):
@@ -257,7 +258,7 @@ class WaitingEntry:
         keeps_factor: bool,
         gone: Collection[str],
     ) -> Entered:
-        # the passkeys and identities that the form listed; any that were added during the reset are removed, too
+        # the marks of the passkeys and identities that stay; any that are added during the reset are removed, too
         kept = {*marks(checked.credentials)} - {*gone}
         left = with_only(checked.credentials, kept)
         if not keeps_factor:
@@ -281,7 +282,7 @@ class WaitingEntry:
 
         def reset_again(one: Checked) -> tuple[Cookie, AppSession]:
             if was_given:
-                # the use is stored, so the factor counts as given, unless the account has turned it off meanwhile
+                # the use of the factor is stored, so it counts as given, unless the account has turned the factor off meanwhile
                 return reset_by(replace(one, has_factor=one.credentials.wants_factor))
             if self.factor is None:
                 return reset_by(one)
@@ -310,10 +311,10 @@ class WaitingEntry:
 
 @dataclass(frozen=True, slots=True)
 class Enrolment:
-    """A factor that a user sets up on the way in, because the deployment requires one."""
+    """A factor that a user sets up while signing in or up, because the deployment requires one."""
 
     factors: Factors
-    text: str = field(repr=False)  # what was entered as the code of the app
+    text: str = field(repr=False)  # the entered code of the authenticator app
     recovery: tuple[str, ...] = field(repr=False)  # hashes of the recovery codes
 
     def enter(
@@ -322,7 +323,7 @@ class Enrolment:
         """Begin the session and store the factor with it, once the code is right and the step has ended.
 
         Raise WrongFactor, after which the step goes on, StepEnded (also if the credentials have changed since it began), and
-        the errors of the way.
+        the errors of the entry's `way`.
         """
         if entry.way is Way.SIGN_UP:
             return self._sign_up(accounts, entry, step, browser)
@@ -348,14 +349,15 @@ class Enrolment:
         kept = {*marks(credentials)} - {*entry.gone}
 
         def reset_by(one: Checked) -> tuple[Cookie, AppSession]:
-            given = replace(one, has_factor=True)  # of one that was read again it is stored
+            # if *one* was read again, the factor is stored already
+            given = replace(one, has_factor=True)
             return reset(accounts, given, entry.password_hash, browser, kept=kept)
 
         def again() -> Checked:
             now = confirmed_again(accounts, entry.address, stored.user_id)
             factor = now.credentials.factor
             if factor is None or factor.secret != bytes.fromhex(entry.secret):
-                raise StepEnded  # a change has overtaken the enrolment: nothing was stored
+                raise StepEnded  # another change came first, so the enrolment was not stored
             return now
 
         return Entered(*until_unchanged(checked, again, reset_by))
@@ -384,7 +386,7 @@ class Enrolment:
 
     def _enrolled(self, entry: Entry, step: OpenStep, credentials: Credentials) -> Credentials:
         """Return the next generation of *credentials*, with the factor; end the step. Raise WrongFactor, StepEnded."""
-        if credentials.wants_factor:  # another one was set up meanwhile, and is asked for
+        if credentials.wants_factor:  # another factor was set up meanwhile, and must be given
             raise StepEnded
         secret = bytes.fromhex(entry.secret)
         enrolled = self.factors.enrolled(credentials, secret, self.text, self.recovery)

@@ -1,8 +1,8 @@
 """The second factor of an account, on any store: its enrolment, and its use by a code or a passkey.
 
-A code of the authenticator (TOTP), a recovery code or a passkey that is asked for makes new credentials out of those that it was compared with. They are
-stored with the session or the proof that begins by it, if no other use was stored meanwhile; else the code is compared
-again with what is stored then, so that each is good once, also for several at once.
+The use of a code of the authenticator (TOTP), a recovery code or a passkey changes the credentials. The new credentials are
+stored with the session or the proof that the use begins, unless another use was stored meanwhile: then the code is compared
+with the credentials that are stored by then. So each code is good only once, even for simultaneous callers.
 """
 
 from collections.abc import Callable, Sequence
@@ -19,21 +19,21 @@ from services.store.backend import NOT_COUNTED
 from services.store.passkeys import find
 
 Answer = TypeVar("Answer")
-_MOST_TRIES = 10  # of one code, while others use the factor
+_MOST_TRIES = 10  # attempts to use one code while other uses of the factor interfere
 
 
 @dataclass(frozen=True, slots=True)
 class Factors:
     """Enrols factors and compares codes. Any thread may call any method."""
 
-    # the time step of a code by a secret at a time, if it is newer than another step; else None
+    # returns the time step of a code if it is newer than the last one used, else None: (secret, code, time, last step)
     matching_step: Callable[[bytes, str, datetime, int], int | None]
-    # of a recovery code as it was typed; None: it is none
+    # returns the hash of a recovery code as it was typed; None: the text is no recovery code
     recovery_hash: Callable[[str], str | None]
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
 
     def confirmed(self, secret: bytes, entered: str) -> Factor:
-        """Return a new authenticator app of *secret* that the code *entered* confirms, or raise WrongFactor."""
+        """Return a new authenticator app with *secret*, confirmed by the code *entered*. Raise WrongFactor."""
         now = self.now().replace(microsecond=0)
         step = self.matching_step(secret, entered, now, 0)
         if step is None:
@@ -43,9 +43,9 @@ class Factors:
     def enrolled(
         self, credentials: Credentials, secret: bytes, entered: str, recovery: Sequence[str]
     ) -> Credentials:
-        """Return the next generation, with an app as `confirmed` returns it, or raise WrongFactor.
+        """Return the next generation of *credentials*, with an app as `confirmed` returns it. Raise WrongFactor.
 
-        *recovery*: the hashes of its recovery codes, in place of those so far.
+        *recovery*: the hashes of the recovery codes that replace the old ones.
         """
         factor = self.confirmed(secret, entered)
         return renewed(replace(credentials, factor=factor), recovery)
@@ -72,11 +72,11 @@ def given(
     *,
     has_factor: bool = True,
 ) -> Answer:
-    """Call *act*, a sign-in or a proof, with *checked* after the *use* of the factor, or of a way in that gave none (*has_factor*).
+    """Return the result of *act*, a sign-in or a proof, for *checked* after the *use* of a factor, passkey or identity.
 
-    Where the factor or a way in was used meanwhile, read the credentials and compare what was entered again.
+    *has_factor*: the use gave a second factor. If another use was stored meanwhile, read the credentials and *use* them again.
 
-    Raise RateLimited (a way in has changed meanwhile, or others go on using the factor), and the errors of *use* and *act*.
+    Raise RateLimited (a sign-in method changed meanwhile, or other uses keep interfering), and the errors of *use* and *act*.
     """
     for _ in range(_MOST_TRIES):
         used = use(checked.credentials)
@@ -99,7 +99,7 @@ def use_passkey(
 ) -> Credentials:
     """Return the credentials after the use of one of the passkeys that are asked for.
 
-    *verify*: returns the passkey of a user handle after its use.
+    *verify*: takes the passkey and the user handle, and returns the passkey after its use.
 
     Raise PasskeyMissing (the account has no such passkey, or asks for none), and the errors of *verify*.
     """
@@ -111,19 +111,19 @@ def use_passkey(
 
 
 def renewed(credentials: Credentials, recovery: Sequence[str]) -> Credentials:
-    """Return the next generation, with the hashes of new *recovery* codes. Raise WrongFactor if there is no factor."""
+    """Return the next generation of *credentials*; *recovery*: hashes of new codes. Raise WrongFactor if there is no factor."""
     if not credentials.wants_factor:
         raise WrongFactor
     return replace(credentials, recovery=tuple(recovery), generation=credentials.generation + 1)
 
 
 def turned_off(credentials: Credentials) -> Credentials:
-    """Return the next generation, without the authenticator app; an address that is taken back brings it back."""
+    """Return the next generation of *credentials*, without the app; taking a former address back restores it."""
     return replace(credentials, factor=None, generation=credentials.generation + 1)
 
 
 def asking_passkey(credentials: Credentials, *, is_asked: bool) -> Credentials:
-    """Return the next generation, in which a passkey is asked for after the password or a mailed code, or not.
+    """Return the next generation of *credentials*; *is_asked*: ask for a passkey after the password or a mailed code.
 
     Raise PasskeyMissing if there is none to ask for.
     """

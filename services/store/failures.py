@@ -1,4 +1,4 @@
-"""Failures of proofs, codes and changes, counted in the audit after their answers are decided."""
+"""Failures of proofs, codes and changes, counted in the audit once the response is decided."""
 
 import threading
 
@@ -9,15 +9,15 @@ from services.errors import AppError
 from services.events import log_event
 from services.store.backend import Backend
 
-# otherwise requests that are refused while the store is slow would fill the process with threads
+# without a limit, requests that are refused while the store is slow would fill the process with threads
 _MOST_THREADS = 32
 _threads = threading.BoundedSemaphore(_MOST_THREADS)
 
 
 def note_failure(backend: Backend, user_id: UserId | None, failure: Failure | Exemption) -> None:
-    """Count a *failure* (or exemption) of a user, if one is known, in a thread of its own, so that no answer waits. Raise nothing.
+    """Count a *failure* (or exemption) of a user, if known, in a separate thread, so that no response waits. Raise nothing.
 
-    While 32 are being counted, further ones are only logged.
+    While 32 failures are being counted, further ones are only logged.
     """
     if user_id is None:
         return

@@ -1,4 +1,4 @@
-"""The places of stores on this machine, and the folders above them."""
+"""Checks of the paths of stores on this machine, and of the folders above them."""
 
 import os
 import stat
@@ -15,16 +15,16 @@ def check_system() -> None:
 
 
 def check_new(path: Path) -> None:
-    """Raise Misconfigured if nothing can be made at *path*."""
+    """Raise Misconfigured if no file or folder can be made at *path*."""
     folder = next(one for one in path.parents if one.exists())
     if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
         raise Misconfigured(f"{path} cannot be made: {folder} is not writable.")
 
 
 def lasting_folder(path: Path) -> Path:
-    """Return the nearest folder above *path* whose name is on the disk.
+    """Return the nearest folder above *path* whose directory entry is surely on the disk.
 
-    One for its owner alone may be of a process that was killed before its name was there.
+    A folder with mode 0700 may come from a process that was killed before the folder's directory entry was synced.
     """
     above = next(one for one in path.parents if one.exists())
     while stat.S_IMODE(above.stat().st_mode) == 0o700 and above != above.parent:

@@ -1,8 +1,8 @@
-"""Single sign-on on any store: the contents of its steps, and what an answer of a provider leads to. Pure.
+"""Single sign-on, on any store: the contents of its steps, and the next action after a provider's answer. Pure functions.
 
 An answer is a `ProviderAnswer` that has passed every check; the accounts of its identity and its address were looked up
-before. An answer opens no account that it is not linked to: an account that has its address is proved by a way in of its
-own first.
+before. An identity signs in only to the account that it is linked to: if another account has the answer's address, the
+user must first prove that account by one of its own sign-in methods.
 """
 
 from collections.abc import Mapping, Sequence
@@ -51,8 +51,8 @@ class SignOn:
 
     purpose: SignOnPurpose
     request: ProviderRequest
-    target: str = field(default="", repr=False)  # the page to go on to
-    invitation: str = field(default="", repr=False)  # the code of a sign-up, as it was typed
+    target: str = field(default="", repr=False)  # the page to open after the sign-on
+    invitation: str = field(default="", repr=False)  # the code of an invitation, as it was typed
 
 
 SIGN_ON = TypeAdapter(SignOn)
@@ -64,7 +64,7 @@ class FoundAccount:
 
     user_id: UserId
     address: EmailAddress = field(repr=False)
-    is_confirmed: bool  # the address
+    is_confirmed: bool  # true: the address is confirmed
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,14 +76,14 @@ class SignsIn:
 
 @dataclass(frozen=True, slots=True)
 class ProvesAccount:
-    """The account of *user_id* has the address. A way in of its own proves it, and the identity is linked to it."""
+    """The account of *user_id* has the address: once its user has proved the account, the identity is linked to it."""
 
     user_id: UserId
 
 
 @dataclass(frozen=True, slots=True)
 class BeginsAccount:
-    """The identity begins an account with *address*, as far as sign-ups are open."""
+    """The identity begins an account with *address*, if sign-ups are open."""
 
     address: EmailAddress = field(repr=False)
 
@@ -97,14 +97,14 @@ Next = SignsIn | ProvesAccount | BeginsAccount | AsksAddress
 
 
 def only_provider(providers: Providers, address: EmailAddress) -> str | None:
-    """Return the name of the provider by which alone *address* gets in; None: any way in will do."""
+    """Return the name of the only provider through which *address* may sign in; None: any sign-in method will do."""
     domain = address.rpartition("@")[2]
     names = (name for name, one in providers.items() if one.only and domain in one.domains)
     return next(names, None)
 
 
 def check_way_in(providers: Providers, address: EmailAddress, provider: str | None = None) -> None:
-    """Raise OtherSignInNeeded if *address* gets in by another provider alone; *provider*: the one that is used, if any."""
+    """Raise OtherSignInNeeded if *address* must sign in through a provider other than *provider* (None: none is used)."""
     if only_provider(providers, address) not in (None, provider):
         raise OtherSignInNeeded
 
@@ -117,9 +117,9 @@ def next_of(
     *,
     has_mail: bool,
 ) -> Next:
-    """Return the next act after the answer to a sign-in.
+    """Return the next action after a provider's answer to a sign-in.
 
-    *linked* is the account of its identity, *at_address* that of its address; *has_mail*: codes can be mailed.
+    *linked*: the account of the answer's identity; *at_address*: the account with its address; *has_mail*: codes can be mailed.
 
     Raise NoAccount, AddressNeeded, AddressUnconfirmed, OtherSignInNeeded.
     """
@@ -143,14 +143,14 @@ def next_of(
 def with_address(
     answer: ProviderAnswer, address: EmailAddress, providers: Providers
 ) -> ProviderAnswer:
-    """Return the answer of a user who has confirmed *address* by a code."""
+    """Return *answer* with the *address* that the user has confirmed by a code."""
     domains = providers[answer.provider].domains
     is_of_domains = not domains or (answer.is_member and address.rpartition("@")[2] in domains)
     return replace(answer, address=address, is_verified=True, is_of_domains=is_of_domains)
 
 
 def linked(identities: Sequence[LinkedIdentity], new: LinkedIdentity) -> tuple[LinkedIdentity, ...]:
-    """Return the identities of a user with a *new* one, in place of the same one, if any. Raise TooManyIdentities."""
+    """Return a user's *identities* with a *new* one, which replaces an equal one. Raise TooManyIdentities."""
     others = [one for one in identities if one.identity != new.identity]
     if len(others) >= MOST_IDENTITIES:
         raise TooManyIdentities
@@ -160,7 +160,7 @@ def linked(identities: Sequence[LinkedIdentity], new: LinkedIdentity) -> tuple[L
 def unlinked(
     identities: Sequence[LinkedIdentity], identity: Identity
 ) -> tuple[LinkedIdentity, ...]:
-    """Return the identities of a user without one. Raise NotFound."""
+    """Return a user's *identities* without *identity*. Raise NotFound."""
     left = tuple(one for one in identities if one.identity != identity)
     if len(left) == len(identities):
         raise NotFound
@@ -170,7 +170,7 @@ def unlinked(
 def renamed(
     identities: Sequence[LinkedIdentity], identity: Identity, name: str
 ) -> tuple[LinkedIdentity, ...]:
-    """Return the identities of a user, one of them with another name. Raise BadInput."""
+    """Return a user's *identities*; *name* is the new name of *identity*. Raise BadInput."""
     name = checked_name(name)
     return tuple(replace(one, name=name) if one.identity == identity else one for one in identities)
 
@@ -178,7 +178,7 @@ def renamed(
 def used(
     identities: Sequence[LinkedIdentity], identity: Identity, at: datetime
 ) -> tuple[LinkedIdentity, ...]:
-    """Return the identities of a user after a sign-in or a proof by one; *at*: in UTC."""
+    """Return a user's *identities* after a sign-in or a proof by *identity*; *at*: its time, in UTC."""
     at = at.replace(microsecond=0)
     return tuple(
         replace(one, last_used_at=at) if one.identity == identity else one for one in identities
@@ -186,14 +186,14 @@ def used(
 
 
 def check_link(user_id: UserId, linked: FoundAccount | None) -> bool:
-    """Return True if the identity is to be linked to *user_id*, False if it is already. Raise IdentityTaken."""
+    """Return True if the identity is to be linked to *user_id*, False if it is linked already. Raise IdentityTaken."""
     if linked and linked.user_id != user_id:
         raise IdentityTaken
     return linked is None
 
 
 def scope_of(answer: ProviderAnswer, now: datetime) -> ProofScope:
-    """Return the scope of a sign-in by *answer* as a proof: its provider may not have asked the user to sign in again."""
+    """Return the scope of a sign-in by *answer* as a proof: NONE if the provider may not have asked for a new sign-in."""
     at = answer.signed_in_at
     return ProofScope.FULL if at is not None and at > now - PROOF_LIFE else ProofScope.NONE
 
@@ -205,12 +205,12 @@ def proof_of(
     linked: FoundAccount | None,
     now: datetime,
 ) -> ProofScope:
-    """Return the scope of the proof that *answer*, to a request of the kind *asked*, is of *user_id*. Raise ProofNeeded, IdentityTaken."""
+    """Return the scope of *answer* as a proof of *user_id*; *asked*: the request's kind. Raise ProofNeeded, IdentityTaken."""
     if linked is None or linked.user_id != user_id:
         raise IdentityTaken
     if scope_of(answer, now) is ProofScope.FULL:
         return ProofScope.FULL
-    # an old time says that the provider did not ask again, though it can
+    # an old sign-in time shows that the provider did not ask the user to sign in again
     if answer.signed_in_at is not None or asked is not RequestKind.FRESH:
         raise ProofNeeded
     return ProofScope.PART

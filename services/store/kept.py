@@ -1,7 +1,7 @@
-"""The passkeys and identities that a reset of the password keeps or removes. Pure.
+"""The passkeys and identities that a reset of the password keeps or removes. Pure functions.
 
 A form lists them by marks: the kind of each, the day on which it was added, and a hash of its id, as in
-"passkey.2026-11-26.0123456789abcdef". So no address holds the name or the id of one.
+"passkey.2026-11-26.0123456789abcdef". So no URL holds the name or the id of a passkey or an identity.
 """
 
 import hashlib
@@ -15,17 +15,17 @@ from services.domain.passkeys import Passkey
 from services.domain.single_sign_on import LinkedIdentity
 
 _PASSKEY, _IDENTITY = "passkey", "identity"
-_HASH_CHARACTERS = 16  # hexadecimal, of SHA-256
+_HASH_CHARACTERS = 16  # hexadecimal characters of a SHA-256
 
 
 def marks(credentials: Credentials) -> tuple[str, ...]:
-    """Return the marks of the passkeys and identities, each once."""
+    """Return the marks of the passkeys and identities, without duplicates."""
     passkeys = credentials.passkeys.each if credentials.passkeys else ()
     return tuple(dict.fromkeys(map(_mark, (*passkeys, *credentials.identities))))
 
 
 def with_only(credentials: Credentials, kept: Collection[str]) -> Credentials:
-    """Return the credentials with those passkeys and identities alone that have a mark of *kept*."""
+    """Return the credentials with only those passkeys and identities whose marks are in *kept*."""
     passkeys = credentials.passkeys
     if passkeys:
         each = tuple(one for one in passkeys.each if _mark(one) in kept)
@@ -37,7 +37,7 @@ def with_only(credentials: Credentials, kept: Collection[str]) -> Credentials:
 def without_newer(credentials: Credentials, since: datetime) -> Credentials:
     """Return the credentials without the passkeys and identities that were added after *since*.
 
-    The passkeys stay where no second factor would be left without them: what is asked for is not lost by its age.
+    All passkeys stay if the account would lose its second factor without the newer ones.
     """
     identities = tuple(one for one in credentials.identities if one.created_at <= since)
     left = replace(credentials, identities=identities)
@@ -51,7 +51,7 @@ def without_newer(credentials: Credentials, since: datetime) -> Credentials:
 
 
 def read_marks(text: str) -> tuple[str, ...]:
-    """Return the marks in *text*, which separates them by tildes; other text is left out."""
+    """Return the marks in *text*, where tildes separate them; parts that are no marks are left out."""
     return tuple(one for one in text.split("~") if _is_mark(one))
 
 

@@ -27,7 +27,7 @@ Answer = TypeVar("Answer")
 
 
 def account_of(found: Found | None) -> FoundAccount | None:
-    """Return the account that was found; None: there is none. One whose credentials do not open is not confirmed."""
+    """Return the account that was found, if any. An account whose credentials do not open counts as unconfirmed."""
     if found is None or found.stored is None or found.stored.user_id is None:
         return None
     credentials = found.credentials
@@ -43,7 +43,7 @@ def link(
     *,
     ends_others: bool = False,
 ) -> None:
-    """Link *identity* to the account of *session*. *ends_others*: and end its other sessions.
+    """Link *identity* to the account of *session*. *ends_others*: also end the account's other sessions.
 
     Raise IdentityTaken, WayInTaken (another account was faster), TooManyIdentities, ProofNeeded, RateLimited (the
     credentials changed meanwhile).
@@ -75,14 +75,14 @@ def unlink(
 def rename(
     accounts: Accounts, session: AppSession, current: Current, identity: Identity, name: str
 ) -> None:
-    """Give *identity* another name, which changes no way in. Raise BadInput, RateLimited."""
+    """Give *identity* another name, which does not affect sign-ins. Raise BadInput, RateLimited."""
     after = renamed(current.credentials.identities, identity, name)
     action = CredentialsAction.RESEAL
     _store(accounts, session, current, after, action, ends_others=False)
 
 
 def noting_use(checked: Checked, identity: Identity | None, at: datetime) -> Checked:
-    """Return the credentials after their user came by *identity*, if by one, and gave the factor or set one up."""
+    """Return *checked* with the use of *identity* noted, if the user signed in by one and gave or set up a factor."""
     if identity is None or checked.used is None:
         return checked
     return replace(checked, used=_after_use(checked.used, identity, at))
@@ -91,7 +91,7 @@ def noting_use(checked: Checked, identity: Identity | None, at: datetime) -> Che
 def given_identity(
     accounts: Accounts, checked: Checked, identity: Identity, act: Callable[[Checked], Answer]
 ) -> Answer:
-    """Call *act*, a sign-in or a proof by *identity*, with *checked* after this use. Raise the errors of `given` and *act*."""
+    """Return the result of *act*, a sign-in or proof by *identity*, for *checked* after this use. Raise errors as `given`."""
     at = accounts.now()
 
     def use(credentials: Credentials) -> Credentials:
@@ -111,10 +111,10 @@ def sign_in_linking(
 ) -> tuple[Cookie, AppSession]:
     """Sign in as the user of *checked*, and link *identity* to the account, if there is one.
 
-    A process that is killed between the two links nothing, and leaves a session of which no browser has the cookie.
+    A process that is killed between sign-in and link leaves a session whose cookie no browser has, and no link.
     Raise the errors of `Accounts.sign_in` and `link`.
     """
-    if identity:  # refused before the sign-in stores what it changes
+    if identity:  # refuses too many identities before the sign-in stores anything
         linked(checked.credentials.identities, identity)
     cookie, session = accounts.sign_in(checked, invitation, browser)
     if identity:

@@ -23,7 +23,7 @@ def new_notice(
 ) -> NewNotice:
     """Return a notice of a change that was made in *browser*; without the user's *keys* it names no browser.
 
-    *session*: the session in which the change was made, whose pages do not show the notice; None: in none.
+    *session*: the session that made the change; its pages do not show the notice. None: no session made the change.
     """
     notice_id = uuid4()
     place = _place(notice_id, user_id)
@@ -32,7 +32,7 @@ def new_notice(
 
 
 def operator_notice() -> NewNotice:
-    """Return a notice of an operator's command."""
+    """Return a notice that an operator's command has changed the account."""
     return NewNotice(id=uuid4(), kind=NoticeKind.OPERATOR, browser=None, session=None)
 
 

@@ -30,7 +30,7 @@ _NAMED_USERS = 3
 
 
 class LookupFault(StrEnum):
-    """The differences between a user's former addresses and ways in in the sealed credentials and in their look-up values."""
+    """Differences between the former addresses, identities and passkeys in credentials and the look-up values."""
 
     UNNAMED = "a former address, identity or passkey is reserved that the credentials do not name"
     MISSING = "a former address, identity or passkey that the credentials name is not reserved"
@@ -42,16 +42,16 @@ class PresentKeys:
 
     proof_key: bytes = field(repr=False)
     versions: Collection[int]
-    # False: the credentials do not open under these keys
+    # returns False if the credentials do not open under these keys
     opens: Callable[[StoredCredentials], bool]
-    # the credentials of a user, if any, and the stored look-up values beside them
+    # returns the faults of look-up values; arguments: the user's credentials, if any, and the values stored beside them
     lookup_faults: Callable[[StoredCredentials | None, Collection[str]], Collection[LookupFault]]
-    # False: the credentials open, and hold nothing that lets their user in on this deployment
+    # returns False if the credentials open, but hold no sign-in method that works on this deployment
     has_way_in: Callable[[StoredCredentials], bool]
 
 
 def judge_lookups(faults: Mapping[str, Collection[LookupFault]]) -> Finding:
-    """Judge the look-up values beside credentials: *faults* by the names of their users."""
+    """Return the finding about the look-up values beside credentials; *faults*: by the name of the user."""
     found = [
         f"{fault} ({few_names([name for name, has in faults.items() if fault in has])})"
         for fault in LookupFault
@@ -64,7 +64,7 @@ def judge_lookups(faults: Mapping[str, Collection[LookupFault]]) -> Finding:
 
 
 def judge_ways_in(left_out: Sequence[str]) -> Finding:
-    """Judge the accounts whose users nothing lets in: *left_out* has their names."""
+    """Return the finding about accounts that no sign-in method opens; *left_out*: the names of their users."""
     if not left_out:
         return Mark.OK, "each account has one that works here"
     text = f"{len(left_out)} accounts have none that works here ({few_names(left_out)})"
@@ -86,7 +86,7 @@ class UserCaps:
     daily_cap_tokens: int | None  # None: no cap
 
 
-# the rows of a store over tables, by table name; each row with its user (None: a row of a shared table)
+# rows of services/store/tables by table name, each with the id of its user (None: a row of a shared table)
 CopiedRows = Mapping[str, Sequence[tuple[UserId | None, object]]]
 
 
@@ -125,15 +125,15 @@ class Operator(Protocol):
         claims: Collection[str] = (),
         ways_in: Sequence[str] | None = None,
     ) -> bool:
-        """Replace a user's credentials of generation *seen_generation* by *new*; end all sessions of the user, who gets a notice.
+        """Replace a user's credentials of *seen_generation* by *new*; end all sessions of the user, who gets a notice.
 
-        *email*: another address, which *new* names: the account gets it, too, and at Supabase Auth. *action*: PASSWORD_SET,
-        ADDRESS_FREED, ADDRESS_SET, FACTOR_REMOVED or IDENTITY_MOVED; the audit has it. ADDRESS_SET has *claims*, as
-        `NewAddress` has them: a pending sign-up of the address goes, and the look-ups of the user's former addresses.
-        IDENTITY_MOVED has *ways_in*, as `UserBackend.change_credentials` has them.
+        *email*: the new address, if *new* has one: it is stored in the account and at Supabase Auth, too. *action*:
+        PASSWORD_SET, ADDRESS_FREED, ADDRESS_SET, FACTOR_REMOVED or IDENTITY_MOVED; it is audited. ADDRESS_SET needs
+        *claims*, as in `NewAddress`: a pending sign-up of the address and the look-up values of the user's former addresses
+        are removed. IDENTITY_MOVED needs *ways_in*, as in `UserBackend.change_credentials`.
 
-        Return False, and change nothing, if the stored credentials have another generation, or another number of uses of
-        the second factor. Raise AddressTaken, WayInTaken, and change nothing.
+        Return False, and change nothing, if the stored credentials have another generation, or another number of uses.
+        Raise AddressTaken, WayInTaken, and change nothing.
         """
         ...
 
@@ -151,7 +151,7 @@ class Operator(Protocol):
     def backup(self, target: Path) -> None:
         """Copy the store to the file *target*, and record the time.
 
-        Raise BadInput, which names another way to make a backup, if this store cannot be copied so.
+        Raise BadInput, which names another way to make a backup, if this store cannot be copied to a file.
         """
 
     def load(
@@ -160,7 +160,7 @@ class Operator(Protocol):
         make: Callable[[datetime], CopiedRows],
         managed_password: Callable[[StoredCredentials], str],
     ) -> None:
-        """Store the rows that *make* returns for the store's current time, unchanged ids included; all rows or none.
+        """Store atomically the rows that *make* returns for the store's current time; ids stay unchanged.
 
         *managed_password* returns the managed password of the given credentials. Raise BadInput if accounts exist.
         """

@@ -1,4 +1,4 @@
-"""Changes of the passkeys that the credentials of a user hold."""
+"""Changes to the passkeys in a user's credentials."""
 
 from dataclasses import replace
 
@@ -24,14 +24,14 @@ def added(passkeys: Passkeys, new: Passkey) -> Passkeys:
 
 
 def renamed(passkeys: Passkeys, credential_id: bytes, name: str) -> Passkeys:
-    """Return the passkeys, one of them with another name. Raise PasskeyMissing, BadInput."""
+    """Return the passkeys; *name* is the new name of one of them. Raise PasskeyMissing, BadInput."""
     before = find(passkeys, credential_id)
     after = replace(before, name=checked_name(name))
     return replace(passkeys, each=tuple(after if one is before else one for one in passkeys.each))
 
 
 def removed(passkeys: Passkeys, credential_id: bytes) -> Passkeys:
-    """Return the passkeys without one; after the last, none is a factor. Raise PasskeyMissing."""
+    """Return the passkeys without one; if that was the last, passkeys are no second factor any more. Raise PasskeyMissing."""
     gone = find(passkeys, credential_id)
     left = tuple(one for one in passkeys.each if one is not gone)
     return replace(passkeys, each=left, is_factor=passkeys.is_factor and bool(left))

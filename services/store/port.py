@@ -103,7 +103,7 @@ class Turns(Protocol):
 
 
 class Conversations(Protocol):
-    """Conversations of one user. Methods with a conversation id raise NotFound for one of another user, too."""
+    """Conversations of one user. Methods that take a conversation id raise NotFound for another user's conversation, too."""
 
     @property
     def user_id(self) -> UserId: ...
@@ -175,7 +175,7 @@ class Conversations(Protocol):
         """Choose another memory policy; the model's view begins again at the last reset."""
 
     def set_model(self, conversation_id: ConversationId, model: str | None) -> None:
-        """Choose the conversation's model; None: that of its space, or else the user's."""
+        """Choose the conversation's model; None: the model of its space, or else the user's."""
 
     def move(self, conversation_id: ConversationId, space_id: SpaceId | None) -> None:
         """Move the conversation into a space, or (None) out of its space. Raise SpaceGone."""
@@ -370,11 +370,11 @@ class UserFigures(Protocol):
         ...
 
     def ledger(self, first_day: date, last_day: date, after: str = "") -> list[LedgerEntry]:
-        """Return at most 500 entries, ordered by day: from *first_day* those *after* that id, then later days'."""
+        """Return at most 500 entries, ordered by day: of *first_day* those after the id *after*, then those of later days."""
         ...
 
     def account_changes(self) -> list[AuditEntry]:
-        """Return the newest 100 entries of the audit about the user."""
+        """Return the newest entries of the audit about the user: at most 100 changes and 100 failures."""
         ...
 
     def stored(self) -> StoredData:

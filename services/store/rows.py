@@ -123,7 +123,7 @@ class ConversationRead:
     messages: Sequence[MessageRow]
     newest_turn: TurnRow | None  # the newest turn that makes replies
     costs: Sequence[CostRow]  # the costs of the settled turns of *messages*
-    receipts: Sequence[ReceiptRow]  # the receipts of the last turn of *messages*
+    receipts: Sequence[ReceiptRow]  # receipts of turns of *messages*, at least of the last one
 
 
 class Ledger(Protocol):
@@ -157,19 +157,19 @@ class FirstPage:
     """The data that the first page needs, as read at sign-in."""
 
     account: Account
-    conversations: list[ConversationRow]  # those that `recent_conversations` returns for the list
+    conversations: list[ConversationRow]  # for the list, as `recent_conversations` returns them
     documents: list[DocumentRow]  # preferences, spaces and facts
 
 
 class Rows(Ledger, Protocol):
     """The sealed rows of one user.
 
-    An account may have a limit of bytes. They are summed at most once a minute, so writes within a minute may exceed
-    the limit; then new turns, versions and documents are refused, but not the end of a turn or a deletion.
+    An account may have a limit of stored bytes. The bytes are summed at most once a minute, so writes within a minute may
+    exceed the limit; then new turns, versions and documents are refused, but not the end of a turn or a deletion.
     """
 
     def conversation(self, conversation_id: ConversationId) -> ConversationRow:
-        """Raise NotFound."""
+        """Return the row of a conversation. Raise NotFound."""
         ...
 
     def read_conversation(

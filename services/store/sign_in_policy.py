@@ -1,4 +1,4 @@
-"""The rules of a deployment on its ways in: the methods that let users in, whatever their credentials hold. Pure."""
+"""The sign-in rules of a deployment: the methods that it allows, whatever a user's credentials hold. Pure functions."""
 
 from collections.abc import Iterator
 from contextlib import suppress
@@ -25,34 +25,34 @@ from services.store.identities import Providers, check_way_in
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SignInPolicy:
-    """The methods that are on, the providers of single sign-on, and the address of the deployment."""
+    """The sign-in methods that are on, the providers of single sign-on, and the deployment's URL."""
 
     methods: frozenset[SignInMethod] = ALL_METHODS
     providers: Providers = field(default_factory=dict[str, ProviderSettings], repr=False)
-    public_url: str | None = field(default=None, repr=False)  # without a path
+    public_url: str | None = field(default=None, repr=False)  # the deployment's URL, without a path
 
     @classmethod
     def of(cls, chosen: Settings) -> "SignInPolicy":
-        """Return what the settings of a deployment say."""
+        """Return the policy in the settings of a deployment."""
         return cls(methods=chosen.methods, providers=chosen.providers, public_url=chosen.public_url)
 
     def check(self, credentials: Credentials, used: UsedMethod) -> None:
-        """Raise MethodOff, or OtherSignInNeeded if the address gets in by another provider alone.
+        """Raise MethodOff if the method is off, OtherSignInNeeded if the address must sign in through another provider.
 
-        A password that an operator set opens its account though passwords are off.
+        A password that an operator set signs in to its account even if passwords are off.
         """
         if not self.is_exempt(credentials, used):
             self.check_method(used.method)
         check_way_in(self.providers, credentials.address, used.provider)
 
     def check_address(self, address: EmailAddress, *methods: SignInMethod) -> None:
-        """Raise MethodOff unless all *methods* are on, and OtherSignInNeeded if *address* gets in by a provider alone."""
+        """Raise MethodOff unless all *methods* are on, and OtherSignInNeeded if *address* must sign in through a provider."""
         for method in methods:
             self.check_method(method)
         check_way_in(self.providers, address)
 
     def allows(self, address: EmailAddress, *methods: SignInMethod) -> bool:
-        """Return True if all *methods* are on, and *address* does not get in by a provider alone."""
+        """Return True if all *methods* are on, and *address* need not sign in through a provider."""
         with suppress(MethodOff, OtherSignInNeeded):
             self.check_address(address, *methods)
             return True
@@ -68,51 +68,51 @@ class SignInPolicy:
     ) -> None:
         """Raise MethodOff or OtherSignInNeeded unless an account with *address* may begin.
 
-        It begins with a password, by the identity of an *issuer*, or else by the code that confirmed the address.
+        The account begins with a password, with an identity at *issuer*, or else with the code that confirmed the address.
         """
         if issuer is not None:
             self.check_method(SignInMethod.OIDC)
             check_way_in(self.providers, address, self.provider_of(issuer))
-        elif address != NO_ADDRESS:  # a deployment with one user has no sign-in
+        elif address != NO_ADDRESS:  # NO_ADDRESS: a deployment with one user has no sign-in
             method = SignInMethod.PASSWORD if has_password else SignInMethod.CODE
             self.check_address(address, method)
 
     def check_move(self, address: EmailAddress, new: EmailAddress) -> None:
-        """Raise OtherSignInNeeded if either address gets in by a provider alone: then an operator moves the account."""
+        """Raise OtherSignInNeeded if either address must sign in through a provider: an operator must move the account."""
         check_way_in(self.providers, address)
         check_way_in(self.providers, new)
 
     def is_exempt(self, credentials: Credentials, used: UsedMethod) -> bool:
-        """Return True if passwords are off, and *used* is one that an operator set."""
+        """Return True if passwords are off, but *used* is a password that an operator set."""
         is_off = SignInMethod.PASSWORD not in self.methods
         return used == BY_PASSWORD and is_off and credentials.has_operator_password
 
     def opens(self, credentials: Credentials, used: UsedMethod) -> bool:
-        """Return True if *used* lets in the user of *credentials*, who can use it."""
+        """Return True if the rules let the user of *credentials* sign in by *used*, a method that the user has."""
         with suppress(MethodOff, OtherSignInNeeded):
             self.check(credentials, used)
             return True
         return False
 
     def takes_password(self, credentials: Credentials) -> bool:
-        """Return True if a password opens the account."""
+        """Return True if the account has a password, and may sign in with it."""
         return credentials.password_hash is not None and self.opens(credentials, BY_PASSWORD)
 
     def takes_passkey(self, credentials: Credentials) -> bool:
-        """Return True if a passkey opens the account at this address."""
+        """Return True if the account has a passkey for this URL, and may sign in with it."""
         return self._has_passkey(credentials) and self.opens(credentials, BY_PASSKEY)
 
     def has_way_in(self, credentials: Credentials) -> bool:
-        """Return True if something that *credentials* hold lets their user in here.
+        """Return True if *credentials* hold a sign-in method that works here.
 
-        Mail counts where codes are the only method: elsewhere, who holds the mailbox alone would keep the account.
+        Mailed codes count only where they are the only method: elsewhere, the mailbox alone would control the account.
         """
         return any(self.opens(credentials, one) for one in self._ways_in(credentials))
 
     def proves_otherwise(
         self, credentials: Credentials, rp_id: str | None, *, has_mail: bool
     ) -> bool:
-        """Return True if the user has a proof beside providers: a password, a passkey for *rp_id*, or a mailed code (*has_mail*)."""
+        """Return True if the user can prove who they are by password, passkey (for *rp_id*) or mailed code (*has_mail*)."""
         passkeys = credentials.passkeys.each if credentials.passkeys else ()
         by_passkey = any(one.rp_id == rp_id for one in passkeys)
         by_code = has_mail and credentials.confirmed is not None
@@ -123,16 +123,16 @@ class SignInPolicy:
         )
 
     def check_left(self, before: Credentials, after: Credentials) -> None:
-        """Raise LastWayIn if *before* have a way in here, and *after* have none."""
+        """Raise LastWayIn if a sign-in method of the credentials *before* works here, but none of those *after*."""
         if self.has_way_in(before) and not self.has_way_in(after):
             raise LastWayIn
 
     def provider_of(self, issuer: str) -> str | None:
-        """Return the name of the provider with this issuer; None: it is not configured."""
+        """Return the name of the provider with this issuer; None: no such provider is configured."""
         return next((name for name, one in self.providers.items() if one.issuer == issuer), None)
 
     def lifetime_seconds(self, used: UsedMethod | None, lifetime_seconds: int) -> int:
-        """Return the seconds that a session lasts: those of an `only` provider that began it, but never more than *lifetime_seconds*."""
+        """Return a session's lifetime in seconds: *lifetime_seconds*, or less if an `only` provider began it and says so."""
         provider = self.providers.get(used.provider) if used and used.provider else None
         if provider is None or not provider.only:
             return lifetime_seconds
@@ -140,9 +140,10 @@ class SignInPolicy:
         return min(lifetime_seconds, int(days.total_seconds()))
 
     def asking(self, credentials: Credentials, *, is_required: bool) -> Credentials:
-        """Return *credentials* as a sign-in finds them where a second factor *is_required*.
+        """Return *credentials* as a sign-in uses them; *is_required*: the deployment requires a second factor.
 
-        Those without one ask for a passkey, if there is one that verifies its user here: the password alone sets up no other.
+        If one is required and not set up, a passkey that works here and verifies its user becomes the factor that is asked for:
+        the password alone must not set up another factor.
         """
         passkeys = credentials.passkeys
         if not is_required or credentials.wants_factor or not self._has_passkey(credentials):
@@ -158,7 +159,7 @@ class SignInPolicy:
         return False
 
     def _ways_in(self, credentials: Credentials) -> Iterator[UsedMethod]:
-        """Yield the methods that the user of *credentials* can use here, on or off."""
+        """Yield the sign-in methods that the user of *credentials* has here, even if they are off."""
         if credentials.password_hash is not None:
             yield BY_PASSWORD
         for one in credentials.identities:

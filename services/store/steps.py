@@ -1,8 +1,8 @@
-"""Steps: what is half done in a browser, such as a sign-in that waits for a code, on any store.
+"""Steps: half-done actions in a browser, such as a sign-in that waits for a code, on any store.
 
-A cookie of the browser holds a secret while a step is open, and the step's form holds its id, which is public. The row's
-key is a hash of both; its text, a `Step` as JSON, is sealed under the secret and the root key (crypto/keyring.py). So a
-copy of the row shows nothing, and a step goes on in its browser alone.
+A cookie of the browser holds a secret while a step is open, and the step's form holds the step's id, which is public. The
+key of the step's row is a hash of both. The row's text, a `Step` as JSON, is sealed under the secret and the root key
+(crypto/keyring.py). So a copy of the row reveals nothing, and only the browser that began a step can go on with it.
 """
 
 from collections.abc import Callable, Sequence
@@ -34,14 +34,14 @@ class _OwnedCredentials(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
-    """A step as it was begun."""
+    """A step, as it was stored when it began."""
 
-    id: UUID  # in the step's form
-    kind: str  # a name of the code
-    contents: str = field(repr=False)  # what the kind needs to go on
-    session_id: SessionId | None  # the step goes on in this session alone; None: in none
+    id: UUID  # the public id, in the step's form
+    kind: str  # a name from the source code, such as a `CodePurpose`
+    contents: str = field(repr=False)  # the data that a step of this kind needs to go on
+    session_id: SessionId | None  # the session that the step belongs to; None: no session
     user_id: UserId | None
-    generation: int | None  # of the user's credentials
+    generation: int | None  # the generation of the user's credentials
     expires_at: datetime
 
     def check(self, stored: StoredCredentials | None) -> None:
@@ -59,8 +59,8 @@ Contents = TypeVar("Contents")
 class Steps:
     """Begins, tries and ends steps. Any thread may call any method. All raise StoreUnavailable.
 
-    `attempt`, `end` and `renew` raise StepEnded where the step has expired, ended or had all its tries, or was begun as another
-    kind, in another browser or in another session.
+    `attempt`, `end` and `renew` raise StepEnded if the step has expired, has ended or has no tries left, or was begun as
+    another kind, in another browser or in another session.
     """
 
     backend: Backend
@@ -83,11 +83,11 @@ class Steps:
         credentials: _OwnedCredentials | None = None,
         step_id: UUID | None = None,
     ) -> Step:
-        """Begin a step in *session* and for the user of *credentials*, once *throttles* have counted it.
+        """Count a step in *throttles*, then begin it in *session* and for the user of *credentials*.
 
-        It takes the place of a step of the browser with *step_id*, if there is one.
+        The new step replaces the browser's step with *step_id*, if there is one.
 
-        Raise TooManyAttempts, WrongCredentials (they are not those of the session's user).
+        Raise TooManyAttempts, WrongCredentials (*credentials* are not those of the session's user).
         """
         if session and credentials and credentials.user_id != session.user_id:
             raise WrongCredentials
@@ -109,13 +109,13 @@ class Steps:
     def attempt(
         self, browser: Cookie, kind: str, step_id: UUID, session: AppSession | None
     ) -> Step:
-        """Count a try of a step, of which it has five, and return it. What was entered is compared afterwards."""
+        """Count one of the five tries of a step, and return the step. The caller checks the entered code afterwards."""
         keys = self._keys(browser)
         sealed = self.backend.try_step(keys.row_key(step_id))
         return self._checked(keys, step_id, sealed, kind, session)
 
     def end(self, browser: Cookie, kind: str, step_id: UUID, session: AppSession | None) -> Step:
-        """End a step and return it, to one of several callers. A step that is refused here has ended, too."""
+        """End a step and return it; of several callers, only one gets it. A step that is refused here has ended, too."""
         keys = self._keys(browser)
         sealed = self.backend.end_step(keys.row_key(step_id))
         return self._checked(keys, step_id, sealed, kind, session)
@@ -128,9 +128,9 @@ class Steps:
         session: AppSession | None,
         change: Callable[[str], str],
     ) -> Step:
-        """Give a step the contents that *change* makes of its own, and all its tries again; return it. It expires as before.
+        """Replace a step's contents by the result of *change*, and give back all tries; return the step. Its expiry stays.
 
-        It is ended first, so that of several callers, those of `end` among them, one succeeds.
+        The step is ended first, so that of several callers (including those of `end`), only one succeeds.
         """
         step = self.end(browser, kind, step_id, session)
         renewed = replace(step, contents=change(step.contents))
@@ -168,15 +168,15 @@ class Steps:
 
 
 def read_contents(form: TypeAdapter[Contents], text: str) -> Contents:
-    """Return the contents of a step, stored as JSON. Raise StepEnded if another version of the app stored others."""
+    """Return the contents of a step, stored as JSON. Raise StepEnded if another version of the app stored other fields."""
     with suppress(ValidationError):
         return form.validate_json(text)
-    raise StepEnded  # outside of the block, because a chained traceback would hold the contents
+    raise StepEnded  # raised outside the block, because a chained traceback would hold the contents
 
 
 def _opened(keys: StepKeys, step_id: UUID, sealed: str) -> Step | None:
-    """Return the step, or None on failure, because an exception's traceback would hold its contents."""
-    with suppress(Tampered, ValidationError):  # a newer version of the app may store others
+    """Return the step, or None on failure: the traceback of an exception would hold the step's contents."""
+    with suppress(Tampered, ValidationError):  # a newer version of the app may store other fields
         return _STEP.validate_json(keys.open(sealed, step_id))
     log_event("step.unopened", step=step_id)
     return None

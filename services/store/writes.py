@@ -105,7 +105,7 @@ class EditReply:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DiscardMessages:
-    """Messages and facts to delete, and the head without the messages. A summary except *kept_summary* is deleted."""
+    """Messages and facts to delete, and the head without the messages. The summary is deleted, unless it is *kept_summary*."""
 
     conversation_id: ConversationId
     expected_rev: int
@@ -139,7 +139,7 @@ class PutDocument:
     new_body: Sealed | None = field(repr=False)
     # the conversation that a search text belongs to, or that a fact was noted from
     source_id: ConversationId | None = None
-    cuts: int | None = None  # the `cuts` of that conversation, or of the summary's
+    cuts: int | None = None  # the `cuts` of the conversation *source_id*, or of a summary's
 
     @classmethod
     def of(
