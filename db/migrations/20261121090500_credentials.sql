@@ -63,7 +63,8 @@ end;
 create function private.credentials_of_lookups(lookups text[]) returns jsonb language sql stable
 return private.credentials_of(private.find_credentials(lookups));
 
--- Return the sealed credentials of at most 500 accounts, by id, after the id *after* (null: from the first).
+-- Return the sealed credentials of at most 500 accounts, in the order of their ids, after the id *after*
+-- (null: from the first).
 -- The app counts the accounts that no sign-in method lets in any more; the admin's page gets only this
 -- number.
 create function private.list_credentials(me uuid, after uuid, at_most integer) returns jsonb language plpgsql stable as $$
@@ -183,10 +184,10 @@ create function private.requires_factor() returns boolean language sql stable
 return (select requires_factor from private.settings);
 
 -- Replace the credentials of *person* if *seen_generation* and the number of uses are still current, for the
--- user or an operator (*actor* null). Each *action* except 'reseal' and the uses ('….use') has the next
--- generation; each except 'reseal' is audited. *ends_others*: end all sessions except that of the calling
--- token. *ways_in*: the look-up values of all identities and passkeys after the change; null: unchanged. If
--- the factor was used meanwhile, the refusal is "factor_used".
+-- user or an operator (*actor* null). Each *action* except 'reseal' and the uses ('….use') moves to the
+-- next generation; each except 'reseal' is audited. *ends_others*: end all sessions except that of the
+-- calling token. *ways_in*: the look-up values of all identities and passkeys after the change; null:
+-- unchanged. If the factor was used meanwhile, the refusal is "factor_used".
 create function private.replace_credentials(
   actor uuid, person uuid, seen_generation integer, new_generation integer, new_uses integer, new_wants_factor boolean,
   action text, new_lookup text, new_sealed public.sealed, ends_others boolean, ways_in text[] default null
@@ -390,7 +391,7 @@ begin
   select wants_factor into wanted_factor from private.credentials
   where user_id = me and generation = seen_generation and uses = new_uses for update;
   if not found or exists (
-    -- another user's look-up value, added in advance with write access to the database
+    -- true if another user has the value: someone with write access to the database added it in advance
     select from private.lookups where lookup = any (kept) and user_id <> me and (expires_at > clock_timestamp()) is not false
   ) then
     return private.answer(false, 'stale');

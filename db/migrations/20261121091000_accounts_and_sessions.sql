@@ -423,7 +423,7 @@ end;
 
 -- Store a user key wrapped by a new root key, in place of exactly the wrapped key that the app has seen. (The
 -- first user key is stored with the account. A missing key is never replaced by a new one, which would hide
--- that the conversations cannot be opened.)
+-- that the conversations cannot be decrypted.)
 create function private.put_user_key(
   me uuid, new_version integer, new_wrapped public.sealed, replaces public.sealed
 ) returns jsonb language plpgsql as $$

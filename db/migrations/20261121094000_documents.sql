@@ -1,10 +1,10 @@
 -- Sealed documents: a user's preferences, spaces and facts, and the instructions, the summary and the search text of a
 -- conversation.
 --
--- Each document has a revision, and its sealed text is bound to the revision: an earlier text that is put back does not
--- open. Only a caller who has seen the current revision may replace a document. Instructions and summary are columns of
--- the conversation's row, which is read before each turn; a search text is a separate document with the conversation's
--- id.
+-- Each document has a revision, and its sealed text is bound to the revision: an earlier text that is put
+-- back cannot be decrypted. Only a caller who has seen the current revision may replace a document.
+-- Instructions and summary are columns of the conversation's row, which is read before each turn; a search
+-- text is a separate document with the conversation's id.
 
 -- tables ------------------------------------------------------------------------------------------------
 

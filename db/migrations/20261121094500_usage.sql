@@ -4,7 +4,7 @@
 -- of its user, whose budget it has locked: if all users shared a row, turns of different users would wait for each other.
 
 create table private.usage_by_day (         -- rows outlive their users, as in the ledger
-  user_id uuid not null,                    -- all_users() in the totals of past days
+  user_id uuid not null,                    -- the user; all_users() in a row of a past day's totals
   day date not null,                        -- a UTC day
   model text not null,
   purpose text not null,
@@ -45,7 +45,8 @@ declare
   counted uuid;
   bucket integer := private.bucket_of(new.first_token_ms);
   is_first integer := (new.kind <> 'adjust')::integer;
-  is_timed integer := (new.kind <> 'lapsed')::integer;   -- the time of a lapsed turn is added by its late finish
+  -- 0 for a lapsed turn, which is counted in first_tokens only if it is finished late
+  is_timed integer := (new.kind <> 'lapsed')::integer;
 begin
   if new.day < (clock_timestamp() at time zone 'utc')::date - 1 then
     -- without the lock, `make_day_totals` would miss an entry that is not committed yet
@@ -107,8 +108,9 @@ end $$;
 --   days           sums by day and model
 --   purposes       sums by purpose
 --   active_users   the number of users with a reply, even a failed one
---   failed, interrupted, first_token_ms, first_token_p95_ms    of replies: two numbers; the median and the 95th
---           percentile, within 5 % (null: no reply was streamed)
+--   failed, interrupted    the numbers of failed and of interrupted replies
+--   first_token_ms, first_token_p95_ms    the median and the 95th percentile of the time to the first token
+--           of replies, within 5 % (null: no reply was streamed)
 -- force_custom_plan: the generic plan would read 90 days by the index that suits a single day.
 create function private.usage_of(person uuid, first_day date, last_day date) returns jsonb
 language plpgsql stable set plan_cache_mode = force_custom_plan as $$
@@ -184,8 +186,8 @@ begin
   ));
 end $$;
 
--- Return at most 500 entries of the caller's ledger, by day and id: the entries of the first day with ids
--- above *after*, then those of later days. The call needs no proof, because it returns only the caller's
+-- Return at most 500 entries of the caller's ledger, sorted by day and id: the entries of the first day with
+-- ids above *after*, then those of later days. The call needs no proof, because it returns only the caller's
 -- entries.
 create function private.my_ledger(first_day date, last_day date, after bigint) returns jsonb language plpgsql stable as $$
 declare

@@ -23,13 +23,13 @@ begin
   return private.throttle(throttles);
 end $$;
 
--- Store a step, or replace the step with the same key. Of its kind, only the three newest others in the
--- browser stay.
+-- Store a step, or replace the step with the same key. Delete the browser's other steps of this kind except
+-- the three newest.
 create function private.begin_step(new_key text, new_kind_tag text, new_sealed public.sealed, nonce uuid) returns jsonb
 language plpgsql as $$
 begin
   perform private.spend_nonce(nonce);
-  -- a lock, so that concurrent calls keep this limit, too
+  -- a lock, so that concurrent calls do not exceed the limit of three others
   perform pg_advisory_xact_lock(hashtext('daybook: steps'), hashtext(new_kind_tag));
   delete from private.steps where key in (
     select key from private.steps where kind_tag = new_kind_tag and key <> new_key order by expires_at desc offset 3

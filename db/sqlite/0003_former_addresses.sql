@@ -1,4 +1,4 @@
--- Former addresses: look-up values of addresses that their users may take back (services/store/former_addresses.py).
+-- Former addresses: look-up values of addresses that users may take back (services/crypto/credentials.py).
 
 create table former_addresses (
   key text primary key not null,

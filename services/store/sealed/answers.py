@@ -1,4 +1,4 @@
-"""Results of the store: requested again if a response was lost, and converted to domain values."""
+"""Requests to the store, repeated once if a response was lost, and the conversion of its rows to domain values."""
 
 from collections.abc import Callable, Iterable
 from typing import TypeVar

@@ -1,4 +1,4 @@
-"""Pieces of attachments over sealed rows: stored before their message, and checked against the message's list."""
+"""Attachments over sealed rows: pieces are stored before the message, and checked against its list of attachments."""
 
 from collections.abc import Iterator
 
@@ -12,7 +12,7 @@ _AT_ONCE = 8  # the number of pieces that one call reads: 3 MB
 
 
 class SealedAttachments:
-    """The `Attachments` of one user over sealed rows. Any thread may call any method."""
+    """Implements `Attachments` for one user, over sealed rows. Any thread may call any method."""
 
     def __init__(self, rows: Rows, opened: OpenedConversations) -> None:
         self._rows, self._opened = rows, opened

@@ -1,4 +1,4 @@
-"""Conversations over sealed rows."""
+"""The `Conversations` port, implemented over sealed rows."""
 
 from collections.abc import Callable, Iterable
 from contextlib import suppress
@@ -25,13 +25,14 @@ from services.store.sealed.opened import OpenedConversations
 from services.store.sealed.reading import ThreadReader
 from services.store.sealed.texts import ConversationTexts, check_seen
 
-_LISTED = 100  # for a longer list than this, `recent` filters the list of all conversations
-_LIST_SECONDS = 10.0  # seconds between two reads of all conversations while the user types
+_LISTED = 100  # if more conversations are requested, `recent` filters the cached list of all
+# seconds for which the cached list of all stays fresh, for example while the user types a search
+_LIST_SECONDS = 10.0
 _TRIES = 5  # attempts at one change, because other tabs may change the same conversation
 
 
 class SealedConversations:
-    """The `Conversations` of one user over sealed rows. Any thread may call any method."""
+    """Implements `Conversations` for one user, over sealed rows. Any thread may call any method."""
 
     def __init__(
         self,
@@ -43,10 +44,11 @@ class SealedConversations:
         self._rows, self._opened, self.user_id = rows, opened, rows.user_id
         self._reader, self._texts = reader, texts
         self._all = CachedRead(self._read_all, _LIST_SECONDS)
-        self._first = CachedRead(  # read ahead, and again whenever the list is shown
+        # the list's first page: read ahead, and again whenever it is shown
+        self._first = CachedRead(
             lambda: rows.recent_conversations(LISTED, is_archived=False, space_id=None), seconds=0.0
         )
-        # the lists as last read, by `is_archived` and space; shown while the database is down
+        # the lists as last read, keyed by `is_archived` and space; shown while the database is down
         self._recent: dict[tuple[bool, SpaceId | None], list[Conversation]] = {}
         opened.on_forget.append(self._drop_from_lists)
         opened.on_create.append(self._outdate)
@@ -176,7 +178,7 @@ class SealedConversations:
         checked = checked_instructions(text)
         for attempt in range(_TRIES):
             row = self._opened.row(conversation_id)
-            with suppress(Tampered):  # instructions that do not open are replaced unseen
+            with suppress(Tampered):  # instructions that cannot be decrypted are replaced unseen
                 check_seen(seen, self._texts.instructions(row), checked)
             try:
                 self._texts.put_text(row, DocumentKind.INSTRUCTIONS, checked)

@@ -1,4 +1,4 @@
-"""Sealed documents: bound to their revisions, cached, and replaced only by callers who have seen the newest."""
+"""Sealed documents: bound to revisions, cached, and replaced only by callers who have seen the newest revision."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -47,7 +47,7 @@ class Documents(ABC, Generic[Document]):
         self._opened = CachedRead(self._read)
 
     def all(self) -> tuple[Document, ...]:
-        """Return all documents in order, as read at most a minute ago, or earlier while the database is down."""
+        """Return all documents, sorted by `_order`; they were read at most a minute ago (earlier in an outage)."""
         return tuple(each.value for each in self._opened.get().values())
 
     def read_ahead(self) -> None:
@@ -63,7 +63,7 @@ class Documents(ABC, Generic[Document]):
 
     @abstractmethod
     def _unreadable(self, row: DocumentRow, *, is_newer: bool) -> Document | None:
-        """Return a substitute for a *row* that did not open, or that a newer version stored; None: hide the row."""
+        """Return a substitute for a *row* that cannot be decrypted, or is of a newer version; None: hide the row."""
 
     def _order(self, opened: OpenedDocument[Document]) -> tuple[object, ...]:
         """Return the sort key of *opened*."""
@@ -77,8 +77,9 @@ class Documents(ABC, Generic[Document]):
         source: ConversationId | None = None,
         cuts: int | None = None,
     ) -> None:
-        """Store *value* in *row*, in place of *seen*. Raise Stale, NewerVersion."""
-        if seen and seen.is_newer:  # fields that only the newer version knows would be lost
+        """Store *value* in *row* in place of *seen*. Raise Stale (*seen* is outdated), NewerVersion (of *seen*)."""
+        # refused, because fields that only the newer version knows would be lost
+        if seen and seen.is_newer:
             raise errors.NewerVersion
         text = self._format.write(value, seen.text if seen else "{}", seen.value if seen else None)
         row = replace(row, created_at=seen.row.created_at if seen else datetime.now(UTC))
@@ -100,7 +101,7 @@ class Documents(ABC, Generic[Document]):
         source: ConversationId | None = None,
         cuts: int | None = None,
     ) -> None:
-        """Store *value* in *row* unless the stored value differs from *seen*. Raise ChangedElsewhere."""
+        """Store *value* in *row*; raise ChangedElsewhere if the stored value differs from *seen*."""
         now = self._opened.read().get(row.id) if seen else None
         if seen and (now is None or now.value != seen):
             raise errors.ChangedElsewhere
@@ -129,7 +130,7 @@ class Documents(ABC, Generic[Document]):
 
     def _read(self) -> dict[UUID, OpenedDocument[Document]]:
         rows = self._rows.documents(self._kind)
-        # read again, because a document was replaced while the rows were read
+        # true if a document was replaced while the rows were read, so they are read again
         if any(map(self._seals.is_set_back, rows)):
             rows = self._rows.documents(self._kind)
         known = self._opened.last or {}
@@ -160,7 +161,7 @@ class Documents(ABC, Generic[Document]):
 
 
 class SealedSpaces(Documents[Space]):
-    """The `Spaces` of one user over sealed rows. Any thread may call any method."""
+    """Implements `Spaces` for one user, over sealed rows. Any thread may call any method."""
 
     def __init__(self, rows: Rows, keys: UserKeys, on_forget: Callable[[SpaceId], None]) -> None:
         super().__init__(rows, keys, DocumentKind.SPACE, Format(Space, ("id", "created_at")))
@@ -179,7 +180,7 @@ class SealedSpaces(Documents[Space]):
             if now is None:
                 raise errors.SpaceGone from None
             if replace(now, created_at=space.created_at) != space:
-                raise  # if they are equal, the change is stored, and only the response was lost
+                raise  # not raised if they are equal: the change is stored, and only the response was lost
 
     def forget(self, space_id: SpaceId) -> None:
         self._delete(space_id)
@@ -194,7 +195,7 @@ class SealedSpaces(Documents[Space]):
 
 
 class SealedProfile(Documents[Preferences]):
-    """The `Profile` of one user over sealed rows. Any thread may call any method."""
+    """Implements `Profile` for one user, over sealed rows. Any thread may call any method."""
 
     def __init__(self, rows: Rows, keys: UserKeys) -> None:
         super().__init__(rows, keys, DocumentKind.PREFERENCES, Format(Preferences))
@@ -219,7 +220,7 @@ class SealedProfile(Documents[Preferences]):
             check_seen(seen, before.instructions, instructions)
             chosen = replace(chosen, instructions=instructions, is_verified=True)
             row = now.row if now else DocumentRow(kind=self._kind, id=self._rows.user_id)
-            with suppress(errors.Stale):  # another tab has just changed the preferences
+            with suppress(errors.Stale):  # another tab has just changed the preferences: try again
                 self._put(chosen, row, now)
                 return
         raise errors.StoreUnavailable("put_document")
@@ -229,7 +230,7 @@ class SealedProfile(Documents[Preferences]):
 
 
 class SealedFacts(Documents[Fact]):
-    """The `Facts` of one user over sealed rows.
+    """Implements `Facts` for one user, over sealed rows.
 
     A conversation's facts are sealed under the conversation's key, all other facts under the user's key. Any thread
     may call any method.
@@ -284,7 +285,7 @@ class SealedFacts(Documents[Fact]):
                 conversation = found.get(row.conversation_id)
                 if conversation is None or conversation.destroy_at:
                     continue
-                # ignored here, because opening the fact needs the same key, and then raises Tampered
+                # ignored here, because decrypting the fact needs the same key, and then raises Tampered
                 with suppress(errors.Tampered):
                     self._conversations.seals(conversation.id, conversation)
             yield row

@@ -1,4 +1,4 @@
-"""Changes of stored messages (edit, delete, restore), each stored with the next head, and bulk reads for search."""
+"""Changes to stored messages (edit, delete, restore), each stored with a new head, and bulk reads for search."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -33,7 +33,7 @@ _Batch = tuple[list[ConversationId], range]
 
 
 class SealedMessages:
-    """The `Messages` of one user over sealed rows.
+    """Implements `Messages` for one user, over sealed rows.
 
     Deleted messages leave the head at once, so no reader returns them; the sweep destroys their rows later, and no
     process has to wait for it. Any other missing row is detected. Any thread may call any method.
@@ -127,7 +127,7 @@ class SealedMessages:
 
 
 class SealedCorpus:
-    """The `Corpus` of one user over sealed rows: read in bulk for search, and not cached here.
+    """Implements `Corpus` for one user, over sealed rows: read in bulk for search, and not cached here.
 
     Each message is authenticated at its place. Rows that are missing or were put back are detected when their
     conversation is opened (reading.py), not here. Any thread may call any method.
@@ -162,7 +162,8 @@ class SealedCorpus:
         for row in rows:
             if one := seals.get(conversation_id := ConversationId(row.id)):
                 found[conversation_id] = SearchText(text="", conversation_rev=0, rev=row.rev)
-                with suppress(Tampered):  # a search text that does not open is replaced
+                # a search text that cannot be decrypted counts as empty, so it is replaced
+                with suppress(Tampered):
                     opened = documents.open(row, one.vault) or "{}"
                     found[conversation_id] = SEARCH_TEXT_FORMAT.read(opened, row)
         return found
@@ -180,7 +181,7 @@ class SealedCorpus:
         return replace(new, rev=row.rev)
 
     def _verified(self, rows: Sequence[MessageRow]) -> dict[ConversationId, list[Message]]:
-        """Return the messages of *rows* that verify and are not deleted, by conversation."""
+        """Return the messages of *rows* that verify and are not deleted, keyed by conversation."""
         seals = self._opened.all_seals({row.conversation_id for row in rows})
         found: dict[ConversationId, list[Message]] = {}
         for row in rows:

@@ -1,4 +1,4 @@
-"""Opened conversations: their keys and texts, cached by revision."""
+"""Cache of opened conversations: their keys and decrypted texts, reused while they are unchanged in the store."""
 
 import threading
 from collections import defaultdict
@@ -30,8 +30,8 @@ from services.errors import NotFound, Tampered
 from services.store.rows import Rows
 from services.store.sealed.seals import ConversationSeals, Seals
 
-OPENED = 2_000  # the cache weight of an opened conversation with its key; an opened title weighs 1
-# the cache's capacity: the titles of all conversations, which a search needs, or 50 opened conversations
+OPENED = 2_000  # the weight in the cache of a conversation with its key; a title alone weighs 1
+# the sum of weights that the cache holds: the titles of all conversations, for a search, or 50 conversations with keys
 _MOST_TITLES = 100_000
 _MOST_RECEIPTS, _MOST_THOUGHTS, _MOST_COSTS = 200, 50, 5_000
 
@@ -41,12 +41,12 @@ class CheckedThread:
     """The last verified read of a thread, and the head that its next write continues."""
 
     thread: Thread
-    head: Head | None = field(repr=False)  # None: the head did not open, so no message can follow
+    head: Head | None = field(repr=False)  # None: it cannot be decrypted, so no message can follow
     # the head computed from the rows that were read, to be compared with `head`
     total: Head = field(repr=False)
 
     def next_head(self) -> Head:
-        """Return the head that the next write continues. Raise Tampered if the head did not open."""
+        """Return the head that the next write continues. Raise Tampered if the head cannot be decrypted."""
         if self.head is None:
             raise Tampered
         return self.head
@@ -58,7 +58,7 @@ class OpenedConversation:
 
     seals: ConversationSeals | None = None
     checked: CheckedThread | None = None
-    title: tuple[str, str] | None = None  # the sealed title, and the opened one
+    title: tuple[str, str] | None = None  # the sealed title, and the decrypted title
     texts: dict[DocumentKind, tuple[DocumentRow, str | None]] = field(
         default_factory=dict[DocumentKind, tuple[DocumentRow, str | None]]
     )
@@ -73,7 +73,7 @@ class OpenedConversation:
     )
 
     def plain_texts(self) -> list[str]:
-        """Return all cached texts except the bodies of `checked`."""
+        """Return all cached texts except the message bodies in `checked`."""
         texts = [self.title[1]] if self.title else []
         texts += [text or "" for _, text in list(self.texts.values())]
         texts += [text for _, text in self.receipts.items()]
@@ -95,7 +95,7 @@ class _Seen:
 
 
 class OpenedConversations:
-    """The opened conversations of one user, and the keys that open them.
+    """One user's opened conversations, cached with the keys that decrypt them.
 
     Any thread may call any method. A lock guards cached data; a read that began before another thread read, changed or
     forgot the conversation never replaces the data.
@@ -168,7 +168,7 @@ class OpenedConversations:
     def put(
         self, row: ConversationRow, checked: CheckedThread, changes: int
     ) -> OpenedConversation | None:
-        """Cache the data of a read that began at the change count *changes*; return None if that has grown since."""
+        """Cache the data of a read that began at the change count *changes*; return None if the count has grown."""
         with self._change:
             if self.changes(row.id) != changes:
                 return None
@@ -205,7 +205,7 @@ class OpenedConversations:
             raise
 
     def conversation(self, row: ConversationRow) -> Conversation:
-        """Return the conversation of *row*, with its title opened."""
+        """Return the conversation of *row*, with its title decrypted."""
         try:
             title, is_verified = self._title(row), True
         except Tampered:
@@ -235,14 +235,14 @@ class OpenedConversations:
     def seals(
         self, conversation_id: ConversationId, row: ConversationRow | None = None
     ) -> ConversationSeals:
-        """Return the seals of a conversation. Raise NotFound, Tampered."""
+        """Return the `ConversationSeals` of a conversation. Raise NotFound, Tampered."""
         cached = self._opened.get(conversation_id)
         if cached and cached.seals:
             return cached.seals
         return self._open(row or self.row(conversation_id))[1]
 
     def all_seals(self, ids: Iterable[ConversationId]) -> dict[ConversationId, ConversationSeals]:
-        """Return the seals of the conversations *ids* that exist, are not discarded, and verify; cache none."""
+        """Return the `ConversationSeals` of those *ids* that exist, are not discarded, and verify; cache none."""
         seals: dict[ConversationId, ConversationSeals] = {}
         for row in self._rows.conversations(ids):
             with suppress(Tampered):
@@ -251,7 +251,7 @@ class OpenedConversations:
         return seals
 
     def _open(self, row: SealedConversation) -> tuple[OpenedConversation, ConversationSeals]:
-        """Open and cache the conversation of *row* with its key. Raise Tampered."""
+        """Return the cached conversation of *row* and its seals; first unwrap its key if needed. Raise Tampered."""
         with self._change:
             cached = self._opened.get(row.id) or OpenedConversation()
             if cached.seals is None:
@@ -260,7 +260,7 @@ class OpenedConversations:
             return cached, cached.seals
 
     def _title(self, row: ConversationRow) -> str:
-        """Return the title; open it again only if it changed. Raise Tampered."""
+        """Return the title; decrypt it again only if it changed. Raise Tampered."""
         changes, cached = self.changes(row.id), self._opened.get(row.id)
         if cached and cached.title and cached.title[0] == row.title:
             return cached.title[1]

@@ -1,4 +1,4 @@
-"""Reading of threads: only new messages are fetched, and all messages are checked against the head.
+"""Reading threads: only new messages are fetched, and all messages are checked against the conversation's head.
 
 A conversation's `head` authenticates its revision and all its messages. Each write derives the next head from the
 head of the last verified read, so a row that was removed, swapped, duplicated or put back outside the app is
@@ -19,7 +19,7 @@ from services.store.sealed.texts import ConversationTexts, verified
 
 @dataclass(frozen=True, slots=True)
 class _Ahead:
-    """A conversation that is being read ahead."""
+    """A read of a conversation that was begun ahead, for the next `read`."""
 
     conversation_id: ConversationId
     changes: int  # the change count of the conversation before the read
@@ -52,7 +52,7 @@ class ThreadReader:
     def read(
         self, conversation_id: ConversationId, *, may_be_discarded: bool = False
     ) -> tuple[CheckedThread, TurnRow | None]:
-        """Return the stored thread and its newest turn; fetch and open only new messages. Raise NotFound."""
+        """Return the stored thread and its newest turn; fetch and decrypt only new messages. Raise NotFound."""
         while True:
             changes = self._opened.changes(conversation_id)
             checked, read = self._read_whole(conversation_id, may_be_discarded=may_be_discarded)
@@ -71,13 +71,13 @@ class ThreadReader:
     def _read_whole(
         self, conversation_id: ConversationId, *, may_be_discarded: bool
     ) -> tuple[CheckedThread, ConversationRead]:
-        """Read a conversation's new messages, or all messages if the thread is not whole with these. Raise NotFound."""
+        """Read a conversation's new messages; if the thread with them is not whole, read all. Raise NotFound."""
         before = self._opened.checked(conversation_id)
         if before and not (before.thread.is_whole and before.thread.messages):
             before = None
         read = self._read(conversation_id, before, may_be_discarded=may_be_discarded)
         checked = self._checked(read, before)
-        # read again, because messages were deleted, or stored during the read
+        # not whole if messages were deleted, or stored during the read: so all are read again
         while not checked.thread.is_whole:
             rev = read.conversation.rev if before is None else -1
             before = None
@@ -141,7 +141,7 @@ class ThreadReader:
     def _with_messages(
         self, read: ConversationRead, conversation: Conversation, before: CheckedThread | None
     ) -> CheckedThread:
-        """Open the messages of *read*, which follow those of *before*; check all messages against the head."""
+        """Decrypt the messages of *read*, which follow those of *before*; check all messages against the head."""
         row = read.conversation
         seals, total = self._opened.seals(row.id, row), before.total if before else Head()
         messages = list(before.thread.messages) if before else []

@@ -1,4 +1,4 @@
-"""Sealing and opening of one user's texts and pieces, each bound to its place (table in services/crypto/keyring.py)."""
+"""Sealing and decrypting one user's texts and pieces, each bound to its place (see services/crypto/keyring.py)."""
 
 import hmac
 import json
@@ -44,7 +44,8 @@ from services.rules.turns import Turn
 from services.store.rows import ReceiptRow, ThoughtsRow, TurnRow
 from services.store.writes import PutPiece
 
-DOCUMENTS = "documents"  # the purpose for which a key of documents is derived from a user's key
+# the purpose under which the key for documents is derived from a user's key
+DOCUMENTS = "documents"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +59,7 @@ Value = TypeVar(
 
 
 class Format(Generic[Value]):
-    """The JSON format of a frozen dataclass, without `is_verified`, `is_newer` and the *columns* of its row."""
+    """The JSON format of a frozen dataclass, without `is_verified`, `is_newer` and the fields in *columns*."""
 
     def __init__(self, kind: type[Value], columns: Collection[str] = ()) -> None:
         self._adapter, self._columns = TypeAdapter[Value](kind), columns
@@ -78,7 +79,7 @@ class Format(Generic[Value]):
         return json.dumps(known | stays, ensure_ascii=False)
 
     def read(self, text: str, row: object = None) -> Value:
-        """Return the value made of the JSON *text* and the columns of *row*. Raise NewerVersion."""
+        """Return the value made of the JSON *text* and the columns of *row*. Raise NewerVersion (unknown form)."""
         columns = {name: getattr(row, name) for name in self._columns}
         try:
             return self._adapter.validate_python(json.loads(text) | columns)
@@ -112,7 +113,7 @@ class SealedMessage:
 
 @dataclass(frozen=True, slots=True)
 class ConversationSeals:
-    """Seals and opens the texts of one conversation under its key."""
+    """Seals and decrypts the texts of one conversation under its key."""
 
     user_id: UserId
     id: ConversationId
@@ -129,7 +130,7 @@ class ConversationSeals:
         return self.vault.seal_head(head, self.user_id, self.id)
 
     def open_head(self, sealed: str) -> Head | None:
-        """Return the head that *sealed* holds; None if it does not open."""
+        """Return the head that *sealed* holds; None if it cannot be decrypted."""
         try:
             return self.vault.open_head(sealed, self.user_id, self.id)
         except Tampered:
@@ -161,7 +162,7 @@ class ConversationSeals:
         return SealedMessage(sealed, files, known, new_head)
 
     def open_message(self, row: MessageRow) -> Message:
-        """Return the message of *row*; if it does not open, a message marked as unverified."""
+        """Return the message of *row*; if it cannot be decrypted, a message marked as unverified."""
         try:
             (body, attachments), is_verified = self.open_texts(row), True
         except Tampered:
@@ -206,7 +207,7 @@ class ConversationSeals:
     def open_piece(
         self, message_id: MessageId, attachment: Attachment, number: int, sealed: str
     ) -> bytes:
-        """Open a piece of *attachment*. Raise Tampered also if *attachment* lists another MAC for the piece."""
+        """Decrypt a piece of *attachment*. Raise Tampered also if *attachment* lists another MAC for the piece."""
         place = self._piece_place(message_id, attachment.id, number)
         mac = self.vault.piece_mac(sealed, place).hex()
         if not hmac.compare_digest(mac, attachment.macs[number - 1]):
@@ -214,7 +215,7 @@ class ConversationSeals:
         return self.vault.open_octets(sealed, place)
 
     def open_thoughts(self, message: Message, sealed: str) -> Thoughts:
-        """Return the thoughts of *message*; if they do not open, thoughts marked as unverified."""
+        """Return the thoughts of *message*; if they cannot be decrypted, thoughts marked as unverified."""
         place = replace(self._message_place(message), column="thoughts")
         try:
             return THOUGHTS_FORMAT.read(self.vault.open(sealed, place))
@@ -227,7 +228,7 @@ class ConversationSeals:
         return self.vault.seal(receipt, self._place("receipts", "body", client_turn_id))
 
     def open_receipt(self, row: ReceiptRow) -> str:
-        """Return the receipt of *row*, or an empty text if it does not open."""
+        """Return the receipt of *row*, or an empty text if it cannot be decrypted."""
         try:
             return self.vault.open(row.body, self._place("receipts", "body", row.client_turn_id))
         except Tampered:
@@ -246,7 +247,7 @@ class ConversationSeals:
         return sealed(text, "partial"), sealed(known, "partial_thoughts")
 
     def open_turn(self, row: TurnRow) -> OpenTurn:
-        """Return the turn of *row*; partial texts that do not open are left out."""
+        """Return the turn of *row*; partial texts that cannot be decrypted are left out."""
 
         def opened(sealed: str | None, column: str) -> str:
             try:
@@ -270,7 +271,7 @@ class ConversationSeals:
         )
 
     def places(self, row: object, message: MessageRow | None = None) -> dict[str, Place]:
-        """Return the places of the sealed texts in *row* by field; *message*: the message of thoughts in *row*."""
+        """Return the places of the sealed texts in *row*, keyed by field. If *row* is thoughts, *message* is theirs."""
         match row:
             case MessageRow():
                 place = self._message_place(row)
@@ -316,7 +317,7 @@ class ConversationSeals:
 
 
 def _body_column(attachments: object) -> str:
-    """Return the column in a body's place; it shows if there is a list, so that a removed or added list is detected."""
+    """Return the column in a body's place; it shows whether there is a list, so adding or removing one is detected."""
     return "listed_body" if attachments else "body"
 
 
@@ -328,7 +329,7 @@ class Seals:
         self.documents = DocumentSeals(user_id, keys)
 
     def of(self, row: SealedConversation) -> ConversationSeals:
-        """Return the seals of the conversation of *row*. Raise Tampered."""
+        """Return the `ConversationSeals` for *row*. Raise Tampered if its key cannot be unwrapped."""
         key = self._keys.unwrap(row.wrapped_key, row.user_key_version, row.id, row.key_version)
         vault = self._keys.conversation_vault(key, row.key_version)
         return ConversationSeals(self._user_id, row.id, vault)
@@ -361,10 +362,10 @@ class Seals:
 
 
 class DocumentSeals:
-    """Seals and opens the documents of one user, and remembers the newest revision of each.
+    """Seals and decrypts the documents of one user, and remembers the newest revision of each.
 
-    A text opens only at the revision at which it was sealed. An older row that is put back together with its revision
-    is refused by every process that has seen a later revision. Any thread may call any method.
+    A text can be decrypted only with the revision at which it was sealed. An older row that is put back together with
+    its revision is refused by every process that has seen a later revision. Any thread may call any method.
     """
 
     def __init__(self, user_id: UserId, keys: UserKeys) -> None:
@@ -373,8 +374,8 @@ class DocumentSeals:
         self._noting = threading.Lock()
 
     def seal(self, row: DocumentRow, text: str | None, vault: Vault | None = None) -> DocumentRow:
-        """Return the next revision of *row*, with *text* sealed by *vault*, or (None) under the user's key."""
-        # a revision of the time (ms) exceeds all earlier ones, even after the database was restored to an older state
+        """Return the next revision of *row*, with *text* sealed by *vault*, or under the user's key (None)."""
+        # the time (ms) as revision exceeds all earlier ones, even after the database was restored to an older state
         row = replace(row, rev=max(row.rev + 1, self._seen(row) + 1, int(time.time() * 1000)))
         vault = vault or self._keys.vault(DOCUMENTS)
         place = document_place(self._user_id, row)
@@ -392,7 +393,7 @@ class DocumentSeals:
         return text
 
     def note(self, row: DocumentRow) -> None:
-        """Remember the revision of *row*, which was opened or stored."""
+        """Remember the revision of *row*, which was decrypted or stored."""
         with self._noting:
             self._newest[row.kind, row.id] = max(row.rev, self._seen(row))
 

@@ -32,13 +32,13 @@ class ConversationTexts:
         return None if text is None else SUMMARY_FORMAT.read(text)
 
     def readable_summary(self, row: ConversationRow) -> RunningSummary | None:
-        """Return the running summary; None also if it does not open, because the next summary replaces it."""
+        """Return the running summary; None also if it cannot be decrypted, because the next one replaces it."""
         return verified(lambda: self.summary(row))[0]
 
     def put_summary(self, row: ConversationRow, summary: RunningSummary | None, cuts: int) -> None:
-        """Replace the running summary that *row* holds. Raise Stale, NotFound, Tampered, NewerVersion."""
+        """Replace the running summary of *row*. Raise Stale (*row* is outdated), NotFound, Tampered, NewerVersion."""
         before = None
-        with suppress(Tampered):  # a summary that does not open is replaced
+        with suppress(Tampered):  # a summary that cannot be decrypted is replaced
             before = self._text(row, DocumentKind.SUMMARY)
         if before:
             SUMMARY_FORMAT.read(before)
@@ -48,16 +48,16 @@ class ConversationTexts:
     def put_text(
         self, row: ConversationRow, kind: DocumentKind, text: str | None, cuts: int | None = None
     ) -> None:
-        """Replace the instructions or the summary that *row* holds. Raise Stale, NotFound, Tampered."""
+        """Replace the instructions or the summary of *row*. Raise Stale (*row* is outdated), NotFound, Tampered."""
         seen = row.text(kind)
         document = self._documents.seal(seen, text, self._opened.seals(row.id, row).vault)
         self._rows.put_document(PutDocument.of(document, seen.rev, cuts=cuts))
         self._documents.note(document)
 
     def _text(self, row: ConversationRow, kind: DocumentKind) -> str | None:
-        """Return the instructions or the summary; open the text again only if it changed. Raise Tampered."""
+        """Return the instructions or the summary; decrypt the text again only if it changed. Raise Tampered."""
         document = row.text(kind)
-        # read again, because the document may have been replaced after *row* was read
+        # true if the document was replaced after *row* was read, so it is read again
         if self._documents.is_set_back(document):
             document = self._opened.row(row.id).text(kind)
         seals = self._opened.seals(row.id, row)

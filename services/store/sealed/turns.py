@@ -1,4 +1,4 @@
-"""Turns over sealed rows."""
+"""The `Turns` port, implemented over sealed rows."""
 
 from collections.abc import Iterable, Mapping, Set
 from dataclasses import replace
@@ -28,12 +28,12 @@ from services.store.sealed.opened import OpenedConversations
 from services.store.sealed.reading import ThreadReader
 from services.store.writes import BeginTurn, CheckpointTurn, FinishTurn, SealedPrompt, SealedReply
 
-_MOST_UNANSWERED = 4  # the most cached requests of one user whose response was lost
+_MOST_UNANSWERED = 4  # how many requests with a lost response are cached for one user
 _TRIES = 5  # attempts at one write, because the conversation may change meanwhile
 
 
 class SealedTurns:
-    """The `Turns` of one user over sealed rows. Any thread may call any method."""
+    """Implements `Turns` for one user, over sealed rows. Any thread may call any method."""
 
     def __init__(self, rows: Rows, opened: OpenedConversations, reader: ThreadReader) -> None:
         self._rows, self._opened, self.user_id = rows, opened, rows.user_id
@@ -157,7 +157,7 @@ class SealedTurns:
         return self._opened.opened(conversation_id).thoughts.get_all(asked.keys(), read)
 
     def _sealed_request(self, turn: NewTurn) -> BeginTurn:
-        """Seal the request that begins *turn*. Raise Stale, NotFound, Tampered."""
+        """Seal the request that begins *turn*. Raise Stale (its thread is outdated), NotFound, Tampered."""
         conversation = turn.thread.conversation
         receipt, created = turn.receipt or "", None
         # a receipt only describes a turn, and must not prevent it: one that is too long is not stored

@@ -23,7 +23,8 @@ from services.store.backend import LISTED_CREDENTIALS, StoredCredentials
 from services.store.supabase.api import PAGE, ServerCalls, UserCalls
 from services.store.supabase.arguments import Hidden
 
-_NEWEST = 2**53 - 1  # above every id, and exact as a double, which a JSON number may become
+# greater than every id; exact as a double, to which JSON numbers may be converted
+_NEWEST = 2**53 - 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,7 +39,7 @@ class _DatabaseState:
 
 @dataclass(frozen=True, slots=True)
 class SupabaseAdministration:
-    """The `GuardedAdministration` of one user in Supabase."""
+    """Implements `GuardedAdministration` for one user, in Supabase."""
 
     calls: UserCalls = field(repr=False)
     server: ServerCalls = field(repr=False)
@@ -124,7 +125,7 @@ class SupabaseAdministration:
         began = time.monotonic()
         state = self.calls.read("database_state", _DatabaseState)
         seconds = time.monotonic() - began
-        # the time of this machine's clock at the estimated moment of `state.at`
+        # this machine's time at the moment of `state.at`, estimated as the middle of the call
         our_time = datetime.now(UTC) - timedelta(seconds=seconds / 2)
         bound = self.server.row_bound()
         return StoreHealth(

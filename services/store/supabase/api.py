@@ -29,7 +29,8 @@ from services.rules import Refusal
 from services.store.refusals import error_of
 from services.store.supabase.arguments import Argument, Hidden
 
-EventHooks = Mapping[str, Sequence[Callable[..., object]]]  # hooks of an httpx client, by event
+# hooks of an httpx client, keyed by event: "request" or "response"
+EventHooks = Mapping[str, Sequence[Callable[..., object]]]
 Query = SyncSelectRequestBuilder
 Row = TypeVar("Row", bound="RowClass")
 Identified = TypeVar("Identified", bound="IdentifiedRow")
@@ -38,11 +39,11 @@ Paged = TypeVar("Paged")
 _LIMITS = httpx.Limits(  # idle connections are kept for 60 seconds: a new one costs three round trips with TLS
     max_connections=100, max_keepalive_connections=20, keepalive_expiry=60.0
 )
-PAGE = 1000  # the number of rows of one page
-# the number of rows that the API must return at once (ServerCalls.check_rows); also of ids in one URL
+PAGE = 1000  # the most rows that one read requests
+# the API must return at least this many rows at once (ServerCalls.check_rows); also the most ids in one URL
 LEAST = 100
 _SWEPT_TURNS = 10  # the number of turns that one call sweeps at most
-# seconds: less than a turn's lease, so that the lease does not end with one lost response
+# seconds: less than a turn's lease, so that the lease does not run out because one response was lost
 TIMEOUT = httpx.Timeout(8.0, connect=3.0)
 
 
@@ -77,7 +78,7 @@ class RpcResult(BaseModel):
 class Swept:
     """The work that remains after a sweep."""
 
-    more: bool  # True: more is due for the next sweep
+    more: bool  # True: more turns or rows are due for the next sweep
     log_erasures: bool = False  # True: `erase_log_entries` has entries to erase
 
 
@@ -98,7 +99,7 @@ class Gateway:
         hooks: EventHooks = MappingProxyType({}),
         timeout: httpx.Timeout = TIMEOUT,
     ) -> "Gateway":
-        """Return a gateway with connections of its own, through *transport* if that is not None.
+        """Return a gateway with its own connections, made through *transport* unless that is None.
 
         The client calls *hooks* with each request and each response.
         """
@@ -128,7 +129,7 @@ def _drop_key_as_bearer(request: httpx.Request) -> None:
 
 @dataclass(frozen=True, slots=True)
 class UserCalls:
-    """Reads and proven writes of one signed-in user. Any thread may call any method."""
+    """Calls for one signed-in user: plain reads, and calls with a server proof. Any thread may call any method."""
 
     client: Client = field(repr=False)
     proof: ServerProof = field(repr=False)
@@ -139,7 +140,7 @@ class UserCalls:
         return self.read(verb, RpcResult, **arguments)
 
     def do(self, verb: str, /, **arguments: Argument | Hidden) -> RpcResult:
-        """Call the function *verb* as `call` does; raise an error if it refuses."""
+        """Call the function *verb* as `call` does; raise an error if the result is a refusal."""
         return accepted(verb, self.call(verb, **arguments))
 
     def select(self, verb: str, kind: type[T], /, **arguments: Argument) -> T:
@@ -157,7 +158,7 @@ class UserCalls:
 
 @dataclass(frozen=True, slots=True)
 class ServerCalls:
-    """Calls of the app without a user's token. Except `check_rows`, they raise only StoreUnavailable.
+    """Calls that the app makes without a user's token. Except `check_rows`, they raise only StoreUnavailable.
 
     Any thread may call any method.
     """
@@ -185,7 +186,7 @@ class ServerCalls:
         sent = _sent(arguments) | {"made_at": made_at, "proof": proof}
         try:
             return _valid(kind, _answered(self.client, verb, sent))
-        except (NotFound, SignedOut) as error:  # clocks or server keys differ from the database's
+        except (NotFound, SignedOut) as error:  # the app's clock or key differs from the database's
             log_event("server.refused")
             raise StoreUnavailable("server proof") from error
 
@@ -194,7 +195,7 @@ class ServerCalls:
         return _valid(list[int], self.call("root_key_versions").values["versions"])
 
     def sweep(self) -> Swept:
-        """Settle some turns whose lease has run out, and remove some rows that are due."""
+        """Settle some turns whose lease has run out, and remove some rows that are due for removal."""
         return self.read("sweep_turns", Swept, at_most=_SWEPT_TURNS)
 
     def erase_log_entries(self) -> bool:
@@ -204,7 +205,7 @@ class ServerCalls:
 
 @contextmanager
 def store_errors() -> Generator[None]:
-    """Convert the errors of the API and the network to errors of the app."""
+    """Convert API and network errors to the app's errors."""
     try:
         yield
     except APIError as error:
@@ -226,7 +227,7 @@ def store_errors() -> Generator[None]:
 
 
 class Table(Generic[Row]):
-    """Reads of one table, under row level security. They raise SignedOut and StoreUnavailable."""
+    """Reads one table, under row level security. Its methods raise SignedOut and StoreUnavailable."""
 
     def __init__(self, name: str, row: type[Row], columns: str | None = None) -> None:
         """Set the *columns* to select, by default the fields of *row*."""
@@ -268,7 +269,7 @@ class Table(Generic[Row]):
 
 
 def every_row(read: Callable[[Paged | None, int], Sequence[Paged]]) -> list[Paged]:
-    """Return all rows, page by page; *read* returns the page after a row (None: the first page), up to a limit.
+    """Return all rows, read page by page; *read* gets the last row so far (None: no row yet) and the page's length.
 
     The API truncates long responses silently, and its limit may change at any time: only a page
     that is shorter than any limit is certainly the last.
@@ -289,7 +290,7 @@ def batches(ids: Iterable[T]) -> Iterator[list[T]]:
 
 
 def accepted(verb: str, answer: RpcResult, wanted: Reservation | None = None) -> RpcResult:
-    """Return *answer*; raise an error if it is a refusal of *verb*. *wanted*: the amounts of the turn to begin."""
+    """Return *answer*; raise an error if it is a refusal of *verb*. *wanted*: what the turn to begin reserves."""
     if not answer.ok:
         raise error_of(verb, _valid(Refusal, {"reason": answer.reason, **answer.values}), wanted)
     return answer

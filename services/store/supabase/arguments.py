@@ -16,7 +16,7 @@ from services.domain import Usage
 from services.domain.rows import FieldKind
 
 Argument = UUID | str | int | bool | date | None
-# the arguments of a function for the fields of a `Usage`
+# the fields of a `Usage`, each with the name of the API argument that carries it
 _USED = {name: f"used_{name}" for name in ("prompt", "reply", "cached")}
 _CLASSES: dict[FieldKind, tuple[type, ...]] = {
     FieldKind.ID: (UUID,),
@@ -50,7 +50,7 @@ class Hidden:
 
 @dataclass(frozen=True, slots=True)
 class ArgumentField:
-    """A field of a write, or of a dataclass nested in it."""
+    """A field of a write (services/store/writes.py), or of a dataclass nested in the write."""
 
     name: str  # the name of the function's argument
     path: tuple[str, ...]
@@ -58,7 +58,7 @@ class ArgumentField:
 
 
 def arguments_of(write: object) -> dict[str, Argument | Hidden]:
-    """Return the arguments for *write*, in the order of the parameters of the API's function."""
+    """Return the arguments for *write*, in the order of the API function's parameters."""
     found: dict[str, Argument | Hidden] = {}
     for each in argument_fields(type(write)):
         value = write
@@ -71,7 +71,7 @@ def arguments_of(write: object) -> dict[str, Argument | Hidden]:
 
 @cache
 def argument_fields(write: type) -> tuple[ArgumentField, ...]:
-    """Return the fields of the class *write* that become arguments, in order. Raise TypeError (a field has no kind)."""
+    """Return the fields of the class *write* that become arguments, in order. Raise TypeError if one has no kind."""
     return tuple(each for each in _fields(write) if each.kind is not FieldKind.IMPLIED)
 
 
@@ -89,7 +89,7 @@ def _fields(write: type) -> Iterator[ArgumentField]:
 
 
 def _kind_of(hint: object) -> FieldKind | type:
-    """Return the kind of a field whose type is *hint*, or that type if it is a nested dataclass. Raise TypeError."""
+    """Return the kind of a field of type *hint*, or the type if it is a nested dataclass; else raise TypeError."""
     if get_origin(hint) is Annotated:
         return next(mark for mark in get_args(hint) if isinstance(mark, FieldKind))
     if alternatives := get_args(hint):

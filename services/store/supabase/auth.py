@@ -48,7 +48,7 @@ class AuthSettings(BaseModel):
     mailer_autoconfirm: bool
 
 
-# the app's errors by Supabase Auth's error code; any other code raises StoreUnavailable
+# the app's errors, keyed by Supabase Auth's error code; any other code raises StoreUnavailable
 _SIGN_IN_ERRORS: dict[str, type[errors.AppError]] = {
     "invalid_credentials": errors.WrongCredentials,
     "user_banned": errors.Suspended,
@@ -72,7 +72,8 @@ _RENEWAL_ERRORS: dict[str, type[errors.AppError]] = dict.fromkeys(
     errors.SignedOut,
 )
 _WAIT = re.compile(r"after (\d{1,4}) seconds")
-_EMAIL_WAIT, _REQUEST_WAIT = 3600, 60  # seconds to wait, if Supabase Auth names no time
+# seconds until the next email or request, if Supabase Auth names no time
+_EMAIL_WAIT, _REQUEST_WAIT = 3600, 60
 
 
 def get_settings(gateway: Gateway) -> httpx.Response:
@@ -121,7 +122,7 @@ def sign_out(client: Client, tokens: AuthTokens) -> None:
 
 @contextmanager
 def _auth_errors(refusals: Mapping[str, type[errors.AppError]]) -> Generator[None]:
-    """Convert Supabase Auth's errors: by code to one of *refusals*, else to TooManyAttempts or StoreUnavailable."""
+    """Convert Supabase Auth's errors: by code to those in *refusals*, others to TooManyAttempts or StoreUnavailable."""
     try:
         yield
     except AuthApiError as error:

@@ -1,4 +1,4 @@
-"""The `Backend` in Supabase: app sessions with tokens of Supabase Auth, and calls with a server proof."""
+"""The `Backend` in Supabase: app sessions, which store Supabase Auth's tokens, and calls that carry a server proof."""
 
 import json
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -77,7 +77,7 @@ from services.store.supabase.upkeep import DatabaseProbe, keep_erasing
 
 _EMBEDDED_SECONDS, _HOSTED_SECONDS = 3.0, 60.0  # seconds between two probes of the database
 _EMBEDDED_SWEEP_SECONDS = 9.0  # the pause between sweeps; a hosted database is swept in every probe
-_PROBE_TIMEOUT = httpx.Timeout(4.0, connect=2.0)  # a later response counts as a failure
+_PROBE_TIMEOUT = httpx.Timeout(4.0, connect=2.0)  # seconds; a later response counts as a failure
 _CREDENTIALS = TypeAdapter[StoredCredentials | None](StoredCredentials | None)
 _KEYS = TypeAdapter(tuple[WrappedKey, ...])
 _ENDED = TypeAdapter(dict[SessionId, SessionEnd])
@@ -85,7 +85,7 @@ _ENDED = TypeAdapter(dict[SessionId, SessionEnd])
 
 @dataclass(frozen=True, slots=True)
 class SupabaseSignIn:
-    """The `SignIn` of Supabase Auth. Here, a `SignInUser` is the tokens of a user (`AuthTokens`)."""
+    """Implements `SignIn` over Supabase Auth. Here, a `SignInUser` is a user's tokens (`AuthTokens`)."""
 
     gateway: Gateway
     server: ServerCalls
@@ -100,7 +100,7 @@ class SupabaseSignIn:
         except AddressTaken:
             return self.resume(email, password)
         except StoreUnavailable:
-            # if two sign-ups are concurrent, one gets an internal error, but Supabase Auth has made the user
+            # if two sign-ups are concurrent, one gets an internal error, but Supabase Auth has made the user: sign in
             with suppress(AppError):
                 return auth.sign_in(self.gateway.client(), email, password)
             raise
@@ -109,7 +109,7 @@ class SupabaseSignIn:
         try:
             return auth.sign_in(self.gateway.client(), email, password)
         except WrongCredentials:
-            # a user made with only the publishable key, who has no account, may occupy the address
+            # the address may belong to a user made with only the publishable key, without an account: delete that user
             if not self.server.call("end_stranger", address=Hidden(email), nonce=uuid4()).ok:
                 raise AddressTaken from None
         return auth.sign_up(self.gateway.client(), email, password)
@@ -127,12 +127,12 @@ class SupabaseSignIn:
 
 @dataclass(frozen=True, slots=True)
 class SupabaseUser:
-    """The `UserBackend` of one app session."""
+    """Implements `UserBackend` for one app session, in Supabase."""
 
     calls: UserCalls = field(repr=False)
     server: ServerCalls = field(repr=False)
     bearer: Bearer = field(repr=False)
-    # the data of the first page, which came with the sign-in: one item, until `first_page` takes it
+    # the first page's data, which came with the sign-in: one item, or none once `first_page` has returned it
     first: list[FirstPage] = field(default_factory=list[FirstPage], repr=False)
 
     @property
@@ -258,7 +258,7 @@ class SupabaseUser:
 
 @dataclass(frozen=True)
 class SupabaseBackend:
-    """The `Backend` in Supabase. Its calls fail fast while the database is down. Any thread may call any method."""
+    """Implements `Backend` in Supabase. Calls fail fast while the database is down. Any thread may call any method."""
 
     url: str
     key: SecretStr
@@ -488,7 +488,7 @@ def _is_changed(verb: str, answer: RpcResult, *losses: str) -> bool:
 
 
 def _counted(answer: RpcResult) -> dict[str, object]:
-    """Return the values of the result of a counted attempt. Raise TooManyAttempts if the attempt was refused."""
+    """Return the values that a counted attempt returned. Raise TooManyAttempts if the attempt was refused."""
     if not answer.ok:
         raise TooManyAttempts(int(str(answer.values["retry_after"])))
     return answer.values

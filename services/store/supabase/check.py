@@ -27,7 +27,7 @@ from services.store.supabase.api import LEAST, PAGE, Gateway, ServerCalls
 from services.store.supabase.auth import AuthSettings, get_settings
 from services.store.supabase.lite_transport import LiteTransport
 
-_MAX_SKEW_SECONDS = 30.0  # PostgREST refuses a token that was issued further in the future
+_MAX_SKEW_SECONDS = 30.0  # PostgREST refuses a token that was issued further ahead of its clock
 _MIN_TOKEN_SECONDS = 20 * 60
 _MAX_ERASURE_SECONDS = 3600.0
 _SIGN_IN = "Authentication, Sign In / Providers"
@@ -69,7 +69,7 @@ def _unchecked(needs: str, *names: str) -> dict[str, Finding]:
     return dict.fromkeys(names, (Mark.UNKNOWN, f"not checked: needs {needs}"))
 
 
-# all findings by name, as unchecked, in the order of the printed table
+# all findings, keyed by name and marked as not checked, in the order of the printed table
 UNCHECKED = _unchecked(
     "SUPABASE_URL and SUPABASE_KEY", "API key", "sign-up", "root keys", "max rows"
 ) | _unchecked(
@@ -227,7 +227,7 @@ def judge_access_tokens(seconds: int | None) -> Finding:
 
 
 def judge_credentials(unopened: Sequence[UserId]) -> Finding:
-    """Return a finding about the users whose credentials are missing or do not open."""
+    """Return a finding about the users whose credentials are missing or cannot be decrypted."""
     if not unopened:
         return Mark.OK, "all users' open"
     named = few_names([str(user_id) for user_id in unopened])

@@ -1,4 +1,4 @@
-"""Queries for a user's rows in the form of the tables of services/store/tables, by the names of those tables."""
+"""Queries that return rows in the form of the tables in services/store/tables, keyed by the names of these tables."""
 
 ROWS = {
     "accounts": """

@@ -1,4 +1,4 @@
-"""Copies of a deployment's rows into and from the database of a Supabase project; users' rows keep their ids."""
+"""Copying a deployment's rows into or out of a Supabase project's database; users' rows keep their ids."""
 
 import re
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
@@ -47,7 +47,7 @@ insert into auth.identities (id, provider, provider_id, user_id, identity_data, 
 values (gen_random_uuid(), 'email', %(id)s::text, %(id)s::uuid,
   jsonb_build_object('sub', %(id)s::text, 'email', %(email)s::text, 'email_verified', true), now(), now())
 """
-_TABLES = {  # this database's tables, by the names in services/store/tables; referenced tables first
+_TABLES = {  # this database's tables, keyed by the names in services/store/tables; referenced tables first
     "accounts": "private.roles",
     "credentials": "private.credentials",
     "lookups": "private.lookups",
@@ -68,8 +68,8 @@ _COLUMNS = """
 select attname, attidentity <> '' from pg_attribute where attrelid = %s::regclass and attnum > 0 and attgenerated = ''
 """
 _GO_ON = "select setval(pg_get_serial_sequence({}, 'id'), max(id)) from {}"
-_NUMBER = re.compile("[0-9]{20}")  # the id of a numbered row that comes from a Supabase store
-# statements that write the rows that have no table of their own in this database
+_NUMBER = re.compile("[0-9]{20}")  # matches the id of a ledger or audit entry from a Supabase store
+# statements for rows that `_copy` cannot insert into one table, keyed by the names in services/store/tables
 _STATEMENTS = {
     "thoughts": "update public.messages set thoughts = %(thoughts)s where id = %(id)s",
     "discards": "update public.messages set destroy_at = %(destroy_at)s where id = any (%(ids)s)",
@@ -109,7 +109,7 @@ def load(
     make: Callable[[datetime], CopiedRows],
     auth_hash: Callable[[StoredCredentials], str],
 ) -> None:
-    """Store the rows that *make* returns for the database's time. Raise BadInput if there are accounts already.
+    """Store the rows that *make* returns, given the database's time. Raise BadInput if there are accounts already.
 
     *auth_hash* returns the hash of the managed password in credentials, for Supabase Auth.
     """
@@ -140,14 +140,14 @@ def load(
 
 @dataclass(frozen=True, slots=True)
 class SupabaseCopy:
-    """The `CopySource` and `CopyTarget` of a Supabase project's database."""
+    """Implements `CopySource` and `CopyTarget` for a Supabase project's database."""
 
     connection: psycopg.Connection
     proof_keys: Mapping[int, bytes] = field(default_factory=dict[int, bytes], repr=False)
     # a function that returns the hash of a user's managed password, for Supabase Auth
     auth_hash: Callable[[UserId], str | None] = lambda _: None
     _numbers: dict[tuple[str, str], int] = field(default_factory=dict[tuple[str, str], int])
-    # the user's conversations that belong to spaces, until the spaces are stored
+    # the user's conversations in spaces: their space ids are set once the spaces are stored
     _in_spaces: list[Mapping[str, Any]] = field(default_factory=list[Mapping[str, Any]])
 
     def has_open_turns(self) -> bool:
@@ -191,7 +191,8 @@ class SupabaseCopy:
             return [
                 replace(cast(Any, row), id=f"{one:020}") for row, one in zip(rows, ids, strict=True)
             ]
-        if table.name == "deployment":  # this store sums up its own figures, and takes only the cap
+        # this store sums up its own figures, and copies only the cap
+        if table.name == "deployment":
             caps = [cast(Any, row).monthly_cap_micro for row in rows]
             cap = None if caps in ([], [NO_CAP]) else caps[0]
             return [
@@ -268,7 +269,7 @@ def _kept_credentials(row: Any) -> Any:
 
 
 def _merged(discards: Sequence[Any]) -> Any:
-    """Return one discard that has the messages of all *discards*."""
+    """Merge *discards* of one conversation and time into one discard, of all their messages."""
     ids = tuple(sorted({one for discard in discards for one in discard.message_ids}))
     return replace(discards[0], id=ids[0], message_ids=ids)
 
@@ -284,7 +285,7 @@ def _models(rows: Sequence[Any]) -> list[dict[str, Any]]:
 def _add_user(
     connection: psycopg.Connection, account: dict[str, Any], auth_hash: str | None
 ) -> list[dict[str, Any]]:
-    """Add the user of *account* to Supabase Auth; return the columns of the account's keys."""
+    """Add the user of *account* to Supabase Auth; return the account's keys, each as a dict of columns."""
     user_id = account["user_id"] = account["id"]
     email = account["email"] or f"{user_id}@deleted.invalid"
     named = {"id": user_id, "email": email, "hash": auth_hash}
@@ -314,7 +315,7 @@ def _run(
 
 
 def _copy(connection: psycopg.Connection, table: str, rows: Sequence[Mapping[str, object]]) -> None:
-    """Store those fields of *rows* for which *table* has columns."""
+    """Insert *rows* into *table*; leave out fields for which *table* has no column."""
     known = [
         name
         for name, is_numbered in connection.execute(_COLUMNS, [table])

@@ -15,13 +15,13 @@ from services.errors import StoreUnavailable
 from services.events import log_event
 
 _logger = logging.getLogger(__name__)
-# the first and the longest pause between probes of a database that is down, in seconds; doubled each time
+# seconds between probes while the database is down: the first pause, which doubles each time, and the longest
 _FIRST_SECONDS, _LONGEST_SECONDS = 0.5, 3.0
 _NO_UPSTREAM = 502  # this HTTP status and higher ones: the API did not reach the database
 
 
 class DatabaseHealth:
-    """The health of the database: up until a probe fails. One thread calls `keep_probing`, any thread the rest."""
+    """Tells whether the database is up (at first, it is). One thread calls `keep_probing`, any thread the rest."""
 
     def __init__(self, seconds: float) -> None:
         """Set the *seconds* between two probes while the database is up; a failed call causes a probe at once."""
@@ -54,7 +54,7 @@ class DatabaseHealth:
             self._failed.set()
 
     def keep_probing(self, probe: Callable[[], object], report: Callable[[str], None]) -> NoReturn:
-        """Call *probe* forever; *report* each outage with a sentence, and its end with ""."""
+        """Call *probe* forever; call *report* with a sentence when an outage begins, and with "" when it ends."""
         pause = self._seconds
         while True:
             self._failed.clear()

@@ -1,7 +1,7 @@
-"""An httpx transport that makes times in responses of the embedded API readable.
+"""An httpx transport that rewrites times in the embedded API's responses to the hosted API's format.
 
 @supabase/lite prints times as `2026-11-20 06:50:10.726+00`, the hosted API as
-`2026-11-20T06:50:10.726+00:00`; supabase-py and pydantic refuse the first.
+`2026-11-20T06:50:10.726+00:00`; supabase-py and pydantic cannot parse the first.
 """
 
 import re
@@ -11,7 +11,7 @@ import httpx
 
 _TIME = re.compile(rb'("\d{4}-\d\d-\d\d) (\d\d:\d\d:\d\d(?:\.\d+)?[+-]\d\d)"')
 _OF_THE_BODY_AS_SENT = {b"content-length", b"content-encoding", b"transfer-encoding"}
-_LIMITS = httpx.Limits(  # seconds: Node closes a connection after 5 idle seconds, perhaps as a request arrives
+_LIMITS = httpx.Limits(  # idle connections end after 2 seconds: Node closes them after 5, perhaps as a request arrives
     max_connections=100, max_keepalive_connections=20, keepalive_expiry=2.0
 )
 
@@ -20,7 +20,7 @@ class LiteTransport(httpx.HTTPTransport):
     """Rewrites quoted times in responses; sealed text cannot hold quotation marks. For plain http, without proxies."""
 
     def __init__(self, limits: httpx.Limits = _LIMITS) -> None:
-        # loading certificates takes 35 ms; without them, the transport trusts no https server
+        # no certificates are loaded, which would take 35 ms; so the transport trusts no https server
         tls = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         super().__init__(verify=tls, trust_env=False, limits=limits)
 

@@ -1,4 +1,4 @@
-"""The `Operator` in Supabase: reaches the database as the owner of its schema, and the API."""
+"""The `Operator` in Supabase: uses the API, and the database as the owner of its schema."""
 
 from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -60,7 +60,7 @@ select daily_cap_micro, monthly_cap_micro, daily_cap_tokens from private.change_
 
 @dataclass(frozen=True, slots=True)
 class SupabaseOperator:
-    """The `Operator` of one deployment. Each call opens a new connection."""
+    """Implements `Operator` for one deployment. Each call opens a new connection."""
 
     # None: the database's URL is unknown
     open_database: Callable[[], psycopg.Connection] | None = field(repr=False)
@@ -163,7 +163,7 @@ class SupabaseOperator:
 
     @contextmanager
     def copy_source(self) -> Generator[SupabaseCopy]:
-        """Return a context with a snapshot of the database, to be copied."""
+        """Return a context manager that yields a snapshot of the database, to copy from."""
         with self._migrated() as connection, connection.transaction():
             connection.execute("set transaction isolation level repeatable read, read only")
             yield SupabaseCopy(connection)
@@ -176,7 +176,7 @@ class SupabaseOperator:
         *,
         is_dry: bool,
     ) -> Generator[SupabaseCopy]:
-        """Return a context with the database, to be copied into; *is_dry*: the copy is rolled back at the end."""
+        """Return a context manager that yields the database, to copy into; *is_dry*: roll the copy back at the end."""
 
         def auth_hash(user_id: UserId) -> str | None:
             password = managed_password(user_id)

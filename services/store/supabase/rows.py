@@ -67,14 +67,14 @@ _FIRST_KINDS = DocumentKind.PREFERENCES, DocumentKind.SPACE, DocumentKind.FACT
 
 
 class SupabaseRows:
-    """The `Rows` of one user in Supabase. Any thread may call any method."""
+    """Implements `Rows` for one user, in Supabase. Any thread may call any method."""
 
     def __init__(
         self, calls: UserCalls, most_bytes: int | None = None, first: FirstPage | None = None
     ) -> None:
-        """Read and write under *most_bytes*, the bytes that the account may store; None: no limit.
+        """Enforce *most_bytes* in writes, the bytes that the account may store; None: no limit.
 
-        The first read of each list in *first* returns that list, without a call.
+        The first read of each list in *first* returns that list, without a call to the API.
         """
         self._first_list = [first.conversations] if first else []
         self._first_documents: dict[DocumentKind, list[DocumentRow]] = {}

@@ -1,4 +1,4 @@
-"""Supabase Auth's tokens of an app session: sealed in its row, and renewed under a lease in the database."""
+"""An app session's Supabase Auth tokens: sealed in the session's row, and renewed under a lease in the database."""
 
 import secrets
 import threading
@@ -21,13 +21,15 @@ from services.store.rows import FirstPage
 from services.store.supabase.api import Gateway, Hidden, ServerCalls
 from services.store.supabase.auth import AuthTokens
 
-_LEASE_SECONDS = 15  # the lease for one exchange of the refresh token, or one new cookie
+# the length of the lease for exchanging the refresh token, or changing the cookie
+_LEASE_SECONDS = 15
 _LEASE_POLL_SECONDS = 0.2  # seconds between two polls while another process holds the lease
-# seconds of a lease in which a failed exchange is retried; the last attempt may take the rest
+# a failed exchange is retried for this many seconds of the lease; the last attempt may take the rest of it
 _RETRY_SECONDS = 6.0
 # random seconds between two attempts, because Supabase Auth sees all users at one IP address, and limits its rate
 _PAUSE_SECONDS = 1.0, 3.0
-_BACKOFF_SECONDS = 15.0  # seconds without a renewal, after one that was refused or did not help
+# seconds without another renewal, after RateLimited or after the API refused a token
+_BACKOFF_SECONDS = 15.0
 _FRESH_SECONDS = 60  # a token with fewer seconds left is renewed before it is used
 # PostgREST's codes for a refused access token: unknown key, wrong time
 _REFUSED = (b'"PGRST301"', b'"PGRST303"')
@@ -116,7 +118,7 @@ class TokenStore:
         *,
         waits: bool,
     ) -> LeasedTokens:
-        """Return the stored tokens; unless *is_good* accepts them, with a lease, so that no other process renews them.
+        """Return the stored tokens; unless *is_good* accepts them, take a lease, so that no other process renews them.
 
         Raise SignedOut, RateLimited (another process has the lease), StoreUnavailable, Tampered.
         """
@@ -182,7 +184,7 @@ class Bearer(httpx.Auth):
     def keep_fresh(self, seconds: int = _FRESH_SECONDS) -> None:
         """Renew the access token unless it is valid for *seconds* more. Raise SignedOut, StoreUnavailable.
 
-        If another process has given the session another cookie, turns in this process end with the token they have.
+        If another process has given the session another cookie, turns in this process finish with the token they have.
         """
         if self.tokens.is_good_for(seconds):
             return
@@ -200,9 +202,9 @@ class Bearer(httpx.Auth):
 
         *store* gets the lease of the refresh token, and the tokens sealed for the new cookie. Meanwhile, renewals in
         this process wait for this call, and renewals in other processes for the end of the lease. If the response is
-        lost, the session is read by the new cookie.
+        lost, the session is looked up by the new cookie, to find out whether the change was stored.
 
-        Raise SignedOut (the session has another cookie), RateLimited, StoreUnavailable, Tampered, errors of *store*.
+        Raise SignedOut (the session has another cookie), RateLimited, StoreUnavailable, Tampered, *store*'s errors.
         """
         self.keep_fresh()
         with self._renewing:
@@ -263,7 +265,7 @@ class Bearer(httpx.Auth):
 
 
 def open_tokens(row: SessionRow, sealer: SessionSealer) -> AuthTokens:
-    """Return the opened tokens of *row*. Raise Tampered."""
+    """Return the decrypted tokens of *row*. Raise Tampered."""
     return AuthTokens.model_validate_json(sealer.open(row.tokens, row.user))
 
 

@@ -1,4 +1,4 @@
-"""Threads that maintain the database: probes with sweeps, and erasures from Supabase Auth's log."""
+"""Threads that probe and sweep the database, and that erase deleted accounts from Supabase Auth's log."""
 
 import time
 from collections.abc import Callable
@@ -19,7 +19,7 @@ _NO_COOKIE_HASH = "0" * 64  # a hash that no session's cookie has
 
 @dataclass(slots=True, kw_only=True)
 class DatabaseProbe:
-    """Probes the database in one thread: by sweeps, and between sweeps by looking up an unknown session."""
+    """Probes the database in one thread: by a sweep if one is due, else by looking up a session that does not exist."""
 
     database: DatabaseHealth
     server: ServerCalls  # calls with a short time-out
@@ -29,7 +29,7 @@ class DatabaseProbe:
     _sweep_at: float = 0.0
 
     def run(self) -> NoReturn:
-        """Probe forever, beginning with a sweep."""
+        """Probe the database forever; the first probe settles lapsed turns and removes due rows (a sweep)."""
         self._sweep_at = time.monotonic()
         self.database.keep_probing(self._probe, self.report)
 

@@ -1,4 +1,4 @@
-"""Usage of the signed-in user, read from Supabase."""
+"""The signed-in user's usage, read from Supabase."""
 
 from dataclasses import dataclass, field
 from datetime import date
@@ -11,7 +11,7 @@ from services.store.supabase.api import UserCalls
 
 @dataclass(frozen=True, slots=True)
 class SupabaseUsage:
-    """The `UserFigures` of one user in Supabase."""
+    """Implements `UserFigures` for one user, in Supabase."""
 
     calls: UserCalls = field(repr=False)
 
