@@ -111,7 +111,7 @@ class TablesMessages(TablesSweep):
         return block.put(schema.CONVERSATIONS, rules.restored(row, write.new_head))
 
     def _turns_with_text(self, block: Block, conversation_id: ConversationId) -> list[Turn]:
-        """Return the open and the lapsed turns, which may have a partial reply."""
+        """Return the conversation's open and lapsed turns, which may have a partial reply."""
         return [
             turn
             for state in (TurnState.RESERVED, TurnState.STREAMING, TurnState.LAPSED)
