@@ -98,7 +98,7 @@ def message_of(mail: Mail, sender: EmailAddress) -> bytes:
 
 @contextmanager
 def connection(server: MailServer, step_seconds: float = _STEP_SECONDS) -> Generator[smtplib.SMTP]:
-    """Connect to *server*, encrypt as `tls_of` says, and log in. Raise LoginRefused if that fails, or another OSError."""
+    """Connect to *server*, encrypt as `tls_of` says, and log in. Raise LoginRefused if the login is refused, or OSError."""
     # smtplib's default TLS context checks no certificate
     tls, checking = tls_of(server), ssl.create_default_context
     # without this name, smtplib would look up the name of this machine by DNS and send it to the server

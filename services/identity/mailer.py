@@ -126,13 +126,13 @@ class Mailer:
         self._waiting: list[_Waiting] = []
         self._is_sending = self._is_started = self._is_closed = False
         self._number = 0
-        # _held_until: nothing is sent before this time, after a refused login; _hold_seconds: the pause after the next one
+        # after a refused login nothing is sent until _held_until; _hold_seconds: the pause after the next refused login
         self._held_until, self._hold_seconds = 0.0, retry_seconds
         self._last_failure: tuple[str, datetime] | None = None
         self._sender: MailSender | None = None  # used only by the sending thread
 
     def send(self, mail: Mail) -> bool:
-        """Accept *mail*, to be sent soon. Return False if the queue or the hourly limit is full, or it has no mailbox.
+        """Queue *mail*. Return False if the queue or the hourly limit is full, or the address has no mailbox.
 
         In a full queue, *mail* replaces the last mail of the lowest rank if *mail* has a higher rank.
         """

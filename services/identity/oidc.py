@@ -101,7 +101,7 @@ _PROFILE = TypeAdapter(dict[str, object])
 
 @dataclass(frozen=True, slots=True)
 class _Fetched(Generic[Document]):
-    """A document of a provider, and the time when it was fetched, by the clock of `Provider`."""
+    """A provider's document, and the time when it was fetched, by the clock of `Provider`."""
 
     document: Document
     at: float
@@ -297,7 +297,7 @@ class Provider:
                 code_verifier=request.verifier,
                 redirect_uri=request.redirect_uri,
             )
-        except OAuthError as error:  # its description is the provider's text, so it is dropped
+        except OAuthError as error:  # drop the error's description, which is the provider's text
             if error.error == "invalid_grant":
                 raise AnswerRefused(AnswerFault.CODE) from None
             raise _unavailable(error) from None

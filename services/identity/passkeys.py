@@ -1,7 +1,7 @@
 """Passkeys (WebAuthn Level 3): options for browsers, and the verification of their answers.
 
 webauthn is imported at first use, because a start of the app does not need it. It verifies signatures and decodes CBOR;
-each other rule is checked here, before the library is called, so that no rule depends on the library. An answer is a JSON
+each other rule is checked here, before the library is called, so that no rule depends on its version. An answer is a JSON
 object, which assets/page/passkey.js makes, with octets in base64url:
 
     creation .... id, client_data, attestation, transports

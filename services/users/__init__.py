@@ -274,7 +274,7 @@ class UserServices(ChatParts):
 
     @property
     def is_of_provider(self) -> bool:
-        """True if the address must sign in through one provider: it takes no password, and only an operator changes it."""
+        """True if the address must sign in through one provider: no password is accepted, and only operators change the address."""
         return not self._policy.allows(self.email)
 
     @property

@@ -43,7 +43,7 @@ _PATH = re.compile(r"[\w-]+(?:/[\w-][\w.-]*){1,2}")  # never leads out of the st
 
 
 def journal_line(operations: Iterable[Operation], synced: int) -> bytes:
-    """Return *operations* as a line of the journal; *synced*: the number of its bytes that are on the disk."""
+    """Return *operations* as a line of the journal; *synced*: the number of journal bytes that are on the disk."""
     writes = b",".join(
         b"[%b,%b]" % (json.dumps(one.path).encode(), one.line)
         if one.line

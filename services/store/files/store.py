@@ -48,7 +48,7 @@ class FilesStore:
         self._disk, self._file_lock = disk, lock
         self._lock, self._syncing = threading.RLock(), threading.Lock()
         self._documents = OrderedDict[str, Document]()  # by path; the last used document is last
-        self._cached_bytes = 0  # of all cached documents
+        self._cached_bytes = 0  # the size of all cached documents
         self._written = set[str]()  # the paths of documents that are being written
         self._names = dict[str, set[str]]()  # names of documents, by folder
         self._failure = ""  # why the store is blocked until a restart; "": it is not

@@ -1,4 +1,4 @@
-"""The place of a store in an SQLite file: checks before the app starts, making, opening, migrating and backing up."""
+"""The place of a store in an SQLite file: checks before the app starts; making, opening and migrating the store; backups."""
 
 import os
 import re
@@ -78,7 +78,7 @@ class SqlitePlace:
             raise
 
     def backup(self, target: Path) -> None:
-        """Copy the store to the new file *target*, even while the app writes. Raise Misconfigured if it exists."""
+        """Copy the store to *target*, even while the app writes. Raise Misconfigured if that fails, or if *target* exists."""
         draft = target.with_name(f"{target.name}.draft")
         try:
             if os.path.lexists(target):
@@ -170,7 +170,7 @@ class SqlitePlace:
         try:
             self._keep_log(connection)
             [version] = connection.execute("pragma user_version").fetchone()
-            self._check_version(version)  # again, because the header may be older than the log
+            self._check_version(version)  # checked again: the header may be older than the log
             if version < len(self._files()):
                 if not is_app and not locks[1].try_lock():
                     raise Misconfigured(

@@ -102,7 +102,7 @@ def note(
 def note_failure(
     block: Block, now: datetime, account: AccountRow | None, failure: Failure | Exemption
 ) -> None:
-    """Count *failure* in the user's audit entry for it and this hour. Call this before the block's writes, as it reads."""
+    """Count *failure* in the audit entry of this hour, failure and user. Call this before the block's writes, as it reads."""
     if account is None or account.deleted_at:
         return
     entry_id = failure_id(now, failure, account.id)

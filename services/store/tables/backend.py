@@ -204,7 +204,7 @@ class TablesUser:
             block.put(schema.CREDENTIALS, part_of(CredentialsRow, new))
             _rename_lookups(block, user_id, known, renamed)
             if action is CredentialsAction.FACTOR_ADDED and session:
-                # the user gave the new factor in this session, by the code that confirmed it
+                # the user gave the new factor in this session, in the form of the code that confirmed it
                 block.put(schema.SESSIONS, replace(session, has_factor=True))
             _forget_factor(block, had_factor)
             if action is not CredentialsAction.RESEAL:
@@ -712,7 +712,7 @@ def _return_attempts(block: Block, counters: Iterable[rules.Counter]) -> None:
 def _rename_lookups(
     block: Block, user_id: UserId, known: Iterable[rules.Lookup], renamed: Mapping[str, str]
 ) -> None:
-    """Rename those look-ups among *known* that belong to a user; an existing look-up is never overwritten."""
+    """Rename the user's look-ups among *known*; an existing look-up is never overwritten."""
     taken = {one.lookup for one in known}
     for one in known:
         if one.user_id == user_id and (lookup := renamed.get(one.lookup)):

@@ -1,4 +1,4 @@
-"""Polls by tabs in a store that only one app process uses: a result is reused until this process changes the data behind it.
+"""Polls by tabs where only one app process uses the store: a result is reused until this process changes data of the poll.
 
 Commands of the operator may run beside the app, so a result is reused for at most a minute.
 """
@@ -31,13 +31,13 @@ _NO_TESTS: Mapping[str, object] = {}
 
 
 class Changes:
-    """Counts, for each user, the blocks of this process that changed data behind polls. Any thread may call any member."""
+    """Counts, for each user, the blocks of this process that changed data of polls. Any thread may call any member."""
 
     def __init__(self) -> None:
         self._counts, self._lock = Counter[UserId | None](), threading.Lock()
 
     def seen(self, user_id: UserId) -> tuple[int, int]:
-        """Return two counts of changes. While they stay the same, this process has changed no data that the user polls."""
+        """Return two counts of changes. While these stay the same, this process has changed no data of the user's polls."""
         return self._counts[user_id], self._counts[None]
 
     def note(self, user_id: UserId | None, writes: Iterable[StoredWrite]) -> None:
@@ -103,7 +103,7 @@ class NotedStore:
 
 @dataclass(frozen=True, slots=True)
 class _Polled:
-    """The result of a poll, with its time and the counters of changes before it."""
+    """A poll's result and time, and the counts of changes before the poll."""
 
     revisions: Revisions
     at: datetime

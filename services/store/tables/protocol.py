@@ -98,7 +98,7 @@ class AllTables(Protocol):
     def owners(
         self, table: Table[Row], where: Mapping[str, object] = _ALL, within: Range | None = None
     ) -> list[UserId]:
-        """Return the users who have matching rows in *table*, such as rows for the sweep."""
+        """Return the users who have matching rows in *table*, such as rows that are due for the sweep."""
         ...
 
     def close(self) -> None:

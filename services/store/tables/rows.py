@@ -29,7 +29,7 @@ from services.store.writes import BeginTurn, CheckpointTurn, FinishTurn, SealedP
 
 @dataclass(frozen=True, slots=True)
 class _Listed:
-    """A row in the form that `list_digest` takes."""
+    """A conversation in the form that `list_digest` takes."""
 
     id: ConversationId
     title_hash: str = field(repr=False)

@@ -92,7 +92,7 @@ class Discard:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Erasure:
-    """Deleted rows, hidden until the sweep destroys them in slices: those of a space, some facts, or all up to an epoch."""
+    """Deleted rows, hidden until the sweep destroys them: those of a space, some facts, or all facts up to an epoch."""
 
     id: UUID
     space_id: UUID | None = None

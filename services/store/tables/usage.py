@@ -76,7 +76,7 @@ def _usage_of(entry: Entry) -> ModelUsage:
 
 
 def added_to(day: UsageDay | None, entry: Entry) -> UsageDay:
-    """Return the sums of a day with one more entry."""
+    """Return the sums of *day* (None: no entries yet) with *entry* added."""
     new, others = _usage_of(entry), list[ModelUsage]()
     for one in day.sums if day else ():
         if (one.model, one.purpose) != (new.model, new.purpose):
