@@ -274,7 +274,7 @@ class UserServices(ChatParts):
 
     @property
     def is_of_provider(self) -> bool:
-        """True if the address must sign in through one provider: no password is accepted, and only operators change the address."""
+        """True if the address must sign in through one provider: it takes no password, and only operators change it."""
         return not self._policy.allows(self.email)
 
     @property
