@@ -7,7 +7,7 @@ from services.identity.mail_texts import text_of
 
 
 class ConsoleSender:
-    """Prints the address and the code, or the subject, of each mail."""
+    """Prints the address, the subject and, if there is one, the code of each mail."""
 
     def __init__(self, write: Callable[[str], None]) -> None:
         self._write = write

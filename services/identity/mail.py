@@ -1,6 +1,6 @@
-"""The SMTP client: the one module that imports smtplib, and so is itself imported only when a mail is sent.
+"""The SMTP client. Only this module imports smtplib, so it is itself imported only to send a mail or to check the server.
 
-Off this machine TLS with a checked certificate is required: from the first byte at port 465, elsewhere by STARTTLS.
+Connections to other machines require TLS with a checked certificate: from the first byte at port 465, else by STARTTLS.
 """
 
 import smtplib
@@ -26,9 +26,9 @@ from services.store.operator import Finding, Mark
 _STEP_SECONDS = 10.0
 _TLS_PORT = 465
 _DAYBOOK = "Daybook"
-_BY_PASSWORD = {"CRAM-MD5", "PLAIN", "LOGIN"}  # login methods of smtplib
+_BY_PASSWORD = {"CRAM-MD5", "PLAIN", "LOGIN"}  # the login methods that smtplib supports
 _ENCODED_WORD = "=?", "?="  # beginning and end of an encoded word (RFC 2047)
-# the longest line that SMTP allows; no line of a mail is longer, so that no header is folded and no body is encoded
+# 998: the longest line that SMTP allows. No line of our mails is longer, so no header is folded and no body is encoded.
 _POLICY = SMTP.clone(max_line_length=998)
 
 
@@ -55,11 +55,11 @@ class SmtpSender:
         self._server, self._step_seconds = server, step_seconds
 
     def send(self, mail: Mail) -> bool:
-        """Send *mail*. Return False if the server refuses it for good.
+        """Send *mail*. Return False if the server rejects it permanently, or its address is unsafe in a header.
 
-        Raise LoginRefused, and OSError if a later try may succeed.
+        Raise LoginRefused if the server refuses the app's login, or another OSError if a later try may succeed.
         """
-        # in a header, mail programs would decode such an address to another one
+        # do not send to such an address: in a header, mail programs would decode it to another address
         if all(mark in mail.address for mark in _ENCODED_WORD):
             return False
         message = message_of(mail, self._server.sender)
@@ -81,7 +81,7 @@ class SmtpSender:
 
 
 def message_of(mail: Mail, sender: EmailAddress) -> bytes:
-    """Return *mail* as a MIME message, the same for each try except for the boundary of its parts."""
+    """Return *mail* as a MIME message. Each try gets the same message, except for the boundary between its parts."""
     text, message = text_of(mail), EmailMessage(_POLICY)
     message["From"] = Address(_DAYBOOK, addr_spec=sender)
     message["To"] = Address(addr_spec=mail.address)
@@ -98,7 +98,7 @@ def message_of(mail: Mail, sender: EmailAddress) -> bytes:
 
 @contextmanager
 def connection(server: MailServer, step_seconds: float = _STEP_SECONDS) -> Generator[smtplib.SMTP]:
-    """Connect to *server*, encrypt as `tls_of` says, and log in. Raise LoginRefused, OSError."""
+    """Connect to *server*, encrypt as `tls_of` says, and log in. Raise LoginRefused if the login is refused, or OSError."""
     # smtplib's default TLS context checks no certificate
     tls, checking = tls_of(server), ssl.create_default_context
     # without this name, smtplib would look up the name of this machine by DNS and send it to the server
@@ -145,7 +145,7 @@ def check(server: MailServer, step_seconds: float = _STEP_SECONDS) -> Finding:
 
 
 def _log_in(smtp: smtplib.SMTP, user: str, password: SecretStr) -> None:
-    """Log in to the server with a password. Raise LoginRefused, OSError."""
+    """Log in with a password. Raise LoginRefused if the server refuses it or takes no password, or another OSError."""
     smtp.ehlo_or_helo_if_needed()
     offered = smtp.esmtp_features.get("auth", "").split()
     if offered and not _BY_PASSWORD.intersection(offered):
@@ -153,12 +153,12 @@ def _log_in(smtp: smtplib.SMTP, user: str, password: SecretStr) -> None:
         raise LoginRefused(", ".join(names)[:80] or "others")
     try:
         smtp.login(user, password.get_secret_value())
-    except smtplib.SMTPAuthenticationError:  # its message may repeat the login
+    except smtplib.SMTPAuthenticationError:  # drop the error, whose message may repeat the login
         raise LoginRefused from None
 
 
 class _Smtp(smtplib.SMTP):
-    """An SMTP connection whose timeout limits the wait for a whole reply; smtplib's limits each single read.
+    """An SMTP connection whose timeout limits the wait for a whole reply; smtplib's own timeout limits each single read.
 
     One thread uses the connection; the thread of a timer only shuts the socket down.
     """

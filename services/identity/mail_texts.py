@@ -1,4 +1,4 @@
-"""The words of mails, as plain text and as HTML. No mail has a link: a mail that asks for a click is not from Daybook."""
+"""The texts of mails, in plain text and in HTML. No mail has a link: a mail that asks for a click is not from Daybook."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -8,7 +8,7 @@ from html import escape
 from services.domain.accounts import FEW_RECOVERY_CODES
 from services.domain.mails import Code, CodePurpose, Mail, NoCode, NoCodeReason, Notice, NoticeKind
 
-# by purpose: the subject of the mail, and a sentence about what the code does
+# for each purpose of a code: the subject of the mail, and a sentence about what the code does
 _CODES: Mapping[CodePurpose, tuple[str, str]] = {
     CodePurpose.CONFIRM_ADDRESS: (
         "Confirm your email address",
@@ -32,7 +32,7 @@ _CODES: Mapping[CodePurpose, tuple[str, str]] = {
         "This code allows a change to your Daybook account.",
     ),
 }
-# by reason: the subject of the mail, what happened, and what to do
+# for each reason why a mail has no code: the subject of the mail, what happened, and what to do
 _NO_CODES: Mapping[NoCodeReason, tuple[str, str, str]] = {
     NoCodeReason.TAKEN: (
         "You already have an account",
@@ -146,7 +146,7 @@ _CODE_STYLE = "font-size:28px;letter-spacing:4px;font-weight:bold"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MailText:
-    """The words of one mail: a subject, paragraphs, and in some mails a code after the first paragraph."""
+    """The text of one mail: a subject, paragraphs, and in some mails a code after the first paragraph."""
 
     subject: str = field(repr=False)
     paragraphs: tuple[str, ...] = field(repr=False)
@@ -169,7 +169,7 @@ class MailText:
 
 
 def text_of(mail: Mail) -> MailText:
-    """Return the words of *mail*."""
+    """Return the text of *mail*."""
     match mail.content:
         case Code(purpose, digits):
             subject, deed = _CODES[purpose]

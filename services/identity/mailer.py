@@ -28,7 +28,7 @@ class MailSender(Protocol):
     """Sends a mail immediately, without a queue."""
 
     def send(self, mail: Mail) -> bool:
-        """Send *mail*. Return False if it is refused for good.
+        """Send *mail*. Return False if it is rejected permanently.
 
         Raise LoginRefused if the server refuses the app's login, or OSError if a later try may succeed.
         """
@@ -36,9 +36,9 @@ class MailSender(Protocol):
 
 
 class Rank(IntEnum):
-    """The order in which mails are sent, and in which they keep their place in a full queue."""
+    """The priority of a mail, for sending and for its place in a full queue: the lowest number goes first."""
 
-    KNOWN_DEVICE = 0  # codes, and mails in place of a code
+    KNOWN_DEVICE = 0  # codes, and mails in place of a code, that a known device requested
     STRANGER = 1
     NOTICE = 2
 
@@ -61,7 +61,7 @@ def rank_of(mail: Mail) -> Rank:
 
 
 class HourlyLimit:
-    """The mails of the last hour, of which a fifth is reserved for known devices. Not safe for several threads."""
+    """Counts the mails of the last hour against a limit; a fifth of it is reserved for known devices. Not thread-safe."""
 
     def __init__(self, at_most: int, clock: Callable[[], float]) -> None:
         self.at_most, self._clock = at_most, clock
@@ -118,7 +118,7 @@ class Mailer:
         retry_seconds: float = 1.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """*open_sender* is called in the sending thread, at the first mail, because importing a sender takes long."""
+        """*open_sender* is called in the sending thread, at the first mail, because importing a sender is slow."""
         self._open_sender, self._clock = open_sender, clock
         self._most_waiting, self._retry_seconds = most_waiting, retry_seconds
         self._limit = HourlyLimit(mails_an_hour, clock)
@@ -126,15 +126,15 @@ class Mailer:
         self._waiting: list[_Waiting] = []
         self._is_sending = self._is_started = self._is_closed = False
         self._number = 0
-        # the time before which nothing is sent after a refused login, and the interval after the next refused login
+        # after a refused login nothing is sent until _held_until; _hold_seconds: the pause after the next refused login
         self._held_until, self._hold_seconds = 0.0, retry_seconds
         self._last_failure: tuple[str, datetime] | None = None
-        self._sender: MailSender | None = None  # used by the thread alone
+        self._sender: MailSender | None = None  # used only by the sending thread
 
     def send(self, mail: Mail) -> bool:
-        """Accept *mail*, to be sent soon. Return False if the queue or the hourly limit is full, or no mailbox exists.
+        """Queue *mail*. Return False if the queue or the hourly limit is full, or the address has no mailbox.
 
-        In a full queue, a mail replaces the last mail of the lowest rank if that rank is lower than its own.
+        In a full queue, *mail* replaces the last mail of the lowest rank if *mail* has a higher rank.
         """
         with self._changed:
             refusal = self._refusal(mail)

@@ -1,7 +1,7 @@
 """The client of OpenID Connect providers (Core 1.0): the authorization code flow with PKCE, and a nonce.
 
-The one module that imports Authlib, which builds the authorization request and redeems the code, and joserfc, which verifies
-signatures. It is itself imported at the first sign-in by a provider, because a start of the app needs neither.
+Only this module imports Authlib, which builds the authorization request and redeems the code, and joserfc, which verifies
+signatures. It is itself imported at the first sign-in by a provider, because the app starts without these libraries.
 """
 
 import asyncio
@@ -55,13 +55,13 @@ from services.provider_settings import ProviderSettings, is_address
 # the accepted signature algorithms, whatever a provider announces
 _ALGORITHMS = ("RS256", "PS256", "ES256", "EdDSA")
 _SCOPE = "openid email"  # no offline_access, because no token is stored
-_SECONDS = 10.0  # the most that all calls for one request of a browser may take
+_SECONDS = 10.0  # the most seconds for all calls that one request of a browser causes
 _OK = 200
 _MOST_BYTES = 256_000  # the most bytes of one HTTP response
 _CACHED_SECONDS = 3600.0  # how long metadata and keys are cached
-# keys are fetched no sooner than this after the last fetch, even if no key fits a signature or the fetch failed
+# the least seconds between two fetches of the keys, even if no key fits a signature or the last fetch failed
 _KEYS_SECONDS = 60.0
-# OSError: a timeout, or the ssl.SSLError of a record after the handshake, which httpx2 does not convert
+# OSError: a timeout, or an ssl.SSLError in a record after the handshake, which httpx2 does not convert to an HTTPError
 _ERRORS = (httpx2.HTTPError, httpx2.InvalidURL, OSError)
 Document = TypeVar("Document")
 
@@ -101,14 +101,14 @@ _PROFILE = TypeAdapter(dict[str, object])
 
 @dataclass(frozen=True, slots=True)
 class _Fetched(Generic[Document]):
-    """A document of a provider, and the time when it was fetched, by the clock of `Provider`."""
+    """A provider's document, and the time when it was fetched, by the clock of `Provider`."""
 
     document: Document
     at: float
 
 
 class _Client(Protocol):
-    """The members of Authlib's client that are used here, because Authlib has no types."""
+    """The members of Authlib's client that are used here, declared because Authlib has no types."""
 
     def create_authorization_url(
         self, url: str, *, state: str, code_verifier: str, **parameters: str
@@ -122,15 +122,15 @@ class _Client(Protocol):
 
 
 class _Registry(JWSRegistry):
-    """Accepts our algorithms, without joserfc's warning about EdDSA, and no critical extension of JWS."""
+    """Accepts only our algorithms, without joserfc's warning about EdDSA, and refuses critical header extensions of JWS."""
 
     def check_header(self, header: Header) -> None:
-        # joserfc supports one critical header, for claims that are not encoded; no JWT may have it (RFC 7797, section 7)
+        # joserfc would accept one critical header, for claims that are not encoded; no JWT may have it (RFC 7797, section 7)
         if "crit" in header:
             raise UnsupportedHeaderError
         super().check_header(header)
 
-    def get_alg(self, name: str):  # joserfc does not export the type
+    def get_alg(self, name: str):  # no return type, because joserfc does not export it
         if name not in _ALGORITHMS:
             raise UnsupportedAlgorithmError
         return self.algorithms[name]
@@ -173,11 +173,11 @@ class Provider:
         self._now, self._clock, self._seconds = now, clock, seconds
         self._metadata: _Fetched[_Metadata] | None = None
         self._keys: _Fetched[KeySet] | None = None
-        self._keys_asked_at = -math.inf  # time of the last fetch, even a failed one, by `_clock`
+        self._keys_asked_at = -math.inf  # time of the last key fetch, even if it failed (`_clock`)
         self._fetching = asyncio.Lock()  # concurrent requests share one fetch
 
     async def authorization_address(self, request: ProviderRequest) -> str:
-        """Return the URL of the provider to which the browser is sent with *request*."""
+        """Return the provider's URL to which the browser is sent with *request*."""
         # Google does not support the prompt "login"
         prompt = "select_account" if self._entry.is_google else "login"
         again = {} if request.asked is RequestKind.SIGN_IN else {"max_age": "0", "prompt": prompt}
@@ -197,9 +197,9 @@ class Provider:
     async def redeem(
         self, request: ProviderRequest, parameters: Sequence[tuple[str, str]]
     ) -> ProviderAnswer:
-        """Return the provider's answer to *request*; *parameters* are the query with which the browser came back.
+        """Return the provider's answer to *request*; *parameters*: the query parameters with which the browser came back.
 
-        Raise AnswerRefused.
+        Raise AnswerRefused if a check of the answer fails.
         """
         try:
             return await self._redeem(request, parameters)
@@ -213,7 +213,7 @@ class Provider:
         return self._metadata is None or bool(self._metadata.document.end_session_endpoint)
 
     async def sign_out_address(self, return_to: str) -> str | None:
-        """Return the URL for signing out of the provider, which then sends the user to *return_to*; None: there is none."""
+        """Return the URL for signing out of the provider, which then sends the user to *return_to*; None if it has none."""
         async with self._calls() as client:
             address = (await self._read_metadata(client)).end_session_endpoint
         if not address:
@@ -285,7 +285,7 @@ class Provider:
     async def _tokens(
         self, client: _Client, metadata: _Metadata, request: ProviderRequest, code: str
     ) -> tuple[str, str | None]:
-        """Return the ID token and the access token for *code*. Raise AnswerRefused."""
+        """Return the ID token for *code*, and the access token or None. Raise AnswerRefused, ProviderUnavailable."""
         offered = metadata.token_endpoint_auth_methods_supported
         is_posted = "client_secret_post" in offered and "client_secret_basic" not in offered
         try:
@@ -297,7 +297,7 @@ class Provider:
                 code_verifier=request.verifier,
                 redirect_uri=request.redirect_uri,
             )
-        except OAuthError as error:  # its description is the provider's text, so it is dropped
+        except OAuthError as error:  # drop the error's description, which is the provider's text
             if error.error == "invalid_grant":
                 raise AnswerRefused(AnswerFault.CODE) from None
             raise _unavailable(error) from None
@@ -318,14 +318,14 @@ class Provider:
         headers: MutableMapping[str, str],
         body: bytes,
     ) -> tuple[str, MutableMapping[str, str], bytes]:
-        """Add the client's id and secret, and form-encode each (RFC 6749, section 2.3.1), which Authlib fails to do."""
+        """Add the client's id and secret to *headers*, each form-encoded (RFC 6749, 2.3.1), which Authlib fails to do."""
         pair = (self._entry.client_id, self._entry.client_secret.get_secret_value())
         encoded = base64.b64encode(":".join(map(quote_plus, pair)).encode()).decode()
         headers["Authorization"] = f"Basic {encoded}"
         return url, headers, body
 
     async def _claims(self, client: _Client, metadata: _Metadata, token: str) -> Claims:
-        """Return the claims of *token*, verified by the provider's cached keys, or else by keys that are fetched now.
+        """Return the claims of *token*, verified with the provider's cached keys or, if none fits, with newly fetched keys.
 
         Raise AnswerRefused, ProviderUnavailable.
         """
@@ -340,7 +340,7 @@ class Provider:
         raise AnswerRefused(AnswerFault.TOKEN)
 
     async def _read_keys(self, client: _Client, metadata: _Metadata, seconds: float) -> KeySet:
-        """Return the provider's keys, fetched less than *seconds* ago, or older ones within `_KEYS_SECONDS` of a fetch.
+        """Return the provider's keys, less than *seconds* old, or older if a fetch was tried less than `_KEYS_SECONDS` ago.
 
         Raise ProviderUnavailable.
         """
@@ -387,7 +387,7 @@ def _usable(listed: _KeyList) -> KeySet:
     """Return the listed keys that joserfc can use; a provider may list other keys, too."""
     keys: list[Key] = []
     for one in listed.keys:
-        if "d" in one:  # a private key: anyone could sign with it, and importing it may take hours
+        if "d" in one:  # skip private keys: anyone could sign with one; importing it may take hours
             continue
         with suppress(JoseError, ValueError, TypeError, KeyError):
             keys.append(JWKRegistry.import_key(cast(dict[str, str | list[str]], one)))

@@ -36,9 +36,9 @@ def code_of(
     *,
     names_issuer: bool,
 ) -> str:
-    """Return the code in a provider's answer; *parameters* are the query of the URL to which it sent the browser.
+    """Return the code in a provider's answer; *parameters*: the query parameters of the URL to which it sent the browser.
 
-    *name* is the entry to which this URL belongs; *names_issuer*: the provider promises the parameter iss (RFC 9207).
+    *name*: the provider entry to which this URL belongs; *names_issuer*: the provider promises the parameter iss (RFC 9207).
     Raise AnswerRefused.
     """
     given = {one: [value for key, value in parameters if key == one] for one in _PARAMETERS}
@@ -61,7 +61,7 @@ def code_of(
 def check_claims(
     claims: Claims, entry: ProviderSettings, request: ProviderRequest, now: datetime
 ) -> None:
-    """Raise AnswerRefused unless *claims* are about one user, for us, in answer to *request*, and have not expired."""
+    """Raise AnswerRefused unless *claims* are about a user, meant for this app, an answer to *request*, and not expired."""
     audience, subject = claims.get("aud"), claims.get("sub")
     expires_at, signed_in_at = _time(claims.get("exp")), _time(claims.get("auth_time"))
     if claims.get("iss") != entry.issuer:
@@ -85,13 +85,13 @@ def check_claims(
 def answer_of(
     claims: Claims, profile: Claims, name: str, entry: ProviderSettings
 ) -> ProviderAnswer:
-    """Return the provider's answer in *claims*, which are checked; *profile*: the claims with the email address."""
+    """Return the provider's answer from the checked *claims*; *profile*: the claims that contain the email address."""
     address = _address(profile.get("email"))
     is_verified = address is not None and (
         entry.trusts_address
         or any(_is_true(profile.get(one)) for one in ("email_verified", "xms_edov"))
     )
-    # at Google, an address of a domain may belong to a private account; only members have the claim hd
+    # at Google, a private account may have an address of the domain; only members of the domain have the claim hd
     is_member = not (entry.is_google and entry.domains) or claims.get("hd") in entry.domains
     methods = claims.get("amr")
     given = [claims.get("acr"), *(cast(list[object], methods) if isinstance(methods, list) else [])]

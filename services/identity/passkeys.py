@@ -34,7 +34,7 @@ from services.domain.passkeys import (
 )
 from services.errors import PasskeyCopied, PasskeyFlaw, PasskeyMissing, PasskeyRefused
 
-LONGEST_ANSWER = 14_000  # characters; services/web/form_limit.py lets forms be as long
+LONGEST_ANSWER = 14_000  # characters; services/web/form_limit.py allows forms of this length
 _CHALLENGE_BYTES = 32
 _TIMEOUT_MS = 300_000
 _NAME = "Daybook"
@@ -50,8 +50,9 @@ _ID_AT = _ID_LENGTH_AT + 2
 _PRESENT, _VERIFIED, _ATTESTED = 1, 1 << 2, 1 << 6  # bits of the flags
 _RSA_BITS = range(2048, 4097)  # accepted sizes of an RSA modulus, in bits
 _RSA_EXPONENT = b"\x01\x00\x01"
-_STRINGS, _TAG = (2, 3), 6  # CBOR's major types
-_MOST_LENGTH = 27  # the highest length code of a CBOR head; above: reserved, or indefinite length
+_STRINGS, _TAG = (2, 3), 6  # CBOR major types: byte and text strings; tags
+# the highest length code in a CBOR head: higher codes are reserved, or mean an indefinite length
+_MOST_LENGTH = 27
 
 Answer = TypeVar("Answer")
 
@@ -109,14 +110,12 @@ _CLIENT_DATA = TypeAdapter(_ClientData)
 
 
 class PasskeyUse(Enum):
-    """The uses of a passkey."""
+    """The purposes for which a passkey is used."""
 
-    SIGN_IN = (
-        "sign_in"  # in place of the password and the second factor: the passkey names its user
-    )
+    SIGN_IN = "sign_in"  # replaces the password and the second factor: the passkey names its user
     PROOF = "proof"  # proves who a signed-in user is, without password and second factor
-    FACTOR = "factor"  # after the password or a mailed code
-    REQUIRED_FACTOR = "required_factor"  # a `FACTOR` where the deployment requires one
+    FACTOR = "factor"  # a second factor, after the password or a mailed code
+    REQUIRED_FACTOR = "required_factor"  # a `FACTOR` that the deployment requires
 
     @property
     def verifies_user(self) -> bool:
@@ -175,7 +174,7 @@ def creation_options(
 def request_options(
     party: RelyingParty, challenge: bytes, use: PasskeyUse, passkeys: Sequence[Passkey]
 ) -> Mapping[str, object]:
-    """Return the options, as JSON, for using one of *passkeys*; for a sign-in, any passkey that the browser finds.
+    """Return the options, as JSON, for using one of *passkeys* or, for a sign-in, any passkey that the browser finds.
 
     Raise PasskeyMissing if none of *passkeys* is for *party*.
     """
@@ -220,7 +219,7 @@ def verify_creation(
             expected_rp_id=party.id,
             expected_origin=party.origin,
             require_user_verification=is_for_sign_in,
-            supported_pub_key_algs=list(COSEAlgorithmIdentifier),  # `_is_supported` decides
+            supported_pub_key_algs=list(COSEAlgorithmIdentifier),  # all; `_is_supported` decides
         )
     )
     if not made:
@@ -258,7 +257,7 @@ def verify_assertion(
 ) -> UsedPasskey:
     """Verify *assertion*, and return *passkey* after this use; its user has *user_handle*.
 
-    Raise PasskeyRefused, PasskeyCopied.
+    Raise PasskeyRefused if a check fails, or PasskeyCopied if the sign count shows that the passkey was copied.
     """
     from webauthn import verify_authentication_response
     from webauthn.helpers.structs import AuthenticationCredential, AuthenticatorAssertionResponse
@@ -379,9 +378,9 @@ def _without_statement(attestation: bytes) -> tuple[bytes, bytes]:
 
 
 def _is_plain_cbor(octets: bytes) -> bool:
-    """Return True if the items in *octets* are whole, of definite length and without tags, as CTAP2 has them.
+    """Return True if the items in *octets* are whole, of definite length and without tags, as CTAP2 requires.
 
-    By tags, one item may refer to others: cbor2 would encode a public key of 300 octets as gigabytes.
+    With tags, one item may refer to others: cbor2 would encode a public key of 300 octets as gigabytes.
     """
     at = 0
     while at < len(octets):
@@ -390,7 +389,7 @@ def _is_plain_cbor(octets: bytes) -> bool:
             return False
         at += 1
         if length >= 24:
-            width = 1 << length - 24  # octets of the length, which follows
+            width = 1 << length - 24  # the number of octets in which the length follows
             length = int.from_bytes(octets[at : at + width])
             at += width
         if major in _STRINGS:
@@ -401,7 +400,7 @@ def _is_plain_cbor(octets: bytes) -> bool:
 def _is_supported(public_key: bytes) -> bool:
     """Return True for a key of ES256 on P-256, of EdDSA on Ed25519, or of RS256 with 2048 to 4096 bits.
 
-    Raise the errors of the library for a point that is not on the curve.
+    Raise the library's errors for a point that is not on the curve.
     """
     from webauthn.helpers import decode_credential_public_key, decoded_public_key_to_cryptography
     from webauthn.helpers.cose import COSECRV, COSEAlgorithmIdentifier
@@ -429,7 +428,7 @@ def _is_supported(public_key: bytes) -> bool:
 
 
 def _unless_refused(ask: Callable[[], Answer]) -> Answer | None:
-    """Return the result of *ask*, a call of the library; None if it raises, because its exceptions contain the answer."""
+    """Return the result of *ask*, a library call; None if it raises, because the exceptions contain the browser's answer."""
     from webauthn.helpers.exceptions import WebAuthnException
 
     with suppress(

@@ -27,7 +27,7 @@ def secret_text(secret: bytes) -> str:
 def matching_step(secret: bytes, digits: str, now: datetime, newer_than: int) -> int | None:
     """Return the time step at *now*, or one step beside it, whose code is *digits*; None if there is none.
 
-    Only steps above *newer_than*, the newest step that was used, count, so that each code is accepted once. If two steps
+    Only steps above *newer_than*, the newest used step, match, so that each code is accepted once. If two steps
     have the same code, return the later step.
     """
     from pyotp.totp import TOTP

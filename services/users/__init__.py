@@ -80,7 +80,7 @@ class Shared:
         self._users: dict[SessionId, UserServices] = {}
 
     def choices(self, store: Store, *, reads_facts: bool = True) -> Choices:
-        """Return the choices for the chats of *store*."""
+        """Return the models, instructions and other choices for the chats of *store*."""
         chosen = self._chosen
         return Choices(
             store=store,
@@ -113,7 +113,7 @@ class Shared:
         return self._users.get(session_id)
 
     def drop_caches(self, user_id: UserId) -> None:
-        """Replace the services of all of a user's sessions, and so drop the text that the old ones cached.
+        """Replace the services of all of a user's sessions, and so drop the text that the old services cached.
 
         Temporary chats stay, because they are stored nowhere else. Raise Busy if a reply streams.
         """
@@ -204,7 +204,7 @@ class Shared:
             yield
 
     def _forget(self, session: AppSession) -> None:
-        """Forget the services of *session* and close its tabs; with the user's last session, drop all cached data."""
+        """Forget the services of *session* and close its tabs; if it is the user's last, also drop the user's cached data."""
         user = self._users.get(session.id)
         if user and user.session.backend is not session.backend:
             return  # the session is being opened again, by another cookie
@@ -251,7 +251,7 @@ class UserServices(ChatParts):
             search=Search(store.corpus),
         )
         super().__init__(chat)
-        if first:  # used while fresh: the start of the session read these data
+        if first:  # the start of the session read these data: they are used while they are fresh
             self._account.read_ahead(lambda: first.account)
             self.read_ahead()
 
@@ -274,7 +274,7 @@ class UserServices(ChatParts):
 
     @property
     def is_of_provider(self) -> bool:
-        """True if the address must sign in through one provider: only an operator changes it, and no password is accepted."""
+        """True if the address must sign in through one provider: it takes no password, and only operators change it."""
         return not self._policy.allows(self.email)
 
     @property
@@ -311,7 +311,7 @@ class UserServices(ChatParts):
             read.read_ahead()
 
     def poll(self, place: OpenPlace) -> Revisions:
-        """Return the newest revisions of the data on a tab, and mark data that are cached with other revisions as outdated.
+        """Return the newest revisions of the data on a tab, and mark cached data with other revisions as outdated.
 
         Raise SignedOut, StoreUnavailable.
         """
@@ -336,7 +336,7 @@ class UserServices(ChatParts):
             cached.outdate()
 
     def drop_caches(self) -> None:
-        """Drop all of the user's text that this process has cached, for all devices. Raise Busy."""
+        """Drop all of the user's text that this process has cached, for all devices. Raise Busy if a reply streams."""
         self._shared.drop_caches(self.user_id)
 
     def begin_export(self, zone: tzinfo) -> FullExport:
@@ -380,7 +380,7 @@ class UserServices(ChatParts):
 
     @property
     def account(self) -> Account:
-        """The user's account, at most a few seconds old, or older while the database is away.
+        """The user's account, at most a few seconds old, or older while the database is unreachable.
 
         Raise SignedOut, StoreUnavailable.
         """

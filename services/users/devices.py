@@ -45,7 +45,7 @@ class Devices:
         ]
 
     def end(self, session_id: SessionId) -> int:
-        """Stop the replies of one session, and end it; return 1, or 0 if the user has no such session. Raise ProofNeeded."""
+        """Stop a session's replies and end the session; return 1, or 0 if the user has no such session. Raise ProofNeeded."""
         end = self.session.backend.end_device
         return self._end(session_id, lambda one: one.id == session_id, lambda: end(session_id))
 
@@ -64,13 +64,13 @@ class Devices:
         is_meant: Callable[[AppSession], bool],
         end: Callable[[], Answer],
     ) -> Answer:
-        """Stop the sessions' replies in all processes, wait at most five seconds for them, and return the result of *end*.
+        """Stop the sessions' replies in all processes, wait until they are stored, and return the result of *end*.
 
-        If a reply is not stored by then, a sweep settles it.
+        The wait is at most five seconds: if a reply is not stored by then, a sweep settles it.
         """
         backend, user_id = self.session.backend, self.session.user_id
         ends_at = time.monotonic() + self.longest_seconds
-        streaming = backend.stop_turns(session_id)  # called first: if refused, no turn is stopped
+        streaming = backend.stop_turns(session_id)  # called first, so that a refusal stops no turn
         with self.ending(
             lambda one: one.user_id == user_id and is_meant(one), self.longest_seconds
         ):

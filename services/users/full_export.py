@@ -17,7 +17,7 @@ from services.portable import Archive, ConversationExport, FreeNames, IndexEntry
 from services.store.port import Store, UserFigures
 
 _AHEAD = 3  # conversations that are read and formatted while another is sent
-# a conversation, and the texts of its exported files by their suffixes
+# a conversation, and the texts of its exported files by file suffix
 _Written = tuple[ConversationExport, Mapping[str, str]]
 
 
@@ -123,7 +123,7 @@ class _Folder:
 
 
 class _Folders:
-    """The folders of exported conversations, one for each space, with the entries of the index."""
+    """The folders of exported conversations, one for each space, with the entries of the index page."""
 
     def __init__(self, spaces: Sequence[Space], zone: tzinfo) -> None:
         self._zone, self._names = zone, FreeNames()

@@ -1,8 +1,8 @@
-"""Opened app sessions of this process, by cookie and by id.
+"""The app sessions that are open in this process, found by cookie or by id.
 
 An opened session is checked again every few seconds, so that signing out or suspending a user in another process takes
-effect here as well. Runs of pages do not wait for the check, because every database call checks the session itself;
-`has_ended` gives its result to a page that has been drawn meanwhile. Requests with a cookie, and acts that need a proof,
+effect here as well. Page runs do not wait for the check, because every database call checks the session itself; after a
+page was drawn, `has_ended` returns the result of the check. Requests with a cookie, and acts that need a proof,
 wait for the check: the database knows a session by its tokens, which stay when another process replaces its cookie.
 """
 
@@ -27,7 +27,7 @@ from services.store.accounts import Accounts, AppSession, Checked, Cookie, Curre
 Key = TypeVar("Key")
 
 _FRESH_SECONDS = 5.0  # seconds between two checks of a session against the database
-# seconds after the last check from which callers wait for a new check, or get StoreUnavailable
+# if the last check is more seconds ago, callers wait for a new check, or get StoreUnavailable
 _TRUSTED_SECONDS = 600.0
 _IDLE_SECONDS = 1800.0  # seconds from closing the last tab until the user's keys leave memory
 _WAIT_SECONDS = 1.0  # the longest wait of a request with a cookie for a check that is due
@@ -37,7 +37,7 @@ _ENDED_SECONDS = 60.0
 _MOST_ENDED = 10_000
 # seconds in which a browser may still send the previous cookie of its session
 _MOVED_SECONDS = 10.0
-# seconds after a proof by which the browser has got the new cookie, so that its tabs connect with the new cookie
+# seconds after a proof until the browser surely has the new cookie, so that its tabs then connect with it
 _LEARNT_SECONDS = 3.0
 
 
@@ -80,14 +80,14 @@ class SessionCache:
     """
 
     accounts: Accounts
-    # a context entered while a session is being ended
+    # returns a context that is entered while a session is being ended
     on_leave: Callable[[AppSession], AbstractContextManager[None]]
     on_forget: Callable[[AppSession], object]  # called after a session has left memory
     # called before `find` can return the session, and again when the session is opened by another cookie
     on_add: Callable[[AppSession], object] = lambda _: None
     is_busy: Callable[[AppSession], bool] = lambda _: False  # true: a turn of the session is live
     _entries: dict[SessionId, _Entry] = field(default_factory=dict[SessionId, _Entry])
-    _ids: dict[str, SessionId] = field(default_factory=dict[str, SessionId])  # by cookie hash
+    _ids: dict[str, SessionId] = field(default_factory=dict[str, SessionId])  # ids by cookie hash
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _opening: WeakValueDictionary[str, threading.Lock] = field(
         default_factory=WeakValueDictionary[str, threading.Lock]
@@ -178,7 +178,7 @@ class SessionCache:
     def confirm(self, session_id: SessionId) -> None:
         """Check the session now, before an act that needs a proof. Raise SignedOut, StoreUnavailable.
 
-        The database stores the proof with the session: an old cookie could use a proof that belongs to a newer cookie.
+        The database stores the proof with the session: unchecked, an old cookie could use the proof of a newer one.
         """
         self.doubt(session_id)
         if self.by_id(session_id) is None:
@@ -210,14 +210,14 @@ class SessionCache:
         return new
 
     def current(self, session_id: SessionId) -> Current:
-        """Return the credentials of the user of an opened session, as they are stored now.
+        """Return the credentials of an opened session's user, as they are stored now.
 
         Raise SignedOut, and the errors of `Accounts.current`.
         """
         entry = self._entry(session_id)
         if entry is None:
             raise SignedOut
-        with entry.proving:  # a proof changes the cookie
+        with entry.proving:  # wait for a proof, which changes the cookie
             return self.accounts.current(entry.cookie)
 
     @contextmanager
@@ -266,7 +266,7 @@ class SessionCache:
         return moved_at is not None and time.monotonic() - moved_at < _MOVED_SECONDS
 
     def replaced_in(self, session: AppSession, cookie: Cookie | None) -> float:
-        """Return the seconds until a tab that connected by *cookie* is disconnected, as *session* has another cookie now.
+        """Return the seconds until a tab that connected by *cookie* is disconnected, since *session* has another cookie now.
 
         The browser needs that time to get the new cookie. Infinity: the session has no other cookie, or is not open here.
         """

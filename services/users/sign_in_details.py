@@ -15,7 +15,7 @@ from services.store.sign_in_policy import SignInPolicy
 class SignInDetails:
     """The ways in of an account, the oldest of each kind first, and the ways to prove who its user is."""
 
-    has_password: bool  # true: a password opens the account
+    has_password: bool  # true: the user can sign in with a password
     is_confirmed: bool  # true: the address is confirmed
     takes_code: bool  # true: a mailed code proves who the user is
     factor: SecondFactor | None

@@ -10,12 +10,13 @@ from services.store.accounts import Accounts
 from services.store.backend import LISTED_CREDENTIALS, Administration, StoredCredentials
 from services.store.credentials import open_stored
 
-_SECONDS = 600.0  # how long a count is reused: counting opens the credentials of all accounts
+# seconds for which a count is reused, because counting decrypts the credentials of all accounts
+_SECONDS = 600.0
 
 
 @dataclass(slots=True)
 class WaysIn:
-    """Counts the accounts that no password, passkey, code or provider opens. Any thread may call its method."""
+    """Counts the accounts that no password, passkey, code or provider lets a user into. Any thread may call its method."""
 
     accounts: Accounts
     _counted: tuple[int, float] | None = None  # the number, and when it was counted
@@ -32,7 +33,7 @@ class WaysIn:
     def _is_left_out(self, stored: StoredCredentials) -> bool:
         try:
             credentials = open_stored(self.accounts.root_keys, stored)
-        except Tampered:  # `operate check` reports tampered credentials
+        except Tampered:  # not counted here: `operate check` reports them
             return False
         return not self.accounts.policy.has_way_in(credentials)
 

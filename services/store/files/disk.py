@@ -1,7 +1,7 @@
 """The files of a store in one folder. Data that a method writes outlive a power cut once the method has returned.
 
-Names are relative to the folder, even if the folder is moved meanwhile. The last methods of `Disk` are the single
-operations between which the power may fail: tests record them.
+File names stay relative to the folder even if it is moved. The last methods of `Disk` are the single operations between
+which the power may fail: tests record them.
 """
 
 import errno
@@ -11,8 +11,9 @@ from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-DRAFT, _GONE = "~draft", "~gone"  # suffixes of names: not renamed yet; being destroyed
-_CHUNK = 1 << 20  # bytes that one write overwrites
+# suffixes of temporary file names: DRAFT for a new file before its rename, _GONE for a file that is being destroyed
+DRAFT, _GONE = "~draft", "~gone"
+_CHUNK = 1 << 20  # the most bytes that one write overwrites
 _FULL_SYNC: int | None = getattr(fcntl, "F_FULLFSYNC", None)  # macOS: empties the disk's cache, too
 
 
@@ -44,7 +45,7 @@ class Disk:
             return None
 
     def names(self, folder: str = ".") -> list[str]:
-        """Return the names in a folder, in order; [] if there is no such folder."""
+        """Return the sorted names in a folder; [] if there is no such folder."""
         try:
             with self._opened(folder, os.O_RDONLY | os.O_DIRECTORY) as descriptor:
                 return sorted(os.listdir(descriptor))
@@ -52,7 +53,7 @@ class Disk:
             return []
 
     def replace(self, name: str, data: bytes) -> None:
-        """Replace a file atomically; then overwrite its old bytes, and those that earlier errors have left."""
+        """Replace a file atomically; then overwrite the old file's bytes, and old files that earlier errors have left."""
         self.make_folders(_folder_of(name))
         with self._opened(name + DRAFT, os.O_WRONLY | os.O_CREAT | os.O_TRUNC) as descriptor:
             self.write(descriptor, data, 0)
@@ -106,7 +107,7 @@ class Disk:
             self._finish(name + _GONE)
 
     def make_folders(self, name: str) -> None:
-        """Make a folder and its parents. Existing ones are synced, too: the process that made them may have been killed."""
+        """Make a folder and its parents. Sync existing ones, too: a process may have been killed before it synced them."""
         if name in self._lasting:
             return
         self.make_folders(_folder_of(name))
@@ -116,7 +117,7 @@ class Disk:
         self._lasting.add(name)
 
     def tidy(self) -> None:
-        """Destroy the drafts, and the half destroyed files, that a process left when it ended."""
+        """Destroy the drafts and the half-destroyed files that a process left when it ended."""
         for path, _, names in os.walk(self.path):
             folder = os.path.relpath(path, self.path)
             if unfinished := [name for name in names if name.endswith((DRAFT, _GONE))]:
@@ -197,11 +198,12 @@ class AppendedFile:
     """A new file to which data are appended."""
 
     def __init__(self, disk: Disk, name: str) -> None:
-        self.name, self.size, self.synced_size = name, 0, 0  # bytes
-        self.lasting_size = 0  # bytes that must be synced before blocks return
-        self._disk, self._is_whole = disk, True  # false: a failed write left bytes after `size`
+        self.name, self.size, self.synced_size = name, 0, 0  # sizes in bytes
+        self.lasting_size = 0  # blocks return only once so many bytes are synced
+        # _is_whole is false if a failed write left bytes after `size`
+        self._disk, self._is_whole = disk, True
         self._is_destroyed = False
-        # an attempt that failed may have left an empty file
+        # the file may exist: an earlier attempt that failed may have left it empty
         self._descriptor = disk.open(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         try:
             self._identity = _identity(os.fstat(self._descriptor))

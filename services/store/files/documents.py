@@ -8,9 +8,9 @@ from services.store.tables.protocol import Table
 from services.store.tables.row_texts import read_row, row_text
 from services.store.tables.schema import MESSAGES
 
-Key = tuple[str, str]  # table and key of a row
+Key = tuple[str, str]  # a row's table name and key
 _START = b'{"table":"'
-# files name the text of a message "content", as other programs do; inside JSON strings quotation marks are escaped
+# files call a message's text "content", as other programs do; no text contains these bytes, as JSON escapes its quotes
 _OWN_NAME, _COMMON_NAME = b',"body":', b',"content":'
 
 
@@ -58,7 +58,7 @@ class Document:
         self.rows: dict[str, dict[str, Any]] = {}
         self.size = 0  # bytes
         self._lines: dict[Key, bytes] = {}
-        self._added: list[bytes] = []  # lines that the file lacks, if nothing else has changed
+        self._added: list[bytes] = []  # lines to append, unless the file must be rewritten
         self._is_rewritten, self._is_stored = False, bool(data)
         *lines, rest = data.split(b"\n")
         if rest:

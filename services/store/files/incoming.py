@@ -1,7 +1,7 @@
 """The import of chats that users put as files into the folder of a store whose texts are not sealed.
 
 A file in `FOLDER/<user id>/in/` is a JSON list of objects with a role (user or assistant) and a content. At the app's start
-it becomes a conversation, without turns and costs, and moves to `in/done/`. A file that cannot be read stays.
+the file becomes a conversation, without turns and costs, and moves to `in/done/`. An unreadable file stays in `in/`.
 """
 
 from contextlib import suppress
@@ -33,7 +33,7 @@ _FILES = "????????-????-????-????-????????????/in/*.json"
 
 @dataclass(frozen=True, slots=True)
 class _Said:
-    """A message in a file; its other fields are ignored."""
+    """A message in a file; other fields of its JSON object are ignored."""
 
     role: Literal["user", "assistant"]
     content: str = field(repr=False)
@@ -57,7 +57,7 @@ def take_up(tables: AllTables, folder: Path) -> None:
 
 
 def unread_files(folder: Path, user_id: UserId) -> list[str]:
-    """Return the names of the files in the folder `in` of a user, which no start of the app has imported."""
+    """Return the names of the files in a user's folder `in` that no start of the app has imported."""
     return sorted(file.name for file in (folder / str(user_id) / "in").glob("*.json"))
 
 
@@ -70,7 +70,7 @@ def _content(file: Path) -> bytes:
 
 
 def _read(content: bytes) -> list[_Said]:
-    """Return the messages in the bytes of a file; [] if they are no list of messages, or a message is too long."""
+    """Return the messages in the bytes of a file; [] if they are not a list of messages, or a message is too long."""
     try:
         said = _CHATS.validate_json(content)
     except ValidationError:

@@ -34,7 +34,7 @@ class _Record:
     """A line of the journal."""
 
     synced: int  # bytes of the journal that were on the disk when the line was written
-    # of a stored row: path and row; of a deleted row: path, table and key
+    # for a stored row: path and row; for a deleted row: path, table and key
     writes: list[tuple[str, dict[str, Any]] | tuple[str, str, str]] = field(repr=False)
 
 
@@ -43,7 +43,7 @@ _PATH = re.compile(r"[\w-]+(?:/[\w-][\w.-]*){1,2}")  # never leads out of the st
 
 
 def journal_line(operations: Iterable[Operation], synced: int) -> bytes:
-    """Return *operations* as a line of the journal; *synced*: the bytes of the journal that are on the disk."""
+    """Return *operations* as a line of the journal; *synced*: the number of journal bytes that are on the disk."""
     writes = b",".join(
         b"[%b,%b]" % (json.dumps(one.path).encode(), one.line)
         if one.line
@@ -73,12 +73,12 @@ def read_journal(data: bytes) -> tuple[list[Operation], int]:
 
 
 def sizes_text(sizes: Mapping[str, int]) -> bytes:
-    """Return *sizes*, the sizes of documents before an append by path, as JSON."""
+    """Return *sizes* as JSON: for each path, the size that the document had before an append."""
     return _SIZES.dump_json({**sizes})
 
 
 def read_sizes(data: bytes | None) -> dict[str, int]:
-    """Return the sizes of documents before an unfinished append, by path; {} if *data* is None. Raise Damaged."""
+    """Return, for each path, the document's size before an unfinished append; {} if *data* is None. Raise Damaged."""
     if data is None:
         return {}
     try:

@@ -25,8 +25,8 @@ from services.store.tables.schema import (
 
 _OPEN, _CHATS = "open-turns", "chats/"
 _LOOSE = "loose"  # receipts and thoughts whose turn or message is not stored yet
-# a table's documents, and (with a slash) its folders with a document for each chat, message or month; the other tables of
-# a user share the document "user"
+# for each table: its documents and (ending with a slash) its folders, which have a document for each chat, message or
+# month; the other tables of a user share the document "user"
 _DOCUMENTS = {
     MESSAGES.name: (_CHATS,),
     THOUGHTS.name: (_LOOSE, _CHATS),
@@ -78,7 +78,7 @@ class Layout:
                 return _documents_of(table)[0]
 
     def is_moved(self, table: Table[Any]) -> bool:
-        """Return True if a row of *table* may change its document."""
+        """Return True if a row of *table* may move to another document."""
         return len(_documents_of(table)) > 1
 
     def with_key(self, table: Table[Any], key: str) -> Iterator[str]:
@@ -146,7 +146,7 @@ def locations(table: Table[Any], row: Any) -> list[Location]:
 
 
 def _finished(turn: Any) -> str:
-    """Return the document of a turn once it is finished."""
+    """Return the document in which *turn* is stored once it is finished."""
     return (
         f"{_CHATS}{turn.conversation_id}"
         if turn.conversation_id

@@ -1,4 +1,4 @@
-"""The place of a store in a folder of JSON files: checking it before the start, making and opening the store."""
+"""The place of a store in a folder of JSON files: checking it before the app starts, making and opening the store."""
 
 import json
 import os
@@ -18,7 +18,7 @@ from services.store.operator import Finding, Mark
 # Increase this number, and bring older folders up to date, with each change that a released version would read wrongly or
 # take for damage, such as a new table. No version is released yet.
 _FORMAT = 1
-_MARK = "daybook.json"  # this file is made last: a folder without it is no store yet
+_MARK = "daybook.json"  # this file is made last: a folder without it is not a store yet
 # the files that may be left if making a store was interrupted
 _EMPTY = {".gitignore", "lock", f".gitignore{DRAFT}", f"{_MARK}{DRAFT}"}
 
@@ -94,7 +94,7 @@ class FilesPlace:
             if not self.exists():
                 disk.replace(".gitignore", b"*\n")
                 disk.replace(_MARK, json.dumps(self._mark).encode())
-            disk.sync_name(".")  # a killed process may not have synced it
+            disk.sync_name(".")  # a process may have been killed before it synced the folder
             return FilesStore(disk, lock)
         except BaseException:
             disk.close()
@@ -105,7 +105,7 @@ class FilesPlace:
         return {"application": "daybook", "format": _FORMAT, "is_plain": self.is_plain}
 
     def _check_mark(self) -> None:
-        """Raise Misconfigured if the mark is damaged, of a later version, or of the other kind (sealed, not sealed)."""
+        """Raise Misconfigured if the file `_MARK` is damaged, or names a later version or the other kind (sealed or not)."""
         try:
             mark = json.loads((self.path / _MARK).read_bytes())
             is_own, version = mark["application"] == "daybook", int(mark["format"])
@@ -130,7 +130,7 @@ def _make_folder(path: Path) -> None:
         with closing(Disk(above)) as disk:
             disk.make_folders(str(path.relative_to(above)))
     except PermissionError:
-        if not path.is_dir():  # else an admin has made it in a folder that Daybook cannot list
+        if not path.is_dir():  # no error if an admin made it in a folder that Daybook cannot list
             raise
 
 

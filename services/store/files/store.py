@@ -30,14 +30,14 @@ from services.store.tables.adapters import CheckedBlock, UserTables
 from services.store.tables.in_memory import selected
 from services.store.tables.protocol import Answer, Block, Range, Row, Table
 
-_SECONDS = 1.0  # documents are written at most this much later than the journal
+_SECONDS = 1.0  # documents are written at most so many seconds after the journal
 _LARGEST_JOURNAL = 4_000_000  # bytes; a larger journal is written to documents at once
 _CACHED_BYTES = 32_000_000  # the most bytes of cached documents
 _UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _JOURNAL, _END = "journal-", ".jsonl"
 # this file has the sizes of documents before unfinished appends: a start cuts off what these appends have written
 _SIZES = "appends.json"
-_DOCUMENT_BYTES = 1000  # counted for each cached document in addition to its size
+_DOCUMENT_BYTES = 1000  # bytes counted for each cached document beside its size
 
 
 class FilesStore:
@@ -47,13 +47,13 @@ class FilesStore:
         """Apply the journals to the documents. *lock*: the store's lock, which is held. Raise Damaged, OSError."""
         self._disk, self._file_lock = disk, lock
         self._lock, self._syncing = threading.RLock(), threading.Lock()
-        self._documents = OrderedDict[str, Document]()  # cached, by path; the last used is last
-        self._cached_bytes = 0  # of cached documents
+        self._documents = OrderedDict[str, Document]()  # by path; the last used document is last
+        self._cached_bytes = 0  # the size of all cached documents
         self._written = set[str]()  # the paths of documents that are being written
         self._names = dict[str, set[str]]()  # names of documents, by folder
         self._failure = ""  # why the store is blocked until a restart; "": it is not
         self._is_closed, self._due, self._is_full = False, threading.Event(), threading.Event()
-        # the newest journal gets the writes; older ones are destroyed once documents on the disk have theirs
+        # the newest journal gets the writes; older ones are destroyed once the documents on the disk have their writes
         self._journals = list[AppendedFile]()
         self._restore()
         self._writer = in_thread("documents", self._keep_writing)
@@ -79,7 +79,7 @@ class FilesStore:
     def run(
         self, user_id: UserId | None, work: Callable[[Block], Answer], *, is_lasting: bool
     ) -> Answer:
-        """Run *work* over the tables of a user and the shared ones; return once the lasting writes it read are on the disk."""
+        """Run *work* over the tables of a user and the shared ones; return once all lasting writes so far are on the disk."""
         with self._errors():
             with self._lock:
                 if self._is_closed:
@@ -130,7 +130,7 @@ class FilesStore:
             self._cached_bytes += document.size + _DOCUMENT_BYTES
 
     def names(self, folder: str) -> list[str]:
-        """Return the names of the documents in *folder*, in order."""
+        """Return the sorted names of the documents in *folder*."""
         if folder not in self._names:
             names = (one for one in self._disk.names(folder) if one.endswith(_END))
             self._names[folder] = {one.removesuffix(_END) for one in names}
@@ -149,7 +149,7 @@ class FilesStore:
     # --- writing
 
     def _store(self, operations: list[Operation], journal: AppendedFile) -> None:
-        # all documents are read before the journal gets the operations, since a read may fail, and stay cached until changed
+        # read the documents before the journal gets the operations, because a read may fail; they stay cached until changed
         for path, one in {one.path: self.document(one.path) for one in operations}.items():
             self._keep(path, one)
         self._check_place(journal)
@@ -157,7 +157,7 @@ class FilesStore:
         try:
             self._apply(operations)
         except BaseException:
-            # cached documents may have only a part of the operations, and must not be written: a start applies all
+            # cached documents may have only a part of the operations, and must not be written: the next start applies all
             self._failure = "Daybook failed in the midst of a change: restart it."
             raise
         self._due.set()
@@ -204,7 +204,7 @@ class FilesStore:
 
     def _write_documents(self) -> None:
         """Write the changed documents to the disk, and destroy the journals that are no longer needed."""
-        self._cut_appends()  # the last attempt may have failed
+        self._cut_appends()  # the last attempt to write may have failed
         changed = dict[str, Document]()
         try:
             with self._lock:
@@ -213,7 +213,7 @@ class FilesStore:
                 self._check_place(last)
                 last.mend()
                 self._sync(last, last.size)
-                # if there are more, the last attempt failed, and the journal that it began stays in use
+                # if there are more journals, the last attempt failed, and the journal that it began stays in use
                 if len(self._journals) == 1:
                     self._begin_journal()
                 changed = {path: one for path, one in self._documents.items() if one.is_changed}
@@ -260,9 +260,10 @@ class FilesStore:
         names = [one for one in self._disk.names() if re.fullmatch(f"{_JOURNAL}[0-9]+", one)]
         operations, cut = list[Operation](), 0
         for name in names:
-            self._disk.sync_name(name)  # a killed process may not have synced it
+            self._disk.sync_name(name)  # a process may have been killed before it synced the file
             data = self._disk.read(name) or b""
-            if cut and data:  # each journal was whole on the disk before the next one was begun
+            # only the newest journal may be cut: each was whole on the disk before the next one was begun
+            if cut and data:
                 raise Damaged
             found, whole = read_journal(data)
             operations, cut = operations + found, cut + len(data) - whole
@@ -298,7 +299,7 @@ class FilesStore:
             self._cached_bytes -= self._documents.pop(path).size + _DOCUMENT_BYTES
 
     def _is_kept(self, path: str) -> bool:
-        """Return True if the file at *path* may lack changes of its cached document, which must stay then."""
+        """Return True if the file at *path* may lack changes of its cached document, which therefore must stay cached."""
         return self._documents[path].is_changed or path in self._written
 
     # --- errors
@@ -316,7 +317,7 @@ class FilesStore:
 
     @contextmanager
     def _errors(self) -> Generator[None]:
-        """Turn errors of files into StoreUnavailable, with a sentence about what an operator can repair."""
+        """Turn file errors into StoreUnavailable; the sentence of a StoreBlocked tells an operator what to repair."""
         name = self._disk.path.name
         try:
             yield
@@ -366,7 +367,7 @@ class FilesBlock(CheckedBlock):
                 table, [row for rows in each for row in rows], where or {}, within, order, limit
             )
         found = (row for rows in each for row in selected(table, rows, where or {}, within))
-        return list(islice(found, limit))  # reads no document after the last row
+        return list(islice(found, limit))  # reads no further document once there are enough rows
 
     def operations(self) -> list[Operation]:
         """Return the writes of this block as operations on documents."""
@@ -427,7 +428,7 @@ class FilesBlock(CheckedBlock):
 
 
 def _document(data: bytes, size: int | None) -> Document:
-    """Return the document in *data*; if damaged, in its first *size* bytes, from before an append. Raise Damaged."""
+    """Return the document in *data*; if they are damaged, in the first *size* bytes, from before an append. Raise Damaged."""
     try:
         return Document(data)  # *size* is ignored: the file may have been edited or removed since
     except Damaged:

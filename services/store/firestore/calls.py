@@ -1,4 +1,4 @@
-"""Calls of the Firestore API for one database, with a deadline each."""
+"""Calls of the Firestore API for one database, each with a deadline."""
 
 import os
 from collections.abc import Callable, Generator, Iterable, Sequence
@@ -55,7 +55,7 @@ class Database:
     def read(
         self, names: Sequence[str], transaction: "Transaction | None" = None
     ) -> list[BatchGetDocumentsResponse]:
-        """Return Firestore's response for each of the documents, in any order."""
+        """Return Firestore's response for each document in *names*, in any order."""
         request = BatchGetDocumentsRequest(
             {"database": self.name, "documents": names, **_choice(transaction)}
         )
@@ -110,7 +110,7 @@ class Database:
         self.api.transport.close()
 
     def rollback(self, transaction: bytes) -> None:
-        """Free the locks of a transaction. Errors are ignored, because the locks end by themselves."""
+        """Free the locks of a transaction. Errors are ignored, because the locks expire by themselves."""
         request = RollbackRequest({"database": self.name, "transaction": transaction})
         with suppress(exceptions.GoogleAPICallError):
             self._call("rollback", request)
@@ -131,7 +131,7 @@ class Transaction:
 
 
 def _choice(transaction: Transaction | None) -> dict[str, object]:
-    """Return the field of a read request that names its transaction, or begins a transaction; {} without one."""
+    """Return the field of a read request that names *transaction*, or begins it; {} if it is None."""
     if transaction is None:
         return {}
     if transaction.id:
@@ -141,7 +141,7 @@ def _choice(transaction: Transaction | None) -> dict[str, object]:
 
 
 def open_database(project: str, database: str) -> Database:
-    """Return a database with a new connection; to the emulator at FIRESTORE_EMULATOR_HOST if that is set."""
+    """Connect to a database, or to the emulator at FIRESTORE_EMULATOR_HOST if that is set."""
     name = f"projects/{project}/databases/{database}"
     if host := os.environ.get(EMULATOR):
         transport = FirestoreGrpcTransport(channel=grpc.insecure_channel(host))
@@ -158,7 +158,7 @@ def _open_admin() -> "FirestoreAdminClient":
 
 @contextmanager
 def errors() -> Generator[None]:
-    """Turn Google's errors into StoreUnavailable, with a sentence about what an operator can repair."""
+    """Turn Google's errors into StoreUnavailable; the sentence of a StoreBlocked tells an operator what to repair."""
     try:
         yield
     except GoogleAuthError as error:

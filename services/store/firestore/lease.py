@@ -35,7 +35,7 @@ class Lease:
         self._seconds, self._pause, self._call_seconds = seconds, pause, call_seconds
         self._holder, self._renewals = token_hex(16), 0
         self._seen = Precondition(exists=False)  # the state of the lease as last seen
-        # the time at which `check` begins to fail, by the monotonic clock; true: another process has taken the lease
+        # _until: when `check` begins to fail, by the monotonic clock; _is_lost: true if another process has taken the lease
         self._until, self._is_lost = 0.0, False
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._keep, name="lease", daemon=True)
@@ -95,7 +95,7 @@ class Lease:
     def _renew_or_lose(self) -> None:
         try:
             self._renew()
-        except _CHANGED:  # perhaps by a renewal of this process, whose response was lost
+        except _CHANGED:  # or this process renewed the lease, and the response was lost
             [answer] = self._database.read([self._name])
             if answer.missing or answer.found.fields["holder"].string_value != self._holder:
                 self._is_lost = True

@@ -1,4 +1,4 @@
-"""The place of a store in a Firestore database: checking it before the start, making and opening the store."""
+"""The place of a store in a Firestore database: checking it before the app starts, making and opening the store."""
 
 import json
 from collections.abc import Callable, Generator, Sequence
@@ -82,7 +82,7 @@ class FirestorePlace:
         )
 
     def _exists(self, database: Database) -> bool:
-        """Return True if the database has a store. Raise Misconfigured if it has other data, or a later format."""
+        """Return True if the database has a store. Raise Misconfigured for other data, a later format or a wrong mode."""
         [answer] = database.read([_format(database)])
         if answer.missing:
             if wrong := _wrong_kind(database):
@@ -170,7 +170,7 @@ def _ordered(
 
 
 def _answers(database: Database, query: StructuredQuery) -> bool:
-    """Return whether Firestore has the index of *query*."""
+    """Return True if Firestore has the index that *query* needs."""
     try:
         database.query(database.documents, query)
     except FailedPrecondition:

@@ -1,4 +1,4 @@
-"""The conversion of selections to Firestore's queries, and of rows to its documents and back."""
+"""The conversion of selections to Firestore queries, and of rows to Firestore documents and back."""
 
 from collections.abc import Mapping
 from functools import cache
@@ -9,7 +9,7 @@ from google.cloud.firestore_v1.types import Document, StructuredQuery, Value
 from services.store.tables.protocol import Range, Row, Table, check_selection
 from services.store.tables.row_texts import read_row, row_text, value_of
 
-ROW = "row"  # the field of a document that holds the row as JSON; no index has it
+ROW = "row"  # the field of a document that holds the row as JSON; it is not indexed
 _Direction = StructuredQuery.Direction
 _Compare = StructuredQuery.FieldFilter.Operator
 

@@ -1,4 +1,4 @@
-"""The place of a store in an SQLite file: checking it before the start, making and opening the store, migrations, backups."""
+"""The place of a store in an SQLite file: checks before the app starts; making, opening and migrating the store; backups."""
 
 import os
 import re
@@ -19,7 +19,7 @@ from services.store.sqlite.store import SqliteStore, error_of
 MIGRATIONS = Path(__file__).parents[3] / "db" / "sqlite"
 _APPLICATION = 0x64617962  # "dayb", the application id in the header of each store
 _OLDEST_SQLITE = (3, 37, 0)  # the first version with STRICT tables
-# the first version that loses no commit if a checkpoint and a write meet
+# the first version that loses no commit if a checkpoint and a write coincide
 _FIRST_SAFE_SQLITE = (3, 51, 3)
 
 
@@ -52,7 +52,7 @@ class SqlitePlace:
         return True
 
     def open(self, *, is_app: bool = True) -> SqliteStore:
-        real = Path(os.path.realpath(self.path))  # SQLite puts its other files beside it
+        real = Path(os.path.realpath(self.path))  # SQLite puts its other files beside the real file
         if real != self.path:
             return replace(self, path=real).open(is_app=is_app)
         locks = list[FileLock]()
@@ -78,12 +78,12 @@ class SqlitePlace:
             raise
 
     def backup(self, target: Path) -> None:
-        """Copy the store to the new file *target*, even while the app writes. Raise Misconfigured, also if *target* exists."""
+        """Copy the store to *target*, even while the app writes. Raise Misconfigured if that fails, or if *target* exists."""
         draft = target.with_name(f"{target.name}.draft")
         try:
             if os.path.lexists(target):
                 raise Misconfigured(f"{target} exists: name a new file.")
-            with _removed(draft):  # also a draft that a killed backup has left
+            with _removed(draft):  # removes also a draft that a killed backup has left
                 os.close(os.open(draft, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
                 with closing(self._connect()) as connection:
                     connection.execute("vacuum into ?", [str(draft)])
@@ -114,7 +114,7 @@ class SqlitePlace:
         return sorted(self.migrations.glob("[0-9]*.sql"))
 
     def _version(self) -> int:
-        """Return the version of the format in the file's header. Raise Misconfigured if the file is damaged, or no store."""
+        """Return the format version in the file's header. Raise Misconfigured if the file is damaged, or is not a store."""
         # immutable: SQLite changes nothing, takes no lock, and makes no file beside this one
         try:
             with closing(
@@ -170,7 +170,7 @@ class SqlitePlace:
         try:
             self._keep_log(connection)
             [version] = connection.execute("pragma user_version").fetchone()
-            self._check_version(version)  # the header may have an older version than the log
+            self._check_version(version)  # checked again: the header may be older than the log
             if version < len(self._files()):
                 if not is_app and not locks[1].try_lock():
                     raise Misconfigured(
@@ -201,7 +201,7 @@ class SqlitePlace:
             )
 
     def _copy_name(self, version: int) -> Path:
-        """Return an unused path for a copy of the store, whose version is *version*."""
+        """Return an unused path for a copy of the store, which has the format version *version*."""
         names = (f"{self.path.name}-version-{version}-{number}" for number in count(1))
         return next(
             self.path.with_name(name)
@@ -210,7 +210,7 @@ class SqlitePlace:
         )
 
     def _migrate(self, connection: sqlite3.Connection, version: int) -> None:
-        """Apply the migrations after *version* atomically, and write them from the log to the file itself."""
+        """Apply the migrations after *version* atomically, and write the changes from the log to the file itself."""
         files = self._files()
         changes = "".join(file.read_text("utf-8") for file in files[version:])
         try:
@@ -233,7 +233,7 @@ class SqlitePlace:
 
 
 def lost_commits_warning() -> str | None:
-    """Return a sentence if this SQLite may lose commits when other programs, which do not take turns, open the file."""
+    """Return a warning if this SQLite may lose commits when other programs, which do not take turns with Daybook, write."""
     if sqlite3.sqlite_version_info >= _FIRST_SAFE_SQLITE:
         return None
     return (
@@ -270,6 +270,6 @@ def _make_folder(folder: Path) -> None:
     for name in folder.relative_to(above).parts:
         above = above / name
         above.mkdir(mode=0o700, exist_ok=True)
-        # Daybook may not list the parent of a folder that an admin has made for it
+        # Daybook may lack the permission to list the parent of a folder that an admin has made for it
         with suppress(PermissionError):
             _sync(above.parent)

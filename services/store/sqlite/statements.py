@@ -35,7 +35,7 @@ def select(
         tests.append(f"{OWNER} = ?")
         values.append(owner)
     for name, value in where.items():
-        if value is None:  # not a parameter, so that SQLite uses indexes with this condition
+        if value is None:  # no parameter, so that SQLite uses indexes with this condition
             tests.append(f"{name} is null")
         else:
             tests.append(f"{name} = ?")

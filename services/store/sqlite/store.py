@@ -1,7 +1,7 @@
 """The tables in an SQLite file: one connection, on which blocks and checkpoints take turns.
 
-SQLite before 3.51.3 may lose a commit if a checkpoint and a write meet on two connections. Therefore the processes of the
-app and of the operator take turns, too, by a lock beside the file.
+SQLite before 3.51.3 may lose a commit if a checkpoint and a write coincide on two connections. Therefore the processes of
+the app and of the operator take turns, too, by a lock file beside the database.
 """
 
 import errno
@@ -100,9 +100,9 @@ class SqliteStore:
 
     @contextmanager
     def _begun(self, synchronous: int) -> Generator[None]:
-        """Begin a transaction, and roll it back unless it was committed."""
+        """Run the block in a transaction, which is rolled back at the end unless it was committed."""
         with self._locks[0].locked(self._wait_seconds):
-            if self._connection.in_transaction:  # ending the last one has failed
+            if self._connection.in_transaction:  # the last transaction could not be ended
                 self._connection.execute("rollback")
             self._set_synchronous(synchronous)
             self._connection.execute("begin immediate")
@@ -129,7 +129,7 @@ class SqliteStore:
             self._is_closed = True
             self._due.set()
             with suppress(StoreBlocked), self._locks[0].locked(self._wait_seconds):
-                self._connection.close()  # the last connection writes the log when it closes
+                self._connection.close()  # the last connection to close writes the log to the file
             self._connection.close()
             for lock in self._locks:
                 lock.close()
@@ -165,7 +165,7 @@ class SqliteStore:
             return False
 
     def _keep_checkpointing(self) -> None:
-        """Write the log to the database whenever that is due; after deletions, empty the log, which has deleted rows."""
+        """Write the log to the database whenever that is due, and empty the log after deletions, as it has deleted rows."""
         pause = threading.Event()
         while True:
             self._due.wait()
@@ -187,7 +187,7 @@ class SqliteStore:
         self._set_synchronous(_FULL)
         self._check_file()
         mode = "truncate" if self._has_destroyed else "passive"
-        # no wait for readers, because a backup may read for long
+        # do not wait for readers, because a backup may read for a long time
         self._connection.execute("pragma busy_timeout = 0")
         try:
             [is_busy, *_] = self._connection.execute(f"pragma wal_checkpoint({mode})").fetchone()
@@ -197,7 +197,7 @@ class SqliteStore:
 
     @contextmanager
     def _errors(self) -> Generator[None]:
-        """Turn SQLite's errors into StoreUnavailable, with a sentence about what an operator can repair."""
+        """Turn SQLite's errors into StoreUnavailable; the sentence of a StoreBlocked tells an operator what to repair."""
         try:
             yield
         except (sqlite3.ProgrammingError, sqlite3.IntegrityError):
@@ -259,7 +259,7 @@ def _identity(path: Path) -> tuple[int, int] | None:
 
 
 def error_of(name: str, error: sqlite3.Error) -> StoreUnavailable:
-    """Return the StoreUnavailable for SQLite's *error* with the file *name*; its sentence tells how to repair it."""
+    """Return the StoreUnavailable for SQLite's *error* about the file *name*; a StoreBlocked tells how to repair it."""
     whole = getattr(error, "sqlite_errorcode", 0)
     match whole & 0xFF:
         case sqlite3.SQLITE_READONLY:

@@ -1,4 +1,4 @@
-"""Access to tables by an app session, which is checked first in each block; settings of the deployment; audit entries."""
+"""Access to tables for an app session, which each block checks first; reading the deployment's settings; audit entries."""
 
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
@@ -48,7 +48,7 @@ class Caller:
         return next(iter(block.select(schema.SESSIONS, {"id": self.session_id}, limit=1)), None)
 
     def account(self, block: Block) -> AccountRow:
-        """Return the account of the caller. Raise SignedOut, or NotFound if the session is another user's."""
+        """Return the account of the caller. Raise SignedOut if the session has ended, or NotFound if it is another user's."""
         session = self.session(block)
         account = block.get(schema.ACCOUNTS, self.user_id)
         if session and session.user_id != self.user_id:
@@ -93,7 +93,7 @@ def note(
     /,
     **detail: object,
 ) -> None:
-    """Add an entry to the audit."""
+    """Add an entry to the audit log."""
     entry_id = id_at(now)
     row = AuditRow(id=entry_id, at=now, action=action, actor=actor, target=target, detail=detail)
     block.put(schema.AUDIT, row)
@@ -102,7 +102,7 @@ def note(
 def note_failure(
     block: Block, now: datetime, account: AccountRow | None, failure: Failure | Exemption
 ) -> None:
-    """Count *failure* in the audit's entry of this hour, kind and user. Call this before the block's writes, as it reads."""
+    """Count *failure* in the audit entry of this hour, failure and user. Call this before the block's writes, as it reads."""
     if account is None or account.deleted_at:
         return
     entry_id = failure_id(now, failure, account.id)
@@ -127,7 +127,7 @@ def put_notice(
 
 
 def claiming(block: Block, lookups: Iterable[str], now: datetime) -> list[CredentialsRow]:
-    """Return all credentials that one of *lookups* leads to, those of users before those of pending sign-ups."""
+    """Return all credentials that any of *lookups* finds, those of users before those of pending sign-ups."""
     lookups = list(lookups)
     rows = [row for one in lookups for row in block.select(schema.CREDENTIALS, {"lookup": one})]
     beside = [one for one in found(block, schema.LOOKUPS, lookups) if one.is_good(now)]
@@ -145,7 +145,7 @@ def put_ways_in(
     own = block.select(schema.LOOKUPS, {"user_id": user_id})
     gone = [one for one in own if one.expires_at is None and one.lookup not in ways_in]
     delete_all(block, schema.LOOKUPS, gone)
-    for lookup in {*ways_in} - {one.lookup for one in named}:  # never overwrites a look-up
+    for lookup in {*ways_in} - {one.lookup for one in named}:  # never overwrites an existing one
         block.put(schema.LOOKUPS, Lookup(lookup=lookup, user_id=user_id))
 
 

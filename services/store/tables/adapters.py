@@ -9,7 +9,7 @@ from services.store.tables.protocol import MOST_WRITES, Answer, Block, Row, Stor
 
 
 class RunsBlocks(Protocol):
-    """A store of all users."""
+    """A store that runs blocks for any user."""
 
     def run(
         self, user_id: UserId | None, work: Callable[[Block], Answer], *, is_lasting: bool

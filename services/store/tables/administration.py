@@ -1,4 +1,4 @@
-"""Changes by admins over tables, each in one block."""
+"""Changes by admins over tables, each in one block; further blocks end sessions that are left, or count budgets."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, replace
@@ -168,7 +168,7 @@ class TablesAdministration(TablesReports):
         def change(block: Block) -> Refusal | None:
             if refusal := bounds_refusal(changes):
                 return refusal
-            if "requires_factor" in changes:  # this change needs a proof
+            if "requires_factor" in changes:  # needs a proof, which `require_factor` checks
                 raise ValueError("changed by require_factor alone")
             before = settings_of(block)
             after = before.changed(changes, self.caller.now())
@@ -192,7 +192,8 @@ class TablesAdministration(TablesReports):
             own = block.get(schema.CREDENTIALS, self.caller.user_id)
             sessions, before = block.select(schema.SESSIONS), settings_of(block)
             self.caller.require_recent(block)
-            if is_on and not (own and own.wants_factor):  # the recent proof included this factor
+            # a check of the account is enough: if it has a factor, the recent proof included the factor
+            if is_on and not (own and own.wants_factor):
                 return FACTOR_NEEDED
             block.put(schema.SETTINGS, replace(before, requires_factor=is_on))
             if before.requires_factor is not is_on:
@@ -208,7 +209,7 @@ class TablesAdministration(TablesReports):
             self.tables.of(None).run(end)
 
     def set_deployment_cap(self, monthly_cap_micro: int | None) -> None:
-        """Set the cap. Before the first cap is set, a cap that limits nothing is set while the budgets are counted."""
+        """Set the cap of all users. If there was none, first set a cap that limits nothing, while each budget is counted."""
 
         def begin(block: Block) -> list[UserId] | Refusal:
             row = deployment_of(block)

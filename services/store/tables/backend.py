@@ -86,7 +86,7 @@ class TablesSignInUser:
 
 @dataclass(frozen=True, slots=True)
 class TablesSignIn:
-    """The `SignIn` of a store whose users are its accounts alone. It accepts each user, as the app has checked the password."""
+    """The `SignIn` of a store without users beside its accounts. It accepts each user, as the app checked the password."""
 
     def confirms_addresses(self) -> bool:
         return False
@@ -204,7 +204,7 @@ class TablesUser:
             block.put(schema.CREDENTIALS, part_of(CredentialsRow, new))
             _rename_lookups(block, user_id, known, renamed)
             if action is CredentialsAction.FACTOR_ADDED and session:
-                # the new factor was confirmed by a code in this session
+                # the user gave the new factor in this session, in the form of the code that confirmed it
                 block.put(schema.SESSIONS, replace(session, has_factor=True))
             _forget_factor(block, had_factor)
             if action is not CredentialsAction.RESEAL:
@@ -240,7 +240,7 @@ class TablesUser:
             if (stored.generation, stored.uses) != seen:
                 return False
             if any(one.is_good(now) and one.user_id != user_id for one in named.values()):
-                return False  # this look-up was forged in the store in advance
+                return False  # another user's look-up, forged in the store in advance
             if not new.is_restored:
                 rules.check_flag(None, stored, credentials)
             if any(one.user_id for one in others):
@@ -260,7 +260,7 @@ class TablesUser:
             block.put(schema.CREDENTIALS, part_of(CredentialsRow, credentials))
             block.put(schema.ACCOUNTS, replace(account, email=new.address))
             if new.is_restored and session and not credentials.wants_factor:
-                # the session began by a way in that the restored ways in replace
+                # the way in by which the session began was replaced by restored ones, which have no factor
                 _forget_factor(block, [session])
             delete_all(block, schema.SESSIONS, ended)
             action = "address.restore" if new.is_restored else "address.change"
@@ -273,12 +273,12 @@ class TablesUser:
         return is_changed
 
     def _others(self, block: Block) -> list[rules.StoredSession]:
-        """Return the user's sessions except this one, at most as many as one block ends."""
+        """Return the user's sessions except the caller's, at most as many as one block ends."""
         every = sessions_of(block, self.caller.user_id)
         return [one for one in every if one.id != self.caller.session_id]
 
     def _end_others(self) -> None:
-        """End the remaining sessions of the user except this one, in further blocks."""
+        """End the remaining sessions of the user except the caller's, in further blocks."""
 
         def end(block: Block) -> bool:
             ended = self._others(block)
@@ -312,7 +312,7 @@ class TablesUser:
     @atomic
     def put_user_key(self, block: Block, key: WrappedKey, replaces: str) -> None:
         account = self.caller.account(block)
-        # replaces only the very key that the app has seen
+        # replace only the key that the app has seen, not one that was stored since
         if WrappedKey(key.version, replaces) not in account.keys:
             return
         keys = tuple(key if one.version == key.version else one for one in account.keys)
@@ -609,7 +609,7 @@ class TablesBackend:
         if is_seen:
             ends = self.now() + _SIGN_UP_LIFE
             row = part_of(CredentialsRow, credentials, expires_at=ends)
-            # while root keys change, two sign-ups of one address may be pending
+            # delete the others: while root keys change, two sign-ups of one address may be pending
             delete_all(block, schema.CREDENTIALS, rows[1:])
             block.put(schema.CREDENTIALS, row)
         return is_seen
@@ -703,7 +703,7 @@ def _count(block: Block, throttles: Sequence[Throttle], now: datetime) -> Refusa
 
 
 def _return_attempts(block: Block, counters: Iterable[rules.Counter]) -> None:
-    """Subtract one attempt from each of *counters*, because it was successful."""
+    """Subtract one attempt from each of *counters*, because the attempt succeeded."""
     for counter in counters:
         if counter.attempts:
             block.put(schema.THROTTLES, replace(counter, attempts=counter.attempts - 1))
@@ -712,7 +712,7 @@ def _return_attempts(block: Block, counters: Iterable[rules.Counter]) -> None:
 def _rename_lookups(
     block: Block, user_id: UserId, known: Iterable[rules.Lookup], renamed: Mapping[str, str]
 ) -> None:
-    """Rename those look-ups among *known* that belong to a user; an existing look-up is never overwritten."""
+    """Rename the user's look-ups among *known*; an existing look-up is never overwritten."""
     taken = {one.lookup for one in known}
     for one in known:
         if one.user_id == user_id and (lookup := renamed.get(one.lookup)):
@@ -781,7 +781,7 @@ def _pending(block: Block, new: NewAccount | None, generation: int) -> Credentia
 def _credentials_of(
     block: Block, lookups: Iterable[str], now: datetime
 ) -> StoredCredentials | None:
-    """Return the credentials that one of *lookups* leads to: those of a user before those of a pending sign-up."""
+    """Return the credentials that any of *lookups* finds: a user's before a pending sign-up's; None if there are none."""
     rows = claiming(block, lookups, now)
     return part_of(StoredCredentials, rows[0]) if rows else None
 
@@ -797,7 +797,7 @@ def _put_used(
     used: StoredCredentials | None,
     used_by: CredentialsAction,
 ) -> None:
-    """Store *used*, the credentials after a use of a factor or passkey or the enrolment of a factor; None: do nothing."""
+    """Store *used*, the credentials after a factor or passkey was used or a factor enrolled; None: do nothing."""
     if used:
         block.put(schema.CREDENTIALS, part_of(CredentialsRow, used))
         user_id = UserId(used.id)

@@ -50,7 +50,7 @@ class TablesContent:
         self._minute: datetime | None = None  # when `_open_minute` last stored the budget
 
     def budget(self, block: Block) -> Budget:
-        """Return the budget, opened for the current day, month and minute."""
+        """Return the budget as it applies to the current day, month and minute."""
         budget = block.get(schema.BUDGETS, "budget") or part_of(Budget, self._limits)
         return budget.opened(self.now(), counts_of(block).bytes)
 
@@ -196,7 +196,7 @@ class TablesContent:
     def _message(
         self, block: Block, conversation_id: ConversationId | None, message_id: MessageId | None
     ) -> MessageRow | None:
-        """Return a message of one conversation, if it exists."""
+        """Return the message if it exists in this conversation; else None."""
         row = block.get(schema.MESSAGES, message_id) if message_id else None
         if row is None or row.conversation_id != conversation_id:
             return None

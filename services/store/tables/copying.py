@@ -1,4 +1,4 @@
-"""A store over tables as the source and the target of a copy."""
+"""A store over tables as the source or the target of a copy."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext

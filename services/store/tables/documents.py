@@ -1,4 +1,4 @@
-"""Documents in a store over tables: preferences, spaces, facts, and the texts in conversations' rows."""
+"""Documents in a store over tables: preferences, spaces, facts, search texts, and conversations' instructions and summaries."""
 
 from collections.abc import Iterable
 from dataclasses import replace

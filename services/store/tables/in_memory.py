@@ -17,7 +17,7 @@ from services.store.tables.protocol import (
     check_selection,
 )
 
-Rows = dict[str, dict[str, Any]]  # by table name: the rows by key
+Rows = dict[str, dict[str, Any]]  # the rows by table name and key
 
 
 class InMemoryTables:

@@ -111,7 +111,7 @@ class TablesMessages(TablesSweep):
         return block.put(schema.CONVERSATIONS, rules.restored(row, write.new_head))
 
     def _turns_with_text(self, block: Block, conversation_id: ConversationId) -> list[Turn]:
-        """Return the open and the lapsed turns, which may have a partial reply."""
+        """Return the conversation's open and lapsed turns, which may have a partial reply."""
         return [
             turn
             for state in (TurnState.RESERVED, TurnState.STREAMING, TurnState.LAPSED)
@@ -134,7 +134,7 @@ class TablesMessages(TablesSweep):
         turn_id: TurnId | None = None,
         attachments: str | None = None,
     ) -> StoredConversation:
-        """Store the next message; return the conversation with that message."""
+        """Store *message* as the last one of the conversation *row*; return the changed conversation."""
         is_users = role is Role.USER or outcome is Outcome.EDITED
         head, now = message.new_head or row.head, self.now()
         new = rules.appended(row, head, is_users=is_users, now=now)

@@ -15,7 +15,7 @@ class Books:
     """The budget of one user in a block: read at the block's beginning, changed, and stored at the block's end."""
 
     def __init__(self, block: Block, budget: Budget, now: datetime) -> None:
-        """*budget* must be opened for the day, month and minute of *now*."""
+        """*budget* must be up to date for the day, month and minute of *now* (`Budget.opened`)."""
         self._block, self._before, self.budget = block, budget, budget
         self._deployment = (block.get(schema.DEPLOYMENT, "deployment") or Deployment()).opened(now)
         self._turns, self._entries = list[Turn](), list[Entry]()

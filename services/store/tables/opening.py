@@ -37,7 +37,7 @@ def check_root_key(tables: AllTables, tags: Mapping[int, str]) -> None:
 
 
 def let_first_account_be_admin(tables: AllTables, *, is_let: bool) -> bool:
-    """Set whether the first account becomes admin (*is_let*); return True if there is an admin."""
+    """Set whether the first account becomes admin (*is_let*); return True if there is an admin already."""
 
     def let(block: Block) -> bool:
         settings, admins = settings_of(block), admins_of(block)
@@ -63,7 +63,7 @@ def only_account(tables: AllTables) -> StoredCredentials | None:
         if not accounts:
             return None
         credentials = block.get(schema.CREDENTIALS, accounts[0].id)
-        if credentials is None:  # a new account would hide the old one's chats
+        if credentials is None:  # a new account would hide the old account's chats
             raise Misconfigured(
                 "The credentials of this store's account are gone, and its chats open with them alone: put a backup back."
             )

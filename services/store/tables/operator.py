@@ -235,7 +235,7 @@ class TablesOperator:
             accounts = {
                 name: rows.pop(name) for name in (schema.CREDENTIALS.name, schema.ACCOUNTS.name)
             }
-            for name, stored in (rows | accounts).items():  # accounts are written after their rows
+            for name, stored in (rows | accounts).items():  # accounts are written after other rows
                 _put_all(tables, schema.TABLES[name], stored)
 
     @contextmanager
@@ -276,7 +276,7 @@ def _account(block: Block, email: EmailAddress) -> AccountRow:
 def _only_without_address(tables: AllTables) -> StoredCredentials | None:
     try:
         only = only_account(tables)
-    except Misconfigured:  # there are several accounts
+    except Misconfigured:  # there are several accounts, or the credentials are gone
         return None
     if only is None:
         return None

@@ -1,4 +1,4 @@
-"""Polls of tabs over tables that only one app process uses: the last result is reused until this process changes its sources.
+"""Polls by tabs where only one app process uses the store: a result is reused until this process changes data of the poll.
 
 Commands of the operator may run beside the app, so a result is reused for at most a minute.
 """
@@ -31,13 +31,13 @@ _NO_TESTS: Mapping[str, object] = {}
 
 
 class Changes:
-    """Counts the blocks of this process that changed sources of polls, by user. Any thread may call any member."""
+    """Counts, for each user, the blocks of this process that changed data of polls. Any thread may call any member."""
 
     def __init__(self) -> None:
         self._counts, self._lock = Counter[UserId | None](), threading.Lock()
 
     def seen(self, user_id: UserId) -> tuple[int, int]:
-        """Return two counts of changes. While they stay the same, this process has changed no source of the user's polls."""
+        """Return two counts of changes. While these stay the same, this process has changed no data of the user's polls."""
         return self._counts[user_id], self._counts[None]
 
     def note(self, user_id: UserId | None, writes: Iterable[StoredWrite]) -> None:
@@ -103,7 +103,7 @@ class NotedStore:
 
 @dataclass(frozen=True, slots=True)
 class _Polled:
-    """The result of a poll, with its time and the counters of changes before it."""
+    """A poll's result and time, and the counts of changes before the poll."""
 
     revisions: Revisions
     at: datetime
@@ -111,7 +111,7 @@ class _Polled:
 
 
 class PolledRows(TablesRows):
-    """The rows of one session. A poll reads them only if this process has changed something since, or after a minute."""
+    """The rows of one session. A poll reads them again only if this process has changed data since, or after a minute."""
 
     def __init__(
         self,

@@ -21,7 +21,7 @@ _ALL: Mapping[str, object] = {}
 
 @dataclass(frozen=True, slots=True)
 class Table(Generic[Row]):
-    """A table of rows of one dataclass."""
+    """A table whose rows are objects of one dataclass."""
 
     name: str
     kind: type[Row]
@@ -49,7 +49,7 @@ def check_selection(
         raise LookupError(f"{table.name} is not selected by {missing}")
 
 
-StoredWrite = tuple[Table[Any], str, object]  # table, key and row; a row of None: deleted
+StoredWrite = tuple[Table[Any], str, object]  # table, key, row; None as row: it is deleted
 
 
 class Block(Protocol):
@@ -98,7 +98,7 @@ class AllTables(Protocol):
     def owners(
         self, table: Table[Row], where: Mapping[str, object] = _ALL, within: Range | None = None
     ) -> list[UserId]:
-        """Return the users who have matching rows in *table*, for the sweep."""
+        """Return the users who have matching rows in *table*, such as rows that are due for the sweep."""
         ...
 
     def close(self) -> None:
@@ -137,7 +137,7 @@ class StorePlace(Protocol):
         ...
 
     def check(self) -> dict[str, Finding]:
-        """Return findings about the place for the operator, by name. Raise Misconfigured."""
+        """Return the operator's findings about the place, each under the name of what was checked. Raise Misconfigured."""
         ...
 
     def backup(self, target: Path) -> None:

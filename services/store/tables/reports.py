@@ -31,7 +31,7 @@ from services.store.tables.protocol import AllTables, Answer, Block, Range
 from services.store.tables.schema import AccountRow, UsageDay
 from services.store.tables.usage import days_of, has_replies, report_of, sums_of, turns_of
 
-_PAGE = 500  # rows of one page
+_PAGE = 500  # the most rows of one page
 _ORDERS: Mapping[UserOrder, Callable[[UserUsage], float]] = {
     UserOrder.COST: lambda row: row.cost_this_month_micro,
     UserOrder.REPLIES: lambda row: row.replies_this_month,
@@ -124,7 +124,7 @@ class TablesReports:
         return [part_of(StoredCredentials, row) for row in left[:LISTED_CREDENTIALS]]
 
     def _days_of_all(self, verb: str, first: date, last: date) -> list[list[UsageDay]]:
-        """Return the daily usage of each user, including deleted ones."""
+        """Return the daily usage of each user, including deleted users."""
         accounts = self.run(verb, lambda block: block.select(schema.ACCOUNTS))
         return [
             self.tables.of(one.id).run(lambda block: days_of(block, first, last))

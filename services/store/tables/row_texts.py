@@ -1,4 +1,4 @@
-"""The conversion of rows to JSON, as stores hold them, and of the fields by which rows are selected to column values."""
+"""The JSON form in which stores hold rows, and the column values of the fields by which rows are selected."""
 
 from datetime import UTC, date, datetime
 from enum import Enum
@@ -18,7 +18,7 @@ def _adapter(kind: type[Row]) -> TypeAdapter[Row]:
 
 
 def read_row(table: Table[Row], text: str | bytes) -> Row:
-    """Return the row of *table* that a JSON object describes. Raise ValueError."""
+    """Return the row of *table* that a JSON object describes. Raise ValueError if the object does not fit the table."""
     return _adapter(table.kind).validate_json(text)
 
 

@@ -29,7 +29,7 @@ from services.store.writes import BeginTurn, CheckpointTurn, FinishTurn, SealedP
 
 @dataclass(frozen=True, slots=True)
 class _Listed:
-    """A row in the form that `list_digest` takes."""
+    """A conversation in the form that `list_digest` takes."""
 
     id: ConversationId
     title_hash: str = field(repr=False)
@@ -167,7 +167,7 @@ class TablesRows(TablesMessages):
         row: StoredConversation | None,
         open_turns: Iterable[Turn],
     ) -> Refusal | None:
-        """Return a refusal if the prompt may not begin in the conversation *row*; None for a background call."""
+        """Return a refusal if the turn may not begin in the conversation *row*; None for a background call."""
         prompt = write.prompt
         if row is None or prompt is None or write.reservation.purpose is not Purpose.REPLY:
             return None
@@ -230,7 +230,7 @@ class TablesRows(TablesMessages):
         return open_turns
 
     def sweep(self) -> None:
-        """Settle the turns whose lease has run out, and destroy the rows that are due."""
+        """Settle the turns whose lease has run out, and destroy the deleted rows whose time for Undo is over."""
         self._settle_lapsed()
         self.destroy_due()
 

@@ -41,7 +41,7 @@ def id_at(time: datetime) -> str:
 
 
 def failure_id(time: datetime, failure: Failure | Exemption, user_id: UserId) -> str:
-    """Return the id of the one entry of *failure* in the hour of *time*; it sorts like an id from the hour's beginning."""
+    """Return the id of the one audit entry of a user's *failure* in the hour of *time*; it sorts like the hour's first id."""
     return f"{time.astimezone(UTC):%Y%m%d%H}{sha(f'{failure} {user_id}')[:32]:0>42}"
 
 
@@ -55,14 +55,14 @@ class Counts:
     spaces: int = 0
     bytes: int = 0  # bytes of all sealed texts, without keys and heads
     content_bytes: int = 0  # the part of `bytes` in messages, pieces and receipts
-    fact_epoch: int = 0  # facts of earlier epochs are deleted
+    fact_epoch: int = 0  # facts of earlier epochs count as deleted
 
     def plus(self, **added: int) -> "Counts":
-        """Return the figures with the amounts in *added* added."""
+        """Return the figures increased by the amounts in *added*."""
         return replace(self, **{name: getattr(self, name) + more for name, more in added.items()})
 
     def with_content(self, added: int) -> "Counts":
-        """Return the figures after *added* bytes of messages, pieces and receipts."""
+        """Return the figures increased by *added* bytes of messages, pieces and receipts."""
         return self.plus(bytes=added, content_bytes=added)
 
 
@@ -92,7 +92,7 @@ class Discard:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Erasure:
-    """A deleted space, some facts, or all facts up to an epoch: hidden rows, which the sweep destroys in slices."""
+    """Deleted rows, hidden until the sweep destroys them: those of a space, some facts, or all facts up to an epoch."""
 
     id: UUID
     space_id: UUID | None = None
@@ -133,7 +133,7 @@ class AccountRow(StoredAccount):
     """An account with the keys of its user."""
 
     keys: tuple[WrappedKey, ...] = ()
-    granted_at: datetime | None = None  # the start of the role; only in a copy of a Supabase store
+    granted_at: datetime | None = None  # start of the role; only in copies of Supabase stores
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -182,7 +182,7 @@ class Nonce:
 def _table(
     name: str, kind: type[Row], key: str, fields: str = "", *, is_shared: bool = False
 ) -> Table[Row]:
-    """Return a table whose *key* is a field; selections may compare *fields*, separated by commas."""
+    """Return a table with the field *key* as its key; *fields*: names, separated by commas, that selections may compare."""
     return Table(name, kind, attrgetter(key), frozenset(filter(None, fields.split(","))), is_shared)
 
 

@@ -126,7 +126,7 @@ class TablesSweep(TablesDocuments):
         return bool(block.select(schema.TURNS, where, limit=1))
 
     def _destroy_conversation(self, block: Block, conversation_id: ConversationId) -> bool:
-        """Destroy a slice of a conversation, its row last."""
+        """Destroy a slice of a conversation, its own row last; return True if there may be more."""
         row, counts = block.get(schema.CONVERSATIONS, conversation_id), counts_of(block)
         if row is None or not is_due(row.destroy_at, self.now()):
             return False

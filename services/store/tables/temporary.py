@@ -51,7 +51,7 @@ class TemporaryRows(TablesRows):
         return self._ledger.usage
 
     def close(self) -> None:
-        """Drop all text for good. Turns that are streaming can still be settled."""
+        """Drop all text permanently. Turns that are streaming can still be settled."""
         with self._lock:
             self.is_closed = True
             turns = self.tables.run(lambda block: block.select(schema.TURNS))

@@ -48,7 +48,7 @@ def sweep(tables: AllTables, now: Callable[[], datetime]) -> bool:
 
 
 def _retire(tables: AllTables, at: datetime) -> list[UserId]:
-    """Discard conversations that were unused for longer than the retention; return their users."""
+    """Discard conversations that were unused for longer than the retention period; return their users."""
     last_use = tables.of(None).run(settings_of).unused_since(at)
     if last_use is None:
         return []
@@ -73,7 +73,7 @@ def _retire(tables: AllTables, at: datetime) -> list[UserId]:
 
 
 def _end_account(tables: Tables, user_id: UserId, at: datetime) -> bool:
-    """Destroy some rows of a deleted account, its invitation last; return False if nothing can be done now."""
+    """Destroy some rows of a deleted account, its invitation last; return False while one of its turns is open."""
 
     def destroy(block: Block) -> bool:
         if block.select(schema.TURNS, {"finished_at": None}, limit=1):

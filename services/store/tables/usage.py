@@ -30,13 +30,13 @@ from services.store.tables.schema import Counts, ModelUsage, UsageDay
 _PAGE = 500  # entries of one page
 _MOST_CONVERSATIONS = 499
 _ONE_DAY = timedelta(days=1)
-# the ratio of a bucket's limits: each time in a bucket is within 5 % of the bucket's middle
+# the ratio of a bucket's upper to its lower limit: each time in a bucket is within 5 % of the bucket's middle
 _STEP = 1.1
 Key = TypeVar("Key", bound=Hashable)
 
 
 def sums_of(parts: Iterable[UsageSum]) -> dict[str, int]:
-    """Return the tokens and the cost of all *parts*, by the fields of `UsageSum`."""
+    """Return the summed tokens and cost of *parts* by the field names of `UsageSum`."""
     parts = list(parts)
     return {each.name: sum(getattr(one, each.name) for one in parts) for each in fields(UsageSum)}
 
@@ -62,7 +62,8 @@ def bucket_of(ms: int | None) -> int:
 
 def _usage_of(entry: Entry) -> ModelUsage:
     """Return the sum of one entry; a correction adds no turn, because an earlier entry counted it."""
-    is_timed = entry.kind != "lapsed"  # a late finish adds the time of a lapsed turn
+    # the time of a lapsed turn is added only if the turn is finished late, by a later entry
+    is_timed = entry.kind != "lapsed"
     return part_of(
         ModelUsage,
         entry,
@@ -75,7 +76,7 @@ def _usage_of(entry: Entry) -> ModelUsage:
 
 
 def added_to(day: UsageDay | None, entry: Entry) -> UsageDay:
-    """Return the sums of a day with one more entry."""
+    """Return the sums of *day* (None: no entries yet) with *entry* added."""
     new, others = _usage_of(entry), list[ModelUsage]()
     for one in day.sums if day else ():
         if (one.model, one.purpose) != (new.model, new.purpose):
