@@ -32,7 +32,7 @@ class NewAddress:
     notices: Notices
 
     async def request_of(self, asked: Asked) -> CodeRequest:
-        """Return the request for the new address. Raise BadAddress, AddressTaken (the account has it), OtherSignInNeeded."""
+        """Return the request for a code to the new address. Raise BadAddress, AddressTaken (it is the user's own), OtherSignInNeeded."""
         address, own = checked_address(asked.fields.get("email", "")), asked.own.session.email
         if address == own:
             raise AddressTaken
@@ -82,10 +82,10 @@ class RestoreAddress:
         return CodeRequest(address=address)
 
     def recipient(self, asked: Asked, request: CodeRequest, throttles: Throttles) -> Recipient:
-        """Return the recipient without credentials: else the account's current user could end the step by changing them."""
+        """Return the recipient without credentials, so that the account's current user cannot end the step by changing them."""
         found = asked.accounts.find_former(request.address, throttles)
         opens = asked.accounts.policy.opens
-        # no code is mailed if the current address of the account may sign in through a provider only
+        # no code is mailed if the account may not sign in by code, for example because its current address must use a provider
         if found is None or found.is_suspended or not opens(found.credentials, BY_CODE):
             return NOBODY
         user_id = found.stored.user_id

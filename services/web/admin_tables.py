@@ -33,14 +33,14 @@ class _Model(ModelInfo):
 
 
 def _models(admin: UserServices) -> Iterator[str]:
-    admin.administration.deployment()  # raises AdminsOnly
+    admin.administration.deployment()  # raises AdminsOnly if the user is not an admin
     settings = admin.models.settings()
     every = [offer.info for offer in admin.offers.every()]
     rows = [_Model(**asdict(one), is_offered=settings.of(one.name).is_offered) for one in every]
     yield portable.values_to_csv(_Model, rows)
 
 
-# the tables by name, each as a function that returns an iterator over pages of CSV
+# maps the name of each table to a function that returns an iterator over its pages of CSV
 TABLES: dict[str, Callable[[UserServices], Iterator[str]]] = {
     "users": _users,
     "models": _models,

@@ -41,7 +41,7 @@ class _Device:
 
 
 def _is_new(device: _Device) -> bool:
-    """Return True if a device is younger than FORMER_LIFE, in which a former address may be taken back."""
+    """Return True if a device is younger than FORMER_LIFE, the time in which a former address may be taken back."""
     return time.time() - device.since < FORMER_LIFE.total_seconds()
 
 
@@ -62,7 +62,7 @@ class Attempts:
     steps_of_an_address: int = 60
     codes_of_an_hour: int = 5  # mails with a code per hour to one email address
     codes_of_a_day: int = 15
-    factors_of_an_hour: int = 10  # tries per hour at a second factor
+    factors_of_an_hour: int = 10  # attempts per hour to enter a second factor
     factors_of_a_day: int = 30
     clock: Callable[[], float] = time.monotonic
     sleep: Callable[[float], Awaitable[None]] = anyio.sleep
@@ -74,8 +74,8 @@ class Attempts:
     def sign_in(self, email: EmailAddress | None, address: str, device: str) -> Throttles:
         """Return the throttles of an attempt to sign in from *address* with the device cookie *device*.
 
-        *email* is None for a passkey or a provider: neither can be guessed, and strangers could use up a throttle of the account
-        to lock the user out.
+        *email* is None for a passkey or a provider. No throttle of the account then counts the attempt: neither can be guessed,
+        and strangers could use up the throttle to lock the user out.
         """
         strangers = self._of_networks("sign-in", address, self.tries_of_an_address)
         if email is not None:
@@ -87,13 +87,13 @@ class Attempts:
         return Throttles(strangers, user_id, (of_device,))
 
     def password(self, user_id: UserId) -> Throttle:
-        """Return the throttle of attempts to set a password: each costs a hash, even if the change is then refused."""
+        """Return the throttle of attempts to set a password, because each costs a password hash, even if the change is then refused."""
         return self._throttle(f"password of {user_id}", self.tries_of_an_account)
 
     def step(self, address: str, step_id: UUID | None = None) -> tuple[Throttle, ...]:
         """Return the throttles of a step that begins in a browser at the network address *address*.
 
-        *step_id*: the step, if a code is mailed for it: at most one code a minute.
+        *step_id*: the id of the step if a code is mailed for it; the throttles then allow one code a minute.
         """
         of_networks = self._of_networks("step", address, self.steps_of_an_address)
         if step_id is None:
@@ -155,7 +155,7 @@ class Attempts:
     def factor(
         self, user_id: UserId, device: str, *, since: datetime, state: str, is_former: bool
     ) -> tuple[Throttle, ...]:
-        """Return the throttles of a try at the second factor of a user, on the device with the cookie *device*.
+        """Return the throttles of an attempt to enter a user's second factor on the device with the cookie *device*.
 
         Strangers share the throttles of one *state* of the account, such as a generation of its credentials. A device on
         which the factor was given has its own throttle (`gave_factor`).
@@ -171,8 +171,8 @@ class Attempts:
     def gave_factor(
         self, user_id: UserId, device: str, *, since: datetime, is_former: bool
     ) -> bool:
-        """Return True if the user has signed in on the device with the cookie *device* *since* the factor was added, and so
-        with the factor: a password alone makes no device known.
+        """Return True if the user has signed in on the device with the cookie *device* *since* the factor was added. That sign-in
+        included the factor, because a password alone does not make a device known.
 
         *is_former*: the factor belongs to a former address, so only devices older than FORMER_LIFE count, as in `code`.
         """
@@ -201,7 +201,7 @@ class Attempts:
         return self._throttle(f"notice {kind} to {user_id}", 1, _HOUR)
 
     def device_cookie(self, user_id: UserId, before: str = "") -> str:
-        """Return a new cookie for a device on which the user has signed in; it keeps the age of the device's cookie *before*."""
+        """Return a new cookie for a device on which the user has signed in; it keeps the first sign-in time of the old cookie *before*."""
         now, known = int(time.time()), self._device(before)
         since = known.since if known and known.user_id == user_id else now
         fields = f"{user_id.hex}.{now + DEVICE_SECONDS}.{since}.{secrets.token_hex(16)}"
@@ -247,7 +247,7 @@ class Attempts:
     def _of_networks(
         self, what: str, address: str, at_most: int, seconds: int = _QUARTER
     ) -> tuple[Throttle, ...]:
-        """Return a throttle of *what* for each network of *address*, limited to *at_most* times the `addresses` of the network."""
+        """Return a throttle named *what* for each network of *address*; its limit is *at_most* times the network's `addresses`."""
         return tuple(
             self._throttle(f"{what} from {network.name}", at_most * network.addresses, seconds)
             for network in networks_of(address)

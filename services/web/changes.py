@@ -1,4 +1,4 @@
-"""Changes of an account by its signed-in user: the proof that they require, and a change of the sign-in methods."""
+"""Changes to an account by its signed-in user: the proof that they require, and a change to the sign-in methods."""
 
 from services.crypto import Credentials
 from services.domain.accounts import CredentialsAction, Failure, ProofScope
@@ -9,7 +9,7 @@ from services.users import Shared
 
 
 def require_proof(accounts: Accounts, session: AppSession, *, is_part: bool = False) -> ProofScope:
-    """Return the scope of the proof that the user of *session* gave in the last ten minutes; audit a refused change.
+    """Return the scope of the proof that the user of *session* gave in the last ten minutes; if there is none, audit the refusal.
 
     *is_part*: a partial proof (`ProofScope.PART`) is enough. It blocks. Raise ProofNeeded, SignedOut, StoreUnavailable.
     """
@@ -29,9 +29,10 @@ def change_way_in(
     *,
     ends_others: bool,
 ) -> None:
-    """Store *new* credentials in place of the *current* ones. *ends_others*: also end all other sessions, and stop their replies.
+    """Store *new* credentials in place of the *current* ones. It blocks.
 
-    It blocks. Raise RateLimited if the stored ones have changed meanwhile, ProofNeeded, and the errors of `UserBackend.change_credentials`.
+    *ends_others*: also end the user's other sessions, and stop their replies. Raise RateLimited if the stored credentials
+    have changed meanwhile, ProofNeeded, and the errors of `UserBackend.change_credentials`.
     """
     store = shared.session_cache.accounts.change_credentials
 

@@ -2,7 +2,7 @@
 
 Native HTML forms post here. The response to `/code` redirects to the page with the form for the code; its URL names the
 step and the purpose, never an email address. The response is the same, after a multiple of 0.4 s, if the address is
-unknown, if it may have no code, if its codes are used up, and if the mail is not sent.
+unknown, if it may not get a code, if its limit of codes is reached, and if the mail is not sent.
 """
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping
@@ -63,7 +63,8 @@ _GOES_ON = (
 class Asked(SentForm):
     """A request to send a code, or to check one."""
 
-    network: str = field(repr=False)  # the client's network, as `HashingLanes` counts clients
+    # name of the network by which `HashingLanes` counts the client
+    network: str = field(repr=False)
 
     @property
     def browser(self) -> BrowserName:
@@ -79,18 +80,18 @@ class CodePurposeFlow(Protocol):
     needs_session: ClassVar[bool]
 
     async def request_of(self, asked: Asked) -> CodeRequest:
-        """Return the request for a code that the form makes. Raise an AppError, which does not depend on who has an account."""
+        """Return the request for a code that the form makes. Raise an AppError, but never one that reveals whether an account exists."""
         ...
 
     def recipient(self, asked: Asked, request: CodeRequest, throttles: Throttles) -> Recipient:
-        """Return who gets a mail, and count the mail in *throttles*, in one call of the store. Called also if a code is sent again.
+        """Return the recipient of a mail, and count the mail in *throttles*, in one call to the store; also when a code is sent again.
 
         Raise StoreUnavailable, and TooManyAttempts, after which no mail is sent and the response is the same. It blocks.
         """
         ...
 
     async def finish(self, asked: Asked, code: RightCode) -> Response:
-        """End the step of the right *code* by `code.end`, and do what the code allows. Raise an AppError.
+        """End the step of *code*, which was right, with `code.end`, and do what the code allows. Raise an AppError.
 
         SignedOut means that the session has ended meanwhile.
         """
@@ -108,7 +109,7 @@ class _Form:
 
     @property
     def invitation(self) -> str:
-        """The code of an invitation, which fills in the form of a sign-up again after its step has ended."""
+        """The invitation code, with which the sign-up form is filled in again after the step has ended."""
         return self.fields.get("invite", "").strip()[:LONGEST_INVITATION]
 
 
@@ -154,7 +155,7 @@ class CodeRoutes:
     async def _sent(
         self, request: Request, form: _Form, wanted: CodeRequest | None = None
     ) -> Response:
-        """Send a code; return the redirect to its form. *wanted*: the request of a new step; None: read it from the form."""
+        """Send a code; return the redirect to its form. *wanted*: the request for the code of a new step; None: read it from the form."""
         browser, flow = self.origin.step_cookie(request) or Cookie.new(), form.flow
         asked = await self._asked(request, form)
         known = read_step_id(form.step) if form.step else None
@@ -174,7 +175,7 @@ class CodeRoutes:
     ) -> str:
         """Begin a step, or begin the step *step_id* anew; mail a code for the step; return the step's id.
 
-        *wanted*: the request of a new step; None: read it from the form.
+        *wanted*: the request for the code of a new step; None: read it from the form.
         """
         codes, client = _codes(asked), self.origin.client_address(asked.request)
         begun = step_id or uuid4()
@@ -280,7 +281,7 @@ class CodeRoutes:
 
 
 def _refusal(form: _Form, error: AppError, *, step: str) -> Response:
-    """Return the redirect to the form in which the code of *step* is entered; "": to the form that requests a code."""
+    """Return the redirect to the form in which the code of *step* is entered, or if *step* is "", to the form that requests a code."""
     values = {"code": form.flow.name, "step": step, "invite": form.invitation}
     return RedirectResponse(with_reason(form.target, error, **values), 303)
 

@@ -24,7 +24,7 @@ _PART_BYTES = 16_384  # bytes parsed at a time; a whole read may contain too man
 HEADERS_SECONDS = 10.0  # seconds for headers, from the connection or the previous response
 BODY_SECONDS = 10.0  # seconds for the body, from the end of the headers
 STALLED_SECONDS = 60.0  # a client that reads nothing of a response for so long is disconnected
-_MESSAGE_BYTES = "daybook.message_bytes"  # key of a message limit in a websocket's scope state
+_MESSAGE_BYTES = "daybook.message_bytes"  # key in a websocket's scope["state"]: the limit on its messages, in bytes
 # unsent bytes in the kernel's send buffer; with a larger buffer, a slow client would look as if it
 # read nothing
 _UNSENT_BYTES = 16_384
@@ -74,9 +74,9 @@ def allow_large_messages(scope: Scope) -> None:
 
 
 class BoundedWebSocket(WebSocketsSansIOProtocol):
-    """A websocket that buffers at most one message, and no pongs that the client does not read."""
+    """A websocket that buffers at most one message, and drops pongs while the client does not read."""
 
-    _frames = 0  # frames since the last message
+    _frames = 0  # frames received since the last complete message
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
@@ -145,7 +145,7 @@ class TimedRequests(asyncio.Protocol):
     transport: asyncio.Transport
     cycle: _Cycle | None
 
-    # the last request, and True while its body is awaited, or False while the next headers are; None: neither is
+    # the last request, and True if the server waits for its body, False if for the next headers; None: it waits for neither
     _awaited: tuple[_Cycle | None, bool] | None = None
     _deadline: asyncio.TimerHandle | None = None  # aborts the connection if the request is late
     _unsent = 0  # unsent bytes at the last check

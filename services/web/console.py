@@ -14,7 +14,7 @@ _MODEL_LINES = {
 
 
 def line_of(report: reports.Report, before: Starting | Running, *, was_started: bool) -> str | None:
-    """Return the line about *report*: empty if only the URL is to be printed, None for no news. *before*: the last state."""
+    """Return the line about *report*: "" if only the URL is to be printed, None if nothing is. *before*: the previous state."""
     match report:
         case Starting():
             is_news = _progress(before) != _progress(report)
@@ -32,7 +32,7 @@ def line_of(report: reports.Report, before: Starting | Running, *, was_started: 
 
 
 def announce(*lines: str) -> None:
-    """Write the *lines* that are not empty to the console."""
+    """Write the non-empty *lines* to the console."""
     with suppress(OSError):  # the console is gone, or it is a file on a full disk
         sys.stdout.writelines(f"{each}\n" for each in lines if each)
         sys.stdout.flush()

@@ -26,7 +26,8 @@ class SentForm:
     request: Request = field(repr=False)
     fields: Mapping[str, str] = field(repr=False)
     signed_in: SignedIn | None  # None: the form needs no session
-    target: str = field(repr=False)  # the page to return to, without an earlier reason in its URL
+    # path of the page to return to, without the query parameters of an earlier redirect
+    target: str = field(repr=False)
     shared: Shared
 
     @property
@@ -64,5 +65,5 @@ def current_session(shared: Shared, cookie: Cookie | None) -> SignedIn | None:
 
 
 def is_signed_in(shared: Shared, cookie: Cookie | None) -> bool:
-    """Return True if the session of *cookie* is open in this process, as when the form that signed in is submitted again."""
+    """Return True if the session of *cookie* is open in this process, for example when the sign-in form was submitted twice."""
     return cookie is not None and shared.session_cache.is_open(cookie)

@@ -1,4 +1,4 @@
-"""Responses for downloads (a text, a table sent page by page, or parts), and the parameters of their queries."""
+"""Responses for downloads (a text, a table sent page by page, or a file in parts), and the query parameters of the requests."""
 
 from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, date, tzinfo
@@ -15,13 +15,13 @@ from starlette.responses import Response, StreamingResponse
 
 from services import portable
 
-# exports have their own threads: they may wait long for the database, and sign-in needs the threads
-# of other requests
+# exports have their own threads, because they may wait long for the database, and must not take the threads
+# that sign-ins need
 THREADS = CapacityLimiter(10)
 
 
 def days_of(request: Request) -> tuple[date, date]:
-    """Return the dates `first` and `last` of the query. Raise HTTPException."""
+    """Return the dates `first` and `last` of the query. Raise HTTPException (404) if one is missing or invalid."""
     try:
         first, last = (date.fromisoformat(request.query_params[name]) for name in ("first", "last"))
     except (KeyError, ValueError):
@@ -30,7 +30,7 @@ def days_of(request: Request) -> tuple[date, date]:
 
 
 def table_file(pages: Iterator[str], title: str) -> Response:
-    """Return a response that sends a table page by page. An AppError of the first page is raised here."""
+    """Return a response that sends a table page by page. Raise any AppError of the first page, before the response begins."""
     first = next(pages)
     return file((page.encode() for page in chain([first], pages)), title, "csv")
 
@@ -56,5 +56,5 @@ def zone_of(request: Request) -> tzinfo:
     try:
         return ZoneInfo(request.query_params.get("zone", ""))
     except (ZoneInfoNotFoundError, ValueError, OSError):
-        # OSError: the name is a folder of time zones
+        # OSError is raised if the name is that of a folder of time zones
         return UTC

@@ -1,5 +1,5 @@
 """Second factors that are set up during a sign-in, because the deployment requires one: `/factor/enrol` returns a setup key,
-and `/factor/enrol/confirm` checks a code of the app, begins the session, and returns the recovery codes.
+and `/factor/enrol/confirm` checks a code of the authenticator app, begins the session, and returns the recovery codes.
 
 The factor is stored together with the new app session. Both pages are shown only once (shown_once.py).
 """

@@ -1,7 +1,7 @@
 """The last part of each sign-in, sign-up and reset: a session begins, or the form for the second factor follows.
 
-The password or mailed code was right before. `/factor` takes the form for the factor; a passkey as factor comes through
-the routes of passkeys (passkey_factor.py). The responses are redirects, as for all native HTML forms.
+The password or mailed code has already been checked. The form for the factor posts to `/factor`; a passkey as factor is
+posted to the routes of passkeys (passkey_factor.py). The responses are redirects, as for all native HTML forms.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -54,10 +54,10 @@ from services.web.notices import Notices
 from services.web.origin import browser_of
 from services.web.session_start import SessionStart, redirect
 
-_KIND = "factor"  # kind of the steps, and query parameter `code` of their forms
-ENROL = "enrol_factor"  # kind of the steps in which a factor is set up, and their parameter `code`
-PASSKEY = "passkey_factor"  # parameter `code` of the form for a passkey
-_KEPT = "kept"  # parameter `code` of the reset form of an account without a factor
+_KIND = "factor"  # kind of the steps that wait for a factor, and value of the query parameter `code` for their form
+ENROL = "enrol_factor"  # kind of the steps in which a factor is set up, and value of `code` for their form
+PASSKEY = "passkey_factor"  # value of `code` for the form that asks for a passkey
+_KEPT = "kept"  # value of `code` for the reset form of an account without a second factor
 # values of the query parameter `code`, which names the form for a kind of factor
 _FORMS = {"factor", "recovery", PASSKEY, _KEPT}
 # values of the query parameter `by`, the kinds of factors that may be given; "": an authenticator app
@@ -76,9 +76,9 @@ class FactorForm:
     # the date on which the factor was added, if a reset may remove the factor; else ""
     added: str = field(repr=False)
     keeps_factor: bool
-    # marks of the passkeys and identities that a reset may remove (kept.py)
+    # marks (ids in forms, services/store/kept.py) of the passkeys and identities that a reset may remove
     ways: tuple[str, ...] = field(repr=False)
-    # marks of the passkeys and identities that the user has chosen to remove
+    # marks (ids in forms) of the passkeys and identities that the user has chosen to remove
     gone: tuple[str, ...] = field(repr=False)
     target: str = field(repr=False)
 
@@ -191,7 +191,7 @@ class Entries:
             return RedirectResponse(with_reason(form.target, error), 303)
 
     def attempt(self, browser: Cookie | None, kind: str, step: str) -> OpenStep:
-        """Count a try of a step of the given *kind*, and return the step. Raise StepEnded."""
+        """Count a try of a step of the given *kind*; return the step. Raise StepEnded."""
         if browser is None:
             raise StepEnded
         step_id, steps = read_step_id(step), self.start.steps
@@ -222,7 +222,8 @@ class Entries:
         accounts, check = self.start.accounts, self._check
         waiting = WaitingEntry.read(accounts, entry, step.step)
         is_former = entry.way is Way.RESTORE
-        # a count by generation for a former address could be restarted by the account's current user
+        # tries for a former address are not counted per generation, because the account's current user could restart
+        # the count by changing a sign-in method
         state = f"as {entry.address}" if is_former else str(step.step.generation)
         user_id = waiting.user_id
         counted = ()
@@ -253,7 +254,7 @@ class Entries:
     def tell_of_removed(
         self, request: Request, session: AppSession, gone: Iterable[str], *, keeps_factor: bool
     ) -> None:
-        """Notify the user of what a reset has removed: the passkeys and identities marked *gone*, and the app. It blocks."""
+        """Notify the user of what a reset has removed: passkeys and identities (by the marks *gone*), or the authenticator app. It blocks."""
         removed = set[NoticeKind]()
         if not keeps_factor:
             removed.add(NoticeKind.FACTOR_REMOVED)
@@ -298,7 +299,8 @@ class Entries:
         if entry.way is Way.RESET:
             kind = NoticeKind.PASSWORD_RESET
             await run_sync(self.notices.tell, request, backend, session, kind)
-        if entry.used or entry.identity:  # the user's other sessions list the identities, too
+        # the user's other sessions list the identities, too, and must read them again
+        if entry.used or entry.identity:
             self.start.shared().outdate_sign_in_details(session.user_id)
         if entry.identity and entry.way is Way.SIGN_IN:
             kind = NoticeKind.IDENTITY_ADDED

@@ -42,7 +42,7 @@ class FactorCheck:
         entered: str,
         act: Callable[[Checked], None],
     ) -> None:
-        """Check the *entered* second factor, if the user of *session* has one, then have *act* store a proof by *checked*.
+        """Check the *entered* second factor, if the user of *session* has one; then call *act*, which stores the proof.
 
         Raise FactorNeeded, TooManyAttempts, WrongFactor, and the errors of *act*.
         """
@@ -73,7 +73,7 @@ class FactorCheck:
         *,
         is_former: bool = False,
     ) -> tuple[str, ...]:
-        """Count a try with a code of an app, because only such codes can be guessed; return the buckets. Raise TooManyAttempts.
+        """Count a try with an app's code, because only such codes can be guessed; return the throttles' buckets. Raise TooManyAttempts.
 
         *state* and *is_former*: as in `Attempts.factor`.
         """

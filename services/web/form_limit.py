@@ -16,7 +16,7 @@ _CLOSE = {"Connection": "close"}
 
 @dataclass(frozen=True, slots=True)
 class FormLimit:
-    """Pure ASGI: responds 413 to a body over the limit: at once if Content-Length says so, else once the limit is exceeded.
+    """Pure ASGI: responds 413 to a body over LONGEST_FORM, at once if Content-Length shows it, else when the limit is exceeded.
 
     Responds 415 to a multipart form: its sender chooses the charset, which may be unknown to Python, or yield surrogates.
     """

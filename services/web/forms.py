@@ -13,7 +13,7 @@ LONGEST_INVITATION = 100  # characters of an invitation's code
 _REASONS = {error: reason for reason, error in SIGN_IN_REASONS.items()}
 # query parameters that a redirect sets, and that the next redirect removes
 _SAID = ("reason", "wait", "why", "invite", "code", "step", "by", "added", "ways", "left")
-_MOST_FIELDS = 50  # a reset lists up to 20 passkeys and 10 identities
+_MOST_FIELDS = 50  # per form; a reset has a field for each of up to 20 passkeys and 10 identities
 
 
 async def fields(request: Request, *names: str) -> list[str]:
@@ -39,7 +39,7 @@ def local_path(target: str) -> str:
 
 
 def read_step_id(text: str) -> UUID:
-    """Return the id of a step from the *text* of a form field. Raise StepEnded if the text is no id."""
+    """Return the id of a step from the *text* of a form field. Raise StepEnded if the text is not an id."""
     try:
         return UUID(text)
     except ValueError:
@@ -55,7 +55,7 @@ def with_query(target: str, **values: str) -> str:
 
 
 def with_reason(target: str, error: errors.AppError, **values: str) -> str:
-    """Return the URL *target* with the reason of *error* in its query, and *values* from which the form is drawn again."""
+    """Return the URL *target* with the reason of *error* in its query, and the *values* that the page needs to show the form again."""
     values["reason"] = _REASONS.get(type(error), "unavailable")
     if isinstance(error, errors.TooManyAttempts):
         values["wait"] = str(error.retry_after)

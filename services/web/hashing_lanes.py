@@ -50,7 +50,8 @@ class HashingLanes:
     # seconds that an unknown device may wait; devices that have signed in to the account wait without a limit
     patience_seconds: float = _PATIENCE_SECONDS
     _waiting: list[_Waiter] = field(default_factory=list[_Waiter], init=False)
-    _busy: Counter[str] = field(default_factory=Counter[str], init=False)  # busy lanes, by client
+    # number of busy lanes of each client
+    _busy: Counter[str] = field(default_factory=Counter[str], init=False)
 
     async def run(self, work: Callable[[], Answer], *, client: str, is_known: bool) -> Answer:
         """Return the result of *work*, which runs in a lane as soon as one is free.

@@ -1,4 +1,4 @@
-"""Notices to users about changes of, and attempts at, their sign-in methods: on each page until dismissed, and by mail."""
+"""Notices to users about changes to their sign-in methods and attempts to use them: on each page until dismissed, and by mail."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -18,7 +18,8 @@ from services.store.notices import new_notice
 from services.web.attempts import Attempts
 from services.web.origin import Origin, browser_of
 
-_LIFE = timedelta(hours=24)  # the time after which a mail that no server accepted is given up
+# after this time, the app stops trying to send a mail that no mail server has accepted
+_LIFE = timedelta(hours=24)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +56,7 @@ class Notices:
     ) -> None:
         """Notify a user of what *request* has done outside of a session: on each page, and by mail at most once an hour per *kind*.
 
-        *keys*: the keys of the user, if available; *address*: the user's confirmed email address, if there is one.
+        *keys*: the user's encryption keys, if available; *address*: the user's confirmed email address, if there is one.
         """
         notice = new_notice(kind, user_id, keys, browser_of(request))
         self._tell(request, backend, user_id, notice, address)
@@ -67,7 +68,7 @@ class Notices:
         session: AppSession,
         mails: Mapping[EmailAddress, NoticeKind],
     ) -> None:
-        """Notify the user of *session* of a changed email address: on each page except those of *session*, and by *mails*.
+        """Notify the user of *session* that the email address has changed: on each page except those of *session*, and by *mails*.
 
         These mails have no throttle: each change needs a mailed code, and the user of the previous address must learn of it.
         """

@@ -1,7 +1,8 @@
-"""The pages of single sign-on: the link to a provider, and the questions before an identity is linked or proves who a user is.
+"""The pages of single sign-on: links to a provider, and questions to the user before an identity is linked or used as a proof.
 
 Routes return these pages without Streamlit, because their content is stored in a step of the browser. They work without
-JavaScript, except for passkeys. Links lead to providers, not forms: browsers apply the CSP's form-action to redirects, too.
+JavaScript, except for passkeys. A link, not a form, leads to a provider, because browsers apply the CSP's form-action also
+to redirects after a form.
 """
 
 from collections.abc import Mapping

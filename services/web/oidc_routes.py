@@ -73,13 +73,13 @@ class OidcRoutes:
         ]
 
     async def _begin(self, request: Request, name: str) -> Response:
-        """Redirect to the provider after a click on a page of this app; else return a page to click on: any site can link here."""
+        """Redirect to the provider after a click on a page of this app; else return a page to click on, because any site can link here."""
         query = request.query_params
         target = with_query(local_path(query.get("next", "")))
         invitation = query.get("invite", "").strip()[:LONGEST_INVITATION]
         values = {"next": target} | ({"invite": invitation} if invitation else {})
         here = f"/oidc/{name}?{urlencode(values)}"
-        # the provider's answer would come to the public host, without the cookies of this one
+        # the provider's answer will come to the public host, without cookies of this host, so the browser must begin there
         if not self._is_public(request):
             return RedirectResponse(f"{self._public_url(request)}{here}", 303)
         if not _is_pressed(request):
@@ -170,7 +170,7 @@ class OidcRoutes:
         )
 
     def _ended(self, request: Request, session: AppSession | None) -> Step:
-        """End the step of an answer, begun in *session* or outside of a session, and return it. Raise StepEnded. It blocks."""
+        """End the step of an answer, begun in *session* or outside of a session; return the step. Raise StepEnded. It blocks."""
         browser = self.steps.start.origin.step_cookie(request)
         step_id = step_of(request.query_params.get("state", ""))
         if browser is None or step_id is None:

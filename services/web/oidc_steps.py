@@ -34,7 +34,7 @@ from services.web.session_start import SessionStart
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WaitingAnswer:
-    """A verified answer of a provider, and the values that its sign-in needs to continue."""
+    """A verified answer of a provider, and the values that the sign-in needs to continue."""
 
     answer: ProviderAnswer
     target: str = field(repr=False)  # path of the page to open afterwards
@@ -126,7 +126,7 @@ class SignOnSteps:
     def show(
         self, request: Request, kind: str, session: AppSession | None = None
     ) -> tuple[Step, WaitingAnswer]:
-        """Return the step that the URL of a page names; the step stays open. Raise StepEnded. It blocks."""
+        """Return the step that the URL of a page names, and its contents; the step stays open. Raise StepEnded. It blocks."""
         step_id = read_step_id(request.query_params.get("step", ""))
         browser = self._browser_of(request)
         step = self.start.steps.renew(browser, kind, step_id, session, lambda text: text)
@@ -135,7 +135,7 @@ class SignOnSteps:
     def attempt(
         self, request: Request, kind: str, step: str, session: AppSession | None = None
     ) -> tuple[Step, WaitingAnswer]:
-        """Count a try of the *step* that a form names, and return it. Raise StepEnded. It blocks."""
+        """Count a try of the *step* that a form names; return the step and its contents. Raise StepEnded. It blocks."""
         browser, step_id = self._browser_of(request), read_step_id(step)
         found = self.start.steps.attempt(browser, kind, step_id, session)
         self.start.count_try(step_id)
@@ -170,7 +170,7 @@ class SignOnSteps:
         return self.entries[name].name_on_screen(name)
 
     def linked(self, answer: ProviderAnswer, *, signs_in: bool) -> LinkedIdentity:
-        """Return the identity of *answer* in the form that is linked to an account, named by the email address in the answer.
+        """Return the identity of *answer* as it is linked to an account. Its name is the answer's email address, else the provider's name.
 
         *signs_in*: the identity is used at once, to sign in.
         """

@@ -378,7 +378,7 @@ def _address(waiting: WaitingAnswer) -> EmailAddress:
 
 
 def _opened(found: Found | None, waiting: WaitingAnswer, *, has_factor: bool = False) -> Checked:
-    """Return the credentials of a user whom the provider has signed in; *has_factor*: with a second factor.
+    """Return the credentials of a user whom the provider has signed in; *has_factor*: a second factor was also given.
 
     Raise StepEnded if no credentials were found.
     """

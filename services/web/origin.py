@@ -101,7 +101,7 @@ class Origin:
     def set_step_cookie(
         self, answer: Response, request: HTTPConnection, cookie: Cookie | None
     ) -> None:
-        """Set the cookie of the browser's steps, which lasts as long as a new step; None: delete the cookie, so that no step goes on."""
+        """Set the cookie of the browser's steps, which lasts as long as a new step; None: delete it, so that no step can continue."""
         seconds = int(STEP_LIFE.total_seconds()) if cookie else 0
         self.set_cookie(answer, request, "step", str(cookie or ""), seconds)
 
@@ -116,7 +116,7 @@ class Origin:
 
 
 def browser_of(request: HTTPConnection) -> BrowserName:
-    """Return the name of the browser that sent *request*, as its User-Agent says it."""
+    """Return the name of the browser that sent *request*, as its User-Agent header states it."""
     return browser_name(request.headers.get("user-agent", ""))
 
 
@@ -125,7 +125,7 @@ class Network:
     """An address or a range of addresses that a limit counts as one client."""
 
     name: str
-    addresses: int = 1  # the limit is multiplied by this number
+    addresses: int = 1  # the limit of the range is multiplied by this number
 
 
 def networks_of(address: str) -> tuple[Network, ...]:
@@ -135,7 +135,7 @@ def networks_of(address: str) -> tuple[Network, ...]:
     """
     try:
         ip = ip_address(address)
-    except ValueError:  # a proxy may send text that is no address
+    except ValueError:  # a proxy may send text that is not an address
         return (Network(address),)
     if not isinstance(ip, IPv6Address):
         return (Network(address),)

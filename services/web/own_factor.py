@@ -84,7 +84,8 @@ class _Asked:
     once: str = field(repr=False)  # id of the drawn form, by which resubmissions are detected
     step: str = field(repr=False)
     code: str = field(repr=False)
-    replaces: str = field(repr=False)  # `factor_mark` when the setup key was shown
+    # value of `factor_mark` at the time when the setup key was shown
+    replaces: str = field(repr=False)
     ends_others: bool
     proof: ProofScope
     session: AppSession = field(repr=False)
@@ -140,7 +141,7 @@ class OwnFactor:
     def _answer(
         self, request: Request, path: str, act: Callable[[_Asked], Response], form: Sequence[str]
     ) -> Response:
-        """Return the response of *act* to a form at *path*. Raise ProofNeeded if the user has not proved lately who they are."""
+        """Return the response of *act* to a form at *path*. Raise ProofNeeded if the user has not recently proved who they are."""
         shared = self.shared()
         signed_in = current_session(shared, self.origin.session_cookie(request))
         if signed_in is None:
@@ -159,7 +160,8 @@ class OwnFactor:
 
     def _begin(self, asked: _Asked, *, replaces: bool) -> Response:
         """Return the page with a new setup key, stored in a step until a code confirms it; the old factor is valid until then."""
-        if replaces is not bool(asked.factor_mark):  # the page is older than the factor
+        # the app was added or removed after the page was drawn
+        if replaces is not bool(asked.factor_mark):
             return _to_page()
         if not self._is_first(asked):
             return shown_page(ShownOnce.SETUP_KEY)
@@ -199,7 +201,7 @@ class OwnFactor:
         added, replaced = CredentialsAction.FACTOR_ADDED, CredentialsAction.FACTOR_REPLACED
         self._change(asked, new, replaced if asked.factor_mark else added)
         answer = self._recovery_page(asked, codes)
-        # makes the device known, so that it has its own throttle of tries at the factor
+        # the cookie makes the device known, so that it has its own throttle of tries at the factor
         before = self.origin.device_cookie(asked.request)
         device = self.attempts.device_cookie(asked.session.user_id, before)
         self.origin.set_cookie(answer, asked.request, "device", device, DEVICE_SECONDS)
@@ -254,7 +256,7 @@ class OwnFactor:
         return _to_page(reason="passkey-not-asked")
 
     def _change(self, asked: _Asked, new: Credentials, action: CredentialsAction) -> None:
-        """Store *new* credentials, and notify the user. Raise RateLimited if the stored ones have changed meanwhile."""
+        """Store *new* credentials, and notify the user. Raise RateLimited if the stored credentials have changed meanwhile."""
         shared, session = self.shared(), asked.session
         change_way_in(shared, session, asked.current, new, action, ends_others=asked.ends_others)
         self.notices.tell(asked.request, self._accounts.backend, session, _NOTICES[action])

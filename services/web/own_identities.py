@@ -1,4 +1,4 @@
-"""The identities of a signed-in user at providers of single sign-on: adding, renaming and removing them, and proofs by them.
+"""The identities of a signed-in user at providers of single sign-on: adding, renaming and removing them, and using them as proofs.
 
 `/identity/add` asks the user before an identity is added, and `/identity/proof` asks for the second factor of a proof.
 Forms of the page Account post to `/identity/rename` and `/identity/remove`.
@@ -81,7 +81,7 @@ class OwnIdentities:
         ]
 
     def removal(self) -> Route:
-        """Return the route that removes an identity, also if its provider is switched off."""
+        """Return the route that removes an identity, even if its provider is switched off."""
         remove = self._form(self._remove, "identity", "others")
         return Route("/identity/remove", remove, methods=["POST"])
 
@@ -92,7 +92,7 @@ class OwnIdentities:
             raise TooManyIdentities
 
     def proof_request_kind(self, request: Request, signed_in: SignedIn) -> RequestKind:
-        """Return the kind of request for a proof: the answer may omit the sign-in time only if the user has no other proof here."""
+        """Return FRESH (the answer may lack the time of the sign-in) only if the user has no other means of proof here, else PROOF."""
         party = self.steps.start.origin.relying_party(request)
         rp_id = party.id if party else None
         proves = self._accounts.policy.proves_otherwise
@@ -105,7 +105,7 @@ class OwnIdentities:
     async def offer(
         self, request: Request, signed_in: SignedIn, waiting: WaitingAnswer
     ) -> Response:
-        """Return the redirect to the page that asks the user before the identity of an answer is added. Raise IdentityTaken."""
+        """Return the redirect to the page that asks the user before the identity in an answer is added. Raise IdentityTaken."""
         session = signed_in.session
 
         def is_new() -> bool:
@@ -119,7 +119,7 @@ class OwnIdentities:
     async def prove(
         self, request: Request, signed_in: SignedIn, waiting: WaitingAnswer
     ) -> Response:
-        """Store a proof of who is signed in; ask for the second factor first, if there is one. Raise IdentityTaken, ProofNeeded."""
+        """Store a proof of who is signed in; if the account has a second factor, ask for it first. Raise IdentityTaken, ProofNeeded."""
         session = signed_in.session
         checked = await run_sync(self._proven, session, waiting)
         if checked.credentials.wants_factor and not checked.has_factor:

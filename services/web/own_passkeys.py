@@ -144,7 +144,7 @@ class OwnPasskeys:
         return [self._route(path, act) for path, act in acts.items()]
 
     def _route(self, path: str, act: Callable[[_Change], str]) -> Route:
-        """Return the route of *act*, which returns the query parameter `reason` of the redirect."""
+        """Return the route that calls *act*, which returns the query parameter `reason` of the redirect."""
 
         async def answer(request: Request) -> Response:
             if not self.origin.is_same_origin(request):

@@ -26,7 +26,7 @@ _ASSETS = Path(__file__).parents[2] / "assets"
 _ROOT = b'<div id="root">'
 _MEDIA_TYPES = {".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
 _IMMUTABLE = {"Cache-Control": "public, max-age=31536000, immutable", "Vary": "Accept-Encoding"}
-# request headers that are removed: with them, Streamlit would send a compressed page, or a 304
+# request headers that are removed: with them, Streamlit would send a compressed page or a 304, which cannot take the links
 _CONDITIONAL = (b"accept-encoding", b"if-none-match", b"if-modified-since")
 
 

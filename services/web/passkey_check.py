@@ -37,7 +37,7 @@ from services.web.notices import Notices
 from services.web.origin import Origin
 
 Answer = TypeVar("Answer")
-_MOST_TRIES = 10  # checks of one answer while other requests use the passkeys or the factor
+_MOST_TRIES = 10  # times that one answer is checked, if other requests use the passkeys or the factor meanwhile
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,13 +77,13 @@ class PasskeyCheck:
         *,
         in_session: bool = False,
     ) -> Answer:
-        """Verify an answer; return the result of *act*, a sign-in or a proof, for the credentials after the use of the passkey.
+        """Verify an answer; return the result of *act*, a sign-in or a proof, which takes the credentials after the use of the passkey.
 
         If other requests use the passkeys or the factor meanwhile, read the credentials and verify the answer again. *user_id*:
         the user who must own the passkey; None: the passkey names its user. *in_session*: see `Found.in_session`, for a proof.
 
-        Raise TooManyAttempts, PasskeyRefused, PasskeyUnknown, PasskeyCopied, RateLimited (other requests go on using them), and
-        the errors of *act*.
+        Raise TooManyAttempts, PasskeyRefused, PasskeyUnknown, PasskeyCopied, the errors of *act*, and RateLimited if other requests keep
+        using the passkeys or the factor.
         """
         client, device = self.origin.client_address(request), self.origin.device_cookie(request)
         throttles, known = self.attempts.sign_in(None, client, device), user_id

@@ -28,7 +28,7 @@ class EnterByPasskey:
     entries: Entries
 
     def offer(self, asked: Asked, challenge: bytes) -> Offer:
-        """Return the options to use a passkey. Raise StepEnded, PasskeyMissing (none is asked for, or none is for this host)."""
+        """Return the options to use a passkey. Raise StepEnded, PasskeyMissing (no passkey is asked for, or none exists for this host)."""
         step = asked.fields.get("entry", "")
         waiting = self.entries.waiting(asked.request, step)
         passkeys, use = waiting.credentials.passkeys, _use(waiting.found.requires_factor)

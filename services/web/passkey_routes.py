@@ -50,7 +50,7 @@ class Offer:
 
     options: Mapping[str, object] = field(repr=False)
     credentials: StoredCredentials | None = None  # the credentials that the step is bound to
-    kept: str = field(default="", repr=False)  # other data that the use needs
+    kept: str = field(default="", repr=False)  # other data that this use of a passkey needs later
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -161,7 +161,7 @@ class PasskeyRoutes:
         except SignedOut:
             return RedirectResponse(with_query(target), 303)
         except AppError as error:
-            # when a session begins in a browser, the cookie of its steps is deleted
+            # without this cookie, the form may be a repeated one: the cookie is deleted when a session begins in the browser
             has_steps = self.origin.step_cookie(request) is not None
             is_again = isinstance(error, StepEnded) and not (flow.needs_session or has_steps)
             if is_again and is_signed_in(self.shared(), self.origin.session_cookie(request)):

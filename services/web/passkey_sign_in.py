@@ -57,7 +57,7 @@ async def begin_session(
     user_id: UserId | None = None,
     identity: LinkedIdentity | None = None,
 ) -> Response:
-    """Sign in by a passkey, or redirect to the form for the second factor if the passkey does not count as one.
+    """Sign in by a passkey, or redirect to the form for the second factor if the passkey does not count as second factor.
 
     *prepare* takes the credentials after the use of the passkey, and returns those to sign in with; it may be called several
     times. *user_id*: as in `PasskeyCheck.given`. *identity* is linked to the account.
@@ -111,7 +111,7 @@ class ProveByPasskey:
         prove = partial(self.check.given, in_session=True)
         try:
             await run_sync(prove, request, asked.accounts, answer, note, user_id)
-        except SignedOut:  # signed out, or a faster proof has replaced the cookie
+        except SignedOut:  # the session has ended, or another proof has replaced the cookie
             return RedirectResponse(asked.target, 303)
         return proof.finish(RedirectResponse(with_query(asked.target, reason="proved"), 303))
 

@@ -1,6 +1,6 @@
 """The route by which an open tab polls for changes: `GET /poll?c=<conversation>&s=<space>&archive=1`.
 
-A poll runs no Streamlit script and makes one query of the database; once a minute, the cookie is checked first. The response
+A poll runs no Streamlit script and makes one database query; once a minute, the cookie is checked first. The response
 contains revisions, which the tab compares with its own (assets/page/news.js).
 """
 

@@ -24,9 +24,9 @@ class Proof:
     _given: tuple[Cookie, int] | None = None
 
     def note(self, shared: Shared, session: AppSession, checked: Checked) -> None:
-        """Store the proof of the user of *session*, and drop the cached sign-in details, which contain the last use. It blocks.
+        """Store the proof of the user of *session*, and outdate the cached sign-in details, because they contain times of last use.
 
-        Raise SignedOut (also if another proof has replaced the browser's cookie), and the errors of `Accounts.prove`.
+        It blocks. Raise SignedOut (also if another proof has replaced the browser's cookie), and the errors of `Accounts.prove`.
         """
         cookie = self.origin.session_cookie(self.request)
         if cookie is None:

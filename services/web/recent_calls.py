@@ -1,4 +1,4 @@
-"""The last model calls of this process, with their times to the first token and failures; and the last failed sign-ins."""
+"""The last model calls of this process, with times to the first token and failures; and the times of the last failed sign-ins."""
 
 import statistics
 from collections import defaultdict, deque
@@ -18,7 +18,7 @@ _SIGN_IN_FAILURES = {
 
 
 class RecentCalls:
-    """The outcomes of the last 50 model calls, and the last 1,000 failures of sign-in.
+    """The outcomes of the last 50 model calls, and the last 1,000 sign-in failures.
 
     `record` listens to `services.events`. Any thread may call any method.
     """
@@ -36,7 +36,7 @@ class RecentCalls:
             self._failed_sign_ins.append((datetime.now(UTC), failure))
 
     def failed_sign_ins(self) -> dict[SignInFailure, list[datetime]]:
-        """Return the times of the last failures of each kind that occurred, oldest first."""
+        """Return the times of the last sign-in failures by kind, oldest first, without kinds that did not occur."""
         times = defaultdict[SignInFailure, list[datetime]](list)
         for at, failure in [*self._failed_sign_ins]:
             times[failure].append(at)

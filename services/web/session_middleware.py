@@ -1,4 +1,4 @@
-"""Middleware for every request: identity headers, closed paths, limits on anonymous tabs, security headers."""
+"""Middleware for every request: it sets identity and security headers, blocks unused paths, and limits anonymous tabs."""
 
 import asyncio
 import base64

@@ -67,8 +67,8 @@ class SessionStart:
     ) -> Response:
         """Return the redirect to *target*, or to the front page if *target* is another user's conversation.
 
-        *page*: builds another response, which links to the target. Unless the account is new, its user is notified of a new
-        device. A user whose address is a placeholder is redirected to Account if the app sends mail.
+        *page*: a function that builds another response, with a link to the target. Unless the account is new, its user is notified of
+        a new device. A user whose address is a placeholder is redirected to Account if the app sends mail.
         """
         cache = self.shared().session_cache
         await run_sync(cache.add, cookie, session)
@@ -78,10 +78,10 @@ class SessionStart:
             tell, backend = self.notices.tell, cache.accounts.backend
             # in a thread, so that the response does not wait for the notice
             in_thread("notice", lambda: tell(request, backend, session, NoticeKind.NEW_DEVICE))
-        # the browser may have the cookie of another session or account
+        # the browser may still have the cookie of another session, perhaps of another account; that session ends
         if previous := self.origin.session_cookie(request):
             target = await run_sync(self._visible_target, session, target)
-            with suppress(errors.StoreUnavailable):  # on failure, the old session stays
+            with suppress(errors.StoreUnavailable):  # if this fails, the old session stays open
                 await run_sync(cache.leave, previous)
         if self.notices.send and not has_mailbox(session.email):
             target = "/account"
@@ -97,7 +97,7 @@ class SessionStart:
     def page_of_codes(
         self, request: Request, session: AppSession, codes: tuple[str, ...]
     ) -> Callable[[str], Response]:
-        """Notify the user that sign-ins ask for a passkey now; return a builder of the page with recovery *codes*. It blocks."""
+        """Notify the user that sign-ins now ask for a passkey; return a function that builds the page with recovery *codes*. It blocks."""
         kind = NoticeKind.PASSKEY_FACTOR_ADDED
         self.notices.tell(request, self.accounts.backend, session, kind)
         return codes_page(codes, session.email)
@@ -107,7 +107,8 @@ class SessionStart:
             conversation_id = UUID(dict(parse_qsl(urlsplit(target).query)).get("c", ""))
         except ValueError:
             return target
-        with suppress(errors.AppError):  # for example an unknown session, which the page reports
+        # the page itself reports errors, for example StoreUnavailable
+        with suppress(errors.AppError):
             wanted = ConversationId(conversation_id)
             if not self.shared().store_of(session, wanted).conversations.some([wanted]):
                 return "/"

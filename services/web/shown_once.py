@@ -25,8 +25,8 @@ _FILE = "daybook-recovery-codes.txt"
 SIGN_OUT_OTHERS = """<label class="db-check"><input type="checkbox" name="others" value="yes">
 Sign out my other devices</label>
 """
-# sent beside the policy of all responses. The Referrer-Policy is that of all responses: with "no-referrer", browsers
-# would send the form with "Origin: null", which the check of the origin refuses
+# Content-Security-Policy, sent in addition to that of all responses. The Referrer-Policy is not stricter here: with
+# "no-referrer", browsers would send the form with "Origin: null", which the check of the origin refuses
 _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; font-src 'self' data:; "
     "form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
@@ -36,7 +36,7 @@ _POLICY_OF_PASSKEYS = f"{_POLICY}; connect-src 'self'"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Enrolment:
-    """A setup key, and the form that confirms it with a code of the app."""
+    """A setup key, and the form that confirms it with a code of the authenticator app."""
 
     secret: bytes = field(repr=False)
     # email address of the account, shown in the authenticator app
@@ -58,7 +58,7 @@ class RecoveryCodes:
 
 
 class ShownOnce(Enum):
-    """Pages in place of content that was already shown: title, sentence, advice."""
+    """Pages that replace content which was already shown; each value is a title, a sentence and advice."""
 
     SETUP_KEY = (
         "Setup key already shown",

@@ -118,6 +118,6 @@ class ProveByCode:
 
         try:
             await run_sync(prove, asked.accounts, code, note, give)
-        except SignedOut:  # signed out, or a faster proof has replaced the cookie
+        except SignedOut:  # the session has ended, or another proof has replaced the cookie
             return RedirectResponse(with_query(asked.target), 303)
         return proof.finish(RedirectResponse(with_query(asked.target, reason="proved"), 303))

@@ -80,7 +80,7 @@ class SignInRoutes:
     def _of_passwords(self) -> tuple[Route, ...]:
         return (
             Route("/account/password", self._change_password, methods=["POST"]),
-            # W3C, A Well-Known URL for Changing Passwords: password managers open this URL if other names get a 404
+            # W3C, A Well-Known URL for Changing Passwords: password managers open this URL if unknown ones beside it get a 404
             Route("/.well-known/change-password", RedirectResponse(_ACCOUNT, 303)),
         )
 
@@ -129,8 +129,8 @@ class SignInRoutes:
     ) -> Response:
         """Create an account, or send a code that completes the sign-up (`SignUpCode`).
 
-        If passwords are disabled, only codes sign in to the account. Raise SignUpsClosed if none can be sent then: the app sends
-        no mail, or Supabase Auth confirms addresses itself.
+        If passwords are disabled, only codes sign in to the account. Raise SignUpsClosed if no code can be sent in that case,
+        because the app sends no mail, or because Supabase Auth confirms addresses itself.
         """
         throttles = self.start.attempts.sign_up(self.start.origin.client_address(request))
         found = await run_sync(self._accounts.find_for_sign_up, email, throttles, code)
@@ -163,7 +163,7 @@ class SignInRoutes:
         return await run_sync(self._accounts.find, email, throttles)
 
     async def _checked(self, request: Request, found: Found, password: str) -> Checked:
-        """Return the credentials if *password* is right, and may be used to sign in. Raise WrongCredentials.
+        """Return the credentials if *password* is right, and the account may sign in by password. Raise WrongCredentials.
 
         It does not raise MethodOff if passwords are disabled, because this would reveal that the password is right.
         """
@@ -220,7 +220,7 @@ class SignInRoutes:
                     *(check.prove, request, self._accounts, session, checked, entered, note)
                 )
             target = with_query(target, reason="proved")
-        except errors.SignedOut:  # signed out, or a faster proof has replaced the cookie
+        except errors.SignedOut:  # the session has ended, or another proof has replaced the cookie
             pass
         except errors.AppError as error:
             target = with_reason(target, error)

@@ -1,4 +1,4 @@
-"""Streamlit's own files for the browser: their folder, its fonts, and the theme's key."""
+"""Streamlit's own files for the browser: their folder, the fonts, and the localStorage key of the theme."""
 
 import re
 from importlib import metadata
@@ -28,7 +28,7 @@ def font_style() -> str:
 
 
 def theme_key() -> str:
-    """Return the localStorage key of a *path*'s theme as a JavaScript template; empty if Streamlit's code differs."""
+    """Return the localStorage key of the theme, as a JavaScript template with the variable `path`; "" if Streamlit's code differs."""
     for file in (folder() / "static" / "js").glob("utils.*.js"):
         if found := _THEME.search(file.read_text("utf-8")):
             version, base = found.groups()
