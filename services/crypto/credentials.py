@@ -2,9 +2,9 @@
 
 A document is a JSON object. This version of the app writes and reads these fields:
 
-    version .......... 1; 2 once the document has a factor, uses of a factor, or a former address with a factor; 3 once it
-                       has identities or passkeys, or a former address with them. An earlier version of the app, which could
-                       not sign users in by them but would let former addresses bring them back, then raises NewerVersion
+    version .......... 1; 2 once the document has a factor, a number of uses, or a former address with a factor; 3 once
+                       it has identities or passkeys, or a former address with them. An earlier version of the app then
+                       raises NewerVersion: it does not know these ways in, but would restore them with a former address
     state ............ "pending" until the row belongs to a user, then "set"
     address .......... the address that the user signs in with
     hash ............. the hash of the password (password_hash.py); null: the account has no password
@@ -12,26 +12,27 @@ A document is a JSON object. This version of the app writes and reads these fiel
                        earlier version of the app keeps this field when the user sets a new password
     account_secret ... 32 octets in base64url, made when the row is bound to its user; null while pending
     managed_password . the user's random password at Supabase Auth
-    generation ....... a number that grows by one with each change of a way in
-    invitation ....... the code of the invitation that a pending sign-up has, or null
+    generation ....... a number that grows by one with each change to the ways in
+    invitation ....... the code of the invitation that a pending sign-up was made with, or null
     confirmed ........ how and when the address was confirmed: an object of `how` ("code": by a mailed code, "operator":
                        by a command that gave the account this address, "provider") and `at`, in seconds since 1970; null,
                        or left out: the address was never confirmed
     former ........... confirmed addresses that the user may take back, the oldest first, at most 4; left out: none.
-                       Each is an object of `address`, `until`, in seconds since 1970, and `ways_in`: the fields of the
-                       document that let the user in, except the password, as they were when the address was left
+                       Each is an object of `address`; `until`, the end of that right, in seconds since 1970; and
+                       `ways_in`: the fields of the document that let the user in, except the password, as they were
+                       when the user gave up the address
     factor ........... the authenticator app: an object of `secret`, 20 octets in base64url, from which TOTP (RFC 6238)
-                       computes the codes; `since`, in seconds since 1970; and `step`, the newest time step whose code was
-                       used, 0: none; null, or left out: the account has no app
+                       computes the codes; `since`, the time at which the app was added, in seconds since 1970; and `step`,
+                       the newest TOTP time step whose code was used, 0: none; null, or left out: the account has no app
     recovery_codes ... the SHA-256 hashes, in hexadecimal, of the unused recovery codes, which stand in for the app or for a
-                       passkey that is asked for; left out: none. An account that wants no factor has none
+                       passkey that is asked for; left out: none. An account that requires no second factor has none
     identities ....... the identities of the user at providers of single sign-on (identities.py); left out: none
     passkeys ......... the user handle, and the passkeys of the user (passkeys.py); null, or left out: there never was one
     uses ............. a number that grows by one with each use of the factor (a TOTP code or a recovery code), of a
-                       passkey or of an identity; left out: 0. It never shrinks, also where an address is taken back
+                       passkey or of an identity; left out: 0. It never shrinks, not even when an address is taken back
 
-Other fields are kept as they are. Reading a document of an unknown form raises NewerVersion. keyring.py gives the place at
-which credentials are sealed.
+Other fields are kept as they are. Reading a document of an unknown form raises NewerVersion. keyring.py specifies the
+place (associated data) at which credentials are sealed.
 """
 
 import json
@@ -54,9 +55,9 @@ from services.domain.single_sign_on import LinkedIdentity
 from services.errors import NewerVersion
 
 _MANAGED_CHARACTERS = 40
-# the oldest former addresses are kept, so that a thief of the account cannot push out the user's own address
+# beyond four, the oldest former addresses are kept, so that a thief of the account cannot push out the user's own
 _MOST_FORMER = 4
-# `Credentials.taken_back` restores all fields but these, which are no ways in or are set anew
+# fields that `Credentials.taken_back` does not restore, because they are no ways in or get new values
 _LASTING = {
     *("version", "state", "account_secret", "managed_password", "invitation"),
     *("address", "hash", "operator_hash", "generation", "confirmed", "former", "uses"),
@@ -69,11 +70,11 @@ _CLASSES = (string.ascii_lowercase, string.ascii_uppercase, string.digits, "!#$%
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FormerAddress:
-    """A confirmed address that a user has left, and the ways in of that time, except the password."""
+    """A confirmed address that a user has given up, and the ways in that the account had then, except the password."""
 
     address: EmailAddress = field(repr=False)
     until: datetime  # in UTC, whole seconds; the address can be taken back until then
-    ways_in: Mapping[str, object] = field(repr=False)  # fields of the document of credentials
+    ways_in: Mapping[str, object] = field(repr=False)  # fields of a credentials document
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,8 +82,8 @@ class Factor:
     """The authenticator app of a user, as a second factor."""
 
     secret: bytes = field(repr=False)
-    since: datetime  # in UTC, whole seconds
-    step: int = 0  # the newest time step whose code was used; 0: none
+    since: datetime  # the time at which the app was added, in UTC, whole seconds
+    step: int = 0  # the newest TOTP time step whose code was used; 0: none
 
     def __post_init__(self) -> None:
         """Raise ValueError if the secret does not have 20 octets, or the step is negative."""
@@ -90,7 +91,7 @@ class Factor:
             raise ValueError("a factor has a secret of 20 octets and a step from 0 on")
 
     def used(self, step: int) -> "Factor":
-        """Return the factor after the use of a code of the time step *step*."""
+        """Return the factor after the use of the code for the time step *step*."""
         return replace(self, step=max(self.step, step))
 
 
@@ -108,7 +109,7 @@ class Credentials:
     confirmed: Confirmed | None = field(default=None, repr=False)  # None: it was never confirmed
     former: tuple[FormerAddress, ...] = field(default=(), repr=False)
     factor: Factor | None = field(default=None, repr=False)  # None: there is no authenticator app
-    recovery: tuple[str, ...] = field(default=(), repr=False)  # hashes of the unused codes
+    recovery: tuple[str, ...] = field(default=(), repr=False)  # hashes of unused recovery codes
     identities: tuple[LinkedIdentity, ...] = field(default=(), repr=False)  # the oldest first
     passkeys: Passkeys | None = field(default=None, repr=False)  # None: the user never had any
     uses: int = 0  # the number of uses of the factor, the passkeys and the identities so far
@@ -133,7 +134,7 @@ class Credentials:
 
     @property
     def wants_factor(self) -> bool:
-        """True if no session begins without a second factor: TOTP, or a passkey that is asked for."""
+        """True if no session may begin without a second factor: TOTP, or a passkey that is asked for."""
         return self.factor is not None or self.asks_passkey
 
     @property
@@ -142,15 +143,14 @@ class Credentials:
         return self.passkeys is not None and self.passkeys.is_factor
 
     def former_at(self, address: EmailAddress, now: datetime) -> FormerAddress | None:
-        """Return the former address that equals *address*; None if there is none that may still be taken back."""
+        """Return the former address that equals *address* if it may still be taken back *now*, else None."""
         found = (one for one in self.former if one.address == address and one.until > now)
         return next(found, None)
 
     def used(self, *, step: int = 0, spent: str | None = None) -> "Credentials":
         """Return the credentials after the use of a TOTP code of time step *step*, or of the recovery code with hash *spent*.
 
-        The code also counts as used in the ways in of former addresses, so that no code is valid again once an address is
-        taken back.
+        The code also counts as used for each former address, so that taking back an address makes no used code valid again.
         """
         if not self.wants_factor:
             return self
@@ -169,7 +169,7 @@ class Credentials:
     def passkey_used(self, passkey: Passkey) -> "Credentials":
         """Return the credentials after a use of a passkey; *passkey* is its new state.
 
-        The passkey also changes in the ways in of former addresses, so that an address taken back lowers no sign count.
+        The stored passkeys of former addresses change, too, so that taking back an address lowers no sign count.
         """
         if self.passkeys is None:
             return self
@@ -183,7 +183,7 @@ class Credentials:
         return replace(self, passkeys=passkeys, former=tuple(former), uses=self.uses + 1)
 
     def without_factor(self) -> "Credentials":
-        """Return the next generation, which wants no second factor, even after a former address is taken back.
+        """Return the next generation, which requires no second factor, even after a former address is taken back.
 
         Passkeys stay, but are no longer asked for as a second factor.
         """
@@ -200,7 +200,7 @@ class Credentials:
     def with_issuer(self, old: str, new: str) -> "Credentials | None":
         """Return the next generation, with the issuer *new* in all identities that had *old*; None if none had *old*.
 
-        The identities in the ways in of former addresses change, too.
+        The stored identities of former addresses change, too.
         """
         former = [
             replace(one, ways_in={n: _with_issuer(n, v, old, new) for n, v in one.ways_in.items()})
@@ -211,7 +211,7 @@ class Credentials:
         return None if moved == self else replace(moved, generation=self.generation + 1)
 
     def moved(self, address: EmailAddress, confirmed: Confirmed, until: datetime) -> "Credentials":
-        """Return the next generation, with a new *address*; the old address, if confirmed, can be taken back *until* then."""
+        """Return the next generation, with a new *address*; the old address, if confirmed, can be taken back until *until*."""
         former = [one for one in self.former if one.until > confirmed.at and one.address != address]
         if self.confirmed:
             ways_in = {n: v for n, v in _fields(self).items() if n not in _LASTING}
@@ -229,7 +229,8 @@ class Credentials:
     ) -> "Credentials":
         """Return the next generation, with the *former* address, its ways in, and a new password (None: no password).
 
-        Addresses that were left later can no longer be taken back. Raise NewerVersion if this version cannot read the ways in.
+        Addresses that were given up later can no longer be taken back. Raise NewerVersion if this version of the app cannot
+        read the ways in.
         """
         lasting = {n: v for n, v in _fields(self).items() if n in _LASTING}
         before = _read(json.dumps({**former.ways_in, **lasting}))
@@ -252,7 +253,7 @@ def seal_credentials(root_keys: RootKeys, credentials: Credentials, owner_id: UU
 
 
 def open_credentials(root_keys: RootKeys, token: str, owner_id: UUID) -> Credentials:
-    """Open the credentials of *owner_id*. Raise Tampered, or NewerVersion if this version cannot read them."""
+    """Open the credentials of *owner_id*. Raise Tampered on failure; NewerVersion if this version cannot read them."""
     credentials = _read(root_keys.open_credentials(token, owner_id))
     if credentials is None:
         raise NewerVersion
@@ -260,7 +261,7 @@ def open_credentials(root_keys: RootKeys, token: str, owner_id: UUID) -> Credent
 
 
 def managed_password() -> str:
-    """Return a random password for a user at Supabase Auth: 40 characters of four classes, some 250 bits."""
+    """Return a random password for a user at Supabase Auth: 40 characters of four classes, about 250 bits."""
     while True:
         password = "".join(secrets.choice("".join(_CLASSES)) for _ in range(_MANAGED_CHARACTERS))
         if all(set(password) & set(each) for each in _CLASSES):
@@ -298,7 +299,7 @@ def _fields(credentials: Credentials) -> dict[str, object]:
         ]
     if factor := credentials.factor:
         known["factor"] = _written(factor)
-    if credentials.recovery and credentials.wants_factor:  # the last factor takes the codes with it
+    if credentials.recovery and credentials.wants_factor:  # no codes without a factor
         known["recovery_codes"] = list(credentials.recovery)
     if credentials.identities:
         known["identities"] = identity_fields.written(credentials.identities)
@@ -328,7 +329,7 @@ def _without_factor(ways_in: Mapping[str, object]) -> Mapping[str, object]:
 def _used(
     ways_in: Mapping[str, object], secret: bytes | None, step: int, spent: str | None
 ) -> Mapping[str, object]:
-    """Return the ways in of a former address after a use of the factor; what a newer version wrote stays unchanged."""
+    """Return a former address's *ways_in* after a use of the factor; fields that only a newer version can read stay."""
     used = dict(ways_in)
     with suppress(ValueError, OverflowError, OSError):
         factor = _factor(ways_in.get("factor"))
@@ -430,7 +431,7 @@ def _former(value: object) -> FormerAddress:
 
 
 def _factor(value: object) -> Factor | None:
-    """Read an authenticator app. Raise ValueError if this version cannot read it: None would turn the factor off."""
+    """Read an authenticator app. Raise ValueError if this version cannot read it, as None would turn the factor off."""
     match value:
         case None:
             return None

@@ -1,10 +1,10 @@
-"""The field of the document of credentials that holds a user's identities at providers of single sign-on.
+"""The field of a credentials document that holds the user's identities at single sign-on providers.
 
 The field is a list of at most 10 JSON objects, the oldest first. Each identity has
 
-issuer .. the issuer of the provider (OpenID Connect)
+issuer .. the provider's issuer identifier (OpenID Connect)
 sub ..... the subject, the id of the user at the provider
-name .... the name that the identity has for the user
+name .... the display name, which the user may change
 made .... the time at which it was added, in seconds since 1970
 used .... the time of the last sign-in or proof by it, in seconds since 1970; null: never used
 """
@@ -19,7 +19,7 @@ _FIELDS = 5  # the number of fields of an identity
 
 
 def written(identities: Sequence[LinkedIdentity]) -> list[object]:
-    """Return *identities* as the field of a document."""
+    """Return *identities* as the value of the document's field."""
     return [
         {
             "issuer": one.identity.issuer,
@@ -33,7 +33,7 @@ def written(identities: Sequence[LinkedIdentity]) -> list[object]:
 
 
 def read(value: object) -> tuple[LinkedIdentity, ...]:
-    """Read the identities in a field. Raise ValueError if this version of the app cannot read all of them."""
+    """Read the identities in the field's *value*. Raise ValueError if this version of the app cannot read all of them."""
     if not isinstance(value, list):
         raise ValueError("identities of a newer version")
     identities = tuple(map(_read, cast(list[object], value)))
@@ -42,7 +42,7 @@ def read(value: object) -> tuple[LinkedIdentity, ...]:
 
 
 def moved(value: object, old: str, new: str) -> object:
-    """Return the field with the issuer *new* in place of *old*; identities that become equal are kept once."""
+    """Return the field's *value* with the issuer *new* in place of *old*, and identities that become equal only once."""
     if not isinstance(value, list):
         return value
     left = dict[object, object]()
@@ -52,7 +52,7 @@ def moved(value: object, old: str, new: str) -> object:
                 at = new if issuer == old else issuer
                 moved_one = {**cast(dict[str, object], one), "issuer": at}
                 left.setdefault((at, subject), moved_one)
-            case _:  # an identity of a newer version
+            case _:  # only a newer version can read this identity
                 left[number] = one
     return list(left.values())
 

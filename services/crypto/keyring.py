@@ -4,8 +4,8 @@
     ├─ "user keys" ........... the salt of the keys that wrap user keys
     ├─ "credentials" ......... seals users' credentials: one row a user
     ├─ "address" ............. makes the look-up values of addresses, so that their column holds no address
-    ├─ "look-up" ............. makes other look-up values, each of a JSON list: its kind, and what is looked up
-    ├─ "server proof" ........ the app's HMAC key; the database has it too, and it opens nothing
+    ├─ "look-up" ............. makes other look-up values, each the HMAC of a JSON list: a kind, and the value sought
+    ├─ "server proof" ........ the app's HMAC key; the database has it too, and it decrypts nothing
     ├─ "throttle" ............ names throttle buckets, so that they hold no address
     ├─ "device cookie" ....... signs the cookies of devices that have signed in
     ├─ "store" ............... makes the tag by which a store other than Supabase recognises its root key
@@ -22,17 +22,19 @@
     └─ "user keys", that salt  wraps user keys: one row a user
     user key (random, versioned, wrapped in user_keys)
     ├─ "conversation keys" ... wraps conversation keys: one string a conversation
-    └─ "purpose documents" ... seals the user's own documents: preferences, spaces, facts
+    ├─ "purpose documents" ... seals the user's own documents: preferences, spaces, facts
+    ├─ "purpose notices" ..... seals the names of browsers in notices to the user (services/store/notices.py)
+    └─ "purpose devices" ..... seals the names of the browsers that are signed in (services/store/device_names.py)
     conversation key (random, versioned, wrapped in its row)
     ├─ message keys .......... one for each message (vault.py)
     ├─ "row" ................. row MACs
     └─ "piece" ............... piece MACs
 
 Every quoted name is the label of a subkey (vault.py); each key has one purpose. Session keys and step keys need
-both the cookie and the root key, so neither a dump nor a root key without the cookies opens a session or a step. The row
-of a step names neither its id, its kind nor its browser: "step id" and "step kind" are HMAC-SHA256 under subkeys of the
-step secret alone, so a new root key moves no row. The keys that wrap
-user keys need both the account secret and the root key, so that new credentials under an old user id open no old key.
+both the cookie and the root key, so neither a dump nor a root key without the cookies decrypts a session or a step. The
+row of a step reveals neither its id, its kind nor its browser: "step id" and "step kind" are HMAC-SHA256 under subkeys of the
+step secret alone, so a new root key changes no row's key. The keys that wrap
+user keys need both the account secret and the root key, so that new credentials under an old user id unwrap no old key.
 
 Wrapped keys are bound to their places (the terms are those of vault.py):
 
@@ -41,8 +43,8 @@ Wrapped keys are bound to their places (the terms are those of vault.py):
     conversation key    conversations  wrapped_key  conversation id  its version  none    conversation id
 
 The role of a user key is the `mode` of its row. The row id of credentials (`credentials.sealed`) is the id of their
-user; while they are pending, the id of their row is both row id and user id. The id in the form of a step
-(`steps.sealed`) is both, too, because a step may have no user. The body of a message has the column
+user; while they are pending, the id of their row is both row id and user id. For a step (`steps.sealed`),
+the id in its form is both row id and user id, because a step may have no user. The body of a message has the column
 `body`, or `listed_body` if it has attachments, so that the removal of its list is detected. The list
 (`messages.attachments`) and the thoughts of a message (`messages.thoughts`) have the place of its body except for the
 column; the partial texts of a turn (`turns.partial`, `turns.partial_thoughts`) have the role "assistant". The row id of
@@ -75,11 +77,11 @@ from services.domain.addresses import EmailAddress
 from services.domain.single_sign_on import Identity
 from services.errors import Misconfigured, Tampered
 
-_FEWEST_DISTINCT = 16  # random keys of 32 bytes have fewer than 16 distinct bytes once in 10^13
+_FEWEST_DISTINCT = 16  # 32 random bytes have fewer than 16 distinct values less than once in 10^16
 
 
 def new_key() -> bytes:
-    """A random key of 32 bytes."""
+    """Return a random key of 32 bytes."""
     return secrets.token_bytes(KEY_BYTES)
 
 
@@ -124,7 +126,7 @@ class RootKeys:
     __slots__ = ("_credentials", "_keys", "current")
 
     def __init__(self, keys: Mapping[int, bytes], current: int) -> None:
-        """Raise ValueError for an invalid ring; the error repeats no part of a key."""
+        """Raise ValueError if the ring is invalid; the message contains no part of a key."""
         if current not in keys:
             raise ValueError('has no key of the version in "current"')
         if not all(1 <= version <= LARGEST_VERSION for version in keys):
@@ -144,7 +146,7 @@ class RootKeys:
     def parse(cls, text: str, source: str = "DAYBOOK_ROOT_KEYS") -> "RootKeys":
         """Parse *text*: one base64url key, or {"current": 2, "keys": {"1": "…", "2": "…"}}.
 
-        Raise Misconfigured; its message names *source* and repeats no part of *text*.
+        Raise Misconfigured if *text* is neither; the message names *source* and contains no part of *text*.
         """
         if not text.strip():
             raise Misconfigured(f"The root key in {source} is missing: put it there.")
@@ -158,11 +160,11 @@ class RootKeys:
         return f"RootKeys(versions={self.versions()}, current={self.current})"
 
     def versions(self) -> tuple[int, ...]:
-        """The versions in the ring, in order."""
+        """Return the versions in the ring, in ascending order."""
         return tuple(sorted(self._keys))
 
     def refuse_missing(self, needed: Iterable[int]) -> None:
-        """Raise Misconfigured if the ring lacks one of the versions *needed*."""
+        """Raise Misconfigured if the ring lacks a root key of the versions *needed*."""
         for version in sorted(set(needed) - self._keys.keys()):
             raise Misconfigured(
                 f"Root key {version} is missing, and stored data is sealed under it: put it back beside "
@@ -170,7 +172,7 @@ class RootKeys:
             )
 
     def account_keys(self, account_secret: bytes) -> "AccountKeys":
-        """Return the keys that wrap the user keys of the account with this secret."""
+        """Return the keys that wrap the user keys of the account with *account_secret*."""
         return AccountKeys(self._vaults_of(account_secret, "user keys", "user keys"))
 
     def seal_credentials(self, document: str, owner_id: UUID) -> str:
@@ -178,23 +180,23 @@ class RootKeys:
         return self._credentials.seal(document, _credentials_place(owner_id))
 
     def open_credentials(self, token: str, owner_id: UUID) -> str:
-        """Open credentials. Raise Tampered, also if their root key has left the ring."""
+        """Open credentials. Raise Tampered on failure, also if their root key is no longer in the ring."""
         return self._credentials.open(token, _credentials_place(owner_id))
 
     def address_tags(self, address: EmailAddress) -> dict[int, str]:
-        """Return the look-up values of *address* by the version of their root key."""
+        """Map the version of each root key to the look-up value of *address* under that key."""
         return {version: _tag(key, "address", address) for version, key in self._keys.items()}
 
     def former_address_tags(self, address: EmailAddress) -> dict[int, str]:
-        """Return the look-up values of a former *address* of an account by the version of their root key."""
+        """Map the version of each root key to the look-up value, under that key, of an account's former *address*."""
         return self._look_up_tags("former_address", address)
 
     def identity_tags(self, identity: Identity) -> dict[int, str]:
-        """Return the look-up values of an *identity* by the version of their root key."""
+        """Map the version of each root key to the look-up value of *identity* under that key."""
         return self._look_up_tags("identity", identity.issuer, identity.subject)
 
     def passkey_tags(self, credential_id: bytes) -> dict[int, str]:
-        """Return the look-up values of the passkey with *credential_id* by the version of their root key."""
+        """Map the version of each root key to the look-up value, under that key, of the passkey with *credential_id*."""
         return self._look_up_tags("passkey", encode_base64url(credential_id))
 
     def needs_rewrap(self, token: str) -> bool:
@@ -202,45 +204,45 @@ class RootKeys:
         return token_version(token) != self.current
 
     def of(self, token: str) -> "RootKeys":
-        """Return the ring with the root key of *token* as the current one; unchanged if the ring lacks that key."""
+        """Return the ring with the root key that sealed *token* as the current one; unchanged if the ring lacks that key."""
         version = token_version(token)
         return RootKeys(self._keys, version) if version in self._keys else self
 
     def proof_key(self, version: int | None = None) -> bytes:
-        """Return the HMAC key of server proofs, derived from the root key of *version*, by default the current one."""
+        """Return the HMAC key for server proofs, derived from version *version* of the root key, by default the current one."""
         return subkey(self._keys[self.current if version is None else version], "server proof")
 
     def proof_keys(self) -> dict[int, bytes]:
-        """Return the HMAC keys of server proofs by the version of their root key."""
+        """Map the version of each root key to the HMAC key for server proofs that is derived from it."""
         return {version: self.proof_key(version) for version in self._keys}
 
     def session_vault(self, cookie_secret: bytes) -> VaultRing:
-        """Return the vaults of the session with this cookie, one for each root key of the ring."""
+        """Return the vaults for the session with *cookie_secret*, one for each root key in the ring."""
         return self._vaults_of(cookie_secret, "session", "app-session")
 
     def step_keys(self, step_secret: bytes) -> "StepKeys":
-        """Return the keys that name and seal the steps of the browser with this secret."""
+        """Return the keys that name and seal the steps of the browser with *step_secret*."""
         return StepKeys(step_secret, self._vaults_of(step_secret, "step", "steps"))
 
     def store_tags(self) -> dict[int, str]:
-        """Return the tag of each root key by version; a store keeps one tag and so recognises its root key."""
+        """Map the version of each root key to its tag; a store keeps one tag, by which it recognises its root key."""
         return {version: _tag(key, "store", "root key") for version, key in self._keys.items()}
 
     def bucket(self, text: str) -> str:
-        """Return the name of a throttle's bucket. A new root key changes all names, which resets the throttles."""
+        """Return the name of the throttle bucket for *text*. A new root key changes all names, which resets the throttles."""
         return _tag(self._keys[self.current], "throttle", text)
 
     def code_tag(self, step_id: UUID, digits: str) -> str:
-        """Return the tag of a code that was sent for a step."""
+        """Return the tag by which *digits*, a code that was sent for a step, are recognised."""
         return self._code_tag(self._keys[self.current], step_id, digits)
 
     def is_code(self, step_id: UUID, digits: str, tag: str) -> bool:
-        """Return True if *tag* is the tag of *digits* under one of the root keys; compare in constant time."""
+        """Return True if *tag* is the tag of the code *digits* under one of the root keys; compare in constant time."""
         tags = [self._code_tag(key, step_id, digits) for key in self._keys.values()]
         return any(hmac.compare_digest(one.encode(), tag.encode()) for one in tags)
 
     def device_tag(self, text: str) -> str:
-        """Return the signature of a device cookie. A new root key changes it, which makes all devices unknown."""
+        """Return the signature for a device cookie. A new root key changes all signatures, so all devices become unknown."""
         return _tag(self._keys[self.current], "device cookie", text)
 
     def _look_up_tags(self, kind: str, *values: str) -> dict[int, str]:
@@ -261,7 +263,7 @@ class RootKeys:
 
 
 class AccountKeys:
-    """Wraps the user keys of one account under its secret and the current root key; unwraps under any root key."""
+    """Wraps one account's user keys under the account secret and the current root key; unwraps under any root key."""
 
     __slots__ = ("_wraps",)
 
@@ -269,16 +271,16 @@ class AccountKeys:
         self._wraps = wraps
 
     def wrap(self, key: bytes, user_id: UUID, version: int) -> str:
-        """Wrap the user key of *version*."""
+        """Wrap *key*, which is version *version* of the user key."""
         return self._wraps.wrap(key, _user_key_place(user_id, version))
 
     def unwrap(self, token: str, user_id: UUID, version: int) -> bytes:
-        """Unwrap a user key. Raise Tampered, also if its root key has left the ring."""
+        """Unwrap version *version* of the user key. Raise Tampered on failure, also if its root key is no longer in the ring."""
         return self._wraps.unwrap(token, _user_key_place(user_id, version))
 
 
 class StepKeys:
-    """Names the steps of one browser under its secret, and seals them under that and the current root key."""
+    """Names the rows of one browser's steps by the step secret; seals the steps under that secret and the root key."""
 
     __slots__ = ("_seals", "_secret")
 
@@ -287,18 +289,18 @@ class StepKeys:
         self._seals = seals
 
     def row_key(self, step_id: UUID) -> str:
-        """Return the key by which the row of a step is stored and found."""
+        """Return the key under which the row of a step is stored."""
         return _tag(self._secret, "step id", str(step_id))
 
     def kind_tag(self, kind: str) -> str:
-        """Return the tag that the rows of all steps of one *kind* in the browser share."""
+        """Return the tag that the rows of all the browser's steps of one *kind* share."""
         return _tag(self._secret, "step kind", kind)
 
     def seal(self, document: str, step_id: UUID) -> str:
         return self._seals.seal(document, _step_place(step_id))
 
     def open(self, token: str, step_id: UUID) -> str:
-        """Open a step. Raise Tampered, also if its root key has left the ring."""
+        """Open a step. Raise Tampered on failure, also if its root key is no longer in the ring."""
         return self._seals.open(token, _step_place(step_id))
 
 
@@ -317,15 +319,15 @@ class UserKey:
         return f"UserKey(version={self.version})"
 
     def wrap(self, key: bytes, conversation_id: UUID, key_version: int) -> str:
-        """Wrap a conversation's key of *key_version*."""
+        """Wrap *key*, which is version *key_version* of a conversation's key."""
         return self._wraps.wrap(key, self._place(conversation_id, key_version))
 
     def unwrap(self, token: str, conversation_id: UUID, key_version: int) -> bytes:
-        """Unwrap a conversation's key. Raise Tampered."""
+        """Unwrap version *key_version* of a conversation's key. Raise Tampered on failure."""
         return self._wraps.unwrap(token, self._place(conversation_id, key_version))
 
     def vault(self, purpose: str) -> Vault:
-        """Return the vault for *purpose*, a kind of the user's documents."""
+        """Return the vault for *purpose*, such as "documents"."""
         return Vault(subkey(self._key, f"purpose {purpose}"), self.version)
 
     def _place(self, conversation_id: UUID, key_version: int) -> Place:
@@ -340,7 +342,7 @@ class UserKey:
 
 
 class UserKeys:
-    """The keys of one user by version: the newest key seals; a token is opened with the key version that it names."""
+    """The versions of one user's key: the newest seals; a token is opened with the version that it names."""
 
     __slots__ = ("_keys",)
 
@@ -355,21 +357,21 @@ class UserKeys:
         return self._keys[max(self._keys)]
 
     def vault(self, purpose: str) -> Vault:
-        """Return the newest vault for *purpose*."""
+        """Return the vault for *purpose* under the newest key."""
         return self.newest.vault(purpose)
 
     def conversation_vault(self, key: bytes, version: int = 1) -> Vault:
-        """Return the vault under a conversation's key."""
+        """Return the vault that seals under *key*, version *version* of a conversation's key."""
         return Vault(key, version)
 
     def unwrap(
         self, token: str, user_key_version: int, conversation_id: UUID, key_version: int
     ) -> bytes:
-        """Unwrap the conversation key in *token*. Raise Tampered."""
+        """Unwrap the conversation key in *token*. Raise Tampered on failure."""
         return self._of(user_key_version).unwrap(token, conversation_id, key_version)
 
     def open(self, purpose: str, token: str, place: Place) -> str:
-        """Open *token*, which `vault(purpose)` of one of the user's keys sealed; return the text. Raise Tampered."""
+        """Open *token*, sealed by `vault(purpose)` under any of the user's keys; return the text. Raise Tampered on failure."""
         return self._of(token_version(token)).vault(purpose).open(token, place)
 
     def _of(self, version: int | None) -> UserKey:

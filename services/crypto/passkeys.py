@@ -1,4 +1,4 @@
-"""The field of the document of credentials that holds the passkeys of a user.
+"""The field of a credentials document that holds the user's passkeys.
 
 The field is a JSON object of
 
@@ -6,8 +6,9 @@ user_handle .. 64 octets in base64url
 is_factor .... true: a passkey is asked for after the password or a mailed code
 each ......... the passkeys, the oldest first, at most 20. Each is an object of `id`, the credential id, and `key`, the
                public key (COSE), both in base64url; `count`, the sign count; `rp`, the id of the relying party;
-               `name`; `made` and `used`, in seconds since 1970, `used` null: never; the booleans `synced` and
-               `verifies` (`Passkey.verifies_user`); `transports`, a list of WebAuthn's names
+               `name`; `made` and `used`, the times of its creation and its last use, in seconds since 1970, `used`
+               null: never; the booleans `synced` (`Passkey.is_synced`) and `verifies` (`Passkey.verifies_user`);
+               `transports`, a list of names that WebAuthn defines
 """
 
 from collections.abc import Mapping
@@ -18,11 +19,11 @@ from typing import cast
 from services.crypto.vault import decode_base64url, encode_base64url
 from services.domain.passkeys import Passkey, Passkeys, Transport
 
-_PASSKEYS_FIELDS, _PASSKEY_FIELDS = 3, 10  # the numbers of fields
+_PASSKEYS_FIELDS, _PASSKEY_FIELDS = 3, 10  # numbers of fields: of the whole object, of each passkey
 
 
 def written(passkeys: Passkeys) -> Mapping[str, object]:
-    """Return *passkeys* as the field of a document."""
+    """Return *passkeys* as the value of the document's field."""
     return {
         "user_handle": encode_base64url(passkeys.user_handle),
         "is_factor": passkeys.is_factor,
@@ -45,7 +46,7 @@ def written(passkeys: Passkeys) -> Mapping[str, object]:
 
 
 def read(value: object) -> Passkeys | None:
-    """Read the passkeys in a field; None if it is null. Raise ValueError if this version cannot read all of it."""
+    """Read the passkeys in the field's *value*; None if it is null. Raise ValueError if this version cannot read all of it."""
     match value:
         case None:
             return None
@@ -64,7 +65,7 @@ def read(value: object) -> Passkeys | None:
 
 
 def used(value: object, passkey: Passkey) -> object:
-    """Return the field after a use of *passkey*; unchanged if it lacks the passkey or this version cannot read it."""
+    """Return the field's *value* after a use of *passkey*; unchanged if it lacks the passkey or this version cannot read it."""
     with suppress(ValueError, OverflowError, OSError):
         if passkeys := read(value):
             return written(passkeys.used(passkey))
@@ -103,5 +104,5 @@ def _read(value: object) -> Passkey:
 
 
 def _time(seconds: int) -> datetime:
-    """Return the time in UTC. Raise ValueError, OverflowError or OSError if it is out of range."""
+    """Convert *seconds* since 1970 to a time in UTC. Raise ValueError, OverflowError or OSError if out of range."""
     return datetime.fromtimestamp(seconds, UTC)

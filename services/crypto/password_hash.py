@@ -1,7 +1,7 @@
 """Hashes of users' passwords by Argon2id (RFC 9106), as PHC strings.
 
 A password is normalised to NFC and encoded in UTF-8. The salt has 16 random octets, the hash 32 octets. The cost is
-64 MiB, 3 passes and one lane, because more lanes would only take more threads.
+64 MiB and 3 passes, in one Argon2 lane, because more lanes would only take more threads.
 """
 
 import os
@@ -19,7 +19,7 @@ _ANY = f"{'A' * 22}${'A' * 43}"  # a salt and a hash that match no known passwor
 
 
 def hash_password(password: str) -> str:
-    """Return a new hash of *password*. It takes about 0.2 s of one core and 64 MiB of memory."""
+    """Return a new hash of *password*. Hashing takes about 0.2 s of one core and 64 MiB of memory."""
     argon2 = Argon2id(
         salt=os.urandom(_SALT_BYTES),
         length=_HASH_BYTES,
@@ -31,9 +31,9 @@ def hash_password(password: str) -> str:
 
 
 def check_password(password: str, hashed: str | None) -> bool:
-    """Return True if *hashed* is a hash of *password*. For None (an unknown address), return False after the same time.
+    """Return True if *hashed* is a hash of *password*. For None (no user, or no password), return False after the same time.
 
-    Raise Tampered at once for a hash with other costs, because the library would accept any cost that a hash names.
+    Raise Tampered, without hashing, if *hashed* names other costs, because the library would accept any costs.
     """
     costs = f"$argon2id$v=19$m={_MEMORY_KIB},t={_PASSES},p={_LANES}$"
     if hashed is not None and not (hashed.startswith(costs) and len(hashed) == len(costs + _ANY)):
@@ -45,5 +45,5 @@ def check_password(password: str, hashed: str | None) -> bool:
 
 
 def _octets(password: str) -> bytes:
-    # a new password may have no lone surrogate; at sign-in, a wrong password with one must cause no error
+    # new passwords have no lone surrogate, but a wrong password at sign-in may, and must cause no error
     return normalize("NFC", password).encode(errors="surrogatepass")

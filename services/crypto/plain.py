@@ -1,4 +1,4 @@
-"""Keys and vaults of a store without encryption: a token is the readable text itself."""
+"""Keys and vaults for a store without encryption: a token is the readable text itself."""
 
 import hashlib
 from uuid import UUID
@@ -18,7 +18,7 @@ _NO_KEY = bytes(KEY_BYTES)
 
 
 class PlainVault(Vault):
-    """A `Vault` that seals nothing. A head only counts messages, so that texts may be edited by hand."""
+    """A `Vault` that encrypts nothing. Its heads only count messages, so that texts may be edited by hand."""
 
     __slots__ = ()
 
@@ -48,7 +48,7 @@ class PlainVault(Vault):
         return f"{head.rev} {head.count} {head.last_seq}"
 
     def open_head(self, token: str, user_id: UUID, conversation_id: UUID) -> Head:
-        """Parse *token*. Raise Tampered if it is not a head."""
+        """Parse the head in *token*. Raise Tampered if there is none."""
         try:
             return Head(*map(int, token.split()))
         except (ValueError, TypeError):

@@ -2,7 +2,7 @@
 
 A proof is an HMAC-SHA256 over a claim, under a key that only the app and the database have. The claim is the verb, the
 user and every argument of the call, one per line. SQL builds the same claim from the arguments that it received
-(`private.require_proof`) and compares. So a stolen access token, used directly at the API, can neither spend, settle nor
+(`private.require_proof`) and compares. So a thief of an access token who calls the API directly can neither spend, settle nor
 delete.
 
     claim of a user  = verb, user id, fields …
@@ -21,7 +21,7 @@ Field = str | int | UUID | date | None  # a bool is an int, and an enum of strin
 
 
 class ServerProof:
-    """Makes server proofs under one key. Its repr does not show the key."""
+    """Makes server proofs with one HMAC key. The repr does not show the key."""
 
     __slots__ = ("_key",)
 
@@ -29,11 +29,11 @@ class ServerProof:
         self._key = key
 
     def of_person(self, verb: str, user_id: UUID, *fields: Field) -> str:
-        """Return the proof of a call for a signed-in user, in hexadecimal."""
+        """Return the proof, in hexadecimal, for a call on behalf of a signed-in user."""
         return self._of(verb, user_id, *fields)
 
     def of_server(self, verb: str, made_at: int, *fields: Field) -> str:
-        """Return the proof of a call by the app, in hexadecimal; valid for a minute from *made_at* (Unix seconds)."""
+        """Return the proof, in hexadecimal, for a call by the app itself; valid for a minute from *made_at* (Unix seconds)."""
         return self._of("server", made_at, verb, *fields)
 
     def _of(self, *fields: Field) -> str:
@@ -41,7 +41,7 @@ class ServerProof:
 
 
 def claim(*fields: Field) -> str:
-    """Return one line for each field, written as Postgres does. Raise ValueError if a field holds a line break."""
+    """Return the claim: each field on a line, as Postgres writes it. Raise ValueError if a field holds a line break."""
     lines = [_line(field) for field in fields]
     if any("\n" in line for line in lines):
         raise ValueError("a field of a proof holds a line break: pass its sha256")

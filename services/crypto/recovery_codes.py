@@ -1,7 +1,7 @@
-"""Recovery codes: ten codes of 120 random bits, each good once in place of an app's code or a passkey.
+"""Recovery codes: ten codes of 120 random bits, each usable once in place of an authenticator-app code or a passkey.
 
-A code has 24 characters of Crockford's base32, in groups of four. It is random, so a plain SHA-256 of it is stored:
-2^120 codes are too many to try.
+A code has 24 characters of Crockford's base32, in groups of four. A plain SHA-256 of it is stored, because codes are
+random, and 2^120 codes are too many to try.
 """
 
 import hashlib
@@ -10,24 +10,24 @@ from collections.abc import Iterable
 
 from services.domain.accounts import RECOVERY_CODES
 
-_ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"  # without I, L, O and U: 5 bits a character
+_ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"  # without I, L, O and U; 5 bits per character
 _LENGTH, _GROUP = 24, 4
-_LONGEST_ENTRY = 100  # characters of a code as it was typed
+_LONGEST_ENTRY = 100  # characters that a user may type for one code
 _LOOK_ALIKES = str.maketrans("ILO", "110")
 
 
 def new_codes() -> tuple[str, ...]:
-    """Return ten new codes, as they are shown: `7K3M-…`, six groups of four characters."""
+    """Return ten new codes in the form that is shown: `7K3M-…`, six groups of four characters."""
     return tuple(_new_code() for _ in range(RECOVERY_CODES))
 
 
 def recovery_hashes(codes: Iterable[str]) -> tuple[str, ...]:
-    """Return the hashes of *codes*, as they are stored."""
+    """Return the hashes of *codes* in the form that is stored."""
     return tuple(hashed for code in codes if (hashed := recovery_hash(code)))
 
 
 def recovery_hash(text: str) -> str | None:
-    """Return the SHA-256 of a code as it was typed, in hex; None if *text* does not have the form of a code.
+    """Return the SHA-256, in hex, of the code that a user typed; None if *text* does not have the form of a code.
 
     Case, blanks and hyphens are ignored, and I, L and O are read as 1, 1 and 0.
     """

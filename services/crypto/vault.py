@@ -139,7 +139,7 @@ _VERSION = re.compile(r"p1\.([1-9][0-9]{0,8})\.")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
-    """The associated data of a token: the token opens at this place only."""
+    """The position that a token is bound to as associated data: only there can the token be opened."""
 
     table: str
     column: str
@@ -153,38 +153,38 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """A multiset hash of a conversation's messages. A reader computes the head of the rows it read, and compares both."""
+    """A multiset hash of a conversation's messages. A reader compares the stored head with that of the rows it read."""
 
     rev: int = 0
     count: int = 0
     last_seq: int = 0
-    # the sum of the row MACs: secret, or an attacker could search for other rows with the same sum
+    # the sum of the row MACs; kept secret, because an attacker could search for other rows with the same sum
     total: int = field(default=0, repr=False)
 
     def add(self, mac: bytes, seq: int) -> "Head":
-        """Return the head with one more message. The rev grows by one, as in the database."""
+        """Return the head with one more message. The revision (rev) grows by one, as in the database."""
         total = (self.total + int.from_bytes(mac)) % _MODULUS
         return Head(self.rev + 1, self.count + 1, max(self.last_seq, seq), total)
 
     def remove(self, *macs: bytes) -> "Head":
-        """Return the head without the messages of *macs*; the last seq stays. Raise Tampered if the head has fewer messages."""
+        """Return the head without the messages with *macs*; the last seq stays. Raise Tampered if the head has fewer messages."""
         if len(macs) > self.count:
             raise Tampered
         total = (self.total - sum(map(int.from_bytes, macs))) % _MODULUS
         return Head(self.rev + 1, self.count - len(macs), self.last_seq, total)
 
     def put_back(self, *macs: bytes) -> "Head":
-        """Return the head with the messages of *macs*, which were removed before."""
+        """Return the head with the messages with *macs*, which were removed before."""
         total = (self.total + sum(map(int.from_bytes, macs))) % _MODULUS
         return Head(self.rev + 1, self.count + len(macs), self.last_seq, total)
 
     def is_of(self, read: "Head") -> bool:
-        """Return True if *read* was computed from exactly this head's messages."""
+        """Return True if the head *read* was computed from exactly this head's messages."""
         return (self.count, self.total) == (read.count, read.total)
 
 
 class Vault:
-    """Seals and opens under one key. Its repr shows the version only."""
+    """Seals and opens texts under one key. The repr shows the key version only."""
 
     __slots__ = ("_key", "_octets_prefix", "_prefix", "_row_key", "version")
 
@@ -215,7 +215,7 @@ class Vault:
         return text
 
     def seal_octets(self, octets: bytes, place: Place) -> str:
-        """Seal *octets*; return the token. Raise ValueError if there are too many."""
+        """Seal *octets*; return the token. Raise ValueError if there are more than `LARGEST_PIECE`."""
         if len(octets) > LARGEST_PIECE:
             raise ValueError(f"only {LARGEST_PIECE} octets can be sealed at once")
         return self._octets_prefix + self._sealed(_padded(octets), self._encoded("o1", place))
@@ -229,7 +229,7 @@ class Vault:
         return octets
 
     def wrap(self, key: bytes, place: Place) -> str:
-        """Wrap another key; return the token."""
+        """Wrap *key* under this vault's key; return the token."""
         if len(key) != KEY_BYTES:
             raise ValueError("a key has 32 bytes")
         return self._prefix + self._sealed(key, self._encoded("p1", place))
@@ -242,7 +242,7 @@ class Vault:
         return key
 
     def row_mac(self, token: str, place: Place, attachments: str | None = None) -> bytes:
-        """Return the MAC of a message and its sealed list of *attachments*, to be added to its conversation's head."""
+        """Return the MAC of a message and its sealed list of *attachments*, for the sum in the conversation's head."""
         tokens = token if attachments is None else f"{token}\n{attachments}"
         return hmac.digest(self._row_key, self._encoded("p1", place) + tokens.encode(), "sha256")
 
@@ -287,7 +287,7 @@ class Vault:
         return encode_base64url(salt + derived[KEY_BYTES:] + sealed)
 
     def _opened(self, prefix: str, token: str, place: bytes) -> bytes | None:
-        """Return the body; None on failure, because the traceback of an exception would hold a derived key."""
+        """Return the decrypted body; None on failure, because the traceback of an exception would hold a derived key."""
         if not token.startswith(prefix):
             return None
         blob = decode_base64url(token[len(prefix) :])
@@ -307,12 +307,12 @@ class Vault:
 
 
 def subkey(key: bytes, label: str, salt: bytes | None = None) -> bytes:
-    """Derive the key for one purpose from *key*."""
+    """Derive from *key* the subkey for the purpose *label*."""
     return HKDF(SHA256(), KEY_BYTES, salt, f"daybook p1 {label}".encode()).derive(key)
 
 
 def token_version(token: str) -> int | None:
-    """The key version in *token*, or None if the text is not a token."""
+    """Return the key version in *token*, or None if the text is not a token."""
     found = _VERSION.match(token)
     return int(found[1]) if found else None
 
@@ -323,7 +323,7 @@ def encode_base64url(octets: bytes) -> str:
 
 
 def decode_base64url(text: str) -> bytes | None:
-    """Decode *text*; None unless *text* is the one valid spelling of its octets."""
+    """Decode *text*; return None unless *text* is the one valid spelling of its octets."""
     try:
         octets = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
     except (binascii.Error, ValueError):
@@ -332,7 +332,7 @@ def decode_base64url(text: str) -> bytes | None:
 
 
 def padded_size(size: int) -> int:
-    """Round *size* up by Padmé, to at least 64."""
+    """Round *size*, in octets, up to the length that Padmé gives, at least 64."""
     if size <= _LEAST_BODY:
         return _LEAST_BODY
     exponent = size.bit_length() - 1
@@ -343,7 +343,7 @@ def padded_size(size: int) -> int:
 def _encoded_text(text: str) -> bytes | None:
     try:
         octets = text.encode()
-    except UnicodeEncodeError:  # a lone surrogate; the error itself would hold the text
+    except UnicodeEncodeError:  # a lone surrogate; not re-raised, because the error holds the text
         return None
     return octets if len(octets) <= LARGEST_TEXT else None
 
@@ -370,7 +370,7 @@ def _text_of(body: bytes) -> str | None:
     return None if octets is None or len(octets) > LARGEST_TEXT else text
 
 
-@lru_cache(maxsize=256)  # places have only a handful of tables, columns and roles
+@lru_cache(maxsize=256)  # tables, columns and roles are few
 def _names(*names: str) -> bytes:
     encoded = [name.encode() for name in names]
     return b"".join(bytes([len(name)]) + name for name in encoded)

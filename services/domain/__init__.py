@@ -1,4 +1,4 @@
-"""The values of the app: frozen and typed, without I/O."""
+"""The value types of the app: frozen dataclasses and enums, without I/O."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -44,8 +44,8 @@ class Outcome(StoredName):
     CUT = "cut"  # the reply reached its length limit
     STOPPED = "stopped"  # the user pressed Stop
     FAILED = "failed"  # the model or the network failed
-    INTERRUPTED = "interrupted"  # the process died; the text up to then was stored
-    EDITED = "edited"  # the user wrote it to replace the model's text
+    INTERRUPTED = "interrupted"  # the process died during the reply; the text up to then was stored
+    EDITED = "edited"  # the user replaced the model's text
 
 
 class Purpose(StoredName):
@@ -83,7 +83,7 @@ class Message:
     # true if the message has thoughts, which are read separately and only for display
     has_thoughts: bool = False
     attachments: tuple[Attachment, ...] = ()  # the attachments of a prompt
-    # the stored parts of a `joined` reply
+    # the stored messages that `joined` merged into this reply; empty: none
     parts: tuple["Message", ...] = field(default=(), repr=False)
 
     @property
@@ -134,14 +134,14 @@ def joined(path: Iterable[Message]) -> tuple[Message, ...]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Conversation:
-    """A titled thread of messages of one user."""
+    """One user's conversation: its title, settings and positions, without its messages."""
 
     id: ConversationId
     title: str = field(repr=False)  # empty if not titled yet
     policy: MemoryPolicy
     # the number of changes to the thread; a write states the revision that it is based on
     rev: int = 0
-    reset_seq: int = 0  # prompts leave out messages up to reset_seq: the context was restarted
+    reset_seq: int = 0  # messages up to reset_seq are not sent: the context was restarted
     start_seq: int = 0  # the messages sent in full begin after start_seq; at least reset_seq
     facts_seq: int = 0  # facts were noted from the prompts up to facts_seq
     pinned_at: datetime | None = None
@@ -153,7 +153,7 @@ class Conversation:
     is_titled: bool = False
     is_archived: bool = False
     is_unread: bool = False  # true if there is a reply that the user has not opened on any device
-    is_verified: bool = True  # false if the title could not be opened
+    is_verified: bool = True  # false if the title could not be decrypted
     # a hash of the sealed title, so it changes with the title
     title_hash: str = field(default="", repr=False)
     model: str | None = None  # the model chosen for this conversation; None: the user's default
@@ -195,9 +195,9 @@ class Space:
     """A named folder of conversations, with the settings and notes that apply to all of them."""
 
     id: SpaceId
-    name: str = field(repr=False)  # empty if it could not be opened
-    instructions: str | None = field(default=None, repr=False)  # None: the user's instructions
-    policy: MemoryPolicy | None = None  # for new conversations; None: the user's default
+    name: str = field(repr=False)  # empty if the name could not be decrypted
+    instructions: str | None = field(default=None, repr=False)  # None: the user's apply
+    policy: MemoryPolicy | None = None  # the policy of new conversations; None: the user's default
     uses_personal_facts: bool = True  # true if facts about the user apply beside those of the space
     created_at: datetime
     is_archived: bool = False
@@ -207,7 +207,7 @@ class Space:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fact:
-    """A fact about the user, for one conversation, one space, or (with neither) all conversations."""
+    """A fact about the user that applies in one conversation, one space, or (with neither id) all conversations."""
 
     id: FactId
     text: str = field(repr=False)
@@ -254,11 +254,11 @@ class RunningSummary:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SearchText:
-    """The text by which a conversation is searched, made from one of its revisions."""
+    """The text by which a conversation is searched, made from the conversation's revision *conversation_rev*."""
 
-    text: str = field(repr=False)  # empty if it could not be opened
-    conversation_rev: int  # 0 if the text could not be opened
-    rev: int  # the revision of the row of this search text
+    text: str = field(repr=False)  # empty if it could not be decrypted
+    conversation_rev: int  # 0 if the text could not be decrypted
+    rev: int  # the revision of this search text's own row
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -271,18 +271,18 @@ class Preferences:
     policy: MemoryPolicy | None = None  # None: the deployment's default policy
     context_tokens: int | None = None  # None: all that the model and the deployment allow
     reply_tokens: int | None = None  # None: all that the model and the deployment allow
-    window_messages: int | None = None  # a window's default size; None: the deployment's
+    window_messages: int | None = None  # the default size of a window; None: the deployment's
     keeps_facts: bool | None = None  # None: the user has not chosen yet
     keeps_facts_since: datetime | None = None  # no facts are noted from prompts before this time
-    recalls_elsewhere: bool = False  # true if recall also finds messages of other conversations
+    recalls_elsewhere: bool = False  # true if recall also searches other conversations
     theme: Theme = "system"
     # true if the browser's tab, and so its history, shows the title of the open chat
     has_title_in_tab: bool = False
-    is_verified: bool = True  # false if the stored text could not be opened
+    is_verified: bool = True  # false if the stored text could not be decrypted
     is_newer: bool = False  # true if only a newer version can read the text; changes are refused
 
     def with_memory(self, is_on: bool, now: datetime) -> "Preferences":
-        """Return the preferences with memory switched on or off; switched on *now*, it notes no facts from earlier prompts."""
+        """Return the preferences with memory on or off; if it is switched on *now*, no facts are noted from earlier prompts."""
         since = now if is_on and not self.keeps_facts else self.keeps_facts_since
         return replace(self, keeps_facts=is_on, keeps_facts_since=since)
 
@@ -319,14 +319,14 @@ class Thread:
     is_whole: bool = True  # false if rows were removed, added, swapped or changed outside the app
     # the conversation's own instructions; None: the instructions of the space or the user apply
     instructions: str | None = field(default=None, repr=False)
-    # false if the conversation has instructions that could not be opened
+    # false if the conversation has instructions that could not be decrypted
     are_instructions_verified: bool = True
     summary: RunningSummary | None = None
-    # false if the conversation has a summary that could not be opened
+    # false if the conversation has a summary that could not be decrypted
     is_summary_verified: bool = True
     # true if only a newer version can read the summary or the newest turn's state
     has_newer_parts: bool = False
-    tip_id: MessageId | None = None  # the end of the branch that is read; None: the newest message
+    tip_id: MessageId | None = None  # the last message of the branch that is read; None: the newest
     # None: the newest turn has a reply, or the thread was read without that turn
     missing_reply: MissingReply | None = None
 
@@ -340,7 +340,7 @@ class Thread:
         *,
         made_at: datetime,
     ) -> "Thread":
-        """Return the thread of a conversation that begins with *policy* and the choices of *new*."""
+        """Return the empty thread of a new conversation with *policy* and the choices in *new*."""
         new = new or NewConversation()
         conversation = Conversation(
             id=conversation_id,
@@ -381,21 +381,21 @@ class Thread:
         return joined(reversed(path))
 
     def up_to(self, message_id: MessageId) -> "Thread":
-        """Return this thread with the branch that ends at a message, or unchanged if it lacks the message."""
+        """Return this thread, read along the branch that ends at a message; unchanged if it lacks the message."""
         is_here = any(message.id == message_id for message in self.messages)
         return replace(self, tip_id=message_id) if is_here else self
 
     def before(self, message: Message) -> "Thread":
-        """Return this thread with the branch that ends before *message*, which is empty for a first message."""
+        """Return this thread, read along the branch that ends before *message*; the branch is empty before a first message."""
         return replace(self, tip_id=message.parent_id or _NO_MESSAGE)
 
     def through(self, message_id: MessageId) -> "Thread":
-        """Return this thread with the newest branch through a message, or unchanged if it lacks the message."""
+        """Return this thread, read along the newest branch through a message; unchanged if it lacks the message."""
         found = self.from_on(message_id)
         return self.up_to(found[-1].id) if found else self
 
     def from_on(self, message_id: MessageId) -> tuple[Message, ...]:
-        """Return a message and all its descendants on every branch, by seq; empty if the thread lacks the message."""
+        """Return a message and all its descendants on every branch, sorted by seq; empty if the thread lacks the message."""
         found: list[Message] = []
         ids = {message_id}
         for message in self.messages:
@@ -413,7 +413,7 @@ class Thread:
         )
 
     def off_branch(self) -> tuple[Message, ...]:
-        """Return the messages that are not on the branch that is read, by seq."""
+        """Return the messages that are not on the branch that is read, sorted by seq."""
         kept = {part.id for message in self.branch() for part in message.stored}
         return tuple(message for message in self.messages if message.id not in kept)
 

@@ -26,15 +26,17 @@ class AccountRole(StoredName):
 
 
 class CredentialsAction(StrEnum):
-    """The changes of a user's credentials; all but RESEAL are audited under these names."""
+    """Changes to a user's credentials; all but RESEAL are audited under these names."""
 
-    RESEAL = "reseal"  # sealed under a newer root key, or a passkey or an identity renamed
+    # the credentials were sealed again under a newer root key, or a passkey or an identity was renamed
+    RESEAL = "reseal"
     PASSWORD_SET = "password.set"  # noqa: S105
     PASSWORD_ADDED = "password.add"  # noqa: S105 - the first one of an account without a password
     ADDRESS_CONFIRMED = "address.confirm"
-    ADDRESS_FREED = "address.free"  # this change and the next two are made by operators only
+    # ADDRESS_FREED, ADDRESS_SET, IDENTITY_MOVED: only operators make these changes
+    ADDRESS_FREED = "address.free"
     ADDRESS_SET = "address.set"
-    IDENTITY_MOVED = "identity.move"  # identities moved to another issuer of the same provider
+    IDENTITY_MOVED = "identity.move"  # identities were moved to another issuer of the same provider
     # a code of the authenticator app or a recovery code was used; this changes no way to sign in
     FACTOR_USED = "factor.use"
     FACTOR_ADDED = "factor.add"  # an authenticator app was added
@@ -43,39 +45,39 @@ class CredentialsAction(StrEnum):
     RECOVERY_RENEWED = "recovery.renew"
     IDENTITY_ADDED = "identity.add"  # an identity at a provider of single sign-on was linked
     IDENTITY_REMOVED = "identity.remove"
-    IDENTITY_USED = "identity.use"  # a use of an identity changes no way to sign in
+    IDENTITY_USED = "identity.use"  # an identity was used; this changes no way to sign in
     PASSKEY_ADDED = "passkey.add"
     PASSKEY_REMOVED = "passkey.remove"
-    PASSKEY_USED = "passkey.use"  # a use of a passkey changes no way to sign in
-    # a passkey is asked for, or no longer asked for, after the password or a mailed code
+    PASSKEY_USED = "passkey.use"  # a passkey was used; this changes no way to sign in
+    # ADDED: a passkey is now asked for after the password or a mailed code; REMOVED: no longer asked for
     PASSKEY_FACTOR_ADDED = "passkey_factor.add"
     PASSKEY_FACTOR_REMOVED = "passkey_factor.remove"
 
 
 class ProofScope(StrEnum):
-    """The scope of a proof: the changes of the account that it permits for ten minutes."""
+    """The scope of a proof: the changes to the account that it permits for ten minutes."""
 
     FULL = "full"
-    # the provider cannot say when its user signed in: permits account deletion, a first password or factor, and passkeys
+    # the provider does not state when its user signed in; permits account deletion, a first password or factor, and passkeys
     PART = "part"
     NONE = "none"  # no proof: the provider may not have asked its user to sign in again
 
 
 class Failure(StrEnum):
-    """Kinds of failed attempts at an account; each is audited under its name, as one entry per hour and user with a count."""
+    """Kinds of failed attempts at an account. The audit counts those of one kind, user and hour in one entry of this name."""
 
     ADDRESS = "address.fail"  # a code to confirm or take back an address was wrong
-    # a change of the account was refused, because a proof was missing or a code was wrong
+    # a change to the account was refused, because a proof was missing or a code was wrong
     CHANGE = "change.fail"
     FACTOR = "factor.fail"  # the code of the second factor was wrong
-    PASSKEY = "passkey.fail"  # the response of a passkey was refused, in a sign-in or a proof
+    PASSKEY = "passkey.fail"  # a passkey's response was refused, in a sign-in or a proof
     PROOF = "proof.fail"  # the password or code of a proof was wrong
     RESET = "reset.fail"  # the code of a password reset was wrong
     SIGN_IN = "sign_in.fail"  # the code of a sign-in was wrong
 
 
 class Exemption(StrEnum):
-    """Kinds of sign-ins that are accepted although their method is off; audited under these names, as failures are."""
+    """Kinds of sign-ins that are accepted although their method is switched off; audited like failures, under these names."""
 
     OPERATOR_PASSWORD = "sign_in.operator"  # noqa: S105 - by a password that an operator set
 
@@ -102,7 +104,7 @@ class Device:
 
 
 RECOVERY_CODES = 10  # the number of recovery codes that a user is given at once
-FEW_RECOVERY_CODES = 3  # when so many are left, the user is told to make new recovery codes
+FEW_RECOVERY_CODES = 3  # with so few left, the user is told to make new recovery codes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -175,7 +177,7 @@ class Account:
     daily_cap_tokens: int | None  # None: no cap
     tokens_today: int
     expiring: Expiring | None = None
-    # the used share of the limit of all users, as 0.9, 0.95 or 1; None: less, or no cap
+    # the used share of the limit for all users together: 0.9, 0.95 or 1; None: below 0.9, or no cap
     deployment_share: float | None = None
     # days after which unused conversations are deleted; None: never
     retention_days: int | None = None
@@ -193,7 +195,7 @@ class Account:
 
     @property
     def shared_limit(self) -> "Limit | None":
-        """The limit of all users together; None if less than 90 % of it is used, or there is no cap."""
+        """The limit for all users together; None if less than 90 % of it is used, or there is no cap."""
         share = self.deployment_share
         return None if share is None else Limit(Cap.DEPLOYMENT, round(1000 * share), 1000)
 
@@ -212,7 +214,7 @@ class Limit:
 
     @property
     def share(self) -> float:
-        """The used share, from 0 to 1; 1 if nothing is allowed."""
+        """The used share, from 0 to 1; 1 if the limit is 0."""
         return min(1.0, self.used / self.most) if self.most else 1.0
 
 
@@ -229,13 +231,13 @@ class Limits:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeploymentSettings:
-    """The limits of new users, the limit and costs of all users together (micro-dollars), and the retention."""
+    """The limits of new users, the limit and costs of all users together (micro-dollars), and the retention period."""
 
     defaults: Limits
     monthly_cap_micro: int | None  # None: no cap
     spent_today_micro: int
     spent_this_month_micro: int
-    retention_days: int | None  # days for which unused conversations are kept; None: for ever
+    retention_days: int | None  # days after which unused conversations are deleted; None: never
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -264,7 +266,7 @@ class UserUsage(Limits):
     tokens_out_this_month: int
     cost_this_month_micro: int
     conversations: int
-    bytes: int  # the stored size of the user's messages
+    bytes: int  # the size of the user's stored messages
 
 
 class SignUps(StrEnum):
@@ -288,7 +290,7 @@ class Invitation:
 
 
 class UserOrder(StrEnum):
-    """The orders of a list of users; spelt as in SQL. Costs, replies and tokens are those of this month."""
+    """Sort orders for the list of users; spelt as in SQL. Costs, replies and tokens are those of this month."""
 
     COST = "cost"
     ACTIVE = "active"
@@ -309,12 +311,12 @@ class UserPage:
 class AuditEntry:
     """A change made by an admin, an operator or a user. Amounts are in micro-dollars or tokens."""
 
-    id: str = field(repr=False)  # a cursor of the store, to read the entries before this one
+    id: str = field(repr=False)  # the store's cursor for reading older entries
     at: datetime
-    action: str  # the database's name of the action, such as `caps.set`
+    action: str  # the database's name for the action, such as `caps.set`
     actor: str | None = field(repr=False)  # None: an operator
     target: str | None = field(repr=False)  # the user whom the change concerns
-    detail: Mapping[str, object] = field(repr=False)  # the change of each field: [before, after]
+    detail: Mapping[str, object] = field(repr=False)  # details by name; a change: [before, after]
 
     @property
     def is_failure(self) -> bool:
@@ -322,9 +324,9 @@ class AuditEntry:
         return self.action in set(Failure)
 
 
-DELETE_WORD = "delete"  # typed to delete the account of a deployment without sign-in
+DELETE_WORD = "delete"  # typed to confirm account deletion in a deployment without sign-in
 
-# errors by their codes in the URL of the page that is shown after a refused form
+# maps each error code in the URL of the page that follows a refused form to the error
 SIGN_IN_REASONS: dict[str, type[errors.AppError]] = {
     "signed-out": errors.SignedOut,
     "wrong": errors.WrongCredentials,

@@ -13,9 +13,9 @@ EmailAddress = NewType("EmailAddress", str)
 
 # the address of the single user of a deployment without sign-in
 NO_ADDRESS = EmailAddress("owner@daybook.invalid")
-_LONGEST_ADDRESS = 254  # characters; the longest path of RFC 5321
-_NO_MAILBOX = "@daybook.invalid"  # RFC 2606 reserves the top-level domain: there is no such mailbox
-_DELETED = "@deleted.invalid"  # the domain of tombstones (private.delete_account)
+_LONGEST_ADDRESS = 254  # characters: RFC 5321 limits a path, which adds two brackets, to 256
+_NO_MAILBOX = "@daybook.invalid"  # RFC 2606 reserves .invalid: no mailbox can have this domain
+_DELETED = "@deleted.invalid"  # the domain of deleted accounts' tombstones (private.delete_account)
 _ATOM = r"[a-z0-9!#$%&'*+/=?^_`{|}~-]+"
 _LABEL = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
 _ADDRESS = re.compile(rf"{_ATOM}(?:\.{_ATOM})*@{_LABEL}(?:\.{_LABEL})+")
@@ -31,14 +31,14 @@ class ConfirmedBy(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Confirmed:
-    """The confirmation that the user of an address reads the mail sent to the address."""
+    """A confirmation that the user reads the mail that is sent to an address."""
 
     how: ConfirmedBy
     at: datetime  # in UTC, whole seconds
 
 
 def checked_address(text: str) -> EmailAddress:
-    """Return the address *text* in lower case, otherwise unchanged. Raise BadAddress.
+    """Return the address *text* in lower case, otherwise unchanged. Raise BadAddress if it is not valid.
 
     A valid address is a dot-atom (RFC 5322), an @ and a domain of at least two labels of ASCII letters, digits and
     hyphens, as for `private.is_address` in SQL. International domains are not converted: users type the xn-- form.
@@ -50,10 +50,10 @@ def checked_address(text: str) -> EmailAddress:
 
 
 def new_placeholder() -> EmailAddress:
-    """Return a random address without a mailbox, for an account that has lost its own."""
+    """Return a random address without a mailbox, for an account whose own address was freed."""
     return EmailAddress(f"freed-{secrets.token_hex(6)}{_NO_MAILBOX}")
 
 
 def has_mailbox(address: EmailAddress) -> bool:
-    """Return False for an address that no mail can reach: a placeholder."""
+    """Return False for an address that no mail can reach: a placeholder, or `NO_ADDRESS`."""
     return not address.endswith(_NO_MAILBOX)

@@ -1,4 +1,4 @@
-"""Attachments: files of a message, stored separately from it, in pieces."""
+"""Attachments: files that belong to a message, stored separately from it, in pieces."""
 
 from dataclasses import dataclass, field
 from typing import NewType
@@ -9,7 +9,7 @@ AttachmentId = NewType("AttachmentId", UUID)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attachment:
-    """A file of a message. Its name stays out of reprs, and so out of tracebacks."""
+    """A file that belongs to a message. The file's name stays out of reprs, and so out of tracebacks."""
 
     id: AttachmentId
     name: str = field(repr=False)

@@ -5,7 +5,7 @@ from typing import NewType
 BrowserName = NewType("BrowserName", str)
 
 UNKNOWN_BROWSER = BrowserName("an unknown browser")
-# substrings of the header User-Agent; the first match counts, as most browsers also claim to be others
+# browser names by substring of the User-Agent header; the first match counts, as most browsers also claim to be others
 _BROWSERS = {
     "Edg/": "Edge",
     "EdgA/": "Edge",
@@ -30,7 +30,7 @@ _SYSTEMS = {
 
 
 def browser_name(user_agent: str) -> BrowserName:
-    """Return the name of the browser with the header *user_agent*, such as "Firefox on Linux"."""
+    """Return the name of the browser that sent the User-Agent header *user_agent*, such as "Firefox on Linux"."""
     browser, system = (
         next((name for mark, name in marks.items() if mark in user_agent), None)
         for marks in (_BROWSERS, _SYSTEMS)

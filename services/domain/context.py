@@ -9,7 +9,7 @@ from typing import NamedTuple
 from services.domain import ConversationId, Fact, FactId, Message, MessageId, Role, RunningSummary
 
 _MIN_REPLY_TOKENS = 2048
-_JUDGED_TOKENS = 1000  # shorter prompts are not judged cut off: counts may differ by chance
+_JUDGED_TOKENS = 1000  # up to here, a prompt is never judged cut off: counts may differ by chance
 _ESTIMATED_HIGH = 1.2
 
 Extract = tuple[int, int]  # the start and the end of a part of a text; the end is excluded
@@ -67,17 +67,17 @@ class RecalledMessage:
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """The input of a context plan. Without a *prompt*, the plan is the context of the next turn."""
+    """The input to the planning of a context. Without a *prompt*, the context of the next turn is planned."""
 
     instructions: str = field(repr=False)
-    past: tuple[Message, ...] = field(repr=False)  # the current branch, by seq
+    past: tuple[Message, ...] = field(repr=False)  # the current branch's messages, sorted by seq
     prompt: str | None = field(repr=False)
     start_seq: int = 0  # the messages sent in full begin after start_seq
     reset_seq: int = 0  # the plan leaves out messages up to reset_seq
     facts: tuple[Fact, ...] = ()
     summary: RunningSummary | None = None
     candidates: tuple[RecalledMessage, ...] = ()  # search results for this prompt, best first
-    # the messages recalled for each earlier prompt; an empty tuple if none were
+    # maps each earlier prompt to the messages that were recalled for it; an empty tuple if none were
     earlier_recalls: Mapping[MessageId, tuple[RecalledMessage, ...]] = field(
         default_factory=dict[MessageId, tuple[RecalledMessage, ...]], repr=False
     )
@@ -93,7 +93,7 @@ class PartKind(StrEnum):
     VERBATIM = "verbatim"  # an earlier message in full
     RECALLED = "recalled"
     PROMPT = "prompt"
-    # the tokens that chat templates add to messages, and the marks of quoted blocks
+    # the tokens that chat templates add to messages, and the header, footer and headings around recalled messages
     FRAME = "frame"
 
 
@@ -109,11 +109,11 @@ class Part(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ContextPlan:
-    """The messages to send to the model, and their tokens. Messages before the reset do not count as omitted."""
+    """The messages to send to the model, and their tokens. Messages before a context reset do not count as omitted."""
 
     messages: tuple[ContextMessage, ...]
     parts: tuple[Part, ...] = ()
-    prompt_tokens: int  # a deliberately high estimate of the tokens, for the meter and for packing
+    prompt_tokens: int  # deliberately overestimated, for the context meter and for packing messages
     bound_tokens: int  # an upper bound of the prompt's tokens, for reservations
     reply_tokens: int  # the maximum length of the reply
     min_reply_tokens: int = 0  # the reply tokens that every prompt leaves free
@@ -121,14 +121,15 @@ class ContextPlan:
     summarised_ids: tuple[MessageId, ...] = ()  # messages that the summary covers
     # messages recalled for this prompt, in chronological order; stored with the turn
     recalls: tuple[RecalledMessage, ...] = ()
-    earlier_recall_ids: tuple[MessageId, ...] = ()  # messages recalled earlier and sent again
+    # messages recalled for earlier prompts and sent again
+    earlier_recall_ids: tuple[MessageId, ...] = ()
     fact_ids: tuple[FactId, ...] = ()
     omitted_ids: tuple[MessageId, ...] = ()  # earlier messages that are not sent in any form
-    start_seq: int = 0  # the `History.start_seq` of the next turn; likewise prefix_seq
+    start_seq: int = 0  # start_seq and prefix_seq: their values in the `History` of the next turn
     prefix_seq: int = 0
 
     def tokens_by_kind(self) -> Counter[PartKind]:
-        """Return the tokens of each kind of part; they add up to *prompt_tokens*."""
+        """Return the tokens per kind of part; they add up to *prompt_tokens*."""
         tokens = Counter[PartKind]()
         for part in self.parts:
             tokens[part.kind] += part.tokens
@@ -149,7 +150,7 @@ class ReceiptEntry:
 
     message_id: MessageId
     tokens: int
-    # empty if the message was recalled because it stands next to a matching one
+    # empty if the message was recalled because it is next to one that matched
     matched: tuple[str, ...] = field(default=(), repr=False)
     recalled_for: MessageId | None = None  # id of an earlier prompt; None: the turn's own prompt
     conversation_id: ConversationId | None = None  # None: the turn's own conversation

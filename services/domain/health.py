@@ -21,39 +21,39 @@ class StoreHealth:
     abilities: Abilities
 
     database_ms: int
-    api_ms: int  # the time in the API and the network: the rest of the round trip
+    api_ms: int  # the rest of the round trip: the API and the network
     clock_skew_seconds: float  # the store's clock minus the app's
-    # other figures by their labels on screen: versions, limits, times
+    # maps labels on screen to other figures: versions, limits, times
     figures: Mapping[str, int | str | datetime]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelCalls:
-    """The last model calls of this process."""
+    """Statistics of this process's last model calls."""
 
     calls: int
     failed: int
     first_token_ms: int | None  # median; None: nothing was streamed
-    last_failure: str | None  # the kind of the error
+    last_failure: str | None  # the kind of the last error
     last_failed_at: datetime | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MailHealth:
-    """The mails that this process has accepted within an hour, and those that wait to be sent."""
+    """The numbers of mails that this process accepted in the last hour and that wait to be sent, and the last failure."""
 
     last_hour: int
     at_most: int  # the limit of mails per hour
     for_known: int  # the part of the hourly limit that is reserved for known devices
     waiting: int
-    last_failure: str | None  # the kind of the error
+    last_failure: str | None  # the kind of the last error
     last_failed_at: datetime | None
 
 
 class SignInFailure(StrEnum):
-    """The failures of signing in and up that only an operator can repair."""
+    """The failures of sign-ins and sign-ups that only an operator can repair."""
 
-    CREDENTIALS = "credentials"  # the credentials are missing or cannot be opened
+    CREDENTIALS = "credentials"  # the credentials are missing or cannot be decrypted
     # the password is right, but Supabase Auth does not recognise the user
     RECOGNITION = "recognition"
-    CONFIRMATION = "confirmation"  # Supabase Auth refused to send the email of a sign-up
+    CONFIRMATION = "confirmation"  # Supabase Auth refused to send the email for a sign-up

@@ -5,12 +5,12 @@ from ipaddress import ip_address
 
 
 def is_localhost(name: str) -> bool:
-    """Return True for localhost and the names below it, which browsers take for this machine (RFC 6761, 6.3)."""
+    """Return True for localhost and names that end in .localhost: browsers resolve them to this machine (RFC 6761, 6.3)."""
     return name == "localhost" or name.endswith(".localhost")
 
 
 def is_this_machine(host: str) -> bool:
-    """Return True if *host* is a loopback IP address or the name localhost; DNS is not asked."""
+    """Return True if *host* is a loopback IP address or the name localhost, without a DNS look-up."""
     with suppress(ValueError):
         return ip_address(host).is_loopback
     return host == "localhost"

@@ -1,10 +1,10 @@
-"""Limits and validators of the texts that users write."""
+"""Length limits and validators for the texts that users write."""
 
 from services.errors import BadInput
 
 # seconds for which a deletion can be undone, or a temporary chat reopened after it was left
 UNDO_SECONDS = 20
-LONGEST_TEXT = 200_000  # bytes of a prompt or a reply; little more can be sealed
+LONGEST_TEXT = 200_000  # bytes of a prompt or a reply; a sealed text may have 294,908
 LONGEST_SUMMARY = 60_000  # bytes
 LONGEST_INSTRUCTIONS = 8_000  # characters
 LONGEST_FACT = 500  # characters
@@ -13,7 +13,7 @@ LONGEST_SPACE_NAME = 60  # characters
 
 
 def storable(text: str) -> str:
-    """Return *text* without surrounding white space. Raise BadInput for an unpaired surrogate."""
+    """Return *text* without surrounding white space. Raise BadInput if it contains an unpaired surrogate."""
     text = text.strip()
     try:
         text.encode()
@@ -23,7 +23,7 @@ def storable(text: str) -> str:
 
 
 def checked_message(text: str, if_empty: str = "Type a message first.") -> str:
-    """Return *text* as it is stored. Raise BadInput if it is empty or too long."""
+    """Return *text* without surrounding white space. Raise BadInput if it is empty or too long."""
     text = storable(text)
     if not text:
         raise BadInput(if_empty)
@@ -33,7 +33,7 @@ def checked_message(text: str, if_empty: str = "Type a message first.") -> str:
 
 
 def checked_summary(text: str) -> str:
-    """Return *text* as it is stored. Raise BadInput if it is too long."""
+    """Return *text* without surrounding white space. Raise BadInput if it is too long."""
     text = storable(text)
     if len(text.encode()) > LONGEST_SUMMARY:
         raise BadInput("This summary is too long. Shorten it.")
@@ -41,7 +41,7 @@ def checked_summary(text: str) -> str:
 
 
 def checked_instructions(text: str) -> str | None:
-    """Return *text* as it is stored, or None if it is empty. Raise BadInput if it is too long."""
+    """Return *text* without surrounding white space, or None if it is empty. Raise BadInput if it is too long."""
     text = storable(text)
     if len(text) > LONGEST_INSTRUCTIONS:
         raise BadInput(f"Instructions can have at most {LONGEST_INSTRUCTIONS:,} characters.")

@@ -1,4 +1,4 @@
-"""Mails to users: codes, replacements for codes, and notices. Plain values, without the wording."""
+"""Mails to users, as values without their wording: codes, what is sent in place of a code, and notices."""
 
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -23,14 +23,14 @@ class CodePurpose(StrEnum):
 
 
 class NoCodeReason(StrEnum):
-    """The reasons for a mail without a code; the page shows the same as after a mail with a code."""
+    """The reasons to send a mail without a code; the page shows the same as after a mail with a code."""
 
     TAKEN = "taken"  # an account with the address exists
     UNCONFIRMED = "unconfirmed"  # the account has never confirmed the address
 
 
 class NoticeKind(StoredName):
-    """The events that a user is notified of: changes of, and attempts at, the means of signing in."""
+    """The events that a user is notified of: changes to the ways of signing in, and attempts at them."""
 
     NEW_DEVICE = "new_device"
     FACTOR_ADDED = "factor_added"
@@ -48,7 +48,7 @@ class NoticeKind(StoredName):
     PASSWORD_CHANGED = "password_changed"  # noqa: S105 - no password
     PASSWORD_RESET = "password_reset"  # noqa: S105
     ADDRESS_CHANGED = "address_changed"
-    FORMER_ADDRESS = "former_address"  # sent to the address that was left and may be taken back
+    FORMER_ADDRESS = "former_address"  # sent to the address that the user gave up and may take back
     IDENTITY_ADDED = "identity_added"
     IDENTITY_REMOVED = "identity_removed"
     OPERATOR = "operator"  # an operator changed the account
@@ -56,7 +56,7 @@ class NoticeKind(StoredName):
 
 @dataclass(frozen=True, slots=True)
 class Code:
-    """A code, as decimal digits."""
+    """The content of a mail with a code; *digits*: decimal digits."""
 
     purpose: CodePurpose
     digits: str = field(repr=False)
@@ -100,7 +100,7 @@ class Mail:
 
     @property
     def kind(self) -> CodePurpose | NoCodeReason | NoticeKind:
-        """The kind of the content, which may be logged."""
+        """The content's purpose, reason or kind, which may be logged."""
         match self.content:
             case Code(kind) | NoCode(kind) | Notice(kind):
                 return kind
@@ -110,6 +110,6 @@ class LoginRefused(OSError):
     """Raised if the mail server refuses the app's login, and so accepts no mail from the app."""
 
     def __init__(self, offered: str = "") -> None:
-        """*offered*: the login mechanisms that a server without password login offers; else empty."""
+        """*offered*: the login mechanisms that the server offers, if password login is not among them; else empty."""
         super().__init__()
         self.offered = offered

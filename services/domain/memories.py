@@ -1,4 +1,4 @@
-"""Facts and summaries as results of background calls and deletions."""
+"""Facts that background calls noted, and facts and summaries that were deleted with messages."""
 
 from dataclasses import dataclass
 
@@ -15,7 +15,7 @@ class NotedFact:
 
 @dataclass(frozen=True, slots=True)
 class DeletedMemories:
-    """The facts and the summary that were deleted with the messages *ids*, because they were made from those."""
+    """The facts and the summary that were deleted with the messages *ids*, because they were made from these messages."""
 
     ids: frozenset[MessageId]
     facts: tuple[Fact, ...]

@@ -10,9 +10,9 @@ class ModelFailure(StrEnum):
 
     UNREACHABLE = "unreachable"  # no connection
     BUSY = "busy"  # 429
-    BROKEN = "broken"  # 5xx
-    UNAUTHORIZED = "unauthorized"  # 401, 403: the key is wrong or has no access to the model
-    REJECTED = "rejected"  # 400, 404: the model's name, the URL or the request is wrong
+    BROKEN = "broken"  # HTTP status 5xx
+    UNAUTHORIZED = "unauthorized"  # HTTP 401, 403: the key is wrong or has no access to the model
+    REJECTED = "rejected"  # HTTP 400, 404: the model's name, the URL or the request is wrong
     TOO_LONG = "too long"  # the prompt is too long for the model's context window
     SILENT = "silent"  # nothing arrived in time, at the start or between two pieces of the stream
     DROPPED = "dropped"  # the connection ended in the middle of a reply

@@ -33,7 +33,7 @@ class LimitSource(StrEnum):
     SETTING = "setting"
     ENDPOINT = "endpoint"
     LISTED = "listed"  # the price list of genai-prices
-    TABLE = "table"  # the table in known_models
+    TABLE = "table"  # the table in services/llm/known_models.py
     GUESS = "guess"
 
 
@@ -59,7 +59,7 @@ class ModelPrices:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelSetting:
-    """An admin's settings of one model."""
+    """The admins' settings for one model."""
 
     prices: ModelPrices | None = None  # None: the prices of the other sources apply
     is_offered: bool = True
@@ -67,11 +67,11 @@ class ModelSetting:
 
 @dataclass(frozen=True, slots=True)
 class ModelSettings:
-    """The admins' settings of models, by name."""
+    """The admins' settings for all models; *by_name*: those for each model by the model's name."""
 
     by_name: Mapping[str, ModelSetting] = field(default_factory=dict[str, ModelSetting])
     refuses_unknown_prices: bool = False  # if false, models without a known price count as free
-    # a digest of the other fields; empty if they are not stored
+    # a digest of the other fields; empty if no settings are stored
     revision: str = field(default="", compare=False, repr=False)
 
     def of(self, name: str) -> ModelSetting:
@@ -98,7 +98,7 @@ class ModelInfo:
         return replace(self, **asdict(prices), price_source=PriceSource.ADMIN)
 
     def cost_micro(self, usage: Usage) -> int:
-        """Return the cost of *usage* in micro-dollars, rounded up; never above the cost without cached tokens."""
+        """Return the cost of *usage* in micro-dollars, rounded up; a cached token never costs more than an uncached one."""
         cached = min(usage.cached, usage.prompt)
         parts = (
             (usage.prompt - cached) * self.input_micro

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from services.domain.hosts import is_localhost
 
-MOST_PASSKEYS = 20  # passkeys of one user
+MOST_PASSKEYS = 20  # the most for one user
 USER_HANDLE_BYTES = 64
 LONGEST_PASSKEY_NAME = 60  # characters
 LONGEST_CREDENTIAL_ID = 1023  # octets (WebAuthn Level 3, section 4)
@@ -18,7 +18,7 @@ _MOST_SIGN_COUNT = 2**32 - 1
 
 
 class Transport(StrEnum):
-    """The ways in which a browser reaches the authenticator of a passkey."""
+    """The ways in which a browser reaches a passkey's authenticator."""
 
     USB = "usb"
     NFC = "nfc"
@@ -30,11 +30,11 @@ class Transport(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Passkey:
-    """The public half of a passkey of a user."""
+    """The public half of a user's passkey."""
 
     credential_id: bytes = field(repr=False)
     public_key: bytes = field(repr=False)  # COSE (RFC 9052)
-    sign_count: int  # the count at the last use; always 0 if the authenticator does not count
+    sign_count: int  # at the last use; always 0 if the authenticator does not count
     rp_id: str = field(repr=False)  # the host name of the relying party
     name: str = field(repr=False)  # the user may change the name
     created_at: datetime  # in UTC, whole seconds
@@ -59,12 +59,12 @@ class Passkey:
 class Passkeys:
     """The passkeys of a user."""
 
-    user_handle: bytes = field(repr=False)  # random octets by which each passkey names the user
+    user_handle: bytes = field(repr=False)  # random octets by which passkeys identify the user
     each: tuple[Passkey, ...] = ()  # the oldest first
     is_factor: bool = False  # a passkey is asked for after the password or a mailed code
 
     def __post_init__(self) -> None:
-        """Raise ValueError if the user handle is not of 64 octets, or the passkeys are too many, not distinct, or none but asked for."""
+        """Raise ValueError if the user handle does not have 64 octets, or passkeys are too many, not distinct, or asked for although there are none."""
         if len(self.user_handle) != USER_HANDLE_BYTES:
             raise ValueError("a user handle has 64 octets")
         if len({one.credential_id for one in self.each}) != len(self.each):

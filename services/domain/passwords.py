@@ -9,7 +9,7 @@ from services.errors import WeakPassword
 
 # the minimum length; NIST SP 800-63B-4 recommends length, not kinds of characters
 PASSWORD_CHARACTERS = 12
-PASSWORD_BYTES = 1_024  # the maximum length: more than a sentence needs, and little work to check
+PASSWORD_BYTES = 1_024  # the maximum length: more than a sentence needs, and cheap to check
 PASSWORD_RULE = f"At least {PASSWORD_CHARACTERS} characters. A short sentence works well."
 # the name of this app, the one word that its users have in common (OWASP ASVS 5.0, 6.1.2)
 _APP = "daybook"
@@ -24,7 +24,7 @@ def check_new_password(email: EmailAddress, password: str) -> None:
 
 
 def _weakness(email: EmailAddress, password: str) -> str | None:
-    """Return the reason to refuse *password*, by its name in `WeakPassword`; None if the password is accepted."""
+    """Return the reason to refuse *password*, as a code that `WeakPassword` takes; None if the password is accepted."""
     try:
         size = len(password.encode())
     except UnicodeEncodeError:  # an unpaired surrogate

@@ -1,16 +1,16 @@
-"""Context policies, which choose the messages of a prompt.
+"""Context policies, which choose the messages that are sent with a prompt.
 
-Declare a new policy in `POLICIES`, its selection in services/memory/planner.py, its words in pages/_parts/words.py.
+A new policy is declared in `POLICIES`; services/memory/planner.py selects its messages, pages/_parts/words.py names it.
 """
 
 from dataclasses import dataclass
 
-WINDOW_MESSAGES = 20  # the default number of messages of a window
+WINDOW_MESSAGES = 20  # the default number of messages in a window
 
 
 @dataclass(frozen=True, slots=True)
 class MemoryPolicy:
-    """A policy as it is stored: its name, and a number of messages if it has one."""
+    """A policy as it is stored: its name and, if it has a window, the window's number of messages."""
 
     name: str
     messages: int | None = None
@@ -22,14 +22,14 @@ class MemoryPolicy:
 
     @property
     def kind(self) -> "PolicyKind":
-        """The policy's declaration; for a policy that this version does not know, a declaration without needs."""
+        """The policy's declaration; for a policy that this version does not know, one that needs no search or summary."""
         return POLICIES.get(self.name) or PolicyKind(self.name)
 
     @property
     def most_messages(self) -> int | None:
-        """The length above which a window is trimmed to *messages*: half as many more, rounded up to whole pairs.
+        """The number of messages above which a window is trimmed to *messages*: half as many more, in whole pairs, rounded up.
 
-        That way, the prompts between two trims share their beginning.
+        So the prompts between two trims begin with the same messages.
         """
         return None if self.messages is None else self.messages + -(-self.messages // 4) * 2
 
@@ -45,7 +45,7 @@ class PolicyKind:
     needs_summary: bool = False  # the policy needs a summary of older messages
 
     def __call__(self, messages: int | None = None) -> MemoryPolicy:
-        """Return the policy, with a number of *messages* if this kind has one."""
+        """Return the policy, with a window of *messages* if this kind has a window."""
         if self.messages is None or messages is None:
             messages = self.messages
         return MemoryPolicy(self.name, messages)
@@ -59,6 +59,6 @@ POLICIES = {kind.name: kind for kind in (Full, Window, Summary, Retrieval)}
 
 
 def policy_named(name: str, messages: int | None = None) -> MemoryPolicy:
-    """Return the policy with a stored *name*, with the number of *messages* if its kind has one."""
+    """Return the policy with a stored *name*, with a window of *messages* if its kind has a window."""
     kind = POLICIES.get(name)
     return kind(messages) if kind else MemoryPolicy(name, messages)

@@ -31,12 +31,12 @@ class Revisions:
     list: str = field(repr=False)  # a digest of the listed conversations (`list_digest`)
     running: frozenset[ConversationId]  # the conversations in which a reply streams
     preferences: int
-    settings: str = field(repr=False)  # the revision of the settings of models
+    settings: str = field(repr=False)  # the revision of the `ModelSettings`
     is_admin: bool
 
 
 class ListedRow(Protocol):
-    """A conversation as a list shows it."""
+    """The fields of a listed conversation that the digest of the list covers."""
 
     @property
     def id(self) -> ConversationId: ...
@@ -51,7 +51,7 @@ class ListedRow(Protocol):
 
 
 def list_digest(listed: Iterable[ListedRow], opened: ConversationId | None) -> str:
-    """Return a digest of the first conversations of a list, in order, equal to the one that `private.poll` makes.
+    """Return a digest of the first conversations in a list, in order, equal to the digest that `private.poll` computes.
 
     *opened* is the conversation on the page, which is shown as read.
     """

@@ -1,4 +1,4 @@
-"""The rows of conversations, messages and documents: plain columns and sealed texts."""
+"""Stored rows for conversations, messages and documents: plain columns and sealed texts."""
 
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -10,7 +10,7 @@ from services.domain import ConversationId, MessageId, Outcome, Role, SpaceId, T
 
 
 class FieldKind(Enum):
-    """The kinds of fields. Ids, numbers and enum members are recognised by type; other text is free text."""
+    """The kinds of fields in a write. Ids, numbers and enum members are recognised by type; other text is free text."""
 
     ID = auto()
     NUMBER = auto()
@@ -38,7 +38,7 @@ class DocumentKind(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DocumentRow:
-    """A sealed document. Preferences have the user's id; instructions and summaries have the conversation's id."""
+    """A sealed document. The *id* of preferences is the user's; that of instructions or a summary is the conversation's."""
 
     kind: DocumentKind
     id: UUID
@@ -87,7 +87,7 @@ class ConversationRow(SealedConversation):
     facts_seq: int = 0
     state: ConversationState = ConversationState.ACTIVE
     pinned_at: datetime | None = None
-    # set if the conversation was discarded: hidden, but kept for a turn that may still end in it
+    # set if the conversation was discarded: it is hidden, but kept for a turn that may still end in it
     destroy_at: datetime | None = None
     undo_until: datetime | None = None
     created_at: datetime
@@ -120,4 +120,4 @@ class MessageRow:
     attachments: str | None = field(default=None, repr=False)
     has_thoughts: bool
     created_at: datetime
-    destroy_at: datetime | None  # set if the message was deleted: hidden from readers
+    destroy_at: datetime | None  # set if the message was deleted and is hidden from readers

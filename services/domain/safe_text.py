@@ -10,9 +10,10 @@ import unicodedata
 from collections.abc import Iterator
 from typing import Literal
 
-MOST_MARKS = 30  # combining marks in a row, as in the Stream-Safe Text Format (UAX #15)
+MOST_MARKS = 30  # the most combining marks in a row, as in the Stream-Safe Text Format (UAX #15)
 LONGEST_TEXT = 400_000  # characters of a text that is parsed as Markdown: twice the longest prompt
-LONGEST_LINE = 20_000  # characters of a line to parse as Markdown; longer lines are data
+# characters of a line that is parsed as Markdown; longer lines are taken for data, not prose
+LONGEST_LINE = 20_000
 
 # matches every combining mark, and also other characters; the last two characters decompose to marks
 _MARK = r"(?:[^\w\x00-\x7f]|[\uff9e\uff9f])"
@@ -41,7 +42,7 @@ def has_many_marks(text: str) -> bool:
 
 
 def normalize(form: Literal["NFC", "NFD", "NFKC", "NFKD"], text: str) -> str:
-    """Normalise *text* piece by piece; the same as `unicodedata.normalize` if the text is one piece."""
+    """Normalise *text* piece by piece; the result is that of `unicodedata.normalize` if the text is one piece."""
     return "".join(unicodedata.normalize(form, piece) for piece in pieces(text))
 
 

@@ -18,7 +18,7 @@ ALL_METHODS = frozenset(SignInMethod)
 
 @dataclass(frozen=True, slots=True)
 class UsedMethod:
-    """A method that was used; *provider*: the name of the OIDC provider, None for all other methods."""
+    """A sign-in method that was used; *provider*: the name of the OIDC provider, None for all other methods."""
 
     method: SignInMethod
     provider: str | None = field(default=None, repr=False)

@@ -10,17 +10,17 @@ from uuid import UUID
 from services.domain.addresses import EmailAddress
 from services.errors import Refused, Unavailable
 
-MOST_IDENTITIES = 10  # identities of one user
+MOST_IDENTITIES = 10  # the most for one user
 LONGEST_IDENTITY_NAME = 60  # characters
 _SECRET_BYTES = 32
 
 
 class RequestKind(StrEnum):
-    """The kinds of requests to a provider. PROOF and FRESH have the provider ask its user to sign in again."""
+    """The kinds of requests to a provider. PROOF and FRESH make the provider ask its user to sign in again."""
 
     SIGN_IN = "sign_in"
     PROOF = "proof"  # the answer must state when the user signed in
-    FRESH = "fresh"  # the answer may lack the time of the sign-in, for providers without it
+    FRESH = "fresh"  # as PROOF, for providers that do not state when the user signed in
 
 
 class AnswerFault(StrEnum):
@@ -40,11 +40,11 @@ class AnswerFault(StrEnum):
     NONCE = "nonce"
     EXPIRY = "expiry"
     SIGN_IN_TIME = "sign_in_time"
-    PROFILE = "profile"  # the profile is that of another user
+    PROFILE = "profile"  # the profile belongs to another user
 
 
 class AnswerRefused(Refused):
-    """The answer of a provider does not prove who its user is."""
+    """The provider's answer does not prove who its user is."""
 
     public = "Your sign-in could not be confirmed. Start again, or sign in another way."
 
@@ -54,7 +54,7 @@ class AnswerRefused(Refused):
 
 
 class NoAccount(Refused):
-    """The user of a provider has no account, and may not create one through the provider."""
+    """The provider's user has no account, and may not create one through the provider."""
 
     public = "There is no account for this sign-in. Ask your admin for one."
 
@@ -68,7 +68,7 @@ class AddressNeeded(Refused):
 
 
 class AddressUnconfirmed(Refused):
-    """An account has the address that the provider names, but never confirmed the address."""
+    """The address that the provider names belongs to an account that never confirmed it."""
 
     public = (
         "An account has your email, but never confirmed it. If it is yours, sign in to it with your password. "
@@ -104,7 +104,7 @@ class ProviderUnavailable(Unavailable):
 
 @dataclass(frozen=True, slots=True)
 class OfferedProvider:
-    """A provider as the pages offer it to users."""
+    """A provider that the pages offer to users."""
 
     name: str = field(repr=False)  # the name in URLs
     label: str = field(repr=False)  # the name on screen
@@ -118,7 +118,7 @@ class ProviderRequest:
     provider: str = field(repr=False)  # the name of the provider's entry in DAYBOOK_OIDC
     asked: RequestKind
     redirect_uri: str = field(repr=False)
-    state: str = field(repr=False)  # begins with the id of the step
+    state: str = field(repr=False)  # begins with the step's id
     nonce: str = field(repr=False)
     verifier: str = field(repr=False)  # the code verifier of PKCE
 
@@ -155,16 +155,16 @@ class LinkedIdentity:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProviderAnswer:
-    """The data of a provider about a user who has signed in there."""
+    """A provider's statements about a user who has signed in there."""
 
     provider: str = field(repr=False)  # the name of the provider's entry in DAYBOOK_OIDC
     identity: Identity
     # None: the provider names no address, or one that is not valid or has no mailbox
     address: EmailAddress | None = field(repr=False)
     is_verified: bool  # true: the user reads the mail that is sent to the address
-    is_member: bool  # the user belongs to an organisation of the entry's domains; true for providers other than Google
-    is_of_domains: bool  # the user is a member with a verified address of the entry's domains; true if it has no domains
-    signed_in_at: datetime | None  # the sign-in at the provider, in UTC; None: time not stated
+    is_member: bool  # false only for Google: the entry has domains, and the user is in no organisation that has one of them
+    is_of_domains: bool  # the user is a member with a verified address in one of the entry's domains; true if the entry has none
+    signed_in_at: datetime | None  # the time of the sign-in there, in UTC; None: not stated
     has_factor: bool  # the provider reports a second factor, by a value that the entry trusts
 
 
@@ -184,7 +184,7 @@ def new_request(
 
 
 def step_of(state: str) -> UUID | None:
-    """Return the id of the step that *state* leads back to; None for any other text."""
+    """Return the id of the step with which *state* begins; None if it does not begin with an id."""
     step_id, dot, _ = state.partition(".")
     if not dot or len(step_id) != 32 or not {*step_id} <= {*"0123456789abcdef"}:
         return None

@@ -50,7 +50,7 @@ class TurnState(StoredName):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reservation:
-    """The turn to begin, and the cost and tokens to reserve. Costs are in micro-dollars."""
+    """The turn to begin, and the costs and tokens to reserve for it. Costs are in micro-dollars."""
 
     client_turn_id: ClientTurnId
     purpose: Purpose = Purpose.REPLY
@@ -92,9 +92,9 @@ class NewTurn:
     reservation: Reservation
     thread: Thread
     prompt_id: MessageId
-    prompt: str | None = field(repr=False)  # None if the prompt is stored already, as `prompt_id`
+    prompt: str | None = field(repr=False)  # None: stored already, under `prompt_id`
     start_seq: int
-    # the record of the messages that the model is sent
+    # the record of the messages that are sent to the model
     receipt: str | None = field(default=None, repr=False)
     is_first: bool = False  # true if *thread* is new, and is stored with this first prompt
     # the attachments of *prompt*; their pieces are stored already

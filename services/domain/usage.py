@@ -8,7 +8,7 @@ from services.domain import ConversationId, Purpose
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UsageSum:
-    """The totals of settled turns. The cost is in micro-dollars."""
+    """Totals over settled turns. The cost is in micro-dollars."""
 
     tokens_in: int
     tokens_cached: int  # part of tokens_in
@@ -35,20 +35,20 @@ class PurposeUsage(UsageSum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConversationUsage(UsageSum):
-    """The usage of one conversation or, if the id is None, of all deleted and temporary chats or of the rest."""
+    """The usage of one conversation or, if the id is None, of all deleted and temporary chats or (*is_rest*) of the rest."""
 
     conversation_id: ConversationId | None
     replies: int
-    is_rest: bool = False  # the sum of all conversations that cost less than the listed ones
+    is_rest: bool = False  # the sum over all conversations that cost less than the listed ones
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UsageReport:
-    """The usage of one user or of all users over some days, totalled in several ways. Times are exact to 5 %."""
+    """The usage of one user or of all users over some days, totalled in several ways. Times are accurate to 5 %."""
 
     days: tuple[DayUsage, ...]
     purposes: tuple[PurposeUsage, ...]  # highest cost first
-    conversations: tuple[ConversationUsage, ...] = ()  # at most 500 rows; none for admins
+    conversations: tuple[ConversationUsage, ...] = ()  # at most 500; none in admins' reports
     active_users: int
     failed: int  # the number of failed replies
     interrupted: int  # the number of replies whose process died
@@ -60,9 +60,9 @@ class UsageReport:
 class LedgerEntry:
     """An entry of the ledger. The cost is in micro-dollars; a correction may be negative."""
 
-    id: str = field(repr=False)  # a cursor of the store, after which `UserFigures.ledger` continues
+    id: str = field(repr=False)  # a cursor, after which `UserFigures.ledger` continues
     at: datetime
-    day: date  # the UTC day whose limits the entry counts towards
+    day: date  # the UTC day against whose limits the entry counts
     kind: str  # the kind: "charge", "lapsed" or "adjust", or a kind that a newer version added
     outcome: str  # the outcome of the turn
     purpose: Purpose
