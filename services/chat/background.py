@@ -156,7 +156,7 @@ class UserTasks:
     def noted(
         self, conversation_id: ConversationId, up_to: MessageId | None = None
     ) -> tuple[NotedFact, ...]:
-        """Return the most recently noted facts of a conversation, without changed and dismissed ones.
+        """Return the most recently noted facts of a conversation, without those changed or dismissed since.
 
         With *up_to*, return the facts only if *up_to* is the last prompt that they were noted from.
         """
@@ -211,7 +211,7 @@ class UserTasks:
         self.registry.postpone(Purpose.FACTS, user_id, conversation_id, work)
 
     def _begin_postponed(self, conversation_id: ConversationId) -> None:
-        with suppress(AppError):  # the next process or task finds the prompts again
+        with suppress(AppError):  # not lost: the next process or task finds the prompts again
             self._begin_facts(self.store.conversations.thread(conversation_id))
 
     def _begin_facts(self, thread: Thread) -> None:
@@ -237,7 +237,7 @@ class UserTasks:
                 self._fold(thread, compaction)
                 if not compaction.remaining_messages:
                     break
-        except AppError as error:  # without a summary, only the latest messages are sent
+        except AppError as error:  # not raised: without a summary, the latest messages are sent
             failure = None if isinstance(error, (Stale, NotFound)) else error
             log_event("summary.lost", conversation=conversation_id)
         finally:
@@ -347,7 +347,7 @@ class UserTasks:
         answer = self._ask(Purpose.FACTS, thread, plan, last.id)
         if answer.is_cut:
             raise NoFacts
-        if not self._pending(thread):  # memory was switched off meanwhile
+        if not self._pending(thread):  # memory was switched off meanwhile, so note nothing
             return None
         by_id = {fact.id: fact for fact in setup.facts}
         shown = [by_id[fact_id] for fact_id in plan.fact_ids]
@@ -358,7 +358,7 @@ class UserTasks:
             fact = _fact(change.text, change.replaces, thread, source.id)
             try:
                 self.store.facts.keep(fact, replaces=change.replaces, cuts=thread.conversation.cuts)
-            except AppError:  # the facts that were noted before this fact stay
+            except AppError:  # go on: the facts noted before this one stay
                 log_event("fact.lost", turn=answer.turn_id)
             else:
                 noted.append(NotedFact(fact, change.replaces))

@@ -30,8 +30,8 @@ _MOST_CALLS = 3
 class Counting:
     """One user's calls with the endpoint's token counts, in memory only, because they hold text.
 
-    An endpoint may refuse as too long a prompt that fits by the learned rates. Until the conversation of that prompt
-    gets a reply, its plans ignore the rates, which leaves the most room. Any thread may call any method.
+    A prompt that fits by the learned rates may still be refused by its endpoint as too long. Until its conversation
+    gets a reply, the plans ignore the rates, which leaves the most room. Any thread may call any method.
     """
 
     def __init__(self) -> None:
@@ -69,7 +69,7 @@ class Counting:
             self._refused.add(conversation_id)
         elif failure is None:
             self._refused.discard(conversation_id)
-        # the app's own counts are estimates, from which nothing can be learned
+        # without reported usage there are only the app's own estimates, from which nothing can be learned
         if reported is None:
             return
         counted = CountedCall(

@@ -10,7 +10,7 @@ from services.domain.limits import UNDO_SECONDS
 from services.domain.memories import DeletedMemories
 from services.errors import Busy, NotFound, Refused, Stale, StoreUnavailable, TooLate
 
-_MOST_SECONDS = 3600  # the longest time for an undo that the database accepts
+_MOST_SECONDS = 3600  # the longest time, in seconds, that the database accepts for an undo
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,8 +30,8 @@ class Deletions:
         self.forget(conversation_id)
 
     def discard_all(self, ids: Collection[ConversationId]) -> Iterator[ConversationId]:
-        """Discard the conversations *ids* that exist, and yield the ids; after the last, all can still be restored."""
-        # each deletion is a call of up to half a second to a hosted database
+        """Discard those conversations *ids* that exist, and yield their ids; all can be restored after the last."""
+        # more ids get more time, because each deletion takes up to half a second in a hosted database
         seconds = min(UNDO_SECONDS + len(ids) // 2, _MOST_SECONDS)
         for conversation_id in ids:
             with suppress(NotFound):  # another tab has deleted this conversation
@@ -99,7 +99,7 @@ class Deletions:
         if late and not any(ids & one.ids for one in memories):
             raise late
         for fact in facts:
-            with suppress(Refused):  # the fact is restored already, or the user has too many by now
+            with suppress(Refused):  # the fact is restored already, or there are too many facts now
                 store.facts.keep(fact)
         if summaries:
             store.conversations.set_summary(thread, summaries[-1])

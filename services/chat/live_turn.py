@@ -22,11 +22,11 @@ _logger = logging.getLogger(__name__)
 # the shortest pause between two drawings of a reply; pauses grow with the number of readers and with
 # the length of the text, because a browser redraws the whole text
 _FRAME_SECONDS = 0.005
-_DRAWN_CHARACTERS = 500_000  # characters a second, for one reader
-_DRAWINGS = 500  # drawings a second, for all readers of this process
-_LONGEST_SILENCE = 0.25  # seconds until a follower without news wakes, so that it can be stopped
+_DRAWN_CHARACTERS = 500_000  # the most characters drawn in a second for one reader
+_DRAWINGS = 500  # the most drawings in a second for all readers of this process
+_LONGEST_SILENCE = 0.25  # seconds; then a follower wakes without new text, so it can be stopped
 _HEARTBEAT_SECONDS = 1.0
-_LONGEST_THOUGHTS = 100_000  # bytes of thoughts that are kept
+_LONGEST_THOUGHTS = 100_000  # the most bytes of a reply's thoughts that are stored
 # control characters, which are removed because each takes six bytes in JSON
 _CONTROL = {code: None for code in range(32) if chr(code) not in "\n\t"}
 _FAILURE_SECONDS = 300.0  # seconds for which a failure is remembered
@@ -48,7 +48,7 @@ class LiveTurn:
     # the thread including the prompt of the turn; pages show it until they read the stored thread
     thread: Thread | None = None
     purpose: Purpose = Purpose.REPLY
-    max_tokens: int = 0  # the reserved length of the reply
+    max_tokens: int = 0  # the reserved length of the reply, in tokens
     failure: AppError | None = field(default=None, init=False)
     is_stopped: bool = field(default=False, init=False)
     is_cut: bool = field(default=False, init=False)  # true if the reply reached its length limit
@@ -60,7 +60,7 @@ class LiveTurn:
     _began_at: float = field(default_factory=time.monotonic, init=False)
     _thoughts: list[str] = field(default_factory=list[str], init=False)
     _thought_bytes: int = field(default=0, init=False)
-    # seconds until the first words of the reply; 0 before these words
+    # seconds from the beginning of the turn to the first words of the reply; 0 until these arrive
     _thought_seconds: float = field(default=0.0, init=False)
     _pieces: list[str] = field(default_factory=list[str], init=False)
     _pushed: int = field(default=0, init=False)
@@ -80,7 +80,7 @@ class LiveTurn:
         return time.monotonic() - self._began_at
 
     def think(self, piece: str) -> None:
-        """Add *piece* to the thoughts of a reply, up to the limit that is kept.
+        """Add *piece* to the thoughts of a reply, up to the limit of stored thoughts.
 
         Followers are not woken, because each wakes by itself four times a second.
         """
@@ -113,7 +113,7 @@ class LiveTurn:
                 with self._changed:
                     if self._pushed == seen and not self.is_done:
                         self._changed.wait(_LONGEST_SILENCE)
-                # the first words are drawn at once
+                # `drawn_at` is 0 until there is text, so the first words are drawn without a pause
                 time.sleep(max(0.0, drawn_at + _pause(len(text)) - time.monotonic()))
                 is_done, seen, text = self.is_done, self._pushed, self.said()
                 drawn_at = time.monotonic() if text else 0.0
@@ -233,9 +233,10 @@ class LiveTurns:
 
         Raise SignedOut while the owner's session is ending.
         """
-        with self._lock:  # a turn without a thread must neither be found nor kept alive
+        with self._lock:
             if turn.owner in self._leaving:
                 raise SignedOut
+            # the thread begins first: a turn without a thread must neither be found nor kept alive
             in_thread(f"turn-{turn.id}", partial(self._work, turn, produce))
             self._turns[turn.user_id, turn.conversation_id, turn.purpose] = turn
         in_thread(f"beat-{turn.id}", partial(_keep_alive, turn, beat))
@@ -254,7 +255,7 @@ class LiveTurns:
 
     @contextmanager
     def leaving(self, owner: object, within: float = 2.0) -> Generator[None]:
-        """Stop the turns of the session *owner* as `stop` does; refuse its new turns in the block, which ends it."""
+        """Stop the turns of the session *owner*, as `stop` does; refuse new ones while the block ends the session."""
         with self._lock:
             self._leaving.add(owner)
         try:

@@ -144,7 +144,7 @@ class PaidCalls:
                     is_over = not _push(turn, piece) or limit.is_exceeded(piece)
             if is_over:
                 turn.is_cut = True
-                break  # leaving the loop ends the request
+                break  # leaving the loop ends the request at the endpoint
         return reported
 
     def _settle(
@@ -207,8 +207,8 @@ class PaidCalls:
         )
 
     def checkpoint(self, turn: LiveTurn, said: str) -> Lease:
-        """Store *said* and new thoughts, and renew the lease; stop *turn* if another
-        process asked for that."""
+        """Store *said* and new thoughts, and renew the lease of *turn*; stop *turn* if another
+        process requested that."""
         thoughts = turn.thoughts()
         new = None if thoughts == turn.kept_thoughts else thoughts
         lease = self.turns.checkpoint(turn.id, turn.conversation_id, said, LEASE_SECONDS, new)
@@ -289,7 +289,7 @@ class UnansweredCalls:
         self._calls = LruCache[ClientTurnId, Call](_MOST_UNANSWERED)
 
     def find(self, call: Call) -> Call | None:
-        """Return the unanswered call that made the same request as *call*, if any."""
+        """Return the unanswered call that made the same request as *call*; None if there is none."""
         return next((lost for _, lost in self._calls.items() if _is_same(lost, call)), None)
 
     def is_prompt(self, prompt_id: MessageId | None) -> bool:
@@ -337,7 +337,7 @@ def _is_same(lost: Call, call: Call) -> bool:
 
 
 def _choices(thread: Thread) -> tuple[object, ...]:
-    """Return those choices of a conversation that must be equal in two equal requests."""
+    """Return the choices of a conversation in which two requests must agree to count as equal."""
     conversation = thread.conversation
     return conversation.policy, conversation.model, conversation.space_id, thread.instructions
 

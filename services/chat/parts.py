@@ -1,10 +1,10 @@
-"""The parts of a user's services that pages call."""
+"""The services of a user's chats that pages call."""
 
 from services.chat.service import Chat
 
 
 class ChatParts:
-    """The services of a user's stored chats, or of one temporary chat. Pages call their methods, and nothing deeper."""
+    """The services of a user's stored chats, or of one temporary chat. Pages call only these services' methods."""
 
     def __init__(self, chat: Chat) -> None:
         store, choices = chat.store, chat.tasks.choices
@@ -16,5 +16,5 @@ class ChatParts:
 
     @property
     def chat(self) -> Chat:
-        """The `Chat` of these services."""
+        """The `Chat`, which begins, retries and follows turns."""
         return self._chat

@@ -47,14 +47,14 @@ class Planning:
     """The plans of one user's turns.
 
     A *view* is the plan of the next turn without its prompt. While the database is unreachable, a view uses cached
-    data, but planning a turn raises StoreUnavailable, because a plan from cached data could differ from one from rows.
+    data, but planning a turn raises StoreUnavailable, because a plan from stored rows could differ.
     """
 
     turns: Turns
     counter: KindCounter
     counting: Counting
     search: Search
-    # true if reads tolerate an unreachable database and a deleted conversation
+    # true if an unreachable database or a deleted conversation only makes reads return nothing
     is_lenient: bool = False
 
     def turn(

@@ -1,7 +1,7 @@
 """Search in the messages of one user: in one conversation, or in all conversations of its space.
 
 Other conversations are indexed in the background when first needed, and new messages before each prompt. If that
-takes long or the database is unreachable, the search for a prompt uses the messages indexed so far. From a
+is slow or the database is unreachable, the search for a prompt uses the messages indexed so far. From a
 conversation outside all spaces, only conversations outside all spaces are found.
 """
 
@@ -43,7 +43,7 @@ _MOST_HITS = 1000
 _MOST_ELSEWHERE = 10
 _MOST_OPENED = 2_000  # the most cached messages of other conversations
 _MOST_INDEXES = 20  # the most indexes of single conversations in memory
-_MOST_RECEIPTS = 5000  # the most receipts in memory, of which only some ids are stored
+_MOST_RECEIPTS = 5000  # the most receipts of which ids are cached; their text is not
 
 Located = tuple[ConversationId, Message]
 
@@ -55,7 +55,7 @@ class StoredRecalls:
     prefix_seq: int = 0
     # the messages recalled for the turn's own prompt, each with its extract if only a part was sent
     own: tuple[tuple[MessageId, Extract | None], ...] = ()
-    # the conversation of each message recalled from elsewhere, for this prompt or for earlier prompts
+    # for each message recalled from another conversation, for this prompt or an earlier one: its conversation
     elsewhere: Mapping[MessageId, ConversationId] = field(
         default_factory=dict[MessageId, ConversationId]
     )
@@ -85,7 +85,7 @@ class _Indexed:
     """The indexed part of a conversation."""
 
     cuts: int  # the value of `Conversation.cuts` when the messages were indexed
-    up_to_seq: int = 0  # all messages up to this one are indexed
+    up_to_seq: int = 0  # all messages with a seq up to this one are indexed
     ids: set[MessageId] = field(default_factory=set[MessageId])
     # the newest reply to each prompt, and the continuation of each reply
     replies: dict[MessageId, MessageId] = field(default_factory=dict[MessageId, MessageId])
@@ -138,7 +138,7 @@ class _Index:
         if indexed := self.conversations.pop(conversation_id, None):
             self._recall.remove(indexed.ids)
             self.replaced -= indexed.ids
-            for message_id in indexed.ids:  # any message may be deleted, so all are read again
+            for message_id in indexed.ids:  # any may be deleted by now, so all are read again
                 self._opened.drop(message_id)
 
 
@@ -148,7 +148,7 @@ class Search:
     def __init__(self, corpus: Corpus | None = None) -> None:
         """Without a *corpus*, other conversations are not searched."""
         self._corpus = corpus
-        # the conversations as last read; empty if they must be read again
+        # the list of conversations as last read; empty if it must be read again
         self._listed: Mapping[ConversationId, Listed] = {}
         self._opened = LruCache[MessageId, Located](_MOST_OPENED)
         self._alone = LruCache[ConversationId, _Index](_MOST_INDEXES)
@@ -163,7 +163,7 @@ class Search:
         return "Search()"
 
     def prepare(self) -> None:
-        """Begin to index other conversations, if that has not begun, because a prompt may follow."""
+        """Begin to index other conversations, unless that has begun already, because a prompt may follow soon."""
         if self._corpus and self._reading is None:
             self._read_on()
 
@@ -175,7 +175,7 @@ class Search:
         conversation, here = thread.conversation, {message.id for message in thread.messages}
         is_elsewhere = is_elsewhere and self._corpus is not None
         if is_elsewhere:
-            # the list is read again, because a read in progress may have begun before a conversation moved
+            # the list is read again, in case a read in progress began before a conversation moved to another space
             self._listed = {}
             self._missing = set()
             wait([self._read_on()], _PATIENCE)
@@ -270,7 +270,7 @@ class Search:
         self._opened.drop_all(lambda located: located[0] == conversation_id)
 
     def _read_on(self) -> Future[None]:
-        """Begin to index new messages in a thread, unless a thread does so already; return its future."""
+        """Begin to index new messages in a thread, unless one does so already; return the future of that thread."""
         with self._lock:
             if self._reading is None or self._reading.done():
                 self._reading = in_thread("recall", self._read)

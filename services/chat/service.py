@@ -55,7 +55,7 @@ class Chat:
         title: Callable[[str], str] = first_words,
         new_id: Callable[[], UUID] = uuid4,  # makes the id of a new conversation
         on_settled: Callable[[], None] = lambda: None,  # called after each turn is settled
-        owner: object = None,  # the session that owns the turns; it outlives these services
+        owner: object = None,  # the session that owns the turns; the session outlives this object
     ) -> None:
         self.store = store = choices.store
         self._choices, self._sweep, self.live_turns = choices, sweep, live_turns
@@ -140,7 +140,8 @@ class Chat:
         if not (model or policy):
             return self._begin(thread, past, asked.body, asked.id)
         once = replace(own, model=model or own.model)
-        if policy:  # the stored start of the view is valid only for the stored policy
+        # the stored start of the view is valid only for the stored policy, so another policy ignores it
+        if policy:
             once = replace(once, policy=policy, start_seq=own.reset_seq)
         thread = replace(thread, conversation=once)
         return self._begin(thread, past, asked.body, asked.id, start_seq=own.start_seq)
@@ -280,7 +281,8 @@ class Chat:
         tip = next((message for message in thread.messages if message.id == tip_id), None)
         if tip_id and tip is None:  # the message was deleted in another tab
             raise errors.Stale
-        if tip:  # the prompt's reply, or the reply's continuation, may have been stored since
+        # the tip's reply or continuation, stored since the page was drawn, is included
+        if tip:
             is_awaited = tip.role is Role.USER or tip.is_unfinished
             thread = thread.through(tip.id) if is_awaited else thread.up_to(tip.id)
         return self._begin(thread, thread.branch(), prompt, seen_model=seen_model)

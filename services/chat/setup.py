@@ -1,4 +1,4 @@
-"""Settings of a turn: the first that is found, of the conversation, its space, its user or the deployment, applies."""
+"""Settings of a turn: those of the conversation or, where it has none, of its space, its user or the deployment."""
 
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -70,7 +70,7 @@ class Choices:
     instructions: str = field(repr=False)  # the instructions of the deployment
     # the default policy of the deployment
     first_policy: MemoryPolicy = field(default_factory=Summary)
-    window_messages: int = WINDOW_MESSAGES  # the default window of the deployment, in messages
+    window_messages: int = WINDOW_MESSAGES  # the deployment's default window size, in messages
     reads_facts: bool = True
 
     def setup(self, thread: Thread | None, new: NewConversation | None = None) -> Setup:

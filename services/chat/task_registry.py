@@ -36,8 +36,8 @@ class _State:
     due_at: float = inf  # monotonic time at which `work` begins, unless the task is claimed before
     work: Work | None = None
     error: AppError | None = None
-    failures: int = 0  # failures since the last success
-    skipped: int = 0  # turns skipped since the last failure
+    failures: int = 0  # the number of failures since the last success
+    skipped: int = 0  # the number of turns skipped since the last failure
     noted: tuple[NotedFact, ...] = ()  # the most recently noted facts, without dismissed ones
 
 
@@ -52,7 +52,7 @@ class BackgroundTasks:
     ) -> None:
         """Accept only tasks of these *purposes*.
 
-        Facts are noted once *fact_batch* prompts are waiting, or after *silence* without a prompt.
+        Facts are noted once *fact_batch* prompts are waiting, or after the time *silence* without a new prompt.
         """
         self._purposes, self.fact_batch, self.silence = purposes, fact_batch, silence
         self._busy: dict[_Key, _State] = {}  # tasks that are running or postponed
@@ -99,7 +99,7 @@ class BackgroundTasks:
     def postpone(
         self, purpose: Purpose, user_id: UserId, conversation_id: ConversationId, work: Work
     ) -> None:
-        """Let `begin_due` call *work* after the silence, instead of any work that was postponed before."""
+        """Let `begin_due` call *work* once `silence` has passed, instead of any work postponed before."""
         if purpose not in self._purposes:
             return
         with self._changed((purpose, conversation_id), user_id) as state:
@@ -134,13 +134,13 @@ class BackgroundTasks:
         """End a task; *finished* is its message, or None if another task may be begun for that message."""
         with self._lock:
             state = self._busy.get((purpose, conversation_id))
-            if state is None:  # the user has left
+            if state is None:  # the user has left, so there is no result to store
                 return
             state.is_running, state.skipped = False, 0
             state.failures = state.failures + 1 if error else 0
             state.error = error
-            # the error is kept for long, but the frames of its traceback hold the conversation's
-            # text
+            # the traceback is dropped, because its frames hold the conversation's text, and the error
+            # stays in memory for long
             if error:
                 error.__traceback__ = error.__cause__ = error.__context__ = None
             if finished is not None:

@@ -83,14 +83,14 @@ class TemporaryChat(ChatParts):
 
     def end(self, within: float = 2.0) -> None:
         """Stop the streaming turns, wait for them to be settled, and forget all text."""
-        self.rows.close()  # closed first, so that no new turn can begin
+        self.rows.close()  # closed before the turns are stopped, so that no new turn can begin
         self.conversations.forget(self.id)
         self.stop(within)
         self._chat.live_turns.forget()
         self._chat.forget(self.id)
 
     def is_deserted(self) -> bool:
-        """Return True if the chat was left for good or its page has been away for too long; to be polled."""
+        """Return True if the chat was left for good or its page has been away for too long. Call this periodically."""
         if self.is_over:
             return True
         now = time.monotonic()
@@ -126,7 +126,7 @@ class TemporaryChats:
         self._end([chat for chat in self._all() if chat.owner == owner])
 
     def end_deserted(self) -> None:
-        """End the chats whose pages have been away for too long; to be polled."""
+        """End the chats that were left for good or whose pages have been away for too long. Call this periodically."""
         self._end([chat for chat in self._all() if chat.is_deserted()])
 
     def stop(self, within: float = 2.0, owners: Collection[SessionId] | None = None) -> None:

@@ -47,7 +47,7 @@ _LAST_REPLIES = 3
 class Affordable:
     """Changes, any one of which would make a refused turn affordable."""
 
-    models: tuple[str, ...]  # the names of cheaper models, the cheapest first
+    models: tuple[str, ...]  # model names; the cheapest model comes first
     policies: tuple[MemoryPolicy, ...]
 
 
@@ -129,14 +129,14 @@ class ThreadView:
 
     @cached_property
     def noted(self) -> tuple[NotedFact, ...]:
-        """The facts noted up to the last prompt, without dismissed ones."""
+        """The facts noted up to the last prompt, without those changed or dismissed since."""
         asked = self.last_prompt
         return self._tasks.noted(self.thread.conversation.id, asked.id) if asked else ()
 
     @cached_property
     def need(self) -> Need:
-        """The remainder of a limit that counts as low: three times the cost of the most expensive of the last three
-        replies, or the highest possible cost of the next reply if that is more."""
+        """The most that may be left of a limit for it to count as low: three times the cost of the most expensive of
+        the last three replies, or the highest possible cost of the next reply if that is more."""
         replies = [one for one in self.thread.branch() if one.role is Role.ASSISTANT][
             -_LAST_REPLIES:
         ]
@@ -199,8 +199,8 @@ class ThreadView:
     @cached_property
     def _planned(self) -> tuple[History, ContextPlan]:
         thread = self.thread
-        # a new conversation has the same plan under every policy, and Retrieval would prepare a
-        # search
+        # a new conversation has the same plan under every policy; Full avoids the search that
+        # Retrieval would prepare
         if self.is_new:
             thread = replace(thread, conversation=replace(thread.conversation, policy=Full()))
         return self._tasks.planning.view(thread, self.setup)

@@ -29,7 +29,7 @@ class ModelStream(Protocol):
     def __iter__(self) -> Iterator[Piece]:
         """Send the request; yield thoughts and text, then LimitReached and Usage if the endpoint sends them.
 
-        Raise ModelUnavailable. Leaving the iteration early ends the request.
+        Raise ModelUnavailable. A caller that stops the iteration early ends the request.
         """
         ...
 

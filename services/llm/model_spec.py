@@ -30,7 +30,7 @@ _CONTEXT = (
     "meta.n_ctx_train",
 )
 _REPLY = ("max_output_tokens", "max_completion_tokens", "top_provider.max_completion_tokens")
-# fields that state the price in dollars per token, of LiteLLM and of OpenRouter
+# fields that state prices in dollars per token: LiteLLM's, then OpenRouter's
 _INPUT_PRICE = ("input_cost_per_token", "pricing.prompt")
 _OUTPUT_PRICE = ("output_cost_per_token", "pricing.completion")
 _CACHED_PRICE = ("cache_read_input_token_cost", "pricing.input_cache_read")
@@ -49,7 +49,7 @@ _NAMED_REPLY = re.compile(
     r"|valid range of max_tokens is \[\d+, ?(\d+)\]"
     r"|max_(?:completion_)?tokens\b.{0,99}? expected a value <= (\d+)"
 )
-# the tokens of the prompt as errors state them, if exact (newer vLLM says "at least", which does not match), by
+# the exact tokens of the prompt as errors state them (newer vLLM states "at least", which does not match), by
 # endpoint: OpenAI, DeepSeek; old OpenAI; vLLM; OpenRouter; Anthropic; Mistral
 _NAMED_PROMPT = re.compile(
     r"\((\d+) in the messages|\((\d+) in your prompt|your request has (\d+) input tokens"
@@ -80,7 +80,8 @@ def read_models(document: object, name: str) -> ModelSpec:
     listed = value_at(document, "data") or document
     entries = cast(list[object], listed) if isinstance(listed, list) else []
     named = [entry for entry in entries if value_at(entry, "id") == name]
-    if not named and len(entries) != 1:  # a llama.cpp server accepts any name of a model
+    # a single entry applies whatever its name, because a llama.cpp server accepts any model name
+    if not named and len(entries) != 1:
         return ModelSpec()
     entry = (named or entries)[0]
     input_micro, output_micro, cached_micro = (
@@ -109,7 +110,7 @@ class LimitRefusal:
     def reply_within(self, max_tokens: int) -> int:
         """Return the longest reply of at most *max_tokens* that the limits allow; below 1 if there is no room.
 
-        If the endpoint did not count the prompt, assume the minimum that every prompt leaves for the reply.
+        If the endpoint did not count the prompt, assume that it leaves no more than the minimum for the reply.
         """
         allowed = [max_tokens, self.reply_tokens or max_tokens]
         if self.context_tokens and self.prompt_tokens:
@@ -145,7 +146,7 @@ def value_at(node: object, path: str) -> object:
 
 
 def _tokens(entry: object, paths: Sequence[str], least: int) -> int | None:
-    """Return the first plausible count of tokens at one of *paths*."""
+    """Return the first plausible token count at one of *paths*."""
     values = (value_at(entry, path) for path in paths)
     return next((v for v in values if type(v) is int and least <= v <= _MOST_TOKENS), None)
 

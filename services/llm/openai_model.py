@@ -32,7 +32,7 @@ _CONNECT_SECONDS = 5
 _LIST_SECONDS = 10
 _THINKING_SECONDS = 300.0  # seconds for which a reasoning model may be silent
 _REFUSED = {400, 413, 422}
-_NEWER_LIMIT, _USAGE = "max_completion_tokens", "stream_options"  # names of request parameters
+_NEWER_LIMIT, _USAGE = "max_completion_tokens", "stream_options"  # refusable request parameters
 _PAUSES = (0.5, 1.5)  # seconds before the second and the third attempt
 _LONGEST_PAUSE = 20  # seconds; an endpoint that asks for a longer pause counts as failed
 _TRANSIENT = {
@@ -41,7 +41,7 @@ _TRANSIENT = {
     ModelFailure.BROKEN,
     ModelFailure.DROPPED,
 }
-# messages of errors about a prompt that, with its reply, overflows the context window
+# matches error messages about a prompt that, with its reply, overflows the context window
 _TOO_LONG = re.compile(
     r"context.?(?:length|window|size)|(?:prompt|input)\b.{0,60}\b(?:too long|exceeds)",
     re.IGNORECASE,
@@ -51,9 +51,9 @@ _TOO_LONG = re.compile(
 def connect(base_url: str, api_key: str) -> openai.AsyncOpenAI:
     """Return a client for the endpoint at *base_url*."""
     http = httpx2.AsyncClient(
-        timeout=httpx2.Timeout(None, connect=_CONNECT_SECONDS),  # silence is timed per stream
+        timeout=httpx2.Timeout(None, connect=_CONNECT_SECONDS),  # `_reply` limits the silence
         limits=httpx2.Limits(max_connections=None, keepalive_expiry=30),
-        # ignore the environment's proxy where it cannot reach: the loopback of this machine
+        # for an endpoint on this machine, ignore the environment's proxy, which cannot reach its loopback
         trust_env=not is_this_machine(httpx2.URL(base_url).host),
     )
     return openai.AsyncOpenAI(
@@ -226,7 +226,7 @@ class _Stream:
             while (piece := pieces.get()) is not None:
                 yield piece
         finally:
-            request.cancel()  # leaving the iteration ends the request
+            request.cancel()  # end the request if the caller left the iteration early
         if self._is_cancelled or request.cancelled():
             return
         if failure := request.result():

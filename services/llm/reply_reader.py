@@ -18,9 +18,9 @@ _CACHED = (
     "cached_tokens",
     "cache_read_input_tokens",
 )
-# fields of thoughts: DeepSeek, LiteLLM, llama.cpp; OpenRouter, Ollama. Versions of vLLM send either or both.
+# fields that hold thoughts: DeepSeek, LiteLLM, llama.cpp; OpenRouter, Ollama. Versions of vLLM send either or both.
 _THOUGHTS = ("delta.reasoning_content", "delta.reasoning")
-# finish reasons of replies at the length limit: OpenAI; Anthropic and Gemini, through a gateway; Mistral
+# finish reasons that mean the length limit: OpenAI; Anthropic and Gemini, through a gateway; Mistral
 _LIMITED = {"length", "max_tokens", "model_length"}
 
 
@@ -63,7 +63,7 @@ class ReplyReader:
 
     def finish(self) -> ModelFailure | None:
         """End the reply, after the stream has ended without an error; return the failure of the reply, if any."""
-        if self._is_empty:  # the body may be a web page, for example
+        if self._is_empty:  # no chunk arrived: the body may be a web page, for example
             return ModelFailure.GARBLED
         if not self._ending:
             return ModelFailure.DROPPED

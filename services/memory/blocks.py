@@ -5,8 +5,8 @@
     [End of the facts.]
 
 Every quoted line begins with a mark (`> `, or the speaker: `user> `), whatever it contains. So a line without a
-mark, such as the last of the block, is never part of the quoted text. Days are in UTC: those of
-`created_at` of a message, or of `since` of a fact.
+mark, such as the last of the block, is never part of the quoted text. Days are in UTC: the
+day of a message's `created_at`, or of a fact's `since`.
 """
 
 from collections.abc import Iterable, Iterator
@@ -49,7 +49,7 @@ def line_tokens(line: str, counter: TokenCounter) -> int:
 
 
 def quote(text: str, mark: str = "> ") -> str:
-    """Return *text* with *mark* before the first line and `> ` before the others; lines end as for `splitlines`."""
+    """Return *text* with *mark* before the first line and `> ` before the others; lines are those of `splitlines`."""
     first, *more = text.splitlines() or [""]
     return "\n".join((mark + first, *("> " + line for line in more)))
 
@@ -76,7 +76,7 @@ def quote_messages(recalls: Iterable[RecalledMessage]) -> Iterator[str]:
 
 
 def headings(recall: RecalledMessage) -> tuple[tuple[str], tuple[str, str]]:
-    """Return the year of a message in a tuple, and its year and day in another; the last item of each is a heading."""
+    """Return two keys of a message, (year,) and (year, day); the last item of each key is the text of a heading."""
     moment = recall.message.created_at.astimezone(UTC)
     year = str(moment.year)
     return (year,), (year, f"{moment.day} {MONTHS[moment.month - 1][:3]}")

@@ -38,18 +38,18 @@ from services.memory.layout import (
 from services.memory.planner import summary_layout, usable_summary
 from services.memory.tokens import TokenCounter
 
-# per cent of the prompt's tokens that remain after a compaction
+# per cent of the tokens that a prompt may have: a compaction leaves this share in use
 _FOLD_TO_PERCENT = 70
-_SUMMARY_PERCENT = 30  # per cent of the prompt's tokens that the whole summary may take
+_SUMMARY_PERCENT = 30  # per cent of the tokens that a prompt may have: the whole summary's share
 _REPLIES = 4  # the summary is at most this many times as long as the room kept free for a reply
 _ANEW_PERCENT = 50  # the requested length of a rewritten summary, in per cent of the limit
 _SHORTER = 24  # a paragraph is this many times shorter than the messages that it replaces
 _LEAST_PARAGRAPH = 60  # tokens
 # per cent of the requested length that an answer may have, because models count badly
 _SLACK_PERCENT = 150
-_BYTES = 12  # the most bytes per token of a usable answer; a longer answer is no summary
+_BYTES = 12  # the most bytes of a usable answer, per token of its length limit
 _PROMPTS = 20  # the number of last prompts that predict the length of the next
-_BEGINNING = 60  # letters of the beginning of a message, which a request quotes to name the message
+_BEGINNING = 60  # letters: a request names a message by quoting this much of its beginning
 _MOST_LABELS = 8  # the most labels, such as "Summary:", that are removed from an answer
 
 _TASK = (
@@ -79,7 +79,7 @@ class Compaction:
     from_seq: int
     up_to_seq: int
     compacted_ids: tuple[MessageId, ...]  # the messages that this call summarises
-    remaining_messages: int  # messages that further calls will summarise
+    remaining_messages: int  # the number of messages that further calls will summarise
     is_in_place: bool
     previous_text: str = field(repr=False)  # the paragraphs of the summary before the answer
     days: str  # the days of the messages that the answer covers
@@ -105,10 +105,11 @@ class Compaction:
 def plan_compaction(
     history: History, budget: ContextBudget, counter: TokenCounter, *, is_cache_cheap: bool = True
 ) -> Compaction | None:
-    """Plan the next summary after a turn; return None if the next turn fits or the request does not.
+    """Plan the next summary after a turn; return None if the next turn fits, or if the request would not.
 
     *history* has the start_seq of the last turn, and no prompt. *is_cache_cheap* is true if cached tokens cost less
-    than a third of others, or if all are free. While `remaining_messages` is positive, plan again with the new summary.
+    than a third of other tokens, or if all are free. While `remaining_messages` is positive, plan
+    again with the new summary.
     """
     layout = summary_layout(history, budget.prompt_tokens, counter)
     old = usable_summary(history)

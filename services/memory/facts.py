@@ -29,15 +29,16 @@ from services.memory.planner import newest_facts, plan_context
 from services.memory.terms import stems
 from services.memory.tokens import TokenCounter
 
-LONGEST = 200  # characters of a noted fact
-BATCH = 5  # prompts in one request
+LONGEST = 200  # the most characters of a noted fact
+BATCH = 5  # the most prompts in one request
 SILENCE = timedelta(minutes=10)
-_MOST = 3  # facts that one prompt may change
+_MOST = 3  # the most facts that one prompt may add or replace
 # the most tokens of an answer about one prompt, and the tokens added for each further prompt
 _REPLY_TOKENS, _MORE_REPLY_TOKENS = 400, 100
 # the most tokens of known facts in a request, newest first; limited because each request pays for them
 _KNOWN_TOKENS = 2000
-# The most bytes of a prompt and of a reply in a request. Those of a prompt are halved until the request fits.
+# The most bytes of a prompt and of a reply in a request. Until the request fits, the limit of prompts is halved,
+# down to the last value.
 _PROMPT_BYTES, _REPLY_BYTES, _LEAST_BYTES = 4000, 600, 250
 _CUT = " [...] "
 

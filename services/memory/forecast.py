@@ -1,8 +1,8 @@
 """A forecast of the next prompt's tokens, calibrated with the counts that the endpoint reported. Pure.
 
 * The last call is the anchor: the endpoint counted its prompt and its reply, so for a prompt that extends them only
-  the difference is estimated: messages that were added or removed (by a trim, or recalled ones). If the difference is
-  larger than the prompt, as on the first turn or after new instructions, the whole prompt is estimated.
+  the difference is estimated: messages that were added or removed, such as recalled or trimmed ones. If the difference
+  is larger than the prompt, as on the first turn or after new instructions, the whole prompt is estimated.
 * An estimate is the counter's count times the ratio of counted to estimated tokens. A `Calibration` holds the ratios
   of a model by kind of text, because one vocabulary knows Russian well and another spells it out. Each call refines
   the calibration, mostly by how much longer its prompt is than the one before. A calibration is computed with +, -, *
@@ -25,9 +25,9 @@ from services.memory.tokens import KindCounter
 # Counted tokens per estimated token: the range over all vocabularies for ordinary text.
 LEAST_RATIO, MOST_RATIO = 0.05, 1.5
 _SURPRISE = 8.0  # one count changes a ratio by at most this factor
-_STEADINESS = 0.1  # minimum weight of a new count: the model behind a name may change
-_FEW_TOKENS = 10  # for a text of this many tokens, half of the error is chance
-_MARGIN = 1.05  # factor by which a calibrated count is raised on purpose
+_STEADINESS = 0.1  # least weight of a new count, because the model behind a name may change
+_FEW_TOKENS = 10  # in a count of this many tokens, half of the error is chance
+_MARGIN = 1.05  # factor that makes a calibrated count too high on purpose
 
 # the tokens that a chat template adds to a message (ChatML: 5), in hundredths of a token
 _ENVELOPE = Counter({"envelope": 500})
@@ -116,8 +116,8 @@ class Calibration:
     def _ratio(self, kind: str) -> float:
         if known := self.by_kind.get(kind):
             return known.ratio
-        # a new kind begins with the mean ratio of its family, which is sorted so that every process gets
-        # exactly the same sum
+        # a new kind begins with the mean ratio of its family; the kinds are sorted, so that every process
+        # gets exactly the same sum
         family = _family(kind)
         alike = [known for other, known in sorted(self.by_kind.items()) if _family(other) == family]
         alike.append(KindRatio(_FIRST_RATIO.get(family, _FIRST_RATIO_OF_OTHERS), 1))
@@ -126,7 +126,7 @@ class Calibration:
 
 
 def _family(kind: str) -> str:
-    """Return the name of the group of similar kinds: those of ASCII, those of scripts, or the kind alone."""
+    """Return the group of similar kinds that *kind* is in: "ascii", "script", or a group of this kind alone."""
     if kind in _UNLIKE:
         return kind
     return "ascii" if kind in _ASCII else "script"
@@ -244,7 +244,7 @@ def _reply_tokens(call: CountedCall, calibration: Calibration, counter: KindCoun
 
 
 def _is_likely(call: CountedCall, calibration: Calibration, counter: KindCounter) -> bool:
-    """Return True unless the count is too low for the prompt; it may be higher, because endpoints add prompts."""
+    """Return True unless the count is too low for the prompt; a high count is fine, because endpoints may add text."""
     return call.tokens.prompt * 2 >= calibration.estimate(_kinds(call.messages, counter))
 
 

@@ -52,7 +52,7 @@ _TRIM_TO_PERCENT = 67
 # `_TRIM_TO_PERCENT`, so that trims and moves do not alternate)
 _RETURN_PERCENT = 40
 _FACTS_PERCENT = 10  # per cent of the prompt's tokens that facts may take
-_UNDERCOUNT_PERCENT = 120  # per cent of an estimate that ordinary text does not exceed (tokens.py)
+_UNDERCOUNT_PERCENT = 120  # per cent of an estimate: ordinary text has no more tokens (tokens.py)
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +142,7 @@ def usable_summary(history: History) -> RunningSummary | None:
         summary is not None
         and bool(summary.text.strip())
         and history.reset_seq < summary.from_seq <= summary.up_to_seq
-        # a branch with this message has all messages before it, too
+        # a branch with the last summarised message also has all earlier ones, so the summary fits it
         and any(message.seq == summary.up_to_seq for message in history.past)
     )
     return summary if is_usable else None
@@ -155,7 +155,8 @@ def _start_seq(history: History) -> int:
 def _base(history: History, room: int, counter: TokenCounter) -> Layout:
     """Return the layout without the past. Facts that would make it too long are left out."""
     bare = Layout(room, counter, history.instructions, prompt=history.prompt)
-    # counted without calibration, which changes with each reply and would change the beginning of the prompt
+    # facts are counted without calibration, which changes with each reply: the facts that fit would change,
+    # and with them the beginning of the prompt
     plain = counter.uncalibrated
     left = room * _FACTS_PERCENT // 100 - facts_tokens((), plain)
     base = replace(bare, facts=newest_facts(history.facts, left, plain))
@@ -165,8 +166,8 @@ def _base(history: History, room: int, counter: TokenCounter) -> Layout:
 def newest_facts(facts: Sequence[Fact], left: int, counter: TokenCounter) -> tuple[Fact, ...]:
     """Return the newest *facts* that fit in the *left* tokens, oldest first.
 
-    A new fact changes the prompt from the facts on in any case, so dropping the oldest for it loses no more of the
-    cached prefix.
+    A new fact changes the prompt from the facts on in any case, so dropping the oldest fact to make room loses no
+    more of the cached prefix.
     """
     newest: list[Fact] = []
     for fact in sorted(facts, key=lambda fact: (fact.since, fact.id), reverse=True):
@@ -226,7 +227,7 @@ def _newest(policy: MemoryPolicy, pairs: Sequence[Pair]) -> Sequence[Pair]:
 
 
 def _trimmed(base: Layout, pairs: Sequence[Pair]) -> Layout:
-    """Add all *pairs* if they fit, else the newest that fit in two thirds of the room, so that trims are rare."""
+    """Add all *pairs* to *base* if they fit, else the newest that fit in two thirds of the room: so trims are rare."""
     taken = base.tokens
     fitting = count_fitting(pairs, base.room - taken, base.counter)
     if fitting < len(pairs):

@@ -33,13 +33,13 @@ from services.memory.layout import (
 from services.memory.terms import stems
 
 # The following values are percentages of the prompt's tokens.
-_LATEST = 25  # the share of the latest messages when the prefix is rebuilt
+_LATEST = 25  # the share that the latest messages get when the prefix is rebuilt
 # at an overflow, the latest messages stay if they take up to this share: only recalled messages go
 _LASTING = 55
-_REBUILT = 15  # the share of recalled messages when a cached prefix is rebuilt
-_TURN = 6  # the largest share of the messages recalled in each later turn
-_REFILL = 40  # the least share of a rebuilt prefix; more of the latest messages fill it up
-_REFILL_ALONE = 67  # the least share of a rebuilt prefix if nothing is recalled
+_REBUILT = 15  # the share that recalled messages get when a cached prefix is rebuilt
+_TURN = 6  # the largest share that messages recalled in one later turn may take
+_REFILL = 40  # more of the latest messages fill up a rebuilt prefix to this share
+_REFILL_ALONE = 67  # the same share if nothing was recalled for the rebuilt prefix
 # a long message that takes less than this share of recall's tokens is quoted in full
 _WHOLE = 10
 _MISSES = 5  # the search for extracts ends after this many extracts that do not fit
@@ -51,7 +51,7 @@ def extend_prefix(base: Layout, history: History, pairs: Sequence[Pair]) -> Layo
     """Add *pairs*, their earlier recalls and a few new recalls; return None if the prefix must be rebuilt."""
     was_rebuilt = bool(history.past) and history.past[-1].seq == history.prefix_seq
     if was_rebuilt and not pairs:
-        return None  # the last pair may be among the recalled messages
+        return None  # rebuild again: the last pair may be among the recalled messages
     if count_fitting(pairs, base.room, base.counter) < len(pairs):
         return None  # a cheap check, which need not count the tokens of all recalls
     hidden_ids = _before_reset(history) | {*message_ids(pairs)}

@@ -35,16 +35,16 @@ from services.memory.terms import words
 _K1, _B = 1.2, 0.9
 # messages further apart in time share no terms; the pause is longer than a meeting, shorter than a night
 _PAUSE_SECONDS = 6 * 3600
-_NEIGHBOURS = 3  # the number of messages on either side that share their terms
-_HALF = 16  # the distance in words that halves the shared part
+_NEIGHBOURS = 3  # a message shares its terms with this many messages on either side
+_HALF = 16  # words between two messages: each such distance halves the part that they share
 _LEAST_SHARE = 0.05  # a smaller share is ignored
 _TO_ANSWER = 2  # factor for the share that a question gives to the next message
-_PARTICULAR = 1.0  # the score added for a time, and for a name that is not a speaker's
+_PARTICULAR = 1.0  # the score added to a message for a time, and for a name that is not a speaker's
 _ASKING = 0.8  # the weight of a short message that ends with a question
 _NAMED = 1.5  # the weight of a message by the speaker that the query names
 _MOST_DAYS = 50  # the most date ranges in a query
 _USER = 2  # the highest weight of a message by the user, for conversations with long replies
-_EXCHANGE = 0.2  # the highest share of a prompt's score that its reply also gets, and the reverse
+_EXCHANGE = 0.2  # the highest share of its score that a prompt gives to its reply, and the reverse
 
 # words of a query about the assistant's messages; the word after "you" is seldom the subject of the
 # query, as in "did you recommend"
@@ -53,7 +53,7 @@ ROLES = frozenset({Role.USER.value, Role.ASSISTANT.value})
 
 Floats = NDArray[np.float64]
 _Number = TypeVar("_Number", float, Floats)
-# for each distance in messages: the shares given to the earlier message and to the later one of each two
+# for each distance in messages, two columns: the share that each earlier message gets, and each later one
 _Shares = list[tuple[Floats, Floats]]
 
 
@@ -85,7 +85,8 @@ class Columns:
         rows = rows[np.lexsort((numbers.seq[rows], numbers.conversation[rows]))]
         self.rows: list[int] = rows.tolist()
         self.ids = [ids[row] for row in self.rows]
-        self.places = np.zeros(len(ids), np.intp)  # by row, the index of its message in the columns
+        # by row number: the index of the row's message in the columns
+        self.places = np.zeros(len(ids), np.intp)
         self.places[rows] = np.arange(len(rows))
         self._numbers = numbers = Numbers(*(column[rows] for column in numbers))
         self._speakers = {
@@ -112,7 +113,7 @@ class Columns:
         return np.bincount(places, minlength=len(self.ids)).astype(float)
 
     def bm25(self, occurrences: Floats, places: NDArray[np.intp] | None = None) -> Floats:
-        """Return the scores of all messages, or of *places* without their neighbours, for the occurrences of a term."""
+        """Return the scores of all messages for a term's *occurrences*, or only of *places* and without neighbours."""
         tf = spread(occurrences, self.lent) if places is None else occurrences
         norm = self._norm if places is None else self._norm[places]
         return self.idf(int(np.count_nonzero(occurrences))) * (_K1 + 1) * tf / (tf + _K1 * norm)
@@ -149,7 +150,7 @@ class Columns:
         return weights
 
     def best(self, scores: Floats, limit: int) -> list[int]:
-        """Return the places of at most *limit* messages with a score above 0, best first."""
+        """Return the column indexes of at most *limit* messages with a score above 0, best first."""
         found = np.flatnonzero(scores > 0)
         if 0 < limit < len(found):
             found = found[scores[found] >= np.partition(scores[found], -limit)[-limit]]

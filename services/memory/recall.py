@@ -23,19 +23,20 @@ from services.memory.terms import base, has_time, is_question, names, stem, word
 
 _NAMES = 5  # the most names of a message that are indexed
 _SHORT = 15  # the most words of a short question, which counts as uninformative
-_LEAD = 40  # the number of first words that name the subject of a message more than twice as long
+_LEAD = 40  # words: the beginning of a message more than twice as long, which names its subject
 _COMPOUND = 0.5  # the weight of a part of a compound, or of a compound with that part
-_LONG, _LEAST, _LONGEST = 9, 5, 60  # letters: least of a compound, least of its parts, most of both
+# the fewest letters of an indexed compound and of a part of one; the most of a query word looked up as either
+_LONG, _LEAST, _LONGEST = 9, 5, 60
 _LINKS = ("", "s", "n", "en", "es")  # letters that link the parts of a compound
-_WHOLE, _PROPER = "\0", "\1"  # prefixes of the terms for a whole long word and for a name
+_WHOLE, _PROPER = "\0", "\1"  # these begin the term of a whole long word, and of a name
 _MAX_TERMS = 50  # the most terms of a query
 _MAX_COMPOUNDS = 100  # the most words of a query that are compared with all long words
 _FIRST = 10  # the number of first results that the query alone decides
-_BEST, _RELATED = 20, 20  # the numbers of messages to take related terms from, and of these terms
+_BEST, _RELATED = 20, 20  # related terms come from this many messages; this many terms are used
 _COMMON = 0.1  # the largest share of all messages in which a related term may occur
 _RELATION = 0.3  # the weight of the related terms
 
-_Query = dict[str, tuple[str, dict[str, float]]]  # by stem: the word; its terms with weights
+_Query = dict[str, tuple[str, dict[str, float]]]  # by stem: a word, and its terms with weights
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +57,7 @@ class Hit:
 
     id: MessageId
     score: float  # higher is better; comparable only within one search
-    # the words of the query that the message has; empty: a message next to it has some
+    # the words of the query that the message has; empty: a neighbour, a date or related terms matched
     matched: tuple[str, ...] = field(repr=False)
 
 
@@ -77,7 +78,8 @@ class RecallIndex:
         self._conversations = defaultdict[ConversationId, int](count().__next__)
         self._speakers = defaultdict[str, int](count().__next__)
         self._columns: Columns | None = None  # the columns of all messages; None: out of date
-        self._long, self._new_long = "\n", list[str]()  # long words, one per line; and new ones
+        # `_long`: the searchable long words, one per line; `_new_long`: words that it still lacks
+        self._long, self._new_long = "\n", list[str]()
 
     def add(self, passages: Iterable[Passage]) -> None:
         """Index *passages*; each replaces an earlier one with the same id."""

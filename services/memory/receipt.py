@@ -72,7 +72,7 @@ class Receipt(SentContext):
         """Return the receipt that `to_json` wrote; None for a text that this version cannot read."""
         try:
             return _DOCUMENT.validate_json(text)
-        except ValidationError:  # the message of this error would repeat the user's text
+        except ValidationError:  # not raised, because its message would repeat the user's text
             return None
 
     def to_json(self) -> str:

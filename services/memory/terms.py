@@ -59,7 +59,7 @@ def stem(word: str) -> str:
 
 
 def base(word: str) -> str:
-    """Return *word* without an English ending, or the base form of an irregular form."""
+    """Return *word* without an English ending, or the base form if *word* is irregular."""
     if word[0].isdigit():
         return _ORDINAL.sub("", word).lstrip("0") or "0"
     word = _IRREGULAR.get(word, word)

@@ -25,7 +25,7 @@ class TokenCounter(Protocol):
         ...
 
     def bound(self, text: str) -> int:
-        """Return an upper bound for any tokenizer."""
+        """Return an upper bound of the tokens of *text*, valid for any tokenizer."""
         ...
 
     @property
@@ -96,7 +96,7 @@ _LEADING_BLANK = 1
 
 
 def _longest_size(text: str) -> int:
-    """Return the most bytes that *text* may have for a tokenizer, which may normalise it first."""
+    """Return the most bytes that a tokenizer may see in *text*, which it may normalise first."""
     if text.isascii():
         return len(text)
     # a text with many marks is normalised in pieces, which does not compose all marks; the decomposed
@@ -116,12 +116,12 @@ _WORDS = re.compile(r"[A-Z]?[a-z]+")
 _ENGLISH = re.compile(
     r"\b(?:the|and|of|that|this|with|for|you|your|are|was|have|what|it|is|my)\b", re.IGNORECASE
 )
-# base64, keys, checksums: long runs with digits, which would distort the calibration of words
+# long runs with digits (base64, keys, checksums): counted as words, they would distort the calibration
 _CODES = re.compile(r" ?(?<![\w+/=-])(?=[a-zA-Z+/_=-]{0,40}[0-9])([\w+/=-]{24,})", re.ASCII)
 # Hundredths of a token: the minimum for a piece, and the weight of each character.
 _PIECES = (
     ("capitals", re.compile(r"[A-Z]+(?![a-z])"), 100, 47),
-    # some vocabularies need a token for each digit
+    # the weight is high, because some vocabularies need a token for each digit
     ("digits", re.compile(r"[0-9]+"), 160, 120),
     ("blanks", re.compile(r"[\t-\r]+|[ ]{2,}"), 80, 25),
     ("signs", re.compile(r"[!-/:-@\[-`{-~]+"), 75, 65),

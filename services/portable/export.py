@@ -238,7 +238,7 @@ def _heading(message: Message, cost: TurnCost | None, missing: str | None, zone:
 
 
 def _escape(text: str) -> str:
-    """Return Markdown for a line that is displayed as *text*, with backslashes only where needed."""
+    """Return the Markdown that is displayed as the line *text*, with backslashes only where needed."""
     kept = {sign for sign in _IN_PAIRS if text.count(sign) == 1}
     if "](" not in text and "[^" not in text:
         kept.add("[")

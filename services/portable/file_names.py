@@ -5,9 +5,9 @@ import unicodedata
 
 from services.domain import safe_text
 
-# bytes of a name with its suffix; with its folders, the path is shorter than Windows' limit of 260
+# the most bytes of a name with its suffix; with its folders, the path is shorter than Windows' limit of 260
 LARGEST_NAME = 120
-LARGEST_FOLDER = 60  # bytes
+LARGEST_FOLDER = 60  # the most bytes of a folder name
 
 _FALLBACK = "conversation"
 _FORBIDDEN = re.compile(r'[<>:"/\\|?*]')
@@ -36,7 +36,7 @@ class FreeNames:
     """Gives each file and folder of an archive a unique name, even on systems that ignore case."""
 
     def __init__(self) -> None:
-        # by name in lower case, the last number that was added to the name
+        # key: a name in lower case; value: the last number that was added to it
         self._numbers: dict[str, int] = {}
 
     def take(self, folder: str, title: str, suffix: str = "", largest: int = LARGEST_NAME) -> str:
@@ -54,7 +54,7 @@ class FreeNames:
 
 
 def _is_visible(char: str) -> bool:
-    # without control characters, such as direction marks, which could display exe.doc as cod.exe
+    # control characters are removed: direction marks, for example, could display exe.doc as cod.exe
     return char in _JOINERS or unicodedata.category(char)[0] != "C"
 
 

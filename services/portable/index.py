@@ -52,7 +52,7 @@ Deleted and temporary chats are left out. Programs find the format under the nam
 class IndexEntry:
     """A conversation as the index lists it."""
 
-    path: str = field(repr=False)  # the path of both files, without a suffix
+    path: str = field(repr=False)  # the path of the conversation's two files, without a suffix
     title: str = field(repr=False)
     begun_at: datetime
     messages: int

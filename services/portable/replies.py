@@ -25,7 +25,7 @@ _FOOTNOTE = re.compile(
     rf" {{0,3}}{_LABEL.pattern}: (?![>|#=]|```|~~~|[*+-][ \t]|\d{{1,9}}[.)][ \t])[^\s\[<]\S*[ \t]+[^\s\"'(]"
 )
 _ACTIVE = re.compile(r"\\.|(?P<active><(?=[A-Za-z/!?])|!(?=\[))")
-# unusual line ends, and the comments and containers of some renderers
+# not the same for all renderers: unusual line ends, comments, containers
 _UNCERTAIN = re.compile(r"[\r\v\f\x1c-\x1e\x85\u2028\u2029]|%%|^[ \t>]*:::", re.MULTILINE)
 # signs that may need a change; a line without them is not scanned
 _MARKED = re.compile(r"[\\$`<!]|\[\^")
@@ -81,7 +81,7 @@ class _Lowering:
         self._labels = {label: new for label, new in labels.items() if label in defined}
         self._lines: list[str] = []
         self._indent, self._fence = 0, ""
-        # true in a paragraph, because an underline would make its last line a heading
+        # true in a paragraph, where an underline would turn the last line into a heading
         self._is_paragraph = False
         self._is_code_known = True  # true if all backticks of this paragraph are paired
         self._in_formula = False
@@ -109,7 +109,7 @@ class _Lowering:
             self._is_paragraph = not (heading or line.lstrip().startswith("|"))
 
     def end(self) -> str:
-        """Close an open fence; return all lines. Raise _Uncertain in an open formula."""
+        """Close an open fence; return all lines. Raise _Uncertain if a formula is still open."""
         if self._in_formula:
             raise _Uncertain
         closing = [" " * self._indent + self._fence] if self._fence else []
@@ -117,8 +117,8 @@ class _Lowering:
 
     def _open_fence(self, line: str, mark: re.Match[str]) -> None:
         self._indent, self._fence = len(mark["prefix"]), mark["mark"]
-        # not surely a fence: a line with a deep indent may be indented code or part of a paragraph, and a
-        # line with "|" may be a row of a table
+        # Some lines are not surely fences: one with a deep indent may be indented code or part of a
+        # paragraph, and one with "|" may be a row of a table.
         is_deep = self._indent > 3
         if (
             self._in_formula
@@ -190,6 +190,6 @@ def _escaped(text: str, separator: str = "\\") -> str:
 
 
 def _split(found: re.Match[str], separator: str) -> str:
-    """Break up the start of HTML or an image with a backslash, or in TeX with a space, which TeX ignores."""
+    """Break up the start of HTML or an image with a backslash, or with a space in TeX, which ignores it."""
     is_escape = separator == "\\" and found[0] == "<"
     return f"{separator}<" if is_escape else f"{found[0]}{separator}"
