@@ -47,7 +47,7 @@ def _wait_for_the_start() -> None:
     """Draw the progress of the start, and reload the page once the server has started."""
     health = bootstrap.current_app().health
     if health.is_started:
-        # the session is read when a tab connects, and this tab connected before the backend was ready
+        # a tab's session is read when it connects, and this tab connected before the backend was ready
         browser.reload()
         return
     st.info(health.problem or f"Daybook is starting: {health.stage} …")
@@ -68,7 +68,7 @@ if begun:
         on_script_error=_session.draw_uncaught,
     )
 else:
-    # no conversation's title by default, because it would stay in the browser's history
+    # by default, the tab does not show a conversation's title, which would stay in the history
     st.set_page_config(page_title="Daybook", page_icon="assets/mark.svg", layout="centered")
     health = bootstrap.current_app().health
     if not health.is_started and not health.is_database_away:
@@ -104,6 +104,6 @@ else:
         drawn = notices.draw(user)
     page.run()
     if user:
-        with notices_place:  # the page may have read the account again, with newer notices
+        with notices_place:  # again: the page may have read newer notices
             notices.draw(user, drawn)
         _session.rerun_if_ended()

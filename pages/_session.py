@@ -18,7 +18,7 @@ from services.errors import AppError, NotFound, SignedOut, StoreUnavailable
 
 CHAT = "pages/chat.py"
 SPACE = "s"  # the URL parameter that names the space whose conversations are listed
-_NEWS_SECONDS = 2  # less than the four seconds for which a browser shows news
+_NEWS_SECONDS = 2  # shorter than the four seconds for which a browser shows a toast
 TEMPORARY = {"temporary": "1"}  # the URL query of a page with a temporary chat
 
 
@@ -90,7 +90,7 @@ def show_errors() -> Generator[None]:
 
 
 def draw_uncaught(error: Exception) -> bool:
-    """Draw an AppError that a callback or a fragment raised, as `show_errors` does. Return False for a bug."""
+    """Draw an AppError that a callback or a fragment raised, as `show_errors` does. Return False for other errors."""
     match error:
         case SignedOut():
             _doubt_session()
@@ -193,7 +193,7 @@ def keep_errors(
         try:
             yield
         except SignedOut:  # the next run draws the sign-in page
-            # kept before the tabs of the session are closed
+            # stored first: a tab with an unsent prompt is not closed with its session
             tab().unsent = prompt if is_unsent_kept else ""
             _doubt_session()
         except AppError as error:

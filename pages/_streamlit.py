@@ -24,7 +24,7 @@ from services.domain import SessionId
 from services.errors import Misconfigured
 
 _VERSION = "1.67"
-_CALLBACK_SECONDS = 0.25  # seconds between two checks of a tab whose callback runs
+_CALLBACK_SECONDS = 0.25  # seconds until a tab with a running callback is checked again
 _USUAL_PORT = 8501
 _closing = set[asyncio.Task[None]]()  # references to running tasks, because asyncio's own are weak
 
@@ -109,8 +109,8 @@ def _close_tabs(loop: asyncio.AbstractEventLoop, session_id: str) -> None:
         session = tab.session
         if session._user_info.get("sid") != session_id:
             continue
-        # a tab that shows its user an unsent prompt stays open; a tab with a running callback may be
-        # about to show one, and is checked again later
+        # a tab that shows an unsent prompt stays open; a tab with a running callback may be about to show
+        # an unsent prompt, and is checked again later
         left: Tab = session.session_state[KEY] if KEY in session.session_state else Tab()
         if left.unsent:
             continue

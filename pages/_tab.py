@@ -13,9 +13,9 @@ from services.domain.limits import UNDO_SECONDS
 from services.domain.memories import DeletedMemories
 from services.errors import AppError
 
-KEY = "tab-state"  # the key in the session state
-# rows that the list shows at first, and adds on demand: the cost must not grow with the number
-# of conversations
+KEY = "tab-state"  # the key of the `Tab` in Streamlit's session state
+# the list of conversations shows this many rows at first, and adds as many on demand, so that its
+# cost does not grow with the number of conversations
 ROWS = 30
 
 
@@ -37,10 +37,11 @@ class Callbacks:
 
     # refusals stay until `forget`: another run may cut short the run that draws them
     refusals: list[Refusal] = field(default_factory=list[Refusal])
-    running: int = 0  # running callbacks; while a page is drawn, only those of replaced runs
+    # the number of running callbacks; while a page is drawn, these belong to runs that it replaced
+    running: int = 0
     # count of finished callbacks: if it grew during a run, the run may have drawn an old state
     ended: int = 0
-    # conversations that cannot be opened again
+    # temporary chats that cannot be opened again: their refusals are dropped
     left: set[ConversationId] = field(default_factory=set[ConversationId])
 
     def keep(self, refusal: Refusal) -> None:
@@ -96,7 +97,7 @@ class Tab:
 
     # --- turns
 
-    # the turn that the next run follows, and its conversation
+    # the conversation of the last prompt (None: a new one), and its turn, which the next run follows
     begun: tuple[ConversationId | None, LiveTurn] | None = None
     # the conversation whose last reply streamed on this page, and its last message once that is stored
     followed: tuple[ConversationId, MessageId | None] | None = None
@@ -112,15 +113,15 @@ class Tab:
     edited_message: MessageId | None = None
     # the key of the menu beside the edited title, and the conversation
     edited_title: tuple[str, ConversationId] | None = None
-    # edited facts by the noun of their list
+    # edited facts, keyed by the noun of their list (`FactList.noun`)
     edited_facts: dict[str, Fact] = field(default_factory=dict[str, Fact])
     seen: tuple[str, object] = ("", None)  # a field's key, and the document that the field shows
     field_keys: dict[str, tuple[str, int]] = field(default_factory=dict[str, tuple[str, int]])
 
     # --- the parts that are drawn
 
-    rows: int = ROWS  # rows of the list
-    is_archive: bool = False  # true: the list shows the archive
+    rows: int = ROWS  # the number of rows that the list of conversations shows
+    is_archive: bool = False  # true: the list shows archived conversations
     facts_drawn: int = 0
     # the index of the page's first message, and the branch's length up to which that index stays
     drawn: dict[ConversationId, tuple[int, int]] = field(

@@ -43,7 +43,7 @@ _PLACEHOLDER = (
 )
 _CHANGE_IT = "Change it to your own email."
 _STAYS = "It cannot be changed here, because this Daybook sends no emails. Keep it to sign in with."
-_OUTCOMES = {  # the sentences that the page shows, by the reason in its URL
+_OUTCOMES = {  # what the page says, keyed by the reason in its URL
     "changed": "Password changed. You are signed out everywhere else.",
     "password-added": "Password added. You can sign in with it now.",
     **passkeys.OUTCOMES,
@@ -64,7 +64,7 @@ def _form(email: str, button: str) -> str:
 
 
 def _draw_confirmation(*, is_confirmed: bool) -> None:
-    """Draw a badge that shows if the email is confirmed, and the forms that confirm it by a code."""
+    """Draw a badge that shows whether the email is confirmed and, if not, the forms that confirm it by a code."""
     if is_confirmed:
         st.badge("Confirmed", icon=":material/check:", color="green")
         return
@@ -150,7 +150,7 @@ def _draw_account(user: UserServices) -> None:
         second_factor.draw(user, scope)
         identities.draw(user, is_proven=is_proven)
         devices.draw(listed, is_proven=is_proven)
-        _draw_end(user, is_proven=adds)  # a proof in part is enough
+        _draw_end(user, is_proven=adds)  # a partial proof is enough for deletion
 
 
 def _draw_end(user: UserServices, *, is_proven: bool) -> None:

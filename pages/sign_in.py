@@ -39,7 +39,7 @@ _NEW_PASSWORD = (
 )
 
 
-# the text if passwords are switched off
+# the text for taking back a former address, if passwords are switched off
 _TAKE_BACK = (
     "If the email of your account was changed in the last three days, enter the one it had before. We will email "
     "you a code. It signs you out on all other devices."
@@ -104,7 +104,7 @@ def page() -> None:
     unsent = tab().unsent  # the prompt that was being sent when the session ended
     is_reloading = ended and ended not in bootstrap.ENDS and not unsent
     if is_reloading:
-        # the cookie may belong to a new session by now, which only a new connection reads
+        # a new connection reads the cookie again, which may belong to a new session by now
         browser.reload()
     middle = st.container(horizontal_alignment="center", key="sign-in-page")
     with middle.container(width=384, gap="medium"):

@@ -7,8 +7,8 @@ window.daybook = {
   // A selector of the buttons that open another chat.
   LEADS: 'button[data-act="open"], .st-key-new-chat button',
 
-  // Calls `act` after each change of the page, in the next animation frame, before the change is painted, but
-  // at most once a frame, because most of these functions measure elements.
+  // Calls `act` after the page has changed: in the next animation frame, before the change is painted, and at
+  // most once a frame, because most of the functions measure elements, so that the browser lays out the page.
   onDraw(act) {
     drawn.push(act);
   },
@@ -37,12 +37,13 @@ window.daybook = {
     line.setAttribute("role", "alert");
     line.textContent = sentence;
     place.append(line);
-    // not "pointerdown": the elements below would move away from the pointer before the press becomes a click
+    // not on "pointerdown": without the line, the elements below it would move up, away from the pointer,
+    // before the press becomes a click
     for (const sign of ["keydown", "click"])
       addEventListener(sign, () => line.remove(), { once: true, capture: true });
   },
 
-  // Sets the value of a field in the only way that React notices.
+  // Sets the value of a field by the native setter and an `input` event: React ignores a plain assignment.
   typeInto(field, text) {
     const { set } = Object.getOwnPropertyDescriptor(Object.getPrototypeOf(field), "value");
     set.call(field, text);

@@ -2,7 +2,7 @@
 // pressed.
 
 let tell = null;
-let waiting = null; // the data of the last button pressed before the component was ready
+let waiting = null; // the data of the last button that was pressed before the component was ready
 
 daybook.hearActs = (tellServer) => {
   tell = tellServer;

@@ -1,16 +1,16 @@
 // While the server is away, a line says that the page reconnects by itself, and Streamlit's dialog, which
 // would cover the text, is closed. If the server refuses the connection, this script asks for the reason,
-// which Streamlit does not show. A line also says if the server does not respond to a sent message.
+// which Streamlit does not show. A line also appears if the server does not respond to a sent message.
 
 const PATIENCE = 2000; // milliseconds
 let wasConnected = false;
-let sentAt = 0; // the time of the last sent message, while the server may not have responded yet; 0: none
+let sentAt = 0; // the time of the last sent message; 0: none, or the server has responded to it
 
 const app = () => document.querySelector(".stApp")?.dataset ?? {};
 
 async function reason() {
   if (document.querySelector(".db-plain")) return ""; // a page without Streamlit
-  // checks if the server responds: a server on this machine can be reached without a network
+  // asks the server, because a server on this machine can be reached although the browser is offline
   const answers = () =>
     fetch("/healthz", { cache: "no-store" }).then(
       () => true,

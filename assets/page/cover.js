@@ -1,4 +1,4 @@
-// Escape closes the topmost dialog or menu at once and returns the focus. Streamlit alone would leave a
+// Escape closes the topmost dialog or menu and returns the focus to the page. Streamlit alone would leave a
 // popover open behind a dialog that was opened from it, and the popover would take the first Escape.
 // Streamlit would also lose the focus if the focused element was redrawn meanwhile.
 
@@ -7,7 +7,7 @@ let isOwed = false; // true: once no dialog or menu is open, the focus must retu
 
 const isOnPage = (element) => !element.closest('[role="dialog"], [role="menu"], [role="listbox"], dialog');
 
-// Returns true if no visible element has the focus: a <dialog> keeps it for a moment after it was closed.
+// Returns true if no visible element has the focus: a closed <dialog> keeps the focus for a moment.
 const isLost = () => document.activeElement === document.body || !document.activeElement.checkVisibility();
 
 // Returns `element`, or the element that replaced it when it was redrawn.
@@ -36,14 +36,14 @@ document.addEventListener("focusin", ({ target }) => {
 
 daybook.capture(window, "pointerdown", ({ target }) => {
   if (daybook.isCovered()) return;
-  place = target.closest("button"); // Safari does not focus a pressed button
+  place = target.closest("button"); // stored here too, because Safari does not focus a pressed button
   isOwed = false;
 });
 
 daybook.capture(window, "keydown", (event) => {
   isOwed = daybook.isCovered();
-  // Streamlit's dialog handles Escape only while the focus is in it; if the focused element is redrawn, the
-  // focus is lost.
+  // Streamlit's dialog handles Escape only while the focus is in the dialog, which loses the focus if the
+  // focused element is redrawn.
   const close = document.querySelector('[data-testid="stDialog"] button[aria-label="Close"]');
   if (event.key !== "Escape" || !close || !isOnPage(event.target)) return;
   event.stopPropagation(); // otherwise Escape would stop a reply

@@ -1,4 +1,4 @@
-// The page "Your data": how much this browser stores, and the button that clears it.
+// The page "Your data": shows how much data this browser stores, and handles the button that clears the data.
 
 const DRAFTS = "daybook-draft:";
 

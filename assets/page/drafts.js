@@ -1,5 +1,5 @@
-// Drafts stay in the browser, one for each chat and tab, until they are sent or the user signs out, but at
-// most a month. Tabs do not share drafts, but a tab without a draft takes over the draft of a closed tab. A
+// Drafts stay in the browser, one for each chat and tab, until they are sent or the user signs out, but for a
+// month at most. Tabs do not share drafts, but a tab without a draft takes over the draft of a closed tab. A
 // component (pages/_parts/browser.py) calls `keepDrafts` after a run, when the composer contains a draft, a
 // refused prompt, or nothing because its text was sent.
 
@@ -29,7 +29,8 @@ function named() {
   return name;
 }
 
-// Each open tab holds a lock with its name. Locks need https; without them, no tab takes over a draft.
+// Takes a lock with the name of this tab, as each open tab does. Locks need https; without them, no tab takes
+// over a draft.
 function hold() {
   navigator.locks?.request(LOCK + tab, { ifAvailable: true }, (lock) => {
     if (lock) return new Promise(() => {}); // the lock is held until the tab closes
@@ -105,7 +106,7 @@ daybook.keepDrafts = (data) => {
   else if (before === null || before === data.place) {
     place = data.place;
     if (data.given) {
-      // shows a refused prompt and the text typed since; Streamlit itself does not set the same value twice
+      // shows a refused prompt and the text typed since, because Streamlit does not set the same value twice
       show(joined(data.given, last));
       save(daybook.composer().value, "");
     } else if (isSaid(data.prompt)) save(typed, "");
@@ -116,7 +117,7 @@ daybook.keepDrafts = (data) => {
     place = data.place;
     save(typed, "");
   } else {
-    // the sent prompt began the conversation that is open now
+    // the draft of the new chat is deleted, because it was sent and began the conversation that is open now
     if (before === "new" && !typed && isSaid(data.prompt)) save("", "");
     arrive(data);
   }
@@ -139,6 +140,6 @@ daybook.capture(document, "input", ({ target }) => {
 });
 
 addEventListener("storage", ({ key: changed }) => {
-  // the page "Your data" cleared the drafts of this browser
+  // null: the page "Your data", in another tab, has cleared all drafts of this browser
   if (changed === null && place !== null && daybook.composer()) show("");
 });

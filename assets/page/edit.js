@@ -2,14 +2,14 @@
 // brings the sent prompt into view. (Streamlit itself sends on Ctrl+Enter.)
 
 const field = () => document.querySelector(":is(.st-key-edit-prompt, .st-key-edit-reply) textarea");
-let drawn = null; // the field that the page had when it was drawn last
+let drawn = null; // the open field when the page was drawn last; null: none
 let edited = null; // the id of the message whose field is open
 let left = null; // the id of the message whose field was left, until its Edit button has the focus
 
 daybook.onDraw(() => {
   const now = field();
   if (now && now !== drawn) {
-    daybook.leavePlace(); // because setting the focus will scroll the page to the field
+    daybook.leavePlace(); // the page need not keep its position: the focus scrolls it to the field
     now.focus();
     now.setSelectionRange(now.value.length, now.value.length);
   }

@@ -1,4 +1,4 @@
-// A user's exports run one at a time. This script asks the server first if an export may begin, because a
+// A user's exports run one at a time. This script first asks the server whether an export may begin: a
 // refused download cannot show the reason.
 
 daybook.capture(document, "submit", async (event) => {

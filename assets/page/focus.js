@@ -4,7 +4,7 @@
 let isComing = false; // true while a reply streams
 let place = null; // the path and the chat of the page when it was drawn last; null: a page without a composer
 
-// Streamlit also focuses the composer when a prompt is sent, which is prevented on touch screens.
+// On touch screens, keeps Streamlit from focusing the composer, as it does when a prompt is sent.
 HTMLTextAreaElement.prototype.focus = function (options) {
   if (daybook.isTouch() && this.closest(".st-key-composer")) return;
   HTMLElement.prototype.focus.call(this, options);
@@ -22,7 +22,7 @@ daybook.onDraw(() => {
   if (here && here !== place) focus();
   place = here;
   const isNow = document.querySelector(".st-key-stop") !== null;
-  // the Stop button, which had the focus, has disappeared
+  // the composer gets the focus once the Stop button, which had the focus, has disappeared
   if (here && isComing && !isNow && document.activeElement === document.body) focus();
   isComing = isNow;
 });
@@ -34,7 +34,7 @@ daybook.capture(document, "click", ({ target }) => {
 
 daybook.capture(window, "keydown", (event) => {
   const isCommand = (event.ctrlKey || event.metaKey || event.altKey) && !event.getModifierState("AltGraph");
-  // the space bar scrolls the page, and `?` opens the shortcuts
+  // excludes two keys: the space bar scrolls the page, and `?` opens the list of shortcuts
   const isPrinted = event.key?.length === 1 && !isCommand && ![" ", "?"].includes(event.key);
   const isNowhere = [document.body, daybook.page()].includes(document.activeElement);
   if (!isPrinted || !isNowhere || !daybook.composer()) return;

@@ -1,5 +1,5 @@
 // On a phone, the sidebar covers the page and would stay open after a chat is chosen, so this script folds
-// it. (The server cannot, because only the browser knows if the sidebar is open.)
+// it. (The server cannot, because only the browser knows whether the sidebar is open.)
 
 daybook.capture(document, "click", ({ target }) => {
   if (innerWidth >= 768 || !target.closest(daybook.LEADS)) return;
@@ -7,7 +7,7 @@ daybook.capture(document, "click", ({ target }) => {
   setTimeout(() => document.querySelector(fold)?.click(), 80);
 });
 
-// While the sidebar is folded, New chat is at the right end of the page's header.
+// Adds the button New chat, which is shown while the sidebar is folded, at the right end of the header.
 daybook.onDraw(() => {
   const header = document.querySelector('[data-testid="stHeader"]');
   if (!header || header.querySelector(".db-new")) return;

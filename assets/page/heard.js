@@ -1,6 +1,6 @@
 // A screen reader announces only that a reply streams, and how it ended.
 
-const region = document.createElement("div"); // kept, because text in a new live region may not be announced
+const region = document.createElement("div"); // stays: text in a new live region may not be announced
 region.className = "db-heard";
 region.ariaLive = "polite";
 document.body.append(region);

@@ -1,5 +1,5 @@
-// Accessible names that Streamlit gets wrong: toasts have none, and popovers and expanders have the Markdown
-// source of their labels as names. Icons in text are hidden from screen readers, which would read out the
+// Corrects accessible names: Streamlit gives toasts no name, and names popovers and expanders by the Markdown
+// source of their labels. Icons in text are hidden from screen readers, which would read out the
 // names of their glyphs.
 
 const JOINER = "\u2060";

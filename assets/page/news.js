@@ -1,6 +1,6 @@
 // Polls for changes that other processes made to the data of the tab, and redraws the page if there are any.
 // A tab that is in view and was used in the last ten minutes asks every five seconds, and at once when it is
-// shown or used again. A redraw waits while the page is drawn already or a menu or dialog is open.
+// shown or used again. A redraw waits while the page is being drawn or a menu or dialog is open.
 
 const PAUSE = 5000,
   USED = 600_000,
@@ -58,7 +58,8 @@ async function look() {
 
 // Starts polling. Returns a function that stops it, which Streamlit calls when the component is removed.
 daybook.watchNews = (shown, tellServer) => {
-  [page, tell, found] = [shown, tellServer, null]; // `shown` was read before the page was drawn
+  // `found` is dropped: the next poll finds all changes since `shown` was read, before this page was drawn
+  [page, tell, found] = [shown, tellServer, null];
   if (askedAt === -Infinity) askedAt = performance.now(); // the page is new, so the first poll waits
   wait(0);
   return () => {

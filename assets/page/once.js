@@ -1,4 +1,5 @@
-// Shows and handles the buttons of pages that are shown once (services/web/shown_once.py).
+// Pages that show a secret only once (services/web/shown_once.py): shows their buttons, and handles Download
+// and Print.
 
 document.addEventListener("click", ({ target }) => {
   const button = target.closest(".db-once button");

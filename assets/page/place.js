@@ -9,11 +9,11 @@ const MOVES = /^(Arrow|Page|Home|End|Tab|Enter|F3| )/,
   DOWN = ["ArrowDown", "PageDown", "End", " "];
 const STUCK = '[data-testid="stLayoutWrapper"]:has(> :is(.st-key-outage, .st-key-chat-head))';
 let opened = null; // the chat whose messages are drawn
-// the position to keep: that of an exchange (its class), or a distance from the end in pixels; null: none
+// the position to keep: the class of the exchange at the top, or the pixels to the page's end; null: none
 let kept = null;
 // set when a prompt is sent: the class of the last exchange at that time, and the classes of all refusals
 let sent = null;
-let top = 0; // the scroll position when it was last read
+let top = 0; // the last known scroll position, in pixels
 
 const exchanges = () =>
   [...document.querySelectorAll('.st-key-thread [class*="st-key-exchange-"]')].filter((one) =>
@@ -135,7 +135,7 @@ daybook.onDraw(() => {
   keep();
 });
 
-// If the user scrolls to the end, the page follows the end again.
+// Once the user has scrolled to the end, the page keeps showing the end.
 addEventListener(
   "scroll",
   ({ target }) => {
@@ -176,7 +176,7 @@ hears("wheel", ({ deltaY, ctrlKey }, isOnPage) => {
 hears("touchmove", (_, isOnPage) => {
   if (isOnPage) leave();
 });
-// a press does not release an exchange that keeps its position, except on the scroll bar (target: the page)
+// a press frees an exchange from its kept position only if it is on the scroll bar (target: the page)
 hears("pointerdown", ({ target }, isOnPage, page) => {
   if (isOnPage && (isDistance() || target === page)) leave();
 });
@@ -188,7 +188,8 @@ hears("keydown", ({ target, key, ctrlKey, metaKey }) => {
 
 daybook.capture(document, "click", ({ target }) => {
   if (target.closest(daybook.LEADS)) sent = null;
-  if (target.closest('a[href^="#"]')) leave(); // a screen reader may follow it without a key or pointer event
+  // a screen reader may follow a link without a key or pointer event
+  if (target.closest('a[href^="#"]')) leave();
   if (target.closest(".st-key-earlier button")) kept = toEnd(daybook.page());
   const again = target.closest(
     '.st-key-retry button, button[data-act="retry"], [role="menuitem"][data-message]',
@@ -196,7 +197,7 @@ daybook.capture(document, "click", ({ target }) => {
   if (again) {
     const button = document.querySelector(`[data-options][data-message="${again.dataset.message}"]`) ?? again;
     const exchange = button.closest('[class*="st-key-exchange-"]');
-    if (!exchange || exchange !== exchanges().at(-1)) return daybook.noteSent(); // like a sent prompt
+    if (!exchange || exchange !== exchanges().at(-1)) return daybook.noteSent(); // handled like a sent prompt
     kept = name(exchange); // the new reply grows below its prompt
     makeRoom(daybook.page(), exchange);
     keep();

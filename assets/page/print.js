@@ -1,7 +1,7 @@
 // Prints the page once it is completely drawn, then tells the server, which draws the normal page again. The
 // stylesheet determines what is printed.
 
-const STILL = 3; // frames without a pending element before the page counts as drawn
+const STILL = 3; // animation frames without a pending element, after which the page counts as drawn
 
 daybook.print = (tellServer) => {
   let frames = 0;

@@ -1,5 +1,5 @@
 // Escape stops a reply. Streamlit handles the key once the Stop button is drawn, but the first words of the
-// reply appear before that. If Escape is pressed in between, this is remembered until the button is drawn,
+// reply appear before that. If Escape is pressed in between, this script presses Stop once it is drawn,
 // unless Enter or a button is pressed first.
 
 const stopButton = () => document.querySelector(".st-key-stop button");

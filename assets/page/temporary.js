@@ -6,7 +6,7 @@ let isLeaving = false,
 
 daybook.leave = () => (isLeaving = true);
 
-// Returns true while a form is being posted, because a reload would lose the response.
+// Returns true while a form is being posted; other scripts then do not reload, which would lose the response.
 daybook.isPosting = () => isPosting;
 
 daybook.capture(document, "submit", ({ target }) => {
@@ -15,7 +15,7 @@ daybook.capture(document, "submit", ({ target }) => {
   if (!isPosting) setTimeout(() => (isLeaving = false), 1000);
 });
 
-// Signing out ends a temporary chat at once, without Undo.
+// Asks before signing out, which ends a temporary chat at once, without Undo.
 daybook.capture(document, "click", (event) => {
   const isSigningOut =
     event.target.closest("#sign-out button") && document.querySelector(".st-key-temporary-sign");

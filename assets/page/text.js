@@ -33,7 +33,7 @@ daybook.onDraw(() => {
     '[class*="st-key-past-"] .stMarkdown:not([role], .stChatMessage *)',
   )) {
     reply.role = "group";
-    reply.ariaLabel = "Chat message from assistant"; // as Streamlit names messages in st.chat_message
+    reply.ariaLabel = "Chat message from assistant"; // the name that st.chat_message gives a reply
   }
   for (const list of document.querySelectorAll(".stMarkdown ol")) {
     list.style.setProperty("--digits", String(list.start + list.childElementCount - 1).length);
@@ -45,7 +45,7 @@ daybook.onDraw(() => {
     const [, language = ""] = block.querySelector("code")?.className.match(/language-(\w+)/) ?? [];
     const name = headOf(block).firstChild,
       shown = NAMES[language] ?? language;
-    if (name.textContent !== shown) name.textContent = shown; // a language's name may still be streaming
+    if (name.textContent !== shown) name.textContent = shown; // while it streams, the name grows
   }
 });
 

@@ -3,7 +3,7 @@
 
 const KEY = "daybook-theme",
   PATHS = ["/", "/memory", "/usage", "/data", "/account", "/admin"];
-// the theme of this page; another tab may have stored a newer one
+// the theme that this page shows; another tab may have stored a different one since
 let shown = localStorage.getItem(KEY) ?? "system";
 
 function apply() {
@@ -21,5 +21,6 @@ daybook.onDraw(() => {
   shown = theme;
   localStorage.setItem(KEY, shown);
   apply();
-  if (!document.querySelector(".st-key-temporary-sign")) location.reload(); // would end a temporary chat
+  // not in a temporary chat, which a reload would end
+  if (!document.querySelector(".st-key-temporary-sign")) location.reload();
 });

@@ -45,7 +45,7 @@ class Number:
     def draw(self, form: str) -> None:
         """Draw the field, and below it the reason if its last entry was refused."""
         key = self.key(form)
-        # not passed as `value`, because an emptied field would then return to that number or to 0
+        # not passed as `value`: a field that the user empties would then show this number or 0 again
         st.session_state.setdefault(key, self._shown(self.stored))
         # the field gets no bounds, because the browser would refuse an entry without a message
         with st.container(width=170, gap="xxsmall"):
@@ -101,7 +101,7 @@ def draw(
 
 
 def entries(form: str, fields: Sequence[Number]) -> Mapping[str, int | None]:
-    """Return the entries by the names of the fields. Raise Unfit if an entry is refused."""
+    """Return the entries keyed by field name. Raise Unfit if an entry is refused."""
     found: dict[str, int | None] = {}
     refused: dict[str, str] = {}
     for field in fields:
@@ -131,7 +131,7 @@ def draw_limits(
             before[name],
             most,
             empty.get(name, ""),
-            # a limit of 0 messages would suspend the user
+            # not less than 1, unless 0 is stored: a limit of 0 messages suspends the user
             least=int(name.startswith("max_") and before[name] != 0),
         )
         for name, most in _MOST.items()

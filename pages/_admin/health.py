@@ -1,4 +1,4 @@
-"""The health tab: failed sign-ins, the database, the last calls of models, and versions."""
+"""The health tab: failed sign-ins, the database, the latest model calls, and versions."""
 
 from datetime import datetime
 
@@ -11,7 +11,8 @@ from services.bootstrap import UserServices
 from services.domain.health import SignInFailure
 from services.domain.models import ModelState
 
-_SKEW_SECONDS = 5.0  # the clock difference from which on a warning is shown; a server proof is valid for a minute
+# the clock difference above which a warning is shown; a server proof is valid for only a minute
+_SKEW_SECONDS = 5.0
 _MODEL = {
     ModelState.STARTING: "Starting",
     ModelState.READY: "Ready",
@@ -66,7 +67,8 @@ def draw(admin: UserServices) -> None:
         )
         if admin.sign_ups.is_confirmed_elsewhere():
             st.warning(_CONFIRMED_ELSEWHERE)
-    st.button("Check again", icon=":material/refresh:", key="check-again")  # the rerun checks
+    # a press reruns the page, which checks again
+    st.button("Check again", icon=":material/refresh:", key="check-again")
     # read last, because this raises StoreUnavailable while the database is unreachable
     database = admin.administration.health()
     can = database.abilities

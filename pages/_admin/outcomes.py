@@ -12,7 +12,7 @@ from services.errors import AdminsOnly, AppError, BadInput, SignedOut
 
 
 class Unfit(BadInput):
-    """An error for refused entries of a form, with a sentence for each refused field, by name."""
+    """An error for refused entries of a form. *sentences*: why each field was refused, keyed by field name."""
 
     def __init__(self, sentences: Mapping[str, str]) -> None:
         super().__init__()
@@ -20,7 +20,7 @@ class Unfit(BadInput):
 
 
 def act_at(place: str, act: Callable[[], str]) -> None:
-    """Call *act* and store its news, or the sentence of its AppError, for `draw` at *place*. For callbacks."""
+    """Call *act*; store the news that it returns, or why it failed, for `draw` at *place*. For callbacks."""
 
     def act_and_keep() -> None:
         try:

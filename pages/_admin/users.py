@@ -26,8 +26,8 @@ _ORDERS = {
 }
 _PAGE = 100
 _OPEN = "Open"  # the label of the column and of its buttons
-_LIST, _USER = "users", "user-actions"  # the places at which `outcomes` draws
-_NAMED = 10  # a message names at most this many users; for more, it only gives their number
+_LIST, _USER = "users", "user-actions"  # the places on the page where `outcomes` draws results
+_NAMED = 10  # a message names up to this many users; for more users, it only gives their number
 
 
 def table_row(user: UserUsage) -> dict[str, object]:
@@ -168,7 +168,7 @@ def _draw_user(admin: UserServices, user: UserUsage) -> None:
         return f"{user.email} is {'no longer an admin' if is_admin else 'an admin now'}."
 
     opened = tab().opened_rows
-    reveal = f' data-reveal="{opened}"' if opened else ""  # assets/page/reveal.js scrolls here
+    reveal = f' data-reveal="{opened}"' if opened else ""  # assets/page/reveal.js scrolls to it
     st.html(f'<h3 class="db-who"{reveal}>{escape(user.email)}</h3>')
     with row("user-actions"):
         label = "Remove admin role" if is_admin else "Make admin"

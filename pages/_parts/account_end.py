@@ -1,4 +1,4 @@
-"""The part of the page Account that deletes the account, once its email (without sign-in: a word) is typed."""
+"""The part of the page Account that deletes the account once its user has typed the email (without sign-in: a word)."""
 
 import streamlit as st
 
@@ -13,7 +13,7 @@ _NOT_DELETED = "Your account was not deleted."
 
 
 def draw_outcome(reason: str) -> bool:
-    """Say why the account was not deleted, if that is *reason*; return False if *reason* is about something else."""
+    """Draw why the account was not deleted and return True, if *reason* is about that; otherwise return False."""
     if reason == WRONG_EMAIL:
         is_alone = bootstrap.current_app().is_alone
         typed = f"Type {DELETE_WORD} to confirm, and your email if it is asked for."

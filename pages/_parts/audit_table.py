@@ -70,7 +70,7 @@ _VALUES = words.LIMIT_NAMES | {
 }
 
 _TOMBSTONE = "@deleted.invalid"  # the end of the email address of an account that is being deleted
-_HIDDEN = ("invitation", "mode", "version")  # not shown: an id, and details that never change
+_HIDDEN = ("invitation", "mode", "version")  # not shown: an id, and two details that never change
 
 
 def draw(entries: Sequence[AuditEntry], *, names_users: bool) -> None:

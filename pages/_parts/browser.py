@@ -69,7 +69,7 @@ _DRAWING = component(
 
 
 def draw_svg(svg: str, key: str) -> None:
-    """Draw an SVG, which `st.html` would remove, in the app's styles. The texts in *svg* must be escaped."""
+    """Draw an SVG in the app's styles; `st.html` would remove it. The texts in *svg* must be escaped."""
     _DRAWING(data=svg, key=key, height="content")
 
 
@@ -92,20 +92,21 @@ def keep_drafts(
 
     Call this early in the run: until then, the browser takes the text for the draft of the previous page.
 
-    *given*: the text that the run puts into the composer; *run*: a number of the run; *has_begun*: the page's new chat
-    became a conversation or is no longer temporary; *is_kept*: False in a temporary chat, where no draft is stored.
+    *given*: the text that the run puts into the composer; *run*: the count of ended callbacks; *has_begun*: the page's
+    new chat became a conversation or is no longer temporary; *is_kept*: False in a temporary chat, where no draft is
+    stored.
     """
     conversation, branch = (thread.conversation, thread.branch()) if thread else (None, ())
     prompt = next((one.body for one in reversed(branch) if one.role is Role.USER), "")
     data = {
         "person": str(user_id),
         "place": "temporary" if not is_kept else str(conversation.id) if conversation else "new",
-        # changes with each sent prompt, so that the component is called again
+        # the revision changes with each sent prompt, so that the component is called again
         "rev": conversation.rev if conversation else 0,
         # the last prompt, recognised by its length (in UTF-16 units) and its beginning
         "prompt": (len(prompt.encode("utf-16-le")) // 2, prompt[:100]),
         "given": given,
-        # differs in each such run, because a component is not called twice with the same data
+        # a new number for each text given, because a component is not called twice with the same data
         "run": run if given else None,
         "is_begun": has_begun,
     }

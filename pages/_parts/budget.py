@@ -14,13 +14,13 @@ from services.domain import AccountRole
 from services.domain.accounts import Limit
 from services.errors import Cap, OverBudget
 
-_MOST = 2  # offers of each kind, at most
-_NEAR = 0.9  # the used share of a limit from which on the page shows the limit
+_MOST = 2  # the largest number of models, and of memory policies, that are offered
+_NEAR = 0.9  # the page shows a limit once this share of it is used
 _ADMIN = "pages/admin.py"
 
 
 def draw_near(user: UserServices, view: ThreadView) -> None:
-    """Draw a line above the composer about the limit that will soonest refuse a message."""
+    """Draw a line above the composer about the limit that is likely to be reached first, if it is nearly reached."""
     account, is_free = user.account, view.setup.offer.info.is_free
     limits = [one for one in account.limits if one.cap is Cap.DAILY_TOKENS or not is_free]
     if not limits:
@@ -30,7 +30,7 @@ def draw_near(user: UserServices, view: ThreadView) -> None:
         for one in limits
     }
     if account.shared_limit and not is_free:
-        low[account.shared_limit] = False  # users do not see how much of the shared limit is left
+        low[account.shared_limit] = False  # users do not see how much of it is left
     limit = max(low, key=lambda one: (low[one], one.share))
     if low[limit] and limit.share < _NEAR:
         left, resets = words.left_of(limit), words.resets(limit.cap)
@@ -60,8 +60,8 @@ def draw_choices(user: UserServices, view: ThreadView, refusals: Sequence[Refusa
     if not errors or errors[-1].cap not in words.LIMITS:
         return
     error, prompt = errors[-1], next((refusal.prompt for refusal in refusals if refusal.prompt), "")
-    # a cheaper model does not use fewer tokens; the rest of the shared budget is unknown, so only
-    # free models are offered
+    # a cheaper model does not help with a token limit; if the shared budget is too low, only free
+    # models are offered, because it is unknown how much of that budget is left
     if error.cap is not Cap.DAILY_TOKENS:
         _draw_offers(view, view.affordable(prompt, error.left))
     if user.account.role is not AccountRole.ADMIN:

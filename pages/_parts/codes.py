@@ -49,7 +49,8 @@ class CodeForms:
 
     def _hidden(self, step: UUID | None = None) -> str:
         values = {"purpose": self.purpose, "next": self.back_to} | ({"step": step} if step else {})
-        if invitation := st.query_params.get("invite"):  # for a sign-up that begins again
+        # a sign-up that is begun again still needs its invitation
+        if invitation := st.query_params.get("invite"):
             values["invite"] = invitation
         return "".join(
             f'<input type="hidden" name="{name}" value="{escape(str(value))}">'
@@ -63,7 +64,7 @@ def asked_purpose() -> str:
 
 
 def open_step() -> UUID | None:
-    """Return the step for which a code was sent, as the URL names it, or None if it names none."""
+    """Return the id of the step in the URL, for which a code was sent, or None if the URL has none."""
     try:
         return UUID(st.query_params.get("step", ""))
     except ValueError:

@@ -111,7 +111,7 @@ def chip(policy: MemoryPolicy, earlier: Earlier) -> str | None:
 
 
 def of_summary(reason: str) -> str:
-    """Return *reason*, why a summary failed, without the sentence about the saved message, which fits only replies."""
+    """Return *reason*, why a summary failed, without its sentence about a saved message, which fits only replies."""
     return _SAVED.sub("", reason)
 
 

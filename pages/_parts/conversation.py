@@ -56,7 +56,7 @@ class Group(NamedTuple):
 class Layout:
     """The containers of the messages of a thread."""
 
-    first: int  # the index in the branch at which the page begins
+    first: int  # the index, in the branch, of the first message on the page
     top: DeltaGenerator
     groups: tuple[Group, ...]  # the last group has one exchange
 
@@ -208,7 +208,7 @@ def draw_messages(services: ChatParts, view: ThreadView, layout: Layout, *, has_
         choices=list(versions.choices(services)),
         is_settled=view.turn is None,
     )
-    for group in reversed(layout.groups):  # the exchanges in view are drawn first
+    for group in reversed(layout.groups):  # from last to first: the last exchanges are in view
         with group.place:
             for exchange in group.exchanges:
                 for message in exchange:
@@ -232,7 +232,7 @@ def draw_start_below(view: ThreadView) -> None:
 
 @dataclass(slots=True)
 class _Drawing:
-    """Draws messages, with the HTML between two replies as one element."""
+    """Draws messages; the prompts and buttons between two replies are one HTML element."""
 
     thread: Thread
     unseen: Collection[MessageId]
@@ -273,7 +273,7 @@ class _Drawing:
 def _draw_notes(
     services: ChatParts, view: ThreadView, branch: tuple[Message, ...], first: int
 ) -> None:
-    """Draw the notes above the messages."""
+    """Draw what stands above the messages: warnings, a button for earlier ones, and the lines for the printed page."""
     thread, plan = view.thread, view.plan
     _draw_print_head(thread, first)
     if not thread.is_whole:
@@ -291,7 +291,7 @@ def _draw_notes(
 
 
 def _draw_print_head(thread: Thread, missing: int) -> None:
-    """Draw lines that only the printed page shows above the messages: how many are *missing*, and the date."""
+    """Draw lines that are only printed, above the messages: how many earlier messages are *missing*, and the date."""
     are = "1 earlier message is" if missing == 1 else f"{missing} earlier messages are"
     hint = "To print the whole chat, choose Print in its menu."
     note = f"<p>{are} missing. {hint}</p>" if missing else ""
@@ -333,7 +333,7 @@ def _first_drawn(view: ThreadView, branch: tuple[Message, ...]) -> int:
 
 
 def _draw_from(thread: Thread, count: int, first: int) -> None:
-    """Begin the page at the index *first* until another page of messages has been added to the *count* present."""
+    """Make the page begin at the index *first*, until the branch is `_DRAWN` messages longer than *count*."""
     tab().drawn[thread.conversation.id] = max(0, first), count + _DRAWN
 
 

@@ -41,7 +41,7 @@ def draw(
 ) -> tuple[Listed, Sequence[Conversation] | None]:
     """Draw the list, the archive or the results of the filter; with an open *space*, only its conversations.
 
-    Return the conversations that have rows, and the first conversations of the list (None for results). *opened* always
+    Return the conversations that have rows, and those that were read for the list (None for results). *opened* always
     has a row, except in results; *running*: the conversations in which a reply streams.
     """
     every = spaces.every(user)
@@ -203,7 +203,7 @@ def _heading(conversation: Conversation, now: datetime) -> str:
 
 
 def _key(conversation: Conversation) -> str:
-    """Return the key of the row's menu; the title is edited beside that menu."""
+    """Return the key of the menu in the row of *conversation*, beside which the title is edited."""
     return f"menu-{conversation.id}"
 
 

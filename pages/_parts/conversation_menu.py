@@ -38,7 +38,7 @@ def actions(
     is_above: bool = False,
     has_branches: bool = False,
 ) -> dict[str, Callable[[], None]]:
-    """Return the actions of a conversation's menu by label. *can_move*: there is a space to move it to; *is_above*: the
+    """Return the actions of a conversation's menu, by label. *can_move*: there is a space to move to; *is_above*: the
     menu is above the messages, not in the list; *has_branches*: versions exist that are not on the page."""
     found: dict[str, Callable[[], None]] = {}
     if not conversation.is_archived:
@@ -82,7 +82,7 @@ def _leave_title() -> None:
 
 def _rename(conversation: Conversation, title: str) -> None:
     find_user().conversations.rename(conversation.id, title)
-    _leave_title()  # Cancel, if pressed meanwhile, has already left the title
+    _leave_title()  # does nothing if Cancel was pressed meanwhile
 
 
 def _pin(conversation: Conversation) -> None:
@@ -103,7 +103,7 @@ def _archive(conversation: Conversation) -> None:
     def restore() -> None:
         conversations = find_user().conversations
         conversations.archive(conversation.id, is_archived=not is_archived)
-        if conversation.pinned_at:  # archiving removes the pin
+        if conversation.pinned_at:  # archiving removed the pin, so it is set again
             conversations.pin(conversation.id)
 
     undo.offer(

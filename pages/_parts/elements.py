@@ -82,7 +82,7 @@ def key_showing(name: str, value: object) -> str:
 
 
 def draw_unread(document: Preferences | Space) -> None:
-    """Draw the reason if *document* could not be read."""
+    """Draw a line that says why *document* could not be read, if it could not."""
     if document.is_newer:
         st.caption(f":material/update: {NewerVersion.public}")
     elif not document.is_verified:
@@ -176,7 +176,7 @@ def draw_choice(
     stored: Choice,
     act: Callable[[Choice], None],
 ) -> None:
-    """Draw *options* (names and captions), with *stored* selected; call *act* with a new choice, show its AppError."""
+    """Draw *options* (names, captions), *stored* selected; call *act* with a new choice, show an AppError it raises."""
     key = f"{label}-{stored}"  # the key changes with the stored value, so that it is selected
     captions = [caption for _, caption in options.values()]
 

@@ -23,7 +23,7 @@ from services.errors import BadInput, NotFound, SpaceGone, Stale, StoreUnavailab
 
 @dataclass(frozen=True, slots=True)
 class FactList:
-    """A list of facts on screen; on a page, each *noun* has only one list."""
+    """A list of facts on screen. *noun*: what the list calls a fact; a page has only one list of each noun."""
 
     noun: str = "note"
     placeholder: str = "Something the model should know"
@@ -45,7 +45,7 @@ class FactList:
             st.form_submit_button(words.ADD, on_click=attempt, args=[self._add])
 
     def draw_in_dialog(self, user: UserServices) -> None:
-        """Draw the facts of this scope, Undo, the errors of callbacks, and the field that adds a fact."""
+        """Draw the facts of this chat or space, Undo, the errors of callbacks, and the field that adds a fact."""
         scope = self.conversation_id, self.space_id
         with st.container(key="notes", gap=None):
             for fact in user.facts.facts():
@@ -83,7 +83,7 @@ class FactList:
 
     @property
     def _new_key(self) -> str:
-        # a stable key, so that a run that follows a reply keeps the fields of an open dialog
+        # the key is stable, so that an open dialog keeps its fields in a run that follows a reply
         return f"new-{self.noun}-{self.conversation_id or self.space_id or ''}".removesuffix("-")
 
     def _edit(self, fact: Fact) -> None:

@@ -12,9 +12,9 @@ from pages._parts import codes, passkey_forms, words
 from services.domain.accounts import SecondFactor
 
 TITLE = "Enter the code of your authenticator app"
-# the names of the forms in the URL parameter `code`
+# the values of the URL parameter `code`, each for one form
 _APP, _RECOVERY, _PASSKEY = "factor", "recovery", "passkey_factor"
-_KEPT = "kept"  # the form for a password reset of an account without a factor
+_KEPT = "kept"  # the value of `code` for a password reset without a second factor
 _TITLES = {
     _APP: TITLE,
     _RECOVERY: "Enter a recovery code",
@@ -23,8 +23,8 @@ _TITLES = {
 }
 _KINDS = {"passkey": words.PASSKEY, "identity": "Sign-in at a provider"}
 _LINKS = {_PASSKEY: "Use a passkey", _APP: "Use the app", _RECOVERY: "Use a recovery code"}
-_ENROL = "enrol_factor"  # the form that leads to a setup key
-_REASONS = {"factor", "wrong-factor"}  # reasons in the URL: the factor was missing or wrong
+_ENROL = "enrol_factor"  # the value of `code` for the form that leads to a setup key
+_REASONS = {"factor", "wrong-factor"}  # reasons in the URL: the second factor was missing or wrong
 _APP_FIELD = """<label>Code<input name="factor" type="text" inputmode="numeric" autocomplete="one-time-code" required
           maxlength="20" placeholder="123456"></label>"""
 _RECOVERY_FIELD = """<label>Recovery code<input name="factor" type="text" autocomplete="off" autocapitalize="characters"
@@ -125,9 +125,9 @@ def _passkey_form(step: UUID, back_to: str) -> str:
 
 
 def _of_step() -> str:
-    """Return the HTML that all forms of the step share: values from the URL, and the choice of what a reset keeps."""
+    """Return HTML that all forms of the step share: values from the URL, and which sign-in methods a reset keeps."""
     values = {name: st.query_params.get(name, "") for name in ("by", "ways")}
-    kept = dict[str, str]()  # the labels of what a reset may keep, by field name
+    kept = dict[str, str]()  # the labels of methods that a reset may keep, by field name
     if added := _day(st.query_params.get("added", "")):
         values["added"] = str(added)
         kept["keeps"] = f"Authenticator app, added on {words.date_of(added)}"
@@ -147,7 +147,7 @@ def _hidden(values: Mapping[str, str]) -> str:
 
 
 def _kept(kept: Mapping[str, str]) -> str:
-    """Return the HTML of ticked checkboxes for what a reset may keep; *kept*: the labels by field name."""
+    """Return HTML with a ticked checkbox for each method that a reset may keep; *kept*: the labels by field name."""
     if not kept:
         return ""
     ticks = "".join(

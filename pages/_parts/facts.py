@@ -1,4 +1,4 @@
-"""Facts about the user: those just noted, the offer to note facts, and the list on the memory page."""
+"""Facts about the user: the latest ones below a reply, the offer to note facts, and the list on the memory page."""
 
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
@@ -31,7 +31,7 @@ MEMORY = "pages/memory.py"
 COST = "This takes one extra request for about five messages."
 MEMORIES = FactList("memory", "I take my coffee black")
 _FIRST_REPLIES = range(2, 7)  # the offer is shown while a conversation has this many replies
-_ROWS = 50  # the number of rows that the list shows at first, and adds on demand
+_ROWS = 50  # the list shows this many rows at first, and adds as many on demand
 
 
 # --- below the last reply ---------------------------------------------------------------------------
@@ -55,7 +55,7 @@ def draw_noted(user: UserServices, view: ThreadView) -> None:
 
 
 def draw_offer(user: UserServices, thread: Thread) -> None:
-    """Ask the user if facts may be noted: in only one conversation per tab, until the user answers."""
+    """Ask the user whether facts may be noted: in only one conversation per tab, until the user answers."""
     with suppress(StoreUnavailable):
         known = user.profile.preferences()
         replies = [said for said in thread.branch() if said.role is Role.ASSISTANT]

@@ -60,7 +60,7 @@ def table(sent: ContextPlan | SentContext, tokens: int, room: int | None = None)
     The app counts the parts itself; the last row is the formatting plus the difference between *tokens* and that count.
     """
     parts = _parts(sent)
-    # the endpoint's tokens per token that the app counts
+    # the ratio of the endpoint's token count to the app's own count
     likely = tokens / max(1, sent.prompt_tokens)
     whole = max(room or tokens, tokens, 1)
     bar = "".join(
@@ -83,7 +83,7 @@ def table(sent: ContextPlan | SentContext, tokens: int, room: int | None = None)
 
 
 def how_counted(sent: ContextPlan | SentContext, forecast: Forecast) -> str:
-    """Return a sentence on how the tokens were counted."""
+    """Return a sentence that says how the tokens of *sent* were counted or estimated."""
     if not forecast.is_anchored and forecast.tokens == sent.prompt_tokens:
         return _ESTIMATED
     source = "the last request" if forecast.is_anchored else "earlier requests"

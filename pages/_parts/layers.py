@@ -14,11 +14,11 @@ _HEAD = (
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """A box of the diagram. The browser may fill in *first_line*."""
+    """A box of the diagram. If *mark* is set, the browser replaces the first of *lines*."""
 
     title: str
     lines: Sequence[str]
-    mark: str = ""  # an attribute of the first line's element
+    mark: str = ""  # the attribute by which a script finds the first line
 
     @property
     def height(self) -> int:

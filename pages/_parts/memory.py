@@ -29,7 +29,7 @@ from services.domain.context import ContextPlan, Forecast
 from services.domain.models import LimitSource
 from services.errors import ChatFull, NewerVersion
 
-LARGEST_WINDOW = 1000  # messages, at most
+LARGEST_WINDOW = 1000  # messages
 _QUIET_PERCENT = 50
 _METER_ICONS = (10, 20, 40, 60, 80, 90)  # the percentages for which icons exist
 
@@ -45,7 +45,7 @@ def draw_policy(services: ChatParts, view: ThreadView) -> None:
             _draw_size(conversation, now, now.messages)
         if not conversation:
             return
-        # reset_seq is greater than this if the newest messages were deleted after the context was cleared
+        # reset_seq exceeds this number if the newest messages were deleted after the context was cleared
         last_seq = thread.messages[-1].seq if thread.messages else 0
         if conversation.reset_seq and conversation.reset_seq >= last_seq:
             quiet_button(words.RESTORE_CONTEXT, "undo", "undo-start", _restore, thread)
@@ -264,7 +264,7 @@ def summary_dialog(conversation_id: ConversationId) -> None:
         is_gone = st.button("Delete summary", icon=":material/close:", type="tertiary")
 
     def change() -> None:
-        # so that only the version of the summary that the user saw is replaced
+        # contains the summary as the user saw it, so that a newer version is not replaced
         thread_as_seen = replace(thread, summary=seen)
         if is_asked_again:
             services.tasks.summarise_now(thread_as_seen, is_anew=True)

@@ -78,7 +78,7 @@ def draw_reply(
 ) -> None:
     """Draw *reply* as safe Markdown, with its thoughts from *known*. *is_plain*: draw a reply that is only text without
     `st.chat_message`, which adds several DOM nodes."""
-    # `draw_end` says below the last reply how it ended
+    # no ending for the last reply, because `draw_end` says below it how it ended
     ending = None if is_last and reply.outcome is not Outcome.EDITED else _ending_of(reply)
     is_more = ending or not _has_text(reply) or any(part.has_thoughts for part in reply.stored)
     with nullcontext() if is_plain and not is_more else st.chat_message(Role.ASSISTANT):
@@ -100,7 +100,7 @@ def prompt(
 ) -> str:
     """Return a prompt and its buttons as HTML.
 
-    *others*: all versions of the message, including *message*; if empty, it cannot be edited or deleted.
+    *others*: all versions of the message, including *message*; if empty, no button edits or deletes it.
     *is_unanswered*: the conversation went on without a reply; *is_unseen*: the prompt is not sent to the model.
     """
     text = prompts.as_typed(message.body) if message.is_verified else f"<p>{_UNVERIFIED}</p>"
@@ -143,7 +143,7 @@ def draw_end(services: ChatParts, view: ThreadView) -> None:
     choices = versions.choices(services)
     if thread.is_newer:
         st.caption(f"{_NEWER.icon} {_NEWER.sentence}")
-    if failure and last.is_answer:  # a request for another version of the reply failed
+    if failure and last.is_answer:  # the reply is there, so a request for another version failed
         st.error(reason(failure), icon=":material/cloud_off:")
     if last.outcome is Outcome.CUT:
         with row("cut-reply"):

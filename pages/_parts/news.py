@@ -12,7 +12,7 @@ from services.domain.revisions import list_digest
 
 
 def running(user: UserServices, opened: Conversation | None) -> frozenset[str]:
-    """Return the conversations in which a reply streams, except *opened*."""
+    """Return the ids of the conversations in which a reply streams, except *opened*."""
     found = {str(chat_id) for chat_id in user.chat.coming()} | tab().running_elsewhere
     return frozenset(found - {str(opened.id) if opened else ""})
 

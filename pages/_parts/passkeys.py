@@ -16,7 +16,7 @@ from services.domain.browsers import UNKNOWN_BROWSER, browser_name
 from services.domain.passkeys import MOST_PASSKEYS, Passkey, RelyingParty
 from services.errors import PasskeysUnusable, TooManyPasskeys
 
-OUTCOMES = {  # the sentences that the page shows, by the reason in its URL
+OUTCOMES = {  # what the page says, keyed by the reason in its URL
     "passkey-added": "Passkey added. You can use it now.",
     "passkey-removed": "Passkey removed. It no longer works here.",
 }
@@ -28,7 +28,7 @@ _RENAME, _REMOVE = "Rename passkey", "Remove passkey"
 
 
 def draw(user: UserServices, scope: ProofScope) -> None:
-    """Draw the passkeys of *user*, and those forms to change them that the *scope* of the last proof allows."""
+    """Draw the passkeys of *user*, and the forms that change them, as far as the *scope* of the last proof allows."""
     is_proven = scope is ProofScope.FULL
     passkeys, party = user.sign_in_details.passkeys, party_here()
     if not passkeys and not is_on():

@@ -136,7 +136,7 @@ def _draw_model_and_memory(user: UserServices, seen: Preferences) -> Preferences
         format_func=words.policy_line,
         key="default-policy",
     )
-    # only names are compared, because the size of a window is entered in a field below
+    # policies are compared by name only, because the size of a window is entered in a field below
     return (
         replace(chosen, policy=policy)
         if policy.name != (seen.policy and seen.policy.name)
@@ -172,7 +172,7 @@ def _even(sizes: dict[str, int | None]) -> dict[str, int | None]:
 
 
 def _draw_limits(user: UserServices, now: Preferences) -> dict[str, _Number]:
-    """Draw the fields for the sizes of the window, the context and a reply; return them by field of Preferences."""
+    """Draw fields for the sizes of the window, the context and a reply; return them by the field of Preferences."""
     model = user.choices.setup(None).offer.info
     longest_reply = max(model.reply_tokens, _LEAST_REPLY)
     longest = words.number(longest_reply)

@@ -41,5 +41,5 @@ def _code(lines: list[str]) -> str:
 
 
 def _text(lines: list[str]) -> str:
-    # a line break as an entity, because Streamlit dedents the text and strips blank lines
+    # line breaks become entities, because Streamlit dedents the text and strips blank lines
     return "&#10;".join(map(escape, lines))

@@ -16,7 +16,8 @@ from services.bootstrap import UserServices
 from services.domain.single_sign_on import OfferedProvider
 
 TITLE = "Sign-in providers"
-_PURPOSES = ("link_identity", "address_of_identity")  # purposes of codes
+# the purposes of the codes that a sign-in through a provider may require
+_PURPOSES = ("link_identity", "address_of_identity")
 
 
 def offered() -> tuple[OfferedProvider, ...]:

@@ -29,7 +29,7 @@ _CONTAINER = r"(?:[ \t>*+-]|\d{1,9}[.)]|\[\^[^\]]*\]:)*"
 _LINKED = frozenset({"http", "https", "mailto", "tel"})
 _DANGEROUS = frozenset({"data", "blob", "file", "filesystem", "javascript", "vbscript"})
 _SCHEME = re.compile(r"([a-z][a-z0-9+.-]*):", re.IGNORECASE)
-# the places where Markdown has a URL: a link, a definition, an automatic link
+# the places in Markdown where a URL follows: a link, a link definition, an automatic link
 _ADDRESS = re.compile(
     r"\](?P<mark>[(:])(?=\s*<?(?P<address>[^\s()<>\[\]]{1,300}))|<(?=(?P<scheme>[a-zA-Z][a-zA-Z0-9+.-]{1,31}):)"
 )
@@ -196,7 +196,7 @@ def _code(text: str, could_be_image: bool) -> str:
 
 
 def _part_addresses(text: str, schemes: Set[str], *, are_linked: bool) -> str:
-    """Break links, also automatic ones: all but those to *schemes* if *are_linked*, else only those to *schemes*."""
+    """Return *text*; break links, also automatic ones: all but those to *schemes* if *are_linked*, else only those."""
 
     def part(found: re.Match[str]) -> str:
         scheme = (found["scheme"] or "").lower() or _scheme(found["address"])
@@ -212,7 +212,7 @@ def _part_addresses(text: str, schemes: Set[str], *, are_linked: bool) -> str:
 
 
 def _part_address(line: str, after: str) -> str:
-    """Return *line*; break a link at its end if the URL, at the beginning of the line *after*, is dangerous."""
+    """Return *line*; break a link at its end if the link's URL, on the next line (*after*), is dangerous."""
     if not _ADDRESS_FOLLOWS.search(line):
         return line
     begins = _LINE_BEGINS.match(after)
@@ -230,7 +230,7 @@ def _scheme(address: str) -> str:
 
 
 def _link_image(found: re.Match[str], rest: str = "") -> str:
-    """Return a link to the image *found*, with the host in its text, and *rest*; the image if it has no plain host."""
+    """Return a link to the image *found*, with the host in its text, then *rest*; the image if it has no plain host."""
     address = unescape(found["address"])
     with suppress(ValueError):
         if "\\" not in address and (host := urlsplit(address).hostname):

@@ -16,7 +16,7 @@ from pages._session import ask_for
 from services.bootstrap import UserServices
 from services.domain.accounts import FEW_RECOVERY_CODES, RECOVERY_CODES, ProofScope, SecondFactor
 
-OUTCOMES = {  # the sentences that the page shows, by the reason in its URL
+OUTCOMES = {  # what the page says, keyed by the reason in its URL
     "factor-removed": "Two-step verification is off. Signing in asks for no code from your app any more.",
     "app-removed": "Signing in asks for no code from your app any more. It still asks for a passkey as your second step.",
     "passkey-asked": "Signing in now asks for a passkey as your second step.",
@@ -29,7 +29,7 @@ _FORM = "factor-form"
 
 
 def draw(user: UserServices, scope: ProofScope) -> None:
-    """Draw the second factor of *user*, and those forms to change it that the *scope* of the last proof allows."""
+    """Draw the second factor of *user*, and the forms to change it, as far as the *scope* of the last proof allows."""
     is_proven = scope is ProofScope.FULL
     st.subheader(words.TWO_STEP, anchor=False)
     own = user.sign_in_details
@@ -42,7 +42,7 @@ def draw(user: UserServices, scope: ProofScope) -> None:
         )
     is_first = factor is None and scope is not ProofScope.NONE
     if is_first or (is_proven and factor and not factor.since):
-        # one id for each page, by which the server tells a reload of the response from a new submission
+        # an id, kept for the page, by which the server tells a reloaded response from a new submission
         st.session_state.setdefault(_FORM, uuid4())
         label = "Set up an authenticator app too" if factor else "Set up"
         button = f'<button type="submit">{label}</button>'

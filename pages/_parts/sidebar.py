@@ -35,7 +35,7 @@ _FOOT = """
 
 
 def draw_top() -> None:
-    """Draw the top of the sidebar: cheap, and drawn first, so that the page does not shift when the list is drawn."""
+    """Draw the top of the sidebar. Call this first: it is fast, so the page does not shift when the list is drawn."""
     with st.sidebar, st.container(key="sidebar-top"):
         quiet_button(
             words.NEW_CHAT,

@@ -12,7 +12,7 @@ from services.bootstrap import UserServices
 from services.domain import Conversation, Space, SpaceId
 from services.errors import StoreUnavailable
 
-_WORD_JOINER = "\u2060"  # invisible: keeps equal labels apart
+_WORD_JOINER = "\u2060"  # an invisible character, added to a label that equals another
 
 
 def chosen(user: UserServices) -> SpaceId | None:

@@ -11,7 +11,7 @@ from services.domain import Message, MessageId, Thoughts
 
 Known = Mapping[MessageId, Thoughts]
 
-_WAIT_SECONDS = 3.0  # seconds until the page says that the model is thinking
+_WAIT_SECONDS = 3.0  # the page says after this many seconds that the model is thinking
 _UNVERIFIED = ":gray[:material/gpp_bad: These thoughts failed their integrity check and are hidden. Contact your admin.]"
 
 

@@ -28,12 +28,12 @@ from services.domain import (
 
 _GLANCE = 0.5  # seconds between two polls of a turn of another process
 _PAINT = 0.03  # seconds that the browser has to show the first words before it gets more to draw
-_PATIENCE = 2.0  # seconds that the rest of a page waits at most while other pages are drawn
+_PATIENCE = 2.0  # seconds for which the rest of a page waits, at most, while other pages are drawn
 _drawing = threading.Lock()
 _VERSION = "m"  # the URL parameter that names the message whose branch is shown
 
 Turn = LiveTurn | RemoteTurn
-# the conversations with running turns, one set for each chat and purpose
+# a set of the conversations with running turns for each `Chat` and each purpose of a turn
 ExpectedNews = tuple[frozenset[ConversationId], ...]
 
 
@@ -56,7 +56,7 @@ def send(
     place = temporary_chat.id if temporary_chat else thread.conversation.id if thread else None
     with keep_errors(prompt, place, is_unsent_kept=temporary_chat is None):
         user = find_user()
-        # the services of the drawn page, because that page told the user if the chat is saved
+        # the services of the drawn page, because that page told the user whether the chat is saved
         chat = (temporary_chat or user).chat
         if thread:
             conversation = thread.conversation
@@ -253,7 +253,7 @@ def has_ended(thread: Thread) -> bool:
 
 
 def expected_news(*chats: Chat) -> ExpectedNews:
-    """Return, for each chat and purpose, the conversations with running turns."""
+    """Return the conversations with running turns, one set for each of *chats* and each purpose of a turn."""
     return tuple(chat.coming(purpose) for chat in chats for purpose in Purpose)
 
 

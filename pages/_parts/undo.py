@@ -221,7 +221,7 @@ def draw() -> None:
 
 
 def draw_facts(conversation_id: ConversationId | None, space_id: SpaceId | None) -> None:
-    """Draw a line for each deleted fact of a scope inside a dialog, because the page behind it is not redrawn."""
+    """Draw a line for each deleted fact of a chat or space in its dialog: the page behind the dialog is not redrawn."""
     for one in tab().undoable:
         if one.scope == (conversation_id, space_id):
             _draw_line(one, "undo-fact", "restore-fact")

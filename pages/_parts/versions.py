@@ -14,7 +14,7 @@ from services.domain import ConversationId, MemoryPolicy, Message, MessageId, Ro
 
 
 def edit(message_id: MessageId) -> None:
-    """Make the next run draw the message as a field. For callbacks."""
+    """Make the next run draw the message in a text field, so that it can be edited. For callbacks."""
     tab().edited_message = message_id
 
 
@@ -24,7 +24,7 @@ def is_edited(message: Message) -> bool:
 
 
 def draw_field(conversation_id: ConversationId, message: Message) -> None:
-    """Draw *message* as a field. `assets/page/edit.js` handles Escape; a refused text stays in the field."""
+    """Draw a field that edits *message*. `assets/page/edit.js` handles Escape; a refused text stays in the field."""
     key, is_prompt = f"text-of-{message.id}", message.role is Role.USER
     with (
         st.container(key="edit-prompt" if is_prompt else "edit-reply"),

@@ -77,7 +77,7 @@ POLICIES = {
 }
 _UNKNOWN_POLICY = PolicyText("Unknown setting", NEWER)
 
-LIMIT_NAMES = {  # labels by the names of the fields of Limits
+LIMIT_NAMES = {  # labels, keyed by the names of the fields of Limits
     "daily_cap_micro": DAILY_LIMIT,
     "monthly_cap_micro": MONTHLY_LIMIT,
     "daily_cap_tokens": "Tokens per day",
