@@ -1,8 +1,8 @@
-"""Accounts and app sessions on any store: a signed-in device, from its cookie to its keys.
+"""Accounts and app sessions on any store. A session is one signed-in device; its cookie leads to its user's keys.
 
 The cookie holds a random secret. The store holds the secret's hash, and other data sealed under a key derived from the
-secret and the root key. So a dump opens no session, and every app process with the same root key can open any session;
-an `AppSession` is a cache of its row.
+secret and the root key. So a database dump alone opens no session, and every app process with the same root key can
+open any session from its cookie; an `AppSession` caches the session's row.
 """
 
 import hashlib
@@ -105,13 +105,13 @@ from services.store.sign_in_policy import SignInPolicy
 
 WithCredentials = TypeVar("WithCredentials", CountedAttempt, OpenedSession)
 _COOKIE_BYTES = 32
-_MOST_GENERATIONS = 100_000  # users whose newest generation is remembered
-_MOST_OVERTAKEN = 5  # attempts at a change by a code while other changes interfere
+_MOST_GENERATIONS = 100_000  # the most users whose newest generation is remembered
+_MOST_OVERTAKEN = 5  # the most attempts to make one change while other changes interfere
 
 
 @dataclass(frozen=True, slots=True)
 class Cookie:
-    """The secret in a browser's cookie, for its session or for its steps; never logged, never stored."""
+    """The secret in a cookie that identifies a browser's session or its steps; never logged, never stored."""
 
     secret: bytes = field(repr=False)
 
@@ -150,7 +150,7 @@ class CookieSealer:
         return self.vault.open(sealed, self._place(user_id))
 
     def _place(self, user_id: UserId) -> Place:
-        # the cookie's hash stands for the row's id, which is unknown when a session is opened by its cookie
+        # the row's id is unknown when a session is opened by its cookie, so the cookie's hash takes its place
         row_id = UUID(bytes=bytes.fromhex(self.cookie_hash)[:16])
         return Place(table="app_sessions", column="tokens", row_id=row_id, user_id=user_id)
 
@@ -180,7 +180,7 @@ class Current:
     credentials: Credentials
 
     def hashed(self, password: str) -> str:
-        """Return the hash of a new *password* of the user. Raise WeakPassword."""
+        """Return the hash of the user's new *password*. Raise WeakPassword if it is too weak."""
         return hash_new_password(self.credentials.address, password)
 
 
@@ -188,11 +188,11 @@ class Current:
 class Checked(Current):
     """The credentials of a user who has proved who they are, and the method of that proof.
 
-    The proof is a right password (`Found.checked`), a right code (codes.py), a passkey or the answer of a provider.
+    The proof is a correct password (`Found.checked`), a correct code (codes.py), a passkey or a sign-in at a provider.
     """
 
     counted: tuple[str, ...] = field(repr=False)
-    keys: tuple[WrappedKey, ...] = ()  # the user's keys; none: the session's device gets no name
+    keys: tuple[WrappedKey, ...] = ()  # the user's keys; empty: the new device gets no name
     requires_factor: bool = False  # true: the deployment requires a second factor
     # true: the second factor that the account or the deployment wants was given, here or at the provider
     has_factor: bool = False
@@ -229,7 +229,7 @@ class Checked(Current):
 
     @property
     def after(self) -> Current:
-        """The credentials after the sign-in or the proof."""
+        """The credentials as they are after the sign-in or the proof."""
         if self.used is None:
             return self
         numbers = {"generation": self.used.generation, "uses": self.used.uses}
@@ -239,11 +239,11 @@ class Checked(Current):
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """The credentials stored for an address, an identity or a passkey, read by the call that counted an attempt."""
+    """Credentials found by an address, an identity or a passkey, in the call that counts a sign-in or sign-up attempt."""
 
     email: EmailAddress = field(repr=False)
     stored: StoredCredentials | None
-    credentials: Credentials | None  # None: no credentials are stored, or they do not open
+    credentials: Credentials | None  # None: none are stored, or they cannot be decrypted
     is_known: bool  # true: the attempt comes from a device of the user
     is_suspended: bool
     sign_ups: SignUpState
@@ -253,7 +253,7 @@ class Found:
 
     @property
     def is_taken(self) -> bool:
-        """True if an account was found: it has the address, or may take it back (`find_claim`)."""
+        """True if an account was found that has the address, or may take it back (`find_claim`)."""
         return self.stored is not None and self.stored.user_id is not None
 
     def in_session(self) -> "Found":
@@ -261,12 +261,12 @@ class Found:
         return replace(self, sign_ups=replace(self.sign_ups, requires_factor=False))
 
     def checked(self, password: str) -> Checked:
-        """Return the credentials if *password* is right. Raise WrongCredentials.
+        """Return the credentials if *password* is right; else raise WrongCredentials.
 
         The check takes as long as hashing a password (`hash_password`), even for an unknown address.
         """
         credentials, is_right = self.credentials, False
-        with suppress(Tampered):  # the stored hash has other cost parameters
+        with suppress(Tampered):  # raised if the stored hash has other cost parameters
             is_right = check_password(password, credentials.password_hash if credentials else None)
         if not (is_right and credentials and self.stored):
             raise WrongCredentials
@@ -299,7 +299,7 @@ class Found:
         )
 
     def hashed(self, password: str) -> str:
-        """Return the hash of a new *password*. Raise WeakPassword."""
+        """Return the hash of a new *password*. Raise WeakPassword if it is too weak."""
         return hash_new_password(self.email, password)
 
 
@@ -342,14 +342,14 @@ class Accounts:
     """Makes accounts, starts and ends app sessions, and changes credentials. Any thread may call any method.
 
     Signing in and signing up take two calls: one that returns `Found`, then `sign_in` or `sign_up`. Between them the caller
-    hashes the password, which takes long.
+    hashes the password, which is slow.
     """
 
     backend: Backend
     root_keys: RootKeys
     idle_seconds: int
     lifetime_seconds: int
-    keys: type[UserKeys] = UserKeys  # another class in a store whose texts are not sealed
+    keys: type[UserKeys] = UserKeys  # `PlainKeys` in a store whose texts are not sealed
     policy: SignInPolicy = field(default_factory=SignInPolicy)
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
     # the newest generation and uses of each user's credentials, to refuse older ones that were put back into the store
@@ -450,7 +450,7 @@ class Accounts:
         *,
         has_factor: bool = False,
     ) -> tuple[Cookie, AppSession]:
-        """Make an account, and sign in. Without a *password_hash*, no password signs in to the account.
+        """Make an account, and sign in. Without a *password_hash*, the account has no password.
 
         *confirmed*: how the address was confirmed; None: it was not. *factor*: the account's authenticator app, confirmed by
         a code. *recovery*: hashes of recovery codes. *identity*: the user's identity at the provider *by* which the account
@@ -519,7 +519,7 @@ class Accounts:
         )
 
     def enter(self, only: StoredCredentials | None) -> tuple[Cookie, AppSession]:
-        """Sign in without a password, in a store for one user, whose credentials are *only*; None: make the account.
+        """Sign in to a single-user store without a password. *only*: the user's credentials; None: make the account first.
 
         Raise Tampered, and the errors of `sign_up` and `sign_in`.
         """
@@ -535,7 +535,7 @@ class Accounts:
         Return the session's new cookie; the old *cookie*, which may have been copied, is no longer valid. After
         StoreUnavailable, only one of the two is valid, and the user may have to sign in again.
 
-        Raise WrongCredentials (*checked* is another user's), ProofNeeded (*checked* proves nothing), RateLimited (the
+        Raise WrongCredentials (*checked* is another user's), ProofNeeded (*checked* has the scope NONE), RateLimited (the
         credentials changed meanwhile), FactorNeeded, FactorUsed (check the factor again), SignedOut (also if another proof
         has replaced *cookie*), and the errors of `SignInPolicy.check`.
         """
@@ -545,7 +545,7 @@ class Accounts:
         self._check_method(checked)
         if checked.scope is ProofScope.NONE:
             raise ProofNeeded
-        # a factor that the deployment requires was given when the session began
+        # a factor that the deployment requires was given when the session began, so it is not asked for again
         checked.check_factor(is_required=False)
         used, new = self._used(checked, session.user_id), Cookie.new()
         changed = NewCookie(replaces=cookie.hash, cookie_hash=new.hash, sealer=self._sealer(new))
@@ -564,7 +564,7 @@ class Accounts:
         return new
 
     def current(self, cookie: Cookie) -> Current:
-        """Return the credentials of the user of a session. Raise SignedOut, StoreUnavailable, Tampered, KeyMissing."""
+        """Return the credentials of a session's user. Raise SignedOut, StoreUnavailable, Tampered, KeyMissing."""
         sealer = self._sealer(cookie)
         opened, is_set_back = self._fresh(lambda: self.backend.open_session(cookie.hash, sealer))
         if opened.credentials is None:
@@ -626,7 +626,7 @@ class Accounts:
         *,
         ends_others: bool = False,
     ) -> bool:
-        """Replace the credentials *seen* of the user of *session* by *new* ones, as `UserBackend.change_credentials` does.
+        """Replace the credentials *seen* of the session's user by *new* ones, as `UserBackend.change_credentials` does.
 
         *ends_others*: end all other sessions. Raise LastWayIn if no sign-in method of *new* works here, but one of *seen* does.
         """
@@ -686,7 +686,8 @@ class Accounts:
         address, too), and the errors of `sign_in` and *use*.
         """
         takes_password = [SignInMethod.PASSWORD] if password_hash is not None else []
-        self.policy.check_address(email, *takes_password)  # `sign_in` checks that codes are on
+        # this call checks the address and passwords; `sign_in` checks that mailed codes are on
+        self.policy.check_address(email, *takes_password)
 
         def former() -> FoundFormer:
             found = self.find_former(email, NOT_COUNTED)
@@ -711,7 +712,7 @@ class Accounts:
                 raise factor_needed(new)
             # this use is part of the change to *new*, so it raises neither the uses nor the generation again
             new = replace(use(new), uses=new.uses, generation=new.generation)
-        # the current factor is not asked for, because it may be a thief's
+        # has_factor=True: the current factor is not asked for, because it may be a thief's
         checked = Checked(
             stored=found.stored,
             credentials=found.credentials,
@@ -726,7 +727,7 @@ class Accounts:
                 raise RateLimited
         except AppError:
             with suppress(AppError):
-                self.end(cookie)  # no browser has this cookie
+                self.end(cookie)  # no browser was given this cookie
             raise
         return RestoredAddress(cookie, replace(session, email=email), found.credentials.address)
 
@@ -776,7 +777,7 @@ class Accounts:
         return self.backend.ended((one.id, one.user_id) for one in sessions)
 
     def end(self, cookie: Cookie) -> None:
-        """Sign out; the store refuses the session from the next statement on. Raise StoreUnavailable."""
+        """Sign out; the store refuses the session from the next call on. Raise StoreUnavailable."""
         self.backend.end_session(cookie.hash)
 
     # --- attempts
@@ -789,7 +790,7 @@ class Accounts:
         invited: EmailAddress | None = None,
     ) -> tuple[CountedAttempt, bool]:
         """Count an attempt; return the data stored under *lookups*, and True if older credentials were put back there."""
-        counting = [throttles]  # only the first read is counted, not a second one
+        counting = [throttles]  # only the first read counts the attempt, not a repeated one
 
         def read() -> CountedAttempt:
             counted_in = counting.pop() if counting else Throttles((), throttles.device_user)
@@ -812,9 +813,9 @@ class Accounts:
         is_set_back: bool,
     ) -> Found:
         stored, credentials = counted.credentials, None
-        # an account that may only take the address back does not sign in with it
+        # an account that may take the address back, but does not have it, cannot sign in with it
         if stored and stored.lookup in lookups_of(self.root_keys, email):
-            with suppress(Tampered):  # the sign-in fails as with a wrong password
+            with suppress(Tampered):  # then the sign-in fails as with a wrong password
                 credentials = self._opened(stored, email, is_set_back=is_set_back)
         return _found_in(counted, email, throttles, credentials, self.policy)
 
@@ -839,7 +840,7 @@ class Accounts:
         *,
         is_set_back: bool,
     ) -> Credentials:
-        """Open credentials; *email*: the address that they must have. Raise Tampered, and log the event."""
+        """Decrypt credentials; *email*: the address that they must have. On failure, log the event and raise Tampered."""
         try:
             credentials = open_stored(self.root_keys, stored, email)
             if is_set_back:
@@ -866,7 +867,7 @@ class Accounts:
         return answer, stored is not None and _is_before(stored, newest)
 
     def _note(self, stored: StoredCredentials) -> None:
-        """Remember the generation and the uses of credentials that were opened or stored."""
+        """Remember the generation and the uses of credentials that were decrypted or stored."""
         with self._noting:
             generation, uses = self._newest.get(stored.id) or (0, 0)
             newest = max(stored.generation, generation), max(stored.uses, uses)
@@ -877,7 +878,7 @@ class Accounts:
             self.policy.check(checked.credentials, checked.by)
 
     def _used(self, checked: Checked, user_id: UserId) -> StoredCredentials | None:
-        """Seal and return the credentials as a use or an enrolment has changed them; None: unchanged."""
+        """Return, sealed, the credentials after a use (`Credentials.uses`) or an enrolment; None: they are unchanged."""
         if checked.used is None:
             return None
         return seal_stored(self.root_keys, checked.used, user_id, replaces=checked.stored)
@@ -912,7 +913,7 @@ class Accounts:
         """
         new = PendingSignUp(credentials=pending, lookups=claims_of(self.root_keys, found.email))
         sign_in, password = self.backend.sign_in, credentials.managed_password
-        # this runs in parallel with storing the sign-up
+        # this call runs in parallel with storing the sign-up
         confirms = in_thread("sign-up-settings", sign_in.confirms_addresses)
         if credentials.password_hash is None and confirms.result():
             raise SignUpsClosed  # before this sign-up replaces one that is pending already
@@ -1009,7 +1010,7 @@ class Accounts:
     def _device(self, checked: Checked, user_id: UserId, browser: BrowserName | None) -> NewDevice:
         """Return the device on which the user of *checked* signs in. Raise Tampered."""
         keys = self.keys_of(checked, user_id)
-        # `_session` refuses an account without keys
+        # without keys, the name cannot be sealed; `_session` refuses such an account
         return NewDevice.of(keys, user_id, browser) if keys else NewDevice.unnamed()
 
     def keys_of(self, found: Checked | FoundFormer, user_id: UserId) -> UserKeys | None:
@@ -1052,10 +1053,10 @@ class Accounts:
         )
         try:
             opened = self.backend.start_session(user, new, self._sealer(cookie))
-            # the store has compared the credentials: they are older than the newest known ones only if they were used since
+            # is_set_back=False: the store has compared the credentials, so newer known ones can only come from a use since
             return cookie, self._session(opened, is_set_back=False)
         except AppError as error:
-            self.backend.sign_in.end(user)  # no browser has the cookie
+            self.backend.sign_in.end(user)  # no browser was given the cookie
             # the user was recognised just now, so the account is suspended
             if isinstance(error, SignedOut):
                 raise Suspended from None
@@ -1142,7 +1143,7 @@ Answer = TypeVar("Answer")
 def until_unchanged(seen: Seen, read: Callable[[], Seen], act: Callable[[Seen], Answer]) -> Answer:
     """Return `act(seen)`; when another change of the credentials interferes, *read* them again and repeat, at most four times.
 
-    The user's code is spent by then, so without repeats a signed-in thief could keep the user out by changing the password,
+    The user's code is used up by then, so without repeats a signed-in thief could keep the user out by changing the password,
     or ending sessions, at the right moment. Raise RateLimited after the last try, and the errors of *read* and *act*.
     """
     for _ in range(_MOST_OVERTAKEN):
@@ -1186,7 +1187,7 @@ def factor_needed(credentials: Credentials) -> FactorNeeded:
 def require_recent(user: UserBackend, *, is_part: bool = False) -> ProofScope:
     """Return the scope of the proof that the user of this session gave in the last ten minutes.
 
-    *is_part*: a proof in part is enough. The function reads the user's devices. Raise ProofNeeded, SignedOut, StoreUnavailable.
+    *is_part*: a partial proof is enough. The user's devices are read for it. Raise ProofNeeded, SignedOut, StoreUnavailable.
     """
     mine = [one for one in user.devices() if one.is_this_one]
     if any(one.is_proven for one in mine):
@@ -1197,7 +1198,7 @@ def require_recent(user: UserBackend, *, is_part: bool = False) -> ProofScope:
 
 
 def hash_new_password(address: EmailAddress, password: str) -> str:
-    """Return the hash of a new *password* of the user of *address*. Raise WeakPassword."""
+    """Return the hash of a new *password* for the account with *address*. Raise WeakPassword if it is too weak."""
     check_new_password(address, password)
     return hash_password(password)
 
@@ -1205,7 +1206,7 @@ def hash_new_password(address: EmailAddress, password: str) -> str:
 def _unwrapped(
     rows: Iterable[WrappedKey], account_keys: AccountKeys, user_id: UserId
 ) -> list[UserKey]:
-    """Unwrap the keys of a user. Raise Tampered."""
+    """Unwrap a user's keys. Raise Tampered if one cannot be unwrapped."""
     return [
         UserKey(account_keys.unwrap(row.wrapped, user_id, row.version), user_id, row.version)
         for row in rows

@@ -27,7 +27,7 @@ class UserAccess:
     administration: GuardedAdministration = field(repr=False)
     # stops the live turns of a user in this process, and waits until they are settled
     stop_turns: Callable[[UserId], object]
-    # raises SignedOut if another process has replaced the cookie of the admin's session; a route has checked that itself
+    # raises SignedOut if another process has replaced the cookie of the admin's session; routes check that themselves
     confirm: Callable[[], object] = lambda: None
 
     def suspend(self, user_id: UserId, *, is_suspended: bool) -> None:
@@ -65,8 +65,8 @@ class ModelAdministration:
         return self.cached.get()
 
     def set_price(self, name: str, prices: ModelPrices | None) -> None:
-        """Set the prices of a model; None: those that the app knows. Raise BadInput if cached input costs more than input."""
-        # a prompt's cost is reserved at the price of uncached input
+        """Set a model's prices; None: the app's built-in ones. Raise BadInput if cached input costs more than input."""
+        # a prompt's cost is reserved at the price of uncached input, so cached input must not cost more
         if prices and prices.cached_input_micro > prices.input_micro:
             raise BadInput("Cached input cannot cost more than input.")
         self._set(name, asdict(prices) if prices else _KNOWN_PRICES)

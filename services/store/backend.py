@@ -1,4 +1,4 @@
-"""The port of a store for all but content: accounts, app sessions, administration and upkeep, in plain values.
+"""The port of a store for everything except content: accounts, app sessions, administration and upkeep, in plain values.
 
 No store sees the root key, a user key or a conversation key. Any thread may call any member.
 """
@@ -43,7 +43,7 @@ class SignInUser(Protocol):
 
 
 class SignIn(Protocol):
-    """Makes and recognises users by their managed passwords. The app has checked the user's own password before.
+    """Makes and recognises users at the store's own sign-in, by managed passwords; the app has checked the users' own.
 
     All members raise StoreUnavailable; all but `end` also raise Refused (TooManyAttempts, …).
     """
@@ -53,14 +53,14 @@ class SignIn(Protocol):
         ...
 
     def sign_up(self, email: EmailAddress, password: str) -> SignInUser:
-        """Make a user, or recognise one whom a sign-up with this *password* has left without an account.
+        """Make a user, or recognise one whom an unfinished sign-up with this *password* has left without an account.
 
         Raise AddressTaken, BadAddress, AddressNotAllowed, SignUpsClosed, ConfirmationSent.
         """
         ...
 
     def resume(self, email: EmailAddress, password: str) -> SignInUser:
-        """Recognise the user whom a sign-up with this *password* has left without an account, or else make a user.
+        """Recognise the user whom an unfinished sign-up with this *password* has left without an account; else make one.
 
         Raise NotConfirmed, Suspended, and the errors of `sign_up`.
         """
@@ -79,7 +79,7 @@ class SessionSealer(Protocol):
 
     def seal(self, text: str, user_id: UserId) -> str: ...
     def open(self, sealed: str, user_id: UserId) -> str:
-        """Return the opened text. Raise Tampered."""
+        """Return the decrypted text. Raise Tampered if it cannot be decrypted."""
         ...
 
 
@@ -160,7 +160,7 @@ class SignUpState:
 
 @dataclass(frozen=True, slots=True)
 class Throttle:
-    """A limit of attempts within a number of seconds, counted in a bucket."""
+    """A limit on the attempts (*at_most*) that a bucket counts within *seconds*."""
 
     bucket: str
     at_most: int
@@ -172,7 +172,7 @@ class Throttles:
     """The throttles that count an attempt."""
 
     strangers: tuple[Throttle, ...]
-    # the user whose device makes the attempt; if the attempt is for that user's account, *device* counts it, not *strangers*
+    # the user whose known device makes the attempt; on that user's own account, it is counted by *device*, not *strangers*
     device_user: UserId | None = None
     device: tuple[Throttle, ...] = ()
 
@@ -219,12 +219,12 @@ class NewAddress:
 
     credentials: StoredCredentials  # the credentials to store, of the next generation
     address: EmailAddress = field(repr=False)
-    # the look-up values that show if *address* is taken: under each root key, as a current and as a former address
+    # the look-up values that show whether *address* is taken: under each root key, as a current and as a former address
     claims: tuple[str, ...] = field(repr=False)
     # look-up values of the addresses that the user may take back after the change (`RootKeys.former_address_tags`)
     former: tuple[str, ...] = field(repr=False)
     is_restored: bool  # true: the user takes a former address back, which ends all other sessions
-    # if the address is restored, the look-up values of all identities and passkeys after that; None: unchanged
+    # if *is_restored*, the look-up values of all identities and passkeys after the change; None: unchanged
     ways_in: tuple[str, ...] | None = field(default=None, repr=False)
 
 
@@ -248,7 +248,8 @@ class StoredDevice:
     seen_at: datetime | None
     is_this_one: bool
     is_proven: bool  # true: the user gave a full proof in this session in the last ten minutes
-    is_proven_in_part: bool  # true: the same, with a proof in part (`ProofScope.PART`) or in full
+    # true: the user gave a full or a partial proof (`ProofScope.PART`) in this session in the last ten minutes
+    is_proven_in_part: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -268,11 +269,11 @@ class Administration(Protocol):
     def list_users(
         self, words: str, order: UserOrder, skip: int = 0, at_most: int = 500
     ) -> UserPage:
-        """Return at most 500 users whose addresses contain *words*, from number *skip* on, sorted by *order*."""
+        """Return at most 500 users whose addresses contain *words*, sorted by *order*, without the first *skip*."""
         ...
 
     def usage(self, days: tuple[date, date], user_id: UserId | None = None) -> UsageReport:
-        """Return the usage of one user, or of all."""
+        """Return the usage from the first to the last of *days*, of one user or of all."""
         ...
 
     def deployment(self) -> DeploymentSettings: ...
@@ -281,7 +282,7 @@ class Administration(Protocol):
         """Set the amount that all users together may spend in a month; None: no limit."""
 
     def change_settings(self, changes: Mapping[str, int | None]) -> None:
-        """Change limits of new users (None: no limit), or the retention.
+        """Change the limits of new users (None: no limit) or the retention period.
 
         `retention_days`: the days (15 to 3,650) from a conversation's last use to its deletion; None: never. Nothing
         is deleted for the first 14 days.
@@ -292,7 +293,7 @@ class Administration(Protocol):
         ...
 
     def set_caps(self, user_id: UserId, changes: Mapping[str, int | None]) -> None:
-        """Change limits of a user; None: no limit."""
+        """Change some of a user's limits; None: no limit."""
 
     def set_role(self, user_id: UserId, role: AccountRole) -> None:
         """Change the role of a user. Raise LastAdmin."""
@@ -302,7 +303,7 @@ class Administration(Protocol):
         ...
 
     def list_credentials(self, after: UUID | None = None) -> list[StoredCredentials]:
-        """Return the sealed credentials of the next 500 accounts, ordered by id; *after*: the last id so far, None: begin."""
+        """Return sealed credentials of at most 500 accounts, sorted by id; *after*: only ids above it, None: all ids."""
         ...
 
     def health(self) -> StoreHealth: ...
@@ -327,7 +328,7 @@ class GuardedAdministration(Administration, Protocol):
         """
 
     def set_model(self, name: str, changes: Mapping[str, object]) -> None:
-        """Change fields of a model's setting and prices."""
+        """Change some fields of a model's setting, prices included."""
 
     def refuse_unknown_prices(self, *, is_refused: bool) -> None:
         """Refuse models without a known price, or count them as free."""
@@ -359,7 +360,7 @@ class UserBackend(Protocol):
     """The calls of one signed-in user. All members raise SignedOut, StoreUnavailable.
 
     Members that change how the user signs in, end sessions or end the account raise ProofNeeded unless the user has
-    proved who they are in the last ten minutes; a sign-in is a proof, except of `ProofScope.NONE`.
+    proved who they are in the last ten minutes; a sign-in counts as a proof, unless its scope is `ProofScope.NONE`.
     """
 
     @property
@@ -371,14 +372,14 @@ class UserBackend(Protocol):
         """Remove the user's *notices*, given by id, except notices of changes that this session made."""
 
     def rows(self, most_bytes: int | None = None, first: FirstPage | None = None) -> Rows:
-        """Return the sealed rows of the user. *most_bytes*: the bytes that the account may store; None: no limit.
+        """Return access to the user's sealed rows. *most_bytes*: the bytes that the account may store; None: no limit.
 
-        The first read of any data that *first* holds returns that data.
+        *first*: data that was read already; the first read of each part of the data takes it from there.
         """
         ...
 
     def first_page(self) -> FirstPage | None:
-        """Return the data of the first page, once, if the start of the session loaded it; else None."""
+        """Return the first page's data if the start of the session loaded it, else None; a second call returns None."""
         ...
 
     def change_credentials(
@@ -393,15 +394,15 @@ class UserBackend(Protocol):
     ) -> bool:
         """Store *new* credentials of a user in place of those of *seen_generation*; return False if those have changed.
 
-        A factor, passkey or identity used meanwhile is such a change: *new* has the number of uses that was read (after a use,
-        one more). *renamed*: the user's new look-up values by the old ones they replace; values of former addresses keep their
-        expiry. *ways_in*: the look-up values of all identities and passkeys after the change: they are stored, never
-        overwritten, and all others are removed; None: no change. An *action* that adds or removes an identity or a passkey has
-        *ways_in*, PASSWORD_SET may. *ends_others*: end all other sessions of the user. Each *action* but RESEAL and the uses
-        (FACTOR_USED, PASSKEY_USED, IDENTITY_USED) has the next generation; each but RESEAL is audited; each but RESEAL and
-        ADDRESS_CONFIRMED needs a recent proof. `wants_factor` is on after FACTOR_ADDED and PASSKEY_FACTOR_ADDED;
-        FACTOR_REMOVED, PASSKEY_FACTOR_REMOVED, PASSWORD_SET and PASSKEY_REMOVED may turn it off: then no session of the user
-        counts any more as one in which a factor was given.
+        The use of a factor, passkey or identity meanwhile is such a change, too: *new* must have the number of uses that was
+        read (one more if *new* stores a use). *renamed*: maps each old look-up value of the user to its replacement; values
+        of former addresses keep their expiry. *ways_in*: the look-up values of all identities and passkeys after the change:
+        they are stored, never overwritten, and all others are removed; None: no change. An *action* that adds or removes an
+        identity or a passkey needs *ways_in*; PASSWORD_SET may have it. *ends_others*: end all other sessions of the user.
+        *new* has the next generation, unless *action* is RESEAL or a use (FACTOR_USED, PASSKEY_USED, IDENTITY_USED). All
+        actions but RESEAL are audited; all but RESEAL and ADDRESS_CONFIRMED need a recent proof. `wants_factor` is on after
+        FACTOR_ADDED and PASSKEY_FACTOR_ADDED; FACTOR_REMOVED, PASSKEY_FACTOR_REMOVED, PASSWORD_SET and PASSKEY_REMOVED may
+        turn it off: then no session of the user counts any more as one in which a factor was given.
 
         Raise ProofNeeded, FactorRequired (the deployment requires the factor), WayInTaken (another account has the
         identity or passkey that is added), ValueError (generation, uses, `wants_factor`, *ways_in* or *ends_others* do
@@ -410,7 +411,7 @@ class UserBackend(Protocol):
         ...
 
     def change_address(self, new: NewAddress) -> bool:
-        """Give the user another address and the credentials with it, in one transaction that includes the user of `SignIn`.
+        """Give the user another address and new credentials, in one transaction that also changes the user of `SignIn`.
 
         Return False, and change nothing, if the stored credentials are not those of the generation before, or were used since.
         A user of `SignIn` who has the address but no account is removed, as when an account begins; so is a pending sign-up.
@@ -443,9 +444,9 @@ class UserBackend(Protocol):
     ) -> bool:
         """Note that the user has proved who they are; return False if the credentials are no longer of *generation*.
 
-        In the same transaction, *cookie* replaces the session's cookie: the old one is no longer valid, and calls by this
-        object go on. *returned*, *has_factor*, *used* and *used_by*: as in `NewSession`. A proof in part (*scope*) does not
-        replace a full proof that is younger than ten minutes.
+        In the same transaction, *cookie* replaces the session's cookie: the old one is no longer valid, and this object
+        can go on making calls. *returned*, *has_factor*, *used* and *used_by*: as in `NewSession`. A partial proof (*scope*)
+        does not replace a full proof that is younger than ten minutes.
 
         Raise SignedOut also if the session no longer has the cookie to be replaced, FactorNeeded (the account has a factor
         that was not given), FactorUsed (the factor was used meanwhile: check again), ValueError. After StoreUnavailable the
@@ -454,14 +455,14 @@ class UserBackend(Protocol):
         ...
 
     def stop_turns(self, session_id: SessionId | None) -> int:
-        """Ask other processes to end the replies of a session of the user, or (None) of all sessions but this one.
+        """Ask other processes to end the replies of one of the user's sessions, or (None) of all but this one.
 
         Return the number of replies that still stream. Raise ProofNeeded.
         """
         ...
 
     def end_device(self, session_id: SessionId) -> int:
-        """End a session of the user; return 1, or 0 if the user has no such session. Raise ProofNeeded."""
+        """End one of the user's sessions; return 1, or 0 if the user has no such session. Raise ProofNeeded."""
         ...
 
     def end_other_devices(self) -> int:
@@ -550,7 +551,7 @@ class Backend(Protocol):
         ...
 
     def add_notice(self, user_id: UserId, new: NewNotice, throttles: Sequence[Throttle]) -> None:
-        """Store a notice, unless the account was deleted, and count it in *throttles*; of one kind, the newest three stay.
+        """Store a notice, unless the account was deleted, and count it in *throttles*; keep the newest three of a kind.
 
         If a throttle is full, store the notice, and raise TooManyAttempts, so that no mail is sent about it.
         """
@@ -565,7 +566,7 @@ class Backend(Protocol):
         ...
 
     def sweep(self) -> bool:
-        """Settle some turns whose lease has run out, and remove some rows that are due. Return True if more is due."""
+        """Settle some turns whose lease has run out, and remove some rows due for deletion. Return True if more remain."""
         ...
 
     def check(self) -> None:

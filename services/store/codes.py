@@ -1,7 +1,8 @@
-"""Codes by mail: eight digits that prove, entered in the browser that asked for them, that its user reads a mailbox.
+"""Mailed codes of eight digits: entering one in the browser that asked for it proves that its user reads the mailbox.
 
-A code belongs to a step (steps.py), which holds an HMAC of the code under the root key and the step's id. A user who may
-have no code still gets a step, in which every code is wrong, so that a page does not reveal if an address has an account.
+A code belongs to a step (steps.py), which holds an HMAC of the code under the root key and the step's id. If no code may be
+sent to an address, a step is begun all the same, in which every code is wrong, so that a page does not reveal whether the
+address has an account.
 """
 
 import secrets
@@ -35,7 +36,7 @@ from services.store.kept import marks
 from services.store.steps import Step, Steps, read_contents
 
 DIGITS = 8
-# the failures that wrong codes count as, by kind of step; ADDRESS for all other kinds
+# maps a kind of step to the failure that a wrong code counts as; for all other kinds, that is ADDRESS
 _FAILURES: Mapping[str, Failure] = {
     CodePurpose.SIGN_IN: Failure.SIGN_IN,
     CodePurpose.RESET_PASSWORD: Failure.RESET,
@@ -105,7 +106,7 @@ class RightCode:
 
 @dataclass(frozen=True, slots=True)
 class Codes:
-    """Makes codes and compares them. Any thread may call any method. All raise StoreUnavailable.
+    """Makes codes, and checks those that are entered. Any thread may call any method. All raise StoreUnavailable.
 
     All but `begin` raise StepEnded as `Steps.attempt` does; `read` and `check` count a try of the step.
 
@@ -160,7 +161,7 @@ class Codes:
         return read_contents(_CONTENTS, step.contents).request
 
     def keep(self, browser: Cookie, kind: str, step_id: UUID, session: AppSession | None) -> None:
-        """Let the code of a step stay good where no other code could be sent: `read` then has used none of its tries.
+        """Keep a step's code valid when no other could be sent, and give back the step's tries, so that `read` costs none.
 
         From the first call on, the tries of the code are counted separately: five in all, however often this is called.
         """
@@ -227,7 +228,8 @@ def prove(
     """
 
     def act(checked: Checked) -> None:
-        if not code.has_ended:  # `given` repeats this if the factor was used meanwhile
+        # if the factor was used meanwhile, `given` calls this again, when the step has ended already
+        if not code.has_ended:
             code.end()
         note(checked)
 
@@ -242,7 +244,7 @@ def reset_password(
 
     Raise FactorNeeded (also if the user must choose which passkeys and identities stay), and the errors of `sign_in`.
 
-    If the credentials change after the code is spent, they are read again (`until_unchanged`): otherwise a thief who is
+    If the credentials change after the code is used up, they are read again (`until_unchanged`): otherwise a thief who is
     signed in as the user could prevent each reset.
     """
     checked = _confirmed(_found(accounts, code), code.step.user_id)
@@ -299,7 +301,7 @@ def confirmed_again(accounts: Accounts, address: EmailAddress, user_id: UserId |
 
 
 def _confirmed(found: Found, user_id: UserId | None) -> Checked:
-    """Return the credentials found. Raise StepEnded unless they are of *user_id* and the address is confirmed."""
+    """Return the credentials found. Raise StepEnded unless they are those of *user_id* and the address is confirmed."""
     stored, credentials = found.stored, found.credentials
     if not stored or not credentials or not credentials.confirmed or stored.user_id != user_id:
         raise StepEnded
@@ -307,7 +309,7 @@ def _confirmed(found: Found, user_id: UserId | None) -> Checked:
 
 
 def typed_code(text: str, length: int = DIGITS) -> str:
-    """Return the digits of a typed code, without the spaces and hyphens that group them; "" if *text* is no code."""
+    """Return the digits of a typed code, without the spaces and hyphens that group them; "" if *text* has another form."""
     digits = "".join(text.split()).replace("-", "")
     is_code = len(digits) == length and digits.isascii() and digits.isdecimal()
     return digits if is_code else ""

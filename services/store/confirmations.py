@@ -61,7 +61,7 @@ def sign_up(
 
 
 def sign_up_entry(code: RightCode) -> Entry:
-    """Return the entry that follows the right *code* of a sign-up which must first set up a second factor."""
+    """Return the entry that follows the right *code* of a sign-up whose user must first set up a factor."""
     wanted = read_contents(_SIGN_UP, code.request.extra)
     return Entry(
         way=Way.SIGN_UP,

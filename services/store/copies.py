@@ -1,4 +1,4 @@
-"""The port for copying one store to another, in the form of the rows of services/store/tables."""
+"""The port for copying one store to another; rows are copied in the form that services/store/tables gives them."""
 
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
@@ -36,7 +36,7 @@ class CopySource(Protocol):
         user_id: UserId | None,
         conversation_id: ConversationId | None = None,
     ) -> list[Row]:
-        """Return a user's rows of *table*, which may be the one of accounts or credentials; None: rows that have no user.
+        """Return a user's rows of *table*, even of accounts or credentials; *user_id* None: return the rows without a user.
 
         *conversation_id*: return only the rows of this conversation; the table must have this field.
         """
@@ -63,7 +63,7 @@ class CopyTarget(CopySource, Protocol):
         ...
 
     def number(self, table: str, ids: Sequence[str]) -> None:
-        """Number all rows of a copy in *table*, one of `numbered`; equal *ids* always get equal numbers."""
+        """Number all copied rows in *table*, one of `numbered`; equal *ids* always get equal numbers."""
 
     def at_once(self) -> AbstractContextManager[object]:
         """Return a context whose writes are one transaction, in a store whose transactions have no size limit."""

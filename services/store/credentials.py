@@ -1,4 +1,4 @@
-"""Sealing and opening of credentials, which a store holds sealed, with the look-up value of their address."""
+"""Encryption and decryption of credentials, which a store holds sealed, beside the look-up value of their address."""
 
 from uuid import UUID
 
@@ -20,7 +20,7 @@ def former_lookups_of(root_keys: RootKeys, email: EmailAddress) -> tuple[str, ..
 
 
 def way_in_tags(root_keys: RootKeys, credentials: Credentials) -> list[dict[int, str]]:
-    """Return a mapping for each identity and passkey of a user: root key version to look-up value."""
+    """Return for each identity and passkey of a user a mapping from root key version to look-up value."""
     identities = [root_keys.identity_tags(one.identity) for one in credentials.identities]
     passkeys = credentials.passkeys.each if credentials.passkeys else ()
     return [*identities, *(root_keys.passkey_tags(one.credential_id) for one in passkeys)]
@@ -32,7 +32,7 @@ def ways_in_of(root_keys: RootKeys, credentials: Credentials) -> tuple[str, ...]
 
 
 def renamed_lookups(root_keys: RootKeys, credentials: Credentials) -> dict[str, str]:
-    """Return the new look-up values of former addresses, identities and passkeys by the old ones, of other root keys."""
+    """Return a mapping from look-up values (former addresses, identities, passkeys) of other root keys to current ones."""
     current = root_keys.current
     former = [root_keys.former_address_tags(one.address) for one in credentials.former]
     return {
@@ -51,7 +51,7 @@ def claims_of(root_keys: RootKeys, email: EmailAddress) -> tuple[str, ...]:
 def open_stored(
     root_keys: RootKeys, stored: StoredCredentials, email: EmailAddress | None = None
 ) -> Credentials:
-    """Open credentials; *email*: the address that they must have. Raise Tampered, NewerVersion."""
+    """Decrypt credentials; *email*: the address that they must have. Raise Tampered, NewerVersion."""
     credentials = open_credentials(root_keys, stored.sealed, stored.id)
     is_pending = stored.user_id is None
     if (
@@ -73,8 +73,8 @@ def seal_stored(
     """Seal credentials under the current root key; *owner_id*: the user's id, or the row's while pending.
 
     If the look-up values beside the credentials stay unchanged, seal under the root key of the row to replace (*replaces*):
-    the next opening of a session renews both. So no look-up value needs an older key than its user's credentials, and
-    `Backend.root_key_versions` counts the keys of the credentials for both.
+    the next opening of a session renews both. So no look-up value depends on an older root key than its user's credentials,
+    and `Backend.root_key_versions`, which reads the key versions of the credentials, covers both.
     """
     if replaces:
         root_keys = root_keys.of(replaces.sealed)

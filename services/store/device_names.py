@@ -33,7 +33,7 @@ class NewDevice:
 
 
 def browser_of(keys: UserKeys, user_id: UserId, stored: StoredDevice) -> BrowserName:
-    """Return the name of a device's browser, or `UNKNOWN_BROWSER` if no name is stored or it does not open."""
+    """Return the name of a device's browser, or `UNKNOWN_BROWSER` if no name is stored or it cannot be decrypted."""
     if stored.device is None:
         return UNKNOWN_BROWSER
     try:

@@ -52,7 +52,7 @@ class Way(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
-    """An entry into an account, after the password, mailed code or identity was found right."""
+    """An entry into an account, after the password, mailed code or identity was found correct."""
 
     way: Way
     address: EmailAddress = field(repr=False)
@@ -68,7 +68,7 @@ class Entry:
     used: Identity | None = None  # the account's identity by which the user signs in
     # the secret of an authenticator app that is being set up, in hexadecimal; "": none
     secret: str = field(default="", repr=False)
-    # marks of the passkeys and identities that a reset takes away (kept.py)
+    # marks of the passkeys and identities that a reset removes (kept.py)
     gone: tuple[str, ...] = field(default=(), repr=False)
 
 
@@ -77,7 +77,7 @@ ENTRY = TypeAdapter(Entry)
 
 @dataclass(frozen=True, slots=True)
 class Entered:
-    """A session that has begun; *left*: the address that a former one has replaced, if any."""
+    """A session that has begun; *left*: the account's previous address, if a former one was taken back."""
 
     cookie: Cookie
     session: AppSession
@@ -117,7 +117,7 @@ class PasskeyEntry:
     """The answer of a passkey as the second factor; it may be verified several times."""
 
     credential_id: bytes = field(repr=False)
-    # returns the passkey after its use; arguments: the passkey, the user handle, if the user must be verified
+    # returns the passkey after its use; arguments: the passkey, the user handle, whether the user must be verified
     verify: Callable[[Passkey, bytes, bool], Passkey] = field(repr=False)
     # new recovery codes, for an account that asks for a passkey from now on
     recovery: tuple[str, ...] = field(repr=False)
@@ -135,7 +135,7 @@ class PasskeyEntry:
         return use_passkey(credentials, self.credential_id, verify)
 
     def with_recovery(self, taken_back: Credentials) -> Credentials:
-        """Return the credentials *taken_back* with a former address, with new recovery codes if they have none."""
+        """Return *taken_back* (credentials with a former address again) with new recovery codes if they have none."""
         self.gives_recovery = not taken_back.recovery
         if not self.gives_recovery:
             return taken_back
@@ -174,13 +174,13 @@ class OpenStep:
 
 @dataclass(frozen=True, slots=True)
 class WaitingEntry:
-    """An entry that waits for a second factor, and the credentials: as stored now, or as they would be taken back."""
+    """An entry that waits for a second factor, and the credentials: as stored now, or as a restore would make them."""
 
     entry: Entry
     user_id: UserId
     found: Checked | FoundFormer
     credentials: Credentials
-    factor: SecondFactor | None  # None: a reset of an account without a factor
+    factor: SecondFactor | None  # None: a reset, and the account has no factor
 
     @property
     def is_confirmed(self) -> bool:
@@ -226,9 +226,9 @@ class WaitingEntry:
         """Begin the session, once the *factor* is right and the step has ended.
 
         *counted*: throttle buckets whose count of this try is undone; *keeps_factor*: as in `Accounts.change_password`;
-        *gone*: marks of the passkeys and identities that a reset takes away (kept.py).
+        *gone*: marks of the passkeys and identities that a reset removes (kept.py).
 
-        Raise the errors of *factor*, FactorRequired, after which the step goes on unless it has ended, StepEnded, and the
+        Raise the errors of *factor* and FactorRequired (the step then goes on, unless it has ended), StepEnded, and the
         errors of the entry's `way`.
         """
         entry, found = self.entry, self.found
@@ -282,7 +282,7 @@ class WaitingEntry:
 
         def reset_again(one: Checked) -> tuple[Cookie, AppSession]:
             if was_given:
-                # the use of the factor is stored, so it counts as given, unless the account has turned the factor off meanwhile
+                # the use of the factor is stored, so the factor counts as given, unless it was turned off meanwhile
                 return reset_by(replace(one, has_factor=one.credentials.wants_factor))
             if self.factor is None:
                 return reset_by(one)
@@ -322,7 +322,7 @@ class Enrolment:
     ) -> Entered:
         """Begin the session and store the factor with it, once the code is right and the step has ended.
 
-        Raise WrongFactor, after which the step goes on, StepEnded (also if the credentials have changed since it began), and
+        Raise WrongFactor (the step then goes on), StepEnded (also if the credentials have changed since it began), and
         the errors of the entry's `way`.
         """
         if entry.way is Way.SIGN_UP:
@@ -349,7 +349,7 @@ class Enrolment:
         kept = {*marks(credentials)} - {*entry.gone}
 
         def reset_by(one: Checked) -> tuple[Cookie, AppSession]:
-            # if *one* was read again, the factor is stored already
+            # if *one* was read again, the factor is stored already, and counts as given
             given = replace(one, has_factor=True)
             return reset(accounts, given, entry.password_hash, browser, kept=kept)
 
@@ -386,7 +386,7 @@ class Enrolment:
 
     def _enrolled(self, entry: Entry, step: OpenStep, credentials: Credentials) -> Credentials:
         """Return the next generation of *credentials*, with the factor; end the step. Raise WrongFactor, StepEnded."""
-        if credentials.wants_factor:  # another factor was set up meanwhile, and must be given
+        if credentials.wants_factor:  # another factor was set up meanwhile, and must be used
             raise StepEnded
         secret = bytes.fromhex(entry.secret)
         enrolled = self.factors.enrolled(credentials, secret, self.text, self.recovery)

@@ -1,8 +1,8 @@
 """The second factor of an account, on any store: its enrolment, and its use by a code or a passkey.
 
-The use of a code of the authenticator (TOTP), a recovery code or a passkey changes the credentials. The new credentials are
-stored with the session or the proof that the use begins, unless another use was stored meanwhile: then the code is compared
-with the credentials that are stored by then. So each code is good only once, even for simultaneous callers.
+Each use of an authenticator-app code (TOTP), a recovery code or a passkey changes the credentials. The new credentials are
+stored together with the session or proof that follows, unless another use was stored meanwhile: then the code is compared
+with the credentials that are stored by then. So each code is usable only once, even for simultaneous callers.
 """
 
 from collections.abc import Callable, Sequence
@@ -19,14 +19,14 @@ from services.store.backend import NOT_COUNTED
 from services.store.passkeys import find
 
 Answer = TypeVar("Answer")
-_MOST_TRIES = 10  # attempts to use one code while other uses of the factor interfere
+_MOST_TRIES = 10  # the most attempts to use one code while other uses interfere
 
 
 @dataclass(frozen=True, slots=True)
 class Factors:
-    """Enrols factors and compares codes. Any thread may call any method."""
+    """Enrols factors, and checks the codes that are entered. Any thread may call any method."""
 
-    # returns the time step of a code if it is newer than the last one used, else None: (secret, code, time, last step)
+    # arguments: secret, code, time, last used time step; returns the code's time step, None if wrong or not newer
     matching_step: Callable[[bytes, str, datetime, int], int | None]
     # returns the hash of a recovery code as it was typed; None: the text is no recovery code
     recovery_hash: Callable[[str], str | None]
@@ -43,7 +43,7 @@ class Factors:
     def enrolled(
         self, credentials: Credentials, secret: bytes, entered: str, recovery: Sequence[str]
     ) -> Credentials:
-        """Return the next generation of *credentials*, with an app as `confirmed` returns it. Raise WrongFactor.
+        """Return the next generation of *credentials*, with a new authenticator app (`confirmed`). Raise WrongFactor.
 
         *recovery*: the hashes of the recovery codes that replace the old ones.
         """
@@ -51,7 +51,7 @@ class Factors:
         return renewed(replace(credentials, factor=factor), recovery)
 
     def use(self, credentials: Credentials, entered: str) -> Credentials:
-        """Return the credentials after the use of a code, or raise WrongFactor."""
+        """Return the credentials after the use of the code *entered*. Raise WrongFactor if it is wrong or was used."""
         factor, step = credentials.factor, None
         if factor:
             step = self.matching_step(factor.secret, entered, self.now(), factor.step)
@@ -74,7 +74,7 @@ def given(
 ) -> Answer:
     """Return the result of *act*, a sign-in or a proof, for *checked* after the *use* of a factor, passkey or identity.
 
-    *has_factor*: the use gave a second factor. If another use was stored meanwhile, read the credentials and *use* them again.
+    *has_factor*: the use gave a second factor. If another use was stored meanwhile, read the credentials and repeat *use*.
 
     Raise RateLimited (a sign-in method changed meanwhile, or other uses keep interfering), and the errors of *use* and *act*.
     """
@@ -111,21 +111,21 @@ def use_passkey(
 
 
 def renewed(credentials: Credentials, recovery: Sequence[str]) -> Credentials:
-    """Return the next generation of *credentials*; *recovery*: hashes of new codes. Raise WrongFactor if there is no factor."""
+    """Return the next generation of *credentials*, with new *recovery* hashes. Raise WrongFactor without a factor."""
     if not credentials.wants_factor:
         raise WrongFactor
     return replace(credentials, recovery=tuple(recovery), generation=credentials.generation + 1)
 
 
 def turned_off(credentials: Credentials) -> Credentials:
-    """Return the next generation of *credentials*, without the app; taking a former address back restores it."""
+    """Return the next generation of *credentials*, without the authenticator app; taking back a former address restores it."""
     return replace(credentials, factor=None, generation=credentials.generation + 1)
 
 
 def asking_passkey(credentials: Credentials, *, is_asked: bool) -> Credentials:
     """Return the next generation of *credentials*; *is_asked*: ask for a passkey after the password or a mailed code.
 
-    Raise PasskeyMissing if there is none to ask for.
+    Raise PasskeyMissing if the account has no passkey.
     """
     passkeys = credentials.passkeys
     if passkeys is None or not passkeys.each:

@@ -1,4 +1,4 @@
-"""Failures of proofs, codes and changes, counted in the audit once the response is decided."""
+"""Counting of failed proofs, codes and changes in the audit, in threads, so that no response waits."""
 
 import threading
 
@@ -15,9 +15,9 @@ _threads = threading.BoundedSemaphore(_MOST_THREADS)
 
 
 def note_failure(backend: Backend, user_id: UserId | None, failure: Failure | Exemption) -> None:
-    """Count a *failure* (or exemption) of a user, if known, in a separate thread, so that no response waits. Raise nothing.
+    """Count a *failure* (or exemption) of *user_id* in a separate thread, so that no response waits; None: count nothing.
 
-    While 32 failures are being counted, further ones are only logged.
+    Raise nothing. While 32 failures are being counted, further ones are only logged.
     """
     if user_id is None:
         return

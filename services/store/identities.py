@@ -150,7 +150,7 @@ def with_address(
 
 
 def linked(identities: Sequence[LinkedIdentity], new: LinkedIdentity) -> tuple[LinkedIdentity, ...]:
-    """Return a user's *identities* with a *new* one, which replaces an equal one. Raise TooManyIdentities."""
+    """Return *identities* with a *new* one, which replaces any entry for the same identity. Raise TooManyIdentities."""
     others = [one for one in identities if one.identity != new.identity]
     if len(others) >= MOST_IDENTITIES:
         raise TooManyIdentities
@@ -170,7 +170,7 @@ def unlinked(
 def renamed(
     identities: Sequence[LinkedIdentity], identity: Identity, name: str
 ) -> tuple[LinkedIdentity, ...]:
-    """Return a user's *identities*; *name* is the new name of *identity*. Raise BadInput."""
+    """Return a user's *identities*, with *identity* renamed to *name*. Raise BadInput if the name is not valid."""
     name = checked_name(name)
     return tuple(replace(one, name=name) if one.identity == identity else one for one in identities)
 
@@ -210,7 +210,7 @@ def proof_of(
         raise IdentityTaken
     if scope_of(answer, now) is ProofScope.FULL:
         return ProofScope.FULL
-    # an old sign-in time shows that the provider did not ask the user to sign in again
+    # an old sign-in time shows that the provider did not ask the user to sign in again, so the answer proves nothing
     if answer.signed_in_at is not None or asked is not RequestKind.FRESH:
         raise ProofNeeded
     return ProofScope.PART

@@ -15,11 +15,11 @@ from services.domain.passkeys import Passkey
 from services.domain.single_sign_on import LinkedIdentity
 
 _PASSKEY, _IDENTITY = "passkey", "identity"
-_HASH_CHARACTERS = 16  # hexadecimal characters of a SHA-256
+_HASH_CHARACTERS = 16  # the hexadecimal digits of a SHA-256 hash in a mark
 
 
 def marks(credentials: Credentials) -> tuple[str, ...]:
-    """Return the marks of the passkeys and identities, without duplicates."""
+    """Return the marks of a user's passkeys and identities, without duplicates."""
     passkeys = credentials.passkeys.each if credentials.passkeys else ()
     return tuple(dict.fromkeys(map(_mark, (*passkeys, *credentials.identities))))
 
@@ -51,7 +51,7 @@ def without_newer(credentials: Credentials, since: datetime) -> Credentials:
 
 
 def read_marks(text: str) -> tuple[str, ...]:
-    """Return the marks in *text*, where tildes separate them; parts that are no marks are left out."""
+    """Return the marks in *text*, where tildes separate them; parts of another form are left out."""
     return tuple(one for one in text.split("~") if _is_mark(one))
 
 

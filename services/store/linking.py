@@ -27,7 +27,7 @@ Answer = TypeVar("Answer")
 
 
 def account_of(found: Found | None) -> FoundAccount | None:
-    """Return the account that was found, if any. An account whose credentials do not open counts as unconfirmed."""
+    """Return the account that was found, if any. If its credentials cannot be decrypted, it counts as unconfirmed."""
     if found is None or found.stored is None or found.stored.user_id is None:
         return None
     credentials = found.credentials
@@ -82,7 +82,7 @@ def rename(
 
 
 def noting_use(checked: Checked, identity: Identity | None, at: datetime) -> Checked:
-    """Return *checked* with the use of *identity* noted, if the user signed in by one and gave or set up a factor."""
+    """Return *checked*, with the use of *identity* noted if there is one and a second factor was given or set up."""
     if identity is None or checked.used is None:
         return checked
     return replace(checked, used=_after_use(checked.used, identity, at))
@@ -91,7 +91,7 @@ def noting_use(checked: Checked, identity: Identity | None, at: datetime) -> Che
 def given_identity(
     accounts: Accounts, checked: Checked, identity: Identity, act: Callable[[Checked], Answer]
 ) -> Answer:
-    """Return the result of *act*, a sign-in or proof by *identity*, for *checked* after this use. Raise errors as `given`."""
+    """Return the result of *act*, a sign-in or proof by *identity*, for *checked* after this use; raise `given`'s errors."""
     at = accounts.now()
 
     def use(credentials: Credentials) -> Credentials:
@@ -114,7 +114,7 @@ def sign_in_linking(
     A process that is killed between sign-in and link leaves a session whose cookie no browser has, and no link.
     Raise the errors of `Accounts.sign_in` and `link`.
     """
-    if identity:  # refuses too many identities before the sign-in stores anything
+    if identity:  # this call refuses too many identities before the sign-in stores anything
         linked(checked.credentials.identities, identity)
     cookie, session = accounts.sign_in(checked, invitation, browser)
     if identity:

@@ -37,7 +37,7 @@ def operator_notice() -> NewNotice:
 
 
 def opened_notice(keys: UserKeys, user_id: UserId, row: NoticeRow) -> AccountNotice:
-    """Return a notice as it is shown; the browser is unknown if its name does not open."""
+    """Return a notice as it is shown to its user; the browser is unknown if its name cannot be decrypted."""
     browser = None
     if row.browser:
         try:

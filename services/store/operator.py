@@ -30,7 +30,7 @@ _NAMED_USERS = 3
 
 
 class LookupFault(StrEnum):
-    """Differences between the former addresses, identities and passkeys in credentials and the look-up values."""
+    """Differences between the former addresses, identities and passkeys in credentials and their look-up values."""
 
     UNNAMED = "a former address, identity or passkey is reserved that the credentials do not name"
     MISSING = "a former address, identity or passkey that the credentials name is not reserved"
@@ -42,16 +42,16 @@ class PresentKeys:
 
     proof_key: bytes = field(repr=False)
     versions: Collection[int]
-    # returns False if the credentials do not open under these keys
+    # returns False if the credentials cannot be decrypted with these keys
     opens: Callable[[StoredCredentials], bool]
     # returns the faults of look-up values; arguments: the user's credentials, if any, and the values stored beside them
     lookup_faults: Callable[[StoredCredentials | None, Collection[str]], Collection[LookupFault]]
-    # returns False if the credentials open, but hold no sign-in method that works on this deployment
+    # returns False if the credentials can be decrypted, but hold no sign-in method that works on this deployment
     has_way_in: Callable[[StoredCredentials], bool]
 
 
 def judge_lookups(faults: Mapping[str, Collection[LookupFault]]) -> Finding:
-    """Return the finding about the look-up values beside credentials; *faults*: by the name of the user."""
+    """Return the finding about the look-up values beside credentials; *faults*: maps a user's name to the faults."""
     found = [
         f"{fault} ({few_names([name for name, has in faults.items() if fault in has])})"
         for fault in LookupFault
@@ -64,7 +64,7 @@ def judge_lookups(faults: Mapping[str, Collection[LookupFault]]) -> Finding:
 
 
 def judge_ways_in(left_out: Sequence[str]) -> Finding:
-    """Return the finding about accounts that no sign-in method opens; *left_out*: the names of their users."""
+    """Return the finding about accounts without a sign-in method that works; *left_out*: the users' names."""
     if not left_out:
         return Mark.OK, "each account has one that works here"
     text = f"{len(left_out)} accounts have none that works here ({few_names(left_out)})"
@@ -98,7 +98,7 @@ class Operator(Protocol):
         ...
 
     def check(self, keys: PresentKeys | str) -> dict[str, Finding]:
-        """Return all findings by name, in the order of their table; change nothing.
+        """Return all findings by name, in the order of the printed table; change nothing.
 
         *keys*: the root keys, or a sentence that says why they are missing.
         """
@@ -160,7 +160,7 @@ class Operator(Protocol):
         make: Callable[[datetime], CopiedRows],
         managed_password: Callable[[StoredCredentials], str],
     ) -> None:
-        """Store atomically the rows that *make* returns for the store's current time; ids stay unchanged.
+        """Store, in one transaction, the rows that *make* returns for the store's current time; ids stay unchanged.
 
         *managed_password* returns the managed password of the given credentials. Raise BadInput if accounts exist.
         """

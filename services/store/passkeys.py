@@ -7,7 +7,7 @@ from services.errors import BadInput, PasskeyExists, PasskeyMissing, TooManyPass
 
 
 def checked_name(text: str) -> str:
-    """Return the name *text* of a passkey or an identity without the blanks around it. Raise BadInput."""
+    """Return the name *text* of a passkey or an identity, without blanks around it. Raise BadInput if it is not valid."""
     name = text.strip()
     if not 0 < len(name) <= LONGEST_PASSKEY_NAME or not name.isprintable():
         raise BadInput(f"Enter a name (max. {LONGEST_PASSKEY_NAME} characters).")
@@ -24,14 +24,14 @@ def added(passkeys: Passkeys, new: Passkey) -> Passkeys:
 
 
 def renamed(passkeys: Passkeys, credential_id: bytes, name: str) -> Passkeys:
-    """Return the passkeys; *name* is the new name of one of them. Raise PasskeyMissing, BadInput."""
+    """Return the passkeys, one of them renamed to *name*. Raise PasskeyMissing, BadInput (the name is not valid)."""
     before = find(passkeys, credential_id)
     after = replace(before, name=checked_name(name))
     return replace(passkeys, each=tuple(after if one is before else one for one in passkeys.each))
 
 
 def removed(passkeys: Passkeys, credential_id: bytes) -> Passkeys:
-    """Return the passkeys without one; if that was the last, passkeys are no second factor any more. Raise PasskeyMissing."""
+    """Return the passkeys without one; if none is left, passkeys are no second factor any more. Raise PasskeyMissing."""
     gone = find(passkeys, credential_id)
     left = tuple(one for one in passkeys.each if one is not gone)
     return replace(passkeys, each=left, is_factor=passkeys.is_factor and bool(left))

@@ -143,7 +143,7 @@ class Conversations(Protocol):
         ...
 
     def cached_data(self) -> CachedData:
-        """Return the counts of the conversations' text that this process has in memory."""
+        """Count the conversations, messages and bytes of text that this process has in memory."""
         ...
 
     def rename(self, conversation_id: ConversationId, title: str) -> None:
@@ -160,7 +160,7 @@ class Conversations(Protocol):
         """Mark all messages of *thread* as read, on every device."""
 
     def mark_facts_noted(self, conversation_id: ConversationId, seq: int) -> None:
-        """Record that facts were noted from the prompts up to *seq*; the mark never goes back."""
+        """Record that facts were noted from the prompts up to *seq*, a number that never decreases."""
 
     def forget(self, conversation_id: ConversationId) -> None:
         """Drop the conversation's key and text from the memory of this process."""
@@ -193,9 +193,9 @@ class Conversations(Protocol):
     def set_instructions(
         self, conversation_id: ConversationId, text: str, seen: str | None = None
     ) -> None:
-        """Replace the conversation's instructions; an empty text removes them. *seen*: replace only these.
+        """Replace the conversation's instructions; an empty text removes them.
 
-        Raise BadInput, ChangedElsewhere.
+        *seen*: replace the instructions only if they equal it. Raise BadInput, ChangedElsewhere (they do not).
         """
 
     def set_summary(self, thread: Thread, summary: RunningSummary | None) -> None:
@@ -206,7 +206,7 @@ class Conversations(Protocol):
 
 
 class Messages(Protocol):
-    """Changes of stored messages of one user. All methods raise NotFound."""
+    """Changes to one user's stored messages. All methods raise NotFound."""
 
     def edit_reply(self, thread: Thread, reply: Message, text: str) -> None:
         """Store *text* as another version of *reply*. Raise Stale, Busy, Tampered."""
@@ -220,7 +220,7 @@ class Messages(Protocol):
         *,
         drops_summary: bool,
     ) -> None:
-        """Delete *doomed*, which must include all messages that follow them, after *seconds*, and *facts* at once.
+        """Delete *doomed*, which must include all messages that follow one of them, after *seconds*, and *facts* at once.
 
         Raise Stale, Busy (a reply to one of them is streaming), Tampered.
         """
@@ -234,7 +234,7 @@ class Messages(Protocol):
 
 
 class Attachments(Protocol):
-    """Files of prompts of one user, in sealed pieces. All methods raise NotFound."""
+    """Files attached to one user's prompts, stored in sealed pieces. All methods raise NotFound."""
 
     def put_piece(
         self,
@@ -274,7 +274,7 @@ class Facts(Protocol):
     def keep(self, fact: Fact, *, replaces: Fact | None = None, cuts: int | None = None) -> None:
         """Store *fact* as a new fact, or in place of the fact *replaces* that the caller has seen.
 
-        *cuts*: the `cuts` of the source conversation when it was read; a later deletion there refuses the fact.
+        *cuts*: the `cuts` of the source conversation when it was read; the fact is refused if messages were deleted since.
         Raise BadInput, ChangedElsewhere, NotFound (its conversation or space is gone, or messages were deleted).
         """
 
@@ -286,7 +286,7 @@ class Facts(Protocol):
 
 
 class Spaces(Protocol):
-    """Spaces of one user, by name, archived ones included."""
+    """Spaces of one user, sorted by name, archived ones included."""
 
     def all(self) -> tuple[Space, ...]:
         """Return all spaces, as read at most a minute ago, or earlier while the database is down."""
@@ -338,13 +338,13 @@ class Corpus(Protocol):
     def messages(
         self, wanted: Mapping[ConversationId, range]
     ) -> Iterator[Mapping[ConversationId, Sequence[Message]]]:
-        """Yield the messages with the *wanted* seqs, ordered by seq, for some conversations at a time."""
+        """Yield the messages whose sequence numbers are *wanted*, ordered by number, for some conversations at a time."""
         ...
 
     def some(
         self, asked: Mapping[MessageId, ConversationId]
     ) -> Mapping[MessageId, tuple[ConversationId, Message]]:
-        """Return the messages *asked*, with their conversations, as far as they exist and verify."""
+        """Return those of the messages *asked* that exist and can be verified, with their conversations."""
         ...
 
     def search_texts(self, ids: Iterable[ConversationId]) -> Mapping[ConversationId, SearchText]:
@@ -374,7 +374,7 @@ class UserFigures(Protocol):
         ...
 
     def account_changes(self) -> list[AuditEntry]:
-        """Return the newest entries of the audit about the user: at most 100 changes and 100 failures."""
+        """Return the newest audit entries about the user: at most 100 changes and 100 failures."""
         ...
 
     def stored(self) -> StoredData:

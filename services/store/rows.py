@@ -59,8 +59,8 @@ class ConversationChanges(TypedDict, total=False):
     reset_seq: int
     model: str | None
     space_id: SpaceId | None
-    read_seq: int  # a mark that never goes back
-    facts_seq: int  # a mark that never goes back
+    read_seq: int  # the seq of the last message that was read; it never decreases
+    facts_seq: int  # the seq of the last prompt that facts were noted from; it never decreases
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +119,7 @@ class ConversationRead:
     """A conversation as it was stored at one moment."""
 
     conversation: ConversationRow
-    # the messages after the requested seq, without deleted ones, by seq
+    # the messages after the requested seq, without deleted ones, sorted by seq
     messages: Sequence[MessageRow]
     newest_turn: TurnRow | None  # the newest turn that makes replies
     costs: Sequence[CostRow]  # the costs of the settled turns of *messages*
@@ -127,7 +127,7 @@ class ConversationRead:
 
 
 class Ledger(Protocol):
-    """Reserves and settles the turns of one user. Of a turn without sealed texts, only the cost is stored."""
+    """Reserves and settles the turns of one user. For a turn without sealed texts, only the cost is stored."""
 
     @property
     def user_id(self) -> UserId: ...
@@ -164,7 +164,7 @@ class FirstPage:
 class Rows(Ledger, Protocol):
     """The sealed rows of one user.
 
-    An account may have a limit of stored bytes. The bytes are summed at most once a minute, so writes within a minute may
+    An account may have a limit on its stored bytes. The bytes are summed at most once a minute, so writes within a minute may
     exceed the limit; then new turns, versions and documents are refused, but not the end of a turn or a deletion.
     """
 
@@ -179,7 +179,7 @@ class Rows(Ledger, Protocol):
         ...
 
     def conversations(self, ids: Iterable[ConversationId]) -> list[ConversationRow]:
-        """Return the existing conversations of *ids*, including discarded ones, without instructions and summary."""
+        """Return those conversations with *ids* that exist, including discarded ones, without instructions and summary."""
         ...
 
     def all_conversations(self) -> list[ConversationRow]:
@@ -187,7 +187,7 @@ class Rows(Ledger, Protocol):
         ...
 
     def positions(self) -> list[Listed]:
-        """Return the positions of all conversations that are not discarded."""
+        """Return id, revision, last seq and space of all conversations that are not discarded."""
         ...
 
     def recent_conversations(
@@ -201,11 +201,11 @@ class Rows(Ledger, Protocol):
         ...
 
     def discarded_messages(self, conversation_id: ConversationId) -> list[MessageRow]:
-        """Return the deleted messages that can still be restored, by seq."""
+        """Return the deleted messages that can still be restored, sorted by seq."""
         ...
 
     def messages_by_id(self, asked: Mapping[MessageId, ConversationId]) -> list[MessageRow]:
-        """Return the messages *asked* that exist, deleted ones included. *asked*: the conversation of each message."""
+        """Return those of the messages *asked* that exist, deleted ones included; each is asked with its conversation."""
         ...
 
     def messages_between(self, ids: Sequence[ConversationId], seqs: range) -> list[MessageRow]:
@@ -243,7 +243,7 @@ class Rows(Ledger, Protocol):
     def change_conversation(
         self, conversation_id: ConversationId, changes: ConversationChanges
     ) -> bool:
-        """Apply the changes; return False if the model's title came too late. Raise NotFound, SpaceGone."""
+        """Apply the changes; return False if there is a title that the model's must not replace. Raise NotFound, SpaceGone."""
         ...
 
     def discard_conversation(self, conversation_id: ConversationId, seconds: int) -> None:

@@ -73,7 +73,9 @@ class SignInPolicy:
         if issuer is not None:
             self.check_method(SignInMethod.OIDC)
             check_way_in(self.providers, address, self.provider_of(issuer))
-        elif address != NO_ADDRESS:  # NO_ADDRESS: a deployment with one user has no sign-in
+        elif (
+            address != NO_ADDRESS
+        ):  # a deployment with one user (NO_ADDRESS) has no sign-in to check
             method = SignInMethod.PASSWORD if has_password else SignInMethod.CODE
             self.check_address(address, method)
 
@@ -132,7 +134,7 @@ class SignInPolicy:
         return next((name for name, one in self.providers.items() if one.issuer == issuer), None)
 
     def lifetime_seconds(self, used: UsedMethod | None, lifetime_seconds: int) -> int:
-        """Return a session's lifetime in seconds: *lifetime_seconds*, or less if an `only` provider began it and says so."""
+        """Return a session's lifetime: *lifetime_seconds*, or less (`session_days`) if it began through an `only` provider."""
         provider = self.providers.get(used.provider) if used and used.provider else None
         if provider is None or not provider.only:
             return lifetime_seconds

@@ -115,7 +115,7 @@ class Steps:
         return self._checked(keys, step_id, sealed, kind, session)
 
     def end(self, browser: Cookie, kind: str, step_id: UUID, session: AppSession | None) -> Step:
-        """End a step and return it; of several callers, only one gets it. A step that is refused here has ended, too."""
+        """End a step and return it; of several callers, only one gets it. A step that this call refuses has ended, too."""
         keys = self._keys(browser)
         sealed = self.backend.end_step(keys.row_key(step_id))
         return self._checked(keys, step_id, sealed, kind, session)
@@ -154,7 +154,7 @@ class Steps:
         kind: str,
         session: AppSession | None,
     ) -> Step:
-        """Open a step. Raise StepEnded."""
+        """Decrypt and check a step. Raise StepEnded unless it is of this *kind* and *session*, and has not expired."""
         step = _opened(keys, step_id, sealed) if sealed else None
         of_session = (session.id, session.user_id) if session else None
         if (
@@ -175,8 +175,8 @@ def read_contents(form: TypeAdapter[Contents], text: str) -> Contents:
 
 
 def _opened(keys: StepKeys, step_id: UUID, sealed: str) -> Step | None:
-    """Return the step, or None on failure: the traceback of an exception would hold the step's contents."""
-    with suppress(Tampered, ValidationError):  # a newer version of the app may store other fields
+    """Decrypt a step; return None on failure, because the traceback of an exception would hold the step's contents."""
+    with suppress(Tampered, ValidationError):  # another version of the app may store other fields
         return _STEP.validate_json(keys.open(sealed, step_id))
     log_event("step.unopened", step=step_id)
     return None

@@ -1,4 +1,4 @@
-"""The writes with several fields: a frozen dataclass for each write, and the kind of each field.
+"""A frozen dataclass for each write that has several fields, and the kind of each field.
 
 The Supabase store derives its functions' arguments from these fields (services/store/supabase/arguments.py): in this
 order, under these names, but without the `_id` of an id. A nested dataclass is replaced by its fields.
@@ -139,7 +139,7 @@ class PutDocument:
     new_body: Sealed | None = field(repr=False)
     # the conversation that a search text belongs to, or that a fact was noted from
     source_id: ConversationId | None = None
-    cuts: int | None = None  # the `cuts` of the conversation *source_id*, or of a summary's
+    cuts: int | None = None  # the `cuts` of *source_id*, or of a summary's conversation
 
     @classmethod
     def of(
