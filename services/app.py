@@ -41,11 +41,11 @@ class App:
         """*close_tabs* closes the tabs of an app session that has ended."""
         self.deployment, self.health = deployment, deployment.health
         self.recent_calls = RecentCalls()
-        self.mailer = open_mailer(deployment.settings, announce)  # None: no mail is sent
+        self.mailer = open_mailer(deployment.settings, announce)  # None: the app sends no mail
         self._close_tabs = close_tabs
         self._shared: Shared | None = None
         self._is_checked = Event()  # set after the first check of the backend
-        self._has_accounts = False  # `_has_accounts`: once true, the database is not asked again
+        self._has_accounts = False  # `_has_accounts`: once true, no longer read from the database
 
     def shared(self) -> Shared:
         """Return the state that all users share. Raise StoreUnavailable until the backend has first started."""
@@ -54,7 +54,7 @@ class App:
         return self._shared
 
     def user(self, session_id: str | None) -> UserServices | None:
-        """Return the services of a session's user; None if the session is known to have ended. Raise StoreUnavailable."""
+        """Return the services of a session's user; None if the session is known to have ended. Raise StoreUnavailable if unknown."""
         if session_id == UNKNOWN:
             raise StoreUnavailable
         if session_id is None or session_id in {*ENDS, MOVED}:
@@ -71,7 +71,7 @@ class App:
         self.shared().session_cache.doubt(SessionId(UUID(session_id)))
 
     def has_accounts(self) -> bool:
-        """Return False until the first account is made; True also if the database is unreachable."""
+        """Return True if the deployment has an account, or if the database is unreachable."""
         if not self._has_accounts:
             try:
                 self._has_accounts = bool(self.shared().backend.root_key_versions())
@@ -180,7 +180,7 @@ class App:
             SignInPolicy.of(chosen),
         )
         if self.is_alone and self._only_account() is None:
-            accounts.end(accounts.enter(None)[0])  # creates the account
+            accounts.end(accounts.enter(None)[0])  # creates the single user's account
         model_settings = CachedRead(backend.model_settings)
 
         def open_models() -> Models:

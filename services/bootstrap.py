@@ -56,7 +56,8 @@ from services.web.session_start import SessionStart
 from services.web.sign_in_codes import ProveByCode, ResetPassword, SignInByCode
 from services.web.sign_in_routes import SignInRoutes
 
-_TAB_WAIT_SECONDS = 10.0  # for the backend to start; a browser gives up after 15 seconds
+# seconds that a tab waits for the backend to start; a browser gives up after 15 seconds
+_TAB_WAIT_SECONDS = 10.0
 
 _app: App | None = None
 
@@ -76,7 +77,7 @@ def current_app() -> App:
 
 
 def routes(app: App) -> list[Route]:
-    """Return all routes of the app. Those of sign-in, codes, exports and polls work once the backend has started."""
+    """Return all routes of the app. Routes for sign-in, codes, exports and polls work once the backend has started."""
     chosen, origin = app.deployment.settings, _origin(app)
     attempts = Attempts(app.deployment.root_keys, chosen.sign_ups_an_hour, chosen.codes_an_hour)
     lanes = HashingLanes()
@@ -141,18 +142,18 @@ def _code_routes(
     sign_up: SignUpCode,
     visits: SignOnVisits | None,
 ) -> CodeRoutes | None:
-    """Return the routes of codes; None if no mail is sent."""
+    """Return the routes for mailed codes; None if the app sends no mail."""
     attempts, origin, notices = start.attempts, start.origin, start.notices
     if notices.send is None:
         return None
     by_code, by_password = {SignInMethod.CODE}, {SignInMethod.PASSWORD}
     of_providers = (LinkByCode(visits), AddressByCode(visits)) if visits else ()
-    # each flow with the sign-in methods that it needs
+    # each flow, with the sign-in methods that must be switched on for it
     flows: tuple[tuple[CodePurposeFlow, set[SignInMethod]], ...] = (
         (SignInByCode(start), by_code),
         (ResetPassword(start, lanes), by_code | by_password),
         (ProveByCode(FactorCheck(attempts, origin, notices)), by_code),
-        (sign_up, set()),  # none: a sign-up may also begin with a password
+        (sign_up, set()),  # needs no method, because a sign-up may also begin with a password
         (ConfirmAddress(), set()),
         (NewAddress(notices), set()),
         (RestoreAddress(start, lanes), by_code),

@@ -16,7 +16,7 @@ from services.errors import StoreUnavailable
 Key = TypeVar("Key")
 Value = TypeVar("Value")
 _SECONDS = 60.0  # seconds for which a cached value is fresh; another device may change it meanwhile
-_AHEAD_SECONDS = 5.0  # seconds after which a value that was read ahead is read again
+_AHEAD_SECONDS = 5.0  # seconds for which a value that was read ahead may be used
 
 
 class LruCache(Generic[Key, Value]):
@@ -68,12 +68,12 @@ class _Read(Generic[Value]):
     """A value that was read or is being read, and the time of the read."""
 
     value: Value
-    began: int  # the number of this read in the sequence of all reads and changes
+    began: int  # this read's number in the sequence of all reads and changes of the value
     at: float = field(default_factory=lambda: time.monotonic())
 
 
 class CachedRead(Generic[Value]):
-    """A cached read of *ask*: at most *seconds* old, or older while *ask* raises StoreUnavailable.
+    """A cache of the value that *ask* returns: at most *seconds* old, or older while *ask* raises StoreUnavailable.
 
     Any thread may call any method; several threads may read at once. The value of the read that began last is kept, but a
     read that began before an amendment does not replace the amended value.
@@ -88,7 +88,7 @@ class CachedRead(Generic[Value]):
 
     @property
     def last(self) -> Value | None:
-        """The value of the last read."""
+        """The value of the last read; None if nothing was read yet."""
         newest = self._newest
         return newest.value if newest else None
 
@@ -118,7 +118,7 @@ class CachedRead(Generic[Value]):
     def read_ahead(self, ask: Callable[[], Value] | None = None) -> None:
         """Begin to read the value in a thread, unless it is fresh or was read ahead a few seconds ago.
 
-        *ask*: the call that reads the value this time, instead of the usual one.
+        *ask*: a function that is called this time instead of the cache's usual one.
         """
         with self._lock:
             if not (

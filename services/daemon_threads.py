@@ -1,4 +1,4 @@
-"""Work in daemon threads."""
+"""Run functions in daemon threads."""
 
 import logging
 import threading

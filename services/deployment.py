@@ -26,7 +26,7 @@ from services.web.server_health import SUPABASE, ServerHealth
 
 _SECRET_BYTES = 32
 
-Check = Callable[[], Failed | None]  # checks the backend; None: it meets all requirements
+Check = Callable[[], Failed | None]  # checks the backend; returns None if it meets all requirements
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,9 +37,9 @@ class Deployment:
     root_keys: RootKeys = field(repr=False)
     endpoints: Endpoints
     health: ServerHealth
-    check: Future[Check]  # completed once the app has been imported
+    check: Future[Check]  # its result is set once the app has been imported
     stack: Stack = field(repr=False)
-    tables: AllTables | None = field(default=None, repr=False)  # the store, if it is not Supabase
+    tables: AllTables | None = field(default=None, repr=False)  # the opened store; None: Supabase
     # the secret in the URL that signs in the user of a deployment without sign-in, valid until this
     # process ends
     secret: str | None = field(default=None, repr=False)
@@ -49,7 +49,7 @@ class Deployment:
         threading.Thread(target=self.stack.run, name="backend", daemon=True).start()
 
     def end_process(self, signal_number: int, _: object) -> None:
-        """Stop the backend and end this process by the signal. This handles Ctrl-C until the server has its own handler."""
+        """Stop the backend, and end this process with the signal. Handles Ctrl-C until the server has its own handler."""
         self.stack.stop()
         signal.signal(signal_number, signal.SIG_DFL)
         signal.raise_signal(signal_number)
@@ -112,7 +112,7 @@ def read_deployment(url: str) -> Deployment:
 
 
 def _secret_address(url: str, keys: Path) -> str:
-    """Return the text to print: *url* on a terminal; else, because logs are stored, the path of a file in *keys* with *url*."""
+    """Return the text to print: *url* on a terminal; else, because logs are stored, the path of a new file in *keys* with *url*."""
     if sys.stdout.isatty():
         return url
     file = keys / "open.txt"

@@ -6,19 +6,19 @@
     - NotFound ......... also for another user's rows
       - SpaceGone
     - WrongCredentials
-    - ProofNeeded ...... the user must prove again who they are, before a change of the account
+    - ProofNeeded ...... the user must prove again who they are before they can change the account
     - Suspended
     - NotConfirmed
     - SignUpsClosed
     - InvitationRefused
       - InvitationMissing
-    - StepEnded ........ the half-done step of this browser cannot go on; start it again
-    - WrongCode ........ the code of a step; a step has five tries
-    - WrongFactor ...... the code of an authenticator, or a recovery code
+    - StepEnded ........ a step that this browser had begun cannot go on; start it again
+    - WrongCode ........ the code entered for a step is wrong; a step has five tries
+    - WrongFactor ...... the one-time code or the recovery code is wrong
     - FactorNeeded ..... a second factor is missing: the account has one, or the deployment requires one
     - FactorUsed ....... the second factor was used meanwhile; the input must be checked again
-    - FactorRequired ... no second factor is removed while the deployment requires one
-    - PasskeyRefused ... the response of a passkey failed a check; `flaw` names the check
+    - FactorRequired ... a second factor cannot be removed while the deployment requires one
+    - PasskeyRefused ... a passkey's response failed a check; `flaw` names the check
     - PasskeyCopied .... the passkey's sign count went back
     - PasskeyMissing ... the user has no such passkey, or none for this site
     - PasskeyUnknown ... no account has the passkey
@@ -41,17 +41,17 @@
       - ChangedElsewhere
     - Busy ............. a reply of this conversation is still streaming
     - ExportRunning .... each user may run one export at a time
-    - LastAdmin ........ no other user could manage the accounts
+    - LastAdmin ........ without this admin, no user could manage the accounts
     - AdminsOnly
-    - TooLate .......... deleted data is destroyed
+    - TooLate .......... the deleted data can no longer be restored
     - OverBudget
     - AccountFull ...... the account's stored bytes have reached the deployment's limit
     - ModelGone ........ another model would have replied, at another price
     - PriceUnknown ..... no model is left that the deployment can charge for
     - PromptTooLong
       - ChatFull ....... the prompt fits, but not the whole conversation (policy Full)
-    - AnswerRefused .... a single sign-on provider's response; `fault` says why (domain/single_sign_on.py)
-    - NoAccount ........ this and the next five: a provider's response is good, but leads no further
+    - AnswerRefused .... a single sign-on provider's response is wrong; `fault` says why (domain/single_sign_on.py)
+    - NoAccount ........ this and the next five: a provider's response is valid, but the user can neither sign in nor link it
     - AddressNeeded
     - AddressUnconfirmed
     - IdentityTaken
@@ -65,12 +65,12 @@
     - ModelUnavailable . the model failed; `failure` says how (domain/model_failures.py)
     - ProviderUnavailable a single sign-on provider failed (domain/single_sign_on.py)
   x Tampered ........... stored data failed authentication; stop and tell an operator
-    - NewerVersion ..... the data opened, but only a newer version of the app can read it
+    - NewerVersion ..... the data was decrypted, but only a newer version of the app understands it
     - KeyMissing ....... the credentials or the user keys of an account are gone
     - SignInBroken ..... the password is right, but Supabase Auth does not recognise the user
-  x Misconfigured ...... the deployment cannot work as it is; raised at start-up only
+  x Misconfigured ...... the deployment cannot work as it is; raised at the start, by later checks and by `operate`
 
-`public` is one sentence that is safe on a page: it never contains message text, keys or a vendor's words.
+`public` is one sentence that is safe to show on a page: it never contains message text, keys or a vendor's words.
 The arguments of an error are for the log.
 """
 
@@ -85,7 +85,7 @@ class AppError(Exception):
 
     @property
     def for_admins(self) -> str:
-        """The sentence for admins, who can do themselves what other users must ask an admin for."""
+        """The sentence that admins see instead of `public`: they can do themselves what other users must ask an admin for."""
         return self.public
 
 
@@ -169,13 +169,13 @@ class WrongCode(Refused):
 
 
 class WrongFactor(Refused):
-    """The code of an authenticator, or a recovery code, is wrong or was used before."""
+    """The code of an authenticator app, or the recovery code, is wrong or was used before."""
 
     public = "Wrong code. Each code works once: wait for the next one, or use a recovery code."
 
 
 class FactorNeeded(Refused):
-    """The account has a second factor, or the deployment requires one, and it was not given.
+    """A second factor was not given, although the account has one or the deployment requires one.
 
     Also raised until the user has chosen which passkeys and identities a password reset keeps.
     """
@@ -190,10 +190,10 @@ class FactorNeeded(Refused):
         listed: tuple[str, ...] = (),
         enrols: bool = False,
     ) -> None:
-        """*since*: when the authenticator app was added; *asks_passkey*: a passkey is asked for; neither: there is no factor.
+        """*since*: when the authenticator app was added; *asks_passkey*: a passkey is the factor; neither: there is no factor.
 
-        *listed*: the marks of the passkeys and identities that a reset may remove (services/store/kept.py); *enrols*: the
-        user must also set up an authenticator app.
+        *listed*: the passkeys and identities that a password reset may remove, as marks (services/store/kept.py);
+        *enrols*: the user must also set up an authenticator app.
         """
         super().__init__()
         self.since = since
@@ -203,7 +203,7 @@ class FactorNeeded(Refused):
 
     @property
     def has_form(self) -> bool:
-        """True if a form asks for the account's second factor or a reset's choice; false: an app must be set up first."""
+        """True if a form asks for the account's second factor, or what a reset keeps; false: an app must be set up first."""
         has_choice = self.listed != () and not self.enrols
         return self.since is not None or self.asks_passkey or has_choice
 
@@ -223,10 +223,11 @@ class FactorRequired(Refused):
 
 
 class PasskeyFlaw(StrEnum):
-    """The checks that the response of a passkey can fail."""
+    """The checks that a passkey's response can fail."""
 
     FORM = "form"  # the response is malformed or too large
-    TYPE = "type"  # TYPE: the response adds a passkey, but was sent to use one, or the reverse
+    # TYPE: the response is for adding a passkey, but was sent to use one, or the reverse
+    TYPE = "type"
     CHALLENGE = "challenge"
     ORIGIN = "origin"
     FRAME = "frame"  # the page was embedded in a page of another site
@@ -234,13 +235,13 @@ class PasskeyFlaw(StrEnum):
     PRESENCE = "presence"  # the authenticator was not touched
     VERIFICATION = "verification"  # the authenticator did not ask for a PIN or a biometric
     ALGORITHM = "algorithm"
-    CREDENTIAL = "credential"  # the response is of another passkey
+    CREDENTIAL = "credential"  # the response came from another passkey
     USER = "user"  # the response names another user, or no user
     SIGNATURE = "signature"
 
 
 class PasskeyRefused(Refused):
-    """The response of a passkey failed a check."""
+    """A passkey's response failed a check."""
 
     public = "This passkey could not be checked. Try again, or use another way."
 
@@ -258,7 +259,7 @@ class PasskeyCopied(Refused):
 
 
 class PasskeyMissing(Refused):
-    """The user has no such passkey, or none for the relying party."""
+    """The user has no such passkey, or no passkey for this site."""
 
     public = "You have no passkey for this address. Use another way."
 
@@ -419,7 +420,7 @@ class ExportRunning(Refused):
 
 
 class LastAdmin(Refused):
-    """No other user could manage the accounts."""
+    """The user is the last admin: without them, no user could manage the accounts."""
 
     public = "This is the last admin. Make another user an admin first."
 
@@ -470,7 +471,7 @@ class OverBudget(Refused):
         per_minute: int = 0,
         wait_seconds: int = 0,
     ) -> None:
-        """*needed* is the most that the prompt and a short reply cost, *left* the rest of *cap*. Both are in
+        """*needed* is the most that the prompt and a short reply cost, *left* what *cap* leaves to spend. Both are in
         micro-dollars, or in tokens for `Cap.DAILY_TOKENS`, and given only for a user's own caps. *per_minute* is the
         limit of messages a minute, *wait_seconds* the time until the next minute."""
         super().__init__(cap)
@@ -532,7 +533,7 @@ class Unavailable(AppError):
 class StoreUnavailable(Unavailable):
     """The database or the sign-in server failed or timed out."""
 
-    # shown on every page until the database answers again
+    # the sentence shown on every page until the database responds again
     outage = "Daybook cannot reach its database."
     public = f"{outage} Nothing is lost. Try again in a moment."
 
@@ -573,7 +574,7 @@ class Tampered(AppError):
 
 
 class NewerVersion(Tampered):
-    """The stored data opened, but has a value that this version of the app does not know."""
+    """The stored data was decrypted, but has a value that this version of the app does not know."""
 
     public = "A newer version of Daybook saved this. Update Daybook to change it."
 

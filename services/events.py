@@ -29,7 +29,7 @@ def log_event(event: str, /, **fields: Measure) -> None:
 
 
 def listen(listener: Listener) -> None:
-    """Call *listener* with the name and the measurements of every event from now on."""
+    """Call *listener* with the name and the measurements of every later event."""
     _listeners.append(listener)
 
 

@@ -21,7 +21,7 @@ from services.domain.hosts import is_this_machine
 from services.errors import BadAddress
 
 _GOOGLE = "https://accounts.google.com"
-# first path segments of those Entra issuers that stand for many organisations
+# first path segments of the Microsoft Entra issuer URLs that stand for many organisations
 _OF_MANY = {"common", "organizations", "consumers"}
 _Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,19}$")]
 _Value = Annotated[str, Field(min_length=1, max_length=255)]
@@ -32,17 +32,19 @@ class ProviderSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
-    issuer: str = Field(max_length=500)  # compared byte by byte
+    issuer: str = Field(max_length=500)  # a URL, compared byte by byte
     client_id: str = Field(min_length=1, max_length=255, pattern=r"^[!-~]+$")
     client_secret: SecretStr = Field(min_length=1, max_length=1000)
     label: str = Field(default="", max_length=40)  # shown on screen; "": the entry's name
-    may_sign_up: bool = False  # a user without an account may create one
-    # domains of the email addresses that may begin an account by this provider; none: all
+    may_sign_up: bool = False  # a user without an account may create one through this provider
+    # domains of the email addresses with which an account may be created through this provider; empty: all domains
     domains: tuple[str, ...] = ()
-    only: bool = False  # addresses of `domains` must sign in through this provider
-    session_days: int = Field(default=7, ge=1, le=365)  # lifetime of sessions, if `only` is set
+    only: bool = False  # users whose address is in `domains` must sign in through this provider
+    # most days that a session lasts, if `only` is set
+    session_days: int = Field(default=7, ge=1, le=365)
     trusts_address: bool = False  # each email address that the provider names counts as verified
-    trusts_mfa: tuple[_Value, ...] = ()  # values of acr or amr that count as a second factor
+    # values of the claims acr or amr that count as a second factor
+    trusts_mfa: tuple[_Value, ...] = ()
 
     @field_validator("issuer")
     @classmethod
@@ -98,7 +100,7 @@ _ENTRIES = TypeAdapter(dict[_Name, ProviderSettings])
 
 
 def is_address(text: str, *, may_be_here: bool = True) -> bool:
-    """Return True for an https URL without user and fragment; *may_be_here*: also for an http URL of this machine."""
+    """Return True for an https URL without user and fragment; *may_be_here*: also for an http URL on this machine."""
     try:
         parts = urlsplit(text)
         host, _ = parts.hostname, parts.port
@@ -112,7 +114,7 @@ def is_address(text: str, *, may_be_here: bool = True) -> bool:
 
 
 def read_providers(setting: str | Mapping[str, object]) -> dict[str, ProviderSettings]:
-    """Return the entries of *setting*, JSON or the tables of the secrets file, by their names.
+    """Return the providers in *setting* (JSON, or tables of the secrets file), keyed by the names of their entries.
 
     Raise ValueError for the first invalid entry; the error's text repeats no value.
     """
@@ -135,7 +137,7 @@ def read_providers(setting: str | Mapping[str, object]) -> dict[str, ProviderSet
 
 
 def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    """Return *pairs* as a dict. Raise ValueError if a name occurs twice, because JSON would take its last value."""
+    """Return *pairs* as a dict. Raise ValueError if a name occurs twice: a JSON parser would silently take the last value."""
     if len(found := dict(pairs)) != len(pairs):
         raise ValueError("a name comes twice")
     return found

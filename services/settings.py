@@ -29,16 +29,17 @@ from services.domain.sign_in_methods import ALL_METHODS, SignInMethod
 from services.errors import BadAddress, Misconfigured
 from services.provider_settings import ProviderSettings, read_providers
 
-# the pattern of models' names, which the database checks, too
+# the pattern of model names; the database checks them with the same pattern
 _MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,99}")
 SECRETS_FILE = Path(__file__).parents[1] / ".streamlit" / "secrets.toml"
-# the kinds of stores that DAYBOOK_STORE can name; Supabase has settings of its own
+# the kinds of stores that DAYBOOK_STORE can name; Supabase has separate settings
 STORES = ("sqlite", "json", "json-plain", "firestore")
 _FIRESTORE = re.compile(
     r"firestore:([a-z0-9.-]+:)?[a-z][a-z0-9-]{4,28}[a-z0-9](/(\(default\)|[a-z][a-z0-9-]{2,61}[a-z0-9]))?"
 )
 _LABEL = "[A-Za-z0-9_-]{1,63}"
-_HOST = re.compile(rf"{_LABEL}(\.{_LABEL})*\.?|[0-9A-Fa-f:.]{{2,45}}")  # a name, or an IP address
+# a host name, or an IP address
+_HOST = re.compile(rf"{_LABEL}(\.{_LABEL})*\.?|[0-9A-Fa-f:.]{{2,45}}")
 _UNPREFIXED = ("supabase_", "openai_", "database_")  # prefixes of names shared with other programs
 
 
@@ -74,8 +75,9 @@ class Settings(BaseSettings):
     )
 
     store: str | None = None  # None: Supabase
-    sign_in: Literal["none", "local"] | None = None  # None: as the kind of the store requires
-    sign_in_methods: str = ""  # sign-in methods, separated by commas; "": all that work here
+    sign_in: Literal["none", "local"] | None = None  # None: the kind of the store decides
+    # sign-in methods, separated by commas; "": all that can work on this deployment
+    sign_in_methods: str = ""
     supabase_url: HttpUrl | None = None
     supabase_key: SecretStr | None = None
     database_url: SecretStr | None = None  # used only by the commands of `operate`
@@ -101,16 +103,18 @@ class Settings(BaseSettings):
     url: HttpUrl | None = None
     trusted_proxies: int = Field(default=0, ge=0, le=10)
     sign_ups_an_hour: int = Field(default=20, ge=1)
-    mail: Literal["console"] | None = None  # None: mail is sent by the SMTP server, if one is set
+    # None: mail is sent through the SMTP server, if one is set
+    mail: Literal["console"] | None = None
     smtp_host: str | None = None
     smtp_port: int = Field(default=587, ge=1, le=65_535)
     smtp_user: str | None = Field(default=None, repr=False)
     smtp_password: SecretStr | None = None
     smtp_from: str | None = Field(default=None, repr=False)
-    # sign-in codes that one network address may request
+    # sign-in codes that clients at one network address may request in an hour
     codes_an_hour: int = Field(default=20, ge=1, le=1_000_000)
-    mails_an_hour: int = Field(default=500, ge=5, le=1_000_000)  # mails that one process sends
-    # JSON in the environment, which pydantic must not decode: it would merge the result with the tables of the file
+    # mails that one process sends in an hour
+    mails_an_hour: int = Field(default=500, ge=5, le=1_000_000)
+    # JSON in the environment, which pydantic must not decode: it would merge the result with the secrets file's tables
     oidc: Annotated[str | dict[str, object], NoDecode] = Field(default="", repr=False)
     # megabytes that an account may store; 0: no limit
     account_mb: int = Field(default=1_000, ge=0, le=1_000_000_000)
@@ -217,7 +221,8 @@ class Settings(BaseSettings):
             )
         password = self.smtp_password.get_secret_value() if self.smtp_password else ""
         login = f"{self.smtp_user or ''}{password}"
-        if not (login.isascii() and login.isprintable()):  # smtplib can encode no other characters
+        # smtplib can only encode these characters
+        if not (login.isascii() and login.isprintable()):
             raise ValueError("DAYBOOK_SMTP_USER and DAYBOOK_SMTP_PASSWORD must be plain ASCII")
         return self
 
@@ -232,7 +237,7 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _check_methods(self) -> Self:
-        if self.is_alone:  # DAYBOOK_SIGN_IN_METHODS is not read
+        if self.is_alone:  # then DAYBOOK_SIGN_IN_METHODS is not used, so it need not be valid
             return self
         try:
             methods = self.methods
@@ -253,7 +258,7 @@ class Settings(BaseSettings):
 
     @property
     def methods(self) -> frozenset[SignInMethod]:
-        """The methods of DAYBOOK_SIGN_IN_METHODS that work here; none in a deployment without sign-in."""
+        """The methods of DAYBOOK_SIGN_IN_METHODS that can work on this deployment; none in a deployment without sign-in."""
         if self.is_alone:
             return frozenset()
         works = {
@@ -277,7 +282,7 @@ class Settings(BaseSettings):
 
     @property
     def mail_server(self) -> MailServer | None:
-        """The SMTP server; None if none is set, and in a deployment without sign-in."""
+        """The SMTP server; None if it is not set, or if the deployment has no sign-in."""
         if self.is_alone or self.smtp_host is None or self.smtp_from is None:
             return None
         login = None
@@ -330,7 +335,7 @@ class Settings(BaseSettings):
 
 
 def _is_secret(key: str) -> bool:
-    """Return True if *key* is a secret key of Supabase, new (`sb_secret_…`) or old (a JWT)."""
+    """Return True if *key* is a Supabase secret key, of the new form (`sb_secret_…`) or the old one (a JWT)."""
     import jwt  # imported at first use: it takes 30 ms, and imports cryptography's X.509
 
     try:
@@ -358,7 +363,7 @@ def _table() -> dict[str, Any]:
 
 
 def _misplaced(table: Mapping[str, Any], fields: Collection[str] = ()) -> str | None:
-    """Return the first key in *table* or its subtables that names a setting; *fields* count in *table* itself only."""
+    """Return the first key in *table* or a subtable that names a setting; names in *fields* count only in *table* itself."""
     names = {_environment_name(field) for field in Settings.model_fields}
     for key, value in table.items():
         if key.upper() in names or key.lower() in fields:

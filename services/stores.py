@@ -1,4 +1,4 @@
-"""The one module that chooses and opens a deployment's store. A vendor is imported only if it is chosen."""
+"""The one module that chooses and opens a deployment's store. A vendor's library is imported only if its store is chosen."""
 
 from collections.abc import Callable, Generator
 from contextlib import closing, contextmanager
@@ -54,7 +54,7 @@ def unread_files(chosen: Settings, user_id: UserId) -> list[str]:
 
 
 def path_of(store: str) -> Path:
-    """Return the path in a value of DAYBOOK_STORE."""
+    """Return the path that *store*, a value of DAYBOOK_STORE, contains."""
     return Path(store.partition(":")[2]).expanduser().absolute()
 
 
@@ -70,7 +70,7 @@ def _firestore_place(place: str) -> StorePlace:
 
 
 def open_tables(place: StorePlace, root_keys: RootKeys, *, is_app: bool = True) -> AllTables:
-    """Open the store at *place*; create it if it is missing. Raise Misconfigured, also if it was made with another root key."""
+    """Open or create the store at *place*. Raise Misconfigured if that fails, or if it was made with another root key."""
     from services.store.tables.opening import check_root_key
 
     tables = place.open(is_app=is_app)
@@ -83,7 +83,7 @@ def open_tables(place: StorePlace, root_keys: RootKeys, *, is_app: bool = True) 
 
 
 def choose_first_admin(tables: AllTables, *, is_public: bool) -> bool:
-    """Let the first account become admin, unless *is_public*, where a stranger might sign up first.
+    """Let the first account become admin, unless the app *is_public*: there, a stranger might sign up first.
 
     Return False if the app is public and has no admin.
     """
@@ -105,7 +105,7 @@ def only_account(tables: AllTables) -> StoredCredentials | None:
 def open_backend(
     chosen: Settings, at: Endpoints, root_keys: RootKeys, tables: AllTables | None = None
 ) -> Backend:
-    """Open the store over *tables*; None: Supabase, the embedded one at *at*, or else the hosted one in the settings."""
+    """Open the backend over *tables*; None: over Supabase, the embedded one at *at*, else the hosted one in the settings."""
     if tables:
         from services.store.tables.backend import TablesBackend
 
@@ -123,7 +123,7 @@ def open_backend(
 def open_operator(chosen: Settings) -> Operator:
     """Open the operator's port of the store that the settings name, or else of the running embedded stack.
 
-    Raise Misconfigured if there is neither.
+    Raise Misconfigured if the settings name no store and no embedded stack is running.
     """
     folders = choose_folders(chosen.data_dir, chosen.key_dir)
     if place := place_of(chosen, folders):
@@ -150,7 +150,10 @@ def _supabase_operator(chosen: Settings, folders: Folders) -> "SupabaseOperator"
 
 @contextmanager
 def open_copy_source(chosen: Settings, ring: RootKeys) -> Generator[CopySource]:
-    """Open the store that the settings name, to copy it. Raise Misconfigured if it is missing, or over tables and in use by an app."""
+    """Open the store that the settings name, to copy it.
+
+    Raise Misconfigured if it is missing, or if it is not Supabase and an app is using it.
+    """
     folders = choose_folders(chosen.data_dir, chosen.key_dir)
     if place := place_of(chosen, folders):
         if not place.exists():
@@ -170,7 +173,7 @@ def open_copy_target(
     *,
     is_dry: bool,
 ) -> Generator[CopyTarget]:
-    """Open the store that the settings name as the target of a copy; create it unless *is_dry*. Raise Misconfigured."""
+    """Open the store that the settings name as a copy's target; create it unless *is_dry*. Raise Misconfigured if that fails."""
     folders = choose_folders(chosen.data_dir, chosen.key_dir)
     if place := place_of(chosen, folders):
         from services.store.tables.in_memory import InMemoryStore

@@ -1,4 +1,4 @@
-"""The folders of the embedded stack: paths, lock, disk space and private files."""
+"""The folders of the embedded stack: their paths, the lock, free disk space, and files that only the owner can read."""
 
 import contextlib
 import errno
@@ -19,15 +19,15 @@ ADDRESS = "address.json"  # a file in the data folder: the API's URL and its pub
 APP = "daybook"
 # bytes that must stay free: Postgres allocates 16 MB at a time, and dies if it cannot
 RESERVE_BYTES = 32_000_000
-# below the ephemeral ports of operating systems: an outgoing connection could take one of those
+# below the ephemeral ports of operating systems: an outgoing connection could take an ephemeral port
 # before the server starts
 _PORTS = range(10_000, 30_000)
-_MAX_SOCKET_BYTES = 100  # bytes of a socket's path; Linux allows 107, macOS 103
+_MAX_SOCKET_BYTES = 100  # most bytes of a socket's path; Linux allows 107, macOS 103
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Folders:
-    """The folders of data, keys and cache. They are separate, so that a copy of one contains nothing of the others."""
+    """The folders for data, keys and cache. They are separate, so that a copy of one contains nothing of the others."""
 
     data: Path
     keys: Path
@@ -43,7 +43,7 @@ class Folders:
 
 
 def choose_folders(data: Path | None, keys: Path | None) -> Folders:
-    """Return the folders that a deployment names, or the platform's default ones."""
+    """Return the folders *data* and *keys* that a deployment names; None: the platform's default folder."""
     data = data or platformdirs.user_data_path(APP)
     keys = keys or platformdirs.user_config_path(APP) / "keys"
     return Folders(
@@ -100,7 +100,7 @@ def _not_writable(folder: Path, error: OSError) -> Misconfigured:
 
 
 class FolderLock:
-    """The data folder's lock, held for as long as its descriptor is open in any process.
+    """The data folder's lock, held for as long as any process has the descriptor of the lock file open.
 
     Postgres inherits the descriptor, so if the app is killed, the folder stays locked until the database has stopped.
     """
@@ -124,7 +124,7 @@ class FolderLock:
             os.ftruncate(self.descriptor, 0)
             os.pwrite(self.descriptor, f"{os.getpid()}\n".encode(), 0)
             return True
-        # a dependency of the group `embedded`, which hosted deployments do not install
+        # in the dependency group `embedded`, which hosted deployments do not install
         import psutil
 
         holder = os.pread(self.descriptor, 20, 0).strip()
@@ -141,7 +141,7 @@ class FolderLock:
 
 def acquire_lock(descriptor: int) -> bool:
     """Lock the file of *descriptor* and return True; return False if another process has locked it."""
-    import fcntl  # missing on Windows, where only a hosted backend works
+    import fcntl  # imported here, because Windows lacks it; there, only a hosted backend works
 
     with contextlib.suppress(BlockingIOError):
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -150,9 +150,9 @@ def acquire_lock(descriptor: int) -> bool:
 
 
 def socket_folder(database: Path) -> Path:
-    """Return the folder of Postgres' socket: beside *database* or, if that path is too long, a temporary folder.
+    """Return the folder for Postgres' socket: beside *database* or, if that path is too long, a temporary folder.
 
-    A database always has the same folder. Raise Misconfigured for a temporary folder that another user can change.
+    It is always the same for a database. Raise Misconfigured if another user can change the temporary folder.
     """
     beside = database.parent / "run"
     fits = len(os.fsencode(beside)) <= _MAX_SOCKET_BYTES - len("/.s.PGSQL.5432")

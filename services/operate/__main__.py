@@ -1,4 +1,4 @@
-"""`python -m services.operate`: each command does one thing, or prints the reason why not (exit code 1)."""
+"""The commands of `python -m services.operate`. A command that fails prints the reason, and exits with code 1."""
 
 import base64
 import math
@@ -35,7 +35,7 @@ _MILLION = 1_000_000
 
 
 class Commands(click.Group):
-    """Commands whose errors are printed as sentences."""
+    """A group of commands that prints the sentences of their errors, without tracebacks."""
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -179,7 +179,7 @@ def repair_sign_in(email: EmailAddress) -> None:
 
 
 def _number(context: click.Context, option: click.Parameter, amount: float | None) -> float | None:
-    """Return *amount*. Refuse "nan", which passes every range check."""
+    """Return *amount*. Refuse "nan" (not a number), which would pass every range check."""
     if amount is not None and math.isnan(amount):
         raise click.BadParameter("nan is not an amount.", context, option)
     return amount

@@ -1,4 +1,4 @@
-"""The credentials of an account, opened for the operator's commands."""
+"""Read, check and change the credentials of accounts, for the operator's commands."""
 
 from collections.abc import Collection, Generator
 from contextlib import suppress
@@ -38,7 +38,7 @@ from services.store.credentials import (
 from services.store.operator import LookupFault, Operator
 from services.store.sign_in_policy import SignInPolicy
 
-# the clocks of app and store may differ by this much, so a look-up may expire before the time in the credentials
+# the clocks of the app and the store may differ by this much, so a look-up value may expire earlier than the credentials say
 _CLOCKS_APART = timedelta(minutes=5)
 _CHANGED = "The account was changed at the same time: try again."
 _CONFIRMED = "This address was confirmed by the account's user, and stays with the account."
@@ -47,9 +47,9 @@ _CONFIRMED = "This address was confirmed by the account's user, and stays with t
 def open_account(
     operator: Operator, ring: RootKeys, email: EmailAddress
 ) -> tuple[StoredCredentials, Credentials]:
-    """Return the credentials of the account *email*, as stored and opened.
+    """Return the credentials of the account *email*: as they are stored, and decrypted.
 
-    Raise BadInput (no such account), NewerVersion, Misconfigured (the credentials are gone, or do not open).
+    Raise BadInput (no such account), NewerVersion, Misconfigured (the credentials are gone, or cannot be decrypted).
     """
     stored = operator.find_credentials(email, lookups_of(ring, email))
     try:
@@ -70,7 +70,7 @@ def open_account(
 def set_password(operator: Operator, ring: RootKeys, email: EmailAddress, password: str) -> bool:
     """Give the account *email* a new password, and end all its sessions; return True if its address was confirmed before.
 
-    The password lets the user in even where `SignInPolicy` has passwords off. The only user of a deployment who has no
+    The user can sign in with it even where `SignInPolicy` has switched passwords off. The only user of a deployment who has no
     address gets the address *email*, which then counts as confirmed; any other address stays as it is.
 
     Raise WeakPassword, BadInput (no such account, or it was changed at the same time), and the errors of `open_account`.
@@ -98,8 +98,8 @@ def set_address(operator: Operator, ring: RootKeys, email: EmailAddress, new: Em
 
     All sessions end. The account's former addresses become free: the user cannot take them back.
 
-    Raise BadInput (no such account, or it was changed at the same time; another account has *new*, or may take it back), and
-    the errors of `open_account`.
+    Raise BadInput (no such account, or it was changed at the same time; another account has the address *new*, or may take
+    it back), and the errors of `open_account`.
     """
     stored, credentials = open_account(operator, ring, email)
     if credentials.address != email:
@@ -129,11 +129,11 @@ def set_address(operator: Operator, ring: RootKeys, email: EmailAddress, new: Em
 
 @dataclass(frozen=True, slots=True)
 class MovedAccount:
-    """An account with an identity at the renamed issuer, after the attempt to move that identity."""
+    """An account with an identity at the old issuer, after the attempt to move the identity to the new issuer."""
 
     address: EmailAddress = field(repr=False)
     is_confirmed: bool  # true: the address is confirmed
-    problem: str = ""  # the reason, as a sentence, if nothing was changed
+    problem: str = ""  # if the identity was not moved: the reason, as a sentence
 
 
 def move_issuer(operator: Operator, ring: RootKeys, old: str, new: str) -> Generator[MovedAccount]:
@@ -141,14 +141,15 @@ def move_issuer(operator: Operator, ring: RootKeys, old: str, new: str) -> Gener
 
     The sessions of these accounts end. After an interrupted call, another call moves the remaining accounts.
 
-    Raise BadInput (*new* is no issuer), Misconfigured.
+    Raise BadInput if *new* is not an issuer's URL, and Misconfigured if the store cannot be used.
     """
     if new == old or not is_address(new) or "?" in new:
         raise BadInput(
             "The new issuer should be another https address, as the provider's metadata has it."
         )
     for stored in operator.credentials():
-        with suppress(Tampered):  # `operate check` reports credentials that do not open
+        # skip credentials that cannot be decrypted; `operate check` reports them
+        with suppress(Tampered):
             credentials = open_stored(ring, stored)
             if moved := credentials.with_issuer(old, new):
                 problem = _move(operator, ring, stored, moved)
@@ -156,7 +157,7 @@ def move_issuer(operator: Operator, ring: RootKeys, old: str, new: str) -> Gener
 
 
 def _move(operator: Operator, ring: RootKeys, stored: StoredCredentials, moved: Credentials) -> str:
-    """Store *moved* in place of *stored*; return "", or a sentence with the reason if that was refused."""
+    """Replace *stored* by *moved*; return "", or a sentence with the reason if the store refused that."""
     row, action = (
         seal_stored(ring, moved, stored.id, replaces=stored),
         CredentialsAction.IDENTITY_MOVED,
@@ -172,7 +173,7 @@ def _move(operator: Operator, ring: RootKeys, stored: StoredCredentials, moved: 
 
 
 def has_way_in(ring: RootKeys, policy: SignInPolicy, stored: StoredCredentials) -> bool:
-    """Return False for credentials that open, but give the user no way to sign in on this deployment."""
+    """Return False if the credentials can be decrypted, but give the user no way to sign in on this deployment."""
     try:
         return policy.has_way_in(open_stored(ring, stored))
     except Tampered:
@@ -209,10 +210,10 @@ def free_address(operator: Operator, ring: RootKeys, email: EmailAddress) -> Ema
 def reset_factors(operator: Operator, ring: RootKeys, email: EmailAddress) -> bool:
     """Remove the second factor and the recovery codes of the account *email*; return True if its address is confirmed.
 
-    All sessions end. A former address that is taken back brings no factor back, either. Passkeys stay, but are no longer
+    All sessions end. A user who takes a former address back does not get the factor back. Passkeys stay, but are no longer
     asked for as a factor.
 
-    Raise BadInput (no such account, no second factor, or changed at the same time), and the errors of `open_account`.
+    Raise BadInput (no such account, no second factor, or it was changed at the same time), and the errors of `open_account`.
     """
     stored, credentials = open_account(operator, ring, email)
     if not credentials.wants_factor:
@@ -226,7 +227,7 @@ def reset_factors(operator: Operator, ring: RootKeys, email: EmailAddress) -> bo
 
 
 def opens(ring: RootKeys, stored: StoredCredentials) -> bool:
-    """Return False for credentials that do not open, or whose look-up value belongs to another address."""
+    """Return False if the credentials cannot be decrypted, or if their look-up value is not that of the address in them."""
     try:
         address = open_stored(ring, stored).address
     except NewerVersion:
@@ -242,10 +243,10 @@ def lookup_faults(
     lookups: Collection[str],
     now: datetime | None = None,
 ) -> Collection[LookupFault]:
-    """Return the differences between the former addresses and ways in that a user's credentials name, and *lookups*.
+    """Compare *lookups* with the former addresses, identities and passkeys in a user's credentials; return the differences.
 
     *stored*: None if the user has no credentials; *lookups*: the user's look-up values that have not expired. Credentials
-    that do not open are not reported here.
+    that cannot be decrypted are not reported here.
     """
     try:
         credentials = open_stored(ring, stored) if stored else None

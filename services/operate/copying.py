@@ -15,7 +15,7 @@ from services.store.credentials import open_stored
 from services.store.tables import schema
 from services.store.tables.protocol import Table
 
-# the shared tables that are copied: without sessions, steps, throttles, nonces, and a store's records of its root key and backup
+# the shared tables that are copied; sessions, steps, throttles, nonces and a store's records of its root key and backup are not
 _SHARED: tuple[Table[Any], ...] = (
     *(schema.CREDENTIALS, schema.LOOKUPS, schema.INVITATIONS, schema.AUDIT),
 )
@@ -25,9 +25,9 @@ _OF_ONE_ROW: tuple[Table[Any], ...] = (schema.SETTINGS, schema.MODELS, schema.DE
 def check_source(
     source: CopySource, ring: RootKeys, *, needs_addresses: bool, is_for_one: bool = False
 ) -> None:
-    """Raise BadInput or Misconfigured if *source* cannot be copied now, or not with these root keys.
+    """Raise BadInput or Misconfigured if *source* cannot be copied now, or cannot be decrypted with these root keys.
 
-    *needs_addresses*: True if people sign in to the target by an address; *is_for_one*: True if the target is for one user.
+    *needs_addresses*: users of the target sign in with an address; *is_for_one*: the target is a store for one user.
     """
     users = 0
     if source.has_open_turns():
@@ -66,14 +66,16 @@ class Copying:
     source: CopySource
     target: CopyTarget
     is_dry: bool  # True: nothing is written
-    counts: Counter[str] = field(default_factory=Counter[str])  # rows copied, by table
+    # the number of copied rows, keyed by table name
+    counts: Counter[str] = field(default_factory=Counter[str])
 
     def run(self, report: Callable[[int, int], None]) -> None:
         """Copy all rows; call *report* with the numbers of users copied and of all users. Raise BadInput, Misconfigured."""
         user_ids = self.source.user_ids()
         tables = {user_id: self._tables(user_id) for user_id in user_ids}
         self._number(user_ids)
-        for user_id in self.target.user_ids():  # refusals come before the first write
+        # a copy that must be refused is refused before the first write
+        for user_id in self.target.user_ids():
             if user_id not in tables:
                 raise other_data()
             for table in tables[user_id]:
@@ -84,7 +86,8 @@ class Copying:
             *others, last = tables[user_id]
             with self.target.at_once():
                 self._copy(others, user_id)
-                self._copy([last], user_id)  # the rest is verified; these rows make the user exist
+                # last, after the other rows are verified: these rows make the user exist in the target
+                self._copy([last], user_id)
             report(number, len(user_ids))
         with self.target.at_once():
             self._copy(_SHARED, None)
@@ -126,9 +129,10 @@ class Copying:
     def _lacking(
         self, table: Table[Any], user_id: UserId | None, *, is_written: bool = False
     ) -> int:
-        """Return the number of rows that the target lacks, and write them if *is_written*. Raise BadInput if it has other rows."""
+        """Count the rows that the target lacks; if *is_written*, write them. Raise BadInput if it has rows that the source lacks."""
         count, parts = 0, list[ConversationId | None]([None])
-        if table is schema.PIECES:  # all pieces of a user could fill the memory
+        # read chat by chat, because all pieces of a user could fill the memory
+        if table is schema.PIECES:
             parts = [row.id for row in self.source.rows(schema.CONVERSATIONS, user_id)]
         for conversation_id in parts:
             rows = self.target.kept(table, self.source.rows(table, user_id, conversation_id))

@@ -1,7 +1,7 @@
 """The fictitious data of `operate demo`: people, chats and 90 days of turns in a deployment without accounts.
 
-The data is made by calling the methods of an in-memory store, with a simulated clock. All figures depend on the seed and
-the day alone.
+The data is made by calling the methods of an in-memory store, with a simulated clock. All figures depend only on the
+seed and the time at which the demo is made.
 """
 
 from collections import defaultdict
@@ -31,7 +31,7 @@ from services.store.tables.in_memory import InMemoryStore
 from services.store.tables.protocol import Table
 
 DAYS = 90
-_LIFETIME_SECONDS = 2 * DAYS * 86_400  # how long a session lasts
+_LIFETIME_SECONDS = 2 * DAYS * 86_400  # long enough that no session ends during the demo
 _LEASE_SECONDS = 15
 _UNBOUNDED = Throttles(strangers=())
 _MODELS = (
@@ -40,13 +40,14 @@ _MODELS = (
     ModelInfo("SmolLM2-135M", 2_048, 256, 0, 0, 0),
 )
 _REPLIED = (Outcome.COMPLETE, Outcome.STOPPED, Outcome.CUT)
-_OUTCOMES = (*_REPLIED, Outcome.FAILED, None), (92, 3, 2, 2, 1)  # None: the process died meanwhile
+# None: the process died during the turn
+_OUTCOMES = (*_REPLIED, Outcome.FAILED, None), (92, 3, 2, 2, 1)
 _BACKGROUND = {  # probability and usage of each background call after the first reply of a chat
     Purpose.TITLE: (1.0, Usage(200, 8)),
     Purpose.FACTS: (0.3, Usage(900, 40)),
     Purpose.SUMMARY: (0.1, Usage(3000, 250)),
 }
-# the tables that a demo fills: shared tables, and the tables of each user
+# the tables that a demo fills: in `_SHARED` the shared tables, in `_OWN` the tables of each user
 _SHARED: tuple[Table[Any], ...] = (
     schema.ACCOUNTS,
     schema.CREDENTIALS,
@@ -68,9 +69,9 @@ class _Person:
 
 
 def make_demo(ring: RootKeys, seed: int, password: str, now: datetime) -> CopiedRows:
-    """Make up 30 people and their use in the days before *now*.
+    """Make up 30 people and their use of the app in the 90 days before *now*.
 
-    The first is the admin, with *password*; the other accounts have no password.
+    The first of them is the admin, with *password*; the other accounts have no password.
     """
     use = _Use(Random(seed), now.astimezone(UTC), ring)  # noqa: S311 (made-up figures)
     people = [use.person(name, password if name == NAMES[0] else None) for name in NAMES]
@@ -92,7 +93,7 @@ class _Use:
 
     def __init__(self, random: Random, now: datetime, ring: RootKeys) -> None:
         self._random, self._now = random, now
-        self.time = now - timedelta(DAYS)  # the time on the store's clock
+        self.time = now - timedelta(DAYS)  # the time that the store's simulated clock shows
         self.tables = InMemoryStore()
         first_is_admin = Settings(first_account_is_admin=True)
         self.tables.of(None).run(lambda block: block.put(schema.SETTINGS, first_is_admin))
@@ -108,7 +109,7 @@ class _Use:
         return _Person(session.user_id, session.backend, store, self._random.betavariate(1.2, 2))
 
     def day(self, person: _Person, days_ago: int) -> None:
-        """Make up the chats of a day; there are fewer at weekends and in the first weeks."""
+        """Make up the chats of *person* on one day; there are fewer at weekends and in the first weeks."""
         begin = self._now.replace(hour=0, minute=0, second=0, microsecond=0) - timedelta(days_ago)
         keenness = person.keenness * (0.35 if begin.weekday() > 4 else 1.0)
         end = min(begin + timedelta(hours=23), self._now - timedelta(minutes=5))
@@ -119,7 +120,7 @@ class _Use:
                 self._chat(person.store, end)
 
     def _chat(self, store: Store, end: datetime) -> None:
-        """Make up a conversation that begins now and ends by *end*."""
+        """Make up a conversation that begins at the simulated time; it gets no further prompt after *end*."""
         random, past = self._random, 900
         title, *texts = random.choice(TOPICS)
         model = random.choices(_MODELS, (60, 15, 25))[0]

@@ -1,6 +1,6 @@
 """The names and the made-up chats of `operate demo`."""
 
-# the first is the admin's name; all are invented
+# invented names of users; the first is the admin's
 NAMES = (
     "admin", "maya", "omar", "lena", "ravi", "sofia", "jonas", "aiko", "pedro", "nadia", "felix",
     "grace", "hugo", "ines", "karim", "lucia", "milan", "nora", "oscar", "priya", "quentin", "rosa",

@@ -1,5 +1,6 @@
-"""A sealed store that is copied to or from `json-plain`: texts are opened when they are read, and sealed when they are stored.
-Both sides are compared as plain texts, because the same text is sealed differently each time: so a copy can be continued.
+"""A sealed store that is copied to or from `json-plain`: texts are decrypted when read from it, and sealed when stored in it.
+Source and target are compared as plain texts, because the same text is sealed differently each time. So an interrupted
+copy can be continued.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,7 +17,7 @@ from services.store.writes import PutPiece
 
 
 def user_keys(source: CopySource, ring: RootKeys, user_id: UserId) -> UserKeys:
-    """Return the user keys of a user; a deleted user has none. Raise Tampered if a key cannot be unwrapped."""
+    """Return the keys of a user; a deleted user has none. Raise Tampered if a key cannot be unwrapped."""
     account = next(iter(source.rows(schema.ACCOUNTS, user_id)), None)
     stored = next(iter(source.rows(schema.CREDENTIALS, user_id)), None)
     secret = open_stored(ring, stored).account_secret if stored else None
@@ -30,7 +31,7 @@ def user_keys(source: CopySource, ring: RootKeys, user_id: UserId) -> UserKeys:
 
 
 class OpenedSource:
-    """The `CopySource` of a sealed store, which returns its texts opened."""
+    """A `CopySource` over a sealed store that returns rows with decrypted texts."""
 
     def __init__(self, store: CopySource, keys_of: Callable[[UserId], UserKeys]) -> None:
         self._store, self._keys_of = store, keys_of
@@ -58,10 +59,11 @@ class OpenedSource:
         return self._texts[user_id]
 
     def check(self) -> set[ConversationId]:
-        """Open all texts; return the chats whose head does not match their messages. Raise BadInput if a text does not open."""
+        """Decrypt all texts; return the chats whose head does not match their messages. Raise BadInput if a text does not decrypt."""
         broken = set[ConversationId]()
         for user_id in self.user_ids():
-            for table in set(ORDER) - {schema.PIECES}:  # pieces are opened when sums are made
+            # pieces are decrypted when their bytes are summed
+            for table in set(ORDER) - {schema.PIECES}:
                 self.rows(table, user_id)
             broken |= self.texts(user_id).broken_heads
         return broken
@@ -70,7 +72,7 @@ class OpenedSource:
 class SealingTarget(OpenedSource):
     """The `CopyTarget` over a sealed store, for rows that come from a plain store.
 
-    The rows of a user whose copy was cut short are hidden until they are stored anew.
+    If the copy of a user was interrupted, `rows` returns none of the user's rows until they are stored anew.
     """
 
     def __init__(self, store: CopyTarget, keys_of: Callable[[UserId], UserKeys]) -> None:

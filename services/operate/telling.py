@@ -1,4 +1,4 @@
-"""Mails that inform users of an operator's command. The command sends them itself, as it knows of no app process that would."""
+"""Mails that tell users of an operator's command. The command sends them itself, because it knows of no running app process."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -7,13 +7,13 @@ from services.domain.mails import Mail, Notice, NoticeKind
 from services.settings import MailServer
 
 NOT_TOLD = "No mail could be sent: tell the user."
-_LIFE = timedelta(minutes=5)  # a mail's lifetime; sending is tried once
+_LIFE = timedelta(minutes=5)  # a mail expires after this time; sending it is tried only once
 
 
 def tell(server: MailServer | None, address: EmailAddress) -> str:
-    """Mail the confirmed *address* of a user that an operator changed the account.
+    """Tell a user, by mail to their confirmed *address*, that an operator changed the account.
 
-    Return a sentence for the operator; "" if no mail server is configured (*server* is None).
+    Return a sentence for the operator that says whether the mail was sent; "" if *server* is None: none is configured.
     """
     if server is None:
         return ""

@@ -1,4 +1,4 @@
-"""Conversion of one user's rows between a sealed and a plain store: texts, lists of attachments, heads and counts of bytes."""
+"""Conversion of one user's rows between a sealed and a plain store: texts, attachment lists, heads and byte counts."""
 
 import json
 from collections import Counter
@@ -20,8 +20,8 @@ from services.store.tables import schema
 from services.store.tables.content import text_bytes
 from services.store.tables.protocol import Table
 
-# The tables whose rows sealing changes or reads, in the order in which they are stored: pieces before the messages that list
-# them, messages before heads; receipts and thoughts after the rows that their places name.
+# The tables whose rows are changed or read for sealing, in the order in which they are stored: pieces before the messages
+# that list them, messages before heads; receipts and thoughts after the turns and messages to which they are bound.
 ORDER: tuple[Table[Any], ...] = (
     *(schema.TURNS, schema.PIECES, schema.MESSAGES, schema.RECEIPTS, schema.THOUGHTS),
     *(schema.DISCARDS, schema.DOCUMENTS, schema.CONVERSATIONS, schema.COUNTS),
@@ -32,17 +32,17 @@ _COUNTED: tuple[Table[Any], ...] = tuple(
 _TEXTS_OF_CHATS = ("body", "thoughts", "partial", "partial_thoughts")
 _NO_HEAD = ""  # a chat with this head is shown as incomplete
 _NO_KEY: dict[str, Any] = {"wrapped_key": "", "key_version": 1, "user_key_version": 1}
-_FIRST = 1  # the version of a new conversation key
+_FIRST = 1  # the version number of a new conversation key
 _NOBODY = UUID(int=0)
 _LARGEST_NUMBER = 2**63
 
-# the MACs of a piece in the sealed store and in the plain one, by message, attachment and number
+# the MACs of each piece: in the sealed store, and in the plain one; keyed by message id, attachment id and piece number
 _Macs = Mapping[tuple[str, str, int], tuple[str, str]]
 
 
 @dataclass(frozen=True, slots=True)
 class _Side:
-    """The keys of one side of a copy, and the index of that side's MACs in the pairs of `_Macs`."""
+    """The keys of the sealed or the plain side of a copy, and the index of that side's MACs in the pairs of `_Macs`."""
 
     keys: UserKeys
     vault: Callable[[ConversationId], Vault]
@@ -51,7 +51,7 @@ class _Side:
 
 @dataclass(frozen=True, slots=True)
 class _PlacedRow:
-    """A row of any table with the id of its conversation, if any; a row of thoughts also has its message."""
+    """A row of any table, with the id of its conversation, if any; a row of thoughts also comes with its message."""
 
     row: Any
     conversation_id: ConversationId | None
@@ -60,29 +60,30 @@ class _PlacedRow:
 
 @dataclass(frozen=True, slots=True)
 class _Sums:
-    """Sums of the stored rows of a user."""
+    """Sums over a user's stored rows."""
 
-    # the bytes that sealing adds, by conversation; under None: to documents, titles, instructions and summaries
+    # the bytes that sealing adds to each conversation; under None: to documents, titles, instructions and summaries
     added: Counter[ConversationId | None] = field(default_factory=Counter[ConversationId | None])
     heads: dict[ConversationId, Head] = field(default_factory=dict[ConversationId, Head])
 
 
 class UserTexts:
-    """The rows of one user in a sealed store, with opened texts."""
+    """Decrypts and seals the rows of one user of a sealed store."""
 
     def __init__(self, store: CopySource, user_id: UserId, keys: UserKeys) -> None:
         self._store, self._user_id, self._keys = store, user_id, keys
         self._known = dict[ConversationId, ConversationSeals]()
-        # of each known conversation: the wrapped key, its version, and the version of the user key
+        # for each conversation: its wrapped key, the version of that key, and the version of the user key that wraps it
         self._wrapped: dict[ConversationId, tuple[str, int, int]] | None = None
-        self._pieces = dict[ConversationId, tuple[_Macs, int]]()  # MACs; bytes that sealing adds
+        # MACs of the pieces; bytes that sealing adds to them
+        self._pieces = dict[ConversationId, tuple[_Macs, int]]()
         self._sums: _Sums | None = None
         self._sealed = _Side(keys, lambda one: self._seals(one).vault, 0)
         self._plain = _Side(PlainKeys([]), lambda _: NO_VAULT, 1)
         self.broken_heads = set[ConversationId]()
 
     def opened(self, table: CopiedTable[Row], within: ConversationId | None) -> list[Row]:
-        """Return the rows of *table* as a plain store has them. Raise BadInput if a text does not open."""
+        """Return the rows of *table* as a plain store contains them. Raise BadInput if a text cannot be decrypted."""
         rows: list[Any] = self._read(table, within)
         if table is schema.COUNTS:
             return cast(list[Row], [self._counted(row, -1) for row in rows])
@@ -93,7 +94,7 @@ class UserTexts:
         return opened
 
     def sealed(self, table: CopiedTable[Row], rows: Sequence[Row]) -> list[Row]:
-        """Return plain *rows* as the sealed store contains them. Raise BadInput if one cannot be sealed."""
+        """Return the *rows* of a plain store as the sealed store contains them. Raise BadInput if one cannot be sealed."""
         self.forget()
         plain = cast(list[Any], rows)
         if table is schema.COUNTS:
@@ -113,7 +114,7 @@ class UserTexts:
     # --- keys
 
     def _seals(self, conversation_id: ConversationId) -> ConversationSeals:
-        """Return the seals of a conversation; a conversation that is not stored gets a new key. Raise Tampered."""
+        """Return the seals of a conversation; make a key for it if it is not stored. Raise Tampered if a key cannot be unwrapped."""
         if self._wrapped is None:
             stored = self._read(schema.CONVERSATIONS)
             self._wrapped = {
@@ -133,12 +134,13 @@ class UserTexts:
     # --- texts
 
     def _changed(self, rows: Sequence[Row], old: _Side, new: _Side) -> list[Row]:
-        """Return *rows* with their texts converted from the side *old* to the side *new*. Raise BadInput."""
+        """Return *rows* with texts converted from the side *old* to the side *new*. Raise BadInput if a text cannot be converted."""
         changed = [self._row_changed(placed, old, new) for placed in self._placed(rows)]
         return cast(list[Row], changed)
 
     def _row_changed(self, placed: _PlacedRow, old: _Side, new: _Side) -> object:
-        with suppress(Tampered, ValueError):  # a chained error could repeat the text
+        # suppressed and not chained, because the error could repeat the text
+        with suppress(Tampered, ValueError):
             return self._with_texts(placed, old, new)
         what = (
             f"the chat {placed.conversation_id}"
@@ -169,7 +171,7 @@ class UserTexts:
                     yield _PlacedRow(row, cast(Any, row).conversation_id)
 
     def _with_texts(self, placed: _PlacedRow, old: _Side, new: _Side) -> object:
-        """Return the row with its texts converted from *old* to *new*. Raise Tampered, ValueError."""
+        """Return the row with texts converted from *old* to *new*. Raise Tampered or ValueError if a text cannot be converted."""
         row, conversation_id = placed.row, placed.conversation_id
         if conversation_id is None and isinstance(row, schema.Document) and row.body is not None:
             place = document_place(self._user_id, row)
@@ -177,7 +179,8 @@ class UserTexts:
             return replace(row, body=new.keys.vault(DOCUMENTS).seal(text, place))
         if conversation_id is None:
             if any(getattr(row, name, None) for name in _TEXTS_OF_CHATS):
-                raise Tampered  # the row lost its place: its text would stay unchanged
+                # the row's conversation is unknown, so its text would stay unconverted
+                raise Tampered
             return row
         vault, other = old.vault(conversation_id), new.vault(conversation_id)
         texts = dict[str, str]()
@@ -195,7 +198,7 @@ class UserTexts:
         return replace(row, **texts)
 
     def _with_macs(self, text: str, message: MessageRow, old: int, new: int) -> str:
-        """Return a list of attachments with the MACs of the side *new*. Raise Tampered if a MAC does not fit its piece."""
+        """Return an attachment list with the MACs of the side *new*. Raise Tampered if a MAC does not match its piece."""
         macs, listed = self._pieces_of(message.conversation_id)[0], json.loads(text)
         try:
             for file in listed["files"]:
@@ -210,7 +213,7 @@ class UserTexts:
         return json.dumps(listed, ensure_ascii=False)
 
     def _pieces_of(self, conversation_id: ConversationId) -> tuple[_Macs, int]:
-        """Return the MACs of the stored pieces of a conversation, and the bytes that sealing adds. Raise BadInput."""
+        """Return the MACs of a conversation's pieces, and the bytes that sealing adds. Raise BadInput if one cannot be decrypted."""
         if conversation_id not in self._pieces:
             seals, added = self._seals(conversation_id), 0
             macs = dict[tuple[str, str, int], tuple[str, str]]()
@@ -268,7 +271,7 @@ class UserTexts:
         if not is_right or head is None or (head.rev, head.last_seq) != (row.rev, row.last_seq):
             self.broken_heads.add(row.id)
         plain = _NO_HEAD
-        # a plain head has counts but no MACs, so a head that is wrong in its MACs alone gets no plain head
+        # a plain head has counts but no MACs: if only the MACs of the head are wrong, a plain head would look right, so none is made
         if head and (is_right or head.count != read.count):
             plain = NO_VAULT.seal_head(head, self._user_id, row.id)
         return replace(
@@ -293,14 +296,15 @@ class UserTexts:
 
 
 def normal(row: object) -> object:
-    """Return a *row* of a plain store, which may have been edited, in the form that `OpenedSource` returns."""
+    """Return a *row* of a plain store, whose files users may edit, in the form in which `OpenedSource` returns it."""
     match row:
         case schema.StoredConversation():
             head = _plain_head(row.head)
             text = NO_VAULT.seal_head(head, row.id, row.id) if head else _NO_HEAD
             return replace(row, **_NO_KEY, head=text)
         case MessageRow() if row.attachments:
-            with suppress(ValueError):  # invalid JSON is refused when it is sealed
+            # invalid JSON stays as it is, and is refused when it is sealed
+            with suppress(ValueError):
                 listed = json.dumps(json.loads(row.attachments), ensure_ascii=False)
                 return replace(row, attachments=listed)
             return row

@@ -1,5 +1,5 @@
-"""Accounts: the first and the last admin, sign-ups, invitations, sessions, retention, look-ups of former addresses and ways
-in, steps, and throttles."""
+"""Rules for accounts: the first and the last admin, sign-ups, invitations, sessions, retention, steps, throttles, and the
+look-up values of former addresses, identities and passkeys."""
 
 import math
 from collections.abc import Collection, Mapping, Sequence
@@ -41,17 +41,20 @@ BOUNDS: Mapping[str, tuple[int, int]] = {  # minimum and maximum, as in SQL's ch
     **{each.name: (0, 10**10) for each in fields(ModelPrices)},
 }
 _NEVER_NONE = {"daily_cap_micro", "monthly_cap_micro", "max_open", "max_per_minute"}
-MOST_INVITATIONS = 500  # open invitations, at most
+MOST_INVITATIONS = 500  # the most open invitations of a deployment
 INVITATION_LIFE = timedelta(days=7)
 PROOF_LIFE = timedelta(minutes=10)  # a proof allows changes of the account for this long
 STEP_LIFE = timedelta(minutes=10)
-MOST_STEPS = 4  # steps of one kind in a browser; a further step ends the oldest
-MOST_TRIES = 5  # MOST_TRIES: the tries of one step
-MOST_NOTICES = 3  # notices of one kind to a user
-MOST_CHANGES = 100  # audit entries that a user sees, besides as many failures
-READ_CHANGES = 1000  # the newest audit entries, of which `MOST_CHANGES` are selected
+MOST_STEPS = 4  # the most steps of one kind in a browser; a further step ends the oldest
+MOST_TRIES = 5  # MOST_TRIES: how often a user may try to complete one step
+MOST_NOTICES = 3  # the most notices of one kind that are stored for a user
+# the most audit entries that a user sees, and the most failures that they see besides
+MOST_CHANGES = 100
+# how many of the newest audit entries are read, to select `MOST_CHANGES` of them
+READ_CHANGES = 1000
 FORMER_LIFE = timedelta(hours=72)  # a former address may be taken back for this long
-WARNING = timedelta(days=14)  # from setting a new or shorter retention to its first deletion
+# the time between setting a new or shorter retention and its first deletion
+WARNING = timedelta(days=14)
 _LONG_AGO = datetime(2000, 1, 1, tzinfo=UTC)
 
 
@@ -63,9 +66,9 @@ class StoredAccount:
     email: str | None = field(repr=False)
     role: AccountRole
     suspended_at: datetime | None = None
-    # the account is deleted for good: the sweep destroys its rows
+    # when the account was deleted, which cannot be undone: the sweep destroys its rows
     deleted_at: datetime | None = None
-    is_ended: bool = False  # the sweep has destroyed its rows
+    is_ended: bool = False  # true: the sweep has destroyed the deleted account's rows
 
     @property
     def is_admin(self) -> bool:
@@ -77,7 +80,7 @@ Stored = TypeVar("Stored", bound=StoredAccount)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings(Limits):
-    """The settings of a deployment, including the limits of new users."""
+    """The settings of a deployment, including the limits that new users get."""
 
     daily_cap_micro: int = 1_000_000
     monthly_cap_micro: int = 10_000_000
@@ -96,7 +99,7 @@ class Settings(Limits):
     retention_from: datetime = _LONG_AGO
 
     def changed(self, changes: Mapping[str, object], now: datetime) -> "Settings":
-        """Return the settings after *changes*; a shorter retention deletes nothing until owners have been warned."""
+        """Return the settings after *changes*; a new or shorter retention deletes nothing until owners have been warned."""
         new, before = replace(self, **changes), self.retention_days
         if before is not None and new.retention_days is not None and new.retention_days >= before:
             return new
@@ -109,7 +112,7 @@ class Settings(Limits):
         return max(used_at + timedelta(days=self.retention_days), self.retention_from)
 
     def unused_since(self, now: datetime) -> datetime | None:
-        """Return the time of last use up to which retention deletes conversations at *now*; None: it deletes none yet."""
+        """Return the time since which a conversation must have been used to be kept at *now*; None: retention deletes none yet."""
         if self.retention_days is None or self.retention_from >= now:
             return None
         return now - timedelta(days=self.retention_days)
@@ -129,7 +132,7 @@ def bounds_refusal(values: Mapping[str, object]) -> Refusal | None:
 
 
 def differences(before: Mapping[str, object], after: Mapping[str, object]) -> dict[str, object]:
-    """Return the values that differ, each as [before, after]."""
+    """Return the values that differ between *before* and *after*, keyed by name, each as [before, after]."""
     return {
         name: [before.get(name), value]
         for name, value in after.items()
@@ -140,14 +143,14 @@ def differences(before: Mapping[str, object], after: Mapping[str, object]) -> di
 # --- credentials ------------------------------------------------------------------------------------
 
 
-# changes of credentials that need no recent proof: an address is confirmed by a code in the session's browser
+# changes to credentials that need no recent proof; to confirm an address, a code entered in the same browser is enough
 WITHOUT_PROOF = {CredentialsAction.RESEAL, CredentialsAction.ADDRESS_CONFIRMED}
 
 
 def check_change(
     action: CredentialsAction, seen_generation: int, generation: int, *, ends_others: bool
 ) -> None:
-    """Raise ValueError unless *generation* and *ends_others* fit *action*, a change of credentials."""
+    """Raise ValueError unless *generation* and *ends_others* fit *action*, a change to credentials."""
     match action:
         case (
             CredentialsAction.RESEAL
@@ -165,7 +168,7 @@ def check_change(
             | CredentialsAction.ADDRESS_SET
             | CredentialsAction.IDENTITY_MOVED
         ):
-            wanted = None  # only operators make these changes
+            wanted = None  # refused here, because only operators make these changes
         case (
             CredentialsAction.FACTOR_ADDED
             | CredentialsAction.FACTOR_REMOVED
@@ -185,7 +188,7 @@ def check_change(
         raise ValueError(f"not a change of credentials: {action}")
 
 
-# changes of credentials that must bring the look-up values of all identities and passkeys after the change
+# changes to credentials that must be stored with the look-up values of all identities and passkeys that the user then has
 CHANGES_WAYS_IN = {
     CredentialsAction.IDENTITY_ADDED,
     CredentialsAction.IDENTITY_REMOVED,
@@ -199,9 +202,9 @@ _ADDS_WAYS_IN = {CredentialsAction.IDENTITY_ADDED, CredentialsAction.PASSKEY_ADD
 
 
 def check_ways_in(action: CredentialsAction, *, has_lookups: bool, renames: bool = False) -> None:
-    """Raise ValueError unless *has_lookups* is True exactly for a change of ways in; for a new password it may be either.
+    """Raise ValueError unless *has_lookups* is right: true for a change to ways in, either for a new password, else false.
 
-    *renames*: the change also has look-up values under a newer root key, as only a reseal does.
+    *renames*: the change replaces look-up values by those under a newer root key, as only a reseal does.
     """
     if has_lookups and renames:
         raise ValueError(f"look-ups that change and are renamed: {action}")
@@ -215,16 +218,16 @@ def check_ways_in(action: CredentialsAction, *, has_lookups: bool, renames: bool
 def ways_in_refusal(
     named: Collection["Lookup"], user_id: UserId, action: CredentialsAction | None = None
 ) -> Refusal | None:
-    """Return a refusal if another user has one of the look-up values *named*, which *user_id* would have after *action*.
+    """Return a refusal if a look-up value in *named*, which *user_id* would have after *action*, belongs to another user.
 
-    *action* is None if an account begins or an address is taken back. An action that removes ways in is not refused.
+    *action* is None if an account is created or an address is taken back. An action that removes ways in is not refused.
     """
     adds = action is None or action in _ADDS_WAYS_IN
     return WAY_IN_TAKEN if adds and any(one.user_id != user_id for one in named) else None
 
 
 class CredentialsState(Protocol):
-    """The state of credentials that is stored both beside and inside their sealed document."""
+    """The part of credentials that is stored both inside their sealed document and, unsealed, beside it."""
 
     @property
     def generation(self) -> int: ...
@@ -237,12 +240,12 @@ class CredentialsState(Protocol):
 def takes_proof_in_part(
     action: CredentialsAction, stored: CredentialsState | None, *, ends_others: bool
 ) -> bool:
-    """Return True if a change needs only a proof in part, because it only adds to the *stored* credentials."""
+    """Return True if a partial proof is enough for *action*, because it only adds to the *stored* credentials."""
     match action:
         case CredentialsAction.PASSKEY_ADDED | CredentialsAction.PASSWORD_ADDED:
             adds = True
         case CredentialsAction.FACTOR_ADDED:
-            # if a passkey is the second factor, adding an app would replace the recovery codes
+            # not if a passkey is the second factor: adding an app would replace the recovery codes
             adds = stored is not None and not stored.wants_factor
         case _:
             adds = False
@@ -257,7 +260,7 @@ def change_refusal(
 ) -> Refusal | None:
     """Return a refusal if the *stored* credentials have changed since *new* was made from them.
 
-    Raise ValueError unless `wants_factor` changes as *action* changes it.
+    Raise ValueError if *action* cannot have changed `wants_factor` in this way.
     """
     if stored is None or stored.generation != seen_generation:
         return STALE
@@ -270,10 +273,10 @@ def change_refusal(
 def check_flag(
     action: CredentialsAction | None, stored: CredentialsState, new: CredentialsState
 ) -> None:
-    """Raise ValueError unless *action* (None: a new address) may change `wants_factor` from *stored* to *new*."""
+    """Raise ValueError unless *action* (None: a new address) may change `wants_factor` of *stored* to that of *new*."""
     before, after = stored.wants_factor, new.wants_factor
     match action:
-        # the account may have the other second factor already: an app, or a passkey that is asked for
+        # `wants_factor` may be true already: an account with an app may add a passkey as second factor, or the reverse
         case CredentialsAction.FACTOR_ADDED | CredentialsAction.PASSKEY_FACTOR_ADDED:
             fits = after
         case CredentialsAction.FACTOR_REMOVED | CredentialsAction.PASSKEY_FACTOR_REMOVED:
@@ -286,7 +289,7 @@ def check_flag(
             fits = before and after
         case CredentialsAction.PASSWORD_SET | CredentialsAction.PASSKEY_REMOVED:
             fits = before or not after
-        # where the deployment requires a factor, the first use of a passkey makes the passkey that factor
+        # `wants_factor` may become true: if the deployment requires a factor, a passkey becomes it when first used
         case CredentialsAction.PASSKEY_USED:
             fits = after or not before
         case (
@@ -316,7 +319,7 @@ def check_proof(scope: ProofScope) -> None:
 
 
 def check_given(used: CredentialsState | None, *, has_factor: bool) -> None:
-    """Raise ValueError if the credentials *used* want a second factor that was not given."""
+    """Raise ValueError if the credentials *used* require a second factor and none was given."""
     if used is not None and used.wants_factor and not has_factor:
         raise ValueError("a second factor that was not given")
 
@@ -330,13 +333,13 @@ def factor_refusal(
     is_required: bool,
     used_by: CredentialsAction = CredentialsAction.FACTOR_USED,
 ) -> Refusal | None:
-    """Return a refusal if a session or a proof may not begin with the *stored* credentials.
+    """Return a refusal if the *stored* credentials do not allow a session or a proof to begin.
 
-    *used*: the credentials after the use of a factor, a passkey or an identity (*used_by* says which), or after the enrolment
-    of a factor. *is_required*: the deployment requires a factor. *has_factor* is False for a passkey that did not verify its
+    *used*: the credentials after the use of a factor, a passkey or an identity (*used_by* says which), or after a factor was
+    enrolled. *is_required*: the deployment requires a factor. *has_factor* is False for a passkey that did not verify its
     user, and for an identity whose provider is not trusted with a factor.
 
-    Raise ValueError if *used* does not follow from such a use or enrolment.
+    Raise ValueError if *used* cannot result from such a use or enrolment.
     """
     if used is not None:
         check_given(used, has_factor=has_factor)
@@ -370,7 +373,7 @@ def use_of(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredInvitation:
-    """An invitation to begin one account, identified by the hash of its code."""
+    """An invitation to create one account, identified by the hash of its code."""
 
     id: UUID
     code_hash: str = field(repr=False)
@@ -386,7 +389,7 @@ class StoredInvitation:
     def state(
         self, maker: StoredAccount | None, now: datetime
     ) -> Literal["open", "used", "revoked", "expired"]:
-        """Return the invitation's state: "revoked" also once *maker* is no admin, because a removed admin could return with it."""
+        """Return the invitation's state; "revoked" also if *maker* is no longer an admin: a removed admin could use it to return."""
         if self.used_by:
             return "used"
         if self.revoked_at or not (maker and maker.is_admin):
@@ -394,12 +397,12 @@ class StoredInvitation:
         return "expired" if self.expires_at <= now else "open"
 
     def is_good(self, maker: StoredAccount | None, address: str | None, now: datetime) -> bool:
-        """Return True if *address* may begin an account with the invitation."""
+        """Return True if an account with *address* may be created with the invitation."""
         return self.state(maker, now) == "open" and self.email in (None, address)
 
 
 def mode_of(settings: Settings, *, is_first: bool) -> SignUps:
-    """Return the mode of sign-ups; *is_first*: the next account is the first, which becomes admin."""
+    """Return who may sign up; *is_first*: the next account is the first, which becomes admin, so sign-ups are open."""
     return SignUps.OPEN if is_first else settings.sign_ups
 
 
@@ -415,8 +418,8 @@ def begin_account(
 ) -> StoredAccount | Refusal:
     """Return the new account of a user who has none yet, or a refusal.
 
-    *invitation*: a valid one for the address; *lacks_factor*: the deployment requires a factor, and none was given; *taken*:
-    the refusal if another account has one of the user's identities.
+    *invitation*: an open invitation for the address; *lacks_factor*: the deployment requires a factor, and none was given;
+    *taken*: the refusal if another account has one of the user's identities.
     """
     try:
         is_address = checked_address(email) == email
@@ -447,7 +450,7 @@ def leave_refusal(
     has_others: bool = True,
     is_left: bool = True,
 ) -> Refusal | None:
-    """Return a refusal if *account* must stay an active admin, because it is the last one and other accounts exist."""
+    """Return a refusal if *account* is missing or deleted, or if the last admin would cease to be one while other accounts exist."""
     is_last = account and [one.id for one in admins if one.is_admin] == [account.id]
     if is_last and has_others and is_left:
         return LAST_ADMIN
@@ -465,12 +468,12 @@ class StoredSession:
     cookie_hash: str
     id: SessionId
     user_id: UserId
-    # text under a key derived from the cookie: if it opens, the cookie belongs to the session
+    # text sealed under a key derived from the cookie: if it can be decrypted, the cookie belongs to the session
     sealed: str = field(repr=False)
     idle_seconds: int
     expires_at: datetime
-    ends_at: datetime  # the time at which an unused session ends
-    device: str | None = field(default=None, repr=False)  # the name of the browser, sealed
+    ends_at: datetime  # the time at which the session ends unless it is used before
+    device: str | None = field(default=None, repr=False)  # the sealed name of the browser
     created_at: datetime | None = None  # None: stored by an earlier version of the app
     seen_at: datetime | None = None
     proved_at: datetime | None = None  # the time of the user's last proof; None: there was none
@@ -490,7 +493,7 @@ class StoredSession:
         *,
         has_factor: bool,
     ) -> "StoredSession":
-        """Return the session after a proof; a proof in part does not replace a full proof that still holds."""
+        """Return the session after a proof; a partial proof does not replace a full proof that is still valid."""
         stays = scope is ProofScope.PART and self.is_proven(now, credentials)
         proof = (self.proved_at, self.scope) if stays else (now, scope)
         has_factor = self.has_factor or has_factor
@@ -501,8 +504,8 @@ class StoredSession:
     ) -> bool:
         """Return True if the user, who has *credentials*, gave a proof in this session in the last ten minutes.
 
-        *is_part*: a proof in part is enough. If the account has a second factor, no proof counts in a session that never gave
-        the factor.
+        *is_part*: a partial proof is enough. If the account has a second factor, a proof counts only in a session in which the
+        factor was given.
         """
         scopes = (ProofScope.FULL, ProofScope.PART) if is_part else (ProofScope.FULL,)
         is_recent = self.proved_at is not None and self.proved_at > now - PROOF_LIFE
@@ -539,11 +542,12 @@ class StoredSession:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lookup:
-    """The look-up value of a way in, or of a former address that the user may take back. It blocks both for other accounts."""
+    """The look-up value of a way in, or of a former address that can be taken back. No other account can use that way in or address."""
 
     lookup: str = field(repr=False)
     user_id: UserId
-    expires_at: datetime | None = None  # for a former address; None: an identity or passkey
+    # when a former address becomes free; None: an identity or passkey
+    expires_at: datetime | None = None
 
     def is_good(self, now: datetime) -> bool:
         return self.expires_at is None or self.expires_at > now
@@ -554,7 +558,7 @@ class Lookup:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredStep:
-    """A step: an act half done in a browser, such as a sign-in. Its key is a hash of the browser's secret and a public id."""
+    """A step: something half done in a browser, such as a sign-in. Its key is a hash of the browser's secret and a public id."""
 
     key: str = field(repr=False)
     kind_tag: str = field(repr=False)  # a tag shared by all steps of one kind in one browser
@@ -564,7 +568,7 @@ class StoredStep:
 
     @staticmethod
     def surplus(others: Collection["StoredStep"]) -> list["StoredStep"]:
-        """Return the oldest of *others*, all of one kind in a browser; they end when another such step begins there."""
+        """Return the oldest of *others*, all of one kind in one browser, which end when another step of that kind begins there."""
         newest_first = sorted(others, key=lambda one: one.expires_at, reverse=True)
         return newest_first[MOST_STEPS - 1 :]
 
@@ -572,7 +576,7 @@ class StoredStep:
         return self.expires_at > now
 
     def tried(self) -> "StoredStep | None":
-        """Return the step after one more try; None: the step has used up its tries, and ends."""
+        """Return the step after one more try; None: it has no tries left, and ends."""
         return None if self.tries >= MOST_TRIES else replace(self, tries=self.tries + 1)
 
 
@@ -581,21 +585,21 @@ class StoredStep:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Counter:
-    """The number of attempts in the current window of a throttle's bucket."""
+    """The number of attempts that a throttle has counted in one bucket during the current window."""
 
     bucket: str
     window_ends: datetime
     attempts: int
 
     def wait(self, at_most: int, now: datetime) -> int | None:
-        """Return the seconds to wait if the last attempt exceeded the limit, else None."""
+        """Return the seconds to wait if the last attempt exceeded the limit *at_most*, else None."""
         if self.attempts <= at_most:
             return None
         return max(1, math.ceil((self.window_ends - now).total_seconds()))
 
 
 def counted(counter: Counter | None, bucket: str, seconds: int, now: datetime) -> Counter:
-    """Return *counter* after one more attempt; the first attempt of a window begins it."""
+    """Return *counter* after one more attempt; if its window of *seconds* is over, the attempt begins a new window."""
     if counter is None or counter.window_ends <= now:
         return Counter(bucket=bucket, window_ends=now + timedelta(seconds=seconds), attempts=1)
     return replace(counter, attempts=counter.attempts + 1)
@@ -606,7 +610,7 @@ def counted(counter: Counter | None, bucket: str, seconds: int, now: datetime) -
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredNotice(NoticeRow):
-    """A notice to a user about a change, and the session in which that change was made."""
+    """A notice to a user about a change to the account, and the session in which the change was made."""
 
     session: SessionId | None = None  # None: the change was made outside of any session
 
@@ -620,7 +624,7 @@ class StoredNotice(NoticeRow):
         return StoredNotice.newest_first(of_kind)[MOST_NOTICES - 1 :]
 
     def is_shown(self, session: StoredSession | None) -> bool:
-        """Return True if *session* shows the notice, and may dismiss it: another session made the change."""
+        """Return True unless the change was made in *session*: only other sessions show the notice and can dismiss it."""
         return self.session is None or session is None or self.session != session.id
 
 
@@ -628,7 +632,7 @@ class StoredNotice(NoticeRow):
 
 
 def listed_changes(newest_first: Sequence[AuditEntry]) -> list[AuditEntry]:
-    """Return the audit entries that the user sees. Failures have a separate limit, because strangers can cause them."""
+    """Return the entries that a user sees. Failures have a separate limit, so that strangers cannot crowd out the other entries."""
     room = {True: MOST_CHANGES, False: MOST_CHANGES}
     listed: list[AuditEntry] = []
     for entry in newest_first:
@@ -639,7 +643,7 @@ def listed_changes(newest_first: Sequence[AuditEntry]) -> list[AuditEntry]:
 
 
 def failure_count(detail: Mapping[str, object] | None) -> Mapping[str, object]:
-    """Return the detail of this hour's audit entry after another failure; *detail*: the previous one; None: first failure."""
+    """Return the new detail of the hour's audit entry after one more failure; *detail*: the old one; None: it was the first."""
     return {"count": 1 + (int(str(detail["count"])) if detail else 0)}
 
 
@@ -647,7 +651,7 @@ def failure_count(detail: Mapping[str, object] | None) -> Mapping[str, object]:
 
 
 def columns_of(setting: ModelSetting) -> dict[str, object]:
-    """Return the columns of a model: its prices (None: the app's known prices apply), and `is_offered`."""
+    """Return a model's columns: its prices (None: the app uses the prices that it knows), and `is_offered`."""
     unknown = dict.fromkeys(each.name for each in fields(ModelPrices))
     prices = asdict(setting.prices) if setting.prices else unknown
     return {**prices, "is_offered": setting.is_offered}
@@ -656,7 +660,7 @@ def columns_of(setting: ModelSetting) -> dict[str, object]:
 def changed_models(
     settings: ModelSettings, name: str, changes: Mapping[str, object]
 ) -> ModelSettings | Refusal:
-    """Return the settings of models after *changes* to one. Refuse cached input that costs more than input."""
+    """Return the settings of all models after *changes* to the model *name*. Refuse cached input that costs more than input."""
     columns = columns_of(settings.of(name)) | dict(changes)
     is_offered = columns.pop("is_offered") is True
     prices, known = None, [value for value in columns.values() if value is not None]

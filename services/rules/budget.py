@@ -1,4 +1,4 @@
-"""Budgets: the windows in which money, tokens and messages are counted, and the room that caps leave.
+"""Rules for budgets: the periods in which money, tokens and messages are counted, and the amounts that caps still allow.
 
 Money is in micro-dollars. Days and months begin at midnight UTC.
 """
@@ -26,15 +26,16 @@ class Budget(Limits):
     month: date = _LONG_AGO_DAY  # the first day of the month
     month_spent: int = 0
     minute: datetime = _LONG_AGO
-    minute_turns: int = 0  # messages and edited versions of replies in this minute
+    minute_turns: int = 0  # messages sent, and versions of replies edited, in this minute
     bytes: int = 0  # the bytes that the account had stored when `minute` began
-    reserved: int = 0  # the amount reserved by open turns, whenever they began
+    reserved: int = 0  # the amount reserved for all open turns, whenever they began
     reserved_tokens: int = 0
     last_active_at: datetime | None = None
-    counting: int = 0  # the number of the count (`Deployment.counting`) that includes these figures
+    # the number of the last count (`Deployment.counting`) that includes this budget's figures
+    counting: int = 0
 
     def opened(self, now: datetime, stored_bytes: int) -> "Budget":
-        """Return the budget with the day, month and minute of *now*; a new minute sets `bytes` to *stored_bytes*."""
+        """Return the budget for the day, month and minute of *now*; a new minute sets `bytes` to *stored_bytes*."""
         budget, minute = self, now.replace(second=0, microsecond=0)
         if now.date() > self.day:
             budget = replace(budget, day=now.date(), day_spent=0, day_tokens=0)
@@ -53,9 +54,9 @@ class Budget(Limits):
         tokens: int,
         charged_at: datetime | None = None,
     ) -> "Budget":
-        """Return the budget after a booking.
+        """Return the budget after the amounts have been added to it; negative amounts release a reservation or refund a charge.
 
-        A refund of a charge made at *charged_at* goes only to the windows that counted the charge.
+        A refund of a charge made at *charged_at* goes only to the day and the month that counted the charge.
         """
 
         def counted(amount: int, window: date) -> int:
@@ -84,16 +85,18 @@ class Budget(Limits):
         return replace(self, minute_turns=self.minute_turns + 1)
 
     def is_full(self, most_bytes: int | None) -> bool:
-        """Return True if the account had stored *most_bytes* when the minute began."""
+        """Return True if the account had stored *most_bytes* or more when the minute began; None: no limit."""
         return most_bytes is not None and self.bytes >= most_bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Deployment:
-    """The cap of all users together, and the amounts that count against it, summed only while there is a cap."""
+    """The cap for all users together, and the amounts that count against it, which are summed only while there is a cap."""
 
-    monthly_cap_micro: int | None = None  # NO_CAP: the budgets are being counted
-    counting: int = 0  # the number of the current count; each count begins at zero
+    # None: no cap; NO_CAP: a cap is to be set, and the budgets are being counted
+    monthly_cap_micro: int | None = None
+    # the number of the current count of all budgets; each count begins with sums of zero
+    counting: int = 0
     month: date = _LONG_AGO_DAY
     spent: int = 0
     reserved: int = 0
@@ -105,12 +108,12 @@ class Deployment:
         return max(0, self.monthly_cap_micro - self.spent - self.reserved)
 
     def opened(self, now: datetime) -> "Deployment":
-        """Return the figures of the month of *now*; reserved amounts stay, because that month will pay them."""
+        """Return the figures for the month of *now*; reserved amounts stay, because they will be charged in that month."""
         month = now.date().replace(day=1)
         return replace(self, month=month, spent=0) if month > self.month else self
 
     def after(self, before: Budget, now_is: Budget) -> "Deployment":
-        """Return the figures after one budget changed from *before* to *now_is*, both with current windows."""
+        """Return the figures after one budget changed from *before* to *now_is*, both of the current month."""
         return replace(
             self,
             spent=self.spent + now_is.month_spent - before.month_spent,
@@ -118,7 +121,7 @@ class Deployment:
         )
 
     def counted(self, before: Budget, now_is: Budget) -> "tuple[Deployment, Budget]":
-        """Return the deployment and the budget with the change from *before* to *now_is* counted, if there is a cap."""
+        """Return the deployment and the budget after the change from *before* to *now_is* was counted, if there is a cap."""
         if self.monthly_cap_micro is None:
             return self, now_is
         if before.counting != self.counting:
@@ -144,7 +147,7 @@ class Room:
 
     granted: int
     granted_tokens: int
-    reason: str | None  # the cap that leaves too little; None: none does
+    reason: str | None  # the cap that leaves too little for the turn; None: no cap does
 
 
 def room_for(budget: Budget, deployment: Deployment, wanted: Reservation) -> Room:

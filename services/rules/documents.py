@@ -1,4 +1,4 @@
-"""Documents: only a caller who has seen a document's revision may replace it."""
+"""Rules for documents: only a caller who has seen a document's current revision may replace it."""
 
 from collections.abc import Hashable
 
@@ -17,7 +17,7 @@ def is_stored(stored: DocumentRow | None, new: DocumentRow) -> bool:
 def put_refusal(
     stored: DocumentRow | None, new: DocumentRow, seen_rev: int, count: int
 ) -> Refusal | None:
-    """Return a refusal if *new* must not replace the revision *seen_rev* (0: a new document), else None.
+    """Return a refusal if *new* must not replace the document whose revision was *seen_rev* (0: a new document), else None.
 
     *count* is the number of stored documents of the kind of *new*.
     """
@@ -37,13 +37,13 @@ def _place(document: DocumentRow) -> tuple[Hashable, ...]:
 
 
 def text_refusal(stored: DocumentRow, new: DocumentRow, seen_rev: int) -> Refusal | None:
-    """Return a refusal if a conversation's instructions or summary are no longer at *seen_rev*, else None."""
+    """Return a refusal if a conversation's instructions or summary have changed since revision *seen_rev*, else None."""
     return None if stored.rev == seen_rev or is_stored(stored, new) else STALE
 
 
 def is_of_other_messages(rev: int, last_seq: int, cuts: int | None) -> bool:
     """Return True if messages were deleted or restored since *cuts*, the conversation's rev - last_seq, was read.
 
-    A fact or a summary made from the earlier messages is then refused.
+    A fact or a summary made from the messages as they were before is then refused.
     """
     return rev - last_seq != cuts

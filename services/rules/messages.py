@@ -1,4 +1,4 @@
-"""Messages and conversations: refusals of changes, and the conversation's row after each change."""
+"""Rules for messages and conversations: which changes are refused, and the conversation's row after each change."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -22,7 +22,7 @@ Row = TypeVar("Row", bound=ConversationRow)
 
 
 def creation_refusal(conversations: int, *, is_taken: bool, has_space: bool) -> Refusal | None:
-    """Return a refusal if a user with this number of *conversations* may not begin another, else None."""
+    """Return a refusal if a user who has this number of *conversations* may not begin another, else None."""
     if conversations >= MOST_CONVERSATIONS:
         return TOO_MANY
     if not has_space:
@@ -41,7 +41,7 @@ def prompt_refusal(
 ) -> Refusal | None:
     """Return a refusal if a prompt, or another reply to the message *asked*, may not begin, else None.
 
-    *start_seq* is stale if the context was restarted after the plan was made.
+    The prompt is stale if the context was reset after the prompt's plan was made, so that *start_seq* lies before the reset.
     """
     if is_busy:
         return BUSY
@@ -70,7 +70,7 @@ def edit_refusal(
 
 
 def appended(row: Row, head: str, *, is_users: bool, now: datetime) -> Row:
-    """Return the conversation after its next message; the user's own message counts as read."""
+    """Return the conversation's row after its next message; the user's own message counts as read."""
     seq = row.last_seq + 1
     read_seq = seq if is_users else row.read_seq
     return replace(row, rev=row.rev + 1, last_seq=seq, head=head, read_seq=read_seq, updated_at=now)
@@ -90,8 +90,8 @@ def discard_refusal(
 ) -> Refusal | None:
     """Return a refusal if the messages *doomed* may not be deleted, else None.
 
-    *found*: the stored messages among *doomed*; *later*: messages that may follow these; *answered*: the prompt to which
-    a reply is streaming.
+    *found*: the stored messages among *doomed*; *later*: messages that may be children of these; *answered*: the prompt
+    whose reply is streaming.
     """
     if answered in doomed:
         return BUSY
@@ -106,7 +106,7 @@ def discard_refusal(
 
 
 def discarded(row: Row, head: str, kept_summary: str | None, due: datetime) -> Row:
-    """Return the conversation after messages were deleted, with Undo until *due*; its summary stays only if it is *kept_summary*."""
+    """Return the conversation's row after messages were deleted, with Undo until *due*; only the summary *kept_summary* stays."""
     is_kept = row.summary is not None and row.summary == kept_summary
     return replace(
         row,
@@ -121,7 +121,7 @@ def discarded(row: Row, head: str, kept_summary: str | None, due: datetime) -> R
 def restore_refusal(
     row: ConversationRow, rev: int, asked: Sequence[MessageId], restorable: Sequence[MessageId]
 ) -> Refusal | None:
-    """Return a refusal unless *asked* are all of the *restorable* messages; both are ids, ordered by seq."""
+    """Return a refusal unless *asked* are exactly the *restorable* messages; both are ids, ordered by seq."""
     if row.rev != rev:
         return STALE
     return None if asked and list(asked) == list(restorable) else NOT_FOUND
@@ -135,10 +135,10 @@ def restored(row: Row, head: str) -> Row:
 
 
 def changed(row: Row, changes: Mapping[str, object], now: datetime) -> Row | None:
-    """Return the conversation after *changes* that need no revision; None if the model's title came too late.
+    """Return the conversation's row after *changes* that need no revision; None if a title from the model came too late.
 
-    The model's title replaces only the prompt's first words. After a change of policy, or a reset, the model's view
-    begins at the last reset again.
+    A title from the model replaces only a title made of the prompt's first words. After a change of policy, or a reset,
+    the messages that the model may be sent begin at the last reset again.
     """
     if changes.get("titled_by") == "model" and row.titled_by != "words":
         return None
@@ -150,13 +150,13 @@ def changed(row: Row, changes: Mapping[str, object], now: datetime) -> Row | Non
     if "policy" in changes or "reset_seq" in changes:
         columns["start_seq"] = changes.get("reset_seq", row.reset_seq)
     for name, before in (("read_seq", row.read_seq), ("facts_seq", row.facts_seq)):
-        if name in changes:  # a mark never goes back, nor beyond the last message
+        if name in changes:  # these seqs never decrease, and never exceed that of the last message
             columns[name] = max(before, min(cast(int, changes[name]), row.last_seq))
     return replace(row, **columns)
 
 
 def hidden(row: Row, seconds: int, now: datetime) -> Row:
-    """Return the conversation marked to be destroyed in *seconds*; a repeated call does not postpone that."""
+    """Return the conversation's row, to be destroyed in *seconds*; a repeated call does not postpone that."""
     return replace(row, destroy_at=row.destroy_at or now + timedelta(seconds=seconds))
 
 

@@ -1,4 +1,4 @@
-"""Turns: the granted amounts, the ending, and the charge."""
+"""Rules for turns: how much is reserved when a turn begins, how it ends, and what is charged."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
@@ -12,7 +12,7 @@ from services.rules.budget import Budget, Deployment, room_for
 
 EntryKind = Literal["charge", "lapsed", "adjust"]
 EntryOutcome = Literal["complete", "cut", "stopped", "failed", "lapsed"]
-_LONGEST_LEASE = 3600  # seconds
+_LONGEST_LEASE = 3600  # the longest lease, in seconds
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,7 +23,8 @@ class Turn:
     client_turn_id: ClientTurnId
     # the hash of the request that began the turn; another request with the same id is refused
     request: str = field(repr=False)
-    conversation_id: ConversationId | None = None  # None: there is none, or it was destroyed
+    # None: the turn has no conversation, or it was destroyed
+    conversation_id: ConversationId | None = None
     purpose: Purpose
     model: str
     prompt_id: MessageId | None = None
@@ -39,7 +40,7 @@ class Turn:
     charged_tokens: int = 0
     tokens_in: int = 0
     tokens_out: int = 0
-    tokens_cached: int = 0  # part of tokens_in
+    tokens_cached: int = 0  # how many of tokens_in were cached
     reply_id: MessageId | None = None
     finished_at: datetime | None = None
 
@@ -59,10 +60,10 @@ class Turn:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
-    """An entry of the ledger: a charge, the settlement of a lapsed turn, or its correction."""
+    """An entry of the ledger: a charge, the settlement of a lapsed turn, or a correction of such a settlement."""
 
     at: datetime
-    day: date  # the day whose caps count it
+    day: date  # the day on which the entry's amount counts against caps
     turn_id: TurnId
     kind: EntryKind
     outcome: EntryOutcome
@@ -92,10 +93,10 @@ def reserve(
     now: datetime,
     refusal: Refusal | None = None,
 ) -> tuple[Budget, int, int] | Refusal:
-    """Reserve what the caps grant of *wanted*; return the budget, the money and the tokens, or a refusal.
+    """Reserve as much of *wanted* as the caps allow; return the budget and the reserved money and tokens, or a refusal.
 
-    A *refusal* found before takes precedence. Background calls (titles, summaries) are limited by the caps alone,
-    not by the rate limits.
+    A *refusal* that the caller has found already takes precedence. Background calls (titles, summaries) are limited by the
+    caps alone, not by the rate limits.
     """
     is_reply = wanted.purpose is Purpose.REPLY
     room = room_for(budget, deployment, wanted)
@@ -127,7 +128,8 @@ def reserve(
 def lapse(budget: Budget, turn: Turn, now: datetime) -> Booking:
     """Settle a turn that was not finished.
 
-    If the model was not called, nothing is charged; otherwise the whole reservation, until a late finish corrects the charge.
+    If the model was not called, nothing is charged. Otherwise the whole reservation is; if the turn finishes late after all,
+    `settle` corrects the charge.
     """
     was_called = turn.state is not TurnState.RESERVED
     micro, tokens = (turn.reserved_micro, turn.reserved_tokens) if was_called else (0, 0)
@@ -153,7 +155,7 @@ def lapse(budget: Budget, turn: Turn, now: datetime) -> Booking:
 def prolong(
     turn: Turn, seconds: int, now: datetime, partial: str | None = None, thoughts: str | None = None
 ) -> Turn:
-    """Return the open *turn* once the model is called, with a new lease and new partial texts (None: unchanged).
+    """Return the open *turn* after the model was called, with a new lease and new partial texts (None: unchanged).
 
     A turn without a conversation stores no text.
     """
