@@ -61,7 +61,7 @@ class Caller:
         return account
 
     def require_recent(self, block: Block, *, is_part: bool = False) -> None:
-        """Raise ProofNeeded unless the user gave a proof in the last ten minutes; *is_part*: a proof in part is enough."""
+        """Raise ProofNeeded unless the user gave a proof in the last ten minutes; *is_part*: a partial proof is enough."""
         session = self.session(block)
         stored = block.get(schema.CREDENTIALS, self.user_id)
         is_proven = session and session.is_proven(self.now(), stored, is_part=is_part)
