@@ -1,6 +1,7 @@
 // A screen reader announces only that a reply streams, and how it ended.
 
-const region = document.createElement("div"); // stays: text in a new live region may not be announced
+// never removed, because text in a new live region may not be announced
+const region = document.createElement("div");
 region.className = "db-heard";
 region.ariaLive = "polite";
 document.body.append(region);

@@ -198,7 +198,7 @@ daybook.capture(document, "click", ({ target }) => {
     const button = document.querySelector(`[data-options][data-message="${again.dataset.message}"]`) ?? again;
     const exchange = button.closest('[class*="st-key-exchange-"]');
     if (!exchange || exchange !== exchanges().at(-1)) return daybook.noteSent(); // handled like a sent prompt
-    kept = name(exchange); // the new reply grows below its prompt
+    kept = name(exchange); // the exchange stays in place while the new reply grows below its prompt
     makeRoom(daybook.page(), exchange);
     keep();
   }

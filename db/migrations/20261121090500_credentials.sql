@@ -331,8 +331,8 @@ begin
   perform from auth.users where id = person or email = address order by id for update;
 end $$;
 
--- Return true if an account other than that of *person* has *address* or may take it back: *claiming* are the
--- HMACs for both cases. Delete a user of Supabase Auth who has the address and no account.
+-- Return true if an account other than that of *person* has *address* or may take it back. *claiming*: the HMACs
+-- of the address, one for each of these cases. Also delete a user of Supabase Auth with the address but no account.
 create function private.is_address_taken(person uuid, address text, claiming text[]) returns boolean language plpgsql as $$
 begin
   return exists (select from private.claiming_credentials(claiming) other where other.user_id <> person)

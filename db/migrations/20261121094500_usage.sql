@@ -76,7 +76,7 @@ end $$;
 create trigger ledger_is_added_to_usage after insert on private.ledger
   for each row execute function private.add_to_usage();
 
--- Make the totals of the next day that is at least three days old. The sweep calls it.
+-- Make the totals of the earliest day that has none and is at least three days old. The sweep calls this function.
 create function private.make_day_totals() returns void language plpgsql as $$
 declare
   due date;

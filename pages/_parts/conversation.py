@@ -315,9 +315,10 @@ def note_read(user: UserServices, thread: Thread) -> None:
 
 
 def _first_drawn(view: ThreadView, branch: tuple[Message, ...]) -> int:
-    """Return the index in *branch* of the first message on the page, or of the start of the context if that is near.
+    """Return the index in *branch* of the first message on the page.
 
-    The index changes rarely, because elements that keep their position need not be drawn again.
+    The page has the last `_DRAWN` messages, and those before them if the context starts only a few messages earlier. The
+    index changes rarely, because elements that keep their position need not be drawn again.
     """
     thread, plan = view.thread, view.plan
     if conversation_menu.is_printed(thread.conversation):

@@ -91,7 +91,7 @@ def _details(passkey: Passkey) -> str:
 
 @st.dialog(_RENAME, width="small", on_dismiss="rerun")
 def rename_passkey_dialog(passkey: Passkey) -> None:
-    """Ask for another name of a passkey."""
+    """Ask for a new name for a passkey."""
     st.html(f"""
       <form class="db-form" method="post" action="/passkey/rename">
         {_id_field(passkey)}

@@ -172,7 +172,7 @@ def _even(sizes: dict[str, int | None]) -> dict[str, int | None]:
 
 
 def _draw_limits(user: UserServices, now: Preferences) -> dict[str, _Number]:
-    """Draw fields for the sizes of the window, the context and a reply; return them by the field of Preferences."""
+    """Draw fields for the sizes of the window, the context and a reply; return them by the name of their field in `Preferences`."""
     model = user.choices.setup(None).offer.info
     longest_reply = max(model.reply_tokens, _LEAST_REPLY)
     longest = words.number(longest_reply)

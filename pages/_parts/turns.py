@@ -227,7 +227,7 @@ def follow(
 
 @contextmanager
 def _turn_to_draw(*, is_patient: bool) -> Generator[bool]:
-    """Yield True if the rest of the page may be drawn now: if no other page is doing so, or *is_patient* is False.
+    """Yield True if the rest of the page may be drawn now: if no other page is being drawn, or *is_patient* is False.
 
     Without this, replies that begin at the same time would all wait until all of their pages are drawn.
     """

@@ -140,7 +140,7 @@ class Chat:
         if not (model or policy):
             return self._begin(thread, past, asked.body, asked.id)
         once = replace(own, model=model or own.model)
-        # the stored start of the view is valid only for the stored policy, so another policy ignores it
+        # the stored start of the view is valid only for the stored policy, and left out under another one
         if policy:
             once = replace(once, policy=policy, start_seq=own.reset_seq)
         thread = replace(thread, conversation=once)

@@ -546,7 +546,7 @@ class Lookup:
 
     lookup: str = field(repr=False)
     user_id: UserId
-    # when a former address becomes free; None: an identity or passkey
+    # when a former address becomes free; None for the look-up value of an identity or a passkey
     expires_at: datetime | None = None
 
     def is_good(self, now: datetime) -> bool:

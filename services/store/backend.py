@@ -285,7 +285,7 @@ class Administration(Protocol):
         """Change the limits of new users (None: no limit) or the retention period.
 
         `retention_days`: the days (15 to 3,650) from a conversation's last use to its deletion; None: never. Nothing
-        is deleted for the first 14 days.
+        is deleted in the first 14 days after the period was changed.
         """
 
     def preview_retention(self, days: int) -> RetentionPreview:

@@ -59,7 +59,7 @@ class Recipient:
     mail: CodePurpose | NoCodeReason | None  # None: no mail
     credentials: StoredCredentials | None = None  # None: the step is bound to no credentials
     is_known: bool = False  # true: the request comes from a device of the user
-    # the user in whose audit wrong codes are counted; None: the user of the step
+    # the user whose audit log counts the wrong codes; None: the user of the step
     user_id: UserId | None = None
 
 

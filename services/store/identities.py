@@ -178,7 +178,7 @@ def renamed(
 def used(
     identities: Sequence[LinkedIdentity], identity: Identity, at: datetime
 ) -> tuple[LinkedIdentity, ...]:
-    """Return a user's *identities* after a sign-in or a proof by *identity*; *at*: its time, in UTC."""
+    """Return *identities* with *identity*'s last use set to *at*, the time (UTC) of a sign-in or a proof by it."""
     at = at.replace(microsecond=0)
     return tuple(
         replace(one, last_used_at=at) if one.identity == identity else one for one in identities

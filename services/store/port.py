@@ -73,7 +73,7 @@ class Turns(Protocol):
 
     def read(self, conversation_id: ConversationId) -> tuple[Thread, OpenTurn | None]:
         """Return the stored conversation, and its newest turn if that is open or has lapsed with a partial reply.
-        A newest turn that ended without a reply is the thread's `missing_reply`.
+        If the newest turn ended without a reply, that turn is the thread's `missing_reply`.
 
         Raise NotFound.
         """

@@ -336,7 +336,7 @@ class UserServices(ChatParts):
             cached.outdate()
 
     def drop_caches(self) -> None:
-        """Drop all of the user's text that this process has cached, for all devices. Raise Busy if a reply streams."""
+        """Drop all of the user's text that this process has cached, for all devices. Raise Busy if a reply is streaming."""
         self._shared.drop_caches(self.user_id)
 
     def begin_export(self, zone: tzinfo) -> FullExport:

@@ -65,7 +65,7 @@ class _Entry:
     check: Future[None] | None = None  # the last check of the session
     # true: another process has given the session another cookie, and this entry is used for no page
     is_outdated: bool = False
-    # locked while a proof in this process gives the session another cookie
+    # held while this process notes a proof of the user, which changes the cookie of the session
     proving: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
 

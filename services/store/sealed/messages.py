@@ -129,8 +129,8 @@ class SealedMessages:
 class SealedCorpus:
     """Implements `Corpus` for one user, over sealed rows: read in bulk for search, and not cached here.
 
-    Each message is authenticated at its place. Rows that are missing or were put back are detected when their
-    conversation is opened (reading.py), not here. Any thread may call any method.
+    Each message is authenticated together with its position. Missing rows, and rows replaced by older versions, are
+    detected when their conversation is opened (reading.py), not here. Any thread may call any method.
     """
 
     def __init__(self, rows: Rows, opened: OpenedConversations) -> None:

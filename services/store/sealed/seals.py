@@ -382,7 +382,7 @@ class DocumentSeals:
         return replace(row, body=None if text is None else vault.seal(text, place))
 
     def open(self, row: DocumentRow, vault: Vault | None = None) -> str | None:
-        """Return the text of *row*. Raise Tampered also if a later revision was seen."""
+        """Return the text of *row*. Raise Tampered if the row is not authentic, or a later revision was seen."""
         if self.is_set_back(row):
             raise Tampered
         if row.body is None:

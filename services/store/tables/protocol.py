@@ -137,7 +137,7 @@ class StorePlace(Protocol):
         ...
 
     def check(self) -> dict[str, Finding]:
-        """Return the operator's findings about the place, each under the name of what was checked. Raise Misconfigured."""
+        """Return findings for the operator about this place of a store, each under the name of the check. Raise Misconfigured."""
         ...
 
     def backup(self, target: Path) -> None:
