@@ -64,7 +64,9 @@ class Passkeys:
     is_factor: bool = False  # a passkey is asked for after the password or a mailed code
 
     def __post_init__(self) -> None:
-        """Raise ValueError if the user handle does not have 64 octets, or passkeys are too many, not distinct, or asked for although there are none."""
+        """Raise ValueError if the user handle does not have 64 octets, if there are too many passkeys or two that are equal, or
+        if a passkey is asked for although there are none.
+        """
         if len(self.user_handle) != USER_HANDLE_BYTES:
             raise ValueError("a user handle has 64 octets")
         if len({one.credential_id for one in self.each}) != len(self.each):
