@@ -113,13 +113,8 @@ daybook.onDraw(() => {
   const isRefused = sent !== null && drawn.some((refusal) => !sent.refusals.includes(refusal));
   // false while the container of the last exchange is still empty or has stale content
   const isDrawn = () => last.querySelector('[data-stale="false"] :is(.db-message, .stMarkdown)');
-  if (!last) {
-    opened = null;
-    if (isRefused) {
-      sent = null;
-      kept = END;
-    } else if (drawn.length === 0) kept = null;
-  } else if (sent && name(last) !== sent.last) {
+  if (!last) opened = null;
+  if (last && sent && name(last) !== sent.last) {
     opened = named;
     sent = null;
     kept = name(last);
@@ -127,6 +122,8 @@ daybook.onDraw(() => {
   } else if (isRefused) {
     sent = null;
     kept = END;
+  } else if (!last) {
+    if (drawn.length === 0) kept = null;
   } else if (named && named !== opened && isDrawn()) {
     opened = named;
     kept = END;

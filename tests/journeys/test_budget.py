@@ -53,7 +53,7 @@ def test_refused_message_goes_on_with_a_cheaper_model(make_app, browser, store):
         expect(maya.page.get_by_role("link", name="Raise the limit")).to_be_in_viewport()
         maya.page.mouse.wheel(0, -600)
         expect(refusal).not_to_be_in_viewport()
-        # the answer comes before the next frame, which draws this refusal in place of that one
+        # no frame is drawn between the first refusal and the second, which has the same words
         maya.page.evaluate("""() => addEventListener("keydown", () => setTimeout(() => {
           const end = Date.now() + 2000;
           while (Date.now() < end);
