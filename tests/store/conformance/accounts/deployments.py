@@ -228,9 +228,8 @@ class Deployment(Protocol):
     @contextmanager
     def upkeep(self, report):
         """Have a process look after the store; *report* gets each outage as a sentence, and "" at its end."""
-        with patch("services.store.tables.upkeep._SECONDS", 0.1):
-            self.accounts.backend.start_upkeep(report)
-            yield
+        self.accounts.backend.start_upkeep(report)
+        yield
 
     # --- faults and attacks
 
@@ -624,6 +623,14 @@ class TablesDeployment(Deployment):
 
     def account(self, session):
         return session.backend.account()
+
+    @contextmanager
+    def upkeep(self, report):
+        with (
+            patch("services.store.tables.upkeep._SECONDS", 0.1),
+            super().upkeep(report),
+        ):
+            yield
 
     def process(self, **settings):
         return replace(self.accounts, **settings)

@@ -302,7 +302,7 @@ def with_two_ways(deployment, user, ways, method):
     return *names, within(user, having(deployment, method))
 
 
-def sum_of_ways(deployment, user):
+def number_of_ways(deployment, user):
     held = documents(deployment, user)
     return len(held.identities) + len(held.passkeys.each if held.passkeys else ())
 
@@ -317,7 +317,7 @@ def test_one_of_two_who_remove_the_last_two_at_once_is_refused(deployment, maya,
     assert sum(one is True for one in answers) == 1
     [refused] = [one for one in answers if one is not True]
     assert refused is False or isinstance(refused, LastWayIn | RateLimited)
-    assert sum_of_ways(deployment, maya) == 1
+    assert number_of_ways(deployment, maya) == 1
 
 
 @pytest.mark.parametrize(("ways", "method"), WAYS)
@@ -330,7 +330,7 @@ def test_last_way_in_stays_though_the_other_goes_meanwhile(deployment, maya, way
         return next_one(ways.without(credentials, first), credentials)
 
     assert change(here, ways.removed, without_first) is False
-    assert sum_of_ways(deployment, maya) == 1
+    assert number_of_ways(deployment, maya) == 1
 
 
 @pytest.mark.parametrize(("ways", "method"), WAYS)
