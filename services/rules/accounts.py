@@ -46,7 +46,7 @@ INVITATION_LIFE = timedelta(days=7)
 PROOF_LIFE = timedelta(minutes=10)  # a proof allows changes of the account for this long
 STEP_LIFE = timedelta(minutes=10)
 MOST_STEPS = 4  # the most steps of one kind in a browser; a further step ends the oldest
-MOST_TRIES = 5  # MOST_TRIES: how often a user may try to complete one step
+MOST_TRIES = 5  # the most tries to complete one step
 MOST_NOTICES = 3  # the most notices of one kind that are stored for a user
 # the most audit entries that a user sees, and the most failures that they see besides
 MOST_CHANGES = 100

@@ -17,7 +17,7 @@ from services.store.tables.protocol import (
     check_selection,
 )
 
-Rows = dict[str, dict[str, Any]]  # the rows by table name and key
+Rows = dict[str, dict[str, Any]]  # the rows of each table: by its name, then by their keys
 
 
 class InMemoryTables:

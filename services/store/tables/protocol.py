@@ -49,7 +49,9 @@ def check_selection(
         raise LookupError(f"{table.name} is not selected by {missing}")
 
 
-StoredWrite = tuple[Table[Any], str, object]  # table, key, row; None as row: it is deleted
+StoredWrite = tuple[
+    Table[Any], str, object
+]  # table, key and row; a row of None: the row with the key is deleted
 
 
 class Block(Protocol):

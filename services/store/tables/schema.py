@@ -238,6 +238,6 @@ SETTINGS = Table("settings", Settings, lambda _: "settings", is_shared=True)
 MODELS = Table("models", ModelSettings, lambda _: "models", is_shared=True)
 DEPLOYMENT = Table("deployment", Deployment, lambda _: "deployment", is_shared=True)
 
-TABLES: dict[str, Table[Any]] = {  # all tables by name
+TABLES: dict[str, Table[Any]] = {  # every table, by its name
     one.name: one for one in tuple(vars().values()) if isinstance(one, Table)
 }
