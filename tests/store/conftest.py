@@ -57,19 +57,17 @@ class Wire(LiteTransport):
         self.limited = 0  # renewals that are still to meet the rate limit
         self.refused = 0  # calls whose access token is still to be refused
         self._is_closed = False
+        self._sending = 0  # calls that are now on a connection of this transport
+        self._sent = threading.Condition()
 
     def close(self):
-        self._is_closed = True
+        """Close the connections once no call uses one: httpcore would leave a connection open that is being opened."""
+        with self._sent:
+            self._is_closed = True
+            assert self._sent.wait_for(lambda: not self._sending, timeout=60)
         super().close()
 
     def handle_request(self, request):
-        try:
-            return self._answer(request)
-        finally:
-            if self._is_closed:  # called by a background thread after its test
-                super().close()
-
-    def _answer(self, request):
         self.calls += 1
         name = request.url.path.split("/v1/")[1]
         if name == "signup":
@@ -84,10 +82,24 @@ class Wire(LiteTransport):
             if self.limited:
                 self.limited -= 1
                 return httpx.Response(429, json={"error_code": "over_request_rate_limit"})
-        response = super().handle_request(request)
+        response = self._send(request)
         if self.lifetime is None or b'"expires_in"' not in response.read():
             return response
         return httpx.Response(200, json=response.json() | {"expires_in": self.lifetime})
+
+    def _send(self, request):
+        with self._sent:
+            is_late = self._is_closed
+            self._sending += not is_late
+        if is_late:  # called by a background thread after its test
+            with LiteTransport() as late:
+                return late.handle_request(request)
+        try:
+            return super().handle_request(request)
+        finally:
+            with self._sent:
+                self._sending -= 1
+                self._sent.notify_all()
 
 
 def make_sessions(stack, wire=None, **changes):
