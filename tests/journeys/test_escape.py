@@ -131,6 +131,7 @@ def test_escape_closes_each_overlay_once_and_returns_the_focus(app, person):
     conversation = seed(app, maya)
     maya.visit("/")
     maya.is_welcome()
+    expect(maya.composer).to_be_focused()  # no key may be pressed before it takes the focus
     close_each(FRESH | ACCOUNT)
     for press in ACCOUNT["preferences_dialog"]:
         page.locator(press).press("Enter")
@@ -146,6 +147,7 @@ def test_escape_closes_each_overlay_once_and_returns_the_focus(app, person):
     maya.visit(f"/?c={conversation}")
     maya.hears("Gladly.")
     maya.sees_no_reply_coming()
+    expect(maya.composer).to_be_focused()
     page.locator('[data-act="retry"]').last.press("Enter")
     maya.sees("2 / 2")
     close_each(CHAT)

@@ -35,17 +35,18 @@ def growth(reader, shape):
     """Return how many times as long the larger text takes; 0 if its time is too short to measure.
 
     The best of three, measured again if other work on the machine may have slowed the larger text alone. The smaller one is
-    read twice in a row, because a short time falls between the other work more easily than a long one.
+    then read twice in a row, because a short time falls between the other work more easily than a long one.
     """
     small, large = shape(SMALL), shape(LARGE)
-    if cpu_seconds(reader, large) < LEAST_SECONDS:
+    of_small, of_large = [], [cpu_seconds(reader, large)]
+    if of_large[0] < LEAST_SECONDS:
         return 0
-    times = {small: [], large: []}
-    for _ in range(ROUNDS):
-        for text, taken in times.items():
-            in_a_row = LARGE // SMALL if text is small else 1
-            taken += [cpu_seconds(reader, text, in_a_row) for _ in range(3)]
-        ratio = min(times[large]) / min(times[small])
+    for attempt in range(1, ROUNDS + 1):
+        in_a_row = 1 if attempt == 1 else LARGE // SMALL
+        of_small += [cpu_seconds(reader, small, in_a_row) for _ in range(3)]
+        while len(of_large) < 3 * attempt:
+            of_large.append(cpu_seconds(reader, large))
+        ratio = min(of_large) / min(of_small)
         if ratio <= MOST:
             break
-    return ratio if min(times[large]) >= LEAST_SECONDS else 0
+    return ratio if min(of_large) >= LEAST_SECONDS else 0
