@@ -10,7 +10,8 @@ prompt_N_ms       a single such turn in a chat of N messages
 list_ms, switch_… as in `page`: the app opened with 1,000 conversations; a switch to 500 messages
 first_character_ms as in `first_character`, in a new conversation
 
-The model runs elsewhere. Stores in files use sign-in by password, so that all pages have the same work.
+The model runs elsewhere. Stores in files use sign-in by password, so that all pages have the same work. Pages over JSON are
+not drawn: its folder is one process's own, and another one stores the conversations.
 """
 
 import argparse
@@ -47,6 +48,10 @@ from tests.store.conftest import make_sessions
 from tests.stores import WholeAccounts, accounts_in_memory, store_of
 
 STORES = {"supabase": "", "sqlite": "sqlite:{}/daybook.db", "json": "json:{}/daybook"}
+SHARED = [
+    "supabase",
+    "sqlite",
+]  # those that a second process, which stores the conversations, may open beside the app
 PLACES = {"sqlite": SqlitePlace, "json": FilesPlace}
 PLAIN = "plain"
 THREADS = USERS = 8
@@ -111,7 +116,7 @@ def measure(runs: int, turns: int, parts: set[str]) -> dict[str, Figures]:
     with rig.model() as endpoint, rig.empty_page() as empty, rig.chromium() as browser:
         with page.plain(browser, endpoint, empty) as site:
             figures[PLAIN] |= _pages(site, runs)
-        for name in STORES:
+        for name in SHARED:
             with (
                 tempfile.TemporaryDirectory(prefix="daybook-") as base,
                 page.daybook(browser, endpoint, empty, **_settings(name, base)) as site,

@@ -3,7 +3,7 @@
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
-from functools import cmp_to_key
+from operator import attrgetter
 from typing import Any
 
 from services.domain import UserId
@@ -118,10 +118,10 @@ def selected(
     """Select from all *rows* of a table. Raise LookupError for a field that is not declared."""
     check_selection(table, where, within, order)
     found = list(rows)
+    if within:
+        found = _within(within, found)
     for name, value in where.items():
         found = [row for row in found if getattr(row, name) == value]
-    if within:
-        found = [row for row in found if _is_within(getattr(row, within.field), within)]
     if order and order[0][0] == "-":
         found.reverse()  # among equal rows, the last stored comes first
     return in_order(found, order)[:limit]
@@ -131,24 +131,20 @@ def in_order(rows: Iterable[Row], order: tuple[str, ...]) -> list[Row]:
     """Return *rows* in the order of a selection; equal rows keep their order."""
     found = list(rows)
     for name in reversed(order):
-        found.sort(key=_order_by(name))
+        value_of = attrgetter(name.lstrip("-"))
+        valued = [row for row in found if value_of(row) is not None]
+        others = [row for row in found if value_of(row) is None]
+        found = [*sorted(valued, key=value_of, reverse=name[0] == "-"), *others]
     return found
 
 
-def _is_within(value: Any, within: Range) -> bool:
-    if value is None:
-        return False
-    is_above = within.above is None or value > within.above
-    return is_above and (within.up_to is None or value <= within.up_to)
-
-
-def _order_by(name: str) -> Callable[[object], Any]:
-    sign, name = (-1, name[1:]) if name[0] == "-" else (1, name)
-
-    def compare(one: object, other: object) -> int:
-        first, second = getattr(one, name), getattr(other, name)
-        if first is None or second is None:
-            return (first is None) - (second is None)
-        return sign * ((first > second) - (first < second))
-
-    return cmp_to_key(compare)
+def _within(within: Range, rows: Iterable[Row]) -> list[Row]:
+    """Return those of *rows* that are in a range. Long conversations are searched, so no function is called for a row."""
+    value_of, above, up_to = attrgetter(within.field), within.above, within.up_to
+    return [
+        row
+        for row in rows
+        if (value := value_of(row)) is not None
+        and (above is None or value > above)
+        and (up_to is None or value <= up_to)
+    ]
