@@ -4,6 +4,7 @@ import re
 from contextlib import suppress
 from zipfile import ZipFile
 
+import pytest
 from playwright.sync_api import Error, expect
 
 from tests.journeys.admins import look_after
@@ -22,7 +23,15 @@ TOO_LONG = "[[tokens=400 rate=12]]"
 FOR_EVER = "[[tokens=400 rate=12 times=1]]"
 
 
-def test_a_day_on_two_processes(app, make_hosted_app, open_rig, person):
+@pytest.fixture(scope="module")
+def second(make_hosted_app):
+    """A second app process, of which each test uses only its own users' sessions."""
+    with running(make_hosted_app("second")) as second:
+        second.until_ready()
+        yield second
+
+
+def test_a_day_on_two_processes(app, second, make_hosted_app, open_rig, person):
     tokens = open_rig.gateway.calls["POST /auth/v1/token"]
     maya = person()
     maya.signs_up()
@@ -36,39 +45,37 @@ def test_a_day_on_two_processes(app, make_hosted_app, open_rig, person):
     maya.hears_all_of("You said: When do I sow peas?")
     assert maya.texts() == ["When do I sow peas?", "You said: When do I sow peas?"]
 
-    with running(make_hosted_app("second")) as second:
-        second.until_ready()
-        there = maya.new_tab(second.url)  # cookies do not distinguish ports
-        maya.asks(f"Tell me more {SLOWLY}")
-        maya.hears("word2")
-        there.visit(f"/?c={maya.conversation_id}")
-        there.hears("word3")
-        for tab in (maya, there):
-            tab.hears_all_of(re.compile("word1 .*word40"))
+    there = maya.new_tab(second.url)  # cookies do not distinguish ports
+    maya.asks(f"Tell me more {SLOWLY}")
+    maya.hears("word2")
+    there.visit(f"/?c={maya.conversation_id}")
+    there.hears("word3")
+    for tab in (maya, there):
+        tab.hears_all_of(re.compile("word1 .*word40"))
 
-        maya.asks(f"Too much {TOO_LONG}")
-        there.page.reload()
-        there.hears("word3")
-        there.stops()
-        maya.sees_no_reply_coming()
-        maya.sees("Stopped")
+    maya.asks(f"Too much {TOO_LONG}")
+    there.page.reload()
+    there.hears("word3")
+    there.stops()
+    maya.sees_no_reply_coming()
+    maya.sees("Stopped")
 
-        maya.asks(f"And all {FOR_EVER}")
-        there.page.reload()
-        expect(there.messages).to_have_count(8)
-        there.hears("word9")
-        app.kill()
-        there.sees("The server stopped during this reply.")
-        there.retries()
-        there.hears_all_of("You said: And all")
+    maya.asks(f"And all {FOR_EVER}")
+    there.page.reload()
+    expect(there.messages).to_have_count(8)
+    there.hears("word9")
+    app.kill()
+    there.sees("The server stopped during this reply.")
+    there.retries()
+    there.hears_all_of("You said: And all")
 
-        with running(make_hosted_app("first", base=app.base, port=app.port)) as again:
-            again.until_ready()
-            maya.page.reload()
-            maya.hears_all_of("You said: And all")
-            assert maya.texts() == there.texts()
-            there.signs_out()
-            maya.is_signed_out_before_long()
+    with running(make_hosted_app("first", base=app.base, port=app.port)) as again:
+        again.until_ready()
+        maya.page.reload()
+        maya.hears_all_of("You said: And all")
+        assert maya.texts() == there.texts()
+        there.signs_out()
+        maya.is_signed_out_before_long()
 
     # both processes use the access token of the sign-up
     assert open_rig.gateway.calls["POST /auth/v1/token"] == tokens
@@ -82,7 +89,7 @@ def test_a_day_on_two_processes(app, make_hosted_app, open_rig, person):
     assert all(micro > 0 for (micro,) in costs)
 
 
-def test_open_tab_shows_what_another_process_changes(app, make_hosted_app, open_rig, person):
+def test_open_tab_shows_what_another_process_changes(app, second, open_rig, person):
     """The tab polls without any action of the user. When the user is suspended, the tab says so and the process drops all data."""
     maya = person()
     maya.signs_up()
@@ -94,71 +101,67 @@ def test_open_tab_shows_what_another_process_changes(app, make_hosted_app, open_
     maya.hears_all_of("You said: When do I sow peas?")
     garden = maya.conversation_id
 
-    with running(make_hosted_app("second")) as second:
-        second.until_ready()
-        there = maya.new_tab(second.url)
-        there.visit(f"/?c={garden}")
-        there.hears_all_of("You said: When do I sow peas?")
-        there.composer.fill("What I am typing")
-        there.composer.evaluate("(field) => field.setSelectionRange(4, 6)")
+    there = maya.new_tab(second.url)
+    there.visit(f"/?c={garden}")
+    there.hears_all_of("You said: When do I sow peas?")
+    there.composer.fill("What I am typing")
+    there.composer.evaluate("(field) => field.setSelectionRange(4, 6)")
 
-        maya.asks("And beans?")
-        there.hears_all_of("You said: And beans?")
-        assert there.composer.evaluate(
-            "(field) => [field.value, field === document.activeElement, field.selectionStart]"
-        ) == ["What I am typing", True, 4]
-        assert open_rig.gateway.calls["POST /rest/v1/rpc/poll"] > 0
+    maya.asks("And beans?")
+    there.hears_all_of("You said: And beans?")
+    assert there.composer.evaluate(
+        "(field) => [field.value, field === document.activeElement, field.selectionStart]"
+    ) == ["What I am typing", True, 4]
+    assert open_rig.gateway.calls["POST /rest/v1/rpc/poll"] > 0
 
-        maya.visit(f"/?c={beside}")
-        maya.hears_all_of("You said: Beside it")
-        maya.asks(f"Slowly {FOR_EVER}")
-        running_there = there.page.get_by_role("button", name="Reply in progress: Beside it")
-        running_there.wait_for()
-        maya.stops()
-        expect(running_there).to_have_count(0)
+    maya.visit(f"/?c={beside}")
+    maya.hears_all_of("You said: Beside it")
+    maya.asks(f"Slowly {FOR_EVER}")
+    running_there = there.page.get_by_role("button", name="Reply in progress: Beside it")
+    running_there.wait_for()
+    maya.stops()
+    expect(running_there).to_have_count(0)
 
-        with open_rig.connect() as rows:
-            me = "(select id from auth.users where email = %s)"
-            rows.execute(
-                f"update private.roles set suspended_at = now() where user_id = {me}", [maya.email]
-            )
-            rows.execute(f"select private.end_sessions_of({me})", [maya.email])
-        for tab in (maya, there):
-            tab.sees("This account is suspended. Contact your admin.")
-            tab.is_asked_to_sign_in()
+    with open_rig.connect() as rows:
+        me = "(select id from auth.users where email = %s)"
+        rows.execute(
+            f"update private.roles set suspended_at = now() where user_id = {me}", [maya.email]
+        )
+        rows.execute(f"select private.end_sessions_of({me})", [maya.email])
+    for tab in (maya, there):
+        tab.sees("This account is suspended. Contact your admin.")
+        tab.is_asked_to_sign_in()
 
 
-def test_tab_of_another_process_goes_on_after_a_proof(app, make_hosted_app, open_rig, person):
+def test_tab_of_another_process_goes_on_after_a_proof(app, second, open_rig, person):
     """Its reply ends and is stored, and the tab comes in by the new cookie without a word of signing out."""
     maya = person()
     maya.signs_up()
-    with running(make_hosted_app("second")) as second:
-        second.until_ready()
-        there = maya.new_tab(second.url)
-        there.visit()
-        there.is_welcome()
-        there.asks(f"Tell me more {SLOWLY}")
-        there.hears("word2")
+    there = maya.new_tab(second.url)
+    there.visit()
+    there.is_welcome()
+    there.asks(f"Tell me more {SLOWLY}")
+    there.hears("word2")
 
-        maya.visit("/account")
-        with open_rig.connect() as rows:
-            older = "update private.app_sessions set proved_at = now() - interval '10 minutes'"
-            me = "(select id from auth.users where email = %s)"
-            rows.execute(f"{older} where user_id = {me}", [maya.email])
-        maya.page.reload()
-        maya.page.locator('form[action="/proof"]').get_by_label("Password").fill(PASSWORD)
-        maya.page.keyboard.press("Enter")
-        maya.sees("You can make changes for the next ten minutes.")
+    maya.visit("/account")
+    with open_rig.connect() as rows:
+        older = "update private.app_sessions set proved_at = now() - interval '10 minutes'"
+        me = "(select id from auth.users where email = %s)"
+        rows.execute(f"{older} where user_id = {me}", [maya.email])
+    maya.page.reload()
+    maya.page.locator('form[action="/proof"]').get_by_label("Password").fill(PASSWORD)
+    maya.page.keyboard.press("Enter")
+    maya.sees("You can make changes for the next ten minutes.")
 
-        there.hears_all_of(re.compile("word1 .*word40"))
-        there.asks("And now?")
-        there.hears_all_of("You said: And now?")
-        with suppress(Error):  # the tab may reload itself meanwhile, which aborts either call
-            there.page.locator("body").evaluate("(body) => (body.dataset.is = 'old')")
-            there.page.reload()
-        expect(there.page.locator("body[data-is=old]")).to_have_count(0)
-        there.hears_all_of("You said: And now?")
-        expect(there.sign_in_form).to_have_count(0)
+    there.hears_all_of(re.compile("word1 .*word40"))
+    there.asks("And now?")
+    there.hears_all_of("You said: And now?")
+    with suppress(Error):  # the tab may reload itself meanwhile, which aborts either call
+        there.page.locator("body").evaluate("(body) => (body.dataset.is = 'old')")
+        there.page.reload()
+    expect(there.page.locator("body[data-is=old]")).to_have_count(0)
+    there.hears_all_of("You said: And now?")
+    expect(there.sign_in_form).to_have_count(0)
     assert maya.complaints() == []
 
 
