@@ -73,7 +73,7 @@ def read_deployment(url: str) -> Deployment:
         raise Misconfigured(
             "DAYBOOK_MAIL=console is for this machine alone: set DAYBOOK_SMTP_HOST, or start without --server.address."
         )
-    is_public = chosen.url is not None or chosen.trusted_proxies > 0
+    is_public = chosen.url is not None or chosen.trusted_proxies > 0 or not is_local
     plan = prepare(
         folders,
         root_keys=chosen.root_keys.get_secret_value() if chosen.root_keys else None,
@@ -88,7 +88,7 @@ def read_deployment(url: str) -> Deployment:
     if secret:
         at = _secret_address(f"{at}/open/{secret}", folders.keys)
     health = ServerHealth(at, plan.endpoints, place.kind if place else SUPABASE)
-    if tables and not choose_first_admin(tables, is_public=is_public or not is_local):
+    if tables and not choose_first_admin(tables, is_public=is_public):
         health.record(NO_ADMIN)
     if chosen.prints_mail:
         health.record(MAIL_IS_PRINTED)

@@ -269,7 +269,7 @@ class WaitingEntry:
 
         def note_given() -> None:
             nonlocal was_given
-            was_given = True
+            was_given = self.factor is not None
 
         def reset_by(given: Checked) -> tuple[Cookie, AppSession]:
             step.end()

@@ -351,7 +351,7 @@ def test_early_refusal_is_one_line(base, cache):
 
 def test_full_disk_is_reported_and_waited_for(base, cache):
     app = App(base / "disk", cache)
-    sentence = f"The disk is full: free some space for {app.data}."
+    sentence = "The disk is full: free some space for Daybook's data folder."
     with _disk(app.data, megabytes=150), running(app):
         app.until_ready()
         app.sign_up("ada")

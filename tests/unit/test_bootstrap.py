@@ -313,14 +313,19 @@ def test_stopping_a_users_turns_leaves_temporary_chats(shared, maya):
 
 
 @pytest.mark.parametrize(
-    ("environment", "is_public"),
+    ("host", "environment", "is_public"),
     [
-        ({}, False),
-        ({"DAYBOOK_URL": "https://chat.example.org"}, True),
-        ({"DAYBOOK_TRUSTED_PROXIES": "1"}, True),
+        ("localhost", {}, False),
+        ("127.0.0.1", {}, False),
+        ("localhost", {"DAYBOOK_URL": "https://chat.example.org"}, True),
+        ("localhost", {"DAYBOOK_TRUSTED_PROXIES": "1"}, True),
+        ("0.0.0.0", {}, True),  # noqa: S104
+        ("192.168.178.20", {}, True),
     ],
 )
-def test_embedded_stack_with_an_address_for_others_is_public(monkeypatch, environment, is_public):
+def test_embedded_stack_with_an_address_for_others_is_public(
+    monkeypatch, host, environment, is_public
+):
     planned = []
 
     def prepare(_, **choices):
@@ -333,7 +338,7 @@ def test_embedded_stack_with_an_address_for_others_is_public(monkeypatch, enviro
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     with pytest.raises(Enough):
-        deployment.read_deployment("http://localhost:8501")
+        deployment.read_deployment(f"http://{host}:8501")
 
     assert planned == [is_public]
 

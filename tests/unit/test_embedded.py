@@ -272,7 +272,7 @@ def test_server_stopped_by_full_disk_is_restarted_for_ever(
     one.check()
     one.check()
 
-    full = Trouble(f"The disk is full: free some space for {tmp_path}.")
+    full = Trouble("The disk is full: free some space for Daybook's data folder.")
     told = [report for report in reports if isinstance(report, Trouble)]
     assert told == ([full, Trouble("")] * 4 if checks else [Trouble("")])
     assert reports[-1] == Running()

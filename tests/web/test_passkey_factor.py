@@ -18,7 +18,9 @@ from services.domain.sign_in_methods import BY_PASSWORD
 from services.domain.single_sign_on import Identity, LinkedIdentity
 from services.errors import FactorNeeded
 from services.identity.passkeys import creation_options, new_user_handle, verify_creation
+from services.store import entries
 from services.store.accounts import Accounts
+from services.store.codes import confirmed_again
 from services.store.factors import asking_passkey
 from services.store.kept import marks, read_marks
 from services.store.linking import link
@@ -304,6 +306,34 @@ def test_passkey_added_while_a_reset_is_under_way_goes(site, monkeypatch, has_li
     assert is_in(browser)
     left = [one.credential_id for one in maya.credentials.passkeys.each]
     assert left == [maya.key.id] * has_list
+
+
+def test_factor_that_is_set_up_while_a_reset_is_tried_again_counts_as_not_given(site, monkeypatch):
+    maya, change_password, again = (
+        user_without_factor(site),
+        Accounts.change_password,
+        confirmed_again,
+    )
+
+    def overtaken(self, *args, **options):
+        monkeypatch.setattr(Accounts, "change_password", change_password)
+        add_passkey(site.accounts, maya.session, Authenticator(HERE))
+        return change_password(self, *args, **options)
+
+    def read_late(*args):
+        maya.asks_passkey()
+        return again(*args)
+
+    monkeypatch.setattr(Accounts, "change_password", overtaken)
+    monkeypatch.setattr(entries, "confirmed_again", read_late)
+    browser, answer = maya.asks(CodePurpose.RESET_PASSWORD, password=NEW_PASSWORD)
+    ticks = {f"keeps-{answer['ways']}": "yes", "ways": answer["ways"]}
+    refused = maya.gives(browser, "", form="kept", **ticks)
+
+    assert maya.credentials.wants_factor
+    assert refused["reason"] == "factor"
+    assert not is_in(browser)
+    assert site.accounts.find(maya.email, NOT_COUNTED).checked(PASSWORD)
 
 
 @pytest.mark.parametrize(("is_kept", "has_list"), [(True, True), (False, True), (True, False)])
