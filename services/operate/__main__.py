@@ -22,7 +22,7 @@ from services.operate.copying import Copying, check_source, managed_password
 from services.operate.demo import make_demo
 from services.operate.demo_texts import NAMES
 from services.operate.resealing import OpenedSource, SealingTarget, user_keys
-from services.operate.telling import NOT_TOLD, tell
+from services.operate.telling import NOT_TOLD, REFUSED, tell
 from services.settings import Settings
 from services.store.backend import StoredCredentials
 from services.store.credentials import open_stored
@@ -149,7 +149,10 @@ def move_issuer(old: str, new: str) -> None:
             left.append(f"{one.address}: {one.problem}")
             continue
         moved += 1
-        if one.is_confirmed and tell(mailed, one.address) == NOT_TOLD:
+        answer = tell(mailed, one.address) if one.is_confirmed else ""
+        if answer == REFUSED:
+            click.echo(f"{one.address}: {REFUSED}", err=True)
+        if answer == NOT_TOLD:
             click.echo(f"{NOT_TOLD} No further user is told by mail.", err=True)
             mailed = None
     click.echo(f"{moved} accounts are linked to {new}, and signed out everywhere.")

@@ -7,6 +7,7 @@ from services.domain.mails import Mail, Notice, NoticeKind
 from services.settings import MailServer
 
 NOT_TOLD = "No mail could be sent: tell the user."
+REFUSED = "The mail server refuses the user's address: tell the user."
 _LIFE = timedelta(minutes=5)  # a mail expires after this time; sending it is tried only once
 
 
@@ -29,7 +30,6 @@ def tell(server: MailServer | None, address: EmailAddress) -> str:
         is_known=True,
     )
     try:
-        is_sent = SmtpSender(server).send(mail)
+        return "The user was told by mail." if SmtpSender(server).send(mail) else REFUSED
     except OSError:
-        is_sent = False
-    return "The user was told by mail." if is_sent else NOT_TOLD
+        return NOT_TOLD

@@ -58,29 +58,18 @@ OLD, NEW = "https://login.example.com", "https://login.example.net"
 OTHER = checked_address("maya@daybook.example")
 
 
-@pytest.mark.parametrize(
-    ("command", "told"),
-    [
-        (("set-address", MAYA, OTHER), [MAYA, OTHER]),
-        (("move-issuer", OLD, NEW), [MAYA]),
-        (("set-password", MAYA), [MAYA]),
-    ],
-)
-def test_command_tells_the_user_by_mail(tmp_path, command, told):
+@pytest.fixture
+def run(tmp_path):
+    """Return a function that runs a command, beside a mail server, on a store whose users are linked to OLD."""
     root_key = encode_base64url(new_key())
     ring = RootKeys.parse(root_key)
-    with closing(SqlitePlace(tmp_path / "daybook.db").open()) as tables:
-        check_root_key(tables, ring.store_tags())
-        accounts = WholeAccounts(TablesBackend(tables), ring, 3600, 3600)
-        cookie, session = accounts.sign_up_with(MAYA, PASSWORD)
-        confirm(accounts, session)
-        current, now = accounts.current(cookie), datetime.now(UTC)
-        linked = LinkedIdentity(identity=Identity(OLD, "7f3c"), name="Corp", created_at=now)
-        new = replace(current.credentials, identities=(linked,), generation=3)
-        action = CredentialsAction.IDENTITY_ADDED
-        assert accounts.change_credentials(session, new, current.stored, action)
 
-    with mail_server() as received:
+    def run(command, received, users):
+        with closing(SqlitePlace(tmp_path / "daybook.db").open()) as tables:
+            check_root_key(tables, ring.store_tags())
+            accounts = WholeAccounts(TablesBackend(tables), ring, 3600, 3600)
+            for user in users:
+                link(accounts, user)
         settings = {
             "DAYBOOK_STORE": f"sqlite:{tmp_path}/daybook.db",
             "DAYBOOK_SIGN_IN": "local",
@@ -91,6 +80,43 @@ def test_command_tells_the_user_by_mail(tmp_path, command, told):
         }
         typed = f"{PASSWORD} of the admin\n" * 2
         done = CliRunner().invoke(operate, command, env=settings, input=typed)
+        assert done.exit_code == 0, done.output
+        return done
 
-    assert done.exit_code == 0, done.output
+    return run
+
+
+def link(accounts, user):
+    cookie, session = accounts.sign_up_with(user, PASSWORD)
+    confirm(accounts, session)
+    current, now = accounts.current(cookie), datetime.now(UTC)
+    linked = LinkedIdentity(identity=Identity(OLD, f"id of {user}"), name="Corp", created_at=now)
+    new = replace(current.credentials, identities=(linked,), generation=3)
+    action = CredentialsAction.IDENTITY_ADDED
+    assert accounts.change_credentials(session, new, current.stored, action)
+
+
+@pytest.mark.parametrize(
+    ("command", "told"),
+    [
+        (("set-address", MAYA, OTHER), [MAYA, OTHER]),
+        (("move-issuer", OLD, NEW), [MAYA]),
+        (("set-password", MAYA), [MAYA]),
+    ],
+)
+def test_command_tells_the_user_by_mail(run, command, told):
+    with mail_server() as received:
+        run(command, received, [MAYA])
+
     assert [mail.recipients for mail in received.received] == [[one] for one in told]
+
+
+def test_refused_mail_to_one_user_keeps_none_from_another(run):
+    with mail_server() as received:
+        received.answers["RCPT"] = "550 no such mailbox"
+        done = run(("move-issuer", OLD, NEW), received, [MAYA, OTHER])
+
+    assert received.commands.count("MAIL") == 2
+    for user in (MAYA, OTHER):
+        assert f"{user}: The mail server refuses the user's address: tell the user." in done.output
+    assert "No further user" not in done.output
