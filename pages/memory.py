@@ -44,7 +44,7 @@ with show_errors():
         is_on=is_on,
         on="Daybook saves what you say about yourself, and the model uses it in later chats. "
         f"{facts.COST}",
-        off="Nothing new is remembered, and saved memories are not used.",
+        off="Nothing new is remembered, and saved memories are not used. Notes that you wrote for a chat or space still are.",
     )
     draw_switch(
         "recalls_elsewhere",

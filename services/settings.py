@@ -247,7 +247,7 @@ class Settings(BaseSettings):
             ) from None
         if not methods:
             raise ValueError(
-                "DAYBOOK_SIGN_IN_METHODS lets nobody in: code needs DAYBOOK_SMTP_HOST, oidc needs DAYBOOK_OIDC; or add password"
+                "DAYBOOK_SIGN_IN_METHODS lets nobody in: code needs DAYBOOK_SMTP_HOST (or DAYBOOK_MAIL=console), oidc needs DAYBOOK_OIDC; or add password"
             )
         return self
 

@@ -41,8 +41,8 @@ Exported on {at}. `index.html` lists all chats by space and date: open it in a b
 | `manifest.json` | the size and SHA-256 of every other file |
 
 Each chat is two files. The `.md` file is for reading: the messages up to the newest one, with times in {zone}; a prompt
-without a reply is marked "unanswered". The `.json` file is for programs: all messages, other versions of them too.
-The names have the date on which the chat was begun.
+without a reply is marked "unanswered", or "reply unfinished" if its reply was still being written. The `.json` file is
+for programs: all messages, other versions of them too. The names have the date on which the chat was begun.
 
 Deleted and temporary chats are left out. Programs find the format under the name `{format}`.
 """

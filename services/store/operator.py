@@ -68,7 +68,8 @@ def judge_ways_in(left_out: Sequence[str]) -> Finding:
     if not left_out:
         return Mark.OK, "each account has one that works here"
     text = f"{len(left_out)} accounts have none that works here ({few_names(left_out)})"
-    return Mark.NOTE, f"{text}: `set-password` lets a user in"
+    advice = "`set-password` lets a user in, unless the address belongs to an `only` provider"
+    return Mark.NOTE, f"{text}: {advice}"
 
 
 def few_names(names: Sequence[str]) -> str:

@@ -10,7 +10,7 @@ import pytest
 from pages import _session
 from pages._parts import spaces as parts
 from pages._parts.space_dialogs import delete_dialog, move_dialog, new_space_dialog, space_dialog
-from services.domain import Retrieval, SpaceId, Window
+from services.domain import MessageId, Retrieval, SpaceId, Window
 from services.errors import SpaceGone, StoreUnavailable
 from tests.fakes import FakePerson, choose
 from tests.pages.conftest import (
@@ -326,6 +326,25 @@ def test_space_is_created_once_though_the_answer_is_lost(open_app, maya):
 
     assert not app.warning
     assert [one.name for one in maya.store.spaces.all()] == ["Greek"]
+
+
+@pytest.mark.parametrize(
+    ("is_on", "is_noted", "is_partly"),
+    [(False, True, True), (False, False, False), (True, True, False)],
+)
+def test_notes_that_memory_took_of_a_space_are_said_to_be_off_with_it(
+    open_app, maya, latin, is_on, is_noted, is_partly
+):
+    choose(maya.store.profile, keeps_facts=is_on)
+    source = MessageId(uuid4()) if is_noted else None
+    maya.store.facts.keep(a_fact("She reads Caesar.", space_id=latin.id, source_id=source))
+
+    app = edit(open_app(maya, s=str(latin.id)), maya, latin)
+
+    used = "Used in every chat in this space."
+    partly = f"{used} While memory is off, only notes that you wrote are."
+    said = [one.value for one in app.caption if used in one.value]
+    assert said == [partly if is_partly else used]
 
 
 def test_space_is_edited(open_app, maya, latin):

@@ -283,6 +283,9 @@ def test_missing_indexes_are_named_with_the_command(place, store, monkeypatch):
     assert mark is Mark.FAIL
     assert "messages (conversation_id, seq)" in text
     assert f"firebase-tools deploy --only firestore --project {place.project}" in text
+    assert "name the database" not in text
+    [(_, text)] = replace(place, database="notes").check().values()
+    assert "name the database notes in db/firestore/firebase.json, then run npx" in text
 
 
 # --- the lease

@@ -335,7 +335,10 @@ def test_methods_are_those_that_are_named_and_work_here(monkeypatch, chosen, met
 @pytest.mark.parametrize(
     ("chosen", "said"),
     [
-        ({METHODS: "code"}, "DAYBOOK_SIGN_IN_METHODS lets nobody in: code needs DAYBOOK_SMTP_HOST"),
+        (
+            {METHODS: "code"},
+            "DAYBOOK_SIGN_IN_METHODS lets nobody in: code needs DAYBOOK_SMTP_HOST (or",
+        ),
         ({METHODS: "code,oidc"}, "DAYBOOK_SIGN_IN_METHODS lets nobody in"),
         (MAIL | {METHODS: "oidc"}, "DAYBOOK_SIGN_IN_METHODS lets nobody in"),
         (PROVIDER | {METHODS: "code"}, "DAYBOOK_SIGN_IN_METHODS lets nobody in"),

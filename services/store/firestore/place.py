@@ -22,6 +22,7 @@ from services.store.firestore.store import FirestoreStore
 from services.store.operator import Finding, Mark
 
 _VERSION = 1  # version of the store's format
+_DEFAULT = "(default)"  # the name of the database that firebase.json names
 INDEXES = Path(__file__).parents[3] / "db" / "firestore" / "firestore.indexes.json"
 
 
@@ -30,7 +31,7 @@ class FirestorePlace:
     """The `StorePlace` of a Firestore database."""
 
     project: str = field(repr=False)
-    database: str = field(default="(default)", repr=False)
+    database: str = field(default=_DEFAULT, repr=False)
     connect: Callable[[str, str], Database] = open_database
 
     @property
@@ -70,9 +71,11 @@ class FirestorePlace:
     @property
     def _deploy(self) -> str:
         config = INDEXES.with_name("firebase.json").relative_to(INDEXES.parents[2])
+        is_named = self.database == _DEFAULT
         return (
+            f"{'' if is_named else f'name the database {self.database} in {config}, then '}"
             f"run npx firebase-tools deploy --only firestore --project {self.project} --config {config}, "
-            f"which names the database {self.database}, and wait until they are made"
+            "and wait until they are made"
         )
 
     def backup(self, target: Path) -> None:
