@@ -212,7 +212,8 @@ def parse_fact_changes(
 ) -> tuple[FactChange, ...]:
     """Return the changes in the answer *said*; none if it is malformed.
 
-    *shown* are the facts that the numbers in the answer refer to, from 1; *known* are all current facts.
+    *shown* are the facts that the numbers in the answer refer to, from 1; *known* are all current facts. A note that the
+    user wrote for a conversation or space is not replaced: the new fact is added beside it.
     """
     answer = _parse(said)
     if answer is None:
@@ -227,7 +228,8 @@ def parse_fact_changes(
     )
     if not is_valid:
         return ()
-    replaced = [*(None for _ in answer.add), *(shown[number - 1] for number in numbers)]
+    named = [shown[number - 1] for number in numbers]
+    replaced = [*(None for _ in answer.add), *(None if one.is_placed else one for one in named)]
     user_stems = {stem for each in exchange if each.role is Role.USER for stem in stems(each.body)}
     seen = {_normalize(fact.text) for fact in known}
     changes: list[FactChange] = []

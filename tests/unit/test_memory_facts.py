@@ -1,14 +1,24 @@
 """Facts about the user: the request, and the changes in an answer."""
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from services.domain import Conversation, ConversationId, Fact, FactId, Outcome, Role, Thread
+from services.domain import (
+    Conversation,
+    ConversationId,
+    Fact,
+    FactId,
+    MessageId,
+    Outcome,
+    Role,
+    Thread,
+)
 from services.domain.policies import Summary
 from services.errors import PromptTooLong
 from services.memory.facts import (
@@ -216,6 +226,17 @@ def test_numbers_name_the_facts_that_were_shown():
 
     assert parse_fact_changes(first, exchange(), KNOWN, KNOWN[1:]) == (change,)
     assert parse_fact_changes(second, exchange(), KNOWN, KNOWN[1:]) == ()
+
+
+@pytest.mark.parametrize("place", ["conversation_id", "space_id"])
+def test_note_that_the_user_wrote_for_a_place_is_not_replaced(place):
+    """A note that the model replaced would be off with memory, and be deleted with the prompt."""
+    said, change = answer(_1="Lives in Zurich."), FactChange("Lives in Zurich.")
+    written = replace(KNOWN[0], **{place: uuid4()})
+    noted = replace(written, source_id=MessageId(uuid4()))
+
+    for known, expected in ((written, change), (noted, replace(change, replaces=noted))):
+        assert parse_fact_changes(said, exchange(), [known], [known]) == (expected,)
 
 
 NEARLY = st.fixed_dictionaries(
