@@ -139,7 +139,7 @@ def in_order(rows: Iterable[Row], order: tuple[str, ...]) -> list[Row]:
 
 
 def _within(within: Range, rows: Iterable[Row]) -> list[Row]:
-    """Return those of *rows* that are in a range. Long conversations are searched, so no function is called for a row."""
+    """Return the *rows* in a range, without a call of a Python function for each, because a conversation may have thousands."""
     value_of, above, up_to = attrgetter(within.field), within.above, within.up_to
     return [
         row
