@@ -143,17 +143,19 @@ def test_tab_of_another_process_goes_on_after_a_proof(app, second, open_rig, per
     there.asks(f"Tell me more {SLOWLY}")
     there.hears("word2")
 
-    maya.visit("/account")
-    with open_rig.connect() as rows:
-        older = "update private.app_sessions set proved_at = now() - interval '10 minutes'"
-        me = "(select id from auth.users where email = %s)"
-        rows.execute(f"{older} where user_id = {me}", [maya.email])
-    maya.page.reload()
-    maya.page.locator('form[action="/proof"]').get_by_label("Password").fill(PASSWORD)
-    maya.page.keyboard.press("Enter")
-    maya.sees("You can make changes for the next ten minutes.")
+    with there.page.expect_websocket():  # by the new cookie, in the same document or after a reload
+        maya.visit("/account")
+        with open_rig.connect() as rows:
+            older = "update private.app_sessions set proved_at = now() - interval '10 minutes'"
+            me = "(select id from auth.users where email = %s)"
+            rows.execute(f"{older} where user_id = {me}", [maya.email])
+        maya.page.reload()
+        maya.page.locator('form[action="/proof"]').get_by_label("Password").fill(PASSWORD)
+        maya.page.keyboard.press("Enter")
+        maya.sees("You can make changes for the next ten minutes.")
+        there.hears_all_of(re.compile("word1 .*word40"))
 
-    there.hears_all_of(re.compile("word1 .*word40"))
+    there.sees_no_reply_coming()
     there.asks("And now?")
     there.hears_all_of("You said: And now?")
     with suppress(Error):  # the tab may reload itself meanwhile, which aborts either call
