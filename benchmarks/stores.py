@@ -48,10 +48,8 @@ from tests.store.conftest import make_sessions
 from tests.stores import WholeAccounts, accounts_in_memory, store_of
 
 STORES = {"supabase": "", "sqlite": "sqlite:{}/daybook.db", "json": "json:{}/daybook"}
-SHARED = [
-    "supabase",
-    "sqlite",
-]  # those that a second process, which stores the conversations, may open beside the app
+# the stores that a second process, which stores the conversations, may open beside the app
+SHARED = ["supabase", "sqlite"]
 PLACES = {"sqlite": SqlitePlace, "json": FilesPlace}
 PLAIN = "plain"
 THREADS = USERS = 8

@@ -44,14 +44,17 @@ class FactList:
             )
             st.form_submit_button(words.ADD, on_click=attempt, args=[self._add])
 
+    def facts(self, user: UserServices) -> list[Fact]:
+        """Return the facts of this chat or space."""
+        scope = self.conversation_id, self.space_id
+        return [one for one in user.facts.facts() if (one.conversation_id, one.space_id) == scope]
+
     def draw_in_dialog(self, user: UserServices) -> None:
         """Draw the facts of this chat or space, Undo, the errors of callbacks, and the field that adds a fact."""
-        scope = self.conversation_id, self.space_id
         with st.container(key="notes", gap=None):
-            for fact in user.facts.facts():
-                if (fact.conversation_id, fact.space_id) == scope:
-                    self.draw_row(fact)
-        undo.draw_facts(*scope)
+            for fact in self.facts(user):
+                self.draw_row(fact)
+        undo.draw_facts(self.conversation_id, self.space_id)
         refusals = [refusal for refusal in tab().callbacks.refusals if not refusal.prompt]
         for refusal in refusals:
             st.warning(refusal.sentence)

@@ -72,11 +72,14 @@ def space_dialog(space: Space) -> None:
         st.caption(":material/archive: Archived: not shown in the list of spaces.")
     _draw_form(user, seen, seen)
     st.subheader(words.SPACE_NOTES, anchor=False)
-    used = "Used in every chat in this space."
-    noted = (one for one in user.facts.facts() if one.space_id == space.id and not one.is_placed)
-    is_partly = not user.profile.preferences().keeps_facts and any(noted)
-    st.caption(f"{used} While memory is off, only notes that you wrote are." if is_partly else used)
-    FactList(space_id=space.id).draw_in_dialog(user)
+    notes, used = FactList(space_id=space.id), "Used in every chat in this space."
+    are_all_used = user.profile.preferences().keeps_facts or all(
+        one.is_placed for one in notes.facts(user)
+    )
+    st.caption(
+        used if are_all_used else f"{used} While memory is off, only notes that you wrote are."
+    )
+    notes.draw_in_dialog(user)
     shelf, icon = words.ARCHIVE, ":material/archive:"
     if seen.is_archived:
         shelf, icon = words.UNARCHIVE, ":material/unarchive:"

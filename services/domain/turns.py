@@ -153,9 +153,10 @@ class Ending:
 
     def makes_message(self, thread: Thread) -> bool:
         """Return True if the partial reply becomes a message: it has text, or it has thoughts and answers a prompt."""
-        if self.reply.strip() or self.thoughts is None:
-            return bool(self.reply.strip())
-        return any(one.id == self.prompt_id and one.role is Role.USER for one in thread.messages)
+        return bool(self.reply.strip()) or (
+            self.thoughts is not None
+            and any(one.id == self.prompt_id and one.role is Role.USER for one in thread.messages)
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -49,9 +49,8 @@ def check_selection(
         raise LookupError(f"{table.name} is not selected by {missing}")
 
 
-StoredWrite = tuple[
-    Table[Any], str, object
-]  # table, key and row; a row of None: the row with the key is deleted
+# a table, a key and the row to store under it; None in place of the row: the stored row is deleted
+StoredWrite = tuple[Table[Any], str, object]
 
 
 class Block(Protocol):
