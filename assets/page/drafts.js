@@ -106,7 +106,7 @@ daybook.keepDrafts = (data) => {
   else if (before === null || before === data.place) {
     place = data.place;
     if (data.given) {
-      // shows a refused prompt and the text typed since, because Streamlit does not set the same value twice
+      // shows the refused prompt and the text typed since: Streamlit ignores a value that it set last
       show(joined(data.given, last));
       save(daybook.composer().value, "");
     } else if (isSaid(data.prompt)) save(typed, "");

@@ -22,7 +22,7 @@ create table private.credentials (
 );
 
 -- Look-up values of data in a user's credentials: a former address that the user may take back, an identity,
--- or a passkey. A look-up value tells nothing more: the app reads the sealed text for the rest.
+-- or a passkey. A row holds only the value and its user: the app reads everything else from the sealed text.
 create table private.lookups (
   lookup text primary key check (lookup ~ '^[0-9a-f]{64}$'),       -- the app's HMAC of the address, identity or passkey, and its kind
   user_id uuid not null references private.roles (user_id) on delete cascade,
@@ -132,7 +132,7 @@ begin
 end $$;
 
 -- Delete a user of Supabase Auth with *address* and without an account, unless it is *person*. Return false
--- if there is a user who cannot be deleted: one who has an account, or is older than Daybook.
+-- if there is a user who cannot be deleted: one who has an account, or was created before the first migration.
 create function private.free_auth_address(address text, person uuid default null) returns boolean language plpgsql as $$
 declare
   stranger record;

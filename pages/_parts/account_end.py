@@ -7,7 +7,9 @@ from services.bootstrap import UserServices
 from services.domain.accounts import DELETE_WORD
 from services.domain.addresses import NO_ADDRESS
 
-WRONG_EMAIL = "email"  # the reason in the URL after a wrong email or word was typed
+WRONG_EMAIL = (
+    "email"  # reason code in the URL: the email or the word that confirms the deletion was mistyped
+)
 _DELETE_ACCOUNT = "Delete account"
 _NOT_DELETED = "Your account was not deleted."
 

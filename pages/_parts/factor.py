@@ -1,4 +1,4 @@
-"""The forms for a second factor: at sign-in, after the password or a mailed code; in a proof, beside the password."""
+"""The forms for a second factor: at sign-in, after the password or a mailed code; to confirm a change, beside the password."""
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress

@@ -17,7 +17,7 @@ def password_field(label: str, name: str, kind: PasswordKind) -> str:
 
 
 def show_button(*kinds: PasswordKind) -> str:
-    """Return the HTML of the button that shows the passwords in fields of these *kinds*, and a new password's rule."""
+    """Return the HTML of the button that shows the passwords in fields of these *kinds*, then of the rule if one is for a new password."""
     button = f'<button type="button" class="db-show" aria-controls="{" ".join(kinds)}">Show password</button>'
     is_new = "new-password" in kinds
     return f'{button}<small id="password-rule">{PASSWORD_RULE}</small>' if is_new else button

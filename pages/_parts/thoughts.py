@@ -16,7 +16,7 @@ _UNVERIFIED = ":gray[:material/gpp_bad: These thoughts failed their integrity ch
 
 
 def draw(message: Message, thoughts: Known) -> None:
-    """Draw the thoughts before each part of *message*, folded."""
+    """Draw, collapsed, the thoughts that came before each part of *message*."""
     for part in message.stored:
         if part.id in thoughts:
             _fold(thoughts[part.id], part.parent_id)

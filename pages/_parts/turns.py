@@ -89,7 +89,7 @@ def begun(temporary_chat: TemporaryChat | None) -> LiveTurn | None:
 
 
 class DeferredDrawing:
-    """Draws at once or, if *is_later*, after the first words of a new reply, which then appear sooner.
+    """Draws elements at once or, if *is_later*, only after the first words of a new reply, so that these appear sooner.
 
     Until then the old elements stay on the page.
     """

@@ -205,7 +205,7 @@ class LiveTurns:
         key = user_id, conversation_id, purpose
         with self._lock:
             turn = self._turns.get(key)
-            # dropped here, because the turn holds text and may not be dropped elsewhere
+            # dropped here, because the turn holds text, and nothing else is certain to drop it
             if turn and turn.is_forgotten():
                 del self._turns[key]
                 return None

@@ -208,7 +208,7 @@ class Search:
     def opened(
         self, asked: Mapping[MessageId, ConversationId], thread: Thread
     ) -> dict[MessageId, Located]:
-        """Return those of the messages *asked* that *thread* may see. All of *asked* are of other conversations.
+        """Return those messages in *asked* that *thread* may see. All of *asked* belong to other conversations.
 
         Raise StoreUnavailable, SignedOut.
         """

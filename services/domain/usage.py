@@ -35,7 +35,7 @@ class PurposeUsage(UsageSum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConversationUsage(UsageSum):
-    """The usage of one conversation or, if the id is None, of all deleted and temporary chats or (*is_rest*) of the rest."""
+    """The usage of one conversation. Without an id: that of all deleted and temporary chats, or (*is_rest*) of those not listed."""
 
     conversation_id: ConversationId | None
     replies: int

@@ -29,11 +29,11 @@ from services.memory.planner import newest_facts, plan_context
 from services.memory.terms import stems
 from services.memory.tokens import TokenCounter
 
-LONGEST = 200  # the most characters of a noted fact
-BATCH = 5  # the most prompts in one request
+LONGEST = 200  # maximum number of characters of a noted fact
+BATCH = 5  # maximum number of prompts in one request
 SILENCE = timedelta(minutes=10)
-_MOST = 3  # the most facts that one prompt may add or replace
-# the most tokens of an answer about one prompt, and the tokens added for each further prompt
+_MOST = 3  # maximum number of facts that one prompt may add or replace
+# maximum number of tokens of a reply about one prompt, and of those added for each further prompt
 _REPLY_TOKENS, _MORE_REPLY_TOKENS = 400, 100
 # the most tokens of known facts in a request, newest first; limited because each request pays for them
 _KNOWN_TOKENS = 2000

@@ -38,7 +38,7 @@ class KindCounter(TokenCounter, Protocol):
     """A token counter that also counts by kind of text."""
 
     def kinds(self, text: str) -> Mapping[str, int]:
-        """Return hundredths of a token by kind of text, without zeros."""
+        """Return the estimated tokens of *text* for each kind of text in it, in hundredths of a token."""
         ...
 
 

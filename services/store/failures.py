@@ -1,4 +1,4 @@
-"""Counting of failed proofs, codes and changes in the audit, in threads, so that no response waits."""
+"""Counts failed proofs, codes and changes in the audit log. A thread does this, so that no response waits for it."""
 
 import threading
 

@@ -1,4 +1,4 @@
-"""Identities at providers of single sign-on that are linked to accounts, on any store."""
+"""Linking of accounts to identities at single sign-on providers, on any store."""
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress

@@ -34,7 +34,7 @@ class _OwnedCredentials(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
-    """A step, as it was stored when it began."""
+    """An action that waits for a proof, such as a mailed code, as it was stored when it began."""
 
     id: UUID  # the public id, in the step's form
     kind: str  # a name from the source code, such as a `CodePurpose`

@@ -47,7 +47,7 @@ def _is_new(device: _Device) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Attempts:
-    """The throttles of attempts to sign in or sign up, of steps that begin, and of mails.
+    """The throttles for sign-in and sign-up attempts, for starting a step (store/steps.py), and for sending mails.
 
     A device that has signed in to an account holds a signed cookie (OWASP's device cookies) and has its own
     throttle, so that guesses from elsewhere do not lock users out of their own devices.

@@ -119,7 +119,7 @@ class OwnIdentities:
     async def prove(
         self, request: Request, signed_in: SignedIn, waiting: WaitingAnswer
     ) -> Response:
-        """Store a proof of who is signed in; if the account has a second factor, ask for it first. Raise IdentityTaken, ProofNeeded."""
+        """Note that the signed-in user has proved who they are; if the account has a second factor, ask for it first. Raise IdentityTaken, ProofNeeded."""
         session = signed_in.session
         checked = await run_sync(self._proven, session, waiting)
         if checked.credentials.wants_factor and not checked.has_factor:
@@ -232,7 +232,7 @@ class OwnIdentities:
     def _form(
         self, act: Callable[..., Response], *names: str
     ) -> Callable[[Request], Awaitable[Response]]:
-        """Return the handler of a form, which calls *act* with the request, the session, and the form's fields *names*."""
+        """Return a form's handler, which calls *act* with the request, the session, and the values of the fields *names*."""
 
         async def answer(request: Request) -> Response:
             if not self.steps.start.origin.is_same_origin(request):

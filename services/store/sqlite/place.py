@@ -153,7 +153,7 @@ class SqlitePlace:
         return connection
 
     def _make(self) -> None:
-        """Make the store under the name of a draft, then rename it, so that the path never leads to half a store."""
+        """Make the store under a temporary name, then rename it, so that the path never leads to an incomplete store."""
         draft = replace(self, path=self.path.with_name(f"{self.path.name}-draft"))
         with _removed(draft.path):
             os.close(os.open(draft.path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))

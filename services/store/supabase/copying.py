@@ -109,7 +109,7 @@ def load(
     make: Callable[[datetime], CopiedRows],
     auth_hash: Callable[[StoredCredentials], str],
 ) -> None:
-    """Store the rows that *make* returns, given the database's time. Raise BadInput if there are accounts already.
+    """Store the rows that *make* returns for the database's time. Raise BadInput if there are accounts already.
 
     *auth_hash* returns the hash of the managed password in credentials, for Supabase Auth.
     """

@@ -240,7 +240,7 @@ class TablesUser:
             if (stored.generation, stored.uses) != seen:
                 return False
             if any(one.is_good(now) and one.user_id != user_id for one in named.values()):
-                return False  # another user's look-up, forged in the store in advance
+                return False  # another user's look-up value: only who can write to the store could have put it there
             if not new.is_restored:
                 rules.check_flag(None, stored, credentials)
             if any(one.user_id for one in others):
@@ -273,7 +273,7 @@ class TablesUser:
         return is_changed
 
     def _others(self, block: Block) -> list[rules.StoredSession]:
-        """Return the user's sessions except the caller's, at most as many as one block ends."""
+        """Return the user's sessions except the caller's, limited to the number that one block ends."""
         every = sessions_of(block, self.caller.user_id)
         return [one for one in every if one.id != self.caller.session_id]
 

@@ -1,4 +1,4 @@
-"""The tables of one user, the shared tables, and the dataclasses of rows that no port defines."""
+"""The tables of one user, the shared tables, and those dataclasses of their rows that no port module defines."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace

@@ -16,9 +16,9 @@ from services.store.tables.content import counts_of
 from services.store.tables.protocol import MOST_WRITES, AllTables, Block, Range, Table, Tables
 from services.store.tables.rows import TablesRows
 
-_SLICE = 200  # the most rows that one block destroys
-_SHARED = MOST_WRITES // 7  # the most rows of each shared table that one block destroys
-_USERS = 50  # the most users whom one call sweeps
+_SLICE = 200  # maximum number of rows that one block destroys
+_SHARED = MOST_WRITES // 7  # maximum number of rows of each shared table that one block destroys
+_USERS = 50  # maximum number of users whose rows one call sweeps
 _SECONDS = 9.0  # seconds between two calls
 _NONCE_LIFE = timedelta(minutes=3)
 _INVITATION_REST = timedelta(days=30)
