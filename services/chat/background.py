@@ -353,7 +353,8 @@ class UserTasks:
         shown = [by_id[fact_id] for fact_id in plan.fact_ids]
         now = self.choices.setup(thread).facts
         before = len(noted)
-        for change in parse_fact_changes(answer.text, exchange, now, shown):
+        space_id = thread.conversation.space_id
+        for change in parse_fact_changes(answer.text, exchange, now, shown, space_id):
             source = source_of(change.text, [each for each in exchange if each in pending]) or last
             fact = _fact(change.text, change.replaces, thread, source.id)
             try:

@@ -21,7 +21,7 @@ from datetime import datetime, timedelta
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from services.domain import Fact, Message, MessageId, Role, Thread, Window, safe_text
+from services.domain import Fact, Message, MessageId, Role, SpaceId, Thread, Window, safe_text
 from services.domain.context import ContextBudget, ContextPlan, History, RecalledMessage
 from services.errors import PromptTooLong
 from services.memory import blocks
@@ -208,12 +208,17 @@ def source_of(text: str, exchange: Sequence[Message]) -> Message | None:
 
 
 def parse_fact_changes(
-    said: str, exchange: Sequence[Message], known: Sequence[Fact], shown: Sequence[Fact]
+    said: str,
+    exchange: Sequence[Message],
+    known: Sequence[Fact],
+    shown: Sequence[Fact],
+    space_id: SpaceId | None = None,
 ) -> tuple[FactChange, ...]:
     """Return the changes in the answer *said*; none if it is malformed.
 
-    *shown* are the facts that the numbers in the answer refer to, from 1; *known* are all current facts. A note that the
-    user wrote for a conversation or space is not replaced: the new fact is added beside it.
+    *shown* are the facts that the numbers in the answer refer to, from 1; *known* are all current facts. Two kinds of facts are
+    not replaced, and the new fact is added beside them: those that the user wrote for a conversation or space, and those
+    outside *space_id*, the space of the conversation, because the words of a space stay in that space.
     """
     answer = _parse(said)
     if answer is None:
@@ -229,7 +234,8 @@ def parse_fact_changes(
     if not is_valid:
         return ()
     named = [shown[number - 1] for number in numbers]
-    replaced = [*(None for _ in answer.add), *(None if one.is_placed else one for one in named)]
+    replaceable = [None if one.is_placed or one.space_id != space_id else one for one in named]
+    replaced = [*(None for _ in answer.add), *replaceable]
     user_stems = {stem for each in exchange if each.role is Role.USER for stem in stems(each.body)}
     seen = {_normalize(fact.text) for fact in known}
     changes: list[FactChange] = []

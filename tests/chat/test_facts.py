@@ -245,6 +245,18 @@ def test_fact_noted_in_a_space_stays_there(chat, server):
     assert DOG not in str(server.requests[-1].body)
 
 
+def test_fact_of_the_user_is_not_replaced_by_words_of_a_space(chat, server):
+    space = stored_space(chat.store, "Kennel")
+    server.script_facts(reply=answer(BERN))
+    ask(chat)
+    server.script_facts(reply=answer(_1=ZURICH))
+
+    ask(chat, "I moved to Zurich", space_id=space.id)
+
+    stored = {fact.text: fact.space_id for fact in chat.store.facts.facts()}
+    assert stored == {BERN: None, ZURICH: space.id}
+
+
 def test_fact_of_another_conversation_is_neither_shown_nor_replaced(chat, server):
     server.script_facts(reply=answer())
     elsewhere = a_fact(BERN, conversation_id=ask(chat, "Hello"))

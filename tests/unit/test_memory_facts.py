@@ -17,6 +17,7 @@ from services.domain import (
     MessageId,
     Outcome,
     Role,
+    SpaceId,
     Thread,
 )
 from services.domain.policies import Summary
@@ -236,7 +237,25 @@ def test_note_that_the_user_wrote_for_a_place_is_not_replaced(place):
     noted = replace(written, source_id=MessageId(uuid4()))
 
     for known, expected in ((written, change), (noted, replace(change, replaces=noted))):
-        assert parse_fact_changes(said, exchange(), [known], [known]) == (expected,)
+        found = parse_fact_changes(said, exchange(), [known], [known], known.space_id)
+        assert found == (expected,)
+
+
+@pytest.mark.parametrize("place", ["user", "space", "other space"])
+def test_fact_of_another_place_is_not_replaced(place):
+    """What is said in a space would be sent in all chats, and a fact of the user would be gone from them."""
+    ids = {"user": None, "space": SpaceId(uuid4()), "other space": SpaceId(uuid4())}
+    known = replace(KNOWN[0], space_id=ids[place], source_id=MessageId(uuid4()))
+    said = answer(_1="Lives in Zurich.")
+
+    found = {
+        other: parse_fact_changes(said, exchange(), [known], [known], space_id)
+        for other, space_id in ids.items()
+    }
+
+    assert found == {
+        other: (FactChange("Lives in Zurich.", known if other == place else None),) for other in ids
+    }
 
 
 NEARLY = st.fixed_dictionaries(
