@@ -15,7 +15,7 @@ from services import events, settings
 from services.crypto import RootKeys
 from services.embedded.folders import choose_folders, write_private
 from services.embedded.plan import Endpoints, prepare
-from services.embedded.reports import MAIL_IS_PRINTED, NO_ADMIN, Failed, Report, Running
+from services.embedded.reports import MAIL_IS_PRINTED, NEW_STORE, NO_ADMIN, Failed, Report, Running
 from services.embedded.stack import Stack
 from services.errors import Misconfigured, Refused, Unavailable
 from services.settings import Settings
@@ -74,12 +74,13 @@ def read_deployment(url: str) -> Deployment:
             "DAYBOOK_MAIL=console is for this machine alone: set DAYBOOK_SMTP_HOST, or start without --server.address."
         )
     is_public = chosen.url is not None or chosen.trusted_proxies > 0 or not is_local
+    is_new = place is not None and not place.exists()
     plan = prepare(
         folders,
         root_keys=chosen.root_keys.get_secret_value() if chosen.root_keys else None,
         with_database=chosen.supabase_url is None and place is None,
         with_model=not (chosen.openai_base_url or chosen.openai_api_key),
-        makes_key=place is not None and not place.exists(),
+        makes_key=is_new,
         is_public=is_public,
     )
     tables = open_tables(place, plan.root_keys) if place else None
@@ -88,6 +89,8 @@ def read_deployment(url: str) -> Deployment:
     if secret:
         at = _secret_address(f"{at}/open/{secret}", folders.keys)
     health = ServerHealth(at, plan.endpoints, place.kind if place else SUPABASE)
+    if is_new:
+        health.record(NEW_STORE)
     if tables and not choose_first_admin(tables, is_public=is_public):
         health.record(NO_ADMIN)
     if chosen.prints_mail:

@@ -28,7 +28,7 @@ from services.domain.memories import NotedFact
 from services.domain.models import ModelSettings
 from services.domain.turns import TurnState
 from services.embedded.plan import Endpoints
-from services.embedded.reports import Failed
+from services.embedded.reports import NEW_STORE, Failed
 from services.errors import Misconfigured, StoreUnavailable
 from services.identity.mailer import open_mailer
 from services.settings import Settings
@@ -343,6 +343,33 @@ def test_embedded_stack_with_an_address_for_others_is_public(
     assert planned == [is_public]
 
 
+@pytest.fixture
+def of_file(monkeypatch, tmp_path):
+    """Return a function that sets the settings of a deployment over a store in files."""
+
+    def of_file(store="sqlite", **environment):
+        settings = {
+            "DAYBOOK_STORE": f"{store}:{tmp_path}/daybook.db",
+            "DAYBOOK_KEY_DIR": str(tmp_path / "keys"),
+            "DAYBOOK_DATA_DIR": str(tmp_path / "data"),
+            "OPENAI_BASE_URL": "http://127.0.0.1:1/v1",
+            "DAYBOOK_MODEL": "none",
+        }
+        for name, value in (settings | environment).items():
+            monkeypatch.setenv(name, value)
+
+    return of_file
+
+
+@pytest.mark.parametrize("store", ["sqlite", "json"])
+def test_start_says_that_it_made_a_store(of_file, capsys, store):
+    of_file(store)
+    for is_made in (True, False):
+        deployment.read_deployment("http://127.0.0.1:8501").tables.close()
+
+        assert (NEW_STORE.sentence in capsys.readouterr().out) is is_made
+
+
 @pytest.mark.parametrize(
     ("environment", "url", "is_let"),
     [
@@ -353,18 +380,9 @@ def test_embedded_stack_with_an_address_for_others_is_public(
     ],
 )
 def test_first_account_of_a_file_is_admin_on_this_machine_alone(
-    monkeypatch, tmp_path, capsys, environment, url, is_let
+    of_file, capsys, environment, url, is_let
 ):
-    settings = {
-        "DAYBOOK_STORE": f"sqlite:{tmp_path}/daybook.db",
-        "DAYBOOK_SIGN_IN": "local",
-        "DAYBOOK_KEY_DIR": str(tmp_path / "keys"),
-        "DAYBOOK_DATA_DIR": str(tmp_path / "data"),
-        "OPENAI_BASE_URL": "http://127.0.0.1:1/v1",
-        "DAYBOOK_MODEL": "none",
-    }
-    for name, value in (settings | environment).items():
-        monkeypatch.setenv(name, value)
+    of_file(DAYBOOK_SIGN_IN="local", **environment)
 
     begun = deployment.read_deployment(url)
 
@@ -382,17 +400,8 @@ def test_first_account_of_a_file_is_admin_on_this_machine_alone(
         ({"DAYBOOK_SIGN_IN": "local"}, "http://0.0.0.0:8501", None),
     ],
 )
-def test_codes_are_printed_on_this_machine_alone(
-    monkeypatch, tmp_path, capsys, environment, url, is_printed
-):
-    settings = {
-        "DAYBOOK_STORE": f"sqlite:{tmp_path}/daybook.db",
-        "DAYBOOK_MAIL": "console",
-        "DAYBOOK_KEY_DIR": str(tmp_path / "keys"),
-        "DAYBOOK_DATA_DIR": str(tmp_path / "data"),
-    }
-    for name, value in (settings | environment).items():
-        monkeypatch.setenv(name, value)
+def test_codes_are_printed_on_this_machine_alone(of_file, capsys, environment, url, is_printed):
+    of_file(DAYBOOK_MAIL="console", **environment)
 
     if is_printed is None:
         with pytest.raises(Misconfigured, match="DAYBOOK_MAIL=console is for this machine alone"):
