@@ -5,12 +5,15 @@ import sys
 from itertools import filterfalse
 
 
-def found(*canaries):
+def found(*canaries, in_new=False):
     """Return every text or bytes object with one of *canaries* that is reachable from any object or module of this process.
 
+    *in_new*: search only the objects made since `gc.freeze()`, which is quick and enough where something must be found.
     Strings and bytes, and containers of only these, are not in `gc.get_objects()`: they are found by following
     `gc.get_referents`, which leaves out a dict's keys if all of them are strings.
     """
+    if not in_new:
+        gc.unfreeze()
     gc.collect()
     untracked = dict[int, object]()
     new = [*gc.get_objects(), *sys.modules.values()]
