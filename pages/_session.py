@@ -39,6 +39,9 @@ def rerun_if_ended() -> None:
     session_id = _session_id()
     if session_id and bootstrap.current_app().has_ended(session_id):
         st.rerun()
+    # Reading the tab ends this run if another has replaced it during the wait: at its end, Streamlit would remove the
+    # fragments that the other has registered, and the buttons of a dialog that the other opened would do nothing.
+    tab()
 
 
 def _doubt_session() -> None:
