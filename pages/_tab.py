@@ -66,6 +66,9 @@ class Undoable:
     id: UUID
     sentence: str = field(repr=False)
     restore: Callable[[], None] = field(repr=False)
+    document_id: UUID | None = (
+        None  # the document that was changed, such as a conversation; None: it has *id*
+    )
     scope: tuple[ConversationId | None, SpaceId | None] | None = None  # the scope of a deleted fact
     count: int = 0  # the number of deleted messages
     memories: tuple[DeletedMemories, ...] = field(default=(), repr=False)
@@ -155,6 +158,9 @@ class Tab:
         temporary_chat, self.temporary = self.temporary, None
         if temporary_chat:
             self.seen, self.begun = ("", None), None
+            self.undoable[:] = [
+                one for one in self.undoable if temporary_chat.id not in (one.id, one.document_id)
+            ]
         return temporary_chat
 
 

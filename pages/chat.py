@@ -45,6 +45,8 @@ with show_errors():
     if conversation_id:
         view = services.chat.view(conversation_id, turns.chosen_version(), begun=begun)
         thread, turn = view.thread, view.turn
+        if turn is not begun:  # the turn has ended meanwhile, and its reply is among the messages
+            begun = None
     else:
         view = services.chat.new_view(new)
     setup = view.setup

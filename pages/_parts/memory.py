@@ -269,10 +269,11 @@ def summary_dialog(conversation_id: ConversationId) -> None:
         if is_asked_again:
             services.tasks.summarise_now(thread_as_seen, is_anew=True)
             tell("Regenerating the summary…")
+            undo.offer_summary(conversation_id, seen, "Deleted the old summary")
             return
         services.tasks.change_summary(thread_as_seen, "" if is_gone else text)
         if is_gone:
-            undo.offer_summary(conversation_id, seen)
+            undo.offer_summary(conversation_id, seen, "Deleted the summary")
 
     if is_saved or is_asked_again or is_gone:
         editing.save(change, lambda: now, lambda now: now.text)

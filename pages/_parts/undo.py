@@ -162,17 +162,21 @@ def delete_fact(fact: Fact) -> None:
     """Delete *fact*, and offer to restore it. Raise StoreUnavailable."""
     find_user().facts.forget(fact.id)
     scope = fact.conversation_id, fact.space_id
-    _offer(Undoable(fact.id, f"Deleted “{fact.text}”", lambda: find_user().facts.keep(fact), scope))
+    _offer(
+        Undoable(
+            fact.id, f"Deleted “{fact.text}”", lambda: find_user().facts.keep(fact), scope=scope
+        )
+    )
 
 
-def offer_summary(conversation_id: ConversationId, summary: RunningSummary) -> None:
-    """Offer to restore *summary*, which was just deleted."""
+def offer_summary(conversation_id: ConversationId, summary: RunningSummary, sentence: str) -> None:
+    """Offer to restore *summary*, which was just deleted, as *sentence* says."""
 
     def restore() -> None:
         services = services_of(conversation_id)
         services.conversations.set_summary(services.chat.open(conversation_id), summary)
 
-    _offer(Undoable(uuid4(), "Deleted the summary", restore))
+    offer(conversation_id, "summary", sentence, restore)
 
 
 def _delete_messages(thread: Thread, doomed: Collection[Message], count: int) -> None:
@@ -191,7 +195,7 @@ def _delete_messages(thread: Thread, doomed: Collection[Message], count: int) ->
 
 def offer(document_id: UUID, act: str, sentence: str, restore: Callable[[], None]) -> None:
     """Show *sentence* with Undo, which calls *restore*; a later offer for the same document and *act* replaces it."""
-    _offer(Undoable(uuid5(document_id, act), sentence, restore))
+    _offer(Undoable(uuid5(document_id, act), sentence, restore, document_id))
 
 
 def offer_temporary(left: TemporaryChat) -> None:
@@ -250,7 +254,8 @@ def draw_mark(thread: Thread) -> None:
 def _restore(one: Undoable) -> None:
     if one in tab().undoable:  # false for the second of two quick clicks
         one.restore()
-        tab().undoable.remove(one)
+        # another run may have dropped it meanwhile, because its time was up
+        tab().undoable[:] = [each for each in tab().undoable if each is not one]
 
 
 def _restore_messages(

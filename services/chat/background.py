@@ -32,7 +32,7 @@ from services.domain.context import ContextPlan
 from services.domain.limits import checked_summary
 from services.domain.memories import NotedFact
 from services.domain.turns import LONGEST_TURN_SECONDS
-from services.errors import AppError, NotFound, Refused, Stale, StoreUnavailable
+from services.errors import AppError, ChangedElsewhere, NotFound, Refused, Stale, StoreUnavailable
 from services.events import log_event
 from services.memory.compaction import Compaction
 from services.memory.facts import (
@@ -167,11 +167,17 @@ class UserTasks:
         return noted
 
     def undo_noted(self, conversation_id: ConversationId, noted: NotedFact) -> None:
-        """Delete a noted fact, or restore the fact that it replaced. Raise ChangedElsewhere, StoreUnavailable."""
+        """Delete a noted fact, or restore the fact that it replaced.
+
+        Raise ChangedElsewhere (the user has edited the fact since), StoreUnavailable.
+        """
+        fact, facts = noted.fact, self.store.facts
         if noted.replaced:
-            self.store.facts.keep(noted.replaced, replaces=noted.fact)
+            facts.keep(noted.replaced, replaces=fact)
+        elif any(one.id == fact.id and one != fact for one in facts.fresh_facts()):
+            raise ChangedElsewhere
         else:
-            self.store.facts.forget(noted.fact.id)
+            facts.forget(fact.id)
         self.registry.dismiss(conversation_id, (noted,))
 
     def dismiss_noted(self, conversation_id: ConversationId, prompt_id: MessageId) -> None:
@@ -184,7 +190,7 @@ class UserTasks:
         """Return the prompts to note facts from; none if the user wants no facts or the database is unreachable."""
         with suppress(AppError):
             preferences = self.store.profile.preferences()
-            if preferences.keeps_facts and not thread.is_newer:
+            if preferences.keeps_facts and thread.is_whole and not thread.is_newer:
                 return pending_prompts(thread, preferences.keeps_facts_since, answered_id)
         return ()
 

@@ -80,20 +80,25 @@ class LiveTurn:
         return time.monotonic() - self._began_at
 
     def think(self, piece: str) -> None:
-        """Add *piece* to the thoughts of a reply, up to the limit of stored thoughts.
+        """Add *piece* to the thoughts, up to the limit of stored thoughts.
 
         Followers are not woken, because each wakes by itself four times a second.
         """
         self._note_first_token()
-        if self.purpose is Purpose.REPLY and self._thought_bytes <= _LONGEST_THOUGHTS:
+        if self._thought_bytes <= _LONGEST_THOUGHTS:
             piece = piece[: _LONGEST_THOUGHTS + 1].translate(_CONTROL)
             with self._changed:
                 self._thoughts.append(piece)
                 self._thought_bytes += len(piece.encode(errors="surrogatepass"))
 
+    def streamed(self) -> str:
+        """Return the thoughts and the text so far, which are paid for whatever the purpose of the turn is."""
+        with self._changed:
+            return _mended("".join(self._thoughts)) + self.said()
+
     def thoughts(self) -> Thoughts | None:
-        """Return the thoughts so far, shortened to their first 100 KB."""
-        if not self._thoughts:
+        """Return the thoughts of a reply so far, shortened to their first 100 KB; None for other purposes."""
+        if not self._thoughts or self.purpose is not Purpose.REPLY:
             return None
         with self._changed:
             self._thoughts = ["".join(self._thoughts)]
@@ -141,14 +146,14 @@ class LiveTurn:
             end_request()
 
     def push(self, piece: str) -> int:
-        """Add *piece* to the text; return an upper bound of the text's bytes: four per character, or one in ASCII."""
+        """Add *piece* to the text, and return the text's bytes."""
         with self._changed:
             if not self._pushed:
                 self._thought_seconds = self.waited_seconds()
                 self._note_first_token()
             self._pieces.append(piece)
             self._pushed += 1
-            self._bytes += len(piece) if piece.isascii() else 4 * len(piece)
+            self._bytes += len(piece.encode(errors="surrogatepass"))
             self._changed.notify_all()
             return self._bytes
 

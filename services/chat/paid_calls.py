@@ -113,9 +113,7 @@ class PaidCalls:
                 prompt = min(reported.prompt, call.plan.bound_tokens)
                 used = replace(reported, prompt=prompt, reply=reply)
             elif is_called:
-                thoughts = turn.thoughts()
-                streamed = (thoughts.text if thoughts else "") + turn.said()
-                used = self._counted(call, turn, streamed, is_failed=not is_whole)
+                used = self._counted(call, turn, turn.streamed(), is_failed=not is_whole)
             turn.failure = self._settle(turn, call.offer.info, used, failure)
         return reported
 

@@ -213,8 +213,11 @@ class Chat:
         If the turn *begun* is given, show its thread; with *is_cached*, a cached thread, if any. Raise NotFound.
         """
         turn: LiveTurn | RemoteTurn | None = begun
-        if begun and begun.thread:
-            thread = begun.thread
+        drawn = (
+            begun.thread if begun else None
+        )  # read once: the turn may end meanwhile, and drop it
+        if drawn:
+            thread = drawn
         elif is_cached:
             thread = self.store.turns.known(conversation_id)
         else:

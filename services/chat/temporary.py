@@ -75,7 +75,7 @@ class TemporaryChat(ChatParts):
         """Undo `leave`. Raise ChatIsOver."""
         if self.is_over:
             raise ChatIsOver
-        self._left_at = math.inf
+        self._seen_at, self._left_at = time.monotonic(), math.inf
 
     def stop(self, within: float = 2.0) -> None:
         """Stop the streaming turns, and wait for them to be settled."""

@@ -140,9 +140,13 @@ def exchange_about(thread: Thread, prompt_id: MessageId) -> tuple[Message, ...]:
 
 
 def exchange_of(branch: Sequence[Message], at: int) -> tuple[Message, ...]:
-    """Return the reply before the prompt at index *at*, the prompt, and its own reply, if any."""
+    """Return the reply before the prompt at index *at*, if any, the prompt, and its own reply, if any.
+
+    A prompt that got no reply may stand before it: that one may be from before memory was on, and is left out.
+    """
+    follows_reply = at > 0 and branch[at - 1].role is Role.ASSISTANT
     has_reply = at + 1 < len(branch) and branch[at + 1].role is Role.ASSISTANT
-    return tuple(branch[max(0, at - 1) : at + 1 + has_reply])
+    return tuple(branch[at - follows_reply : at + 1 + has_reply])
 
 
 def plan_fact_requests(

@@ -155,6 +155,17 @@ def test_fact_changed_since_is_not_taken_back(chat, moved):
     assert "Lives in Basel." in texts(chat.store)
 
 
+def test_new_fact_changed_since_is_not_taken_back(chat):
+    conversation_id = ask(chat)
+    [dog] = chat.tasks.noted(conversation_id)
+    chat.store.facts.keep(replace(dog.fact, text="Has two dogs."), replaces=dog.fact)
+
+    with pytest.raises(ChangedElsewhere):
+        chat.tasks.undo_noted(conversation_id, dog)
+
+    assert texts(chat.store) == ["Has two dogs."]
+
+
 def test_dismissed_note_stays_a_fact(chat):
     conversation_id = ask(chat)
 
@@ -218,7 +229,7 @@ def test_failed_request_for_facts_is_sent_again(chat, server):
     assert texts(chat.store) == [DOG]
 
 
-def test_unreadable_conversation_yields_no_fact(chat, database, server):
+def test_unreadable_conversation_yields_no_fact(chat, database, server, monkeypatch):
     def spoil_the_first_prompt():
         [first, *_] = chat.open(conversation_id).messages
         database.spoil("message", first.id)
@@ -230,8 +241,24 @@ def test_unreadable_conversation_yields_no_fact(chat, database, server):
 
     ask(chat, PROMPT, conversation_id)
 
-    assert not chat.open(conversation_id).is_whole
+    thread = chat.open(conversation_id)
+    assert not thread.is_whole
     assert len(server.facts_requests) == 1
+    monkeypatch.setattr(
+        chat.tasks.registry, "claim", None
+    )  # no task is begun that could do nothing
+    chat.tasks.catch_up(thread)
+
+
+def test_thoughts_about_facts_are_paid_for_where_no_usage_is_reported(chat, server, database):
+    server.script_facts(reply=answer(), usage="none")
+    ask(chat)
+    server.script_facts(reply=answer(), thoughts=40, thought="The user has a dog. ", usage="none")
+
+    ask(chat)
+
+    without, thinking = (cost for purpose, cost in database.costs() if purpose is Purpose.FACTS)
+    assert thinking > without > 0
 
 
 def test_fact_noted_in_a_space_stays_there(chat, server):
@@ -387,3 +414,20 @@ def test_prompts_from_before_memory_was_on_are_not_noted(paced, server):
     (request,) = server.facts_requests
     assert "I have a dog, too." in request.prompt
     assert f"user> {PROMPT}" not in request.prompt
+
+
+def test_unanswered_prompt_from_before_memory_was_on_is_not_shown(paced, server):
+    profile = paced.store.profile
+    profile.change(lambda now: now.with_memory(False, datetime.now(UTC)))
+    server.script(status=401)
+    its = ask(paced)
+    server.script(reply="How nice.")
+    profile.change(lambda now: now.with_memory(True, datetime.now(UTC)))
+
+    ask(paced, "I have a dog, too.", its)
+    paced.tasks.note_facts(its)
+
+    settled(paced, its)
+    (request,) = server.facts_requests
+    assert "I have a dog, too." in request.prompt
+    assert PROMPT not in request.prompt

@@ -35,7 +35,7 @@ from tests.pages.conftest import (
     warnings,
 )
 from tests.pages.conftest import messages as said
-from tests.stack.apps import until
+from tests.stack.apps import SECONDS, until
 
 TRACKER = "http://tracker.example/pixel.png"
 
@@ -72,6 +72,24 @@ def test_a_reply_is_shown_kept_and_found_again(open_app, maya):
     assert titles(app) == ["When do I prune?"]
     again = open_app(maya, c=app.query_params["c"])
     assert said(again) == ["When do I prune?", "Prune in March."]
+
+
+def test_reply_that_ends_as_its_page_begins_is_drawn_as_a_reply(open_app, maya, monkeypatch):
+    begun = turns.begun
+
+    def ended(temporary_chat):
+        if turn := begun(temporary_chat):
+            maya.model.gate.set()
+            assert turn.wait(SECONDS)
+        return turn
+
+    monkeypatch.setattr(turns, "begun", ended)
+    maya.model.gate.clear()
+
+    app = send(open_app(maya), "When do I prune?")
+
+    assert said(app) == ["When do I prune?", "Prune in March."]
+    assert len(app.chat_message) == 1  # prompts are HTML
 
 
 def test_a_conversation_without_a_message_opens(open_app, maya, database):

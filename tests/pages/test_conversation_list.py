@@ -3,10 +3,12 @@
 import re
 import time
 from types import SimpleNamespace
+from uuid import uuid4
 
 import pytest
 
 from pages._parts import turns, undo
+from pages._tab import KEY, Undoable
 from services.errors import StoreUnavailable
 from tests.pages.conftest import (
     chosen,
@@ -204,6 +206,24 @@ def test_undo_is_offered_for_a_while(open_app, maya, garden, monkeypatch):
     monkeypatch.setattr(undo, "time", SimpleNamespace(monotonic=lambda: later))
 
     assert deleted(app.run()) == []
+
+
+def test_undo_that_takes_longer_than_it_is_offered_is_done(open_app, maya, garden):
+    app = open_app(maya)
+    here = app.session_state[KEY]
+    undone = []
+
+    def restore():
+        undone.append(True)
+        here.undoable.clear()  # as another run does once the time is up
+
+    here.undoable.append(Undoable(uuid4(), "Deleted 300 chats", restore))
+
+    press(app.run(), "Undo")
+
+    assert not app.exception
+    assert undone == [True]
+    assert undo_lines(app) == []
 
 
 def test_undo_that_comes_too_late_says_so(open_app, maya, garden, database):

@@ -21,6 +21,7 @@ from services.errors import NewerVersion
 from tests.fakes import NOON, FakePerson, ScriptedModel, choose
 from tests.pages.conftest import captions, html, in_composer, in_dialog, press
 from tests.pages.test_chat_page import pairs, send
+from tests.stack.apps import until
 
 
 @pytest.fixture
@@ -88,6 +89,19 @@ def test_deleted_summary_can_be_restored(open_app, maya, garden, database):
     next(button for button in app.run().button if button.label == "Undo").click().run()
 
     assert database.thread(garden).summary == edited
+
+
+def test_old_summary_can_be_restored_after_regenerate(open_app, maya, garden, database, model):
+    old = database.thread(garden).summary
+    app = open_app(maya, c=str(garden))
+
+    app.button(key="read-summary-banner").click().run()
+    press(in_dialog(app, summary_dialog, garden), "Regenerate")
+    until(lambda: not maya.chat.coming(Purpose.SUMMARY))
+    assert database.thread(garden).summary != old
+    press(app.run(), "Undo")
+
+    assert database.thread(garden).summary == old
 
 
 def test_failed_summary_is_reported(open_app, maya, database):

@@ -1,10 +1,12 @@
 """A temporary chat as a user sees it: the switch, its effects, and no writes of text."""
 
+from uuid import uuid4
+
 import pytest
 import streamlit as st
 
 from pages._parts import temporary
-from pages._tab import KEY, tab
+from pages._tab import KEY, Undoable, tab
 from services.chat.temporary import ChatIsOver
 from services.domain.turns import TurnState
 from services.errors import Cap, OverBudget, StoreUnavailable
@@ -117,6 +119,20 @@ def test_left_temporary_chat_is_brought_back_by_undo(app, maya, database, way):
     if way == "new temporary chat":
         press(app, "Undo")
         assert messages(app) == ["And another", "Prune in March."]
+
+
+def test_left_temporary_chat_leaves_no_summary_in_the_tab(app, maya):
+    asks(switches(app), "Hello")
+    [chat], tab = maya.temporary, app.session_state[KEY]
+    tab.undoable += [
+        Undoable(uuid4(), "Deleted the summary", None, chat.id),
+        Undoable(uuid4(), "Archived", None, uuid4()),
+    ]
+
+    app.button(key="new-chat").click().run()
+
+    sentences = [one.sentence for one in app.session_state[KEY].undoable]
+    assert sentences == ["Left the temporary chat: it will be deleted", "Archived"]
 
 
 def test_left_temporary_chat_without_text_is_ended(app, maya):

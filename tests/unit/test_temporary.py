@@ -213,6 +213,22 @@ def test_chat_that_was_come_back_to_goes_on(maya, monkeypatch):
     assert not chat.is_over
 
 
+def test_chat_that_was_come_back_to_may_be_away_as_long_as_any(maya, monkeypatch):
+    chats, now, there = TemporaryChats(), [100.0], [True]
+    monkeypatch.setattr(temporary.time, "monotonic", lambda: now[0])
+    chat = maya.begin_temporary(is_there=lambda: there[0])
+    chats.add(chat)
+    chat.leave()
+    now[0] += 15
+    chat.come_back()
+    there[0] = False
+
+    now[0] += 5
+    chats.end_deserted()
+
+    assert not chat.is_over
+
+
 def test_sign_out_ends_the_chats_of_its_device(two_chats):
     chats, here, elsewhere = two_chats
 
