@@ -332,8 +332,8 @@ class BadAddress(BadInput):
     """The input is not an email address."""
 
     public = (
-        "This is not a valid email address. Use plain letters (a-z), and type an international domain in its "
-        "xn-- form."
+        "This is not a valid email address. It looks like name@example.org, in plain letters (a-z); an international "
+        "domain is typed in its xn-- form."
     )
 
 

@@ -78,9 +78,14 @@ def draw(admin: UserServices) -> None:
         {
             "App processes": "Several" if can.takes_several_processes else "One at a time",
             "Database": words.milliseconds(database.database_ms),
-            "API and network": words.milliseconds(database.api_ms),
-            "Clock difference": f"{database.clock_skew_seconds:+.1f} s",
         }
+        # a store of one process has no API in between
+        | (
+            {"API and network": words.milliseconds(database.api_ms)}
+            if can.takes_several_processes
+            else {}
+        )
+        | {"Clock difference": f"{database.clock_skew_seconds:+.1f} s"}
         | ({} if app.is_alone else {"Users kept apart by": isolation})
         | {label: _figure(figure) for label, figure in database.figures.items()},
     )

@@ -34,7 +34,7 @@ def table_row(user: UserUsage) -> dict[str, object]:
     """Return the columns that fit beside the sidebar at 1280 px; opening a user shows more."""
     return {
         words.USER: user.email,
-        "Role": user.role.value.capitalize() + (", suspended" if user.is_suspended else ""),
+        "Role": "Suspended" if user.is_suspended else user.role.value.capitalize(),
         words.COST_TODAY: user.cost_today_micro / words.MILLION,
         words.COST_THIS_MONTH: user.cost_this_month_micro / words.MILLION,
         words.MESSAGES_THIS_MONTH: user.replies_this_month,

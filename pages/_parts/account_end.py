@@ -7,9 +7,7 @@ from services.bootstrap import UserServices
 from services.domain.accounts import DELETE_WORD
 from services.domain.addresses import NO_ADDRESS
 
-WRONG_EMAIL = (
-    "email"  # reason code in the URL: the email or the word that confirms the deletion was mistyped
-)
+WRONG_EMAIL = "email"  # reason code in the URL: the email or the confirming word was mistyped
 _DELETE_ACCOUNT = "Delete account"
 _NOT_DELETED = "Your account was not deleted."
 

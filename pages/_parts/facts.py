@@ -28,7 +28,7 @@ from services.domain.memories import NotedFact
 from services.errors import StoreUnavailable
 
 MEMORY = "pages/memory.py"
-COST = "This takes one extra request for about five messages."
+COST = "This adds about one request for every five messages."
 MEMORIES = FactList("memory", "I take my coffee black")
 _FIRST_REPLIES = range(2, 7)  # the offer is shown while a conversation has this many replies
 _ROWS = 50  # the list shows this many rows at first, and adds as many on demand
@@ -113,9 +113,9 @@ def draw_all(user: UserServices, kept: Sequence[Fact]) -> None:
             MEMORIES.draw_row(fact, draw_source)
     if len(kept) > count:
         quiet_button(words.SHOW_MORE, "expand_more", "older-facts", _draw_more, count)
-    quiet_button(
-        "Delete all memories", "delete", "danger-ask", ask_for, delete_all_dialog, len(kept)
-    )
+    notes = sum(1 for fact in kept if fact.conversation_id or fact.space_id)
+    args = ask_for, delete_all_dialog, len(kept) - notes, notes
+    quiet_button("Delete all memories", "delete", "danger-ask", *args)
 
 
 def draw_none(*, is_on: bool) -> None:
@@ -153,11 +153,15 @@ def _draw_source(
 
 @st.dialog("Delete all memories?", on_dismiss="rerun")
 @show_errors()
-def delete_all_dialog(count: int) -> None:
-    """Delete all facts, including those of conversations and spaces."""
+def delete_all_dialog(memories: int, notes: int) -> None:
+    """Delete all facts: *memories*, and *notes* of conversations and spaces, are their numbers."""
+    counts = words.count(memories, "memory"), words.count(notes, "chat or space note")
+    named = " and ".join(
+        text for text, count in zip(counts, (memories, notes), strict=True) if count
+    )
     st.markdown(
-        f"Delete {words.count(count, 'memory')}? The model will no longer see "
-        f"{'it' if count == 1 else 'them'}. This cannot be undone."
+        f"Delete {named}? The model will no longer see {'it' if memories + notes == 1 else 'them'}. "
+        "This cannot be undone."
     )
     if editing.is_confirmed("Delete all", "delete-all"):
         user_services().facts.forget_all()

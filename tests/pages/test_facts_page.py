@@ -282,10 +282,24 @@ def test_all_facts_are_deleted_after_confirmation(open_app, maya):
     assert len(texts(maya)) == 2
     assert any(each.value.startswith("Delete 2 memories?") for each in app.markdown)
 
-    pressed(in_dialog(app, facts.delete_all_dialog, 2), "danger-delete-all")
+    pressed(in_dialog(app, facts.delete_all_dialog, 2, 0), "danger-delete-all")
 
     assert texts(maya) == []
     assert [header.value for header in app.header] == ["No memories yet"]
+
+
+def test_notes_are_named_before_all_is_deleted(open_app, maya, database):
+    garden, note = database.hold("Garden"), fact("Order 7.")
+    app = memory(open_app(maya))
+    for memories, named in ((0, ""), (1, "1 memory and ")):
+        if memories:
+            keep(maya, fact("Has a dog.", 1))
+        else:
+            keep(maya, replace(note, conversation_id=garden))
+
+        shown = [each.value for each in pressed(app.run(), "danger-ask").markdown]
+
+        assert any(one.startswith(f"Delete {named}1 chat or space note?") for one in shown)
 
 
 @pytest.mark.parametrize("was_on", [True, False])
