@@ -324,8 +324,13 @@ def test_prompt_that_cannot_be_sent_is_not_stored(chat, database, prompt):
 
 @pytest.mark.parametrize(
     "script",
-    [{"reply": "語" * 80_000}, {"tokens": 10_000}, {"reply": "x" * 400_000}],
-    ids=["many words", "many tokens", "one piece"],
+    [
+        {"reply": "語" * 80_000},
+        {"tokens": 10_000},
+        {"reply": "x" * 400_000},
+        {"reply": "\U0001f331" * 200_000},
+    ],
+    ids=["many words", "many tokens", "one piece", "four bytes a character"],
 )
 def test_reply_without_an_end_is_cut_and_charged(chat, database, server, script):
     server.script(**script)
