@@ -203,6 +203,20 @@ def test_only_user_gets_an_address_and_a_password(accounts, operator, tables):
         open_account(operator, RING, new_email())
 
 
+def test_only_user_without_an_address_is_named_by_none(accounts, operator):
+    accounts.enter(None)
+    email = new_email()
+
+    for call in (operator.grant_admin, lambda email: operator.set_caps(email, {})):
+        with pytest.raises(BadInput, match="without sign-in, .*: `set-password EMAIL` gives it"):
+            call(email)
+
+    set_password(operator, RING, email, PASSWORD)
+    operator.grant_admin(email)
+    with pytest.raises(BadInput, match="sign up, and sign in once"):
+        operator.grant_admin(new_email())
+
+
 def test_only_user_without_an_address_has_none_to_free(accounts, operator, tables):
     accounts.enter(None)
 

@@ -45,6 +45,10 @@ from services.store.tables.protocol import MOST_WRITES, AllTables, Block, StoreP
 from services.store.tables.schema import AccountRow, CredentialsRow
 
 _UNKNOWN_ACCOUNT = "There is no account with this address: sign up, and sign in once."
+_NO_ADDRESS_YET = (
+    "The account of this store was made without sign-in, and has no address: "
+    "`set-password EMAIL` gives it one."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -283,10 +287,12 @@ def _put_all(
 
 
 def _account(block: Block, email: EmailAddress) -> AccountRow:
-    for row in block.select(schema.ACCOUNTS, {"deleted_at": None}):
+    rows = block.select(schema.ACCOUNTS, {"deleted_at": None})
+    for row in rows:
         if row.email == email:
             return row
-    raise BadInput(_UNKNOWN_ACCOUNT)
+    is_without = [row.email for row in rows] == [NO_ADDRESS]
+    raise BadInput(_NO_ADDRESS_YET if is_without else _UNKNOWN_ACCOUNT)
 
 
 def _only_without_address(tables: AllTables) -> StoredCredentials | None:
