@@ -208,7 +208,7 @@ def test_only_user_without_an_address_is_named_by_none(accounts, operator):
     email = new_email()
 
     for call in (operator.grant_admin, lambda email: operator.set_caps(email, {})):
-        with pytest.raises(BadInput, match="without sign-in, .*: `set-password EMAIL` gives it"):
+        with pytest.raises(BadInput, match=r"without sign-in, .*: `set-password EMAIL` gives it"):
             call(email)
 
     set_password(operator, RING, email, PASSWORD)
@@ -337,6 +337,13 @@ def test_backup_is_a_store_and_its_time_is_shown(accounts, operator, tmp_path):
     _, session = accounts.sign_up_with(email, PASSWORD)
     operator.grant_admin(email)
     assert session.backend.administration.health().figures["Last backup"] <= datetime.now(UTC)
+
+
+def test_backup_into_a_missing_folder_names_it(operator, tmp_path):
+    with pytest.raises(Misconfigured) as caught:
+        operator.backup(tmp_path / "missing" / "backup.db")
+
+    assert caught.value.public == f"There is no folder {tmp_path / 'missing'}: make it."
 
 
 def test_demo_fills_a_fresh_store_alone(operator, tables, accounts):
