@@ -32,6 +32,9 @@ from services.provider_settings import ProviderSettings, read_providers
 # the pattern of model names; the database checks them with the same pattern
 _MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,99}")
 SECRETS_FILE = Path(__file__).parents[1] / ".streamlit" / "secrets.toml"
+# the most that the database takes for a turn, and as the price that an admin sets
+_MOST_TOKENS = 100_000_000
+_MOST_PRICE_MICRO = 10_000_000_000
 # the kinds of stores that DAYBOOK_STORE can name; Supabase has separate settings
 STORES = ("sqlite", "json", "json-plain", "firestore")
 _FIRESTORE = re.compile(
@@ -86,11 +89,11 @@ class Settings(BaseSettings):
     model: str | None = None
     models: str = ""  # other models that users may choose, separated by commas
     # the four settings below apply to every model
-    context_tokens: int | None = Field(default=None, ge=512)
-    reply_tokens: int | None = Field(default=None, ge=16)
+    context_tokens: int | None = Field(default=None, ge=512, le=_MOST_TOKENS)
+    reply_tokens: int | None = Field(default=None, ge=16, le=_MOST_TOKENS)
     # micro-dollars per million tokens, for models that genai-prices does not know
-    input_price_micro: int | None = Field(default=None, ge=0)
-    output_price_micro: int | None = Field(default=None, ge=0)
+    input_price_micro: int | None = Field(default=None, ge=0, le=_MOST_PRICE_MICRO)
+    output_price_micro: int | None = Field(default=None, ge=0, le=_MOST_PRICE_MICRO)
     assistant_prefix: bool = False
     instructions: str = Field(default="You are a helpful assistant.", repr=False)
     policy: str = Summary.name
@@ -102,7 +105,7 @@ class Settings(BaseSettings):
     key_dir: Path | None = None
     url: HttpUrl | None = None
     trusted_proxies: int = Field(default=0, ge=0, le=10)
-    sign_ups_an_hour: int = Field(default=20, ge=1)
+    sign_ups_an_hour: int = Field(default=20, ge=1, le=1_000_000)
     # None: mail is sent through the SMTP server, if one is set
     mail: Literal["console"] | None = None
     smtp_host: str | None = None
@@ -134,6 +137,8 @@ class Settings(BaseSettings):
         kind, _, place = (text or "").partition(":")
         if text is not None and (kind not in STORES or not place):
             raise ValueError(f"Input should be {' or '.join(f'{one}:PLACE' for one in STORES)}")
+        if kind != "firestore" and place.startswith("//"):
+            raise ValueError(f"The place is a path, not a URL: write {kind}:PATH")
         if text is not None and kind == "firestore" and not _FIRESTORE.fullmatch(text):
             raise ValueError("Input should be firestore:PROJECT or firestore:PROJECT/DATABASE")
         return text

@@ -140,7 +140,13 @@ def _supabase_operator(chosen: Settings, folders: Folders) -> "SupabaseOperator"
         if chosen.supabase_url and chosen.supabase_key:
             api = str(chosen.supabase_url).rstrip("/"), chosen.supabase_key
         return operator_at(url, api)
-    from services.embedded.postgres import Postgres  # needs the dependency group `embedded`
+    try:
+        from services.embedded.postgres import Postgres
+    except ModuleNotFoundError:
+        raise Misconfigured(
+            "No store is named, and the dependency group embedded is not installed: set DAYBOOK_STORE, "
+            "or DATABASE_URL with SUPABASE_URL and SUPABASE_KEY."
+        ) from None
 
     at = running_endpoints(folders.data)
     postgres = Postgres(folders, read_secrets(folders))

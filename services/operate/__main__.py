@@ -3,6 +3,7 @@
 import base64
 import math
 import secrets
+import sys
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -81,10 +82,19 @@ def set_password(email: EmailAddress) -> None:
     """Ask for a new password of the account EMAIL, and sign it out everywhere."""
     chosen = settings.read()
     ring, operator = _root_keys(chosen), open_operator(chosen)
-    password: str = click.prompt("New password", hide_input=True, confirmation_prompt=True)
-    is_confirmed = accounts.set_password(operator, ring, email, password)
+    is_confirmed = accounts.set_password(operator, ring, email, _new_password())
     click.echo(f"{email} has a new password, and is signed out everywhere.")
     _tell(chosen, email, is_confirmed=is_confirmed)
+
+
+def _new_password() -> str:
+    """Ask for a new password on the terminal, or read it from the first two lines that are piped in."""
+    if sys.stdin.isatty():
+        return click.prompt("New password", hide_input=True, confirmation_prompt=True)
+    first, second = (sys.stdin.readline().rstrip("\r\n") for _ in range(2))
+    if not first or first != second:
+        raise BadInput("Type the password on a terminal, or pipe it in twice, as two equal lines.")
+    return first
 
 
 @operate.command()

@@ -50,6 +50,19 @@ class PresentKeys:
     has_way_in: Callable[[StoredCredentials], bool]
 
 
+def unchecked(needs: str, *names: str) -> dict[str, Finding]:
+    return dict.fromkeys(names, (Mark.UNKNOWN, f"not checked: needs {needs}"))
+
+
+def judge_root_keys(needed: Collection[int], present: Collection[int]) -> Finding:
+    """Return the finding about the versions of root keys that stored data is sealed under, and those in the ring."""
+    if missing := set(needed) - set(present):
+        return Mark.FAIL, f"stored data needs {_listed(missing)}: put it back beside the others"
+    unused = set(present) - set(needed)
+    spare = f", and not {_listed(unused)}" if unused else ""
+    return Mark.OK, f"stored data needs {_listed(needed)}{spare}"
+
+
 def judge_lookups(faults: Mapping[str, Collection[LookupFault]]) -> Finding:
     """Return the finding about the look-up values beside credentials; *faults*: maps a user's name to the faults."""
     found = [
@@ -76,6 +89,10 @@ def few_names(names: Sequence[str]) -> str:
     """Return the first three *names* in one line, and an ellipsis for more."""
     more = ", …" if len(names) > _NAMED_USERS else ""
     return f"{', '.join(names[:_NAMED_USERS])}{more}"
+
+
+def _listed(versions: Collection[int]) -> str:
+    return ", ".join(map(str, sorted(versions))) or "none"
 
 
 @dataclass(frozen=True, slots=True)

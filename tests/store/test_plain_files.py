@@ -1,7 +1,9 @@
 """A store of JSON files without sealing: files that other tools can read, and chats that users put into a folder."""
 
 import json
+import os
 from contextlib import closing
+from threading import Timer
 from uuid import uuid4
 
 import pytest
@@ -116,6 +118,52 @@ def test_file_that_is_too_large_stays(place, incoming):
 
     assert chats(place) == []
     assert unread_files(place.path, MAYA) == ["large.json", "long.json"]
+
+
+def test_start_does_not_wait_for_a_pipe(place, incoming):
+    os.mkfifo(incoming / "other.json")
+    ends = list[int]()
+
+    def end_wait():
+        ends.append(os.open(incoming / "other.json", os.O_RDWR))
+
+    deadline = Timer(20, end_wait)
+    deadline.start()
+    try:
+        assert chats(place) == []
+    finally:
+        deadline.cancel()
+        deadline.join()
+
+    assert (ends, unread_files(place.path, MAYA)) == ([], ["other.json"])
+
+
+def test_pipe_with_a_list_in_it_is_not_read(place, incoming):
+    os.mkfifo(incoming / "other.json")
+    end = os.open(incoming / "other.json", os.O_RDWR)
+    os.write(end, json.dumps(SAID).encode())
+
+    assert chats(place) == []
+    os.close(end)
+    assert unread_files(place.path, MAYA) == ["other.json"]
+
+
+@pytest.mark.parametrize("is_device", [False, True])
+def test_link_is_not_followed(place, incoming, tmp_path, is_device):
+    (tmp_path / "list").write_text(json.dumps(SAID))
+    (incoming / "other.json").symlink_to("/dev/zero" if is_device else tmp_path / "list")
+
+    assert chats(place) == []
+    assert unread_files(place.path, MAYA) == ["other.json"]
+
+
+@pytest.mark.parametrize("name", ["UP.JSON", "Up.Json"])
+def test_suffix_counts_in_any_case(place, incoming, name):
+    (incoming / name).write_text(json.dumps(SAID))
+    (incoming / f"not {name}").write_text("{")
+
+    assert len(chats(place)) == 1
+    assert unread_files(place.path, MAYA) == [f"not {name}"]
 
 
 def test_start_that_cannot_store_a_list_is_refused_and_leaves_it(place, incoming, monkeypatch):

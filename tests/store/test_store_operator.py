@@ -45,7 +45,8 @@ from tests.confirmed import confirm
 from tests.store.conftest import PASSWORD, new_email
 from tests.stores import NOT_COUNTED, WholeAccounts
 
-RING = RootKeys({1: new_key()}, 1)
+RING_KEY = new_key()
+RING = RootKeys({1: RING_KEY}, 1)
 
 
 @pytest.fixture
@@ -73,12 +74,12 @@ def rows(tables, table):
     return tables.of(None).run(lambda block: block.select(table))
 
 
-def findings(operator):
+def findings(operator, ring=RING):
     judges = (
-        *(partial(opens, RING), partial(lookup_faults, RING)),
-        partial(has_way_in, RING, SignInPolicy()),
+        *(partial(opens, ring), partial(lookup_faults, ring)),
+        partial(has_way_in, ring, SignInPolicy()),
     )
-    return operator.check(PresentKeys(b"", RING.versions(), *judges))
+    return operator.check(PresentKeys(b"", ring.versions(), *judges))
 
 
 def test_account_becomes_admin_and_is_audited(accounts, operator, tables):
@@ -202,6 +203,20 @@ def test_only_user_gets_an_address_and_a_password(accounts, operator, tables):
         open_account(operator, RING, new_email())
 
 
+def test_only_user_without_an_address_is_named_by_none(accounts, operator):
+    accounts.enter(None)
+    email = new_email()
+
+    for call in (operator.grant_admin, lambda email: operator.set_caps(email, {})):
+        with pytest.raises(BadInput, match=r"without sign-in, .*: `set-password EMAIL` gives it"):
+            call(email)
+
+    set_password(operator, RING, email, PASSWORD)
+    operator.grant_admin(email)
+    with pytest.raises(BadInput, match="sign up, and sign in once"):
+        operator.grant_admin(new_email())
+
+
 def test_only_user_without_an_address_has_none_to_free(accounts, operator, tables):
     accounts.enter(None)
 
@@ -238,7 +253,7 @@ def test_check_names_accounts_that_do_not_open(accounts, operator, tables):
     accounts.sign_up_with("maya@daybook.test", PASSWORD)
     marks = {name: mark for name, (mark, _) in findings(operator).items()}
     assert marks.pop("SQLite") in (Mark.OK, Mark.NOTE)
-    judged = ["file", "accounts", "credentials", "ways in", "look-ups"]
+    judged = ["file", "accounts", "root keys", "credentials", "ways in", "look-ups"]
     assert marks == dict.fromkeys(judged, Mark.OK)
 
     (row,) = rows(tables, CREDENTIALS)
@@ -246,7 +261,35 @@ def test_check_names_accounts_that_do_not_open(accounts, operator, tables):
 
     mark, sentence = findings(operator)["credentials"]
     assert (mark, "maya@daybook.test" in sentence) == (Mark.FAIL, True)
-    assert operator.check("The root key is missing.")["root key"][0] is Mark.FAIL
+    assert operator.check("The root key is missing.")["root keys"][0] is Mark.FAIL
+
+
+def test_check_names_the_root_keys_that_stored_data_needs(accounts, operator, tables):
+    accounts.sign_up_with("maya@daybook.test", PASSWORD)
+    first, second = new_key(), new_key()
+    ring = RootKeys({1: RING_KEY, 2: second}, 2)
+
+    assert findings(operator, ring)["root keys"] == (Mark.OK, "stored data needs 1, and not 2")
+    WholeAccounts(TablesBackend(tables), ring, 3600, 3600).sign_up_with(new_email(), PASSWORD)
+    assert findings(operator, ring)["root keys"] == (Mark.OK, "stored data needs 1, 2")
+
+    without = findings(operator, RootKeys({2: second, 3: first}, 2))
+    advice = "stored data needs 1: put it back beside the others"
+    assert without["root keys"] == (Mark.FAIL, advice)
+    for name in ("credentials", "ways in", "look-ups"):
+        assert without[name] == (Mark.UNKNOWN, "not checked: needs the root keys")
+
+
+def test_check_takes_damaged_credentials_for_no_missing_root_key(accounts, operator, tables):
+    accounts.sign_up_with("maya@daybook.test", PASSWORD)
+    (row,) = rows(tables, CREDENTIALS)
+    tables.of(None).run(lambda block: block.put(CREDENTIALS, replace(row, sealed="damaged")))
+
+    found = findings(operator)
+
+    assert found["root keys"][0] is Mark.OK
+    text = "gone, or do not open (maya@daybook.test): put a backup back"
+    assert found["credentials"] == (Mark.FAIL, text)
 
 
 def test_check_compares_former_addresses_with_the_credentials(accounts, operator, tables):
@@ -294,6 +337,13 @@ def test_backup_is_a_store_and_its_time_is_shown(accounts, operator, tmp_path):
     _, session = accounts.sign_up_with(email, PASSWORD)
     operator.grant_admin(email)
     assert session.backend.administration.health().figures["Last backup"] <= datetime.now(UTC)
+
+
+def test_backup_into_a_missing_folder_names_it(operator, tmp_path):
+    with pytest.raises(Misconfigured) as caught:
+        operator.backup(tmp_path / "missing" / "backup.db")
+
+    assert caught.value.public == f"There is no folder {tmp_path / 'missing'}: make it."
 
 
 def test_demo_fills_a_fresh_store_alone(operator, tables, accounts):

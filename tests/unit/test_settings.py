@@ -2,6 +2,7 @@
 
 import jwt
 import pytest
+from annotated_types import Le
 
 from services import settings
 from services.domain.sign_in_methods import SignInMethod
@@ -47,6 +48,27 @@ def test_bytes_of_an_account_are_set_in_megabytes(monkeypatch, text, most):
     monkeypatch.setenv("DAYBOOK_ACCOUNT_MB", text)
 
     assert settings.read().account_bytes == most
+
+
+def test_largest_numbers_are_accepted(monkeypatch):
+    for name, most in LARGEST.items():
+        monkeypatch.setenv(f"DAYBOOK_{name}", str(most - (name == "REPLY_TOKENS")))
+
+    assert settings.read().output_price_micro == 10**10
+
+
+def test_each_number_has_a_largest_value():
+    numbers = [one for one in Settings.model_fields.values() if one.annotation in (int, int | None)]
+
+    assert len(numbers) > 10
+    assert all(any(isinstance(each, Le) for each in one.metadata) for one in numbers)
+
+
+@pytest.mark.parametrize("store", ["sqlite:/var/daybook.db", "json:../a//b", "sqlite:~/x.db"])
+def test_path_of_a_store_may_be_any(monkeypatch, store):
+    monkeypatch.setenv("DAYBOOK_STORE", store)
+
+    assert settings.read().store == store
 
 
 def test_titles_can_be_switched_off(monkeypatch):
@@ -123,6 +145,13 @@ def test_unreadable_secrets_file_is_named(secrets):
 
 
 ALONE = {"DAYBOOK_STORE": "sqlite:daybook.db"}
+LARGEST = {
+    "CONTEXT_TOKENS": 100_000_000,
+    "REPLY_TOKENS": 100_000_000,
+    "INPUT_PRICE_MICRO": 10**10,
+    "OUTPUT_PRICE_MICRO": 10**10,
+    "SIGN_UPS_AN_HOUR": 1_000_000,
+}
 
 
 @pytest.mark.parametrize(
@@ -190,6 +219,18 @@ def test_store_here_has_one_user_unless_accounts_are_set(monkeypatch, mode, is_a
         ({**ALONE, "DAYBOOK_URL": URL}, "Without sign-in Daybook is for this machine"),
         ({**ALONE, "DAYBOOK_TRUSTED_PROXIES": "1"}, "Without sign-in Daybook is for this"),
         ({"DAYBOOK_SESSION_IDLE_SECONDS": "5"}, "DAYBOOK_SESSION_IDLE_SECONDS: Input should"),
+        # at most what the database takes
+        *(
+            ({f"DAYBOOK_{name}": str(most + 1)}, f"DAYBOOK_{name}: Input should be less than")
+            for name, most in LARGEST.items()
+        ),
+        *(
+            (
+                {"DAYBOOK_STORE": f"{kind}://daybook"},
+                f"DAYBOOK_STORE: The place is a path, not a URL: write {kind}:PATH",
+            )
+            for kind in ("sqlite", "json", "json-plain")
+        ),
     ],
 )
 def test_invalid_setting_is_refused_by_name(monkeypatch, chosen, said):

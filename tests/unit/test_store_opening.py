@@ -15,7 +15,7 @@ from services.store.files import FilesPlace
 from services.store.tables.in_memory import InMemoryStore
 from services.store.tables.opening import check_root_key, let_first_account_be_admin, only_account
 from services.store.tables.schema import ACCOUNTS, AccountRow
-from services.stores import open_tables, place_of
+from services.stores import open_operator, open_tables, place_of
 
 FIRST, SECOND, OTHER = new_key(), new_key(), new_key()
 
@@ -136,3 +136,12 @@ def test_firestore_without_its_client_is_refused(tmp_path, monkeypatch):
 
     with pytest.raises(Misconfigured, match="--group firestore"):
         place_of(Settings(DAYBOOK_STORE="firestore:daybook"), folders)
+
+
+def test_embedded_store_without_its_packages_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "psutil", None)
+    monkeypatch.delitem(sys.modules, "services.embedded.postgres", raising=False)
+    chosen = Settings(DAYBOOK_DATA_DIR=tmp_path / "data", DAYBOOK_KEY_DIR=tmp_path / "keys")
+
+    with pytest.raises(Misconfigured, match="set DAYBOOK_STORE, or DATABASE_URL with SUPABASE_URL"):
+        open_operator(chosen)

@@ -4,11 +4,13 @@ A file in `FOLDER/<user id>/in/` is a JSON list of objects with a role (user or 
 the file becomes a conversation, without turns and costs, and moves to `in/done/`. An unreadable file stays in `in/`.
 """
 
+import os
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
+from stat import S_ISREG
 from typing import Literal
 from uuid import UUID, uuid5
 
@@ -28,7 +30,8 @@ from services.store.tables.schema import StoredConversation
 _LARGEST_FILE = 10_000_000  # bytes
 _NAMESPACE = UUID("1f3b6c52-0f5e-4f0b-9a55-5f6d0a6d8f31")  # for the ids of imported chats
 _SLICE = MOST_WRITES - 2
-_FILES = "????????-????-????-????-????????????/in/*.json"
+_NAMES = "*.[jJ][sS][oO][nN]"
+_FILES = f"????????-????-????-????-????????????/in/{_NAMES}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,15 +61,21 @@ def take_up(tables: AllTables, folder: Path) -> None:
 
 def unread_files(folder: Path, user_id: UserId) -> list[str]:
     """Return the names of the files in a user's folder `in` that no start of the app has imported."""
-    return sorted(file.name for file in (folder / str(user_id) / "in").glob("*.json"))
+    return sorted(file.name for file in (folder / str(user_id) / "in").glob(_NAMES))
 
 
 def _content(file: Path) -> bytes:
-    """Return the bytes of *file*; b"" if it is too large or cannot be read."""
-    with suppress(OSError), file.open("rb") as opened:
-        content = opened.read(_LARGEST_FILE + 1)
-        return content if len(content) <= _LARGEST_FILE else b""
+    """Return the bytes of *file*; b"" if it is too large, cannot be read, or is no regular file, which might never end."""
+    with suppress(OSError), open(file, "rb", opener=_open) as opened:
+        if S_ISREG(os.fstat(opened.fileno()).st_mode):
+            content = opened.read(_LARGEST_FILE + 1)
+            return content if len(content) <= _LARGEST_FILE else b""
     return b""
+
+
+def _open(path: str, flags: int) -> int:
+    """Open *path* without waiting for the other end of a pipe, and without following a link."""
+    return os.open(path, flags | os.O_NONBLOCK | os.O_NOFOLLOW)
 
 
 def _read(content: bytes) -> list[_Said]:

@@ -83,6 +83,8 @@ class SqlitePlace:
         try:
             if os.path.lexists(target):
                 raise Misconfigured(f"{target} exists: name a new file.")
+            if not target.parent.is_dir():
+                raise Misconfigured(f"There is no folder {target.parent}: make it.")
             with _removed(draft):  # removes also a draft that a killed backup has left
                 os.close(os.open(draft, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
                 with closing(self._connect()) as connection:

@@ -20,7 +20,9 @@ from services.store.operator import (
     PresentKeys,
     few_names,
     judge_lookups,
+    judge_root_keys,
     judge_ways_in,
+    unchecked,
 )
 from services.store.supabase import migrations
 from services.store.supabase.api import LEAST, PAGE, Gateway, ServerCalls
@@ -65,14 +67,10 @@ where deleted_at is null or beside.lookups is not null order by user_id
 """
 
 
-def _unchecked(needs: str, *names: str) -> dict[str, Finding]:
-    return dict.fromkeys(names, (Mark.UNKNOWN, f"not checked: needs {needs}"))
-
-
 # all findings, keyed by name and marked as not checked, in the order of the printed table
-UNCHECKED = _unchecked(
+UNCHECKED = unchecked(
     "SUPABASE_URL and SUPABASE_KEY", "API key", "sign-up", "root keys", "max rows"
-) | _unchecked(
+) | unchecked(
     "DATABASE_URL",
     "clocks",
     "safeupdate",
@@ -110,9 +108,9 @@ def _check_auth(gateway: Gateway) -> dict[str, Finding]:
 
 
 def _check_root_keys(gateway: Gateway, keys: PresentKeys | str) -> dict[str, Finding]:
-    unchecked = _unchecked("the root keys", "max rows")
+    not_checked = unchecked("the root keys", "max rows")
     if isinstance(keys, str):
-        return {"root keys": (Mark.UNKNOWN, f"not checked: {keys}")} | unchecked
+        return {"root keys": (Mark.UNKNOWN, f"not checked: {keys}")} | not_checked
     server = ServerCalls(gateway.client(), ServerProof(keys.proof_key))
     try:
         return {
@@ -121,7 +119,7 @@ def _check_root_keys(gateway: Gateway, keys: PresentKeys | str) -> dict[str, Fin
         }
     except StoreUnavailable:
         advice = "the API takes no proof of these root keys: run `migrate` with them"
-        return {"root keys": (Mark.FAIL, advice)} | unchecked
+        return {"root keys": (Mark.FAIL, advice)} | not_checked
 
 
 def check_database(connection: psycopg.Connection, keys: PresentKeys | str) -> dict[str, Finding]:
@@ -139,8 +137,8 @@ def check_database(connection: psycopg.Connection, keys: PresentKeys | str) -> d
         problem = error.public
     if problem:
         names = ("access tokens", "credentials", "ways in", "look-ups", "users", "auth log")
-        unchecked = _unchecked("the schema", *names)
-        return found | {"schema": (Mark.FAIL, problem)} | unchecked
+        not_checked = unchecked("the schema", *names)
+        return found | {"schema": (Mark.FAIL, problem)} | not_checked
     [(token_seconds, foreign_users, *log)] = connection.execute(_SCHEMA)
     return found | {
         "schema": (Mark.OK, "Daybook's, and up to date"),
@@ -155,7 +153,7 @@ def _check_credentials(
     connection: psycopg.Connection, keys: PresentKeys | str
 ) -> dict[str, Finding]:
     if isinstance(keys, str):
-        return _unchecked("the root keys", "credentials", "ways in", "look-ups")
+        return unchecked("the root keys", "credentials", "ways in", "look-ups")
     unopened, faults = list[UserId](), dict[str, Collection[LookupFault]]()
     left_out = list[str]()
     for user_id, is_account, row, lookups in connection.execute(_CREDENTIALS):
@@ -192,14 +190,6 @@ def judge_sign_up(auth: AuthSettings | int) -> Finding:
             )
         case _:
             return Mark.OK, "open, without confirmation of addresses"
-
-
-def judge_root_keys(needed: Collection[int], present: Collection[int]) -> Finding:
-    if missing := set(needed) - set(present):
-        return Mark.FAIL, f"stored data needs {_listed(missing)}: put it back beside the others"
-    unused = set(present) - set(needed)
-    spare = f", and not {_listed(unused)}" if unused else ""
-    return Mark.OK, f"stored data needs {_listed(needed)}{spare}"
 
 
 def judge_max_rows(bound: int) -> Finding:
@@ -257,7 +247,3 @@ def judge_auth_log(can_erase: bool | None, accounts: int, oldest_seconds: float)
         return Mark.FAIL, f"{accounts} {text}: start the app, or, if the log is too large, {advice}"
     under_way = f", {accounts} under way" if accounts else ""
     return Mark.OK, f"deleted accounts are removed from it{under_way}"
-
-
-def _listed(versions: Collection[int]) -> str:
-    return ", ".join(map(str, sorted(versions))) or "none"

@@ -4,6 +4,7 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from services.crypto import token_version
 from services.domain import SessionId, UserId
 from services.domain.accounts import Exemption, Failure
 from services.domain.models import ModelSettings
@@ -20,7 +21,7 @@ from services.rules.budget import Deployment
 from services.store.backend import NewNotice
 from services.store.tables import schema
 from services.store.tables.blocks import delete_all, found
-from services.store.tables.protocol import Answer, Block, Tables
+from services.store.tables.protocol import Answer, Block, Range, Tables
 from services.store.tables.schema import (
     AccountRow,
     AuditRow,
@@ -172,3 +173,12 @@ def deployment_of(block: Block) -> Deployment:
 
 def models_of(block: Block) -> ModelSettings:
     return block.get(schema.MODELS, "models") or ModelSettings()
+
+
+def root_key_versions(block: Block, now: datetime) -> list[int]:
+    """Return the versions of the root key that stored data is sealed under; none before the first account."""
+    alive = Range("ends_at", above=now)
+    sealed = [one.sealed for one in block.select(schema.SESSIONS, {}, alive)]
+    sealed += [one.sealed for one in block.select(schema.CREDENTIALS) if one.user_id]
+    sealed += [key.wrapped for row in block.select(schema.ACCOUNTS) for key in row.keys]
+    return sorted({token_version(text) or 0 for text in sealed})

@@ -58,6 +58,7 @@ from services.store.tables.access import (
     put_notice,
     put_ways_in,
     requires_factor,
+    root_key_versions,
     settings_of,
 )
 from services.store.tables.administration import (
@@ -674,11 +675,7 @@ class TablesBackend:
 
     @atomic
     def root_key_versions(self, block: Block) -> list[int]:
-        alive = Range("ends_at", above=self.now())
-        sealed = [one.sealed for one in block.select(schema.SESSIONS, {}, alive)]
-        sealed += [one.sealed for one in block.select(schema.CREDENTIALS) if one.user_id]
-        sealed += [key.wrapped for row in block.select(schema.ACCOUNTS) for key in row.keys]
-        return sorted({token_version(text) or 0 for text in sealed})
+        return root_key_versions(block, self.now())
 
     def sweep(self) -> bool:
         return sweep(self.noted, self.now)

@@ -23,11 +23,21 @@ from services.store.operator import (
     Mark,
     PresentKeys,
     UserCaps,
+    few_names,
     judge_lookups,
+    judge_root_keys,
     judge_ways_in,
+    unchecked,
 )
 from services.store.tables import schema
-from services.store.tables.access import claiming, note, put_notice, put_ways_in, settings_of
+from services.store.tables.access import (
+    claiming,
+    note,
+    put_notice,
+    put_ways_in,
+    root_key_versions,
+    settings_of,
+)
 from services.store.tables.administration import end_sessions, has_accounts, sessions_of
 from services.store.tables.blocks import accepted, delete_all, found
 from services.store.tables.opening import only_account
@@ -35,6 +45,10 @@ from services.store.tables.protocol import MOST_WRITES, AllTables, Block, StoreP
 from services.store.tables.schema import AccountRow, CredentialsRow
 
 _UNKNOWN_ACCOUNT = "There is no account with this address: sign up, and sign in once."
+_NO_ADDRESS_YET = (
+    "The account of this store was made without sign-in, and has no address: "
+    "`set-password EMAIL` gives it one."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,10 +69,11 @@ class TablesOperator:
 
     def check(self, keys: PresentKeys | str) -> dict[str, Finding]:
         with self._tables() as tables:
-            rows, former = tables.of(None).run(
+            rows, former, needed = tables.of(None).run(
                 lambda block: (
                     block.select(schema.CREDENTIALS),
                     block.select(schema.LOOKUPS),
+                    root_key_versions(block, self.now()),
                 )
             )
             accounts = tables.of(None).run(
@@ -67,11 +82,16 @@ class TablesOperator:
         findings = self.place.check()
         findings["accounts"] = Mark.OK, str(len(accounts))
         if isinstance(keys, str):
-            return findings | {"root key": (Mark.FAIL, keys)}
+            return findings | {"root keys": (Mark.FAIL, keys)}
+        # 0 stands for a damaged text, which is none of the keys' faults
+        findings["root keys"] = judge_root_keys({*needed} - {0}, keys.versions)
+        if findings["root keys"][0] is Mark.FAIL:
+            return findings | unchecked("the root keys", "credentials", "ways in", "look-ups")
         by_id = {row.id: row for row in rows}
         broken = [one for one in accounts if not (row := by_id.get(one.id)) or not keys.opens(row)]
+        names = few_names([str(one.email) for one in broken])
         findings["credentials"] = (
-            (Mark.FAIL, f"gone, or do not open: {', '.join(str(one.email) for one in broken)}")
+            (Mark.FAIL, f"gone, or do not open ({names}): put a backup back")
             if broken
             else (Mark.OK, "all open")
         )
@@ -85,11 +105,11 @@ class TablesOperator:
         for one in former:
             if one.is_good(self.now()):
                 lookups[one.user_id].append(one.lookup)
-        names = {one.id: str(one.email) for one in accounts}
+        emails = {one.id: str(one.email) for one in accounts}
         users = {row.user_id: row for row in rows if row.user_id}
         findings["look-ups"] = judge_lookups(
             {
-                names.get(user_id, str(user_id)): keys.lookup_faults(
+                emails.get(user_id, str(user_id)): keys.lookup_faults(
                     users.get(user_id), lookups.get(user_id, ())
                 )
                 for user_id in {**users, **lookups}
@@ -267,10 +287,12 @@ def _put_all(
 
 
 def _account(block: Block, email: EmailAddress) -> AccountRow:
-    for row in block.select(schema.ACCOUNTS, {"deleted_at": None}):
+    rows = block.select(schema.ACCOUNTS, {"deleted_at": None})
+    for row in rows:
         if row.email == email:
             return row
-    raise BadInput(_UNKNOWN_ACCOUNT)
+    is_without = [row.email for row in rows] == [NO_ADDRESS]
+    raise BadInput(_NO_ADDRESS_YET if is_without else _UNKNOWN_ACCOUNT)
 
 
 def _only_without_address(tables: AllTables) -> StoredCredentials | None:
