@@ -1,6 +1,7 @@
 // Ctrl+Enter sends. A text that is too long is not sent and stays in the composer, as does any text while a
-// reply streams; a line says so. On touch screens, which have no Shift key, Enter begins a new line. A prompt
-// sent while the page draws the beginning or the end of a reply is held back until that is drawn.
+// reply streams or the browser is offline; a line says so. On touch screens, which have no Shift key, Enter
+// begins a new line. A prompt sent while the page draws the beginning or the end of a reply is held back until
+// that is drawn.
 
 // bytes; services/domain/limits.py refuses longer texts, and much longer ones would close the websocket
 const LONGEST = 200_000;
@@ -26,6 +27,7 @@ function isFree() {
   cancel();
   const text = daybook.composer().value.trim();
   if (!text) return true; // Streamlit does not send an empty text
+  if (daybook.isOffline()) return false;
   if (3 * text.length > LONGEST && new Blob([text]).size > LONGEST) tell(TOO_LONG);
   else if (stop()?.dataset.stale === "false") tell(WAIT);
   else if (daybook.isRunning() && (stop() || isSent))
