@@ -3,9 +3,11 @@
 // which Streamlit does not show. A line also appears if the server does not respond to a sent message.
 
 const PATIENCE = 2000; // milliseconds
+const OFFLINE = "Offline. Your text is kept.";
 let wasConnected = false;
 let sentAt = 0; // the time of the last sent message; 0: none, or the server has responded to it
 
+const notice = () => document.querySelector(".db-refused");
 const app = () => document.querySelector(".stApp")?.dataset ?? {};
 
 async function reason() {
@@ -16,7 +18,7 @@ async function reason() {
       () => true,
       () => false,
     );
-  if (!navigator.onLine && !(await answers())) return "Offline. Your text is kept.";
+  if (!navigator.onLine && !(await answers())) return OFFLINE;
   const isConnected = app().testConnectionState === "CONNECTED";
   wasConnected ||= isConnected;
   if (isConnected) return isUnanswered() ? "No answer yet. Your message is kept." : "";
@@ -35,7 +37,7 @@ function isUnanswered() {
 
 async function look() {
   const words = await reason(),
-    shown = document.querySelector(".db-refused");
+    shown = notice();
   if (!words) shown?.remove();
   else if (!shown) {
     const line = document.createElement("p");
@@ -49,6 +51,9 @@ async function look() {
 setInterval(look, 1000);
 addEventListener("offline", look);
 addEventListener("online", look);
+
+// Returns true while the line says so. Streamlit would still send a text, which would be lost.
+daybook.isOffline = () => notice()?.textContent === OFFLINE;
 
 daybook.noteUnanswered = () => {
   sentAt = Date.now();

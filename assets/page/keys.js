@@ -49,12 +49,11 @@ function sheet() {
   made.className = "db-keys";
   made.setAttribute("aria-labelledby", "keys-title");
   const written = [
-    [[control, "Enter"], "Send"],
-    daybook.isTouch() ? [["Enter"], "New line"] : [["Enter"], "Send"],
-    ...(daybook.isTouch() ? [] : [[["Shift", "Enter"], "New line"]]),
+    [daybook.isTouch() ? [control, "Enter"] : ["Enter"], "Send"],
+    [daybook.isTouch() ? ["Enter"] : ["Shift", "Enter"], "New line"],
     [["Escape"], "Stop the reply"],
     [[control, "Shift", "O"], "New chat"],
-    [[control, "K"], "Search chats"],
+    [[control, "K"], "Search titles"],
     [["↑", "↓"], "Move through results"],
     [["?"], "Show shortcuts"],
     [[control, "/"], "Show shortcuts while typing"],

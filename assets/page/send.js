@@ -1,10 +1,10 @@
 // Ctrl+Enter sends. A text that is too long is not sent and stays in the composer, as does any text while a
-// reply streams; a line says so. On touch screens, which have no Shift key, Enter begins a new line. A prompt
-// sent while the page draws the beginning or the end of a reply is held back until that is drawn.
+// reply streams or the browser is offline; a line says so. On touch screens, which have no Shift key, Enter
+// begins a new line. A prompt sent while the page draws the beginning or the end of a reply is held back until
+// that is drawn.
 
 // bytes; services/domain/limits.py refuses longer texts, and much longer ones would close the websocket
 const LONGEST = 200_000;
-const TOO_LONG = "This message is too long. Send it in parts.";
 const WAIT = "Wait for the reply to finish, or press Stop. Your message is kept.";
 const SUBMIT = '[data-testid="stChatInputSubmitButton"]';
 const submit = () => document.querySelector(SUBMIT);
@@ -18,6 +18,9 @@ function cancel() {
   waiting = 0;
 }
 
+const grouped = (number) => number.toLocaleString("en");
+const tooLong = (size) =>
+  `This message is too long (${grouped(size)} of ${grouped(LONGEST)} bytes). Send it in parts.`;
 const tell = (sentence) => daybook.tell(document.querySelector('[data-testid="stBottom"]'), sentence);
 
 // Returns true if the composer's text can be sent now. Otherwise sends it once the page is drawn, or shows a
@@ -26,7 +29,9 @@ function isFree() {
   cancel();
   const text = daybook.composer().value.trim();
   if (!text) return true; // Streamlit does not send an empty text
-  if (3 * text.length > LONGEST && new Blob([text]).size > LONGEST) tell(TOO_LONG);
+  if (daybook.isOffline()) return false;
+  const size = 3 * text.length > LONGEST ? new Blob([text]).size : 0;
+  if (size > LONGEST) tell(tooLong(size));
   else if (stop()?.dataset.stale === "false") tell(WAIT);
   else if (daybook.isRunning() && (stop() || isSent))
     waiting = requestAnimationFrame(() => submit()?.click());

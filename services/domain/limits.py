@@ -29,8 +29,9 @@ def checked_message(text: str, if_empty: str = "Type a message first.") -> str:
     text = storable(text)
     if not text:
         raise BadInput(if_empty)
-    if len(text.encode()) > LONGEST_TEXT:
-        raise BadInput("This message is too long. Send it in parts.")
+    if (size := len(text.encode())) > LONGEST_TEXT:
+        used = f"{size:,} of {LONGEST_TEXT:,} bytes"
+        raise BadInput(f"This message is too long ({used}). Send it in parts.")
     return text
 
 

@@ -7,7 +7,16 @@ from services.web.page_assets import _ASSETS
 
 PAGE = """
   <div class="stApp" data-test-connection-state="CONNECTED" data-test-script-state="notRunning"></div>
-  <script>window.daybook = { onDraw() {} };</script>
+  <div class="st-key-composer"><textarea></textarea></div>
+  <button data-testid="stChatInputSubmitButton">Send</button>
+"""
+# sends as Streamlit does, which does not know that the browser is offline
+SENDS = """
+  const field = document.querySelector("textarea");
+  const send = (event) => { event.preventDefault(); field.value = ""; };
+  document.querySelector("button").addEventListener("click", send);
+  field.addEventListener("keydown", (event) => event.key === "Enter" && !event.ctrlKey && send(event));
+  for (const note of ["noteSent", "noteDraftSent"]) daybook[note] = () => {};
 """
 OFFLINE, UNANSWERED = "Offline. Your text is kept.", "No answer yet. Your message is kept."
 
@@ -20,9 +29,8 @@ def page(browser):
         page.clock.pause_at(1000)  # stops the clock, which would otherwise run by itself
         page.route("**/*", lambda route: route.fulfill(body=PAGE, content_type="text/html"))
         page.goto("http://app.test/")
-        page.add_script_tag(
-            content=f"{{{(_ASSETS / 'page' / 'connection.js').read_text('utf-8')}}}"
-        )
+        for name in ("_shared.js", "connection.js", "send.js"):
+            page.add_script_tag(content=f"{{{(_ASSETS / 'page' / name).read_text('utf-8')}}}")
         yield page
 
 
@@ -40,6 +48,32 @@ def test_offline_browser_is_told_at_once(page):
     page.context.set_offline(False)
 
     expect(page.get_by_role("alert")).to_have_count(0)
+
+
+def test_text_is_kept_while_the_browser_is_offline(page):
+    page.evaluate(SENDS)
+    field = page.locator("textarea")
+    sends = (
+        lambda: field.press("Enter"),
+        lambda: field.press("Control+Enter"),
+        lambda: page.get_by_role("button").click(),
+    )
+    page.unroute("**/*")
+    page.context.set_offline(True)
+    expect(page.get_by_role("alert")).to_have_text(OFFLINE)
+    field.fill("Peas")
+
+    for send in sends:
+        send()
+        expect(field).to_have_value("Peas")
+
+    page.route("**/*", lambda route: route.fulfill(body=PAGE))
+    page.context.set_offline(False)
+    expect(page.get_by_role("alert")).to_have_count(0)
+    for send in sends:
+        field.fill("Peas")
+        send()
+        expect(field).to_have_value("")
 
 
 def test_app_on_this_machine_needs_no_network(page):

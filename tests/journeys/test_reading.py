@@ -255,7 +255,7 @@ def test_print_draws_the_whole_chat_without_the_page_around_it(app, person):
     maya = person(color_scheme="dark", viewport=PHONE)
     maya.arrives()
     let_talk_fast(app)
-    table = "| Bed | Sown |\n| --- | --- |\n| East | Peas |"
+    table = "| Bed | Sown |\n| --- | --- |\n| East | Peas |\n\n$\\sqrt{x^2+1}$"
     with second_process(app) as sessions:
         _, session = sessions.sign_in_with(maya.email, PASSWORD)
         turns = [(f"Prompt {n}", f"Reply {n}") for n in range(19)]
@@ -275,6 +275,11 @@ def test_print_draws_the_whole_chat_without_the_page_around_it(app, person):
     expect(around.locator("visible=true")).to_have_count(0)
     whole = maya.page.locator(".stMarkdown table")
     expect(whole).to_have_css("display", "table")
+    root = maya.page.locator(
+        ".katex .hide-tail svg"
+    )  # draws a line that is far too long, and clips it
+    assert root.locator("path").bounding_box()["width"] > PHONE["width"]
+    expect(root).to_have_css("overflow", "hidden")
     assert maya.email not in maya.page.locator("body").inner_text()
     maya.page.emulate_media(media="screen")
 
