@@ -91,7 +91,7 @@ def _new_password() -> str:
     """Ask for a new password on the terminal, or read it from the first two lines that are piped in."""
     if sys.stdin.isatty():
         return click.prompt("New password", hide_input=True, confirmation_prompt=True)
-    first, second = (sys.stdin.readline().rstrip("\r\n") for _ in range(2))
+    first, second = (sys.stdin.readline().rstrip("\n") for _ in range(2))
     if not first or first != second:
         raise BadInput("Type the password on a terminal, or pipe it in twice, as two equal lines.")
     return first
