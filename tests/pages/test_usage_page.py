@@ -7,6 +7,7 @@ from html import escape
 import pytest
 from streamlit.dataframe_util import convert_arrow_bytes_to_pandas_df
 
+from pages._parts import words
 from pages._parts.words import dollars
 from services.domain.models import PriceSource
 from tests.pages.conftest import captions, grid, html
@@ -34,6 +35,12 @@ def tables(app):
 def charted(app):
     (chart,) = app.get("vega_lite_chart")
     return convert_arrow_bytes_to_pandas_df(chart.proto.data.data).to_dict("records")
+
+
+def test_dates_that_begin_with_a_number_begin_no_list(open_usage, monkeypatch):
+    monkeypatch.setattr(words, "span", lambda *days: "29. Okt. to 27. Nov.")
+
+    assert r"29\. Okt\. to 27\. Nov\. · Days begin at" in captions(open_usage())
 
 
 def test_usage_is_shown_by_chat_and_purpose(open_usage, database):
