@@ -133,7 +133,8 @@ def _draw_source(
     fact: Fact, titles: dict[ConversationId, Conversation], names: dict[SpaceId, Space]
 ) -> None:
     """Draw the date of *fact*, its scope unless it applies everywhere, and its source."""
-    said = [words.moment(fact.since)]
+    # escaped: "19. Nov." would begin a list
+    said = [words.moment(fact.since).replace(".", r"\.")]
     if space := names.get(fact.space_id) if fact.space_id else None:
         said.append(f"only in {safe_md.label(space.name)}")
     linked_id = fact.conversation_id or fact.source_conversation_id

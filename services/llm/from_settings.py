@@ -1,5 +1,6 @@
 """The models that a deployment's settings name."""
 
+import time
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import replace
@@ -25,6 +26,7 @@ _LOCAL = ModelInfo(
     price_source=PriceSource.LOCAL,
 )
 _LOCAL_FIRST_TOKEN_SECONDS = 180.0
+_LEARN_SECONDS = 60.0
 
 
 def local_model(
@@ -63,8 +65,7 @@ def configured_models(
         client = model.named(name, is_reasoning=info.is_reasoning)
         return Offer(info, client, settings.assistant_prefix)
 
-    def read_list() -> None:
-        document = model.list_models()
+    def learn_all(document: object) -> None:
         for name in settings.offered_models:
             stated = read_models(document, name)
             info = known_model(name, base_url=url, setting=setting, endpoint=stated)
@@ -72,6 +73,14 @@ def configured_models(
                 info = narrow_limits(info, refusal)
             models.learn(info)
 
+    def keep_learning() -> None:
+        """Learn the limits and prices, each minute: list prices depend on the time, and an endpoint may be down at first."""
+        document = None
+        while True:
+            document = document or model.list_models()
+            learn_all(document)
+            time.sleep(_LEARN_SECONDS)
+
     models = Models(offer(first), tuple(map(offer, others)), of_admins)
-    in_thread("model-list", read_list)  # read in a thread, so that no reply waits for the list
+    in_thread("model-list", keep_learning)  # in a thread, so that no reply waits for the list
     return models

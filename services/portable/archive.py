@@ -24,7 +24,9 @@ class Archive:
 
     def add(self, name: str, parts: Iterable[str], changed_at: datetime) -> Iterator[bytes]:
         """Add a file made of *parts*, in UTF-8. Yield the bytes of the archive as they are written."""
-        info = ZipInfo(name, changed_at.astimezone(UTC).timetuple()[:6])
+        # a zip file has no earlier dates
+        changed = max(changed_at.astimezone(UTC), datetime(1980, 1, 1, tzinfo=UTC))
+        info = ZipInfo(name, changed.timetuple()[:6])
         info.compress_type = ZIP_DEFLATED
         digest, size = sha256(), 0
         with self._zip.open(info, "w") as file:

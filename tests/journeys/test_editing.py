@@ -27,6 +27,7 @@ def test_messages_are_edited_regenerated_deleted_and_restored(person):
     expect(edit).not_to_be_in_viewport()
     edit.evaluate("button => button.click()")  # as a screen reader does: no key, no pointer
     expect(field).to_be_in_viewport()
+    expect(field).to_be_focused()  # a moment later
     page.keyboard.press("Escape")
     expect(edit).to_be_focused()
 

@@ -9,7 +9,7 @@ import pytest
 import streamlit as st
 from streamlit.testing.v1 import AppTest
 
-from pages._parts import facts, safe_md
+from pages._parts import facts, safe_md, words
 from pages._parts.fact_list import notes_dialog
 from pages._parts.space_dialogs import space_dialog
 from services.domain import ConversationId, MessageId, Outcome, Purpose
@@ -286,6 +286,13 @@ def test_all_facts_are_deleted_after_confirmation(open_app, maya):
 
     assert texts(maya) == []
     assert [header.value for header in app.header] == ["No memories yet"]
+
+
+def test_date_that_begins_with_a_number_begins_no_list(open_app, maya, monkeypatch):
+    monkeypatch.setattr(words, "moment", lambda *given, **named: "19. Nov., 16:30")
+    keep(maya, fact("Has a dog."))
+
+    assert r"19\. Nov\., 16:30 · added by you" in captions(memory(open_app(maya)))
 
 
 def test_notes_are_named_before_all_is_deleted(open_app, maya, database):

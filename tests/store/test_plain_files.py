@@ -178,3 +178,13 @@ def test_start_that_cannot_store_a_list_is_refused_and_leaves_it(place, incoming
             place.open()
 
     assert len(chats(place)) == 1  # the lock is free again
+
+
+def test_file_that_cannot_be_moved_stays_and_stops_no_start(place, incoming):
+    (incoming / "garden.json").write_text(json.dumps(SAID))
+    (incoming / "done").write_text("no folder")
+
+    for _ in range(2):
+        assert len(chats(place)) == 1
+
+    assert unread_files(place.path, MAYA) == ["garden.json"]

@@ -1,22 +1,65 @@
 """The models that the settings name, and their limits as these become known."""
 
+from types import SimpleNamespace
+
 import pytest
 
 from services.domain import Role
 from services.domain.context import ContextMessage
 from services.domain.models import LimitSource
-from services.llm import from_settings
+from services.llm import catalogue, from_settings
 from services.llm.from_settings import configured_models
+from services.llm.model_spec import ModelSpec
 from services.settings import Settings
 from tests.model_server import ModelServer
 
 
+class Pause(Exception):
+    """A thread that never ends would sleep now."""
+
+
 @pytest.fixture
 def threads(monkeypatch):
-    """Threads by name, which run when a test calls them."""
+    """Threads by name, which run until they sleep when a test calls them."""
     threads = {}
-    monkeypatch.setattr(from_settings, "in_thread", lambda name, run: threads.update({name: run}))
+
+    def sleep(seconds):
+        raise Pause
+
+    def in_thread(name, run):
+        def round_of():
+            with pytest.raises(Pause):
+                run()
+
+        threads[name] = round_of
+
+    monkeypatch.setattr(from_settings, "in_thread", in_thread)
+    monkeypatch.setattr(from_settings, "time", SimpleNamespace(sleep=sleep))
     return threads
+
+
+def test_prices_and_the_list_are_read_again(threads, monkeypatch):
+    """Some list prices depend on the time of day; an endpoint may be down as the app starts."""
+    prices, rounds = iter(range(1, 9)), []
+    documents = iter([None, {"data": [{"id": "scripted", "max_input_tokens": 4_096}]}])
+
+    def sleep(seconds):
+        rounds.append((models.first.info.context_tokens, models.first.info.input_micro))
+        if len(rounds) == 3:
+            raise Pause
+
+    def listed(*given):
+        return ModelSpec(input_micro=next(prices), output_micro=1)
+
+    monkeypatch.setattr(catalogue, "_listed_prices", listed)
+    monkeypatch.setattr(from_settings.time, "sleep", sleep)
+    monkeypatch.setattr(from_settings.OpenAIModel, "list_models", lambda self: next(documents))
+    url = "http://127.0.0.1:1/v1"
+    models = configured_models(Settings(openai_base_url=url, model="scripted"))
+
+    threads["model-list"]()
+
+    assert rounds == [(32_768, 2), (4_096, 3), (4_096, 4)]
 
 
 def test_limits_of_the_listed_models_are_learned(threads):

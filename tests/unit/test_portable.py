@@ -465,6 +465,14 @@ def test_json_has_space_usage_receipts_and_the_unfinished_reply():
     assert unfinished["thoughts"]["text"] == "Hm."
 
 
+def test_file_from_before_1980_is_dated_as_early_as_a_zip_file_can():
+    archive = Archive()
+    parts = [*archive.add("a.md", ["Peas"], datetime(1970, 1, 1, tzinfo=UTC))]
+    whole = b"".join([*parts, *archive.end({}, (), NOON)])
+
+    assert ZipFile(io.BytesIO(whole)).getinfo("a.md").date_time == (1980, 1, 1, 0, 0, 0)
+
+
 def test_archive_is_read_back_with_the_hashes_of_its_manifest():
     archive = Archive()
     sent = [
