@@ -73,18 +73,14 @@ def draw(admin: UserServices) -> None:
     database = admin.administration.health()
     can = database.abilities
     isolation = "Database and keys" if can.isolates_users else "App and keys"
+    api_ms = database.api_ms
     _draw_part(
         "Database",
         {
             "App processes": "Several" if can.takes_several_processes else "One at a time",
             "Database": words.milliseconds(database.database_ms),
         }
-        # a store of one process has no API in between
-        | (
-            {"API and network": words.milliseconds(database.api_ms)}
-            if can.takes_several_processes
-            else {}
-        )
+        | ({} if api_ms is None else {"API and network": words.milliseconds(api_ms)})
         | {"Clock difference": f"{database.clock_skew_seconds:+.1f} s"}
         | ({} if app.is_alone else {"Users kept apart by": isolation})
         | {label: _figure(figure) for label, figure in database.figures.items()},

@@ -21,7 +21,8 @@ class StoreHealth:
     abilities: Abilities
 
     database_ms: int
-    api_ms: int  # the rest of the round trip: the API and the network
+    # the rest of the round trip: the API and the network; None: the store has no API in between
+    api_ms: int | None
     clock_skew_seconds: float  # the store's clock minus the app's
     # maps labels on screen to other figures: versions, limits, times
     figures: Mapping[str, int | str | datetime]

@@ -324,6 +324,8 @@ def test_several_suspended_users_are_restored(open_tab, ruth, database):
         for email in ("jonas@daybook.test", "kim@daybook.test")
     ]
     app = open_tab("Users")
+    roles = [row["Role"] for row in app.dataframe[0].value.to_dict("records")]
+    assert sorted(roles) == ["Admin", "Suspended", "Suspended"]
     app.multiselect(key="chosen-users").set_value([jonas.user_id, kim.user_id]).run()
 
     pressed(app, "suspend")
@@ -589,6 +591,15 @@ def test_health_shows_each_part(open_tab, ruth, monkeypatch):
     assert shown["Time to first token (median)"] == "0.12 s"
     assert shown["Last error"].startswith("ModelUnavailable, ")
     assert not app.warning
+
+
+def test_health_of_a_store_without_an_api_shows_no_time_for_one(open_tab, ruth, monkeypatch):
+    monkeypatch.setattr(ruth.administration, "health", lambda: replace(HEALTH, api_ms=None))
+
+    shown = {metric.label: metric.value for metric in open_tab("Health").metric}
+
+    assert "API and network" not in shown
+    assert shown["Database"] == "3 ms"
 
 
 def test_health_says_what_the_store_cannot_do(open_tab, ruth, monkeypatch):

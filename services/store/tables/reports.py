@@ -205,7 +205,7 @@ class TablesReports:
         return StoreHealth(
             abilities=Abilities(takes_several_processes=False, isolates_users=False),
             database_ms=milliseconds,
-            api_ms=0,
+            api_ms=None,
             clock_skew_seconds=0.0,
             figures={"Last backup": backup.at} if backup else {},
         )
