@@ -206,7 +206,7 @@ def keep_errors(
             kept.ended += 1
 
 
-def attempt(act: Callable[..., None], *args: object) -> None:
+def attempt(act: Callable[..., object], *args: object) -> None:
     """Call *act* and keep its AppError for the page to draw. For callbacks."""
     with keep_errors():
         act(*args)

@@ -47,7 +47,7 @@ def quiet_button(
     label: str,
     icon: str | None,
     key: str,
-    act: Callable[..., None],
+    act: Callable[..., object],
     *args: object,
     tip: str | None = None,
     shortcut: str | None = None,

@@ -267,9 +267,9 @@ def summary_dialog(conversation_id: ConversationId) -> None:
         # contains the summary as the user saw it, so that a newer version is not replaced
         thread_as_seen = replace(thread, summary=seen)
         if is_asked_again:
-            services.tasks.summarise_now(thread_as_seen, is_anew=True)
+            if services.tasks.summarise_now(thread_as_seen, is_anew=True):
+                undo.offer_summary(conversation_id, seen, "Deleted the old summary")
             tell("Regenerating the summary…")
-            undo.offer_summary(conversation_id, seen, "Deleted the old summary")
             return
         services.tasks.change_summary(thread_as_seen, "" if is_gone else text)
         if is_gone:

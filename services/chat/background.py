@@ -137,14 +137,17 @@ class UserTasks:
             summary = replace(now, text=text, made_at=datetime.now(UTC), is_edited=True)
         self.store.conversations.set_summary(thread, summary)
 
-    def summarise_now(self, thread: Thread, *, is_anew: bool = False) -> None:
-        """Summarise the messages that are due, in the background; with *is_anew*, also those already summarised.
+    def summarise_now(self, thread: Thread, *, is_anew: bool = False) -> bool:
+        """Summarise the messages that are due, in the background; with *is_anew*, delete the summary first.
 
-        Raise Stale, StoreUnavailable.
+        Return False if a summary is being made already: then nothing is deleted. Raise Stale, StoreUnavailable.
         """
         conversation_id, last_id = thread.conversation.id, thread.messages[-1].id
         user_id = self.store.conversations.user_id
-        if self.registry.claim(Purpose.SUMMARY, user_id, conversation_id, last_id, is_wanted=True):
+        is_begun = self.registry.claim(
+            Purpose.SUMMARY, user_id, conversation_id, last_id, is_wanted=True
+        )
+        if is_begun:
             try:
                 if is_anew:
                     self.store.conversations.set_summary(thread, None)
@@ -152,6 +155,7 @@ class UserTasks:
                 self.registry.end(Purpose.SUMMARY, conversation_id)
                 raise
             in_thread(BACKGROUND_THREAD, partial(self._summarise, conversation_id, last_id))
+        return is_begun
 
     def noted(
         self, conversation_id: ConversationId, up_to: MessageId | None = None

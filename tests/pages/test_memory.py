@@ -104,6 +104,18 @@ def test_old_summary_can_be_restored_after_regenerate(open_app, maya, garden, da
     assert database.thread(garden).summary == old
 
 
+def test_summary_that_is_being_made_deletes_none(open_app, maya, garden, database, monkeypatch):
+    old = database.thread(garden).summary
+    app = open_app(maya, c=str(garden))
+    monkeypatch.setattr(maya.chat.tasks.registry, "claim", lambda *given, **named: False)
+
+    app.button(key="read-summary-banner").click().run()
+    app = press(in_dialog(app, summary_dialog, garden), "Regenerate").run()
+
+    assert database.thread(garden).summary == old
+    assert "Undo" not in {button.label for button in app.button}
+
+
 def test_failed_summary_is_reported(open_app, maya, database):
     garden = database.hold("Garden", *pairs(4), policy=Summary())
     prompt_id, user_id = database.thread(garden).messages[-2].id, maya.database.user_id
