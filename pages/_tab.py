@@ -66,12 +66,10 @@ class Undoable:
     id: UUID
     sentence: str = field(repr=False)
     restore: Callable[[], None] = field(repr=False)
-    document_id: UUID | None = (
-        None  # the document that was changed, such as a conversation; None: it has *id*
-    )
     scope: tuple[ConversationId | None, SpaceId | None] | None = None  # the scope of a deleted fact
     count: int = 0  # the number of deleted messages
     memories: tuple[DeletedMemories, ...] = field(default=(), repr=False)
+    document_id: UUID | None = None  # the document, such as a conversation, unless *id* is its id
     until: float = field(default_factory=lambda: time.monotonic() + UNDO_SECONDS)
 
 

@@ -133,8 +133,7 @@ def _draw_source(
     fact: Fact, titles: dict[ConversationId, Conversation], names: dict[SpaceId, Space]
 ) -> None:
     """Draw the date of *fact*, its scope unless it applies everywhere, and its source."""
-    # escaped: "19. Nov." would begin a list
-    said = [words.moment(fact.since).replace(".", r"\.")]
+    said = [words.in_markdown(words.moment(fact.since))]
     if space := names.get(fact.space_id) if fact.space_id else None:
         said.append(f"only in {safe_md.label(space.name)}")
     linked_id = fact.conversation_id or fact.source_conversation_id
@@ -155,11 +154,9 @@ def _draw_source(
 @st.dialog("Delete all memories?", on_dismiss="rerun")
 @show_errors()
 def delete_all_dialog(memories: int, notes: int) -> None:
-    """Delete all facts: *memories*, and *notes* of conversations and spaces, are their numbers."""
-    counts = words.count(memories, "memory"), words.count(notes, "chat or space note")
-    named = " and ".join(
-        text for text, count in zip(counts, (memories, notes), strict=True) if count
-    )
+    """Delete all facts: as many *memories*, and *notes* of conversations and spaces."""
+    counts = (memories, "memory"), (notes, "chat or space note")
+    named = " and ".join(words.count(count, noun) for count, noun in counts if count)
     st.markdown(
         f"Delete {named}? The model will no longer see {'it' if memories + notes == 1 else 'them'}. "
         "This cannot be undone."

@@ -162,11 +162,7 @@ def delete_fact(fact: Fact) -> None:
     """Delete *fact*, and offer to restore it. Raise StoreUnavailable."""
     find_user().facts.forget(fact.id)
     scope = fact.conversation_id, fact.space_id
-    _offer(
-        Undoable(
-            fact.id, f"Deleted “{fact.text}”", lambda: find_user().facts.keep(fact), scope=scope
-        )
-    )
+    _offer(Undoable(fact.id, f"Deleted “{fact.text}”", lambda: find_user().facts.keep(fact), scope))
 
 
 def offer_summary(conversation_id: ConversationId, summary: RunningSummary, sentence: str) -> None:
@@ -195,7 +191,7 @@ def _delete_messages(thread: Thread, doomed: Collection[Message], count: int) ->
 
 def offer(document_id: UUID, act: str, sentence: str, restore: Callable[[], None]) -> None:
     """Show *sentence* with Undo, which calls *restore*; a later offer for the same document and *act* replaces it."""
-    _offer(Undoable(uuid5(document_id, act), sentence, restore, document_id))
+    _offer(Undoable(uuid5(document_id, act), sentence, restore, document_id=document_id))
 
 
 def offer_temporary(left: TemporaryChat) -> None:

@@ -8,7 +8,7 @@ from typing import Any, cast
 import altair as alt
 import streamlit as st
 
-from pages._parts import safe_md, words
+from pages._parts import words
 from pages._parts.elements import draw_download, row
 from services.domain.usage import DayUsage, UsageSum
 from services.errors import Cap
@@ -69,8 +69,7 @@ def choose_days() -> Days | None:
                 width=240,
             )
         if len(days) == 2:
-            # escaped: "29. Okt." would begin a list
-            st.caption(f"{safe_md.label(words.span(*days))} · {days_begin()}")
+            st.caption(f"{words.in_markdown(words.span(*days))} · {days_begin()}")
     if len(days) != 2:
         st.caption("Choose the last day, too.")
         return None

@@ -237,6 +237,11 @@ def span(first: date, last: date) -> str:
     return dash.join(dict.fromkeys((date_of(first), date_of(last))))
 
 
+def in_markdown(date: str) -> str:
+    """Return a formatted date with which a Markdown text may begin: "19. Nov." would begin a list."""
+    return date.replace(".", r"\.")
+
+
 def sentence(error: AppError, now: datetime | None = None) -> str:
     """Return the sentence of *error* in Markdown; for OverBudget, with the amounts and the time of the reset."""
     when = resets(error.cap, now) if isinstance(error, OverBudget) else ""

@@ -213,11 +213,10 @@ class Chat:
         If the turn *begun* is given, show its thread; with *is_cached*, a cached thread, if any. Raise NotFound.
         """
         turn: LiveTurn | RemoteTurn | None = begun
-        drawn = (
-            begun.thread if begun else None
-        )  # read once: the turn may end meanwhile, and drop it
-        if drawn:
-            thread = drawn
+        # read once, because the turn drops its thread when it ends
+        begun_thread = begun.thread if begun else None
+        if begun_thread:
+            thread = begun_thread
         elif is_cached:
             thread = self.store.turns.known(conversation_id)
         else:

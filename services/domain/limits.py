@@ -4,9 +4,8 @@ from services.errors import BadInput
 
 # seconds for which a deletion can be undone, or a temporary chat reopened after it was left
 UNDO_SECONDS = 20
-LONGEST_TEXT = (
-    200_000  # bytes of a prompt or a reply; the longest text that can be sealed has 294,908
-)
+# bytes of a prompt or a reply; the longest text that can be sealed has 294,908
+LONGEST_TEXT = 200_000
 LONGEST_SUMMARY = 60_000  # bytes
 LONGEST_INSTRUCTIONS = 8_000  # characters
 LONGEST_FACT = 500  # characters

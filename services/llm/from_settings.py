@@ -26,7 +26,7 @@ _LOCAL = ModelInfo(
     price_source=PriceSource.LOCAL,
 )
 _LOCAL_FIRST_TOKEN_SECONDS = 180.0
-_LEARN_SECONDS = 60.0
+_LEARN_SECONDS = 60.0  # seconds between two times that limits and prices are looked up
 
 
 def local_model(
@@ -74,7 +74,7 @@ def configured_models(
             models.learn(info)
 
     def keep_learning() -> None:
-        """Learn the limits and prices, each minute: list prices depend on the time, and an endpoint may be down at first."""
+        """Look up limits and prices again and again: list prices depend on the time, and an endpoint may be down at first."""
         document = None
         while True:
             document = document or model.list_models()

@@ -51,9 +51,8 @@ _TOO_LONG = re.compile(
 def connect(base_url: str, api_key: str) -> openai.AsyncOpenAI:
     """Return a client for the endpoint at *base_url*."""
     http = httpx2.AsyncClient(
-        timeout=httpx2.Timeout(
-            None, connect=_CONNECT_SECONDS
-        ),  # `_reply` limits how long the endpoint may send nothing
+        # `_reply` limits how long the endpoint may send nothing
+        timeout=httpx2.Timeout(None, connect=_CONNECT_SECONDS),
         limits=httpx2.Limits(max_connections=None, keepalive_expiry=30),
         # for an endpoint on this machine, ignore the environment's proxy, which cannot reach its loopback
         trust_env=not is_this_machine(httpx2.URL(base_url).host),

@@ -5,11 +5,11 @@
   is larger than the prompt, as on the first turn or after new instructions, the whole prompt is estimated.
 * An estimate is the counter's count times the ratio of counted to estimated tokens. A `Calibration` holds the ratios
   of a model by kind of text, because one vocabulary knows Russian well and another spells it out. Each call refines
-  the calibration, mostly by the tokens that its prompt has more than the last one. A calibration is computed with +, -, *
-  and / alone, so the same calls in the same order give the same calibration in any process.
-* An implausible count is neither used as an anchor nor for the calibration: zero, or lower than the text allows (some servers leave
-  out cached tokens). Thoughts that are counted as reply are detected by the count of the next prompt, which does not
-  contain them.
+  the calibration, mostly by the difference between the counts of its prompt and of the prompt before. A calibration
+  is computed with +, -, * and / alone, so the same calls in the same order give the same calibration in any process.
+* An implausible count is used neither as an anchor nor for the calibration: zero, or lower than the text allows (some
+  servers leave out cached tokens). Thoughts that are counted as reply are detected by the count of the next prompt,
+  which does not contain them.
 """
 
 from collections import Counter

@@ -131,7 +131,7 @@ class Conversations(Protocol):
         ...
 
     def some(self, ids: Iterable[ConversationId]) -> list[Conversation]:
-        """Return the conversations with *ids*; ids of none are skipped."""
+        """Return the conversations with *ids*; ids of no conversation are skipped."""
         ...
 
     def thread(self, conversation_id: ConversationId) -> Thread:

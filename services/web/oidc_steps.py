@@ -126,7 +126,7 @@ class SignOnSteps:
     def show(
         self, request: Request, kind: str, session: AppSession | None = None
     ) -> tuple[Step, WaitingAnswer]:
-        """Return the step that the URL of a page names, and its contents; the step stays open. Raise StepEnded. This method blocks."""
+        """Return the step that the URL of a page names, and its contents; the step stays open. Blocks. Raise StepEnded."""
         step_id = read_step_id(request.query_params.get("step", ""))
         browser = self._browser_of(request)
         step = self.start.steps.renew(browser, kind, step_id, session, lambda text: text)

@@ -119,7 +119,10 @@ class OwnIdentities:
     async def prove(
         self, request: Request, signed_in: SignedIn, waiting: WaitingAnswer
     ) -> Response:
-        """Note that the signed-in user has proved who they are; if the account has a second factor, ask for it first. Raise IdentityTaken, ProofNeeded."""
+        """Note that the signed-in user has proved who they are; if the account has a second factor, ask for it first.
+
+        Raise IdentityTaken, ProofNeeded.
+        """
         session = signed_in.session
         checked = await run_sync(self._proven, session, waiting)
         if checked.credentials.wants_factor and not checked.has_factor:

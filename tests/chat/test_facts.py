@@ -244,9 +244,8 @@ def test_unreadable_conversation_yields_no_fact(chat, database, server, monkeypa
     thread = chat.open(conversation_id)
     assert not thread.is_whole
     assert len(server.facts_requests) == 1
-    monkeypatch.setattr(
-        chat.tasks.registry, "claim", None
-    )  # no task is begun that could do nothing
+    # no task is begun that could do nothing
+    monkeypatch.setattr(chat.tasks.registry, "claim", None)
     chat.tasks.catch_up(thread)
 
 
@@ -401,25 +400,11 @@ def test_failed_request_is_postponed_with_its_prompts(paced, server):
     assert texts(paced.store) == [DOG]
 
 
-def test_prompts_from_before_memory_was_on_are_not_noted(paced, server):
+@pytest.mark.parametrize("first", [{"reply": "How nice."}, {"status": 401}], ids=str)
+def test_prompts_from_before_memory_was_on_are_not_noted(paced, server, first):
     profile = paced.store.profile
     profile.change(lambda now: now.with_memory(False, datetime.now(UTC)))
-    its = ask(paced)
-    profile.change(lambda now: now.with_memory(True, datetime.now(UTC)))
-
-    ask(paced, "I have a dog, too.", its)
-    paced.tasks.note_facts(its)
-
-    settled(paced, its)
-    (request,) = server.facts_requests
-    assert "I have a dog, too." in request.prompt
-    assert f"user> {PROMPT}" not in request.prompt
-
-
-def test_unanswered_prompt_from_before_memory_was_on_is_not_shown(paced, server):
-    profile = paced.store.profile
-    profile.change(lambda now: now.with_memory(False, datetime.now(UTC)))
-    server.script(status=401)
+    server.script(**first)
     its = ask(paced)
     server.script(reply="How nice.")
     profile.change(lambda now: now.with_memory(True, datetime.now(UTC)))

@@ -322,6 +322,13 @@ def test_prompt_that_cannot_be_sent_is_not_stored(chat, database, prompt):
     assert database.threads() == []
 
 
+def test_prompt_that_is_too_long_is_told_its_length(chat):
+    sentence = r"This message is too long \(200,002 of 200,000 bytes\)\. Send it in parts\."
+
+    with pytest.raises(errors.BadInput, match=sentence):
+        chat.begin(None, "é" * 100_001)
+
+
 @pytest.mark.parametrize(
     "script",
     [

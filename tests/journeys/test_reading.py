@@ -275,9 +275,7 @@ def test_print_draws_the_whole_chat_without_the_page_around_it(app, person):
     expect(around.locator("visible=true")).to_have_count(0)
     whole = maya.page.locator(".stMarkdown table")
     expect(whole).to_have_css("display", "table")
-    root = maya.page.locator(
-        ".katex .hide-tail svg"
-    )  # draws a line that is far too long, and clips it
+    root = maya.page.locator(".katex .hide-tail svg")  # clips a line that is far too long
     assert root.locator("path").bounding_box()["width"] > PHONE["width"]
     expect(root).to_have_css("overflow", "hidden")
     assert maya.email not in maya.page.locator("body").inner_text()

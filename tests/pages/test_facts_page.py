@@ -296,13 +296,10 @@ def test_date_that_begins_with_a_number_begins_no_list(open_app, maya, monkeypat
 
 
 def test_notes_are_named_before_all_is_deleted(open_app, maya, database):
-    garden, note = database.hold("Garden"), fact("Order 7.")
-    app = memory(open_app(maya))
-    for memories, named in ((0, ""), (1, "1 memory and ")):
-        if memories:
-            keep(maya, fact("Has a dog.", 1))
-        else:
-            keep(maya, replace(note, conversation_id=garden))
+    app, garden = memory(open_app(maya)), database.hold("Garden")
+    note, dog = replace(fact("Order 7."), conversation_id=garden), fact("Has a dog.", 1)
+    for kept, named in ((note, ""), (dog, "1 memory and ")):
+        keep(maya, kept)
 
         shown = [each.value for each in pressed(app.run(), "danger-ask").markdown]
 

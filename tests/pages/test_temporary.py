@@ -125,8 +125,8 @@ def test_left_temporary_chat_leaves_no_summary_in_the_tab(app, maya):
     asks(switches(app), "Hello")
     [chat], tab = maya.temporary, app.session_state[KEY]
     tab.undoable += [
-        Undoable(uuid4(), "Deleted the summary", None, chat.id),
-        Undoable(uuid4(), "Archived", None, uuid4()),
+        Undoable(uuid4(), "Deleted the summary", None, document_id=chat.id),
+        Undoable(uuid4(), "Archived", None, document_id=uuid4()),
     ]
 
     app.button(key="new-chat").click().run()

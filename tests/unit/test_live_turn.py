@@ -41,12 +41,9 @@ def second_step(turn):
 def test_text_has_as_many_bytes_as_it_is_stored_with():
     turn = a_turn()
 
-    assert [turn.push(piece) for piece in ("Peas", "Горох", "豌豆", "\U0001f331")] == [
-        4,
-        14,
-        20,
-        24,
-    ]
+    sizes = [turn.push(piece) for piece in ("Peas", "Горох", "豌豆", "\U0001f331")]
+
+    assert sizes == [4, 14, 20, 24]
 
 
 def test_first_words_are_shown_at_once(pauses):

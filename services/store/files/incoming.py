@@ -46,7 +46,7 @@ _CHATS = TypeAdapter(list[_Said])
 
 
 def take_up(tables: AllTables, folder: Path) -> None:
-    """Store the chats in the files that users have put into their folders. Raise StoreUnavailable.
+    """Store the chats in the files that users have put into their folders. Raise StoreUnavailable, OSError.
 
     A file that cannot be moved afterwards stays, and is imported again at the next start, as the same chat.
     """
@@ -54,11 +54,11 @@ def take_up(tables: AllTables, folder: Path) -> None:
         user_id = UserId(UUID(file.parents[1].name))
         content = _content(file)
         if said := _read(content):
+            at = datetime.fromtimestamp(file.stat().st_mtime, UTC)
+            conversation_id = ConversationId(uuid5(_NAMESPACE, sha256(content).hexdigest()))
+            _store(tables, user_id, conversation_id, said, at)
+            done = file.parent / "done"
             with suppress(OSError):
-                at = datetime.fromtimestamp(file.stat().st_mtime, UTC)
-                conversation_id = ConversationId(uuid5(_NAMESPACE, sha256(content).hexdigest()))
-                _store(tables, user_id, conversation_id, said, at)
-                done = file.parent / "done"
                 done.mkdir(mode=0o700, exist_ok=True)
                 file.replace(done / file.name)
 

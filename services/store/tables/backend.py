@@ -241,7 +241,7 @@ class TablesUser:
             if (stored.generation, stored.uses) != seen:
                 return False
             if any(one.is_good(now) and one.user_id != user_id for one in named.values()):
-                return False  # another user's look-up value: only who can write to the store could have put it there
+                return False  # another user's look-up value, which only a forger with access to the store could have put there
             if not new.is_restored:
                 rules.check_flag(None, stored, credentials)
             if any(one.user_id for one in others):
