@@ -32,6 +32,7 @@ def test_messages_are_edited_regenerated_deleted_and_restored(person):
     expect(edit).to_be_focused()
 
     page.keyboard.press("Enter")
+    expect(field).to_be_focused()
     field.fill("Half shade? [[tokens=30 rate=12]]")
     expect(page.get_by_text("Ctrl+Enter to send", exact=True)).to_be_visible()
     page.keyboard.press("Control+Enter")
