@@ -19,6 +19,7 @@ from services.domain import SessionId
 from services.domain.sign_in_methods import SignInMethod
 from services.events import listen
 from services.users import UserServices as UserServices
+from services.users.full_export import FullExport as FullExport
 from services.web import streamlit_assets
 from services.web.address_codes import NewAddress, RestoreAddress
 from services.web.attempts import Attempts

@@ -1,12 +1,16 @@
 // A user's exports run one at a time. This script first asks the server whether an export may begin: a
 // refused download cannot show the reason.
 
+const STARTED = 1000; // milliseconds until the server has begun an export
+
 daybook.capture(document, "submit", async (event) => {
   const form = event.target;
   if (!form.matches('form[action^="/export/"]')) return;
   event.preventDefault();
   const address = `${form.action}?${new URLSearchParams(new FormData(form))}`;
   const answer = await fetch(address, { method: "HEAD" }).catch(() => null);
-  if (answer?.status !== 429) form.submit();
-  else daybook.tell(form, form.dataset.running);
+  if (answer?.status === 429) return daybook.tell(form, form.dataset.running);
+  form.submit();
+  // the page then shows the progress (pages/_parts/full_export.py)
+  if (form.action.endsWith("/everything.zip")) setTimeout(() => daybook.redraw(), STARTED);
 });

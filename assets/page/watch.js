@@ -34,6 +34,8 @@ daybook.watchDatabase = (isShownAway, tellServer) => {
   [tell, isAway] = [tellServer, isShownAway];
 };
 
+daybook.redraw = () => tell?.(isAway);
+
 function leave() {
   left = Math.min(left, Date.now());
 }

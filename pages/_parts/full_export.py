@@ -5,6 +5,7 @@ import streamlit as st
 from pages._parts import words
 from pages._parts.elements import draw_download
 from pages._session import find_user, show_errors
+from services.bootstrap import FullExport
 
 
 def draw_button() -> None:
@@ -12,12 +13,26 @@ def draw_button() -> None:
     draw_download("/export/everything.zip", "Export everything", zone=zone)
 
 
-@st.fragment(run_every=2.0)
 def draw_progress() -> None:
-    """Draw the progress of the export that was begun last."""
+    """Draw the progress of the export that was begun last, until it is over."""
     with show_errors():
-        export = find_user().export
-        if export and not export.is_over:
-            share = export.done / export.total if export.total else 1.0
-            of = f"{words.number(export.done)} of {words.count(export.total, 'chat')}"
-            st.progress(share, f"Exporting: {of}")
+        # Not polled without an export: the browser sends the values of all widgets with each run of the fragment, so a
+        # press of a switch would be sent twice, and ask for a dialog again that is then opened after it was closed.
+        if _running():
+            _poll()
+
+
+@st.fragment(run_every=2.0)
+def _poll() -> None:
+    with show_errors():
+        export = _running()
+        if export is None:
+            st.rerun()
+        share = export.done / export.total if export.total else 1.0
+        of = f"{words.number(export.done)} of {words.count(export.total, 'chat')}"
+        st.progress(share, f"Exporting: {of}")
+
+
+def _running() -> FullExport | None:
+    export = find_user().export
+    return export if export and not export.is_over else None

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 from uuid import uuid4
 
 import pytest
+from streamlit.runtime.scriptrunner_utils.script_run_context import ScriptRunContext
 
 from pages._parts.undo import chats_dialog
 from services import bootstrap
@@ -145,6 +146,22 @@ def test_progress_of_a_running_export_is_shown(open_data, maya):
     (bar,) = open_data().get("progress")
 
     assert bar.proto.text == "Exporting: 3 of 10 chats"
+
+
+@pytest.mark.parametrize("is_over", [None, True, False])
+def test_page_polls_only_while_an_export_runs(open_data, maya, is_over, monkeypatch):
+    polls, enqueue = [], ScriptRunContext.enqueue
+
+    def note(context, message):
+        polls.extend([message] if message.HasField("auto_rerun") else [])
+        enqueue(context, message)
+
+    monkeypatch.setattr(ScriptRunContext, "enqueue", note)
+    maya.export = None if is_over is None else SimpleNamespace(done=3, total=10, is_over=is_over)
+
+    open_data()
+
+    assert bool(polls) is (is_over is False)
 
 
 @pytest.mark.parametrize("is_alone", [False, True])
