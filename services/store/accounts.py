@@ -69,7 +69,7 @@ from services.errors import (
     WrongCredentials,
 )
 from services.events import log_event
-from services.rules.accounts import CHANGES_WAYS_IN, FORMER_LIFE
+from services.rules.accounts import CHANGES_WAYS_IN, FORMER_LIFE, WITHOUT_PROOF
 from services.store.backend import (
     NOT_COUNTED,
     Attempt,
@@ -84,6 +84,7 @@ from services.store.backend import (
     SignInUser,
     SignUpState,
     StoredCredentials,
+    Throttle,
     Throttles,
     UserBackend,
     WrappedKey,
@@ -106,6 +107,10 @@ from services.store.sign_in_policy import SignInPolicy
 WithCredentials = TypeVar("WithCredentials", CountedAttempt, OpenedSession)
 _COOKIE_BYTES = 32
 _MOST_GENERATIONS = 100_000  # the most users whose newest generation is remembered
+_MOST_CHANGES, _CHANGES_SECONDS = (
+    20,
+    900,
+)  # the most changes of a user's sign-in methods in that time
 _MOST_OVERTAKEN = 5  # the most attempts to make one change while other changes interfere
 
 
@@ -628,10 +633,16 @@ class Accounts:
     ) -> bool:
         """Replace the credentials *seen* of the session's user by *new* ones, as `UserBackend.change_credentials` does.
 
-        *ends_others*: end all other sessions. Raise LastWayIn if no sign-in method of *new* works here, but one of *seen* does.
+        *ends_others*: end all other sessions. Raise LastWayIn if no sign-in method of *new* works here, but one of *seen* does,
+        and TooManyAttempts.
         """
         before = open_credentials(self.root_keys, seen.sealed, session.user_id)
         self.policy.check_left(before, new)
+        # each change voids the owner's mailed codes, so a thief must not go on without end. A new password is not counted:
+        # the thief's changes would refuse the owner's reset
+        if action not in {*WITHOUT_PROOF, CredentialsAction.PASSWORD_SET}:
+            bucket = self.root_keys.bucket(f"changes of {session.user_id}")
+            self.backend.count_throttles([Throttle(bucket, _MOST_CHANGES, _CHANGES_SECONDS)])
         row = seal_stored(self.root_keys, new, session.user_id, replaces=seen)
         changes_ways_in = action in {*CHANGES_WAYS_IN, CredentialsAction.PASSWORD_SET}
         is_changed = session.backend.change_credentials(

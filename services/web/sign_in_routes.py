@@ -22,7 +22,7 @@ from services.domain.addresses import NO_ADDRESS, EmailAddress, checked_address
 from services.domain.mails import NoticeKind
 from services.domain.sign_in_methods import ALL_METHODS, BY_PASSWORD, SignInMethod
 from services.events import log_event
-from services.store.accounts import Accounts, AppSession, Checked, Found
+from services.store.accounts import Accounts, AppSession, Checked, Found, require_recent
 from services.store.administration import UserAccess
 from services.store.entries import Entered, Entry, Way
 from services.store.failures import note_failure
@@ -237,13 +237,15 @@ class SignInRoutes:
             if signed_in is None:
                 return RedirectResponse(_ACCOUNT, 303)
             session, current = signed_in.session, signed_in.current
+            has_password = current.credentials.password_hash is not None
             async with self.start.attempts.delay_refusals():
+                # before the throttle, which a copied cookie without a proof must not use up
+                await run_sync(partial(require_recent, session.backend, is_part=not has_password))
                 counted = [self.start.attempts.password(session.user_id)]
                 await run_sync(self._accounts.backend.count_throttles, counted)
                 device = self.start.origin.device_cookie(request)
                 is_known = self.start.attempts.is_known(device, session.user_id)
                 hashed = await self._hash(request, lambda: current.hashed(password), is_known)
-                has_password = current.credentials.password_hash is not None
                 if has_password:
                     await run_sync(self._accounts.change_password, session, current, hashed)
                 else:

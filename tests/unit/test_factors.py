@@ -12,12 +12,19 @@ from services.domain import AccountRole
 from services.domain.accounts import CredentialsAction
 from services.domain.addresses import checked_address
 from services.domain.sign_in_methods import SignInMethod, UsedMethod
-from services.errors import FactorNeeded, FactorUsed, PasskeyMissing, RateLimited, WrongFactor
+from services.errors import (
+    FactorNeeded,
+    FactorUsed,
+    PasskeyMissing,
+    RateLimited,
+    TooManyAttempts,
+    WrongFactor,
+)
 from services.rules.accounts import Settings
 from services.store.accounts import Cookie, CookieSealer
 from services.store.backend import NewAddress, NewCookie, NewSession
 from services.store.credentials import seal_stored
-from services.store.factors import Factors, asking_passkey, given
+from services.store.factors import Factors, asking_passkey, given, renewed
 from services.store.tables import backend
 from services.store.tables.backend import TablesBackend
 from services.store.tables.in_memory import InMemoryStore
@@ -248,3 +255,20 @@ def test_factor_that_is_removed_was_given_in_none_of_many_sessions(accounts, may
 
     sessions = accounts.backend.tables.run(lambda block: block.select(SESSIONS))
     assert [one.has_factor for one in sessions] == [False] * 3
+
+
+def test_changes_of_an_account_are_throttled_but_not_a_new_password(accounts, maya):
+    """Each change voids mailed codes, and a reset, which sets a new password, must not be refused."""
+
+    def renew():
+        now = checked(accounts)
+        new, action = renewed(now.credentials, ()), CredentialsAction.RECOVERY_RENEWED
+        assert accounts.change_credentials(maya, new, now.stored, action)
+
+    for _ in range(19):  # the fixture has made the first change
+        renew()
+    with pytest.raises(TooManyAttempts):
+        renew()
+
+    now = checked(accounts)
+    accounts.change_password(maya, now, now.hashed("another horse, another battery"))

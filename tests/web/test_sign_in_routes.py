@@ -525,6 +525,16 @@ def test_passwords_are_hashed_ten_times_in_a_quarter_of_an_hour(change):
     assert said == ["weak"] * 10 + ["slow"]
 
 
+def test_copied_cookie_uses_up_no_password_changes(session_cache, account, stack, prove, change):
+    age(stack, session_cache.find(account[2]))
+    for _ in range(11):
+        assert change().headers["location"] == "/account?reason=prove"
+
+    prove()
+
+    assert change().headers["location"] == "/account?reason=changed"
+
+
 def test_change_of_the_password_ends_all_other_sessions(session_cache, account, change):
     client, email, cookie = account
     other = cookie_in(client, client.post("/session", data=form(email)))
