@@ -169,8 +169,9 @@ begin
     || private.answer(found or exists (select from public.conversations where id = conversation and user_id = me));
 end $$;
 
--- Hide a conversation from all readers at once; the first `tidy` after *for_seconds* destroys its row and
--- key, even if the process that offered Undo is gone. A repeated call does not postpone this.
+-- Hide a conversation from all readers at once, and ask the processes of its open turns to stop; the first `tidy`
+-- after *for_seconds* destroys its row and key, even if the process that offered Undo is gone. A repeated call does
+-- not postpone this.
 create function private.discard_conversation(me uuid, conversation uuid, for_seconds integer) returns jsonb
 language plpgsql as $$
 begin
@@ -180,7 +181,13 @@ begin
   update public.conversations
   set destroy_at = coalesce(destroy_at, clock_timestamp() + make_interval(secs => for_seconds))
   where id = conversation and user_id = me;
-  return private.answer(found);
+  if not found then
+    return private.answer(false);
+  end if;
+  update public.turns set stop_requested = true where id in (   -- locked in the order in which `begin_turn` locks them
+    select id from public.turns where conversation_id = conversation and finished_at is null order by id for update
+  );
+  return '{"ok": true}';
 end $$;
 
 -- Undo `discard_conversation` before its *for_seconds* are over; after that, messages may have been destroyed.

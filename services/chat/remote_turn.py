@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 from services.domain import ConversationId, MessageId, Thoughts
 from services.domain.turns import OpenTurn
-from services.errors import AppError, NotFound, StoreUnavailable
+from services.errors import NotFound, StoreUnavailable
 from services.store.port import Turns
 
 _GLANCE = 0.5  # seconds between reads; the other process writes once a second
@@ -19,8 +19,6 @@ class RemoteTurn:
 
     One thread may call `follow`; any thread may call the other methods.
     """
-
-    failure: AppError | None = None
 
     def __init__(
         self,

@@ -166,7 +166,7 @@ class Conversations(Protocol):
         """Drop the conversation's key and text from the memory of this process."""
 
     def discard(self, conversation_id: ConversationId, seconds: int) -> None:
-        """Hide the conversation and destroy it after *seconds*; until then, `restore` can undo it."""
+        """Hide the conversation, stop its turns, and destroy it after *seconds*; until then, `restore` can undo it."""
 
     def restore(self, conversation_id: ConversationId) -> None:
         """Restore a discarded conversation."""

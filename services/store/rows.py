@@ -247,7 +247,7 @@ class Rows(Ledger, Protocol):
         ...
 
     def discard_conversation(self, conversation_id: ConversationId, seconds: int) -> None:
-        """Hide the conversation at once and destroy it after *seconds*. Raise NotFound."""
+        """Hide the conversation at once, request a stop of its open turns, and destroy it after *seconds*. Raise NotFound."""
 
     def restore_conversation(self, conversation_id: ConversationId) -> None:
         """Undo `discard_conversation`. Raise NotFound."""

@@ -5,7 +5,7 @@ from uuid import uuid4
 
 import pytest
 
-from services.domain.rows import DocumentKind
+from services.domain.rows import DocumentKind, DocumentRow
 from services.store.rows import ReceiptRow
 from services.store.tables.protocol import MOST_WRITES
 from services.store.tables.schema import (
@@ -18,7 +18,7 @@ from services.store.tables.schema import (
     TURNS,
     Document,
 )
-from services.store.writes import DiscardMessages
+from services.store.writes import DiscardMessages, PutDocument
 from tests.store.conformance.talk import UNDO_SECONDS
 
 MANY = MOST_WRITES + 50
@@ -76,6 +76,21 @@ def test_facts_of_deleted_messages_are_destroyed_in_slices(database, garden, fac
 
     assert (database.tables.documents, database.tables.all(ERASURES)) == ({}, {})
     assert counts(database) == replace(before, facts=0, bytes=before.bytes - 10 * MANY)
+
+
+def test_facts_restored_before_the_sweep_stay(database, garden, facts):
+    before = counts(database)
+    discard(database, garden, facts)
+    assert counts(database).facts == 0
+
+    for fact_id in facts:
+        row = DocumentRow(kind=DocumentKind.FACT, id=fact_id, rev=1, body="f" * 10)
+        database.rows.put_document(PutDocument.of(row, 0))
+    database.sweep()
+
+    kept = {one.id for one in database.rows.documents(DocumentKind.FACT)}
+    assert kept == set(facts)
+    assert counts(database) == before
 
 
 def test_receipts_of_a_prompt_answered_often_are_destroyed(database, garden):

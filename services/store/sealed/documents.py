@@ -133,16 +133,13 @@ class Documents(ABC, Generic[Document]):
         # true if a document was replaced while the rows were read, so they are read again
         if any(map(self._seals.is_set_back, rows)):
             rows = self._rows.documents(self._kind)
-        known = self._opened.last or {}
-        same, others = list[OpenedDocument[Document]](), list[DocumentRow]()
-        for row in rows:
-            before = known.get(row.id)
-            if before and before.row == row and not self._seals.is_set_back(row):
-                same.append(before)
-            else:
-                others.append(row)
-        found = [self._open(row) for row in self._readable(others)]
-        return self._sorted([*same, *(each for each in found if each)])
+        found = [self._known(row) or self._open(row) for row in self._readable(rows)]
+        return self._sorted(each for each in found if each)
+
+    def _known(self, row: DocumentRow) -> OpenedDocument[Document] | None:
+        """Return the cached document if it was read from the same *row*."""
+        before = (self._opened.last or {}).get(row.id)
+        return before if before and before.row == row and not self._seals.is_set_back(row) else None
 
     def _open(self, row: DocumentRow) -> OpenedDocument[Document] | None:
         try:
@@ -285,9 +282,10 @@ class SealedFacts(Documents[Fact]):
                 conversation = found.get(row.conversation_id)
                 if conversation is None or conversation.destroy_at:
                     continue
-                # ignored here, because decrypting the fact needs the same key, and then raises Tampered
-                with suppress(errors.Tampered):
-                    self._conversations.seals(conversation.id, conversation)
+                if self._known(row) is None:
+                    # ignored here, because decrypting the fact needs the same key, and then raises Tampered
+                    with suppress(errors.Tampered):
+                        self._conversations.seals(conversation.id, conversation)
             yield row
 
     def _vault(self, row: DocumentRow) -> Vault | None:

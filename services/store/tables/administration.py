@@ -32,6 +32,7 @@ from services.store.tables.protocol import AllTables, Block
 from services.store.tables.reports import TablesReports, cap_of
 from services.store.tables.rows import TablesRows
 from services.store.tables.schema import AccountRow
+from services.store.tables.usage import days_of, sums_of
 
 _PAGE = 500  # the most invitations that are listed
 ENDED_AT_ONCE = 300  # the most sessions that one block ends
@@ -210,6 +211,8 @@ class TablesAdministration(TablesReports):
 
     def set_deployment_cap(self, monthly_cap_micro: int | None) -> None:
         """Set the cap of all users. If there was none, first set a cap that limits nothing, while each budget is counted."""
+        month, _ = self._month()
+        spent = self._spent_by_deleted()
 
         def begin(block: Block) -> list[UserId] | Refusal:
             row = deployment_of(block)
@@ -219,8 +222,8 @@ class TablesAdministration(TablesReports):
             if monthly_cap_micro is None or row.monthly_cap_micro not in (None, NO_CAP):
                 return []
             accounts, counting = block.select(schema.ACCOUNTS), row.counting + 1
-            cap = NO_CAP
-            block.put(schema.DEPLOYMENT, Deployment(monthly_cap_micro=cap, counting=counting))
+            new = Deployment(monthly_cap_micro=NO_CAP, counting=counting, month=month, spent=spent)
+            block.put(schema.DEPLOYMENT, new)
             return [one.id for one in accounts if not one.is_ended]
 
         def finish(block: Block) -> None:
@@ -234,6 +237,17 @@ class TablesAdministration(TablesReports):
         for user_id in self.run("set_deployment_cap", begin):
             TablesRows(user_id, self.tables.of(user_id), self.caller.now).count()
         self.run("set_deployment_cap", finish)
+
+    def _spent_by_deleted(self) -> int:
+        """Return the amount that users whose budgets were destroyed with their accounts spent this month."""
+
+        def spent(block: Block) -> int:
+            has_budget = block.get(schema.BUDGETS, "budget") is not None
+            days = [] if has_budget else days_of(block, *self._month())
+            return sums_of(one for day in days for one in day.sums)["cost_micro"]
+
+        accounts = self.run("set_deployment_cap", lambda block: block.select(schema.ACCOUNTS))
+        return sum(self.tables.of(one.id).run(spent) for one in accounts if one.deleted_at)
 
     def set_model(self, name: str, changes: Mapping[str, object]) -> None:
         def change(block: Block) -> Refusal | None:

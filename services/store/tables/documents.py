@@ -93,9 +93,18 @@ class TablesDocuments(TablesPieces):
         if refusal := put_refusal(stored, new, write.seen_rev, count):
             return refusal
         created_at, epoch = stored.created_at if stored else self.now(), counts.fact_epoch
+        # a deleted fact that is restored before the sweep has destroyed it
+        hidden = None if stored else block.get(schema.DOCUMENTS, new.id)
+        erasures = [] if stored else block.select(schema.ERASURES)
         block.put(schema.DOCUMENTS, part_of(Document, new, created_at=created_at, epoch=epoch))
+        for one in erasures:
+            if one.fact_ids == (new.id,):  # an erasure without ids would erase all facts
+                block.delete(schema.ERASURES, one.id)
+            elif new.id in one.fact_ids:
+                left = tuple(each for each in one.fact_ids if each != new.id)
+                block.put(schema.ERASURES, replace(one, fact_ids=left))
         is_fact, is_space = (new.kind is one for one in (DocumentKind.FACT, DocumentKind.SPACE))
-        is_new, added = stored is None, text_bytes(new) - text_bytes(stored)
+        is_new, added = stored is None, text_bytes(new) - text_bytes(stored or hidden)
         counts = counts.plus(bytes=added, facts=is_new and is_fact, spaces=is_new and is_space)
         return block.put(schema.COUNTS, counts)
 

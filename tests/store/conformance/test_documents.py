@@ -340,6 +340,18 @@ def test_facts_are_restored_with_their_conversation(maya, garden_id):
     assert texts(maya) == texts(maya.elsewhere()) == ["Has a dog called Rex."]
 
 
+def test_facts_of_a_conversation_deleted_elsewhere_are_hidden(maya, garden_id):
+    kept, other = a_fact(conversation_id=garden_id), maya.elsewhere()
+    maya.facts.keep(kept)
+    assert maya.facts.fresh_facts() == (kept,)
+
+    other.conversations.discard(garden_id, UNDO_SECONDS)
+    assert maya.facts.fresh_facts() == ()
+
+    other.conversations.restore(garden_id)
+    assert maya.facts.fresh_facts() == (kept,)
+
+
 def test_facts_of_deleted_messages_are_deleted_at_once(maya, garden):
     noted, other = a_fact("noted"), a_fact("other")
     for fact in (noted, other):

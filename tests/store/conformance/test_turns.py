@@ -164,6 +164,16 @@ def test_stop_requested_elsewhere_is_told_at_the_checkpoint(maya, garden_id, beg
     assert checkpoint("In Ap") is Lease.STOP_REQUESTED
 
 
+@pytest.mark.parametrize("purpose", [Purpose.REPLY, Purpose.FACTS])
+def test_turn_of_a_chat_deleted_elsewhere_is_asked_to_stop(maya, garden, garden_id, purpose):
+    begun = maya.turns.begin(new_turn(garden, "And leeks?", purpose=purpose))
+
+    maya.elsewhere().conversations.discard(garden_id, UNDO_SECONDS)
+
+    lease = maya.turns.checkpoint(begun.turn_id, garden_id, "", LEASE_SECONDS, None)
+    assert lease is Lease.STOP_REQUESTED
+
+
 @pytest.mark.parametrize("outcome", [Outcome.STOPPED, Outcome.CUT, Outcome.FAILED])
 def test_reply_is_stored_with_its_outcome(maya, garden, garden_id, outcome):
     say(maya, garden, "And leeks?", "In A", outcome=outcome)

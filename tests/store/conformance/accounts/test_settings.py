@@ -185,6 +185,18 @@ def test_all_users_together_stay_below_their_limit(admin, maya, omar):
     assert [one.action for one in admin.administration.audit(at_most=2)] == ["caps.deployment"] * 2
 
 
+def test_limit_of_all_counts_what_a_deleted_user_spent(deployment, admin, maya, omar):
+    answer(omar.store, first_turn("When?"), "In March.", cost_micro=1000)
+    admin.administration.delete(omar.id)
+    deployment.sweep()
+
+    admin.administration.set_deployment_cap(1050)
+
+    with pytest.raises(OverBudget) as refused:
+        maya.store.turns.begin(first_turn("And then?"))
+    assert refused.value.cap is Cap.DEPLOYMENT
+
+
 def test_lower_limit_of_all_holds_for_what_is_spent(admin, maya):
     answer(maya.store, first_turn("When?"), "In March.", cost_micro=1000)
 
