@@ -107,10 +107,8 @@ from services.store.sign_in_policy import SignInPolicy
 WithCredentials = TypeVar("WithCredentials", CountedAttempt, OpenedSession)
 _COOKIE_BYTES = 32
 _MOST_GENERATIONS = 100_000  # the most users whose newest generation is remembered
-_MOST_CHANGES, _CHANGES_SECONDS = (
-    20,
-    900,
-)  # the most changes of a user's sign-in methods in that time
+# the most changes of a user's sign-in methods in that time
+_MOST_CHANGES, _CHANGES_SECONDS = 20, 900
 _MOST_OVERTAKEN = 5  # the most attempts to make one change while other changes interfere
 
 
