@@ -154,19 +154,6 @@ def test_conversation_with_a_reply_under_way_does_not_expire(deployment):
     assert quiet.conversation.id != busy.conversation.id
 
 
-def test_sweep_does_not_repeat_for_a_due_conversation_with_an_open_turn(deployment):
-    maya = deployment.sign_up()
-    garden = answer(maya.store, first_turn("When?"), "In March.")
-    retry = new_turn(garden, None, prompt_id=garden.messages[0].id)
-    maya.store.turns.begin(retry)
-    maya.store.conversations.discard(garden.conversation.id, 5)
-    deployment.let_pass(6)
-
-    deployment.accounts.backend.sweep()  # it may also destroy rows of the sign-up
-
-    assert not deployment.accounts.backend.sweep()
-
-
 def test_account_whose_rows_are_destroyed_gets_none_again(deployment):
     admin, maya = deployment.sign_up_admin(), deployment.sign_up()
     admin.administration.delete(maya.id)

@@ -28,13 +28,12 @@ def sweep(tables: AllTables, now: Callable[[], datetime]) -> bool:
     """Settle lapsed turns and destroy due rows of some users; return True if there may be more."""
     at = now()
     lapsed, due = Range("lease_until", up_to=at), Range("destroy_at", up_to=at)
-    retired = _retire(tables, at)
     users = {
         *tables.owners(schema.TURNS, {"finished_at": None}, lapsed),
         *tables.owners(schema.CONVERSATIONS, within=due),
         *tables.owners(schema.DISCARDS, within=due),
         *tables.owners(schema.ERASURES),
-        *retired,
+        *_retire(tables, at),
     }
     for user_id in sorted(users, key=str)[:_USERS]:
         TablesRows(user_id, tables.of(user_id), now).sweep()
@@ -45,8 +44,7 @@ def sweep(tables: AllTables, now: Callable[[], datetime]) -> bool:
     )
     ended = [_end_account(tables.of(row.id), row.id, at) for row in deleted]
     destroyed = tables.of(None).run(lambda block: _destroy_shared(block, at))
-    # a user's rows may stay due: those of a deleted chat are kept while one of its turns is open
-    return len(users) > _USERS or bool(retired) or any(ended) or destroyed
+    return bool(users) or any(ended) or destroyed
 
 
 def _retire(tables: AllTables, at: datetime) -> list[UserId]:
