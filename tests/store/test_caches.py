@@ -92,7 +92,8 @@ def test_facts_of_many_conversations_are_read_in_few_calls(maya, user, asked, st
     assert len(reader.fresh_facts()) == 60
     assert len(asked) == 2
     assert len(reader.fresh_facts()) == 60
-    assert len(asked) == 3
+    # one call for the facts, and one for their chats, which another device may have deleted
+    assert len(asked) == 4
 
 
 def test_turn_ends_in_a_conversation_evicted_from_the_cache(maya, monkeypatch):
