@@ -18,6 +18,7 @@ from services.store.tables.schema import (
     TURNS,
     Document,
 )
+from services.store.tables.sweep import TablesSweep
 from services.store.writes import DiscardMessages, PutDocument
 from tests.store.conformance.talk import UNDO_SECONDS
 
@@ -78,18 +79,41 @@ def test_facts_of_deleted_messages_are_destroyed_in_slices(database, garden, fac
     assert counts(database) == replace(before, facts=0, bytes=before.bytes - 10 * MANY)
 
 
+def restore(database, facts):
+    for fact_id in facts:
+        row = DocumentRow(kind=DocumentKind.FACT, id=fact_id, rev=1, body="f" * 10)
+        database.rows.put_document(PutDocument.of(row, 0))
+
+
 def test_facts_restored_before_the_sweep_stay(database, garden, facts):
     before = counts(database)
     discard(database, garden, facts)
     assert counts(database).facts == 0
 
-    for fact_id in facts:
-        row = DocumentRow(kind=DocumentKind.FACT, id=fact_id, rev=1, body="f" * 10)
-        database.rows.put_document(PutDocument.of(row, 0))
+    restore(database, facts)
     database.sweep()
 
     kept = {one.id for one in database.rows.documents(DocumentKind.FACT)}
     assert kept == set(facts)
+    assert counts(database) == before
+
+
+def test_facts_restored_while_the_sweep_runs_stay(database, garden, facts, monkeypatch):
+    before, began = counts(database), list[object]()
+    discard(database, garden, facts)
+    erase = TablesSweep._erase
+
+    def restore_and_erase(rows, block, one):
+        if not began:
+            restore(database, facts)
+        began.append(one)
+        return erase(rows, block, one)
+
+    monkeypatch.setattr(TablesSweep, "_erase", restore_and_erase)
+    database.sweep()
+
+    assert began
+    assert {one.id for one in database.rows.documents(DocumentKind.FACT)} == set(facts)
     assert counts(database) == before
 
 

@@ -13,7 +13,7 @@ from services.store.tables.blocks import delete_all, found
 from services.store.tables.content import counts_of, text_bytes
 from services.store.tables.documents import TablesDocuments
 from services.store.tables.protocol import Block, Range
-from services.store.tables.schema import Counts, Erasure, StoredConversation
+from services.store.tables.schema import Counts, StoredConversation
 
 _SLICE = 60  # the most rows that one block destroys, each with a few related rows
 # the most receipts that one block destroys with messages, because a prompt may have any number of replies
@@ -32,7 +32,7 @@ class TablesSweep(TablesDocuments):
             discards = block.select(schema.DISCARDS, within=due)
             rows = block.select(schema.CONVERSATIONS, within=due)
             return [
-                *(lambda block, one=one: self._erase(block, one) for one in erasures),
+                *(lambda block, one=one: self._erase(block, one.id) for one in erasures),
                 *(lambda block, one=one: self._destroy_discard(block, one.id) for one in discards),
                 *(lambda block, one=one: self._destroy_conversation(block, one.id) for one in rows),
             ]
@@ -41,8 +41,11 @@ class TablesSweep(TablesDocuments):
             while self.tables.run(destroy):
                 pass
 
-    def _erase(self, block: Block, erasure: Erasure) -> bool:
+    def _erase(self, block: Block, erasure_id: UUID) -> bool:
         """Destroy a slice of the rows that an erasure hides; return True if there may be more."""
+        erasure = block.get(schema.ERASURES, erasure_id)
+        if erasure is None:  # the facts were restored meanwhile
+            return False
         counts, chats = counts_of(block), list[StoredConversation]()
         if erasure.space_id:
             where: dict[str, object] = {"space_id": erasure.space_id}
