@@ -162,11 +162,10 @@ class TablesContent:
         self, block: Block, conversation_id: ConversationId, seconds: int
     ) -> Refusal | None:
         row, counts = block.get(schema.CONVERSATIONS, conversation_id), counts_of(block)
-        open_turns = {"conversation_id": conversation_id, "finished_at": None}
-        turns = block.select(schema.TURNS, open_turns)
         if row is None:
             return NOT_FOUND
-        for turn in turns:
+        open_turns = {"conversation_id": conversation_id, "finished_at": None}
+        for turn in block.select(schema.TURNS, open_turns):
             block.put(schema.TURNS, replace(turn, is_stop_requested=True))
         if row.destroy_at is None:
             block.put(schema.COUNTS, counts.plus(discarded=1))

@@ -98,11 +98,12 @@ class TablesDocuments(TablesPieces):
         erasures = [] if stored else block.select(schema.ERASURES)
         block.put(schema.DOCUMENTS, part_of(Document, new, created_at=created_at, epoch=epoch))
         for one in erasures:
-            if one.fact_ids == (new.id,):  # an erasure without ids would erase all facts
-                block.delete(schema.ERASURES, one.id)
-            elif new.id in one.fact_ids:
-                left = tuple(each for each in one.fact_ids if each != new.id)
+            if new.id not in one.fact_ids:
+                continue
+            if left := tuple(each for each in one.fact_ids if each != new.id):
                 block.put(schema.ERASURES, replace(one, fact_ids=left))
+            else:  # an erasure without ids would erase all facts
+                block.delete(schema.ERASURES, one.id)
         is_fact, is_space = (new.kind is one for one in (DocumentKind.FACT, DocumentKind.SPACE))
         is_new, added = stored is None, text_bytes(new) - text_bytes(stored or hidden)
         counts = counts.plus(bytes=added, facts=is_new and is_fact, spaces=is_new and is_space)
