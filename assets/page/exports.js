@@ -12,5 +12,5 @@ daybook.capture(document, "submit", async (event) => {
   if (answer?.status === 429) return daybook.tell(form, form.dataset.running);
   form.submit();
   // the page then shows the progress (pages/_parts/full_export.py)
-  if (form.action.endsWith("/everything.zip")) setTimeout(() => daybook.redraw(), STARTED);
+  if (form.action.endsWith("/everything.zip")) setTimeout(daybook.redraw, STARTED);
 });

@@ -34,7 +34,10 @@ daybook.watchDatabase = (isShownAway, tellServer) => {
   [tell, isAway] = [tellServer, isShownAway];
 };
 
-daybook.redraw = () => tell?.(isAway);
+// Reruns the page, unless it is being drawn, or a dialog or menu is open, which a rerun would close.
+daybook.redraw = () => {
+  if (!daybook.isRunning() && !document.querySelector('[role="dialog"], [role="menu"]')) tell?.(isAway);
+};
 
 function leave() {
   left = Math.min(left, Date.now());
@@ -43,10 +46,7 @@ function leave() {
 // Reruns the page after a short delay, so that a press that brings the tab back takes effect first.
 function comeBack() {
   if (document.hidden) return;
-  if (Date.now() - left > AWAY)
-    setTimeout(() => {
-      if (!daybook.isRunning() && !document.querySelector('[role="dialog"], [role="menu"]')) tell?.(isAway);
-    }, 300);
+  if (Date.now() - left > AWAY) setTimeout(daybook.redraw, 300);
   left = Infinity;
 }
 

@@ -16,14 +16,14 @@ def draw_button() -> None:
 def draw_progress() -> None:
     """Draw the progress of the export that was begun last, until it is over."""
     with show_errors():
-        # Not polled without an export: the browser sends the values of all widgets with each run of the fragment, so a
-        # press of a switch would be sent twice, and ask for a dialog again that is then opened after it was closed.
+        # Only while an export runs: the browser sends the values of all widgets with each run of the fragment. A press of
+        # a switch at that moment is sent twice, and its dialog opens again when the user has closed it.
         if _running():
-            _poll()
+            _draw_bar()
 
 
 @st.fragment(run_every=2.0)
-def _poll() -> None:
+def _draw_bar() -> None:
     with show_errors():
         export = _running()
         if export is None:

@@ -17,10 +17,10 @@ PAGE = f"""
 
 @pytest.fixture
 def open_page(browser):
-    """Open the page with a server that answers HEAD with *status*; return the page, and the requests."""
+    """Open the page with a server that answers HEAD with *status*, and GET with *got*; return the page, and the requests."""
     with browser.new_context() as context:
 
-        def open_before(status):
+        def open_before(status, got=200):
             asked = []
 
             def serve(route):
@@ -29,7 +29,7 @@ def open_page(browser):
                     route.fulfill(body=PAGE, content_type="text/html")
                     return
                 asked.append((route.request.method, address.path, address.query))
-                route.fulfill(status=status if route.request.method == "HEAD" else 200, body="day")
+                route.fulfill(status=status if route.request.method == "HEAD" else got, body="day")
 
             page = context.new_page()
             page.route("**/*", serve)
@@ -49,6 +49,23 @@ def test_export_beside_another_is_refused_at_once(open_page):
 
     expect(page.get_by_role("alert")).to_have_text(RUNNING)
     assert asked == [("HEAD", "/export/usage.csv", "zone=UTC")]
+
+
+def test_page_is_redrawn_once_an_export_of_everything_has_begun(open_page):
+    page, _ = open_page(204, 204)
+    page.clock.install()
+    page.evaluate("void (daybook.redraw = () => document.body.append('Redrawn.'))")
+
+    with page.expect_request(lambda one: one.method == "GET"):
+        page.get_by_role("button").click()
+    page.clock.run_for(5000)
+    expect(page.get_by_text("Redrawn.")).to_have_count(0)
+
+    page.evaluate("document.querySelector('form').action = '/export/everything.zip'")
+    with page.expect_request(lambda one: one.method == "GET"):
+        page.get_by_role("button").click()
+    page.clock.run_for(5000)
+    expect(page.get_by_text("Redrawn.")).to_be_visible()
 
 
 def test_export_begins_once_the_server_allows_it(open_page):
