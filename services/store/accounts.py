@@ -632,12 +632,12 @@ class Accounts:
         """Replace the credentials *seen* of the session's user by *new* ones, as `UserBackend.change_credentials` does.
 
         *ends_others*: end all other sessions. Raise LastWayIn if no sign-in method of *new* works here, but one of *seen* does,
-        and TooManyAttempts.
+        and TooManyAttempts (20 changes in 15 minutes, of which new passwords do not count).
         """
         before = open_credentials(self.root_keys, seen.sealed, session.user_id)
         self.policy.check_left(before, new)
-        # each change voids the owner's mailed codes, so a thief must not go on without end. A new password is not counted:
-        # the thief's changes would refuse the owner's reset
+        # each change voids the owner's mailed codes, which a thief with a proof could otherwise do for ever. A new password
+        # is not counted, because a reset sets one, and the thief's changes would make the throttle refuse it
         if action not in {*WITHOUT_PROOF, CredentialsAction.PASSWORD_SET}:
             bucket = self.root_keys.bucket(f"changes of {session.user_id}")
             self.backend.count_throttles([Throttle(bucket, _MOST_CHANGES, _CHANGES_SECONDS)])

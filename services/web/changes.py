@@ -32,7 +32,7 @@ def change_way_in(
     """Store *new* credentials in place of the *current* ones. It blocks.
 
     *ends_others*: also end the user's other sessions, and stop their replies. Raise RateLimited if the stored credentials
-    have changed meanwhile, ProofNeeded, and the errors of `UserBackend.change_credentials`.
+    have changed meanwhile, ProofNeeded, and the errors of `Accounts.change_credentials`.
     """
     store = shared.session_cache.accounts.change_credentials
 

@@ -22,10 +22,11 @@ from services.domain.addresses import NO_ADDRESS, EmailAddress, checked_address
 from services.domain.mails import NoticeKind
 from services.domain.sign_in_methods import ALL_METHODS, BY_PASSWORD, SignInMethod
 from services.events import log_event
-from services.store.accounts import Accounts, AppSession, Checked, Found, require_recent
+from services.store.accounts import Accounts, AppSession, Checked, Found
 from services.store.administration import UserAccess
 from services.store.entries import Entered, Entry, Way
 from services.store.failures import note_failure
+from services.web.changes import require_proof
 from services.web.confirmation_codes import SignUpByCode
 from services.web.current_session import SignedIn, current_session
 from services.web.entries import Entries
@@ -231,7 +232,6 @@ class SignInRoutes:
         if not self.start.origin.is_same_origin(request):
             return other_site()
         [password] = await fields(request, "password")
-        session: AppSession | None = None
         try:
             signed_in = await self._current_session(request)
             if signed_in is None:
@@ -240,7 +240,8 @@ class SignInRoutes:
             has_password = current.credentials.password_hash is not None
             async with self.start.attempts.delay_refusals():
                 # before the throttle, which a copied cookie without a proof must not use up
-                await run_sync(partial(require_recent, session.backend, is_part=not has_password))
+                is_part = not has_password
+                await run_sync(partial(require_proof, self._accounts, session, is_part=is_part))
                 counted = [self.start.attempts.password(session.user_id)]
                 await run_sync(self._accounts.backend.count_throttles, counted)
                 device = self.start.origin.device_cookie(request)
@@ -254,14 +255,9 @@ class SignInRoutes:
             tell, kind = self.start.notices.tell, NoticeKind.PASSWORD_CHANGED
             await run_sync(tell, request, self._accounts.backend, session, kind)
         except errors.AppError as error:
-            self._note_refused_change(session, error)
             return RedirectResponse(with_reason(_ACCOUNT, error), 303)
         outcome = "changed" if has_password else "password-added"
         return RedirectResponse(f"{_ACCOUNT}?reason={outcome}", 303)
-
-    def _note_refused_change(self, session: AppSession | None, error: errors.AppError) -> None:
-        if session and isinstance(error, errors.ProofNeeded):
-            note_failure(self._accounts.backend, session.user_id, Failure.CHANGE)
 
     async def _delete(self, request: Request) -> Response:
         """Delete the session's account if its user has entered the account's email address (if any) and has proved who they are.
@@ -287,7 +283,8 @@ class SignInRoutes:
                 )
                 await run_sync(access.delete, session.user_id)
         except errors.AppError as error:
-            self._note_refused_change(session, error)
+            if session and isinstance(error, errors.ProofNeeded):
+                note_failure(self._accounts.backend, session.user_id, Failure.CHANGE)
             return RedirectResponse(with_reason(_ACCOUNT, error), 303)
         log_event("account.deleted", user=session.user_id)
         if cookie := self.start.origin.session_cookie(request):
