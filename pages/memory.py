@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 
 import streamlit as st
 
-from pages._parts import facts, frame, sidebar, turns, words
+from pages._parts import conversation_menu, facts, frame, sidebar, turns, words
 from pages._session import attempt, find_user, open_dialog, show_errors, user_services
 from pages._tab import tab
 from services.domain import Retrieval
@@ -64,6 +64,7 @@ with show_errors():
         facts.draw_none(is_on=is_on)
     tab().callbacks.forget(said)
 is_dialog_open = open_dialog()
+conversation_menu.end_printing()
 sidebar.draw_rest(user)
 if not is_dialog_open:  # a rerun would close the dialog
     turns.await_news(ended)

@@ -2,9 +2,11 @@
 // would cover the text, is closed. If the server refuses the connection, this script asks for the reason,
 // which Streamlit does not show. A line also appears if the server does not respond to a sent message.
 
-const PATIENCE = 2000; // milliseconds
+const PATIENCE = 2000, // milliseconds
+  ANSWER = 4000;
 const OFFLINE = "Offline. Your text is kept.";
-let wasConnected = false;
+let wasConnected = false,
+  isLooking = false;
 let sentAt = 0; // the time of the last sent message; 0: none, or the server has responded to it
 
 const notice = () => document.querySelector(".db-refused");
@@ -14,7 +16,7 @@ async function reason() {
   if (document.querySelector(".db-plain")) return ""; // a page without Streamlit
   // asks the server, because a server on this machine can be reached although the browser is offline
   const answers = () =>
-    fetch("/healthz", { cache: "no-store" }).then(
+    fetch("/healthz", { cache: "no-store", signal: AbortSignal.timeout(ANSWER) }).then(
       () => true,
       () => false,
     );
@@ -22,7 +24,8 @@ async function reason() {
   const isConnected = app().testConnectionState === "CONNECTED";
   wasConnected ||= isConnected;
   if (isConnected) return isUnanswered() ? "No answer yet. Your message is kept." : "";
-  const answer = await fetch("/_stcore/stream", { method: "POST" }).catch(() => null);
+  const signal = AbortSignal.timeout(ANSWER);
+  const answer = await fetch("/_stcore/stream", { method: "POST", signal }).catch(() => null);
   if ([403, 429].includes(answer?.status)) return answer.text();
   return wasConnected ? "Reconnecting… Your text is kept." : "";
 }
@@ -36,7 +39,9 @@ function isUnanswered() {
 }
 
 async function look() {
-  const words = await reason(),
+  if (isLooking) return;
+  isLooking = true;
+  const words = await reason().finally(() => (isLooking = false)),
     shown = notice();
   if (!words) shown?.remove();
   else if (!shown) {

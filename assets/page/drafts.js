@@ -61,10 +61,14 @@ function show(text) {
   if (daybook.composer().value !== text) daybook.typeInto(daybook.composer(), text);
 }
 
-function arrive(data) {
+// Shows the draft of a place, above the text that was `typed` there before the component was called.
+function arrive(data, typed = "") {
+  place = "new";
+  if (isSaid(data.prompt)) save(stored(), ""); // the text sent there began the conversation that is open now
   place = data.place;
-  const sent = isSaid(data.prompt) ? "" : read(key()).sent;
-  show(data.given ? joined(data.given, stored()) : joined(sent, stored()));
+  const sent = isSaid(data.prompt) ? "" : read(key()).sent,
+    draft = joined(data.given ?? sent, stored());
+  show(data.given ? draft : joined(draft, typed)); // Streamlit has put a given text into the composer
   save(daybook.composer().value, "");
   takeOver(data.prompt);
 }
@@ -102,9 +106,9 @@ daybook.keepDrafts = (data) => {
     before = place,
     isAnother = person !== null && person !== data.person;
   person = data.person;
-  if (isAnother || (before === null && !typed)) arrive(data);
-  else if (before === null || before === data.place) {
-    place = data.place;
+  if (isAnother) arrive(data);
+  else if (before === null) arrive(data, typed);
+  else if (before === data.place) {
     if (data.given) {
       // shows the refused prompt and the text typed since: Streamlit ignores a value that it set last
       show(joined(data.given, last));
@@ -116,12 +120,13 @@ daybook.keepDrafts = (data) => {
     save("", "");
     place = data.place;
     save(typed, "");
-  } else {
-    // the draft of the new chat is deleted, because it was sent and began the conversation that is open now
-    if (before === "new" && !typed && isSaid(data.prompt)) save("", "");
-    arrive(data);
-  }
+  } else arrive(data);
 };
+
+// Without a composer, no place is open: the text typed next belongs to the page that is drawn next.
+daybook.onDraw(() => {
+  if (!daybook.composer()) [place, last] = [null, ""];
+});
 
 function drop(isOver) {
   for (const name of Object.keys(localStorage)) {

@@ -1,6 +1,7 @@
 // A user's exports run one at a time. This script first asks the server whether an export may begin: a
-// refused download cannot show the reason.
+// refused download cannot show the reason, and without an answer the browser would leave the page.
 
+const OFFLINE = "Daybook did not answer. Try again in a moment.";
 const STARTED = 1000; // milliseconds until the server has begun an export
 
 daybook.capture(document, "submit", async (event) => {
@@ -9,7 +10,8 @@ daybook.capture(document, "submit", async (event) => {
   event.preventDefault();
   const address = `${form.action}?${new URLSearchParams(new FormData(form))}`;
   const answer = await fetch(address, { method: "HEAD" }).catch(() => null);
-  if (answer?.status === 429) return daybook.tell(form, form.dataset.running);
+  if (!answer) return daybook.tell(form, OFFLINE);
+  if (answer.status === 429) return daybook.tell(form, form.dataset.running);
   form.submit();
   // the page then shows the progress (pages/_parts/full_export.py)
   if (form.action.endsWith("/everything.zip")) setTimeout(daybook.redraw, STARTED);

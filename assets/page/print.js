@@ -1,16 +1,22 @@
 // Prints the page once it is completely drawn, then tells the server, which draws the normal page again. The
-// stylesheet determines what is printed.
+// stylesheet determines what is printed. Returns a function that cancels, which Streamlit calls when the
+// component is removed, as another page is opened.
 
 const STILL = 3; // animation frames without a pending element, after which the page counts as drawn
 
 daybook.print = (tellServer) => {
-  let frames = 0;
+  let frames = 0,
+    next = 0;
   const look = () => {
     const isWaiting = daybook.isRunning() || document.querySelector('.stMain [data-testid="stSkeleton"]');
     frames = isWaiting ? 0 : frames + 1;
-    if (frames < STILL) return requestAnimationFrame(look);
+    if (frames < STILL) {
+      next = requestAnimationFrame(look);
+      return;
+    }
     print(); // returns when the browser's print dialog is closed
     tellServer();
   };
-  requestAnimationFrame(look);
+  next = requestAnimationFrame(look);
+  return () => cancelAnimationFrame(next);
 };

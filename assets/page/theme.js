@@ -1,6 +1,8 @@
 // Applies the theme chosen in Preferences to every page. Streamlit stores a theme in the browser for each
 // path, and reads it only when a page is loaded.
 
+// the fields of a message, title or fact that is being edited, whose text a reload would lose
+const EDITED = '.st-key-edit-prompt, .st-key-edit-reply, [class*="st-key-editing-"]';
 const KEY = "daybook-theme",
   PATHS = ["/", "/memory", "/usage", "/data", "/account", "/admin"];
 // the theme that this page shows; another tab may have stored a different one since
@@ -17,7 +19,7 @@ apply();
 
 daybook.onDraw(() => {
   const theme = document.querySelector("i[data-theme]")?.dataset.theme ?? shown;
-  if (theme === shown) return;
+  if (theme === shown || document.querySelector(EDITED)) return;
   shown = theme;
   localStorage.setItem(KEY, shown);
   apply();

@@ -1,8 +1,11 @@
-// When a title or fact is edited in place, its text is selected, ready to be overwritten. Escape restores the
-// old text; leaving the field unchanged also ends the editing.
+// When a title or fact is edited in place, its text is selected, ready to be overwritten. Escape and
+// Cancel restore the old text; leaving the field unchanged also ends the editing.
 
 const field = () => document.querySelector('[class*="st-key-editing-"] input');
-const leave = () => document.querySelector('[class*="st-key-editing-"] button')?.click();
+const cancel = () => document.querySelector('[class*="st-key-editing-"] button');
+const leave = () => cancel()?.click();
+// the old text of an empty field is noted a second after it is drawn
+const restore = () => daybook.typeInto(field(), field().dataset.was ?? "");
 const isUnchanged = ({ value, dataset }) => value === dataset.was;
 
 let drawn = null;
@@ -26,9 +29,14 @@ daybook.capture(window, "keydown", (event) => {
   if (key === "Escape") {
     event.preventDefault();
     event.stopPropagation();
-    daybook.typeInto(target, target.dataset.was);
+    restore();
     leave();
   } else if (key === "Enter" && isUnchanged(target)) leave();
+});
+
+daybook.capture(document, "pointerdown", ({ target }) => {
+  // before the field loses the focus, which would save the text
+  if (cancel()?.contains(target)) restore();
 });
 
 daybook.capture(document, "focusout", ({ target }) => {

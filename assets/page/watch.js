@@ -1,6 +1,6 @@
 // Reruns the page when the database becomes unreachable or reachable. Tabs poll the app process, which probes
 // the database once for all tabs, and only while they are in view. A tab that is shown again is also rerun,
-// to show changes made in other tabs.
+// to show changes made in other tabs. No rerun while a dialog is open, which it would close.
 
 const FIRST = 1000,
   USUAL = 8000,
@@ -25,7 +25,7 @@ async function look() {
       isNow = ["away", "starting"].includes(database);
     } catch {} // the server is unreachable, which connection.js reports
   }
-  if (isNow !== isAway) tell(isNow);
+  if (isNow !== isAway && !daybook.isCovered()) tell(isNow);
   wait(1.5 * pause);
 }
 
@@ -36,7 +36,7 @@ daybook.watchDatabase = (isShownAway, tellServer) => {
 
 // Reruns the page, unless it is being drawn, or a dialog or menu is open, which a rerun would close.
 daybook.redraw = () => {
-  if (!daybook.isRunning() && !document.querySelector('[role="dialog"], [role="menu"]')) tell?.(isAway);
+  if (!daybook.isRunning() && !daybook.isCovered()) tell?.(isAway);
 };
 
 function leave() {

@@ -68,16 +68,16 @@ def quiet_button(
 
 
 def key_showing(name: str, value: object) -> str:
-    """Return the key of a field in a menu, after storing *value* under this key.
+    """Return the key of a field in a menu, whose default is *value*.
 
     A field in a closed menu ignores a value stored for it, and sends its old value with the next run as if the user had
-    chosen it again. So if the field's value differs from *value*, it is replaced by a field with a new key.
+    chosen it again. So no value is stored: if the field's value differs from *value*, it is replaced by a field with a
+    new key. A stored value would also undo a choice that the user makes while the page is being drawn.
     """
     key, number = tab().field_keys.get(name, (name, 0))
     if st.session_state.get(key, value) != value:
         key, number = f"{name}-{number + 1}", number + 1
     tab().field_keys[name] = key, number
-    st.session_state[key] = value
     return key
 
 

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 
 import streamlit as st
 
-from pages._parts import sidebar, turns
+from pages._parts import conversation_menu, sidebar, turns
 from pages._session import open_dialog, show_errors, user_services
 from pages._tab import tab
 from services.bootstrap import UserServices
@@ -20,6 +20,7 @@ def page() -> Generator[UserServices]:
         yield user
     said = turns.draw_refusals(has_composer=False)
     open_dialog()
+    conversation_menu.end_printing()
     sidebar.draw_rest(user)
     tab().callbacks.forget(said)
 

@@ -184,10 +184,12 @@ def _draw_policies(
     services: ChatParts, conversation: Conversation | None, now: MemoryPolicy, name: str
 ) -> None:
     policies = {words.policy_name(policy): policy for policy in (*services.choices.policies(), now)}
-    key = key_showing(name, words.policy_name(now))
+    chosen = words.policy_name(now)
+    key = key_showing(name, chosen)
     st.radio(
         "Context in this chat",
         list(policies),
+        list(policies).index(chosen),
         captions=[words.policy_caption(policy) for policy in policies.values()],
         key=key,
         on_change=lambda: attempt(choose, conversation, policies[st.session_state[key]]),
@@ -203,7 +205,7 @@ def _draw_size(conversation: Conversation | None, policy: MemoryPolicy, messages
         attempt(choose, conversation, replace(policy, messages=size + size % 2))
 
     label = words.RECENT_MESSAGES
-    st.number_input(label, 2, LARGEST_WINDOW, step=2, key=key, on_change=resize)
+    st.number_input(label, 2, LARGEST_WINDOW, messages, step=2, key=key, on_change=resize)
 
 
 def _id(conversation: Conversation | None) -> str:

@@ -77,7 +77,8 @@ def _draw_connect_lines() -> None:
 
 def draw_picker(services: ChatParts, view: ThreadView) -> None:
     """Draw the choice of the model of a conversation."""
-    offered = {offer.info.name: offer.info for offer in services.offers}
+    offers = (*services.offers, view.setup.offer)
+    offered = {offer.info.name: offer.info for offer in offers}
     conversation_id = None if view.is_new else view.thread.conversation.id
     usual = services.choices.setup(None).offer.info.name  # the default model of the user
     name = view.setup.offer.info.name
@@ -90,6 +91,7 @@ def draw_picker(services: ChatParts, view: ThreadView) -> None:
         st.radio(
             words.MODEL,
             list(offered),
+            list(offered).index(name),
             format_func=safe_md.label,
             captions=[_caption(info, is_usual=info.name == usual) for info in offered.values()],
             key=key,

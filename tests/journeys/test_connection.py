@@ -4,6 +4,7 @@ import pytest
 from playwright.sync_api import expect
 
 from services.web.page_assets import _ASSETS
+from tests.stack.apps import until
 
 PAGE = """
   <div class="stApp" data-test-connection-state="CONNECTED" data-test-script-state="notRunning"></div>
@@ -29,7 +30,7 @@ def page(browser):
         page.clock.pause_at(1000)  # stops the clock, which would otherwise run by itself
         page.route("**/*", lambda route: route.fulfill(body=PAGE, content_type="text/html"))
         page.goto("http://app.test/")
-        for name in ("_shared.js", "connection.js", "send.js"):
+        for name in ("_shared.js", "connection.js", "send.js", "watch.js"):
             page.add_script_tag(content=f"{{{(_ASSETS / 'page' / name).read_text('utf-8')}}}")
         yield page
 
@@ -107,3 +108,55 @@ def test_answered_message_is_not_doubted_later(page):
     page.clock.run_for(5000)
 
     expect(page.get_by_role("alert")).to_have_count(0)
+
+
+@pytest.mark.parametrize("sentence", [OFFLINE, "Reconnecting… Your text is kept."])
+def test_server_that_hangs_is_asked_once_at_a_time(page, sentence):
+    page.clock.run_for(1000)
+    page.unroute("**/*")
+    asked = []
+    page.route("**/*", lambda route: asked.append(route))  # without an answer
+    page.evaluate("""() => {
+      window.ends = [];
+      AbortSignal.timeout = () => {
+        const one = new AbortController();
+        ends.push(() => one.abort());
+        return one.signal;
+      };
+    }""")
+    if sentence == OFFLINE:
+        page.context.set_offline(True)
+    else:
+        page.evaluate(
+            "document.querySelector('.stApp').dataset.testConnectionState = 'DISCONNECTED'"
+        )
+    page.clock.run_for(3000)
+    assert len(asked) == 1
+
+    page.evaluate("ends.forEach((end) => end())")
+
+    expect(page.get_by_role("alert")).to_have_text(sentence)
+    page.clock.run_for(1000)
+    until(lambda: page.evaluate("ends.length") == 2)
+
+
+def test_outage_is_told_once_no_dialog_is_open(page):
+    asked = []
+
+    def serve(route):
+        asked.append(route)
+        route.fulfill(json={"database": "away"})
+
+    page.route("**/healthz", serve)
+    page.evaluate("""
+      window.told = [];
+      document.body.insertAdjacentHTML("beforeend", '<div role="dialog"></div>');
+      daybook.watchDatabase(false, (isAway) => told.push(isAway));
+    """)
+    until(lambda: page.clock.run_for(10_000) or len(asked) == 3)
+    assert page.evaluate("told") == []
+
+    page.evaluate("document.querySelector('[role=dialog]').remove()")
+    page.clock.run_for(10_000)
+
+    until(lambda: page.evaluate("told") == [True])

@@ -32,6 +32,15 @@ class Tab:
     def holds(self, text):
         until(lambda: self.page.locator("textarea").input_value() == text)
 
+    def loses_the_composer(self):
+        """Draw a page without a composer, and then an empty composer, for which the component is not called yet."""
+        draw = """async (html) => {
+          document.querySelector(".st-key-composer").innerHTML = html;
+          for (let n = 0; n < 2; n++) await new Promise(requestAnimationFrame);
+        }"""
+        for html in ("", "<textarea></textarea>"):
+            self.page.evaluate(draw, html)
+
     def waits(self):
         """Wait until a draft that this tab takes over would be shown."""
         self.page.evaluate(
@@ -135,3 +144,28 @@ def test_refused_message_stands_above_what_was_typed_since(new_tab):
     tab.holds("One\n\nTwo")
     tab.page.reload()
     tab.arrives().holds("One\n\nTwo")
+
+
+def test_text_typed_on_the_next_page_belongs_to_its_place(new_tab):
+    tab = new_tab().arrives("roses")
+    tab.types("Two")
+    tab.arrives("garden").types("One")
+
+    tab.loses_the_composer()
+    tab.types("Three")
+    tab.arrives("roses")
+
+    tab.holds("Two\n\nThree")
+    tab.arrives("garden").holds("One")
+    tab.arrives("roses").holds("Two\n\nThree")
+
+
+def test_sent_text_of_a_new_chat_is_not_its_draft_later(new_tab):
+    tab = new_tab().arrives("new")
+    tab.types("One")
+    tab.page.evaluate("daybook.noteDraftSent()")
+    tab.loses_the_composer()
+
+    tab.arrives("garden", prompt=(3, "One")).holds("")
+
+    tab.arrives("new").holds("")

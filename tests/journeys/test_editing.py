@@ -80,3 +80,23 @@ def test_messages_are_edited_regenerated_deleted_and_restored(person):
     expect(other.page.get_by_text("Messages of this chat were just deleted.")).to_have_count(0)
     maya.page.reload()
     maya.sees("Sun?")
+
+
+def test_chosen_theme_waits_until_a_message_is_not_edited(person):
+    maya = person(color_scheme="light")
+    maya.arrives()
+    page, field = maya.page, maya.page.locator(".st-key-edit-prompt textarea")
+    maya.asks("Shade?")
+    maya.hears_all_of("You said: Shade?")
+    page.get_by_role("button", name="Edit message").press("Enter")
+    field.fill("Half shade?")
+
+    maya.opens_preferences()
+    maya.dialog.get_by_text("Dark", exact=True).click()
+    maya.dialog.get_by_role("button", name="Save").click()
+    expect(page.locator("i[data-theme=dark]")).to_be_attached()
+    maya.sees_no_reply_coming()
+
+    expect(field).to_have_value("Half shade?")
+    field.press("Escape")
+    expect(page.locator(".stApp")).to_have_css("color-scheme", "dark")

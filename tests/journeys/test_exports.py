@@ -17,7 +17,7 @@ PAGE = f"""
 
 @pytest.fixture
 def open_page(browser):
-    """Open the page with a server that answers HEAD with *status*, and GET with *got*; return the page, and the requests."""
+    """Open the page with a server that answers HEAD with *status* (None: not at all), and GET with *got*; return it, and the requests."""
     with browser.new_context() as context:
 
         def open_before(status, got=200):
@@ -29,6 +29,9 @@ def open_page(browser):
                     route.fulfill(body=PAGE, content_type="text/html")
                     return
                 asked.append((route.request.method, address.path, address.query))
+                if status is None:
+                    route.abort()
+                    return
                 route.fulfill(status=status if route.request.method == "HEAD" else got, body="day")
 
             page = context.new_page()
@@ -66,6 +69,15 @@ def test_page_is_redrawn_once_an_export_of_everything_has_begun(open_page):
         page.get_by_role("button").click()
     page.clock.run_for(5000)
     expect(page.get_by_text("Redrawn.")).to_be_visible()
+
+
+def test_export_without_an_answer_keeps_the_page(open_page):
+    page, asked = open_page(None)
+
+    page.get_by_role("button").click()
+
+    expect(page.get_by_role("alert")).to_have_text("Daybook did not answer. Try again in a moment.")
+    assert asked == [("HEAD", "/export/usage.csv", "zone=UTC")]
 
 
 def test_export_begins_once_the_server_allows_it(open_page):

@@ -76,6 +76,14 @@ def test_title_is_edited_in_its_place(maya):
 
     maya.chooses("Peas", "Rename")
     expect(maya.title_field).to_be_focused()
+    maya.page.keyboard.type("Roses")
+    maya.page.get_by_role("button", name="Cancel").click()
+    expect(maya.title_field).to_have_count(0)
+    maya.sees_no_reply_coming()
+    expect(maya.rows).to_have_text(["Beans", "Peas"])
+
+    maya.chooses("Peas", "Rename")
+    expect(maya.title_field).to_be_focused()
     maya.page.keyboard.press("Enter")  # without a change
     expect(maya.title_field).to_have_count(0)
 

@@ -6,7 +6,7 @@ import pytest
 from playwright.sync_api import expect
 
 from services.domain import Full
-from tests.journeys.people import MESSAGE, PASSWORD, PHONE
+from tests.journeys.people import DESK, FOR_EVER, MESSAGE, PASSWORD, PHONE
 from tests.journeys.seeds import converse, let_talk_fast, second_process
 from tests.stack.apps import until
 
@@ -35,6 +35,8 @@ PRESENT = """(places) => {
   look();
 }"""
 SCROLLED = "() => document.getElementById('stMain').scrollTop"
+# waits for some animation frames, in which a page would be printed
+FRAMES = "async () => { for (let n = 0; n < 9; n++) await new Promise(requestAnimationFrame); }"
 STILL = 2.0  # pixels
 
 
@@ -288,3 +290,21 @@ def test_print_draws_the_whole_chat_without_the_page_around_it(app, person):
     maya.page.get_by_role("menuitem", name="Print").click()
     until(lambda: maya.page.evaluate("window.printed") == 40)
     expect(maya.messages).to_have_count(20)
+
+    # a page that is opened before the chat could be printed is not printed, nor is the chat later
+    maya.page.evaluate("window.printed = null")
+    maya.asks(f"More? {FOR_EVER}")
+    maya.hears("word2")
+    maya.page.locator(".st-key-conversation-menu button").click()
+    maya.page.get_by_role("menuitem", name="Print").click()
+    expect(maya.messages).to_have_count(42)
+    maya.page.set_viewport_size(DESK)
+    maya.page.locator(".st-key-account-menu button").click()
+    maya.page.get_by_role("link", name="Memory").click()
+    expect(maya.page.get_by_role("heading", name="Memory", level=1)).to_be_visible()
+    maya.sees_no_reply_coming()
+    maya.page.evaluate(FRAMES)
+    maya.page.go_back()
+    maya.stops()
+    maya.page.evaluate(FRAMES)
+    assert maya.page.evaluate("window.printed") is None

@@ -183,6 +183,15 @@ def test_picker_of_a_model_changed_elsewhere_is_another_field(open_app, maya, ga
     assert picker(app).key != before
 
 
+def test_run_drawn_before_a_choice_does_not_undo_it(open_app, maya, garden):
+    app = pick(open_app(maya, c=str(garden)), "large").run()
+
+    for name in ("model-", "policy-"):
+        field = picker(app, name)
+        assert not field.proto.set_value  # the browser would take it even after a newer choice
+        assert field.options[field.proto.default] == field.value
+
+
 def test_missing_model_is_named_and_replaced(open_app, maya, garden, database):
     database.conversations.set_model(garden, "gone")
     app = open_app(maya, c=str(garden))
