@@ -114,8 +114,8 @@ class Tab:
     edited_message: MessageId | None = None
     # the key of the menu beside the edited title, and the conversation
     edited_title: tuple[str, ConversationId] | None = None
-    # edited facts, keyed by the noun of their list (`FactList.noun`)
-    edited_facts: dict[str, Fact] = field(default_factory=dict[str, Fact])
+    # edited facts, keyed by the noun of their list (`FactList.noun`), and why each was not saved
+    edited_facts: dict[str, tuple[Fact, str]] = field(default_factory=dict[str, tuple[Fact, str]])
     seen: tuple[str, object] = ("", None)  # a field's key, and the document that the field shows
     field_keys: dict[str, tuple[str, int]] = field(default_factory=dict[str, tuple[str, int]])
 

@@ -98,7 +98,7 @@ def _has(method: SignInMethod) -> bool:
 def _draw_outcome(reason: str) -> None:
     if reason in _OUTCOMES:
         st.info(_OUTCOMES[reason])
-    elif proof.draw_outcome(reason) or account_end.draw_outcome(reason):
+    elif proof.draw_outcome(reason):
         pass
     elif refused := refusal(reason):
         st.error(f"Nothing was changed. {refused}")

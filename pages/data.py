@@ -123,19 +123,21 @@ def _draw_model(user: UserServices, today: UsageReport) -> None:
     if not listed:
         return
     titles = {one.id: conversation_menu.plain_title(one) for one in listed}
-    chosen = st.selectbox(
+    st.selectbox(
         "Clear the context of",
         titles,
         format_func=lambda chat_id: titles.get(chat_id, words.UNTITLED),
         key="to-clear",
     )
-    quiet_button(words.CLEAR_CONTEXT, "restart_alt", "clear-context", _clear_context, chosen)
+    quiet_button(words.CLEAR_CONTEXT, "restart_alt", "clear-context", _clear_context)
     st.caption("The model starts fresh from here in this chat. Your messages are kept.")
 
 
-def _clear_context(conversation_id: ConversationId) -> None:
+def _clear_context() -> None:
     user = find_user()
-    user.conversations.start_anew(user.chat.open(conversation_id))
+    # not an argument: the page may not have been redrawn since another chat was chosen
+    chosen: ConversationId = st.session_state["to-clear"]
+    user.conversations.start_anew(user.chat.open(chosen))
     st.toast("Context cleared.")
 
 

@@ -2,7 +2,7 @@
 // Cancel restore the old text; leaving the field unchanged also ends the editing.
 
 const field = () => document.querySelector('[class*="st-key-editing-"] input');
-const cancel = () => document.querySelector('[class*="st-key-editing-"] button');
+const cancel = () => document.querySelector('[class*="st-key-editing-"] [class*="st-key-leave-"] button');
 const leave = () => cancel()?.click();
 // the old text of an empty field is noted a second after it is drawn
 const restore = () => daybook.typeInto(field(), field().dataset.was ?? "");

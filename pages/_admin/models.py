@@ -55,7 +55,7 @@ def draw(admin: UserServices) -> None:
     chosen = st.selectbox(words.MODEL, every, key="chosen-model", width=360)
     _draw_prices(every[chosen])
     offered = [name for name in every if settings.of(name).is_offered]
-    _draw_offer(chosen, settings.of(chosen), is_only_one=offered == [chosen])
+    _draw_offer(settings.of(chosen), is_only_one=offered == [chosen])
     _draw_rule(settings, every)
 
 
@@ -82,12 +82,14 @@ def _draw_prices(info: ModelInfo) -> None:
     forms.draw(f"price-{info.name}", title, fields, save, "Past messages keep their cost.")
 
 
-def _draw_offer(name: str, setting: ModelSetting, *, is_only_one: bool) -> None:
+def _draw_offer(setting: ModelSetting, *, is_only_one: bool) -> None:
+    # the name is read at a press: the page may not have been redrawn since another model was chosen
     def offer() -> None:
+        name: str = st.session_state["chosen-model"]
         find_user().models.offer(name, is_offered=not setting.is_offered)
 
     def reset() -> None:
-        find_user().models.set_price(name, None)
+        find_user().models.set_price(st.session_state["chosen-model"], None)
 
     label = "Hide from users" if setting.is_offered else "Offer again"
     icon = "visibility_off" if setting.is_offered else "visibility"

@@ -104,9 +104,8 @@ def _draw_invitations(invitations: list[Invitation]) -> None:
     if unused:
         with row("invitation-actions"):
             label, name = "Open invitation", unused.__getitem__
-            key = "chosen-invitation"
-            chosen = st.selectbox(label, unused, format_func=name, key=key, width=520)
-            quiet_button("Revoke", "block", "revoke-invitation", _revoke, chosen)
+            st.selectbox(label, unused, format_func=name, key="chosen-invitation", width=520)
+            quiet_button("Revoke", "block", "revoke-invitation", _revoke)
 
 
 def _set_mode(mode: SignUps) -> None:
@@ -130,5 +129,7 @@ def _keep_code(code: str) -> None:
     tab().invitation = code
 
 
-def _revoke(invitation: UUID) -> None:
-    find_user().sign_ups.revoke(invitation)
+def _revoke() -> None:
+    # not an argument: the page may not have been redrawn since another invitation was chosen
+    chosen: UUID = st.session_state["chosen-invitation"]
+    find_user().sign_ups.revoke(chosen)

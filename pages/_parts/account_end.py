@@ -7,39 +7,38 @@ from services.bootstrap import UserServices
 from services.domain.accounts import DELETE_WORD
 from services.domain.addresses import NO_ADDRESS
 
-WRONG_EMAIL = "email"  # reason code in the URL: the email or the confirming word was mistyped
+_WRONG_EMAIL = "email"  # reason code in the URL: the email or the confirming word was mistyped
 _DELETE_ACCOUNT = "Delete account"
 _NOT_DELETED = "Your account was not deleted."
 
 
-def draw_outcome(reason: str) -> bool:
-    """Draw why the account was not deleted and return True, if *reason* is about that; otherwise return False."""
-    if reason == WRONG_EMAIL:
-        is_alone = bootstrap.current_app().is_alone
-        typed = f"Type {DELETE_WORD} to confirm, and your email if it is asked for."
-        st.error(f"{_NOT_DELETED} {typed if is_alone else 'Enter the email of this account.'}")
-    return reason == WRONG_EMAIL
-
-
 def draw(user: UserServices, *, is_proven: bool) -> None:
-    """Draw a text about deletion and, after a proof (*is_proven*), the form that deletes the account."""
+    """Draw a text about deletion and, after a proof (*is_proven*), the form that deletes the account; below the form,
+    why it deleted nothing, if the URL says so."""
     st.subheader(_DELETE_ACCOUNT, anchor=False)
     st.markdown(
         "Deletes your account and all chats, memories, spaces and settings, immediately, on all devices. Running "
         "replies stop. Kept: cost and account records (numbers only), and anything in older database backups. "
         "**This cannot be undone.** Export first what you want to keep."
     )
+    is_refused = st.query_params.get("reason") == _WRONG_EMAIL
     if is_proven:
-        st.html(_form(user), width=384)
+        st.html(_form(user, is_refused=is_refused), width=384)
     else:
         st.caption("To delete it, first confirm that it is you, above.")
+    if is_refused:
+        is_alone = bootstrap.current_app().is_alone
+        typed = f"Type {DELETE_WORD} to confirm, and your email if it is asked for."
+        st.error(f"{_NOT_DELETED} {typed if is_alone else 'Enter the email of this account.'}")
 
 
-def _form(user: UserServices) -> str:
+def _form(user: UserServices, *, is_refused: bool) -> str:
     address = """<label>Your email<input name="address" type="email" autocomplete="off" required></label>"""
     word = f"""<label>Type {DELETE_WORD} to confirm<input name="word" autocomplete="off" required></label>"""
+    # assets/page/reveal.js scrolls to it, because the page that follows a refusal opens at its top
+    reveal = ' data-reveal="refused"' if is_refused else ""
     return f"""
-      <form class="db-form" method="post" action="/account/end">
+      <form class="db-form" method="post" action="/account/end"{reveal}>
         {address if user.email != NO_ADDRESS else ""}
         {word if bootstrap.current_app().is_alone else ""}
         <button type="submit" class="db-danger">{_DELETE_ACCOUNT}</button>

@@ -27,7 +27,8 @@ def is_editing_title(conversation: Conversation, key: str) -> bool:
 
 def draw_title_field(conversation: Conversation) -> None:
     key = f"title-{conversation.id}"
-    draw_field("title", conversation.title, 120, key, _rename, _leave_title, conversation)
+    rename, save_key = _rename, "save-title"
+    draw_field("title", conversation.title, 120, key, rename, _leave_title, conversation, save_key)
 
 
 def actions(

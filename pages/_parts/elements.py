@@ -209,11 +209,17 @@ def draw_field(
     save: Callable[..., None],
     leave: Callable[[], None],
     subject: object,
+    save_key: str,
 ) -> None:
-    """Draw *text* as a field: Enter or leaving the field calls `save(subject, text)`, Escape calls *leave*.
+    """Draw *text* as a field: Save, Enter or leaving the field calls `save(subject, text)`, Escape calls *leave*.
 
+    *save_key*: the key of Save. Pressing Save leaves the field first, so *save* may be called twice.
     assets/page/title.js handles the keys.
     """
+
+    def act() -> None:
+        attempt(save, subject, str(st.session_state[key]))
+
     with row(f"editing-{noun}", gap=None, wrap=False):
         st.text_input(
             noun.capitalize(),
@@ -221,6 +227,7 @@ def draw_field(
             max_chars=limit,
             label_visibility="collapsed",
             key=key,
-            on_change=lambda: attempt(save, subject, str(st.session_state[key])),
+            on_change=act,
         )
+        st.button(words.SAVE, icon=":material/check:", key=save_key, type="tertiary", on_click=act)
         quiet_button(words.CANCEL, "close", f"leave-{noun}", leave)

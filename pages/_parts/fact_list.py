@@ -17,8 +17,16 @@ from pages._session import ask_for, attempt, find_user, show_errors, user_servic
 from pages._tab import tab
 from services.bootstrap import UserServices
 from services.domain import Conversation, ConversationId, Fact, FactId, SpaceId
-from services.domain.limits import LONGEST_FACT
-from services.errors import BadInput, NotFound, SpaceGone, Stale, StoreUnavailable
+from services.domain.limits import LONGEST_FACT, checked_fact
+from services.errors import (
+    AppError,
+    BadInput,
+    NotFound,
+    SignedOut,
+    SpaceGone,
+    Stale,
+    StoreUnavailable,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,14 +72,15 @@ class FactList:
     def draw_row(self, fact: Fact, draw_source: Callable[[Fact], None] | None = None) -> None:
         """Draw *fact* with its buttons and, below it, its source; while it is edited, draw a field."""
         key = f"{self.noun}-{fact.id}"
-        seen = tab().edited_facts.get(self.noun)
+        seen, refusal = tab().edited_facts.get(self.noun, (None, ""))
         with row(f"fact-{key}", 2, wrap=False):
             if seen and seen.id == fact.id:
-                draw_field(
-                    self.noun, fact.text, LONGEST_FACT, f"text-{key}", self._save, self._leave, fact
-                )
-                if fact != seen:
-                    st.caption(f"Current version: {safe_md.label(fact.text, LONGEST_FACT)}")
+                with st.container(gap="xsmall"):
+                    self._draw_field(fact, key)
+                    if refusal:
+                        st.warning(refusal)
+                    if fact != seen:
+                        st.caption(f"Current version: {safe_md.label(fact.text, LONGEST_FACT)}")
                 return
             with st.container(gap=None, width="stretch"):
                 st.markdown(safe_md.label(fact.text, LONGEST_FACT))
@@ -89,8 +98,15 @@ class FactList:
         # the key is stable, so that an open dialog keeps its fields in a run that follows a reply
         return f"new-{self.noun}-{self.conversation_id or self.space_id or ''}".removesuffix("-")
 
+    def _draw_field(self, fact: Fact, key: str) -> None:
+        # the key of Save contains the fact's version: a press on Save that also left the field must
+        # not replace a newer version before the user has seen it
+        save_key, limit = f"save-{self.noun}-{fact.since.timestamp()}", LONGEST_FACT
+        acts = self._save, self._leave
+        draw_field(self.noun, fact.text, limit, f"text-{key}", *acts, fact, save_key)
+
     def _edit(self, fact: Fact) -> None:
-        tab().edited_facts[self.noun] = fact
+        tab().edited_facts[self.noun] = fact, ""
 
     def _leave(self) -> None:
         tab().edited_facts.pop(self.noun, None)
@@ -110,16 +126,31 @@ class FactList:
         st.session_state[self._new_key] = ""
 
     def _save(self, fact: Fact, text: str) -> None:
-        facts = find_user().facts
+        """Store *text* in place of the text of *fact*; keep why it was not stored, to be drawn at the field.
+
+        A press of Save also leaves the field, and Streamlit calls it for both at once, in two threads.
+        """
+        edited, facts = tab().edited_facts, find_user().facts
+        seen, _ = edited.get(self.noun, (None, ""))
+        if seen is None or seen.id != fact.id:  # already saved
+            return
         try:
             facts.keep(fact.rewritten(text, datetime.now(UTC)), replaces=fact)
-        except Stale:
-            if any(kept.id == fact.id for kept in facts.facts()):
-                raise
-            st.session_state[self._new_key] = text
-            sentence = f"This {self.noun} was deleted in another tab. Add it again to keep it."
-            raise BadInput(sentence) from None
-        self._leave()
+        except Stale as error:
+            now = {each.id: each.text for each in facts.facts()}
+            if fact.id not in now:
+                st.session_state[self._new_key] = text
+                sentence = f"This {self.noun} was deleted in another tab. Add it again to keep it."
+                raise BadInput(sentence) from None
+            if now[fact.id] != checked_fact(text):
+                edited[self.noun] = seen, error.public
+                return
+        except SignedOut:
+            raise
+        except AppError as error:
+            edited[self.noun] = seen, error.public
+            return
+        edited.pop(self.noun, None)
 
 
 def draw_sign(user: UserServices, conversation: Conversation) -> None:

@@ -161,7 +161,6 @@ def draw_end(services: ChatParts, view: ThreadView) -> None:
             st.error(reason(failure), icon=":material/cloud_off:")
         else:
             ending = _ending_of(last)
-            _draw_ending(last)
             st.caption(ending.sentence if ending else _missing(thread, last), width="stretch")
         _draw_continue(thread, last)
         st.button(

@@ -587,6 +587,16 @@ def test_address_of_another_account_deletes_nothing_and_is_told(open_account):
     assert "/account/end" in html(app)
 
 
+def test_refused_deletion_is_told_below_its_form(open_account):
+    app = open_account()
+    app.query_params["reason"] = "email"
+
+    parts = [one.type for one in app.run().main]
+
+    assert "error" not in parts[: -parts[::-1].index("subheader")]
+    assert "data-reveal" in form(app, "/account/end")[0]
+
+
 def test_account_without_sign_in_is_deleted_by_a_typed_word(open_account, monkeypatch):
     monkeypatch.setattr(bootstrap.current_app(), "is_alone", True)
 

@@ -346,6 +346,7 @@ def test_outcome_of_a_reply_is_marked(open_chat, outcome, sentence):
 
     assert sentence in [caption.value for caption in app.caption]
     assert app.button(key="retry").label == "Retry"
+    assert not [words.value for words in app.main.markdown if "-badge[" in words.value]
     assert len(send(app, "Go on").chat_message[0].markdown) == 2  # the mark of the reply stays
 
 

@@ -114,6 +114,19 @@ def test_context_of_the_chosen_chat_is_cleared(open_data, database):
     assert resets == {"Garden": 2, "Pond": 0}
 
 
+def test_context_of_a_chat_chosen_in_the_same_run_is_cleared(open_data, database):
+    garden = database.hold("Garden", "One", "Two")
+    database.hold("Pond", "Three", "Four")
+    app = open_data()
+    assert app.selectbox(key="to-clear").value != garden
+
+    app.selectbox(key="to-clear").set_value(garden)
+    pressed(app, "clear-context")
+
+    resets = {one.conversation.title: one.conversation.reset_seq for one in database.threads()}
+    assert resets == {"Garden": 2, "Pond": 0}
+
+
 def test_all_chats_are_deleted_and_restored(open_data, database):
     database.hold("Garden", "One", "Two")
     database.conversations.archive(database.hold("Pond", "Three", "Four"))

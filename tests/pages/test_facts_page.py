@@ -16,7 +16,17 @@ from services.domain import ConversationId, MessageId, Outcome, Purpose
 from services.domain.memories import NotedFact
 from services.errors import NotFound, SpaceGone, StoreUnavailable
 from tests.fakes import MAYA, NOON, choose
-from tests.pages.conftest import ROOT, captions, html, in_dialog, keys, opened, press, pressed
+from tests.pages.conftest import (
+    ROOT,
+    captions,
+    html,
+    in_dialog,
+    keys,
+    opened,
+    press,
+    pressed,
+    warnings,
+)
 from tests.pages.test_chat_page import menu, send
 from tests.pages.test_choices_page import told
 from tests.store.conformance.talk import a_fact, destroy, stored_space
@@ -246,10 +256,74 @@ def test_fact_of_another_tab_is_shown_before_replacing(open_app, maya):
 
     assert texts(maya) == ["Lives in Basel."]
     assert "changed in another tab" in app.warning[0].value
+    assert drawn(app).index("warning") > drawn(app).index("text_input", 1)
     assert r"Current version: Lives in Basel\." in lines(app)
     assert app.text_input(key=f"text-memory-{one.id}").value == "Lives in Zurich."
     app.text_input(key=f"text-memory-{one.id}").set_value("Lives in Zurich").run()
     assert texts(maya) == ["Lives in Zurich"]
+
+
+def drawn(app):
+    """Return the kinds of the elements on the page, from the first field on."""
+    kinds = [each.type for each in app.main]
+    return kinds[kinds.index("text_input") :]
+
+
+def save_key(app):
+    return next(each.key for each in app.button if each.label == "Save")
+
+
+def test_fact_of_another_tab_has_a_save_button_of_its_own(open_app, maya):
+    (one,) = keep(maya, fact("Lives in Bern."))
+    app = pressed(memory(open_app(maya)), f"edit-memory-{one.id}")
+    before = save_key(app)
+    maya.store.facts.keep(
+        one.rewritten("Lives in Basel.", NOON + timedelta(minutes=1)), replaces=one
+    )
+
+    app.text_input(key=f"text-memory-{one.id}").set_value("Lives in Zurich.").run()
+
+    assert save_key(app) != before
+
+
+def test_fact_that_was_not_saved_is_saved_by_its_button(open_app, maya):
+    (one,) = keep(maya, fact("Lives in Bern."))
+    app = pressed(memory(open_app(maya)), f"edit-memory-{one.id}")
+    maya.database.rows.failures["put_document"] = StoreUnavailable()
+    app.text_input(key=f"text-memory-{one.id}").set_value("Lives in Zurich.").run()
+    assert warnings(app) == [StoreUnavailable.public]
+    maya.database.rows.failures.clear()
+
+    press(app, "Save")
+
+    assert texts(maya) == ["Lives in Zurich."]
+    assert not warnings(app)
+    assert "leave-memory" not in keys(app)
+
+
+def test_save_that_also_leaves_the_field_saves_once(open_app, maya):
+    (one,) = keep(maya, fact("Lives in Bern."))
+    app = pressed(memory(open_app(maya)), f"edit-memory-{one.id}")
+
+    app.text_input(key=f"text-memory-{one.id}").set_value("Lives in Zurich.")
+    press(app, "Save")
+
+    assert texts(maya) == ["Lives in Zurich."]
+    assert not warnings(app)
+
+
+def test_fact_saved_by_leaving_its_field_is_not_refused_to_its_button(open_app, maya):
+    (one,) = keep(maya, fact("Lives in Bern."))
+    app = pressed(memory(open_app(maya)), f"edit-memory-{one.id}")
+    at = NOON + timedelta(minutes=1)
+    maya.store.facts.keep(one.rewritten("Lives in Zurich.", at), replaces=one)  # the other thread
+
+    app.text_input(key=f"text-memory-{one.id}").set_value("Lives in\tZurich.")
+    press(app, "Save")
+
+    assert texts(maya) == ["Lives in Zurich."]
+    assert not warnings(app)
+    assert "leave-memory" not in keys(app)
 
 
 def test_fact_deleted_in_another_tab_can_be_added_again(open_app, maya):

@@ -93,6 +93,20 @@ def test_model_is_taken_from_the_offer_and_back(open_tab, ruth):
     assert rows(pressed(app, "offer-model"))["large"]["Offered"]
 
 
+@pytest.mark.parametrize("button", ["offer-model", "reset-price"])
+def test_model_chosen_in_the_same_run_is_changed(open_tab, ruth, button):
+    for name in ("scripted", "large"):
+        ruth.models.set_price(name, PRICES)
+    app = choose(open_tab(), "scripted")
+
+    app.selectbox(key="chosen-model").set_value("large")
+    pressed(app, button)
+
+    settings = ruth.models.settings()
+    assert settings.of("scripted") == ModelSetting(prices=PRICES)
+    assert settings.of("large") != ModelSetting(prices=PRICES)
+
+
 def test_refused_change_of_a_model_says_why(open_tab, ruth):
     app = open_tab()
     ruth.administration.failures["set_model"] = BadInput("Offer another one first.")

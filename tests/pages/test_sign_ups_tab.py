@@ -105,6 +105,19 @@ def test_open_invitation_is_revoked(open_tab, ruth):
     assert not [one for one in app.selectbox if one.key == "chosen-invitation"]
 
 
+def test_invitation_chosen_in_the_same_run_is_revoked(open_tab, ruth):
+    app = invite(open_tab(), "omar@daybook.test")
+    app = invite(pressed(app, "dismiss-link"), "kim@daybook.test")
+    shown_id = app.selectbox(key="chosen-invitation").value
+    (other,) = [one for one in ruth.sign_ups.invitations() if one.id != shown_id]
+
+    app.selectbox(key="chosen-invitation").set_value(other.id)
+    pressed(app, "revoke-invitation")
+
+    states = {one.id: one.state for one in ruth.sign_ups.invitations()}
+    assert states == {shown_id: "open", other.id: "revoked"}
+
+
 def test_addresses_are_confirmed_where_mail_is_set_alone(open_tab):
     assert not open_tab().toggle
 
