@@ -248,7 +248,9 @@ class SignInRoutes:
                 is_known = self.start.attempts.is_known(device, session.user_id)
                 hashed = await self._hash(request, lambda: current.hashed(password), is_known)
                 if has_password:
-                    await run_sync(self._accounts.change_password, session, current, hashed)
+                    change = partial(self._accounts.change_password, session, current, hashed)
+                    devices = (await run_sync(self.start.shared().user_of, session)).devices
+                    await run_sync(devices.end_others_by, change)
                 else:
                     await run_sync(self._accounts.add_password, session, current, hashed)
                     self.start.shared().outdate_sign_in_details(session.user_id)

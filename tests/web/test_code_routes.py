@@ -22,6 +22,7 @@ from services.store.accounts import Accounts, Cookie
 from services.store.codes import CodeRequest, recipient_of
 from services.store.tables.in_memory import InMemoryStore
 from services.store.tables.schema import ACCOUNTS, SESSIONS, THROTTLES
+from services.users.devices import Devices
 from services.users.session_cache import SessionCache
 from services.web.attempts import Attempts
 from services.web.code_routes import CodeRoutes
@@ -82,6 +83,11 @@ class Site:
         start = SessionStart(shared, self.attempts, origin, 3600, notices)
         flows = SignInByCode(start), ResetPassword(start, HashingLanes()), OfSession()
         self.routes = CodeRoutes(shared, self.attempts, origin, self.send, flows).routes()
+
+    @staticmethod
+    def user_of(session):
+        """Return a user whose devices have no reply under way."""
+        return SimpleNamespace(devices=Devices(session, lambda *_: nullcontext()))
 
     def send(self, mail):
         """Take a mail, as a mailer does that has room; but none that tells of a device: a thread sends it."""

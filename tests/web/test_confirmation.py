@@ -43,6 +43,7 @@ class SignUpSite(Site):
             session_cache=self.cache,
             set_address=partial(set_address, self.cache),
             outdate_sign_in_details=self.noted.append,
+            user_of=self.user_of,
         )
         shared = lambda: one  # noqa: E731
         notices = Notices(self.attempts, origin, self.send)

@@ -67,21 +67,28 @@ def browser(
     **limits,
 ):
     sessions = session_cache.accounts
-    limits = {"sign_ups_an_hour": 100} | limits
+    limits, stopped = {"sign_ups_an_hour": 100} | limits, []
+
+    def ending(is_meant, _):
+        stopped.append(is_meant)
+        return nullcontext()
+
     shared = SimpleNamespace(
         session_cache=session_cache,
         backend=sessions.backend,
         store_of=lambda own, _: store_of(own),
         stop_turns_of=stop_turns,
+        user_of=lambda own: SimpleNamespace(devices=Devices(own, ending)),
         outdate_sign_in_details=lambda user_id: mails.outdated.append(user_id) if mails else None,
     )
     attempts, lanes = Attempts(sessions.root_keys, **limits), lanes or HashingLanes()
     origin = Origin(url, 0, is_alone)
     notices = Notices(attempts, origin, mails.send if mails else None)
     start = SessionStart(lambda: shared, attempts, origin, 3600, notices)
-    routes = SignInRoutes(start, lanes).routes()
+    app = Starlette(routes=SignInRoutes(start, lanes).routes())
+    app.state.stopped = stopped
     return TestClient(
-        Starlette(routes=routes),
+        app,
         base_url="http://localhost",
         client=(address or f"host-{uuid4()}", 50000),
         headers=OURS | ({"origin": url} if url else {}),
@@ -538,13 +545,16 @@ def test_copied_cookie_uses_up_no_password_changes(session_cache, account, stack
 def test_change_of_the_password_ends_all_other_sessions(session_cache, account, change):
     client, email, cookie = account
     other = cookie_in(client, client.post("/session", data=form(email)))
+    accounts = session_cache.accounts
+    ended = accounts.open(other)
 
     change()
 
-    accounts = session_cache.accounts
     assert accounts.open(cookie).email == email
     with pytest.raises(errors.SignedOut):
         accounts.open(other)
+    [is_meant] = client.app.state.stopped  # their replies are stored first
+    assert is_meant(ended)
 
 
 @pytest.mark.parametrize(
