@@ -87,7 +87,12 @@ def test_title_is_edited_in_its_place(maya):
     maya.page.keyboard.press("Enter")  # without a change
     expect(maya.title_field).to_have_count(0)
 
-    maya.renames("Peas", "Sweet peas")
+    maya.renames("Peas", "Snow peas")
+    maya.chooses("Snow peas", "Rename")
+    expect(maya.title_field).to_be_focused()
+    maya.page.keyboard.type("Sweet peas")
+    maya.page.get_by_role("button", name="Save").click()
+    expect(maya.title_field).to_have_count(0)
     expect(maya.rows).to_have_text(["Beans", "Sweet peas"])
     maya.page.locator(".st-key-conversation-menu button").click()
     maya.page.get_by_role("menuitem", name="Rename").click()
