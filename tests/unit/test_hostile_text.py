@@ -34,8 +34,9 @@ def test_twice_the_text_takes_twice_the_time(name):
 def growth(reader, shape):
     """Return how many times as long the larger text takes; 0 if its time is too short to measure.
 
-    The best of three, measured again if other work on the machine may have slowed the larger text alone. The smaller one is
-    then read twice in a row, because a short time falls between the other work more easily than a long one.
+    The best of three, and of more if other work on the machine may have slowed the larger text alone; none is read on once its
+    time is short enough. The smaller one is then read twice in a row, because a short time falls between the other work more
+    easily than a long one.
     """
     small, large = shape(SMALL), shape(LARGE)
     of_small, of_large = [], [cpu_seconds(reader, large)]
@@ -44,9 +45,8 @@ def growth(reader, shape):
     for attempt in range(1, ROUNDS + 1):
         in_a_row = 1 if attempt == 1 else LARGE // SMALL
         of_small += [cpu_seconds(reader, small, in_a_row) for _ in range(3)]
-        while len(of_large) < 3 * attempt:
+        while (ratio := min(of_large) / min(of_small)) > MOST and len(of_large) < 3 * attempt:
             of_large.append(cpu_seconds(reader, large))
-        ratio = min(of_large) / min(of_small)
         if ratio <= MOST:
             break
     return ratio if min(of_large) >= LEAST_SECONDS else 0
