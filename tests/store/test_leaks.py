@@ -14,7 +14,6 @@ from services.domain.models import ModelSettings
 from services.domain.revisions import OpenPlace
 from services.llm import Models, Offer
 from services.settings import Settings
-from services.store.accounts import Cookie
 from services.users import Shared, UserServices, session_cache
 from tests import leaks
 from tests.chats import SMALL, done, settled
@@ -107,8 +106,11 @@ def test_deleted_conversation_leaves_no_key_or_text_in_memory(person, maya, serv
     assert leaks.found(canary, key) == set()
 
 
-def test_cleared_server_memory_holds_no_text(shared, maya, server):
-    shared.session_cache.add(Cookie.new(), maya)
+def test_cleared_server_memory_holds_no_text(shared, sign_up, server):
+    cookie, maya = sign_up()
+    shared.session_cache.add(
+        cookie, maya
+    )  # its own cookie: a check of another one ends the session
     canary = a_canary()
     conversation_id = fill(shared.find(maya.id), Retrieval(), server, canary)
     fact = NotedFact(a_fact(f"{canary} noted", conversation_id=conversation_id))
