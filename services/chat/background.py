@@ -118,13 +118,12 @@ class UserTasks:
         """Note facts from a conversation's prompts now, not later, because the user is leaving the conversation."""
         thread = self.store.conversations.cached(conversation_id) if conversation_id else None
         if thread and self.registry.is_postponed(Purpose.FACTS, thread.conversation.id):
-            self._begin_facts(thread)
+            self._begin_facts(thread, is_now=True)
 
     def catch_up(self, thread: Thread) -> None:
         """Note facts from prompts of an opened conversation that an earlier process left unprocessed."""
         if not self.registry.is_postponed(Purpose.FACTS, thread.conversation.id):
-            for work in self._claim_facts(thread):
-                in_thread(BACKGROUND_THREAD, work)
+            self._begin_facts(thread)
 
     def change_summary(self, thread: Thread, text: str) -> None:
         """Replace the text of the summary of *thread*; an empty *text* deletes the summary.
@@ -198,13 +197,15 @@ class UserTasks:
                 return pending_prompts(thread, preferences.keeps_facts_since, answered_id)
         return ()
 
-    def _claim_facts(self, thread: Thread, answered_id: MessageId | None = None) -> list[Work]:
-        """Claim the facts task if it is due, and return the function that begins it; else postpone it."""
+    def _claim_facts(
+        self, thread: Thread, answered_id: MessageId | None = None, *, is_now: bool = False
+    ) -> list[Work]:
+        """Claim the facts task if it is due (*is_now*: if any prompt waits), and return its function; else postpone it."""
         conversation_id, pending = thread.conversation.id, self._pending(thread, answered_id)
         if not pending:
             return []
         user_id, registry = self.store.conversations.user_id, self.registry
-        if self._is_due(pending) and registry.claim(
+        if (is_now or self._is_due(pending)) and registry.claim(
             Purpose.FACTS, user_id, conversation_id, pending[-1].id
         ):
             return [partial(self._note, conversation_id)]
@@ -222,18 +223,12 @@ class UserTasks:
 
     def _begin_postponed(self, conversation_id: ConversationId) -> None:
         with suppress(AppError):  # not lost: the next process or task finds the prompts again
-            self._begin_facts(self.store.conversations.thread(conversation_id))
+            thread = self.store.conversations.thread(conversation_id)
+            self._begin_facts(thread, is_now=True)
 
-    def _begin_facts(self, thread: Thread) -> None:
-        """Begin the facts task in a thread if prompts are waiting; if it must not begin now, postpone it."""
-        conversation_id, pending = thread.conversation.id, self._pending(thread)
-        if not pending:
-            return
-        user_id = self.store.conversations.user_id
-        if self.registry.claim(Purpose.FACTS, user_id, conversation_id, pending[-1].id):
-            in_thread(BACKGROUND_THREAD, partial(self._note, conversation_id))
-        else:
-            self._postpone_facts(conversation_id)
+    def _begin_facts(self, thread: Thread, *, is_now: bool = False) -> None:
+        for work in self._claim_facts(thread, is_now=is_now):
+            in_thread(BACKGROUND_THREAD, work)
 
     def _summarise(self, conversation_id: ConversationId, _: MessageId) -> None:
         """Have the model summarise the messages that no longer fit."""

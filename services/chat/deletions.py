@@ -100,7 +100,8 @@ class Deletions:
             raise late
         for fact in facts:
             with suppress(Refused):  # the fact is restored already, or there are too many facts now
-                store.facts.keep(fact)
+                # as a fact noted from messages, which a full account does not refuse
+                store.facts.keep(fact, cuts=thread.conversation.cuts)
         if summaries:
             store.conversations.set_summary(thread, summaries[-1])
 

@@ -81,6 +81,19 @@ def test_facts_of_messages_restored_elsewhere_are_restored(maya, garden):
     assert maya.store.facts.facts() == (fact,)
 
 
+def test_facts_are_restored_in_a_full_account(maya, garden):
+    prompt = maya.chat.open(garden).messages[2]
+    noted = a_fact(source_id=prompt.id, source_conversation_id=garden)
+    maya.store.facts.keep(noted)
+    maya.database.bounded_rows.most_bytes = 1
+    maya.database.let_pass(60)
+    made = delete(maya.chat, garden, 2)
+
+    maya.chat.deletions.restore_messages(garden, [made])
+
+    assert maya.store.facts.facts() == (noted,)
+
+
 def test_summary_of_earlier_messages_outlives_a_deletion(maya, garden):
     maya.store.conversations.set_summary(maya.chat.open(garden), SUMMARY)
 

@@ -229,18 +229,22 @@ class TablesRows(TablesMessages):
                 open_turns.append(turn)
         return open_turns
 
-    def sweep(self) -> None:
-        """Settle the turns whose lease has run out, and destroy the deleted rows whose time for Undo is over."""
-        self._settle_lapsed()
-        self.destroy_due()
+    def sweep(self) -> bool:
+        """Settle the turns whose lease has run out, and destroy the deleted rows whose time for Undo is over.
+
+        Return True if there were any.
+        """
+        is_any_lapsed = self._settle_lapsed()
+        return self.destroy_due() or is_any_lapsed
 
     @atomic
-    def _settle_lapsed(self, block: Block) -> None:
+    def _settle_lapsed(self, block: Block) -> bool:
         books = self._books(block)
         before = books.budget
         self._lapse(block, books)
-        if books.budget is not before:
+        if is_any := books.budget is not before:
             books.put()
+        return is_any
 
     @atomic
     def count(self, block: Block) -> None:

@@ -23,8 +23,11 @@ _MOST_RECEIPTS = 200
 class TablesSweep(TablesDocuments):
     """Destroys the rows that one user has deleted."""
 
-    def destroy_due(self) -> None:
-        """Destroy hidden rows whose time for Undo is over, in slices."""
+    def destroy_due(self) -> bool:
+        """Destroy hidden rows whose time for Undo is over, in slices; return True if there were any.
+
+        The rows of a chat with an open turn stay, and do not count.
+        """
         due = Range("destroy_at", up_to=self.now())
 
         def find(block: Block) -> list[Callable[[Block], bool]]:
@@ -37,12 +40,14 @@ class TablesSweep(TablesDocuments):
                 *(lambda block, one=one: self._destroy_conversation(block, one.id) for one in rows),
             ]
 
+        is_any = False
         for destroy in self.tables.run(find):
             while self.tables.run(destroy):
-                pass
+                is_any = True
+        return is_any
 
     def _erase(self, block: Block, erasure_id: UUID) -> bool:
-        """Destroy a slice of the rows that an erasure hides; return True if there may be more."""
+        """Destroy a slice of the rows that an erasure hides; return False if there were none."""
         erasure = block.get(schema.ERASURES, erasure_id)
         if erasure is None:  # the facts were restored meanwhile
             return False
@@ -62,11 +67,12 @@ class TablesSweep(TablesDocuments):
             block.put(schema.CONVERSATIONS, replace(chat, space_id=None))
         if not facts and not chats:
             block.delete(schema.ERASURES, erasure.id)
-            return False
+            return True
         block.put(schema.COUNTS, counts.plus(bytes=-text_bytes(*facts)))
         return True
 
     def _destroy_discard(self, block: Block, discard_id: UUID) -> bool:
+        """Destroy a slice of messages that were deleted together; return False if there were none."""
         discard, now = block.get(schema.DISCARDS, discard_id), self.now()
         if discard is None or not is_due(discard.destroy_at, now):
             return False
@@ -95,7 +101,7 @@ class TablesSweep(TablesDocuments):
             block.put(schema.DISCARDS, replace(discard, message_ids=rest))
         else:
             block.delete(schema.DISCARDS, discard_id)
-        return bool(rest)
+        return True
 
     def _destroy(
         self,
@@ -129,7 +135,7 @@ class TablesSweep(TablesDocuments):
         return bool(block.select(schema.TURNS, where, limit=1))
 
     def _destroy_conversation(self, block: Block, conversation_id: ConversationId) -> bool:
-        """Destroy a slice of a conversation, its own row last; return True if there may be more."""
+        """Destroy a slice of a conversation, its own row last; return False if there was none."""
         row, counts = block.get(schema.CONVERSATIONS, conversation_id), counts_of(block)
         if row is None or not is_due(row.destroy_at, self.now()):
             return False
@@ -155,14 +161,13 @@ class TablesSweep(TablesDocuments):
         delete_all(block, schema.RECEIPTS, receipts)
         delete_all(block, schema.DOCUMENTS, facts)
         delete_all(block, schema.DISCARDS, discards)
-        is_left = bool(turns or facts or discards)
-        if not is_left:
+        if not (turns or facts or discards):
             block.delete(schema.CONVERSATIONS, conversation_id)
             freed += text_bytes(row)
             counts = counts.plus(conversations=-1, discarded=-1)
         counts = counts.plus(facts=-len(shown), bytes=-freed)
         block.put(schema.COUNTS, counts)
-        return is_left
+        return True
 
 
 def forgotten(turn: Turn) -> Turn:

@@ -25,7 +25,7 @@ _INVITATION_REST = timedelta(days=30)
 
 
 def sweep(tables: AllTables, now: Callable[[], datetime]) -> bool:
-    """Settle lapsed turns and destroy due rows of some users; return True if there may be more."""
+    """Settle lapsed turns and destroy due rows of some users; return True if there were any, so that there may be more."""
     at = now()
     lapsed, due = Range("lease_until", up_to=at), Range("destroy_at", up_to=at)
     users = {
@@ -35,8 +35,8 @@ def sweep(tables: AllTables, now: Callable[[], datetime]) -> bool:
         *tables.owners(schema.ERASURES),
         *_retire(tables, at),
     }
-    for user_id in sorted(users, key=str)[:_USERS]:
-        TablesRows(user_id, tables.of(user_id), now).sweep()
+    some = sorted(users, key=str)[:_USERS]
+    swept = [TablesRows(user_id, tables.of(user_id), now).sweep() for user_id in some]
     deleted = tables.of(None).run(
         lambda block: block.select(
             schema.ACCOUNTS, {"is_ended": False}, Range("deleted_at", up_to=at)
@@ -44,7 +44,7 @@ def sweep(tables: AllTables, now: Callable[[], datetime]) -> bool:
     )
     ended = [_end_account(tables.of(row.id), row.id, at) for row in deleted]
     destroyed = tables.of(None).run(lambda block: _destroy_shared(block, at))
-    return bool(users) or any(ended) or destroyed
+    return any(swept) or any(ended) or destroyed
 
 
 def _retire(tables: AllTables, at: datetime) -> list[UserId]:

@@ -13,7 +13,15 @@ from services.errors import StoreUnavailable, Suspended, TooManyAttempts, WrongC
 from services.store.backend import Throttle, Throttles
 from tests.stack.apps import until
 from tests.store.conformance.accounts.deployments import at_once
-from tests.store.conformance.talk import UNDO_SECONDS, answer, begun_with, crash, first_turn, titles
+from tests.store.conformance.talk import (
+    UNDO_SECONDS,
+    answer,
+    begun_with,
+    crash,
+    first_turn,
+    new_turn,
+    titles,
+)
 from tests.store.conftest import PASSWORD, new_email
 
 MINUTE = PATIENCE = 60  # seconds
@@ -77,6 +85,23 @@ def test_sweep_says_that_there_may_be_more(deployment, maya):
     deployment.let_pass(UNDO_SECONDS + 1)
 
     assert deployment.server.sweep().more
+    deployment.sweep()
+
+    assert maya.usage.stored().deleted == 0
+
+
+def test_sweep_does_not_repeat_for_a_deleted_chat_with_an_open_turn(deployment, maya):
+    thread = answer(maya.store, first_turn("When?"), "In March.")
+    deployment.sweep()
+    again = new_turn(thread, None, prompt_id=thread.messages[0].id, lease_seconds=MINUTE)
+    maya.store.turns.begin(again)
+    maya.store.conversations.discard(thread.conversation.id, UNDO_SECONDS)
+    deployment.let_pass(UNDO_SECONDS + 1)
+    deployment.server.sweep()  # it may destroy other rows
+
+    assert not deployment.server.sweep().more
+    assert maya.usage.stored().deleted == 1
+    deployment.let_pass(MINUTE)
     deployment.sweep()
 
     assert maya.usage.stored().deleted == 0
