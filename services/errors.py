@@ -32,6 +32,7 @@
     - LastWayIn ........ the user would have no way left to sign in on the deployment
     - BadInput ......... invalid input; the sentence says what to change
       - BadAddress
+      - BadName
       - AddressNotAllowed
       - WeakPassword
       - ConfirmationSent
@@ -324,8 +325,8 @@ class BadInput(Refused):
     """Invalid input; *public* says what to change."""
 
     def __init__(self, public: str = "") -> None:
-        super().__init__(public)
         self.public = public or self.public
+        super().__init__(self.public)
 
 
 class BadAddress(BadInput):
@@ -335,6 +336,12 @@ class BadAddress(BadInput):
         "This is not a valid email address. It looks like name@example.org, in plain letters (a-z); an international "
         "domain is typed in its xn-- form."
     )
+
+
+class BadName(BadInput):
+    """The name of a passkey or an identity is empty, too long or not printable."""
+
+    public = "Enter a name (max. 60 characters)."
 
 
 class AddressNotAllowed(BadInput):

@@ -221,7 +221,8 @@ begin
   elsif (case
     -- a factor may exist already: a passkey that is asked for when an authenticator app is added, or the other way round
     when action in ('factor.add', 'passkey_factor.add') then new_wants_factor
-    when action in ('factor.remove', 'passkey_factor.remove') then stored.wants_factor
+    -- an operator also removes the factor that only a former address has
+    when action in ('factor.remove', 'passkey_factor.remove') then stored.wants_factor or (actor is null and not new_wants_factor)
     when action in ('factor.use', 'factor.replace', 'recovery.renew') then stored.wants_factor and new_wants_factor
     when action in ('password.set', 'passkey.remove') then stored.wants_factor or not new_wants_factor
     -- if the deployment requires a second factor, the passkey becomes the account's factor with its first use

@@ -213,12 +213,14 @@ def reset_factors(operator: Operator, ring: RootKeys, email: EmailAddress) -> bo
     All sessions end. A user who takes a former address back does not get the factor back. Passkeys stay, but are no longer
     asked for as a factor.
 
-    Raise BadInput (no such account, no second factor, or it was changed at the same time), and the errors of `open_account`.
+    Raise BadInput (no such account, no second factor now or with a former address, or it was changed at the same time), and the
+    errors of `open_account`.
     """
     stored, credentials = open_account(operator, ring, email)
-    if not credentials.wants_factor:
-        raise BadInput("This account has no second factor.")
     new = credentials.without_factor()
+    # compared as a whole, because a former address may have a factor that the present one lacks
+    if replace(new, generation=credentials.generation) == credentials:
+        raise BadInput("This account has no second factor.")
     row = seal_stored(ring, new, stored.id, replaces=stored)
     removed = CredentialsAction.FACTOR_REMOVED
     if not operator.change_credentials(row, stored.generation, action=removed):

@@ -257,6 +257,8 @@ def change_refusal(
     stored: CredentialsState | None,
     new: CredentialsState,
     seen_generation: int,
+    *,
+    by_operator: bool = False,
 ) -> Refusal | None:
     """Return a refusal if the *stored* credentials have changed since *new* was made from them.
 
@@ -266,12 +268,16 @@ def change_refusal(
         return STALE
     if stored.uses != new.uses - (action in _USES):
         return FACTOR_USED
-    check_flag(action, stored, new)
+    check_flag(action, stored, new, by_operator=by_operator)
     return None
 
 
 def check_flag(
-    action: CredentialsAction | None, stored: CredentialsState, new: CredentialsState
+    action: CredentialsAction | None,
+    stored: CredentialsState,
+    new: CredentialsState,
+    *,
+    by_operator: bool = False,
 ) -> None:
     """Raise ValueError unless *action* (None: a new address) may change `wants_factor` of *stored* to that of *new*."""
     before, after = stored.wants_factor, new.wants_factor
@@ -279,8 +285,9 @@ def check_flag(
         # `wants_factor` may be true already: an account with an app may add a passkey as second factor, or the reverse
         case CredentialsAction.FACTOR_ADDED | CredentialsAction.PASSKEY_FACTOR_ADDED:
             fits = after
+        # an operator also removes the factor that only a former address has
         case CredentialsAction.FACTOR_REMOVED | CredentialsAction.PASSKEY_FACTOR_REMOVED:
-            fits = before
+            fits = before or (by_operator and not after)
         case (
             CredentialsAction.FACTOR_USED
             | CredentialsAction.FACTOR_REPLACED

@@ -170,7 +170,7 @@ def unlinked(
 def renamed(
     identities: Sequence[LinkedIdentity], identity: Identity, name: str
 ) -> tuple[LinkedIdentity, ...]:
-    """Return a user's *identities*, with *identity* renamed to *name*. Raise BadInput if the name is not valid."""
+    """Return a user's *identities*, with *identity* renamed to *name*. Raise BadName if the name is not valid."""
     name = checked_name(name)
     return tuple(replace(one, name=name) if one.identity == identity else one for one in identities)
 

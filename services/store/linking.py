@@ -75,7 +75,7 @@ def unlink(
 def rename(
     accounts: Accounts, session: AppSession, current: Current, identity: Identity, name: str
 ) -> None:
-    """Give *identity* another name, which does not affect sign-ins. Raise BadInput, RateLimited."""
+    """Give *identity* another name, which does not affect sign-ins. Raise BadName, RateLimited."""
     after = renamed(current.credentials.identities, identity, name)
     action = CredentialsAction.RESEAL
     _store(accounts, session, current, after, action, ends_others=False)

@@ -3,14 +3,14 @@
 from dataclasses import replace
 
 from services.domain.passkeys import LONGEST_PASSKEY_NAME, MOST_PASSKEYS, Passkey, Passkeys
-from services.errors import BadInput, PasskeyExists, PasskeyMissing, TooManyPasskeys
+from services.errors import BadName, PasskeyExists, PasskeyMissing, TooManyPasskeys
 
 
 def checked_name(text: str) -> str:
-    """Return the name *text* of a passkey or an identity, without blanks around it. Raise BadInput if it is not valid."""
+    """Return the name *text* of a passkey or an identity, without blanks around it. Raise BadName if it is not valid."""
     name = text.strip()
     if not 0 < len(name) <= LONGEST_PASSKEY_NAME or not name.isprintable():
-        raise BadInput(f"Enter a name (max. {LONGEST_PASSKEY_NAME} characters).")
+        raise BadName
     return name
 
 
@@ -24,7 +24,7 @@ def added(passkeys: Passkeys, new: Passkey) -> Passkeys:
 
 
 def renamed(passkeys: Passkeys, credential_id: bytes, name: str) -> Passkeys:
-    """Return the passkeys, one of them renamed to *name*. Raise PasskeyMissing, BadInput (the name is not valid)."""
+    """Return the passkeys, one of them renamed to *name*. Raise PasskeyMissing, BadName."""
     before = find(passkeys, credential_id)
     after = replace(before, name=checked_name(name))
     return replace(passkeys, each=tuple(after if one is before else one for one in passkeys.each))

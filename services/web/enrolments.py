@@ -4,6 +4,7 @@ and `/factor/enrol/confirm` checks a code of the authenticator app, begins the s
 The factor is stored together with the new app session. Both pages are shown only once (shown_once.py).
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -57,7 +58,10 @@ class Enrolments:
         ]
 
     async def _begin(self, request: Request) -> Response:
-        """Store a new secret in the step, and return the page with its setup key. The expiry of the step does not change."""
+        """Store a new secret in the step, and return the page with its setup key. The expiry of the step does not change.
+
+        Each setup key but the first counts as a try of the step, because a QR code takes up to 40 ms to draw.
+        """
         start = self.entries.start
         if not start.origin.is_same_origin(request):
             return other_site()
@@ -70,7 +74,9 @@ class Enrolments:
             if browser is None:
                 raise StepEnded
             renew, step_id = start.steps.renew, read_step_id(step)
-            renewed = renew(browser, ENROL, step_id, None, partial(_with_new_secret, form.gone))
+            count = partial(start.count_try, step_id)
+            change = partial(_with_new_secret, form.gone, count)
+            renewed = renew(browser, ENROL, step_id, None, change)
             return _enrol_page(read_contents(ENTRY, renewed.contents), step, target, ways)
 
         try:
@@ -122,9 +128,11 @@ class Enrolments:
         )
 
 
-def _with_new_secret(gone: tuple[str, ...], contents: str) -> str:
-    entry = replace(read_contents(ENTRY, contents), secret=new_secret().hex(), gone=gone)
-    return ENTRY.dump_json(entry).decode()
+def _with_new_secret(gone: tuple[str, ...], count: Callable[[], object], contents: str) -> str:
+    entry = read_contents(ENTRY, contents)
+    if entry.secret:
+        count()
+    return ENTRY.dump_json(replace(entry, secret=new_secret().hex(), gone=gone)).decode()
 
 
 def _key_was_shown(_: Request) -> Response:

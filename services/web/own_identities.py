@@ -25,9 +25,9 @@ from services.domain.single_sign_on import (
 from services.errors import (
     AppError,
     FactorNeeded,
-    NotFound,
     ProofNeeded,
     SignedOut,
+    StepEnded,
     TooManyAttempts,
     WrongFactor,
 )
@@ -171,7 +171,7 @@ class OwnIdentities:
         return _to_page(ADDED)
 
     def _rename(self, request: Request, signed_in: SignedIn, mark: str, name: str) -> Response:
-        """Give an identity of the account another name. Raise NotFound, and the errors of `rename`."""
+        """Give an identity of the account another name. Raise StepEnded, and the errors of `rename`."""
         session, current = signed_in.session, signed_in.current
         require_proof(self._accounts, session)
         identity = _marked(current.credentials.identities, mark)
@@ -180,7 +180,7 @@ class OwnIdentities:
         return _to_page()
 
     def _remove(self, request: Request, signed_in: SignedIn, mark: str, others: str) -> Response:
-        """Remove an identity from the account. Raise NotFound, and the errors of `unlink`."""
+        """Remove an identity from the account. Raise StepEnded, and the errors of `unlink`."""
         session, current = signed_in.session, signed_in.current
         require_proof(self._accounts, session)
         identity = _marked(current.credentials.identities, mark)
@@ -272,11 +272,11 @@ class OwnIdentities:
 
 
 def _marked(identities: tuple[LinkedIdentity, ...], mark: str) -> Identity:
-    """Return the identity with this *mark*. Raise NotFound."""
+    """Return the identity with this *mark*. Raise StepEnded: the page shows an identity that has been removed."""
     for one in identities:
         if one.identity.mark == mark:
             return one.identity
-    raise NotFound
+    raise StepEnded
 
 
 def _proved(checked: Checked) -> str:

@@ -65,7 +65,7 @@ class AddPasskey:
     notices: Notices
 
     def offer(self, asked: Asked, challenge: bytes) -> Offer:
-        """Return the options to create a passkey. Raise MethodOff, ProofNeeded, BadInput (the name), TooManyPasskeys."""
+        """Return the options to create a passkey. Raise MethodOff, ProofNeeded, BadName, TooManyPasskeys."""
         asked.accounts.policy.check_method(SignInMethod.PASSKEY)
         session, current = asked.own.session, asked.own.current
         ends_others = asked.fields.get("others", "") != ""
@@ -173,7 +173,7 @@ class OwnPasskeys:
         return _Change(request, own, passkeys, credential_id, name, bool(others))
 
     def _rename(self, change: _Change) -> str:
-        """Rename a passkey. Raise PasskeyMissing, BadInput, RateLimited."""
+        """Rename a passkey. Raise PasskeyMissing, BadName, RateLimited."""
         new = renamed(change.passkeys, change.credential_id, change.name)
         # RESEAL, because a new name changes no sign-in method
         _store(self.shared(), change.own, new, CredentialsAction.RESEAL, ends_others=False)

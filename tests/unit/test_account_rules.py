@@ -255,6 +255,14 @@ def test_flag_of_the_factor_changes_by_its_actions_alone(action, before, after):
             change_refusal(action, stored, new, 4)
 
 
+def test_operator_removes_a_factor_that_only_a_former_address_has():
+    without, action = Stored(wants_factor=False), CredentialsAction.FACTOR_REMOVED
+
+    assert change_refusal(action, without, without, 4, by_operator=True) is None
+    with pytest.raises(ValueError, match="second factor"):
+        change_refusal(action, without, Stored(), 4, by_operator=True)
+
+
 @pytest.mark.parametrize("action", CredentialsAction)
 def test_change_is_refused_once_the_credentials_have_changed(action):
     uses = 7 + (action in USES)

@@ -671,6 +671,15 @@ def sets_up(user, browser):
     return browser
 
 
+def test_setup_key_is_shown_again_at_most_five_times(strict):
+    maya, _ = strict
+    browser = maya.begins()
+    for _ in range(6):
+        sets_up(maya, browser)
+
+    assert said(browser.post("/factor/enrol", step=browser.step))["reason"] == "expired"
+
+
 def confirms(user, browser, text=None):
     given = {"code": text or user.app.code(), "step": browser.step, "next": "/?c=1"}
     return browser.post("/factor/enrol/confirm", **given)

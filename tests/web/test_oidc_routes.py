@@ -1430,8 +1430,8 @@ def test_user_renames_a_sign_in(site, noor):
     assert site.outdated == [noor.session.user_id]
     stored = site.found(OTHER).stored
     assert (stored.generation, stored.uses) == (before.generation, before.uses)
-    assert said(renames(noor, own.mark, "x" * 61))["reason"] == "unavailable"
-    assert said(renames(noor, "of nobody"))["reason"] == "unavailable"
+    assert said(renames(noor, own.mark, "x" * 61))["reason"] == "name"
+    assert said(renames(noor, "of nobody"))["reason"] == "expired"
     assert site.found(OTHER).credentials.identities == (after,)
 
 
@@ -1458,7 +1458,7 @@ def test_user_removes_a_sign_in(site, noor):
     assert site.told == [NoticeKind.IDENTITY_ADDED, NoticeKind.IDENTITY_REMOVED]
     assert session_of(site).email == ADDRESS  # a new account: it opens the old one no more
     again = noor.post("/identity/remove", identity=own.mark)
-    assert said(again)["reason"] == "unavailable"
+    assert said(again)["reason"] == "expired"
 
 
 @pytest.mark.parametrize("act", ["add", "remove"])

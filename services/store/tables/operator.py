@@ -172,7 +172,8 @@ class TablesOperator:
             named = found(block, schema.LOOKUPS, ways_in or ())
             if any(one.user_id for one in others):
                 return ADDRESS_TAKEN
-            if not account or change_refusal(action, stored, new, seen_generation):
+            refusal = change_refusal(action, stored, new, seen_generation, by_operator=True)
+            if not account or refusal:
                 return False
             if refusal := ways_in_refusal(named, user_id):
                 return refusal

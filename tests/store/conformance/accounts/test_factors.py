@@ -11,6 +11,7 @@ from services.domain.accounts import CredentialsAction, SessionEnd
 from services.domain.sign_in_methods import SignInMethod, UsedMethod
 from services.domain.single_sign_on import Identity, LinkedIdentity
 from services.errors import (
+    BadInput,
     FactorNeeded,
     FactorRequired,
     FactorUsed,
@@ -666,6 +667,23 @@ def test_address_that_is_taken_back_drops_the_factor_of_a_thief(deployment, omar
 
     assert (row_of(omar).wants_factor, row_of(omar).uses) == (False, 1)
     assert accounts.sign_in_with(left, OTHER)[1].user_id == omar.id
+
+
+def test_reset_removes_the_factor_of_a_former_address(alone):
+    """A thief who has a factor, moves the account and turns the factor off."""
+    accounts, maya = alone.accounts, alone.sign_up()
+    confirm(accounts, maya.session)
+    enrol(maya)
+    left, email = maya.email, new_email()
+    current = accounts.current(maya.cookie)
+    accounts.change_address(maya.session, email, current.stored.generation)
+    assert change(replace(maya, email=email), CredentialsAction.FACTOR_REMOVED, without)
+
+    reset_factors(alone.operator, accounts.root_keys, email)
+
+    assert accounts.restore_address(left, "a hash").session.email == left
+    with pytest.raises(BadInput):
+        reset_factors(alone.operator, accounts.root_keys, left)
 
 
 def test_use_and_reset_of_a_factor_leave_former_addresses_to_be_found(alone):
