@@ -124,6 +124,13 @@ def person(request, browser, app):
         yield make
 
 
+@pytest.fixture(scope="module")
+def shared_person(request, browser, app):
+    """Yield a function that makes a user for all tests of a module."""
+    with _people(request.node, browser, app) as make:
+        yield make
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item):
     """Add to the report of a failed journey what the browsers showed, and the app's last output."""

@@ -18,6 +18,7 @@ from services.chat.task_registry import BackgroundTasks
 from services.crypto import RootKeys
 from services.domain import Purpose, Window
 from services.domain.models import ModelInfo
+from services.domain.policies import WINDOW_MESSAGES
 from services.embedded.folders import choose_folders
 from services.embedded.plan import read_secrets, running_endpoints
 from services.embedded.postgres import Postgres
@@ -116,13 +117,14 @@ class _Echo:
 
 def converse(session, turns, policy=None):
     """Store a conversation with these prompts and replies, marked as read, with a window or with *policy*; return its id."""
-    model, store = _Echo(), store_of(session)
+    model, store, policy = _Echo(), store_of(session), policy or Window()
     choices = Choices(
         store=store,
         models=Models(Offer(_INFO, model)),
         counter=RegexCounter(),
         instructions="",
-        first_policy=policy or Window(),
+        first_policy=policy,
+        window_messages=policy.messages or WINDOW_MESSAGES,
     )
     chat = Chat(
         choices,

@@ -3,10 +3,12 @@
 import re
 from pathlib import Path
 
+import pytest
 from playwright.sync_api import expect
 
+from services.domain import Window
 from tests.journeys.people import FOR_EVER, PASSWORD
-from tests.journeys.seeds import converse, database, let_talk_fast, second_process
+from tests.journeys.seeds import converse, database, second_process
 from tests.journeys.test_factor_setup import sets_up_a_factor
 
 _PAGES = Path(__file__).parents[2] / "pages"
@@ -88,6 +90,14 @@ IDENTITIES = {"rename_identity_dialog", "remove_identity_dialog"}
 ELSEWHERE = {"connect_dialog", "summary_dialog", "factor_dialog", *PASSKEYS, *IDENTITIES}
 
 
+@pytest.fixture(scope="module")
+def maya(shared_person):
+    """A user without an open page, for all tests: her browser keeps the app's files."""
+    maya = shared_person()
+    maya.registers()
+    return maya
+
+
 def seed(app, person):
     """Make *person* an admin with a chat of which not all messages are sent; return the chat's id."""
     with database(app) as connection:
@@ -98,7 +108,7 @@ def seed(app, person):
         )
     with second_process(app) as sessions:
         _, session = sessions.sign_in_with(person.email, PASSWORD)
-        return converse(session, [(f"Peas {n}?", "Gladly.") for n in range(16)])
+        return converse(session, [(f"Peas {n}?", "Gladly.") for n in range(3)], Window(2))
 
 
 def open_and_close(page, name, presses):
@@ -115,9 +125,7 @@ def open_and_close(page, name, presses):
     expect(above, name).to_have_count(0)
 
 
-def test_escape_closes_each_overlay_once_and_returns_the_focus(app, person):
-    maya = person()
-    maya.arrives()
+def test_escape_closes_each_overlay_once_and_returns_the_focus(app, maya):
     page, above = maya.page, maya.page.locator(_ABOVE)
 
     def close_each(overlays):
@@ -127,7 +135,6 @@ def test_escape_closes_each_overlay_once_and_returns_the_focus(app, person):
             maya.sees_no_reply_coming()
             expect(page.locator(presses[0]).first, name).to_be_focused()
 
-    let_talk_fast(app)
     conversation = seed(app, maya)
     maya.visit("/")
     maya.is_welcome()
@@ -175,9 +182,9 @@ def test_escape_closes_each_overlay_once_and_returns_the_focus(app, person):
     close_each(TEMPORARY)
 
 
-def test_escape_closes_a_dialog_that_has_lost_the_focus(app, person):
-    maya = person()
-    maya.arrives()
+def test_escape_closes_a_dialog_that_has_lost_the_focus(maya):
+    maya.visit("/")
+    maya.is_welcome()
     for press in ACCOUNT["preferences_dialog"]:
         maya.page.locator(press).press("Enter")
     expect(maya.dialog).to_be_visible()
@@ -186,9 +193,9 @@ def test_escape_closes_a_dialog_that_has_lost_the_focus(app, person):
     expect(maya.page.locator(_ABOVE)).to_have_count(0)
 
 
-def test_escape_with_something_open_stops_no_reply(app, person):
-    maya = person()
-    maya.arrives()
+def test_escape_with_something_open_stops_no_reply(maya):
+    maya.visit("/")
+    maya.is_welcome()
     maya.asks(f"Peas {FOR_EVER}")
     maya.hears("word2")
     instructions, shortcuts = CHAT["instructions_dialog"], ACCOUNT["the shortcuts"]

@@ -161,20 +161,18 @@ def run_of_tests(tmp_path):
         for name in ("test_a.py", "test_b.py"):
             (tmp_path / name).write_text(_TESTS)
         (tmp_path / "pytest.ini").write_text("[pytest]\n")
-        options = [
-            "-p",
-            "tests.stack.starts",
-            "-p",
-            "no:cacheprovider",
-            "-q",
-            "-rs",
-            "-n",
-            processes,
-        ]
+        options = ["-p", "xdist", "-p", "tests.stack.starts", "-p", "no:cacheprovider", "-q", "-rs"]
+        options += ["-n", processes]
         done = subprocess.run(
             [sys.executable, "-m", "pytest", *options, "--dist=loadfile", "."],
             cwd=tmp_path,
-            env={"PATH": os.defpath, "PYTHONPATH": str(ROOT), "COLUMNS": "300"},
+            # without Hypothesis and other plugins, whose imports take most of such a run
+            env={
+                "PATH": os.defpath,
+                "PYTHONPATH": str(ROOT),
+                "COLUMNS": "300",
+                "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
+            },
             capture_output=True,
             text=True,
         )
