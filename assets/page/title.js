@@ -3,6 +3,7 @@
 
 const field = () => document.querySelector('[class*="st-key-editing-"] input');
 const cancel = () => document.querySelector('[class*="st-key-editing-"] [class*="st-key-leave-"] button');
+const save = () => document.querySelector('[class*="st-key-editing-"] [class*="st-key-save-"] button');
 const leave = () => cancel()?.click();
 // the old text of an empty field is noted a second after it is drawn
 const restore = () => daybook.typeInto(field(), field().dataset.was ?? "");
@@ -37,6 +38,11 @@ daybook.capture(window, "keydown", (event) => {
 daybook.capture(document, "pointerdown", ({ target }) => {
   // before the field loses the focus, which would save the text
   if (cancel()?.contains(target)) restore();
+});
+
+daybook.capture(document, "click", ({ target }) => {
+  // a screen reader presses Save while the field has the focus, and the text is sent once the field loses it
+  if (save()?.contains(target)) field().blur();
 });
 
 daybook.capture(document, "focusout", ({ target }) => {

@@ -106,7 +106,10 @@ class FactList:
         draw_field(self.noun, fact.text, limit, f"text-{key}", *acts, fact, save_key)
 
     def _edit(self, fact: Fact) -> None:
+        _, refusal = tab().edited_facts.get(self.noun, (None, ""))
         tab().edited_facts[self.noun] = fact, ""
+        if refusal:  # it was shown at the field that is closed here
+            raise BadInput(refusal)
 
     def _leave(self) -> None:
         tab().edited_facts.pop(self.noun, None)
@@ -131,11 +134,10 @@ class FactList:
         A press of Save also leaves the field, and Streamlit calls it for both at once, in two threads.
         """
         edited, facts = tab().edited_facts, find_user().facts
-        seen, _ = edited.get(self.noun, (None, ""))
-        if seen is None or seen.id != fact.id:  # already saved
-            return
+        seen = self._seen(fact) or fact
         try:
-            facts.keep(fact.rewritten(text, datetime.now(UTC)), replaces=fact)
+            if text != fact.text:  # an unchanged memory keeps its source
+                facts.keep(fact.rewritten(text, datetime.now(UTC)), replaces=fact)
         except Stale as error:
             now = {each.id: each.text for each in facts.facts()}
             if fact.id not in now:
@@ -150,7 +152,13 @@ class FactList:
         except AppError as error:
             edited[self.noun] = seen, error.public
             return
-        edited.pop(self.noun, None)
+        if self._seen(fact):  # the field of another fact may have been opened meanwhile
+            self._leave()
+
+    def _seen(self, fact: Fact) -> Fact | None:
+        """Return *fact* as it was when its field was opened; None if its field is not open."""
+        seen, _ = tab().edited_facts.get(self.noun, (None, ""))
+        return seen if seen and seen.id == fact.id else None
 
 
 def draw_sign(user: UserServices, conversation: Conversation) -> None:

@@ -89,3 +89,16 @@ def test_fact_is_noted_sent_elsewhere_and_undone(maya, model):
     expect(rows(maya)).to_have_text(["Lives in Bern."])
     maya.page.reload()
     expect(rows(maya)).to_have_text(["Lives in Bern."])
+
+    maya.page.get_by_label("Add a memory").fill("Has a dog.")
+    maya.page.get_by_role("button", name="Add", exact=True).click()
+    expect(rows(maya)).to_have_text(["Has a dog.", "Lives in Bern."])
+    maya.page.get_by_role("button", name="Edit: Lives in Bern.").click()
+    field = maya.page.get_by_label("Memory", exact=True)
+    expect(field).to_be_focused()
+    above = maya.page.locator('[class*="st-key-fact-"]').first.bounding_box()
+    assert field.bounding_box()["y"] - above["y"] - above["height"] >= 8
+    maya.page.keyboard.type("Lives in Basel.")
+    # as a screen reader does: no key, no pointer
+    maya.page.get_by_role("button", name="Save").evaluate("button => button.click()")
+    expect(rows(maya)).to_have_text(["Lives in Basel.", "Has a dog."])

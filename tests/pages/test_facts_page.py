@@ -12,9 +12,10 @@ from streamlit.testing.v1 import AppTest
 from pages._parts import facts, safe_md, words
 from pages._parts.fact_list import notes_dialog
 from pages._parts.space_dialogs import space_dialog
+from services import bootstrap
 from services.domain import ConversationId, MessageId, Outcome, Purpose
 from services.domain.memories import NotedFact
-from services.errors import NotFound, SpaceGone, StoreUnavailable
+from services.errors import NotFound, SignedOut, SpaceGone, StoreUnavailable
 from tests.fakes import MAYA, NOON, choose
 from tests.pages.conftest import (
     ROOT,
@@ -259,6 +260,8 @@ def test_fact_of_another_tab_is_shown_before_replacing(open_app, maya):
     assert drawn(app).index("warning") > drawn(app).index("text_input", 1)
     assert r"Current version: Lives in Basel\." in lines(app)
     assert app.text_input(key=f"text-memory-{one.id}").value == "Lives in Zurich."
+    app.text_input(key=f"text-memory-{one.id}").set_value("").run()
+    assert r"Current version: Lives in Basel\." in lines(app)
     app.text_input(key=f"text-memory-{one.id}").set_value("Lives in Zurich").run()
     assert texts(maya) == ["Lives in Zurich"]
 
@@ -305,11 +308,64 @@ def test_save_that_also_leaves_the_field_saves_once(open_app, maya):
     (one,) = keep(maya, fact("Lives in Bern."))
     app = pressed(memory(open_app(maya)), f"edit-memory-{one.id}")
 
+    maya.database.rows.calls.clear()
     app.text_input(key=f"text-memory-{one.id}").set_value("Lives in Zurich.")
     press(app, "Save")
 
     assert texts(maya) == ["Lives in Zurich."]
     assert not warnings(app)
+    assert [verb for verb, *_ in maya.database.rows.calls].count("put_document") == 1
+
+
+def test_refused_call_that_saves_a_fact_leads_to_a_check(open_app, maya, monkeypatch):
+    (one,) = keep(maya, fact("Lives in Bern."))
+    app = pressed(memory(open_app(maya)), f"edit-memory-{one.id}")
+    session_id, doubted = str(uuid4()), []
+    monkeypatch.setattr(st, "user", {"sid": session_id})
+    monkeypatch.setattr(bootstrap.current_app(), "doubt", doubted.append)
+    maya.database.rows.failures["put_document"] = SignedOut()
+
+    app.text_input(key=f"text-memory-{one.id}").set_value("Lives in Zurich.").run()
+
+    assert doubted == [session_id]
+    assert not warnings(app)
+
+
+def test_unchanged_fact_that_is_saved_keeps_its_source(open_app, maya, garden):
+    one = note(maya, garden, "Lives in Bern.").fact
+    app = pressed(memory(open_app(maya)), f"edit-memory-{one.id}")
+
+    press(app, "Save")
+
+    assert maya.store.facts.facts() == (one,)
+    assert "leave-memory" not in keys(app)
+
+
+# Streamlit calls the callbacks of one run in the order in which the elements are drawn
+@pytest.mark.parametrize("first", [0, 1])
+def test_fact_is_saved_when_another_is_edited_in_the_same_run(open_app, maya, first):
+    both = keep(maya, fact("Lives in Bern."), fact("Has a dog.", 1))
+    one, other = both[first], both[1 - first]
+    app = pressed(memory(open_app(maya)), f"edit-memory-{one.id}")
+
+    app.text_input(key=f"text-memory-{one.id}").set_value("Has a cat.")
+    pressed(app, f"edit-memory-{other.id}")
+
+    assert sorted(texts(maya)) == sorted([other.text, "Has a cat."])
+    assert app.text_input(key=f"text-memory-{other.id}").value == other.text
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_refused_fact_is_told_when_another_is_edited_in_the_same_run(open_app, maya, first):
+    both = keep(maya, fact("Lives in Bern."), fact("Has a dog.", 1))
+    one, other = both[first], both[1 - first]
+    app = pressed(memory(open_app(maya)), f"edit-memory-{one.id}")
+    maya.database.rows.failures["put_document"] = StoreUnavailable()
+
+    app.text_input(key=f"text-memory-{one.id}").set_value("Has a cat.")
+    pressed(app, f"edit-memory-{other.id}")
+
+    assert warnings(app) == [StoreUnavailable.public]
 
 
 def test_fact_saved_by_leaving_its_field_is_not_refused_to_its_button(open_app, maya):
