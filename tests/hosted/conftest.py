@@ -14,7 +14,15 @@ from tests.journeys.runs import IS_WHOLE
 from tests.stack.apps import running
 from tests.store.conftest import addresses, hashes, process, wire  # noqa: F401
 
-_IN_WHOLE_RUNS = {"test_codes_alone_here_too"}  # with DAYBOOK_JOURNEYS=all
+# with DAYBOOK_JOURNEYS=all: tests/journeys has them on the embedded stack or SQLite in every run
+_IN_WHOLE_RUNS = {
+    "test_codes_alone_here_too",
+    "test_freed_address_is_its_owners_here_too",
+    "test_passkey_here_too",
+    "test_providers_here_too",
+    "test_required_factor_of_a_provider_here_too",
+    "test_rules_of_a_provider_here_too",
+}
 
 
 def pytest_collection_modifyitems(config, items):

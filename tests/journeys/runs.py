@@ -1,4 +1,5 @@
-"""Which journeys a run has: with DAYBOOK_JOURNEYS=all, those of accounts, which every run has on one of two stores, run on both."""
+"""Which journeys a run has: with DAYBOOK_JOURNEYS=all, those of accounts, which every run has on one of two stores, run on both, and
+more of them run on the parts of hosted Supabase."""
 
 import os
 

@@ -223,6 +223,10 @@ _TABLES = {  # tables and key columns by kind of text
 }
 
 
+def _earlier(column):
+    return f"{column} = {column} - make_interval(secs => %s)"
+
+
 class SupabaseBackend(Backend):
     """The store over supabase-py, against the API and database of *stack*."""
 
@@ -267,6 +271,7 @@ class SupabaseBackend(Backend):
 
     def let_pass(self, seconds):
         self.elapsed += seconds
+        changes = [f"update private.budgets set {_earlier('minute')} where true"]
         for times in (
             "turns.lease_until",
             "messages.destroy_at",
@@ -274,12 +279,11 @@ class SupabaseBackend(Backend):
             "conversations.undo_until",
         ):
             table, column = times.split(".")
-            earlier = f"{column} = {column} - make_interval(secs => %s)"
-            self._execute(
-                f"update public.{table} set {earlier} where {column} is not null", seconds
-            )
-        minute = "minute = minute - make_interval(secs => %s)"
-        self._execute(f"update private.budgets set {minute} where true", seconds)
+            change = f"update public.{table} set {_earlier(column)} where {column} is not null"
+            changes.append(change)
+        with self._stack.connect() as database:
+            for change in changes:
+                database.execute(change, [seconds])
 
     def sweep(self):
         sweep(self._sessions.backend)

@@ -447,14 +447,15 @@ class SupabaseDeployment(Deployment):
     def let_pass(self, seconds):
         self.elapsed += seconds
         mine = "select user_id from private.roles where granted_at >= %s"
-        for end in _ENDS:
-            table, column = end.split(".")
-            owner = _OWNERS.get(table, "user_id")
-            where = f"{owner} in ({mine})" if owner else "%s::timestamptz is not null"
-            schema = "public" if table in _PUBLIC else "private"
-            earlier = f"{column} = {column} - make_interval(secs => %s)"
-            statement = f"update {schema}.{table} set {earlier} where {column} is not null"
-            self._execute(f"{statement} and {where}", seconds, self._since)
+        with self._stack.connect() as database:
+            for end in _ENDS:
+                table, column = end.split(".")
+                owner = _OWNERS.get(table, "user_id")
+                where = f"{owner} in ({mine})" if owner else "%s::timestamptz is not null"
+                schema = "public" if table in _PUBLIC else "private"
+                earlier = f"{column} = {column} - make_interval(secs => %s)"
+                statement = f"update {schema}.{table} set {earlier} where {column} is not null"
+                database.execute(f"{statement} and {where}", [seconds, self._since])
 
     def sweep(self):
         sweep(self.accounts.backend)
