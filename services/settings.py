@@ -19,6 +19,7 @@ from pydantic import (
 )
 from pydantic_settings import (
     BaseSettings,
+    EnvSettingsSource,
     InitSettingsSource,
     NoDecode,
     PydanticBaseSettingsSource,
@@ -340,7 +341,16 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        return init_settings, env_settings, InitSettingsSource(settings_cls, _table())
+        environment, names = cast(EnvSettingsSource, env_settings), _environment_names()
+        # pydantic also reads fields' names, such as MAIL, which names a mailbox file
+        environment.env_vars = {
+            name: text for name, text in environment.env_vars.items() if name.upper() in names
+        }
+        return init_settings, environment, InitSettingsSource(settings_cls, _table())
+
+
+def _environment_names() -> set[str]:
+    return {_environment_name(field) for field in Settings.model_fields}
 
 
 def _is_secret(key: str) -> bool:
@@ -376,7 +386,7 @@ def _check_environment() -> None:
 
     Other names are left alone: Kubernetes sets DAYBOOK_PORT for a service "daybook", and tests read further ones.
     """
-    names = {_environment_name(field) for field in Settings.model_fields}
+    names = _environment_names()
     for name in os.environ:
         if not name.upper().startswith("DAYBOOK_") or name.upper() in names:
             continue
@@ -388,7 +398,7 @@ def _check_environment() -> None:
 
 def _misplaced(table: Mapping[str, Any], fields: Collection[str] = ()) -> str | None:
     """Return the first key in *table* or a subtable that names a setting; names in *fields* count only in *table* itself."""
-    names = {_environment_name(field) for field in Settings.model_fields}
+    names = _environment_names()
     for key, value in table.items():
         if key.upper() in names or key.lower() in fields:
             return key

@@ -130,6 +130,14 @@ def test_misspelt_name_in_the_environment_is_refused(monkeypatch, name, right):
     assert refusal() == f"{name}: there is no such setting: write {right}, or unset it."
 
 
+def test_variables_named_like_fields_are_ignored(monkeypatch):
+    monkeypatch.setenv("MAIL", "/var/mail/maya")
+    monkeypatch.setenv("MODEL", "another program's")
+
+    assert settings.read() == Settings()
+    assert (settings.read().mail, settings.read().model) == (None, None)
+
+
 @pytest.mark.parametrize("name", ["PORT", "SERVICE_HOST", "PORT_8501_TCP_ADDR", "JOURNEYS", "SEED"])
 def test_names_of_other_programs_in_the_environment_are_ignored(monkeypatch, name):
     """Kubernetes sets the first three for a service that is called "daybook"; the tests read the others."""
