@@ -73,7 +73,7 @@ class FactorSite(Site):
             ProveByCode(FactorCheck(self.attempts, origin, notices)),
         )
         self.routes = [
-            *CodeRoutes(shared, self.attempts, origin, self.send, flows).routes(),
+            *CodeRoutes(shared, self.attempts, origin, self, flows).routes(),
             *SignInRoutes(start, lanes).routes(),
             *Entries(start).routes(),
             *Enrolments(Entries(start)).routes(),

@@ -163,7 +163,7 @@ class SignOnSite(Site):
         visits = SignOnVisits(steps, self.sends_mail)
         own = OwnIdentities(steps, FactorCheck(self.attempts, origin, notices), self.sends_mail)
         flows = LinkByCode(visits), AddressByCode(visits)
-        codes = CodeRoutes(shared, self.attempts, origin, self.send, flows)
+        codes = CodeRoutes(shared, self.attempts, origin, self, flows)
         passkeys = (LinkByPasskey(steps, PasskeyCheck(self.attempts, origin, notices)),)
         self.routes = [
             *codes.routes(),
