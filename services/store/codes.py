@@ -264,7 +264,7 @@ def reset(
     *,
     keeps_factor: bool = True,
     kept: Collection[str],
-    on_begun: Callable[[], object] = lambda: None,
+    on_begun: Callable[[AppSession], object] = lambda _: None,
 ) -> tuple[Cookie, AppSession]:
     """Sign in as the user of *checked*, set a new password and end all other sessions.
 
@@ -275,7 +275,7 @@ def reset(
     sign-in, before that change. A process killed there leaves the old password, and a session whose cookie no browser has.
     """
     cookie, session = accounts.sign_in(checked, browser=browser)
-    on_begun()
+    on_begun(session)
     try:
         after = checked.after
         accounts.change_password(

@@ -236,6 +236,7 @@ class Entries:
                 *(accounts, factor, step, browser_of(request), counted),
                 keeps_factor=form.keeps_factor,
                 gone=form.gone,
+                on_used=lambda session: check.tell_of_use(request, accounts, session, factor),
             )
         except NOT_GIVEN as error:
             note_failure(accounts.backend, user_id, Failure.FACTOR)
@@ -244,7 +245,6 @@ class Entries:
             else:
                 self._tell_of_wrong(request, waiting, step, is_former=is_former)
             raise
-        check.tell_of_use(request, accounts, entered.session, factor)
         if entry.way is Way.RESET:
             self.tell_of_removed(
                 request, entered.session, form.gone, keeps_factor=form.keeps_factor

@@ -940,6 +940,24 @@ def test_factor_of_the_account_is_proved_too(make, corp):
     assert site.told == [NoticeKind.IDENTITY_ADDED]
 
 
+def test_recovery_code_of_a_link_that_fails_is_told(site, corp, maya):
+    app = Authenticator().enrol(site.accounts, maya)
+    browser = site.browser()
+    browser.opens(browser.signs_in())
+    asked = said(browser.post("/identity/account", step=browser.step, password=PASSWORD))
+    identity = LinkedIdentity(
+        identity=Identity(corp.issuer, SUBJECT), name="Corp SSO", created_at=datetime.now(UTC)
+    )
+    link(site.accounts, site.user(OTHER), site.found(OTHER).checked(PASSWORD), identity)
+
+    given = {"factor": app.recovery[0], "step": asked["step"], "form": "recovery", "next": "/"}
+    refused = said(browser.post("/factor", **given))
+
+    assert (refused, is_signed_in(browser)) == ({"reason": "other-user"}, False)
+    assert len(site.found().credentials.recovery) == 9
+    assert site.told == [NoticeKind.RECOVERY_CODE_USED]
+
+
 def test_required_factor_of_an_account_without_one_is_given_at_a_trusted_provider(trusted, corp):
     trusted.change_settings(requires_factor=False)
     maya = trusted.user()
