@@ -251,7 +251,13 @@ def reset_password(
     code.end()
     if (listed := marks(checked.credentials)) and not checked.credentials.wants_factor:
         raise FactorNeeded(listed=listed, enrols=checked.requires_factor)
-    again = partial(confirmed_again, accounts, code.request.address, code.step.user_id)
+
+    def again() -> Checked:
+        now = confirmed_again(accounts, code.request.address, code.step.user_id)
+        if now.credentials.wants_factor:  # set up meanwhile, and so needed in another reset
+            raise StepEnded
+        return now
+
     reset_by = partial(reset, accounts, kept=listed, password_hash=password_hash, browser=browser)
     return until_unchanged(checked, again, reset_by)
 

@@ -15,7 +15,7 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
 from services.domain.accounts import Failure
-from services.domain.mails import NoticeKind
+from services.domain.mails import CodePurpose, NoticeKind
 from services.errors import (
     AppError,
     FactorNeeded,
@@ -188,7 +188,9 @@ class Entries:
                 values = {"code": form.name, "step": form.step, "by": form.by, "added": form.added}
                 values["ways"] = "~".join(form.ways)
                 return RedirectResponse(with_reason(form.target, error, **values), 303)
-            return RedirectResponse(with_reason(form.target, error), 303)
+            # a factor that was set up during a reset has to be given in another reset
+            code = CodePurpose.RESET_PASSWORD if isinstance(error, FactorNeeded) else ""
+            return RedirectResponse(with_reason(form.target, error, code=code), 303)
 
     def attempt(self, browser: Cookie | None, kind: str, step: str) -> OpenStep:
         """Count a try of a step of the given *kind*; return the step. Raise StepEnded."""
