@@ -145,7 +145,7 @@ def _code_routes(
 ) -> CodeRoutes | None:
     """Return the routes for mailed codes; None if the app sends no mail."""
     attempts, origin, notices = start.attempts, start.origin, start.notices
-    if notices.send is None:
+    if app.mailer is None:
         return None
     by_code, by_password = {SignInMethod.CODE}, {SignInMethod.PASSWORD}
     of_providers = (LinkByCode(visits), AddressByCode(visits)) if visits else ()
@@ -162,7 +162,7 @@ def _code_routes(
     )
     methods = app.deployment.settings.methods
     on = [flow for flow, needed in flows if needed <= methods]
-    return CodeRoutes(app.shared, attempts, origin, notices.send, on)
+    return CodeRoutes(app.shared, attempts, origin, app.mailer, on)
 
 
 def _passkey_routes(app: App, start: SessionStart, visits: SignOnVisits | None) -> list[Route]:

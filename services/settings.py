@@ -1,9 +1,11 @@
 """Settings of a deployment, read once from the environment and `.streamlit/secrets.toml`."""
 
+import os
 import re
 import tomllib
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, cast
 
@@ -17,6 +19,7 @@ from pydantic import (
 )
 from pydantic_settings import (
     BaseSettings,
+    EnvSettingsSource,
     InitSettingsSource,
     NoDecode,
     PydanticBaseSettingsSource,
@@ -43,6 +46,8 @@ _FIRESTORE = re.compile(
 _LABEL = "[A-Za-z0-9_-]{1,63}"
 # a host name, or an IP address
 _HOST = re.compile(rf"{_LABEL}(\.{_LABEL})*\.?|[0-9A-Fa-f:.]{{2,45}}")
+# the least ratio of `difflib` at which a name counts as a misspelt setting; that of MODLE and MODEL
+_LIKENESS = 0.8
 _UNPREFIXED = ("supabase_", "openai_", "database_")  # prefixes of names shared with other programs
 
 
@@ -336,7 +341,16 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        return init_settings, env_settings, InitSettingsSource(settings_cls, _table())
+        environment, names = cast(EnvSettingsSource, env_settings), _environment_names()
+        # pydantic also reads fields' names, such as MAIL, which names a mailbox file
+        environment.env_vars = {
+            name: text for name, text in environment.env_vars.items() if name.upper() in names
+        }
+        return init_settings, environment, InitSettingsSource(settings_cls, _table())
+
+
+def _environment_names() -> set[str]:
+    return {_environment_name(field) for field in Settings.model_fields}
 
 
 def _is_secret(key: str) -> bool:
@@ -367,9 +381,24 @@ def _table() -> dict[str, Any]:
     return cast(dict[str, Any], table)
 
 
+def _check_environment() -> None:
+    """Raise Misconfigured for a name in the environment that looks like a misspelt setting.
+
+    Other names are left alone: Kubernetes sets DAYBOOK_PORT for a service "daybook", and tests read further ones.
+    """
+    names = _environment_names()
+    for name in os.environ:
+        if not name.upper().startswith("DAYBOOK_") or name.upper() in names:
+            continue
+        rest = name.lower().removeprefix("daybook_")
+        for close in get_close_matches(rest, Settings.model_fields, n=1, cutoff=_LIKENESS):
+            right = _environment_name(close)
+            raise Misconfigured(f"{name}: there is no such setting: write {right}, or unset it.")
+
+
 def _misplaced(table: Mapping[str, Any], fields: Collection[str] = ()) -> str | None:
     """Return the first key in *table* or a subtable that names a setting; names in *fields* count only in *table* itself."""
-    names = {_environment_name(field) for field in Settings.model_fields}
+    names = _environment_names()
     for key, value in table.items():
         if key.upper() in names or key.lower() in fields:
             return key
@@ -380,6 +409,7 @@ def _misplaced(table: Mapping[str, Any], fields: Collection[str] = ()) -> str | 
 
 def read(**others: Any) -> Settings:
     """Read the settings of this deployment; *others* take precedence. Raise Misconfigured for the first invalid setting."""
+    _check_environment()
     try:
         return Settings(**{_environment_name(name): value for name, value in others.items()})
     except ValidationError as error:

@@ -154,6 +154,11 @@ class Mailer:
             log_event("mail.refused", kind=mail.kind, reason=refusal)
         return refusal is None
 
+    def has_room(self, *, is_known: bool) -> bool:
+        """Return True if the hourly limit allows another mail; *is_known*: a known device requests it."""
+        with self._changed:
+            return self._limit.has_room(is_known=is_known)
+
     def health(self) -> MailHealth:
         """Return the figures of the queue that admins see."""
         with self._changed:

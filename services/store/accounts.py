@@ -1158,7 +1158,8 @@ def until_unchanged(seen: Seen, read: Callable[[], Seen], act: Callable[[Seen], 
     for _ in range(_MOST_OVERTAKEN):
         try:
             return act(seen)
-        except SignedOut:
+        except (SignedOut, ProofNeeded):
+            # ProofNeeded: a factor that was set up meanwhile voids the proof of the new session
             again = read()
         except RateLimited:
             again = read()

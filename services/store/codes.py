@@ -251,7 +251,13 @@ def reset_password(
     code.end()
     if (listed := marks(checked.credentials)) and not checked.credentials.wants_factor:
         raise FactorNeeded(listed=listed, enrols=checked.requires_factor)
-    again = partial(confirmed_again, accounts, code.request.address, code.step.user_id)
+
+    def again() -> Checked:
+        now = confirmed_again(accounts, code.request.address, code.step.user_id)
+        if now.credentials.wants_factor:  # set up meanwhile, and so needed in another reset
+            raise StepEnded
+        return now
+
     reset_by = partial(reset, accounts, kept=listed, password_hash=password_hash, browser=browser)
     return until_unchanged(checked, again, reset_by)
 
@@ -264,7 +270,7 @@ def reset(
     *,
     keeps_factor: bool = True,
     kept: Collection[str],
-    on_begun: Callable[[], object] = lambda: None,
+    on_begun: Callable[[AppSession], object] = lambda _: None,
 ) -> tuple[Cookie, AppSession]:
     """Sign in as the user of *checked*, set a new password and end all other sessions.
 
@@ -275,7 +281,7 @@ def reset(
     sign-in, before that change. A process killed there leaves the old password, and a session whose cookie no browser has.
     """
     cookie, session = accounts.sign_in(checked, browser=browser)
-    on_begun()
+    on_begun(session)
     try:
         after = checked.after
         accounts.change_password(

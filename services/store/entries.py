@@ -222,28 +222,35 @@ class WaitingEntry:
         *,
         keeps_factor: bool = True,
         gone: Collection[str] = (),
+        on_used: Callable[[AppSession], object],
     ) -> Entered:
         """Begin the session, once the *factor* is right and the step has ended.
 
         *counted*: throttle buckets whose count of this try is undone; *keeps_factor*: as in `Accounts.change_password`;
-        *gone*: marks of the passkeys and identities that a reset removes (kept.py).
+        *gone*: marks of the passkeys and identities that a reset removes (kept.py); *on_used*: called once the use of the
+        factor is stored, after which a link or a reset may still fail.
 
         Raise the errors of *factor* and FactorRequired (the step then goes on, unless it has ended), StepEnded, and the
         errors of the entry's `way`.
         """
         entry, found = self.entry, self.found
         if isinstance(found, FoundFormer):
-            return self._restore(accounts, found, factor, step, browser)
+            entered = self._restore(accounts, found, factor, step, browser)
+            on_used(entered.session)
+            return entered
         checked = replace(found, counted=found.counted + counted)
         if entry.way is Way.RESET:
             return self._reset(
-                *(accounts, checked, factor, step, browser), keeps_factor=keeps_factor, gone=gone
+                *(accounts, checked, factor, step, browser),
+                keeps_factor=keeps_factor,
+                gone=gone,
+                on_used=on_used,
             )
 
         def sign_in(given: Checked) -> tuple[Cookie, AppSession]:
             step.end()
             after = noting_use(given, entry.used, accounts.now())
-            return sign_in_linking(accounts, after, entry.identity, browser)
+            return sign_in_linking(accounts, after, entry.identity, browser, on_begun=on_used)
 
         return Entered(*factor.given(accounts, checked, sign_in))
 
@@ -257,6 +264,7 @@ class WaitingEntry:
         *,
         keeps_factor: bool,
         gone: Collection[str],
+        on_used: Callable[[AppSession], object],
     ) -> Entered:
         # the marks of the passkeys and identities that stay; any that are added during the reset are removed, too
         kept = {*marks(checked.credentials)} - {*gone}
@@ -267,8 +275,10 @@ class WaitingEntry:
             raise FactorRequired
         was_given = False
 
-        def note_given() -> None:
+        def note_given(session: AppSession) -> None:
             nonlocal was_given
+            if not was_given:
+                on_used(session)
             was_given = self.factor is not None
 
         def reset_by(given: Checked) -> tuple[Cookie, AppSession]:

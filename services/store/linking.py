@@ -108,15 +108,18 @@ def sign_in_linking(
     identity: LinkedIdentity | None,
     browser: BrowserName | None = None,
     invitation: str = "",
+    *,
+    on_begun: Callable[[AppSession], object] = lambda _: None,
 ) -> tuple[Cookie, AppSession]:
     """Sign in as the user of *checked*, and link *identity* to the account, if there is one.
 
-    A process that is killed between sign-in and link leaves a session whose cookie no browser has, and no link.
+    *on_begun* is called between the two, when the use of a factor is stored even if the link then fails. A process that is killed between sign-in and link leaves a session whose cookie no browser has, and no link.
     Raise the errors of `Accounts.sign_in` and `link`.
     """
     if identity:  # this call refuses too many identities before the sign-in stores anything
         linked(checked.credentials.identities, identity)
     cookie, session = accounts.sign_in(checked, invitation, browser)
+    on_begun(session)
     if identity:
         try:
             link(accounts, session, checked.after, identity)

@@ -30,6 +30,7 @@ from services.errors import (
     WrongCode,
     WrongFactor,
 )
+from services.identity.mailer import Mailer
 from services.store.accounts import Cookie
 from services.store.backend import Throttles
 from services.store.codes import NOBODY, CodeRequest, Codes, Recipient, RightCode, typed_code
@@ -120,7 +121,7 @@ class CodeRoutes:
     shared: Callable[[], Shared]  # raises StoreUnavailable until the backend has started
     attempts: Attempts
     origin: Origin
-    send: Callable[[Mail], object]  # returns at once; a mail that the queue refuses is lost
+    mailer: Mailer  # a mail that its queue refuses is lost
     flows: Iterable[CodePurposeFlow]
 
     def routes(self) -> list[Route]:
@@ -191,11 +192,12 @@ class CodeRoutes:
         def begin() -> tuple[Step, Recipient, Code | NoCode | None] | None:
             try:
                 recipient = flow.recipient(asked, request, counting)
+                has_room = self.mailer.has_room(is_known=recipient.is_known)
             except TooManyAttempts:
-                if step_id:  # the code that was sent before stays valid
-                    codes.keep(browser, flow.name, step_id, asked.session)
-                    return None
-                recipient = NOBODY
+                recipient, has_room = NOBODY, False
+            if step_id and not has_room:  # the code that was sent before stays valid
+                codes.keep(browser, flow.name, step_id, asked.session)
+                return None
             step, content = codes.begin(
                 browser, flow.name, request, recipient, session=asked.session, step_id=begun
             )
@@ -214,7 +216,7 @@ class CodeRoutes:
                 expires_at=step.expires_at,
                 is_known=recipient.is_known,
             )
-            self.send(mail)
+            self.mailer.send(mail)
         return str(step.id)
 
     async def _redeem(self, request: Request) -> Response:

@@ -15,7 +15,7 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
 from services.domain.accounts import Failure
-from services.domain.mails import NoticeKind
+from services.domain.mails import CodePurpose, NoticeKind
 from services.errors import (
     AppError,
     FactorNeeded,
@@ -188,7 +188,9 @@ class Entries:
                 values = {"code": form.name, "step": form.step, "by": form.by, "added": form.added}
                 values["ways"] = "~".join(form.ways)
                 return RedirectResponse(with_reason(form.target, error, **values), 303)
-            return RedirectResponse(with_reason(form.target, error), 303)
+            # a factor that was set up during a reset has to be given in another reset
+            code = CodePurpose.RESET_PASSWORD if isinstance(error, FactorNeeded) else ""
+            return RedirectResponse(with_reason(form.target, error, code=code), 303)
 
     def attempt(self, browser: Cookie | None, kind: str, step: str) -> OpenStep:
         """Count a try of a step of the given *kind*; return the step. Raise StepEnded."""
@@ -236,6 +238,7 @@ class Entries:
                 *(accounts, factor, step, browser_of(request), counted),
                 keeps_factor=form.keeps_factor,
                 gone=form.gone,
+                on_used=lambda session: check.tell_of_use(request, accounts, session, factor),
             )
         except NOT_GIVEN as error:
             note_failure(accounts.backend, user_id, Failure.FACTOR)
@@ -244,7 +247,6 @@ class Entries:
             else:
                 self._tell_of_wrong(request, waiting, step, is_former=is_former)
             raise
-        check.tell_of_use(request, accounts, entered.session, factor)
         if entry.way is Way.RESET:
             self.tell_of_removed(
                 request, entered.session, form.gone, keeps_factor=form.keeps_factor

@@ -209,6 +209,16 @@ def test_strangers_leave_a_fifth_of_the_hour_to_known_devices():
     assert (health.last_hour, health.at_most, health.for_known) == (10, 10, 2)
 
 
+def test_room_for_another_mail_is_that_of_the_hour():
+    with running(mails_an_hour=10) as (mailer, _):
+        assert mailer.has_room(is_known=False)
+        for _ in range(8):
+            mailer.send(a_mail())
+
+        assert not mailer.has_room(is_known=False)
+        assert mailer.has_room(is_known=True)
+
+
 def test_hour_begins_with_each_mail():
     now = [0.0]
     limit = HourlyLimit(5, lambda: now[0])

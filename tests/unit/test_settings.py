@@ -115,6 +115,37 @@ def test_environment_wins_unless_empty(secrets, monkeypatch):
     assert settings.read().model == "large"
 
 
+@pytest.mark.parametrize(
+    ("name", "right"),
+    [
+        ("DAYBOOK_ACOUNT_MB", "DAYBOOK_ACCOUNT_MB"),
+        ("daybook_modle", "DAYBOOK_MODEL"),
+        ("DAYBOOK_ROOT_KEY", "DAYBOOK_ROOT_KEYS"),
+        ("DAYBOOK_SUPABASE_URL", "SUPABASE_URL"),
+    ],
+)
+def test_misspelt_name_in_the_environment_is_refused(monkeypatch, name, right):
+    monkeypatch.setenv(name, SECRET)
+
+    assert refusal() == f"{name}: there is no such setting: write {right}, or unset it."
+
+
+def test_variables_named_like_fields_are_ignored(monkeypatch):
+    monkeypatch.setenv("MAIL", "/var/mail/maya")
+    monkeypatch.setenv("MODEL", "another program's")
+
+    assert settings.read() == Settings()
+    assert (settings.read().mail, settings.read().model) == (None, None)
+
+
+@pytest.mark.parametrize("name", ["PORT", "SERVICE_HOST", "PORT_8501_TCP_ADDR", "JOURNEYS", "SEED"])
+def test_names_of_other_programs_in_the_environment_are_ignored(monkeypatch, name):
+    """Kubernetes sets the first three for a service that is called "daybook"; the tests read the others."""
+    monkeypatch.setenv(f"DAYBOOK_{name}", "1")
+
+    assert settings.read() == Settings()
+
+
 @pytest.mark.parametrize("text", ["", '[auth]\nredirect_uri = "x"\n'])
 def test_secrets_file_without_our_table_is_ignored(secrets, text):
     secrets.write_text(text)

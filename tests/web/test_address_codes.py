@@ -61,7 +61,7 @@ class AddressSite(Site):
             ProveByCode(FactorCheck(self.attempts, origin, notices)),
         )
         self.routes = [
-            *CodeRoutes(shared, self.attempts, origin, self.send, flows).routes(),
+            *CodeRoutes(shared, self.attempts, origin, self, flows).routes(),
             *SignInRoutes(start, lanes).routes(),
         ]
 

@@ -82,7 +82,7 @@ class Site:
         notices = Notices(self.attempts, origin, self.send)
         start = SessionStart(shared, self.attempts, origin, 3600, notices)
         flows = SignInByCode(start), ResetPassword(start, HashingLanes()), OfSession()
-        self.routes = CodeRoutes(shared, self.attempts, origin, self.send, flows).routes()
+        self.routes = CodeRoutes(shared, self.attempts, origin, self, flows).routes()
 
     @staticmethod
     def user_of(session):
@@ -93,6 +93,9 @@ class Site:
         """Take a mail, as a mailer does that has room; but none that tells of a device: a thread sends it."""
         if not self.is_full and mail.kind is not NoticeKind.NEW_DEVICE:
             self.mails.append(mail)
+        return not self.is_full
+
+    def has_room(self, *, is_known):
         return not self.is_full
 
     def browser(self, **headers):
@@ -456,6 +459,32 @@ def test_codes_that_are_used_up_leave_the_last_one_its_tries(site, maya):
 
     assert site.mails == []
     assert browser.enters(digits).headers["location"] == "/?c=1"
+
+
+def test_code_stays_valid_if_the_mail_with_another_is_refused(site, maya):
+    browser = site.browser()
+    browser.asks(maya)
+    let_a_minute_pass(site)
+    site.is_full = True
+
+    browser.asks("", step=browser.step)
+
+    assert browser.enters(site.digits).headers["location"] == "/?c=1"
+
+
+def test_refused_mails_do_not_tell_whether_an_address_has_an_account(site, maya):
+    def reasons(email):
+        site.is_full = False
+        browser = site.browser()
+        browser.asks(email)
+        site.is_full = True
+        for _ in range(2):
+            let_a_minute_pass(site)
+            browser.asks("", step=browser.step)
+            yield from [said(browser.enters("wrong"))["reason"] for _ in range(4)]
+
+    expected = ["wrong-code"] * 5 + ["expired"] * 3
+    assert [*reasons(maya)] == [*reasons(new_email())] == expected
 
 
 def test_step_of_another_browser_gets_no_other_code(site, maya):

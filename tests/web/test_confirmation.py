@@ -55,7 +55,7 @@ class SignUpSite(Site):
             ResetPassword(start, lanes),
             ConfirmAddress(),
         )
-        codes = CodeRoutes(shared, self.attempts, origin, self.send, flows)
+        codes = CodeRoutes(shared, self.attempts, origin, self, flows)
         by_code = SignUpByCode(codes, flow)
         sign_in = SignInRoutes(start, lanes, by_code)
         self.routes = [*sign_in.routes(), *codes.routes()]

@@ -73,7 +73,7 @@ class FactorSite(Site):
             ProveByCode(FactorCheck(self.attempts, origin, notices)),
         )
         self.routes = [
-            *CodeRoutes(shared, self.attempts, origin, self.send, flows).routes(),
+            *CodeRoutes(shared, self.attempts, origin, self, flows).routes(),
             *SignInRoutes(start, lanes).routes(),
             *Entries(start).routes(),
             *Enrolments(Entries(start)).routes(),
@@ -356,6 +356,26 @@ def test_reset_during_which_the_factor_is_turned_off_counts_as_one_without(monke
         block.put(SETTINGS, replace(settings_of(block), requires_factor=True))
 
     assert accounts.ended([browser.session])
+
+
+def test_reset_during_which_the_factor_is_set_up_begins_anew(site, monkeypatch):
+    email = new_email()
+    _, session = site.accounts.sign_up_with(email, PASSWORD)
+    confirm(site.accounts, session)
+    maya, change = User(site, email, Authenticator()), Accounts.change_password
+
+    def change_late(*given, **options):
+        monkeypatch.undo()
+        maya.app.enrol(site.accounts, session)
+        return change(*given, **options)
+
+    monkeypatch.setattr(Accounts, "change_password", change_late)
+    browser, refused = maya.asks(RESET, password=NEW_PASSWORD)
+
+    assert refused == {"c": "1", "code": RESET, "reason": "expired"}
+    assert not is_in(browser)
+    browser, _ = maya.asks(RESET, password=NEW_PASSWORD)
+    assert maya.gives(browser, maya.app.code(1)) == {"c": "1"}
 
 
 def test_reset_without_the_list_of_factors_keeps_them(maya):

@@ -163,7 +163,7 @@ class SignOnSite(Site):
         visits = SignOnVisits(steps, self.sends_mail)
         own = OwnIdentities(steps, FactorCheck(self.attempts, origin, notices), self.sends_mail)
         flows = LinkByCode(visits), AddressByCode(visits)
-        codes = CodeRoutes(shared, self.attempts, origin, self.send, flows)
+        codes = CodeRoutes(shared, self.attempts, origin, self, flows)
         passkeys = (LinkByPasskey(steps, PasskeyCheck(self.attempts, origin, notices)),)
         self.routes = [
             *codes.routes(),
@@ -938,6 +938,24 @@ def test_factor_of_the_account_is_proved_too(make, corp):
     assert browser.session.user_id == maya.user_id
     assert site.identities() == [Identity(corp.issuer, SUBJECT)]
     assert site.told == [NoticeKind.IDENTITY_ADDED]
+
+
+def test_recovery_code_of_a_link_that_fails_is_told(site, corp, maya):
+    app = Authenticator().enrol(site.accounts, maya)
+    browser = site.browser()
+    browser.opens(browser.signs_in())
+    asked = said(browser.post("/identity/account", step=browser.step, password=PASSWORD))
+    identity = LinkedIdentity(
+        identity=Identity(corp.issuer, SUBJECT), name="Corp SSO", created_at=datetime.now(UTC)
+    )
+    link(site.accounts, site.user(OTHER), site.found(OTHER).checked(PASSWORD), identity)
+
+    given = {"factor": app.recovery[0], "step": asked["step"], "form": "recovery", "next": "/"}
+    refused = said(browser.post("/factor", **given))
+
+    assert (refused, is_signed_in(browser)) == ({"reason": "other-user"}, False)
+    assert len(site.found().credentials.recovery) == 9
+    assert site.told == [NoticeKind.RECOVERY_CODE_USED]
 
 
 def test_required_factor_of_an_account_without_one_is_given_at_a_trusted_provider(trusted, corp):

@@ -332,6 +332,7 @@ def test_factor_that_is_set_up_while_a_reset_is_tried_again_counts_as_not_given(
 
     assert maya.credentials.wants_factor
     assert refused["reason"] == "factor"
+    assert refused["code"] == CodePurpose.RESET_PASSWORD
     assert not is_in(browser)
     assert site.accounts.find(maya.email, NOT_COUNTED).checked(PASSWORD)
 

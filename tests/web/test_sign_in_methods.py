@@ -57,7 +57,7 @@ class Site:
         self.mails = []
         app = SimpleNamespace(
             deployment=SimpleNamespace(settings=read, root_keys=ring, secret=None),
-            mailer=SimpleNamespace(send=self.mails.append),
+            mailer=SimpleNamespace(send=self.mails.append, has_room=lambda **_: True),
             shared=lambda: shared,
             open_sessions=lambda: 0,
             health=None,
