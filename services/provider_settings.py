@@ -40,7 +40,7 @@ class ProviderSettings(BaseModel):
     # domains of the email addresses with which an account may be created through this provider; empty: all domains
     domains: tuple[str, ...] = ()
     only: bool = False  # users whose address is in `domains` must sign in through this provider
-    # most days that a session lasts, if `only` is set
+    # maximum days that a session lasts, if `only` is set
     session_days: int = Field(default=7, ge=1, le=365)
     trusts_address: bool = False  # each email address that the provider names counts as verified
     # values of the claims acr or amr that count as a second factor

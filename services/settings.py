@@ -35,7 +35,7 @@ from services.provider_settings import ProviderSettings, read_providers
 # the pattern of model names; the database checks them with the same pattern
 _MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,99}")
 SECRETS_FILE = Path(__file__).parents[1] / ".streamlit" / "secrets.toml"
-# the most that the database takes for a turn, and as the price that an admin sets
+# the maximum that the database takes for a turn, and as the price that an admin sets
 _MOST_TOKENS = 100_000_000
 _MOST_PRICE_MICRO = 10_000_000_000
 # the kinds of stores that DAYBOOK_STORE can name; Supabase has separate settings
@@ -46,7 +46,7 @@ _FIRESTORE = re.compile(
 _LABEL = "[A-Za-z0-9_-]{1,63}"
 # a host name, or an IP address
 _HOST = re.compile(rf"{_LABEL}(\.{_LABEL})*\.?|[0-9A-Fa-f:.]{{2,45}}")
-# the least ratio of `difflib` at which a name counts as a misspelt setting; that of MODLE and MODEL
+# the minimum ratio of `difflib` at which a name counts as a misspelt setting; that of MODLE and MODEL
 _LIKENESS = 0.8
 _UNPREFIXED = ("supabase_", "openai_", "database_")  # prefixes of names shared with other programs
 

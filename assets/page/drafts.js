@@ -110,7 +110,7 @@ daybook.keepDrafts = (data) => {
   else if (before === null) arrive(data, typed);
   else if (before === data.place) {
     if (data.given) {
-      // shows the refused prompt and the text typed since: Streamlit ignores a value that it set last
+      // shows the refused prompt and the text typed since: Streamlit skips a value that it has set before
       show(joined(data.given, last));
       save(daybook.composer().value, "");
     } else if (isSaid(data.prompt)) save(typed, "");

@@ -58,7 +58,7 @@ create function private.find_credentials(lookups text[]) returns private.credent
   order by user_id is null, array_position(lookups, lookup) limit 1;
 end;
 
--- Return the credentials of an address as JSON, or null. Only the owner of the migrations calls this, for an
+-- Return the credentials of an address as JSON, or null. Only the role that owns the migrations calls this, for an
 -- operator.
 create function private.credentials_of_lookups(lookups text[]) returns jsonb language sql stable
 return private.credentials_of(private.find_credentials(lookups));

@@ -68,11 +68,11 @@ def quiet_button(
 
 
 def key_showing(name: str, value: object) -> str:
-    """Return the key of a field in a menu, whose default is *value*.
+    """Return the key of a menu's field, so that the field shows its default *value*.
 
-    A field in a closed menu ignores a value stored for it, and sends its old value with the next run as if the user had
-    chosen it again. So no value is stored: if the field's value differs from *value*, it is replaced by a field with a
-    new key. A stored value would also undo a choice that the user makes while the page is being drawn.
+    While its menu is closed, a field ignores a value set in the session state, and sends its old value with the next run
+    as if the user had chosen it again. So no value is set: if the field's value differs from *value*, a field with a new
+    key replaces it. Setting a value would also undo a choice that the user makes while the page is being drawn.
     """
     key, number = tab().field_keys.get(name, (name, 0))
     if st.session_state.get(key, value) != value:

@@ -81,7 +81,7 @@ def draw_unsent(services: ChatParts, view: ThreadView) -> None:
 def draw_meter(view: ThreadView) -> None:
     """Draw the used share of the context, under 50 % only as an icon. Its popover lists the parts of the next request
     and its highest cost."""
-    if view.thread.is_newer:  # nothing is sent in a thread that a newer version stored
+    if view.thread.is_newer:  # no prompt is sent in a chat that a newer version of Daybook stored
         return
     room, plan, forecast = view.setup.budget.prompt_tokens, view.plan, view.forecast
     percent = min(100, round(100 * forecast.tokens / room)) if forecast else 100

@@ -50,7 +50,7 @@ from services.store.port import Store
 
 # the time limit of one call
 _SECONDS = {Purpose.TITLE: 30.0, Purpose.SUMMARY: 120.0, Purpose.FACTS: 60.0}
-# the most model calls of one task; a long conversation, for example, is summarised in chunks
+# maximum model calls of one task; a long conversation, for example, is summarised in chunks
 _MOST_CALLS = 40
 
 

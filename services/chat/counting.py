@@ -23,7 +23,7 @@ from services.memory.forecast import (
 from services.memory.tokens import KindCounter, TokenCounter
 
 _MOST_CONVERSATIONS = 50
-# the most calls kept per conversation: several, because the last may be of another model or miscounted
+# maximum calls kept per conversation: several, because the last may be of another model or miscounted
 _MOST_CALLS = 3
 
 

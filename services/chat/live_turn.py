@@ -22,11 +22,11 @@ _logger = logging.getLogger(__name__)
 # the shortest pause between two drawings of a reply; pauses grow with the number of readers and with
 # the length of the text, because a browser redraws the whole text
 _FRAME_SECONDS = 0.005
-_DRAWN_CHARACTERS = 500_000  # the most characters drawn in a second for one reader
-_DRAWINGS = 500  # the most drawings in a second for all readers of this process
+_DRAWN_CHARACTERS = 500_000  # maximum characters drawn in a second for one reader
+_DRAWINGS = 500  # maximum drawings in a second for all readers of this process
 _LONGEST_SILENCE = 0.25  # seconds; then a follower wakes without new text, so it can be stopped
 _HEARTBEAT_SECONDS = 1.0
-_LONGEST_THOUGHTS = 100_000  # the most bytes of a reply's thoughts that are stored
+_LONGEST_THOUGHTS = 100_000  # maximum bytes of a reply's thoughts that are stored
 # control characters, which are removed because each takes six bytes in JSON
 _CONTROL = {code: None for code in range(32) if chr(code) not in "\n\t"}
 _FAILURE_SECONDS = 300.0  # seconds for which a failure is remembered

@@ -30,8 +30,8 @@ _LEAST_REPLY_TOKENS = 256  # a shorter reply is not worth its prompt
 _MARGIN = 2.0  # seconds of the first lease that are left for the first heartbeat
 _PATIENCE = 900.0  # seconds for which a finished reply waits for an unreachable database
 _RESENT_SECONDS = 120.0  # within this many seconds, an equal request resends the unanswered call
-_MOST_UNANSWERED = 4  # the most unanswered calls that are stored for resending
-_LONGEST_PIECE = 20_000  # the most characters of a reply that are pushed at once
+_MOST_UNANSWERED = 4  # maximum unanswered calls that are stored for resending
+_LONGEST_PIECE = 20_000  # maximum characters of a reply that are pushed at once
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -36,14 +36,14 @@ from services.store.port import Corpus
 if TYPE_CHECKING:
     from services.memory.recall import Hit, Passage
 
-_PATIENCE = 2.0  # the most seconds that a prompt waits until all messages are indexed
+_PATIENCE = 2.0  # maximum seconds that a prompt waits until all messages are indexed
 _MOST_HITS = 1000
-# the most messages recalled from other conversations: this many hold four fifths of the relevant
+# maximum messages recalled from other conversations: this many hold four fifths of the relevant
 # facts, and each further message would make each prompt more expensive
 _MOST_ELSEWHERE = 10
-_MOST_OPENED = 2_000  # the most cached messages of other conversations
-_MOST_INDEXES = 20  # the most indexes of single conversations in memory
-_MOST_RECEIPTS = 5000  # the most receipts of which ids are cached; their text is not
+_MOST_OPENED = 2_000  # maximum cached messages of other conversations
+_MOST_INDEXES = 20  # maximum indexes of single conversations in memory
+_MOST_RECEIPTS = 5000  # maximum receipts of which ids are cached; their text is not
 
 Located = tuple[ConversationId, Message]
 

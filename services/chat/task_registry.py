@@ -18,9 +18,9 @@ from services.errors import AppError
 from services.memory.facts import BATCH, SILENCE
 
 BACKGROUND_THREAD = "background-task"  # the name of every thread of a background task
-# the most turns that are skipped after several failures, because each attempt may cost money
+# maximum turns that are skipped after several failures, because each attempt may cost money
 _MOST_SKIPPED = 15
-_MOST_RESULTS = 5_000  # the most results of ended tasks in memory, for all users together
+_MOST_RESULTS = 5_000  # maximum results of ended tasks in memory, for all users together
 
 Work = Callable[[], None]
 _Key = tuple[Purpose, ConversationId]

@@ -169,7 +169,7 @@ class Credentials:
     def passkey_used(self, passkey: Passkey) -> "Credentials":
         """Return the credentials after a use of a passkey; *passkey* is its new state.
 
-        The stored passkeys of former addresses change, too, so that taking back an address lowers no sign count.
+        The copies stored with former addresses change, too, so that taking back an address lowers no sign count.
         """
         if self.passkeys is None:
             return self

@@ -81,7 +81,8 @@ class History:
     earlier_recalls: Mapping[MessageId, tuple[RecalledMessage, ...]] = field(
         default_factory=dict[MessageId, tuple[RecalledMessage, ...]], repr=False
     )
-    prefix_seq: int = 0  # messages recalled for prompts up to this seq are not sent
+    # what was recalled for a prompt is not sent if the prompt's seq is at most this
+    prefix_seq: int = 0
 
 
 class PartKind(StrEnum):

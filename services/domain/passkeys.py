@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from services.domain.hosts import is_localhost
 
-MOST_PASSKEYS = 20  # the most for one user
+MOST_PASSKEYS = 20  # maximum for one user
 USER_HANDLE_BYTES = 64
 LONGEST_PASSKEY_NAME = 60  # characters
 LONGEST_CREDENTIAL_ID = 1023  # octets (WebAuthn Level 3, section 4)

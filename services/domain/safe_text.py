@@ -10,7 +10,7 @@ import unicodedata
 from collections.abc import Iterator
 from typing import Literal
 
-MOST_MARKS = 30  # the most combining marks in a row, as in the Stream-Safe Text Format (UAX #15)
+MOST_MARKS = 30  # maximum combining marks in a row, as in the Stream-Safe Text Format (UAX #15)
 LONGEST_TEXT = 400_000  # characters of a text that is parsed as Markdown: twice the longest prompt
 # characters of a line that is parsed as Markdown; longer lines are taken for data, not prose
 LONGEST_LINE = 20_000

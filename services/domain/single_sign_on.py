@@ -10,7 +10,7 @@ from uuid import UUID
 from services.domain.addresses import EmailAddress
 from services.errors import Refused, Unavailable
 
-MOST_IDENTITIES = 10  # the most for one user
+MOST_IDENTITIES = 10  # maximum for one user
 LONGEST_IDENTITY_NAME = 60  # characters
 _SECRET_BYTES = 32
 

@@ -58,7 +58,7 @@ class Reservation:
     prompt_micro: int
     reply_micro: int
     least_reply_micro: int
-    prompt_tokens: int  # the most tokens that the prompt can have
+    prompt_tokens: int  # maximum tokens that the prompt can have
     reply_tokens: int
     least_reply_tokens: int
     lease_seconds: int

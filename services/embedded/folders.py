@@ -22,7 +22,7 @@ RESERVE_BYTES = 32_000_000
 # below the ephemeral ports of operating systems: an outgoing connection could take an ephemeral port
 # before the server starts
 _PORTS = range(10_000, 30_000)
-_MAX_SOCKET_BYTES = 100  # most bytes of a socket's path; Linux allows 107, macOS 103
+_MAX_SOCKET_BYTES = 100  # maximum bytes of a socket's path; Linux allows 107, macOS 103
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -175,7 +175,7 @@ class SupabaseApi(processes.Server):
         return {
             "PATH": os.defpath,
             "HOME": str(self._folder),
-            # the least possible cost, because passwords are random (`managed_password`)
+            # the lowest possible cost, because passwords are random (`managed_password`)
             "LITE_AUTH_BCRYPT_COST": "4",
             "LITE_TELEMETRY": "0",
             "DO_NOT_TRACK": "1",

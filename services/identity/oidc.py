@@ -55,11 +55,11 @@ from services.provider_settings import ProviderSettings, is_address
 # the accepted signature algorithms, whatever a provider announces
 _ALGORITHMS = ("RS256", "PS256", "ES256", "EdDSA")
 _SCOPE = "openid email"  # no offline_access, because no token is stored
-_SECONDS = 10.0  # the most seconds for all calls that one request of a browser causes
+_SECONDS = 10.0  # maximum seconds for all calls that one request of a browser causes
 _OK = 200
-_MOST_BYTES = 256_000  # the most bytes of one HTTP response
+_MOST_BYTES = 256_000  # maximum bytes of one HTTP response
 _CACHED_SECONDS = 3600.0  # how long metadata and keys are cached
-# the least seconds between two fetches of the keys, even if no key fits a signature or the last fetch failed
+# minimum seconds between two fetches of the keys, even if no key fits a signature or the last fetch failed
 _KEYS_SECONDS = 60.0
 # OSError: a timeout, or an ssl.SSLError in a record after the handshake, which httpx2 does not convert to an HTTPError
 _ERRORS = (httpx2.HTTPError, httpx2.InvalidURL, OSError)

@@ -17,7 +17,7 @@ from services.llm.model_spec import LimitRefusal, ModelSpec
 _MILLION = 1_000_000
 _GUESSED_CONTEXT_TOKENS = 32_768
 _GUESSED_REPLY_TOKENS, _GUESSED_REASONING_TOKENS = 8_192, 32_768
-# the most tokens reserved for a reply: more than a message can hold (200,000 bytes); a larger
+# maximum tokens reserved for a reply: more than a message can hold (200,000 bytes); a larger
 # reservation would block the user's other chats
 _MOST_REPLY_TOKENS = 65_536
 _NOTHING = ModelSpec()

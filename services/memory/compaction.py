@@ -47,10 +47,10 @@ _SHORTER = 24  # a paragraph is this many times shorter than the messages that i
 _LEAST_PARAGRAPH = 60  # tokens
 # per cent of the requested length that an answer may have, because models count badly
 _SLACK_PERCENT = 150
-_BYTES = 12  # the most bytes of a usable answer, per token of its length limit
+_BYTES = 12  # maximum bytes of a usable answer, per token of its length limit
 _PROMPTS = 20  # the number of last prompts that predict the length of the next
 _BEGINNING = 60  # letters: a request names a message by quoting this much of its beginning
-_MOST_LABELS = 8  # the most labels, such as "Summary:", that are removed from an answer
+_MOST_LABELS = 8  # maximum labels, such as "Summary:", that are removed from an answer
 
 _TASK = (
     "You keep the memory of a conversation between a user and an assistant. What you are shown of it is "

@@ -11,10 +11,10 @@ from services.memory.terms import stems
 
 # the weight of a stem, divided among the sentences that have it; divisible by 1 to 40, so shares are exact
 _WEIGHT = lcm(*range(1, 41))
-# the least and the most words of an extract, if its sentences allow that; both are halved in little room
+# minimum and maximum words of an extract, if its sentences allow that; both are halved in little room
 _LEAST, _MOST = 60, 120
 _LITTLE = 400  # tokens; less room than this counts as little
-_MOST_SENTENCES = 20_000  # the most sentences that are searched; the longest prompts have 5,000
+_MOST_SENTENCES = 20_000  # maximum sentences that are searched; the longest prompts have 5,000
 
 # a text up to the end of its sentence or of its line
 _SENTENCE = re.compile(

@@ -35,7 +35,7 @@ SILENCE = timedelta(minutes=10)
 _MOST = 3  # maximum number of facts that one prompt may add or replace
 # maximum number of tokens of a reply about one prompt, and of those added for each further prompt
 _REPLY_TOKENS, _MORE_REPLY_TOKENS = 400, 100
-# the most tokens of known facts in a request, newest first; limited because each request pays for them
+# maximum tokens of known facts in a request, newest first; limited because each request pays for them
 _KNOWN_TOKENS = 2000
 # The most bytes of a prompt and of a reply in a request. Until the request fits, the limit of prompts is halved,
 # down to the last value.

@@ -25,7 +25,7 @@ from services.memory.tokens import KindCounter
 # Counted tokens per estimated token: the range over all vocabularies for ordinary text.
 LEAST_RATIO, MOST_RATIO = 0.05, 1.5
 _SURPRISE = 8.0  # one count changes a ratio by at most this factor
-_STEADINESS = 0.1  # least weight of a new count, because the model behind a name may change
+_STEADINESS = 0.1  # minimum weight of a new count, because the model behind a name may change
 _FEW_TOKENS = 10  # in a count of this many tokens, half of the error is chance
 _MARGIN = 1.05  # factor that makes a calibrated count too high on purpose
 

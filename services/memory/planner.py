@@ -60,7 +60,7 @@ class Selection:
     """The messages that a policy chose."""
 
     layout: Layout
-    # all pairs that could be sent, of which the layout has the newest; if a policy leaves gaps, only those sent
+    # all pairs that could be sent, while the layout has the newest; only the pairs sent if the policy leaves gaps
     pairs: Sequence[Pair]
     start_seq: int  # the start_seq of the plan, unless some of the pairs are left out
     prefix_seq: int
@@ -153,7 +153,7 @@ def _start_seq(history: History) -> int:
 
 
 def _base(history: History, room: int, counter: TokenCounter) -> Layout:
-    """Return the layout without the past. Facts that would make it too long are left out."""
+    """Return the layout without past messages; facts that would make it too long are left out."""
     bare = Layout(room, counter, history.instructions, prompt=history.prompt)
     # facts are counted without calibration, which changes with each reply: the facts that fit would change,
     # and with them the beginning of the prompt
@@ -166,8 +166,8 @@ def _base(history: History, room: int, counter: TokenCounter) -> Layout:
 def newest_facts(facts: Sequence[Fact], left: int, counter: TokenCounter) -> tuple[Fact, ...]:
     """Return the newest *facts* that fit in the *left* tokens, oldest first.
 
-    A new fact changes the prompt from the facts on in any case, so dropping the oldest fact to make room loses no
-    more of the cached prefix.
+    A new fact already voids the cached prefix from the first fact on, so dropping the oldest fact to make room costs
+    nothing more.
     """
     newest: list[Fact] = []
     for fact in sorted(facts, key=lambda fact: (fact.since, fact.id), reverse=True):

@@ -42,7 +42,7 @@ _TO_ANSWER = 2  # factor for the share that a question gives to the next message
 _PARTICULAR = 1.0  # the score added to a message for a time, and for a name that is not a speaker's
 _ASKING = 0.8  # the weight of a short message that ends with a question
 _NAMED = 1.5  # the weight of a message by the speaker that the query names
-_MOST_DAYS = 50  # the most date ranges in a query
+_MOST_DAYS = 50  # maximum date ranges in a query
 _USER = 2  # the highest weight of a message by the user, for conversations with long replies
 _EXCHANGE = 0.2  # the highest share of its score that a prompt gives to its reply, and the reverse
 

@@ -21,16 +21,16 @@ from services.domain import ConversationId, MessageId
 from services.memory.ranking import ABOUT_REPLIES, ROLES, Columns, Floats, Numbers, spread
 from services.memory.terms import base, has_time, is_question, names, stem, words
 
-_NAMES = 5  # the most names of a message that are indexed
-_SHORT = 15  # the most words of a short question, which counts as uninformative
+_NAMES = 5  # maximum names of a message that are indexed
+_SHORT = 15  # maximum words of a short question, which counts as uninformative
 _LEAD = 40  # words: the beginning of a message more than twice as long, which names its subject
 _COMPOUND = 0.5  # the weight of a part of a compound, or of a compound with that part
-# the fewest letters of an indexed compound and of a part of one; the most of a query word looked up as either
+# minimum letters of an indexed compound, and of a part of one; maximum letters of a query word looked up as either
 _LONG, _LEAST, _LONGEST = 9, 5, 60
 _LINKS = ("", "s", "n", "en", "es")  # letters that link the parts of a compound
 _WHOLE, _PROPER = "\0", "\1"  # these begin the term of a whole long word, and of a name
-_MAX_TERMS = 50  # the most terms of a query
-_MAX_COMPOUNDS = 100  # the most words of a query that are compared with all long words
+_MAX_TERMS = 50  # maximum terms of a query
+_MAX_COMPOUNDS = 100  # maximum words of a query that are compared with all long words
 _FIRST = 10  # the number of first results that the query alone decides
 _BEST, _RELATED = 20, 20  # related terms come from this many messages; this many terms are used
 _COMMON = 0.1  # the largest share of all messages in which a related term may occur
@@ -228,7 +228,7 @@ class RecallIndex:
             at = self._long.find(part, end)
 
     def _part(self, text: str, is_last: bool = False) -> str | None:
-        """Return the term of a compound's part without its linking letters, if the index has that word."""
+        """Return the indexed term for a part of a compound, without linking letters; None if it is not indexed."""
         without = text.removeprefix if is_last else text.removesuffix
         terms = (stem(one) for one in map(without, _LINKS) if len(one) >= _LEAST)
         return next((term for term in terms if term in self._postings), None)

@@ -133,7 +133,7 @@ STOP_WORDS = frozenset(
         yourselves""",
     )
 )
-# the most letters of a stem: enough to tell most words apart, but "adopt" and "adoption" share a stem
+# maximum letters of a stem: enough to tell most words apart, but "adopt" and "adoption" share a stem
 _LETTERS = 7
 _VOWELS = "aeiouy\u0430\u0435\u0438\u043e\u0443\u044b\u044d\u044e\u044f"  # Latin and Cyrillic
 _ENDINGS = {"ies": "y", "sses": "ss", "ied": "y", "ing": "", "ed": "", "ly": "", "es": "e", "s": ""}

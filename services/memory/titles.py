@@ -17,10 +17,10 @@ INSTRUCTIONS = (
     "You give conversations their titles. Answer with nothing but a title of at most six words, "
     "in the language of the conversation: on one line, without quotation marks, markup or full stop."
 )
-_LETTERS = 60  # the most letters of a title
-# the most letters of an answer that is shortened to a title; a longer answer is not a title
+_LETTERS = 60  # maximum letters of a title
+# maximum letters of an answer that is shortened to a title; a longer answer is not a title
 _LONGEST_LINE = 80
-_LONGEST_ANSWER = 400  # the most letters of a title line with its markup; a longer line is ignored
+_LONGEST_ANSWER = 400  # maximum letters of a title line with its markup; a longer line is ignored
 _REPLY_TOKENS = 24
 # The most bytes of a prompt and of its reply that are sent to the model. No tokenizer needs more than a token
 # per byte, so they also limit the reservation; ordinary text takes a few hundred tokens.

@@ -5,9 +5,9 @@ import unicodedata
 
 from services.domain import safe_text
 
-# the most bytes of a name with its suffix; with its folders, the path is shorter than Windows' limit of 260
+# maximum bytes of a name with its suffix; with its folders, the path is shorter than Windows' limit of 260
 LARGEST_NAME = 120
-LARGEST_FOLDER = 60  # the most bytes of a folder name
+LARGEST_FOLDER = 60  # maximum bytes of a folder name
 
 _FALLBACK = "conversation"
 _FORBIDDEN = re.compile(r'[<>:"/\\|?*]')

@@ -41,14 +41,14 @@ BOUNDS: Mapping[str, tuple[int, int]] = {  # minimum and maximum, as in SQL's ch
     **{each.name: (0, 10**10) for each in fields(ModelPrices)},
 }
 _NEVER_NONE = {"daily_cap_micro", "monthly_cap_micro", "max_open", "max_per_minute"}
-MOST_INVITATIONS = 500  # the most open invitations of a deployment
+MOST_INVITATIONS = 500  # maximum open invitations of a deployment
 INVITATION_LIFE = timedelta(days=7)
 PROOF_LIFE = timedelta(minutes=10)  # a proof allows changes of the account for this long
 STEP_LIFE = timedelta(minutes=10)
-MOST_STEPS = 4  # the most steps of one kind in a browser; a further step ends the oldest
-MOST_TRIES = 5  # the most tries to complete one step
-MOST_NOTICES = 3  # the most notices of one kind that are stored for a user
-# the most audit entries that a user sees, and the most failures that they see besides
+MOST_STEPS = 4  # maximum steps of one kind in a browser; a further step ends the oldest
+MOST_TRIES = 5  # maximum tries to complete one step
+MOST_NOTICES = 3  # maximum notices of one kind that are stored for a user
+# maximum audit entries that a user sees, and the most failures that they see besides
 MOST_CHANGES = 100
 # how many of the newest audit entries are read, to select `MOST_CHANGES` of them
 READ_CHANGES = 1000

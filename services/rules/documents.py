@@ -6,7 +6,7 @@ from services.domain.rows import DocumentKind, DocumentRow
 from services.rules import STALE, TOO_MANY, Refusal
 
 _MOST_FACTS = 5_000
-_MOST = 500  # the most documents of each kind other than facts
+_MOST = 500  # maximum documents of each kind other than facts
 
 
 def is_stored(stored: DocumentRow | None, new: DocumentRow) -> bool:

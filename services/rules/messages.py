@@ -9,7 +9,7 @@ from services.domain import MessageId, Outcome, Role
 from services.domain.rows import ConversationRow, MessageRow
 from services.rules import BUSY, NO_SPACE, NOT_FOUND, STALE, TOO_MANY, Refusal
 
-MOST_CONVERSATIONS = 20_000  # the most conversations of a user, including discarded ones
+MOST_CONVERSATIONS = 20_000  # maximum conversations of a user, including discarded ones
 # replies in a longer conversation cannot be edited: edits cost no money, so no cap limits them
 _MOST_MESSAGES = 20_000
 _UNFINISHED = Outcome.CUT, Outcome.STOPPED, Outcome.FAILED, Outcome.INTERRUPTED

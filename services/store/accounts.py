@@ -106,10 +106,10 @@ from services.store.sign_in_policy import SignInPolicy
 
 WithCredentials = TypeVar("WithCredentials", CountedAttempt, OpenedSession)
 _COOKIE_BYTES = 32
-_MOST_GENERATIONS = 100_000  # the most users whose newest generation is remembered
-# the most changes of a user's sign-in methods in that time
+_MOST_GENERATIONS = 100_000  # maximum users whose newest generation is remembered
+# maximum changes of a user's sign-in methods in that time
 _MOST_CHANGES, _CHANGES_SECONDS = 20, 900
-_MOST_OVERTAKEN = 5  # the most attempts to make one change while other changes interfere
+_MOST_OVERTAKEN = 5  # maximum attempts to make one change while other changes interfere
 
 
 @dataclass(frozen=True, slots=True)

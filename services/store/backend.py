@@ -32,7 +32,7 @@ from services.domain.models import ModelSettings
 from services.domain.usage import UsageReport
 from services.store.rows import FirstPage, Rows
 
-LISTED_CREDENTIALS = 500  # the most credentials that one call of `list_credentials` returns
+LISTED_CREDENTIALS = 500  # maximum credentials that one call of `list_credentials` returns
 
 
 class SignInUser(Protocol):
@@ -411,16 +411,16 @@ class UserBackend(Protocol):
         ...
 
     def change_address(self, new: NewAddress) -> bool:
-        """Give the user another address and new credentials, in one transaction that also changes the user of `SignIn`.
+        """Change the user's address and credentials, here and in `SignIn`, in one transaction, and audit the change.
 
-        Return False, and change nothing, if the stored credentials are not those of the generation before, or were used since.
-        A user of `SignIn` who has the address but no account is removed, as when an account begins; so is a pending sign-up.
-        Look-up values of former addresses are stored for 72 hours, never overwritten, and removed once *new* does not name
-        them. The change is audited. *new* has the number of uses that was read; `wants_factor` changes only if a former
-        address is taken back. If that brings no factor back and the deployment requires one, the session is refused.
+        Return False, changing nothing, if the stored credentials are not the generation before *new*, or their number of
+        uses is not that in *new*. As when an account begins, a user of `SignIn` who has the address but no account is
+        removed, and so is a pending sign-up. Look-up values of former addresses are stored for 72 hours: they are never
+        overwritten, and those that *new* does not name are removed. `wants_factor` changes only if the user takes back a
+        former address. If that restores no factor and the deployment requires one, the session is refused.
 
-        Raise ProofNeeded, AddressTaken (an account has the address, or may take it back), WayInTaken (another account has
-        an identity or a passkey that would come back), and change nothing.
+        Raise, changing nothing: ProofNeeded; AddressTaken (an account has the address or may take it back); WayInTaken
+        (another account has an identity or a passkey that would be restored).
         """
         ...
 

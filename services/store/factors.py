@@ -19,7 +19,7 @@ from services.store.backend import NOT_COUNTED
 from services.store.passkeys import find
 
 Answer = TypeVar("Answer")
-_MOST_TRIES = 10  # the most attempts to use one code while other uses interfere
+_MOST_TRIES = 10  # maximum attempts to use one code while other uses interfere
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,7 +33,7 @@ _IDLE_SECONDS = 1800.0  # seconds from closing the last tab until the user's key
 _WAIT_SECONDS = 1.0  # the longest wait of a request with a cookie for a check that is due
 # seconds between two calls that ask which sessions have ended, and between two checks of a session whose tabs only poll
 _ENDED_SECONDS = 60.0
-# the most cookies that are remembered because their sessions have ended, or have another cookie now
+# maximum cookies that are remembered because their sessions have ended, or have another cookie now
 _MOST_ENDED = 10_000
 # seconds in which a browser may still send the previous cookie of its session
 _MOVED_SECONDS = 10.0

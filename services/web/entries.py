@@ -301,7 +301,7 @@ class Entries:
         if entry.way is Way.RESET:
             kind = NoticeKind.PASSWORD_RESET
             await run_sync(self.notices.tell, request, backend, session, kind)
-        # the user's other sessions list the identities, too, and must read them again
+        # the user's other sessions show the identities, too, and must read them anew
         if entry.used or entry.identity:
             self.start.shared().outdate_sign_in_details(session.user_id)
         if entry.identity and entry.way is Way.SIGN_IN:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 # suffixes of temporary file names: DRAFT for a new file before its rename, _GONE for a file that is being destroyed
 DRAFT, _GONE = "~draft", "~gone"
-_CHUNK = 1 << 20  # the most bytes that one write overwrites
+_CHUNK = 1 << 20  # maximum bytes that one write overwrites
 _FULL_SYNC: int | None = getattr(fcntl, "F_FULLFSYNC", None)  # macOS: empties the disk's cache, too
 
 

@@ -32,7 +32,7 @@ from services.store.tables.protocol import Answer, Block, Range, Row, Table
 
 _SECONDS = 1.0  # documents are written at most so many seconds after the journal
 _LARGEST_JOURNAL = 4_000_000  # bytes; a larger journal is written to documents at once
-_CACHED_BYTES = 32_000_000  # the most bytes of cached documents
+_CACHED_BYTES = 32_000_000  # maximum bytes of cached documents
 _UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _JOURNAL, _END = "journal-", ".jsonl"
 # this file has the sizes of documents before unfinished appends: a start cuts off what these appends have written
@@ -213,7 +213,7 @@ class FilesStore:
                 self._check_place(last)
                 last.mend()
                 self._sync(last, last.size)
-                # if there are more journals, the last attempt failed, and the journal that it began stays in use
+                # more than one: the last attempt failed, and the journal that it began stays in use
                 if len(self._journals) == 1:
                     self._begin_journal()
                 changed = {path: one for path, one in self._documents.items() if one.is_changed}

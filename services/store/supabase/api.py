@@ -39,7 +39,7 @@ Paged = TypeVar("Paged")
 _LIMITS = httpx.Limits(  # idle connections are kept for 60 seconds: a new one costs three round trips with TLS
     max_connections=100, max_keepalive_connections=20, keepalive_expiry=60.0
 )
-PAGE = 1000  # the most rows that one read requests
+PAGE = 1000  # maximum rows that one read requests
 # the API must return at least this many rows at once (ServerCalls.check_rows); also the most ids in one URL
 LEAST = 100
 _SWEPT_TURNS = 10  # the number of turns that one call sweeps at most

@@ -34,8 +34,8 @@ from services.store.tables.rows import TablesRows
 from services.store.tables.schema import AccountRow
 from services.store.tables.usage import days_of, sums_of
 
-_PAGE = 500  # the most invitations that are listed
-ENDED_AT_ONCE = 300  # the most sessions that one block ends
+_PAGE = 500  # maximum invitations that are listed
+ENDED_AT_ONCE = 300  # maximum sessions that one block ends
 
 
 def admins_of(block: Block) -> list[AccountRow]:

@@ -74,7 +74,7 @@ from services.store.tables.schema import AccountRow, CredentialsRow, Nonce
 from services.store.tables.upkeep import keep_sweeping, sweep
 
 _SIGN_UP_LIFE = timedelta(days=8)
-_DEVICES = 300  # the most devices in a list
+_DEVICES = 300  # maximum devices in a list
 
 
 @dataclass(frozen=True, slots=True)
@@ -733,7 +733,7 @@ def _open_step(block: Block, key: str, now: datetime) -> rules.StoredStep | None
 def _begin_account(
     block: Block, user: TablesSignInUser, new: NewSession, now: datetime, *, lacks_factor: bool
 ) -> tuple[AccountRow, StoredCredentials] | Refusal:
-    """Create the account of a new user. Call this before the block's writes, as it reads."""
+    """Create the account of a new user. Call this before the block's writes, because it reads."""
     pending = _pending(block, new.account, new.generation)
     if new.account is None or pending is None:
         return STALE

@@ -12,7 +12,7 @@ from services.store.tables import schema
 from services.store.tables.content import text_bytes
 from services.store.tables.protocol import MOST_WRITES, AllTables, Block, JoinsBlocks, Table
 
-_MOST_BYTES = 4_000_000  # the most bytes of texts that one block writes
+_MOST_BYTES = 4_000_000  # maximum bytes of texts that one block writes
 # the reverse of the order in which rows are destroyed: a conversation is written before its messages
 _OWN: tuple[Table[Any], ...] = (*reversed(schema.DESTROYED), schema.LEDGER, schema.DAYS)
 _OF_ACCOUNT = (schema.CREDENTIALS.name, schema.ACCOUNTS.name)

@@ -19,7 +19,7 @@ from services.store.tables.schema import Discard, Erasure, StoredConversation
 from services.store.tables.sweep import TablesSweep
 from services.store.writes import DiscardMessages, EditReply, RestoreMessages, SealedReply
 
-_FACTS_AT_ONCE = 300  # the most facts that one block deletes; the sweep destroys the others
+_FACTS_AT_ONCE = 300  # maximum facts that one block deletes; the sweep destroys the others
 
 
 class TablesMessages(TablesSweep):

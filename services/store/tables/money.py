@@ -28,11 +28,11 @@ class Books:
 
     @property
     def is_counted(self) -> bool:
-        """True if the sums of all users include this user's budget."""
+        """True if the totals over all users include this user's budget."""
         return self._before.counting == self._deployment.counting
 
     def book(self, booking: Booking) -> None:
-        """Book the end of a turn. Call this before the block's writes, as it reads."""
+        """Book the end of a turn. Call this before the block's writes, because it reads."""
         self.budget = booking.budget
         self._turns.append(booking.turn)
         if entry := booking.entry:

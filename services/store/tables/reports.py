@@ -31,7 +31,7 @@ from services.store.tables.protocol import AllTables, Answer, Block, Range
 from services.store.tables.schema import AccountRow, UsageDay
 from services.store.tables.usage import days_of, has_replies, report_of, sums_of, turns_of
 
-_PAGE = 500  # the most rows of one page
+_PAGE = 500  # maximum rows of one page
 _ORDERS: Mapping[UserOrder, Callable[[UserUsage], float]] = {
     UserOrder.COST: lambda row: row.cost_this_month_micro,
     UserOrder.REPLIES: lambda row: row.replies_this_month,

@@ -15,8 +15,8 @@ from services.store.tables.documents import TablesDocuments
 from services.store.tables.protocol import Block, Range
 from services.store.tables.schema import Counts, StoredConversation
 
-_SLICE = 60  # the most rows that one block destroys, each with a few related rows
-# the most receipts that one block destroys with messages, because a prompt may have any number of replies
+_SLICE = 60  # maximum rows that one block destroys, each with a few related rows
+# maximum receipts that one block destroys with messages, because a prompt may have any number of replies
 _MOST_RECEIPTS = 200
 
 
