@@ -62,6 +62,7 @@
     - StoreUnavailable
       - RateLimited
       - StoreBlocked ... the sentence says what an operator must do
+      - ServerRefused
       - RowsCut
     - ModelUnavailable . the model failed; `failure` says how (domain/model_failures.py)
     - ProviderUnavailable a single sign-on provider failed (domain/single_sign_on.py)
@@ -557,6 +558,15 @@ class StoreBlocked(StoreUnavailable):
     def __init__(self, sentence: str) -> None:
         super().__init__(sentence)
         self.public = self.outage = sentence
+
+
+class ServerRefused(StoreUnavailable):
+    """The database's API refuses the app itself: the server proofs, or a function that it lacks."""
+
+    public = outage = (
+        "The database refuses Daybook: a wrong root key, a wrong clock or a missing migration. An admin sees which "
+        "with “operate check”."
+    )
 
 
 class RowsCut(StoreUnavailable):

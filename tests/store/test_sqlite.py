@@ -82,6 +82,15 @@ def of_damage(path):
     path.write_bytes(octets[:100] + bytes(len(octets) - 100))
 
 
+def of_a_log_alone(path):
+    log, kept = Path(f"{path}-wal"), path.with_name("kept")
+    with closing(SqlitePlace(path).open()) as store:
+        put(store, 1)
+        shutil.copy(log, kept)  # as a killed process leaves it
+    path.unlink()
+    kept.rename(log)
+
+
 @pytest.mark.parametrize(
     ("make", "sentence"),
     [
@@ -91,6 +100,7 @@ def of_damage(path):
         (of_a_folder, "is no file"),
         (of_a_later_version, "later version"),
         (of_damage, "damaged"),
+        (of_a_log_alone, "is gone, but daybook.db-wal beside it has changes of it"),
     ],
 )
 def test_file_that_cannot_be_used_is_refused_untouched(place, make, sentence):

@@ -8,10 +8,12 @@ import httpx
 import pytest
 from pydantic import SecretStr
 
-from services.errors import StoreUnavailable
+from services.crypto import ServerProof
+from services.errors import ServerRefused, StoreUnavailable
 from services.store.supabase import database_health
-from services.store.supabase.api import Gateway, store_errors
+from services.store.supabase.api import Gateway, ServerCalls, store_errors
 from services.store.supabase.database_health import DatabaseHealth
+from services.store.supabase.upkeep import DatabaseProbe
 
 UP, DOWN = None, StoreUnavailable("hangs")
 SECONDS = 60.0
@@ -65,6 +67,29 @@ def test_probes_go_on_after_a_bug(monkeypatch, caplog):
     assert not asked.is_away
     assert pauses == [0.5, 0.5, 1.0, SECONDS]
     assert "a bug" in caplog.text
+
+
+@pytest.mark.parametrize("code", ["42501", "PGRST202"])
+def test_refusal_of_the_app_is_no_unreachable_database(monkeypatch, code):
+    class OnePause(Event):
+        def wait(self, timeout=None):
+            raise Enough
+
+    monkeypatch.setattr(database_health, "Event", OnePause)
+    refused = httpx.MockTransport(lambda _: httpx.Response(403, json={"code": code}))
+    client, told = Gateway.to("http://database.test", SecretStr("key"), refused).client(), []
+    probe = DatabaseProbe(
+        database=DatabaseHealth(SECONDS),
+        server=ServerCalls(client, ServerProof(bytes(32))),
+        sweep_seconds=SECONDS,
+        report=told.append,
+    )
+
+    with pytest.raises(Enough):
+        probe.run()
+
+    assert told == [ServerRefused.outage]
+    assert "root key" in ServerRefused.outage
 
 
 def read(url, transport, one):

@@ -12,7 +12,7 @@ from services.domain.accounts import SessionEnd
 from services.errors import NotFound, OverBudget, StoreUnavailable
 from services.rules.accounts import Counter, Lookup, StoredInvitation, StoredStep
 from services.store.tables import schema
-from services.store.tables.in_memory import InMemoryStore
+from services.store.tables.in_memory import InMemoryStore, InMemoryTables
 from services.store.tables.schema import BUDGETS, DEPLOYMENT, SESSIONS, CredentialsRow, Nonce
 from services.store.tables.upkeep import keep_sweeping
 from tests.store.conformance.accounts.deployments import DAY, TablesDeployment, at_once
@@ -124,6 +124,34 @@ def test_figures_of_all_are_those_of_each_after_turns_at_once(deployment):
     ]
     assert figures.spent == sum(one.month_spent for one in budgets) == 4 * 6 * 7
     assert figures.reserved == sum(one.reserved for one in budgets) == 4 * 1100
+
+
+@pytest.mark.parametrize("is_set_twice", [False, True])
+@pytest.mark.parametrize("blocks", range(4))
+def test_cap_set_during_a_sweep_counts_a_deleted_user(
+    deployment, monkeypatch, blocks, is_set_twice
+):
+    """The sweep, or also a second call that sets the cap, runs after *blocks* blocks of the first call."""
+    admin, maya = deployment.sign_up_admin(), deployment.sign_up()
+    answer(maya.store, first_turn("When?"), "In March.", cost_micro=1000)
+    admin.administration.delete(maya.id)
+    run, at = InMemoryTables.run, iter(range(blocks))
+
+    def run_after_sweep(tables, work, **options):
+        if next(at, None) is None:
+            monkeypatch.setattr(InMemoryTables, "run", run)
+            deployment.sweep()
+            if is_set_twice:
+                admin.administration.set_deployment_cap(2000)
+        return run(tables, work, **options)
+
+    monkeypatch.setattr(InMemoryTables, "run", run_after_sweep)
+    admin.administration.set_deployment_cap(3000)
+    deployment.sweep()
+
+    tables = deployment.accounts.backend.all_tables.of(maya.id)
+    assert tables.run(lambda block: block.select(BUDGETS)) == []
+    assert tables.run(lambda block: block.get(DEPLOYMENT, "deployment")).spent == 1000
 
 
 def test_no_more_than_the_cap_of_all_is_reserved_at_once(deployment):

@@ -43,6 +43,12 @@ class SqlitePlace:
             )
         if not os.path.lexists(self.path):
             check_new(self.path)
+            log = Path(f"{self.path}-wal")
+            if log.exists() and log.stat().st_size:  # SQLite would apply it to the new store
+                raise Misconfigured(
+                    f"{self.path} is gone, but {log.name} beside it has changes of it: put the file back, or, "
+                    "to begin anew, remove that too."
+                )
             return False
         if not self.path.is_file():
             raise Misconfigured(f"{self.path} is no file: name a file in DAYBOOK_STORE.")

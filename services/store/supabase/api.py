@@ -23,7 +23,15 @@ from supabase import Client, ClientOptions, create_client
 from services.crypto import ServerProof, sha
 from services.domain import UserId
 from services.domain.turns import Reservation
-from services.errors import AdminsOnly, NotFound, ProofNeeded, RowsCut, SignedOut, StoreUnavailable
+from services.errors import (
+    AdminsOnly,
+    NotFound,
+    ProofNeeded,
+    RowsCut,
+    ServerRefused,
+    SignedOut,
+    StoreUnavailable,
+)
 from services.events import log_event
 from services.rules import Refusal
 from services.store.refusals import error_of
@@ -188,7 +196,7 @@ class ServerCalls:
             return _valid(kind, _answered(self.client, verb, sent))
         except (NotFound, SignedOut) as error:  # the app's clock or key differs from the database's
             log_event("server.refused")
-            raise StoreUnavailable("server proof") from error
+            raise ServerRefused from error
 
     def root_key_versions(self) -> list[int]:
         """Return the versions of the root key that stored data is sealed under."""

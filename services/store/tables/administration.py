@@ -32,7 +32,6 @@ from services.store.tables.protocol import AllTables, Block
 from services.store.tables.reports import TablesReports, cap_of
 from services.store.tables.rows import TablesRows
 from services.store.tables.schema import AccountRow
-from services.store.tables.usage import days_of, sums_of
 
 _PAGE = 500  # maximum invitations that are listed
 ENDED_AT_ONCE = 300  # maximum sessions that one block ends
@@ -212,19 +211,18 @@ class TablesAdministration(TablesReports):
     def set_deployment_cap(self, monthly_cap_micro: int | None) -> None:
         """Set the cap of all users. If there was none, first set a cap that limits nothing, while each budget is counted."""
         month, _ = self._month()
-        spent = self._spent_by_deleted()
 
-        def begin(block: Block) -> list[UserId] | Refusal:
+        def begin(block: Block) -> tuple[int, list[UserId]] | Refusal:
             row = deployment_of(block)
             refusal = bounds_refusal({"monthly_cap_micro": monthly_cap_micro})
             if refusal and monthly_cap_micro is not None:
                 return refusal
             if monthly_cap_micro is None or row.monthly_cap_micro not in (None, NO_CAP):
-                return []
+                return row.counting, []
             accounts, counting = block.select(schema.ACCOUNTS), row.counting + 1
-            new = Deployment(monthly_cap_micro=NO_CAP, counting=counting, month=month, spent=spent)
+            new = Deployment(monthly_cap_micro=NO_CAP, counting=counting, month=month)
             block.put(schema.DEPLOYMENT, new)
-            return [one.id for one in accounts if not one.is_ended]
+            return counting, [one.id for one in accounts]
 
         def finish(block: Block) -> None:
             row = deployment_of(block)
@@ -234,20 +232,10 @@ class TablesAdministration(TablesReports):
                 changed = [before, monthly_cap_micro]
                 self._note(block, "caps.deployment", monthly_cap_micro=changed)
 
-        for user_id in self.run("set_deployment_cap", begin):
-            TablesRows(user_id, self.tables.of(user_id), self.caller.now).count()
+        counting, user_ids = self.run("set_deployment_cap", begin)
+        for user_id in user_ids:
+            TablesRows(user_id, self.tables.of(user_id), self.caller.now).count(counting)
         self.run("set_deployment_cap", finish)
-
-    def _spent_by_deleted(self) -> int:
-        """Return the amount that users whose budgets were destroyed with their accounts spent this month."""
-
-        def spent(block: Block) -> int:
-            has_budget = block.get(schema.BUDGETS, "budget") is not None
-            days = [] if has_budget else days_of(block, *self._month())
-            return sums_of(one for day in days for one in day.sums)["cost_micro"]
-
-        accounts = self.run("set_deployment_cap", lambda block: block.select(schema.ACCOUNTS))
-        return sum(self.tables.of(one.id).run(spent) for one in accounts if one.deleted_at)
 
     def set_model(self, name: str, changes: Mapping[str, object]) -> None:
         def change(block: Block) -> Refusal | None:

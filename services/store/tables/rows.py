@@ -16,14 +16,14 @@ from services.rules.turns import Turn, end_refusal, lapse, prolong, reserve, set
 from services.store.port import UserFigures
 from services.store.rows import ConversationRead, CostRow, ReceiptRow, TurnRow
 from services.store.tables import schema
-from services.store.tables.access import models_of
+from services.store.tables.access import deployment_of, models_of
 from services.store.tables.blocks import accepted, atomic, found
 from services.store.tables.content import counts_of, text_bytes
 from services.store.tables.messages import TablesMessages
 from services.store.tables.money import Books
 from services.store.tables.protocol import Block, Range
 from services.store.tables.schema import Counts, StoredConversation
-from services.store.tables.usage import TablesUsage
+from services.store.tables.usage import TablesUsage, days_of, sums_of
 from services.store.writes import BeginTurn, CheckpointTurn, FinishTurn, SealedPrompt, SealedReply
 
 
@@ -247,8 +247,17 @@ class TablesRows(TablesMessages):
         return is_any
 
     @atomic
-    def count(self, block: Block) -> None:
-        """Add this user's budget to the sums of all users, while the budgets are being counted."""
+    def count(self, block: Block, counting: int) -> None:
+        """Add this user's spending to the sums of all users, in the count of all budgets with the number *counting*."""
+        account = block.get(schema.ACCOUNTS, self.user_id)
+        if account and account.deleted_at and block.get(schema.BUDGETS, "budget") is None:
+            # the sweep has destroyed the budget; the daily sums outlive it
+            today, row = self.now().date(), deployment_of(block).opened(self.now())
+            days = days_of(block, today.replace(day=1), today)
+            spent = sums_of(one for day in days for one in day.sums)["cost_micro"]
+            if row.counting == counting:  # else a later count of all budgets adds it
+                block.put(schema.DEPLOYMENT, replace(row, spent=row.spent + spent))
+            return
         books = self._books(block)
         if not books.is_counted:
             books.put()

@@ -192,6 +192,7 @@ def test_limit_of_all_counts_what_a_deleted_user_spent(deployment, admin, maya, 
 
     admin.administration.set_deployment_cap(1050)
 
+    assert maya.account().deployment_share == 0.95
     with pytest.raises(OverBudget) as refused:
         maya.store.turns.begin(first_turn("And then?"))
     assert refused.value.cap is Cap.DEPLOYMENT
