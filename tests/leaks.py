@@ -2,17 +2,28 @@
 
 import gc
 import sys
+import threading
 from itertools import filterfalse
+
+from services.chat.task_registry import BACKGROUND_THREAD
+from tests.stack.apps import until
+
+# the beginnings of the names of threads that end by themselves, and hold a user's text until then
+_CALLS = "turn-", "beat-", "recall", "read-ahead", BACKGROUND_THREAD
 
 
 def found(*canaries, in_new=False):
     """Return every text or bytes object with one of *canaries* that is reachable from any object or module of this process.
 
-    *in_new*: search only the objects made since `gc.freeze()`, which is quick and enough where something must be found.
+    First wait for the threads of running calls, such as the last heartbeat of a turn that is over: each holds text until
+    the database has answered it.
+    *in_new*: search only the objects made since `gc.freeze()`, without that wait, which is quick and enough where something
+    must be found.
     Strings and bytes, and containers of only these, are not in `gc.get_objects()`: they are found by following
     `gc.get_referents`, which leaves out a dict's keys if all of them are strings.
     """
     if not in_new:
+        until(lambda: not any(one.name.startswith(_CALLS) for one in threading.enumerate()))
         gc.unfreeze()
     gc.collect()
     untracked = dict[int, object]()

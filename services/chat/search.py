@@ -157,6 +157,7 @@ class Search:
         self._missing: set[MessageId] = set()
         self._recalls = LruCache[TurnId, StoredRecalls](_MOST_RECEIPTS)
         self._reading: Future[None] | None = None
+        self._is_stopped = False
         self._lock = threading.Lock()
 
     def __repr__(self) -> str:
@@ -166,6 +167,10 @@ class Search:
         """Begin to index other conversations, unless that has begun already, because a prompt may follow soon."""
         if self._corpus and self._reading is None:
             self._read_on()
+
+    def stop(self) -> None:
+        """Index no more messages of other conversations, because the text of this index is to leave memory."""
+        self._is_stopped = True
 
     def ranked(
         self, thread: Thread, past: tuple[Message, ...], prompt: str, *, is_elsewhere: bool = False
@@ -297,6 +302,8 @@ class Search:
             }
             wanted = {chat_id: seqs for chat_id, seqs in wanted.items() if seqs}
             for read in self._corpus.messages(wanted):
+                if self._is_stopped:
+                    return
                 with self._lock:
                     for chat_id, messages in read.items():
                         self._spaces[listed[chat_id].space_id].add(

@@ -115,7 +115,8 @@ class Shared:
     def drop_caches(self, user_id: UserId) -> None:
         """Replace the services of all of a user's sessions, and so drop the text that the old services cached.
 
-        Temporary chats stay, because they are stored nowhere else. Raise Busy if a reply streams.
+        Temporary chats stay, because they are stored nowhere else. A call that is under way keeps its text until it ends.
+        Raise Busy if a reply streams.
         """
         if self.live_turns.coming(user_id):
             raise Busy
@@ -125,6 +126,7 @@ class Shared:
             renewed, session_id = UserServices(user.session, self), user.session.id
             if self._users.get(session_id) is user:  # false if the session has ended meanwhile
                 self._users[session_id] = renewed
+            user.tasks.planning.search.stop()
 
     def stop_turns_of(self, user_id: UserId) -> None:
         """Stop the live turns of a user, and wait until they are stored and settled: at most two seconds, and two more

@@ -7,6 +7,7 @@ from uuid import uuid4
 import pytest
 
 from services.caches import CachedRead
+from services.chat.search import Search
 from services.domain import AccountRole, MessageId, Purpose, Retrieval, RunningSummary, Summary
 from services.domain.accounts import SessionEnd
 from services.domain.memories import NotedFact
@@ -127,6 +128,17 @@ def test_cleared_server_memory_holds_no_text(shared, sign_up, server):
     shared.find(maya.id).drop_caches()
 
     assert leaks.found(canary) == set()
+
+
+def test_clearing_stops_the_search_index_in_progress(shared, sign_up, monkeypatch):
+    cookie, maya = sign_up()
+    shared.session_cache.add(cookie, maya)
+    user, stopped = shared.find(maya.id), []
+    monkeypatch.setattr(Search, "stop", lambda search: stopped.append(search))
+
+    user.drop_caches()
+
+    assert stopped == [user.tasks.planning.search]
 
 
 def test_background_call_of_before_a_clearing_ends_with_its_session(

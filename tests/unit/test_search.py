@@ -72,6 +72,21 @@ def test_failed_reading_is_repeated_before_the_next_prompt(database, searched, h
     assert KUMQUAT in found(searched, here)
 
 
+def test_stopped_search_reads_no_further_messages(database, searched, here, monkeypatch):
+    monkeypatch.setattr(messages, "_MESSAGES", 1)  # messages per read
+    monkeypatch.setattr(search, "_PATIENCE", 20.0)
+    acts, further = database.rows.before, []
+
+    def stopped_meanwhile():
+        searched.stop()
+        acts["messages_between"] = lambda: further.append("a read")
+
+    acts["messages_between"] = stopped_meanwhile
+
+    assert found(searched, here) == ["My kumquat is ripe.", "Good."]
+    assert further == []
+
+
 def test_ten_messages_of_other_conversations_are_recalled(database, searched, here):
     for n in range(20):
         database.hold(f"There {n}", f"My kumquat number {n} has fruit.", "I see.")
