@@ -16,8 +16,7 @@ def draw_button() -> None:
 def draw_progress() -> None:
     """Draw the progress of the export that was begun last, until it is over."""
     with show_errors():
-        # Only while an export runs: the browser sends the values of all widgets with each run of the fragment. A press of
-        # a switch at that moment is sent twice, and its dialog opens again when the user has closed it.
+        # only while an export runs: the browser sends the values of all widgets with each run of the fragment
         if _running():
             _draw_bar()
 
