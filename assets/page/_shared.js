@@ -24,6 +24,17 @@ window.daybook = {
   // Returns true if a dialog or menu that Escape closes is open above the page.
   isCovered: () => document.querySelector('[role="dialog"], [role="menu"], dialog[open]') !== null,
 
+  // Returns `element`, or the element that replaced it when it was redrawn.
+  redrawn(element) {
+    if (element.isConnected) return element;
+    const data = ["act", "chat", "message"].filter((name) => name in element.dataset);
+    const key = element.closest('[class*="st-key-"]')?.className.match(/st-key-[\w-]+/)[0];
+    if (!data.length) return key ? document.querySelector(`.${key} ${element.localName}`) : null;
+    const named = data.map((name) => `[data-${name}="${element.dataset[name]}"]`).join("");
+    const options = "options" in element.dataset ? "[data-options]" : "";
+    return document.querySelector(`${element.localName}${named}${options}`);
+  },
+
   isRunning: () => document.querySelector('.stApp:not([data-test-script-state="notRunning"])') !== null,
 
   isTouch: () => matchMedia("(hover: none)").matches,

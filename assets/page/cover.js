@@ -10,21 +10,10 @@ const isOnPage = (element) => !element.closest('[role="dialog"], [role="menu"], 
 // Returns true if no visible element has the focus: a closed <dialog> keeps the focus for a moment.
 const isLost = () => document.activeElement === document.body || !document.activeElement.checkVisibility();
 
-// Returns `element`, or the element that replaced it when it was redrawn.
-function find(element) {
-  if (element.isConnected) return element;
-  const key = element.closest('[class*="st-key-"]')?.className.match(/st-key-[\w-]+/)[0];
-  const data = ["act", "chat", "message"].filter((name) => name in element.dataset);
-  if (!key && !data.length) return null;
-  const named = data.map((name) => `[data-${name}="${element.dataset[name]}"]`).join("");
-  const options = "options" in element.dataset ? "[data-options]" : "";
-  return document.querySelector(`${key ? `.${key} ` : ""}${element.localName}${named}${options}`);
-}
-
 function giveBack() {
   if (daybook.isCovered()) isOwed = true;
   else if (isOwed && place && isLost()) {
-    const found = find(place);
+    const found = daybook.redrawn(place);
     const opensKeyboard = daybook.isTouch() && found?.matches("input, textarea");
     if (!opensKeyboard) found?.focus({ preventScroll: true });
   }

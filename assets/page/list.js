@@ -1,9 +1,13 @@
 // The menus of rows and messages. A menu is a native popover, created for the pressed button and closed by
-// the browser. If the list of conversations is redrawn, the focus in the list is restored.
+// the browser. If a focused button of the list or of a message is redrawn, the focus returns to it or to the
+// button that takes its place.
+
+const KEPT = ".db-list button, .db-versions button, .st-key-earlier button";
 
 let menu = null;
 let opener = null; // the button whose menu is open
-let focused = null; // the button of the list that has the focus
+let focused = null; // the button of the list or of a message that has the focus
+let first = null; // the first button of a message at the last click
 
 function open(button) {
   const { options, icon, ...about } = button.dataset;
@@ -40,6 +44,7 @@ function open(button) {
 }
 
 document.addEventListener("click", ({ target }) => {
+  first = document.querySelector(".st-key-thread [data-act]");
   const button = target.closest("button[data-options]");
   if (button && button !== opener) {
     button.focus(); // so that the browser returns the focus to this button when the menu closes
@@ -59,12 +64,31 @@ daybook.capture(window, "keydown", (event) => {
   event.stopPropagation(); // otherwise Escape would stop a reply
 });
 
-document.addEventListener("focusin", ({ target }) => (focused = target.closest(".db-row button")));
+// not a button that the pointer has focused: after its press, what is typed goes to the composer
+document.addEventListener(
+  "focusin",
+  ({ target }) => (focused = target.closest(`:is(${KEPT}):focus-visible`)),
+);
+daybook.capture(window, "keydown", ({ target }) => (focused = target.closest(KEPT)));
 addEventListener("pointerdown", () => (focused = null), true);
+
+// Returns the button that takes the place of `focused`, which a press has removed.
+function successor() {
+  const { act, options } = focused.dataset;
+  if (act === "show") {
+    const { versions } = focused.closest(".db-versions").dataset;
+    const find = (button) => document.querySelector(`[data-versions="${versions}"] ${button}:enabled`);
+    return find(`[aria-label="${focused.ariaLabel}"]`) ?? find("button");
+  }
+  if (act === "older") {
+    const { length } = focused.closest(".db-list").querySelectorAll(".db-row");
+    return document.querySelectorAll('[data-act="open"]')[length]; // the first added row
+  }
+  if (act?.endsWith("archive")) return document.querySelector('[data-act$="archive"]');
+  return first && !act && !options ? daybook.redrawn(first) : null;
+}
 
 daybook.onDraw(() => {
   if (!focused || focused.isConnected || document.activeElement !== document.body) return;
-  const { act, chat } = focused.dataset;
-  const again = act ? `[data-act="${act}"]` : "[data-options]";
-  document.querySelector(`.db-row ${again}[data-chat="${chat}"]`)?.focus({ preventScroll: true });
+  (daybook.redrawn(focused) ?? successor())?.focus({ preventScroll: true });
 });

@@ -5,6 +5,7 @@ import streamlit as st
 from pages._parts import words
 from pages._parts.elements import draw_download
 from pages._session import find_user, show_errors
+from pages._tab import tab
 from services.bootstrap import FullExport
 
 
@@ -14,11 +15,11 @@ def draw_button() -> None:
 
 
 def draw_progress() -> None:
-    """Draw the progress of the export that was begun last, until it is over."""
+    """Draw the progress of the export that was begun last, until it is over, unless a dialog is opened."""
     with show_errors():
-        # Only while an export runs: the browser sends the values of all widgets with each run of the fragment. A press of
-        # a switch at that moment is sent twice, and its dialog opens again when the user has closed it.
-        if _running():
+        # Only while an export runs: the browser sends the values of all widgets with each run of the fragment.
+        # Not below a dialog: the rerun at the end would close the dialog and lose what is typed or pressed in it.
+        if _running() and tab().dialog is None:
             _draw_bar()
 
 

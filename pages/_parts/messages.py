@@ -232,7 +232,8 @@ def _switch(message: Message, others: Sequence[Message]) -> str:
     here = [one.id for one in others].index(message.id)
     before, after = others[here - 1 : here], others[here + 1 : here + 2]
     return (
-        f'<span class="db-versions" role="group" aria-label="Versions of this {_noun(message)}">'
+        f'<span class="db-versions" role="group" aria-label="Versions of this {_noun(message)}"'
+        f' data-versions="{others[0].id}">'
         f"{_act('show', before[0] if before else None, 'Previous version', 'chevron_left')}"
         f"<small>{here + 1} / {len(others)}</small>"
         f"{_act('show', after[0] if after else None, 'Next version', 'chevron_right')}</span>"

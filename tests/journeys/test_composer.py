@@ -63,6 +63,33 @@ def test_files_are_declined_and_pasted_text_is_taken(person, tmp_path):
     assert "notes" not in maya.page.url
 
 
+# presses Send right after the browser was busy for longer than the page waits between two polls for a reply elsewhere:
+# the poll is due, and runs before the timer in which Streamlit sends the press
+PRESS = """() => {
+  const { port1, port2 } = new MessageChannel();
+  port1.onmessage = () => document.querySelector("[data-testid=stChatInputSubmitButton]").click();
+  port2.postMessage(null);
+  for (const until = performance.now() + 700; performance.now() < until; );
+}"""
+
+
+def test_prompt_is_sent_once_while_another_reply_streams(person):
+    maya = person()
+    maya.arrives()
+    maya.asks(f"Peas {FOR_EVER}")
+    maya.hears("word2")
+    maya.begins_a_new_chat()
+    maya.sees_no_reply_coming()
+    maya.composer.fill("Beans")
+
+    maya.page.evaluate(PRESS)
+
+    maya.hears_all_of("You said: Beans")
+    maya.begins_a_new_chat()
+    maya.sees_no_reply_coming()
+    expect(maya.rows).to_have_text(["Beans", f"Peas {FOR_EVER}"])
+
+
 def test_text_that_is_too_long_is_kept_and_never_sent(person):
     maya, sent = person(), []
     maya.page.on(

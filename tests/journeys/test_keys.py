@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import expect
 
+from services.domain import Full
 from tests.journeys.people import PASSWORD
-from tests.journeys.seeds import hold, second_process
+from tests.journeys.seeds import converse, hold, let_talk_fast, second_process
 
 _SCRIPTS = Path(__file__).parents[2] / "assets" / "page"
 
@@ -149,3 +150,61 @@ def test_reply_that_ends_takes_no_focus_from_a_field(maya, model):
     maya.asks("And then?")
     maya.hears_all_of("You said: And then?")
     expect(maya.composer).to_be_focused()  # the composer had the focus before
+
+
+def test_pressed_button_that_is_redrawn_keeps_the_focus(app, maya):
+    let_talk_fast(app)
+    with second_process(app) as sessions:
+        _, session = sessions.sign_in_with(maya.email, PASSWORD)
+        hold(session, [f"Letter {n}" for n in range(61)])
+        converse(session, [(f"Prompt {n}", f"Reply {n}") for n in range(21)], Full())
+    maya.page.reload()
+    expect(maya.rows).to_have_count(30)
+
+    def press(name, within=maya.page):
+        button = within.get_by_role("button", name=name, exact=True)
+        button.press("Enter")
+        return button
+
+    expect(maya.composer).to_be_focused()  # no key may be pressed before it takes the focus
+    more = press("Show more")
+    expect(maya.rows).to_have_count(60)
+    expect(more).to_be_focused()
+    maya.page.keyboard.press("Enter")
+    expect(maya.rows).to_have_count(62)
+    expect(maya.rows.nth(60)).to_be_focused()
+    archived = press("Archived")
+    back = maya.page.get_by_role("button", name="Back", exact=True)
+    expect(back).to_be_focused()
+    maya.page.keyboard.press("Enter")
+    expect(archived).to_be_focused()
+    archived.click()  # the pointer leaves the keys to the composer
+    expect(back).to_be_visible()
+    maya.page.keyboard.type("Peas")
+    expect(maya.composer).to_have_value("Peas")
+    maya.composer.fill("")
+    maya.turns_back_to_all()
+
+    maya.opens("Prompt 0")
+    expect(maya.messages).to_have_count(20)
+    expect(maya.composer).to_be_focused()
+    earlier = press("Earlier messages")
+    expect(maya.messages).to_have_count(40)
+    expect(earlier).to_be_focused()
+    maya.sees_no_reply_coming()
+    maya.page.keyboard.press("Enter")
+    expect(maya.messages).to_have_count(42)
+    # the button of the message that was the first before
+    expect(maya.page.get_by_role("button", name="Edit message").nth(1)).to_be_focused()
+
+    maya.page.get_by_role("button", name="Regenerate", exact=True).last.press("Enter")
+    maya.sees("2 / 2")
+    maya.sees_no_reply_coming()
+    versions = maya.page.get_by_role("group", name="Versions of this reply")
+    press("Previous version", versions)
+    maya.sees("1 / 2")
+    following = versions.get_by_role("button", name="Next version")
+    expect(following).to_be_focused()
+    maya.page.keyboard.press("Enter")
+    maya.sees("2 / 2")
+    expect(versions.get_by_role("button", name="Previous version")).to_be_focused()

@@ -161,8 +161,9 @@ def test_progress_of_a_running_export_is_shown(open_data, maya):
     assert bar.proto.text == "Exporting: 3 of 10 chats"
 
 
-@pytest.mark.parametrize("is_over", [None, True, False])
-def test_page_polls_only_while_an_export_runs(open_data, maya, is_over, monkeypatch):
+@pytest.fixture
+def polls(monkeypatch):
+    """The messages that make the browser run a fragment at an interval."""
     polls, enqueue = [], ScriptRunContext.enqueue
 
     def note(context, message):
@@ -170,11 +171,28 @@ def test_page_polls_only_while_an_export_runs(open_data, maya, is_over, monkeypa
         enqueue(context, message)
 
     monkeypatch.setattr(ScriptRunContext, "enqueue", note)
+    return polls
+
+
+@pytest.mark.parametrize("is_over", [None, True, False])
+def test_page_polls_only_while_an_export_runs(open_data, maya, is_over, polls):
     maya.export = None if is_over is None else SimpleNamespace(done=3, total=10, is_over=is_over)
 
     open_data()
 
     assert bool(polls) is (is_over is False)
+
+
+def test_end_of_an_export_closes_no_dialog(open_data, maya, polls):
+    app = open_data()
+    maya.export = SimpleNamespace(done=3, total=10, is_over=False)
+
+    in_dialog(app, chats_dialog).run()
+    assert app.get("dialog")
+    assert not polls
+
+    app.run()
+    assert polls
 
 
 @pytest.mark.parametrize("is_alone", [False, True])
