@@ -252,7 +252,10 @@ def parse_fact_changes(
 
 
 class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, hide_input_in_errors=True)
+    # "keys": pydantic would keep short texts in a cache of the process
+    model_config = ConfigDict(
+        extra="forbid", strict=True, hide_input_in_errors=True, cache_strings="keys"
+    )
 
 
 class _Replacement(_Strict):

@@ -6,7 +6,7 @@ copied. A receipt is stored as JSON, which the store seals.
 
 from dataclasses import dataclass, field
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from services.domain import MemoryPolicy
 from services.domain.context import ContextPlan, History, PartKind, ReceiptEntry, SentContext
@@ -79,4 +79,5 @@ class Receipt(SentContext):
         return _DOCUMENT.dump_json(self, exclude_defaults=True).decode()
 
 
-_DOCUMENT = TypeAdapter(Receipt)
+# "keys": pydantic would keep short texts in a cache of the process; "None": a dataclass alone takes no configuration
+_DOCUMENT = TypeAdapter[Receipt | None](Receipt | None, config=ConfigDict(cache_strings="keys"))

@@ -159,6 +159,14 @@ def test_facts_are_added_and_replaced():
     assert read(text) == read(f"```json\n{text}\n```\n") == (dog, zurich)
 
 
+def test_text_of_a_read_answer_is_in_no_cache_of_the_process():
+    text = answer("Has a dog called Rex.")
+    (one,), (two,) = read(text), read(text)
+
+    assert one.text == two.text
+    assert one.text is not two.text
+
+
 @pytest.mark.parametrize(
     "repeated", [BERN, "lives in  BERN", "Lives in Bern", "has a dog", "Is allergic to penicillin."]
 )

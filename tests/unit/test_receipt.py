@@ -50,6 +50,14 @@ def test_receipt_survives_json_round_trip(receipt):
     assert Receipt.from_json(receipt.to_json()) == receipt
 
 
+def test_text_of_a_read_receipt_is_in_no_cache_of_the_process():
+    text = replace(RECEIPT, instructions="Be brief.").to_json()
+    one, two = Receipt.from_json(text), Receipt.from_json(text)
+
+    assert one.instructions == two.instructions == "Be brief."
+    assert one.instructions is not two.instructions
+
+
 @given(st.text())
 def test_other_text_is_no_receipt(text):
     assert Receipt.from_json(text) is None
