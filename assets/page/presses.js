@@ -1,6 +1,6 @@
-// Streamlit sends a press in a timer, and the values of all widgets whenever an interval runs a fragment. If the
-// interval came first, it would send the press too, and a prompt would be sent twice. So no function of an
-// interval is called until the press is sent.
+// Streamlit sends a press in a timer, and the values of all widgets whenever an interval runs a fragment.
+// If the interval came first, it would send the press too, and a prompt would be sent twice. So no
+// function of an interval is called until the press is sent.
 
 const MOMENT = 50; // milliseconds
 let unsent = 0; // the number of presses that may not be sent yet

@@ -47,7 +47,7 @@ class SqlitePlace:
             if log.exists() and log.stat().st_size:  # SQLite would apply it to the new store
                 raise Misconfigured(
                     f"{self.path} is gone, but {log.name} beside it has changes of it: put the file back, or, "
-                    "to begin anew, remove that too."
+                    "for a new store, remove that too."
                 )
             return False
         if not self.path.is_file():
