@@ -4,7 +4,6 @@ import itertools
 
 import psycopg
 import pytest
-from psycopg.conninfo import make_conninfo
 
 from services.crypto import RootKeys, ServerProof, new_key
 from services.store.files import FilesPlace
@@ -48,20 +47,12 @@ def proof():
     return ServerProof(_PROOF_KEY)
 
 
-@pytest.fixture(scope="session")
-def administrator(server):
-    """A connection to the server for all tests, which makes and drops their databases."""
-    with psycopg.connect(server, autocommit=True) as connection:
-        yield connection
-
-
 @pytest.fixture
-def migrated(server, administrator, template):
+def migrated(server, template):
     """Yield the address by which a superuser connects to a migrated database."""
     name = f"test_{next(_numbers)}"
-    administrator.execute(f"create database {name} template {template}")
-    yield make_conninfo(server, dbname=name)
-    administrator.execute(f"drop database {name} with (force)")
+    yield servers.new_database(server, name, template)
+    servers.drop_database(server, name)
 
 
 @pytest.fixture

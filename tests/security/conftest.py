@@ -1,11 +1,4 @@
 """The databases of tests/database, the running app of the journeys, and browsers, for attacks on them."""
 
-from tests.database.conftest import (  # noqa: F401
-    administrator,
-    migrated,
-    proof,
-    server,
-    template,
-    world,
-)
+from tests.database.conftest import migrated, proof, server, template, world  # noqa: F401
 from tests.journeys.conftest import app, browser, make_app, model, person  # noqa: F401
