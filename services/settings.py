@@ -19,7 +19,6 @@ from pydantic import (
 )
 from pydantic_settings import (
     BaseSettings,
-    EnvSettingsSource,
     InitSettingsSource,
     NoDecode,
     PydanticBaseSettingsSource,
@@ -79,7 +78,6 @@ class Settings(BaseSettings):
         env_ignore_empty=True,
         frozen=True,
         extra="forbid",
-        populate_by_name=True,
     )
 
     store: str | None = None  # None: Supabase
@@ -341,12 +339,12 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        environment, names = cast(EnvSettingsSource, env_settings), _environment_names()
-        # pydantic also reads fields' names, such as MAIL, which names a mailbox file
-        environment.env_vars = {
-            name: text for name, text in environment.env_vars.items() if name.upper() in names
+        # no `populate_by_name`: it would read fields' names from the environment, too, such as MAIL, a mailbox file
+        table = {
+            _environment_name(key) if key in settings_cls.model_fields else key: value
+            for key, value in _table().items()
         }
-        return init_settings, environment, InitSettingsSource(settings_cls, _table())
+        return init_settings, env_settings, InitSettingsSource(settings_cls, table)
 
 
 def _environment_names() -> set[str]:

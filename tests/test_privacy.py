@@ -148,7 +148,7 @@ def _model(server):
 
 
 def _play(scene, sessions, model, server):
-    settings = Settings(instructions=f"You know {SAID}.")
+    settings = Settings(DAYBOOK_INSTRUCTIONS=f"You know {SAID}.")
     shared = Shared(
         sessions, settings, lambda: Models(Offer(INFO, model)), CachedRead(ModelSettings)
     )

@@ -191,7 +191,7 @@ def make_chat(sessions, model):
 def shared(sessions, model):
     return Shared(
         sessions,
-        Settings(instructions="Be kind."),
+        Settings(DAYBOOK_INSTRUCTIONS="Be kind."),
         lambda: Models(Offer(SMALL, model)),
         CachedRead(ModelSettings),
     )

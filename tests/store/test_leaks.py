@@ -38,7 +38,7 @@ def older_objects_frozen():
 
 @pytest.fixture
 def shared(sessions, model):
-    settings = Settings(instructions="Be kind.", titles=False)
+    settings = Settings(DAYBOOK_INSTRUCTIONS="Be kind.", DAYBOOK_TITLES=False)
     models = Models(Offer(SMALL, model))
     return Shared(sessions, settings, lambda: models, CachedRead(ModelSettings))
 

@@ -235,7 +235,7 @@ def test_reply_in_another_process_is_stored_before_its_device_ends(
 ):
     elsewhere = Shared(
         process,
-        Settings(instructions="Be kind."),
+        Settings(DAYBOOK_INSTRUCTIONS="Be kind."),
         lambda: Models(Offer(SMALL, model)),
         CachedRead(ModelSettings),
     )

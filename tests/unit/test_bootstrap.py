@@ -518,8 +518,13 @@ def test_limits_of_codes_and_mails_are_those_of_the_settings(monkeypatch, not_st
     monkeypatch.setattr(
         bootstrap, "Attempts", lambda *given: made.append(given) or Attempts(*given)
     )
-    mail = {"smtp_host": "127.0.0.1", "smtp_from": "no-reply@corp.example"}
-    chosen = Settings(sign_ups_an_hour=2, codes_an_hour=3, mails_an_hour=50, **mail)
+    chosen = Settings(
+        DAYBOOK_SIGN_UPS_AN_HOUR=2,
+        DAYBOOK_CODES_AN_HOUR=3,
+        DAYBOOK_MAILS_AN_HOUR=50,
+        DAYBOOK_SMTP_HOST="127.0.0.1",
+        DAYBOOK_SMTP_FROM="no-reply@corp.example",
+    )
     not_started.deployment.settings = chosen
 
     bootstrap.routes(not_started)

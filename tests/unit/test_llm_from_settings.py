@@ -55,7 +55,7 @@ def test_prices_and_the_list_are_read_again(threads, monkeypatch):
     monkeypatch.setattr(from_settings.time, "sleep", sleep)
     monkeypatch.setattr(from_settings.OpenAIModel, "list_models", lambda self: next(documents))
     url = "http://127.0.0.1:1/v1"
-    models = configured_models(Settings(openai_base_url=url, model="scripted"))
+    models = configured_models(Settings(OPENAI_BASE_URL=url, DAYBOOK_MODEL="scripted"))
 
     threads["model-list"]()
 
@@ -68,8 +68,8 @@ def test_limits_of_the_listed_models_are_learned(threads):
             {"id": "scripted", "max_input_tokens": 4_096, "max_output_tokens": 2_048},
             {"id": "other", "context_length": 9_000},
         ]
-        names = {"model": "scripted", "models": "other"}
-        chosen = Settings(openai_base_url=server.url, reply_tokens=500, **names)
+        names = {"DAYBOOK_MODEL": "scripted", "DAYBOOK_MODELS": "other"}
+        chosen = Settings(OPENAI_BASE_URL=server.url, DAYBOOK_REPLY_TOKENS=500, **names)
 
         models = configured_models(chosen)
         before = [each.info.context_tokens for each in models]
@@ -85,7 +85,7 @@ def test_limit_named_by_a_refusal_is_remembered(threads):
     with ModelServer() as server:
         server.models = [{"id": "scripted", "context_length": 16_384, "max_output_tokens": 9_000}]
         server.script(most=4096, error="This model supports at most 4096 completion tokens")
-        chosen = Settings(openai_base_url=server.url, model="scripted")
+        chosen = Settings(OPENAI_BASE_URL=server.url, DAYBOOK_MODEL="scripted")
         models = configured_models(chosen)
         prompt = [ContextMessage(Role.USER, "Hi")]
         list(models.first.client.start(prompt, max_tokens=models.first.info.reply_tokens))

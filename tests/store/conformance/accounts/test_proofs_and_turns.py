@@ -18,7 +18,7 @@ from tests.stores import NOT_COUNTED
 @pytest.fixture
 def make_process(model):
     """Return a function that makes what the users of a process share; no call begins by itself."""
-    chosen, models = Settings(titles=False), Models(Offer(SMALL, model))
+    chosen, models = Settings(DAYBOOK_TITLES=False), Models(Offer(SMALL, model))
     return lambda accounts: Shared(accounts, chosen, lambda: models, CachedRead(ModelSettings))
 
 
