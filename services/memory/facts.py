@@ -37,7 +37,7 @@ _MOST = 3  # maximum number of facts that one prompt may add or replace
 _REPLY_TOKENS, _MORE_REPLY_TOKENS = 400, 100
 # maximum tokens of known facts in a request, newest first; limited because each request pays for them
 _KNOWN_TOKENS = 2000
-# The most bytes of a prompt and of a reply in a request. Until the request fits, the limit of prompts is halved,
+# Maximum bytes of a prompt and of a reply in a request. Until the request fits, the limit of prompts is halved,
 # down to the last value.
 _PROMPT_BYTES, _REPLY_BYTES, _LEAST_BYTES = 4000, 600, 250
 _CUT = " [...] "

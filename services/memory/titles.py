@@ -22,7 +22,7 @@ _LETTERS = 60  # maximum letters of a title
 _LONGEST_LINE = 80
 _LONGEST_ANSWER = 400  # maximum letters of a title line with its markup; a longer line is ignored
 _REPLY_TOKENS = 24
-# The most bytes of a prompt and of its reply that are sent to the model. No tokenizer needs more than a token
+# Maximum bytes of a prompt and of its reply that are sent to the model. No tokenizer needs more than a token
 # per byte, so they also limit the reservation; ordinary text takes a few hundred tokens.
 _PROMPT_BYTES, _REPLY_BYTES = 800, 400
 

@@ -48,7 +48,7 @@ STEP_LIFE = timedelta(minutes=10)
 MOST_STEPS = 4  # maximum steps of one kind in a browser; a further step ends the oldest
 MOST_TRIES = 5  # maximum tries to complete one step
 MOST_NOTICES = 3  # maximum notices of one kind that are stored for a user
-# maximum audit entries that a user sees, and the most failures that they see besides
+# maximum audit entries that a user sees, and maximum failures beside them
 MOST_CHANGES = 100
 # how many of the newest audit entries are read, to select `MOST_CHANGES` of them
 READ_CHANGES = 1000

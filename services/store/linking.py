@@ -113,8 +113,8 @@ def sign_in_linking(
 ) -> tuple[Cookie, AppSession]:
     """Sign in as the user of *checked*, and link *identity* to the account, if there is one.
 
-    *on_begun* is called between the two: the use of a factor is stored then, even if the link fails. A process that is killed between
-    sign-in and link leaves a session whose cookie no browser has, and no link.
+    *on_begun* is called between the two: the use of a factor is stored then, even if the link fails. A process that is killed
+    between them leaves a session whose cookie no browser has, and no link.
     Raise the errors of `Accounts.sign_in` and `link`.
     """
     if identity:  # this call refuses too many identities before the sign-in stores anything

@@ -10,4 +10,4 @@ def described():
     """Return a line that says on which stores the journeys of accounts run."""
     if IS_WHOLE:
         return "Journeys: those of accounts on both stores"
-    return "Journeys: those of accounts on one store each (DAYBOOK_JOURNEYS=all: on both)"
+    return "Journeys: those of accounts on one store each (DAYBOOK_JOURNEYS=all: on both, and on the rig)"

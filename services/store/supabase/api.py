@@ -48,7 +48,7 @@ _LIMITS = httpx.Limits(  # idle connections are kept for 60 seconds: a new one c
     max_connections=100, max_keepalive_connections=20, keepalive_expiry=60.0
 )
 PAGE = 1000  # maximum rows that one read requests
-# the API must return at least this many rows at once (ServerCalls.check_rows); also the most ids in one URL
+# the API must return at least this many rows at once (ServerCalls.check_rows); also the maximum of ids in one URL
 LEAST = 100
 _SWEPT_TURNS = 10  # the number of turns that one call sweeps at most
 # seconds: less than a turn's lease, so that the lease does not run out because one response was lost

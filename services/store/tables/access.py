@@ -103,7 +103,7 @@ def note(
 def note_failure(
     block: Block, now: datetime, account: AccountRow | None, failure: Failure | Exemption
 ) -> None:
-    """Count *failure* in the audit entry of this hour, failure and user. Call this before the block's writes, because it reads."""
+    """Count *failure* in the audit entry of this hour, failure and user. It reads: call it before the block's writes."""
     if account is None or account.deleted_at:
         return
     entry_id = failure_id(now, failure, account.id)
@@ -141,7 +141,7 @@ def put_ways_in(
 ) -> None:
     """Store *ways_in*, the look-up values of a user's identities and passkeys, except *named*, which are stored already.
 
-    Delete the user's other look-up values, except those of former addresses. Call this before the block's writes, because it reads.
+    Delete the user's other look-up values, except those of former addresses. It reads: call it before the block's writes.
     """
     own = block.select(schema.LOOKUPS, {"user_id": user_id})
     gone = [one for one in own if one.expires_at is None and one.lookup not in ways_in]

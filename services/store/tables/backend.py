@@ -733,7 +733,7 @@ def _open_step(block: Block, key: str, now: datetime) -> rules.StoredStep | None
 def _begin_account(
     block: Block, user: TablesSignInUser, new: NewSession, now: datetime, *, lacks_factor: bool
 ) -> tuple[AccountRow, StoredCredentials] | Refusal:
-    """Create the account of a new user. Call this before the block's writes, because it reads."""
+    """Create the account of a new user. It reads: call it before the block's writes."""
     pending = _pending(block, new.account, new.generation)
     if new.account is None or pending is None:
         return STALE
