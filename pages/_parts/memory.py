@@ -79,7 +79,7 @@ def draw_unsent(services: ChatParts, view: ThreadView) -> None:
 
 
 def draw_meter(view: ThreadView) -> None:
-    """Draw the used share of the context, under 50 % only as an icon. Its popover lists the parts of the next request
+    """Draw the used share of the context (below 50 %, only an icon). The popover shows the parts of the next request
     and its highest cost."""
     if view.thread.is_newer:  # no prompt is sent in a chat that a newer version of Daybook stored
         return

@@ -92,7 +92,7 @@ def _draw_account(user: UserServices) -> None:
         st.caption(models.line(user))
         dialog = preferences.preferences_dialog
         quiet_button(words.PREFERENCES, "tune", "preferences", ask_for, dialog, is_wide=True)
-        # this run registered the pages, and Streamlit may find them only from the next run on
+        # this run registered the pages, and Streamlit may not find them until the next run
         with suppress(StreamlitPageNotFoundError):
             st.page_link(
                 facts.MEMORY, label=words.MEMORY, icon=":material/bookmarks:", width="stretch"

@@ -64,7 +64,7 @@ NEWER = "Saved by a newer version of Daybook"
 
 class PolicyText(NamedTuple):
     name: str
-    caption: str  # what a prompt contains, as a sentence without a full stop
+    caption: str  # a sentence, without a full stop, on the content of a prompt
 
 
 POLICIES = {

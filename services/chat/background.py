@@ -200,7 +200,10 @@ class UserTasks:
     def _claim_facts(
         self, thread: Thread, answered_id: MessageId | None = None, *, is_now: bool = False
     ) -> list[Work]:
-        """Claim the facts task if it is due (*is_now*: if any prompt waits), and return its function; else postpone it."""
+        """Claim the facts task if it is due, and return its function; otherwise postpone the task.
+
+        *is_now*: the task is due if any prompt waits.
+        """
         conversation_id, pending = thread.conversation.id, self._pending(thread, answered_id)
         if not pending:
             return []
