@@ -1,7 +1,7 @@
 // Drafts stay in the browser, one for each chat and tab, until they are sent or the user signs out, but at
-// most for a month. Tabs do not share drafts, but a tab without a draft takes over the draft of a closed tab. A
-// component (pages/_parts/browser.py) calls `keepDrafts` after a run, when the composer contains a draft, a
-// refused prompt, or nothing because its text was sent.
+// most for a month. Tabs do not share drafts, but a tab without a draft takes over the draft of a closed
+// tab. A component (pages/_parts/browser.py) calls `keepDrafts` after a run, when the composer contains a
+// draft, a refused prompt, or nothing because its text was sent.
 
 const DRAFTS = "daybook-draft:",
   MONTH = 30 * 24 * 3600 * 1000,
