@@ -22,9 +22,9 @@ create table private.credentials (
 );
 
 -- Look-up values of data in a user's credentials: a former address that the user may take back, an identity,
--- or a passkey. A row holds only the value and its user: the app reads everything else from the sealed text.
+-- or a passkey. A row holds only the value, its user and its expiry: the app reads all else from the sealed text.
 create table private.lookups (
-  lookup text primary key check (lookup ~ '^[0-9a-f]{64}$'),       -- the app's HMAC of the address, identity or passkey, and its kind
+  lookup text primary key check (lookup ~ '^[0-9a-f]{64}$'),       -- the app's HMAC of the address, identity or passkey and of its kind
   user_id uuid not null references private.roles (user_id) on delete cascade,
   expires_at timestamptz default clock_timestamp() + interval '72 hours'   -- when a former address expires; null: an identity or passkey
 );

@@ -679,7 +679,7 @@ begin
 end $$;
 
 -- Take the lease to exchange the refresh token, or to give the session a new cookie; return the lease's number. If
--- the result is "held" or "moved", a process waits and opens the session again.
+-- the result is "held" or "moved", the calling process waits and opens the session again.
 create function private.lease_refresh(cookie text, seen_generation integer, lease_seconds integer) returns jsonb
 language plpgsql as $$
 declare

@@ -80,7 +80,7 @@ def draw_reply(
 
     *is_plain*: omit `st.chat_message`, which adds several DOM nodes, if the reply is only text.
     """
-    # no ending for the last reply, because `draw_end` says below it how it ended
+    # the ending of the last reply is not drawn here, because `draw_end` draws it below the reply
     ending = None if is_last and reply.outcome is not Outcome.EDITED else _ending_of(reply)
     is_more = ending or not _has_text(reply) or any(part.has_thoughts for part in reply.stored)
     with nullcontext() if is_plain and not is_more else st.chat_message(Role.ASSISTANT):
@@ -128,7 +128,7 @@ def below(reply: Message, others: Sequence[Message], costs: Costs, choices: Iter
 
 
 def draw_coming(view: ThreadView, continued: Message | None) -> DeltaGenerator:
-    """Draw the frame of a streaming reply and return the place of its text; *continued*: the reply that it continues."""
+    """Draw the frame of a streaming reply and return the container of its text; *continued*: the reply that it continues."""
     with st.chat_message(Role.ASSISTANT):
         if continued:
             thoughts.draw(continued, view.thoughts([continued]))

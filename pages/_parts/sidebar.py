@@ -81,8 +81,8 @@ def draw_rest(
 def _draw_account(user: UserServices) -> None:
     account = user.account
     is_admin = account.role is AccountRole.ADMIN
-    # only the part before the @ is shown, because Markdown would make a link of a whole email address
     is_alone = user.email == NO_ADDRESS
+    # only the part before the @ is shown, because Markdown would turn a whole email address into a link
     name = words.YOU if is_alone else safe_md.label(user.email.partition("@")[0])
     menu = popover(name, "account_circle", "account-menu", is_wide=True)
     with menu.container(gap=14, width=232, key="account-panel"):

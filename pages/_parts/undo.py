@@ -212,7 +212,7 @@ def _offer(made: Undoable) -> None:
 
 
 def draw() -> None:
-    """Draw a line for each action that can be undone, above any page."""
+    """Draw a line for each action that can be undone, on every page."""
     now = time.monotonic()
     tab().undoable[:] = [one for one in tab().undoable if one.until > now]
     with st.container(key="undo", gap="xsmall"):

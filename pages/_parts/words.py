@@ -154,7 +154,7 @@ def duration(seconds: int) -> str:
 
 
 def milliseconds(ms: int | None) -> str:
-    """Format milliseconds with a fitting unit: `80 ms`, `1.2 s`, `none`."""
+    """Format milliseconds with a suitable unit: `80 ms`, `1.2 s`, `none`."""
     if ms is None:
         return "none"
     return f"{ms} ms" if ms < 1000 else f"{format_decimal(round(ms / 1000, 1), locale=_locale())} s"

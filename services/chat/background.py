@@ -294,7 +294,7 @@ class UserTasks:
         log_event("summary.made", turn=answer.turn_id, messages=len(compaction.compacted_ids))
 
     def _title(self, conversation_id: ConversationId, first_id: MessageId) -> None:
-        """Ask the model for a title, once per process; without one, the first words of the prompt stay the title."""
+        """Ask the model for a title, once per process; without one, the first words of the prompt remain the title."""
         try:
             thread = self.store.conversations.thread(conversation_id)
             branch, window = thread.branch(), self.choices.setup(thread).offer.info.context_tokens
