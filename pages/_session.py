@@ -39,8 +39,8 @@ def rerun_if_ended() -> None:
     session_id = _session_id()
     if session_id and bootstrap.current_app().has_ended(session_id):
         st.rerun()
-    # Reading the tab ends this run if another has replaced it during the wait: at its end, Streamlit would remove the
-    # fragments that the other has registered, and the buttons of a dialog that the other opened would do nothing.
+    # Reading the tab ends this run if another run has replaced it during the wait. If this run reached its end,
+    # Streamlit would remove the fragments of the other run, and the buttons of a dialog opened there would do nothing.
     tab()
 
 
@@ -173,7 +173,7 @@ def open_dialog() -> bool:
 def _show_news(here: Tab) -> None:
     """Show the news in all runs of the next two seconds, because a browser may skip a run that another run replaces.
 
-    News that are still visible are not shown a second time.
+    News that is still visible is not shown a second time.
     """
     now = time.monotonic()
     if here.news_until is None:

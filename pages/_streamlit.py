@@ -101,7 +101,7 @@ def close_tabs(session_id: SessionId) -> None:
 
 def _close_tabs(loop: asyncio.AbstractEventLoop, session_id: str) -> None:
     """Close the tabs of an ended app session. Only for the thread of the event loop."""
-    # imported here, because this import loads the whole app, and the backend is to start before that
+    # imported here, because this import loads the whole app, and the backend must start before that
     from pages._tab import KEY, Tab
 
     server = runtime.get_instance()

@@ -69,7 +69,7 @@ class Undoable:
     scope: tuple[ConversationId | None, SpaceId | None] | None = None  # the scope of a deleted fact
     count: int = 0  # the number of deleted messages
     memories: tuple[DeletedMemories, ...] = field(default=(), repr=False)
-    document_id: UUID | None = None  # the document, such as a conversation, unless *id* is its id
+    document_id: UUID | None = None  # the changed document; None: the document *id*
     until: float = field(default_factory=lambda: time.monotonic() + UNDO_SECONDS)
 
 
@@ -92,7 +92,7 @@ class Tab:
     destination: dict[str, str] | None = None  # the URL query of the chat page to open next
     dialog: tuple[Callable[..., None], tuple[object, ...]] | None = None  # the dialog to open
     news: str = ""  # news for the next runs
-    news_until: float | None = None  # the time until which news are shown; None: not shown yet
+    news_until: float | None = None  # the time until which news is shown; None: not shown yet
     new: NewConversation = field(default_factory=NewConversation)  # the choices made for a new chat
     undoable: list[Undoable] = field(default_factory=list[Undoable])
 

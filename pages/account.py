@@ -43,7 +43,7 @@ _PLACEHOLDER = (
 )
 _CHANGE_IT = "Change it to your own email."
 _STAYS = "It cannot be changed here, because this Daybook sends no emails. Keep it to sign in with."
-_OUTCOMES = {  # what the page says, keyed by the reason in its URL
+_OUTCOMES = {  # messages on the page, keyed by the reason in its URL
     "changed": "Password changed. You are signed out everywhere else.",
     "password-added": "Password added. You can sign in with it now.",
     **passkeys.OUTCOMES,

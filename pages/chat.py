@@ -1,4 +1,4 @@
-"""The chat page: a conversation from its title to the composer, or a new page."""
+"""The chat page: a conversation from its title to the composer, or a new chat."""
 
 from functools import partial
 

@@ -32,7 +32,7 @@ _CLEAR_TAB = """
   <div class="db-menu"><button type="button" data-clear-tab>
     <span class="db-icon" aria-hidden="true">mop</span>Clear this browser
   </button></div>"""
-# a plain link, because `st.page_link` may find the page only from the second run on
+# a plain link, because `st.page_link` may not find the page until the second run
 _TO_ACCOUNT = '<a class="db-jump" href="/account" target="_self">Manage or delete your account</a>'
 
 

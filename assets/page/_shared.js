@@ -7,8 +7,8 @@ window.daybook = {
   // A selector of the buttons that open another chat.
   LEADS: 'button[data-act="open"], .st-key-new-chat button',
 
-  // Calls `act` after the page has changed: in the next animation frame, before the change is painted, and at
-  // most once a frame, because most of the functions measure elements, so that the browser lays out the page.
+  // Calls `act` in the animation frame after a change of the page, before the change is painted. It is called
+  // at most once a frame, because most of these functions measure elements, which forces a layout.
   onDraw(act) {
     drawn.push(act);
   },
@@ -48,8 +48,8 @@ window.daybook = {
     line.setAttribute("role", "alert");
     line.textContent = sentence;
     place.append(line);
-    // not on "pointerdown": without the line, the elements below it would move up, away from the pointer,
-    // before the press becomes a click
+    // not "pointerdown": removing the line then would move the elements below it away from the pointer before
+    // the press becomes a click
     for (const sign of ["keydown", "click"])
       addEventListener(sign, () => line.remove(), { once: true, capture: true });
   },

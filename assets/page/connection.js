@@ -14,7 +14,7 @@ const app = () => document.querySelector(".stApp")?.dataset ?? {};
 
 async function reason() {
   if (document.querySelector(".db-plain")) return ""; // a page without Streamlit
-  // asks the server, because a server on this machine can be reached although the browser is offline
+  // asks the server, because a server on this machine can be reached even while the browser is offline
   const answers = () =>
     fetch("/healthz", { cache: "no-store", signal: AbortSignal.timeout(ANSWER) }).then(
       () => true,
@@ -57,7 +57,8 @@ setInterval(look, 1000);
 addEventListener("offline", look);
 addEventListener("online", look);
 
-// Returns true while the line says so. Streamlit would still send a text, which would be lost.
+// Returns true while the line says that the browser is offline. Streamlit would still send a text typed now,
+// and the text would be lost.
 daybook.isOffline = () => notice()?.textContent === OFFLINE;
 
 daybook.noteUnanswered = () => {

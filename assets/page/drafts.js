@@ -1,7 +1,7 @@
-// Drafts stay in the browser, one for each chat and tab, until they are sent or the user signs out, but for a
-// month at most. Tabs do not share drafts, but a tab without a draft takes over the draft of a closed tab. A
-// component (pages/_parts/browser.py) calls `keepDrafts` after a run, when the composer contains a draft, a
-// refused prompt, or nothing because its text was sent.
+// Drafts stay in the browser, one for each chat and tab, until they are sent or the user signs out, but at
+// most for a month. Tabs do not share drafts, but a tab without a draft takes over the draft of a closed
+// tab. A component (pages/_parts/browser.py) calls `keepDrafts` after a run, when the composer contains a
+// draft, a refused prompt, or nothing because its text was sent.
 
 const DRAFTS = "daybook-draft:",
   MONTH = 30 * 24 * 3600 * 1000,
@@ -64,11 +64,12 @@ function show(text) {
 // Shows the draft of a place, above the text that was `typed` there before the component was called.
 function arrive(data, typed = "") {
   place = "new";
-  if (isSaid(data.prompt)) save(stored(), ""); // the text sent there began the conversation that is open now
+  if (isSaid(data.prompt)) save(stored(), ""); // the sent text of the new chat began this conversation
   place = data.place;
   const sent = isSaid(data.prompt) ? "" : read(key()).sent,
     draft = joined(data.given ?? sent, stored());
-  show(data.given ? draft : joined(draft, typed)); // Streamlit has put a given text into the composer
+  // if a text is given, `typed` is that text, because Streamlit has already put it into the composer
+  show(data.given ? draft : joined(draft, typed));
   save(daybook.composer().value, "");
   takeOver(data.prompt);
 }
@@ -116,7 +117,7 @@ daybook.keepDrafts = (data) => {
     } else if (isSaid(data.prompt)) save(typed, "");
     else if (typed) save(typed);
   } else if (data.place === "temporary" || (data.is_begun && (typed || before !== "temporary"))) {
-    // the page of a new chat became a conversation or a temporary chat, to which the typed text now belongs
+    // the new chat became a conversation, or was switched to or from temporary: it keeps the typed text
     save("", "");
     place = data.place;
     save(typed, "");

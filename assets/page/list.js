@@ -64,7 +64,7 @@ daybook.capture(window, "keydown", (event) => {
   event.stopPropagation(); // otherwise Escape would stop a reply
 });
 
-// not a button that the pointer has focused: after its press, what is typed goes to the composer
+// ignores a button that the pointer has focused, because text typed after its press goes to the composer
 document.addEventListener(
   "focusin",
   ({ target }) => (focused = target.closest(`:is(${KEPT}):focus-visible`)),

@@ -173,7 +173,7 @@ hears("wheel", ({ deltaY, ctrlKey }, isOnPage) => {
 hears("touchmove", (_, isOnPage) => {
   if (isOnPage) leave();
 });
-// a press frees an exchange from its kept position only if it is on the scroll bar (target: the page)
+// an exchange keeps its position unless the press is on the scroll bar, whose target is the page itself
 hears("pointerdown", ({ target }, isOnPage, page) => {
   if (isOnPage && (isDistance() || target === page)) leave();
 });

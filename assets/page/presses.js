@@ -7,7 +7,7 @@ let unsent = 0; // the number of presses that may not be sent yet
 
 function note() {
   unsent += 1;
-  // two timers, because the browser may handle the press for longer than the moment
+  // two timers, because the browser may take longer than MOMENT to handle the press
   setTimeout(() => setTimeout(() => (unsent -= 1), MOMENT));
 }
 

@@ -5,7 +5,7 @@ const field = () => document.querySelector('[class*="st-key-editing-"] input');
 const cancel = () => document.querySelector('[class*="st-key-editing-"] [class*="st-key-leave-"] button');
 const save = () => document.querySelector('[class*="st-key-editing-"] [class*="st-key-save-"] button');
 const leave = () => cancel()?.click();
-// the old text of an empty field is noted a second after it is drawn
+// `was` is undefined during the first second of an empty field, because `begin` waits for a value
 const restore = () => daybook.typeInto(field(), field().dataset.was ?? "");
 const isUnchanged = ({ value, dataset }) => value === dataset.was;
 

@@ -1,6 +1,7 @@
 // Reruns the page when the database becomes unreachable or reachable. Tabs poll the app process, which probes
 // the database once for all tabs, and only while they are in view. A tab that is shown again is also rerun,
-// to show changes made in other tabs. No rerun while a dialog is open, which it would close.
+// to show changes made in other tabs. The page is not rerun while a dialog is open, because a rerun would
+// close the dialog.
 
 const FIRST = 1000,
   USUAL = 8000,

@@ -10,7 +10,7 @@
 -- tables ------------------------------------------------------------------------------------------------
 
 create table private.credentials (
-  id uuid primary key,                      -- the user's id; while the sign-up is pending, an id of no user
+  id uuid primary key,                      -- the user's id; while the sign-up is pending, an id that no user has
   user_id uuid unique references private.roles (user_id) on delete cascade,   -- null: the sign-up is pending
   lookup text not null unique check (lookup ~ '^[0-9a-f]{64}$'),   -- the app's HMAC of the email address
   sealed public.sealed not null,
@@ -22,9 +22,9 @@ create table private.credentials (
 );
 
 -- Look-up values of data in a user's credentials: a former address that the user may take back, an identity,
--- or a passkey. A row holds only the value and its user: the app reads everything else from the sealed text.
+-- or a passkey. A row holds only the value, its user and its expiry: the app reads all else from the sealed text.
 create table private.lookups (
-  lookup text primary key check (lookup ~ '^[0-9a-f]{64}$'),       -- the app's HMAC of the address, identity or passkey, and its kind
+  lookup text primary key check (lookup ~ '^[0-9a-f]{64}$'),       -- the app's HMAC of the address, identity or passkey and of its kind
   user_id uuid not null references private.roles (user_id) on delete cascade,
   expires_at timestamptz default clock_timestamp() + interval '72 hours'   -- when a former address expires; null: an identity or passkey
 );
@@ -221,7 +221,7 @@ begin
   elsif (case
     -- a factor may exist already: a passkey that is asked for when an authenticator app is added, or the other way round
     when action in ('factor.add', 'passkey_factor.add') then new_wants_factor
-    -- an operator also removes the factor that only a former address has
+    -- an operator may also remove a factor that only a former address in the sealed text has
     when action in ('factor.remove', 'passkey_factor.remove') then stored.wants_factor or (actor is null and not new_wants_factor)
     when action in ('factor.use', 'factor.replace', 'recovery.renew') then stored.wants_factor and new_wants_factor
     when action in ('password.set', 'passkey.remove') then stored.wants_factor or not new_wants_factor
@@ -257,7 +257,7 @@ end $$;
 -- the second factor must have been given (*has_factor*) if the credentials want it or the deployment
 -- requires it (*is_required*). *factor_action* also stores the credentials, in the same transaction, after a use of the
 -- factor ('factor.use'), a passkey or an identity ('passkey.use', 'identity.use'), or after the factor's
--- enrolment ('factor.add'); null: they stay. A use of a passkey or an identity may come without the factor if
+-- enrolment ('factor.add'); null: they are not changed. A use of a passkey or an identity may come without the factor if
 -- the credentials want none. Return the reason of a refusal, or null.
 create function private.check_factor(
   person uuid, seen_generation integer, has_factor boolean, is_required boolean, factor_action text, new_generation integer,

@@ -287,8 +287,8 @@ begin
   end if;
 end $$;
 
--- Set the address and the password's hash of *person* at Supabase Auth to those in the account's credentials
--- again, and end the account's sessions. Only the owner of the migrations calls it. Return false if there is
+-- Reset the address and the password's hash of *person* at Supabase Auth to those in the account's
+-- credentials, and end the account's sessions. Only the owner of the migrations calls this. Return false if there is
 -- no such account.
 create function private.repair_sign_in(person uuid, address text, new_hash text) returns boolean language plpgsql as $$
 declare
@@ -537,8 +537,8 @@ end $$;
 
 -- functions: sessions -----------------------------------------------------------------------------------
 
--- Return the data that the app's first page reads, so that a sign-in waits for no further call: the account; the preferences, spaces
--- and facts; and the first 31 conversations (LISTED in services/domain/revisions.py) in the order of the list.
+-- Return the data that the app's first page reads, so that a sign-in needs no further call: the account; the preferences,
+-- spaces and facts; and the first 31 conversations (LISTED in services/domain/revisions.py) in the order of the list.
 create function private.first_page(person uuid) returns jsonb language plpgsql stable as $$
 begin
   return jsonb_build_object('account', private.my_account(),
@@ -679,7 +679,7 @@ begin
 end $$;
 
 -- Take the lease to exchange the refresh token, or to give the session a new cookie; return the lease's number. If
--- the result is "held" or "moved", a process waits and opens the session again.
+-- the result is "held" or "moved", the calling process waits and opens the session again.
 create function private.lease_refresh(cookie text, seen_generation integer, lease_seconds integer) returns jsonb
 language plpgsql as $$
 declare
@@ -737,9 +737,9 @@ begin
     order by mine.seen_at desc, mine.id limit 300;
 end $$;
 
--- Request a stop of the replies that are still streaming, in any process, and that were begun by the caller's
--- session *one_session* (null: by all sessions except the calling one). Return their number: these replies
--- are stored and settled before `revoke_sessions` ends the session.
+-- Ask all processes to stop the replies that are still streaming and were begun by the caller's session
+-- *one_session* (null: by any session except the calling one). Return their number: these replies are stored
+-- and settled before `revoke_sessions` ends the session.
 create function private.stop_turns(me uuid, one_session uuid) returns jsonb language plpgsql as $$
 declare
   meant uuid := (select auth_session_id from private.app_sessions where id = one_session and user_id = me);

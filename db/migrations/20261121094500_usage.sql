@@ -159,8 +159,8 @@ end $$;
 -- functions: a user's own usage -------------------------------------------------------------------------
 
 -- Return the caller's usage from *first_day* to *last_day*: the sums of `usage_of`, and sums by conversation.
--- The result is one JSON value, which no "max rows" limit cuts. The call needs no proof, because it returns
--- only the caller's figures.
+-- The result is one JSON value, because the API's "max rows" limit would truncate a list of rows. The call
+-- needs no proof, because it returns only the caller's figures.
 --   conversations   the 499 with the highest costs, then the most tokens; a null id: deleted conversations
 --                   and temporary chats together; is_rest: all others together
 create function private.my_usage(first_day date, last_day date) returns jsonb language plpgsql stable as $$

@@ -12,8 +12,8 @@ begin
 end $$;
 
 -- Return the users whose addresses contain *words*, with their usage of today and this month but no content:
--- *at_most* users (limit 500), after skipping *skip*. The result is one JSON value, which no "max rows" limit
--- cuts.
+-- *at_most* users (limit 500), after skipping *skip*. The result is one JSON value, because the API's
+-- "max rows" limit would truncate a list of rows.
 --   sorted_by   'email', or, the highest first, 'active' (last activity), or this month's 'cost', 'replies'
 --               or 'tokens'
 --   total       the number of all matching users

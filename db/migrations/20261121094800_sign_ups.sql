@@ -147,7 +147,8 @@ begin
   return private.answer(found);
 end $$;
 
--- Return at most 500 invitations, the open ones first, then the newest, as one JSON value, which no "max rows" limit cuts.
+-- Return at most 500 invitations, the open ones first, then the newest, as one JSON value, because the
+-- API's "max rows" limit would truncate a list of rows.
 create function private.list_invitations(me uuid) returns jsonb language plpgsql stable as $$
 begin
   perform private.require_admin(me);

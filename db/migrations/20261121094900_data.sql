@@ -1,7 +1,8 @@
 -- Counts of the caller's data, and the state that an open tab polls.
 
--- Return counts and bytes of the caller's rows, counted as for the account's limit, as one JSON value, which no "max
--- rows" limit cuts. The call needs no proof, because it returns only the caller's figures.
+-- Return counts and bytes of the caller's rows, counted in the same way as for the account's limit. The result is
+-- one JSON value, because the API's "max rows" limit would truncate a list of rows. The call needs no proof, because it
+-- returns only the caller's figures.
 --   deleted         conversations that are deleted but not destroyed yet; no other count includes them or their messages
 create function private.my_data() returns jsonb language plpgsql stable as $$
 declare

@@ -95,8 +95,8 @@ begin
   end loop;
 end $$;
 
--- Return a conversation, or null if there is none, as one JSON value, which no "max rows" limit cuts. Row
--- level security applies, as in any read.
+-- Return a conversation, or null if there is none, as one JSON value, because the API's "max rows" limit
+-- would truncate a list of rows. Row level security applies, as in any read.
 --   messages       at most 1,000 after *after_seq*, without deleted ones
 --   newest_turn    the conversation's newest turn for a reply
 --   costs          the costs of the turns of these messages

@@ -39,7 +39,7 @@ class Number:
         return self.name.endswith("_micro")
 
     def key(self, form: str) -> str:
-        """Return the field's key, which changes with the stored number, so that the field shows the new one."""
+        """Return the field's key, which changes with the stored number, so that the field shows the new number."""
         return f"{form}-{self.name}-{self.stored}"
 
     def draw(self, form: str) -> None:

@@ -83,7 +83,7 @@ def _draw_prices(info: ModelInfo) -> None:
 
 
 def _draw_offer(setting: ModelSetting, *, is_only_one: bool) -> None:
-    # the name is read at a press: the page may not have been redrawn since another model was chosen
+    # the name is read on each press, because the page may not have been redrawn since another model was chosen
     def offer() -> None:
         name: str = st.session_state["chosen-model"]
         find_user().models.offer(name, is_offered=not setting.is_offered)

@@ -20,7 +20,7 @@ _RETENTION = (
 )
 _REQUIRE = "Require two-step verification"
 _SET_UP_FIRST = "Set up two-step verification for your own account first."
-# a plain link, because `st.page_link` may find the page only from the second run on
+# a plain link, because `st.page_link` may not find the page until the second run
 _TO_ACCOUNT = '<a class="db-jump" href="/account" target="_self">Open Account</a>'
 
 

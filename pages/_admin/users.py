@@ -168,7 +168,8 @@ def _draw_user(admin: UserServices, user: UserUsage) -> None:
         return f"{user.email} is {'no longer an admin' if is_admin else 'an admin now'}."
 
     opened = tab().opened_rows
-    reveal = f' data-reveal="{opened}"' if opened else ""  # assets/page/reveal.js scrolls to it
+    # assets/page/reveal.js scrolls to the user
+    reveal = f' data-reveal="{opened}"' if opened else ""
     st.html(f'<h3 class="db-who"{reveal}>{escape(user.email)}</h3>')
     with row("user-actions"):
         label = "Remove admin role" if is_admin else "Make admin"

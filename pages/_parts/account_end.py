@@ -1,4 +1,7 @@
-"""The part of the page Account that deletes the account once its user has typed the email (without sign-in: a word)."""
+"""The part of the page Account that deletes the account, once its user has typed the email.
+
+On a deployment without sign-in, the user types a confirming word instead, or both if the account has an email.
+"""
 
 import streamlit as st
 
@@ -13,8 +16,10 @@ _NOT_DELETED = "Your account was not deleted."
 
 
 def draw(user: UserServices, *, is_proven: bool) -> None:
-    """Draw a text about deletion and, after a proof (*is_proven*), the form that deletes the account; below the form,
-    why it deleted nothing, if the URL says so."""
+    """Draw a text about deletion, the form that deletes the account, and the reason if the form was refused.
+
+    *is_proven*: the user has given a recent proof, without which there is no form.
+    """
     st.subheader(_DELETE_ACCOUNT, anchor=False)
     st.markdown(
         "Deletes your account and all chats, memories, spaces and settings, immediately, on all devices. Running "
@@ -35,7 +40,7 @@ def draw(user: UserServices, *, is_proven: bool) -> None:
 def _form(user: UserServices, *, is_refused: bool) -> str:
     address = """<label>Your email<input name="address" type="email" autocomplete="off" required></label>"""
     word = f"""<label>Type {DELETE_WORD} to confirm<input name="word" autocomplete="off" required></label>"""
-    # assets/page/reveal.js scrolls to it, because the page that follows a refusal opens at its top
+    # assets/page/reveal.js scrolls to the form, because the page that follows a refusal opens at its top
     reveal = ' data-reveal="refused"' if is_refused else ""
     return f"""
       <form class="db-form" method="post" action="/account/end"{reveal}>

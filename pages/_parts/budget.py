@@ -67,7 +67,7 @@ def draw_choices(user: UserServices, view: ThreadView, refusals: Sequence[Refusa
     if user.account.role is not AccountRole.ADMIN:
         st.caption("An admin can raise the limit.")
         return
-    # this run registered the page, and Streamlit may find it only from the next run on
+    # this run registered the page, and Streamlit may not find it until the next run
     with suppress(StreamlitPageNotFoundError):
         tab = words.SETTINGS if error.cap is Cap.DEPLOYMENT else words.USERS
         icon, query = ":material/tune:", {"tab": tab}

@@ -42,7 +42,7 @@ class SummaryState:
 
 
 def count_earlier(thread: Thread, plan: ContextPlan) -> Earlier:
-    """Count the earlier messages of the branch that is read, without a last prompt whose reply may still come."""
+    """Count the earlier messages of the branch that is read, except a last prompt whose reply may still arrive."""
     branch = thread.branch()
     end = 2 if branch and branch[-1].is_thoughts_only else 1
     if branch[-end:] and branch[-end].role is Role.USER:
@@ -111,7 +111,7 @@ def chip(policy: MemoryPolicy, earlier: Earlier) -> str | None:
 
 
 def of_summary(reason: str) -> str:
-    """Return *reason*, why a summary failed, without its sentence about a saved message, which fits only replies."""
+    """Return *reason* (why a summary failed) without the sentence about a saved message, which applies only to replies."""
     return _SAVED.sub("", reason)
 
 

@@ -36,7 +36,7 @@ _NOTHING_KEPT = (
     "Not saved and not used for memory. Deleted when you reload this page, or 20 seconds after you leave it.  \n"
     "Still counts towards your budget."
 )
-_IN_VIEW = 3  # the last earlier exchanges, drawn first because they are in view
+_IN_VIEW = 3  # the number of earlier exchanges that are drawn first, because they are in view
 _DRAWN = 20  # messages on a page: a browser takes seconds to draw hundreds
 _DRAWN_TO_LINE = 30  # messages, at most, on a page that begins at the start of the context
 
@@ -273,7 +273,7 @@ class _Drawing:
 def _draw_notes(
     services: ChatParts, view: ThreadView, branch: tuple[Message, ...], first: int
 ) -> None:
-    """Draw what stands above the messages: warnings, a button for earlier ones, and the lines for the printed page."""
+    """Draw the elements above the messages: warnings, a button for earlier ones, and the lines for the printed page."""
     thread, plan = view.thread, view.plan
     _draw_print_head(thread, first)
     if not thread.is_whole:

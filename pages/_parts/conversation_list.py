@@ -86,7 +86,7 @@ def _draw_expiring(expiring: Expiring | None) -> None:
 
 
 def act(listed: Listed, opened: Conversation | None, request: Mapping[str, str]) -> None:
-    """Do the action of a button in the list. The request comes from the browser, so it is checked."""
+    """Perform the action of a button in the list. The request comes from the browser, so it is checked."""
     match request:
         case {"act": "open", "chat": chat}:
             with suppress(ValueError):

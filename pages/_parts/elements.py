@@ -176,7 +176,10 @@ def draw_choice(
     stored: Choice,
     act: Callable[[Choice], None],
 ) -> None:
-    """Draw *options* (names, captions), *stored* selected; call *act* with a new choice, show an AppError it raises."""
+    """Draw *options* (name and caption) as radio buttons, with *stored* selected; call *act* with a new choice.
+
+    The page shows an AppError of *act*.
+    """
     key = f"{label}-{stored}"  # the key changes with the stored value, so that it is selected
     captions = [caption for _, caption in options.values()]
 

@@ -131,7 +131,7 @@ class FactList:
     def _save(self, fact: Fact, text: str) -> None:
         """Store *text* in place of the text of *fact*; keep why it was not stored, to be drawn at the field.
 
-        A press of Save also leaves the field, and Streamlit calls it for both at once, in two threads.
+        A press of Save also leaves the field, and Streamlit calls this method for both at once, in two threads.
         """
         edited, facts = tab().edited_facts, find_user().facts
         seen = self._seen(fact) or fact

@@ -154,7 +154,7 @@ def _draw_source(
 @st.dialog("Delete all memories?", on_dismiss="rerun")
 @show_errors()
 def delete_all_dialog(memories: int, notes: int) -> None:
-    """Delete all facts: as many *memories*, and *notes* of conversations and spaces."""
+    """Delete all facts after a confirmation that shows their numbers; *notes*: those of a conversation or space."""
     counts = (memories, "memory"), (notes, "chat or space note")
     named = " and ".join(words.count(count, noun) for count, noun in counts if count)
     st.markdown(

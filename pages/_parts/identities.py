@@ -15,7 +15,7 @@ from pages._session import ask_for
 from services.bootstrap import UserServices
 from services.domain.single_sign_on import MOST_IDENTITIES, LinkedIdentity, OfferedProvider
 
-OUTCOMES = {  # what the page says, keyed by the reason in its URL
+OUTCOMES = {  # messages on the page, keyed by the reason in its URL
     "identity-added": "Sign-in added. It opens your account from now on.",
     "identity-linked": "You have added this sign-in already.",
     "identity-removed": "Sign-in removed. It no longer opens your account.",

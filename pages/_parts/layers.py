@@ -1,4 +1,4 @@
-"""A diagram of the layers that hold a user's data, from the browser to the database; each is a box of lines."""
+"""A diagram of the layers that hold a user's data, from the browser to the database: a box of text lines for each."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -35,7 +35,7 @@ _METER_ICONS = (10, 20, 40, 60, 80, 90)  # the percentages for which icons exist
 
 
 def draw_policy(services: ChatParts, view: ThreadView) -> None:
-    """Draw the choice of the memory policy, and Clear context or Restore context."""
+    """Draw the menu of the memory policy, with Clear context or Restore context."""
     thread, now = view.thread, view.thread.conversation.policy
     conversation = None if view.is_new else thread.conversation
     label = words.policy_name(now)
@@ -79,7 +79,7 @@ def draw_unsent(services: ChatParts, view: ThreadView) -> None:
 
 
 def draw_meter(view: ThreadView) -> None:
-    """Draw the used share of the context, under 50 % only as an icon. Its popover lists the parts of the next request
+    """Draw the used share of the context (below 50 %, only an icon). The popover shows the parts of the next request
     and its highest cost."""
     if view.thread.is_newer:  # no prompt is sent in a chat that a newer version of Daybook stored
         return

@@ -76,9 +76,11 @@ _NO_ANSWER = _Ending(
 def draw_reply(
     reply: Message, known: thoughts.Known, *, is_last: bool = False, is_plain: bool = False
 ) -> None:
-    """Draw *reply* as safe Markdown, with its thoughts from *known*. *is_plain*: draw a reply that is only text without
-    `st.chat_message`, which adds several DOM nodes."""
-    # no ending for the last reply, because `draw_end` says below it how it ended
+    """Draw *reply* as safe Markdown, with its thoughts from *known*.
+
+    *is_plain*: omit `st.chat_message`, which adds several DOM nodes, if the reply is only text.
+    """
+    # the ending of the last reply is not drawn here, because `draw_end` draws it below the reply
     ending = None if is_last and reply.outcome is not Outcome.EDITED else _ending_of(reply)
     is_more = ending or not _has_text(reply) or any(part.has_thoughts for part in reply.stored)
     with nullcontext() if is_plain and not is_more else st.chat_message(Role.ASSISTANT):
@@ -126,7 +128,7 @@ def below(reply: Message, others: Sequence[Message], costs: Costs, choices: Iter
 
 
 def draw_coming(view: ThreadView, continued: Message | None) -> DeltaGenerator:
-    """Draw the frame of a streaming reply, return the place of its text; *continued*: the reply that it continues."""
+    """Draw the frame of a streaming reply and return the container of its text; *continued*: the reply that it continues."""
     with st.chat_message(Role.ASSISTANT):
         if continued:
             thoughts.draw(continued, view.thoughts([continued]))
@@ -263,7 +265,7 @@ def _button(label: str, icon: str, attributes: str) -> str:
 
 
 def act(conversation_id: ConversationId, request: Mapping[str, str]) -> None:
-    """Do the action of a button below a message. The request comes from the browser, so it is checked."""
+    """Perform the action of a button below a message. The request comes from the browser, so it is checked."""
     match request:
         case {"act": name, "message": text} if message_id := turns.message_id(text):
             about = conversation_id, message_id

@@ -76,7 +76,7 @@ def _draw_connect_lines() -> None:
 
 
 def draw_picker(services: ChatParts, view: ThreadView) -> None:
-    """Draw the choice of the model of a conversation."""
+    """Draw the menu that selects a conversation's model."""
     offers = (*services.offers, view.setup.offer)
     offered = {offer.info.name: offer.info for offer in offers}
     conversation_id = None if view.is_new else view.thread.conversation.id

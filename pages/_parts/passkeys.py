@@ -16,7 +16,7 @@ from services.domain.browsers import UNKNOWN_BROWSER, browser_name
 from services.domain.passkeys import MOST_PASSKEYS, Passkey, RelyingParty
 from services.errors import PasskeysUnusable, TooManyPasskeys
 
-OUTCOMES = {  # what the page says, keyed by the reason in its URL
+OUTCOMES = {  # messages on the page, keyed by the reason in its URL
     "passkey-added": "Passkey added. You can use it now.",
     "passkey-removed": "Passkey removed. It no longer works here.",
 }

@@ -17,7 +17,10 @@ def password_field(label: str, name: str, kind: PasswordKind) -> str:
 
 
 def show_button(*kinds: PasswordKind) -> str:
-    """Return the HTML of the button that shows the passwords in fields of these *kinds*, then of the rule if one is for a new password."""
+    """Return the HTML of the button that shows the passwords in the fields of these *kinds*.
+
+    If one of the fields is for a new password, the rule for passwords follows the button.
+    """
     button = f'<button type="button" class="db-show" aria-controls="{" ".join(kinds)}">Show password</button>'
     is_new = "new-password" in kinds
     return f'{button}<small id="password-rule">{PASSWORD_RULE}</small>' if is_new else button

@@ -122,7 +122,7 @@ def _store(user: UserServices, chosen: Preferences, seen: Preferences) -> None:
 
 
 def _draw_model_and_memory(user: UserServices, seen: Preferences) -> Preferences:
-    """Draw the default model (if there are several) and the default policy; return *seen* with the choices."""
+    """Draw the fields for the default model (if there are several) and policy; return *seen* with the choices."""
     chosen, names = seen, [offer.info.name for offer in user.choices.models]
     if len(names) > 1:
         at = names.index(seen.model or names[0])

@@ -4,7 +4,7 @@ import re
 from html import escape
 
 _FENCE = re.compile(r" {0,3}(`{3,}(?=[^`]*$)|~{3,})(.*)$")
-_FOLDED_FROM = 12  # the number of lines from which on a prompt is folded
+_FOLDED_FROM = 12  # a prompt with at least this many lines is folded
 _WIDTH = 72  # characters of a line on a wide screen
 
 

@@ -196,7 +196,10 @@ def _code(text: str, could_be_image: bool) -> str:
 
 
 def _part_addresses(text: str, schemes: Set[str], *, are_linked: bool) -> str:
-    """Return *text*; break links, also automatic ones: all but those to *schemes* if *are_linked*, else only those."""
+    """Return *text* with links broken, automatic ones included.
+
+    If *are_linked*, only links to *schemes* stay; otherwise only links to *schemes* are broken. Relative links stay.
+    """
 
     def part(found: re.Match[str]) -> str:
         scheme = (found["scheme"] or "").lower() or _scheme(found["address"])
@@ -230,7 +233,7 @@ def _scheme(address: str) -> str:
 
 
 def _link_image(found: re.Match[str], rest: str = "") -> str:
-    """Return a link to the image *found*, with the host in its text, then *rest*; the image if it has no plain host."""
+    """Return a link to the image *found* that names its host, then *rest*; the image unchanged if it has no plain host."""
     address = unescape(found["address"])
     with suppress(ValueError):
         if "\\" not in address and (host := urlsplit(address).hostname):

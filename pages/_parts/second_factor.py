@@ -16,7 +16,7 @@ from pages._session import ask_for
 from services.bootstrap import UserServices
 from services.domain.accounts import FEW_RECOVERY_CODES, RECOVERY_CODES, ProofScope, SecondFactor
 
-OUTCOMES = {  # what the page says, keyed by the reason in its URL
+OUTCOMES = {  # messages on the page, keyed by the reason in its URL
     "factor-removed": "Two-step verification is off. Signing in asks for no code from your app any more.",
     "app-removed": "Signing in asks for no code from your app any more. It still asks for a passkey as your second step.",
     "passkey-asked": "Signing in now asks for a passkey as your second step.",
@@ -64,7 +64,7 @@ def _draw_switch(*, is_asked: bool) -> None:
 
 @st.dialog(_ASK, width="small", on_dismiss="rerun")
 def passkey_dialog(is_on: bool, form_id: UUID) -> None:
-    """Ask for confirmation before sign-ins begin (*is_on*) or cease to request a passkey as second step."""
+    """Ask for confirmation before sign-ins begin (*is_on*) or cease to request a passkey as the second step."""
     if is_on:
         st.markdown(
             "On a device without your passkey you then sign in with a recovery code or your authenticator app. If you have no "

@@ -81,8 +81,8 @@ def draw_rest(
 def _draw_account(user: UserServices) -> None:
     account = user.account
     is_admin = account.role is AccountRole.ADMIN
-    # only the part before the @ is shown, because Markdown would make a link of a whole email address
     is_alone = user.email == NO_ADDRESS
+    # only the part before the @ is shown, because Markdown would turn a whole email address into a link
     name = words.YOU if is_alone else safe_md.label(user.email.partition("@")[0])
     menu = popover(name, "account_circle", "account-menu", is_wide=True)
     with menu.container(gap=14, width=232, key="account-panel"):
@@ -92,7 +92,7 @@ def _draw_account(user: UserServices) -> None:
         st.caption(models.line(user))
         dialog = preferences.preferences_dialog
         quiet_button(words.PREFERENCES, "tune", "preferences", ask_for, dialog, is_wide=True)
-        # this run registered the pages, and Streamlit may find them only from the next run on
+        # this run registered the pages, and Streamlit may not find them until the next run
         with suppress(StreamlitPageNotFoundError):
             st.page_link(
                 facts.MEMORY, label=words.MEMORY, icon=":material/bookmarks:", width="stretch"

@@ -23,7 +23,7 @@ def draw(message: Message, thoughts: Known) -> None:
 
 
 def _fold(thoughts: Thoughts, prompt_id: MessageId | None) -> DeltaGenerator:
-    """Draw *thoughts* in a folded expander, and return the place of their text.
+    """Draw *thoughts* in a folded expander, and return the container of their text.
 
     The expander's key stays the same when the stream ends, so an open expander stays open.
     """
@@ -69,7 +69,7 @@ class StreamedReply:
     def _places(
         self, said: str, thoughts: Thoughts | None, *, is_late: bool
     ) -> tuple[DeltaGenerator | None, DeltaGenerator | None]:
-        """Return the places of the text and of the thoughts; while there is no text, say that the model is thinking."""
+        """Return the containers of the text and the thoughts; while there is no text, say that the model is thinking."""
         if not (thoughts or is_late):
             return self._box, None
         with self._box.container(gap="xsmall"):

@@ -28,12 +28,12 @@ from services.domain import (
 
 _GLANCE = 0.5  # seconds between two polls of a turn of another process
 _PAINT = 0.03  # seconds that the browser has to show the first words before it gets more to draw
-_PATIENCE = 2.0  # seconds for which the rest of a page waits, at most, while other pages are drawn
+_PATIENCE = 2.0  # the most seconds that the rest of a page waits while other pages are drawn
 _drawing = threading.Lock()
 _VERSION = "m"  # the URL parameter that names the message whose branch is shown
 
 Turn = LiveTurn | RemoteTurn
-# a set of the conversations with running turns for each `Chat` and each purpose of a turn
+# for each `Chat` and each purpose of a turn: the set of the conversations with a running turn
 ExpectedNews = tuple[frozenset[ConversationId], ...]
 
 

@@ -212,7 +212,7 @@ def _offer(made: Undoable) -> None:
 
 
 def draw() -> None:
-    """Draw a line for each action that can be undone, above any page."""
+    """Draw a line for each action that can be undone, on every page."""
     now = time.monotonic()
     tab().undoable[:] = [one for one in tab().undoable if one.until > now]
     with st.container(key="undo", gap="xsmall"):
@@ -250,7 +250,7 @@ def draw_mark(thread: Thread) -> None:
 def _restore(one: Undoable) -> None:
     if one in tab().undoable:  # false for the second of two quick clicks
         one.restore()
-        # another run may have dropped it meanwhile, because its time was up
+        # another run may have dropped the action meanwhile, because its time was up
         tab().undoable[:] = [each for each in tab().undoable if each is not one]
 
 

@@ -45,7 +45,7 @@ def days_begin() -> str:
 
 
 def choose_days() -> Days | None:
-    """Draw the choice of the days and return it, or None until both ends are chosen."""
+    """Draw the fields for a range of days; return the range, or None until both ends are chosen."""
     spans, other = presets(), "Other days"
     *_, usual = spans
     with row("usage-days-row"):

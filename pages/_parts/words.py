@@ -64,7 +64,7 @@ NEWER = "Saved by a newer version of Daybook"
 
 class PolicyText(NamedTuple):
     name: str
-    caption: str  # what a prompt contains, as a sentence without a full stop
+    caption: str  # a sentence, without a full stop, on the content of a prompt
 
 
 POLICIES = {
@@ -154,7 +154,7 @@ def duration(seconds: int) -> str:
 
 
 def milliseconds(ms: int | None) -> str:
-    """Format milliseconds with a fitting unit: `80 ms`, `1.2 s`, `none`."""
+    """Format milliseconds with a suitable unit: `80 ms`, `1.2 s`, `none`."""
     if ms is None:
         return "none"
     return f"{ms} ms" if ms < 1000 else f"{format_decimal(round(ms / 1000, 1), locale=_locale())} s"

@@ -200,7 +200,10 @@ class UserTasks:
     def _claim_facts(
         self, thread: Thread, answered_id: MessageId | None = None, *, is_now: bool = False
     ) -> list[Work]:
-        """Claim the facts task if it is due (*is_now*: if any prompt waits), and return its function; else postpone it."""
+        """Claim the facts task if it is due, and return its function; otherwise postpone the task.
+
+        *is_now*: the task is due if any prompt waits.
+        """
         conversation_id, pending = thread.conversation.id, self._pending(thread, answered_id)
         if not pending:
             return []
@@ -291,7 +294,7 @@ class UserTasks:
         log_event("summary.made", turn=answer.turn_id, messages=len(compaction.compacted_ids))
 
     def _title(self, conversation_id: ConversationId, first_id: MessageId) -> None:
-        """Ask the model for a title, once per process; without one, the first words of the prompt stay the title."""
+        """Ask the model for a title, once per process; without one, the first words of the prompt remain the title."""
         try:
             thread = self.store.conversations.thread(conversation_id)
             branch, window = thread.branch(), self.choices.setup(thread).offer.info.context_tokens

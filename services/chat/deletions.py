@@ -100,7 +100,7 @@ class Deletions:
             raise late
         for fact in facts:
             with suppress(Refused):  # the fact is restored already, or there are too many facts now
-                # as a fact noted from messages, which a full account does not refuse
+                # `cuts` marks the fact as noted from messages: a full account does not refuse such facts
                 store.facts.keep(fact, cuts=thread.conversation.cuts)
         if summaries:
             store.conversations.set_summary(thread, summaries[-1])

@@ -24,7 +24,8 @@ _logger = logging.getLogger(__name__)
 _FRAME_SECONDS = 0.005
 _DRAWN_CHARACTERS = 500_000  # maximum characters drawn in a second for one reader
 _DRAWINGS = 500  # maximum drawings in a second for all readers of this process
-_LONGEST_SILENCE = 0.25  # seconds; then a follower wakes without new text, so it can be stopped
+# the most seconds that a follower waits for new text; it must wake now and then, to be stopped
+_LONGEST_SILENCE = 0.25
 _HEARTBEAT_SECONDS = 1.0
 _LONGEST_THOUGHTS = 100_000  # maximum bytes of a reply's thoughts that are stored
 # control characters, which are removed because each takes six bytes in JSON
