@@ -54,7 +54,7 @@ class Planning:
     counter: KindCounter
     counting: Counting
     search: Search
-    # true if an unreachable database or a deleted conversation only makes reads return nothing
+    # true: if the database is unreachable or the conversation is gone, reads return nothing instead of failing
     is_lenient: bool = False
 
     def turn(
@@ -100,7 +100,7 @@ class Planning:
     def recalled_messages(
         self, thread: Thread, receipt: SentContext
     ) -> Mapping[MessageId, Located]:
-        """Return the messages of other conversations that *receipt* names, if *thread* may see them now."""
+        """Return the messages of other conversations that *receipt* names and that *thread* may see now."""
         here = {message.id for message in thread.messages}
         far = {
             note.message_id: where
@@ -196,7 +196,7 @@ class Planning:
         )
 
     def _stored_rates(self, thread: Thread, setup: Setup, past: tuple[Message, ...]) -> Calibration:
-        """Return the stored calibration for a plan of *past*, a branch of *thread*; empty after a refusal."""
+        """Return the stored calibration for a plan of *past*, a branch of *thread*; empty after the endpoint refused a prompt."""
         conversation_id, model = thread.conversation.id, setup.offer.info.name
         receipts = partial(self._receipts, conversation_id=conversation_id)
         stored = stored_rates(model, past, receipts)
@@ -208,7 +208,7 @@ def stored_rates(
     past: Sequence[Message],
     receipts: Callable[[Sequence[Message]], Mapping[TurnId, str]],
 ) -> Calibration:
-    """Return the calibration in the last receipt of *model* on the branch *past*; an empty one without a receipt."""
+    """Return the calibration in the last receipt of *model* on the branch *past*; empty if there is no such receipt."""
     latest = list(islice((one for one in reversed(past) if one.turn_id), _LOOKED_AT))
     # the newest receipt is read first, alone, because it is nearly always a receipt of *model*
     for some in (latest[:1], latest[1:]):

@@ -19,7 +19,7 @@ from services.store.tables.temporary import TemporaryRows
 
 # the title of every temporary chat, because a title must not reveal the content
 TEMPORARY_TITLE = "Temporary chat"
-# seconds for which the page may be disconnected; a short network failure takes less
+# seconds that the page may be disconnected; a short network failure takes less
 _ABSENCE_SECONDS = 10.0
 
 
@@ -118,11 +118,11 @@ class TemporaryChats:
         return next((chat for chat in chats if chat.id == conversation_id), None)
 
     def has_live(self, owner: SessionId) -> bool:
-        """Return True if a turn of the chats of one device is not over."""
+        """Return True if any chat of one device has a live turn."""
         return any(chat.is_live for chat in self._all() if chat.owner == owner)
 
     def end_of(self, owner: SessionId) -> None:
-        """End the chats of one device, whose user signs out."""
+        """End the chats of a device whose user signs out."""
         self._end([chat for chat in self._all() if chat.owner == owner])
 
     def end_deserted(self) -> None:

@@ -3,8 +3,8 @@
 A document is a JSON object. This version of the app writes and reads these fields:
 
     version .......... 1; 2 once the document has a factor, a number of uses, or a former address with a factor; 3 once
-                       it has identities or passkeys, or a former address with them. An earlier version of the app then
-                       raises NewerVersion: it does not know these ways in, but would restore them with a former address
+                       it has identities or passkeys, or a former address with them. An earlier version of the app does
+                       not know these ways in; it raises NewerVersion, so that it does not restore them with an address
     state ............ "pending" until the row belongs to a user, then "set"
     address .......... the address that the user signs in with
     hash ............. the hash of the password (password_hash.py); null: the account has no password
@@ -55,9 +55,9 @@ from services.domain.single_sign_on import LinkedIdentity
 from services.errors import NewerVersion
 
 _MANAGED_CHARACTERS = 40
-# beyond four, the oldest former addresses are kept, so that a thief of the account cannot push out the user's own
+# of more than four, the oldest are kept, so that a thief of the account cannot push out the user's own addresses
 _MOST_FORMER = 4
-# fields that `Credentials.taken_back` does not restore, because they are no ways in or get new values
+# fields that `Credentials.taken_back` does not restore: they are not ways in, or get new values
 _LASTING = {
     *("version", "state", "account_secret", "managed_password", "invitation"),
     *("address", "hash", "operator_hash", "generation", "confirmed", "former", "uses"),
@@ -110,7 +110,7 @@ class Credentials:
     former: tuple[FormerAddress, ...] = field(default=(), repr=False)
     factor: Factor | None = field(default=None, repr=False)  # None: there is no authenticator app
     recovery: tuple[str, ...] = field(default=(), repr=False)  # hashes of unused recovery codes
-    identities: tuple[LinkedIdentity, ...] = field(default=(), repr=False)  # the oldest first
+    identities: tuple[LinkedIdentity, ...] = field(default=(), repr=False)  # oldest first
     passkeys: Passkeys | None = field(default=None, repr=False)  # None: the user never had any
     uses: int = 0  # the number of uses of the factor, the passkeys and the identities so far
     # fields that only a newer version of the app knows

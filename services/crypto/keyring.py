@@ -164,7 +164,7 @@ class RootKeys:
         return tuple(sorted(self._keys))
 
     def refuse_missing(self, needed: Iterable[int]) -> None:
-        """Raise Misconfigured if the ring lacks a root key of the versions *needed*."""
+        """Raise Misconfigured if the ring lacks any of the *needed* versions of the root key."""
         for version in sorted(set(needed) - self._keys.keys()):
             raise Misconfigured(
                 f"Root key {version} is missing, and stored data is sealed under it: put it back beside "

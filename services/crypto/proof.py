@@ -9,7 +9,7 @@ delete.
     claim of the app = "server", unix seconds, verb, fields …
 
 A field is an id, a number, a date, true or false, a name from the code, or nothing (an empty line). It never holds a
-line break, or two calls could share one claim: free text and tokens are passed as their sha256.
+line break, because two calls could then share one claim: free text and tokens are passed as their sha256.
 """
 
 import hashlib

@@ -104,7 +104,7 @@ class Device:
 
 
 RECOVERY_CODES = 10  # the number of recovery codes that a user is given at once
-FEW_RECOVERY_CODES = 3  # with so few left, the user is told to make new recovery codes
+FEW_RECOVERY_CODES = 3  # when this many are left, the user is told to make new ones
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -181,7 +181,7 @@ class Account:
     deployment_share: float | None = None
     # days after which unused conversations are deleted; None: never
     retention_days: int | None = None
-    # the notices that are shown in the calling session, the newest first
+    # the notices that are shown in the calling session, newest first
     notices: tuple[NoticeRow, ...] = ()
 
     @property
@@ -326,7 +326,7 @@ class AuditEntry:
 
 DELETE_WORD = "delete"  # typed to confirm account deletion in a deployment without sign-in
 
-# maps each error code in the URL of the page that follows a refused form to the error
+# the reasons to refuse a form, by the code in the URL of the page that is shown next
 SIGN_IN_REASONS: dict[str, type[errors.AppError]] = {
     "signed-out": errors.SignedOut,
     "wrong": errors.WrongCredentials,

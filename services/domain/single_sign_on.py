@@ -20,7 +20,7 @@ class RequestKind(StrEnum):
 
     SIGN_IN = "sign_in"
     PROOF = "proof"  # the answer must state when the user signed in
-    FRESH = "fresh"  # as PROOF, for providers that do not state when the user signed in
+    FRESH = "fresh"  # like PROOF, but for providers that do not state when the user signed in
 
 
 class AnswerFault(StrEnum):

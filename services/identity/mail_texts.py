@@ -169,7 +169,6 @@ class MailText:
 
 
 def text_of(mail: Mail) -> MailText:
-    """Return the text of *mail*."""
     match mail.content:
         case Code(purpose, digits):
             subject, deed = _CODES[purpose]

@@ -213,7 +213,7 @@ class Provider:
         return self._metadata is None or bool(self._metadata.document.end_session_endpoint)
 
     async def sign_out_address(self, return_to: str) -> str | None:
-        """Return the URL for signing out of the provider, which then sends the user to *return_to*; None if it has none."""
+        """Return the URL for signing out of the provider, which then sends the user to *return_to*; None if there is none."""
         async with self._calls() as client:
             address = (await self._read_metadata(client)).end_session_endpoint
         if not address:
@@ -387,7 +387,8 @@ def _usable(listed: _KeyList) -> KeySet:
     """Return the listed keys that joserfc can use; a provider may list other keys, too."""
     keys: list[Key] = []
     for one in listed.keys:
-        if "d" in one:  # skip private keys: anyone could sign with one; importing it may take hours
+        # skip private keys: anyone could sign with one, and importing one may take hours
+        if "d" in one:
             continue
         with suppress(JoseError, ValueError, TypeError, KeyError):
             keys.append(JWKRegistry.import_key(cast(dict[str, str | list[str]], one)))

@@ -135,5 +135,5 @@ def _time(value: object) -> datetime | None:
     """Return the time of a number of seconds since 1970; None for anything else."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
-    # None for NaN, too, which JSON libraries accept: it is in no range
+    # also None for NaN, which JSON libraries accept and which lies in no range
     return datetime.fromtimestamp(value, UTC) if 0 <= value <= _LAST_SECOND else None

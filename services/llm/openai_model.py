@@ -30,7 +30,7 @@ from services.llm.reply_reader import ReplyReader
 
 _CONNECT_SECONDS = 5
 _LIST_SECONDS = 10
-_THINKING_SECONDS = 300.0  # seconds for which a reasoning model may be silent
+_THINKING_SECONDS = 300.0  # seconds that a reasoning model may be silent
 _REFUSED = {400, 413, 422}
 _NEWER_LIMIT, _USAGE = "max_completion_tokens", "stream_options"  # refusable request parameters
 _PAUSES = (0.5, 1.5)  # seconds before the second and the third attempt
@@ -51,7 +51,7 @@ _TOO_LONG = re.compile(
 def connect(base_url: str, api_key: str) -> openai.AsyncOpenAI:
     """Return a client for the endpoint at *base_url*."""
     http = httpx2.AsyncClient(
-        # `_reply` limits how long the endpoint may send nothing
+        # no read timeout, because `_reply` limits how long the endpoint may be silent
         timeout=httpx2.Timeout(None, connect=_CONNECT_SECONDS),
         limits=httpx2.Limits(max_connections=None, keepalive_expiry=30),
         # for an endpoint on this machine, ignore the environment's proxy, which cannot reach its loopback
@@ -130,7 +130,7 @@ class OpenAIModel:
     async def _reply(
         self, messages: Sequence[ContextMessage], max_tokens: int, emit: Callable[[Piece], None]
     ) -> ModelFailure | None:
-        """Emit the reply piece by piece; return its failure, if any. No error of the SDK leaves this method."""
+        """Emit the reply piece by piece; return its failure, if any. The SDK's errors are not raised."""
         deadline = self._loop.time() + self._first_token_seconds
         refused = self._refused_parameters
         pauses = iter(_PAUSES)
@@ -185,8 +185,8 @@ class OpenAIModel:
         body[_NEWER_LIMIT if is_renamed else "max_tokens"] = max_tokens
         if _USAGE not in refused:
             body[_USAGE] = {"include_usage": True}
-        # posted without `chat.completions`, whose object per token would cost more CPU time than
-        # all other work
+        # posted without `chat.completions`, which creates an object per token: that would take more CPU
+        # time than all other work
         async with await self._client.post(
             "/chat/completions",
             body=body,
