@@ -138,7 +138,7 @@ class NotConfirmed(Refused):
 
 
 class SignUpsClosed(Refused):
-    """The deployment takes no new accounts."""
+    """The deployment accepts no new accounts."""
 
     public = "Sign-ups are closed. Contact your admin."
 
@@ -470,7 +470,7 @@ class Cap(StrEnum):
 
 
 class OverBudget(Refused):
-    """The turn could cost more than the caps leave."""
+    """The turn could cost more than the caps still allow."""
 
     def __init__(
         self,

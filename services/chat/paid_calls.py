@@ -103,7 +103,7 @@ class PaidCalls:
                 failure = errors.StoreUnavailable("lapsed before the model was called")
         except errors.AppError as error:
             failure = error
-        except Exception:  # even after a bug, which is logged, the turn is settled
+        except Exception:  # a bug: the error is logged, and the turn is still settled
             failure = ModelUnavailable(ModelFailure.GARBLED)
             raise
         finally:

@@ -38,7 +38,7 @@ from services.memory.receipt import Receipt
 from services.memory.tokens import KindCounter
 from services.store.port import Turns
 
-_LOOKED_AT = 20  # a model that has no turn among this many newest messages counts as new
+_LOOKED_AT = 20  # newest messages that are searched for a turn of the model; without one, the model counts as new
 _OUT_OF_VIEW = "The model no longer sees this reply, so it cannot continue it. Send a new message."
 
 

@@ -140,7 +140,7 @@ class Chat:
         if not (model or policy):
             return self._begin(thread, past, asked.body, asked.id)
         once = replace(own, model=model or own.model)
-        # the stored start of the view is valid only for the stored policy, and left out under another one
+        # the stored start of the view is valid only for the stored policy, and ignored under another one
         if policy:
             once = replace(once, policy=policy, start_seq=own.reset_seq)
         thread = replace(thread, conversation=once)
@@ -378,7 +378,7 @@ def _message(thread: Thread, message_id: MessageId, role: Role) -> Message:
 
 
 def _seen_revs(thread: Thread) -> set[int]:
-    """Return the revisions that a page may show when it writes: the current revision, and the one before if only
+    """Return the revisions that a write of a page may be based on: the current one, and the one before if only
     a reply (or its continuation) was added since."""
     rev, last = thread.conversation.rev, thread.messages[-2:]
     is_awaited = (

@@ -111,7 +111,7 @@ class BackgroundTasks:
             return bool(state and state.work)
 
     def begin_due(self) -> None:
-        """Begin the postponed work that is due, each in a thread."""
+        """Begin all postponed work that is due, each piece in its own thread."""
         now, due = time.monotonic(), list[Work]()
         with self._lock:
             for key, state in list(self._busy.items()):

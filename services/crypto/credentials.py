@@ -299,7 +299,7 @@ def _fields(credentials: Credentials) -> dict[str, object]:
         ]
     if factor := credentials.factor:
         known["factor"] = _written(factor)
-    if credentials.recovery and credentials.wants_factor:  # no codes without a factor
+    if credentials.recovery and credentials.wants_factor:  # without a factor there are no codes
         known["recovery_codes"] = list(credentials.recovery)
     if credentials.identities:
         known["identities"] = identity_fields.written(credentials.identities)

@@ -161,7 +161,7 @@ class Conversation:
 
     @property
     def cuts(self) -> int:
-        """The number of deletions and restorations of messages: only these raise the revision but assign no seq."""
+        """The number of deletions and restorations of messages: only these raise the revision without assigning a seq."""
         return self.rev - self.last_seq
 
 
@@ -196,7 +196,7 @@ class Space:
 
     id: SpaceId
     name: str = field(repr=False)  # empty if the name could not be decrypted
-    instructions: str | None = field(default=None, repr=False)  # None: the user's apply
+    instructions: str | None = field(default=None, repr=False)  # None: the user's instructions
     policy: MemoryPolicy | None = None  # the policy of new conversations; None: the user's default
     uses_personal_facts: bool = True  # true if facts about the user apply beside those of the space
     created_at: datetime

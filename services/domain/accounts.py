@@ -64,7 +64,7 @@ class ProofScope(StrEnum):
 
 
 class Failure(StrEnum):
-    """Kinds of failed attempts at an account. The audit counts those of one kind, user and hour in one entry of this name."""
+    """Kinds of failed attempts at an account. The audit counts them in one entry of this name per user and hour."""
 
     ADDRESS = "address.fail"  # a code to confirm or take back an address was wrong
     # a change to the account was refused, because a proof was missing or a code was wrong
@@ -96,7 +96,7 @@ class Device:
 
     id: SessionId
     browser: BrowserName = field(repr=False)
-    first_seen_at: datetime | None  # None: the session is older than the record of devices
+    first_seen_at: datetime | None  # None: the session began before devices were recorded
     last_seen_at: datetime | None
     is_this_one: bool
     is_proven: bool  # true: the user gave a full proof in the last ten minutes

@@ -116,7 +116,7 @@ class ContextPlan:
     messages: tuple[ContextMessage, ...]
     parts: tuple[Part, ...] = ()
     prompt_tokens: int  # deliberately overestimated, for the context meter and for packing messages
-    bound_tokens: int  # an upper bound of the prompt's tokens, for reservations
+    bound_tokens: int  # an upper bound on the prompt's tokens, for reservations
     reply_tokens: int  # the maximum length of the reply
     min_reply_tokens: int = 0  # the reply tokens that every prompt leaves free
     verbatim_ids: tuple[MessageId, ...] = ()
@@ -140,7 +140,7 @@ class ContextPlan:
 
 @dataclass(frozen=True, slots=True)
 class Forecast:
-    """The expected tokens of a prompt. It is anchored if the endpoint has already counted most of them."""
+    """The expected tokens of a prompt. The forecast is anchored if the endpoint has already counted most of them."""
 
     tokens: int
     is_anchored: bool
@@ -174,7 +174,7 @@ class SentContext:
     summarised_count: int = 0  # messages that the summary covers
     omitted_count: int = 0  # messages not sent in any form
     reply_tokens: int  # the tokens that the prompt left free for the reply
-    min_likely_tokens: int = 0  # a likely lower bound of the endpoint's count; 0: unknown
+    min_likely_tokens: int = 0  # a likely lower bound on the endpoint's count; 0: unknown
 
     @property
     def prompt_tokens(self) -> int:

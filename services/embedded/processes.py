@@ -24,7 +24,7 @@ _DIE_WITH_PARENT = Path(__file__).with_name("die_with_parent.py")
 
 
 class Stopped(Exception):
-    """Raised in waiting threads of the stack, so that they end when the stack is to stop."""
+    """Raised in waiting threads of the stack, so that they end when the stack stops."""
 
 
 class Backoff:

@@ -90,7 +90,7 @@ def message_of(mail: Mail, sender: EmailAddress) -> bytes:
     # This id does not contain the name of this machine. It is the same for each try, so that mail programs show a mail
     # that arrives twice only once.
     message["Message-ID"] = f"<{mail.id.hex}@{_domain(sender)}>"
-    message["Auto-Submitted"] = "auto-generated"  # RFC 3834: asks for no automatic reply
+    message["Auto-Submitted"] = "auto-generated"  # RFC 3834: prevents automatic replies
     message.set_content(text.plain())
     message.add_alternative(text.html(), subtype="html")
     return message.as_bytes()

@@ -157,7 +157,7 @@ class _Bounded(httpx2.AsyncByteStream):
 class Provider:
     """A provider of single sign-on. All methods raise ProviderUnavailable, and take at most *seconds*.
 
-    Calls run concurrently on one event loop, so that a call which waits for its provider delays no other call.
+    Calls run concurrently on one event loop, so that a call that waits for its provider does not delay other calls.
     """
 
     def __init__(

@@ -132,7 +132,7 @@ def _is_true(value: object) -> bool:
 
 
 def _time(value: object) -> datetime | None:
-    """Return the time of a number of seconds since 1970; None for anything else."""
+    """Convert a number of seconds since 1970 to a time; return None for anything else."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     # also None for NaN, which JSON libraries accept and which lies in no range

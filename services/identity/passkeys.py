@@ -389,7 +389,7 @@ def _is_plain_cbor(octets: bytes) -> bool:
             return False
         at += 1
         if length >= 24:
-            width = 1 << length - 24  # the number of octets in which the length follows
+            width = 1 << length - 24  # the number of octets that state the length
             length = int.from_bytes(octets[at : at + width])
             at += width
         if major in _STRINGS:

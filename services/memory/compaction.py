@@ -48,7 +48,7 @@ _LEAST_PARAGRAPH = 60  # tokens
 # the maximum length of an answer in per cent of the requested length, because models count badly
 _SLACK_PERCENT = 150
 _BYTES = 12  # maximum bytes of a usable answer, per token of its length limit
-_PROMPTS = 20  # the number of last prompts that predict the length of the next
+_PROMPTS = 20  # the number of recent prompts that predict the length of the next one
 _BEGINNING = 60  # characters that a request quotes from the beginning of a message to identify it
 _MOST_LABELS = 8  # maximum labels, such as "Summary:", that are removed from an answer
 
@@ -218,7 +218,7 @@ def _in_place(due: Sequence[Pair], request: str) -> str:
 
 
 def _count_chunk(bare: Layout, due: Sequence[Pair], request: str) -> int:
-    """Return the number of the oldest pairs that one request can hold, at least 1."""
+    """Return how many of the oldest pairs one request can hold, at least 1."""
     pairs = ([RecalledMessage(half) for half in pair] for pair in due)
     sizes = (  # headings are counted once per pair, so the sizes are slightly too high
         frame_tokens(pair, bare.counter) + sum(recall_tokens(each, bare.counter) for each in pair)
