@@ -605,7 +605,7 @@ class KeyMissing(Tampered):
 
 
 class SignInBroken(Tampered):
-    """The password is right, but Supabase Auth has another managed password, or another user."""
+    """The password is right, but Supabase Auth has another managed password for the address, or another user."""
 
     public = "Your password is right, but your sign-in needs a repair. Contact your admin."
 

@@ -233,7 +233,7 @@ class _LengthLimit:
         self._characters += len(piece)
         if self._characters < self._due:
             return False
-        # counting the whole text at each piece would take quadratic time
+        # counting the whole text after each piece would take quadratic time
         self._due = self._characters * 5 // 4
         self._pieces = [text := "".join(self._pieces)]
         return 2 * min_tokens(text) > self._max_tokens

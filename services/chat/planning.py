@@ -47,7 +47,7 @@ class Planning:
     """The plans of one user's turns.
 
     A *view* is the plan of the next turn without its prompt. While the database is unreachable, a view uses cached
-    data, but planning a turn raises StoreUnavailable, because a plan from stored rows could differ.
+    data, but planning a turn raises StoreUnavailable, because the stored rows could lead to another plan.
     """
 
     turns: Turns
@@ -223,7 +223,7 @@ def stored_rates(
 
 def _start_seq(conversation: Conversation, past: tuple[Message, ...]) -> int:
     """Return the seq after which the view of *past* begins: the stored start_seq, or the
-    reset_seq if the start_seq is of another branch.
+    reset_seq if the start_seq belongs to another branch.
     """
     is_here = any(message.seq == conversation.start_seq for message in past)
     return conversation.start_seq if is_here else conversation.reset_seq

@@ -175,8 +175,8 @@ class Search:
     def ranked(
         self, thread: Thread, past: tuple[Message, ...], prompt: str, *, is_elsewhere: bool = False
     ) -> tuple[RecalledMessage, ...]:
-        """Return the messages that *prompt* may be about, best first: from *past*, a branch of *thread*, and with
-        *is_elsewhere* also from other conversations."""
+        """Return the messages that *prompt* may be about, best first: from *past*, a branch of *thread*, and, if
+        *is_elsewhere*, from other conversations."""
         conversation, here = thread.conversation, {message.id for message in thread.messages}
         is_elsewhere = is_elsewhere and self._corpus is not None
         if is_elsewhere:

@@ -123,7 +123,7 @@ class Chat:
     ) -> LiveTurn:
         """Begin another reply to the prompt of the reply *message_id*, or by default to the last prompt.
 
-        Another *model* or *policy* applies to this reply alone. Raise the errors of `begin`.
+        *model* and *policy*, if given, apply to this reply alone. Raise the errors of `begin`.
         """
         thread = _of_this_version(self.open(conversation_id))
         if message_id:

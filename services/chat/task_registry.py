@@ -175,7 +175,7 @@ class BackgroundTasks:
                 self._keep(key, state)
 
     def forget(self, user_id: UserId) -> None:
-        """Drop the tasks of a user who has left; a running task will store no result."""
+        """Drop the tasks of a user who has left; the result of a running task will not be stored."""
         with self._lock:
             for key, _ in self._of(user_id):
                 self._busy.pop(key, None)

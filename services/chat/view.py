@@ -61,9 +61,9 @@ class Need:
 
 @dataclass(frozen=True, kw_only=True)
 class ThreadView:
-    """A thread and its live turn, read at one moment; the rest is computed when it is first read.
+    """A thread and its live turn, as read at one moment; the rest is computed on first use. Not thread-safe.
 
-    Only one thread may use a view. It has cached data while the database is unreachable or if the conversation is gone.
+    A view shows cached data while the database is unreachable or if the conversation is gone.
     """
 
     thread: Thread
@@ -108,14 +108,14 @@ class ThreadView:
         return self._tasks.planning.recalled_messages(self.thread, receipt)
 
     def costs(self, messages: Iterable[Message]) -> Mapping[TurnId, TurnCost]:
-        """Return the costs of the replies among *messages*, without those that cannot be read now."""
+        """Return the costs of the replies among *messages*; empty if they cannot be read now."""
         parts = [part for one in messages if one.role is Role.ASSISTANT for part in one.stored]
         with suppress(StoreUnavailable, NotFound):
             return self._tasks.store.turns.costs(parts, self.thread.conversation.id)
         return {}
 
     def thoughts(self, messages: Iterable[Message]) -> Mapping[MessageId, Thoughts]:
-        """Return the thoughts of *messages*, without those that cannot be read now."""
+        """Return the thoughts of *messages*; empty if they cannot be read now."""
         parts = [part for one in messages for part in one.stored if part.has_thoughts]
         with suppress(StoreUnavailable, NotFound):
             return self._tasks.store.turns.thoughts(parts, self.thread.conversation.id)

@@ -17,7 +17,7 @@ A document is a JSON object. This version of the app writes and reads these fiel
     confirmed ........ how and when the address was confirmed: an object of `how` ("code": by a mailed code, "operator":
                        by a command that gave the account this address, "provider") and `at`, in seconds since 1970; null,
                        or left out: the address was never confirmed
-    former ........... confirmed addresses that the user may take back, the oldest first, at most 4; left out: none.
+    former ........... confirmed addresses that the user may take back, oldest first, at most 4; left out: none.
                        Each is an object of `address`; `until`, the end of that right, in seconds since 1970; and
                        `ways_in`: the fields of the document that let the user in, except the password, as they were
                        when the user gave up the address
@@ -150,7 +150,7 @@ class Credentials:
     def used(self, *, step: int = 0, spent: str | None = None) -> "Credentials":
         """Return the credentials after the use of a TOTP code of time step *step*, or of the recovery code with hash *spent*.
 
-        The code also counts as used for each former address, so that taking back an address makes no used code valid again.
+        The code also counts as used for each former address, so that taking one back does not make the code valid again.
         """
         if not self.wants_factor:
             return self
@@ -169,7 +169,7 @@ class Credentials:
     def passkey_used(self, passkey: Passkey) -> "Credentials":
         """Return the credentials after a use of a passkey; *passkey* is its new state.
 
-        The copies stored with former addresses change, too, so that taking back an address lowers no sign count.
+        The copies stored with former addresses change, too, so that taking back an address does not lower the sign count.
         """
         if self.passkeys is None:
             return self
@@ -329,7 +329,7 @@ def _without_factor(ways_in: Mapping[str, object]) -> Mapping[str, object]:
 def _used(
     ways_in: Mapping[str, object], secret: bytes | None, step: int, spent: str | None
 ) -> Mapping[str, object]:
-    """Return a former address's *ways_in* after a use of the factor; fields that only a newer version can read stay."""
+    """Return a former address's *ways_in* after a use of the factor; fields that only a newer version can read are kept."""
     used = dict(ways_in)
     with suppress(ValueError, OverflowError, OSError):
         factor = _factor(ways_in.get("factor"))
@@ -431,7 +431,7 @@ def _former(value: object) -> FormerAddress:
 
 
 def _factor(value: object) -> Factor | None:
-    """Read an authenticator app. Raise ValueError if this version cannot read it, as None would turn the factor off."""
+    """Read an authenticator app. Raise ValueError if this version cannot read it: None would turn the factor off."""
     match value:
         case None:
             return None

@@ -37,7 +37,7 @@ class CredentialsAction(StrEnum):
     ADDRESS_FREED = "address.free"
     ADDRESS_SET = "address.set"
     IDENTITY_MOVED = "identity.move"  # identities were moved to another issuer of the same provider
-    # a code of the authenticator app or a recovery code was used; this changes no way to sign in
+    # a code of the authenticator app or a recovery code was used; the ways to sign in are unchanged
     FACTOR_USED = "factor.use"
     FACTOR_ADDED = "factor.add"  # an authenticator app was added
     FACTOR_REMOVED = "factor.remove"
@@ -45,10 +45,10 @@ class CredentialsAction(StrEnum):
     RECOVERY_RENEWED = "recovery.renew"
     IDENTITY_ADDED = "identity.add"  # an identity at a provider of single sign-on was linked
     IDENTITY_REMOVED = "identity.remove"
-    IDENTITY_USED = "identity.use"  # an identity was used; this changes no way to sign in
+    IDENTITY_USED = "identity.use"  # an identity was used; the ways to sign in are unchanged
     PASSKEY_ADDED = "passkey.add"
     PASSKEY_REMOVED = "passkey.remove"
-    PASSKEY_USED = "passkey.use"  # a passkey was used; this changes no way to sign in
+    PASSKEY_USED = "passkey.use"  # a passkey was used; the ways to sign in are unchanged
     # ADDED: a passkey is now asked for after the password or a mailed code; REMOVED: no longer asked for
     PASSKEY_FACTOR_ADDED = "passkey_factor.add"
     PASSKEY_FACTOR_REMOVED = "passkey_factor.remove"
@@ -202,7 +202,7 @@ class Account:
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """The use of a limit, in micro-dollars; for `Cap.DAILY_TOKENS` in tokens, for `Cap.DEPLOYMENT` in thousandths."""
+    """A limit and the used part of it, in micro-dollars (`Cap.DAILY_TOKENS`: tokens, `Cap.DEPLOYMENT`: thousandths)."""
 
     cap: Cap
     used: int

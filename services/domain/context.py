@@ -68,7 +68,7 @@ class RecalledMessage:
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """The input to the planning of a context. Without a *prompt*, the context of the next turn is planned."""
+    """The input for planning a context. Without a *prompt*, the plan is for the next turn, whose prompt is not known yet."""
 
     instructions: str = field(repr=False)
     past: tuple[Message, ...] = field(repr=False)  # the current branch's messages, sorted by seq

@@ -125,7 +125,7 @@ class ProviderRequest:
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """A user of a provider, by issuer and subject, which stay the same when the address changes."""
+    """A user of a provider, identified by issuer and subject, which stay the same when the address changes."""
 
     issuer: str = field(repr=False)
     subject: str = field(repr=False)

@@ -173,10 +173,10 @@ class _Smtp(smtplib.SMTP):
             timer.cancel()
 
     def _cut(self) -> None:
-        """Shut the socket down, so that the thread which reads a reply gets an error at once."""
+        """Shut the socket down, so that the thread that is reading a reply gets an error at once."""
         with suppress(OSError):
             if self.sock:
-                # SSLSocket.shutdown gives up TLS first: a write at that moment would be sent unencrypted
+                # SSLSocket.shutdown ends TLS first: a write at that moment would be sent unencrypted
                 socket.socket.shutdown(self.sock, socket.SHUT_RDWR)
 
 

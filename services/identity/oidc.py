@@ -58,7 +58,7 @@ _SCOPE = "openid email"  # no offline_access, because no token is stored
 _SECONDS = 10.0  # maximum seconds for all calls that one request of a browser causes
 _OK = 200
 _MOST_BYTES = 256_000  # maximum bytes of one HTTP response
-_CACHED_SECONDS = 3600.0  # how long metadata and keys are cached
+_CACHED_SECONDS = 3600.0  # seconds that metadata and keys are cached
 # minimum seconds between two fetches of the keys, even if no key fits a signature or the last fetch failed
 _KEYS_SECONDS = 60.0
 # OSError: a timeout, or an ssl.SSLError in a record after the handshake, which httpx2 does not convert to an HTTPError
@@ -209,7 +209,7 @@ class Provider:
 
     @property
     def has_sign_out(self) -> bool:
-        """False if the metadata that was read last has no URL for signing out of the provider."""
+        """False if the most recently read metadata has no URL for signing out of the provider."""
         return self._metadata is None or bool(self._metadata.document.end_session_endpoint)
 
     async def sign_out_address(self, return_to: str) -> str | None:

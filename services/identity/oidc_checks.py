@@ -114,7 +114,7 @@ def answer_of(
 
 
 def _is_subject(text: str) -> bool:
-    """Return True for 1 to 255 printable ASCII characters, as OpenID Connect demands of a subject."""
+    """Return True for 1 to 255 printable ASCII characters, as OpenID Connect requires of a subject."""
     return 1 <= len(text) <= _LONGEST_SUBJECT and text.isascii() and text.isprintable()
 
 

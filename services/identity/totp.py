@@ -11,7 +11,7 @@ from datetime import datetime
 DIGITS = 6
 _SECRET_BYTES = 20  # 160 bits, the length of SHA-1's output (RFC 4226, section 4)
 _STEP_SECONDS = 30
-_CLOCK_STEPS = 1  # steps by which the clock of a phone may be fast or slow
+_CLOCK_STEPS = 1  # time steps by which a phone's clock may be fast or slow
 
 
 def new_secret() -> bytes:

@@ -32,7 +32,8 @@ _CONNECT_SECONDS = 5
 _LIST_SECONDS = 10
 _THINKING_SECONDS = 300.0  # seconds that a reasoning model may be silent
 _REFUSED = {400, 413, 422}
-_NEWER_LIMIT, _USAGE = "max_completion_tokens", "stream_options"  # refusable request parameters
+# request parameters that some endpoints refuse
+_NEWER_LIMIT, _USAGE = "max_completion_tokens", "stream_options"
 _PAUSES = (0.5, 1.5)  # seconds before the second and the third attempt
 _LONGEST_PAUSE = 20  # seconds; an endpoint that asks for a longer pause counts as failed
 _TRANSIENT = {
@@ -54,7 +55,7 @@ def connect(base_url: str, api_key: str) -> openai.AsyncOpenAI:
         # no read timeout, because `_reply` limits how long the endpoint may be silent
         timeout=httpx2.Timeout(None, connect=_CONNECT_SECONDS),
         limits=httpx2.Limits(max_connections=None, keepalive_expiry=30),
-        # for an endpoint on this machine, ignore the environment's proxy, which cannot reach its loopback
+        # for an endpoint on this machine, ignore the environment's proxy, which cannot reach this machine's loopback
         trust_env=not is_this_machine(httpx2.URL(base_url).host),
     )
     return openai.AsyncOpenAI(
@@ -95,7 +96,7 @@ class OpenAIModel:
         return _Stream(self._loop, lambda emit: self._reply(messages, max_tokens, emit))
 
     def named(self, name: str, *, is_reasoning: bool = False) -> "OpenAIModel":
-        """Return another model at the same endpoint; both share their sockets and are closed together."""
+        """Return another model at the same endpoint; both share their connections and are closed together."""
         other = copy.copy(self)
         if is_reasoning:
             other._first_token_seconds = max(_THINKING_SECONDS, self._first_token_seconds)
