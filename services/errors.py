@@ -509,7 +509,7 @@ class AccountFull(Refused):
 
 
 class ModelGone(Refused):
-    """The model that the page showed is no longer offered."""
+    """A model other than the one that the page showed would reply."""
 
     public = "The model of this chat is no longer available. Send again to use the one below."
 
