@@ -56,7 +56,7 @@ class Deployment:
 
 
 def log_handler() -> logging.Handler:
-    """Set the handler of the root logger and return it. Expected errors leave no traceback."""
+    """Set the handler of the root logger and return it. It logs expected errors without a traceback."""
     return events.log_handler(Refused, Unavailable)
 
 
@@ -115,7 +115,7 @@ def read_deployment(url: str) -> Deployment:
 
 
 def _secret_address(url: str, keys: Path) -> str:
-    """Return the text to print: *url* on a terminal; else, because logs are stored, the path of a new file in *keys* with *url*."""
+    """Return the text to print: on a terminal *url*; else, because logs are stored, the path of a new file that holds *url*."""
     if sys.stdout.isatty():
         return url
     file = keys / "open.txt"

@@ -12,7 +12,7 @@
     - SignUpsClosed
     - InvitationRefused
       - InvitationMissing
-    - StepEnded ........ a step that this browser had begun cannot go on; start it again
+    - StepEnded ........ a step that this browser began cannot go on; start it again
     - WrongCode ........ the code entered for a step is wrong; a step has five tries
     - WrongFactor ...... the one-time code or the recovery code is wrong
     - FactorNeeded ..... a second factor is missing: the account has one, or the deployment requires one
@@ -138,7 +138,7 @@ class NotConfirmed(Refused):
 
 
 class SignUpsClosed(Refused):
-    """The deployment takes no new accounts."""
+    """The deployment accepts no new accounts."""
 
     public = "Sign-ups are closed. Contact your admin."
 
@@ -192,7 +192,9 @@ class FactorNeeded(Refused):
         listed: tuple[str, ...] = (),
         enrols: bool = False,
     ) -> None:
-        """*since*: when the authenticator app was added; *asks_passkey*: a passkey is the factor; neither: there is no factor.
+        """*since*: when the authenticator app was added; *asks_passkey*: true if a passkey is asked for.
+
+        If neither is given, the account has no second factor.
 
         *listed*: the passkeys and identities that a password reset may remove, as marks (services/store/kept.py);
         *enrols*: the user must also set up an authenticator app.
@@ -205,7 +207,7 @@ class FactorNeeded(Refused):
 
     @property
     def has_form(self) -> bool:
-        """True if a form asks for the account's second factor, or what a reset keeps; false: an app must be set up first."""
+        """True if a form asks for the second factor or for what a reset keeps; false if an app must be set up first."""
         has_choice = self.listed != () and not self.enrols
         return self.since is not None or self.asks_passkey or has_choice
 
@@ -253,7 +255,7 @@ class PasskeyRefused(Refused):
 
 
 class PasskeyCopied(Refused):
-    """The sign count of a passkey is not above that of its last use, as with a copy of its private key."""
+    """The sign count of a passkey has not grown since its last use, which suggests a copy of its private key."""
 
     public = (
         "This passkey was refused because a copy of it may be in use. Remove it, and add a new one."
@@ -434,7 +436,7 @@ class LastAdmin(Refused):
 
 
 class AdminsOnly(Refused):
-    """The user is not an admin, or no longer one."""
+    """The user is not, or no longer, an admin."""
 
     public = "You are no longer an admin: the change was refused."
 
@@ -468,7 +470,7 @@ class Cap(StrEnum):
 
 
 class OverBudget(Refused):
-    """The turn could cost more than the caps leave."""
+    """The turn could cost more than the caps still allow."""
 
     def __init__(
         self,
@@ -479,9 +481,9 @@ class OverBudget(Refused):
         per_minute: int = 0,
         wait_seconds: int = 0,
     ) -> None:
-        """*needed* is the most that the prompt and a short reply cost, *left* what *cap* leaves to spend. Both are in
+        """*needed* is the highest cost of the prompt and a short reply, *left* the unspent part of *cap*. Both are in
         micro-dollars, or in tokens for `Cap.DAILY_TOKENS`, and given only for a user's own caps. *per_minute* is the
-        limit of messages a minute, *wait_seconds* the time until the next minute."""
+        limit of messages per minute, *wait_seconds* the time until the next minute."""
         super().__init__(cap)
         self.cap, self.needed, self.left = cap, needed, left
         self.public = _CAP_SENTENCES[cap]
@@ -507,7 +509,7 @@ class AccountFull(Refused):
 
 
 class ModelGone(Refused):
-    """The model that the page showed is no longer offered."""
+    """A model other than the one that the page showed would reply."""
 
     public = "The model of this chat is no longer available. Send again to use the one below."
 
@@ -561,7 +563,7 @@ class StoreBlocked(StoreUnavailable):
 
 
 class ServerRefused(StoreUnavailable):
-    """The database's API refuses the app itself: the server proofs, or a function that it lacks."""
+    """The database's API refuses a call by the app itself: it rejects the server proof, or lacks the function."""
 
     public = outage = (
         "The database refuses Daybook: a wrong root key, a wrong clock or a missing migration. An admin sees which "
@@ -603,7 +605,7 @@ class KeyMissing(Tampered):
 
 
 class SignInBroken(Tampered):
-    """The password is right, but Supabase Auth has another managed password, or another user."""
+    """The password is right, but Supabase Auth has another managed password for the address, or another user."""
 
     public = "Your password is right, but your sign-in needs a repair. Contact your admin."
 

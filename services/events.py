@@ -50,7 +50,7 @@ class JsonFormatter(logging.Formatter):
     """Formats each record as a JSON object: time, level, event and its measurements.
 
     A record that is not an event of the app is logged with its source line instead of its text, and a traceback with
-    only the types of its errors and the lines of its frames, because texts and values could be a user's. An expected
+    only the types of its errors and the lines of its frames, because texts and values could hold a user's text. An expected
     error (a session ended elsewhere, an unreachable database) is logged by its type, without a traceback.
     """
 

@@ -24,12 +24,12 @@ from services.memory.continuing import spaced
 from services.memory.tokens import TokenCounter, min_tokens
 from services.store.port import Turns
 
-# a heartbeat renews the lease every second; a killed process's turn is settled after this time
+# seconds; a heartbeat renews the lease every second, and a turn whose lease has run out is settled
 LEASE_SECONDS = 10
-_LEAST_REPLY_TOKENS = 256  # a shorter reply is not worth its prompt
-_MARGIN = 2.0  # seconds of the first lease that are left for the first heartbeat
-_PATIENCE = 900.0  # seconds for which a finished reply waits for an unreachable database
-_RESENT_SECONDS = 120.0  # within this many seconds, an equal request resends the unanswered call
+_LEAST_REPLY_TOKENS = 256  # a shorter reply is not worth the cost of its prompt
+_MARGIN = 2.0  # seconds; a first lease with less time left is renewed before the call
+_PATIENCE = 900.0  # seconds that a finished reply waits for an unreachable database
+_RESENT_SECONDS = 120.0  # seconds during which an identical request resends the unanswered call
 _MOST_UNANSWERED = 4  # maximum unanswered calls that are stored for resending
 _LONGEST_PIECE = 20_000  # maximum characters of a reply that are pushed at once
 
@@ -55,7 +55,7 @@ class PaidCalls:
     owner: object = None  # the session that owns the turns; see `LiveTurns.leaving`
 
     def begin(self, call: Call) -> LiveTurn:
-        """Begin the turn of *call*; repeating *call* begins no second turn.
+        """Begin the turn of *call*. Repeating *call* does not begin a second turn.
 
         Raise PriceUnknown and the errors of `Turns.begin`.
         """
@@ -103,7 +103,7 @@ class PaidCalls:
                 failure = errors.StoreUnavailable("lapsed before the model was called")
         except errors.AppError as error:
             failure = error
-        except Exception:  # even after a bug, which is logged, the turn is settled
+        except Exception:  # a bug: the error is logged, and the turn is still settled
             failure = ModelUnavailable(ModelFailure.GARBLED)
             raise
         finally:
@@ -118,8 +118,8 @@ class PaidCalls:
         return reported
 
     def _stream(self, turn: LiveTurn, call: Call) -> Usage | None:
-        """Stream the reply into *turn*. Return the usage that the endpoint reported; None if it reported none, or
-        more tokens than the context window holds.
+        """Stream the reply into *turn*. Return the usage that the endpoint reported; None if it reported none or an
+        impossible one, with more tokens than the context window holds.
         """
         stream = call.offer.client.start(call.plan.messages, max_tokens=turn.max_tokens)
         turn.when_stopped(stream.cancel)
@@ -195,7 +195,7 @@ class PaidCalls:
                 return None
 
     def _counted(self, call: Call, turn: LiveTurn, streamed: str, *, is_failed: bool) -> Usage:
-        """Estimate the usage of a call for which the endpoint reported none: too high on purpose, but within the
+        """Estimate the usage of a call for which the endpoint reported none: deliberately high, but within the
         reservation."""
         if is_failed and not streamed:
             return Usage(0, 0)
@@ -233,7 +233,7 @@ class _LengthLimit:
         self._characters += len(piece)
         if self._characters < self._due:
             return False
-        # counting the whole text at each piece would take quadratic time
+        # counting the whole text after each piece would take quadratic time
         self._due = self._characters * 5 // 4
         self._pieces = [text := "".join(self._pieces)]
         return 2 * min_tokens(text) > self._max_tokens
@@ -291,7 +291,7 @@ class UnansweredCalls:
         return next((lost for _, lost in self._calls.items() if _is_same(lost, call)), None)
 
     def is_prompt(self, prompt_id: MessageId | None) -> bool:
-        """Return True if an unanswered call may have stored this prompt; no process streams a reply to it then."""
+        """Return True if an unanswered call may have stored this prompt; if so, no process streams a reply to it."""
         lost = (call.turn for _, call in self._calls.items())
         return any(turn.prompt and turn.prompt_id == prompt_id for turn in lost)
 
@@ -304,7 +304,7 @@ class UnansweredCalls:
         except errors.StoreUnavailable:
             is_lost = True
             raise
-        finally:  # dropped last, because a resent call counts as lost until its response arrives
+        finally:  # a resent call counts as lost until its response arrives, so it is dropped only here
             self._calls.drop(client_turn_id)
             if is_lost:
                 self._calls.put(client_turn_id, call)
@@ -335,7 +335,7 @@ def _is_same(lost: Call, call: Call) -> bool:
 
 
 def _choices(thread: Thread) -> tuple[object, ...]:
-    """Return the choices of a conversation in which two requests must agree to count as equal."""
+    """Return the settings of a conversation that must be the same in two identical requests."""
     conversation = thread.conversation
     return conversation.policy, conversation.model, conversation.space_id, thread.instructions
 
@@ -349,7 +349,7 @@ def _least_reply_micro(info: ModelInfo, plan: ContextPlan) -> int:
 
 
 def least_micro(info: ModelInfo, plan: ContextPlan) -> int:
-    """Return the highest cost of the prompt of *plan* and a short reply; with less budget the turn is refused."""
+    """Return the highest cost of the prompt of *plan* and a short reply; a turn is refused if the budget is lower."""
     return info.cost_micro(Usage(plan.bound_tokens, 0)) + _least_reply_micro(info, plan)
 
 
@@ -376,7 +376,7 @@ def _outcome(turn: LiveTurn, failure: errors.AppError | None) -> Outcome:
 
 
 def _push(turn: LiveTurn, piece: str) -> bool:
-    """Add *piece* in parts; once the reply is longer than a message may be, omit the other parts and return False."""
+    """Add *piece* in parts; once the reply is longer than a message may be, drop the remaining parts and return False."""
     return all(
         turn.push(piece[start : start + _LONGEST_PIECE]) <= LONGEST_TEXT
         for start in range(0, len(piece), _LONGEST_PIECE)

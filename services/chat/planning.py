@@ -38,7 +38,7 @@ from services.memory.receipt import Receipt
 from services.memory.tokens import KindCounter
 from services.store.port import Turns
 
-_LOOKED_AT = 20  # a model that has no turn among this many newest messages counts as new
+_LOOKED_AT = 20  # newest messages that are searched for a turn of the model; without one, the model counts as new
 _OUT_OF_VIEW = "The model no longer sees this reply, so it cannot continue it. Send a new message."
 
 
@@ -47,14 +47,14 @@ class Planning:
     """The plans of one user's turns.
 
     A *view* is the plan of the next turn without its prompt. While the database is unreachable, a view uses cached
-    data, but planning a turn raises StoreUnavailable, because a plan from stored rows could differ.
+    data, but planning a turn raises StoreUnavailable, because the stored rows could lead to another plan.
     """
 
     turns: Turns
     counter: KindCounter
     counting: Counting
     search: Search
-    # true if an unreachable database or a deleted conversation only makes reads return nothing
+    # true: if the database is unreachable or the conversation is gone, reads return nothing instead of failing
     is_lenient: bool = False
 
     def turn(
@@ -100,7 +100,7 @@ class Planning:
     def recalled_messages(
         self, thread: Thread, receipt: SentContext
     ) -> Mapping[MessageId, Located]:
-        """Return the messages of other conversations that *receipt* names, if *thread* may see them now."""
+        """Return the messages of other conversations that *receipt* names and that *thread* may see now."""
         here = {message.id for message in thread.messages}
         far = {
             note.message_id: where
@@ -196,7 +196,7 @@ class Planning:
         )
 
     def _stored_rates(self, thread: Thread, setup: Setup, past: tuple[Message, ...]) -> Calibration:
-        """Return the stored calibration for a plan of *past*, a branch of *thread*; empty after a refusal."""
+        """Return the stored calibration for a plan of *past*, a branch of *thread*; empty after the endpoint refused a prompt."""
         conversation_id, model = thread.conversation.id, setup.offer.info.name
         receipts = partial(self._receipts, conversation_id=conversation_id)
         stored = stored_rates(model, past, receipts)
@@ -208,7 +208,7 @@ def stored_rates(
     past: Sequence[Message],
     receipts: Callable[[Sequence[Message]], Mapping[TurnId, str]],
 ) -> Calibration:
-    """Return the calibration in the last receipt of *model* on the branch *past*; an empty one without a receipt."""
+    """Return the calibration in the last receipt of *model* on the branch *past*; empty if there is no such receipt."""
     latest = list(islice((one for one in reversed(past) if one.turn_id), _LOOKED_AT))
     # the newest receipt is read first, alone, because it is nearly always a receipt of *model*
     for some in (latest[:1], latest[1:]):
@@ -223,7 +223,7 @@ def stored_rates(
 
 def _start_seq(conversation: Conversation, past: tuple[Message, ...]) -> int:
     """Return the seq after which the view of *past* begins: the stored start_seq, or the
-    reset_seq if the start_seq is of another branch.
+    reset_seq if the start_seq belongs to another branch.
     """
     is_here = any(message.seq == conversation.start_seq for message in past)
     return conversation.start_seq if is_here else conversation.reset_seq

@@ -1,4 +1,4 @@
-"""A turn that another process streams, or left open when it died, followed through the database."""
+"""A turn that another process streams, or left open when it died, as seen through the database."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -37,7 +37,7 @@ class RemoteTurn:
         return self._turn is None or not self._turn.state.is_open
 
     def stop(self) -> None:
-        """Ask the other process to stop, which takes two heartbeats at most. Raise StoreUnavailable, SignedOut."""
+        """Ask the other process to stop, which takes at most two heartbeats. Raise StoreUnavailable, SignedOut."""
         if self._turn:
             self._turns.stop(self.conversation_id, self._turn.id)
 

@@ -36,14 +36,14 @@ from services.store.port import Corpus
 if TYPE_CHECKING:
     from services.memory.recall import Hit, Passage
 
-_PATIENCE = 2.0  # maximum seconds that a prompt waits until all messages are indexed
+_PATIENCE = 2.0  # maximum seconds that a prompt waits for messages to be indexed
 _MOST_HITS = 1000
-# maximum messages recalled from other conversations: this many hold four fifths of the relevant
-# facts, and each further message would make each prompt more expensive
+# maximum messages recalled from other conversations: ten hold four fifths of the relevant facts,
+# and more messages would make every prompt more expensive
 _MOST_ELSEWHERE = 10
 _MOST_OPENED = 2_000  # maximum cached messages of other conversations
 _MOST_INDEXES = 20  # maximum indexes of single conversations in memory
-_MOST_RECEIPTS = 5000  # maximum receipts of which ids are cached; their text is not
+_MOST_RECEIPTS = 5000  # maximum receipts whose ids are cached; their text is not
 
 Located = tuple[ConversationId, Message]
 
@@ -55,7 +55,7 @@ class StoredRecalls:
     prefix_seq: int = 0
     # the messages recalled for the turn's own prompt, each with its extract if only a part was sent
     own: tuple[tuple[MessageId, Extract | None], ...] = ()
-    # for each message recalled from another conversation, for this prompt or an earlier one: its conversation
+    # the conversation of each message recalled from another conversation, for this prompt or an earlier one
     elsewhere: Mapping[MessageId, ConversationId] = field(
         default_factory=dict[MessageId, ConversationId]
     )
@@ -105,7 +105,7 @@ class _Index:
         return self._recall.search(query, _MOST_HITS)
 
     def conversations_of(self, ids: Iterable[MessageId]) -> dict[MessageId, ConversationId]:
-        """Return the conversation of each of the messages *ids*."""
+        """Map each of the messages *ids* to its conversation."""
         wanted = set(ids)
         return {
             message_id: conversation_id
@@ -138,7 +138,7 @@ class _Index:
         if indexed := self.conversations.pop(conversation_id, None):
             self._recall.remove(indexed.ids)
             self.replaced -= indexed.ids
-            for message_id in indexed.ids:  # any may be deleted by now, so all are read again
+            for message_id in indexed.ids:  # some may be deleted by now, so all are read again
                 self._opened.drop(message_id)
 
 
@@ -164,19 +164,19 @@ class Search:
         return "Search()"
 
     def prepare(self) -> None:
-        """Begin to index other conversations, unless that has begun already, because a prompt may follow soon."""
+        """Start indexing other conversations, unless that was started before, because a prompt may follow soon."""
         if self._corpus and self._reading is None:
             self._read_on()
 
     def stop(self) -> None:
-        """Index no more messages of other conversations, because the text of this index is to leave memory."""
+        """Stop indexing other conversations, so that no more of their text enters memory."""
         self._is_stopped = True
 
     def ranked(
         self, thread: Thread, past: tuple[Message, ...], prompt: str, *, is_elsewhere: bool = False
     ) -> tuple[RecalledMessage, ...]:
-        """Return the messages that *prompt* may be about, best first: from *past*, a branch of *thread*, and with
-        *is_elsewhere* also from other conversations."""
+        """Return the messages that *prompt* may be about, best first: from *past*, a branch of *thread*, and, if
+        *is_elsewhere*, from other conversations."""
         conversation, here = thread.conversation, {message.id for message in thread.messages}
         is_elsewhere = is_elsewhere and self._corpus is not None
         if is_elsewhere:
@@ -213,7 +213,7 @@ class Search:
     def opened(
         self, asked: Mapping[MessageId, ConversationId], thread: Thread
     ) -> dict[MessageId, Located]:
-        """Return those messages in *asked* that *thread* may see. All of *asked* belong to other conversations.
+        """Return the messages of *asked* that *thread* may see. All of *asked* belong to other conversations.
 
         Raise StoreUnavailable, SignedOut.
         """
@@ -275,7 +275,7 @@ class Search:
         self._opened.drop_all(lambda located: located[0] == conversation_id)
 
     def _read_on(self) -> Future[None]:
-        """Begin to index new messages in a thread, unless one does so already; return the future of that thread."""
+        """Start a thread that indexes new messages, unless one is running; return its future."""
         with self._lock:
             if self._reading is None or self._reading.done():
                 self._reading = in_thread("recall", self._read)

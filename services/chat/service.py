@@ -89,12 +89,12 @@ class Chat:
         new: NewConversation | None = None,
         seen_model: str | None = None,
     ) -> LiveTurn:
-        """Store *prompt* and begin its reply; without *conversation_id*, in a conversation that begins as *new*.
+        """Store *prompt* and begin its reply; without *conversation_id*, in a new conversation with the choices in *new*.
 
         *seen_rev* is the revision that the page showed, *tip_id* the message that the prompt follows (by default the
-        newest), *seen_model* the model that the page showed. Raise Stale if the chat
-        changed elsewhere, ModelGone if another model would answer, Busy, OverBudget, PromptTooLong, BadInput,
-        NewerVersion, NotFound, SpaceGone, StoreUnavailable.
+        newest), *seen_model* the model that the page showed. Raise Stale if the conversation changed elsewhere, ModelGone
+        if another model would answer, Busy, OverBudget, PromptTooLong, BadInput, NewerVersion, NotFound, SpaceGone,
+        StoreUnavailable.
         """
         prompt = checked_message(prompt)
         if conversation_id is None:
@@ -123,7 +123,7 @@ class Chat:
     ) -> LiveTurn:
         """Begin another reply to the prompt of the reply *message_id*, or by default to the last prompt.
 
-        Another *model* or *policy* applies to this reply alone. Raise the errors of `begin`.
+        *model* and *policy*, if given, apply to this reply alone. Raise the errors of `begin`.
         """
         thread = _of_this_version(self.open(conversation_id))
         if message_id:
@@ -140,7 +140,7 @@ class Chat:
         if not (model or policy):
             return self._begin(thread, past, asked.body, asked.id)
         once = replace(own, model=model or own.model)
-        # the stored start of the view is valid only for the stored policy, and left out under another one
+        # the stored start of the view is valid only for the stored policy, and ignored under another one
         if policy:
             once = replace(once, policy=policy, start_seq=own.reset_seq)
         thread = replace(thread, conversation=once)
@@ -192,12 +192,12 @@ class Chat:
         return self.tasks.registry.coming(self.store.turns.user_id, purpose)
 
     def failure(self, conversation_id: ConversationId) -> errors.AppError | None:
-        """Return the error of the last reply, while it is remembered."""
+        """Return the error of the last reply, if this process still remembers it."""
         turn = self.live_turns.find(self.store.turns.user_id, conversation_id)
         return turn.failure if turn else None
 
     def open(self, conversation_id: ConversationId) -> Thread:
-        """Return the conversation (cached in an outage), after recovering the partial reply of a crashed process."""
+        """Return the conversation, after recovering the partial reply of a crashed process; in an outage, a cached copy."""
         return self._read(conversation_id)[0]
 
     def view(
@@ -210,7 +210,7 @@ class Chat:
     ) -> ThreadView:
         """Return a conversation for a page: up to the prompt that is being answered, else the branch of *version*.
 
-        If the turn *begun* is given, show its thread; with *is_cached*, a cached thread, if any. Raise NotFound.
+        If the turn *begun* is given, show its thread; if *is_cached*, prefer a cached thread. Raise NotFound.
         """
         turn: LiveTurn | RemoteTurn | None = begun
         # read once, because the turn drops its thread when it ends
@@ -229,7 +229,7 @@ class Chat:
         return ThreadView(thread=thread, turn=turn, failure=failure, _tasks=self.tasks)
 
     def new_view(self, new: NewConversation) -> ThreadView:
-        """Return the view of a conversation that begins as *new*."""
+        """Return the view of a new conversation with the choices in *new*."""
         thread = self._new_thread("", new, self._choices.space(new.space_id))
         return ThreadView(thread=thread, is_new=True, _tasks=self.tasks)
 
@@ -244,7 +244,7 @@ class Chat:
     def _read(self, conversation_id: ConversationId) -> tuple[Thread, LiveTurn | RemoteTurn | None]:
         """Return the thread as `open` does, and the live turn of the thread, if this or another process has one."""
         live = self._live(conversation_id)
-        # the facts are read ahead, because the plan of the next turn needs them
+        # prefetch the facts, which the plan of the next turn needs
         if self._choices.reads_facts:
             self.store.facts.read_ahead()
         try:
@@ -283,14 +283,14 @@ class Chat:
         tip = next((message for message in thread.messages if message.id == tip_id), None)
         if tip_id and tip is None:  # the message was deleted in another tab
             raise errors.Stale
-        # the tip's reply or continuation, stored since the page was drawn, is included
+        # include a reply to the tip, or a continuation of it, that was stored after the page was drawn
         if tip:
             is_awaited = tip.role is Role.USER or tip.is_unfinished
             thread = thread.through(tip.id) if is_awaited else thread.up_to(tip.id)
         return self._begin(thread, thread.branch(), prompt, seen_model=seen_model)
 
     def _new_thread(self, title: str, new: NewConversation, space: Space | None) -> Thread:
-        """Return the empty thread of a conversation that begins as *new* in *space*."""
+        """Return the empty thread of a new conversation in *space*, with the choices in *new*."""
         policy = self._choices.policy_of(new, space)
         conversation_id = ConversationId(self._new_id())
         return Thread.empty(conversation_id, title, policy, new, made_at=datetime.now(UTC))
@@ -318,7 +318,7 @@ class Chat:
         if seen_model and setup.offer.info.name != seen_model:
             raise errors.ModelGone
         kind = failure.failure if isinstance(failure, ModelUnavailable) else None
-        # last time the thoughts used up the reply length that the user set, so this reply ignores that limit
+        # the last reply used up the user's length limit with thoughts alone, so this one ignores that limit
         if again and kind is ModelFailure.NO_ANSWER:
             setup = replace(setup, preferences=replace(setup.preferences, reply_tokens=None))
         plan, receipt = self._planning.turn(thread, setup, past, prompt)
@@ -378,7 +378,7 @@ def _message(thread: Thread, message_id: MessageId, role: Role) -> Message:
 
 
 def _seen_revs(thread: Thread) -> set[int]:
-    """Return the revisions that a page may show when it writes: the current revision, and the one before if only
+    """Return the revisions that a write of a page may be based on: the current one, and the one before if only
     a reply (or its continuation) was added since."""
     rev, last = thread.conversation.rev, thread.messages[-2:]
     is_awaited = (

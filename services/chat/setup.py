@@ -22,8 +22,7 @@ from services.memory.tokens import KindCounter
 from services.store.port import Store
 
 _LEAST_CONTEXT_TOKENS = 512
-# A context holds at least this many replies of the user's reply length: with fewer there would be no
-# room for history.
+# the smallest context, as a multiple of the user's reply length: a smaller one would leave no room for history
 _LEAST_CONTEXT = 2
 
 
@@ -43,7 +42,7 @@ class Setup:
 
     @property
     def context_tokens(self) -> int:
-        """The tokens that one call may use: the model's limit, or fewer if the user chose so."""
+        """The tokens that one call may use: the model's limit, or a lower limit that the user chose."""
         most = self.offer.info.context_tokens
         wished = self.preferences.context_tokens or most
         replies = _LEAST_CONTEXT * (self.preferences.reply_tokens or 0)
@@ -51,7 +50,7 @@ class Setup:
 
     @property
     def reply_tokens(self) -> int:
-        """The tokens that a reply may have: the model's limit, or fewer if the user chose so."""
+        """The tokens that a reply may have: the model's limit, or a lower limit that the user chose."""
         most = self.offer.info.reply_tokens
         return min(most, self.preferences.reply_tokens or most)
 
@@ -74,11 +73,11 @@ class Choices:
     reads_facts: bool = True
 
     def setup(self, thread: Thread | None, new: NewConversation | None = None) -> Setup:
-        """Return the setup of the next turn of *thread*, or of the first turn of a conversation that begins as *new*.
+        """Return the setup of the next turn of *thread*, or of the first turn of a new conversation with the choices in *new*.
 
         A model that is no longer offered is ignored. A user's instructions may take half of `Setup.context_tokens`; the
-        deployment's instructions are not checked. Notes that a user wrote for a space or a conversation apply there,
-        even if the user wants no facts to be noted.
+        deployment's instructions are not checked. Facts that a user wrote for a space or a conversation apply there,
+        even if the user has switched memory off.
         """
         new = new or NewConversation()
         own, facts = thread.conversation if thread else new, ()
@@ -121,18 +120,18 @@ class Choices:
         return tuple(kind(size) for kind in POLICIES.values())
 
     def policy_of(self, new: NewConversation, space: Space | None) -> MemoryPolicy:
-        """Return the policy of a conversation that begins as *new* in *space*: its own, the space's or the default."""
+        """Return the policy of a new conversation in *space*: the one that *new* names, the space's or the default."""
         chosen = new.policy, space and space.policy
         return next((each for each in chosen if each and each.is_known), self.usual_policy())
 
     def usual_policy(self) -> MemoryPolicy:
-        """Return the policy of a new conversation whose space has none."""
+        """Return the policy of new conversations whose space sets none."""
         offered = {policy.name: policy for policy in self.policies()}
         wished = self.store.profile.preferences().policy or self.first_policy
         return offered.get(wished.name) or offered[self.first_policy.name]
 
     def space(self, space_id: SpaceId | None) -> Space | None:
-        """Return the user's space *space_id*; None also if the database is unreachable and nothing is cached."""
+        """Return the user's space *space_id*; None if there is none, or the database is unreachable and nothing is cached."""
         with suppress(StoreUnavailable):
             return self.store.spaces.find(space_id) if space_id else None
         return None

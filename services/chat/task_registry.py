@@ -1,4 +1,4 @@
-"""The registry of background tasks: at most one of a kind in a conversation; after failures, fewer attempts."""
+"""The registry of background tasks: at most one of a kind in a conversation, and fewer attempts after failures."""
 
 import threading
 import time
@@ -52,7 +52,7 @@ class BackgroundTasks:
     ) -> None:
         """Accept only tasks of these *purposes*.
 
-        Facts are noted once *fact_batch* prompts are waiting, or after the time *silence* without a new prompt.
+        Facts are noted once *fact_batch* prompts are waiting, or *silence* has passed without a new prompt.
         """
         self._purposes, self.fact_batch, self.silence = purposes, fact_batch, silence
         self._busy: dict[_Key, _State] = {}  # tasks that are running or postponed
@@ -99,7 +99,7 @@ class BackgroundTasks:
     def postpone(
         self, purpose: Purpose, user_id: UserId, conversation_id: ConversationId, work: Work
     ) -> None:
-        """Let `begin_due` call *work* once `silence` has passed, instead of any work postponed before."""
+        """Let `begin_due` call *work* once `silence` has passed. *work* replaces any work postponed earlier."""
         if purpose not in self._purposes:
             return
         with self._changed((purpose, conversation_id), user_id) as state:
@@ -111,7 +111,7 @@ class BackgroundTasks:
             return bool(state and state.work)
 
     def begin_due(self) -> None:
-        """Begin the postponed work that is due, each in a thread."""
+        """Begin all postponed work that is due, each piece in its own thread."""
         now, due = time.monotonic(), list[Work]()
         with self._lock:
             for key, state in list(self._busy.items()):
@@ -140,7 +140,7 @@ class BackgroundTasks:
             state.failures = state.failures + 1 if error else 0
             state.error = error
             # the traceback is dropped, because its frames hold the conversation's text, and the error
-            # stays in memory for long
+            # stays in memory for a long time
             if error:
                 error.__traceback__ = error.__cause__ = error.__context__ = None
             if finished is not None:
@@ -175,7 +175,7 @@ class BackgroundTasks:
                 self._keep(key, state)
 
     def forget(self, user_id: UserId) -> None:
-        """Drop the tasks of a user who has left; a running task will store no result."""
+        """Drop the tasks of a user who has left; the result of a running task will not be stored."""
         with self._lock:
             for key, _ in self._of(user_id):
                 self._busy.pop(key, None)

@@ -19,12 +19,12 @@ from services.store.tables.temporary import TemporaryRows
 
 # the title of every temporary chat, because a title must not reveal the content
 TEMPORARY_TITLE = "Temporary chat"
-# seconds for which the page may be disconnected; a short network failure takes less
+# seconds that the page may be disconnected; a short network failure takes less
 _ABSENCE_SECONDS = 10.0
 
 
 class ChatIsOver(Refused):
-    """The temporary chat was left, or its page was away for too long."""
+    """The temporary chat was left, or its page was disconnected for too long."""
 
     public = "This temporary chat has ended and is deleted. You can start another."
 
@@ -52,7 +52,7 @@ class TemporaryChat(ChatParts):
 
     @property
     def is_begun(self) -> bool:
-        """True once a prompt was stored."""
+        """True once a prompt has been stored."""
         return self.conversations.cached(self.id) is not None
 
     @property
@@ -90,7 +90,7 @@ class TemporaryChat(ChatParts):
         self._chat.forget(self.id)
 
     def is_deserted(self) -> bool:
-        """Return True if the chat was left for good or its page has been away for too long. Call this periodically."""
+        """Return True if the chat was left for good or its page was disconnected for too long. Call this periodically."""
         if self.is_over:
             return True
         now = time.monotonic()
@@ -118,15 +118,15 @@ class TemporaryChats:
         return next((chat for chat in chats if chat.id == conversation_id), None)
 
     def has_live(self, owner: SessionId) -> bool:
-        """Return True if a turn of the chats of one device is not over."""
+        """Return True if any chat of one device has a live turn."""
         return any(chat.is_live for chat in self._all() if chat.owner == owner)
 
     def end_of(self, owner: SessionId) -> None:
-        """End the chats of one device, whose user signs out."""
+        """End the chats of a device whose user signs out."""
         self._end([chat for chat in self._all() if chat.owner == owner])
 
     def end_deserted(self) -> None:
-        """End the chats that were left for good or whose pages have been away for too long. Call this periodically."""
+        """End the chats that were left for good or whose pages were disconnected for too long. Call this periodically."""
         self._end([chat for chat in self._all() if chat.is_deserted()])
 
     def stop(self, within: float = 2.0, owners: Collection[SessionId] | None = None) -> None:

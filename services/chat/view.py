@@ -61,14 +61,14 @@ class Need:
 
 @dataclass(frozen=True, kw_only=True)
 class ThreadView:
-    """A thread and its live turn, read at one moment; the rest is computed when it is first read.
+    """A thread and its live turn, as read at one moment; the rest is computed on first use. Not thread-safe.
 
-    Only one thread may use a view. It has cached data while the database is unreachable or if the conversation is gone.
+    A view shows cached data while the database is unreachable or if the conversation is gone.
     """
 
     thread: Thread
     turn: LiveTurn | RemoteTurn | None = None  # the turn whose reply is streaming
-    # the error of the last reply, while it is remembered
+    # the error of the last reply, if this process still remembers it
     failure: AppError | None = None
     is_new: bool = False  # true if the conversation is not stored yet
     _tasks: UserTasks = field(repr=False)
@@ -80,7 +80,7 @@ class ThreadView:
 
     @cached_property
     def plan(self) -> ContextPlan | None:
-        """The plan of the next turn without its prompt; None if it does not fit or this version lacks the policy."""
+        """The plan of the next turn without its prompt; None if it does not fit, or this version does not know the policy."""
         with suppress(PromptTooLong, InstructionsTooLong, NewerVersion):
             return self._planned[1]
         return None
@@ -104,18 +104,18 @@ class ThreadView:
         return Receipt.from_json(text) if text else None
 
     def recalled(self, receipt: SentContext) -> Mapping[MessageId, Located]:
-        """Return the messages of other conversations that *receipt* names, if they may be seen here now."""
+        """Return the messages of other conversations that *receipt* names and that this conversation may see now."""
         return self._tasks.planning.recalled_messages(self.thread, receipt)
 
     def costs(self, messages: Iterable[Message]) -> Mapping[TurnId, TurnCost]:
-        """Return the costs of the replies among *messages*, without those that cannot be read now."""
+        """Return the costs of the replies among *messages*; empty if they cannot be read now."""
         parts = [part for one in messages if one.role is Role.ASSISTANT for part in one.stored]
         with suppress(StoreUnavailable, NotFound):
             return self._tasks.store.turns.costs(parts, self.thread.conversation.id)
         return {}
 
     def thoughts(self, messages: Iterable[Message]) -> Mapping[MessageId, Thoughts]:
-        """Return the thoughts of *messages*, without those that cannot be read now."""
+        """Return the thoughts of *messages*; empty if they cannot be read now."""
         parts = [part for one in messages for part in one.stored if part.has_thoughts]
         with suppress(StoreUnavailable, NotFound):
             return self._tasks.store.turns.thoughts(parts, self.thread.conversation.id)
@@ -135,8 +135,8 @@ class ThreadView:
 
     @cached_property
     def need(self) -> Need:
-        """The most that may be left of a limit for it to count as low: three times the cost of the most expensive of
-        the last three replies, or the highest possible cost of the next reply if that is more."""
+        """The amounts below which the rest of a limit counts as low: three times the cost of the most expensive of the
+        last three replies, or the highest possible cost of the next reply if that is more."""
         replies = [one for one in self.thread.branch() if one.role is Role.ASSISTANT][
             -_LAST_REPLIES:
         ]
@@ -152,7 +152,7 @@ class ThreadView:
         )
 
     def affordable(self, prompt: str, left_micro: int) -> Affordable:
-        """Find changes with which *left_micro* pays for *prompt* (if empty, for the last prompt) and a short reply."""
+        """Find changes that let *left_micro* pay for *prompt* (if empty, for the last prompt) and a short reply."""
         past, conversation = self.thread.branch(), self.thread.conversation
         if not prompt:
             at = max((n for n, one in enumerate(past) if one.role is Role.USER), default=0)

@@ -3,8 +3,8 @@
 A document is a JSON object. This version of the app writes and reads these fields:
 
     version .......... 1; 2 once the document has a factor, a number of uses, or a former address with a factor; 3 once
-                       it has identities or passkeys, or a former address with them. An earlier version of the app then
-                       raises NewerVersion: it does not know these ways in, but would restore them with a former address
+                       it has identities or passkeys, or a former address with them. An earlier version of the app does
+                       not know these ways in; it raises NewerVersion, so that it does not restore them with an address
     state ............ "pending" until the row belongs to a user, then "set"
     address .......... the address that the user signs in with
     hash ............. the hash of the password (password_hash.py); null: the account has no password
@@ -17,7 +17,7 @@ A document is a JSON object. This version of the app writes and reads these fiel
     confirmed ........ how and when the address was confirmed: an object of `how` ("code": by a mailed code, "operator":
                        by a command that gave the account this address, "provider") and `at`, in seconds since 1970; null,
                        or left out: the address was never confirmed
-    former ........... confirmed addresses that the user may take back, the oldest first, at most 4; left out: none.
+    former ........... confirmed addresses that the user may take back, oldest first, at most 4; left out: none.
                        Each is an object of `address`; `until`, the end of that right, in seconds since 1970; and
                        `ways_in`: the fields of the document that let the user in, except the password, as they were
                        when the user gave up the address
@@ -55,9 +55,9 @@ from services.domain.single_sign_on import LinkedIdentity
 from services.errors import NewerVersion
 
 _MANAGED_CHARACTERS = 40
-# beyond four, the oldest former addresses are kept, so that a thief of the account cannot push out the user's own
+# of more than four, the oldest are kept, so that a thief of the account cannot push out the user's own addresses
 _MOST_FORMER = 4
-# fields that `Credentials.taken_back` does not restore, because they are no ways in or get new values
+# fields that `Credentials.taken_back` does not restore: they are not ways in, or get new values
 _LASTING = {
     *("version", "state", "account_secret", "managed_password", "invitation"),
     *("address", "hash", "operator_hash", "generation", "confirmed", "former", "uses"),
@@ -110,7 +110,7 @@ class Credentials:
     former: tuple[FormerAddress, ...] = field(default=(), repr=False)
     factor: Factor | None = field(default=None, repr=False)  # None: there is no authenticator app
     recovery: tuple[str, ...] = field(default=(), repr=False)  # hashes of unused recovery codes
-    identities: tuple[LinkedIdentity, ...] = field(default=(), repr=False)  # the oldest first
+    identities: tuple[LinkedIdentity, ...] = field(default=(), repr=False)  # oldest first
     passkeys: Passkeys | None = field(default=None, repr=False)  # None: the user never had any
     uses: int = 0  # the number of uses of the factor, the passkeys and the identities so far
     # fields that only a newer version of the app knows
@@ -150,7 +150,7 @@ class Credentials:
     def used(self, *, step: int = 0, spent: str | None = None) -> "Credentials":
         """Return the credentials after the use of a TOTP code of time step *step*, or of the recovery code with hash *spent*.
 
-        The code also counts as used for each former address, so that taking back an address makes no used code valid again.
+        The code also counts as used for each former address, so that taking one back does not make the code valid again.
         """
         if not self.wants_factor:
             return self
@@ -169,7 +169,7 @@ class Credentials:
     def passkey_used(self, passkey: Passkey) -> "Credentials":
         """Return the credentials after a use of a passkey; *passkey* is its new state.
 
-        The copies stored with former addresses change, too, so that taking back an address lowers no sign count.
+        The copies stored with former addresses change, too, so that taking back an address does not lower the sign count.
         """
         if self.passkeys is None:
             return self
@@ -299,7 +299,7 @@ def _fields(credentials: Credentials) -> dict[str, object]:
         ]
     if factor := credentials.factor:
         known["factor"] = _written(factor)
-    if credentials.recovery and credentials.wants_factor:  # no codes without a factor
+    if credentials.recovery and credentials.wants_factor:  # without a factor there are no codes
         known["recovery_codes"] = list(credentials.recovery)
     if credentials.identities:
         known["identities"] = identity_fields.written(credentials.identities)
@@ -329,7 +329,7 @@ def _without_factor(ways_in: Mapping[str, object]) -> Mapping[str, object]:
 def _used(
     ways_in: Mapping[str, object], secret: bytes | None, step: int, spent: str | None
 ) -> Mapping[str, object]:
-    """Return a former address's *ways_in* after a use of the factor; fields that only a newer version can read stay."""
+    """Return a former address's *ways_in* after a use of the factor; fields that only a newer version can read are kept."""
     used = dict(ways_in)
     with suppress(ValueError, OverflowError, OSError):
         factor = _factor(ways_in.get("factor"))
@@ -431,7 +431,7 @@ def _former(value: object) -> FormerAddress:
 
 
 def _factor(value: object) -> Factor | None:
-    """Read an authenticator app. Raise ValueError if this version cannot read it, as None would turn the factor off."""
+    """Read an authenticator app. Raise ValueError if this version cannot read it: None would turn the factor off."""
     match value:
         case None:
             return None

@@ -1,6 +1,6 @@
 """The field of a credentials document that holds the user's identities at single sign-on providers.
 
-The field is a list of at most 10 JSON objects, the oldest first. Each identity has
+The field is a list of at most 10 JSON objects, oldest first. Each identity has
 
 issuer .. the provider's issuer identifier (OpenID Connect)
 sub ..... the subject, the id of the user at the provider

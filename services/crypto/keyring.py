@@ -102,7 +102,7 @@ class VaultRing:
         return self._vaults[self.current].seal(plaintext, place)
 
     def open(self, token: str, place: Place) -> str:
-        """Open *token* with the vault of its key version. Raise Tampered, also if the ring lacks that key."""
+        """Open *token* with the vault of its key version. Raise Tampered on failure, or if the ring lacks that key."""
         return self._of(token).open(token, place)
 
     def wrap(self, key: bytes, place: Place) -> str:
@@ -110,7 +110,7 @@ class VaultRing:
         return self._vaults[self.current].wrap(key, place)
 
     def unwrap(self, token: str, place: Place) -> bytes:
-        """Unwrap *token* with the vault of its key version. Raise Tampered, also if the ring lacks that key."""
+        """Unwrap *token* with the vault of its key version. Raise Tampered on failure, or if the ring lacks that key."""
         return self._of(token).unwrap(token, place)
 
     def _of(self, token: str) -> Vault:
@@ -164,7 +164,7 @@ class RootKeys:
         return tuple(sorted(self._keys))
 
     def refuse_missing(self, needed: Iterable[int]) -> None:
-        """Raise Misconfigured if the ring lacks a root key of the versions *needed*."""
+        """Raise Misconfigured if the ring lacks any of the *needed* versions of the root key."""
         for version in sorted(set(needed) - self._keys.keys()):
             raise Misconfigured(
                 f"Root key {version} is missing, and stored data is sealed under it: put it back beside "

@@ -4,7 +4,7 @@ The field is a JSON object of
 
 user_handle .. 64 octets in base64url
 is_factor .... true: a passkey is asked for after the password or a mailed code
-each ......... the passkeys, the oldest first, at most 20. Each is an object of `id`, the credential id, and `key`, the
+each ......... the passkeys, oldest first, at most 20. Each is an object of `id`, the credential id, and `key`, the
                public key (COSE), both in base64url; `count`, the sign count; `rp`, the id of the relying party;
                `name`; `made` and `used`, the times of its creation and its last use, in seconds since 1970, `used`
                null: never; the booleans `synced` (`Passkey.is_synced`) and `verifies` (`Passkey.verifies_user`);

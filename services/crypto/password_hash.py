@@ -33,7 +33,7 @@ def hash_password(password: str) -> str:
 def check_password(password: str, hashed: str | None) -> bool:
     """Return True if *hashed* is a hash of *password*. For None (no user, or no password), return False after the same time.
 
-    Raise Tampered, without hashing, if *hashed* names other costs, because the library would accept any costs.
+    Raise Tampered, without hashing, if *hashed* has other cost parameters, because the library would accept any.
     """
     costs = f"$argon2id$v=19$m={_MEMORY_KIB},t={_PASSES},p={_LANES}$"
     if hashed is not None and not (hashed.startswith(costs) and len(hashed) == len(costs + _ANY)):
@@ -45,5 +45,5 @@ def check_password(password: str, hashed: str | None) -> bool:
 
 
 def _octets(password: str) -> bytes:
-    # new passwords have no lone surrogate, but a wrong password at sign-in may, and must cause no error
+    # new passwords have no lone surrogate, but a wrong password at sign-in may, and must not cause an error
     return normalize("NFC", password).encode(errors="surrogatepass")

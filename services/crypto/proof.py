@@ -1,15 +1,15 @@
 """The server proof that a write needs beside the user's access token.
 
-A proof is an HMAC-SHA256 over a claim, under a key that only the app and the database have. The claim is the verb, the
-user and every argument of the call, one per line. SQL builds the same claim from the arguments that it received
-(`private.require_proof`) and compares. So a thief of an access token who calls the API directly can neither spend, settle nor
-delete.
+A proof is an HMAC-SHA256 over a claim, under a key that only the app and the database have. The claim is the verb,
+the user and every argument of the call, one per line. SQL builds the same claim from the arguments that it received
+(`private.require_proof`) and compares the proofs. So a thief of an access token who calls the API directly can
+neither spend, settle nor delete.
 
     claim of a user  = verb, user id, fields …
     claim of the app = "server", unix seconds, verb, fields …
 
 A field is an id, a number, a date, true or false, a name from the code, or nothing (an empty line). It never holds a
-line break, or two calls could share one claim: free text and tokens are passed as their sha256.
+line break, because two calls could then share one claim: free text and tokens are passed as their sha256.
 """
 
 import hashlib

@@ -12,7 +12,7 @@ from services.domain.accounts import RECOVERY_CODES
 
 _ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"  # without I, L, O and U; 5 bits per character
 _LENGTH, _GROUP = 24, 4
-_LONGEST_ENTRY = 100  # characters that a user may type for one code
+_LONGEST_ENTRY = 100  # maximum characters typed for one code
 _LOOK_ALIKES = str.maketrans("ILO", "110")
 
 

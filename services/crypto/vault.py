@@ -370,7 +370,7 @@ def _text_of(body: bytes) -> str | None:
     return None if octets is None or len(octets) > LARGEST_TEXT else text
 
 
-@lru_cache(maxsize=256)  # tables, columns and roles are few
+@lru_cache(maxsize=256)  # there are few tables, columns and roles
 def _names(*names: str) -> bytes:
     encoded = [name.encode() for name in names]
     return b"".join(bytes([len(name)]) + name for name in encoded)

@@ -142,7 +142,7 @@ class Conversation:
     # the number of changes to the thread; a write states the revision that it is based on
     rev: int = 0
     reset_seq: int = 0  # messages up to reset_seq are not sent: the context was restarted
-    start_seq: int = 0  # the messages sent in full begin after start_seq; at least reset_seq
+    start_seq: int = 0  # messages after start_seq, which is at least reset_seq, are sent in full
     facts_seq: int = 0  # facts were noted from the prompts up to facts_seq
     pinned_at: datetime | None = None
     created_at: datetime
@@ -161,7 +161,7 @@ class Conversation:
 
     @property
     def cuts(self) -> int:
-        """The number of deletions and restorations of messages: only these raise the revision but assign no seq."""
+        """The number of deletions and restorations of messages: only these raise the revision without assigning a seq."""
         return self.rev - self.last_seq
 
 
@@ -196,9 +196,9 @@ class Space:
 
     id: SpaceId
     name: str = field(repr=False)  # empty if the name could not be decrypted
-    instructions: str | None = field(default=None, repr=False)  # None: the user's apply
+    instructions: str | None = field(default=None, repr=False)  # None: the user's instructions
     policy: MemoryPolicy | None = None  # the policy of new conversations; None: the user's default
-    uses_personal_facts: bool = True  # true if facts about the user apply beside those of the space
+    uses_personal_facts: bool = True  # true if facts about the user apply, too
     created_at: datetime
     is_archived: bool = False
     is_verified: bool = True
@@ -254,7 +254,7 @@ class RunningSummary:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SearchText:
-    """The text by which a conversation is searched, made from the conversation's revision *conversation_rev*."""
+    """The text by which a conversation is searched, made from revision *conversation_rev* of the conversation."""
 
     text: str = field(repr=False)  # empty if it could not be decrypted
     conversation_rev: int  # 0 if the text could not be decrypted

@@ -37,7 +37,7 @@ class CredentialsAction(StrEnum):
     ADDRESS_FREED = "address.free"
     ADDRESS_SET = "address.set"
     IDENTITY_MOVED = "identity.move"  # identities were moved to another issuer of the same provider
-    # a code of the authenticator app or a recovery code was used; this changes no way to sign in
+    # a code of the authenticator app or a recovery code was used; the ways to sign in are unchanged
     FACTOR_USED = "factor.use"
     FACTOR_ADDED = "factor.add"  # an authenticator app was added
     FACTOR_REMOVED = "factor.remove"
@@ -45,10 +45,10 @@ class CredentialsAction(StrEnum):
     RECOVERY_RENEWED = "recovery.renew"
     IDENTITY_ADDED = "identity.add"  # an identity at a provider of single sign-on was linked
     IDENTITY_REMOVED = "identity.remove"
-    IDENTITY_USED = "identity.use"  # an identity was used; this changes no way to sign in
+    IDENTITY_USED = "identity.use"  # an identity was used; the ways to sign in are unchanged
     PASSKEY_ADDED = "passkey.add"
     PASSKEY_REMOVED = "passkey.remove"
-    PASSKEY_USED = "passkey.use"  # a passkey was used; this changes no way to sign in
+    PASSKEY_USED = "passkey.use"  # a passkey was used; the ways to sign in are unchanged
     # ADDED: a passkey is now asked for after the password or a mailed code; REMOVED: no longer asked for
     PASSKEY_FACTOR_ADDED = "passkey_factor.add"
     PASSKEY_FACTOR_REMOVED = "passkey_factor.remove"
@@ -64,7 +64,7 @@ class ProofScope(StrEnum):
 
 
 class Failure(StrEnum):
-    """Kinds of failed attempts at an account. The audit counts those of one kind, user and hour in one entry of this name."""
+    """Kinds of failed attempts at an account. The audit counts them in one entry of this name per user and hour."""
 
     ADDRESS = "address.fail"  # a code to confirm or take back an address was wrong
     # a change to the account was refused, because a proof was missing or a code was wrong
@@ -96,7 +96,7 @@ class Device:
 
     id: SessionId
     browser: BrowserName = field(repr=False)
-    first_seen_at: datetime | None  # None: the session is older than the record of devices
+    first_seen_at: datetime | None  # None: the session began before devices were recorded
     last_seen_at: datetime | None
     is_this_one: bool
     is_proven: bool  # true: the user gave a full proof in the last ten minutes
@@ -104,7 +104,7 @@ class Device:
 
 
 RECOVERY_CODES = 10  # the number of recovery codes that a user is given at once
-FEW_RECOVERY_CODES = 3  # with so few left, the user is told to make new recovery codes
+FEW_RECOVERY_CODES = 3  # when this many are left, the user is told to make new ones
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -181,7 +181,7 @@ class Account:
     deployment_share: float | None = None
     # days after which unused conversations are deleted; None: never
     retention_days: int | None = None
-    # the notices that are shown in the calling session, the newest first
+    # the notices that are shown in the calling session, newest first
     notices: tuple[NoticeRow, ...] = ()
 
     @property
@@ -202,7 +202,7 @@ class Account:
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """The use of a limit, in micro-dollars; for `Cap.DAILY_TOKENS` in tokens, for `Cap.DEPLOYMENT` in thousandths."""
+    """A limit and the used part of it, in micro-dollars (`Cap.DAILY_TOKENS`: tokens, `Cap.DEPLOYMENT`: thousandths)."""
 
     cap: Cap
     used: int
@@ -326,7 +326,7 @@ class AuditEntry:
 
 DELETE_WORD = "delete"  # typed to confirm account deletion in a deployment without sign-in
 
-# maps each error code in the URL of the page that follows a refused form to the error
+# the reasons to refuse a form, by the code in the URL of the page that is shown next
 SIGN_IN_REASONS: dict[str, type[errors.AppError]] = {
     "signed-out": errors.SignedOut,
     "wrong": errors.WrongCredentials,

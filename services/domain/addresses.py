@@ -41,7 +41,7 @@ def checked_address(text: str) -> EmailAddress:
     """Return the address *text* in lower case, otherwise unchanged. Raise BadAddress if it is not valid.
 
     A valid address is a dot-atom (RFC 5322), an @ and a domain of at least two labels of ASCII letters, digits and
-    hyphens, as for `private.is_address` in SQL. International domains are not converted: users type the xn-- form.
+    hyphens, as in `private.is_address` in SQL. International domains are not converted: users type the xn-- form.
     """
     address = text.lower() if len(text) <= _LONGEST_ADDRESS and text.isascii() else ""
     if not _ADDRESS.fullmatch(address) or address.endswith(_DELETED):

@@ -5,7 +5,7 @@ from typing import NewType
 BrowserName = NewType("BrowserName", str)
 
 UNKNOWN_BROWSER = BrowserName("an unknown browser")
-# browser names by substring of the User-Agent header; the first match counts, as most browsers also claim to be others
+# browser names by substring of the User-Agent header; the first match wins, because most browsers also name others
 _BROWSERS = {
     "Edg/": "Edge",
     "EdgA/": "Edge",

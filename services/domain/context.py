@@ -9,10 +9,11 @@ from typing import NamedTuple
 from services.domain import ConversationId, Fact, FactId, Message, MessageId, Role, RunningSummary
 
 _MIN_REPLY_TOKENS = 2048
-_JUDGED_TOKENS = 1000  # up to here, a prompt is never judged cut off: counts may differ by chance
+# the counts of shorter prompts may differ by chance, so these prompts never count as truncated
+_JUDGED_TOKENS = 1000
 _ESTIMATED_HIGH = 1.2
 
-Extract = tuple[int, int]  # the start and the end of a part of a text; the end is excluded
+Extract = tuple[int, int]  # the start and the end (exclusive) of a part of a text
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +36,7 @@ class ContextBudget:
         return self.context_tokens - self.min_reply_tokens
 
     def reply_after(self, prompt_tokens: int) -> int:
-        """Return the tokens that the reply to a prompt of at most *prompt_tokens* may have."""
+        """Return the maximum length, in tokens, of the reply to a prompt of at most *prompt_tokens*."""
         return max(
             self.min_reply_tokens, min(self.reply_tokens, self.context_tokens - prompt_tokens)
         )
@@ -67,7 +68,7 @@ class RecalledMessage:
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """The input to the planning of a context. Without a *prompt*, the context of the next turn is planned."""
+    """The input for planning a context. Without a *prompt*, the plan is for the next turn, whose prompt is not known yet."""
 
     instructions: str = field(repr=False)
     past: tuple[Message, ...] = field(repr=False)  # the current branch's messages, sorted by seq
@@ -81,7 +82,7 @@ class History:
     earlier_recalls: Mapping[MessageId, tuple[RecalledMessage, ...]] = field(
         default_factory=dict[MessageId, tuple[RecalledMessage, ...]], repr=False
     )
-    # what was recalled for a prompt is not sent if the prompt's seq is at most this
+    # messages recalled for a prompt are not sent if the seq of the prompt is at most this
     prefix_seq: int = 0
 
 
@@ -115,7 +116,7 @@ class ContextPlan:
     messages: tuple[ContextMessage, ...]
     parts: tuple[Part, ...] = ()
     prompt_tokens: int  # deliberately overestimated, for the context meter and for packing messages
-    bound_tokens: int  # an upper bound of the prompt's tokens, for reservations
+    bound_tokens: int  # an upper bound on the prompt's tokens, for reservations
     reply_tokens: int  # the maximum length of the reply
     min_reply_tokens: int = 0  # the reply tokens that every prompt leaves free
     verbatim_ids: tuple[MessageId, ...] = ()
@@ -139,7 +140,7 @@ class ContextPlan:
 
 @dataclass(frozen=True, slots=True)
 class Forecast:
-    """The expected tokens of a prompt. It is anchored if the endpoint has already counted most of them."""
+    """The expected tokens of a prompt. The forecast is anchored if the endpoint has already counted most of them."""
 
     tokens: int
     is_anchored: bool
@@ -173,7 +174,7 @@ class SentContext:
     summarised_count: int = 0  # messages that the summary covers
     omitted_count: int = 0  # messages not sent in any form
     reply_tokens: int  # the tokens that the prompt left free for the reply
-    min_likely_tokens: int = 0  # a likely lower bound of the endpoint's count; 0: unknown
+    min_likely_tokens: int = 0  # a likely lower bound on the endpoint's count; 0: unknown
 
     @property
     def prompt_tokens(self) -> int:
@@ -182,8 +183,8 @@ class SentContext:
     def is_truncated(self, counted_tokens: int) -> bool:
         """Return True if an endpoint that counted only *counted_tokens* has probably cut off the start of the prompt.
 
-        Some endpoints do so silently. Others do not count cached tokens, which are all but those of the last reply and
-        the messages after it.
+        Some endpoints do so silently. Others count only the tokens that are not cached: those of the last reply and of
+        the messages after it. Such a count is not taken for a truncation.
         """
         if self.prompt_tokens <= _JUDGED_TOKENS or counted_tokens >= self.min_likely_tokens:
             return False

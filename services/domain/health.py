@@ -41,7 +41,7 @@ class ModelCalls:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MailHealth:
-    """The numbers of mails that this process accepted in the last hour and that wait to be sent, and the last failure."""
+    """The mails that this process accepted in the last hour, those that wait to be sent, and the last failure."""
 
     last_hour: int
     at_most: int  # the limit of mails per hour

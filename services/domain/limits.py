@@ -2,7 +2,7 @@
 
 from services.errors import BadInput
 
-# seconds for which a deletion can be undone, or a temporary chat reopened after it was left
+# seconds in which a deletion can be undone, or a temporary chat reopened after it was left
 UNDO_SECONDS = 20
 # bytes of a prompt or a reply; the longest text that can be sealed has 294,908
 LONGEST_TEXT = 200_000

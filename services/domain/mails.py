@@ -19,7 +19,7 @@ class CodePurpose(StrEnum):
     RESET_PASSWORD = "reset_password"  # noqa: S105 - no password
     NEW_ADDRESS = "new_address"  # sent to the new address
     RESTORE_ADDRESS = "restore_address"  # sent to the old address
-    PROVE = "prove"  # proves the identity of the signed-in user before a change of the account
+    PROVE = "prove"  # proves the identity of the signed-in user before a change to the account
 
 
 class NoCodeReason(StrEnum):
@@ -94,7 +94,7 @@ class Mail:
     id: UUID = field(default_factory=uuid4)
 
     def __post_init__(self) -> None:
-        """Raise BadAddress unless the address is in canonical form: other text could name two recipients."""
+        """Raise BadAddress unless the address is in canonical form: another form could name two recipients."""
         if checked_address(self.address) != self.address:
             raise BadAddress
 
@@ -107,7 +107,7 @@ class Mail:
 
 
 class LoginRefused(OSError):
-    """Raised if the mail server refuses the app's login, and so accepts no mail from the app."""
+    """Raised if the mail server refuses the app's login, so that it accepts no mail from the app."""
 
     def __init__(self, offered: str = "") -> None:
         """*offered*: the login mechanisms that the server offers, if password login is not among them; else empty."""

@@ -10,12 +10,12 @@ _MILLION = 1_000_000
 
 
 class ModelState(StrEnum):
-    """The state of the local model, for which the rest of the app does not wait."""
+    """The state of the local model. The rest of the app does not wait for the model."""
 
     STARTING = "starting"
     READY = "ready"
     FAILED = "failed"  # the local model failed repeatedly; it is started again every few minutes
-    REMOTE = "remote"  # the model is at an endpoint elsewhere, which is not monitored
+    REMOTE = "remote"  # the model runs at another endpoint, which is not monitored
 
 
 class InstructionsSource(StrEnum):
@@ -28,7 +28,7 @@ class InstructionsSource(StrEnum):
 
 
 class LimitSource(StrEnum):
-    """The source of a limit; the first source in this order that states one applies."""
+    """The source of a limit, in order of precedence."""
 
     SETTING = "setting"
     ENDPOINT = "endpoint"
@@ -38,7 +38,7 @@ class LimitSource(StrEnum):
 
 
 class PriceSource(StrEnum):
-    """The source of a model's prices; the first source in this order that states prices applies."""
+    """The source of a model's prices, in order of precedence."""
 
     ADMIN = "admin"  # prices set on the admin page
     SETTING = "setting"
@@ -50,7 +50,7 @@ class PriceSource(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelPrices:
-    """Prices in micro-dollars for a million tokens."""
+    """Prices in micro-dollars per million tokens."""
 
     input_micro: int
     cached_input_micro: int
@@ -67,7 +67,7 @@ class ModelSetting:
 
 @dataclass(frozen=True, slots=True)
 class ModelSettings:
-    """The admins' settings for all models; *by_name*: those for each model by the model's name."""
+    """The admins' settings for all models; *by_name*: the settings of each model by its name."""
 
     by_name: Mapping[str, ModelSetting] = field(default_factory=dict[str, ModelSetting])
     refuses_unknown_prices: bool = False  # if false, models without a known price count as free
@@ -80,7 +80,7 @@ class ModelSettings:
 
 @dataclass(frozen=True, slots=True)
 class ModelInfo:
-    """A model's limits, and its prices in micro-dollars for a million tokens."""
+    """A model's limits, and its prices in micro-dollars per million tokens."""
 
     name: str
     context_tokens: int

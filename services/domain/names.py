@@ -4,7 +4,7 @@ import re
 from enum import StrEnum
 from typing import Self
 
-_FORM = re.compile(r"[a-z_]{1,30}")  # the database checks names by this pattern, too
+_FORM = re.compile(r"[a-z_]{1,30}")  # the database checks names against this pattern, too
 
 
 class StoredName(StrEnum):

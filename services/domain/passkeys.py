@@ -13,7 +13,7 @@ MOST_PASSKEYS = 20  # maximum for one user
 USER_HANDLE_BYTES = 64
 LONGEST_PASSKEY_NAME = 60  # characters
 LONGEST_CREDENTIAL_ID = 1023  # octets (WebAuthn Level 3, section 4)
-LONGEST_PUBLIC_KEY = 1024  # octets; an RSA key of 4096 bits has some 530
+LONGEST_PUBLIC_KEY = 1024  # octets; an RSA key of 4096 bits has about 530
 _MOST_SIGN_COUNT = 2**32 - 1
 
 
@@ -60,7 +60,7 @@ class Passkeys:
     """The passkeys of a user."""
 
     user_handle: bytes = field(repr=False)  # random octets by which passkeys identify the user
-    each: tuple[Passkey, ...] = ()  # the oldest first
+    each: tuple[Passkey, ...] = ()  # oldest first
     is_factor: bool = False  # a passkey is asked for after the password or a mailed code
 
     def __post_init__(self) -> None:

@@ -11,7 +11,7 @@ from services.errors import WeakPassword
 PASSWORD_CHARACTERS = 12
 PASSWORD_BYTES = 1_024  # the maximum length: more than a sentence needs, and cheap to check
 PASSWORD_RULE = f"At least {PASSWORD_CHARACTERS} characters. A short sentence works well."
-# the name of this app, the one word that its users have in common (OWASP ASVS 5.0, 6.1.2)
+# the name of this app, an obvious part of a password (OWASP ASVS 5.0, 6.1.2)
 _APP = "daybook"
 # the 3,000 most common passwords that pass the other rules (OWASP ASVS 5.0, 6.2.4), in lower case
 _COMMON = Path(__file__).with_name("common_passwords.txt")
@@ -29,7 +29,7 @@ def _weakness(email: EmailAddress, password: str) -> str | None:
         size = len(password.encode())
     except UnicodeEncodeError:  # an unpaired surrogate
         return "unreadable"
-    if size > PASSWORD_BYTES:  # checked first, so that the other checks see no overlong text
+    if size > PASSWORD_BYTES:  # checked first, because the other checks are slow for long text
         return "long"
     if len(password) < PASSWORD_CHARACTERS:
         return "short"

@@ -10,7 +10,7 @@ WINDOW_MESSAGES = 20  # the default number of messages in a window
 
 @dataclass(frozen=True, slots=True)
 class MemoryPolicy:
-    """A policy as it is stored: its name and, if it has a window, the window's number of messages."""
+    """A policy as it is stored: its name and, if it has a window, the size of the window in messages."""
 
     name: str
     messages: int | None = None
@@ -27,9 +27,9 @@ class MemoryPolicy:
 
     @property
     def most_messages(self) -> int | None:
-        """The number of messages above which a window is trimmed to *messages*: half as many more, in whole pairs, rounded up.
+        """The number of messages above which a window is trimmed to *messages*: half as many again, rounded up to pairs.
 
-        So the prompts between two trims begin with the same messages.
+        Between two trims, all prompts therefore begin with the same messages.
         """
         return None if self.messages is None else self.messages + -(-self.messages // 4) * 2
 
@@ -39,7 +39,7 @@ class PolicyKind:
     """The declaration of a policy. Calling it returns the policy."""
 
     name: str  # the name that is stored
-    # the default number of messages of the policy's window; None: the policy has no window
+    # the default size of the policy's window, in messages; None: the policy has no window
     messages: int | None = None
     needs_search: bool = False  # the policy needs a search for older messages that match the prompt
     needs_summary: bool = False  # the policy needs a summary of older messages

@@ -27,7 +27,7 @@ class OpenPlace:
 class Revisions:
     """The newest revisions of the data that a tab shows."""
 
-    chat: int | None  # the revision of the open conversation; None: there is none
+    chat: int | None  # the revision of the open conversation; None: no conversation is open
     list: str = field(repr=False)  # a digest of the listed conversations (`list_digest`)
     running: frozenset[ConversationId]  # the conversations in which a reply streams
     preferences: int
@@ -53,7 +53,7 @@ class ListedRow(Protocol):
 def list_digest(listed: Iterable[ListedRow], opened: ConversationId | None) -> str:
     """Return a digest of the first conversations in a list, in order, equal to the digest that `private.poll` computes.
 
-    *opened* is the conversation on the page, which is shown as read.
+    *opened* is the conversation on the page, which the list shows as read.
     """
     lines: list[str] = []
     for one in islice(listed, LISTED):

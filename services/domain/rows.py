@@ -87,7 +87,7 @@ class ConversationRow(SealedConversation):
     facts_seq: int = 0
     state: ConversationState = ConversationState.ACTIVE
     pinned_at: datetime | None = None
-    # set if the conversation was discarded: it is hidden, but kept for a turn that may still end in it
+    # set if the conversation was discarded: it is hidden, and can be restored until then
     destroy_at: datetime | None = None
     undo_until: datetime | None = None
     created_at: datetime

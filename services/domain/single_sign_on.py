@@ -20,7 +20,7 @@ class RequestKind(StrEnum):
 
     SIGN_IN = "sign_in"
     PROOF = "proof"  # the answer must state when the user signed in
-    FRESH = "fresh"  # as PROOF, for providers that do not state when the user signed in
+    FRESH = "fresh"  # like PROOF, but for providers that do not state when the user signed in
 
 
 class AnswerFault(StrEnum):
@@ -125,7 +125,7 @@ class ProviderRequest:
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """A user of a provider, by issuer and subject, which stay the same when the address changes."""
+    """A user of a provider, identified by issuer and subject, which stay the same when the address changes."""
 
     issuer: str = field(repr=False)
     subject: str = field(repr=False)

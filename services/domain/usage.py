@@ -35,7 +35,7 @@ class PurposeUsage(UsageSum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConversationUsage(UsageSum):
-    """The usage of one conversation. Without an id: that of all deleted and temporary chats, or (*is_rest*) of those not listed."""
+    """The usage of one conversation; without an id: of all deleted and temporary chats or, if *is_rest*, of the unlisted ones."""
 
     conversation_id: ConversationId | None
     replies: int
@@ -60,7 +60,7 @@ class UsageReport:
 class LedgerEntry:
     """An entry of the ledger. The cost is in micro-dollars; a correction may be negative."""
 
-    id: str = field(repr=False)  # a cursor, after which `UserFigures.ledger` continues
+    id: str = field(repr=False)  # the cursor after which `UserFigures.ledger` continues
     at: datetime
     day: date  # the UTC day against whose limits the entry counts
     kind: str  # the kind: "charge", "lapsed" or "adjust", or a kind that a newer version added

@@ -1,6 +1,6 @@
-// A module that Node loads before the API (@supabase/lite). It responds to a request for a path that the app
-// does not use with status 404, and to a value that a check constraint refuses, or a date of the wrong type,
-// with status 400, as hosted Supabase does; the API itself would respond with 500.
+// A module that Node loads before the API (@supabase/lite). A request for a path that the app does not use
+// gets status 404. A value that a check constraint refuses, or a date of the wrong type, gets status 400, as
+// in hosted Supabase; the API itself would respond with 500.
 //
 // Of Supabase Auth, the app uses sign-up, sign-in and sign-out. The other routes of Auth (recover, verify,
 // PUT user …) would let a reader of the database, or the holder of an access token, set a password.
@@ -27,7 +27,7 @@ function isUsed({ method, url, headers }) {
 
 const REFUSED_VALUE = /violates check constraint|ERR_INVALID_ARG_TYPE/;
 
-// Delays the head of a 500 response until the body shows whether the caller caused the error (then: 400).
+// Delays the head of a 500 response until the body arrives; sends 400 instead if the caller caused the error.
 function blameRightly(response) {
   const { writeHead, write, end } = response;
   let head = null;

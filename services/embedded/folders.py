@@ -43,7 +43,7 @@ class Folders:
 
 
 def choose_folders(data: Path | None, keys: Path | None) -> Folders:
-    """Return the folders *data* and *keys* that a deployment names; None: the platform's default folder."""
+    """Return the folders of a deployment; None for *data* or *keys* means the platform's default folder."""
     data = data or platformdirs.user_data_path(APP)
     keys = keys or platformdirs.user_config_path(APP) / "keys"
     return Folders(

@@ -1,6 +1,6 @@
 """A server for the local model, with an OpenAI-compatible API: `python -m services.embedded.model_server PORT`.
 
-With it, the app runs without an account at a model provider, but the replies are poor.
+It lets the app run without an account at a model provider, but its replies are poor.
 """
 
 import importlib
@@ -23,8 +23,8 @@ from services.events import log_event
 CONTEXT_TOKENS = 2048
 _KEY = "DAYBOOK_MODEL_KEY"
 _PARALLEL = 2
-_CHECK_SECONDS = 0.1  # seconds between two checks whether the server is running
-_PAUSE_SECONDS = 180.0  # seconds until the next start, after too many failures in a row
+_CHECK_SECONDS = 0.1  # seconds between checks of the server
+_PAUSE_SECONDS = 180.0  # seconds until the next start after too many failures in a row
 _ROOT = str(Path(__file__).parents[2])
 
 
@@ -89,7 +89,7 @@ def serve(port: int, key: str) -> None:
     for endpoint in ("endpoint_slots", "endpoint_props", "endpoint_metrics", "ui"):
         setattr(parameters, endpoint, False)
     parameters.n_ctx, parameters.n_parallel = CONTEXT_TOKENS * _PARALLEL, _PARALLEL
-    parameters.cache_ram_mib = 0  # one user's prompts must not stay in a cache for the next user
+    parameters.cache_ram_mib = 0  # no cache, which would keep one user's prompts for the next user
     parameters.cpuparams.n_threads = thread_count(os.cpu_count() or 1)
     parameters.verbosity = 0  # no log, because it would show the end of the key
     server = xllamacpp.Server(parameters)

@@ -27,7 +27,7 @@ from services.errors import Misconfigured
 DATABASE = "daybook"
 OWNER = "daybook_owner"
 _SUPERUSER = "postgres"
-_USER_UNDER_ROOT = "daybook-postgres"  # used if the app runs as root, because Postgres refuses to
+_USER_UNDER_ROOT = "daybook-postgres"  # used if the app runs as root, which Postgres refuses to do
 _ENVIRONMENT = {"LC_ALL": "C", "PATH": os.defpath}
 _SETTINGS = {
     "listen_addresses": "",
@@ -101,7 +101,7 @@ class Postgres(processes.Server):
     def launch(self) -> processes.Child:
         """Start the server, after ending processes that a killed server left behind."""
         self.end_leftovers()
-        # removes the file of a killed server: Postgres would not start if the process id in it now belongs
+        # remove the file of a killed server: Postgres would not start if the process id in it now belongs
         # to another program
         (self.folder / "postmaster.pid").unlink(missing_ok=True)
         command = [

@@ -24,7 +24,7 @@ _DIE_WITH_PARENT = Path(__file__).with_name("die_with_parent.py")
 
 
 class Stopped(Exception):
-    """Raised in waiting threads of the stack, so that they end when the stack is to stop."""
+    """Raised in waiting threads of the stack, so that they end when the stack stops."""
 
 
 class Backoff:
@@ -84,8 +84,8 @@ def run(
 ) -> None:
     """Run *command* in *folder* until it ends; *is_error* is called with each line of its output.
 
-    If the command fails or *is_error* returns True, write the last lines to *log* and raise Misconfigured. Its text is
-    *failure*, or says that the disk with the folder above *folder* is full.
+    If the command fails or *is_error* returns True, write the last lines to *log* and raise Misconfigured: with the text
+    *failure*, or with the report of a full disk if the output says so.
     """
     child = start(command, environment, folder, subprocess.PIPE, user=user)
     pipe = cast(IO[bytes], child.stdout)
@@ -121,7 +121,7 @@ class Server(ABC):
     """A long-lived program of the stack, with its process and the delays between its restarts."""
 
     stop_signal, stop_seconds = signal.SIGKILL, 5.0
-    # maximum seconds of a start: the machine may be busy, or the database recovering
+    # maximum seconds for a start: the machine may be busy, or the database recovering
     start_seconds = 300.0
 
     def __init__(self, name: str, log: Path) -> None:

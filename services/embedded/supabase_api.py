@@ -18,13 +18,12 @@ from services.embedded.folders import Folders, package_folder
 from services.embedded.postgres import DATABASE, OWNER, Postgres
 
 _HERE = Path(__file__).parent
-# in MB; halves the memory that Node uses, and makes it a twentieth slower
+# in MB; halves the memory that Node uses, at the price of 5 % of its speed
 _MAX_SEMI_SPACE = "--max-semi-space-size=4"
 _NPM = "lib/node_modules/npm/bin/npm-cli.js"
 _LITE = Path("node_modules/@supabase/lite/dist/cli/index.js")
 _GUARD = f"--import={(_HERE / 'api_guard.mjs').as_uri()}"
-# removed after the fetch: 100 of the 148 MB of modules, which serve other drivers, types and debuggers, and npm's
-# cache (57 MB)
+# removed after the fetch: npm's cache (57 MB), and 100 of the 148 MB of modules: other drivers, types, source maps
 _UNUSED_FOLDERS = ("node_modules/typescript", "node_modules/@electric-sql", ".npm")
 _UNUSED_FILES = ("*.map", "*.d.ts", "*.d.mts", "*.d.cts")
 # the app's settings, which include secrets, are not passed to npm
@@ -46,7 +45,7 @@ def modules_folder(cache: Path, package: Path = _HERE) -> Path:
 def fetch_modules(cache: Path, progress: Progress, package: Path = _HERE) -> None:
     """Fetch the Node modules of *package* if they are missing, in one process at a time.
 
-    Call *progress* with the numbers of fetched packages and of all. Raise Misconfigured if the fetch fails.
+    Call *progress* with the number of fetched packages and the total. Raise Misconfigured if the fetch fails.
     """
     modules = modules_folder(cache, package)
     with (cache / "lock").open("w") as lock:
@@ -155,8 +154,7 @@ class SupabaseApi(processes.Server):
 
     def answers(self) -> bool:
         """Return True once the API has read from the database."""
-        # the first requests after a start can fail if they arrive together; sent first, a single one prepares
-        # the API for the others
+        # the first requests after a start can fail if they arrive together, so a single request goes first
         return self._get("/auth/v1/health") and self._get("/rest/v1/conversations?limit=1")
 
     def _write_log(self, output: IO[bytes]) -> None:

@@ -90,7 +90,7 @@ def message_of(mail: Mail, sender: EmailAddress) -> bytes:
     # This id does not contain the name of this machine. It is the same for each try, so that mail programs show a mail
     # that arrives twice only once.
     message["Message-ID"] = f"<{mail.id.hex}@{_domain(sender)}>"
-    message["Auto-Submitted"] = "auto-generated"  # RFC 3834: asks for no automatic reply
+    message["Auto-Submitted"] = "auto-generated"  # RFC 3834: prevents automatic replies
     message.set_content(text.plain())
     message.add_alternative(text.html(), subtype="html")
     return message.as_bytes()
@@ -173,10 +173,10 @@ class _Smtp(smtplib.SMTP):
             timer.cancel()
 
     def _cut(self) -> None:
-        """Shut the socket down, so that the thread which reads a reply gets an error at once."""
+        """Shut the socket down, so that the thread that is reading a reply gets an error at once."""
         with suppress(OSError):
             if self.sock:
-                # SSLSocket.shutdown gives up TLS first: a write at that moment would be sent unencrypted
+                # SSLSocket.shutdown ends TLS first: a write at that moment would be sent unencrypted
                 socket.socket.shutdown(self.sock, socket.SHUT_RDWR)
 
 

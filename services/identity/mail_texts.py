@@ -169,7 +169,6 @@ class MailText:
 
 
 def text_of(mail: Mail) -> MailText:
-    """Return the text of *mail*."""
     match mail.content:
         case Code(purpose, digits):
             subject, deed = _CODES[purpose]
@@ -198,7 +197,7 @@ def text_of(mail: Mail) -> MailText:
 
 
 def _origin(mail: Mail) -> str:
-    """Return, as words, when and in which browser *mail* was requested or caused."""
+    """Describe when and in which browser *mail* was requested or caused."""
     browser = f" in {mail.browser}" if mail.browser else ""
     return f"on {_minute(mail.at)}{browser}"
 

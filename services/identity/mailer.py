@@ -44,7 +44,7 @@ class Rank(IntEnum):
 
 
 class MailRefusal(Enum):
-    """Why a mail is not accepted."""
+    """The reasons to refuse a mail."""
 
     NO_MAILBOX = "no_mailbox"  # the address is a placeholder
     HOURLY_LIMIT = "hourly_limit"
@@ -52,7 +52,6 @@ class MailRefusal(Enum):
 
 
 def rank_of(mail: Mail) -> Rank:
-    """Return the rank of *mail*."""
     match mail.content:
         case Code() | NoCode():
             return Rank.KNOWN_DEVICE if mail.is_known else Rank.STRANGER
@@ -105,8 +104,8 @@ class Mailer:
     """Sends mails from a separate thread, in the order of their ranks. Any thread may call any method.
 
     A mail that the server does not accept is tried again, at longer and longer intervals, until it expires. If the server
-    refuses the login, all mails wait for such an interval, because more attempts would lock the account there. Mails that
-    wait when the process ends are lost.
+    refuses the login, all mails wait for such an interval, because more attempts could lock the mail account. Mails that
+    are still waiting when the process ends are lost.
     """
 
     def __init__(
@@ -134,7 +133,7 @@ class Mailer:
     def send(self, mail: Mail) -> bool:
         """Queue *mail*. Return False if the queue or the hourly limit is full, or the address has no mailbox.
 
-        In a full queue, *mail* replaces the last mail of the lowest rank if *mail* has a higher rank.
+        In a full queue, *mail* replaces the last mail of the lowest priority, if its own priority is higher.
         """
         with self._changed:
             refusal = self._refusal(mail)

@@ -58,7 +58,7 @@ _SCOPE = "openid email"  # no offline_access, because no token is stored
 _SECONDS = 10.0  # maximum seconds for all calls that one request of a browser causes
 _OK = 200
 _MOST_BYTES = 256_000  # maximum bytes of one HTTP response
-_CACHED_SECONDS = 3600.0  # how long metadata and keys are cached
+_CACHED_SECONDS = 3600.0  # seconds that metadata and keys are cached
 # minimum seconds between two fetches of the keys, even if no key fits a signature or the last fetch failed
 _KEYS_SECONDS = 60.0
 # OSError: a timeout, or an ssl.SSLError in a record after the handshake, which httpx2 does not convert to an HTTPError
@@ -157,7 +157,7 @@ class _Bounded(httpx2.AsyncByteStream):
 class Provider:
     """A provider of single sign-on. All methods raise ProviderUnavailable, and take at most *seconds*.
 
-    Calls run concurrently on one event loop, so that a call which waits for its provider delays no other call.
+    Calls run concurrently on one event loop, so that a call that waits for its provider does not delay other calls.
     """
 
     def __init__(
@@ -209,11 +209,11 @@ class Provider:
 
     @property
     def has_sign_out(self) -> bool:
-        """False if the metadata that was read last has no URL for signing out of the provider."""
+        """False if the most recently read metadata has no URL for signing out of the provider."""
         return self._metadata is None or bool(self._metadata.document.end_session_endpoint)
 
     async def sign_out_address(self, return_to: str) -> str | None:
-        """Return the URL for signing out of the provider, which then sends the user to *return_to*; None if it has none."""
+        """Return the URL for signing out of the provider, which then sends the user to *return_to*; None if there is none."""
         async with self._calls() as client:
             address = (await self._read_metadata(client)).end_session_endpoint
         if not address:
@@ -387,7 +387,8 @@ def _usable(listed: _KeyList) -> KeySet:
     """Return the listed keys that joserfc can use; a provider may list other keys, too."""
     keys: list[Key] = []
     for one in listed.keys:
-        if "d" in one:  # skip private keys: anyone could sign with one; importing it may take hours
+        # skip private keys: anyone could sign with one, and importing one may take hours
+        if "d" in one:
             continue
         with suppress(JoseError, ValueError, TypeError, KeyError):
             keys.append(JWKRegistry.import_key(cast(dict[str, str | list[str]], one)))

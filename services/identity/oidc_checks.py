@@ -114,7 +114,7 @@ def answer_of(
 
 
 def _is_subject(text: str) -> bool:
-    """Return True for 1 to 255 printable ASCII characters, as OpenID Connect demands of a subject."""
+    """Return True for 1 to 255 printable ASCII characters, as OpenID Connect requires of a subject."""
     return 1 <= len(text) <= _LONGEST_SUBJECT and text.isascii() and text.isprintable()
 
 
@@ -132,8 +132,8 @@ def _is_true(value: object) -> bool:
 
 
 def _time(value: object) -> datetime | None:
-    """Return the time of a number of seconds since 1970; None for anything else."""
+    """Convert a number of seconds since 1970 to a time; return None for anything else."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
-    # None for NaN, too, which JSON libraries accept: it is in no range
+    # also None for NaN, which JSON libraries accept and which lies in no range
     return datetime.fromtimestamp(value, UTC) if 0 <= value <= _LAST_SECOND else None

@@ -1,13 +1,13 @@
 """Passkeys (WebAuthn Level 3): options for browsers, and the verification of their answers.
 
-webauthn is imported at first use, because a start of the app does not need it. It verifies signatures and decodes CBOR;
-each other rule is checked here, before the library is called, so that no rule depends on its version. An answer is a JSON
-object, which assets/page/passkey.js makes, with octets in base64url:
+webauthn is imported at first use, because the app starts without it. It verifies signatures and decodes CBOR; all other
+rules are checked here, before the library is called, so that no rule depends on its version. An answer is a JSON object,
+which assets/page/passkey.js makes, with octets in base64url:
 
     creation .... id, client_data, attestation, transports
     assertion ... id, client_data, authenticator_data, signature, user_handle (null, or left out: the authenticator has none)
 
-No attestation is requested, and an attestation statement that is sent all the same is dropped unread.
+No attestation is requested, and an attestation statement that is sent anyway is dropped unread.
 """
 
 import secrets
@@ -389,7 +389,7 @@ def _is_plain_cbor(octets: bytes) -> bool:
             return False
         at += 1
         if length >= 24:
-            width = 1 << length - 24  # the number of octets in which the length follows
+            width = 1 << length - 24  # the number of octets that state the length
             length = int.from_bytes(octets[at : at + width])
             at += width
         if major in _STRINGS:

@@ -1,6 +1,6 @@
 """Time-based one-time codes of authenticator apps (TOTP, RFC 6238): SHA-1, 6 digits, steps of 30 seconds.
 
-pyotp and segno are imported at first use, because a start of the app needs neither.
+pyotp and segno are imported at first use, because the app starts without them.
 """
 
 import hmac
@@ -11,7 +11,7 @@ from datetime import datetime
 DIGITS = 6
 _SECRET_BYTES = 20  # 160 bits, the length of SHA-1's output (RFC 4226, section 4)
 _STEP_SECONDS = 30
-_CLOCK_STEPS = 1  # steps by which the clock of a phone may be fast or slow
+_CLOCK_STEPS = 1  # time steps by which a phone's clock may be fast or slow
 
 
 def new_secret() -> bytes:
@@ -25,7 +25,7 @@ def secret_text(secret: bytes) -> str:
 
 
 def matching_step(secret: bytes, digits: str, now: datetime, newer_than: int) -> int | None:
-    """Return the time step at *now*, or one step beside it, whose code is *digits*; None if there is none.
+    """Return the time step at *now*, or the step before or after it, whose code is *digits*; None if there is none.
 
     Only steps above *newer_than*, the newest used step, match, so that each code is accepted once. If two steps
     have the same code, return the later step.

@@ -121,7 +121,7 @@ def _listed_prices(listed: Listed | None, context_tokens: int) -> ModelSpec:
         match prices.get(key):
             case Decimal() as dollars:
                 return ceil(dollars * _MILLION)
-            case TieredPrices(base=base, tiers=tiers):  # the price of long prompts is reserved
+            case TieredPrices(base=base, tiers=tiers):  # take the highest price that can apply
                 reached = (tier.price for tier in tiers if tier.start < context_tokens)
                 return ceil(max([base, *reached]) * _MILLION)
             case _:

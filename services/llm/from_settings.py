@@ -26,13 +26,13 @@ _LOCAL = ModelInfo(
     price_source=PriceSource.LOCAL,
 )
 _LOCAL_FIRST_TOKEN_SECONDS = 180.0
-_LEARN_SECONDS = 60.0  # seconds between two times that limits and prices are looked up
+_LEARN_SECONDS = 60.0  # seconds between look-ups of limits and prices
 
 
 def local_model(
     url: str, key: str, of_admins: Callable[[], ModelSettings] = ModelSettings
 ) -> Models:
-    """Return the small model on this machine."""
+    """Return the models of a deployment that has only the small model on this machine."""
     client = OpenAIModel(
         connect(url, key), _LOCAL.name, first_token_seconds=_LOCAL_FIRST_TOKEN_SECONDS
     )
@@ -74,7 +74,7 @@ def configured_models(
             models.learn(info)
 
     def keep_learning() -> None:
-        """Look up limits and prices again and again: list prices depend on the time, and an endpoint may be down at first."""
+        """Look up limits and prices periodically: list prices depend on the time, and an endpoint may be down at first."""
         document = None
         while True:
             document = document or model.list_models()

@@ -42,5 +42,5 @@ class ModelClient(Protocol):
     """A client of one model, which starts replies."""
 
     def start(self, messages: Sequence[ContextMessage], *, max_tokens: int) -> ModelStream:
-        """Return the stream of a reply at once; the request is sent when the stream is iterated."""
+        """Return the stream of a reply immediately; the request is sent when the stream is iterated."""
         ...

@@ -62,7 +62,7 @@ class Models:
 
 
 def _by(settings: ModelSettings, offer: Offer) -> Offer:
-    """Return *offer* with an admin's prices, or marked as refused if it lacks a price that *settings* demand."""
+    """Return *offer* with an admin's prices, or marked as refused if it lacks a price that *settings* require."""
     if prices := settings.of(offer.info.name).prices:
         return replace(offer, info=offer.info.priced(prices))
     is_unknown = offer.info.price_source is PriceSource.UNKNOWN

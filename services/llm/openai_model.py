@@ -30,9 +30,10 @@ from services.llm.reply_reader import ReplyReader
 
 _CONNECT_SECONDS = 5
 _LIST_SECONDS = 10
-_THINKING_SECONDS = 300.0  # seconds for which a reasoning model may be silent
+_THINKING_SECONDS = 300.0  # seconds that a reasoning model may be silent
 _REFUSED = {400, 413, 422}
-_NEWER_LIMIT, _USAGE = "max_completion_tokens", "stream_options"  # refusable request parameters
+# request parameters that some endpoints refuse
+_NEWER_LIMIT, _USAGE = "max_completion_tokens", "stream_options"
 _PAUSES = (0.5, 1.5)  # seconds before the second and the third attempt
 _LONGEST_PAUSE = 20  # seconds; an endpoint that asks for a longer pause counts as failed
 _TRANSIENT = {
@@ -51,10 +52,10 @@ _TOO_LONG = re.compile(
 def connect(base_url: str, api_key: str) -> openai.AsyncOpenAI:
     """Return a client for the endpoint at *base_url*."""
     http = httpx2.AsyncClient(
-        # `_reply` limits how long the endpoint may send nothing
+        # no read timeout, because `_reply` limits how long the endpoint may be silent
         timeout=httpx2.Timeout(None, connect=_CONNECT_SECONDS),
         limits=httpx2.Limits(max_connections=None, keepalive_expiry=30),
-        # for an endpoint on this machine, ignore the environment's proxy, which cannot reach its loopback
+        # for an endpoint on this machine, ignore the environment's proxy, which cannot reach this machine's loopback
         trust_env=not is_this_machine(httpx2.URL(base_url).host),
     )
     return openai.AsyncOpenAI(
@@ -95,7 +96,7 @@ class OpenAIModel:
         return _Stream(self._loop, lambda emit: self._reply(messages, max_tokens, emit))
 
     def named(self, name: str, *, is_reasoning: bool = False) -> "OpenAIModel":
-        """Return another model at the same endpoint; both share their sockets and are closed together."""
+        """Return another model at the same endpoint; both share their connections and are closed together."""
         other = copy.copy(self)
         if is_reasoning:
             other._first_token_seconds = max(_THINKING_SECONDS, self._first_token_seconds)
@@ -130,7 +131,7 @@ class OpenAIModel:
     async def _reply(
         self, messages: Sequence[ContextMessage], max_tokens: int, emit: Callable[[Piece], None]
     ) -> ModelFailure | None:
-        """Emit the reply piece by piece; return its failure, if any. No error of the SDK leaves this method."""
+        """Emit the reply piece by piece; return its failure, if any. The SDK's errors are not raised."""
         deadline = self._loop.time() + self._first_token_seconds
         refused = self._refused_parameters
         pauses = iter(_PAUSES)
@@ -185,8 +186,8 @@ class OpenAIModel:
         body[_NEWER_LIMIT if is_renamed else "max_tokens"] = max_tokens
         if _USAGE not in refused:
             body[_USAGE] = {"include_usage": True}
-        # posted without `chat.completions`, whose object per token would cost more CPU time than
-        # all other work
+        # posted without `chat.completions`, which creates an object per token: that would take more CPU
+        # time than all other work
         async with await self._client.post(
             "/chat/completions",
             body=body,

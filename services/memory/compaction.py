@@ -38,18 +38,18 @@ from services.memory.layout import (
 from services.memory.planner import summary_layout, usable_summary
 from services.memory.tokens import TokenCounter
 
-# per cent of the tokens that a prompt may have: a compaction leaves this share in use
+# the share of the prompt's maximum tokens that is still in use after a compaction, in per cent
 _FOLD_TO_PERCENT = 70
-_SUMMARY_PERCENT = 30  # per cent of the tokens that a prompt may have: the whole summary's share
-_REPLIES = 4  # the summary is at most this many times as long as the room kept free for a reply
+_SUMMARY_PERCENT = 30  # the whole summary's share of the prompt's maximum tokens, in per cent
+_REPLIES = 4  # the summary has at most this many times the tokens that are kept free for a reply
 _ANEW_PERCENT = 50  # the requested length of a rewritten summary, in per cent of the limit
 _SHORTER = 24  # a paragraph is this many times shorter than the messages that it replaces
 _LEAST_PARAGRAPH = 60  # tokens
-# per cent of the requested length that an answer may have, because models count badly
+# the maximum length of an answer in per cent of the requested length, because models count badly
 _SLACK_PERCENT = 150
 _BYTES = 12  # maximum bytes of a usable answer, per token of its length limit
-_PROMPTS = 20  # the number of last prompts that predict the length of the next
-_BEGINNING = 60  # letters: a request names a message by quoting this much of its beginning
+_PROMPTS = 20  # the number of recent prompts that predict the length of the next one
+_BEGINNING = 60  # characters that a request quotes from the beginning of a message to identify it
 _MOST_LABELS = 8  # maximum labels, such as "Summary:", that are removed from an answer
 
 _TASK = (
@@ -197,7 +197,7 @@ _BREAKS_OFF = re.compile(r"[,;:(\[{\u2013\u2014\u3001\uff0c\uff1a\uff1b-]$")
 
 
 def _count_overflowing(layout: Layout) -> int:
-    """Return how many of the oldest pairs to compact: 0 unless a next prompt as long as the last ones overflows."""
+    """Return how many of the oldest pairs to compact: 0 if a next prompt as long as recent ones would still fit."""
     pairs, counter = layout.pairs, layout.counter
     if not pairs:
         return 0
@@ -218,7 +218,7 @@ def _in_place(due: Sequence[Pair], request: str) -> str:
 
 
 def _count_chunk(bare: Layout, due: Sequence[Pair], request: str) -> int:
-    """Return the number of the oldest pairs that one request can hold, at least 1."""
+    """Return how many of the oldest pairs one request can hold, at least 1."""
     pairs = ([RecalledMessage(half) for half in pair] for pair in due)
     sizes = (  # headings are counted once per pair, so the sizes are slightly too high
         frame_tokens(pair, bare.counter) + sum(recall_tokens(each, bare.counter) for each in pair)
