@@ -21,7 +21,7 @@ from services.store.supabase.api import Gateway
 
 
 class AuthTokens(BaseModel):
-    """Supabase Auth's tokens from a sign-in or a renewal; an app session stores them sealed."""
+    """Supabase Auth's tokens from a sign-in or a renewal; they are stored, sealed, in an app session."""
 
     model_config = ConfigDict(frozen=True, hide_input_in_errors=True)
 
@@ -122,7 +122,7 @@ def sign_out(client: Client, tokens: AuthTokens) -> None:
 
 @contextmanager
 def _auth_errors(refusals: Mapping[str, type[errors.AppError]]) -> Generator[None]:
-    """Convert Supabase Auth's errors: by code to those in *refusals*, others to TooManyAttempts or StoreUnavailable."""
+    """Convert Supabase Auth's errors to TooManyAttempts, the errors in *refusals* (by code), or else StoreUnavailable."""
     try:
         yield
     except AuthApiError as error:

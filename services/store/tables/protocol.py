@@ -49,7 +49,7 @@ def check_selection(
         raise LookupError(f"{table.name} is not selected by {missing}")
 
 
-# a table, a key and the row to store under it; None in place of the row: the stored row is deleted
+# a table, a key, and the row to store under the key; None: delete the stored row
 StoredWrite = tuple[Table[Any], str, object]
 
 
@@ -90,7 +90,7 @@ class Tables(Protocol):
 
 
 class AllTables(Protocol):
-    """The tables of a deployment. Any thread may call any member. All raise StoreUnavailable."""
+    """The tables of a deployment. Any thread may call any member. All members raise StoreUnavailable."""
 
     def of(self, user_id: UserId | None) -> Tables:
         """Return the tables of one user with the shared tables; None: only the shared tables."""

@@ -32,7 +32,7 @@ from services.store.rows import ReceiptRow, ThoughtsRow
 from services.store.tables.protocol import Row, Table
 from services.store.writes import PutPiece
 
-_entries = count()  # a counter, so that entries of one microsecond keep their order
+_entries = count()  # a counter, so that entries made in the same microsecond keep their order
 
 
 def id_at(time: datetime) -> str:

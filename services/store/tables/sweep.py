@@ -24,7 +24,7 @@ class TablesSweep(TablesDocuments):
     """Destroys the rows that one user has deleted."""
 
     def destroy_due(self) -> bool:
-        """Destroy hidden rows whose time for Undo is over, in slices; return True if there were any.
+        """Destroy hidden rows whose time for Undo is over, in slices; return True if there were any such rows.
 
         The rows of a chat with an open turn stay, and do not count.
         """
@@ -80,7 +80,7 @@ class TablesSweep(TablesDocuments):
         if chat and is_due(chat.destroy_at, now) and self._has_open_turn(block, chat.id):
             return False
         ids, rest = discard.message_ids[-_SLICE:], discard.message_ids[:-_SLICE]
-        # a message is destroyed with its replies, even if their own time for Undo is longer
+        # a message is destroyed together with its replies, even if the replies' own time for Undo is longer
         replies = [
             row.id for one in ids for row in block.select(schema.MESSAGES, {"parent_id": one})
         ]

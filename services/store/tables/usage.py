@@ -30,7 +30,7 @@ from services.store.tables.schema import Counts, ModelUsage, UsageDay
 _PAGE = 500  # entries of one page
 _MOST_CONVERSATIONS = 499
 _ONE_DAY = timedelta(days=1)
-# the ratio of a bucket's upper to its lower limit: each time in a bucket is within 5 % of the bucket's middle
+# the ratio of a bucket's upper limit to its lower limit: each time in a bucket is within 5 % of the bucket's middle
 _STEP = 1.1
 Key = TypeVar("Key", bound=Hashable)
 
