@@ -20,7 +20,7 @@ class FactorRule:
     longest_seconds: float = 5.0  # the longest wait for replies to be stored before sessions end
 
     def is_required(self) -> bool:
-        """Return True if every account needs a second factor, according to a state that is at most some seconds old."""
+        """Return True if every account needs a second factor, according to a state at most a few seconds old."""
         return self.cached.get().requires_factor
 
     def require(self, *, is_on: bool) -> None:
