@@ -55,7 +55,7 @@ def with_query(target: str, **values: str) -> str:
 
 
 def with_reason(target: str, error: errors.AppError, **values: str) -> str:
-    """Return the URL *target* with the reason of *error* in its query, and the *values* that the page needs to show the form again."""
+    """Return the URL *target* with the reason of *error* in its query, and *values* that the page needs to show the form."""
     values["reason"] = _REASONS.get(type(error), "unavailable")
     if isinstance(error, errors.TooManyAttempts):
         values["wait"] = str(error.retry_after)

@@ -57,7 +57,7 @@ class HashingLanes:
         """Return the result of *work*, which runs in a lane as soon as one is free.
 
         Known devices come first, then attempts in their order of arrival. One *client* has at most half of the lanes, but at
-        least one. Raise RateLimited if an unknown device has waited for 20 seconds, and the errors of *work*.
+        least one lane. Raise RateLimited if an unknown device has waited for 20 seconds, and the errors of *work*.
         """
         waiter = _Waiter(client, is_known)
         self._waiting.append(waiter)

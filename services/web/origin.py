@@ -85,7 +85,7 @@ class Origin:
         return connection.cookies.get(self.cookie_name(connection, "device"), "")
 
     def provider_cookie(self, connection: HTTPConnection) -> str:
-        """Return the name of the provider by which the browser signed in last, not checked yet; "" for none."""
+        """Return the name of the provider with which the browser last signed in, not checked yet; "" for none."""
         return connection.cookies.get(self.cookie_name(connection, "provider"), "")
 
     def _cookie(self, connection: HTTPConnection, name: str) -> Cookie | None:
