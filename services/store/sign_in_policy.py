@@ -1,4 +1,4 @@
-"""The sign-in rules of a deployment: the methods that it allows, whatever a user's credentials hold. Pure functions."""
+"""The sign-in rules of a deployment: the methods that it allows, whichever methods a user's credentials have. Pure functions."""
 
 from collections.abc import Iterator
 from contextlib import suppress

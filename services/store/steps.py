@@ -115,7 +115,7 @@ class Steps:
         return self._checked(keys, step_id, sealed, kind, session)
 
     def end(self, browser: Cookie, kind: str, step_id: UUID, session: AppSession | None) -> Step:
-        """End a step and return it; of several callers, only one gets it. A step that this call refuses has ended, too."""
+        """End a step and return it; only one of several callers gets it. The step ends even if this call then refuses it."""
         keys = self._keys(browser)
         sealed = self.backend.end_step(keys.row_key(step_id))
         return self._checked(keys, step_id, sealed, kind, session)
@@ -130,7 +130,7 @@ class Steps:
     ) -> Step:
         """Replace a step's contents by the result of *change*, and reset the tries; return the step, with the same expiry.
 
-        The step is ended first, so that of several callers (including those of `end`), only one succeeds.
+        The step is ended first, so that only one of several callers (including callers of `end`) succeeds.
         """
         step = self.end(browser, kind, step_id, session)
         renewed = replace(step, contents=change(step.contents))

@@ -130,7 +130,7 @@ class Shared:
 
     def stop_turns_of(self, user_id: UserId) -> None:
         """Stop the live turns of a user, and wait until they are stored and settled: at most two seconds, and two more
-        for temporary chats. The temporary chats themselves stay, because their sessions may go on."""
+        for temporary chats. The temporary chats themselves stay, because their sessions may continue."""
         devices = {user.session.id for user in self._services_of(user_id)}
         self.temporary.stop(owners=devices)
         self.live_turns.stop(lambda turn: turn.user_id == user_id)
@@ -313,7 +313,7 @@ class UserServices(ChatParts):
             read.read_ahead()
 
     def poll(self, place: OpenPlace) -> Revisions:
-        """Return the newest revisions of the data on a tab, and mark cached data with other revisions as outdated.
+        """Return the newest revisions of the data on a tab, and mark cached data with different revisions as outdated.
 
         Raise SignedOut, StoreUnavailable.
         """

@@ -11,7 +11,7 @@ from services.store.backend import SignUpState
 
 @dataclass(frozen=True, slots=True)
 class FactorRule:
-    """Reads the rule, and sets it for a user who is admin (else AdminsOnly is raised). Any thread may call any method."""
+    """Reads the rule, and lets an admin set it (other users get AdminsOnly). Any thread may call any method."""
 
     session: AppSession = field(repr=False)
     cached: CachedRead[SignUpState] = field(repr=False)  # the state as this process applies it

@@ -93,7 +93,7 @@ class SessionCache:
         default_factory=WeakValueDictionary[str, threading.Lock]
     )
     _tabs: Counter[SessionId] = field(default_factory=Counter[SessionId])  # number of open tabs
-    # why sessions ended, by cookie hash, for tabs that connect with the cookie of an ended session
+    # the reasons why sessions ended, by cookie hash, for tabs that connect with the cookie of an ended session
     _ends: LruCache[str, SessionEnd] = field(
         default_factory=lambda: LruCache[str, SessionEnd](_MOST_ENDED)
     )
@@ -103,7 +103,7 @@ class SessionCache:
     _wakers: dict[SessionId, set[Callable[[], object]]] = field(
         default_factory=dict[SessionId, set[Callable[[], object]]]
     )
-    # when the database was last asked which sessions have ended
+    # the time when the database was last asked which sessions have ended
     _asked_at: float = field(default_factory=time.monotonic)
 
     @property
@@ -126,7 +126,7 @@ class SessionCache:
         """Return the session of *cookie*, opening it if necessary; None if there is no session. Raise StoreUnavailable.
 
         Waits up to a second for a check that is due. If another process has replaced the cookie, only the check refuses the
-        old one: the session itself goes on, so the database would accept calls for a copy of the old cookie.
+        old one: the session itself continues, so the database would accept calls for a copy of the old cookie.
         """
         with self._lock:
             opening = self._opening.setdefault(cookie.hash, threading.Lock())
@@ -176,7 +176,7 @@ class SessionCache:
                 entry.check = None  # a check in progress began too early to notice the refusal
 
     def confirm(self, session_id: SessionId) -> None:
-        """Check the session now, before an act that needs a proof. Raise SignedOut, StoreUnavailable.
+        """Check the session now, before an action that needs a proof. Raise SignedOut, StoreUnavailable.
 
         The database stores the proof with the session: unchecked, an old cookie could use the proof of a newer one.
         """
@@ -194,7 +194,7 @@ class SessionCache:
     def prove(self, session: AppSession, cookie: Cookie, checked: Checked) -> Cookie:
         """Note a proof as `Accounts.prove` does, and return the new cookie, the only one that finds the session from now on.
 
-        The tabs and live turns of the session go on.
+        The tabs and live turns of the session continue.
         """
         entry = self._entry(session.id)
         with entry.proving if entry else nullcontext():

@@ -197,7 +197,6 @@ class Attempts:
         return user_id is not None and self.device_user(device) == user_id
 
     def notice(self, kind: NoticeKind, user_id: UserId) -> Throttle:
-        """Return the throttle of a notice to a user."""
         return self._throttle(f"notice {kind} to {user_id}", 1, _HOUR)
 
     def device_cookie(self, user_id: UserId, before: str = "") -> str:

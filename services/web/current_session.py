@@ -21,7 +21,7 @@ class SignedIn:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SentForm:
-    """A submitted form of the app, from a signed-in user or not."""
+    """A submitted form of the app, with the session if the form needs one."""
 
     request: Request = field(repr=False)
     fields: Mapping[str, str] = field(repr=False)

@@ -23,7 +23,7 @@ Answer = TypeVar("Answer")
 
 _MOST_LANES = 8
 _PATIENCE_SECONDS = 20.0
-_NICENESS = 10  # niceness of a hashing thread, so that replies and pages go first
+_NICENESS = 10  # niceness of a hashing thread, so that replies and pages take precedence
 
 
 def lane_count() -> int:
@@ -70,7 +70,7 @@ class HashingLanes:
         except BaseException:  # the wait was too long, or the request was cancelled
             self._leave(waiter)
             raise
-        # a separate task, because the thread goes on after its request is cancelled, and must keep its lane
+        # a separate task: the thread continues after its request is cancelled, and must keep its lane
         return await asyncio.shield(asyncio.ensure_future(self._hash(waiter, work)))
 
     async def _hash(self, waiter: _Waiter, work: Callable[[], Answer]) -> Answer:

@@ -142,7 +142,7 @@ class SignOnSteps:
         return found, WaitingAnswer.read(found.contents)
 
     def end(self, request: Request, step: Step, session: AppSession | None = None) -> None:
-        """End a step. Of several concurrent callers, one succeeds and the others get StepEnded. It blocks."""
+        """End a step. Only one of several concurrent callers succeeds; the others get StepEnded. It blocks."""
         self.start.steps.end(self._browser_of(request), step.kind, step.id, session)
 
     def question(

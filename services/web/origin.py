@@ -57,7 +57,7 @@ class Origin:
         return relying_party(self.url, request.scope["scheme"], host)
 
     def public_url(self, connection: HTTPConnection) -> str:
-        """Return the URL to which other sites send browsers back; it never comes from the header Host of the request."""
+        """Return the URL to which other sites send browsers back. The URL never comes from the request's Host header."""
         if self.url:
             return self.url
         _, port = connection.scope.get("server") or ("", None)

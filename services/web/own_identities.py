@@ -272,7 +272,7 @@ class OwnIdentities:
 
 
 def _marked(identities: tuple[LinkedIdentity, ...], mark: str) -> Identity:
-    """Return the identity with this *mark*. Raise StepEnded: the page shows an identity that has been removed."""
+    """Return the identity with this *mark*. Raise StepEnded if it has been removed since the page was drawn."""
     for one in identities:
         if one.identity.mark == mark:
             return one.identity

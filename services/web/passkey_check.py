@@ -37,7 +37,7 @@ from services.web.notices import Notices
 from services.web.origin import Origin
 
 Answer = TypeVar("Answer")
-_MOST_TRIES = 10  # checks of one answer, repeated if another request changes the credentials
+_MOST_TRIES = 10  # maximum checks of one answer, if other requests change the credentials
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -26,7 +26,6 @@ from services.web.shown_once import codes_page
 
 
 def redirect(target: str) -> Response:
-    """Return the redirect to *target*."""
     return RedirectResponse(target, 303)
 
 

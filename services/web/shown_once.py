@@ -101,7 +101,6 @@ def enrol_page(enrolment: Enrolment) -> Response:
 
 
 def recovery_page(recovery: RecoveryCodes) -> Response:
-    """Return the page with the recovery codes."""
     lines = "\n".join(recovery.codes)
     text = f"Recovery codes of {recovery.address} for Daybook. Each one works once.\n\n{lines}\n"
     codes = "\n".join(f"<li><code>{escape(code)}</code></li>" for code in recovery.codes)

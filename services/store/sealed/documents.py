@@ -21,7 +21,7 @@ from services.store.sealed.seals import DocumentSeals, Format
 from services.store.sealed.texts import check_seen
 from services.store.writes import PutDocument
 
-_TRIES = 5  # attempts at one change, because other tabs may change the preferences
+_TRIES = 5  # maximum attempts at one change; other tabs may change the preferences meanwhile
 
 Document = TypeVar("Document", Fact, Preferences, Space)
 

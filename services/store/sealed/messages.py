@@ -26,7 +26,7 @@ from services.store.sealed.seals import SEARCH_TEXT_FORMAT
 from services.store.sealed.texts import ConversationTexts
 from services.store.writes import DiscardMessages, EditReply, PutDocument, RestoreMessages
 
-_TRIES = 5  # attempts at one change, because the conversation may change meanwhile
+_TRIES = 5  # maximum attempts at one change; the conversation may change meanwhile
 _MESSAGES = 2_000  # the number of messages that one call reads for search
 _CONVERSATIONS = 100  # the number of conversations that one call reads for search
 _Batch = tuple[list[ConversationId], range]

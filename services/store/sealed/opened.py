@@ -41,7 +41,7 @@ class CheckedThread:
     """The last verified read of a thread, and the head that its next write extends."""
 
     thread: Thread
-    head: Head | None = field(repr=False)  # None: it cannot be decrypted, so no message can follow
+    head: Head | None = field(repr=False)  # None: not decryptable, so no message can follow
     # the head computed from the rows that were read, to be compared with `head`
     total: Head = field(repr=False)
 
@@ -84,8 +84,8 @@ class OpenedConversation:
 class _Seen:
     """The newest revision of a conversation that this process has seen, kept even after its data is forgotten.
 
-    With it, the process detects that the database was restored to an older state, until the user signs out or
-    clears the server's memory.
+    It reveals when the database was restored to an older state, until the user signs out or clears the server's
+    memory.
     """
 
     rev: int = 0  # the revision of the last verified read

@@ -207,7 +207,7 @@ class ConversationSeals:
     def open_piece(
         self, message_id: MessageId, attachment: Attachment, number: int, sealed: str
     ) -> bytes:
-        """Decrypt a piece of *attachment*. Raise Tampered, also if *attachment* lists a different MAC for the piece."""
+        """Decrypt a piece of *attachment*. Raise Tampered if that fails, or if *attachment* lists a different MAC for it."""
         place = self._piece_place(message_id, attachment.id, number)
         mac = self.vault.piece_mac(sealed, place).hex()
         if not hmac.compare_digest(mac, attachment.macs[number - 1]):

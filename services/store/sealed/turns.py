@@ -29,7 +29,7 @@ from services.store.sealed.reading import ThreadReader
 from services.store.writes import BeginTurn, CheckpointTurn, FinishTurn, SealedPrompt, SealedReply
 
 _MOST_UNANSWERED = 4  # maximum requests without a response that are cached for one user
-_TRIES = 5  # attempts at one write, because the conversation may change meanwhile
+_TRIES = 5  # maximum attempts at one write; the conversation may change meanwhile
 
 
 class SealedTurns:

@@ -72,7 +72,7 @@ _RENEWAL_ERRORS: dict[str, type[errors.AppError]] = dict.fromkeys(
     errors.SignedOut,
 )
 _WAIT = re.compile(r"after (\d{1,4}) seconds")
-# seconds until the next email or request, if Supabase Auth names no time
+# seconds until the next email or request, if Supabase Auth's response gives no time
 _EMAIL_WAIT, _REQUEST_WAIT = 3600, 60
 
 

@@ -1,4 +1,4 @@
-"""Access to tables for an app session, which each block checks first; reading the deployment's settings; audit entries."""
+"""Access to tables for an app session, which each block checks first; the deployment's settings; audit entries."""
 
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass

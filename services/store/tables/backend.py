@@ -537,7 +537,7 @@ class TablesBackend:
     def _use(
         self, block: Block, cookie_hash: str
     ) -> tuple[rules.StoredSession | None, AccountRow | None, StoredCredentials | None]:
-        """Return a session, its account and its credentials, and count the session as used; all None if it has ended."""
+        """Count a session as used; return the session, its account and its credentials, or None for all if it has ended."""
         session = block.get(schema.SESSIONS, cookie_hash)
         account = block.get(schema.ACCOUNTS, session.user_id) if session else None
         credentials = block.get(schema.CREDENTIALS, session.user_id) if session else None
@@ -769,7 +769,7 @@ def _begin_account(
 
 
 def _pending(block: Block, new: NewAccount | None, generation: int) -> CredentialsRow | None:
-    """Return the pending sign-up that becomes a new account, if its generation still is *generation*."""
+    """Return the pending sign-up that becomes a new account, if its generation is still *generation*."""
     stored = block.get(schema.CREDENTIALS, new.sign_up) if new else None
     is_seen = stored and stored.user_id is None and stored.generation == generation
     return stored if is_seen else None

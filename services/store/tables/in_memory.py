@@ -17,7 +17,7 @@ from services.store.tables.protocol import (
     check_selection,
 )
 
-Rows = dict[str, dict[str, Any]]  # the rows of each table: by its name, then by their keys
+Rows = dict[str, dict[str, Any]]  # the rows, keyed by the table's name and then by the row's key
 
 
 class InMemoryTables:

@@ -1,6 +1,6 @@
 """The protocol of tables: rows are frozen dataclasses, read and written in atomic blocks.
 
-It fits Firestore: a block reads before it writes, and may be run twice; a selection compares declared fields only.
+The protocol fits Firestore: a block reads before it writes, and may be run twice; a selection compares declared fields only.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -25,7 +25,8 @@ class Table(Generic[Row]):
 
     name: str
     kind: type[Row]
-    key: Callable[[Row], object] = field(repr=False)  # the key's `str` names the row
+    # returns a row's key; the key's `str` identifies the row
+    key: Callable[[Row], object] = field(repr=False)
     # fields that a selection may compare or order by
     fields: frozenset[str] = field(default=frozenset(), repr=False)
     is_shared: bool = False  # True: one table for the deployment; False: one for each user
@@ -33,7 +34,7 @@ class Table(Generic[Row]):
 
 @dataclass(frozen=True, slots=True)
 class Range:
-    """The values of a field above one bound, up to and including the other; None: no bound. No range includes None."""
+    """The values of *field* that are greater than *above* and at most *up_to* (None: no bound). No range includes None."""
 
     field: str
     above: object = None

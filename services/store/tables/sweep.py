@@ -47,7 +47,7 @@ class TablesSweep(TablesDocuments):
         return is_any
 
     def _erase(self, block: Block, erasure_id: UUID) -> bool:
-        """Destroy a slice of the rows that an erasure hides; return False if there were none."""
+        """Destroy a slice of the rows that an erasure hides, and finally the erasure. Return False if the erasure is gone."""
         erasure = block.get(schema.ERASURES, erasure_id)
         if erasure is None:  # the facts were restored meanwhile
             return False
@@ -72,7 +72,7 @@ class TablesSweep(TablesDocuments):
         return True
 
     def _destroy_discard(self, block: Block, discard_id: UUID) -> bool:
-        """Destroy a slice of messages that were deleted together; return False if there were none."""
+        """Destroy a slice of messages that were deleted together. Return False if none are due, or an open turn keeps them."""
         discard, now = block.get(schema.DISCARDS, discard_id), self.now()
         if discard is None or not is_due(discard.destroy_at, now):
             return False
@@ -135,7 +135,7 @@ class TablesSweep(TablesDocuments):
         return bool(block.select(schema.TURNS, where, limit=1))
 
     def _destroy_conversation(self, block: Block, conversation_id: ConversationId) -> bool:
-        """Destroy a slice of a conversation, its own row last; return False if there was none."""
+        """Destroy a slice of a conversation, its own row last. Return False if it is gone, is not due, or has an open turn."""
         row, counts = block.get(schema.CONVERSATIONS, conversation_id), counts_of(block)
         if row is None or not is_due(row.destroy_at, self.now()):
             return False
