@@ -104,6 +104,6 @@ else:
         drawn = notices.draw(user)
     page.run()
     if user:
-        with notices_place:  # again: the page may have read newer notices
+        with notices_place:  # drawn again, because the page may have read newer notices
             notices.draw(user, drawn)
         _session.rerun_if_ended()

@@ -105,7 +105,7 @@ def only_account(tables: AllTables) -> StoredCredentials | None:
 def open_backend(
     chosen: Settings, at: Endpoints, root_keys: RootKeys, tables: AllTables | None = None
 ) -> Backend:
-    """Open the backend over *tables*; None: over Supabase, the embedded one at *at*, else the hosted one in the settings."""
+    """Open the backend over *tables*, or (None) over Supabase: the embedded one at *at*, else the one that the settings name."""
     if tables:
         from services.store.tables.backend import TablesBackend
 

@@ -1,4 +1,4 @@
-"""The sign-in rules of a deployment: the methods that it allows, whatever a user's credentials hold. Pure functions."""
+"""The sign-in rules of a deployment: the methods that it allows, whichever methods a user's credentials have. Pure functions."""
 
 from collections.abc import Iterator
 from contextlib import suppress
@@ -66,9 +66,9 @@ class SignInPolicy:
     def check_sign_up(
         self, address: EmailAddress, *, has_password: bool, issuer: str | None
     ) -> None:
-        """Raise MethodOff or OtherSignInNeeded unless an account with *address* may begin.
+        """Raise MethodOff or OtherSignInNeeded unless an account with *address* may be created.
 
-        The account begins with a password, with an identity at *issuer*, or else with the code that confirmed the address.
+        Its first sign-in method is a password, an identity at *issuer*, or else the code that confirmed the address.
         """
         if issuer is not None:
             self.check_method(SignInMethod.OIDC)
@@ -90,31 +90,31 @@ class SignInPolicy:
         return used == BY_PASSWORD and is_off and credentials.has_operator_password
 
     def opens(self, credentials: Credentials, used: UsedMethod) -> bool:
-        """Return True if the rules let the user of *credentials* sign in by *used*, a method that the user has."""
+        """Return True if the rules let the user of *credentials* sign in with *used*, a method that the user has."""
         with suppress(MethodOff, OtherSignInNeeded):
             self.check(credentials, used)
             return True
         return False
 
     def takes_password(self, credentials: Credentials) -> bool:
-        """Return True if the account has a password, and may sign in with it."""
+        """Return True if the account has a password, and the rules let the user sign in with it."""
         return credentials.password_hash is not None and self.opens(credentials, BY_PASSWORD)
 
     def takes_passkey(self, credentials: Credentials) -> bool:
-        """Return True if the account has a passkey for this URL, and may sign in with it."""
+        """Return True if the account has a passkey for this URL, and the rules let the user sign in with it."""
         return self._has_passkey(credentials) and self.opens(credentials, BY_PASSKEY)
 
     def has_way_in(self, credentials: Credentials) -> bool:
         """Return True if *credentials* hold a sign-in method that works here.
 
-        Mailed codes count only where they are the only method: elsewhere, the mailbox alone would control the account.
+        Mailed codes count only if no other method is on: otherwise, access to the mailbox alone would control the account.
         """
         return any(self.opens(credentials, one) for one in self._ways_in(credentials))
 
     def proves_otherwise(
         self, credentials: Credentials, rp_id: str | None, *, has_mail: bool
     ) -> bool:
-        """Return True if the user can prove who they are by password, passkey (for *rp_id*) or mailed code (*has_mail*)."""
+        """Return True if the user can prove who they are with a password, passkey (for *rp_id*) or mailed code (*has_mail*)."""
         passkeys = credentials.passkeys.each if credentials.passkeys else ()
         by_passkey = any(one.rp_id == rp_id for one in passkeys)
         by_code = has_mail and credentials.confirmed is not None
@@ -134,7 +134,7 @@ class SignInPolicy:
         return next((name for name, one in self.providers.items() if one.issuer == issuer), None)
 
     def lifetime_seconds(self, used: UsedMethod | None, lifetime_seconds: int) -> int:
-        """Return a session's lifetime: *lifetime_seconds*, or less (`session_days`) if it began through an `only` provider."""
+        """Return a session's lifetime: *lifetime_seconds*, or at most `session_days` if its provider has the setting `only`."""
         provider = self.providers.get(used.provider) if used and used.provider else None
         if provider is None or not provider.only:
             return lifetime_seconds
@@ -144,8 +144,8 @@ class SignInPolicy:
     def asking(self, credentials: Credentials, *, is_required: bool) -> Credentials:
         """Return *credentials* as a sign-in uses them; *is_required*: the deployment requires a second factor.
 
-        If one is required and not set up, a passkey that works here and verifies its user becomes the factor that is asked for:
-        the password alone must not set up another factor.
+        If the user has set up none, sign-ins ask for a passkey that works here and verifies its user, if there is one:
+        the password alone must not be enough to set up a factor.
         """
         passkeys = credentials.passkeys
         if not is_required or credentials.wants_factor or not self._has_passkey(credentials):
@@ -161,7 +161,7 @@ class SignInPolicy:
         return False
 
     def _ways_in(self, credentials: Credentials) -> Iterator[UsedMethod]:
-        """Yield the sign-in methods that the user of *credentials* has here, even if they are off."""
+        """Yield the sign-in methods that the user of *credentials* has here, including methods that are off."""
         if credentials.password_hash is not None:
             yield BY_PASSWORD
         for one in credentials.identities:

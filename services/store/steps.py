@@ -2,7 +2,7 @@
 
 A cookie of the browser holds a secret while a step is open, and the step's form holds the step's id, which is public. The
 key of the step's row is a hash of both. The row's text, a `Step` as JSON, is sealed under the secret and the root key
-(crypto/keyring.py). So a copy of the row reveals nothing, and only the browser that began a step can go on with it.
+(crypto/keyring.py). So a copy of the row reveals nothing, and only the browser that began a step can continue it.
 """
 
 from collections.abc import Callable, Sequence
@@ -24,7 +24,7 @@ from services.store.backend import Backend, NewStep, StoredCredentials, Throttle
 
 
 class _OwnedCredentials(Protocol):
-    """The user and the generation of credentials: `StoredCredentials`, or a step that was begun for them."""
+    """The user and the generation of credentials, as `StoredCredentials` and the steps begun for them name these."""
 
     @property
     def user_id(self) -> UserId | None: ...
@@ -38,14 +38,14 @@ class Step:
 
     id: UUID  # the public id, in the step's form
     kind: str  # a name from the source code, such as a `CodePurpose`
-    contents: str = field(repr=False)  # the data that a step of this kind needs to go on
+    contents: str = field(repr=False)  # the data that a step of this kind needs to continue
     session_id: SessionId | None  # the session that the step belongs to; None: no session
     user_id: UserId | None
     generation: int | None  # the generation of the user's credentials
     expires_at: datetime
 
     def check(self, stored: StoredCredentials | None) -> None:
-        """Raise StepEnded unless *stored* are the credentials of the step's user, unchanged since it began."""
+        """Raise StepEnded unless *stored* are the credentials of the step's user, unchanged since the step began."""
         now = (stored.user_id, stored.generation) if stored else None
         if self.user_id is None or now != (self.user_id, self.generation):
             raise StepEnded
@@ -57,7 +57,7 @@ Contents = TypeVar("Contents")
 
 @dataclass(frozen=True, slots=True)
 class Steps:
-    """Begins, tries and ends steps. Any thread may call any method. All raise StoreUnavailable.
+    """Begins, tries and ends steps. Any thread may call any method. All methods raise StoreUnavailable.
 
     `attempt`, `end` and `renew` raise StepEnded if the step has expired, has ended or has no tries left, or was begun as
     another kind, in another browser or in another session.
@@ -115,7 +115,7 @@ class Steps:
         return self._checked(keys, step_id, sealed, kind, session)
 
     def end(self, browser: Cookie, kind: str, step_id: UUID, session: AppSession | None) -> Step:
-        """End a step and return it; of several callers, only one gets it. A step that this call refuses has ended, too."""
+        """End a step and return it; only one of several callers gets it. The step ends even if this call then refuses it."""
         keys = self._keys(browser)
         sealed = self.backend.end_step(keys.row_key(step_id))
         return self._checked(keys, step_id, sealed, kind, session)
@@ -128,9 +128,9 @@ class Steps:
         session: AppSession | None,
         change: Callable[[str], str],
     ) -> Step:
-        """Replace a step's contents by the result of *change*, and give back all tries; return the step. Its expiry stays.
+        """Replace a step's contents by the result of *change*, and reset the tries; return the step, with the same expiry.
 
-        The step is ended first, so that of several callers (including those of `end`), only one succeeds.
+        The step is ended first, so that only one of several callers (including callers of `end`) succeeds.
         """
         step = self.end(browser, kind, step_id, session)
         renewed = replace(step, contents=change(step.contents))
@@ -168,7 +168,7 @@ class Steps:
 
 
 def read_contents(form: TypeAdapter[Contents], text: str) -> Contents:
-    """Return the contents of a step, stored as JSON. Raise StepEnded if another version of the app stored other fields."""
+    """Return the contents of a step, stored as JSON. Raise StepEnded if another version of the app stored different fields."""
     with suppress(ValidationError):
         return form.validate_json(text)
     raise StepEnded  # raised outside the block, because a chained traceback would hold the contents
@@ -176,7 +176,7 @@ def read_contents(form: TypeAdapter[Contents], text: str) -> Contents:
 
 def _opened(keys: StepKeys, step_id: UUID, sealed: str) -> Step | None:
     """Decrypt a step; return None on failure, because the traceback of an exception would hold the step's contents."""
-    with suppress(Tampered, ValidationError):  # another version of the app may store other fields
+    with suppress(Tampered, ValidationError):  # perhaps stored by another version of the app
         return _STEP.validate_json(keys.open(sealed, step_id))
     log_event("step.unopened", step=step_id)
     return None

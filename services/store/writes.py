@@ -105,7 +105,7 @@ class EditReply:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DiscardMessages:
-    """Messages and facts to delete, and the head without the messages. The summary is deleted, unless it is *kept_summary*."""
+    """Messages and facts to delete, and the head without the messages. The summary is deleted unless it equals *kept_summary*."""
 
     conversation_id: ConversationId
     expected_rev: int

@@ -113,7 +113,7 @@ class Shared:
         return self._users.get(session_id)
 
     def drop_caches(self, user_id: UserId) -> None:
-        """Replace the services of all of a user's sessions, and so drop the text that the old services cached.
+        """Replace the services of all sessions of a user, which drops the text that the old services cached.
 
         Temporary chats stay, because they are stored nowhere else. A call that is under way keeps its text until it ends.
         Raise Busy if a reply streams.
@@ -124,13 +124,13 @@ class Shared:
         self.background.drop_noted(user_id)
         for user in self._services_of(user_id):
             renewed, session_id = UserServices(user.session, self), user.session.id
-            if self._users.get(session_id) is user:  # false if the session has ended meanwhile
+            if self._users.get(session_id) is user:  # false if the session has just ended
                 self._users[session_id] = renewed
             user.tasks.planning.search.stop()
 
     def stop_turns_of(self, user_id: UserId) -> None:
         """Stop the live turns of a user, and wait until they are stored and settled: at most two seconds, and two more
-        for temporary chats. The temporary chats themselves stay, because their sessions may go on."""
+        for temporary chats. The temporary chats themselves stay, because their sessions may continue."""
         devices = {user.session.id for user in self._services_of(user_id)}
         self.temporary.stop(owners=devices)
         self.live_turns.stop(lambda turn: turn.user_id == user_id)
@@ -209,7 +209,7 @@ class Shared:
         """Forget the services of *session* and close its tabs; if it is the user's last, also drop the user's cached data."""
         user = self._users.get(session.id)
         if user and user.session.backend is not session.backend:
-            return  # the session is being opened again, by another cookie
+            return  # the session is being opened again, with another cookie
         self._users.pop(session.id, None)
         self.temporary.end_of(session.id)
         if not self._services_of(session.user_id):
@@ -241,7 +241,7 @@ class UserServices(ChatParts):
         self.factor_rule = FactorRule(session, shared.sign_ups, ending)
         self._account = CachedRead(session.backend.account, _ACCOUNT_SECONDS)
         self._sign_in_details = CachedRead(self._read_details, _ACCOUNT_SECONDS)
-        self.export: FullExport | None = None  # the last export that was begun
+        self.export: FullExport | None = None  # the most recent export
         store = sealed_store(self._rows, session.user_keys)
         chat = Chat(
             shared.choices(store=store),
@@ -253,7 +253,7 @@ class UserServices(ChatParts):
             search=Search(store.corpus),
         )
         super().__init__(chat)
-        if first:  # the start of the session read these data: they are used while they are fresh
+        if first:  # these data were read when the session began: use them while they are fresh
             self._account.read_ahead(lambda: first.account)
             self.read_ahead()
 
@@ -276,7 +276,7 @@ class UserServices(ChatParts):
 
     @property
     def is_of_provider(self) -> bool:
-        """True if the address must sign in through one provider: it takes no password, and only operators change it."""
+        """True if the address must sign in through a provider: passwords are refused, and only operators change the address."""
         return not self._policy.allows(self.email)
 
     @property
@@ -284,7 +284,7 @@ class UserServices(ChatParts):
         return self._shared.session_cache.accounts.policy
 
     def left_out(self) -> int:
-        """Return the number of accounts that have no way in, at most ten minutes old. Raise AdminsOnly, StoreUnavailable."""
+        """Return the number of accounts without a way in, counted at most ten minutes ago. Raise AdminsOnly, StoreUnavailable."""
         return self._shared.ways_in.left_out(self.administration)
 
     @property
@@ -313,7 +313,7 @@ class UserServices(ChatParts):
             read.read_ahead()
 
     def poll(self, place: OpenPlace) -> Revisions:
-        """Return the newest revisions of the data on a tab, and mark cached data with other revisions as outdated.
+        """Return the newest revisions of the data on a tab, and mark cached data with different revisions as outdated.
 
         Raise SignedOut, StoreUnavailable.
         """

@@ -11,7 +11,7 @@ from services.store.backend import SignUpState
 
 @dataclass(frozen=True, slots=True)
 class FactorRule:
-    """Reads the rule, and sets it for a user who is admin (else AdminsOnly is raised). Any thread may call any method."""
+    """Reads the rule, and lets an admin set it (other users get AdminsOnly). Any thread may call any method."""
 
     session: AppSession = field(repr=False)
     cached: CachedRead[SignUpState] = field(repr=False)  # the state as this process applies it
@@ -20,7 +20,7 @@ class FactorRule:
     longest_seconds: float = 5.0  # the longest wait for replies to be stored before sessions end
 
     def is_required(self) -> bool:
-        """Return True if every account needs a second factor, according to a state that is at most some seconds old."""
+        """Return True if every account needs a second factor, according to a state at most a few seconds old."""
         return self.cached.get().requires_factor
 
     def require(self, *, is_on: bool) -> None:

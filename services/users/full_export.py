@@ -17,7 +17,7 @@ from services.portable import Archive, ConversationExport, FreeNames, IndexEntry
 from services.store.port import Store, UserFigures
 
 _AHEAD = 3  # conversations that are read and formatted while another is sent
-# a conversation, and the texts of its exported files by file suffix
+# a conversation, and the texts of its exported files, keyed by file suffix
 _Written = tuple[ConversationExport, Mapping[str, str]]
 
 
@@ -37,8 +37,8 @@ def read_export(store: Store, conversation_id: ConversationId) -> ConversationEx
 class FullExport:
     """The export of *store* as the bytes of a zip file; times in readable files are in *zone*.
 
-    Only a few conversations are in memory at a time. Only this export uses *store*, so that the caches of pages stay as
-    they are. One thread iterates over `parts`; other threads read ahead, and any thread may read the progress.
+    Only a few conversations are in memory at a time. Only this export uses *store*, so that it leaves the caches of
+    pages alone. One thread iterates over `parts`; other threads read ahead, and any thread may read the progress.
     """
 
     def __init__(self, store: Store, zone: tzinfo) -> None:

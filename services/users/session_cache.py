@@ -2,7 +2,7 @@
 
 An opened session is checked again every few seconds, so that signing out or suspending a user in another process takes
 effect here as well. Page runs do not wait for the check, because every database call checks the session itself; after a
-page was drawn, `has_ended` returns the result of the check. Requests with a cookie, and acts that need a proof,
+page is drawn, `has_ended` returns the result of the check. Requests with a cookie, and actions that need a proof,
 wait for the check: the database knows a session by its tokens, which stay when another process replaces its cookie.
 """
 
@@ -27,17 +27,17 @@ from services.store.accounts import Accounts, AppSession, Checked, Cookie, Curre
 Key = TypeVar("Key")
 
 _FRESH_SECONDS = 5.0  # seconds between two checks of a session against the database
-# if the last check is more seconds ago, callers wait for a new check, or get StoreUnavailable
+# if the last check is longer ago, callers wait for a new check, or get StoreUnavailable
 _TRUSTED_SECONDS = 600.0
 _IDLE_SECONDS = 1800.0  # seconds from closing the last tab until the user's keys leave memory
 _WAIT_SECONDS = 1.0  # the longest wait of a request with a cookie for a check that is due
 # seconds between two calls that ask which sessions have ended, and between two checks of a session whose tabs only poll
 _ENDED_SECONDS = 60.0
-# maximum cookies that are remembered because their sessions have ended, or have another cookie now
+# maximum cookies that are remembered because their sessions have ended or have a newer cookie
 _MOST_ENDED = 10_000
 # seconds in which a browser may still send the previous cookie of its session
 _MOVED_SECONDS = 10.0
-# seconds after a proof until the browser surely has the new cookie, so that its tabs then connect with it
+# seconds after a proof until the browser certainly has the new cookie, so that its tabs reconnect with the new cookie
 _LEARNT_SECONDS = 3.0
 
 
@@ -63,7 +63,7 @@ class _Entry:
     used_at: float
     doubted_at: float = -math.inf
     check: Future[None] | None = None  # the last check of the session
-    # true: another process has given the session another cookie, and this entry is used for no page
+    # true: another process has given the session a new cookie, and this entry is used for no page
     is_outdated: bool = False
     # held while this process notes a proof of the user, which changes the cookie of the session
     proving: threading.Lock = field(default_factory=threading.Lock, repr=False)
@@ -73,7 +73,7 @@ class _Entry:
 class SessionCache:
     """The opened sessions of this process, found by cookie or id, shared by their tabs.
 
-    A proof gives a session another cookie. If another process has noted the proof, this process draws no page for the session
+    A proof gives a session a new cookie. If another process has noted the proof, this process draws no page for the session
     until the browser sends the new cookie; once the session's live turns have ended, the session is forgotten.
 
     Any thread may call any method except `connected`, which is only for the event loop's thread.
@@ -83,7 +83,7 @@ class SessionCache:
     # returns a context that is entered while a session is being ended
     on_leave: Callable[[AppSession], AbstractContextManager[None]]
     on_forget: Callable[[AppSession], object]  # called after a session has left memory
-    # called before `find` can return the session, and again when the session is opened by another cookie
+    # called before `find` can return the session, and again when the session is opened with another cookie
     on_add: Callable[[AppSession], object] = lambda _: None
     is_busy: Callable[[AppSession], bool] = lambda _: False  # true: a turn of the session is live
     _entries: dict[SessionId, _Entry] = field(default_factory=dict[SessionId, _Entry])
@@ -93,17 +93,17 @@ class SessionCache:
         default_factory=WeakValueDictionary[str, threading.Lock]
     )
     _tabs: Counter[SessionId] = field(default_factory=Counter[SessionId])  # number of open tabs
-    # why sessions ended, by cookie hash, for tabs that connect with the cookie of an ended session
+    # the reasons why sessions ended, by cookie hash, for tabs that connect with the cookie of an ended session
     _ends: LruCache[str, SessionEnd] = field(
         default_factory=lambda: LruCache[str, SessionEnd](_MOST_ENDED)
     )
-    # when sessions got another cookie, by the hash of the previous cookie
+    # times when sessions got a new cookie, by the hash of the previous cookie
     _moved: LruCache[str, float] = field(default_factory=lambda: LruCache[str, float](_MOST_ENDED))
-    # by session, a function for each of its open tabs, which is called when the session gets another cookie
+    # by session, a function for each of its open tabs, which is called when the session gets a new cookie
     _wakers: dict[SessionId, set[Callable[[], object]]] = field(
         default_factory=dict[SessionId, set[Callable[[], object]]]
     )
-    # when the database was last asked which sessions have ended
+    # the time when the database was last asked which sessions have ended
     _asked_at: float = field(default_factory=time.monotonic)
 
     @property
@@ -112,7 +112,7 @@ class SessionCache:
         return len(self._entries)
 
     def add(self, cookie: Cookie, session: AppSession) -> None:
-        """Add a session that was just opened by *cookie*; replace the session's entry for an older cookie, if any."""
+        """Add a session that was just opened with *cookie*; replace the session's entry for an older cookie, if any."""
         self.on_add(session)
         now = time.monotonic()
         with self._lock:
@@ -126,7 +126,7 @@ class SessionCache:
         """Return the session of *cookie*, opening it if necessary; None if there is no session. Raise StoreUnavailable.
 
         Waits up to a second for a check that is due. If another process has replaced the cookie, only the check refuses the
-        old one: the session itself goes on, so the database would accept calls for a copy of the old cookie.
+        old one: the session itself continues, so the database would accept calls for a copy of the old cookie.
         """
         with self._lock:
             opening = self._opening.setdefault(cookie.hash, threading.Lock())
@@ -176,7 +176,7 @@ class SessionCache:
                 entry.check = None  # a check in progress began too early to notice the refusal
 
     def confirm(self, session_id: SessionId) -> None:
-        """Check the session now, before an act that needs a proof. Raise SignedOut, StoreUnavailable.
+        """Check the session now, before an action that needs a proof. Raise SignedOut, StoreUnavailable.
 
         The database stores the proof with the session: unchecked, an old cookie could use the proof of a newer one.
         """
@@ -194,7 +194,7 @@ class SessionCache:
     def prove(self, session: AppSession, cookie: Cookie, checked: Checked) -> Cookie:
         """Note a proof as `Accounts.prove` does, and return the new cookie, the only one that finds the session from now on.
 
-        The tabs and live turns of the session go on.
+        The tabs and live turns of the session continue.
         """
         entry = self._entry(session.id)
         with entry.proving if entry else nullcontext():
@@ -210,14 +210,14 @@ class SessionCache:
         return new
 
     def current(self, session_id: SessionId) -> Current:
-        """Return the credentials of an opened session's user, as they are stored now.
+        """Return the current stored credentials of an opened session's user.
 
         Raise SignedOut, and the errors of `Accounts.current`.
         """
         entry = self._entry(session_id)
         if entry is None:
             raise SignedOut
-        with entry.proving:  # wait for a proof, which changes the cookie
+        with entry.proving:  # wait for a proof in progress, which changes the cookie
             return self.accounts.current(entry.cookie)
 
     @contextmanager
@@ -243,7 +243,7 @@ class SessionCache:
     def forget_idle(self) -> None:
         """Forget sessions that had no open tab for half an hour, and with them their users' keys. Call this regularly.
 
-        Also forget sessions to which another process has given another cookie, once none of their turns is live.
+        Also forget sessions to which another process has given a new cookie, once none of their turns is live.
         """
         horizon = time.monotonic() - _IDLE_SECONDS
         with self._lock:
@@ -261,14 +261,14 @@ class SessionCache:
         return self._ends.get(cookie.hash) or SessionEnd.ENDED
 
     def has_moved(self, cookie: Cookie) -> bool:
-        """Return True if the session of *cookie* got another cookie a moment ago, which the browser has or will get soon."""
+        """Return True if the session of *cookie* got a new cookie a moment ago, which the browser has or will get soon."""
         moved_at = self._moved.get(cookie.hash)
         return moved_at is not None and time.monotonic() - moved_at < _MOVED_SECONDS
 
     def replaced_in(self, session: AppSession, cookie: Cookie | None) -> float:
-        """Return the seconds until a tab that connected by *cookie* is disconnected, since *session* has another cookie now.
+        """Return the seconds until a tab that connected with *cookie* is disconnected, because *session* has a newer cookie.
 
-        The browser needs that time to get the new cookie. Infinity: the session has no other cookie, or is not open here.
+        The browser needs that time to get the newer cookie. Infinity: the session has none, or is not open here.
         """
         entry = self._entry(session.id)
         if cookie is None or entry is None or entry.cookie.hash == cookie.hash:
@@ -280,7 +280,7 @@ class SessionCache:
 
     @contextmanager
     def waking(self, session: AppSession, wake: Callable[[], object]) -> Generator[None]:
-        """During the block, call *wake*, in any thread, each time that *session* gets another cookie."""
+        """During the block, call *wake*, in any thread, each time that *session* gets a new cookie."""
         with self._lock:
             self._wakers.setdefault(session.id, set()).add(wake)
         try:
@@ -345,7 +345,7 @@ class SessionCache:
                 entry.checked_at = began
             return
         with entry.proving:
-            if entry.cookie.hash != asked:  # a proof has given the session another cookie meanwhile
+            if entry.cookie.hash != asked:  # meanwhile, a proof has given the session a new cookie
                 return
         end = None
         with suppress(StoreUnavailable):

@@ -1,4 +1,4 @@
-"""The sign-in details of an account: its ways in and its proofs, as its user sees them on the page Account."""
+"""The sign-in details of an account: its ways in and its proofs, as its user sees them on the Account page."""
 
 from dataclasses import dataclass
 

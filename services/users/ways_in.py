@@ -19,11 +19,11 @@ class WaysIn:
     """Counts the accounts that no password, passkey, code or provider lets a user into. Any thread may call its method."""
 
     accounts: Accounts
-    _counted: tuple[int, float] | None = None  # the number, and when it was counted
+    _counted: tuple[int, float] | None = None  # the number, and the time of the count
     _counting: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     def left_out(self, administration: Administration) -> int:
-        """Return the number of accounts without a way in, at most ten minutes old. Raise AdminsOnly, StoreUnavailable."""
+        """Return the number of accounts without a way in, counted at most ten minutes ago. Raise AdminsOnly, StoreUnavailable."""
         with self._counting:
             if self._counted is None or time.monotonic() - self._counted[1] > _SECONDS:
                 number = sum(map(self._is_left_out, _every(administration)))

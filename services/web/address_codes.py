@@ -1,4 +1,4 @@
-"""Codes that change the email address of an account, or give a former address back to it."""
+"""Codes that change the email address of an account, or restore a former address."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -32,7 +32,7 @@ class NewAddress:
     notices: Notices
 
     async def request_of(self, asked: Asked) -> CodeRequest:
-        """Return the request for a code to the new address. Raise BadAddress, AddressTaken (it is the user's own), OtherSignInNeeded."""
+        """Return the request for a code to the new address. Raise BadAddress, AddressTaken (by the user), OtherSignInNeeded."""
         address, own = checked_address(asked.fields.get("email", "")), asked.own.session.email
         if address == own:
             raise AddressTaken
@@ -68,7 +68,7 @@ class NewAddress:
 
 @dataclass(frozen=True, slots=True)
 class RestoreAddress:
-    """Gives a former address back to its account, sets a new password if passwords are enabled, and signs in."""
+    """Restores a former address to its account, sets a new password if passwords are enabled, and signs in."""
 
     name: ClassVar[str] = CodePurpose.RESTORE_ADDRESS
     needs_session: ClassVar[bool] = False
@@ -85,14 +85,14 @@ class RestoreAddress:
         """Return the recipient without credentials, so that the account's current user cannot end the step by changing them."""
         found = asked.accounts.find_former(request.address, throttles)
         opens = asked.accounts.policy.opens
-        # no code is mailed if the account may not sign in by code, for example because its current address must use a provider
+        # no code is mailed if codes may not sign in to the account, for example because its current address must use a provider
         if found is None or found.is_suspended or not opens(found.credentials, BY_CODE):
             return NOBODY
         user_id = found.stored.user_id
         return Recipient(mail=CodePurpose.RESTORE_ADDRESS, is_known=found.is_known, user_id=user_id)
 
     async def finish(self, asked: Asked, code: RightCode) -> Response:
-        """Give the address back, and sign in. If passwords are disabled, the account has no password afterwards.
+        """Restore the address, and sign in. If passwords are disabled, the account has no password afterwards.
 
         Raise WeakPassword, after which the code stays valid, and the errors of `Accounts.restore_address`.
         """
@@ -109,5 +109,5 @@ class RestoreAddress:
             restored = asked.accounts.restore_address(address, hashed, asked.browser)
             return Entered(restored.cookie, restored.session, restored.left)
 
-        # None binds the step to no credentials; `recipient` gives the reason
+        # None: the step is bound to no credentials, for the reason given in `recipient`
         return await Entries(self.start).enter(asked.request, entry, None, asked.target, act)

@@ -21,10 +21,10 @@ from services.store.backend import Throttle, Throttles
 from services.web.origin import networks_of
 
 DEVICE_SECONDS = 90 * 86400
-# codes of these purposes give an account back to its user, so only devices older than FORMER_LIFE count as known: a thief
-# who has just learnt the password could make newer devices by signing in
+# codes of these purposes return an account to its user, so only devices older than FORMER_LIFE count as known: a thief
+# who has just learnt the password could add newer devices by signing in
 _RECOVERING = {CodePurpose.RESET_PASSWORD, CodePurpose.RESTORE_ADDRESS}
-_UNTOLD_FACTORS = 2  # wrong codes in one step before the user is notified
+_UNTOLD_FACTORS = 2  # wrong codes in one step that cause no notice
 _MINUTE, _QUARTER, _HOUR, _DAY = 60, 900, 3600, 86400  # windows of throttles, in seconds
 # seconds; longer than a password check, so that the time of a refusal does not reveal whether the
 # address has an account
@@ -114,7 +114,7 @@ class Attempts:
     def challenge(self, device: str, address: str) -> tuple[Throttle, ...]:
         """Return the throttles of a step that waits for a passkey outside of a session, on the device with the cookie *device*.
 
-        All known devices of a user share one throttle, because each sign-in makes another device.
+        All known devices of a user share one throttle, because each sign-in adds a device.
         """
         user_id = self.device_user(device)
         if user_id is None:
@@ -129,7 +129,7 @@ class Attempts:
         """Return the throttles of a mail with a code to *email*, requested from *address* with the device cookie *device*.
 
         Strangers share one limit on mails to an email address. Each known device of its user has its own limit, and does not
-        count towards the limit of a network address. Codes that take an address back are counted apart from all others;
+        count towards the limit of a network address. Codes that restore an address are counted separately from all others;
         on known devices, so are codes that reset a password.
         """
         of_strangers = f"{purpose} code" if purpose == CodePurpose.RESTORE_ADDRESS else "code"
@@ -145,7 +145,7 @@ class Attempts:
         of_devices = f"{purpose} code" if recovers else "code"
         of_device = (
             self._throttle(f"{of_devices} on {device}", self.codes_of_an_hour, _HOUR),
-            # each sign-in makes a device, so without this limit one account could use up the mails of all accounts
+            # each sign-in adds a device, so without this limit one account could use up the mails of all accounts
             self._throttle(
                 f"{of_devices} on devices of {known.user_id}", self.codes_of_a_day, _HOUR
             ),
@@ -185,7 +185,7 @@ class Attempts:
         )
 
     def wrong_factor(self, step_id: UUID) -> Throttle:
-        """Return the throttle of wrong codes in a step; once it is full, the user is notified."""
+        """Return the throttle of wrong codes in a step; once the throttle is full, the user is notified."""
         return self._throttle(f"wrong factor of {step_id}", _UNTOLD_FACTORS, _HOUR)
 
     def form(self, form_id: str) -> Throttle:
@@ -197,7 +197,6 @@ class Attempts:
         return user_id is not None and self.device_user(device) == user_id
 
     def notice(self, kind: NoticeKind, user_id: UserId) -> Throttle:
-        """Return the throttle of a notice to a user."""
         return self._throttle(f"notice {kind} to {user_id}", 1, _HOUR)
 
     def device_cookie(self, user_id: UserId, before: str = "") -> str:
@@ -247,7 +246,7 @@ class Attempts:
     def _of_networks(
         self, what: str, address: str, at_most: int, seconds: int = _QUARTER
     ) -> tuple[Throttle, ...]:
-        """Return a throttle named *what* for each network of *address*; its limit is *at_most* times the network's `addresses`."""
+        """Return a throttle named *what* for each network of *address*, with the limit *at_most* times its `addresses`."""
         return tuple(
             self._throttle(f"{what} from {network.name}", at_most * network.addresses, seconds)
             for network in networks_of(address)

@@ -73,7 +73,7 @@ class Asked(SentForm):
 
 
 class CodePurposeFlow(Protocol):
-    """One purpose of codes: the request for a code, the recipient of its mail, and the act that the right code allows."""
+    """One purpose of codes: the request for a code, the recipient of its mail, and the action that the right code allows."""
 
     # value of the form field `purpose` and of the query parameter `code`, and kind of the steps
     name: ClassVar[str]
@@ -85,7 +85,7 @@ class CodePurposeFlow(Protocol):
         ...
 
     def recipient(self, asked: Asked, request: CodeRequest, throttles: Throttles) -> Recipient:
-        """Return the recipient of a mail, and count the mail in *throttles*, in one call to the store; also when a code is sent again.
+        """Return the recipient of a mail, and count the mail, even a repeated one, in *throttles*, in one call to the store.
 
         Raise StoreUnavailable, and TooManyAttempts, after which no mail is sent and the response is the same. It blocks.
         """
@@ -174,7 +174,7 @@ class CodeRoutes:
         step_id: UUID | None,
         wanted: CodeRequest | None = None,
     ) -> str:
-        """Begin a step, or begin the step *step_id* anew; mail a code for the step; return the step's id.
+        """Begin a step, or restart the step *step_id*; mail a code for the step; return the step's id.
 
         *wanted*: the request for the code of a new step; None: read it from the form.
         """

@@ -87,7 +87,7 @@ class SignUpByCode:
         invitation: str,
         target: str,
     ) -> Response:
-        """Send the code; return the redirect to its form. *password_hash*: None if the user will sign in by codes.
+        """Send the code; return the redirect to its form. *password_hash*: None if the user will sign in with codes.
 
         Raise TooManyAttempts, StoreUnavailable.
         """

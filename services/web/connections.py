@@ -21,8 +21,8 @@ from services.errors import Misconfigured
 STRANGERS_MESSAGE_BYTES, SESSIONS_MESSAGE_BYTES = 64_000, 4_000_000
 _MOST_FRAMES = 1000  # fragments and pings before a message is complete; browsers send only a few
 _PART_BYTES = 16_384  # bytes parsed at a time; a whole read may contain too many empty frames
-HEADERS_SECONDS = 10.0  # seconds for headers, from the connection or the previous response
-BODY_SECONDS = 10.0  # seconds for the body, from the end of the headers
+HEADERS_SECONDS = 10.0  # seconds for headers, since the connection or the previous response
+BODY_SECONDS = 10.0  # seconds for the body, since the end of the headers
 STALLED_SECONDS = 60.0  # a client that reads nothing of a response for so long is disconnected
 _MESSAGE_BYTES = "daybook.message_bytes"  # key in a websocket's scope["state"]: the limit on its messages, in bytes
 # unsent bytes in the kernel's send buffer; with a larger buffer, a slow client would look as if it
@@ -96,7 +96,7 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
     def handle_cont(self, event: Frame) -> None:
         if self._has_too_many():
             return
-        # fragments are joined, because in a list each of them, even an empty one, would take 60 more bytes
+        # fragments are joined, because in a list each fragment, even an empty one, would take 60 more bytes
         fragments = cast(list[bytes | bytearray], self.frames)
         message = fragments[0]
         if not isinstance(message, bytearray):
@@ -145,7 +145,7 @@ class TimedRequests(asyncio.Protocol):
     transport: asyncio.Transport
     cycle: _Cycle | None
 
-    # the last request, and True if the server waits for its body, False if for the next headers; None: it waits for neither
+    # the last request, and True if the server waits for its body, False if it waits for the next headers; None: neither
     _awaited: tuple[_Cycle | None, bool] | None = None
     _deadline: asyncio.TimerHandle | None = None  # aborts the connection if the request is late
     _unsent = 0  # unsent bytes at the last check

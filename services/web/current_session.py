@@ -21,7 +21,7 @@ class SignedIn:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SentForm:
-    """A submitted form of the app, from a signed-in user or not."""
+    """A submitted form of the app, with the session if the form needs one."""
 
     request: Request = field(repr=False)
     fields: Mapping[str, str] = field(repr=False)
@@ -65,5 +65,5 @@ def current_session(shared: Shared, cookie: Cookie | None) -> SignedIn | None:
 
 
 def is_signed_in(shared: Shared, cookie: Cookie | None) -> bool:
-    """Return True if the session of *cookie* is open in this process, for example when the sign-in form was submitted twice."""
+    """Return True if the session of *cookie* is open in this process, for example if the sign-in form was submitted twice."""
     return cookie is not None and shared.session_cache.is_open(cookie)

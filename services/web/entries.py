@@ -1,6 +1,6 @@
 """The last part of each sign-in, sign-up and reset: a session begins, or the form for the second factor follows.
 
-The password or mailed code has already been checked. The form for the factor posts to `/factor`; a passkey as factor is
+The password or mailed code has already been checked. The form for the factor posts to `/factor`; a passkey as the factor is
 posted to the routes of passkeys (passkey_factor.py). The responses are redirects, as for all native HTML forms.
 """
 
@@ -188,7 +188,7 @@ class Entries:
                 values = {"code": form.name, "step": form.step, "by": form.by, "added": form.added}
                 values["ways"] = "~".join(form.ways)
                 return RedirectResponse(with_reason(form.target, error, **values), 303)
-            # a factor that was set up during a reset has to be given in another reset
+            # a factor that was set up during a reset must be given in another reset
             code = CodePurpose.RESET_PASSWORD if isinstance(error, FactorNeeded) else ""
             return RedirectResponse(with_reason(form.target, error, code=code), 303)
 
@@ -224,8 +224,8 @@ class Entries:
         accounts, check = self.start.accounts, self._check
         waiting = WaitingEntry.read(accounts, entry, step.step)
         is_former = entry.way is Way.RESTORE
-        # tries for a former address are not counted per generation, because the account's current user could restart
-        # the count by changing a sign-in method
+        # tries for a former address are not counted per generation: the account's current user could reset the count by
+        # changing a sign-in method
         state = f"as {entry.address}" if is_former else str(step.step.generation)
         user_id = waiting.user_id
         counted = ()
@@ -301,7 +301,7 @@ class Entries:
         if entry.way is Way.RESET:
             kind = NoticeKind.PASSWORD_RESET
             await run_sync(self.notices.tell, request, backend, session, kind)
-        # the user's other sessions show the identities, too, and must read them anew
+        # the user's other sessions also show the identities, and must read them again
         if entry.used or entry.identity:
             self.start.shared().outdate_sign_in_details(session.user_id)
         if entry.identity and entry.way is Way.SIGN_IN:

@@ -21,13 +21,13 @@ from services.web.notices import Notices
 from services.web.origin import Origin
 
 FACTORS = Factors(totp.matching_step, recovery_hash)
-# errors that refuse a code or passkey that was given as second factor
+# errors that refuse a code or passkey that was given as the second factor
 NOT_GIVEN = WrongFactor, PasskeyRefused, PasskeyCopied, PasskeyMissing
 
 
 @dataclass(frozen=True, slots=True)
 class FactorCheck:
-    """Counts and checks the second factors that users enter. Any thread may call any method; all block."""
+    """Counts and checks the second factors that users enter. Any thread may call any method; all methods block."""
 
     attempts: Attempts
     origin: Origin
@@ -73,9 +73,9 @@ class FactorCheck:
         *,
         is_former: bool = False,
     ) -> tuple[str, ...]:
-        """Count a try with an app's code, because only such codes can be guessed; return the throttles' buckets. Raise TooManyAttempts.
+        """Count a try if *entry* is an authenticator app's code: only these can be guessed. Return the throttles' buckets.
 
-        *state* and *is_former*: as in `Attempts.factor`.
+        *state* and *is_former*: as in `Attempts.factor`. Raise TooManyAttempts.
         """
         since = factor.since
         if since is None or not isinstance(entry, FactorEntry) or entry.is_recovery:

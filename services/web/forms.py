@@ -23,7 +23,7 @@ async def fields(request: Request, *names: str) -> list[str]:
 
 
 async def all_fields(request: Request) -> dict[str, str]:
-    """Return all fields of the form in *request*; of several fields with the same name, the last."""
+    """Return all fields of the form in *request*; if several fields have the same name, the last one."""
     async with request.form(max_files=0, max_fields=_MOST_FIELDS) as form:
         return {name: str(value) for name, value in form.items()}
 
@@ -55,7 +55,7 @@ def with_query(target: str, **values: str) -> str:
 
 
 def with_reason(target: str, error: errors.AppError, **values: str) -> str:
-    """Return the URL *target* with the reason of *error* in its query, and the *values* that the page needs to show the form again."""
+    """Return the URL *target* with the reason of *error* in its query, and *values* that the page needs to show the form."""
     values["reason"] = _REASONS.get(type(error), "unavailable")
     if isinstance(error, errors.TooManyAttempts):
         values["wait"] = str(error.retry_after)

@@ -23,7 +23,7 @@ Answer = TypeVar("Answer")
 
 _MOST_LANES = 8
 _PATIENCE_SECONDS = 20.0
-_NICENESS = 10  # niceness of a hashing thread, so that replies and pages go first
+_NICENESS = 10  # niceness of a hashing thread, so that replies and pages take precedence
 
 
 def lane_count() -> int:
@@ -57,7 +57,7 @@ class HashingLanes:
         """Return the result of *work*, which runs in a lane as soon as one is free.
 
         Known devices come first, then attempts in their order of arrival. One *client* has at most half of the lanes, but at
-        least one. Raise RateLimited if an unknown device has waited for 20 seconds, and the errors of *work*.
+        least one lane. Raise RateLimited if an unknown device has waited for 20 seconds, and the errors of *work*.
         """
         waiter = _Waiter(client, is_known)
         self._waiting.append(waiter)
@@ -70,7 +70,7 @@ class HashingLanes:
         except BaseException:  # the wait was too long, or the request was cancelled
             self._leave(waiter)
             raise
-        # a separate task, because the thread goes on after its request is cancelled, and must keep its lane
+        # a separate task: the thread continues after its request is cancelled, and must keep its lane
         return await asyncio.shield(asyncio.ensure_future(self._hash(waiter, work)))
 
     async def _hash(self, waiter: _Waiter, work: Callable[[], Answer]) -> Answer:

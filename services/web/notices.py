@@ -24,7 +24,7 @@ _LIFE = timedelta(hours=24)
 
 @dataclass(frozen=True, slots=True)
 class Notices:
-    """Stores notices, and mails them. Any thread may call any method; all block.
+    """Stores notices, and mails them. Any thread may call any method; all methods block.
 
     A failure is logged, not raised, because the change that a notice reports has been made.
     """

@@ -25,7 +25,7 @@ _ADDRESS = """<label>Email<input name="email" type="email" autocomplete="email" 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Question:
-    """A form about a provider's answer, which is stored in a step of the browser."""
+    """A question to the user about a provider's answer, which is stored in a step of the browser."""
 
     label: str = field(repr=False)  # name of the provider, as pages show it
     address: EmailAddress | None = field(repr=False)  # email address that the provider names

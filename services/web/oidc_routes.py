@@ -40,7 +40,7 @@ from services.web.oidc_steps import SignOnSteps, WaitingAnswer
 from services.web.oidc_visits import SignOnVisits
 from services.web.own_identities import OwnIdentities
 
-ACCOUNT = "/account"  # path of the page Account
+ACCOUNT = "/account"  # path of the Account page
 # kinds of steps: outside of a session, and in the session that began the step
 _SIGN_IN, _OWN = "single_sign_on", "own_single_sign_on"
 _NO_STORE = {"Cache-Control": "no-store"}
@@ -134,7 +134,7 @@ class OidcRoutes:
             step = await run_sync(self._ended, request, session)
             sign_on = read_contents(SIGN_ON, step.contents)
             invitation = sign_on.invitation
-            # a signed-in user returns to Account, because the page Chat would not show a refusal
+            # a signed-in user returns to the Account page, because the Chat page would not show a refusal
             target = target if session and step.session_id is None else sign_on.target
             client = await self.steps.clients.get(name)
             found = await client.redeem(sign_on.request, request.query_params.multi_items())
@@ -197,7 +197,7 @@ class OidcRoutes:
 
 
 def _is_pressed(request: Request) -> bool:
-    """Return True if a user navigated here from a page of this app, and the browser does not just prefetch the URL."""
+    """Return True if a user navigated here from a page of this app, and the browser does not merely prefetch the URL."""
     headers = request.headers
     return headers.get("sec-fetch-site") == "same-origin" and "sec-purpose" not in headers
 

@@ -126,7 +126,7 @@ class SignOnSteps:
     def show(
         self, request: Request, kind: str, session: AppSession | None = None
     ) -> tuple[Step, WaitingAnswer]:
-        """Return the step that the URL of a page names, and its contents; the step stays open. Blocks. Raise StepEnded."""
+        """Return the step that the URL of a page names, and its contents; the step stays open. It blocks. Raise StepEnded."""
         step_id = read_step_id(request.query_params.get("step", ""))
         browser = self._browser_of(request)
         step = self.start.steps.renew(browser, kind, step_id, session, lambda text: text)
@@ -142,7 +142,7 @@ class SignOnSteps:
         return found, WaitingAnswer.read(found.contents)
 
     def end(self, request: Request, step: Step, session: AppSession | None = None) -> None:
-        """End a step. Of several concurrent callers, one succeeds and the others get StepEnded. It blocks."""
+        """End a step. Only one of several concurrent callers succeeds; the others get StepEnded. It blocks."""
         self.start.steps.end(self._browser_of(request), step.kind, step.id, session)
 
     def question(
@@ -170,7 +170,7 @@ class SignOnSteps:
         return self.entries[name].name_on_screen(name)
 
     def linked(self, answer: ProviderAnswer, *, signs_in: bool) -> LinkedIdentity:
-        """Return the identity of *answer* as it is linked to an account. Its name is the answer's email address, else the provider's name.
+        """Return the identity of *answer*, to be linked to an account, named after the answer's address or else the provider.
 
         *signs_in*: the identity is used at once, to sign in.
         """

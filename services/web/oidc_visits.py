@@ -345,7 +345,7 @@ class VisitRoutes:
     async def _by_mail(
         self, request: Request, send: Callable[[CodeRoutes], Awaitable[Response]]
     ) -> Response:
-        """Return the response of *send*, after a time that is the same for every email address."""
+        """Return the response of *send*, delayed so that the response time does not depend on the email address."""
         start = self._steps.start
         if not start.origin.is_same_origin(request):
             return other_site()

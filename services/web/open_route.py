@@ -41,7 +41,7 @@ class OpenRoute:
         try:
             cache, cookie = self.shared().session_cache, self.origin.session_cookie(request)
             if cookie and await run_sync(cache.find, cookie):
-                return RedirectResponse("/", 303)  # the browser is already signed in
+                return RedirectResponse("/", 303)  # the browser has a session already
             cookie, session = await run_sync(self.enter)
             await run_sync(cache.add, cookie, session)
         except AppError as error:

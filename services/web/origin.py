@@ -57,7 +57,7 @@ class Origin:
         return relying_party(self.url, request.scope["scheme"], host)
 
     def public_url(self, connection: HTTPConnection) -> str:
-        """Return the URL to which other sites send browsers back; it never comes from the header Host of the request."""
+        """Return the URL to which other sites send browsers back. The URL never comes from the request's Host header."""
         if self.url:
             return self.url
         _, port = connection.scope.get("server") or ("", None)
@@ -85,7 +85,7 @@ class Origin:
         return connection.cookies.get(self.cookie_name(connection, "device"), "")
 
     def provider_cookie(self, connection: HTTPConnection) -> str:
-        """Return the name of the provider by which the browser signed in last, not checked yet; "" for none."""
+        """Return the name of the provider with which the browser last signed in, not checked yet; "" for none."""
         return connection.cookies.get(self.cookie_name(connection, "provider"), "")
 
     def _cookie(self, connection: HTTPConnection, name: str) -> Cookie | None:

@@ -4,7 +4,7 @@
 after the password, or stop asking).
 
 Native HTML forms post here, because no secret may enter a Streamlit session. The responses are pages with the setup key or the
-recovery codes (shown_once.py), or else redirects to the page Account, after a refusal with its reason. A GET request, or a
+recovery codes (shown_once.py), or else redirects to the Account page, after a refusal with the reason. A GET request, or a
 form that is submitted again, gets a page which says that the secret was already shown.
 """
 
@@ -64,7 +64,7 @@ _REPLACE, _CONFIRM, _CODES, _REMOVE, _ASK, _ASK_NO_MORE = (
     f"{_PATH}/{verb}"
     for verb in ("replace", "confirm", "codes", "remove", "passkey", "passkey/off")
 )
-_FIRST = (_PATH, _CONFIRM)  # setting up the first factor needs only a partial proof
+_FIRST = (_PATH, _CONFIRM)  # a partial proof is enough to set up the first factor
 _KIND = "own_factor"  # kind of the step that stores a new secret
 _NOTICES = {
     CredentialsAction.FACTOR_ADDED: NoticeKind.FACTOR_ADDED,
@@ -127,7 +127,7 @@ class OwnFactor:
                 return other_site()
             form = await fields(request, "once", "step", "code", "replaces", "others")
             try:
-                # in a thread, because the store blocks and a QR code takes some 40 ms
+                # in a thread, because the store blocks, and drawing a QR code takes some 40 ms
                 return await run_sync(self._answer, request, path, act, form)
             except AppError as error:
                 return RedirectResponse(with_reason(_PAGE, error), 303)
@@ -201,7 +201,7 @@ class OwnFactor:
         added, replaced = CredentialsAction.FACTOR_ADDED, CredentialsAction.FACTOR_REPLACED
         self._change(asked, new, replaced if asked.factor_mark else added)
         answer = self._recovery_page(asked, codes)
-        # the cookie makes the device known, so that it has its own throttle of tries at the factor
+        # the cookie makes the device known, so that the device has its own throttle of attempts to enter the factor
         before = self.origin.device_cookie(asked.request)
         device = self.attempts.device_cookie(asked.session.user_id, before)
         self.origin.set_cookie(answer, asked.request, "device", device, DEVICE_SECONDS)

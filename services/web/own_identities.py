@@ -1,7 +1,7 @@
 """The identities of a signed-in user at providers of single sign-on: adding, renaming and removing them, and using them as proofs.
 
 `/identity/add` asks the user before an identity is added, and `/identity/proof` asks for the second factor of a proof.
-Forms of the page Account post to `/identity/rename` and `/identity/remove`.
+Forms of the Account page post to `/identity/rename` and `/identity/remove`.
 """
 
 from collections.abc import Awaitable, Callable
@@ -61,7 +61,7 @@ ADDED, LINKED, REMOVED = "identity-added", "identity-linked", "identity-removed"
 
 @dataclass(frozen=True, slots=True)
 class OwnIdentities:
-    """Routes that add, rename and remove the identities of a signed-in user, and that prove by an identity who is signed in."""
+    """Routes that add, rename and remove identities of a signed-in user, or take an identity as proof of who is signed in."""
 
     steps: SignOnSteps
     check: FactorCheck
@@ -92,7 +92,7 @@ class OwnIdentities:
             raise TooManyIdentities
 
     def proof_request_kind(self, request: Request, signed_in: SignedIn) -> RequestKind:
-        """Return FRESH (the answer may lack the time of the sign-in) only if the user has no other means of proof here, else PROOF."""
+        """Return FRESH (the answer may lack the time of the sign-in) if the user has no other means of proof here, else PROOF."""
         party = self.steps.start.origin.relying_party(request)
         rp_id = party.id if party else None
         proves = self._accounts.policy.proves_otherwise
@@ -159,7 +159,7 @@ class OwnIdentities:
         return await self._answer(request, page)
 
     def _add(self, request: Request, signed_in: SignedIn, step_id: str, others: str) -> Response:
-        """Link the identity, which the page has shown, to the account. Raise the errors of `link`."""
+        """Link the identity that the page has shown to the account. Raise the errors of `link`."""
         self.check_may_add(signed_in)
         session = signed_in.session
         step, waiting = self.steps.attempt(request, _ADD_STEP, step_id, session)
@@ -171,7 +171,7 @@ class OwnIdentities:
         return _to_page(ADDED)
 
     def _rename(self, request: Request, signed_in: SignedIn, mark: str, name: str) -> Response:
-        """Give an identity of the account another name. Raise StepEnded, and the errors of `rename`."""
+        """Rename an identity of the account. Raise StepEnded, and the errors of `rename`."""
         session, current = signed_in.session, signed_in.current
         require_proof(self._accounts, session)
         identity = _marked(current.credentials.identities, mark)
@@ -246,7 +246,7 @@ class OwnIdentities:
         return answer
 
     async def _answer(self, request: Request, act: Callable[[SignedIn], Response]) -> Response:
-        """Return the response of *act* for a signed-in user; after a refusal, redirect to the page Account. *act* may block."""
+        """Return the response of *act* for a signed-in user; after a refusal, redirect to the Account page. *act* may block."""
 
         def answer() -> Response:
             cookie = self.steps.start.origin.session_cookie(request)
@@ -272,7 +272,7 @@ class OwnIdentities:
 
 
 def _marked(identities: tuple[LinkedIdentity, ...], mark: str) -> Identity:
-    """Return the identity with this *mark*. Raise StepEnded: the page shows an identity that has been removed."""
+    """Return the identity with this *mark*. Raise StepEnded if it has been removed since the page was drawn."""
     for one in identities:
         if one.identity.mark == mark:
             return one.identity

@@ -1,7 +1,7 @@
 """The passkeys of a signed-in user: `AddPasskey` adds one through the routes of passkeys; native HTML forms post to
 `/passkey/rename` and `/passkey/remove`.
 
-Each change requires a recent proof. The responses are redirects to the page Account, after a refusal with its reason.
+Each change requires a recent proof. The responses are redirects to the Account page, after a refusal with the reason.
 """
 
 from collections.abc import Callable

@@ -4,7 +4,7 @@ Streamlit itself reads a static file from the disk for each request and sends it
 at every URL; this middleware sends a "not found" page where the app has no page.
 
 The links are in the body, before the app's root element: Streamlit adds its styles to the head, so the app's styles
-win over equally specific ones. If a script added the stylesheet, the styles would come half a second after the content.
+win over equally specific ones. If a script added the stylesheet, the styles would apply half a second after the content appears.
 """
 
 import gzip
@@ -26,13 +26,13 @@ _ASSETS = Path(__file__).parents[2] / "assets"
 _ROOT = b'<div id="root">'
 _MEDIA_TYPES = {".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
 _IMMUTABLE = {"Cache-Control": "public, max-age=31536000, immutable", "Vary": "Accept-Encoding"}
-# request headers that are removed: with them, Streamlit would send a compressed page or a 304, which cannot take the links
+# request headers to remove: with them, Streamlit would send a compressed page or a 304, to which links cannot be added
 _CONDITIONAL = (b"accept-encoding", b"if-none-match", b"if-modified-since")
 
 
 @dataclass(frozen=True, slots=True)
 class AppFiles:
-    """The app's own files for browsers, at paths that change with their content, so that they are cached for ever."""
+    """The app's own files for browsers, at paths that change with the content, so that browsers may cache the files forever."""
 
     style: str = field(repr=False)  # path of the stylesheet
     script: str = field(repr=False)
@@ -110,7 +110,7 @@ class PageAssets:
         return Response(self._compressed[path], 200, headers, media_type)
 
     async def _linked(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Buffer an HTML page and add the links if it is Streamlit's; send other responses as they come."""
+        """Buffer an HTML page and add the links if the page is Streamlit's; send other responses unchanged."""
         buffered: list[Message] = []
 
         async def buffer(message: Message) -> None:

@@ -37,7 +37,7 @@ from services.web.notices import Notices
 from services.web.origin import Origin
 
 Answer = TypeVar("Answer")
-_MOST_TRIES = 10  # times that one answer is checked, if other requests use the passkeys or the factor meanwhile
+_MOST_TRIES = 10  # maximum checks of one answer, if other requests change the credentials
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,7 +61,7 @@ class _Found:
 
 @dataclass(frozen=True, slots=True)
 class PasskeyCheck:
-    """Counts and verifies the answers of passkeys. Any thread may call any method; all block."""
+    """Counts and verifies the answers of passkeys. Any thread may call any method; all methods block."""
 
     attempts: Attempts
     origin: Origin
@@ -77,7 +77,7 @@ class PasskeyCheck:
         *,
         in_session: bool = False,
     ) -> Answer:
-        """Verify an answer; return the result of *act*, a sign-in or a proof, which takes the credentials after the use of the passkey.
+        """Verify an answer; return the result of *act*, a sign-in or a proof, which takes the credentials after the passkey's use.
 
         If other requests use the passkeys or the factor meanwhile, read the credentials and verify the answer again. *user_id*:
         the user who must own the passkey; None: the passkey names its user. *in_session*: see `Found.in_session`, for a proof.
@@ -112,7 +112,7 @@ class PasskeyCheck:
         assertion: Assertion,
         found: _Found,
     ) -> Checked:
-        """Return the credentials after the use of a passkey, which counts as both factors if the passkey has verified its user.
+        """Return the credentials after a passkey's use, which counts as both factors if the passkey has verified its user.
 
         Raise PasskeyRefused, PasskeyCopied.
         """

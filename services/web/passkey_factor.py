@@ -1,4 +1,4 @@
-"""A passkey as second factor: after the password or a mailed code in a sign-in."""
+"""A passkey as the second factor, after the password or a mailed code of a sign-in."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime

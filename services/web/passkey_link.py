@@ -1,4 +1,4 @@
-"""A passkey proves that a user owns the account with the email address of a provider's answer; the identity is then linked."""
+"""Linking an identity after a passkey proves that the user owns the account with the email address of the provider's answer."""
 
 from dataclasses import dataclass, replace
 from functools import partial
@@ -38,7 +38,7 @@ class LinkByPasskey:
     check: PasskeyCheck
 
     def offer(self, asked: Asked, challenge: bytes) -> Offer:
-        """Return the options to sign in by a passkey. Raise MethodOff, StepEnded."""
+        """Return the options to sign in with a passkey. Raise MethodOff, StepEnded."""
         asked.accounts.policy.check_method(SignInMethod.PASSKEY)
         step_id = read_step_id(asked.fields.get("entry", ""))
         options = request_options(asked.party, challenge, PasskeyUse.SIGN_IN, ())

@@ -1,7 +1,7 @@
 """Routes of passkeys: `/passkey/options` (get a challenge, once a button is pressed) and `/passkey` (post the answer to it).
 
 assets/page/passkey.js posts the same form to both, for every use. The first responds with JSON: `step` and the `options` for
-the browser, or a sentence `refusal`. The second responds with a redirect; after a refusal, its query has the reason.
+the browser, or a sentence `refusal`. The second responds with a redirect; after a refusal, the redirect's query has the reason.
 
 The challenge is stored in a step, which ends with the browser's first answer, whether right or wrong.
 """
@@ -64,7 +64,7 @@ class Given:
 
 
 class PasskeyFlow(Protocol):
-    """One use of passkeys: the options for the browser, and the act that a right answer allows."""
+    """One use of passkeys: the options for the browser, and the action that a right answer allows."""
 
     name: ClassVar[str]  # value of the form field `use`
     # True: steps of this use belong to the session of a signed-in user; False: to no session
@@ -120,7 +120,7 @@ class PasskeyRoutes:
         try:
             challenge = await run_sync(self._begin, request, form, flow, browser)
         except AppError as error:
-            # status 200, because browsers would log another status as an error of the page
+            # status 200, because browsers would log any other status as an error of the page
             return JSONResponse({"refusal": error.public})
         answer = JSONResponse(challenge)
         self.origin.set_step_cookie(answer, request, browser)
@@ -161,7 +161,7 @@ class PasskeyRoutes:
         except SignedOut:
             return RedirectResponse(with_query(target), 303)
         except AppError as error:
-            # without this cookie, the form may be a repeated one: the cookie is deleted when a session begins in the browser
+            # without this cookie, the form may be a resubmission: the cookie is deleted when a session begins in the browser
             has_steps = self.origin.step_cookie(request) is not None
             is_again = isinstance(error, StepEnded) and not (flow.needs_session or has_steps)
             if is_again and is_signed_in(self.shared(), self.origin.session_cookie(request)):
@@ -171,7 +171,7 @@ class PasskeyRoutes:
     def _end(
         self, request: Request, form: Mapping[str, str], flow: PasskeyFlow
     ) -> tuple[Asked, Given]:
-        """End the step of an answer, so that its challenge takes no other answer. Raise StepEnded, SignedOut."""
+        """End the step of an answer, so that no other answer to its challenge is accepted. Raise StepEnded, SignedOut."""
         asked, browser = self._asked(request, form, flow), self.origin.step_cookie(request)
         if browser is None:
             raise StepEnded

@@ -28,7 +28,7 @@ from services.web.session_start import SessionStart, redirect
 
 @dataclass(frozen=True, slots=True)
 class SignInByPasskey:
-    """Signs in by a passkey, which names its user, so that no email address is asked for."""
+    """Signs in with a passkey, which names its user, so that no email address is asked for."""
 
     name: ClassVar[str] = PasskeyUse.SIGN_IN.value
     needs_session: ClassVar[bool] = False
@@ -36,7 +36,7 @@ class SignInByPasskey:
     check: PasskeyCheck
 
     def offer(self, asked: Asked, challenge: bytes) -> Offer:
-        """Return the options to sign in by any passkey. Raise MethodOff."""
+        """Return the options to sign in with any passkey. Raise MethodOff."""
         asked.accounts.policy.check_method(SignInMethod.PASSKEY)
         return Offer(options=request_options(asked.party, challenge, PasskeyUse.SIGN_IN, ()))
 
@@ -57,7 +57,7 @@ async def begin_session(
     user_id: UserId | None = None,
     identity: LinkedIdentity | None = None,
 ) -> Response:
-    """Sign in by a passkey, or redirect to the form for the second factor if the passkey does not count as second factor.
+    """Sign in with a passkey, or redirect to the form for the second factor if the passkey does not count as the second factor.
 
     *prepare* takes the credentials after the use of the passkey, and returns those to sign in with; it may be called several
     times. *user_id*: as in `PasskeyCheck.given`. *identity* is linked to the account.
@@ -90,14 +90,14 @@ async def begin_session(
 
 @dataclass(frozen=True, slots=True)
 class ProveByPasskey:
-    """Proves by one of the user's passkeys who is signed in."""
+    """Proves who is signed in, with one of the user's passkeys."""
 
     name: ClassVar[str] = PasskeyUse.PROOF.value
     needs_session: ClassVar[bool] = True
     check: PasskeyCheck
 
     def offer(self, asked: Asked, challenge: bytes) -> Offer:
-        """Return the options to prove by a passkey of the user. Raise MethodOff, PasskeyMissing."""
+        """Return the options for a proof with a passkey of the user. Raise MethodOff, PasskeyMissing."""
         asked.accounts.policy.check_method(SignInMethod.PASSKEY)
         passkeys = asked.own.current.credentials.passkeys
         each = passkeys.each if passkeys else ()

@@ -1,6 +1,6 @@
-"""Proofs of who is signed in: each gives the session a new cookie, which the response to the request sets in the browser.
+"""Proofs of who is signed in: each proof gives the session a new cookie, which the response to the request sets.
 
-The previous cookie is not valid any more.
+The previous cookie is no longer valid.
 """
 
 from dataclasses import dataclass, field
@@ -24,7 +24,7 @@ class Proof:
     _given: tuple[Cookie, int] | None = None
 
     def note(self, shared: Shared, session: AppSession, checked: Checked) -> None:
-        """Store the proof of the user of *session*, and outdate the cached sign-in details, because they contain times of last use.
+        """Store the proof of the user of *session*, and outdate the cached sign-in details, which contain times of last use.
 
         It blocks. Raise SignedOut (also if another proof has replaced the browser's cookie), and the errors of `Accounts.prove`.
         """

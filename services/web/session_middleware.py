@@ -87,7 +87,7 @@ class SessionMiddleware:
         async def send_secured(message: Message) -> None:
             if message["type"] == "http.response.start":
                 answer = MutableHeaders(scope=message)
-                # browsers obey this policy and any that the route has set, so a route can only be stricter
+                # browsers enforce both this policy and any policy that the route has set, so a route can only be stricter
                 answer.append("Content-Security-Policy", self.policy)
                 answer["X-Content-Type-Options"] = "nosniff"
                 answer["X-Frame-Options"] = "DENY"
@@ -102,14 +102,14 @@ class SessionMiddleware:
                 app = PlainTextResponse("Not Found", 404)
             elif path.startswith(_STREAM):
                 app = await self._admit(HTTPConnection(scope), headers, open_tab)
-            # raised if the client left before its request was complete, which is no error of the app
+            # raised if the client disconnected before its request was complete, which is no error of the app
             with suppress(ClientDisconnect):
                 await app({**scope, "headers": headers}, receive, send_secured)
         if path == "/" and scope["type"] == "http":
             await self._read_ahead(HTTPConnection(scope))
 
     async def _read_ahead(self, connection: HTTPConnection) -> None:
-        """Read the chat page's data ahead, while the browser still loads the page, which takes about a second."""
+        """Read the chat page's data ahead, while the browser is still loading the page, which takes about a second."""
         cookie, conversation_id = self.origin.session_cookie(connection), None
         if cookie:
             with suppress(ValueError):
@@ -144,10 +144,10 @@ class SessionMiddleware:
         return app if is_tab else Response(status_code=204)
 
     def _while_current(self, connection: HTTPConnection, session: AppSession) -> ASGIApp:
-        """Return an app that disconnects the tab once a proof has replaced the cookie by which the tab has connected.
+        """Return an app that disconnects the tab once a proof has replaced the cookie with which the tab connected.
 
-        The browser reconnects the tab by the new cookie, and Streamlit continues with its state. A thief who has copied the old
-        cookie cannot take the tab over: Streamlit gives a state only to the identity that the state belongs to.
+        The browser reconnects the tab with the new cookie, and Streamlit continues with the tab's state. A thief who has copied
+        the old cookie cannot take over the tab: Streamlit gives a state only to the identity that the state belongs to.
         """
         cache, cookie = self.shared().session_cache, self.origin.session_cookie(connection)
 

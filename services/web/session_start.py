@@ -26,7 +26,6 @@ from services.web.shown_once import codes_page
 
 
 def redirect(target: str) -> Response:
-    """Return the redirect to *target*."""
     return RedirectResponse(target, 303)
 
 
@@ -67,8 +66,8 @@ class SessionStart:
     ) -> Response:
         """Return the redirect to *target*, or to the front page if *target* is another user's conversation.
 
-        *page*: a function that builds another response, with a link to the target. Unless the account is new, its user is notified of
-        a new device. A user whose address is a placeholder is redirected to Account if the app sends mail.
+        *page*: a function that builds a different response, with a link to the target. Unless the account is new, its user is
+        notified of a new device. A user whose address is a placeholder is redirected to the Account page if the app sends mail.
         """
         cache = self.shared().session_cache
         await run_sync(cache.add, cookie, session)
@@ -89,7 +88,7 @@ class SessionStart:
         self.origin.set_cookie(answer, request, "sid", str(cookie), self.lifetime_seconds)
         device = self.attempts.device_cookie(session.user_id, device)
         self.origin.set_cookie(answer, request, "device", device, DEVICE_SECONDS)
-        # deletes the cookie, so that a stranger who knows it cannot continue later steps
+        # delete the cookie, so that a stranger who knows the cookie cannot continue later steps
         if self.origin.step_cookie(request):
             self.origin.set_step_cookie(answer, request, None)
         return answer

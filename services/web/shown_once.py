@@ -25,7 +25,7 @@ _FILE = "daybook-recovery-codes.txt"
 SIGN_OUT_OTHERS = """<label class="db-check"><input type="checkbox" name="others" value="yes">
 Sign out my other devices</label>
 """
-# Content-Security-Policy, sent in addition to that of all responses. The Referrer-Policy is not stricter here: with
+# Content-Security-Policy, sent in addition to the policy of all responses. The Referrer-Policy is not stricter here: with
 # "no-referrer", browsers would send the form with "Origin: null", which the check of the origin refuses
 _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; font-src 'self' data:; "
@@ -73,7 +73,7 @@ class ShownOnce(Enum):
 
 
 def enrol_page(enrolment: Enrolment) -> Response:
-    """Return the page with the QR code and the setup key. It takes some 40 ms, so call it in a thread."""
+    """Return the page with the QR code and the setup key. This takes some 40 ms, so call it in a thread."""
     key = secret_text(enrolment.secret)
     groups = " ".join(key[start : start + 4] for start in range(0, len(key), 4))
     svg = qr_svg(provisioning_uri(enrolment.secret, enrolment.address, _ISSUER))
@@ -101,7 +101,6 @@ def enrol_page(enrolment: Enrolment) -> Response:
 
 
 def recovery_page(recovery: RecoveryCodes) -> Response:
-    """Return the page with the recovery codes."""
     lines = "\n".join(recovery.codes)
     text = f"Recovery codes of {recovery.address} for Daybook. Each one works once.\n\n{lines}\n"
     codes = "\n".join(f"<li><code>{escape(code)}</code></li>" for code in recovery.codes)

@@ -54,7 +54,7 @@ class _AccountCode:
 
 @dataclass(frozen=True, slots=True)
 class SignInByCode(_AccountCode):
-    """Signs in by a code, in place of a password."""
+    """Signs in with a code, in place of a password."""
 
     name: ClassVar[str] = CodePurpose.SIGN_IN
     purpose: ClassVar[CodePurpose] = CodePurpose.SIGN_IN
@@ -92,7 +92,7 @@ class ResetPassword(_AccountCode):
 
 @dataclass(frozen=True, slots=True)
 class ProveByCode:
-    """Proves by a code who is signed in, in place of the password, if the email address is confirmed."""
+    """Proves who is signed in, with a code in place of the password, if the email address is confirmed."""
 
     name: ClassVar[str] = CodePurpose.PROVE
     needs_session: ClassVar[bool] = True

@@ -1,8 +1,8 @@
 """Routes of sessions and accounts: `/session` (sign in), `/session/end`, `/account` (sign up), `/proof` (prove again who
 is signed in), and two that need a proof: `/account/password` (set a password), `/account/end` (delete the account).
 
-Native HTML forms post here. The response is always a redirect; after a refusal, its query has the reason. Neither its
-URL nor a log contains the email address or password that was entered.
+Native HTML forms post here. The response is always a redirect; after a refusal, its query has the reason. Neither the
+redirect's URL nor a log contains the email address or password that was entered.
 """
 
 from collections.abc import Callable
@@ -48,7 +48,7 @@ Answer = TypeVar("Answer")
 
 # sign-in methods with which the sign-up form can create an account: either of them is enough
 BY_FORM = frozenset({SignInMethod.PASSWORD, SignInMethod.CODE})
-_ACCOUNT = "/account"  # path of the page Account, and of the route that signs up
+_ACCOUNT = "/account"  # path of the Account page, and of the route that signs up
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +81,7 @@ class SignInRoutes:
     def _of_passwords(self) -> tuple[Route, ...]:
         return (
             Route("/account/password", self._change_password, methods=["POST"]),
-            # W3C, A Well-Known URL for Changing Passwords: password managers open this URL if unknown ones beside it get a 404
+            # W3C, A Well-Known URL for Changing Passwords: password managers open this URL if unknown URLs beside it get a 404
             Route("/.well-known/change-password", RedirectResponse(_ACCOUNT, 303)),
         )
 
@@ -110,7 +110,7 @@ class SignInRoutes:
     async def _enter(
         self, request: Request, email: EmailAddress, password: str, code: str, target: str
     ) -> Response:
-        """Sign in by a password, or redirect to the form for the second factor."""
+        """Sign in with a password, or redirect to the form for the second factor."""
         found = await self._find(request, email)
         checked = await self._checked(request, found, password)
         accounts, browser = self._accounts, browser_of(request)
@@ -164,9 +164,9 @@ class SignInRoutes:
         return await run_sync(self._accounts.find, email, throttles)
 
     async def _checked(self, request: Request, found: Found, password: str) -> Checked:
-        """Return the credentials if *password* is right, and the account may sign in by password. Raise WrongCredentials.
+        """Return the credentials if *password* is right, and a password may sign in to the account. Raise WrongCredentials.
 
-        It does not raise MethodOff if passwords are disabled, because this would reveal that the password is right.
+        MethodOff is not raised if passwords are disabled, because this would reveal that the password is right.
         """
         checked = await self._hash(request, lambda: found.checked(password), found.is_known)
         if not self._accounts.policy.opens(checked.credentials, BY_PASSWORD):
@@ -239,7 +239,7 @@ class SignInRoutes:
             session, current = signed_in.session, signed_in.current
             has_password = current.credentials.password_hash is not None
             async with self.start.attempts.delay_refusals():
-                # before the throttle, which a copied cookie without a proof must not use up
+                # called before the throttle counts, because a copied cookie without a proof must not use up the throttle
                 is_part = not has_password
                 await run_sync(partial(require_proof, self._accounts, session, is_part=is_part))
                 counted = [self.start.attempts.password(session.user_id)]

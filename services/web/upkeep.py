@@ -28,7 +28,7 @@ def failed_check(backend: Backend, root_keys: RootKeys) -> Failed | None:
 
 
 def keep_forgetting(*acts: Callable[[], object]) -> NoReturn:
-    """Call *acts* every few seconds, for ever. Each drops text that is no longer used, or begins postponed tasks."""
+    """Call *acts* every few seconds, forever. Each drops text that is no longer used, or begins postponed tasks."""
     while True:
         time.sleep(_LOOK_SECONDS)
         for act in acts:

@@ -21,7 +21,7 @@ from services.store.sealed.seals import DocumentSeals, Format
 from services.store.sealed.texts import check_seen
 from services.store.writes import PutDocument
 
-_TRIES = 5  # attempts at one change, because other tabs may change the preferences
+_TRIES = 5  # maximum attempts at one change; other tabs may change the preferences meanwhile
 
 Document = TypeVar("Document", Fact, Preferences, Space)
 
@@ -47,7 +47,7 @@ class Documents(ABC, Generic[Document]):
         self._opened = CachedRead(self._read)
 
     def all(self) -> tuple[Document, ...]:
-        """Return all documents, sorted by `_order`; they were read at most a minute ago (earlier in an outage)."""
+        """Return all documents, sorted by `_order`: at most a minute old, or older while the database is unreachable."""
         return tuple(each.value for each in self._opened.get().values())
 
     def read_ahead(self) -> None:
@@ -63,7 +63,7 @@ class Documents(ABC, Generic[Document]):
 
     @abstractmethod
     def _unreadable(self, row: DocumentRow, *, is_newer: bool) -> Document | None:
-        """Return a substitute for a *row* that cannot be decrypted, or is of a newer version; None: hide the row."""
+        """Return a substitute for a *row* that cannot be decrypted or that a newer version stored; None hides the row."""
 
     def _order(self, opened: OpenedDocument[Document]) -> tuple[object, ...]:
         """Return the sort key of *opened*."""
@@ -77,7 +77,7 @@ class Documents(ABC, Generic[Document]):
         source: ConversationId | None = None,
         cuts: int | None = None,
     ) -> None:
-        """Store *value* in *row* in place of *seen*. Raise Stale (*seen* is outdated), NewerVersion (of *seen*)."""
+        """Store *value* in *row* in place of *seen*. Raise Stale if *seen* is outdated, NewerVersion if it `is_newer`."""
         # refused, because fields that only the newer version knows would be lost
         if seen and seen.is_newer:
             raise errors.NewerVersion
@@ -130,7 +130,7 @@ class Documents(ABC, Generic[Document]):
 
     def _read(self) -> dict[UUID, OpenedDocument[Document]]:
         rows = self._rows.documents(self._kind)
-        # true if a document was replaced while the rows were read, so they are read again
+        # if a document was replaced while the rows were read, read them again
         if any(map(self._seals.is_set_back, rows)):
             rows = self._rows.documents(self._kind)
         found = [self._known(row) or self._open(row) for row in self._readable(rows)]
@@ -177,7 +177,7 @@ class SealedSpaces(Documents[Space]):
             if now is None:
                 raise errors.SpaceGone from None
             if replace(now, created_at=space.created_at) != space:
-                raise  # not raised if they are equal: the change is stored, and only the response was lost
+                raise  # if the two are equal, the change was stored, and only the response was lost
 
     def forget(self, space_id: SpaceId) -> None:
         self._delete(space_id)
@@ -283,7 +283,7 @@ class SealedFacts(Documents[Fact]):
                 if conversation is None or conversation.destroy_at:
                     continue
                 if self._known(row) is None:
-                    # ignored here, because decrypting the fact needs the same key, and then raises Tampered
+                    # ignored here: decrypting the fact needs the same key, and raises Tampered again
                     with suppress(errors.Tampered):
                         self._conversations.seals(conversation.id, conversation)
             yield row

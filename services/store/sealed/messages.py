@@ -26,7 +26,7 @@ from services.store.sealed.seals import SEARCH_TEXT_FORMAT
 from services.store.sealed.texts import ConversationTexts
 from services.store.writes import DiscardMessages, EditReply, PutDocument, RestoreMessages
 
-_TRIES = 5  # attempts at one change, because the conversation may change meanwhile
+_TRIES = 5  # maximum attempts at one change; the conversation may change meanwhile
 _MESSAGES = 2_000  # the number of messages that one call reads for search
 _CONVERSATIONS = 100  # the number of conversations that one call reads for search
 _Batch = tuple[list[ConversationId], range]
@@ -35,8 +35,8 @@ _Batch = tuple[list[ConversationId], range]
 class SealedMessages:
     """Implements `Messages` for one user, over sealed rows.
 
-    Deleted messages leave the head at once, so no reader returns them; the sweep destroys their rows later, and no
-    process has to wait for it. Any other missing row is detected. Any thread may call any method.
+    A deletion removes messages from the head at once, so that readers no longer return them; the sweep destroys
+    their rows later. Any other missing row is detected. Any thread may call any method.
     """
 
     def __init__(
@@ -103,7 +103,7 @@ class SealedMessages:
             checked, _ = self._reader.read(conversation_id)
             rows = self._rows.discarded_messages(conversation_id)
             if not rows and asked and asked <= {one.id for one in checked.thread.messages}:
-                return  # restored already: the response was lost, or another process restored them
+                return  # restored already, by another process or by a call whose response was lost
             if not rows:
                 raise TooLate
             asked = {row.id for row in rows}
@@ -193,7 +193,7 @@ class SealedCorpus:
 
 
 def _batches(wanted: Mapping[ConversationId, range]) -> Iterator[_Batch]:
-    """Split *wanted* into batches of conversations and seqs, each read in one call."""
+    """Split *wanted* into batches, each read in one call: conversation ids and a range of seqs."""
     ids: list[ConversationId] = []
     seqs, size = range(0), 0
     for conversation_id, whole in sorted(wanted.items(), key=lambda each: each[1].start):

@@ -30,23 +30,23 @@ from services.errors import NotFound, Tampered
 from services.store.rows import Rows
 from services.store.sealed.seals import ConversationSeals, Seals
 
-OPENED = 2_000  # the weight in the cache of a conversation with its key; a title alone weighs 1
-# the sum of weights that the cache holds: the titles of all conversations, for a search, or 50 conversations with keys
+OPENED = 2_000  # the cache weight of a conversation with its key; a title alone weighs 1
+# the maximum total weight of the cache: the titles of all conversations, for a search, or 50 conversations with keys
 _MOST_TITLES = 100_000
 _MOST_RECEIPTS, _MOST_THOUGHTS, _MOST_COSTS = 200, 50, 5_000
 
 
 @dataclass(frozen=True, slots=True)
 class CheckedThread:
-    """The last verified read of a thread, and the head that its next write continues."""
+    """The last verified read of a thread, and the head that its next write extends."""
 
     thread: Thread
-    head: Head | None = field(repr=False)  # None: it cannot be decrypted, so no message can follow
+    head: Head | None = field(repr=False)  # None: not decryptable, so no message can follow
     # the head computed from the rows that were read, to be compared with `head`
     total: Head = field(repr=False)
 
     def next_head(self) -> Head:
-        """Return the head that the next write continues. Raise Tampered if the head cannot be decrypted."""
+        """Return the head that the next write extends. Raise Tampered if the head cannot be decrypted."""
         if self.head is None:
             raise Tampered
         return self.head
@@ -54,7 +54,7 @@ class CheckedThread:
 
 @dataclass(slots=True, repr=False)
 class OpenedConversation:
-    """All data of one conversation that this process has cached, and drops together."""
+    """The cached data of one conversation, dropped together."""
 
     seals: ConversationSeals | None = None
     checked: CheckedThread | None = None
@@ -84,7 +84,7 @@ class OpenedConversation:
 class _Seen:
     """The newest revision of a conversation that this process has seen, kept even after its data is forgotten.
 
-    This detects that the database was restored to an older state, until the user signs out or clears the server's
+    It reveals when the database was restored to an older state, until the user signs out or clears the server's
     memory.
     """
 
@@ -146,7 +146,7 @@ class OpenedConversations:
             forget(conversation_id)
 
     def amend(self, conversation_id: ConversationId, change: Callable[[Thread], Thread]) -> None:
-        """Apply a stored *change* to the cached thread, too, so that the next turn need not read the thread again."""
+        """Apply a stored *change* to the cached thread as well, so that the next turn need not read the thread again."""
         with self._change:
             cached = self._opened.get(conversation_id)
             if cached and cached.checked:
@@ -168,7 +168,7 @@ class OpenedConversations:
     def put(
         self, row: ConversationRow, checked: CheckedThread, changes: int
     ) -> OpenedConversation | None:
-        """Cache the data of a read that began at the change count *changes*; return None if the count has grown."""
+        """Cache the data of a read; if the change count is no longer *changes*, as before the read, return None instead."""
         with self._change:
             if self.changes(row.id) != changes:
                 return None
@@ -242,7 +242,7 @@ class OpenedConversations:
         return self._open(row or self.row(conversation_id))[1]
 
     def all_seals(self, ids: Iterable[ConversationId]) -> dict[ConversationId, ConversationSeals]:
-        """Return the `ConversationSeals` of those *ids* that exist, are not discarded, and verify; cache none."""
+        """Return the `ConversationSeals` of those *ids* that exist, are not discarded, and verify, without caching them."""
         seals: dict[ConversationId, ConversationSeals] = {}
         for row in self._rows.conversations(ids):
             with suppress(Tampered):

@@ -19,7 +19,7 @@ from services.store.sealed.texts import ConversationTexts, verified
 
 @dataclass(frozen=True, slots=True)
 class _Ahead:
-    """A read of a conversation that was begun ahead, for the next `read`."""
+    """A read that `read_ahead` began, for the next `read` of the conversation."""
 
     conversation_id: ConversationId
     changes: int  # the change count of the conversation before the read
@@ -34,7 +34,7 @@ class ThreadReader:
         self._ahead: _Ahead | None = None
 
     def head_of(self, thread: Thread) -> Head:
-        """Return the head that the next write continues. Raise Stale (*thread* is outdated), NotFound, Tampered."""
+        """Return the head that the next write extends. Raise Stale (*thread* is outdated), NotFound, Tampered."""
         conversation_id = thread.conversation.id
         checked = self._opened.checked(conversation_id) or self.read(conversation_id)[0]
         if checked.thread.conversation.rev != thread.conversation.rev:
@@ -58,7 +58,7 @@ class ThreadReader:
             checked, read = self._read_whole(conversation_id, may_be_discarded=may_be_discarded)
             opened = self._opened.put(read.conversation, checked, changes)
             if opened is None:
-                # repeat: the conversation was read or changed meanwhile, so the cached data may be newer
+                # the conversation was read or changed meanwhile, so the cached data may be newer: repeat
                 continue
             for turn_id, cost in final_costs(read.costs).items():
                 opened.costs.put(turn_id, cost)
@@ -71,13 +71,13 @@ class ThreadReader:
     def _read_whole(
         self, conversation_id: ConversationId, *, may_be_discarded: bool
     ) -> tuple[CheckedThread, ConversationRead]:
-        """Read a conversation's new messages; if the thread with them is not whole, read all. Raise NotFound."""
+        """Read a conversation's new messages; if the resulting thread is not whole, read all messages. Raise NotFound."""
         before = self._opened.checked(conversation_id)
         if before and not (before.thread.is_whole and before.thread.messages):
             before = None
         read = self._read(conversation_id, before, may_be_discarded=may_be_discarded)
         checked = self._checked(read, before)
-        # not whole if messages were deleted, or stored during the read: so all are read again
+        # the thread is not whole if messages were deleted, or stored during the read: read all messages again
         while not checked.thread.is_whole:
             rev = read.conversation.rev if before is None else -1
             before = None

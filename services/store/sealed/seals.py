@@ -79,7 +79,7 @@ class Format(Generic[Value]):
         return json.dumps(known | stays, ensure_ascii=False)
 
     def read(self, text: str, row: object = None) -> Value:
-        """Return the value made of the JSON *text* and the columns of *row*. Raise NewerVersion (unknown form)."""
+        """Build a value from the JSON *text* and the columns of *row*. Raise NewerVersion if the JSON has an unknown form."""
         columns = {name: getattr(row, name) for name in self._columns}
         try:
             return self._adapter.validate_python(json.loads(text) | columns)
@@ -191,7 +191,7 @@ class ConversationSeals:
         return body, _ATTACHMENTS_FORMAT.read(files).files
 
     def macs(self, rows: Iterable[MessageRow]) -> list[bytes]:
-        """Return the MACs of messages, which a head adds up."""
+        """Return the MACs of messages; a head contains their sum."""
         return [
             self.vault.row_mac(row.body, self._message_place(row), row.attachments) for row in rows
         ]
@@ -207,7 +207,7 @@ class ConversationSeals:
     def open_piece(
         self, message_id: MessageId, attachment: Attachment, number: int, sealed: str
     ) -> bytes:
-        """Decrypt a piece of *attachment*. Raise Tampered also if *attachment* lists another MAC for the piece."""
+        """Decrypt a piece of *attachment*. Raise Tampered if that fails, or if *attachment* lists a different MAC for it."""
         place = self._piece_place(message_id, attachment.id, number)
         mac = self.vault.piece_mac(sealed, place).hex()
         if not hmac.compare_digest(mac, attachment.macs[number - 1]):
@@ -224,7 +224,7 @@ class ConversationSeals:
             return Thoughts(is_verified=False)
 
     def receipt(self, client_turn_id: ClientTurnId, receipt: str) -> str:
-        """Seal a receipt; its place has the client turn id, because the database has not assigned the turn's id yet."""
+        """Seal a receipt; its place contains the client turn id, because the database has not assigned the turn's id yet."""
         return self.vault.seal(receipt, self._place("receipts", "body", client_turn_id))
 
     def open_receipt(self, row: ReceiptRow) -> str:
@@ -271,7 +271,7 @@ class ConversationSeals:
         )
 
     def places(self, row: object, message: MessageRow | None = None) -> dict[str, Place]:
-        """Return the places of the sealed texts in *row*, keyed by field. If *row* is thoughts, *message* is theirs."""
+        """Return the places of the sealed texts in *row*, keyed by field. *message*: the message of a `ThoughtsRow`."""
         match row:
             case MessageRow():
                 place = self._message_place(row)
@@ -317,7 +317,7 @@ class ConversationSeals:
 
 
 def _body_column(attachments: object) -> str:
-    """Return the column in a body's place; it shows whether there is a list, so adding or removing one is detected."""
+    """Return the column in a body's place; it depends on *attachments*, so adding or removing a list is detected."""
     return "listed_body" if attachments else "body"
 
 
@@ -374,8 +374,8 @@ class DocumentSeals:
         self._noting = threading.Lock()
 
     def seal(self, row: DocumentRow, text: str | None, vault: Vault | None = None) -> DocumentRow:
-        """Return the next revision of *row*, with *text* sealed by *vault*, or under the user's key (None)."""
-        # the time (ms) as revision exceeds all earlier ones, even after the database was restored to an older state
+        """Return the next revision of *row*, with *text* sealed by *vault* (None: under the user's key)."""
+        # the clock (ms) exceeds all earlier revisions, even after the database was restored to an older state
         row = replace(row, rev=max(row.rev + 1, self._seen(row) + 1, int(time.time() * 1000)))
         vault = vault or self._keys.vault(DOCUMENTS)
         place = document_place(self._user_id, row)

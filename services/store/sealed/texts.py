@@ -57,7 +57,7 @@ class ConversationTexts:
     def _text(self, row: ConversationRow, kind: DocumentKind) -> str | None:
         """Return the instructions or the summary; decrypt the text again only if it changed. Raise Tampered."""
         document = row.text(kind)
-        # true if the document was replaced after *row* was read, so it is read again
+        # if the document was replaced after *row* was read, read it again
         if self._documents.is_set_back(document):
             document = self._opened.row(row.id).text(kind)
         seals = self._opened.seals(row.id, row)

@@ -28,8 +28,8 @@ from services.store.sealed.opened import OpenedConversations
 from services.store.sealed.reading import ThreadReader
 from services.store.writes import BeginTurn, CheckpointTurn, FinishTurn, SealedPrompt, SealedReply
 
-_MOST_UNANSWERED = 4  # how many requests with a lost response are cached for one user
-_TRIES = 5  # attempts at one write, because the conversation may change meanwhile
+_MOST_UNANSWERED = 4  # maximum requests without a response that are cached for one user
+_TRIES = 5  # maximum attempts at one write; the conversation may change meanwhile
 
 
 class SealedTurns:
@@ -38,7 +38,7 @@ class SealedTurns:
     def __init__(self, rows: Rows, opened: OpenedConversations, reader: ThreadReader) -> None:
         self._rows, self._opened, self.user_id = rows, opened, rows.user_id
         self._reader = reader
-        # requests whose response was lost: they are sent again unchanged
+        # requests whose response was lost, to be sent again unchanged
         self._unanswered = LruCache[ClientTurnId, BeginTurn](_MOST_UNANSWERED)
 
     def begin(self, turn: NewTurn) -> Begun:
@@ -160,7 +160,7 @@ class SealedTurns:
         """Seal the request that begins *turn*. Raise Stale (its thread is outdated), NotFound, Tampered."""
         conversation = turn.thread.conversation
         receipt, created = turn.receipt or "", None
-        # a receipt only describes a turn, and must not prevent it: one that is too long is not stored
+        # a receipt only describes a turn, and must not prevent it: a receipt that is too long is not stored
         if len(receipt.encode()) > LARGEST_TEXT:
             log_event("receipt.too_long", conversation=conversation.id)
             receipt = ""

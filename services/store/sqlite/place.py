@@ -44,7 +44,7 @@ class SqlitePlace:
         if not os.path.lexists(self.path):
             check_new(self.path)
             log = Path(f"{self.path}-wal")
-            if log.exists() and log.stat().st_size:  # SQLite would apply it to the new store
+            if log.exists() and log.stat().st_size:  # SQLite would apply this log to the new store
                 raise Misconfigured(
                     f"{self.path} is gone, but {log.name} beside it has changes of it: put the file back, or, "
                     "for a new store, remove that too."
@@ -84,14 +84,14 @@ class SqlitePlace:
             raise
 
     def backup(self, target: Path) -> None:
-        """Copy the store to *target*, even while the app writes. Raise Misconfigured if that fails, or if *target* exists."""
+        """Copy the store to *target*, even while the app writes. Raise Misconfigured if *target* exists, or if the copy fails."""
         draft = target.with_name(f"{target.name}.draft")
         try:
             if os.path.lexists(target):
                 raise Misconfigured(f"{target} exists: name a new file.")
             if not target.parent.is_dir():
                 raise Misconfigured(f"There is no folder {target.parent}: make it.")
-            with _removed(draft):  # removes also a draft that a killed backup has left
+            with _removed(draft):  # also removes a draft left by a killed backup
                 os.close(os.open(draft, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
                 with closing(self._connect()) as connection:
                     connection.execute("vacuum into ?", [str(draft)])
@@ -173,12 +173,12 @@ class SqlitePlace:
         _sync(self.path.parent)
 
     def _opened(self, locks: list[FileLock], *, is_app: bool) -> SqliteStore:
-        """Open the existing store; if its version is old, first copy it to a file beside it, and bring it up to date."""
+        """Open the existing store; if its version is old, first copy the file (in the same folder), and then migrate it."""
         connection = self._connect()
         try:
             self._keep_log(connection)
             [version] = connection.execute("pragma user_version").fetchone()
-            self._check_version(version)  # checked again: the header may be older than the log
+            self._check_version(version)  # checked again, now with the changes in the log
             if version < len(self._files()):
                 if not is_app and not locks[1].try_lock():
                     raise Misconfigured(
@@ -209,7 +209,7 @@ class SqlitePlace:
             )
 
     def _copy_name(self, version: int) -> Path:
-        """Return an unused path for a copy of the store, which has the format version *version*."""
+        """Return an unused path for a copy of the store at format version *version*."""
         names = (f"{self.path.name}-version-{version}-{number}" for number in count(1))
         return next(
             self.path.with_name(name)
@@ -241,7 +241,7 @@ class SqlitePlace:
 
 
 def lost_commits_warning() -> str | None:
-    """Return a warning if this SQLite may lose commits when other programs, which do not take turns with Daybook, write."""
+    """Return a warning if this SQLite may lose commits when programs other than Daybook write to the store."""
     if sqlite3.sqlite_version_info >= _FIRST_SAFE_SQLITE:
         return None
     return (
@@ -273,7 +273,7 @@ def _removed(path: Path) -> Generator[None]:
 
 
 def _make_folder(folder: Path) -> None:
-    """Make *folder* and its parents, with access for this user alone, and sync them, so that they outlive a power cut."""
+    """Make *folder* and its parents, with access for this user alone, and sync them, so that they survive a power cut."""
     above = lasting_folder(folder)
     for name in folder.relative_to(above).parts:
         above = above / name

@@ -35,7 +35,7 @@ def select(
         tests.append(f"{OWNER} = ?")
         values.append(owner)
     for name, value in where.items():
-        if value is None:  # no parameter, so that SQLite uses indexes with this condition
+        if value is None:  # no parameter, so that SQLite can use partial indexes
             tests.append(f"{name} is null")
         else:
             tests.append(f"{name} = ?")
@@ -58,7 +58,7 @@ def select(
 
 
 def _order(order: tuple[str, ...]) -> list[str]:
-    """Return the terms of ORDER BY: None is last; of equal rows the last stored is first if the first term descends."""
+    """Return the terms of ORDER BY: None sorts last; equal rows sort by age, the newest first if the first term descends."""
     terms = [f"{name[1:]} desc" if name[0] == "-" else f"{name} nulls last" for name in order]
     return [*terms, "rowid desc" if order and order[0][0] == "-" else "rowid"]
 
@@ -76,7 +76,7 @@ def delete(table: Table[Any], owner: str | None, key: str) -> Statement:
 
 
 def put(table: Table[Row], owner: str | None, key: str, row: Row) -> Statement:
-    """Insert *row*, or replace the stored row with its key; a replaced row keeps its place among equal rows."""
+    """Insert *row*, or replace the stored row with its key; a replaced row keeps its position among equal rows."""
     text = row_text(table, row).decode()
     names, sql = _upsert(table.name, table.fields, owner is not None)
     own = () if owner is None else (owner,)

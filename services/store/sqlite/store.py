@@ -1,7 +1,7 @@
 """The tables in an SQLite file: one connection, on which blocks and checkpoints take turns.
 
 SQLite before 3.51.3 may lose a commit if a checkpoint and a write coincide on two connections. Therefore the processes of
-the app and of the operator take turns, too, by a lock file beside the database.
+the app and of the operator also take turns, with a lock file beside the database.
 """
 
 import errno
@@ -27,7 +27,7 @@ from services.store.tables.row_texts import read_row
 
 _CHECKPOINT_SECONDS = 1.0  # seconds between two checkpoints
 _LARGEST_WAL = 8_000_000  # bytes; a larger log is written to the database
-# writes that the disk refuses, also because of a quota
+# errors for writes that the disk refuses, for example because of a quota
 _REFUSED_WRITES = (sqlite3.SQLITE_IOERR_WRITE, sqlite3.SQLITE_IOERR_SHMSIZE)
 _NORMAL, _FULL = 1, 2  # values of PRAGMA synchronous
 
@@ -48,7 +48,7 @@ class SqliteStore:
         self._synchronous = 0  # level of PRAGMA synchronous; 0: unknown
         self._is_joined = False  # true: the thread with the lock runs its blocks in one transaction
         self._due, self._is_closed = threading.Event(), False
-        # true: the log may contain deleted rows; at first perhaps those of a process that was killed before its checkpoint
+        # true: the log may contain deleted rows; initially true, because a process may have been killed before its checkpoint
         self._has_destroyed = True
         self._due.set()
         in_thread("checkpoints", self._keep_checkpointing)
@@ -102,7 +102,7 @@ class SqliteStore:
     def _begun(self, synchronous: int) -> Generator[None]:
         """Run the block in a transaction, which is rolled back at the end unless it was committed."""
         with self._locks[0].locked(self._wait_seconds):
-            if self._connection.in_transaction:  # the last transaction could not be ended
+            if self._connection.in_transaction:  # the previous transaction could not be ended
                 self._connection.execute("rollback")
             self._set_synchronous(synchronous)
             self._connection.execute("begin immediate")
@@ -165,7 +165,7 @@ class SqliteStore:
             return False
 
     def _keep_checkpointing(self) -> None:
-        """Write the log to the database whenever that is due, and empty the log after deletions, as it has deleted rows."""
+        """Write the log to the database whenever that is due; after deletions, also empty the log, which has deleted rows."""
         pause = threading.Event()
         while True:
             self._due.wait()
@@ -197,7 +197,7 @@ class SqliteStore:
 
     @contextmanager
     def _errors(self) -> Generator[None]:
-        """Turn SQLite's errors into StoreUnavailable; the sentence of a StoreBlocked tells an operator what to repair."""
+        """Turn SQLite's errors into StoreUnavailable, or into StoreBlocked, whose sentence tells an operator what to repair."""
         try:
             yield
         except (sqlite3.ProgrammingError, sqlite3.IntegrityError):
@@ -259,7 +259,7 @@ def _identity(path: Path) -> tuple[int, int] | None:
 
 
 def error_of(name: str, error: sqlite3.Error) -> StoreUnavailable:
-    """Return the StoreUnavailable for SQLite's *error* about the file *name*; a StoreBlocked tells how to repair it."""
+    """Return the StoreUnavailable for SQLite's *error* about the file *name*, or a StoreBlocked, which says how to repair it."""
     whole = getattr(error, "sqlite_errorcode", 0)
     match whole & 0xFF:
         case sqlite3.SQLITE_READONLY:

@@ -23,7 +23,7 @@ from services.store.backend import LISTED_CREDENTIALS, StoredCredentials
 from services.store.supabase.api import PAGE, ServerCalls, UserCalls
 from services.store.supabase.arguments import Hidden
 
-# greater than every id; exact as a double, to which JSON numbers may be converted
+# greater than every id, and exact as a double, because JSON numbers may be converted to doubles
 _NEWEST = 2**53 - 1
 
 

@@ -48,9 +48,9 @@ _LIMITS = httpx.Limits(  # idle connections are kept for 60 seconds: a new one c
     max_connections=100, max_keepalive_connections=20, keepalive_expiry=60.0
 )
 PAGE = 1000  # maximum rows that one read requests
-# the API must return at least this many rows at once (ServerCalls.check_rows); also the maximum of ids in one URL
+# the API must return at least this many rows in one response (ServerCalls.check_rows); also the maximum of ids in one URL
 LEAST = 100
-_SWEPT_TURNS = 10  # the number of turns that one call sweeps at most
+_SWEPT_TURNS = 10  # the maximum number of turns that one call sweeps
 # seconds: less than a turn's lease, so that the lease does not run out because one response was lost
 TIMEOUT = httpx.Timeout(8.0, connect=3.0)
 
@@ -213,7 +213,7 @@ class ServerCalls:
 
 @contextmanager
 def store_errors() -> Generator[None]:
-    """Convert API and network errors to the app's errors."""
+    """Convert errors of the API and of the network to the app's errors."""
     try:
         yield
     except APIError as error:
@@ -264,7 +264,7 @@ class Table(Generic[Row]):
         client: Client,
         where: Callable[[Query], Query] = lambda query: query,
     ) -> list[Identified]:
-        """Return all rows that *where* selects, in the order of their ids, page by page."""
+        """Return all rows that *where* selects, read page by page, in the order of their ids."""
 
         def read(last: Identified | None, limit: int) -> list[Identified]:
             def page(query: Query) -> Query:
@@ -298,7 +298,7 @@ def batches(ids: Iterable[T]) -> Iterator[list[T]]:
 
 
 def accepted(verb: str, answer: RpcResult, wanted: Reservation | None = None) -> RpcResult:
-    """Return *answer*; raise an error if it is a refusal of *verb*. *wanted*: what the turn to begin reserves."""
+    """Return *answer*; raise an error if it is a refusal of *verb*. *wanted*: the reservation of a refused turn."""
     if not answer.ok:
         raise error_of(verb, _valid(Refusal, {"reason": answer.reason, **answer.values}), wanted)
     return answer

@@ -21,7 +21,7 @@ from services.store.supabase.api import Gateway
 
 
 class AuthTokens(BaseModel):
-    """Supabase Auth's tokens from a sign-in or a renewal; an app session stores them sealed."""
+    """Supabase Auth's tokens from a sign-in or a renewal; they are stored, sealed, in an app session."""
 
     model_config = ConfigDict(frozen=True, hide_input_in_errors=True)
 
@@ -72,7 +72,7 @@ _RENEWAL_ERRORS: dict[str, type[errors.AppError]] = dict.fromkeys(
     errors.SignedOut,
 )
 _WAIT = re.compile(r"after (\d{1,4}) seconds")
-# seconds until the next email or request, if Supabase Auth names no time
+# seconds until the next email or request, if Supabase Auth's response gives no time
 _EMAIL_WAIT, _REQUEST_WAIT = 3600, 60
 
 
@@ -122,7 +122,7 @@ def sign_out(client: Client, tokens: AuthTokens) -> None:
 
 @contextmanager
 def _auth_errors(refusals: Mapping[str, type[errors.AppError]]) -> Generator[None]:
-    """Convert Supabase Auth's errors: by code to those in *refusals*, others to TooManyAttempts or StoreUnavailable."""
+    """Convert Supabase Auth's errors to TooManyAttempts, the errors in *refusals* (by code), or else StoreUnavailable."""
     try:
         yield
     except AuthApiError as error:

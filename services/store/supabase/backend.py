@@ -100,7 +100,7 @@ class SupabaseSignIn:
         except AddressTaken:
             return self.resume(email, password)
         except StoreUnavailable:
-            # if two sign-ups are concurrent, one gets an internal error, but Supabase Auth has made the user: sign in
+            # one of two concurrent sign-ups gets an internal error, although Supabase Auth has made the user: sign in
             with suppress(AppError):
                 return auth.sign_in(self.gateway.client(), email, password)
             raise
@@ -237,7 +237,7 @@ class SupabaseUser:
                 new_scope=scope,
                 nonce=uuid4(),
             )
-            if answer.reason == "not_found":  # another process has given the session another cookie
+            if answer.reason == "not_found":  # another process has given the session a new cookie
                 raise SignedOut
             return _is_changed("prove_session", answer, "stale")
 
@@ -326,7 +326,7 @@ class SupabaseBackend:
     ) -> OpenedSession:
         client = self.gateway.client()
         bearer = Bearer(self._token_store, cookie_hash, sealer, tokens)
-        # postgrest-py passes this object on unchanged to httpx, which accepts any httpx.Auth
+        # postgrest-py passes this object unchanged to httpx, which accepts any httpx.Auth
         client.postgrest.basic_auth = cast(httpx.BasicAuth, bearer)
         calls = UserCalls(client, self.proof, tokens.user_id)
         first = [started.first] if started.first else []
@@ -450,7 +450,7 @@ class SupabaseBackend:
             report=report,
         )
         in_thread("database-probe", probe.run)
-        # calls without the circuit breaker: a log that is too large for the time limit is no outage
+        # without the circuit breaker: a call that times out because the log is too large is no outage
         eraser = calls(TIMEOUT)
         in_thread("log-erasures", lambda: keep_erasing(probe.log_erasures, eraser))
 
@@ -488,7 +488,7 @@ def _is_changed(verb: str, answer: RpcResult, *losses: str) -> bool:
 
 
 def _counted(answer: RpcResult) -> dict[str, object]:
-    """Return the values that a counted attempt returned. Raise TooManyAttempts if the attempt was refused."""
+    """Return the result of a counted attempt. Raise TooManyAttempts if the attempt was refused."""
     if not answer.ok:
         raise TooManyAttempts(int(str(answer.values["retry_after"])))
     return answer.values

@@ -56,7 +56,7 @@ select
 """
 
 _STORED = TypeAdapter(StoredCredentials)
-# the credentials of all users, even deleted users if a row of private.lookups refers to them
+# the credentials of all users, including deleted users to whom a row of private.lookups refers
 _CREDENTIALS = """
 select user_id, deleted_at is null, private.credentials_of(credentials), coalesce(beside.lookups, '{}')
 from private.roles left join private.credentials using (user_id) left join (

@@ -237,7 +237,7 @@ class SupabaseCopy:
 
 
 def _kept(name: str, rows: Iterable[Any]) -> list[Any]:
-    """Return *rows* as this database returns them once they are stored."""
+    """Return *rows* in the form in which this database returns them after storing them."""
     match name:
         case "accounts":
             return [_kept_account(row) for row in rows]
@@ -302,7 +302,7 @@ def _add_user(
 def _columns(user_id: UserId | None, row: Any) -> dict[str, Any]:
     """Return the values of *row* by column name, and the owner's id."""
     columns = {_RENAMED.get(each.name, each.name): getattr(row, each.name) for each in fields(row)}
-    # the hash that the other store made matches no request here: reuse of a copied turn's client turn id is refused
+    # a hash made by the other store matches no request here, so reuse of a copied turn's client turn id is refused
     request_hash = bytes.fromhex(columns.get("request", ""))
     return {"user_id": user_id, "request_hash": request_hash} | columns
 

@@ -17,11 +17,11 @@ from services.events import log_event
 _logger = logging.getLogger(__name__)
 # seconds between probes while the database is down: the first pause, which doubles each time, and the longest
 _FIRST_SECONDS, _LONGEST_SECONDS = 0.5, 3.0
-_NO_UPSTREAM = 502  # this HTTP status and higher ones: the API did not reach the database
+_NO_UPSTREAM = 502  # HTTP statuses from this one up: the API did not reach the database
 
 
 class DatabaseHealth:
-    """Tells whether the database is up (at first, it is). One thread calls `keep_probing`, any thread the rest."""
+    """Tracks whether the database is up (initially, it is). One thread calls `keep_probing`; any thread may call the rest."""
 
     def __init__(self, seconds: float) -> None:
         """Set the *seconds* between two probes while the database is up; a failed call causes a probe at once."""
@@ -35,7 +35,7 @@ class DatabaseHealth:
 
     @property
     def hooks(self) -> dict[str, list[Callable[..., object]]]:
-        """Return hooks for the gateway's client: in an outage a call fails fast, and a failed call causes a probe."""
+        """Return hooks for the gateway's client: calls fail fast during an outage, and a failed call causes a probe."""
         return {"request": [self.check], "response": [self.see]}
 
     def check(self, request: httpx.Request) -> None:
@@ -60,7 +60,7 @@ class DatabaseHealth:
             self._failed.clear()
             try:
                 pause = self._probe(probe, report, pause)
-            except Exception:  # a bug, which the log shows; probing must go on
+            except Exception:  # a bug: it is logged, and probing continues
                 _logger.exception("a probe of the database failed")
             self._failed.wait(pause)
 

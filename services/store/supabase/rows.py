@@ -72,7 +72,7 @@ class SupabaseRows:
     def __init__(
         self, calls: UserCalls, most_bytes: int | None = None, first: FirstPage | None = None
     ) -> None:
-        """Enforce *most_bytes* in writes, the bytes that the account may store; None: no limit.
+        """Enforce *most_bytes*, the bytes that the account may store, in each write; None: no limit.
 
         The first read of each list in *first* returns that list, without a call to the API.
         """
@@ -146,7 +146,7 @@ class SupabaseRows:
         )
 
     def _messages(self, conversation_id: ConversationId, after_seq: int) -> list[MessageRow]:
-        """Return the next messages after *after_seq*, as many as one response of the API holds."""
+        """Return the next messages after *after_seq*, as many as fit in one response of the API."""
         return _MESSAGES.rows(
             self._client,
             lambda query: (

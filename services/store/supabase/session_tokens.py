@@ -21,12 +21,12 @@ from services.store.rows import FirstPage
 from services.store.supabase.api import Gateway, Hidden, ServerCalls
 from services.store.supabase.auth import AuthTokens
 
-# the length of the lease for exchanging the refresh token, or changing the cookie
+# the length of a lease, under which the refresh token is exchanged or the cookie changed
 _LEASE_SECONDS = 15
 _LEASE_POLL_SECONDS = 0.2  # seconds between two polls while another process holds the lease
-# a failed exchange is retried for this many seconds of the lease; the last attempt may take the rest of it
+# a failed exchange is retried for this many seconds of the lease; the last attempt may take the rest of the lease
 _RETRY_SECONDS = 6.0
-# random seconds between two attempts, because Supabase Auth sees all users at one IP address, and limits its rate
+# random seconds between two attempts: Supabase Auth sees all users at one IP address, and limits the address's rate
 _PAUSE_SECONDS = 1.0, 3.0
 # seconds without another renewal, after RateLimited or after the API refused a token
 _BACKOFF_SECONDS = 15.0
@@ -184,7 +184,7 @@ class Bearer(httpx.Auth):
     def keep_fresh(self, seconds: int = _FRESH_SECONDS) -> None:
         """Renew the access token unless it is valid for *seconds* more. Raise SignedOut, StoreUnavailable.
 
-        If another process has given the session another cookie, turns in this process finish with the token they have.
+        If another process has given the session a new cookie, turns in this process finish with the token they have.
         """
         if self.tokens.is_good_for(seconds):
             return
@@ -204,7 +204,7 @@ class Bearer(httpx.Auth):
         this process wait for this call, and renewals in other processes for the end of the lease. If the response is
         lost, the session is looked up by the new cookie, to find out whether the change was stored.
 
-        Raise SignedOut (the session has another cookie), RateLimited, StoreUnavailable, Tampered, *store*'s errors.
+        Raise SignedOut (the session has a different cookie), RateLimited, StoreUnavailable, Tampered, *store*'s errors.
         """
         self.keep_fresh()
         with self._renewing:

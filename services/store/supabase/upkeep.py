@@ -24,7 +24,7 @@ class DatabaseProbe:
     database: DatabaseHealth
     server: ServerCalls  # calls with a short time-out
     sweep_seconds: float
-    report: Callable[[str], None]  # called when an outage begins, with a sentence, or ends, with ""
+    report: Callable[[str], None]  # called when an outage begins (a sentence) or ends ("")
     log_erasures: Event = field(default_factory=Event)  # set when a sweep found entries to erase
     _sweep_at: float = 0.0
 
@@ -51,7 +51,7 @@ class DatabaseProbe:
 
 
 def keep_erasing(log_erasures: Event, server: ServerCalls) -> NoReturn:
-    """Erase deleted accounts from Supabase Auth's log, slice by slice, whenever *log_erasures* is set. No sweep waits
+    """Erase deleted accounts from Supabase Auth's log, slice by slice, whenever *log_erasures* is set. Sweeps do not wait
     for this; after a failure, the next sweep sets *log_erasures* again.
     """
     while True:

@@ -1,4 +1,4 @@
-"""Access to tables for an app session, which each block checks first; reading the deployment's settings; audit entries."""
+"""Access to tables for an app session, which each block checks first; the deployment's settings; audit entries."""
 
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
@@ -30,7 +30,7 @@ from services.store.tables.schema import (
     id_at,
 )
 
-# A session lasts a minute longer in the store than its cookie does, so that the app notices the end of the session before
+# A session lasts a minute longer in the store than its cookie, so that the app notices the end of the session before
 # reads return no rows.
 SESSION_GRACE = timedelta(minutes=1)
 
@@ -103,7 +103,7 @@ def note(
 def note_failure(
     block: Block, now: datetime, account: AccountRow | None, failure: Failure | Exemption
 ) -> None:
-    """Count *failure* in the audit entry of this hour, failure and user. It reads: call it before the block's writes."""
+    """Count *failure* in the user's audit entry for this failure and hour. Call this before the block's writes: it reads."""
     if account is None or account.deleted_at:
         return
     entry_id = failure_id(now, failure, account.id)
@@ -122,13 +122,13 @@ def note_failure(
 def put_notice(
     block: Block, now: datetime, new: NewNotice, of_kind: Collection[StoredNotice]
 ) -> None:
-    """Store a notice; delete the oldest ones *of_kind*, the user's notices of the same kind, if there are too many."""
+    """Store a notice. If there are too many *of_kind*, the user's notices of the same kind, delete the oldest."""
     delete_all(block, schema.NOTICES, StoredNotice.surplus(of_kind))
     block.put(schema.NOTICES, part_of(StoredNotice, new, at=now))
 
 
 def claiming(block: Block, lookups: Iterable[str], now: datetime) -> list[CredentialsRow]:
-    """Return all credentials that any of *lookups* finds, those of users before those of pending sign-ups."""
+    """Return all credentials that any of *lookups* finds: first those of users, then those of pending sign-ups."""
     lookups = list(lookups)
     rows = [row for one in lookups for row in block.select(schema.CREDENTIALS, {"lookup": one})]
     beside = [one for one in found(block, schema.LOOKUPS, lookups) if one.is_good(now)]
@@ -141,7 +141,7 @@ def put_ways_in(
 ) -> None:
     """Store *ways_in*, the look-up values of a user's identities and passkeys, except *named*, which are stored already.
 
-    Delete the user's other look-up values, except those of former addresses. It reads: call it before the block's writes.
+    Delete the user's other look-up values, except those of former addresses. Call this before the block's writes: it reads.
     """
     own = block.select(schema.LOOKUPS, {"user_id": user_id})
     gone = [one for one in own if one.expires_at is None and one.lookup not in ways_in]

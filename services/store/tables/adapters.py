@@ -30,7 +30,7 @@ class UserTables:
 
 
 class CheckedBlock(Block):
-    """The writing half of a `Block`, which raises RuntimeError if the block is used as the protocol forbids."""
+    """The writing half of a `Block`, which raises RuntimeError if the block is used in a way that the protocol forbids."""
 
     def __init__(self) -> None:
         self.writes: list[StoredWrite] = []

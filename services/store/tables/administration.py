@@ -1,4 +1,4 @@
-"""Changes by admins over tables, each in one block; further blocks end sessions that are left, or count budgets."""
+"""Changes that admins make in a store over tables, each in one block; further blocks end remaining sessions or count budgets."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, replace
@@ -202,14 +202,14 @@ class TablesAdministration(TablesReports):
             return [one for one in sessions if is_on and not one.has_factor]
 
         ended = self.run("require_factor", change)
-        # these sessions are refused already; they are ended, so that they do not work again once the rule is lifted
+        # these sessions are refused already; end them, so that they do not work again once the rule is lifted
         for first in range(0, len(ended), ENDED_AT_ONCE):
             some = ended[first : first + ENDED_AT_ONCE]
             end = partial(delete_all, table=schema.SESSIONS, rows=some)
             self.tables.of(None).run(end)
 
     def set_deployment_cap(self, monthly_cap_micro: int | None) -> None:
-        """Set the cap of all users. If there was none, first set a cap that limits nothing, while each budget is counted."""
+        """Set the cap of all users. If there was none, first set a cap that limits nothing, and add up all budgets."""
         month, _ = self._month()
 
         def begin(block: Block) -> tuple[int, list[UserId]] | Refusal:

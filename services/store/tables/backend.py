@@ -87,7 +87,7 @@ class TablesSignInUser:
 
 @dataclass(frozen=True, slots=True)
 class TablesSignIn:
-    """The `SignIn` of a store without users beside its accounts. It accepts each user, as the app checked the password."""
+    """The `SignIn` of a store that knows users only as accounts. It accepts every user, because the app checked the password."""
 
     def confirms_addresses(self) -> bool:
         return False
@@ -205,7 +205,7 @@ class TablesUser:
             block.put(schema.CREDENTIALS, part_of(CredentialsRow, new))
             _rename_lookups(block, user_id, known, renamed)
             if action is CredentialsAction.FACTOR_ADDED and session:
-                # the user gave the new factor in this session, in the form of the code that confirmed it
+                # the user gave the new factor in this session, by entering the code that confirmed it
                 block.put(schema.SESSIONS, replace(session, has_factor=True))
             _forget_factor(block, had_factor)
             if action is not CredentialsAction.RESEAL:
@@ -241,7 +241,7 @@ class TablesUser:
             if (stored.generation, stored.uses) != seen:
                 return False
             if any(one.is_good(now) and one.user_id != user_id for one in named.values()):
-                return False  # another user's look-up value, which only a forger with access to the store could have put there
+                return False  # another user's look-up value, written by an attacker with access to the store
             if not new.is_restored:
                 rules.check_flag(None, stored, credentials)
             if any(one.user_id for one in others):
@@ -261,7 +261,7 @@ class TablesUser:
             block.put(schema.CREDENTIALS, part_of(CredentialsRow, credentials))
             block.put(schema.ACCOUNTS, replace(account, email=new.address))
             if new.is_restored and session and not credentials.wants_factor:
-                # the way in by which the session began was replaced by restored ones, which have no factor
+                # the restored ways in replace the one with which the session began, and have no factor
                 _forget_factor(block, [session])
             delete_all(block, schema.SESSIONS, ended)
             action = "address.restore" if new.is_restored else "address.change"
@@ -274,7 +274,7 @@ class TablesUser:
         return is_changed
 
     def _others(self, block: Block) -> list[rules.StoredSession]:
-        """Return the user's sessions except the caller's, limited to the number that one block ends."""
+        """Return the user's sessions except the caller's, at most as many as one block ends."""
         every = sessions_of(block, self.caller.user_id)
         return [one for one in every if one.id != self.caller.session_id]
 
@@ -537,7 +537,7 @@ class TablesBackend:
     def _use(
         self, block: Block, cookie_hash: str
     ) -> tuple[rules.StoredSession | None, AccountRow | None, StoredCredentials | None]:
-        """Return a session, its account and its credentials, and count the session as used; all None if it has ended."""
+        """Count a session as used; return the session, its account and its credentials, or None for all if it has ended."""
         session = block.get(schema.SESSIONS, cookie_hash)
         account = block.get(schema.ACCOUNTS, session.user_id) if session else None
         credentials = block.get(schema.CREDENTIALS, session.user_id) if session else None
@@ -610,7 +610,7 @@ class TablesBackend:
         if is_seen:
             ends = self.now() + _SIGN_UP_LIFE
             row = part_of(CredentialsRow, credentials, expires_at=ends)
-            # delete the others: while root keys change, two sign-ups of one address may be pending
+            # delete the others: while root keys are rotated, two sign-ups of one address may be pending
             delete_all(block, schema.CREDENTIALS, rows[1:])
             block.put(schema.CREDENTIALS, row)
         return is_seen
@@ -733,7 +733,7 @@ def _open_step(block: Block, key: str, now: datetime) -> rules.StoredStep | None
 def _begin_account(
     block: Block, user: TablesSignInUser, new: NewSession, now: datetime, *, lacks_factor: bool
 ) -> tuple[AccountRow, StoredCredentials] | Refusal:
-    """Create the account of a new user. It reads: call it before the block's writes."""
+    """Create the account of a new user. Call this before the block's writes, because it reads."""
     pending = _pending(block, new.account, new.generation)
     if new.account is None or pending is None:
         return STALE
@@ -769,7 +769,7 @@ def _begin_account(
 
 
 def _pending(block: Block, new: NewAccount | None, generation: int) -> CredentialsRow | None:
-    """Return the pending sign-up that becomes a new account, if its generation still is *generation*."""
+    """Return the pending sign-up that becomes a new account, if its generation is still *generation*."""
     stored = block.get(schema.CREDENTIALS, new.sign_up) if new else None
     is_seen = stored and stored.user_id is None and stored.generation == generation
     return stored if is_seen else None

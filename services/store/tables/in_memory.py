@@ -17,7 +17,7 @@ from services.store.tables.protocol import (
     check_selection,
 )
 
-Rows = dict[str, dict[str, Any]]  # the rows of each table: by its name, then by their keys
+Rows = dict[str, dict[str, Any]]  # the rows, keyed by the table's name and then by the row's key
 
 
 class InMemoryTables:
@@ -139,7 +139,7 @@ def in_order(rows: Iterable[Row], order: tuple[str, ...]) -> list[Row]:
 
 
 def _within(within: Range, rows: Iterable[Row]) -> list[Row]:
-    """Return the *rows* in a range, without a call of a Python function for each, because a conversation may have thousands."""
+    """Return the *rows* in a range; call no Python function for each row, because a conversation may have thousands of rows."""
     value_of, above, up_to = attrgetter(within.field), within.above, within.up_to
     return [
         row

@@ -1,4 +1,4 @@
-"""Checks when a store over tables is opened: its root key, its first admin, and the one user of a store without sign-in."""
+"""Checks made when a store over tables is opened: its root key, its first admin, and the one user of a store without sign-in."""
 
 from collections.abc import Mapping
 from dataclasses import replace

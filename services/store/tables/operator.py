@@ -83,7 +83,7 @@ class TablesOperator:
         findings["accounts"] = Mark.OK, str(len(accounts))
         if isinstance(keys, str):
             return findings | {"root keys": (Mark.FAIL, keys)}
-        # 0 stands for a damaged text, which is no fault of the keys
+        # 0 stands for a damaged text, which is not the fault of the keys
         findings["root keys"] = judge_root_keys({*needed} - {0}, keys.versions)
         if findings["root keys"][0] is Mark.FAIL:
             return findings | unchecked("the root keys", "credentials", "ways in", "look-ups")

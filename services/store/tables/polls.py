@@ -26,7 +26,7 @@ from services.store.tables.protocol import (
 from services.store.tables.rows import TablesRows
 
 _OLDEST = timedelta(seconds=60)
-_PLACES = 16  # maximum results that are cached for one session, one for each place (an open page)
+_PLACES = 16  # maximum cached results of one session, one for each place (an open page)
 _NO_TESTS: Mapping[str, object] = {}
 
 

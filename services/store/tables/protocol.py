@@ -1,6 +1,6 @@
 """The protocol of tables: rows are frozen dataclasses, read and written in atomic blocks.
 
-It fits Firestore: a block reads before it writes, and may be run twice; a selection compares declared fields only.
+The protocol fits Firestore: a block reads before it writes, and may be run twice; a selection compares declared fields only.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -25,7 +25,8 @@ class Table(Generic[Row]):
 
     name: str
     kind: type[Row]
-    key: Callable[[Row], object] = field(repr=False)  # the key's `str` names the row
+    # returns a row's key; the key's `str` identifies the row
+    key: Callable[[Row], object] = field(repr=False)
     # fields that a selection may compare or order by
     fields: frozenset[str] = field(default=frozenset(), repr=False)
     is_shared: bool = False  # True: one table for the deployment; False: one for each user
@@ -33,7 +34,7 @@ class Table(Generic[Row]):
 
 @dataclass(frozen=True, slots=True)
 class Range:
-    """The values of a field above one bound, up to and including the other; None: no bound. No range includes None."""
+    """The values of *field* that are greater than *above* and at most *up_to* (None: no bound). No range includes None."""
 
     field: str
     above: object = None
@@ -49,7 +50,7 @@ def check_selection(
         raise LookupError(f"{table.name} is not selected by {missing}")
 
 
-# a table, a key and the row to store under it; None in place of the row: the stored row is deleted
+# a table, a key, and the row to store under the key; None: delete the stored row
 StoredWrite = tuple[Table[Any], str, object]
 
 
@@ -90,7 +91,7 @@ class Tables(Protocol):
 
 
 class AllTables(Protocol):
-    """The tables of a deployment. Any thread may call any member. All raise StoreUnavailable."""
+    """The tables of a deployment. Any thread may call any member. All members raise StoreUnavailable."""
 
     def of(self, user_id: UserId | None) -> Tables:
         """Return the tables of one user with the shared tables; None: only the shared tables."""

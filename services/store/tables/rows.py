@@ -248,14 +248,14 @@ class TablesRows(TablesMessages):
 
     @atomic
     def count(self, block: Block, counting: int) -> None:
-        """Add this user's spending to the sums of all users, in the count of all budgets with the number *counting*."""
+        """Add this user's spending to the totals over all users; *counting*: the number of the current count of all budgets."""
         account = block.get(schema.ACCOUNTS, self.user_id)
         if account and account.deleted_at and block.get(schema.BUDGETS, "budget") is None:
-            # the sweep has destroyed the budget; the daily sums outlive it
+            # the sweep has destroyed the budget, but not the daily sums
             today, row = self.now().date(), deployment_of(block).opened(self.now())
             days = days_of(block, today.replace(day=1), today)
             spent = sums_of(one for day in days for one in day.sums)["cost_micro"]
-            if row.counting == counting:  # else a later count of all budgets adds it
+            if row.counting == counting:  # else a later count adds the spending
                 block.put(schema.DEPLOYMENT, replace(row, spent=row.spent + spent))
             return
         books = self._books(block)

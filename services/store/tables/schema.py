@@ -32,7 +32,7 @@ from services.store.rows import ReceiptRow, ThoughtsRow
 from services.store.tables.protocol import Row, Table
 from services.store.writes import PutPiece
 
-_entries = count()  # a counter, so that entries of one microsecond keep their order
+_entries = count()  # a counter, so that entries made in the same microsecond keep their order
 
 
 def id_at(time: datetime) -> str:
@@ -41,7 +41,7 @@ def id_at(time: datetime) -> str:
 
 
 def failure_id(time: datetime, failure: Failure | Exemption, user_id: UserId) -> str:
-    """Return the id of the one audit entry of a user's *failure* in the hour of *time*; it sorts like the hour's first id."""
+    """Return the id of the one audit entry of a user's *failure* in the hour of *time*; the id sorts like the hour's first id."""
     return f"{time.astimezone(UTC):%Y%m%d%H}{sha(f'{failure} {user_id}')[:32]:0>42}"
 
 

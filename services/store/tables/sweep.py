@@ -24,7 +24,7 @@ class TablesSweep(TablesDocuments):
     """Destroys the rows that one user has deleted."""
 
     def destroy_due(self) -> bool:
-        """Destroy hidden rows whose time for Undo is over, in slices; return True if there were any.
+        """Destroy hidden rows whose time for Undo is over, in slices; return True if there were any such rows.
 
         The rows of a chat with an open turn stay, and do not count.
         """
@@ -47,7 +47,7 @@ class TablesSweep(TablesDocuments):
         return is_any
 
     def _erase(self, block: Block, erasure_id: UUID) -> bool:
-        """Destroy a slice of the rows that an erasure hides; return False if there were none."""
+        """Destroy a slice of the rows that an erasure hides, and finally the erasure. Return False if the erasure is gone."""
         erasure = block.get(schema.ERASURES, erasure_id)
         if erasure is None:  # the facts were restored meanwhile
             return False
@@ -72,7 +72,7 @@ class TablesSweep(TablesDocuments):
         return True
 
     def _destroy_discard(self, block: Block, discard_id: UUID) -> bool:
-        """Destroy a slice of messages that were deleted together; return False if there were none."""
+        """Destroy a slice of messages that were deleted together. Return False if none are due, or an open turn keeps them."""
         discard, now = block.get(schema.DISCARDS, discard_id), self.now()
         if discard is None or not is_due(discard.destroy_at, now):
             return False
@@ -80,7 +80,7 @@ class TablesSweep(TablesDocuments):
         if chat and is_due(chat.destroy_at, now) and self._has_open_turn(block, chat.id):
             return False
         ids, rest = discard.message_ids[-_SLICE:], discard.message_ids[:-_SLICE]
-        # a message is destroyed with its replies, even if their own time for Undo is longer
+        # a message is destroyed together with its replies, even if the replies' own time for Undo is longer
         replies = [
             row.id for one in ids for row in block.select(schema.MESSAGES, {"parent_id": one})
         ]
@@ -135,7 +135,7 @@ class TablesSweep(TablesDocuments):
         return bool(block.select(schema.TURNS, where, limit=1))
 
     def _destroy_conversation(self, block: Block, conversation_id: ConversationId) -> bool:
-        """Destroy a slice of a conversation, its own row last; return False if there was none."""
+        """Destroy a slice of a conversation, its own row last. Return False if it is gone, is not due, or has an open turn."""
         row, counts = block.get(schema.CONVERSATIONS, conversation_id), counts_of(block)
         if row is None or not is_due(row.destroy_at, self.now()):
             return False

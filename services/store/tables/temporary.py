@@ -128,7 +128,7 @@ class TemporaryRows(TablesRows):
         self._destroy_in(seconds)
 
     def _has_open_turn(self, block: Block, conversation_id: ConversationId) -> bool:
-        """Return False, so that the timer destroys even a chat whose reply is streaming: no later sweep would do it."""
+        """Return False, so that the timer destroys even a chat whose reply is streaming: no later sweep would destroy it."""
         return False
 
     def _destroy_in(self, seconds: int) -> None:

@@ -25,7 +25,7 @@ _INVITATION_REST = timedelta(days=30)
 
 
 def sweep(tables: AllTables, now: Callable[[], datetime]) -> bool:
-    """Settle lapsed turns and destroy due rows of some users; return True if there were any, so that there may be more."""
+    """Settle lapsed turns and destroy due rows of some users; return True if there were any, because there may be more."""
     at = now()
     lapsed, due = Range("lease_until", up_to=at), Range("destroy_at", up_to=at)
     users = {

@@ -30,13 +30,13 @@ from services.store.tables.schema import Counts, ModelUsage, UsageDay
 _PAGE = 500  # entries of one page
 _MOST_CONVERSATIONS = 499
 _ONE_DAY = timedelta(days=1)
-# the ratio of a bucket's upper to its lower limit: each time in a bucket is within 5 % of the bucket's middle
+# the ratio of a bucket's upper limit to its lower limit: each time in a bucket is within 5 % of the bucket's middle
 _STEP = 1.1
 Key = TypeVar("Key", bound=Hashable)
 
 
 def sums_of(parts: Iterable[UsageSum]) -> dict[str, int]:
-    """Return the summed tokens and cost of *parts* by the field names of `UsageSum`."""
+    """Return the summed tokens and cost of *parts*, keyed by the field names of `UsageSum`."""
     parts = list(parts)
     return {each.name: sum(getattr(one, each.name) for one in parts) for each in fields(UsageSum)}
 
@@ -61,7 +61,7 @@ def bucket_of(ms: int | None) -> int:
 
 
 def _usage_of(entry: Entry) -> ModelUsage:
-    """Return the sum of one entry; a correction adds no turn, because an earlier entry counted it."""
+    """Return the sum of one entry; a correction adds no turn, because an earlier entry counted the turn."""
     # the time of a lapsed turn is added only if the turn is finished late, by a later entry
     is_timed = entry.kind != "lapsed"
     return part_of(
