@@ -511,7 +511,7 @@ class AccountFull(Refused):
 class ModelGone(Refused):
     """A model other than the one that the page showed would reply."""
 
-    public = "The model of this chat is no longer available. Send again to use the one below."
+    public = "The model of this chat has changed. Send again to use the one below."
 
 
 class PriceUnknown(Refused):
