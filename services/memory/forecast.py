@@ -8,8 +8,8 @@
   the calibration, mostly by the difference between the counts of its prompt and of the prompt before. A calibration
   is computed with +, -, * and / alone, so the same calls in the same order give the same calibration in any process.
 * An implausible count is used neither as an anchor nor for the calibration: zero, or lower than the text allows (some
-  servers leave out cached tokens). Thoughts that are counted as reply are detected by the count of the next prompt,
-  which does not contain them.
+  servers leave out cached tokens). If thoughts are counted as part of the reply, the count of the next prompt, which
+  does not contain them, shows it.
 """
 
 from collections import Counter
@@ -26,7 +26,7 @@ from services.memory.tokens import KindCounter
 LEAST_RATIO, MOST_RATIO = 0.05, 1.5
 _SURPRISE = 8.0  # one count changes a ratio by at most this factor
 _STEADINESS = 0.1  # minimum weight of a new count, because the model behind a name may change
-_FEW_TOKENS = 10  # in a count of this many tokens, half of the error is chance
+_FEW_TOKENS = 10  # half of the error of a count of this many tokens is assumed to be chance
 _MARGIN = 1.05  # factor that makes a calibrated count too high on purpose
 
 # the tokens that a chat template adds to a message (ChatML: 5), in hundredths of a token

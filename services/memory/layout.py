@@ -14,8 +14,8 @@ from services.domain.context import ContextMessage, ContextPlan, Part, PartKind,
 from services.memory import blocks
 from services.memory.tokens import TokenCounter
 
-# The tokens that a chat template adds to a message (ChatML: 5), then those that it adds to a prompt: of each an estimate,
-# and an upper bound that holds even if role names are spelt out and the template adds a preamble.
+# The tokens that a chat template adds to each message (ChatML: 5) and to a prompt: an estimate and an upper bound of each.
+# The bounds hold even if role names are spelt out and the template adds a preamble.
 MESSAGE_TOKENS, _MESSAGE_BOUND = 6, 16
 _PROMPT_TOKENS, _PROMPT_BOUND = 4, 64
 

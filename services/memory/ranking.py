@@ -11,7 +11,7 @@ With n messages, of which df have the term:
 
 (Robertson and Zaragoza, "The Probabilistic Relevance Framework: BM25 and Beyond", 2009). A prompt and its long reply
 get a fifth of each other's score. Weights favour a message with a time or a name, the speaker whom the query names
-("you" is the assistant), and the user's words where replies are much longer; one weight lowers short questions.
+("you" is the assistant), and the user's words where replies are much longer; another weight lowers short questions.
 The effect of the weights on recall is in docs/decisions/what-recall-finds.md.
 
 The ranking depends on the messages alone, not on the time or the order in which they were added.
@@ -36,7 +36,7 @@ _K1, _B = 1.2, 0.9
 # messages further apart in time share no terms; the pause is longer than a meeting, shorter than a night
 _PAUSE_SECONDS = 6 * 3600
 _NEIGHBOURS = 3  # a message shares its terms with this many messages on either side
-_HALF = 16  # words between two messages: each such distance halves the part that they share
+_HALF = 16  # the distance between two messages, in words, that halves the share that they exchange
 _LEAST_SHARE = 0.05  # a smaller share is ignored
 _TO_ANSWER = 2  # factor for the share that a question gives to the next message
 _PARTICULAR = 1.0  # the score added to a message for a time, and for a name that is not a speaker's
@@ -53,7 +53,7 @@ ROLES = frozenset({Role.USER.value, Role.ASSISTANT.value})
 
 Floats = NDArray[np.float64]
 _Number = TypeVar("_Number", float, Floats)
-# for each distance in messages, two columns: the share that each earlier message gets, and each later one
+# for each distance in messages, two columns: the shares that the earlier messages get, and those that the later ones get
 _Shares = list[tuple[Floats, Floats]]
 
 

@@ -79,5 +79,6 @@ class Receipt(SentContext):
         return _DOCUMENT.dump_json(self, exclude_defaults=True).decode()
 
 
-# "keys": pydantic would keep short texts in a cache of the process; "None": a dataclass alone takes no configuration
+# cache_strings: by default, pydantic also caches short values, here users' texts, in a cache of the process;
+# `| None`: pydantic refuses a configuration for a dataclass alone
 _DOCUMENT = TypeAdapter[Receipt | None](Receipt | None, config=ConfigDict(cache_strings="keys"))

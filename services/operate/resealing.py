@@ -1,4 +1,5 @@
-"""A sealed store that is copied to or from `json-plain`: texts are decrypted when read from it, and sealed when stored in it.
+"""A sealed store that is copied to or from `json-plain`: its texts are decrypted when read, and sealed when stored.
+
 Source and target are compared as plain texts, because the same text is sealed differently each time. So an interrupted
 copy can be continued.
 """

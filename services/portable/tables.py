@@ -14,7 +14,7 @@ class _Dataclass(Protocol):
 
 
 Record = TypeVar("Record", bound=_Dataclass)
-# signs that begin a formula; some programs read the full-width forms as the ASCII signs
+# characters that begin a formula; some programs read the full-width forms like the ASCII ones
 _FORMULA = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20", "\t", "\r")
 
 
