@@ -48,9 +48,9 @@ STEP_LIFE = timedelta(minutes=10)
 MOST_STEPS = 4  # maximum steps of one kind in a browser; a further step ends the oldest
 MOST_TRIES = 5  # maximum tries to complete one step
 MOST_NOTICES = 3  # maximum notices of one kind that are stored for a user
-# maximum audit entries that a user sees, and maximum failures beside them
+# maximum changes of an account that its user sees, and maximum failures
 MOST_CHANGES = 100
-# how many of the newest audit entries are read, to select `MOST_CHANGES` of them
+# maximum audit entries that are read, the newest first, to find those
 READ_CHANGES = 1000
 FORMER_LIFE = timedelta(hours=72)  # a former address may be taken back for this long
 # the time between setting a new or shorter retention and its first deletion
@@ -202,7 +202,7 @@ _ADDS_WAYS_IN = {CredentialsAction.IDENTITY_ADDED, CredentialsAction.PASSKEY_ADD
 
 
 def check_ways_in(action: CredentialsAction, *, has_lookups: bool, renames: bool = False) -> None:
-    """Raise ValueError unless *has_lookups* is right: true for a change to ways in, either for a new password, else false.
+    """Raise ValueError unless *has_lookups* fits *action*: true for a change to ways in, else false; any for a new password.
 
     *renames*: the change replaces look-up values by those under a newer root key, as only a reseal does.
     """
@@ -245,7 +245,7 @@ def takes_proof_in_part(
         case CredentialsAction.PASSKEY_ADDED | CredentialsAction.PASSWORD_ADDED:
             adds = True
         case CredentialsAction.FACTOR_ADDED:
-            # not if a passkey is the second factor: adding an app would replace the recovery codes
+            # false if a passkey is the second factor, because adding an app would also replace the recovery codes
             adds = stored is not None and not stored.wants_factor
         case _:
             adds = False
@@ -296,7 +296,7 @@ def check_flag(
             fits = before and after
         case CredentialsAction.PASSWORD_SET | CredentialsAction.PASSKEY_REMOVED:
             fits = before or not after
-        # `wants_factor` may become true: if the deployment requires a factor, a passkey becomes it when first used
+        # `wants_factor` may become true: if the deployment requires a factor, the first use of a passkey makes it the factor
         case CredentialsAction.PASSKEY_USED:
             fits = after or not before
         case (
@@ -650,7 +650,7 @@ def listed_changes(newest_first: Sequence[AuditEntry]) -> list[AuditEntry]:
 
 
 def failure_count(detail: Mapping[str, object] | None) -> Mapping[str, object]:
-    """Return the new detail of the hour's audit entry after one more failure; *detail*: the old one; None: it was the first."""
+    """Return the new detail of the hour's audit entry after one more failure; *detail*: the old one; None: there was none."""
     return {"count": 1 + (int(str(detail["count"])) if detail else 0)}
 
 

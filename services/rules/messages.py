@@ -156,7 +156,7 @@ def changed(row: Row, changes: Mapping[str, object], now: datetime) -> Row | Non
 
 
 def hidden(row: Row, seconds: int, now: datetime) -> Row:
-    """Return the conversation's row, to be destroyed in *seconds*; a repeated call does not postpone that."""
+    """Return the row of a hidden conversation, which is destroyed after *seconds*; a repeated call does not postpone that."""
     return replace(row, destroy_at=row.destroy_at or now + timedelta(seconds=seconds))
 
 

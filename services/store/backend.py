@@ -43,7 +43,7 @@ class SignInUser(Protocol):
 
 
 class SignIn(Protocol):
-    """Makes and recognises users at the store's own sign-in, by managed passwords; the app has checked the users' own.
+    """Makes and recognises users at the store's own sign-in, by managed passwords; the app checks the users' own passwords.
 
     All members raise StoreUnavailable; all but `end` also raise Refused (TooManyAttempts, …).
     """
@@ -71,7 +71,7 @@ class SignIn(Protocol):
         ...
 
     def end(self, user: SignInUser) -> None:
-        """Sign out a *user* who begins no session. Raise nothing."""
+        """Sign out a *user* for whom no session begins. Raise nothing."""
 
 
 class SessionSealer(Protocol):
@@ -152,7 +152,7 @@ class SignUpState:
 
     mode: SignUps
     is_first_admin: bool  # true: no account exists yet, and the first one becomes admin
-    # true: where mail is set, a new user's address is confirmed by a code
+    # true: a new user's address must be confirmed by a code, where mail is set
     confirms_by_code: bool
     requires_factor: bool = False  # true: no session begins without a second factor
     is_invited: bool = False  # true: the given invitation is valid
@@ -172,7 +172,7 @@ class Throttles:
     """The throttles that count an attempt."""
 
     strangers: tuple[Throttle, ...]
-    # the user whose known device makes the attempt; on that user's own account, it is counted by *device*, not *strangers*
+    # the user whose known device makes the attempt; for this user's account, *device* counts it instead of *strangers*
     device_user: UserId | None = None
     device: tuple[Throttle, ...] = ()
 
@@ -303,7 +303,7 @@ class Administration(Protocol):
         ...
 
     def list_credentials(self, after: UUID | None = None) -> list[StoredCredentials]:
-        """Return sealed credentials of at most 500 accounts, sorted by id; *after*: only ids above it, None: all ids."""
+        """Return the sealed credentials of at most 500 accounts, sorted by id; *after*: only of ids above this one."""
         ...
 
     def health(self) -> StoreHealth: ...
@@ -442,7 +442,7 @@ class UserBackend(Protocol):
         used_by: CredentialsAction = CredentialsAction.FACTOR_USED,
         scope: ProofScope = ProofScope.FULL,
     ) -> bool:
-        """Note that the user has proved who they are; return False if the credentials are no longer of *generation*.
+        """Record that the user has proved who they are; return False if the credentials are no longer of *generation*.
 
         In the same transaction, *cookie* replaces the session's cookie: the old one is no longer valid, and this object
         can go on making calls. *returned*, *has_factor*, *used* and *used_by*: as in `NewSession`. A partial proof (*scope*)
@@ -537,14 +537,14 @@ class Backend(Protocol):
         """
 
     def try_step(self, key: str) -> str | None:
-        """Count a try of a step, and return its sealed text; None: there is no such step any more.
+        """Count a try of a step, and return its sealed text; None if the step does not exist any more.
 
         A step has five tries; the sixth ends it, and returns None.
         """
         ...
 
     def end_step(self, key: str) -> str | None:
-        """Delete a step, and return its sealed text; None: there is no such step any more.
+        """Delete a step, and return its sealed text; None if the step does not exist any more.
 
         Of several simultaneous calls, only one gets the text.
         """
@@ -557,7 +557,10 @@ class Backend(Protocol):
         """
 
     def note_failure(self, user_id: UserId, failure: Failure | Exemption) -> None:
-        """Count *failure* in the audit entry for this hour, kind and user, which is made if need be; not for a deleted user."""
+        """Count *failure* in the user's audit entry for its kind and this hour; make the entry if none exists.
+
+        Failures of a deleted user are not counted.
+        """
 
     def model_settings(self) -> ModelSettings: ...
 

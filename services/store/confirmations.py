@@ -84,7 +84,7 @@ def recipient_of_session(found: Found, session: AppSession) -> Recipient:
 def confirm_address(accounts: Accounts, session: AppSession, code: RightCode) -> None:
     """Note in the credentials of the user of *session* that the right *code* confirmed the address; no session ends.
 
-    Raise StepEnded (also if the credentials have changed since), RateLimited (the credentials change at this moment).
+    Raise StepEnded (also if the credentials have changed since), RateLimited (the credentials changed meanwhile).
     """
     found = accounts.find(code.request.address, NOT_COUNTED)
     code.step.check(found.stored)

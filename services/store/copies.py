@@ -36,7 +36,7 @@ class CopySource(Protocol):
         user_id: UserId | None,
         conversation_id: ConversationId | None = None,
     ) -> list[Row]:
-        """Return a user's rows of *table*, even of accounts or credentials; *user_id* None: return the rows without a user.
+        """Return a user's rows of *table*, which may be that of accounts or credentials; *user_id* None: rows without a user.
 
         *conversation_id*: return only the rows of this conversation; the table must have this field.
         """

@@ -26,9 +26,10 @@ _MOST_TRIES = 10  # maximum attempts to use one code while other uses interfere
 class Factors:
     """Enrols factors, and checks the codes that are entered. Any thread may call any method."""
 
-    # arguments: secret, code, time, last used time step; returns the code's time step, None if wrong or not newer
+    # returns the time step of a code, or None if the code is wrong or its time step is not newer than the last used one;
+    # arguments: secret, code, time, last used time step
     matching_step: Callable[[bytes, str, datetime, int], int | None]
-    # returns the hash of a recovery code as it was typed; None: the text is no recovery code
+    # returns the hash of a recovery code, given as it was typed; None: the text is not a recovery code
     recovery_hash: Callable[[str], str | None]
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
 
@@ -51,7 +52,7 @@ class Factors:
         return renewed(replace(credentials, factor=factor), recovery)
 
     def use(self, credentials: Credentials, entered: str) -> Credentials:
-        """Return the credentials after the use of the code *entered*. Raise WrongFactor if it is wrong or was used."""
+        """Return the credentials after the use of the code *entered*. Raise WrongFactor if it is wrong or already used."""
         factor, step = credentials.factor, None
         if factor:
             step = self.matching_step(factor.secret, entered, self.now(), factor.step)
@@ -111,7 +112,7 @@ def use_passkey(
 
 
 def renewed(credentials: Credentials, recovery: Sequence[str]) -> Credentials:
-    """Return the next generation of *credentials*, with new *recovery* hashes. Raise WrongFactor without a factor."""
+    """Return the next generation of *credentials*, with new *recovery* hashes. Raise WrongFactor if there is no factor."""
     if not credentials.wants_factor:
         raise WrongFactor
     return replace(credentials, recovery=tuple(recovery), generation=credentials.generation + 1)

@@ -22,7 +22,7 @@ def check_new(path: Path) -> None:
 
 
 def lasting_folder(path: Path) -> Path:
-    """Return the nearest folder above *path* whose directory entry is surely on the disk.
+    """Return the nearest folder above *path* whose directory entry is certainly on the disk.
 
     A folder with mode 0700 may come from a process that was killed before the folder's directory entry was synced.
     """

@@ -56,7 +56,7 @@ def unchecked(needs: str, *names: str) -> dict[str, Finding]:
 
 
 def judge_root_keys(needed: Collection[int], present: Collection[int]) -> Finding:
-    """Return the finding about the versions of root keys that stored data is sealed under, and those in the ring."""
+    """Return the finding about the versions of root keys: *needed* by stored data, and *present* in the ring."""
     if missing := set(needed) - set(present):
         return Mark.FAIL, f"stored data needs {_listed(missing)}: put it back beside the others"
     unused = set(present) - set(needed)

@@ -59,7 +59,7 @@ class Turns(Protocol):
         lease_seconds: int,
         thoughts: Thoughts | None = None,
     ) -> Lease:
-        """Store the partial reply, replace its *thoughts*, and prolong the lease."""
+        """Store the partial reply, replace its *thoughts*, and extend the lease."""
         ...
 
     def finish(self, ending: Ending) -> None:
@@ -220,7 +220,9 @@ class Messages(Protocol):
         *,
         drops_summary: bool,
     ) -> None:
-        """Delete *doomed*, which must include all messages that follow one of them, after *seconds*, and *facts* at once.
+        """Hide *doomed*, and destroy them after *seconds*; destroy *facts* at once.
+
+        *doomed* must include all messages that follow one of them.
 
         Raise Stale, Busy (a reply to one of them is streaming), Tampered.
         """
@@ -370,7 +372,7 @@ class UserFigures(Protocol):
         ...
 
     def ledger(self, first_day: date, last_day: date, after: str = "") -> list[LedgerEntry]:
-        """Return at most 500 entries, ordered by day: of *first_day* those after the id *after*, then those of later days."""
+        """Return at most 500 entries: those of *first_day* with ids above *after*, then those up to *last_day*, by day."""
         ...
 
     def account_changes(self) -> list[AuditEntry]:

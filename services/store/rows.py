@@ -142,7 +142,7 @@ class Ledger(Protocol):
         ...
 
     def checkpoint_turn(self, write: CheckpointTurn) -> Lease:
-        """Store the turn's partial texts and prolong its lease."""
+        """Store the turn's partial texts and extend its lease."""
         ...
 
     def finish_turn(self, write: FinishTurn) -> None:

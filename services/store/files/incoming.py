@@ -69,7 +69,7 @@ def unread_files(folder: Path, user_id: UserId) -> list[str]:
 
 
 def _content(file: Path) -> bytes:
-    """Return the bytes of *file*; b"" if it is too large, cannot be read, or is no regular file, which might never end."""
+    """Return the bytes of *file*; b"" if it is too large, cannot be read, or is not a regular file (a pipe may never end)."""
     with suppress(OSError), open(file, "rb", opener=_open) as opened:
         if S_ISREG(os.fstat(opened.fileno()).st_mode):
             content = opened.read(_LARGEST_FILE + 1)

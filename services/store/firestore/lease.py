@@ -95,7 +95,7 @@ class Lease:
     def _renew_or_lose(self) -> None:
         try:
             self._renew()
-        except _CHANGED:  # or this process renewed the lease, and the response was lost
+        except _CHANGED:  # perhaps by this process, if the response to a renewal was lost
             [answer] = self._database.read([self._name])
             if answer.missing or answer.found.fields["holder"].string_value != self._holder:
                 self._is_lost = True

@@ -33,7 +33,7 @@ class FirestoreStore:
     """The `AllTables` in a Firestore database. Any thread may call any member."""
 
     database: Database
-    lease: Lease | None  # None: a command of the operator, which runs beside the app
+    lease: Lease | None  # None: an operator's command, which runs beside the app
     _repeats: Lock = field(default_factory=Lock)
 
     def of(self, user_id: UserId | None) -> UserTables:
