@@ -11,9 +11,9 @@ from services.memory.terms import stems
 
 # the weight of a stem, divided among the sentences that have it; divisible by 1 to 40, so shares are exact
 _WEIGHT = lcm(*range(1, 41))
-# minimum and maximum words of an extract, if its sentences allow that; halved if there is little room
+# minimum and maximum words of an extract, if its sentences allow that; halved if the room is below `_LITTLE` tokens
 _LEAST, _MOST = 60, 120
-_LITTLE = 400  # room in tokens, below which there is little room
+_LITTLE = 400
 _MOST_SENTENCES = 20_000  # maximum sentences that are searched; the longest prompts have 5,000
 
 # text up to the end of a sentence or of a line

@@ -77,8 +77,8 @@ def pending_prompts(
 ) -> tuple[Message, ...]:
     """Return the prompts of all branches to note facts from, up to the last answered one, oldest first.
 
-    Prompts before *since* are left out, because memory was off; the message *answered_id* counts as answered, because
-    its reply is just ending. A prompt without a reply waits until a later prompt gets a reply.
+    Prompts before *since* are left out, because memory was off. The prompt *answered_id* counts as answered, because its
+    reply is ending now. A prompt without a reply waits until a later prompt gets a reply.
     """
     by_id = {message.id: message for message in thread.messages}
     last_seq = 0
@@ -253,7 +253,7 @@ def parse_fact_changes(
 
 
 class _Strict(BaseModel):
-    # cache_strings: by default, pydantic also caches short values, here the user's texts, in a cache of the process
+    # cache_strings: by default, pydantic keeps short values, too, here the user's texts, in a cache of the process
     model_config = ConfigDict(
         extra="forbid", strict=True, hide_input_in_errors=True, cache_strings="keys"
     )

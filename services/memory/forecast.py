@@ -38,7 +38,7 @@ _ASCII = frozenset(
 # a tenth is assumed until an endpoint has counted such text.
 _SURE = frozenset({"english", "words", "capitals", "digits", "codes", "envelope"})
 _UNLIKE = frozenset({"codes", "symbols", "emoji", "forms", "arabic forms", "compositions"})
-# Ratios before any count, between the ratios of old and of new vocabularies.
+# The ratios until an endpoint has counted a text: between those of old and of new vocabularies.
 _FIRST_RATIO = {"ascii": 0.8, "codes": 1.0}
 _FIRST_RATIO_OF_OTHERS = 0.5
 
@@ -236,7 +236,7 @@ def _learn_growth(
 
 
 def _reply_tokens(call: CountedCall, calibration: Calibration, counter: KindCounter) -> float:
-    """Return the tokens of the reply's text: the endpoint's count, or an estimate if it is not of the text alone."""
+    """Return the tokens of the reply's text: the endpoint's count, or an estimate if that includes thoughts or is implausible."""
     kinds = counter.kinds(call.reply.body)
     if calibration.has_thoughts or not _is_plausible(kinds, call.reply_tokens):
         return calibration.estimate(kinds)

@@ -52,7 +52,7 @@ def count_fitting(pairs: Sequence[Pair], room: int, counter: TokenCounter) -> in
 
 
 def count_first(sizes: Iterable[int], room: int) -> int:
-    """Return the number of the first *sizes* that fit in *room* together; counting stops at the first that does not."""
+    """Return how many of *sizes*, counted from the first, fit in *room* together."""
     return sum(1 for _ in takewhile(room.__ge__, accumulate(sizes)))
 
 
@@ -160,7 +160,7 @@ def recall_tokens(recall: RecalledMessage, counter: TokenCounter) -> int:
 
 
 def frame_tokens(recalls: Iterable[RecalledMessage], counter: TokenCounter) -> int:
-    """Count the tokens around recalled messages: the marks of their block, and each heading once."""
+    """Count the tokens that frame recalled messages: the marks around their block, and each heading once."""
     stated = {heading for recall in recalls for heading in blocks.headings(recall)}
     return blocks.fence_tokens(blocks.RECALLED, (heading[-1] for heading in stated), counter)
 

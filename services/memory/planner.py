@@ -52,7 +52,7 @@ _TRIM_TO_PERCENT = 67
 # `_TRIM_TO_PERCENT`, so that trims and moves do not alternate)
 _RETURN_PERCENT = 40
 _FACTS_PERCENT = 10  # per cent of the prompt's tokens that facts may take
-_UNDERCOUNT_PERCENT = 120  # per cent of an estimate: the most tokens of ordinary text (tokens.py)
+_UNDERCOUNT_PERCENT = 120  # per cent of an estimate that ordinary text does not exceed (tokens.py)
 
 
 @dataclass(frozen=True, slots=True)

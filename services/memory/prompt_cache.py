@@ -34,7 +34,7 @@ from services.memory.terms import stems
 
 # The following values are percentages of the prompt's tokens.
 _LATEST = 25  # the share that the latest messages get when the prefix is rebuilt
-# at an overflow, the latest messages stay if they take up to this share: only recalled messages go
+# on overflow, the latest messages stay if they take at most this share: only recalled messages are dropped
 _LASTING = 55
 _REBUILT = 15  # the share that recalled messages get when a cached prefix is rebuilt
 _TURN = 6  # the largest share that messages recalled in one later turn may take

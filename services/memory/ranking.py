@@ -113,7 +113,7 @@ class Columns:
         return np.bincount(places, minlength=len(self.ids)).astype(float)
 
     def bm25(self, occurrences: Floats, places: NDArray[np.intp] | None = None) -> Floats:
-        """Return the scores of all messages for a term's *occurrences*, or only of *places* and without neighbours."""
+        """Return the scores for a term's *occurrences*: of all messages with neighbours, or of *places* without neighbours."""
         tf = spread(occurrences, self.lent) if places is None else occurrences
         norm = self._norm if places is None else self._norm[places]
         return self.idf(int(np.count_nonzero(occurrences))) * (_K1 + 1) * tf / (tf + _K1 * norm)
@@ -161,7 +161,7 @@ class Columns:
         return [place for *_, place in sorted(order, reverse=True)[: max(0, limit)]]
 
     def _shares(self) -> Iterator[Floats]:
-        """Yield, for each distance in messages, the share that two messages so far apart get from each other."""
+        """Yield, for each distance in messages, the shares that two messages at this distance get from each other."""
         numbers = self._numbers
         middles = np.cumsum(numbers.length) - numbers.length / 2
         is_other = np.diff(numbers.conversation) != 0

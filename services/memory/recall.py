@@ -74,7 +74,7 @@ class RecallIndex:
         # the fields of `Numbers`, row after row
         self._numbers = array("d")
         self._free: list[int] = []  # the rows of removed messages
-        # the number that stands for each conversation in `_numbers`
+        # the number of each conversation, used in `_numbers`
         self._conversations = defaultdict[ConversationId, int](count().__next__)
         self._speakers = defaultdict[str, int](count().__next__)
         self._columns: Columns | None = None  # the columns of all messages; None: out of date

@@ -88,7 +88,7 @@ def has_time(text: str) -> bool:
 
 
 def names(text: str, most: int) -> frozenset[str]:
-    """Return the first *most* proper names in *text*, or fewer."""
+    """Return the first proper names in *text*, at most *most*."""
     return frozenset(_folded(match[0]) for match in islice(_NAME.finditer(text), most))
 
 

@@ -2,7 +2,7 @@
 
 A conversation's title is its first words until it has a reply that is complete or cut off. Then the model is asked, in
 the background and at the user's cost. The first words stay if the call fails, if the budget refuses it, or if the
-answer is not a title. A process asks only once; after a restart, the next complete reply is another attempt.
+answer is not a title. A process asks only once; after a restart, the next complete reply leads to another attempt.
 """
 
 import re

@@ -63,7 +63,7 @@ class OpenedSource:
         """Decrypt all texts; return the chats whose head does not match their messages. Raise BadInput if a text does not decrypt."""
         broken = set[ConversationId]()
         for user_id in self.user_ids():
-            # pieces are decrypted when their bytes are summed
+            # without pieces, because they are decrypted when their bytes are summed
             for table in set(ORDER) - {schema.PIECES}:
                 self.rows(table, user_id)
             broken |= self.texts(user_id).broken_heads

@@ -112,7 +112,7 @@ class Settings(Limits):
         return max(used_at + timedelta(days=self.retention_days), self.retention_from)
 
     def unused_since(self, now: datetime) -> datetime | None:
-        """Return the time since which a conversation must have been used to be kept at *now*; None: retention deletes none yet."""
+        """Return the cutoff at *now*: retention deletes conversations that were not used since; None: it deletes none yet."""
         if self.retention_days is None or self.retention_from >= now:
             return None
         return now - timedelta(days=self.retention_days)
@@ -282,7 +282,7 @@ def check_flag(
     """Raise ValueError unless *action* (None: a new address) may change `wants_factor` of *stored* to that of *new*."""
     before, after = stored.wants_factor, new.wants_factor
     match action:
-        # `wants_factor` may be true already: an account with an app may add a passkey as second factor, or the reverse
+        # `wants_factor` may be true already: an account with an app may add a passkey as second factor, and vice versa
         case CredentialsAction.FACTOR_ADDED | CredentialsAction.PASSKEY_FACTOR_ADDED:
             fits = after
         # an operator also removes the factor that only a former address has
@@ -650,7 +650,7 @@ def listed_changes(newest_first: Sequence[AuditEntry]) -> list[AuditEntry]:
 
 
 def failure_count(detail: Mapping[str, object] | None) -> Mapping[str, object]:
-    """Return the new detail of the hour's audit entry after one more failure; *detail*: the old one; None: there was none."""
+    """Return the detail of the hour's audit entry after one more failure; *detail*: that of the entry so far, if any."""
     return {"count": 1 + (int(str(detail["count"])) if detail else 0)}
 
 

@@ -106,7 +106,10 @@ def discard_refusal(
 
 
 def discarded(row: Row, head: str, kept_summary: str | None, due: datetime) -> Row:
-    """Return the conversation's row after messages were deleted, with Undo until *due*; only the summary *kept_summary* stays."""
+    """Return the conversation's row after messages were deleted; Undo is possible until *due*.
+
+    The summary is removed, unless it is *kept_summary*.
+    """
     is_kept = row.summary is not None and row.summary == kept_summary
     return replace(
         row,

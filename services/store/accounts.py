@@ -637,7 +637,7 @@ class Accounts:
         before = open_credentials(self.root_keys, seen.sealed, session.user_id)
         self.policy.check_left(before, new)
         # Each change voids the owner's mailed codes: without a limit, a thief with a proof could void them for ever. New
-        # passwords are not counted, because a reset sets one, which the thief's changes would otherwise make the throttle refuse.
+        # passwords are not counted: otherwise the thief's changes could fill the throttle and so block a reset.
         if action not in {*WITHOUT_PROOF, CredentialsAction.PASSWORD_SET}:
             bucket = self.root_keys.bucket(f"changes of {session.user_id}")
             self.backend.count_throttles([Throttle(bucket, _MOST_CHANGES, _CHANGES_SECONDS)])
@@ -800,7 +800,7 @@ class Accounts:
         invited: EmailAddress | None = None,
     ) -> tuple[CountedAttempt, bool]:
         """Count an attempt; return the data stored under *lookups*, and True if older credentials were put back there."""
-        counting = [throttles]  # only the first read counts the attempt, not a repeated one
+        counting = [throttles]  # only the first read counts the attempt; a repeated read does not
 
         def read() -> CountedAttempt:
             counted_in = counting.pop() if counting else Throttles((), throttles.device_user)
@@ -823,7 +823,7 @@ class Accounts:
         is_set_back: bool,
     ) -> Found:
         stored, credentials = counted.credentials, None
-        # an account that may take the address back, but does not have it, cannot sign in with it
+        # an account that may take the address back, but does not have it now, cannot sign in with it
         if stored and stored.lookup in lookups_of(self.root_keys, email):
             with suppress(Tampered):  # the sign-in then fails as with a wrong password
                 credentials = self._opened(stored, email, is_set_back=is_set_back)

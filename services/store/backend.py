@@ -239,7 +239,7 @@ class NewStep:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredDevice:
-    """An app session, as a device that is listed to its user."""
+    """An app session, as it is listed to its user as a device."""
 
     session: SessionId
     # the name of the browser, sealed (services/store/device_names.py)
@@ -299,7 +299,7 @@ class Administration(Protocol):
         """Change the role of a user. Raise LastAdmin."""
 
     def audit(self, before: str = "", at_most: int = 500) -> list[AuditEntry]:
-        """Return at most 500 audit entries, the newest first; *before*: only those older than the entry with that id."""
+        """Return at most 500 audit entries, the newest first; *before*: only entries older than the one with this id."""
         ...
 
     def list_credentials(self, after: UUID | None = None) -> list[StoredCredentials]:
@@ -374,7 +374,7 @@ class UserBackend(Protocol):
     def rows(self, most_bytes: int | None = None, first: FirstPage | None = None) -> Rows:
         """Return access to the user's sealed rows. *most_bytes*: the bytes that the account may store; None: no limit.
 
-        *first*: data that was read already; the first read of each part of the data takes it from there.
+        *first*: data that was read already, from which the first read of each part is answered.
         """
         ...
 

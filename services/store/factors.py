@@ -75,7 +75,7 @@ def given(
 ) -> Answer:
     """Return the result of *act*, a sign-in or a proof, for *checked* after the *use* of a factor, passkey or identity.
 
-    *has_factor*: the use gave a second factor. If another use was stored meanwhile, read the credentials and repeat *use*.
+    *has_factor*: the use counts as a second factor. If another use was stored meanwhile, read the credentials and repeat *use*.
 
     Raise RateLimited (a sign-in method changed meanwhile, or other uses keep interfering), and the errors of *use* and *act*.
     """

@@ -9,7 +9,7 @@ from services.errors import Misconfigured
 
 
 def check_system() -> None:
-    """Raise Misconfigured on a system without the locks of `FileLock`."""
+    """Raise Misconfigured on a system that lacks the file locks which `FileLock` uses."""
     if sys.platform == "win32":
         raise Misconfigured("DAYBOOK_STORE works on Linux, macOS and WSL, not on Windows.")
 

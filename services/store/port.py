@@ -131,7 +131,7 @@ class Conversations(Protocol):
         ...
 
     def some(self, ids: Iterable[ConversationId]) -> list[Conversation]:
-        """Return the conversations with *ids*; ids of no conversation are skipped."""
+        """Return the conversations with *ids*; unknown ids are skipped."""
         ...
 
     def thread(self, conversation_id: ConversationId) -> Thread:
@@ -340,7 +340,7 @@ class Corpus(Protocol):
     def messages(
         self, wanted: Mapping[ConversationId, range]
     ) -> Iterator[Mapping[ConversationId, Sequence[Message]]]:
-        """Yield the messages whose sequence numbers are *wanted*, ordered by number, for some conversations at a time."""
+        """Yield the messages whose sequence numbers are *wanted*, in order, for a few conversations at a time."""
         ...
 
     def some(

@@ -1,4 +1,4 @@
-"""The lower port, which each store implements: sealed rows of one user, each write one atomic call.
+"""The lower port, which each store implements: sealed rows of one user; each write is one atomic call.
 
 Bodies, titles, keys and heads are sealed above this port; a store sees ids, order, sizes and times. All methods
 raise SignedOut and StoreUnavailable; docstrings name the other errors.
@@ -205,7 +205,7 @@ class Rows(Ledger, Protocol):
         ...
 
     def messages_by_id(self, asked: Mapping[MessageId, ConversationId]) -> list[MessageRow]:
-        """Return those of the messages *asked* that exist, deleted ones included; each is asked with its conversation."""
+        """Return those of the messages *asked*, each listed with its conversation, that exist; deleted ones included."""
         ...
 
     def messages_between(self, ids: Sequence[ConversationId], seqs: range) -> list[MessageRow]:

@@ -64,7 +64,7 @@ def take_up(tables: AllTables, folder: Path) -> None:
 
 
 def unread_files(folder: Path, user_id: UserId) -> list[str]:
-    """Return the names of the files in a user's folder `in` that no start of the app has imported."""
+    """Return the names of the files in a user's folder `in` that have not been imported."""
     return sorted(file.name for file in (folder / str(user_id) / "in").glob(_NAMES))
 
 
