@@ -245,7 +245,7 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _check_methods(self) -> Self:
-        if self.is_alone:  # then DAYBOOK_SIGN_IN_METHODS is not used, so it need not be valid
+        if self.is_alone:  # DAYBOOK_SIGN_IN_METHODS is not used, so it need not be valid
             return self
         try:
             methods = self.methods

@@ -256,7 +256,7 @@ def _is_plausible(kinds: Mapping[str, int], counted: int) -> bool:
 def _difference(
     call: CountedCall, messages: Iterable[ContextMessage]
 ) -> tuple[Counter[ContextMessage], Counter[ContextMessage]]:
-    """Return the messages of *call* (prompt and reply) that are not in *messages*, and the reverse."""
+    """Return the messages of *call* (prompt and reply) that are not in *messages*, and those that are only in *messages*."""
     then, now = Counter((*call.messages, call.reply)), Counter(messages)
     return then - now, now - then
 

@@ -11,7 +11,7 @@ A policy chooses messages of the past and the planner packs them, so all policie
   the window free, and the reply may take all that the prompt's upper bound leaves, up to the model's limit.
 * Providers cache a prompt by its prefix, so the verbatim messages begin at a stored position and only grow in number
   until the budget overflows; then they are trimmed to two thirds of the budget. The policy Window also trims them to
-  its number of messages, once there are half as many more. The start moves back if less than two fifths of the room
+  its number of messages, once there are half as many again. The start moves back if less than two fifths of the room
   are taken, because the context window has become larger, or a summary or the newest messages were deleted. The
   caller stores `ContextPlan.start_seq` and `prefix_seq` and passes them to the next plan, so the same rows give the
   same bytes in any process.

@@ -134,7 +134,7 @@ def _rebuilt_share(layout: Layout, history: History) -> int:
 
 
 def _is_uncached(history: History) -> bool:
-    """Return True if no earlier prompt recalled anything: then rebuilding the prefix loses nothing that is cached."""
+    """Return True if no earlier prompt recalled anything, so that rebuilding the prefix loses nothing that is cached."""
     return not any(message.id in history.earlier_recalls for message in history.past)
 
 

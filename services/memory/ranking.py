@@ -44,7 +44,7 @@ _ASKING = 0.8  # the weight of a short message that ends with a question
 _NAMED = 1.5  # the weight of a message by the speaker that the query names
 _MOST_DAYS = 50  # maximum date ranges in a query
 _USER = 2  # the highest weight of a message by the user, for conversations with long replies
-_EXCHANGE = 0.2  # the highest share of its score that a prompt gives to its reply, and the reverse
+_EXCHANGE = 0.2  # the highest share of their scores that a prompt and its reply give to each other
 
 # words of a query about the assistant's messages; the word after "you" is seldom the subject of the
 # query, as in "did you recommend"

@@ -190,7 +190,7 @@ class RecallIndex:
         return Columns(self._ids, rows, numbers, speakers)
 
     def _related(self, columns: Columns, scores: Floats, asked: Collection[str]) -> Floats:
-        """Return scores for those terms of the best messages that few messages have (pseudo-relevance feedback)."""
+        """Score all messages by the rare terms of the best messages (pseudo-relevance feedback)."""
         weights: defaultdict[str, float] = defaultdict(float)
         for place in columns.best(scores, _BEST):
             for term in self._terms[columns.rows[place]]:

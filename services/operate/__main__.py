@@ -130,7 +130,7 @@ def reset_factors(email: EmailAddress) -> None:
 @click.argument("email", metavar="OLD", type=checked_address)
 @click.argument("new", metavar="NEW", type=checked_address)
 def set_address(email: EmailAddress, new: EmailAddress) -> None:
-    """Give the account of the address OLD the address NEW, and sign it out everywhere.
+    """Change the address of an account from OLD to NEW, and sign it out everywhere.
 
     NEW then counts as confirmed: anyone who reads its mail can sign in by a code and reset the password. Verify who is asking.
     """

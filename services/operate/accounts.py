@@ -94,7 +94,7 @@ def set_password(operator: Operator, ring: RootKeys, email: EmailAddress, passwo
 
 
 def set_address(operator: Operator, ring: RootKeys, email: EmailAddress, new: EmailAddress) -> bool:
-    """Give the account *email* the address *new*, which then counts as confirmed; return True if *email* was confirmed.
+    """Change the address *email* of an account to *new*, which then counts as confirmed; return True if *email* was confirmed.
 
     All sessions end. The account's former addresses become free: the user cannot take them back.
 

@@ -50,7 +50,7 @@ MOST_TRIES = 5  # maximum tries to complete one step
 MOST_NOTICES = 3  # maximum notices of one kind that are stored for a user
 # maximum changes of an account that its user sees, and maximum failures
 MOST_CHANGES = 100
-# maximum audit entries that are read, the newest first, to find those
+# maximum audit entries that are read, the newest first, to find these changes and failures
 READ_CHANGES = 1000
 FORMER_LIFE = timedelta(hours=72)  # a former address may be taken back for this long
 # the time between setting a new or shorter retention and its first deletion
@@ -575,7 +575,7 @@ class StoredStep:
 
     @staticmethod
     def surplus(others: Collection["StoredStep"]) -> list["StoredStep"]:
-        """Return the oldest of *others*, all of one kind in one browser, which end when another step of that kind begins there."""
+        """Return the oldest of *others* (steps of one kind in one browser), which end when another of this kind begins."""
         newest_first = sorted(others, key=lambda one: one.expires_at, reverse=True)
         return newest_first[MOST_STEPS - 1 :]
 

@@ -143,7 +143,7 @@ class Deployment:
 
 @dataclass(frozen=True, slots=True)
 class Room:
-    """The amounts granted to a turn: those that it wants, but at most those that the caps leave."""
+    """The amounts granted to a turn: what it asks for, but at most what the caps leave."""
 
     granted: int
     granted_tokens: int

@@ -610,7 +610,7 @@ class Accounts:
             raise RateLimited
 
     def add_password(self, session: AppSession, current: Current, password_hash: str) -> None:
-        """Give the account of *session*, which has no password, its first one. Raise the errors of `change_password`."""
+        """Add a password to the account of *session*, which has none. Raise the errors of `change_password`."""
         stored = current.stored
         if stored.user_id != session.user_id:
             raise WrongCredentials
@@ -688,7 +688,7 @@ class Accounts:
         """Give *email*, which a code has confirmed again, back to the account that had it, and sign in.
 
         The account gets a new password; None (where passwords are off) leaves it without one. All other sessions end, and the
-        sign-in methods are again those from before the address was left. *use* checks the code or passkey that was entered
+        sign-in methods that the account had before it left the address are restored. *use* checks the entered code or passkey
         against the factor of that time (`Factors.use`); if there was none and the deployment requires one, *use* enrols one.
 
         Raise StepEnded (no account may take *email* back any more), AddressTaken, MethodOff, OtherSignInNeeded (for the former

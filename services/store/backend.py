@@ -394,7 +394,7 @@ class UserBackend(Protocol):
     ) -> bool:
         """Store *new* credentials of a user in place of those of *seen_generation*; return False if those have changed.
 
-        The use of a factor, passkey or identity meanwhile is such a change, too: *new* must have the number of uses that was
+        A use of a factor, passkey or identity is such a change, too: *new* must have the number of uses that was
         read (one more if *new* stores a use). *renamed*: maps each old look-up value of the user to its replacement; values
         of former addresses keep their expiry. *ways_in*: the look-up values of all identities and passkeys after the change:
         they are stored, never overwritten, and all others are removed; None: no change. An *action* that adds or removes an
@@ -402,7 +402,7 @@ class UserBackend(Protocol):
         *new* has the next generation, unless *action* is RESEAL or a use (FACTOR_USED, PASSKEY_USED, IDENTITY_USED). All
         actions but RESEAL are audited; all but RESEAL and ADDRESS_CONFIRMED need a recent proof. `wants_factor` is on after
         FACTOR_ADDED and PASSKEY_FACTOR_ADDED; FACTOR_REMOVED, PASSKEY_FACTOR_REMOVED, PASSWORD_SET and PASSKEY_REMOVED may
-        turn it off: then no session of the user counts any more as one in which a factor was given.
+        turn it off: after that, no session of the user counts as one in which a factor was given.
 
         Raise ProofNeeded, FactorRequired (the deployment requires the factor), WayInTaken (another account has the
         identity or passkey that is added), ValueError (generation, uses, `wants_factor`, *ways_in* or *ends_others* do

@@ -279,7 +279,8 @@ def reset(
     not listed to the user, so it is removed.
 
     The new session changes the password, because only a user may overwrite credentials. *on_begun* is called after the
-    sign-in, before that change. A process killed there leaves the old password, and a session whose cookie no browser has.
+    sign-in, before that change. A process that is killed then leaves the old password, and a session whose cookie no
+    browser has.
     """
     cookie, session = accounts.sign_in(checked, browser=browser)
     on_begun(session)

@@ -1,8 +1,8 @@
 """The second factor of an account, on any store: its enrolment, and its use by a code or a passkey.
 
 Each use of an authenticator-app code (TOTP), a recovery code or a passkey changes the credentials. The new credentials are
-stored together with the session or proof that follows, unless another use was stored meanwhile: then the code is compared
-with the credentials that are stored by then. So each code is usable only once, even for simultaneous callers.
+stored together with the session or proof that follows. If another use was stored meanwhile, the code is compared again,
+with the credentials as they are then. So each code is usable only once, even for simultaneous callers.
 """
 
 from collections.abc import Callable, Sequence

@@ -46,7 +46,7 @@ class PresentKeys:
     opens: Callable[[StoredCredentials], bool]
     # returns the faults of look-up values; arguments: the user's credentials, if any, and the values stored beside them
     lookup_faults: Callable[[StoredCredentials | None, Collection[str]], Collection[LookupFault]]
-    # returns False if the credentials can be decrypted, but hold no sign-in method that works on this deployment
+    # returns False if the credentials can be decrypted, but contain no sign-in method that works on this deployment
     has_way_in: Callable[[StoredCredentials], bool]
 
 

@@ -111,7 +111,7 @@ class Conversations(Protocol):
     def recent(
         self, limit: int = 30, *, is_archived: bool = False, space_id: SpaceId | None = None
     ) -> list[Conversation]:
-        """Return pinned conversations, the last pinned first, then the others, the newest first; of one space, or all.
+        """Return pinned conversations, the last pinned first, then the others, the newest first, of one space or of all.
 
         While the database is down, return the last list that was read.
         """

@@ -243,7 +243,7 @@ class Rows(Ledger, Protocol):
     def change_conversation(
         self, conversation_id: ConversationId, changes: ConversationChanges
     ) -> bool:
-        """Apply the changes; return False if there is a title that the model's must not replace. Raise NotFound, SpaceGone."""
+        """Apply the changes; return False if the model's title must not replace the present one. Raise NotFound, SpaceGone."""
         ...
 
     def discard_conversation(self, conversation_id: ConversationId, seconds: int) -> None:

@@ -37,7 +37,7 @@ _UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _JOURNAL, _END = "journal-", ".jsonl"
 # this file has the sizes of documents before unfinished appends: a start cuts off what these appends have written
 _SIZES = "appends.json"
-_DOCUMENT_BYTES = 1000  # bytes counted for each cached document beside its size
+_DOCUMENT_BYTES = 1000  # bytes counted for each cached document in addition to its size
 
 
 class FilesStore:

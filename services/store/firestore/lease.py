@@ -41,7 +41,7 @@ class Lease:
         self._thread = threading.Thread(target=self._keep, name="lease", daemon=True)
 
     def acquire(self) -> None:
-        """Take the lease, if necessary after an old one has run out. Raise Misconfigured if another process renews it."""
+        """Take the lease, if necessary once an old one has run out. Raise Misconfigured if another process renews it."""
         first: Precondition | None = None
         while not self._take():
             if first is not None and self._seen != first:

@@ -22,7 +22,7 @@ from services.store.tables.protocol import Answer, Block, Range, Row, Table
 
 USERS = "users"  # the collection with a document for each user
 _PAGE = 500  # documents that `owners` reads in one call
-# retries a block that conflicting blocks have aborted; each pause is a random part of a growing bound
+# retries a block that conflicting blocks have aborted, after a random pause with a growing upper bound
 _again = Retry(
     predicate=if_exception_type(Aborted), initial=0.05, maximum=2.0, multiplier=2, timeout=20.0
 )
