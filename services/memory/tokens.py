@@ -4,8 +4,7 @@
   that is full by this count does not overflow at the endpoint.
 * `bound` decides how much money is reserved. It is never too low, and for English four times too high: a prompt
   packed by it would leave three quarters of every window empty.
-* `kinds` are the addends of `count` by kind of text, because the error of the count differs by kind and by model
-  (forecast.py).
+* `kinds` splits `count` by kind of text, because the error of the count differs by kind and by model (forecast.py).
 """
 
 import re

@@ -299,7 +299,7 @@ class Administration(Protocol):
         """Change the role of a user. Raise LastAdmin."""
 
     def audit(self, before: str = "", at_most: int = 500) -> list[AuditEntry]:
-        """Return at most 500 audit entries, the newest first; *before*: only entries older than the one with this id."""
+        """Return at most *at_most* (up to 500) audit entries, newest first; *before*: only entries older than this id."""
         ...
 
     def list_credentials(self, after: UUID | None = None) -> list[StoredCredentials]:

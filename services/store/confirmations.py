@@ -82,9 +82,9 @@ def recipient_of_session(found: Found, session: AppSession) -> Recipient:
 
 
 def confirm_address(accounts: Accounts, session: AppSession, code: RightCode) -> None:
-    """Note in the credentials of the user of *session* that the right *code* confirmed the address; no session ends.
+    """Record in the credentials of the user of *session* that the right *code* confirmed the address; no session ends.
 
-    Raise StepEnded (also if the credentials have changed since), RateLimited (the credentials changed meanwhile).
+    Raise StepEnded (also if the credentials have changed since), RateLimited (the credentials changed during this call).
     """
     found = accounts.find(code.request.address, NOT_COUNTED)
     code.step.check(found.stored)

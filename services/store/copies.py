@@ -36,7 +36,7 @@ class CopySource(Protocol):
         user_id: UserId | None,
         conversation_id: ConversationId | None = None,
     ) -> list[Row]:
-        """Return a user's rows of *table*, even of the shared tables of accounts and credentials; None: rows without a user.
+        """Return the rows of *table*, shared or not, that belong to *user_id*; None: those that belong to no user.
 
         *conversation_id*: return only the rows of this conversation; the table must have this field.
         """

@@ -1,7 +1,7 @@
 """The files of a store in one folder. Data that a method writes outlive a power cut once the method has returned.
 
-File names stay relative to the folder even if it is moved. The last methods of `Disk` are the single operations between
-which the power may fail: tests record them.
+File names stay relative to the folder even if it is moved. The last methods of `Disk` are the single operations, which
+tests record: the power may fail between any two of them.
 """
 
 import errno
