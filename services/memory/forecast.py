@@ -106,7 +106,7 @@ class Calibration:
         return replace(self, by_kind=learned)
 
     def rounded(self) -> "Calibration":
-        """Return the calibration as it is stored, rounded to more digits than are accurate."""
+        """Return the calibration as it is stored: rounded, but to more digits than are accurate."""
         by_kind = {
             kind: KindRatio(round(ratio, 4), round(samples, 2))
             for kind, (ratio, samples) in sorted(self.by_kind.items())

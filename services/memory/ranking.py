@@ -123,7 +123,7 @@ class Columns:
         return log(1 + (len(self.ids) - df + 0.5) / (df + 0.5))
 
     def named_days(self, query: str) -> Iterator[Floats]:
-        """Yield, for each date range that *query* names, a column with 1 for the messages of these days."""
+        """Yield, for each date range that *query* names, a column with 1 for the messages of those days."""
         if not len(days := self._numbers.day):
             return
         first, last = (date.fromordinal(int(day)) for day in (days.min(), days.max()))

@@ -1,7 +1,7 @@
 """Search in earlier messages: an inverted index, ranked by BM25 (ranking.py). Pure, and in memory only.
 
 The first words of a long message count twice. A long word is found by its parts, and by compounds that contain it. A
-date or date range in a query counts as a term of the messages of these days. From the eleventh result on, terms
+date or date range in a query counts as a term of the messages of those days. From the eleventh result on, terms
 that the best twenty messages have in common count too (pseudo-relevance feedback): the first results answer the
 question, and a long context gets related messages as well.
 """

@@ -147,7 +147,7 @@ def set_address(email: EmailAddress, new: EmailAddress) -> None:
 @click.argument("old")
 @click.argument("new")
 def move_issuer(old: str, new: str) -> None:
-    """Link all accounts that are linked to the issuer OLD to NEW instead.
+    """Link all accounts of the issuer OLD to the issuer NEW instead.
 
     Use it for a provider of single sign-on that keeps its users under a new issuer. The users are signed out everywhere.
     A command that was interrupted continues when it is run again.

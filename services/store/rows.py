@@ -121,7 +121,7 @@ class ConversationRead:
     conversation: ConversationRow
     # the messages after the requested seq, without deleted ones, sorted by seq
     messages: Sequence[MessageRow]
-    newest_turn: TurnRow | None  # the newest turn that makes replies
+    newest_turn: TurnRow | None  # the newest turn that is not a background call
     costs: Sequence[CostRow]  # the costs of the settled turns of *messages*
     receipts: Sequence[ReceiptRow]  # receipts of turns of *messages*, at least of the last one
 

@@ -433,7 +433,7 @@ def _document(data: bytes, size: int | None) -> Document:
     Raise Damaged.
     """
     try:
-        return Document(data)  # *size* is ignored: the file may have been edited or removed since
+        return Document(data)  # in full: the file may have been edited or removed since the append
     except Damaged:
         if size is None:
             raise
