@@ -60,7 +60,7 @@ class OpenedSource:
         return self._texts[user_id]
 
     def check(self) -> set[ConversationId]:
-        """Decrypt all texts; return the chats whose head does not match their messages. Raise BadInput if one cannot be decrypted."""
+        """Decrypt all texts; return the chats whose head does not match their messages. Raise BadInput if decryption fails."""
         broken = set[ConversationId]()
         for user_id in self.user_ids():
             # without pieces, because they are decrypted when their bytes are summed
