@@ -116,7 +116,7 @@ def is_address(text: str, *, may_be_here: bool = True) -> bool:
 def read_providers(setting: str | Mapping[str, object]) -> dict[str, ProviderSettings]:
     """Return the providers in *setting* (JSON, or tables of the secrets file), keyed by the names of their entries.
 
-    Raise ValueError for the first invalid entry; the error's text repeats no value.
+    Raise ValueError for the first invalid entry; the error's text contains none of the values.
     """
     if isinstance(setting, str):
         try:

@@ -34,7 +34,7 @@ from services.provider_settings import ProviderSettings, read_providers
 # the pattern of model names; the database checks them with the same pattern
 _MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,99}")
 SECRETS_FILE = Path(__file__).parents[1] / ".streamlit" / "secrets.toml"
-# the maximum that the database takes for a turn, and as the price that an admin sets
+# the database's limits: the tokens of a turn, and a price that an admin sets
 _MOST_TOKENS = 100_000_000
 _MOST_PRICE_MICRO = 10_000_000_000
 # the kinds of stores that DAYBOOK_STORE can name; Supabase has separate settings
@@ -45,7 +45,7 @@ _FIRESTORE = re.compile(
 _LABEL = "[A-Za-z0-9_-]{1,63}"
 # a host name, or an IP address
 _HOST = re.compile(rf"{_LABEL}(\.{_LABEL})*\.?|[0-9A-Fa-f:.]{{2,45}}")
-# the minimum ratio of `difflib` at which a name counts as a misspelt setting; that of MODLE and MODEL
+# names that are at least as similar (by the ratio of `difflib`) as MODLE and MODEL count as misspelt settings
 _LIKENESS = 0.8
 _UNPREFIXED = ("supabase_", "openai_", "database_")  # prefixes of names shared with other programs
 
@@ -245,7 +245,7 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _check_methods(self) -> Self:
-        if self.is_alone:  # then DAYBOOK_SIGN_IN_METHODS is not used, so it need not be valid
+        if self.is_alone:  # DAYBOOK_SIGN_IN_METHODS is not used, so it need not be valid
             return self
         try:
             methods = self.methods
@@ -339,7 +339,8 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        # no `populate_by_name`: it would read fields' names from the environment, too, such as MAIL, a mailbox file
+        # names are translated here instead of by `populate_by_name`, which would also read the names of fields from the
+        # environment, such as MAIL, which is often the path of a mailbox
         table = {
             _environment_name(key) if key in settings_cls.model_fields else key: value
             for key, value in _table().items()

@@ -11,7 +11,7 @@ _FIRST_UNSPACED = "\u2e80"  # nearly all scripts from this code point on are wri
 
 
 def spaced(so_far: str, piece: str) -> str:
-    """Return the first *piece* of a continuation, after a space if it would run into the last word of *so_far*.
+    """Return the first *piece* of a continuation, with a space before it if it would run into the last word of *so_far*.
 
     Models begin a reply without a space, and most replies are cut between two words.
     """

@@ -11,16 +11,16 @@ from services.memory.terms import stems
 
 # the weight of a stem, divided among the sentences that have it; divisible by 1 to 40, so shares are exact
 _WEIGHT = lcm(*range(1, 41))
-# minimum and maximum words of an extract, if its sentences allow that; both are halved in little room
+# minimum and maximum words of an extract, if its sentences allow that; halved if the room is below `_LITTLE` tokens
 _LEAST, _MOST = 60, 120
-_LITTLE = 400  # tokens; less room than this counts as little
+_LITTLE = 400
 _MOST_SENTENCES = 20_000  # maximum sentences that are searched; the longest prompts have 5,000
 
-# a text up to the end of its sentence or of its line
+# text up to the end of a sentence or of a line
 _SENTENCE = re.compile(
     r"\S.*?(?:[.!?\u2026][\"')\]*_]*(?=\s)|[\u3002\uff01\uff1f]|$)", re.MULTILINE
 )
-# up to two characters of a script without spaces count as a word, and so do up to 20 of other scripts
+# one word is at most two characters of a script without spaces, or at most 20 of any other script
 _WORD = re.compile(
     r"[\u0e00-\u109f\u1780-\u17ff\u2e80-\ua4cf]{1,2}|[^\s\u0e00-\u109f\u1780-\u17ff\u2e80-\ua4cf]{1,20}"
 )
@@ -40,9 +40,9 @@ def find_extract(
 ) -> Extract | None:
     """Return the consecutive sentences, outside *taken*, that have the most of the stems *asked*.
 
-    The more sentences have a stem, the less it counts. Of runs with equal scores return the last: it begins with the
-    subject instead of ending with it. If no sentence has a stem, return the first run; but return None if some of the
-    text is taken and the rest has none of the stems. The extract is shorter if *room_tokens* is small.
+    A stem counts less if more sentences have it. Of runs with equal scores, return the last: it begins with the
+    subject instead of ending with it. If no sentence has a stem, return the first run, or None if some of the text
+    is taken. The extract is shorter if *room_tokens* is small.
     """
     least, most = (_LEAST, _MOST) if room_tokens >= _LITTLE else (_LEAST // 2, _MOST // 2)
     spans = list(islice(_sentences(text), _MOST_SENTENCES))

@@ -1,4 +1,4 @@
-"""Facts about the user: the time to ask the model, the request about several prompts, the validation of the answer.
+"""Facts about the user: when to ask the model, the request about several prompts, the validation of the answer.
 
 One request covers up to five prompts, because most of its tokens are the task and the known facts. A request is made
 once five answered prompts are waiting, after ten minutes of silence, or when the chat is left. A prompt that is
@@ -77,8 +77,8 @@ def pending_prompts(
 ) -> tuple[Message, ...]:
     """Return the prompts of all branches to note facts from, up to the last answered one, oldest first.
 
-    Prompts before *since* are left out, because memory was off; the message *answered_id* counts as answered, because
-    its reply is just ending. A prompt without a reply waits until a later prompt gets a reply.
+    Prompts before *since* are left out, because memory was off. The prompt *answered_id* counts as answered, because its
+    reply is ending now. A prompt without a reply waits until a later prompt gets a reply.
     """
     by_id = {message.id: message for message in thread.messages}
     last_seq = 0
@@ -142,7 +142,8 @@ def exchange_about(thread: Thread, prompt_id: MessageId) -> tuple[Message, ...]:
 def exchange_of(branch: Sequence[Message], at: int) -> tuple[Message, ...]:
     """Return the reply before the prompt at index *at*, if any, the prompt, and its own reply, if any.
 
-    A prompt that got no reply may stand before it: that one may be from before memory was on, and is left out.
+    If the message before the prompt is another prompt, which got no reply, it is left out: memory may have been off
+    when it was sent.
     """
     follows_reply = at > 0 and branch[at - 1].role is Role.ASSISTANT
     has_reply = at + 1 < len(branch) and branch[at + 1].role is Role.ASSISTANT
@@ -218,11 +219,11 @@ def parse_fact_changes(
     shown: Sequence[Fact],
     space_id: SpaceId | None = None,
 ) -> tuple[FactChange, ...]:
-    """Return the changes in the answer *said*; none if it is malformed.
+    """Return the changes in the model's answer *said*; none if it is malformed.
 
-    *shown* are the facts that the numbers in the answer refer to, from 1; *known* are all current facts. Two kinds of facts are
-    not replaced, and the new fact is added beside them: those that the user wrote for a conversation or space, and those
-    outside *space_id*, the space of the conversation, because the words of a space stay in that space.
+    *shown* are the facts that the answer refers to by number, from 1; *known* are all current facts. Two kinds of facts are
+    never replaced; the new fact is added beside them: those that the user wrote for a conversation or space, and those
+    outside *space_id*, the space of the conversation, because the texts of a space stay in that space.
     """
     answer = _parse(said)
     if answer is None:
@@ -252,7 +253,7 @@ def parse_fact_changes(
 
 
 class _Strict(BaseModel):
-    # "keys": pydantic would keep short texts in a cache of the process
+    # cache_strings: by default, pydantic keeps short values, too, here the user's texts, in a cache of the process
     model_config = ConfigDict(
         extra="forbid", strict=True, hide_input_in_errors=True, cache_strings="keys"
     )
@@ -270,7 +271,7 @@ class _Answer(_Strict):
 
 _FENCE = re.compile(r"```(?:json)?[ \t]*\n(.*)\n[ \t]*```", re.DOTALL)
 _MARKUP = re.compile(r"[<>{}\[\]|\\`*#~]|__|://")
-_JOINERS = "\u200c\u200d"  # zero-width joiners, in ordinary Persian and Hindi words, and in emoji
+_JOINERS = "\u200c\u200d"  # zero-width joiners, which occur in Persian and Hindi words and in emoji
 
 
 def _parse(said: str) -> _Answer | None:

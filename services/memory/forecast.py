@@ -8,8 +8,8 @@
   the calibration, mostly by the difference between the counts of its prompt and of the prompt before. A calibration
   is computed with +, -, * and / alone, so the same calls in the same order give the same calibration in any process.
 * An implausible count is used neither as an anchor nor for the calibration: zero, or lower than the text allows (some
-  servers leave out cached tokens). Thoughts that are counted as reply are detected by the count of the next prompt,
-  which does not contain them.
+  servers leave out cached tokens). If thoughts are counted as part of the reply, the count of the next prompt, which
+  does not contain them, shows it.
 """
 
 from collections import Counter
@@ -26,7 +26,7 @@ from services.memory.tokens import KindCounter
 LEAST_RATIO, MOST_RATIO = 0.05, 1.5
 _SURPRISE = 8.0  # one count changes a ratio by at most this factor
 _STEADINESS = 0.1  # minimum weight of a new count, because the model behind a name may change
-_FEW_TOKENS = 10  # in a count of this many tokens, half of the error is chance
+_FEW_TOKENS = 10  # half of the error of a count of this many tokens is assumed to be chance
 _MARGIN = 1.05  # factor that makes a calibrated count too high on purpose
 
 # the tokens that a chat template adds to a message (ChatML: 5), in hundredths of a token
@@ -38,7 +38,7 @@ _ASCII = frozenset(
 # a tenth is assumed until an endpoint has counted such text.
 _SURE = frozenset({"english", "words", "capitals", "digits", "codes", "envelope"})
 _UNLIKE = frozenset({"codes", "symbols", "emoji", "forms", "arabic forms", "compositions"})
-# Ratios before any count, between the ratios of old and of new vocabularies.
+# The ratios until an endpoint has counted a text: between those of old and of new vocabularies.
 _FIRST_RATIO = {"ascii": 0.8, "codes": 1.0}
 _FIRST_RATIO_OF_OTHERS = 0.5
 
@@ -106,7 +106,7 @@ class Calibration:
         return replace(self, by_kind=learned)
 
     def rounded(self) -> "Calibration":
-        """Return the calibration as it is stored, rounded to more digits than are accurate."""
+        """Return the calibration as it is stored: rounded, but to more digits than are accurate."""
         by_kind = {
             kind: KindRatio(round(ratio, 4), round(samples, 2))
             for kind, (ratio, samples) in sorted(self.by_kind.items())
@@ -236,7 +236,7 @@ def _learn_growth(
 
 
 def _reply_tokens(call: CountedCall, calibration: Calibration, counter: KindCounter) -> float:
-    """Return the tokens of the reply's text: the endpoint's count, or an estimate if it is not of the text alone."""
+    """Return the tokens of the reply's text: the endpoint's count, or an estimate if that includes thoughts or is implausible."""
     kinds = counter.kinds(call.reply.body)
     if calibration.has_thoughts or not _is_plausible(kinds, call.reply_tokens):
         return calibration.estimate(kinds)
@@ -256,7 +256,7 @@ def _is_plausible(kinds: Mapping[str, int], counted: int) -> bool:
 def _difference(
     call: CountedCall, messages: Iterable[ContextMessage]
 ) -> tuple[Counter[ContextMessage], Counter[ContextMessage]]:
-    """Return the messages of *call* (prompt and reply) that are not in *messages*, and the reverse."""
+    """Return the messages of *call* (prompt and reply) that are not in *messages*, and those that are only in *messages*."""
     then, now = Counter((*call.messages, call.reply)), Counter(messages)
     return then - now, now - then
 

@@ -14,8 +14,8 @@ from services.domain.context import ContextMessage, ContextPlan, Part, PartKind,
 from services.memory import blocks
 from services.memory.tokens import TokenCounter
 
-# The tokens that a chat template adds to a message (ChatML: 5), then those that it adds to a prompt: of each an estimate,
-# and an upper bound that holds even if role names are spelt out and the template adds a preamble.
+# The tokens that a chat template adds to each message (ChatML: 5) and to a prompt: an estimate and an upper bound of each.
+# The bounds hold even if role names are spelt out and the template adds a preamble.
 MESSAGE_TOKENS, _MESSAGE_BOUND = 6, 16
 _PROMPT_TOKENS, _PROMPT_BOUND = 4, 64
 
@@ -52,7 +52,7 @@ def count_fitting(pairs: Sequence[Pair], room: int, counter: TokenCounter) -> in
 
 
 def count_first(sizes: Iterable[int], room: int) -> int:
-    """Return the number of the first *sizes* that fit in *room* together; counting stops at the first that does not."""
+    """Return how many of *sizes*, counted from the first, fit in *room* together."""
     return sum(1 for _ in takewhile(room.__ge__, accumulate(sizes)))
 
 
@@ -160,7 +160,7 @@ def recall_tokens(recall: RecalledMessage, counter: TokenCounter) -> int:
 
 
 def frame_tokens(recalls: Iterable[RecalledMessage], counter: TokenCounter) -> int:
-    """Count the tokens around recalled messages: the marks of their block, and each heading once."""
+    """Count the tokens that frame recalled messages: the marks around their block, and each heading once."""
     stated = {heading for recall in recalls for heading in blocks.headings(recall)}
     return blocks.fence_tokens(blocks.RECALLED, (heading[-1] for heading in stated), counter)
 

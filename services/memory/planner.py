@@ -5,13 +5,13 @@ A policy chooses messages of the past and the planner packs them, so all policie
 * The order is instructions, facts, summary, verbatim messages, recalled messages, prompt. The instructions and the
   prompt are always there; verbatim messages stay in their order.
 * The past is planned in complete pairs. A prompt without a reply is left out, because many chat templates refuse two
-  user messages in a row. So is an empty reply, and a pair of which either half could not be verified. All of these
-  count as omitted.
+  user messages in a row. An empty reply and a pair with a half that could not be verified are left out, too. All of
+  these count as omitted.
 * The plan fits: the prompt and the longest reply together stay within the context window. The prompt leaves some of
   the window free, and the reply may take all that the prompt's upper bound leaves, up to the model's limit.
 * Providers cache a prompt by its prefix, so the verbatim messages begin at a stored position and only grow in number
   until the budget overflows; then they are trimmed to two thirds of the budget. The policy Window also trims them to
-  its number of messages, once there are half as many more. The start moves back if less than two fifths of the room
+  its number of messages, once there are half as many again. The start moves back if less than two fifths of the room
   are taken, because the context window has become larger, or a summary or the newest messages were deleted. The
   caller stores `ContextPlan.start_seq` and `prefix_seq` and passes them to the next plan, so the same rows give the
   same bytes in any process.
@@ -52,7 +52,7 @@ _TRIM_TO_PERCENT = 67
 # `_TRIM_TO_PERCENT`, so that trims and moves do not alternate)
 _RETURN_PERCENT = 40
 _FACTS_PERCENT = 10  # per cent of the prompt's tokens that facts may take
-_UNDERCOUNT_PERCENT = 120  # per cent of an estimate: ordinary text has no more tokens (tokens.py)
+_UNDERCOUNT_PERCENT = 120  # per cent of an estimate that ordinary text does not exceed (tokens.py)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,9 +60,9 @@ class Selection:
     """The messages that a policy chose."""
 
     layout: Layout
-    # all pairs that could be sent, while the layout has the newest; only the pairs sent if the policy leaves gaps
+    # the pairs that the policy may send; the layout has the newest of them
     pairs: Sequence[Pair]
-    start_seq: int  # the start_seq of the plan, unless some of the pairs are left out
+    start_seq: int  # the plan's start_seq, unless pairs are left out
     prefix_seq: int
     refusal: type[PromptTooLong] = PromptTooLong  # the error to raise if the layout overflows
 
@@ -210,8 +210,8 @@ def _since_start(
     layout = _trimmed(base, _newest(policy, pairs))
     if len(pairs) == len(every):
         return pairs, layout
-    # counted without calibration: after a refusal for length the start must stay, although the
-    # calibrated count is lower
+    # counted without calibration: if the endpoint refused the prompt for its length, the start must not move back,
+    # although the calibrated count is lower
     taken = replace(layout, counter=base.counter.uncalibrated).tokens
     anew = _trimmed(base, _newest(policy, every))
     is_free = taken * 100 < base.room * _RETURN_PERCENT
@@ -227,7 +227,7 @@ def _newest(policy: MemoryPolicy, pairs: Sequence[Pair]) -> Sequence[Pair]:
 
 
 def _trimmed(base: Layout, pairs: Sequence[Pair]) -> Layout:
-    """Add all *pairs* to *base* if they fit, else the newest that fit in two thirds of the room: so trims are rare."""
+    """Add all *pairs* to *base* if they fit, else the newest that fit in two thirds of the room, so that trims are rare."""
     taken = base.tokens
     fitting = count_fitting(pairs, base.room - taken, base.counter)
     if fitting < len(pairs):

@@ -34,11 +34,11 @@ from services.memory.terms import stems
 
 # The following values are percentages of the prompt's tokens.
 _LATEST = 25  # the share that the latest messages get when the prefix is rebuilt
-# at an overflow, the latest messages stay if they take up to this share: only recalled messages go
+# on overflow, the latest messages stay if they take at most this share: only recalled messages are dropped
 _LASTING = 55
 _REBUILT = 15  # the share that recalled messages get when a cached prefix is rebuilt
 _TURN = 6  # the largest share that messages recalled in one later turn may take
-_REFILL = 40  # more of the latest messages fill up a rebuilt prefix to this share
+_REFILL = 40  # the share up to which more of the latest messages fill a rebuilt prefix
 _REFILL_ALONE = 67  # the same share if nothing was recalled for the rebuilt prefix
 # a long message that takes less than this share of recall's tokens is quoted in full
 _WHOLE = 10
@@ -53,7 +53,7 @@ def extend_prefix(base: Layout, history: History, pairs: Sequence[Pair]) -> Layo
     if was_rebuilt and not pairs:
         return None  # rebuild again: the last pair may be among the recalled messages
     if count_fitting(pairs, base.room, base.counter) < len(pairs):
-        return None  # a cheap check, which need not count the tokens of all recalls
+        return None  # checked early, because it is cheap: recalls need not be counted
     hidden_ids = _before_reset(history) | {*message_ids(pairs)}
     extracts: defaultdict[MessageId, list[Extract]] = defaultdict(list)
     earlier: dict[MessageId, Sequence[RecalledMessage]] = {}
@@ -134,7 +134,7 @@ def _rebuilt_share(layout: Layout, history: History) -> int:
 
 
 def _is_uncached(history: History) -> bool:
-    """Return True if no earlier prompt recalled anything: then rebuilding the prefix loses nothing that is cached."""
+    """Return True if no earlier prompt recalled anything, so that rebuilding the prefix loses nothing that is cached."""
     return not any(message.id in history.earlier_recalls for message in history.past)
 
 

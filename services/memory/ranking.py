@@ -11,7 +11,7 @@ With n messages, of which df have the term:
 
 (Robertson and Zaragoza, "The Probabilistic Relevance Framework: BM25 and Beyond", 2009). A prompt and its long reply
 get a fifth of each other's score. Weights favour a message with a time or a name, the speaker whom the query names
-("you" is the assistant), and the user's words where replies are much longer; one weight lowers short questions.
+("you" is the assistant), and the user's words where replies are much longer; another weight lowers short questions.
 The effect of the weights on recall is in docs/decisions/what-recall-finds.md.
 
 The ranking depends on the messages alone, not on the time or the order in which they were added.
@@ -36,7 +36,7 @@ _K1, _B = 1.2, 0.9
 # messages further apart in time share no terms; the pause is longer than a meeting, shorter than a night
 _PAUSE_SECONDS = 6 * 3600
 _NEIGHBOURS = 3  # a message shares its terms with this many messages on either side
-_HALF = 16  # words between two messages: each such distance halves the part that they share
+_HALF = 16  # the distance between two messages, in words, that halves the share that they exchange
 _LEAST_SHARE = 0.05  # a smaller share is ignored
 _TO_ANSWER = 2  # factor for the share that a question gives to the next message
 _PARTICULAR = 1.0  # the score added to a message for a time, and for a name that is not a speaker's
@@ -44,7 +44,7 @@ _ASKING = 0.8  # the weight of a short message that ends with a question
 _NAMED = 1.5  # the weight of a message by the speaker that the query names
 _MOST_DAYS = 50  # maximum date ranges in a query
 _USER = 2  # the highest weight of a message by the user, for conversations with long replies
-_EXCHANGE = 0.2  # the highest share of its score that a prompt gives to its reply, and the reverse
+_EXCHANGE = 0.2  # the highest share of their scores that a prompt and its reply give to each other
 
 # words of a query about the assistant's messages; the word after "you" is seldom the subject of the
 # query, as in "did you recommend"
@@ -53,7 +53,7 @@ ROLES = frozenset({Role.USER.value, Role.ASSISTANT.value})
 
 Floats = NDArray[np.float64]
 _Number = TypeVar("_Number", float, Floats)
-# for each distance in messages, two columns: the share that each earlier message gets, and each later one
+# for each distance in messages, two columns: the shares that the earlier messages get, and those that the later ones get
 _Shares = list[tuple[Floats, Floats]]
 
 
@@ -113,7 +113,7 @@ class Columns:
         return np.bincount(places, minlength=len(self.ids)).astype(float)
 
     def bm25(self, occurrences: Floats, places: NDArray[np.intp] | None = None) -> Floats:
-        """Return the scores of all messages for a term's *occurrences*, or only of *places* and without neighbours."""
+        """Return the scores for a term's *occurrences*: of all messages with neighbours, or of *places* without neighbours."""
         tf = spread(occurrences, self.lent) if places is None else occurrences
         norm = self._norm if places is None else self._norm[places]
         return self.idf(int(np.count_nonzero(occurrences))) * (_K1 + 1) * tf / (tf + _K1 * norm)
@@ -123,7 +123,7 @@ class Columns:
         return log(1 + (len(self.ids) - df + 0.5) / (df + 0.5))
 
     def named_days(self, query: str) -> Iterator[Floats]:
-        """Yield, for each date range that *query* names, a column with 1 for the messages of these days."""
+        """Yield, for each date range that *query* names, a column with 1 for the messages of those days."""
         if not len(days := self._numbers.day):
             return
         first, last = (date.fromordinal(int(day)) for day in (days.min(), days.max()))
@@ -161,7 +161,7 @@ class Columns:
         return [place for *_, place in sorted(order, reverse=True)[: max(0, limit)]]
 
     def _shares(self) -> Iterator[Floats]:
-        """Yield, for each distance in messages, the share that two messages so far apart get from each other."""
+        """Yield, for each distance in messages, the shares that two messages at this distance get from each other."""
         numbers = self._numbers
         middles = np.cumsum(numbers.length) - numbers.length / 2
         is_other = np.diff(numbers.conversation) != 0

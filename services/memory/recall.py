@@ -1,7 +1,7 @@
 """Search in earlier messages: an inverted index, ranked by BM25 (ranking.py). Pure, and in memory only.
 
 The first words of a long message count twice. A long word is found by its parts, and by compounds that contain it. A
-date or date range in a query counts as a term of the messages of these days. From the eleventh result on, terms
+date or date range in a query counts as a term of the messages of those days. From the eleventh result on, terms
 that the best twenty messages have in common count too (pseudo-relevance feedback): the first results answer the
 question, and a long context gets related messages as well.
 """
@@ -23,12 +23,12 @@ from services.memory.terms import base, has_time, is_question, names, stem, word
 
 _NAMES = 5  # maximum names of a message that are indexed
 _SHORT = 15  # maximum words of a short question, which counts as uninformative
-_LEAD = 40  # words: the beginning of a message more than twice as long, which names its subject
+_LEAD = 40  # how many words at the beginning of a long message count twice: they name its subject
 _COMPOUND = 0.5  # the weight of a part of a compound, or of a compound with that part
-# minimum letters of an indexed compound, and of a part of one; maximum letters of a query word looked up as either
+# minimum letters of an indexed compound, and of its parts; maximum letters of a query word that is looked up as either
 _LONG, _LEAST, _LONGEST = 9, 5, 60
 _LINKS = ("", "s", "n", "en", "es")  # letters that link the parts of a compound
-_WHOLE, _PROPER = "\0", "\1"  # these begin the term of a whole long word, and of a name
+_WHOLE, _PROPER = "\0", "\1"  # prefixes of the terms of whole long words, and of names
 _MAX_TERMS = 50  # maximum terms of a query
 _MAX_COMPOUNDS = 100  # maximum words of a query that are compared with all long words
 _FIRST = 10  # the number of first results that the query alone decides
@@ -57,7 +57,7 @@ class Hit:
 
     id: MessageId
     score: float  # higher is better; comparable only within one search
-    # the words of the query that the message has; empty: a neighbour, a date or related terms matched
+    # the words of the query that the message has; empty if only a neighbour, a date or related terms matched
     matched: tuple[str, ...] = field(repr=False)
 
 
@@ -74,7 +74,7 @@ class RecallIndex:
         # the fields of `Numbers`, row after row
         self._numbers = array("d")
         self._free: list[int] = []  # the rows of removed messages
-        # the number that stands for each conversation in `_numbers`
+        # the number of each conversation, used in `_numbers`
         self._conversations = defaultdict[ConversationId, int](count().__next__)
         self._speakers = defaultdict[str, int](count().__next__)
         self._columns: Columns | None = None  # the columns of all messages; None: out of date
@@ -133,7 +133,7 @@ class RecallIndex:
         self._new_long = [term[1:] for term in self._postings if term[0] == _WHOLE]
 
     def search(self, query: str, limit: int = 50) -> tuple[Hit, ...]:
-        """Return at most *limit* messages, best first; equally good ones, newest first."""
+        """Return at most *limit* messages, best first; of equally good ones, the newest first."""
         columns = self._columns = self._columns or self._read()
         # if no other word of the query is indexed, the word after "you" is the subject
         asked = self._parse(ABOUT_REPLIES.sub(" ", query)) or self._parse(query)
@@ -190,7 +190,7 @@ class RecallIndex:
         return Columns(self._ids, rows, numbers, speakers)
 
     def _related(self, columns: Columns, scores: Floats, asked: Collection[str]) -> Floats:
-        """Return scores for those terms of the best messages that few messages have (pseudo-relevance feedback)."""
+        """Score all messages by the rare terms of the best messages (pseudo-relevance feedback)."""
         weights: defaultdict[str, float] = defaultdict(float)
         for place in columns.best(scores, _BEST):
             for term in self._terms[columns.rows[place]]:

@@ -18,7 +18,7 @@ class Receipt(SentContext):
     """The stored contents of a prompt, and the values that the next plan of the conversation needs."""
 
     prefix_seq: int = 0
-    # the calibration at the start of the turn; the next turn counts with it
+    # the calibration at the start of the turn; the next turn counts tokens with it
     calibration: Calibration = field(default_factory=Calibration)
 
     @classmethod
@@ -79,5 +79,6 @@ class Receipt(SentContext):
         return _DOCUMENT.dump_json(self, exclude_defaults=True).decode()
 
 
-# "keys": pydantic would keep short texts in a cache of the process; "None": a dataclass alone takes no configuration
+# cache_strings: by default, pydantic keeps short values, too, here users' texts, in a cache of the process;
+# `| None`: pydantic refuses a configuration for a dataclass alone
 _DOCUMENT = TypeAdapter[Receipt | None](Receipt | None, config=ConfigDict(cache_strings="keys"))

@@ -88,19 +88,19 @@ def has_time(text: str) -> bool:
 
 
 def names(text: str, most: int) -> frozenset[str]:
-    """Return the first *most* proper names in *text*, or fewer."""
+    """Return the first proper names in *text*, at most *most*."""
     return frozenset(_folded(match[0]) for match in islice(_NAME.finditer(text), most))
 
 
 _WORD = re.compile(r"\d+(?:\.\d+)+|[^\W_]+")
-# the place before each further part of a name in code, as in parseLines, HTTPServer and py3
+# the boundaries between the parts of a name in code, as in parseLines, HTTPServer and py3
 _PART = re.compile(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z]{2})|(?<=[A-Za-z])(?=[0-9])")
 _COMMA = re.compile(r"(?<=\d),(?=\d{3}\b)")
 _CODE_NAME = re.compile(
     r"\b(?=\w*?(?:[a-z][A-Z]|[A-Z]{2}[a-z]{2}|[A-Za-z]\d|[^\W_]_[^\W_]))\w+", re.ASCII
 )
 _HIRAGANA = {katakana: katakana - 0x60 for katakana in range(0x30A1, 0x30F7)}
-# letters outside ASCII, or marks that belong to a letter before them
+# letters outside ASCII, or combining marks
 _FOREIGN = re.compile(r"[^\W\x00-\x7f]|[\u0300-\u036f]")
 # scripts without spaces: Thai, Lao, Burmese, Khmer; Japanese, Bopomofo, Chinese
 _SIGNS = (
@@ -119,7 +119,7 @@ _TIME = re.compile(
     r"|january|february|march|april|june|july|august|september|october|november|december)\b",
     re.IGNORECASE,
 )
-# NLTK's list for English, and the fragments of words with an apostrophe
+# NLTK's list for English, and the parts of words that an apostrophe splits
 STOP_WORDS = frozenset(
     re.findall(
         r"\w+",

@@ -2,7 +2,7 @@
 
 A conversation's title is its first words until it has a reply that is complete or cut off. Then the model is asked, in
 the background and at the user's cost. The first words stay if the call fails, if the budget refuses it, or if the
-answer is not a title. A process asks only once; after a restart, the next complete reply is another attempt.
+answer is not a title. A process asks only once; after a restart, the next complete reply leads to another attempt.
 """
 
 import re
@@ -71,13 +71,13 @@ def clean_title(said: str) -> str | None:
 
 # quotation marks: straight, curved, angular, and those of other scripts
 _QUOTES = "\"'`\u00b4\u00ab\u00bb\u2018\u2019\u201a\u201b\u201c\u201d\u201e\u201f\u2039\u203a\u300c\u300d\u300e\u300f"
-_JOINERS = "\u200c\u200d"  # zero-width joiners, in ordinary Persian and Hindi words, and in emoji
+_JOINERS = "\u200c\u200d"  # zero-width joiners, which occur in Persian and Hindi words and in emoji
 _LABEL = re.compile(
     r"\**(?:(?:the|its) )?(?:title|titel|titre|título) ?\**[:\uff1a]\** ?", re.IGNORECASE
 )
 _NO_TITLE = re.compile(
     r"[*`<>{}|\\\[\]]|__|~~|://"  # markup
-    # several sentences are no title, but "Node.js" or "St. Petersburg" may be in one
+    # a title is not several sentences, but it may contain "Node.js" or "St. Petersburg"
     r"|\w{3}[.!?] +\w|[\u3002\uff01\uff1f]\w"
     # the model refused or commented instead of giving a title
     r"|^(?:i.?m (?:sorry|unable)|i am (?:sorry|unable)|sorry|i can(?:no|.)t|as an ai|sure\b|certainly\b"

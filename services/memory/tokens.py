@@ -4,8 +4,7 @@
   that is full by this count does not overflow at the endpoint.
 * `bound` decides how much money is reserved. It is never too low, and for English four times too high: a prompt
   packed by it would leave three quarters of every window empty.
-* `kinds` are the addends of `count` by kind of text, because the error of the count differs by kind and by model
-  (forecast.py).
+* `kinds` splits `count` by kind of text, because the error of the count differs by kind and by model (forecast.py).
 """
 
 import re
@@ -45,19 +44,18 @@ class KindCounter(TokenCounter, Protocol):
 class RegexCounter(KindCounter):
     """Splits a text roughly as tokenizers do, and weights the pieces by length and script.
 
-    The weights were fitted to the vocabularies of GPT-4, GPT-4o, Claude 2, DeepSeek and SmolLM2: for none of
-    these are ordinary text in 30 languages, code, tables and base64 counted more than a sixth too low, and most of such
-    text is not counted too low.
-    English is counted a third too high, and languages that only large vocabularies know well (Hindi, Russian,
-    Chinese) two to six times too high. The figures of *size* texts are cached by hash and length, without the
-    texts, because successive plans of a conversation repeat them.
+    The weights were fitted to the vocabularies of GPT-4, GPT-4o, Claude 2, DeepSeek and SmolLM2. For each of them,
+    ordinary text in 30 languages, code, tables and base64 is counted at most a sixth too low, and most such text is
+    not counted too low at all. English is counted a third too high, and languages that only large vocabularies know
+    well (Hindi, Russian, Chinese) two to six times too high. The counts of at most *size* texts are cached by hash
+    and length, without the texts, because successive plans of a conversation repeat them.
     """
 
     def __init__(self, size: int = 8192) -> None:
         self._size = size
         self._cache: dict[tuple[int, int], tuple[Mapping[str, int], int]] = {}
 
-    def count(self, text: str) -> int:  # a single look-up, because plans count thousands of texts
+    def count(self, text: str) -> int:  # one cache look-up, because plans count thousands of texts
         kinds, bound = self._figures(text)
         return min(-(-sum(kinds.values()) // 100), bound)
 
@@ -90,8 +88,8 @@ def min_tokens(text: str) -> int:
     return _size(_RUNS.sub("", text)) // 32
 
 
-# SentencePiece begins every text with a blank, which is a token of its own before a character that
-# is spelt out in bytes
+# SentencePiece puts a blank before every text, which is a separate token if the first character is spelt
+# out in bytes
 _LEADING_BLANK = 1
 
 

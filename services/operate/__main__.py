@@ -36,7 +36,7 @@ _MILLION = 1_000_000
 
 
 class Commands(click.Group):
-    """A group of commands that prints the sentences of their errors, without tracebacks."""
+    """A group of commands that prints their errors as sentences, without tracebacks."""
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -56,7 +56,7 @@ def operate() -> None:
 
 @operate.command()
 def migrate() -> None:
-    """Bring the database of DATABASE_URL up to date, and let it know the app's server key."""
+    """Bring the database of DATABASE_URL up to date, and make it accept the app's server proofs."""
     chosen = settings.read()
     if chosen.database_url is None and chosen.store is None:
         raise Misconfigured(
@@ -130,7 +130,7 @@ def reset_factors(email: EmailAddress) -> None:
 @click.argument("email", metavar="OLD", type=checked_address)
 @click.argument("new", metavar="NEW", type=checked_address)
 def set_address(email: EmailAddress, new: EmailAddress) -> None:
-    """Give the account of the address OLD the address NEW, and sign it out everywhere.
+    """Change the address of an account from OLD to NEW, and sign it out everywhere.
 
     NEW then counts as confirmed: anyone who reads its mail can sign in by a code and reset the password. Verify who is asking.
     """
@@ -147,10 +147,10 @@ def set_address(email: EmailAddress, new: EmailAddress) -> None:
 @click.argument("old")
 @click.argument("new")
 def move_issuer(old: str, new: str) -> None:
-    """Link all accounts that are linked to the issuer OLD to NEW instead.
+    """Link all accounts of the issuer OLD to the issuer NEW instead.
 
-    Use it for a provider of single sign-on that keeps its users under a new issuer. The users are signed out everywhere. A command that
-    was cut short goes on when it is run again.
+    Use it for a provider of single sign-on that keeps its users under a new issuer. The users are signed out everywhere.
+    A command that was interrupted continues when it is run again.
     """
     chosen = settings.read()
     ring, moved, mailed, left = _root_keys(chosen), 0, chosen.mail_server, list[str]()
@@ -182,7 +182,7 @@ def _tell(chosen: Settings, email: EmailAddress, *, is_confirmed: bool) -> None:
 def repair_sign_in(email: EmailAddress) -> None:
     """Have Supabase Auth recognise the account EMAIL again, and sign it out everywhere.
 
-    Use it for an account whose right password is refused since Auth's users were changed. The password stays the same.
+    Use it for an account whose correct password is refused after a change to Auth's users. The password stays the same.
     """
     chosen = settings.read()
     ring, operator = _root_keys(chosen), open_operator(chosen)
@@ -279,7 +279,7 @@ def _has_way_in(chosen: Settings, ring: RootKeys, stored: StoredCredentials) -> 
 @operate.command()
 @click.argument("file", type=click.Path(path_type=Path))
 def backup(file: Path) -> None:
-    """Copy the store to FILE, also while Daybook runs; no file is replaced."""
+    """Copy the store to FILE, even while Daybook runs; an existing file is not replaced."""
     open_operator(settings.read()).backup(file.absolute())
     click.echo(f"{file} is a whole copy. The root key is not in it: keep that apart.")
 
@@ -289,9 +289,10 @@ def backup(file: Path) -> None:
 @click.argument("target", metavar="TO")
 @click.option("--dry-run", "is_dry", is_flag=True, help="Write nothing; count and compare.")
 def copy(source: str, target: str, is_dry: bool) -> None:
-    """Copy all of the store FROM into the store TO, while Daybook is stopped; each as in DAYBOOK_STORE, or `supabase`.
+    """Copy the whole store FROM into the store TO, while Daybook is stopped.
 
-    A copy that was cut short goes on when the command is run again. Both stores open with the same root key.
+    FROM and TO are values of DAYBOOK_STORE, or `supabase`. A copy that was interrupted continues when the command is run
+    again. Both stores open with the same root key.
     """
     chosen, other = _settings_at(source), _settings_at(target)
     if chosen.is_plain and other.store is None:
@@ -358,7 +359,7 @@ def new_root_key() -> None:
 
 @operate.command()
 def address() -> None:
-    """Print where the embedded stack of a running app answers, for a second app process."""
+    """Print the address of a running app's embedded stack, for a second app process."""
     endpoints = running_endpoints(_folders(settings.read()).data)
     click.echo(f"SUPABASE_URL={endpoints.supabase_url}")
     click.echo(f"SUPABASE_KEY={endpoints.publishable_key}")

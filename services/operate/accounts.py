@@ -70,8 +70,8 @@ def open_account(
 def set_password(operator: Operator, ring: RootKeys, email: EmailAddress, password: str) -> bool:
     """Give the account *email* a new password, and end all its sessions; return True if its address was confirmed before.
 
-    The user can sign in with it even where `SignInPolicy` has switched passwords off. The only user of a deployment who has no
-    address gets the address *email*, which then counts as confirmed; any other address stays as it is.
+    The user can sign in with it even where `SignInPolicy` has switched passwords off. If the account has no address (that of
+    a single user), it gets *email*, which then counts as confirmed; an address that it has stays as it is.
 
     Raise WeakPassword, BadInput (no such account, or it was changed at the same time), and the errors of `open_account`.
     """
@@ -94,7 +94,7 @@ def set_password(operator: Operator, ring: RootKeys, email: EmailAddress, passwo
 
 
 def set_address(operator: Operator, ring: RootKeys, email: EmailAddress, new: EmailAddress) -> bool:
-    """Give the account *email* the address *new*, which then counts as confirmed; return True if *email* was confirmed.
+    """Change the address *email* of an account to *new*, which then counts as confirmed; return True if *email* was confirmed.
 
     All sessions end. The account's former addresses become free: the user cannot take them back.
 

@@ -61,7 +61,7 @@ def managed_password(source: CopySource, ring: RootKeys, user_id: UserId) -> str
 
 @dataclass(frozen=True, slots=True)
 class Copying:
-    """A copy of *source* into *target*, which may hold a part of the copy already."""
+    """A copy of *source* into *target*, which may already contain a part of the copy."""
 
     source: CopySource
     target: CopyTarget
@@ -74,7 +74,7 @@ class Copying:
         user_ids = self.source.user_ids()
         tables = {user_id: self._tables(user_id) for user_id in user_ids}
         self._number(user_ids)
-        # a copy that must be refused is refused before the first write
+        # before the first write, check that the target has no rows that the source lacks
         for user_id in self.target.user_ids():
             if user_id not in tables:
                 raise other_data()

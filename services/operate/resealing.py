@@ -1,4 +1,5 @@
-"""A sealed store that is copied to or from `json-plain`: texts are decrypted when read from it, and sealed when stored in it.
+"""A sealed store that is copied to or from `json-plain`: its texts are decrypted when read, and sealed when stored.
+
 Source and target are compared as plain texts, because the same text is sealed differently each time. So an interrupted
 copy can be continued.
 """
@@ -59,10 +60,10 @@ class OpenedSource:
         return self._texts[user_id]
 
     def check(self) -> set[ConversationId]:
-        """Decrypt all texts; return the chats whose head does not match their messages. Raise BadInput if a text does not decrypt."""
+        """Decrypt all texts; return the chats whose head does not match their messages. Raise BadInput if decryption fails."""
         broken = set[ConversationId]()
         for user_id in self.user_ids():
-            # pieces are decrypted when their bytes are summed
+            # without pieces, because they are decrypted when their bytes are summed
             for table in set(ORDER) - {schema.PIECES}:
                 self.rows(table, user_id)
             broken |= self.texts(user_id).broken_heads

@@ -1,4 +1,7 @@
-"""Mails that tell users of an operator's command. The command sends them itself, because it knows of no running app process."""
+"""Mails that tell users that an operator's command has changed their account.
+
+The command sends them itself, because it does not know whether an app process is running.
+"""
 
 from datetime import UTC, datetime, timedelta
 

@@ -62,7 +62,7 @@ class _PlacedRow:
 class _Sums:
     """Sums over a user's stored rows."""
 
-    # the bytes that sealing adds to each conversation; under None: to documents, titles, instructions and summaries
+    # the bytes that sealing adds, by conversation; under None: those of documents, titles, instructions and summaries
     added: Counter[ConversationId | None] = field(default_factory=Counter[ConversationId | None])
     heads: dict[ConversationId, Head] = field(default_factory=dict[ConversationId, Head])
 
@@ -75,7 +75,7 @@ class UserTexts:
         self._known = dict[ConversationId, ConversationSeals]()
         # for each conversation: its wrapped key, the version of that key, and the version of the user key that wraps it
         self._wrapped: dict[ConversationId, tuple[str, int, int]] | None = None
-        # MACs of the pieces; bytes that sealing adds to them
+        # for each conversation: the MACs of its pieces, and the bytes that sealing adds to them
         self._pieces = dict[ConversationId, tuple[_Macs, int]]()
         self._sums: _Sums | None = None
         self._sealed = _Side(keys, lambda one: self._seals(one).vault, 0)
@@ -271,7 +271,8 @@ class UserTexts:
         if not is_right or head is None or (head.rev, head.last_seq) != (row.rev, row.last_seq):
             self.broken_heads.add(row.id)
         plain = _NO_HEAD
-        # a plain head has counts but no MACs: if only the MACs of the head are wrong, a plain head would look right, so none is made
+        # A plain head has counts but no MACs. If only the MACs of the sealed head are wrong, a plain head would look
+        # right, so none is made.
         if head and (is_right or head.count != read.count):
             plain = NO_VAULT.seal_head(head, self._user_id, row.id)
         return replace(

@@ -24,7 +24,7 @@ class Archive:
 
     def add(self, name: str, parts: Iterable[str], changed_at: datetime) -> Iterator[bytes]:
         """Add a file made of *parts*, in UTF-8. Yield the bytes of the archive as they are written."""
-        # a zip file has no earlier dates
+        # zip files cannot store earlier dates
         changed = max(changed_at.astimezone(UTC), datetime(1980, 1, 1, tzinfo=UTC))
         info = ZipInfo(name, changed.timetuple()[:6])
         info.compress_type = ZIP_DEFLATED

@@ -11,7 +11,7 @@ LARGEST_FOLDER = 60  # maximum bytes of a folder name
 
 _FALLBACK = "conversation"
 _FORBIDDEN = re.compile(r'[<>:"/\\|?*]')
-_JOINERS = "\u200c\u200d"  # harmless characters that join letters in Persian and parts of emoji
+_JOINERS = "\u200c\u200d"  # harmless characters, used between Persian letters and inside emoji
 # at the start or end of a name, these hide the file, make it look like an option or a backup, or
 # are cut off by Windows
 _STRIPPED = " .-~" + _JOINERS

@@ -25,9 +25,9 @@ _FOOTNOTE = re.compile(
     rf" {{0,3}}{_LABEL.pattern}: (?![>|#=]|```|~~~|[*+-][ \t]|\d{{1,9}}[.)][ \t])[^\s\[<]\S*[ \t]+[^\s\"'(]"
 )
 _ACTIVE = re.compile(r"\\.|(?P<active><(?=[A-Za-z/!?])|!(?=\[))")
-# not the same for all renderers: unusual line ends, comments, containers
+# text that renderers treat differently: unusual line ends, comments, containers
 _UNCERTAIN = re.compile(r"[\r\v\f\x1c-\x1e\x85\u2028\u2029]|%%|^[ \t>]*:::", re.MULTILINE)
-# signs that may need a change; a line without them is not scanned
+# characters that may need escaping; a line without them is not scanned
 _MARKED = re.compile(r"[\\$`<!]|\[\^")
 _INLINE = re.compile(
     rf"""
@@ -117,8 +117,8 @@ class _Lowering:
 
     def _open_fence(self, line: str, mark: re.Match[str]) -> None:
         self._indent, self._fence = len(mark["prefix"]), mark["mark"]
-        # Some lines are not surely fences: one with a deep indent may be indented code or part of a
-        # paragraph, and one with "|" may be a row of a table.
+        # Not every such line is certainly a fence: a line with a deep indent may be indented code or part of
+        # a paragraph, and a line with "|" may be a row of a table.
         is_deep = self._indent > 3
         if (
             self._in_formula

@@ -14,12 +14,12 @@ class _Dataclass(Protocol):
 
 
 Record = TypeVar("Record", bound=_Dataclass)
-# signs that begin a formula; some programs read the full-width forms as the ASCII signs
+# characters that begin a formula; some programs read the full-width forms like the ASCII ones
 _FORMULA = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20", "\t", "\r")
 
 
 def values_to_csv(kind: type[Record], values: Iterable[Record], *, has_header: bool = True) -> str:
-    """Return a CSV file (RFC 4180) of dataclass *values* of one *kind*: one column per field, its unit in its name.
+    """Return a CSV file (RFC 4180) of dataclass *values* of one *kind*: one column per field, with the unit in its name.
 
     A text that a spreadsheet would run as a formula is prefixed with an apostrophe (OWASP, "CSV Injection").
     """

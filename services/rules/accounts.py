@@ -48,9 +48,9 @@ STEP_LIFE = timedelta(minutes=10)
 MOST_STEPS = 4  # maximum steps of one kind in a browser; a further step ends the oldest
 MOST_TRIES = 5  # maximum tries to complete one step
 MOST_NOTICES = 3  # maximum notices of one kind that are stored for a user
-# maximum audit entries that a user sees, and maximum failures beside them
+# maximum changes of an account that its user sees, and maximum failures
 MOST_CHANGES = 100
-# how many of the newest audit entries are read, to select `MOST_CHANGES` of them
+# maximum audit entries that are read, the newest first, to find these changes and failures
 READ_CHANGES = 1000
 FORMER_LIFE = timedelta(hours=72)  # a former address may be taken back for this long
 # the time between setting a new or shorter retention and its first deletion
@@ -112,7 +112,7 @@ class Settings(Limits):
         return max(used_at + timedelta(days=self.retention_days), self.retention_from)
 
     def unused_since(self, now: datetime) -> datetime | None:
-        """Return the time since which a conversation must have been used to be kept at *now*; None: retention deletes none yet."""
+        """Return the cutoff at *now*: retention deletes conversations that were not used since; None: it deletes none yet."""
         if self.retention_days is None or self.retention_from >= now:
             return None
         return now - timedelta(days=self.retention_days)
@@ -202,7 +202,7 @@ _ADDS_WAYS_IN = {CredentialsAction.IDENTITY_ADDED, CredentialsAction.PASSKEY_ADD
 
 
 def check_ways_in(action: CredentialsAction, *, has_lookups: bool, renames: bool = False) -> None:
-    """Raise ValueError unless *has_lookups* is right: true for a change to ways in, either for a new password, else false.
+    """Raise ValueError unless *has_lookups* fits *action*: true for a change to ways in, else false; any for a new password.
 
     *renames*: the change replaces look-up values by those under a newer root key, as only a reseal does.
     """
@@ -245,7 +245,7 @@ def takes_proof_in_part(
         case CredentialsAction.PASSKEY_ADDED | CredentialsAction.PASSWORD_ADDED:
             adds = True
         case CredentialsAction.FACTOR_ADDED:
-            # not if a passkey is the second factor: adding an app would replace the recovery codes
+            # false if a passkey is the second factor, because adding an app would also replace the recovery codes
             adds = stored is not None and not stored.wants_factor
         case _:
             adds = False
@@ -282,7 +282,7 @@ def check_flag(
     """Raise ValueError unless *action* (None: a new address) may change `wants_factor` of *stored* to that of *new*."""
     before, after = stored.wants_factor, new.wants_factor
     match action:
-        # `wants_factor` may be true already: an account with an app may add a passkey as second factor, or the reverse
+        # `wants_factor` may be true already: an account with an app may add a passkey as second factor, and vice versa
         case CredentialsAction.FACTOR_ADDED | CredentialsAction.PASSKEY_FACTOR_ADDED:
             fits = after
         # an operator also removes the factor that only a former address has
@@ -296,7 +296,7 @@ def check_flag(
             fits = before and after
         case CredentialsAction.PASSWORD_SET | CredentialsAction.PASSKEY_REMOVED:
             fits = before or not after
-        # `wants_factor` may become true: if the deployment requires a factor, a passkey becomes it when first used
+        # `wants_factor` may become true: if the deployment requires a factor, the first use of a passkey makes it the factor
         case CredentialsAction.PASSKEY_USED:
             fits = after or not before
         case (
@@ -575,7 +575,7 @@ class StoredStep:
 
     @staticmethod
     def surplus(others: Collection["StoredStep"]) -> list["StoredStep"]:
-        """Return the oldest of *others*, all of one kind in one browser, which end when another step of that kind begins there."""
+        """Return the oldest of *others* (steps of one kind in one browser), which end when another of this kind begins."""
         newest_first = sorted(others, key=lambda one: one.expires_at, reverse=True)
         return newest_first[MOST_STEPS - 1 :]
 
@@ -650,7 +650,7 @@ def listed_changes(newest_first: Sequence[AuditEntry]) -> list[AuditEntry]:
 
 
 def failure_count(detail: Mapping[str, object] | None) -> Mapping[str, object]:
-    """Return the new detail of the hour's audit entry after one more failure; *detail*: the old one; None: it was the first."""
+    """Return the detail of the hour's audit entry after one more failure; *detail*: that of the entry so far, if any."""
     return {"count": 1 + (int(str(detail["count"])) if detail else 0)}
 
 

@@ -143,7 +143,7 @@ class Deployment:
 
 @dataclass(frozen=True, slots=True)
 class Room:
-    """The amounts granted to a turn: as much as it wants, but at most as much as the caps leave."""
+    """The amounts granted to a turn: what it asks for, but at most what the caps leave."""
 
     granted: int
     granted_tokens: int

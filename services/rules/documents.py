@@ -44,6 +44,6 @@ def text_refusal(stored: DocumentRow, new: DocumentRow, seen_rev: int) -> Refusa
 def is_of_other_messages(rev: int, last_seq: int, cuts: int | None) -> bool:
     """Return True if messages were deleted or restored since *cuts*, the conversation's rev - last_seq, was read.
 
-    A fact or a summary made from the messages as they were before is then refused.
+    If so, a fact or a summary that was made from the earlier messages is refused.
     """
     return rev - last_seq != cuts

@@ -106,7 +106,10 @@ def discard_refusal(
 
 
 def discarded(row: Row, head: str, kept_summary: str | None, due: datetime) -> Row:
-    """Return the conversation's row after messages were deleted, with Undo until *due*; only the summary *kept_summary* stays."""
+    """Return the conversation's row after messages were deleted; Undo is possible until *due*.
+
+    The summary is removed, unless it is *kept_summary*.
+    """
     is_kept = row.summary is not None and row.summary == kept_summary
     return replace(
         row,
@@ -156,7 +159,7 @@ def changed(row: Row, changes: Mapping[str, object], now: datetime) -> Row | Non
 
 
 def hidden(row: Row, seconds: int, now: datetime) -> Row:
-    """Return the conversation's row, to be destroyed in *seconds*; a repeated call does not postpone that."""
+    """Return the row of a hidden conversation, which is destroyed after *seconds*; a repeated call does not postpone that."""
     return replace(row, destroy_at=row.destroy_at or now + timedelta(seconds=seconds))
 
 

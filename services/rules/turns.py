@@ -128,7 +128,7 @@ def reserve(
 def lapse(budget: Budget, turn: Turn, now: datetime) -> Booking:
     """Settle a turn that was not finished.
 
-    If the model was not called, nothing is charged. Otherwise the whole reservation is; if the turn finishes late after all,
+    If the model was not called, nothing is charged. Otherwise the whole reservation is charged; if the turn finishes late,
     `settle` corrects the charge.
     """
     was_called = turn.state is not TurnState.RESERVED

@@ -107,7 +107,7 @@ from services.store.sign_in_policy import SignInPolicy
 WithCredentials = TypeVar("WithCredentials", CountedAttempt, OpenedSession)
 _COOKIE_BYTES = 32
 _MOST_GENERATIONS = 100_000  # maximum users whose newest generation is remembered
-# maximum changes of a user's sign-in methods in that time
+# maximum changes of a user's sign-in methods in this many seconds
 _MOST_CHANGES, _CHANGES_SECONDS = 20, 900
 _MOST_OVERTAKEN = 5  # maximum attempts to make one change while other changes interfere
 
@@ -197,7 +197,7 @@ class Checked(Current):
     counted: tuple[str, ...] = field(repr=False)
     keys: tuple[WrappedKey, ...] = ()  # the user's keys; empty: the new device gets no name
     requires_factor: bool = False  # true: the deployment requires a second factor
-    # true: the second factor that the account or the deployment wants was given, here or at the provider
+    # true: the second factor that the account or the deployment requires was given, here or at the provider
     has_factor: bool = False
     # the credentials after a factor, passkey or identity was used, or a factor was enrolled; None: unchanged
     used: Credentials | None = None
@@ -209,8 +209,8 @@ class Checked(Current):
     def check_factor(self, *, is_required: bool) -> None:
         """Raise FactorNeeded if no second factor was given, though the account has one or the deployment requires one.
 
-        *is_required*: the deployment requires a factor. One of the account (even one enrolled in this sign-in) or one given
-        at the provider satisfies it.
+        *is_required*: the deployment requires a factor. A factor of the account, even one that was enrolled in this sign-in,
+        meets that requirement, and so does a factor that was given at the provider.
         """
         if self.credentials.wants_factor and not self.has_factor:
             raise factor_needed(self.credentials)
@@ -221,11 +221,11 @@ class Checked(Current):
 
     @property
     def begins_asking(self) -> bool:
-        """True if this sign-in makes the account ask for a passkey as the required factor (`SignInPolicy.asking`)."""
+        """True if the account asks for a passkey, as the required factor, from this sign-in on (`SignInPolicy.asking`)."""
         return self.used is not None and self.used.asks_passkey and not self.stored.wants_factor
 
     def with_recovery(self, codes: Sequence[str]) -> "Checked":
-        """Return the credentials with new recovery *codes* if the sign-in `begins_asking`, else unchanged."""
+        """Return a copy with the hashes of new recovery *codes* if the sign-in `begins_asking`, else this object."""
         if self.used is None or not self.begins_asking:
             return self
         return replace(self, used=replace(self.used, recovery=recovery_hashes(codes)))
@@ -533,7 +533,7 @@ class Accounts:
         return self.sign_in(Checked(only, credentials, (), has_factor=True))
 
     def prove(self, session: AppSession, cookie: Cookie, checked: Checked) -> Cookie:
-        """Note that the user of *session* has proved who they are, so that for ten minutes the account may be changed.
+        """Record that the user of *session* has proved who they are, so that the account may be changed for ten minutes.
 
         Return the session's new cookie; the old *cookie*, which may have been copied, is no longer valid. After
         StoreUnavailable, only one of the two is valid, and the user may have to sign in again.
@@ -610,7 +610,7 @@ class Accounts:
             raise RateLimited
 
     def add_password(self, session: AppSession, current: Current, password_hash: str) -> None:
-        """Give the account of *session*, which has no password, its first one. Raise the errors of `change_password`."""
+        """Add a password to the account of *session*, which has none. Raise the errors of `change_password`."""
         stored = current.stored
         if stored.user_id != session.user_id:
             raise WrongCredentials
@@ -632,12 +632,12 @@ class Accounts:
         """Replace the credentials *seen* of the session's user by *new* ones, as `UserBackend.change_credentials` does.
 
         *ends_others*: end all other sessions. Raise LastWayIn if no sign-in method of *new* works here, but one of *seen* does,
-        and TooManyAttempts (20 changes in 15 minutes, of which new passwords do not count).
+        and TooManyAttempts (after 20 changes in 15 minutes, not counting new passwords).
         """
         before = open_credentials(self.root_keys, seen.sealed, session.user_id)
         self.policy.check_left(before, new)
-        # each change voids the owner's mailed codes, which a thief with a proof could otherwise do for ever. A new password
-        # is not counted, because a reset sets one, and the thief's changes would make the throttle refuse it
+        # Each change voids the owner's mailed codes: without a limit, a thief with a proof could void them for ever. New
+        # passwords are not counted: otherwise the thief's changes could fill the throttle and so block a reset.
         if action not in {*WITHOUT_PROOF, CredentialsAction.PASSWORD_SET}:
             bucket = self.root_keys.bucket(f"changes of {session.user_id}")
             self.backend.count_throttles([Throttle(bucket, _MOST_CHANGES, _CHANGES_SECONDS)])
@@ -688,7 +688,7 @@ class Accounts:
         """Give *email*, which a code has confirmed again, back to the account that had it, and sign in.
 
         The account gets a new password; None (where passwords are off) leaves it without one. All other sessions end, and the
-        sign-in methods are again those from before the address was left. *use* checks the code or passkey that was entered
+        sign-in methods that the account had before it left the address are restored. *use* checks the entered code or passkey
         against the factor of that time (`Factors.use`); if there was none and the deployment requires one, *use* enrols one.
 
         Raise StepEnded (no account may take *email* back any more), AddressTaken, MethodOff, OtherSignInNeeded (for the former
@@ -719,7 +719,7 @@ class Accounts:
         if new.wants_factor or found.requires_factor:
             if use is None:
                 raise factor_needed(new)
-            # this use is part of the change to *new*, so it raises neither the uses nor the generation again
+            # the use is part of the change to *new*, which has the next generation already, so the numbers stay
             new = replace(use(new), uses=new.uses, generation=new.generation)
         # has_factor=True: the current factor is not asked for, because it may be a thief's
         checked = Checked(
@@ -743,7 +743,8 @@ class Accounts:
     def _without_taken(self, new: Credentials, stored: StoredCredentials) -> Credentials:
         """Return *new* credentials without the identities and passkeys that another account has added since.
 
-        A thief can add a passkey with any id to another account. The user of *stored* must still get the address back.
+        A thief can take the id of a passkey by adding it to another account. Even so, the user of *stored* must get the
+        address back.
         """
 
         def is_free(tags: Mapping[int, str]) -> bool:
@@ -799,7 +800,7 @@ class Accounts:
         invited: EmailAddress | None = None,
     ) -> tuple[CountedAttempt, bool]:
         """Count an attempt; return the data stored under *lookups*, and True if older credentials were put back there."""
-        counting = [throttles]  # only the first read counts the attempt, not a repeated one
+        counting = [throttles]  # only the first read counts the attempt; a repeated read does not
 
         def read() -> CountedAttempt:
             counted_in = counting.pop() if counting else Throttles((), throttles.device_user)
@@ -822,9 +823,9 @@ class Accounts:
         is_set_back: bool,
     ) -> Found:
         stored, credentials = counted.credentials, None
-        # an account that may take the address back, but does not have it, cannot sign in with it
+        # an account that may take the address back, but does not have it now, cannot sign in with it
         if stored and stored.lookup in lookups_of(self.root_keys, email):
-            with suppress(Tampered):  # then the sign-in fails as with a wrong password
+            with suppress(Tampered):  # the sign-in then fails as with a wrong password
                 credentials = self._opened(stored, email, is_set_back=is_set_back)
         return _found_in(counted, email, throttles, credentials, self.policy)
 
@@ -887,7 +888,7 @@ class Accounts:
             self.policy.check(checked.credentials, checked.by)
 
     def _used(self, checked: Checked, user_id: UserId) -> StoredCredentials | None:
-        """Return, sealed, the credentials after a use (`Credentials.uses`) or an enrolment; None: they are unchanged."""
+        """Return the sealed credentials after a use (`Credentials.uses`) or an enrolment; None if they are unchanged."""
         if checked.used is None:
             return None
         return seal_stored(self.root_keys, checked.used, user_id, replaces=checked.stored)
@@ -1062,7 +1063,8 @@ class Accounts:
         )
         try:
             opened = self.backend.start_session(user, new, self._sealer(cookie))
-            # is_set_back=False: the store has compared the credentials, so newer known ones can only come from a use since
+            # is_set_back=False: the store has just compared the credentials, so if this process knows newer ones, a later
+            # use has stored them
             return cookie, self._session(opened, is_set_back=False)
         except AppError as error:
             self.backend.sign_in.end(user)  # no browser was given the cookie
@@ -1150,10 +1152,10 @@ Answer = TypeVar("Answer")
 
 
 def until_unchanged(seen: Seen, read: Callable[[], Seen], act: Callable[[Seen], Answer]) -> Answer:
-    """Return `act(seen)`; when another change of the credentials interferes, *read* them again and repeat, at most four times.
+    """Return `act(seen)`; if another change of the credentials interferes, *read* them again and repeat, at most four times.
 
-    The user's code is used up by then, so without repeats a signed-in thief could keep the user out by changing the password,
-    or ending sessions, at the right moment. Raise RateLimited after the last try, and the errors of *read* and *act*.
+    The user's code is used up by then. Without repeats, a thief who is signed in could keep the user out by changing the
+    password or ending sessions at the right moment. Raise RateLimited after the last try, and the errors of *read* and *act*.
     """
     for _ in range(_MOST_OVERTAKEN):
         try:
@@ -1197,7 +1199,7 @@ def factor_needed(credentials: Credentials) -> FactorNeeded:
 def require_recent(user: UserBackend, *, is_part: bool = False) -> ProofScope:
     """Return the scope of the proof that the user of this session gave in the last ten minutes.
 
-    *is_part*: a partial proof is enough. The user's devices are read for it. Raise ProofNeeded, SignedOut, StoreUnavailable.
+    *is_part*: a partial proof is enough. Raise ProofNeeded, SignedOut, StoreUnavailable.
     """
     mine = [one for one in user.devices() if one.is_this_one]
     if any(one.is_proven for one in mine):

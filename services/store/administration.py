@@ -61,7 +61,7 @@ class ModelAdministration:
     cached: CachedRead[ModelSettings] = field(repr=False)  # the settings that this process applies
 
     def settings(self) -> ModelSettings:
-        """Return the settings that this process applies, at most some seconds old."""
+        """Return the settings that this process applies, at most a few seconds old."""
         return self.cached.get()
 
     def set_price(self, name: str, prices: ModelPrices | None) -> None:
@@ -97,7 +97,7 @@ class SignUpAdministration:
     is_confirmed_elsewhere: Callable[[], bool] = field(repr=False)
 
     def mode(self) -> SignUps:
-        """Return the mode that this process applies, at most some seconds old."""
+        """Return the mode that this process applies, at most a few seconds old."""
         return self.cached.get().mode
 
     def set_mode(self, mode: SignUps) -> None:
@@ -105,7 +105,7 @@ class SignUpAdministration:
         self.cached.outdate()
 
     def confirms_by_code(self) -> bool:
-        """Return True if codes confirm the addresses of new users where mail is set; the value may be some seconds old."""
+        """Return True if new users must confirm their addresses by codes, where mail is set; at most a few seconds old."""
         return self.cached.get().confirms_by_code
 
     def confirm_by_code(self, *, is_on: bool) -> None:

@@ -43,7 +43,7 @@ class SignInUser(Protocol):
 
 
 class SignIn(Protocol):
-    """Makes and recognises users at the store's own sign-in, by managed passwords; the app has checked the users' own.
+    """Makes and recognises users at the store's own sign-in, by managed passwords; the app checks the users' own passwords.
 
     All members raise StoreUnavailable; all but `end` also raise Refused (TooManyAttempts, …).
     """
@@ -71,7 +71,7 @@ class SignIn(Protocol):
         ...
 
     def end(self, user: SignInUser) -> None:
-        """Sign out a *user* who begins no session. Raise nothing."""
+        """Sign out a *user* for whom no session begins. Raise nothing."""
 
 
 class SessionSealer(Protocol):
@@ -152,7 +152,7 @@ class SignUpState:
 
     mode: SignUps
     is_first_admin: bool  # true: no account exists yet, and the first one becomes admin
-    # true: where mail is set, a new user's address is confirmed by a code
+    # true: a new user's address must be confirmed by a code, where mail is set
     confirms_by_code: bool
     requires_factor: bool = False  # true: no session begins without a second factor
     is_invited: bool = False  # true: the given invitation is valid
@@ -172,7 +172,7 @@ class Throttles:
     """The throttles that count an attempt."""
 
     strangers: tuple[Throttle, ...]
-    # the user whose known device makes the attempt; on that user's own account, it is counted by *device*, not *strangers*
+    # the user whose known device makes the attempt; for this user's account, *device* counts it instead of *strangers*
     device_user: UserId | None = None
     device: tuple[Throttle, ...] = ()
 
@@ -239,7 +239,7 @@ class NewStep:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredDevice:
-    """An app session, as a device that is listed to its user."""
+    """An app session, as it is listed to its user as a device."""
 
     session: SessionId
     # the name of the browser, sealed (services/store/device_names.py)
@@ -299,11 +299,11 @@ class Administration(Protocol):
         """Change the role of a user. Raise LastAdmin."""
 
     def audit(self, before: str = "", at_most: int = 500) -> list[AuditEntry]:
-        """Return at most 500 audit entries, the newest first; *before*: only those older than the entry with that id."""
+        """Return at most *at_most* (up to 500) audit entries, newest first; *before*: only entries older than this id."""
         ...
 
     def list_credentials(self, after: UUID | None = None) -> list[StoredCredentials]:
-        """Return sealed credentials of at most 500 accounts, sorted by id; *after*: only ids above it, None: all ids."""
+        """Return the sealed credentials of at most 500 accounts, sorted by id; *after*: only of ids above this one."""
         ...
 
     def health(self) -> StoreHealth: ...
@@ -374,7 +374,7 @@ class UserBackend(Protocol):
     def rows(self, most_bytes: int | None = None, first: FirstPage | None = None) -> Rows:
         """Return access to the user's sealed rows. *most_bytes*: the bytes that the account may store; None: no limit.
 
-        *first*: data that was read already; the first read of each part of the data takes it from there.
+        *first*: data that was read already, from which the first read of each part is answered.
         """
         ...
 
@@ -394,7 +394,7 @@ class UserBackend(Protocol):
     ) -> bool:
         """Store *new* credentials of a user in place of those of *seen_generation*; return False if those have changed.
 
-        The use of a factor, passkey or identity meanwhile is such a change, too: *new* must have the number of uses that was
+        A use of a factor, passkey or identity is such a change, too: *new* must have the number of uses that was
         read (one more if *new* stores a use). *renamed*: maps each old look-up value of the user to its replacement; values
         of former addresses keep their expiry. *ways_in*: the look-up values of all identities and passkeys after the change:
         they are stored, never overwritten, and all others are removed; None: no change. An *action* that adds or removes an
@@ -402,7 +402,7 @@ class UserBackend(Protocol):
         *new* has the next generation, unless *action* is RESEAL or a use (FACTOR_USED, PASSKEY_USED, IDENTITY_USED). All
         actions but RESEAL are audited; all but RESEAL and ADDRESS_CONFIRMED need a recent proof. `wants_factor` is on after
         FACTOR_ADDED and PASSKEY_FACTOR_ADDED; FACTOR_REMOVED, PASSKEY_FACTOR_REMOVED, PASSWORD_SET and PASSKEY_REMOVED may
-        turn it off: then no session of the user counts any more as one in which a factor was given.
+        turn it off: after that, no session of the user counts as one in which a factor was given.
 
         Raise ProofNeeded, FactorRequired (the deployment requires the factor), WayInTaken (another account has the
         identity or passkey that is added), ValueError (generation, uses, `wants_factor`, *ways_in* or *ends_others* do
@@ -442,7 +442,7 @@ class UserBackend(Protocol):
         used_by: CredentialsAction = CredentialsAction.FACTOR_USED,
         scope: ProofScope = ProofScope.FULL,
     ) -> bool:
-        """Note that the user has proved who they are; return False if the credentials are no longer of *generation*.
+        """Record that the user has proved who they are; return False if the credentials are no longer of *generation*.
 
         In the same transaction, *cookie* replaces the session's cookie: the old one is no longer valid, and this object
         can go on making calls. *returned*, *has_factor*, *used* and *used_by*: as in `NewSession`. A partial proof (*scope*)
@@ -537,14 +537,14 @@ class Backend(Protocol):
         """
 
     def try_step(self, key: str) -> str | None:
-        """Count a try of a step, and return its sealed text; None: there is no such step any more.
+        """Count a try of a step, and return its sealed text; None if the step does not exist any more.
 
         A step has five tries; the sixth ends it, and returns None.
         """
         ...
 
     def end_step(self, key: str) -> str | None:
-        """Delete a step, and return its sealed text; None: there is no such step any more.
+        """Delete a step, and return its sealed text; None if the step does not exist any more.
 
         Of several simultaneous calls, only one gets the text.
         """
@@ -557,7 +557,10 @@ class Backend(Protocol):
         """
 
     def note_failure(self, user_id: UserId, failure: Failure | Exemption) -> None:
-        """Count *failure* in the audit entry for this hour, kind and user, which is made if need be; not for a deleted user."""
+        """Count *failure* in the user's audit entry for its kind and this hour; make the entry if none exists.
+
+        Failures of a deleted user are not counted.
+        """
 
     def model_settings(self) -> ModelSettings: ...
 

@@ -1,8 +1,8 @@
 """Mailed codes of eight digits: entering one in the browser that asked for it proves that its user reads the mailbox.
 
 A code belongs to a step (steps.py), which holds an HMAC of the code under the root key and the step's id. If no code may be
-sent to an address, a step is begun all the same, in which every code is wrong, so that a page does not reveal whether the
-address has an account.
+sent to an address, a step begins anyway, and every code that is entered is wrong, so that a page does not reveal whether
+the address has an account.
 """
 
 import secrets
@@ -36,7 +36,7 @@ from services.store.kept import marks
 from services.store.steps import Step, Steps, read_contents
 
 DIGITS = 8
-# maps a kind of step to the failure that a wrong code counts as; for all other kinds, that is ADDRESS
+# by kind of step: the failure that a wrong code counts as; for all other kinds, ADDRESS
 _FAILURES: Mapping[str, Failure] = {
     CodePurpose.SIGN_IN: Failure.SIGN_IN,
     CodePurpose.RESET_PASSWORD: Failure.RESET,
@@ -83,7 +83,7 @@ class _Contents:
     tag: str | None = field(repr=False)
     # the id under which tries are counted after `Codes.keep`; None: the code was never kept
     kept_as: UUID | None = None
-    user_id: UserId | None = None  # the user in whose audit wrong codes are counted
+    user_id: UserId | None = None  # the user whose audit log counts the wrong codes
 
 
 _CONTENTS = TypeAdapter(_Contents)
@@ -110,9 +110,9 @@ class Codes:
 
     All but `begin` raise StepEnded as `Steps.attempt` does; `read` and `check` count a try of the step.
 
-    A code of eight digits has five tries, and five more if another code was asked for but could not be sent. Each code that
-    is sent has all its tries, so only the throttles of mails limit guessing: strangers can have 15 codes a day sent to an
-    address (30 if it may be taken back). 15 codes have 150 tries, among 100,000,000 possible codes.
+    A code of eight digits has five tries, and five more if another code was asked for but could not be sent. The tries of
+    each code are counted anew, so only the throttles of mails limit guessing: strangers can have 15 codes a day sent to
+    an address (30 if it may be taken back). 15 codes allow 150 guesses among 100,000,000 possible codes.
     """
 
     steps: Steps
@@ -170,7 +170,7 @@ class Codes:
     def check(
         self, browser: Cookie, kind: str, step_id: UUID, digits: str, session: AppSession | None
     ) -> RightCode:
-        """Compare *digits* with the code of a step; count a wrong code in its user's audit. Raise WrongCode."""
+        """Compare *digits* with the code of a step; count a wrong code in the user's audit log. Raise WrongCode."""
         step = self.steps.attempt(browser, kind, step_id, session)
         contents = read_contents(_CONTENTS, step.contents)
         if contents.kept_as:
@@ -222,13 +222,14 @@ def prove(
 ) -> None:
     """Prove who a session's user is by a code that was mailed to their address: call *note* with the credentials.
 
-    *give* checks the second factor, if there is one, then calls its second argument; only that call uses the code up.
+    *give* gets the credentials and a function: it checks the second factor, if there is one, then calls the function, which
+    uses the code up.
 
     Raise StepEnded (also if the credentials have changed since), and the errors of *give* and *note*.
     """
 
     def act(checked: Checked) -> None:
-        # if the factor was used meanwhile, `given` calls this again, when the step has ended already
+        # `given` repeats this call if the factor was used meanwhile; by then the step has ended
         if not code.has_ended:
             code.end()
         note(checked)
@@ -254,7 +255,7 @@ def reset_password(
 
     def again() -> Checked:
         now = confirmed_again(accounts, code.request.address, code.step.user_id)
-        if now.credentials.wants_factor:  # set up meanwhile, and so needed in another reset
+        if now.credentials.wants_factor:  # set up meanwhile: another reset must ask for it
             raise StepEnded
         return now
 
@@ -278,7 +279,8 @@ def reset(
     not listed to the user, so it is removed.
 
     The new session changes the password, because only a user may overwrite credentials. *on_begun* is called after the
-    sign-in, before that change. A process killed there leaves the old password, and a session whose cookie no browser has.
+    sign-in, before that change. A process that is killed then leaves the old password, and a session whose cookie no
+    browser has.
     """
     cookie, session = accounts.sign_in(checked, browser=browser)
     on_begun(session)

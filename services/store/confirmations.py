@@ -33,7 +33,7 @@ _SIGN_UP = TypeAdapter(_SignUp)
 
 
 def sign_up_request(found: Found, password_hash: str | None, invitation: str) -> CodeRequest:
-    """Return the request for the code of a sign-up, which goes on once the code is entered."""
+    """Return the request for the code of a sign-up, which continues once the code is entered."""
     wanted = _SignUp(password_hash=password_hash, invitation=invitation)
     return CodeRequest(address=found.email, extra=_SIGN_UP.dump_json(wanted).decode())
 
@@ -47,7 +47,7 @@ def recipient_of_sign_up(found: Found) -> Recipient:
 def sign_up(
     accounts: Accounts, code: RightCode, browser: BrowserName | None = None
 ) -> tuple[Cookie, AppSession]:
-    """Make the account of a sign-up after its right *code*, and sign in; check the mode and the invitation again.
+    """Make the account of a sign-up whose *code* was right, and sign in; check the mode and the invitation again.
 
     A process that is killed after the step has ended leaves nothing, or a pending sign-up, which the next sign-in with the
     password completes. Raise StepEnded, AddressTaken (another sign-up was faster), and the errors of
@@ -82,9 +82,9 @@ def recipient_of_session(found: Found, session: AppSession) -> Recipient:
 
 
 def confirm_address(accounts: Accounts, session: AppSession, code: RightCode) -> None:
-    """Note in the credentials of the user of *session* that the right *code* confirmed the address; no session ends.
+    """Record in the credentials of the user of *session* that the right *code* confirmed the address; no session ends.
 
-    Raise StepEnded (also if the credentials have changed since), RateLimited (the credentials change at this moment).
+    Raise StepEnded (also if the credentials have changed since), RateLimited (the credentials changed during this call).
     """
     found = accounts.find(code.request.address, NOT_COUNTED)
     code.step.check(found.stored)

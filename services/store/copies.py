@@ -36,7 +36,7 @@ class CopySource(Protocol):
         user_id: UserId | None,
         conversation_id: ConversationId | None = None,
     ) -> list[Row]:
-        """Return a user's rows of *table*, even of accounts or credentials; *user_id* None: return the rows without a user.
+        """Return the rows of *table*, shared or not, that belong to *user_id*; None: those that belong to no user.
 
         *conversation_id*: return only the rows of this conversation; the table must have this field.
         """
@@ -59,7 +59,7 @@ class CopyTarget(CopySource, Protocol):
         ...
 
     def kept(self, table: CopiedTable[Row], rows: list[Row]) -> list[Row]:
-        """Return *rows* of another store in the form in which `rows` of this store returns them after a copy."""
+        """Return *rows* of another store as `rows` of this store returns them once they are copied."""
         ...
 
     def number(self, table: str, ids: Sequence[str]) -> None:

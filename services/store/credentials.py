@@ -1,4 +1,4 @@
-"""Encryption and decryption of credentials, which a store holds sealed, beside the look-up value of their address."""
+"""Encryption and decryption of credentials, which a store keeps sealed, with the look-up value of their address."""
 
 from uuid import UUID
 

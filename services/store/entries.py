@@ -1,6 +1,6 @@
 """Entries into an account, on any store: sign-in, sign-up, reset, and taking a former address back.
 
-An entry follows a right password or mailed code, and begins a session; a reset, for example, also sets a new password. If
+An entry follows a correct password or mailed code, and begins a session; a reset, for example, also sets a new password. If
 the account has a second factor, the user must give it first: the `Entry` then waits, sealed, as the contents of a step.
 """
 
@@ -180,7 +180,7 @@ class WaitingEntry:
     user_id: UserId
     found: Checked | FoundFormer
     credentials: Credentials
-    factor: SecondFactor | None  # None: a reset, and the account has no factor
+    factor: SecondFactor | None  # None: the entry is a reset, and the account has no factor
 
     @property
     def is_confirmed(self) -> bool:

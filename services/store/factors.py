@@ -1,8 +1,8 @@
 """The second factor of an account, on any store: its enrolment, and its use by a code or a passkey.
 
 Each use of an authenticator-app code (TOTP), a recovery code or a passkey changes the credentials. The new credentials are
-stored together with the session or proof that follows, unless another use was stored meanwhile: then the code is compared
-with the credentials that are stored by then. So each code is usable only once, even for simultaneous callers.
+stored together with the session or proof that follows. If another use was stored meanwhile, the code is compared again,
+with the credentials as they are then. So each code is usable only once, even for simultaneous callers.
 """
 
 from collections.abc import Callable, Sequence
@@ -26,9 +26,10 @@ _MOST_TRIES = 10  # maximum attempts to use one code while other uses interfere
 class Factors:
     """Enrols factors, and checks the codes that are entered. Any thread may call any method."""
 
-    # arguments: secret, code, time, last used time step; returns the code's time step, None if wrong or not newer
+    # returns the time step of a code, or None if the code is wrong or its time step is not newer than the last used one;
+    # arguments: secret, code, time, last used time step
     matching_step: Callable[[bytes, str, datetime, int], int | None]
-    # returns the hash of a recovery code as it was typed; None: the text is no recovery code
+    # returns the hash of a recovery code, given as it was typed; None: the text is not a recovery code
     recovery_hash: Callable[[str], str | None]
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
 
@@ -51,7 +52,7 @@ class Factors:
         return renewed(replace(credentials, factor=factor), recovery)
 
     def use(self, credentials: Credentials, entered: str) -> Credentials:
-        """Return the credentials after the use of the code *entered*. Raise WrongFactor if it is wrong or was used."""
+        """Return the credentials after the use of the code *entered*. Raise WrongFactor if it is wrong or already used."""
         factor, step = credentials.factor, None
         if factor:
             step = self.matching_step(factor.secret, entered, self.now(), factor.step)
@@ -74,7 +75,7 @@ def given(
 ) -> Answer:
     """Return the result of *act*, a sign-in or a proof, for *checked* after the *use* of a factor, passkey or identity.
 
-    *has_factor*: the use gave a second factor. If another use was stored meanwhile, read the credentials and repeat *use*.
+    *has_factor*: the use counts as a second factor. If another use was stored meanwhile, read the credentials and repeat *use*.
 
     Raise RateLimited (a sign-in method changed meanwhile, or other uses keep interfering), and the errors of *use* and *act*.
     """
@@ -111,7 +112,7 @@ def use_passkey(
 
 
 def renewed(credentials: Credentials, recovery: Sequence[str]) -> Credentials:
-    """Return the next generation of *credentials*, with new *recovery* hashes. Raise WrongFactor without a factor."""
+    """Return the next generation of *credentials*, with new *recovery* hashes. Raise WrongFactor if there is no factor."""
     if not credentials.wants_factor:
         raise WrongFactor
     return replace(credentials, recovery=tuple(recovery), generation=credentials.generation + 1)

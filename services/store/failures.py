@@ -15,7 +15,7 @@ _threads = threading.BoundedSemaphore(_MOST_THREADS)
 
 
 def note_failure(backend: Backend, user_id: UserId | None, failure: Failure | Exemption) -> None:
-    """Count a *failure* (or exemption) of *user_id* in a separate thread, so that no response waits; None: count nothing.
+    """Count a *failure* (or exemption) of a user, if *user_id* names one, in a separate thread, so that no response waits.
 
     Raise nothing. While 32 failures are being counted, further ones are only logged.
     """

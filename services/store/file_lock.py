@@ -13,7 +13,7 @@ _PAUSE_SECONDS = 0.005
 
 
 class FileLock:
-    """A lock that one process holds at a time. The threads of one process must take turns by themselves."""
+    """A lock that one process holds at a time. It does not exclude the threads of that process from one another."""
 
     def __init__(self, path: Path) -> None:
         """Open or create the file at *path*. Raise OSError."""

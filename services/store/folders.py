@@ -9,7 +9,7 @@ from services.errors import Misconfigured
 
 
 def check_system() -> None:
-    """Raise Misconfigured on a system without the locks of `FileLock`."""
+    """Raise Misconfigured on a system that lacks the file locks which `FileLock` uses."""
     if sys.platform == "win32":
         raise Misconfigured("DAYBOOK_STORE works on Linux, macOS and WSL, not on Windows.")
 
@@ -22,7 +22,7 @@ def check_new(path: Path) -> None:
 
 
 def lasting_folder(path: Path) -> Path:
-    """Return the nearest folder above *path* whose directory entry is surely on the disk.
+    """Return the nearest folder above *path* whose directory entry is certainly on the disk.
 
     A folder with mode 0700 may come from a process that was killed before the folder's directory entry was synced.
     """

@@ -193,7 +193,7 @@ def check_link(user_id: UserId, linked: FoundAccount | None) -> bool:
 
 
 def scope_of(answer: ProviderAnswer, now: datetime) -> ProofScope:
-    """Return the scope of a sign-in by *answer* as a proof: NONE if the provider may not have asked for a new sign-in."""
+    """Return the scope of *answer* as a proof: NONE unless the user signed in at the provider in the last ten minutes."""
     at = answer.signed_in_at
     return ProofScope.FULL if at is not None and at > now - PROOF_LIFE else ProofScope.NONE
 

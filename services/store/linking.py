@@ -82,7 +82,7 @@ def rename(
 
 
 def noting_use(checked: Checked, identity: Identity | None, at: datetime) -> Checked:
-    """Return *checked*, with the use of *identity* noted if there is one and a second factor was given or set up."""
+    """Return *checked*, with the use of *identity* recorded if there is one and a second factor was used or set up."""
     if identity is None or checked.used is None:
         return checked
     return replace(checked, used=_after_use(checked.used, identity, at))
@@ -91,7 +91,7 @@ def noting_use(checked: Checked, identity: Identity | None, at: datetime) -> Che
 def given_identity(
     accounts: Accounts, checked: Checked, identity: Identity, act: Callable[[Checked], Answer]
 ) -> Answer:
-    """Return the result of *act*, a sign-in or proof by *identity*, for *checked* after this use; raise `given`'s errors."""
+    """Return the result of *act*, a sign-in or proof by *identity*, for *checked* after this use. Raise the errors of `given`."""
     at = accounts.now()
 
     def use(credentials: Credentials) -> Credentials:
@@ -113,8 +113,8 @@ def sign_in_linking(
 ) -> tuple[Cookie, AppSession]:
     """Sign in as the user of *checked*, and link *identity* to the account, if there is one.
 
-    *on_begun* is called between the two: the use of a factor is stored then, even if the link fails. A process that is killed
-    between them leaves a session whose cookie no browser has, and no link.
+    *on_begun* is called between the two: by then the use of a factor is stored, even if the link fails. A process that is
+    killed between them leaves a session whose cookie no browser has, and no link.
     Raise the errors of `Accounts.sign_in` and `link`.
     """
     if identity:  # this call refuses too many identities before the sign-in stores anything

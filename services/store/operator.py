@@ -46,7 +46,7 @@ class PresentKeys:
     opens: Callable[[StoredCredentials], bool]
     # returns the faults of look-up values; arguments: the user's credentials, if any, and the values stored beside them
     lookup_faults: Callable[[StoredCredentials | None, Collection[str]], Collection[LookupFault]]
-    # returns False if the credentials can be decrypted, but hold no sign-in method that works on this deployment
+    # returns False if the credentials can be decrypted, but contain no sign-in method that works on this deployment
     has_way_in: Callable[[StoredCredentials], bool]
 
 
@@ -56,7 +56,7 @@ def unchecked(needs: str, *names: str) -> dict[str, Finding]:
 
 
 def judge_root_keys(needed: Collection[int], present: Collection[int]) -> Finding:
-    """Return the finding about the versions of root keys that stored data is sealed under, and those in the ring."""
+    """Return the finding about the versions of root keys: *needed* by stored data, and *present* in the ring."""
     if missing := set(needed) - set(present):
         return Mark.FAIL, f"stored data needs {_listed(missing)}: put it back beside the others"
     unused = set(present) - set(needed)

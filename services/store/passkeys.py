@@ -31,7 +31,7 @@ def renamed(passkeys: Passkeys, credential_id: bytes, name: str) -> Passkeys:
 
 
 def removed(passkeys: Passkeys, credential_id: bytes) -> Passkeys:
-    """Return the passkeys without one; if none is left, passkeys are no second factor any more. Raise PasskeyMissing."""
+    """Return the passkeys without one; if none is left, passkeys are no longer a second factor. Raise PasskeyMissing."""
     gone = find(passkeys, credential_id)
     left = tuple(one for one in passkeys.each if one is not gone)
     return replace(passkeys, each=left, is_factor=passkeys.is_factor and bool(left))

@@ -59,7 +59,7 @@ class Turns(Protocol):
         lease_seconds: int,
         thoughts: Thoughts | None = None,
     ) -> Lease:
-        """Store the partial reply, replace its *thoughts*, and prolong the lease."""
+        """Store the partial reply, replace its *thoughts*, and extend the lease."""
         ...
 
     def finish(self, ending: Ending) -> None:
@@ -111,7 +111,7 @@ class Conversations(Protocol):
     def recent(
         self, limit: int = 30, *, is_archived: bool = False, space_id: SpaceId | None = None
     ) -> list[Conversation]:
-        """Return pinned conversations, the last pinned first, then the others, the newest first; of one space, or all.
+        """Return pinned conversations, the last pinned first, then the others, the newest first, of one space or of all.
 
         While the database is down, return the last list that was read.
         """
@@ -131,7 +131,7 @@ class Conversations(Protocol):
         ...
 
     def some(self, ids: Iterable[ConversationId]) -> list[Conversation]:
-        """Return the conversations with *ids*; ids of no conversation are skipped."""
+        """Return the conversations with *ids*; unknown ids are skipped."""
         ...
 
     def thread(self, conversation_id: ConversationId) -> Thread:
@@ -220,7 +220,9 @@ class Messages(Protocol):
         *,
         drops_summary: bool,
     ) -> None:
-        """Delete *doomed*, which must include all messages that follow one of them, after *seconds*, and *facts* at once.
+        """Hide *doomed*, and destroy them after *seconds*; destroy *facts* at once.
+
+        *doomed* must include all messages that follow one of them.
 
         Raise Stale, Busy (a reply to one of them is streaming), Tampered.
         """
@@ -338,7 +340,7 @@ class Corpus(Protocol):
     def messages(
         self, wanted: Mapping[ConversationId, range]
     ) -> Iterator[Mapping[ConversationId, Sequence[Message]]]:
-        """Yield the messages whose sequence numbers are *wanted*, ordered by number, for some conversations at a time."""
+        """Yield the messages whose sequence numbers are *wanted*, in order, for a few conversations at a time."""
         ...
 
     def some(
@@ -370,7 +372,7 @@ class UserFigures(Protocol):
         ...
 
     def ledger(self, first_day: date, last_day: date, after: str = "") -> list[LedgerEntry]:
-        """Return at most 500 entries, ordered by day: of *first_day* those after the id *after*, then those of later days."""
+        """Return at most 500 entries: those of *first_day* with ids above *after*, then those up to *last_day*, by day."""
         ...
 
     def account_changes(self) -> list[AuditEntry]:

@@ -1,4 +1,4 @@
-"""The lower port, which each store implements: sealed rows of one user, each write one atomic call.
+"""The lower port, which each store implements: sealed rows of one user; each write is one atomic call.
 
 Bodies, titles, keys and heads are sealed above this port; a store sees ids, order, sizes and times. All methods
 raise SignedOut and StoreUnavailable; docstrings name the other errors.
@@ -121,7 +121,7 @@ class ConversationRead:
     conversation: ConversationRow
     # the messages after the requested seq, without deleted ones, sorted by seq
     messages: Sequence[MessageRow]
-    newest_turn: TurnRow | None  # the newest turn that makes replies
+    newest_turn: TurnRow | None  # the newest turn that is not a background call
     costs: Sequence[CostRow]  # the costs of the settled turns of *messages*
     receipts: Sequence[ReceiptRow]  # receipts of turns of *messages*, at least of the last one
 
@@ -142,7 +142,7 @@ class Ledger(Protocol):
         ...
 
     def checkpoint_turn(self, write: CheckpointTurn) -> Lease:
-        """Store the turn's partial texts and prolong its lease."""
+        """Store the turn's partial texts and extend its lease."""
         ...
 
     def finish_turn(self, write: FinishTurn) -> None:
@@ -205,7 +205,7 @@ class Rows(Ledger, Protocol):
         ...
 
     def messages_by_id(self, asked: Mapping[MessageId, ConversationId]) -> list[MessageRow]:
-        """Return those of the messages *asked* that exist, deleted ones included; each is asked with its conversation."""
+        """Return those of the messages *asked*, each listed with its conversation, that exist; deleted ones included."""
         ...
 
     def messages_between(self, ids: Sequence[ConversationId], seqs: range) -> list[MessageRow]:
@@ -243,7 +243,7 @@ class Rows(Ledger, Protocol):
     def change_conversation(
         self, conversation_id: ConversationId, changes: ConversationChanges
     ) -> bool:
-        """Apply the changes; return False if there is a title that the model's must not replace. Raise NotFound, SpaceGone."""
+        """Apply the changes; return False if the model's title must not replace the present one. Raise NotFound, SpaceGone."""
         ...
 
     def discard_conversation(self, conversation_id: ConversationId, seconds: int) -> None:

@@ -1,7 +1,7 @@
 """The files of a store in one folder. Data that a method writes outlive a power cut once the method has returned.
 
-File names stay relative to the folder even if it is moved. The last methods of `Disk` are the single operations between
-which the power may fail: tests record them.
+File names stay relative to the folder even if it is moved. The last methods of `Disk` are the single operations, which
+tests record: the power may fail between any two of them.
 """
 
 import errno
@@ -26,7 +26,7 @@ class Disk:
 
     def __init__(self, path: Path) -> None:
         self.path, self._has_failed = path, False
-        self._lasting = {"."}  # folders whose names have been synced to the disk
+        self._lasting = {"."}  # folders whose directory entries have been synced
         # old files that new ones have replaced (folder and open descriptor), until their bytes are overwritten
         self._replaced = list[tuple[str, int]]()
         self._root = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -53,7 +53,7 @@ class Disk:
             return []
 
     def replace(self, name: str, data: bytes) -> None:
-        """Replace a file atomically; then overwrite the old file's bytes, and old files that earlier errors have left."""
+        """Replace a file atomically; then overwrite the bytes of the old file, and of old files that earlier errors left."""
         self.make_folders(_folder_of(name))
         with self._opened(name + DRAFT, os.O_WRONLY | os.O_CREAT | os.O_TRUNC) as descriptor:
             self.write(descriptor, data, 0)
@@ -199,7 +199,7 @@ class AppendedFile:
 
     def __init__(self, disk: Disk, name: str) -> None:
         self.name, self.size, self.synced_size = name, 0, 0  # sizes in bytes
-        self.lasting_size = 0  # blocks return only once so many bytes are synced
+        self.lasting_size = 0  # bytes that must be synced before blocks return
         # _is_whole is false if a failed write left bytes after `size`
         self._disk, self._is_whole = disk, True
         self._is_destroyed = False

@@ -1,4 +1,4 @@
-"""Documents: files of rows, each row a JSON object in a line of its own."""
+"""Documents: files of rows, each row a JSON object on its own line."""
 
 from dataclasses import dataclass, field
 from typing import Any

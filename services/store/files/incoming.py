@@ -64,12 +64,12 @@ def take_up(tables: AllTables, folder: Path) -> None:
 
 
 def unread_files(folder: Path, user_id: UserId) -> list[str]:
-    """Return the names of the files in a user's folder `in` that no start of the app has imported."""
+    """Return the names of the files in a user's folder `in` that have not been imported."""
     return sorted(file.name for file in (folder / str(user_id) / "in").glob(_NAMES))
 
 
 def _content(file: Path) -> bytes:
-    """Return the bytes of *file*; b"" if it is too large, cannot be read, or is no regular file, which might never end."""
+    """Return the bytes of *file*; b"" if it is too large, cannot be read, or is not a regular file (a pipe may never end)."""
     with suppress(OSError), open(file, "rb", opener=_open) as opened:
         if S_ISREG(os.fstat(opened.fileno()).st_mode):
             content = opened.read(_LARGEST_FILE + 1)

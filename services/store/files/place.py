@@ -130,7 +130,7 @@ def _make_folder(path: Path) -> None:
         with closing(Disk(above)) as disk:
             disk.make_folders(str(path.relative_to(above)))
     except PermissionError:
-        if not path.is_dir():  # no error if an admin made it in a folder that Daybook cannot list
+        if not path.is_dir():  # an admin may have made it in a folder that Daybook cannot list
             raise
 
 

@@ -30,14 +30,14 @@ from services.store.tables.adapters import CheckedBlock, UserTables
 from services.store.tables.in_memory import selected
 from services.store.tables.protocol import Answer, Block, Range, Row, Table
 
-_SECONDS = 1.0  # documents are written at most so many seconds after the journal
+_SECONDS = 1.0  # maximum seconds between a write to the journal and those to documents
 _LARGEST_JOURNAL = 4_000_000  # bytes; a larger journal is written to documents at once
 _CACHED_BYTES = 32_000_000  # maximum bytes of cached documents
 _UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _JOURNAL, _END = "journal-", ".jsonl"
 # this file has the sizes of documents before unfinished appends: a start cuts off what these appends have written
 _SIZES = "appends.json"
-_DOCUMENT_BYTES = 1000  # bytes counted for each cached document beside its size
+_DOCUMENT_BYTES = 1000  # bytes counted for each cached document in addition to its size
 
 
 class FilesStore:
@@ -428,9 +428,12 @@ class FilesBlock(CheckedBlock):
 
 
 def _document(data: bytes, size: int | None) -> Document:
-    """Return the document in *data*; if they are damaged, in the first *size* bytes, from before an append. Raise Damaged."""
+    """Return the document in *data*. If *data* is damaged, read only the first *size* bytes, those before an append.
+
+    Raise Damaged.
+    """
     try:
-        return Document(data)  # *size* is ignored: the file may have been edited or removed since
+        return Document(data)  # in full: the file may have been edited or removed since the append
     except Damaged:
         if size is None:
             raise

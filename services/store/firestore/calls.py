@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from google.cloud.firestore_admin_v1.services.firestore_admin import FirestoreAdminClient
     from google.cloud.firestore_admin_v1.types import Database as Description
 
-CALL_SECONDS = 10.0  # seconds; the deadline of each call
+CALL_SECONDS = 10.0  # the deadline of each call, in seconds
 EMULATOR = "FIRESTORE_EMULATOR_HOST"
 MAKE_ANOTHER = "make one in Native mode, of the Standard edition, and name it in DAYBOOK_STORE."
 OWNER = (("authorization", "Bearer owner"),)  # the emulator denies nothing to this user

@@ -22,7 +22,7 @@ from services.store.tables.protocol import Answer, Block, Range, Row, Table
 
 USERS = "users"  # the collection with a document for each user
 _PAGE = 500  # documents that `owners` reads in one call
-# retries a block that conflicting blocks have aborted; each pause is a random part of a growing bound
+# retries a block that conflicting blocks have aborted, after a random pause with a growing upper bound
 _again = Retry(
     predicate=if_exception_type(Aborted), initial=0.05, maximum=2.0, multiplier=2, timeout=20.0
 )
@@ -33,7 +33,7 @@ class FirestoreStore:
     """The `AllTables` in a Firestore database. Any thread may call any member."""
 
     database: Database
-    lease: Lease | None  # None: a command of the operator, which runs beside the app
+    lease: Lease | None  # None: an operator's command, which runs beside the app
     _repeats: Lock = field(default_factory=Lock)
 
     def of(self, user_id: UserId | None) -> UserTables:

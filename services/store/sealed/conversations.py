@@ -178,7 +178,7 @@ class SealedConversations:
         checked = checked_instructions(text)
         for attempt in range(_TRIES):
             row = self._opened.row(conversation_id)
-            with suppress(Tampered):  # instructions that cannot be decrypted are replaced unseen
+            with suppress(Tampered):  # instructions that cannot be decrypted are not compared
                 check_seen(seen, self._texts.instructions(row), checked)
             try:
                 self._texts.put_text(row, DocumentKind.INSTRUCTIONS, checked)
