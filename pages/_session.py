@@ -144,7 +144,7 @@ def go_to_destination(page: Page) -> None:
 
 
 def ask_for(dialog: Callable[..., None], *args: object) -> None:
-    """Make the next run open *dialog*: its buttons would not work in a run that follows a reply."""
+    """Make the next run open *dialog*: in a run that still draws a streaming reply, its buttons would not work."""
     tab().dialog = dialog, args
 
 

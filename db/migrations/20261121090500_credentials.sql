@@ -328,7 +328,7 @@ end $$;
 create function private.lock_address(person uuid, address text) returns void language plpgsql as $$
 begin
   perform pg_advisory_xact_lock(hashtext('daybook: addresses'), hashtext(address));   -- of two users who take one address, one waits
-  -- locks these rows first, as each deletion of an account does; by id, in case two users swap their addresses
+  -- against deadlocks: before other rows, as deletions of accounts do, and by id, in case two users swap their addresses
   perform from auth.users where id = person or email = address order by id for update;
 end $$;
 

@@ -38,7 +38,9 @@ _NOTHING_KEPT = (
 )
 _IN_VIEW = 3  # the number of earlier exchanges that are drawn first, because they are in view
 _DRAWN = 20  # messages on a page: a browser takes seconds to draw hundreds
-_DRAWN_TO_LINE = 30  # messages, at most, on a page that begins at the start of the context
+_DRAWN_TO_LINE = (
+    30  # maximum messages on a page whose first message is the first one in the context
+)
 
 
 Exchange = list[Message]  # a prompt and its replies

@@ -15,7 +15,7 @@ def draw_button() -> None:
 
 
 def draw_progress() -> None:
-    """Draw the progress of the export that was begun last, until it is over, unless a dialog is opened."""
+    """Draw the progress of the latest export until it ends; draw nothing if a dialog is about to open."""
     with show_errors():
         # Only while an export runs: the browser sends the values of all widgets with each run of the fragment.
         # Not below a dialog: the rerun at the end would close the dialog and lose what is typed or pressed in it.

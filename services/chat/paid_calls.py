@@ -29,7 +29,7 @@ LEASE_SECONDS = 10
 _LEAST_REPLY_TOKENS = 256  # a shorter reply is not worth the cost of its prompt
 _MARGIN = 2.0  # seconds; a first lease with less time left is renewed before the call
 _PATIENCE = 900.0  # seconds that a finished reply waits for an unreachable database
-_RESENT_SECONDS = 120.0  # seconds during which an identical request resends the unanswered call
+_RESENT_SECONDS = 120.0  # seconds in which a request identical to an unanswered one counts as that request sent again
 _MOST_UNANSWERED = 4  # maximum unanswered calls that are stored for resending
 _LONGEST_PIECE = 20_000  # maximum characters of a reply that are pushed at once
 

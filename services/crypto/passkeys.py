@@ -65,7 +65,10 @@ def read(value: object) -> Passkeys | None:
 
 
 def used(value: object, passkey: Passkey) -> object:
-    """Return the field's *value* after a use of *passkey*; unchanged if it lacks the passkey or this version cannot read it."""
+    """Return *value*, the stored list of passkeys, with a use of *passkey* noted.
+
+    The value stays as it is if the list lacks the passkey, or if this version cannot read the list.
+    """
     with suppress(ValueError, OverflowError, OSError):
         if passkeys := read(value):
             return written(passkeys.used(passkey))

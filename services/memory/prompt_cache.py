@@ -48,7 +48,10 @@ _SHORT, _FULL = 300, 700
 
 
 def extend_prefix(base: Layout, history: History, pairs: Sequence[Pair]) -> Layout | None:
-    """Add *pairs*, their earlier recalls and a few new recalls; return None if the prefix must be rebuilt."""
+    """Return *base* with *pairs*, the messages that were recalled for them before, and a few newly recalled ones.
+
+    Return None if the prefix must be rebuilt.
+    """
     was_rebuilt = bool(history.past) and history.past[-1].seq == history.prefix_seq
     if was_rebuilt and not pairs:
         return None  # rebuild again: the last pair may be among the recalled messages

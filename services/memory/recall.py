@@ -24,7 +24,7 @@ from services.memory.terms import base, has_time, is_question, names, stem, word
 _NAMES = 5  # maximum names of a message that are indexed
 _SHORT = 15  # maximum words of a short question, which counts as uninformative
 _LEAD = 40  # how many words at the beginning of a long message count twice: they name its subject
-_COMPOUND = 0.5  # the weight of a part of a compound, or of a compound with that part
+_COMPOUND = 0.5  # the weight of a match between a compound word and one of its parts, whichever of them is in the query
 # minimum letters of an indexed compound, and of its parts; maximum letters of a query word that is looked up as either
 _LONG, _LEAST, _LONGEST = 9, 5, 60
 _LINKS = ("", "s", "n", "en", "es")  # letters that link the parts of a compound

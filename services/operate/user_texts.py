@@ -297,7 +297,7 @@ class UserTexts:
 
 
 def normal(row: object) -> object:
-    """Return a *row* of a plain store, whose files users may edit, in the form in which `OpenedSource` returns it."""
+    """Bring *row*, read from a plain store, into the form that `OpenedSource` returns, because users may edit those files."""
     match row:
         case schema.StoredConversation():
             head = _plain_head(row.head)

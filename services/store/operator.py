@@ -129,9 +129,9 @@ class Operator(Protocol):
     def find_credentials(
         self, email: EmailAddress, lookups: Collection[str]
     ) -> StoredCredentials | None:
-        """Return the credentials of an account, found by the look-up values of *email*; None if none match.
+        """Return the credentials that are stored under *lookups*, the look-up values of *email*.
 
-        Raise BadInput (no such account).
+        If there are none: return None if an account has the address, else raise BadInput.
         """
         ...
 

@@ -80,7 +80,7 @@ class SessionCache:
     """
 
     accounts: Accounts
-    # returns a context that is entered while a session is being ended
+    # returns a context manager; the session is ended inside it
     on_leave: Callable[[AppSession], AbstractContextManager[None]]
     on_forget: Callable[[AppSession], object]  # called after a session has left memory
     # called before `find` can return the session, and again when the session is opened with another cookie

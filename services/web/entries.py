@@ -41,7 +41,7 @@ from services.store.entries import (
 from services.store.failures import note_failure
 from services.store.kept import read_marks
 from services.store.steps import Step, read_contents
-from services.web.factor_check import NOT_GIVEN, FactorCheck, entry_of
+from services.web.factor_check import REFUSED_FACTOR, FactorCheck, entry_of
 from services.web.forms import (
     all_fields,
     local_path,
@@ -63,7 +63,7 @@ _FORMS = {"factor", "recovery", PASSKEY, _KEPT}
 # values of the query parameter `by`, the kinds of factors that may be given; "": an authenticator app
 _KINDS = {"passkey", "both"}
 # errors after which the step stays open, unless it has already ended
-_GOES_ON = *NOT_GIVEN, FactorRequired, TooManyAttempts, StoreUnavailable
+_GOES_ON = *REFUSED_FACTOR, FactorRequired, TooManyAttempts, StoreUnavailable
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,7 +240,7 @@ class Entries:
                 gone=form.gone,
                 on_used=lambda session: check.tell_of_use(request, accounts, session, factor),
             )
-        except NOT_GIVEN as error:
+        except REFUSED_FACTOR as error:
             note_failure(accounts.backend, user_id, Failure.FACTOR)
             if isinstance(error, PasskeyCopied):
                 self._tell(request, waiting, NoticeKind.PASSKEY_COPIED)

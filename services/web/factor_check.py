@@ -21,8 +21,8 @@ from services.web.notices import Notices
 from services.web.origin import Origin
 
 FACTORS = Factors(totp.matching_step, recovery_hash)
-# errors that refuse a code or passkey that was given as the second factor
-NOT_GIVEN = WrongFactor, PasskeyRefused, PasskeyCopied, PasskeyMissing
+# errors that refuse the code or passkey which a user gave as the second factor
+REFUSED_FACTOR = WrongFactor, PasskeyRefused, PasskeyCopied, PasskeyMissing
 
 
 @dataclass(frozen=True, slots=True)

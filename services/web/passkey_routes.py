@@ -64,7 +64,7 @@ class Given:
 
 
 class PasskeyFlow(Protocol):
-    """One use of passkeys: the options for the browser, and the action that a right answer allows."""
+    """A purpose for which passkeys are used: the options for the browser, and the action once its answer is verified."""
 
     name: ClassVar[str]  # value of the form field `use`
     # True: steps of this use belong to the session of a signed-in user; False: to no session

@@ -28,7 +28,7 @@ _CLASSES: dict[FieldKind, tuple[type, ...]] = {
 
 @dataclass(frozen=True, slots=True)
 class Hidden:
-    """An argument that a proof covers by a hash: free text, or a sealed text."""
+    """An argument of which a proof contains only a hash: free text, or a sealed text."""
 
     text: str | None = field(repr=False)
 
