@@ -375,7 +375,10 @@ _WEAKNESSES = {
 
 
 class ConfirmationSent(BadInput):
-    """The deployment requires a confirmed address. The error is the same if the address is taken."""
+    """The sign-up is complete only when the user has opened the confirmation link in an email of Supabase Auth.
+
+    Also raised for an address that is taken, so that a stranger does not learn which addresses have accounts.
+    """
 
     public = "We sent you an email. Confirm your address, then sign in."
 

@@ -53,7 +53,7 @@ class Affordable:
 
 @dataclass(frozen=True, slots=True)
 class Need:
-    """An amount of money in micro-dollars, and a number of tokens."""
+    """The amounts below which the unused part of a limit counts as low: in micro-dollars, and in tokens."""
 
     micro: int = 0
     tokens: int = 0
@@ -135,8 +135,8 @@ class ThreadView:
 
     @cached_property
     def need(self) -> Need:
-        """The amounts below which the rest of a limit counts as low: three times the cost of the most expensive of the
-        last three replies, or the highest possible cost of the next reply if that is more."""
+        """The amounts below which the unused part of a limit counts as low: three times the cost of the most expensive of
+        the last three replies, or the highest possible cost of the next reply if that is more."""
         replies = [one for one in self.thread.branch() if one.role is Role.ASSISTANT][
             -_LAST_REPLIES:
         ]
@@ -199,8 +199,8 @@ class ThreadView:
     @cached_property
     def _planned(self) -> tuple[History, ContextPlan]:
         thread = self.thread
-        # a new conversation has the same plan under every policy; Full avoids the search that
-        # Retrieval would prepare
+        # without earlier messages, every policy gives the same plan; planning with Full avoids the search
+        # that Retrieval would start
         if self.is_new:
             thread = replace(thread, conversation=replace(thread.conversation, policy=Full()))
         return self._tasks.planning.view(thread, self.setup)

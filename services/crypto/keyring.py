@@ -77,7 +77,8 @@ from services.domain.addresses import EmailAddress
 from services.domain.single_sign_on import Identity
 from services.errors import Misconfigured, Tampered
 
-_FEWEST_DISTINCT = 16  # 32 random bytes have fewer than 16 distinct values less than once in 10^16
+# a root key with fewer distinct bytes is refused as not random: 32 random bytes have fewer less than once in 10^16
+_FEWEST_DISTINCT = 16
 
 
 def new_key() -> bytes:

@@ -272,7 +272,7 @@ class Preferences:
     context_tokens: int | None = None  # None: all that the model and the deployment allow
     reply_tokens: int | None = None  # None: all that the model and the deployment allow
     window_messages: int | None = None  # the default size of a window; None: the deployment's
-    keeps_facts: bool | None = None  # None: the user has not chosen yet
+    keeps_facts: bool | None = None  # true: facts are noted; None: the user has not chosen yet
     keeps_facts_since: datetime | None = None  # no facts are noted from prompts before this time
     recalls_elsewhere: bool = False  # true if recall also searches other conversations
     theme: Theme = "system"
@@ -418,7 +418,7 @@ class Thread:
         return tuple(message for message in self.messages if message.id not in kept)
 
     def versions(self, message: Message) -> tuple[Message, ...]:
-        """Return *message* and the other prompts or replies with the same parent, oldest first."""
+        """Return all versions of *message*: the prompts or replies with the same parent, oldest first."""
         return tuple(
             one
             for one in self.messages

@@ -58,9 +58,10 @@ class ProofScope(StrEnum):
     """The scope of a proof: the changes to the account that it permits for ten minutes."""
 
     FULL = "full"
-    # the provider does not state when its user signed in; permits account deletion, a first password or factor, and passkeys
+    # permits deleting the account, and adding a first password, a first factor or passkeys; used if the provider does not
+    # state when its user signed in
     PART = "part"
-    NONE = "none"  # no proof: the provider may not have asked its user to sign in again
+    NONE = "none"  # permits nothing: the provider may not have asked its user to sign in again
 
 
 class Failure(StrEnum):
@@ -202,7 +203,8 @@ class Account:
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """A limit and the used part of it, in micro-dollars (`Cap.DAILY_TOKENS`: tokens, `Cap.DEPLOYMENT`: thousandths)."""
+    """A limit and the used part of it, in micro-dollars (`Cap.DAILY_TOKENS`: in tokens; `Cap.DEPLOYMENT`: in thousandths
+    of the limit, because only its used share is known)."""
 
     cap: Cap
     used: int
@@ -326,7 +328,7 @@ class AuditEntry:
 
 DELETE_WORD = "delete"  # typed to confirm account deletion in a deployment without sign-in
 
-# the reasons to refuse a form, by the code in the URL of the page that is shown next
+# maps the code in the URL of the page that is shown after a refused form to the error, whose text the page shows
 SIGN_IN_REASONS: dict[str, type[errors.AppError]] = {
     "signed-out": errors.SignedOut,
     "wrong": errors.WrongCredentials,

@@ -45,7 +45,8 @@ class MailHealth:
 
     last_hour: int
     at_most: int  # the limit of mails per hour
-    for_known: int  # the part of the hourly limit that is reserved for known devices
+    # the part of the hourly limit that is reserved for mails that known devices request
+    for_known: int
     waiting: int
     last_failure: str | None  # the kind of the last error
     last_failed_at: datetime | None

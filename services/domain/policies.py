@@ -27,9 +27,10 @@ class MemoryPolicy:
 
     @property
     def most_messages(self) -> int | None:
-        """The number of messages above which a window is trimmed to *messages*: half as many again, rounded up to pairs.
+        """The number of messages above which a window is trimmed to *messages*: 1.5 times *messages*, rounded up to pairs.
 
-        Between two trims, all prompts therefore begin with the same messages.
+        A window grows up to this number before it is trimmed, so consecutive prompts begin with the same messages, which
+        providers have cached.
         """
         return None if self.messages is None else self.messages + -(-self.messages // 4) * 2
 
