@@ -24,11 +24,13 @@ from services.memory.continuing import spaced
 from services.memory.tokens import TokenCounter, min_tokens
 from services.store.port import Turns
 
-# seconds; a heartbeat renews the lease every second, and a turn whose lease has run out is settled
+# seconds; a heartbeat renews the lease every second; once the lease of a dead process has run out, any process may
+# settle the turn
 LEASE_SECONDS = 10
 # a turn is refused if the budget does not cover a reply of this length: a shorter one is not worth its prompt's cost
 _LEAST_REPLY_TOKENS = 256
-_MARGIN = 2.0  # seconds; a first lease with less time left is renewed before the call
+# seconds; if a new turn's lease has less left, it is renewed before the model is called
+_MARGIN = 2.0
 _PATIENCE = 900.0  # maximum seconds for storing a finished reply while the database is unreachable
 _RESENT_SECONDS = 120.0  # seconds in which a request identical to an unanswered one counts as that request sent again
 # maximum number of a user's unanswered calls that stay in memory for resending
@@ -38,12 +40,16 @@ _LONGEST_PIECE = 20_000  # maximum characters that are added to a live turn at o
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Call:
-    """A model call, and the turn that pays for it. If the response to `begin` is lost, the same call is sent again."""
+    """A model call, and the turn that pays for it.
+
+    If the database's response to `PaidCalls.begin` is lost, the same call is sent again.
+    """
 
     turn: NewTurn
     offer: Offer
     plan: ContextPlan
-    so_far: str = field(default="", repr=False)  # the text of the reply that the call continues
+    # the text of the reply that the model is asked to continue; empty otherwise
+    so_far: str = field(default="", repr=False)
     made_at: float = field(default_factory=time.monotonic)
 
 

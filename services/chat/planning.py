@@ -56,7 +56,8 @@ class Planning:
     counter: KindCounter
     counting: Counting
     search: Search
-    # true: if the database is unreachable or the conversation is gone, reads return nothing instead of failing
+    # true: if the database is unreachable or the conversation is gone, its receipts, facts and so on count as missing,
+    # and no error is raised
     is_lenient: bool = False
 
     def turn(

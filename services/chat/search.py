@@ -88,7 +88,7 @@ class _Indexed:
     cuts: int  # the value of `Conversation.cuts` when the messages were indexed
     up_to_seq: int = 0  # all messages with a seq up to this one are indexed
     ids: set[MessageId] = field(default_factory=set[MessageId])
-    # the newest reply to each prompt, and the continuation of each reply
+    # maps each prompt to its newest reply, and each reply to its continuation
     replies: dict[MessageId, MessageId] = field(default_factory=dict[MessageId, MessageId])
 
 
@@ -166,7 +166,7 @@ class Search:
         return "Search()"
 
     def prepare(self) -> None:
-        """Start indexing other conversations, unless that was started before, because a prompt may follow soon."""
+        """Start indexing other conversations, unless that was started before, so that the next prompt need not wait."""
         if self._corpus and self._reading is None:
             self._read_on()
 
@@ -182,7 +182,7 @@ class Search:
         conversation, here = thread.conversation, {message.id for message in thread.messages}
         is_elsewhere = is_elsewhere and self._corpus is not None
         if is_elsewhere:
-            # the list is read again, in case a read in progress began before a conversation moved to another space
+            # have the list read again: a read in progress may have begun before a conversation moved to another space
             self._listed = {}
             self._missing = set()
             wait([self._read_on()], _PATIENCE)

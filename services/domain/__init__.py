@@ -154,7 +154,7 @@ class Conversation:
     is_archived: bool = False
     is_unread: bool = False  # true if there is a reply that the user has not opened on any device
     is_verified: bool = True  # false if the title could not be decrypted
-    # a hash of the sealed title, so it changes with the title
+    # a hash of the sealed title, which shows other tabs that the title has changed (`list_digest`)
     title_hash: str = field(default="", repr=False)
     model: str | None = None  # the model chosen for this conversation; None: the user's default
     space_id: SpaceId | None = None

@@ -24,7 +24,7 @@ class StoreHealth:
     # the rest of the round trip: the API and the network; None: the store has no API in between
     api_ms: int | None
     clock_skew_seconds: float  # the store's clock minus the app's
-    # maps labels on screen to other figures: versions, limits, times
+    # other figures (versions, limits, times), by their labels on screen
     figures: Mapping[str, int | str | datetime]
 
 

@@ -120,4 +120,5 @@ class MessageRow:
     attachments: str | None = field(default=None, repr=False)
     has_thoughts: bool
     created_at: datetime
-    destroy_at: datetime | None  # set if the message was deleted and is hidden from readers
+    # set if the message was deleted: it is hidden, and can be restored until then
+    destroy_at: datetime | None

@@ -118,7 +118,7 @@ class ProviderRequest:
     provider: str = field(repr=False)  # the name of the provider's entry in DAYBOOK_OIDC
     asked: RequestKind
     redirect_uri: str = field(repr=False)
-    state: str = field(repr=False)  # begins with the step's id
+    state: str = field(repr=False)  # begins with the id of the step that stores the request
     nonce: str = field(repr=False)
     verifier: str = field(repr=False)  # the code verifier of PKCE
 

@@ -61,7 +61,7 @@ _MOST_BYTES = 256_000  # maximum bytes of one HTTP response
 _CACHED_SECONDS = 3600.0  # seconds that metadata and keys are cached
 # minimum seconds between two fetches of the keys, even if no key fits a signature or the last fetch failed
 _KEYS_SECONDS = 60.0
-# OSError: a timeout, or an ssl.SSLError in a record after the handshake, which httpx2 does not convert to an HTTPError
+# OSError: `asyncio.timeout`, or an ssl.SSLError after the TLS handshake, which httpx2 does not convert to an HTTPError
 _ERRORS = (httpx2.HTTPError, httpx2.InvalidURL, OSError)
 Document = TypeVar("Document")
 
@@ -262,7 +262,8 @@ class Provider:
             timeout=self._seconds,
             event_hooks={"response": [_bound]},
             verify=self._tls,
-            trust_env=not self._entry.is_on_this_machine,  # a proxy cannot reach loopback
+            # for a provider on this machine, ignore the environment's proxy, which cannot reach this machine's loopback
+            trust_env=not self._entry.is_on_this_machine,
         )
         try:
             async with asyncio.timeout(self._seconds):

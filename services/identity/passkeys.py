@@ -41,8 +41,8 @@ _NAME = "Daybook"
 _TYPE = "public-key"
 _ALGORITHMS = -7, -8, -257  # COSE numbers of ES256, EdDSA, RS256
 _CREATE, _GET = "webauthn.create", "webauthn.get"
-# Authenticator data begin with the hash of the relying party's id, flags and sign count. In a creation, the AAGUID, the
-# length of the credential id, this id and the public key follow. Extensions come last.
+# Offsets in authenticator data: the hash of the relying party's id (32 octets), the flags (1), the sign count (4); in a
+# creation, then the AAGUID (16), the length of the credential id (2), this id and the public key; last, extensions.
 _FLAGS_AT = 32
 _HEADER_BYTES = 37
 _ID_LENGTH_AT = _HEADER_BYTES + 16

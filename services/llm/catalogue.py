@@ -18,7 +18,7 @@ _MILLION = 1_000_000
 _GUESSED_CONTEXT_TOKENS = 32_768
 _GUESSED_REPLY_TOKENS, _GUESSED_REASONING_TOKENS = 8_192, 32_768
 # maximum tokens reserved for a reply: more than a message can hold (200,000 bytes); a larger
-# reservation would block the user's other chats
+# reservation could take the rest of the user's budget from other chats
 _MOST_REPLY_TOKENS = 65_536
 _NOTHING = ModelSpec()
 
@@ -90,7 +90,7 @@ def known_model(
         reply_tokens,
         input_micro,
         output_micro,
-        # cached tokens cost at most the input price, at which the cost of a prompt is reserved
+        # never above the input price, because reservations count every token of a prompt at the input price
         min(cached_micro, input_micro),
         context_source,
         reply_source,

@@ -222,7 +222,7 @@ class _Stream:
         request = asyncio.run_coroutine_threadsafe(self._reply(pieces.put), self._loop)
         request.add_done_callback(lambda _: pieces.put(None))
         self._request = request
-        if self._is_cancelled:  # `cancel` was called meanwhile
+        if self._is_cancelled:  # `cancel` was called before `_request` was set
             request.cancel()
         try:
             while (piece := pieces.get()) is not None:
@@ -241,7 +241,7 @@ class _Stream:
 
 
 def _refused_parameters(error: openai.APIStatusError) -> Set[str]:
-    """Return which of `_NEWER_LIMIT` and `_USAGE` the *error* names as refused."""
+    """Return the request parameters that *error* names as refused: `_NEWER_LIMIT`, `_USAGE`, both or none."""
     names = (_NEWER_LIMIT, _USAGE) if error.status_code in {400, 422} else ()
     return {name for name in names if name in error.message}
 

@@ -39,7 +39,7 @@ class ReplyReader:
     """Passes the pieces of one reply to *emit*, chunk by chunk."""
 
     def __init__(self, emit: Callable[[Piece], None]) -> None:
-        self.has_begun = False  # true after thoughts or text, which another request would repeat
+        self.has_begun = False  # true once thoughts or text arrived; then no second request is sent
         self.has_text = False
         self._emit = emit
         self._is_empty = True

@@ -228,7 +228,7 @@ def _count_chunk(bare: Layout, due: Sequence[Pair], request: str) -> int:
 
 
 def _apart(bare: Layout, due: Sequence[Pair], request: str) -> Layout | None:
-    """Return one request that quotes *due*, with a single overlong pair shortened; None if it does not fit."""
+    """Return a request that quotes the messages of *due*, the longest cut short until all fit; None if it cannot fit."""
     halves = [half for pair in due for half in pair]
     most = max((len(half.body) for half in halves), default=0)
     while (call := _with_quotes(bare, halves, request)).left < 0:
