@@ -56,7 +56,7 @@ class Deployment:
 
 
 def log_handler() -> logging.Handler:
-    """Set the handler of the root logger and return it. It logs expected errors without a traceback."""
+    """Add the app's handler to the root logger, and return it. It logs expected errors without a traceback."""
     return events.log_handler(Refused, Unavailable)
 
 

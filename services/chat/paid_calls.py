@@ -1,6 +1,6 @@
 """Paid model calls: the cost of a call is reserved before it begins, and settled however it ends.
 
-`begin` reserves the cost. The caller runs `produce` in a thread: it streams and stores the reply and settles the turn.
+`begin` reserves the cost. The caller runs `produce` in a thread; `produce` streams and stores the reply, and settles the turn.
 """
 
 import time

@@ -56,8 +56,8 @@ class Planning:
     counter: KindCounter
     counting: Counting
     search: Search
-    # true: if the database is unreachable or the conversation is gone, its receipts, facts and so on count as missing,
-    # and no error is raised
+    # true: while the database is unreachable, or if the conversation is gone, plan without receipts and recalled messages
+    # instead of raising an error
     is_lenient: bool = False
 
     def turn(

@@ -318,7 +318,8 @@ class AuditEntry:
     action: str  # the database's name for the action, such as `caps.set`
     actor: str | None = field(repr=False)  # None: an operator
     target: str | None = field(repr=False)  # the user whom the change concerns
-    detail: Mapping[str, object] = field(repr=False)  # details by name; a change: [before, after]
+    # details by name; a changed value is the list [before, after]
+    detail: Mapping[str, object] = field(repr=False)
 
     @property
     def is_failure(self) -> bool:

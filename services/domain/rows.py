@@ -10,7 +10,11 @@ from services.domain import ConversationId, MessageId, Outcome, Role, SpaceId, T
 
 
 class FieldKind(Enum):
-    """The kinds of fields in a write. Ids, numbers and enum members are recognised by type; other text is free text."""
+    """The kinds of fields in a write.
+
+    An annotation states the kind; without one, it follows from the type: an id, a number, an enum member (NAME), and for
+    a plain string TEXT.
+    """
 
     ID = auto()
     NUMBER = auto()

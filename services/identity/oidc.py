@@ -1,7 +1,7 @@
 """The client of OpenID Connect providers (Core 1.0): the authorization code flow with PKCE, and a nonce.
 
 Only this module imports Authlib, which builds the authorization request and redeems the code, and joserfc, which verifies
-signatures. It is itself imported at the first sign-in by a provider, because the app starts without these libraries.
+signatures. It is itself imported at the first sign-in by a provider, so that the app starts without loading these libraries.
 """
 
 import asyncio

@@ -1,8 +1,8 @@
 """Passkeys (WebAuthn Level 3): options for browsers, and the verification of their answers.
 
-webauthn is imported at first use, because the app starts without it. It verifies signatures and decodes CBOR; all other
-rules are checked here, before the library is called, so that no rule depends on its version. An answer is a JSON object,
-which assets/page/passkey.js makes, with octets in base64url:
+webauthn is imported at first use, so that the app starts without loading it. It verifies signatures and decodes CBOR;
+all other rules are checked here, before the library is called, so that no rule depends on its version. An answer is a
+JSON object, which assets/page/passkey.js makes, with octets in base64url:
 
     creation .... id, client_data, attestation, transports
     assertion ... id, client_data, authenticator_data, signature, user_handle (null, or left out: the authenticator has none)
