@@ -52,7 +52,7 @@
     - PromptTooLong
       - ChatFull ....... the prompt fits, but not the whole conversation (policy Full)
     - AnswerRefused .... a single sign-on provider's response is wrong; `fault` says why (domain/single_sign_on.py)
-    - NoAccount ........ this and the next five: a provider's response is valid, but the user can neither sign in nor link it
+    - NoAccount ........ this and the next five: a provider's response is valid, but the user cannot sign in or link the identity
     - AddressNeeded
     - AddressUnconfirmed
     - IdentityTaken

@@ -126,8 +126,8 @@ class PaidCalls:
         return reported
 
     def _stream(self, turn: LiveTurn, call: Call) -> Usage | None:
-        """Stream the reply into *turn*. Return the usage that the endpoint reported; None if it reported none or an
-        impossible one, with more tokens than the context window holds.
+        """Stream the reply into *turn*. Return the usage that the endpoint reported; None if it reported no usage,
+        or an impossible one: more tokens than the context window holds.
         """
         stream = call.offer.client.start(call.plan.messages, max_tokens=turn.max_tokens)
         turn.when_stopped(stream.cancel)

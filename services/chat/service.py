@@ -382,8 +382,11 @@ def _message(thread: Thread, message_id: MessageId, role: Role) -> Message:
 
 
 def _seen_revs(thread: Thread) -> set[int]:
-    """Return the revisions that a write of a page may be based on: the current one, and the one before if only
-    a reply (or its continuation) was added since."""
+    """Return the revisions that a write of a page may be based on.
+
+    These are the current revision and, if the last change added a reply (or its continuation), the one before it: the
+    page may not show the new reply yet.
+    """
     rev, last = thread.conversation.rev, thread.messages[-2:]
     is_awaited = (
         len(last) == 2 and last[1].role is Role.ASSISTANT and last[1].parent_id == last[0].id

@@ -5,7 +5,7 @@
     ├─ "credentials" ......... seals users' credentials: one row a user
     ├─ "address" ............. makes the look-up values of addresses, so that their column holds no address
     ├─ "look-up" ............. makes other look-up values, each the HMAC of a JSON list: a kind, and the value sought
-    ├─ "server proof" ........ the app's HMAC key; the database has it too, and it decrypts nothing
+    ├─ "server proof" ........ the app's HMAC key; also known to the database; decrypts nothing
     ├─ "throttle" ............ names throttle buckets, so that they hold no address
     ├─ "device cookie" ....... signs the cookies of devices that have signed in
     ├─ "store" ............... makes the tag by which a store other than Supabase recognises its root key

@@ -152,7 +152,7 @@ class ReceiptEntry:
 
     message_id: MessageId
     tokens: int
-    # empty if the message was recalled because it is next to one that matched
+    # empty if the message was recalled because it is next to a message that matched
     matched: tuple[str, ...] = field(default=(), repr=False)
     recalled_for: MessageId | None = None  # id of an earlier prompt; None: the turn's own prompt
     conversation_id: ConversationId | None = None  # None: the turn's own conversation

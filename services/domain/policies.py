@@ -1,6 +1,7 @@
 """Context policies, which choose the messages that are sent with a prompt.
 
-A new policy is declared in `POLICIES`; services/memory/planner.py selects its messages, pages/_parts/words.py names it.
+A new policy is declared in `POLICIES`; services/memory/planner.py selects its messages, pages/_parts/words.py has its
+name on screen.
 """
 
 from dataclasses import dataclass

@@ -12,7 +12,7 @@ from services.domain import ConversationId, MessageId, Outcome, Role, SpaceId, T
 class FieldKind(Enum):
     """The kinds of fields in a write.
 
-    An annotation states the kind; without one, it follows from the type: an id, a number, an enum member (NAME), and for
+    An annotation states the kind; without one, the kind follows from the type: an id, a number, an enum member (NAME), and for
     a plain string TEXT.
     """
 

@@ -47,7 +47,7 @@ def normalize(form: Literal["NFC", "NFD", "NFKC", "NFKD"], text: str) -> str:
 
 
 def tick_pairs(text: str) -> dict[int, int]:
-    """Map the start of each run of backticks to the end of the next run of the same length."""
+    """Map the start of each run of backticks to the end of the next run of the same length, which closes a code span."""
     ends: dict[int, int] = {}
     pairs: dict[int, int] = {}
     for run in reversed(list(_TICKS.finditer(text))):

@@ -162,7 +162,9 @@ class ProviderAnswer:
     # None: the provider names no address, or one that is not valid or has no mailbox
     address: EmailAddress | None = field(repr=False)
     is_verified: bool  # true: the user reads the mail that is sent to the address
-    is_member: bool  # false only for Google: the entry has domains, and the user is in no organisation that has one of them
+    # false only if the provider is Google, the entry lists domains, and the user belongs to no organisation that has one of
+    # these domains
+    is_member: bool
     is_of_domains: bool  # the user is a member with a verified address in one of the entry's domains; true if the entry has none
     signed_in_at: datetime | None  # the time of the sign-in there, in UTC; None: not stated
     has_factor: bool  # the provider reports a second factor, by a value that the entry trusts

@@ -388,7 +388,7 @@ def _usable(listed: _KeyList) -> KeySet:
     """Return the listed keys that joserfc can use; a provider may list other keys, too."""
     keys: list[Key] = []
     for one in listed.keys:
-        # skip private keys: anyone could sign with one, and importing one may take hours
+        # skip private keys: a published one proves nothing, because anyone can sign with it, and importing it may take hours
         if "d" in one:
             continue
         with suppress(JoseError, ValueError, TypeError, KeyError):

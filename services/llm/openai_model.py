@@ -82,7 +82,7 @@ class OpenAIModel:
         between_tokens_seconds: float = 30,
         on_refusal: Callable[[str, LimitRefusal], None] | None = None,
     ) -> None:
-        """*on_refusal* receives a model's name and the limits that its endpoint stated when it refused a request."""
+        """*on_refusal* is called when the endpoint refuses a request and states limits: with the model's name and these limits."""
         self._client, self._name, self._on_refusal = client, name, on_refusal
         self._first_token_seconds = first_token_seconds
         self._between_tokens_seconds = between_tokens_seconds

@@ -106,7 +106,7 @@ def _counts(chunk: _Chunk) -> Counter[str]:
 
 
 def _count(node: object, path: str) -> int | None:
-    """Return the count at *path*; None if it is missing or impossible, so that no reply is lost because of it."""
+    """Return the count at *path*; None if it is missing or impossible, because a wrong count must not make a reply fail."""
     value = value_at(node, path)
     if isinstance(value, int | float) and 0 <= value <= _MOST_TOKENS:
         return int(value)
