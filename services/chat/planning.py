@@ -103,7 +103,7 @@ class Planning:
     def recalled_messages(
         self, thread: Thread, receipt: SentContext
     ) -> Mapping[MessageId, Located]:
-        """Return the messages of other conversations that *receipt* names and that *thread* may see now."""
+        """Return the messages that *receipt* names, from other conversations, if they still exist in the space of *thread*."""
         here = {message.id for message in thread.messages}
         far = {
             note.message_id: where

@@ -215,7 +215,7 @@ class Search:
     def opened(
         self, asked: Mapping[MessageId, ConversationId], thread: Thread
     ) -> dict[MessageId, Located]:
-        """Return the messages of *asked* that *thread* may see. All of *asked* belong to other conversations.
+        """Return those messages of *asked* that still exist in the space of *thread*. All belong to other conversations.
 
         Raise StoreUnavailable, SignedOut.
         """

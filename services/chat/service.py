@@ -187,7 +187,7 @@ class Chat:
         return self._begin(thread, thread.branch(), None, part_id)
 
     def coming(self, purpose: Purpose = Purpose.REPLY) -> frozenset[ConversationId]:
-        """Return the user's conversations in which a turn of *purpose* is running in this process."""
+        """Return the user's conversations for which this process runs a turn of *purpose*."""
         if purpose is Purpose.REPLY:
             return self.live_turns.coming(self.store.turns.user_id)
         return self.tasks.registry.coming(self.store.turns.user_id, purpose)

@@ -80,7 +80,10 @@ class ThreadView:
 
     @cached_property
     def plan(self) -> ContextPlan | None:
-        """The plan of the next turn without its prompt; None if it does not fit, or this version does not know the policy."""
+        """The plan of the next turn without its prompt.
+
+        None if no plan fits the context window, or this version of the app does not know the policy.
+        """
         with suppress(PromptTooLong, InstructionsTooLong, NewerVersion):
             return self._planned[1]
         return None
@@ -104,7 +107,7 @@ class ThreadView:
         return Receipt.from_json(text) if text else None
 
     def recalled(self, receipt: SentContext) -> Mapping[MessageId, Located]:
-        """Return the messages of other conversations that *receipt* names and that this conversation may see now."""
+        """Return the messages that *receipt* names, from other conversations, if they still exist in this space."""
         return self._tasks.planning.recalled_messages(self.thread, receipt)
 
     def costs(self, messages: Iterable[Message]) -> Mapping[TurnId, TurnCost]:

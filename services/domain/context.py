@@ -9,7 +9,7 @@ from typing import NamedTuple
 from services.domain import ConversationId, Fact, FactId, Message, MessageId, Role, RunningSummary
 
 _MIN_REPLY_TOKENS = 2048
-# the counts of shorter prompts may differ by chance, so these prompts never count as truncated
+# for shorter prompts, the endpoint's count may differ from the estimate by chance, so they never count as truncated
 _JUDGED_TOKENS = 1000
 _ESTIMATED_HIGH = 1.2
 

@@ -15,7 +15,7 @@ LONGEST_TEXT = 400_000  # characters of a text that is parsed as Markdown: twice
 # characters of a line that is parsed as Markdown; longer lines are taken for data, not prose
 LONGEST_LINE = 20_000
 
-# matches every combining mark, and also other characters; the last two characters decompose to marks
+# for a fast first test: matches every combining mark, and also other characters; the last two decompose to marks
 _MARK = r"(?:[^\w\x00-\x7f]|[\uff9e\uff9f])"
 _TICKS = re.compile("`+")
 _MAYBE_MANY = re.compile(rf"(?<!{_MARK}){_MARK}{{{MOST_MARKS + 1}}}")
