@@ -37,7 +37,7 @@ class Deployment:
     root_keys: RootKeys = field(repr=False)
     endpoints: Endpoints
     health: ServerHealth
-    check: Future[Check]  # its result is set once the app has been imported
+    check: Future[Check]  # the function that checks the backend, set once the app has been imported
     stack: Stack = field(repr=False)
     tables: AllTables | None = field(default=None, repr=False)  # the opened store; None: Supabase
     # the secret in the URL that signs in the user of a deployment without sign-in, valid until this
@@ -56,7 +56,7 @@ class Deployment:
 
 
 def log_handler() -> logging.Handler:
-    """Set the handler of the root logger and return it. It logs expected errors without a traceback."""
+    """Add the app's handler to the root logger, and return it. It logs expected errors without a traceback."""
     return events.log_handler(Refused, Unavailable)
 
 

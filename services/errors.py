@@ -52,7 +52,7 @@
     - PromptTooLong
       - ChatFull ....... the prompt fits, but not the whole conversation (policy Full)
     - AnswerRefused .... a single sign-on provider's response is wrong; `fault` says why (domain/single_sign_on.py)
-    - NoAccount ........ this and the next five: a provider's response is valid, but the user can neither sign in nor link it
+    - NoAccount ........ this and the next five: a provider's response is valid, but the user cannot sign in or link the identity
     - AddressNeeded
     - AddressUnconfirmed
     - IdentityTaken
@@ -375,7 +375,10 @@ _WEAKNESSES = {
 
 
 class ConfirmationSent(BadInput):
-    """The deployment requires a confirmed address. The error is the same if the address is taken."""
+    """The sign-up is complete only when the user has opened the confirmation link in an email of Supabase Auth.
+
+    Also raised for an address that is taken, so that a stranger does not learn which addresses have accounts.
+    """
 
     public = "We sent you an email. Confirm your address, then sign in."
 

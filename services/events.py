@@ -34,7 +34,7 @@ def listen(listener: Listener) -> None:
 
 
 def log_handler(*expected: type[Exception]) -> logging.Handler:
-    """Set and return the root logger's handler, which writes events and libraries' warnings to stderr as JSON lines.
+    """Add a handler to the root logger, and return it. It writes events and libraries' warnings to stderr as JSON lines.
 
     *expected* are the errors that are raised on purpose; see `JsonFormatter`.
     """

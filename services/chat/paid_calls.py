@@ -1,6 +1,6 @@
 """Paid model calls: the cost of a call is reserved before it begins, and settled however it ends.
 
-`begin` reserves the cost. The caller runs `produce` in a thread: it streams and stores the reply and settles the turn.
+`begin` reserves the cost. The caller runs `produce` in a thread; `produce` streams and stores the reply, and settles the turn.
 """
 
 import time
@@ -24,24 +24,32 @@ from services.memory.continuing import spaced
 from services.memory.tokens import TokenCounter, min_tokens
 from services.store.port import Turns
 
-# seconds; a heartbeat renews the lease every second, and a turn whose lease has run out is settled
+# seconds; a heartbeat renews the lease every second; once the lease of a dead process has run out, any process may
+# settle the turn
 LEASE_SECONDS = 10
-_LEAST_REPLY_TOKENS = 256  # a shorter reply is not worth the cost of its prompt
-_MARGIN = 2.0  # seconds; a first lease with less time left is renewed before the call
-_PATIENCE = 900.0  # seconds that a finished reply waits for an unreachable database
+# a turn is refused if the budget does not cover a reply of this length: a shorter one is not worth its prompt's cost
+_LEAST_REPLY_TOKENS = 256
+# seconds; if a new turn's lease has less left, it is renewed before the model is called
+_MARGIN = 2.0
+_PATIENCE = 900.0  # maximum seconds for storing a finished reply while the database is unreachable
 _RESENT_SECONDS = 120.0  # seconds in which a request identical to an unanswered one counts as that request sent again
-_MOST_UNANSWERED = 4  # maximum unanswered calls that are stored for resending
-_LONGEST_PIECE = 20_000  # maximum characters of a reply that are pushed at once
+# maximum number of a user's unanswered calls that stay in memory for resending
+_MOST_UNANSWERED = 4
+_LONGEST_PIECE = 20_000  # maximum characters that are added to a live turn at once
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Call:
-    """A model call, and the turn that pays for it. If the response to `begin` is lost, the same call is sent again."""
+    """A model call, and the turn that pays for it.
+
+    If the database's response to `PaidCalls.begin` is lost, the same call is sent again.
+    """
 
     turn: NewTurn
     offer: Offer
     plan: ContextPlan
-    so_far: str = field(default="", repr=False)  # the text of the reply that the call continues
+    # the text of the reply that the model is asked to continue; empty otherwise
+    so_far: str = field(default="", repr=False)
     made_at: float = field(default_factory=time.monotonic)
 
 
@@ -118,8 +126,8 @@ class PaidCalls:
         return reported
 
     def _stream(self, turn: LiveTurn, call: Call) -> Usage | None:
-        """Stream the reply into *turn*. Return the usage that the endpoint reported; None if it reported none or an
-        impossible one, with more tokens than the context window holds.
+        """Stream the reply into *turn*. Return the usage that the endpoint reported; None if it reported no usage,
+        or an impossible one: more tokens than the context window holds.
         """
         stream = call.offer.client.start(call.plan.messages, max_tokens=turn.max_tokens)
         turn.when_stopped(stream.cancel)
@@ -178,7 +186,7 @@ class PaidCalls:
         return unsaved or (None if turn.is_stopped else failure)
 
     def _finish(self, ending: Ending) -> errors.AppError | None:
-        """Store the ending of a turn, and return the error, if any; wait while the database is unreachable."""
+        """Store the ending of a turn, and return the error, if any. Try for `_PATIENCE` while the database is unreachable."""
         deadline, pause = time.monotonic() + _PATIENCE, 0.2
         while True:
             try:
@@ -195,8 +203,8 @@ class PaidCalls:
                 return None
 
     def _counted(self, call: Call, turn: LiveTurn, streamed: str, *, is_failed: bool) -> Usage:
-        """Estimate the usage of a call for which the endpoint reported none: deliberately high, but within the
-        reservation."""
+        """Estimate the usage of a call for which the endpoint reported none. The estimate is deliberately high, but
+        never above the reservation."""
         if is_failed and not streamed:
             return Usage(0, 0)
         return Usage(
@@ -205,7 +213,7 @@ class PaidCalls:
         )
 
     def checkpoint(self, turn: LiveTurn, said: str) -> Lease:
-        """Store *said* and new thoughts, and renew the lease of *turn*; stop *turn* if another
+        """Store *said*, the reply so far, with new thoughts, and renew the lease of *turn*; stop *turn* if another
         process requested that."""
         thoughts = turn.thoughts()
         new = None if thoughts == turn.kept_thoughts else thoughts
@@ -233,7 +241,7 @@ class _LengthLimit:
         self._characters += len(piece)
         if self._characters < self._due:
             return False
-        # counting the whole text after each piece would take quadratic time
+        # count again only when the text is a quarter longer: counting all of it after each piece would take quadratic time
         self._due = self._characters * 5 // 4
         self._pieces = [text := "".join(self._pieces)]
         return 2 * min_tokens(text) > self._max_tokens
@@ -291,7 +299,10 @@ class UnansweredCalls:
         return next((lost for _, lost in self._calls.items() if _is_same(lost, call)), None)
 
     def is_prompt(self, prompt_id: MessageId | None) -> bool:
-        """Return True if an unanswered call may have stored this prompt; if so, no process streams a reply to it."""
+        """Return True if an unanswered call may have begun the turn of this prompt.
+
+        Such a turn is open in the database, but no process streams its reply before the call is sent again.
+        """
         lost = (call.turn for _, call in self._calls.items())
         return any(turn.prompt and turn.prompt_id == prompt_id for turn in lost)
 
@@ -304,7 +315,7 @@ class UnansweredCalls:
         except errors.StoreUnavailable:
             is_lost = True
             raise
-        finally:  # a resent call counts as lost until its response arrives, so it is dropped only here
+        finally:  # a resent call stays findable during the block, until its response has arrived
             self._calls.drop(client_turn_id)
             if is_lost:
                 self._calls.put(client_turn_id, call)
@@ -314,7 +325,10 @@ class UnansweredCalls:
 
 
 def _is_same(lost: Call, call: Call) -> bool:
-    """Return True if *call* repeats the request of *lost*, which was made shortly before and may be stored by now."""
+    """Return True if *call* repeats the request of *lost*, which was made less than `_RESENT_SECONDS` before.
+
+    The prompt of *lost* may or may not be stored by now.
+    """
     sent, new = lost.turn, call.turn
     before, now = sent.thread, new.thread
     is_late = call.made_at - lost.made_at > _RESENT_SECONDS
@@ -349,7 +363,8 @@ def _least_reply_micro(info: ModelInfo, plan: ContextPlan) -> int:
 
 
 def least_micro(info: ModelInfo, plan: ContextPlan) -> int:
-    """Return the highest cost of the prompt of *plan* and a short reply; a turn is refused if the budget is lower."""
+    """Return the smallest budget, in micro-dollars, for which a turn is not refused: the highest possible cost of the
+    prompt of *plan*, plus the cost of a short reply."""
     return info.cost_micro(Usage(plan.bound_tokens, 0)) + _least_reply_micro(info, plan)
 
 

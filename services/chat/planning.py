@@ -38,7 +38,9 @@ from services.memory.receipt import Receipt
 from services.memory.tokens import KindCounter
 from services.store.port import Turns
 
-_LOOKED_AT = 20  # newest messages that are searched for a turn of the model; without one, the model counts as new
+# number of the newest messages whose receipts are searched for a calibration of the model; if none has one,
+# the plan uses no calibration
+_LOOKED_AT = 20
 _OUT_OF_VIEW = "The model no longer sees this reply, so it cannot continue it. Send a new message."
 
 
@@ -54,7 +56,8 @@ class Planning:
     counter: KindCounter
     counting: Counting
     search: Search
-    # true: if the database is unreachable or the conversation is gone, reads return nothing instead of failing
+    # true: while the database is unreachable, or if the conversation is gone, plan without receipts and recalled messages
+    # instead of raising an error
     is_lenient: bool = False
 
     def turn(
@@ -100,7 +103,7 @@ class Planning:
     def recalled_messages(
         self, thread: Thread, receipt: SentContext
     ) -> Mapping[MessageId, Located]:
-        """Return the messages of other conversations that *receipt* names and that *thread* may see now."""
+        """Return the messages that *receipt* names, from other conversations, if they still exist in the space of *thread*."""
         here = {message.id for message in thread.messages}
         far = {
             note.message_id: where
@@ -196,7 +199,10 @@ class Planning:
         )
 
     def _stored_rates(self, thread: Thread, setup: Setup, past: tuple[Message, ...]) -> Calibration:
-        """Return the stored calibration for a plan of *past*, a branch of *thread*; empty after the endpoint refused a prompt."""
+        """Return the stored calibration for a plan of *past*, a branch of *thread*.
+
+        It is empty if the endpoint refused the last prompt as too long, because the plan with the calibration did not fit.
+        """
         conversation_id, model = thread.conversation.id, setup.offer.info.name
         receipts = partial(self._receipts, conversation_id=conversation_id)
         stored = stored_rates(model, past, receipts)
@@ -222,7 +228,7 @@ def stored_rates(
 
 
 def _start_seq(conversation: Conversation, past: tuple[Message, ...]) -> int:
-    """Return the seq after which the view of *past* begins: the stored start_seq, or the
+    """Return the seq after which messages of *past* are sent in full: the stored start_seq, or the
     reset_seq if the start_seq belongs to another branch.
     """
     is_here = any(message.seq == conversation.start_seq for message in past)

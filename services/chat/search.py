@@ -43,7 +43,8 @@ _MOST_HITS = 1000
 _MOST_ELSEWHERE = 10
 _MOST_OPENED = 2_000  # maximum cached messages of other conversations
 _MOST_INDEXES = 20  # maximum indexes of single conversations in memory
-_MOST_RECEIPTS = 5000  # maximum receipts whose ids are cached; their text is not
+# maximum receipts whose message ids are cached; the text of receipts is not cached
+_MOST_RECEIPTS = 5000
 
 Located = tuple[ConversationId, Message]
 
@@ -87,7 +88,7 @@ class _Indexed:
     cuts: int  # the value of `Conversation.cuts` when the messages were indexed
     up_to_seq: int = 0  # all messages with a seq up to this one are indexed
     ids: set[MessageId] = field(default_factory=set[MessageId])
-    # the newest reply to each prompt, and the continuation of each reply
+    # maps each prompt to its newest reply, and each reply to its continuation
     replies: dict[MessageId, MessageId] = field(default_factory=dict[MessageId, MessageId])
 
 
@@ -138,7 +139,8 @@ class _Index:
         if indexed := self.conversations.pop(conversation_id, None):
             self._recall.remove(indexed.ids)
             self.replaced -= indexed.ids
-            for message_id in indexed.ids:  # some may be deleted by now, so all are read again
+            # drop the cached messages, too, because some may be deleted by now
+            for message_id in indexed.ids:
                 self._opened.drop(message_id)
 
 
@@ -153,7 +155,7 @@ class Search:
         self._opened = LruCache[MessageId, Located](_MOST_OPENED)
         self._alone = LruCache[ConversationId, _Index](_MOST_INDEXES)
         self._spaces = defaultdict[SpaceId | None, _Index](lambda: _Index(self._opened))
-        # messages found missing since the last prompt was planned
+        # messages that the store lacked since the last prompt was planned; they are not read again before the next one
         self._missing: set[MessageId] = set()
         self._recalls = LruCache[TurnId, StoredRecalls](_MOST_RECEIPTS)
         self._reading: Future[None] | None = None
@@ -164,7 +166,7 @@ class Search:
         return "Search()"
 
     def prepare(self) -> None:
-        """Start indexing other conversations, unless that was started before, because a prompt may follow soon."""
+        """Start indexing other conversations, unless that was started before, so that the next prompt need not wait."""
         if self._corpus and self._reading is None:
             self._read_on()
 
@@ -180,7 +182,7 @@ class Search:
         conversation, here = thread.conversation, {message.id for message in thread.messages}
         is_elsewhere = is_elsewhere and self._corpus is not None
         if is_elsewhere:
-            # the list is read again, in case a read in progress began before a conversation moved to another space
+            # have the list read again: a read in progress may have begun before a conversation moved to another space
             self._listed = {}
             self._missing = set()
             wait([self._read_on()], _PATIENCE)
@@ -213,7 +215,7 @@ class Search:
     def opened(
         self, asked: Mapping[MessageId, ConversationId], thread: Thread
     ) -> dict[MessageId, Located]:
-        """Return the messages of *asked* that *thread* may see. All of *asked* belong to other conversations.
+        """Return those messages of *asked* that still exist in the space of *thread*. All belong to other conversations.
 
         Raise StoreUnavailable, SignedOut.
         """
@@ -313,7 +315,7 @@ class Search:
             for chat_id, seqs in wanted.items():
                 begun[chat_id].up_to_seq = max(begun[chat_id].up_to_seq, seqs.stop - 1)
         except AppError:
-            # the messages indexed so far stay; the rest is read before the next prompt
+            # the messages indexed so far stay in the index; the rest is read before the next prompt
             log_event("recall.unread")
 
 

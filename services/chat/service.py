@@ -55,7 +55,7 @@ class Chat:
         title: Callable[[str], str] = first_words,
         new_id: Callable[[], UUID] = uuid4,  # makes the id of a new conversation
         on_settled: Callable[[], None] = lambda: None,  # called after each turn is settled
-        owner: object = None,  # the session that owns the turns; the session outlives this object
+        owner: object = None,  # the session that owns the turns; see `LiveTurns.leaving`
     ) -> None:
         self.store = store = choices.store
         self._choices, self._sweep, self.live_turns = choices, sweep, live_turns
@@ -108,7 +108,8 @@ class Chat:
         seen = seen_rev, tip_id, seen_model
         try:
             return self._go_on(self.store.turns.known(conversation_id), prompt, *seen)
-        except errors.Stale:  # the cached thread may lack the reply that was stored a moment ago
+        except errors.Stale:
+            # the cached thread may lack a reply that was just stored: try once with the stored thread
             if seen_rev is None:
                 raise
             return self._go_on(self.store.conversations.thread(conversation_id), prompt, *seen)
@@ -140,7 +141,7 @@ class Chat:
         if not (model or policy):
             return self._begin(thread, past, asked.body, asked.id)
         once = replace(own, model=model or own.model)
-        # the stored start of the view is valid only for the stored policy, and ignored under another one
+        # the stored start_seq was computed for the stored policy, so another policy starts from the reset_seq
         if policy:
             once = replace(once, policy=policy, start_seq=own.reset_seq)
         thread = replace(thread, conversation=once)
@@ -186,7 +187,7 @@ class Chat:
         return self._begin(thread, thread.branch(), None, part_id)
 
     def coming(self, purpose: Purpose = Purpose.REPLY) -> frozenset[ConversationId]:
-        """Return the user's conversations in which a turn of *purpose* is running in this process."""
+        """Return the user's conversations for which this process runs a turn of *purpose*."""
         if purpose is Purpose.REPLY:
             return self.live_turns.coming(self.store.turns.user_id)
         return self.tasks.registry.coming(self.store.turns.user_id, purpose)
@@ -208,9 +209,11 @@ class Chat:
         begun: LiveTurn | None = None,
         is_cached: bool = False,
     ) -> ThreadView:
-        """Return a conversation for a page: up to the prompt that is being answered, else the branch of *version*.
+        """Return the view of a conversation for a page.
 
-        If the turn *begun* is given, show its thread; if *is_cached*, prefer a cached thread. Raise NotFound.
+        While a reply streams, the branch ends at its prompt; otherwise, it is the newest branch through the message
+        *version*, if given. With *begun*, a turn that has just begun, take the thread from this turn; with
+        *is_cached*, take a cached thread if there is one. Raise NotFound.
         """
         turn: LiveTurn | RemoteTurn | None = begun
         # read once, because the turn drops its thread when it ends
@@ -265,7 +268,7 @@ class Chat:
             prompt_id = left.prompt_id or thread.messages[-1].id
             self.store.turns.finish(left.interrupted(conversation_id, prompt_id))
         except errors.Tampered:
-            # an unverified conversation cannot be continued, but it can be read
+            # a conversation that fails verification can be read, but the partial reply cannot be added to it
             return thread, None
         log_event("turn.adopted", turn=left.id)
         return self.store.conversations.thread(conversation_id), None
@@ -308,7 +311,8 @@ class Chat:
     ) -> LiveTurn:
         """Begin a turn for *prompt*. *again* is the id of a prompt that is stored already, or of a reply to continue.
 
-        *start_seq* is the seq after which the view of later turns begins; by default the start_seq of this turn's plan.
+        *start_seq* is stored for the plans of later turns: they send messages after it in full. By default it is the
+        start_seq of this turn's plan.
         """
         _of_this_version(thread)
         last = self.live_turns.find(self.store.turns.user_id, thread.conversation.id)
@@ -378,8 +382,11 @@ def _message(thread: Thread, message_id: MessageId, role: Role) -> Message:
 
 
 def _seen_revs(thread: Thread) -> set[int]:
-    """Return the revisions that a write of a page may be based on: the current one, and the one before if only
-    a reply (or its continuation) was added since."""
+    """Return the revisions that a write of a page may be based on.
+
+    These are the current revision and, if the last change added a reply (or its continuation), the one before it: the
+    page may not show the new reply yet.
+    """
     rev, last = thread.conversation.rev, thread.messages[-2:]
     is_awaited = (
         len(last) == 2 and last[1].role is Role.ASSISTANT and last[1].parent_id == last[0].id

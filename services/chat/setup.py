@@ -42,7 +42,10 @@ class Setup:
 
     @property
     def context_tokens(self) -> int:
-        """The tokens that one call may use: the model's limit, or a lower limit that the user chose."""
+        """The tokens that one call may use: the model's limit, or a lower limit that the user chose.
+
+        A chosen limit that is too low is raised to `_LEAST_CONTEXT_TOKENS`, and to twice the chosen reply length.
+        """
         most = self.offer.info.context_tokens
         wished = self.preferences.context_tokens or most
         replies = _LEAST_CONTEXT * (self.preferences.reply_tokens or 0)

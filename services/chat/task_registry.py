@@ -18,7 +18,7 @@ from services.errors import AppError
 from services.memory.facts import BATCH, SILENCE
 
 BACKGROUND_THREAD = "background-task"  # the name of every thread of a background task
-# maximum turns that are skipped after several failures, because each attempt may cost money
+# maximum turns without an attempt after repeated failures; turns are skipped because each attempt may cost money
 _MOST_SKIPPED = 15
 _MOST_RESULTS = 5_000  # maximum results of ended tasks in memory, for all users together
 
@@ -32,7 +32,8 @@ class _State:
 
     user_id: UserId
     is_running: bool = False
-    finished: MessageId | None = None  # the message of the last task; no other task begins for it
+    # the message that the last task was about; no other task begins for it
+    finished: MessageId | None = None
     due_at: float = inf  # monotonic time at which `work` begins, unless the task is claimed before
     work: Work | None = None
     error: AppError | None = None
@@ -111,7 +112,7 @@ class BackgroundTasks:
             return bool(state and state.work)
 
     def begin_due(self) -> None:
-        """Begin all postponed work that is due, each piece in its own thread."""
+        """Begin all postponed work that is due, each task in its own thread."""
         now, due = time.monotonic(), list[Work]()
         with self._lock:
             for key, state in list(self._busy.items()):
@@ -131,7 +132,7 @@ class BackgroundTasks:
         error: AppError | None = None,
         noted: tuple[NotedFact, ...] = (),
     ) -> None:
-        """End a task; *finished* is its message, or None if another task may be begun for that message."""
+        """End a task. *finished* is the message that it was about; None lets another task begin for this message."""
         with self._lock:
             state = self._busy.get((purpose, conversation_id))
             if state is None:  # the user has left, so there is no result to store
@@ -156,7 +157,7 @@ class BackgroundTasks:
     def noted(
         self, conversation_id: ConversationId, up_to: MessageId | None = None
     ) -> tuple[NotedFact, ...]:
-        """Return the most recently noted facts; with *up_to*, only if they were noted up to that prompt."""
+        """Return the most recently noted facts; with *up_to*, only if this is the last prompt that they were noted from."""
         with self._lock:
             state = self._find((Purpose.FACTS, conversation_id))
             return state.noted if state and up_to in (None, state.finished) else ()

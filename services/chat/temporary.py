@@ -68,7 +68,7 @@ class TemporaryChat(ChatParts):
         return self._chat.live_turns.has_live()
 
     def leave(self) -> None:
-        """Let the chat end after `UNDO_SECONDS`, or as soon as the page is disconnected."""
+        """Note that the user has left the chat, which ends after `UNDO_SECONDS`, or as soon as the page is disconnected."""
         self._left_at = time.monotonic()
 
     def come_back(self) -> None:

@@ -53,7 +53,7 @@ class Affordable:
 
 @dataclass(frozen=True, slots=True)
 class Need:
-    """An amount of money in micro-dollars, and a number of tokens."""
+    """The amounts below which the unused part of a limit counts as low: in micro-dollars, and in tokens."""
 
     micro: int = 0
     tokens: int = 0
@@ -80,7 +80,10 @@ class ThreadView:
 
     @cached_property
     def plan(self) -> ContextPlan | None:
-        """The plan of the next turn without its prompt; None if it does not fit, or this version does not know the policy."""
+        """The plan of the next turn without its prompt.
+
+        None if no plan fits the context window, or this version of the app does not know the policy.
+        """
         with suppress(PromptTooLong, InstructionsTooLong, NewerVersion):
             return self._planned[1]
         return None
@@ -104,7 +107,7 @@ class ThreadView:
         return Receipt.from_json(text) if text else None
 
     def recalled(self, receipt: SentContext) -> Mapping[MessageId, Located]:
-        """Return the messages of other conversations that *receipt* names and that this conversation may see now."""
+        """Return the messages that *receipt* names, from other conversations, if they still exist in this space."""
         return self._tasks.planning.recalled_messages(self.thread, receipt)
 
     def costs(self, messages: Iterable[Message]) -> Mapping[TurnId, TurnCost]:
@@ -135,8 +138,8 @@ class ThreadView:
 
     @cached_property
     def need(self) -> Need:
-        """The amounts below which the rest of a limit counts as low: three times the cost of the most expensive of the
-        last three replies, or the highest possible cost of the next reply if that is more."""
+        """The amounts below which the unused part of a limit counts as low: three times the cost of the most expensive of
+        the last three replies, or the highest possible cost of the next reply if that is more."""
         replies = [one for one in self.thread.branch() if one.role is Role.ASSISTANT][
             -_LAST_REPLIES:
         ]
@@ -199,8 +202,8 @@ class ThreadView:
     @cached_property
     def _planned(self) -> tuple[History, ContextPlan]:
         thread = self.thread
-        # a new conversation has the same plan under every policy; Full avoids the search that
-        # Retrieval would prepare
+        # without earlier messages, every policy gives the same plan; planning with Full avoids the search
+        # that Retrieval would start
         if self.is_new:
             thread = replace(thread, conversation=replace(thread.conversation, policy=Full()))
         return self._tasks.planning.view(thread, self.setup)

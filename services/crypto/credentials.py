@@ -3,8 +3,9 @@
 A document is a JSON object. This version of the app writes and reads these fields:
 
     version .......... 1; 2 once the document has a factor, a number of uses, or a former address with a factor; 3 once
-                       it has identities or passkeys, or a former address with them. An earlier version of the app does
-                       not know these ways in; it raises NewerVersion, so that it does not restore them with an address
+                       it has identities or passkeys, or a former address with them. An earlier version of the app
+                       raises NewerVersion for such a document: it would restore, with a former address, ways in that it
+                       does not know
     state ............ "pending" until the row belongs to a user, then "set"
     address .......... the address that the user signs in with
     hash ............. the hash of the password (password_hash.py); null: the account has no password
@@ -55,7 +56,7 @@ from services.domain.single_sign_on import LinkedIdentity
 from services.errors import NewerVersion
 
 _MANAGED_CHARACTERS = 40
-# of more than four, the oldest are kept, so that a thief of the account cannot push out the user's own addresses
+# a fifth address is not added: the oldest stay, so that a thief of the account cannot push out the user's own addresses
 _MOST_FORMER = 4
 # fields that `Credentials.taken_back` does not restore: they are not ways in, or get new values
 _LASTING = {
@@ -211,7 +212,10 @@ class Credentials:
         return None if moved == self else replace(moved, generation=self.generation + 1)
 
     def moved(self, address: EmailAddress, confirmed: Confirmed, until: datetime) -> "Credentials":
-        """Return the next generation, with a new *address*; the old address, if confirmed, can be taken back until *until*."""
+        """Return the next generation, with a new *address*.
+
+        The old address, if confirmed, can be taken back until *until*, unless there are `_MOST_FORMER` others already.
+        """
         former = [one for one in self.former if one.until > confirmed.at and one.address != address]
         if self.confirmed:
             ways_in = {n: v for n, v in _fields(self).items() if n not in _LASTING}
@@ -299,7 +303,8 @@ def _fields(credentials: Credentials) -> dict[str, object]:
         ]
     if factor := credentials.factor:
         known["factor"] = _written(factor)
-    if credentials.recovery and credentials.wants_factor:  # without a factor there are no codes
+    # codes are of no use without a factor, so they are dropped with the last one
+    if credentials.recovery and credentials.wants_factor:
         known["recovery_codes"] = list(credentials.recovery)
     if credentials.identities:
         known["identities"] = identity_fields.written(credentials.identities)

@@ -5,7 +5,7 @@
     ├─ "credentials" ......... seals users' credentials: one row a user
     ├─ "address" ............. makes the look-up values of addresses, so that their column holds no address
     ├─ "look-up" ............. makes other look-up values, each the HMAC of a JSON list: a kind, and the value sought
-    ├─ "server proof" ........ the app's HMAC key; the database has it too, and it decrypts nothing
+    ├─ "server proof" ........ the app's HMAC key; also known to the database; decrypts nothing
     ├─ "throttle" ............ names throttle buckets, so that they hold no address
     ├─ "device cookie" ....... signs the cookies of devices that have signed in
     ├─ "store" ............... makes the tag by which a store other than Supabase recognises its root key
@@ -77,7 +77,8 @@ from services.domain.addresses import EmailAddress
 from services.domain.single_sign_on import Identity
 from services.errors import Misconfigured, Tampered
 
-_FEWEST_DISTINCT = 16  # 32 random bytes have fewer than 16 distinct values less than once in 10^16
+# a root key with fewer distinct bytes is refused as not random: 32 random bytes have fewer less than once in 10^16
+_FEWEST_DISTINCT = 16
 
 
 def new_key() -> bytes:

@@ -19,7 +19,8 @@ from typing import cast
 from services.crypto.vault import decode_base64url, encode_base64url
 from services.domain.passkeys import Passkey, Passkeys, Transport
 
-_PASSKEYS_FIELDS, _PASSKEY_FIELDS = 3, 10  # numbers of fields: of the whole object, of each passkey
+# the number of fields of the object, and of each passkey in it
+_PASSKEYS_FIELDS, _PASSKEY_FIELDS = 3, 10
 
 
 def written(passkeys: Passkeys) -> Mapping[str, object]:

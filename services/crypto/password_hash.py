@@ -15,7 +15,8 @@ from services.errors import Tampered
 
 _SALT_BYTES, _HASH_BYTES = 16, 32
 _MEMORY_KIB, _PASSES, _LANES = 65_536, 3, 1
-_ANY = f"{'A' * 22}${'A' * 43}"  # a salt and a hash that match no known password
+# a salt and a hash that match no known password; hashed against if there is no user, so that the time reveals nothing
+_ANY = f"{'A' * 22}${'A' * 43}"
 
 
 def hash_password(password: str) -> str:

@@ -18,7 +18,7 @@ _NO_KEY = bytes(KEY_BYTES)
 
 
 class PlainVault(Vault):
-    """A `Vault` that encrypts nothing. Its heads only count messages, so that texts may be edited by hand."""
+    """A `Vault` that encrypts nothing. Heads hold counts without a MAC, so that texts may be edited by hand in the store."""
 
     __slots__ = ()
 

@@ -75,7 +75,7 @@ message's sealed list of attachments; without such a list it is empty. (No token
 sealed list of attachments has one for each piece, in order: so a head covers all pieces of its messages,
 and can be checked without reading a piece.
 
-**Head**, one for each conversation: it proves that exactly these rows belong to it.
+**Head**, one for each conversation: it proves that the conversation consists of exactly these rows.
 
     body  = u64(rev) || u64(count) || u64(last seq) || total (32)
     total = the sum of the row MACs of all its messages, modulo 2^256
@@ -86,9 +86,9 @@ The sum is MSet-Add-Hash (Clarke et al., "Incremental Multiset Hash Functions an
 Memory Integrity Checking", ASIACRYPT 2003): adding or removing a row costs one addition, whatever the
 length of the conversation, and rows may come in any order, as seq and parent are in their MACs. The authors' proof
 needs the sum to be hidden, which a MAC beside it would not do: with enough old heads an attacker could look for
-other rows with the same sum. So the head is sealed, not signed. A reader adds up the rows it read and compares
-their count and their sum, and the rev and the last seq with those of the conversation's row. Messages that are deleted
-leave count and sum at once, with one rev for all of them; the last seq stays.
+other rows with the same sum. So the head is sealed, not signed. A reader adds up the rows that it
+read, and compares their count and sum with those in the head, and the head's rev and last seq with those in the
+conversation's row. Deleted messages are subtracted from count and sum at once, with one new rev; the last seq stays.
 
 **Subkeys** are HKDF(ikm, salt = none unless one is named, info = "daybook p1 " || label, length = 32). No
 place begins like that, because its first octet is 2.

@@ -154,7 +154,7 @@ class Conversation:
     is_archived: bool = False
     is_unread: bool = False  # true if there is a reply that the user has not opened on any device
     is_verified: bool = True  # false if the title could not be decrypted
-    # a hash of the sealed title, so it changes with the title
+    # a hash of the sealed title, which shows other tabs that the title has changed (`list_digest`)
     title_hash: str = field(default="", repr=False)
     model: str | None = None  # the model chosen for this conversation; None: the user's default
     space_id: SpaceId | None = None
@@ -272,7 +272,7 @@ class Preferences:
     context_tokens: int | None = None  # None: all that the model and the deployment allow
     reply_tokens: int | None = None  # None: all that the model and the deployment allow
     window_messages: int | None = None  # the default size of a window; None: the deployment's
-    keeps_facts: bool | None = None  # None: the user has not chosen yet
+    keeps_facts: bool | None = None  # true: facts are noted; None: the user has not chosen yet
     keeps_facts_since: datetime | None = None  # no facts are noted from prompts before this time
     recalls_elsewhere: bool = False  # true if recall also searches other conversations
     theme: Theme = "system"
@@ -418,7 +418,7 @@ class Thread:
         return tuple(message for message in self.messages if message.id not in kept)
 
     def versions(self, message: Message) -> tuple[Message, ...]:
-        """Return *message* and the other prompts or replies with the same parent, oldest first."""
+        """Return all versions of *message*: the prompts or replies with the same parent, oldest first."""
         return tuple(
             one
             for one in self.messages

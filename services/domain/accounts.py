@@ -58,13 +58,14 @@ class ProofScope(StrEnum):
     """The scope of a proof: the changes to the account that it permits for ten minutes."""
 
     FULL = "full"
-    # the provider does not state when its user signed in; permits account deletion, a first password or factor, and passkeys
+    # permits deleting the account, and adding a first password, a first factor or passkeys; used if the provider does not
+    # state when its user signed in
     PART = "part"
-    NONE = "none"  # no proof: the provider may not have asked its user to sign in again
+    NONE = "none"  # permits nothing: the provider may not have asked its user to sign in again
 
 
 class Failure(StrEnum):
-    """Kinds of failed attempts at an account. The audit counts them in one entry of this name per user and hour."""
+    """Kinds of failed attempts at an account. The audit has one entry per kind, user and hour, which counts the attempts."""
 
     ADDRESS = "address.fail"  # a code to confirm or take back an address was wrong
     # a change to the account was refused, because a proof was missing or a code was wrong
@@ -202,7 +203,8 @@ class Account:
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """A limit and the used part of it, in micro-dollars (`Cap.DAILY_TOKENS`: tokens, `Cap.DEPLOYMENT`: thousandths)."""
+    """A limit and the used part of it, in micro-dollars (`Cap.DAILY_TOKENS`: in tokens; `Cap.DEPLOYMENT`: in thousandths
+    of the limit, because only its used share is known)."""
 
     cap: Cap
     used: int
@@ -316,7 +318,8 @@ class AuditEntry:
     action: str  # the database's name for the action, such as `caps.set`
     actor: str | None = field(repr=False)  # None: an operator
     target: str | None = field(repr=False)  # the user whom the change concerns
-    detail: Mapping[str, object] = field(repr=False)  # details by name; a change: [before, after]
+    # details by name; a changed value is the list [before, after]
+    detail: Mapping[str, object] = field(repr=False)
 
     @property
     def is_failure(self) -> bool:
@@ -326,7 +329,7 @@ class AuditEntry:
 
 DELETE_WORD = "delete"  # typed to confirm account deletion in a deployment without sign-in
 
-# the reasons to refuse a form, by the code in the URL of the page that is shown next
+# maps the code in the URL of the page that is shown after a refused form to the error, whose text the page shows
 SIGN_IN_REASONS: dict[str, type[errors.AppError]] = {
     "signed-out": errors.SignedOut,
     "wrong": errors.WrongCredentials,

@@ -31,7 +31,7 @@ class ConfirmedBy(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Confirmed:
-    """A confirmation that the user reads the mail that is sent to an address."""
+    """How, and when, it was confirmed that the user reads the mail that is sent to an address."""
 
     how: ConfirmedBy
     at: datetime  # in UTC, whole seconds

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from services.domain import ConversationId, Fact, FactId, Message, MessageId, Role, RunningSummary
 
 _MIN_REPLY_TOKENS = 2048
-# the counts of shorter prompts may differ by chance, so these prompts never count as truncated
+# for shorter prompts, the endpoint's count may differ from the estimate by chance, so they never count as truncated
 _JUDGED_TOKENS = 1000
 _ESTIMATED_HIGH = 1.2
 
@@ -82,7 +82,7 @@ class History:
     earlier_recalls: Mapping[MessageId, tuple[RecalledMessage, ...]] = field(
         default_factory=dict[MessageId, tuple[RecalledMessage, ...]], repr=False
     )
-    # messages recalled for a prompt are not sent if the seq of the prompt is at most this
+    # messages recalled for earlier prompts are sent again, except those of prompts with a seq up to this one
     prefix_seq: int = 0
 
 
@@ -127,7 +127,7 @@ class ContextPlan:
     earlier_recall_ids: tuple[MessageId, ...] = ()
     fact_ids: tuple[FactId, ...] = ()
     omitted_ids: tuple[MessageId, ...] = ()  # earlier messages that are not sent in any form
-    start_seq: int = 0  # start_seq and prefix_seq: their values in the `History` of the next turn
+    start_seq: int = 0  # start_seq and prefix_seq: to be stored, for the `History` of the next turn
     prefix_seq: int = 0
 
     def tokens_by_kind(self) -> Counter[PartKind]:
@@ -140,7 +140,7 @@ class ContextPlan:
 
 @dataclass(frozen=True, slots=True)
 class Forecast:
-    """The expected tokens of a prompt. The forecast is anchored if the endpoint has already counted most of them."""
+    """The expected tokens of a prompt. *is_anchored*: most of them are in a prompt that the endpoint has counted already."""
 
     tokens: int
     is_anchored: bool
@@ -152,7 +152,7 @@ class ReceiptEntry:
 
     message_id: MessageId
     tokens: int
-    # empty if the message was recalled because it is next to one that matched
+    # empty if the message was recalled because it is next to a message that matched
     matched: tuple[str, ...] = field(default=(), repr=False)
     recalled_for: MessageId | None = None  # id of an earlier prompt; None: the turn's own prompt
     conversation_id: ConversationId | None = None  # None: the turn's own conversation

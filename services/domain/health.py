@@ -24,7 +24,7 @@ class StoreHealth:
     # the rest of the round trip: the API and the network; None: the store has no API in between
     api_ms: int | None
     clock_skew_seconds: float  # the store's clock minus the app's
-    # maps labels on screen to other figures: versions, limits, times
+    # other figures (versions, limits, times), by their labels on screen
     figures: Mapping[str, int | str | datetime]
 
 
@@ -45,7 +45,8 @@ class MailHealth:
 
     last_hour: int
     at_most: int  # the limit of mails per hour
-    for_known: int  # the part of the hourly limit that is reserved for known devices
+    # the part of the hourly limit that is reserved for mails that known devices request
+    for_known: int
     waiting: int
     last_failure: str | None  # the kind of the last error
     last_failed_at: datetime | None

@@ -23,7 +23,10 @@ class CodePurpose(StrEnum):
 
 
 class NoCodeReason(StrEnum):
-    """The reasons to send a mail without a code; the page shows the same as after a mail with a code."""
+    """The reasons to send a mail without a code.
+
+    The page shows the same as after a mail with a code, so that it does not reveal whether an account exists.
+    """
 
     TAKEN = "taken"  # an account with the address exists
     UNCONFIRMED = "unconfirmed"  # the account has never confirmed the address
@@ -36,7 +39,8 @@ class NoticeKind(StoredName):
     FACTOR_ADDED = "factor_added"
     FACTOR_REMOVED = "factor_removed"
     FACTOR_REPLACED = "factor_replaced"
-    PASSKEY_FACTOR_ADDED = "passkey_factor_added"  # a passkey is asked for after the password
+    # a passkey is now asked for after the password or a code
+    PASSKEY_FACTOR_ADDED = "passkey_factor_added"
     PASSKEY_FACTOR_REMOVED = "passkey_factor_removed"
     WRONG_FACTORS = "wrong_factors"
     RECOVERY_CODES_RENEWED = "recovery_codes_renewed"

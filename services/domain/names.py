@@ -8,7 +8,10 @@ _FORM = re.compile(r"[a-z_]{1,30}")  # the database checks names against this pa
 
 
 class StoredName(StrEnum):
-    """An enum of stored names. A name that this version does not know becomes an unlisted member."""
+    """An enum of stored names.
+
+    A name that this version of the app does not know is accepted: it becomes a member that iteration does not yield.
+    """
 
     @classmethod
     def _missing_(cls, value: object) -> Self | None:

@@ -64,8 +64,8 @@ class Passkeys:
     is_factor: bool = False  # a passkey is asked for after the password or a mailed code
 
     def __post_init__(self) -> None:
-        """Raise ValueError if the user handle does not have 64 octets, if there are too many passkeys or two that are equal, or
-        if a passkey is asked for although there are none.
+        """Raise ValueError if the user handle does not have 64 octets, if there are too many passkeys, if two have the same
+        id, or if a passkey is asked for although there are none.
         """
         if len(self.user_handle) != USER_HANDLE_BYTES:
             raise ValueError("a user handle has 64 octets")
@@ -75,7 +75,7 @@ class Passkeys:
             raise ValueError("a user has at most 20 passkeys, and one if it is asked for")
 
     def used(self, passkey: Passkey) -> "Passkeys":
-        """Return the passkeys after a use of *passkey*; a passkey with the same id but another public key stays as it is."""
+        """Return the passkeys after a use of *passkey*, which updates the one with the same id and public key."""
         each = tuple(
             replace(
                 one,

@@ -1,6 +1,7 @@
 """Context policies, which choose the messages that are sent with a prompt.
 
-A new policy is declared in `POLICIES`; services/memory/planner.py selects its messages, pages/_parts/words.py names it.
+A new policy is declared in `POLICIES`; services/memory/planner.py selects its messages, pages/_parts/words.py has its
+name on screen.
 """
 
 from dataclasses import dataclass
@@ -27,9 +28,10 @@ class MemoryPolicy:
 
     @property
     def most_messages(self) -> int | None:
-        """The number of messages above which a window is trimmed to *messages*: half as many again, rounded up to pairs.
+        """The number of messages above which a window is trimmed to *messages*: 1.5 times *messages*, rounded up to pairs.
 
-        Between two trims, all prompts therefore begin with the same messages.
+        A window grows up to this number before it is trimmed, so consecutive prompts begin with the same messages, which
+        providers have cached.
         """
         return None if self.messages is None else self.messages + -(-self.messages // 4) * 2
 

@@ -10,7 +10,11 @@ from services.domain import ConversationId, MessageId, Outcome, Role, SpaceId, T
 
 
 class FieldKind(Enum):
-    """The kinds of fields in a write. Ids, numbers and enum members are recognised by type; other text is free text."""
+    """The kinds of fields in a write.
+
+    An annotation states the kind; without one, the kind follows from the type: an id, a number, an enum member (NAME), and for
+    a plain string TEXT.
+    """
 
     ID = auto()
     NUMBER = auto()
@@ -120,4 +124,5 @@ class MessageRow:
     attachments: str | None = field(default=None, repr=False)
     has_thoughts: bool
     created_at: datetime
-    destroy_at: datetime | None  # set if the message was deleted and is hidden from readers
+    # set if the message was deleted: it is hidden, and can be restored until then
+    destroy_at: datetime | None

@@ -15,7 +15,7 @@ LONGEST_TEXT = 400_000  # characters of a text that is parsed as Markdown: twice
 # characters of a line that is parsed as Markdown; longer lines are taken for data, not prose
 LONGEST_LINE = 20_000
 
-# matches every combining mark, and also other characters; the last two characters decompose to marks
+# for a fast first test: matches every combining mark, and also other characters; the last two decompose to marks
 _MARK = r"(?:[^\w\x00-\x7f]|[\uff9e\uff9f])"
 _TICKS = re.compile("`+")
 _MAYBE_MANY = re.compile(rf"(?<!{_MARK}){_MARK}{{{MOST_MARKS + 1}}}")
@@ -47,7 +47,7 @@ def normalize(form: Literal["NFC", "NFD", "NFKC", "NFKD"], text: str) -> str:
 
 
 def tick_pairs(text: str) -> dict[int, int]:
-    """Map the start of each run of backticks to the end of the next run of the same length."""
+    """Map the start of each run of backticks to the end of the next run of the same length, which closes a code span."""
     ends: dict[int, int] = {}
     pairs: dict[int, int] = {}
     for run in reversed(list(_TICKS.finditer(text))):

@@ -77,7 +77,8 @@ class AddressUnconfirmed(Refused):
 
 
 class IdentityTaken(Refused):
-    """The identity is not linked to the account of the session, or is linked to another account."""
+    """A proof came from an identity that is not linked to the session's account, or an identity to be added is linked to
+    another account."""
 
     public = "This sign-in does not belong to your account, and may open another one. Use a different one."
 
@@ -118,7 +119,7 @@ class ProviderRequest:
     provider: str = field(repr=False)  # the name of the provider's entry in DAYBOOK_OIDC
     asked: RequestKind
     redirect_uri: str = field(repr=False)
-    state: str = field(repr=False)  # begins with the step's id
+    state: str = field(repr=False)  # begins with the id of the step that stores the request
     nonce: str = field(repr=False)
     verifier: str = field(repr=False)  # the code verifier of PKCE
 
@@ -161,11 +162,15 @@ class ProviderAnswer:
     identity: Identity
     # None: the provider names no address, or one that is not valid or has no mailbox
     address: EmailAddress | None = field(repr=False)
-    is_verified: bool  # true: the user reads the mail that is sent to the address
-    is_member: bool  # false only for Google: the entry has domains, and the user is in no organisation that has one of them
+    # true: the provider has verified the address, or its entry trusts all addresses
+    is_verified: bool
+    # false only if the provider is Google, the entry lists domains, and the user belongs to no organisation that has one of
+    # these domains
+    is_member: bool
     is_of_domains: bool  # the user is a member with a verified address in one of the entry's domains; true if the entry has none
     signed_in_at: datetime | None  # the time of the sign-in there, in UTC; None: not stated
-    has_factor: bool  # the provider reports a second factor, by a value that the entry trusts
+    # true: the claim `acr` or `amr` has a value that the entry trusts as a second factor
+    has_factor: bool
 
 
 def new_request(

@@ -44,7 +44,10 @@ class ConversationUsage(UsageSum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UsageReport:
-    """The usage of one user or of all users over some days, totalled in several ways. Times are accurate to 5 %."""
+    """The usage of one user or of all users over some days, totalled in several ways.
+
+    The times until the first token come from a histogram, and are accurate to 5 %.
+    """
 
     days: tuple[DayUsage, ...]
     purposes: tuple[PurposeUsage, ...]  # highest cost first

@@ -156,7 +156,7 @@ def socket_folder(database: Path) -> Path:
     """
     beside = database.parent / "run"
     fits = len(os.fsencode(beside)) <= _MAX_SOCKET_BYTES - len("/.s.PGSQL.5432")
-    # libpq and Postgres would read a path with one of these characters as a list
+    # libpq and Postgres would split a path at these characters, as a list of paths
     if fits and not set(str(beside)) & set(',"'):
         return beside
     data = database.parent.stat()

@@ -43,7 +43,7 @@ def modules_folder(cache: Path, package: Path = _HERE) -> Path:
 
 
 def fetch_modules(cache: Path, progress: Progress, package: Path = _HERE) -> None:
-    """Fetch the Node modules of *package* if they are missing, in one process at a time.
+    """Fetch the Node modules of *package* if they are missing. A lock lets one process fetch at a time.
 
     Call *progress* with the number of fetched packages and the total. Raise Misconfigured if the fetch fails.
     """

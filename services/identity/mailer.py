@@ -88,7 +88,7 @@ class HourlyLimit:
 
 @dataclass(slots=True)
 class _Waiting:
-    """A mail in the queue: its number in the order of arrival, and when it may be tried next."""
+    """A mail in the queue: its number in the order within its rank, and the time from which it may be tried."""
 
     mail: Mail
     number: int
@@ -125,7 +125,7 @@ class Mailer:
         self._waiting: list[_Waiting] = []
         self._is_sending = self._is_started = self._is_closed = False
         self._number = 0
-        # after a refused login nothing is sent until _held_until; _hold_seconds: the pause after the next refused login
+        # after a refused login, nothing is sent until `_held_until`; `_hold_seconds` is the pause after the next refused login
         self._held_until, self._hold_seconds = 0.0, retry_seconds
         self._last_failure: tuple[str, datetime] | None = None
         self._sender: MailSender | None = None  # used only by the sending thread
@@ -249,7 +249,7 @@ class Mailer:
         except (OSError, ImportError) as error:  # ImportError: the app's files are being updated
             self._note_failure(mail, error)
             return True
-        except Exception as error:  # a bug: this mail is lost, the others must go on
+        except Exception as error:  # a bug: this mail is lost, but the thread must send the others
             self._note_failure(mail, error)
             _logger.exception("mail.lost")
         return False

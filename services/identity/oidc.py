@@ -1,7 +1,7 @@
 """The client of OpenID Connect providers (Core 1.0): the authorization code flow with PKCE, and a nonce.
 
 Only this module imports Authlib, which builds the authorization request and redeems the code, and joserfc, which verifies
-signatures. It is itself imported at the first sign-in by a provider, because the app starts without these libraries.
+signatures. It is itself imported at the first sign-in by a provider, so that the app starts without loading these libraries.
 """
 
 import asyncio
@@ -61,7 +61,7 @@ _MOST_BYTES = 256_000  # maximum bytes of one HTTP response
 _CACHED_SECONDS = 3600.0  # seconds that metadata and keys are cached
 # minimum seconds between two fetches of the keys, even if no key fits a signature or the last fetch failed
 _KEYS_SECONDS = 60.0
-# OSError: a timeout, or an ssl.SSLError in a record after the handshake, which httpx2 does not convert to an HTTPError
+# OSError: `asyncio.timeout`, or an ssl.SSLError after the TLS handshake, which httpx2 does not convert to an HTTPError
 _ERRORS = (httpx2.HTTPError, httpx2.InvalidURL, OSError)
 Document = TypeVar("Document")
 
@@ -262,7 +262,8 @@ class Provider:
             timeout=self._seconds,
             event_hooks={"response": [_bound]},
             verify=self._tls,
-            trust_env=not self._entry.is_on_this_machine,  # a proxy cannot reach loopback
+            # for a provider on this machine, ignore the environment's proxy, which cannot reach this machine's loopback
+            trust_env=not self._entry.is_on_this_machine,
         )
         try:
             async with asyncio.timeout(self._seconds):
@@ -387,7 +388,7 @@ def _usable(listed: _KeyList) -> KeySet:
     """Return the listed keys that joserfc can use; a provider may list other keys, too."""
     keys: list[Key] = []
     for one in listed.keys:
-        # skip private keys: anyone could sign with one, and importing one may take hours
+        # skip private keys: a published one proves nothing, because anyone can sign with it, and importing it may take hours
         if "d" in one:
             continue
         with suppress(JoseError, ValueError, TypeError, KeyError):

@@ -1,8 +1,8 @@
 """Passkeys (WebAuthn Level 3): options for browsers, and the verification of their answers.
 
-webauthn is imported at first use, because the app starts without it. It verifies signatures and decodes CBOR; all other
-rules are checked here, before the library is called, so that no rule depends on its version. An answer is a JSON object,
-which assets/page/passkey.js makes, with octets in base64url:
+webauthn is imported at first use, so that the app starts without loading it. It verifies signatures and decodes CBOR;
+all other rules are checked here, before the library is called, so that no rule depends on its version. An answer is a
+JSON object, which assets/page/passkey.js makes, with octets in base64url:
 
     creation .... id, client_data, attestation, transports
     assertion ... id, client_data, authenticator_data, signature, user_handle (null, or left out: the authenticator has none)
@@ -41,8 +41,8 @@ _NAME = "Daybook"
 _TYPE = "public-key"
 _ALGORITHMS = -7, -8, -257  # COSE numbers of ES256, EdDSA, RS256
 _CREATE, _GET = "webauthn.create", "webauthn.get"
-# Authenticator data begin with the hash of the relying party's id, flags and sign count. In a creation, the AAGUID, the
-# length of the credential id, this id and the public key follow. Extensions come last.
+# Offsets in authenticator data: the hash of the relying party's id (32 octets), the flags (1), the sign count (4); in a
+# creation, then the AAGUID (16), the length of the credential id (2), this id and the public key; last, extensions.
 _FLAGS_AT = 32
 _HEADER_BYTES = 37
 _ID_LENGTH_AT = _HEADER_BYTES + 16

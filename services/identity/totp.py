@@ -1,6 +1,6 @@
 """Time-based one-time codes of authenticator apps (TOTP, RFC 6238): SHA-1, 6 digits, steps of 30 seconds.
 
-pyotp and segno are imported at first use, because the app starts without them.
+pyotp and segno are imported at first use, so that the app starts without loading them.
 """
 
 import hmac

@@ -18,7 +18,7 @@ _MILLION = 1_000_000
 _GUESSED_CONTEXT_TOKENS = 32_768
 _GUESSED_REPLY_TOKENS, _GUESSED_REASONING_TOKENS = 8_192, 32_768
 # maximum tokens reserved for a reply: more than a message can hold (200,000 bytes); a larger
-# reservation would block the user's other chats
+# reservation could take the rest of the user's budget from other chats
 _MOST_REPLY_TOKENS = 65_536
 _NOTHING = ModelSpec()
 
@@ -47,10 +47,10 @@ def known_model(
 ) -> ModelInfo:
     """Return the limits and prices of the model *name*, without using the network.
 
-    The *setting* takes precedence over the *endpoint*, and the endpoint over genai-prices, which has the prices of the
-    provider at *base_url* or, if that provider is not listed (a gateway, say), of the model's maker. Unless both the
-    input and the output price are known, the source is unknown and the prices are 0. A reply length in *setting*, which
-    may be meant for another model, is ignored if it fills the window.
+    The *setting* takes precedence over the *endpoint*, and the endpoint over the price list genai-prices. From that list
+    come the prices of the provider at *base_url* or, if it is not listed (a gateway, say), of the model's maker. Unless
+    both the input and the output price are known, the source is unknown and the prices are 0. A reply length in
+    *setting*, which may be meant for another model, is ignored if it fills the window.
     """
     listed, known = _listed(name, base_url), find_known(name)
     is_reasoning = known.is_reasoning or endpoint.is_reasoning
@@ -90,7 +90,7 @@ def known_model(
         reply_tokens,
         input_micro,
         output_micro,
-        # cached tokens cost at most the input price, at which the cost of a prompt is reserved
+        # never above the input price, because reservations count every token of a prompt at the input price
         min(cached_micro, input_micro),
         context_source,
         reply_source,

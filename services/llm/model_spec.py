@@ -110,7 +110,7 @@ class LimitRefusal:
     def reply_within(self, max_tokens: int) -> int:
         """Return the longest reply of at most *max_tokens* that the limits allow; below 1 if there is no room.
 
-        If the endpoint did not count the prompt, assume that it leaves no more than the minimum for the reply.
+        If the endpoint did not state the prompt's tokens, assume that the prompt leaves only the minimum for the reply.
         """
         allowed = [max_tokens, self.reply_tokens or max_tokens]
         if self.context_tokens and self.prompt_tokens:

@@ -82,7 +82,7 @@ class OpenAIModel:
         between_tokens_seconds: float = 30,
         on_refusal: Callable[[str, LimitRefusal], None] | None = None,
     ) -> None:
-        """*on_refusal* receives a model's name and the limits that its endpoint stated when it refused a request."""
+        """*on_refusal* is called when the endpoint refuses a request and states limits: with the model's name and these limits."""
         self._client, self._name, self._on_refusal = client, name, on_refusal
         self._first_token_seconds = first_token_seconds
         self._between_tokens_seconds = between_tokens_seconds
@@ -222,7 +222,7 @@ class _Stream:
         request = asyncio.run_coroutine_threadsafe(self._reply(pieces.put), self._loop)
         request.add_done_callback(lambda _: pieces.put(None))
         self._request = request
-        if self._is_cancelled:  # `cancel` was called meanwhile
+        if self._is_cancelled:  # `cancel` was called before `_request` was set
             request.cancel()
         try:
             while (piece := pieces.get()) is not None:
@@ -241,7 +241,7 @@ class _Stream:
 
 
 def _refused_parameters(error: openai.APIStatusError) -> Set[str]:
-    """Return which of `_NEWER_LIMIT` and `_USAGE` the *error* names as refused."""
+    """Return the request parameters that *error* names as refused: `_NEWER_LIMIT`, `_USAGE`, both or none."""
     names = (_NEWER_LIMIT, _USAGE) if error.status_code in {400, 422} else ()
     return {name for name in names if name in error.message}
 

@@ -39,7 +39,7 @@ class ReplyReader:
     """Passes the pieces of one reply to *emit*, chunk by chunk."""
 
     def __init__(self, emit: Callable[[Piece], None]) -> None:
-        self.has_begun = False  # true after thoughts or text, which another request would repeat
+        self.has_begun = False  # true once thoughts or text arrived; then no second request is sent
         self.has_text = False
         self._emit = emit
         self._is_empty = True
@@ -106,7 +106,7 @@ def _counts(chunk: _Chunk) -> Counter[str]:
 
 
 def _count(node: object, path: str) -> int | None:
-    """Return the count at *path*; None if it is missing or impossible, so that no reply is lost because of it."""
+    """Return the count at *path*; None if it is missing or impossible, because a wrong count must not make a reply fail."""
     value = value_at(node, path)
     if isinstance(value, int | float) and 0 <= value <= _MOST_TOKENS:
         return int(value)

@@ -45,7 +45,7 @@ _REPLIES = 4  # the summary has at most this many times the tokens that are kept
 _ANEW_PERCENT = 50  # the requested length of a rewritten summary, in per cent of the limit
 _SHORTER = 24  # a paragraph is this many times shorter than the messages that it replaces
 _LEAST_PARAGRAPH = 60  # tokens
-# the maximum length of an answer in per cent of the requested length, because models count badly
+# the maximum length of an answer in per cent of the requested length, which models often exceed
 _SLACK_PERCENT = 150
 _BYTES = 12  # maximum bytes of a usable answer, per token of its length limit
 _PROMPTS = 20  # the number of recent prompts that predict the length of the next one
@@ -228,7 +228,7 @@ def _count_chunk(bare: Layout, due: Sequence[Pair], request: str) -> int:
 
 
 def _apart(bare: Layout, due: Sequence[Pair], request: str) -> Layout | None:
-    """Return one request that quotes *due*, with a single overlong pair shortened; None if it does not fit."""
+    """Return a request that quotes the messages of *due*, the longest cut short until all fit; None if it cannot fit."""
     halves = [half for pair in due for half in pair]
     most = max((len(half.body) for half in halves), default=0)
     while (call := _with_quotes(bare, halves, request)).left < 0:
