@@ -23,6 +23,8 @@ _MAX_SEMI_SPACE = "--max-semi-space-size=4"
 _NPM = "lib/node_modules/npm/bin/npm-cli.js"
 _LITE = Path("node_modules/@supabase/lite/dist/cli/index.js")
 _GUARD = f"--import={(_HERE / 'api_guard.mjs').as_uri()}"
+_SCHEMAS = ("auth", "supabase_migrations")
+_IS_GRANTED = f"select from pg_namespace where nspname = 'auth' and has_schema_privilege('{OWNER}', oid, 'usage')"
 # removed after the fetch: npm's cache (57 MB), and 100 of the 148 MB of modules: other drivers, types, source maps
 _UNUSED_FOLDERS = ("node_modules/typescript", "node_modules/@electric-sql", ".npm")
 _UNUSED_FILES = ("*.map", "*.d.ts", "*.d.mts", "*.d.cts")
@@ -130,7 +132,8 @@ class SupabaseApi(processes.Server):
         )
         (self._folder / "supabase" / "config.toml").write_text(config)
         with self._postgres.connect() as connection:
-            if connection.execute("select to_regclass('auth.users')").fetchone() != (None,):
+            # not whether the tables exist: an earlier start may have been killed before it granted access to all of them
+            if connection.execute(_IS_GRANTED).fetchone():
                 return
             processes.run(
                 self._command("migration", "up"),
@@ -139,9 +142,10 @@ class SupabaseApi(processes.Server):
                 log=self.log,
                 failure=f"The sign-in tables cannot be made: see {self.log}.",
             )
-            for schema in ("auth", "supabase_migrations"):
-                connection.execute(f"grant usage on schema {schema} to {OWNER}")
-                connection.execute(f"grant all on all tables in schema {schema} to {OWNER}")
+            with connection.transaction():
+                for schema in _SCHEMAS:
+                    connection.execute(f"grant usage on schema {schema} to {OWNER}")
+                    connection.execute(f"grant all on all tables in schema {schema} to {OWNER}")
 
     def launch(self) -> processes.Child:
         command = self._command("start", "--no-admin")

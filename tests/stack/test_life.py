@@ -26,6 +26,7 @@ from playwright.sync_api import sync_playwright
 from services.embedded.folders import choose_folders, free_port
 from services.embedded.plan import read_secrets
 from services.embedded.postgres import Postgres
+from tests.journeys.seeds import database
 from tests.stack.apps import ROOT, TLS, App, running, until
 
 ROOT_KEY = base64.urlsafe_b64encode(secrets.token_bytes(32)).decode()
@@ -226,6 +227,18 @@ def test_socket_of_a_long_path_is_private(again):
 
 def test_renamed_folder_starts_with_every_row(again):
     again.data = again.data.rename(again.base / "renamed")
+    with running(again):
+        again.until_ready()
+        assert again.knows("grace")
+
+
+def test_start_after_a_kill_before_the_grants_makes_them(again):
+    with running(again):
+        again.until_ready()
+        with database(again) as connection:
+            connection.execute("revoke all on schema auth from daybook_owner")
+            connection.execute("revoke all on all tables in schema auth from daybook_owner")
+        again.interrupt()
     with running(again):
         again.until_ready()
         assert again.knows("grace")
