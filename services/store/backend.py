@@ -152,7 +152,7 @@ class SignUpState:
 
     mode: SignUps
     is_first_admin: bool  # true: no account exists yet, and the first one becomes admin
-    # true: a new user's address must be confirmed by a code, where mail is set
+    # true: a new user's address must be confirmed by a code, if mail is set
     confirms_by_code: bool
     requires_factor: bool = False  # true: no session begins without a second factor
     is_invited: bool = False  # true: the given invitation is valid
@@ -172,7 +172,7 @@ class Throttles:
     """The throttles that count an attempt."""
 
     strangers: tuple[Throttle, ...]
-    # the user whose known device makes the attempt; for this user's account, *device* counts it instead of *strangers*
+    # the user whose known device makes the attempt: if the account is this user's, *device* counts it, else *strangers*
     device_user: UserId | None = None
     device: tuple[Throttle, ...] = ()
 
@@ -374,7 +374,7 @@ class UserBackend(Protocol):
     def rows(self, most_bytes: int | None = None, first: FirstPage | None = None) -> Rows:
         """Return access to the user's sealed rows. *most_bytes*: the bytes that the account may store; None: no limit.
 
-        *first*: data that was read already, from which the first read of each part is answered.
+        *first*: data that was read already; the first read of each part of it makes no call.
         """
         ...
 
@@ -494,7 +494,7 @@ class Backend(Protocol):
         """Begin an app session; a user's first session also begins the account, in the same transaction.
 
         Raise SignUpsClosed, InvitationNeeded, BadAddress, SignedOut (the account is suspended or deleted), Stale (the
-        credentials have changed, or the account has begun), FactorNeeded, FactorUsed (the factor was used meanwhile:
+        credentials have changed, or the new account exists already), FactorNeeded, FactorUsed (the factor was used meanwhile:
         check again), WayInTaken (another account has an identity of the new account), ValueError (`NewSession.used` is
         neither a use nor an enrolment).
         """

@@ -54,7 +54,7 @@ class ConversationChanges(TypedDict, total=False):
     titled_by: str  # a title by "model" replaces only the prompt's first words
     pinned: bool
     state: ConversationState
-    policy: str  # after a change, the model's view begins at the last reset
+    policy: str  # after a change, the model may be sent all messages since the last reset again
     policy_size: int | None
     reset_seq: int
     model: str | None
