@@ -233,7 +233,7 @@ class Checked(Current):
 
     @property
     def after(self) -> Current:
-        """The credentials as they are after the sign-in or the proof."""
+        """The credentials as they are stored once the sign-in or the proof has succeeded."""
         if self.used is None:
             return self
         numbers = {"generation": self.used.generation, "uses": self.used.uses}
