@@ -110,9 +110,9 @@ class Codes:
 
     All but `begin` raise StepEnded as `Steps.attempt` does; `read` and `check` count a try of the step.
 
-    A code of eight digits has five tries, and five more if another code was asked for but could not be sent. The tries of
-    each code are counted anew, so only the throttles of mails limit guessing: strangers can have 15 codes a day sent to
-    an address (30 if it may be taken back). 15 codes allow 150 guesses among 100,000,000 possible codes.
+    A code of eight digits has five tries, and five more if another code was asked for but could not be sent. Each new code
+    has its own tries, so only the throttles of mails limit guessing: strangers can have 15 codes a day sent to an address
+    (30 if it may be taken back). 15 codes allow 150 guesses among 100,000,000 possible codes.
     """
 
     steps: Steps
