@@ -100,7 +100,7 @@ _ENTRIES = TypeAdapter(dict[_Name, ProviderSettings])
 
 
 def is_address(text: str, *, may_be_here: bool = True) -> bool:
-    """Return True for an https URL without user and fragment; *may_be_here*: also for an http URL on this machine."""
+    """Return True for an https URL without a user name or a fragment; *may_be_here*: also for an http URL on this machine."""
     try:
         parts = urlsplit(text)
         host, _ = parts.hostname, parts.port

@@ -34,7 +34,7 @@ from services.provider_settings import ProviderSettings, read_providers
 # the pattern of model names; the database checks them with the same pattern
 _MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,99}")
 SECRETS_FILE = Path(__file__).parents[1] / ".streamlit" / "secrets.toml"
-# the database's limits: the tokens of a turn, and a price that an admin sets
+# the highest values that the database accepts: for the tokens of a turn, and for a price that an admin sets
 _MOST_TOKENS = 100_000_000
 _MOST_PRICE_MICRO = 10_000_000_000
 # the kinds of stores that DAYBOOK_STORE can name; Supabase has separate settings
@@ -47,7 +47,8 @@ _LABEL = "[A-Za-z0-9_-]{1,63}"
 _HOST = re.compile(rf"{_LABEL}(\.{_LABEL})*\.?|[0-9A-Fa-f:.]{{2,45}}")
 # names that are at least as similar (by the ratio of `difflib`) as MODLE and MODEL count as misspelt settings
 _LIKENESS = 0.8
-_UNPREFIXED = ("supabase_", "openai_", "database_")  # prefixes of names shared with other programs
+# the environment variables of fields that begin so have no prefix DAYBOOK_, because other programs read them, too
+_UNPREFIXED = ("supabase_", "openai_", "database_")
 
 
 def _environment_name(field: str) -> str:
@@ -91,7 +92,7 @@ class Settings(BaseSettings):
     openai_api_key: SecretStr | None = None
     model: str | None = None
     models: str = ""  # other models that users may choose, separated by commas
-    # the four settings below apply to every model
+    # the next four settings apply to all offered models, not only to the default one
     context_tokens: int | None = Field(default=None, ge=512, le=_MOST_TOKENS)
     reply_tokens: int | None = Field(default=None, ge=16, le=_MOST_TOKENS)
     # micro-dollars per million tokens, for models that genai-prices does not know
@@ -396,7 +397,10 @@ def _check_environment() -> None:
 
 
 def _misplaced(table: Mapping[str, Any], fields: Collection[str] = ()) -> str | None:
-    """Return the first key in *table* or a subtable that names a setting; names in *fields* count only in *table* itself."""
+    """Return the first key, in *table* or a subtable, that is the name of a setting in the environment; None: none is.
+
+    Keys of *table* itself may also be one of *fields*: the names of settings in the table `[daybook]`.
+    """
     names = _environment_names()
     for key, value in table.items():
         if key.upper() in names or key.lower() in fields:

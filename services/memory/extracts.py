@@ -38,11 +38,12 @@ def count_words(text: str) -> int:
 def find_extract(
     text: str, asked: Collection[str], taken: Sequence[Extract] = (), room_tokens: int = _LITTLE
 ) -> Extract | None:
-    """Return the consecutive sentences, outside *taken*, that have the most of the stems *asked*.
+    """Return the run of consecutive sentences that has the most of the stems *asked*.
 
-    A stem counts less if more sentences have it. Of runs with equal scores, return the last: it begins with the
-    subject instead of ending with it. If no sentence has a stem, return the first run, or None if some of the text
-    is taken. The extract is shorter if *room_tokens* is small.
+    *taken*: earlier extracts of *text*, which the new one must not overlap; *room_tokens*: if it is small, the extract
+    is shorter. A stem counts less if more sentences have it. Of runs with equal scores, return the last: it begins with
+    the subject instead of ending with it. If no sentence has one of the stems, return the beginning of *text*, or None
+    if there are earlier extracts.
     """
     least, most = (_LEAST, _MOST) if room_tokens >= _LITTLE else (_LEAST // 2, _MOST // 2)
     spans = list(islice(_sentences(text), _MOST_SENTENCES))

@@ -33,7 +33,7 @@ LONGEST = 200  # maximum number of characters of a noted fact
 BATCH = 5  # maximum number of prompts in one request
 SILENCE = timedelta(minutes=10)
 _MOST = 3  # maximum number of facts that one prompt may add or replace
-# maximum number of tokens of a reply about one prompt, and of those added for each further prompt
+# maximum tokens of the model's answer to a request about one prompt, and those added for each further prompt
 _REPLY_TOKENS, _MORE_REPLY_TOKENS = 400, 100
 # maximum tokens of known facts in a request, newest first; limited because each request pays for them
 _KNOWN_TOKENS = 2000
@@ -75,10 +75,10 @@ class FactChange:
 def pending_prompts(
     thread: Thread, since: datetime | None, answered_id: MessageId | None = None
 ) -> tuple[Message, ...]:
-    """Return the prompts of all branches to note facts from, up to the last answered one, oldest first.
+    """Return the prompts, of all branches, from which facts are still to be noted, oldest first.
 
-    Prompts before *since* are left out, because memory was off. The prompt *answered_id* counts as answered, because its
-    reply is ending now. A prompt without a reply waits until a later prompt gets a reply.
+    Prompts before *since*, when memory was last switched on, are left out. A prompt without a reply waits until it or a
+    later prompt gets one. The prompt *answered_id* counts as answered, because its reply is ending now.
     """
     by_id = {message.id: message for message in thread.messages}
     last_seq = 0
@@ -253,7 +253,7 @@ def parse_fact_changes(
 
 
 class _Strict(BaseModel):
-    # cache_strings: by default, pydantic keeps short values, too, here the user's texts, in a cache of the process
+    # cache_strings: by default, pydantic also caches short values in the process; here they are the user's texts
     model_config = ConfigDict(
         extra="forbid", strict=True, hide_input_in_errors=True, cache_strings="keys"
     )

@@ -34,11 +34,11 @@ _ENVELOPE = Counter({"envelope": 500})
 _ASCII = frozenset(
     {"english", "words", "capitals", "digits", "blanks", "signs", "controls", *_ENVELOPE}
 )
-# For these kinds of text, every vocabulary needs more than half of the estimated tokens; for other kinds,
-# a tenth is assumed until an endpoint has counted such text.
+# For these kinds of text, every vocabulary needs more than half of the estimated tokens. For other kinds, a tenth of
+# the estimated tokens is assumed as the minimum until an endpoint has counted such text.
 _SURE = frozenset({"english", "words", "capitals", "digits", "codes", "envelope"})
 _UNLIKE = frozenset({"codes", "symbols", "emoji", "forms", "arabic forms", "compositions"})
-# The ratios until an endpoint has counted a text: between those of old and of new vocabularies.
+# The ratios by family of kinds until an endpoint has counted a text: between those of old and of new vocabularies.
 _FIRST_RATIO = {"ascii": 0.8, "codes": 1.0}
 _FIRST_RATIO_OF_OTHERS = 0.5
 
@@ -106,7 +106,7 @@ class Calibration:
         return replace(self, by_kind=learned)
 
     def rounded(self) -> "Calibration":
-        """Return the calibration as it is stored: rounded, but to more digits than are accurate."""
+        """Return the calibration as it is stored: rounded, which loses nothing, because fewer digits are accurate."""
         by_kind = {
             kind: KindRatio(round(ratio, 4), round(samples, 2))
             for kind, (ratio, samples) in sorted(self.by_kind.items())
@@ -162,7 +162,7 @@ class CalibratedCounter:
 def learn(
     calibration: Calibration, before: CountedCall | None, call: CountedCall, counter: KindCounter
 ) -> Calibration:
-    """Return *calibration* refined by *call*, which followed the call *before*; all three are of one model."""
+    """Return *calibration* refined by *call*; *before*: the previous call, if any; all three are of one model."""
     gone, new = _difference(before, call.messages) if before else (None, None)
     if before and new and not gone:
         calibration = _learn_growth(calibration, before, call, new, counter)
@@ -208,7 +208,7 @@ def forecast_prompt(
 def min_likely_tokens(
     messages: Iterable[ContextMessage], calibration: Calibration, counter: KindCounter
 ) -> int:
-    """Return the fewest tokens that the model is likely to count: half of the expected number."""
+    """Return the fewest tokens that the model is likely to count: half of the expected ones, or a tenth if unsure (`_SURE`)."""
     least = 0.0
     for kind, hundredths in _kinds(messages, counter).items():
         known = calibration.by_kind.get(kind)
@@ -224,7 +224,7 @@ def _learn_growth(
     new: Counter[ContextMessage],
     counter: KindCounter,
 ) -> Calibration:
-    """Learn from a prompt that consists of the prompt *before*, its reply, and *new* messages."""
+    """Learn from the growth of the prompt from *before* to *call*: the reply of *before*, and *new* messages."""
     growth = call.tokens.prompt - before.tokens.prompt
     kinds = _kinds(new.elements(), counter) + _ENVELOPE
     if not calibration.has_thoughts and _is_plausible(kinds, growth - before.reply_tokens):

@@ -52,7 +52,7 @@ def count_fitting(pairs: Sequence[Pair], room: int, counter: TokenCounter) -> in
 
 
 def count_first(sizes: Iterable[int], room: int) -> int:
-    """Return how many of *sizes*, counted from the first, fit in *room* together."""
+    """Return how many of the first *sizes* fit in *room* together."""
     return sum(1 for _ in takewhile(room.__ge__, accumulate(sizes)))
 
 

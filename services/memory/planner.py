@@ -52,7 +52,8 @@ _TRIM_TO_PERCENT = 67
 # `_TRIM_TO_PERCENT`, so that trims and moves do not alternate)
 _RETURN_PERCENT = 40
 _FACTS_PERCENT = 10  # per cent of the prompt's tokens that facts may take
-_UNDERCOUNT_PERCENT = 120  # per cent of an estimate that ordinary text does not exceed (tokens.py)
+# ordinary text has at most this percentage of its estimated tokens (tokens.py)
+_UNDERCOUNT_PERCENT = 120
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +63,8 @@ class Selection:
     layout: Layout
     # the pairs that the policy may send; the layout has the newest of them
     pairs: Sequence[Pair]
-    start_seq: int  # the plan's start_seq, unless pairs are left out
+    # the seq after which the policy chooses messages; `plan_context` adapts it to the pairs that are sent
+    start_seq: int
     prefix_seq: int
     refusal: type[PromptTooLong] = PromptTooLong  # the error to raise if the layout overflows
 
@@ -128,7 +130,7 @@ SELECTIONS: dict[str, Callable[[MemoryPolicy, Layout, History], Selection]] = {
 
 
 def summary_layout(history: History, room: int, counter: TokenCounter) -> Layout:
-    """Return the layout of the last prompt of a summarised conversation, followed by its reply."""
+    """Return the layout that a summarised conversation has after its last turn: all that the next prompt may repeat."""
     base, covered_seq = _with_summary(_base(history, room, counter), history)
     after = max(_start_seq(history), covered_seq)
     layout = replace(base, pairs=complete_pairs(history.past, after=after))
@@ -136,7 +138,7 @@ def summary_layout(history: History, room: int, counter: TokenCounter) -> Layout
 
 
 def usable_summary(history: History) -> RunningSummary | None:
-    """Return the summary, unless it is blank, is of another branch, or reaches back before the reset."""
+    """Return the summary; None if it is blank, is of another branch, or covers messages before the reset."""
     summary = history.summary
     is_usable = (
         summary is not None
@@ -203,7 +205,7 @@ def _since_start(
 ) -> tuple[Sequence[Pair], Layout]:
     """Return the pairs from the stored start on, and *base* with the newest of these pairs that fit.
 
-    If most of the room is free, return the pairs from an earlier start on instead, after the seq *after*.
+    If these take less than `_RETURN_PERCENT` of the room, start at the first pair after the seq *after* instead.
     """
     every = complete_pairs(history.past, after=after)
     pairs = [pair for pair in every if pair.prompt.seq > history.start_seq]

@@ -43,7 +43,7 @@ _REFILL_ALONE = 67  # the same share if nothing was recalled for the rebuilt pre
 # a long message that takes less than this share of recall's tokens is quoted in full
 _WHOLE = 10
 _MISSES = 5  # the search for extracts ends after this many extracts that do not fit
-# characters: the score is divided by the length of the message, which is limited to this range
+# a message's score is divided by its length in characters, clamped to this range
 _SHORT, _FULL = 300, 700
 
 
@@ -54,9 +54,10 @@ def extend_prefix(base: Layout, history: History, pairs: Sequence[Pair]) -> Layo
     """
     was_rebuilt = bool(history.past) and history.past[-1].seq == history.prefix_seq
     if was_rebuilt and not pairs:
-        return None  # rebuild again: the last pair may be among the recalled messages
+        # every pair was left out, and only `rebuild_prefix` may recall the messages of the last pair
+        return None
     if count_fitting(pairs, base.room, base.counter) < len(pairs):
-        return None  # checked early, because it is cheap: recalls need not be counted
+        return None  # checked before the recalls are counted, which takes longer
     hidden_ids = _before_reset(history) | {*message_ids(pairs)}
     extracts: defaultdict[MessageId, list[Extract]] = defaultdict(list)
     earlier: dict[MessageId, Sequence[RecalledMessage]] = {}
@@ -89,7 +90,7 @@ def extend_prefix(base: Layout, history: History, pairs: Sequence[Pair]) -> Layo
 def rebuild_prefix(base: Layout, history: History, pairs: Sequence[Pair]) -> Layout:
     """Add the latest *pairs* to *base*, then recalled messages, then more of the latest pairs if there is room."""
     before_reset = _before_reset(history)
-    # the last pair, even if it was left out before
+    # the last pair after the reset; *pairs* may lack it, because an earlier prompt left it out
     last_pair = complete_pairs(history.past, after=history.reset_seq)[-1:]
     is_uncached = _is_uncached(history)
     taken = base.tokens
@@ -132,7 +133,7 @@ def _count_refill(layout: Layout, older: Sequence[Pair], room: int) -> int:
 
 
 def _rebuilt_share(layout: Layout, history: History) -> int:
-    """Return the tokens that recall may fill when the prefix is rebuilt, or was rebuilt for the same past."""
+    """Return the maximum tokens of recalled messages in a rebuilt prefix: all that are left, if this loses no cache."""
     return layout.left if _is_uncached(history) else layout.room * _REBUILT // 100
 
 

@@ -38,12 +38,15 @@ _PAUSE_SECONDS = 6 * 3600
 _NEIGHBOURS = 3  # a message shares its terms with this many messages on either side
 _HALF = 16  # the distance between two messages, in words, that halves the share that they exchange
 _LEAST_SHARE = 0.05  # a smaller share is ignored
-_TO_ANSWER = 2  # factor for the share that a question gives to the next message
-_PARTICULAR = 1.0  # the score added to a message for a time, and for a name that is not a speaker's
-_ASKING = 0.8  # the weight of a short message that ends with a question
+# factor for the share that a short question gives to the next message, its likely answer
+_TO_ANSWER = 2
+# the score added to a message that contains a time, and to one that contains a name which is not a speaker's
+_PARTICULAR = 1.0
+_ASKING = 0.8  # the weight of a short question, which tells little
 _NAMED = 1.5  # the weight of a message by the speaker that the query names
 _MOST_DAYS = 50  # maximum date ranges in a query
-_USER = 2  # the highest weight of a message by the user, for conversations with long replies
+# the highest weight of the user's messages; it is reached if replies are four times as long as prompts
+_USER = 2
 _EXCHANGE = 0.2  # the highest share of their scores that a prompt and its reply give to each other
 
 # words of a query about the assistant's messages; the word after "you" is seldom the subject of the
@@ -133,7 +136,7 @@ class Columns:
             yield within.astype(float)
 
     def weights(self, query: str) -> Floats:
-        """Return the factor of each message's score."""
+        """Return the factor by which each message's score is multiplied."""
         weights = np.where(self._numbers.is_question, _ASKING, 1.0)
         if self._speakers.keys() <= ROLES:
             role, weight = Role.USER, self._user
@@ -161,7 +164,7 @@ class Columns:
         return [place for *_, place in sorted(order, reverse=True)[: max(0, limit)]]
 
     def _shares(self) -> Iterator[Floats]:
-        """Yield, for each distance in messages, the shares that two messages at this distance get from each other."""
+        """Yield, for each distance in messages, the share that each pair of messages at this distance exchanges."""
         numbers = self._numbers
         middles = np.cumsum(numbers.length) - numbers.length / 2
         is_other = np.diff(numbers.conversation) != 0

@@ -25,14 +25,15 @@ _NAMES = 5  # maximum names of a message that are indexed
 _SHORT = 15  # maximum words of a short question, which counts as uninformative
 _LEAD = 40  # how many words at the beginning of a long message count twice: they name its subject
 _COMPOUND = 0.5  # the weight of a match between a compound word and one of its parts, whichever of them is in the query
-# minimum letters of an indexed compound, and of its parts; maximum letters of a query word that is looked up as either
+# minimum letters of an indexed compound, and of its parts; maximum letters of a query word that is compared with them
 _LONG, _LEAST, _LONGEST = 9, 5, 60
 _LINKS = ("", "s", "n", "en", "es")  # letters that link the parts of a compound
 _WHOLE, _PROPER = "\0", "\1"  # prefixes of the terms of whole long words, and of names
 _MAX_TERMS = 50  # maximum terms of a query
 _MAX_COMPOUNDS = 100  # maximum words of a query that are compared with all long words
-_FIRST = 10  # the number of first results that the query alone decides
-_BEST, _RELATED = 20, 20  # related terms come from this many messages; this many terms are used
+_FIRST = 10  # the number of first results that only the query ranks; related terms count for the others, too
+# the number of best messages that related terms are taken from, and of related terms that are used
+_BEST, _RELATED = 20, 20
 _COMMON = 0.1  # the largest share of all messages in which a related term may occur
 _RELATION = 0.3  # the weight of the related terms
 
@@ -73,8 +74,8 @@ class RecallIndex:
         self._terms: list[tuple[str, ...]] = []
         # the fields of `Numbers`, row after row
         self._numbers = array("d")
-        self._free: list[int] = []  # the rows of removed messages
-        # the number of each conversation, used in `_numbers`
+        self._free: list[int] = []  # the rows of removed messages, which later messages reuse
+        # the number that stands for each conversation in `_numbers`, which cannot hold its id
         self._conversations = defaultdict[ConversationId, int](count().__next__)
         self._speakers = defaultdict[str, int](count().__next__)
         self._columns: Columns | None = None  # the columns of all messages; None: out of date
@@ -152,7 +153,7 @@ class RecallIndex:
         best = columns.best(scores, min(limit, _FIRST))
         if limit > len(best) == _FIRST:
             wider = scores + _RELATION * weights * self._related(columns, scores, asked)
-            wider[best] = scores[best] + wider.max()  # the best stay first, in the same order
+            wider[best] = scores[best] + wider.max()  # the first results stay first, in order
             scores, best = wider, columns.best(wider, limit)
         named = [word for word, _ in asked.values()]
         has = np.array([column[best] for column in has_word]).reshape(len(named), len(best)).T

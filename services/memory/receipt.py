@@ -79,6 +79,6 @@ class Receipt(SentContext):
         return _DOCUMENT.dump_json(self, exclude_defaults=True).decode()
 
 
-# cache_strings: by default, pydantic keeps short values, which here are users' texts, in a cache of the process;
+# cache_strings: by default, pydantic also caches short values in the process; here they are the user's texts;
 # `| None`: pydantic refuses a configuration for a dataclass alone
 _DOCUMENT = TypeAdapter[Receipt | None](Receipt | None, config=ConfigDict(cache_strings="keys"))

@@ -70,8 +70,8 @@ def open_account(
 def set_password(operator: Operator, ring: RootKeys, email: EmailAddress, password: str) -> bool:
     """Give the account *email* a new password, and end all its sessions; return True if its address was confirmed before.
 
-    The user can sign in with it even where `SignInPolicy` has switched passwords off. If the account has no address (that of
-    a single user), it gets *email*, which then counts as confirmed; an address that it has stays as it is.
+    The user can sign in with that password even where `SignInPolicy` has switched passwords off. If the account has no
+    address (that of a single user), it gets *email*, which then counts as confirmed; otherwise its address stays.
 
     Raise WeakPassword, BadInput (no such account, or it was changed at the same time), and the errors of `open_account`.
     """

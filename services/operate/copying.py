@@ -129,7 +129,10 @@ class Copying:
     def _lacking(
         self, table: Table[Any], user_id: UserId | None, *, is_written: bool = False
     ) -> int:
-        """Count the rows that the target lacks; if *is_written*, write them. Raise BadInput if it has rows that the source lacks."""
+        """Count the rows that the target lacks; if *is_written*, write them.
+
+        Raise BadInput if the target has rows that the source lacks.
+        """
         count, parts = 0, list[ConversationId | None]([None])
         # read chat by chat, because all pieces of a user could fill the memory
         if table is schema.PIECES:

@@ -30,7 +30,7 @@ _COUNTED: tuple[Table[Any], ...] = tuple(
     set(ORDER) - {schema.TURNS, schema.PIECES, schema.DISCARDS, schema.COUNTS}
 )
 _TEXTS_OF_CHATS = ("body", "thoughts", "partial", "partial_thoughts")
-_NO_HEAD = ""  # a chat with this head is shown as incomplete
+_NO_HEAD = ""  # replaces a head that cannot be converted; the chat is then shown as incomplete
 _NO_KEY: dict[str, Any] = {"wrapped_key": "", "key_version": 1, "user_key_version": 1}
 _FIRST = 1  # the version number of a new conversation key
 _NOBODY = UUID(int=0)
@@ -60,7 +60,7 @@ class _PlacedRow:
 
 @dataclass(frozen=True, slots=True)
 class _Sums:
-    """Sums over a user's stored rows."""
+    """Totals over a user's stored rows, and the heads that follow from these rows."""
 
     # the bytes that sealing adds, by conversation; under None: those of documents, titles, instructions and summaries
     added: Counter[ConversationId | None] = field(default_factory=Counter[ConversationId | None])
@@ -233,7 +233,7 @@ class UserTexts:
     # --- heads and bytes
 
     def forget(self) -> None:
-        """Drop the cached sums, because rows have changed."""
+        """Drop the cached `_Sums`, because rows have changed."""
         self._sums = None
 
     def _summed(self) -> _Sums:
@@ -272,7 +272,7 @@ class UserTexts:
             self.broken_heads.add(row.id)
         plain = _NO_HEAD
         # A plain head has counts but no MACs. If only the MACs of the sealed head are wrong, a plain head would look
-        # right, so none is made.
+        # right and hide the fault, so none is made.
         if head and (is_right or head.count != read.count):
             plain = NO_VAULT.seal_head(head, self._user_id, row.id)
         return replace(

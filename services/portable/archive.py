@@ -13,7 +13,8 @@ from services.portable.export import FORMAT
 class Archive:
     """A zip file that yields its bytes as it is written; only the names and hashes of its files stay in memory.
 
-    An incomplete archive is not readable, because a zip file ends with its list of files; the manifest is written last.
+    An incomplete archive cannot be opened, because a zip file ends with its list of files. The manifest is the last file,
+    because it names the size and hash of each other file.
     """
 
     def __init__(self) -> None:

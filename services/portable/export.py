@@ -56,8 +56,9 @@ _ENDINGS = {
     Outcome.EDITED: "edited",
 }
 
-# complete code blocks; text outside of them may end, hide or imitate a part of the page (`_MORE_THAN_PROSE`)
+# complete code blocks, which are harmless; the text outside of them is searched for `_MORE_THAN_PROSE`
 _CODE_BLOCK = re.compile(r"^(```|~~~)[^`~\n]*\n(?:(?![ \t]*(?:```|~~~)).*\n)*\1 *$", re.MULTILINE)
+# text that may end, hide or imitate a part of the page
 _MORE_THAN_PROSE = re.compile(
     r"""
       ^(?:[ \t>]|[*+-][ \t]|\d+[.)][ \t])*(?:\#|```|~~~|\[(?:[^\[\]\\]|\\[\s\S])*+\]:)  # headings, fences, definitions

@@ -12,8 +12,8 @@ from services.domain import safe_text
 
 _PREFIX = r"(?P<prefix>(?:[ \t>]|(?:[*+-]|\d{1,9}[.)])(?=[ \t]))*+)"
 _FENCE = re.compile(rf"{_PREFIX}(?P<mark>`{{3,}}(?=[^`]*$)|~{{3,}})(?P<info>.*)$")
-# prefixes after which indented lines stay in the same block; a list whose first number is not 1 may
-# be part of a paragraph
+# prefixes of a fence after which, in every renderer, indented lines belong to the fence; not "2.", for example,
+# because a list that does not begin with 1 may be part of a paragraph
 _PLAIN = re.compile(r" *(?:(?:[*+-]|1[.)]) {1,4})*")
 _HEADING = re.compile(rf"{_PREFIX}(?P<level>#{{1,6}})(?=[ \t]|$)")
 _UNDERLINE = re.compile(r"(?P<prefix>[ \t>]*)(?P<mark>=+|-+)[ \t]*$")
@@ -58,7 +58,7 @@ def lower(body: str, labels: Mapping[str, str] = _NO_LABELS) -> str | None:
     """Return *body* with headings lowered by two levels, and with HTML and images escaped.
 
     *labels* are new labels for footnotes whose labels other messages use too, because a page needs unique labels.
-    Return None if *body* is uncertain, or too long to be parsed.
+    Return None if renderers may read *body* differently, or if it is too long to be parsed.
     """
     if not safe_text.is_readable(body):
         return None

@@ -48,12 +48,12 @@ STEP_LIFE = timedelta(minutes=10)
 MOST_STEPS = 4  # maximum steps of one kind in a browser; a further step ends the oldest
 MOST_TRIES = 5  # maximum tries to complete one step
 MOST_NOTICES = 3  # maximum notices of one kind that are stored for a user
-# maximum changes of an account that its user sees, and maximum failures
+# maximum audit entries about changes that a user sees and, counted separately, about failures
 MOST_CHANGES = 100
 # maximum audit entries that are read, the newest first, to find these changes and failures
 READ_CHANGES = 1000
 FORMER_LIFE = timedelta(hours=72)  # a former address may be taken back for this long
-# the time between setting a new or shorter retention and its first deletion
+# the time between setting a new or shorter retention and its first deletion, during which owners are warned
 WARNING = timedelta(days=14)
 _LONG_AGO = datetime(2000, 1, 1, tzinfo=UTC)
 
@@ -168,7 +168,7 @@ def check_change(
             | CredentialsAction.ADDRESS_SET
             | CredentialsAction.IDENTITY_MOVED
         ):
-            wanted = None  # refused here, because only operators make these changes
+            wanted = None  # never fits: only operators make these changes, not users
         case (
             CredentialsAction.FACTOR_ADDED
             | CredentialsAction.FACTOR_REMOVED
@@ -202,9 +202,10 @@ _ADDS_WAYS_IN = {CredentialsAction.IDENTITY_ADDED, CredentialsAction.PASSKEY_ADD
 
 
 def check_ways_in(action: CredentialsAction, *, has_lookups: bool, renames: bool = False) -> None:
-    """Raise ValueError unless *has_lookups* fits *action*: true for a change to ways in, else false; any for a new password.
+    """Raise ValueError unless *has_lookups* fits *action*: true for an action in `CHANGES_WAYS_IN`, else false.
 
-    *renames*: the change replaces look-up values by those under a newer root key, as only a reseal does.
+    A new password fits both values: it may remove ways in. *renames*: the change replaces look-up values by those under
+    a newer root key, as only a reseal does.
     """
     if has_lookups and renames:
         raise ValueError(f"look-ups that change and are renamed: {action}")
@@ -285,7 +286,7 @@ def check_flag(
         # `wants_factor` may be true already: an account with an app may add a passkey as second factor, and vice versa
         case CredentialsAction.FACTOR_ADDED | CredentialsAction.PASSKEY_FACTOR_ADDED:
             fits = after
-        # an operator also removes the factor that only a former address has
+        # an operator's command also removes a former address's factor, and `wants_factor` may be false already
         case CredentialsAction.FACTOR_REMOVED | CredentialsAction.PASSKEY_FACTOR_REMOVED:
             fits = before or (by_operator and not after)
         case (
@@ -425,8 +426,8 @@ def begin_account(
 ) -> StoredAccount | Refusal:
     """Return the new account of a user who has none yet, or a refusal.
 
-    *invitation*: an open invitation for the address; *lacks_factor*: the deployment requires a factor, and none was given;
-    *taken*: the refusal if another account has one of the user's identities.
+    *invitation*: an open invitation for the address, if any; *lacks_factor*: the deployment requires a factor, and none was
+    given; *taken*: the refusal to return if another account has one of the user's identities.
     """
     try:
         is_address = checked_address(email) == email

@@ -31,7 +31,7 @@ class Budget(Limits):
     reserved: int = 0  # the amount reserved for all open turns, whenever they began
     reserved_tokens: int = 0
     last_active_at: datetime | None = None
-    # the number of the last count (`Deployment.counting`) that includes this budget's figures
+    # the number of the last count of all budgets (`Deployment.counting`) that includes this one
     counting: int = 0
 
     def opened(self, now: datetime, stored_bytes: int) -> "Budget":
@@ -93,9 +93,9 @@ class Budget(Limits):
 class Deployment:
     """The cap for all users together, and the amounts that count against it, which are summed only while there is a cap."""
 
-    # None: no cap; NO_CAP: a cap is to be set, and the budgets are being counted
+    # None: no cap; NO_CAP: a cap is being set, and applies once all budgets are counted
     monthly_cap_micro: int | None = None
-    # the number of the current count of all budgets; each count begins with sums of zero
+    # the number of the latest count of all budgets: setting a cap where there was none begins it, with sums of 0
     counting: int = 0
     month: date = _LONG_AGO_DAY
     spent: int = 0
@@ -121,7 +121,10 @@ class Deployment:
         )
 
     def counted(self, before: Budget, now_is: Budget) -> "tuple[Deployment, Budget]":
-        """Return the deployment and the budget after the change from *before* to *now_is* was counted, if there is a cap."""
+        """Return the deployment and the budget after the budget changed from *before* to *now_is*.
+
+        If there is a cap, the deployment's sums include the change, or the whole budget if they lacked it so far.
+        """
         if self.monthly_cap_micro is None:
             return self, now_is
         if before.counting != self.counting:

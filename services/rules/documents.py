@@ -42,8 +42,8 @@ def text_refusal(stored: DocumentRow, new: DocumentRow, seen_rev: int) -> Refusa
 
 
 def is_of_other_messages(rev: int, last_seq: int, cuts: int | None) -> bool:
-    """Return True if messages were deleted or restored since *cuts*, the conversation's rev - last_seq, was read.
+    """Return True if messages were deleted or restored since *cuts* (`Conversation.cuts`: rev - last_seq) was read.
 
-    If so, a fact or a summary that was made from the earlier messages is refused.
+    If so, a fact or a summary that was made from the earlier messages is refused. New messages raise both numbers by 1.
     """
     return rev - last_seq != cuts

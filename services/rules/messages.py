@@ -90,8 +90,8 @@ def discard_refusal(
 ) -> Refusal | None:
     """Return a refusal if the messages *doomed* may not be deleted, else None.
 
-    *found*: the stored messages among *doomed*; *later*: messages that may be children of these; *answered*: the prompt
-    whose reply is streaming.
+    *found*: the stored messages among *doomed*; *later*: stored messages that include all children of these; *answered*:
+    the prompt whose reply is streaming.
     """
     if answered in doomed:
         return BUSY
@@ -108,7 +108,7 @@ def discard_refusal(
 def discarded(row: Row, head: str, kept_summary: str | None, due: datetime) -> Row:
     """Return the conversation's row after messages were deleted; Undo is possible until *due*.
 
-    The summary is removed, unless it is *kept_summary*.
+    The summary is removed, unless it equals *kept_summary*.
     """
     is_kept = row.summary is not None and row.summary == kept_summary
     return replace(

@@ -95,7 +95,7 @@ def reserve(
 ) -> tuple[Budget, int, int] | Refusal:
     """Reserve as much of *wanted* as the caps allow; return the budget and the reserved money and tokens, or a refusal.
 
-    A *refusal* that the caller has found already takes precedence. Background calls (titles, summaries) are limited by the
+    A *refusal* from checks of the caller takes precedence. Background calls (titles, summaries) are limited by the
     caps alone, not by the rate limits.
     """
     is_reply = wanted.purpose is Purpose.REPLY
@@ -171,7 +171,7 @@ def prolong(
 
 
 def end_refusal(turn: Turn, outcome: Outcome) -> Refusal | None:
-    """Return a refusal if *outcome* is "interrupted" and the turn has not lapsed, else None."""
+    """Return a refusal if *outcome* is "interrupted" and the turn has not lapsed, so it may still be streaming."""
     is_early = outcome is Outcome.INTERRUPTED and turn.state is not TurnState.LAPSED
     return Refusal(reason="still_open") if is_early else None
 

@@ -195,7 +195,8 @@ class Checked(Current):
     """
 
     counted: tuple[str, ...] = field(repr=False)
-    keys: tuple[WrappedKey, ...] = ()  # the user's keys; empty: the new device gets no name
+    # the user's keys, which seal the name of the new device; empty: it gets no name
+    keys: tuple[WrappedKey, ...] = ()
     requires_factor: bool = False  # true: the deployment requires a second factor
     # true: the second factor that the account or the deployment requires was given, here or at the provider
     has_factor: bool = False
@@ -232,7 +233,7 @@ class Checked(Current):
 
     @property
     def after(self) -> Current:
-        """The credentials as they are after the sign-in or the proof."""
+        """The credentials as they are stored once the sign-in or the proof has succeeded."""
         if self.used is None:
             return self
         numbers = {"generation": self.used.generation, "uses": self.used.uses}
@@ -260,7 +261,7 @@ class Found:
         return self.stored is not None and self.stored.user_id is not None
 
     def in_session(self) -> "Found":
-        """Return a copy for a proof in a session: it requires no second factor, because the session met that requirement."""
+        """Return a copy for a proof in a session, without the deployment's requirement of a factor: the session has met it."""
         return replace(self, sign_ups=replace(self.sign_ups, requires_factor=False))
 
     def checked(self, password: str) -> Checked:
@@ -456,8 +457,8 @@ class Accounts:
         """Make an account, and sign in. Without a *password_hash*, the account has no password.
 
         *confirmed*: how the address was confirmed; None: it was not. *factor*: the account's authenticator app, confirmed by
-        a code. *recovery*: hashes of recovery codes. *identity*: the user's identity at the provider *by* which the account
-        begins. *has_factor*: a factor was given at that provider. *scope*: the changes that the sign-up, as a proof, allows.
+        a code. *recovery*: hashes of recovery codes. *identity*: the user's identity at a provider. *by*: the method of the
+        sign-up. *has_factor*: a factor was given at the provider. *scope*: the changes that the sign-up, as a proof, allows.
 
         Raise FactorNeeded (the deployment requires a factor), AddressTaken, ConfirmationSent, SignUpsClosed (Supabase Auth
         confirms addresses, and only a password can complete such a sign-up), RateLimited, and the errors of
@@ -695,7 +696,7 @@ class Accounts:
         address, too), and the errors of `sign_in` and *use*.
         """
         takes_password = [SignInMethod.PASSWORD] if password_hash is not None else []
-        # this call checks the address and passwords; `sign_in` checks that mailed codes are on
+        # this call checks that the address may sign in here and that passwords are on; `sign_in`, that mailed codes are on
         self.policy.check_address(email, *takes_password)
 
         def former() -> FoundFormer:
@@ -719,7 +720,7 @@ class Accounts:
         if new.wants_factor or found.requires_factor:
             if use is None:
                 raise factor_needed(new)
-            # the use is part of the change to *new*, which has the next generation already, so the numbers stay
+            # the use is stored as a part of this change, which has raised the generation already: neither number is raised again
             new = replace(use(new), uses=new.uses, generation=new.generation)
         # has_factor=True: the current factor is not asked for, because it may be a thief's
         checked = Checked(
@@ -926,7 +927,7 @@ class Accounts:
         # this call runs in parallel with storing the sign-up
         confirms = in_thread("sign-up-settings", sign_in.confirms_addresses)
         if credentials.password_hash is None and confirms.result():
-            raise SignUpsClosed  # before this sign-up replaces one that is pending already
+            raise SignUpsClosed  # raised before this sign-up replaces one that is pending already
         # for a taken address nothing is stored, but the call takes the same time
         is_put = self.backend.put_sign_up(new)
         if confirms.result():
@@ -1068,7 +1069,7 @@ class Accounts:
             return cookie, self._session(opened, is_set_back=False)
         except AppError as error:
             self.backend.sign_in.end(user)  # no browser was given the cookie
-            # the user was recognised just now, so the account is suspended
+            # `SignIn` has just recognised the user, so the refusal means that the account is suspended
             if isinstance(error, SignedOut):
                 raise Suspended from None
             if isinstance(error, Stale):  # another device changed the credentials first
@@ -1154,8 +1155,10 @@ Answer = TypeVar("Answer")
 def until_unchanged(seen: Seen, read: Callable[[], Seen], act: Callable[[Seen], Answer]) -> Answer:
     """Return `act(seen)`; if another change of the credentials interferes, *read* them again and repeat, at most four times.
 
-    The user's code is used up by then. Without repeats, a thief who is signed in could keep the user out by changing the
-    password or ending sessions at the right moment. Raise RateLimited after the last try, and the errors of *read* and *act*.
+    The user cannot repeat the attempt, because the mailed code is used up. So without repeats here, a thief who is signed
+    in could keep the user out by changing the password or ending sessions at the right moment.
+
+    Raise RateLimited after the last try, and the errors of *read* and *act*.
     """
     for _ in range(_MOST_OVERTAKEN):
         try:

@@ -105,7 +105,7 @@ class SignUpAdministration:
         self.cached.outdate()
 
     def confirms_by_code(self) -> bool:
-        """Return True if new users must confirm their addresses by codes, where mail is set; at most a few seconds old."""
+        """Return True if new users must confirm their addresses by codes, if mail is set (as of a few seconds ago)."""
         return self.cached.get().confirms_by_code
 
     def confirm_by_code(self, *, is_on: bool) -> None:

@@ -152,7 +152,7 @@ class SignUpState:
 
     mode: SignUps
     is_first_admin: bool  # true: no account exists yet, and the first one becomes admin
-    # true: a new user's address must be confirmed by a code, where mail is set
+    # true: a new user's address must be confirmed by a code, if mail is set
     confirms_by_code: bool
     requires_factor: bool = False  # true: no session begins without a second factor
     is_invited: bool = False  # true: the given invitation is valid
@@ -172,7 +172,7 @@ class Throttles:
     """The throttles that count an attempt."""
 
     strangers: tuple[Throttle, ...]
-    # the user whose known device makes the attempt; for this user's account, *device* counts it instead of *strangers*
+    # the user whose known device makes the attempt: if the account is this user's, *device* counts it, else *strangers*
     device_user: UserId | None = None
     device: tuple[Throttle, ...] = ()
 
@@ -374,7 +374,7 @@ class UserBackend(Protocol):
     def rows(self, most_bytes: int | None = None, first: FirstPage | None = None) -> Rows:
         """Return access to the user's sealed rows. *most_bytes*: the bytes that the account may store; None: no limit.
 
-        *first*: data that was read already, from which the first read of each part is answered.
+        *first*: data that was read already; the first read of each part of it makes no call.
         """
         ...
 
@@ -394,15 +394,18 @@ class UserBackend(Protocol):
     ) -> bool:
         """Store *new* credentials of a user in place of those of *seen_generation*; return False if those have changed.
 
-        A use of a factor, passkey or identity is such a change, too: *new* must have the number of uses that was
-        read (one more if *new* stores a use). *renamed*: maps each old look-up value of the user to its replacement; values
-        of former addresses keep their expiry. *ways_in*: the look-up values of all identities and passkeys after the change:
-        they are stored, never overwritten, and all others are removed; None: no change. An *action* that adds or removes an
-        identity or a passkey needs *ways_in*; PASSWORD_SET may have it. *ends_others*: end all other sessions of the user.
-        *new* has the next generation, unless *action* is RESEAL or a use (FACTOR_USED, PASSKEY_USED, IDENTITY_USED). All
-        actions but RESEAL are audited; all but RESEAL and ADDRESS_CONFIRMED need a recent proof. `wants_factor` is on after
-        FACTOR_ADDED and PASSKEY_FACTOR_ADDED; FACTOR_REMOVED, PASSKEY_FACTOR_REMOVED, PASSWORD_SET and PASSKEY_REMOVED may
-        turn it off: after that, no session of the user counts as one in which a factor was given.
+        They have also changed if a factor, passkey or identity was used meanwhile. So *new* must have the stored number of
+        uses, or one more if *new* itself stores a use. *new* has the next generation, unless *action* is RESEAL or a use
+        (FACTOR_USED, PASSKEY_USED, IDENTITY_USED).
+
+        *renamed*: maps each old look-up value of the user to its replacement; values of former addresses keep their expiry.
+        *ways_in*: the look-up values of all identities and passkeys after the change: they are stored, never overwritten,
+        and all others are removed; None: no change. An *action* that adds or removes an identity or a passkey needs
+        *ways_in*; PASSWORD_SET may have it. *ends_others*: end all other sessions of the user.
+
+        All actions but RESEAL are audited; all but RESEAL and ADDRESS_CONFIRMED need a recent proof. FACTOR_ADDED and
+        PASSKEY_FACTOR_ADDED turn `wants_factor` on; FACTOR_REMOVED, PASSKEY_FACTOR_REMOVED, PASSWORD_SET and
+        PASSKEY_REMOVED may turn it off: after that, no session of the user counts as one in which a factor was given.
 
         Raise ProofNeeded, FactorRequired (the deployment requires the factor), WayInTaken (another account has the
         identity or passkey that is added), ValueError (generation, uses, `wants_factor`, *ways_in* or *ends_others* do
@@ -414,10 +417,12 @@ class UserBackend(Protocol):
         """Change the user's address and credentials, here and in `SignIn`, in one transaction, and audit the change.
 
         Return False, changing nothing, if the stored credentials are not the generation before *new*, or their number of
-        uses is not that in *new*. As when an account begins, a user of `SignIn` who has the address but no account is
-        removed, and so is a pending sign-up. Look-up values of former addresses are stored for 72 hours: they are never
-        overwritten, and those that *new* does not name are removed. `wants_factor` changes only if the user takes back a
-        former address. If that restores no factor and the deployment requires one, the session is refused.
+        uses is not that in *new*.
+
+        A pending sign-up with the address is removed, and so is a user of `SignIn` who has the address but no account.
+        Look-up values of former addresses are stored for 72 hours: they are never overwritten, and those that *new* does
+        not name are removed. `wants_factor` changes only if the user takes back a former address. If that restores no
+        factor and the deployment requires one, the session is refused.
 
         Raise, changing nothing: ProofNeeded; AddressTaken (an account has the address or may take it back); WayInTaken
         (another account has an identity or a passkey that would be restored).
@@ -494,7 +499,7 @@ class Backend(Protocol):
         """Begin an app session; a user's first session also begins the account, in the same transaction.
 
         Raise SignUpsClosed, InvitationNeeded, BadAddress, SignedOut (the account is suspended or deleted), Stale (the
-        credentials have changed, or the account has begun), FactorNeeded, FactorUsed (the factor was used meanwhile:
+        credentials have changed, or the new account exists already), FactorNeeded, FactorUsed (the factor was used meanwhile:
         check again), WayInTaken (another account has an identity of the new account), ValueError (`NewSession.used` is
         neither a use nor an enrolment).
         """

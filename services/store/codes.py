@@ -91,7 +91,7 @@ _CONTENTS = TypeAdapter(_Contents)
 
 @dataclass(slots=True)
 class RightCode:
-    """A step whose code was entered correctly. The step must end before the code has any effect."""
+    """A step whose code was entered correctly. The step must end before the code takes effect, so that it does so once."""
 
     step: Step
     request: CodeRequest
@@ -110,9 +110,9 @@ class Codes:
 
     All but `begin` raise StepEnded as `Steps.attempt` does; `read` and `check` count a try of the step.
 
-    A code of eight digits has five tries, and five more if another code was asked for but could not be sent. The tries of
-    each code are counted anew, so only the throttles of mails limit guessing: strangers can have 15 codes a day sent to
-    an address (30 if it may be taken back). 15 codes allow 150 guesses among 100,000,000 possible codes.
+    A code of eight digits has five tries, and five more if another code was asked for but could not be sent. Each new code
+    has its own tries, so only the throttles of mails limit guessing: strangers can have 15 codes a day sent to an address
+    (30 if it may be taken back). 15 codes allow 150 guesses among 100,000,000 possible codes.
     """
 
     steps: Steps
@@ -222,8 +222,8 @@ def prove(
 ) -> None:
     """Prove who a session's user is by a code that was mailed to their address: call *note* with the credentials.
 
-    *give* gets the credentials and a function: it checks the second factor, if there is one, then calls the function, which
-    uses the code up.
+    *give* is called with the credentials and a function. It checks the second factor, if there is one, and then calls that
+    function, which uses up the code and calls *note*.
 
     Raise StepEnded (also if the credentials have changed since), and the errors of *give* and *note*.
     """
@@ -278,9 +278,9 @@ def reset(
     *keeps_factor* and *kept*: as in `Accounts.change_password`. A passkey or identity that is added during the reset was
     not listed to the user, so it is removed.
 
-    The new session changes the password, because only a user may overwrite credentials. *on_begun* is called after the
-    sign-in, before that change. A process that is killed then leaves the old password, and a session whose cookie no
-    browser has.
+    The new session changes the password, because only a signed-in user may overwrite credentials. *on_begun* is called
+    after the sign-in, before that change. If the process is killed between the two, the old password stays, and a session
+    whose cookie no browser has.
     """
     cookie, session = accounts.sign_in(checked, browser=browser)
     on_begun(session)

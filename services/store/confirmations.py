@@ -61,7 +61,7 @@ def sign_up(
 
 
 def sign_up_entry(code: RightCode) -> Entry:
-    """Return the entry that follows the right *code* of a sign-up whose user must first set up a factor."""
+    """Return the entry of a sign-up whose *code* was right, to wait until the user has set up a second factor."""
     wanted = read_contents(_SIGN_UP, code.request.extra)
     return Entry(
         way=Way.SIGN_UP,

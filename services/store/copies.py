@@ -22,7 +22,7 @@ class CopiedTable(Protocol[Row]):
 
 
 class CopySource(Protocol):
-    """A store to copy from, which nothing else writes to. All members raise Misconfigured or StoreUnavailable."""
+    """A store to copy from, while nothing writes to it. All members raise Misconfigured or StoreUnavailable."""
 
     def has_open_turns(self) -> bool: ...
 
@@ -48,7 +48,7 @@ class CopyTarget(CopySource, Protocol):
 
     @property
     def numbered(self) -> Sequence[str]:
-        """The names of the tables whose rows this store numbers."""
+        """The names of the tables whose row ids must be numbers in this store."""
         ...
 
     def order(self, *, is_ended: bool) -> Sequence[str]:
@@ -63,10 +63,13 @@ class CopyTarget(CopySource, Protocol):
         ...
 
     def number(self, table: str, ids: Sequence[str]) -> None:
-        """Number all copied rows in *table*, one of `numbered`; equal *ids* always get equal numbers."""
+        """Choose the numbers that replace *ids*, the ids of all rows to be copied into *table*, one of `numbered`.
+
+        The same *ids* always get the same numbers, so that an interrupted copy can be continued.
+        """
 
     def at_once(self) -> AbstractContextManager[object]:
-        """Return a context whose writes are one transaction, in a store whose transactions have no size limit."""
+        """Return a context manager: all writes inside it are one transaction, if this store's have no size limit."""
         ...
 
     def put(self, table: CopiedTable[Row], user_id: UserId | None, rows: Sequence[Row]) -> None:

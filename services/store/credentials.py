@@ -72,9 +72,9 @@ def seal_stored(
 ) -> StoredCredentials:
     """Seal credentials under the current root key; *owner_id*: the user's id, or the row's while pending.
 
-    If the look-up values beside the credentials stay unchanged, seal under the root key of the row to replace (*replaces*):
-    the next opening of a session renews both. So no look-up value depends on an older root key than its user's credentials,
-    and `Backend.root_key_versions`, which reads the key versions of the credentials, covers both.
+    *replaces*: the stored row to replace, if the look-up values beside it stay unchanged. Then seal under the root key of
+    this row; the next opening of a session renews both. So no look-up value depends on an older root key than its user's
+    credentials, and `Backend.root_key_versions`, which reads only the key versions of credentials, covers both.
     """
     if replaces:
         root_keys = root_keys.of(replaces.sealed)

@@ -174,7 +174,7 @@ class OpenStep:
 
 @dataclass(frozen=True, slots=True)
 class WaitingEntry:
-    """An entry that waits for a second factor, and the credentials: as stored now, or as a restore would make them."""
+    """An entry that waits for a second factor, and the account's credentials: those stored, or those after a restore."""
 
     entry: Entry
     user_id: UserId

@@ -210,7 +210,8 @@ def proof_of(
         raise IdentityTaken
     if scope_of(answer, now) is ProofScope.FULL:
         return ProofScope.FULL
-    # an old sign-in time shows that the provider did not ask the user to sign in again, so the answer proves nothing
+    # an old sign-in time shows that the provider did not ask the user to sign in again; an answer without a time proves
+    # something only after a request that is FRESH
     if answer.signed_in_at is not None or asked is not RequestKind.FRESH:
         raise ProofNeeded
     return ProofScope.PART

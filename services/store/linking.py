@@ -82,7 +82,10 @@ def rename(
 
 
 def noting_use(checked: Checked, identity: Identity | None, at: datetime) -> Checked:
-    """Return *checked*, with the use of *identity* recorded if there is one and a second factor was used or set up."""
+    """Return *checked*; if a second factor was used or set up, note the use of *identity* in the credentials, too.
+
+    Otherwise `given_identity` notes the use. *identity*: the one that the user signs in by, if any.
+    """
     if identity is None or checked.used is None:
         return checked
     return replace(checked, used=_after_use(checked.used, identity, at))

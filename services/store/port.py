@@ -172,7 +172,7 @@ class Conversations(Protocol):
         """Restore a discarded conversation."""
 
     def set_policy(self, conversation_id: ConversationId, policy: MemoryPolicy) -> None:
-        """Choose another memory policy; the model's view begins again at the last reset."""
+        """Choose another memory policy; from then on the model may be sent all messages since the last reset again."""
 
     def set_model(self, conversation_id: ConversationId, model: str | None) -> None:
         """Choose the conversation's model; None: the model of its space, or else the user's."""
@@ -222,7 +222,7 @@ class Messages(Protocol):
     ) -> None:
         """Hide *doomed*, and destroy them after *seconds*; destroy *facts* at once.
 
-        *doomed* must include all messages that follow one of them.
+        *doomed* must include all descendants of its messages.
 
         Raise Stale, Busy (a reply to one of them is streaming), Tampered.
         """
@@ -276,8 +276,9 @@ class Facts(Protocol):
     def keep(self, fact: Fact, *, replaces: Fact | None = None, cuts: int | None = None) -> None:
         """Store *fact* as a new fact, or in place of the fact *replaces* that the caller has seen.
 
-        *cuts*: the `cuts` of the source conversation when it was read; the fact is refused if messages were deleted since.
-        Raise BadInput, ChangedElsewhere, NotFound (its conversation or space is gone, or messages were deleted).
+        *cuts*: `Conversation.cuts` of the source conversation, when its messages were read. If messages were deleted or
+        restored since, the fact is refused.
+        Raise BadInput, ChangedElsewhere, NotFound (the conversation or space is gone, or *cuts* has changed).
         """
 
     def forget(self, fact_id: FactId) -> None:
@@ -364,15 +365,18 @@ class Corpus(Protocol):
 class UserFigures(Protocol):
     """Usage, account changes, and counts of stored rows of one user; none of these figures is sealed.
 
-    Days are of UTC. All methods raise SignedOut and StoreUnavailable.
+    Days begin at midnight UTC. All methods raise SignedOut and StoreUnavailable.
     """
 
     def report(self, first_day: date, last_day: date) -> UsageReport:
-        """Return the sums of all turns settled from *first_day* to *last_day*."""
+        """Return the usage of all turns that were settled from *first_day* to *last_day*."""
         ...
 
     def ledger(self, first_day: date, last_day: date, after: str = "") -> list[LedgerEntry]:
-        """Return at most 500 entries: those of *first_day* with ids above *after*, then those up to *last_day*, by day."""
+        """Return at most 500 entries from *first_day* to *last_day*, by day and id.
+
+        *after*: skip the entries of *first_day* up to this id. For the next entries, pass the day and the id of the last one.
+        """
         ...
 
     def account_changes(self) -> list[AuditEntry]:

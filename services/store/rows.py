@@ -54,7 +54,7 @@ class ConversationChanges(TypedDict, total=False):
     titled_by: str  # a title by "model" replaces only the prompt's first words
     pinned: bool
     state: ConversationState
-    policy: str  # after a change, the model's view begins at the last reset
+    policy: str  # after a change, the model may be sent all messages since the last reset again
     policy_size: int | None
     reset_seq: int
     model: str | None
@@ -205,7 +205,7 @@ class Rows(Ledger, Protocol):
         ...
 
     def messages_by_id(self, asked: Mapping[MessageId, ConversationId]) -> list[MessageRow]:
-        """Return those of the messages *asked*, each listed with its conversation, that exist; deleted ones included."""
+        """Return the messages *asked* (message ids with the ids of their conversations) that exist, deleted ones included."""
         ...
 
     def messages_between(self, ids: Sequence[ConversationId], seqs: range) -> list[MessageRow]:
@@ -256,7 +256,7 @@ class Rows(Ledger, Protocol):
         """Store the document; a repeated call changes nothing.
 
         Raise Stale, NotFound, BadInput (too many), AccountFull (only for a new document that the user wrote).
-        Discarding any message of a conversation deletes its search text.
+        A search text is also deleted when any message of its conversation is discarded.
         """
 
     def delete_document(self, document_id: UUID) -> None:

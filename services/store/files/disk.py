@@ -216,7 +216,7 @@ class AppendedFile:
         os.close(self._descriptor)
 
     def append(self, data: bytes) -> None:
-        """Append all of *data*. After a failed append, first cut off the bytes that it has left."""
+        """Append all of *data*; first cut off the bytes that an earlier, failed append has left, if any."""
         self.mend()
         self._is_whole = False
         self._disk.write(self._descriptor, data, self.size)

@@ -37,7 +37,7 @@ def read_line(line: bytes) -> tuple[Table[Any], Any]:
         text = text.replace(_COMMON_NAME, _OWN_NAME, 1)
     try:
         return table, read_row(table, text)
-    except ValueError:  # the error's message repeats the text
+    except ValueError:  # not chained, because the error's message repeats the text
         raise Damaged from None
 
 

@@ -96,7 +96,7 @@ def _read(line: bytes) -> _Record | None:
         return None
     try:
         return _RECORDS.validate_json(body)
-    except ValueError:  # the error's message repeats the text
+    except ValueError:  # not chained, because the error's message repeats the text
         raise Damaged from None
 
 

@@ -105,7 +105,7 @@ class FilesPlace:
         return {"application": "daybook", "format": _FORMAT, "is_plain": self.is_plain}
 
     def _check_mark(self) -> None:
-        """Raise Misconfigured if the file `_MARK` is damaged, or names a later version or the other kind (sealed or not)."""
+        """Raise Misconfigured if `_MARK` is damaged, or says that the version is later or that `is_plain` differs."""
         try:
             mark = json.loads((self.path / _MARK).read_bytes())
             is_own, version = mark["application"] == "daybook", int(mark["format"])

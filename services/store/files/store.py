@@ -239,7 +239,7 @@ class FilesStore:
             self._journals[0].destroy()
             with self._lock:
                 del self._journals[0]
-        if self._journals[0].size:  # the new journal already has writes
+        if self._journals[0].size:  # the new journal has writes already, which documents lack
             self._due.set()
 
     def _write(self, name: str, change: Change) -> None:

@@ -41,7 +41,7 @@ class Lease:
         self._thread = threading.Thread(target=self._keep, name="lease", daemon=True)
 
     def acquire(self) -> None:
-        """Take the lease, if necessary once an old one has run out. Raise Misconfigured if another process renews it."""
+        """Take the lease; if it is taken, wait until it runs out. Raise Misconfigured if another process renews it."""
         first: Precondition | None = None
         while not self._take():
             if first is not None and self._seen != first:
@@ -95,7 +95,7 @@ class Lease:
     def _renew_or_lose(self) -> None:
         try:
             self._renew()
-        except _CHANGED:  # perhaps by this process, if the response to a renewal was lost
+        except _CHANGED:  # this process may have renewed the lease without getting the response
             [answer] = self._database.read([self._name])
             if answer.missing or answer.found.fields["holder"].string_value != self._holder:
                 self._is_lost = True

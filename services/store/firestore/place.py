@@ -22,7 +22,7 @@ from services.store.firestore.store import FirestoreStore
 from services.store.operator import Finding, Mark
 
 _VERSION = 1  # version of the store's format
-_DEFAULT = "(default)"  # the database that is named in firebase.json
+_DEFAULT = "(default)"  # the database that db/firestore/firebase.json names
 INDEXES = Path(__file__).parents[3] / "db" / "firestore" / "firestore.indexes.json"
 
 

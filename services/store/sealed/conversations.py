@@ -26,7 +26,7 @@ from services.store.sealed.reading import ThreadReader
 from services.store.sealed.texts import ConversationTexts, check_seen
 
 _LISTED = 100  # if more conversations are requested, `recent` filters the cached list of all
-# seconds for which the cached list of all stays fresh, for example while the user types a search
+# seconds for which the cached list of all conversations stays fresh, for example while the user types a search
 _LIST_SECONDS = 10.0
 _TRIES = 5  # attempts at one change, because other tabs may change the same conversation
 
