@@ -120,7 +120,7 @@ def go_to_conversation(conversation_id: ConversationId | None) -> None:
 
 
 def go_to_space(space_id: SpaceId | None, *, is_staying: bool) -> None:
-    """Make the next run list one space or all; *is_staying*: keep the open conversation. For callbacks."""
+    """Make the next run list the conversations of one space, or all; *is_staying*: keep the open one. For callbacks."""
     new_conversation.forget()
     here = {name: value for name, value in st.query_params.items() if is_staying and name != SPACE}
     tab().destination = here | ({SPACE: str(space_id)} if space_id else {})
@@ -196,7 +196,7 @@ def keep_errors(
         try:
             yield
         except SignedOut:  # the next run draws the sign-in page
-            # stored first: a tab with an unsent prompt is not closed with its session
+            # stored before the check, which closes the tabs of an ended session unless they have an unsent prompt
             tab().unsent = prompt if is_unsent_kept else ""
             _doubt_session()
         except AppError as error:

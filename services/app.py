@@ -54,7 +54,10 @@ class App:
         return self._shared
 
     def user(self, session_id: str | None) -> UserServices | None:
-        """Return the services of a session's user; None if the session is known to have ended. Raise StoreUnavailable if unknown."""
+        """Return the services of a session's user; None if the session is known to have ended.
+
+        Raise StoreUnavailable if it is unknown whether the session has ended.
+        """
         if session_id == UNKNOWN:
             raise StoreUnavailable
         if session_id is None or session_id in {*ENDS, MOVED}:
@@ -71,7 +74,7 @@ class App:
         self.shared().session_cache.doubt(SessionId(UUID(session_id)))
 
     def has_accounts(self) -> bool:
-        """Return True if the deployment has an account, or if the database is unreachable."""
+        """Return True if the deployment has an account, or if the database is unreachable, so that this is unknown."""
         if not self._has_accounts:
             try:
                 self._has_accounts = bool(self.shared().backend.root_key_versions())

@@ -43,8 +43,9 @@ hold();
 
 const joined = (sent, text) => (text.startsWith(sent ?? "") ? text : text ? `${sent}\n\n${text}` : sent);
 
-// Returns true if the sent text of a draft has become the last prompt of the chat. Until then the text is
-// kept, with anything typed since, because the run that sends the text may be replaced by another run.
+// Returns true if the sent text of a draft has become the last prompt of the chat, which is given by its
+// length and its beginning. Until then the draft is kept, with any text typed since, because the run that
+// stores the prompt may be replaced by another run before it does so.
 function isSaid([length, start], name = key()) {
   const text = read(name).sent?.trim();
   return text?.length === length && text.startsWith(start);
@@ -68,7 +69,7 @@ function arrive(data, typed = "") {
   place = data.place;
   const sent = isSaid(data.prompt) ? "" : read(key()).sent,
     draft = joined(data.given ?? sent, stored());
-  // if a text is given, `typed` is that text, because Streamlit has already put it into the composer
+  // `given` is a refused prompt: Streamlit has already put it into the composer, so `typed` repeats it
   show(data.given ? draft : joined(draft, typed));
   save(daybook.composer().value, "");
   takeOver(data.prompt);
@@ -111,7 +112,7 @@ daybook.keepDrafts = (data) => {
   else if (before === null) arrive(data, typed);
   else if (before === data.place) {
     if (data.given) {
-      // shows the refused prompt and the text typed since: Streamlit skips a value that it has set before
+      // shows the refused prompt and any text typed since: Streamlit does not set the same value twice
       show(joined(data.given, last));
       save(daybook.composer().value, "");
     } else if (isSaid(data.prompt)) save(typed, "");

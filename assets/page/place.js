@@ -173,7 +173,7 @@ hears("wheel", ({ deltaY, ctrlKey }, isOnPage) => {
 hears("touchmove", (_, isOnPage) => {
   if (isOnPage) leave();
 });
-// an exchange keeps its position unless the press is on the scroll bar, whose target is the page itself
+// if an exchange is kept in place, only a press on the scroll bar (whose target is the page) ends that
 hears("pointerdown", ({ target }, isOnPage, page) => {
   if (isOnPage && (isDistance() || target === page)) leave();
 });
@@ -185,7 +185,7 @@ hears("keydown", ({ target, key, ctrlKey, metaKey }) => {
 
 daybook.capture(document, "click", ({ target }) => {
   if (target.closest(daybook.LEADS)) sent = null;
-  // a screen reader may follow a link without a key or pointer event
+  // a screen reader may follow a link without a key or pointer event, which would also end the keeping
   if (target.closest('a[href^="#"]')) leave();
   if (target.closest(".st-key-earlier button")) kept = toEnd(daybook.page());
   const again = target.closest(

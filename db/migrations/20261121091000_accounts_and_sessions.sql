@@ -192,7 +192,7 @@ create function private.add_notice(
   person uuid, new_id uuid, new_kind text, new_browser public.sealed, made_in uuid, throttles public.free_text
 ) returns jsonb language plpgsql as $$
 begin
-  perform private.spend_nonce(new_id);      -- a recorded call must not restore a dismissed notice
+  perform private.spend_nonce(new_id);      -- so that repeating a recorded call cannot restore a dismissed notice
   perform private.put_notice(person, new_id, new_kind, new_browser, made_in);
   return private.throttle(throttles);
 end $$;
@@ -294,7 +294,7 @@ create function private.repair_sign_in(person uuid, address text, new_hash text)
 declare
   first_migration constant timestamptz := (select min(applied_at) from private.migrations);
 begin
-  -- locks these rows first, as each deletion of an account does
+  -- against deadlocks: before other rows, as deletions of accounts do
   perform from auth.users where id = person or email = address order by id for update;
   if not exists (select from private.roles where user_id = person and deleted_at is null) then
     return false;
@@ -389,7 +389,8 @@ begin
   if person is not distinct from me then
     perform private.require_recent(true);   -- before the lock, because the session may end while this call waits
   end if;
-  perform from auth.users where id = person for update;   -- locks this row first, as each deletion of an account does
+  -- against deadlocks: before other rows, as in each deletion of an account
+  perform from auth.users where id = person for update;
   last_one := private.is_last_admin(person);
   if person is distinct from me then
     perform private.require_admin(me);
@@ -514,7 +515,8 @@ declare
   last_one boolean;
   was_suspended boolean;
 begin
-  perform from auth.users where id = person for key share;   -- locks this row first, as each deletion of an account does
+  -- against deadlocks: before other rows, as deletions of accounts do
+  perform from auth.users where id = person for key share;
   last_one := private.is_last_admin(person);
   perform private.require_admin(me);
   if last_one and suspended then
@@ -591,9 +593,9 @@ begin
   if refused is not null then
     return private.answer(false, refused);
   end if;
-  -- locks this row first, as each deletion of an account and each change of credentials does
+  -- against deadlocks: before other rows, as deletions of accounts and changes of credentials do
   perform from auth.users where id = person and factor_action is not null for key share;
-  -- locks this row before the credentials, as a deletion does; a share lock, so that the call waits for a suspension
+  -- against deadlocks: before the credentials, as in a deletion; a share lock waits for a concurrent suspension
   perform from private.roles where user_id = person for share;
   if pending is null then
     refused := private.check_factor(person, seen_generation, has_factor, private.requires_factor(), factor_action,
@@ -649,7 +651,7 @@ begin
     and not private.lacks_factor(app_sessions)
   returning * into session;
   if not found then
-    return private.answer(false);           -- stores no nonce, because the app's probes open no session
+    return private.answer(false);           -- no nonce is stored, because the app probes the database with a cookie that no session has
   end if;
   perform private.spend_nonce(nonce);
   return jsonb_build_object('ok', true, 'session', session.id, 'user', session.user_id,
@@ -679,7 +681,8 @@ begin
 end $$;
 
 -- Take the lease to exchange the refresh token, or to give the session a new cookie; return the lease's number. If
--- the result is "held" or "moved", the calling process waits and opens the session again.
+-- another process has the lease ("held") or has replaced the tokens ("moved"), the caller waits and opens the session
+-- again.
 create function private.lease_refresh(cookie text, seen_generation integer, lease_seconds integer) returns jsonb
 language plpgsql as $$
 declare

@@ -16,7 +16,7 @@ _NOT_DELETED = "Your account was not deleted."
 
 
 def draw(user: UserServices, *, is_proven: bool) -> None:
-    """Draw a text about deletion, the form that deletes the account, and the reason if the form was refused.
+    """Draw a text about deletion, the form that deletes the account and, if it was just refused, the reason.
 
     *is_proven*: the user has given a recent proof, without which there is no form.
     """

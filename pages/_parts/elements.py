@@ -53,7 +53,7 @@ def quiet_button(
     shortcut: str | None = None,
     is_wide: bool = False,
 ) -> None:
-    """Draw a frameless button with the Material Symbol *icon*; the page shows an AppError of *act*."""
+    """Draw a frameless button with the Material Symbol *icon*; the page shows an AppError that *act* raises."""
     st.button(
         label,
         icon=f":material/{icon}:" if icon else None,
@@ -104,7 +104,7 @@ def menu(
     *,
     is_wide: bool = False,
 ) -> None:
-    """Draw a menu with a frameless button; *act* gets the chosen option, and the page shows an AppError of *act*."""
+    """Draw a menu with a frameless button; *act* gets the chosen option, and the page shows an AppError that it raises."""
     st.menu_button(
         label,
         list(options),
@@ -178,7 +178,7 @@ def draw_choice(
 ) -> None:
     """Draw *options* (name and caption) as radio buttons, with *stored* selected; call *act* with a new choice.
 
-    The page shows an AppError of *act*.
+    The page shows an AppError that *act* raises.
     """
     key = f"{label}-{stored}"  # the key changes with the stored value, so that it is selected
     captions = [caption for _, caption in options.values()]

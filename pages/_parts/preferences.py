@@ -110,7 +110,10 @@ def preferences_dialog() -> None:
 
 
 def _store(user: UserServices, chosen: Preferences, seen: Preferences) -> None:
-    """Store only choices that differ from *seen*, to keep other tabs' changes. Raise ChangedElsewhere."""
+    """Store only choices that differ from *seen*, to keep other tabs' changes.
+
+    Raise ChangedElsewhere if both this and another tab have changed the instructions.
+    """
     changed = {
         each.name: value
         for each in fields(chosen)

@@ -110,7 +110,7 @@ def draw(text: str, place: DeltaGenerator | None = None) -> None:
     if (markdown := body(text)) is not None:
         target.markdown(markdown)
     else:
-        # st.code strips these two line breaks
+        # st.code removes a line break at each end: these two, not line breaks of the text
         target.code(f"\n{text}\n", language=None, wrap_lines=True)
 
 

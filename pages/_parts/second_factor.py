@@ -64,7 +64,7 @@ def _draw_switch(*, is_asked: bool) -> None:
 
 @st.dialog(_ASK, width="small", on_dismiss="rerun")
 def passkey_dialog(is_on: bool, form_id: UUID) -> None:
-    """Ask for confirmation before sign-ins begin (*is_on*) or cease to request a passkey as the second step."""
+    """Ask for confirmation before a passkey is required (*is_on*) or no longer required as the second step of a sign-in."""
     if is_on:
         st.markdown(
             "On a device without your passkey you then sign in with a recovery code or your authenticator app. If you have no "
