@@ -76,7 +76,7 @@ def user_services() -> UserServices:
 
 @contextmanager
 def show_errors() -> Generator[None]:
-    """Draw an AppError of the block as a sentence; for SignedOut, draw the sign-in page."""
+    """Draw an AppError that the block raises as a sentence; for SignedOut, draw the sign-in page."""
     try:
         yield
     except SignedOut:
@@ -186,7 +186,7 @@ def _show_news(here: Tab) -> None:
 def keep_errors(
     prompt: str = "", place: ConversationId | None = None, *, is_unsent_kept: bool = True
 ) -> Generator[None]:
-    """Keep an AppError of a callback for the page to draw, because callbacks run before anything is drawn.
+    """Keep an AppError that a callback raises, for the page to draw: callbacks run before anything is drawn.
 
     *is_unsent_kept*: keep the prompt of a user who was signed out meanwhile, and show it on the sign-in page.
     """
@@ -207,6 +207,6 @@ def keep_errors(
 
 
 def attempt(act: Callable[..., object], *args: object) -> None:
-    """Call *act* and keep its AppError for the page to draw. For callbacks."""
+    """Call *act*, and keep an AppError that it raises for the page to draw. For callbacks."""
     with keep_errors():
         act(*args)

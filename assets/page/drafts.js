@@ -7,11 +7,11 @@ const DRAFTS = "daybook-draft:",
   MONTH = 30 * 24 * 3600 * 1000,
   TAB = "daybookTab",
   LOCK = "daybook-tab:";
-let tab = sessionStorage.getItem(TAB) ?? named(); // the name of this tab, which stays after a reload
+let tab = sessionStorage.getItem(TAB) ?? named(); // the name of this tab, which survives a reload
 let person = null;
 // the conversation that the composer's text belongs to: its id, "new", or "temporary" (never stored)
 let place = null;
-let last = ""; // the text that this tab stored or showed last
+let last = ""; // the text that this tab last stored or showed
 
 const key = () => `${DRAFTS}${person}:${place}:${tab}`;
 const read = (name) => {
@@ -118,7 +118,7 @@ daybook.keepDrafts = (data) => {
     } else if (isSaid(data.prompt)) save(typed, "");
     else if (typed) save(typed);
   } else if (data.place === "temporary" || (data.is_begun && (typed || before !== "temporary"))) {
-    // the new chat became a conversation, or was switched to or from temporary: it keeps the typed text
+    // the new chat became a conversation, or was switched to or from temporary: the typed text stays with it
     save("", "");
     place = data.place;
     save(typed, "");

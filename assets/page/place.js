@@ -9,7 +9,7 @@ const MOVES = /^(Arrow|Page|Home|End|Tab|Enter|F3| )/,
   DOWN = ["ArrowDown", "PageDown", "End", " "];
 const STUCK = '[data-testid="stLayoutWrapper"]:has(> :is(.st-key-outage, .st-key-chat-head))';
 let opened = null; // the chat whose messages are drawn
-// the position to keep: the class of the exchange at the top, or the pixels to the page's end; null: none
+// the position that the page keeps: the exchange at the top (its class), or the pixels to the end; null: none
 let kept = null;
 // set when a prompt is sent: the class of the last exchange at that time, and the classes of all refusals
 let sent = null;

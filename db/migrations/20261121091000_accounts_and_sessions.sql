@@ -313,7 +313,7 @@ begin
   return true;
 end $$;
 
--- Replace the address of a deleted account with a tombstone: at once, sign-in no longer finds the address and sign-up accepts it.
+-- Replace the address of a deleted account with a tombstone: from then on, sign-in does not find the address and sign-up accepts it.
 create function private.bury(person uuid) returns void language plpgsql as $$
 begin
   -- with the publishable key, an attacker can register the tombstone's address at Supabase Auth (without an account here)

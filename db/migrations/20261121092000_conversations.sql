@@ -4,9 +4,9 @@
 -- Row level security limits reads to a user's own rows. Only functions write. There is no policy for insert, update or
 -- delete anywhere in this schema, so a direct write changes nothing even if the API's role has the grant.
 
--- Columns whose set of names a newer version of the app may extend (policy, role, outcome; a turn's purpose
--- and state) are checked only for the form of a name, so that an older process can read rows with a name that
--- it does not know.
+-- A newer version of the app may use new names in some columns (policy, role, outcome; a turn's purpose and
+-- state). So these columns are checked only for the form of a name, and an older process can read rows with
+-- names that it does not know.
 
 -- tables ------------------------------------------------------------------------------------------------
 

@@ -38,7 +38,7 @@ _ROWS = 50  # the list shows this many rows at first, and adds as many on demand
 
 
 def draw_noted(user: UserServices, view: ThreadView) -> None:
-    """Draw the facts that were noted last, each with Undo, until the user sends another prompt."""
+    """Draw the most recently noted facts, each with Undo, until the user sends another prompt."""
     noted, asked = view.noted, view.last_prompt
     if not noted or not asked:
         return

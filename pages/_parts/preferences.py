@@ -245,7 +245,7 @@ def _as_text(instructions: str | None) -> str:
 
 
 def _source(default: Setup, *, has_own: bool) -> str:
-    """Return a sentence on whose instructions apply; *default*: the setup without the conversation's instructions."""
+    """Return a sentence that says whose instructions apply; *default*: the setup without the conversation's instructions."""
     followed = _followed(default, spaces.name(default.space) if default.space else "")
     if has_own:
         return f"This chat uses its own instructions instead of {followed}."

@@ -1,4 +1,4 @@
-"""Turns on pages: beginning, following and retrying them, and drawing refusals."""
+"""Turns on pages: beginning and retrying them, drawing their replies as they stream, and drawing refusals."""
 
 import threading
 import time

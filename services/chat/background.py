@@ -91,7 +91,8 @@ class UserTasks:
 
     def claim(self, reply: LiveTurn, call: Call) -> list[Work]:
         """Claim the tasks that are due after *reply*, and return the functions that begin these tasks. Claim before the
-        followers of *reply* learn that it is over, so that they can wait for the tasks; call the functions later."""
+        followers of *reply*, the pages that draw it, learn that it is over, so that they can wait for the tasks; call the
+        functions later."""
         is_whole = not (reply.failure or reply.is_stopped)
         due: list[Work] = []
 

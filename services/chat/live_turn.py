@@ -31,7 +31,7 @@ _LONGEST_THOUGHTS = 100_000  # maximum bytes of a reply's thoughts that are stor
 # control characters, which are removed because each takes six bytes in JSON
 _CONTROL = {code: None for code in range(32) if chr(code) not in "\n\t"}
 _FAILURE_SECONDS = 300.0  # seconds for which a failure is remembered
-_readers: set[object] = set()  # the current followers of turns in this process
+_readers: set[object] = set()  # the current followers (pages that draw a reply) in this process
 
 
 @dataclass(eq=False, repr=False)
