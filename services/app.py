@@ -90,7 +90,7 @@ class App:
             return False
 
     def sign_ups(self) -> SignUps:
-        """Return the mode of sign-ups, at most a few seconds old; open if the database was never reached."""
+        """Return the mode of sign-ups, at most a few seconds old; `OPEN` if the database has not been reached yet."""
         try:
             return self.shared().sign_ups.get().mode
         except StoreUnavailable:

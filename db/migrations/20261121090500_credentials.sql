@@ -185,8 +185,8 @@ create function private.requires_factor() returns boolean language sql stable
 return (select requires_factor from private.settings);
 
 -- Replace the credentials of *person* if *seen_generation* and the number of uses are still current, for the
--- user or an operator (*actor* null). Each *action* except 'reseal' and the uses ('….use') moves to the
--- next generation; each except 'reseal' is audited. *ends_others*: end all sessions except that of the
+-- user or an operator (*actor* null). Each *action* except 'reseal' and the uses ('….use') increments
+-- the generation; each except 'reseal' is audited. *ends_others*: end all sessions except that of the
 -- calling token. *ways_in*: the look-up values of all identities and passkeys after the change; null:
 -- unchanged. If the factor was used meanwhile, the refusal is "factor_used".
 create function private.replace_credentials(

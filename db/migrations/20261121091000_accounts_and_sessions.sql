@@ -32,7 +32,7 @@ create table private.app_sessions (
   idle_seconds integer not null check (idle_seconds between 60 and 31536000),
   created_at timestamptz not null default now(),
   seen_at timestamptz not null default now(),
-  proved_at timestamptz not null default now(),   -- when the user last proved who they are; at first, the sign-in
+  proved_at timestamptz not null default now(),   -- when the user last proved who they are; initially, when they signed in
   -- the changes that the proof at proved_at allows: all, some ('part'), or none (after a sign-in through a provider,
   -- which may not have asked the user to sign in again)
   proof_scope text not null default 'full' check (proof_scope in ('full', 'part', 'none')),

@@ -68,7 +68,7 @@ def quiet_button(
 
 
 def key_showing(name: str, value: object) -> str:
-    """Return the key of a menu's field, so that the field shows its default *value*.
+    """Return a key for the field of a menu, with which the field shows its default *value*.
 
     While its menu is closed, a field ignores a value set in the session state, and sends its old value with the next run
     as if the user had chosen it again. So no value is set: if the field's value differs from *value*, a field with a new
@@ -180,7 +180,7 @@ def draw_choice(
 
     The page shows an AppError that *act* raises.
     """
-    key = f"{label}-{stored}"  # the key changes with the stored value, so that it is selected
+    key = f"{label}-{stored}"  # a key for each stored value, so that the value is selected
     captions = [caption for _, caption in options.values()]
 
     def choose() -> None:

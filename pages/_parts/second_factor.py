@@ -53,10 +53,13 @@ def draw(user: UserServices, scope: ProofScope) -> None:
 
 
 def _draw_switch(*, is_asked: bool) -> None:
-    key = f"ask-passkey-{is_asked}"  # the key changes with the stored value, so that it is shown
+    key = (
+        f"ask-passkey-{is_asked}"  # a key for each stored value, so that the toggle shows the value
+    )
 
     def switch() -> None:
-        st.session_state[key] = is_asked  # the toggle shows this until the change is confirmed
+        # the toggle shows the stored value until the change is confirmed
+        st.session_state[key] = is_asked
         ask_for(passkey_dialog, not is_asked, uuid4())
 
     st.toggle(_ASK, is_asked, key=key, on_change=switch)

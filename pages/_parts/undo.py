@@ -166,7 +166,7 @@ def delete_fact(fact: Fact) -> None:
 
 
 def offer_summary(conversation_id: ConversationId, summary: RunningSummary, sentence: str) -> None:
-    """Offer to restore *summary*, which was just deleted, as *sentence* says."""
+    """Show *sentence*, which says that *summary* was deleted, with an Undo that restores it."""
 
     def restore() -> None:
         services = services_of(conversation_id)
