@@ -253,7 +253,7 @@ class UserTasks:
             self.registry.end(Purpose.SUMMARY, conversation_id, error=failure)
 
     def _needs_summary(self, thread: Thread, call: Call) -> bool:
-        """Return True if the policy needs summaries and the context is more than half full or messages do not fit."""
+        """Return True if the policy needs summaries, and either messages do not fit or the context is more than half full."""
         if not thread.conversation.policy.kind.needs_summary:
             return False
         room = self.choices.setup(thread).budget.prompt_tokens
