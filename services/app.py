@@ -183,7 +183,7 @@ class App:
             SignInPolicy.of(chosen),
         )
         if self.is_alone and self._only_account() is None:
-            accounts.end(accounts.enter(None)[0])  # creates the single user's account
+            accounts.end(accounts.enter(None)[0])  # `enter` creates the account; its session is not needed
         model_settings = CachedRead(backend.model_settings)
 
         def open_models() -> Models:

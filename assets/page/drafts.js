@@ -62,7 +62,7 @@ function show(text) {
   if (daybook.composer().value !== text) daybook.typeInto(daybook.composer(), text);
 }
 
-// Shows the draft of a place, above the text that was `typed` there before the component was called.
+// Shows the draft of `data.place`, above the text that was `typed` there before the component was called.
 function arrive(data, typed = "") {
   place = "new";
   if (isSaid(data.prompt)) save(stored(), ""); // the sent text of the new chat began this conversation
@@ -125,7 +125,7 @@ daybook.keepDrafts = (data) => {
   } else arrive(data);
 };
 
-// Without a composer, no place is open: the text typed next belongs to the page that is drawn next.
+// While the page has no composer, `place` is null: text that is typed later belongs to the next page.
 daybook.onDraw(() => {
   if (!daybook.composer()) [place, last] = [null, ""];
 });

@@ -108,7 +108,7 @@ begin
 end $$;
 
 -- Store a pending sign-up. If *seen_generation* is null, add a row unless the address has one; otherwise
--- replace the row of the address that the app has seen, but never a row that belongs to a user.
+-- replace the address's row, if it has not changed since the app read it and does not belong to a user.
 create function private.put_sign_up(
   row_id uuid, lookups public.free_text, new_lookup text, new_sealed public.sealed, seen_generation integer,
   nonce uuid

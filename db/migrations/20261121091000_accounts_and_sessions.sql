@@ -422,7 +422,7 @@ create function private.wrapped_keys(person uuid) returns jsonb language sql sta
   from public.user_keys where user_id = person and mode = 'server';
 end;
 
--- Store a user key wrapped by a new root key, in place of exactly the wrapped key that the app has seen. (The
+-- Store a user key wrapped by a new root key, if the stored wrapped key is still the one that the app has read. (The
 -- first user key is stored with the account. A missing key is never replaced by a new one, which would hide
 -- that the conversations cannot be decrypted.)
 create function private.put_user_key(
@@ -610,7 +610,7 @@ begin
   values (new_id, person, (claims ->> 'session_id')::uuid, new_cookie_hash, new_tokens, new_device,
     (claims ->> 'exp')::bigint - (claims ->> 'iat')::bigint, idle, now() + make_interval(secs => lifetime),
     coalesce(has_factor, false), new_scope);
-  perform private.require_me();             -- checked after the insert: a user without an app session is not signed in
+  perform private.require_me();             -- after the insert: before it, the caller has no app session and would be refused
   perform private.return_attempts(returned);
   return jsonb_build_object('ok', true, 'session', new_id, 'keys', private.wrapped_keys(person),
     'credentials', (select private.credentials_of(credentials) from private.credentials where user_id = person),

@@ -134,7 +134,7 @@ end $$;
 --   title, titled_by    a title by "model" replaces only a title made of the prompt's first words; `changed` is false
 --                       if the user has set a title: a concurrent rename wins, because this call waits for its lock
 --   pinned, state
---   policy, policy_size, reset_seq    start_seq returns to the last reset: another policy's start is invalid
+--   policy, policy_size, reset_seq    start_seq returns to reset_seq: the old start was valid only for the old policy
 --   model, space_id     null: none
 --   read_seq            never goes back, nor beyond the last message (`begin_turn` moves it, too)
 --   facts_seq           never goes back, nor beyond the last message

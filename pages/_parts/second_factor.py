@@ -53,9 +53,8 @@ def draw(user: UserServices, scope: ProofScope) -> None:
 
 
 def _draw_switch(*, is_asked: bool) -> None:
-    key = (
-        f"ask-passkey-{is_asked}"  # a key for each stored value, so that the toggle shows the value
-    )
+    # a key for each stored value, so that the toggle shows the value
+    key = f"ask-passkey-{is_asked}"
 
     def switch() -> None:
         # the toggle shows the stored value until the change is confirmed
