@@ -183,7 +183,8 @@ class App:
             SignInPolicy.of(chosen),
         )
         if self.is_alone and self._only_account() is None:
-            accounts.end(accounts.enter(None)[0])  # `enter` creates the account; its session is not needed
+            # `enter` creates the account; the session that it begins is not needed
+            accounts.end(accounts.enter(None)[0])
         model_settings = CachedRead(backend.model_settings)
 
         def open_models() -> Models:
