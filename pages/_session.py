@@ -76,7 +76,7 @@ def user_services() -> UserServices:
 
 @contextmanager
 def show_errors() -> Generator[None]:
-    """Draw an AppError of the block as a sentence; for SignedOut, draw the sign-in page."""
+    """Draw an AppError that the block raises as a sentence; for SignedOut, draw the sign-in page."""
     try:
         yield
     except SignedOut:
@@ -120,7 +120,7 @@ def go_to_conversation(conversation_id: ConversationId | None) -> None:
 
 
 def go_to_space(space_id: SpaceId | None, *, is_staying: bool) -> None:
-    """Make the next run list one space or all; *is_staying*: keep the open conversation. For callbacks."""
+    """Make the next run list the conversations of one space, or all; *is_staying*: keep the open one. For callbacks."""
     new_conversation.forget()
     here = {name: value for name, value in st.query_params.items() if is_staying and name != SPACE}
     tab().destination = here | ({SPACE: str(space_id)} if space_id else {})
@@ -186,7 +186,7 @@ def _show_news(here: Tab) -> None:
 def keep_errors(
     prompt: str = "", place: ConversationId | None = None, *, is_unsent_kept: bool = True
 ) -> Generator[None]:
-    """Keep an AppError of a callback for the page to draw, because callbacks run before anything is drawn.
+    """Keep an AppError that a callback raises, for the page to draw: callbacks run before anything is drawn.
 
     *is_unsent_kept*: keep the prompt of a user who was signed out meanwhile, and show it on the sign-in page.
     """
@@ -196,7 +196,7 @@ def keep_errors(
         try:
             yield
         except SignedOut:  # the next run draws the sign-in page
-            # stored first: a tab with an unsent prompt is not closed with its session
+            # stored before the check, which closes the tabs of an ended session unless they have an unsent prompt
             tab().unsent = prompt if is_unsent_kept else ""
             _doubt_session()
         except AppError as error:
@@ -207,6 +207,6 @@ def keep_errors(
 
 
 def attempt(act: Callable[..., object], *args: object) -> None:
-    """Call *act* and keep its AppError for the page to draw. For callbacks."""
+    """Call *act*, and keep an AppError that it raises for the page to draw. For callbacks."""
     with keep_errors():
         act(*args)

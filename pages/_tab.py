@@ -37,7 +37,7 @@ class Callbacks:
 
     # refusals stay until `forget`: another run may cut short the run that draws them
     refusals: list[Refusal] = field(default_factory=list[Refusal])
-    # the number of running callbacks; while a page is drawn, these belong to runs that it replaced
+    # the number of running callbacks; while a page is drawn, these belong to runs that the page's run has replaced
     running: int = 0
     # count of finished callbacks: if it grew during a run, the run may have drawn an old state
     ended: int = 0
@@ -98,7 +98,7 @@ class Tab:
 
     # --- turns
 
-    # the conversation of the last prompt (None: a new one), and its turn, which the next run follows
+    # the conversation of the last prompt (None: a new one), and its turn, whose reply the next run draws
     begun: tuple[ConversationId | None, LiveTurn] | None = None
     # the conversation whose last reply streamed on this page, and its last message once that is stored
     followed: tuple[ConversationId, MessageId | None] | None = None
@@ -116,7 +116,8 @@ class Tab:
     edited_title: tuple[str, ConversationId] | None = None
     # edited facts, keyed by the noun of their list (`FactList.noun`), and why each was not saved
     edited_facts: dict[str, tuple[Fact, str]] = field(default_factory=dict[str, tuple[Fact, str]])
-    seen: tuple[str, object] = ("", None)  # a field's key, and the document that the field shows
+    # a field's key, and the stored document whose text filled the field
+    seen: tuple[str, object] = ("", None)
     field_keys: dict[str, tuple[str, int]] = field(default_factory=dict[str, tuple[str, int]])
 
     # --- the parts that are drawn
@@ -135,7 +136,8 @@ class Tab:
     # --- facts, and other processes
 
     offered_in: ConversationId | None = None  # the conversation that showed the offer to note facts
-    noting_in: ConversationId | None = None  # the conversation that the tab showed last
+    # the conversation that the tab shows; facts are noted from it when the tab shows another
+    noting_in: ConversationId | None = None
     # conversations whose replies stream in another process
     running_elsewhere: frozenset[str] = frozenset()
 

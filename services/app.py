@@ -54,7 +54,10 @@ class App:
         return self._shared
 
     def user(self, session_id: str | None) -> UserServices | None:
-        """Return the services of a session's user; None if the session is known to have ended. Raise StoreUnavailable if unknown."""
+        """Return the services of a session's user; None if the session is known to have ended.
+
+        Raise StoreUnavailable if it is unknown whether the session has ended.
+        """
         if session_id == UNKNOWN:
             raise StoreUnavailable
         if session_id is None or session_id in {*ENDS, MOVED}:
@@ -71,7 +74,7 @@ class App:
         self.shared().session_cache.doubt(SessionId(UUID(session_id)))
 
     def has_accounts(self) -> bool:
-        """Return True if the deployment has an account, or if the database is unreachable."""
+        """Return True if the deployment has an account, or if the database is unreachable, so that this is unknown."""
         if not self._has_accounts:
             try:
                 self._has_accounts = bool(self.shared().backend.root_key_versions())
@@ -87,7 +90,7 @@ class App:
             return False
 
     def sign_ups(self) -> SignUps:
-        """Return the mode of sign-ups, at most a few seconds old; open if the database was never reached."""
+        """Return the mode of sign-ups, at most a few seconds old; `OPEN` if the database has not been reached yet."""
         try:
             return self.shared().sign_ups.get().mode
         except StoreUnavailable:
@@ -180,7 +183,8 @@ class App:
             SignInPolicy.of(chosen),
         )
         if self.is_alone and self._only_account() is None:
-            accounts.end(accounts.enter(None)[0])  # creates the single user's account
+            # `enter` creates the account; the session that it begins is not needed
+            accounts.end(accounts.enter(None)[0])
         model_settings = CachedRead(backend.model_settings)
 
         def open_models() -> Models:

@@ -2,8 +2,8 @@
 // would cover the text, is closed. If the server refuses the connection, this script asks for the reason,
 // which Streamlit does not show. A line also appears if the server does not respond to a sent message.
 
-const PATIENCE = 2000, // milliseconds
-  ANSWER = 4000;
+const PATIENCE = 2000, // milliseconds without a response until a line says that there is no answer
+  ANSWER = 4000; // milliseconds after which a request of this script is given up
 const OFFLINE = "Offline. Your text is kept.";
 let wasConnected = false,
   isLooking = false;
@@ -57,8 +57,8 @@ setInterval(look, 1000);
 addEventListener("offline", look);
 addEventListener("online", look);
 
-// Returns true while the line says that the browser is offline. Streamlit would still send a text typed now,
-// and the text would be lost.
+// Returns true while the line says that the browser is offline. No text may be sent then, because Streamlit
+// would lose it.
 daybook.isOffline = () => notice()?.textContent === OFFLINE;
 
 daybook.noteUnanswered = () => {

@@ -2,7 +2,7 @@
 // popover open behind a dialog that was opened from it, and the popover would take the first Escape.
 // Streamlit would also lose the focus if the focused element was redrawn meanwhile.
 
-let place = null; // the element of the page that was focused or pressed last
+let place = null; // the element of the page that last had the focus or was last pressed
 let isOwed = false; // true: once no dialog or menu is open, the focus must return to `place`
 
 const isOnPage = (element) => !element.closest('[role="dialog"], [role="menu"], [role="listbox"], dialog');

@@ -7,11 +7,11 @@ const DRAFTS = "daybook-draft:",
   MONTH = 30 * 24 * 3600 * 1000,
   TAB = "daybookTab",
   LOCK = "daybook-tab:";
-let tab = sessionStorage.getItem(TAB) ?? named(); // the name of this tab, which stays after a reload
+let tab = sessionStorage.getItem(TAB) ?? named(); // the name of this tab, which survives a reload
 let person = null;
 // the conversation that the composer's text belongs to: its id, "new", or "temporary" (never stored)
 let place = null;
-let last = ""; // the text that this tab stored or showed last
+let last = ""; // the text that this tab last stored or showed
 
 const key = () => `${DRAFTS}${person}:${place}:${tab}`;
 const read = (name) => {
@@ -43,8 +43,9 @@ hold();
 
 const joined = (sent, text) => (text.startsWith(sent ?? "") ? text : text ? `${sent}\n\n${text}` : sent);
 
-// Returns true if the sent text of a draft has become the last prompt of the chat. Until then the text is
-// kept, with anything typed since, because the run that sends the text may be replaced by another run.
+// Returns true if the sent text of a draft has become the last prompt of the chat, which is given by its
+// length and its beginning. Until then the draft is kept, with any text typed since, because the run that
+// stores the prompt may be replaced by another run before it does so.
 function isSaid([length, start], name = key()) {
   const text = read(name).sent?.trim();
   return text?.length === length && text.startsWith(start);
@@ -61,14 +62,14 @@ function show(text) {
   if (daybook.composer().value !== text) daybook.typeInto(daybook.composer(), text);
 }
 
-// Shows the draft of a place, above the text that was `typed` there before the component was called.
+// Shows the draft of `data.place`, above the text that was `typed` there before the component was called.
 function arrive(data, typed = "") {
   place = "new";
   if (isSaid(data.prompt)) save(stored(), ""); // the sent text of the new chat began this conversation
   place = data.place;
   const sent = isSaid(data.prompt) ? "" : read(key()).sent,
     draft = joined(data.given ?? sent, stored());
-  // if a text is given, `typed` is that text, because Streamlit has already put it into the composer
+  // `given` is a refused prompt: Streamlit has already put it into the composer, so `typed` repeats it
   show(data.given ? draft : joined(draft, typed));
   save(daybook.composer().value, "");
   takeOver(data.prompt);
@@ -111,20 +112,20 @@ daybook.keepDrafts = (data) => {
   else if (before === null) arrive(data, typed);
   else if (before === data.place) {
     if (data.given) {
-      // shows the refused prompt and the text typed since: Streamlit skips a value that it has set before
+      // shows the refused prompt and any text typed since: Streamlit does not set the same value twice
       show(joined(data.given, last));
       save(daybook.composer().value, "");
     } else if (isSaid(data.prompt)) save(typed, "");
     else if (typed) save(typed);
   } else if (data.place === "temporary" || (data.is_begun && (typed || before !== "temporary"))) {
-    // the new chat became a conversation, or was switched to or from temporary: it keeps the typed text
+    // the new chat became a conversation, or was switched to or from temporary: the typed text stays with it
     save("", "");
     place = data.place;
     save(typed, "");
   } else arrive(data);
 };
 
-// Without a composer, no place is open: the text typed next belongs to the page that is drawn next.
+// While the page has no composer, `place` is null: text that is typed later belongs to the next page.
 daybook.onDraw(() => {
   if (!daybook.composer()) [place, last] = [null, ""];
 });

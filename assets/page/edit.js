@@ -2,14 +2,14 @@
 // brings the sent prompt into view. (Streamlit itself sends on Ctrl+Enter.)
 
 const field = () => document.querySelector(":is(.st-key-edit-prompt, .st-key-edit-reply) textarea");
-let drawn = null; // the open field when the page was drawn last; null: none
+let drawn = null; // the field that was open when the page was last drawn; null: none
 let edited = null; // the id of the message whose field is open
-let left = null; // the id of the message whose field was left, until its Edit button has the focus
+let left = null; // the id of the message whose field was closed; null once its Edit button has the focus
 
 daybook.onDraw(() => {
   const now = field();
   if (now && now !== drawn) {
-    daybook.leavePlace(); // the page need not keep its position: the focus scrolls it to the field
+    daybook.leavePlace(); // the focus scrolls the page to the field, so the page must not keep its position
     now.focus();
     now.setSelectionRange(now.value.length, now.value.length);
   }

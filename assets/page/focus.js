@@ -2,9 +2,9 @@
 // while no element has the focus. This is off on touch screens, where each focus would open the keyboard.
 
 let isComing = false; // true while a reply streams
-let place = null; // the path and the chat of the page when it was drawn last; null: a page without a composer
+let place = null; // the path and the chat of the page that was last drawn; null: a page without a composer
 
-// On touch screens, keeps Streamlit from focusing the composer, as it does when a prompt is sent.
+// On touch screens, keeps Streamlit from focusing the composer, which it would do after each sent prompt.
 HTMLTextAreaElement.prototype.focus = function (options) {
   if (daybook.isTouch() && this.closest(".st-key-composer")) return;
   HTMLElement.prototype.focus.call(this, options);

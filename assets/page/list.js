@@ -7,7 +7,7 @@ const KEPT = ".db-list button, .db-versions button, .st-key-earlier button";
 let menu = null;
 let opener = null; // the button whose menu is open
 let focused = null; // the button of the list or of a message that has the focus
-let first = null; // the first button of a message at the last click
+let first = null; // the first button below the messages when the page was last clicked
 
 function open(button) {
   const { options, icon, ...about } = button.dataset;
@@ -64,7 +64,7 @@ daybook.capture(window, "keydown", (event) => {
   event.stopPropagation(); // otherwise Escape would stop a reply
 });
 
-// ignores a button that the pointer has focused, because text typed after its press goes to the composer
+// a button focused by the pointer is not stored: after such a press, typed text must go to the composer
 document.addEventListener(
   "focusin",
   ({ target }) => (focused = target.closest(`:is(${KEPT}):focus-visible`)),

@@ -2,14 +2,14 @@
 // A tab that is in view and was used in the last ten minutes asks every five seconds, and at once when it is
 // shown or used again. A redraw waits while the page is being drawn or a menu or dialog is open.
 
-const PAUSE = 5000,
-  USED = 600_000,
-  LATER = 250,
-  AGAIN = 1500; // milliseconds
+const PAUSE = 5000, // milliseconds between two polls
+  USED = 600_000, // milliseconds after the last use in which the tab polls
+  LATER = 250, // milliseconds until a page that cannot be redrawn now is looked at again
+  AGAIN = 1500; // milliseconds that Streamlit has to reconnect after the session has ended
 let page = null; // the state that the page shows, { place, seen }, set by pages/_parts/browser.py
 let tell = null;
 let found = null; // revisions that the page does not show yet
-let told = ""; // the revisions that were sent to the server last (JSON), so that they are sent only once
+let told = ""; // the revisions that were last sent to the server (JSON), so that they are sent only once
 let askedAt = -Infinity,
   usedAt = performance.now(),
   timer = 0;
@@ -47,7 +47,7 @@ async function look() {
     });
     const revisions = answer.ok ? await answer.json() : null;
     if (revisions && asked === page && isNew(revisions)) found = revisions;
-    // the session has ended: Streamlit reconnects, but redraws the page only if asked to
+    // the session has ended: Streamlit reconnects, but redraws the page only if this script asks it to
     if (answer.status === 401) {
       found = {};
       return wait(AGAIN);

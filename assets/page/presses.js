@@ -1,9 +1,9 @@
-// Streamlit sends a press in a timer, and the values of all widgets whenever an interval runs a fragment.
-// If the interval came first, it would send the press too, and a prompt would be sent twice. So no
-// function of an interval is called until the press is sent.
+// Streamlit sends a press of a button after a short timer. When an interval reruns a fragment, Streamlit
+// sends the values of all widgets. If that happened before the timer, the press would be sent with them and
+// again by the timer, and a prompt would be sent twice. So intervals do nothing until the press is sent.
 
-const MOMENT = 50; // milliseconds
-let unsent = 0; // the number of presses that may not be sent yet
+const MOMENT = 50; // milliseconds within which Streamlit sends a press that the browser has handled
+let unsent = 0; // the number of presses that Streamlit has possibly not sent yet
 
 function note() {
   unsent += 1;

@@ -36,12 +36,12 @@ daybook.capture(window, "keydown", (event) => {
 });
 
 daybook.capture(document, "pointerdown", ({ target }) => {
-  // before the field loses the focus, which would save the text
+  // restored on the press, because the field loses the focus before the click, and that would save the text
   if (cancel()?.contains(target)) restore();
 });
 
 daybook.capture(document, "click", ({ target }) => {
-  // a screen reader presses Save while the field has the focus, and the text is sent once the field loses it
+  // moves the focus, which sends the text: a screen reader presses Save while the field has the focus
   if (save()?.contains(target)) field().blur();
 });
 

@@ -108,7 +108,7 @@ begin
 end $$;
 
 -- Store a pending sign-up. If *seen_generation* is null, add a row unless the address has one; otherwise
--- replace the row of the address that the app has seen, but never a row that belongs to a user.
+-- replace the address's row, if it has not changed since the app read it and does not belong to a user.
 create function private.put_sign_up(
   row_id uuid, lookups public.free_text, new_lookup text, new_sealed public.sealed, seen_generation integer,
   nonce uuid
@@ -161,7 +161,8 @@ end $$;
 -- functions: changes ------------------------------------------------------------------------------------
 
 -- Return true if a user other than *person* has one of *ways_in*, the look-up values of identities and
--- passkeys. Lock the values in a fixed order: of two users who add the same one, the second waits.
+-- passkeys. Lock the values, so that of two users who add the same one, the second waits; in a fixed order,
+-- against deadlocks.
 create function private.are_taken(person uuid, ways_in text[]) returns boolean language plpgsql as $$
 begin
   perform pg_advisory_xact_lock(hashtext('daybook: ways in'), number)
@@ -184,8 +185,8 @@ create function private.requires_factor() returns boolean language sql stable
 return (select requires_factor from private.settings);
 
 -- Replace the credentials of *person* if *seen_generation* and the number of uses are still current, for the
--- user or an operator (*actor* null). Each *action* except 'reseal' and the uses ('….use') moves to the
--- next generation; each except 'reseal' is audited. *ends_others*: end all sessions except that of the
+-- user or an operator (*actor* null). Each *action* except 'reseal' and the uses ('….use') increments
+-- the generation; each except 'reseal' is audited. *ends_others*: end all sessions except that of the
 -- calling token. *ways_in*: the look-up values of all identities and passkeys after the change; null:
 -- unchanged. If the factor was used meanwhile, the refusal is "factor_used".
 create function private.replace_credentials(
@@ -212,7 +213,8 @@ begin
   then
     raise exception 'not a change of ways in' using errcode = 'PT400';
   end if;
-  perform from auth.users where id = person for key share;   -- locks this row first, as each deletion of an account does
+  -- against deadlocks: before other rows, as deletions of accounts do
+  perform from auth.users where id = person for key share;
   select * into stored from private.credentials where user_id = person and generation = seen_generation for update;
   if not found or exists (select from private.credentials other where other.lookup = new_lookup and other.id <> person) then
     return private.answer(false, 'stale');
@@ -221,7 +223,7 @@ begin
   elsif (case
     -- a factor may exist already: a passkey that is asked for when an authenticator app is added, or the other way round
     when action in ('factor.add', 'passkey_factor.add') then new_wants_factor
-    -- an operator may also remove a factor that only a former address in the sealed text has
+    -- an operator may also remove a factor that the account would get back with a former address
     when action in ('factor.remove', 'passkey_factor.remove') then stored.wants_factor or (actor is null and not new_wants_factor)
     when action in ('factor.use', 'factor.replace', 'recovery.renew') then stored.wants_factor and new_wants_factor
     when action in ('password.set', 'passkey.remove') then stored.wants_factor or not new_wants_factor
@@ -303,7 +305,8 @@ declare
 begin
   perform private.spend_nonce(nonce);
   if action not in ('reseal', 'address.confirm') then   -- an address is confirmed by a code in this browser, not by a proof
-    -- a partial proof is not enough to add an app beside a passkey that is asked for: this replaces recovery codes
+    -- a partial proof is enough to add a passkey, a password or the first factor; not to add an app if a passkey is a
+    -- factor already, because new recovery codes would replace the old ones
     perform private.require_recent(ends_others is false and (action in ('passkey.add', 'password.add')
       or action = 'factor.add' and exists (select from private.credentials where user_id = me and not wants_factor)));
   end if;

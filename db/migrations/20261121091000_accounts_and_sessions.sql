@@ -32,7 +32,7 @@ create table private.app_sessions (
   idle_seconds integer not null check (idle_seconds between 60 and 31536000),
   created_at timestamptz not null default now(),
   seen_at timestamptz not null default now(),
-  proved_at timestamptz not null default now(),   -- when the user last proved who they are; at first, the sign-in
+  proved_at timestamptz not null default now(),   -- when the user last proved who they are; initially, when they signed in
   -- the changes that the proof at proved_at allows: all, some ('part'), or none (after a sign-in through a provider,
   -- which may not have asked the user to sign in again)
   proof_scope text not null default 'full' check (proof_scope in ('full', 'part', 'none')),
@@ -192,7 +192,7 @@ create function private.add_notice(
   person uuid, new_id uuid, new_kind text, new_browser public.sealed, made_in uuid, throttles public.free_text
 ) returns jsonb language plpgsql as $$
 begin
-  perform private.spend_nonce(new_id);      -- a recorded call must not restore a dismissed notice
+  perform private.spend_nonce(new_id);      -- so that repeating a recorded call cannot restore a dismissed notice
   perform private.put_notice(person, new_id, new_kind, new_browser, made_in);
   return private.throttle(throttles);
 end $$;
@@ -294,7 +294,7 @@ create function private.repair_sign_in(person uuid, address text, new_hash text)
 declare
   first_migration constant timestamptz := (select min(applied_at) from private.migrations);
 begin
-  -- locks these rows first, as each deletion of an account does
+  -- against deadlocks: before other rows, as deletions of accounts do
   perform from auth.users where id = person or email = address order by id for update;
   if not exists (select from private.roles where user_id = person and deleted_at is null) then
     return false;
@@ -313,7 +313,7 @@ begin
   return true;
 end $$;
 
--- Replace the address of a deleted account with a tombstone: at once, sign-in no longer finds the address and sign-up accepts it.
+-- Replace the address of a deleted account with a tombstone: from then on, sign-in does not find the address and sign-up accepts it.
 create function private.bury(person uuid) returns void language plpgsql as $$
 begin
   -- with the publishable key, an attacker can register the tombstone's address at Supabase Auth (without an account here)
@@ -389,7 +389,8 @@ begin
   if person is not distinct from me then
     perform private.require_recent(true);   -- before the lock, because the session may end while this call waits
   end if;
-  perform from auth.users where id = person for update;   -- locks this row first, as each deletion of an account does
+  -- against deadlocks: before other rows, as in each deletion of an account
+  perform from auth.users where id = person for update;
   last_one := private.is_last_admin(person);
   if person is distinct from me then
     perform private.require_admin(me);
@@ -421,7 +422,7 @@ create function private.wrapped_keys(person uuid) returns jsonb language sql sta
   from public.user_keys where user_id = person and mode = 'server';
 end;
 
--- Store a user key wrapped by a new root key, in place of exactly the wrapped key that the app has seen. (The
+-- Store a user key wrapped by a new root key, if the stored wrapped key is still the one that the app has read. (The
 -- first user key is stored with the account. A missing key is never replaced by a new one, which would hide
 -- that the conversations cannot be decrypted.)
 create function private.put_user_key(
@@ -514,7 +515,8 @@ declare
   last_one boolean;
   was_suspended boolean;
 begin
-  perform from auth.users where id = person for key share;   -- locks this row first, as each deletion of an account does
+  -- against deadlocks: before other rows, as deletions of accounts do
+  perform from auth.users where id = person for key share;
   last_one := private.is_last_admin(person);
   perform private.require_admin(me);
   if last_one and suspended then
@@ -591,9 +593,9 @@ begin
   if refused is not null then
     return private.answer(false, refused);
   end if;
-  -- locks this row first, as each deletion of an account and each change of credentials does
+  -- against deadlocks: before other rows, as deletions of accounts and changes of credentials do
   perform from auth.users where id = person and factor_action is not null for key share;
-  -- locks this row before the credentials, as a deletion does; a share lock, so that the call waits for a suspension
+  -- against deadlocks: before the credentials, as in a deletion; a share lock waits for a concurrent suspension
   perform from private.roles where user_id = person for share;
   if pending is null then
     refused := private.check_factor(person, seen_generation, has_factor, private.requires_factor(), factor_action,
@@ -608,7 +610,7 @@ begin
   values (new_id, person, (claims ->> 'session_id')::uuid, new_cookie_hash, new_tokens, new_device,
     (claims ->> 'exp')::bigint - (claims ->> 'iat')::bigint, idle, now() + make_interval(secs => lifetime),
     coalesce(has_factor, false), new_scope);
-  perform private.require_me();             -- checked after the insert: a user without an app session is not signed in
+  perform private.require_me();             -- after the insert: before it, the caller has no app session and would be refused
   perform private.return_attempts(returned);
   return jsonb_build_object('ok', true, 'session', new_id, 'keys', private.wrapped_keys(person),
     'credentials', (select private.credentials_of(credentials) from private.credentials where user_id = person),
@@ -649,7 +651,7 @@ begin
     and not private.lacks_factor(app_sessions)
   returning * into session;
   if not found then
-    return private.answer(false);           -- stores no nonce, because the app's probes open no session
+    return private.answer(false);           -- no nonce is stored, because the app probes the database with a cookie that no session has
   end if;
   perform private.spend_nonce(nonce);
   return jsonb_build_object('ok', true, 'session', session.id, 'user', session.user_id,
@@ -679,7 +681,8 @@ begin
 end $$;
 
 -- Take the lease to exchange the refresh token, or to give the session a new cookie; return the lease's number. If
--- the result is "held" or "moved", the calling process waits and opens the session again.
+-- another process has the lease ("held") or has replaced the tokens ("moved"), the caller waits and opens the session
+-- again.
 create function private.lease_refresh(cookie text, seen_generation integer, lease_seconds integer) returns jsonb
 language plpgsql as $$
 declare

@@ -4,9 +4,9 @@
 -- Row level security limits reads to a user's own rows. Only functions write. There is no policy for insert, update or
 -- delete anywhere in this schema, so a direct write changes nothing even if the API's role has the grant.
 
--- Columns whose set of names a newer version of the app may extend (policy, role, outcome; a turn's purpose
--- and state) are checked only for the form of a name, so that an older process can read rows with a name that
--- it does not know.
+-- A newer version of the app may use new names in some columns (policy, role, outcome; a turn's purpose and
+-- state). So these columns are checked only for the form of a name, and an older process can read rows with
+-- names that it does not know.
 
 -- tables ------------------------------------------------------------------------------------------------
 
@@ -134,7 +134,7 @@ end $$;
 --   title, titled_by    a title by "model" replaces only a title made of the prompt's first words; `changed` is false
 --                       if the user has set a title: a concurrent rename wins, because this call waits for its lock
 --   pinned, state
---   policy, policy_size, reset_seq    start_seq returns to the last reset: another policy's start is invalid
+--   policy, policy_size, reset_seq    start_seq returns to reset_seq: the old start was valid only for the old policy
 --   model, space_id     null: none
 --   read_seq            never goes back, nor beyond the last message (`begin_turn` moves it, too)
 --   facts_seq           never goes back, nor beyond the last message

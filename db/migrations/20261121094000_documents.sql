@@ -55,8 +55,8 @@ return (
 --   new_kind        also 'instructions' and 'summary' of the conversation; a null body removes them
 --   source          the conversation of a search text, or the one from which the model noted a fact; null: the user
 --                   wrote it
---   cuts            the `rev - last_seq` of `source` when it was read, or of a summary's conversation; each deletion
---                   changes it
+--   cuts            `rev - last_seq` of `source` (for a summary: of its conversation) when the messages were read. A
+--                   deletion of messages changes this number, and the document is then refused
 --   most_bytes      as in `begin_turn`, for new documents that the user writes, not for the model's facts and summaries
 create function private.put_document(
   me uuid, new_kind text, document uuid, conversation uuid, space uuid, seen_rev bigint, new_rev bigint,

@@ -102,7 +102,7 @@ begin
   end loop;
 end $$;
 
--- functions: usage of some days -------------------------------------------------------------------------
+-- functions: usage in a range of days -------------------------------------------------------------------------
 
 -- Return the usage of *person*, or of all users (*person* null), from *first_day* to *last_day*.
 --   days           sums by day and model

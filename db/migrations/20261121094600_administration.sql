@@ -165,8 +165,8 @@ begin
 end $$;
 
 -- Turn the rule that all users need a second factor on or off, for an admin with a recent proof. To turn it
--- on, the admin must have a second factor, which was given with the proof; all sessions in which none was
--- given end.
+-- on, the admin must have a second factor, which was given with the proof. This ends all sessions in which no
+-- second factor was given.
 create function private.require_factor(me uuid, is_on boolean) returns jsonb language plpgsql as $$
 declare
   was_on boolean;

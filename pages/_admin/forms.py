@@ -60,7 +60,10 @@ class Number:
             outcomes.draw_of_field(form, self.name)
 
     def entered(self, form: str) -> int | None:
-        """Return the number, or None if the field is empty. Raise BadInput if a number is required or out of bounds."""
+        """Return the number, or None if an optional field is empty.
+
+        Raise BadInput if the number is out of bounds, or missing although it is required.
+        """
         unit = words.MILLION if self._is_amount else 1
         value: float | None = st.session_state[self.key(form)]
         if value is None and self.empty:
@@ -131,7 +134,7 @@ def draw_limits(
             before[name],
             most,
             empty.get(name, ""),
-            # not less than 1, unless 0 is stored: a limit of 0 messages suspends the user
+            # at least 1, unless 0 is stored already: with a limit of 0 messages, a user cannot send any
             least=int(name.startswith("max_") and before[name] != 0),
         )
         for name, most in _MOST.items()

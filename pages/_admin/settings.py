@@ -45,10 +45,11 @@ def draw(admin: UserServices) -> None:
 
 def _draw_factor_rule(admin: UserServices) -> None:
     stored = admin.factor_rule.is_required()
-    key = f"require-factor-{stored}"  # the key changes with the stored value, so that it is shown
+    key = f"require-factor-{stored}"  # a key for each stored value, so that the toggle shows the value
 
     def switch() -> None:
-        st.session_state[key] = stored  # the toggle shows this until the change is confirmed
+        # the toggle shows the stored value until the change is confirmed
+        st.session_state[key] = stored
         ask_for(factor_dialog, not stored)
 
     with st.container(key="factor-rule", border=True, gap="xsmall"):

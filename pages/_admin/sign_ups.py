@@ -61,7 +61,7 @@ def _draw_confirmation(admin: UserServices) -> None:
         st.caption(_CONFIRMED_ELSEWHERE)
         return
     stored = admin.sign_ups.confirms_by_code()
-    key = f"confirm-{stored}"  # the key changes with the stored value, so that it is shown
+    key = f"confirm-{stored}"  # a key for each stored value, so that the toggle shows the value
 
     def switch() -> None:
         st.session_state[key] = stored  # the toggle shows the stored value if the change fails

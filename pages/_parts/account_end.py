@@ -16,7 +16,7 @@ _NOT_DELETED = "Your account was not deleted."
 
 
 def draw(user: UserServices, *, is_proven: bool) -> None:
-    """Draw a text about deletion, the form that deletes the account, and the reason if the form was refused.
+    """Draw a text about deletion, the form that deletes the account and, if it was just refused, the reason.
 
     *is_proven*: the user has given a recent proof, without which there is no form.
     """
@@ -40,7 +40,7 @@ def draw(user: UserServices, *, is_proven: bool) -> None:
 def _form(user: UserServices, *, is_refused: bool) -> str:
     address = """<label>Your email<input name="address" type="email" autocomplete="off" required></label>"""
     word = f"""<label>Type {DELETE_WORD} to confirm<input name="word" autocomplete="off" required></label>"""
-    # assets/page/reveal.js scrolls to the form, because the page that follows a refusal opens at its top
+    # assets/page/reveal.js scrolls to the form, because after a refusal, the page opens at its top
     reveal = ' data-reveal="refused"' if is_refused else ""
     return f"""
       <form class="db-form" method="post" action="/account/end"{reveal}>

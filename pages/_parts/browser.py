@@ -114,7 +114,10 @@ def keep_drafts(
 
 
 def announce(words: str, after: MessageId | None) -> None:
-    """Make screen readers announce *words* (politely), once for the message *after* (assets/page/heard.js)."""
+    """Make screen readers announce *words* politely (assets/page/heard.js).
+
+    They are announced once as long as *words* and *after*, the message that the announcement follows, stay the same.
+    """
     st.html(f'<i hidden data-said="{escape(words)}" data-after="{after}"></i>')
 
 

@@ -30,7 +30,7 @@ def draw_near(user: UserServices, view: ThreadView) -> None:
         for one in limits
     }
     if account.shared_limit and not is_free:
-        low[account.shared_limit] = False  # users do not see how much of it is left
+        low[account.shared_limit] = False  # not shown as low: users do not see how much is left
     limit = max(low, key=lambda one: (low[one], one.share))
     if low[limit] and limit.share < _NEAR:
         left, resets = words.left_of(limit), words.resets(limit.cap)

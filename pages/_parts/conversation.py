@@ -37,10 +37,9 @@ _NOTHING_KEPT = (
     "Still counts towards your budget."
 )
 _IN_VIEW = 3  # the number of earlier exchanges that are drawn first, because they are in view
-_DRAWN = 20  # messages on a page: a browser takes seconds to draw hundreds
-_DRAWN_TO_LINE = (
-    30  # maximum messages on a page whose first message is the first one in the context
-)
+_DRAWN = 20  # the usual number of messages on a page: a browser takes seconds to draw hundreds
+# maximum messages on a page whose first message is the first one in the context
+_DRAWN_TO_LINE = 30
 
 
 Exchange = list[Message]  # a prompt and its replies
@@ -51,7 +50,7 @@ class Group(NamedTuple):
 
     place: DeltaGenerator
     exchanges: list[Exchange]
-    is_past: bool  # true for exchanges from before the conversation was opened
+    is_past: bool  # true if the exchanges existed when the conversation was opened
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +68,10 @@ class Layout:
 
 
 def asked_for(temporary_chat: TemporaryChat | None) -> ConversationId | None:
-    """Return the id of the page's conversation: the one in the URL or the id of *temporary_chat*. Raise NotFound."""
+    """Return the id of the page's conversation, from the URL or of *temporary_chat*; None for a new chat.
+
+    Raise NotFound if the URL has an id that no conversation can have.
+    """
     if temporary_chat:
         return temporary_chat.id if temporary_chat.is_begun else None
     name = st.query_params.get("c")
@@ -182,7 +184,7 @@ def lay_out(view: ThreadView) -> Layout:
 
 
 def _opened_at(thread: Thread, exchanges: list[Exchange]) -> int:
-    """Return the seq of the last prompt when *thread* was opened (or of an earlier one if that was deleted)."""
+    """Return the seq of the prompt that was the last one when *thread* was opened, or of an earlier one if it was deleted."""
     last = exchanges[-1][0].seq if exchanges else 0
     place, seq = tab().opened_at or (None, last)
     seq = min(seq, last) if place == thread.conversation.id else last
@@ -218,7 +220,7 @@ def draw_messages(services: ChatParts, view: ThreadView, layout: Layout, *, has_
                     if is_last and has_last:
                         continue
                     drawing.add(message, exchange, is_last=is_last, is_past=group.is_past)
-                    # the line is drawn below the last message's buttons, by `draw_start_below`
+                    # below the last message of the page, `draw_start_below` draws the line, under the buttons
                     if message is last_before and not (is_last or versions.is_edited(message)):
                         drawing.end_element()
                         memory.draw_beginning()
@@ -226,7 +228,7 @@ def draw_messages(services: ChatParts, view: ThreadView, layout: Layout, *, has_
 
 
 def draw_start_below(view: ThreadView) -> None:
-    """Draw the line at the start of the context if all messages are before it."""
+    """Draw the line that marks the start of the context, if the context starts after the last message."""
     plan, branch = view.plan, view.thread.branch()
     if plan and branch and branch[-1].seq <= plan.start_seq:
         memory.draw_beginning()

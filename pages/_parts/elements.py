@@ -53,7 +53,7 @@ def quiet_button(
     shortcut: str | None = None,
     is_wide: bool = False,
 ) -> None:
-    """Draw a frameless button with the Material Symbol *icon*; the page shows an AppError of *act*."""
+    """Draw a frameless button with the Material Symbol *icon*; the page shows an AppError that *act* raises."""
     st.button(
         label,
         icon=f":material/{icon}:" if icon else None,
@@ -68,7 +68,7 @@ def quiet_button(
 
 
 def key_showing(name: str, value: object) -> str:
-    """Return the key of a menu's field, so that the field shows its default *value*.
+    """Return a key for the field of a menu, with which the field shows its default *value*.
 
     While its menu is closed, a field ignores a value set in the session state, and sends its old value with the next run
     as if the user had chosen it again. So no value is set: if the field's value differs from *value*, a field with a new
@@ -104,7 +104,7 @@ def menu(
     *,
     is_wide: bool = False,
 ) -> None:
-    """Draw a menu with a frameless button; *act* gets the chosen option, and the page shows an AppError of *act*."""
+    """Draw a menu with a frameless button; *act* gets the chosen option, and the page shows an AppError that it raises."""
     st.menu_button(
         label,
         list(options),
@@ -178,9 +178,9 @@ def draw_choice(
 ) -> None:
     """Draw *options* (name and caption) as radio buttons, with *stored* selected; call *act* with a new choice.
 
-    The page shows an AppError of *act*.
+    The page shows an AppError that *act* raises.
     """
-    key = f"{label}-{stored}"  # the key changes with the stored value, so that it is selected
+    key = f"{label}-{stored}"  # a key for each stored value, so that the value is selected
     captions = [caption for _, caption in options.values()]
 
     def choose() -> None:

@@ -95,12 +95,12 @@ class FactList:
 
     @property
     def _new_key(self) -> str:
-        # the key is stable, so that an open dialog keeps its fields in a run that follows a reply
+        # the key is the same in all runs, so that a rerun keeps the text in the field
         return f"new-{self.noun}-{self.conversation_id or self.space_id or ''}".removesuffix("-")
 
     def _draw_field(self, fact: Fact, key: str) -> None:
-        # the key of Save contains the fact's version: a press on Save that also left the field must
-        # not replace a newer version before the user has seen it
+        # the key of Save contains the fact's version: pressing Save first leaves the field, which also saves, and if
+        # that shows a newer version, the press must not replace it before the user has seen it
         save_key, limit = f"save-{self.noun}-{fact.since.timestamp()}", LONGEST_FACT
         acts = self._save, self._leave
         draw_field(self.noun, fact.text, limit, f"text-{key}", *acts, fact, save_key)
@@ -108,7 +108,7 @@ class FactList:
     def _edit(self, fact: Fact) -> None:
         _, refusal = tab().edited_facts.get(self.noun, (None, ""))
         tab().edited_facts[self.noun] = fact, ""
-        if refusal:  # it was shown at the field that is closed here
+        if refusal:  # the refusal was shown at the field of another fact, which is closed here
             raise BadInput(refusal)
 
     def _leave(self) -> None:
@@ -129,14 +129,14 @@ class FactList:
         st.session_state[self._new_key] = ""
 
     def _save(self, fact: Fact, text: str) -> None:
-        """Store *text* in place of the text of *fact*; keep why it was not stored, to be drawn at the field.
+        """Store *text* in place of the text of *fact*; if it is refused, keep the reason, which is drawn at the field.
 
         A press of Save also leaves the field, and Streamlit calls this method for both at once, in two threads.
         """
         edited, facts = tab().edited_facts, find_user().facts
         seen = self._seen(fact) or fact
         try:
-            if text != fact.text:  # an unchanged memory keeps its source
+            if text != fact.text:  # storing the same text again would only drop the fact's source
                 facts.keep(fact.rewritten(text, datetime.now(UTC)), replaces=fact)
         except Stale as error:
             now = {each.id: each.text for each in facts.facts()}
@@ -152,7 +152,7 @@ class FactList:
         except AppError as error:
             edited[self.noun] = seen, error.public
             return
-        if self._seen(fact):  # the field of another fact may have been opened meanwhile
+        if self._seen(fact):  # not if the field of another fact was opened meanwhile
             self._leave()
 
     def _seen(self, fact: Fact) -> Fact | None:

@@ -14,7 +14,8 @@ from services.domain.accounts import SecondFactor
 TITLE = "Enter the code of your authenticator app"
 # the values of the URL parameter `code`, each for one form
 _APP, _RECOVERY, _PASSKEY = "factor", "recovery", "passkey_factor"
-_KEPT = "kept"  # the value of `code` for a password reset without a second factor
+# the value of `code` for the form that resets a password without a second factor, and asks which methods to keep
+_KEPT = "kept"
 _TITLES = {
     _APP: TITLE,
     _RECOVERY: "Enter a recovery code",
@@ -34,7 +35,7 @@ _PROOF_FIELD = """<label>Code of your authenticator app, or a recovery code<inpu
 
 
 def open_step() -> UUID | None:
-    """Return the step in the URL, if it is a sign-in that waits for the second factor."""
+    """Return the step in the URL, if it waits for one of the forms of `draw`."""
     return codes.open_step() if codes.asked_purpose() in _TITLES else None
 
 
@@ -125,7 +126,7 @@ def _passkey_form(step: UUID, back_to: str) -> str:
 
 
 def _of_step() -> str:
-    """Return HTML that all forms of the step share: values from the URL, and which sign-in methods a reset keeps."""
+    """Return the HTML that all forms of a step share: values from the URL, and a choice of the methods that a reset keeps."""
     values = {name: st.query_params.get(name, "") for name in ("by", "ways")}
     kept = dict[str, str]()  # the labels of methods that a reset may keep, by field name
     if added := _day(st.query_params.get("added", "")):

@@ -38,7 +38,7 @@ _ROWS = 50  # the list shows this many rows at first, and adds as many on demand
 
 
 def draw_noted(user: UserServices, view: ThreadView) -> None:
-    """Draw the facts that were noted last, each with Undo, until the user sends another prompt."""
+    """Draw the most recently noted facts, each with Undo, until the user sends another prompt."""
     noted, asked = view.noted, view.last_prompt
     if not noted or not asked:
         return
@@ -55,7 +55,7 @@ def draw_noted(user: UserServices, view: ThreadView) -> None:
 
 
 def draw_offer(user: UserServices, thread: Thread) -> None:
-    """Ask the user whether facts may be noted: in only one conversation per tab, until the user answers."""
+    """Ask whether facts may be noted, until the user has answered; a tab asks in only one conversation."""
     with suppress(StoreUnavailable):
         known = user.profile.preferences()
         replies = [said for said in thread.branch() if said.role is Role.ASSISTANT]
@@ -92,7 +92,7 @@ def _choose(is_wanted: bool) -> None:
 
 
 def note_left(user: UserServices, conversation: Conversation | None) -> None:
-    """Start noting facts of the chat that this tab showed before, if it now shows another *conversation* or page."""
+    """If this tab now shows another *conversation* or page, start noting facts of the chat that it showed before."""
     here = conversation.id if conversation else None
     before, tab().noting_in = tab().noting_in, here
     if before != here:

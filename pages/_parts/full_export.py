@@ -17,8 +17,9 @@ def draw_button() -> None:
 def draw_progress() -> None:
     """Draw the progress of the latest export until it ends; draw nothing if a dialog is about to open."""
     with show_errors():
-        # Only while an export runs: the browser sends the values of all widgets with each run of the fragment.
-        # Not below a dialog: the rerun at the end would close the dialog and lose what is typed or pressed in it.
+        # The fragment is drawn only while an export runs, because the browser sends the values of all widgets with each of
+        # its runs. It is not drawn below a dialog, because its rerun at the end of the export would close the dialog and
+        # lose what the user has typed or pressed there.
         if _running() and tab().dialog is None:
             _draw_bar()
 

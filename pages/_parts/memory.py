@@ -35,7 +35,7 @@ _METER_ICONS = (10, 20, 40, 60, 80, 90)  # the percentages for which icons exist
 
 
 def draw_policy(services: ChatParts, view: ThreadView) -> None:
-    """Draw the menu of the memory policy, with Clear context or Restore context."""
+    """Draw the menu that selects the memory policy, with Clear context or Restore context."""
     thread, now = view.thread, view.thread.conversation.policy
     conversation = None if view.is_new else thread.conversation
     label = words.policy_name(now)

@@ -110,7 +110,10 @@ def preferences_dialog() -> None:
 
 
 def _store(user: UserServices, chosen: Preferences, seen: Preferences) -> None:
-    """Store only choices that differ from *seen*, to keep other tabs' changes. Raise ChangedElsewhere."""
+    """Store only choices that differ from *seen*, to keep other tabs' changes.
+
+    Raise ChangedElsewhere if both this and another tab have changed the instructions.
+    """
     changed = {
         each.name: value
         for each in fields(chosen)
@@ -242,7 +245,7 @@ def _as_text(instructions: str | None) -> str:
 
 
 def _source(default: Setup, *, has_own: bool) -> str:
-    """Return a sentence on whose instructions apply; *default*: the setup without the conversation's instructions."""
+    """Return a sentence that says whose instructions apply; *default*: the setup without the conversation's instructions."""
     followed = _followed(default, spaces.name(default.space) if default.space else "")
     if has_own:
         return f"This chat uses its own instructions instead of {followed}."

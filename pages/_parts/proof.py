@@ -42,8 +42,8 @@ def scope_of(listed: Sequence[Device]) -> ProofScope:
 def draw(user: UserServices, scope: ProofScope, why: str, then: str = "") -> None:
     """Draw the forms and the reason *why* a proof is asked for. The forms lead back to the page Account.
 
-    *scope*: the scope of the recent proof (`scope_of`); *then*: the value of `then` in the URL of that page, for a form
-    that waits for the proof.
+    *scope*: the scope of the recent proof (`scope_of`); *then*: the value of the parameter `then` in the URL of that page,
+    the step or the purpose of the form that is shown again after the proof.
     """
     back_to = f"/account?{urlencode({'then': then})}" if then else "/account"
     st.subheader(words.CONFIRM_IDENTITY, anchor=False)
@@ -82,7 +82,7 @@ def is_by_code() -> bool:
 
 
 def draw_outcome(reason: str) -> bool:
-    """Show how a proof ended or continues, if *reason* or the URL is about a proof; otherwise return False."""
+    """If *reason* or the URL is about a proof, show its result or the next step and return True; otherwise return False."""
     if is_by_code():
         if refused := refusal(reason):
             st.error(refused)

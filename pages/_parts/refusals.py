@@ -1,4 +1,4 @@
-"""Sentences for refused native forms: the reason is in the URL of the page that follows."""
+"""Sentences for refused native forms: the reason is in the URL of the page that is shown next."""
 
 import streamlit as st
 

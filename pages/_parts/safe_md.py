@@ -110,7 +110,7 @@ def draw(text: str, place: DeltaGenerator | None = None) -> None:
     if (markdown := body(text)) is not None:
         target.markdown(markdown)
     else:
-        # st.code strips these two line breaks
+        # st.code removes a line break at each end: these two, not line breaks of the text
         target.code(f"\n{text}\n", language=None, wrap_lines=True)
 
 
@@ -152,7 +152,7 @@ def label(text: str, limit: int = 60) -> str:
 
 
 def _loose(lines: list[str], has_definitions: bool) -> Iterator[str]:
-    """Make *lines*, which are outside trusted fences, safe. Code and formulas are guessed; a wrong guess is safe."""
+    """Yield *lines*, from outside of trusted fences, made safe. It guesses what is code or a formula; a wrong guess is safe."""
     fence: str | None = None
     in_formula = False
     lines = [_part_address(line, after) for line, after in pairwise([*lines, ""])]

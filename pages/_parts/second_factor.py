@@ -53,10 +53,12 @@ def draw(user: UserServices, scope: ProofScope) -> None:
 
 
 def _draw_switch(*, is_asked: bool) -> None:
-    key = f"ask-passkey-{is_asked}"  # the key changes with the stored value, so that it is shown
+    # a key for each stored value, so that the toggle shows the value
+    key = f"ask-passkey-{is_asked}"
 
     def switch() -> None:
-        st.session_state[key] = is_asked  # the toggle shows this until the change is confirmed
+        # the toggle shows the stored value until the change is confirmed
+        st.session_state[key] = is_asked
         ask_for(passkey_dialog, not is_asked, uuid4())
 
     st.toggle(_ASK, is_asked, key=key, on_change=switch)
@@ -64,7 +66,7 @@ def _draw_switch(*, is_asked: bool) -> None:
 
 @st.dialog(_ASK, width="small", on_dismiss="rerun")
 def passkey_dialog(is_on: bool, form_id: UUID) -> None:
-    """Ask for confirmation before sign-ins begin (*is_on*) or cease to request a passkey as the second step."""
+    """Ask for confirmation before a passkey is required (*is_on*) or no longer required as the second step of a sign-in."""
     if is_on:
         st.markdown(
             "On a device without your passkey you then sign in with a recovery code or your authenticator app. If you have no "

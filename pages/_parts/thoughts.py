@@ -50,7 +50,7 @@ class StreamedReply:
         self._thoughts: DeltaGenerator | None = None
         # three flags: there is text, there are thoughts, neither has arrived for a while
         self._stage = (False, False, False)
-        self._drawn = ""  # the thoughts that were drawn last
+        self._drawn = ""  # the thoughts that were last drawn
 
     def draw(self, said: str) -> None:
         """Draw the text *said* so far and the thoughts so far; if both are late, draw how long the user has waited."""

@@ -1,4 +1,4 @@
-"""Turns on pages: beginning, following and retrying them, and drawing refusals."""
+"""Turns on pages: beginning and retrying them, drawing their replies as they stream, and drawing refusals."""
 
 import threading
 import time
@@ -28,7 +28,7 @@ from services.domain import (
 
 _GLANCE = 0.5  # seconds between two polls of a turn of another process
 _PAINT = 0.03  # seconds that the browser has to show the first words before it gets more to draw
-_PATIENCE = 2.0  # the most seconds that the rest of a page waits while other pages are drawn
+_PATIENCE = 2.0  # maximum seconds that the rest of a page waits while other pages are drawn
 _drawing = threading.Lock()
 _VERSION = "m"  # the URL parameter that names the message whose branch is shown
 
@@ -72,7 +72,9 @@ def send(
 
 
 def begun(temporary_chat: TemporaryChat | None) -> LiveTurn | None:
-    """Return the turn just begun by `send`, whose thread need not be read again; None if it is over or there is none.
+    """Return the turn that `send` has just begun in the page's conversation; None if there is none or it is over.
+
+    Its thread is in memory, so it need not be read again.
 
     If the turn began a conversation, change the URL to that of the conversation, even if the run that sent the
     prompt was replaced by another.
@@ -167,14 +169,15 @@ def message_id(name: str) -> MessageId | None:
 def draw_refusals(
     place: ConversationId | None = None, *, has_composer: bool = True
 ) -> list[Refusal]:
-    """Draw the refusals of callbacks, and return the refusals that need not be drawn again.
+    """Draw the refusals of callbacks; return those that need not be drawn again.
 
-    The first refused prompt of the conversation on the page goes back into the composer; the others can be copied until
-    they are dismissed.
+    The first refused prompt of the conversation *place* goes back into the composer. The other prompts are drawn, so that
+    they can be copied, until they are dismissed.
     """
     said: list[Refusal] = []
     is_free = has_composer
-    with st.container(key="refusals"):  # one element of the page, however many refusals
+    # in a container, so that the elements below do not change their positions with the number of refusals
+    with st.container(key="refusals"):
         for refusal in tab().callbacks.refusals:
             with st.container(key=f"refusal-{refusal.id}"):
                 st.warning(refusal.sentence)

@@ -72,7 +72,7 @@ def messages_dialog(conversation_id: ConversationId, message_id: MessageId) -> N
 @st.dialog(words.KEEP_BRANCH, width="small", on_dismiss="rerun")
 @show_errors()
 def branches_dialog(conversation: Conversation) -> None:
-    """Delete all messages that are not on the branch that is read."""
+    """Delete all messages that are not on the branch on screen."""
     thread = services_of(conversation.id).chat.open(conversation.id)
     chosen = turns.chosen_version()
     thread = thread.through(chosen) if chosen else thread
@@ -166,7 +166,7 @@ def delete_fact(fact: Fact) -> None:
 
 
 def offer_summary(conversation_id: ConversationId, summary: RunningSummary, sentence: str) -> None:
-    """Offer to restore *summary*, which was just deleted, as *sentence* says."""
+    """Show *sentence*, which says that *summary* was deleted, with an Undo that restores it."""
 
     def restore() -> None:
         services = services_of(conversation_id)
@@ -195,7 +195,7 @@ def offer(document_id: UUID, act: str, sentence: str, restore: Callable[[], None
 
 
 def offer_temporary(left: TemporaryChat) -> None:
-    """Offer to go back to *left*, a temporary chat whose page was left."""
+    """Offer to go back to *left*, a temporary chat that the user has just left."""
 
     def restore() -> None:
         if other := temporary.bring_back(left):

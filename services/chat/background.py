@@ -91,7 +91,8 @@ class UserTasks:
 
     def claim(self, reply: LiveTurn, call: Call) -> list[Work]:
         """Claim the tasks that are due after *reply*, and return the functions that begin these tasks. Claim before the
-        followers of *reply* learn that it is over, so that they can wait for the tasks; call the functions later."""
+        followers of *reply*, the pages that draw it, learn that it is over, so that they can wait for the tasks; call the
+        functions later."""
         is_whole = not (reply.failure or reply.is_stopped)
         due: list[Work] = []
 
@@ -252,7 +253,7 @@ class UserTasks:
             self.registry.end(Purpose.SUMMARY, conversation_id, error=failure)
 
     def _needs_summary(self, thread: Thread, call: Call) -> bool:
-        """Return True if the policy needs summaries and the context is more than half full or messages do not fit."""
+        """Return True if the policy needs summaries, and either messages do not fit or the context is more than half full."""
         if not thread.conversation.policy.kind.needs_summary:
             return False
         room = self.choices.setup(thread).budget.prompt_tokens

@@ -30,8 +30,8 @@ _MOST_CALLS = 3
 class Counting:
     """One user's calls with the endpoint's token counts, in memory only, because they hold text.
 
-    A prompt that fits by the learned rates may still be refused by its endpoint as too long. Until its conversation
-    gets a reply, the plans ignore the rates, which leaves the most room. Any thread may call any method.
+    A prompt that fits by the calibrated count may still be refused by its endpoint as too long. Until its conversation
+    gets a reply, plans then use uncalibrated counts. Any thread may call any method.
     """
 
     def __init__(self) -> None:

@@ -30,8 +30,8 @@ class Deletions:
         self.forget(conversation_id)
 
     def discard_all(self, ids: Collection[ConversationId]) -> Iterator[ConversationId]:
-        """Discard those conversations *ids* that exist, and yield their ids; all can be restored after the last."""
-        # more ids get more time, because each deletion takes up to half a second in a hosted database
+        """Discard those of the conversations *ids* that exist; yield the id of each as soon as it is discarded."""
+        # the first can still be restored after the last is deleted: each takes up to half a second in a hosted database
         seconds = min(UNDO_SECONDS + len(ids) // 2, _MOST_SECONDS)
         for conversation_id in ids:
             with suppress(NotFound):  # another tab has deleted this conversation
@@ -67,7 +67,7 @@ class Deletions:
         fact_ids = [fact.id for fact in facts]
         store.messages.discard(thread, doomed, fact_ids, seconds, drops_summary=summary is not None)
         facts += self._forget_facts_of(ids)
-        if is_its:  # the failure of a deleted message is no longer shown
+        if is_its:  # the turn failed: once its prompt is deleted, no page is to show the failure
             live_turns.drop(self._user_id, conversation_id, Purpose.REPLY)
         background = self.tasks.registry
         noted = background.noted(conversation_id)
@@ -86,7 +86,7 @@ class Deletions:
         try:
             store.messages.restore(conversation_id)
         except TooLate as error:
-            # another tab, or a call whose response was lost, may have restored the messages already
+            # not raised yet: another tab, or a call whose response was lost, may have restored the messages already
             late = error
         self.forget(conversation_id)
         thread = store.conversations.thread(conversation_id)

@@ -24,14 +24,14 @@ _logger = logging.getLogger(__name__)
 _FRAME_SECONDS = 0.005
 _DRAWN_CHARACTERS = 500_000  # maximum characters drawn in a second for one reader
 _DRAWINGS = 500  # maximum drawings in a second for all readers of this process
-# the most seconds that a follower waits for new text; it must wake now and then, to be stopped
+# maximum seconds that a follower waits for new text: it can only be stopped when it wakes
 _LONGEST_SILENCE = 0.25
 _HEARTBEAT_SECONDS = 1.0
 _LONGEST_THOUGHTS = 100_000  # maximum bytes of a reply's thoughts that are stored
 # control characters, which are removed because each takes six bytes in JSON
 _CONTROL = {code: None for code in range(32) if chr(code) not in "\n\t"}
 _FAILURE_SECONDS = 300.0  # seconds for which a failure is remembered
-_readers: set[object] = set()  # the current followers of turns in this process
+_readers: set[object] = set()  # the current followers (pages that draw a reply) in this process
 
 
 @dataclass(eq=False, repr=False)
@@ -170,7 +170,7 @@ class LiveTurn:
             self._changed.notify_all()
 
     def is_forgotten(self) -> bool:
-        """Return True if the turn is done, without a failure that a page may still show."""
+        """Return True if the turn may be forgotten: it is done, and has no failure that a page may still show."""
         return self.is_done and (
             self.failure is None
             or self.purpose is not Purpose.REPLY
@@ -242,7 +242,7 @@ class LiveTurns:
         with self._lock:
             if turn.owner in self._leaving:
                 raise SignedOut
-            # the thread begins first: a turn without a thread must neither be found nor kept alive
+            # the thread is started first: if that fails, the turn must be neither found nor kept alive
             in_thread(f"turn-{turn.id}", partial(self._work, turn, produce))
             self._turns[turn.user_id, turn.conversation_id, turn.purpose] = turn
         in_thread(f"beat-{turn.id}", partial(_keep_alive, turn, beat))
@@ -261,7 +261,7 @@ class LiveTurns:
 
     @contextmanager
     def leaving(self, owner: object, within: float = 2.0) -> Generator[None]:
-        """Stop the turns of the session *owner*, as `stop` does; refuse new ones while the block ends the session."""
+        """Stop the turns of the session *owner*, as `stop` does; refuse new ones during the block, which ends the session."""
         with self._lock:
             self._leaving.add(owner)
         try:
