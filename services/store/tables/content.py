@@ -44,7 +44,7 @@ class TablesContent:
         most_bytes: int | None = None,
         limits: Limits = _DEFAULTS,
     ) -> None:
-        """*most_bytes*: the bytes that the user may store (None: no limit); *limits*: the limits until a budget is stored."""
+        """*most_bytes*: the bytes that the user may store (None: no limit); *limits*: for a user without a stored budget."""
         self.user_id, self.tables, self.now = user_id, tables, now
         self.most_bytes, self._limits = most_bytes, limits
         self._minute: datetime | None = None  # when `_open_minute` last stored the budget
