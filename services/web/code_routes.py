@@ -48,7 +48,7 @@ from services.web.forms import (
 )
 from services.web.origin import Origin, browser_of, networks_of
 
-# errors after which the step stays open, unless it has already ended
+# errors after which the user can try again in the same step, unless the step has already ended
 _GOES_ON = (
     WrongCode,
     WrongFactor,
@@ -92,7 +92,7 @@ class CodePurposeFlow(Protocol):
         ...
 
     async def finish(self, asked: Asked, code: RightCode) -> Response:
-        """End the step of *code*, which was right, with `code.end`, and do what the code allows. Raise an AppError.
+        """End the step with `code.end`, because the entered code was right, and do what the code allows. Raise an AppError.
 
         SignedOut means that the session has ended meanwhile.
         """
@@ -195,7 +195,7 @@ class CodeRoutes:
                 has_room = self.mailer.has_room(is_known=recipient.is_known)
             except TooManyAttempts:
                 recipient, has_room = NOBODY, False
-            if step_id and not has_room:  # the code that was sent before stays valid
+            if step_id and not has_room:  # no new mail: the code sent before stays valid
                 codes.keep(browser, flow.name, step_id, asked.session)
                 return None
             step, content = codes.begin(
