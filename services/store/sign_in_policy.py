@@ -37,7 +37,7 @@ class SignInPolicy:
         return cls(methods=chosen.methods, providers=chosen.providers, public_url=chosen.public_url)
 
     def check(self, credentials: Credentials, used: UsedMethod) -> None:
-        """Raise MethodOff if *used* is off, OtherSignInNeeded if the address must sign in through a provider that *used* is not.
+        """Raise MethodOff if *used* is off, OtherSignInNeeded if the address must sign in through a provider other than *used*.
 
         Even if passwords are off, a password that an operator set is accepted.
         """
@@ -80,7 +80,7 @@ class SignInPolicy:
             self.check_address(address, method)
 
     def check_move(self, address: EmailAddress, new: EmailAddress) -> None:
-        """Raise OtherSignInNeeded if *address* or *new* must sign in through a provider: then an operator changes addresses."""
+        """Raise OtherSignInNeeded if *address* or *new* must sign in through a provider: only an operator may change these."""
         check_way_in(self.providers, address)
         check_way_in(self.providers, new)
 

@@ -183,7 +183,7 @@ class SealedSpaces(Documents[Space]):
             if now is None:
                 raise errors.SpaceGone from None
             if replace(now, created_at=space.created_at) != space:
-                raise  # else the change was stored, and only its response was lost
+                raise  # unless equal: the change was stored, and only its response lost
 
     def forget(self, space_id: SpaceId) -> None:
         self._delete(space_id)

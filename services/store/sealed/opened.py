@@ -41,7 +41,7 @@ class CheckedThread:
     """The last verified read of a thread, and the head that its next write extends."""
 
     thread: Thread
-    head: Head | None = field(repr=False)  # None: not decryptable, so none can be added
+    head: Head | None = field(repr=False)  # None: not decryptable, so no message can be added
     # the head computed from the rows that were read, to be compared with `head`
     total: Head = field(repr=False)
 

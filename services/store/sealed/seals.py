@@ -59,7 +59,7 @@ Value = TypeVar(
 
 
 class Format(Generic[Value]):
-    """The JSON format of a frozen dataclass, without `is_verified`, `is_newer` and the fields in *columns*."""
+    """The JSON format of a frozen dataclass, without `is_verified`, `is_newer`, and the fields in *columns* of the row."""
 
     def __init__(self, kind: type[Value], columns: Collection[str] = ()) -> None:
         self._adapter, self._columns = TypeAdapter[Value](kind), columns

@@ -179,7 +179,7 @@ class SqlitePlace:
         try:
             self._keep_log(connection)
             [version] = connection.execute("pragma user_version").fetchone()
-            self._check_version(version)  # again: the first check did not read the log
+            self._check_version(version)  # checked again: the first check did not read the log
             if version < len(self._files()):
                 if not is_app and not locks[1].try_lock():
                     raise Misconfigured(

@@ -165,7 +165,7 @@ class SqliteStore:
             return False
 
     def _keep_checkpointing(self) -> None:
-        """Write the log to the database whenever that is due; after deletions, also empty the log, which has deleted rows."""
+        """Write the log to the database whenever that is due; after deletions, also empty the log of deleted rows."""
         pause = threading.Event()
         while True:
             self._due.wait()

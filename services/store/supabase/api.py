@@ -299,7 +299,7 @@ def batches(ids: Iterable[T]) -> Iterator[list[T]]:
 
 
 def accepted(verb: str, answer: RpcResult, wanted: Reservation | None = None) -> RpcResult:
-    """Return *answer*; raise an error if it is a refusal of *verb*. *wanted*: the reservation of a refused turn."""
+    """Return *answer*; raise an error if it is a refusal of *verb*. *wanted*: the reservation that a turn asked for."""
     if not answer.ok:
         raise error_of(verb, _valid(Refusal, {"reason": answer.reason, **answer.values}), wanted)
     return answer

@@ -1,4 +1,4 @@
-"""One user's money in a block over tables: the budget, the cap of all users, the ledger and its daily sums."""
+"""One user's money in a block over tables: the budget, the cap of all users, the ledger and its daily totals."""
 
 from datetime import date, datetime
 

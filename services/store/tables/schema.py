@@ -47,7 +47,7 @@ def failure_id(time: datetime, failure: Failure | Exemption, user_id: UserId) ->
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Counts:
-    """The figures that limits are compared with, updated with each write."""
+    """The figures of one user that limits are compared with; each write updates them."""
 
     conversations: int = 0  # number, including those that are deleted but not destroyed yet
     discarded: int = 0  # number of those that are deleted but not destroyed yet

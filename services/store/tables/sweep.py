@@ -72,8 +72,9 @@ class TablesSweep(TablesDocuments):
         return True
 
     def _destroy_discard(self, block: Block, discard_id: UUID) -> bool:
-        """Destroy a slice of messages that were deleted together. Return False if none are due, or their
-        chat is deleted and has an open turn.
+        """Destroy a slice of messages that were deleted together.
+
+        Return False if none are due, or if their chat is deleted and has an open turn.
         """
         discard, now = block.get(schema.DISCARDS, discard_id), self.now()
         if discard is None or not is_due(discard.destroy_at, now):
