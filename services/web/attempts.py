@@ -25,7 +25,7 @@ DEVICE_SECONDS = 90 * 86400
 # who has just learnt the password could add newer devices by signing in
 _RECOVERING = {CodePurpose.RESET_PASSWORD, CodePurpose.RESTORE_ADDRESS}
 _UNTOLD_FACTORS = 2  # maximum wrong codes in one step before the next one causes a notice
-_MINUTE, _QUARTER, _HOUR, _DAY = 60, 900, 3600, 86400  # windows of throttles, in seconds
+_MINUTE, _QUARTER, _HOUR, _DAY = 60, 900, 3600, 86400  # time windows of throttles, in seconds
 # seconds; longer than a password check, so that the time of a refusal does not reveal whether the
 # address has an account
 _SLOT_SECONDS = 0.4
@@ -114,7 +114,7 @@ class Attempts:
     def challenge(self, device: str, address: str) -> tuple[Throttle, ...]:
         """Return the throttles of a step that waits for a passkey outside of a session, on the device with the cookie *device*.
 
-        All known devices of a user share one throttle: because each sign-in adds a device, a throttle for each would not limit.
+        All known devices of a user share one throttle: each sign-in adds a device, so a throttle for each would be no limit.
         """
         user_id = self.device_user(device)
         if user_id is None:

@@ -55,7 +55,10 @@ class TablesContent:
         return budget.opened(self.now(), counts_of(block).bytes)
 
     def _open_minute(self) -> None:
-        """Copy the number of stored bytes into the budget, at most once a minute, if there is a limit of bytes."""
+        """If there is a limit of bytes, store the budget with the bytes that are stored now, at most once a minute.
+
+        `Budget.is_full` compares the limit with the bytes at the beginning of the minute.
+        """
         minute = self.now().replace(second=0, microsecond=0)
         if self.most_bytes is None or minute == self._minute:
             return

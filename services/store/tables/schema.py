@@ -41,7 +41,7 @@ def id_at(time: datetime) -> str:
 
 
 def failure_id(time: datetime, failure: Failure | Exemption, user_id: UserId) -> str:
-    """Return the id of the one audit entry of a user's *failure* in the hour of *time*; the id sorts like the hour's first id."""
+    """Return the id of the one audit entry of a user's *failure* in the hour of *time*; it sorts like an id of the hour's beginning."""
     return f"{time.astimezone(UTC):%Y%m%d%H}{sha(f'{failure} {user_id}')[:32]:0>42}"
 
 
