@@ -105,7 +105,7 @@ def only_account(tables: AllTables) -> StoredCredentials | None:
 def open_backend(
     chosen: Settings, at: Endpoints, root_keys: RootKeys, tables: AllTables | None = None
 ) -> Backend:
-    """Open the backend over *tables*, or (None) over Supabase: the embedded one at *at*, else the one that the settings name."""
+    """Open the backend over *tables*; None: over Supabase, either the embedded one at *at* or the one that the settings name."""
     if tables:
         from services.store.tables.backend import TablesBackend
 

@@ -37,9 +37,9 @@ class SignInPolicy:
         return cls(methods=chosen.methods, providers=chosen.providers, public_url=chosen.public_url)
 
     def check(self, credentials: Credentials, used: UsedMethod) -> None:
-        """Raise MethodOff if the method is off, OtherSignInNeeded if the address must sign in through another provider.
+        """Raise MethodOff if *used* is off, OtherSignInNeeded if the address must sign in through a provider other than *used*.
 
-        A password that an operator set signs in to its account even if passwords are off.
+        Even if passwords are off, a password that an operator set is accepted.
         """
         if not self.is_exempt(credentials, used):
             self.check_method(used.method)
@@ -80,7 +80,7 @@ class SignInPolicy:
             self.check_address(address, method)
 
     def check_move(self, address: EmailAddress, new: EmailAddress) -> None:
-        """Raise OtherSignInNeeded if either address must sign in through a provider: an operator must move the account."""
+        """Raise OtherSignInNeeded if *address* or *new* must sign in through a provider: only an operator may change these."""
         check_way_in(self.providers, address)
         check_way_in(self.providers, new)
 
@@ -134,7 +134,7 @@ class SignInPolicy:
         return next((name for name, one in self.providers.items() if one.issuer == issuer), None)
 
     def lifetime_seconds(self, used: UsedMethod | None, lifetime_seconds: int) -> int:
-        """Return a session's lifetime: *lifetime_seconds*, or at most `session_days` if its provider has the setting `only`."""
+        """Return a session's lifetime: *lifetime_seconds*, but at most `session_days` of a provider with the setting `only`."""
         provider = self.providers.get(used.provider) if used and used.provider else None
         if provider is None or not provider.only:
             return lifetime_seconds
@@ -142,10 +142,10 @@ class SignInPolicy:
         return min(lifetime_seconds, int(days.total_seconds()))
 
     def asking(self, credentials: Credentials, *, is_required: bool) -> Credentials:
-        """Return *credentials* as a sign-in uses them; *is_required*: the deployment requires a second factor.
+        """Return *credentials* with the second factor that a sign-in asks for; *is_required*: the deployment requires one.
 
-        If the user has set up none, sign-ins ask for a passkey that works here and verifies its user, if there is one:
-        the password alone must not be enough to set up a factor.
+        If a required factor is not set up yet, sign-ins ask for a passkey that works here and verifies its user, if the
+        user has one: the password alone must not be enough to set up a factor.
         """
         passkeys = credentials.passkeys
         if not is_required or credentials.wants_factor or not self._has_passkey(credentials):

@@ -24,7 +24,7 @@ from services.store.backend import Backend, NewStep, StoredCredentials, Throttle
 
 
 class _OwnedCredentials(Protocol):
-    """The user and the generation of credentials, as `StoredCredentials` and the steps begun for them name these."""
+    """The fields that `StoredCredentials` and `Step` share: a user, and the generation of that user's credentials."""
 
     @property
     def user_id(self) -> UserId | None: ...
@@ -41,7 +41,7 @@ class Step:
     contents: str = field(repr=False)  # the data that a step of this kind needs to continue
     session_id: SessionId | None  # the session that the step belongs to; None: no session
     user_id: UserId | None
-    generation: int | None  # the generation of the user's credentials
+    generation: int | None  # of the user's credentials at the beginning; None: not bound to any
     expires_at: datetime
 
     def check(self, stored: StoredCredentials | None) -> None:
@@ -83,7 +83,7 @@ class Steps:
         credentials: _OwnedCredentials | None = None,
         step_id: UUID | None = None,
     ) -> Step:
-        """Count a step in *throttles*, then begin it in *session* and for the user of *credentials*.
+        """Count a step in *throttles*, then begin it, bound to *session* and to *credentials* (see `Step.check`).
 
         The new step replaces the browser's step with *step_id*, if there is one.
 
@@ -115,7 +115,7 @@ class Steps:
         return self._checked(keys, step_id, sealed, kind, session)
 
     def end(self, browser: Cookie, kind: str, step_id: UUID, session: AppSession | None) -> Step:
-        """End a step and return it; only one of several callers gets it. The step ends even if this call then refuses it."""
+        """End a step and return it; only one of several callers gets it. The step ends even if it then fails the checks."""
         keys = self._keys(browser)
         sealed = self.backend.end_step(keys.row_key(step_id))
         return self._checked(keys, step_id, sealed, kind, session)

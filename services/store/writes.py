@@ -139,7 +139,7 @@ class PutDocument:
     new_body: Sealed | None = field(repr=False)
     # the conversation that a search text belongs to, or that a fact was noted from
     source_id: ConversationId | None = None
-    cuts: int | None = None  # the `cuts` of *source_id*, or of a summary's conversation
+    cuts: int | None = None  # `Conversation.cuts` of the source or the summarized chat
 
     @classmethod
     def of(

@@ -41,7 +41,7 @@ from services.users.session_cache import SessionCache
 from services.users.sign_in_details import SignInDetails, sign_in_details
 from services.users.ways_in import WaysIn
 
-_TEXTS = 50_000  # texts whose token counts are cached: about 25 MB at most
+_TEXTS = 50_000  # maximum texts whose token counts are cached: about 25 MB
 # seconds between two reads of a user's account, and of the state of sign-ups
 _ACCOUNT_SECONDS = 5.0
 
@@ -93,7 +93,7 @@ class Shared:
         )
 
     def find(self, session_id: SessionId) -> "UserServices | None":
-        """Return the services of a session; None if it is not open here or known to have ended. Raise StoreUnavailable."""
+        """Return the services of a session; None if it is not open in this process, or known to have ended. Raise StoreUnavailable."""
         return self._users.get(session_id) if self.session_cache.by_id(session_id) else None
 
     def user_of(self, session: AppSession) -> "UserServices":
@@ -206,7 +206,10 @@ class Shared:
             yield
 
     def _forget(self, session: AppSession) -> None:
-        """Forget the services of *session* and close its tabs; if it is the user's last, also drop the user's cached data."""
+        """Forget the services of *session* and close its tabs.
+
+        If it was the user's last session in this process, also drop the user's cached data.
+        """
         user = self._users.get(session.id)
         if user and user.session.backend is not session.backend:
             return  # the session is being opened again, with another cookie
@@ -353,7 +356,7 @@ class UserServices(ChatParts):
         is_there: Callable[[], bool],
         in_place_of: TemporaryChat | None = None,
     ) -> TemporaryChat:
-        """Begin a temporary chat, which lasts as long as *is_there* returns True for its page; only its cost is stored.
+        """Begin a temporary chat, which ends once *is_there* returns False, because its page was closed; only its cost is stored.
 
         The chat has its own turns and its own search index, so that no shared object contains its text.
         """

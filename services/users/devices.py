@@ -22,8 +22,8 @@ class Devices:
     """
 
     session: AppSession = field(repr=False)
-    # Returns a context that first stops the live turns of those sessions in this process that the function selects, and waits
-    # some seconds. These sessions begin no turn during the block; after it, the ended ones are forgotten.
+    # `Shared.ending` for `session`: stops the live turns of the sessions in this process that the function selects, and
+    # waits up to the given seconds. Inside the context, these sessions begin no turn; after it, ended ones are forgotten.
     ending: Callable[[Callable[[AppSession], bool], float], AbstractContextManager[None]]
     longest_seconds: float = 5.0  # the longest wait for replies to be stored before sessions end
     poll_seconds: float = 0.3

@@ -14,13 +14,13 @@ class FactorRule:
     """Reads the rule, and lets an admin set it (other users get AdminsOnly). Any thread may call any method."""
 
     session: AppSession = field(repr=False)
-    cached: CachedRead[SignUpState] = field(repr=False)  # the state as this process applies it
+    cached: CachedRead[SignUpState] = field(repr=False)  # the rule as this process last read it
     # stops the live turns of sessions in this process, as `Devices.ending` does
     ending: Callable[[Callable[[AppSession], bool], float], AbstractContextManager[None]]
     longest_seconds: float = 5.0  # the longest wait for replies to be stored before sessions end
 
     def is_required(self) -> bool:
-        """Return True if every account needs a second factor, according to a state at most a few seconds old."""
+        """Return True if every account needs a second factor, as it was at most a few seconds ago."""
         return self.cached.get().requires_factor
 
     def require(self, *, is_on: bool) -> None:

@@ -48,11 +48,11 @@ class FullExport:
         self._ids = sorted(store.corpus.conversations())
         self._unreadable: list[str] = []
         self.total, self.done = len(self._ids), 0
-        # True until the first part is sent, because a browser may never request the file
+        # also True before the first part is sent, because a browser may never request the file
         self.is_over = True
 
     def parts(self) -> Iterator[bytes]:
-        """Yield the parts of the zip file. After an AppError raise ConnectionAbortedError: the file is incomplete."""
+        """Yield the parts of the zip file. If an AppError occurs, raise ConnectionAbortedError, so that the download fails."""
         self.is_over = False
         archive, began = Archive(), self._began
         try:

@@ -125,12 +125,12 @@ class SessionCache:
     def find(self, cookie: Cookie) -> AppSession | None:
         """Return the session of *cookie*, opening it if necessary; None if there is no session. Raise StoreUnavailable.
 
-        Waits up to a second for a check that is due. If another process has replaced the cookie, only the check refuses the
-        old one: the session itself continues, so the database would accept calls for a copy of the old cookie.
+        Waits up to a second for a check that is due. If another process has replaced the cookie, only this check
+        refuses the old one: the session itself continues, so without the check a copy of the old cookie would still work.
         """
         with self._lock:
             opening = self._opening.setdefault(cookie.hash, threading.Lock())
-        with opening:  # concurrent tabs share one opened session
+        with opening:  # so that concurrent tabs open the session only once
             entry = self._entry_of(cookie)
             if entry is None:
                 try:
@@ -178,7 +178,7 @@ class SessionCache:
     def confirm(self, session_id: SessionId) -> None:
         """Check the session now, before an action that needs a proof. Raise SignedOut, StoreUnavailable.
 
-        The database stores the proof with the session: unchecked, an old cookie could use the proof of a newer one.
+        The database stores a proof with the session: without the check, an old cookie could use a proof given with a newer one.
         """
         self.doubt(session_id)
         if self.by_id(session_id) is None:
@@ -222,7 +222,7 @@ class SessionCache:
 
     @contextmanager
     def connected(self, session: AppSession) -> Generator[None]:
-        """Keep *session* from becoming idle while a tab is open."""
+        """Count a tab of *session* as open during the block, so that the session does not become idle."""
         try:
             with count_open(self._tabs, session.id):
                 yield
@@ -268,7 +268,7 @@ class SessionCache:
     def replaced_in(self, session: AppSession, cookie: Cookie | None) -> float:
         """Return the seconds until a tab that connected with *cookie* is disconnected, because *session* has a newer cookie.
 
-        The browser needs that time to get the newer cookie. Infinity: the session has none, or is not open here.
+        The browser needs that time to get the newer cookie. Infinity: there is no newer cookie, or the session is not open here.
         """
         entry = self._entry(session.id)
         if cookie is None or entry is None or entry.cookie.hash == cookie.hash:

@@ -33,7 +33,7 @@ class WaysIn:
     def _is_left_out(self, stored: StoredCredentials) -> bool:
         try:
             credentials = open_stored(self.accounts.root_keys, stored)
-        except Tampered:  # not counted here: `operate check` reports them
+        except Tampered:  # not counted: `operate check` reports such credentials
             return False
         return not self.accounts.policy.has_way_in(credentials)
 

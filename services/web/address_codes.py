@@ -32,12 +32,15 @@ class NewAddress:
     notices: Notices
 
     async def request_of(self, asked: Asked) -> CodeRequest:
-        """Return the request for a code to the new address. Raise BadAddress, AddressTaken (by the user), OtherSignInNeeded."""
+        """Return the request for a code to the new address.
+
+        Raise BadAddress, AddressTaken (it is the current address), OtherSignInNeeded.
+        """
         address, own = checked_address(asked.fields.get("email", "")), asked.own.session.email
         if address == own:
             raise AddressTaken
         asked.accounts.policy.check_move(own, address)
-        # the code is valid only for credentials of this generation
+        # a code that was mailed before a sign-in method changed, which raises the generation, must not change the address
         return CodeRequest(address=address, extra=str(asked.own.current.stored.generation))
 
     def recipient(self, asked: Asked, request: CodeRequest, throttles: Throttles) -> Recipient:

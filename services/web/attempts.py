@@ -24,8 +24,8 @@ DEVICE_SECONDS = 90 * 86400
 # codes of these purposes return an account to its user, so only devices older than FORMER_LIFE count as known: a thief
 # who has just learnt the password could add newer devices by signing in
 _RECOVERING = {CodePurpose.RESET_PASSWORD, CodePurpose.RESTORE_ADDRESS}
-_UNTOLD_FACTORS = 2  # wrong codes in one step that cause no notice
-_MINUTE, _QUARTER, _HOUR, _DAY = 60, 900, 3600, 86400  # windows of throttles, in seconds
+_UNTOLD_FACTORS = 2  # maximum wrong codes in one step before the next one causes a notice
+_MINUTE, _QUARTER, _HOUR, _DAY = 60, 900, 3600, 86400  # time windows of throttles, in seconds
 # seconds; longer than a password check, so that the time of a refusal does not reveal whether the
 # address has an account
 _SLOT_SECONDS = 0.4
@@ -105,7 +105,7 @@ class Attempts:
     ) -> tuple[Throttle, ...]:
         """Return the throttles of a step that waits for a second factor or a provider, on the device with the cookie *device*.
 
-        A known device of the user has its own throttle, so that a crowd at its network address does not lock the user out.
+        A known device of the user has its own throttle, so that other clients at the same network address do not lock the user out.
         """
         if self.is_known(device, user_id):
             return (self._throttle(f"step on {device}", self.steps_of_an_address),)
@@ -114,7 +114,7 @@ class Attempts:
     def challenge(self, device: str, address: str) -> tuple[Throttle, ...]:
         """Return the throttles of a step that waits for a passkey outside of a session, on the device with the cookie *device*.
 
-        All known devices of a user share one throttle, because each sign-in adds a device.
+        All known devices of a user share one throttle: each sign-in adds a device, so a throttle for each would be no limit.
         """
         user_id = self.device_user(device)
         if user_id is None:
@@ -128,9 +128,9 @@ class Attempts:
     def code(self, email: EmailAddress, address: str, device: str, purpose: str) -> Throttles:
         """Return the throttles of a mail with a code to *email*, requested from *address* with the device cookie *device*.
 
-        Strangers share one limit on mails to an email address. Each known device of its user has its own limit, and does not
-        count towards the limit of a network address. Codes that restore an address are counted separately from all others;
-        on known devices, so are codes that reset a password.
+        Requests from unknown devices share the limits of *email* and of their network address. A known device of the user has
+        its own limits instead. Codes that restore an address are counted separately from all other codes; on known devices,
+        so are codes that reset a password.
         """
         of_strangers = f"{purpose} code" if purpose == CodePurpose.RESTORE_ADDRESS else "code"
         strangers = (
@@ -157,8 +157,8 @@ class Attempts:
     ) -> tuple[Throttle, ...]:
         """Return the throttles of an attempt to enter a user's second factor on the device with the cookie *device*.
 
-        Strangers share the throttles of one *state* of the account, such as a generation of its credentials. A device on
-        which the factor was given has its own throttle (`gave_factor`).
+        A device on which the factor was given has its own throttle (`gave_factor`). All other devices share throttles, which
+        start again when *state* changes, such as the generation of the account's credentials.
         """
         if self.gave_factor(user_id, device, since=since, is_former=is_former):
             return (self._throttle(f"factor on {device}", self.factors_of_an_hour, _HOUR),)
@@ -174,7 +174,7 @@ class Attempts:
         """Return True if the user has signed in on the device with the cookie *device* *since* the factor was added. That sign-in
         included the factor, because a password alone does not make a device known.
 
-        *is_former*: the factor belongs to a former address, so only devices older than FORMER_LIFE count, as in `code`.
+        *is_former*: the factor is given to restore a former address, so only devices older than FORMER_LIFE count, as in `code`.
         """
         known = self._device(device)
         return (
@@ -246,7 +246,7 @@ class Attempts:
     def _of_networks(
         self, what: str, address: str, at_most: int, seconds: int = _QUARTER
     ) -> tuple[Throttle, ...]:
-        """Return a throttle named *what* for each network of *address*, with the limit *at_most* times its `addresses`."""
+        """Return a throttle named *what* for each network of *address*, limited to *at_most* times the network's `addresses`."""
         return tuple(
             self._throttle(f"{what} from {network.name}", at_most * network.addresses, seconds)
             for network in networks_of(address)

@@ -48,7 +48,7 @@ from services.web.forms import (
 )
 from services.web.origin import Origin, browser_of, networks_of
 
-# errors after which the step stays open, unless it has already ended
+# errors after which the user can try again in the same step, unless the step has already ended
 _GOES_ON = (
     WrongCode,
     WrongFactor,
@@ -87,12 +87,12 @@ class CodePurposeFlow(Protocol):
     def recipient(self, asked: Asked, request: CodeRequest, throttles: Throttles) -> Recipient:
         """Return the recipient of a mail, and count the mail, even a repeated one, in *throttles*, in one call to the store.
 
-        Raise StoreUnavailable, and TooManyAttempts, after which no mail is sent and the response is the same. It blocks.
+        Raise StoreUnavailable, and TooManyAttempts, after which no mail is sent, but the response is as usual. It blocks.
         """
         ...
 
     async def finish(self, asked: Asked, code: RightCode) -> Response:
-        """End the step of *code*, which was right, with `code.end`, and do what the code allows. Raise an AppError.
+        """End the step with `code.end`, because the entered code was right, and do what the code allows. Raise an AppError.
 
         SignedOut means that the session has ended meanwhile.
         """
@@ -195,7 +195,7 @@ class CodeRoutes:
                 has_room = self.mailer.has_room(is_known=recipient.is_known)
             except TooManyAttempts:
                 recipient, has_room = NOBODY, False
-            if step_id and not has_room:  # the code that was sent before stays valid
+            if step_id and not has_room:  # no new mail: the code sent before stays valid
                 codes.keep(browser, flow.name, step_id, asked.session)
                 return None
             step, content = codes.begin(

@@ -19,13 +19,13 @@ from websockets.frames import CloseCode, Frame
 from services.errors import Misconfigured
 
 STRANGERS_MESSAGE_BYTES, SESSIONS_MESSAGE_BYTES = 64_000, 4_000_000
-_MOST_FRAMES = 1000  # fragments and pings before a message is complete; browsers send only a few
-_PART_BYTES = 16_384  # bytes parsed at a time; a whole read may contain too many empty frames
-HEADERS_SECONDS = 10.0  # seconds for headers, since the connection or the previous response
-BODY_SECONDS = 10.0  # seconds for the body, since the end of the headers
+_MOST_FRAMES = 1000  # maximum fragments and pings before a message is complete; browsers send few
+_PART_BYTES = 16_384  # bytes parsed at a time, because a whole read may contain too many frames
+HEADERS_SECONDS = 10.0  # time limit of headers, from the connection or the previous response
+BODY_SECONDS = 10.0  # time limit of the body, from the end of the headers
 STALLED_SECONDS = 60.0  # a client that reads nothing of a response for so long is disconnected
 _MESSAGE_BYTES = "daybook.message_bytes"  # key in a websocket's scope["state"]: the limit on its messages, in bytes
-# unsent bytes in the kernel's send buffer; with a larger buffer, a slow client would look as if it
+# maximum unsent bytes in the kernel's send buffer; with a larger buffer, a slow client would look as if it
 # read nothing
 _UNSENT_BYTES = 16_384
 _VERSION = "0.54"

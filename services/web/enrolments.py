@@ -39,7 +39,7 @@ from services.web.shown_once import (
 
 _PATH = "/factor/enrol"
 _CONFIRM = f"{_PATH}/confirm"
-# errors after which the step stays open, unless it has already ended
+# errors after which the user can try again in the same step, unless the step has already ended
 _GOES_ON = TooManyAttempts, StoreUnavailable
 
 

@@ -62,7 +62,7 @@ _KEPT = "kept"  # value of `code` for the reset form of an account without a sec
 _FORMS = {"factor", "recovery", PASSKEY, _KEPT}
 # values of the query parameter `by`, the kinds of factors that may be given; "": an authenticator app
 _KINDS = {"passkey", "both"}
-# errors after which the step stays open, unless it has already ended
+# errors after which the user can try again in the same step, unless the step has already ended
 _GOES_ON = *REFUSED_FACTOR, FactorRequired, TooManyAttempts, StoreUnavailable
 
 
@@ -188,7 +188,7 @@ class Entries:
                 values = {"code": form.name, "step": form.step, "by": form.by, "added": form.added}
                 values["ways"] = "~".join(form.ways)
                 return RedirectResponse(with_reason(form.target, error, **values), 303)
-            # a factor that was set up during a reset must be given in another reset
+            # a factor was set up after this reset began: the user must begin another reset, and give the factor there
             code = CodePurpose.RESET_PASSWORD if isinstance(error, FactorNeeded) else ""
             return RedirectResponse(with_reason(form.target, error, code=code), 303)
 

@@ -73,8 +73,9 @@ class FactorCheck:
         *,
         is_former: bool = False,
     ) -> tuple[str, ...]:
-        """Count a try if *entry* is an authenticator app's code: only these can be guessed. Return the throttles' buckets.
+        """Count a try if *entry* is an authenticator app's code: only these can be guessed.
 
+        Return the buckets of the throttles that counted the try, which is given back if the factor is right.
         *state* and *is_former*: as in `Attempts.factor`. Raise TooManyAttempts.
         """
         since = factor.since

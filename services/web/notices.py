@@ -31,7 +31,7 @@ class Notices:
 
     attempts: Attempts
     origin: Origin
-    # returns at once; None: no mail is sent
+    # queues a mail, and returns at once; None: no mail is sent
     send: Callable[[Mail], object] | None = field(repr=False)
 
     def tell(

@@ -188,7 +188,7 @@ class OidcRoutes:
 
     def _is_public(self, request: Request) -> bool:
         """Return True if the browser is at the URL to which providers redirect back."""
-        if self.steps.start.origin.url:  # not compared: a proxy may have changed the header Host
+        if self.steps.start.origin.url:  # the header Host is not compared, as a proxy may change it
             return True
         return request.headers.get("host", "") == urlsplit(self._public_url(request)).netloc
 

@@ -157,7 +157,7 @@ class SignOnVisits:
     async def link(self, request: Request, waiting: WaitingAnswer, proven: Checked) -> Response:
         """Link the identity to the *proven* account, and sign in; if the account has a second factor, ask for it first.
 
-        A factor given at the provider counts only if the account has none: it does not prove who owns the account.
+        A factor given at the provider counts only if the account has none, because it does not prove who owns the account.
         """
         has_factor = waiting.answer.has_factor and not proven.credentials.wants_factor
         checked = replace(proven, by=waiting.by, has_factor=has_factor)
@@ -258,7 +258,10 @@ class VisitRoutes:
         return await _or_start_again(page)
 
     def _account_page(self, step: Step, waiting: WaitingAnswer, refusal: str = "") -> Response:
-        """Return the page that asks for a sign-in. Raise StepEnded if the account has changed since the step began. It blocks."""
+        """Return the page that asks for a sign-in to the existing account. It blocks.
+
+        Raise StepEnded if the account has changed since the step began.
+        """
         accounts = self._steps.start.accounts
         found = accounts.find(_address(waiting), NOT_COUNTED)
         step.check(found.stored)

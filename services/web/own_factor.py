@@ -64,7 +64,8 @@ _REPLACE, _CONFIRM, _CODES, _REMOVE, _ASK, _ASK_NO_MORE = (
     f"{_PATH}/{verb}"
     for verb in ("replace", "confirm", "codes", "remove", "passkey", "passkey/off")
 )
-_FIRST = (_PATH, _CONFIRM)  # a partial proof is enough to set up the first factor
+# paths of the forms that set up the first factor, for which a partial proof is enough
+_FIRST = (_PATH, _CONFIRM)
 _KIND = "own_factor"  # kind of the step that stores a new secret
 _NOTICES = {
     CredentialsAction.FACTOR_ADDED: NoticeKind.FACTOR_ADDED,
@@ -187,7 +188,8 @@ class OwnFactor:
             step = self._steps.attempt(browser, _KIND, read_step_id(asked.step), asked.session)
             step.check(current.stored)
         except StepEnded:
-            if asked.factor_mark not in ("", asked.replaces):  # the form was submitted again
+            # the factor is stored, and the form was submitted again
+            if asked.factor_mark not in ("", asked.replaces):
                 return shown_page(ShownOnce.RECOVERY_CODES)
             raise
         codes, entered = new_codes(), typed_code(asked.code, DIGITS)

@@ -92,7 +92,10 @@ class OwnIdentities:
             raise TooManyIdentities
 
     def proof_request_kind(self, request: Request, signed_in: SignedIn) -> RequestKind:
-        """Return FRESH (the answer may lack the time of the sign-in) if the user has no other means of proof here, else PROOF."""
+        """Return PROOF, for a proof by a provider, or FRESH if the user has no other means of proof here.
+
+        FRESH also accepts answers of providers that do not state when the user signed in.
+        """
         party = self.steps.start.origin.relying_party(request)
         rp_id = party.id if party else None
         proves = self._accounts.policy.proves_otherwise

@@ -50,7 +50,7 @@ class Offer:
 
     options: Mapping[str, object] = field(repr=False)
     credentials: StoredCredentials | None = None  # the credentials that the step is bound to
-    kept: str = field(default="", repr=False)  # other data that this use of a passkey needs later
+    kept: str = field(default="", repr=False)  # other data that `finish` needs, as `Given.kept`
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,7 +67,7 @@ class PasskeyFlow(Protocol):
     """A purpose for which passkeys are used: the options for the browser, and the action once its answer is verified."""
 
     name: ClassVar[str]  # value of the form field `use`
-    # True: steps of this use belong to the session of a signed-in user; False: to no session
+    # True: steps for this purpose belong to the session of a signed-in user; False: to no session
     needs_session: ClassVar[bool]
 
     def offer(self, asked: Asked, challenge: bytes) -> Offer:
@@ -92,7 +92,7 @@ _CONTENTS = TypeAdapter(_Contents)
 
 @dataclass(frozen=True, slots=True)
 class PasskeyRoutes:
-    """Routes that send challenges and process answers, for the uses in `flows`."""
+    """Routes that send challenges and process answers, for the purposes in `flows`."""
 
     shared: Callable[[], Shared]  # raises StoreUnavailable until the backend has started
     attempts: Attempts
@@ -147,7 +147,7 @@ class PasskeyRoutes:
         return {"step": str(step.id), "options": offer.options}
 
     async def _take(self, request: Request) -> Response:
-        """Do what a passkey is used for; after a refusal, redirect to the page with the form."""
+        """Verify the browser's answer, and do what it allows; after a refusal, redirect to the page with the form."""
         if not self.origin.is_same_origin(request):
             return other_site()
         form = await all_fields(request)
@@ -183,7 +183,7 @@ class PasskeyRoutes:
         return asked, Given(text=text, challenge=challenge, step=step, kept=contents.kept)
 
     def _asked(self, request: Request, form: Mapping[str, str], flow: PasskeyFlow) -> Asked:
-        """Return the form, with its session if the use needs one. Raise PasskeysUnusable, SignedOut, StoreUnavailable."""
+        """Return the form, with its session if its purpose needs one. Raise PasskeysUnusable, SignedOut, StoreUnavailable."""
         party, shared, signed_in = self.origin.relying_party(request), self.shared(), None
         if party is None:
             raise PasskeysUnusable

@@ -16,7 +16,7 @@ from services.web.origin import Origin
 
 @dataclass(slots=True)
 class Proof:
-    """The proof that one request of a signed-in user may make."""
+    """The proof of who is signed in that one request may store, and the new cookie of the session after that."""
 
     request: Request = field(repr=False)
     origin: Origin

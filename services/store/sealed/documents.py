@@ -63,7 +63,10 @@ class Documents(ABC, Generic[Document]):
 
     @abstractmethod
     def _unreadable(self, row: DocumentRow, *, is_newer: bool) -> Document | None:
-        """Return a substitute for a *row* that cannot be decrypted or that a newer version stored; None hides the row."""
+        """Return a substitute for a *row* that cannot be decrypted, or that a newer version of the app stored.
+
+        None hides the row.
+        """
 
     def _order(self, opened: OpenedDocument[Document]) -> tuple[object, ...]:
         """Return the sort key of *opened*."""
@@ -77,8 +80,11 @@ class Documents(ABC, Generic[Document]):
         source: ConversationId | None = None,
         cuts: int | None = None,
     ) -> None:
-        """Store *value* in *row* in place of *seen*. Raise Stale if *seen* is outdated, NewerVersion if it `is_newer`."""
-        # refused, because fields that only the newer version knows would be lost
+        """Store *value* in *row* in place of *seen* (None: a new document).
+
+        Raise Stale if *seen* is outdated, and NewerVersion if a newer version of the app stored *seen*.
+        """
+        # storing *value* would delete the fields that only the newer version knows
         if seen and seen.is_newer:
             raise errors.NewerVersion
         text = self._format.write(value, seen.text if seen else "{}", seen.value if seen else None)
@@ -90,7 +96,7 @@ class Documents(ABC, Generic[Document]):
             self._seals.note(row)
             stored = OpenedDocument(row, value, text)
             self._opened.amend(lambda known: self._sorted([*known.values(), stored]))
-        finally:  # the change may be stored even if the response was lost
+        finally:  # even after an error: the change may be stored, and only its response lost
             self._opened.outdate()
 
     def _replace(
@@ -120,7 +126,7 @@ class Documents(ABC, Generic[Document]):
         self._drop(lambda row: row.id == document_id)
 
     def _drop(self, is_gone: Callable[[DocumentRow], bool]) -> None:
-        """Remove destroyed documents from the cache, so that they stay hidden while the database is down."""
+        """Remove destroyed documents, which *is_gone* selects, from the cache: they stay hidden even if the next read fails."""
         self._opened.outdate()
         self._opened.amend(
             lambda known: {
@@ -177,7 +183,7 @@ class SealedSpaces(Documents[Space]):
             if now is None:
                 raise errors.SpaceGone from None
             if replace(now, created_at=space.created_at) != space:
-                raise  # if the two are equal, the change was stored, and only the response was lost
+                raise  # unless equal: the change was stored, and only its response lost
 
     def forget(self, space_id: SpaceId) -> None:
         self._delete(space_id)

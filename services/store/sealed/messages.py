@@ -91,7 +91,7 @@ class SealedMessages:
         )
         try:
             ask_twice(lambda: self._rows.discard_messages(deletion))
-        finally:  # the change may be stored even if the response was lost
+        finally:  # even after an error: the change may be stored, and only its response lost
             self._opened.forget(conversation_id)
 
     def can_restore(self, conversation_id: ConversationId) -> bool:
@@ -103,7 +103,7 @@ class SealedMessages:
             checked, _ = self._reader.read(conversation_id)
             rows = self._rows.discarded_messages(conversation_id)
             if not rows and asked and asked <= {one.id for one in checked.thread.messages}:
-                return  # restored already, by another process or by a call whose response was lost
+                return  # already restored by another process, or by a call whose response was lost
             if not rows:
                 raise TooLate
             asked = {row.id for row in rows}

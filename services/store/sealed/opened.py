@@ -31,7 +31,7 @@ from services.store.rows import Rows
 from services.store.sealed.seals import ConversationSeals, Seals
 
 OPENED = 2_000  # the cache weight of a conversation with its key; a title alone weighs 1
-# the maximum total weight of the cache: the titles of all conversations, for a search, or 50 conversations with keys
+# the maximum total weight of the cache: enough for 100,000 titles, which a search decrypts, or 50 conversations with keys
 _MOST_TITLES = 100_000
 _MOST_RECEIPTS, _MOST_THOUGHTS, _MOST_COSTS = 200, 50, 5_000
 
@@ -41,7 +41,7 @@ class CheckedThread:
     """The last verified read of a thread, and the head that its next write extends."""
 
     thread: Thread
-    head: Head | None = field(repr=False)  # None: not decryptable, so no message can follow
+    head: Head | None = field(repr=False)  # None: not decryptable, so no message can be added
     # the head computed from the rows that were read, to be compared with `head`
     total: Head = field(repr=False)
 
@@ -62,7 +62,7 @@ class OpenedConversation:
     texts: dict[DocumentKind, tuple[DocumentRow, str | None]] = field(
         default_factory=dict[DocumentKind, tuple[DocumentRow, str | None]]
     )
-    receipts: LruCache[TurnId, str] = field(  # the value is empty if there is no receipt to show
+    receipts: LruCache[TurnId, str] = field(  # "": no receipt can be shown
         default_factory=lambda: LruCache[TurnId, str](_MOST_RECEIPTS)
     )
     thoughts: LruCache[MessageId, Thoughts] = field(
@@ -168,7 +168,10 @@ class OpenedConversations:
     def put(
         self, row: ConversationRow, checked: CheckedThread, changes: int
     ) -> OpenedConversation | None:
-        """Cache the data of a read; if the change count is no longer *changes*, as before the read, return None instead."""
+        """Cache the data of a read, and return the cached conversation.
+
+        If the change count is no longer *changes*, its value before the read, cache nothing and return None.
+        """
         with self._change:
             if self.changes(row.id) != changes:
                 return None

@@ -42,7 +42,7 @@ class ThreadReader:
         return checked.next_head()
 
     def read_ahead(self, conversation_id: ConversationId) -> None:
-        """Begin to read a conversation for its next `read`, unless it is cached."""
+        """Unless the conversation is cached, begin to read it in the background, so that the next `read` waits less."""
         if self._opened.checked(conversation_id) is None:
             changes = self._opened.changes(conversation_id)
             read = CachedRead(lambda: self._rows.read_conversation(conversation_id, 0))

@@ -59,7 +59,7 @@ Value = TypeVar(
 
 
 class Format(Generic[Value]):
-    """The JSON format of a frozen dataclass, without `is_verified`, `is_newer` and the fields in *columns*."""
+    """The JSON format of a frozen dataclass, without `is_verified`, `is_newer`, and the fields in *columns* of the row."""
 
     def __init__(self, kind: type[Value], columns: Collection[str] = ()) -> None:
         self._adapter, self._columns = TypeAdapter[Value](kind), columns
@@ -191,7 +191,7 @@ class ConversationSeals:
         return body, _ATTACHMENTS_FORMAT.read(files).files
 
     def macs(self, rows: Iterable[MessageRow]) -> list[bytes]:
-        """Return the MACs of messages; a head contains their sum."""
+        """Return the MACs of *rows*; a conversation's head contains the sum of the MACs of its messages."""
         return [
             self.vault.row_mac(row.body, self._message_place(row), row.attachments) for row in rows
         ]
@@ -317,7 +317,7 @@ class ConversationSeals:
 
 
 def _body_column(attachments: object) -> str:
-    """Return the column in a body's place; it depends on *attachments*, so adding or removing a list is detected."""
+    """Return the column in the place of a body: different with *attachments*, so that a removed or added list is detected."""
     return "listed_body" if attachments else "body"
 
 
@@ -375,7 +375,7 @@ class DocumentSeals:
 
     def seal(self, row: DocumentRow, text: str | None, vault: Vault | None = None) -> DocumentRow:
         """Return the next revision of *row*, with *text* sealed by *vault* (None: under the user's key)."""
-        # the clock (ms) exceeds all earlier revisions, even after the database was restored to an older state
+        # the current time (ms) exceeds every earlier revision, also those that are lost in a database restored from a backup
         row = replace(row, rev=max(row.rev + 1, self._seen(row) + 1, int(time.time() * 1000)))
         vault = vault or self._keys.vault(DOCUMENTS)
         place = document_place(self._user_id, row)

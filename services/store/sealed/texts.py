@@ -32,7 +32,7 @@ class ConversationTexts:
         return None if text is None else SUMMARY_FORMAT.read(text)
 
     def readable_summary(self, row: ConversationRow) -> RunningSummary | None:
-        """Return the running summary; None also if it cannot be decrypted, because the next one replaces it."""
+        """Return the running summary. Return None if there is none, or if it cannot be decrypted: the next summary replaces it."""
         return verified(lambda: self.summary(row))[0]
 
     def put_summary(self, row: ConversationRow, summary: RunningSummary | None, cuts: int) -> None:

@@ -157,7 +157,7 @@ class SealedTurns:
         return self._opened.opened(conversation_id).thoughts.get_all(asked.keys(), read)
 
     def _sealed_request(self, turn: NewTurn) -> BeginTurn:
-        """Seal the request that begins *turn*. Raise Stale (its thread is outdated), NotFound, Tampered."""
+        """Seal the request that begins *turn*. Raise Stale (the turn's thread is outdated), NotFound, Tampered."""
         conversation = turn.thread.conversation
         receipt, created = turn.receipt or "", None
         # a receipt only describes a turn, and must not prevent it: a receipt that is too long is not stored

@@ -58,7 +58,8 @@ class SqlitePlace:
         return True
 
     def open(self, *, is_app: bool = True) -> SqliteStore:
-        real = Path(os.path.realpath(self.path))  # SQLite puts its other files beside the real file
+        # resolve links: SQLite puts its log beside the real file
+        real = Path(os.path.realpath(self.path))
         if real != self.path:
             return replace(self, path=real).open(is_app=is_app)
         locks = list[FileLock]()
@@ -178,7 +179,7 @@ class SqlitePlace:
         try:
             self._keep_log(connection)
             [version] = connection.execute("pragma user_version").fetchone()
-            self._check_version(version)  # checked again, now with the changes in the log
+            self._check_version(version)  # checked again: the first check did not read the log
             if version < len(self._files()):
                 if not is_app and not locks[1].try_lock():
                     raise Misconfigured(

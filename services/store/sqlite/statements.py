@@ -76,7 +76,7 @@ def delete(table: Table[Any], owner: str | None, key: str) -> Statement:
 
 
 def put(table: Table[Row], owner: str | None, key: str, row: Row) -> Statement:
-    """Insert *row*, or replace the stored row with its key; a replaced row keeps its position among equal rows."""
+    """Insert *row*, or replace the stored row with its key; a replaced row keeps the age by which `select` orders equal rows."""
     text = row_text(table, row).decode()
     names, sql = _upsert(table.name, table.fields, owner is not None)
     own = () if owner is None else (owner,)

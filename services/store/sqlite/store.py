@@ -100,7 +100,7 @@ class SqliteStore:
 
     @contextmanager
     def _begun(self, synchronous: int) -> Generator[None]:
-        """Run the block in a transaction, which is rolled back at the end unless it was committed."""
+        """Begin a transaction; at the end of the context, roll it back unless it was committed."""
         with self._locks[0].locked(self._wait_seconds):
             if self._connection.in_transaction:  # the previous transaction could not be ended
                 self._connection.execute("rollback")
@@ -152,7 +152,7 @@ class SqliteStore:
             self._synchronous = level
 
     def _check_file(self) -> None:
-        """Raise StoreBlocked if the paths no longer lead to the open files: writes to these would be lost."""
+        """Raise StoreBlocked if the paths of the database and its log no longer lead to the open files: writes would be lost."""
         if (_identity(self._path), _identity(self._log)) != self._files:
             raise StoreBlocked(
                 f"The database {self._path.name} was moved, removed or replaced: put it back, or restart Daybook."
@@ -165,7 +165,7 @@ class SqliteStore:
             return False
 
     def _keep_checkpointing(self) -> None:
-        """Write the log to the database whenever that is due; after deletions, also empty the log, which has deleted rows."""
+        """Write the log to the database whenever that is due; after deletions, also empty the log of deleted rows."""
         pause = threading.Event()
         while True:
             self._due.wait()

@@ -48,7 +48,8 @@ _LIMITS = httpx.Limits(  # idle connections are kept for 60 seconds: a new one c
     max_connections=100, max_keepalive_connections=20, keepalive_expiry=60.0
 )
 PAGE = 1000  # maximum rows that one read requests
-# the API must return at least this many rows in one response (ServerCalls.check_rows); also the maximum of ids in one URL
+# the limit of rows that the API returns in one response must not be lower (ServerCalls.check_rows); also the maximum
+# number of ids in one URL
 LEAST = 100
 _SWEPT_TURNS = 10  # the maximum number of turns that one call sweeps
 # seconds: less than a turn's lease, so that the lease does not run out because one response was lost
@@ -69,7 +70,7 @@ class IdentifiedRow(RowClass, Protocol):
 
 
 class RpcResult(BaseModel):
-    """The result of a writing function; an expected refusal is a result as well."""
+    """The result of a writing function. An expected refusal is a result, too, with a `reason`, and `ok` is False."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -144,7 +145,7 @@ class UserCalls:
     user_id: UserId
 
     def call(self, verb: str, /, **arguments: Argument | Hidden) -> RpcResult:
-        """Call the function *verb*; the proof covers *arguments* in the order given."""
+        """Call the API's function *verb*; the server proof authenticates *arguments*, in the order given."""
         return self.read(verb, RpcResult, **arguments)
 
     def do(self, verb: str, /, **arguments: Argument | Hidden) -> RpcResult:
@@ -175,7 +176,7 @@ class ServerCalls:
     proof: ServerProof = field(repr=False)
 
     def call(self, verb: str, /, **arguments: Argument | Hidden) -> RpcResult:
-        """Call the function *verb*; the proof is valid for a minute."""
+        """Call the API's function *verb*; the server proof of the call is valid for a minute."""
         return self.read(verb, RpcResult, **arguments)
 
     def row_bound(self) -> int:
@@ -280,7 +281,7 @@ def every_row(read: Callable[[Paged | None, int], Sequence[Paged]]) -> list[Page
     """Return all rows, read page by page; *read* gets the last row so far (None: no row yet) and the page's length.
 
     The API truncates long responses silently, and its limit may change at any time: only a page
-    that is shorter than any limit is certainly the last.
+    that is shorter than the lowest allowed limit (`LEAST`) is certainly the last.
     """
     rows: list[Paged] = []
     while True:
@@ -298,7 +299,7 @@ def batches(ids: Iterable[T]) -> Iterator[list[T]]:
 
 
 def accepted(verb: str, answer: RpcResult, wanted: Reservation | None = None) -> RpcResult:
-    """Return *answer*; raise an error if it is a refusal of *verb*. *wanted*: the reservation of a refused turn."""
+    """Return *answer*; raise an error if it is a refusal of *verb*. *wanted*: the reservation that a turn asked for."""
     if not answer.ok:
         raise error_of(verb, _valid(Refusal, {"reason": answer.reason, **answer.values}), wanted)
     return answer

@@ -55,7 +55,7 @@ _SIGN_IN_ERRORS: dict[str, type[errors.AppError]] = {
     "email_not_confirmed": errors.NotConfirmed,
     "user_already_exists": errors.AddressTaken,
     "email_address_invalid": errors.BadAddress,
-    # Supabase Auth's rules for addresses are stricter than Daybook's
+    # Supabase Auth refuses some addresses that Daybook's own check accepts
     "validation_failed": errors.BadAddress,
     "email_address_not_authorized": errors.AddressNotAllowed,
     "signup_disabled": errors.SignUpsClosed,

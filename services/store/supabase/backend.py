@@ -481,7 +481,7 @@ def _sign_up_state(found: Mapping[str, object]) -> SignUpState:
 
 
 def _is_changed(verb: str, answer: RpcResult, *losses: str) -> bool:
-    """Return False if *verb* was refused for a reason in *losses* (a concurrent change); raise any other refusal."""
+    """Return False if *verb* was refused because of a concurrent change (a reason in *losses*); raise any other refusal."""
     if not answer.ok and answer.reason not in losses:
         raise error_of(verb, Refusal(reason=answer.reason))
     return answer.ok

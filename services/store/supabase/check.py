@@ -234,7 +234,11 @@ def judge_users(foreign: int) -> Finding:
 
 
 def judge_auth_log(can_erase: bool | None, accounts: int, oldest_seconds: float) -> Finding:
-    """Return a finding about the removal of deleted *accounts* from Supabase Auth's log (*can_erase* None: no log)."""
+    """Return a finding about the removal of deleted accounts from Supabase Auth's log; *accounts*: those still in the log.
+
+    *can_erase*: entries of the log may be deleted; None: the database has no log. *oldest_seconds*: the longest time since
+    the deletion of such an account.
+    """
     if can_erase is None:
         return Mark.OK, "none is kept in the database"
     advice = f"stop writing it to the database under {_AUDIT_LOGS}, and empty the table"

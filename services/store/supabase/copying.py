@@ -40,7 +40,7 @@ do $$ begin
   end if;
 end $$
 """
-# the result is null if there is no such table
+# null: the database has no table auth.identities
 _HAS_IDENTITIES = "select has_table_privilege(to_regclass('auth.identities'), 'insert')"
 _ADD_IDENTITY = """
 insert into auth.identities (id, provider, provider_id, user_id, identity_data, created_at, updated_at)
@@ -191,7 +191,7 @@ class SupabaseCopy:
             return [
                 replace(cast(Any, row), id=f"{one:020}") for row, one in zip(rows, ids, strict=True)
             ]
-        # this store sums up its own figures, and copies only the cap
+        # only the cap is copied: this database adds up the spending of all users itself
         if table.name == "deployment":
             caps = [cast(Any, row).monthly_cap_micro for row in rows]
             cap = None if caps in ([], [NO_CAP]) else caps[0]
@@ -237,7 +237,7 @@ class SupabaseCopy:
 
 
 def _kept(name: str, rows: Iterable[Any]) -> list[Any]:
-    """Return *rows* in the form in which this database returns them after storing them."""
+    """Return *rows* as this database will return them once they are stored."""
     match name:
         case "accounts":
             return [_kept_account(row) for row in rows]
@@ -269,7 +269,7 @@ def _kept_credentials(row: Any) -> Any:
 
 
 def _merged(discards: Sequence[Any]) -> Any:
-    """Merge *discards* of one conversation and time into one discard, of all their messages."""
+    """Merge *discards* of one conversation that are due at the same time into one discard of all their messages."""
     ids = tuple(sorted({one for discard in discards for one in discard.message_ids}))
     return replace(discards[0], id=ids[0], message_ids=ids)
 

@@ -21,7 +21,7 @@ _NO_UPSTREAM = 502  # HTTP statuses from this one up: the API did not reach the 
 
 
 class DatabaseHealth:
-    """Tracks whether the database is up (initially, it is). One thread calls `keep_probing`; any thread may call the rest."""
+    """Tracks whether the database is up, as is assumed at first. Only one thread calls `keep_probing`, any thread the rest."""
 
     def __init__(self, seconds: float) -> None:
         """Set the *seconds* between two probes while the database is up; a failed call causes a probe at once."""

@@ -46,7 +46,8 @@ select private.credentials_of(credentials) from private.credentials join private
 where deleted_at is null order by id
 """
 _TELL = "select private.put_notice(%s, %s, %s, null, null)"
-_LOCK = "select from auth.users where id = %s for update"  # locks the user's row before the rows that refer to it
+# against deadlocks: locks the user's row before other rows, as deletions of accounts do
+_LOCK = "select from auth.users where id = %s for update"
 _SET_AUTH_USER = "select private.set_auth_user(%s, %s)"
 _REPAIR = "select private.repair_sign_in(%s, %s, %s)"
 _SET_CAPS = """

@@ -72,7 +72,7 @@ class Caller:
 
 @dataclass(frozen=True, slots=True)
 class SessionTables:
-    """The `Tables` of one user, usable until the session of *caller* ends."""
+    """The `Tables` of one user: each block first checks the session of `caller`, and raises SignedOut if it has ended."""
 
     tables: Tables
     caller: Caller
@@ -103,7 +103,7 @@ def note(
 def note_failure(
     block: Block, now: datetime, account: AccountRow | None, failure: Failure | Exemption
 ) -> None:
-    """Count *failure* in the user's audit entry for this failure and hour. Call this before the block's writes: it reads."""
+    """Count *failure* in the user's audit entry for this failure and hour. It reads: call it before the block's first write."""
     if account is None or account.deleted_at:
         return
     entry_id = failure_id(now, failure, account.id)
@@ -141,12 +141,12 @@ def put_ways_in(
 ) -> None:
     """Store *ways_in*, the look-up values of a user's identities and passkeys, except *named*, which are stored already.
 
-    Delete the user's other look-up values, except those of former addresses. Call this before the block's writes: it reads.
+    Delete the user's other look-up values, except those of former addresses. It reads: call it before the block's first write.
     """
     own = block.select(schema.LOOKUPS, {"user_id": user_id})
     gone = [one for one in own if one.expires_at is None and one.lookup not in ways_in]
     delete_all(block, schema.LOOKUPS, gone)
-    for lookup in {*ways_in} - {one.lookup for one in named}:  # never overwrites an existing one
+    for lookup in {*ways_in} - {one.lookup for one in named}:  # never overwrites a stored row
         block.put(schema.LOOKUPS, Lookup(lookup=lookup, user_id=user_id))
 
 

@@ -1,4 +1,5 @@
-"""Changes that admins make in a store over tables, each in one block; further blocks end remaining sessions or count budgets."""
+"""Changes that admins make in a store over tables: each is one block, which other blocks may follow, to end many sessions
+or to add up the budgets of all users."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, replace
@@ -47,12 +48,12 @@ def has_accounts(block: Block, but_not: UserId | None = None) -> bool:
 
 
 def sessions_of(block: Block, user_id: UserId) -> list[StoredSession]:
-    """Return sessions of a user, at most as many as one block ends."""
+    """Return sessions of a user: all, or as many as one block may end (`ENDED_AT_ONCE`)."""
     return block.select(schema.SESSIONS, {"user_id": user_id}, limit=ENDED_AT_ONCE)
 
 
 def end_sessions(tables: AllTables, user_id: UserId) -> None:
-    """End the remaining sessions of a user, in further blocks."""
+    """End those sessions of a user that the first block (see `sessions_of`) has left, in further blocks."""
 
     def end(block: Block) -> bool:
         sessions = sessions_of(block, user_id)
@@ -209,7 +210,10 @@ class TablesAdministration(TablesReports):
             self.tables.of(None).run(end)
 
     def set_deployment_cap(self, monthly_cap_micro: int | None) -> None:
-        """Set the cap of all users. If there was none, first set a cap that limits nothing, and add up all budgets."""
+        """Set the cap on the spending of all users together.
+
+        If there was none, their spending was not added up yet: first set a cap that limits nothing, and add up all budgets.
+        """
         month, _ = self._month()
 
         def begin(block: Block) -> tuple[int, list[UserId]] | Refusal:

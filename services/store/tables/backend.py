@@ -261,7 +261,7 @@ class TablesUser:
             block.put(schema.CREDENTIALS, part_of(CredentialsRow, credentials))
             block.put(schema.ACCOUNTS, replace(account, email=new.address))
             if new.is_restored and session and not credentials.wants_factor:
-                # the restored ways in replace the one with which the session began, and have no factor
+                # the restored ways in have no second factor, so a factor that was given before the restore no longer counts
                 _forget_factor(block, [session])
             delete_all(block, schema.SESSIONS, ended)
             action = "address.restore" if new.is_restored else "address.change"
@@ -274,12 +274,12 @@ class TablesUser:
         return is_changed
 
     def _others(self, block: Block) -> list[rules.StoredSession]:
-        """Return the user's sessions except the caller's, at most as many as one block ends."""
+        """Return the user's sessions except the caller's: all, or as many as one block may end."""
         every = sessions_of(block, self.caller.user_id)
         return [one for one in every if one.id != self.caller.session_id]
 
     def _end_others(self) -> None:
-        """End the remaining sessions of the user except the caller's, in further blocks."""
+        """End those other sessions of the user that the first block (see `_others`) has left, in further blocks."""
 
         def end(block: Block) -> bool:
             ended = self._others(block)
@@ -290,7 +290,7 @@ class TablesUser:
             pass
 
     def _with_factor(self, block: Block, *, ends_others: bool) -> list[rules.StoredSession]:
-        """Return the sessions of the user in which a factor was given, at most as many as one block changes.
+        """Return the sessions of the user in which a factor was given: all, or as many as one block may change.
 
         *ends_others*: return at most the caller's session, because all others end.
         """
@@ -300,7 +300,7 @@ class TablesUser:
         ]
 
     def _forget_factors(self) -> None:
-        """Clear `has_factor` of the remaining sessions of the user, in further blocks."""
+        """Clear `has_factor` of those sessions of the user that the first block has left, in further blocks."""
 
         def forget(block: Block) -> bool:
             had_factor = self._with_factor(block, ends_others=False)
@@ -313,7 +313,7 @@ class TablesUser:
     @atomic
     def put_user_key(self, block: Block, key: WrappedKey, replaces: str) -> None:
         account = self.caller.account(block)
-        # replace only the key that the app has seen, not one that was stored since
+        # do not replace a key that another process has stored since the app read the keys
         if WrappedKey(key.version, replaces) not in account.keys:
             return
         keys = tuple(key if one.version == key.version else one for one in account.keys)
@@ -537,7 +537,10 @@ class TablesBackend:
     def _use(
         self, block: Block, cookie_hash: str
     ) -> tuple[rules.StoredSession | None, AccountRow | None, StoredCredentials | None]:
-        """Count a session as used; return the session, its account and its credentials, or None for all if it has ended."""
+        """Store the time at which a session is used; return the session, and its user's account and credentials.
+
+        Return None three times if the session has ended.
+        """
         session = block.get(schema.SESSIONS, cookie_hash)
         account = block.get(schema.ACCOUNTS, session.user_id) if session else None
         credentials = block.get(schema.CREDENTIALS, session.user_id) if session else None
@@ -579,7 +582,7 @@ class TablesBackend:
 
     @atomic
     def count_attempt(self, block: Block, attempt: Attempt) -> CountedAttempt | Refusal:
-        if block.get(schema.NONCES, attempt.nonce):  # an intercepted call must not be repeated
+        if block.get(schema.NONCES, attempt.nonce):  # a repeated call, perhaps an intercepted one
             raise StoreUnavailable
         now, throttles = self.now(), attempt.throttles
         stored = _credentials_of(block, attempt.lookups, now)
@@ -689,7 +692,10 @@ class TablesBackend:
 
 
 def _count(block: Block, throttles: Sequence[Throttle], now: datetime) -> Refusal | None:
-    """Count an attempt in each of *throttles*; stop at a full one, and return its refusal. Call this before other writes."""
+    """Count an attempt in each of *throttles*; stop at a full one, and return its refusal.
+
+    It reads: call it before the block's first write.
+    """
     known = [block.get(schema.THROTTLES, one.bucket) for one in throttles]
     for one, before in zip(throttles, known, strict=True):
         counter = rules.counted(before, one.bucket, one.seconds, now)
@@ -709,7 +715,7 @@ def _return_attempts(block: Block, counters: Iterable[rules.Counter]) -> None:
 def _rename_lookups(
     block: Block, user_id: UserId, known: Iterable[rules.Lookup], renamed: Mapping[str, str]
 ) -> None:
-    """Rename the user's look-ups among *known*; an existing look-up is never overwritten."""
+    """Give the user's look-ups in *known* their new values in *renamed*; delete a look-up whose new value is already taken."""
     taken = {one.lookup for one in known}
     for one in known:
         if one.user_id == user_id and (lookup := renamed.get(one.lookup)):
@@ -733,7 +739,7 @@ def _open_step(block: Block, key: str, now: datetime) -> rules.StoredStep | None
 def _begin_account(
     block: Block, user: TablesSignInUser, new: NewSession, now: datetime, *, lacks_factor: bool
 ) -> tuple[AccountRow, StoredCredentials] | Refusal:
-    """Create the account of a new user. Call this before the block's writes, because it reads."""
+    """Create the account of a new user. It reads: call it before the block's first write."""
     pending = _pending(block, new.account, new.generation)
     if new.account is None or pending is None:
         return STALE
@@ -825,7 +831,7 @@ def _is_first(block: Block) -> bool:
 def _invitation(
     block: Block, code: str | None, address: str | None, now: datetime
 ) -> rules.StoredInvitation | None:
-    """Return the invitation with *code* if it is valid for *address*."""
+    """Return the invitation with *code*; None if there is none, or if the invitation is not valid for *address*."""
     if code is None:
         return None
     for row in block.select(schema.INVITATIONS, {"code_hash": sha(code)}, limit=1):

@@ -23,7 +23,7 @@ Self = TypeVar("Self", bound=OverTables)
 
 
 def accepted(verb: str, answer: Answer | Refusal, wanted: Reservation | None = None) -> Answer:
-    """Return *answer*; if it is a refusal by *verb*, raise its error. *wanted*: the reservation of a refused turn."""
+    """Return *answer*; if it is a refusal by *verb*, raise its error. *wanted*: the reservation that a turn asked for."""
     if isinstance(answer, Refusal):
         raise error_of(verb, answer, wanted)
     return answer

@@ -44,7 +44,7 @@ class TablesContent:
         most_bytes: int | None = None,
         limits: Limits = _DEFAULTS,
     ) -> None:
-        """*most_bytes*: the bytes that the user may store (None: no limit); *limits*: the limits until a budget is stored."""
+        """*most_bytes*: the bytes that the user may store (None: no limit); *limits*: for a user without a stored budget."""
         self.user_id, self.tables, self.now = user_id, tables, now
         self.most_bytes, self._limits = most_bytes, limits
         self._minute: datetime | None = None  # when `_open_minute` last stored the budget
@@ -55,7 +55,10 @@ class TablesContent:
         return budget.opened(self.now(), counts_of(block).bytes)
 
     def _open_minute(self) -> None:
-        """Copy the number of stored bytes into the budget, at most once a minute, if there is a limit of bytes."""
+        """If there is a limit of bytes, store the budget with the bytes that are stored now, at most once a minute.
+
+        `Budget.is_full` compares the limit with the bytes at the beginning of the minute.
+        """
         minute = self.now().replace(second=0, microsecond=0)
         if self.most_bytes is None or minute == self._minute:
             return

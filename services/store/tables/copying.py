@@ -16,7 +16,7 @@ _MOST_BYTES = 4_000_000  # maximum bytes of texts that one block writes
 # the reverse of the order in which rows are destroyed: a conversation is written before its messages
 _OWN: tuple[Table[Any], ...] = (*reversed(schema.DESTROYED), schema.LEDGER, schema.DAYS)
 _OF_ACCOUNT = (schema.CREDENTIALS.name, schema.ACCOUNTS.name)
-# the account is written last: until then the user does not exist
+# the account is written last, so that no user exists before all their rows do
 _ORDER = (*(table.name for table in _OWN), *_OF_ACCOUNT)
 
 

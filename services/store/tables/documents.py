@@ -93,7 +93,7 @@ class TablesDocuments(TablesPieces):
         if refusal := put_refusal(stored, new, write.seen_rev, count):
             return refusal
         created_at, epoch = stored.created_at if stored else self.now(), counts.fact_epoch
-        # a deleted fact, restored before the sweep has destroyed it
+        # the row of a deleted fact that *new* restores, if the sweep has not destroyed this row yet
         hidden = None if stored else block.get(schema.DOCUMENTS, new.id)
         erasures = [] if stored else block.select(schema.ERASURES)
         block.put(schema.DOCUMENTS, part_of(Document, new, created_at=created_at, epoch=epoch))

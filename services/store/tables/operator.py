@@ -83,7 +83,7 @@ class TablesOperator:
         findings["accounts"] = Mark.OK, str(len(accounts))
         if isinstance(keys, str):
             return findings | {"root keys": (Mark.FAIL, keys)}
-        # 0 stands for a damaged text, which is not the fault of the keys
+        # 0 stands for a damaged text that names no root key, so no root key is missing
         findings["root keys"] = judge_root_keys({*needed} - {0}, keys.versions)
         if findings["root keys"][0] is Mark.FAIL:
             return findings | unchecked("the root keys", "credentials", "ways in", "look-ups")
@@ -130,7 +130,11 @@ class TablesOperator:
     def find_credentials(
         self, email: EmailAddress, lookups: Collection[str]
     ) -> StoredCredentials | None:
-        """Return a user's credentials, found by look-up values, or those of the only user, who has no address yet."""
+        """Return the user's credentials that *lookups* find, or those of the only account if that has no address yet.
+
+        Return None if an account has the address *email*, but no look-up value finds its credentials. Raise BadInput if
+        there is no such account.
+        """
 
         def find(block: Block) -> StoredCredentials | None:
             for lookup in lookups:

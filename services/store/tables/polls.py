@@ -1,4 +1,5 @@
-"""Polls by tabs where only one app process uses the store: a result is reused until this process changes data of the poll.
+"""Polls by open tabs, for a store that only one app process uses: a result is reused until this process changes data that
+polls read.
 
 Commands of the operator may run beside the app, so a result is reused for at most a minute.
 """
@@ -31,17 +32,20 @@ _NO_TESTS: Mapping[str, object] = {}
 
 
 class Changes:
-    """Counts, for each user, the blocks of this process that changed data of polls. Any thread may call any member."""
+    """Counts, for each user, the blocks in which this process changed data that polls read. Any thread may call any member."""
 
     def __init__(self) -> None:
         self._counts, self._lock = Counter[UserId | None](), threading.Lock()
 
     def seen(self, user_id: UserId) -> tuple[int, int]:
-        """Return two counts of changes. While these stay the same, this process has changed no data of the user's polls."""
+        """Return the numbers of changes to the tables of the user and to the shared ones.
+
+        While both numbers stay the same, this process has changed no data that the user's polls read.
+        """
         return self._counts[user_id], self._counts[None]
 
     def note(self, user_id: UserId | None, writes: Iterable[StoredWrite]) -> None:
-        """Note the writes of a block over the tables of a user."""
+        """Count a block with these *writes* over the tables of a user, if it changed data that polls read."""
         changed = {
             None if table.is_shared else user_id
             for table, _, row in writes
@@ -52,13 +56,13 @@ class Changes:
 
 
 def _is_polled(table: Table[object], row: object) -> bool:
-    """Return True if a write to a shared table may change results of polls: roles, models, or the end of a session."""
+    """Return True if a write to a shared table may change results of polls: roles, models, ended sessions (*row* is None)."""
     return table in (schema.ACCOUNTS, schema.MODELS) or (table == schema.SESSIONS and row is None)
 
 
 @dataclass(frozen=True, slots=True)
 class NotedTables:
-    """The `Tables` of one user, which note the writes of each block, even if the result of the block is lost."""
+    """The `Tables` of one user, which count each block in `changes`, even a failed one: its writes may be stored."""
 
     tables: Tables
     user_id: UserId | None

@@ -109,7 +109,7 @@ class AllTables(Protocol):
 
 @runtime_checkable
 class JoinsBlocks(Protocol):
-    """A store whose transactions may have any size, so that it can join blocks."""
+    """A store that can run several blocks as one transaction, because its transactions may have any size."""
 
     def joined(self) -> AbstractContextManager[None]:
         """Return a context in which the blocks of this thread are one transaction; other threads wait for its end."""

@@ -1,4 +1,4 @@
-"""Reports for admins over tables: counts, costs and the audit. Each user's daily sums are read in one block."""
+"""Reports for admins over tables: counts, costs and the audit. Each user's daily totals are read in one block."""
 
 import time
 from collections.abc import Callable, Mapping

@@ -167,7 +167,7 @@ class TablesRows(TablesMessages):
         row: StoredConversation | None,
         open_turns: Iterable[Turn],
     ) -> Refusal | None:
-        """Return a refusal if the turn may not begin in the conversation *row*; None for a background call."""
+        """Return a refusal if the turn may not begin in the conversation *row*; a background call is never refused here."""
         prompt = write.prompt
         if row is None or prompt is None or write.reservation.purpose is not Purpose.REPLY:
             return None
@@ -232,7 +232,7 @@ class TablesRows(TablesMessages):
     def sweep(self) -> bool:
         """Settle the turns whose lease has run out, and destroy the deleted rows whose time for Undo is over.
 
-        Return True if there were any.
+        Return True if there were any such turns or rows.
         """
         is_any_lapsed = self._settle_lapsed()
         return self.destroy_due() or is_any_lapsed
@@ -248,14 +248,14 @@ class TablesRows(TablesMessages):
 
     @atomic
     def count(self, block: Block, counting: int) -> None:
-        """Add this user's spending to the totals over all users; *counting*: the number of the current count of all budgets."""
+        """Add this user's spending to the totals over all users; *counting*: the number of the count that adds up all budgets."""
         account = block.get(schema.ACCOUNTS, self.user_id)
         if account and account.deleted_at and block.get(schema.BUDGETS, "budget") is None:
-            # the sweep has destroyed the budget, but not the daily sums
+            # the sweep has destroyed the budget, but not the daily totals
             today, row = self.now().date(), deployment_of(block).opened(self.now())
             days = days_of(block, today.replace(day=1), today)
             spent = sums_of(one for day in days for one in day.sums)["cost_micro"]
-            if row.counting == counting:  # else a later count adds the spending
+            if row.counting == counting:  # false: a newer count adds the spending
                 block.put(schema.DEPLOYMENT, replace(row, spent=row.spent + spent))
             return
         books = self._books(block)

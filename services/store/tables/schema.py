@@ -41,16 +41,16 @@ def id_at(time: datetime) -> str:
 
 
 def failure_id(time: datetime, failure: Failure | Exemption, user_id: UserId) -> str:
-    """Return the id of the one audit entry of a user's *failure* in the hour of *time*; the id sorts like the hour's first id."""
+    """Return the id of the one audit entry of a user's *failure* in the hour of *time*; it sorts like an id of the hour's beginning."""
     return f"{time.astimezone(UTC):%Y%m%d%H}{sha(f'{failure} {user_id}')[:32]:0>42}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Counts:
-    """The figures that limits are compared with, updated with each write."""
+    """The figures of one user that limits are compared with; each write updates them."""
 
-    conversations: int = 0  # including discarded ones
-    discarded: int = 0  # the discarded ones among them
+    conversations: int = 0  # number, including those that are deleted but not destroyed yet
+    discarded: int = 0  # number of those that are deleted but not destroyed yet
     facts: int = 0
     spaces: int = 0
     bytes: int = 0  # bytes of all sealed texts, without keys and heads
@@ -109,7 +109,7 @@ class LedgerRow(Entry):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelUsage(UsageSum):
-    """The sum of a day's entries for one model and purpose."""
+    """The total of one day's ledger entries for one model and purpose."""
 
     model: str
     purpose: Purpose
@@ -122,7 +122,7 @@ class ModelUsage(UsageSum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UsageDay:
-    """The sums of the ledger of one user on one day."""
+    """The daily totals of one user's ledger: one for each model and purpose used on *day*."""
 
     day: date
     sums: tuple[ModelUsage, ...]
@@ -211,7 +211,7 @@ NOTICES = _table("notices", StoredNotice, "id", "kind")
 LEDGER = _table("ledger", LedgerRow, "id", "id,day")
 DAYS = _table("days", UsageDay, "day", "day")
 
-# the tables of a user that are destroyed with the account, in this order: all but the ledger and its sums
+# the tables of a user that are destroyed with the account, in this order: all but the ledger and its daily totals
 DESTROYED: tuple[Table[Any], ...] = (
     *(BUDGETS, COUNTS, MESSAGES, PIECES, THOUGHTS, DISCARDS, CONVERSATIONS),
     *(TURNS, RECEIPTS, DOCUMENTS, ERASURES, NOTICES),

@@ -26,7 +26,7 @@ class TablesSweep(TablesDocuments):
     def destroy_due(self) -> bool:
         """Destroy hidden rows whose time for Undo is over, in slices; return True if there were any such rows.
 
-        The rows of a chat with an open turn stay, and do not count.
+        The rows of a deleted chat stay, and do not count, while a turn of the chat is open.
         """
         due = Range("destroy_at", up_to=self.now())
 
@@ -72,7 +72,10 @@ class TablesSweep(TablesDocuments):
         return True
 
     def _destroy_discard(self, block: Block, discard_id: UUID) -> bool:
-        """Destroy a slice of messages that were deleted together. Return False if none are due, or an open turn keeps them."""
+        """Destroy a slice of messages that were deleted together.
+
+        Return False if none are due, or if their chat is deleted and has an open turn.
+        """
         discard, now = block.get(schema.DISCARDS, discard_id), self.now()
         if discard is None or not is_due(discard.destroy_at, now):
             return False

@@ -1,4 +1,4 @@
-"""Usage in a store over tables: daily sums of the ledger, and the reports made from them."""
+"""Usage in a store over tables: daily totals of the ledger, and the reports made from them."""
 
 import math
 from collections import Counter
@@ -52,7 +52,7 @@ def _grouped(rows: Iterable[tuple[Key, ModelUsage]]) -> dict[Key, list[ModelUsag
     return groups
 
 
-# --- the sums of a day ------------------------------------------------------------------------------
+# --- daily totals -----------------------------------------------------------------------------------
 
 
 def bucket_of(ms: int | None) -> int:
@@ -61,7 +61,7 @@ def bucket_of(ms: int | None) -> int:
 
 
 def _usage_of(entry: Entry) -> ModelUsage:
-    """Return the sum of one entry; a correction adds no turn, because an earlier entry counted the turn."""
+    """Return *entry* as a total; a correction adds no turn, because an earlier entry counted the turn."""
     # the time of a lapsed turn is added only if the turn is finished late, by a later entry
     is_timed = entry.kind != "lapsed"
     return part_of(
@@ -76,7 +76,7 @@ def _usage_of(entry: Entry) -> ModelUsage:
 
 
 def added_to(day: UsageDay | None, entry: Entry) -> UsageDay:
-    """Return the sums of *day* (None: no entries yet) with *entry* added."""
+    """Return the totals of *day* (None: no entries yet) with *entry* added."""
     new, others = _usage_of(entry), list[ModelUsage]()
     for one in day.sums if day else ():
         if (one.model, one.purpose) != (new.model, new.purpose):
@@ -95,7 +95,7 @@ def added_to(day: UsageDay | None, entry: Entry) -> UsageDay:
 
 
 def days_of(block: Block, first_day: date, last_day: date) -> list[UsageDay]:
-    """Return the daily sums of one user, in the order of the days."""
+    """Return the daily totals of one user, in the order of the days."""
     days = Range("day", above=first_day - _ONE_DAY, up_to=last_day)
     return block.select(schema.DAYS, {}, days, ("day",))
 
@@ -212,7 +212,7 @@ class TablesUsage:
 def _by_conversation(
     groups: Mapping[ConversationId | None, list[ModelUsage]],
 ) -> tuple[ConversationUsage, ...]:
-    """Return the sums of conversations, the highest costs first, and the sum of the rest."""
+    """Return the usage of each conversation, the highest costs first; conversations after the 499th as one sum."""
     by_cost = sorted(
         groups.items(), key=lambda group: sum(one.cost_micro for one in group[1]), reverse=True
     )
