@@ -3,7 +3,7 @@
 -- The publishable key is enough to become a user of Supabase Auth. Such a user has no account: `start_session` creates the
 -- account's role and budget, and enforces the mode of sign-ups.
 
-create table private.invitations (          -- each invitation begins one account
+create table private.invitations (          -- each invitation allows one sign-up
   id uuid primary key default gen_random_uuid(),
   code_hash text not null unique check (code_hash ~ '^[0-9a-f]{64}$'),   -- the sha256 of a code of 128 random bits
   email text check (email is null or private.is_address(email)),         -- null: valid for anyone who has the code

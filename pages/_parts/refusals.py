@@ -1,4 +1,4 @@
-"""Sentences for refused native forms: the reason is in the URL of the page that is shown next."""
+"""Error messages for refused HTML forms (not Streamlit's): the server redirects with the reason in the URL."""
 
 import streamlit as st
 

@@ -152,7 +152,10 @@ def label(text: str, limit: int = 60) -> str:
 
 
 def _loose(lines: list[str], has_definitions: bool) -> Iterator[str]:
-    """Yield *lines*, from outside of trusted fences, made safe. It guesses what is code or a formula; a wrong guess is safe."""
+    """Make *lines* that are outside of trusted fences safe, and yield them.
+
+    What is code or a formula is a guess; the lines are safe even if the guess is wrong.
+    """
     fence: str | None = None
     in_formula = False
     lines = [_part_address(line, after) for line, after in pairwise([*lines, ""])]

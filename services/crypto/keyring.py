@@ -294,7 +294,7 @@ class StepKeys:
         return _tag(self._secret, "step id", str(step_id))
 
     def kind_tag(self, kind: str) -> str:
-        """Return the tag that the rows of all the browser's steps of one *kind* share."""
+        """Return the tag that is shared by the rows of this browser's steps of one *kind*."""
         return _tag(self._secret, "step kind", kind)
 
     def seal(self, document: str, step_id: UUID) -> str:

@@ -67,7 +67,7 @@ class KindRatio(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """The ratios of one model, by kind of text."""
+    """The ratios of counted to estimated tokens of one model, by kind of text."""
 
     by_kind: Mapping[str, KindRatio] = field(default_factory=dict[str, KindRatio])
     has_thoughts: bool = False  # true if the endpoint counts thoughts as part of the reply

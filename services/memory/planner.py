@@ -4,11 +4,11 @@ A policy chooses messages of the past and the planner packs them, so all policie
 
 * The order is instructions, facts, summary, verbatim messages, recalled messages, prompt. The instructions and the
   prompt are always there; verbatim messages stay in their order.
-* The past is planned in complete pairs. A prompt without a reply is left out, because many chat templates refuse two
+* The past is taken in complete pairs of a prompt and its reply. A prompt without a reply is left out, because many chat templates refuse two
   user messages in a row. An empty reply and a pair with a half that could not be verified are left out, too. All of
   these count as omitted.
-* The plan fits: the prompt and the longest reply together stay within the context window. The prompt leaves some of
-  the window free, and the reply may take all that the prompt's upper bound leaves, up to the model's limit.
+* The plan fits: the prompt and the longest reply together stay within the context window. All that is
+  sent leaves some of the window free, and the reply may take what its upper bound leaves, up to the model's limit.
 * Providers cache a prompt by its prefix, so the verbatim messages begin at a stored position and only grow in number
   until the budget overflows; then they are trimmed to two thirds of the budget. The policy Window also trims them to
   its number of messages, once there are half as many again. The start moves back if less than two fifths of the room

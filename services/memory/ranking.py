@@ -1,4 +1,4 @@
-"""BM25 over messages with their neighbours, as numpy columns. Pure, and in memory only.
+"""BM25 over messages with their neighbours, as numpy columns. Nothing is stored.
 
 Each message is scored as a virtual document: the message, and its neighbours, because an answer seldom repeats the
 words of its question. A neighbour at most three messages away counts with a weight that halves every 16 words of
@@ -10,8 +10,9 @@ With n messages, of which df have the term:
     score  = sum over terms of log(1 + (n - df + 0.5) / (df + 0.5)) * tf * (K1 + 1) / (tf + K1 * norm)
 
 (Robertson and Zaragoza, "The Probabilistic Relevance Framework: BM25 and Beyond", 2009). A prompt and its long reply
-get a fifth of each other's score. Weights favour a message with a time or a name, the speaker whom the query names
-("you" is the assistant), and the user's words where replies are much longer; another weight lowers short questions.
+get a fifth of each other's score. Weights raise the score of messages that contain a time or a name, of messages by a
+speaker whom the query names ("you" is the assistant), and of the user's messages if replies are much longer. Another
+weight lowers the score of short questions.
 The effect of the weights on recall is in docs/decisions/what-recall-finds.md.
 
 The ranking depends on the messages alone, not on the time or the order in which they were added.

@@ -75,7 +75,7 @@ class RecallIndex:
         # the fields of `Numbers`, row after row
         self._numbers = array("d")
         self._free: list[int] = []  # the rows of removed messages, which later messages reuse
-        # the number that stands for each conversation in `_numbers`, which cannot hold its id
+        # a number for each conversation, because the array `_numbers` cannot hold ids
         self._conversations = defaultdict[ConversationId, int](count().__next__)
         self._speakers = defaultdict[str, int](count().__next__)
         self._columns: Columns | None = None  # the columns of all messages; None: out of date

@@ -1,4 +1,4 @@
-"""Exports as files, made from values without I/O."""
+"""The texts of export files, made from values in memory. No code here reads or writes."""
 
 from services.portable.archive import Archive
 from services.portable.export import ConversationExport, documents_to_json, to_json, to_markdown

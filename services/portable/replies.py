@@ -20,7 +20,7 @@ _UNDERLINE = re.compile(r"(?P<prefix>[ \t>]*)(?P<mark>=+|-+)[ \t]*$")
 _LIST = re.compile(r"[ \t>]*(?:[*+-]|\d{1,9}[.)])(?:[ \t]|$)")
 _DEFINITION = re.compile(rf"{_PREFIX}(?=\[[^\]]*\]:)")
 _LABEL = re.compile(r"\[\^([^\[\]\s^]{1,99})\]")
-# a footnote of at least two words: CommonMark would read a single word as a link definition, and hide it
+# matches only a footnote of two or more words: CommonMark reads `[^1]: word` as a definition of a link, and hides it
 _FOOTNOTE = re.compile(
     rf" {{0,3}}{_LABEL.pattern}: (?![>|#=]|```|~~~|[*+-][ \t]|\d{{1,9}}[.)][ \t])[^\s\[<]\S*[ \t]+[^\s\"'(]"
 )

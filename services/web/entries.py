@@ -76,9 +76,9 @@ class FactorForm:
     # the date on which the factor was added, if a reset may remove the factor; else ""
     added: str = field(repr=False)
     keeps_factor: bool
-    # marks (ids in forms, services/store/kept.py) of the passkeys and identities that a reset may remove
+    # the marks of the passkeys and identities that a reset may remove: their ids in forms (services/store/kept.py)
     ways: tuple[str, ...] = field(repr=False)
-    # marks (ids in forms) of the passkeys and identities that the user has chosen to remove
+    # the marks of those that the user has chosen to remove
     gone: tuple[str, ...] = field(repr=False)
     target: str = field(repr=False)
 

@@ -55,7 +55,7 @@ class SignOnVisits:
     has_mail: bool
 
     async def enter(self, request: Request, waiting: WaitingAnswer) -> Response:
-        """Return the response to the browser. If the provider has a sign-out, a cookie names the provider until the user signs out.
+        """Sign in or up, and return the response. A cookie names a provider that can be signed out of, until the user signs out.
 
         Raise the errors of `next_of`, and those of a sign-in or a sign-up.
         """

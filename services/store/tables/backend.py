@@ -784,7 +784,7 @@ def _pending(block: Block, new: NewAccount | None, generation: int) -> Credentia
 def _credentials_of(
     block: Block, lookups: Iterable[str], now: datetime
 ) -> StoredCredentials | None:
-    """Return the credentials that any of *lookups* finds: a user's before a pending sign-up's; None if there are none."""
+    """Return the credentials found by any of *lookups*; those of a user are preferred to those of a pending sign-up."""
     rows = claiming(block, lookups, now)
     return part_of(StoredCredentials, rows[0]) if rows else None
 
