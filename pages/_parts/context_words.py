@@ -22,6 +22,7 @@ class Earlier:
     cleared: int = 0  # messages before the start of the context
     missing: int = 0  # messages that are not sent in any form
     unanswered: int = 0  # prompts without a reply, which no request includes
+    has_gap: bool = False  # True: messages after a message that is sent in full are not
 
     @property
     def unsent(self) -> int:
@@ -66,7 +67,9 @@ def count_earlier(thread: Thread, plan: ContextPlan) -> Earlier:
         else "unanswered"
         for message in branch
     ]
-    return Earlier(**{form: forms.count(form) for form in set(forms)})
+    after = set(forms[forms.index("recent") :]) if "recent" in forms else set[str]()
+    counts = {form: forms.count(form) for form in set(forms)}
+    return Earlier(**counts, has_gap=not after <= {"recent", "unanswered"})
 
 
 def sent(earlier: Earlier) -> str:
@@ -76,6 +79,8 @@ def sent(earlier: Earlier) -> str:
     if earlier.recent == earlier.total:
         return "All earlier messages are sent."
     verb = "message is" if earlier.recent == 1 else "messages are"
+    if earlier.has_gap:
+        return f"{words.number(earlier.recent)} earlier {verb} sent."
     return f"The last {words.number(earlier.recent)} {verb} sent."
 
 
@@ -125,10 +130,9 @@ def _unsent(policy: MemoryPolicy, earlier: Earlier) -> list[str]:
     count = _bold(earlier.missing)
     if policy.kind.needs_search:
         return [f"{count} sent only if related to your question."]
-    if policy.messages and policy.most_messages and earlier.recent >= policy.messages:
-        least, most = words.number(policy.messages), words.number(policy.most_messages)
-        name = words.policy_name(policy)
-        why = f"because “{name}” sends the last {least} to {most}"
+    if policy.messages and earlier.recent >= policy.messages:
+        caption = words.policy_caption(policy).removesuffix(" messages")
+        why = f"because “{words.policy_name(policy)}” {caption[0].lower()}{caption[1:]}"
     else:
         why = "because the model's context has no room for more"
     return [

@@ -166,7 +166,7 @@ class Planning:
             summary=thread.summary,
         )
         if not conversation.policy.kind.needs_search:
-            return history
+            return replace(history, prefix_seq=self._prefix_seq(conversation, past))
         in_view = [message for message in past if message.seq > history.start_seq]
         stored = self.search.recalls(
             in_view, partial(self._receipts, conversation_id=conversation.id)
@@ -197,6 +197,15 @@ class Planning:
             },
             prefix_seq=[0, *(one.prefix_seq for one in stored.values())][-1],
         )
+
+    def _prefix_seq(self, conversation: Conversation, past: Sequence[Message]) -> int:
+        """Return the prefix_seq in the receipt of the last turn; 0 if that turn had another policy."""
+        last = list(islice((one for one in reversed(past) if one.turn_id), 1))
+        texts = self._receipts(last, conversation.id).values()
+        receipt = Receipt.from_json(next(iter(texts), ""))
+        if receipt is None or receipt.policy != conversation.policy.name:
+            return 0
+        return receipt.prefix_seq
 
     def _stored_rates(self, thread: Thread, setup: Setup, past: tuple[Message, ...]) -> Calibration:
         """Return the stored calibration for a plan of *past*, a branch of *thread*.

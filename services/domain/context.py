@@ -82,7 +82,7 @@ class History:
     earlier_recalls: Mapping[MessageId, tuple[RecalledMessage, ...]] = field(
         default_factory=dict[MessageId, tuple[RecalledMessage, ...]], repr=False
     )
-    # messages recalled for earlier prompts are sent again, except those of prompts with a seq up to this one
+    # the prefix_seq of the last plan; for Retrieval: messages recalled for prompts up to this seq are not sent again
     prefix_seq: int = 0
 
 

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from pages._parts import words
 from pages._parts.context_words import (
     Earlier,
     SummaryState,
@@ -14,6 +15,7 @@ from pages._parts.context_words import (
     of_summary,
     sent,
 )
+from pages._parts.words import PolicyText
 from services.domain import Full, MessageId, Retrieval, Summary, Window
 from services.domain.context import ContextPlan
 from services.domain.model_failures import ModelFailure, ModelUnavailable
@@ -113,12 +115,28 @@ def test_each_state_of_the_context_is_told_once(policy, summary, earlier, label,
     assert can_summarise(policy, earlier, summary) == any("Summarize now" in one for one in said)
 
 
+def test_caption_of_a_policy_with_a_number_is_the_reason(monkeypatch):
+    text = PolicyText(
+        "Both ends", "Sends the first exchange, and the last {least} to {most} messages"
+    )
+    monkeypatch.setitem(words.POLICIES, WINDOW.name, text)
+
+    why, _ = not_sent(WINDOW, Earlier(recent=22, missing=8, has_gap=True), FINE)
+
+    assert why == (
+        "**8 earlier messages** are not sent because “Both ends” "
+        "sends the first exchange, and the last 20 to 30."
+    )
+
+
 @pytest.mark.parametrize(
     ("earlier", "sentence"),
     [
         (Earlier(recent=8), "All earlier messages are sent."),
         (Earlier(recent=8, missing=2), "The last 8 messages are sent."),
         (Earlier(recent=1, cleared=1), "The last 1 message is sent."),
+        (Earlier(recent=8, missing=2, has_gap=True), "8 earlier messages are sent."),
+        (Earlier(recent=1, missing=2, has_gap=True), "1 earlier message is sent."),
         (Earlier(cleared=2), "No earlier message is sent as it is."),
     ],
 )
@@ -144,6 +162,19 @@ def test_messages_are_counted_by_form(database):
     )
 
     assert count_earlier(thread, plan) == Earlier(recent=2, summarised=2, cleared=2, missing=4)
+    recalled = replace(plan, earlier_recall_ids=ids(6))
+    counts = {"recent": 3, "summarised": 2, "cleared": 2, "missing": 3}
+    assert count_earlier(thread, recalled) == Earlier(**counts, has_gap=True)
+
+
+def test_unanswered_prompt_between_sent_messages_is_no_gap(database):
+    thread = database.thread(database.hold("Garden", *pairs(3), "prompt", "", *pairs(1)))
+    sent_ids = tuple(message.id for message in thread.messages if message.seq in (5, 6, 8, 9))
+    plan = ContextPlan(
+        messages=(), prompt_tokens=0, bound_tokens=0, reply_tokens=0, verbatim_ids=sent_ids
+    )
+
+    assert count_earlier(thread, plan) == Earlier(recent=4, missing=4, unanswered=1)
 
 
 @pytest.mark.parametrize("failure", ModelFailure)

@@ -439,6 +439,23 @@ def test_prompt_prefix_is_kept_until_a_trim(policy, data):
             history = replace(history, summary=compaction.summary("They said word.", NOON))
 
 
+@pytest.mark.parametrize("budget", [PLENTY, ContextBudget(300, 0)])
+@pytest.mark.parametrize("kind", POLICIES.values(), ids=list(POLICIES))
+def test_four_of_five_prompts_begin_like_the_one_before(kind, budget):
+    past, stored, before, changes = talk(120), {}, (), 0
+
+    for count in range(0, 122, 2):
+        try:
+            seen = plan(kind(20), past[:count], budget=budget, **stored)
+        except ChatFull:
+            return
+        stored = {"start_seq": seen.start_seq, "prefix_seq": seen.prefix_seq}
+        changes += seen.messages[: len(before)] != before
+        before = seen.messages[:-1]
+
+    assert changes <= 12  # in 60 turns
+
+
 @given(histories(), budgets)
 def test_full_shows_everything_or_raises_chat_full(history, budget):
     history = replace(history, facts=())  # the number of facts that fit depends on the room

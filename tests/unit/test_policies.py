@@ -7,11 +7,12 @@ from dataclasses import replace
 import pytest
 
 from pages._parts import words
-from services.domain import Purpose, policies
+from services.domain import Full, Purpose, policies
 from services.domain.policies import POLICIES, PolicyKind, policy_named
 from services.memory import planner
 from services.memory.layout import complete_pairs
 from services.memory.receipt import Receipt
+from tests.chats import receipt_of, settled
 from tests.fakes import choose
 from tests.stack.apps import ROOT
 
@@ -52,6 +53,21 @@ def test_turn_is_planned_by_a_fifth_policy(maya, ends, garden):
     receipt = Receipt.from_json(kept[thread.tip.turn_id])
     assert thread.conversation.policy == policy_named("ends", 4)
     assert (receipt.policy, [seq for seq, _ in receipt.verbatim]) == ("ends", [1, 2, 3, 4, 7, 8])
+
+
+def test_policy_reads_the_prefix_seq_of_its_own_last_turn(maya, ends, garden, monkeypatch):
+    def count_turns(policy, base, history):
+        selection = select_first_and_last(policy, base, history)
+        return replace(selection, prefix_seq=history.prefix_seq + 1)
+
+    monkeypatch.setitem(planner.SELECTIONS, ends.name, count_turns)
+    stored = []
+    for policy in (ends(4), ends(4), ends(4), Full(), ends(4)):
+        maya.store.conversations.set_policy(garden, policy)
+        thread = settled(maya.chat, maya.chat.begin(garden, "And now?"))
+        stored.append(receipt_of(maya.chat, thread).prefix_seq)
+
+    assert stored == [1, 2, 3, 0, 1]
 
 
 def test_fifth_policy_asks_for_the_summary_that_it_needs(maya, ends, garden, monkeypatch):
