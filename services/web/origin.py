@@ -68,8 +68,8 @@ class Origin:
         # a proxy may add a second X-Forwarded-For line below the client's
         forwarded = ",".join(request.headers.getlist("x-forwarded-for"))
         hops = [hop.strip() for hop in forwarded.split(",")]
-        if self.trusted_proxies and len(hops) >= self.trusted_proxies and hops[0]:
-            return hops[-self.trusted_proxies]
+        if 0 < self.trusted_proxies <= len(hops) and (hop := hops[-self.trusted_proxies]):
+            return hop
         return request.client.host if request.client else ""
 
     def session_cookie(self, connection: HTTPConnection) -> Cookie | None:

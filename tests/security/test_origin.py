@@ -96,6 +96,8 @@ def test_cookie_of_steps_is_the_browsers_alone_for_ten_minutes():
         (1, ["made-up", "192.0.2.1"], "192.0.2.1"),  # the proxy added a line of its own
         (2, ["made-up, 192.0.2.1, 10.0.0.1"], "192.0.2.1"),
         (2, ["192.0.2.1"], "127.0.0.1"),
+        (1, [", 192.0.2.1"], "192.0.2.1"),  # the client sent an empty entry
+        (2, ["", "192.0.2.1, 10.0.0.1"], "192.0.2.1"),
     ],
 )
 def test_only_trusted_proxies_state_the_client_address(proxies, forwarded, address):
