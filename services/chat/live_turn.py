@@ -173,6 +173,8 @@ class LiveTurn:
         """Return True if the turn may be forgotten: it is done, and has no failure that a page may still show."""
         return self.is_done and (
             self.failure is None
+            # the session has ended, so nothing else drops the turn, unless another turn ends later
+            or isinstance(self.failure, SignedOut)
             or self.purpose is not Purpose.REPLY
             or time.monotonic() - self._ended_at > _FAILURE_SECONDS
         )
