@@ -1,5 +1,6 @@
 """The order of a start, services shared in a process, the rate of database calls, and user data kept in memory."""
 
+import gc
 import os
 import signal
 import subprocess
@@ -22,7 +23,7 @@ from services import bootstrap, deployment, events
 from services.app import App
 from services.caches import CachedRead
 from services.crypto import RootKeys, new_key
-from services.domain import ConversationId, MessageId, Purpose, SessionId, UserId
+from services.domain import AccountRole, ConversationId, MessageId, Purpose, SessionId, UserId
 from services.domain.accounts import SessionEnd, SignUps
 from services.domain.memories import NotedFact
 from services.domain.models import ModelSettings
@@ -31,8 +32,11 @@ from services.embedded.plan import Endpoints
 from services.embedded.reports import NEW_STORE, Failed
 from services.errors import Misconfigured, StoreUnavailable
 from services.identity.mailer import open_mailer
+from services.llm import Models, Offer
 from services.settings import Settings
 from services.store.accounts import AppSession, Cookie
+from services.store.device_names import NewDevice
+from services.store.sealed import throwaway_keys
 from services.store.sign_in_policy import SignInPolicy
 from services.store.supabase import backend as supabase_backend
 from services.store.supabase import database_health
@@ -45,9 +49,12 @@ from services.users import Shared, session_cache
 from services.users.sign_in_details import sign_in_details
 from services.web import upkeep
 from services.web.attempts import Attempts
+from tests.fakes import INFO
 from tests.stack.apps import ROOT, SECONDS
 from tests.store.conformance.talk import a_fact
+from tests.stores import InMemoryDatabase
 from tests.unit.test_sign_in_policy import CONFIRMED, NOBODY, WITH_PASSWORD
+from tests.unit.test_temporary import CANARY, held_by
 
 _IMPORT = """
 import gc, signal, sys
@@ -158,6 +165,34 @@ def test_noted_facts_leave_memory_with_the_last_session(shared):
     end(shared, sessions[1])
     assert shared.background.noted(rooms[maya]) == ()
     assert shared.background.noted(rooms[omar]) == (noted,)
+
+
+def test_temporary_chat_keeps_no_saved_text_in_cleared_memory(sessions, database, model):
+    keys, device = throwaway_keys(database.user_id), NewDevice.unnamed()
+    database = InMemoryDatabase(database.user_id, keys=lambda _: keys)
+    garden = database.hold(f"A {CANARY}", f"When does the {CANARY} come?", "In March.")
+    database.conversations.forget(garden)  # the test's own cache
+    backend = database.sign_in("maya@daybook.test", AccountRole.USER, device)
+    models, settings = Models(Offer(INFO, model)), CachedRead(ModelSettings)
+    shared = Shared(sessions, Settings(), lambda: models, settings)
+    session = AppSession(
+        device.session_id, database.user_id, "maya@daybook.test", False, keys, backend
+    )
+    shared.session_cache.add(Cookie.new(), session)
+    user = shared.find(session.id)
+    user.facts.keep(a_fact(f"The {CANARY} nests here"))
+    user.conversations.recent()
+    user.chat.open(garden)
+    temporary = user.begin_temporary(reads_facts=True, is_there=lambda: True)
+    assert any(CANARY in text for text in held_by(temporary))
+
+    user.drop_caches()
+
+    del user
+    gc.collect()
+    assert [text for text in held_by(temporary) if CANARY in text] == []
+    [fact] = temporary.facts.facts()
+    assert temporary.store.facts.facts() == shared.find(session.id).facts.facts() == (fact,)
 
 
 @pytest.fixture
