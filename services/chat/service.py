@@ -267,8 +267,8 @@ class Chat:
         try:
             prompt_id = left.prompt_id or thread.messages[-1].id
             self.store.turns.finish(left.interrupted(conversation_id, prompt_id))
-        except errors.Tampered:
-            # a conversation that fails verification can be read, but the partial reply cannot be added to it
+        except (errors.Tampered, errors.StoreUnavailable):
+            # a conversation that fails verification, or a full disk, takes no partial reply, but the thread can be read
             return thread, None
         log_event("turn.adopted", turn=left.id)
         return self.store.conversations.thread(conversation_id), None

@@ -317,6 +317,17 @@ def test_open_conversation_is_shown_during_an_outage(chat, database, thread):
     assert chat.open(thread.conversation.id) == thread
 
 
+def test_chat_of_a_crash_is_shown_on_a_full_disk(chat, database):
+    garden = database.hold("Garden", "Shade?")
+    database.crash(garden, "Ferns")
+    database.rows.failures["finish_turn"] = errors.StoreBlocked("The disk is full.")
+
+    assert said(chat.open(garden)) == ["Shade?"]
+
+    database.rows.failures.clear()
+    assert said(chat.open(garden)) == ["Shade?", "Ferns"]
+
+
 # --- limits and budgets ----------------------------------------------------------------------------
 
 
