@@ -371,7 +371,7 @@ class UserServices(ChatParts):
         )
         chat = Chat(
             self._shared.choices(store=store, reads_facts=reads_facts),
-            sweep=self._shared.backend.sweep,
+            sweep=rows.sweep,  # the turns of this chat are not in the backend
             live_turns=LiveTurns(),
             background=BackgroundTasks(Purpose.SUMMARY),
             on_settled=self._account.outdate,

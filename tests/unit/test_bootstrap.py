@@ -8,6 +8,7 @@ import sys
 from collections import Counter
 from concurrent.futures import Future
 from contextlib import closing
+from itertools import islice
 from threading import Event
 from types import SimpleNamespace
 from uuid import uuid4
@@ -49,9 +50,10 @@ from services.users import Shared, session_cache
 from services.users.sign_in_details import sign_in_details
 from services.web import upkeep
 from services.web.attempts import Attempts
-from tests.fakes import INFO
+from tests.chats import said
+from tests.fakes import INFO, MAYA
 from tests.stack.apps import ROOT, SECONDS
-from tests.store.conformance.talk import a_fact
+from tests.store.conformance.talk import a_fact, first_turn
 from tests.stores import InMemoryDatabase
 from tests.unit.test_sign_in_policy import CONFIRMED, NOBODY, WITH_PASSWORD
 from tests.unit.test_temporary import CANARY, held_by
@@ -167,19 +169,25 @@ def test_noted_facts_leave_memory_with_the_last_session(shared):
     assert shared.background.noted(rooms[omar]) == (noted,)
 
 
-def test_temporary_chat_keeps_no_saved_text_in_cleared_memory(sessions, database, model):
-    keys, device = throwaway_keys(database.user_id), NewDevice.unnamed()
-    database = InMemoryDatabase(database.user_id, keys=lambda _: keys)
+@pytest.fixture
+def opened(sessions, model):
+    """Return a database in memory, and the services of its user's session."""
+    keys, device, email = throwaway_keys(MAYA), NewDevice.unnamed(), "maya@daybook.test"
+    database = InMemoryDatabase(MAYA, keys=lambda _: keys)
+    backend = database.sign_in(email, AccountRole.USER, device)
+    models, settings = Models(Offer(INFO, model)), CachedRead(ModelSettings)
+    sessions.backend.sweep = database.sweep
+    shared = Shared(sessions, Settings(), lambda: models, settings)
+    session = AppSession(device.session_id, MAYA, email, False, keys, backend)
+    shared.session_cache.add(Cookie.new(), session)
+    return database, lambda: shared.find(session.id)
+
+
+def test_temporary_chat_keeps_no_saved_text_in_cleared_memory(opened):
+    database, find = opened
     garden = database.hold(f"A {CANARY}", f"When does the {CANARY} come?", "In March.")
     database.conversations.forget(garden)  # the test's own cache
-    backend = database.sign_in("maya@daybook.test", AccountRole.USER, device)
-    models, settings = Models(Offer(INFO, model)), CachedRead(ModelSettings)
-    shared = Shared(sessions, Settings(), lambda: models, settings)
-    session = AppSession(
-        device.session_id, database.user_id, "maya@daybook.test", False, keys, backend
-    )
-    shared.session_cache.add(Cookie.new(), session)
-    user = shared.find(session.id)
+    user = find()
     user.facts.keep(a_fact(f"The {CANARY} nests here"))
     user.conversations.recent()
     user.chat.open(garden)
@@ -192,7 +200,20 @@ def test_temporary_chat_keeps_no_saved_text_in_cleared_memory(sessions, database
     gc.collect()
     assert [text for text in held_by(temporary) if CANARY in text] == []
     [fact] = temporary.facts.facts()
-    assert temporary.store.facts.facts() == shared.find(session.id).facts.facts() == (fact,)
+    assert temporary.store.facts.facts() == find().facts.facts() == (fact,)
+
+
+def test_temporary_turn_without_a_thread_ends_with_its_lease(opened):
+    temporary = opened[1]().begin_temporary(reads_facts=False, is_there=lambda: True)
+    turn, turns = first_turn("Shade?", lease_seconds=1), temporary.store.turns
+    begun, garden = turns.begin(turn), turn.thread.conversation.id
+    turns.checkpoint(begun.turn_id, garden, "Ferns", 1)
+
+    left = temporary.chat.view(garden).turn
+    assert list(islice(left.follow(), 12))
+
+    assert left.is_done
+    assert said(temporary.chat.open(garden)) == ["Shade?", "Ferns"]
 
 
 @pytest.fixture
