@@ -355,6 +355,10 @@ class Chat:
         try:
             reported = self._calls.produce(turn, call)
             self._counting.note_end(turn, call, reported, self._choices.counter)
+            # the chat was deleted, and forgotten, before the reply ended: forget what its end has cached
+            if self.live_turns.find(turn.user_id, turn.conversation_id) is not turn:
+                self.store.conversations.forget(turn.conversation_id)
+                self.forget(turn.conversation_id)
             due = self.tasks.claim(turn, call)
         finally:
             turn.close(turn.failure)
