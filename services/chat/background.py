@@ -331,11 +331,12 @@ class UserTasks:
                 finished = last
         except AppError as error:  # the prompts wait for another attempt
             failure = error
-            self._postpone_facts(conversation_id)
             log_event("facts.lost", conversation=conversation_id)
         finally:
             done = tuple(noted)
-            self.registry.end(Purpose.FACTS, conversation_id, finished, error=failure, noted=done)
+            again = partial(self._begin_postponed, conversation_id) if failure else None
+            end = partial(self.registry.end, Purpose.FACTS, conversation_id, finished)
+            end(error=failure, noted=done, again=again)
 
     def _note_some(
         self, thread: Thread, pending: tuple[Message, ...], noted: list[NotedFact]

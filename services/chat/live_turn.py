@@ -14,7 +14,7 @@ from functools import partial
 
 from services.daemon_threads import in_thread
 from services.domain import ConversationId, MessageId, Purpose, Thoughts, Thread, TurnId, UserId
-from services.errors import AppError, SignedOut
+from services.errors import AppError, Busy, SignedOut
 from services.events import log_event
 
 _logger = logging.getLogger(__name__)
@@ -173,6 +173,8 @@ class LiveTurn:
         """Return True if the turn may be forgotten: it is done, and has no failure that a page may still show."""
         return self.is_done and (
             self.failure is None
+            # the session has ended, so nothing else drops the turn, unless another turn ends later
+            or isinstance(self.failure, SignedOut)
             or self.purpose is not Purpose.REPLY
             or time.monotonic() - self._ended_at > _FAILURE_SECONDS
         )
@@ -237,14 +239,18 @@ class LiveTurns:
     ) -> None:
         """Run *produce* in a thread, and call *beat* with the text so far every second in another thread.
 
-        Raise SignedOut while the owner's session is ending.
+        Raise SignedOut while the owner's session is ending; Busy if the turn runs already, as another tab has resent its request.
         """
+        key = turn.user_id, turn.conversation_id, turn.purpose
         with self._lock:
             if turn.owner in self._leaving:
                 raise SignedOut
+            known = self._turns.get(key)
+            if known and known.id == turn.id and not known.is_done:
+                raise Busy
             # the thread is started first: if that fails, the turn must be neither found nor kept alive
             in_thread(f"turn-{turn.id}", partial(self._work, turn, produce))
-            self._turns[turn.user_id, turn.conversation_id, turn.purpose] = turn
+            self._turns[key] = turn
         in_thread(f"beat-{turn.id}", partial(_keep_alive, turn, beat))
 
     def stop(

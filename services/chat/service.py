@@ -267,8 +267,8 @@ class Chat:
         try:
             prompt_id = left.prompt_id or thread.messages[-1].id
             self.store.turns.finish(left.interrupted(conversation_id, prompt_id))
-        except errors.Tampered:
-            # a conversation that fails verification can be read, but the partial reply cannot be added to it
+        except (errors.Tampered, errors.StoreUnavailable):
+            # a conversation that fails verification, or a full disk, takes no partial reply, but the thread can be read
             return thread, None
         log_event("turn.adopted", turn=left.id)
         return self.store.conversations.thread(conversation_id), None
@@ -355,6 +355,10 @@ class Chat:
         try:
             reported = self._calls.produce(turn, call)
             self._counting.note_end(turn, call, reported, self._choices.counter)
+            # the chat was deleted, and forgotten, before the reply ended: forget what its end has cached
+            if self.live_turns.find(turn.user_id, turn.conversation_id) is not turn:
+                self.store.conversations.forget(turn.conversation_id)
+                self.forget(turn.conversation_id)
             due = self.tasks.claim(turn, call)
         finally:
             turn.close(turn.failure)

@@ -32,6 +32,8 @@ class _State:
 
     user_id: UserId
     is_running: bool = False
+    # true: the services of the running task were dropped from memory, so no work of theirs is postponed
+    is_dropped: bool = False
     # the message that the last task was about; no other task begins for it
     finished: MessageId | None = None
     due_at: float = inf  # monotonic time at which `work` begins, unless the task is claimed before
@@ -93,7 +95,7 @@ class BackgroundTasks:
                 state.skipped += 1
                 if state.skipped < min(2 ** (state.failures - 1), _MOST_SKIPPED + 1):
                     return False
-            state.is_running = True
+            state.is_running, state.is_dropped = True, False
             state.due_at, state.work = inf, None
             return True
 
@@ -104,7 +106,7 @@ class BackgroundTasks:
         if purpose not in self._purposes:
             return
         with self._changed((purpose, conversation_id), user_id) as state:
-            state.due_at, state.work = time.monotonic() + self.silence.total_seconds(), work
+            self._postpone(state, work)
 
     def is_postponed(self, purpose: Purpose, conversation_id: ConversationId) -> bool:
         with self._lock:
@@ -131,8 +133,12 @@ class BackgroundTasks:
         *,
         error: AppError | None = None,
         noted: tuple[NotedFact, ...] = (),
+        again: Work | None = None,
     ) -> None:
-        """End a task. *finished* is the message that it was about; None lets another task begin for this message."""
+        """End a task. *finished* is the message that it was about; None lets another task begin for this message.
+
+        *again* is postponed, unless the user has left or the text of the task's services was dropped meanwhile.
+        """
         with self._lock:
             state = self._busy.get((purpose, conversation_id))
             if state is None:  # the user has left, so there is no result to store
@@ -146,6 +152,8 @@ class BackgroundTasks:
                 error.__traceback__ = error.__cause__ = error.__context__ = None
             if finished is not None:
                 state.finished, state.noted = finished, noted
+            if again and not state.is_dropped:
+                self._postpone(state, again)
             self._keep((purpose, conversation_id), state)
 
     def failure(self, purpose: Purpose, conversation_id: ConversationId) -> AppError | None:
@@ -173,6 +181,7 @@ class BackgroundTasks:
         with self._lock:
             for key, state in self._of(user_id):
                 state.noted, state.due_at, state.work = (), inf, None
+                state.is_dropped = state.is_running
                 self._keep(key, state)
 
     def forget(self, user_id: UserId) -> None:
@@ -191,6 +200,9 @@ class BackgroundTasks:
                 yield state
             finally:
                 self._keep(key, state)
+
+    def _postpone(self, state: _State, work: Work) -> None:
+        state.due_at, state.work = time.monotonic() + self.silence.total_seconds(), work
 
     def _find(self, key: _Key) -> _State | None:
         return self._busy.get(key) or self._idle.get(key)

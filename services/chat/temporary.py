@@ -77,6 +77,11 @@ class TemporaryChat(ChatParts):
             raise ChatIsOver
         self._seen_at, self._left_at = time.monotonic(), math.inf
 
+    def share(self, user: ChatParts) -> None:
+        """Use the facts, spaces and preferences of *user* in place of those of services whose text leaves memory."""
+        for parts in (self, self.store):
+            parts.facts, parts.spaces, parts.profile = user.facts, user.spaces, user.profile
+
     def stop(self, within: float = 2.0) -> None:
         """Stop the streaming turns, and wait for them to be settled."""
         self._chat.live_turns.stop(within=within)
@@ -116,6 +121,12 @@ class TemporaryChats:
         """Return the chat with this id, if it belongs to this device and is not over."""
         chats = (chat for chat in self._all() if chat.owner == owner and not chat.is_over)
         return next((chat for chat in chats if chat.id == conversation_id), None)
+
+    def share(self, owner: SessionId, user: ChatParts) -> None:
+        """Let the chats of one device use what they share with the renewed services *user* (`TemporaryChat.share`)."""
+        for chat in self._all():
+            if chat.owner == owner:
+                chat.share(user)
 
     def has_live(self, owner: SessionId) -> bool:
         """Return True if any chat of one device has a live turn."""

@@ -388,9 +388,9 @@ class UserFigures(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Store:
-    """All data of one user."""
+    """All data of one user. Not frozen: a temporary chat gets other facts, spaces and preferences (`TemporaryChat.share`)."""
 
     conversations: Conversations
     messages: Messages

@@ -126,6 +126,7 @@ class Shared:
             renewed, session_id = UserServices(user.session, self), user.session.id
             if self._users.get(session_id) is user:  # false if the session has just ended
                 self._users[session_id] = renewed
+                self.temporary.share(session_id, renewed)
             user.tasks.planning.search.stop()
 
     def stop_turns_of(self, user_id: UserId) -> None:
@@ -370,7 +371,7 @@ class UserServices(ChatParts):
         )
         chat = Chat(
             self._shared.choices(store=store, reads_facts=reads_facts),
-            sweep=self._shared.backend.sweep,
+            sweep=rows.sweep,  # the turns of this chat are not in the backend
             live_turns=LiveTurns(),
             background=BackgroundTasks(Purpose.SUMMARY),
             on_settled=self._account.outdate,

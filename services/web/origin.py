@@ -1,5 +1,6 @@
 """The app's own origin: same-origin checks, client addresses behind proxies, and cookie names."""
 
+import re
 from dataclasses import dataclass
 from ipaddress import IPv6Address, IPv6Network, ip_address
 from urllib.parse import urlsplit
@@ -12,6 +13,8 @@ from services.domain.hosts import is_localhost
 from services.domain.passkeys import RelyingParty, relying_party
 from services.rules.accounts import STEP_LIFE
 from services.store.accounts import Cookie
+
+_WITH_PORT = re.compile(r"\[(.+)\]:[0-9]+|([0-9.]+):[0-9]+")  # an address with a port
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +71,8 @@ class Origin:
         # a proxy may add a second X-Forwarded-For line below the client's
         forwarded = ",".join(request.headers.getlist("x-forwarded-for"))
         hops = [hop.strip() for hop in forwarded.split(",")]
-        if self.trusted_proxies and len(hops) >= self.trusted_proxies and hops[0]:
-            return hops[-self.trusted_proxies]
+        if 0 < self.trusted_proxies <= len(hops) and (hop := hops[-self.trusted_proxies]):
+            return hop
         return request.client.host if request.client else ""
 
     def session_cookie(self, connection: HTTPConnection) -> Cookie | None:
@@ -133,6 +136,10 @@ def networks_of(address: str) -> tuple[Network, ...]:
 
     A household gets at least a /64, often a /56, and can use every address in it.
     """
+    if found := _WITH_PORT.fullmatch(
+        address
+    ):  # some proxies add the client's port, which each connection changes
+        address = found[1] or found[2]
     try:
         ip = ip_address(address)
     except ValueError:  # a proxy may send text that is not an address

@@ -4,12 +4,14 @@ import json
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from threading import Event
+from threading import enumerate as enumerate_threads
 
 import pytest
 
+from services.chat.task_registry import BACKGROUND_THREAD
 from services.domain import MessageId, NewConversation, Outcome, Purpose
 from services.domain.memories import NotedFact
-from services.errors import ChangedElsewhere, StoreUnavailable
+from services.errors import ChangedElsewhere, SignedOut, StoreUnavailable
 from tests.chats import done, settled
 from tests.fakes import choose
 from tests.stack.apps import SECONDS, until
@@ -383,6 +385,19 @@ def test_prompts_of_an_opened_chat_wait_for_the_silence(paced, make_chat, server
 
     assert soon.tasks.registry.is_postponed(Purpose.FACTS, its)
     assert server.facts_requests == []
+
+
+def test_request_of_a_user_who_has_left_is_not_postponed(paced, server, database):
+    its = ask(paced)
+    server.script_facts(fault="hang", after=1)
+    paced.tasks.note_facts(its)
+    until(lambda: server.facts_requests)
+
+    database.rows.failure = SignedOut()
+    paced.tasks.registry.forget(paced.store.turns.user_id)
+
+    until(lambda: all(one.name != BACKGROUND_THREAD for one in enumerate_threads()))
+    assert not paced.tasks.registry.is_postponed(Purpose.FACTS, its)
 
 
 def test_failed_request_is_postponed_with_its_prompts(paced, server):

@@ -249,6 +249,24 @@ def test_request_whose_answer_was_lost_begins_one_turn(chat, database, thread, k
     assert len(database.costs()) == 2
 
 
+def test_request_resent_by_two_tabs_calls_the_model_once(chat, database, server):
+    lose_answer(database, chat.begin, None, "Second [[tokens=400 rate=20]]")
+    turns = []
+
+    def send():
+        turns.append(chat.begin(None, "Second [[tokens=400 rate=20]]"))
+
+    database.rows.after["begin_turn"] = send
+    with pytest.raises(errors.Busy):
+        send()
+
+    [turn] = turns
+    next(filter(None, turn.follow()))
+    turn.stop()
+    done(turn)
+    assert len(server.requests) == 1
+
+
 def test_request_with_other_choices_is_another_request(chat, database):
     lose_answer(database, chat.begin, None, "Second")
 
@@ -297,6 +315,17 @@ def test_open_conversation_is_shown_during_an_outage(chat, database, thread):
     database.rows.failure = errors.StoreUnavailable()
 
     assert chat.open(thread.conversation.id) == thread
+
+
+def test_chat_of_a_crash_is_shown_on_a_full_disk(chat, database):
+    garden = database.hold("Garden", "Shade?")
+    database.crash(garden, "Ferns")
+    database.rows.failures["finish_turn"] = errors.StoreBlocked("The disk is full.")
+
+    assert said(chat.open(garden)) == ["Shade?"]
+
+    database.rows.failures.clear()
+    assert said(chat.open(garden)) == ["Shade?", "Ferns"]
 
 
 # --- limits and budgets ----------------------------------------------------------------------------

@@ -96,6 +96,8 @@ def test_cookie_of_steps_is_the_browsers_alone_for_ten_minutes():
         (1, ["made-up", "192.0.2.1"], "192.0.2.1"),  # the proxy added a line of its own
         (2, ["made-up, 192.0.2.1, 10.0.0.1"], "192.0.2.1"),
         (2, ["192.0.2.1"], "127.0.0.1"),
+        (1, [", 192.0.2.1"], "192.0.2.1"),  # the client sent an empty entry
+        (2, ["", "192.0.2.1, 10.0.0.1"], "192.0.2.1"),
     ],
 )
 def test_only_trusted_proxies_state_the_client_address(proxies, forwarded, address):
@@ -113,6 +115,8 @@ def test_only_trusted_proxies_state_the_client_address(proxies, forwarded, addre
         ("2002:c000:201::7", {"192.0.2.1": 1}),  # 6to4: a /48 network for each IPv4 address
         ("2001:db8:0:1ff:1::2", {"2001:db8:0:1ff::/64": 1, "2001:db8:0:100::/56": 8}),
         ("fe80::1%eth0", {"fe80::/64": 1, "fe80::/56": 8}),
+        ("192.0.2.1:51234", {"192.0.2.1": 1}),  # as Azure's Application Gateway states it
+        ("[2001:db8:0:1ff:1::2]:443", {"2001:db8:0:1ff::/64": 1, "2001:db8:0:100::/56": 8}),
         ("unknown", {"unknown": 1}),
         ("", {"": 1}),
     ],

@@ -10,6 +10,7 @@ from services.chat import task_registry
 from services.chat.task_registry import BackgroundTasks
 from services.domain import ConversationId, MessageId, Purpose, UserId
 from services.domain.memories import NotedFact
+from services.errors import StoreUnavailable
 from tests.store.conformance.talk import a_fact
 
 MAYA, GARDEN = UserId(uuid4()), ConversationId(uuid4())
@@ -56,6 +57,17 @@ def test_postponed_work_is_dropped(tasks, end):
         getattr(tasks, end)(MAYA)
 
     assert not tasks.is_postponed(Purpose.FACTS, GARDEN)
+
+
+@pytest.mark.parametrize("drop", [None, "forget", "drop_noted"])
+def test_failed_task_is_postponed_unless_its_text_was_dropped(tasks, drop):
+    assert tasks.claim(Purpose.FACTS, MAYA, GARDEN, FIRST)
+    if drop:
+        getattr(tasks, drop)(MAYA)
+
+    tasks.end(Purpose.FACTS, GARDEN, error=StoreUnavailable(), again=lambda: None)
+
+    assert tasks.is_postponed(Purpose.FACTS, GARDEN) is not bool(drop)
 
 
 def test_work_of_another_purpose_is_not_postponed():

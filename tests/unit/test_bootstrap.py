@@ -1,5 +1,6 @@
 """The order of a start, services shared in a process, the rate of database calls, and user data kept in memory."""
 
+import gc
 import os
 import signal
 import subprocess
@@ -7,6 +8,7 @@ import sys
 from collections import Counter
 from concurrent.futures import Future
 from contextlib import closing
+from itertools import islice
 from threading import Event
 from types import SimpleNamespace
 from uuid import uuid4
@@ -22,7 +24,7 @@ from services import bootstrap, deployment, events
 from services.app import App
 from services.caches import CachedRead
 from services.crypto import RootKeys, new_key
-from services.domain import ConversationId, MessageId, Purpose, SessionId, UserId
+from services.domain import AccountRole, ConversationId, MessageId, Purpose, SessionId, UserId
 from services.domain.accounts import SessionEnd, SignUps
 from services.domain.memories import NotedFact
 from services.domain.models import ModelSettings
@@ -31,8 +33,11 @@ from services.embedded.plan import Endpoints
 from services.embedded.reports import NEW_STORE, Failed
 from services.errors import Misconfigured, StoreUnavailable
 from services.identity.mailer import open_mailer
+from services.llm import Models, Offer
 from services.settings import Settings
 from services.store.accounts import AppSession, Cookie
+from services.store.device_names import NewDevice
+from services.store.sealed import throwaway_keys
 from services.store.sign_in_policy import SignInPolicy
 from services.store.supabase import backend as supabase_backend
 from services.store.supabase import database_health
@@ -45,9 +50,13 @@ from services.users import Shared, session_cache
 from services.users.sign_in_details import sign_in_details
 from services.web import upkeep
 from services.web.attempts import Attempts
+from tests.chats import said
+from tests.fakes import INFO, MAYA
 from tests.stack.apps import ROOT, SECONDS
-from tests.store.conformance.talk import a_fact
+from tests.store.conformance.talk import a_fact, first_turn
+from tests.stores import InMemoryDatabase
 from tests.unit.test_sign_in_policy import CONFIRMED, NOBODY, WITH_PASSWORD
+from tests.unit.test_temporary import CANARY, held_by
 
 _IMPORT = """
 import gc, signal, sys
@@ -158,6 +167,53 @@ def test_noted_facts_leave_memory_with_the_last_session(shared):
     end(shared, sessions[1])
     assert shared.background.noted(rooms[maya]) == ()
     assert shared.background.noted(rooms[omar]) == (noted,)
+
+
+@pytest.fixture
+def opened(sessions, model):
+    """Return a database in memory, and the services of its user's session."""
+    keys, device, email = throwaway_keys(MAYA), NewDevice.unnamed(), "maya@daybook.test"
+    database = InMemoryDatabase(MAYA, keys=lambda _: keys)
+    backend = database.sign_in(email, AccountRole.USER, device)
+    models, settings = Models(Offer(INFO, model)), CachedRead(ModelSettings)
+    sessions.backend.sweep = database.sweep
+    shared = Shared(sessions, Settings(), lambda: models, settings)
+    session = AppSession(device.session_id, MAYA, email, False, keys, backend)
+    shared.session_cache.add(Cookie.new(), session)
+    return database, lambda: shared.find(session.id)
+
+
+def test_temporary_chat_keeps_no_saved_text_in_cleared_memory(opened):
+    database, find = opened
+    garden = database.hold(f"A {CANARY}", f"When does the {CANARY} come?", "In March.")
+    database.conversations.forget(garden)  # the test's own cache
+    user = find()
+    user.facts.keep(a_fact(f"The {CANARY} nests here"))
+    user.conversations.recent()
+    user.chat.open(garden)
+    temporary = user.begin_temporary(reads_facts=True, is_there=lambda: True)
+    assert any(CANARY in text for text in held_by(temporary))
+
+    user.drop_caches()
+
+    del user
+    gc.collect()
+    assert [text for text in held_by(temporary) if CANARY in text] == []
+    [fact] = temporary.facts.facts()
+    assert temporary.store.facts.facts() == find().facts.facts() == (fact,)
+
+
+def test_temporary_turn_without_a_thread_ends_with_its_lease(opened):
+    temporary = opened[1]().begin_temporary(reads_facts=False, is_there=lambda: True)
+    turn, turns = first_turn("Shade?", lease_seconds=1), temporary.store.turns
+    begun, garden = turns.begin(turn), turn.thread.conversation.id
+    turns.checkpoint(begun.turn_id, garden, "Ferns", 1)
+
+    left = temporary.chat.view(garden).turn
+    assert list(islice(left.follow(), 12))
+
+    assert left.is_done
+    assert said(temporary.chat.open(garden)) == ["Shade?", "Ferns"]
 
 
 @pytest.fixture

@@ -1,14 +1,16 @@
 """Deleted and restored messages, with the facts and the summary made from them."""
 
+import threading
 from dataclasses import replace
 
 import pytest
 
-from services.domain import Purpose
+from services.domain import Purpose, Usage
 from services.domain.model_failures import ModelFailure, ModelUnavailable
 from services.errors import Stale, StoreUnavailable
+from tests.chats import done
 from tests.fakes import FakePerson
-from tests.stack.apps import until
+from tests.stack.apps import SECONDS, until
 from tests.store.conformance.talk import SUMMARY, UNDO_SECONDS, a_fact
 
 OF_ALL = replace(SUMMARY, up_to_seq=4)
@@ -180,3 +182,25 @@ def test_facts_noted_during_a_deletion_are_deleted(maya, garden):
     assert (maya.store.facts.facts(), maya.chat.open(garden).summary) == ((), None)
     maya.chat.deletions.restore_messages(garden, [made])
     assert maya.store.facts.facts() == tuple(facts)
+
+
+def test_reply_stored_after_its_chat_is_deleted_is_not_cached(maya, model, database):
+    model.pieces = (*model.pieces, Usage(90, 5))
+    may_end, began = threading.Event(), threading.Event()
+
+    def wait():
+        began.set()
+        may_end.wait(SECONDS)
+
+    garden = done(maya.chat.begin(None, "Shade?")).conversation_id
+    maya.chat.open(garden)
+    database.rows.before["read_conversation"] = wait
+    turn = maya.chat.begin(garden, "Sun?")
+    assert began.wait(SECONDS)
+
+    maya.deletions.discard(garden, UNDO_SECONDS)
+    may_end.set()
+    done(turn)
+
+    assert maya.conversations.cached_data().messages == 0
+    assert not maya.chat._counting._calls.items()

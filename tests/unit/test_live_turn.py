@@ -126,6 +126,15 @@ def test_failed_turn_leaves_memory_when_looked_for_late(monkeypatch):
     until(lambda: ended() is None)
 
 
+def test_turn_whose_session_has_ended_leaves_memory_by_itself():
+    live_turns, turn = LiveTurns(), a_turn("Ferns")
+    live_turns.run(turn, lambda _: None, lambda turn: turn.close(SignedOut()))
+    ended = weakref.ref(turn)
+    del turn
+
+    until(lambda: ended() is None)
+
+
 def test_turn_without_a_thread_is_not_kept(monkeypatch):
     live_turns, turn = LiveTurns(), a_turn()
 

@@ -11,7 +11,7 @@ import pytest
 from services.domain import Outcome, Purpose, Role
 from services.domain.rows import ConversationRow, DocumentKind, DocumentRow, MessageRow
 from services.domain.turns import ClientTurnId, Reservation
-from services.errors import Cap, OverBudget, StoreUnavailable
+from services.errors import AccountFull, Cap, OverBudget, StoreUnavailable
 from services.rules import BUSY, NOT_FOUND, STALE, TOO_MANY, Refusal
 from services.rules.budget import NO_CAP, Budget, Deployment, room_for
 from services.rules.documents import is_stored, put_refusal
@@ -30,6 +30,9 @@ from services.rules.messages import (
 )
 from services.rules.turns import reserve
 from services.store.refusals import error_of
+from tests.fakes import MAYA
+from tests.store.conformance.talk import attached, new_turn
+from tests.stores import InMemoryDatabase
 
 MIDNIGHT = datetime(2026, 12, 1, tzinfo=UTC)
 BEFORE = MIDNIGHT - timedelta(microseconds=1)
@@ -187,6 +190,20 @@ def test_minute_bounds_replies_alone():
     assert (refused.reason, refused.per_minute, refused.wait_seconds) == ("too_fast", 2, 1)
     title = replace(WANTED, purpose=Purpose.TITLE)
     assert reserve(budget, Deployment(), [], title, BEFORE)[1] == 500
+
+
+def test_pieces_count_towards_the_bytes_of_the_next_minute():
+    database = InMemoryDatabase(MAYA, now=lambda: MIDNIGHT)
+    thread, store = database.thread(database.hold("Garden", "Hello", "Hi.")), database.store()
+    database.bounded_rows.most_bytes = store.usage.stored().sealed_bytes + 1
+    database.let_pass(60)
+
+    turn = attached(store, new_turn(thread, "Look"), b"leaf")
+    store.turns.begin(turn)
+
+    database.let_pass(60)
+    with pytest.raises(AccountFull):
+        attached(store, turn, b"root")
 
 
 def test_stored_document_stays_in_its_place_and_counts_once():

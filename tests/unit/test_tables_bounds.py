@@ -20,7 +20,7 @@ from services.store.tables.schema import (
 )
 from services.store.tables.sweep import TablesSweep
 from services.store.writes import DiscardMessages, PutDocument
-from tests.store.conformance.talk import UNDO_SECONDS
+from tests.store.conformance.talk import LEASE_SECONDS, UNDO_SECONDS, first_turn
 
 MANY = MOST_WRITES + 50
 
@@ -130,3 +130,20 @@ def test_receipts_of_a_prompt_answered_often_are_destroyed(database, garden):
 
     for table in (MESSAGES, RECEIPTS, DISCARDS):
         assert database.tables.all(table) == {}
+
+
+def test_lapsed_turns_are_settled_in_slices(database):
+    rows = database.bounded_rows
+    rows._limits = replace(rows._limits, max_open=1000, max_per_minute=1000)
+    free = (
+        "prompt_micro reply_micro least_reply_micro prompt_tokens reply_tokens least_reply_tokens"
+    )
+    for _ in range(MANY // 2):
+        database.store().turns.begin(first_turn("Hello", **dict.fromkeys(free.split(), 0)))
+    database.let_pass(2 * LEASE_SECONDS)
+
+    begun = database.store().turns.begin(first_turn("Hello"))
+    database.sweep()
+
+    open_turns = database.tables.run(lambda block: block.select(TURNS, {"finished_at": None}))
+    assert [one.id for one in open_turns] == [begun.turn_id]

@@ -21,7 +21,7 @@ from tests.store.conformance.talk import answer, first_turn, new_turn
 SESSIONS_OF_ONE = 700  # more than one block may end
 
 
-class Enough(Exception):
+class Enough(BaseException):
     """Ends an endless loop."""
 
 
@@ -36,7 +36,7 @@ def test_upkeep_reports_each_change_and_sweeps_on():
 
     def sweep():
         outcome = next(outcomes)
-        if isinstance(outcome, Exception):
+        if isinstance(outcome, BaseException):
             raise outcome
         return outcome
 
@@ -45,6 +45,20 @@ def test_upkeep_reports_each_change_and_sweeps_on():
 
     assert reports == [StoreUnavailable.outage, ""]
     assert len(waits) == 4
+
+
+def test_upkeep_goes_on_after_a_bug():
+    outcomes, waits = iter([ValueError(), False, Enough()]), []
+
+    def sweep():
+        if isinstance(outcome := next(outcomes), BaseException):
+            raise outcome
+        return outcome
+
+    with pytest.raises(Enough):
+        keep_sweeping(sweep, lambda _: None, waits.append)
+
+    assert len(waits) == 2
 
 
 def test_sign_out_ends_more_sessions_than_a_block(deployment):

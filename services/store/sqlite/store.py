@@ -215,7 +215,7 @@ class SqliteBlock(CheckedBlock):
 
     def get(self, table: Table[Row], key: object) -> Row | None:
         found = self._read(statements.get(table, self._of(table), str(key)))
-        return read_row(table, text_of(found[0])) if found else None
+        return _row_of(table, found[0]) if found else None
 
     def select(
         self,
@@ -226,7 +226,7 @@ class SqliteBlock(CheckedBlock):
         limit: int | None = None,
     ) -> list[Row]:
         chosen = statements.select(table, self._of(table), where or {}, within, order, limit)
-        return [read_row(table, text_of(row)) for row in self._read(chosen)]
+        return [_row_of(table, row) for row in self._read(chosen)]
 
     def store_writes(self) -> None:
         for table, key, row in self.writes:
@@ -245,6 +245,16 @@ class SqliteBlock(CheckedBlock):
     def _read(self, statement: Statement) -> list[tuple[object, ...]]:
         self.check_reading()
         return self._connection.execute(statement.sql, statement.values).fetchall()
+
+
+def _row_of(table: Table[Row], found: tuple[object, ...]) -> Row:
+    """Return the row that was *found*. Raise DatabaseError if the disk has damaged it: SQLite has no checksums."""
+    with suppress(ValueError):
+        return read_row(table, text_of(found))
+    # raised outside of the block, because the error's message repeats the text
+    damage = sqlite3.DatabaseError()
+    damage.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
+    raise damage
 
 
 def _identity(path: Path) -> tuple[int, int] | None:

@@ -7,7 +7,7 @@ from services.domain import AttachmentId, ConversationId, MessageId
 from services.rules import ACCOUNT_FULL, NOT_FOUND, STALE, Refusal
 from services.store.rows import PieceRow
 from services.store.tables import schema
-from services.store.tables.blocks import atomic, delete_all
+from services.store.tables.blocks import accepted, atomic, delete_all
 from services.store.tables.content import TablesContent, counts_of, text_bytes
 from services.store.tables.protocol import Block, Range
 from services.store.tables.schema import Counts
@@ -19,8 +19,11 @@ _SLICE = 60  # maximum rows that one block destroys
 class TablesPieces(TablesContent):
     """The pieces of one user."""
 
-    @atomic
-    def put_piece(self, block: Block, write: PutPiece) -> Refusal | None:
+    def put_piece(self, write: PutPiece) -> None:
+        self._open_minute()
+        accepted("put_piece", self.tables.run(lambda block: self._put_piece(block, write)))
+
+    def _put_piece(self, block: Block, write: PutPiece) -> Refusal | None:
         row, counts = self._found(block, write.conversation_id), counts_of(block)
         known = block.get(schema.PIECES, schema.PIECES.key(write))
         if row is None or row.destroy_at:

@@ -26,6 +26,10 @@ from services.store.tables.schema import Counts, StoredConversation
 from services.store.tables.usage import TablesUsage, days_of, sums_of
 from services.store.writes import BeginTurn, CheckpointTurn, FinishTurn, SealedPrompt, SealedReply
 
+_MOST_LAPSED = (
+    100  # maximum lapsed turns that one block settles, each with two rows and perhaps a day's sums
+)
+
 
 @dataclass(frozen=True, slots=True)
 class _Listed:
@@ -220,11 +224,12 @@ class TablesRows(TablesMessages):
         return Books(block, self.budget(block), self.now())
 
     def _lapse(self, block: Block, books: Books) -> list[Turn]:
-        """Settle the turns whose lease has run out; return the turns that are still open."""
-        open_turns = list[Turn]()
+        """Settle turns whose lease has run out, as many as one block may; return the turns that are still open."""
+        open_turns, lapsed = list[Turn](), 0
         for turn in block.select(schema.TURNS, {"finished_at": None}):
-            if turn.is_lapsed(self.now()):
+            if turn.is_lapsed(self.now()) and lapsed < _MOST_LAPSED:
                 books.book(lapse(books.budget, turn, self.now()))
+                lapsed += 1
             else:
                 open_turns.append(turn)
         return open_turns
@@ -234,7 +239,9 @@ class TablesRows(TablesMessages):
 
         Return True if there were any such turns or rows.
         """
-        is_any_lapsed = self._settle_lapsed()
+        is_any_lapsed = False
+        while self._settle_lapsed():
+            is_any_lapsed = True
         return self.destroy_due() or is_any_lapsed
 
     @atomic

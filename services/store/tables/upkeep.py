@@ -1,5 +1,6 @@
 """The sweep of all users' tables, and the thread that calls it."""
 
+import logging
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -16,6 +17,7 @@ from services.store.tables.content import counts_of
 from services.store.tables.protocol import MOST_WRITES, AllTables, Block, Range, Table, Tables
 from services.store.tables.rows import TablesRows
 
+_logger = logging.getLogger(__name__)
 _SLICE = 200  # maximum number of rows that one block destroys
 _SHARED = MOST_WRITES // 7  # maximum number of rows of each shared table that one block destroys
 _USERS = 50  # maximum number of users whose rows one call sweeps
@@ -128,6 +130,11 @@ def keep_sweeping(
         except StoreUnavailable as error:
             log_event("sweep.missed")
             outage = error.outage
+        except (
+            Exception
+        ):  # any bug: if this thread ended, deleted text would stay, and lapsed turns open
+            _logger.exception("the sweep failed")
+            outage = before
         if outage != before:
             report(outage)
         before = outage
