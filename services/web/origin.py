@@ -136,9 +136,8 @@ def networks_of(address: str) -> tuple[Network, ...]:
 
     A household gets at least a /64, often a /56, and can use every address in it.
     """
-    if found := _WITH_PORT.fullmatch(
-        address
-    ):  # some proxies add the client's port, which each connection changes
+    # some proxies add the client's port, which differs for each connection
+    if found := _WITH_PORT.fullmatch(address):
         address = found[1] or found[2]
     try:
         ip = ip_address(address)

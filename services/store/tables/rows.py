@@ -26,9 +26,8 @@ from services.store.tables.schema import Counts, StoredConversation
 from services.store.tables.usage import TablesUsage, days_of, sums_of
 from services.store.writes import BeginTurn, CheckpointTurn, FinishTurn, SealedPrompt, SealedReply
 
-_MOST_LAPSED = (
-    100  # maximum lapsed turns that one block settles, each with two rows and perhaps a day's sums
-)
+# maximum lapsed turns that one block settles: each writes two rows, and perhaps the totals of a day
+_MOST_LAPSED = 100
 
 
 @dataclass(frozen=True, slots=True)

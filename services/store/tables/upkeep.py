@@ -130,9 +130,7 @@ def keep_sweeping(
         except StoreUnavailable as error:
             log_event("sweep.missed")
             outage = error.outage
-        except (
-            Exception
-        ):  # any bug: if this thread ended, deleted text would stay, and lapsed turns open
+        except Exception:  # a bug: it is logged, and sweeping continues
             _logger.exception("the sweep failed")
             outage = before
         if outage != before:
