@@ -630,6 +630,8 @@ def test_both_versions_of_a_regenerated_reply_can_be_read(open_app, maya, databa
     app = open_app(maya, c=str(garden), m=str(first.id))
     assert said(app) == ["Shade?", "Ferns."]
     assert _switches(app) == [("", "1 / 2", str(second.id))]
+    [exports] = [each.value for each in app.get("html") if "As Markdown" in each.value]
+    assert f'name="m" value="{first.id}"' in exports
 
     app = send(app, "Why?")
     assert said(app) == ["Shade?", "Ferns.", "Why?", "Prune in March."]
