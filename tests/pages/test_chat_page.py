@@ -751,7 +751,7 @@ def test_deletion_counts_messages_in_view_and_names_versions(open_chat, database
 
     [told] = [text.value for text in app.markdown if "will be deleted" in text.value]
     assert told.startswith("**2 messages**")
-    assert "Other versions of these messages are deleted too." in told
+    assert "Other versions of later messages are deleted too." in told
 
 
 def test_chat_whose_first_prompt_is_deleted_is_deleted(open_app, maya, database):
