@@ -1,8 +1,10 @@
 // The composer gets the focus after a load and when a chat is opened or begun, and receives what is typed
-// while no element has the focus. This is off on touch screens, where each focus would open the keyboard.
+// while no element has the focus. A dialog that begins with a text field gives it the focus when it opens.
+// This is off on touch screens, where each focus would open the keyboard.
 
 let isComing = false; // true while a reply streams
 let place = null; // the path and the chat of the page that was last drawn; null: a page without a composer
+let opened = null; // the dialog whose first field was drawn; null: none
 
 // On touch screens, keeps Streamlit from focusing the composer, which it would do after each sent prompt.
 HTMLTextAreaElement.prototype.focus = function (options) {
@@ -25,6 +27,19 @@ daybook.onDraw(() => {
   // the composer gets the focus once the Stop button, which had the focus, has disappeared
   if (here && isComing && !isNow && document.activeElement === document.body) focus();
   isComing = isNow;
+});
+
+daybook.onDraw(() => {
+  const field = document.querySelector('[data-testid="stDialog"] :is(input, textarea)');
+  const dialog = field?.closest('[role="dialog"]') ?? null;
+  const isNew = dialog !== opened;
+  opened = dialog;
+  // Streamlit focuses the dialog itself; the user may have pressed a key meanwhile
+  const isFree = document.activeElement === dialog || document.activeElement === document.body;
+  if (!field?.matches('textarea, [type="text"]:not([role])') || !isNew || !isFree || daybook.isTouch())
+    return;
+  field.focus();
+  field.setSelectionRange(field.value.length, field.value.length);
 });
 
 daybook.capture(document, "click", ({ target }) => {
