@@ -1,6 +1,6 @@
 // The composer gets the focus after a load and when a chat is opened or begun, and receives what is typed
-// while no element has the focus. A dialog that begins with a text field gives it the focus when it opens.
-// This is off on touch screens, where each focus would open the keyboard.
+// while no element, or a switch of the page, has the focus. A dialog that begins with a text field gives it
+// the focus when it opens. This is off on touch screens, where each focus would open the keyboard.
 
 let isComing = false; // true while a reply streams
 let place = null; // the path and the chat of the page that was last drawn; null: a page without a composer
@@ -13,7 +13,8 @@ HTMLTextAreaElement.prototype.focus = function (options) {
 };
 
 function focus() {
-  const isBusy = document.activeElement?.matches("input, textarea, select") || daybook.isCovered();
+  const isField = document.activeElement?.matches('input:not([role="switch"]), textarea, select');
+  const isBusy = isField || daybook.isCovered();
   if (isBusy || daybook.isTouch()) return;
   HTMLElement.prototype.focus.call(daybook.composer(), { preventScroll: true });
 }
@@ -51,7 +52,9 @@ daybook.capture(window, "keydown", (event) => {
   const isCommand = (event.ctrlKey || event.metaKey || event.altKey) && !event.getModifierState("AltGraph");
   // excludes two keys: the space bar scrolls the page, and `?` opens the list of shortcuts
   const isPrinted = event.key?.length === 1 && !isCommand && ![" ", "?"].includes(event.key);
-  const isNowhere = [document.body, daybook.page()].includes(document.activeElement);
+  const here = document.activeElement;
+  // a pressed switch keeps the focus, so the first blank of a message that is typed would switch it back
+  const isNowhere = [document.body, daybook.page()].includes(here) || here.matches('main [role="switch"]');
   if (!isPrinted || !isNowhere || !daybook.composer()) return;
   event.stopPropagation(); // otherwise Streamlit would take the letter as one of its shortcuts
   focus();
