@@ -1,5 +1,6 @@
 // Fills in the email address again after a refused sign-in; also fills it in beside a new password that is
-// set with a code, for password managers. The address is never put into a URL of the app.
+// set with a code, for password managers, and shows it where the code is entered, so that a mistyped address
+// is noticed. The address is never put into a URL of the app.
 
 const KEY = "daybook-address";
 
@@ -11,6 +12,11 @@ daybook.onDraw(() => {
     field.dataset.known = "";
     if (field !== document.activeElement) field.value ||= sessionStorage.getItem(KEY) ?? "";
   }
+  const line = document.querySelector(".db-sent-to[hidden]");
+  const address = sessionStorage.getItem(KEY);
+  if (!line || !address) return;
+  line.textContent = `Email: ${address}`;
+  line.hidden = false;
 });
 
 document.addEventListener(

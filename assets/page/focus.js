@@ -1,8 +1,10 @@
 // The composer gets the focus after a load and when a chat is opened or begun, and receives what is typed
-// while no element has the focus. This is off on touch screens, where each focus would open the keyboard.
+// while no element, or a switch of the page, has the focus. A dialog that begins with a text field gives it
+// the focus when it opens. This is off on touch screens, where each focus would open the keyboard.
 
 let isComing = false; // true while a reply streams
 let place = null; // the path and the chat of the page that was last drawn; null: a page without a composer
+let opened = null; // the dialog whose first field was drawn; null: none
 
 // On touch screens, keeps Streamlit from focusing the composer, which it would do after each sent prompt.
 HTMLTextAreaElement.prototype.focus = function (options) {
@@ -11,7 +13,8 @@ HTMLTextAreaElement.prototype.focus = function (options) {
 };
 
 function focus() {
-  const isBusy = document.activeElement?.matches("input, textarea, select") || daybook.isCovered();
+  const isField = document.activeElement?.matches('input:not([role="switch"]), textarea, select');
+  const isBusy = isField || daybook.isCovered();
   if (isBusy || daybook.isTouch()) return;
   HTMLElement.prototype.focus.call(daybook.composer(), { preventScroll: true });
 }
@@ -27,6 +30,19 @@ daybook.onDraw(() => {
   isComing = isNow;
 });
 
+daybook.onDraw(() => {
+  const field = document.querySelector('[data-testid="stDialog"] :is(input, textarea)');
+  const dialog = field?.closest('[role="dialog"]') ?? null;
+  const isNew = dialog !== opened;
+  opened = dialog;
+  // Streamlit focuses the dialog itself; the user may have pressed a key meanwhile
+  const isFree = document.activeElement === dialog || document.activeElement === document.body;
+  if (!field?.matches('textarea, [type="text"]:not([role])') || !isNew || !isFree || daybook.isTouch())
+    return;
+  field.focus();
+  field.setSelectionRange(field.value.length, field.value.length);
+});
+
 daybook.capture(document, "click", ({ target }) => {
   // reset, so that the composer gets the focus even if the chosen chat is already open
   if (target.closest(daybook.LEADS)) place = null;
@@ -36,7 +52,9 @@ daybook.capture(window, "keydown", (event) => {
   const isCommand = (event.ctrlKey || event.metaKey || event.altKey) && !event.getModifierState("AltGraph");
   // excludes two keys: the space bar scrolls the page, and `?` opens the list of shortcuts
   const isPrinted = event.key?.length === 1 && !isCommand && ![" ", "?"].includes(event.key);
-  const isNowhere = [document.body, daybook.page()].includes(document.activeElement);
+  const here = document.activeElement;
+  // a pressed switch keeps the focus, so the first blank of a message that is typed would switch it back
+  const isNowhere = [document.body, daybook.page()].includes(here) || here.matches('main [role="switch"]');
   if (!isPrinted || !isNowhere || !daybook.composer()) return;
   event.stopPropagation(); // otherwise Streamlit would take the letter as one of its shortcuts
   focus();

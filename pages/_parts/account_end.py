@@ -38,7 +38,7 @@ def draw(user: UserServices, *, is_proven: bool) -> None:
 
 
 def _form(user: UserServices, *, is_refused: bool) -> str:
-    address = """<label>Your email<input name="address" type="email" autocomplete="off" required></label>"""
+    address = """<label>Type your email to confirm<input name="address" type="email" autocomplete="off" required></label>"""
     word = f"""<label>Type {DELETE_WORD} to confirm<input name="word" autocomplete="off" required></label>"""
     # assets/page/reveal.js scrolls to the form, because after a refusal, the page opens at its top
     reveal = ' data-reveal="refused"' if is_refused else ""

@@ -156,8 +156,9 @@ def _summary(policy: MemoryPolicy, earlier: Earlier, summary: SummaryState) -> l
         if earlier.missing and summary.is_coming:
             said.append(f"{_bold(earlier.missing)} being summarized.")
         elif earlier.missing:
-            could = "could not be" if summary.problem else f"{_is(earlier.missing)} not yet"
-            said.append(f"{_count(earlier.missing)} {could} summarized, and not sent.")
+            they = "it" if earlier.missing == 1 else "they"
+            are = "could not be" if summary.problem else f"{_is(earlier.missing)} not yet"
+            said.append(f"{_bold(earlier.missing)} not sent, because {they} {are} summarized.")
     if summary.problem and not summary.is_coming:
         said.append(f"The last summary failed. {summary.problem}")
     elif not summary.is_verified:

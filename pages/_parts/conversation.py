@@ -139,10 +139,10 @@ def draw_menus(user: UserServices, temporary_chat: TemporaryChat | None, thread:
             tip="This chat uses its own instructions.",
         )
     if temporary_chat:
-        _draw_exports(temporary_chat.id)
+        _draw_exports(thread)
         return
     fact_list.draw_sign(user, thread.conversation)
-    _draw_exports(thread.conversation.id)
+    _draw_exports(thread)
     actions = conversation_menu.actions(
         thread.conversation,
         _MENU,
@@ -342,11 +342,13 @@ def _draw_from(thread: Thread, count: int, first: int) -> None:
     tab().drawn[thread.conversation.id] = max(0, first), count + _DRAWN
 
 
-def _draw_exports(conversation_id: ConversationId) -> None:
+def _draw_exports(thread: Thread) -> None:
     files = popover(words.EXPORT, "download", "export")
-    zone = {"zone": st.context.timezone or "UTC"}
+    fields = {"zone": st.context.timezone or "UTC"}
+    if thread.tip:
+        fields["m"] = str(thread.tip.id)
     forms = (
-        download_form(f"/export/{conversation_id}.{suffix}", f"As {name}", zone)
+        download_form(f"/export/{thread.conversation.id}.{suffix}", f"As {name}", fields)
         for name, suffix in (("Markdown", "md"), ("JSON", "json"))
     )
     files.container(width=200, key="export-panel").html("".join(forms))

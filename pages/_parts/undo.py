@@ -55,7 +55,7 @@ def messages_dialog(conversation_id: ConversationId, message_id: MessageId) -> N
     count = sum(message.id in ids for message in branch)
     what = "**{}** will be deleted: this message and everything after it."
     if thread.count(doomed) > count:
-        what += " Other versions of these messages are deleted too."
+        what += " Other versions of later messages are deleted too."
     if len(thread.versions(doomed[0])) > 1:
         what += " Other versions of this message are kept."
     if is_all:

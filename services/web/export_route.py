@@ -2,14 +2,16 @@
 
 `GET /export/<conversation>.md` or `.json`, `/export/usage.csv?first=…&last=…`, `/export/everything.zip`; for admins
 `/export/users.csv`, `/export/models.csv`, `/export/invitations.csv`, `/export/audit.csv`, and `/export/users/usage.csv` or
-`/export/users/<user>/usage.csv` with `?first=…&last=…`. A user's exports run one at a time; a HEAD request asks whether
-an export may begin, without building it.
+`/export/users/<user>/usage.csv` with `?first=…&last=…`. `?m=…` names a message whose branch the Markdown has. A user's
+exports run one at a time; a HEAD request asks whether an export may begin, without building it.
 """
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
+from uuid import UUID
 
 from anyio.to_thread import run_sync
 from starlette.exceptions import HTTPException
@@ -19,7 +21,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from services import portable
-from services.domain import ConversationId, UserId
+from services.domain import ConversationId, MessageId, UserId
 from services.domain.usage import DayUsage, LedgerEntry
 from services.errors import AppError, ExportRunning, SignedOut
 from services.store.accounts import AppSession
@@ -61,6 +63,9 @@ class ExportRoutes:
         if suffix == "json":
             text = portable.to_json(exported)
         else:
+            with suppress(ValueError):  # without `m`, the branch that ends with the newest message
+                shown = MessageId(UUID(request.query_params.get("m", "")))
+                exported = replace(exported, thread=exported.thread.through(shown))
             text = portable.to_markdown(exported, zone_of(request))
         return file(text, exported.thread.conversation.title, suffix)
 

@@ -49,6 +49,9 @@
   for (const field of document.querySelectorAll("[placeholder]")) {
     judge(field, getComputedStyle(field, "::placeholder").color, field.placeholder, 4.5);
   }
+  for (const arrow of document.querySelectorAll('[data-testid="stChatInputSubmitButton"]:enabled svg')) {
+    judge(arrow.parentElement, getComputedStyle(arrow).color, "the arrow of Send", 3);
+  }
   for (const ring of document.querySelectorAll(
     '[data-testid="stRadioOption"]:not([data-selected]) > div > div:first-child',
   )) {

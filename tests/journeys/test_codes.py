@@ -96,6 +96,7 @@ def test_user_signs_in_by_a_code_and_resets_the_password(app, mails, person):
     asks_for_a_code(phone, "Forgot your password?")
     look_at_reset = Look(phone)
     look_at_reset.at("reset")
+    expect(phone.page.locator(".db-sent-to")).to_have_text(f"Email: {EMAIL}")
     # for the password manager
     expect(form(phone, "/code/redeem").locator('[name="email"]')).to_have_value(EMAIL)
     code = until(lambda: coded(mails)[1:])[0].code

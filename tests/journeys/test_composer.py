@@ -12,6 +12,19 @@ def test_composer_has_the_focus_wherever_a_page_begins(person):
     press = maya.page.keyboard.press
     expect(maya.composer).to_be_focused()
 
+    maya.turns_to_a_temporary_chat()
+    expect(maya.temporary_switch).to_be_focused()
+    maya.page.keyboard.type("Is it on?")
+    expect(maya.composer).to_have_value("Is it on?")
+    maya.sees_no_reply_coming()
+    expect(maya.temporary_switch).to_be_checked()
+    maya.composer.fill("")
+    maya.temporary_switch.focus()
+    press("Space")
+    expect(maya.temporary_switch).not_to_be_checked()
+    maya.sees("Ask anything.")
+    maya.composer.focus()
+
     maya.page.keyboard.type("Peas")
     press("Control+Enter")
     maya.hears_all_of("You said: Peas")

@@ -33,6 +33,7 @@ def test_address_is_confirmed_at_sign_up_and_on_account(app, mails, person):
     maya.page.get_by_role("tab", name="Create account").click()
     maya.enters("/account", EMAIL, PASSWORD)
     expect(form(maya, "/code/redeem")).to_be_visible()
+    expect(maya.page.locator(".db-sent-to")).to_have_text(f"Email: {EMAIL}")
     look = Look(maya)
     look.at("sign-up")
     code = until(lambda: coded(mails))[0].code

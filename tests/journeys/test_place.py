@@ -45,6 +45,11 @@ BESIDE = """one => {
   const { left, right, top, bottom } = one.getBoundingClientRect(), x = (left + right) / 2, y = (top + bottom) / 2;
   return [[left - 9, y], [right + 9, y], [x, top - 3], [x, bottom + 2]].map((at) => document.elementFromPoint(...at) === one.parentElement);
 }"""
+# the names of the elements whose top edge another element covers
+COVERED = """all => all.filter((one) => {
+  const { left, width, top } = one.getBoundingClientRect();
+  return !one.contains(document.elementFromPoint(left + width / 2, top + 1));
+}).map((one) => one.textContent)"""
 
 
 def test_conversation_opens_at_its_end(maya):
@@ -71,6 +76,7 @@ def test_sent_prompt_stays_at_the_top_of_the_view(maya):
     latest = maya.page.get_by_role("button", name="Jump to latest")
     expect(latest).to_be_visible()  # the reply is longer than the window
     assert 0 <= below_the_head() < 40
+    assert head.locator("button").evaluate_all(COVERED) == []
     assert latest.evaluate(BESIDE) == [True] * 4  # no text can be read below the button
     maya.composer.fill("And then?")
     maya.sends()

@@ -25,6 +25,7 @@ def test_space_from_its_creation_to_its_deletion(maya, model):
     expect(maya.page.get_by_role("heading", name="Latin")).to_be_visible()
     expect(maya.rows).to_have_count(0)
     maya.edits_the_space()
+    expect(maya.dialog.get_by_label("Name")).to_be_focused()
     maya.notes_in_the_dialog("She reads Caesar.")
     maya.page.keyboard.press("Escape")
     expect(maya.dialog).to_have_count(0)

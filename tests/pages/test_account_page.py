@@ -568,6 +568,7 @@ def test_account_is_deleted_by_its_address_and_no_password(open_account):
 
     assert list(fields) == ["address"]
     assert "Type delete" not in found
+    assert "<label>Type your email to confirm<input" in found
 
 
 @pytest.mark.usefixtures("later", "mailer")

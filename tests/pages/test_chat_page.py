@@ -630,6 +630,8 @@ def test_both_versions_of_a_regenerated_reply_can_be_read(open_app, maya, databa
     app = open_app(maya, c=str(garden), m=str(first.id))
     assert said(app) == ["Shade?", "Ferns."]
     assert _switches(app) == [("", "1 / 2", str(second.id))]
+    [exports] = [each.value for each in app.get("html") if "As Markdown" in each.value]
+    assert f'name="m" value="{first.id}"' in exports
 
     app = send(app, "Why?")
     assert said(app) == ["Shade?", "Ferns.", "Why?", "Prune in March."]
@@ -749,7 +751,7 @@ def test_deletion_counts_messages_in_view_and_names_versions(open_chat, database
 
     [told] = [text.value for text in app.markdown if "will be deleted" in text.value]
     assert told.startswith("**2 messages**")
-    assert "Other versions of these messages are deleted too." in told
+    assert "Other versions of later messages are deleted too." in told
 
 
 def test_chat_whose_first_prompt_is_deleted_is_deleted(open_app, maya, database):

@@ -57,15 +57,24 @@ PRESS = "Press “Summarize now” to send a summary of them."
         (
             *(SUMMARY, FINE, Earlier(recent=8, missing=60)),
             "60 earlier messages not sent",
-            ("**60 earlier messages** are not yet summarized, and not sent.", PRESS),
+            ("**60 earlier messages** are not sent, because they are not yet summarized.", PRESS),
         ),
         (
             *(SUMMARY, BROKEN, Earlier(recent=8, missing=60)),
             "60 earlier messages not sent",
             (
-                "**60 earlier messages** are not yet summarized, and not sent.",
+                "**60 earlier messages** are not sent, because they are not yet summarized.",
                 "The summary failed its integrity check and is not used.",
                 PRESS,
+            ),
+        ),
+        (
+            *(SUMMARY, FAILED, Earlier(recent=8, missing=1)),
+            "1 earlier message not sent",
+            (
+                "**1 earlier message** is not sent, because it could not be summarized.",
+                "The last summary failed. The model is busy.",
+                "Press “Summarize now” to send a summary of it.",
             ),
         ),
         (

@@ -19,7 +19,7 @@ from anyio.to_thread import current_default_thread_limiter
 from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
-from services.domain import AccountRole
+from services.domain import AccountRole, Role
 from services.domain.models import PriceSource
 from services.errors import ExportRunning
 from services.llm import Offer
@@ -30,7 +30,7 @@ from services.web.origin import Origin
 from tests.fakes import LARGE, MAYA, FakePerson, ScriptedModel, a_person
 from tests.stack.apps import SECONDS
 from tests.stores import InMemoryDatabase
-from tests.unit.test_portable import TOMATOES, thread
+from tests.unit.test_portable import TOMATOES, message, thread, thread_of
 from tests.unit.test_tables import ENTRY
 
 NOVEMBER = datetime(2026, 11, 15, 12, tzinfo=UTC)
@@ -85,6 +85,27 @@ def test_export_shows_times_in_the_readers_zone(zone, moment):
     answer = get(f"/export/{TOMATOES.id}.md", store, zone=zone)
 
     assert f"## You, 2026-11-20 {moment}\n" in answer.text
+
+
+@pytest.mark.parametrize(
+    ("shown", "said"), [(2, "Ferns."), (3, "Sage."), (0, "Sage."), (None, "Sage.")]
+)
+def test_markdown_has_the_version_that_is_asked_for(shown, said):
+    replies = [
+        message(seq, body, 1, role=Role.ASSISTANT) for seq, body in ((2, "Ferns."), (3, "Sage."))
+    ]
+    turns = dict.fromkeys(("thoughts", "costs", "receipts"), lambda *_: {})
+    store = SimpleNamespace(
+        turns=SimpleNamespace(read=lambda _: (thread_of(message(1), *replies), None), **turns),
+        spaces=SimpleNamespace(find=lambda _: None),
+    )
+    ids = {one.seq: str(one.id) for one in replies} | {0: "no id"}
+
+    answer = get(
+        f"/export/{TOMATOES.id}.md", store, **({"m": ids[shown]} if shown is not None else {})
+    )
+
+    assert [each for each in ("Ferns.", "Sage.") if each in answer.text] == [said]
 
 
 def test_ledger_is_exported_for_the_days_asked_for():
