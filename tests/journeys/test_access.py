@@ -483,13 +483,13 @@ def test_tab_leads_through_the_page_as_it_is_read(app, maya):
 def test_each_field_of_a_dialog_has_a_ring_of_focus(person):
     maya = person(reduced_motion="reduce")
     maya.registers()
+    maya.visit("/")
+    maya.opens_preferences()
+    fields = maya.dialog.locator("input, textarea")
     for theme in ("light", "dark"):
         maya.page.emulate_media(color_scheme=theme)
-        maya.visit("/")
         expect(maya.page.locator(".stApp")).to_have_css("color-scheme", theme)
-        maya.opens_preferences()
 
-        fields = maya.dialog.locator("input, textarea")
         expect(fields).to_have_count(10)  # two lists, three numbers, three themes, a switch, a text
         for field in fields.all():
             maya.page.keyboard.press("Tab")  # a focus ring is shown only after a key press
