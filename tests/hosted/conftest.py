@@ -53,8 +53,9 @@ def make_hosted_app(open_rig, make_app):  # noqa: F811
     return make
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def app(make_hosted_app):
+    """An app for all tests of a file that do not damage it."""
     with running(make_hosted_app("first")) as app:
         app.until_ready()
         yield app

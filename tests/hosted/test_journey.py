@@ -31,9 +31,17 @@ def second(make_hosted_app):
         yield second
 
 
-def test_a_day_on_two_processes(app, second, make_hosted_app, open_rig, person):
+@pytest.fixture
+def first(make_hosted_app):
+    """An app process for a test that kills it."""
+    with running(make_hosted_app("first")) as first:
+        first.until_ready()
+        yield first
+
+
+def test_a_day_on_two_processes(first, second, make_hosted_app, open_rig, person):
     tokens = open_rig.gateway.calls["POST /auth/v1/token"]
-    maya = person()
+    maya = person(url=first.url)
     maya.signs_up()
     maya.asks("When do I sow peas?")
     maya.hears_all_of("You said: When do I sow peas?")
@@ -64,12 +72,12 @@ def test_a_day_on_two_processes(app, second, make_hosted_app, open_rig, person):
     there.page.reload()
     expect(there.messages).to_have_count(8)
     there.hears("word9")
-    app.kill()
+    first.kill()
     there.sees("The server stopped during this reply.")
     there.retries()
     there.hears_all_of("You said: And all")
 
-    with running(make_hosted_app("first", base=app.base, port=app.port)) as again:
+    with running(make_hosted_app("first", base=first.base, port=first.port)) as again:
         again.until_ready()
         maya.page.reload()
         maya.hears_all_of("You said: And all")

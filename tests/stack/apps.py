@@ -35,10 +35,12 @@ _PARTS = {
 
 def until(what, within=SECONDS, told=lambda: ""):
     """Return the result of *what* once it is true; fail with the text of *told* if that takes too long."""
-    deadline = time.monotonic() + within
+    began = time.monotonic()
     while not (found := what()):
-        assert time.monotonic() < deadline, f"not within {within} s{told()}"
-        time.sleep(0.02)
+        waited = time.monotonic() - began
+        assert waited < within, f"not within {within} s{told()}"
+        # less often the longer it waits: most checks cost CPU time in a browser or a server
+        time.sleep(min(0.1, 0.02 + waited / 20))
     return found
 
 

@@ -11,6 +11,7 @@ from services.embedded.processes import tail
 
 START_SECONDS = 1200.0  # of a start that makes progress: the machine may have much other work
 SILENT_SECONDS = 300.0  # without CPU time or a line of log: it hangs
+_POLL_SECONDS = 0.1  # between two calls of `is_up`: its server answers while it starts its parts
 _LOOK_SECONDS = 1.0  # between two polls of the progress, which cost CPU time themselves
 _second_tries = []  # reasons of failed first tries that are not reported yet
 _reported = []  # instances of NeverStarted for which a test has failed
@@ -32,7 +33,7 @@ def await_start(is_up, progress, told=lambda: "", *, now=time.monotonic, sleep=t
     began = changed = looked = now()
     before = progress()
     while not is_up():
-        sleep(0.02)
+        sleep(_POLL_SECONDS)
         if now() - looked < _LOOK_SECONDS:
             continue
         looked, current = now(), progress()

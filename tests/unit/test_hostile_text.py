@@ -7,6 +7,8 @@ from tests.hostile_text import NO_READERS, READERS, SHAPES, cpu_seconds, readers
 SMALL, LARGE = 20_000, 40_000  # bytes
 LEAST_SECONDS = 0.005  # a shorter time cannot be measured
 MOST = 2.5  # the highest ratio for twice the text; quadratic time gives four
+# the ratio for four times the text where a linear and a quadratic part give MOST for twice the text
+MOST_OF_FOUR = 5.7
 ROUNDS = 20  # the most attempts, because other work may slow many of them
 
 
@@ -32,7 +34,7 @@ def test_twice_the_text_takes_twice_the_time(name):
 
 
 def growth(reader, shape):
-    """Return how many times as long the larger text takes; 0 if its time is too short to measure.
+    """Return how many times as long the larger text takes; 0 if its time is too short to measure, or in proportion to a quarter of it.
 
     The best of three, and of more if other work on the machine may have slowed the larger text alone; none is read on once its
     time is short enough. The smaller one is then read twice in a row, because a short time falls between the other work more
@@ -41,6 +43,9 @@ def growth(reader, shape):
     small, large = shape(SMALL), shape(LARGE)
     of_small, of_large = [], [cpu_seconds(reader, large)]
     if of_large[0] < LEAST_SECONDS:
+        return 0
+    quarter = shape(LARGE // 4)
+    if of_large[0] <= MOST_OF_FOUR * min(cpu_seconds(reader, quarter) for _ in range(2)):
         return 0
     for attempt in range(1, ROUNDS + 1):
         in_a_row = 1 if attempt == 1 else LARGE // SMALL
