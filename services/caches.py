@@ -15,6 +15,7 @@ from services.errors import StoreUnavailable
 
 Key = TypeVar("Key")
 Value = TypeVar("Value")
+READ_AHEAD_THREAD = "read-ahead"  # the name of a thread that reads a value ahead
 _SECONDS = 60.0  # seconds for which a cached value is fresh; another device may change it meanwhile
 _AHEAD_SECONDS = 5.0  # seconds for which a value that was read ahead may be used
 
@@ -126,7 +127,7 @@ class CachedRead(Generic[Value]):
                 or self._is_fresh(self._ahead, _AHEAD_SECONDS)
             ):
                 began = next(self._clock)
-                self._ahead = _Read(in_thread("read-ahead", ask or self._ask), began)
+                self._ahead = _Read(in_thread(READ_AHEAD_THREAD, ask or self._ask), began)
 
     def outdate(self) -> None:
         """Make the next `get` read the value again, because it may have changed."""

@@ -19,6 +19,7 @@ from services.events import log_event
 
 _logger = logging.getLogger(__name__)
 
+TURN_THREADS, BEAT_THREADS = "turn-", "beat-"  # the beginnings of the names of each turn's threads
 # the shortest pause between two drawings of a reply; pauses grow with the number of readers and with
 # the length of the text, because a browser redraws the whole text
 _FRAME_SECONDS = 0.005
@@ -249,9 +250,9 @@ class LiveTurns:
             if known and known.id == turn.id and not known.is_done:
                 raise Busy
             # the thread is started first: if that fails, the turn must be neither found nor kept alive
-            in_thread(f"turn-{turn.id}", partial(self._work, turn, produce))
+            in_thread(f"{TURN_THREADS}{turn.id}", partial(self._work, turn, produce))
             self._turns[key] = turn
-        in_thread(f"beat-{turn.id}", partial(_keep_alive, turn, beat))
+        in_thread(f"{BEAT_THREADS}{turn.id}", partial(_keep_alive, turn, beat))
 
     def stop(
         self, is_meant: Callable[[LiveTurn], bool] = lambda _: True, within: float = 2.0

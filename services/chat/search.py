@@ -36,6 +36,7 @@ from services.store.port import Corpus
 if TYPE_CHECKING:
     from services.memory.recall import Hit, Passage
 
+RECALL_THREAD = "recall"  # the name of a thread that indexes messages
 _PATIENCE = 2.0  # maximum seconds that a prompt waits for messages to be indexed
 _MOST_HITS = 1000
 # maximum messages recalled from other conversations: ten hold four fifths of the relevant facts,
@@ -280,7 +281,7 @@ class Search:
         """Start a thread that indexes new messages, unless one is running; return its future."""
         with self._lock:
             if self._reading is None or self._reading.done():
-                self._reading = in_thread("recall", self._read)
+                self._reading = in_thread(RECALL_THREAD, self._read)
             return self._reading
 
     def _read(self) -> None:

@@ -20,7 +20,7 @@ from services.chat.planning import Planning
 from services.chat.remote_turn import RemoteTurn
 from services.chat.search import Search
 from services.chat.setup import Choices
-from services.chat.task_registry import BackgroundTasks, Work
+from services.chat.task_registry import BACKGROUND_THREAD, BackgroundTasks, Work
 from services.chat.view import ThreadView
 from services.daemon_threads import in_thread
 from services.domain import (
@@ -363,7 +363,7 @@ class Chat:
         finally:
             turn.close(turn.failure)
         for work in due:
-            in_thread("background-task", work)
+            in_thread(BACKGROUND_THREAD, work)
 
     def _live(self, conversation_id: ConversationId) -> LiveTurn | None:
         turn = self.live_turns.find(self.store.turns.user_id, conversation_id)

@@ -154,9 +154,10 @@ class Mailer:
         return refusal is None
 
     def has_room(self, *, is_known: bool) -> bool:
-        """Return True if the hourly limit allows another mail; *is_known*: a known device requests it."""
+        """Return True if the hourly limit and the queue allow another code; *is_known*: a known device requests it."""
+        rank = Rank.KNOWN_DEVICE if is_known else Rank.STRANGER
         with self._changed:
-            return self._limit.has_room(is_known=is_known)
+            return self._limit.has_room(is_known=is_known) and not self._is_full_for(rank)
 
     def health(self) -> MailHealth:
         """Return the figures of the queue that admins see."""
@@ -186,10 +187,12 @@ class Mailer:
             return MailRefusal.NO_MAILBOX
         if not self._limit.has_room(is_known=mail.is_known):
             return MailRefusal.HOURLY_LIMIT
+        return MailRefusal.FULL_QUEUE if self._is_full_for(rank_of(mail)) else None
+
+    def _is_full_for(self, rank: Rank) -> bool:
+        """Return True if the queue is full, and no mail in it has a lower rank than *rank*."""
         lowest = max((rank_of(one.mail) for one in self._waiting), default=Rank.KNOWN_DEVICE)
-        if self._is_full and lowest <= rank_of(mail):
-            return MailRefusal.FULL_QUEUE
-        return None
+        return self._is_full and lowest <= rank
 
     def _drop(self, waiting: _Waiting) -> None:
         self._waiting.remove(waiting)

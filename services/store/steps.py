@@ -5,6 +5,7 @@ key of the step's row is a hash of both. The row's text, a `Step` as JSON, is se
 (crypto/keyring.py). So a copy of the row reveals nothing, and only the browser that began a step can continue it.
 """
 
+import json
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -12,7 +13,7 @@ from datetime import UTC, datetime
 from typing import Protocol, TypeVar
 from uuid import UUID, uuid4
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 
 from services.crypto import RootKeys, StepKeys
 from services.domain import SessionId, UserId
@@ -169,14 +170,15 @@ class Steps:
 
 def read_contents(form: TypeAdapter[Contents], text: str) -> Contents:
     """Return the contents of a step, stored as JSON. Raise StepEnded if another version of the app stored different fields."""
-    with suppress(ValidationError):
-        return form.validate_json(text)
+    with suppress(ValueError):
+        # not `validate_json`, which would keep short secrets in a cache of the process
+        return form.validate_python(json.loads(text))
     raise StepEnded  # raised outside the block, because a chained traceback would hold the contents
 
 
 def _opened(keys: StepKeys, step_id: UUID, sealed: str) -> Step | None:
     """Decrypt a step; return None on failure, because the traceback of an exception would hold the step's contents."""
-    with suppress(Tampered, ValidationError):  # perhaps stored by another version of the app
-        return _STEP.validate_json(keys.open(sealed, step_id))
+    with suppress(Tampered, StepEnded):  # perhaps stored by another version of the app
+        return read_contents(_STEP, keys.open(sealed, step_id))
     log_event("step.unopened", step=step_id)
     return None

@@ -91,6 +91,8 @@ def fill(stack, sessions):
     admin.set_role(people["omar"].user_id, AccountRole.ADMIN)
     admin.suspend(people["ravi"].user_id, is_suspended=True)
     admin.delete(people["lena"].user_id)
+    due = "update public.messages set destroy_at = now() - interval '1 s' where user_id = %s and destroy_at is not null"
+    change(due, people["maya"].user_id)
     sweep(sessions.backend)
     admin.set_deployment_cap(50_000_000)
     admin.change_settings({"monthly_cap_micro": 5_000_000, "retention_days": 90})
@@ -117,14 +119,17 @@ def fill(stack, sessions):
 
 
 def exports(accounts, monkeypatch):
-    """Return the files of the exports of all users who can sign in, by name."""
+    """Return the files of the exports of all users who can sign in, by name, and the figures of their rows."""
     monkeypatch.setattr(full_export, "datetime", Noon)
     stores = [
         store_of(accounts.sign_in_with(f"{name}@daybook.test", PASSWORD)[1])
         for name in ("admin", "maya", "omar")
     ]
     zips = [ZipFile(BytesIO(b"".join(FullExport(store, UTC).parts()))) for store in stores]
-    return [{name: one.read(name) for name in one.namelist()} for one in zips]
+    return [
+        {name: one.read(name) for name in one.namelist()} | {"figures": store.usage.stored()}
+        for one, store in zip(zips, stores, strict=True)
+    ]
 
 
 def without_numbers(files):

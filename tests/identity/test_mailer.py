@@ -111,7 +111,9 @@ def test_full_queue_gives_way_to_a_higher_rank(of_waiting, of_new):
         assert mailer.send(first)
         assert mailer.send(waiting)
 
+        assert mailer.has_room(is_known=new.is_known)
         assert mailer.send(new)
+        assert not mailer.has_room(is_known=new.is_known)
         assert not mailer.send(waiting)
         sender.gate.set()
         emptied(mailer)

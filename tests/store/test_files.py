@@ -18,6 +18,7 @@ from services.store.backend import NewStep
 from services.store.files import FilesPlace
 from services.store.files import store as stores
 from services.store.files.documents import Document
+from services.store.files.journal import Operation, journal_line, read_journal
 from services.store.operator import Mark
 from services.store.tables.backend import TablesBackend
 from services.store.tables.schema import BUDGETS, MESSAGES, NONCES, SETTINGS, Nonce, Settings
@@ -235,6 +236,15 @@ def test_journal_that_leads_out_of_the_folder_is_damage(place, slow):
 
     with pytest.raises(Misconfigured, match="is damaged"):
         place.open()
+
+
+def test_short_texts_of_a_journal_are_in_no_cache_of_the_process():
+    line = journal_line([Operation("shared/nonces", NONCES, "short key")], 0)
+
+    (one,), (two,) = (read_journal(line)[0] for _ in range(2))
+
+    assert one == two
+    assert one.key is not two.key
 
 
 def renamed_table(line):

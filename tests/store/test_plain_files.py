@@ -13,8 +13,10 @@ from services.domain import Role, UserId
 from services.errors import Misconfigured, StoreBlocked
 from services.store.files import FilesPlace
 from services.store.files import place as places
-from services.store.files.incoming import unread_files
-from tests.stores import InMemoryDatabase
+from services.store.files.incoming import take_up, unread_files
+from services.store.tables.in_memory import InMemoryStore
+from services.store.tables.schema import MESSAGES
+from tests.stores import InMemoryDatabase, OpenTables
 
 SAID = [
     {"role": "user", "content": "When do I sow peas?\nAnd beans?", "name": "kept out"},
@@ -70,6 +72,21 @@ def test_text_changed_by_hand_is_read(place):
 
     assert thread.is_whole
     assert [one.body for one in thread.messages] == ["When do I sow peas?", "In April."]
+
+
+def test_short_texts_of_files_are_in_no_cache_of_the_process(place, incoming):
+    (incoming / "garden.json").write_text(json.dumps(SAID))
+    stores = InMemoryStore(), InMemoryStore()
+    for store in stores:
+        take_up(store, place.path)
+        (incoming / "done" / "garden.json").rename(incoming / "garden.json")
+    both = [OpenTables(store.of(MAYA)).all(MESSAGES).values() for store in stores]
+    both += [thread.messages for _ in range(2) for thread in chats(place)]
+
+    for number, one in enumerate(SAID):
+        found = [[*messages][number].body for messages in both]
+        assert found == [one["content"]] * 4
+        assert len({*map(id, found)}) == 4
 
 
 def test_list_put_in_by_hand_becomes_a_chat_once(place, incoming):

@@ -28,6 +28,30 @@ def refusal(verb, *entered, status, **body):
     return caught.value
 
 
+def a_session():
+    """Return the session with which Supabase Auth answers."""
+    user = {"id": str(uuid4()), "app_metadata": {}, "user_metadata": {}, "aud": "", "created_at": 0}
+    claims = {"session_id": str(uuid4())}
+    return {
+        "access_token": jwt.encode(claims, "a key of 32 bytes for this test.", "HS256"),
+        "token_type": "bearer",
+        "expires_in": 3600,
+        "refresh_token": "refresh",
+        "user": user,
+    }
+
+
+def test_short_tokens_are_in_no_cache_of_the_process():
+    answer = httpx.MockTransport(lambda _: httpx.Response(200, json=a_session()))
+    gateway = Gateway.to("http://auth.test", SecretStr("key"), answer)
+
+    one, two = (auth.sign_in(gateway.client(), *WHO) for _ in range(2))
+    stored = one.model_dump_json()
+    three, four = (auth.AuthTokens.model_validate_json(stored) for _ in range(2))
+
+    assert len({id(each.refresh) for each in (one, two, three, four)}) == 4
+
+
 @pytest.mark.parametrize(
     ("status", "code", "error"),
     [
@@ -55,15 +79,7 @@ def test_refused_sign_in_raises_by_its_code(verb, status, code, error, caplog):
 
 def test_sign_up_beside_another_recognises_the_user_that_the_other_has_made():
     """Auth answers one of two sign-ups at once with an internal error; the rig cannot time them."""
-    user = {"id": str(uuid4()), "app_metadata": {}, "user_metadata": {}, "aud": "", "created_at": 0}
-    claims = {"session_id": str(uuid4())}
-    session = {
-        "access_token": jwt.encode(claims, "a key of 32 bytes for this test.", "HS256"),
-        "token_type": "bearer",
-        "expires_in": 3600,
-        "refresh_token": "refresh",
-        "user": user,
-    }
+    session = a_session()
     failed = httpx.Response(500, json={"code": "unexpected_failure", "message": "…"})
     answers = {"/auth/v1/signup": failed, "/auth/v1/token": httpx.Response(200, json=session)}
     transport = httpx.MockTransport(lambda request: answers[request.url.path])
@@ -75,7 +91,7 @@ def test_sign_up_beside_another_recognises_the_user_that_the_other_has_made():
         transport=transport,
     )
 
-    assert str(backend.sign_in.sign_up(*WHO).user_id) == user["id"]
+    assert str(backend.sign_in.sign_up(*WHO).user_id) == session["user"]["id"]
 
     answers["/auth/v1/token"] = failed
     with pytest.raises(errors.StoreUnavailable):

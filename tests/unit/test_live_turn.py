@@ -116,7 +116,7 @@ def test_failed_turn_leaves_memory_when_looked_for_late(monkeypatch):
     live_turns, turn = LiveTurns(), a_turn("Ferns")
     live_turns.run(turn, lambda _: None, lambda turn: turn.close(AppError()))
     where, ended = (turn.user_id, turn.conversation_id), weakref.ref(turn)
-    names = {f"turn-{turn.id}", f"beat-{turn.id}"}
+    names = {f"{start}{turn.id}" for start in (live_turn.TURN_THREADS, live_turn.BEAT_THREADS)}
     until(lambda: not any(thread.name in names for thread in threading.enumerate()))
     monkeypatch.setattr(live_turn, "_FAILURE_SECONDS", 0.0)
     del turn

@@ -6,13 +6,14 @@ from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
 import pytest
+from pydantic import TypeAdapter
 
 from services.crypto import RootKeys, new_key
 from services.errors import StepEnded, WrongCredentials
 from services.rules.accounts import STEP_LIFE
 from services.store.accounts import Cookie
 from services.store.backend import StoredCredentials
-from services.store.steps import Steps
+from services.store.steps import Steps, read_contents
 from services.store.tables.backend import TablesBackend
 from services.store.tables.in_memory import InMemoryStore
 from services.store.tables.schema import STEPS
@@ -126,6 +127,16 @@ def test_step_without_a_user_fits_no_credentials(steps):
 
     with pytest.raises(StepEnded):
         step.check(pending)
+
+
+def test_short_contents_are_in_no_cache_of_the_process(steps):
+    step = steps.begin(BROWSER, KIND, '["secret"]', ())
+
+    one, two = (steps.attempt(BROWSER, KIND, step.id, None).contents for _ in range(2))
+    [first], [other] = (read_contents(TypeAdapter(list[str]), text) for text in (one, two))
+
+    assert one is not two
+    assert first is not other
 
 
 def test_no_repr_shows_the_contents(steps):

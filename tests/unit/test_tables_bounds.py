@@ -1,4 +1,4 @@
-"""Rows that may be more than one block can write are hidden by a single row, and destroyed in slices."""
+"""Rows that may be too many for one block: hidden by a single row, destroyed in slices, counted without being read."""
 
 from dataclasses import replace
 from uuid import uuid4
@@ -7,12 +7,14 @@ import pytest
 
 from services.domain.rows import DocumentKind, DocumentRow
 from services.store.rows import ReceiptRow
+from services.store.tables.blocks import delete_all
 from services.store.tables.protocol import MOST_WRITES
 from services.store.tables.schema import (
     COUNTS,
     DISCARDS,
     DOCUMENTS,
     ERASURES,
+    LEDGER,
     MESSAGES,
     RECEIPTS,
     TURNS,
@@ -58,6 +60,17 @@ def facts(database, garden):
     more = replace(before, facts=MANY, bytes=before.bytes + 10 * MANY)
     database.tables.store(COUNTS, more)
     return [row.id for row in rows]
+
+
+def test_figures_of_a_user_need_no_message_and_no_ledger_entry(database, garden):
+    before = database.bounded_rows.usage.stored()
+    assert (before.messages, before.ledger_entries) == (2, 1)
+
+    for table in (MESSAGES, LEDGER):
+        rows = database.tables.all(table).values()
+        database.tables.run(lambda block, rows=(table, rows): delete_all(block, *rows))
+
+    assert database.bounded_rows.usage.stored() == before
 
 
 def test_facts_of_deleted_messages_are_hidden_at_once(database, garden, facts):

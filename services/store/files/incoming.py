@@ -14,7 +14,7 @@ from stat import S_ISREG
 from typing import Literal
 from uuid import UUID, uuid5
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from services.crypto import LARGEST_TEXT, Head
 from services.crypto.plain import NO_VAULT
@@ -42,7 +42,8 @@ class _Said:
     content: str = field(repr=False)
 
 
-_CHATS = TypeAdapter(list[_Said])
+# "keys": pydantic would keep short texts in a cache of the process
+_CHATS = TypeAdapter(list[_Said], config=ConfigDict(cache_strings="keys"))
 
 
 def take_up(tables: AllTables, folder: Path) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from pydantic import NonNegativeInt, TypeAdapter
+from pydantic import ConfigDict, NonNegativeInt, TypeAdapter
 
 from services.store.files.documents import Damaged, line_of, read_line
 from services.store.files.layout import TABLES
@@ -38,7 +38,9 @@ class _Record:
     writes: list[tuple[str, dict[str, Any]] | tuple[str, str, str]] = field(repr=False)
 
 
-_RECORDS, _SIZES = TypeAdapter(_Record), TypeAdapter(dict[str, NonNegativeInt])
+# "keys": pydantic would keep short texts in a cache of the process; "None": a dataclass alone takes no configuration
+_RECORDS = TypeAdapter[_Record | None](_Record | None, config=ConfigDict(cache_strings="keys"))
+_SIZES = TypeAdapter(dict[str, NonNegativeInt])
 _PATH = re.compile(r"[\w-]+(?:/[\w-][\w.-]*){1,2}")  # never leads out of the store's folder
 
 

@@ -12,6 +12,7 @@ from pydantic import AliasPath, BaseModel, ConfigDict, Field, ValidationError
 from supabase import Client
 from supabase_auth.errors import AuthApiError, AuthError
 from supabase_auth.types import Session as AuthSession
+from supabase_auth.types import User as AuthUser
 
 from services import errors
 from services.domain import UserId
@@ -19,11 +20,16 @@ from services.domain.addresses import EmailAddress
 from services.events import log_event
 from services.store.supabase.api import Gateway
 
+# pydantic would keep short texts, such as refresh tokens and addresses, in a cache of the process
+for _kind in (AuthSession, AuthUser):
+    _kind.model_config["cache_strings"] = "keys"
+    _kind.model_rebuild(force=True)
+
 
 class AuthTokens(BaseModel):
     """Supabase Auth's tokens from a sign-in or a renewal; they are stored, sealed, in an app session."""
 
-    model_config = ConfigDict(frozen=True, hide_input_in_errors=True)
+    model_config = ConfigDict(frozen=True, hide_input_in_errors=True, cache_strings="keys")
 
     user_id: UserId
     auth_session_id: UUID

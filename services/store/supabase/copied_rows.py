@@ -24,7 +24,9 @@ select count(*) as conversations, count(destroy_at) as discarded, coalesce(sum(b
   (select count(*) from public.documents where user_id = %(user)s and kind = 'fact') as facts,
   (select count(*) from public.documents where user_id = %(user)s and kind = 'space') as spaces
 from public.conversations where user_id = %(user)s""",
-    "conversations": "select * from public.conversations where user_id = %(user)s",
+    "conversations": """
+select *, last_seq - (select count(*) from public.messages where conversation_id = chats.id) as destroyed
+from public.conversations chats where user_id = %(user)s""",
     "messages": """
 select id, conversation_id, seq, parent_id, turn_id, role, outcome, body, attachments, has_thoughts, created_at,
   null as destroy_at from public.messages where user_id = %(user)s""",
@@ -47,7 +49,8 @@ select *, lpad(id::text, 20, '0') as id from private.ledger where user_id = %(us
     "days": """
 select day, jsonb_agg(to_jsonb(used) || jsonb_build_object('first_tokens', (
     select coalesce(jsonb_object_agg(bucket, first_tokens[bucket]), '{}') from generate_subscripts(first_tokens, 1) bucket
-    where first_tokens[bucket] <> 0)) order by model, purpose) as sums
+    where first_tokens[bucket] <> 0)) order by model, purpose) as sums,
+  (select count(*) from private.ledger where user_id = %(user)s and ledger.day = used.day) as entries
 from private.usage_by_day used where user_id = %(user)s group by day""",
     "erasures": "select null as id where false",
     "invitations": "select * from private.invitations",

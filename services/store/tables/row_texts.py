@@ -3,9 +3,10 @@
 from datetime import UTC, date, datetime
 from enum import Enum
 from functools import cache
+from typing import cast
 from uuid import UUID
 
-from pydantic import TypeAdapter
+from pydantic import ConfigDict, TypeAdapter
 
 from services.store.tables.protocol import Row, Table
 
@@ -14,7 +15,8 @@ Value = str | int | None
 
 @cache
 def _adapter(kind: type[Row]) -> TypeAdapter[Row]:
-    return TypeAdapter(kind)
+    # "keys": pydantic would keep short texts in a cache of the process; "None": a dataclass alone takes no configuration
+    return TypeAdapter(cast(type[Row], kind | None), config=ConfigDict(cache_strings="keys"))
 
 
 def read_row(table: Table[Row], text: str | bytes) -> Row:

@@ -1,9 +1,11 @@
 """The rows of one user in a store over tables: reading conversations, and turns with their costs."""
 
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from uuid import uuid4
+
+from pydantic import TypeAdapter
 
 from services.crypto import sha
 from services.domain import ConversationId, Outcome, Purpose, Role, SpaceId, TurnId
@@ -28,6 +30,7 @@ from services.store.writes import BeginTurn, CheckpointTurn, FinishTurn, SealedP
 
 # maximum lapsed turns that one block settles: each writes two rows, and perhaps the totals of a day
 _MOST_LAPSED = 100
+_REQUEST = TypeAdapter(BeginTurn)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +122,7 @@ class TablesRows(TablesMessages):
     ) -> Begun | Refusal:
         """Begin a turn; *granted*: the result of another ledger, if that ledger has reserved the turn and assigned its id."""
         wanted, created, now = write.reservation, write.created, self.now()
-        request = sha(str(asdict(write)))
+        request = sha(_REQUEST.dump_json(write, warnings=False).decode())
         for known in block.select(schema.TURNS, {"client_turn_id": wanted.client_turn_id}, limit=1):
             if known.request != request:
                 return Refusal(reason="different_request")
@@ -157,7 +160,7 @@ class TablesRows(TablesMessages):
         """Return the conversation, new or existing, of a new turn; None if the turn has no conversation."""
         if write.created:
             now = self.now()
-            return StoredConversation(**asdict(write.created), created_at=now, updated_at=now)
+            return part_of(StoredConversation, write.created, created_at=now, updated_at=now)
         if write.prompt is None:
             return None
         row = self._found(block, write.prompt.conversation_id)

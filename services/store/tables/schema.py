@@ -71,6 +71,7 @@ class StoredConversation(ConversationRow):
     """A conversation, and the number of bytes of its messages, pieces and receipts."""
 
     bytes: int = 0
+    destroyed: int = 0  # destroyed messages, which `last_seq` still counts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,6 +127,7 @@ class UsageDay:
 
     day: date
     sums: tuple[ModelUsage, ...]
+    entries: int = 0  # entries of the ledger on this day
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -130,7 +130,8 @@ class TablesSweep(TablesDocuments):
         freed = text_bytes(*rows, *thoughts, *receipts)
         block.put(schema.COUNTS, counts.with_content(-freed))
         if chat:
-            block.put(schema.CONVERSATIONS, replace(chat, bytes=chat.bytes - freed))
+            chat = replace(chat, bytes=chat.bytes - freed, destroyed=chat.destroyed + len(rows))
+            block.put(schema.CONVERSATIONS, chat)
         return not is_slice
 
     def _has_open_turn(self, block: Block, conversation_id: ConversationId) -> bool:

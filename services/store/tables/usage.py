@@ -91,7 +91,8 @@ def added_to(day: UsageDay | None, entry: Entry) -> UsageDay:
             interrupted=one.interrupted + new.interrupted,
             first_tokens=dict(times),
         )
-    return UsageDay(day=entry.day, sums=(*others, new))
+    entries = 1 + (day.entries if day else 0)
+    return UsageDay(day=entry.day, sums=(*others, new), entries=entries)
 
 
 def days_of(block: Block, first_day: date, last_day: date) -> list[UsageDay]:
@@ -192,20 +193,20 @@ class TablesUsage:
         rows = block.select(schema.CONVERSATIONS)
         shown = {row.id: row for row in rows if row.destroy_at is None}
         counts = block.get(schema.COUNTS, "counts") or Counts()
-        gone = {one for row in block.select(schema.DISCARDS) for one in row.message_ids}
-        messages = [one for one in block.select(schema.MESSAGES) if one.conversation_id in shown]
-        entries = block.select(schema.LEDGER)
+        discards = [one for one in block.select(schema.DISCARDS) if one.conversation_id in shown]
+        hidden = {one for row in discards for one in row.message_ids}
+        days = block.select(schema.DAYS)
         return StoredData(
             conversations=len(shown),
             archived=sum(row.state is ConversationState.ARCHIVED for row in shown.values()),
-            messages=sum(one.id not in gone for one in messages),
+            messages=sum(row.last_seq - row.destroyed for row in shown.values()) - len(hidden),
             spaces=len(block.select(schema.DOCUMENTS, {"kind": DocumentKind.SPACE})),
             facts=counts.facts,
             sealed_bytes=counts.bytes,
             deleted=len(rows) - len(shown),
             destroyed_at=max((row.destroy_at for row in rows if row.destroy_at), default=None),
-            ledger_entries=len(entries),
-            ledger_since=min((one.day for one in entries), default=None),
+            ledger_entries=sum(one.entries for one in days),
+            ledger_since=min((one.day for one in days), default=None),
         )
 
 

@@ -8,10 +8,13 @@ import pytest
 from services.domain import Fact, FactId, Outcome, Purpose, Space, SpaceId
 from tests.store.conformance.talk import (
     NOON,
+    THOUGHTS,
     UNDO_SECONDS,
     answer,
+    crash,
     delete,
     destroy,
+    ending,
     first_turn,
     new_turn,
     say,
@@ -110,6 +113,31 @@ def test_deleted_conversation_is_counted_until_it_is_destroyed(backend, maya):
     backend.let_pass(UNDO_SECONDS + 1)
     backend.sweep()
     assert maya.usage.stored().deleted == 0
+
+
+def test_figures_follow_what_is_deleted_restored_destroyed_and_corrected(backend, maya):
+    thread = answer(maya, first_turn("Why?"), "So.", thoughts=THOUGHTS)
+    thread = say(maya, thread, "When?", "In March.")
+    here = thread.conversation.id
+
+    def figures():
+        stored = maya.usage.stored()
+        return stored.messages, stored.ledger_entries
+
+    assert figures() == (4, 2)
+    delete(maya, thread, 2)
+    assert figures() == (2, 2)
+    maya.messages.restore(here)
+    assert figures() == (4, 2)
+    delete(maya, maya.conversations.thread(here), 2)
+    backend.let_pass(UNDO_SECONDS + 1)
+    backend.sweep()
+    assert figures() == (2, 2)
+    turn, begun = crash(backend, maya, maya.conversations.thread(here))
+    backend.sweep()
+    assert figures() == (3, 3)
+    maya.turns.finish(ending(turn, begun, "It did."))
+    assert figures() == (4, 4)  # the correction of a lapsed turn is an entry
 
 
 def test_text_held_by_a_process_is_counted_until_forgotten(maya, garden, garden_id):
