@@ -1,4 +1,4 @@
-"""The page "Your data": the data in each layer, how to clear it, and the export of everything."""
+"""The page "Your data": what the browser, the server's memory and the store have, how to clear it, and the full export."""
 
 from collections.abc import Generator
 from contextlib import contextmanager

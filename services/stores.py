@@ -105,7 +105,10 @@ def only_account(tables: AllTables) -> StoredCredentials | None:
 def open_backend(
     chosen: Settings, at: Endpoints, root_keys: RootKeys, tables: AllTables | None = None
 ) -> Backend:
-    """Open the backend over *tables*; None: over Supabase, either the embedded one at *at* or the one that the settings name."""
+    """Open the backend over *tables* or, if None, over Supabase: the embedded one, or the one that the settings name.
+
+    *at*: the URL and the key of the embedded Supabase, None in both if it does not run.
+    """
     if tables:
         from services.store.tables.backend import TablesBackend
 

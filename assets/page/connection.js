@@ -2,7 +2,7 @@
 // would cover the text, is closed. If the server refuses the connection, this script asks for the reason,
 // which Streamlit does not show. A line also appears if the server does not respond to a sent message.
 
-const PATIENCE = 2000, // milliseconds without a response until a line says that there is no answer
+const PATIENCE = 2000, // milliseconds without a response until the page says that there is no answer
   ANSWER = 4000; // milliseconds after which a request of this script is given up
 const OFFLINE = "Offline. Your text is kept.";
 let wasConnected = false,

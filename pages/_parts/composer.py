@@ -24,8 +24,10 @@ def place_tools() -> DeltaGenerator:
 
 
 def draw_tools(services: ChatParts, view: ThreadView, new: NewConversation) -> None:
-    """Draw the memory policy and the model of a conversation (for a new one, from the choices *new*), and Stop while a
-    reply streams."""
+    """Draw the menus for the memory policy and the model of a conversation and, while a reply streams, the button Stop.
+
+    *new*: the choices for a new conversation.
+    """
     model = bootstrap.current_app().health.model
     memory.draw_policy(services, view)
     if view.is_new:

@@ -68,11 +68,11 @@ def quiet_button(
 
 
 def key_showing(name: str, value: object) -> str:
-    """Return a key for the field of a menu, with which the field shows its default *value*.
+    """Return a widget key under which the field of a menu shows *value*; it is new if the field now has another value.
 
-    While its menu is closed, a field ignores a value set in the session state, and sends its old value with the next run
-    as if the user had chosen it again. So no value is set: if the field's value differs from *value*, a field with a new
-    key replaces it. Setting a value would also undo a choice that the user makes while the page is being drawn.
+    The field is replaced, instead of setting its value in the session state: while its menu is closed, a field ignores
+    a value that is set, and sends its old value with the next run as if the user had chosen it again. Setting a value
+    would also undo a choice that the user makes while the page is being drawn.
     """
     key, number = tab().field_keys.get(name, (name, 0))
     if st.session_state.get(key, value) != value:

@@ -238,7 +238,7 @@ def span(first: date, last: date) -> str:
 
 
 def in_markdown(date: str) -> str:
-    """Return a formatted date with which a Markdown text may begin: "19. Nov." would begin a list."""
+    """Return a formatted date, escaped so that a Markdown text can begin with it: "19. Nov." would begin a list."""
     return date.replace(".", r"\.")
 
 

@@ -135,7 +135,7 @@ class Credentials:
 
     @property
     def wants_factor(self) -> bool:
-        """True if no session may begin without a second factor: TOTP, or a passkey that is asked for."""
+        """True if sign-ins require a second factor: TOTP, or a passkey (`asks_passkey`)."""
         return self.factor is not None or self.asks_passkey
 
     @property

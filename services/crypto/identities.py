@@ -42,7 +42,7 @@ def read(value: object) -> tuple[LinkedIdentity, ...]:
 
 
 def moved(value: object, old: str, new: str) -> object:
-    """Return the field's *value* with the issuer *old* replaced by *new*; of identities that become equal, only the first stays."""
+    """Return the field's *value* with the issuer *old* replaced by *new*; of several that become equal, keep only the first."""
     if not isinstance(value, list):
         return value
     left = dict[object, object]()

@@ -13,7 +13,9 @@ class Offer:
 
     info: ModelInfo
     client: ModelClient = field(repr=False)
-    takes_prefix: bool = False  # true if the model can continue a reply at the end of a prompt
+    takes_prefix: bool = (
+        False  # true if the model can continue a partial reply that ends its input (prefill)
+    )
     is_refused: bool = False  # true if the model has no known price but must have one
 
 

@@ -89,7 +89,7 @@ class Columns:
         rows = rows[np.lexsort((numbers.seq[rows], numbers.conversation[rows]))]
         self.rows: list[int] = rows.tolist()
         self.ids = [ids[row] for row in self.rows]
-        # by row number: the index of the row's message in the columns
+        # maps the number of a row to the index of its message in the sorted columns
         self.places = np.zeros(len(ids), np.intp)
         self.places[rows] = np.arange(len(rows))
         self._numbers = numbers = Numbers(*(column[rows] for column in numbers))

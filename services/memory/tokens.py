@@ -88,8 +88,8 @@ def min_tokens(text: str) -> int:
     return _size(_RUNS.sub("", text)) // 32
 
 
-# SentencePiece puts a blank before every text, which is a separate token if the first character is spelt
-# out in bytes
+# SentencePiece prepends a space to every text; the space is a token of its own if the first character is
+# encoded as bytes
 _LEADING_BLANK = 1
 
 

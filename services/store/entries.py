@@ -64,7 +64,9 @@ class Entry:
     confirmed: Confirmed | None = None  # how the address of a sign-up was confirmed
     # the identity that a sign-up begins with, or that a sign-in links to the account
     identity: LinkedIdentity | None = None
-    scope: ProofScope = ProofScope.FULL  # the account changes that this entry, as a proof, allows
+    scope: ProofScope = (
+        ProofScope.FULL
+    )  # which changes of the account are allowed if this entry serves as a proof
     used: Identity | None = None  # the account's identity by which the user signs in
     # the secret of an authenticator app that is being set up, in hexadecimal; "": none
     secret: str = field(default="", repr=False)
@@ -119,7 +121,7 @@ class PasskeyEntry:
     credential_id: bytes = field(repr=False)
     # returns the passkey after its use; arguments: the passkey, the user handle, whether the user must be verified
     verify: Callable[[Passkey, bytes, bool], Passkey] = field(repr=False)
-    # new recovery codes, for an account that asks for a passkey from now on
+    # new recovery codes, for an account that has none (`with_recovery`)
     recovery: tuple[str, ...] = field(repr=False)
     gives_recovery: bool = False  # true: *recovery* is stored, and must be shown to the user
 

@@ -11,7 +11,7 @@ from services.users import Shared
 def require_proof(accounts: Accounts, session: AppSession, *, is_part: bool = False) -> ProofScope:
     """Return the scope of the proof that the user of *session* gave in the last ten minutes; if there is none, audit the refusal.
 
-    *is_part*: a partial proof (`ProofScope.PART`) is enough. It blocks. Raise ProofNeeded, SignedOut, StoreUnavailable.
+    *is_part*: a partial proof (`ProofScope.PART`) is enough. This call blocks. Raise ProofNeeded, SignedOut, StoreUnavailable.
     """
     try:
         return require_recent(session.backend, is_part=is_part)
@@ -29,7 +29,7 @@ def change_way_in(
     *,
     ends_others: bool,
 ) -> None:
-    """Store *new* credentials in place of the *current* ones. It blocks.
+    """Store *new* credentials in place of the *current* ones. This call blocks.
 
     *ends_others*: also end the user's other sessions, and stop their replies. Raise RateLimited if the stored credentials
     have changed meanwhile, ProofNeeded, and the errors of `Accounts.change_credentials`.

@@ -87,7 +87,7 @@ class CodePurposeFlow(Protocol):
     def recipient(self, asked: Asked, request: CodeRequest, throttles: Throttles) -> Recipient:
         """Return the recipient of a mail, and count the mail, even a repeated one, in *throttles*, in one call to the store.
 
-        Raise StoreUnavailable, and TooManyAttempts, after which no mail is sent, but the response is as usual. It blocks.
+        Raise StoreUnavailable, and TooManyAttempts, after which no mail is sent, but the response is as usual. This call blocks.
         """
         ...
 

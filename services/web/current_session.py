@@ -49,7 +49,7 @@ class SentForm:
 def current_session(shared: Shared, cookie: Cookie | None) -> SignedIn | None:
     """Return the session of *cookie*, or None; if its email address has changed, update the user's sessions in this process.
 
-    Raise StoreUnavailable, Tampered, KeyMissing. It blocks.
+    Raise StoreUnavailable, Tampered, KeyMissing. This call blocks.
     """
     cache = shared.session_cache
     session = cache.find(cookie) if cookie else None

@@ -202,7 +202,7 @@ class Entries:
         return OpenStep(found, lambda: steps.end(browser, kind, step_id, None))
 
     def waiting(self, request: Request, step: str) -> WaitingEntry:
-        """Return the entry of a step that waits for the second factor; the step stays open. It blocks. Raise StepEnded."""
+        """Return the entry of a step that waits for the second factor; the step stays open. Raise StepEnded. This call blocks."""
         browser = self.start.origin.step_cookie(request)
         if browser is None:
             raise StepEnded
@@ -256,7 +256,10 @@ class Entries:
     def tell_of_removed(
         self, request: Request, session: AppSession, gone: Iterable[str], *, keeps_factor: bool
     ) -> None:
-        """Notify the user of what a reset has removed: passkeys and identities (by the marks *gone*), or the authenticator app. It blocks."""
+        """Notify the user of what a reset has removed: passkeys and identities (by the marks *gone*), or the authenticator app.
+
+        This call blocks.
+        """
         removed = set[NoticeKind]()
         if not keeps_factor:
             removed.add(NoticeKind.FACTOR_REMOVED)

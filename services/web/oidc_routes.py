@@ -170,7 +170,7 @@ class OidcRoutes:
         )
 
     def _ended(self, request: Request, session: AppSession | None) -> Step:
-        """End the step of an answer, begun in *session* or outside of a session; return the step. Raise StepEnded. It blocks."""
+        """End the step of an answer, begun in *session* or outside of a session; return the step. Raise StepEnded. This call blocks."""
         browser = self.steps.start.origin.step_cookie(request)
         step_id = step_of(request.query_params.get("state", ""))
         if browser is None or step_id is None:

@@ -126,7 +126,10 @@ class SignOnSteps:
     def show(
         self, request: Request, kind: str, session: AppSession | None = None
     ) -> tuple[Step, WaitingAnswer]:
-        """Return the step that the URL of a page names, and its contents; the step stays open. It blocks. Raise StepEnded."""
+        """Return the step that the URL of a page names, and its contents, without ending the step. Raise StepEnded.
+
+        This call blocks.
+        """
         step_id = read_step_id(request.query_params.get("step", ""))
         browser = self._browser_of(request)
         step = self.start.steps.renew(browser, kind, step_id, session, lambda text: text)
@@ -135,14 +138,14 @@ class SignOnSteps:
     def attempt(
         self, request: Request, kind: str, step: str, session: AppSession | None = None
     ) -> tuple[Step, WaitingAnswer]:
-        """Count a try of the *step* that a form names; return the step and its contents. Raise StepEnded. It blocks."""
+        """Count a try of the *step* that a form names; return the step and its contents. Raise StepEnded. This call blocks."""
         browser, step_id = self._browser_of(request), read_step_id(step)
         found = self.start.steps.attempt(browser, kind, step_id, session)
         self.start.count_try(step_id)
         return found, WaitingAnswer.read(found.contents)
 
     def end(self, request: Request, step: Step, session: AppSession | None = None) -> None:
-        """End a step. Only one of several concurrent callers succeeds; the others get StepEnded. It blocks."""
+        """End a step. Only one of several concurrent callers succeeds; the others get StepEnded. This call blocks."""
         self.start.steps.end(self._browser_of(request), step.kind, step.id, session)
 
     def question(

@@ -85,7 +85,10 @@ class SignOnVisits:
                 assert_never(found)
 
     def _find(self, request: Request, waiting: WaitingAnswer) -> tuple[Found | None, Found | None]:
-        """Count an attempt to sign in; look up the identity, and if it is unknown, the answer's email address. It blocks."""
+        """Count an attempt to sign in; look up the identity, and if it is unknown, the answer's email address.
+
+        This call blocks.
+        """
         start, answer = self.steps.start, waiting.answer
         device, client = start.origin.device_cookie(request), start.origin.client_address(request)
         throttles = start.attempts.sign_in(None, client, device)
@@ -258,7 +261,7 @@ class VisitRoutes:
         return await _or_start_again(page)
 
     def _account_page(self, step: Step, waiting: WaitingAnswer, refusal: str = "") -> Response:
-        """Return the page that asks for a sign-in to the existing account. It blocks.
+        """Return the page that asks for a sign-in to the existing account. This call blocks.
 
         Raise StepEnded if the account has changed since the step began.
         """

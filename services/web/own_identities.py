@@ -86,7 +86,7 @@ class OwnIdentities:
         return Route("/identity/remove", remove, methods=["POST"])
 
     def check_may_add(self, signed_in: SignedIn) -> None:
-        """Raise ProofNeeded, TooManyIdentities if the user may not add an identity now. It blocks."""
+        """Raise ProofNeeded, TooManyIdentities if the user may not add an identity now. This call blocks."""
         require_proof(self._accounts, signed_in.session)
         if len(signed_in.current.credentials.identities) >= MOST_IDENTITIES:
             raise TooManyIdentities
@@ -140,7 +140,7 @@ class OwnIdentities:
         return proof.finish(_to_page(_proved(checked), waiting.target))
 
     def _proven(self, session: AppSession, waiting: WaitingAnswer) -> Checked:
-        """Return the credentials of the user of *session*, whom a provider has signed in again. It blocks.
+        """Return the credentials of the user of *session*, whom a provider has signed in again. This call blocks.
 
         Raise IdentityTaken, ProofNeeded.
         """

@@ -71,7 +71,7 @@ class PasskeyFlow(Protocol):
     needs_session: ClassVar[bool]
 
     def offer(self, asked: Asked, challenge: bytes) -> Offer:
-        """Return the options for *challenge*. It blocks. Raise an AppError."""
+        """Return the options for *challenge*. This call blocks. Raise an AppError."""
         ...
 
     async def finish(self, asked: Asked, given: Given) -> Response:

@@ -26,7 +26,7 @@ class Proof:
     def note(self, shared: Shared, session: AppSession, checked: Checked) -> None:
         """Store the proof of the user of *session*, and outdate the cached sign-in details, which contain times of last use.
 
-        It blocks. Raise SignedOut (also if another proof has replaced the browser's cookie), and the errors of `Accounts.prove`.
+        This call blocks. Raise SignedOut (also if another proof has replaced the browser's cookie), and the errors of `Accounts.prove`.
         """
         cookie = self.origin.session_cookie(self.request)
         if cookie is None:

@@ -96,7 +96,10 @@ class SessionStart:
     def page_of_codes(
         self, request: Request, session: AppSession, codes: tuple[str, ...]
     ) -> Callable[[str], Response]:
-        """Notify the user that sign-ins now ask for a passkey; return a function that builds the page with recovery *codes*. It blocks."""
+        """Notify the user that sign-ins now ask for a passkey; return a function that builds the page with recovery *codes*.
+
+        This call blocks.
+        """
         kind = NoticeKind.PASSKEY_FACTOR_ADDED
         self.notices.tell(request, self.accounts.backend, session, kind)
         return codes_page(codes, session.email)

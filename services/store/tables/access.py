@@ -103,7 +103,10 @@ def note(
 def note_failure(
     block: Block, now: datetime, account: AccountRow | None, failure: Failure | Exemption
 ) -> None:
-    """Count *failure* in the user's audit entry for this failure and hour. It reads: call it before the block's first write."""
+    """Count *failure* in the user's audit entry for this failure and hour.
+
+    Call this before the block's first write, because it reads.
+    """
     if account is None or account.deleted_at:
         return
     entry_id = failure_id(now, failure, account.id)
@@ -141,7 +144,7 @@ def put_ways_in(
 ) -> None:
     """Store *ways_in*, the look-up values of a user's identities and passkeys, except *named*, which are stored already.
 
-    Delete the user's other look-up values, except those of former addresses. It reads: call it before the block's first write.
+    Delete the user's other look-up values, except those of former addresses. Call this before the block's first write, because it reads.
     """
     own = block.select(schema.LOOKUPS, {"user_id": user_id})
     gone = [one for one in own if one.expires_at is None and one.lookup not in ways_in]

@@ -694,7 +694,7 @@ class TablesBackend:
 def _count(block: Block, throttles: Sequence[Throttle], now: datetime) -> Refusal | None:
     """Count an attempt in each of *throttles*; stop at a full one, and return its refusal.
 
-    It reads: call it before the block's first write.
+    Call this before the block's first write, because it reads.
     """
     known = [block.get(schema.THROTTLES, one.bucket) for one in throttles]
     for one, before in zip(throttles, known, strict=True):
@@ -739,7 +739,7 @@ def _open_step(block: Block, key: str, now: datetime) -> rules.StoredStep | None
 def _begin_account(
     block: Block, user: TablesSignInUser, new: NewSession, now: datetime, *, lacks_factor: bool
 ) -> tuple[AccountRow, StoredCredentials] | Refusal:
-    """Create the account of a new user. It reads: call it before the block's first write."""
+    """Create the account of a new user. Call this before the block's first write, because it reads."""
     pending = _pending(block, new.account, new.generation)
     if new.account is None or pending is None:
         return STALE

@@ -47,7 +47,10 @@ class TablesSweep(TablesDocuments):
         return is_any
 
     def _erase(self, block: Block, erasure_id: UUID) -> bool:
-        """Destroy a slice of the rows that an erasure hides, and finally the erasure. Return False if the erasure is gone."""
+        """Destroy a slice of the rows that an erasure hides; after the last slice, the erasure itself.
+
+        Return False if the erasure did not exist.
+        """
         erasure = block.get(schema.ERASURES, erasure_id)
         if erasure is None:  # the facts were restored meanwhile
             return False
