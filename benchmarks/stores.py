@@ -28,7 +28,6 @@ from contextlib import closing, contextmanager, suppress
 from functools import partial
 from itertools import count
 from pathlib import Path
-from threading import Lock
 
 import httpx
 import psutil
@@ -117,14 +116,12 @@ def main() -> None:
 
 
 def _slowed(sync: Callable[[int], None], seconds: float) -> Callable[[int], None]:
-    """Return *sync*, one call at a time, each of which takes at least so many seconds."""
-    disk = Lock()
+    """Return *sync* so that each call takes at least so many seconds."""
 
     def slow(descriptor: int) -> None:
-        with disk:
-            end = time.perf_counter() + seconds
-            sync(descriptor)
-            time.sleep(max(0.0, end - time.perf_counter()))
+        end = time.perf_counter() + seconds
+        sync(descriptor)
+        time.sleep(max(0.0, end - time.perf_counter()))
 
     return slow
 
