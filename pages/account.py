@@ -166,11 +166,10 @@ def _draw_end(user: UserServices, *, is_proven: bool) -> None:
 
 
 with frame.page() as user:
-    frame.draw_heading(
-        words.ACCOUNT,
-        "How you sign in, your devices and activity, and how to export or delete everything.",
-    )
-    if bootstrap.current_app().is_alone:
+    is_alone, end = bootstrap.current_app().is_alone, "how to export or delete everything."
+    start = "Why there is no password" if is_alone else "How you sign in, your devices and activity"
+    frame.draw_heading(words.ACCOUNT, f"{start}, and {end}")
+    if is_alone:
         st.markdown(_ALONE)
         with show_errors():
             _draw_outcome(st.query_params.get("reason", ""))

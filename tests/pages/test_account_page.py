@@ -486,6 +486,9 @@ def test_nothing_of_two_step_verification_is_shown_without_sign_in(open_account)
 
     assert not forms_of_factor(app)
     assert "Two-step verification" not in [one.value for one in app.subheader]
+    assert (
+        "Why there is no password, and how to export or delete everything" in app.markdown[0].value
+    )
 
 
 # --- a proof by a code
