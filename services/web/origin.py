@@ -1,6 +1,5 @@
 """The app's own origin: same-origin checks, client addresses behind proxies, and cookie names."""
 
-import re
 from dataclasses import dataclass
 from ipaddress import IPv6Address, IPv6Network, ip_address
 from urllib.parse import urlsplit
@@ -13,8 +12,6 @@ from services.domain.hosts import is_localhost
 from services.domain.passkeys import RelyingParty, relying_party
 from services.rules.accounts import STEP_LIFE
 from services.store.accounts import Cookie
-
-_WITH_PORT = re.compile(r"\[(.+)\]:[0-9]+|([0-9.]+):[0-9]+")  # an address with a port
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,9 +133,10 @@ def networks_of(address: str) -> tuple[Network, ...]:
 
     A household gets at least a /64, often a /56, and can use every address in it.
     """
-    # some proxies add the client's port, which differs for each connection
-    if found := _WITH_PORT.fullmatch(address):
-        address = found[1] or found[2]
+    host, _, port = address.rpartition(":")
+    # some proxies add the client's port, which differs for each connection; IPv6 is then in brackets
+    if host and port.isdecimal() and (host[0] == "[" or ":" not in host):
+        address = host.strip("[]")
     try:
         ip = ip_address(address)
     except ValueError:  # a proxy may send text that is not an address
