@@ -6,10 +6,11 @@ copied. A receipt is stored as JSON, which the store seals.
 
 from dataclasses import dataclass, field
 
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from services.domain import MemoryPolicy
 from services.domain.context import ContextPlan, History, PartKind, ReceiptEntry, SentContext
+from services.domain.json_texts import read_json
 from services.memory.forecast import Calibration
 
 
@@ -71,7 +72,7 @@ class Receipt(SentContext):
     def from_json(cls, text: str) -> "Receipt | None":
         """Return the receipt that `to_json` wrote; None for a text that this version cannot read."""
         try:
-            return _DOCUMENT.validate_json(text)
+            return read_json(_DOCUMENT, text)
         except ValidationError:  # not raised, because its message would repeat the user's text
             return None
 
@@ -79,6 +80,4 @@ class Receipt(SentContext):
         return _DOCUMENT.dump_json(self, exclude_defaults=True).decode()
 
 
-# cache_strings: by default, pydantic also caches short values in the process; here they are the user's texts;
-# `| None`: pydantic refuses a configuration for a dataclass alone
-_DOCUMENT = TypeAdapter[Receipt | None](Receipt | None, config=ConfigDict(cache_strings="keys"))
+_DOCUMENT = TypeAdapter(Receipt)

@@ -5,7 +5,6 @@ key of the step's row is a hash of both. The row's text, a `Step` as JSON, is se
 (crypto/keyring.py). So a copy of the row reveals nothing, and only the browser that began a step can continue it.
 """
 
-import json
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -13,10 +12,11 @@ from datetime import UTC, datetime
 from typing import Protocol, TypeVar
 from uuid import UUID, uuid4
 
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 
 from services.crypto import RootKeys, StepKeys
 from services.domain import SessionId, UserId
+from services.domain.json_texts import read_json
 from services.errors import StepEnded, Tampered, WrongCredentials
 from services.events import log_event
 from services.rules.accounts import STEP_LIFE
@@ -170,9 +170,8 @@ class Steps:
 
 def read_contents(form: TypeAdapter[Contents], text: str) -> Contents:
     """Return the contents of a step, stored as JSON. Raise StepEnded if another version of the app stored different fields."""
-    with suppress(ValueError):
-        # not `validate_json`, which would keep short secrets in a cache of the process
-        return form.validate_python(json.loads(text))
+    with suppress(ValidationError):
+        return read_json(form, text)
     raise StepEnded  # raised outside the block, because a chained traceback would hold the contents
 
 

@@ -14,11 +14,12 @@ from stat import S_ISREG
 from typing import Literal
 from uuid import UUID, uuid5
 
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from services.crypto import LARGEST_TEXT, Head
 from services.crypto.plain import NO_VAULT
 from services.domain import ConversationId, MessageId, Outcome, Role, UserId
+from services.domain.json_texts import read_json
 from services.domain.limits import LONGEST_TITLE
 from services.domain.policies import Window
 from services.domain.rows import MessageRow
@@ -42,8 +43,7 @@ class _Said:
     content: str = field(repr=False)
 
 
-# "keys": pydantic would keep short texts in a cache of the process
-_CHATS = TypeAdapter(list[_Said], config=ConfigDict(cache_strings="keys"))
+_CHATS = TypeAdapter(list[_Said])
 
 
 def take_up(tables: AllTables, folder: Path) -> None:
@@ -86,7 +86,7 @@ def _open(path: str, flags: int) -> int:
 def _read(content: bytes) -> list[_Said]:
     """Return the messages in the bytes of a file; [] if they are not a list of messages, or a message is too long."""
     try:
-        said = _CHATS.validate_json(content)
+        said = read_json(_CHATS, content)
     except ValidationError:
         return []
     is_fit = all(len(one.content.encode()) <= LARGEST_TEXT for one in said)

@@ -7,8 +7,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from pydantic import ConfigDict, NonNegativeInt, TypeAdapter
+from pydantic import NonNegativeInt, TypeAdapter
 
+from services.domain.json_texts import read_json
 from services.store.files.documents import Damaged, line_of, read_line
 from services.store.files.layout import TABLES
 from services.store.tables.protocol import Table
@@ -38,9 +39,7 @@ class _Record:
     writes: list[tuple[str, dict[str, Any]] | tuple[str, str, str]] = field(repr=False)
 
 
-# "keys": pydantic would keep short texts in a cache of the process; "None": a dataclass alone takes no configuration
-_RECORDS = TypeAdapter[_Record | None](_Record | None, config=ConfigDict(cache_strings="keys"))
-_SIZES = TypeAdapter(dict[str, NonNegativeInt])
+_RECORDS, _SIZES = TypeAdapter(_Record), TypeAdapter(dict[str, NonNegativeInt])
 _PATH = re.compile(r"[\w-]+(?:/[\w-][\w.-]*){1,2}")  # never leads out of the store's folder
 
 
@@ -97,7 +96,7 @@ def _read(line: bytes) -> _Record | None:
     if not line.endswith(b"\n") or checksum != b"%08x" % zlib.crc32(body):
         return None
     try:
-        return _RECORDS.validate_json(body)
+        return read_json(_RECORDS, body)
     except ValueError:  # not chained, because the error's message repeats the text
         raise Damaged from None
 

@@ -3,11 +3,11 @@
 from datetime import UTC, date, datetime
 from enum import Enum
 from functools import cache
-from typing import cast
 from uuid import UUID
 
-from pydantic import ConfigDict, TypeAdapter
+from pydantic import TypeAdapter
 
+from services.domain.json_texts import read_json
 from services.store.tables.protocol import Row, Table
 
 Value = str | int | None
@@ -15,13 +15,12 @@ Value = str | int | None
 
 @cache
 def _adapter(kind: type[Row]) -> TypeAdapter[Row]:
-    # "keys": pydantic would keep short texts in a cache of the process; "None": a dataclass alone takes no configuration
-    return TypeAdapter(cast(type[Row], kind | None), config=ConfigDict(cache_strings="keys"))
+    return TypeAdapter(kind)
 
 
 def read_row(table: Table[Row], text: str | bytes) -> Row:
     """Return the row of *table* that a JSON object describes. Raise ValueError if the object does not fit the table."""
-    return _adapter(table.kind).validate_json(text)
+    return read_json(_adapter(table.kind), text)
 
 
 def row_text(table: Table[Row], row: Row) -> bytes:
