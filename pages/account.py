@@ -166,9 +166,9 @@ def _draw_end(user: UserServices, *, is_proven: bool) -> None:
 
 
 with frame.page() as user:
-    is_alone, end = bootstrap.current_app().is_alone, "how to export or delete everything."
-    start = "Why there is no password" if is_alone else "How you sign in, your devices and activity"
-    frame.draw_heading(words.ACCOUNT, f"{start}, and {end}")
+    is_alone = bootstrap.current_app().is_alone
+    first = "Why there is no password" if is_alone else "How you sign in, your devices and activity"
+    frame.draw_heading(words.ACCOUNT, f"{first}, and how to export or delete everything.")
     if is_alone:
         st.markdown(_ALONE)
         with show_errors():

@@ -213,17 +213,13 @@ class UserTasks:
             Purpose.FACTS, user_id, conversation_id, pending[-1].id
         ):
             return [partial(self._note, conversation_id)]
-        self._postpone_facts(conversation_id)
+        work = partial(self._begin_postponed, conversation_id)
+        registry.postpone(Purpose.FACTS, user_id, conversation_id, work)
         return []
 
     def _is_due(self, pending: tuple[Message, ...]) -> bool:
         registry = self.registry
         return is_request_due(pending, datetime.now(UTC), registry.fact_batch, registry.silence)
-
-    def _postpone_facts(self, conversation_id: ConversationId) -> None:
-        user_id = self.store.conversations.user_id
-        work = partial(self._begin_postponed, conversation_id)
-        self.registry.postpone(Purpose.FACTS, user_id, conversation_id, work)
 
     def _begin_postponed(self, conversation_id: ConversationId) -> None:
         with suppress(AppError):  # not lost: the next process or task finds the prompts again
@@ -333,10 +329,12 @@ class UserTasks:
             failure = error
             log_event("facts.lost", conversation=conversation_id)
         finally:
-            done = tuple(noted)
-            again = partial(self._begin_postponed, conversation_id) if failure else None
-            end = partial(self.registry.end, Purpose.FACTS, conversation_id, finished)
-            end(error=failure, noted=done, again=again)
+            self.registry.end(
+                *(Purpose.FACTS, conversation_id, finished),
+                error=failure,
+                noted=tuple(noted),
+                again=partial(self._begin_postponed, conversation_id) if failure else None,
+            )
 
     def _note_some(
         self, thread: Thread, pending: tuple[Message, ...], noted: list[NotedFact]

@@ -200,7 +200,7 @@ class Planning:
 
     def _prefix_seq(self, conversation: Conversation, past: Sequence[Message]) -> int:
         """Return the prefix_seq in the receipt of the last turn; 0 if that turn had another policy."""
-        last = list(islice((one for one in reversed(past) if one.turn_id), 1))
+        last = [one for one in past if one.turn_id][-1:]
         texts = self._receipts(last, conversation.id).values()
         receipt = Receipt.from_json(next(iter(texts), ""))
         if receipt is None or receipt.policy != conversation.policy.name:

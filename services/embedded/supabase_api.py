@@ -23,7 +23,6 @@ _MAX_SEMI_SPACE = "--max-semi-space-size=4"
 _NPM = "lib/node_modules/npm/bin/npm-cli.js"
 _LITE = Path("node_modules/@supabase/lite/dist/cli/index.js")
 _GUARD = f"--import={(_HERE / 'api_guard.mjs').as_uri()}"
-_SCHEMAS = ("auth", "supabase_migrations")
 _IS_GRANTED = f"select from pg_namespace where nspname = 'auth' and has_schema_privilege('{OWNER}', oid, 'usage')"
 # removed after the fetch: npm's cache (57 MB), and 100 of the 148 MB of modules: other drivers, types, source maps
 _UNUSED_FOLDERS = ("node_modules/typescript", "node_modules/@electric-sql", ".npm")
@@ -143,7 +142,7 @@ class SupabaseApi(processes.Server):
                 failure=f"The sign-in tables cannot be made: see {self.log}.",
             )
             with connection.transaction():
-                for schema in _SCHEMAS:
+                for schema in ("auth", "supabase_migrations"):
                     connection.execute(f"grant usage on schema {schema} to {OWNER}")
                     connection.execute(f"grant all on all tables in schema {schema} to {OWNER}")
 

@@ -190,7 +190,7 @@ class Mailer:
         return MailRefusal.FULL_QUEUE if self._is_full_for(rank_of(mail)) else None
 
     def _is_full_for(self, rank: Rank) -> bool:
-        """Return True if the queue is full, and no mail in it has a lower rank than *rank*."""
+        """Return True if the queue is full, and no mail in it has a lower priority than *rank*, which would give way."""
         lowest = max((rank_of(one.mail) for one in self._waiting), default=Rank.KNOWN_DEVICE)
         return self._is_full and lowest <= rank
 

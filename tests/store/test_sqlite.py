@@ -113,10 +113,8 @@ def test_file_that_cannot_be_used_is_refused_untouched(place, make, sentence):
 
 def test_damaged_row_is_told_without_its_text(place, store):
     put(store, 1)
-    with (
-        closing(sqlite3.connect(place.path)) as file,
-        file,
-    ):  # a bit rots where SQLite has no checksum
+    # a bit rots: SQLite has no checksums
+    with closing(sqlite3.connect(place.path)) as file, file:
         file.execute("update nonces set row = replace(row, ':', ' ')")
 
     with pytest.raises(StoreBlocked, match="damaged: stop Daybook and put a backup back") as told:
