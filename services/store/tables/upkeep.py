@@ -27,7 +27,7 @@ _INVITATION_REST = timedelta(days=30)
 
 
 def sweep(tables: AllTables, now: Callable[[], datetime]) -> bool:
-    """Settle lapsed turns and destroy due rows of some users; return True if there were any, because there may be more."""
+    """Settle lapsed turns and destroy due rows of some users; return True if there may be more."""
     at = now()
     lapsed, due = Range("lease_until", up_to=at), Range("destroy_at", up_to=at)
     users = {
@@ -96,7 +96,10 @@ def _end_account(tables: Tables, user_id: UserId, at: datetime) -> bool:
 
 
 def _destroy_shared(block: Block, at: datetime) -> bool:
-    """Destroy expired rows of the shared tables, a slice of each; return True if there were any."""
+    """Destroy expired rows of the shared tables, a slice of each; return True if a slice was full.
+
+    A few rows do not count: users cause new ones all the time, so on a busy server the sweep would never end.
+    """
     ends: list[tuple[Table[Any], str, timedelta]] = [
         (schema.SESSIONS, "ends_at", SESSION_GRACE),
         (schema.THROTTLES, "window_ends", timedelta()),
@@ -112,7 +115,7 @@ def _destroy_shared(block: Block, at: datetime) -> bool:
     ]
     for table, rows in doomed:
         delete_all(block, table, rows)
-    return any(rows for _, rows in doomed)
+    return any(len(rows) == _SHARED for _, rows in doomed)
 
 
 def keep_sweeping(
