@@ -50,8 +50,8 @@ daybook.capture(document, "click", ({ target }) => {
 
 daybook.capture(window, "keydown", (event) => {
   const isCommand = (event.ctrlKey || event.metaKey || event.altKey) && !event.getModifierState("AltGraph");
-  // excludes two keys: the space bar scrolls the page, and `?` opens the list of shortcuts
-  const isPrinted = event.key?.length === 1 && !isCommand && ![" ", "?"].includes(event.key);
+  // excludes the space bar, which scrolls the page
+  const isPrinted = event.key?.length === 1 && !isCommand && event.key !== " ";
   const here = document.activeElement;
   // a pressed switch keeps the focus, so the first blank of a message that is typed would switch it back
   const isNowhere = [document.body, daybook.page()].includes(here) || here?.matches('main [role="switch"]');

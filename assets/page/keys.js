@@ -1,7 +1,6 @@
 // Keyboard shortcuts. Ctrl+K unfolds the sidebar and focuses the filter. From there the arrow keys move
 // through the rows, Enter opens the first row and empties the filter, and Escape empties the filter without
-// stopping a reply. `?` (or Ctrl+/, also in a field) lists all shortcuts, in a native dialog, behind which a
-// reply continues to stream.
+// stopping a reply. Ctrl+/ lists all shortcuts, in a native dialog, behind which a reply continues to stream.
 
 const field = () => document.querySelector(".st-key-search input");
 const isInView = () => (field()?.getBoundingClientRect().right ?? 0) > 0;
@@ -55,8 +54,7 @@ function sheet() {
     [[control, "Shift", "O"], "New chat"],
     [[control, "K"], "Search titles"],
     [["↑", "↓"], "Move through results"],
-    [["?"], "Show shortcuts"],
-    [[control, "/"], "Show shortcuts while typing"],
+    [[control, "/"], "Show shortcuts"],
   ];
   made.innerHTML = `<h2 id="keys-title">Keyboard shortcuts</h2><dl>${written
     .map(
@@ -82,9 +80,6 @@ function hear(event) {
     event.preventDefault();
     jump();
   } else if (event.key === "/" && (event.ctrlKey || event.metaKey) && !event.altKey) {
-    event.preventDefault();
-    sheet().showModal();
-  } else if (event.key === "?" && isPlain && !event.target.closest("input, textarea, [role=dialog]")) {
     event.preventDefault();
     sheet().showModal();
   } else if (isField && event.key === "Escape") {
