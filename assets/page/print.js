@@ -7,6 +7,8 @@ const STILL = 3; // animation frames without a pending element, after which the 
 daybook.print = (tellServer) => {
   let frames = 0,
     next = 0;
+  const over = new AbortController();
+  const { signal } = over;
   const look = () => {
     const isWaiting = daybook.isRunning() || document.querySelector('.stMain [data-testid="stSkeleton"]');
     frames = isWaiting ? 0 : frames + 1;
@@ -14,9 +16,17 @@ daybook.print = (tellServer) => {
       next = requestAnimationFrame(look);
       return;
     }
-    print(); // returns when the browser's print dialog is closed
+    // Safari's `print` returns before the pages are laid out. A press means that its dialog is closed, too.
+    for (const end of ["afterprint", "pointerdown", "keydown"]) addEventListener(end, finish, { signal });
+    print();
+  };
+  const finish = () => {
+    over.abort();
     tellServer();
   };
   next = requestAnimationFrame(look);
-  return () => cancelAnimationFrame(next);
+  return () => {
+    cancelAnimationFrame(next);
+    over.abort();
+  };
 };

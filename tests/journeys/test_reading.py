@@ -283,9 +283,11 @@ def test_print_draws_the_whole_chat_without_the_page_around_it(app, person):
     assert maya.email not in maya.page.locator("body").inner_text()
     maya.page.emulate_media(media="screen")
 
-    maya.page.evaluate(
-        f"print = () => (window.printed = document.querySelectorAll('{MESSAGE}').length)"
-    )
+    # as in Safari, the pages are laid out after `print` has returned
+    maya.page.evaluate(f"""print = () => setTimeout(() => {{
+      window.printed = document.querySelectorAll('{MESSAGE}').length;
+      dispatchEvent(new Event("afterprint"));
+    }}, 1000)""")
     maya.page.locator(".st-key-conversation-menu button").click()
     maya.page.get_by_role("menuitem", name="Print").click()
     until(lambda: maya.page.evaluate("window.printed") == 40)
