@@ -37,16 +37,24 @@ class Visit:
     session: str = ""
     received: bytes = field(default=b"", repr=False)
 
+    def send(self, ask):
+        self.socket.send(ask.SerializeToString())
+
+    def take(self, seconds):
+        """Return the next message. Raise TimeoutError after *seconds* without one."""
+        octets = self.socket.recv(timeout=seconds)
+        self.received += octets
+        message = ForwardMsg()
+        message.ParseFromString(octets)
+        return message
+
     def run(self, query):
         """Run the page at *query* to its end."""
         ask = BackMsg()
         ask.rerun_script.query_string = query
-        self.socket.send(ask.SerializeToString())
+        self.send(ask)
         while True:
-            octets = self.socket.recv(timeout=SECONDS)
-            self.received += octets
-            message = ForwardMsg()
-            message.ParseFromString(octets)
+            message = self.take(SECONDS)
             match message.WhichOneof("type"):
                 case "new_session":
                     self.session = message.new_session.initialize.session_id
@@ -222,6 +230,27 @@ def test_forged_client_address_allows_no_more_tabs(app, person):
             visit.leave()
     expect(maya.page.get_by_role("tab", name="Sign in")).to_be_visible()
     expect(maya.page.get_by_role("alert")).to_have_count(0)
+
+
+def test_messages_that_no_page_sends_are_not_answered(app):
+    visit = let_in(app)
+    visit.run("")
+    with suppress(TimeoutError):
+        while True:
+            visit.take(1)
+    said = app.said()
+
+    for kind in ("load_git_info", "debug_shutdown_runtime", "debug_disconnect_websocket"):
+        visit.send(BackMsg(**{kind: True}))
+    visit.send(BackMsg(file_urls_request={"file_names": [""] * 3}))
+    visit.send(BackMsg(backend_operation_request={"session_id": visit.session}))
+    visit.send(BackMsg())
+
+    with pytest.raises(TimeoutError):
+        visit.take(1)
+    visit.run("")
+    visit.leave()
+    assert app.said() == said
 
 
 MB = 1_000_000
