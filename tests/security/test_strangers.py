@@ -206,12 +206,12 @@ def test_export_of_everything_is_the_sessions_own(app, maya):
     assert export(maya.cookie, **{"sec-fetch-site": "cross-site"}).status_code == 404
 
 
-def let_in(app, headers=None):
-    """Return a stranger's tab, once the tabs of the test before are closed."""
+def let_in(app, headers=None, cookie=""):
+    """Return a tab, once the tabs of the test before are closed."""
 
     def try_it():
         with suppress(InvalidStatus):
-            return connected(app, headers=headers)
+            return connected(app, cookie, headers=headers)
 
     return until(try_it)
 
@@ -230,6 +230,19 @@ def test_forged_client_address_allows_no_more_tabs(app, person):
             visit.leave()
     expect(maya.page.get_by_role("tab", name="Sign in")).to_be_visible()
     expect(maya.page.get_by_role("alert")).to_have_count(0)
+
+
+@pytest.mark.parametrize("who", ["strangers", "users"])
+def test_tab_reconnects_after_many_others_were_disconnected(app, maya, who):
+    cookie = "" if who == "strangers" else sign_up(app, f"other-{uuid4()}@daybook.test")
+    maya.tab.leave()
+    for _ in range(130):  # Streamlit by default keeps the state of 128
+        let_in(app, cookie=cookie).leave()
+
+    again = connected(app, maya.cookie, maya.tab.session)
+    again.run(maya.query)
+
+    assert again.leave().session == maya.tab.session
 
 
 def test_messages_that_no_page_sends_are_not_answered(app):
