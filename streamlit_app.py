@@ -16,6 +16,8 @@ if __name__ != "__main__":
         _streamlit.check()
         connections.limit_connections()
         _streamlit.forbid_pages_directory()
+        _streamlit.drop_needless_messages()
+        _streamlit.keep_users_tabs()
         _streamlit.log_by(deployment.log_handler())
         begun = deployment.read_deployment(_streamlit.url())
     except Misconfigured as error:

@@ -7,17 +7,21 @@ import logging
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import fields
-from functools import partial
+from functools import partial, partialmethod
+from inspect import signature
 
 import streamlit as st
 from starlette.websockets import WebSocket
 from streamlit import config, logger, runtime
+from streamlit.proto.BackMsg_pb2 import BackMsg
 from streamlit.runtime.app_session import AppSession
+from streamlit.runtime.memory_session_storage import MemorySessionStorage
 from streamlit.runtime.pages_manager import PagesManager
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 from streamlit.runtime.scriptrunner.script_runner import ScriptRunner
 from streamlit.runtime.scriptrunner_utils.script_run_context import ScriptRunContext
-from streamlit.web.server.starlette import starlette_server
+from streamlit.runtime.websocket_session_manager import WebsocketSessionManager
+from streamlit.web.server.starlette import starlette_server, starlette_websocket
 from streamlit.web.server.starlette.starlette_websocket import StarletteSessionClient
 
 from services.domain import SessionId
@@ -26,6 +30,9 @@ from services.errors import Misconfigured
 _VERSION = "1.67"
 _CALLBACK_SECONDS = 0.25  # seconds until a tab with a running callback is checked again
 _USUAL_PORT = 8501
+# the kinds of messages that the browser needs to send
+_MESSAGES = ("rerun_script", "stop_script", "app_heartbeat")
+_DISCONNECTED_TABS = 2_000  # of users, whose state is kept for a minute (.streamlit/config.toml)
 _closing = set[asyncio.Task[None]]()  # references to running tasks, because asyncio's own are weak
 
 
@@ -42,6 +49,12 @@ def check() -> None:
         # services/web/connections.py subclasses this implementation of websockets
         "websockets-sansio": websockets() == "websockets-sansio",
         "ScriptRunner._execing": "_execing" in ScriptRunner.__init__.__code__.co_names,
+        "AppSession.handle_backmsg": hasattr(AppSession, "handle_backmsg"),
+        "BackMsg.type": {*_MESSAGES} <= {*BackMsg.DESCRIPTOR.fields_by_name},
+        "starlette_websocket._LOGGER": hasattr(starlette_websocket, "_LOGGER"),
+        "AppSession.is_resumable": "is_resumable"
+        in WebsocketSessionManager.disconnect_session.__code__.co_names,
+        "MemorySessionStorage.maxsize": "maxsize" in signature(MemorySessionStorage).parameters,
         "AppSession._user_info": "_user_info" in AppSession.__init__.__code__.co_names,
         "Runtime._session_mgr": "_session_mgr" in runtime.Runtime.__init__.__code__.co_names,
         "Runtime._get_async_objs": hasattr(runtime.Runtime, "_get_async_objs"),
@@ -69,6 +82,34 @@ def url() -> str:
 def forbid_pages_directory() -> None:
     """Keep Streamlit from running a file of pages/ by its URL before `st.navigation` is called."""
     PagesManager.uses_pages_directory = False
+
+
+def drop_needless_messages() -> None:
+    """Ignore messages that Daybook's pages do not send, as strangers can send them: some run git while all others wait."""
+    handle = AppSession.handle_backmsg
+
+    def handle_needed(session: AppSession, msg: BackMsg) -> None:
+        if msg.WhichOneof("type") in _MESSAGES:
+            handle(session, msg)
+
+    setattr(AppSession, "handle_backmsg", handle_needed)  # noqa: B010
+    # two kinds are refused before that, with a line of the log for each message
+    starlette_websocket._LOGGER.addFilter(lambda line: not line.msg.startswith("Client tried to "))
+
+
+def keep_users_tabs() -> None:
+    """Keep the state of disconnected tabs for users only, and of more tabs than Streamlit does by default.
+
+    Otherwise strangers, or a proxy that closes all connections, would push out the state of tabs that reconnect.
+    """
+    is_resumable = AppSession.is_resumable
+
+    def is_users(session: AppSession) -> bool:
+        return bool(session._user_info.get("user_id")) and is_resumable(session)
+
+    setattr(AppSession, "is_resumable", is_users)  # noqa: B010
+    larger = partialmethod(MemorySessionStorage.__init__, maxsize=_DISCONNECTED_TABS)
+    setattr(MemorySessionStorage, "__init__", larger)  # noqa: B010
 
 
 def log_by(handler: logging.Handler) -> None:

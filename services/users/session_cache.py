@@ -30,6 +30,7 @@ _FRESH_SECONDS = 5.0  # seconds between two checks of a session against the data
 # if the last check is longer ago, callers wait for a new check, or get StoreUnavailable
 _TRUSTED_SECONDS = 600.0
 _IDLE_SECONDS = 1800.0  # seconds from closing the last tab until the user's keys leave memory
+_MOST_IDLE = 50  # sessions of one user without an open tab that stay open in this process
 _WAIT_SECONDS = 1.0  # the longest wait of a request with a cookie for a check that is due
 # seconds between two calls that ask which sessions have ended, and between two checks of a session whose tabs only poll
 _ENDED_SECONDS = 60.0
@@ -243,17 +244,20 @@ class SessionCache:
     def forget_idle(self) -> None:
         """Forget sessions that had no open tab for half an hour, and with them their users' keys. Call this regularly.
 
-        Also forget sessions to which another process has given a new cookie, once none of their turns is live.
+        Also forget all but the last used 50 of one user's sessions without an open tab, because a user can begin any number
+        of them; and sessions to which another process has given a new cookie. None is forgotten while its turns are live.
         """
-        horizon = time.monotonic() - _IDLE_SECONDS
+        horizon, idle, unused = time.monotonic() - _IDLE_SECONDS, Counter[UserId](), list[_Entry]()
         with self._lock:
-            unused = [
-                entry
-                for session_id, entry in self._entries.items()
-                if entry.is_outdated or (entry.used_at < horizon and session_id not in self._tabs)
-            ]
+            newest_first = sorted(self._entries.values(), key=lambda each: -each.used_at)
+            for entry in newest_first:
+                user_id, is_idle = entry.session.user_id, entry.session.id not in self._tabs
+                idle[user_id] += is_idle
+                is_unused = is_idle and (entry.used_at < horizon or idle[user_id] > _MOST_IDLE)
+                if entry.is_outdated or is_unused:
+                    unused.append(entry)
         for entry in unused:
-            if not (entry.is_outdated and self.is_busy(entry.session)):
+            if not self.is_busy(entry.session):
                 self._forget(entry)
 
     def why_ended(self, cookie: Cookie) -> SessionEnd:

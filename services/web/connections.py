@@ -20,6 +20,7 @@ from services.errors import Misconfigured
 
 STRANGERS_MESSAGE_BYTES, SESSIONS_MESSAGE_BYTES = 64_000, 4_000_000
 _MOST_FRAMES = 1000  # maximum fragments and pings before a message is complete; browsers send few
+_MOST_MESSAGES = 100  # maximum messages that wait for the app; browsers send a few at a time
 _PART_BYTES = 16_384  # bytes parsed at a time, because a whole read may contain too many frames
 HEADERS_SECONDS = 10.0  # time limit of headers, from the connection or the previous response
 BODY_SECONDS = 10.0  # time limit of the body, from the end of the headers
@@ -36,7 +37,8 @@ def limit_connections() -> None:
     listen = Server.startup
     known = {
         "Server.startup": "http_protocol_class" in _names(listen),
-        "WebSocketsSansIOProtocol": {"conn", "frames", "writable", "handle_cont", "handle_ping"}
+        "WebSocketsSansIOProtocol": {"conn", "frames", "queue", "writable"}
+        | {"handle_cont", "handle_ping"}
         <= _names(WebSocketsSansIOProtocol.__init__) | {*dir(WebSocketsSansIOProtocol)},
         "AutoHTTPProtocol": {"cycle", "loop", "transport", "on_response_complete"}
         <= _names(AutoHTTPProtocol.__init__) | {*dir(AutoHTTPProtocol)},
@@ -74,7 +76,7 @@ def allow_large_messages(scope: Scope) -> None:
 
 
 class BoundedWebSocket(WebSocketsSansIOProtocol):
-    """A websocket that buffers at most one message, and drops pongs while the client does not read."""
+    """A websocket that buffers few messages and one unfinished one, and drops pongs while the client does not read."""
 
     _frames = 0  # frames received since the last complete message
 
@@ -87,6 +89,10 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
             state = cast(dict[str, int], self.scope.get("state", {}))
             self.conn.max_size = state.get(_MESSAGE_BYTES, STRANGERS_MESSAGE_BYTES)
         await super().send(message)
+
+    async def receive(self) -> Any:
+        await asyncio.sleep(0)  # other clients have their turn, even if a message waits here
+        return await super().receive()
 
     def data_received(self, data: bytes) -> None:
         for start in range(0, len(data), _PART_BYTES):
@@ -115,14 +121,20 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
     def send_receive_event_to_app(self) -> None:
         self._frames = 0
         super().send_receive_event_to_app()
+        if self.queue.qsize() > _MOST_MESSAGES:
+            self._fail()
 
     def _has_too_many(self) -> bool:
         """Count a frame that does not complete a message. After too many, close the connection and return True."""
         self._frames += 1
-        if self._frames > _MOST_FRAMES and not self.close_sent:
+        if self._frames > _MOST_FRAMES:
+            self._fail()
+        return self.close_sent
+
+    def _fail(self) -> None:
+        if not self.close_sent:
             self.conn.fail(CloseCode.POLICY_VIOLATION)
             self.handle_parser_exception()
-        return self.close_sent
 
     def handle_parser_exception(self) -> None:
         if self.conn.close_sent is None:  # an invalid frame came before the websocket was accepted

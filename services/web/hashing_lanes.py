@@ -23,6 +23,7 @@ Answer = TypeVar("Answer")
 
 _MOST_LANES = 8
 _PATIENCE_SECONDS = 20.0
+_KNOWN_IN_A_ROW = 3  # known devices that may come before a stranger who waits
 _NICENESS = 10  # niceness of a hashing thread, so that replies and pages take precedence
 
 
@@ -52,12 +53,15 @@ class HashingLanes:
     _waiting: list[_Waiter] = field(default_factory=list[_Waiter], init=False)
     # number of busy lanes of each client
     _busy: Counter[str] = field(default_factory=Counter[str], init=False)
+    # number of known devices that have got a lane since a stranger got one
+    _known_in_a_row: int = field(default=0, init=False)
 
     async def run(self, work: Callable[[], Answer], *, client: str, is_known: bool) -> Answer:
         """Return the result of *work*, which runs in a lane as soon as one is free.
 
-        Known devices come first, then attempts in their order of arrival. One *client* has at most half of the lanes, but at
-        least one lane. Raise RateLimited if an unknown device has waited for 20 seconds, and the errors of *work*.
+        Known devices come first, then attempts in their order of arrival; but after three known devices a stranger gets a lane,
+        because one user could otherwise keep all strangers out. One *client* has at most half of the lanes, but at least one
+        lane. Raise RateLimited if an unknown device has waited for 20 seconds, and the errors of *work*.
         """
         waiter = _Waiter(client, is_known)
         self._waiting.append(waiter)
@@ -98,10 +102,14 @@ class HashingLanes:
     def _fill(self) -> None:
         """Give the free lanes to waiting attempts."""
         of_a_client = max(1, self.lanes // 2)
-        for waiter in sorted(self._waiting, key=lambda each: not each.is_known):
-            if self._busy.total() >= self.lanes:
+        while self._busy.total() < self.lanes:
+            able = [each for each in self._waiting if self._busy[each.client] < of_a_client]
+            if not able:
                 return
-            if self._busy[waiter.client] < of_a_client:
-                self._waiting.remove(waiter)
-                self._busy[waiter.client] += 1
-                waiter.entered.set()
+            waiter = min(
+                able, key=lambda each: each.is_known == (self._known_in_a_row >= _KNOWN_IN_A_ROW)
+            )
+            self._known_in_a_row = self._known_in_a_row + 1 if waiter.is_known else 0
+            self._waiting.remove(waiter)
+            self._busy[waiter.client] += 1
+            waiter.entered.set()

@@ -44,7 +44,8 @@ from services.web.oidc_steps import SignOnSteps, WaitingAnswer
 from services.web.origin import browser_of, networks_of
 
 ACCOUNT, _ADDRESS = "/identity/account", "/identity/address"
-ACCOUNT_STEP, _ADDRESS_STEP = "account_of_identity", "address_of_identity"
+# kinds of steps; the page of a step resets its tries, so a step with a mailed code must be of another kind
+ACCOUNT_STEP, _ADDRESS_STEP = "account_of_identity", "address_asked_for"
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,16 +37,24 @@ class Visit:
     session: str = ""
     received: bytes = field(default=b"", repr=False)
 
+    def send(self, ask):
+        self.socket.send(ask.SerializeToString())
+
+    def take(self, seconds):
+        """Return the next message. Raise TimeoutError after *seconds* without one."""
+        octets = self.socket.recv(timeout=seconds)
+        self.received += octets
+        message = ForwardMsg()
+        message.ParseFromString(octets)
+        return message
+
     def run(self, query):
         """Run the page at *query* to its end."""
         ask = BackMsg()
         ask.rerun_script.query_string = query
-        self.socket.send(ask.SerializeToString())
+        self.send(ask)
         while True:
-            octets = self.socket.recv(timeout=SECONDS)
-            self.received += octets
-            message = ForwardMsg()
-            message.ParseFromString(octets)
+            message = self.take(SECONDS)
             match message.WhichOneof("type"):
                 case "new_session":
                     self.session = message.new_session.initialize.session_id
@@ -198,12 +206,12 @@ def test_export_of_everything_is_the_sessions_own(app, maya):
     assert export(maya.cookie, **{"sec-fetch-site": "cross-site"}).status_code == 404
 
 
-def let_in(app, headers=None):
-    """Return a stranger's tab, once the tabs of the test before are closed."""
+def let_in(app, headers=None, cookie=""):
+    """Return a tab, once the tabs of the test before are closed."""
 
     def try_it():
         with suppress(InvalidStatus):
-            return connected(app, headers=headers)
+            return connected(app, cookie, headers=headers)
 
     return until(try_it)
 
@@ -222,6 +230,40 @@ def test_forged_client_address_allows_no_more_tabs(app, person):
             visit.leave()
     expect(maya.page.get_by_role("tab", name="Sign in")).to_be_visible()
     expect(maya.page.get_by_role("alert")).to_have_count(0)
+
+
+@pytest.mark.parametrize("who", ["strangers", "users"])
+def test_tab_reconnects_after_many_others_were_disconnected(app, maya, who):
+    cookie = "" if who == "strangers" else sign_up(app, f"other-{uuid4()}@daybook.test")
+    maya.tab.leave()
+    for _ in range(130):  # Streamlit by default keeps the state of 128
+        let_in(app, cookie=cookie).leave()
+
+    again = connected(app, maya.cookie, maya.tab.session)
+    again.run(maya.query)
+
+    assert again.leave().session == maya.tab.session
+
+
+def test_messages_that_no_page_sends_are_not_answered(app):
+    visit = let_in(app)
+    visit.run("")
+    with suppress(TimeoutError):
+        while True:
+            visit.take(1)
+    said = app.said()
+
+    for kind in ("load_git_info", "debug_shutdown_runtime", "debug_disconnect_websocket"):
+        visit.send(BackMsg(**{kind: True}))
+    visit.send(BackMsg(file_urls_request={"file_names": [""] * 3}))
+    visit.send(BackMsg(backend_operation_request={"session_id": visit.session}))
+    visit.send(BackMsg())
+
+    with pytest.raises(TimeoutError):
+        visit.take(1)
+    visit.run("")
+    visit.leave()
+    assert app.said() == said
 
 
 MB = 1_000_000

@@ -136,6 +136,29 @@ def test_known_devices_come_before_all_strangers():
     asyncio.run(run())
 
 
+def test_endless_known_devices_of_a_client_let_strangers_in():
+    async def run():
+        with Hashes(HashingLanes(1)) as hashes:
+            await hashes.ask("known 0", client="school", is_known=True)
+            await hashes.ask("stranger", "next stranger", client="home")
+            for n in range(7):
+                await hashes.ask(f"known {n + 1}", client="school", is_known=True)
+                await hashes.end(f"known {n}")
+                if n in (2, 5):  # after three known devices
+                    await hashes.end("stranger" if n == 2 else "next stranger")
+            await hashes.end("known 7")
+            known = [f"known {n}" for n in range(8)]
+            assert hashes.begun == [
+                *known[:3],
+                "stranger",
+                *known[3:6],
+                "next stranger",
+                *known[6:],
+            ]
+
+    asyncio.run(run())
+
+
 @pytest.mark.parametrize("is_known", [False, True])
 def test_one_client_has_at_most_half_of_the_lanes(is_known):
     async def run():

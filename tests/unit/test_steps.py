@@ -3,11 +3,14 @@
 import logging
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from importlib import import_module
+from pkgutil import iter_modules
 from uuid import uuid4
 
 import pytest
 from pydantic import TypeAdapter
 
+import services.web
 from services.crypto import RootKeys, new_key
 from services.errors import StepEnded, WrongCredentials
 from services.rules.accounts import STEP_LIFE
@@ -141,3 +144,21 @@ def test_short_contents_are_in_no_cache_of_the_process(steps):
 
 def test_no_repr_shows_the_contents(steps):
     assert "12345678" not in repr(steps.begin(BROWSER, KIND, "12345678", ()))
+
+
+def test_kinds_of_steps_differ():
+    """Otherwise the page of one step, which resets its tries, would do so for a step that waits for a mailed code."""
+    kinds = {}
+    for module in iter_modules(services.web.__path__):
+        for name, value in vars(import_module(f"services.web.{module.name}")).items():
+            if name in ("ENROL", "ACCOUNT_STEP"):  # imported by other modules, too
+                kinds[name] = value
+            elif name == "_KIND" or name.endswith("_STEP"):
+                kinds[module.name, name] = value
+            elif module.name == "oidc_routes" and name in ("_SIGN_IN", "_OWN"):
+                kinds[name] = value
+            elif isinstance(value, type) and hasattr(value, "recipient") and hasattr(value, "name"):
+                kinds[value] = value.name
+
+    assert len(kinds) >= 18
+    assert len({*kinds.values()}) == len(kinds)

@@ -62,6 +62,12 @@ def serving(http):
             if text := message.get("bytes") or message.get("text"):
                 await websocket.send_text(str(len(text)))
 
+    async def busy(websocket):
+        await websocket.accept()
+        while (await websocket.receive())["type"] == "websocket.receive":
+            seen.taken += 1
+            time.sleep(0.02)
+
     async def never(websocket):
         seen.is_asked.set()
         await websocket.receive()  # reads the next message
@@ -70,6 +76,7 @@ def serving(http):
 
     routes = [
         WebSocketRoute("/never", never),
+        WebSocketRoute("/busy", busy),
         Route("/form", form, methods=["POST"]),
         Route("/slow", slow),
         Route("/endless", endless),
@@ -195,6 +202,31 @@ def test_flood_of_frames_without_a_message_is_ended(server, opcode):
         client.socket.sendall(first + one * 1001)
         with pytest.raises(ConnectionClosedError):
             client.recv(SECONDS)
+
+
+def test_flood_of_messages_that_wait_is_ended(server):
+    one = Frame(Opcode.BINARY, b"").serialize(mask=True)
+    with tab(server[0]) as client:
+        client.send("peas")
+        assert client.recv(SECONDS) == "4"
+        client.socket.sendall(one * 2000)
+        with pytest.raises(ConnectionClosedError) as closed:
+            client.recv(SECONDS)
+        assert closed.value.rcvd.code == 1008
+
+
+def test_messages_that_wait_let_other_clients_in(server):
+    port, seen = server
+    one = Frame(Opcode.BINARY, b"").serialize(mask=True)
+    with (
+        connect(f"ws://127.0.0.1:{port}/busy", proxy=None) as client,
+        tab(port) as other,
+    ):
+        client.socket.sendall(one * 100)
+        until(lambda: seen.taken)
+        other.send("peas")
+        assert other.recv(SECONDS) == "4"
+        assert seen.taken < 100
 
 
 def test_pongs_that_are_not_read_are_dropped(server, monkeypatch):

@@ -1794,6 +1794,21 @@ def test_address_is_confirmed_by_a_code_before_an_account_begins(site, corp, nam
     assert site.identities() == [Identity(corp.issuer, SUBJECT)]
 
 
+def test_page_that_asks_for_an_address_gives_a_code_no_tries(site, nameless):
+    browser = site.browser()
+    browser.opens(browser.signs_in())
+    sent = browser.post("/identity/address", step=browser.step, email=ADDRESS)
+    browser.step = said(sent)["step"]
+
+    for _ in range(5):
+        browser.enters(another(site.digits), AddressByCode.name)
+        shown = browser.get(f"/identity/address?step={browser.step}")
+        assert said(shown)["reason"] == "expired"
+
+    assert said(browser.enters(site.digits, AddressByCode.name))["reason"] == "expired"
+    assert not is_signed_in(browser)
+
+
 def test_invitation_goes_along_where_an_address_is_asked_for(site, nameless):
     code = invites(site)
     browser = site.browser()

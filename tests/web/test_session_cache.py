@@ -24,6 +24,7 @@ class Server:
         self.backend = self
         self.alive, self.may_answer, self.checks, self.is_away = set(), Event(), 0, False
         self.asked, self.end_reason = [], SessionEnd.SUSPENDED
+        self.user_id = uuid4()
         self.ids = {}  # of the sessions, by the hash of each cookie
         self.on_proved = lambda: None  # called before the answer to a proof
         self.may_answer.set()
@@ -32,7 +33,7 @@ class Server:
         if cookie.hash not in self.alive:
             raise SignedOut
         session_id = self.ids.setdefault(cookie.hash, uuid4())
-        return SimpleNamespace(id=session_id)
+        return SimpleNamespace(id=session_id, user_id=self.user_id)
 
     def ended(self, sessions):
         self.asked.append(len(sessions))
@@ -475,3 +476,20 @@ def test_tab_keeps_a_session_from_becoming_idle_across_a_proof(server, cache, mo
 
     cache.forget_idle()
     assert not cache.is_open(new)
+
+
+def test_longest_unused_of_many_sessions_of_a_user_are_forgotten(server, cache):
+    first, session = opened(server, cache)
+    with cache.connected(session):
+        cookies = [opened(server, cache)[0] for _ in range(53)]
+        assert cache.find(cookies[0])
+        server.user_id = uuid4()
+        other, _ = opened(server, cache)
+
+        cache.forget_idle()
+
+        closed = [number for number, cookie in enumerate(cookies) if not cache.is_open(cookie)]
+        assert closed == [1, 2, 3]
+        assert cache.is_open(first)
+        assert cache.is_open(other)
+        assert cache.find(cookies[1])  # opened again from its cookie
