@@ -30,6 +30,7 @@ from services.store.firestore.lease import Lease
 from services.store.firestore.place import INDEXES
 from services.store.operator import Mark
 from services.store.tables.backend import TablesBackend
+from services.store.tables.copying import TablesCopy
 from services.store.tables.protocol import Range, Table
 from tests import firestore as emulators
 from tests.firestore import Refusal, Wire, connect_to, new_place
@@ -385,6 +386,15 @@ def test_fault_is_told_in_a_sentence(store, wire, code, said):
 def test_query_without_an_index_is_told(store):
     with pytest.raises(StoreBlocked, match="operate migrate"):
         found(store.of(MAYA), {"place": "north"}, order=("-size",))
+
+
+def test_open_turns_of_all_users_are_found_by_an_index(accounts, store):
+    _, session = accounts.sign_up_with("maya@daybook.test", "correct horse battery")
+    assert not TablesCopy(store).has_open_turns()
+
+    store_of(session).turns.begin(new_turn(unsaid("Garden"), "When do I sow peas?"))
+
+    assert TablesCopy(store).has_open_turns()
 
 
 def test_aborted_block_runs_again_until_it_is_stored(firestore):
