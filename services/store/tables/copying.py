@@ -13,7 +13,8 @@ from services.store.tables.content import text_bytes
 from services.store.tables.protocol import MOST_WRITES, AllTables, Block, JoinsBlocks, Range, Table
 
 _MOST_BYTES = 4_000_000  # maximum bytes of texts that one block writes
-# the reverse of the order in which rows are destroyed: a conversation is written before its messages
+# the reverse of the order in which rows are destroyed: a conversation is written before its messages, and a message or
+# turn before its thoughts or receipt, which files store beside it
 _OWN: tuple[Table[Any], ...] = (*reversed(schema.DESTROYED), schema.LEDGER, schema.DAYS)
 _OF_ACCOUNT = (schema.CREDENTIALS.name, schema.ACCOUNTS.name)
 # the account is written last, so that no user exists before all their rows do
