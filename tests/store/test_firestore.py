@@ -21,7 +21,7 @@ from google.cloud.firestore_admin_v1.types import Database as Description
 from google.cloud.firestore_v1.types import Document, Value, Write
 
 from services.crypto import RootKeys, new_key
-from services.domain import UserId
+from services.domain import AccountRole, UserId
 from services.domain.revisions import OpenPlace
 from services.errors import BadInput, Misconfigured, StoreBlocked, StoreUnavailable
 from services.store.firestore import FirestorePlace
@@ -29,6 +29,7 @@ from services.store.firestore import store as stores
 from services.store.firestore.lease import Lease
 from services.store.firestore.place import INDEXES
 from services.store.operator import Mark
+from services.store.tables import schema
 from services.store.tables.backend import TablesBackend
 from services.store.tables.copying import TablesCopy
 from services.store.tables.protocol import Range, Table
@@ -536,6 +537,49 @@ def test_row_that_a_block_asks_for_again_is_billed_once(accounts, wire):
 
     # beside these three: budget, share of the deployment and notices; the sessions and credentials
     assert billed == {"account": 3 + 3, "devices": 3 + 2}
+
+
+def test_many_rows_are_read_in_a_few_calls(accounts, store, wire):
+    _, session = accounts.sign_up_with("maya@daybook.test", "correct horse battery")
+    say(store_of(session), unsaid("Garden"), "When do I sow peas?", "In March.")
+    tables, now, ids = (
+        store.of(session.user_id),
+        datetime.now(UTC),
+        [UUID(int=n) for n in range(50)],
+    )
+
+    def repeat(block):
+        tables = schema.ACCOUNTS, schema.CONVERSATIONS, schema.TURNS, schema.LEDGER
+        [[account], [chat], [turn], [entry]] = [block.select(table) for table in tables]
+        block.put(schema.ACCOUNTS, replace(account, role=AccountRole.ADMIN))
+        for one in ids:
+            block.put(schema.CONVERSATIONS, replace(chat, id=one))
+            block.put(schema.TURNS, replace(turn, id=one, conversation_id=one))
+            block.put(schema.LEDGER, replace(entry, id=f"{entry.id}{one}", turn_id=one))
+            changed = {"at": now, "action": "role", "actor": None, "detail": {}}
+            block.put(schema.AUDIT, schema.AuditRow(id=str(one), target=one, **changed))
+
+    tables.run(repeat)
+    rows, own = session.backend.rows(), session.backend
+    some_days = now.date() - timedelta(days=1), now.date() + timedelta(days=1)
+    calls = {
+        "report": lambda: len(rows.usage.report(*some_days).conversations),
+        "conversations": lambda: len(rows.conversations(ids)),
+        "audit": lambda: len(
+            [one for one in own.administration.audit() if one.target in map(str, ids)]
+        ),
+        "ended": lambda: len(accounts.backend.ended((one, one) for one in ids)),
+    }
+    found, billed = {}, {}
+    for name, call in calls.items():
+        wire.counts.clear()
+        found[name] = call()
+        billed[name] = wire.counts["calls"]
+
+    assert found == {"report": 51, "conversations": 50, "audit": 50, "ended": 50}
+    # a session is found by a query of its own
+    assert billed.pop("ended") < 60
+    assert max(billed.values()) < 10
 
 
 def test_turn_is_billed_as_the_docs_say(accounts, wire):
