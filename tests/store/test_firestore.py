@@ -159,6 +159,15 @@ def test_store_is_made_once_and_found_again(place):
         place.backup(None)
 
 
+def test_first_start_that_was_killed_after_its_lease_is_repeated(place):
+    with closing(place.connect(place.project, place.database)) as database:
+        assert Lease(database)._take()
+
+    assert not place.exists()
+    place.open(is_app=False).close()
+    assert place.exists()
+
+
 def test_database_of_another_program_is_refused(place):
     database = place.connect(place.project, place.database)
     document(database, "users/omar", age=3)
