@@ -518,7 +518,7 @@ def accounts(store, clock):
 
 def test_open_tab_is_billed_as_the_docs_say(accounts, clock, wire):
     """The tab is used for six minutes, with a list of 21 chats, and no data changes."""
-    _, session = accounts.sign_up_with("maya@daybook.test", "correct horse battery")
+    cookie, session = accounts.sign_up_with("maya@daybook.test", "correct horse battery")
     user = store_of(session)
     for number in range(21):
         conversation = begun_with(user, str(number)).conversation
@@ -526,13 +526,14 @@ def test_open_tab_is_billed_as_the_docs_say(accounts, clock, wire):
     place = OpenPlace(conversation_id=conversation.id)
     wire.counts.clear()
 
-    for _ in range(6 * 60 // 5):
-        user.conversations.poll(place)
-        clock.elapsed += timedelta(seconds=5)
     for _ in range(6):
+        assert accounts.backend.is_alive(cookie.hash)  # called by a tab's polls, once a minute
+        for _ in range(60 // 5):
+            user.conversations.poll(place)
+            clock.elapsed += timedelta(seconds=5)
         accounts.ended([session])  # called for each session in memory, once a minute
 
-    assert (wire.counts["reads"], wire.counts["writes"]) == (6 * (28 + 3), 0)
+    assert (wire.counts["reads"], wire.counts["writes"]) == (6 * (28 + 3 + 4), 6)
 
 
 def test_row_that_a_block_asks_for_again_is_billed_once(accounts, wire):
