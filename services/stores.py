@@ -167,7 +167,7 @@ def open_copy_source(chosen: Settings, ring: RootKeys) -> Generator[CopySource]:
     if place := place_of(chosen, folders):
         if not place.exists():
             raise Misconfigured(f"There is no store at {chosen.store}.")
-        with _tables_copy(open_tables(place, ring)) as tables:
+        with _tables_copy(_open_to_copy(chosen, place, ring)) as tables:
             yield tables
     else:
         with _supabase_operator(chosen, folders).copy_source() as source:
@@ -187,14 +187,19 @@ def open_copy_target(
     if place := place_of(chosen, folders):
         from services.store.tables.in_memory import InMemoryStore
 
-        is_missing = not place.exists()
-        opened = InMemoryStore() if is_missing and is_dry else open_tables(place, ring)
+        is_new = not place.exists() and is_dry
+        opened = InMemoryStore() if is_new else _open_to_copy(chosen, place, ring)
         with _tables_copy(opened) as tables:
             yield tables
     else:
         operator, keys = _supabase_operator(chosen, folders), ring.proof_keys()
         with operator.copy_target(keys, managed_password, is_dry=is_dry) as target:
             yield target
+
+
+def _open_to_copy(chosen: Settings, place: StorePlace, ring: RootKeys) -> AllTables:
+    """Open *place* while no app uses it: a command, too, locks the files of json-plain, but it imports no chats."""
+    return open_tables(place, ring, is_app=not chosen.is_plain)
 
 
 @contextmanager

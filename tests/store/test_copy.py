@@ -1,6 +1,7 @@
 """Copies of a deployment from one SQLite file to another, by the operator's command."""
 
 import base64
+import json
 import os
 import shutil
 import subprocess
@@ -177,6 +178,16 @@ def test_copy_has_every_row(run, copy, source, target, monkeypatch):
     back = target.with_name("back.db")
     assert run("copy", named(target), named(back))[0] == 0
     assert rows_of(back) == rows
+
+
+def test_thoughts_and_receipts_are_copied_into_the_files_of_chats(run, source, tmp_path):
+    target = tmp_path / "target"
+
+    assert run("copy", named(source), named(target))[0] == 0
+
+    lines = [line for file in target.glob("*/chats/*") for line in file.read_text().splitlines()]
+    assert {"thoughts", "receipts"} <= {json.loads(line)["table"] for line in lines}
+    assert not [*target.glob("*/loose.jsonl")]
 
 
 def test_user_of_a_copy_signs_in(copy, target):

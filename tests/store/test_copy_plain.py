@@ -206,6 +206,26 @@ def test_dry_run_of_a_plain_copy_writes_nothing(run, sealed, tmp_path):
     assert not (tmp_path / "new").exists()
 
 
+@pytest.mark.parametrize("is_source", [True, False])
+def test_dry_run_imports_no_chat_of_a_plain_store(run, made, plain, tmp_path, is_source):
+    [user] = (file.parent for file in plain.glob("*/user.jsonl"))
+    chat = user / "in" / "chat.json"
+    chat.parent.mkdir()
+    chat.write_text('[{"role": "user", "content": "When do I sow peas?"}]')
+    stores = [plain, tmp_path / "new.db"] if is_source else [made, plain]
+
+    code, said = run("copy", *map(named, stores), "--dry-run")
+
+    assert (code, chat.exists()) == (0, True), said
+
+
+def test_plain_store_of_a_running_app_is_refused(run, plain, tmp_path):
+    with opened(plain):
+        code, said = run("copy", named(plain), named(tmp_path / "new.db"))
+
+    assert (code, said) == (1, f"Daybook is using {plain}: stop it first.")
+
+
 @pytest.mark.parametrize("writes", [0, 4, 8, 11, 14])
 def test_sealing_copy_that_was_cut_short_goes_on(run, plain, tmp_path, monkeypatch, writes):
     back, put, left = tmp_path / "back", TablesCopy.put, [writes]

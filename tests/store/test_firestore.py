@@ -21,7 +21,7 @@ from google.cloud.firestore_admin_v1.types import Database as Description
 from google.cloud.firestore_v1.types import Document, Value, Write
 
 from services.crypto import RootKeys, new_key
-from services.domain import UserId
+from services.domain import AccountRole, UserId
 from services.domain.revisions import OpenPlace
 from services.errors import BadInput, Misconfigured, StoreBlocked, StoreUnavailable
 from services.store.firestore import FirestorePlace
@@ -29,7 +29,9 @@ from services.store.firestore import store as stores
 from services.store.firestore.lease import Lease
 from services.store.firestore.place import INDEXES
 from services.store.operator import Mark
+from services.store.tables import schema
 from services.store.tables.backend import TablesBackend
+from services.store.tables.copying import TablesCopy
 from services.store.tables.protocol import Range, Table
 from tests import firestore as emulators
 from tests.firestore import Refusal, Wire, connect_to, new_place
@@ -155,6 +157,15 @@ def test_store_is_made_once_and_found_again(place):
     assert place.exists()
     with pytest.raises(BadInput, match="gcloud firestore export"):
         place.backup(None)
+
+
+def test_first_start_that_was_killed_after_its_lease_is_repeated(place):
+    with closing(place.connect(place.project, place.database)) as database:
+        assert Lease(database)._take()
+
+    assert not place.exists()
+    place.open(is_app=False).close()
+    assert place.exists()
 
 
 def test_database_of_another_program_is_refused(place):
@@ -387,6 +398,15 @@ def test_query_without_an_index_is_told(store):
         found(store.of(MAYA), {"place": "north"}, order=("-size",))
 
 
+def test_open_turns_of_all_users_are_found_by_an_index(accounts, store):
+    _, session = accounts.sign_up_with("maya@daybook.test", "correct horse battery")
+    assert not TablesCopy(store).has_open_turns()
+
+    store_of(session).turns.begin(new_turn(unsaid("Garden"), "When do I sow peas?"))
+
+    assert TablesCopy(store).has_open_turns()
+
+
 def test_aborted_block_runs_again_until_it_is_stored(firestore):
     with closing(new_place(firestore, Wire(aborted=2)).open(is_app=False)) as store:
         for number in range(4):
@@ -498,7 +518,7 @@ def accounts(store, clock):
 
 def test_open_tab_is_billed_as_the_docs_say(accounts, clock, wire):
     """The tab is used for six minutes, with a list of 21 chats, and no data changes."""
-    _, session = accounts.sign_up_with("maya@daybook.test", "correct horse battery")
+    cookie, session = accounts.sign_up_with("maya@daybook.test", "correct horse battery")
     user = store_of(session)
     for number in range(21):
         conversation = begun_with(user, str(number)).conversation
@@ -506,13 +526,14 @@ def test_open_tab_is_billed_as_the_docs_say(accounts, clock, wire):
     place = OpenPlace(conversation_id=conversation.id)
     wire.counts.clear()
 
-    for _ in range(6 * 60 // 5):
-        user.conversations.poll(place)
-        clock.elapsed += timedelta(seconds=5)
     for _ in range(6):
+        assert accounts.backend.is_alive(cookie.hash)  # called by a tab's polls, once a minute
+        for _ in range(60 // 5):
+            user.conversations.poll(place)
+            clock.elapsed += timedelta(seconds=5)
         accounts.ended([session])  # called for each session in memory, once a minute
 
-    assert (wire.counts["reads"], wire.counts["writes"]) == (6 * (28 + 3), 0)
+    assert (wire.counts["reads"], wire.counts["writes"]) == (6 * (28 + 3 + 4), 6)
 
 
 def test_row_that_a_block_asks_for_again_is_billed_once(accounts, wire):
@@ -526,6 +547,49 @@ def test_row_that_a_block_asks_for_again_is_billed_once(accounts, wire):
 
     # beside these three: budget, share of the deployment and notices; the sessions and credentials
     assert billed == {"account": 3 + 3, "devices": 3 + 2}
+
+
+def test_many_rows_are_read_in_a_few_calls(accounts, store, wire):
+    _, session = accounts.sign_up_with("maya@daybook.test", "correct horse battery")
+    say(store_of(session), unsaid("Garden"), "When do I sow peas?", "In March.")
+    tables, now, ids = (
+        store.of(session.user_id),
+        datetime.now(UTC),
+        [UUID(int=n) for n in range(50)],
+    )
+
+    def repeat(block):
+        tables = schema.ACCOUNTS, schema.CONVERSATIONS, schema.TURNS, schema.LEDGER
+        [[account], [chat], [turn], [entry]] = [block.select(table) for table in tables]
+        block.put(schema.ACCOUNTS, replace(account, role=AccountRole.ADMIN))
+        for one in ids:
+            block.put(schema.CONVERSATIONS, replace(chat, id=one))
+            block.put(schema.TURNS, replace(turn, id=one, conversation_id=one))
+            block.put(schema.LEDGER, replace(entry, id=f"{entry.id}{one}", turn_id=one))
+            changed = {"at": now, "action": "role", "actor": None, "detail": {}}
+            block.put(schema.AUDIT, schema.AuditRow(id=str(one), target=one, **changed))
+
+    tables.run(repeat)
+    rows, own = session.backend.rows(), session.backend
+    some_days = now.date() - timedelta(days=1), now.date() + timedelta(days=1)
+    calls = {
+        "report": lambda: len(rows.usage.report(*some_days).conversations),
+        "conversations": lambda: len(rows.conversations(ids)),
+        "audit": lambda: len(
+            [one for one in own.administration.audit() if one.target in map(str, ids)]
+        ),
+        "ended": lambda: len(accounts.backend.ended((one, one) for one in ids)),
+    }
+    found, billed = {}, {}
+    for name, call in calls.items():
+        wire.counts.clear()
+        found[name] = call()
+        billed[name] = wire.counts["calls"]
+
+    assert found == {"report": 51, "conversations": 50, "audit": 50, "ended": 50}
+    # a session is found by a query of its own
+    assert billed.pop("ended") < 60
+    assert max(billed.values()) < 10
 
 
 def test_turn_is_billed_as_the_docs_say(accounts, wire):

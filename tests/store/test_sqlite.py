@@ -325,6 +325,22 @@ def test_deleted_row_is_in_no_file_soon(place, store):
     assert key not in place.path.read_bytes()
 
 
+def test_destroyed_messages_scan_no_turns_of_other_chats(connections, place, store):
+    database, read = InMemoryDatabase(UserId(uuid4()), make_store=lambda: store), set()
+    garden = database.hold("Garden", "When do I sow peas?", "In March.")
+    database.rows.discard_conversation(garden, 0)
+    connections.rewrite = lambda sql: read.add(sql) or sql
+
+    database.sweep()
+
+    by_prompt = [sql for sql in read if " from turns " in sql and "prompt_id = ?" in sql]
+    assert by_prompt
+    with closing(sqlite3.connect(place.path)) as other:
+        for sql in by_prompt:
+            plan = other.execute(f"explain query plan {sql}", ("",) * sql.count("?")).fetchall()
+            assert "(user_id=? AND conversation_id=?)" in str(plan)
+
+
 def test_log_is_emptied_after_its_last_reader(place, connections):
     store, attempts, waits = replace(place, wait_seconds=2).open(), [], []
     connections.rewrite = lambda sql: (

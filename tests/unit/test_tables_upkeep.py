@@ -1,8 +1,9 @@
 """Accounts over tables, beyond the conformance suite of accounts: threads, outages, many rows."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
+from types import SimpleNamespace
 from uuid import uuid4
 
 import pytest
@@ -12,9 +13,11 @@ from services.domain.accounts import SessionEnd
 from services.errors import NotFound, OverBudget, StoreUnavailable
 from services.rules.accounts import Counter, Lookup, StoredInvitation, StoredStep
 from services.store.tables import schema
-from services.store.tables.in_memory import InMemoryStore, InMemoryTables
+from services.store.tables.content import text_bytes
+from services.store.tables.in_memory import InMemoryBlock, InMemoryStore, InMemoryTables
 from services.store.tables.schema import BUDGETS, DEPLOYMENT, SESSIONS, CredentialsRow, Nonce
-from services.store.tables.upkeep import keep_sweeping
+from services.store.tables.upkeep import keep_sweeping, sweep
+from services.store.writes import PutPiece
 from tests.store.conformance.accounts.deployments import DAY, TablesDeployment, at_once
 from tests.store.conformance.talk import answer, first_turn, new_turn
 
@@ -194,6 +197,98 @@ def test_conversation_with_a_reply_under_way_does_not_expire(deployment):
     deployment.sweep()
     assert maya.sign_in().store.conversations.recent() == []
     assert quiet.conversation.id != busy.conversation.id
+
+
+@dataclass
+class Damaged:
+    """The `AllTables` *store*, in which no block of one user runs."""
+
+    store: object
+    user_id: object
+
+    def __getattr__(self, name):
+        return getattr(self.store, name)
+
+    def of(self, user_id):
+        if user_id != self.user_id:
+            return self.store.of(user_id)
+
+        def fail(work, **options):
+            raise ValueError(user_id)
+
+        return SimpleNamespace(run=fail)
+
+
+def discard_chats(admin, users, deployment):
+    for user in users:
+        [chat] = user.store.conversations.recent()
+        user.store.conversations.discard(chat.id, 0)
+
+
+def end_unused_chats(admin, users, deployment):
+    admin.administration.change_settings({"retention_days": 15})
+    deployment.let_pass(20 * DAY)
+
+
+def delete_accounts(admin, users, deployment):
+    for user in users:
+        admin.administration.delete(user.id)
+
+
+@pytest.mark.parametrize("end", [discard_chats, end_unused_chats, delete_accounts])
+def test_error_for_one_user_stops_the_sweep_of_no_other(deployment, end):
+    admin, store = deployment.sign_up_admin(), deployment.accounts.backend.all_tables
+    users = sorted((deployment.sign_up() for _ in range(2)), key=lambda user: str(user.id))
+    for user in users:
+        answer(user.store, first_turn("When?"), "In March.")
+    end(admin, users, deployment)
+    due = Nonce(uuid4(), datetime(2020, 1, 1, tzinfo=UTC))
+    store.of(None).run(lambda block: block.put(schema.NONCES, due))
+
+    for _ in schema.DESTROYED:  # one sweep destroys a slice of one table
+        with pytest.raises(ValueError, match=str(users[0].id)):
+            sweep(Damaged(store, users[0].id), deployment.accounts.backend.now)
+
+    messages = [
+        store.of(user.id).run(lambda block: block.select(schema.MESSAGES)) for user in users
+    ]
+    assert [len(rows) for rows in messages] == [2, 0]
+    assert store.of(None).run(lambda block: block.get(schema.NONCES, due.id)) is None
+
+
+@pytest.mark.parametrize(
+    ("end", "table", "changes"),
+    [
+        (end_unused_chats, schema.CONVERSATIONS, {"summary": "s" * 90_000}),
+        (delete_accounts, schema.PIECES, {"piece_body": "p" * 350_000}),
+    ],
+)
+def test_large_rows_fit_what_firestore_commits_at_once(
+    deployment, monkeypatch, end, table, changes
+):
+    admin, maya, sizes = deployment.sign_up_admin(), deployment.sign_up(), []
+    thread = answer(maya.store, first_turn("When?"), "In March.")
+    tables = deployment.accounts.backend.all_tables.of(maya.id)
+    [chat] = tables.run(lambda block: block.select(schema.CONVERSATIONS))
+    ids = {"conversation_id": chat.id, "message_id": thread.messages[0].id}
+    piece = PutPiece(**ids, attachment_id=uuid4(), number=0, piece_body="")
+    for number in range(150):
+        own = {"number": number} if table is schema.PIECES else {"id": uuid4()}
+        row = replace(piece if table is schema.PIECES else chat, **own, **changes)
+        tables.run(lambda block, row=row: block.put(table, row))
+    end(admin, [maya], deployment)
+    select = InMemoryBlock.select
+
+    def measured(*arguments, **options):
+        rows = select(*arguments, **options)
+        sizes.append(text_bytes(*rows))
+        return rows
+
+    monkeypatch.setattr(InMemoryBlock, "select", measured)
+    deployment.sweep()
+
+    assert 0 < max(sizes) < 10 * 2**20
+    assert tables.run(lambda block: block.select(table)) == []
 
 
 def test_account_whose_rows_are_destroyed_gets_none_again(deployment):

@@ -75,6 +75,7 @@ from services.store.tables.upkeep import keep_sweeping, sweep
 
 _SIGN_UP_LIFE = timedelta(days=8)
 _DEVICES = 300  # maximum devices in a list
+_SESSIONS = 20  # maximum sessions that one block reads
 
 
 @dataclass(frozen=True, slots=True)
@@ -556,13 +557,22 @@ class TablesBackend:
     def is_alive(self, block: Block, cookie_hash: str) -> bool:
         return self._use(block, cookie_hash)[0] is not None
 
+    def ended(self, sessions: Iterable[tuple[SessionId, UserId]]) -> dict[SessionId, SessionEnd]:
+        rest, ends = list(sessions), dict[SessionId, SessionEnd]()
+        while rest:
+            some, rest = rest[:_SESSIONS], rest[_SESSIONS:]
+            ends |= self._ended(some)
+        return ends
+
     @atomic
-    def ended(
-        self, block: Block, sessions: Iterable[tuple[SessionId, UserId]]
+    def _ended(
+        self, block: Block, sessions: Sequence[tuple[SessionId, UserId]]
     ) -> dict[SessionId, SessionEnd]:
         ends, session_end = dict[SessionId, SessionEnd](), rules.StoredSession.end
+        users = {user_id for _, user_id in sessions}
+        accounts = {one.id: one for one in found(block, schema.ACCOUNTS, users)}
         for session_id, user_id in sessions:
-            account = block.get(schema.ACCOUNTS, user_id)
+            account = accounts.get(user_id)
             stored = block.select(schema.SESSIONS, {"id": session_id}, limit=1)
             session = stored[0] if stored else None
             is_refused = session is not None and lacks_factor(block, session, self.wants_proofs)

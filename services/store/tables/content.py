@@ -15,7 +15,7 @@ from services.store.rows import ConversationChanges, ReceiptRow, ThoughtsRow
 from services.store.tables import schema
 from services.store.tables.blocks import atomic, found
 from services.store.tables.protocol import Block, Range, Tables
-from services.store.tables.schema import Counts, StoredConversation
+from services.store.tables.schema import Counts, Document, StoredConversation
 
 _DEFAULTS = Settings()
 _TEXTS = (
@@ -31,6 +31,14 @@ def text_bytes(*rows: object) -> int:
 
 def counts_of(block: Block) -> Counts:
     return block.get(schema.COUNTS, "counts") or Counts()
+
+
+def _in_spaces(
+    rows: Iterable[ConversationRow], spaces: Iterable[Document]
+) -> list[ConversationRow]:
+    """Return *rows*, without the space where it is not one of *spaces*."""
+    ids = {None, *(one.id for one in spaces)}
+    return [row if row.space_id in ids else replace(row, space_id=None) for row in rows]
 
 
 class TablesContent:
@@ -91,7 +99,9 @@ class TablesContent:
 
     @atomic
     def conversations(self, block: Block, ids: Iterable[ConversationId]) -> list[ConversationRow]:
-        return [row for one in ids if (row := self._found(block, one))]
+        rows = found(block, schema.CONVERSATIONS, ids)
+        spaces = found(block, schema.DOCUMENTS, {row.space_id for row in rows if row.space_id})
+        return _in_spaces(rows, spaces)
 
     @atomic
     def all_conversations(self, block: Block) -> list[ConversationRow]:
@@ -105,10 +115,7 @@ class TablesContent:
         limit: int | None = None,
     ) -> list[ConversationRow]:
         rows = block.select(schema.CONVERSATIONS, where, order=order, limit=limit)
-        spaces = {one.id for one in block.select(schema.DOCUMENTS, {"kind": DocumentKind.SPACE})}
-        return [
-            row if row.space_id in {None, *spaces} else replace(row, space_id=None) for row in rows
-        ]
+        return _in_spaces(rows, block.select(schema.DOCUMENTS, {"kind": DocumentKind.SPACE}))
 
     def positions(self) -> list[Listed]:
         return [

@@ -10,10 +10,11 @@ from services.domain import ConversationId, UserId
 from services.store.copies import CopiedTable, Row
 from services.store.tables import schema
 from services.store.tables.content import text_bytes
-from services.store.tables.protocol import MOST_WRITES, AllTables, Block, JoinsBlocks, Table
+from services.store.tables.protocol import MOST_WRITES, AllTables, Block, JoinsBlocks, Range, Table
 
 _MOST_BYTES = 4_000_000  # maximum bytes of texts that one block writes
-# the reverse of the order in which rows are destroyed: a conversation is written before its messages
+# the reverse of the order in which rows are destroyed: a conversation is written before its messages, and a message or
+# turn before its thoughts or receipt, which files store beside it
 _OWN: tuple[Table[Any], ...] = (*reversed(schema.DESTROYED), schema.LEDGER, schema.DAYS)
 _OF_ACCOUNT = (schema.CREDENTIALS.name, schema.ACCOUNTS.name)
 # the account is written last, so that no user exists before all their rows do
@@ -27,7 +28,8 @@ class TablesCopy:
     tables: AllTables
 
     def has_open_turns(self) -> bool:
-        return bool(self.tables.owners(schema.TURNS, {"finished_at": None}))
+        # every turn is in the range, which lets Firestore use the index of the sweep
+        return bool(self.tables.owners(schema.TURNS, {"finished_at": None}, Range("lease_until")))
 
     def user_ids(self) -> list[UserId]:
         accounts = self.tables.of(None).run(lambda block: block.select(schema.ACCOUNTS))

@@ -25,7 +25,7 @@ from services.rules.budget import NO_CAP
 from services.store.backend import LISTED_CREDENTIALS, StoredCredentials
 from services.store.tables import schema
 from services.store.tables.access import Caller, deployment_of, settings_of
-from services.store.tables.blocks import accepted
+from services.store.tables.blocks import accepted, found
 from services.store.tables.content import counts_of
 from services.store.tables.protocol import AllTables, Answer, Block, Range
 from services.store.tables.schema import AccountRow, UsageDay
@@ -184,19 +184,17 @@ class TablesReports:
             within = Range("id", up_to=before or None)
             rows = block.select(schema.AUDIT, {}, within, ("-id",), at_most_one_more)
             rows = [row for row in rows if row.id != before][: min(at_most, _PAGE)]
-            ids = {one for row in rows for one in (row.actor, row.target)}
-            names = {one: self._name(block, one) if one else None for one in ids}
+            ids = {one for row in rows for one in (row.actor, row.target) if one}
+            # the address of a user, or the id if the user is gone
+            names = {None: None} | {one: str(one) for one in ids}
+            accounts = found(block, schema.ACCOUNTS, ids)
+            names |= {account.id: account.email for account in accounts if account.email}
             return [
                 part_of(AuditEntry, row, actor=names[row.actor], target=names[row.target])
                 for row in rows
             ]
 
         return self.run("audit", read)
-
-    def _name(self, block: Block, user_id: UserId) -> str:
-        """Return the address of a user, or the id if the user is gone."""
-        account = block.get(schema.ACCOUNTS, user_id)
-        return account.email if account and account.email else str(user_id)
 
     def health(self) -> StoreHealth:
         began = time.monotonic()

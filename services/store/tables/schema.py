@@ -215,8 +215,8 @@ DAYS = _table("days", UsageDay, "day", "day")
 
 # the tables of a user that are destroyed with the account, in this order: all but the ledger and its daily totals
 DESTROYED: tuple[Table[Any], ...] = (
-    *(BUDGETS, COUNTS, MESSAGES, PIECES, THOUGHTS, DISCARDS, CONVERSATIONS),
-    *(TURNS, RECEIPTS, DOCUMENTS, ERASURES, NOTICES),
+    *(BUDGETS, COUNTS, THOUGHTS, MESSAGES, PIECES, DISCARDS, CONVERSATIONS),
+    *(RECEIPTS, TURNS, DOCUMENTS, ERASURES, NOTICES),
 )
 
 ACCOUNTS = _table(

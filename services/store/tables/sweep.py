@@ -122,7 +122,9 @@ class TablesSweep(TablesDocuments):
         """
         turn_ids = {row.turn_id for row in rows if row.turn_id}
         for row in rows:
-            turn_ids |= {turn.id for turn in block.select(schema.TURNS, {"prompt_id": row.id})}
+            # the conversation, because no index of SQLite has the prompt
+            where = {"conversation_id": row.conversation_id, "prompt_id": row.id}
+            turn_ids |= {turn.id for turn in block.select(schema.TURNS, where)}
         thoughts = found(block, schema.THOUGHTS, [row.id for row in rows])
         receipts = found(block, schema.RECEIPTS, turn_ids)
         if is_slice := len(receipts) > _MOST_RECEIPTS:

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any, NoReturn
 
 from services.domain import UserId
@@ -18,7 +19,8 @@ from services.store.tables.protocol import MOST_WRITES, AllTables, Block, Range,
 from services.store.tables.rows import TablesRows
 
 _logger = logging.getLogger(__name__)
-_SLICE = 200  # maximum number of rows that one block destroys
+# maximum number of rows that one block discards or destroys: Firestore commits at most 10 MiB at once
+_RETIRED, _SLICE, _PIECES = 40, 60, 20
 _SHARED = MOST_WRITES // 7  # maximum number of rows of each shared table that one block destroys
 _USERS = 50  # maximum number of users whose rows one call sweeps
 _SECONDS = 9.0  # seconds between two calls
@@ -27,29 +29,44 @@ _INVITATION_REST = timedelta(days=30)
 
 
 def sweep(tables: AllTables, now: Callable[[], datetime]) -> bool:
-    """Settle lapsed turns and destroy due rows of some users; return True if there may be more."""
-    at = now()
+    """Settle lapsed turns and destroy due rows of some users; return True if there may be more.
+
+    An error for one user is raised at the end, after the rows of the others are swept.
+    """
+    at, errors = now(), list[Exception]()
     lapsed, due = Range("lease_until", up_to=at), Range("destroy_at", up_to=at)
+
+    def attempt(work: Callable[[], bool]) -> bool:
+        try:
+            return work()
+        except Exception as error:  # noqa: BLE001 (raised below)
+            errors.append(error)
+            return False
+
     users = {
         *tables.owners(schema.TURNS, {"finished_at": None}, lapsed),
         *tables.owners(schema.CONVERSATIONS, within=due),
         *tables.owners(schema.DISCARDS, within=due),
         *tables.owners(schema.ERASURES),
-        *_retire(tables, at),
+        *_retire(tables, at, attempt),
     }
     some = sorted(users, key=str)[:_USERS]
-    swept = [TablesRows(user_id, tables.of(user_id), now).sweep() for user_id in some]
+    swept = [attempt(TablesRows(user_id, tables.of(user_id), now).sweep) for user_id in some]
     deleted = tables.of(None).run(
         lambda block: block.select(
             schema.ACCOUNTS, {"is_ended": False}, Range("deleted_at", up_to=at)
         )
     )
-    ended = [_end_account(tables.of(row.id), row.id, at) for row in deleted]
+    ended = [attempt(partial(_end_account, tables.of(row.id), row.id, at)) for row in deleted]
     destroyed = tables.of(None).run(lambda block: _destroy_shared(block, at))
+    if errors:
+        raise errors[0]
     return any(swept) or any(ended) or destroyed
 
 
-def _retire(tables: AllTables, at: datetime) -> list[UserId]:
+def _retire(
+    tables: AllTables, at: datetime, attempt: Callable[[Callable[[], bool]], bool]
+) -> list[UserId]:
     """Discard conversations that were unused for longer than the retention period; return their users."""
     last_use = tables.of(None).run(settings_of).unused_since(at)
     if last_use is None:
@@ -60,7 +77,7 @@ def _retire(tables: AllTables, at: datetime) -> list[UserId]:
         """Discard some conversations without an open turn; return False if there were none."""
         busy = {turn.conversation_id for turn in block.select(schema.TURNS, {"finished_at": None})}
         rows, counts = (
-            block.select(schema.CONVERSATIONS, where, unused, limit=_SLICE),
+            block.select(schema.CONVERSATIONS, where, unused, limit=_RETIRED),
             counts_of(block),
         )
         idle = [row for row in rows if row.id not in busy]
@@ -71,7 +88,7 @@ def _retire(tables: AllTables, at: datetime) -> list[UserId]:
         return bool(idle)
 
     owners = tables.owners(schema.CONVERSATIONS, where, unused)[:_USERS]
-    return [user_id for user_id in owners if tables.of(user_id).run(discard)]
+    return [one for one in owners if attempt(partial(tables.of(one).run, discard))]
 
 
 def _end_account(tables: Tables, user_id: UserId, at: datetime) -> bool:
@@ -81,7 +98,7 @@ def _end_account(tables: Tables, user_id: UserId, at: datetime) -> bool:
         if block.select(schema.TURNS, {"finished_at": None}, limit=1):
             return False  # the turn's process may still settle it
         for table in schema.DESTROYED:
-            if rows := block.select(table, limit=_SLICE):
+            if rows := block.select(table, limit=_PIECES if table is schema.PIECES else _SLICE):
                 delete_all(block, table, rows)
                 return True
         account = block.get(schema.ACCOUNTS, user_id)

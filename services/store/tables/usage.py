@@ -23,7 +23,7 @@ from services.rules import part_of
 from services.rules.accounts import READ_CHANGES, listed_changes
 from services.rules.turns import Entry
 from services.store.tables import schema
-from services.store.tables.blocks import atomic
+from services.store.tables.blocks import atomic, found
 from services.store.tables.protocol import Block, Range, Tables
 from services.store.tables.schema import Counts, ModelUsage, UsageDay
 
@@ -181,11 +181,9 @@ class TablesUsage:
     def report(self, block: Block, first_day: date, last_day: date) -> UsageReport:
         days = Range("day", above=first_day - _ONE_DAY, up_to=last_day)
         entries, sums = block.select(schema.LEDGER, {}, days), days_of(block, first_day, last_day)
-        turns = {one.turn_id: block.get(schema.TURNS, one.turn_id) for one in entries}
-        groups = _grouped(
-            (turn.conversation_id if (turn := turns[one.turn_id]) else None, _usage_of(one))
-            for one in entries
-        )
+        turns = found(block, schema.TURNS, {one.turn_id for one in entries})
+        chats = {turn.id: turn.conversation_id for turn in turns}
+        groups = _grouped((chats.get(one.turn_id), _usage_of(one)) for one in entries)
         return report_of(sums, has_replies(sums) * 1, _by_conversation(groups))
 
     @atomic
