@@ -38,6 +38,8 @@ FAULTS = {
     "malformed": "an event that is not JSON after `after` tokens",
     "error-event": "an error as an event after `after` tokens",
     "unended": "a clean end after `after` tokens, with neither finish_reason nor [DONE]",
+    "hang-at-end": "a whole reply, then silence instead of the [DONE]",
+    "drop-at-end": "a whole reply, then the connection breaks before the [DONE]",
     "no-done": "a whole reply without the [DONE] at its end",
     "html": "a web page with status 200",
     "empty": "status 200 and no event",
@@ -326,6 +328,8 @@ class ModelServer:
         wants_usage = (seen.body.get("stream_options") or {}).get("include_usage")
         if wants_usage and script.usage == "last":
             await client.event(_chunk(seen, script, usage=_usage(seen, script)))
+        if script.fault.endswith("-at-end"):
+            return await self._fail(client, script.fault.removesuffix("-at-end"), seen.prompt)
         if script.fault != "no-done":
             client.raw("data: [DONE]\n\n")
         client.end()

@@ -119,7 +119,8 @@ class PaidCalls:
             if reported:  # charge at least the streamed tokens, and at most the reserved ones
                 reply = min(max(reported.reply, min_tokens(turn.said())), turn.max_tokens)
                 prompt = min(reported.prompt, call.plan.bound_tokens)
-                used = replace(reported, prompt=prompt, reply=reply)
+                cached = min(reported.cached, prompt)
+                used = replace(reported, prompt=prompt, reply=reply, cached=cached)
             elif is_called:
                 used = self._counted(call, turn, turn.streamed(), is_failed=not is_whole)
             turn.failure = self._settle(turn, call.offer.info, used, failure)

@@ -14,3 +14,11 @@ def is_this_machine(host: str) -> bool:
     with suppress(ValueError):
         return ip_address(host).is_loopback
     return host == "localhost"
+
+
+def is_nearby(host: str) -> bool:
+    """Return True if *host* is this machine or in a private network, without a DNS look-up."""
+    with suppress(ValueError):
+        return not ip_address(host).is_global
+    # a name without a dot: localhost, or a service of Docker Compose; two endings: RFC 6762, and host.docker.internal
+    return "." not in host or host.endswith((".local", ".internal"))

@@ -25,7 +25,6 @@ _LOCAL = ModelInfo(
     reply_source=LimitSource.TABLE,
     price_source=PriceSource.LOCAL,
 )
-_LOCAL_FIRST_TOKEN_SECONDS = 180.0
 _LEARN_SECONDS = 60.0  # seconds between look-ups of limits and prices
 
 
@@ -33,10 +32,7 @@ def local_model(
     url: str, key: str, of_admins: Callable[[], ModelSettings] = ModelSettings
 ) -> Models:
     """Return the models of a deployment that has only the small model on this machine."""
-    client = OpenAIModel(
-        connect(url, key), _LOCAL.name, first_token_seconds=_LOCAL_FIRST_TOKEN_SECONDS
-    )
-    return Models(Offer(_LOCAL, client), settings=of_admins)
+    return Models(Offer(_LOCAL, OpenAIModel(connect(url, key), _LOCAL.name)), settings=of_admins)
 
 
 def configured_models(
@@ -71,7 +67,8 @@ def configured_models(
             info = known_model(name, base_url=url, setting=setting, endpoint=stated)
             for refusal in tuple(refusals[name]):
                 info = narrow_limits(info, refusal)
-            models.learn(info)
+            is_news = info.is_reasoning and not models.known(name).is_reasoning
+            models.learn(info, model.named(name, is_reasoning=True) if is_news else None)
 
     def keep_learning() -> None:
         """Look up limits and prices periodically: list prices depend on the time, and an endpoint may be down at first."""

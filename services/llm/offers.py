@@ -58,9 +58,10 @@ class Models:
         """Return the limits and prices of a model, without the settings of admins."""
         return self._known[name].info
 
-    def learn(self, info: ModelInfo) -> None:
-        """Replace the known limits and prices of the model that *info* names."""
-        self._known[info.name] = replace(self._known[info.name], info=info)
+    def learn(self, info: ModelInfo, client: ModelClient | None = None) -> None:
+        """Replace the known limits and prices of the model that *info* names, and its client if *client* is not None."""
+        offer = self._known[info.name]
+        self._known[info.name] = replace(offer, info=info, client=client or offer.client)
 
 
 def _by(settings: ModelSettings, offer: Offer) -> Offer:

@@ -22,7 +22,7 @@ import openai
 from pydantic import ValidationError
 
 from services.domain.context import ContextMessage
-from services.domain.hosts import is_this_machine
+from services.domain.hosts import is_nearby, is_this_machine
 from services.domain.model_failures import ModelFailure, ModelUnavailable
 from services.llm.model import Piece
 from services.llm.model_spec import LimitRefusal, read_refusal
@@ -30,7 +30,10 @@ from services.llm.reply_reader import ReplyReader
 
 _CONNECT_SECONDS = 5
 _LIST_SECONDS = 10
-_THINKING_SECONDS = 300.0  # seconds that a reasoning model may be silent
+_ENDING_SECONDS = 5.0  # seconds that the usage may take after a complete text
+_FIRST_TOKEN_SECONDS = 60.0
+# for a reasoning model, and for a self-hosted server, which may first load the model and stops if the client leaves
+_LONGER_SECONDS = 300.0
 _REFUSED = {400, 413, 422}
 # request parameters that some endpoints refuse
 _NEWER_LIMIT, _USAGE = "max_completion_tokens", "stream_options"
@@ -78,13 +81,15 @@ class OpenAIModel:
         client: openai.AsyncOpenAI,
         name: str,
         *,
-        first_token_seconds: float = 60,
+        first_token_seconds: float | None = None,
         between_tokens_seconds: float = 30,
         on_refusal: Callable[[str, LimitRefusal], None] | None = None,
     ) -> None:
         """*on_refusal* is called when the endpoint refuses a request and states limits: with the model's name and these limits."""
         self._client, self._name, self._on_refusal = client, name, on_refusal
-        self._first_token_seconds = first_token_seconds
+        is_self_hosted = is_nearby(client.base_url.host)
+        usual = _LONGER_SECONDS if is_self_hosted else _FIRST_TOKEN_SECONDS
+        self._first_token_seconds = first_token_seconds or usual
         self._between_tokens_seconds = between_tokens_seconds
         self._refused_parameters: Set[str] = frozenset()
         self._loop = asyncio.new_event_loop()
@@ -99,7 +104,7 @@ class OpenAIModel:
         """Return another model at the same endpoint; both share their connections and are closed together."""
         other = copy.copy(self)
         if is_reasoning:
-            other._first_token_seconds = max(_THINKING_SECONDS, self._first_token_seconds)
+            other._first_token_seconds = max(_LONGER_SECONDS, self._first_token_seconds)
         other._name, other._refused_parameters = name, frozenset()
         return other
 
@@ -153,6 +158,8 @@ class OpenAIModel:
                 failure, retry_after = _failure(error, reader), _retry_after(error)
             except _EXPECTED as error:
                 failure = _failure(error, reader)
+                if reader.has_ended and failure in {ModelFailure.DROPPED, ModelFailure.SILENT}:
+                    return reader.finish()
             if failure not in _TRANSIENT or reader.has_begun:
                 return failure
             pause = max(next(pauses, inf), retry_after)
@@ -197,9 +204,9 @@ class OpenAIModel:
         ) as chunks:
             async for chunk in chunks:
                 reader.read(chunk)
-                allowed = (
-                    self._between_tokens_seconds if reader.has_text else self._first_token_seconds
-                )
+                allowed = self._first_token_seconds
+                if reader.has_text:
+                    allowed = _ENDING_SECONDS if reader.has_ended else self._between_tokens_seconds
                 silence.reschedule(self._loop.time() + allowed)
 
 

@@ -44,6 +44,7 @@ class ReplyReader:
         self._emit = emit
         self._is_empty = True
         self._ending = ""  # the finish reason, once received
+        self._is_early = False  # true once text followed a finish reason, as some gateways send it (open-webui 23921)
         self._counts = Counter[str]()
 
     def read(self, chunk: object) -> None:
@@ -57,12 +58,18 @@ class ReplyReader:
                 self._emit(Thought(thought))
             if content := _text(choice, "delta.content"):
                 self.has_begun = self.has_text = True
+                self._is_early |= bool(self._ending)
                 self._emit(content)
             if reason := choice.get("finish_reason"):
                 self._ending = str(reason).casefold()
 
+    @property
+    def has_ended(self) -> bool:
+        """Return True if the text is complete: only the usage may still be missing."""
+        return self.has_text and bool(self._ending) and not self._is_early
+
     def finish(self) -> ModelFailure | None:
-        """End the reply, after the stream has ended without an error; return the failure of the reply, if any."""
+        """End the reply, after its stream has ended or its text is complete; return the failure of the reply, if any."""
         if self._is_empty:  # no chunk arrived: the body may be a web page, for example
             return ModelFailure.GARBLED
         if not self._ending:

@@ -125,6 +125,7 @@ CONTEXT_LENGTH = "This model's maximum context length is 8192 tokens"
         ({"fault": "empty"}, "", ModelFailure.GARBLED, ONCE),
         ({"fault": "hang", "after": 2}, "word1 word2 ", ModelFailure.SILENT, ONCE),
         ({"fault": "no-done"}, "word1 word2 word3 ", None, ONCE),
+        ({"fault": "drop-at-end"}, "word1 word2 word3 ", None, ONCE),
         # a temporary failure
         ({"status": 429, "times": 1}, "You said: Hello", None, 2),
         ({"status": 500, "times": 1}, "You said: Hello", None, 2),
@@ -136,6 +137,16 @@ def test_only_a_reply_that_has_not_begun_is_retried(model, server, script, text,
 
     assert outcome(ask(model)) == (text, failure)
     assert len(server.requests) == requests
+
+
+@pytest.mark.parametrize("fault", ["drop-at-end", "hang-at-end"])
+def test_reported_usage_of_a_complete_reply_outlives_the_connection(
+    server, make, monkeypatch, fault
+):
+    monkeypatch.setattr(openai_model, "_ENDING_SECONDS", 0.2)
+    server.script(reply="one two", fault=fault)
+
+    assert list(ask(make(server.url))) == ["one", " two", Usage(prompt=11, reply=2)]
 
 
 @pytest.mark.parametrize("fault", ["hang-headers", "hang"])
@@ -168,6 +179,21 @@ def test_reasoning_model_may_be_silent_longer(model, server):
 
     assert outcome(ask(model)) == ("", ModelFailure.SILENT)
     assert outcome(ask(model.named("o3", is_reasoning=True))) == ("word1 ", None)
+
+
+@pytest.mark.parametrize(
+    ("host", "failure"), [("ollama", None), ("llm.example", ModelFailure.SILENT)]
+)
+def test_server_in_a_private_network_may_first_load_its_model(make, monkeypatch, host, failure):
+    async def answer(*_):
+        await asyncio.sleep(0.5)
+        body = b'data: {"choices": [{"delta": {"content": "Hi"}, "finish_reason": "stop"}]}\n\n'
+        return httpx2.Response(200, headers={"content-type": "text/event-stream"}, content=body)
+
+    monkeypatch.setattr(httpx2.AsyncHTTPTransport, "handle_async_request", answer)
+    monkeypatch.setattr(openai_model, "_FIRST_TOKEN_SECONDS", 0.1)
+
+    assert outcome(ask(make(f"http://{host}/v1"))) == ("" if failure else "Hi", failure)
 
 
 @pytest.mark.parametrize("is_date", [False, True])

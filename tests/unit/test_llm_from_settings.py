@@ -6,8 +6,9 @@ import pytest
 
 from services.domain import Role
 from services.domain.context import ContextMessage
+from services.domain.model_failures import ModelUnavailable
 from services.domain.models import LimitSource
-from services.llm import catalogue, from_settings
+from services.llm import catalogue, from_settings, openai_model
 from services.llm.from_settings import configured_models
 from services.llm.model_spec import ModelSpec
 from services.settings import Settings
@@ -79,6 +80,24 @@ def test_limits_of_the_listed_models_are_learned(threads):
     assert [each.info.context_tokens for each in models] == [4_096, 9_000]
     assert [each.info.reply_tokens for each in models] == [500, 500]  # the settings take precedence
     assert models.first.info.name == "scripted"
+
+
+def test_model_that_is_listed_as_reasoning_may_be_silent_longer(threads, monkeypatch):
+    monkeypatch.setattr(openai_model, "is_nearby", lambda host: False)
+    monkeypatch.setattr(openai_model, "_FIRST_TOKEN_SECONDS", 0.3)
+    prompt = [ContextMessage(Role.USER, "Hi")]
+    with ModelServer() as server:
+        server.models = [{"id": "scripted", "supported_parameters": ["reasoning"]}]
+        server.script(tokens=1, delay=1, usage="none")
+        models = configured_models(Settings(OPENAI_BASE_URL=server.url, DAYBOOK_MODEL="scripted"))
+        with pytest.raises(ModelUnavailable):
+            list(models.first.client.start(prompt, max_tokens=9))
+        threads["model-list"]()
+        client = models.first.client
+        threads["model-list"]()
+
+        assert list(client.start(prompt, max_tokens=9)) == ["word1 "]
+        assert models.first.client is client  # which remembers the parameters that were refused
 
 
 def test_limit_named_by_a_refusal_is_remembered(threads):

@@ -36,9 +36,10 @@ def test_prompt_is_charged_as_counted_up_to_its_bound(charged, bound):
 
 @pytest.mark.parametrize("beyond", [1, 1_000, 270_000])
 def test_prompt_is_charged_its_bound_at_most(charged, bound, beyond):
-    turn = charged(Usage(bound + beyond, 5))
+    turn = charged(Usage(bound + beyond, 5, cached=bound + beyond))
 
     assert 0 < turn.tokens_in <= bound
+    assert turn.tokens_cached <= turn.tokens_in
     assert 0 < turn.charged_micro < turn.reserved_micro
 
 

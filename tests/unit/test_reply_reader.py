@@ -39,6 +39,16 @@ def test_thoughts_come_once_beside_the_text(fields):
     assert read(thought, thought, HI) == ([Thought("Hm. "), Thought("Hm. "), "Hi"], None)
 
 
+def test_finish_reason_before_more_text_is_no_end():
+    reader = ReplyReader(lambda piece: None)
+    ended = []
+    for chunk in ({"choices": [{"delta": {}, "finish_reason": "stop"}]}, HI, HI):
+        reader.read(chunk)
+        ended.append(reader.has_ended)
+
+    assert ended == [False, False, False]
+
+
 @pytest.mark.parametrize("reason", ["length", "max_tokens", "MAX_TOKENS", "model_length"])
 def test_finish_reasons_at_the_limit_are_recognised(reason):
     chunk = {"choices": [{"delta": {"content": "Hi"}, "finish_reason": reason}]}

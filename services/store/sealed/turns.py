@@ -171,7 +171,9 @@ class SealedTurns:
             head = Head()
         else:
             seals = self._opened.seals(conversation.id)
-            head = self._reader.head_of(turn.thread) if turn.prompt is not None else None
+            # needed without a prompt, too: the reply extends the head, so a forged head is refused before the call
+            is_reply = turn.reservation.purpose is Purpose.REPLY
+            head = self._reader.head_of(turn.thread) if is_reply else None
         parent_id, message = None, None
         if head and turn.prompt is not None:
             parent_id = turn.thread.tip.id if turn.thread.tip else None

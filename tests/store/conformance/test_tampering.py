@@ -71,6 +71,8 @@ def test_no_turn_begins_in_a_conversation_with_forged_head(backend, maya, garden
 
     with pytest.raises(Tampered):
         other.turns.begin(new_turn(thread, "And leeks?"))
+    with pytest.raises(Tampered):  # another reply
+        other.turns.begin(new_turn(thread, None, prompt_id=garden.messages[-2].id))
 
 
 def test_conversation_set_back_is_noticed_from_then_on(backend, maya, garden, garden_id):
