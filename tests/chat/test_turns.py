@@ -465,6 +465,14 @@ def test_endpoint_that_ignores_the_limit_is_cut_off(chat, database, server, scri
     assert 0 < cost <= database.tables.turns[turn.id].reserved_micro
 
 
+def test_endless_thoughts_of_one_character_are_cut_off(chat, server):
+    server.script(reply="word " * 2000, thoughts=2000, thought="." * 500, endless=1)
+
+    turn = done(chat.begin(None, "Go on for ever"))
+
+    assert turn.failure.failure is ModelFailure.NO_ANSWER
+
+
 @pytest.mark.parametrize("counts", [INFO.context_tokens + 1, 10**7, -1])
 def test_impossible_usage_is_charged_by_our_own_count(chat, database, server, counts):
     server.script(reply="Two words", counts=counts)
