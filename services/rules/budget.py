@@ -155,8 +155,8 @@ class Room:
 
 def room_for(budget: Budget, deployment: Deployment, wanted: Reservation) -> Room:
     """Return the money and the tokens that the caps grant a turn."""
-    today = budget.daily_cap_micro - budget.day_spent - budget.reserved
-    this_month = budget.monthly_cap_micro - budget.month_spent - budget.reserved
+    today = max(0, budget.daily_cap_micro - budget.day_spent - budget.reserved)
+    this_month = max(0, budget.monthly_cap_micro - budget.month_spent - budget.reserved)
     cap_of_tokens = NO_CAP if budget.daily_cap_tokens is None else budget.daily_cap_tokens
     tokens = cap_of_tokens - budget.day_tokens - budget.reserved_tokens
     most = wanted.prompt_micro + wanted.reply_micro

@@ -153,6 +153,19 @@ def test_turn_is_granted_what_its_caps_leave(spent, cap, granted, refusal):
     assert (room.granted, room.reason) == (granted, refusal)
 
 
+@pytest.mark.parametrize("cap", ["daily_cap_micro", "monthly_cap_micro"])
+def test_turn_without_a_cost_begins_over_a_cap(cap):
+    budget = replace(Budget(**CAPS), month_spent=50, day_spent=50, **{cap: 49})
+    free = replace(WANTED, prompt_micro=0, reply_micro=0, least_reply_micro=0)
+
+    rooms = [room_for(budget, Deployment(), wanted) for wanted in (free, WANTED)]
+
+    assert [(room.granted, room.reason) for room in rooms] == [
+        (0, None),
+        (0, cap.removesuffix("_micro")),
+    ]
+
+
 def test_deployments_figures_follow_a_budget():
     before = Budget(**CAPS).opened(BEFORE, 0)
     held, *_ = reserve(before, Deployment(), [], WANTED, BEFORE)
