@@ -37,11 +37,14 @@ class Budget(Limits):
     def opened(self, now: datetime, stored_bytes: int) -> "Budget":
         """Return the budget for the day, month and minute of *now*; a new minute sets `bytes` to *stored_bytes*."""
         budget, minute = self, now.replace(second=0, microsecond=0)
+        # the clock was ahead; the month stays, because the deployment's sums are of the same month
+        if self.minute > now + timedelta(minutes=1):
+            budget = replace(budget, day=min(self.day, now.date()), minute=_LONG_AGO)
         if now.date() > self.day:
             budget = replace(budget, day=now.date(), day_spent=0, day_tokens=0)
         if (month := now.date().replace(day=1)) > self.month:
             budget = replace(budget, month=month, month_spent=0)
-        if minute > self.minute:
+        if minute > budget.minute:
             budget = replace(budget, minute=minute, minute_turns=0, bytes=stored_bytes)
         return budget
 

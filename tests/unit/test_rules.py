@@ -124,6 +124,19 @@ def test_windows_open_at_midnight():
     assert (opened.minute_turns, opened.bytes, opened.reserved) == (0, 99, 3)
 
 
+@pytest.mark.parametrize("ahead", [timedelta(hours=8), timedelta(days=31)])
+def test_windows_of_a_clock_that_was_ahead_are_left(ahead):
+    spent = {"day_spent": 5, "month_spent": 7, "minute_turns": 20}
+    budget = replace(Budget(**CAPS).opened(MIDNIGHT + ahead, 10), **spent)
+
+    opened = budget.opened(MIDNIGHT, 99)
+
+    assert (opened.day, opened.day_spent, opened.month_spent) == (MIDNIGHT.date(), 5, 7)
+    assert (opened.minute, opened.minute_turns, opened.bytes) == (MIDNIGHT, 0, 99)
+    tomorrow = opened.opened(MIDNIGHT + timedelta(days=1), 99)
+    assert tomorrow.day_spent == 0
+
+
 def test_refund_goes_to_the_windows_that_counted_the_charge():
     budget = replace(Budget(**CAPS).opened(MIDNIGHT, 0), day_spent=50, month_spent=60)
     gift = {"held": 0, "spent": -20, "held_tokens": 0, "tokens": 0}
