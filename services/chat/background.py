@@ -355,6 +355,10 @@ class UserTasks:
         answer = self._ask(Purpose.FACTS, thread, plan, last.id)
         if answer.is_cut:
             raise NoFacts
+        # the conversation may have been moved meanwhile; its cuts stay, so that no fact of a deleted prompt is stored
+        is_now = self.store.conversations.thread(thread.conversation.id).conversation
+        conversation = replace(thread.conversation, space_id=is_now.space_id)
+        thread = replace(thread, conversation=conversation)
         if not self._pending(thread):  # memory was switched off meanwhile, so note nothing
             return None
         by_id = {fact.id: fact for fact in setup.facts}

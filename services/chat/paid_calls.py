@@ -35,6 +35,7 @@ _PATIENCE = 900.0  # maximum seconds for storing a finished reply while the data
 _RESENT_SECONDS = 120.0  # seconds in which a request identical to an unanswered one counts as that request sent again
 # maximum number of a user's unanswered calls that stay in memory for resending
 _MOST_UNANSWERED = 4
+_LONGEST_TOKEN = 128  # maximum characters of a token of known vocabularies: repeated characters (memory/tokens.py)
 _LONGEST_PIECE = 20_000  # maximum characters that are added to a live turn at once
 
 
@@ -226,7 +227,8 @@ class PaidCalls:
 
 
 class _LengthLimit:
-    """The length limit of a reply, for endpoints that ignore it: 16 bytes per token, not counting repeated characters.
+    """The length limit of a reply, for endpoints that ignore it: 16 bytes per token, not counting repeated characters,
+    and `_LONGEST_TOKEN` characters per token.
 
     Ordinary text has fewer bytes (docs/decisions/counting-without-a-tokenizer.md), so no reply within its limit is cut.
     """
@@ -245,7 +247,7 @@ class _LengthLimit:
         # count again only when the text is a quarter longer: counting all of it after each piece would take quadratic time
         self._due = self._characters * 5 // 4
         self._pieces = [text := "".join(self._pieces)]
-        return 2 * min_tokens(text) > self._max_tokens
+        return max(2 * min_tokens(text), len(text) // _LONGEST_TOKEN) > self._max_tokens
 
 
 def new_call(

@@ -3,15 +3,17 @@
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
+from services.chat.paid_calls import LEASE_SECONDS
 from services.domain import ConversationId, MessageId, Thoughts
 from services.domain.turns import OpenTurn
 from services.errors import NotFound, StoreUnavailable
 from services.store.port import Turns
 
 _GLANCE = 0.5  # seconds between reads; the other process writes once a second
-_GRACE = timedelta(seconds=1)
+# seconds without a renewal of the lease before a sweep; the database decides whether the lease has run out
+_SILENCE = 4.0
 
 
 class RemoteTurn:
@@ -52,14 +54,21 @@ class RemoteTurn:
 
     def follow(self) -> Iterator[str]:
         """Yield the whole text so far, about twice a second, until the turn is no longer open."""
+        renewed_at = time.monotonic()
         while self._turn and self._turn.state.is_open:
             yield self._turn.partial
             time.sleep(_GLANCE)
-            # the text so far stays on the page until the database is reachable again
-            with suppress(StoreUnavailable):
-                if datetime.now(UTC) > self._turn.lease_until + _GRACE:
+            lease_until = self._turn.lease_until
+            try:
+                _, self._turn = self._turns.read(self.conversation_id)
+            except NotFound:
+                self._turn = None
+            except StoreUnavailable:  # the text so far stays on the page
+                # after an outage the other process can renew the lease first
+                renewed_at = time.monotonic() + LEASE_SECONDS
+            if self._turn and self._turn.lease_until != lease_until:
+                renewed_at = time.monotonic()
+            elif time.monotonic() > renewed_at + _SILENCE:
+                renewed_at = time.monotonic()
+                with suppress(StoreUnavailable):
                     self._sweep()
-                try:
-                    _, self._turn = self._turns.read(self.conversation_id)
-                except NotFound:
-                    self._turn = None

@@ -53,7 +53,7 @@ class TemporaryChat(ChatParts):
     @property
     def is_begun(self) -> bool:
         """True once a prompt has been stored."""
-        return self.conversations.cached(self.id) is not None
+        return bool(self.rows.positions())
 
     @property
     def chat(self) -> Chat:

@@ -37,11 +37,14 @@ class Budget(Limits):
     def opened(self, now: datetime, stored_bytes: int) -> "Budget":
         """Return the budget for the day, month and minute of *now*; a new minute sets `bytes` to *stored_bytes*."""
         budget, minute = self, now.replace(second=0, microsecond=0)
+        # the clock was ahead; the month stays, because the deployment's sums are of the same month
+        if self.minute > now + timedelta(minutes=1):
+            budget = replace(budget, day=min(self.day, now.date()), minute=_LONG_AGO)
         if now.date() > self.day:
             budget = replace(budget, day=now.date(), day_spent=0, day_tokens=0)
         if (month := now.date().replace(day=1)) > self.month:
             budget = replace(budget, month=month, month_spent=0)
-        if minute > self.minute:
+        if minute > budget.minute:
             budget = replace(budget, minute=minute, minute_turns=0, bytes=stored_bytes)
         return budget
 
@@ -155,8 +158,8 @@ class Room:
 
 def room_for(budget: Budget, deployment: Deployment, wanted: Reservation) -> Room:
     """Return the money and the tokens that the caps grant a turn."""
-    today = budget.daily_cap_micro - budget.day_spent - budget.reserved
-    this_month = budget.monthly_cap_micro - budget.month_spent - budget.reserved
+    today = max(0, budget.daily_cap_micro - budget.day_spent - budget.reserved)
+    this_month = max(0, budget.monthly_cap_micro - budget.month_spent - budget.reserved)
     cap_of_tokens = NO_CAP if budget.daily_cap_tokens is None else budget.daily_cap_tokens
     tokens = cap_of_tokens - budget.day_tokens - budget.reserved_tokens
     most = wanted.prompt_micro + wanted.reply_micro

@@ -110,7 +110,7 @@ def reserve(
         per_minute, wait = budget.pace(now)
         return Refusal(
             reason=reason,
-            room=max(0, room.granted) if reason in ("daily_cap", "monthly_cap") else None,
+            room=room.granted if reason in ("daily_cap", "monthly_cap") else None,
             room_of_tokens=max(0, room.granted_tokens),
             per_minute=per_minute,
             wait_seconds=wait,

@@ -273,6 +273,20 @@ def test_fact_noted_in_a_space_stays_there(chat, server):
     assert DOG not in str(server.requests[-1].body)
 
 
+def test_fact_of_a_chat_moved_meanwhile_is_noted_in_its_space(chat, database):
+    space = stored_space(chat.store, "Kennel")
+
+    def move():
+        (thread,) = database.threads()
+        chat.store.conversations.move(thread.conversation.id, space.id)
+
+    before_facts_are_noted(database, move)
+    ask(chat)
+
+    (fact,) = chat.store.facts.facts()
+    assert (fact.text, fact.space_id) == (DOG, space.id)
+
+
 def test_fact_of_the_user_is_not_replaced_by_words_of_a_space(chat, server):
     space = stored_space(chat.store, "Kennel")
     server.script_facts(reply=answer(BERN))

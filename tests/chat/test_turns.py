@@ -2,16 +2,20 @@
 
 from contextlib import nullcontext
 from itertools import pairwise
+from types import SimpleNamespace
 from uuid import uuid4
 
 import pytest
 
 from services import errors
+from services.chat.paid_calls import LEASE_SECONDS
 from services.domain import Full, MessageId, NewConversation, Outcome, Usage, Window
 from services.domain.model_failures import ModelFailure
+from services.domain.turns import TurnState
 from tests.chats import done, said
 from tests.fakes import INFO
 from tests.stack.apps import SECONDS
+from tests.store.conformance.talk import ending, new_turn
 
 
 def ask(chat, prompt, conversation_id=None, **seen):
@@ -182,6 +186,72 @@ def test_reply_of_another_process_is_followed(chat, make_chat, server, is_contin
 
     assert any(texts)
     assert said(other.open(turn.conversation_id))[-1] == so_far + done(turn).said()
+
+
+@pytest.fixture
+def passes(monkeypatch, database):
+    """A list of functions, one for each pause of a follower, whose clock is a minute ahead of the database's."""
+    waiting, now = [], [0.0]
+
+    def sleep(seconds):
+        now[0] += seconds
+        database.let_pass(seconds)
+        if waiting:
+            waiting.pop(0)()
+
+    clock = SimpleNamespace(sleep=sleep, monotonic=lambda: now[0])
+    monkeypatch.setattr("services.chat.remote_turn.time", clock)
+    database.let_pass(-60)
+    return waiting
+
+
+@pytest.fixture
+def remote_reply(database):
+    """A turn of another process, as functions that store a partial reply and the whole one."""
+    garden, store = database.hold("Garden", "Shade?", "Ferns."), database.store()
+    turn = new_turn(store.conversations.thread(garden), "Sun?")
+    begun = store.turns.begin(turn)
+    store.turns.checkpoint(begun.turn_id, garden, "Sa", LEASE_SECONDS)
+    return SimpleNamespace(
+        garden=garden,
+        store=lambda text: store.turns.checkpoint(begun.turn_id, garden, text, LEASE_SECONDS),
+        finish=lambda: store.turns.finish(ending(turn, begun, "Sage.")),
+    )
+
+
+def test_followed_reply_outlives_an_outage(chat, database, passes, remote_reply):
+    remote = chat.view(remote_reply.garden).turn
+    passes += [lambda: database.rows.failures.update(read_conversation=errors.StoreUnavailable())]
+    passes += [lambda: None] * 2 * (LEASE_SECONDS + 2)
+    passes += [database.rows.failures.clear, lambda: None, lambda: remote_reply.store("Sage")]
+    passes += [remote_reply.finish]
+
+    texts = list(remote.follow())
+
+    assert texts[-1] == "Sage"
+    assert said(chat.open(remote_reply.garden))[-1] == "Sage."
+    assert TurnState.LAPSED not in database.turn_states()
+
+
+def test_followed_reply_is_read_although_every_sweep_fails(
+    make_chat, database, monkeypatch, passes, remote_reply
+):
+    def fail():
+        swept.append(True)
+        raise errors.StoreUnavailable
+
+    swept = []
+    monkeypatch.setattr(database, "sweep", fail)
+    chat = make_chat()
+    remote = chat.view(remote_reply.garden).turn
+    passes += [lambda text=text: remote_reply.store(text) for text in ("Sag", "Sage")]
+    passes += [lambda: None] * 12 + [remote_reply.finish]
+
+    texts = list(remote.follow())
+
+    assert texts[:3] == ["Sa", "Sag", "Sage"]
+    assert len(swept) == 1
+    assert said(chat.open(remote_reply.garden))[-1] == "Sage."
 
 
 def test_reply_waits_for_an_unavailable_store(chat, database):
@@ -393,6 +463,14 @@ def test_endpoint_that_ignores_the_limit_is_cut_off(chat, database, server, scri
     assert len(f"{thoughts} {turn.said()}".split()) < 3 * INFO.reply_tokens
     [(_, cost)] = database.costs()
     assert 0 < cost <= database.tables.turns[turn.id].reserved_micro
+
+
+def test_endless_thoughts_of_one_character_are_cut_off(chat, server):
+    server.script(reply="word " * 2000, thoughts=2000, thought="." * 500, endless=1)
+
+    turn = done(chat.begin(None, "Go on for ever"))
+
+    assert turn.failure.failure is ModelFailure.NO_ANSWER
 
 
 @pytest.mark.parametrize("counts", [INFO.context_tokens + 1, 10**7, -1])

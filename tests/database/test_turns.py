@@ -1,6 +1,7 @@
 """The rows, reservations and costs of turns, however they end."""
 
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from uuid import uuid4
 
 import psycopg
@@ -101,6 +102,23 @@ def test_beginning_twice_at_the_same_moment_begins_one_turn(world, garden, two_a
 
     assert sorted(answer["replay"] for answer in answers) == [False, True]
     assert world.one("select count(*) from public.messages") == 1
+
+
+def test_windows_of_a_clock_that_was_ahead_are_left(world, maya, garden):
+    world.admin.execute(
+        "update private.budgets set minute = now() + interval '2 hours', day = current_date + 31,"
+        " day_spent = 5, minute_turns = max_per_minute"
+    )
+
+    assert maya.begin(garden)["ok"]
+
+    windows = "select day, day_spent, minute_turns, minute <= now() from private.budgets"
+    assert world.one(f"{windows} where minute_turns = 1") == (
+        datetime.now(UTC).date(),
+        5,
+        1,
+        True,
+    )
 
 
 def test_prompt_follows_no_message_of_another_conversation(maya, garden):

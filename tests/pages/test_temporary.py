@@ -6,12 +6,13 @@ import pytest
 import streamlit as st
 
 from pages._parts import temporary
+from pages._parts.undo import messages_dialog
 from pages._tab import KEY, Undoable, tab
 from services.chat.temporary import ChatIsOver
 from services.domain.turns import TurnState
 from services.errors import Cap, OverBudget, StoreUnavailable
 from tests.fakes import choose
-from tests.pages.conftest import html, in_composer, messages, opened, press
+from tests.pages.conftest import html, in_composer, in_dialog, messages, opened, press, pressed
 from tests.store.conformance.talk import a_fact
 
 
@@ -245,6 +246,21 @@ def test_disconnected_temporary_chat_is_replaced_by_another(app, maya, database)
     asks(app, "Are you there?")
     assert messages(app) == ["Are you there?", "Prune in March."]
     assert database.threads() == []
+
+
+def test_temporary_chat_stays_when_an_exchange_is_deleted(app, maya):
+    asks(switches(app), "Hello")
+    asks(app, "And again")
+    [chat] = maya.temporary
+    prompt = chat.chat.open(chat.id).messages[2]
+    in_dialog(app, messages_dialog, chat.id, prompt.id).run()
+
+    pressed(in_dialog(app, messages_dialog, chat.id, prompt.id), "danger-delete-2")
+    app.run()
+
+    assert messages(app) == ["Hello", "Prune in March."]
+    asks(app, "Go on")
+    assert messages(app) == ["Hello", "Prune in March.", "Go on", "Prune in March."]
 
 
 def test_temporary_chat_ending_during_a_run_is_reported(app, monkeypatch):

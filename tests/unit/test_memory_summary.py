@@ -202,6 +202,15 @@ def test_summary_too_long_for_the_model_is_rewritten():
     assert (made.from_seq, made.up_to_seq) == (1, 2)
 
 
+def test_summary_too_long_to_be_quoted_is_made_anew():
+    past = talk(40)
+    compaction = compaction_of(past, summary=summary_of(1, 40, "word " * 3000), start_seq=40)
+
+    assert compaction.compacted_ids[0] == past[0].id
+    assert compaction.summary("They talked.", NOON).text.endswith("They talked.")
+    assert "word word" not in compaction.summary("They talked.", NOON).text
+
+
 @given(histories(), st.builds(ContextBudget, st.integers(0, 1500), st.integers(0, 300)))
 def test_every_compaction_fits_and_takes_complete_pairs(history, budget):
     history = replace(history, prompt=None)

@@ -124,6 +124,19 @@ def test_windows_open_at_midnight():
     assert (opened.minute_turns, opened.bytes, opened.reserved) == (0, 99, 3)
 
 
+@pytest.mark.parametrize("ahead", [timedelta(hours=8), timedelta(days=31)])
+def test_windows_of_a_clock_that_was_ahead_are_left(ahead):
+    spent = {"day_spent": 5, "month_spent": 7, "minute_turns": 20}
+    budget = replace(Budget(**CAPS).opened(MIDNIGHT + ahead, 10), **spent)
+
+    opened = budget.opened(MIDNIGHT, 99)
+
+    assert (opened.day, opened.day_spent, opened.month_spent) == (MIDNIGHT.date(), 5, 7)
+    assert (opened.minute, opened.minute_turns, opened.bytes) == (MIDNIGHT, 0, 99)
+    tomorrow = opened.opened(MIDNIGHT + timedelta(days=1), 99)
+    assert tomorrow.day_spent == 0
+
+
 def test_refund_goes_to_the_windows_that_counted_the_charge():
     budget = replace(Budget(**CAPS).opened(MIDNIGHT, 0), day_spent=50, month_spent=60)
     gift = {"held": 0, "spent": -20, "held_tokens": 0, "tokens": 0}
@@ -151,6 +164,19 @@ def test_turn_is_granted_what_its_caps_leave(spent, cap, granted, refusal):
     room = room_for(budget, Deployment(monthly_cap_micro=cap), WANTED)
 
     assert (room.granted, room.reason) == (granted, refusal)
+
+
+@pytest.mark.parametrize("cap", ["daily_cap_micro", "monthly_cap_micro"])
+def test_turn_without_a_cost_begins_over_a_cap(cap):
+    budget = replace(Budget(**CAPS), month_spent=50, day_spent=50, **{cap: 49})
+    free = replace(WANTED, prompt_micro=0, reply_micro=0, least_reply_micro=0)
+
+    rooms = [room_for(budget, Deployment(), wanted) for wanted in (free, WANTED)]
+
+    assert [(room.granted, room.reason) for room in rooms] == [
+        (0, None),
+        (0, cap.removesuffix("_micro")),
+    ]
 
 
 def test_deployments_figures_follow_a_budget():

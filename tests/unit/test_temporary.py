@@ -112,6 +112,16 @@ def test_messages_are_deleted_while_the_database_is_away(chat, maya):
     assert said(chat.chat.open(chat.id)) == []
 
 
+def test_chat_goes_on_after_messages_are_deleted(chat):
+    says(chat, "Hello")
+    doomed = says(chat, "Again").messages[2:]
+
+    chat.chat.deletions.delete_messages(chat.id, {one.id for one in doomed}, UNDO_SECONDS)
+
+    assert chat.is_begun
+    assert said(says(chat, "And now?"))[::2] == ["Hello", "And now?"]
+
+
 def test_refused_first_prompt_begins_no_chat(chat, maya):
     away = maya.database.no_answers("begin_turn", is_done=False)
     with away, pytest.raises(StoreUnavailable):

@@ -109,7 +109,10 @@ class SealedTurns:
         if not (row.state.is_open or row.state is TurnState.LAPSED):
             return _with_missing_reply(checked.thread, row), None
         turn = self._opened.seals(conversation_id).open_turn(row)
-        if row.state.is_open or turn.partial.strip() or turn.thoughts:
+        is_reply = turn.prompt_id is not None and turn.interrupted(
+            conversation_id, turn.prompt_id
+        ).makes_message(checked.thread)
+        if row.state.is_open or is_reply:
             return checked.thread, turn
         return _with_missing_reply(checked.thread, row), None
 

@@ -431,6 +431,21 @@ def test_crashed_turn_without_a_word_leaves_its_prompt(backend, maya, garden, ga
     assert bodies(maya.conversations.thread(garden_id).messages)[4:] == ["Will this end?"]
 
 
+def test_crashed_continuation_without_a_word_is_not_recovered(backend, maya, turn, begun):
+    maya.turns.finish(ending(turn, begun, "Half a", outcome=Outcome.STOPPED))
+    garden_id = turn.thread.conversation.id
+    thread = maya.conversations.thread(garden_id)
+    begun = maya.turns.begin(new_turn(thread, None, prompt_id=thread.tip.id))
+    maya.turns.checkpoint(begun.turn_id, garden_id, "", LEASE_SECONDS, THOUGHTS)
+    backend.let_pass(LEASE_SECONDS + 1)
+
+    backend.sweep()
+
+    read, left = maya.turns.read(garden_id)
+    assert left is None
+    assert read.tip == thread.tip
+
+
 def test_turn_begins_after_a_crashed_one_before_the_sweep(backend, maya, garden, garden_id):
     crash(backend, maya, garden)
 
