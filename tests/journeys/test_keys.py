@@ -64,6 +64,28 @@ def test_escape_is_kept_until_stop_is_drawn(browser, state, after, stops):
 FILTER = '<div class="st-key-search"><input></div><main tabindex="0">Chat</main>'
 
 
+def test_escape_stops_no_reply_of_a_later_run(browser):
+    page = page_with(
+        browser, "stop.js", '<div class="stApp" data-test-script-state="running"></div>'
+    )
+    page.keyboard.press("Escape")
+    stopped = page.evaluate("""async () => {
+      let stopped = false;
+      const draw = async (state, stop) => {
+        document.querySelector(".stApp").dataset.testScriptState = state;
+        document.body.insertAdjacentHTML("beforeend", stop);
+        for (let frames = 0; frames < 3; frames++) await new Promise(requestAnimationFrame);
+      };
+      document.addEventListener("click", () => stopped = true);
+      await draw("notRunning", "<p></p>");
+      await draw("running", '<div class="st-key-stop"><button></button></div>');
+      return stopped;
+    }""")
+
+    assert stopped is False
+    page.close()
+
+
 @pytest.mark.parametrize(("platform", "search"), [("Linux", "Ctrl K"), ("MacIntel", "⌘ K")])
 def test_control_and_slash_open_the_shortcuts(browser, platform, search):
     page = page_with(browser, "keys.js", FILTER, platform)
