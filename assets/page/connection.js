@@ -4,7 +4,7 @@
 
 const PATIENCE = 2000, // milliseconds without a response until the page says that there is no answer
   ANSWER = 4000; // milliseconds after which a request of this script is given up
-const OFFLINE = "Offline. Your text is kept.";
+const OFFLINE = "Offline. Your unsent message is kept.";
 let wasConnected = false,
   isLooking = false;
 let sentAt = 0; // the time of the last sent message; 0: none, or the server has responded to it
@@ -27,7 +27,7 @@ async function reason() {
   const signal = AbortSignal.timeout(ANSWER);
   const answer = await fetch("/_stcore/stream", { method: "POST", signal }).catch(() => null);
   if ([403, 429].includes(answer?.status)) return answer.text();
-  return wasConnected ? "Reconnecting… Your text is kept." : "";
+  return wasConnected ? "Reconnecting… Your unsent message is kept." : "";
 }
 
 function isUnanswered() {

@@ -11,6 +11,7 @@ let first = null; // the first button below the messages when the page was last 
 
 function open(button) {
   const { options, icon, ...about } = button.dataset;
+  if (opener) opener.ariaExpanded = "false";
   opener = button;
   opener.ariaExpanded = "true";
   menu = document.createElement("div");

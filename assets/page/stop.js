@@ -15,6 +15,7 @@ daybook.capture(document, "keydown", ({ key }) => {
 document.addEventListener("click", () => (isAsked = false), true);
 
 daybook.onDraw(() => {
+  if (!daybook.isRunning()) isAsked = false;
   if (!isAsked || !stopButton()) return;
   isAsked = false;
   stopButton().click();

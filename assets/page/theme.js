@@ -1,8 +1,11 @@
 // Applies the theme chosen in Preferences to every page. Streamlit stores a theme in the browser for each
 // path, and reads it only when a page is loaded.
 
-// the fields of a message, title or fact that is being edited, whose text a reload would lose
-const EDITED = '.st-key-edit-prompt, .st-key-edit-reply, [class*="st-key-editing-"]';
+// what a reload would lose: an edited message, title or fact, a temporary chat, and Undo
+const KEPT = [
+  '.st-key-edit-prompt, .st-key-edit-reply, [class*="st-key-editing-"]',
+  '.st-key-temporary-sign, .st-key-undo [class*="st-key-undo-"]',
+].join();
 const KEY = "daybook-theme",
   PATHS = ["/", "/memory", "/usage", "/data", "/account", "/admin"];
 // the theme that this page shows; another tab may have stored a different one since
@@ -19,10 +22,9 @@ apply();
 
 daybook.onDraw(() => {
   const theme = document.querySelector("i[data-theme]")?.dataset.theme ?? shown;
-  if (theme === shown || document.querySelector(EDITED)) return;
+  if (theme === shown || document.querySelector(KEPT)) return;
   shown = theme;
   localStorage.setItem(KEY, shown);
   apply();
-  // not in a temporary chat, which a reload would end
-  if (!document.querySelector(".st-key-temporary-sign")) location.reload();
+  location.reload();
 });

@@ -128,7 +128,8 @@ def _draw_model_and_memory(user: UserServices, seen: Preferences) -> Preferences
     """Draw the fields for the default model (if there are several) and policy; return *seen* with the choices."""
     chosen, names = seen, [offer.info.name for offer in user.choices.models]
     if len(names) > 1:
-        at = names.index(seen.model or names[0])
+        # the model may have been hidden since the dialog was opened
+        at = names.index(seen.model) if seen.model in names else 0
         model = st.selectbox("Default model", names, index=at, key="default-model")
         chosen = replace(chosen, model=model)
     policies = user.choices.policies()

@@ -19,7 +19,10 @@ SENDS = """
   field.addEventListener("keydown", (event) => event.key === "Enter" && !event.ctrlKey && send(event));
   for (const note of ["noteSent", "noteDraftSent"]) daybook[note] = () => {};
 """
-OFFLINE, UNANSWERED = "Offline. Your text is kept.", "No answer yet. Your message is kept."
+OFFLINE, UNANSWERED = (
+    "Offline. Your unsent message is kept.",
+    "No answer yet. Your message is kept.",
+)
 
 
 @pytest.fixture
@@ -110,7 +113,7 @@ def test_answered_message_is_not_doubted_later(page):
     expect(page.get_by_role("alert")).to_have_count(0)
 
 
-@pytest.mark.parametrize("sentence", [OFFLINE, "Reconnecting… Your text is kept."])
+@pytest.mark.parametrize("sentence", [OFFLINE, "Reconnecting… Your unsent message is kept."])
 def test_server_that_hangs_is_asked_once_at_a_time(page, sentence):
     page.clock.run_for(1000)
     page.unroute("**/*")

@@ -100,3 +100,26 @@ def test_chosen_theme_waits_until_a_message_is_not_edited(person):
     expect(field).to_have_value("Half shade?")
     field.press("Escape")
     expect(page.locator(".stApp")).to_have_css("color-scheme", "dark")
+
+
+def test_chosen_theme_waits_until_a_temporary_chat_is_over(person):
+    maya = person(color_scheme="light")
+    maya.arrives()
+    maya.turns_to_a_temporary_chat()
+    maya.asks("Shade?")
+    maya.hears_all_of("You said: Shade?")
+    page, root = maya.page, maya.page.locator("html")
+
+    maya.opens_preferences()
+    maya.dialog.get_by_text("Dark", exact=True).click()
+    maya.dialog.get_by_role("button", name="Save").click()
+    expect(page.locator("i[data-theme=dark]")).to_be_attached()
+    maya.sees_no_reply_coming()
+    expect(root).not_to_have_css("color-scheme", "dark")  # menus and dialogs match the page
+
+    maya.begins_a_new_chat()
+    maya.undoes()
+    maya.hears("You said: Shade?")
+    maya.reloads_what_is_not_kept()
+    expect(root).to_have_css("color-scheme", "dark")
+    expect(page.locator(".stApp")).to_have_css("color-scheme", "dark")

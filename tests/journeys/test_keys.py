@@ -64,6 +64,64 @@ def test_escape_is_kept_until_stop_is_drawn(browser, state, after, stops):
 FILTER = '<div class="st-key-search"><input></div><main tabindex="0">Chat</main>'
 
 
+def test_escape_stops_no_reply_of_a_later_run(browser):
+    page = page_with(
+        browser, "stop.js", '<div class="stApp" data-test-script-state="running"></div>'
+    )
+    page.keyboard.press("Escape")
+    stopped = page.evaluate("""async () => {
+      let stopped = false;
+      const draw = async (state, stop) => {
+        document.querySelector(".stApp").dataset.testScriptState = state;
+        document.body.insertAdjacentHTML("beforeend", stop);
+        for (let frames = 0; frames < 3; frames++) await new Promise(requestAnimationFrame);
+      };
+      document.addEventListener("click", () => stopped = true);
+      await draw("notRunning", "<p></p>");
+      await draw("running", '<div class="st-key-stop"><button></button></div>');
+      return stopped;
+    }""")
+
+    assert stopped is False
+    page.close()
+
+
+MENUS = """
+  <button data-options="Pin|Rename|Instructions|Chat notes|Move to space|Archive|Export|Delete">One</button>
+  <button data-options="Pin">Two</button>
+"""
+
+
+def test_last_item_of_a_long_menu_can_be_reached(browser):
+    page = page_with(browser, "list.js", MENUS)
+    page.set_viewport_size({"width": 390, "height": 280})
+    page.add_style_tag(path=_SCRIPTS.parent / "style.css")
+    page.add_style_tag(
+        content=".db-menu button { display: block; height: 2.5rem }"
+    )  # as touch screens
+    page.get_by_role("button", name="One").click()
+
+    page.keyboard.press("End")
+
+    last = page.get_by_role("menuitem", name="Delete")
+    expect(last).to_be_focused()
+    expect(last).to_be_in_viewport(ratio=1)
+    page.close()
+
+
+def test_menu_button_is_collapsed_once_another_menu_opens(browser):
+    page = page_with(browser, "list.js", MENUS)
+    one, two = (page.get_by_role("button", name=name) for name in ("One", "Two"))
+    one.click()
+    expect(one).to_have_attribute("aria-expanded", "true")
+
+    two.dispatch_event("click")
+
+    expect(one).to_have_attribute("aria-expanded", "false")
+    expect(two).to_have_attribute("aria-expanded", "true")
+    page.close()
+
+
 @pytest.mark.parametrize(("platform", "search"), [("Linux", "Ctrl K"), ("MacIntel", "⌘ K")])
 def test_control_and_slash_open_the_shortcuts(browser, platform, search):
     page = page_with(browser, "keys.js", FILTER, platform)

@@ -84,7 +84,7 @@ def test_reply_interrupted_by_a_kill_is_kept(make_app, person):
         before = partial_reply(app)
         until(lambda: partial_reply(app) != before)
         app.kill()
-        maya.sees("Reconnecting… Your text is kept.")
+        maya.sees("Reconnecting… Your unsent message is kept.")
     with running(make_app("killed", base=app.base, port=app.port)) as again:
         again.until_ready()
 

@@ -406,6 +406,18 @@ def test_preferences_of_two_tabs_are_merged(open_app, maya):
     )
 
 
+def test_model_hidden_while_preferences_are_open_is_left_out(open_app, database, model):
+    more = (Offer(LARGE, model), Offer(replace(LARGE, name="small"), model))
+    maya = FakePerson(database, model, AccountRole.ADMIN, others=more)
+    choose(maya.store.profile, model="large")
+    app = pressed(open_app(maya), "preferences")
+    maya.models.offer("large", is_offered=False)
+
+    in_dialog(app, preferences_dialog).run()
+
+    assert app.selectbox(key="default-model").value == "scripted"
+
+
 def test_with_one_model_there_is_no_default_to_choose(open_app, database, model):
     app = pressed(open_app(FakePerson(database, model)), "preferences")
 
