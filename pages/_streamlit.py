@@ -32,7 +32,8 @@ _CALLBACK_SECONDS = 0.25  # seconds until a tab with a running callback is check
 _USUAL_PORT = 8501
 # the kinds of messages that the browser needs to send
 _MESSAGES = ("rerun_script", "stop_script", "app_heartbeat")
-_DISCONNECTED_TABS = 2_000  # of users, whose state is kept for a minute (.streamlit/config.toml)
+# of users, whose state is kept for five minutes (.streamlit/config.toml)
+_DISCONNECTED_TABS = 2_000
 _closing = set[asyncio.Task[None]]()  # references to running tasks, because asyncio's own are weak
 
 

@@ -134,9 +134,8 @@ def plan_compaction(
         bare = Layout(room, counter, _TASK, summary=old)
         compacted = due[: _count_chunk(bare, due, request)]
         call = _apart(bare, compacted, request)
-    if (
-        call is None and is_too_long
-    ):  # the request that would rewrite the summary cannot quote it either
+    # the request that would rewrite the summary cannot quote it either
+    if call is None and is_too_long:
         return plan_compaction(
             replace(history, summary=None), budget, counter, is_cache_cheap=is_cache_cheap
         )

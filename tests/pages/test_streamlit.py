@@ -1,15 +1,12 @@
 """The internals of Streamlit that pages rely on."""
 
 import logging
-import tomllib
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
 from pages import _streamlit
 from services.errors import Misconfigured
-from services.users import session_cache
 
 
 def test_installed_streamlit_has_all_internals():
@@ -50,11 +47,3 @@ def test_tab_is_present_until_streamlit_drops_its_session(monkeypatch):
     assert is_there()
     sessions.clear()
     assert not is_there()
-
-
-def test_disconnected_tab_is_kept_as_long_as_its_users_keys():
-    config = tomllib.loads(
-        Path(__file__).parents[2].joinpath(".streamlit/config.toml").read_text("utf-8")
-    )
-
-    assert config["server"]["disconnectedSessionTTL"] == session_cache._IDLE_SECONDS == 1800
