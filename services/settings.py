@@ -45,6 +45,8 @@ _FIRESTORE = re.compile(
 _LABEL = "[A-Za-z0-9_-]{1,63}"
 # a host name, or an IP address
 _HOST = re.compile(rf"{_LABEL}(\.{_LABEL})*\.?|[0-9A-Fa-f:.]{{2,45}}")
+_KEY = re.compile(r"[!-~]*")  # what an HTTP header can carry
+_ORIGIN = re.compile(r"https?://[^/?#@]+/")  # as pydantic writes a URL without a user and a path
 # names that are at least as similar (by the ratio of `difflib`) as MODLE and MODEL count as misspelt settings
 _LIKENESS = 0.8
 # the environment variables of fields that begin so have no prefix DAYBOOK_, because other programs read them, too
@@ -147,6 +149,24 @@ class Settings(BaseSettings):
             raise ValueError("Input should be firestore:PROJECT or firestore:PROJECT/DATABASE")
         return text
 
+    @field_validator("supabase_key", "openai_api_key", "metrics_token")
+    @classmethod
+    def _check_key(cls, key: SecretStr | None) -> SecretStr | None:
+        """Return *key* without blanks around it, such as the newline at the end of a mounted file; None if nothing is left."""
+        text = key.get_secret_value().strip() if key else ""
+        if not _KEY.fullmatch(text):
+            raise ValueError(
+                "Input should be plain ASCII without blanks: copy the whole value again"
+            )
+        return SecretStr(text) if text else None
+
+    @field_validator("url")
+    @classmethod
+    def _check_url(cls, url: HttpUrl | None) -> HttpUrl | None:
+        if url and not _ORIGIN.fullmatch(str(url)):
+            raise ValueError("Input should end after the host or port, as https://chat.example.org")
+        return url
+
     @model_validator(mode="after")
     def _check_store_alone(self) -> Self:
         if self.store is None:
@@ -184,7 +204,7 @@ class Settings(BaseSettings):
             raise ValueError("DAYBOOK_MODELS needs OPENAI_BASE_URL or OPENAI_API_KEY beside it")
         if (self.openai_base_url or self.openai_api_key) and not self.offered_models:
             raise ValueError("DAYBOOK_MODEL is missing: name the model of your endpoint")
-        if any(url and url.password for url in (self.supabase_url, self.openai_base_url, self.url)):
+        if any(url and url.password for url in (self.supabase_url, self.openai_base_url)):
             # HTTP clients log URLs with their passwords
             raise ValueError("An address holds a password: leave it out, keys have their own names")
         if self.context_tokens and self.reply_tokens and self.context_tokens <= self.reply_tokens:

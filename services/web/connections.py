@@ -1,7 +1,7 @@
-"""Limits that uvicorn has no options for: on the size of websocket messages, and on the time that requests and downloads take.
+"""Limits that Streamlit does not set: on the size of websocket messages, and on the time of requests, downloads and the shutdown.
 
-The server reads its options before it imports the app, so this module replaces uvicorn's protocol classes when the
-server starts to listen.
+uvicorn has no options for most of them. The server reads its options before it imports the app, so this module replaces
+uvicorn's protocol classes when the server starts to listen.
 """
 
 import asyncio
@@ -25,6 +25,8 @@ _PART_BYTES = 16_384  # bytes parsed at a time, because a whole read may contain
 HEADERS_SECONDS = 10.0  # time limit of headers, from the connection or the previous response
 BODY_SECONDS = 10.0  # time limit of the body, from the end of the headers
 STALLED_SECONDS = 60.0  # a client that reads nothing of a response for so long is disconnected
+# responses that take longer at shutdown are cut off: partial replies are stored only afterwards
+_SHUTDOWN_SECONDS = 1
 _MESSAGE_BYTES = "daybook.message_bytes"  # key in a websocket's scope["state"]: the limit on its messages, in bytes
 # maximum unsent bytes in the kernel's send buffer; with a larger buffer, a slow client would look as if it
 # read nothing
@@ -56,6 +58,7 @@ def limit_connections() -> None:
             timed = type("TimedHttp", (TimedRequests, http), {})
             config.http_protocol_class = cast(type[asyncio.Protocol], timed)
         config.ws_protocol_class = BoundedWebSocket
+        config.timeout_graceful_shutdown = _SHUTDOWN_SECONDS
         await listen(server, sockets)
 
     setattr(Server, "startup", startup)  # noqa: B010

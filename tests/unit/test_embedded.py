@@ -18,7 +18,7 @@ from services.embedded.folders import Folders
 from services.embedded.model_server import keep_running, thread_count
 from services.embedded.plan import DatabasePlan, ModelPlan, Plan, StackSecrets, prepare
 from services.embedded.processes import Backoff, Stopped
-from services.embedded.reports import ModelReport, Running, Stage, Starting, Trouble
+from services.embedded.reports import Failed, ModelReport, Running, Stage, Starting, Trouble
 from services.embedded.stack import Restarter, Stack
 from services.embedded.supabase_api import fetch_modules, safe_to_log
 from services.errors import Misconfigured
@@ -120,6 +120,42 @@ def test_stack_without_parts_is_running_at_once(places):
     stack.run()
 
     assert reports == [Running()]
+
+
+@pytest.mark.parametrize(
+    ("error", "sentence"),
+    [
+        (Misconfigured("The store has several accounts."), "The store has several accounts."),
+        (ValueError("canary"), "The store cannot be opened: see the error in the log."),
+    ],
+)
+def test_failure_is_reported_where_no_folder_exists(places, reports, error, sentence):
+    def report(new):
+        reports.append(new)
+        if new == Running():
+            raise error
+
+    Stack(Plan(folders=places, root_keys=None, database=None, model=None), report).run()
+
+    assert reports == [Running(), Failed(sentence)]
+
+
+@pytest.mark.parametrize("has_logs", [True, False])
+def test_failure_of_the_database_is_reported_without_a_log_too(
+    places, reports, monkeypatch, has_logs
+):
+    def refuse(*_):
+        raise ValueError
+
+    monkeypatch.setattr(Stack, "_start_database", refuse)
+    if has_logs:
+        places.logs.mkdir(parents=True)
+
+    Stack(Plan(folders=places, root_keys=None, database=refuse, model=None), reports.append).run()
+
+    (report,) = reports
+    assert report.reason.startswith("The embedded backend stopped for a reason it did not expect")
+    assert (places.logs / "stack.log").exists() is has_logs
 
 
 def test_repr_of_a_plan_has_no_secret(places):

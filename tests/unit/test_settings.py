@@ -1,5 +1,7 @@
 """Settings of a deployment, and the refusals of invalid ones."""
 
+import json
+
 import jwt
 import pytest
 from annotated_types import Le
@@ -272,6 +274,62 @@ def test_invalid_setting_is_refused_by_name(monkeypatch, chosen, said):
 
     assert sentence.startswith(said)
     assert sentence.endswith(".")
+
+
+KEYS = ("SUPABASE_KEY", "OPENAI_API_KEY", "DAYBOOK_METRICS_TOKEN")
+
+
+@pytest.mark.parametrize("name", KEYS)
+@pytest.mark.parametrize(
+    "text", [f"{SECRET}\u2026", f"{SECRET[:3]} {SECRET}", f"a\n{SECRET}", f"\0{SECRET}"]
+)
+def test_key_that_no_header_can_carry_is_refused(secrets, name, text):
+    secrets.write_text(f"[daybook]\n{name} = {json.dumps(text)}\n")
+
+    assert (
+        refusal()
+        == f"{name}: Input should be plain ASCII without blanks: copy the whole value again."
+    )
+
+
+def test_blanks_around_keys_are_dropped(monkeypatch):
+    for name, value in {"SUPABASE_URL": URL, "DAYBOOK_MODEL": "m"}.items():
+        monkeypatch.setenv(name, value)
+    for name in KEYS:
+        monkeypatch.setenv(name, f" {SECRET}\r\n")
+
+    chosen = settings.read()
+
+    for key in (chosen.supabase_key, chosen.openai_api_key, chosen.metrics_token):
+        assert key.get_secret_value() == SECRET
+
+
+def test_blank_key_is_unset(monkeypatch):
+    monkeypatch.setenv("DAYBOOK_METRICS_TOKEN", "\n")
+
+    assert settings.read().metrics_token is None
+
+
+@pytest.mark.parametrize("rest", ["/chat", "//", "?", "/?a", "#", "/#a"])
+def test_public_address_with_more_than_a_host_is_refused(monkeypatch, rest):
+    monkeypatch.setenv("DAYBOOK_URL", f"https://chat.example.org{rest}")
+
+    assert refusal().startswith("DAYBOOK_URL: Input should end after the host or port")
+
+
+@pytest.mark.parametrize("user", [SECRET, f"me:{SECRET}"])
+def test_public_address_with_a_user_is_refused(monkeypatch, user):
+    monkeypatch.setenv("DAYBOOK_URL", f"https://{user}@chat.example.org")
+
+    assert refusal().startswith("DAYBOOK_URL: Input should end after the host or port")
+
+
+@pytest.mark.parametrize("url", ["https://chat.example.org", "http://[::1]:8501"])
+@pytest.mark.parametrize("end", ["", "/", "\n"])
+def test_public_address_is_a_scheme_a_host_and_a_port(monkeypatch, url, end):
+    monkeypatch.setenv("DAYBOOK_URL", f"{url}{end}")
+
+    assert settings.read().public_url == url
 
 
 @pytest.mark.parametrize(

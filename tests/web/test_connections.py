@@ -4,7 +4,7 @@ import asyncio
 import socket
 import threading
 import time
-from contextlib import contextmanager, suppress
+from contextlib import asynccontextmanager, contextmanager, suppress
 from importlib.util import find_spec
 from types import SimpleNamespace
 
@@ -39,8 +39,16 @@ async def slow(_):
 
 @contextmanager
 def serving(http):
-    """Yield the port of a server, and the events in its app."""
-    seen = SimpleNamespace(is_over=threading.Event(), taken=0, is_asked=threading.Event())
+    """Yield the port of a server, and the events in its app, with a function that begins the shutdown."""
+    events = ("is_over", "is_asked", "is_shut_down")
+    seen = SimpleNamespace(taken=0, **{name: threading.Event() for name in events})
+
+    @asynccontextmanager
+    async def lifespan(_):
+        yield
+        seen.is_shut_down.set()
+        while server.server_state.connections:  # one without an end would be a warning of Python
+            await asyncio.sleep(0.01)
 
     async def endless(_):
         async def parts():
@@ -84,12 +92,11 @@ def serving(http):
     ]
     listener = socket.create_server(("127.0.0.1", 0))
     config = uvicorn.Config(
-        Starlette(routes=routes),
+        Starlette(routes=routes, lifespan=lifespan),
         http=http,
         ws="websockets-sansio",
         ws_max_size=50_000_000,
         ws_per_message_deflate=False,
-        timeout_graceful_shutdown=1,
         log_level="critical",
     )
     server = uvicorn.Server(config)
@@ -98,6 +105,7 @@ def serving(http):
     try:
         until(lambda: server.started or not thread.is_alive())
         assert server.started
+        seen.shut_down = lambda: setattr(server, "should_exit", True)
         yield listener.getsockname()[1], seen
     finally:
         server.should_exit = True
@@ -333,6 +341,14 @@ def test_download_goes_on_while_it_is_taken_slowly(server, times):
             for _ in range(40):
                 assert client.recv(65_536)
         assert not seen.is_over.is_set()
+
+
+def test_shutdown_does_not_wait_for_a_slow_download(server):
+    port, seen = server
+    with connected(port, b"GET /endless HTTP/1.1\r\nHost: x\r\n\r\n"):
+        until(lambda: seen.taken)
+        seen.shut_down()
+        assert seen.is_shut_down.wait(LONG / 2)
 
 
 @pytest.mark.parametrize("name", ["WebSocketsSansIOProtocol", "AutoHTTPProtocol"])
