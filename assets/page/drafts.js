@@ -117,7 +117,10 @@ daybook.keepDrafts = (data) => {
       save(daybook.composer().value, "");
     } else if (isSaid(data.prompt)) save(typed, "");
     else if (typed) save(typed);
-  } else if (data.place === "temporary" || (data.is_begun && (typed || before !== "temporary"))) {
+  } else if (
+    (data.place === "temporary" && before === "new") ||
+    (data.is_begun && (typed || before !== "temporary"))
+  ) {
     // the new chat became a conversation, or was switched to or from temporary: the typed text stays with it
     save("", "");
     place = data.place;

@@ -160,6 +160,24 @@ def test_text_typed_on_the_next_page_belongs_to_its_place(new_tab):
     tab.arrives("roses").holds("Two\n\nThree")
 
 
+def test_temporary_chat_leaves_the_draft_of_the_chat_before(new_tab):
+    tab = new_tab().arrives("garden")
+    tab.types("One")
+
+    tab.arrives("temporary").holds("")
+
+    tab.arrives("garden").holds("One")
+
+
+def test_text_of_a_new_chat_goes_along_to_a_temporary_chat(new_tab):
+    tab = new_tab().arrives("new")
+    tab.types("One")
+
+    tab.arrives("temporary").holds("One")
+
+    assert tab.page.evaluate("localStorage.length") == 0
+
+
 def test_sent_text_of_a_new_chat_is_not_its_draft_later(new_tab):
     tab = new_tab().arrives("new")
     tab.types("One")

@@ -28,6 +28,12 @@ def undo_lines(app):
     return re.findall('<p role="status">(.*?)</p>', html(app))
 
 
+def undo_keys(app):
+    """Return the keys of these lines, by which a browser recognises them."""
+    (bar,) = (each for each in app.main if getattr(each.proto, "id", "").endswith("-undo"))
+    return [line.proto.id for line in bar.children.values()]
+
+
 def toasts(app):
     return [toast.value for toast in app.toast]
 
@@ -59,8 +65,12 @@ def test_pinned_conversation_stands_on_top(open_app, maya, database):
     assert listed(app)[:2] == ["Pinned", "Old"]
     assert "New" in listed(app)
     assert undo_lines(app) == ["“Old” is pinned"]
+    (first,) = undo_keys(app)
+    assert undo_keys(app.run()) == [first]
 
     chosen(app, old, "Unpin")
+    (second,) = undo_keys(app)
+    assert second != first  # otherwise the browser would hide the second line when the time of the first is up
     assert listed(app)[1:] == ["New", "Old"]
     assert undo_lines(app) == ["“Old” is no longer pinned"]
     press(app, "Undo")
