@@ -210,7 +210,14 @@ class TimedRequests(asyncio.Protocol):
             self._deadline.cancel()
         if awaited:
             seconds = BODY_SECONDS if awaited[1] else HEADERS_SECONDS
-            self._deadline = self.loop.call_later(seconds, self.transport.abort)
+            self._deadline = self.loop.call_later(seconds, self._end_if_late)
+
+    def _end_if_late(self) -> None:
+        # headers are not due while the client still reads the last response, which `_end_if_stalled` watches
+        if self._awaited == (self.cycle, False) and self.transport.get_write_buffer_size():
+            self._deadline = self.loop.call_later(HEADERS_SECONDS, self._end_if_late)
+        else:
+            self.transport.abort()
 
     def _time_answer(self) -> None:
         """Schedule a check that the client has read some of the unsent data."""

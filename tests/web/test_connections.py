@@ -23,6 +23,7 @@ from services.web import connections
 from tests.stack.apps import SECONDS, until
 
 SOON, LONG = 0.3, 20.0  # seconds after which a connection is ended, and never within a test
+LARGE = 20_000_000  # bytes, more than the kernel's buffers hold
 SERVERS = ["h11", *(["httptools"] if find_spec("httptools") else [])]
 HEAD = b"POST /form HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-www-form-urlencoded\r\n"
 
@@ -35,6 +36,10 @@ async def form(request):
 async def slow(_):
     await asyncio.sleep(4 * SOON)
     return PlainTextResponse("late")
+
+
+async def large(_):
+    return PlainTextResponse(bytes(LARGE))
 
 
 @contextmanager
@@ -88,6 +93,7 @@ def serving(http):
         Route("/form", form, methods=["POST"]),
         Route("/slow", slow),
         Route("/endless", endless),
+        Route("/large", large),
         WebSocketRoute("/tab", tab),
     ]
     listener = socket.create_server(("127.0.0.1", 0))
@@ -341,6 +347,19 @@ def test_download_goes_on_while_it_is_taken_slowly(server, times):
             for _ in range(40):
                 assert client.recv(65_536)
         assert not seen.is_over.is_set()
+
+
+def test_large_response_is_sent_whole_to_a_slow_client(server, times):
+    times(HEADERS_SECONDS=SOON)
+    port, _ = server
+    with connected(port, b"GET /large HTTP/1.1\r\nHost: x\r\n\r\n") as client:
+        client.recv(1000)
+        time.sleep(2 * SOON)
+        received = 0
+        while received < LARGE * 0.9:
+            part = client.recv(1_000_000)
+            assert part
+            received += len(part)
 
 
 def test_shutdown_does_not_wait_for_a_slow_download(server):
