@@ -12,8 +12,10 @@ begin
     with threads as materialized (
       select id, state, destroy_at from public.conversations where user_id = person
     ), said as (
-      select count(*) as messages from threads join public.messages on conversation_id = threads.id
-      where coalesce(threads.destroy_at, messages.destroy_at) is null
+      -- counted chat by chat: a join would read the messages of all users
+      select coalesce(sum((
+        select count(*) from public.messages where conversation_id = threads.id and messages.destroy_at is null
+      )), 0)::bigint as messages from threads where destroy_at is null
     ), kept as (
       select count(*) filter (where kind = 'space') as spaces, count(*) filter (where kind = 'fact') as facts
       from public.documents where user_id = person

@@ -379,6 +379,22 @@ class World:
         row = self.admin.execute(query, arguments).fetchone()
         return row[0] if len(row) == 1 else row
 
+    def work(self, table, act):
+        """Return how many rows of *table* `act` reads without an index, reads by an index, and updates.
+
+        The counts of the current transaction may include earlier ones, which are not reported yet.
+        """
+        query = (
+            "select seq_tup_read, idx_tup_fetch, n_tup_upd from pg_stat_xact_user_tables"
+            " where schemaname || '.' || relname = %s"
+        )
+        with self.admin.transaction():
+            before = self.one(query, table)
+            act()
+            return [
+                after - first for after, first in zip(self.one(query, table), before, strict=True)
+            ]
+
     def contents(self):
         """Return all rows by table, without the values that change with time alone."""
         tables = self.admin.execute(

