@@ -62,6 +62,11 @@ window.daybook = {
   },
 };
 
+// Keys pressed in an input method, as for Japanese, are for no other script. Safari marks them only by key code.
+daybook.capture(window, "keydown", (event) => {
+  if (event.isComposing || event.keyCode === 229) event.stopImmediatePropagation();
+});
+
 new MutationObserver(() => {
   if (frame) return;
   frame = requestAnimationFrame(() => {

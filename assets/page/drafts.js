@@ -142,7 +142,10 @@ function drop(isOver) {
 drop((name) => !(read(name).at > Date.now() - MONTH));
 
 daybook.capture(document, "submit", ({ target }) => {
-  if (target.id === "sign-out") drop((name) => name.startsWith(`${DRAFTS}${person}:`));
+  if (target.id === "sign-out") {
+    // `person` is not known on a page without a composer
+    drop((name) => name.startsWith(`${DRAFTS}${target.dataset.person}:`));
+  }
 });
 
 daybook.capture(document, "input", ({ target }) => {

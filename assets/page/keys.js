@@ -96,9 +96,7 @@ function hear(event) {
 }
 
 daybook.capture(window, "keydown", (event) => {
-  // Keys pressed in an input method, as for Japanese, are not shortcuts. Safari marks them only by key code.
-  if (event.isComposing || event.keyCode === 229) event.stopImmediatePropagation();
-  else if (field()) hear(event); // there is no field while no user is signed in
+  if (field()) hear(event); // there is no field while no user is signed in
 });
 document.addEventListener("click", ({ target }) => {
   if (target.closest("[data-keys]")) sheet().showModal();

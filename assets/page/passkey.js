@@ -104,7 +104,10 @@ document.addEventListener("submit", async (event) => {
   const refusal = await fill(form);
   isAsking = false;
   if (refusal) daybook.tell(form, refusal);
-  else form.submit();
+  else {
+    daybook.sends(form);
+    form.submit();
+  }
 });
 
 function show() {

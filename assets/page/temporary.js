@@ -1,6 +1,8 @@
 // A temporary chat ends with its page, so the browser asks before the page is left. It does not ask once the
 // chat has ended, as after signing out, nor when a form only downloads a file.
 
+const REPEATED = 10_000; // milliseconds in which a form is posted only once
+const posted = new Set();
 let isLeaving = false,
   isPosting = false;
 
@@ -9,10 +11,24 @@ daybook.leave = () => (isLeaving = true);
 // Returns true while a form is being posted; other scripts then do not reload, which would lose the response.
 daybook.isPosting = () => isPosting;
 
-daybook.capture(document, "submit", ({ target }) => {
+// Scripts call this before `form.submit()`, which causes no event.
+daybook.sends = (form) => {
   daybook.leave();
-  isPosting = target.method === "post";
-  if (!isPosting) setTimeout(() => (isLeaving = false), 1000);
+  isPosting = form.method === "post";
+  if (!isPosting) return setTimeout(() => (isLeaving = false), 1000);
+  posted.add(form);
+  setTimeout(() => posted.delete(form), REPEATED);
+};
+
+// A second press would make the browser drop the response to the first, and with it a new cookie.
+daybook.capture(document, "submit", (event) => {
+  if (posted.has(event.target)) event.preventDefault();
+});
+addEventListener("pageshow", () => posted.clear()); // as after Back
+
+// heard after the scripts that prevent the event, to ask the server or the browser first
+document.addEventListener("submit", (event) => {
+  if (!event.defaultPrevented) daybook.sends(event.target);
 });
 
 // Asks before signing out, which ends a temporary chat at once, without Undo.

@@ -29,7 +29,7 @@ _FOOT = """
   <div class="db-menu" id="keys">
     <button type="button" data-keys><span class="db-icon" aria-hidden="true">keyboard</span>Keyboard shortcuts</button>
   </div>
-  <form method="post" action="/session/end" class="db-menu" id="sign-out">
+  <form method="post" action="/session/end" class="db-menu" id="sign-out" data-person="{}">
     <button type="submit"><span class="db-icon" aria-hidden="true">logout</span>Sign out</button>
   </form>"""
 
@@ -106,7 +106,7 @@ def _draw_account(user: UserServices) -> None:
                 st.page_link(
                     ADMIN, label=words.ADMIN, icon=":material/shield_person:", width="stretch"
                 )
-        st.html(_FOOT)
+        st.html(_FOOT.format(user.conversations.user_id))
 
 
 def _spent(account: Account) -> str:

@@ -17,11 +17,15 @@ class Tab:
         self.page.route("**/*", lambda route: route.fulfill(body=PAGE, content_type="text/html"))
         self.page.goto("https://app.test/")
 
+    def loads(self):
+        for name in SCRIPTS:
+            script = (_ASSETS / "page" / name).read_text("utf-8")
+            self.page.add_script_tag(content=f"{{{script}}}")
+        return self
+
     def arrives(self, place="garden", person="maya", prompt=(0, ""), given=None):
         if not self.page.evaluate("window.daybook?.keepDrafts !== undefined"):
-            for name in SCRIPTS:
-                script = (_ASSETS / "page" / name).read_text("utf-8")
-                self.page.add_script_tag(content=f"{{{script}}}")
+            self.loads()
         data = {"place": place, "person": person, "prompt": prompt, "given": given}
         self.page.evaluate("(data) => daybook.keepDrafts(data)", data)
         return self
@@ -79,6 +83,22 @@ def test_draft_of_a_closed_tab_comes_back(new_tab):
     third.holds("One")
     second.holds("Two")
     assert len(third.page.evaluate("Object.keys(localStorage)")) == 2
+
+
+def test_sign_out_on_a_page_without_a_composer_deletes_the_users_drafts(new_tab):
+    new_tab().arrives().types("One")
+    new_tab().arrives(person="omar").types("Two")
+    account = new_tab().loads()
+
+    account.page.evaluate("""() => {
+      document.body.innerHTML = '<form id="sign-out" data-person="maya"></form>';
+      addEventListener("submit", (event) => event.preventDefault());
+      document.forms[0].requestSubmit();
+    }""")
+
+    assert account.page.evaluate(
+        "Object.values(localStorage).map((one) => JSON.parse(one).text)"
+    ) == ["Two"]
 
 
 def test_each_tab_has_its_draft_after_a_reload(new_tab):

@@ -142,9 +142,10 @@ def test_control_and_slash_open_the_shortcuts(browser, platform, search):
     page.close()
 
 
+@pytest.mark.parametrize("script", ["edit.js", "keys.js"])
 @pytest.mark.parametrize("key", ["Enter", "Escape"])
-def test_key_that_composes_a_letter_is_no_key(browser, key):
-    page = page_with(browser, "keys.js", FILTER)
+def test_key_that_composes_a_letter_is_no_key(browser, key, script):
+    page = page_with(browser, script, FILTER)
     page.locator("input").fill("Pea")
     composed = """(field, key) => {
       let isHeard = false;

@@ -70,7 +70,9 @@ def test_pinned_conversation_stands_on_top(open_app, maya, database):
 
     chosen(app, old, "Unpin")
     (second,) = undo_keys(app)
-    assert second != first  # otherwise the browser would hide the second line when the time of the first is up
+    assert (
+        second != first
+    )  # otherwise the browser would hide the second line when the time of the first is up
     assert listed(app)[1:] == ["New", "Old"]
     assert undo_lines(app) == ["“Old” is no longer pinned"]
     press(app, "Undo")
