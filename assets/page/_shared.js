@@ -62,7 +62,8 @@ window.daybook = {
   },
 };
 
-// Keys pressed in an input method, as for Japanese, are for no other script. Safari marks them only by key code.
+// Keys pressed in an input method, as for Japanese, are for no other script. Safari marks them by key code
+// alone.
 daybook.capture(window, "keydown", (event) => {
   if (event.isComposing || event.keyCode === 229) event.stopImmediatePropagation();
 });

@@ -22,9 +22,16 @@ daybook.sends = (form) => {
 
 // A second press would make the browser drop the response to the first, and with it a new cookie.
 daybook.capture(document, "submit", (event) => {
-  if (posted.has(event.target)) event.preventDefault();
+  if (!posted.has(event.target)) return;
+  event.preventDefault();
+  event.stopImmediatePropagation();
 });
-addEventListener("pageshow", () => posted.clear()); // as after Back
+addEventListener("pageshow", ({ persisted }) => {
+  if (!persisted) return;
+  // Back shows the page as it was left
+  isLeaving = isPosting = false;
+  posted.clear();
+});
 
 // heard after the scripts that prevent the event, to ask the server or the browser first
 document.addEventListener("submit", (event) => {

@@ -45,6 +45,11 @@ daybook.capture(document, "click", ({ target }) => {
   if (save()?.contains(target)) field().blur();
 });
 
+// When the whole window loses the focus, the field stays as it is, and Streamlit does not save its text.
+daybook.capture(window, "focusout", (event) => {
+  if (event.target === field() && !document.hasFocus()) event.stopPropagation();
+});
+
 daybook.capture(document, "focusout", ({ target }) => {
   if (target === field() && isUnchanged(target)) leave();
 });

@@ -47,7 +47,7 @@ _RELOAD = component(
         sessionStorage.setItem("daybookReloaded", Date.now());
         window.daybook?.leave();
         location.reload();
-      }, Math.max(0, pause));
+      }, Math.max(0, Math.min(pause, 10_000))); // the clock may have been set back
     }""",
 )
 

@@ -31,6 +31,7 @@ from services.domain import (
 from services.domain.context import ContextPlan
 from services.domain.limits import checked_summary
 from services.domain.memories import NotedFact
+from services.domain.models import ModelInfo
 from services.domain.turns import LONGEST_TURN_SECONDS
 from services.errors import AppError, ChangedElsewhere, NotFound, Refused, Stale, StoreUnavailable
 from services.events import log_event
@@ -52,6 +53,7 @@ from services.store.port import Store
 _SECONDS = {Purpose.TITLE: 30.0, Purpose.SUMMARY: 120.0, Purpose.FACTS: 60.0}
 # maximum model calls of one task; a long conversation, for example, is summarised in chunks
 _MOST_CALLS = 40
+_THOUGHTS = 4096  # maximum tokens of thoughts before the answer of a reasoning model
 
 
 class NoFacts(Refused):
@@ -261,9 +263,9 @@ class UserTasks:
         *about* is the message that the call is about. Raise the errors of `PaidCalls.begin` and of the model.
         """
         give_up_at = time.monotonic() + _SECONDS[purpose]
-        call = new_call(
-            thread, self.choices.setup(thread).offer, plan, about, None, purpose=purpose
-        )
+        offer = self.choices.setup(thread).offer
+        plan = _with_room_for_thoughts(plan, offer.info)
+        call = new_call(thread, offer, plan, about, None, purpose=purpose)
         turn = self.calls.begin(call)
 
         def beat(_: str) -> None:
@@ -388,4 +390,14 @@ def _fact(text: str, replaced: Fact | None, thread: Thread, prompt_id: MessageId
     )
     return replace(
         fact, text=text, since=now, source_id=prompt_id, source_conversation_id=conversation.id
+    )
+
+
+def _with_room_for_thoughts(plan: ContextPlan, info: ModelInfo) -> ContextPlan:
+    """Return *plan* with a higher limit of the reply if the model reasons, because its thoughts count in that limit."""
+    if not info.is_reasoning:
+        return plan
+    free = min(info.reply_tokens, info.context_tokens - plan.prompt_tokens)
+    return replace(
+        plan, reply_tokens=max(plan.reply_tokens, min(free, plan.reply_tokens + _THOUGHTS))
     )

@@ -1,5 +1,7 @@
 """Titles by the model, after the first complete reply."""
 
+from dataclasses import replace
+
 import pytest
 
 from services.chat import background
@@ -8,6 +10,7 @@ from services.domain.turns import TurnState
 from services.errors import NotFound, StoreUnavailable
 from services.memory.titles import INSTRUCTIONS
 from tests.chats import done, settled
+from tests.fakes import INFO
 
 PROMPT = "When do I sow peas?"
 
@@ -43,6 +46,16 @@ def test_conversation_is_titled_after_its_first_reply(chat, server, database):
     assert "In March." in asked.prompt
     assert asked.body.get("max_tokens") == 24
     assert [purpose for purpose, cost in database.costs() if cost] == ["reply", "title"]
+
+
+def test_reasoning_model_has_room_for_its_thoughts(make_chat, server):
+    server.script(reply="In March.")
+    server.script_titles(reply="Sowing peas", thoughts=100)
+    info = replace(INFO, is_reasoning=True)
+
+    conversation = ask(make_chat(purposes=(Purpose.TITLE,), info=info))
+
+    assert (conversation.title, conversation.is_titled) == ("Sowing peas", True)
 
 
 def test_reply_is_over_before_its_title_is_made(chat, server):

@@ -1,4 +1,4 @@
-"""Forms that the browser posts: the scripts of the page alone."""
+"""Forms that the browser posts, and the field of a title: the scripts of the page alone."""
 
 import pytest
 from playwright.sync_api import expect
@@ -7,7 +7,10 @@ from services.web.page_assets import _ASSETS
 
 FORM = """
   <form method="post" action="/proof"><button>Confirm</button></form>
-  <form method="post" action="/passkey" data-passkey="get"><input name="step"><input name="answer"></form>"""
+  <form method="post" action="/passkey" data-passkey="get"><input name="step"><input name="answer"></form>
+  <div class="st-key-editing-title">
+    <input aria-label="Title"><div class="st-key-leave-title"><button onclick="window.isLeft = true">Cancel</button></div>
+  </div>"""
 # counts the posts that the browser would send
 COUNT = """() => {
   window.posts = 0;
@@ -24,7 +27,7 @@ def page(browser):
         page = context.new_page()
         page.route("**/*", lambda route: route.fulfill(body=FORM, content_type="text/html"))
         page.goto("https://app.test/")
-        for name in ("_shared.js", "passkey.js", "temporary.js"):
+        for name in ("_shared.js", "passkey.js", "temporary.js", "title.js"):
             script = (_ASSETS / "page" / name).read_text("utf-8")
             page.add_script_tag(content=f"{{{script}}}")
         page.evaluate(COUNT)
@@ -36,7 +39,8 @@ def test_form_is_posted_once(page):
     page.get_by_role("button", name="Confirm").dblclick()
     assert page.evaluate("[posts, daybook.isPosting()]") == [1, True]
 
-    page.evaluate("dispatchEvent(new Event('pageshow'))")
+    page.evaluate("dispatchEvent(new PageTransitionEvent('pageshow', { persisted: true }))")
+    assert not page.evaluate("daybook.isPosting()")
     page.get_by_role("button", name="Confirm").click()
 
     assert page.evaluate("posts") == 2
@@ -49,3 +53,20 @@ def test_refused_passkey_leaves_the_page_as_before(page):
 
     expect(page.get_by_role("alert")).to_contain_text("Daybook did not answer")
     assert page.evaluate("[posts, daybook.isPosting()]") == [0, False]
+
+
+def test_title_stays_open_while_another_window_has_the_focus(page):
+    field = page.get_by_role("textbox", name="Title")
+    field.fill("Peas")
+    lose = """(field) => {
+      let isHeard = false;
+      field.parentElement.addEventListener("focusout", () => isHeard = true, { once: true });
+      field.dataset.was = field.value;
+      field.dispatchEvent(new FocusEvent("focusout", { bubbles: true }));
+      return [isHeard, window.isLeft === true];
+    }"""
+
+    page.evaluate("document.hasFocus = () => false")
+    assert field.evaluate(lose) == [False, False]
+    page.evaluate("document.hasFocus = () => true")
+    assert field.evaluate(lose) == [True, True]
