@@ -37,7 +37,7 @@ def open_page(browser):
             page = context.new_page()
             page.route("**/*", serve)
             page.goto("http://app.test/")
-            for name in ("_shared", "exports"):
+            for name in ("_shared", "exports", "temporary"):
                 script = (_ASSETS / "page" / f"{name}.js").read_text("utf-8")
                 page.add_script_tag(content=f"{{{script}}}")
             return page, asked

@@ -71,7 +71,7 @@ def test_sent_prompt_stays_at_the_top_of_the_view(maya):
         title = head.bounding_box()
         return prompt.bounding_box()["y"] - title["y"] - title["height"]
 
-    maya.asks("Once more [[tokens=700 rate=150]]")
+    maya.asks("Once more [[tokens=700 rate=70]]")
     until(lambda: 0 <= below_the_head() < 40)
     latest = maya.page.get_by_role("button", name="Jump to latest")
     expect(latest).to_be_visible()  # the reply is longer than the window

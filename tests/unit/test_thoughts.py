@@ -60,7 +60,7 @@ def test_thoughts_reach_no_later_request_of_any_kind(database, model):
     [
         [Thought("é" * 60_000)],
         [Thought("é" * 30_000)] * 40,
-        [Thought("x"), Thought("\x01" * 200_000), Thought("é" * 60_000)],
+        [Thought("x"), Thought("\x01" * 40_000), Thought("é" * 60_000)],
     ],
 )
 def test_only_the_first_100_kb_of_thoughts_are_kept(maya, model, pieces):
