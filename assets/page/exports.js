@@ -13,8 +13,7 @@ daybook.capture(document, "submit", async (event) => {
   const answer = await fetch(address, { method: "HEAD" }).catch(() => null);
   if (!answer) return daybook.tell(form, OFFLINE);
   if (answer.status === 429) return daybook.tell(form, form.dataset.running);
-  daybook.sends(form);
-  form.submit();
+  daybook.submit(form);
   // the page then shows the progress (pages/_parts/full_export.py)
   if (form.action.endsWith("/everything.zip")) setTimeout(daybook.redraw, STARTED);
 });

@@ -104,10 +104,7 @@ document.addEventListener("submit", async (event) => {
   const refusal = await fill(form);
   isAsking = false;
   if (refusal) daybook.tell(form, refusal);
-  else {
-    daybook.sends(form);
-    form.submit();
-  }
+  else daybook.submit(form);
 });
 
 function show() {

@@ -11,13 +11,21 @@ daybook.leave = () => (isLeaving = true);
 // Returns true while a form is being posted; other scripts then do not reload, which would lose the response.
 daybook.isPosting = () => isPosting;
 
-// Scripts call this before `form.submit()`, which causes no event.
-daybook.sends = (form) => {
+function noteSubmission(form) {
   daybook.leave();
   isPosting = form.method === "post";
-  if (!isPosting) return setTimeout(() => (isLeaving = false), 1000);
+  if (!isPosting) {
+    setTimeout(() => (isLeaving = false), 1000);
+    return;
+  }
   posted.add(form);
   setTimeout(() => posted.delete(form), REPEATED);
+}
+
+// Scripts call this in place of `form.submit()`, which causes no event.
+daybook.submit = (form) => {
+  noteSubmission(form);
+  form.submit();
 };
 
 // A second press would make the browser drop the response to the first, and with it a new cookie.
@@ -35,7 +43,7 @@ addEventListener("pageshow", ({ persisted }) => {
 
 // heard after the scripts that prevent the event, to ask the server or the browser first
 document.addEventListener("submit", (event) => {
-  if (!event.defaultPrevented) daybook.sends(event.target);
+  if (!event.defaultPrevented) noteSubmission(event.target);
 });
 
 // Asks before signing out, which ends a temporary chat at once, without Undo.

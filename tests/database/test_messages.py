@@ -54,7 +54,7 @@ def test_conversation_is_read_with_a_page_of_messages_at_most(world, maya, garde
 
 @pytest.fixture
 def long_minute(world, maya):
-    """Return a function that makes the current minute of Maya's budget last for the whole test."""
+    """Return a function that makes the current minute of Maya's budget last for 59 seconds more."""
     lasting = "update private.budgets set minute = now() + interval '59 seconds' where user_id = %s"
     return lambda: world.admin.execute(lasting, [maya.id])
 
