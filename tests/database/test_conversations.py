@@ -55,3 +55,18 @@ def test_title_of_the_model_waits_for_a_rename(world, maya, garden, migrated):
         assert answer.result() == {"ok": True, "changed": False}
     stored = "select title, titled_by from public.conversations where id = %s"
     assert world.one(stored, garden) == (sealed("mine"), "person")
+
+
+def test_slice_of_a_clean_up_reads_no_more_than_its_limit(world, maya, garden):
+    world.admin.execute(
+        "insert into public.conversations select copy.* from public.conversations chat, generate_series(1, 5000) n,"
+        " jsonb_populate_record(chat, jsonb_build_object('id', md5(n::text)::uuid, 'destroy_at', '2020-01-01')) copy"
+    )
+    world.admin.execute("analyze public.conversations")
+
+    def slice_of_a_sweep():
+        assert world.anon.call("sweep_turns", at_most=1)["more"]
+
+    unindexed, indexed, _ = world.work("public.conversations", slice_of_a_sweep)
+    assert unindexed + indexed < 1500
+    assert world.one("select count(*) from public.conversations") == 4801

@@ -32,6 +32,17 @@ def test_figures_are_the_callers_own(world, maya):
     }
 
 
+def test_figures_read_no_messages_of_other_users(world, maya):
+    maya.finish(maya.begin(maya.create_conversation())["turn"], 1)
+    world.fill(world.person().create_conversation(), 1, 5000)
+    world.admin.execute("analyze public.messages, public.conversations")
+
+    def call():
+        assert maya.call("my_data")["messages"] == 2
+
+    assert sum(world.work("public.messages", call)[:2]) < 10
+
+
 def test_figures_are_refused_without_a_session(world, maya):
     world.sign_out(maya)
 

@@ -60,6 +60,7 @@ def test_session_ends_when_idle_and_when_old(world, maya, cookie, column, second
     assert maya.refusal("my_sessions") == SIGNED_OUT
     world.anon.call("sweep_turns", at_most=1)
     assert world.one("select count(*) from private.app_sessions") == 0
+    assert world.one("select count(*) from auth.sessions where user_id = %s", maya.id) == 0
 
 
 def test_opening_a_session_keeps_it_from_being_idle(world, cookie):

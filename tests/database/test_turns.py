@@ -215,6 +215,19 @@ def test_unused_loans_are_recalled_for_a_larger_reservation(world, maya):
     assert world.one("select lent from private.deployment") == 20_000
 
 
+def test_recall_of_many_loans_writes_the_deployment_once(world, maya):
+    """Each version of that row would be read again by the next change in the same transaction."""
+    world.admin.execute("update private.deployment set monthly_cap_micro = 20000")
+    for user in (maya, world.person(), world.person()):
+        user.finish(user.begin(user.create_conversation())["turn"], 1, 100)
+
+    def recall():
+        world.admin.execute("select private.recall_loans(null)")
+
+    assert world.work("private.deployment", recall)[2] == 1
+    assert world.one("select lent from private.deployment") == 300
+
+
 def test_lowered_cap_of_the_deployment_holds_for_loans(world, maya, garden):
     maya.finish(maya.begin(garden)["turn"], 1, 100)
     admin = world.make_admin(world.person())
