@@ -90,7 +90,6 @@ def _longest_runs(sizes: Sequence[int], most: int) -> Iterator[tuple[int, int, i
 def _sentences(text: str) -> Iterator[Extract]:
     """Yield the position of each sentence in *text*; a sentence with too many words is split."""
     for sentence in _SENTENCE.finditer(text):
-        words = list(_WORD.finditer(text, *sentence.span()))
-        for n in range(0, len(words), _MOST):
-            piece = words[n : n + _MOST]
+        words = _WORD.finditer(text, *sentence.span())
+        while piece := list(islice(words, _MOST)):
             yield piece[0].start(), piece[-1].end()
