@@ -102,7 +102,7 @@ def routes(app: App) -> list[Route]:
         *OwnFactor(app.shared, attempts, origin, notices).routes(),
         *(codes.routes() if codes else []),
         *_passkey_routes(app, start, visits),
-        *([] if origin.is_alone else [own.removal()]),
+        *([] if origin.is_alone else own.routes_without_provider()),
         *(_single_sign_on(visits, own, lanes, codes) if visits else []),
         *ExportRoutes(app.shared, origin).routes(),
         *PollRoute(app.shared, origin).routes(),

@@ -377,7 +377,7 @@ end $$;
 --   restored   true: the address is a former one. All sessions but the calling one end. The second factor may
 --              change; if the account then lacks a factor that the deployment requires, the calling session
 --              ends, too.
---   ways_in    look-up values of the identities and passkeys that are restored as well; null: unchanged
+--   ways_in    look-up values of all identities and passkeys after the change
 create function private.change_address(
   me uuid, seen_generation integer, new_uses integer, new_wants_factor boolean, address public.free_text,
   claims public.free_text, new_lookup text, new_sealed public.sealed, former public.free_text,
@@ -407,12 +407,10 @@ begin
   end if;
   if private.is_address_taken(me, address, claiming) then
     return private.answer(false, 'address_taken');
-  elsif ways_in is not null and private.are_taken(me, private.listed(ways_in)) then
+  elsif private.are_taken(me, private.listed(ways_in)) then
     return private.answer(false, 'way_in_taken');
   end if;
-  if ways_in is not null then
-    perform private.put_ways_in(me, private.listed(ways_in));
-  end if;
+  perform private.put_ways_in(me, private.listed(ways_in));
   delete from private.credentials where lookup = any (claiming) and user_id is null;
   delete from private.lookups
   where user_id = me and expires_at is not null and lookup <> all (kept) or lookup = any (kept) and expires_at <= clock_timestamp();

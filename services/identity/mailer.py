@@ -72,9 +72,10 @@ class HourlyLimit:
         self._forget()
         return len(self._known) + len(self._others)
 
-    def has_room(self, *, is_known: bool) -> bool:
-        is_below = self.used < self.at_most
-        return is_below and (is_known or len(self._others) < self.at_most - self.for_known)
+    def has_room(self, *, is_known: bool, held: int = 0) -> bool:
+        """Return True if the hour has room for another mail beside *held* ones, which were queued before it without room."""
+        is_below = self.used + held < self.at_most
+        return is_below and (is_known or len(self._others) + held < self.at_most - self.for_known)
 
     def count(self, *, is_known: bool) -> None:
         (self._known if is_known else self._others).append(self._clock())
@@ -94,6 +95,7 @@ class _Waiting:
     number: int
     retry_seconds: float
     due_at: float
+    is_counted: bool  # false: a notice that waits for room in the hourly limit
 
     @property
     def order(self) -> tuple[Rank, int]:
@@ -104,8 +106,9 @@ class Mailer:
     """Sends mails from a separate thread, in the order of their ranks. Any thread may call any method.
 
     A mail that the server does not accept is tried again, at longer and longer intervals, until it expires. If the server
-    refuses the login, all mails wait for such an interval, because more attempts could lock the mail account. Mails that
-    are still waiting when the process ends are lost.
+    refuses the login, all mails wait for such an interval, because more attempts could lock the mail account. A notice
+    for which the hourly limit has no room waits for it, because a thief could use the limit up before signing in. Mails
+    that are still waiting when the process ends are lost.
     """
 
     def __init__(
@@ -131,7 +134,7 @@ class Mailer:
         self._sender: MailSender | None = None  # used only by the sending thread
 
     def send(self, mail: Mail) -> bool:
-        """Queue *mail*. Return False if the queue or the hourly limit is full, or the address has no mailbox.
+        """Queue *mail*. Return False if the queue or (for a code) the hourly limit is full, or the address has no mailbox.
 
         In a full queue, *mail* replaces the last mail of the lowest priority, if its own priority is higher.
         """
@@ -143,11 +146,10 @@ class Mailer:
                     self._is_started = True
                 if self._is_full:
                     self._drop(max(self._waiting, key=lambda one: one.order))
-                self._limit.count(is_known=mail.is_known)
                 self._number += 1
-                self._waiting.append(
-                    _Waiting(mail, self._number, self._retry_seconds, self._clock())
-                )
+                waiting = _Waiting(mail, self._number, self._retry_seconds, self._clock(), False)
+                self._count(waiting)
+                self._waiting.append(waiting)
                 self._changed.notify()
         if refusal:
             log_event("mail.refused", kind=mail.kind, reason=refusal)
@@ -157,7 +159,8 @@ class Mailer:
         """Return True if the hourly limit and the queue allow another code; *is_known*: a known device requests it."""
         rank = Rank.KNOWN_DEVICE if is_known else Rank.STRANGER
         with self._changed:
-            return self._limit.has_room(is_known=is_known) and not self._is_full_for(rank)
+            has_room = self._limit.has_room(is_known=is_known, held=self._held)
+            return has_room and not self._is_full_for(rank)
 
     def health(self) -> MailHealth:
         """Return the figures of the queue that admins see."""
@@ -182,10 +185,23 @@ class Mailer:
     def _is_full(self) -> bool:
         return len(self._waiting) + self._is_sending >= self._most_waiting
 
+    @property
+    def _held(self) -> int:
+        return sum(not one.is_counted for one in self._waiting)
+
+    def _count(self, waiting: _Waiting) -> None:
+        """Count *waiting* against the hourly limit; if there is no room, it is due again after a while."""
+        if self._limit.has_room(is_known=waiting.mail.is_known):
+            self._limit.count(is_known=waiting.mail.is_known)
+            waiting.is_counted = True
+        else:
+            waiting.due_at = self._clock() + _LONGEST_RETRY_SECONDS
+
     def _refusal(self, mail: Mail) -> MailRefusal | None:
         if not has_mailbox(mail.address):
             return MailRefusal.NO_MAILBOX
-        if not self._limit.has_room(is_known=mail.is_known):
+        has_room = self._limit.has_room(is_known=mail.is_known, held=self._held)
+        if not has_room and not isinstance(mail.content, Notice):
             return MailRefusal.HOURLY_LIMIT
         return MailRefusal.FULL_QUEUE if self._is_full_for(rank_of(mail)) else None
 
@@ -210,6 +226,9 @@ class Mailer:
                 for expired in [one for one in self._waiting if one.mail.expires_at <= now]:
                     self._drop(expired)
                 is_held = self._held_until > self._clock()
+                for one in self._waiting:
+                    if one.due_at <= self._clock() and not one.is_counted:
+                        self._count(one)
                 due = [one for one in self._waiting if one.due_at <= self._clock()]
                 if due and not is_held:
                     first = min(due, key=lambda one: one.order)

@@ -770,7 +770,7 @@ class Accounts:
             claims=claims_of(self.root_keys, new.address),
             former=tuple(former),
             is_restored=is_restored,
-            ways_in=ways_in_of(self.root_keys, new) if is_restored else None,
+            ways_in=ways_in_of(self.root_keys, new),  # under the root key that seals `row`
         )
         is_changed = user.change_address(address)
         if is_changed:

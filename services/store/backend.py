@@ -224,8 +224,8 @@ class NewAddress:
     # look-up values of the addresses that the user may take back after the change (`RootKeys.former_address_tags`)
     former: tuple[str, ...] = field(repr=False)
     is_restored: bool  # true: the user takes a former address back, which ends all other sessions
-    # if *is_restored*, the look-up values of all identities and passkeys after the change; None: unchanged
-    ways_in: tuple[str, ...] | None = field(default=None, repr=False)
+    # the look-up values of all identities and passkeys after the change
+    ways_in: tuple[str, ...] = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

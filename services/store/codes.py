@@ -36,6 +36,7 @@ from services.store.kept import marks
 from services.store.steps import Step, Steps, read_contents
 
 DIGITS = 8
+_FULL_WIDTH = {0xFF10 + digit: str(digit) for digit in range(10)}
 # by kind of step: the failure that a wrong code counts as; for all other kinds, ADDRESS
 _FAILURES: Mapping[str, Failure] = {
     CodePurpose.SIGN_IN: Failure.SIGN_IN,
@@ -317,7 +318,10 @@ def _confirmed(found: Found, user_id: UserId | None) -> Checked:
 
 
 def typed_code(text: str, length: int = DIGITS) -> str:
-    """Return the digits of a typed code, without the spaces and hyphens that group them; "" if *text* has another form."""
-    digits = "".join(text.split()).replace("-", "")
+    """Return the digits of a typed code, without the spaces and hyphens that group them; "" if *text* has another form.
+
+    Full-width digits, which input methods of East Asian languages write, are digits as well.
+    """
+    digits = "".join(text.split()).replace("-", "").translate(_FULL_WIDTH)
     is_code = len(digits) == length and digits.isascii() and digits.isdecimal()
     return digits if is_code else ""

@@ -18,7 +18,14 @@ from services.domain.accounts import SIGN_IN_REASONS
 from services.domain.addresses import Confirmed, ConfirmedBy, EmailAddress, checked_address
 from services.domain.mails import CodePurpose
 from services.domain.sign_in_methods import SignInMethod
-from services.errors import AppError, MethodOff, StepEnded, TooManyAttempts, WrongCredentials
+from services.errors import (
+    AppError,
+    BadAddress,
+    MethodOff,
+    StepEnded,
+    TooManyAttempts,
+    WrongCredentials,
+)
 from services.store.accounts import Accounts, Checked, Found
 from services.store.backend import NOT_COUNTED, Throttles
 from services.store.codes import CodeRequest, Recipient, RightCode, recipient_of
@@ -337,15 +344,17 @@ class VisitRoutes:
         return await _or_start_again(page)
 
     async def _take_address(self, request: Request) -> Response:
-        """Mail a code to the address that was entered."""
+        """Mail a code to the address that was entered; if it is refused, show the page again."""
         step_id, text = await fields(request, "step", "email")
 
         async def send(codes: CodeRoutes) -> Response:
-            attempt = self._steps.attempt
-            _, waiting = await run_sync(attempt, request, _ADDRESS_STEP, step_id)
-            wanted = CodeRequest(address=checked_address(text), extra=waiting.text())
-            flow, invitation = AddressByCode(self.visits), waiting.invitation
-            return await codes.begin(request, flow, waiting.target, wanted, invitation)
+            steps, flow = self._steps, AddressByCode(self.visits)
+            step, waiting = await run_sync(steps.attempt, request, _ADDRESS_STEP, step_id)
+            try:
+                wanted = CodeRequest(address=checked_address(text), extra=waiting.text())
+                return await codes.begin(request, flow, waiting.target, wanted, waiting.invitation)
+            except (BadAddress, TooManyAttempts) as error:
+                return address_page(steps.question(step, waiting, _ADDRESS, error.public))
 
         return await self._by_mail(request, send)
 

@@ -73,17 +73,16 @@ class OwnIdentities:
             Route(_ADD, self._form(self._add, "step", "others"), methods=["POST"]),
             Route(_PROOF, self._show_proof),
             Route(_PROOF, self._form(self._give_factor, "step", "factor"), methods=["POST"]),
-            Route(
-                "/identity/rename",
-                self._form(self._rename, "identity", "identity_name"),
-                methods=["POST"],
-            ),
         ]
 
-    def removal(self) -> Route:
-        """Return the route that removes an identity, even if its provider is switched off."""
+    def routes_without_provider(self) -> list[Route]:
+        """Return the routes for an identity even if its provider is switched off."""
+        rename = self._form(self._rename, "identity", "identity_name")
         remove = self._form(self._remove, "identity", "others")
-        return Route("/identity/remove", remove, methods=["POST"])
+        return [
+            Route("/identity/rename", rename, methods=["POST"]),
+            Route("/identity/remove", remove, methods=["POST"]),
+        ]
 
     def check_may_add(self, signed_in: SignedIn) -> None:
         """Raise ProofNeeded, TooManyIdentities if the user may not add an identity now. This call blocks."""

@@ -436,9 +436,9 @@ class Accounts(RuleBasedStateMachine):
         days=st.sampled_from([0, 0, 3]),
         uses_off=st.sampled_from([0, 0, 0, 1]),
         flips=st.sampled_from([False, False, True]),
-        ways=st.none() | WAYS,
+        ways=WAYS,
     )
-    def change_address(self, nth, where, off, kept, is_restored, days, uses_off, flips, ways=None):
+    def change_address(self, nth, where, off, kept, is_restored, days, uses_off, flips, ways=()):
         """Give the user of a session another address, with some of the former ones."""
         self.both.clock.at += timedelta(days=days)
         session = self.session(nth, is_admins=False)
@@ -461,7 +461,7 @@ class Accounts(RuleBasedStateMachine):
             claims=(*self.lookups_of(name), sha(f"former {name}")),
             former=tuple(dict.fromkeys(sha(f"former {one}") for one in former)),
             is_restored=is_restored,
-            ways_in=None if ways is None else self.ways_in(ways),
+            ways_in=self.ways_in(ways),
         )
         if self.both.change_address(session, change) is True:
             left.append(before)

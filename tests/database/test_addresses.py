@@ -34,6 +34,7 @@ def arguments(person, *, address=NEW, lookup=None, claims=(), former=(), **given
         "new_lookup": lookup,
         "claims": json.dumps([lookup, *claims]),
         "former": json.dumps(former),
+        "ways_in": "[]",
         "new_sealed": sealed("moved"),
         "restored": False,
     } | given

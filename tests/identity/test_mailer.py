@@ -211,6 +211,24 @@ def test_strangers_leave_a_fifth_of_the_hour_to_known_devices():
     assert (health.last_hour, health.at_most, health.for_known) == (10, 10, 2)
 
 
+def test_notice_waits_for_the_next_hour_and_strangers_leave_it_a_place():
+    """A thief may have so many codes mailed that no mail of the hour is left for the notice of the thief's sign-in."""
+    now = [0.0]
+    with running(mails_an_hour=10, clock=lambda: now[0]) as (mailer, sender):
+        codes = [a_mail() for _ in range(8)]
+        assert all(map(mailer.send, codes))
+        notice = a_notice()
+        assert mailer.send(notice)
+        until(lambda: mailer.health().waiting == 1, within=20)
+        assert sender.tried == codes
+
+        now[0] = 3600.0
+        assert [mailer.send(a_mail()) for _ in range(8)] == [True] * 7 + [False]
+        emptied(mailer)
+
+    assert notice in sender.tried
+
+
 def test_room_for_another_mail_is_that_of_the_hour():
     with running(mails_an_hour=10) as (mailer, _):
         assert mailer.has_room(is_known=False)

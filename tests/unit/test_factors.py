@@ -179,6 +179,7 @@ def test_new_address_does_not_undo_a_use(accounts, maya):
         claims=(),
         former=(),
         is_restored=False,
+        ways_in=(),
     )
 
     assert not maya.backend.change_address(change)

@@ -6,6 +6,7 @@ import time
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from html import escape
 from types import SimpleNamespace
 from urllib.parse import parse_qsl, urlsplit
 
@@ -21,7 +22,7 @@ from services.domain.addresses import ConfirmedBy
 from services.domain.mails import CodePurpose, Notice, NoticeKind
 from services.domain.sign_in_methods import SignInMethod
 from services.domain.single_sign_on import Identity, IdentityTaken, LinkedIdentity
-from services.errors import StoreUnavailable, TooManyAttempts
+from services.errors import BadAddress, StoreUnavailable, TooManyAttempts
 from services.operate.accounts import free_address
 from services.store.accounts import Cookie
 from services.store.administration import SignUpAdministration
@@ -172,7 +173,7 @@ class SignOnSite(Site):
             *Enrolments(Entries(start)).routes(),
             *OidcRoutes(steps, visits, own).routes(),
             *own.routes(),
-            own.removal(),
+            *own.routes_without_provider(),
             *VisitRoutes(visits, lanes, codes if self.sends_mail else None).routes(),
             *PasskeyRoutes(shared, self.attempts, origin, passkeys).routes(),
         ]
@@ -1792,6 +1793,18 @@ def test_address_is_confirmed_by_a_code_before_an_account_begins(site, corp, nam
     assert browser.session.email == ADDRESS
     assert site.found().credentials.confirmed.how is ConfirmedBy.CODE
     assert site.identities() == [Identity(corp.issuer, SUBJECT)]
+
+
+def test_mistyped_address_is_asked_for_again(site, nameless):
+    browser = site.browser()
+    browser.opens(browser.signs_in())
+
+    refused = browser.post("/identity/address", step=browser.step, email="maya@corp")
+
+    assert escape(BadAddress.public) in refused.text
+    assert f'value="{browser.step}"' in refused.text
+    sent = browser.post("/identity/address", step=browser.step, email=ADDRESS)
+    assert said(sent)["code"] == AddressByCode.name
 
 
 def test_page_that_asks_for_an_address_gives_a_code_no_tries(site, nameless):

@@ -158,7 +158,7 @@ def test_provider_that_is_off_has_no_routes():
         assert off.client.get(path).status_code == 404
 
 
-def test_sign_in_of_a_provider_that_is_off_can_be_removed():
+def test_sign_in_of_a_provider_that_is_off_can_be_renamed_and_removed():
     site = Site("password")
     email, cookie = site.user()
     _, session = site.before.sign_in_with(email, PASSWORD)
@@ -170,8 +170,13 @@ def test_sign_in_of_a_provider_that_is_off_can_be_removed():
     current = site.before.find(email, NOT_COUNTED).checked(PASSWORD)
     link(site.before, session, current, identity)
 
-    answer = site.post("/identity/remove", cookie, identity=identity.identity.mark)
+    mark = identity.identity.mark
 
+    site.post("/identity/rename", cookie, identity=mark, identity_name="Former job")
+    [renamed] = site.before.find(email, NOT_COUNTED).credentials.identities
+    answer = site.post("/identity/remove", cookie, identity=mark)
+
+    assert renamed.name == "Former job"
     assert reason(answer) == "identity-removed"
     assert site.before.find(email, NOT_COUNTED).credentials.identities == ()
 

@@ -188,7 +188,7 @@ class SupabaseUser:
             new_lookup=new.credentials.lookup,
             new_sealed=Hidden(new.credentials.sealed),
             former=Hidden(json.dumps(new.former)),
-            ways_in=Hidden(None if new.ways_in is None else json.dumps(new.ways_in)),
+            ways_in=Hidden(json.dumps(new.ways_in)),
             restored=new.is_restored,
             nonce=uuid4(),
         )

@@ -235,7 +235,7 @@ class TablesUser:
             known = block.select(schema.LOOKUPS, {"user_id": user_id})
             named = {one.lookup: one for one in found(block, schema.LOOKUPS, new.former)}
             ended = self._others(block) if new.is_restored else []
-            taken = found(block, schema.LOOKUPS, new.ways_in or ())
+            taken = found(block, schema.LOOKUPS, new.ways_in)
             seen = credentials.generation - 1, credentials.uses
             if credentials.id != user_id or stored is None:
                 return False
@@ -249,8 +249,7 @@ class TablesUser:
                 return ADDRESS_TAKEN
             if refusal := rules.ways_in_refusal(taken, user_id):
                 return refusal
-            if new.ways_in is not None:
-                put_ways_in(block, user_id, new.ways_in, taken)
+            put_ways_in(block, user_id, new.ways_in, taken)
             delete_all(block, schema.CREDENTIALS, others)
             gone = [one for one in known if one.expires_at and one.lookup not in new.former]
             delete_all(block, schema.LOOKUPS, gone)

@@ -519,6 +519,19 @@ def test_way_in_is_found_under_a_newer_root_key_and_stored_anew(alone, ways, nam
     assert ways.find(accounts, name).stored.user_id == maya.id
 
 
+def test_new_address_stores_the_ways_in_under_the_root_key_that_seals_it(alone, ways, name):
+    """Else they would be lost with the older key, which the credentials no longer need."""
+    maya = alone.sign_up()
+    add(maya, ways, name)
+    accounts = (
+        alone.process_with_new_root_key()
+    )  # the session was opened by a process with the older key
+
+    moved = move(alone, maya, accounts=accounts)
+
+    assert alone.lookups(moved) == [ways.tags(accounts.root_keys, name)[2]]
+
+
 def test_look_up_of_a_way_in_made_in_advance_is_never_overwritten(alone, ways, name):
     maya, omar = alone.sign_up(), alone.sign_up()
     add(maya, ways, name)
