@@ -82,7 +82,11 @@ class ReplyReader:
             self._emit(LimitReached())
         if usage := _usage(self._counts, has_begun=self.has_begun):
             self._emit(usage)
-        return None
+        if self._ending == "abort":  # vLLM and SGLang, when they end a request themselves
+            return ModelFailure.BROKEN
+        # a reply without text or thoughts counts as empty
+        is_filtered = self.has_begun and self._ending == "content_filter"
+        return ModelFailure.FILTERED if is_filtered else None
 
 
 def _text(node: object, path: str) -> str:

@@ -77,6 +77,22 @@ def test_finish_reasons_at_the_limit_are_recognised(reason):
 
 
 @pytest.mark.parametrize(
+    ("text", "reason", "failure"),
+    [
+        ("Hi", "content_filter", ModelFailure.FILTERED),
+        ("", "content_filter", None),  # an empty reply
+        ("Hi", "abort", ModelFailure.BROKEN),  # vLLM, SGLang
+        ("", "abort", ModelFailure.BROKEN),
+    ],
+)
+def test_reply_that_the_endpoint_cut_is_a_failure(text, reason, failure):
+    chunk = {"choices": [{"delta": {"content": text}, "finish_reason": reason}]}
+
+    pieces = [text] if text else []
+    assert read(chunk, usage(3, 1)) == ([*pieces, Usage(3, 1)], failure)
+
+
+@pytest.mark.parametrize(
     "chunk",
     [
         {},
