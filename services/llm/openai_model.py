@@ -282,6 +282,9 @@ def _failure(error: Exception, reader: ReplyReader) -> ModelFailure:
             return ModelFailure.DROPPED if reader.has_begun else ModelFailure.UNREACHABLE
         case openai.APIError():  # an error sent as an event of the stream
             return ModelFailure.BROKEN
+        # the body ended inside a character; without a stated length, the end of a body is no error of HTTP
+        case UnicodeDecodeError(reason="unexpected end of data") if reader.has_begun:
+            return ModelFailure.DROPPED
         case _:
             return ModelFailure.GARBLED
 

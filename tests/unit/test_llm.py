@@ -441,6 +441,20 @@ def test_malformed_event_ends_the_reply(make, monkeypatch, event, failure):
     assert outcome(ask(make("http://llm.test/v1"))) == ("Hi", failure)
 
 
+@pytest.mark.parametrize("cut", range(1, 25))
+def test_body_cut_inside_an_event_counts_as_dropped(make, monkeypatch, cut):
+    chunk = 'data: {"choices": [{"delta": {"content": "Hü"}}]}\n\n'.encode()
+    end = len(chunk) - cut
+
+    async def answer(*_):
+        headers = {"content-type": "text/event-stream"}  # a body without a length, as in HTTP/1.0
+        return httpx2.Response(200, headers=headers, content=chunk + chunk[:end])
+
+    monkeypatch.setattr(httpx2.AsyncHTTPTransport, "handle_async_request", answer)
+
+    assert outcome(ask(make("http://llm.test/v1"))) == ("Hü", ModelFailure.DROPPED)
+
+
 @pytest.mark.parametrize(
     "script",
     [
