@@ -36,11 +36,11 @@ _OUTPUT_PRICE = ("output_cost_per_token", "pricing.completion")
 _CACHED_PRICE = ("cache_read_input_token_cost", "pricing.input_cache_read")
 
 # The context window as errors about an overflow state it, by endpoint: OpenAI, vLLM, DeepSeek, OpenRouter;
-# Mistral; Anthropic; llama-cpp-python; llama.cpp; Kimi
+# Mistral; Anthropic; llama-cpp-python; llama.cpp; Kimi; LM Studio
 _NAMED_CONTEXT = re.compile(
     r"maximum context length is (\d+)|(?<!\d)(\d+) maximum context length|context limit: \d+ \+ \d+ > (\d+)"
     r"|prompt is too long: \d+ tokens > (\d+)|context window of (\d+)|n_ctx\W{1,3}(\d+)"
-    r"|model token limit: (\d+)"
+    r"|model token limit: (\d+)|context length of only (\d+)"
 )
 # the maximum length of a reply as errors state it, by endpoint: OpenAI; Anthropic; Groq; DeepSeek; Volcengine
 _NAMED_REPLY = re.compile(
