@@ -35,7 +35,7 @@ _ENDING_SECONDS = 5.0  # seconds that the usage may take after a complete text
 _FIRST_TOKEN_SECONDS = 60.0
 # for a reasoning model, and for a self-hosted server, which may first load the model and stops if the client leaves
 _LONGER_SECONDS = 300.0
-_REFUSED = {400, 413, 422}
+_REFUSED = {400, 413, 422, 429}  # 429: a request for more tokens than a minute allows
 # request parameters that some endpoints refuse
 _NEWER_LIMIT, _USAGE = "max_completion_tokens", "stream_options"
 _PAUSES = (0.5, 1.5)  # seconds before the second and the third attempt
@@ -263,13 +263,14 @@ _EXPECTED = (
 
 def _failure(error: Exception, reader: ReplyReader) -> ModelFailure:
     text = _refusal_text(error, reader)
-    names_context = _TOO_LONG.search(text) or read_refusal(text).context_tokens
+    refusal = read_refusal(text)
+    is_too_long = _TOO_LONG.search(text) or refusal.context_tokens or refusal.excess_tokens
     match error:
         case TimeoutError():
             return ModelFailure.SILENT
-        case openai.RateLimitError():
+        case openai.RateLimitError() if not refusal.excess_tokens:
             return ModelFailure.BUSY
-        case openai.APIError() if names_context:
+        case openai.APIError() if is_too_long:
             return ModelFailure.TOO_LONG
         case openai.AuthenticationError() | openai.PermissionDeniedError():
             return ModelFailure.UNAUTHORIZED

@@ -96,6 +96,7 @@ def test_pieces_arrive_while_the_reply_is_streaming(model, server):
 
 
 ONCE, THRICE = 1, 3
+BUSY = "tokens per minute (TPM): Limit 12000, Used 9000, Requested 4000"
 CONTEXT_LENGTH = "This model's maximum context length is 8192 tokens"
 
 
@@ -103,6 +104,7 @@ CONTEXT_LENGTH = "This model's maximum context length is 8192 tokens"
     ("script", "text", "failure", "requests"),
     [
         ({"status": 429}, "", ModelFailure.BUSY, THRICE),
+        ({"status": 429, "error": BUSY}, "", ModelFailure.BUSY, THRICE),
         ({"status": 429, "retry_after": "0.02"}, "", ModelFailure.BUSY, THRICE),
         ({"status": 429, "retry_after": "3600"}, "", ModelFailure.BUSY, ONCE),
         ({"status": 500}, "", ModelFailure.BROKEN, THRICE),
@@ -377,6 +379,38 @@ def test_refused_length_is_retried_within_the_stated_limit(
 
     assert outcome(ask(model, max_tokens=9000)) == ("" if failure else "word1 ", failure)
     assert [seen.body["max_tokens"] for seen in server.requests] == asked
+
+
+@pytest.mark.parametrize("status", [413, 429])
+@pytest.mark.parametrize(
+    ("numbers", "asked", "failure"),
+    [
+        ("Limit 12000, Requested 14137", [9000, 6863], None),
+        # the prompt alone is longer than the limit
+        ("Limit 12000, Requested 21000", [9000], ModelFailure.TOO_LONG),
+    ],
+)
+def test_reply_is_shortened_to_the_tokens_per_minute(
+    make, monkeypatch, status, numbers, asked, failure
+):
+    sent, learned = [], []
+    refusal = {
+        "error": {"message": f"Request too large on tokens per minute (TPM): {numbers}, retry"}
+    }
+    whole = 'data: {"choices": [{"delta": {"content": "Hi"}, "finish_reason": "stop"}]}\n\n'
+
+    async def answer(_, request):
+        sent.append(json.loads(await request.aread())["max_tokens"])
+        if sent[-1] == 9000:
+            return httpx2.Response(status, json=refusal)
+        headers = {"content-type": "text/event-stream"}
+        return httpx2.Response(200, headers=headers, content=whole.encode())
+
+    monkeypatch.setattr(httpx2.AsyncHTTPTransport, "handle_async_request", answer)
+    model = make("http://llm.test/v1", on_refusal=lambda _, refusal: learned.append(refusal))
+
+    assert outcome(ask(model, max_tokens=9000)) == ("" if failure else "Hi", failure)
+    assert (sent, learned) == (asked, [])
 
 
 LM_STUDIO = "The model is loaded with context length of only 4096 tokens, which is not enough."
