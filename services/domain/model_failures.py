@@ -16,6 +16,7 @@ class ModelFailure(StrEnum):
     TOO_LONG = "too long"  # the prompt is too long for the model's context window
     SILENT = "silent"  # nothing arrived in time, at the start or between two pieces of the stream
     DROPPED = "dropped"  # the connection ended in the middle of a reply
+    FILTERED = "filtered"  # the provider's content filter ended the reply
     # the response does not follow the protocol: HTML, malformed events, an empty stream
     GARBLED = "garbled"
     NO_ANSWER = "no answer"  # all tokens up to the reply's length limit were thoughts
@@ -49,6 +50,7 @@ _FAILURE_SENTENCES = {
     "retry to send it with less of the earlier chat.",
     ModelFailure.SILENT: "The model stopped responding. Your message is saved; try again.",
     ModelFailure.DROPPED: "The connection to the model was lost. The partial reply is saved.",
+    ModelFailure.FILTERED: "The model provider's content filter ended the reply. The partial reply is saved.",
     ModelFailure.GARBLED: "The model provider sent an unreadable response. Your message is saved. "
     "Ask your admin to check the provider's address.",
     ModelFailure.NO_ANSWER: "The model used its whole reply limit for thinking. Your message is saved; "

@@ -36,11 +36,11 @@ _OUTPUT_PRICE = ("output_cost_per_token", "pricing.completion")
 _CACHED_PRICE = ("cache_read_input_token_cost", "pricing.input_cache_read")
 
 # The context window as errors about an overflow state it, by endpoint: OpenAI, vLLM, DeepSeek, OpenRouter;
-# Mistral; Anthropic; llama-cpp-python; llama.cpp; Kimi
+# Mistral; Anthropic; llama-cpp-python; llama.cpp; Kimi; LM Studio
 _NAMED_CONTEXT = re.compile(
     r"maximum context length is (\d+)|(?<!\d)(\d+) maximum context length|context limit: \d+ \+ \d+ > (\d+)"
     r"|prompt is too long: \d+ tokens > (\d+)|context window of (\d+)|n_ctx\W{1,3}(\d+)"
-    r"|model token limit: (\d+)"
+    r"|model token limit: (\d+)|context length of only (\d+)"
 )
 # the maximum length of a reply as errors state it, by endpoint: OpenAI; Anthropic; Groq; DeepSeek; Volcengine
 _NAMED_REPLY = re.compile(
@@ -55,6 +55,9 @@ _NAMED_PROMPT = re.compile(
     r"\((\d+) in the messages|\((\d+) in your prompt|your request has (\d+) input tokens"
     r"|\((\d+) of text input|context limit: (\d+) \+|Prompt contains (\d+) tokens"
 )
+# the prompt and the longest reply in excess of the tokens per minute, as Groq and OpenAI state them: a request that
+# only has to wait is refused with "Limit 12000, Used 9000, Requested 4000", which does not match
+_TOKENS_PER_MINUTE = re.compile(r"\(TPM\): Limit (\d{1,9}), Requested (\d{1,9})\b")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,18 +104,20 @@ def read_models(document: object, name: str) -> ModelSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LimitRefusal:
-    """The limits that a refused request exceeded, and the endpoint's token count of its prompt."""
+    """The limits that a refused request exceeded, and the endpoint's token counts of its prompt and of its excess."""
 
     context_tokens: int | None = None
     reply_tokens: int | None = None
     prompt_tokens: int | None = None
+    # tokens above the limit per minute, which depends on the account and is not learned
+    excess_tokens: int = 0
 
     def reply_within(self, max_tokens: int) -> int:
         """Return the longest reply of at most *max_tokens* that the limits allow; below 1 if there is no room.
 
         If the endpoint did not state the prompt's tokens, assume that the prompt leaves only the minimum for the reply.
         """
-        allowed = [max_tokens, self.reply_tokens or max_tokens]
+        allowed = [max_tokens - self.excess_tokens, self.reply_tokens or max_tokens]
         if self.context_tokens and self.prompt_tokens:
             allowed.append(self.context_tokens - self.prompt_tokens)
         elif self.context_tokens:
@@ -124,10 +129,12 @@ def read_refusal(message: str) -> LimitRefusal:
     """Return the limits that the *message* of an error names; none if it is too long for an error message."""
     if len(message) > _LONGEST_ERROR:
         return LimitRefusal()
+    found = _TOKENS_PER_MINUTE.search(message)
     return LimitRefusal(
         context_tokens=_named(message, _NAMED_CONTEXT, _LEAST_CONTEXT),
         reply_tokens=_named(message, _NAMED_REPLY, _LEAST_REPLY),
         prompt_tokens=_named(message, _NAMED_PROMPT, 1),
+        excess_tokens=max(int(found[2]) - int(found[1]), 0) if found else 0,
     )
 
 

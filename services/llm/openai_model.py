@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from math import inf
 from queue import SimpleQueue
+from typing import cast
 
 import httpx2
 import openai
@@ -34,7 +35,7 @@ _ENDING_SECONDS = 5.0  # seconds that the usage may take after a complete text
 _FIRST_TOKEN_SECONDS = 60.0
 # for a reasoning model, and for a self-hosted server, which may first load the model and stops if the client leaves
 _LONGER_SECONDS = 300.0
-_REFUSED = {400, 413, 422}
+_REFUSED = {400, 413, 422, 429}  # 429: a request for more tokens than a minute allows
 # request parameters that some endpoints refuse
 _NEWER_LIMIT, _USAGE = "max_completion_tokens", "stream_options"
 _PAUSES = (0.5, 1.5)  # seconds before the second and the third attempt
@@ -147,8 +148,9 @@ class OpenAIModel:
                 async with asyncio.timeout_at(deadline) as silence:
                     await self._receive(messages, max_tokens, refused, reader, silence)
                 failure = reader.finish()
-            except openai.APIStatusError as error:
-                shorter = self._allowed_reply(error, max_tokens)
+            except _EXPECTED as error:
+                refusal = read_refusal(_refusal_text(error, reader))
+                shorter = self._allowed_reply(refusal, max_tokens)
                 if not is_shortened and shorter < max_tokens:
                     is_shortened, max_tokens = True, shorter
                     continue
@@ -156,8 +158,6 @@ class OpenAIModel:
                     self._refused_parameters = refused = refused | more
                     continue
                 failure, retry_after = _failure(error, reader), _retry_after(error)
-            except _EXPECTED as error:
-                failure = _failure(error, reader)
                 if reader.has_ended and failure in {ModelFailure.DROPPED, ModelFailure.SILENT}:
                     return reader.finish()
             if failure not in _TRANSIENT or reader.has_begun:
@@ -167,9 +167,8 @@ class OpenAIModel:
                 return failure
             await asyncio.sleep(pause)
 
-    def _allowed_reply(self, error: openai.APIStatusError, max_tokens: int) -> int:
-        """Return the longest reply that the limits in *error* allow; *max_tokens* if *error* names none."""
-        refusal = read_refusal(error.message) if error.status_code in _REFUSED else LimitRefusal()
+    def _allowed_reply(self, refusal: LimitRefusal, max_tokens: int) -> int:
+        """Return the longest reply that the limits in *refusal* allow; *max_tokens* if it names none."""
         if self._on_refusal and (refusal.context_tokens or refusal.reply_tokens):
             self._on_refusal(self._name, refusal)
         shorter = refusal.reply_within(max_tokens)
@@ -247,10 +246,10 @@ class _Stream:
             self._request.cancel()
 
 
-def _refused_parameters(error: openai.APIStatusError) -> Set[str]:
+def _refused_parameters(error: Exception) -> Set[str]:
     """Return the request parameters that *error* names as refused: `_NEWER_LIMIT`, `_USAGE`, both or none."""
-    names = (_NEWER_LIMIT, _USAGE) if error.status_code in {400, 422} else ()
-    return {name for name in names if name in error.message}
+    is_refusal = isinstance(error, openai.APIStatusError) and error.status_code in {400, 422}
+    return {name for name in (_NEWER_LIMIT, _USAGE) if is_refusal and name in str(error)}
 
 
 _EXPECTED = (
@@ -263,12 +262,15 @@ _EXPECTED = (
 
 
 def _failure(error: Exception, reader: ReplyReader) -> ModelFailure:
+    text = _refusal_text(error, reader)
+    refusal = read_refusal(text)
+    is_too_long = _TOO_LONG.search(text) or refusal.context_tokens or refusal.excess_tokens
     match error:
         case TimeoutError():
             return ModelFailure.SILENT
-        case openai.RateLimitError():
+        case openai.RateLimitError() if not refusal.excess_tokens:
             return ModelFailure.BUSY
-        case openai.APIStatusError() if _is_too_long(error):
+        case openai.APIError() if is_too_long:
             return ModelFailure.TOO_LONG
         case openai.AuthenticationError() | openai.PermissionDeniedError():
             return ModelFailure.UNAUTHORIZED
@@ -282,18 +284,35 @@ def _failure(error: Exception, reader: ReplyReader) -> ModelFailure:
             return ModelFailure.DROPPED if reader.has_begun else ModelFailure.UNREACHABLE
         case openai.APIError():  # an error sent as an event of the stream
             return ModelFailure.BROKEN
+        # the body ended inside a character; without a stated length, the end of a body is no error of HTTP
+        case UnicodeDecodeError(reason="unexpected end of data") if reader.has_begun:
+            return ModelFailure.DROPPED
         case _:
             return ModelFailure.GARBLED
 
 
-def _is_too_long(error: openai.APIStatusError) -> bool:
-    text = error.message
-    names_context = _TOO_LONG.search(text) or read_refusal(text).context_tokens
-    return error.status_code in _REFUSED and bool(names_context)
+def _refusal_text(error: Exception, reader: ReplyReader) -> str:
+    """Return the text of *error* if it refuses the request: by a status, or by an event before the reply; else "".
+
+    Endpoints write the text and its numbers into different fields. A list of fields is left out, because it may quote
+    the request.
+    """
+    match error:
+        case openai.APIStatusError(status_code=status) if status not in _REFUSED:
+            return ""
+        case openai.APIConnectionError():
+            return ""
+        case openai.APIError(body=body) if not reader.has_begun:
+            fields = cast(dict[str, object], body) if isinstance(body, dict) else {"": body}
+            return "\n".join(f"{k}: {v}" for k, v in fields.items() if isinstance(v, str | int))
+        case _:
+            return ""
 
 
-def _retry_after(error: openai.APIStatusError) -> float:
-    """Return the seconds that the endpoint asks to wait, stated as a number or a date."""
+def _retry_after(error: Exception) -> float:
+    """Return the seconds that the endpoint asks to wait, stated as a number or a date; 0 if it states none."""
+    if not isinstance(error, openai.APIStatusError):
+        return 0
     value = error.response.headers.get("retry-after", "0")
     with suppress(ValueError):
         return float(value)

@@ -1,7 +1,8 @@
 """Reader of a streamed reply: thoughts, text, ending and usage, in the fields that each endpoint uses. Pure."""
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from typing import cast
 
 from pydantic import BaseModel, ConfigDict
 
@@ -53,10 +54,13 @@ class ReplyReader:
         parsed = _Chunk.model_validate(chunk)
         self._counts |= _counts(parsed)
         for choice in parsed.choices or ():
-            if thought := next(filter(None, (_text(choice, path) for path in _THOUGHTS)), ""):
+            parts = _list(choice, "delta.content")  # Mistral's reasoning models send a list
+            listed = (each for part in parts for each in _list(part, "thinking"))
+            thoughts = (*(_text(choice, path) for path in _THOUGHTS), _joined(listed))
+            if thought := next(filter(None, thoughts), ""):
                 self.has_begun = True
                 self._emit(Thought(thought))
-            if content := _text(choice, "delta.content"):
+            if content := _text(choice, "delta.content") or _joined(parts):
                 self.has_begun = self.has_text = True
                 self._is_early |= bool(self._ending)
                 self._emit(content)
@@ -78,12 +82,25 @@ class ReplyReader:
             self._emit(LimitReached())
         if usage := _usage(self._counts, has_begun=self.has_begun):
             self._emit(usage)
-        return None
+        if self._ending == "abort":  # vLLM and SGLang, when they end a request themselves
+            return ModelFailure.BROKEN
+        # a reply without text or thoughts counts as empty
+        is_filtered = self.has_begun and self._ending == "content_filter"
+        return ModelFailure.FILTERED if is_filtered else None
 
 
 def _text(node: object, path: str) -> str:
     value = value_at(node, path)
     return value if isinstance(value, str) else ""
+
+
+def _list(node: object, path: str) -> list[object]:
+    value = value_at(node, path)
+    return cast(list[object], value) if isinstance(value, list) else []
+
+
+def _joined(parts: Iterable[object]) -> str:
+    return "".join(_text(part, "text") for part in parts)
 
 
 def _counts(chunk: _Chunk) -> Counter[str]:

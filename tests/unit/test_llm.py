@@ -1,6 +1,7 @@
 """The client of OpenAI-compatible endpoints, against a scripted server."""
 
 import asyncio
+import json
 import logging
 import threading
 import time
@@ -95,6 +96,7 @@ def test_pieces_arrive_while_the_reply_is_streaming(model, server):
 
 
 ONCE, THRICE = 1, 3
+BUSY = "tokens per minute (TPM): Limit 12000, Used 9000, Requested 4000"
 CONTEXT_LENGTH = "This model's maximum context length is 8192 tokens"
 
 
@@ -102,6 +104,7 @@ CONTEXT_LENGTH = "This model's maximum context length is 8192 tokens"
     ("script", "text", "failure", "requests"),
     [
         ({"status": 429}, "", ModelFailure.BUSY, THRICE),
+        ({"status": 429, "error": BUSY}, "", ModelFailure.BUSY, THRICE),
         ({"status": 429, "retry_after": "0.02"}, "", ModelFailure.BUSY, THRICE),
         ({"status": 429, "retry_after": "3600"}, "", ModelFailure.BUSY, ONCE),
         ({"status": 500}, "", ModelFailure.BROKEN, THRICE),
@@ -378,6 +381,80 @@ def test_refused_length_is_retried_within_the_stated_limit(
     assert [seen.body["max_tokens"] for seen in server.requests] == asked
 
 
+@pytest.mark.parametrize("status", [413, 429])
+@pytest.mark.parametrize(
+    ("numbers", "asked", "failure"),
+    [
+        ("Limit 12000, Requested 14137", [9000, 6863], None),
+        # the prompt alone is longer than the limit
+        ("Limit 12000, Requested 21000", [9000], ModelFailure.TOO_LONG),
+    ],
+)
+def test_reply_is_shortened_to_the_tokens_per_minute(
+    make, monkeypatch, status, numbers, asked, failure
+):
+    sent, learned = [], []
+    refusal = {
+        "error": {"message": f"Request too large on tokens per minute (TPM): {numbers}, retry"}
+    }
+    whole = 'data: {"choices": [{"delta": {"content": "Hi"}, "finish_reason": "stop"}]}\n\n'
+
+    async def answer(_, request):
+        sent.append(json.loads(await request.aread())["max_tokens"])
+        if sent[-1] == 9000:
+            return httpx2.Response(status, json=refusal)
+        headers = {"content-type": "text/event-stream"}
+        return httpx2.Response(200, headers=headers, content=whole.encode())
+
+    monkeypatch.setattr(httpx2.AsyncHTTPTransport, "handle_async_request", answer)
+    model = make("http://llm.test/v1", on_refusal=lambda _, refusal: learned.append(refusal))
+
+    assert outcome(ask(model, max_tokens=9000)) == ("" if failure else "Hi", failure)
+    assert (sent, learned) == (asked, [])
+
+
+LM_STUDIO = "The model is loaded with context length of only 4096 tokens, which is not enough."
+
+
+@pytest.mark.parametrize(
+    ("status", "text", "error", "failure"),
+    [
+        (200, "", {"message": COUNTED, "code": 400}, None),  # vLLM behind a gateway
+        (200, "", {"error_type": "BadRequest", "error_message": COUNTED}, None),
+        (200, "", {"message": LM_STUDIO}, None),
+        (200, "", LM_STUDIO, None),
+        (200, "", {"message": "the prompt is too long"}, ModelFailure.TOO_LONG),
+        (200, "Hi", {"message": COUNTED}, ModelFailure.BROKEN),
+        (400, "", LM_STUDIO, None),
+        (400, "", {"message": "exceeds the available context size", "n_ctx": 8192}, None),
+        # a list of fields, as FastAPI sends it, quotes the request
+        (422, "", {"detail": [{"input": COUNTED}]}, ModelFailure.REJECTED),
+    ],
+)
+def test_refusal_is_read_in_an_event_and_in_any_field(
+    make, monkeypatch, status, text, error, failure
+):
+    asked, learned = [], []
+    begun = json.dumps({"choices": [{"delta": {"content": text}}]})
+    event = f"data: {begun}\n\nevent: error\ndata: {json.dumps({'error': error})}\n\n"
+    refusal = event if status == 200 else json.dumps({"error": error})
+    whole = 'data: {"choices": [{"delta": {"content": "Hi"}, "finish_reason": "stop"}]}\n\n'
+
+    async def answer(_, request):
+        asked.append(json.loads(await request.aread())["max_tokens"])
+        is_refused = asked[-1] == 9000
+        headers = {"content-type": "text/event-stream"}
+        body = (refusal if is_refused else whole).encode()
+        return httpx2.Response(status if is_refused else 200, headers=headers, content=body)
+
+    monkeypatch.setattr(httpx2.AsyncHTTPTransport, "handle_async_request", answer)
+    model = make("http://llm.test/v1", on_refusal=lambda _, refusal: learned.append(refusal))
+
+    assert outcome(ask(model, max_tokens=9000)) == (text if failure else "Hi", failure)
+    assert len(asked) == (1 if failure else 2)
+    assert bool(learned) == (failure is None)
+
+
 def test_missing_list_of_models_is_none(model, server, make, monkeypatch):
     monkeypatch.setattr(openai_model, "_LIST_SECONDS", 0.2)
     server.models = None
@@ -394,6 +471,7 @@ def test_missing_list_of_models_is_none(model, server, make, monkeypatch):
         (400, "the request exceeds the available context size", ModelFailure.TOO_LONG),  # llama.cpp
         (413, "prompt is too long: 210000 tokens > 200000 maximum", ModelFailure.TOO_LONG),
         (400, "The input token count (99) exceeds the maximum", ModelFailure.TOO_LONG),  # Gemini
+        (400, LM_STUDIO, ModelFailure.TOO_LONG),
         (400, "litellm.ContextWindowExceededError", ModelFailure.TOO_LONG),
         (400, "Invalid value for temperature", ModelFailure.REJECTED),
         (404, "No model has such a context window", ModelFailure.REJECTED),
@@ -439,6 +517,20 @@ def test_malformed_event_ends_the_reply(make, monkeypatch, event, failure):
     monkeypatch.setattr(httpx2.AsyncHTTPTransport, "handle_async_request", answer)
 
     assert outcome(ask(make("http://llm.test/v1"))) == ("Hi", failure)
+
+
+@pytest.mark.parametrize("cut", range(1, 25))
+def test_body_cut_inside_an_event_counts_as_dropped(make, monkeypatch, cut):
+    chunk = 'data: {"choices": [{"delta": {"content": "Hü"}}]}\n\n'.encode()
+    end = len(chunk) - cut
+
+    async def answer(*_):
+        headers = {"content-type": "text/event-stream"}  # a body without a length, as in HTTP/1.0
+        return httpx2.Response(200, headers=headers, content=chunk + chunk[:end])
+
+    monkeypatch.setattr(httpx2.AsyncHTTPTransport, "handle_async_request", answer)
+
+    assert outcome(ask(make("http://llm.test/v1"))) == ("Hü", ModelFailure.DROPPED)
 
 
 @pytest.mark.parametrize(

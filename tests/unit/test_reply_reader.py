@@ -39,6 +39,26 @@ def test_thoughts_come_once_beside_the_text(fields):
     assert read(thought, thought, HI) == ([Thought("Hm. "), Thought("Hm. "), "Hi"], None)
 
 
+def test_list_of_parts_has_thoughts_and_text():
+    # Mistral's reasoning models, as reported in litellm 16272
+    thinking = {"type": "thinking", "thinking": [{"type": "text", "text": "Hm. "}]}
+    text = {"type": "text", "text": "Well. "}
+    chunks = [
+        {"choices": [{"delta": {"content": parts}}]} for parts in ([thinking], [thinking, text])
+    ]
+
+    assert read(*chunks, HI) == ([Thought("Hm. "), Thought("Hm. "), "Well. ", "Hi"], None)
+
+
+def test_thought_in_a_list_begins_the_reply():
+    reader = ReplyReader(lambda piece: None)
+    thinking = {"type": "thinking", "thinking": [{"type": "text", "text": "Hm. "}]}
+
+    reader.read({"choices": [{"delta": {"content": [thinking]}}]})
+
+    assert (reader.has_begun, reader.has_text) == (True, False)
+
+
 def test_finish_reason_before_more_text_is_no_end():
     reader = ReplyReader(lambda piece: None)
     ended = []
@@ -57,6 +77,22 @@ def test_finish_reasons_at_the_limit_are_recognised(reason):
 
 
 @pytest.mark.parametrize(
+    ("text", "reason", "failure"),
+    [
+        ("Hi", "content_filter", ModelFailure.FILTERED),
+        ("", "content_filter", None),  # an empty reply
+        ("Hi", "abort", ModelFailure.BROKEN),  # vLLM, SGLang
+        ("", "abort", ModelFailure.BROKEN),
+    ],
+)
+def test_reply_that_the_endpoint_cut_is_a_failure(text, reason, failure):
+    chunk = {"choices": [{"delta": {"content": text}, "finish_reason": reason}]}
+
+    pieces = [text] if text else []
+    assert read(chunk, usage(3, 1)) == ([*pieces, Usage(3, 1)], failure)
+
+
+@pytest.mark.parametrize(
     "chunk",
     [
         {},
@@ -64,6 +100,7 @@ def test_finish_reasons_at_the_limit_are_recognised(reason):
         {"choices": [{}]},
         {"choices": [{"delta": {"content": None}}]},
         {"choices": [{"delta": {"content": [{"type": "thinking"}]}}]},
+        {"choices": [{"delta": {"content": [{"type": "reference"}, None, {"thinking": "Hm."}]}}]},
     ],
 )
 def test_chunks_without_text_are_skipped(chunk):
