@@ -44,8 +44,11 @@ class Folders:
 
 def choose_folders(data: Path | None, keys: Path | None) -> Folders:
     """Return the folders of a deployment; None for *data* or *keys* means the platform's default folder."""
-    data = data or platformdirs.user_data_path(APP)
-    keys = keys or platformdirs.user_config_path(APP) / "keys"
+    default, config = platformdirs.user_data_path(APP), platformdirs.user_config_path(APP)
+    # on macOS the user data and the user config folder are the same one
+    beside = platformdirs.user_config_path(f"{APP}-keys")
+    data = data or default
+    keys = keys or (beside if config == default else config / "keys")
     return Folders(
         data=data.expanduser().resolve(),
         keys=keys.expanduser().resolve(),

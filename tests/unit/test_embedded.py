@@ -10,7 +10,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 
+import platformdirs
 import pytest
+from platformdirs.macos import MacOS
+from platformdirs.unix import Unix
 
 from services.domain.models import ModelState
 from services.embedded import folders, postgres, processes
@@ -84,6 +87,16 @@ def test_apps_that_start_at_once_share_a_cache(tmp_path):
 def test_keys_inside_the_data_folder_are_refused(tmp_path):
     with pytest.raises(Misconfigured, match="set DAYBOOK_KEY_DIR to a folder elsewhere"):
         prepared(Folders(data=tmp_path, keys=tmp_path / "keys", cache=tmp_path / "cache"))
+
+
+@pytest.mark.parametrize("system", [MacOS, Unix])
+def test_default_keys_lie_outside_the_default_data(tmp_path, monkeypatch, system):
+    monkeypatch.setattr(platformdirs, "PlatformDirs", system)
+    for name in ("XDG_DATA_HOME", "XDG_CONFIG_HOME", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+
+    prepared(folders.choose_folders(None, None))
 
 
 def test_folder_belongs_to_one_app_at_a_time(places):
