@@ -74,9 +74,10 @@ def create_folders(folders: Folders) -> None:
 
 
 def write_private(path: Path, text: str) -> None:
-    """Write *path* atomically, readable by its owner only. Raise Misconfigured if that fails."""
+    """Write *path* atomically, readable by its owner only; create a missing folder. Raise Misconfigured if that fails."""
     draft = path.with_suffix(".draft")
     try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with os.fdopen(descriptor, "w") as file:
             file.write(text)

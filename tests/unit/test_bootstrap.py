@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+from base64 import urlsafe_b64encode
 from collections import Counter
 from concurrent.futures import Future
 from contextlib import closing
@@ -88,6 +89,9 @@ late |= {"webauthn", "cbor2"}
 late &= sys.modules.keys()
 print("before the server:", sorted(late), gc.isenabled())
 """
+
+
+ROOT_KEY = urlsafe_b64encode(new_key()).decode()
 
 
 class Enough(BaseException):
@@ -424,6 +428,22 @@ def test_start_says_that_it_made_a_store(of_file, capsys, store):
         deployment.read_deployment("http://127.0.0.1:8501").tables.close()
 
         assert (NEW_STORE.sentence in capsys.readouterr().out) is is_made
+
+
+@pytest.mark.parametrize(
+    ("environment", "made"),
+    [({"DAYBOOK_ROOT_KEYS": ROOT_KEY}, {"volume"}), ({}, {"volume", "keys"})],
+)
+def test_new_store_makes_only_folders_that_it_uses(
+    of_file, monkeypatch, tmp_path, environment, made
+):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    store = f"sqlite:{tmp_path}/volume/daybook.db"
+    of_file(DAYBOOK_STORE=store, DAYBOOK_SIGN_IN="local", **environment)
+
+    deployment.read_deployment("http://127.0.0.1:8501").tables.close()
+
+    assert {one.name for one in tmp_path.iterdir()} == made
 
 
 @pytest.mark.parametrize(
