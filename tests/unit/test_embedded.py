@@ -46,6 +46,7 @@ def prepared(places):
         ("root.key", None, r"root\.key is missing, and without it nothing stored can be read"),
         ("stack.json", None, r"stack\.json is missing, and without it the database cannot be"),
         ("root.key", "canary", r"The root key in .*root\.key is not 32 random bytes"),
+        ("root.key", b"\xff" * 40, r"The root key in .*root\.key is not 32 random bytes"),
         ("stack.json", "canary", r"stack\.json is damaged: put its backup back"),
         ("stack.json", '{"jwt_secret": "canary"}', r"stack\.json is damaged"),
     ],
@@ -55,12 +56,21 @@ def test_lost_or_damaged_key_file_is_refused(places, name, text, sentence):
     places.database.mkdir()
     (places.keys / name).unlink()
     if text:
-        (places.keys / name).write_text(text)
+        octets = text if isinstance(text, bytes) else text.encode()
+        (places.keys / name).write_bytes(octets)
 
     with pytest.raises(Misconfigured, match=sentence) as refusal:
         prepared(places)
 
     assert not refusal.value.__context__ or "canary" not in str(refusal.value.__context__)
+
+
+@pytest.mark.parametrize("name", ["root.key", "stack.json"])
+def test_key_file_that_cannot_be_read_is_refused(places, name):
+    (places.keys / name).mkdir(parents=True)
+
+    with pytest.raises(Misconfigured, match=f"{name} cannot be read: Is a directory"):
+        prepared(places)
 
 
 def test_folder_that_cannot_be_written_is_refused(places):
