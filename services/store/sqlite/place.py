@@ -104,10 +104,16 @@ class SqlitePlace:
                             f"{self.path} is damaged: the backup would be, too. Put an older one back."
                         )
                 _sync(draft)
-                os.link(draft, target)  # unlike renaming, this never replaces a file
+                try:
+                    os.link(draft, target)  # unlike renaming, this never replaces a file
+                except OSError:  # exFAT, for example, has no hard links
+                    os.close(os.open(target, os.O_CREAT | os.O_EXCL, 0o600))
+                    draft.rename(target)
             _sync(target.parent)
-        except (OSError, sqlite3.Error) as error:
+        except sqlite3.Error as error:
             raise self._unusable(error) from None
+        except OSError as error:
+            raise Misconfigured(f"{target} cannot be written: {error.strerror}.") from None
 
     def check(self) -> dict[str, Finding]:
         try:
