@@ -119,6 +119,5 @@ def _secret_address(url: str, keys: Path) -> str:
     if sys.stdout.isatty():
         return url
     file = keys / "open.txt"
-    keys.mkdir(mode=0o700, parents=True, exist_ok=True)
     write_private(file, f"{url}\n")
     return f"the address in {file}"

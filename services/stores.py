@@ -9,7 +9,7 @@ from pydantic import SecretStr
 
 from services.crypto import RootKeys
 from services.domain import UserId
-from services.embedded.folders import Folders, choose_folders
+from services.embedded.folders import Folders, choose_folders, home_unknown
 from services.embedded.plan import Endpoints, read_root_keys, read_secrets, running_endpoints
 from services.errors import Misconfigured, StoreUnavailable
 from services.settings import Settings
@@ -54,8 +54,11 @@ def unread_files(chosen: Settings, user_id: UserId) -> list[str]:
 
 
 def path_of(store: str) -> Path:
-    """Return the path that *store*, a value of DAYBOOK_STORE, contains."""
-    return Path(store.partition(":")[2]).expanduser().absolute()
+    """Return the path that *store*, a value of DAYBOOK_STORE, contains. Raise Misconfigured if its home folder is unknown."""
+    try:
+        return Path(store.partition(":")[2]).expanduser().absolute()
+    except RuntimeError as error:
+        raise home_unknown() from error
 
 
 def _firestore_place(place: str) -> StorePlace:

@@ -43,14 +43,20 @@ class Folders:
 
 
 def choose_folders(data: Path | None, keys: Path | None) -> Folders:
-    """Return the folders of a deployment; None for *data* or *keys* means the platform's default folder."""
-    data = data or platformdirs.user_data_path(APP)
-    keys = keys or platformdirs.user_config_path(APP) / "keys"
-    return Folders(
-        data=data.expanduser().resolve(),
-        keys=keys.expanduser().resolve(),
-        cache=platformdirs.user_cache_path(APP),
-    )
+    """Return the folders of a deployment; None for *data* or *keys* means the platform's default folder.
+
+    Raise Misconfigured if a home folder is unknown.
+    """
+    try:
+        default, config = platformdirs.user_data_path(APP), platformdirs.user_config_path(APP)
+        # on macOS the user data and the user config folder are the same one
+        beside = platformdirs.user_config_path(f"{APP}-keys")
+        data = (data or default).expanduser()
+        keys = (keys or (beside if config == default else config / "keys")).expanduser()
+        cache = platformdirs.user_cache_path(APP)
+    except RuntimeError as error:
+        raise home_unknown() from error
+    return Folders(data=data.resolve(), keys=keys.resolve(), cache=cache)
 
 
 def create_folders(folders: Folders) -> None:
@@ -71,9 +77,10 @@ def create_folders(folders: Folders) -> None:
 
 
 def write_private(path: Path, text: str) -> None:
-    """Write *path* atomically, readable by its owner only. Raise Misconfigured if that fails."""
+    """Write *path* atomically, readable by its owner only; create a missing folder. Raise Misconfigured if that fails."""
     draft = path.with_suffix(".draft")
     try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with os.fdopen(descriptor, "w") as file:
             file.write(text)
@@ -91,6 +98,12 @@ def is_full(folder: Path, required_bytes: int = RESERVE_BYTES) -> bool:
 
 def disk_full(folder: Path) -> Misconfigured:
     return Misconfigured(f"The disk is full: free some space for {folder} and start again.")
+
+
+def home_unknown() -> Misconfigured:
+    return Misconfigured(
+        "The home folder is unknown: set HOME, and begin no path with the ~ of an unknown user."
+    )
 
 
 def _not_writable(folder: Path, error: OSError) -> Misconfigured:

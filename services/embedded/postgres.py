@@ -67,6 +67,7 @@ class Postgres(processes.Server):
         """Create the cluster, unless a complete one exists. Raise Misconfigured if that fails."""
         _create_private(self.socket_folder)
         if self.folder.exists():
+            self._own()
             return
         draft = self.folder.with_name("postgres.draft")
         shutil.rmtree(draft, ignore_errors=True)
@@ -97,6 +98,16 @@ class Postgres(processes.Server):
             (draft / "cluster").rename(self.folder)
         finally:
             shutil.rmtree(draft, ignore_errors=True)
+
+    def _own(self) -> None:
+        """Under root, make Postgres' user the owner of a copied cluster: it belongs to root, or to a user of another machine."""
+        user = postgres_user()
+        owner = pwd.getpwnam(user) if user else None
+        if owner and self.folder.stat().st_uid != owner.pw_uid:
+            for path in self.folder.rglob("*"):
+                os.chown(path, owner.pw_uid, owner.pw_gid, follow_symlinks=False)
+            # the folder comes last: while it belongs to another user, the next start continues an interrupted one
+            _create_private(self.folder)
 
     def launch(self) -> processes.Child:
         """Start the server, after ending processes that a killed server left behind."""

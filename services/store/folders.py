@@ -16,7 +16,8 @@ def check_system() -> None:
 
 def check_new(path: Path) -> None:
     """Raise Misconfigured if no file or folder can be made at *path*."""
-    folder = next(one for one in path.parents if one.exists())
+    # os.path, because Path.exists raises an error below a folder that this user cannot enter
+    folder = next(one for one in path.parents if os.path.exists(one))
     if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
         raise Misconfigured(f"{path} cannot be made: {folder} is not writable.")
 
@@ -26,7 +27,7 @@ def lasting_folder(path: Path) -> Path:
 
     A folder with mode 0700 may come from a process that was killed before the folder's directory entry was synced.
     """
-    above = next(one for one in path.parents if one.exists())
+    above = next(one for one in path.parents if os.path.exists(one))
     while stat.S_IMODE(above.stat().st_mode) == 0o700 and above != above.parent:
         if not os.access(above.parent, os.R_OK | os.W_OK):
             break

@@ -232,6 +232,17 @@ def test_renamed_folder_starts_with_every_row(again):
         assert again.knows("grace")
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root copies files of other users")
+def test_backup_that_root_copied_starts_with_every_row(again, base, cache):
+    copied = App(base / "copied", cache)
+    copied.base.mkdir()
+    for source, copy in ((again.data, copied.data), (again.keys, copied.keys)):
+        subprocess.run([shutil.which("cp"), "-r", str(source), str(copy)], check=True)
+    with running(copied):
+        copied.until_ready()
+        assert copied.knows("grace")
+
+
 def test_start_after_a_kill_before_the_grants_makes_them(again):
     with running(again):
         again.until_ready()

@@ -1,5 +1,6 @@
 """The store in an SQLite file: its start, faults at run time, backups, and the users that its queries name."""
 
+import errno
 import os
 import shutil
 import sqlite3
@@ -395,6 +396,50 @@ def test_backup_of_a_killed_one_is_made_anew(place, store, tmp_path):
     place.backup(tmp_path / "backup.db")
 
     assert {one.name for one in tmp_path.iterdir()} == {"home", "backup.db"}
+
+
+def test_backup_that_cannot_be_written_names_the_target(place, store, tmp_path):
+    target = tmp_path / ("d" * 300)
+
+    with pytest.raises(Misconfigured, match="ddd cannot be written: File name too long"):
+        place.backup(target)
+
+
+@pytest.fixture
+def no_links(monkeypatch):
+    """Return a function that refuses hard links, as exFAT does, after calling *meanwhile*."""
+
+    def refuse_links(meanwhile=lambda: None):
+        def link(*_):
+            meanwhile()
+            raise PermissionError(errno.EPERM, "Operation not permitted")
+
+        monkeypatch.setattr(os, "link", link)
+
+    return refuse_links
+
+
+def test_backup_to_a_disk_without_hard_links_is_a_whole_store(place, store, tmp_path, no_links):
+    put(store, 1)
+    no_links()
+    target = tmp_path / "backup.db"
+
+    place.backup(target)
+
+    assert stat.S_IMODE(target.stat().st_mode) == 0o600
+    with closing(SqlitePlace(target).open()) as restored:
+        assert numbers(restored) == [1]
+    assert not list(tmp_path.glob("*draft*"))
+
+
+def test_backup_without_hard_links_replaces_no_file(place, store, tmp_path, no_links):
+    target = tmp_path / "letter.txt"
+    no_links(meanwhile=lambda: target.write_text("Dear Maya"))
+
+    with pytest.raises(Misconfigured, match=r"letter\.txt cannot be written: File exists"):
+        place.backup(target)
+
+    assert target.read_text() == "Dear Maya"
 
 
 # --- warnings

@@ -2,9 +2,11 @@
 
 import gc
 import os
+import pwd
 import signal
 import subprocess
 import sys
+from base64 import urlsafe_b64encode
 from collections import Counter
 from concurrent.futures import Future
 from contextlib import closing
@@ -88,6 +90,9 @@ late |= {"webauthn", "cbor2"}
 late &= sys.modules.keys()
 print("before the server:", sorted(late), gc.isenabled())
 """
+
+
+ROOT_KEY = urlsafe_b64encode(new_key()).decode()
 
 
 class Enough(BaseException):
@@ -424,6 +429,53 @@ def test_start_says_that_it_made_a_store(of_file, capsys, store):
         deployment.read_deployment("http://127.0.0.1:8501").tables.close()
 
         assert (NEW_STORE.sentence in capsys.readouterr().out) is is_made
+
+
+@pytest.mark.parametrize(
+    ("environment", "made"),
+    [({"DAYBOOK_ROOT_KEYS": ROOT_KEY}, {"volume"}), ({}, {"volume", "keys"})],
+)
+def test_new_store_makes_only_folders_that_it_uses(
+    of_file, monkeypatch, tmp_path, environment, made
+):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    store = f"sqlite:{tmp_path}/volume/daybook.db"
+    of_file(DAYBOOK_STORE=store, DAYBOOK_SIGN_IN="local", **environment)
+
+    deployment.read_deployment("http://127.0.0.1:8501").tables.close()
+
+    assert {one.name for one in tmp_path.iterdir()} == made
+
+
+@pytest.mark.parametrize(
+    ("environment", "sentence"),
+    [
+        ({"DAYBOOK_KEY_DIR": "{long}"}, "root.key cannot be read: File name too long"),
+        ({"DAYBOOK_KEY_DIR": "{long}", "DAYBOOK_ROOT_KEYS": ROOT_KEY}, "cannot be written: File"),
+        ({"DAYBOOK_STORE": "json:{long}/folder"}, "cannot be used: File name too long"),
+        ({"DAYBOOK_STORE": "sqlite:{long}/daybook.db"}, "cannot be used: File name too long"),
+        ({"DAYBOOK_STORE": "sqlite:~nobody-here/daybook.db"}, "The home folder is unknown"),
+        ({"DAYBOOK_DATA_DIR": "~nobody-here/data"}, "The home folder is unknown"),
+    ],
+)
+def test_place_that_cannot_be_used_is_refused_in_a_sentence(
+    of_file, tmp_path, environment, sentence
+):
+    long = tmp_path / ("d" * 300)  # a path that even root cannot read
+    of_file(**{name: value.format(long=long) for name, value in environment.items()})
+
+    with pytest.raises(Misconfigured, match=sentence):
+        deployment.read_deployment("http://127.0.0.1:8501")
+
+
+def test_process_without_a_home_is_refused_in_a_sentence(of_file, monkeypatch):
+    for name in ("HOME", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(pwd, "getpwuid", {}.__getitem__)  # a uid that no user has
+    of_file()
+
+    with pytest.raises(Misconfigured, match="The home folder is unknown: set HOME"):
+        deployment.read_deployment("http://127.0.0.1:8501")
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 
+import platformdirs
 import pytest
+from platformdirs.macos import MacOS
+from platformdirs.unix import Unix
 
 from services.domain.models import ModelState
 from services.embedded import folders, postgres, processes
@@ -43,6 +46,7 @@ def prepared(places):
         ("root.key", None, r"root\.key is missing, and without it nothing stored can be read"),
         ("stack.json", None, r"stack\.json is missing, and without it the database cannot be"),
         ("root.key", "canary", r"The root key in .*root\.key is not 32 random bytes"),
+        ("root.key", b"\xff" * 40, r"The root key in .*root\.key is not 32 random bytes"),
         ("stack.json", "canary", r"stack\.json is damaged: put its backup back"),
         ("stack.json", '{"jwt_secret": "canary"}', r"stack\.json is damaged"),
     ],
@@ -52,12 +56,21 @@ def test_lost_or_damaged_key_file_is_refused(places, name, text, sentence):
     places.database.mkdir()
     (places.keys / name).unlink()
     if text:
-        (places.keys / name).write_text(text)
+        octets = text if isinstance(text, bytes) else text.encode()
+        (places.keys / name).write_bytes(octets)
 
     with pytest.raises(Misconfigured, match=sentence) as refusal:
         prepared(places)
 
     assert not refusal.value.__context__ or "canary" not in str(refusal.value.__context__)
+
+
+@pytest.mark.parametrize("name", ["root.key", "stack.json"])
+def test_key_file_that_cannot_be_read_is_refused(places, name):
+    (places.keys / name).mkdir(parents=True)
+
+    with pytest.raises(Misconfigured, match=f"{name} cannot be read: Is a directory"):
+        prepared(places)
 
 
 def test_folder_that_cannot_be_written_is_refused(places):
@@ -84,6 +97,16 @@ def test_apps_that_start_at_once_share_a_cache(tmp_path):
 def test_keys_inside_the_data_folder_are_refused(tmp_path):
     with pytest.raises(Misconfigured, match="set DAYBOOK_KEY_DIR to a folder elsewhere"):
         prepared(Folders(data=tmp_path, keys=tmp_path / "keys", cache=tmp_path / "cache"))
+
+
+@pytest.mark.parametrize("system", [MacOS, Unix])
+def test_default_keys_lie_outside_the_default_data(tmp_path, monkeypatch, system):
+    monkeypatch.setattr(platformdirs, "PlatformDirs", system)
+    for name in ("XDG_DATA_HOME", "XDG_CONFIG_HOME", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+
+    prepared(folders.choose_folders(None, None))
 
 
 def test_folder_belongs_to_one_app_at_a_time(places):

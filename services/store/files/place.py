@@ -36,7 +36,9 @@ class FilesPlace:
 
     def exists(self) -> bool:
         check_system()
-        if self.path.is_dir():
+        if os.path.isdir(
+            self.path
+        ):  # unlike Path.is_dir, False in a folder that this user cannot enter
             if not os.access(self.path, os.R_OK | os.W_OK | os.X_OK):
                 raise Misconfigured(f"{self.path} cannot be written: make it writable.")
             names = set(os.listdir(self.path))

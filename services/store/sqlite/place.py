@@ -44,7 +44,9 @@ class SqlitePlace:
         if not os.path.lexists(self.path):
             check_new(self.path)
             log = Path(f"{self.path}-wal")
-            if log.exists() and log.stat().st_size:  # SQLite would apply this log to the new store
+            if (
+                os.path.exists(log) and log.stat().st_size
+            ):  # SQLite would apply this log to the new store
                 raise Misconfigured(
                     f"{self.path} is gone, but {log.name} beside it has changes of it: put the file back, or, "
                     "for a new store, remove that too."
@@ -102,10 +104,16 @@ class SqlitePlace:
                             f"{self.path} is damaged: the backup would be, too. Put an older one back."
                         )
                 _sync(draft)
-                os.link(draft, target)  # unlike renaming, this never replaces a file
+                try:
+                    os.link(draft, target)  # unlike renaming, this never replaces a file
+                except OSError:  # exFAT, for example, has no hard links
+                    os.close(os.open(target, os.O_CREAT | os.O_EXCL, 0o600))
+                    draft.rename(target)
             _sync(target.parent)
-        except (OSError, sqlite3.Error) as error:
+        except sqlite3.Error as error:
             raise self._unusable(error) from None
+        except OSError as error:
+            raise Misconfigured(f"{target} cannot be written: {error.strerror}.") from None
 
     def check(self) -> dict[str, Finding]:
         try:
