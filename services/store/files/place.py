@@ -36,9 +36,8 @@ class FilesPlace:
 
     def exists(self) -> bool:
         check_system()
-        if os.path.isdir(
-            self.path
-        ):  # unlike Path.is_dir, False in a folder that this user cannot enter
+        # os.path, because Path.is_dir raises an error in a folder that this user cannot enter
+        if os.path.isdir(self.path):
             if not os.access(self.path, os.R_OK | os.W_OK | os.X_OK):
                 raise Misconfigured(f"{self.path} cannot be written: make it writable.")
             names = set(os.listdir(self.path))

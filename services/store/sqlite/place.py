@@ -44,9 +44,8 @@ class SqlitePlace:
         if not os.path.lexists(self.path):
             check_new(self.path)
             log = Path(f"{self.path}-wal")
-            if (
-                os.path.exists(log) and log.stat().st_size
-            ):  # SQLite would apply this log to the new store
+            # SQLite would apply this log to the new store
+            if os.path.exists(log) and log.stat().st_size:
                 raise Misconfigured(
                     f"{self.path} is gone, but {log.name} beside it has changes of it: put the file back, or, "
                     "for a new store, remove that too."
