@@ -75,7 +75,7 @@ def open_tables(place: StorePlace, root_keys: RootKeys, *, is_app: bool = True) 
 
     tables = place.open(is_app=is_app)
     try:
-        check_root_key(tables, root_keys.store_tags())
+        check_root_key(tables, root_keys)
     except Misconfigured:
         tables.close()
         raise
