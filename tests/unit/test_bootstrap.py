@@ -375,6 +375,8 @@ def test_stopping_a_users_turns_leaves_temporary_chats(shared, maya):
         ("127.0.0.1", {}, False),
         ("localhost", {"DAYBOOK_URL": "https://chat.example.org"}, True),
         ("localhost", {"DAYBOOK_TRUSTED_PROXIES": "1"}, True),
+        ("[::1]", {}, False),
+        ("[::]", {}, True),
         ("0.0.0.0", {}, True),  # noqa: S104
         ("192.168.178.20", {}, True),
     ],
