@@ -30,7 +30,7 @@ from services.domain.memories import NotedFact
 from services.domain.models import ModelSettings
 from services.domain.turns import TurnState
 from services.embedded.plan import Endpoints
-from services.embedded.reports import NEW_STORE, Failed
+from services.embedded.reports import IS_HTTP, NEW_STORE, Failed
 from services.errors import Misconfigured, StoreUnavailable
 from services.identity.mailer import open_mailer
 from services.llm import Models, Offer
@@ -470,6 +470,24 @@ def test_codes_are_printed_on_this_machine_alone(of_file, capsys, environment, u
     begun.tables.close()
     assert ("DAYBOOK_MAIL=console: mails are printed here" in capsys.readouterr().out) is is_printed
     assert (App(begun, None).mailer is not None) is is_printed
+
+
+@pytest.mark.parametrize(
+    ("public", "url", "is_told"),
+    [
+        (None, "http://localhost:8501", False),
+        (None, "http://0.0.0.0:8501", True),
+        ("http://chat.lan", "http://localhost:8501", True),
+        ("http://daybook.localhost:8501", "http://localhost:8501", False),
+        ("https://chat.example.org", "http://0.0.0.0:8501", False),
+    ],
+)
+def test_start_warns_of_http_at_another_address(of_file, capsys, public, url, is_told):
+    of_file(DAYBOOK_SIGN_IN="local", **({"DAYBOOK_URL": public} if public else {}))
+
+    deployment.read_deployment(url).tables.close()
+
+    assert (IS_HTTP.sentence in capsys.readouterr().out) is is_told
 
 
 def imported(folder, *arguments):
