@@ -31,7 +31,7 @@ from services.domain.models import ModelSettings
 from services.domain.turns import TurnState
 from services.embedded.plan import Endpoints
 from services.embedded.reports import IS_HTTP, NEW_STORE, Failed
-from services.errors import Misconfigured, StoreUnavailable
+from services.errors import Misconfigured, ProxyUnusable, StoreUnavailable
 from services.identity.mailer import open_mailer
 from services.llm import Models, Offer
 from services.settings import Settings
@@ -272,15 +272,15 @@ def built(monkeypatch, **options):
     return app.shared(), threads
 
 
-def started(monkeypatch, *, is_hosted=False, health=None, broken=None):
-    """Return a process, and its maintenance threads by name; none of them is started, one may be *broken*."""
+def started(monkeypatch, *, is_hosted=False, health=None, broken=None, error=None):
+    """Return a process, and its maintenance threads by name; none of them is started, one may be *broken* by *error*."""
     threads, url = {}, "https://database.test"
 
     def not_begun(name, run):
         threads[name] = run
         future = Future()
         if name == broken:
-            future.set_exception(ImportError("openai"))
+            future.set_exception(error or ImportError("openai"))
         else:
             future.set_result(None)
         return future
@@ -338,6 +338,15 @@ def test_app_ends_if_its_models_cannot_be_opened(monkeypatch):
     assert reports == []
     built(monkeypatch, health=health, broken="models")
     assert reports == [Failed("The models cannot be opened: see the error in the log.")]
+
+
+def test_app_that_cannot_use_its_proxy_says_so(monkeypatch):
+    reports, error = [], ProxyUnusable()
+
+    health = SimpleNamespace(record=reports.append)
+    built(monkeypatch, health=health, broken="models", error=error)
+
+    assert reports == [Failed(error.public)]
 
 
 def test_idle_session_leaves_memory_though_no_request_comes(monkeypatch):
