@@ -85,7 +85,7 @@ def read_deployment(url: str) -> Deployment:
     is_new = place is not None and not place.exists()
     plan = prepare(
         folders,
-        root_keys=chosen.root_keys.get_secret_value() if chosen.root_keys else None,
+        root_keys=chosen.root_keys_text,
         with_database=chosen.supabase_url is None and place is None,
         with_model=not (chosen.openai_base_url or chosen.openai_api_key),
         makes_key=is_new,
