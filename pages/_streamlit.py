@@ -77,7 +77,12 @@ def url() -> str:
         raise Misconfigured(
             f"Port {_USUAL_PORT} is taken: stop what uses it, or add --server.port with another."
         )
-    return f"http://{config.get_option('server.address') or 'localhost'}:{port}"
+    address = config.get_option("server.address") or "0.0.0.0"  # noqa: S104 (Streamlit's default: all interfaces)
+    if address == "127.0.0.1":
+        address = "localhost"  # browsers offer no passkeys at an IP address
+    elif address.count(":") > 1:
+        address = f"[{address}]"  # IPv6
+    return f"http://{address}:{port}"
 
 
 def forbid_pages_directory() -> None:

@@ -18,7 +18,7 @@ from services.domain.accounts import SignUps
 from services.domain.sign_in_methods import SignInMethod
 from services.domain.single_sign_on import OfferedProvider
 from services.embedded.reports import Failed
-from services.errors import SignedOut, StoreUnavailable
+from services.errors import Misconfigured, SignedOut, StoreUnavailable
 from services.identity.mailer import open_mailer
 from services.llm import Models
 from services.store.accounts import Accounts, AppSession, Cookie
@@ -221,8 +221,11 @@ class App:
 
     def _end_without_models(self, models: Future[Models]) -> None:
         """End the process if the models could not be opened, because no user can sign in without them."""
-        if models.exception():
-            self.health.record(Failed("The models cannot be opened: see the error in the log."))
+        if error := models.exception():
+            unknown = "The models cannot be opened: see the error in the log."
+            self.health.record(
+                Failed(error.public if isinstance(error, Misconfigured) else unknown)
+            )
 
     def _failed_check(self, backend: Backend) -> Failed | None:
         """Return the failure if the database does not meet the app's requirements; None also if the database is unreachable."""

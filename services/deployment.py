@@ -15,7 +15,15 @@ from services import events, settings
 from services.crypto import RootKeys
 from services.embedded.folders import choose_folders, write_private
 from services.embedded.plan import Endpoints, prepare
-from services.embedded.reports import MAIL_IS_PRINTED, NEW_STORE, NO_ADMIN, Failed, Report, Running
+from services.embedded.reports import (
+    IS_HTTP,
+    MAIL_IS_PRINTED,
+    NEW_STORE,
+    NO_ADMIN,
+    Failed,
+    Report,
+    Running,
+)
 from services.embedded.stack import Stack
 from services.errors import Misconfigured, Refused, Unavailable
 from services.settings import Settings
@@ -77,7 +85,7 @@ def read_deployment(url: str) -> Deployment:
     is_new = place is not None and not place.exists()
     plan = prepare(
         folders,
-        root_keys=chosen.root_keys.get_secret_value() if chosen.root_keys else None,
+        root_keys=chosen.root_keys_text,
         with_database=chosen.supabase_url is None and place is None,
         with_model=not (chosen.openai_base_url or chosen.openai_api_key),
         makes_key=is_new,
@@ -95,6 +103,9 @@ def read_deployment(url: str) -> Deployment:
         health.record(NO_ADMIN)
     if chosen.prints_mail:
         health.record(MAIL_IS_PRINTED)
+    public = urlsplit(str(chosen.url or url))
+    if public.scheme == "http" and not is_loopback(public.netloc):
+        health.record(IS_HTTP)
     check = Future[Check]()
 
     def record(report: Report) -> None:

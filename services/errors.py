@@ -71,6 +71,7 @@
     - KeyMissing ....... the credentials or the user keys of an account are gone
     - SignInBroken ..... the password is right, but Supabase Auth does not recognise the user
   x Misconfigured ...... the deployment cannot work as it is; raised at the start, by later checks and by `operate`
+    - ProxyUnusable .... the environment names a SOCKS proxy
 
 `public` is one sentence that is safe to show on a page: it never contains message text, keys or a vendor's words.
 The arguments of an error are for the log.
@@ -619,3 +620,13 @@ class Misconfigured(AppError):
     def __init__(self, public: str) -> None:
         super().__init__(public)
         self.public = public
+
+
+class ProxyUnusable(Misconfigured):
+    """The environment names a SOCKS proxy, for which the HTTP clients lack a package."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "ALL_PROXY, HTTPS_PROXY or HTTP_PROXY names a SOCKS proxy, which Daybook cannot use: "
+            "name an HTTP proxy, or unset it."
+        )

@@ -305,6 +305,11 @@ class Settings(BaseSettings):
         return frozenset(SignInMethod(name) for name in names if name) or ALL_METHODS
 
     @property
+    def root_keys_text(self) -> str | None:
+        """The text of DAYBOOK_ROOT_KEYS; None: it is not set."""
+        return self.root_keys.get_secret_value() if self.root_keys else None
+
+    @property
     def public_url(self) -> str | None:
         """The URL at which users open the app, without a slash at the end; None: it is not set."""
         return str(self.url).rstrip("/") if self.url else None

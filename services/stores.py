@@ -78,7 +78,7 @@ def open_tables(place: StorePlace, root_keys: RootKeys, *, is_app: bool = True) 
 
     tables = place.open(is_app=is_app)
     try:
-        check_root_key(tables, root_keys.store_tags())
+        check_root_key(tables, root_keys)
     except Misconfigured:
         tables.close()
         raise
@@ -219,13 +219,11 @@ def _tables_copy(tables: AllTables) -> Generator[CopyTarget]:
 def _tables_operator(chosen: Settings, place: StorePlace, folders: Folders) -> Operator:
     from services.store.tables.operator import TablesOperator
 
-    configured = chosen.root_keys.get_secret_value() if chosen.root_keys else None
-
     def opened() -> AllTables:
         if not place.exists():
             raise Misconfigured(f"There is no store at {chosen.store}: start Daybook once.")
         return open_tables(
-            place, read_root_keys(folders, configured, may_create=False), is_app=False
+            place, read_root_keys(folders, chosen.root_keys_text, may_create=False), is_app=False
         )
 
     return TablesOperator(place, opened)

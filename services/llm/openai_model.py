@@ -25,6 +25,7 @@ from pydantic import ValidationError
 from services.domain.context import ContextMessage
 from services.domain.hosts import is_nearby, is_this_machine
 from services.domain.model_failures import ModelFailure, ModelUnavailable
+from services.errors import ProxyUnusable
 from services.llm.model import Piece
 from services.llm.model_spec import LimitRefusal, read_refusal
 from services.llm.reply_reader import ReplyReader
@@ -54,14 +55,17 @@ _TOO_LONG = re.compile(
 
 
 def connect(base_url: str, api_key: str) -> openai.AsyncOpenAI:
-    """Return a client for the endpoint at *base_url*."""
-    http = httpx2.AsyncClient(
-        # no read timeout, because `_reply` limits how long the endpoint may be silent
-        timeout=httpx2.Timeout(None, connect=_CONNECT_SECONDS),
-        limits=httpx2.Limits(max_connections=None, keepalive_expiry=30),
-        # for an endpoint on this machine, ignore the environment's proxy, which cannot reach this machine's loopback
-        trust_env=not is_this_machine(httpx2.URL(base_url).host),
-    )
+    """Return a client for the endpoint at *base_url*. Raise ProxyUnusable."""
+    try:
+        http = httpx2.AsyncClient(
+            # no read timeout, because `_reply` limits how long the endpoint may be silent
+            timeout=httpx2.Timeout(None, connect=_CONNECT_SECONDS),
+            limits=httpx2.Limits(max_connections=None, keepalive_expiry=30),
+            # for an endpoint on this machine, ignore the environment's proxy, which cannot reach this machine's loopback
+            trust_env=not is_this_machine(httpx2.URL(base_url).host),
+        )
+    except ImportError:
+        raise ProxyUnusable from None
     return openai.AsyncOpenAI(
         base_url=base_url,
         api_key=api_key,

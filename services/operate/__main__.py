@@ -370,8 +370,7 @@ def _folders(chosen: Settings) -> Folders:
 
 
 def _root_keys(chosen: Settings) -> RootKeys:
-    configured = chosen.root_keys.get_secret_value() if chosen.root_keys else None
-    return read_root_keys(_folders(chosen), configured, may_create=False)
+    return read_root_keys(_folders(chosen), chosen.root_keys_text, may_create=False)
 
 
 if __name__ == "__main__":

@@ -181,7 +181,7 @@ def file(hosted, tmp_path_factory):
     path = tmp_path_factory.mktemp("file") / "source.db"
     ring = RootKeys.parse(hosted.root_keys)
     with closing(SqlitePlace(path).open()) as tables:
-        check_root_key(tables, ring.store_tags())
+        check_root_key(tables, ring)
         store = OpenStore(tables)
         accounts = WholeAccounts(TablesBackend(store), ring, 10**6, 10**6)
         let_first_account_be_admin(tables, is_let=True)
@@ -292,7 +292,7 @@ def test_database_with_other_data_is_refused(copy_into, target, file, tmp_path, 
         database.commit()
         other = tmp_path / "other.db"
         with closing(SqlitePlace(other).open()) as tables:
-            check_root_key(tables, RootKeys.parse(hosted.root_keys).store_tags())
+            check_root_key(tables, RootKeys.parse(hosted.root_keys))
         assert copy_into(target, source=other)[1] == OTHER_DATA
         assert rows_of(database) == before
 

@@ -4,8 +4,11 @@ import base64
 import itertools
 import os
 import re
+import socket
+import struct
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
 from datetime import UTC, datetime, timedelta
 from uuid import uuid4
@@ -214,8 +217,9 @@ def test_migrate_reads_root_key_from_keys_folder(run, empty, tmp_path):
         ),
         (
             "postgresql://me:pw-7781@[2001:db8::1]/db?connect_timeout=1",
-            "The host in DATABASE_URL has only an IPv6 address, and this machine does not reach it: "
-            "take the session pooler's address (Supabase: Connect, Session pooler).",
+            "The database does not answer, or refuses the password or TLS: check DATABASE_URL. Its host has "
+            "only an IPv6 address: if this machine has none, take the session pooler's address "
+            "(Supabase: Connect, Session pooler).",
         ),
         (
             "pw-7781",
@@ -258,6 +262,27 @@ def test_password_missing_from_url_is_asked_for(run, stack):
     said = run("migrate", DATABASE_URL=url, DAYBOOK_ROOT_KEYS=stack.root_keys, typed=password)
 
     assert said == (0, "Password of the database: \nThe database is up to date.")
+
+
+def test_password_is_asked_for_at_an_ipv6_address(run):
+    def ask():
+        for _ in range(2):
+            client = server.accept()[0]
+            with client:
+                client.recv(1024)
+                client.sendall(b"R" + struct.pack("!II", 8, 3))  # Postgres asks for a password
+                client.recv(1024)
+
+    with (
+        socket.create_server(("::1", 0), family=socket.AF_INET6) as server,
+        ThreadPoolExecutor() as threads,
+    ):
+        server.settimeout(10)
+        asking = threads.submit(ask)
+        url = f"postgresql://me@[::1]:{server.getsockname()[1]}/db?sslmode=disable"
+        said = run("migrate", DATABASE_URL=url, DAYBOOK_ROOT_KEYS=ROOT_KEY, typed="pw-7781")[1]
+        assert said.startswith("Password of the database: \nThe database does not answer")
+        asking.result()
 
 
 def test_migrate_has_postgrest_reload_the_schema(run, empty):

@@ -66,7 +66,7 @@ def run(tmp_path):
 
     def run(command, received, users):
         with closing(SqlitePlace(tmp_path / "daybook.db").open()) as tables:
-            check_root_key(tables, ring.store_tags())
+            check_root_key(tables, ring)
             accounts = WholeAccounts(TablesBackend(tables), ring, 3600, 3600)
             for user in users:
                 link(accounts, user)

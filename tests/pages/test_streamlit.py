@@ -24,6 +24,24 @@ def test_missing_internal_stops_the_start(monkeypatch, owner, name):
         _streamlit.check()
 
 
+@pytest.mark.parametrize(
+    ("address", "host"),
+    [
+        ("127.0.0.1", "localhost"),
+        ("192.168.0.7", "192.168.0.7"),
+        (None, "0.0.0.0"),  # noqa: S104
+        ("", "0.0.0.0"),  # noqa: S104
+        ("::1", "[::1]"),
+        ("::", "[::]"),
+    ],
+)
+def test_url_names_the_address_that_streamlit_listens_on(monkeypatch, address, host):
+    options = {"server.address": address, "server.port": 8501}
+    monkeypatch.setattr(_streamlit.config, "get_option", options.get)
+
+    assert _streamlit.url() == f"http://{host}:8501"
+
+
 def test_streamlit_logs_by_the_handler_of_the_app(monkeypatch):
     monkeypatch.setattr(_streamlit.logger, "setup_formatter", None)  # undone afterwards
     monkeypatch.setattr(_streamlit.logger, "_loggers", {})

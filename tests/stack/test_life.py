@@ -69,7 +69,7 @@ def test_console_shows_start_progress_and_url(app):
     assert [line for line in said if line.startswith("Daybook is starting")] == [
         f"Daybook is starting: {stage} …" for stage in STAGES
     ]
-    assert app.last_line() == f"Daybook is ready: open {app.url}"
+    assert app.last_line() == f"Daybook is ready: open http://localhost:{app.port}"
 
 
 def test_health_shows_states_and_version_only(app):
@@ -393,7 +393,7 @@ def test_full_disk_is_reported_and_waited_for(base, cache):
 
         until(lambda: app.health()[0] == 200)
         assert app.knows("ada")
-        assert app.last_line() == f"Daybook is ready: open {app.url}"
+        assert app.last_line() == f"Daybook is ready: open http://localhost:{app.port}"
 
 
 def _ended_by_ctrl_c(app):

@@ -68,7 +68,7 @@ def named(path):
 @contextmanager
 def opened(path):
     with closing(place(path).open()) as tables:
-        check_root_key(tables, RING.store_tags())
+        check_root_key(tables, RING)
         yield tables
 
 

@@ -56,7 +56,7 @@ def named(path):
 def opened(path):
     """Open the store at *path*; its tables, and the session of its user, who is made if there is none."""
     with closing(place(path).open()) as tables:
-        check_root_key(tables, RING.store_tags())
+        check_root_key(tables, RING)
         keys = PlainKeys if "plain" in path.name else UserKeys
         accounts = WholeAccounts(TablesBackend(tables), RING, 3600, 3600, keys)
         yield tables, accounts.enter(only_account(tables))[1]

@@ -32,8 +32,8 @@ from services.domain.memories import NotedFact
 from services.domain.models import ModelSettings
 from services.domain.turns import TurnState
 from services.embedded.plan import Endpoints
-from services.embedded.reports import NEW_STORE, Failed
-from services.errors import Misconfigured, StoreUnavailable
+from services.embedded.reports import IS_HTTP, NEW_STORE, Failed
+from services.errors import Misconfigured, ProxyUnusable, StoreUnavailable
 from services.identity.mailer import open_mailer
 from services.llm import Models, Offer
 from services.settings import Settings
@@ -277,15 +277,15 @@ def built(monkeypatch, **options):
     return app.shared(), threads
 
 
-def started(monkeypatch, *, is_hosted=False, health=None, broken=None):
-    """Return a process, and its maintenance threads by name; none of them is started, one may be *broken*."""
+def started(monkeypatch, *, is_hosted=False, health=None, broken=None, error=None):
+    """Return a process, and its maintenance threads by name; none of them is started, one may be *broken* by *error*."""
     threads, url = {}, "https://database.test"
 
     def not_begun(name, run):
         threads[name] = run
         future = Future()
         if name == broken:
-            future.set_exception(ImportError("openai"))
+            future.set_exception(error or ImportError("openai"))
         else:
             future.set_result(None)
         return future
@@ -345,6 +345,15 @@ def test_app_ends_if_its_models_cannot_be_opened(monkeypatch):
     assert reports == [Failed("The models cannot be opened: see the error in the log.")]
 
 
+def test_app_that_cannot_use_its_proxy_says_so(monkeypatch):
+    reports, error = [], ProxyUnusable()
+
+    health = SimpleNamespace(record=reports.append)
+    built(monkeypatch, health=health, broken="models", error=error)
+
+    assert reports == [Failed(error.public)]
+
+
 def test_idle_session_leaves_memory_though_no_request_comes(monkeypatch):
     naps = iter([None])
     shared, threads = built(monkeypatch)
@@ -380,6 +389,8 @@ def test_stopping_a_users_turns_leaves_temporary_chats(shared, maya):
         ("127.0.0.1", {}, False),
         ("localhost", {"DAYBOOK_URL": "https://chat.example.org"}, True),
         ("localhost", {"DAYBOOK_TRUSTED_PROXIES": "1"}, True),
+        ("[::1]", {}, False),
+        ("[::]", {}, True),
         ("0.0.0.0", {}, True),  # noqa: S104
         ("192.168.178.20", {}, True),
     ],
@@ -520,6 +531,24 @@ def test_codes_are_printed_on_this_machine_alone(of_file, capsys, environment, u
     begun.tables.close()
     assert ("DAYBOOK_MAIL=console: mails are printed here" in capsys.readouterr().out) is is_printed
     assert (App(begun, None).mailer is not None) is is_printed
+
+
+@pytest.mark.parametrize(
+    ("public", "url", "is_told"),
+    [
+        (None, "http://localhost:8501", False),
+        (None, "http://0.0.0.0:8501", True),
+        ("http://chat.lan", "http://localhost:8501", True),
+        ("http://daybook.localhost:8501", "http://localhost:8501", False),
+        ("https://chat.example.org", "http://0.0.0.0:8501", False),
+    ],
+)
+def test_start_warns_of_http_at_another_address(of_file, capsys, public, url, is_told):
+    of_file(DAYBOOK_SIGN_IN="local", **({"DAYBOOK_URL": public} if public else {}))
+
+    deployment.read_deployment(url).tables.close()
+
+    assert (IS_HTTP.sentence in capsys.readouterr().out) is is_told
 
 
 def imported(folder, *arguments):

@@ -9,6 +9,7 @@ import httpx
 import pytest
 from pydantic import SecretStr
 
+from services.errors import ProxyUnusable
 from services.store.supabase.api import Gateway
 
 KEY = "sb_publishable_key"
@@ -76,3 +77,11 @@ def test_idle_connection_is_kept_for_a_minute(idle_seconds, connections, monkeyp
         gateway.http.close()
         server.shutdown()
     assert server.connections == connections
+
+
+@pytest.mark.parametrize("name", ["ALL_PROXY", "HTTPS_PROXY"])
+def test_socks_proxy_is_refused_in_a_sentence(monkeypatch, name):
+    monkeypatch.setenv(name, "socks5://127.0.0.1:9")
+
+    with pytest.raises(ProxyUnusable, match=name):
+        Gateway.to("https://database.test", SecretStr(KEY), None)

@@ -13,6 +13,7 @@ import pytest
 from services.domain import Role, Usage
 from services.domain.context import ContextMessage
 from services.domain.model_failures import ModelFailure, ModelUnavailable
+from services.errors import ProxyUnusable
 from services.llm import openai_model
 from services.llm.openai_model import OpenAIModel, connect
 from tests.model_server import ModelServer
@@ -562,3 +563,11 @@ def test_text_and_keys_stay_out_of_logs_and_tracebacks(model, server, caplog, sc
     assert "openai" in {record.name.split(".")[0] for record in caplog.records}
     assert CANARY not in caplog.text + printed
     assert KEY not in caplog.text + printed
+
+
+@pytest.mark.parametrize("name", ["ALL_PROXY", "HTTPS_PROXY"])
+def test_socks_proxy_is_refused_in_a_sentence(monkeypatch, name):
+    monkeypatch.setenv(name, "socks5://127.0.0.1:9")
+
+    with pytest.raises(ProxyUnusable, match=name):
+        connect("https://llm.example/v1", KEY)

@@ -33,43 +33,57 @@ def sign_up(store, name="maya", **changes):
     store.of(None).run(lambda block: block.put(ACCOUNTS, row))
 
 
-def tags(*keys):
-    ring = dict(enumerate(keys, 1))
-    return RootKeys(ring, max(ring)).store_tags()
+def ring(*keys, current=None):
+    return RootKeys(dict(enumerate(keys, 1)), current or len(keys))
 
 
 def test_store_opens_with_the_root_key_it_was_made_with(store):
-    check_root_key(store, tags(FIRST))
-    check_root_key(store, tags(FIRST))
+    check_root_key(store, ring(FIRST))
+    check_root_key(store, ring(FIRST))
 
 
 def test_store_is_refused_to_another_root_key(store):
-    check_root_key(store, tags(FIRST))
+    check_root_key(store, ring(FIRST))
 
     with pytest.raises(Misconfigured, match="not the one"):
-        check_root_key(store, tags(OTHER))
+        check_root_key(store, ring(OTHER))
 
 
 def test_rotated_root_key_takes_the_place_of_the_first(store):
-    check_root_key(store, tags(FIRST))
-    check_root_key(store, tags(FIRST, SECOND))
+    check_root_key(store, ring(FIRST))
+    check_root_key(store, ring(FIRST, SECOND))
 
-    check_root_key(store, {2: tags(FIRST, SECOND)[2]})
+    check_root_key(store, RootKeys({2: SECOND}, 2))
     with pytest.raises(Misconfigured):
-        check_root_key(store, tags(FIRST))
+        check_root_key(store, ring(FIRST))
+
+
+def test_root_key_that_was_never_current_can_be_taken_back(store):
+    check_root_key(store, ring(FIRST))
+    check_root_key(store, ring(FIRST, SECOND, current=1))
+
+    check_root_key(store, ring(FIRST, OTHER, current=1))
+    check_root_key(store, ring(FIRST))
+
+
+def test_rotation_is_taken_back_while_both_root_keys_are_there(store):
+    check_root_key(store, ring(FIRST, SECOND))
+    check_root_key(store, ring(FIRST, SECOND, current=1))
+
+    check_root_key(store, ring(FIRST))
 
 
 def test_store_with_accounts_but_no_tag_is_refused(store):
     sign_up(store)
 
     with pytest.raises(Misconfigured):
-        check_root_key(store, tags(FIRST))
+        check_root_key(store, ring(FIRST))
 
 
 def test_refused_store_is_closed_again(store, monkeypatch):
     closed = []
     monkeypatch.setattr(store, "close", lambda: closed.append(True))
-    check_root_key(store, tags(FIRST))
+    check_root_key(store, ring(FIRST))
     place = type("Place", (), {"open": lambda self, *, is_app: store})()
 
     with pytest.raises(Misconfigured):

@@ -27,6 +27,7 @@ from services.errors import (
     AdminsOnly,
     NotFound,
     ProofNeeded,
+    ProxyUnusable,
     RowsCut,
     ServerRefused,
     SignedOut,
@@ -110,9 +111,12 @@ class Gateway:
     ) -> "Gateway":
         """Return a gateway with its own connections, made through *transport* unless that is None.
 
-        The client calls *hooks* with each request and each response.
+        The client calls *hooks* with each request and each response. Raise ProxyUnusable.
         """
-        client = httpx.Client(timeout=timeout, limits=_LIMITS, transport=transport)
+        try:
+            client = httpx.Client(timeout=timeout, limits=_LIMITS, transport=transport)
+        except ImportError:
+            raise ProxyUnusable from None
         client.event_hooks = {
             "request": [_drop_key_as_bearer, *hooks.get("request", ())],
             "response": list(hooks.get("response", ())),

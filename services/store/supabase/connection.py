@@ -21,12 +21,13 @@ def connect(url: str) -> psycopg.Connection:
     try:
         return _connect(conninfo)
     except psycopg.OperationalError as error:
-        if _families(str(conninfo_to_dict(url).get("host") or "")) == {socket.AF_INET6}:
-            raise Misconfigured(
-                "The host in DATABASE_URL has only an IPv6 address, and this machine does not reach it: "
-                "take the session pooler's address (Supabase: Connect, Session pooler)."
-            ) from error
         if not (error.pgconn and error.pgconn.needs_password):
+            if _families(str(conninfo_to_dict(url).get("host") or "")) == {socket.AF_INET6}:
+                raise Misconfigured(
+                    "The database does not answer, or refuses the password or TLS: check DATABASE_URL. Its host has "
+                    "only an IPv6 address: if this machine has none, take the session pooler's address "
+                    "(Supabase: Connect, Session pooler)."
+                ) from error
             raise
         password = click.prompt("Password of the database", hide_input=True, err=True)
         return _connect(make_conninfo(conninfo, password=password))

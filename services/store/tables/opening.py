@@ -1,8 +1,8 @@
 """Checks made when a store over tables is opened: its root key, its first admin, and the one user of a store without sign-in."""
 
-from collections.abc import Mapping
 from dataclasses import replace
 
+from services.crypto import RootKeys
 from services.errors import Misconfigured
 from services.store.backend import StoredCredentials
 from services.store.tables import schema
@@ -12,13 +12,13 @@ from services.store.tables.protocol import AllTables, Block
 from services.store.tables.schema import RootKeyTag
 
 
-def check_root_key(tables: AllTables, tags: Mapping[int, str]) -> None:
-    """Raise Misconfigured unless one of the root keys belongs to the store; *tags* are the keys' tags by version.
+def check_root_key(tables: AllTables, root_keys: RootKeys) -> None:
+    """Raise Misconfigured unless one of *root_keys* belongs to the store.
 
-    A new store, or a store whose root key was rotated, gets the tag of the newest root key.
+    The store keeps the tag of the current root key. A key that is in the ring but not current yet may be taken out again.
     """
-    newest = max(tags)
-    new = RootKeyTag(newest, tags[newest])
+    tags, current = root_keys.store_tags(), root_keys.current
+    new = RootKeyTag(current, tags[current])
 
     def check(block: Block) -> bool:
         stored = block.get(schema.ROOT_KEY, "root key")

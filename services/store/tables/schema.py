@@ -160,7 +160,7 @@ class AuditRow:
 
 @dataclass(frozen=True, slots=True)
 class RootKeyTag:
-    """The tag of the newest root key that has opened this store (`RootKeys.store_tags`)."""
+    """The tag of the root key that was current when this store was last opened (`RootKeys.store_tags`)."""
 
     version: int
     tag: str = field(repr=False)
