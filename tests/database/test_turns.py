@@ -462,6 +462,27 @@ def test_due_rows_are_removed_in_slices(world, maya, garden):
     assert maya.rows("conversations") == []
 
 
+def test_turns_of_a_deleted_conversation_are_kept_in_slices(world, maya, garden):
+    world.admin.execute(
+        "insert into public.turns select copy.* from public.turns one, generate_series(1, 300) n, md5(n::text) other,"
+        " jsonb_populate_record(one, jsonb_build_object('id', other, 'client_turn_id', other)) copy"
+    )
+    world.admin.execute(
+        "insert into public.receipts select id, conversation_id, user_id, %s from public.turns",
+        [sealed("receipt")],
+    )
+    maya.call("discard_conversation", conversation=garden, for_seconds=20)
+    let_pass(world, garden)
+
+    left = []
+    for _ in range(2):
+        _, _, updated = world.work("public.turns", lambda: world.one("select private.tidy()"))
+        left.append((updated, len(maya.rows("receipts")), len(maya.rows("conversations"))))
+
+    assert left == [(200, 101, 1), (101, 0, 0)]
+    assert len(maya.rows("turns")) == 301
+
+
 @pytest.mark.parametrize("table", ["conversations", "turns"])
 def test_sweep_reads_no_rows_of_users_who_stay(world, garden, table):
     world.admin.execute(
