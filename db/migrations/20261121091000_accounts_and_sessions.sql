@@ -722,22 +722,24 @@ begin
   return '{"ok": true}';
 end $$;
 
--- Return the caller's devices, at most 300, the most recently used first. The call needs no proof, because it returns
--- only the caller's rows.
-create function private.my_sessions() returns table (
-  session uuid, device public.sealed, created_at timestamptz, seen_at timestamptz, expires_at timestamptz,
-  is_this_one boolean, is_proven boolean, is_proven_in_part boolean
-) language plpgsql stable as $$
+-- Return the caller's devices, at most 300, the most recently used first, as one JSON value, because the API's
+-- "max rows" limit would truncate a list of rows. The call needs no proof, because it returns only the caller's rows.
+create function private.my_sessions() returns jsonb language plpgsql stable as $$
 declare
   person uuid := private.require_me();
 begin
-  return query
-    select mine.id, mine.device, mine.created_at, mine.seen_at, mine.expires_at,
-      mine.auth_session_id = private.my_auth_session(), private.is_proven(mine), private.is_proven(mine, true)
-    from private.app_sessions mine
-    where mine.user_id = person and mine.expires_at > now()
-      and mine.seen_at + make_interval(secs => mine.idle_seconds) > now()
-    order by mine.seen_at desc, mine.id limit 300;
+  return (
+    select coalesce(jsonb_agg(to_jsonb(listed) order by seen_at desc, session), '[]')
+    from (
+      select mine.id as session, mine.device, mine.created_at, mine.seen_at, mine.expires_at,
+        mine.auth_session_id = private.my_auth_session() as is_this_one, private.is_proven(mine) as is_proven,
+        private.is_proven(mine, true) as is_proven_in_part
+      from private.app_sessions mine
+      where mine.user_id = person and mine.expires_at > now()
+        and mine.seen_at + make_interval(secs => mine.idle_seconds) > now()
+      order by mine.seen_at desc, mine.id limit 300
+    ) listed
+  );
 end $$;
 
 -- Ask all processes to stop the replies that are still streaming and were begun by the caller's session
