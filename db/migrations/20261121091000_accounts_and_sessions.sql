@@ -291,8 +291,6 @@ end $$;
 -- credentials, and end the account's sessions. Only the owner of the migrations calls this. Return false if there is
 -- no such account.
 create function private.repair_sign_in(person uuid, address text, new_hash text) returns boolean language plpgsql as $$
-declare
-  first_migration constant timestamptz := (select min(applied_at) from private.migrations);
 begin
   -- against deadlocks: before other rows, as deletions of accounts do
   perform from auth.users where id = person or email = address order by id for update;
@@ -302,7 +300,8 @@ begin
   -- other users with the address: those without an account are deleted; the others get a tombstone until they, too, are
   -- repaired
   perform private.delete_user(id) from auth.users where email = address and id <> person
-    and created_at > first_migration and not exists (select from private.roles where user_id = users.id);
+    and created_at > (select made_at from private.settings)
+    and not exists (select from private.roles where user_id = users.id);
   insert into private.password_permits as known (user_id)
   select user_id from private.roles join auth.users on id = user_id where email = address and id <> person
   on conflict (user_id) do update set made_at = excluded.made_at;

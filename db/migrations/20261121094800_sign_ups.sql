@@ -176,7 +176,7 @@ declare
 begin
   for stranger in
     select id from auth.users
-    where created_at > (select min(applied_at) from private.migrations)
+    where created_at > (select made_at from private.settings)
       and coalesce(email_confirmed_at + interval '1 day', created_at + interval '7 days') < now()
       and not exists (select from private.roles where user_id = users.id)
       and exists (select from private.roles where roles.role = 'admin')

@@ -45,8 +45,14 @@ NOT_COPIED = {
     *("app_sessions", "steps", "throttles", "seen_nonces", "password_permits", "log_erasures"),
     *("server_keys", "migrations"),
 }
-# the loans of the deployment's cap to its users, which the database calculates anew, and the sessions of turns, which end
-OWN = {"budgets": {"loan"}, "deployment": {"lent"}, "turns": {"auth_session_id"}}
+# the loans of the deployment's cap to its users, which the database calculates anew, the sessions of turns, which end, and
+# the time of the first migration
+OWN = {
+    "budgets": {"loan"},
+    "deployment": {"lent"},
+    "turns": {"auth_session_id"},
+    "settings": {"made_at"},
+}
 
 
 @pytest.fixture(scope="module", autouse=True)
