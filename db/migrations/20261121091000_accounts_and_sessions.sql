@@ -68,7 +68,6 @@ create table private.log_erasures (         -- deleted accounts that Supabase Au
 );
 
 create index on private.app_sessions (user_id);
-create index on private.app_sessions (expires_at);
 create index on private.notices (user_id, kind);
 create index on private.throttles (window_ends);
 

@@ -58,7 +58,7 @@ end;
 create function private.sign_ups() returns jsonb language sql stable
 return jsonb_build_object('ok', true, 'mode', replace(private.sign_up_mode(), 'first', 'open'),
   'is_first', private.sign_up_mode() = 'first', 'confirms_by_code', (select confirms_by_code from private.settings),
-  'requires_factor', (select requires_factor from private.settings));
+  'requires_factor', private.requires_factor());
 
 -- Begin the account of a user who has none, from the *pending* sign-up: with an invitation if the mode of
 -- sign-ups requires one, with a second factor (*new_wants_factor*) if the deployment requires one, and with
