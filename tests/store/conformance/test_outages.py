@@ -168,6 +168,17 @@ def test_undo_whose_answer_was_lost_is_done_once(backend, maya, garden, garden_i
     assert (thread.is_whole, thread.messages) == (True, garden.messages)
 
 
+def test_undo_of_a_deleted_conversation_whose_answer_was_lost_is_done(
+    backend, maya, garden, garden_id
+):
+    maya.conversations.discard(garden_id, UNDO_SECONDS)
+
+    with backend.lose_answer(maya, "restore_conversation"):
+        maya.conversations.restore(garden_id)
+
+    assert maya.elsewhere().conversations.thread(garden_id) == garden
+
+
 def test_fact_whose_answer_was_lost_is_read_again(backend, maya):
     assert texts(maya) == []
 
