@@ -62,6 +62,7 @@
     - StoreUnavailable
       - RateLimited
       - StoreBlocked ... the sentence says what an operator must do
+        - FileDamaged .. one JSON file is damaged; the others may be whole
       - ServerRefused
       - RowsCut
     - ModelUnavailable . the model failed; `failure` says how (domain/model_failures.py)
@@ -564,6 +565,10 @@ class StoreBlocked(StoreUnavailable):
     def __init__(self, sentence: str) -> None:
         super().__init__(sentence)
         self.public = self.outage = sentence
+
+
+class FileDamaged(StoreBlocked):
+    """A JSON file of the store is damaged; the others may be whole."""
 
 
 class ServerRefused(StoreUnavailable):

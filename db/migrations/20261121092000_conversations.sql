@@ -190,11 +190,12 @@ begin
   return '{"ok": true}';
 end $$;
 
--- Undo `discard_conversation` before its *for_seconds* are over; after that, messages may have been destroyed.
+-- Undo `discard_conversation` before its *for_seconds* are over; after that, messages may have been destroyed. A
+-- repeated call changes nothing.
 create function private.restore_conversation(me uuid, conversation uuid) returns jsonb language plpgsql as $$
 begin
   update public.conversations set destroy_at = null
-  where id = conversation and user_id = me and destroy_at > clock_timestamp();
+  where id = conversation and user_id = me and (destroy_at > clock_timestamp()) is not false;
   return private.answer(found);
 end $$;
 

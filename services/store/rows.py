@@ -250,7 +250,7 @@ class Rows(Ledger, Protocol):
         """Hide the conversation at once, request a stop of its open turns, and destroy it after *seconds*. Raise NotFound."""
 
     def restore_conversation(self, conversation_id: ConversationId) -> None:
-        """Undo `discard_conversation`. Raise NotFound."""
+        """Undo `discard_conversation`; a repeated call changes nothing. Raise NotFound."""
 
     def put_document(self, write: PutDocument) -> None:
         """Store the document; a repeated call changes nothing.

@@ -11,7 +11,7 @@ from services import portable
 from services.daemon_threads import in_thread
 from services.domain import ConversationId, Space
 from services.domain.usage import LedgerEntry
-from services.errors import AppError, NotFound, Tampered
+from services.errors import AppError, FileDamaged, NotFound, Tampered
 from services.events import log_event
 from services.portable import Archive, ConversationExport, FreeNames, IndexEntry
 from services.store.port import Store, UserFigures
@@ -104,7 +104,7 @@ class FullExport:
             exported = read_export(self._store, conversation_id)
         except NotFound:
             return None
-        except Tampered:
+        except (Tampered, FileDamaged):
             self._unreadable.append(str(conversation_id))
             return None
         finally:

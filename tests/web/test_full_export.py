@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+from contextlib import closing
 from datetime import UTC, timedelta, timezone
 from hashlib import sha256
 from html.parser import HTMLParser
@@ -14,7 +15,9 @@ from zipfile import BadZipFile, ZipFile
 import pytest
 
 from services.domain import Fact, FactId, Space, SpaceId
-from services.errors import StoreUnavailable
+from services.errors import StoreBlocked, StoreUnavailable
+from services.store.files import FilesPlace
+from services.store.sealed import throwaway_keys
 from services.users.full_export import FullExport
 from tests.fakes import MAYA, choose
 from tests.store.conformance.talk import NOON, UNDO_SECONDS
@@ -245,6 +248,25 @@ def test_unreadable_chat_is_named_and_leaves_out_no_other(database):
     assert json.loads(files["manifest.json"])["unreadable"] == [str(pond)]
 
 
+def test_chat_in_a_damaged_file_is_named_and_leaves_out_no_other(tmp_path):
+    place, keys = FilesPlace(tmp_path / "daybook"), throwaway_keys(MAYA)
+
+    def opened():
+        return InMemoryDatabase(MAYA, make_store=place.open, keys=lambda _: keys)
+
+    with closing((database := opened()).deployment):
+        pond = database.hold("Pond", "Five", "Six")
+        database.hold("Garden", "One", "Two")
+    file = place.path / str(MAYA) / "chats" / f"{pond}.jsonl"
+    file.write_bytes(file.read_bytes()[:-9])
+
+    with closing((database := opened()).deployment):
+        files = exported(database)
+
+    assert list(chats(files)) == ["Garden"]
+    assert json.loads(files["manifest.json"])["unreadable"] == [str(pond)]
+
+
 def test_export_is_under_way_only_while_it_is_sent(database):
     database.hold("Garden", "One", "Two")
     export = FullExport(database.store(), UTC)
@@ -254,7 +276,12 @@ def test_export_is_under_way_only_while_it_is_sent(database):
     assert export.is_over
 
 
-def test_export_that_fails_is_no_whole_file(database):
+@pytest.mark.parametrize(
+    "failure",
+    [StoreUnavailable(), StoreBlocked("The folder was moved: put it back.")],
+    ids=["unavailable", "blocked"],
+)
+def test_export_that_fails_is_no_whole_file(database, failure):
     for number in range(9):
         database.hold(f"Chat {number}", "One", "Two")
     export = FullExport(database.store(), UTC)
@@ -264,7 +291,7 @@ def test_export_that_fails_is_no_whole_file(database):
         for part in export.parts():
             sent.append(part)
             if export.done == 2:
-                database.rows.failures["read_conversation"] = StoreUnavailable()
+                database.rows.failures["read_conversation"] = failure
 
     with pytest.raises(ConnectionAbortedError):
         receive()

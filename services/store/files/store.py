@@ -13,7 +13,7 @@ from uuid import UUID
 
 from services.daemon_threads import in_thread
 from services.domain import UserId
-from services.errors import StoreBlocked, StoreUnavailable
+from services.errors import FileDamaged, StoreBlocked, StoreUnavailable
 from services.events import log_event
 from services.store.file_lock import FileLock
 from services.store.files.disk import AppendedFile, Disk, SyncFailed
@@ -322,7 +322,7 @@ class FilesStore:
         try:
             yield
         except Damaged:
-            raise StoreBlocked(f"{name} is damaged: stop Daybook and put a backup back.") from None
+            raise FileDamaged(f"{name} is damaged: stop Daybook and put a backup back.") from None
         except SyncFailed:
             self._failure = f"The disk of {name} fails: check it, then restart Daybook."
             raise StoreBlocked(self._failure) from None

@@ -21,6 +21,7 @@ from services.domain.revisions import LISTED, OpenPlace, Revisions
 from services.domain.rows import ConversationState, DocumentKind
 from services.errors import Stale, StoreUnavailable, Tampered
 from services.store.rows import ConversationChanges, Rows
+from services.store.sealed.answers import ask_twice
 from services.store.sealed.opened import OpenedConversations
 from services.store.sealed.reading import ThreadReader
 from services.store.sealed.texts import ConversationTexts, check_seen
@@ -146,7 +147,7 @@ class SealedConversations:
 
     def restore(self, conversation_id: ConversationId) -> None:
         self._outdate()
-        self._rows.restore_conversation(conversation_id)
+        ask_twice(lambda: self._rows.restore_conversation(conversation_id))
         self._opened.forget(conversation_id)
 
     def set_policy(self, conversation_id: ConversationId, policy: MemoryPolicy) -> None:

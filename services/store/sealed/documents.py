@@ -16,6 +16,7 @@ from services.domain.limits import checked_fact, checked_instructions, checked_s
 from services.domain.rows import DocumentKind, DocumentRow
 from services.events import log_event
 from services.store.rows import Rows
+from services.store.sealed.answers import ask_twice
 from services.store.sealed.opened import OpenedConversations
 from services.store.sealed.seals import DocumentSeals, Format
 from services.store.sealed.texts import check_seen
@@ -92,7 +93,8 @@ class Documents(ABC, Generic[Document]):
         row = self._seals.seal(row, text, self._vault(row))
         try:
             seen_rev = seen.row.rev if seen else 0
-            self._rows.put_document(PutDocument.of(row, seen_rev, source, cuts))
+            write = PutDocument.of(row, seen_rev, source, cuts)
+            ask_twice(lambda: self._rows.put_document(write))
             self._seals.note(row)
             stored = OpenedDocument(row, value, text)
             self._opened.amend(lambda known: self._sorted([*known.values(), stored]))

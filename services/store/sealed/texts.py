@@ -8,6 +8,7 @@ from services.domain import RunningSummary
 from services.domain.rows import ConversationRow, DocumentKind
 from services.errors import ChangedElsewhere, Tampered
 from services.store.rows import Rows
+from services.store.sealed.answers import ask_twice
 from services.store.sealed.opened import OpenedConversations
 from services.store.sealed.seals import SUMMARY_FORMAT
 from services.store.writes import PutDocument
@@ -51,7 +52,8 @@ class ConversationTexts:
         """Replace the instructions or the summary of *row*. Raise Stale (*row* is outdated), NotFound, Tampered."""
         seen = row.text(kind)
         document = self._documents.seal(seen, text, self._opened.seals(row.id, row).vault)
-        self._rows.put_document(PutDocument.of(document, seen.rev, cuts=cuts))
+        write = PutDocument.of(document, seen.rev, cuts=cuts)
+        ask_twice(lambda: self._rows.put_document(write))
         self._documents.note(document)
 
     def _text(self, row: ConversationRow, kind: DocumentKind) -> str | None:

@@ -184,6 +184,8 @@ class TablesContent:
     @atomic
     def restore_conversation(self, block: Block, conversation_id: ConversationId) -> Refusal | None:
         row, counts = block.get(schema.CONVERSATIONS, conversation_id), counts_of(block)
+        if row and row.destroy_at is None:
+            return None
         if row is None or not can_restore(row.destroy_at, self.now()):
             return NOT_FOUND
         block.put(schema.COUNTS, counts.plus(discarded=-1))

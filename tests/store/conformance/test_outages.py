@@ -1,6 +1,6 @@
 """Outages: the data that is shown while the store is unavailable, and writes whose answer was lost."""
 
-from contextlib import suppress
+from contextlib import ExitStack, contextmanager
 
 import pytest
 
@@ -168,10 +168,55 @@ def test_undo_whose_answer_was_lost_is_done_once(backend, maya, garden, garden_i
     assert (thread.is_whole, thread.messages) == (True, garden.messages)
 
 
+def test_undo_of_a_deleted_conversation_whose_answer_was_lost_is_done(
+    backend, maya, garden, garden_id
+):
+    maya.conversations.discard(garden_id, UNDO_SECONDS)
+
+    with backend.lose_answer(maya, "restore_conversation"):
+        maya.conversations.restore(garden_id)
+
+    assert maya.elsewhere().conversations.thread(garden_id) == garden
+
+
+PUT = {
+    "fact": lambda user, _: user.facts.keep(a_fact()),
+    "preferences": lambda user, _: choose(user, model="large"),
+    "instructions": lambda user, its: user.conversations.set_instructions(its, "Be brief."),
+}
+
+
+@pytest.mark.parametrize("kind", PUT)
+def test_document_whose_answer_was_lost_is_stored_once(backend, maya, garden_id, kind):
+    with backend.lose_answer(maya, "put_document"):
+        PUT[kind](maya, garden_id)
+
+    other = maya.elsewhere()
+    stored = {
+        "fact": texts(other) == ["Has a dog called Rex."],
+        "preferences": other.preferences.preferences().model == "large",
+        "instructions": other.conversations.instructions(garden_id) == "Be brief.",
+    }
+    assert [each for each, is_stored in stored.items() if is_stored] == [kind]
+
+
+@contextmanager
+def outage_after(backend, user, verb):
+    """Execute the next *verb* of *user*, and lose its answer and all later calls."""
+    with ExitStack() as outage:
+
+        def begin():
+            outage.enter_context(backend.unavailable(user))
+            raise backend.lost
+
+        with backend.after(user, verb, begin), pytest.raises(StoreUnavailable):
+            yield
+
+
 def test_fact_whose_answer_was_lost_is_read_again(backend, maya):
     assert texts(maya) == []
 
-    with backend.lose_answer(maya, "put_document"), suppress(StoreUnavailable):
+    with outage_after(backend, maya, "put_document"):
         maya.facts.keep(a_fact())
 
     assert texts(maya) == ["Has a dog called Rex."]
@@ -180,7 +225,7 @@ def test_fact_whose_answer_was_lost_is_read_again(backend, maya):
 def test_preferences_whose_answer_was_lost_are_read_again(backend, maya):
     assert maya.preferences.preferences().model is None
 
-    with backend.lose_answer(maya, "put_document"), suppress(StoreUnavailable):
+    with outage_after(backend, maya, "put_document"):
         choose(maya, model="large")
 
     assert maya.preferences.preferences().model == "large"
