@@ -661,6 +661,18 @@ def test_edited_reply_says_so_and_can_be_edited_again(open_app, maya, database):
     assert "2 / 2" in row
 
 
+def test_double_click_on_save_stores_one_version(open_chat, database):
+    app, garden = open_chat("Shade?", "Ferns.")
+    app.session_state[KEY].edited_message = database.thread(garden).tip.id
+    app.run().text_area[0].set_value("Hostas.")
+
+    save = app.button(key="send-message").click()
+    save.run()
+    save.click().run()
+
+    assert [one.body for one in database.thread(garden).messages] == ["Shade?", "Ferns.", "Hostas."]
+
+
 def test_edit_that_is_refused_stays_in_its_field(open_app, maya, database):
     garden = database.hold("Garden", "Shade?", "Ferns.")
     database.ledger.daily_micro = 1
