@@ -151,3 +151,23 @@ def test_edited_text_stays_while_another_chat_is_open(person):
     maya.sees_no_reply_coming()
     edit.click()
     expect(field).to_have_value("Half shade?")
+
+
+def test_chosen_theme_is_shown_once_undo_is_over(person):
+    maya = person(color_scheme="light")
+    maya.arrives()
+    maya.asks("Shade?")
+    maya.hears_all_of("You said: Shade?")
+    maya.deletes("Shade?")
+    maya.opens_preferences()
+    maya.dialog.get_by_text("Dark", exact=True).click()
+    maya.dialog.get_by_role("button", name="Save").click()
+    expect(maya.page.locator("i[data-theme=dark]")).to_be_attached()
+    maya.sees_no_reply_coming()
+    expect(maya.page.locator("html")).not_to_have_css("color-scheme", "dark")
+
+    maya.page.evaluate("""() => {
+      for (const one of document.getAnimations()) if (one.animationName === "db-leave") one.finish();
+    }""")
+
+    expect(maya.page.locator(".stApp")).to_have_css("color-scheme", "dark")
