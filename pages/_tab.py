@@ -9,6 +9,7 @@ import streamlit as st
 
 from services.bootstrap import LiveTurn, TemporaryChat
 from services.domain import ConversationId, Fact, MessageId, NewConversation, SpaceId, UserId
+from services.domain.accounts import UserUsage
 from services.domain.limits import UNDO_SECONDS
 from services.domain.memories import DeletedMemories
 from services.errors import AppError
@@ -143,8 +144,8 @@ class Tab:
 
     # --- the admin page
 
-    # the email addresses of chosen users
-    chosen_users: Mapping[UserId, str] = field(default_factory=dict[UserId, str])
+    # the chosen users as they were when they were chosen
+    chosen_users: Mapping[UserId, UserUsage] = field(default_factory=dict[UserId, UserUsage])
     opened_rows: int = 0  # how often a row of the table of users was opened
     invitation: str = ""  # an invitation's code, shown until it is dismissed
     outcome: Outcome = field(default_factory=Outcome)

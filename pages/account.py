@@ -95,10 +95,11 @@ def _has(method: SignInMethod) -> bool:
     return method in bootstrap.current_app().methods
 
 
-def _draw_outcome(reason: str) -> None:
+def _draw_outcome(scope: ProofScope) -> None:
+    reason = st.query_params.get("reason", "")
     if reason in _OUTCOMES:
         st.info(_OUTCOMES[reason])
-    elif proof.draw_outcome(reason):
+    elif proof.draw_outcome(reason, scope):
         pass
     elif refused := refusal(reason):
         st.error(f"Nothing was changed. {refused}")
@@ -132,10 +133,10 @@ def _draw_account(user: UserServices) -> None:
             st.caption(new_address.OF_PROVIDER)
         else:
             new_address.draw_button()
-        if not codes.asked_purpose() or proof.is_by_code():
-            _draw_outcome(st.query_params.get("reason", ""))
         listed = user.devices.all()
         scope = proof.scope_of(listed)
+        if not codes.asked_purpose() or proof.is_by_code():
+            _draw_outcome(scope)
         is_proven, adds = scope is ProofScope.FULL, scope is not ProofScope.NONE
         sets_password = is_proven or (adds and not user.sign_in_details.has_password)
         if sets_password and _has(SignInMethod.PASSWORD) and not user.is_of_provider:
@@ -172,7 +173,7 @@ with frame.page() as user:
     if is_alone:
         st.markdown(_ALONE)
         with show_errors():
-            _draw_outcome(st.query_params.get("reason", ""))
+            _draw_outcome(ProofScope.NONE)
             _draw_end(user, is_proven=True)  # without sign-in, no proof is needed
     else:
         _draw_account(user)

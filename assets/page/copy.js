@@ -1,12 +1,17 @@
 // A button with `data-copy` (base64) copies that text to the clipboard, if the browser allows it. When the
-// user copies selected text, this script removes the word joiners that keep Streamlit from making links.
+// user copies selected text, or code by Streamlit's button, this script removes the word joiners that keep
+// Streamlit from making links.
+
+// browsers offer the clipboard only with https
+const write = navigator.clipboard?.writeText.bind(navigator.clipboard);
+const withoutJoiners = (text) => text.replaceAll("\u2060", "");
+if (write) navigator.clipboard.writeText = (text) => write(withoutJoiners(text));
 
 document.addEventListener("click", async ({ target }) => {
   const button = target.closest("button[data-copy]");
   if (!button) return;
   const bytes = Uint8Array.from(atob(button.dataset.copy), (byte) => byte.charCodeAt(0));
-  // browsers offer the clipboard only with https
-  const writing = navigator.clipboard?.writeText(new TextDecoder().decode(bytes));
+  const writing = write?.(new TextDecoder().decode(bytes));
   const isCopied = await writing?.then(
     () => true,
     () => false,
@@ -20,8 +25,9 @@ document.addEventListener("click", async ({ target }) => {
 });
 
 document.addEventListener("copy", (event) => {
-  const text = String(getSelection());
-  if (!text.includes("\u2060")) return;
-  event.clipboardData.setData("text/plain", text.replaceAll("\u2060", ""));
+  const selected = String(getSelection()),
+    text = withoutJoiners(selected);
+  if (text === selected) return;
+  event.clipboardData.setData("text/plain", text);
   event.preventDefault();
 });

@@ -130,7 +130,16 @@ daybook.keepDrafts = (data) => {
 
 // While the page has no composer, `place` is null: text that is typed later belongs to the next page.
 daybook.onDraw(() => {
-  if (!daybook.composer()) [place, last] = [null, ""];
+  if (daybook.composer()) return;
+  const isHere = new URLSearchParams(location.search).get("c") === place;
+  if (place !== null && isHere && document.querySelector(".st-key-way-out")) {
+    // the chat was deleted on another device: its draft goes to the new chat
+    const text = last;
+    save("", "");
+    place = "new";
+    save(joined(stored(), text));
+  }
+  [place, last] = [null, ""];
 });
 
 function drop(isOver) {

@@ -1,11 +1,16 @@
 // Scrolls an element with `data-reveal` into view, once for each value, because the button that opened the
-// element is elsewhere on the page.
+// element is elsewhere on the page. So it does with each refusal on a page without a composer
+// (pages/_parts/frame.py): refusals are drawn below everything else.
 
-let revealed = null;
+const REVEALED = '[data-reveal], .stApp:not(:has(.st-key-composer)) [class*="st-key-refusal-"]';
+const revealed = new Set();
 
 daybook.onDraw(() => {
-  const opened = document.querySelector("[data-reveal]");
-  if (!opened || opened.dataset.reveal === revealed) return;
-  revealed = opened.dataset.reveal;
-  opened.scrollIntoView();
+  for (const one of document.querySelectorAll(REVEALED)) {
+    const { reveal } = one.dataset,
+      value = reveal ?? one.className.match(/st-key-refusal-\S+/)[0];
+    if (revealed.has(value)) continue;
+    revealed.add(value);
+    one.scrollIntoView({ block: reveal ? "start" : "center" });
+  }
 });

@@ -20,11 +20,18 @@ function apply() {
 
 apply();
 
-daybook.onDraw(() => {
+// An Undo that is over stays in the page, hidden by its animation (style.css), until the page is redrawn.
+const isKept = () =>
+  [...document.querySelectorAll(KEPT)].some((one) => getComputedStyle(one).visibility === "visible");
+
+function follow() {
   const theme = document.querySelector("i[data-theme]")?.dataset.theme ?? shown;
-  if (theme === shown || document.querySelector(KEPT)) return;
+  if (theme === shown || isKept()) return;
   shown = theme;
   localStorage.setItem(KEY, shown);
   apply();
   location.reload();
-});
+}
+
+daybook.onDraw(follow);
+daybook.capture(document, "animationend", follow);

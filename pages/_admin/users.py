@@ -1,6 +1,8 @@
 """The users tab: usage, limits and roles of users."""
 
+import itertools
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from html import escape
 
@@ -25,6 +27,7 @@ _ORDERS = {
     UserOrder.EMAIL: "Email address",
 }
 _PAGE = 100
+_MOST = 500  # the largest number of users that the store lists at once
 _OPEN = "Open"  # the label of the column and of its buttons
 _LIST, _USER = "users", "user-actions"  # the places on the page where `outcomes` draws results
 _NAMED = 10  # a message names up to this many users; for more users, it only gives their number
@@ -144,18 +147,30 @@ def _choose(choices: Mapping[UserId, UserUsage]) -> None:
 
 def _choose_all(users: Sequence[UserUsage]) -> None:
     outcomes.forget()
-    tab().chosen_users = {user.user_id: user.email for user in users}
+    tab().chosen_users = {user.user_id: user for user in users}
 
 
 def _chosen(admin: UserServices, shown: Mapping[UserId, UserUsage]) -> list[UserUsage]:
-    """Return the chosen users with their current figures, including those that the table does not show."""
-    kept = tab().chosen_users
-    found = dict(shown)
-    for user_id, email in kept.items():
-        if user_id not in found:
-            page = admin.administration.list_users(email, UserOrder.EMAIL, 0, _PAGE)
-            found |= {user.user_id: user for user in page.users}
-    return [found[user_id] for user_id in kept if user_id in found]
+    """Return the chosen users, with current figures if the table shows them or if only one is chosen.
+
+    The figures are drawn of a single user only, so several users that the table does not show need not be read again.
+    """
+    chosen = [shown.get(user_id, user) for user_id, user in tab().chosen_users.items()]
+    if len(chosen) == 1 and chosen[0].user_id not in shown:
+        return _reread(admin, chosen[0])
+    return chosen
+
+
+def _reread(admin: UserServices, user: UserUsage) -> list[UserUsage]:
+    """Return *user* with the current figures, or nothing if the account is gone."""
+    for skip in itertools.count(
+        0, _MOST
+    ):  # the addresses of many other users may contain that of *user*
+        page = admin.administration.list_users(user.email, UserOrder.EMAIL, skip, _MOST)
+        found = [one for one in page.users if one.user_id == user.user_id]
+        if found or skip + _MOST >= page.total:
+            return found
+    return []
 
 
 def _draw_user(admin: UserServices, user: UserUsage) -> None:
@@ -216,6 +231,7 @@ def _draw_suspend(users: Sequence[UserUsage], *, is_suspended: bool) -> None:
 def _set_suspended(users: Sequence[UserUsage], *, is_suspended: bool) -> str:
     set_suspended = find_user().access.suspend
     _change_each(users, lambda user_id: set_suspended(user_id, is_suspended=is_suspended))
+    _choose_all([replace(user, is_suspended=is_suspended) for user in users])
     whose = _names(users)
     return f"{whose} suspended." if is_suspended else f"Access restored for {whose}."
 

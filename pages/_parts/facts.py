@@ -113,9 +113,7 @@ def draw_all(user: UserServices, kept: Sequence[Fact]) -> None:
             MEMORIES.draw_row(fact, draw_source)
     if len(kept) > count:
         quiet_button(words.SHOW_MORE, "expand_more", "older-facts", _draw_more, count)
-    notes = sum(1 for fact in kept if fact.conversation_id or fact.space_id)
-    args = ask_for, delete_all_dialog, len(kept) - notes, notes
-    quiet_button("Delete all memories", "delete", "danger-ask", *args)
+    quiet_button("Delete all memories", "delete", "danger-ask", ask_for, delete_all_dialog)
 
 
 def draw_none(*, is_on: bool) -> None:
@@ -153,15 +151,22 @@ def _draw_source(
 
 @st.dialog("Delete all memories?", on_dismiss="rerun")
 @show_errors()
-def delete_all_dialog(memories: int, notes: int) -> None:
-    """Delete all facts after a confirmation that shows their numbers; *notes*: those of a conversation or space."""
+def delete_all_dialog() -> None:
+    """Delete all facts after a confirmation that shows how many there are now."""
+    kept = user_services().facts.facts()
+    if not kept:
+        st.markdown("There are no memories.")
+        return
+    notes = sum(1 for fact in kept if fact.conversation_id or fact.space_id)
+    memories = len(kept) - notes
     counts = (memories, "memory"), (notes, "chat or space note")
     named = " and ".join(words.count(count, noun) for count, noun in counts if count)
     st.markdown(
-        f"Delete {named}? The model will no longer see {'it' if memories + notes == 1 else 'them'}. "
+        f"Delete {named}? The model will no longer see {'it' if len(kept) == 1 else 'them'}. "
         "This cannot be undone."
     )
-    if editing.is_confirmed("Delete all", "delete-all"):
+    # the key contains the numbers, so a press made when other numbers were shown is ignored
+    if editing.is_confirmed("Delete all", f"delete-all-{memories}-{notes}"):
         user_services().facts.forget_all()
         st.rerun()
 

@@ -48,7 +48,7 @@ def draw_forms(user: UserServices, scope: ProofScope) -> None:
     reason, step = st.query_params.get("reason", ""), _open_step()
     own = {"taken": _TAKEN, "other-sign-in": _NEW_OF_PROVIDER}
     sentence = own.get(reason) or refusal(reason)
-    if not proof.draw_outcome(reason) and sentence and reason != _PROVE:
+    if not proof.draw_outcome(reason, scope) and sentence and reason != _PROVE:
         st.error(sentence)
     if scope is not ProofScope.FULL:
         proof.draw(user, scope, _WHY_AGAIN if step else _WHY, str(step or _PURPOSE))

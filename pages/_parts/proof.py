@@ -81,8 +81,11 @@ def is_by_code() -> bool:
     return codes.asked_purpose() == CodePurpose.PROVE
 
 
-def draw_outcome(reason: str) -> bool:
-    """If *reason* or the URL is about a proof, show its result or the next step and return True; otherwise return False."""
+def draw_outcome(reason: str, scope: ProofScope) -> bool:
+    """If *reason* or the URL is about a proof, show its result or the next step and return True; otherwise return False.
+
+    A proof that the URL reports is shown only while *scope*, the scope of the recent proof, agrees.
+    """
     if is_by_code():
         if refused := refusal(reason):
             st.error(refused)
@@ -90,9 +93,9 @@ def draw_outcome(reason: str) -> bool:
             st.info(f"We sent a code to your email. {codes.SENT}")
         return True
     match reason:
-        case "proved":
+        case "proved" if scope is ProofScope.FULL:
             st.info(_CONFIRMED)
-        case "proved-in-part":
+        case "proved-in-part" if scope is ProofScope.PART:
             st.info(_IN_PART)
         case "wrong":
             st.error("Wrong password.")

@@ -25,6 +25,7 @@ from services.domain import (
     SpaceId,
     Thread,
 )
+from services.errors import NotFound
 
 _GLANCE = 0.5  # seconds between two polls of a turn of another process
 _PAINT = 0.03  # seconds that the browser has to show the first words before it gets more to draw
@@ -189,7 +190,8 @@ def draw_refusals(
                     is_free = False
                 else:
                     st.code(refusal.prompt, language=None, wrap_lines=True)
-                    st.caption("This draft is saved in the chat where you wrote it.")
+                    if not isinstance(refusal.error, NotFound):  # else the chat is gone
+                        st.caption("This draft is saved in the chat where you wrote it.")
                     key = f"dismiss-{refusal.id}"
                     quiet_button(words.DISMISS, "close", key, tab().callbacks.forget, [refusal])
     return said

@@ -65,6 +65,8 @@ def regenerate(conversation_id: ConversationId, reply_id: MessageId, choice: str
 
 
 def _save(conversation_id: ConversationId, message: Message, key: str) -> None:
+    if not is_edited(message):  # the second of two quick clicks
+        return
     chat = services_of(conversation_id).chat
     save = chat.edit_prompt if message.role is Role.USER else chat.edit_reply
     save(conversation_id, message.id, str(st.session_state[key]))

@@ -61,3 +61,17 @@ def test_data_is_exported_and_deleted_with_the_account(app, person):
     maya.is_asked_to_sign_in()
     until(lambda: maya.email not in addresses(app))
     assert maya.complaints() == []
+
+
+def test_refusal_of_a_button_is_in_view(person):
+    maya = person()
+    maya.arrives()
+    maya.asks(f"How do I prune a pear? {FOR_EVER}")
+    maya.hears("word2")
+    maya.page.locator(".st-key-account-menu button").click()
+    maya.page.get_by_role("link", name="Your data").click()
+    maya.page.set_viewport_size({"width": 1280, "height": 600})
+
+    maya.page.get_by_role("button", name="Clear server memory").click()
+
+    expect(maya.page.get_by_text("A reply is still coming")).to_be_in_viewport()

@@ -6,6 +6,7 @@ from services.web.page_assets import _ASSETS
 from tests.stack.apps import until
 
 PAGE = '<div class="st-key-composer"><textarea></textarea></div>'
+NOT_FOUND = '<div class="st-key-way-out"></div>'
 SCRIPTS = "_shared.js", "drafts.js"
 
 
@@ -36,13 +37,16 @@ class Tab:
     def holds(self, text):
         until(lambda: self.page.locator("textarea").input_value() == text)
 
-    def loses_the_composer(self):
-        """Draw a page without a composer, and then an empty composer, for which the component is not called yet."""
+    def loses_the_composer(self, drawn=""):
+        """Draw a page without a composer, and then an empty composer, for which the component is not called yet.
+
+        *drawn*: what the page without a composer shows.
+        """
         draw = """async (html) => {
           document.querySelector(".st-key-composer").innerHTML = html;
           for (let n = 0; n < 2; n++) await new Promise(requestAnimationFrame);
         }"""
-        for html in ("", "<textarea></textarea>"):
+        for html in (drawn, "<textarea></textarea>"):
             self.page.evaluate(draw, html)
 
     def waits(self):
@@ -207,3 +211,29 @@ def test_sent_text_of_a_new_chat_is_not_its_draft_later(new_tab):
     tab.arrives("garden", prompt=(3, "One")).holds("")
 
     tab.arrives("new").holds("")
+
+
+@pytest.mark.parametrize("typed", ["", "Two"])
+def test_draft_of_a_deleted_chat_goes_to_the_new_chat(new_tab, typed):
+    tab = new_tab().arrives("new")
+    tab.types("One")
+    tab.page.evaluate("history.replaceState(null, '', '?c=garden')")
+    tab.arrives("garden")
+    tab.types(typed)
+
+    tab.loses_the_composer(NOT_FOUND)
+    tab.arrives("new")
+
+    tab.holds("One\n\nTwo" if typed else "One")
+    assert tab.page.evaluate("localStorage.length") == 1
+
+
+def test_draft_stays_while_another_chat_is_not_found(new_tab):
+    tab = new_tab().arrives("garden")
+    tab.types("One")
+    tab.page.evaluate("history.replaceState(null, '', '?c=roses')")
+
+    tab.loses_the_composer(NOT_FOUND)
+
+    tab.arrives("new").holds("")
+    tab.arrives("garden").holds("One")

@@ -123,3 +123,51 @@ def test_chosen_theme_waits_until_a_temporary_chat_is_over(person):
     maya.reloads_what_is_not_kept()
     expect(root).to_have_css("color-scheme", "dark")
     expect(page.locator(".stApp")).to_have_css("color-scheme", "dark")
+
+
+def test_edited_text_stays_while_another_chat_is_open(person):
+    maya = person()
+    maya.arrives()
+    field = maya.page.locator(".st-key-edit-prompt textarea")
+    for prompt in ("Sun?", "Shade?"):
+        maya.begins_a_new_chat()
+        maya.asks(prompt)
+        maya.hears_all_of(f"You said: {prompt}")
+    edit = maya.page.get_by_role("button", name="Edit message")
+    edit.click()
+    field.fill("Half shade?")
+
+    maya.opens("Sun?")
+    maya.hears_all_of("You said: Sun?")
+    maya.opens("Shade?")
+    expect(field).to_have_value("Half shade?")
+    maya.page.get_by_role("button", name="Send", exact=True).click()
+    maya.hears_all_of("You said: Half shade?")
+
+    edit.click()
+    field.fill("Moss?")
+    field.press("Escape")
+    expect(edit).to_be_focused()
+    maya.sees_no_reply_coming()
+    edit.click()
+    expect(field).to_have_value("Half shade?")
+
+
+def test_chosen_theme_is_shown_once_undo_is_over(person):
+    maya = person(color_scheme="light")
+    maya.arrives()
+    maya.asks("Shade?")
+    maya.hears_all_of("You said: Shade?")
+    maya.deletes("Shade?")
+    maya.opens_preferences()
+    maya.dialog.get_by_text("Dark", exact=True).click()
+    maya.dialog.get_by_role("button", name="Save").click()
+    expect(maya.page.locator("i[data-theme=dark]")).to_be_attached()
+    maya.sees_no_reply_coming()
+    expect(maya.page.locator("html")).not_to_have_css("color-scheme", "dark")
+
+    maya.page.evaluate("""() => {
+      for (const one of document.getAnimations()) if (one.animationName === "db-leave") one.finish();
+    }""")
+
+    expect(maya.page.locator(".stApp")).to_have_css("color-scheme", "dark")

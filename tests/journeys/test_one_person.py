@@ -114,6 +114,8 @@ def test_a_day_on_a_phone(person):
         maya.sees_no_reply_coming()
         expect(maya.sidebar).not_to_be_in_viewport()
 
+    maya.page.get_by_test_id("stHeader").get_by_role("button", name="New chat").tap()
+    maya.is_welcome()
     maya.unfolds_the_sidebar()
     maya.signs_out()
 

@@ -171,7 +171,7 @@ a &= b
 ![a house](https://pictures.example/house.png)
 
 ```python
-{"long = " * 30}
+{"long = " * 30}![a](b)
 ```
 
 ```mermaid
@@ -216,6 +216,7 @@ graph TD; A-->B
     maya.context.grant_permissions(["clipboard-read", "clipboard-write"])
     reply.get_by_role("button", name="Copy to clipboard").first.press("Enter")
     until(lambda: "long = " in page.evaluate("navigator.clipboard.readText()"))
+    assert page.evaluate("navigator.clipboard.readText()").endswith("![a](b)")
     code = reply.locator(".stCode").first
     low = code.bounding_box()["height"]
     reply.get_by_role("button", name="Wrap lines").first.click()

@@ -211,6 +211,18 @@ def test_page_says_how_a_change_ended(open_account, query, sentence):
     assert said(app.run()) == [sentence]
 
 
+@pytest.mark.usefixtures("mailer")
+@pytest.mark.parametrize("reason", ["proved", "proved-in-part"])
+@pytest.mark.parametrize("query", [{}, {"code": "new_address"}])
+def test_proof_that_has_become_old_is_not_confirmed(open_account, database, reason, query):
+    database.let_pass(601)
+
+    app = open_account(reason=reason, **query)
+
+    assert said(app) == []
+    assert words.CONFIRM_IDENTITY in [one.value for one in app.subheader]
+
+
 def test_every_refusal_of_a_change_has_a_sentence(open_account):
     app = open_account()
     for reason in set(SIGN_IN_REASONS) - {"wrong"}:

@@ -447,6 +447,45 @@ def test_users_stay_chosen_while_others_are_searched(open_tab, database, jonas):
     assert [info.value for info in app.info] == ["No users found."]
 
 
+def test_chosen_user_stays_however_many_addresses_contain_theirs(open_tab, database):
+    lee = put(database, "lee@corp.example")
+    for n in range(501):
+        put(database, f"a{n:03}.lee@corp.example")
+    app = open_tab("Users")
+    app.selectbox[0].set_value(UserOrder.EMAIL).run()
+    app.pagination[0].set_value(6).run()
+    app.multiselect(key="chosen-users").set_value([lee.user_id]).run()
+
+    app.text_input(key="user-words").set_value("nobody").run()
+
+    assert app.multiselect(key="chosen-users").value == [lee.user_id]
+
+
+def test_page_of_users_is_one_query_however_many_are_chosen(open_tab, ruth, database):
+    several = [put(database, f"user{n}@daybook.test").user_id for n in range(5)]
+    app = open_tab("Users")
+    app.multiselect(key="chosen-users").set_value(several).run()
+    before = len(ruth.administration.calls)
+
+    app.text_input(key="user-words").set_value("nobody").run()
+
+    asked = [call[1] for call in ruth.administration.calls[before:] if call[0] == "list_users"]
+    assert set(asked) == {"nobody"}
+    assert app.multiselect(key="chosen-users").value == several
+
+
+def test_several_users_out_of_view_are_suspended_and_restored(open_tab, database, jonas):
+    both = [jonas, put(database, "kim@daybook.test")]
+    app = open_tab("Users")
+    app.multiselect(key="chosen-users").set_value([one.user_id for one in both]).run()
+    app.text_input(key="user-words").set_value("nobody").run()
+
+    assert app.button(key="suspend").label == "Suspend"
+    app = suspended(app, *both)
+
+    assert app.button(key="suspend").label == "Restore access"
+
+
 def test_user_who_is_no_longer_listed_is_read_anew(open_user, ruth, database, jonas):
     app = open_user()
     app.text_input(key="user-words").set_value("kim").run()

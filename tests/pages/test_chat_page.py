@@ -18,7 +18,7 @@ from services import bootstrap
 from services.domain import AccountRole, Full, Outcome, Usage, Window
 from services.domain.model_failures import ModelFailure, ModelUnavailable
 from services.domain.models import ModelState
-from services.errors import ChatFull, SignedOut, StoreUnavailable
+from services.errors import ChatFull, NotFound, SignedOut, StoreUnavailable
 from services.llm import LimitReached, Offer
 from tests.fakes import LARGE, FakePerson, ScriptedModel
 from tests.pages.conftest import (
@@ -176,6 +176,19 @@ def test_a_prompt_that_was_refused_elsewhere_can_be_dismissed(open_app, maya, da
     app.button(key=f"dismiss-{elsewhere.id}").click().run()
     assert not app.code
     assert not app.warning
+
+
+@pytest.mark.parametrize("error", [StoreUnavailable(), NotFound()])
+def test_refused_prompt_of_a_deleted_chat_is_saved_nowhere(open_app, maya, database, error):
+    app = open_app(maya)
+    refusal = Refusal(error.public, "A thought", database.hold("Garden"), error)
+    app.session_state[KEY].callbacks.keep(refusal)
+
+    app.run()
+
+    assert [code.value for code in app.code] == ["A thought"]
+    is_saved = "This draft is saved in the chat where you wrote it." in captions(app)
+    assert is_saved is not isinstance(error, NotFound)
 
 
 def test_refusal_that_comes_again_is_a_new_one():
@@ -659,6 +672,18 @@ def test_edited_reply_says_so_and_can_be_edited_again(open_app, maya, database):
     [row] = [row.value for row in app.main.get("html") if "Copy reply" in row.value]
     assert f'data-act="edit" data-message="{edited.id}" aria-label="Edit reply"' in row
     assert "2 / 2" in row
+
+
+def test_double_click_on_save_stores_one_version(open_chat, database):
+    app, garden = open_chat("Shade?", "Ferns.")
+    app.session_state[KEY].edited_message = database.thread(garden).tip.id
+    app.run().text_area[0].set_value("Hostas.")
+
+    save = app.button(key="send-message").click()
+    save.run()
+    save.click().run()
+
+    assert [one.body for one in database.thread(garden).messages] == ["Shade?", "Ferns.", "Hostas."]
 
 
 def test_edit_that_is_refused_stays_in_its_field(open_app, maya, database):

@@ -412,10 +412,26 @@ def test_all_facts_are_deleted_after_confirmation(open_app, maya):
     assert len(texts(maya)) == 2
     assert any(each.value.startswith("Delete 2 memories?") for each in app.markdown)
 
-    pressed(in_dialog(app, facts.delete_all_dialog, 2, 0), "danger-delete-all")
+    pressed(in_dialog(app, facts.delete_all_dialog), "danger-delete-all-2-0")
 
     assert texts(maya) == []
     assert [header.value for header in app.header] == ["No memories yet"]
+
+
+def test_memory_added_meanwhile_is_counted_before_all_are_deleted(open_app, maya):
+    keep(maya, fact("Has a dog."))
+    app = pressed(memory(open_app(maya)), "danger-ask")
+    keep(maya, fact("Has a cat.", 1))
+
+    delete = next(one for one in app.button if one.key.startswith("danger-delete-all"))
+    in_dialog(app, facts.delete_all_dialog)
+    delete.click().run()
+
+    assert len(texts(maya)) == 2
+    assert any(each.value.startswith("Delete 2 memories?") for each in app.markdown)
+    maya.store.facts.forget_all()
+    in_dialog(app, facts.delete_all_dialog).run()
+    assert any(each.value == "There are no memories." for each in app.markdown)
 
 
 def test_date_that_begins_with_a_number_begins_no_list(open_app, maya, monkeypatch):
