@@ -45,7 +45,7 @@ from services.web.own_identities import OwnIdentities
 from services.web.own_passkeys import AddPasskey, OwnPasskeys
 from services.web.page_assets import PageAssets
 from services.web.passkey_check import PasskeyCheck
-from services.web.passkey_factor import EnterByPasskey
+from services.web.passkey_factor import EnterByPasskey, FinishProofByPasskey
 from services.web.passkey_link import LinkByPasskey
 from services.web.passkey_routes import PasskeyRoutes
 from services.web.passkey_sign_in import ProveByPasskey, SignInByPasskey
@@ -101,7 +101,7 @@ def routes(app: App) -> list[Route]:
         *([] if origin.is_alone else _entry_routes(Entries(start))),
         *OwnFactor(app.shared, attempts, origin, notices).routes(),
         *(codes.routes() if codes else []),
-        *_passkey_routes(app, start, visits),
+        *_passkey_routes(app, start, own if visits else None),
         *([] if origin.is_alone else own.routes_without_provider()),
         *(_single_sign_on(visits, own, lanes, codes) if visits else []),
         *ExportRoutes(app.shared, origin).routes(),
@@ -165,12 +165,13 @@ def _code_routes(
     return CodeRoutes(app.shared, attempts, origin, app.mailer, on)
 
 
-def _passkey_routes(app: App, start: SessionStart, visits: SignOnVisits | None) -> list[Route]:
+def _passkey_routes(app: App, start: SessionStart, own: OwnIdentities | None) -> list[Route]:
+    """Return the routes for passkeys; *own* is None if single sign-on is off."""
     check = PasskeyCheck(start.attempts, start.origin, start.notices)
     flows = (
         *(SignInByPasskey(start, check), ProveByPasskey(check), AddPasskey(start.notices)),
         EnterByPasskey(Entries(start)),
-        *([LinkByPasskey(visits.steps, check)] if visits else []),
+        *([LinkByPasskey(own.steps, check), FinishProofByPasskey(own)] if own else []),
     )
     return [
         *PasskeyRoutes(app.shared, start.attempts, start.origin, flows).routes(),

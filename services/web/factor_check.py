@@ -13,7 +13,7 @@ from services.errors import PasskeyCopied, PasskeyMissing, PasskeyRefused, Wrong
 from services.identity import totp
 from services.store.accounts import Accounts, AppSession, Checked, factor_needed, second_factor
 from services.store.codes import typed_code
-from services.store.entries import FactorEntry, GivenFactor
+from services.store.entries import FactorEntry, GivenFactor, PasskeyEntry
 from services.store.factors import Factors
 from services.store.failures import note_failure
 from services.web.attempts import Attempts
@@ -39,26 +39,30 @@ class FactorCheck:
         accounts: Accounts,
         session: AppSession,
         checked: Checked,
-        entered: str,
+        entered: str | PasskeyEntry,
         act: Callable[[Checked], None],
     ) -> None:
         """Check the *entered* second factor, if the user of *session* has one; then call *act*, which stores the proof.
 
-        Raise FactorNeeded, TooManyAttempts, WrongFactor, and the errors of *act*.
+        Raise FactorNeeded, TooManyAttempts, the errors in `REFUSED_FACTOR`, and the errors of *act*.
         """
         factor, user_id = second_factor(checked.credentials), session.user_id
         if factor is None or checked.stored.user_id != user_id:
             act(checked)
             return
-        if not entered.strip():
-            raise factor_needed(checked.credentials)
-        entry, state = entry_of(entered), str(checked.stored.generation)
+        entry, state = entered, str(checked.stored.generation)
+        if isinstance(entry, str):
+            if not entry.strip():
+                raise factor_needed(checked.credentials)
+            entry = entry_of(entry)
         counted = self.count(request, accounts, user_id, factor, entry, state)
         given = replace(checked, counted=checked.counted + counted)
         try:
             entry.given(accounts, given, act)
-        except WrongFactor:
+        except REFUSED_FACTOR as error:
             note_failure(accounts.backend, user_id, Failure.FACTOR)
+            if isinstance(error, PasskeyCopied):
+                self.notices.tell(request, accounts.backend, session, NoticeKind.PASSKEY_COPIED)
             raise
         self.tell_of_use(request, accounts, session, entry)
 

@@ -16,8 +16,8 @@ from services.web.shown_once import SIGN_OUT_OTHERS, hidden_fields, page_path, p
 
 _PASSWORD = """<label>Password<input name="password" type="password" autocomplete="current-password" required
   autofocus></label>"""  # noqa: S105
-_FACTOR = """<label>Code of your authenticator app, or a recovery code<input name="factor" type="text"
-  autocomplete="one-time-code" autocapitalize="none" spellcheck="false" required maxlength="60"></label>"""
+_FACTOR = """<label>{}<input name="factor" type="text" autocomplete="one-time-code" autocapitalize="none"
+  spellcheck="false" required maxlength="60"></label>"""
 _SECOND = ' class="db-second"'  # attribute of a button that is not the first choice
 _ADDRESS = """<label>Email<input name="email" type="email" autocomplete="email" required autofocus
   placeholder="you@example.org"></label>"""
@@ -98,7 +98,8 @@ def account_page(
     """Return the page that asks a user to sign in to the existing account, before an identity is linked to it."""
     forms = [_form(question, _PASSWORD, "Sign in")] if has_password else []
     if takes_passkey:
-        forms.append(_passkey_form(question, is_second=has_password))
+        use = "link", "Sign in with a passkey"
+        forms.append(_passkey_form(question, *use, is_second=has_password))
     if sends_codes:
         or_else = "<p>Or have a code sent to your email.</p>\n" if forms else ""
         forms.append(
@@ -118,14 +119,23 @@ from then on.</p>
     )
 
 
-def factor_page(question: Question) -> Response:
+def factor_page(question: Question, *, has_app: bool, asks_passkey: bool) -> Response:
     """Return the page that asks for the second factor, after a provider has proved who is signed in."""
+    what, passkey = "a code", ""
+    if asks_passkey:
+        what = "your passkey or a code" if has_app else "your passkey"
+        passkey = f"""{_passkey_form(question, "proof_factor", "Use your passkey")}
+<p>{"Or enter a code." if has_app else "Or enter a recovery code."}</p>
+"""
+    label = "Code of your authenticator app, or a recovery code" if has_app else "Recovery code"
+    form = _form(question, _FACTOR.format(label), "Confirm", is_second=asks_passkey)
     return plain_page(
         "Confirm that it is you",
         f"""
-<p>{_who(question)} is confirmed. Your account also asks for a code.</p>
-{_refusal(question)}{_form(question, _FACTOR, "Confirm")}
+<p>{_who(question)} is confirmed. Your account also asks for {what}.</p>
+{_refusal(question)}{passkey}{form}
 {_cancel(question)}""",
+        has_passkey_form=asks_passkey,
     )
 
 
@@ -145,19 +155,20 @@ def _who(question: Question) -> str:
     return f"<b>{escape(address)}</b> at {label}" if address else f"Your sign-in at {label}"
 
 
-def _form(question: Question, fields: str, verb: str) -> str:
+def _form(question: Question, fields: str, verb: str, *, is_second: bool = False) -> str:
+    style = _SECOND if is_second else ""
     return f"""<form class="db-form" method="post" action="{page_path(question.action)}">
-{hidden_fields(question.hidden)}{fields}<button type="submit">{escape(verb)}</button>
+{hidden_fields(question.hidden)}{fields}<button type="submit"{style}>{escape(verb)}</button>
 </form>"""
 
 
-def _passkey_form(question: Question, *, is_second: bool) -> str:
+def _passkey_form(question: Question, use: str, label: str, *, is_second: bool = False) -> str:
     """Return the form that assets/page/passkey.js fills in, once its button is pressed."""
-    hidden = {"use": "link", "entry": question.hidden["step"], "next": question.cancel}
+    hidden = {"use": use, "entry": question.hidden["step"], "next": question.cancel}
     return f"""<form class="db-form" method="post" action="/passkey" data-passkey="get">
 {hidden_fields({**hidden, "step": "", "answer": ""})}<button type="submit"{_SECOND if is_second else ""} hidden>
-Sign in with a passkey</button>
-<noscript><p>To sign in with a passkey, allow this page to run scripts.</p></noscript>
+{label}</button>
+<noscript><p>To use a passkey, allow this page to run scripts.</p></noscript>
 </form>"""
 
 

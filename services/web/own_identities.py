@@ -1,7 +1,8 @@
 """The identities of a signed-in user at providers of single sign-on: adding, renaming and removing them, and using them as proofs.
 
-`/identity/add` asks the user before an identity is added, and `/identity/proof` asks for the second factor of a proof.
-Forms of the Account page post to `/identity/rename` and `/identity/remove`.
+`/identity/add` asks the user before an identity is added, and `/identity/proof` asks for the second factor of a proof
+(a passkey as that factor is posted to the routes of passkeys, passkey_factor.py). Forms of the Account page post to
+`/identity/rename` and `/identity/remove`.
 """
 
 from collections.abc import Awaitable, Callable
@@ -29,10 +30,10 @@ from services.errors import (
     SignedOut,
     StepEnded,
     TooManyAttempts,
-    WrongFactor,
 )
 from services.store.accounts import Accounts, AppSession, Checked
 from services.store.backend import NOT_COUNTED
+from services.store.entries import PasskeyEntry
 from services.store.identities import check_link, proof_of
 from services.store.linking import (
     account_of,
@@ -46,7 +47,7 @@ from services.store.steps import Step
 from services.users import Shared
 from services.web.changes import require_proof
 from services.web.current_session import SignedIn, current_session
-from services.web.factor_check import FactorCheck
+from services.web.factor_check import REFUSED_FACTOR, FactorCheck
 from services.web.forms import fields, other_site, with_query, with_reason
 from services.web.oidc_pages import add_page, factor_page
 from services.web.oidc_steps import SignOnSteps, WaitingAnswer
@@ -72,7 +73,7 @@ class OwnIdentities:
             Route(_ADD, self._show_add),
             Route(_ADD, self._form(self._add, "step", "others"), methods=["POST"]),
             Route(_PROOF, self._show_proof),
-            Route(_PROOF, self._form(self._give_factor, "step", "factor"), methods=["POST"]),
+            Route(_PROOF, self._form(self.give_factor, "step", "factor"), methods=["POST"]),
         ]
 
     def routes_without_provider(self) -> list[Route]:
@@ -151,7 +152,8 @@ class OwnIdentities:
             raise ProofNeeded
         own = found.stored, found.credentials, waiting.by
         opened = found.in_session().opened(*own, has_factor=answer.has_factor)
-        return replace(opened, scope=scope)
+        # a passkey as the second factor has to verify its user where the deployment requires a factor
+        return replace(opened, scope=scope, requires_factor=found.sign_ups.requires_factor)
 
     async def _show_add(self, request: Request) -> Response:
         def page(signed_in: SignedIn) -> Response:
@@ -194,14 +196,27 @@ class OwnIdentities:
     async def _show_proof(self, request: Request) -> Response:
         def page(signed_in: SignedIn) -> Response:
             step, waiting = self.steps.show(request, _PROOF_STEP, signed_in.session)
-            return factor_page(self.steps.question(step, waiting, _PROOF))
+            return self._proof_page(signed_in, step, waiting)
 
         return await self._answer(request, page)
 
-    def _give_factor(
-        self, request: Request, signed_in: SignedIn, step_id: str, entered: str
+    def _proof_page(
+        self, signed_in: SignedIn, step: Step, waiting: WaitingAnswer, refusal: str = ""
     ) -> Response:
-        """Store the proof of a step if the second factor is right; else return the page of the step again."""
+        credentials = signed_in.current.credentials
+        return factor_page(
+            self.steps.question(step, waiting, _PROOF, refusal),
+            has_app=credentials.factor is not None,
+            asks_passkey=credentials.asks_passkey,
+        )
+
+    def give_factor(
+        self, request: Request, signed_in: SignedIn, step_id: str, entered: str | PasskeyEntry
+    ) -> Response:
+        """Store the proof of a step if the second factor is right; else return the page of the step again.
+
+        This call blocks. Raise StepEnded, IdentityTaken, and the errors of `Proof.note`.
+        """
         session, proof = signed_in.session, Proof(request, self.steps.start.origin)
         step, waiting = self.steps.attempt(request, _PROOF_STEP, step_id, session)
         step.check(signed_in.current.stored)
@@ -217,10 +232,10 @@ class OwnIdentities:
 
         try:
             self.check.prove(request, self._accounts, session, checked, entered, note)
-        except (FactorNeeded, WrongFactor, TooManyAttempts) as error:
+        except (FactorNeeded, *REFUSED_FACTOR, TooManyAttempts) as error:
             if ended:
                 raise
-            return factor_page(self.steps.question(step, waiting, _PROOF, error.public))
+            return self._proof_page(signed_in, step, waiting, error.public)
         return proof.finish(_to_page(_proved(checked), waiting.target))
 
     def _change(self, session: AppSession, act: Callable[..., None], *, ends_others: bool) -> None:

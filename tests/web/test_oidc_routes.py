@@ -48,6 +48,7 @@ from services.web.oidc_visits import AddressByCode, LinkByCode, SignOnVisits, Vi
 from services.web.origin import Origin
 from services.web.own_identities import OwnIdentities
 from services.web.passkey_check import PasskeyCheck
+from services.web.passkey_factor import FinishProofByPasskey
 from services.web.passkey_link import LinkByPasskey
 from services.web.passkey_routes import PasskeyRoutes
 from services.web.session_start import SessionStart
@@ -165,7 +166,8 @@ class SignOnSite(Site):
         own = OwnIdentities(steps, FactorCheck(self.attempts, origin, notices), self.sends_mail)
         flows = LinkByCode(visits), AddressByCode(visits)
         codes = CodeRoutes(shared, self.attempts, origin, self, flows)
-        passkeys = (LinkByPasskey(steps, PasskeyCheck(self.attempts, origin, notices)),)
+        check = PasskeyCheck(self.attempts, origin, notices)
+        passkeys = LinkByPasskey(steps, check), FinishProofByPasskey(own)
         self.routes = [
             *codes.routes(),
             *SignInRoutes(start, lanes).routes(),

@@ -1,17 +1,26 @@
-"""A passkey as the proof of the account that has the address of a provider's answer."""
+"""A passkey after the answer of a provider: as the proof of the account that has its address, and as the second factor of a proof."""
 
 import re
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
+from functools import partial
 
 import pytest
 
 from services.crypto.recovery_codes import recovery_hashes
-from services.domain.accounts import CredentialsAction, Failure
+from services.domain.accounts import CredentialsAction, Failure, ProofScope
 from services.domain.mails import NoticeKind
 from services.domain.sign_in_methods import SignInMethod
 from services.domain.single_sign_on import Identity, LinkedIdentity
-from services.errors import MethodOff, PasskeyCopied, PasskeyRefused, PasskeyUnknown, StepEnded
+from services.errors import (
+    MethodOff,
+    PasskeyCopied,
+    PasskeyMissing,
+    PasskeyRefused,
+    PasskeyUnknown,
+    StepEnded,
+)
+from services.store.factors import asking_passkey
 from services.store.sign_in_policy import SignInPolicy
 from services.store.tables import schema
 from tests.authenticator import Authenticator as App
@@ -21,10 +30,10 @@ from tests.passkeys import PRESENT, Authenticator
 from tests.store.conftest import PASSWORD
 from tests.web.test_code_routes import said
 from tests.web.test_oidc_routes import corp as corp  # a fixture
-from tests.web.test_oidc_routes import is_signed_in
+from tests.web.test_oidc_routes import is_proven, is_signed_in, proves
 from tests.web.test_oidc_routes import make as make
 from tests.web.test_oidc_routes import site as site
-from tests.web.test_passkey_factor import HERE, add_passkey
+from tests.web.test_passkey_factor import HERE, add_passkey, change
 from tests.web.test_records import failures
 
 pytestmark = pytest.mark.usefixtures("cheap_passwords")
@@ -269,3 +278,120 @@ def test_account_with_ten_sign_ins_gets_no_recovery_codes(site, maya, key, brows
     assert said(gives(browser, key)) == {"c": "1", "reason": "identities"}
     credentials = site.found().credentials
     assert (credentials.asks_passkey, credentials.recovery) == (False, ())
+
+
+# --- the second factor of a proof
+
+ONLY = {"domains": ["corp.example"], "only": True}
+OFF = {"methods": frozenset({SignInMethod.OIDC})}
+
+
+def asks_passkey(site, session):
+    """Make sign-ins of the user of *session* ask for a new passkey; return it."""
+    key, action = key_of(site, session), CredentialsAction.PASSKEY_FACTOR_ADDED
+    change(site.accounts, session, action, partial(asking_passkey, is_asked=True))
+    return key
+
+
+def visitor_of(site):
+    """Return a browser in which the user of the provider has just signed in, and may change the account."""
+    browser = site.browser()
+    browser.signs_in()
+    site.change_sessions(scope=ProofScope.FULL)
+    return browser
+
+
+def confirms(site, corp, browser):
+    """Prove at the provider, more than ten minutes after the sign-in; open the page that asks for the second factor."""
+    site.change_sessions(proved_at=datetime.now(UTC) - timedelta(minutes=11))
+    _, answer = proves(browser, corp)
+    browser.page, browser.step = browser.opens(answer), said(answer)["step"]
+
+
+@pytest.mark.parametrize("rules", [ONLY, OFF])
+def test_passkey_is_the_second_factor_of_a_proof_by_a_provider(make, corp, rules):
+    """It proves nothing on its own here."""
+    site = make(may_sign_up=True, **rules)
+    browser = visitor_of(site)
+    key = asks_passkey(site, browser.session)
+    confirms(site, corp, browser)
+    assert "authenticator app" not in browser.page.text
+    assert presses(browser)["options"]["userVerification"] == "preferred"
+    before = is_proven(browser)
+
+    answer = gives(browser, key, flags=PRESENT)
+
+    assert (before, said(answer)) == (False, {"reason": "proved"})
+    assert is_proven(browser)
+    assert site.last_used() == [True]
+    assert site.found().credentials.passkeys.each[0].sign_count == 1
+    assert site.audited().count("passkey.use") == 1
+
+
+def test_passkey_of_a_proof_verifies_its_user_where_a_factor_is_required(site, corp):
+    browser = visitor_of(site)
+    key = asks_passkey(site, browser.session)
+    site.change_sessions(has_factor=True)
+    site.change_settings(requires_factor=True)
+    confirms(site, corp, browser)
+    assert presses(browser)["options"]["userVerification"] == "required"
+
+    browser.page = gives(browser, key, flags=PRESENT)
+
+    assert PasskeyRefused.public in browser.page.text
+    assert not is_proven(browser)
+    assert said(gives(browser, key)) == {"reason": "proved"}
+
+
+def test_refused_passkey_proves_nothing_and_the_step_goes_on(site, corp):
+    browser = visitor_of(site)
+    key = asks_passkey(site, browser.session)
+    confirms(site, corp, browser)
+
+    browser.page = gives(browser, replace(key, key=Authenticator(HERE).key))
+
+    assert f'<p role="alert">{PasskeyRefused.public}</p>' in browser.page.text
+    assert not is_proven(browser)
+    assert failures(browser.session) == {Failure.FACTOR: 1}
+    assert said(gives(browser, key)) == {"reason": "proved"}
+
+
+def test_copied_passkey_proves_nothing_and_is_told(site, corp):
+    browser = visitor_of(site)
+    key = asks_passkey(site, browser.session)
+    confirms(site, corp, browser)
+    gives(browser, key)
+    confirms(site, corp, browser)
+
+    page = gives(browser, key, count=1)
+
+    assert PasskeyCopied.public in page.text
+    assert not is_proven(browser)
+    assert site.told == [NoticeKind.PASSKEY_COPIED]
+
+
+def test_app_or_passkey_is_the_second_factor_of_a_proof_by_a_provider(site, corp):
+    browser = visitor_of(site)
+    app = App().enrol(site.accounts, browser.session)
+    key = asks_passkey(site, browser.session)
+    confirms(site, corp, browser)
+    assert "Code of your authenticator app" in browser.page.text
+    assert said(gives(browser, key)) == {"reason": "proved"}
+    confirms(site, corp, browser)
+
+    answer = browser.post("/identity/proof", step=browser.step, factor=app.code())
+
+    assert said(answer) == {"reason": "proved"}
+
+
+def test_passkey_that_is_not_asked_for_is_no_factor_of_a_proof_by_a_provider(site, corp):
+    browser = visitor_of(site)
+    App().enrol(site.accounts, browser.session)
+    key_of(site, browser.session)
+    confirms(site, corp, browser)
+    fields = {"use": "proof_factor", "entry": browser.step, "step": ""}
+
+    refused = browser.post("/passkey/options", **fields).json()
+
+    assert "data-passkey" not in browser.page.text
+    assert refused == {"refusal": PasskeyMissing.public}
