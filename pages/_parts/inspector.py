@@ -6,7 +6,7 @@ from html import escape
 
 import streamlit as st
 
-from pages._parts import words
+from pages._parts import turns, words
 from pages._parts.elements import draw_plain_text
 from pages._parts.temporary import services_of
 from pages._session import show_errors
@@ -25,7 +25,8 @@ _SPEAKERS = {Role.USER: words.YOU, Role.ASSISTANT: "Assistant", Role.SYSTEM: "Sy
 @show_errors()
 def next_dialog(conversation_id: ConversationId) -> None:
     """Draw the context of the next turn, without the prompt that the user has not sent yet."""
-    view = services_of(conversation_id).chat.view(conversation_id, is_cached=True)
+    chosen = turns.chosen_version()
+    view = services_of(conversation_id).chat.view(conversation_id, chosen, is_cached=True)
     try:
         receipt = view.next_receipt
     except (PromptTooLong, InstructionsTooLong) as error:

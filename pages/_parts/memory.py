@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import streamlit as st
 
-from pages._parts import context_words, editing, inspector, new_conversation, undo, words
+from pages._parts import context_words, editing, inspector, new_conversation, turns, undo, words
 from pages._parts.context_words import Earlier, SummaryState
 from pages._parts.elements import key_showing, popover, quiet_button, row
 from pages._parts.temporary import services_of
@@ -251,7 +251,7 @@ def _leftovers(plan: ContextPlan, forecast: Forecast, setup: Setup) -> str:
 def summary_dialog(conversation_id: ConversationId) -> None:
     """Edit, regenerate or delete the summary."""
     services = services_of(conversation_id)
-    thread = services.chat.open(conversation_id)
+    thread = services.chat.view(conversation_id, turns.chosen_version()).thread
     if thread.summary is None:
         st.caption(_why_there_is_none(thread))
         return

@@ -140,14 +140,14 @@ class UserTasks:
         self.store.conversations.set_summary(thread, summary)
 
     def summarise_now(self, thread: Thread, *, is_anew: bool = False) -> bool:
-        """Summarise the messages that are due, in the background; with *is_anew*, delete the summary first.
+        """Summarise the due messages of its branch in the background; with *is_anew*, delete the summary first.
 
         Return False if a summary is being made already: then nothing is deleted. Raise Stale, StoreUnavailable.
         """
-        conversation_id, last_id = thread.conversation.id, thread.messages[-1].id
+        conversation_id, tip = thread.conversation.id, thread.tip or thread.messages[-1]
         user_id = self.store.conversations.user_id
         is_begun = self.registry.claim(
-            Purpose.SUMMARY, user_id, conversation_id, last_id, is_wanted=True
+            Purpose.SUMMARY, user_id, conversation_id, tip.id, is_wanted=True
         )
         if is_begun:
             try:
@@ -156,7 +156,7 @@ class UserTasks:
             except AppError:
                 self.registry.end(Purpose.SUMMARY, conversation_id)
                 raise
-            in_thread(BACKGROUND_THREAD, partial(self._summarise, conversation_id, last_id))
+            in_thread(BACKGROUND_THREAD, partial(self._summarise, conversation_id, tip.id))
         return is_begun
 
     def noted(
@@ -232,12 +232,12 @@ class UserTasks:
         for work in self._claim_facts(thread, is_now=is_now):
             in_thread(BACKGROUND_THREAD, work)
 
-    def _summarise(self, conversation_id: ConversationId, _: MessageId) -> None:
-        """Have the model summarise the messages that no longer fit."""
+    def _summarise(self, conversation_id: ConversationId, message_id: MessageId) -> None:
+        """Have the model summarise the messages that no longer fit, on the newest branch through *message_id*."""
         failure: AppError | None = None
         try:
             for _call in range(_MOST_CALLS):
-                thread = self.store.conversations.thread(conversation_id)
+                thread = self.store.conversations.thread(conversation_id).through(message_id)
                 compaction = self.planning.compaction(thread, self.choices.setup(thread))
                 if compaction is None:
                     break

@@ -138,7 +138,8 @@ def summary_layout(history: History, room: int, counter: TokenCounter) -> Layout
 
 
 def usable_summary(history: History) -> RunningSummary | None:
-    """Return the summary; None if it is blank, is of another branch, or covers messages before the reset."""
+    """Return the summary; None if it is blank, is of another branch, covers messages before the reset, or lacks
+    pairs after the reset, because it was made while a later reset hid them."""
     summary = history.summary
     is_usable = (
         summary is not None
@@ -146,6 +147,10 @@ def usable_summary(history: History) -> RunningSummary | None:
         and history.reset_seq < summary.from_seq <= summary.up_to_seq
         # a branch with the last summarised message also has all earlier ones, so the summary fits it
         and any(message.seq == summary.up_to_seq for message in history.past)
+        and not complete_pairs(
+            [message for message in history.past if message.seq < summary.from_seq],
+            history.reset_seq,
+        )
     )
     return summary if is_usable else None
 

@@ -143,6 +143,17 @@ def test_summary_edited_meanwhile_is_not_overwritten(chat, server, summarised, d
     assert failure(chat, summarised) is None
 
 
+def test_branch_on_screen_is_summarised_beside_a_newer_one(chat, summarised):
+    covered = summarised.summary.up_to_seq
+    other = done(chat.edit_prompt(summarised.conversation.id, summarised.messages[0].id, "Hi."))
+    settled(chat, other)
+    seen = chat.view(summarised.conversation.id, summarised.messages[-1].id).thread
+
+    again = rebuild(chat, seen).summary
+
+    assert again.up_to_seq >= covered
+
+
 def test_edited_summary_is_sent(chat, server, summarised):
     chat.tasks.change_summary(summarised, " They sow kumquats. ")
 

@@ -18,6 +18,7 @@ from services.domain import (
 )
 from services.domain.model_failures import ModelFailure, ModelUnavailable
 from services.errors import NewerVersion
+from tests.chats import done
 from tests.fakes import NOON, FakePerson, ScriptedModel, choose
 from tests.pages.conftest import captions, html, in_composer, in_dialog, press
 from tests.pages.test_chat_page import pairs, send
@@ -42,6 +43,17 @@ def test_banner_leads_to_the_summary(open_app, maya, garden):
 
     assert app.text_area(key=f"summary-{garden}").value == "They sow peas."
     assert "Summary of 4 messages" in captions(app)
+
+
+def test_dialogs_are_about_the_branch_on_screen(open_app, maya, garden, database):
+    messages = database.thread(garden).messages
+    done(maya.chat.edit_prompt(garden, messages[0].id, "Kumquats?"))
+    app = open_app(maya, c=str(garden), m=str(messages[-1].id))
+
+    app.button(key="read-summary-banner").click().run()
+    assert "Summary of 4 messages" in captions(app)
+    app.run().button(key="look-at-next").click().run()
+    assert "They sow peas." in {code.value for code in app.code}
 
 
 @pytest.mark.parametrize(

@@ -92,6 +92,24 @@ def test_summary_from_before_the_reset_is_hidden():
     assert plan(talk(8), summary=summary_of(3, 4), reset_seq=2).start_seq == 4
 
 
+def test_summary_of_a_cleared_context_is_unusable_once_restored():
+    past, summary = long_talk(42), summary_of(5, 10)
+    assert shown(plan(past[:12], summary=summary, reset_seq=4)) == [11, 12]
+
+    assert shown(plan(past[:12], summary=summary)) == list(range(1, 13))
+    compaction = compaction_of(past, summary=summary)
+    assert (compaction.from_seq, compaction.compacted_ids[0]) == (1, past[0].id)
+
+
+def test_unanswered_prompt_before_the_summary_leaves_it_usable():
+    past = tuple(message for message in talk(8) if message.seq != 2)
+
+    seen = plan(past, summary=summary_of(3, 4))
+
+    assert [each.int for each in seen.summarised_ids] == [3, 4]
+    assert omitted(seen) == [1]
+
+
 # -- the time, and the request -----------------------------------------------------------------
 
 
