@@ -132,6 +132,7 @@ create table turns (
 ) strict;
 create index turns_client_turn_id on turns (user_id, client_turn_id);
 create index turns_conversation_id on turns (user_id, conversation_id, begun_at);
+create index turns_prompt_id on turns (user_id, conversation_id, prompt_id);
 create index turns_open on turns (user_id, lease_until) where finished_at is null;
 
 create table receipts (user_id text not null, key text not null, row text not null, primary key (user_id, key)) strict;

@@ -352,6 +352,18 @@ def test_app_whose_lease_was_taken_writes_no_more(store, lease):
     assert found(store.of(MAYA)) == []
 
 
+def test_app_whose_lease_was_taken_leaves_it_to_its_successor(store, lease):
+    name = f"{store.database.documents}/daybook/lease"
+    store.database.commit([Write(delete=name)])
+    assert Lease(store.database, **LEASE)._take()
+    lease._thread.join(5)
+
+    lease.release()
+
+    [answer] = store.database.read([name])
+    assert answer.found
+
+
 def test_lease_that_is_not_renewed_in_time_lets_no_write_pass(store, lease, wire):
     wire.refusal = Refusal(grpc.StatusCode.UNAVAILABLE, "away")
     time.sleep(LEASE["seconds"])

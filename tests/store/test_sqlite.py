@@ -31,6 +31,7 @@ from tests.store.conformance.talk import (
     attached,
     begun_with,
     choose,
+    delete,
     ending,
     new_turn,
 )
@@ -326,20 +327,41 @@ def test_deleted_row_is_in_no_file_soon(place, store):
     assert key not in place.path.read_bytes()
 
 
-def test_destroyed_messages_scan_no_turns_of_other_chats(connections, place, store):
-    database, read = InMemoryDatabase(UserId(uuid4()), make_store=lambda: store), set()
+@pytest.fixture
+def read(connections):
+    """The SQL of all statements since this fixture was made."""
+    found = []
+    connections.rewrite = lambda sql: found.append(sql) or sql
+    return found
+
+
+def by_prompt(read):
+    return {sql for sql in read if " from turns " in sql and "prompt_id = ?" in sql}
+
+
+def test_destroyed_messages_scan_no_other_turns(read, place, store):
+    database = InMemoryDatabase(UserId(uuid4()), make_store=lambda: store)
     garden = database.hold("Garden", "When do I sow peas?", "In March.")
-    database.rows.discard_conversation(garden, 0)
-    connections.rewrite = lambda sql: read.add(sql) or sql
+    delete(database.store(), database.thread(garden), 0, seconds=0)
 
     database.sweep()
 
-    by_prompt = [sql for sql in read if " from turns " in sql and "prompt_id = ?" in sql]
-    assert by_prompt
+    assert by_prompt(read)
     with closing(sqlite3.connect(place.path)) as other:
-        for sql in by_prompt:
+        for sql in by_prompt(read):
             plan = other.execute(f"explain query plan {sql}", ("",) * sql.count("?")).fetchall()
-            assert "(user_id=? AND conversation_id=?)" in str(plan)
+            assert "(user_id=? AND conversation_id=? AND prompt_id=?)" in str(plan)
+
+
+def test_destroyed_chat_looks_up_no_turns_of_its_prompts(read, store):
+    database = InMemoryDatabase(UserId(uuid4()), make_store=lambda: store)
+    garden = database.hold("Garden", "When do I sow peas?", "In March.")
+    database.rows.discard_conversation(garden, 0)
+
+    database.sweep()
+
+    assert database.tables.all(MESSAGES) == {}
+    assert not by_prompt(read)
 
 
 def test_log_is_emptied_after_its_last_reader(place, connections):

@@ -99,7 +99,8 @@ class Lease:
             [answer] = self._database.read([self._name])
             if answer.missing or answer.found.fields["holder"].string_value != self._holder:
                 self._is_lost = True
-            self._seen = Precondition(update_time=answer.found.update_time)
+            else:  # with the update time of another process's lease, `release` would delete that lease
+                self._seen = Precondition(update_time=answer.found.update_time)
 
     def _renew(self) -> None:
         began = time.monotonic()

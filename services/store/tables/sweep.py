@@ -8,6 +8,7 @@ from services.domain import ConversationId
 from services.domain.rows import DocumentKind, MessageRow
 from services.rules.messages import is_due
 from services.rules.turns import Turn
+from services.store.rows import ReceiptRow
 from services.store.tables import schema
 from services.store.tables.blocks import delete_all, found
 from services.store.tables.content import counts_of, text_bytes
@@ -86,11 +87,12 @@ class TablesSweep(TablesDocuments):
         if chat and is_due(chat.destroy_at, now) and self._has_open_turn(block, chat.id):
             return False
         ids, rest = discard.message_ids[-_SLICE:], discard.message_ids[:-_SLICE]
+        discarded = frozenset(discard.message_ids)
         # a message is destroyed together with its replies, even if the replies' own time for Undo is longer
         replies = [
             row.id for one in ids for row in block.select(schema.MESSAGES, {"parent_id": one})
         ]
-        if others := tuple(one for one in replies if one not in discard.message_ids):
+        if others := tuple(one for one in replies if one not in discarded):
             message_ids = (*discard.message_ids, *others)
             block.put(schema.DISCARDS, replace(discard, message_ids=message_ids))
             return True
@@ -101,7 +103,13 @@ class TablesSweep(TablesDocuments):
             chat = replace(chat, undo_until=None)
         if self._destroy_pieces(block, counts, *where):
             return True
-        if not self._destroy(block, rows, counts, chat):
+        turn_ids = {row.turn_id for row in rows if row.turn_id}
+        for row in rows:
+            # the conversation, because no index of SQLite has the prompt alone
+            where = {"conversation_id": row.conversation_id, "prompt_id": row.id}
+            turn_ids |= {turn.id for turn in block.select(schema.TURNS, where)}
+        receipts = found(block, schema.RECEIPTS, turn_ids)
+        if not self._destroy(block, rows, receipts, counts, chat):
             return True
         if rest:
             block.put(schema.DISCARDS, replace(discard, message_ids=rest))
@@ -113,20 +121,15 @@ class TablesSweep(TablesDocuments):
         self,
         block: Block,
         rows: Sequence[MessageRow],
+        receipts: Sequence[ReceiptRow],
         counts: Counts,
         chat: StoredConversation | None,
     ) -> bool:
-        """Destroy messages of *chat* with their thoughts, and the receipts of their turns.
+        """Destroy messages of *chat* with their thoughts, and *receipts*.
 
         If there are too many receipts for one block, destroy only some of them and return False.
         """
-        turn_ids = {row.turn_id for row in rows if row.turn_id}
-        for row in rows:
-            # the conversation, because no index of SQLite has the prompt
-            where = {"conversation_id": row.conversation_id, "prompt_id": row.id}
-            turn_ids |= {turn.id for turn in block.select(schema.TURNS, where)}
         thoughts = found(block, schema.THOUGHTS, [row.id for row in rows])
-        receipts = found(block, schema.RECEIPTS, turn_ids)
         if is_slice := len(receipts) > _MOST_RECEIPTS:
             rows, thoughts, receipts = rows[:0], thoughts[:0], receipts[:_MOST_RECEIPTS]
         delete_all(block, schema.MESSAGES, rows)
@@ -155,7 +158,7 @@ class TablesSweep(TablesDocuments):
             return True
         messages = block.select(schema.MESSAGES, where, order=("-seq",), limit=_SLICE)
         if messages:
-            self._destroy(block, messages, counts, row)
+            self._destroy(block, messages, [], counts, row)  # the receipts go with the turns
             return True
         turns = block.select(schema.TURNS, where, limit=_SLICE)
         receipts = found(block, schema.RECEIPTS, [turn.id for turn in turns])
