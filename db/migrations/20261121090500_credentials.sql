@@ -143,7 +143,7 @@ begin
     select id, created_at from auth.users where email = address and id is distinct from person for update
   loop
     if exists (select from private.roles where user_id = stranger.id)
-      or stranger.created_at <= (select min(applied_at) from private.migrations)
+      or stranger.created_at <= (select made_at from private.settings)
       or not private.delete_user(stranger.id)
     then
       return false;

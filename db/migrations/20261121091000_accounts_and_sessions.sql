@@ -68,7 +68,6 @@ create table private.log_erasures (         -- deleted accounts that Supabase Au
 );
 
 create index on private.app_sessions (user_id);
-create index on private.app_sessions (expires_at);
 create index on private.notices (user_id, kind);
 create index on private.throttles (window_ends);
 
@@ -291,8 +290,6 @@ end $$;
 -- credentials, and end the account's sessions. Only the owner of the migrations calls this. Return false if there is
 -- no such account.
 create function private.repair_sign_in(person uuid, address text, new_hash text) returns boolean language plpgsql as $$
-declare
-  first_migration constant timestamptz := (select min(applied_at) from private.migrations);
 begin
   -- against deadlocks: before other rows, as deletions of accounts do
   perform from auth.users where id = person or email = address order by id for update;
@@ -302,7 +299,8 @@ begin
   -- other users with the address: those without an account are deleted; the others get a tombstone until they, too, are
   -- repaired
   perform private.delete_user(id) from auth.users where email = address and id <> person
-    and created_at > first_migration and not exists (select from private.roles where user_id = users.id);
+    and created_at > (select made_at from private.settings)
+    and not exists (select from private.roles where user_id = users.id);
   insert into private.password_permits as known (user_id)
   select user_id from private.roles join auth.users on id = user_id where email = address and id <> person
   on conflict (user_id) do update set made_at = excluded.made_at;
@@ -722,22 +720,24 @@ begin
   return '{"ok": true}';
 end $$;
 
--- Return the caller's devices, at most 300, the most recently used first. The call needs no proof, because it returns
--- only the caller's rows.
-create function private.my_sessions() returns table (
-  session uuid, device public.sealed, created_at timestamptz, seen_at timestamptz, expires_at timestamptz,
-  is_this_one boolean, is_proven boolean, is_proven_in_part boolean
-) language plpgsql stable as $$
+-- Return the caller's devices, at most 300, the most recently used first, as one JSON value, because the API's
+-- "max rows" limit would truncate a list of rows. The call needs no proof, because it returns only the caller's rows.
+create function private.my_sessions() returns jsonb language plpgsql stable as $$
 declare
   person uuid := private.require_me();
 begin
-  return query
-    select mine.id, mine.device, mine.created_at, mine.seen_at, mine.expires_at,
-      mine.auth_session_id = private.my_auth_session(), private.is_proven(mine), private.is_proven(mine, true)
-    from private.app_sessions mine
-    where mine.user_id = person and mine.expires_at > now()
-      and mine.seen_at + make_interval(secs => mine.idle_seconds) > now()
-    order by mine.seen_at desc, mine.id limit 300;
+  return (
+    select coalesce(jsonb_agg(to_jsonb(listed) order by seen_at desc, session), '[]')
+    from (
+      select mine.id as session, mine.device, mine.created_at, mine.seen_at, mine.expires_at,
+        mine.auth_session_id = private.my_auth_session() as is_this_one, private.is_proven(mine) as is_proven,
+        private.is_proven(mine, true) as is_proven_in_part
+      from private.app_sessions mine
+      where mine.user_id = person and mine.expires_at > now()
+        and mine.seen_at + make_interval(secs => mine.idle_seconds) > now()
+      order by mine.seen_at desc, mine.id limit 300
+    ) listed
+  );
 end $$;
 
 -- Ask all processes to stop the replies that are still streaming and were begun by the caller's session

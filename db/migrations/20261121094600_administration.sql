@@ -248,22 +248,21 @@ begin
 end $$;
 
 -- Return 100 failures, which strangers can cause, and 100 other entries, out of the newest 1,000 entries of
--- the audit about the caller: so failures do not hide the others. No other user is named. The call needs no
--- proof, because it returns only the caller's entries.
-create function private.my_audit() returns table (
-  id text, at timestamptz, action text, actor text, target text, detail jsonb
-) language plpgsql stable as $$
+-- the audit about the caller: so failures do not hide the others. No other user is named. The result is one JSON
+-- value, because the API's "max rows" limit would truncate a list of rows. The call needs no proof, because it
+-- returns only the caller's entries.
+create function private.my_audit() returns jsonb language plpgsql stable as $$
 declare
   person uuid := private.require_me();
 begin
-  return query
-    select entry.id::text, entry.at, entry.action,
-      case entry.actor when person then 'You' else case when entry.actor is not null then 'Admin' end end, null::text,
-      entry.detail
+  return (
+    select coalesce(jsonb_agg(jsonb_build_object('id', entry.id::text, 'at', entry.at, 'action', entry.action,
+      'actor', case when entry.actor = person then 'You' when entry.actor is not null then 'Admin' end,
+      'target', null, 'detail', entry.detail) order by entry.id desc), '[]')
     from (
       select newest.*, row_number() over (partition by newest.action like '%.fail' order by newest.id desc) as place
       from (select * from private.audit where audit.target = person order by audit.id desc limit 1000) newest
     ) entry
     where entry.place <= 100
-    order by entry.id desc;
+  );
 end $$;

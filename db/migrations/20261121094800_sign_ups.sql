@@ -58,7 +58,7 @@ end;
 create function private.sign_ups() returns jsonb language sql stable
 return jsonb_build_object('ok', true, 'mode', replace(private.sign_up_mode(), 'first', 'open'),
   'is_first', private.sign_up_mode() = 'first', 'confirms_by_code', (select confirms_by_code from private.settings),
-  'requires_factor', (select requires_factor from private.settings));
+  'requires_factor', private.requires_factor());
 
 -- Begin the account of a user who has none, from the *pending* sign-up: with an invitation if the mode of
 -- sign-ups requires one, with a second factor (*new_wants_factor*) if the deployment requires one, and with
@@ -176,7 +176,7 @@ declare
 begin
   for stranger in
     select id from auth.users
-    where created_at > (select min(applied_at) from private.migrations)
+    where created_at > (select made_at from private.settings)
       and coalesce(email_confirmed_at + interval '1 day', created_at + interval '7 days') < now()
       and not exists (select from private.roles where user_id = users.id)
       and exists (select from private.roles where roles.role = 'admin')

@@ -9,7 +9,6 @@ import { Server } from "node:http";
 const USED_OF_AUTH = new Set([
   "GET /auth/v1/health",
   "GET /auth/v1/settings",
-  "GET /auth/v1/user",
   "POST /auth/v1/logout",
   "POST /auth/v1/signup",
   "POST /auth/v1/token",

@@ -72,10 +72,10 @@ class HourlyLimit:
         self._forget()
         return len(self._known) + len(self._others)
 
-    def has_room(self, *, is_known: bool, held: int = 0) -> bool:
-        """Return True if the hour has room for another mail beside *held* ones, which were queued before it without room."""
-        is_below = self.used + held < self.at_most
-        return is_below and (is_known or len(self._others) + held < self.at_most - self.for_known)
+    def has_room(self, *, is_known: bool, queued: int = 0) -> bool:
+        """Return True if the hour has room for another mail beside *queued* ones, which came before it and are not counted yet."""
+        is_below = self.used + queued < self.at_most
+        return is_below and (is_known or len(self._others) + queued < self.at_most - self.for_known)
 
     def count(self, *, is_known: bool) -> None:
         (self._known if is_known else self._others).append(self._clock())
@@ -159,7 +159,7 @@ class Mailer:
         """Return True if the hourly limit and the queue allow another code; *is_known*: a known device requests it."""
         rank = Rank.KNOWN_DEVICE if is_known else Rank.STRANGER
         with self._changed:
-            has_room = self._limit.has_room(is_known=is_known, held=self._held)
+            has_room = self._limit.has_room(is_known=is_known, queued=self._uncounted)
             return has_room and not self._is_full_for(rank)
 
     def health(self) -> MailHealth:
@@ -186,7 +186,7 @@ class Mailer:
         return len(self._waiting) + self._is_sending >= self._most_waiting
 
     @property
-    def _held(self) -> int:
+    def _uncounted(self) -> int:
         return sum(not one.is_counted for one in self._waiting)
 
     def _count(self, waiting: _Waiting) -> None:
@@ -200,7 +200,7 @@ class Mailer:
     def _refusal(self, mail: Mail) -> MailRefusal | None:
         if not has_mailbox(mail.address):
             return MailRefusal.NO_MAILBOX
-        has_room = self._limit.has_room(is_known=mail.is_known, held=self._held)
+        has_room = self._limit.has_room(is_known=mail.is_known, queued=self._uncounted)
         if not has_room and not isinstance(mail.content, Notice):
             return MailRefusal.HOURLY_LIMIT
         return MailRefusal.FULL_QUEUE if self._is_full_for(rank_of(mail)) else None

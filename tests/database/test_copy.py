@@ -30,6 +30,7 @@ from services.users import full_export
 from services.users.full_export import FullExport
 from tests.conftest import started_stack
 from tests.database import servers
+from tests.database.people import sealed
 from tests.database.storm import MUST_BE_ZERO
 from tests.database.test_operate import run as run  # a fixture
 from tests.database.test_operate import with_keys
@@ -44,8 +45,14 @@ NOT_COPIED = {
     *("app_sessions", "steps", "throttles", "seen_nonces", "password_permits", "log_erasures"),
     *("server_keys", "migrations"),
 }
-# the loans of the deployment's cap to its users, which the database calculates anew, and the sessions of turns, which end
-OWN = {"budgets": {"loan"}, "deployment": {"lent"}, "turns": {"auth_session_id"}}
+# the loans of the deployment's cap to its users, which the database calculates anew, the sessions of turns, which end, and
+# the time of the first migration
+OWN = {
+    "budgets": {"loan"},
+    "deployment": {"lent"},
+    "turns": {"auth_session_id"},
+    "settings": {"made_at"},
+}
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -170,6 +177,32 @@ def test_supabase_to_a_file_and_back_loses_nothing(run, place, cache, tmp_path, 
         sessions = make_sessions(new)
         assert exports(sessions, monkeypatch) == sent
         sessions.backend.gateway.http.close()
+
+
+@pytest.mark.parametrize(
+    ("table", "copied"),
+    [
+        ("messages", schema.MESSAGES),
+        ("messages", schema.THOUGHTS),
+        ("receipts", schema.RECEIPTS),
+    ],
+)
+def test_copy_of_a_user_reads_no_rows_of_others(world, maya, garden, table, copied):
+    world.fill(garden, 1, 1000)
+    world.admin.execute(
+        "with begun as ("
+        " insert into public.turns select copy.* from public.turns one, generate_series(1, 1000) n, md5(n::text) other,"
+        " jsonb_populate_record(one, jsonb_build_object('id', other, 'client_turn_id', other)) copy returning turns.*"
+        ") insert into public.receipts select id, conversation_id, user_id, %s from begun",
+        [sealed("receipt")],
+    )
+    omar = world.person()
+    omar.begin(omar.create_conversation(), receipt_body=sealed("receipt"))
+    world.admin.execute("analyze")
+
+    reading = world.work(f"public.{table}", lambda: SupabaseCopy(world.admin).rows(copied, omar.id))
+
+    assert sum(reading[:2]) < 10
 
 
 # --- into the database of a hosted project

@@ -892,7 +892,7 @@ def test_some_users_keep_their_address(world, who):
     else:
         omar = world.make_person(world)
     if who == "from before Daybook":
-        world.admin.execute("update private.migrations set applied_at = now()")
+        world.admin.execute("update private.settings set made_at = now()")
     elif who == "needed":
         world.admin.execute("create table of_the_operator (user_id uuid references auth.users)")
         world.admin.execute("insert into of_the_operator values (%s)", [omar.id])

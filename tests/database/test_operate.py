@@ -174,6 +174,7 @@ def test_documented_backup_is_restored_whole(run, tmp_path):
             garden = maya.create_conversation()
             maya.finish(maya.begin(garden)["turn"], 1, 400)
             maya.call("set_deployment_cap", new_monthly_cap_micro=7_000_000)
+            interrupted = world.make_person(world)  # has no account
             before = world.contents()
             subprocess.run(["/bin/sh", "-c", dump], check=True, cwd=tmp_path, env=environment)
         found, environment = project("found")
@@ -198,6 +199,8 @@ def test_documented_backup_is_restored_whole(run, tmp_path):
             assert world.contents() == after
             omar = world.person()  # new numbers follow the last copied one
             assert omar.finish(omar.begin(omar.create_conversation())["turn"], 1, 5)["saved"]
+            address = f"{interrupted.id}@daybook.test"
+            assert world.anon.call("end_stranger", address=address)["ok"]
 
 
 def test_migrate_reads_root_key_from_keys_folder(run, empty, tmp_path):

@@ -294,7 +294,7 @@ def test_user_administers_no_sign_ups(world, admin):
 )
 def test_user_who_never_began_is_removed(world, admin, made_days_ago, confirmed_days_ago, is_kept):
     omar = stranger(world)
-    world.admin.execute("update private.migrations set applied_at = now() - interval '30 days'")
+    world.admin.execute("update private.settings set made_at = now() - interval '30 days'")
     world.admin.execute(
         "update auth.users set created_at = now() - %s * interval '1 day',"
         " email_confirmed_at = now() - %s * interval '1 day' where id = %s or id = %s",
@@ -312,14 +312,14 @@ def test_user_who_never_began_is_removed(world, admin, made_days_ago, confirmed_
 @pytest.mark.parametrize(
     "spared",
     [
-        "update private.migrations set applied_at = now()",
+        "update private.settings set made_at = now()",
         "update private.roles set role = 'user'",
     ],
     ids=["from before Daybook", "may become the first admin"],
 )
 def test_some_users_who_never_began_are_left_alone(world, admin, spared):
     omar = stranger(world)
-    world.admin.execute("update private.migrations set applied_at = now() - interval '30 days'")
+    world.admin.execute("update private.settings set made_at = now() - interval '30 days'")
     world.admin.execute("update auth.users set created_at = now() - interval '8 days'")
     world.admin.execute(spared)
 
@@ -332,7 +332,7 @@ def test_user_whom_another_table_needs_spares_no_other(world, admin):
     needed, other = stranger(world), stranger(world)
     world.admin.execute("create table of_the_operator (user_id uuid references auth.users)")
     world.admin.execute("insert into of_the_operator values (%s)", [needed.id])
-    world.admin.execute("update private.migrations set applied_at = now() - interval '30 days'")
+    world.admin.execute("update private.settings set made_at = now() - interval '30 days'")
     world.admin.execute("update auth.users set created_at = now() - interval '8 days'")
 
     world.sweep()

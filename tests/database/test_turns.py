@@ -460,3 +460,43 @@ def test_due_rows_are_removed_in_slices(world, maya, garden):
 
     assert left == [(True, 1, 1), (True, 0, 0), (False, 0, 0)]
     assert maya.rows("conversations") == []
+
+
+def test_turns_of_a_deleted_conversation_are_kept_in_slices(world, maya, garden):
+    world.admin.execute(
+        "insert into public.turns select copy.* from public.turns one, generate_series(1, 300) n, md5(n::text) other,"
+        " jsonb_populate_record(one, jsonb_build_object('id', other, 'client_turn_id', other)) copy"
+    )
+    world.admin.execute(
+        "insert into public.receipts select id, conversation_id, user_id, %s from public.turns",
+        [sealed("receipt")],
+    )
+    maya.call("discard_conversation", conversation=garden, for_seconds=20)
+    let_pass(world, garden)
+
+    left = []
+    for _ in range(2):
+        _, _, updated = world.work("public.turns", lambda: world.one("select private.tidy()"))
+        left.append((updated, len(maya.rows("receipts")), len(maya.rows("conversations"))))
+
+    assert left == [(200, 101, 1), (101, 0, 0)]
+    assert len(maya.rows("turns")) == 301
+
+
+@pytest.mark.parametrize("table", ["conversations", "turns"])
+def test_sweep_reads_no_rows_of_users_who_stay(world, garden, table):
+    world.admin.execute(
+        f"insert into public.{table} select copy.* from public.{table} one, generate_series(1, 10000) n,"
+        " md5(n::text) other, jsonb_populate_record(one, jsonb_build_object('id', other, 'client_turn_id', other)) copy"
+    )
+    world.admin.execute(
+        "with deleted as ("
+        " insert into auth.users (id, email) select gen_random_uuid(), n from generate_series(1, 20) n returning id"
+        ") insert into private.roles (user_id, suspended_at, deleted_at) select id, now(), now() from deleted"
+    )
+    world.admin.execute("analyze")
+
+    unindexed, indexed, _ = world.work(
+        f"public.{table}", lambda: world.one("select private.tidy()")
+    )
+    assert unindexed + indexed < 100

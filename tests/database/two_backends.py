@@ -131,9 +131,7 @@ class SessionCalls(SqlCalls):
     claims: dict = field(default_factory=dict)
 
     def read(self, verb, kind, /, **arguments):
-        if verb == "my_sessions":
-            return self._devices(kind)
-        has_caller = self.claims and verb != "my_account"
+        has_caller = self.claims and verb not in ("my_account", "my_sessions")
         given = ["me => caller"] * bool(has_caller) + given_as(arguments)
         caller = f" from test_clock.caller({sql.quote(json.dumps(self.claims))}) caller"
         answer = self.run(
@@ -141,15 +139,6 @@ class SessionCalls(SqlCalls):
         )
         if isinstance(answer, dict) and "code" in answer:
             raise (self.claims and _ERRORS.get(answer["code"])) or StoreUnavailable(answer["code"])
-        return _adapter(kind).validate_python(answer)
-
-    def _devices(self, kind):
-        rows = "select coalesce(jsonb_agg(to_jsonb(mine) order by seen_at desc, session), '[]')"
-        mine = f"{rows} from private.my_sessions() mine where caller is not null"
-        caller = f"test_clock.caller({sql.quote(json.dumps(self.claims))}) caller"
-        answer = self.run(f"select ({mine}) from {caller}")
-        if isinstance(answer, dict):
-            raise _ERRORS[answer["code"]]
         return _adapter(kind).validate_python(answer)
 
     def call(self, verb, /, **arguments):

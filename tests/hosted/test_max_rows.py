@@ -69,6 +69,40 @@ def test_many_spaces_are_read_whole(maya):
     assert len(store_of(maya).spaces.all()) == MORE
 
 
+@pytest.mark.usefixtures("shrunk")
+def test_changes_of_an_account_are_listed_whole(hosted, maya):
+    with hosted.connect() as owner:
+        owner.execute(
+            "select private.note(null, action, %s)"
+            " from unnest('{caps.user,sign_in.fail}'::text[]) action, generate_series(1, %s)",
+            [maya.user_id, MORE],
+        )
+
+    listed = [change.action for change in store_of(maya).usage.account_changes()]
+
+    assert len(listed) == 200
+    assert listed.count("sign_in.fail") == 100
+
+
+@pytest.mark.usefixtures("shrunk")
+def test_devices_are_listed_whole(hosted, maya):
+    with hosted.connect() as owner:
+        owner.execute(
+            "insert into private.app_sessions select copy.* from private.app_sessions one, generate_series(1, %s) n,"
+            " md5(n::text) other, jsonb_populate_record(one, jsonb_build_object('id', other, 'auth_session_id', other,"
+            " 'cookie_hash', private.sha(n::text))) copy where copy.user_id = %s",
+            [MORE, maya.user_id],
+        )
+
+        listed = maya.backend.devices()
+
+        owner.execute(
+            "delete from private.app_sessions where user_id = %s and auth_session_id not in (select id from auth.sessions)",
+            [maya.user_id],
+        )
+    assert len(listed) == MORE + 1
+
+
 @pytest.fixture
 def owner(hosted, maya, shrunk):
     """A connection to the database, during which Maya is an admin."""

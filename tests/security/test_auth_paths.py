@@ -9,12 +9,12 @@ import pytest
 USED = [
     ("GET", "/auth/v1/health"),
     ("GET", "/auth/v1/settings"),
-    ("GET", "/auth/v1/user"),
     ("POST", "/auth/v1/logout"),
     ("POST", "/auth/v1/signup"),
     ("POST", "/auth/v1/token?grant_type=password"),
 ]
 UNUSED = [
+    ("GET", "/auth/v1/user"),
     ("PUT", "/auth/v1/user"),
     ("GET", "/auth/v1/verify?token=1&type=recovery"),
     ("GET", "/auth/v1/authorize?provider=google"),

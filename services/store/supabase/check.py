@@ -49,7 +49,7 @@ select
   (select token_seconds from private.app_sessions order by created_at desc limit 1),
   (select count(*) from auth.users where not exists (
     select from private.roles where user_id = users.id)
-    and created_at < (select min(applied_at) from private.migrations)),
+    and created_at < (select made_at from private.settings)),
   private.can_erase_log_entries(),
   (select count(*) from private.log_erasures),
   (select coalesce(extract(epoch from clock_timestamp() - min(since)), 0)::float8 from private.log_erasures)

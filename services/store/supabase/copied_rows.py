@@ -1,5 +1,7 @@
 """Queries that return rows in the form of the tables in services/store/tables, keyed by the names of these tables."""
 
+# No index of messages and receipts begins with the user, so a user's rows are read chat by chat: `offset 0` prevents a join,
+# which would read the rows of all users.
 ROWS = {
     "accounts": """
 select users.id, case when roles.deleted_at is null then users.email end as email, roles.role, roles.suspended_at,
@@ -28,12 +30,17 @@ from public.conversations where user_id = %(user)s""",
 select *, last_seq - (select count(*) from public.messages where conversation_id = chats.id) as destroyed
 from public.conversations chats where user_id = %(user)s""",
     "messages": """
-select id, conversation_id, seq, parent_id, turn_id, role, outcome, body, attachments, has_thoughts, created_at,
-  null as destroy_at from public.messages where user_id = %(user)s""",
+select said.* from public.conversations chats cross join lateral (
+  select id, conversation_id, seq, parent_id, turn_id, role, outcome, body, attachments, has_thoughts, created_at,
+    null as destroy_at from public.messages where conversation_id = chats.id offset 0
+) said where chats.user_id = %(user)s""",
     "pieces": """
 select *, body as piece_body from public.pieces
 where user_id = %(user)s and conversation_id = %(conversation)s""",
-    "thoughts": "select id, thoughts from public.messages where user_id = %(user)s and has_thoughts",
+    "thoughts": """
+select said.* from public.conversations chats cross join lateral (
+  select id, thoughts from public.messages where conversation_id = chats.id and has_thoughts offset 0
+) said where chats.user_id = %(user)s""",
     "discards": """
 select min(id::text) as id, conversation_id, array_agg(id order by id) as message_ids, destroy_at
 from public.messages where user_id = %(user)s and destroy_at is not null group by conversation_id, destroy_at""",
@@ -41,8 +48,10 @@ from public.messages where user_id = %(user)s and destroy_at is not null group b
 select *, encode(request_hash, 'hex') as request, stop_requested as is_stop_requested
 from public.turns where user_id = %(user)s""",
     "receipts": """
-select turn_id, client_turn_id, body from public.receipts join public.turns on turns.id = turn_id
-where receipts.user_id = %(user)s""",
+select kept.* from public.conversations chats cross join lateral (
+  select turn_id, (select client_turn_id from public.turns where id = turn_id) as client_turn_id, body
+  from public.receipts where conversation_id = chats.id offset 0
+) kept where chats.user_id = %(user)s""",
     "documents": "select * from public.documents where user_id = %(user)s",
     "ledger": """
 select *, lpad(id::text, 20, '0') as id from private.ledger where user_id = %(user)s""",

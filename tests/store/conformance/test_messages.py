@@ -294,14 +294,15 @@ def test_destroyed_message_leaves_nothing_in_the_store(backend, maya, garden, ga
 
 
 def test_destroyed_messages_leave_costs_and_no_receipts(backend, maya, garden, garden_id):
-    thread = answer(maya, new_turn(garden, "And leeks?", receipt="Leeks!"), "In April.")
-    delete(maya, thread, 4)
+    kept = answer(maya, new_turn(garden, "And peas?", receipt="Peas!"), "In May.")
+    thread = answer(maya, new_turn(kept, "And leeks?", receipt="Leeks!"), "In April.")
+    delete(maya, thread, 6)
     backend.let_pass(UNDO_SECONDS + 1)
 
     backend.sweep()
 
     reader = maya.elsewhere().turns
-    assert reader.receipts(thread.messages, garden_id) == {}
+    assert reader.receipts(thread.messages, garden_id).keys() == {kept.tip.turn_id}
     assert reader.costs([thread.tip], garden_id)[thread.tip.turn_id].cost_micro == 300
 
 
