@@ -34,6 +34,7 @@ end $$;
 
 -- Return the state that an open tab polls, in one call. The call needs no proof, because it returns only the caller's state.
 --   chat          the revision of the open conversation; null: there is none
+--   choices       the columns of the open conversation that its next turn depends on, besides its messages
 --   list          a digest of the first conversations of the list (`list_digest` in services/domain/revisions.py)
 --   running       the conversations in which a reply is streaming
 --   preferences   the preferences' revision; 0: none are stored
@@ -43,7 +44,11 @@ declare
   person uuid := private.require_me();
 begin
   return (
-    with listed as (
+    with opened as (
+      select rev,
+        concat_ws(' ', instructions_rev, summary_rev, reset_seq, policy, policy_size, model, space_id) as choices
+      from public.conversations where id = conversation and user_id = person and destroy_at is null
+    ), listed as (
       select id, title, pinned_at, updated_at, space_id, last_seq > read_seq and id is distinct from conversation as is_unread
       from public.conversations
       where user_id = person and state = case when archived then 'archived' else 'active' end and destroy_at is null
@@ -51,7 +56,8 @@ begin
       order by pinned_at desc nulls last, updated_at desc limit 31
     )
     select jsonb_build_object(
-      'chat', (select rev from public.conversations where id = conversation and user_id = person and destroy_at is null),
+      'chat', (select rev from opened),
+      'choices', (select choices from opened),
       'list', (
         select private.sha(coalesce(string_agg(
           concat_ws(' ', id, private.sha(title), pinned_at is not null, space_id, is_unread), E'\n'

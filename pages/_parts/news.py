@@ -38,7 +38,7 @@ def watch(
         "is_admin": user.account.role is AccountRole.ADMIN,
     }
     if opened:
-        seen["chat"] = opened.rev
+        seen |= {"chat": opened.rev, "choices": opened.choices}
     if listed is not None:
         seen["list"] = list_digest(listed, opened.id if opened else None)
     browser.watch_news(place, seen, lambda found: attempt(_hear, found))

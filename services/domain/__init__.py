@@ -158,6 +158,8 @@ class Conversation:
     title_hash: str = field(default="", repr=False)
     model: str | None = None  # the model chosen for this conversation; None: the user's default
     space_id: SpaceId | None = None
+    # `ConversationRow.choices` as last read: changes by this process move it only with the next read
+    choices: str = field(default="", compare=False)
 
     @property
     def cuts(self) -> int:

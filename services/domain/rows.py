@@ -101,6 +101,13 @@ class ConversationRow(SealedConversation):
     summary: str | None = field(default=None, repr=False)
     summary_rev: int = 0
 
+    @property
+    def choices(self) -> str:
+        """The columns that the next turn depends on, besides messages, in the form that `private.poll` returns."""
+        texts = self.instructions_rev, self.summary_rev, self.reset_seq
+        chosen = self.policy, self.policy_size, self.model, self.space_id
+        return " ".join(str(one) for one in (*texts, *chosen) if one is not None)
+
     def text(self, kind: DocumentKind) -> DocumentRow:
         """Return the conversation's instructions or summary, according to *kind*."""
         is_summary = kind is DocumentKind.SUMMARY

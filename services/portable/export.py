@@ -61,8 +61,10 @@ _CODE_BLOCK = re.compile(r"^(```|~~~)[^`~\n]*\n(?:(?![ \t]*(?:```|~~~)).*\n)*\1 
 # text that may end, hide or imitate a part of the page
 _MORE_THAN_PROSE = re.compile(
     r"""
-      ^(?:[ \t>]|[*+-][ \t]|\d+[.)][ \t])*(?:\#|```|~~~|\[(?:[^\[\]\\]|\\[\s\S])*+\]:)  # headings, fences, definitions
-    | ^[ \t]*[=-]+[ \t]*$                                             # underlines of headings
+      ^(?:[ \t>]|[*+-][ \t]|\d+[.)][ \t])*(?:
+          \#|```|~~~|\[(?:[^\[\]\\]|\\[\s\S])*+\]:                    # headings, fences, definitions
+        | [=-]+[ \t]*$                                                # underlines of headings
+      )
     | <                                                               # HTML
     | \$\$ | %% | :::                                                 # formulas, comments, containers
     | !\[                                                             # images, which load from elsewhere

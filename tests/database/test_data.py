@@ -58,7 +58,7 @@ def test_polled_revisions_are_the_callers_own(world, maya, garden):
     )
 
     assert (mine["chat"], mine["running"], mine["is_admin"]) == (1, [str(garden)], False)
-    assert (theirs["chat"], theirs["running"]) == (None, [])
+    assert (theirs["chat"], theirs["choices"], theirs["running"]) == (None, None, [])
     assert theirs["list"] != mine["list"]
     maya.finish(turn, 1)
     world.make_admin(maya)

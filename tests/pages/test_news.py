@@ -42,6 +42,7 @@ def test_page_names_what_it_shows_as_a_poll_does(open_app, maya, database, watch
     polled = maya.store.conversations.poll(OpenPlace(conversation_id=garden))
     assert seen == {
         "chat": polled.chat,
+        "choices": polled.choices,
         "list": polled.list,
         "running": [],
         "preferences": polled.preferences,
@@ -79,6 +80,19 @@ def test_preferences_of_another_device_are_read_again(open_app, maya, database, 
     tell(app, watched, preferences=maya.store.conversations.poll(OpenPlace()).preferences)
 
     assert maya.store.profile.preferences().theme == "dark"
+
+
+def test_instructions_of_another_device_apply_to_the_next_turn(open_app, maya, database, watched):
+    garden = database.hold("Garden", "One", "Two")
+    app = open_app(maya, c=str(garden))
+    database.store().conversations.set_instructions(garden, "Be brief.")
+    polled = maya.store.conversations.poll(OpenPlace(conversation_id=garden))
+    assert watched[-1][1]["choices"] != polled.choices
+
+    tell(app, watched, choices=polled.choices)
+
+    assert watched[-1][1]["choices"] == polled.choices
+    assert maya.store.turns.known(garden).instructions == "Be brief."
 
 
 @pytest.mark.parametrize("found", [{}, {"running": 3}, {"preferences": "x", "settings": 4}])

@@ -170,6 +170,7 @@ HARMLESS = [
 ]
 HARMFUL = [
     *("# heading", "   ### heading", "> # heading", "- # heading", "1. ## heading"),
+    *("> heading\n> ---", "> heading\n> =", "- > heading\n  > --"),
     *("heading\n===", "heading\n-", "one\r# two", "one\u2028# two"),
     *("```\nleft open", "~~~\nleft open", "> ```\n> quoted", "````\n```\n````"),
     *("```\n  ````\n# out again\n```", "<!-- hidden", "text <details> text"),

@@ -17,6 +17,7 @@ from services.web.poll_route import PollRoute
 GARDEN, BEES, SPACE = (ConversationId(uuid4()) for _ in range(3))
 FOUND = Revisions(
     chat=3,
+    choices="scripted",
     list="digest",
     running=frozenset({GARDEN, BEES}),
     preferences=7,
@@ -75,6 +76,7 @@ def test_tab_is_told_the_revisions_of_what_it_shows(ask, server):
     assert server.places == [OpenPlace(conversation_id=GARDEN, space_id=SPACE, is_archive=True)]
     assert answer.json() == {
         "chat": 3,
+        "choices": "scripted",
         "list": "digest",
         "running": [str(BEES)],  # without the open chat, whose page shows the reply
         "preferences": 7,

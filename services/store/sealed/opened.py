@@ -233,6 +233,7 @@ class OpenedConversations:
             title_hash=sha(row.title),
             model=row.model,
             space_id=row.space_id,
+            choices=row.choices,
         )
 
     def seals(

@@ -79,11 +79,14 @@ class TablesRows(TablesMessages):
     @atomic
     def poll(self, block: Block, place: OpenPlace) -> Revisions:
         listed = self._recent(block, LISTED, is_archived=place.is_archive, space_id=place.space_id)
-        opened = place.conversation_id and block.get(schema.CONVERSATIONS, place.conversation_id)
+        opened = self._found(block, place.conversation_id) if place.conversation_id else None
+        if opened and opened.destroy_at:
+            opened = None
         preferences = block.get(schema.DOCUMENTS, self.user_id)
         account = block.get(schema.ACCOUNTS, self.user_id)
         return Revisions(
-            chat=opened.rev if opened and opened.destroy_at is None else None,
+            chat=opened.rev if opened else None,
+            choices=opened.choices if opened else None,
             list=list_digest(map(_Listed.of, listed), place.conversation_id),
             running=frozenset(
                 turn.conversation_id

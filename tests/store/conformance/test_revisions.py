@@ -4,9 +4,11 @@ from dataclasses import replace
 
 import pytest
 
+from services.domain import MemoryPolicy
 from services.domain.revisions import OpenPlace, list_digest
 from tests.store.conformance.talk import (
     LEASE_SECONDS,
+    SUMMARY,
     begun_with,
     destroy,
     ending,
@@ -46,6 +48,28 @@ def test_conversation_has_another_revision_after_each_prompt(backend, maya, poll
 
 def test_other_users_conversation_has_no_revision(omar, garden_id):
     assert omar.conversations.poll(OpenPlace(conversation_id=garden_id)).chat is None
+
+
+def test_conversation_has_other_choices_after_each_change(maya, poll, garden, garden_id):
+    space, of, seen = stored_space(maya), maya.conversations, [poll().choices]
+
+    for change in (
+        lambda: of.set_policy(garden_id, MemoryPolicy("window", 30)),
+        lambda: of.set_policy(garden_id, MemoryPolicy("window", 40)),
+        lambda: of.set_model(garden_id, "large"),
+        lambda: of.set_instructions(garden_id, "Be brief."),
+        lambda: of.set_summary(of.thread(garden_id), SUMMARY),
+        lambda: of.set_summary(of.thread(garden_id), None),
+        lambda: of.start_anew(garden),
+        lambda: of.move(garden_id, space.id),
+    ):
+        change()
+        seen.append(poll().choices)
+        assert seen[-1] == of.thread(garden_id).conversation.choices
+
+    assert len({*seen}) == len(seen)
+    assert poll().chat == garden.conversation.rev
+    assert poll(conversation_id=None).choices is None
 
 
 def test_digest_is_that_of_the_drawn_list(maya, poll, garden, garden_id):
