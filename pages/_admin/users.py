@@ -163,9 +163,8 @@ def _chosen(admin: UserServices, shown: Mapping[UserId, UserUsage]) -> list[User
 
 def _reread(admin: UserServices, user: UserUsage) -> list[UserUsage]:
     """Return *user* with the current figures, or nothing if the account is gone."""
-    for skip in itertools.count(
-        0, _MOST
-    ):  # the addresses of many other users may contain that of *user*
+    # read page by page, because the addresses of many other users may contain that of *user*
+    for skip in itertools.count(0, _MOST):
         page = admin.administration.list_users(user.email, UserOrder.EMAIL, skip, _MOST)
         found = [one for one in page.users if one.user_id == user.user_id]
         if found or skip + _MOST >= page.total:
