@@ -55,7 +55,7 @@ def test_conversation_has_other_choices_after_each_change(maya, poll, garden, ga
 
     for change in (
         lambda: of.set_policy(garden_id, MemoryPolicy("window", 30)),
-        lambda: of.set_policy(garden_id, MemoryPolicy("window", 40)),
+        lambda: of.set_policy(garden_id, MemoryPolicy("retrieval", 30)),
         lambda: of.set_model(garden_id, "large"),
         lambda: of.set_instructions(garden_id, "Be brief."),
         lambda: of.set_summary(of.thread(garden_id), SUMMARY),
