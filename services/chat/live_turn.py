@@ -57,11 +57,11 @@ class LiveTurn:
     is_done: bool = field(default=False, init=False)
     # the thoughts that the last checkpoint stored
     kept_thoughts: Thoughts | None = field(default=None, init=False)
+    thought_bytes: int = field(default=0, init=False)  # the bytes of all thoughts, stored or not
     # milliseconds from the beginning of the turn to its first token
     first_token_ms: int | None = field(default=None, init=False)
     _began_at: float = field(default_factory=time.monotonic, init=False)
     _thoughts: list[str] = field(default_factory=list[str], init=False)
-    _thought_bytes: int = field(default=0, init=False)
     # seconds from the beginning of the turn to the first words of the reply; 0 until these arrive
     _thought_seconds: float = field(default=0.0, init=False)
     _pieces: list[str] = field(default_factory=list[str], init=False)
@@ -82,21 +82,21 @@ class LiveTurn:
         return time.monotonic() - self._began_at
 
     def think(self, piece: str) -> None:
-        """Add *piece* to the thoughts, up to the limit of stored thoughts.
+        """Add *piece* to the thoughts, up to the limit of stored thoughts, and its bytes to `thought_bytes`.
 
         Followers are not woken, because each wakes by itself four times a second.
         """
         self._note_first_token()
-        if self._thought_bytes <= _LONGEST_THOUGHTS:
-            piece = piece[: _LONGEST_THOUGHTS + 1].translate(_CONTROL)
-            with self._changed:
-                self._thoughts.append(piece)
-                self._thought_bytes += len(piece.encode(errors="surrogatepass"))
-
-    def streamed(self) -> str:
-        """Return the thoughts and the text so far, which are paid for whatever the purpose of the turn is."""
+        piece = piece.translate(_CONTROL)
         with self._changed:
-            return _mended("".join(self._thoughts)) + self.said()
+            if self.thought_bytes <= _LONGEST_THOUGHTS:
+                self._thoughts.append(piece[: _LONGEST_THOUGHTS + 1])
+            self.thought_bytes += len(piece.encode(errors="surrogatepass"))
+
+    def streamed(self) -> tuple[str, str]:
+        """Return the thoughts in memory and the text so far, which are paid for whatever the purpose of the turn is."""
+        with self._changed:
+            return _mended("".join(self._thoughts)), self.said()
 
     def thoughts(self) -> Thoughts | None:
         """Return the thoughts of a reply so far, shortened to their first 100 KB; None for other purposes."""
