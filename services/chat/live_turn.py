@@ -14,7 +14,7 @@ from functools import partial
 
 from services.daemon_threads import in_thread
 from services.domain import ConversationId, MessageId, Purpose, Thoughts, Thread, TurnId, UserId
-from services.errors import AppError, Busy, SignedOut
+from services.errors import AppError, Busy, SignedOut, StoreUnavailable
 from services.events import log_event
 
 _logger = logging.getLogger(__name__)
@@ -205,6 +205,7 @@ class LiveTurns:
     _turns: dict[_Key, LiveTurn] = field(default_factory=dict[_Key, LiveTurn], repr=False)
     # the sessions that are ending; they cannot begin turns
     _leaving: set[object] = field(default_factory=set[object], repr=False)
+    _is_ending: bool = False  # true once the process is ending; no turn can begin
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     def find(
@@ -240,10 +241,14 @@ class LiveTurns:
     ) -> None:
         """Run *produce* in a thread, and call *beat* with the text so far every second in another thread.
 
-        Raise SignedOut while the owner's session is ending; Busy if the turn runs already, as another tab has resent its request.
+        Raise SignedOut while the owner's session is ending; StoreUnavailable while the process is ending; Busy if the turn
+        runs already, as another tab has resent its request.
         """
         key = turn.user_id, turn.conversation_id, turn.purpose
         with self._lock:
+            # a refused turn has no heartbeat, so a sweep settles it as if the model had not been called
+            if self._is_ending:
+                raise StoreUnavailable
             if turn.owner in self._leaving:
                 raise SignedOut
             known = self._turns.get(key)
@@ -265,6 +270,11 @@ class LiveTurns:
         deadline = time.monotonic() + within
         for turn in turns:
             turn.wait(max(0.0, deadline - time.monotonic()))
+
+    def refuse_new_turns(self) -> None:
+        """Refuse new turns for good, because the process is ending."""
+        with self._lock:
+            self._is_ending = True
 
     @contextmanager
     def leaving(self, owner: object, within: float = 2.0) -> Generator[None]:
