@@ -14,7 +14,7 @@ from functools import partial
 
 from services.daemon_threads import in_thread
 from services.domain import ConversationId, MessageId, Purpose, Thoughts, Thread, TurnId, UserId
-from services.errors import AppError, Busy, SignedOut
+from services.errors import AppError, Busy, SignedOut, StoreUnavailable
 from services.events import log_event
 
 _logger = logging.getLogger(__name__)
@@ -57,11 +57,11 @@ class LiveTurn:
     is_done: bool = field(default=False, init=False)
     # the thoughts that the last checkpoint stored
     kept_thoughts: Thoughts | None = field(default=None, init=False)
+    thought_bytes: int = field(default=0, init=False)  # the bytes of all thoughts, stored or not
     # milliseconds from the beginning of the turn to its first token
     first_token_ms: int | None = field(default=None, init=False)
     _began_at: float = field(default_factory=time.monotonic, init=False)
     _thoughts: list[str] = field(default_factory=list[str], init=False)
-    _thought_bytes: int = field(default=0, init=False)
     # seconds from the beginning of the turn to the first words of the reply; 0 until these arrive
     _thought_seconds: float = field(default=0.0, init=False)
     _pieces: list[str] = field(default_factory=list[str], init=False)
@@ -82,21 +82,21 @@ class LiveTurn:
         return time.monotonic() - self._began_at
 
     def think(self, piece: str) -> None:
-        """Add *piece* to the thoughts, up to the limit of stored thoughts.
+        """Add *piece* to the thoughts, up to the limit of stored thoughts, and its bytes to `thought_bytes`.
 
         Followers are not woken, because each wakes by itself four times a second.
         """
         self._note_first_token()
-        if self._thought_bytes <= _LONGEST_THOUGHTS:
-            piece = piece[: _LONGEST_THOUGHTS + 1].translate(_CONTROL)
-            with self._changed:
-                self._thoughts.append(piece)
-                self._thought_bytes += len(piece.encode(errors="surrogatepass"))
-
-    def streamed(self) -> str:
-        """Return the thoughts and the text so far, which are paid for whatever the purpose of the turn is."""
+        piece = piece.translate(_CONTROL)
         with self._changed:
-            return _mended("".join(self._thoughts)) + self.said()
+            if self.thought_bytes <= _LONGEST_THOUGHTS:
+                self._thoughts.append(piece[: _LONGEST_THOUGHTS + 1])
+            self.thought_bytes += len(piece.encode(errors="surrogatepass"))
+
+    def streamed(self) -> tuple[str, str]:
+        """Return the thoughts in memory and the text so far, which are paid for whatever the purpose of the turn is."""
+        with self._changed:
+            return _mended("".join(self._thoughts)), self.said()
 
     def thoughts(self) -> Thoughts | None:
         """Return the thoughts of a reply so far, shortened to their first 100 KB; None for other purposes."""
@@ -205,6 +205,7 @@ class LiveTurns:
     _turns: dict[_Key, LiveTurn] = field(default_factory=dict[_Key, LiveTurn], repr=False)
     # the sessions that are ending; they cannot begin turns
     _leaving: set[object] = field(default_factory=set[object], repr=False)
+    _is_ending: bool = False  # true once the process is ending; no turn can begin
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     def find(
@@ -240,10 +241,14 @@ class LiveTurns:
     ) -> None:
         """Run *produce* in a thread, and call *beat* with the text so far every second in another thread.
 
-        Raise SignedOut while the owner's session is ending; Busy if the turn runs already, as another tab has resent its request.
+        Raise SignedOut while the owner's session is ending; StoreUnavailable while the process is ending; Busy if the turn
+        runs already, as another tab has resent its request.
         """
         key = turn.user_id, turn.conversation_id, turn.purpose
         with self._lock:
+            # a refused turn has no heartbeat, so a sweep settles it as if the model had not been called
+            if self._is_ending:
+                raise StoreUnavailable
             if turn.owner in self._leaving:
                 raise SignedOut
             known = self._turns.get(key)
@@ -265,6 +270,11 @@ class LiveTurns:
         deadline = time.monotonic() + within
         for turn in turns:
             turn.wait(max(0.0, deadline - time.monotonic()))
+
+    def refuse_new_turns(self) -> None:
+        """Refuse new turns for good, because the process is ending."""
+        with self._lock:
+            self._is_ending = True
 
     @contextmanager
     def leaving(self, owner: object, within: float = 2.0) -> Generator[None]:

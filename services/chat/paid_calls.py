@@ -123,7 +123,7 @@ class PaidCalls:
                 cached = min(reported.cached, prompt)
                 used = replace(reported, prompt=prompt, reply=reply, cached=cached)
             elif is_called:
-                used = self._counted(call, turn, turn.streamed(), is_failed=not is_whole)
+                used = self._counted(call, turn, is_failed=not is_whole)
             turn.failure = self._settle(turn, call.offer.info, used, failure)
         return reported
 
@@ -204,14 +204,19 @@ class PaidCalls:
                 self.on_settled()
                 return None
 
-    def _counted(self, call: Call, turn: LiveTurn, streamed: str, *, is_failed: bool) -> Usage:
+    def _counted(self, call: Call, turn: LiveTurn, *, is_failed: bool) -> Usage:
         """Estimate the usage of a call for which the endpoint reported none. The estimate is deliberately high, but
         never above the reservation."""
-        if is_failed and not streamed:
+        thoughts, said = turn.streamed()
+        if is_failed and not thoughts and not said:
             return Usage(0, 0)
+        reply = self.counter.count(said)
+        if (
+            thoughts
+        ):  # only the first thoughts are in memory, so their tokens are scaled to the bytes of all
+            reply += self.counter.count(thoughts) * turn.thought_bytes // len(thoughts.encode())
         return Usage(
-            min(call.plan.prompt_tokens, call.plan.bound_tokens),
-            min(self.counter.count(streamed), turn.max_tokens),
+            min(call.plan.prompt_tokens, call.plan.bound_tokens), min(reply, turn.max_tokens)
         )
 
     def checkpoint(self, turn: LiveTurn, said: str) -> Lease:

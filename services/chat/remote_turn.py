@@ -58,15 +58,17 @@ class RemoteTurn:
         while self._turn and self._turn.state.is_open:
             yield self._turn.partial
             time.sleep(_GLANCE)
-            lease_until = self._turn.lease_until
+            last = self._turn
             try:
-                _, self._turn = self._turns.read(self.conversation_id)
+                _, turn = self._turns.read(self.conversation_id)
+                # another turn can only begin once this one has ended
+                self._turn = turn if turn and turn.id == last.id else None
             except NotFound:
                 self._turn = None
             except StoreUnavailable:  # the text so far stays on the page
                 # after an outage the other process can renew the lease first
                 renewed_at = time.monotonic() + LEASE_SECONDS
-            if self._turn and self._turn.lease_until != lease_until:
+            if self._turn and self._turn.lease_until != last.lease_until:
                 renewed_at = time.monotonic()
             elif time.monotonic() > renewed_at + _SILENCE:
                 renewed_at = time.monotonic()

@@ -149,6 +149,11 @@ class TemporaryChats:
         for chat in chats:
             chat.stop(max(0.0, deadline - time.monotonic()))
 
+    def refuse_new_turns(self) -> None:
+        """Refuse new turns in all chats for good, because the process is ending; drop their text."""
+        for chat in self._all():
+            chat.rows.close()
+
     def _end(self, ended: list[TemporaryChat]) -> None:
         with self._lock:
             self._chats = [chat for chat in self._chats if chat not in ended]

@@ -80,7 +80,6 @@ class Compaction:
     up_to_seq: int
     compacted_ids: tuple[MessageId, ...]  # the messages that this call summarises
     remaining_messages: int  # the number of messages that further calls will summarise
-    is_in_place: bool
     previous_text: str = field(repr=False)  # the paragraphs of the summary before the answer
     days: str  # the days of the messages that the answer covers
     is_edited: bool = False
@@ -152,7 +151,6 @@ def plan_compaction(
         up_to_seq=up_to_seq,
         compacted_ids=message_ids(compacted),
         remaining_messages=2 * (len(due) - len(compacted)),
-        is_in_place=is_in_place,
         previous_text="" if is_rewrite or old is None else old.text,
         days=_days(each for each in history.past if new_seq <= each.seq <= up_to_seq),
         is_edited=old is not None and old.is_edited,

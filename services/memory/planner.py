@@ -12,9 +12,9 @@ A policy chooses messages of the past and the planner packs them, so all policie
 * Providers cache a prompt by its prefix, so the verbatim messages begin at a stored position and only grow in number
   until the budget overflows; then they are trimmed to two thirds of the budget. The policy Window also trims them to
   its number of messages, once there are half as many again. The start moves back if less than two fifths of the room
-  are taken, because the context window has become larger, or a summary or the newest messages were deleted. The
-  caller stores `ContextPlan.start_seq` and `prefix_seq` and passes them to the next plan, so the same rows give the
-  same bytes in any process.
+  (one fifth under Retrieval) are taken, because the context window has become larger, or a summary or the newest
+  messages were deleted. The caller stores `ContextPlan.start_seq` and `prefix_seq` and passes them to the next plan,
+  so the same rows give the same bytes in any process.
 """
 
 from collections.abc import Callable, Sequence
@@ -51,6 +51,8 @@ _TRIM_TO_PERCENT = 67
 # per cent of the room; if less is in use, the start moves back to earlier messages (far below
 # `_TRIM_TO_PERCENT`, so that trims and moves do not alternate)
 _RETURN_PERCENT = 40
+# the same for Retrieval, which may trim the verbatim messages to a quarter of the room
+_RETURN_RELATED_PERCENT = 20
 _FACTS_PERCENT = 10  # per cent of the prompt's tokens that facts may take
 # ordinary text has at most this percentage of its estimated tokens (tokens.py)
 _UNDERCOUNT_PERCENT = 120
@@ -115,9 +117,14 @@ def _select_related(_: MemoryPolicy, base: Layout, history: History) -> Selectio
     start_seq, prefix_seq = _start_seq(history), history.prefix_seq
     pairs = complete_pairs(history.past, after=start_seq)
     layout = extend_prefix(base, history, pairs)
+    last_seq = history.past[-1].seq if history.past else 0
     if layout is None:
-        layout = rebuild_prefix(base, history, pairs)
-        prefix_seq = history.past[-1].seq if history.past else 0
+        layout, prefix_seq = rebuild_prefix(base, history, pairs), last_seq
+    every = complete_pairs(history.past, after=history.reset_seq)
+    if len(pairs) < len(every) and _is_free(layout, _RETURN_RELATED_PERCENT):
+        anew = rebuild_prefix(base, history, every)
+        if len(anew.pairs) > len(layout.pairs):
+            return Selection(anew, every, start_seq, last_seq)
     return Selection(layout, pairs, start_seq, prefix_seq)
 
 
@@ -217,12 +224,17 @@ def _since_start(
     layout = _trimmed(base, _newest(policy, pairs))
     if len(pairs) == len(every):
         return pairs, layout
+    anew = _trimmed(base, _newest(policy, every))
+    is_free = _is_free(layout, _RETURN_PERCENT)
+    return (every, anew) if is_free and len(anew.pairs) > len(layout.pairs) else (pairs, layout)
+
+
+def _is_free(layout: Layout, percent: int) -> bool:
+    """Return True if *layout* takes less than *percent* of its room."""
     # counted without calibration: if the endpoint refused the prompt for its length, the start must not move back,
     # although the calibrated count is lower
-    taken = replace(layout, counter=base.counter.uncalibrated).tokens
-    anew = _trimmed(base, _newest(policy, every))
-    is_free = taken * 100 < base.room * _RETURN_PERCENT
-    return (every, anew) if is_free and len(anew.pairs) > len(layout.pairs) else (pairs, layout)
+    taken = replace(layout, counter=layout.counter.uncalibrated).tokens
+    return taken * 100 < layout.room * percent
 
 
 def _newest(policy: MemoryPolicy, pairs: Sequence[Pair]) -> Sequence[Pair]:

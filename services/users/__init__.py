@@ -170,7 +170,9 @@ class Shared:
             user.store.turns.read_ahead(conversation_id)
 
     def stop_turns(self) -> None:
-        """Stop all live turns, and wait up to a second until their partial replies are stored."""
+        """Stop all live turns for good, and wait up to a second until their partial replies are stored."""
+        self.temporary.refuse_new_turns()
+        self.live_turns.refuse_new_turns()
         self.temporary.stop(within=0.0)
         self.live_turns.stop(within=0.8)
         self.temporary.stop(within=0.2)

@@ -233,6 +233,21 @@ def test_followed_reply_outlives_an_outage(chat, database, passes, remote_reply)
     assert TurnState.LAPSED not in database.turn_states()
 
 
+def test_followed_reply_ends_when_the_next_turn_has_begun(chat, database, passes, remote_reply):
+    def go_on():
+        remote_reply.finish()
+        turn = new_turn(database.thread(remote_reply.garden), "Shrubs?")
+        begun = database.store().turns.begin(turn)
+        database.store().turns.checkpoint(begun.turn_id, remote_reply.garden, "Box", LEASE_SECONDS)
+
+    remote = chat.view(remote_reply.garden).turn
+    passes += [go_on, lambda: database.let_pass(LEASE_SECONDS + 1)]
+
+    assert list(remote.follow()) == ["Sa"]
+
+    assert remote.is_done
+
+
 def test_followed_reply_is_read_although_every_sweep_fails(
     make_chat, database, monkeypatch, passes, remote_reply
 ):

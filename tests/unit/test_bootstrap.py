@@ -25,6 +25,7 @@ from services import app as services_app
 from services import bootstrap, deployment, events
 from services.app import App
 from services.caches import CachedRead
+from services.chat.temporary import ChatIsOver
 from services.crypto import RootKeys, new_key
 from services.domain import AccountRole, ConversationId, MessageId, Purpose, SessionId, UserId
 from services.domain.accounts import SessionEnd, SignUps
@@ -57,6 +58,8 @@ from tests.fakes import INFO, MAYA
 from tests.stack.apps import ROOT, SECONDS
 from tests.store.conformance.talk import a_fact, first_turn
 from tests.stores import InMemoryDatabase
+from tests.unit.test_live_turn import a_turn
+from tests.unit.test_live_turn import end as end_turn
 from tests.unit.test_sign_in_policy import CONFIRMED, NOBODY, WITH_PASSWORD
 from tests.unit.test_temporary import CANARY, held_by
 
@@ -269,6 +272,19 @@ def test_stopping_the_process_stops_temporary_chats(shared, maya):
 
     assert turn.is_done
     assert maya.database.turn_states() == [TurnState.STOPPED]
+
+
+def test_process_that_stops_begins_no_turn(shared, maya):
+    chat, turn = maya.begin_temporary(), a_turn()
+    shared.temporary.add(chat)
+
+    shared.stop_turns()
+
+    with pytest.raises(ChatIsOver):
+        chat.chat.begin(None, "Hello")
+    with pytest.raises(StoreUnavailable):
+        shared.live_turns.run(turn, lambda _: None, end_turn)
+    assert not turn.is_done
 
 
 def built(monkeypatch, **options):

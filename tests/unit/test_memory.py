@@ -517,11 +517,15 @@ def test_verbatim_messages_begin_after_the_stored_seq():
 @pytest.mark.parametrize(
     ("policy", "start_seq", "first"),
     [
-        (Summary(), 88, 1),  # all messages fit in a larger context window
+        # all messages fit in a larger context window
+        (Summary(), 88, 1),
+        (Retrieval(), 88, 1),
         (Window(1000), 88, 1),
         (Window(20), 88, 71),
         (Window(20), 70, 71),
-        (Summary(), 90, 1),  # all messages after the start were deleted
+        # all messages after the start were deleted
+        (Summary(), 90, 1),
+        (Retrieval(), 90, 1),
     ],
 )
 def test_start_goes_back_where_the_context_is_mostly_free(policy, start_seq, first):
@@ -532,8 +536,9 @@ def test_start_goes_back_where_the_context_is_mostly_free(policy, start_seq, fir
     assert shown(plan(policy, talk(90), start_seq=start_seq, reset_seq=80)) == [*range(81, 91)]
 
 
-def test_start_does_not_go_back_after_a_trim():
-    policy, past, start_seq, starts = Summary(), talk(200), 0, list[int]()
+@pytest.mark.parametrize("policy", [Summary(), Retrieval()])
+def test_start_does_not_go_back_after_a_trim(policy):
+    past, start_seq, starts = talk(200), 0, list[int]()
 
     for count in range(2, 202, 2):
         words = "word " * (1 + 30 * (count % 10 == 0))  # every fifth prompt is long

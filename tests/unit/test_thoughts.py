@@ -94,6 +94,18 @@ def test_thoughts_that_no_endpoint_counted_are_charged(maya, model):
     assert maya.account.spent_today_micro > thoughts  # the prompt was charged as well
 
 
+def test_thoughts_beyond_the_stored_ones_are_charged(maya, model, monkeypatch):
+    def charged():
+        turn, _ = ask(maya.chat)
+        return maya.database.tables.turns[turn.id].tokens_out
+
+    model.pieces = (*[HM] * 40, LimitReached())
+    whole = charged()
+    monkeypatch.setattr("services.chat.live_turn._LONGEST_THOUGHTS", 100)
+
+    assert whole <= charged() <= whole * 1.1
+
+
 # --- replies that ended with thoughts alone ----------------------------------------------------------
 
 
