@@ -14,7 +14,7 @@ from services.events import log_event
 from services.store.tables import schema
 from services.store.tables.access import SESSION_GRACE, note, settings_of
 from services.store.tables.blocks import delete_all
-from services.store.tables.content import counts_of
+from services.store.tables.content import counts_of, first_slice
 from services.store.tables.protocol import MOST_WRITES, AllTables, Block, Range, Table, Tables
 from services.store.tables.rows import TablesRows
 
@@ -98,8 +98,9 @@ def _end_account(tables: Tables, user_id: UserId, at: datetime) -> bool:
         if block.select(schema.TURNS, {"finished_at": None}, limit=1):
             return False  # the turn's process may still settle it
         for table in schema.DESTROYED:
-            if rows := block.select(table, limit=_PIECES if table is schema.PIECES else _SLICE):
-                delete_all(block, table, rows)
+            rows = block.select(table, limit=_PIECES if table is schema.PIECES else _SLICE)
+            if rows:
+                delete_all(block, table, first_slice(rows))
                 return True
         account = block.get(schema.ACCOUNTS, user_id)
         used = block.select(schema.INVITATIONS, {"used_by": user_id})
