@@ -23,7 +23,7 @@ from services.operate.demo import make_demo
 from services.store.credentials import open_stored
 from services.store.files import FilesPlace
 from services.store.sqlite import SqlitePlace
-from services.store.tables import copying, schema
+from services.store.tables import content, schema
 from services.store.tables.access import note
 from services.store.tables.backend import TablesBackend
 from services.store.tables.copying import TablesCopy
@@ -166,7 +166,7 @@ def copy(run, source, target):
 
 
 def test_copy_has_every_row(run, copy, source, target, monkeypatch):
-    monkeypatch.setattr(copying, "MOST_WRITES", 3)
+    monkeypatch.setattr(content, "_MOST_OF_SLICE", 3)
 
     code, said = copy()
 

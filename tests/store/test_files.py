@@ -11,7 +11,7 @@ from uuid import UUID, uuid4
 import pytest
 
 from services import events
-from services.domain import Outcome, Role, UserId
+from services.domain import AccountRole, Outcome, Role, UserId
 from services.domain.rows import MessageRow
 from services.errors import Misconfigured, StoreBlocked
 from services.store.backend import NewStep
@@ -21,11 +21,20 @@ from services.store.files.documents import Document
 from services.store.files.journal import Operation, journal_line, read_journal
 from services.store.operator import Mark
 from services.store.tables.backend import TablesBackend
-from services.store.tables.schema import BUDGETS, MESSAGES, NONCES, SETTINGS, Nonce, Settings
+from services.store.tables.schema import (
+    ACCOUNTS,
+    BUDGETS,
+    MESSAGES,
+    NONCES,
+    SETTINGS,
+    AccountRow,
+    Nonce,
+    Settings,
+)
 from tests.stack.apps import until
 from tests.store.faulty_disk import Faults
 from tests.store.on_disk import NOON, check_refused, listing, moved, numbers, put, remove
-from tests.stores import folder_in_memory
+from tests.stores import InMemoryDatabase, folder_in_memory
 
 NEVER = 10**9  # seconds
 SOON = 0.02  # seconds
@@ -723,3 +732,22 @@ def test_reading_another_document_costs_the_same_among_many(place):
             read(store, number)
 
         assert cost(300) == few
+
+
+def test_deleted_account_is_destroyed_chat_by_chat(place, faults, slow, monkeypatch):
+    with closing(place.open()) as store:
+        database = InMemoryDatabase(MAYA, make_store=lambda: store)
+        for _ in range(100):
+            database.hold("Garden", "When do I sow peas?", "In March.")
+        account = AccountRow(id=MAYA, email=None, role=AccountRole.USER, deleted_at=database.now())
+        database.tables.store(ACCOUNTS, account)
+    monkeypatch.setattr(stores, "_CACHED_BYTES", 0)
+    with closing(place.open()) as store:
+        faults.done.clear()
+
+        while TablesBackend(store, database.now).sweep():
+            pass
+
+        reads = [name for verb, name in faults.done if verb == "open" and "/chats/" in name]
+        assert len(reads) < 4 * 100  # a few of each chat, and not one for each slice of all messages
+        assert store.owners(MESSAGES) == []

@@ -6,7 +6,7 @@ from uuid import uuid4
 import pytest
 
 from services.domain.rows import DocumentKind, DocumentRow
-from services.store.rows import ReceiptRow
+from services.store.rows import ReceiptRow, ThoughtsRow
 from services.store.tables.blocks import delete_all
 from services.store.tables.protocol import MOST_WRITES
 from services.store.tables.schema import (
@@ -17,12 +17,16 @@ from services.store.tables.schema import (
     LEDGER,
     MESSAGES,
     RECEIPTS,
+    THOUGHTS,
     TURNS,
     Document,
 )
 from services.store.tables.sweep import TablesSweep
 from services.store.writes import DiscardMessages, PutDocument
+from tests.fakes import MAYA
+from tests.store.conformance.bytes_store import BytesStore
 from tests.store.conformance.talk import LEASE_SECONDS, UNDO_SECONDS, first_turn
+from tests.stores import InMemoryDatabase
 
 MANY = MOST_WRITES + 50
 
@@ -142,6 +146,26 @@ def test_receipts_of_a_prompt_answered_often_are_destroyed(database, garden):
     database.sweep()
 
     for table in (MESSAGES, RECEIPTS, DISCARDS):
+        assert database.tables.all(table) == {}
+
+
+@pytest.mark.parametrize(("is_whole", "messages"), [(True, 48), (False, 30)])
+def test_long_texts_are_destroyed_in_slices(is_whole, messages):
+    database, text = InMemoryDatabase(MAYA, make_store=BytesStore), "x" * 190_000
+    garden = database.hold("Garden", *[text] * messages)
+    for message in database.thread(garden).messages:
+        rows = ThoughtsRow(message.id, text), ReceiptRow(message.turn_id, uuid4(), text)
+        for table, row in zip((THOUGHTS, RECEIPTS), rows, strict=True):
+            database.tables.store(table, row)
+    if is_whole:
+        database.rows.discard_conversation(garden, 0)
+    else:
+        discard(database, garden)
+        database.let_pass(UNDO_SECONDS + 1)
+
+    database.sweep()
+
+    for table in (MESSAGES, THOUGHTS, RECEIPTS, DISCARDS):
         assert database.tables.all(table) == {}
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from itertools import accumulate
 
 from services.domain import ConversationId, Listed, MessageId, SpaceId, TurnId, UserId
 from services.domain.accounts import Limits
@@ -14,10 +15,12 @@ from services.rules.messages import can_restore, changed, hidden
 from services.store.rows import ConversationChanges, ReceiptRow, ThoughtsRow
 from services.store.tables import schema
 from services.store.tables.blocks import atomic, found
-from services.store.tables.protocol import Block, Range, Tables
+from services.store.tables.protocol import MOST_WRITES, Block, Range, Row, Tables
 from services.store.tables.schema import Counts, Document, StoredConversation
 
 _DEFAULTS = Settings()
+# of one slice: maximum rows, and bytes of their texts; Firestore commits at most 10 MiB at once, with the deleted rows
+_MOST_OF_SLICE, _MOST_BYTES = MOST_WRITES - 10, 4_000_000
 _TEXTS = (
     *("title", "summary", "instructions", "body", "attachments", "thoughts", "piece_body"),
     *("prompt_body", "prompt_attachments", "receipt_body", "reply_body", "reply_thoughts"),
@@ -27,6 +30,12 @@ _TEXTS = (
 def text_bytes(*rows: object) -> int:
     """Return the number of bytes of the sealed texts in rows or writes, without keys and heads; None counts as 0."""
     return sum(len(getattr(row, name, None) or "") for row in rows for name in _TEXTS)
+
+
+def first_slice(rows: Sequence[Row]) -> Sequence[Row]:
+    """Return as many of *rows*, from the first on, as one block can store or delete beside a few small rows."""
+    sizes = accumulate(map(text_bytes, rows[:_MOST_OF_SLICE]))
+    return rows[: max(1, sum(size <= _MOST_BYTES for size in sizes))]
 
 
 def counts_of(block: Block) -> Counts:

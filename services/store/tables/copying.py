@@ -1,6 +1,6 @@
 """A store over tables as the source or the target of a copy."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from operator import methodcaller
@@ -9,10 +9,9 @@ from typing import Any, cast
 from services.domain import ConversationId, UserId
 from services.store.copies import CopiedTable, Row
 from services.store.tables import schema
-from services.store.tables.content import text_bytes
-from services.store.tables.protocol import MOST_WRITES, AllTables, Block, JoinsBlocks, Range, Table
+from services.store.tables.content import first_slice
+from services.store.tables.protocol import AllTables, Block, JoinsBlocks, Range, Table
 
-_MOST_BYTES = 4_000_000  # maximum bytes of texts that one block writes
 # the reverse of the order in which rows are destroyed: a conversation is written before its messages, and a message or
 # turn before its thoughts or receipt, which files store beside it
 _OWN: tuple[Table[Any], ...] = (*reversed(schema.DESTROYED), schema.LEDGER, schema.DAYS)
@@ -68,23 +67,12 @@ class TablesCopy:
         return self.tables.joined() if isinstance(self.tables, JoinsBlocks) else nullcontext()
 
     def put(self, table: CopiedTable[Row], user_id: UserId | None, rows: Sequence[Row]) -> None:
-        for some in _slices(rows):
+        while rows:
+            some = first_slice(rows)
 
             def write(block: Block, some: Sequence[Row] = some) -> None:
                 for row in some:
                     block.put(cast(Table[Row], table), row)
 
             self.tables.of(user_id).run(write)
-
-
-def _slices(rows: Iterable[Row]) -> Iterator[list[Row]]:
-    """Split *rows* into slices that one block can write."""
-    some, size = list[Row](), 0
-    for row in rows:
-        size += text_bytes(row)
-        if some and (len(some) == MOST_WRITES or size > _MOST_BYTES):
-            yield some
-            some, size = [], text_bytes(row)
-        some.append(row)
-    if some:
-        yield some
+            rows = rows[len(some) :]

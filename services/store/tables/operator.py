@@ -40,8 +40,9 @@ from services.store.tables.access import (
 )
 from services.store.tables.administration import end_sessions, has_accounts, sessions_of
 from services.store.tables.blocks import accepted, delete_all, found
+from services.store.tables.copying import TablesCopy
 from services.store.tables.opening import only_account
-from services.store.tables.protocol import MOST_WRITES, AllTables, Block, StorePlace, Table
+from services.store.tables.protocol import AllTables, Block, StorePlace, Table
 from services.store.tables.schema import AccountRow, CredentialsRow
 
 _UNKNOWN_ACCOUNT = "There is no account with this address: sign up, and sign in once."
@@ -281,14 +282,7 @@ def _put_all(
     for user_id, row in rows:
         by_user[user_id].append(row)
     for user_id, stored in by_user.items():
-        for first in range(0, len(stored), MOST_WRITES):
-            some = stored[first : first + MOST_WRITES]
-
-            def put(block: Block, some: list[object] = some) -> None:
-                for row in some:
-                    block.put(table, row)
-
-            tables.of(user_id).run(put)
+        TablesCopy(tables).put(table, user_id, stored)
 
 
 def _account(block: Block, email: EmailAddress) -> AccountRow:

@@ -13,7 +13,7 @@ from services.store.tables.protocol import Block, Range
 from services.store.tables.schema import Counts
 from services.store.writes import PutPiece
 
-_SLICE = 60  # maximum rows that one block destroys
+_SLICE = 20  # maximum pieces that one block destroys: Firestore commits at most 10 MiB at once
 
 
 class TablesPieces(TablesContent):

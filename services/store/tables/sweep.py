@@ -8,17 +8,15 @@ from services.domain import ConversationId
 from services.domain.rows import DocumentKind, MessageRow
 from services.rules.messages import is_due
 from services.rules.turns import Turn
-from services.store.rows import ReceiptRow
+from services.store.rows import ReceiptRow, ThoughtsRow
 from services.store.tables import schema
 from services.store.tables.blocks import delete_all, found
-from services.store.tables.content import counts_of, text_bytes
+from services.store.tables.content import counts_of, first_slice, text_bytes
 from services.store.tables.documents import TablesDocuments
 from services.store.tables.protocol import Block, Range
 from services.store.tables.schema import Counts, StoredConversation
 
-_SLICE = 60  # maximum rows that one block destroys, each with a few related rows
-# maximum receipts that one block destroys with messages, because a prompt may have any number of replies
-_MOST_RECEIPTS = 200
+_SLICE = 60  # maximum rows of one table that one block reads to destroy them, each with a few related rows
 
 
 class TablesSweep(TablesDocuments):
@@ -66,6 +64,7 @@ class TablesSweep(TablesDocuments):
             epochs = Range("epoch", up_to=erasure.fact_epoch)
             where = {"kind": DocumentKind.FACT}
             facts = block.select(schema.DOCUMENTS, where, within=epochs, limit=_SLICE)
+        facts, chats = first_slice(facts), first_slice(chats)
         delete_all(block, schema.DOCUMENTS, facts)
         for chat in chats:
             block.put(schema.CONVERSATIONS, replace(chat, space_id=None))
@@ -96,7 +95,8 @@ class TablesSweep(TablesDocuments):
             message_ids = (*discard.message_ids, *others)
             block.put(schema.DISCARDS, replace(discard, message_ids=message_ids))
             return True
-        rows, counts = found(block, schema.MESSAGES, ids), counts_of(block)
+        # replies before their prompts, because one block may destroy only some of them
+        rows, counts = found(block, schema.MESSAGES, reversed(ids)), counts_of(block)
         listed = [row for row in rows if row.attachments]
         where = [{"conversation_id": row.conversation_id, "message_id": row.id} for row in listed]
         if chat and is_due(chat.undo_until, now):
@@ -127,20 +127,22 @@ class TablesSweep(TablesDocuments):
     ) -> bool:
         """Destroy messages of *chat* with their thoughts, and *receipts*.
 
-        If there are too many receipts for one block, destroy only some of them and return False.
+        If these rows are too many or too large for one block, destroy some of them, messages last, and return False.
         """
         thoughts = found(block, schema.THOUGHTS, [row.id for row in rows])
-        if is_slice := len(receipts) > _MOST_RECEIPTS:
-            rows, thoughts, receipts = rows[:0], thoughts[:0], receipts[:_MOST_RECEIPTS]
-        delete_all(block, schema.MESSAGES, rows)
-        delete_all(block, schema.THOUGHTS, thoughts)
-        delete_all(block, schema.RECEIPTS, receipts)
-        freed = text_bytes(*rows, *thoughts, *receipts)
+        every = [*receipts, *thoughts, *rows]
+        some = first_slice(every)
+        messages = [row for row in some if isinstance(row, MessageRow)]
+        delete_all(block, schema.MESSAGES, messages)
+        delete_all(block, schema.THOUGHTS, [row for row in some if isinstance(row, ThoughtsRow)])
+        delete_all(block, schema.RECEIPTS, [row for row in some if isinstance(row, ReceiptRow)])
+        freed = text_bytes(*some)
         block.put(schema.COUNTS, counts.with_content(-freed))
         if chat:
-            chat = replace(chat, bytes=chat.bytes - freed, destroyed=chat.destroyed + len(rows))
+            destroyed = chat.destroyed + len(messages)
+            chat = replace(chat, bytes=chat.bytes - freed, destroyed=destroyed)
             block.put(schema.CONVERSATIONS, chat)
-        return not is_slice
+        return len(some) == len(every)
 
     def _has_open_turn(self, block: Block, conversation_id: ConversationId) -> bool:
         where = {"conversation_id": conversation_id, "finished_at": None}
@@ -161,8 +163,11 @@ class TablesSweep(TablesDocuments):
             self._destroy(block, messages, [], counts, row)  # the receipts go with the turns
             return True
         turns = block.select(schema.TURNS, where, limit=_SLICE)
-        receipts = found(block, schema.RECEIPTS, [turn.id for turn in turns])
-        facts = block.select(schema.DOCUMENTS, where, limit=_SLICE)
+        stored = found(block, schema.RECEIPTS, [turn.id for turn in turns])
+        receipts = first_slice(stored)
+        later = {receipt.turn_id for receipt in stored[len(receipts) :]}
+        turns = [turn for turn in turns if turn.id not in later]
+        facts = first_slice(block.select(schema.DOCUMENTS, where, limit=_SLICE))
         discards = block.select(schema.DISCARDS, where, limit=_SLICE)
         shown = [
             one for one in facts if one.kind is DocumentKind.FACT and one.epoch >= counts.fact_epoch

@@ -14,7 +14,7 @@ from services.events import log_event
 from services.store.tables import schema
 from services.store.tables.access import SESSION_GRACE, note, settings_of
 from services.store.tables.blocks import delete_all
-from services.store.tables.content import counts_of
+from services.store.tables.content import counts_of, first_slice
 from services.store.tables.protocol import MOST_WRITES, AllTables, Block, Range, Table, Tables
 from services.store.tables.rows import TablesRows
 
@@ -72,34 +72,45 @@ def _retire(
     if last_use is None:
         return []
     where, unused = {"destroy_at": None}, Range("updated_at", up_to=last_use)
-
-    def discard(block: Block) -> bool:
-        """Discard some conversations without an open turn; return False if there were none."""
-        busy = {turn.conversation_id for turn in block.select(schema.TURNS, {"finished_at": None})}
-        rows, counts = (
-            block.select(schema.CONVERSATIONS, where, unused, limit=_RETIRED),
-            counts_of(block),
-        )
-        idle = [row for row in rows if row.id not in busy]
-        for row in idle:
-            block.put(schema.CONVERSATIONS, replace(row, destroy_at=at))
-        if idle:
-            block.put(schema.COUNTS, counts.plus(discarded=len(idle)))
-        return bool(idle)
-
     owners = tables.owners(schema.CONVERSATIONS, where, unused)[:_USERS]
-    return [one for one in owners if attempt(partial(tables.of(one).run, discard))]
+    return [
+        one
+        for one in owners
+        if attempt(partial(tables.of(one).run, lambda block: _discard(block, at, unused)))
+    ]
+
+
+def _discard(block: Block, at: datetime, within: Range | None = None) -> bool:
+    """Discard some conversations without an open turn; return False if there were none."""
+    busy = {turn.conversation_id for turn in block.select(schema.TURNS, {"finished_at": None})}
+    rows, counts = (
+        block.select(schema.CONVERSATIONS, {"destroy_at": None}, within, limit=_RETIRED),
+        counts_of(block),
+    )
+    idle = [row for row in rows if row.id not in busy]
+    for row in idle:
+        block.put(schema.CONVERSATIONS, replace(row, destroy_at=at))
+    if idle:
+        block.put(schema.COUNTS, counts.plus(discarded=len(idle)))
+    return bool(idle)
 
 
 def _end_account(tables: Tables, user_id: UserId, at: datetime) -> bool:
-    """Destroy some rows of a deleted account, its invitation last; return False while one of its turns is open."""
+    """Destroy some rows of a deleted account, its invitation last; return False while one of its turns is open.
+
+    The account's chats are only discarded here: the next sweep destroys them chat by chat, because a store in files would
+    open the files of all chats for each slice of their messages.
+    """
 
     def destroy(block: Block) -> bool:
         if block.select(schema.TURNS, {"finished_at": None}, limit=1):
             return False  # the turn's process may still settle it
+        if _discard(block, at):
+            return True
         for table in schema.DESTROYED:
-            if rows := block.select(table, limit=_PIECES if table is schema.PIECES else _SLICE):
-                delete_all(block, table, rows)
+            rows = block.select(table, limit=_PIECES if table is schema.PIECES else _SLICE)
+            if rows:
+                delete_all(block, table, first_slice(rows))
                 return True
         account = block.get(schema.ACCOUNTS, user_id)
         used = block.select(schema.INVITATIONS, {"used_by": user_id})

@@ -13,6 +13,7 @@ from pydantic import TypeAdapter
 from services.store.tables.in_memory import InMemoryBlock
 from services.store.tables.protocol import MOST_BYTES
 
+_MOST_OF_BLOCK = 10 * 2**20  # maximum bytes that one block stores and deletes, as in Firestore
 _DROPPED = 3  # one run in this many is dropped, so that the suite runs each verb twice
 
 
@@ -86,16 +87,19 @@ def _adapter(kind):
 
 
 def _after(stored, owner, writes):
-    """Return the bytes of all rows after *writes*. Raise RuntimeError for a row that is too large."""
-    after = dict(stored)
+    """Return the bytes of all rows after *writes*. Raise RuntimeError for a row that is too large, or too many bytes."""
+    after, total = dict(stored), 0
     for table, key, row in writes:
         place = _place(table, owner)
         rows = after[place] = dict(after.get(place, {}))
-        rows.pop(key, None)
+        total += len(rows.pop(key, b""))
         if row is not None:
             # without warnings, because attacks store strings in other fields
             encoded = _adapter(table.kind).dump_json(row, warnings=False)
             if len(encoded) > MOST_BYTES:
                 raise RuntimeError(f"a row of {table.name} has {len(encoded)} bytes")
             rows[key] = encoded
+            total += len(encoded)
+    if total > _MOST_OF_BLOCK:
+        raise RuntimeError(f"a block stores and deletes {total} bytes")
     return after
