@@ -2,16 +2,16 @@
 // user copies selected text, or code by Streamlit's button, this script removes the word joiners that keep
 // Streamlit from making links.
 
-// browsers offer the clipboard only with https
-const write = navigator.clipboard?.writeText.bind(navigator.clipboard);
+const { clipboard } = navigator; // undefined without https
+const write = (text) => Clipboard.prototype.writeText.call(clipboard, text);
 const withoutJoiners = (text) => text.replaceAll("\u2060", "");
-if (write) navigator.clipboard.writeText = (text) => write(withoutJoiners(text));
+if (clipboard) clipboard.writeText = (text) => write(withoutJoiners(text));
 
 document.addEventListener("click", async ({ target }) => {
   const button = target.closest("button[data-copy]");
   if (!button) return;
   const bytes = Uint8Array.from(atob(button.dataset.copy), (byte) => byte.charCodeAt(0));
-  const writing = write?.(new TextDecoder().decode(bytes));
+  const writing = clipboard && write(new TextDecoder().decode(bytes));
   const isCopied = await writing?.then(
     () => true,
     () => false,

@@ -159,7 +159,7 @@ class Conversation:
     model: str | None = None  # the model chosen for this conversation; None: the user's default
     space_id: SpaceId | None = None
     # `ConversationRow.choices` as last read: changes by this process move it only with the next read
-    choices: str = field(default="", compare=False)
+    choices: str = field(default="", compare=False, repr=False)
 
     @property
     def cuts(self) -> int:

@@ -28,7 +28,7 @@ class Revisions:
     """The newest revisions of the data that a tab shows."""
 
     chat: int | None  # the revision of the open conversation; None: no conversation is open
-    choices: str | None  # `ConversationRow.choices` of the open conversation
+    choices: str | None = field(repr=False)  # `ConversationRow.choices` of the open conversation
     list: str = field(repr=False)  # a digest of the listed conversations (`list_digest`)
     running: frozenset[ConversationId]  # the conversations in which a reply streams
     preferences: int

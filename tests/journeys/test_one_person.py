@@ -170,7 +170,7 @@ def test_reply_is_copied_as_it_was_written(maya, model):
     assert maya.page.evaluate("navigator.clipboard.readText()") == written
     assert re.fullmatch(r"scripted · .* tokens · \$.*", maya.facts.inner_text())
     expect(copy).to_be_visible()
-    maya.page.evaluate("() => { navigator.clipboard.writeText = () => Promise.reject() }")
+    maya.page.evaluate("() => { Clipboard.prototype.writeText = () => Promise.reject() }")
     copy.click()
     expect(maya.page.get_by_role("button", name="Copy failed")).to_be_visible()
 

@@ -749,5 +749,6 @@ def test_deleted_account_is_destroyed_chat_by_chat(place, faults, slow, monkeypa
             pass
 
         reads = [name for verb, name in faults.done if verb == "open" and "/chats/" in name]
-        assert len(reads) < 4 * 100  # a few of each chat, and not one for each slice of all messages
+        # a few of each chat, and not one for each slice of all messages
+        assert len(reads) < 4 * 100
         assert store.owners(MESSAGES) == []
