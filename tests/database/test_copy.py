@@ -362,9 +362,7 @@ def delete_an_account(block):
 
 
 @pytest.mark.parametrize("begin", [hide_a_space, delete_an_account])
-def test_half_done_deletion_is_not_copied_into_a_database(
-    copy_into, target, file, tmp_path, begin
-):
+def test_half_done_deletion_is_not_copied_into_a_database(copy_into, target, file, tmp_path, begin):
     source = Path(shutil.copy(file, tmp_path))
     with closing(SqlitePlace(source).open()) as tables:
         tables.of(tables.owners(schema.CONVERSATIONS)[0]).run(begin)
