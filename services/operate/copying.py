@@ -96,10 +96,15 @@ class Copying:
 
     def _tables(self, user_id: UserId) -> list[Table[Any]]:
         """Return the tables of a user, in the order in which they are written."""
-        is_ended = any(one.is_ended for one in self.source.rows(schema.ACCOUNTS, user_id))
+        accounts = self.source.rows(schema.ACCOUNTS, user_id)
+        is_ended = any(one.is_ended for one in accounts)
         names = self.target.order(is_ended=is_ended)
+        left: list[Table[Any]] = [schema.ERASURES]
+        if any(one.deleted_at for one in accounts):
+            # while these rows are left, others to which they refer may be destroyed already
+            left += [schema.TURNS, schema.DOCUMENTS]
         is_erased = is_ended or schema.ERASURES.name in names
-        if not is_erased and self.source.rows(schema.ERASURES, user_id):
+        if not is_erased and any(self.source.rows(table, user_id) for table in left):
             raise BadInput(
                 "The source still has to destroy what was deleted: start Daybook there, and stop it after a minute."
             )

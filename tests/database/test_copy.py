@@ -3,7 +3,7 @@
 import shutil
 from contextlib import closing
 from dataclasses import replace
-from datetime import UTC
+from datetime import UTC, datetime
 from functools import partial
 from io import BytesIO
 from pathlib import Path
@@ -352,12 +352,20 @@ def test_database_that_is_not_up_to_date_is_refused(copy_into, hosted):
         servers.drop_database(hosted.superuser, "bare")
 
 
-def test_erasures_are_not_copied_into_a_database(copy_into, target, file, tmp_path):
+def hide_a_space(block):
+    block.put(schema.ERASURES, schema.Erasure(id=uuid4(), space_id=uuid4()))
+
+
+def delete_an_account(block):
+    account = block.select(schema.ACCOUNTS, {"deleted_at": None})[-1]
+    block.put(schema.ACCOUNTS, replace(account, email=None, deleted_at=datetime.now(UTC)))
+
+
+@pytest.mark.parametrize("begin", [hide_a_space, delete_an_account])
+def test_half_done_deletion_is_not_copied_into_a_database(copy_into, target, file, tmp_path, begin):
     source = Path(shutil.copy(file, tmp_path))
     with closing(SqlitePlace(source).open()) as tables:
-        owner = tables.owners(schema.CONVERSATIONS)[0]
-        erasure = schema.Erasure(id=uuid4(), space_id=uuid4())
-        tables.of(owner).run(lambda block: block.put(schema.ERASURES, erasure))
+        tables.of(tables.owners(schema.CONVERSATIONS)[0]).run(begin)
 
     code, said = copy_into(target, source=source)
 
