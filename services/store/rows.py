@@ -123,7 +123,7 @@ class ConversationRead:
     messages: Sequence[MessageRow]
     newest_turn: TurnRow | None  # the newest turn that is not a background call
     costs: Sequence[CostRow]  # the costs of the settled turns of *messages*
-    receipts: Sequence[ReceiptRow]  # receipts of turns of *messages*, at least of the last one
+    receipts: Sequence[ReceiptRow]  # the receipt of the last turn of *messages*, or none
 
 
 class Ledger(Protocol):

@@ -35,7 +35,7 @@ from services.store.tables.copying import TablesCopy
 from services.store.tables.protocol import Range, Table
 from tests import firestore as emulators
 from tests.firestore import Refusal, Wire, connect_to, new_place
-from tests.store.conformance.talk import begun_with, ending, new_turn, say, unsaid
+from tests.store.conformance.talk import answer, begun_with, ending, new_turn, say, unsaid
 from tests.store.storm import run_storm
 from tests.stores import WholeAccounts, cheap_hashes, store_of
 
@@ -602,6 +602,22 @@ def test_many_rows_are_read_in_a_few_calls(accounts, store, wire):
     # a session is found by a query of its own
     assert billed.pop("ended") < 60
     assert max(billed.values()) < 10
+
+
+def test_opening_a_chat_is_billed_for_one_receipt(accounts, wire):
+    _, session = accounts.sign_up_with("maya@daybook.test", "correct horse battery")
+    user, thread = store_of(session), unsaid("Garden")
+    for number in range(4):
+        turn = new_turn(thread, f"And {number}?", is_first=not number, receipt=f"receipt {number}")
+        thread = answer(user, turn, "In May.")
+    rows = session.backend.rows()
+    wire.counts.clear()
+
+    read = rows.read_conversation(thread.conversation.id, 0)
+
+    assert [one.turn_id for one in read.receipts] == [thread.tip.turn_id]
+    # messages, turns and a receipt; session, account and rule of a factor; the chat, and its deleted messages
+    assert wire.counts["reads"] == (8 + 4 + 1) + 3 + 2
 
 
 def test_turn_is_billed_as_the_docs_say(accounts, wire):

@@ -73,7 +73,7 @@ class TablesRows(TablesMessages):
             messages=messages,
             newest_turn=self._newest_turn(block, conversation_id),
             costs=self._costs(block, ids),
-            receipts=found(block, schema.RECEIPTS, ids),
+            receipts=found(block, schema.RECEIPTS, [*ids][-1:]),
         )
 
     @atomic
