@@ -285,10 +285,11 @@ def test_print_draws_the_whole_chat_without_the_page_around_it(app, person):
     maya.page.emulate_media(media="screen")
 
     # as in Safari, the pages are laid out after `print` has returned
-    maya.page.evaluate(f"""print = () => setTimeout(() => {{
+    # (in braces, because Playwright calls a function that an expression returns)
+    maya.page.evaluate(f"""() => {{ print = () => setTimeout(() => {{
       window.printed = document.querySelectorAll('{MESSAGE}').length;
       dispatchEvent(new Event("afterprint"));
-    }}, 1000)""")
+    }}, 1000) }}""")
     maya.page.locator(".st-key-conversation-menu button").click()
     maya.page.get_by_role("menuitem", name="Print").click()
     until(lambda: maya.page.evaluate("window.printed") == 40)

@@ -150,7 +150,7 @@ def test_key_and_codes_can_be_copied_downloaded_and_printed(maya):
     text = download.value.path().read_text()
     assert MAYA in text
     assert text.endswith("\n".join(CODES) + "\n")
-    page.evaluate("window.print = () => { document.title = 'printed' }")
+    page.evaluate("() => { window.print = () => { document.title = 'printed' } }")
     page.get_by_role("button", name="Print").click()
     expect(page).to_have_title("printed")
     page.emulate_media(media="print")
