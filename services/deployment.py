@@ -103,7 +103,7 @@ def read_deployment(url: str) -> Deployment:
         health.record(NO_ADMIN)
     if chosen.prints_mail:
         health.record(MAIL_IS_PRINTED)
-    public = urlsplit(str(chosen.url or url))
+    public = urlsplit(chosen.public_url or url)
     if public.scheme == "http" and not is_loopback(public.netloc):
         health.record(IS_HTTP)
     check = Future[Check]()

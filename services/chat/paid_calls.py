@@ -211,9 +211,8 @@ class PaidCalls:
         if is_failed and not thoughts and not said:
             return Usage(0, 0)
         reply = self.counter.count(said)
-        if (
-            thoughts
-        ):  # only the first thoughts are in memory, so their tokens are scaled to the bytes of all
+        if thoughts:
+            # only the first thoughts are in memory, so their tokens are scaled to the bytes of all
             reply += self.counter.count(thoughts) * turn.thought_bytes // len(thoughts.encode())
         return Usage(
             min(call.plan.prompt_tokens, call.plan.bound_tokens), min(reply, turn.max_tokens)

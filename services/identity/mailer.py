@@ -95,7 +95,7 @@ class _Waiting:
     number: int
     retry_seconds: float
     due_at: float
-    is_counted: bool  # false: a notice that waits for room in the hourly limit
+    is_counted: bool = False  # false: a notice that waits for room in the hourly limit
 
     @property
     def order(self) -> tuple[Rank, int]:
@@ -147,7 +147,7 @@ class Mailer:
                 if self._is_full:
                     self._drop(max(self._waiting, key=lambda one: one.order))
                 self._number += 1
-                waiting = _Waiting(mail, self._number, self._retry_seconds, self._clock(), False)
+                waiting = _Waiting(mail, self._number, self._retry_seconds, self._clock())
                 self._count(waiting)
                 self._waiting.append(waiting)
                 self._changed.notify()
