@@ -100,7 +100,7 @@ class Postgres(processes.Server):
             shutil.rmtree(draft, ignore_errors=True)
 
     def _own(self) -> None:
-        """Under root, make Postgres' user the owner of a copied cluster: it belongs to root, or to a user of another machine."""
+        """Under root, make Postgres' user the owner of a copied cluster, which root or another machine's user may own."""
         user = postgres_user()
         owner = pwd.getpwnam(user) if user else None
         if owner and self.folder.stat().st_uid != owner.pw_uid:

@@ -131,7 +131,8 @@ class SupabaseApi(processes.Server):
         )
         (self._folder / "supabase" / "config.toml").write_text(config)
         with self._postgres.connect() as connection:
-            # not whether the tables exist: an earlier start may have been killed before it granted access to all of them
+            # check the grants, not the tables: an earlier start may have been killed before it granted access to all
+            # tables
             if connection.execute(_IS_GRANTED).fetchone():
                 return
             processes.run(

@@ -48,7 +48,7 @@ STEP_LIFE = timedelta(minutes=10)
 MOST_STEPS = 4  # maximum steps of one kind in a browser; a further step ends the oldest
 MOST_TRIES = 5  # maximum tries to complete one step
 MOST_NOTICES = 3  # maximum notices of one kind that are stored for a user
-# maximum audit entries about changes that a user sees and, counted separately, about failures
+# maximum audit entries that a user sees: this many about changes, and as many about failures
 MOST_CHANGES = 100
 # maximum audit entries that are read, the newest first, to find these changes and failures
 READ_CHANGES = 1000
@@ -168,7 +168,7 @@ def check_change(
             | CredentialsAction.ADDRESS_SET
             | CredentialsAction.IDENTITY_MOVED
         ):
-            wanted = None  # never fits: only operators make these changes, not users
+            wanted = None  # no value fits, because only operators make these changes
         case (
             CredentialsAction.FACTOR_ADDED
             | CredentialsAction.FACTOR_REMOVED
@@ -204,8 +204,8 @@ _ADDS_WAYS_IN = {CredentialsAction.IDENTITY_ADDED, CredentialsAction.PASSKEY_ADD
 def check_ways_in(action: CredentialsAction, *, has_lookups: bool, renames: bool = False) -> None:
     """Raise ValueError unless *has_lookups* fits *action*: true for an action in `CHANGES_WAYS_IN`, else false.
 
-    A new password fits both values: it may remove ways in. *renames*: the change replaces look-up values by those under
-    a newer root key, as only a reseal does.
+    A new password may have look-ups or not, because it may remove ways in. *renames*: the change replaces look-up
+    values by those under a newer root key, as only a reseal does.
     """
     if has_lookups and renames:
         raise ValueError(f"look-ups that change and are renamed: {action}")
@@ -458,7 +458,7 @@ def leave_refusal(
     has_others: bool = True,
     is_left: bool = True,
 ) -> Refusal | None:
-    """Return a refusal if *account* is missing or deleted, or if the last admin would cease to be one while other accounts exist."""
+    """Return a refusal if *account* is missing or deleted, or if the last admin would lose the role while other accounts exist."""
     is_last = account and [one.id for one in admins if one.is_admin] == [account.id]
     if is_last and has_others and is_left:
         return LAST_ADMIN
@@ -486,7 +486,7 @@ class StoredSession:
     seen_at: datetime | None = None
     proved_at: datetime | None = None  # the time of the user's last proof; None: there was none
     scope: ProofScope = ProofScope.FULL  # the scope of the last proof
-    # true: a second factor was given at the sign-in or in a later proof, and the user has not turned it off since
+    # true: the user gave a second factor at the sign-in or in a later proof, and has not turned the factor off since
     has_factor: bool = False
 
     def used(self, now: datetime) -> "StoredSession":
@@ -576,7 +576,7 @@ class StoredStep:
 
     @staticmethod
     def surplus(others: Collection["StoredStep"]) -> list["StoredStep"]:
-        """Return the oldest of *others* (steps of one kind in one browser), which end when another of this kind begins."""
+        """Return the oldest of *others* (steps of one kind in one browser), which end when another step of this kind begins."""
         newest_first = sorted(others, key=lambda one: one.expires_at, reverse=True)
         return newest_first[MOST_STEPS - 1 :]
 
@@ -651,7 +651,7 @@ def listed_changes(newest_first: Sequence[AuditEntry]) -> list[AuditEntry]:
 
 
 def failure_count(detail: Mapping[str, object] | None) -> Mapping[str, object]:
-    """Return the detail of the hour's audit entry after one more failure; *detail*: that of the entry so far, if any."""
+    """Return the detail of the hour's audit entry after one more failure; *detail*: the entry's detail so far, if any."""
     return {"count": 1 + (int(str(detail["count"])) if detail else 0)}
 
 

@@ -90,7 +90,7 @@ class FirestorePlace:
         if answer.missing:
             if wrong := _wrong_kind(database):
                 raise Misconfigured(wrong)
-            # a start that was killed may have left the lease alone
+            # a start that was killed may have left the collection "daybook" with only the lease in it
             if {*database.collections()} - {"daybook"}:
                 raise Misconfigured(
                     f"The Firestore database {self.database} holds other data: make one for Daybook alone, and name it in DAYBOOK_STORE."

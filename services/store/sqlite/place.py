@@ -186,7 +186,8 @@ class SqlitePlace:
         try:
             self._keep_log(connection)
             [version] = connection.execute("pragma user_version").fetchone()
-            self._check_version(version)  # checked again: the first check did not read the log
+            # check again, because the first check did not read the log
+            self._check_version(version)
             if version < len(self._files()):
                 if not is_app and not locks[1].try_lock():
                     raise Misconfigured(

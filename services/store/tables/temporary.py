@@ -34,7 +34,7 @@ class _NotStored(Exception):
 
 
 class TemporaryRows(TablesRows):
-    """The `Rows` of one temporary chat; *ledger* reserves and settles its turns. Any thread may call any method.
+    """Implements `Rows` for one temporary chat; *ledger* reserves and settles its turns. Any thread may call any method.
 
     Each write is first tried without storing it, then the ledger is called outside any block, then the content is stored.
     """

@@ -96,7 +96,7 @@ def _discard(block: Block, at: datetime, within: Range | None = None) -> bool:
 
 
 def _end_account(tables: Tables, user_id: UserId, at: datetime) -> bool:
-    """Destroy some rows of a deleted account, its invitation last; return False while one of its turns is open.
+    """Destroy some rows of a deleted account, its invitation last; return False while the account has an open turn.
 
     The account's chats are only discarded here: the next sweep destroys them chat by chat, because a store in files would
     open the files of all chats for each slice of their messages.
@@ -126,7 +126,7 @@ def _end_account(tables: Tables, user_id: UserId, at: datetime) -> bool:
 def _destroy_shared(block: Block, at: datetime) -> bool:
     """Destroy expired rows of the shared tables, a slice of each; return True if a slice was full.
 
-    A few rows do not count: users cause new ones all the time, so on a busy server the sweep would never end.
+    A slice that is not full does not count: rows expire all the time, so on a busy server the sweep would never end.
     """
     ends: list[tuple[Table[Any], str, timedelta]] = [
         (schema.SESSIONS, "ends_at", SESSION_GRACE),
