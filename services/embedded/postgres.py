@@ -75,7 +75,8 @@ class Postgres(processes.Server):
         # the file is in the data folder, because Postgres' user cannot read the keys folder
         password_file = draft / "password"
         password_file.write_text(self.secrets.postgres_password)
-        password_file.chmod(0o644)  # readable under any umask; other users cannot enter the folder
+        # readable by Postgres' user under any umask; other users cannot enter the folder
+        password_file.chmod(0o644)
         try:
             processes.run(
                 [
@@ -85,7 +86,7 @@ class Postgres(processes.Server):
                     # these options give the same sort order on every system, even after upgrades
                     *("--encoding=UTF8", "--no-locale"),
                     *("--locale-provider=builtin", "--builtin-locale=C.UTF-8"),
-                    # MB; one file of the default 16 MB would be a third of a small data folder
+                    # in MB; with the default of 16, one log file would be a third of a small data folder
                     "--wal-segsize=2",
                     *("--no-instructions", "-D", str(draft / "cluster")),
                 ],
@@ -106,7 +107,8 @@ class Postgres(processes.Server):
         if owner and self.folder.stat().st_uid != owner.pw_uid:
             for path in self.folder.rglob("*"):
                 os.chown(path, owner.pw_uid, owner.pw_gid, follow_symlinks=False)
-            # the folder comes last: while it belongs to another user, the next start continues an interrupted one
+            # the folder comes last: while it belongs to another user, the next start continues an interrupted change
+            # of owner
             _create_private(self.folder)
 
     def launch(self) -> processes.Child:

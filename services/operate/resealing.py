@@ -32,7 +32,7 @@ def user_keys(source: CopySource, ring: RootKeys, user_id: UserId) -> UserKeys:
 
 
 class OpenedSource:
-    """A `CopySource` over a sealed store that returns rows with decrypted texts."""
+    """Implements `CopySource` over a sealed store; returns rows with decrypted texts."""
 
     def __init__(self, store: CopySource, keys_of: Callable[[UserId], UserKeys]) -> None:
         self._store, self._keys_of = store, keys_of
@@ -71,7 +71,7 @@ class OpenedSource:
 
 
 class SealingTarget(OpenedSource):
-    """The `CopyTarget` over a sealed store, for rows that come from a plain store.
+    """Implements `CopyTarget` over a sealed store, for rows that come from a plain store.
 
     A user's account is stored last. Until then, `rows` returns only rows that this process has stored: rows left by an
     interrupted copy may be sealed under conversation keys that it did not store.

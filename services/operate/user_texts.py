@@ -60,7 +60,7 @@ class _PlacedRow:
 
 @dataclass(frozen=True, slots=True)
 class _Sums:
-    """Totals over a user's stored rows, and the heads that follow from these rows."""
+    """Totals over a user's stored rows, and the heads computed from these rows."""
 
     # the bytes that sealing adds to each conversation; under None: to documents, titles, instructions and summaries
     added: Counter[ConversationId | None] = field(default_factory=Counter[ConversationId | None])
@@ -114,7 +114,10 @@ class UserTexts:
     # --- keys
 
     def _seals(self, conversation_id: ConversationId) -> ConversationSeals:
-        """Return the seals of a conversation; make a key for it if it is not stored. Raise Tampered if a key cannot be unwrapped."""
+        """Return the seals of a conversation; make its key if the conversation is not stored.
+
+        Raise Tampered if a key cannot be unwrapped.
+        """
         if self._wrapped is None:
             stored = self._read(schema.CONVERSATIONS)
             self._wrapped = {

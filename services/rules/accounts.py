@@ -286,7 +286,7 @@ def check_flag(
         # `wants_factor` may be true already: an account with an app may add a passkey as second factor, and vice versa
         case CredentialsAction.FACTOR_ADDED | CredentialsAction.PASSKEY_FACTOR_ADDED:
             fits = after
-        # an operator's command also removes a former address's factor, and `wants_factor` may be false already
+        # an operator's command may remove only a former address's factor; then `wants_factor` is false already
         case CredentialsAction.FACTOR_REMOVED | CredentialsAction.PASSKEY_FACTOR_REMOVED:
             fits = before or (by_operator and not after)
         case (
@@ -397,7 +397,7 @@ class StoredInvitation:
     def state(
         self, maker: StoredAccount | None, now: datetime
     ) -> Literal["open", "used", "revoked", "expired"]:
-        """Return the invitation's state; "revoked" also if *maker* is no longer an admin: a removed admin could use it to return."""
+        """Return the invitation's state; "revoked" also if *maker* is no longer an admin, who could use it to return."""
         if self.used_by:
             return "used"
         if self.revoked_at or not (maker and maker.is_admin):
@@ -536,7 +536,7 @@ class StoredSession:
         *,
         is_refused: bool,
     ) -> SessionEnd | None:
-        """Return the reason why a *session* of *account* has ended; None: it has not."""
+        """Return the reason why a *session* of *account* has ended; None if it has not ended."""
         if account is None or account.deleted_at:
             return SessionEnd.DELETED
         if account.suspended_at:
@@ -584,7 +584,7 @@ class StoredStep:
         return self.expires_at > now
 
     def tried(self) -> "StoredStep | None":
-        """Return the step after one more try; None: it has no tries left, and ends."""
+        """Return the step after one more try; None if it has no tries left, and therefore ends."""
         return None if self.tries >= MOST_TRIES else replace(self, tries=self.tries + 1)
 
 

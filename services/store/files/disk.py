@@ -107,7 +107,7 @@ class Disk:
             self._finish(name + _GONE)
 
     def make_folders(self, name: str) -> None:
-        """Make a folder and its parents. Sync existing ones, too: a process may have been killed before it synced them."""
+        """Make a folder and its parents. Sync existing folders, too: a process may have been killed before it synced them."""
         if name in self._lasting:
             return
         self.make_folders(_folder_of(name))
@@ -235,7 +235,7 @@ class AppendedFile:
         self.synced_size = size
 
     def is_in_place(self) -> bool:
-        """Return True if this file is at its path, or `destroy` has removed it."""
+        """Return True if this file is still at its path, or if `destroy` has removed it."""
         try:
             is_found = _identity(os.stat(self._disk.path / self.name)) == self._identity
         except OSError:

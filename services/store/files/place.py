@@ -25,7 +25,7 @@ _EMPTY = {".gitignore", "lock", f".gitignore{DRAFT}", f"{_MARK}{DRAFT}"}
 
 @dataclass(frozen=True, slots=True)
 class FilesPlace:
-    """The `StorePlace` of a folder with JSON files."""
+    """Implements `StorePlace` for a folder of JSON files."""
 
     path: Path
     is_plain: bool = False  # true: the store's texts are not sealed

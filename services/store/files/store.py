@@ -41,7 +41,7 @@ _DOCUMENT_BYTES = 1000  # bytes counted for each cached document in addition to 
 
 
 class FilesStore:
-    """The `AllTables` in the files of one folder. Any thread may call any member."""
+    """Implements `AllTables` over the files in one folder. Any thread may call any member."""
 
     def __init__(self, disk: Disk, lock: FileLock) -> None:
         """Apply the journals to the documents. *lock*: the store's lock, already acquired. Raise Damaged, OSError."""
@@ -79,7 +79,7 @@ class FilesStore:
     def run(
         self, user_id: UserId | None, work: Callable[[Block], Answer], *, is_lasting: bool
     ) -> Answer:
-        """Run *work* over the tables of a user and the shared ones; return once all lasting writes so far are on the disk."""
+        """Run *work* over a user's tables and the shared tables; return once all lasting writes so far are on the disk."""
         with self._errors():
             with self._lock:
                 if self._is_closed:
@@ -139,7 +139,7 @@ class FilesStore:
         return sorted(self._names[folder])
 
     def _note_name(self, path: str) -> None:
-        """Add the name of the document at *path* to the known names, or remove it if the document is empty."""
+        """Add the document at *path* to the cached names of its folder, or remove it if the document is empty."""
         folder, _, name = path.rpartition("/")
         if (names := self._names.get(folder)) is not None:
             names.discard(name)
@@ -157,7 +157,8 @@ class FilesStore:
         try:
             self._apply(operations)
         except BaseException:
-            # cached documents may have only a part of the operations, and must not be written: the next start applies all
+            # cached documents may have only a part of the operations, and must not be written: the next start applies
+            # all of them
             self._failure = "Daybook failed in the midst of a change: restart it."
             raise
         self._due.set()

@@ -126,8 +126,8 @@ class Database:
 class Transaction:
     """A transaction, which begins with its first read."""
 
-    repeats: bytes = b""  # the id of the aborted transaction that this one retries
-    id: bytes = b""  # b"": not begun yet
+    repeats: bytes = b""  # the id of the aborted transaction that this transaction retries
+    id: bytes = b""  # b"" before the first read
 
 
 def _choice(transaction: Transaction | None) -> dict[str, object]:

@@ -28,7 +28,7 @@ INDEXES = Path(__file__).parents[3] / "db" / "firestore" / "firestore.indexes.js
 
 @dataclass(frozen=True, slots=True)
 class FirestorePlace:
-    """The `StorePlace` of a Firestore database."""
+    """Implements `StorePlace` for a Firestore database."""
 
     project: str = field(repr=False)
     database: str = field(default=_DEFAULT, repr=False)

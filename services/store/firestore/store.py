@@ -30,7 +30,7 @@ _again = Retry(
 
 @dataclass(frozen=True, slots=True)
 class FirestoreStore:
-    """The `AllTables` in a Firestore database. Any thread may call any member."""
+    """Implements `AllTables` over a Firestore database. Any thread may call any member."""
 
     database: Database
     lease: Lease | None  # None for an operator's command, which may run beside the app
@@ -65,7 +65,7 @@ class FirestoreStore:
     def run(
         self, user_id: UserId | None, work: Callable[[Block], Answer], *, is_lasting: bool
     ) -> Answer:
-        """Run *work* over the tables of a user and the shared ones, in one transaction, which is always durable."""
+        """Run *work* over a user's tables and the shared tables, in one transaction, which is always durable."""
         aborted = b""
 
         def attempt() -> Answer:

@@ -33,7 +33,7 @@ _NORMAL, _FULL = 1, 2  # values of PRAGMA synchronous
 
 
 class SqliteStore:
-    """The `AllTables` in one SQLite file. Any thread may call any member."""
+    """Implements `AllTables` over one SQLite file. Any thread may call any member."""
 
     def __init__(
         self, path: Path, connection: sqlite3.Connection, wait_seconds: float, *locks: FileLock
@@ -71,7 +71,7 @@ class SqliteStore:
     def run(
         self, user_id: UserId | None, work: Callable[[Block], Answer], *, is_lasting: bool
     ) -> Answer:
-        """Run *work* over the tables of a user and the shared ones, in one transaction."""
+        """Run *work* over a user's tables and the shared tables, in one transaction."""
         with self._turn(), self._errors():
             if self._is_joined:
                 return self._answer(SqliteBlock(self._connection, user_id), work)

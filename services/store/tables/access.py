@@ -73,7 +73,7 @@ class Caller:
 
 @dataclass(frozen=True, slots=True)
 class SessionTables:
-    """The `Tables` of one user: each block first checks the session of `caller`, and raises SignedOut if it has ended."""
+    """Implements `Tables` for one user: each block first checks the session of `caller`, and raises SignedOut if it has ended."""
 
     tables: Tables
     caller: Caller
@@ -159,7 +159,7 @@ def settings_of(block: Block) -> Settings:
 
 
 def requires_factor(block: Block, wants_proofs: bool) -> bool:
-    """Return True if the deployment requires a second factor; a deployment without sign-in never does."""
+    """Return True if the deployment requires a second factor; False for a deployment without sign-in."""
     return wants_proofs and settings_of(block).requires_factor
 
 

@@ -14,7 +14,7 @@ class RunsBlocks(Protocol):
     def run(
         self, user_id: UserId | None, work: Callable[[Block], Answer], *, is_lasting: bool
     ) -> Answer:
-        """Run *work* over the tables of a user and the shared ones, as `Tables.run` does."""
+        """Run *work* over a user's tables and the shared tables, as `Tables.run` does."""
         ...
 
 

@@ -1,4 +1,4 @@
-"""The `Backend` over tables: accounts, credentials, app sessions, steps, and throttles."""
+"""An implementation of `Backend` over tables: accounts, credentials, app sessions, steps, and throttles."""
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -406,7 +406,7 @@ class TablesUser:
         return self._end_sessions(lambda one: one.id != self.caller.session_id)
 
     def _end_sessions(self, is_meant: Callable[[rules.StoredSession], bool]) -> int:
-        """End the sessions of the user that *is_meant* selects, in blocks; return their number."""
+        """End the user's sessions for which *is_meant* returns True, in as many blocks as needed; return their number."""
 
         def end(block: Block, *, is_first: bool) -> int:
             account = self.caller.account(block)
@@ -842,7 +842,7 @@ def _is_first(block: Block) -> bool:
 def _invitation(
     block: Block, code: str | None, address: str | None, now: datetime
 ) -> rules.StoredInvitation | None:
-    """Return the invitation with *code*; None if there is none, or if the invitation is not valid for *address*."""
+    """Return the invitation with *code*; None if there is no such invitation, or if it is not valid for *address*."""
     if code is None:
         return None
     for row in block.select(schema.INVITATIONS, {"code_hash": sha(code)}, limit=1):

@@ -123,7 +123,7 @@ class TablesRows(TablesMessages):
     def _begin(
         self, block: Block, write: BeginTurn, granted: Begun | None = None
     ) -> Begun | Refusal:
-        """Begin a turn; *granted*: the result of another ledger, if that ledger has reserved the turn and assigned its id."""
+        """Begin a turn; *granted*: the id and the reservation of the turn, if another ledger has assigned them."""
         wanted, created, now = write.reservation, write.created, self.now()
         request = sha(_REQUEST.dump_json(write, warnings=False).decode())
         for known in block.select(schema.TURNS, {"client_turn_id": wanted.client_turn_id}, limit=1):

@@ -31,7 +31,7 @@ _INVITATION_REST = timedelta(days=30)
 def sweep(tables: AllTables, now: Callable[[], datetime]) -> bool:
     """Settle lapsed turns and destroy due rows of some users; return True if there may be more.
 
-    An error for one user is raised at the end, after the rows of the others are swept.
+    An error for one user is raised at the end, after the other users' rows are swept.
     """
     at, errors = now(), list[Exception]()
     lapsed, due = Range("lease_until", up_to=at), Range("destroy_at", up_to=at)
@@ -81,7 +81,7 @@ def _retire(
 
 
 def _discard(block: Block, at: datetime, within: Range | None = None) -> bool:
-    """Discard some conversations without an open turn; return False if there were none."""
+    """Discard some of the conversations that have no open turn; return False if there were none."""
     busy = {turn.conversation_id for turn in block.select(schema.TURNS, {"finished_at": None})}
     rows, counts = (
         block.select(schema.CONVERSATIONS, {"destroy_at": None}, within, limit=_RETIRED),
