@@ -137,7 +137,7 @@ class FolderLock:
             os.ftruncate(self.descriptor, 0)
             os.pwrite(self.descriptor, f"{os.getpid()}\n".encode(), 0)
             return True
-        # in the dependency group `embedded`, which hosted deployments do not install
+        # imported here, because hosted deployments do not install its dependency group `embedded`
         import psutil
 
         holder = os.pread(self.descriptor, 20, 0).strip()

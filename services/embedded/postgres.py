@@ -27,7 +27,8 @@ from services.errors import Misconfigured
 DATABASE = "daybook"
 OWNER = "daybook_owner"
 _SUPERUSER = "postgres"
-_USER_UNDER_ROOT = "daybook-postgres"  # used if the app runs as root, which Postgres refuses to do
+# used if the app runs as root, because Postgres refuses to run as root
+_USER_UNDER_ROOT = "daybook-postgres"
 _ENVIRONMENT = {"LC_ALL": "C", "PATH": os.defpath}
 _SETTINGS = {
     "listen_addresses": "",

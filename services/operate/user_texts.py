@@ -142,7 +142,7 @@ class UserTexts:
         return cast(list[Row], changed)
 
     def _row_changed(self, placed: _PlacedRow, old: _Side, new: _Side) -> object:
-        # suppressed and not chained, because the error could repeat the text
+        # the error is suppressed and not chained, because it could repeat the text
         with suppress(Tampered, ValueError):
             return self._with_texts(placed, old, new)
         what = (

@@ -46,7 +46,8 @@ INVITATION_LIFE = timedelta(days=7)
 PROOF_LIFE = timedelta(minutes=10)  # a proof allows changes of the account for this long
 STEP_LIFE = timedelta(minutes=10)
 MOST_STEPS = 4  # maximum steps of one kind in a browser; a further step ends the oldest
-MOST_TRIES = 5  # maximum tries to complete one step
+# maximum tries to complete one step
+MOST_TRIES = 5
 MOST_NOTICES = 3  # maximum notices of one kind that are stored for a user
 # maximum audit entries that a user sees: this many about changes, and as many about failures
 MOST_CHANGES = 100
@@ -95,7 +96,7 @@ class Settings(Limits):
     requires_factor: bool = False  # true: no session begins without a second factor
     # days after which unused conversations are deleted; None: never
     retention_days: int | None = None
-    # nothing is deleted before this time, because owners are warned first
+    # retention deletes nothing before this time, because owners are warned first
     retention_from: datetime = _LONG_AGO
 
     def changed(self, changes: Mapping[str, object], now: datetime) -> "Settings":
@@ -112,7 +113,7 @@ class Settings(Limits):
         return max(used_at + timedelta(days=self.retention_days), self.retention_from)
 
     def unused_since(self, now: datetime) -> datetime | None:
-        """Return the cutoff at *now*: retention deletes conversations that were not used since; None: it deletes none yet."""
+        """Return the cutoff at *now*: retention deletes conversations not used since then. None if it deletes none yet."""
         if self.retention_days is None or self.retention_from >= now:
             return None
         return now - timedelta(days=self.retention_days)

@@ -54,7 +54,7 @@ TABLES = schema.TABLES | {LOCATIONS.name: LOCATIONS}
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """The documents of one user, or those of the shared tables."""
+    """The documents of one user, or of the shared tables."""
 
     # takes the id of a `Location`, and returns its document
     locate: Callable[[str], str | None]

@@ -27,7 +27,7 @@ from services.store.tables.row_texts import read_row
 
 _CHECKPOINT_SECONDS = 1.0  # seconds between two checkpoints
 _LARGEST_WAL = 8_000_000  # bytes; a larger log is written to the database
-# errors for writes that the disk refuses, for example because of a quota
+# errors for writes that the disk refuses, for example because a disk quota is reached
 _REFUSED_WRITES = (sqlite3.SQLITE_IOERR_WRITE, sqlite3.SQLITE_IOERR_SHMSIZE)
 _NORMAL, _FULL = 1, 2  # values of PRAGMA synchronous
 

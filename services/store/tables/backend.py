@@ -75,7 +75,8 @@ from services.store.tables.upkeep import keep_sweeping, sweep
 
 _SIGN_UP_LIFE = timedelta(days=8)
 _DEVICES = 300  # maximum devices in a list
-_SESSIONS = 20  # maximum sessions that one block reads
+# maximum sessions that one block reads
+_SESSIONS = 20
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Operator's commands on a store over tables."""
+"""The operator's commands on a store over tables."""
 
 from collections import defaultdict
 from collections.abc import Callable, Collection, Generator, Mapping, Sequence

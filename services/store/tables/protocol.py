@@ -25,7 +25,7 @@ class Table(Generic[Row]):
 
     name: str
     kind: type[Row]
-    # returns a row's key; the key's `str` identifies the row
+    # returns a row's key, whose `str` identifies the row in the table
     key: Callable[[Row], object] = field(repr=False)
     # fields that a selection may compare or order by
     fields: frozenset[str] = field(default=frozenset(), repr=False)
