@@ -17,7 +17,7 @@ from services.errors import Misconfigured
 
 ADDRESS = "address.json"  # a file in the data folder: the API's URL and its publishable key
 APP = "daybook"
-# bytes that must stay free: Postgres allocates 16 MB at a time, and dies if it cannot
+# bytes that must stay free: Postgres allocates 16 MB at a time, and stops if it cannot
 RESERVE_BYTES = 32_000_000
 # below the ephemeral ports of operating systems: an outgoing connection could take an ephemeral port
 # before the server starts
@@ -27,7 +27,7 @@ _MAX_SOCKET_BYTES = 100  # maximum bytes of a socket's path; Linux allows 107, m
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Folders:
-    """The folders for data, keys and cache. They are separate, so that a copy of one contains nothing of the others."""
+    """The folders for data, keys and cache. They are separate, so that a copy of one contains no file of the others."""
 
     data: Path
     keys: Path
@@ -49,7 +49,7 @@ def choose_folders(data: Path | None, keys: Path | None) -> Folders:
     """
     try:
         default, config = platformdirs.user_data_path(APP), platformdirs.user_config_path(APP)
-        # on macOS the user data and the user config folder are the same one
+        # on macOS, the user data folder and the user config folder are the same
         beside = platformdirs.user_config_path(f"{APP}-keys")
         data = (data or default).expanduser()
         keys = (keys or (beside if config == default else config / "keys")).expanduser()
@@ -129,7 +129,7 @@ class FolderLock:
             raise
 
     def acquire(self) -> bool:
-        """Try to lock the folder. Return True if this app has the lock, False while the Postgres of a dead app holds it.
+        """Try to lock the folder. Return True if this app has the lock, False while a killed app's Postgres holds it.
 
         Raise Misconfigured if another app holds the lock.
         """
@@ -137,7 +137,7 @@ class FolderLock:
             os.ftruncate(self.descriptor, 0)
             os.pwrite(self.descriptor, f"{os.getpid()}\n".encode(), 0)
             return True
-        # in the dependency group `embedded`, which hosted deployments do not install
+        # imported here, because hosted deployments do not install its dependency group `embedded`
         import psutil
 
         holder = os.pread(self.descriptor, 20, 0).strip()
@@ -165,7 +165,7 @@ def acquire_lock(descriptor: int) -> bool:
 def socket_folder(database: Path) -> Path:
     """Return the folder for Postgres' socket: beside *database* or, if that path is too long, a temporary folder.
 
-    It is always the same for a database. Raise Misconfigured if another user can change the temporary folder.
+    The folder is always the same for a database. Raise Misconfigured if another user can change the temporary folder.
     """
     beside = database.parent / "run"
     fits = len(os.fsencode(beside)) <= _MAX_SOCKET_BYTES - len("/.s.PGSQL.5432")

@@ -27,7 +27,8 @@ from services.errors import Misconfigured
 DATABASE = "daybook"
 OWNER = "daybook_owner"
 _SUPERUSER = "postgres"
-_USER_UNDER_ROOT = "daybook-postgres"  # used if the app runs as root, which Postgres refuses to do
+# used if the app runs as root, because Postgres refuses to run as root
+_USER_UNDER_ROOT = "daybook-postgres"
 _ENVIRONMENT = {"LC_ALL": "C", "PATH": os.defpath}
 _SETTINGS = {
     "listen_addresses": "",
@@ -75,7 +76,8 @@ class Postgres(processes.Server):
         # the file is in the data folder, because Postgres' user cannot read the keys folder
         password_file = draft / "password"
         password_file.write_text(self.secrets.postgres_password)
-        password_file.chmod(0o644)  # readable under any umask; other users cannot enter the folder
+        # readable by Postgres' user under any umask; other users cannot enter the folder
+        password_file.chmod(0o644)
         try:
             processes.run(
                 [
@@ -85,7 +87,7 @@ class Postgres(processes.Server):
                     # these options give the same sort order on every system, even after upgrades
                     *("--encoding=UTF8", "--no-locale"),
                     *("--locale-provider=builtin", "--builtin-locale=C.UTF-8"),
-                    # MB; one file of the default 16 MB would be a third of a small data folder
+                    # in MB; with the default of 16, one log file would be a third of a small data folder
                     "--wal-segsize=2",
                     *("--no-instructions", "-D", str(draft / "cluster")),
                 ],
@@ -100,13 +102,14 @@ class Postgres(processes.Server):
             shutil.rmtree(draft, ignore_errors=True)
 
     def _own(self) -> None:
-        """Under root, make Postgres' user the owner of a copied cluster: it belongs to root, or to a user of another machine."""
+        """Under root, make Postgres' user the owner of a copied cluster, which root or another machine's user may own."""
         user = postgres_user()
         owner = pwd.getpwnam(user) if user else None
         if owner and self.folder.stat().st_uid != owner.pw_uid:
             for path in self.folder.rglob("*"):
                 os.chown(path, owner.pw_uid, owner.pw_gid, follow_symlinks=False)
-            # the folder comes last: while it belongs to another user, the next start continues an interrupted one
+            # the folder comes last: while it belongs to another user, the next start continues an interrupted change
+            # of owner
             _create_private(self.folder)
 
     def launch(self) -> processes.Child:

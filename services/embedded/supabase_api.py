@@ -18,7 +18,7 @@ from services.embedded.folders import Folders, package_folder
 from services.embedded.postgres import DATABASE, OWNER, Postgres
 
 _HERE = Path(__file__).parent
-# in MB; halves the memory that Node uses, at the price of 5 % of its speed
+# in MB; halves the memory that Node uses, but makes it 5 % slower
 _MAX_SEMI_SPACE = "--max-semi-space-size=4"
 _NPM = "lib/node_modules/npm/bin/npm-cli.js"
 _LITE = Path("node_modules/@supabase/lite/dist/cli/index.js")
@@ -131,7 +131,8 @@ class SupabaseApi(processes.Server):
         )
         (self._folder / "supabase" / "config.toml").write_text(config)
         with self._postgres.connect() as connection:
-            # not whether the tables exist: an earlier start may have been killed before it granted access to all of them
+            # check the grants, not the tables: an earlier start may have been killed before it granted access to all
+            # tables
             if connection.execute(_IS_GRANTED).fetchone():
                 return
             processes.run(

@@ -71,7 +71,8 @@ def set_password(operator: Operator, ring: RootKeys, email: EmailAddress, passwo
     """Give the account *email* a new password, and end all its sessions; return True if its address was confirmed before.
 
     The user can sign in with that password even where `SignInPolicy` has switched passwords off. If the account has no
-    address (that of a single user), it gets *email*, which then counts as confirmed; otherwise its address stays.
+    address (as in a deployment without sign-in), it gets *email*, which then counts as confirmed; otherwise its address
+    stays.
 
     Raise WeakPassword, BadInput (no such account, or it was changed at the same time), and the errors of `open_account`.
     """
@@ -157,7 +158,7 @@ def move_issuer(operator: Operator, ring: RootKeys, old: str, new: str) -> Gener
 
 
 def _move(operator: Operator, ring: RootKeys, stored: StoredCredentials, moved: Credentials) -> str:
-    """Replace *stored* by *moved*; return "", or a sentence with the reason if the store refused that."""
+    """Replace *stored* by *moved*; return "", or the reason as a sentence if the store refused the change."""
     row, action = (
         seal_stored(ring, moved, stored.id, replaces=stored),
         CredentialsAction.IDENTITY_MOVED,
@@ -218,7 +219,7 @@ def reset_factors(operator: Operator, ring: RootKeys, email: EmailAddress) -> bo
     """
     stored, credentials = open_account(operator, ring, email)
     new = credentials.without_factor()
-    # compared as a whole, because a former address may have a factor that the present one lacks
+    # compared as a whole, because a former address may have a factor that the present address lacks
     if replace(new, generation=credentials.generation) == credentials:
         raise BadInput("This account has no second factor.")
     row = seal_stored(ring, new, stored.id, replaces=stored)
@@ -229,7 +230,7 @@ def reset_factors(operator: Operator, ring: RootKeys, email: EmailAddress) -> bo
 
 
 def opens(ring: RootKeys, stored: StoredCredentials) -> bool:
-    """Return False if the credentials cannot be decrypted, or if their look-up value is not that of the address in them."""
+    """Return False if the credentials cannot be decrypted, or if their look-up value does not match the address in them."""
     try:
         address = open_stored(ring, stored).address
     except NewerVersion:

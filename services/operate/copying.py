@@ -70,7 +70,7 @@ class Copying:
     counts: Counter[str] = field(default_factory=Counter[str])
 
     def run(self, report: Callable[[int, int], None]) -> None:
-        """Copy all rows; call *report* with the numbers of users copied and of all users. Raise BadInput, Misconfigured."""
+        """Copy all rows; call *report* with the number of copied users and of all users. Raise BadInput, Misconfigured."""
         user_ids = self.source.user_ids()
         tables = {user_id: self._tables(user_id) for user_id in user_ids}
         self._number(user_ids)
@@ -101,7 +101,7 @@ class Copying:
         names = self.target.order(is_ended=is_ended)
         left: list[Table[Any]] = [schema.ERASURES]
         if any(one.deleted_at for one in accounts):
-            # while these rows are left, others to which they refer may be destroyed already
+            # until the sweep has destroyed these rows, they may refer to rows that it has destroyed already
             left += [schema.TURNS, schema.DOCUMENTS]
         is_erased = is_ended or schema.ERASURES.name in names
         if not is_erased and any(self.source.rows(table, user_id) for table in left):

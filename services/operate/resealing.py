@@ -32,7 +32,7 @@ def user_keys(source: CopySource, ring: RootKeys, user_id: UserId) -> UserKeys:
 
 
 class OpenedSource:
-    """A `CopySource` over a sealed store that returns rows with decrypted texts."""
+    """Implements `CopySource` over a sealed store; returns rows with decrypted texts."""
 
     def __init__(self, store: CopySource, keys_of: Callable[[UserId], UserKeys]) -> None:
         self._store, self._keys_of = store, keys_of
@@ -63,7 +63,7 @@ class OpenedSource:
         """Decrypt all texts; return the chats whose head does not match their messages. Raise BadInput if decryption fails."""
         broken = set[ConversationId]()
         for user_id in self.user_ids():
-            # without pieces, because the conversion of conversations decrypts them, to count their bytes
+            # not the pieces, because the conversion of conversations already decrypts them to count their bytes
             for table in set(ORDER) - {schema.PIECES}:
                 self.rows(table, user_id)
             broken |= self.texts(user_id).broken_heads
@@ -71,10 +71,10 @@ class OpenedSource:
 
 
 class SealingTarget(OpenedSource):
-    """The `CopyTarget` over a sealed store, for rows that come from a plain store.
+    """Implements `CopyTarget` over a sealed store, for rows that come from a plain store.
 
-    Until a user's account is stored, which comes last, `rows` returns only rows that this process has stored: those that
-    an interrupted copy left may be sealed under conversation keys that it did not store.
+    A user's account is stored last. Until then, `rows` returns only rows that this process has stored: rows left by an
+    interrupted copy may be sealed under conversation keys that it did not store.
     """
 
     def __init__(self, store: CopyTarget, keys_of: Callable[[UserId], UserKeys]) -> None:

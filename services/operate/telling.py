@@ -17,7 +17,7 @@ _LIFE = timedelta(minutes=5)  # a mail expires after this time; sending it is tr
 def tell(server: MailServer | None, address: EmailAddress) -> str:
     """Tell a user, by mail to their confirmed *address*, that an operator changed the account.
 
-    Return a sentence for the operator that says whether the mail was sent; "" if *server* is None: none is configured.
+    Return a sentence that tells the operator whether the mail was sent; "" if *server* is None (no mail server is configured).
     """
     if server is None:
         return ""

@@ -60,9 +60,9 @@ class _PlacedRow:
 
 @dataclass(frozen=True, slots=True)
 class _Sums:
-    """Totals over a user's stored rows, and the heads that follow from these rows."""
+    """Totals over a user's stored rows, and the heads computed from these rows."""
 
-    # the bytes that sealing adds, by conversation; under None: those of documents, titles, instructions and summaries
+    # the bytes that sealing adds to each conversation; under None: to documents, titles, instructions and summaries
     added: Counter[ConversationId | None] = field(default_factory=Counter[ConversationId | None])
     heads: dict[ConversationId, Head] = field(default_factory=dict[ConversationId, Head])
 
@@ -94,7 +94,7 @@ class UserTexts:
         return opened
 
     def sealed(self, table: CopiedTable[Row], rows: Sequence[Row]) -> list[Row]:
-        """Return the *rows* of a plain store as the sealed store contains them. Raise BadInput if one cannot be sealed."""
+        """Return the *rows* of a plain store as the sealed store contains them. Raise BadInput if a row cannot be sealed."""
         self.forget()
         plain = cast(list[Any], rows)
         if table is schema.COUNTS:
@@ -114,7 +114,10 @@ class UserTexts:
     # --- keys
 
     def _seals(self, conversation_id: ConversationId) -> ConversationSeals:
-        """Return the seals of a conversation; make a key for it if it is not stored. Raise Tampered if a key cannot be unwrapped."""
+        """Return the seals of a conversation; make its key if the conversation is not stored.
+
+        Raise Tampered if a key cannot be unwrapped.
+        """
         if self._wrapped is None:
             stored = self._read(schema.CONVERSATIONS)
             self._wrapped = {
@@ -139,7 +142,7 @@ class UserTexts:
         return cast(list[Row], changed)
 
     def _row_changed(self, placed: _PlacedRow, old: _Side, new: _Side) -> object:
-        # suppressed and not chained, because the error could repeat the text
+        # the error is suppressed and not chained, because it could repeat the text
         with suppress(Tampered, ValueError):
             return self._with_texts(placed, old, new)
         what = (
@@ -213,7 +216,7 @@ class UserTexts:
         return json.dumps(listed, ensure_ascii=False)
 
     def _pieces_of(self, conversation_id: ConversationId) -> tuple[_Macs, int]:
-        """Return the MACs of a conversation's pieces, and the bytes that sealing adds. Raise BadInput if one cannot be decrypted."""
+        """Return the MACs of a conversation's pieces, and the bytes that sealing adds. Raise BadInput if a piece cannot be decrypted."""
         if conversation_id not in self._pieces:
             seals, added = self._seals(conversation_id), 0
             macs = dict[tuple[str, str, int], tuple[str, str]]()
@@ -272,7 +275,7 @@ class UserTexts:
             self.broken_heads.add(row.id)
         plain = _NO_HEAD
         # A plain head has counts but no MACs. If only the MACs of the sealed head are wrong, a plain head would look
-        # right and hide the fault, so none is made.
+        # right and hide the fault, so no plain head is made.
         if head and (is_right or head.count != read.count):
             plain = NO_VAULT.seal_head(head, self._user_id, row.id)
         return replace(

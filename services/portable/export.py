@@ -56,7 +56,7 @@ _ENDINGS = {
     Outcome.EDITED: "edited",
 }
 
-# complete code blocks, which are harmless; the text outside of them is searched for `_MORE_THAN_PROSE`
+# complete code blocks, which are harmless; only the text outside of them is searched for `_MORE_THAN_PROSE`
 _CODE_BLOCK = re.compile(r"^(```|~~~)[^`~\n]*\n(?:(?![ \t]*(?:```|~~~)).*\n)*\1 *$", re.MULTILINE)
 # text that may end, hide or imitate a part of the page
 _MORE_THAN_PROSE = re.compile(

@@ -117,8 +117,8 @@ class _Lowering:
 
     def _open_fence(self, line: str, mark: re.Match[str]) -> None:
         self._indent, self._fence = len(mark["prefix"]), mark["mark"]
-        # Not every such line is certainly a fence: a line with a deep indent may be indented code or part of
-        # a paragraph, and a line with "|" may be a row of a table.
+        # A line that looks like a fence may be something else: with a deep indent, indented code or part of a
+        # paragraph; with "|", a row of a table.
         is_deep = self._indent > 3
         if (
             self._in_formula

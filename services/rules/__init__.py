@@ -22,7 +22,7 @@ def part_of(kind: type[Part], /, *rows: object, **others: object) -> Part:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refusal:
-    """A refusal: its reason, named as in SQL, and the figures that belong to the reason, if any."""
+    """A refusal: the reason, named as in SQL, and the numbers that explain some reasons."""
 
     reason: str
     room: int | None = None  # micro-dollars that the user's own caps leave

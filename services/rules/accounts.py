@@ -46,9 +46,10 @@ INVITATION_LIFE = timedelta(days=7)
 PROOF_LIFE = timedelta(minutes=10)  # a proof allows changes of the account for this long
 STEP_LIFE = timedelta(minutes=10)
 MOST_STEPS = 4  # maximum steps of one kind in a browser; a further step ends the oldest
-MOST_TRIES = 5  # maximum tries to complete one step
+# maximum tries to complete one step
+MOST_TRIES = 5
 MOST_NOTICES = 3  # maximum notices of one kind that are stored for a user
-# maximum audit entries about changes that a user sees and, counted separately, about failures
+# maximum audit entries that a user sees: this many about changes, and as many about failures
 MOST_CHANGES = 100
 # maximum audit entries that are read, the newest first, to find these changes and failures
 READ_CHANGES = 1000
@@ -95,7 +96,7 @@ class Settings(Limits):
     requires_factor: bool = False  # true: no session begins without a second factor
     # days after which unused conversations are deleted; None: never
     retention_days: int | None = None
-    # nothing is deleted before this time, because owners are warned first
+    # retention deletes nothing before this time, because owners are warned first
     retention_from: datetime = _LONG_AGO
 
     def changed(self, changes: Mapping[str, object], now: datetime) -> "Settings":
@@ -112,7 +113,7 @@ class Settings(Limits):
         return max(used_at + timedelta(days=self.retention_days), self.retention_from)
 
     def unused_since(self, now: datetime) -> datetime | None:
-        """Return the cutoff at *now*: retention deletes conversations that were not used since; None: it deletes none yet."""
+        """Return the cutoff at *now*: retention deletes conversations not used since then. None if it deletes none yet."""
         if self.retention_days is None or self.retention_from >= now:
             return None
         return now - timedelta(days=self.retention_days)
@@ -168,7 +169,7 @@ def check_change(
             | CredentialsAction.ADDRESS_SET
             | CredentialsAction.IDENTITY_MOVED
         ):
-            wanted = None  # never fits: only operators make these changes, not users
+            wanted = None  # no value fits, because only operators make these changes
         case (
             CredentialsAction.FACTOR_ADDED
             | CredentialsAction.FACTOR_REMOVED
@@ -204,8 +205,8 @@ _ADDS_WAYS_IN = {CredentialsAction.IDENTITY_ADDED, CredentialsAction.PASSKEY_ADD
 def check_ways_in(action: CredentialsAction, *, has_lookups: bool, renames: bool = False) -> None:
     """Raise ValueError unless *has_lookups* fits *action*: true for an action in `CHANGES_WAYS_IN`, else false.
 
-    A new password fits both values: it may remove ways in. *renames*: the change replaces look-up values by those under
-    a newer root key, as only a reseal does.
+    A new password may have look-ups or not, because it may remove ways in. *renames*: the change replaces look-up
+    values by those under a newer root key, as only a reseal does.
     """
     if has_lookups and renames:
         raise ValueError(f"look-ups that change and are renamed: {action}")
@@ -286,7 +287,7 @@ def check_flag(
         # `wants_factor` may be true already: an account with an app may add a passkey as second factor, and vice versa
         case CredentialsAction.FACTOR_ADDED | CredentialsAction.PASSKEY_FACTOR_ADDED:
             fits = after
-        # an operator's command also removes a former address's factor, and `wants_factor` may be false already
+        # an operator's command may remove only a former address's factor; then `wants_factor` is false already
         case CredentialsAction.FACTOR_REMOVED | CredentialsAction.PASSKEY_FACTOR_REMOVED:
             fits = before or (by_operator and not after)
         case (
@@ -397,7 +398,7 @@ class StoredInvitation:
     def state(
         self, maker: StoredAccount | None, now: datetime
     ) -> Literal["open", "used", "revoked", "expired"]:
-        """Return the invitation's state; "revoked" also if *maker* is no longer an admin: a removed admin could use it to return."""
+        """Return the invitation's state; "revoked" also if *maker* is no longer an admin, who could use it to return."""
         if self.used_by:
             return "used"
         if self.revoked_at or not (maker and maker.is_admin):
@@ -458,7 +459,7 @@ def leave_refusal(
     has_others: bool = True,
     is_left: bool = True,
 ) -> Refusal | None:
-    """Return a refusal if *account* is missing or deleted, or if the last admin would cease to be one while other accounts exist."""
+    """Return a refusal if *account* is missing or deleted, or if the last admin would lose the role while other accounts exist."""
     is_last = account and [one.id for one in admins if one.is_admin] == [account.id]
     if is_last and has_others and is_left:
         return LAST_ADMIN
@@ -486,7 +487,7 @@ class StoredSession:
     seen_at: datetime | None = None
     proved_at: datetime | None = None  # the time of the user's last proof; None: there was none
     scope: ProofScope = ProofScope.FULL  # the scope of the last proof
-    # true: a second factor was given at the sign-in or in a later proof, and the user has not turned it off since
+    # true: the user gave a second factor at the sign-in or in a later proof, and has not turned the factor off since
     has_factor: bool = False
 
     def used(self, now: datetime) -> "StoredSession":
@@ -536,7 +537,7 @@ class StoredSession:
         *,
         is_refused: bool,
     ) -> SessionEnd | None:
-        """Return the reason why a *session* of *account* has ended; None: it has not."""
+        """Return the reason why a *session* of *account* has ended; None if it has not ended."""
         if account is None or account.deleted_at:
             return SessionEnd.DELETED
         if account.suspended_at:
@@ -576,7 +577,7 @@ class StoredStep:
 
     @staticmethod
     def surplus(others: Collection["StoredStep"]) -> list["StoredStep"]:
-        """Return the oldest of *others* (steps of one kind in one browser), which end when another of this kind begins."""
+        """Return the oldest of *others* (steps of one kind in one browser), which end when another step of this kind begins."""
         newest_first = sorted(others, key=lambda one: one.expires_at, reverse=True)
         return newest_first[MOST_STEPS - 1 :]
 
@@ -584,7 +585,7 @@ class StoredStep:
         return self.expires_at > now
 
     def tried(self) -> "StoredStep | None":
-        """Return the step after one more try; None: it has no tries left, and ends."""
+        """Return the step after one more try; None if it has no tries left, and therefore ends."""
         return None if self.tries >= MOST_TRIES else replace(self, tries=self.tries + 1)
 
 
@@ -651,7 +652,7 @@ def listed_changes(newest_first: Sequence[AuditEntry]) -> list[AuditEntry]:
 
 
 def failure_count(detail: Mapping[str, object] | None) -> Mapping[str, object]:
-    """Return the detail of the hour's audit entry after one more failure; *detail*: that of the entry so far, if any."""
+    """Return the detail of the hour's audit entry after one more failure; *detail*: the entry's detail so far, if any."""
     return {"count": 1 + (int(str(detail["count"])) if detail else 0)}
 
 

@@ -31,13 +31,14 @@ class Budget(Limits):
     reserved: int = 0  # the amount reserved for all open turns, whenever they began
     reserved_tokens: int = 0
     last_active_at: datetime | None = None
-    # the number of the last count of all budgets (`Deployment.counting`) that includes this one
+    # the number of the last count of all budgets (`Deployment.counting`) that includes this budget
     counting: int = 0
 
     def opened(self, now: datetime, stored_bytes: int) -> "Budget":
         """Return the budget for the day, month and minute of *now*; a new minute sets `bytes` to *stored_bytes*."""
         budget, minute = self, now.replace(second=0, microsecond=0)
-        # the clock was ahead; the month stays, because the deployment's sums are of the same month
+        # the clock was ahead when the budget was last opened; the month stays, because the deployment's sums are of
+        # the same month
         if self.minute > now + timedelta(minutes=1):
             budget = replace(budget, day=min(self.day, now.date()), minute=_LONG_AGO)
         if now.date() > self.day:
@@ -76,7 +77,7 @@ class Budget(Limits):
         )
 
     def pace(self, now: datetime) -> tuple[int, int]:
-        """Return the limit of messages a minute, and the seconds until the next minute."""
+        """Return the maximum messages per minute, and the seconds until the next minute."""
         left = (self.minute + timedelta(minutes=1) - now).total_seconds()
         return self.max_per_minute, max(1, math.ceil(left))
 
@@ -98,7 +99,7 @@ class Deployment:
 
     # None: no cap; NO_CAP: a cap is being set, and applies once all budgets are counted
     monthly_cap_micro: int | None = None
-    # the number of the latest count of all budgets: setting a cap where there was none begins it, with sums of 0
+    # the number of the latest count of all budgets; a count begins, with sums of 0, when a cap is set and there was none
     counting: int = 0
     month: date = _LONG_AGO_DAY
     spent: int = 0
@@ -111,12 +112,12 @@ class Deployment:
         return max(0, self.monthly_cap_micro - self.spent - self.reserved)
 
     def opened(self, now: datetime) -> "Deployment":
-        """Return the figures for the month of *now*; reserved amounts stay, because they will be charged in that month."""
+        """Return the sums for the month of *now*; reserved amounts stay, because they will be charged in that month."""
         month = now.date().replace(day=1)
         return replace(self, month=month, spent=0) if month > self.month else self
 
     def after(self, before: Budget, now_is: Budget) -> "Deployment":
-        """Return the figures after one budget changed from *before* to *now_is*, both of the current month."""
+        """Return the sums after one budget of the current month changed from *before* to *now_is*."""
         return replace(
             self,
             spent=self.spent + now_is.month_spent - before.month_spent,
@@ -126,7 +127,7 @@ class Deployment:
     def counted(self, before: Budget, now_is: Budget) -> "tuple[Deployment, Budget]":
         """Return the deployment and the budget after the budget changed from *before* to *now_is*.
 
-        If there is a cap, the deployment's sums include the change, or the whole budget if they lacked it so far.
+        If there is a cap, the change is added to the deployment's sums, or the whole budget if it was not counted yet.
         """
         if self.monthly_cap_micro is None:
             return self, now_is
@@ -149,7 +150,7 @@ class Deployment:
 
 @dataclass(frozen=True, slots=True)
 class Room:
-    """The amounts granted to a turn: what it asks for, but at most what the caps leave."""
+    """The amounts granted to a turn: the requested amounts, but at most those that the caps leave."""
 
     granted: int
     granted_tokens: int

@@ -22,7 +22,7 @@ Row = TypeVar("Row", bound=ConversationRow)
 
 
 def creation_refusal(conversations: int, *, is_taken: bool, has_space: bool) -> Refusal | None:
-    """Return a refusal if a user who has this number of *conversations* may not begin another, else None."""
+    """Return a refusal if a user who has this number of *conversations* may not begin another conversation, else None."""
     if conversations >= MOST_CONVERSATIONS:
         return TOO_MANY
     if not has_space:
@@ -39,7 +39,7 @@ def prompt_refusal(
     asked: MessageRow | None,
     is_new: bool,
 ) -> Refusal | None:
-    """Return a refusal if a prompt, or another reply to the message *asked*, may not begin, else None.
+    """Return a refusal if a prompt, or another reply to the message *asked*, may not be started, else None.
 
     The prompt is stale if the context was reset after the prompt's plan was made, so that *start_seq* lies before the reset.
     """
@@ -90,7 +90,7 @@ def discard_refusal(
 ) -> Refusal | None:
     """Return a refusal if the messages *doomed* may not be deleted, else None.
 
-    *found*: the stored messages among *doomed*; *later*: stored messages that include all children of these; *answered*:
+    *found*: the stored messages among *doomed*; *later*: stored messages, including all children of *found*; *answered*:
     the prompt whose reply is streaming.
     """
     if answered in doomed:
@@ -141,7 +141,7 @@ def changed(row: Row, changes: Mapping[str, object], now: datetime) -> Row | Non
     """Return the conversation's row after *changes* that need no revision; None if a title from the model came too late.
 
     A title from the model replaces only a title made of the prompt's first words. After a change of policy, or a reset,
-    the messages that the model may be sent begin at the last reset again.
+    the model may be sent all messages since the last reset again.
     """
     if changes.get("titled_by") == "model" and row.titled_by != "words":
         return None
@@ -153,13 +153,13 @@ def changed(row: Row, changes: Mapping[str, object], now: datetime) -> Row | Non
     if "policy" in changes or "reset_seq" in changes:
         columns["start_seq"] = changes.get("reset_seq", row.reset_seq)
     for name, before in (("read_seq", row.read_seq), ("facts_seq", row.facts_seq)):
-        if name in changes:  # these seqs never decrease, and never exceed that of the last message
+        if name in changes:  # these seqs never decrease, and never exceed the last message's seq
             columns[name] = max(before, min(cast(int, changes[name]), row.last_seq))
     return replace(row, **columns)
 
 
 def hidden(row: Row, seconds: int, now: datetime) -> Row:
-    """Return the row of a hidden conversation, which is destroyed after *seconds*; a repeated call does not postpone that."""
+    """Return the row of a hidden conversation, which is destroyed after *seconds*; a repeated call does not change that time."""
     return replace(row, destroy_at=row.destroy_at or now + timedelta(seconds=seconds))
 
 

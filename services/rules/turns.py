@@ -23,7 +23,7 @@ class Turn:
     client_turn_id: ClientTurnId
     # the hash of the request that began the turn; another request with the same id is refused
     request: str = field(repr=False)
-    # None: the turn has no conversation, or it was destroyed
+    # None: the turn has no conversation, or the conversation was destroyed
     conversation_id: ConversationId | None = None
     purpose: Purpose
     model: str
@@ -95,7 +95,7 @@ def reserve(
 ) -> tuple[Budget, int, int] | Refusal:
     """Reserve as much of *wanted* as the caps allow; return the budget and the reserved money and tokens, or a refusal.
 
-    A *refusal* from checks of the caller takes precedence. Background calls (titles, summaries) are limited by the
+    A *refusal* from the caller's own checks takes precedence. Background calls (titles, summaries) are limited by the
     caps alone, not by the rate limits.
     """
     is_reply = wanted.purpose is Purpose.REPLY
@@ -183,7 +183,7 @@ def settle(
     now: datetime,
     reply_id: MessageId | None = None,
 ) -> Booking:
-    """Settle *turn* at its real cost, at most the reservation; if it had lapsed, correct its charge.
+    """Settle *turn* at its real cost, but at most the reservation; if the turn had lapsed, correct its charge.
 
     A lapsed turn whose partial reply is adopted ("interrupted") keeps its charge, because its real cost is unknown.
     """

@@ -1,7 +1,7 @@
-"""The files of a store in one folder. Data that a method writes outlive a power cut once the method has returned.
+"""The files of a store in one folder. Data written by a method survive a power cut once the method has returned.
 
-File names stay relative to the folder even if it is moved. The last methods of `Disk` are the single operations, which
-tests record: the power may fail between any two of them.
+File names are relative to the open folder, even if it is moved. The last methods of `Disk` are the single operations,
+which tests record: the power may fail between any two of them.
 """
 
 import errno
@@ -27,7 +27,7 @@ class Disk:
     def __init__(self, path: Path) -> None:
         self.path, self._has_failed = path, False
         self._lasting = {"."}  # folders whose directory entries have been synced
-        # old files that new ones have replaced (folder and open descriptor), until their bytes are overwritten
+        # folder and open descriptor of each replaced file whose bytes have yet to be overwritten
         self._replaced = list[tuple[str, int]]()
         self._root = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
 
@@ -53,7 +53,7 @@ class Disk:
             return []
 
     def replace(self, name: str, data: bytes) -> None:
-        """Replace a file atomically; then overwrite the bytes of the old file, and of old files that earlier errors left."""
+        """Replace a file atomically; then overwrite the bytes of the old file, and of old files left by earlier errors."""
         self.make_folders(_folder_of(name))
         with self._opened(name + DRAFT, os.O_WRONLY | os.O_CREAT | os.O_TRUNC) as descriptor:
             self.write(descriptor, data, 0)
@@ -78,7 +78,7 @@ class Disk:
             os.close(self._replaced.pop()[1])
 
     def append(self, name: str, data: bytes) -> None:
-        """Append to a file. An error or a power cut may leave a part of *data*, or zeros."""
+        """Append to a file. An error or a power cut may leave only a part of *data*, or zeros, at its end."""
         with self._opened(name, os.O_WRONLY) as descriptor:
             self.write(descriptor, data, os.fstat(descriptor).st_size)
             self.sync(descriptor)
@@ -107,7 +107,7 @@ class Disk:
             self._finish(name + _GONE)
 
     def make_folders(self, name: str) -> None:
-        """Make a folder and its parents. Sync existing ones, too: a process may have been killed before it synced them."""
+        """Make a folder and its parents. Sync existing folders, too: a process may have been killed before it synced them."""
         if name in self._lasting:
             return
         self.make_folders(_folder_of(name))
@@ -165,7 +165,7 @@ class Disk:
         os.ftruncate(descriptor, size)
 
     def sync(self, descriptor: int) -> None:
-        """Sync a file to the disk. Raise SyncFailed, also if an earlier sync failed: the system reports a loss only once."""
+        """Sync a file to the disk. Raise SyncFailed if this or an earlier sync failed: the system reports a loss only once."""
         try:
             if self._has_failed:
                 raise OSError(errno.EIO, os.strerror(errno.EIO))
@@ -235,7 +235,7 @@ class AppendedFile:
         self.synced_size = size
 
     def is_in_place(self) -> bool:
-        """Return True if this file is at its path, or `destroy` has removed it."""
+        """Return True if this file is still at its path, or if `destroy` has removed it."""
         try:
             is_found = _identity(os.stat(self._disk.path / self.name)) == self._identity
         except OSError:

@@ -10,7 +10,8 @@ from services.store.tables.schema import MESSAGES
 
 Key = tuple[str, str]  # a row's table name and key
 _START = b'{"table":"'
-# files call a message's text "content", as other programs do; no text contains these bytes, as JSON escapes its quotes
+# in files, the field "body" of a message is named "content", as in other programs; no text contains these bytes,
+# because JSON escapes quotes
 _OWN_NAME, _COMMON_NAME = b',"body":', b',"content":'
 
 
@@ -43,7 +44,7 @@ def read_line(line: bytes) -> tuple[Table[Any], Any]:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """The bytes that a file still lacks."""
+    """A change to a file that has yet to be written."""
 
     data: bytes = field(repr=False)
     # true: *data* replaces the file, which is deleted if *data* is empty; false: *data* is appended

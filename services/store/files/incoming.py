@@ -29,7 +29,8 @@ from services.store.tables.protocol import MOST_WRITES, AllTables, Block
 from services.store.tables.schema import StoredConversation
 
 _LARGEST_FILE = 10_000_000  # bytes
-_NAMESPACE = UUID("1f3b6c52-0f5e-4f0b-9a55-5f6d0a6d8f31")  # for the ids of imported chats
+# the namespace of imported chats' ids (UUID version 5)
+_NAMESPACE = UUID("1f3b6c52-0f5e-4f0b-9a55-5f6d0a6d8f31")
 _SLICE = MOST_WRITES - 2
 _NAMES = "*.[jJ][sS][oO][nN]"
 _FILES = f"????????-????-????-????-????????????/in/{_NAMES}"
@@ -47,7 +48,7 @@ _CHATS = TypeAdapter(list[_Said])
 
 
 def take_up(tables: AllTables, folder: Path) -> None:
-    """Store the chats in the files that users have put into their folders. Raise StoreUnavailable, OSError.
+    """Import the chats in the files that users have put into their folders. Raise StoreUnavailable, OSError.
 
     A file that cannot be moved afterwards stays, and is imported again at the next start, as the same chat.
     """

@@ -40,7 +40,8 @@ class _Record:
 
 
 _RECORDS, _SIZES = TypeAdapter(_Record), TypeAdapter(dict[str, NonNegativeInt])
-_PATH = re.compile(r"[\w-]+(?:/[\w-][\w.-]*){1,2}")  # never leads out of the store's folder
+# matches no path that leads out of the store's folder
+_PATH = re.compile(r"[\w-]+(?:/[\w-][\w.-]*){1,2}")
 
 
 def journal_line(operations: Iterable[Operation], synced: int) -> bytes:

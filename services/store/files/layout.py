@@ -1,4 +1,4 @@
-"""The division of rows into documents, in a store over files.
+"""The assignment of rows to documents in a store over files.
 
 A document is a file of rows; its name is relative to the folder of a user, or of the shared tables. A selection reads
 only the documents that may have the selected rows.
@@ -54,9 +54,10 @@ TABLES = schema.TABLES | {LOCATIONS.name: LOCATIONS}
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """The documents of one user, or those of the shared tables."""
+    """The documents of one user, or of the shared tables."""
 
-    locate: Callable[[str], str | None]  # returns the document of the `Location` with that id
+    # takes the id of a `Location`, and returns its document
+    locate: Callable[[str], str | None]
     names: Callable[[str], list[str]]  # returns the names of all documents in a folder
 
     def document_of(self, table: Table[Any], row: Any) -> str:
@@ -120,7 +121,7 @@ class Layout:
         return self._all(table, f"{folder}{where['conversation_id']}")
 
     def _all(self, table: Table[Any], part: str | None) -> Iterator[str]:
-        """Return the documents of *table* that are in no folder, and those documents in folders that *part* selects.
+        """Return the documents of *table* outside of folders, and the documents in its folders that *part* selects.
 
         *part*: a path with a slash selects this one document; another text selects documents with this text in their names;
         None selects no document.
@@ -135,7 +136,7 @@ class Layout:
 
 
 def locations(table: Table[Any], row: Any) -> list[Location]:
-    """Return the locations that are stored with *row*."""
+    """Return the locations to store together with *row*."""
     if table is MESSAGES:
         return [Location(str(row.id), f"{_CHATS}{row.conversation_id}")]
     if table is TURNS:
@@ -160,7 +161,7 @@ def _documents_of(table: Table[Any]) -> tuple[str, ...]:
 
 
 def _is_within(month: str, within: Range) -> bool:
-    """Return True if *month* (YYYY-MM) may have days of a range. If the range is not of days, any month may."""
+    """Return True if *month* (YYYY-MM) may have days within a range of days; True for a range of other values."""
     above, up_to = (
         f"{one:%Y-%m}" if isinstance(one, date) else month for one in (within.above, within.up_to)
     )

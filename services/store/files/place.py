@@ -15,17 +15,17 @@ from services.store.files.store import FilesStore
 from services.store.folders import check_new, check_system, lasting_folder
 from services.store.operator import Finding, Mark
 
-# Increase this number, and bring older folders up to date, with each change that a released version would read wrongly or
-# take for damage, such as a new table. No version is released yet.
+# Increase this number, and migrate older folders, with each change that a released version would misread or report as
+# damage, such as a new table. No version is released yet.
 _FORMAT = 1
 _MARK = "daybook.json"  # this file is made last: a folder without it is not a store yet
-# the files that may be left if making a store was interrupted
+# the files that may exist if the creation of a store was interrupted
 _EMPTY = {".gitignore", "lock", f".gitignore{DRAFT}", f"{_MARK}{DRAFT}"}
 
 
 @dataclass(frozen=True, slots=True)
 class FilesPlace:
-    """The `StorePlace` of a folder with JSON files."""
+    """Implements `StorePlace` for a folder of JSON files."""
 
     path: Path
     is_plain: bool = False  # true: the store's texts are not sealed
@@ -106,7 +106,7 @@ class FilesPlace:
         return {"application": "daybook", "format": _FORMAT, "is_plain": self.is_plain}
 
     def _check_mark(self) -> None:
-        """Raise Misconfigured if `_MARK` is damaged, or says that the version is later or that `is_plain` differs."""
+        """Raise Misconfigured if the file `_MARK` is damaged, names a later version, or has another value of `is_plain`."""
         try:
             mark = json.loads((self.path / _MARK).read_bytes())
             is_own, version = mark["application"] == "daybook", int(mark["format"])
@@ -125,7 +125,7 @@ class FilesPlace:
 
 
 def _make_folder(path: Path) -> None:
-    """Make a folder and its parents, and sync them, so that they outlive a power cut."""
+    """Make a folder and its parents, and sync them, so that they survive a power cut."""
     above = lasting_folder(path)
     try:
         with closing(Disk(above)) as disk:

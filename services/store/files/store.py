@@ -1,4 +1,4 @@
-"""The tables in JSON files: a block returns once its line in the journal is on the disk; documents are written soon after."""
+"""The tables in JSON files: a block returns once its journal line is on the disk; documents are written soon after."""
 
 import errno
 import re
@@ -30,30 +30,30 @@ from services.store.tables.adapters import CheckedBlock, UserTables
 from services.store.tables.in_memory import selected
 from services.store.tables.protocol import Answer, Block, Range, Row, Table
 
-_SECONDS = 1.0  # maximum seconds between a write to the journal and those to documents
+_SECONDS = 1.0  # maximum seconds between a write to the journal and the writes to documents
 _LARGEST_JOURNAL = 4_000_000  # bytes; a larger journal is written to documents at once
 _CACHED_BYTES = 32_000_000  # maximum bytes of cached documents
 _UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _JOURNAL, _END = "journal-", ".jsonl"
-# this file has the sizes of documents before unfinished appends: a start cuts off what these appends have written
+# this file has the sizes of documents before unfinished appends; the next start truncates the documents to these sizes
 _SIZES = "appends.json"
 _DOCUMENT_BYTES = 1000  # bytes counted for each cached document in addition to its size
 
 
 class FilesStore:
-    """The `AllTables` in the files of one folder. Any thread may call any member."""
+    """Implements `AllTables` over the files in one folder. Any thread may call any member."""
 
     def __init__(self, disk: Disk, lock: FileLock) -> None:
-        """Apply the journals to the documents. *lock*: the store's lock, which is held. Raise Damaged, OSError."""
+        """Apply the journals to the documents. *lock*: the store's lock, already acquired. Raise Damaged, OSError."""
         self._disk, self._file_lock = disk, lock
         self._lock, self._syncing = threading.RLock(), threading.Lock()
         self._documents = OrderedDict[str, Document]()  # by path; the last used document is last
         self._cached_bytes = 0  # the size of all cached documents
         self._written = set[str]()  # the paths of documents that are being written
         self._names = dict[str, set[str]]()  # names of documents, by folder
-        self._failure = ""  # why the store is blocked until a restart; "": it is not
+        self._failure = ""  # why the store is blocked until a restart; "": it is not blocked
         self._is_closed, self._due, self._is_full = False, threading.Event(), threading.Event()
-        # the newest journal gets the writes; older ones are destroyed once the documents on the disk have their writes
+        # the newest journal gets new writes; an older journal is destroyed once the documents on the disk have its writes
         self._journals = list[AppendedFile]()
         self._restore()
         self._writer = in_thread("documents", self._keep_writing)
@@ -79,7 +79,7 @@ class FilesStore:
     def run(
         self, user_id: UserId | None, work: Callable[[Block], Answer], *, is_lasting: bool
     ) -> Answer:
-        """Run *work* over the tables of a user and the shared ones; return once all lasting writes so far are on the disk."""
+        """Run *work* over a user's tables and the shared tables; return once all lasting writes so far are on the disk."""
         with self._errors():
             with self._lock:
                 if self._is_closed:
@@ -139,7 +139,7 @@ class FilesStore:
         return sorted(self._names[folder])
 
     def _note_name(self, path: str) -> None:
-        """Add the name of the document at *path* to the known names, or remove it if the document is empty."""
+        """Add the document at *path* to the cached names of its folder, or remove it if the document is empty."""
         folder, _, name = path.rpartition("/")
         if (names := self._names.get(folder)) is not None:
             names.discard(name)
@@ -157,7 +157,8 @@ class FilesStore:
         try:
             self._apply(operations)
         except BaseException:
-            # cached documents may have only a part of the operations, and must not be written: the next start applies all
+            # cached documents may have only a part of the operations, and must not be written: the next start applies
+            # all of them
             self._failure = "Daybook failed in the midst of a change: restart it."
             raise
         self._due.set()
@@ -213,7 +214,7 @@ class FilesStore:
                 self._check_place(last)
                 last.mend()
                 self._sync(last, last.size)
-                # more than one: the last attempt failed, and the journal that it began stays in use
+                # if there is more than one, the last attempt failed, and the journal that it began stays in use
                 if len(self._journals) == 1:
                     self._begin_journal()
                 changed = {path: one for path, one in self._documents.items() if one.is_changed}
@@ -239,7 +240,7 @@ class FilesStore:
             self._journals[0].destroy()
             with self._lock:
                 del self._journals[0]
-        if self._journals[0].size:  # the new journal has writes already, which documents lack
+        if self._journals[0].size:  # the documents on the disk lack these new writes
             self._due.set()
 
     def _write(self, name: str, change: Change) -> None:
@@ -262,7 +263,7 @@ class FilesStore:
         for name in names:
             self._disk.sync_name(name)  # a process may have been killed before it synced the file
             data = self._disk.read(name) or b""
-            # only the newest journal may be cut: each was whole on the disk before the next one was begun
+            # only the newest journal may be truncated: each older journal was whole on the disk before the next was begun
             if cut and data:
                 raise Damaged
             found, whole = read_journal(data)
@@ -317,7 +318,7 @@ class FilesStore:
 
     @contextmanager
     def _errors(self) -> Generator[None]:
-        """Turn file errors into StoreUnavailable; the sentence of a StoreBlocked tells an operator what to repair."""
+        """Turn file errors into StoreUnavailable, or into StoreBlocked, whose sentence tells an operator what to repair."""
         name = self._disk.path.name
         try:
             yield
@@ -433,7 +434,8 @@ def _document(data: bytes, size: int | None) -> Document:
     Raise Damaged.
     """
     try:
-        return Document(data)  # in full: the file may have been edited or removed since the append
+        # read in full: the file may have been edited or removed since the append
+        return Document(data)
     except Damaged:
         if size is None:
             raise

@@ -35,12 +35,12 @@ if TYPE_CHECKING:
 CALL_SECONDS = 10.0  # the deadline of each call, in seconds
 EMULATOR = "FIRESTORE_EMULATOR_HOST"
 MAKE_ANOTHER = "make one in Native mode, of the Standard edition, and name it in DAYBOOK_STORE."
-OWNER = (("authorization", "Bearer owner"),)  # the emulator denies nothing to this user
+OWNER = (("authorization", "Bearer owner"),)  # the emulator lets this user do everything
 
 
 @dataclass(frozen=True, slots=True)
 class Database:
-    """One Firestore database. Any thread may call any member; each raises the errors of `google.api_core`."""
+    """One Firestore database. Any thread may call any member. Each member raises the errors of `google.api_core`."""
 
     api: FirestoreClient
     name: str  # projects/PROJECT/databases/DATABASE
@@ -126,12 +126,12 @@ class Database:
 class Transaction:
     """A transaction, which begins with its first read."""
 
-    repeats: bytes = b""  # the id of the aborted transaction that this one retries
-    id: bytes = b""  # b"": not begun yet
+    repeats: bytes = b""  # the id of the aborted transaction that this transaction retries
+    id: bytes = b""  # b"" before the first read
 
 
 def _choice(transaction: Transaction | None) -> dict[str, object]:
-    """Return the field of a read request that names *transaction*, or begins it; {} if it is None."""
+    """Return the field of a read request that names *transaction* or begins a new one; {} if *transaction* is None."""
     if transaction is None:
         return {}
     if transaction.id:
@@ -158,7 +158,7 @@ def _open_admin() -> "FirestoreAdminClient":
 
 @contextmanager
 def errors() -> Generator[None]:
-    """Turn Google's errors into StoreUnavailable; the sentence of a StoreBlocked tells an operator what to repair."""
+    """Turn Google's errors into StoreUnavailable, or into StoreBlocked, whose sentence tells an operator what to repair."""
     try:
         yield
     except GoogleAuthError as error:

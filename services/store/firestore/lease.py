@@ -1,4 +1,4 @@
-"""The lease by which only one app process uses a Firestore database: a document that a thread renews."""
+"""A lease that lets only one app process use a Firestore database: a document that a thread renews."""
 
 import threading
 import time
@@ -53,7 +53,7 @@ class Lease:
         self._thread.start()
 
     def check(self) -> None:
-        """Raise StoreUnavailable if another process has the lease, or may get it soon."""
+        """Raise StoreUnavailable if another process has the lease, or may get it before a call made now has ended."""
         if self._is_lost:
             raise StoreBlocked(
                 "Another Daybook has taken over the Firestore database: stop one of the two, and restart the other."
@@ -99,7 +99,7 @@ class Lease:
             [answer] = self._database.read([self._name])
             if answer.missing or answer.found.fields["holder"].string_value != self._holder:
                 self._is_lost = True
-            else:  # with the update time of another process's lease, `release` would delete that lease
+            else:  # only for its own lease, because `release` deletes the lease with this update time
                 self._seen = Precondition(update_time=answer.found.update_time)
 
     def _renew(self) -> None:

@@ -28,7 +28,7 @@ INDEXES = Path(__file__).parents[3] / "db" / "firestore" / "firestore.indexes.js
 
 @dataclass(frozen=True, slots=True)
 class FirestorePlace:
-    """The `StorePlace` of a Firestore database."""
+    """Implements `StorePlace` for a Firestore database."""
 
     project: str = field(repr=False)
     database: str = field(default=_DEFAULT, repr=False)
@@ -90,7 +90,7 @@ class FirestorePlace:
         if answer.missing:
             if wrong := _wrong_kind(database):
                 raise Misconfigured(wrong)
-            # a start that was killed may have left the lease alone
+            # a start that was killed may have left the collection "daybook" with only the lease in it
             if {*database.collections()} - {"daybook"}:
                 raise Misconfigured(
                     f"The Firestore database {self.database} holds other data: make one for Daybook alone, and name it in DAYBOOK_STORE."

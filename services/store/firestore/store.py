@@ -30,10 +30,10 @@ _again = Retry(
 
 @dataclass(frozen=True, slots=True)
 class FirestoreStore:
-    """The `AllTables` in a Firestore database. Any thread may call any member."""
+    """Implements `AllTables` over a Firestore database. Any thread may call any member."""
 
     database: Database
-    lease: Lease | None  # None: an operator's command, which runs beside the app
+    lease: Lease | None  # None for an operator's command, which may run beside the app
     _repeats: Lock = field(default_factory=Lock)
 
     def of(self, user_id: UserId | None) -> UserTables:
@@ -65,7 +65,7 @@ class FirestoreStore:
     def run(
         self, user_id: UserId | None, work: Callable[[Block], Answer], *, is_lasting: bool
     ) -> Answer:
-        """Run *work* over the tables of a user and the shared ones, in one transaction, which is always durable."""
+        """Run *work* over a user's tables and the shared tables, in one transaction, which is always durable."""
         aborted = b""
 
         def attempt() -> Answer:
@@ -106,7 +106,8 @@ class FirestoreBlock(CheckedBlock):
         super().__init__()
         self._database, self._user_id = database, user_id
         self.transaction = Transaction(repeats)
-        # rows by document name, and documents by query: in a transaction they do not change, so each is read and billed once
+        # cached rows by document name, and documents by query: they cannot change in a transaction, so each is read
+        # and billed once
         self._rows, self._found = dict[str, Any](), dict[tuple[str, str], list[Document]]()
 
     def get(self, table: Table[Row], key: object) -> Row | None:

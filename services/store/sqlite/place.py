@@ -25,7 +25,7 @@ _FIRST_SAFE_SQLITE = (3, 51, 3)
 
 @dataclass(frozen=True, slots=True)
 class SqlitePlace:
-    """The `StorePlace` of an SQLite file."""
+    """Implements `StorePlace` for an SQLite file."""
 
     path: Path
     migrations: Path = MIGRATIONS
@@ -131,7 +131,7 @@ class SqlitePlace:
 
     def _version(self) -> int:
         """Return the format version in the file's header. Raise Misconfigured if the file is damaged, or is not a store."""
-        # immutable: SQLite changes nothing, takes no lock, and makes no file beside this one
+        # with `immutable`, SQLite changes nothing, takes no lock, and makes no file beside the store
         try:
             with closing(
                 sqlite3.connect(f"file:{quote(str(self.path))}?immutable=1", uri=True)
@@ -186,7 +186,8 @@ class SqlitePlace:
         try:
             self._keep_log(connection)
             [version] = connection.execute("pragma user_version").fetchone()
-            self._check_version(version)  # checked again: the first check did not read the log
+            # check again, because the first check did not read the log
+            self._check_version(version)
             if version < len(self._files()):
                 if not is_app and not locks[1].try_lock():
                     raise Misconfigured(

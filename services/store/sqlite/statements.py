@@ -35,7 +35,7 @@ def select(
         tests.append(f"{OWNER} = ?")
         values.append(owner)
     for name, value in where.items():
-        if value is None:  # no parameter, so that SQLite can use partial indexes
+        if value is None:  # `is null` without a parameter, so that SQLite can use partial indexes
             tests.append(f"{name} is null")
         else:
             tests.append(f"{name} = ?")

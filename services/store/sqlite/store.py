@@ -27,13 +27,13 @@ from services.store.tables.row_texts import read_row
 
 _CHECKPOINT_SECONDS = 1.0  # seconds between two checkpoints
 _LARGEST_WAL = 8_000_000  # bytes; a larger log is written to the database
-# errors for writes that the disk refuses, for example because of a quota
+# errors for writes that the disk refuses, for example because a disk quota is reached
 _REFUSED_WRITES = (sqlite3.SQLITE_IOERR_WRITE, sqlite3.SQLITE_IOERR_SHMSIZE)
 _NORMAL, _FULL = 1, 2  # values of PRAGMA synchronous
 
 
 class SqliteStore:
-    """The `AllTables` in one SQLite file. Any thread may call any member."""
+    """Implements `AllTables` over one SQLite file. Any thread may call any member."""
 
     def __init__(
         self, path: Path, connection: sqlite3.Connection, wait_seconds: float, *locks: FileLock
@@ -71,7 +71,7 @@ class SqliteStore:
     def run(
         self, user_id: UserId | None, work: Callable[[Block], Answer], *, is_lasting: bool
     ) -> Answer:
-        """Run *work* over the tables of a user and the shared ones, in one transaction."""
+        """Run *work* over a user's tables and the shared tables, in one transaction."""
         with self._turn(), self._errors():
             if self._is_joined:
                 return self._answer(SqliteBlock(self._connection, user_id), work)

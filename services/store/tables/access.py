@@ -1,4 +1,4 @@
-"""Access to tables for an app session, which each block checks first; the deployment's settings; audit entries."""
+"""Access to tables for an app session, which each block checks first; the deployment's settings; the audit log."""
 
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
@@ -42,14 +42,15 @@ class Caller:
     session_id: SessionId
     user_id: UserId
     now: Callable[[], datetime]
-    wants_proofs: bool = True  # false: a deployment without sign-in, where nothing can be proved
+    # False: a deployment without sign-in, where users cannot give a proof
+    wants_proofs: bool = True
 
     def session(self, block: Block) -> StoredSession | None:
-        """Return the caller's session, found by its id, because its cookie may change; None if it is gone."""
+        """Return the caller's session, found by its id, because its cookie may change; None if there is no such session."""
         return next(iter(block.select(schema.SESSIONS, {"id": self.session_id}, limit=1)), None)
 
     def account(self, block: Block) -> AccountRow:
-        """Return the account of the caller. Raise SignedOut if the session has ended, or NotFound if it is another user's."""
+        """Return the caller's account. Raise SignedOut if the session has ended, or NotFound if it is another user's session."""
         session = self.session(block)
         account = block.get(schema.ACCOUNTS, self.user_id)
         if session and session.user_id != self.user_id:
@@ -72,7 +73,7 @@ class Caller:
 
 @dataclass(frozen=True, slots=True)
 class SessionTables:
-    """The `Tables` of one user: each block first checks the session of `caller`, and raises SignedOut if it has ended."""
+    """Implements `Tables` for one user: each block first checks the session of `caller`, and raises SignedOut if it has ended."""
 
     tables: Tables
     caller: Caller
@@ -125,13 +126,13 @@ def note_failure(
 def put_notice(
     block: Block, now: datetime, new: NewNotice, of_kind: Collection[StoredNotice]
 ) -> None:
-    """Store a notice. If there are too many *of_kind*, the user's notices of the same kind, delete the oldest."""
+    """Store a notice; delete the oldest of *of_kind*, the user's notices of the same kind, if there are too many."""
     delete_all(block, schema.NOTICES, StoredNotice.surplus(of_kind))
     block.put(schema.NOTICES, part_of(StoredNotice, new, at=now))
 
 
 def claiming(block: Block, lookups: Iterable[str], now: datetime) -> list[CredentialsRow]:
-    """Return all credentials that any of *lookups* finds: first those of users, then those of pending sign-ups."""
+    """Return the credentials that any value in *lookups* finds: users' credentials first, then pending sign-ups."""
     lookups = list(lookups)
     rows = [row for one in lookups for row in block.select(schema.CREDENTIALS, {"lookup": one})]
     beside = [one for one in found(block, schema.LOOKUPS, lookups) if one.is_good(now)]
@@ -158,7 +159,7 @@ def settings_of(block: Block) -> Settings:
 
 
 def requires_factor(block: Block, wants_proofs: bool) -> bool:
-    """Return True if the deployment requires a second factor; a deployment without sign-in never does."""
+    """Return True if the deployment requires a second factor; False for a deployment without sign-in."""
     return wants_proofs and settings_of(block).requires_factor
 
 
@@ -179,7 +180,7 @@ def models_of(block: Block) -> ModelSettings:
 
 
 def root_key_versions(block: Block, now: datetime) -> list[int]:
-    """Return the versions of the root key that stored data is sealed under; none before the first account."""
+    """Return the versions of the root key under which data are sealed in the store; [] before the first account."""
     alive = Range("ends_at", above=now)
     sealed = [one.sealed for one in block.select(schema.SESSIONS, {}, alive)]
     sealed += [one.sealed for one in block.select(schema.CREDENTIALS) if one.user_id]

@@ -1,4 +1,4 @@
-"""The parts that stores over tables share: the tables of one user, and the checks of a block."""
+"""Code shared by the stores over tables: the tables of one user, and the checks of a block."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,13 +14,13 @@ class RunsBlocks(Protocol):
     def run(
         self, user_id: UserId | None, work: Callable[[Block], Answer], *, is_lasting: bool
     ) -> Answer:
-        """Run *work* over the tables of a user and the shared ones, as `Tables.run` does."""
+        """Run *work* over a user's tables and the shared tables, as `Tables.run` does."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class UserTables:
-    """The `Tables` of one user; if *user_id* is None, the shared tables alone."""
+    """Implements `Tables` for one user; if *user_id* is None, only the shared tables exist."""
 
     store: RunsBlocks
     user_id: UserId | None
@@ -30,7 +30,7 @@ class UserTables:
 
 
 class CheckedBlock(Block):
-    """The writing half of a `Block`, which raises RuntimeError if the block is used in a way that the protocol forbids."""
+    """Base class of blocks: collects writes, and raises RuntimeError for a use that the protocol `Block` forbids."""
 
     def __init__(self) -> None:
         self.writes: list[StoredWrite] = []

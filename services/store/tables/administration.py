@@ -1,5 +1,7 @@
-"""Changes that admins make in a store over tables: each is one block, which other blocks may follow, to end many sessions
-or to add up the budgets of all users."""
+"""Changes by admins in a store over tables.
+
+Each change is one atomic block. More blocks follow if it must end many sessions or add up the budgets of all users.
+"""
 
 from collections.abc import Mapping
 from dataclasses import asdict, replace
@@ -53,7 +55,7 @@ def sessions_of(block: Block, user_id: UserId) -> list[StoredSession]:
 
 
 def end_sessions(tables: AllTables, user_id: UserId) -> None:
-    """End those sessions of a user that the first block (see `sessions_of`) has left, in further blocks."""
+    """End all sessions of a user, in as many blocks as needed: one block ends at most `ENDED_AT_ONCE`."""
 
     def end(block: Block) -> bool:
         sessions = sessions_of(block, user_id)
@@ -70,7 +72,7 @@ def put_models(block: Block, settings: ModelSettings) -> None:
 
 
 class TablesAdministration(TablesReports):
-    """The `GuardedAdministration` of one user over tables."""
+    """Implements `GuardedAdministration` for one user over tables."""
 
     def _note(
         self, block: Block, action: str, target: UserId | None = None, /, **detail: object
@@ -169,7 +171,8 @@ class TablesAdministration(TablesReports):
         def change(block: Block) -> Refusal | None:
             if refusal := bounds_refusal(changes):
                 return refusal
-            if "requires_factor" in changes:  # needs a proof, which `require_factor` checks
+            # this change needs a proof, which only `require_factor` checks
+            if "requires_factor" in changes:
                 raise ValueError("changed by require_factor alone")
             before = settings_of(block)
             after = before.changed(changes, self.caller.now())
@@ -193,7 +196,7 @@ class TablesAdministration(TablesReports):
             own = block.get(schema.CREDENTIALS, self.caller.user_id)
             sessions, before = block.select(schema.SESSIONS), settings_of(block)
             self.caller.require_recent(block)
-            # a check of the account is enough: if it has a factor, the recent proof included the factor
+            # checking the account is enough: if it has a factor, the user gave the factor for the recent proof
             if is_on and not (own and own.wants_factor):
                 return FACTOR_NEEDED
             block.put(schema.SETTINGS, replace(before, requires_factor=is_on))
@@ -212,7 +215,7 @@ class TablesAdministration(TablesReports):
     def set_deployment_cap(self, monthly_cap_micro: int | None) -> None:
         """Set the cap on the spending of all users together.
 
-        If there was none, their spending was not added up yet: first set a cap that limits nothing, and add up all budgets.
+        Spending is added up only while there is a cap. So if there was none, set a cap without a limit, then add up all budgets.
         """
         month, _ = self._month()
 

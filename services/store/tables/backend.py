@@ -1,4 +1,4 @@
-"""The `Backend` over tables: accounts, credentials, app sessions, steps, and throttles."""
+"""An implementation of `Backend` over tables: accounts, credentials, app sessions, steps, and throttles."""
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -75,12 +75,13 @@ from services.store.tables.upkeep import keep_sweeping, sweep
 
 _SIGN_UP_LIFE = timedelta(days=8)
 _DEVICES = 300  # maximum devices in a list
-_SESSIONS = 20  # maximum sessions that one block reads
+# maximum sessions that one block reads
+_SESSIONS = 20
 
 
 @dataclass(frozen=True, slots=True)
 class TablesSignInUser:
-    """The `SignInUser` of a store over tables."""
+    """Implements `SignInUser` for a store over tables."""
 
     user_id: UserId
     email: EmailAddress = field(repr=False)
@@ -88,7 +89,7 @@ class TablesSignInUser:
 
 @dataclass(frozen=True, slots=True)
 class TablesSignIn:
-    """The `SignIn` of a store that knows users only as accounts. It accepts every user, because the app checked the password."""
+    """Implements `SignIn` for a store without an auth server. It accepts every user, because the app has checked the password."""
 
     def confirms_addresses(self) -> bool:
         return False
@@ -107,7 +108,7 @@ class TablesSignIn:
 
 @dataclass(frozen=True, slots=True)
 class TablesUser:
-    """The `UserBackend` of one app session."""
+    """Implements `UserBackend` for one app session."""
 
     all_tables: NotedStore
     caller: Caller
@@ -242,7 +243,8 @@ class TablesUser:
             if (stored.generation, stored.uses) != seen:
                 return False
             if any(one.is_good(now) and one.user_id != user_id for one in named.values()):
-                return False  # another user's look-up value, written by an attacker with access to the store
+                # another user's look-up value, written by an attacker with access to the store
+                return False
             if not new.is_restored:
                 rules.check_flag(None, stored, credentials)
             if any(one.user_id for one in others):
@@ -274,12 +276,12 @@ class TablesUser:
         return is_changed
 
     def _others(self, block: Block) -> list[rules.StoredSession]:
-        """Return the user's sessions except the caller's: all, or as many as one block may end."""
+        """Return the user's sessions except the caller's, at most as many as one block may end."""
         every = sessions_of(block, self.caller.user_id)
         return [one for one in every if one.id != self.caller.session_id]
 
     def _end_others(self) -> None:
-        """End those other sessions of the user that the first block (see `_others`) has left, in further blocks."""
+        """End all sessions of the user except the caller's, in as many blocks as needed."""
 
         def end(block: Block) -> bool:
             ended = self._others(block)
@@ -290,9 +292,9 @@ class TablesUser:
             pass
 
     def _with_factor(self, block: Block, *, ends_others: bool) -> list[rules.StoredSession]:
-        """Return the sessions of the user in which a factor was given: all, or as many as one block may change.
+        """Return the user's sessions in which a second factor was given, at most as many as one block may change.
 
-        *ends_others*: return at most the caller's session, because all others end.
+        *ends_others*: return at most the caller's session, because all other sessions end.
         """
         where = {"id": self.caller.session_id} if ends_others else {"user_id": self.caller.user_id}
         return [one for one in block.select(schema.SESSIONS, where) if one.has_factor][
@@ -300,7 +302,7 @@ class TablesUser:
         ]
 
     def _forget_factors(self) -> None:
-        """Clear `has_factor` of those sessions of the user that the first block has left, in further blocks."""
+        """Clear `has_factor` in all sessions of the user, in as many blocks as needed."""
 
         def forget(block: Block) -> bool:
             had_factor = self._with_factor(block, ends_others=False)
@@ -381,7 +383,7 @@ class TablesUser:
 
         try:
             answer = self.tables.run(prove)
-        except StoreUnavailable:  # the proof may be stored all the same
+        except StoreUnavailable:  # the store may have stored the proof nevertheless
             if not self._has(cookie):
                 raise
             return True
@@ -396,7 +398,7 @@ class TablesUser:
     def stop_turns(self, block: Block, session_id: SessionId | None) -> int:
         self.caller.account(block)
         self.caller.require_recent(block)
-        return 0  # the store has only one process, which stops its turns itself
+        return 0  # only one app process uses the store, and it stops its turns itself
 
     def end_device(self, session_id: SessionId) -> int:
         return self._end_sessions(lambda one: one.id == session_id)
@@ -405,7 +407,7 @@ class TablesUser:
         return self._end_sessions(lambda one: one.id != self.caller.session_id)
 
     def _end_sessions(self, is_meant: Callable[[rules.StoredSession], bool]) -> int:
-        """End the sessions of the user that *is_meant* selects, in blocks; return their number."""
+        """End the user's sessions for which *is_meant* returns True, in as many blocks as needed; return their number."""
 
         def end(block: Block, *, is_first: bool) -> int:
             account = self.caller.account(block)
@@ -430,7 +432,7 @@ class TablesUser:
 
 @dataclass(frozen=True)
 class TablesBackend:
-    """The `Backend` over tables. Any thread may call any member."""
+    """Implements `Backend` over tables. Any thread may call any member."""
 
     all_tables: AllTables
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
@@ -591,7 +593,8 @@ class TablesBackend:
 
     @atomic
     def count_attempt(self, block: Block, attempt: Attempt) -> CountedAttempt | Refusal:
-        if block.get(schema.NONCES, attempt.nonce):  # a repeated call, perhaps an intercepted one
+        # a repeated call, which an attacker may have intercepted
+        if block.get(schema.NONCES, attempt.nonce):
             raise StoreUnavailable
         now, throttles = self.now(), attempt.throttles
         stored = _credentials_of(block, attempt.lookups, now)
@@ -622,7 +625,7 @@ class TablesBackend:
         if is_seen:
             ends = self.now() + _SIGN_UP_LIFE
             row = part_of(CredentialsRow, credentials, expires_at=ends)
-            # delete the others: while root keys are rotated, two sign-ups of one address may be pending
+            # delete the other rows: while root keys are rotated, two sign-ups of one address may be pending
             delete_all(block, schema.CREDENTIALS, rows[1:])
             block.put(schema.CREDENTIALS, row)
         return is_seen
@@ -701,7 +704,7 @@ class TablesBackend:
 
 
 def _count(block: Block, throttles: Sequence[Throttle], now: datetime) -> Refusal | None:
-    """Count an attempt in each of *throttles*; stop at a full one, and return its refusal.
+    """Count an attempt in each of *throttles*; stop at the first that exceeds its limit, and return a refusal.
 
     Call this before the block's first write, because it reads.
     """
@@ -793,7 +796,7 @@ def _pending(block: Block, new: NewAccount | None, generation: int) -> Credentia
 def _credentials_of(
     block: Block, lookups: Iterable[str], now: datetime
 ) -> StoredCredentials | None:
-    """Return the credentials found by any of *lookups*; those of a user are preferred to those of a pending sign-up."""
+    """Return the credentials that any value in *lookups* finds, a user's rather than a pending sign-up's."""
     rows = claiming(block, lookups, now)
     return part_of(StoredCredentials, rows[0]) if rows else None
 
@@ -840,7 +843,7 @@ def _is_first(block: Block) -> bool:
 def _invitation(
     block: Block, code: str | None, address: str | None, now: datetime
 ) -> rules.StoredInvitation | None:
-    """Return the invitation with *code*; None if there is none, or if the invitation is not valid for *address*."""
+    """Return the invitation with *code*; None if there is no such invitation, or if it is not valid for *address*."""
     if code is None:
         return None
     for row in block.select(schema.INVITATIONS, {"code_hash": sha(code)}, limit=1):

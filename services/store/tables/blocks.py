@@ -45,7 +45,7 @@ def atomic(
 def once_read(
     method: Callable[..., Answer], self: object, *args: object, **named: object
 ) -> Callable[[Block], Answer]:
-    """Return a function that calls *method* with a block. Iterators in arguments become lists, as a block may run twice."""
+    """Return a function that calls *method* with a block. Iterators in arguments become lists, because a block may run twice."""
     given, chosen = (
         [_listed(one) for one in args],
         {key: _listed(one) for key, one in named.items()},

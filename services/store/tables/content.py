@@ -19,7 +19,8 @@ from services.store.tables.protocol import MOST_WRITES, Block, Range, Row, Table
 from services.store.tables.schema import Counts, Document, StoredConversation
 
 _DEFAULTS = Settings()
-# of one slice: maximum rows, and bytes of their texts; Firestore commits at most 10 MiB at once, with the deleted rows
+# maximum rows of one slice, and maximum bytes of their texts: a Firestore commit, with the deleted rows, has at most
+# 10 MiB
 _MOST_OF_SLICE, _MOST_BYTES = MOST_WRITES - 10, 4_000_000
 _TEXTS = (
     *("title", "summary", "instructions", "body", "attachments", "thoughts", "piece_body"),
@@ -33,7 +34,7 @@ def text_bytes(*rows: object) -> int:
 
 
 def first_slice(rows: Sequence[Row]) -> Sequence[Row]:
-    """Return as many of *rows*, from the first on, as one block can store or delete beside a few small rows."""
+    """Return the first of *rows*, as many as one block can store or delete beside a few small rows."""
     sizes = accumulate(map(text_bytes, rows[:_MOST_OF_SLICE]))
     return rows[: max(1, sum(size <= _MOST_BYTES for size in sizes))]
 
@@ -45,7 +46,7 @@ def counts_of(block: Block) -> Counts:
 def _in_spaces(
     rows: Iterable[ConversationRow], spaces: Iterable[Document]
 ) -> list[ConversationRow]:
-    """Return *rows*, without the space where it is not one of *spaces*."""
+    """Return *rows*, with `space_id` set to None in each row whose space is not in *spaces*."""
     ids = {None, *(one.id for one in spaces)}
     return [row if row.space_id in ids else replace(row, space_id=None) for row in rows]
 
@@ -61,7 +62,7 @@ class TablesContent:
         most_bytes: int | None = None,
         limits: Limits = _DEFAULTS,
     ) -> None:
-        """*most_bytes*: the bytes that the user may store (None: no limit); *limits*: for a user without a stored budget."""
+        """*most_bytes*: the bytes that the user may store (None: no limit); *limits*: used if the user has no stored budget."""
         self.user_id, self.tables, self.now = user_id, tables, now
         self.most_bytes, self._limits = most_bytes, limits
         self._minute: datetime | None = None  # when `_open_minute` last stored the budget
@@ -210,7 +211,7 @@ class TablesContent:
         return self._marked(block, rows)
 
     def _marked(self, block: Block, rows: list[MessageRow]) -> list[MessageRow]:
-        """Return *rows* with the times at which deleted messages are destroyed."""
+        """Return *rows*; in rows of deleted messages, set `destroy_at`, the time at which they are destroyed."""
         due: dict[MessageId, datetime] = {}
         for conversation_id in {row.conversation_id for row in rows}:
             for discard in block.select(schema.DISCARDS, {"conversation_id": conversation_id}):

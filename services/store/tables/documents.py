@@ -47,7 +47,7 @@ class TablesDocuments(TablesPieces):
         ]
 
     def _erased(self, block: Block) -> set[UUID]:
-        """Return the ids of the facts that erasures hide."""
+        """Return the ids of deleted facts whose rows the sweep may not have destroyed yet."""
         return {fact_id for one in block.select(schema.ERASURES) for fact_id in one.fact_ids}
 
     def _document(self, block: Block, document_id: UUID) -> Document | None:
@@ -93,7 +93,7 @@ class TablesDocuments(TablesPieces):
         if refusal := put_refusal(stored, new, write.seen_rev, count):
             return refusal
         created_at, epoch = stored.created_at if stored else self.now(), counts.fact_epoch
-        # the row of a deleted fact that *new* restores, if the sweep has not destroyed this row yet
+        # if *new* restores a deleted fact: the fact's old row, unless the sweep has destroyed it
         hidden = None if stored else block.get(schema.DOCUMENTS, new.id)
         erasures = [] if stored else block.select(schema.ERASURES)
         block.put(schema.DOCUMENTS, part_of(Document, new, created_at=created_at, epoch=epoch))

@@ -1,4 +1,4 @@
-"""Messages in a store over tables: appending a message, and the user's changes that need no turn."""
+"""Messages in a store over tables: appending a message; edits, deletions and restorations, which need no turn."""
 
 from dataclasses import replace
 from datetime import timedelta
@@ -134,7 +134,7 @@ class TablesMessages(TablesSweep):
         turn_id: TurnId | None = None,
         attachments: str | None = None,
     ) -> StoredConversation:
-        """Store *message* as the last one of the conversation *row*; return the changed conversation."""
+        """Store *message* as the last message of the conversation *row*; return the changed conversation."""
         is_users = role is Role.USER or outcome is Outcome.EDITED
         head, now = message.new_head or row.head, self.now()
         new = rules.appended(row, head, is_users=is_users, now=now)

@@ -15,7 +15,7 @@ from services.store.tables.schema import RootKeyTag
 def check_root_key(tables: AllTables, root_keys: RootKeys) -> None:
     """Raise Misconfigured unless one of *root_keys* belongs to the store.
 
-    The store keeps the tag of the current root key. A key that is in the ring but not current yet may be taken out again.
+    The store has the tag of the current root key alone, so a key in the ring that was never current may be removed again.
     """
     tags, current = root_keys.store_tags(), root_keys.current
     new = RootKeyTag(current, tags[current])

@@ -1,4 +1,4 @@
-"""The `Operator` of a store over tables."""
+"""The operator's commands on a store over tables."""
 
 from collections import defaultdict
 from collections.abc import Callable, Collection, Generator, Mapping, Sequence
@@ -54,7 +54,7 @@ _NO_ADDRESS_YET = (
 
 @dataclass(frozen=True, slots=True)
 class TablesOperator:
-    """The `Operator` of one deployment. Each call opens the store and closes it."""
+    """Implements `Operator` for one deployment. Each call opens the store and closes it."""
 
     place: StorePlace
     open_tables: Callable[[], AllTables]  # opens the store; raises Misconfigured
@@ -84,7 +84,7 @@ class TablesOperator:
         findings["accounts"] = Mark.OK, str(len(accounts))
         if isinstance(keys, str):
             return findings | {"root keys": (Mark.FAIL, keys)}
-        # 0 stands for a damaged text that names no root key, so no root key is missing
+        # 0 is the version of a damaged text, which names no root key and therefore needs none
         findings["root keys"] = judge_root_keys({*needed} - {0}, keys.versions)
         if findings["root keys"][0] is Mark.FAIL:
             return findings | unchecked("the root keys", "credentials", "ways in", "look-ups")
@@ -131,7 +131,7 @@ class TablesOperator:
     def find_credentials(
         self, email: EmailAddress, lookups: Collection[str]
     ) -> StoredCredentials | None:
-        """Return the user's credentials that *lookups* find, or those of the only account if that has no address yet.
+        """Return the user's credentials that *lookups* find, or the only account's if that account has no address yet.
 
         Return None if an account has the address *email*, but no look-up value finds its credentials. Raise BadInput if
         there is no such account.
@@ -261,7 +261,8 @@ class TablesOperator:
             accounts = {
                 name: rows.pop(name) for name in (schema.CREDENTIALS.name, schema.ACCOUNTS.name)
             }
-            for name, stored in (rows | accounts).items():  # accounts are written after other rows
+            # accounts last, so that no user exists before all their rows do
+            for name, stored in (rows | accounts).items():
                 _put_all(tables, schema.TABLES[name], stored)
 
     @contextmanager

@@ -58,7 +58,7 @@ class TablesPieces(TablesContent):
         ]
 
     def _destroy_pieces(self, block: Block, counts: Counts, *chosen: Mapping[str, object]) -> bool:
-        """Destroy a slice of the pieces that match one of *chosen*; return True if there were any."""
+        """Destroy at most `_SLICE` of the pieces that match any selection in *chosen*; return True if there were any."""
         for where in chosen:
             if pieces := block.select(schema.PIECES, where, limit=_SLICE):
                 row = block.get(schema.CONVERSATIONS, pieces[0].conversation_id)

@@ -38,7 +38,7 @@ class Changes:
         self._counts, self._lock = Counter[UserId | None](), threading.Lock()
 
     def seen(self, user_id: UserId) -> tuple[int, int]:
-        """Return the numbers of changes to the tables of the user and to the shared ones.
+        """Return the number of changes to the user's tables, and the number of changes to the shared tables.
 
         While both numbers stay the same, this process has changed no data that the user's polls read.
         """
@@ -56,13 +56,13 @@ class Changes:
 
 
 def _is_polled(table: Table[object], row: object) -> bool:
-    """Return True if a write to a shared table may change results of polls: roles, models, ended sessions (*row* is None)."""
+    """Return True if a write to a shared table may change results of polls: accounts, models, ended sessions (*row* is None)."""
     return table in (schema.ACCOUNTS, schema.MODELS) or (table == schema.SESSIONS and row is None)
 
 
 @dataclass(frozen=True, slots=True)
 class NotedTables:
-    """The `Tables` of one user, which count each block in `changes`, even a failed one: its writes may be stored."""
+    """Implements `Tables` for one user, and counts each block in `changes`, even a failed block: its writes may be stored."""
 
     tables: Tables
     user_id: UserId | None
@@ -85,7 +85,7 @@ class NotedTables:
 
 @dataclass(frozen=True, slots=True)
 class NotedStore:
-    """The `AllTables` of a deployment, which count the changes by this process."""
+    """Implements `AllTables` for a deployment, and counts the changes by this process."""
 
     store: AllTables
     changes: Changes = field(default_factory=Changes)
@@ -115,7 +115,7 @@ class _Polled:
 
 
 class PolledRows(TablesRows):
-    """The rows of one session. A poll reads them again only if this process has changed data since, or after a minute."""
+    """The rows of one session. A poll reads the store again only if this process has changed data since, or after a minute."""
 
     def __init__(
         self,

@@ -25,7 +25,7 @@ class Table(Generic[Row]):
 
     name: str
     kind: type[Row]
-    # returns a row's key; the key's `str` identifies the row
+    # returns a row's key, whose `str` identifies the row in the table
     key: Callable[[Row], object] = field(repr=False)
     # fields that a selection may compare or order by
     fields: frozenset[str] = field(default=frozenset(), repr=False)
@@ -50,7 +50,7 @@ def check_selection(
         raise LookupError(f"{table.name} is not selected by {missing}")
 
 
-# a table, a key, and the row to store under the key; None: delete the stored row
+# a table, a key, and the row to store under the key; None instead of a row: delete the stored row
 StoredWrite = tuple[Table[Any], str, object]
 
 
@@ -80,12 +80,12 @@ class Block(Protocol):
 
 
 class Tables(Protocol):
-    """The tables of one user, and the shared ones. Any thread may call `run`."""
+    """The tables of one user and the shared tables. Any thread may call `run`."""
 
     def run(self, work: Callable[[Block], Answer], *, is_lasting: bool = True) -> Answer:
         """Run *work*, perhaps twice, and store all its writes, or none if it raises. Raise StoreUnavailable.
 
-        Writes that are not *is_lasting* may be lost in a power cut, but never in part.
+        If *is_lasting* is False, a power cut may lose the writes, but only all of them together.
         """
         ...
 
@@ -121,7 +121,7 @@ class StorePlace(Protocol):
 
     @property
     def kind(self) -> str:
-        """The name of the kind of store on screen, such as "SQLite"."""
+        """The name of this kind of store, as shown on screen, such as "SQLite"."""
         ...
 
     def exists(self) -> bool:
@@ -134,16 +134,16 @@ class StorePlace(Protocol):
     def open(self, *, is_app: bool = True) -> AllTables:
         """Open the store, and bring it up to date; make a new store if there is none.
 
-        *is_app*: for the one process that serves the app; False: for a command of the operator. Raise Misconfigured.
+        *is_app*: True for the one process that serves the app, False for an operator's command. Raise Misconfigured.
         """
         ...
 
     def check(self) -> dict[str, Finding]:
-        """Return findings for the operator about this place of a store, each under the name of the check. Raise Misconfigured."""
+        """Check this place of a store; return the findings for the operator, keyed by the name of the check. Raise Misconfigured."""
         ...
 
     def backup(self, target: Path) -> None:
-        """Copy the store to the file *target*, even while the app writes; no file is replaced.
+        """Copy the store to the new file *target*, even while the app writes.
 
         Raise Misconfigured, or BadInput with a sentence on how to make a backup of this kind of store instead.
         """

@@ -60,7 +60,7 @@ class TablesReports:
         *,
         is_own: bool = False,
     ) -> Answer:
-        """Run *work* on a user's tables for an admin or, if *is_own*, for that user. If *work* refuses, raise the error."""
+        """Run *work* on a user's tables for an admin or, if *is_own*, for that user. If it returns a refusal, raise its error."""
 
         def checked(block: Block) -> Answer | Refusal:
             account = self.caller.account(block)
@@ -86,7 +86,7 @@ class TablesReports:
         return UserPage(tuple(rows[skip : skip + min(at_most, _PAGE)]), len(rows))
 
     def _user(self, account: AccountRow) -> UserUsage | None:
-        """Return the row of a user in the report; None if the account was just deleted."""
+        """Return a user's row for the report; None if the account was just deleted."""
 
         def read(block: Block) -> UserUsage | None:
             budget, counts = block.get(schema.BUDGETS, "budget"), counts_of(block)
@@ -185,7 +185,7 @@ class TablesReports:
             rows = block.select(schema.AUDIT, {}, within, ("-id",), at_most_one_more)
             rows = [row for row in rows if row.id != before][: min(at_most, _PAGE)]
             ids = {one for row in rows for one in (row.actor, row.target) if one}
-            # the address of a user, or the id if the user is gone
+            # a user is named by address, or by id if there is no address, as for a deleted account
             names = {None: None} | {one: str(one) for one in ids}
             accounts = found(block, schema.ACCOUNTS, ids)
             names |= {account.id: account.email for account in accounts if account.email}

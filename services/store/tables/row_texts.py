@@ -1,4 +1,4 @@
-"""The JSON form in which stores hold rows, and the column values of the fields by which rows are selected."""
+"""The JSON form of stored rows, and the column values of the fields by which rows are selected."""
 
 from datetime import UTC, date, datetime
 from enum import Enum

@@ -50,7 +50,7 @@ class _Listed:
 
 
 class TablesRows(TablesMessages):
-    """The `Rows` of one user over tables, with their own ledger. Any thread may call any method."""
+    """Implements `Rows` for one user over tables, with the user's own ledger. Any thread may call any method."""
 
     @property
     def usage(self) -> UserFigures:
@@ -123,7 +123,7 @@ class TablesRows(TablesMessages):
     def _begin(
         self, block: Block, write: BeginTurn, granted: Begun | None = None
     ) -> Begun | Refusal:
-        """Begin a turn; *granted*: the result of another ledger, if that ledger has reserved the turn and assigned its id."""
+        """Begin a turn; *granted*: the id and the reservation of the turn, if another ledger has assigned them."""
         wanted, created, now = write.reservation, write.created, self.now()
         request = sha(_REQUEST.dump_json(write, warnings=False).decode())
         for known in block.select(schema.TURNS, {"client_turn_id": wanted.client_turn_id}, limit=1):
@@ -160,7 +160,7 @@ class TablesRows(TablesMessages):
         return begun
 
     def _place_of(self, block: Block, write: BeginTurn) -> StoredConversation | Refusal | None:
-        """Return the conversation, new or existing, of a new turn; None if the turn has no conversation."""
+        """Return the new or existing conversation in which a turn begins; None if the turn has no conversation."""
         if write.created:
             now = self.now()
             return part_of(StoredConversation, write.created, created_at=now, updated_at=now)
@@ -229,7 +229,7 @@ class TablesRows(TablesMessages):
         return Books(block, self.budget(block), self.now())
 
     def _lapse(self, block: Block, books: Books) -> list[Turn]:
-        """Settle turns whose lease has run out, as many as one block may; return the turns that are still open."""
+        """Settle turns whose lease has run out, at most `_MOST_LAPSED`; return the turns that are still open."""
         open_turns, lapsed = list[Turn](), 0
         for turn in block.select(schema.TURNS, {"finished_at": None}):
             if turn.is_lapsed(self.now()) and lapsed < _MOST_LAPSED:
@@ -260,14 +260,14 @@ class TablesRows(TablesMessages):
 
     @atomic
     def count(self, block: Block, counting: int) -> None:
-        """Add this user's spending to the totals over all users; *counting*: the number of the count that adds up all budgets."""
+        """Add this user's spending to the totals over all users, for the count of all budgets whose number is *counting*."""
         account = block.get(schema.ACCOUNTS, self.user_id)
         if account and account.deleted_at and block.get(schema.BUDGETS, "budget") is None:
-            # the sweep has destroyed the budget, but not the daily totals
+            # the sweep has destroyed this user's budget, but not the daily totals
             today, row = self.now().date(), deployment_of(block).opened(self.now())
             days = days_of(block, today.replace(day=1), today)
             spent = sums_of(one for day in days for one in day.sums)["cost_micro"]
-            if row.counting == counting:  # false: a newer count adds the spending
+            if row.counting == counting:  # else a newer count has begun, and adds the spending
                 block.put(schema.DEPLOYMENT, replace(row, spent=row.spent + spent))
             return
         books = self._books(block)

@@ -1,4 +1,4 @@
-"""The tables of one user, the shared tables, and those dataclasses of their rows that no port module defines."""
+"""The tables of one user, the shared tables, and the dataclasses of rows that no port module defines."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -41,16 +41,17 @@ def id_at(time: datetime) -> str:
 
 
 def failure_id(time: datetime, failure: Failure | Exemption, user_id: UserId) -> str:
-    """Return the id of the one audit entry of a user's *failure* in the hour of *time*; it sorts like an id of the hour's beginning."""
+    """Return the id of the audit entry that counts a user's *failure* in the hour of *time*; it sorts by the start of the hour."""
     return f"{time.astimezone(UTC):%Y%m%d%H}{sha(f'{failure} {user_id}')[:32]:0>42}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Counts:
-    """The figures of one user that limits are compared with; each write updates them."""
+    """One user's counts, which are compared with limits; each write updates them."""
 
-    conversations: int = 0  # number, including those that are deleted but not destroyed yet
-    discarded: int = 0  # number of those that are deleted but not destroyed yet
+    # the number of conversations, including deleted ones that are not destroyed yet
+    conversations: int = 0
+    discarded: int = 0  # the number of conversations that are deleted but not destroyed yet
     facts: int = 0
     spaces: int = 0
     bytes: int = 0  # bytes of all sealed texts, without keys and heads
@@ -58,11 +59,11 @@ class Counts:
     fact_epoch: int = 0  # facts of earlier epochs count as deleted
 
     def plus(self, **added: int) -> "Counts":
-        """Return the figures increased by the amounts in *added*."""
+        """Return the counts, increased by the amounts in *added*."""
         return replace(self, **{name: getattr(self, name) + more for name, more in added.items()})
 
     def with_content(self, added: int) -> "Counts":
-        """Return the figures increased by *added* bytes of messages, pieces and receipts."""
+        """Return the counts after messages, pieces and receipts have grown by *added* bytes."""
         return self.plus(bytes=added, content_bytes=added)
 
 
@@ -71,12 +72,12 @@ class StoredConversation(ConversationRow):
     """A conversation, and the number of bytes of its messages, pieces and receipts."""
 
     bytes: int = 0
-    destroyed: int = 0  # destroyed messages, which `last_seq` still counts
+    destroyed: int = 0  # the number of destroyed messages, which `last_seq` still counts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Document(DocumentRow):
-    """A stored document."""
+    """A stored document, with the epoch in which it was stored."""
 
     epoch: int = 0  # the `Counts.fact_epoch` when a fact was stored
 
@@ -93,7 +94,7 @@ class Discard:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Erasure:
-    """Deleted rows, hidden until the sweep destroys them: those of a space, some facts, or all facts up to an epoch."""
+    """Deleted facts, hidden until the sweep destroys them: facts of a space, facts by id, or all facts up to an epoch."""
 
     id: UUID
     space_id: UUID | None = None
@@ -135,7 +136,8 @@ class AccountRow(StoredAccount):
     """An account with the keys of its user."""
 
     keys: tuple[WrappedKey, ...] = ()
-    granted_at: datetime | None = None  # start of the role; only in copies of Supabase stores
+    # when the role was granted; set only in copies of Supabase stores
+    granted_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,12 +145,12 @@ class CredentialsRow(StoredCredentials):
     """The credentials of a user, or of a sign-up that is pending."""
 
     expires_at: datetime | None = None  # end of a pending sign-up; None: a user's credentials
-    signed_up_at: datetime | None = None  # only in a copy of a Supabase store
+    signed_up_at: datetime | None = None  # set only in copies of Supabase stores
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AuditRow:
-    """An entry of the audit."""
+    """An entry of the audit log."""
 
     id: str = field(repr=False)
     at: datetime
@@ -184,7 +186,7 @@ class Nonce:
 def _table(
     name: str, kind: type[Row], key: str, fields: str = "", *, is_shared: bool = False
 ) -> Table[Row]:
-    """Return a table with the field *key* as its key; *fields*: names, separated by commas, that selections may compare."""
+    """Return a table whose key is the field *key*; *fields*: comma-separated names of the fields that selections may compare."""
     return Table(name, kind, attrgetter(key), frozenset(filter(None, fields.split(","))), is_shared)
 
 

@@ -16,7 +16,8 @@ from services.store.tables.documents import TablesDocuments
 from services.store.tables.protocol import Block, Range
 from services.store.tables.schema import Counts, StoredConversation
 
-_SLICE = 60  # maximum rows of one table that one block reads to destroy them, each with a few related rows
+# maximum rows of one table that one block reads to destroy them, each with a few related rows
+_SLICE = 60
 
 
 class TablesSweep(TablesDocuments):
@@ -25,7 +26,7 @@ class TablesSweep(TablesDocuments):
     def destroy_due(self) -> bool:
         """Destroy hidden rows whose time for Undo is over, in slices; return True if there were any such rows.
 
-        The rows of a deleted chat stay, and do not count, while a turn of the chat is open.
+        While a turn of a deleted chat is open, the chat's rows stay, and do not make the result True.
         """
         due = Range("destroy_at", up_to=self.now())
 
@@ -46,12 +47,12 @@ class TablesSweep(TablesDocuments):
         return is_any
 
     def _erase(self, block: Block, erasure_id: UUID) -> bool:
-        """Destroy a slice of the rows that an erasure hides; after the last slice, the erasure itself.
+        """Destroy a slice of the rows that an erasure hides; if there are none left, destroy the erasure itself.
 
         Return False if the erasure did not exist.
         """
         erasure = block.get(schema.ERASURES, erasure_id)
-        if erasure is None:  # the facts were restored meanwhile
+        if erasure is None:  # destroyed by the last call, or its facts were restored meanwhile
             return False
         counts, chats = counts_of(block), list[StoredConversation]()
         if erasure.space_id:
@@ -95,7 +96,7 @@ class TablesSweep(TablesDocuments):
             message_ids = (*discard.message_ids, *others)
             block.put(schema.DISCARDS, replace(discard, message_ids=message_ids))
             return True
-        # replies before their prompts, because one block may destroy only some of them
+        # replies come before their prompts, because one block may destroy only some of these messages
         rows, counts = found(block, schema.MESSAGES, reversed(ids)), counts_of(block)
         listed = [row for row in rows if row.attachments]
         where = [{"conversation_id": row.conversation_id, "message_id": row.id} for row in listed]
@@ -105,7 +106,7 @@ class TablesSweep(TablesDocuments):
             return True
         turn_ids = {row.turn_id for row in rows if row.turn_id}
         for row in rows:
-            # the conversation, because no index of SQLite has the prompt alone
+            # the conversation is selected, too, because SQLite has no index on the prompt alone
             where = {"conversation_id": row.conversation_id, "prompt_id": row.id}
             turn_ids |= {turn.id for turn in block.select(schema.TURNS, where)}
         receipts = found(block, schema.RECEIPTS, turn_ids)
@@ -160,7 +161,8 @@ class TablesSweep(TablesDocuments):
             return True
         messages = block.select(schema.MESSAGES, where, order=("-seq",), limit=_SLICE)
         if messages:
-            self._destroy(block, messages, [], counts, row)  # the receipts go with the turns
+            # the receipts are destroyed with the turns
+            self._destroy(block, messages, [], counts, row)
             return True
         turns = block.select(schema.TURNS, where, limit=_SLICE)
         stored = found(block, schema.RECEIPTS, [turn.id for turn in turns])

@@ -1,4 +1,4 @@
-"""The rows of a temporary chat: content is only in memory, costs are in the ledger of the user's store."""
+"""The rows of a temporary chat: content is only in memory; costs are in the ledger of the user's store."""
 
 import threading
 from collections.abc import Callable
@@ -34,9 +34,9 @@ class _NotStored(Exception):
 
 
 class TemporaryRows(TablesRows):
-    """The `Rows` of one temporary chat; *ledger* reserves and settles its turns. Any thread may call any method.
+    """Implements `Rows` for one temporary chat; *ledger* reserves and settles its turns. Any thread may call any method.
 
-    Each write is first tried without storing it, then the ledger is called outside any block, then the content is stored.
+    Each write runs first without being stored; then the ledger is called, outside of any block; then the content is stored.
     """
 
     def __init__(

@@ -31,7 +31,7 @@ _INVITATION_REST = timedelta(days=30)
 def sweep(tables: AllTables, now: Callable[[], datetime]) -> bool:
     """Settle lapsed turns and destroy due rows of some users; return True if there may be more.
 
-    An error for one user is raised at the end, after the rows of the others are swept.
+    An error for one user is raised at the end, after the other users' rows are swept.
     """
     at, errors = now(), list[Exception]()
     lapsed, due = Range("lease_until", up_to=at), Range("destroy_at", up_to=at)
@@ -81,7 +81,7 @@ def _retire(
 
 
 def _discard(block: Block, at: datetime, within: Range | None = None) -> bool:
-    """Discard some conversations without an open turn; return False if there were none."""
+    """Discard some of the conversations that have no open turn; return False if there were none."""
     busy = {turn.conversation_id for turn in block.select(schema.TURNS, {"finished_at": None})}
     rows, counts = (
         block.select(schema.CONVERSATIONS, {"destroy_at": None}, within, limit=_RETIRED),
@@ -96,7 +96,7 @@ def _discard(block: Block, at: datetime, within: Range | None = None) -> bool:
 
 
 def _end_account(tables: Tables, user_id: UserId, at: datetime) -> bool:
-    """Destroy some rows of a deleted account, its invitation last; return False while one of its turns is open.
+    """Destroy some rows of a deleted account, its invitation last; return False while the account has an open turn.
 
     The account's chats are only discarded here: the next sweep destroys them chat by chat, because a store in files would
     open the files of all chats for each slice of their messages.
@@ -126,7 +126,7 @@ def _end_account(tables: Tables, user_id: UserId, at: datetime) -> bool:
 def _destroy_shared(block: Block, at: datetime) -> bool:
     """Destroy expired rows of the shared tables, a slice of each; return True if a slice was full.
 
-    A few rows do not count: users cause new ones all the time, so on a busy server the sweep would never end.
+    A slice that is not full does not count: rows expire all the time, so on a busy server the sweep would never end.
     """
     ends: list[tuple[Table[Any], str, timedelta]] = [
         (schema.SESSIONS, "ends_at", SESSION_GRACE),

@@ -27,7 +27,7 @@ from services.store.tables.blocks import atomic, found
 from services.store.tables.protocol import Block, Range, Tables
 from services.store.tables.schema import Counts, ModelUsage, UsageDay
 
-_PAGE = 500  # entries of one page
+_PAGE = 500  # maximum ledger entries of one page
 _MOST_CONVERSATIONS = 499
 _ONE_DAY = timedelta(days=1)
 # the ratio of a bucket's upper limit to its lower limit: each time in a bucket is within 5 % of the bucket's middle
@@ -56,13 +56,13 @@ def _grouped(rows: Iterable[tuple[Key, ModelUsage]]) -> dict[Key, list[ModelUsag
 
 
 def bucket_of(ms: int | None) -> int:
-    """Return the bucket of a time to the first token; 0 if there is no time."""
+    """Return the number of the bucket for a time to the first token, in milliseconds; 0 if there is no time."""
     return 0 if ms is None else 1 + math.floor(math.log(max(ms, 1), _STEP))
 
 
 def _usage_of(entry: Entry) -> ModelUsage:
     """Return *entry* as a total; a correction adds no turn, because an earlier entry counted the turn."""
-    # the time of a lapsed turn is added only if the turn is finished late, by a later entry
+    # a lapsed turn has no time to the first token; if the turn is finished late, a later entry adds the time
     is_timed = entry.kind != "lapsed"
     return part_of(
         ModelUsage,
@@ -148,7 +148,7 @@ def _quantile(times: Mapping[int, int], share: float) -> int | None:
 
 @dataclass(frozen=True, slots=True)
 class TablesUsage:
-    """The `UserFigures` of one user over tables."""
+    """Implements `UserFigures` for one user over tables."""
 
     user_id: UserId
     tables: Tables
@@ -211,7 +211,7 @@ class TablesUsage:
 def _by_conversation(
     groups: Mapping[ConversationId | None, list[ModelUsage]],
 ) -> tuple[ConversationUsage, ...]:
-    """Return the usage of each conversation, the highest costs first; conversations after the 499th as one sum."""
+    """Return usage by conversation, the highest cost first; the conversations after the 499th are summed up as one."""
     by_cost = sorted(
         groups.items(), key=lambda group: sum(one.cost_micro for one in group[1]), reverse=True
     )
