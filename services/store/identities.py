@@ -38,7 +38,7 @@ Providers = Mapping[str, ProviderSettings]
 
 
 class SignOnPurpose(StrEnum):
-    """The purposes for which a user goes to a provider."""
+    """The purposes of a sign-on at a provider."""
 
     SIGN_IN = "sign_in"
     LINK = "link"  # adds the identity to the account of a session
@@ -119,7 +119,8 @@ def next_of(
 ) -> Next:
     """Return the next action after a provider's answer to a sign-in.
 
-    *linked*: the account of the answer's identity; *at_address*: the account with its address; *has_mail*: codes can be mailed.
+    *linked*: the account of the answer's identity; *at_address*: the account that has the answer's address; *has_mail*:
+    codes can be mailed.
 
     Raise NoAccount, AddressNeeded, AddressUnconfirmed, OtherSignInNeeded.
     """
@@ -210,8 +211,8 @@ def proof_of(
         raise IdentityTaken
     if scope_of(answer, now) is ProofScope.FULL:
         return ProofScope.FULL
-    # an old sign-in time shows that the provider did not ask the user to sign in again; an answer without a time proves
-    # something only after a request that is FRESH
+    # an old sign-in time shows that the provider did not ask the user to sign in again; an answer without a time is a
+    # proof only if the request was FRESH
     if answer.signed_in_at is not None or asked is not RequestKind.FRESH:
         raise ProofNeeded
     return ProofScope.PART

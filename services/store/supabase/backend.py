@@ -109,7 +109,7 @@ class SupabaseSignIn:
         try:
             return auth.sign_in(self.gateway.client(), email, password)
         except WrongCredentials:
-            # the address may belong to a user made with only the publishable key, without an account: delete that user
+            # the address may belong to a user without an account, made with only the publishable key: delete that user
             if not self.server.call("end_stranger", address=Hidden(email), nonce=uuid4()).ok:
                 raise AddressTaken from None
         return auth.sign_up(self.gateway.client(), email, password)
@@ -132,7 +132,7 @@ class SupabaseUser:
     calls: UserCalls = field(repr=False)
     server: ServerCalls = field(repr=False)
     bearer: Bearer = field(repr=False)
-    # the first page's data, which came with the sign-in: one item, or none once `first_page` has returned it
+    # the first page's data, which came with the sign-in; empty once `first_page` has returned it
     first: list[FirstPage] = field(default_factory=list[FirstPage], repr=False)
 
     @property
@@ -450,7 +450,7 @@ class SupabaseBackend:
             report=report,
         )
         in_thread("database-probe", probe.run)
-        # without the circuit breaker: a call that times out because the log is too large is no outage
+        # not watched by the circuit breaker: if a call times out because the log is too large, that is no outage
         eraser = calls(TIMEOUT)
         in_thread("log-erasures", lambda: keep_erasing(probe.log_erasures, eraser))
 
