@@ -261,7 +261,7 @@ class Found:
         return self.stored is not None and self.stored.user_id is not None
 
     def in_session(self) -> "Found":
-        """Return a copy that requires no second factor: in a session, the user has already given a required one."""
+        """Return a copy without the deployment's requirement of a second factor, which the session has already met."""
         return replace(self, sign_ups=replace(self.sign_ups, requires_factor=False))
 
     def checked(self, password: str) -> Checked:
@@ -725,7 +725,7 @@ class Accounts:
         if new.wants_factor or found.requires_factor:
             if use is None:
                 raise factor_needed(new)
-            # the use of the factor is stored as a part of this change, so it raises neither number again
+            # this change stores the use of the factor, too, and has raised the generation already: keep both numbers
             new = replace(use(new), uses=new.uses, generation=new.generation)
         # has_factor=True: the current factor is not asked for, because it may be a thief's
         checked = Checked(
@@ -796,7 +796,7 @@ class Accounts:
         """Sign out; the store refuses the session from the next call on. Raise StoreUnavailable."""
         self.backend.end_session(cookie.hash)
 
-    # --- attempts
+    # --- counting attempts, and reading credentials
 
     def _count(
         self,
@@ -805,7 +805,7 @@ class Accounts:
         invitation: str | None = None,
         invited: EmailAddress | None = None,
     ) -> tuple[CountedAttempt, bool]:
-        """Count an attempt; return the data stored under *lookups*, and True if its credentials are older ones that were put back."""
+        """Count an attempt; return the data stored under *lookups*, and True if older credentials were put back into the store."""
         counting = [throttles]  # only the first read counts the attempt; a repeated read does not
 
         def read() -> CountedAttempt:
@@ -829,7 +829,7 @@ class Accounts:
         is_set_back: bool,
     ) -> Found:
         stored, credentials = counted.credentials, None
-        # an account that may take the address back, but does not have it now, cannot sign in with it
+        # a former address, which the account may only take back, cannot be used to sign in
         if stored and stored.lookup in lookups_of(self.root_keys, email):
             with suppress(Tampered):  # the sign-in then fails as with a wrong password
                 credentials = self._opened(stored, email, is_set_back=is_set_back)
@@ -899,7 +899,7 @@ class Accounts:
             return None
         return seal_stored(self.root_keys, checked.used, user_id, replaces=checked.stored)
 
-    # --- new accounts
+    # --- creating accounts
 
     def _check_sign_up(
         self,
@@ -910,7 +910,7 @@ class Accounts:
         has_factor: bool,
     ) -> None:
         """Raise FactorNeeded if a required factor was not given, and the errors of `SignInPolicy.check_sign_up`."""
-        # a sign-up that waits for a mailed link stores no factor: the first sign-in after it asks for one
+        # a sign-up that waits for a mailed link stores no factor; the first sign-in afterwards asks for one
         if found.sign_ups.requires_factor and not (
             has_factor or self.backend.sign_in.confirms_addresses()
         ):
@@ -1036,7 +1036,7 @@ class Accounts:
             return None
         return self.keys(_unwrapped(found.keys, self.root_keys.account_keys(secret), user_id))
 
-    # --- sessions
+    # --- starting and opening sessions
 
     def _start(
         self,
@@ -1070,7 +1070,7 @@ class Accounts:
         try:
             opened = self.backend.start_session(user, new, self._sealer(cookie))
             # is_set_back=False: the store has just checked that these credentials are current; if this process has seen
-            # newer ones, a use of a factor has stored them since
+            # newer ones, a later use of a factor, passkey or identity has stored them
             return cookie, self._session(opened, is_set_back=False)
         except AppError as error:
             self.backend.sign_in.end(user)  # no browser was given the cookie
@@ -1114,7 +1114,7 @@ class Accounts:
         )
 
     def _user_keys(self, opened: OpenedSession, account_keys: AccountKeys) -> UserKeys:
-        """Unwrap a user's keys; rewrap those that an old root key wraps. Raise Tampered."""
+        """Unwrap a user's keys, and rewrap keys that an old root key wraps. Raise Tampered."""
         user_id, keys = opened.user_id, list[UserKey]()
         for row in opened.keys:
             key = account_keys.unwrap(row.wrapped, user_id, row.version)
@@ -1234,6 +1234,6 @@ def _unwrapped(
 
 
 def _code_of(typed: str) -> str | None:
-    """Return the invitation code in *typed*, without blanks around it; None if *typed* cannot be a code."""
+    """Return the invitation code in *typed*, without surrounding blanks; None if *typed* cannot be a code."""
     code = typed.strip()
     return code if code and code.isprintable() else None

@@ -20,7 +20,7 @@ _KNOWN_PRICES = dict.fromkeys(each.name for each in fields(ModelPrices))
 
 @dataclass(frozen=True, slots=True)
 class UserAccess:
-    """Ends sessions and accounts, after settling the live turns: each unsettled turn would be charged its whole reservation."""
+    """Ends sessions and accounts. Live turns are settled first; otherwise, each would be charged its whole reservation."""
 
     administration: GuardedAdministration = field(repr=False)
     # stops the live turns of a user in this process, and waits until they are settled
@@ -103,7 +103,7 @@ class SignUpAdministration:
         self.cached.outdate()
 
     def confirms_by_code(self) -> bool:
-        """Return True if codes must confirm new users' addresses while mail is configured; at most a few seconds old."""
+        """Return True if new users must confirm addresses by codes while mail is configured, as of a few seconds ago."""
         return self.cached.get().confirms_by_code
 
     def confirm_by_code(self, *, is_on: bool) -> None:

@@ -201,7 +201,7 @@ class CountedAttempt:
     """The data stored for the address, identity or passkey of an attempt that was counted."""
 
     credentials: StoredCredentials | None
-    keys: tuple[WrappedKey, ...] = ()  # the keys of the user whose *credentials* these are
+    keys: tuple[WrappedKey, ...] = ()  # the user keys of the owner of *credentials*
     is_known: bool  # true: the attempt comes from one of the user's devices
     is_suspended: bool  # true: the user may not sign in
     sign_ups: SignUpState
@@ -417,7 +417,7 @@ class UserBackend(Protocol):
         ...
 
     def change_address(self, new: NewAddress) -> bool:
-        """Change the user's address and credentials, here and in `SignIn`, in one transaction, and audit the change.
+        """Change the user's address and credentials, in the store and in `SignIn`, in one transaction, and audit the change.
 
         Return False, changing nothing, if the stored credentials are not of the generation before *new*, or have
         another number of uses than *new*.
@@ -433,7 +433,7 @@ class UserBackend(Protocol):
         ...
 
     def put_user_key(self, key: WrappedKey, replaces: str) -> None:
-        """Store *key* in place of the wrapped key *replaces*, unless that was replaced meanwhile."""
+        """Replace the stored wrapped key *replaces* with *key*; do nothing if *replaces* is no longer stored."""
 
     def devices(self) -> list[StoredDevice]:
         """Return at most 300 devices of the user, the most recently used first."""

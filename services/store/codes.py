@@ -1,4 +1,4 @@
-"""Mailed codes of eight digits: a user who enters one in the browser that requested it can evidently read the mailbox.
+"""Mailed codes of eight digits: entering one in the browser that requested it proves access to the mailbox.
 
 A code belongs to a step (steps.py), which holds an HMAC of the code under the root key and the step's id. If no code may be
 sent to an address, a step begins anyway, and every code that is entered is wrong, so that a page does not reveal whether

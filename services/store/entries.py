@@ -90,11 +90,11 @@ class FactorEntry:
 
     factors: Factors
     text: str = field(repr=False)
-    codes_left: int | None = None  # the number of recovery codes left, once one was used
+    codes_left: int | None = None  # the number of recovery codes left after one was used
 
     @property
     def is_recovery(self) -> bool:
-        """True if the text has the form of a recovery code, which is too long to guess."""
+        """True if the text has the form of a recovery code; such codes are too long to guess."""
         return self.factors.recovery_hash(self.text) is not None
 
     def use(self, credentials: Credentials, *, is_required: bool) -> Credentials:

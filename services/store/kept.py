@@ -19,7 +19,7 @@ _HASH_CHARACTERS = 16  # a mark contains this many hexadecimal digits of a SHA-2
 
 
 def marks(credentials: Credentials) -> tuple[str, ...]:
-    """Return the marks of a user's passkeys and identities, without duplicates."""
+    """Return a mark (kind, day and hash of the id) for each of a user's passkeys and identities, without duplicates."""
     passkeys = credentials.passkeys.each if credentials.passkeys else ()
     return tuple(dict.fromkeys(map(_mark, (*passkeys, *credentials.identities))))
 

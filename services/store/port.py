@@ -315,7 +315,7 @@ class Profile(Protocol):
         ...
 
     def revision(self) -> int:
-        """Return the preferences' revision, as last read; 0: none are stored."""
+        """Return the revision of the preferences as last read, or 0 if none are stored."""
         ...
 
     def outdate(self) -> None:
@@ -347,7 +347,7 @@ class Corpus(Protocol):
     def some(
         self, asked: Mapping[MessageId, ConversationId]
     ) -> Mapping[MessageId, tuple[ConversationId, Message]]:
-        """Return those of the messages *asked* that exist and can be verified, with their conversations."""
+        """Return the messages *asked* that exist and can be verified, with the ids of their conversations."""
         ...
 
     def search_texts(self, ids: Iterable[ConversationId]) -> Mapping[ConversationId, SearchText]:

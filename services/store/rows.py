@@ -180,7 +180,7 @@ class Rows(Ledger, Protocol):
         ...
 
     def conversations(self, ids: Iterable[ConversationId]) -> list[ConversationRow]:
-        """Return those conversations with *ids* that exist, including discarded ones, without instructions and summary."""
+        """Return the conversations with *ids*, including discarded ones, without instructions and summary; skip unknown ids."""
         ...
 
     def all_conversations(self) -> list[ConversationRow]:

@@ -38,7 +38,7 @@ class Step:
     """An action that waits for a proof, such as a mailed code, as it was stored when it began."""
 
     id: UUID  # the public id, in the step's form
-    kind: str  # a name from the source code, such as a `CodePurpose`
+    kind: str  # a fixed name, such as a `CodePurpose`
     contents: str = field(repr=False)  # the data that a step of this kind needs to continue
     session_id: SessionId | None  # the session that the step belongs to; None: no session
     user_id: UserId | None
@@ -178,7 +178,7 @@ def read_contents(form: TypeAdapter[Contents], text: str) -> Contents:
 
 def _opened(keys: StepKeys, step_id: UUID, sealed: str) -> Step | None:
     """Decrypt a step; return None on failure, because the traceback of an exception would hold the step's contents."""
-    with suppress(Tampered, StepEnded):  # perhaps stored by another version of the app
+    with suppress(Tampered, StepEnded):  # another version of the app may have stored the step
         return read_contents(_STEP, keys.open(sealed, step_id))
     log_event("step.unopened", step=step_id)
     return None

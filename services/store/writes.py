@@ -51,7 +51,7 @@ class BeginTurn:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckpointTurn:
-    """A heartbeat of a live turn, with its partial texts; None: unchanged."""
+    """A heartbeat of a live turn, with its partial texts; a text that is None stays unchanged."""
 
     conversation_id: TurnsConversation | None = None
     turn_id: TurnId

@@ -44,7 +44,7 @@ from services.rules.turns import Turn
 from services.store.rows import ReceiptRow, ThoughtsRow, TurnRow
 from services.store.writes import PutPiece
 
-# the purpose under which the key for documents is derived from a user's key
+# the name of the purpose from which, with a user's key, the key for documents is derived
 DOCUMENTS = "documents"
 
 

@@ -1,4 +1,4 @@
-"""Administration over the Supabase API: counts, costs, limits and roles, never content."""
+"""Administration over the Supabase API; it handles counts, costs, limits and roles, never content."""
 
 import time
 from collections.abc import Mapping

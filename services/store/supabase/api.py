@@ -1,7 +1,7 @@
 """The only access to the Supabase API: clients, calls with a server proof, and the conversion of its errors.
 
-Reading is a select under row level security. Writing is a call of a function that needs, beside the user's
-access token, a server proof over its arguments (docs/architecture.md); the proof is made here.
+Reads are selects under row level security. Writes are calls of functions that need, besides the user's access
+token, a server proof over the arguments (docs/architecture.md); this module makes the proofs.
 """
 
 import time

@@ -85,7 +85,7 @@ _ENDED = TypeAdapter(dict[SessionId, SessionEnd])
 
 @dataclass(frozen=True, slots=True)
 class SupabaseSignIn:
-    """Implements `SignIn` over Supabase Auth. Here, a `SignInUser` is a user's tokens (`AuthTokens`)."""
+    """Implements `SignIn` over Supabase Auth. In this class, a `SignInUser` is a user's tokens (`AuthTokens`)."""
 
     gateway: Gateway
     server: ServerCalls
@@ -100,7 +100,7 @@ class SupabaseSignIn:
         except AddressTaken:
             return self.resume(email, password)
         except StoreUnavailable:
-            # one of two concurrent sign-ups gets an internal error, although Supabase Auth has made the user: sign in
+            # one of two concurrent sign-ups gets an internal error, although Supabase Auth has created the user: sign in
             with suppress(AppError):
                 return auth.sign_in(self.gateway.client(), email, password)
             raise

@@ -56,7 +56,7 @@ select
 """
 
 _STORED = TypeAdapter(StoredCredentials)
-# the credentials of all users, including deleted users to whom a row of private.lookups refers
+# the credentials of all users, including deleted users that a row of private.lookups refers to
 _CREDENTIALS = """
 select user_id, deleted_at is null, private.credentials_of(credentials), coalesce(beside.lookups, '{}')
 from private.roles left join private.credentials using (user_id) left join (
@@ -226,7 +226,7 @@ def judge_credentials(unopened: Sequence[UserId]) -> Finding:
 
 
 def judge_users(foreign: int) -> Finding:
-    """Return a finding about the users of Supabase Auth (*foreign*: their number) that are older than Daybook and have no account."""
+    """Return a finding about *foreign*, the number of Supabase Auth's users that are older than Daybook and have no account."""
     if foreign:
         text = f"{foreign} of Supabase Auth are not Daybook's, and cannot use it"
         return Mark.NOTE, f"{text}: give it a project of its own"

@@ -11,9 +11,8 @@ import httpx
 
 _TIME = re.compile(rb'("\d{4}-\d\d-\d\d) (\d\d:\d\d:\d\d(?:\.\d+)?[+-]\d\d)"')
 _OF_THE_BODY_AS_SENT = {b"content-length", b"content-encoding", b"transfer-encoding"}
-_LIMITS = httpx.Limits(  # idle connections are closed after 2 seconds, because Node closes them after 5, perhaps as a request arrives
-    max_connections=100, max_keepalive_connections=20, keepalive_expiry=2.0
-)
+# idle connections are closed after 2 seconds, because Node closes them after 5, perhaps just as a request arrives
+_LIMITS = httpx.Limits(max_connections=100, max_keepalive_connections=20, keepalive_expiry=2.0)
 
 
 class LiteTransport(httpx.HTTPTransport):

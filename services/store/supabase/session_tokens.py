@@ -21,7 +21,7 @@ from services.store.rows import FirstPage
 from services.store.supabase.api import Gateway, Hidden, ServerCalls
 from services.store.supabase.auth import AuthTokens
 
-# the length of a lease; a process needs one to exchange the refresh token or to change the cookie
+# the length of a lease; only the process that has the lease may exchange the refresh token or change the cookie
 _LEASE_SECONDS = 15
 _LEASE_POLL_SECONDS = 0.2  # seconds between two polls while another process holds the lease
 # a failed exchange is retried for this many seconds of the lease; the last attempt may take the rest of the lease

@@ -29,7 +29,7 @@ class DatabaseProbe:
     _sweep_at: float = 0.0
 
     def run(self) -> NoReturn:
-        """Probe the database forever; the first probe settles lapsed turns and removes due rows (a sweep)."""
+        """Probe the database forever. The first probe is a sweep: it settles lapsed turns and removes rows due for deletion."""
         self._sweep_at = time.monotonic()
         self.database.keep_probing(self._probe, self.report)
 
