@@ -157,7 +157,7 @@ class Codes:
     def read(
         self, browser: Cookie, kind: str, step_id: UUID, session: AppSession | None
     ) -> CodeRequest:
-        """Return the request that a step's code was made for, so that the step can begin anew or be kept (`keep`)."""
+        """Return the request that a step's code was made for, so that the caller can begin the step anew or `keep` it."""
         step = self.steps.attempt(browser, kind, step_id, session)
         return read_contents(_CONTENTS, step.contents).request
 

@@ -51,7 +51,7 @@ class PresentKeys:
 
 
 def unchecked(needs: str, *names: str) -> dict[str, Finding]:
-    """Return a finding for each of *names*, which says that it was not checked because *needs* is missing."""
+    """Return a finding for each of *names*, which says that the check needs *needs*, and was left out."""
     return dict.fromkeys(names, (Mark.UNKNOWN, f"not checked: needs {needs}"))
 
 
@@ -164,7 +164,7 @@ class Operator(Protocol):
         """Make Supabase Auth accept *email* and the managed *password*; end the account's sessions. Raise BadInput."""
 
     def set_caps(self, email: EmailAddress | None, changes: Mapping[str, int | None]) -> UserCaps:
-        """Change limits of an account, or (None) of new accounts; return all its limits. Raise BadInput (no such account)."""
+        """Change limits of an account, or (None) of new accounts; return all limits. Raise BadInput (no such account)."""
         ...
 
     def backup(self, target: Path) -> None:

@@ -355,7 +355,7 @@ class Corpus(Protocol):
         ...
 
     def put_search_text(self, listed: Listed, text: str, seen: SearchText | None) -> SearchText:
-        """Store a search text made from the conversation in its *listed* state; *text* replaces *seen*, if given.
+        """Store the search *text* made from a conversation in its *listed* state, as a new text or in place of *seen*.
 
         Raise Stale, NotFound (its messages were deleted), ValueError if *text* is too long to be sealed.
         """

@@ -128,7 +128,7 @@ class Documents(ABC, Generic[Document]):
         self._drop(lambda row: row.id == document_id)
 
     def _drop(self, is_gone: Callable[[DocumentRow], bool]) -> None:
-        """Remove destroyed documents, which *is_gone* selects, from the cache, so that a failing read does not show them again."""
+        """Remove destroyed documents, which *is_gone* selects, from the cache, so that they stay hidden even if the next read fails."""
         self._opened.outdate()
         self._opened.amend(
             lambda known: {

@@ -44,7 +44,7 @@ from services.rules.turns import Turn
 from services.store.rows import ReceiptRow, ThoughtsRow, TurnRow
 from services.store.writes import PutPiece
 
-# the name of the purpose from which, with a user's key, the key for documents is derived
+# the purpose for which a user's key derives the key for documents
 DOCUMENTS = "documents"
 
 
