@@ -106,10 +106,10 @@ from services.store.sign_in_policy import SignInPolicy
 
 WithCredentials = TypeVar("WithCredentials", CountedAttempt, OpenedSession)
 _COOKIE_BYTES = 32
-_MOST_GENERATIONS = 100_000  # maximum users whose newest generation is remembered
-# maximum changes of a user's sign-in methods in this many seconds
+_MOST_GENERATIONS = 100_000  # maximum number of users in the cache `_newest`
+# a user's sign-in methods may be changed at most this often in this many seconds
 _MOST_CHANGES, _CHANGES_SECONDS = 20, 900
-_MOST_OVERTAKEN = 5  # maximum attempts to make one change while other changes interfere
+_MOST_OVERTAKEN = 5  # maximum attempts at one change, because concurrent changes may make it fail
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +124,7 @@ class Cookie:
 
     @classmethod
     def parse(cls, text: str) -> "Cookie | None":
-        """Return the cookie whose secret *text* holds in hexadecimal; None if *text* has another form."""
+        """Return the cookie whose secret is the hexadecimal *text*; None if *text* is malformed."""
         try:
             secret = bytes.fromhex(text)
         except ValueError:
@@ -153,7 +153,7 @@ class CookieSealer:
         return self.vault.open(sealed, self._place(user_id))
 
     def _place(self, user_id: UserId) -> Place:
-        # the row's id is unknown when a session is opened by its cookie, so the cookie's hash takes its place
+        # the row's id is unknown when a session is opened by its cookie, so the cookie's hash is used instead
         row_id = UUID(bytes=bytes.fromhex(self.cookie_hash)[:16])
         return Place(table="app_sessions", column="tokens", row_id=row_id, user_id=user_id)
 
@@ -195,7 +195,7 @@ class Checked(Current):
     """
 
     counted: tuple[str, ...] = field(repr=False)
-    # the user's keys, which seal the name of the new device; empty: it gets no name
+    # the user's keys, which seal the new device's name; if there are none, the device gets no name
     keys: tuple[WrappedKey, ...] = ()
     requires_factor: bool = False  # true: the deployment requires a second factor
     # true: the second factor that the account or the deployment requires was given, here or at the provider
@@ -222,11 +222,11 @@ class Checked(Current):
 
     @property
     def begins_asking(self) -> bool:
-        """True if the account asks for a passkey, as the required factor, from this sign-in on (`SignInPolicy.asking`)."""
+        """True if this sign-in makes the user's passkeys the required second factor (`SignInPolicy.asking`)."""
         return self.used is not None and self.used.asks_passkey and not self.stored.wants_factor
 
     def with_recovery(self, codes: Sequence[str]) -> "Checked":
-        """Return a copy with the hashes of new recovery *codes* if the sign-in `begins_asking`, else this object."""
+        """If `begins_asking`, return a copy with the hashes of new recovery *codes*; else return this object."""
         if self.used is None or not self.begins_asking:
             return self
         return replace(self, used=replace(self.used, recovery=recovery_hashes(codes)))
@@ -243,12 +243,12 @@ class Checked(Current):
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """Credentials found by an address, an identity or a passkey, in the call that counts a sign-in or sign-up attempt."""
+    """The credentials of an address, identity or passkey, read by the call that counts a sign-in or sign-up attempt."""
 
     email: EmailAddress = field(repr=False)
     stored: StoredCredentials | None
     credentials: Credentials | None  # None: none are stored, or they cannot be decrypted
-    is_known: bool  # true: the attempt comes from a device of the user
+    is_known: bool  # true: the attempt comes from one of the user's devices
     is_suspended: bool
     sign_ups: SignUpState
     counted: tuple[str, ...] = field(repr=False)  # the throttle buckets that counted the attempt
@@ -257,11 +257,11 @@ class Found:
 
     @property
     def is_taken(self) -> bool:
-        """True if an account was found that has the address, or may take it back (`find_claim`)."""
+        """True if an account has the address, or may take it back (`find_claim`)."""
         return self.stored is not None and self.stored.user_id is not None
 
     def in_session(self) -> "Found":
-        """Return a copy for a proof in a session, without the deployment's requirement of a factor: the session has met it."""
+        """Return a copy without the deployment's requirement of a second factor, which the session has already met."""
         return replace(self, sign_ups=replace(self.sign_ups, requires_factor=False))
 
     def checked(self, password: str) -> Checked:
@@ -285,7 +285,7 @@ class Found:
         *,
         has_factor: bool = False,
     ) -> Checked:
-        """Return the credentials found, as those of a user who has proved who they are; *by*: the method of the proof.
+        """Return the credentials as those of a user who has proved who they are by the method *by*.
 
         *has_factor*: the user has given a second factor at the provider. If the deployment requires a factor and none was
         given, the returned credentials may ask for a passkey even if the stored ones do not (`SignInPolicy.asking`).
@@ -314,7 +314,7 @@ class FoundFormer:
     stored: StoredCredentials
     credentials: Credentials
     former: FormerAddress
-    is_known: bool  # true: the attempt comes from a device of the user
+    is_known: bool  # true: the attempt comes from one of the user's devices
     is_suspended: bool
     keys: tuple[WrappedKey, ...]  # the user's keys
     requires_factor: bool  # true: the deployment requires a second factor
@@ -356,7 +356,7 @@ class Accounts:
     keys: type[UserKeys] = UserKeys  # `PlainKeys` in a store whose texts are not sealed
     policy: SignInPolicy = field(default_factory=SignInPolicy)
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
-    # the newest generation and uses of each user's credentials, to refuse older ones that were put back into the store
+    # the newest generation and number of uses of each user's credentials, to detect older credentials put back into the store
     _newest: LruCache[UUID, tuple[int, int]] = field(
         default_factory=lambda: LruCache[UUID, tuple[int, int]](_MOST_GENERATIONS),
         init=False,
@@ -370,7 +370,7 @@ class Accounts:
         return self._found(email, throttles, *counted)
 
     def find_claim(self, email: EmailAddress, throttles: Throttles) -> Found:
-        """Count an attempt to take *email*, and read the credentials of the user who has it, or may take it back.
+        """Count an attempt to claim *email*, and read the credentials of the user who has the address or may take it back.
 
         Raise TooManyAttempts, StoreUnavailable.
         """
@@ -378,7 +378,10 @@ class Accounts:
         return self._found(email, throttles, *counted)
 
     def find_former(self, email: EmailAddress, throttles: Throttles) -> FoundFormer | None:
-        """Count an attempt to take *email* back; return the account that had it. Raise TooManyAttempts, StoreUnavailable."""
+        """Count an attempt to take *email* back; return the account that may do so, or None.
+
+        Raise TooManyAttempts, StoreUnavailable.
+        """
         lookups = former_lookups_of(self.root_keys, email)
         counted, is_set_back = self._count(lookups, throttles)
         stored, former = counted.credentials, None
@@ -397,14 +400,14 @@ class Accounts:
                         requires_factor=counted.sign_ups.requires_factor,
                         policy=self.policy,
                     )
-                # the look-up value leads to credentials without this former address
+                # the stored look-up value points to credentials that do not contain this former address
                 log_event("credentials.unopened", user=stored.id)
         return None
 
     def find_identity(self, identity: Identity, throttles: Throttles) -> Found | None:
-        """Count an attempt to sign in by an *identity*, and read the credentials of its user; None: no account has it.
+        """Count an attempt to sign in with *identity*; return its user's credentials, or None if no account has it.
 
-        Raise TooManyAttempts, StoreUnavailable, Tampered (the look-up value leads to credentials without the identity).
+        Raise TooManyAttempts, StoreUnavailable, Tampered (the look-up value points to credentials without the identity).
         """
         tags = self.root_keys.identity_tags(identity)
         return self._find_way_in(
@@ -412,9 +415,9 @@ class Accounts:
         )
 
     def find_passkey(self, credential_id: bytes, throttles: Throttles) -> Found | None:
-        """Count an attempt to sign in by a passkey, and read the credentials of its user; None: no account has it.
+        """Count an attempt to sign in with a passkey; return its user's credentials, or None if no account has it.
 
-        Raise TooManyAttempts, StoreUnavailable, Tampered (the look-up value leads to credentials without the passkey).
+        Raise TooManyAttempts, StoreUnavailable, Tampered (the look-up value points to credentials without the passkey).
         """
 
         def has_it(found: Credentials) -> bool:
@@ -426,7 +429,7 @@ class Accounts:
     def find_for_sign_up(
         self, email: EmailAddress, throttles: Throttles, invitation: str = ""
     ) -> Found:
-        """Count an attempt to make an account, with the code of an *invitation* if sign-ups need one.
+        """Count an attempt to create an account, with an *invitation* code if sign-ups need one.
 
         Raise TooManyAttempts, SignUpsClosed, InvitationRefused, StoreUnavailable.
         """
@@ -454,11 +457,11 @@ class Accounts:
         *,
         has_factor: bool = False,
     ) -> tuple[Cookie, AppSession]:
-        """Make an account, and sign in. Without a *password_hash*, the account has no password.
+        """Create an account, and sign in. Without a *password_hash*, the account has no password.
 
         *confirmed*: how the address was confirmed; None: it was not. *factor*: the account's authenticator app, confirmed by
         a code. *recovery*: hashes of recovery codes. *identity*: the user's identity at a provider. *by*: the method of the
-        sign-up. *has_factor*: a factor was given at the provider. *scope*: the changes that the sign-up, as a proof, allows.
+        sign-up. *has_factor*: a factor was given at the provider. *scope*: the changes that the sign-up allows as a proof.
 
         Raise FactorNeeded (the deployment requires a factor), AddressTaken, ConfirmationSent, SignUpsClosed (Supabase Auth
         confirms addresses, and only a password can complete such a sign-up), RateLimited, and the errors of
@@ -523,7 +526,7 @@ class Accounts:
         )
 
     def enter(self, only: StoredCredentials | None) -> tuple[Cookie, AppSession]:
-        """Sign in to a single-user store without a password. *only*: the user's credentials; None: make the account first.
+        """Sign in to a single-user store without a password. *only*: the user's credentials; None: create the account first.
 
         Raise Tampered, and the errors of `sign_up` and `sign_in`.
         """
@@ -630,15 +633,16 @@ class Accounts:
         *,
         ends_others: bool = False,
     ) -> bool:
-        """Replace the credentials *seen* of the session's user by *new* ones, as `UserBackend.change_credentials` does.
+        """Replace the user's credentials *seen* with *new* ones, as `UserBackend.change_credentials` does.
 
         *ends_others*: end all other sessions. Raise LastWayIn if no sign-in method of *new* works here, but one of *seen* does,
         and TooManyAttempts (after 20 changes in 15 minutes, not counting new passwords).
         """
         before = open_credentials(self.root_keys, seen.sealed, session.user_id)
         self.policy.check_left(before, new)
-        # Each change voids the owner's mailed codes: without a limit, a thief with a proof could void them for ever. New
-        # passwords are not counted: otherwise the thief's changes could fill the throttle and so block a reset.
+        # Each change invalidates the codes that were mailed to the owner. Without a limit, a thief in a session could
+        # invalidate them for ever. New passwords are not counted, because otherwise the thief could fill the throttle
+        # and so block a reset of the password.
         if action not in {*WITHOUT_PROOF, CredentialsAction.PASSWORD_SET}:
             bucket = self.root_keys.bucket(f"changes of {session.user_id}")
             self.backend.count_throttles([Throttle(bucket, _MOST_CHANGES, _CHANGES_SECONDS)])
@@ -686,17 +690,18 @@ class Accounts:
         browser: BrowserName | None = None,
         use: Callable[[Credentials], Credentials] | None = None,
     ) -> RestoredAddress:
-        """Give *email*, which a code has confirmed again, back to the account that had it, and sign in.
+        """Give *email* back to the account that had it, after a code has confirmed *email* again, and sign in.
 
         The account gets a new password; None (where passwords are off) leaves it without one. All other sessions end, and the
         sign-in methods that the account had before it left the address are restored. *use* checks the entered code or passkey
-        against the factor of that time (`Factors.use`); if there was none and the deployment requires one, *use* enrols one.
+        against the factor that the account had then (`Factors.use`); if it had none, but the deployment requires one, *use*
+        enrols one.
 
         Raise StepEnded (no account may take *email* back any more), AddressTaken, MethodOff, OtherSignInNeeded (for the former
         address, too), and the errors of `sign_in` and *use*.
         """
         takes_password = [SignInMethod.PASSWORD] if password_hash is not None else []
-        # this call checks that the address may sign in here and that passwords are on; `sign_in`, that mailed codes are on
+        # this call checks the address, and that passwords are on; `sign_in` checks that mailed codes are on
         self.policy.check_address(email, *takes_password)
 
         def former() -> FoundFormer:
@@ -720,7 +725,7 @@ class Accounts:
         if new.wants_factor or found.requires_factor:
             if use is None:
                 raise factor_needed(new)
-            # the use is stored as a part of this change, which has raised the generation already: neither number is raised again
+            # this change stores the use of the factor, too, and has raised the generation already: keep both numbers
             new = replace(use(new), uses=new.uses, generation=new.generation)
         # has_factor=True: the current factor is not asked for, because it may be a thief's
         checked = Checked(
@@ -742,7 +747,7 @@ class Accounts:
         return RestoredAddress(cookie, replace(session, email=email), found.credentials.address)
 
     def _without_taken(self, new: Credentials, stored: StoredCredentials) -> Credentials:
-        """Return *new* credentials without the identities and passkeys that another account has added since.
+        """Return *new* credentials without the identities and passkeys that another account has added meanwhile.
 
         A thief can take the id of a passkey by adding it to another account. Even so, the user of *stored* must get the
         address back.
@@ -770,7 +775,7 @@ class Accounts:
             claims=claims_of(self.root_keys, new.address),
             former=tuple(former),
             is_restored=is_restored,
-            ways_in=ways_in_of(self.root_keys, new),  # under the root key that seals `row`
+            ways_in=ways_in_of(self.root_keys, new),  # made with the root key that seals `row`
         )
         is_changed = user.change_address(address)
         if is_changed:
@@ -791,7 +796,7 @@ class Accounts:
         """Sign out; the store refuses the session from the next call on. Raise StoreUnavailable."""
         self.backend.end_session(cookie.hash)
 
-    # --- attempts
+    # --- counting attempts, and reading credentials
 
     def _count(
         self,
@@ -800,7 +805,7 @@ class Accounts:
         invitation: str | None = None,
         invited: EmailAddress | None = None,
     ) -> tuple[CountedAttempt, bool]:
-        """Count an attempt; return the data stored under *lookups*, and True if older credentials were put back there."""
+        """Count an attempt; return the data stored under *lookups*, and True if older credentials were put back into the store."""
         counting = [throttles]  # only the first read counts the attempt; a repeated read does not
 
         def read() -> CountedAttempt:
@@ -824,7 +829,7 @@ class Accounts:
         is_set_back: bool,
     ) -> Found:
         stored, credentials = counted.credentials, None
-        # an account that may take the address back, but does not have it now, cannot sign in with it
+        # a former address, which the account may only take back, cannot be used to sign in
         if stored and stored.lookup in lookups_of(self.root_keys, email):
             with suppress(Tampered):  # the sign-in then fails as with a wrong password
                 credentials = self._opened(stored, email, is_set_back=is_set_back)
@@ -839,7 +844,7 @@ class Accounts:
             return None
         credentials = self._opened(stored, is_set_back=is_set_back)
         if not has_it(credentials):
-            # the look-up value leads to credentials without this identity or passkey
+            # the stored look-up value points to credentials that do not contain this identity or passkey
             log_event("credentials.unopened", user=stored.id)
             raise Tampered
         return _found_in(counted, credentials.address, throttles, credentials, self.policy)
@@ -865,7 +870,7 @@ class Accounts:
     def _fresh(self, read: Callable[[], WithCredentials]) -> tuple[WithCredentials, bool]:
         """Read credentials; read again if they are older than the newest that this process has seen.
 
-        Return the last result, and True if its credentials are still older: they were put back into the store.
+        Return the last result, and True if its credentials are still older, because they were put back into the store.
         """
         answer = read()
         if (stored := answer.credentials) is None:
@@ -894,7 +899,7 @@ class Accounts:
             return None
         return seal_stored(self.root_keys, checked.used, user_id, replaces=checked.stored)
 
-    # --- the beginning of an account
+    # --- creating accounts
 
     def _check_sign_up(
         self,
@@ -905,7 +910,7 @@ class Accounts:
         has_factor: bool,
     ) -> None:
         """Raise FactorNeeded if a required factor was not given, and the errors of `SignInPolicy.check_sign_up`."""
-        # a sign-up that waits for a mailed link stores no factor: the first sign-in after it asks for one
+        # a sign-up that waits for a mailed link stores no factor; the first sign-in afterwards asks for one
         if found.sign_ups.requires_factor and not (
             has_factor or self.backend.sign_in.confirms_addresses()
         ):
@@ -927,8 +932,8 @@ class Accounts:
         # this call runs in parallel with storing the sign-up
         confirms = in_thread("sign-up-settings", sign_in.confirms_addresses)
         if credentials.password_hash is None and confirms.result():
-            raise SignUpsClosed  # raised before this sign-up replaces one that is pending already
-        # for a taken address nothing is stored, but the call takes the same time
+            raise SignUpsClosed  # raised here, before this sign-up replaces a pending one
+        # if the address is taken, this call stores nothing, but takes the same time
         is_put = self.backend.put_sign_up(new)
         if confirms.result():
             in_thread("sign-up", lambda: self._send_confirmation(found.email, password))
@@ -969,7 +974,7 @@ class Accounts:
         return seal_stored(self.root_keys, credentials, owner_id)
 
     def _send_confirmation(self, email: EmailAddress, password: str) -> None:
-        """Make the user of a sign-up at Supabase Auth, so that it mails the confirmation link."""
+        """Create the user at Supabase Auth, which then mails the confirmation link."""
         sign_in = self.backend.sign_in
         try:
             sign_in.end(sign_in.sign_up(email, password))
@@ -992,7 +997,7 @@ class Accounts:
         scope: ProofScope = ProofScope.FULL,
         by: UsedMethod | None = None,
     ) -> tuple[Cookie, AppSession]:
-        """Make the account of a user who has none yet, with the credentials of a *pending* sign-up, and sign in."""
+        """Create the account of *user* from the credentials of a *pending* sign-up, and sign in."""
         user_id, secret, key = user.user_id, new_key(), new_key()
         bound = replace(
             *(credentials,),
@@ -1025,13 +1030,13 @@ class Accounts:
         return NewDevice.of(keys, user_id, browser) if keys else NewDevice.unnamed()
 
     def keys_of(self, found: Checked | FoundFormer, user_id: UserId) -> UserKeys | None:
-        """Return the keys of a user who was found; None if there are none. Raise Tampered."""
+        """Return the user keys that were read with the credentials *found*; None if there are none. Raise Tampered."""
         secret = found.credentials.account_secret
         if secret is None or not found.keys:
             return None
         return self.keys(_unwrapped(found.keys, self.root_keys.account_keys(secret), user_id))
 
-    # --- sessions
+    # --- starting and opening sessions
 
     def _start(
         self,
@@ -1064,8 +1069,8 @@ class Accounts:
         )
         try:
             opened = self.backend.start_session(user, new, self._sealer(cookie))
-            # is_set_back=False: the store has just compared the credentials, so if this process knows newer ones, a later
-            # use has stored them
+            # is_set_back=False: the store has just checked that these credentials are current; if this process has seen
+            # newer ones, a later use of a factor, passkey or identity has stored them
             return cookie, self._session(opened, is_set_back=False)
         except AppError as error:
             self.backend.sign_in.end(user)  # no browser was given the cookie
@@ -1109,7 +1114,7 @@ class Accounts:
         )
 
     def _user_keys(self, opened: OpenedSession, account_keys: AccountKeys) -> UserKeys:
-        """Unwrap a user's keys; rewrap those that an old root key wraps. Raise Tampered."""
+        """Unwrap a user's keys, and rewrap keys that an old root key wraps. Raise Tampered."""
         user_id, keys = opened.user_id, list[UserKey]()
         for row in opened.keys:
             key = account_keys.unwrap(row.wrapped, user_id, row.version)
@@ -1153,7 +1158,7 @@ Answer = TypeVar("Answer")
 
 
 def until_unchanged(seen: Seen, read: Callable[[], Seen], act: Callable[[Seen], Answer]) -> Answer:
-    """Return `act(seen)`; if another change of the credentials interferes, *read* them again and repeat, at most four times.
+    """Return `act(seen)`; if the credentials were changed meanwhile, *read* them again and repeat, at most four times.
 
     The user cannot repeat the attempt, because the mailed code is used up. So without repeats here, a thief who is signed
     in could keep the user out by changing the password or ending sessions at the right moment.
@@ -1164,7 +1169,7 @@ def until_unchanged(seen: Seen, read: Callable[[], Seen], act: Callable[[Seen], 
         try:
             return act(seen)
         except (SignedOut, ProofNeeded):
-            # ProofNeeded: a factor that was set up meanwhile voids the proof of the new session
+            # ProofNeeded: a factor was set up meanwhile, which invalidates the new session's proof
             again = read()
         except RateLimited:
             again = read()
@@ -1193,7 +1198,7 @@ def second_factor(credentials: Credentials) -> SecondFactor | None:
 
 
 def factor_needed(credentials: Credentials) -> FactorNeeded:
-    """Return the error for a user who has not given the second factor of *credentials*, or has none to give."""
+    """Return the error for a user who has not given the second factor of *credentials*, or must set one up first."""
     since = credentials.factor and credentials.factor.since
     asks, listed = credentials.asks_passkey, marks(credentials)
     return FactorNeeded(since, asks_passkey=asks, listed=listed if credentials.wants_factor else ())
@@ -1229,6 +1234,6 @@ def _unwrapped(
 
 
 def _code_of(typed: str) -> str | None:
-    """Return the invitation code in *typed*, without blanks around it; None if *typed* cannot be a code."""
+    """Return the invitation code in *typed*, without surrounding blanks; None if *typed* cannot be a code."""
     code = typed.strip()
     return code if code and code.isprintable() else None

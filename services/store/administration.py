@@ -1,4 +1,4 @@
-"""Admin actions that need more than one call of the store: ending access, changing models and sign-ups."""
+"""Admin actions that need more than one call to the store: ending access, changing models and sign-ups."""
 
 import secrets
 from collections.abc import Callable, Mapping
@@ -20,9 +20,7 @@ _KNOWN_PRICES = dict.fromkeys(each.name for each in fields(ModelPrices))
 
 @dataclass(frozen=True, slots=True)
 class UserAccess:
-    """Ends sessions and accounts. Live turns are settled first, because otherwise their whole reservation would be
-    charged.
-    """
+    """Ends sessions and accounts. Live turns are settled first; otherwise, each would be charged its whole reservation."""
 
     administration: GuardedAdministration = field(repr=False)
     # stops the live turns of a user in this process, and waits until they are settled
@@ -65,7 +63,7 @@ class ModelAdministration:
         return self.cached.get()
 
     def set_price(self, name: str, prices: ModelPrices | None) -> None:
-        """Set a model's prices; None: the app's built-in ones. Raise BadInput if cached input costs more than input."""
+        """Set a model's prices; None: use the app's built-in prices. Raise BadInput if cached input costs more than input."""
         # a prompt's cost is reserved at the price of uncached input, so cached input must not cost more
         if prices and prices.cached_input_micro > prices.input_micro:
             raise BadInput("Cached input cannot cost more than input.")
@@ -105,7 +103,7 @@ class SignUpAdministration:
         self.cached.outdate()
 
     def confirms_by_code(self) -> bool:
-        """Return True if new users must confirm their addresses by codes, if mail is set (as of a few seconds ago)."""
+        """Return True if new users must confirm addresses by codes while mail is configured, as of a few seconds ago."""
         return self.cached.get().confirms_by_code
 
     def confirm_by_code(self, *, is_on: bool) -> None:
@@ -116,7 +114,7 @@ class SignUpAdministration:
         self.cached.outdate()
 
     def invite(self, email: str, role: AccountRole) -> str:
-        """Make an invitation for *email*, or for anyone if that is empty; return the code, which is stored only as a hash.
+        """Create an invitation for *email*, or for anyone if *email* is empty; return the code, which is stored only as a hash.
 
         Raise BadAddress, BadInput (too many are open).
         """

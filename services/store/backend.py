@@ -36,16 +36,17 @@ LISTED_CREDENTIALS = 500  # maximum credentials that one call of `list_credentia
 
 
 class SignInUser(Protocol):
-    """A user whom `SignIn` has recognised, with the data that the store needs to begin a session."""
+    """A user that `SignIn` has authenticated, with the data that the store needs to begin a session."""
 
     @property
     def user_id(self) -> UserId: ...
 
 
 class SignIn(Protocol):
-    """Makes and recognises users at the store's own sign-in, by managed passwords; the app checks the users' own passwords.
+    """Creates and authenticates users in the store's own sign-in service, by managed passwords.
 
-    All members raise StoreUnavailable; all but `end` also raise Refused (TooManyAttempts, …).
+    The app itself checks the passwords that users choose. All members raise StoreUnavailable; all but `end` also raise
+    Refused (TooManyAttempts, …).
     """
 
     def confirms_addresses(self) -> bool:
@@ -53,25 +54,25 @@ class SignIn(Protocol):
         ...
 
     def sign_up(self, email: EmailAddress, password: str) -> SignInUser:
-        """Make a user, or recognise one whom an unfinished sign-up with this *password* has left without an account.
+        """Create a user, or authenticate one that an unfinished sign-up with this *password* has left without an account.
 
         Raise AddressTaken, BadAddress, AddressNotAllowed, SignUpsClosed, ConfirmationSent.
         """
         ...
 
     def resume(self, email: EmailAddress, password: str) -> SignInUser:
-        """Recognise the user whom an unfinished sign-up with this *password* has left without an account; else make one.
+        """Authenticate the user that an unfinished sign-up with this *password* has left without an account, or create a user.
 
         Raise NotConfirmed, Suspended, and the errors of `sign_up`.
         """
         ...
 
     def sign_in(self, user_id: UserId, email: EmailAddress, password: str) -> SignInUser:
-        """Recognise a user with an account. Raise Suspended, NotConfirmed, SignInBroken."""
+        """Authenticate a user who has an account. Raise Suspended, NotConfirmed, SignInBroken."""
         ...
 
     def end(self, user: SignInUser) -> None:
-        """Sign out a *user* for whom no session begins. Raise nothing."""
+        """Sign out *user*, who gets no session. Raise nothing."""
 
 
 class SessionSealer(Protocol):
@@ -116,7 +117,7 @@ class StoredCredentials:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewAccount:
-    """The account that begins with the first session of a user, and replaces the user's pending sign-up."""
+    """An account to create with the user's first session, in place of the pending sign-up."""
 
     sign_up: UUID  # the id of the pending sign-up
     credentials: StoredCredentials
@@ -137,22 +138,23 @@ class NewSession:
     id: SessionId
     device: str | None = field(default=None, repr=False)  # the name of the browser, sealed
     account: NewAccount | None = None  # None: the user has an account already
-    returned: tuple[str, ...] = ()  # the throttle buckets whose count of this attempt is undone
+    # the throttle buckets from which this attempt is subtracted again
+    returned: tuple[str, ...] = ()
     has_factor: bool = False  # true: the user gave the second factor that is required
     # the credentials after this sign-in used a factor, passkey or identity, or enrolled a factor; None: unchanged
     used: StoredCredentials | None = None
     # the kind of use: FACTOR_USED, PASSKEY_USED or IDENTITY_USED
     used_by: CredentialsAction = CredentialsAction.FACTOR_USED
-    scope: ProofScope = ProofScope.FULL  # the account changes that the sign-in, as a proof, allows
+    scope: ProofScope = ProofScope.FULL  # the account changes that the sign-in allows as a proof
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SignUpState:
-    """The current rules of sign-ups, as they apply to one user."""
+    """The current rules for sign-ups, as they apply to one user."""
 
     mode: SignUps
     is_first_admin: bool  # true: no account exists yet, and the first one becomes admin
-    # true: a new user's address must be confirmed by a code, if mail is set
+    # true: while mail is configured, a code must confirm a new user's address
     confirms_by_code: bool
     requires_factor: bool = False  # true: no session begins without a second factor
     is_invited: bool = False  # true: the given invitation is valid
@@ -160,7 +162,7 @@ class SignUpState:
 
 @dataclass(frozen=True, slots=True)
 class Throttle:
-    """A limit on the attempts (*at_most*) that a bucket counts within *seconds*."""
+    """A rate limit: *bucket* counts at most *at_most* attempts within *seconds*."""
 
     bucket: str
     at_most: int
@@ -172,12 +174,12 @@ class Throttles:
     """The throttles that count an attempt."""
 
     strangers: tuple[Throttle, ...]
-    # the user whose known device makes the attempt: if the account is this user's, *device* counts it, else *strangers*
+    # the user whose known device makes the attempt; if the account is this user's, *device* is counted, else *strangers*
     device_user: UserId | None = None
     device: tuple[Throttle, ...] = ()
 
 
-# the throttles of an attempt that is counted elsewhere, such as in the tries of a step
+# no throttles, for an attempt that is counted elsewhere, such as in the tries of a step
 NOT_COUNTED = Throttles(())
 
 
@@ -185,11 +187,12 @@ NOT_COUNTED = Throttles(())
 class Attempt:
     """An attempt to sign in or to sign up, to be counted once."""
 
-    # the look-up values, under each root key, of the address (as a current or a former one), an identity or a passkey
+    # look-up values of an address (current or former), an identity or a passkey, one for each root key
     lookups: tuple[str, ...] = field(repr=False)
     throttles: Throttles
     invitation: str | None = field(repr=False)  # the code of the invitation
-    invited: EmailAddress | None = field(repr=False)  # the address to sign up; None: no invitation
+    # the address that signs up; None: there is no invitation
+    invited: EmailAddress | None = field(repr=False)
     nonce: UUID
 
 
@@ -198,8 +201,8 @@ class CountedAttempt:
     """The data stored for the address, identity or passkey of an attempt that was counted."""
 
     credentials: StoredCredentials | None
-    keys: tuple[WrappedKey, ...] = ()  # the keys of the user of *credentials*
-    is_known: bool  # true: the attempt comes from a device of the user
+    keys: tuple[WrappedKey, ...] = ()  # the user keys of the owner of *credentials*
+    is_known: bool  # true: the attempt comes from one of the user's devices
     is_suspended: bool  # true: the user may not sign in
     sign_ups: SignUpState
 
@@ -219,7 +222,7 @@ class NewAddress:
 
     credentials: StoredCredentials  # the credentials to store, of the next generation
     address: EmailAddress = field(repr=False)
-    # the look-up values that show whether *address* is taken: under each root key, as a current and as a former address
+    # look-up values to check whether *address* is taken: as a current and as a former address, under each root key
     claims: tuple[str, ...] = field(repr=False)
     # look-up values of the addresses that the user may take back after the change (`RootKeys.former_address_tags`)
     former: tuple[str, ...] = field(repr=False)
@@ -239,7 +242,7 @@ class NewStep:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredDevice:
-    """An app session, as it is listed to its user as a device."""
+    """An app session, as shown in its user's list of devices."""
 
     session: SessionId
     # the name of the browser, sealed (services/store/device_names.py)
@@ -269,11 +272,11 @@ class Administration(Protocol):
     def list_users(
         self, words: str, order: UserOrder, skip: int = 0, at_most: int = 500
     ) -> UserPage:
-        """Return at most 500 users whose addresses contain *words*, sorted by *order*, without the first *skip*."""
+        """Return at most 500 users whose addresses contain *words*, sorted by *order*, after skipping the first *skip*."""
         ...
 
     def usage(self, days: tuple[date, date], user_id: UserId | None = None) -> UsageReport:
-        """Return the usage from the first to the last of *days*, of one user or of all."""
+        """Return the usage of one user (None: of all users) from the first to the last of *days*."""
         ...
 
     def deployment(self) -> DeploymentSettings: ...
@@ -282,14 +285,14 @@ class Administration(Protocol):
         """Set the amount that all users together may spend in a month; None: no limit."""
 
     def change_settings(self, changes: Mapping[str, int | None]) -> None:
-        """Change the limits of new users (None: no limit) or the retention period.
+        """Change the limits for new users (None: no limit) or the retention period.
 
         `retention_days`: the days (15 to 3,650) from a conversation's last use to its deletion; None: never. Nothing
         is deleted in the first 14 days after the period was changed.
         """
 
     def preview_retention(self, days: int) -> RetentionPreview:
-        """Return the conversations that a retention of *days* after their last use would delete within 14 days."""
+        """Count the conversations that a retention period of *days* would delete within the next 14 days."""
         ...
 
     def set_caps(self, user_id: UserId, changes: Mapping[str, int | None]) -> None:
@@ -303,7 +306,7 @@ class Administration(Protocol):
         ...
 
     def list_credentials(self, after: UUID | None = None) -> list[StoredCredentials]:
-        """Return the sealed credentials of at most 500 accounts, sorted by id; *after*: only of ids above this one."""
+        """Return the sealed credentials of at most 500 accounts, sorted by id; *after*: only those with an id above this one."""
         ...
 
     def health(self) -> StoreHealth: ...
@@ -313,7 +316,7 @@ class GuardedAdministration(Administration, Protocol):
     """Administration, with the methods that pages call through `services.store.administration`."""
 
     def check_end(self, user_id: UserId, *, is_shut: bool) -> None:
-        """Raise the errors (LastAdmin, ProofNeeded) that ending a user's sessions, or (*is_shut*) the account, would raise."""
+        """Raise LastAdmin or ProofNeeded if ending the user's sessions (*is_shut*: the account) would raise it."""
 
     def suspend(self, user_id: UserId, *, is_suspended: bool) -> None:
         """Suspend the account and end its sessions, or lift the suspension. Raise LastAdmin."""
@@ -336,13 +339,13 @@ class GuardedAdministration(Administration, Protocol):
     def set_sign_ups(self, mode: SignUps) -> None: ...
 
     def confirm_by_code(self, *, is_on: bool) -> None:
-        """Turn on or off the confirmation of new users' addresses by codes, which needs mail to be set."""
+        """Turn on or off the confirmation of new users' addresses by codes, which applies while mail is configured."""
 
     def require_factor(self, *, is_on: bool) -> None:
         """Turn on or off the requirement that all users have a second factor.
 
         While it is on, sessions without a factor are refused at each call. Turning it on also ends those sessions, so that
-        they do not come back. Raise ProofNeeded, FactorNeeded (the admin's own account has no factor).
+        they do not become valid again later. Raise ProofNeeded, FactorNeeded (the admin's own account has no factor).
         """
 
     def invite(self, code_hash: str, email: EmailAddress | None, role: AccountRole) -> None:
@@ -374,7 +377,7 @@ class UserBackend(Protocol):
     def rows(self, most_bytes: int | None = None, first: FirstPage | None = None) -> Rows:
         """Return access to the user's sealed rows. *most_bytes*: the bytes that the account may store; None: no limit.
 
-        *first*: data that was read already; the first read of each part of it makes no call.
+        *first*: data that was read already; the first read of each part takes it from here, without a call.
         """
         ...
 
@@ -392,9 +395,9 @@ class UserBackend(Protocol):
         renamed: Mapping[str, str] | None = None,
         ways_in: Sequence[str] | None = None,
     ) -> bool:
-        """Store *new* credentials of a user in place of those of *seen_generation*; return False if those have changed.
+        """Replace the user's credentials of *seen_generation* with *new* ones; return False if the stored ones have changed.
 
-        They have also changed if a factor, passkey or identity was used meanwhile. So *new* must have the stored number of
+        A use of a factor, passkey or identity counts as a change, too. So *new* must have the stored number of
         uses, or one more if *new* itself stores a use. *new* has the next generation, unless *action* is RESEAL or a use
         (FACTOR_USED, PASSKEY_USED, IDENTITY_USED).
 
@@ -414,15 +417,15 @@ class UserBackend(Protocol):
         ...
 
     def change_address(self, new: NewAddress) -> bool:
-        """Change the user's address and credentials, here and in `SignIn`, in one transaction, and audit the change.
+        """Change the user's address and credentials, in the store and in `SignIn`, in one transaction, and audit the change.
 
-        Return False, changing nothing, if the stored credentials are not the generation before *new*, or their number of
-        uses is not that in *new*.
+        Return False, changing nothing, if the stored credentials are not of the generation before *new*, or have
+        another number of uses than *new*.
 
         A pending sign-up with the address is removed, and so is a user of `SignIn` who has the address but no account.
         Look-up values of former addresses are stored for 72 hours: they are never overwritten, and those that *new* does
-        not name are removed. `wants_factor` changes only if the user takes back a former address. If that restores no
-        factor and the deployment requires one, the session is refused.
+        not name are removed. `wants_factor` changes only if the user takes back a former address. If the user
+        then has no factor, but the deployment requires one, the session is refused.
 
         Raise, changing nothing: ProofNeeded; AddressTaken (an account has the address or may take it back); WayInTaken
         (another account has an identity or a passkey that would be restored).
@@ -430,7 +433,7 @@ class UserBackend(Protocol):
         ...
 
     def put_user_key(self, key: WrappedKey, replaces: str) -> None:
-        """Store *key* in place of the wrapped key *replaces*, unless that was replaced meanwhile."""
+        """Replace the stored wrapped key *replaces* with *key*; do nothing if *replaces* is no longer stored."""
 
     def devices(self) -> list[StoredDevice]:
         """Return at most 300 devices of the user, the most recently used first."""
@@ -460,7 +463,7 @@ class UserBackend(Protocol):
         ...
 
     def stop_turns(self, session_id: SessionId | None) -> int:
-        """Ask other processes to end the replies of one of the user's sessions, or (None) of all but this one.
+        """Ask other processes to end the replies of one of the user's sessions, or (None) of all sessions but this one.
 
         Return the number of replies that still stream. Raise ProofNeeded.
         """
@@ -496,7 +499,7 @@ class Backend(Protocol):
     def start_session(
         self, user: SignInUser, new: NewSession, sealer: SessionSealer
     ) -> OpenedSession:
-        """Begin an app session; a user's first session also begins the account, in the same transaction.
+        """Begin an app session; with a user's first session, create the account in the same transaction.
 
         Raise SignUpsClosed, InvitationNeeded, BadAddress, SignedOut (the account is suspended or deleted), Stale (the
         credentials have changed, or the new account exists already), FactorNeeded, FactorUsed (the factor was used meanwhile:
@@ -533,7 +536,7 @@ class Backend(Protocol):
         ...
 
     def count_throttles(self, throttles: Sequence[Throttle]) -> None:
-        """Count one attempt in *throttles*, in order, up to the first that is full. Raise TooManyAttempts if one is."""
+        """Count one attempt in each of *throttles*, in order; stop at the first that is full, and raise TooManyAttempts."""
 
     def begin_step(self, new: NewStep) -> None:
         """Store a step for ten minutes, with no tries used; it replaces a stored step with the same key.

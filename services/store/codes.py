@@ -1,4 +1,4 @@
-"""Mailed codes of eight digits: entering one in the browser that asked for it proves that its user reads the mailbox.
+"""Mailed codes of eight digits: entering one in the browser that requested it proves access to the mailbox.
 
 A code belongs to a step (steps.py), which holds an HMAC of the code under the root key and the step's id. If no code may be
 sent to an address, a step begins anyway, and every code that is entered is wrong, so that a page does not reveal whether
@@ -37,7 +37,7 @@ from services.store.steps import Step, Steps, read_contents
 
 DIGITS = 8
 _FULL_WIDTH = {0xFF10 + digit: str(digit) for digit in range(10)}
-# by kind of step: the failure that a wrong code counts as; for all other kinds, ADDRESS
+# the failure that a wrong code counts as, by the kind of its step; ADDRESS for all other kinds
 _FAILURES: Mapping[str, Failure] = {
     CodePurpose.SIGN_IN: Failure.SIGN_IN,
     CodePurpose.RESET_PASSWORD: Failure.RESET,
@@ -47,7 +47,7 @@ _FAILURES: Mapping[str, Failure] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CodeRequest:
-    """The request for a code, sealed in the code's step until the code comes back."""
+    """The request for a code, sealed in the code's step until the code is entered."""
 
     address: EmailAddress = field(repr=False)
     extra: str = field(default="", repr=False)  # other data that the purpose needs, such as a hash
@@ -59,7 +59,7 @@ class Recipient:
 
     mail: CodePurpose | NoCodeReason | None  # None: no mail
     credentials: StoredCredentials | None = None  # None: the step is bound to no credentials
-    is_known: bool = False  # true: the request comes from a device of the user
+    is_known: bool = False  # true: the request comes from one of the user's devices
     # the user whose audit log counts the wrong codes; None: the user of the step
     user_id: UserId | None = None
 
@@ -92,7 +92,7 @@ _CONTENTS = TypeAdapter(_Contents)
 
 @dataclass(slots=True)
 class RightCode:
-    """A step whose code was entered correctly. The step must end before the code takes effect, so that it does so once."""
+    """A step whose code was entered correctly. Callers end the step before they use the code, so that the code works only once."""
 
     step: Step
     request: CodeRequest
@@ -107,11 +107,11 @@ class RightCode:
 
 @dataclass(frozen=True, slots=True)
 class Codes:
-    """Makes codes, and checks those that are entered. Any thread may call any method. All raise StoreUnavailable.
+    """Makes codes, and checks those that are entered. Any thread may call any method. All methods raise StoreUnavailable.
 
     All but `begin` raise StepEnded as `Steps.attempt` does; `read` and `check` count a try of the step.
 
-    A code of eight digits has five tries, and five more if another code was asked for but could not be sent. Each new code
+    A code of eight digits has five tries, and five more if another code was requested but could not be sent. Each new code
     has its own tries, so only the throttles of mails limit guessing: strangers can have 15 codes a day sent to an address
     (30 if it may be taken back). 15 codes allow 150 guesses among 100,000,000 possible codes.
     """
@@ -128,7 +128,7 @@ class Codes:
         session: AppSession | None = None,
         step_id: UUID,
     ) -> tuple[Step, Code | NoCode | None]:
-        """Begin the step *step_id*, or begin it anew with another code; return the step and the content to mail.
+        """Begin the step *step_id*, or begin it anew with another code; return the step and the content of the mail.
 
         Raise WrongCredentials (the credentials of *recipient* are not those of the session's user).
         """
@@ -157,12 +157,12 @@ class Codes:
     def read(
         self, browser: Cookie, kind: str, step_id: UUID, session: AppSession | None
     ) -> CodeRequest:
-        """Return the request for the code of a step, to begin the step anew or to `keep` it."""
+        """Return the request that a step's code was made for, so that the caller can begin the step anew or `keep` it."""
         step = self.steps.attempt(browser, kind, step_id, session)
         return read_contents(_CONTENTS, step.contents).request
 
     def keep(self, browser: Cookie, kind: str, step_id: UUID, session: AppSession | None) -> None:
-        """Keep a step's code valid when no other could be sent, and give back the step's tries, so that `read` costs none.
+        """Keep a step's code valid because no new code could be sent, and reset the step's tries, so that `read` costs none.
 
         From the first call on, the tries of the code are counted separately: five in all, however often this is called.
         """
@@ -221,9 +221,9 @@ def prove(
     note: Callable[[Checked], None],
     give: Callable[[Checked, Callable[[Checked], None]], None],
 ) -> None:
-    """Prove who a session's user is by a code that was mailed to their address: call *note* with the credentials.
+    """Use up a mailed code as the proof of who a session's user is, and call *note* with the credentials.
 
-    *give* is called with the credentials and a function. It checks the second factor, if there is one, and then calls that
+    *give* gets the credentials and a function. It checks the second factor, if there is one, and then calls the
     function, which uses up the code and calls *note*.
 
     Raise StepEnded (also if the credentials have changed since), and the errors of *give* and *note*.
@@ -256,7 +256,8 @@ def reset_password(
 
     def again() -> Checked:
         now = confirmed_again(accounts, code.request.address, code.step.user_id)
-        if now.credentials.wants_factor:  # set up meanwhile: another reset must ask for it
+        # a factor was set up meanwhile, and only a new reset asks for it
+        if now.credentials.wants_factor:
             raise StepEnded
         return now
 
@@ -280,8 +281,8 @@ def reset(
     not listed to the user, so it is removed.
 
     The new session changes the password, because only a signed-in user may overwrite credentials. *on_begun* is called
-    after the sign-in, before that change. If the process is killed between the two, the old password stays, and a session
-    whose cookie no browser has.
+    after the sign-in, before that change. If the process is killed between the two, the old password stays valid,
+    and no browser has the cookie of the new session.
     """
     cookie, session = accounts.sign_in(checked, browser=browser)
     on_begun(session)
@@ -305,7 +306,7 @@ def _found(accounts: Accounts, code: RightCode) -> Found:
 
 
 def confirmed_again(accounts: Accounts, address: EmailAddress, user_id: UserId | None) -> Checked:
-    """Read the present credentials of a user again. Raise StepEnded unless the address is theirs and confirmed."""
+    """Read a user's credentials again. Raise StepEnded unless the user still has *address*, and has confirmed it."""
     return _confirmed(accounts.find(address, NOT_COUNTED), user_id)
 
 

@@ -1,7 +1,7 @@
 """The confirmation of an email address by a mailed code, for a new account or for an existing one.
 
 Until the code of a sign-up is entered, only its step is stored, which holds the hash of the password. So a sign-up
-prepares no account under the address of another user.
+with another user's address creates nothing under that address.
 """
 
 from dataclasses import dataclass, field, replace
@@ -33,13 +33,13 @@ _SIGN_UP = TypeAdapter(_SignUp)
 
 
 def sign_up_request(found: Found, password_hash: str | None, invitation: str) -> CodeRequest:
-    """Return the request for the code of a sign-up, which continues once the code is entered."""
+    """Return the request for a sign-up's code; the sign-up continues once the code is entered."""
     wanted = _SignUp(password_hash=password_hash, invitation=invitation)
     return CodeRequest(address=found.email, extra=_SIGN_UP.dump_json(wanted).decode())
 
 
 def recipient_of_sign_up(found: Found) -> Recipient:
-    """Return the recipient of a sign-up's mail; if the address is taken, its user gets one without a code."""
+    """Return the recipient of a sign-up's mail; if the address is taken, the mail to its user contains no code."""
     mail = NoCodeReason.TAKEN if found.is_taken else CodePurpose.CONFIRM_ADDRESS
     return Recipient(mail=mail, is_known=found.is_known)
 
@@ -47,7 +47,7 @@ def recipient_of_sign_up(found: Found) -> Recipient:
 def sign_up(
     accounts: Accounts, code: RightCode, browser: BrowserName | None = None
 ) -> tuple[Cookie, AppSession]:
-    """Make the account of a sign-up whose *code* was right, and sign in; check the mode and the invitation again.
+    """Create the account of a sign-up whose *code* was right, and sign in; check the mode and the invitation again.
 
     A process that is killed after the step has ended leaves nothing, or a pending sign-up, which the next sign-in with the
     password completes. Raise StepEnded, AddressTaken (another sign-up was faster), and the errors of
@@ -61,7 +61,7 @@ def sign_up(
 
 
 def sign_up_entry(code: RightCode) -> Entry:
-    """Return the entry of a sign-up whose *code* was right, to wait until the user has set up a second factor."""
+    """Return the entry of a sign-up whose *code* was right; it waits until the user has set up a second factor."""
     wanted = read_contents(_SIGN_UP, code.request.extra)
     return Entry(
         way=Way.SIGN_UP,

@@ -59,7 +59,7 @@ class CopyTarget(CopySource, Protocol):
         ...
 
     def kept(self, table: CopiedTable[Row], rows: list[Row]) -> list[Row]:
-        """Return *rows* of another store as `rows` of this store returns them once they are copied."""
+        """Return *rows* of another store in the form in which this store's method `rows` returns them after the copy."""
         ...
 
     def number(self, table: str, ids: Sequence[str]) -> None:
@@ -69,11 +69,11 @@ class CopyTarget(CopySource, Protocol):
         """
 
     def at_once(self) -> AbstractContextManager[object]:
-        """Return a context manager: all writes inside it are one transaction, if this store's have no size limit."""
+        """Return a context manager; all writes inside it are one transaction, unless this store limits the size of transactions."""
         ...
 
     def put(self, table: CopiedTable[Row], user_id: UserId | None, rows: Sequence[Row]) -> None:
-        """Store new rows; the row of a shared table that has only one, such as the settings, may exist already."""
+        """Store new rows. In a shared table of a single row, such as the settings, the row may exist already."""
 
 
 def lacking(table: CopiedTable[Row], wanted: Iterable[Row], stored: Iterable[Row]) -> list[Row]:

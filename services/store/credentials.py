@@ -1,4 +1,4 @@
-"""Encryption and decryption of credentials, which a store keeps sealed, with the look-up value of their address."""
+"""Encryption and decryption of stored credentials, and the look-up values by which credentials are found."""
 
 from uuid import UUID
 
@@ -20,7 +20,7 @@ def former_lookups_of(root_keys: RootKeys, email: EmailAddress) -> tuple[str, ..
 
 
 def way_in_tags(root_keys: RootKeys, credentials: Credentials) -> list[dict[int, str]]:
-    """Return for each identity and passkey of a user a mapping from root key version to look-up value."""
+    """Return the look-up values, keyed by root key version, of each of a user's identities and passkeys."""
     identities = [root_keys.identity_tags(one.identity) for one in credentials.identities]
     passkeys = credentials.passkeys.each if credentials.passkeys else ()
     return [*identities, *(root_keys.passkey_tags(one.credential_id) for one in passkeys)]
@@ -32,7 +32,7 @@ def ways_in_of(root_keys: RootKeys, credentials: Credentials) -> tuple[str, ...]
 
 
 def renamed_lookups(root_keys: RootKeys, credentials: Credentials) -> dict[str, str]:
-    """Return a mapping from look-up values (former addresses, identities, passkeys) of other root keys to current ones."""
+    """Map the look-up values (former addresses, identities, passkeys) under other root keys to those under the current one."""
     current = root_keys.current
     former = [root_keys.former_address_tags(one.address) for one in credentials.former]
     return {
@@ -70,11 +70,11 @@ def seal_stored(
     owner_id: UUID,
     replaces: StoredCredentials | None = None,
 ) -> StoredCredentials:
-    """Seal credentials under the current root key; *owner_id*: the user's id, or the row's while pending.
+    """Seal credentials under the current root key; *owner_id*: the user's id, or the row's id while the sign-up is pending.
 
-    *replaces*: the stored row to replace, if the look-up values beside it stay unchanged. Then seal under the root key of
-    this row; the next opening of a session renews both. So no look-up value depends on an older root key than its user's
-    credentials, and `Backend.root_key_versions`, which reads only the key versions of credentials, covers both.
+    *replaces*: the stored row, if the look-up values beside it stay unchanged. The credentials are then sealed under the
+    root key of that row; when a session is next opened, both are renewed. So no look-up value needs an older root key
+    than the credentials, and `Backend.root_key_versions`, which reads only the key versions of credentials, covers both.
     """
     if replaces:
         root_keys = root_keys.of(replaces.sealed)

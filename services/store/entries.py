@@ -47,7 +47,7 @@ class Way(StrEnum):
     SIGN_IN = "sign_in"
     RESET = "reset"  # signs in and sets a new password
     RESTORE = "restore"  # takes a former address back and sets a new password
-    SIGN_UP = "sign_up"  # makes an account
+    SIGN_UP = "sign_up"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,16 +58,14 @@ class Entry:
     address: EmailAddress = field(repr=False)
     by: UsedMethod = BY_PASSWORD
     password_hash: str = field(default="", repr=False)  # the hash of a new password; "": none
-    # the throttle buckets whose count of the attempt is undone
+    # the throttle buckets from which the attempt is subtracted again
     counted: tuple[str, ...] = field(default=(), repr=False)
     invitation: str = field(default="", repr=False)  # the code of an invitation, as it was typed
     confirmed: Confirmed | None = None  # how the address of a sign-up was confirmed
     # the identity that a sign-up begins with, or that a sign-in links to the account
     identity: LinkedIdentity | None = None
-    scope: ProofScope = (
-        ProofScope.FULL
-    )  # which changes of the account are allowed if this entry serves as a proof
-    used: Identity | None = None  # the account's identity by which the user signs in
+    scope: ProofScope = ProofScope.FULL  # the account changes that this entry allows as a proof
+    used: Identity | None = None  # the linked identity that the user signs in with
     # the secret of an authenticator app that is being set up, in hexadecimal; "": none
     secret: str = field(default="", repr=False)
     # marks of the passkeys and identities that a reset removes (kept.py)
@@ -92,11 +90,11 @@ class FactorEntry:
 
     factors: Factors
     text: str = field(repr=False)
-    codes_left: int | None = None  # the number of recovery codes left, once one was used
+    codes_left: int | None = None  # the number of recovery codes left after one was used
 
     @property
     def is_recovery(self) -> bool:
-        """True if the text has the form of a recovery code, which is too long to guess."""
+        """True if the text has the form of a recovery code; such codes are too long to guess."""
         return self.factors.recovery_hash(self.text) is not None
 
     def use(self, credentials: Credentials, *, is_required: bool) -> Credentials:
@@ -109,14 +107,14 @@ class FactorEntry:
     def given(
         self, accounts: Accounts, checked: Checked, act: Callable[[Checked], Answer]
     ) -> Answer:
-        """Return the result of *act* for *checked* after the use of the factor, as `factors.given` does; raise its errors."""
+        """Use the factor, then call *act* with the new credentials, and return the result. Raise the errors of `factors.given`."""
         use = partial(self.use, is_required=checked.requires_factor)
         return given(accounts, checked, use, act)
 
 
 @dataclass(slots=True)
 class PasskeyEntry:
-    """The answer of a passkey as the second factor; it may be verified several times."""
+    """A passkey's response as the second factor; it may be verified several times."""
 
     credential_id: bytes = field(repr=False)
     # returns the passkey after its use; arguments: the passkey, the user handle, whether the user must be verified
@@ -137,7 +135,7 @@ class PasskeyEntry:
         return use_passkey(credentials, self.credential_id, verify)
 
     def with_recovery(self, taken_back: Credentials) -> Credentials:
-        """Return *taken_back* (credentials with a former address again) with new recovery codes if they have none."""
+        """Return *taken_back*, credentials after a former address was taken back, with new recovery codes if they have none."""
         self.gives_recovery = not taken_back.recovery
         if not self.gives_recovery:
             return taken_back
@@ -146,7 +144,7 @@ class PasskeyEntry:
     def given(
         self, accounts: Accounts, checked: Checked, act: Callable[[Checked], Answer]
     ) -> Answer:
-        """Return the result of *act* for *checked* after the use of the factor, as `factors.given` does; raise its errors."""
+        """Use the factor, then call *act* with the new credentials, and return the result. Raise the errors of `factors.given`."""
 
         def act_with_recovery(one: Checked) -> Answer:
             self.gives_recovery = one.begins_asking
@@ -161,7 +159,7 @@ GivenFactor = FactorEntry | PasskeyEntry
 
 @dataclass(slots=True)
 class OpenStep:
-    """A step that waits for a proof; of several callers that end the step, only one succeeds."""
+    """A step that waits for a proof; if several callers end the step, only one succeeds."""
 
     step: Step
     _end: Callable[[], object] = field(repr=False)
@@ -176,7 +174,7 @@ class OpenStep:
 
 @dataclass(frozen=True, slots=True)
 class WaitingEntry:
-    """An entry that waits for a second factor, and the account's credentials: those stored, or those after a restore."""
+    """An entry that waits for a second factor, and the account's credentials as they are stored, or will be after a restore."""
 
     entry: Entry
     user_id: UserId
@@ -193,7 +191,7 @@ class WaitingEntry:
     def read(cls, accounts: Accounts, entry: Entry, step: Step) -> "WaitingEntry":
         """Return *entry* with its credentials. Raise StepEnded if they have changed, or (except for a reset) have no factor.
 
-        A restore uses the factor that the account had when the address was left, whatever has changed since.
+        A restore uses the factor that the account had when it left the address, even if the factor has changed since.
         """
         if entry.way is Way.RESTORE:
             former = accounts.find_former(entry.address, NOT_COUNTED)
@@ -228,11 +226,11 @@ class WaitingEntry:
     ) -> Entered:
         """Begin the session, once the *factor* is right and the step has ended.
 
-        *counted*: throttle buckets whose count of this try is undone; *keeps_factor*: as in `Accounts.change_password`;
+        *counted*: throttle buckets from which this try is subtracted again; *keeps_factor*: as in `Accounts.change_password`;
         *gone*: marks of the passkeys and identities that a reset removes (kept.py); *on_used*: called once the use of the
         factor is stored, after which a link or a reset may still fail.
 
-        Raise the errors of *factor* and FactorRequired (the step then goes on, unless it has ended), StepEnded, and the
+        Raise the errors of *factor* and FactorRequired (the step then stays open, unless it has ended), StepEnded, and the
         errors of the entry's `way`.
         """
         entry, found = self.entry, self.found
@@ -334,7 +332,7 @@ class Enrolment:
     ) -> Entered:
         """Begin the session and store the factor with it, once the code is right and the step has ended.
 
-        Raise WrongFactor (the step then goes on), StepEnded (also if the credentials have changed since it began), and
+        Raise WrongFactor (the step then stays open), StepEnded (also if the credentials have changed since it began), and
         the errors of the entry's `way`.
         """
         if entry.way is Way.SIGN_UP:
@@ -361,7 +359,7 @@ class Enrolment:
         kept = {*marks(credentials)} - {*entry.gone}
 
         def reset_by(one: Checked) -> tuple[Cookie, AppSession]:
-            # if *one* was read again, the factor is stored already, and counts as given
+            # if the credentials were read again, the factor is stored already, and counts as given
             given = replace(one, has_factor=True)
             return reset(accounts, given, entry.password_hash, browser, kept=kept)
 

@@ -2,7 +2,7 @@
 
 Each use of an authenticator-app code (TOTP), a recovery code or a passkey changes the credentials. The new credentials are
 stored together with the session or proof that follows. If another use was stored meanwhile, the code is compared again,
-with the credentials as they are then. So each code is usable only once, even for simultaneous callers.
+with the newer credentials. So each code is usable only once, even for simultaneous callers.
 """
 
 from collections.abc import Callable, Sequence
@@ -29,7 +29,7 @@ class Factors:
     # returns the time step of a code, or None if the code is wrong or its time step is not newer than the last used one;
     # arguments: secret, code, time, last used time step
     matching_step: Callable[[bytes, str, datetime, int], int | None]
-    # returns the hash of a recovery code, given as it was typed; None: the text is not a recovery code
+    # returns the hash of a typed recovery code, or None if the text is not a recovery code
     recovery_hash: Callable[[str], str | None]
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
 
@@ -73,7 +73,7 @@ def given(
     *,
     has_factor: bool = True,
 ) -> Answer:
-    """Return the result of *act*, a sign-in or a proof, for *checked* after the *use* of a factor, passkey or identity.
+    """Apply *use* (of a factor, passkey or identity) to the credentials, then return the result of *act* (a sign-in or proof).
 
     *has_factor*: the use counts as a second factor. If another use was stored meanwhile, read the credentials and repeat *use*.
 
@@ -98,11 +98,11 @@ def use_passkey(
     credential_id: bytes,
     verify: Callable[[Passkey, bytes], Passkey],
 ) -> Credentials:
-    """Return the credentials after the use of one of the passkeys that are asked for.
+    """Return the credentials after a passkey was used as the second factor.
 
     *verify*: takes the passkey and the user handle, and returns the passkey after its use.
 
-    Raise PasskeyMissing (the account has no such passkey, or asks for none), and the errors of *verify*.
+    Raise PasskeyMissing (the account has no such passkey, or its passkeys are not a second factor), and the errors of *verify*.
     """
     passkeys = credentials.passkeys
     if passkeys is None or not passkeys.is_factor:

@@ -1,4 +1,4 @@
-"""Counts failed proofs, codes and changes in the audit log. A thread does this, so that no response waits for it."""
+"""Counting of failed proofs, codes and changes in the audit log, in threads, so that no response waits for it."""
 
 import threading
 
@@ -15,7 +15,7 @@ _threads = threading.BoundedSemaphore(_MOST_THREADS)
 
 
 def note_failure(backend: Backend, user_id: UserId | None, failure: Failure | Exemption) -> None:
-    """Count a *failure* (or exemption) of a user, if *user_id* names one, in a separate thread, so that no response waits.
+    """Count a *failure* (or exemption) of a user in a separate thread; if *user_id* is None, do nothing.
 
     Raise nothing. While 32 failures are being counted, further ones are only logged.
     """

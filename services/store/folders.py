@@ -1,4 +1,4 @@
-"""Checks of the paths of stores on this machine, and of the folders above them."""
+"""Checks of the paths of local stores, and of their parent folders."""
 
 import os
 import stat
@@ -16,14 +16,14 @@ def check_system() -> None:
 
 def check_new(path: Path) -> None:
     """Raise Misconfigured if no file or folder can be made at *path*."""
-    # os.path, because Path.exists raises an error below a folder that this user cannot enter
+    # not Path.exists, which raises an error below a folder that this user cannot enter
     folder = next(one for one in path.parents if os.path.exists(one))
     if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
         raise Misconfigured(f"{path} cannot be made: {folder} is not writable.")
 
 
 def lasting_folder(path: Path) -> Path:
-    """Return the nearest folder above *path* whose directory entry is certainly on the disk.
+    """Return the nearest parent folder of *path* whose directory entry is certainly on the disk.
 
     A folder with mode 0700 may come from a process that was killed before the folder's directory entry was synced.
     """

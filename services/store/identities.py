@@ -2,7 +2,7 @@
 
 An answer is a `ProviderAnswer` that has passed every check; the accounts of its identity and its address were looked up
 before. An identity signs in only to the account that it is linked to: if another account has the answer's address, the
-user must first prove that account by one of its own sign-in methods.
+user must first prove ownership of that account by one of its own sign-in methods.
 """
 
 from collections.abc import Mapping, Sequence
@@ -38,7 +38,7 @@ Providers = Mapping[str, ProviderSettings]
 
 
 class SignOnPurpose(StrEnum):
-    """The purposes for which a user goes to a provider."""
+    """The purposes of a sign-on at a provider."""
 
     SIGN_IN = "sign_in"
     LINK = "link"  # adds the identity to the account of a session
@@ -60,7 +60,7 @@ SIGN_ON = TypeAdapter(SignOn)
 
 @dataclass(frozen=True, slots=True)
 class FoundAccount:
-    """An account that an identity or an address belongs to."""
+    """The account that has an identity or an address."""
 
     user_id: UserId
     address: EmailAddress = field(repr=False)
@@ -76,7 +76,7 @@ class SignsIn:
 
 @dataclass(frozen=True, slots=True)
 class ProvesAccount:
-    """The account of *user_id* has the address: once its user has proved the account, the identity is linked to it."""
+    """The account of *user_id* has the address; the identity is linked to it once the user has proved who they are."""
 
     user_id: UserId
 
@@ -90,7 +90,7 @@ class BeginsAccount:
 
 @dataclass(frozen=True, slots=True)
 class AsksAddress:
-    """The user is asked for an address, which a mailed code confirms."""
+    """The user must enter an address, and confirm it with a mailed code."""
 
 
 Next = SignsIn | ProvesAccount | BeginsAccount | AsksAddress
@@ -119,7 +119,8 @@ def next_of(
 ) -> Next:
     """Return the next action after a provider's answer to a sign-in.
 
-    *linked*: the account of the answer's identity; *at_address*: the account with its address; *has_mail*: codes can be mailed.
+    *linked*: the account of the answer's identity; *at_address*: the account that has the answer's address; *has_mail*:
+    codes can be mailed.
 
     Raise NoAccount, AddressNeeded, AddressUnconfirmed, OtherSignInNeeded.
     """
@@ -210,8 +211,8 @@ def proof_of(
         raise IdentityTaken
     if scope_of(answer, now) is ProofScope.FULL:
         return ProofScope.FULL
-    # an old sign-in time shows that the provider did not ask the user to sign in again; an answer without a time proves
-    # something only after a request that is FRESH
+    # an old sign-in time shows that the provider did not ask the user to sign in again; an answer without a time is a
+    # proof only if the request was FRESH
     if answer.signed_in_at is not None or asked is not RequestKind.FRESH:
         raise ProofNeeded
     return ProofScope.PART

@@ -1,6 +1,6 @@
 """The passkeys and identities that a reset of the password keeps or removes. Pure functions.
 
-A form lists them by marks: the kind of each, the day on which it was added, and a hash of its id, as in
+A form lists them by marks. A mark consists of the kind, the day on which the item was added, and a hash of its id:
 "passkey.2026-11-26.0123456789abcdef". So no URL holds the name or the id of a passkey or an identity.
 """
 
@@ -15,11 +15,11 @@ from services.domain.passkeys import Passkey
 from services.domain.single_sign_on import LinkedIdentity
 
 _PASSKEY, _IDENTITY = "passkey", "identity"
-_HASH_CHARACTERS = 16  # the hexadecimal digits of a SHA-256 hash in a mark
+_HASH_CHARACTERS = 16  # a mark contains this many hexadecimal digits of a SHA-256 hash
 
 
 def marks(credentials: Credentials) -> tuple[str, ...]:
-    """Return the marks of a user's passkeys and identities, without duplicates."""
+    """Return a mark (kind, day and hash of the id) for each of a user's passkeys and identities, without duplicates."""
     passkeys = credentials.passkeys.each if credentials.passkeys else ()
     return tuple(dict.fromkeys(map(_mark, (*passkeys, *credentials.identities))))
 
@@ -51,7 +51,7 @@ def without_newer(credentials: Credentials, since: datetime) -> Credentials:
 
 
 def read_marks(text: str) -> tuple[str, ...]:
-    """Return the marks in *text*, where tildes separate them; parts of another form are left out."""
+    """Return the marks in *text*, where tildes separate them; malformed parts are left out."""
     return tuple(one for one in text.split("~") if _is_mark(one))
 
 

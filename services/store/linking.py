@@ -84,7 +84,7 @@ def rename(
 def noting_use(checked: Checked, identity: Identity | None, at: datetime) -> Checked:
     """Return *checked*; if a second factor was used or set up, note the use of *identity* in the credentials, too.
 
-    Otherwise `given_identity` notes the use. *identity*: the one that the user signs in by, if any.
+    Otherwise `given_identity` notes the use. *identity*: the identity that the user signs in with, if any.
     """
     if identity is None or checked.used is None:
         return checked
@@ -94,7 +94,7 @@ def noting_use(checked: Checked, identity: Identity | None, at: datetime) -> Che
 def given_identity(
     accounts: Accounts, checked: Checked, identity: Identity, act: Callable[[Checked], Answer]
 ) -> Answer:
-    """Return the result of *act*, a sign-in or proof by *identity*, for *checked* after this use. Raise the errors of `given`."""
+    """Note the use of *identity*, then call *act* (a sign-in or proof), and return the result. Raise the errors of `given`."""
     at = accounts.now()
 
     def use(credentials: Credentials) -> Credentials:
@@ -116,8 +116,8 @@ def sign_in_linking(
 ) -> tuple[Cookie, AppSession]:
     """Sign in as the user of *checked*, and link *identity* to the account, if there is one.
 
-    *on_begun* is called between the two: by then the use of a factor is stored, even if the link fails. A process that is
-    killed between them leaves a session whose cookie no browser has, and no link.
+    *on_begun* is called between the two: by then the use of a factor is stored, even if the link fails. If the process is
+    killed between the two, the identity is not linked, and no browser has the session's cookie.
     Raise the errors of `Accounts.sign_in` and `link`.
     """
     if identity:  # this call refuses too many identities before the sign-in stores anything

@@ -30,7 +30,7 @@ _NAMED_USERS = 3
 
 
 class LookupFault(StrEnum):
-    """Differences between the former addresses, identities and passkeys in credentials and their look-up values."""
+    """Differences between credentials and the stored look-up values of their former addresses, identities and passkeys."""
 
     UNNAMED = "a former address, identity or passkey is reserved that the credentials do not name"
     MISSING = "a former address, identity or passkey that the credentials name is not reserved"
@@ -51,7 +51,7 @@ class PresentKeys:
 
 
 def unchecked(needs: str, *names: str) -> dict[str, Finding]:
-    """Return the findings *names* as not checked, because the check *needs* something that is missing."""
+    """Return a finding for each of *names*, which says that the check needs *needs*, and was left out."""
     return dict.fromkeys(names, (Mark.UNKNOWN, f"not checked: needs {needs}"))
 
 
@@ -105,7 +105,7 @@ class UserCaps:
     daily_cap_tokens: int | None  # None: no cap
 
 
-# rows of services/store/tables by table name, each with the id of its user (None: a row of a shared table)
+# rows of services/store/tables, keyed by table name, each with its user's id (None: a row of a shared table)
 CopiedRows = Mapping[str, Sequence[tuple[UserId | None, object]]]
 
 
@@ -113,11 +113,11 @@ class Operator(Protocol):
     """The operator's calls. All members raise Misconfigured if the store does not answer."""
 
     def migrate(self, proof_keys: Mapping[int, bytes]) -> Sequence[str]:
-        """Apply missing migrations, and make the store accept proofs by *proof_keys*; return the versions applied."""
+        """Apply missing migrations, and make the store accept server proofs made with *proof_keys*; return the versions applied."""
         ...
 
     def check(self, keys: PresentKeys | str) -> dict[str, Finding]:
-        """Return all findings by name, in the order of the printed table; change nothing.
+        """Return all findings, keyed by name, in the order of the printed table; change nothing.
 
         *keys*: the root keys, or a sentence that says why they are missing.
         """
@@ -144,7 +144,7 @@ class Operator(Protocol):
         claims: Collection[str] = (),
         ways_in: Sequence[str] | None = None,
     ) -> bool:
-        """Replace a user's credentials of *seen_generation* by *new*; end all sessions of the user, who gets a notice.
+        """Replace a user's credentials of *seen_generation* with *new*; end all sessions of the user, and store a notice.
 
         *email*: the new address, if *new* has one: it is stored in the account and at Supabase Auth, too. *action*:
         PASSWORD_SET, ADDRESS_FREED, ADDRESS_SET, FACTOR_REMOVED or IDENTITY_MOVED; it is audited. ADDRESS_SET needs
@@ -164,7 +164,7 @@ class Operator(Protocol):
         """Make Supabase Auth accept *email* and the managed *password*; end the account's sessions. Raise BadInput."""
 
     def set_caps(self, email: EmailAddress | None, changes: Mapping[str, int | None]) -> UserCaps:
-        """Change limits of an account, or (None) of new ones; return all limits. Raise BadInput (no such account)."""
+        """Change limits of an account, or (None) of new accounts; return all limits. Raise BadInput (no such account)."""
         ...
 
     def backup(self, target: Path) -> None:

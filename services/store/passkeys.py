@@ -7,7 +7,7 @@ from services.errors import BadName, PasskeyExists, PasskeyMissing, TooManyPassk
 
 
 def checked_name(text: str) -> str:
-    """Return the name *text* of a passkey or an identity, without blanks around it. Raise BadName if it is not valid."""
+    """Return the name *text* of a passkey or an identity, without surrounding blanks. Raise BadName if it is not valid."""
     name = text.strip()
     if not 0 < len(name) <= LONGEST_PASSKEY_NAME or not name.isprintable():
         raise BadName
@@ -24,7 +24,7 @@ def added(passkeys: Passkeys, new: Passkey) -> Passkeys:
 
 
 def renamed(passkeys: Passkeys, credential_id: bytes, name: str) -> Passkeys:
-    """Return the passkeys, one of them renamed to *name*. Raise PasskeyMissing, BadName."""
+    """Return the passkeys after renaming one to *name*. Raise PasskeyMissing, BadName."""
     before = find(passkeys, credential_id)
     after = replace(before, name=checked_name(name))
     return replace(passkeys, each=tuple(after if one is before else one for one in passkeys.each))

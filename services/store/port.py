@@ -63,7 +63,7 @@ class Turns(Protocol):
         ...
 
     def finish(self, ending: Ending) -> None:
-        """Store the reply and settle. A repeated call changes nothing. Raise Busy, Tampered."""
+        """Store the reply and settle the turn. A repeated call changes nothing. Raise Busy, Tampered."""
 
     def stop(self, conversation_id: ConversationId, turn_id: TurnId) -> None:
         """Ask the process that streams the turn to stop."""
@@ -111,7 +111,7 @@ class Conversations(Protocol):
     def recent(
         self, limit: int = 30, *, is_archived: bool = False, space_id: SpaceId | None = None
     ) -> list[Conversation]:
-        """Return pinned conversations, the last pinned first, then the others, the newest first, of one space or of all.
+        """Return the conversations of one space (None: of all): the pinned ones, last pinned first, then the others, newest first.
 
         While the database is down, return the last list that was read.
         """
@@ -150,7 +150,7 @@ class Conversations(Protocol):
         """Replace the title. Raise BadInput."""
 
     def give_title(self, conversation_id: ConversationId, title: str) -> bool:
-        """Replace the prompt's first words with the model's *title*. Return False if there is another title already."""
+        """Replace a title made of the prompt's first words with the model's *title*. Return False if there is another title."""
         ...
 
     def pin(self, conversation_id: ConversationId, *, is_pinned: bool = True) -> None: ...
@@ -195,7 +195,7 @@ class Conversations(Protocol):
     ) -> None:
         """Replace the conversation's instructions; an empty text removes them.
 
-        *seen*: replace the instructions only if they equal it. Raise BadInput, ChangedElsewhere (they do not).
+        *seen*: replace the instructions only if they still equal this text. Raise BadInput, ChangedElsewhere (they differ).
         """
 
     def set_summary(self, thread: Thread, summary: RunningSummary | None) -> None:
@@ -301,7 +301,7 @@ class Spaces(Protocol):
     def find(self, space_id: SpaceId | None) -> Space | None: ...
 
     def keep(self, space: Space, *, replaces: Space | None = None) -> None:
-        """Store *space*, new or in place of the space *replaces*. Raise BadInput, ChangedElsewhere, NotFound."""
+        """Store *space* as a new space, or in place of the space *replaces*. Raise BadInput, ChangedElsewhere, NotFound."""
 
     def forget(self, space_id: SpaceId) -> None:
         """Destroy a space with its facts, if it exists; its conversations stay."""
@@ -315,7 +315,7 @@ class Profile(Protocol):
         ...
 
     def revision(self) -> int:
-        """Return the preferences' revision, as last read; 0: none are stored."""
+        """Return the revision of the preferences as last read, or 0 if none are stored."""
         ...
 
     def outdate(self) -> None:
@@ -329,7 +329,7 @@ class Profile(Protocol):
     ) -> None:
         """Apply *change* to the stored preferences, and store the result.
 
-        If *seen* is given, the instructions are replaced only if they equal it. Raise BadInput, ChangedElsewhere.
+        If *seen* is given, the instructions are replaced only if they still equal *seen*. Raise BadInput, ChangedElsewhere.
         """
 
 
@@ -347,15 +347,15 @@ class Corpus(Protocol):
     def some(
         self, asked: Mapping[MessageId, ConversationId]
     ) -> Mapping[MessageId, tuple[ConversationId, Message]]:
-        """Return those of the messages *asked* that exist and can be verified, with their conversations."""
+        """Return the messages *asked* that exist and can be verified, with the ids of their conversations."""
         ...
 
     def search_texts(self, ids: Iterable[ConversationId]) -> Mapping[ConversationId, SearchText]:
-        """Return the search texts of those conversations *ids* that have one."""
+        """Return the stored search texts of the conversations *ids*."""
         ...
 
     def put_search_text(self, listed: Listed, text: str, seen: SearchText | None) -> SearchText:
-        """Store the search text of a conversation in its *listed* state, in place of the text *seen*, if any.
+        """Store the search *text* made from a conversation in its *listed* state, as a new text or in place of *seen*.
 
         Raise Stale, NotFound (its messages were deleted), ValueError if *text* is too long to be sealed.
         """

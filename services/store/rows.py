@@ -51,7 +51,7 @@ class ConversationChanges(TypedDict, total=False):
     """Changes to a conversation's row that need no new revision. An absent key leaves its column unchanged."""
 
     title: str
-    titled_by: str  # a title by "model" replaces only the prompt's first words
+    titled_by: str  # a title by "model" replaces only a title made of the prompt's first words
     pinned: bool
     state: ConversationState
     policy: str  # after a change, the model may be sent all messages since the last reset again
@@ -146,7 +146,7 @@ class Ledger(Protocol):
         ...
 
     def finish_turn(self, write: FinishTurn) -> None:
-        """Store the reply and settle. A repeated call changes nothing. Raise Stale, Busy, NotFound."""
+        """Store the reply and settle the turn. A repeated call changes nothing. Raise Stale, Busy, NotFound."""
 
     def count_edit(self) -> None:
         """Count an edited reply in a temporary chat as a message of this minute. Raise OverBudget."""
@@ -157,7 +157,8 @@ class FirstPage:
     """The data that the first page needs, as read at sign-in."""
 
     account: Account
-    conversations: list[ConversationRow]  # for the list, as `recent_conversations` returns them
+    # the first rows of the list, as `recent_conversations` returns them
+    conversations: list[ConversationRow]
     documents: list[DocumentRow]  # preferences, spaces and facts
 
 
@@ -175,11 +176,11 @@ class Rows(Ledger, Protocol):
     def read_conversation(
         self, conversation_id: ConversationId, after_seq: int
     ) -> ConversationRead:
-        """Read a conversation and its messages after *after_seq*, as one snapshot if these are few. Raise NotFound."""
+        """Read a conversation and its messages after *after_seq*, as one snapshot if the messages are few. Raise NotFound."""
         ...
 
     def conversations(self, ids: Iterable[ConversationId]) -> list[ConversationRow]:
-        """Return those conversations with *ids* that exist, including discarded ones, without instructions and summary."""
+        """Return the conversations with *ids*, including discarded ones, without instructions and summary; skip unknown ids."""
         ...
 
     def all_conversations(self) -> list[ConversationRow]:
@@ -187,13 +188,13 @@ class Rows(Ledger, Protocol):
         ...
 
     def positions(self) -> list[Listed]:
-        """Return id, revision, last seq and space of all conversations that are not discarded."""
+        """Return the id, revision, last seq and space of each conversation that is not discarded."""
         ...
 
     def recent_conversations(
         self, limit: int, *, is_archived: bool, space_id: SpaceId | None
     ) -> list[ConversationRow]:
-        """Return pinned conversations, then the newest, of one space or of all; without instructions and summary."""
+        """Return the conversations of one space (None: of all), pinned ones first, then the newest; omit instructions and summary."""
         ...
 
     def poll(self, place: OpenPlace) -> Revisions:

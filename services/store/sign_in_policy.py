@@ -1,4 +1,4 @@
-"""The sign-in rules of a deployment: the methods that it allows, whichever methods a user's credentials have. Pure functions."""
+"""The sign-in rules of a deployment: which sign-in methods in a user's credentials work here. Pure functions."""
 
 from collections.abc import Iterator
 from contextlib import suppress
@@ -33,7 +33,7 @@ class SignInPolicy:
 
     @classmethod
     def of(cls, chosen: Settings) -> "SignInPolicy":
-        """Return the policy in the settings of a deployment."""
+        """Return the policy that a deployment's settings define."""
         return cls(methods=chosen.methods, providers=chosen.providers, public_url=chosen.public_url)
 
     def check(self, credentials: Credentials, used: UsedMethod) -> None:
@@ -68,19 +68,18 @@ class SignInPolicy:
     ) -> None:
         """Raise MethodOff or OtherSignInNeeded unless an account with *address* may be created.
 
-        Its first sign-in method is a password, an identity at *issuer*, or else the code that confirmed the address.
+        The account's first sign-in method is a password, an identity at *issuer*, or else the code that confirmed the address.
         """
         if issuer is not None:
             self.check_method(SignInMethod.OIDC)
             check_way_in(self.providers, address, self.provider_of(issuer))
-        elif (
-            address != NO_ADDRESS
-        ):  # a deployment with one user (NO_ADDRESS) has no sign-in to check
+        # a deployment with only one user (NO_ADDRESS) has no sign-in to check
+        elif address != NO_ADDRESS:
             method = SignInMethod.PASSWORD if has_password else SignInMethod.CODE
             self.check_address(address, method)
 
     def check_move(self, address: EmailAddress, new: EmailAddress) -> None:
-        """Raise OtherSignInNeeded if *address* or *new* must sign in through a provider: only an operator may change these."""
+        """Raise OtherSignInNeeded if *address* or *new* must sign in through a provider: only an operator may change them."""
         check_way_in(self.providers, address)
         check_way_in(self.providers, new)
 

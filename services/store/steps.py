@@ -38,11 +38,12 @@ class Step:
     """An action that waits for a proof, such as a mailed code, as it was stored when it began."""
 
     id: UUID  # the public id, in the step's form
-    kind: str  # a name from the source code, such as a `CodePurpose`
+    kind: str  # a fixed name, such as a `CodePurpose`
     contents: str = field(repr=False)  # the data that a step of this kind needs to continue
     session_id: SessionId | None  # the session that the step belongs to; None: no session
     user_id: UserId | None
-    generation: int | None  # of the user's credentials at the beginning; None: not bound to any
+    # of the user's credentials when the step began; None: the step is bound to no credentials
+    generation: int | None
     expires_at: datetime
 
     def check(self, stored: StoredCredentials | None) -> None:
@@ -116,7 +117,7 @@ class Steps:
         return self._checked(keys, step_id, sealed, kind, session)
 
     def end(self, browser: Cookie, kind: str, step_id: UUID, session: AppSession | None) -> Step:
-        """End a step and return it; only one of several callers gets it. The step ends even if it then fails the checks."""
+        """End a step and return it; if several callers end it, only one gets it. The step ends even if it fails the checks."""
         keys = self._keys(browser)
         sealed = self.backend.end_step(keys.row_key(step_id))
         return self._checked(keys, step_id, sealed, kind, session)
@@ -129,7 +130,7 @@ class Steps:
         session: AppSession | None,
         change: Callable[[str], str],
     ) -> Step:
-        """Replace a step's contents by the result of *change*, and reset the tries; return the step, with the same expiry.
+        """Replace a step's contents with the result of *change*, and reset the tries; the expiry stays. Return the step.
 
         The step is ended first, so that only one of several callers (including callers of `end`) succeeds.
         """
@@ -177,7 +178,7 @@ def read_contents(form: TypeAdapter[Contents], text: str) -> Contents:
 
 def _opened(keys: StepKeys, step_id: UUID, sealed: str) -> Step | None:
     """Decrypt a step; return None on failure, because the traceback of an exception would hold the step's contents."""
-    with suppress(Tampered, StepEnded):  # perhaps stored by another version of the app
+    with suppress(Tampered, StepEnded):  # another version of the app may have stored the step
         return read_contents(_STEP, keys.open(sealed, step_id))
     log_event("step.unopened", step=step_id)
     return None

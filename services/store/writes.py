@@ -1,7 +1,7 @@
-"""A frozen dataclass for each write that has several fields, and the kind of each field.
+"""Frozen dataclasses for the writes that have several fields; a field's type or annotation gives its `FieldKind`.
 
-The Supabase store derives its functions' arguments from these fields (services/store/supabase/arguments.py): in this
-order, under these names, but without the `_id` of an id. A nested dataclass is replaced by its fields.
+The Supabase store derives the arguments of its functions from these fields (services/store/supabase/arguments.py). Order
+and names are the same, but the suffix `_id` is removed; the fields of a nested dataclass take its place.
 """
 
 from dataclasses import dataclass, field
@@ -41,7 +41,7 @@ class SealedPrompt:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BeginTurn:
-    """A turn with its reservation. Without a prompt, only its cost is stored."""
+    """A turn with its reservation. Without a prompt, only the turn's cost is stored."""
 
     reservation: Reservation
     prompt: SealedPrompt | None = None
@@ -51,7 +51,7 @@ class BeginTurn:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckpointTurn:
-    """A heartbeat of a live turn, with its partial texts; None: unchanged."""
+    """A heartbeat of a live turn, with its partial texts; a text that is None stays unchanged."""
 
     conversation_id: TurnsConversation | None = None
     turn_id: TurnId
@@ -139,7 +139,7 @@ class PutDocument:
     new_body: Sealed | None = field(repr=False)
     # the conversation that a search text belongs to, or that a fact was noted from
     source_id: ConversationId | None = None
-    cuts: int | None = None  # `Conversation.cuts` of the source or the summarized chat
+    cuts: int | None = None  # `Conversation.cuts` of the source or summarized conversation
 
     @classmethod
     def of(

@@ -1,4 +1,4 @@
-"""The store port, implemented over sealed rows: knows keys, places of texts and authenticated heads, but no vendor."""
+"""The store port, implemented over sealed rows. It handles keys, places of texts and authenticated heads, but no vendor."""
 
 from services.crypto import UserKey, UserKeys, new_key
 from services.domain import UserId

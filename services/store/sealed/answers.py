@@ -1,4 +1,4 @@
-"""Requests to the store, repeated once if a response was lost, and the conversion of its rows to domain values."""
+"""Requests that are repeated once if a response was lost, and the conversion of stored costs to domain values."""
 
 from collections.abc import Callable, Iterable
 from typing import TypeVar
@@ -11,7 +11,7 @@ Answer = TypeVar("Answer")
 
 
 def ask_twice(request: Callable[[], Answer]) -> Answer:
-    """Return the result of *request*; repeat it if the response was lost, as the same bytes are stored only once."""
+    """Return the result of *request*; if the response was lost, repeat it: the store applies an identical request only once."""
     try:
         return request()
     except StoreUnavailable:

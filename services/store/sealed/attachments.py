@@ -8,7 +8,7 @@ from services.store.sealed.answers import ask_twice
 from services.store.sealed.opened import OpenedConversations
 from services.store.writes import PutPiece
 
-_AT_ONCE = 8  # the number of pieces that one call reads: 3 MB
+_AT_ONCE = 8  # the number of pieces that one call reads (3 MB)
 
 
 class SealedAttachments:

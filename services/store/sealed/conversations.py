@@ -26,10 +26,10 @@ from services.store.sealed.opened import OpenedConversations
 from services.store.sealed.reading import ThreadReader
 from services.store.sealed.texts import ConversationTexts, check_seen
 
-_LISTED = 100  # if more conversations are requested, `recent` filters the cached list of all
+_LISTED = 100  # above this limit, `recent` filters the cached list of all conversations
 # seconds for which the cached list of all conversations stays fresh, for example while the user types a search
 _LIST_SECONDS = 10.0
-_TRIES = 5  # attempts at one change, because other tabs may change the same conversation
+_TRIES = 5  # maximum attempts at one change; other tabs may change the conversation meanwhile
 
 
 class SealedConversations:
@@ -45,7 +45,7 @@ class SealedConversations:
         self._rows, self._opened, self.user_id = rows, opened, rows.user_id
         self._reader, self._texts = reader, texts
         self._all = CachedRead(self._read_all, _LIST_SECONDS)
-        # the list's first page: read ahead, and again whenever it is shown
+        # the first page of the list: read ahead, and read again whenever it is shown
         self._first = CachedRead(
             lambda: rows.recent_conversations(LISTED, is_archived=False, space_id=None), seconds=0.0
         )

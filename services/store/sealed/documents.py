@@ -128,7 +128,7 @@ class Documents(ABC, Generic[Document]):
         self._drop(lambda row: row.id == document_id)
 
     def _drop(self, is_gone: Callable[[DocumentRow], bool]) -> None:
-        """Remove destroyed documents, which *is_gone* selects, from the cache: they stay hidden even if the next read fails."""
+        """Remove destroyed documents, which *is_gone* selects, from the cache, so that they stay hidden even if the next read fails."""
         self._opened.outdate()
         self._opened.amend(
             lambda known: {
@@ -185,7 +185,7 @@ class SealedSpaces(Documents[Space]):
             if now is None:
                 raise errors.SpaceGone from None
             if replace(now, created_at=space.created_at) != space:
-                raise  # unless equal: the change was stored, and only its response lost
+                raise  # if they are equal, the change was stored, and only its response lost
 
     def forget(self, space_id: SpaceId) -> None:
         self._delete(space_id)
@@ -291,7 +291,7 @@ class SealedFacts(Documents[Fact]):
                 if conversation is None or conversation.destroy_at:
                     continue
                 if self._known(row) is None:
-                    # ignored here: decrypting the fact needs the same key, and raises Tampered again
+                    # ignored here, because decrypting the fact needs the same key and raises Tampered again
                     with suppress(errors.Tampered):
                         self._conversations.seals(conversation.id, conversation)
             yield row

@@ -127,10 +127,10 @@ class SealedMessages:
 
 
 class SealedCorpus:
-    """Implements `Corpus` for one user, over sealed rows: read in bulk for search, and not cached here.
+    """Implements `Corpus` for one user, over sealed rows, which are read in bulk for search and not cached.
 
     Each message is authenticated together with its position. Missing rows, and rows replaced by older versions, are
-    detected when their conversation is opened (reading.py), not here. Any thread may call any method.
+    detected when their conversation is opened (reading.py), not by this class. Any thread may call any method.
     """
 
     def __init__(self, rows: Rows, opened: OpenedConversations) -> None:

@@ -54,7 +54,7 @@ class CheckedThread:
 
 @dataclass(slots=True, repr=False)
 class OpenedConversation:
-    """The cached data of one conversation, dropped together."""
+    """The cached data of one conversation, which are dropped together."""
 
     seals: ConversationSeals | None = None
     checked: CheckedThread | None = None
@@ -82,7 +82,7 @@ class OpenedConversation:
 
 @dataclass(slots=True)
 class _Seen:
-    """The newest revision of a conversation that this process has seen, kept even after its data is forgotten.
+    """The newest revision of a conversation that this process has seen; it stays when the cached data are dropped.
 
     It reveals when the database was restored to an older state, until the user signs out or clears the server's
     memory.

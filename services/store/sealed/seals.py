@@ -44,7 +44,7 @@ from services.rules.turns import Turn
 from services.store.rows import ReceiptRow, ThoughtsRow, TurnRow
 from services.store.writes import PutPiece
 
-# the purpose under which the key for documents is derived from a user's key
+# the purpose for which a user's key derives the key for documents
 DOCUMENTS = "documents"
 
 
@@ -59,7 +59,7 @@ Value = TypeVar(
 
 
 class Format(Generic[Value]):
-    """The JSON format of a frozen dataclass, without `is_verified`, `is_newer`, and the fields in *columns* of the row."""
+    """The JSON format of a frozen dataclass, without `is_verified`, `is_newer` and the fields that the row stores in *columns*."""
 
     def __init__(self, kind: type[Value], columns: Collection[str] = ()) -> None:
         self._adapter, self._columns = TypeAdapter[Value](kind), columns
@@ -123,14 +123,14 @@ class ConversationSeals:
         return self.vault.seal(title, self._place("conversations", "title", self.id))
 
     def open_title(self, sealed: str) -> str:
-        """Return the title that *sealed* holds. Raise Tampered."""
+        """Decrypt a title. Raise Tampered."""
         return self.vault.open(sealed, self._place("conversations", "title", self.id))
 
     def head(self, head: Head) -> str:
         return self.vault.seal_head(head, self.user_id, self.id)
 
     def open_head(self, sealed: str) -> Head | None:
-        """Return the head that *sealed* holds; None if it cannot be decrypted."""
+        """Decrypt a head; return None if that fails."""
         try:
             return self.vault.open_head(sealed, self.user_id, self.id)
         except Tampered:
@@ -317,7 +317,7 @@ class ConversationSeals:
 
 
 def _body_column(attachments: object) -> str:
-    """Return the column in the place of a body: different with *attachments*, so that a removed or added list is detected."""
+    """Return the column for the place of a body; it depends on *attachments*, so that adding or removing them is detected."""
     return "listed_body" if attachments else "body"
 
 
@@ -374,8 +374,8 @@ class DocumentSeals:
         self._noting = threading.Lock()
 
     def seal(self, row: DocumentRow, text: str | None, vault: Vault | None = None) -> DocumentRow:
-        """Return the next revision of *row*, with *text* sealed by *vault* (None: under the user's key)."""
-        # the current time (ms) exceeds every earlier revision, also those that are lost in a database restored from a backup
+        """Return the next revision of *row*, with *text* sealed by *vault* (None: by the user's vault)."""
+        # the current time (ms) exceeds every earlier revision, even those that a restored backup lacks
         row = replace(row, rev=max(row.rev + 1, self._seen(row) + 1, int(time.time() * 1000)))
         vault = vault or self._keys.vault(DOCUMENTS)
         place = document_place(self._user_id, row)

@@ -163,7 +163,7 @@ class SealedTurns:
         """Seal the request that begins *turn*. Raise Stale (the turn's thread is outdated), NotFound, Tampered."""
         conversation = turn.thread.conversation
         receipt, created = turn.receipt or "", None
-        # a receipt only describes a turn, and must not prevent it: a receipt that is too long is not stored
+        # a receipt that is too long is not stored: it only describes the turn, and must not prevent the turn
         if len(receipt.encode()) > LARGEST_TEXT:
             log_event("receipt.too_long", conversation=conversation.id)
             receipt = ""
@@ -174,7 +174,7 @@ class SealedTurns:
             head = Head()
         else:
             seals = self._opened.seals(conversation.id)
-            # needed without a prompt, too: the reply extends the head, so a forged head is refused before the call
+            # the reply will extend the head, so even without a prompt a forged head is refused before the model is called
             is_reply = turn.reservation.purpose is Purpose.REPLY
             head = self._reader.head_of(turn.thread) if is_reply else None
         parent_id, message = None, None

@@ -1,4 +1,4 @@
-"""Administration over the Supabase API: counts, costs, limits and roles, never content."""
+"""Administration over the Supabase API; it handles counts, costs, limits and roles, never content."""
 
 import time
 from collections.abc import Mapping
@@ -23,7 +23,7 @@ from services.store.backend import LISTED_CREDENTIALS, StoredCredentials
 from services.store.supabase.api import PAGE, ServerCalls, UserCalls
 from services.store.supabase.arguments import Hidden
 
-# greater than every id, and exact as a double, because JSON numbers may be converted to doubles
+# greater than every id, and exact even if the JSON number is converted to a double
 _NEWEST = 2**53 - 1
 
 

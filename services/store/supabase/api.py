@@ -1,7 +1,7 @@
 """The only access to the Supabase API: clients, calls with a server proof, and the conversion of its errors.
 
-Reading is a select under row level security. Writing is a call of a function that needs, beside the user's
-access token, a server proof over its arguments (docs/architecture.md); the proof is made here.
+Reads are selects under row level security. Writes are calls of functions that need, besides the user's access
+token, a server proof over the arguments (docs/architecture.md); this module makes the proofs.
 """
 
 import time
@@ -49,8 +49,8 @@ _LIMITS = httpx.Limits(  # idle connections are kept for 60 seconds: a new one c
     max_connections=100, max_keepalive_connections=20, keepalive_expiry=60.0
 )
 PAGE = 1000  # maximum rows that one read requests
-# the limit of rows that the API returns in one response must not be lower (ServerCalls.check_rows); also the maximum
-# number of ids in one URL
+# the lowest allowed limit of rows in one response of the API (ServerCalls.check_rows); also the maximum number of ids
+# in one URL
 LEAST = 100
 _SWEPT_TURNS = 10  # the maximum number of turns that one call sweeps
 # seconds: less than a turn's lease, so that the lease does not run out because one response was lost
@@ -71,7 +71,7 @@ class IdentifiedRow(RowClass, Protocol):
 
 
 class RpcResult(BaseModel):
-    """The result of a writing function. An expected refusal is a result, too, with a `reason`, and `ok` is False."""
+    """The result of a writing function. For an expected refusal, `ok` is False, and `reason` says why."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -164,7 +164,7 @@ class UserCalls:
         return _valid(kind, answer)
 
     def read(self, verb: str, kind: type[T], /, **arguments: Argument | Hidden) -> T:
-        """Call the function *verb* with a proof, as `call` does; return its result as a *kind*."""
+        """Call the function *verb* with a proof, as `call` does; return its result as a value of type *kind*."""
         proof = self.proof.of_person(verb, self.user_id, *map(_proven, arguments.values()))
         return _valid(kind, _answered(self.client, verb, _sent(arguments) | {"proof": proof}))
 
@@ -193,7 +193,7 @@ class ServerCalls:
             raise RowsCut(bound, LEAST)
 
     def read(self, verb: str, kind: type[T], /, **arguments: Argument | Hidden) -> T:
-        """Call the function *verb*; return its result as a *kind*."""
+        """Call the function *verb*; return its result as a value of type *kind*."""
         made_at = int(time.time())
         proof = self.proof.of_server(verb, made_at, *map(_proven, arguments.values()))
         sent = _sent(arguments) | {"made_at": made_at, "proof": proof}
@@ -243,7 +243,7 @@ class Table(Generic[Row]):
     """Reads one table, under row level security. Its methods raise SignedOut and StoreUnavailable."""
 
     def __init__(self, name: str, row: type[Row], columns: str | None = None) -> None:
-        """Set the *columns* to select, by default the fields of *row*."""
+        """Set the *columns* to select; by default, they are the fields of *row*."""
         self._name = name
         self._adapter = TypeAdapter(cast(type[list[Row]], GenericAlias(list, (row,))))
         self._columns = columns or ",".join(each.name for each in fields(row))
@@ -303,7 +303,7 @@ def batches(ids: Iterable[T]) -> Iterator[list[T]]:
 
 
 def accepted(verb: str, answer: RpcResult, wanted: Reservation | None = None) -> RpcResult:
-    """Return *answer*; raise an error if it is a refusal of *verb*. *wanted*: the reservation that a turn asked for."""
+    """Return *answer*; raise an error if it is a refusal of *verb*. *wanted*: the reservation that a turn requested."""
     if not answer.ok:
         raise error_of(verb, _valid(Refusal, {"reason": answer.reason, **answer.values}), wanted)
     return answer

@@ -16,7 +16,7 @@ from services.domain import Usage
 from services.domain.rows import FieldKind
 
 Argument = UUID | str | int | bool | date | None
-# the fields of a `Usage`, each with the name of the API argument that carries it
+# the names of the API's arguments, keyed by the fields of a `Usage`
 _USED = {name: f"used_{name}" for name in ("prompt", "reply", "cached")}
 _CLASSES: dict[FieldKind, tuple[type, ...]] = {
     FieldKind.ID: (UUID,),
@@ -28,7 +28,7 @@ _CLASSES: dict[FieldKind, tuple[type, ...]] = {
 
 @dataclass(frozen=True, slots=True)
 class Hidden:
-    """An argument of which a proof contains only a hash: free text, or a sealed text."""
+    """An argument that goes into a server proof only as a hash: free text or sealed text."""
 
     text: str | None = field(repr=False)
 

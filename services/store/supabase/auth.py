@@ -1,4 +1,4 @@
-"""Calls of Supabase Auth: read its settings, sign up, sign in, exchange a refresh token, sign out."""
+"""Calls to Supabase Auth: read its settings, sign up, sign in, exchange a refresh token, sign out."""
 
 import re
 import time
@@ -20,7 +20,7 @@ from services.domain.addresses import EmailAddress
 from services.events import log_event
 from services.store.supabase.api import Gateway
 
-# pydantic would keep short texts, such as refresh tokens and addresses, in a cache of the process
+# by default, pydantic keeps short texts, such as refresh tokens and addresses, in a process-wide cache
 for _kind in (AuthSession, AuthUser):
     _kind.model_config["cache_strings"] = "keys"
     _kind.model_rebuild(force=True)

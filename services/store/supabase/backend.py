@@ -85,7 +85,7 @@ _ENDED = TypeAdapter(dict[SessionId, SessionEnd])
 
 @dataclass(frozen=True, slots=True)
 class SupabaseSignIn:
-    """Implements `SignIn` over Supabase Auth. Here, a `SignInUser` is a user's tokens (`AuthTokens`)."""
+    """Implements `SignIn` over Supabase Auth. In this class, a `SignInUser` is a user's tokens (`AuthTokens`)."""
 
     gateway: Gateway
     server: ServerCalls
@@ -100,7 +100,7 @@ class SupabaseSignIn:
         except AddressTaken:
             return self.resume(email, password)
         except StoreUnavailable:
-            # one of two concurrent sign-ups gets an internal error, although Supabase Auth has made the user: sign in
+            # one of two concurrent sign-ups gets an internal error, although Supabase Auth has created the user: sign in
             with suppress(AppError):
                 return auth.sign_in(self.gateway.client(), email, password)
             raise
@@ -109,7 +109,7 @@ class SupabaseSignIn:
         try:
             return auth.sign_in(self.gateway.client(), email, password)
         except WrongCredentials:
-            # the address may belong to a user made with only the publishable key, without an account: delete that user
+            # the address may belong to a user without an account, made with only the publishable key: delete that user
             if not self.server.call("end_stranger", address=Hidden(email), nonce=uuid4()).ok:
                 raise AddressTaken from None
         return auth.sign_up(self.gateway.client(), email, password)
@@ -132,7 +132,7 @@ class SupabaseUser:
     calls: UserCalls = field(repr=False)
     server: ServerCalls = field(repr=False)
     bearer: Bearer = field(repr=False)
-    # the first page's data, which came with the sign-in: one item, or none once `first_page` has returned it
+    # the first page's data, which came with the sign-in; empty once `first_page` has returned it
     first: list[FirstPage] = field(default_factory=list[FirstPage], repr=False)
 
     @property
@@ -450,7 +450,7 @@ class SupabaseBackend:
             report=report,
         )
         in_thread("database-probe", probe.run)
-        # without the circuit breaker: a call that times out because the log is too large is no outage
+        # not watched by the circuit breaker: if a call times out because the log is too large, that is no outage
         eraser = calls(TIMEOUT)
         in_thread("log-erasures", lambda: keep_erasing(probe.log_erasures, eraser))
 

@@ -29,7 +29,7 @@ from services.store.supabase.api import LEAST, PAGE, Gateway, ServerCalls
 from services.store.supabase.auth import AuthSettings, get_settings
 from services.store.supabase.lite_transport import LiteTransport
 
-_MAX_SKEW_SECONDS = 30.0  # PostgREST refuses a token that was issued further ahead of its clock
+_MAX_SKEW_SECONDS = 30.0  # PostgREST refuses a token issued more than this ahead of its own clock
 _MIN_TOKEN_SECONDS = 20 * 60
 _MAX_ERASURE_SECONDS = 3600.0
 _SIGN_IN = "Authentication, Sign In / Providers"
@@ -56,7 +56,7 @@ select
 """
 
 _STORED = TypeAdapter(StoredCredentials)
-# the credentials of all users, including deleted users to whom a row of private.lookups refers
+# the credentials of all users, including deleted users that a row of private.lookups refers to
 _CREDENTIALS = """
 select user_id, deleted_at is null, private.credentials_of(credentials), coalesce(beside.lookups, '{}')
 from private.roles left join private.credentials using (user_id) left join (
@@ -226,7 +226,7 @@ def judge_credentials(unopened: Sequence[UserId]) -> Finding:
 
 
 def judge_users(foreign: int) -> Finding:
-    """Return a finding about the number of Supabase Auth's users who are older than Daybook and have no account."""
+    """Return a finding about *foreign*, the number of Supabase Auth's users that are older than Daybook and have no account."""
     if foreign:
         text = f"{foreign} of Supabase Auth are not Daybook's, and cannot use it"
         return Mark.NOTE, f"{text}: give it a project of its own"
@@ -234,10 +234,10 @@ def judge_users(foreign: int) -> Finding:
 
 
 def judge_auth_log(can_erase: bool | None, accounts: int, oldest_seconds: float) -> Finding:
-    """Return a finding about the removal of deleted accounts from Supabase Auth's log; *accounts*: those still in the log.
+    """Return a finding about deleted accounts that are still in Supabase Auth's log; *accounts*: their number.
 
-    *can_erase*: entries of the log may be deleted; None: the database has no log. *oldest_seconds*: the longest time since
-    the deletion of such an account.
+    *can_erase*: entries of the log may be deleted; None: the database has no log. *oldest_seconds*: the time since the
+    first of these accounts was deleted.
     """
     if can_erase is None:
         return Mark.OK, "none is kept in the database"

@@ -16,7 +16,7 @@ _CONNECT_SECONDS = 10
 
 
 def connect(url: str) -> psycopg.Connection:
-    """Connect in autocommit mode; ask for a password that *url* lacks. Raise Misconfigured, psycopg.Error."""
+    """Connect in autocommit mode; prompt for a password if *url* lacks a needed one. Raise Misconfigured, psycopg.Error."""
     conninfo = with_tls(url)
     try:
         return _connect(conninfo)

@@ -1,7 +1,7 @@
 """Queries that return rows in the form of the tables in services/store/tables, keyed by the names of these tables."""
 
-# No index of messages and receipts begins with the user, so a user's rows are read chat by chat: `offset 0` prevents a join,
-# which would read the rows of all users.
+# No index of messages and receipts begins with the user's id, so a user's rows are read conversation by conversation:
+# `offset 0` prevents a join, which would read the rows of all users.
 ROWS = {
     "accounts": """
 select users.id, case when roles.deleted_at is null then users.email end as email, roles.role, roles.suspended_at,

@@ -40,7 +40,7 @@ do $$ begin
   end if;
 end $$
 """
-# null: the database has no table auth.identities
+# the result is null if the database has no table auth.identities
 _HAS_IDENTITIES = "select has_table_privilege(to_regclass('auth.identities'), 'insert')"
 _ADD_IDENTITY = """
 insert into auth.identities (id, provider, provider_id, user_id, identity_data, created_at, updated_at)
@@ -109,7 +109,7 @@ def load(
     make: Callable[[datetime], CopiedRows],
     auth_hash: Callable[[StoredCredentials], str],
 ) -> None:
-    """Store the rows that *make* returns for the database's time. Raise BadInput if there are accounts already.
+    """Store the rows that *make* returns for the database's current time. Raise BadInput if there are accounts already.
 
     *auth_hash* returns the hash of the managed password in credentials, for Supabase Auth.
     """

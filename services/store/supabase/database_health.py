@@ -17,11 +17,14 @@ from services.events import log_event
 _logger = logging.getLogger(__name__)
 # seconds between probes while the database is down: the first pause, which doubles each time, and the longest
 _FIRST_SECONDS, _LONGEST_SECONDS = 0.5, 3.0
-_NO_UPSTREAM = 502  # HTTP statuses from this one up: the API did not reach the database
+_NO_UPSTREAM = 502  # an HTTP status of at least this means that the API did not reach the database
 
 
 class DatabaseHealth:
-    """Tracks whether the database is up, as is assumed at first. Only one thread calls `keep_probing`, any thread the rest."""
+    """Tracks whether the database is up, and at first assumes that it is.
+
+    Only one thread calls `keep_probing`; any thread may call the other methods.
+    """
 
     def __init__(self, seconds: float) -> None:
         """Set the *seconds* between two probes while the database is up; a failed call causes a probe at once."""

@@ -11,16 +11,15 @@ import httpx
 
 _TIME = re.compile(rb'("\d{4}-\d\d-\d\d) (\d\d:\d\d:\d\d(?:\.\d+)?[+-]\d\d)"')
 _OF_THE_BODY_AS_SENT = {b"content-length", b"content-encoding", b"transfer-encoding"}
-_LIMITS = httpx.Limits(  # idle connections end after 2 seconds: Node closes them after 5, perhaps as a request arrives
-    max_connections=100, max_keepalive_connections=20, keepalive_expiry=2.0
-)
+# idle connections are closed after 2 seconds, because Node closes them after 5, perhaps just as a request arrives
+_LIMITS = httpx.Limits(max_connections=100, max_keepalive_connections=20, keepalive_expiry=2.0)
 
 
 class LiteTransport(httpx.HTTPTransport):
-    """Rewrites quoted times in responses; sealed text cannot hold quotation marks. For plain http, without proxies."""
+    """Rewrites quoted times in responses; sealed text contains no quotes, so it stays unchanged. For plain http, without proxies."""
 
     def __init__(self, limits: httpx.Limits = _LIMITS) -> None:
-        # no certificates are loaded, which would take 35 ms; so the transport trusts no https server
+        # CA certificates are not loaded, to save 35 ms; so the transport trusts no https server
         tls = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         super().__init__(verify=tls, trust_env=False, limits=limits)
 

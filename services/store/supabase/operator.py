@@ -46,7 +46,7 @@ select private.credentials_of(credentials) from private.credentials join private
 where deleted_at is null order by id
 """
 _TELL = "select private.put_notice(%s, %s, %s, null, null)"
-# against deadlocks: locks the user's row before other rows, as deletions of accounts do
+# prevents deadlocks: locks the user's row before other rows, as deletions of accounts do
 _LOCK = "select from auth.users where id = %s for update"
 _SET_AUTH_USER = "select private.set_auth_user(%s, %s)"
 _REPAIR = "select private.repair_sign_in(%s, %s, %s)"
@@ -208,7 +208,7 @@ class SupabaseOperator:
 
 
 def operator_at(database_url: str | None, api: tuple[str, SecretStr] | None) -> SupabaseOperator:
-    """Return the operator of a project; calls and checks that need an unknown URL (None) are unavailable."""
+    """Return the operator of a project; calls and checks that need a missing URL (None) are unavailable."""
     return SupabaseOperator((lambda: connect(database_url)) if database_url else None, api)
 
 

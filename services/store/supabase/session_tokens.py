@@ -21,17 +21,17 @@ from services.store.rows import FirstPage
 from services.store.supabase.api import Gateway, Hidden, ServerCalls
 from services.store.supabase.auth import AuthTokens
 
-# the length of a lease, under which the refresh token is exchanged or the cookie changed
+# the length of a lease; only the process that has the lease may exchange the refresh token or change the cookie
 _LEASE_SECONDS = 15
 _LEASE_POLL_SECONDS = 0.2  # seconds between two polls while another process holds the lease
 # a failed exchange is retried for this many seconds of the lease; the last attempt may take the rest of the lease
 _RETRY_SECONDS = 6.0
 # random seconds between two attempts: Supabase Auth sees all users at one IP address, and limits the address's rate
 _PAUSE_SECONDS = 1.0, 3.0
-# seconds without another renewal, after RateLimited or after the API refused a token
+# seconds until the next renewal, after RateLimited or after the API refused a token
 _BACKOFF_SECONDS = 15.0
 _FRESH_SECONDS = 60  # a token with fewer seconds left is renewed before it is used
-# PostgREST's codes for a refused access token: unknown key, wrong time
+# PostgREST's codes for a refused access token: signed with an unknown key; expired or not valid yet
 _REFUSED = (b'"PGRST301"', b'"PGRST303"')
 
 
@@ -61,7 +61,7 @@ class LeasedTokens:
 
     tokens: AuthTokens
     generation: int
-    lease: int | None  # None: the tokens were good, so no lease was taken
+    lease: int | None  # None: the tokens were still valid, so no lease was taken
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +169,7 @@ class TokenStore:
 class Bearer(httpx.Auth):
     """The tokens of one app session in this process: sent with every request, and renewed when needed.
 
-    Any thread may send; only one thread at a time renews, and the others wait for it.
+    Any thread may send requests; only one thread at a time renews the tokens, and the others wait for it.
     """
 
     store: TokenStore = field(repr=False)
@@ -178,13 +178,13 @@ class Bearer(httpx.Auth):
     tokens: AuthTokens
     # a reentrant lock, because the call that stores a new cookie is itself sent with these tokens
     _renewing: threading.RLock = field(default_factory=threading.RLock, repr=False)
-    _is_leased: bool = False  # True: the thread with the lock `_renewing` has the lease already
+    _is_leased: bool = False  # True: the thread that holds `_renewing` already has the lease
     _backoff_until: float = 0.0
 
     def keep_fresh(self, seconds: int = _FRESH_SECONDS) -> None:
         """Renew the access token unless it is valid for *seconds* more. Raise SignedOut, StoreUnavailable.
 
-        If another process has given the session a new cookie, turns in this process finish with the token they have.
+        If another process has given the session a new cookie, turns in this process finish with their present token.
         """
         if self.tokens.is_good_for(seconds):
             return

@@ -22,14 +22,14 @@ class DatabaseProbe:
     """Probes the database in one thread: by a sweep if one is due, else by looking up a session that does not exist."""
 
     database: DatabaseHealth
-    server: ServerCalls  # calls with a short time-out
+    server: ServerCalls  # makes calls with a short time-out
     sweep_seconds: float
     report: Callable[[str], None]  # called when an outage begins (a sentence) or ends ("")
     log_erasures: Event = field(default_factory=Event)  # set when a sweep found entries to erase
     _sweep_at: float = 0.0
 
     def run(self) -> NoReturn:
-        """Probe the database forever; the first probe settles lapsed turns and removes due rows (a sweep)."""
+        """Probe the database forever. The first probe is a sweep: it settles lapsed turns and removes rows due for deletion."""
         self._sweep_at = time.monotonic()
         self.database.keep_probing(self._probe, self.report)
 
@@ -51,8 +51,9 @@ class DatabaseProbe:
 
 
 def keep_erasing(log_erasures: Event, server: ServerCalls) -> NoReturn:
-    """Erase deleted accounts from Supabase Auth's log, slice by slice, whenever *log_erasures* is set. Sweeps do not wait
-    for this; after a failure, the next sweep sets *log_erasures* again.
+    """Erase deleted accounts from Supabase Auth's log, in slices, whenever *log_erasures* is set.
+
+    Sweeps do not wait for this. After a failure, the next sweep sets *log_erasures* again.
     """
     while True:
         log_erasures.wait()
