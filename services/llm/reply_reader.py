@@ -45,7 +45,7 @@ class ReplyReader:
         self._emit = emit
         self._is_empty = True
         self._ending = ""  # the finish reason, once received
-        self._is_early = False  # true once text followed a finish reason, as some gateways send it (open-webui 23921)
+        self._is_early = False  # true once text followed a finish reason, as with some gateways (open-webui issue 23921)
         self._counts = Counter[str]()
 
     def read(self, chunk: object) -> None:

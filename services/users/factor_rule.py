@@ -37,6 +37,6 @@ class FactorRule:
         self.cached.outdate()
 
     def _check(self) -> None:
-        """Raise AdminsOnly unless the user is admin, and ProofNeeded unless the user has given a recent proof."""
+        """Raise AdminsOnly unless the user is an admin, and ProofNeeded unless the user has given a recent proof."""
         self.session.backend.administration.deployment()
         require_recent(self.session.backend)

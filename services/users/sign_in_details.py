@@ -1,4 +1,4 @@
-"""The sign-in details of an account: its ways in and its proofs, as its user sees them on the Account page."""
+"""The sign-in details of an account that the Account page shows: how its user can sign in, and prove who they are."""
 
 from dataclasses import dataclass
 
@@ -13,7 +13,7 @@ from services.store.sign_in_policy import SignInPolicy
 
 @dataclass(frozen=True, slots=True)
 class SignInDetails:
-    """The ways in of an account, the oldest of each kind first, and the ways to prove who its user is."""
+    """The sign-in methods of an account, oldest first within each kind, and the proofs that its user can give."""
 
     has_password: bool  # true: the user can sign in with a password
     is_confirmed: bool  # true: the address is confirmed

@@ -40,7 +40,7 @@ class NewAddress:
         if address == own:
             raise AddressTaken
         asked.accounts.policy.check_move(own, address)
-        # a code that was mailed before a sign-in method changed, which raises the generation, must not change the address
+        # each change to a sign-in method raises the generation: a code that was mailed before such a change is refused
         return CodeRequest(address=address, extra=str(asked.own.current.stored.generation))
 
     def recipient(self, asked: Asked, request: CodeRequest, throttles: Throttles) -> Recipient:
@@ -61,7 +61,7 @@ class NewAddress:
         asked.shared.set_address(session.user_id, address)
         is_former = is_former and SignInMethod.CODE in asked.accounts.policy.methods
         kind = NoticeKind.FORMER_ADDRESS if is_former else NoticeKind.ADDRESS_CHANGED
-        # an old address that was never confirmed gets no mail, because its mailbox may be a stranger's
+        # an old address that was never confirmed gets no mail, because its mailbox may belong to someone else
         mails = {session.email: kind} if session.is_confirmed else {}
         mails[address] = NoticeKind.ADDRESS_CHANGED
         backend = asked.accounts.backend
@@ -85,10 +85,10 @@ class RestoreAddress:
         return CodeRequest(address=address)
 
     def recipient(self, asked: Asked, request: CodeRequest, throttles: Throttles) -> Recipient:
-        """Return the recipient without credentials, so that the account's current user cannot end the step by changing them."""
+        """Return the recipient. It has no credentials, because a thief who uses the account could end the step by changing them."""
         found = asked.accounts.find_former(request.address, throttles)
         opens = asked.accounts.policy.opens
-        # no code is mailed if codes may not sign in to the account, for example because its current address must use a provider
+        # mail no code if the account does not allow sign-in by code, for example because its current address must use a provider
         if found is None or found.is_suspended or not opens(found.credentials, BY_CODE):
             return NOBODY
         user_id = found.stored.user_id

@@ -1,4 +1,4 @@
-"""The session of a request, with its user's credentials as stored now: another process may have changed them."""
+"""The session of a request, with its user's credentials read from the store, because another process may have changed them."""
 
 from collections.abc import Mapping
 from contextlib import suppress
@@ -47,7 +47,7 @@ class SentForm:
 
 
 def current_session(shared: Shared, cookie: Cookie | None) -> SignedIn | None:
-    """Return the session of *cookie*, or None; if its email address has changed, update the user's sessions in this process.
+    """Return the session of *cookie*, if any; if its email address has changed, update the user's sessions in this process.
 
     Raise StoreUnavailable, Tampered, KeyMissing. This call blocks.
     """

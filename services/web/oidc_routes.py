@@ -73,7 +73,7 @@ class OidcRoutes:
         ]
 
     async def _begin(self, request: Request, name: str) -> Response:
-        """Redirect to the provider after a click on a page of this app; else return a page to click on, because any site can link here."""
+        """Redirect to the provider after a click on a page of this app; else show a page with the link, because any site can link here."""
         query = request.query_params
         target = with_query(local_path(query.get("next", "")))
         invitation = query.get("invite", "").strip()[:LONGEST_INVITATION]

@@ -63,7 +63,7 @@ class SignOnVisits:
     has_mail: bool
 
     async def enter(self, request: Request, waiting: WaitingAnswer) -> Response:
-        """Sign in or up, and return the response. A cookie names a provider that can be signed out of, until the user signs out.
+        """Sign in or sign up, and return the response. If the provider has a sign-out URL, a cookie names it until sign-out.
 
         Raise the errors of `next_of`, and those of a sign-in or a sign-up.
         """

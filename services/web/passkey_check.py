@@ -77,7 +77,7 @@ class PasskeyCheck:
         *,
         in_session: bool = False,
     ) -> Answer:
-        """Verify an answer; return the result of *act*, a sign-in or a proof, which takes the credentials after the passkey's use.
+        """Verify an answer; call *act*, a sign-in or a proof, with the credentials after the passkey's use, and return its result.
 
         If other requests use the passkeys or the factor meanwhile, read the credentials and verify the answer again. *user_id*:
         the user who must own the passkey; None: the passkey names its user. *in_session*: see `Found.in_session`, for a proof.

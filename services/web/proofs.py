@@ -16,7 +16,7 @@ from services.web.origin import Origin
 
 @dataclass(slots=True)
 class Proof:
-    """The proof of who is signed in that one request may store, and the new cookie of the session after that."""
+    """A proof of who is signed in, which one request may store, and the session's new cookie after the proof."""
 
     request: Request = field(repr=False)
     origin: Origin
