@@ -4,8 +4,8 @@ A document is a JSON object. This version of the app writes and reads these fiel
 
     version .......... 1; 2 once the document has a factor, a number of uses, or a former address with a factor; 3 once
                        it has identities or passkeys, or a former address with them. An earlier version of the app
-                       raises NewerVersion for such a document: it would restore, with a former address, ways in that it
-                       does not know
+                       raises NewerVersion for such a document, because with a former address it would restore ways in
+                       that it does not know
     state ............ "pending" until the row belongs to a user, then "set"
     address .......... the address that the user signs in with
     hash ............. the hash of the password (password_hash.py); null: the account has no password

@@ -17,7 +17,7 @@ import hmac
 from datetime import date
 from uuid import UUID
 
-Field = str | int | UUID | date | None  # a bool is an int, and an enum of strings is a string
+Field = str | int | UUID | date | None  # int includes bool, and str includes enums of strings
 
 
 class ServerProof:

@@ -89,7 +89,7 @@ class HourlyLimit:
 
 @dataclass(slots=True)
 class _Waiting:
-    """A mail in the queue: its number in the order within its rank, and the time from which it may be tried."""
+    """A mail in the queue, with a number that orders mails of equal rank, and the earliest time of its next attempt."""
 
     mail: Mail
     number: int
@@ -190,7 +190,7 @@ class Mailer:
         return sum(not one.is_counted for one in self._waiting)
 
     def _count(self, waiting: _Waiting) -> None:
-        """Count *waiting* against the hourly limit; if there is no room, it is due again after a while."""
+        """Count *waiting* against the hourly limit; if there is no room, postpone the mail for a minute."""
         if self._limit.has_room(is_known=waiting.mail.is_known):
             self._limit.count(is_known=waiting.mail.is_known)
             waiting.is_counted = True

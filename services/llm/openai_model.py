@@ -37,7 +37,7 @@ _FIRST_TOKEN_SECONDS = 60.0
 # seconds to the first token of a reasoning model or a self-hosted server, which may load the model first, and stops
 # loading if the client disconnects
 _LONGER_SECONDS = 300.0
-_REFUSED = {400, 413, 422, 429}  # 429: a request for more tokens than a minute allows
+_REFUSED = {400, 413, 422, 429}  # 429 may mean a request for more tokens than one minute allows
 # request parameters that some endpoints refuse
 _NEWER_LIMIT, _USAGE = "max_completion_tokens", "stream_options"
 _PAUSES = (0.5, 1.5)  # seconds before the second and the third attempt

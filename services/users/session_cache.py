@@ -27,10 +27,10 @@ from services.store.accounts import Accounts, AppSession, Checked, Cookie, Curre
 Key = TypeVar("Key")
 
 _FRESH_SECONDS = 5.0  # seconds between two checks of a session against the database
-# if the last check is older, callers wait for a new check; if the check fails, they get StoreUnavailable
+# seconds; if the last check is older, callers wait for a new check; if the check fails, they get StoreUnavailable
 _TRUSTED_SECONDS = 600.0
 _IDLE_SECONDS = 1800.0  # seconds from closing the last tab until the user's keys leave memory
-_MOST_IDLE = 50  # sessions of one user without an open tab that stay open in this process
+_MOST_IDLE = 50  # maximum sessions of a user that stay open here without an open tab
 _WAIT_SECONDS = 1.0  # the longest wait of a request with a cookie for a check that is due
 # seconds between two calls that ask which sessions have ended, and between two checks of a session whose tabs only poll
 _ENDED_SECONDS = 60.0

@@ -17,7 +17,7 @@ class SignInDetails:
 
     has_password: bool  # true: the user can sign in with a password
     is_confirmed: bool  # true: the address is confirmed
-    takes_code: bool  # true: a mailed code proves who the user is
+    takes_code: bool  # true: the user can prove who they are with a mailed code
     factor: SecondFactor | None
     passkeys: tuple[Passkey, ...]
     identities: tuple[LinkedIdentity, ...]  # identities at providers of single sign-on

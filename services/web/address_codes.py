@@ -25,7 +25,7 @@ from services.web.session_start import SessionStart
 
 @dataclass(frozen=True, slots=True)
 class NewAddress:
-    """Changes the email address of a signed-in user who has proved who they are, and entered the code mailed to the new address."""
+    """Changes a signed-in user's email address, once the user has given a proof and entered the code mailed to the new address."""
 
     name: ClassVar[str] = CodePurpose.NEW_ADDRESS
     needs_session: ClassVar[bool] = True
@@ -34,7 +34,7 @@ class NewAddress:
     async def request_of(self, asked: Asked) -> CodeRequest:
         """Return the request for a code to the new address.
 
-        Raise BadAddress, AddressTaken (it is the current address), OtherSignInNeeded.
+        Raise BadAddress, AddressTaken (the new address is the current one), OtherSignInNeeded.
         """
         address, own = checked_address(asked.fields.get("email", "")), asked.own.session.email
         if address == own:
@@ -44,7 +44,7 @@ class NewAddress:
         return CodeRequest(address=address, extra=str(asked.own.current.stored.generation))
 
     def recipient(self, asked: Asked, request: CodeRequest, throttles: Throttles) -> Recipient:
-        """Return the recipient; if another account has the address, the mail contains no code. Raise ProofNeeded."""
+        """Return the recipient of the mail, which contains no code if another account has the address. Raise ProofNeeded."""
         require_proof(asked.accounts, asked.own.session)
         stored = asked.accounts.find_claim(request.address, throttles).stored
         owner = stored.user_id if stored else None
@@ -85,7 +85,7 @@ class RestoreAddress:
         return CodeRequest(address=address)
 
     def recipient(self, asked: Asked, request: CodeRequest, throttles: Throttles) -> Recipient:
-        """Return the recipient. It has no credentials, because a thief who uses the account could end the step by changing them."""
+        """Return the recipient, without the account's credentials: otherwise, a thief could end the step by changing them."""
         found = asked.accounts.find_former(request.address, throttles)
         opens = asked.accounts.policy.opens
         # mail no code if the account does not allow sign-in by code, for example because its current address must use a provider
@@ -112,5 +112,5 @@ class RestoreAddress:
             restored = asked.accounts.restore_address(address, hashed, asked.browser)
             return Entered(restored.cookie, restored.session, restored.left)
 
-        # None: the step is bound to no credentials, for the reason given in `recipient`
+        # None: the step is not bound to credentials (`recipient` gives the reason)
         return await Entries(self.start).enter(asked.request, entry, None, asked.target, act)

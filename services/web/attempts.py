@@ -21,8 +21,8 @@ from services.store.backend import Throttle, Throttles
 from services.web.origin import networks_of
 
 DEVICE_SECONDS = 90 * 86400
-# codes of these purposes return an account to its user, so only devices older than FORMER_LIFE count as known: a thief
-# who has just learnt the password could add newer devices by signing in
+# codes for these purposes return an account to its user, so only devices older than FORMER_LIFE count as known: a thief
+# who has just learnt the password could have added newer devices by signing in
 _RECOVERING = {CodePurpose.RESET_PASSWORD, CodePurpose.RESTORE_ADDRESS}
 _UNTOLD_FACTORS = 2  # wrong codes allowed in one step; the next wrong code causes a notice
 _MINUTE, _QUARTER, _HOUR, _DAY = 60, 900, 3600, 86400  # time windows of throttles, in seconds
@@ -41,7 +41,7 @@ class _Device:
 
 
 def _is_new(device: _Device) -> bool:
-    """Return True if a device is younger than FORMER_LIFE, the time in which a former address may be taken back."""
+    """Return True if a device is younger than FORMER_LIFE, the time limit for taking back a former address."""
     return time.time() - device.since < FORMER_LIFE.total_seconds()
 
 
@@ -87,7 +87,7 @@ class Attempts:
         return Throttles(strangers, user_id, (of_device,))
 
     def password(self, user_id: UserId) -> Throttle:
-        """Return the throttle of attempts to set a password, because each costs a password hash, even if the change is then refused."""
+        """Return the throttle of attempts to set a password: each attempt costs a password hash, even if the change is refused."""
         return self._throttle(f"password of {user_id}", self.tries_of_an_account)
 
     def step(self, address: str, step_id: UUID | None = None) -> tuple[Throttle, ...]:

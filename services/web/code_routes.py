@@ -75,7 +75,7 @@ class Asked(SentForm):
 class CodePurposeFlow(Protocol):
     """One purpose of codes: the request for a code, the recipient of its mail, and the action that the right code allows."""
 
-    # value of the form field `purpose` and of the query parameter `code`, and kind of the steps
+    # the purpose: value of the form field `purpose` and the query parameter `code`, and kind of the steps
     name: ClassVar[str]
     # True: steps of this purpose belong to the session of a signed-in user; False: to no session
     needs_session: ClassVar[bool]
@@ -93,7 +93,7 @@ class CodePurposeFlow(Protocol):
         ...
 
     async def finish(self, asked: Asked, code: RightCode) -> Response:
-        """End the step with `code.end`, because the entered code was right, and do what the code allows. Raise an AppError.
+        """End the step with `code.end`, and do what the code allows; the code has already been checked. Raise an AppError.
 
         SignedOut means that the session has ended meanwhile.
         """

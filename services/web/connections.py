@@ -54,7 +54,7 @@ def limit_connections() -> None:
     async def startup(server: Server, sockets: list[socket.socket] | None = None) -> None:
         config = server.config
         http = config.http_protocol_class
-        if not issubclass(http, TimedRequests):  # not yet replaced by an earlier call
+        if not issubclass(http, TimedRequests):  # an earlier call may have replaced it
             timed = type("TimedHttp", (TimedRequests, http), {})
             config.http_protocol_class = cast(type[asyncio.Protocol], timed)
         config.ws_protocol_class = BoundedWebSocket

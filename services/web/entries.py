@@ -60,7 +60,7 @@ PASSKEY = "passkey_factor"  # query parameter `code` of the form that asks for a
 _KEPT = "kept"  # query parameter `code` of the reset form of an account without a second factor
 # values of the query parameter `code`, which names the form for a kind of factor
 _FORMS = {"factor", "recovery", PASSKEY, _KEPT}
-# values of the query parameter `by`, the kinds of factors that may be given; "": an authenticator app
+# values of the query parameter `by`, which names the kinds of factors that may be given; "": only an authenticator app
 _KINDS = {"passkey", "both"}
 # errors after which the user can try again in the same step, unless the step has already ended
 _GOES_ON = *REFUSED_FACTOR, FactorRequired, TooManyAttempts, StoreUnavailable

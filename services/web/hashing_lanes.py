@@ -74,7 +74,7 @@ class HashingLanes:
         except BaseException:  # the wait was too long, or the request was cancelled
             self._leave(waiter)
             raise
-        # a separate task: the thread continues after its request is cancelled, and must keep its lane
+        # runs in a separate task: the thread continues after its request is cancelled, and must keep its lane
         return await asyncio.shield(asyncio.ensure_future(self._hash(waiter, work)))
 
     async def _hash(self, waiter: _Waiter, work: Callable[[], Answer]) -> Answer:

@@ -92,7 +92,7 @@ class OwnIdentities:
             raise TooManyIdentities
 
     def proof_request_kind(self, request: Request, signed_in: SignedIn) -> RequestKind:
-        """Return PROOF, for a proof by a provider, or FRESH if the user has no other means of proof here.
+        """Return FRESH if the user can prove who they are only through a provider, else PROOF.
 
         FRESH also accepts answers of providers that do not state when the user signed in.
         """
@@ -122,7 +122,7 @@ class OwnIdentities:
     async def prove(
         self, request: Request, signed_in: SignedIn, waiting: WaitingAnswer
     ) -> Response:
-        """Note that the signed-in user has proved who they are; if the account has a second factor, ask for it first.
+        """Store the proof of a signed-in user; if the account has a second factor, ask for it first.
 
         Raise IdentityTaken, ProofNeeded.
         """
