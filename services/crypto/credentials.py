@@ -4,8 +4,8 @@ A document is a JSON object. This version of the app writes and reads these fiel
 
     version .......... 1; 2 once the document has a factor, a number of uses, or a former address with a factor; 3 once
                        it has identities or passkeys, or a former address with them. An earlier version of the app
-                       raises NewerVersion for such a document: it would restore, with a former address, ways in that it
-                       does not know
+                       raises NewerVersion for such a document, because with a former address it would restore ways in
+                       that it does not know
     state ............ "pending" until the row belongs to a user, then "set"
     address .......... the address that the user signs in with
     hash ............. the hash of the password (password_hash.py); null: the account has no password
@@ -56,7 +56,7 @@ from services.domain.single_sign_on import LinkedIdentity
 from services.errors import NewerVersion
 
 _MANAGED_CHARACTERS = 40
-# a fifth address is not added: the oldest stay, so that a thief of the account cannot push out the user's own addresses
+# maximum former addresses; the oldest stay, so that a thief who changes the address cannot push out the user's own addresses
 _MOST_FORMER = 4
 # fields that `Credentials.taken_back` does not restore: they are not ways in, or get new values
 _LASTING = {
@@ -107,7 +107,7 @@ class Credentials:
     generation: int
     has_operator_password: bool = field(default=False, repr=False)  # an operator set the password
     invitation: str | None = field(default=None, repr=False)
-    confirmed: Confirmed | None = field(default=None, repr=False)  # None: it was never confirmed
+    confirmed: Confirmed | None = field(default=None, repr=False)  # None: never confirmed
     former: tuple[FormerAddress, ...] = field(default=(), repr=False)
     factor: Factor | None = field(default=None, repr=False)  # None: there is no authenticator app
     recovery: tuple[str, ...] = field(default=(), repr=False)  # hashes of unused recovery codes
@@ -303,7 +303,7 @@ def _fields(credentials: Credentials) -> dict[str, object]:
         ]
     if factor := credentials.factor:
         known["factor"] = _written(factor)
-    # codes are of no use without a factor, so they are dropped with the last one
+    # recovery codes are useless without a second factor, so they are dropped with it
     if credentials.recovery and credentials.wants_factor:
         known["recovery_codes"] = list(credentials.recovery)
     if credentials.identities:

@@ -5,8 +5,8 @@ The field is a list of at most 10 JSON objects, oldest first. Each identity has
 issuer .. the provider's issuer identifier (OpenID Connect)
 sub ..... the subject, the id of the user at the provider
 name .... the display name, which the user may change
-made .... the time at which it was added, in seconds since 1970
-used .... the time of the last sign-in or proof by it, in seconds since 1970; null: never used
+made .... the time at which the identity was added, in seconds since 1970
+used .... the time of the last sign-in or proof with the identity, in seconds since 1970; null: never used
 """
 
 from collections.abc import Sequence
@@ -42,7 +42,7 @@ def read(value: object) -> tuple[LinkedIdentity, ...]:
 
 
 def moved(value: object, old: str, new: str) -> object:
-    """Return the field's *value* with the issuer *old* replaced by *new*; of several that become equal, keep only the first."""
+    """Return the field's *value* with the issuer *old* replaced by *new*; if identities become equal, keep only the first."""
     if not isinstance(value, list):
         return value
     left = dict[object, object]()

@@ -2,7 +2,7 @@
 
     root key (a ring of versions; a file or the environment, never in the database)
     ├─ "user keys" ........... the salt of the keys that wrap user keys
-    ├─ "credentials" ......... seals users' credentials: one row a user
+    ├─ "credentials" ......... seals users' credentials: one row per user
     ├─ "address" ............. makes the look-up values of addresses, so that their column holds no address
     ├─ "look-up" ............. makes other look-up values, each the HMAC of a JSON list: a kind, and the value sought
     ├─ "server proof" ........ the app's HMAC key; also known to the database; decrypts nothing
@@ -19,9 +19,9 @@
     ├─ "step id" ............. makes the keys of the steps' rows from the ids in the steps' forms
     └─ "step kind" ........... makes the values by which the steps of one kind in a browser are found
     account secret (random, in the user's credentials)
-    └─ "user keys", that salt  wraps user keys: one row a user
+    └─ "user keys", that salt  wraps user keys: one row per user
     user key (random, versioned, wrapped in user_keys)
-    ├─ "conversation keys" ... wraps conversation keys: one string a conversation
+    ├─ "conversation keys" ... wraps conversation keys: one string per conversation
     ├─ "purpose documents" ... seals the user's own documents: preferences, spaces, facts
     ├─ "purpose notices" ..... seals the names of browsers in notices to the user (services/store/notices.py)
     └─ "purpose devices" ..... seals the names of the browsers that are signed in (services/store/device_names.py)
@@ -32,9 +32,9 @@
 
 Every quoted name is the label of a subkey (vault.py); each key has one purpose. Session keys and step keys need
 both the cookie and the root key, so neither a dump nor a root key without the cookies decrypts a session or a step. The
-row of a step reveals neither its id, its kind nor its browser: "step id" and "step kind" are HMAC-SHA256 under subkeys of the
-step secret alone, so a new root key changes no row's key. The keys that wrap
-user keys need both the account secret and the root key, so that new credentials under an old user id unwrap no old key.
+row of a step does not reveal the step's id, kind or browser: "step id" and "step kind" are HMAC-SHA256 under subkeys of
+the step secret alone, so a new root key changes no row's key. The keys that wrap user keys need both the account secret
+and the root key, so that new credentials for an existing user id cannot unwrap that user's keys.
 
 Wrapped keys are bound to their places (the terms are those of vault.py):
 
@@ -52,9 +52,9 @@ a piece (`pieces.body`) is the id of its attachment, its seq is its number, its 
 document is its kind (`preferences`, `space`, `fact`, `search_text`), its seq is the revision of its row, the parent of
 a fact is its space; the seq of a conversation's instructions and summary is `instructions_rev` and `summary_rev`. The
 row id of a receipt is the `client_turn_id` of its turn, which is known before the row exists. Rotation rewrites wrapped
-keys, and credentials with their look-up values, and nothing else: a new root key rewrites two rows a user, a new user
-key one string a conversation, and no message is ever sealed again.
-A key-management service can replace the ring in `AccountKeys` and `needs_rewrap`, and for credentials.
+keys, and credentials with their look-up values, and nothing else: a new root key rewrites two rows per user, a
+new user key one string per conversation, and no message is ever sealed again. A key-management service can take the
+place of the ring of root keys in `AccountKeys`, in `needs_rewrap` and for credentials.
 """
 
 import hmac
@@ -77,7 +77,7 @@ from services.domain.addresses import EmailAddress
 from services.domain.single_sign_on import Identity
 from services.errors import Misconfigured, Tampered
 
-# a root key with fewer distinct bytes is refused as not random: 32 random bytes have fewer less than once in 10^16
+# a root key with fewer distinct bytes is refused as not random: for 32 random bytes, the probability is below 10^-16
 _FEWEST_DISTINCT = 16
 
 
@@ -281,7 +281,7 @@ class AccountKeys:
 
 
 class StepKeys:
-    """Names the rows of one browser's steps by the step secret; seals the steps under that secret and the root key."""
+    """Derives the row keys of one browser's steps from the step secret; seals the steps under that secret and the root key."""
 
     __slots__ = ("_seals", "_secret")
 
@@ -362,7 +362,7 @@ class UserKeys:
         return self.newest.vault(purpose)
 
     def conversation_vault(self, key: bytes, version: int = 1) -> Vault:
-        """Return the vault that seals under *key*, version *version* of a conversation's key."""
+        """Return the vault that seals under *key*, which is version *version* of a conversation's key."""
         return Vault(key, version)
 
     def unwrap(

@@ -6,8 +6,8 @@ user_handle .. 64 octets in base64url
 is_factor .... true: a passkey is asked for after the password or a mailed code
 each ......... the passkeys, oldest first, at most 20. Each is an object of `id`, the credential id, and `key`, the
                public key (COSE), both in base64url; `count`, the sign count; `rp`, the id of the relying party;
-               `name`; `made` and `used`, the times of its creation and its last use, in seconds since 1970, `used`
-               null: never; the booleans `synced` (`Passkey.is_synced`) and `verifies` (`Passkey.verifies_user`);
+               `name`; `made` and `used`, the times of its creation and its last use, in seconds since 1970 (`used`
+               is null if it was never used); the booleans `synced` (`Passkey.is_synced`) and `verifies` (`Passkey.verifies_user`);
                `transports`, a list of names that WebAuthn defines
 """
 
@@ -66,7 +66,7 @@ def read(value: object) -> Passkeys | None:
 
 
 def used(value: object, passkey: Passkey) -> object:
-    """Return *value*, the stored list of passkeys, with a use of *passkey* noted.
+    """Return *value*, the stored list of passkeys, updated by a use of *passkey*.
 
     The value stays as it is if the list lacks the passkey, or if this version cannot read the list.
     """

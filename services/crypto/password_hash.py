@@ -15,7 +15,7 @@ from services.errors import Tampered
 
 _SALT_BYTES, _HASH_BYTES = 16, 32
 _MEMORY_KIB, _PASSES, _LANES = 65_536, 3, 1
-# a salt and a hash that match no known password; hashed against if there is no user, so that the time reveals nothing
+# a salt and a hash that match no known password; checked if there is no user, so that the time does not reveal this
 _ANY = f"{'A' * 22}${'A' * 43}"
 
 

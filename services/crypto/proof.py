@@ -2,8 +2,8 @@
 
 A proof is an HMAC-SHA256 over a claim, under a key that only the app and the database have. The claim is the verb,
 the user and every argument of the call, one per line. SQL builds the same claim from the arguments that it received
-(`private.require_proof`) and compares the proofs. So a thief of an access token who calls the API directly can
-neither spend, settle nor delete.
+(`private.require_proof`) and compares the proofs. So a thief who calls the API directly with a stolen access
+token cannot spend, settle or delete.
 
     claim of a user  = verb, user id, fields …
     claim of the app = "server", unix seconds, verb, fields …
@@ -17,7 +17,7 @@ import hmac
 from datetime import date
 from uuid import UUID
 
-Field = str | int | UUID | date | None  # a bool is an int, and an enum of strings is a string
+Field = str | int | UUID | date | None  # int includes bool, and str includes enums of strings
 
 
 class ServerProof:

@@ -153,7 +153,7 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """A multiset hash of a conversation's messages. A reader compares the stored head with that of the rows it read."""
+    """A multiset hash of a conversation's messages. A reader computes the head of the rows it read, and compares it to the stored head."""
 
     rev: int = 0
     count: int = 0

@@ -1,4 +1,4 @@
-"""The SMTP client. Only this module imports smtplib, so it is itself imported only to send a mail or to check the server.
+"""The SMTP client. Only this module imports smtplib; it is imported only when the app sends a mail or checks the server.
 
 Connections to other machines require TLS with a checked certificate: from the first byte at port 465, else by STARTTLS.
 """
@@ -81,7 +81,7 @@ class SmtpSender:
 
 
 def message_of(mail: Mail, sender: EmailAddress) -> bytes:
-    """Return *mail* as a MIME message. Each try gets the same message, except for the boundary between its parts."""
+    """Return *mail* as a MIME message. Each attempt to send the mail gets the same message, except for the MIME boundary."""
     text, message = text_of(mail), EmailMessage(_POLICY)
     message["From"] = Address(_DAYBOOK, addr_spec=sender)
     message["To"] = Address(addr_spec=mail.address)

@@ -73,7 +73,7 @@ class HourlyLimit:
         return len(self._known) + len(self._others)
 
     def has_room(self, *, is_known: bool, queued: int = 0) -> bool:
-        """Return True if the hour has room for another mail beside *queued* ones, which came before it and are not counted yet."""
+        """Return True if the limit allows another mail after *queued* earlier mails, which are not counted yet."""
         is_below = self.used + queued < self.at_most
         return is_below and (is_known or len(self._others) + queued < self.at_most - self.for_known)
 
@@ -89,7 +89,7 @@ class HourlyLimit:
 
 @dataclass(slots=True)
 class _Waiting:
-    """A mail in the queue: its number in the order within its rank, and the time from which it may be tried."""
+    """A mail in the queue, with a number that orders mails of equal rank, and the earliest time of its next attempt."""
 
     mail: Mail
     number: int
@@ -107,8 +107,8 @@ class Mailer:
 
     A mail that the server does not accept is tried again, at longer and longer intervals, until it expires. If the server
     refuses the login, all mails wait for such an interval, because more attempts could lock the mail account. A notice
-    for which the hourly limit has no room waits for it, because a thief could use the limit up before signing in. Mails
-    that are still waiting when the process ends are lost.
+    waits until the hourly limit allows it, because a thief could use up the limit before signing in. Mails that are still
+    waiting when the process ends are lost.
     """
 
     def __init__(
@@ -163,7 +163,7 @@ class Mailer:
             return has_room and not self._is_full_for(rank)
 
     def health(self) -> MailHealth:
-        """Return the figures of the queue that admins see."""
+        """Return the state of the queue and of the hourly limit, for admins."""
         with self._changed:
             failure, failed_at = self._last_failure or (None, None)
             return MailHealth(
@@ -176,7 +176,7 @@ class Mailer:
             )
 
     def close(self) -> None:
-        """End the thread after the mail that is being sent."""
+        """Stop the thread once it has sent the current mail."""
         with self._changed:
             self._is_closed = True
             self._changed.notify()
@@ -190,7 +190,7 @@ class Mailer:
         return sum(not one.is_counted for one in self._waiting)
 
     def _count(self, waiting: _Waiting) -> None:
-        """Count *waiting* against the hourly limit; if there is no room, it is due again after a while."""
+        """Count *waiting* against the hourly limit; if there is no room, postpone the mail for a minute."""
         if self._limit.has_room(is_known=waiting.mail.is_known):
             self._limit.count(is_known=waiting.mail.is_known)
             waiting.is_counted = True
@@ -206,7 +206,7 @@ class Mailer:
         return MailRefusal.FULL_QUEUE if self._is_full_for(rank_of(mail)) else None
 
     def _is_full_for(self, rank: Rank) -> bool:
-        """Return True if the queue is full, and no mail in it has a lower priority than *rank*, which would give way."""
+        """Return True if the queue is full, and contains no mail of lower priority that a mail of *rank* could replace."""
         lowest = max((rank_of(one.mail) for one in self._waiting), default=Rank.KNOWN_DEVICE)
         return self._is_full and lowest <= rank
 

@@ -61,7 +61,8 @@ _MOST_BYTES = 256_000  # maximum bytes of one HTTP response
 _CACHED_SECONDS = 3600.0  # seconds that metadata and keys are cached
 # minimum seconds between two fetches of the keys, even if no key fits a signature or the last fetch failed
 _KEYS_SECONDS = 60.0
-# OSError: `asyncio.timeout`, or an ssl.SSLError after the TLS handshake, which httpx2 does not convert to an HTTPError
+# OSError covers the TimeoutError of `asyncio.timeout`, and an ssl.SSLError after the TLS handshake, which httpx2 does not
+# convert to an HTTPError
 _ERRORS = (httpx2.HTTPError, httpx2.InvalidURL, OSError)
 Document = TypeVar("Document")
 
@@ -125,7 +126,7 @@ class _Registry(JWSRegistry):
     """Accepts only our algorithms, without joserfc's warning about EdDSA, and refuses critical header extensions of JWS."""
 
     def check_header(self, header: Header) -> None:
-        # joserfc would accept one critical header, for claims that are not encoded; no JWT may have it (RFC 7797, section 7)
+        # joserfc would accept the critical header b64 (an unencoded payload), which no JWT may have (RFC 7797, section 7)
         if "crit" in header:
             raise UnsupportedHeaderError
         super().check_header(header)
@@ -173,7 +174,8 @@ class Provider:
         self._now, self._clock, self._seconds = now, clock, seconds
         self._metadata: _Fetched[_Metadata] | None = None
         self._keys: _Fetched[KeySet] | None = None
-        self._keys_asked_at = -math.inf  # time of the last key fetch, even if it failed (`_clock`)
+        # time of the last key fetch, even if it failed, by `_clock`
+        self._keys_asked_at = -math.inf
         self._fetching = asyncio.Lock()  # concurrent requests share one fetch
 
     async def authorization_address(self, request: ProviderRequest) -> str:

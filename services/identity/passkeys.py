@@ -219,7 +219,8 @@ def verify_creation(
             expected_rp_id=party.id,
             expected_origin=party.origin,
             require_user_verification=is_for_sign_in,
-            supported_pub_key_algs=list(COSEAlgorithmIdentifier),  # all; `_is_supported` decides
+            # all algorithms, because `_is_supported` checks them
+            supported_pub_key_algs=list(COSEAlgorithmIdentifier),
         )
     )
     if not made:
@@ -255,7 +256,7 @@ def verify_assertion(
     use: PasskeyUse,
     now: datetime,
 ) -> UsedPasskey:
-    """Verify *assertion*, and return *passkey* after this use; its user has *user_handle*.
+    """Verify *assertion*, and return *passkey* updated by this use; *user_handle* names the user of the passkey.
 
     Raise PasskeyRefused if a check fails, or PasskeyCopied if the sign count shows that the passkey was copied.
     """
@@ -286,7 +287,7 @@ def verify_assertion(
             expected_rp_id=party.id,
             expected_origin=party.origin,
             credential_public_key=passkey.public_key,
-            # 0, because the library checks the count before the signature: a forged answer would pass for a copied passkey
+            # 0, because the library checks the count before the signature: a forged answer would be reported as a copied passkey
             credential_current_sign_count=0,
             require_user_verification=use.verifies_user,
         )

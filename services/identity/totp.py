@@ -20,7 +20,7 @@ def new_secret() -> bytes:
 
 
 def secret_text(secret: bytes) -> str:
-    """Return *secret* in base32, as authenticator apps take it."""
+    """Return *secret* in base32, the form that authenticator apps accept."""
     return b32encode(secret).decode()
 
 

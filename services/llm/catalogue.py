@@ -47,10 +47,10 @@ def known_model(
 ) -> ModelInfo:
     """Return the limits and prices of the model *name*, without using the network.
 
-    The *setting* takes precedence over the *endpoint*, and the endpoint over the price list genai-prices. From that list
-    come the prices of the provider at *base_url* or, if it is not listed (a gateway, say), of the model's maker. Unless
-    both the input and the output price are known, the source is unknown and the prices are 0. A reply length in
-    *setting*, which may be meant for another model, is ignored if it fills the window.
+    The *setting* takes precedence over the *endpoint*, and the endpoint over the price list genai-prices. The list
+    gives the prices of the provider at *base_url* or, if that provider is not listed (a gateway, for example), those of the
+    model's maker. Unless both the input and the output price are known, the source is unknown and the prices are 0. A reply
+    length in *setting*, which may be meant for another model, is ignored if it fills the window.
     """
     listed, known = _listed(name, base_url), find_known(name)
     is_reasoning = known.is_reasoning or endpoint.is_reasoning

@@ -20,7 +20,8 @@ def find_known(name: str) -> ModelSpec:
     return next(rows, ModelSpec())
 
 
-# The first row that matches applies. Rows from OpenAI's to Gemini 3, and Kimi's, are from LiteLLM's list, 2026-07.
+# The first row that matches applies. The source of the rows from OpenAI to Gemini 3, and of Kimi's, is LiteLLM's list of
+# 2026-07, except for rows that name another source.
 _KNOWN: tuple[_Model, ...] = (
     _Model(r"gpt-5[\d.]*-chat", reply_tokens=16_384),
     _Model(r"gpt-5", reply_tokens=128_000, is_reasoning=True),

@@ -49,20 +49,20 @@ _NAMED_REPLY = re.compile(
     r"|valid range of max_tokens is \[\d+, ?(\d+)\]"
     r"|max_(?:completion_)?tokens\b.{0,99}? expected a value <= (\d+)"
 )
-# the exact tokens of the prompt as errors state them (newer vLLM states "at least", which does not match), by
+# the exact number of prompt tokens as errors state it (newer vLLM states "at least", which does not match), by
 # endpoint: OpenAI, DeepSeek; old OpenAI; vLLM; OpenRouter; Anthropic; Mistral
 _NAMED_PROMPT = re.compile(
     r"\((\d+) in the messages|\((\d+) in your prompt|your request has (\d+) input tokens"
     r"|\((\d+) of text input|context limit: (\d+) \+|Prompt contains (\d+) tokens"
 )
-# the prompt and the longest reply in excess of the tokens per minute, as Groq and OpenAI state them: a request that
-# only has to wait is refused with "Limit 12000, Used 9000, Requested 4000", which does not match
+# matches errors of Groq and OpenAI about a request whose prompt and longest reply exceed the tokens per minute. A request
+# that only has to wait is refused with "Limit 12000, Used 9000, Requested 4000", which does not match
 _TOKENS_PER_MINUTE = re.compile(r"\(TPM\): Limit (\d{1,9}), Requested (\d{1,9})\b")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelSpec:
-    """Limits and prices that the settings or an endpoint state; None for those not stated.
+    """Limits and prices that the settings or an endpoint state; None if not stated.
 
     Prices are in micro-dollars per million tokens.
     """
@@ -104,7 +104,7 @@ def read_models(document: object, name: str) -> ModelSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LimitRefusal:
-    """The limits that a refused request exceeded, and the endpoint's token counts of its prompt and of its excess."""
+    """The limits that a refused request exceeded, and the endpoint's counts of the prompt tokens and of the excess tokens."""
 
     context_tokens: int | None = None
     reply_tokens: int | None = None

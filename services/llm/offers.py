@@ -36,7 +36,7 @@ class Models:
         self._settings = settings
 
     def __iter__(self) -> Iterator[Offer]:
-        """Yield the offered models that are not refused; if none is left, the first offered one, else the default."""
+        """Yield the offered models that are not refused; if there are none, the first offered model, or else the default."""
         every, settings = self.every(), self._settings()
         offered = [one for one in every if settings.of(one.info.name).is_offered] or every[:1]
         return iter([one for one in offered if not one.is_refused] or offered[:1])

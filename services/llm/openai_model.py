@@ -32,11 +32,12 @@ from services.llm.reply_reader import ReplyReader
 
 _CONNECT_SECONDS = 5
 _LIST_SECONDS = 10
-_ENDING_SECONDS = 5.0  # seconds that the usage may take after a complete text
+_ENDING_SECONDS = 5.0  # seconds to wait for the usage after the text is complete
 _FIRST_TOKEN_SECONDS = 60.0
-# for a reasoning model, and for a self-hosted server, which may first load the model and stops if the client leaves
+# seconds to the first token of a reasoning model or a self-hosted server, which may load the model first, and stops
+# loading if the client disconnects
 _LONGER_SECONDS = 300.0
-_REFUSED = {400, 413, 422, 429}  # 429: a request for more tokens than a minute allows
+_REFUSED = {400, 413, 422, 429}  # 429 may mean a request for more tokens than one minute allows
 # request parameters that some endpoints refuse
 _NEWER_LIMIT, _USAGE = "max_completion_tokens", "stream_options"
 _PAUSES = (0.5, 1.5)  # seconds before the second and the third attempt
@@ -76,7 +77,7 @@ def connect(base_url: str, api_key: str) -> openai.AsyncOpenAI:
 
 
 class OpenAIModel:
-    """One model at one endpoint. The model owns *client*, which `close` closes too.
+    """One model at one endpoint. It owns *client*: `close` also closes the client.
 
     Any thread may call any method: the event loop that reads all streams runs in a separate thread.
     """
@@ -288,7 +289,7 @@ def _failure(error: Exception, reader: ReplyReader) -> ModelFailure:
             return ModelFailure.DROPPED if reader.has_begun else ModelFailure.UNREACHABLE
         case openai.APIError():  # an error sent as an event of the stream
             return ModelFailure.BROKEN
-        # the body ended inside a character; without a stated length, the end of a body is no error of HTTP
+        # the body ended inside a character: HTTP does not detect this if no length was stated
         case UnicodeDecodeError(reason="unexpected end of data") if reader.has_begun:
             return ModelFailure.DROPPED
         case _:
@@ -298,8 +299,8 @@ def _failure(error: Exception, reader: ReplyReader) -> ModelFailure:
 def _refusal_text(error: Exception, reader: ReplyReader) -> str:
     """Return the text of *error* if it refuses the request: by a status, or by an event before the reply; else "".
 
-    Endpoints write the text and its numbers into different fields. A list of fields is left out, because it may quote
-    the request.
+    Endpoints write the text and its numbers into different fields. Fields that contain lists are left out, because they
+    may quote the request.
     """
     match error:
         case openai.APIStatusError(status_code=status) if status not in _REFUSED:

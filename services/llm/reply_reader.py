@@ -45,7 +45,7 @@ class ReplyReader:
         self._emit = emit
         self._is_empty = True
         self._ending = ""  # the finish reason, once received
-        self._is_early = False  # true once text followed a finish reason, as some gateways send it (open-webui 23921)
+        self._is_early = False  # true once text followed a finish reason, as with some gateways (open-webui #23921)
         self._counts = Counter[str]()
 
     def read(self, chunk: object) -> None:
@@ -82,9 +82,9 @@ class ReplyReader:
             self._emit(LimitReached())
         if usage := _usage(self._counts, has_begun=self.has_begun):
             self._emit(usage)
-        if self._ending == "abort":  # vLLM and SGLang, when they end a request themselves
+        if self._ending == "abort":  # sent by vLLM and SGLang when they end a request themselves
             return ModelFailure.BROKEN
-        # a reply without text or thoughts counts as empty
+        # a reply without text or thoughts counts as empty, not as filtered
         is_filtered = self.has_begun and self._ending == "content_filter"
         return ModelFailure.FILTERED if is_filtered else None
 
@@ -104,12 +104,12 @@ def _joined(parts: Iterable[object]) -> str:
 
 
 def _counts(chunk: _Chunk) -> Counter[str]:
-    """Return the counts in *chunk*; the union (`|`) over all chunks has the maximum of each.
+    """Return the counts in *chunk*; the union (`|`) of the counts of all chunks contains the maximum of each count.
 
-    Most endpoints send counts once, in a last chunk without choices; vLLM (issue 7262) and others send running
-    counts in every chunk, and some send zeros last (llmio 71). Moonshot sends counts in a choice (go-moonshot
-    17), and Groq has sent counts in a separate field (vercel/ai 1651). llama.cpp's timings come with or without counts;
-    servers built on llama.cpp have left cached tokens out of the prompt's count (ollama 5370, 16428).
+    Most endpoints send counts once, in a last chunk without choices; vLLM (#7262) and others send running
+    counts in every chunk, and some send zeros last (llmio #71). Moonshot sends counts in a choice (go-moonshot
+    #17), and Groq has sent counts in a separate field (vercel/ai #1651). llama.cpp's timings come with or without counts;
+    servers built on llama.cpp have left cached tokens out of the prompt's count (ollama #5370, #16428).
     """
     counts = Counter[str]()
     in_choices = (value_at(choice, "usage") for choice in chunk.choices or ())
@@ -144,12 +144,12 @@ def _usage(counts: Counter[str], *, has_begun: bool) -> Usage | None:
     if not prompt:
         return None
     # OpenAI, DeepSeek, Moonshot and LiteLLM count cached tokens as part of the prompt; Anthropic, and
-    # gateways that pass on its numbers, count them separately (openinference 1429, context-lens 51)
+    # gateways that pass on its numbers, count them separately (openinference #1429, context-lens #51)
     beside = cached + counts["written"]
     if beside > prompt or total - prompt - reply == beside != thoughts:
         prompt += beside
     # thoughts are part of the reply; xAI and Gemini count them only separately and in the total
-    # (vercel/ai 12425, crewAI 5699)
+    # (vercel/ai #12425, crewAI #5699)
     reply = max(reply, total - prompt)
     if thoughts > reply:
         reply += thoughts

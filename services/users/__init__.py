@@ -359,7 +359,7 @@ class UserServices(ChatParts):
         is_there: Callable[[], bool],
         in_place_of: TemporaryChat | None = None,
     ) -> TemporaryChat:
-        """Begin a temporary chat, which ends once *is_there* returns False, because its page was closed; only its cost is stored.
+        """Begin a temporary chat, of which only the cost is stored. It ends when its page is closed: then *is_there* returns False.
 
         The chat has its own turns and its own search index, so that no shared object contains its text.
         """

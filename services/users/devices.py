@@ -1,4 +1,4 @@
-"""The devices on which a user is signed in, and signing them out."""
+"""The list of the devices on which a user is signed in, and the sign-out of these devices."""
 
 import time
 from collections.abc import Callable
@@ -23,7 +23,7 @@ class Devices:
 
     session: AppSession = field(repr=False)
     # `Shared.ending` for `session`: stops the live turns of the sessions in this process that the function selects, and
-    # waits up to the given seconds. Inside the context, these sessions begin no turn; after it, ended ones are forgotten.
+    # waits up to the given seconds. Inside the context, these sessions begin no turn; after it, ended sessions are forgotten.
     ending: Callable[[Callable[[AppSession], bool], float], AbstractContextManager[None]]
     longest_seconds: float = 5.0  # the longest wait for replies to be stored before sessions end
     poll_seconds: float = 0.3
@@ -64,7 +64,7 @@ class Devices:
         is_meant: Callable[[AppSession], bool],
         end: Callable[[], Answer],
     ) -> Answer:
-        """Stop the sessions' replies in all processes, wait until they are stored, and return the result of *end*.
+        """Stop the replies of the selected sessions in all processes, wait until they are stored, and return the result of *end*.
 
         The wait is at most five seconds: if a reply is not stored by then, a sweep settles it.
         """

@@ -24,7 +24,7 @@ class FactorRule:
         return self.cached.get().requires_factor
 
     def require(self, *, is_on: bool) -> None:
-        """Require a second factor of every account (*is_on*), which ends all sessions without one, or stop requiring it.
+        """If *is_on*, require a second factor of every account, and end the sessions of accounts without one; else stop requiring it.
 
         The replies of all other sessions in this process are stopped first, so that they are stored and settled; a sweep
         settles the replies of ended sessions in other processes.
@@ -37,6 +37,6 @@ class FactorRule:
         self.cached.outdate()
 
     def _check(self) -> None:
-        """Raise AdminsOnly unless the user is admin, and ProofNeeded unless the user has given a recent proof."""
+        """Raise AdminsOnly unless the user is an admin, and ProofNeeded unless the user has given a recent proof."""
         self.session.backend.administration.deployment()
         require_recent(self.session.backend)

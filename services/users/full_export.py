@@ -37,8 +37,8 @@ def read_export(store: Store, conversation_id: ConversationId) -> ConversationEx
 class FullExport:
     """The export of *store* as the bytes of a zip file; times in readable files are in *zone*.
 
-    Only a few conversations are in memory at a time. Only this export uses *store*, so that it leaves the caches of
-    pages alone. One thread iterates over `parts`; other threads read ahead, and any thread may read the progress.
+    Only a few conversations are in memory at a time. Only this export uses *store*, so that the caches of
+    pages do not change. One thread iterates over `parts`; other threads read ahead, and any thread may read the progress.
     """
 
     def __init__(self, store: Store, zone: tzinfo) -> None:

@@ -3,7 +3,7 @@
 An opened session is checked again every few seconds, so that signing out or suspending a user in another process takes
 effect here as well. Page runs do not wait for the check, because every database call checks the session itself; after a
 page is drawn, `has_ended` returns the result of the check. Requests with a cookie, and actions that need a proof,
-wait for the check: the database knows a session by its tokens, which stay when another process replaces its cookie.
+wait for the check: the database identifies a session by its tokens, which stay when another process replaces its cookie.
 """
 
 import math
@@ -27,10 +27,10 @@ from services.store.accounts import Accounts, AppSession, Checked, Cookie, Curre
 Key = TypeVar("Key")
 
 _FRESH_SECONDS = 5.0  # seconds between two checks of a session against the database
-# if the last check is longer ago, callers wait for a new check, or get StoreUnavailable
+# seconds; if the last check is older, callers wait for a new check; if the check fails, they get StoreUnavailable
 _TRUSTED_SECONDS = 600.0
 _IDLE_SECONDS = 1800.0  # seconds from closing the last tab until the user's keys leave memory
-_MOST_IDLE = 50  # sessions of one user without an open tab that stay open in this process
+_MOST_IDLE = 50  # maximum sessions of a user that stay open here without an open tab
 _WAIT_SECONDS = 1.0  # the longest wait of a request with a cookie for a check that is due
 # seconds between two calls that ask which sessions have ended, and between two checks of a session whose tabs only poll
 _ENDED_SECONDS = 60.0
@@ -64,9 +64,9 @@ class _Entry:
     used_at: float
     doubted_at: float = -math.inf
     check: Future[None] | None = None  # the last check of the session
-    # true: another process has given the session a new cookie, and this entry is used for no page
+    # true: another process has given the session a new cookie, so pages do not use this entry
     is_outdated: bool = False
-    # held while this process notes a proof of the user, which changes the cookie of the session
+    # locked while this process stores a proof of the user, which changes the cookie of the session
     proving: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
 
@@ -74,7 +74,7 @@ class _Entry:
 class SessionCache:
     """The opened sessions of this process, found by cookie or id, shared by their tabs.
 
-    A proof gives a session a new cookie. If another process has noted the proof, this process draws no page for the session
+    A proof gives a session a new cookie. If another process has stored the proof, this process draws no page for the session
     until the browser sends the new cookie; once the session's live turns have ended, the session is forgotten.
 
     Any thread may call any method except `connected`, which is only for the event loop's thread.
@@ -193,7 +193,7 @@ class SessionCache:
                     entry.session = change(entry.session)
 
     def prove(self, session: AppSession, cookie: Cookie, checked: Checked) -> Cookie:
-        """Note a proof as `Accounts.prove` does, and return the new cookie, the only one that finds the session from now on.
+        """Store a proof as `Accounts.prove` does, and return the new cookie; from now on, no other cookie finds the session.
 
         The tabs and live turns of the session continue.
         """
@@ -244,8 +244,8 @@ class SessionCache:
     def forget_idle(self) -> None:
         """Forget sessions that had no open tab for half an hour, and with them their users' keys. Call this regularly.
 
-        Also forget all but the last used 50 of one user's sessions without an open tab, because a user can begin any number
-        of them; and sessions to which another process has given a new cookie. None is forgotten while its turns are live.
+        Also forget sessions to which another process has given a new cookie. Of a user's sessions without an open tab, forget
+        all but the last used 50, because a user can begin any number. A session with a live turn is never forgotten.
         """
         horizon, idle, unused = time.monotonic() - _IDLE_SECONDS, Counter[UserId](), list[_Entry]()
         with self._lock:
@@ -261,7 +261,7 @@ class SessionCache:
                 self._forget(entry)
 
     def why_ended(self, cookie: Cookie) -> SessionEnd:
-        """Return the reason why *cookie* opens no session; ENDED if this process does not know it."""
+        """Return the reason why *cookie* opens no session; ENDED if this process does not know the reason."""
         return self._ends.get(cookie.hash) or SessionEnd.ENDED
 
     def has_moved(self, cookie: Cookie) -> bool:

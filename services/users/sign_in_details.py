@@ -1,4 +1,4 @@
-"""The sign-in details of an account: its ways in and its proofs, as its user sees them on the Account page."""
+"""The sign-in details of an account that the Account page shows: how its user can sign in, and prove who they are."""
 
 from dataclasses import dataclass
 
@@ -13,11 +13,11 @@ from services.store.sign_in_policy import SignInPolicy
 
 @dataclass(frozen=True, slots=True)
 class SignInDetails:
-    """The ways in of an account, the oldest of each kind first, and the ways to prove who its user is."""
+    """The sign-in methods of an account, oldest first within each kind, and the proofs that its user can give."""
 
     has_password: bool  # true: the user can sign in with a password
     is_confirmed: bool  # true: the address is confirmed
-    takes_code: bool  # true: a mailed code proves who the user is
+    takes_code: bool  # true: the user can prove who they are with a mailed code
     factor: SecondFactor | None
     passkeys: tuple[Passkey, ...]
     identities: tuple[LinkedIdentity, ...]  # identities at providers of single sign-on

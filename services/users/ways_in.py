@@ -1,4 +1,4 @@
-"""The number of accounts that no longer have a way in, for admins."""
+"""The count, for admins, of the accounts that no longer have a way in."""
 
 import threading
 import time

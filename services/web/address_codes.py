@@ -25,7 +25,7 @@ from services.web.session_start import SessionStart
 
 @dataclass(frozen=True, slots=True)
 class NewAddress:
-    """Changes the email address of a signed-in user who has proved who they are, and entered the code mailed to the new address."""
+    """Changes a signed-in user's email address, once the user has given a proof and entered the code mailed to the new address."""
 
     name: ClassVar[str] = CodePurpose.NEW_ADDRESS
     needs_session: ClassVar[bool] = True
@@ -34,17 +34,17 @@ class NewAddress:
     async def request_of(self, asked: Asked) -> CodeRequest:
         """Return the request for a code to the new address.
 
-        Raise BadAddress, AddressTaken (it is the current address), OtherSignInNeeded.
+        Raise BadAddress, AddressTaken (the new address is the current one), OtherSignInNeeded.
         """
         address, own = checked_address(asked.fields.get("email", "")), asked.own.session.email
         if address == own:
             raise AddressTaken
         asked.accounts.policy.check_move(own, address)
-        # a code that was mailed before a sign-in method changed, which raises the generation, must not change the address
+        # each change to a sign-in method raises the generation: a code that was mailed before such a change is refused
         return CodeRequest(address=address, extra=str(asked.own.current.stored.generation))
 
     def recipient(self, asked: Asked, request: CodeRequest, throttles: Throttles) -> Recipient:
-        """Return the recipient; if another account has the address, the mail contains no code. Raise ProofNeeded."""
+        """Return the recipient of the mail, which contains no code if another account has the address. Raise ProofNeeded."""
         require_proof(asked.accounts, asked.own.session)
         stored = asked.accounts.find_claim(request.address, throttles).stored
         owner = stored.user_id if stored else None
@@ -61,7 +61,7 @@ class NewAddress:
         asked.shared.set_address(session.user_id, address)
         is_former = is_former and SignInMethod.CODE in asked.accounts.policy.methods
         kind = NoticeKind.FORMER_ADDRESS if is_former else NoticeKind.ADDRESS_CHANGED
-        # an old address that was never confirmed gets no mail, because its mailbox may be a stranger's
+        # an old address that was never confirmed gets no mail, because its mailbox may belong to someone else
         mails = {session.email: kind} if session.is_confirmed else {}
         mails[address] = NoticeKind.ADDRESS_CHANGED
         backend = asked.accounts.backend
@@ -85,10 +85,10 @@ class RestoreAddress:
         return CodeRequest(address=address)
 
     def recipient(self, asked: Asked, request: CodeRequest, throttles: Throttles) -> Recipient:
-        """Return the recipient without credentials, so that the account's current user cannot end the step by changing them."""
+        """Return the recipient, without the account's credentials: otherwise, a thief could end the step by changing them."""
         found = asked.accounts.find_former(request.address, throttles)
         opens = asked.accounts.policy.opens
-        # no code is mailed if codes may not sign in to the account, for example because its current address must use a provider
+        # mail no code if the account does not allow sign-in by code, for example because its current address must use a provider
         if found is None or found.is_suspended or not opens(found.credentials, BY_CODE):
             return NOBODY
         user_id = found.stored.user_id
@@ -112,5 +112,5 @@ class RestoreAddress:
             restored = asked.accounts.restore_address(address, hashed, asked.browser)
             return Entered(restored.cookie, restored.session, restored.left)
 
-        # None: the step is bound to no credentials, for the reason given in `recipient`
+        # None: the step is not bound to credentials (`recipient` gives the reason)
         return await Entries(self.start).enter(asked.request, entry, None, asked.target, act)

@@ -21,10 +21,10 @@ from services.store.backend import Throttle, Throttles
 from services.web.origin import networks_of
 
 DEVICE_SECONDS = 90 * 86400
-# codes of these purposes return an account to its user, so only devices older than FORMER_LIFE count as known: a thief
-# who has just learnt the password could add newer devices by signing in
+# codes for these purposes return an account to its user, so only devices older than FORMER_LIFE count as known: a thief
+# who has just learnt the password could have added newer devices by signing in
 _RECOVERING = {CodePurpose.RESET_PASSWORD, CodePurpose.RESTORE_ADDRESS}
-_UNTOLD_FACTORS = 2  # maximum wrong codes in one step before the next one causes a notice
+_UNTOLD_FACTORS = 2  # wrong codes allowed in one step; the next wrong code causes a notice
 _MINUTE, _QUARTER, _HOUR, _DAY = 60, 900, 3600, 86400  # time windows of throttles, in seconds
 # seconds; longer than a password check, so that the time of a refusal does not reveal whether the
 # address has an account
@@ -41,7 +41,7 @@ class _Device:
 
 
 def _is_new(device: _Device) -> bool:
-    """Return True if a device is younger than FORMER_LIFE, the time in which a former address may be taken back."""
+    """Return True if a device is younger than FORMER_LIFE, the time limit for taking back a former address."""
     return time.time() - device.since < FORMER_LIFE.total_seconds()
 
 
@@ -74,8 +74,8 @@ class Attempts:
     def sign_in(self, email: EmailAddress | None, address: str, device: str) -> Throttles:
         """Return the throttles of an attempt to sign in from *address* with the device cookie *device*.
 
-        *email* is None for a passkey or a provider. No throttle of the account then counts the attempt: neither can be guessed,
-        and strangers could use up the throttle to lock the user out.
+        *email* is None for a sign-in with a passkey or at a provider. These cannot be guessed, so the account's throttle does
+        not count them: otherwise, strangers could use up the throttle to lock the user out.
         """
         strangers = self._of_networks("sign-in", address, self.tries_of_an_address)
         if email is not None:
@@ -87,7 +87,7 @@ class Attempts:
         return Throttles(strangers, user_id, (of_device,))
 
     def password(self, user_id: UserId) -> Throttle:
-        """Return the throttle of attempts to set a password, because each costs a password hash, even if the change is then refused."""
+        """Return the throttle of attempts to set a password: each attempt costs a password hash, even if the change is refused."""
         return self._throttle(f"password of {user_id}", self.tries_of_an_account)
 
     def step(self, address: str, step_id: UUID | None = None) -> tuple[Throttle, ...]:
@@ -114,7 +114,7 @@ class Attempts:
     def challenge(self, device: str, address: str) -> tuple[Throttle, ...]:
         """Return the throttles of a step that waits for a passkey outside of a session, on the device with the cookie *device*.
 
-        All known devices of a user share one throttle: each sign-in adds a device, so a throttle for each would be no limit.
+        All known devices of a user share one throttle: each sign-in adds a device, so throttles per device would limit nothing.
         """
         user_id = self.device_user(device)
         if user_id is None:
@@ -158,7 +158,7 @@ class Attempts:
         """Return the throttles of an attempt to enter a user's second factor on the device with the cookie *device*.
 
         A device on which the factor was given has its own throttle (`gave_factor`). All other devices share throttles, which
-        start again when *state* changes, such as the generation of the account's credentials.
+        are reset when *state* changes, for example the generation of the account's credentials.
         """
         if self.gave_factor(user_id, device, since=since, is_former=is_former):
             return (self._throttle(f"factor on {device}", self.factors_of_an_hour, _HOUR),)

@@ -1,4 +1,4 @@
-"""Changes to an account by its signed-in user: the proof that they require, and a change to the sign-in methods."""
+"""Functions for changes that a signed-in user makes to the account: require a proof, and change the sign-in methods."""
 
 from services.crypto import Credentials
 from services.domain.accounts import CredentialsAction, Failure, ProofScope

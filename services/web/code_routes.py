@@ -1,8 +1,8 @@
 """Routes of mailed codes: `/code` (send a first or another code) and `/code/redeem` (enter the code), for every purpose.
 
 Native HTML forms post here. The response to `/code` redirects to the page with the form for the code; its URL names the
-step and the purpose, never an email address. The response is the same, after a multiple of 0.4 s, if the address is
-unknown, if it may not get a code, if its limit of codes is reached, and if the mail is not sent.
+step and the purpose, never an email address. The response is sent after a multiple of 0.4 s. It is the same if the address
+is unknown, may not get a code, or has reached its limit of codes, and if the mail is not sent.
 """
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping
@@ -64,7 +64,7 @@ _GOES_ON = (
 class Asked(SentForm):
     """A request to send a code, or to check one."""
 
-    # name of the network by which `HashingLanes` counts the client
+    # name of the client's network, under which `HashingLanes` counts the client
     network: str = field(repr=False)
 
     @property
@@ -75,7 +75,7 @@ class Asked(SentForm):
 class CodePurposeFlow(Protocol):
     """One purpose of codes: the request for a code, the recipient of its mail, and the action that the right code allows."""
 
-    # value of the form field `purpose` and of the query parameter `code`, and kind of the steps
+    # the purpose: value of the form field `purpose` and the query parameter `code`, and kind of the steps
     name: ClassVar[str]
     # True: steps of this purpose belong to the session of a signed-in user; False: to no session
     needs_session: ClassVar[bool]
@@ -85,14 +85,15 @@ class CodePurposeFlow(Protocol):
         ...
 
     def recipient(self, asked: Asked, request: CodeRequest, throttles: Throttles) -> Recipient:
-        """Return the recipient of a mail, and count the mail, even a repeated one, in *throttles*, in one call to the store.
+        """Return the recipient of a mail, and count the mail in *throttles*, even if it repeats another, in one call to the store.
 
-        Raise StoreUnavailable, and TooManyAttempts, after which no mail is sent, but the response is as usual. This call blocks.
+        Raise StoreUnavailable or TooManyAttempts. After TooManyAttempts, no mail is sent, but the response is the same as
+        usual. This call blocks.
         """
         ...
 
     async def finish(self, asked: Asked, code: RightCode) -> Response:
-        """End the step with `code.end`, because the entered code was right, and do what the code allows. Raise an AppError.
+        """End the step with `code.end`, and do what the code allows; the code has already been checked. Raise an AppError.
 
         SignedOut means that the session has ended meanwhile.
         """
@@ -121,7 +122,7 @@ class CodeRoutes:
     shared: Callable[[], Shared]  # raises StoreUnavailable until the backend has started
     attempts: Attempts
     origin: Origin
-    mailer: Mailer  # a mail that its queue refuses is lost
+    mailer: Mailer  # if its queue refuses a mail, the mail is lost
     flows: Iterable[CodePurposeFlow]
 
     def routes(self) -> list[Route]:

@@ -29,7 +29,7 @@ from services.web.session_start import SessionStart
 
 @dataclass(frozen=True, slots=True)
 class SignUpCode:
-    """Creates an account. Its step begins only at `/account`, and contains the hash of a password if passwords are enabled."""
+    """Creates an account. The code's step begins only at `/account`, and contains a password hash if passwords are enabled."""
 
     name: ClassVar[str] = "sign_up"
     needs_session: ClassVar[bool] = False

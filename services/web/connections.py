@@ -22,10 +22,10 @@ STRANGERS_MESSAGE_BYTES, SESSIONS_MESSAGE_BYTES = 64_000, 4_000_000
 _MOST_FRAMES = 1000  # maximum fragments and pings before a message is complete; browsers send few
 _MOST_MESSAGES = 100  # maximum messages that wait for the app; browsers send a few at a time
 _PART_BYTES = 16_384  # bytes parsed at a time, because a whole read may contain too many frames
-HEADERS_SECONDS = 10.0  # time limit of headers, from the connection or the previous response
-BODY_SECONDS = 10.0  # time limit of the body, from the end of the headers
-STALLED_SECONDS = 60.0  # a client that reads nothing of a response for so long is disconnected
-# responses that take longer at shutdown are cut off: partial replies are stored only afterwards
+HEADERS_SECONDS = 10.0  # time limit for the headers, from the connection or the last response
+BODY_SECONDS = 10.0  # time limit for the body, from the end of the headers
+STALLED_SECONDS = 60.0  # a client that reads nothing of a response for this time is disconnected
+# time limit for responses at shutdown; short, because partial replies are stored only afterwards
 _SHUTDOWN_SECONDS = 1
 _MESSAGE_BYTES = "daybook.message_bytes"  # key in a websocket's scope["state"]: the limit on its messages, in bytes
 # maximum unsent bytes in the kernel's send buffer; with a larger buffer, a slow client would look as if it
@@ -54,7 +54,7 @@ def limit_connections() -> None:
     async def startup(server: Server, sockets: list[socket.socket] | None = None) -> None:
         config = server.config
         http = config.http_protocol_class
-        if not issubclass(http, TimedRequests):  # not yet replaced by an earlier call
+        if not issubclass(http, TimedRequests):  # an earlier call may have replaced it
             timed = type("TimedHttp", (TimedRequests, http), {})
             config.http_protocol_class = cast(type[asyncio.Protocol], timed)
         config.ws_protocol_class = BoundedWebSocket
@@ -79,7 +79,7 @@ def allow_large_messages(scope: Scope) -> None:
 
 
 class BoundedWebSocket(WebSocketsSansIOProtocol):
-    """A websocket that buffers few messages and one unfinished one, and drops pongs while the client does not read."""
+    """A websocket that buffers a limited number of messages, and sends no pongs while the client does not read."""
 
     _frames = 0  # frames received since the last complete message
 
@@ -94,7 +94,7 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
         await super().send(message)
 
     async def receive(self) -> Any:
-        await asyncio.sleep(0)  # other clients have their turn, even if a message waits here
+        await asyncio.sleep(0)  # lets other clients run first, even if a message already waits here
         return await super().receive()
 
     def data_received(self, data: bytes) -> None:
@@ -160,7 +160,8 @@ class TimedRequests(asyncio.Protocol):
     transport: asyncio.Transport
     cycle: _Cycle | None
 
-    # the last request, and True if the server waits for its body, False if it waits for the next headers; None: neither
+    # the last request, with True while the server waits for its body, or False while it waits for the next request's headers;
+    # None: it waits for neither
     _awaited: tuple[_Cycle | None, bool] | None = None
     _deadline: asyncio.TimerHandle | None = None  # aborts the connection if the request is late
     _unsent = 0  # unsent bytes at the last check
@@ -213,7 +214,7 @@ class TimedRequests(asyncio.Protocol):
             self._deadline = self.loop.call_later(seconds, self._end_if_late)
 
     def _end_if_late(self) -> None:
-        # headers are not due while the client still reads the last response, which `_end_if_stalled` watches
+        # while the client still reads the last response, the next headers are not due, and `_end_if_stalled` limits the time
         if self._awaited == (self.cycle, False) and self.transport.get_write_buffer_size():
             self._deadline = self.loop.call_later(HEADERS_SECONDS, self._end_if_late)
         else:

@@ -1,4 +1,4 @@
-"""The session of a request, with its user's credentials as stored now: another process may have changed them."""
+"""The session of a request, with its user's credentials read from the store, because another process may have changed them."""
 
 from collections.abc import Mapping
 from contextlib import suppress
@@ -47,7 +47,7 @@ class SentForm:
 
 
 def current_session(shared: Shared, cookie: Cookie | None) -> SignedIn | None:
-    """Return the session of *cookie*, or None; if its email address has changed, update the user's sessions in this process.
+    """Return the session of *cookie*, if any; if its email address has changed, update the user's sessions in this process.
 
     Raise StoreUnavailable, Tampered, KeyMissing. This call blocks.
     """
@@ -65,5 +65,5 @@ def current_session(shared: Shared, cookie: Cookie | None) -> SignedIn | None:
 
 
 def is_signed_in(shared: Shared, cookie: Cookie | None) -> bool:
-    """Return True if the session of *cookie* is open in this process, for example if the sign-in form was submitted twice."""
+    """Return True if the session of *cookie* is open in this process, as it is when a sign-in form is submitted again."""
     return cookie is not None and shared.session_cache.is_open(cookie)

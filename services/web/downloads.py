@@ -56,5 +56,5 @@ def zone_of(request: Request) -> tzinfo:
     try:
         return ZoneInfo(request.query_params.get("zone", ""))
     except (ZoneInfoNotFoundError, ValueError, OSError):
-        # OSError is raised if the name is that of a folder of time zones
+        # OSError is raised if the name denotes a folder of time zones
         return UTC

@@ -1,6 +1,6 @@
 """The last part of each sign-in, sign-up and reset: a session begins, or the form for the second factor follows.
 
-The password or mailed code has already been checked. The form for the factor posts to `/factor`; a passkey as the factor is
+The password or mailed code has already been checked. The form for the factor posts to `/factor`, but a passkey is
 posted to the routes of passkeys (passkey_factor.py). The responses are redirects, as for all native HTML forms.
 """
 
@@ -54,13 +54,13 @@ from services.web.notices import Notices
 from services.web.origin import browser_of
 from services.web.session_start import SessionStart, redirect
 
-_KIND = "factor"  # kind of the steps that wait for a factor, and value of the query parameter `code` for their form
-ENROL = "enrol_factor"  # kind of the steps in which a factor is set up, and value of `code` for their form
-PASSKEY = "passkey_factor"  # value of `code` for the form that asks for a passkey
-_KEPT = "kept"  # value of `code` for the reset form of an account without a second factor
+_KIND = "factor"  # kind of steps that wait for a factor, query parameter `code` of their form
+ENROL = "enrol_factor"  # kind of steps that set up a factor, query parameter `code` of their form
+PASSKEY = "passkey_factor"  # query parameter `code` of the form that asks for a passkey
+_KEPT = "kept"  # query parameter `code` of the reset form of an account without a second factor
 # values of the query parameter `code`, which names the form for a kind of factor
 _FORMS = {"factor", "recovery", PASSKEY, _KEPT}
-# values of the query parameter `by`, the kinds of factors that may be given; "": an authenticator app
+# values of the query parameter `by`, which names the kinds of factors that may be given; "": only an authenticator app
 _KINDS = {"passkey", "both"}
 # errors after which the user can try again in the same step, unless the step has already ended
 _GOES_ON = *REFUSED_FACTOR, FactorRequired, TooManyAttempts, StoreUnavailable
@@ -76,9 +76,9 @@ class FactorForm:
     # the date on which the factor was added, if a reset may remove the factor; else ""
     added: str = field(repr=False)
     keeps_factor: bool
-    # the marks of the passkeys and identities that a reset may remove: their ids in forms (services/store/kept.py)
+    # the passkeys and identities that a reset may remove, by their ids in forms (marks, services/store/kept.py)
     ways: tuple[str, ...] = field(repr=False)
-    # the marks of those that the user has chosen to remove
+    # the marks of the passkeys and identities that the user has chosen to remove
     gone: tuple[str, ...] = field(repr=False)
     target: str = field(repr=False)
 

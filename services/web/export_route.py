@@ -2,8 +2,8 @@
 
 `GET /export/<conversation>.md` or `.json`, `/export/usage.csv?first=…&last=…`, `/export/everything.zip`; for admins
 `/export/users.csv`, `/export/models.csv`, `/export/invitations.csv`, `/export/audit.csv`, and `/export/users/usage.csv` or
-`/export/users/<user>/usage.csv` with `?first=…&last=…`. `?m=…` names a message whose branch the Markdown has. A user's
-exports run one at a time; a HEAD request asks whether an export may begin, without building it.
+`/export/users/<user>/usage.csv` with `?first=…&last=…`. `?m=…` names a message: the Markdown contains the branch with
+this message. A user's exports run one at a time; a HEAD request asks whether an export may begin, without building it.
 """
 
 from collections.abc import Awaitable, Callable
@@ -63,7 +63,7 @@ class ExportRoutes:
         if suffix == "json":
             text = portable.to_json(exported)
         else:
-            with suppress(ValueError):  # without `m`, the branch that ends with the newest message
+            with suppress(ValueError):  # no valid `m`: export the branch with the newest message
                 shown = MessageId(UUID(request.query_params.get("m", "")))
                 exported = replace(exported, thread=exported.thread.through(shown))
             text = portable.to_markdown(exported, zone_of(request))

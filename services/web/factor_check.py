@@ -77,9 +77,9 @@ class FactorCheck:
         *,
         is_former: bool = False,
     ) -> tuple[str, ...]:
-        """Count a try if *entry* is an authenticator app's code: only these can be guessed.
+        """Count a try if *entry* is a code of an authenticator app, because other factors cannot be guessed.
 
-        Return the buckets of the throttles that counted the try, which is given back if the factor is right.
+        Return the buckets of the throttles that counted the try: the store undoes the count if the factor is right.
         *state* and *is_former*: as in `Attempts.factor`. Raise TooManyAttempts.
         """
         since = factor.since
@@ -105,5 +105,5 @@ class FactorCheck:
 
 
 def entry_of(text: str) -> FactorEntry:
-    """Return the typed *text* as a second factor: a code of an authenticator app, with spaces or not, or a recovery code."""
+    """Return the typed *text* as a second factor: a code of an authenticator app, with or without spaces, or a recovery code."""
     return FactorEntry(FACTORS, typed_code(text, totp.DIGITS) or text)

@@ -1,4 +1,4 @@
-"""Middleware that refuses request bodies that no form of the app sends: of more than 16 kB, or multipart."""
+"""Middleware that refuses request bodies that no form of the app sends: bodies of more than 16 kB, and multipart bodies."""
 
 from dataclasses import dataclass
 

@@ -23,7 +23,7 @@ Answer = TypeVar("Answer")
 
 _MOST_LANES = 8
 _PATIENCE_SECONDS = 20.0
-_KNOWN_IN_A_ROW = 3  # known devices that may come before a stranger who waits
+_KNOWN_IN_A_ROW = 3  # maximum known devices that get a lane in a row while a stranger waits
 _NICENESS = 10  # niceness of a hashing thread, so that replies and pages take precedence
 
 
@@ -74,7 +74,7 @@ class HashingLanes:
         except BaseException:  # the wait was too long, or the request was cancelled
             self._leave(waiter)
             raise
-        # a separate task: the thread continues after its request is cancelled, and must keep its lane
+        # runs in a separate task: the thread continues after its request is cancelled, and must keep its lane
         return await asyncio.shield(asyncio.ensure_future(self._hash(waiter, work)))
 
     async def _hash(self, waiter: _Waiter, work: Callable[[], Answer]) -> Answer:

@@ -26,7 +26,7 @@ _LIFE = timedelta(hours=24)
 class Notices:
     """Stores notices, and mails them. Any thread may call any method; all methods block.
 
-    A failure is logged, not raised, because the change that a notice reports has been made.
+    A failure is logged, not raised, because the change that a notice reports has already been made.
     """
 
     attempts: Attempts
@@ -39,7 +39,7 @@ class Notices:
     ) -> None:
         """Notify a user of what *request* has done in *session*, as `tell_user` does, but not on the pages of *session* itself.
 
-        An address that was never confirmed gets no mail, because its mailbox may be a stranger's.
+        An address that was never confirmed gets no mail, because its mailbox may belong to someone else.
         """
         notice = _notice(request, session, kind)
         address = session.email if session.is_confirmed else None

@@ -18,7 +18,7 @@ _PASSWORD = """<label>Password<input name="password" type="password" autocomplet
   autofocus></label>"""  # noqa: S105
 _FACTOR = """<label>{}<input name="factor" type="text" autocomplete="one-time-code" autocapitalize="none"
   spellcheck="false" required maxlength="60"></label>"""
-_SECOND = ' class="db-second"'  # attribute of a button that is not the first choice
+_SECOND = ' class="db-second"'  # attribute of a button for a secondary choice
 _ADDRESS = """<label>Email<input name="email" type="email" autocomplete="email" required autofocus
   placeholder="you@example.org"></label>"""
 

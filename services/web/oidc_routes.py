@@ -41,7 +41,7 @@ from services.web.oidc_visits import SignOnVisits
 from services.web.own_identities import OwnIdentities
 
 ACCOUNT = "/account"  # path of the Account page
-# kinds of steps: outside of a session, and in the session that began the step
+# kinds of steps: begun outside of a session, and begun in a session
 _SIGN_IN, _OWN = "single_sign_on", "own_single_sign_on"
 _NO_STORE = {"Cache-Control": "no-store"}
 
@@ -73,7 +73,7 @@ class OidcRoutes:
         ]
 
     async def _begin(self, request: Request, name: str) -> Response:
-        """Redirect to the provider after a click on a page of this app; else return a page to click on, because any site can link here."""
+        """Redirect to the provider after a click on a page of this app; else show a page with the link, because any site can link here."""
         query = request.query_params
         target = with_query(local_path(query.get("next", "")))
         invitation = query.get("invite", "").strip()[:LONGEST_INVITATION]
@@ -125,7 +125,7 @@ class OidcRoutes:
         return answer
 
     async def _back(self, request: Request, name: str) -> Response:
-        """End the step that the provider's answer belongs to, and do what the step was begun for."""
+        """End the step that waited for the provider's answer, and continue the sign-in, the linking or the proof."""
         session, target, invitation = None, "/", ""
         try:
             signed_in = await run_sync(self._session, request)

@@ -51,7 +51,7 @@ from services.web.oidc_steps import SignOnSteps, WaitingAnswer
 from services.web.origin import browser_of, networks_of
 
 ACCOUNT, _ADDRESS = "/identity/account", "/identity/address"
-# kinds of steps; the page of a step resets its tries, so a step with a mailed code must be of another kind
+# kinds of steps; opening the page of a step resets the step's tries, so steps with mailed codes must be of other kinds
 ACCOUNT_STEP, _ADDRESS_STEP = "account_of_identity", "address_asked_for"
 
 
@@ -63,7 +63,7 @@ class SignOnVisits:
     has_mail: bool
 
     async def enter(self, request: Request, waiting: WaitingAnswer) -> Response:
-        """Sign in or up, and return the response. A cookie names a provider that can be signed out of, until the user signs out.
+        """Sign in or sign up; return the response. If the provider has a sign-out URL, a cookie names the provider until sign-out.
 
         Raise the errors of `next_of`, and those of a sign-in or a sign-up.
         """

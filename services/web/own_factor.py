@@ -188,7 +188,7 @@ class OwnFactor:
             step = self._steps.attempt(browser, _KIND, read_step_id(asked.step), asked.session)
             step.check(current.stored)
         except StepEnded:
-            # the factor is stored, and the form was submitted again
+            # the factor is already stored, because the form was submitted again
             if asked.factor_mark not in ("", asked.replaces):
                 return shown_page(ShownOnce.RECOVERY_CODES)
             raise

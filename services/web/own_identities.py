@@ -1,7 +1,7 @@
 """The identities of a signed-in user at providers of single sign-on: adding, renaming and removing them, and using them as proofs.
 
 `/identity/add` asks the user before an identity is added, and `/identity/proof` asks for the second factor of a proof
-(a passkey as that factor is posted to the routes of passkeys, passkey_factor.py). Forms of the Account page post to
+(but a passkey is posted to the routes of passkeys, passkey_factor.py). Forms of the Account page post to
 `/identity/rename` and `/identity/remove`.
 """
 
@@ -77,7 +77,7 @@ class OwnIdentities:
         ]
 
     def routes_without_provider(self) -> list[Route]:
-        """Return the routes for an identity even if its provider is switched off."""
+        """Return the routes for identities that also exist if no provider is configured."""
         rename = self._form(self._rename, "identity", "identity_name")
         remove = self._form(self._remove, "identity", "others")
         return [
@@ -92,7 +92,7 @@ class OwnIdentities:
             raise TooManyIdentities
 
     def proof_request_kind(self, request: Request, signed_in: SignedIn) -> RequestKind:
-        """Return PROOF, for a proof by a provider, or FRESH if the user has no other means of proof here.
+        """Return FRESH if the user can prove who they are only through a provider, else PROOF.
 
         FRESH also accepts answers of providers that do not state when the user signed in.
         """
@@ -122,7 +122,7 @@ class OwnIdentities:
     async def prove(
         self, request: Request, signed_in: SignedIn, waiting: WaitingAnswer
     ) -> Response:
-        """Note that the signed-in user has proved who they are; if the account has a second factor, ask for it first.
+        """Store the proof of a signed-in user; if the account has a second factor, ask for it first.
 
         Raise IdentityTaken, ProofNeeded.
         """
@@ -152,7 +152,7 @@ class OwnIdentities:
             raise ProofNeeded
         own = found.stored, found.credentials, waiting.by
         opened = found.in_session().opened(*own, has_factor=answer.has_factor)
-        # a passkey as the second factor has to verify its user where the deployment requires a factor
+        # if the deployment requires a second factor, a passkey that serves as this factor must verify its user
         return replace(opened, scope=scope, requires_factor=found.sign_ups.requires_factor)
 
     async def _show_add(self, request: Request) -> Response:

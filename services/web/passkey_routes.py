@@ -50,7 +50,7 @@ class Offer:
 
     options: Mapping[str, object] = field(repr=False)
     credentials: StoredCredentials | None = None  # the credentials that the step is bound to
-    kept: str = field(default="", repr=False)  # other data that `finish` needs, as `Given.kept`
+    kept: str = field(default="", repr=False)  # other data, which `finish` gets as `Given.kept`
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -59,8 +59,8 @@ async def begin_session(
 ) -> Response:
     """Sign in with a passkey, or redirect to the form for the second factor if the passkey does not count as the second factor.
 
-    *prepare* takes the credentials after the use of the passkey, and returns those to sign in with; it may be called several
-    times. *user_id*: as in `PasskeyCheck.given`. *identity* is linked to the account.
+    *prepare* takes the credentials after the use of the passkey, and returns the credentials to sign in with; it may be called
+    several times. *user_id*: as in `PasskeyCheck.given`. *identity* is linked to the account.
 
     Raise the errors of `PasskeyCheck.given`, *prepare* and `sign_in_linking`.
     """

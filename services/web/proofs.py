@@ -16,7 +16,7 @@ from services.web.origin import Origin
 
 @dataclass(slots=True)
 class Proof:
-    """The proof of who is signed in that one request may store, and the new cookie of the session after that."""
+    """A proof of who is signed in, which one request may store, and the session's new cookie after the proof."""
 
     request: Request = field(repr=False)
     origin: Origin
@@ -24,7 +24,7 @@ class Proof:
     _given: tuple[Cookie, int] | None = None
 
     def note(self, shared: Shared, session: AppSession, checked: Checked) -> None:
-        """Store the proof of the user of *session*, and outdate the cached sign-in details, which contain times of last use.
+        """Store the proof of the user of *session*, and mark the cached sign-in details, with their times of last use, as outdated.
 
         This call blocks. Raise SignedOut (also if another proof has replaced the browser's cookie), and the errors of `Accounts.prove`.
         """

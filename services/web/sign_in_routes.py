@@ -155,7 +155,7 @@ class SignInRoutes:
         )
 
     async def _find(self, request: Request, email: EmailAddress) -> Found:
-        """Count an attempt to sign in as *email*, and return what is stored for this address."""
+        """Count an attempt to sign in as *email*, and return the stored data of this address."""
         device, address = (
             self.start.origin.device_cookie(request),
             self.start.origin.client_address(request),
@@ -164,7 +164,7 @@ class SignInRoutes:
         return await run_sync(self._accounts.find, email, throttles)
 
     async def _checked(self, request: Request, found: Found, password: str) -> Checked:
-        """Return the credentials if *password* is right, and a password may sign in to the account. Raise WrongCredentials.
+        """Return the credentials if *password* is right and the account allows sign-in by password. Raise WrongCredentials.
 
         MethodOff is not raised if passwords are disabled, because this would reveal that the password is right.
         """
