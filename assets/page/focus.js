@@ -53,7 +53,7 @@ daybook.capture(window, "keydown", (event) => {
   // excludes the space bar, which scrolls the page
   const isPrinted = event.key?.length === 1 && !isCommand && event.key !== " ";
   const here = document.activeElement;
-  // a pressed switch keeps the focus, so the first blank of a message that is typed would switch it back
+  // a pressed switch keeps the focus, so the first space in a typed message would switch it back
   const isNowhere = [document.body, daybook.page()].includes(here) || here?.matches('main [role="switch"]');
   if (!isPrinted || !isNowhere || !daybook.composer()) return;
   event.stopPropagation(); // otherwise Streamlit would take the letter as one of its shortcuts

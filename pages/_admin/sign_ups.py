@@ -130,6 +130,6 @@ def _keep_code(code: str) -> None:
 
 
 def _revoke() -> None:
-    # not an argument: the page may not have been redrawn since another invitation was chosen
+    # read here, not passed as an argument: the page may not have been redrawn since another invitation was chosen
     chosen: UUID = st.session_state["chosen-invitation"]
     find_user().sign_ups.revoke(chosen)

@@ -68,7 +68,7 @@ def quiet_button(
 
 
 def key_showing(name: str, value: object) -> str:
-    """Return a widget key under which the field of a menu shows *value*; it is new if the field now has another value.
+    """Return a widget key under which the field of a menu shows *value*: a new key if the field now has another value.
 
     The field is replaced, instead of setting its value in the session state: while its menu is closed, a field ignores
     a value that is set, and sends its old value with the next run as if the user had chosen it again. Setting a value
@@ -200,7 +200,7 @@ def draw_choice(
 
 
 def draw_plain_text(text: str) -> None:
-    """Draw *text* unrendered, with wrapped lines and a button that copies it."""
+    """Draw *text* as it is, not as Markdown, with wrapped lines and a button that copies it."""
     st.code(text, language=None, wrap_lines=True)
 
 

@@ -31,7 +31,7 @@ from services.errors import (
 
 @dataclass(frozen=True, slots=True)
 class FactList:
-    """A list of facts on screen. *noun*: what the list calls a fact; a page has only one list of each noun."""
+    """A list of facts on screen. *noun*: the word for a fact in this list, unique among the lists of a page."""
 
     noun: str = "note"
     placeholder: str = "Something the model should know"

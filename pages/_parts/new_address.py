@@ -35,7 +35,7 @@ def is_open() -> bool:
 
 
 def draw_button() -> None:
-    """Draw the button that leads to the forms, and the news if the email address was just changed."""
+    """Draw the button that leads to the forms, and a message if the email address was just changed."""
     if st.query_params.get("reason") == MOVED:
         takes_back = SignInMethod.CODE in bootstrap.current_app().methods
         st.info(_CHANGED.format(_TAKE_BACK if takes_back else ""))

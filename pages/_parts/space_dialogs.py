@@ -195,7 +195,7 @@ def _save(user: UserServices, wanted: Space, seen: Space | None) -> None:
 
 
 def _offer_undo(moved: Space) -> None:
-    """Offer to undo archiving or restoring the space *moved*; Undo also opens it if the same chat is still open."""
+    """Offer to undo archiving or restoring the space *moved*; Undo also opens the space if the same chat is still open."""
     opened = st.query_params.get("c")
 
     def restore() -> None:
@@ -212,7 +212,7 @@ def _offer_undo(moved: Space) -> None:
 
 
 def _as_text(space: Space) -> str:
-    """Return the editable fields as text."""
+    """Return the editable fields of *space* as text."""
     memories = f"Personal memories: {'on' if space.uses_personal_facts else 'off'}"
     instructions = space.instructions or words.NO_INSTRUCTIONS
     return "\n".join([space.name, instructions, _policy_name(space), memories])

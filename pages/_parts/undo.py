@@ -190,7 +190,7 @@ def _delete_messages(thread: Thread, doomed: Collection[Message], count: int) ->
 
 
 def offer(document_id: UUID, act: str, sentence: str, restore: Callable[[], None]) -> None:
-    """Show *sentence* with Undo, which calls *restore*; a later offer for the same document and *act* replaces it."""
+    """Show *sentence* with Undo, which calls *restore*; a later offer for the same document and *act* replaces this offer."""
     _offer(Undoable(uuid5(document_id, act), sentence, restore, document_id=document_id))
 
 
