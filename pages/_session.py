@@ -120,7 +120,7 @@ def go_to_conversation(conversation_id: ConversationId | None) -> None:
 
 
 def go_to_space(space_id: SpaceId | None, *, is_staying: bool) -> None:
-    """Make the next run list the conversations of one space, or all; *is_staying*: keep the open one. For callbacks."""
+    """Make the next run list the conversations of one space, or all; *is_staying*: keep the open chat. For callbacks."""
     new_conversation.forget()
     here = {name: value for name, value in st.query_params.items() if is_staying and name != SPACE}
     tab().destination = here | ({SPACE: str(space_id)} if space_id else {})

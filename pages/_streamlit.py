@@ -34,7 +34,7 @@ _USUAL_PORT = 8501
 _MESSAGES = ("rerun_script", "stop_script", "app_heartbeat")
 # the largest number of users' disconnected tabs whose state is kept, for five minutes (.streamlit/config.toml)
 _DISCONNECTED_TABS = 2_000
-_closing = set[asyncio.Task[None]]()  # references to running tasks, because asyncio's own are weak
+_closing = set[asyncio.Task[None]]()  # strong references to running tasks, as asyncio's are weak
 
 
 def check() -> None:

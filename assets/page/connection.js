@@ -4,7 +4,7 @@
 // message.
 
 const PATIENCE = 2000, // milliseconds without a response, after which the page reports this
-  ANSWER = 4000; // milliseconds after which a request of this script is given up
+  ANSWER = 4000; // milliseconds after which a request of this script is cancelled
 const OFFLINE = "Offline. Your unsent message is kept.";
 let wasConnected = false,
   isLooking = false;

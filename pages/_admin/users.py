@@ -46,7 +46,7 @@ def table_row(user: UserUsage) -> dict[str, object]:
 
 
 def figures(user: UserUsage) -> list[GridRow]:
-    """Return the usage of today and of this month."""
+    """Return the table rows with the usage of *user* today and this month."""
     costs = user.cost_today_micro, user.cost_this_month_micro
     limits = user.daily_cap_micro, user.monthly_cap_micro
     left = limits[0] - costs[0], limits[1] - costs[1]

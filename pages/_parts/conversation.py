@@ -68,7 +68,7 @@ class Layout:
 
 
 def asked_for(temporary_chat: TemporaryChat | None) -> ConversationId | None:
-    """Return the id of the page's conversation, from the URL or of *temporary_chat*; None for a new chat.
+    """Return the id of the page's conversation, from the URL or from *temporary_chat*; None for a new chat.
 
     Raise NotFound if the URL has an id that no conversation can have.
     """
@@ -295,7 +295,7 @@ def _draw_notes(
 
 
 def _draw_print_head(thread: Thread, missing: int) -> None:
-    """Draw lines that are only printed, above the messages: how many earlier messages are *missing*, and the date."""
+    """Draw lines that appear only in print, above the messages: how many earlier messages are *missing*, and the date."""
     are = "1 earlier message is" if missing == 1 else f"{missing} earlier messages are"
     hint = "To print the whole chat, choose Print in its menu."
     note = f"<p>{are} missing. {hint}</p>" if missing else ""

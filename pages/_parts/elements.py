@@ -82,7 +82,7 @@ def key_showing(name: str, value: object) -> str:
 
 
 def draw_unread(document: Preferences | Space) -> None:
-    """Draw a line that says why *document* could not be read, if it could not."""
+    """If *document* could not be read, draw a line that says why."""
     if document.is_newer:
         st.caption(f":material/update: {NewerVersion.public}")
     elif not document.is_verified:
@@ -180,7 +180,8 @@ def draw_choice(
 
     The page shows an AppError that *act* raises.
     """
-    key = f"{label}-{stored}"  # a key for each stored value, so that the value is selected
+    # a separate key for each stored value: otherwise the old value would stay selected
+    key = f"{label}-{stored}"
     captions = [caption for _, caption in options.values()]
 
     def choose() -> None:

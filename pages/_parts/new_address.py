@@ -30,7 +30,7 @@ _FORMS = codes.CodeForms(_PURPOSE, "/account")
 
 
 def is_open() -> bool:
-    """Return True if the URL asks for these forms and codes can be mailed."""
+    """Return True if the URL asks for the forms of this module and codes can be mailed."""
     return (codes.asked_purpose() == _PURPOSE or "then" in st.query_params) and _sends_codes()
 
 

@@ -183,7 +183,7 @@ def _ends(line: str, fence: str) -> bool:
 
 
 def _name_safely(line: str) -> str:
-    """Return *line*; if it opens a fence, use Streamlit's name of the language, and replace unsafe languages."""
+    """Return *line*; if it opens a code fence, write the language as Streamlit names it, and replace unsafe languages."""
     opening = _FENCE_INSIDE.match(line)
     if not opening:
         return line

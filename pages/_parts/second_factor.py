@@ -53,7 +53,7 @@ def draw(user: UserServices, scope: ProofScope) -> None:
 
 
 def _draw_switch(*, is_asked: bool) -> None:
-    # a key for each stored value, so that the toggle shows the value
+    # a separate key for each stored value: otherwise the toggle would keep showing the old value
     key = f"ask-passkey-{is_asked}"
 
     def switch() -> None:

@@ -1,4 +1,4 @@
-"""Creating, editing, archiving and deleting a space with its notes, and moving a conversation."""
+"""The dialogs that create, edit, archive and delete a space with its notes, and move a conversation."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -179,7 +179,7 @@ def _draw_form(user: UserServices, space: Space, seen: Space | None) -> None:
 
 
 def _save(user: UserServices, wanted: Space, seen: Space | None) -> None:
-    """Replace the stored version *seen* by *wanted*, and close the dialog."""
+    """Replace the stored version *seen* with *wanted*, and close the dialog."""
 
     def act() -> None:
         if wanted != seen:

@@ -75,7 +75,7 @@ def send(
 def begun(temporary_chat: TemporaryChat | None) -> LiveTurn | None:
     """Return the turn that `send` has just begun in the page's conversation; None if there is none or it is over.
 
-    Its thread is in memory, so it need not be read again.
+    The turn's thread is in memory, so it need not be read again.
 
     If the turn began a conversation, change the URL to that of the conversation, even if the run that sent the
     prompt was replaced by another.
