@@ -4,8 +4,8 @@ import gc
 import signal
 
 if __name__ != "__main__":
-    # Ctrl-C ends the process at once, as there is nothing to save yet; the server would handle it only
-    # after the imports, which take seconds on a busy machine
+    # until the imports below are done, Ctrl-C ends the process at once: there is nothing to save yet, and the server
+    # would react only after the imports, which take seconds on a busy machine
     ctrl_c = signal.signal(signal.SIGINT, signal.SIG_DFL)
     from pages import _streamlit
     from services import deployment
@@ -24,7 +24,7 @@ if __name__ != "__main__":
         raise SystemExit(f"Daybook cannot start: {error.public}") from None
     signal.signal(signal.SIGINT, begun.end_process)
     begun.start()  # the backend starts while the imports below run
-    gc.disable()  # a garbage collection would take a sixth of the start's CPU time
+    gc.disable()  # garbage collection would take a sixth of the start's CPU time
 else:
     ctrl_c = begun = None
 
@@ -40,7 +40,7 @@ _PAGES = ("", "memory", "usage", "data", "account", "admin")  # the URL paths of
 
 
 def _without_proxy_headers(app: ASGIApp, trusted_hosts: object) -> ASGIApp:
-    """Return *app* unchanged, so that it sees the socket's IP address: only DAYBOOK_TRUSTED_PROXIES trusts proxies."""
+    """Return *app* unchanged, so that it sees the socket's IP address: DAYBOOK_TRUSTED_PROXIES lists the trusted proxies."""
     return app
 
 
@@ -49,14 +49,14 @@ def _wait_for_the_start() -> None:
     """Draw the progress of the start, and reload the page once the server has started."""
     health = bootstrap.current_app().health
     if health.is_started:
-        # a tab's session is read when it connects, and this tab connected before the backend was ready
+        # the server reads the session cookie when a tab connects, and this tab connected before the backend was ready
         browser.reload()
         return
     st.info(health.problem or f"Daybook is starting: {health.stage} …")
 
 
 if begun:
-    # uvicorn creates its Config before this import, so it is too late to set FORWARDED_ALLOW_IPS; but
+    # uvicorn creates its Config before it imports this file, so it is too late to set FORWARDED_ALLOW_IPS; but
     # uvicorn wraps the app in this middleware only after the import
     setattr(uvicorn.config, "ProxyHeadersMiddleware", _without_proxy_headers)  # noqa: B010
     gc.enable()
@@ -70,7 +70,7 @@ if begun:
         on_script_error=_session.draw_uncaught,
     )
 else:
-    # by default, the tab does not show a conversation's title, which would stay in the history
+    # the browser stores the page title in its history, so the default is not the conversation's title
     st.set_page_config(page_title="Daybook", page_icon="assets/mark.svg", layout="centered")
     health = bootstrap.current_app().health
     if not health.is_started and not health.is_database_away:

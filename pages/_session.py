@@ -39,8 +39,8 @@ def rerun_if_ended() -> None:
     session_id = _session_id()
     if session_id and bootstrap.current_app().has_ended(session_id):
         st.rerun()
-    # Reading the tab ends this run if another run has replaced it during the wait. If this run reached its end,
-    # Streamlit would remove the fragments of the other run, and the buttons of a dialog opened there would do nothing.
+    # If another run has replaced this run meanwhile, reading the tab ends this run here. At its regular end, Streamlit
+    # would remove the other run's fragments, and the buttons of a dialog opened by the other run would do nothing.
     tab()
 
 
@@ -106,7 +106,7 @@ def draw_uncaught(error: Exception) -> bool:
 
 
 def reason(error: AppError) -> str:
-    """Return the sentence of *error* in Markdown; admins may get a different one."""
+    """Return the sentence that describes *error*, in Markdown; admins may get a different sentence."""
     is_for_all = error.for_admins == error.public
     if is_for_all or find_user().account.role is not AccountRole.ADMIN:
         return words.sentence(error)
@@ -120,7 +120,7 @@ def go_to_conversation(conversation_id: ConversationId | None) -> None:
 
 
 def go_to_space(space_id: SpaceId | None, *, is_staying: bool) -> None:
-    """Make the next run list the conversations of one space, or all; *is_staying*: keep the open one. For callbacks."""
+    """Make the next run list the conversations of one space, or all; *is_staying*: keep the open chat. For callbacks."""
     new_conversation.forget()
     here = {name: value for name, value in st.query_params.items() if is_staying and name != SPACE}
     tab().destination = here | ({SPACE: str(space_id)} if space_id else {})
@@ -144,12 +144,12 @@ def go_to_destination(page: Page) -> None:
 
 
 def ask_for(dialog: Callable[..., None], *args: object) -> None:
-    """Make the next run open *dialog*: in a run that still draws a streaming reply, its buttons would not work."""
+    """Make the next run open *dialog*: if this run still draws a streaming reply, the dialog's buttons would not work."""
     tab().dialog = dialog, args
 
 
 def tell(news: str) -> None:
-    """Make the next run show *news*."""
+    """Make the next run show *news* as a toast."""
     tab().news, tab().news_until = news, None
 
 
@@ -159,7 +159,7 @@ def go_to_temporary() -> None:
 
 
 def open_dialog() -> bool:
-    """Show the news of the last dialog and open the requested dialog; return True if one was requested."""
+    """Show the news of the last dialog and open the requested dialog; return True if a dialog was requested."""
     here = tab()
     _show_news(here)
     asked, here.dialog = here.dialog, None
@@ -186,7 +186,7 @@ def _show_news(here: Tab) -> None:
 def keep_errors(
     prompt: str = "", place: ConversationId | None = None, *, is_unsent_kept: bool = True
 ) -> Generator[None]:
-    """Keep an AppError that a callback raises, for the page to draw: callbacks run before anything is drawn.
+    """Store an AppError raised by a callback until the page draws it, because callbacks run before the page is drawn.
 
     *is_unsent_kept*: keep the prompt of a user who was signed out meanwhile, and show it on the sign-in page.
     """
@@ -196,7 +196,7 @@ def keep_errors(
         try:
             yield
         except SignedOut:  # the next run draws the sign-in page
-            # stored before the check, which closes the tabs of an ended session unless they have an unsent prompt
+            # stored before `_doubt_session`, which closes the tabs of an ended session unless they have an unsent prompt
             tab().unsent = prompt if is_unsent_kept else ""
             _doubt_session()
         except AppError as error:
@@ -207,6 +207,6 @@ def keep_errors(
 
 
 def attempt(act: Callable[..., object], *args: object) -> None:
-    """Call *act*, and keep an AppError that it raises for the page to draw. For callbacks."""
+    """Call *act*; store an AppError that it raises until the page draws it. For callbacks."""
     with keep_errors():
         act(*args)

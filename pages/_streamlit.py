@@ -30,11 +30,11 @@ from services.errors import Misconfigured
 _VERSION = "1.67"
 _CALLBACK_SECONDS = 0.25  # seconds until a tab with a running callback is checked again
 _USUAL_PORT = 8501
-# the kinds of messages that the browser needs to send
+# the kinds of messages that Daybook's pages send to the server
 _MESSAGES = ("rerun_script", "stop_script", "app_heartbeat")
-# of users, whose state is kept for five minutes (.streamlit/config.toml)
+# the largest number of users' disconnected tabs whose state is kept, for five minutes (.streamlit/config.toml)
 _DISCONNECTED_TABS = 2_000
-_closing = set[asyncio.Task[None]]()  # references to running tasks, because asyncio's own are weak
+_closing = set[asyncio.Task[None]]()  # strong references to running tasks, as asyncio's are weak
 
 
 def check() -> None:
@@ -91,7 +91,7 @@ def forbid_pages_directory() -> None:
 
 
 def drop_needless_messages() -> None:
-    """Ignore messages that Daybook's pages do not send, as strangers can send them: some run git while all others wait."""
+    """Ignore messages that Daybook's pages do not send: anyone could send them, and some run git, which blocks all users."""
     handle = AppSession.handle_backmsg
 
     def handle_needed(session: AppSession, msg: BackMsg) -> None:
@@ -99,14 +99,15 @@ def drop_needless_messages() -> None:
             handle(session, msg)
 
     setattr(AppSession, "handle_backmsg", handle_needed)  # noqa: B010
-    # two kinds are refused before that, with a line of the log for each message
+    # Streamlit itself refuses two further kinds of messages, and would log a line for each message
     starlette_websocket._LOGGER.addFilter(lambda line: not line.msg.startswith("Client tried to "))
 
 
 def keep_users_tabs() -> None:
-    """Keep the state of disconnected tabs for users only, and of more tabs than Streamlit does by default.
+    """Keep the state of disconnected tabs only for signed-in users, and for more tabs than Streamlit does by default.
 
-    Otherwise strangers, or a proxy that closes all connections, would push out the state of tabs that reconnect.
+    Otherwise visitors who are not signed in, or a proxy that closes all connections, would evict the state of tabs that
+    are about to reconnect.
     """
     is_resumable = AppSession.is_resumable
 
@@ -124,7 +125,7 @@ def log_by(handler: logging.Handler) -> None:
     def set_up(log: logging.Logger) -> None:
         log.handlers = [handler]
 
-    setattr(logger, "setup_formatter", set_up)  # noqa: B010 (also of the loggers to come)
+    setattr(logger, "setup_formatter", set_up)  # noqa: B010 (applies to later loggers too)
     logger.update_formatter()
 
 
@@ -173,7 +174,7 @@ def _close_tabs(loop: asyncio.AbstractEventLoop, session_id: str) -> None:
 
 async def _hang_up(client: StarletteSessionClient) -> None:
     await client.aclose()
-    # after Starlette's own `close`, its `receive` would raise if another message arrived
+    # not Starlette's `close`: after that, Starlette's `receive` would raise if another message arrived
     await client._websocket._send({"type": "websocket.close", "code": 1001})
 
 

@@ -46,7 +46,7 @@ class Callbacks:
     left: set[ConversationId] = field(default_factory=set[ConversationId])
 
     def keep(self, refusal: Refusal) -> None:
-        """Store *refusal*, in place of an equal one, until the page has drawn it and given its prompt back."""
+        """Store *refusal*, replacing an equal one, until the page has drawn it and put its prompt back into the composer."""
         self.forget([refusal])
         if refusal.place not in self.left:
             self.refusals.append(refusal)
@@ -99,11 +99,11 @@ class Tab:
 
     # --- turns
 
-    # the conversation of the last prompt (None: a new one), and its turn, whose reply the next run draws
+    # the conversation of the last prompt (None: a new conversation), and its turn, whose reply the next run draws
     begun: tuple[ConversationId | None, LiveTurn] | None = None
-    # the conversation whose last reply streamed on this page, and its last message once that is stored
+    # the conversation whose last reply streamed on this page, and the id of its last message once the reply is stored
     followed: tuple[ConversationId, MessageId | None] | None = None
-    is_taken: bool = False  # true: `send` took the text of the composer
+    is_taken: bool = False  # true: `send` was called with the composer's text
 
     # --- the temporary chat
 
@@ -113,7 +113,7 @@ class Tab:
     # --- texts that are edited
 
     edited_message: MessageId | None = None
-    # the key of the menu beside the edited title, and the conversation
+    # the key of the menu beside the title that is being edited, and the conversation of that title
     edited_title: tuple[str, ConversationId] | None = None
     # edited facts, keyed by the noun of their list (`FactList.noun`), and why each was not saved
     edited_facts: dict[str, tuple[Fact, str]] = field(default_factory=dict[str, tuple[Fact, str]])
@@ -126,7 +126,7 @@ class Tab:
     rows: int = ROWS  # the number of rows that the list of conversations shows
     is_archive: bool = False  # true: the list shows archived conversations
     facts_drawn: int = 0
-    # the index of the page's first message, and the branch's length up to which that index stays
+    # the index of the first message on the page, and the branch's length up to which the page begins at that index
     drawn: dict[ConversationId, tuple[int, int]] = field(
         default_factory=dict[ConversationId, tuple[int, int]]
     )
@@ -137,14 +137,14 @@ class Tab:
     # --- facts, and other processes
 
     offered_in: ConversationId | None = None  # the conversation that showed the offer to note facts
-    # the conversation that the tab shows; facts are noted from it when the tab shows another
+    # the conversation that the tab shows; when the tab shows another page, facts are noted from this conversation
     noting_in: ConversationId | None = None
     # conversations whose replies stream in another process
     running_elsewhere: frozenset[str] = frozenset()
 
     # --- the admin page
 
-    # the chosen users as they were when they were chosen
+    # the chosen users, with their figures at the time when they were chosen
     chosen_users: Mapping[UserId, UserUsage] = field(default_factory=dict[UserId, UserUsage])
     opened_rows: int = 0  # how often a row of the table of users was opened
     invitation: str = ""  # an invitation's code, shown until it is dismissed

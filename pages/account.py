@@ -1,7 +1,7 @@
 """The page "Account": the user's email and its confirmation, a new email or password, passkeys, two-step
 verification, sign-ins at providers, devices, recent activity, export and deletion.
 
-Its forms are native ones, because passwords and codes must not enter a Streamlit session. To change a sign-in method,
+Its forms are native HTML, because passwords and codes must not enter a Streamlit session. To change a sign-in method,
 sign out other devices or delete the account, users need a recent proof of identity, so the page asks for it first.
 """
 
@@ -174,6 +174,6 @@ with frame.page() as user:
         st.markdown(_ALONE)
         with show_errors():
             _draw_outcome(ProofScope.NONE)
-            _draw_end(user, is_proven=True)  # without sign-in, no proof is needed
+            _draw_end(user, is_proven=True)  # on a deployment without sign-in, no proof is needed
     else:
         _draw_account(user)

@@ -1,4 +1,4 @@
-"""The admin page: counts, costs and limits, never content."""
+"""The admin page: counts, costs and limits, never the content of chats."""
 
 import streamlit as st
 

@@ -31,8 +31,8 @@ services = temporary_chat or user
 # read before the page is drawn, so that the page is rerun if a turn ends meanwhile
 expected = turns.expected_news(user.chat, services.chat)
 sidebar.draw_top()
-# both containers keep their position on every page: the first must empty at once when a reply streams,
-# and the component in the second would otherwise get the arguments of the previous page again
+# both containers are created at the same position in every run: otherwise the first would not be emptied at once
+# when a reply streams, and the component in the second would get the arguments of the previous page again
 welcome, drafts_place = st.empty(), st.container(key="drafts-place")
 thread, turn, box, space, continued = None, None, None, None, None
 said: list[Refusal] = []
@@ -127,7 +127,7 @@ def draw_the_rest() -> None:
 
 
 def heard() -> tuple[str, MessageId | None]:
-    """Return the text that a screen reader announces about the reply, and the message that it follows."""
+    """Return the text that a screen reader announces about the reply, and the id of the message that the text follows."""
     if turn:
         return "A reply is coming.", turn.prompt_id
     if thread and thread.messages and turns.has_ended(thread):

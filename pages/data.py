@@ -1,4 +1,4 @@
-"""The page "Your data": what the browser, the server's memory and the store have, how to clear it, and the full export."""
+"""The page "Your data": the data in the browser, the server's memory and the store, how to clear it, and the full export."""
 
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -135,7 +135,7 @@ def _draw_model(user: UserServices, today: UsageReport) -> None:
 
 def _clear_context() -> None:
     user = find_user()
-    # not an argument: the page may not have been redrawn since another chat was chosen
+    # read here, not passed as an argument: the page may not have been redrawn since another chat was chosen
     chosen: ConversationId = st.session_state["to-clear"]
     user.conversations.start_anew(user.chat.open(chosen))
     st.toast("Context cleared.")

@@ -1,7 +1,7 @@
 """The sign-in and sign-up page: native forms that post to the app's own routes.
 
-Forms are used because a script cannot set the session cookie and passwords must not enter a Streamlit session. Every
-URL of the app shows this page to users who are signed out, and the sign-in leads back to the same URL.
+The forms are native, because a Streamlit script cannot set the session cookie, and passwords must not enter a Streamlit
+session. Every URL of the app shows this page to users who are signed out, and the sign-in leads back to the same URL.
 """
 
 from html import escape
@@ -49,7 +49,7 @@ _TAKE_BACK = (
 
 
 class _Entry(NamedTuple):
-    """A form for signing in with a mailed code: its texts, and *fields*: the HTML of further fields beside the code."""
+    """The texts of a form for signing in with a mailed code; *fields*: the HTML of further fields beside the code."""
 
     needs: frozenset[SignInMethod]
     purpose: CodePurpose
@@ -62,7 +62,7 @@ class _Entry(NamedTuple):
 
 
 _CODE, _PASSWORD = frozenset({SignInMethod.CODE}), frozenset({SignInMethod.PASSWORD})
-_BY_PASSWORD = "password"  # noqa: S105 - `code` in the address of the form for passwords, where they are off
+_BY_PASSWORD = "password"  # noqa: S105 - value of the URL parameter `code` that shows the password form while passwords are off
 _BY_CODE = {
     str(entry.purpose): entry
     for entry in (

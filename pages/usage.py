@@ -68,7 +68,7 @@ def _draw_usage(user: UserServices, days: tuple[date, date]) -> None:
 
 
 def _sums(label: str, parts: Sequence[UsageSum], count: int, link: str = "") -> GridRow:
-    """Return the table row that sums up *parts*; a cost of zero is followed by the reason, as `(free)`."""
+    """Return the table row that sums up *parts*; a cost of zero is followed by its reason, such as `(free)`."""
     cost, tokens = sum(one.cost_micro for one in parts), usage_chart.tokens(parts)
     written = words.dollars(cost)
     if not cost:

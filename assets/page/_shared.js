@@ -4,11 +4,11 @@ const drawn = [];
 let frame = 0; // the id of the animation frame in which the functions in `drawn` will run; 0: none
 
 window.daybook = {
-  // A selector of the buttons that open another chat.
+  // The CSS selector of the buttons that open another chat.
   LEADS: 'button[data-act="open"], .st-key-new-chat button',
 
-  // Calls `act` in the animation frame after a change of the page, before the change is painted. It is called
-  // at most once a frame, because most of these functions measure elements, which forces a layout.
+  // Calls `act` in the animation frame after a change of the page, before the change is painted; at most once
+  // per frame, because most of these functions measure elements, which forces a layout.
   onDraw(act) {
     drawn.push(act);
   },
@@ -62,8 +62,8 @@ window.daybook = {
   },
 };
 
-// Keys pressed in an input method, as for Japanese, are for no other script. Safari marks them by key code
-// alone.
+// Hides keys pressed in an input method (for Japanese, for example) from all other scripts. Safari marks such
+// keys only by their key code.
 daybook.capture(window, "keydown", (event) => {
   if (event.isComposing || event.keyCode === 229) event.stopImmediatePropagation();
 });

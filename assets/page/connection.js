@@ -1,9 +1,10 @@
-// While the server is away, a line says that the page reconnects by itself, and Streamlit's dialog, which
-// would cover the text, is closed. If the server refuses the connection, this script asks for the reason,
-// which Streamlit does not show. A line also appears if the server does not respond to a sent message.
+// While the server is unreachable, a line says that the page reconnects by itself, and Streamlit's dialog,
+// which would cover the text, is closed. If the server refuses the connection, this script asks for the
+// reason, which Streamlit does not show. A line also appears if the server does not respond to a sent
+// message.
 
-const PATIENCE = 2000, // milliseconds without a response until the page says that there is no answer
-  ANSWER = 4000; // milliseconds after which a request of this script is given up
+const PATIENCE = 2000, // milliseconds without a response, after which the page reports this
+  ANSWER = 4000; // milliseconds after which a request of this script is cancelled
 const OFFLINE = "Offline. Your unsent message is kept.";
 let wasConnected = false,
   isLooking = false;

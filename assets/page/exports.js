@@ -1,6 +1,6 @@
-// A user's exports run one at a time. This script first asks the server whether an export may begin, because
-// a refused download cannot show the reason, and if the server did not answer the download, the browser would
-// leave the page.
+// A user's exports run one at a time. Before a download, this script asks the server whether an export may
+// begin: a refused download could not show the reason, and without an answer from the server, the browser
+// would leave the page.
 
 const OFFLINE = "Daybook did not answer. Try again in a moment.";
 const STARTED = 1000; // milliseconds within which the server begins an export

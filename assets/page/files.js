@@ -8,7 +8,7 @@ function say() {
   if (daybook.composer()) daybook.tell(document.querySelector('[data-testid="stBottom"]'), SENTENCE);
 }
 
-// Returns true for dragged files, because a browser would leave the page to open a dropped file.
+// Returns true if files are dragged: when a file is dropped, the browser would leave the page to open it.
 function refuses({ target, dataTransfer }) {
   const types = dataTransfer?.types ?? [];
   return types.includes("Files") && !(types.includes("text/plain") && target.closest?.(FIELD));

@@ -1,6 +1,7 @@
-// The composer gets the focus after a load and when a chat is opened or begun, and receives what is typed
-// while no element, or a switch of the page, has the focus. A dialog that begins with a text field gives it
-// the focus when it opens. This is off on touch screens, where each focus would open the keyboard.
+// The composer gets the focus after a load and when a chat is opened or begun. It also gets the keys that are
+// typed while no element, or only a switch on the page, has the focus. If a dialog begins with a text field,
+// this field gets the focus when the dialog opens. All this is off on touch screens, where each focus would
+// open the keyboard.
 
 let isComing = false; // true while a reply streams
 let place = null; // the path and the chat of the page that was last drawn; null: a page without a composer
@@ -53,7 +54,7 @@ daybook.capture(window, "keydown", (event) => {
   // excludes the space bar, which scrolls the page
   const isPrinted = event.key?.length === 1 && !isCommand && event.key !== " ";
   const here = document.activeElement;
-  // a pressed switch keeps the focus, so the first blank of a message that is typed would switch it back
+  // a pressed switch keeps the focus, so the first space in a typed message would switch it back
   const isNowhere = [document.body, daybook.page()].includes(here) || here?.matches('main [role="switch"]');
   if (!isPrinted || !isNowhere || !daybook.composer()) return;
   event.stopPropagation(); // otherwise Streamlit would take the letter as one of its shortcuts

@@ -65,7 +65,7 @@ daybook.capture(window, "keydown", (event) => {
   event.stopPropagation(); // otherwise Escape would stop a reply
 });
 
-// a button focused by the pointer is not stored: after such a press, typed text must go to the composer
+// a button focused by the pointer is not stored, because text typed after that must go to the composer
 document.addEventListener(
   "focusin",
   ({ target }) => (focused = target.closest(`:is(${KEPT}):focus-visible`)),

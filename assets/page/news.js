@@ -3,9 +3,9 @@
 // shown or used again. A redraw waits while the page is being drawn or a menu or dialog is open.
 
 const PAUSE = 5000, // milliseconds between two polls
-  USED = 600_000, // milliseconds after the last use in which the tab polls
-  LATER = 250, // milliseconds until a page that cannot be redrawn now is looked at again
-  AGAIN = 1500; // milliseconds that Streamlit has to reconnect after the session has ended
+  USED = 600_000, // milliseconds for which the tab polls after its last use
+  LATER = 250, // milliseconds until this script checks again whether the page can be redrawn
+  AGAIN = 1500; // milliseconds to wait for Streamlit to reconnect after the session has ended
 let page = null; // the state that the page shows, { place, seen }, set by pages/_parts/browser.py
 let tell = null;
 let found = null; // revisions that the page does not show yet
@@ -58,7 +58,7 @@ async function look() {
 
 // Starts polling. Returns a function that stops it, which Streamlit calls when the component is removed.
 daybook.watchNews = (shown, tellServer) => {
-  // `found` is dropped: the next poll finds all changes since `shown` was read, before this page was drawn
+  // `found` is dropped, because the next poll finds all changes since `shown` was read
   [page, tell, found] = [shown, tellServer, null];
   if (askedAt === -Infinity) askedAt = performance.now(); // the page is new, so the first poll waits
   wait(0);

@@ -1,6 +1,6 @@
 // Passkeys. A form with `data-passkey`, "create" or "get", has a hidden button and the fields `step` and
 // `answer`. Pressing the button requests options from the server, passes them to the browser's passkey API,
-// puts the result into `answer` and posts the form. services/identity/passkeys.py has the format of `answer`.
+// puts the result into `answer` and posts the form. services/identity/passkeys.py defines the format.
 
 const OFFLINE = "Daybook did not answer. Try again in a moment.";
 const UNKNOWN = "This passkey could not be used. Try again, or use another way.";
@@ -80,7 +80,7 @@ async function askServer(form) {
   }
 }
 
-// Fills the form in, or returns a sentence that says why it cannot be sent.
+// Fills in the form, or returns a sentence that says why it cannot be sent.
 async function fill(form) {
   if (!window.PublicKeyCredential) return isSecureContext ? UNSUPPORTED : ADDRESS;
   form.elements.answer.value = "";

@@ -9,7 +9,7 @@ const MOVES = /^(Arrow|Page|Home|End|Tab|Enter|F3| )/,
   DOWN = ["ArrowDown", "PageDown", "End", " "];
 const STUCK = '[data-testid="stLayoutWrapper"]:has(> :is(.st-key-outage, .st-key-chat-head))';
 let opened = null; // the chat whose messages are drawn
-// the position that the page keeps: the exchange at the top (its class), or the pixels to the end; null: none
+// the position that the page keeps: the class of the exchange at the top, or pixels to the end; null: none
 let kept = null;
 // set when a prompt is sent: the class of the last exchange at that time, and the classes of all refusals
 let sent = null;
@@ -173,7 +173,7 @@ hears("wheel", ({ deltaY, ctrlKey }, isOnPage) => {
 hears("touchmove", (_, isOnPage) => {
   if (isOnPage) leave();
 });
-// if an exchange is kept in place, only a press on the scroll bar (whose target is the page) ends that
+// an exchange that is kept in place is released only by a press on the scroll bar, whose target is the page
 hears("pointerdown", ({ target }, isOnPage, page) => {
   if (isOnPage && (isDistance() || target === page)) leave();
 });
@@ -185,7 +185,7 @@ hears("keydown", ({ target, key, ctrlKey, metaKey }) => {
 
 daybook.capture(document, "click", ({ target }) => {
   if (target.closest(daybook.LEADS)) sent = null;
-  // a screen reader may follow a link without a key or pointer event, which would also end the keeping
+  // a screen reader may follow a link without a key or pointer event, which would also release the position
   if (target.closest('a[href^="#"]')) leave();
   if (target.closest(".st-key-earlier button")) kept = toEnd(daybook.page());
   const again = target.closest(

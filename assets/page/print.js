@@ -16,7 +16,7 @@ daybook.print = (tellServer) => {
       next = requestAnimationFrame(look);
       return;
     }
-    // Safari's `print` returns before the pages are laid out. A press means that its dialog is closed, too.
+    // waits for an event, because Safari's `print` returns too early; a press means that its dialog is closed
     for (const end of ["afterprint", "pointerdown", "keydown"]) addEventListener(end, finish, { signal });
     print();
   };

@@ -1,6 +1,6 @@
 // Scrolls an element with `data-reveal` into view, once for each value, because the button that opened the
-// element is elsewhere on the page. So it does with each refusal on a page without a composer
-// (pages/_parts/frame.py): refusals are drawn below everything else.
+// element is elsewhere on the page. It does the same with each refusal on a page without a composer, because
+// refusals are drawn below everything else there (pages/_parts/frame.py).
 
 const REVEALED = '[data-reveal], .stApp:not(:has(.st-key-composer)) [class*="st-key-refusal-"]';
 const revealed = new Set();

@@ -22,13 +22,13 @@ function noteSubmission(form) {
   setTimeout(() => posted.delete(form), REPEATED);
 }
 
-// Scripts call this in place of `form.submit()`, which causes no event.
+// Scripts call this in place of `form.submit()`, which fires no submit event.
 daybook.submit = (form) => {
   noteSubmission(form);
   form.submit();
 };
 
-// A second press would make the browser drop the response to the first, and with it a new cookie.
+// Prevents a second submission: the browser would drop the response to the first, and with it a new cookie.
 daybook.capture(document, "submit", (event) => {
   if (!posted.has(event.target)) return;
   event.preventDefault();
@@ -36,12 +36,12 @@ daybook.capture(document, "submit", (event) => {
 });
 addEventListener("pageshow", ({ persisted }) => {
   if (!persisted) return;
-  // Back shows the page as it was left
+  // the browser's Back button shows the page with the state in which it was left
   isLeaving = isPosting = false;
   posted.clear();
 });
 
-// heard after the scripts that prevent the event, to ask the server or the browser first
+// runs after the scripts that prevent the event because they ask the server or the browser first
 document.addEventListener("submit", (event) => {
   if (!event.defaultPrevented) noteSubmission(event.target);
 });

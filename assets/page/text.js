@@ -45,7 +45,7 @@ daybook.onDraw(() => {
     const [, language = ""] = block.querySelector("code")?.className.match(/language-(\w+)/) ?? [];
     const name = headOf(block).firstChild,
       shown = NAMES[language] ?? language;
-    if (name.textContent !== shown) name.textContent = shown; // the name grows while it streams
+    if (name.textContent !== shown) name.textContent = shown; // the name grows while the reply streams
   }
 });
 

@@ -20,7 +20,7 @@ function apply() {
 
 apply();
 
-// An Undo that is over stays in the page, hidden by its animation (style.css), until the page is redrawn.
+// An expired Undo stays in the page, hidden by its animation (style.css), until the page is redrawn.
 const isKept = () =>
   [...document.querySelectorAll(KEPT)].some((one) => getComputedStyle(one).visibility === "visible");
 

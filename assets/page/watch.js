@@ -5,7 +5,7 @@
 
 const FIRST = 1000, // milliseconds until the first poll after an outage has begun
   USUAL = 8000, // maximum milliseconds between two polls
-  AWAY = 1000; // a tab that was left for more milliseconds than this is rerun when it is shown again
+  AWAY = 1000; // milliseconds; a tab that was left for longer is rerun when it is shown again
 let tell = null; // the function that reruns the page, set by a component (pages/_parts/browser.py)
 let isAway = false,
   timer = 0,

@@ -45,7 +45,7 @@ class Number:
     def draw(self, form: str) -> None:
         """Draw the field, and below it the reason if its last entry was refused."""
         key = self.key(form)
-        # not passed as `value`: a field that the user empties would then show this number or 0 again
+        # put into the session state: if it were passed as `value`, a field that the user empties would show it, or 0, again
         st.session_state.setdefault(key, self._shown(self.stored))
         # the field gets no bounds, because the browser would refuse an entry without a message
         with st.container(width=170, gap="xxsmall"):

@@ -1,4 +1,4 @@
-"""The outcome of the last form or button used on the admin page: plain text, because email addresses may be in it."""
+"""The outcome of the last form or button used on the admin page, drawn as plain text, because it may contain email addresses."""
 
 from collections.abc import Callable, Mapping
 from html import escape

@@ -1,4 +1,4 @@
-"""The settings tab: the limits of new users and of all users together, the retention, and two-step verification."""
+"""The settings tab: limits for new users and for all users together, how long unused chats are kept, and two-step verification."""
 
 from collections.abc import Mapping
 from functools import partial
@@ -45,7 +45,8 @@ def draw(admin: UserServices) -> None:
 
 def _draw_factor_rule(admin: UserServices) -> None:
     stored = admin.factor_rule.is_required()
-    key = f"require-factor-{stored}"  # a key for each stored value, so that the toggle shows the value
+    # a separate key for each stored value: otherwise the toggle would keep showing the old value
+    key = f"require-factor-{stored}"
 
     def switch() -> None:
         # the toggle shows the stored value until the change is confirmed

@@ -61,7 +61,8 @@ def _draw_confirmation(admin: UserServices) -> None:
         st.caption(_CONFIRMED_ELSEWHERE)
         return
     stored = admin.sign_ups.confirms_by_code()
-    key = f"confirm-{stored}"  # a key for each stored value, so that the toggle shows the value
+    # a separate key for each stored value: otherwise the toggle would keep showing the old value
+    key = f"confirm-{stored}"
 
     def switch() -> None:
         st.session_state[key] = stored  # the toggle shows the stored value if the change fails
@@ -130,6 +131,6 @@ def _keep_code(code: str) -> None:
 
 
 def _revoke() -> None:
-    # not an argument: the page may not have been redrawn since another invitation was chosen
+    # read here, not passed as an argument: the page may not have been redrawn since another invitation was chosen
     chosen: UUID = st.session_state["chosen-invitation"]
     find_user().sign_ups.revoke(chosen)

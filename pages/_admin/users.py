@@ -34,7 +34,7 @@ _NAMED = 10  # a message names up to this many users; for more users, it only gi
 
 
 def table_row(user: UserUsage) -> dict[str, object]:
-    """Return the columns that fit beside the sidebar at 1280 px; opening a user shows more."""
+    """Return the table row of *user*: only columns that fit beside the sidebar at 1280 px. Opening a user shows more."""
     return {
         words.USER: user.email,
         "Role": "Suspended" if user.is_suspended else user.role.value.capitalize(),
@@ -46,7 +46,7 @@ def table_row(user: UserUsage) -> dict[str, object]:
 
 
 def figures(user: UserUsage) -> list[GridRow]:
-    """Return the usage of today and of this month."""
+    """Return the table rows with the usage of *user* today and this month."""
     costs = user.cost_today_micro, user.cost_this_month_micro
     limits = user.daily_cap_micro, user.monthly_cap_micro
     left = limits[0] - costs[0], limits[1] - costs[1]
@@ -153,7 +153,7 @@ def _choose_all(users: Sequence[UserUsage]) -> None:
 def _chosen(admin: UserServices, shown: Mapping[UserId, UserUsage]) -> list[UserUsage]:
     """Return the chosen users, with current figures if the table shows them or if only one is chosen.
 
-    The figures are drawn of a single user only, so several users that the table does not show need not be read again.
+    Figures are drawn only for a single user. So if several users are chosen, those outside the table are not read again.
     """
     chosen = [shown.get(user_id, user) for user_id, user in tab().chosen_users.items()]
     if len(chosen) == 1 and chosen[0].user_id not in shown:
@@ -162,8 +162,8 @@ def _chosen(admin: UserServices, shown: Mapping[UserId, UserUsage]) -> list[User
 
 
 def _reread(admin: UserServices, user: UserUsage) -> list[UserUsage]:
-    """Return *user* with the current figures, or nothing if the account is gone."""
-    # read page by page, because the addresses of many other users may contain that of *user*
+    """Return *user* with the current figures, or an empty list if the account no longer exists."""
+    # read page by page, because the search finds every user whose email address contains the address of *user*
     for skip in itertools.count(0, _MOST):
         page = admin.administration.list_users(user.email, UserOrder.EMAIL, skip, _MOST)
         found = [one for one in page.users if one.user_id == user.user_id]
@@ -213,7 +213,7 @@ def _draw_limits(users: Sequence[UserUsage], stored: Limits | None) -> None:
         _change_each(users, lambda user_id: set_caps(user_id, changes))
 
     whose = users[0].email if stored else words.count(len(users), "user")
-    # the form has a key for each selection of users, so that entries do not move to the form of other users
+    # each selection of users has its own form key, so that entries do not appear in the form for other users
     form = "-".join(["limits", *(str(user.user_id) for user in users)])
     forms.draw_limits(form, f"Limits for {whose}", stored, save)
 

@@ -16,9 +16,9 @@ _NOT_DELETED = "Your account was not deleted."
 
 
 def draw(user: UserServices, *, is_proven: bool) -> None:
-    """Draw a text about deletion, the form that deletes the account and, if it was just refused, the reason.
+    """Draw a text about deletion, the form that deletes the account and, if the last deletion was refused, the reason.
 
-    *is_proven*: the user has given a recent proof, without which there is no form.
+    *is_proven*: True if the user has given a recent proof; without a proof, the form is not drawn.
     """
     st.subheader(_DELETE_ACCOUNT, anchor=False)
     st.markdown(

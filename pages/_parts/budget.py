@@ -30,7 +30,8 @@ def draw_near(user: UserServices, view: ThreadView) -> None:
         for one in limits
     }
     if account.shared_limit and not is_free:
-        low[account.shared_limit] = False  # not shown as low: users do not see how much is left
+        # never shown as low, because users must not see how much of it is left
+        low[account.shared_limit] = False
     limit = max(low, key=lambda one: (low[one], one.share))
     if low[limit] and limit.share < _NEAR:
         left, resets = words.left_of(limit), words.resets(limit.cap)

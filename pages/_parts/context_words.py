@@ -22,7 +22,7 @@ class Earlier:
     cleared: int = 0  # messages before the start of the context
     missing: int = 0  # messages that are not sent in any form
     unanswered: int = 0  # prompts without a reply, which no request includes
-    has_gap: bool = False  # True: messages after a message that is sent in full are not
+    has_gap: bool = False  # True: some messages after one sent in full are not sent in full
 
     @property
     def unsent(self) -> int:

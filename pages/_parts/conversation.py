@@ -38,7 +38,7 @@ _NOTHING_KEPT = (
 )
 _IN_VIEW = 3  # the number of earlier exchanges that are drawn first, because they are in view
 _DRAWN = 20  # the usual number of messages on a page: a browser takes seconds to draw hundreds
-# maximum messages on a page whose first message is the first one in the context
+# the largest number of messages on a page that begins where the context starts
 _DRAWN_TO_LINE = 30
 
 
@@ -68,7 +68,7 @@ class Layout:
 
 
 def asked_for(temporary_chat: TemporaryChat | None) -> ConversationId | None:
-    """Return the id of the page's conversation, from the URL or of *temporary_chat*; None for a new chat.
+    """Return the id of the page's conversation, from the URL or from *temporary_chat*; None for a new chat.
 
     Raise NotFound if the URL has an id that no conversation can have.
     """
@@ -111,7 +111,7 @@ def name_tab(user: UserServices, temporary_chat: TemporaryChat | None, thread: T
 
 
 def draw_title(thread: Thread) -> DeltaGenerator:
-    """Draw the title; return its row, in which `draw_menus` is to draw."""
+    """Draw the title; return its row, to which `draw_menus` adds the menus."""
     head = row("chat-head", gap=2, wrap=False)
     if conversation_menu.is_editing_title(thread.conversation, _MENU):
         with head:
@@ -184,7 +184,7 @@ def lay_out(view: ThreadView) -> Layout:
 
 
 def _opened_at(thread: Thread, exchanges: list[Exchange]) -> int:
-    """Return the seq of the prompt that was the last one when *thread* was opened, or of an earlier one if it was deleted."""
+    """Return the seq of the last prompt when *thread* was opened, or of the current last prompt if that one was deleted."""
     last = exchanges[-1][0].seq if exchanges else 0
     place, seq = tab().opened_at or (None, last)
     seq = min(seq, last) if place == thread.conversation.id else last
@@ -220,7 +220,7 @@ def draw_messages(services: ChatParts, view: ThreadView, layout: Layout, *, has_
                     if is_last and has_last:
                         continue
                     drawing.add(message, exchange, is_last=is_last, is_past=group.is_past)
-                    # below the last message of the page, `draw_start_below` draws the line, under the buttons
+                    # if the line is below the last message, `draw_start_below` draws it, because it comes after the buttons
                     if message is last_before and not (is_last or versions.is_edited(message)):
                         drawing.end_element()
                         memory.draw_beginning()
@@ -295,7 +295,7 @@ def _draw_notes(
 
 
 def _draw_print_head(thread: Thread, missing: int) -> None:
-    """Draw lines that are only printed, above the messages: how many earlier messages are *missing*, and the date."""
+    """Draw lines that appear only in print, above the messages: how many earlier messages are *missing*, and the date."""
     are = "1 earlier message is" if missing == 1 else f"{missing} earlier messages are"
     hint = "To print the whole chat, choose Print in its menu."
     note = f"<p>{are} missing. {hint}</p>" if missing else ""
@@ -321,7 +321,7 @@ def note_read(user: UserServices, thread: Thread) -> None:
 def _first_drawn(view: ThreadView, branch: tuple[Message, ...]) -> int:
     """Return the index in *branch* of the first message on the page.
 
-    The page has the last `_DRAWN` messages, and those before them if the context starts only a few messages earlier. The
+    The page has the last `_DRAWN` messages, or begins at the start of the context if that is only a little earlier. The
     index changes rarely, because elements that keep their position need not be drawn again.
     """
     thread, plan = view.thread, view.plan

@@ -109,7 +109,7 @@ def act(listed: Listed, opened: Conversation | None, request: Mapping[str, str])
 
 
 class _Rows:
-    """The list as one HTML element, because widgets are slow to draw, or as two, above and below an edited title.
+    """Draws the list as one HTML element, because widgets are slow; as two, above and below the field, while a title is edited.
 
     `assets/page/list.js` opens the menus.
     """
@@ -203,7 +203,7 @@ def _heading(conversation: Conversation, now: datetime) -> str:
 
 
 def _key(conversation: Conversation) -> str:
-    """Return the key of the menu in the row of *conversation*, beside which the title is edited."""
+    """Return the key of the menu in the row of *conversation*; it also identifies the row while the title is edited there."""
     return f"menu-{conversation.id}"
 
 

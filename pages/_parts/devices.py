@@ -10,7 +10,7 @@ from pages._session import ask_for, find_user, show_errors
 from services.domain.accounts import Device
 
 _OTHERS = "Sign out everywhere else"
-# the checkbox, in native forms that change a sign-in method, for signing out all other devices
+# a checkbox for native forms that change a sign-in method: it signs out all other devices
 OTHERS_FIELD = """<label class="db-check"><input type="checkbox" name="others" value="yes">
         Sign out my other devices</label>"""
 

@@ -19,7 +19,7 @@ def seen_at_opening(key: str, now: Document) -> Document:
 
     In the first run of a dialog, the result is *now*; once `save` has drawn a newer version, it is that version.
     """
-    # true if the dialog was just opened: its field is new, or was left over, without its document, by a closed dialog
+    # true if the dialog was just opened: its field is new, or a closed dialog left the field behind without the document
     if key not in st.session_state or tab().seen[0] != key or tab().seen[1] is None:
         tab().seen = key, now
     return cast(Document, tab().seen[1])

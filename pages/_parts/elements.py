@@ -68,7 +68,7 @@ def quiet_button(
 
 
 def key_showing(name: str, value: object) -> str:
-    """Return a widget key under which the field of a menu shows *value*; it is new if the field now has another value.
+    """Return a widget key under which the field of a menu shows *value*: a new key if the field now has another value.
 
     The field is replaced, instead of setting its value in the session state: while its menu is closed, a field ignores
     a value that is set, and sends its old value with the next run as if the user had chosen it again. Setting a value
@@ -82,7 +82,7 @@ def key_showing(name: str, value: object) -> str:
 
 
 def draw_unread(document: Preferences | Space) -> None:
-    """Draw a line that says why *document* could not be read, if it could not."""
+    """If *document* could not be read, draw a line that says why."""
     if document.is_newer:
         st.caption(f":material/update: {NewerVersion.public}")
     elif not document.is_verified:
@@ -180,7 +180,8 @@ def draw_choice(
 
     The page shows an AppError that *act* raises.
     """
-    key = f"{label}-{stored}"  # a key for each stored value, so that the value is selected
+    # a separate key for each stored value: otherwise the old value would stay selected
+    key = f"{label}-{stored}"
     captions = [caption for _, caption in options.values()]
 
     def choose() -> None:
@@ -200,7 +201,7 @@ def draw_choice(
 
 
 def draw_plain_text(text: str) -> None:
-    """Draw *text* unrendered, with wrapped lines and a button that copies it."""
+    """Draw *text* as it is, not as Markdown, with wrapped lines and a button that copies it."""
     st.code(text, language=None, wrap_lines=True)
 
 

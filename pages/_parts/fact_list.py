@@ -31,7 +31,7 @@ from services.errors import (
 
 @dataclass(frozen=True, slots=True)
 class FactList:
-    """A list of facts on screen. *noun*: what the list calls a fact; a page has only one list of each noun."""
+    """A list of facts on screen. *noun*: the word for a fact in this list, unique among the lists of a page."""
 
     noun: str = "note"
     placeholder: str = "Something the model should know"
@@ -99,8 +99,8 @@ class FactList:
         return f"new-{self.noun}-{self.conversation_id or self.space_id or ''}".removesuffix("-")
 
     def _draw_field(self, fact: Fact, key: str) -> None:
-        # the key of Save contains the fact's version: pressing Save first leaves the field, which also saves, and if
-        # that shows a newer version, the press must not replace it before the user has seen it
+        # the key of Save contains the fact's version: pressing Save first leaves the field, which saves, too.
+        # If that shows a newer version, the press must not replace this version before the user has seen it.
         save_key, limit = f"save-{self.noun}-{fact.since.timestamp()}", LONGEST_FACT
         acts = self._save, self._leave
         draw_field(self.noun, fact.text, limit, f"text-{key}", *acts, fact, save_key)
@@ -152,7 +152,7 @@ class FactList:
         except AppError as error:
             edited[self.noun] = seen, error.public
             return
-        if self._seen(fact):  # not if the field of another fact was opened meanwhile
+        if self._seen(fact):  # false if the field of another fact was opened meanwhile
             self._leave()
 
     def _seen(self, fact: Fact) -> Fact | None:

@@ -35,12 +35,12 @@ _PROOF_FIELD = """<label>Code of your authenticator app, or a recovery code<inpu
 
 
 def open_step() -> UUID | None:
-    """Return the step in the URL, if it waits for one of the forms of `draw`."""
+    """Return the step in the URL if `draw` has a form for it, else None."""
     return codes.open_step() if codes.asked_purpose() in _TITLES else None
 
 
 def open_enrolment() -> UUID | None:
-    """Return the step in the URL, if it is a sign-in for which a second factor has to be set up."""
+    """Return the step in the URL if it is a sign-in for which a second factor has to be set up, else None."""
     return codes.open_step() if codes.asked_purpose() == _ENROL else None
 
 

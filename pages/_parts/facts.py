@@ -92,7 +92,7 @@ def _choose(is_wanted: bool) -> None:
 
 
 def note_left(user: UserServices, conversation: Conversation | None) -> None:
-    """If this tab now shows another *conversation* or page, start noting facts of the chat that it showed before."""
+    """If this tab now shows another *conversation* or page, start noting facts from the chat that it showed before."""
     here = conversation.id if conversation else None
     before, tab().noting_in = tab().noting_in, here
     if before != here:

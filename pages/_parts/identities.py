@@ -1,4 +1,4 @@
-"""The part of the page Account that lists the sign-ins at providers, adds, renames and removes them.
+"""The part of the page Account that lists, adds, renames and removes sign-ins at providers.
 
 The forms that change these sign-ins are native ones, which post to routes outside Streamlit.
 """
@@ -62,7 +62,7 @@ def _draw_one(one: LinkedIdentity, offered: Sequence[OfferedProvider], *, is_pro
 
 @st.dialog(_RENAME, width="small", on_dismiss="rerun")
 def rename_identity_dialog(one: LinkedIdentity) -> None:
-    """Ask for another name of a sign-in."""
+    """Ask for a new name for a sign-in at a provider."""
     st.html(f"""
       <form class="db-form" method="post" action="/identity/rename">
         {_mark_field(one)}

@@ -56,7 +56,7 @@ def seen_dialog(conversation_id: ConversationId, reply_id: MessageId) -> None:
 
 
 def table(sent: ContextPlan | SentContext, tokens: int, room: int | None = None) -> str:
-    """Return a bar and a table of the parts of the context as HTML; *tokens*: of all parts; *room*: the context budget.
+    """Return a bar and a table of the parts of the context as HTML; *tokens*: their total; *room*: the context budget.
 
     The app counts the parts itself; the last row is the formatting plus the difference between *tokens* and that count.
     """

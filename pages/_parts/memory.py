@@ -126,7 +126,7 @@ def draw_banner(
 
 
 def draw_full(view: ThreadView, refusals: Sequence[Refusal]) -> None:
-    """If the chat is full, say so (unless one of *refusals* did), and draw the buttons that make room."""
+    """If the chat is full, draw a text that says so (unless one of *refusals* does), and the buttons that make room."""
     thread = view.thread
     is_full = view.plan is None and thread.conversation.policy == Full()
     is_refused = any(isinstance(refusal.error, ChatFull) for refusal in refusals)
@@ -266,7 +266,7 @@ def summary_dialog(conversation_id: ConversationId) -> None:
         is_gone = st.button("Delete summary", icon=":material/close:", type="tertiary")
 
     def change() -> None:
-        # contains the summary as the user saw it, so that a newer version is not replaced
+        # contains the summary as the user saw it, so that a newer summary is not replaced
         thread_as_seen = replace(thread, summary=seen)
         if is_asked_again:
             if services.tasks.summarise_now(thread_as_seen, is_anew=True):

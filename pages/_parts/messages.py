@@ -30,7 +30,7 @@ Costs = Mapping[TurnId, TurnCost]
 
 _UNVERIFIED = "This message failed its integrity check and is hidden. Contact your admin."
 
-# on touch screens, a button replaces hovering (assets/page/details.js)
+# on touch screens, this button replaces hovering (assets/page/details.js)
 _MORE = '<button class="db-act db-details" aria-expanded="false" aria-label="Details" data-icon="more_horiz"></button>'
 
 _UNANSWERED = (
@@ -40,7 +40,7 @@ _UNANSWERED = (
 
 
 class _Ending(NamedTuple):
-    """The end of a reply that is not complete, as words and an icon."""
+    """The words and the icon that say how an incomplete reply ended."""
 
     name: str
     icon: str
@@ -145,7 +145,7 @@ def draw_end(services: ChatParts, view: ThreadView) -> None:
     choices = versions.choices(services)
     if thread.is_newer:
         st.caption(f"{_NEWER.icon} {_NEWER.sentence}")
-    if failure and last.is_answer:  # the reply is there, so a request for another version failed
+    if failure and last.is_answer:  # the reply exists, so a request for another version failed
         st.error(reason(failure), icon=":material/cloud_off:")
     if last.outcome is Outcome.CUT:
         with row("cut-reply"):

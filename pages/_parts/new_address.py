@@ -30,12 +30,12 @@ _FORMS = codes.CodeForms(_PURPOSE, "/account")
 
 
 def is_open() -> bool:
-    """Return True if the URL asks for these forms and codes can be mailed."""
+    """Return True if the URL asks for the forms of this module and codes can be mailed."""
     return (codes.asked_purpose() == _PURPOSE or "then" in st.query_params) and _sends_codes()
 
 
 def draw_button() -> None:
-    """Draw the button that leads to the forms, and the news if the email address was just changed."""
+    """Draw the button that leads to the forms, and a message if the email address was just changed."""
     if st.query_params.get("reason") == MOVED:
         takes_back = SignInMethod.CODE in bootstrap.current_app().methods
         st.info(_CHANGED.format(_TAKE_BACK if takes_back else ""))

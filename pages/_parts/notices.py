@@ -67,7 +67,7 @@ _NEWER = (
 
 
 def draw(user: UserServices | None, drawn: Collection[UUID] = ()) -> set[UUID]:
-    """Draw the notices as last read from the store, except those already *drawn*; return the ids of all drawn."""
+    """Draw the notices as last read from the store, except those already *drawn*; return the ids of all drawn notices."""
     if user is None or bootstrap.current_app().is_alone:
         return set()
     try:

@@ -1,4 +1,4 @@
-"""Prompts as HTML: shown as typed, with fences as code, and folded if long."""
+"""Prompts as HTML: shown as typed, with code fences as code, and folded if long."""
 
 import re
 from html import escape
@@ -9,7 +9,7 @@ _WIDTH = 72  # characters of a line on a wide screen
 
 
 def as_typed(text: str) -> str:
-    """Return *text* as HTML in which only closed fences are rendered.
+    """Return *text* as HTML in which only closed code fences are rendered.
 
     `assets/page/prompts.js` handles the button that unfolds a long prompt.
     """

@@ -42,8 +42,8 @@ def scope_of(listed: Sequence[Device]) -> ProofScope:
 def draw(user: UserServices, scope: ProofScope, why: str, then: str = "") -> None:
     """Draw the forms and the reason *why* a proof is asked for. The forms lead back to the page Account.
 
-    *scope*: the scope of the recent proof (`scope_of`); *then*: the value of the parameter `then` in the URL of that page,
-    the step or the purpose of the form that is shown again after the proof.
+    *scope*: the scope of the recent proof (`scope_of`); *then*: the value of the parameter `then` in that page's URL. It
+    is the step, or the purpose, of the form that the page shows again after the proof.
     """
     back_to = f"/account?{urlencode({'then': then})}" if then else "/account"
     st.subheader(words.CONFIRM_IDENTITY, anchor=False)

@@ -1,6 +1,6 @@
 """Untrusted text, made safe for Streamlit's Markdown: it may link to other hosts, but never load content from them.
 
-Formulas are written as Streamlit reads them: in dollars, by pandoc's rule, and in `$$` on lines of their own.
+Formulas are rewritten to Streamlit's syntax: between dollars, by pandoc's rule, or between lines of `$$`.
 
 Where two parsers of Markdown could disagree, `body` makes the text safe for both. Code stays unchanged only where
 no parser could find an image in it: in a fence at the start of a line, which also ends any open list or
@@ -61,7 +61,8 @@ _NAMES = {
     "f#": "fsharp",
     "objective-c": "objectivec",
 }  # Streamlit accepts only words as names of languages
-_BLANK = re.compile(r"[ \t]*$")  # not str.isspace: a no-break space does not end a paragraph
+# not str.isspace: a line with a no-break space does not end a paragraph
+_BLANK = re.compile(r"[ \t]*$")
 
 _MARKED = re.compile(r"[`$~\\:!<\]]")
 _ICON = re.compile(r":(?=material[/_]|streamlit:)")
@@ -110,7 +111,7 @@ def draw(text: str, place: DeltaGenerator | None = None) -> None:
     if (markdown := body(text)) is not None:
         target.markdown(markdown)
     else:
-        # st.code removes a line break at each end: these two, not line breaks of the text
+        # st.code removes a line break at each end; without these two, it would remove those of the text
         target.code(f"\n{text}\n", language=None, wrap_lines=True)
 
 
@@ -143,7 +144,7 @@ def body(text: str) -> str | None:
 
 
 def label(text: str, limit: int = 60) -> str:
-    """Return *text* as one plain line of at most *limit* characters, for elements that render Markdown unasked."""
+    """Return *text* as one plain line of at most *limit* characters, for elements that always render Markdown."""
     line = " ".join(text.split())
     line = line if len(line) <= limit else line[: limit - 1].rstrip() + "…"
     # joiners, not escapes: the browser decodes escapes before it looks for URLs and icons
@@ -154,7 +155,7 @@ def label(text: str, limit: int = 60) -> str:
 def _loose(lines: list[str], has_definitions: bool) -> Iterator[str]:
     """Make *lines* that are outside of trusted fences safe, and yield them.
 
-    What is code or a formula is a guess; the lines are safe even if the guess is wrong.
+    Code and formulas are found by a guess; the lines are safe even if the guess is wrong.
     """
     fence: str | None = None
     in_formula = False
@@ -182,7 +183,7 @@ def _ends(line: str, fence: str) -> bool:
 
 
 def _name_safely(line: str) -> str:
-    """Return *line*; if it opens a fence, use Streamlit's name of the language, and replace unsafe languages."""
+    """Return *line*; if it opens a code fence, write the language as Streamlit names it, and replace unsafe languages."""
     opening = _FENCE_INSIDE.match(line)
     if not opening:
         return line
@@ -199,7 +200,7 @@ def _code(text: str, could_be_image: bool) -> str:
 
 
 def _part_addresses(text: str, schemes: Set[str], *, are_linked: bool) -> str:
-    """Return *text* with links broken, automatic ones included.
+    """Return *text* with some links broken, including automatic links.
 
     If *are_linked*, only links to *schemes* stay; otherwise only links to *schemes* are broken. Relative links stay.
     """
@@ -236,7 +237,7 @@ def _scheme(address: str) -> str:
 
 
 def _link_image(found: re.Match[str], rest: str = "") -> str:
-    """Return a link to the image *found* that names its host, then *rest*; the image unchanged if it has no plain host."""
+    """Return a link that names the host of the image *found*, then *rest*; or the image itself if its URL has no plain host."""
     address = unescape(found["address"])
     with suppress(ValueError):
         if "\\" not in address and (host := urlsplit(address).hostname):

@@ -1,7 +1,7 @@
-"""The part of the page Account that sets up two-step verification, by an app or a passkey, replaces its app, renews its
-recovery codes and turns it off.
+"""The part of the page Account for two-step verification: it sets up an app or a passkey, replaces the app, makes new
+recovery codes, and turns the verification off.
 
-The forms that change it are native ones. They post to routes that show setup keys and codes once, outside Streamlit.
+Its forms are native. They post to routes outside Streamlit, which show setup keys and codes once.
 """
 
 from collections.abc import Iterator
@@ -42,7 +42,7 @@ def draw(user: UserServices, scope: ProofScope) -> None:
         )
     is_first = factor is None and scope is not ProofScope.NONE
     if is_first or (is_proven and factor and not factor.since):
-        # an id, kept for the page, by which the server tells a reloaded response from a new submission
+        # the browser sends this id again if the user reloads the response, so the server recognises the repeated submission
         st.session_state.setdefault(_FORM, uuid4())
         label = "Set up an authenticator app too" if factor else "Set up"
         button = f'<button type="submit">{label}</button>'
@@ -53,7 +53,7 @@ def draw(user: UserServices, scope: ProofScope) -> None:
 
 
 def _draw_switch(*, is_asked: bool) -> None:
-    # a key for each stored value, so that the toggle shows the value
+    # a separate key for each stored value: otherwise the toggle would keep showing the old value
     key = f"ask-passkey-{is_asked}"
 
     def switch() -> None:

@@ -1,4 +1,4 @@
-"""Creating, editing, archiving and deleting a space with its notes, and moving a conversation."""
+"""The dialogs that create, edit, archive and delete a space with its notes, and move a conversation."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -179,7 +179,7 @@ def _draw_form(user: UserServices, space: Space, seen: Space | None) -> None:
 
 
 def _save(user: UserServices, wanted: Space, seen: Space | None) -> None:
-    """Replace the stored version *seen* by *wanted*, and close the dialog."""
+    """Replace the stored version *seen* with *wanted*, and close the dialog."""
 
     def act() -> None:
         if wanted != seen:
@@ -195,7 +195,7 @@ def _save(user: UserServices, wanted: Space, seen: Space | None) -> None:
 
 
 def _offer_undo(moved: Space) -> None:
-    """Offer to undo archiving or restoring the space *moved*; Undo also opens it if the same chat is still open."""
+    """Offer to undo archiving or restoring the space *moved*; Undo also opens the space if the same chat is still open."""
     opened = st.query_params.get("c")
 
     def restore() -> None:
@@ -212,7 +212,7 @@ def _offer_undo(moved: Space) -> None:
 
 
 def _as_text(space: Space) -> str:
-    """Return the editable fields as text."""
+    """Return the editable fields of *space* as text."""
     memories = f"Personal memories: {'on' if space.uses_personal_facts else 'off'}"
     instructions = space.instructions or words.NO_INSTRUCTIONS
     return "\n".join([space.name, instructions, _policy_name(space), memories])

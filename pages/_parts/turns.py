@@ -75,7 +75,7 @@ def send(
 def begun(temporary_chat: TemporaryChat | None) -> LiveTurn | None:
     """Return the turn that `send` has just begun in the page's conversation; None if there is none or it is over.
 
-    Its thread is in memory, so it need not be read again.
+    The turn's thread is in memory, so it need not be read again.
 
     If the turn began a conversation, change the URL to that of the conversation, even if the run that sent the
     prompt was replaced by another.
@@ -190,7 +190,7 @@ def draw_refusals(
                     is_free = False
                 else:
                     st.code(refusal.prompt, language=None, wrap_lines=True)
-                    if not isinstance(refusal.error, NotFound):  # else the chat is gone
+                    if not isinstance(refusal.error, NotFound):  # NotFound: the chat is deleted
                         st.caption("This draft is saved in the chat where you wrote it.")
                     key = f"dismiss-{refusal.id}"
                     quiet_button(words.DISMISS, "close", key, tab().callbacks.forget, [refusal])
@@ -247,7 +247,7 @@ def _turn_to_draw(*, is_patient: bool) -> Generator[bool]:
 def has_ended(thread: Thread) -> bool:
     """Return True if the last reply of *thread* streamed while the thread was on this page.
 
-    It stays True until another thread is opened, because the browser may show only the second of two quick runs.
+    The result stays True until another thread is opened, because the browser may show only the second of two quick runs.
     """
     tip = thread.branch()[-1]
     if tab().followed not in ((thread.conversation.id, None), (thread.conversation.id, tip.id)):

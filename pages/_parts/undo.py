@@ -190,7 +190,7 @@ def _delete_messages(thread: Thread, doomed: Collection[Message], count: int) ->
 
 
 def offer(document_id: UUID, act: str, sentence: str, restore: Callable[[], None]) -> None:
-    """Show *sentence* with Undo, which calls *restore*; a later offer for the same document and *act* replaces it."""
+    """Show *sentence* with Undo, which calls *restore*; a later offer for the same document and *act* replaces this offer."""
     _offer(Undoable(uuid5(document_id, act), sentence, restore, document_id=document_id))
 
 
@@ -228,7 +228,7 @@ def draw_facts(conversation_id: ConversationId | None, space_id: SpaceId | None)
 
 
 def _draw_line(one: Undoable, key: str, button_key: str) -> None:
-    # a new key for each offer, because the browser would continue the animation that hides an older one (style.css)
+    # a new key for each offer, because the browser would continue the animation that hides an older offer (style.css)
     with row(f"{key}-{one.id}-{one.until}", wrap=False):
         st.html(f'<p role="status">{escape(one.sentence)}</p>', width="stretch")
         quiet_button(words.UNDO, None, f"{button_key}-{one.id}", _restore, one)

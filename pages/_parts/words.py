@@ -64,7 +64,7 @@ NEWER = "Saved by a newer version of Daybook"
 
 class PolicyText(NamedTuple):
     name: str
-    caption: str  # a sentence, without a full stop, on the content of a prompt
+    caption: str  # a sentence, without its full stop, on the messages that are sent
 
 
 POLICIES = {
@@ -184,7 +184,7 @@ def count(value: int, noun: str) -> str:
 
 
 def day(moment: datetime, now: datetime) -> str:
-    """Return the heading under which a list by days shows *moment*, in the browser's time zone."""
+    """Return the heading for *moment* in a list that is grouped by day, in the browser's time zone."""
     zone = _zone()
     days = (now.astimezone(zone).date() - moment.astimezone(zone).date()).days
     if days <= 0:
