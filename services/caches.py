@@ -15,9 +15,9 @@ from services.errors import StoreUnavailable
 
 Key = TypeVar("Key")
 Value = TypeVar("Value")
-READ_AHEAD_THREAD = "read-ahead"  # the name of a thread that reads a value ahead
+READ_AHEAD_THREAD = "read-ahead"  # the name of a thread that prefetches a value
 _SECONDS = 60.0  # seconds for which a cached value is fresh; another device may change it meanwhile
-_AHEAD_SECONDS = 5.0  # seconds for which a value that was read ahead may be used
+_AHEAD_SECONDS = 5.0  # seconds for which a prefetched value may be used
 
 
 class LruCache(Generic[Key, Value]):
@@ -76,8 +76,8 @@ class _Read(Generic[Value]):
 class CachedRead(Generic[Value]):
     """A cache of the value that *ask* returns: at most *seconds* old, or older while *ask* raises StoreUnavailable.
 
-    Any thread may call any method; several threads may read at once. The value of the read that began last is kept, but a
-    read that began before an amendment does not replace the amended value.
+    Any thread may call any method, and several threads may read at once. Of these reads, the one that began last counts.
+    A read that began before an amendment does not replace the amended value.
     """
 
     def __init__(self, ask: Callable[[], Value], seconds: float = _SECONDS) -> None:
@@ -117,9 +117,9 @@ class CachedRead(Generic[Value]):
         return self._keep(_Read(self._ask(), began))
 
     def read_ahead(self, ask: Callable[[], Value] | None = None) -> None:
-        """Begin to read the value in a thread, unless it is fresh or was read ahead a few seconds ago.
+        """Begin to read the value in a thread, unless it is fresh or was prefetched a few seconds ago.
 
-        *ask*: a function that is called this time instead of the cache's usual one.
+        *ask*: a function to call this time in place of the cache's own.
         """
         with self._lock:
             if not (

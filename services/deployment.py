@@ -69,7 +69,7 @@ def log_handler() -> logging.Handler:
 
 
 def read_deployment(url: str) -> Deployment:
-    """Return the deployment that the settings describe, at *url* unless the settings name another URL. Raise Misconfigured."""
+    """Return the deployment that the settings describe; *url* applies if they name no URL. Raise Misconfigured."""
     chosen = settings.read()
     folders = choose_folders(chosen.data_dir, chosen.key_dir)
     is_local, place = is_loopback(urlsplit(url).netloc), place_of(chosen, folders)
@@ -126,7 +126,7 @@ def read_deployment(url: str) -> Deployment:
 
 
 def _secret_address(url: str, keys: Path) -> str:
-    """Return the text to print: on a terminal *url*; else, because logs are stored, the path of a new file that holds *url*."""
+    """Return the text to print: *url* on a terminal; otherwise, because logs are stored, the path of a file with *url*."""
     if sys.stdout.isatty():
         return url
     file = keys / "open.txt"

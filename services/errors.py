@@ -62,7 +62,7 @@
     - StoreUnavailable
       - RateLimited
       - StoreBlocked ... the sentence says what an operator must do
-        - FileDamaged .. one JSON file is damaged; the others may be whole
+        - FileDamaged .. one JSON file is damaged; the others may be intact
       - ServerRefused
       - RowsCut
     - ModelUnavailable . the model failed; `failure` says how (domain/model_failures.py)
@@ -89,7 +89,7 @@ class AppError(Exception):
 
     @property
     def for_admins(self) -> str:
-        """The sentence that admins see instead of `public`: they can do themselves what other users must ask an admin for."""
+        """The sentence that admins see instead of `public`, because `public` may tell users to ask an admin."""
         return self.public
 
 
@@ -209,7 +209,8 @@ class FactorNeeded(Refused):
 
     @property
     def has_form(self) -> bool:
-        """True if a form asks for the second factor or for what a reset keeps; false if an app must be set up first."""
+        """True if a form asks for the second factor, or for the passkeys and identities that a reset keeps; false if an
+        authenticator app must be set up first."""
         has_choice = self.listed != () and not self.enrols
         return self.since is not None or self.asks_passkey or has_choice
 
@@ -232,7 +233,7 @@ class PasskeyFlaw(StrEnum):
     """The checks that a passkey's response can fail."""
 
     FORM = "form"  # the response is malformed or too large
-    # TYPE: the response is for adding a passkey, but was sent to use one, or the reverse
+    # TYPE: a response for adding a passkey was sent for using one, or the reverse
     TYPE = "type"
     CHALLENGE = "challenge"
     ORIGIN = "origin"
@@ -568,7 +569,7 @@ class StoreBlocked(StoreUnavailable):
 
 
 class FileDamaged(StoreBlocked):
-    """A JSON file of the store is damaged; the others may be whole."""
+    """A JSON file of the store is damaged; other files may be intact."""
 
 
 class ServerRefused(StoreUnavailable):

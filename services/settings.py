@@ -45,11 +45,11 @@ _FIRESTORE = re.compile(
 _LABEL = "[A-Za-z0-9_-]{1,63}"
 # a host name, or an IP address
 _HOST = re.compile(rf"{_LABEL}(\.{_LABEL})*\.?|[0-9A-Fa-f:.]{{2,45}}")
-_KEY = re.compile(r"[!-~]*")  # what an HTTP header can carry
+_KEY = re.compile(r"[!-~]*")  # the characters that an HTTP header can contain
 _ORIGIN = re.compile(r"https?://[^/?#@]+/")  # as pydantic writes a URL without a user and a path
-# names that are at least as similar (by the ratio of `difflib`) as MODLE and MODEL count as misspelt settings
+# a name whose similarity to a setting (the ratio of `difflib`) is at least this, as of MODLE to MODEL, counts as misspelt
 _LIKENESS = 0.8
-# the environment variables of fields that begin so have no prefix DAYBOOK_, because other programs read them, too
+# fields with these prefixes have environment variables without DAYBOOK_, because other programs read them, too
 _UNPREFIXED = ("supabase_", "openai_", "database_")
 
 
@@ -152,7 +152,7 @@ class Settings(BaseSettings):
     @field_validator("supabase_key", "openai_api_key", "metrics_token")
     @classmethod
     def _check_key(cls, key: SecretStr | None) -> SecretStr | None:
-        """Return *key* without blanks around it, such as the newline at the end of a mounted file; None if nothing is left."""
+        """Return *key* without surrounding white space, such as a mounted file's last newline; None if it is empty."""
         text = key.get_secret_value().strip() if key else ""
         if not _KEY.fullmatch(text):
             raise ValueError(
@@ -390,7 +390,7 @@ def _is_secret(key: str) -> bool:
 
 
 def _table() -> dict[str, Any]:
-    """Read the table `[daybook]` of the secrets file; its other tables are Streamlit's."""
+    """Read the table `[daybook]` of the secrets file; the file's other tables belong to Streamlit."""
     try:
         tables = tomllib.loads(SECRETS_FILE.read_text("utf-8"))
     except FileNotFoundError:
@@ -409,7 +409,7 @@ def _table() -> dict[str, Any]:
 def _check_environment() -> None:
     """Raise Misconfigured for a name in the environment that looks like a misspelt setting.
 
-    Other names are left alone: Kubernetes sets DAYBOOK_PORT for a service "daybook", and tests read further ones.
+    Other names are accepted: Kubernetes sets DAYBOOK_PORT for a service called "daybook", and tests use more names.
     """
     names = _environment_names()
     for name in os.environ:
@@ -422,7 +422,7 @@ def _check_environment() -> None:
 
 
 def _misplaced(table: Mapping[str, Any], fields: Collection[str] = ()) -> str | None:
-    """Return the first key, in *table* or a subtable, that is the name of a setting in the environment; None: none is.
+    """Return the first key, in *table* or a subtable, that is the name of a setting in the environment, or None.
 
     Keys of *table* itself may also be one of *fields*: the names of settings in the table `[daybook]`.
     """

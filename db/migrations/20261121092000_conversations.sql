@@ -65,7 +65,7 @@ create table public.messages (
   destroy_at timestamptz,
   unique (conversation_id, seq),
   unique (conversation_id, id),
-  -- both columns, so that no message can be in another user's conversation
+  -- the key includes user_id, so that no message can be in another user's conversation
   foreign key (conversation_id, user_id) references public.conversations (id, user_id) on delete cascade,
   foreign key (conversation_id, parent_id) references public.messages (conversation_id, id) on delete cascade
 );
@@ -82,11 +82,11 @@ create table public.pieces (                -- the pieces of attachments
 );
 alter table public.pieces alter column body set storage external;   -- sealed text cannot be compressed
 
--- every foreign key has an index; without it, deleting a conversation would scan whole tables
+-- every foreign key has an index; otherwise, deleting a conversation would scan whole tables
 create index on public.conversations (user_id, state, pinned_at desc nulls last, updated_at desc);   -- the order of the list
 create index on public.conversations (space_id, user_id);
 create index on public.conversations (destroy_at) where destroy_at is not null;
-create index on public.conversations (updated_at);   -- for retention, which deletes the longest unused first
+create index on public.conversations (updated_at);   -- for retention, which deletes the longest unused conversations first
 create index on public.messages (conversation_id, parent_id);
 create index on public.messages (conversation_id) where destroy_at is not null;
 
@@ -170,7 +170,7 @@ begin
 end $$;
 
 -- Hide a conversation from all readers at once, and ask the processes of its open turns to stop; the first `tidy`
--- after *for_seconds* destroys its row and key, even if the process that offered Undo is gone. A repeated call does
+-- after *for_seconds* destroys its row and key, even if the process that offered Undo has ended. A repeated call does
 -- not postpone this.
 create function private.discard_conversation(me uuid, conversation uuid, for_seconds integer) returns jsonb
 language plpgsql as $$

@@ -45,7 +45,7 @@ declare
   counted uuid;
   bucket integer := private.bucket_of(new.first_token_ms);
   is_first integer := (new.kind <> 'adjust')::integer;
-  -- 0 for a lapsed turn, which is counted in first_tokens only if it is finished late
+  -- 0 for a lapsed turn, which counts in first_tokens only if it is finished late
   is_timed integer := (new.kind <> 'lapsed')::integer;
 begin
   if new.day < (clock_timestamp() at time zone 'utc')::date - 1 then
@@ -76,7 +76,7 @@ end $$;
 create trigger ledger_is_added_to_usage after insert on private.ledger
   for each row execute function private.add_to_usage();
 
--- Make the totals of the earliest day that has none and is at least three days old. The sweep calls this function.
+-- Make the totals of the earliest day that has no totals and is at least three days old. The sweep calls this function.
 create function private.make_day_totals() returns void language plpgsql as $$
 declare
   due date;
@@ -161,8 +161,8 @@ end $$;
 -- Return the caller's usage from *first_day* to *last_day*: the sums of `usage_of`, and sums by conversation.
 -- The result is one JSON value, because the API's "max rows" limit would truncate a list of rows. The call
 -- needs no proof, because it returns only the caller's figures.
---   conversations   the 499 with the highest costs, then the most tokens; a null id: deleted conversations
---                   and temporary chats together; is_rest: all others together
+--   conversations   the 499 conversations with the highest costs (among equal costs, the most tokens); null id:
+--                   all deleted conversations and temporary chats; is_rest: all other conversations
 create function private.my_usage(first_day date, last_day date) returns jsonb language plpgsql stable as $$
 declare
   person uuid := private.require_me();

@@ -12,7 +12,7 @@ from services.errors import NotFound, StoreUnavailable
 from services.store.port import Turns
 
 _GLANCE = 0.5  # seconds between reads; the other process writes once a second
-# seconds without a renewal of the lease before a sweep; the database decides whether the lease has run out
+# seconds without a renewal of the lease after which `follow` calls the sweep; the database checks that the lease is over
 _SILENCE = 4.0
 
 
@@ -66,7 +66,7 @@ class RemoteTurn:
             except NotFound:
                 self._turn = None
             except StoreUnavailable:  # the text so far stays on the page
-                # after an outage the other process can renew the lease first
+                # after an outage, give the other process time to renew the lease
                 renewed_at = time.monotonic() + LEASE_SECONDS
             if self._turn and self._turn.lease_until != last.lease_until:
                 renewed_at = time.monotonic()

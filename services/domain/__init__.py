@@ -117,8 +117,8 @@ class Message:
 def joined(path: Iterable[Message]) -> tuple[Message, ...]:
     """Return the messages of *path*, with each reply and its continuations joined into one.
 
-    A joined reply has the id, seq and turn of its first part, which stay when it is continued, and the outcome of its
-    last part. A part that could not be verified is not joined.
+    A joined reply has the id, seq and turn of its first part, so they stay the same when it is continued, and the outcome
+    of its last part. A part that could not be verified is not joined.
     """
     found: list[Message] = []
     for message in path:
@@ -134,7 +134,7 @@ def joined(path: Iterable[Message]) -> tuple[Message, ...]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Conversation:
-    """One user's conversation: its title, settings and positions, without its messages."""
+    """One user's conversation: its title, settings and sequence numbers, without its messages."""
 
     id: ConversationId
     title: str = field(repr=False)  # empty if not titled yet
@@ -147,7 +147,7 @@ class Conversation:
     pinned_at: datetime | None = None
     created_at: datetime
     updated_at: datetime
-    last_seq: int = 0  # the last seq that was assigned; its message may be deleted
+    last_seq: int = 0  # the last assigned seq; its message may have been deleted
     undo_until: datetime | None = None  # deleted messages can be restored until then
     # true if the model or the user gave the title; false if the title is the first words of the prompt
     is_titled: bool = False
@@ -158,7 +158,7 @@ class Conversation:
     title_hash: str = field(default="", repr=False)
     model: str | None = None  # the model chosen for this conversation; None: the user's default
     space_id: SpaceId | None = None
-    # `ConversationRow.choices` as last read: changes by this process move it only with the next read
+    # `ConversationRow.choices` as last read; a change by this process appears here only after the next read
     choices: str = field(default="", compare=False, repr=False)
 
     @property
@@ -256,7 +256,7 @@ class RunningSummary:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SearchText:
-    """The text by which a conversation is searched, made from revision *conversation_rev* of the conversation."""
+    """The text in which a search looks for a conversation, made from the conversation's revision *conversation_rev*."""
 
     text: str = field(repr=False)  # empty if it could not be decrypted
     conversation_rev: int  # 0 if the text could not be decrypted
@@ -265,14 +265,14 @@ class SearchText:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Preferences:
-    """A user's choices, which apply to all conversations without choices of their own."""
+    """A user's choices, which apply to every conversation without its own choices."""
 
     model: str | None = None  # None: the deployment's first model
     # None: the deployment's instructions
     instructions: str | None = field(default=None, repr=False)
     policy: MemoryPolicy | None = None  # None: the deployment's default policy
-    context_tokens: int | None = None  # None: all that the model and the deployment allow
-    reply_tokens: int | None = None  # None: all that the model and the deployment allow
+    context_tokens: int | None = None  # None: the most that the model and the deployment allow
+    reply_tokens: int | None = None  # None: the most that the model and the deployment allow
     window_messages: int | None = None  # the default size of a window; None: the deployment's
     keeps_facts: bool | None = None  # true: facts are noted; None: the user has not chosen yet
     keeps_facts_since: datetime | None = None  # no facts are noted from prompts before this time

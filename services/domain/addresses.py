@@ -31,7 +31,7 @@ class ConfirmedBy(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Confirmed:
-    """How, and when, it was confirmed that the user reads the mail that is sent to an address."""
+    """The confirmation that the user reads the mail sent to an address: its method and its time."""
 
     how: ConfirmedBy
     at: datetime  # in UTC, whole seconds

@@ -9,7 +9,7 @@ class ModelFailure(StrEnum):
     """The kinds of failures of a model endpoint."""
 
     UNREACHABLE = "unreachable"  # no connection
-    BUSY = "busy"  # 429
+    BUSY = "busy"  # HTTP status 429: too many requests
     BROKEN = "broken"  # HTTP status 5xx
     UNAUTHORIZED = "unauthorized"  # HTTP 401, 403: the key is wrong or has no access to the model
     REJECTED = "rejected"  # HTTP 400, 404: the model's name, the URL or the request is wrong

@@ -10,7 +10,7 @@ _MILLION = 1_000_000
 
 
 class ModelState(StrEnum):
-    """The state of the local model. The rest of the app does not wait for the model."""
+    """The state of the local model. The app works without waiting for the model."""
 
     STARTING = "starting"
     READY = "ready"

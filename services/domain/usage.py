@@ -35,7 +35,10 @@ class PurposeUsage(UsageSum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConversationUsage(UsageSum):
-    """The usage of one conversation; without an id: of all deleted and temporary chats or, if *is_rest*, of the unlisted ones."""
+    """The usage of one conversation.
+
+    Without an id, it is the total of all deleted and temporary chats or, if *is_rest*, of the unlisted conversations.
+    """
 
     conversation_id: ConversationId | None
     replies: int
