@@ -45,10 +45,11 @@ class App:
         self._close_tabs = close_tabs
         self._shared: Shared | None = None
         self._is_checked = Event()  # set after the first check of the backend
-        self._has_accounts = False  # once true, it is not read from the database any more
+        # once true, it is not read from the database any more
+        self._has_accounts = False
 
     def shared(self) -> Shared:
-        """Return the state that all users share. Raise StoreUnavailable until the backend has first started."""
+        """Return the state that all users share. Raise StoreUnavailable until the backend has started."""
         if self._shared is None:
             raise StoreUnavailable
         return self._shared

@@ -21,7 +21,7 @@ _AHEAD_SECONDS = 5.0  # seconds for which a prefetched value may be used
 
 
 class LruCache(Generic[Key, Value]):
-    """An LRU cache of at most *most* values; if *weigh* is given, of values whose weights add up to at most *most*.
+    """An LRU cache of at most *most* values or, with *weigh*, of values whose total weight is at most *most*.
 
     Any thread may call any method; a mutable value needs its own lock.
     """
@@ -41,7 +41,7 @@ class LruCache(Generic[Key, Value]):
     def get_all(
         self, keys: Set[Key], read: Callable[[Set[Key]], Mapping[Key, Value]]
     ) -> dict[Key, Value]:
-        """Return the values of *keys*; call *read* for those that are not cached."""
+        """Return the values of *keys*; call *read* for keys that are not cached."""
         found = {key: value for key in keys if (value := self.get(key)) is not None}
         if unknown := keys - found.keys():
             for key, value in read(unknown).items():
@@ -135,7 +135,7 @@ class CachedRead(Generic[Value]):
             self._outdated = next(self._clock)
 
     def confirm(self) -> None:
-        """Mark the value as fresh, because it is known to equal the stored one."""
+        """Mark the value as fresh, because it is known to equal the stored value."""
         with self._lock:
             if self._newest:
                 self._newest = replace(self._newest, at=time.monotonic())

@@ -57,7 +57,7 @@ class Deployment:
         threading.Thread(target=self.stack.run, name="backend", daemon=True).start()
 
     def end_process(self, signal_number: int, _: object) -> None:
-        """Stop the backend, and end this process with the signal. Handles Ctrl-C until the server has its own handler."""
+        """Stop the backend, and end this process with the signal. This handles Ctrl-C until the server has its own handler."""
         self.stack.stop()
         signal.signal(signal_number, signal.SIG_DFL)
         signal.raise_signal(signal_number)

@@ -1,7 +1,7 @@
 """Errors that the app raises on purpose, grouped by how the user can react.
 
 * AppError
-  x Refused ............ the request is understood but will not be done; say why
+  x Refused ............ the request is understood but will not be done; the sentence says why
     - SignedOut
     - NotFound ......... also for another user's rows
       - SpaceGone
@@ -155,7 +155,7 @@ class InvitationRefused(Refused):
 
 
 class InvitationMissing(InvitationRefused):
-    """A sign-up lacks the required invitation: it came through a provider, or from a page loaded before one was required."""
+    """A sign-up lacks the required invitation: it came through a provider, or from a page loaded before it was required."""
 
     public = "You need an invitation to create an account. Open its link first, then try again."
 
@@ -167,7 +167,7 @@ class StepEnded(Refused):
 
 
 class WrongCode(Refused):
-    """The code of a step is wrong, or none was sent for it."""
+    """The code for a step is wrong, or no code was sent for the step."""
 
     public = "Wrong code. Use the newest one; after five tries you have to start again."
 
@@ -414,7 +414,7 @@ class Stale(Refused):
 
 
 class ChangedElsewhere(Stale):
-    """The document differs from the one that the caller has seen. *now* is its current text."""
+    """The document has changed since the caller read it. *now* is the current text."""
 
     public = "This changed in another tab."
 

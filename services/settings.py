@@ -46,8 +46,9 @@ _LABEL = "[A-Za-z0-9_-]{1,63}"
 # a host name, or an IP address
 _HOST = re.compile(rf"{_LABEL}(\.{_LABEL})*\.?|[0-9A-Fa-f:.]{{2,45}}")
 _KEY = re.compile(r"[!-~]*")  # the characters that an HTTP header can contain
-_ORIGIN = re.compile(r"https?://[^/?#@]+/")  # as pydantic writes a URL without a user and a path
-# a name whose similarity to a setting (the ratio of `difflib`) is at least this, as of MODLE to MODEL, counts as misspelt
+# a URL without a user and a path, as pydantic writes it
+_ORIGIN = re.compile(r"https?://[^/?#@]+/")
+# names with at least this similarity (the ratio of `difflib`), such as MODLE and MODEL, count as misspelt settings
 _LIKENESS = 0.8
 # fields with these prefixes have environment variables without DAYBOOK_, because other programs read them, too
 _UNPREFIXED = ("supabase_", "openai_", "database_")
@@ -85,7 +86,7 @@ class Settings(BaseSettings):
 
     store: str | None = None  # None: Supabase
     sign_in: Literal["none", "local"] | None = None  # None: the kind of the store decides
-    # sign-in methods, separated by commas; "": all that can work on this deployment
+    # sign-in methods, separated by commas; "": all methods that can work on this deployment
     sign_in_methods: str = ""
     supabase_url: HttpUrl | None = None
     supabase_key: SecretStr | None = None
@@ -205,7 +206,7 @@ class Settings(BaseSettings):
         if (self.openai_base_url or self.openai_api_key) and not self.offered_models:
             raise ValueError("DAYBOOK_MODEL is missing: name the model of your endpoint")
         if any(url and url.password for url in (self.supabase_url, self.openai_base_url)):
-            # HTTP clients log URLs with their passwords
+            # a URL with a password is refused, because HTTP clients log it
             raise ValueError("An address holds a password: leave it out, keys have their own names")
         if self.context_tokens and self.reply_tokens and self.context_tokens <= self.reply_tokens:
             raise ValueError("DAYBOOK_REPLY_TOKENS must leave room in DAYBOOK_CONTEXT_TOKENS")
@@ -250,7 +251,7 @@ class Settings(BaseSettings):
             )
         password = self.smtp_password.get_secret_value() if self.smtp_password else ""
         login = f"{self.smtp_user or ''}{password}"
-        # smtplib can only encode these characters
+        # smtplib can encode only printable ASCII
         if not (login.isascii() and login.isprintable()):
             raise ValueError("DAYBOOK_SMTP_USER and DAYBOOK_SMTP_PASSWORD must be plain ASCII")
         return self
@@ -422,7 +423,7 @@ def _check_environment() -> None:
 
 
 def _misplaced(table: Mapping[str, Any], fields: Collection[str] = ()) -> str | None:
-    """Return the first key, in *table* or a subtable, that is the name of a setting in the environment, or None.
+    """Return the first key in *table* or its subtables that is the name of an environment variable of a setting, or None.
 
     Keys of *table* itself may also be one of *fields*: the names of settings in the table `[daybook]`.
     """

@@ -15,7 +15,8 @@ create table private.credentials (
   lookup text not null unique check (lookup ~ '^[0-9a-f]{64}$'),   -- the app's HMAC of the email address
   sealed public.sealed not null,
   generation integer not null check (generation > 0),   -- grows with each change of a sign-in method; also in the sealed text
-  uses integer not null default 0 check (uses >= 0),    -- grows with each use of the second factor, a passkey or an identity; also sealed
+  -- grows with each use of the second factor, a passkey or an identity; also sealed
+  uses integer not null default 0 check (uses >= 0),
   wants_factor boolean not null default false,          -- true: no session begins without the second factor, which the sealed text holds
   signed_up_at timestamptz not null default clock_timestamp(),   -- while the sign-up is pending: when it was last begun
   check (user_id is null or user_id = id)

@@ -28,7 +28,8 @@ create table private.app_sessions (
   -- the end of the lease of the process that exchanges the refresh token; two exchanges at once would end the session
   refreshing_until timestamptz,
   device public.sealed,                     -- the browser's name, sealed under the user's key
-  token_seconds integer,                    -- the lifetime of the first access token, for `operate check`
+  -- the lifetime of the first access token, for `operate check`
+  token_seconds integer,
   idle_seconds integer not null check (idle_seconds between 60 and 31536000),
   created_at timestamptz not null default now(),
   seen_at timestamptz not null default now(),
@@ -47,7 +48,8 @@ create table private.notices (              -- notices about sign-in methods, sh
   kind text not null check (kind ~ '^[a-z_]{1,30}$'),
   at timestamptz not null default clock_timestamp(),
   browser public.sealed,                    -- the browser's name, sealed under the user's key; null: unknown, or an operator's command
-  session uuid                              -- the app session that caused the notice; it neither shows nor dismisses the notice
+  -- the app session that caused the notice; it neither shows nor dismisses the notice
+  session uuid
 );
 
 create table private.throttles (
@@ -140,7 +142,7 @@ declare
     where auth_session_id = private.my_auth_session() and user_id = me and cookie_hash = cookie
   );
   refused text;
-  stays boolean;                            -- true: an earlier full proof stays
+  stays boolean;                            -- true: an earlier full proof stays valid
 begin
   perform private.spend_nonce(nonce);
   if (new_scope in ('full', 'part')) is not true then
@@ -177,7 +179,7 @@ end $$;
 create function private.put_notice(person uuid, new_id uuid, new_kind text, new_browser public.sealed, made_in uuid) returns void
 language plpgsql as $$
 begin
-  perform pg_advisory_xact_lock(hashtext('daybook: notices'), hashtext(person::text));   -- so that concurrent calls keep the limit of three
+  perform pg_advisory_xact_lock(hashtext('daybook: notices'), hashtext(person::text));   -- a lock, so that concurrent calls keep the limit of three
   delete from private.notices where id in (
     select id from private.notices where user_id = person and kind = new_kind order by at desc, id offset 2
   );
@@ -191,7 +193,7 @@ create function private.add_notice(
   person uuid, new_id uuid, new_kind text, new_browser public.sealed, made_in uuid, throttles public.free_text
 ) returns jsonb language plpgsql as $$
 begin
-  perform private.spend_nonce(new_id);      -- so that repeating a recorded call cannot restore a dismissed notice
+  perform private.spend_nonce(new_id);      -- otherwise, repeating a recorded call could restore a dismissed notice
   perform private.put_notice(person, new_id, new_kind, new_browser, made_in);
   return private.throttle(throttles);
 end $$;
@@ -219,7 +221,7 @@ create function private.end_sessions_of(person uuid, kept uuid default null) ret
   delete from auth.sessions where user_id = person and id is distinct from kept;
 end;
 
--- Mark all sessions of *person* as having given no second factor, because the account has none any more.
+-- Record for all sessions of *person* that no second factor was given, because the account has none any more.
 create function private.forget_factor(person uuid) returns void language sql begin atomic
   update private.app_sessions set has_factor = false where user_id = person and has_factor;
 end;
@@ -609,7 +611,7 @@ begin
   values (new_id, person, (claims ->> 'session_id')::uuid, new_cookie_hash, new_tokens, new_device,
     (claims ->> 'exp')::bigint - (claims ->> 'iat')::bigint, idle, now() + make_interval(secs => lifetime),
     coalesce(has_factor, false), new_scope);
-  perform private.require_me();             -- after the insert: before it, the caller has no app session and would be refused
+  perform private.require_me();             -- called after the insert, because before it the caller has no app session and would be refused
   perform private.return_attempts(returned);
   return jsonb_build_object('ok', true, 'session', new_id, 'keys', private.wrapped_keys(person),
     'credentials', (select private.credentials_of(credentials) from private.credentials where user_id = person),

@@ -23,13 +23,15 @@ create table public.conversations (
   rev bigint not null default 0 check (rev >= 0),
   last_seq integer not null default 0 check (last_seq >= 0),
   read_seq integer not null default 0 check (read_seq >= 0),       -- the seq of the last message that was read, on any device
-  facts_seq integer not null default 0 check (facts_seq >= 0),     -- the seq of the last prompt from which facts were noted
+  -- the seq of the last prompt from which facts were noted
+  facts_seq integer not null default 0 check (facts_seq >= 0),
   bytes bigint not null default 0 check (bytes >= 0),              -- stored bytes of the conversation's messages, pieces and receipts
   policy text not null default 'window' check (policy ~ '^[a-z_]{1,30}$'),
   policy_size integer check (policy_size between 1 and 1000),
   reset_seq integer not null default 0 check (reset_seq >= 0),     -- the seq after which the user started a new context
   start_seq integer not null default 0,     -- the model gets the messages after this seq
-  summary public.sealed,                    -- the summary of the oldest messages; read with this row before each turn
+  -- the summary of the oldest messages; read with this row before each turn
+  summary public.sealed,
   summary_rev bigint not null default 0 check (summary_rev >= 0),  -- the revision that the sealed text is bound to
   -- The conversation's own settings; null: the space's settings, else the user's. The model's name is readable, as in turns;
   -- the app ignores a model that is no longer offered.
@@ -40,7 +42,8 @@ create table public.conversations (
   state text not null default 'active' check (state in ('active', 'archived')),
   pinned_at timestamptz,
   destroy_at timestamptz,                   -- a deleted conversation can be restored to its `state` until this time
-  undo_until timestamptz,                   -- deleted messages can be restored until this time; null once they are destroyed
+  -- deleted messages can be restored until this time; null once they are destroyed
+  undo_until timestamptz,
   created_at timestamptz not null default now(),
   updated_at timestamptz not null default now(),
   unique (id, user_id),
@@ -55,10 +58,11 @@ create table public.messages (
   seq integer not null check (seq > 0),
   parent_id uuid check (parent_id <> id),   -- a tree: a second reply to a prompt is a sibling; a continuation is a child
   role text not null check (role ~ '^[a-z_]{1,30}$'),
-  outcome text not null default 'complete' check (outcome ~ '^[a-z_]{1,30}$'),   -- "edited": the user wrote it
+  outcome text not null default 'complete' check (outcome ~ '^[a-z_]{1,30}$'),   -- "edited": the user wrote the message
   body public.sealed not null,
   attachments public.sealed,                -- the list of attachments; null: there are none
-  thoughts public.sealed,                   -- the model's thoughts before a reply; read separately from messages
+  -- the model's thoughts before a reply; read separately from messages
+  thoughts public.sealed,
   has_thoughts boolean not null generated always as (thoughts is not null) stored,
   created_at timestamptz not null default now(),
   -- set if the message is deleted: it is hidden, not in the head, and can be restored until this time

@@ -4,7 +4,8 @@
 -- of its user, whose budget it has locked: if all users shared a row, turns of different users would wait for each other.
 
 create table private.usage_by_day (         -- rows outlive their users, as in the ledger
-  user_id uuid not null,                    -- the user; all_users() in a row of a past day's totals
+  -- the user; all_users() in a row of a past day's totals
+  user_id uuid not null,
   day date not null,                        -- a UTC day
   model text not null,
   purpose text not null,
@@ -143,7 +144,7 @@ begin
       'purposes', coalesce(
         jsonb_agg(to_jsonb(sums) order by cost_micro desc, turns desc) filter (where day is null), '[]'),
       'active_users', (
-        select count(distinct user_id) from private.usage_by_day   -- reads the primary key's index alone
+        select count(distinct user_id) from private.usage_by_day   -- reads only the primary key's index
         where day between first_day and last_day and purpose = 'reply' and user_id <> private.all_users()
           and (person is null or user_id = person)
       ),
@@ -186,9 +187,9 @@ begin
   ));
 end $$;
 
--- Return at most 500 entries of the caller's ledger, sorted by day and id: the entries of the first day with
--- ids above *after*, then those of later days. The call needs no proof, because it returns only the caller's
--- entries.
+-- Return at most 500 entries of the caller's ledger, sorted by day and id: the entries of *first_day* with
+-- ids above *after*, then all entries of later days. The call needs no proof, because it returns only the
+-- caller's entries.
 create function private.my_ledger(first_day date, last_day date, after bigint) returns jsonb language plpgsql stable as $$
 declare
   person uuid := private.require_me();

@@ -6,7 +6,8 @@
 create table private.invitations (          -- each invitation allows one sign-up
   id uuid primary key default gen_random_uuid(),
   code_hash text not null unique check (code_hash ~ '^[0-9a-f]{64}$'),   -- the sha256 of a code of 128 random bits
-  email text check (email is null or private.is_address(email)),         -- null: valid for anyone who has the code
+  -- null: valid for anyone who has the code
+  email text check (email is null or private.is_address(email)),
   role text not null check (role in ('user', 'admin')),
   made_by uuid not null,
   created_at timestamptz not null default clock_timestamp(),

@@ -49,7 +49,7 @@ from services.memory.facts import (
 from services.memory.titles import clean_title, plan_title
 from services.store.port import Store
 
-# the time limit of one call
+# the time limit of one call in seconds
 _SECONDS = {Purpose.TITLE: 30.0, Purpose.SUMMARY: 120.0, Purpose.FACTS: 60.0}
 # maximum model calls of one task; a long conversation, for example, is summarised in chunks
 _MOST_CALLS = 40
@@ -164,7 +164,7 @@ class UserTasks:
     def noted(
         self, conversation_id: ConversationId, up_to: MessageId | None = None
     ) -> tuple[NotedFact, ...]:
-        """Return the most recently noted facts of a conversation, without those changed or dismissed since.
+        """Return the most recently noted facts of a conversation, except facts changed or dismissed since.
 
         With *up_to*, return the facts only if *up_to* is the last prompt that they were noted from.
         """
@@ -376,7 +376,7 @@ class UserTasks:
             fact = _fact(change.text, change.replaces, thread, source.id)
             try:
                 self.store.facts.keep(fact, replaces=change.replaces, cuts=thread.conversation.cuts)
-            except AppError:  # go on: the facts noted before this one stay
+            except AppError:  # continue with the next fact
                 log_event("fact.lost", turn=answer.turn_id)
             else:
                 noted.append(NotedFact(fact, change.replaces))

@@ -1,4 +1,4 @@
-"""Deletion and restoring of conversations and messages, and of the facts and the summary made from them."""
+"""Deletion and restoration of conversations and messages, and of the facts and the summary made from them."""
 
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import suppress

@@ -1,7 +1,7 @@
 """Turns whose replies are still streaming. They belong to the process, not to a page.
 
-A page follows a turn, and finds it again after a reload or in a second tab; closing a tab changes
-nothing. Followers learn that a turn is over only after the reply is stored.
+A page follows a turn, and finds it again after a reload or in a second tab; closing a tab does not
+stop the turn. Followers learn that a turn is over only after the reply is stored.
 """
 
 import logging

@@ -27,9 +27,9 @@ from services.store.port import Turns
 # The lease of a turn, in seconds. A heartbeat renews it every second. If the process dies, the lease runs out, and then
 # any process may settle the turn.
 LEASE_SECONDS = 10
-# a turn is refused if the budget does not cover a reply of this length: a shorter one is not worth its prompt's cost
+# a turn is refused if the budget does not cover a reply of this length: a shorter reply is not worth its prompt's cost
 _LEAST_REPLY_TOKENS = 256
-# seconds; if a new turn's lease has less left, it is renewed before the model is called
+# if a new turn's lease ends in fewer seconds than this, it is renewed before the model is called
 _MARGIN = 2.0
 _PATIENCE = 900.0  # maximum seconds for storing a finished reply while the database is unreachable
 _RESENT_SECONDS = 120.0  # within this many seconds, a request identical to an unanswered one counts as a repetition
@@ -49,7 +49,7 @@ class Call:
     turn: NewTurn
     offer: Offer
     plan: ContextPlan
-    # the text of the reply that the model is asked to continue; empty otherwise
+    # the text of the reply that the model is asked to continue; empty for a new reply
     so_far: str = field(default="", repr=False)
     made_at: float = field(default_factory=time.monotonic)
 

@@ -103,7 +103,7 @@ class Planning:
     def recalled_messages(
         self, thread: Thread, receipt: SentContext
     ) -> Mapping[MessageId, Located]:
-        """Return the messages that *receipt* names, from other conversations, if they still exist in the space of *thread*."""
+        """Return the messages from other conversations that *receipt* lists, if they still exist in the thread's space."""
         here = {message.id for message in thread.messages}
         far = {
             note.message_id: where

@@ -1,4 +1,4 @@
-"""A turn that another process streams, or left open when it died, as seen through the database."""
+"""A turn that another process is streaming, or left open when it died, as read from the database."""
 
 import time
 from collections.abc import Callable, Iterator

@@ -1,6 +1,6 @@
 """Search in the messages of one user: in one conversation, or in all conversations of its space.
 
-Other conversations are indexed in the background when first needed, and new messages before each prompt. If that
+Other conversations are indexed in the background when first needed, and new messages before each prompt. If this
 is slow or the database is unreachable, the search for a prompt uses the messages indexed so far. A search from a
 conversation outside all spaces finds only conversations outside all spaces.
 """

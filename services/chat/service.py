@@ -1,6 +1,6 @@
 """The use cases of a conversation: begin a turn, retry it, follow it, preview its context.
 
-begin -> plan_context -> store the prompt and reserve its worst cost -> a thread streams the reply
+begin -> plan_context -> store the prompt and reserve its highest cost -> a thread streams the reply
 -> however it ends, store the text so far and settle -> tell the followers
 -> in the background: a title after the first complete reply, then summaries and facts
 """

@@ -28,13 +28,13 @@ _Key = tuple[Purpose, ConversationId]
 
 @dataclass(slots=True, repr=False)
 class _State:
-    """The tasks of one kind in one conversation: the running one, and the result of the last."""
+    """The tasks of one kind in one conversation: the running task, and the result of the last task."""
 
     user_id: UserId
     is_running: bool = False
     # true: the running task's services were dropped from memory, so the task must not postpone work
     is_dropped: bool = False
-    # the message that the last task was about; no other task begins for it
+    # the message that the last task was about; no other task begins for this message
     finished: MessageId | None = None
     # the monotonic time at which `work` begins, unless the task is claimed before that
     due_at: float = inf

@@ -72,7 +72,8 @@ class Failure(StrEnum):
     CHANGE = "change.fail"
     FACTOR = "factor.fail"  # the code of the second factor was wrong
     PASSKEY = "passkey.fail"  # a passkey's response was refused, in a sign-in or a proof
-    PROOF = "proof.fail"  # the password or code of a proof was wrong
+    # the password or code of a proof was wrong
+    PROOF = "proof.fail"
     RESET = "reset.fail"  # the code of a password reset was wrong
     SIGN_IN = "sign_in.fail"  # the code of a sign-in was wrong
 
@@ -292,7 +293,7 @@ class Invitation:
 
 
 class UserOrder(StrEnum):
-    """Sort orders for the list of users; spelt as in SQL. Costs, replies and tokens are those of this month."""
+    """Sort orders for the list of users; spelt as in SQL. Costs, replies and tokens are counted for this month."""
 
     COST = "cost"
     ACTIVE = "active"

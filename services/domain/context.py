@@ -74,7 +74,8 @@ class History:
     past: tuple[Message, ...] = field(repr=False)  # the current branch's messages, sorted by seq
     prompt: str | None = field(repr=False)
     start_seq: int = 0  # only messages after start_seq are sent in full
-    reset_seq: int = 0  # the plan leaves out messages up to reset_seq
+    # the plan leaves out messages up to reset_seq
+    reset_seq: int = 0
     facts: tuple[Fact, ...] = ()
     summary: RunningSummary | None = None
     candidates: tuple[RecalledMessage, ...] = ()  # search results for this prompt, best first
@@ -117,7 +118,8 @@ class ContextPlan:
     parts: tuple[Part, ...] = ()
     prompt_tokens: int  # deliberately overestimated, for the context meter and for packing messages
     bound_tokens: int  # an upper bound on the prompt's tokens, for reservations
-    reply_tokens: int  # the maximum length of the reply
+    # the maximum length of the reply
+    reply_tokens: int
     min_reply_tokens: int = 0  # the reply tokens that every prompt leaves free
     verbatim_ids: tuple[MessageId, ...] = ()
     summarised_ids: tuple[MessageId, ...] = ()  # messages that the summary covers

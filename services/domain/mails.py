@@ -1,4 +1,4 @@
-"""Mails to users, as values without their wording: codes, what is sent in place of a code, and notices."""
+"""The contents of mails to users, without the wording: codes, replacements for codes, and notices."""
 
 from dataclasses import dataclass, field
 from datetime import datetime

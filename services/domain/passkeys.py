@@ -75,7 +75,7 @@ class Passkeys:
             raise ValueError("a user has at most 20 passkeys, and one if it is asked for")
 
     def used(self, passkey: Passkey) -> "Passkeys":
-        """Return the passkeys with the entry that has the same id and public key as *passkey* updated after its use."""
+        """Return the passkeys after a use of *passkey*: the entry with the same id and public key is updated."""
         each = tuple(
             replace(
                 one,

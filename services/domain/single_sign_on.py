@@ -19,7 +19,8 @@ class RequestKind(StrEnum):
     """The kinds of requests to a provider. PROOF and FRESH make the provider ask its user to sign in again."""
 
     SIGN_IN = "sign_in"
-    PROOF = "proof"  # the answer must state when the user signed in
+    # the answer must state when the user signed in
+    PROOF = "proof"
     FRESH = "fresh"  # like PROOF, but for providers that do not state when the user signed in
 
 
@@ -160,7 +161,7 @@ class ProviderAnswer:
 
     provider: str = field(repr=False)  # the name of the provider's entry in DAYBOOK_OIDC
     identity: Identity
-    # None: the provider names no address, or one that is not valid or has no mailbox
+    # None: the provider names no address, or an address that is not valid or has no mailbox
     address: EmailAddress | None = field(repr=False)
     # true: the provider has verified the address, or its entry trusts all addresses
     is_verified: bool

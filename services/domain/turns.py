@@ -161,7 +161,7 @@ class Ending:
 
 @dataclass(frozen=True, slots=True)
 class OpenTurn:
-    """A turn that has not ended: it streams in another process, or was left open by a crashed one."""
+    """A turn that has not ended: another process is streaming it, or a crashed process left it open."""
 
     id: TurnId
     state: TurnState

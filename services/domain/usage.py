@@ -68,7 +68,8 @@ class LedgerEntry:
 
     id: str = field(repr=False)  # the cursor after which `UserFigures.ledger` continues
     at: datetime
-    day: date  # the UTC day against whose limits the entry counts
+    # the UTC day whose limits the entry counts against
+    day: date
     kind: str  # the kind: "charge", "lapsed" or "adjust", or a kind that a newer version added
     outcome: str  # the outcome of the turn
     purpose: Purpose

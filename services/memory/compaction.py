@@ -48,7 +48,7 @@ _LEAST_PARAGRAPH = 60  # the minimum length of a paragraph in tokens
 # the maximum length of an answer in per cent of the requested length, which models often exceed
 _SLACK_PERCENT = 150
 _BYTES = 12  # maximum bytes of a usable answer, per token of its length limit
-_PROMPTS = 20  # the number of recent prompts that predict the length of the next one
+_PROMPTS = 20  # the number of recent prompts that predict the length of the next prompt
 _BEGINNING = 60  # characters that a request quotes from the beginning of a message to identify it
 _MOST_LABELS = 8  # maximum labels, such as "Summary:", that are removed from an answer
 
@@ -200,7 +200,7 @@ _BREAKS_OFF = re.compile(r"[,;:(\[{\u2013\u2014\u3001\uff0c\uff1a\uff1b-]$")
 
 
 def _count_overflowing(layout: Layout) -> int:
-    """Return how many of the oldest pairs to compact: 0 if the next prompt, if as long as recent ones, would fit."""
+    """Return how many of the oldest pairs to compact: 0 if there is room for a prompt as long as recent prompts."""
     pairs, counter = layout.pairs, layout.counter
     if not pairs:
         return 0

@@ -78,7 +78,7 @@ def pending_prompts(
     """Return the prompts, of all branches, from which facts are still to be noted, oldest first.
 
     Prompts before *since*, when memory was last switched on, are left out. A prompt without a reply waits until it or a
-    later prompt gets one. The prompt *answered_id* counts as answered, because its reply is ending now.
+    later prompt gets a reply. The prompt *answered_id* counts as answered, because its reply is ending now.
     """
     by_id = {message.id: message for message in thread.messages}
     last_seq = 0
@@ -222,7 +222,7 @@ def parse_fact_changes(
     """Return the changes in the model's answer *said*; none if it is malformed.
 
     *shown* are the facts that the answer refers to by number, from 1; *known* are all current facts. Two kinds of facts are
-    never replaced; the new fact is added beside them: those that the user wrote for a conversation or space, and those
+    never replaced, so the new fact is added beside them: facts that the user wrote for a conversation or space, and facts
     outside *space_id*, the space of the conversation, because the texts of a space stay in that space.
     """
     answer = _parse(said)

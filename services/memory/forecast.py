@@ -27,7 +27,7 @@ from services.memory.tokens import KindCounter
 LEAST_RATIO, MOST_RATIO = 0.05, 1.5
 _SURPRISE = 8.0  # one count changes a ratio by at most this factor
 _STEADINESS = 0.1  # minimum weight of a new count, because the model behind a name may change
-_FEW_TOKENS = 10  # half of the error of a count of this many tokens is assumed to be chance
+_FEW_TOKENS = 10  # at this count, half of the error is assumed to be chance
 _MARGIN = 1.05  # factor that makes a calibrated count too high on purpose
 
 # the tokens that a chat template adds to a message (ChatML: 5), in hundredths of a token
@@ -39,7 +39,8 @@ _ASCII = frozenset(
 # the estimated tokens is assumed as the minimum until an endpoint has counted such text.
 _SURE = frozenset({"english", "words", "capitals", "digits", "codes", "envelope"})
 _UNLIKE = frozenset({"codes", "symbols", "emoji", "forms", "arabic forms", "compositions"})
-# The ratios by family of kinds until an endpoint has counted a text: between those of old and of new vocabularies.
+# The initial ratios by family of kinds, until an endpoint has counted a text: between the ratios of old and new
+# vocabularies.
 _FIRST_RATIO = {"ascii": 0.8, "codes": 1.0}
 _FIRST_RATIO_OF_OTHERS = 0.5
 
@@ -79,7 +80,7 @@ class Calibration:
         return sum(known.samples for known in self.by_kind.values())
 
     def estimate(self, kinds: Mapping[str, int]) -> float:
-        """Estimate the tokens of a text from its hundredths of a token by kind, without bias in either direction."""
+        """Estimate the tokens of a text without bias; *kinds*: the counter's hundredths of a token by kind of text."""
         return sum(self._ratio(kind) * hundredths for kind, hundredths in kinds.items()) / 100
 
     def high(self, kind: str) -> float:
@@ -237,7 +238,7 @@ def _learn_growth(
 
 
 def _reply_tokens(call: CountedCall, calibration: Calibration, counter: KindCounter) -> float:
-    """Return the tokens of the reply's text: the endpoint's count, or an estimate if that includes thoughts or is implausible."""
+    """Return the tokens of the reply's text: the endpoint's count or, if it is implausible or counts thoughts, an estimate."""
     kinds = counter.kinds(call.reply.body)
     if calibration.has_thoughts or not _is_plausible(kinds, call.reply_tokens):
         return calibration.estimate(kinds)
@@ -257,7 +258,7 @@ def _is_plausible(kinds: Mapping[str, int], counted: int) -> bool:
 def _difference(
     call: CountedCall, messages: Iterable[ContextMessage]
 ) -> tuple[Counter[ContextMessage], Counter[ContextMessage]]:
-    """Return the messages of *call* (prompt and reply) that are not in *messages*, and those that are only in *messages*."""
+    """Return the messages that are only in *call* (its prompt and its reply), and the messages that are only in *messages*."""
     then, now = Counter((*call.messages, call.reply)), Counter(messages)
     return then - now, now - then
 

@@ -1,6 +1,6 @@
 """Planning of the messages to send to the model.
 
-A policy chooses messages of the past and the planner packs them, so all policies share these promises:
+A policy chooses messages of the past and the planner packs them, so all policies share these guarantees:
 
 * The order is instructions, facts, summary, verbatim messages, recalled messages, prompt. The instructions and the
   prompt are always there; verbatim messages stay in their order.
@@ -51,7 +51,7 @@ _TRIM_TO_PERCENT = 67
 # per cent of the room; if less is in use, the start moves back to earlier messages (far below
 # `_TRIM_TO_PERCENT`, so that trims and moves do not alternate)
 _RETURN_PERCENT = 40
-# the same for Retrieval, which may trim the verbatim messages to a quarter of the room
+# like `_RETURN_PERCENT`, for Retrieval, which may trim the verbatim messages to a quarter of the room
 _RETURN_RELATED_PERCENT = 20
 _FACTS_PERCENT = 10  # per cent of the prompt's tokens that facts may take
 # the tokens of ordinary text are at most this percentage of the estimate (tokens.py)
@@ -145,7 +145,7 @@ def summary_layout(history: History, room: int, counter: TokenCounter) -> Layout
 
 
 def usable_summary(history: History) -> RunningSummary | None:
-    """Return the summary; None if it is blank, is of another branch, covers messages before the reset, or lacks
+    """Return the summary; None if it is blank, belongs to another branch, covers messages before the reset, or lacks
     pairs after the reset, because it was made while a later reset hid them."""
     summary = history.summary
     is_usable = (

@@ -41,7 +41,7 @@ _HALF = 16  # the distance between two messages, in words, that halves the share
 _LEAST_SHARE = 0.05  # a smaller share is ignored
 # factor for the share that a short question gives to the next message, its likely answer
 _TO_ANSWER = 2
-# the score added to a message that contains a time, and to one that contains a name which is not a speaker's
+# the score added to a message that contains a time, and again if it contains a name that is not a speaker's
 _PARTICULAR = 1.0
 _ASKING = 0.8  # the weight of a short question, which contains little information
 _NAMED = 1.5  # the weight of a message by the speaker that the query names

@@ -23,7 +23,7 @@ from services.memory.terms import base, has_time, is_question, names, stem, word
 
 _NAMES = 5  # maximum names of a message that are indexed
 _SHORT = 15  # maximum words of a short question, which counts as uninformative
-_LEAD = 40  # how many words at the beginning of a long message count twice: they name its subject
+_LEAD = 40  # words at the beginning of a long message that count twice: they name its subject
 _COMPOUND = 0.5  # the weight of a match between a compound word and one of its parts, whichever of them is in the query
 # minimum letters of an indexed compound, and of its parts; maximum letters of a query word that is compared with them
 _LONG, _LEAST, _LONGEST = 9, 5, 60
@@ -31,7 +31,7 @@ _LINKS = ("", "s", "n", "en", "es")  # letters that link the parts of a compound
 _WHOLE, _PROPER = "\0", "\1"  # prefixes of the terms of whole long words, and of names
 _MAX_TERMS = 50  # maximum terms of a query
 _MAX_COMPOUNDS = 100  # maximum words of a query that are compared with all long words
-_FIRST = 10  # the number of first results that only the query ranks; related terms count for the others, too
+_FIRST = 10  # results ranked by the query alone; later results are ranked by related terms, too
 # related terms are taken from this many of the best messages; at most this many related terms are used
 _BEST, _RELATED = 20, 20
 _COMMON = 0.1  # the largest share of all messages in which a related term may occur
@@ -85,7 +85,7 @@ class RecallIndex:
         self._long, self._new_long = "\n", list[str]()
 
     def add(self, passages: Iterable[Passage]) -> None:
-        """Index *passages*; each replaces an earlier one with the same id."""
+        """Index *passages*; each replaces an earlier passage with the same id."""
         new = {passage.id: passage for passage in passages}
         self.remove(new.keys() & self._rows.keys())
         for passage in new.values():
@@ -136,7 +136,7 @@ class RecallIndex:
         self._new_long = [term[1:] for term in self._postings if term[0] == _WHOLE]
 
     def search(self, query: str, limit: int = 50) -> tuple[Hit, ...]:
-        """Return at most *limit* messages, best first; of equally good ones, the newest first."""
+        """Return at most *limit* messages, best first; among equal scores, the newest first."""
         columns = self._columns = self._columns or self._read()
         # the word after "you" counts only if no other word of the query is indexed
         asked = self._parse(ABOUT_REPLIES.sub(" ", query)) or self._parse(query)
@@ -165,7 +165,7 @@ class RecallIndex:
         )
 
     def _parse(self, query: str) -> _Query:
-        """Return the words of *query* that the index has; of a long text only the rarest, which discriminate best."""
+        """Return the indexed words of *query*; for a long query, only the rarest words, which discriminate best."""
         asked: _Query = {}
         for n, word in enumerate(dict.fromkeys(words(query))):
             if (term := stem(word)) not in asked:
