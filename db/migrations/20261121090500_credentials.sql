@@ -68,9 +68,8 @@ create function private.credentials_of_lookups(lookups text[]) returns jsonb lan
 return private.credentials_of(private.find_credentials(lookups));
 
 -- Return the sealed credentials of at most 500 accounts, in the order of their ids, after the id *after*
--- (null: from the first).
--- The app counts the accounts that no sign-in method lets in any more; the admin's page gets only this
--- number.
+-- (null: from the first). The app counts the accounts for which no sign-in method works any more; the admin's
+-- page gets only this number.
 create function private.list_credentials(me uuid, after uuid, at_most integer) returns jsonb language plpgsql stable as $$
 begin
   perform private.require_admin(me);
@@ -190,8 +189,8 @@ return (select requires_factor from private.settings);
 
 -- Replace the credentials of *person* if *seen_generation* and the number of uses are still current, for the
 -- user or an operator (*actor* null). Each *action* except 'reseal' and the uses ('….use') increments
--- the generation; each except 'reseal' is audited. *ends_others*: end all sessions except that of the
--- calling token. *ways_in*: the look-up values of all identities and passkeys after the change; null:
+-- the generation; each except 'reseal' is audited. *ends_others*: end all sessions except the session
+-- of the calling token. *ways_in*: the look-up values of all identities and passkeys after the change; null:
 -- unchanged. If the factor was used meanwhile, the refusal is "factor_used".
 create function private.replace_credentials(
   actor uuid, person uuid, seen_generation integer, new_generation integer, new_uses integer, new_wants_factor boolean,
@@ -340,7 +339,7 @@ begin
   perform from auth.users where id = person or email = address order by id for update;
 end $$;
 
--- Return true if an account other than that of *person* has *address* or may take it back. *claiming*: the HMACs
+-- Return true if another account than the account of *person* has *address* or may take it back. *claiming*: the HMACs
 -- of the address, one for each of these cases. Also delete a user of Supabase Auth with the address but no account.
 create function private.is_address_taken(person uuid, address text, claiming text[]) returns boolean language plpgsql as $$
 begin

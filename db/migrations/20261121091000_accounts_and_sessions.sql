@@ -112,8 +112,8 @@ begin
   end if;
 end $$;
 
--- Subtract one attempt, because it succeeded, from the throttle buckets *returned* (a JSON array, in the
--- order of `throttle`).
+-- Subtract one attempt, because it succeeded, from the throttle buckets *returned* (a JSON array in the
+-- same order as for `throttle`).
 create function private.return_attempts(returned public.free_text) returns void language plpgsql as $$
 declare
   counted text;
@@ -422,7 +422,7 @@ create function private.wrapped_keys(person uuid) returns jsonb language sql sta
   from public.user_keys where user_id = person and mode = 'server';
 end;
 
--- Store a user key wrapped by a new root key, if the stored wrapped key is still the one that the app has read. (The
+-- Store a user key wrapped by a new root key, if the stored wrapped key has not changed since the app read it. (The
 -- first user key is stored with the account. A missing key is never replaced by a new one, which would hide
 -- that the conversations cannot be decrypted.)
 create function private.put_user_key(

@@ -345,8 +345,8 @@ class UserTasks:
     ) -> MessageId | None:
         """Ask the model about the oldest *pending* prompts, store the facts that it names, and add them to *noted*.
 
-        Return the id of the last prompt asked about; None if no prompt waits, one cannot be read, or the user wants no
-        facts any more. Raise AppError.
+        Return the id of the last prompt asked about; None if no prompt waits, a prompt cannot be read, or the user
+        wants no facts any more. Raise AppError.
         """
         exchanges = [exchange_about(thread, prompt.id) for prompt in pending[:BATCH]]
         if not exchanges or not all(exchanges):

@@ -278,7 +278,7 @@ class LiveTurns:
 
     @contextmanager
     def leaving(self, owner: object, within: float = 2.0) -> Generator[None]:
-        """Stop the turns of the session *owner*, as `stop` does; refuse new ones during the block, which ends the session."""
+        """Stop the turns of the session *owner*, as `stop` does; refuse new turns during the block, which ends the session."""
         with self._lock:
             self._leaving.add(owner)
         try:
@@ -315,7 +315,7 @@ class LiveTurns:
             if not turn.is_done:
                 log_event("turn.lost", turn=turn.id)
                 turn.close(AppError())
-            # turns hold text, so ended ones must not stay in memory until a page asks for them
+            # turns hold text, so ended turns must not stay in memory until a page asks for them
             self._drop_all(lambda _, turn: turn.is_forgotten())
 
 

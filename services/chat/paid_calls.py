@@ -129,7 +129,7 @@ class PaidCalls:
 
     def _stream(self, turn: LiveTurn, call: Call) -> Usage | None:
         """Stream the reply into *turn*. Return the usage that the endpoint reported; None if it reported no usage,
-        or an impossible one: more tokens than the context window holds.
+        or an impossible usage: more tokens than fit in the context window.
         """
         stream = call.offer.client.start(call.plan.messages, max_tokens=turn.max_tokens)
         turn.when_stopped(stream.cancel)

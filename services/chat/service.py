@@ -388,7 +388,7 @@ def _message(thread: Thread, message_id: MessageId, role: Role) -> Message:
 def _seen_revs(thread: Thread) -> set[int]:
     """Return the revisions that a page's write may be based on.
 
-    These are the current revision and, if the last change added a reply (or its continuation), the one before it: the
+    These are the current revision and, if the last change added a reply (or its continuation), the revision before: the
     page may not show the new reply yet.
     """
     rev, last = thread.conversation.rev, thread.messages[-2:]

@@ -123,18 +123,18 @@ class Choices:
         return tuple(kind(size) for kind in POLICIES.values())
 
     def policy_of(self, new: NewConversation, space: Space | None) -> MemoryPolicy:
-        """Return the policy of a new conversation: the policy in *new*, else that of *space*, else the default."""
+        """Return the policy of a new conversation: the policy in *new*, else the policy of *space*, else the default."""
         chosen = new.policy, space and space.policy
         return next((each for each in chosen if each and each.is_known), self.usual_policy())
 
     def usual_policy(self) -> MemoryPolicy:
-        """Return the policy of new conversations whose space sets none."""
+        """Return the policy of new conversations whose space sets no policy."""
         offered = {policy.name: policy for policy in self.policies()}
         wished = self.store.profile.preferences().policy or self.first_policy
         return offered.get(wished.name) or offered[self.first_policy.name]
 
     def space(self, space_id: SpaceId | None) -> Space | None:
-        """Return the user's space *space_id*; None if there is none, or the database is unreachable and nothing is cached."""
+        """Return the user's space *space_id*; None if it does not exist, or cannot be read and is not cached."""
         with suppress(StoreUnavailable):
             return self.store.spaces.find(space_id) if space_id else None
         return None

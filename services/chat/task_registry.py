@@ -136,7 +136,7 @@ class BackgroundTasks:
         noted: tuple[NotedFact, ...] = (),
         again: Work | None = None,
     ) -> None:
-        """End a task. *finished* is the message that it was about; None lets another task begin for this message.
+        """End a task. *finished* is the message that the task was about; None lets another task begin for this message.
 
         *again* is postponed, unless the user has left or the task's services were dropped from memory meanwhile.
         """

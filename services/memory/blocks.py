@@ -76,7 +76,7 @@ def quote_messages(recalls: Iterable[RecalledMessage]) -> Iterator[str]:
 
 
 def headings(recall: RecalledMessage) -> tuple[tuple[str], tuple[str, str]]:
-    """Return two keys of a message, (year,) and (year, day); the last item of each key is the text of a heading."""
+    """Return two keys for a message's headings, (year,) and (year, day); the last item of a key is the heading's text."""
     moment = recall.message.created_at.astimezone(UTC)
     year = str(moment.year)
     return (year,), (year, f"{moment.day} {MONTHS[moment.month - 1][:3]}")

@@ -5,7 +5,7 @@ summarise so that about two thirds of the budget remain in use. Each time, a dat
 it is rewritten only when it has become too long. So the prompt's prefix stays the same, answers are short, and
 old messages are not summarised again and again.
 
-The model is asked in one of two ways:
+The model is called in one of two ways:
 
 * In place: the request follows the unchanged prompt of the last turn and its reply. This saves most of the cost,
   because the provider (or a local model) has cached that prompt.

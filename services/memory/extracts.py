@@ -74,7 +74,7 @@ def find_extract(
 
 
 def _longest_runs(sizes: Sequence[int], most: int) -> Iterator[tuple[int, int, int]]:
-    """Yield, for each index, the longest run from there with a sum of at most *most*: start, end and sum of the run."""
+    """Yield, for each index, the longest run that begins there and has a sum of at most *most*, as (start, end, sum)."""
     end = total = 0
     for first, size in enumerate(sizes):
         while end < len(sizes) and total + sizes[end] <= most:

@@ -84,7 +84,7 @@ class Calibration:
         return sum(self._ratio(kind) * hundredths for kind, hundredths in kinds.items()) / 100
 
     def high(self, kind: str) -> float:
-        """Return a deliberately high ratio of a known *kind*; the excess shrinks with the number of samples."""
+        """Return a deliberately high ratio of a known *kind*; the more samples, the smaller the excess."""
         ratio, samples = self.by_kind[kind]
         return max(ratio, (1 + ratio * samples**2) / (1 + samples**2)) * _MARGIN
 
