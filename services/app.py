@@ -45,16 +45,17 @@ class App:
         self._close_tabs = close_tabs
         self._shared: Shared | None = None
         self._is_checked = Event()  # set after the first check of the backend
-        self._has_accounts = False  # `_has_accounts`: once true, no longer read from the database
+        # once true, it is not read from the database any more
+        self._has_accounts = False
 
     def shared(self) -> Shared:
-        """Return the state that all users share. Raise StoreUnavailable until the backend has first started."""
+        """Return the state that all users share. Raise StoreUnavailable until the backend has started."""
         if self._shared is None:
             raise StoreUnavailable
         return self._shared
 
     def user(self, session_id: str | None) -> UserServices | None:
-        """Return the services of a session's user; None if the session is known to have ended.
+        """Return the services of a session's user; None if the session has certainly ended.
 
         Raise StoreUnavailable if it is unknown whether the session has ended.
         """
@@ -70,7 +71,7 @@ class App:
         return cache.has_ended(SessionId(UUID(session_id)), _CHECK_SECONDS)
 
     def doubt(self, session_id: str) -> None:
-        """Make sure that the app session is checked before its next use, because a call was refused."""
+        """Have the app session checked before its next use, because a call in the session was refused."""
         self.shared().session_cache.doubt(SessionId(UUID(session_id)))
 
     def has_accounts(self) -> bool:
@@ -228,7 +229,7 @@ class App:
             )
 
     def _failed_check(self, backend: Backend) -> Failed | None:
-        """Return the failure if the database does not meet the app's requirements; None also if the database is unreachable."""
+        """Return the failure if the database does not meet the app's requirements; return None if it is unreachable."""
         if self._shared is None:
             self.start(backend)
         try:

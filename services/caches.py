@@ -15,13 +15,13 @@ from services.errors import StoreUnavailable
 
 Key = TypeVar("Key")
 Value = TypeVar("Value")
-READ_AHEAD_THREAD = "read-ahead"  # the name of a thread that reads a value ahead
+READ_AHEAD_THREAD = "read-ahead"  # the name of a thread that prefetches a value
 _SECONDS = 60.0  # seconds for which a cached value is fresh; another device may change it meanwhile
-_AHEAD_SECONDS = 5.0  # seconds for which a value that was read ahead may be used
+_AHEAD_SECONDS = 5.0  # seconds for which a prefetched value may be used
 
 
 class LruCache(Generic[Key, Value]):
-    """An LRU cache of at most *most* values; if *weigh* is given, of values whose weights add up to at most *most*.
+    """An LRU cache of at most *most* values or, with *weigh*, of values whose total weight is at most *most*.
 
     Any thread may call any method; a mutable value needs its own lock.
     """
@@ -41,7 +41,7 @@ class LruCache(Generic[Key, Value]):
     def get_all(
         self, keys: Set[Key], read: Callable[[Set[Key]], Mapping[Key, Value]]
     ) -> dict[Key, Value]:
-        """Return the values of *keys*; call *read* for those that are not cached."""
+        """Return the values of *keys*; call *read* for keys that are not cached."""
         found = {key: value for key in keys if (value := self.get(key)) is not None}
         if unknown := keys - found.keys():
             for key, value in read(unknown).items():
@@ -76,8 +76,8 @@ class _Read(Generic[Value]):
 class CachedRead(Generic[Value]):
     """A cache of the value that *ask* returns: at most *seconds* old, or older while *ask* raises StoreUnavailable.
 
-    Any thread may call any method; several threads may read at once. The value of the read that began last is kept, but a
-    read that began before an amendment does not replace the amended value.
+    Any thread may call any method, and several threads may read at once. Of these reads, the one that began last counts.
+    A read that began before an amendment does not replace the amended value.
     """
 
     def __init__(self, ask: Callable[[], Value], seconds: float = _SECONDS) -> None:
@@ -117,9 +117,9 @@ class CachedRead(Generic[Value]):
         return self._keep(_Read(self._ask(), began))
 
     def read_ahead(self, ask: Callable[[], Value] | None = None) -> None:
-        """Begin to read the value in a thread, unless it is fresh or was read ahead a few seconds ago.
+        """Begin to read the value in a thread, unless it is fresh or was prefetched a few seconds ago.
 
-        *ask*: a function that is called this time instead of the cache's usual one.
+        *ask*: a function to call this time in place of the cache's own.
         """
         with self._lock:
             if not (
@@ -135,7 +135,7 @@ class CachedRead(Generic[Value]):
             self._outdated = next(self._clock)
 
     def confirm(self) -> None:
-        """Mark the value as fresh, because it is known to equal the stored one."""
+        """Mark the value as fresh, because it is known to equal the stored value."""
         with self._lock:
             if self._newest:
                 self._newest = replace(self._newest, at=time.monotonic())

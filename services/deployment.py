@@ -57,7 +57,7 @@ class Deployment:
         threading.Thread(target=self.stack.run, name="backend", daemon=True).start()
 
     def end_process(self, signal_number: int, _: object) -> None:
-        """Stop the backend, and end this process with the signal. Handles Ctrl-C until the server has its own handler."""
+        """Stop the backend, and end this process with the signal. This handles Ctrl-C until the server has its own handler."""
         self.stack.stop()
         signal.signal(signal_number, signal.SIG_DFL)
         signal.raise_signal(signal_number)
@@ -69,7 +69,7 @@ def log_handler() -> logging.Handler:
 
 
 def read_deployment(url: str) -> Deployment:
-    """Return the deployment that the settings describe, at *url* unless the settings name another URL. Raise Misconfigured."""
+    """Return the deployment that the settings describe; *url* applies if they name no URL. Raise Misconfigured."""
     chosen = settings.read()
     folders = choose_folders(chosen.data_dir, chosen.key_dir)
     is_local, place = is_loopback(urlsplit(url).netloc), place_of(chosen, folders)
@@ -126,7 +126,7 @@ def read_deployment(url: str) -> Deployment:
 
 
 def _secret_address(url: str, keys: Path) -> str:
-    """Return the text to print: on a terminal *url*; else, because logs are stored, the path of a new file that holds *url*."""
+    """Return the text to print: *url* on a terminal; otherwise, because logs are stored, the path of a file with *url*."""
     if sys.stdout.isatty():
         return url
     file = keys / "open.txt"

@@ -1,7 +1,7 @@
 """Errors that the app raises on purpose, grouped by how the user can react.
 
 * AppError
-  x Refused ............ the request is understood but will not be done; say why
+  x Refused ............ the request is understood but will not be done; the sentence says why
     - SignedOut
     - NotFound ......... also for another user's rows
       - SpaceGone
@@ -62,7 +62,7 @@
     - StoreUnavailable
       - RateLimited
       - StoreBlocked ... the sentence says what an operator must do
-        - FileDamaged .. one JSON file is damaged; the others may be whole
+        - FileDamaged .. one JSON file is damaged; the others may be intact
       - ServerRefused
       - RowsCut
     - ModelUnavailable . the model failed; `failure` says how (domain/model_failures.py)
@@ -89,7 +89,7 @@ class AppError(Exception):
 
     @property
     def for_admins(self) -> str:
-        """The sentence that admins see instead of `public`: they can do themselves what other users must ask an admin for."""
+        """The sentence that admins see instead of `public`, because `public` may tell users to ask an admin."""
         return self.public
 
 
@@ -155,7 +155,7 @@ class InvitationRefused(Refused):
 
 
 class InvitationMissing(InvitationRefused):
-    """A sign-up lacks the required invitation: it came through a provider, or from a page loaded before one was required."""
+    """A sign-up lacks the required invitation: it came through a provider, or from a page loaded before it was required."""
 
     public = "You need an invitation to create an account. Open its link first, then try again."
 
@@ -167,7 +167,7 @@ class StepEnded(Refused):
 
 
 class WrongCode(Refused):
-    """The code of a step is wrong, or none was sent for it."""
+    """The code for a step is wrong, or no code was sent for the step."""
 
     public = "Wrong code. Use the newest one; after five tries you have to start again."
 
@@ -209,7 +209,8 @@ class FactorNeeded(Refused):
 
     @property
     def has_form(self) -> bool:
-        """True if a form asks for the second factor or for what a reset keeps; false if an app must be set up first."""
+        """True if a form asks for the second factor, or for the passkeys and identities that a reset keeps; false if an
+        authenticator app must be set up first."""
         has_choice = self.listed != () and not self.enrols
         return self.since is not None or self.asks_passkey or has_choice
 
@@ -232,7 +233,7 @@ class PasskeyFlaw(StrEnum):
     """The checks that a passkey's response can fail."""
 
     FORM = "form"  # the response is malformed or too large
-    # TYPE: the response is for adding a passkey, but was sent to use one, or the reverse
+    # TYPE: a response for adding a passkey was sent for using one, or the reverse
     TYPE = "type"
     CHALLENGE = "challenge"
     ORIGIN = "origin"
@@ -413,7 +414,7 @@ class Stale(Refused):
 
 
 class ChangedElsewhere(Stale):
-    """The document differs from the one that the caller has seen. *now* is its current text."""
+    """The document has changed since the caller read it. *now* is the current text."""
 
     public = "This changed in another tab."
 
@@ -568,7 +569,7 @@ class StoreBlocked(StoreUnavailable):
 
 
 class FileDamaged(StoreBlocked):
-    """A JSON file of the store is damaged; the others may be whole."""
+    """A JSON file of the store is damaged; other files may be intact."""
 
 
 class ServerRefused(StoreUnavailable):

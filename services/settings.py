@@ -45,11 +45,12 @@ _FIRESTORE = re.compile(
 _LABEL = "[A-Za-z0-9_-]{1,63}"
 # a host name, or an IP address
 _HOST = re.compile(rf"{_LABEL}(\.{_LABEL})*\.?|[0-9A-Fa-f:.]{{2,45}}")
-_KEY = re.compile(r"[!-~]*")  # what an HTTP header can carry
-_ORIGIN = re.compile(r"https?://[^/?#@]+/")  # as pydantic writes a URL without a user and a path
-# names that are at least as similar (by the ratio of `difflib`) as MODLE and MODEL count as misspelt settings
+_KEY = re.compile(r"[!-~]*")  # the characters that an HTTP header can contain
+# a URL without a user and a path, as pydantic writes it
+_ORIGIN = re.compile(r"https?://[^/?#@]+/")
+# names with at least this similarity (the ratio of `difflib`), such as MODLE and MODEL, count as misspelt settings
 _LIKENESS = 0.8
-# the environment variables of fields that begin so have no prefix DAYBOOK_, because other programs read them, too
+# fields with these prefixes have environment variables without DAYBOOK_, because other programs read them, too
 _UNPREFIXED = ("supabase_", "openai_", "database_")
 
 
@@ -85,7 +86,7 @@ class Settings(BaseSettings):
 
     store: str | None = None  # None: Supabase
     sign_in: Literal["none", "local"] | None = None  # None: the kind of the store decides
-    # sign-in methods, separated by commas; "": all that can work on this deployment
+    # sign-in methods, separated by commas; "": all methods that can work on this deployment
     sign_in_methods: str = ""
     supabase_url: HttpUrl | None = None
     supabase_key: SecretStr | None = None
@@ -152,7 +153,7 @@ class Settings(BaseSettings):
     @field_validator("supabase_key", "openai_api_key", "metrics_token")
     @classmethod
     def _check_key(cls, key: SecretStr | None) -> SecretStr | None:
-        """Return *key* without blanks around it, such as the newline at the end of a mounted file; None if nothing is left."""
+        """Return *key* without surrounding white space, such as a mounted file's last newline; None if it is empty."""
         text = key.get_secret_value().strip() if key else ""
         if not _KEY.fullmatch(text):
             raise ValueError(
@@ -205,7 +206,7 @@ class Settings(BaseSettings):
         if (self.openai_base_url or self.openai_api_key) and not self.offered_models:
             raise ValueError("DAYBOOK_MODEL is missing: name the model of your endpoint")
         if any(url and url.password for url in (self.supabase_url, self.openai_base_url)):
-            # HTTP clients log URLs with their passwords
+            # a URL with a password is refused, because HTTP clients log it
             raise ValueError("An address holds a password: leave it out, keys have their own names")
         if self.context_tokens and self.reply_tokens and self.context_tokens <= self.reply_tokens:
             raise ValueError("DAYBOOK_REPLY_TOKENS must leave room in DAYBOOK_CONTEXT_TOKENS")
@@ -250,7 +251,7 @@ class Settings(BaseSettings):
             )
         password = self.smtp_password.get_secret_value() if self.smtp_password else ""
         login = f"{self.smtp_user or ''}{password}"
-        # smtplib can only encode these characters
+        # smtplib can encode only printable ASCII
         if not (login.isascii() and login.isprintable()):
             raise ValueError("DAYBOOK_SMTP_USER and DAYBOOK_SMTP_PASSWORD must be plain ASCII")
         return self
@@ -390,7 +391,7 @@ def _is_secret(key: str) -> bool:
 
 
 def _table() -> dict[str, Any]:
-    """Read the table `[daybook]` of the secrets file; its other tables are Streamlit's."""
+    """Read the table `[daybook]` of the secrets file; the file's other tables belong to Streamlit."""
     try:
         tables = tomllib.loads(SECRETS_FILE.read_text("utf-8"))
     except FileNotFoundError:
@@ -409,7 +410,7 @@ def _table() -> dict[str, Any]:
 def _check_environment() -> None:
     """Raise Misconfigured for a name in the environment that looks like a misspelt setting.
 
-    Other names are left alone: Kubernetes sets DAYBOOK_PORT for a service "daybook", and tests read further ones.
+    Other names are accepted: Kubernetes sets DAYBOOK_PORT for a service called "daybook", and tests use more names.
     """
     names = _environment_names()
     for name in os.environ:
@@ -422,7 +423,7 @@ def _check_environment() -> None:
 
 
 def _misplaced(table: Mapping[str, Any], fields: Collection[str] = ()) -> str | None:
-    """Return the first key, in *table* or a subtable, that is the name of a setting in the environment; None: none is.
+    """Return the first key in *table* or its subtables that is the name of an environment variable of a setting, or None.
 
     Keys of *table* itself may also be one of *fields*: the names of settings in the table `[daybook]`.
     """

@@ -108,9 +108,9 @@ def only_account(tables: AllTables) -> StoredCredentials | None:
 def open_backend(
     chosen: Settings, at: Endpoints, root_keys: RootKeys, tables: AllTables | None = None
 ) -> Backend:
-    """Open the backend over *tables* or, if None, over Supabase: the embedded one, or the one that the settings name.
+    """Open the backend over *tables* or, if None, over Supabase: the Supabase that the settings name, or the embedded one.
 
-    *at*: the URL and the key of the embedded Supabase, None in both if it does not run.
+    *at*: the URL and the key of the embedded Supabase; both are None if it is not running.
     """
     if tables:
         from services.store.tables.backend import TablesBackend
@@ -201,7 +201,7 @@ def open_copy_target(
 
 
 def _open_to_copy(chosen: Settings, place: StorePlace, ring: RootKeys) -> AllTables:
-    """Open *place* while no app uses it: a command, too, locks the files of json-plain, but it imports no chats."""
+    """Open *place* for a command, while no app uses it. For json-plain, this locks the files, but imports no chats."""
     return open_tables(place, ring, is_app=not chosen.is_plain)
 
 

@@ -1,5 +1,5 @@
--- Credentials: the sealed document that a user signs in with, under the root key
--- (services/crypto/credentials.py). The app compares a password with the hash in the sealed document.
+-- Credentials: the document that a user signs in with, sealed under the root key
+-- (services/crypto/credentials.py). The app compares a password with the hash in this document.
 -- Supabase Auth has another password for each user, which is sealed in the same document; so write access to
 -- the tables of Supabase Auth is not enough to sign in to an account.
 --
@@ -15,7 +15,8 @@ create table private.credentials (
   lookup text not null unique check (lookup ~ '^[0-9a-f]{64}$'),   -- the app's HMAC of the email address
   sealed public.sealed not null,
   generation integer not null check (generation > 0),   -- grows with each change of a sign-in method; also in the sealed text
-  uses integer not null default 0 check (uses >= 0),    -- grows with each use of the second factor, a passkey or an identity; also sealed
+  -- grows with each use of the second factor, a passkey or an identity; also sealed
+  uses integer not null default 0 check (uses >= 0),
   wants_factor boolean not null default false,          -- true: no session begins without the second factor, which the sealed text holds
   signed_up_at timestamptz not null default clock_timestamp(),   -- while the sign-up is pending: when it was last begun
   check (user_id is null or user_id = id)
@@ -40,11 +41,11 @@ return case when stored.id is not null then jsonb_build_object('id', stored.id, 
   'lookup', stored.lookup, 'sealed', stored.sealed, 'generation', stored.generation, 'uses', stored.uses,
   'wants_factor', stored.wants_factor) end;
 
--- Return all credentials that *lookups* find. For an email address, these are its HMACs under each root key;
--- its HMACs as a former address also find the credentials of a user who may take it back. HMACs of an
--- identity or a passkey find the credentials of its user.
+-- Return all credentials that have one of the look-up values *lookups*. For an email address, these are its
+-- HMACs under each root key; the HMACs of a former address find the credentials of the user who may take it
+-- back. The HMACs of an identity or a passkey find its user's credentials.
 create function private.claiming_credentials(lookups text[]) returns setof private.credentials language sql stable begin atomic
-  -- a union of two uses of an index: `or` would read all credentials at each attempt
+  -- a union, because both of its parts use an index; `or` would read all credentials at each attempt
   select * from private.credentials where id in (
     select id from private.credentials known where known.lookup = any (lookups)
     union
@@ -53,8 +54,9 @@ create function private.claiming_credentials(lookups text[]) returns setof priva
   );
 end;
 
--- Return the credentials that *lookups* find, a user's before those of a pending sign-up. While root keys
--- change, two sign-ups of one address may be pending, until one of them is replaced or completed.
+-- Return the credentials that have one of the look-up values *lookups*, first those of a user, then those of
+-- a pending sign-up. While root keys change, two sign-ups of one address may be pending, until one of them is
+-- replaced or completed.
 create function private.find_credentials(lookups text[]) returns private.credentials language sql stable begin atomic
   select * from private.claiming_credentials(lookups)
   order by user_id is null, array_position(lookups, lookup) limit 1;
@@ -66,9 +68,8 @@ create function private.credentials_of_lookups(lookups text[]) returns jsonb lan
 return private.credentials_of(private.find_credentials(lookups));
 
 -- Return the sealed credentials of at most 500 accounts, in the order of their ids, after the id *after*
--- (null: from the first).
--- The app counts the accounts that no sign-in method lets in any more; the admin's page gets only this
--- number.
+-- (null: from the first). The app counts the accounts for which no sign-in method works any more; the admin's
+-- page gets only this number.
 create function private.list_credentials(me uuid, after uuid, at_most integer) returns jsonb language plpgsql stable as $$
 begin
   perform private.require_admin(me);
@@ -163,8 +164,8 @@ end $$;
 -- functions: changes ------------------------------------------------------------------------------------
 
 -- Return true if a user other than *person* has one of *ways_in*, the look-up values of identities and
--- passkeys. Lock the values, so that of two users who add the same one, the second waits; in a fixed order,
--- against deadlocks.
+-- passkeys. Lock the values, so that if two users add the same value, the second waits. The locks are taken in
+-- a fixed order, to avoid deadlocks.
 create function private.are_taken(person uuid, ways_in text[]) returns boolean language plpgsql as $$
 begin
   perform pg_advisory_xact_lock(hashtext('daybook: ways in'), number)
@@ -188,8 +189,8 @@ return (select requires_factor from private.settings);
 
 -- Replace the credentials of *person* if *seen_generation* and the number of uses are still current, for the
 -- user or an operator (*actor* null). Each *action* except 'reseal' and the uses ('….use') increments
--- the generation; each except 'reseal' is audited. *ends_others*: end all sessions except that of the
--- calling token. *ways_in*: the look-up values of all identities and passkeys after the change; null:
+-- the generation; each except 'reseal' is audited. *ends_others*: end all sessions except the session
+-- of the calling token. *ways_in*: the look-up values of all identities and passkeys after the change; null:
 -- unchanged. If the factor was used meanwhile, the refusal is "factor_used".
 create function private.replace_credentials(
   actor uuid, person uuid, seen_generation integer, new_generation integer, new_uses integer, new_wants_factor boolean,
@@ -215,7 +216,7 @@ begin
   then
     raise exception 'not a change of ways in' using errcode = 'PT400';
   end if;
-  -- against deadlocks: before other rows, as deletions of accounts do
+  -- this row is locked before all others, as in deletions of accounts, to avoid deadlocks
   perform from auth.users where id = person for key share;
   select * into stored from private.credentials where user_id = person and generation = seen_generation for update;
   if not found or exists (select from private.credentials other where other.lookup = new_lookup and other.id <> person) then
@@ -223,7 +224,7 @@ begin
   elsif stored.uses is distinct from new_uses - (action in ('factor.use', 'passkey.use', 'identity.use'))::integer then
     return private.answer(false, 'factor_used');
   elsif (case
-    -- a factor may exist already: a passkey that is asked for when an authenticator app is added, or the other way round
+    -- a factor may exist already: a passkey that is asked for when an authenticator app is added, or the reverse
     when action in ('factor.add', 'passkey_factor.add') then new_wants_factor
     -- an operator may also remove a factor that the account would get back with a former address
     when action in ('factor.remove', 'passkey_factor.remove') then stored.wants_factor or (actor is null and not new_wants_factor)
@@ -257,7 +258,7 @@ begin
   return '{"ok": true}';
 end $$;
 
--- Check the credentials of *person* as a session or a proof begins: they must be of *seen_generation*, and
+-- Check the credentials of *person* when a session or a proof begins: they must be of *seen_generation*, and
 -- the second factor must have been given (*has_factor*) if the credentials want it or the deployment
 -- requires it (*is_required*). *factor_action* also stores the credentials, in the same transaction, after a use of the
 -- factor ('factor.use'), a passkey or an identity ('passkey.use', 'identity.use'), or after the factor's
@@ -307,8 +308,8 @@ declare
 begin
   perform private.spend_nonce(nonce);
   if action not in ('reseal', 'address.confirm') then   -- an address is confirmed by a code in this browser, not by a proof
-    -- a partial proof is enough to add a passkey, a password or the first factor; not to add an app if a passkey is a
-    -- factor already, because new recovery codes would replace the old ones
+    -- A partial proof is enough to add a passkey, a password or the first factor. It is not enough to add an app if a
+    -- passkey is a factor already, because new recovery codes would replace the old ones.
     perform private.require_recent(ends_others is false and (action in ('passkey.add', 'password.add')
       or action = 'factor.add' and exists (select from private.credentials where user_id = me and not wants_factor)));
   end if;
@@ -332,12 +333,13 @@ end $$;
 -- Lock *address* and the users of Supabase Auth that change when *person* gets this address.
 create function private.lock_address(person uuid, address text) returns void language plpgsql as $$
 begin
-  perform pg_advisory_xact_lock(hashtext('daybook: addresses'), hashtext(address));   -- of two users who take one address, one waits
-  -- against deadlocks: before other rows, as deletions of accounts do, and by id, in case two users swap their addresses
+  perform pg_advisory_xact_lock(hashtext('daybook: addresses'), hashtext(address));   -- if two users take one address, the second waits
+  -- these rows are locked before all others, as in deletions of accounts, to avoid deadlocks; and in the order of ids, in
+  -- case two users swap their addresses
   perform from auth.users where id = person or email = address order by id for update;
 end $$;
 
--- Return true if an account other than that of *person* has *address* or may take it back. *claiming*: the HMACs
+-- Return true if another account than the account of *person* has *address* or may take it back. *claiming*: the HMACs
 -- of the address, one for each of these cases. Also delete a user of Supabase Auth with the address but no account.
 create function private.is_address_taken(person uuid, address text, claiming text[]) returns boolean language plpgsql as $$
 begin
@@ -372,10 +374,10 @@ end $$;
 -- which contain the address, atomically.
 --   claims     HMACs of the address; if another account has it, or may take it back, the refusal is
 --              "address_taken"
---   former     HMACs of all former addresses that the user may take back afterwards; the user's others are
---              deleted
---   restored   true: the address is a former one. All sessions but the calling one end. The second factor may
---              change; if the account then lacks a factor that the deployment requires, the calling session
+--   former     HMACs of all former addresses that the user may take back afterwards; the HMACs of the user's
+--              other former addresses are deleted
+--   restored   true: the address is a former address. All sessions except the calling one end. The second factor
+--              may change; if the account then lacks a factor that the deployment requires, the calling session
 --              ends, too.
 --   ways_in    look-up values of all identities and passkeys after the change
 create function private.change_address(

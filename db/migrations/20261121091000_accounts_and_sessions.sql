@@ -25,10 +25,11 @@ create table private.app_sessions (
   cookie_hash text not null unique check (cookie_hash ~ '^[0-9a-f]{64}$'),
   tokens public.sealed not null,            -- Supabase's access token, its expiry and the refresh token
   generation integer not null default 0 check (generation >= 0),   -- the number of times that the tokens were replaced
-  -- when the lease of the process that exchanges the refresh token ends: two exchanges at once would end the session
+  -- the end of the lease of the process that exchanges the refresh token; two exchanges at once would end the session
   refreshing_until timestamptz,
   device public.sealed,                     -- the browser's name, sealed under the user's key
-  token_seconds integer,                    -- the lifetime of the first access token, for `operate check`
+  -- the lifetime of the first access token, for `operate check`
+  token_seconds integer,
   idle_seconds integer not null check (idle_seconds between 60 and 31536000),
   created_at timestamptz not null default now(),
   seen_at timestamptz not null default now(),
@@ -47,7 +48,8 @@ create table private.notices (              -- notices about sign-in methods, sh
   kind text not null check (kind ~ '^[a-z_]{1,30}$'),
   at timestamptz not null default clock_timestamp(),
   browser public.sealed,                    -- the browser's name, sealed under the user's key; null: unknown, or an operator's command
-  session uuid                              -- the app session that caused the notice; it neither shows nor dismisses the notice
+  -- the app session that caused the notice; it neither shows nor dismisses the notice
+  session uuid
 );
 
 create table private.throttles (
@@ -79,8 +81,8 @@ create function private.lease_of(refreshing_until timestamptz) returns bigint la
 return (extract(epoch from refreshing_until) * 1000000)::bigint;
 
 -- Return true if the user has proved who they are in *session* in the last ten minutes; *is_part*: a partial
--- proof is enough. If the account has a second factor, the proof counts only in a session that has given the
--- factor.
+-- proof is enough. If the account has a second factor, the proof counts only in a session in which the factor
+-- was given.
 create function private.is_proven(session private.app_sessions, is_part boolean default false) returns boolean language sql stable
 return session.proved_at > now() - interval '10 minutes'
   and (session.proof_scope = 'full' or is_part and session.proof_scope = 'part')
@@ -99,10 +101,10 @@ return exists (
   where mine.auth_session_id = private.my_auth_session() and private.is_proven(mine, is_part)
 );
 
--- Raise unless the caller has proved who they are in the last ten minutes. Changes of a password or address,
--- and the end of other sessions or of the account, need such a proof: a cookie or an access token alone,
--- which may be stolen or left open, is not enough. To end the account, or only to add a sign-in method, a
--- partial proof is enough (*is_part*).
+-- Raise unless the caller has proved who they are in the last ten minutes. Changing a password or an address,
+-- ending other sessions and deleting the account need such a proof, because a cookie or an access token may be
+-- stolen, and a device may be left signed in. To delete the account, or only to add a sign-in method, a partial
+-- proof is enough (*is_part*).
 create function private.require_recent(is_part boolean default false) returns void language plpgsql stable as $$
 begin
   if not private.is_recent(is_part) then
@@ -110,8 +112,8 @@ begin
   end if;
 end $$;
 
--- Subtract one attempt, because it succeeded, from the throttle buckets *returned* (a JSON array, in the
--- order of `throttle`).
+-- Subtract one attempt, because it succeeded, from the throttle buckets *returned* (a JSON array in the
+-- same order as for `throttle`).
 create function private.return_attempts(returned public.free_text) returns void language plpgsql as $$
 declare
   counted text;
@@ -122,8 +124,8 @@ begin
 end $$;
 
 -- Record that the caller has proved who they are. The credentials must still be of the generation that the
--- proof was compared with. `check_factor` checks the second factor of the account; where the deployment
--- requires a factor, this session has given one already. The successful attempt is subtracted from the buckets
+-- proof was compared with. `check_factor` checks the second factor of the account; if the deployment requires
+-- a factor, it was given in this session already. The successful attempt is subtracted from the buckets
 -- *returned*. A partial proof (*new_scope*) does not replace a full proof that is younger than ten minutes.
 -- The session gets a new cookie in place of *cookie*, and its tokens sealed for that cookie, but only under
 -- the *lease* of the refresh token, so that no other process exchanges it meanwhile. The lease ends even if
@@ -140,7 +142,7 @@ declare
     where auth_session_id = private.my_auth_session() and user_id = me and cookie_hash = cookie
   );
   refused text;
-  stays boolean;                            -- true: an earlier full proof stays
+  stays boolean;                            -- true: an earlier full proof stays valid
 begin
   perform private.spend_nonce(nonce);
   if (new_scope in ('full', 'part')) is not true then
@@ -177,7 +179,7 @@ end $$;
 create function private.put_notice(person uuid, new_id uuid, new_kind text, new_browser public.sealed, made_in uuid) returns void
 language plpgsql as $$
 begin
-  perform pg_advisory_xact_lock(hashtext('daybook: notices'), hashtext(person::text));   -- so that concurrent calls keep the limit of three
+  perform pg_advisory_xact_lock(hashtext('daybook: notices'), hashtext(person::text));   -- a lock, so that concurrent calls keep the limit of three
   delete from private.notices where id in (
     select id from private.notices where user_id = person and kind = new_kind order by at desc, id offset 2
   );
@@ -191,7 +193,7 @@ create function private.add_notice(
   person uuid, new_id uuid, new_kind text, new_browser public.sealed, made_in uuid, throttles public.free_text
 ) returns jsonb language plpgsql as $$
 begin
-  perform private.spend_nonce(new_id);      -- so that repeating a recorded call cannot restore a dismissed notice
+  perform private.spend_nonce(new_id);      -- otherwise, repeating a recorded call could restore a dismissed notice
   perform private.put_notice(person, new_id, new_kind, new_browser, made_in);
   return private.throttle(throttles);
 end $$;
@@ -203,7 +205,7 @@ return notice.session is distinct from (
   select id from private.app_sessions where auth_session_id = private.my_auth_session()
 );
 
--- Dismiss those of the caller's *notices* (a JSON array of ids) that are shown in the calling session.
+-- Dismiss the caller's *notices* (a JSON array of ids), if they are shown in the calling session.
 create function private.dismiss_notices(me uuid, notices public.free_text) returns jsonb language plpgsql as $$
 begin
   delete from private.notices notice
@@ -213,19 +215,19 @@ end $$;
 
 -- functions: accounts -----------------------------------------------------------------------------------
 
--- End all sessions of *person* but the Supabase session *kept*: their tokens are invalid from the next statement on.
+-- End all sessions of *person* except the Supabase session *kept*. Their tokens are invalid from the next statement on.
 create function private.end_sessions_of(person uuid, kept uuid default null) returns void language sql begin atomic
   delete from private.app_sessions where user_id = person and auth_session_id is distinct from kept;
   delete from auth.sessions where user_id = person and id is distinct from kept;
 end;
 
--- Mark all sessions of *person* as having given no second factor, because the account has none any more.
+-- Record for all sessions of *person* that no second factor was given, because the account has none any more.
 create function private.forget_factor(person uuid) returns void language sql begin atomic
   update private.app_sessions set has_factor = false where user_id = person and has_factor;
 end;
 
 -- Delete a user of Supabase Auth. If a table that the operator added refers to the user, return false instead
--- of raising, so that a sweep goes on.
+-- of raising, so that a sweep continues.
 create function private.delete_user(person uuid) returns boolean language plpgsql as $$
 begin
   delete from auth.users where id = person;
@@ -291,7 +293,7 @@ end $$;
 -- no such account.
 create function private.repair_sign_in(person uuid, address text, new_hash text) returns boolean language plpgsql as $$
 begin
-  -- against deadlocks: before other rows, as deletions of accounts do
+  -- these rows are locked before all others, as in deletions of accounts, to avoid deadlocks
   perform from auth.users where id = person or email = address order by id for update;
   if not exists (select from private.roles where user_id = person and deleted_at is null) then
     return false;
@@ -363,7 +365,7 @@ begin
     ), erased as (
       delete from auth.audit_log_entries where id in (
         select id from looked_at
-        -- searches the whole text: the embedded API stores the object as a JSON string
+        -- searches the whole text, because the embedded API stores the object as a JSON string
         where exists (select from unnest(accounts) account where strpos(payload::text, account) > 0)
       )
     )
@@ -385,9 +387,9 @@ declare
   last_one boolean;
 begin
   if person is not distinct from me then
-    perform private.require_recent(true);   -- before the lock, because the session may end while this call waits
+    perform private.require_recent(true);   -- checked before the lock, because the session may end while this call waits
   end if;
-  -- against deadlocks: before other rows, as in each deletion of an account
+  -- this row is locked before all others, as in each deletion of an account, to avoid deadlocks
   perform from auth.users where id = person for update;
   last_one := private.is_last_admin(person);
   if person is distinct from me then
@@ -420,7 +422,7 @@ create function private.wrapped_keys(person uuid) returns jsonb language sql sta
   from public.user_keys where user_id = person and mode = 'server';
 end;
 
--- Store a user key wrapped by a new root key, if the stored wrapped key is still the one that the app has read. (The
+-- Store a user key wrapped by a new root key, if the stored wrapped key has not changed since the app read it. (The
 -- first user key is stored with the account. A missing key is never replaced by a new one, which would hide
 -- that the conversations cannot be decrypted.)
 create function private.put_user_key(
@@ -498,7 +500,7 @@ end $$;
 
 create function private.set_role(me uuid, person uuid, new_role text) returns jsonb language plpgsql as $$
 declare
-  -- called first, because it takes locks: later reads see the state after that
+  -- called first, because it takes locks, and later reads must see the state after that
   last_one boolean := private.is_last_admin(person);
 begin
   perform private.require_admin(me);
@@ -513,7 +515,7 @@ declare
   last_one boolean;
   was_suspended boolean;
 begin
-  -- against deadlocks: before other rows, as deletions of accounts do
+  -- this row is locked before all others, as in deletions of accounts, to avoid deadlocks
   perform from auth.users where id = person for key share;
   last_one := private.is_last_admin(person);
   perform private.require_admin(me);
@@ -548,7 +550,7 @@ begin
     ),
     'conversations', (
       select coalesce(jsonb_agg(
-        -- the row without the long columns
+        -- the row without its long columns
         to_jsonb(listed) - '{instructions, instructions_rev, summary, summary_rev}'::text[]
         order by pinned_at desc nulls last, updated_at desc), '[]')
       from (
@@ -585,15 +587,16 @@ begin
   if not exists (select from private.roles where user_id = person) then
     refused := private.begin_account(person, pending, seen_generation, new_lookup, new_sealed, new_wrapped,
       private.listed(ways_in), invitation, has_factor, new_wants_factor);
-  elsif pending is not null then            -- a pending sign-up is never bound to a user who has an account
+  elsif pending is not null then            -- a pending sign-up never belongs to a user who has an account
     refused := 'stale';
   end if;
   if refused is not null then
     return private.answer(false, refused);
   end if;
-  -- against deadlocks: before other rows, as deletions of accounts and changes of credentials do
+  -- this row is locked before all others, as in deletions of accounts and changes of credentials, to avoid deadlocks
   perform from auth.users where id = person and factor_action is not null for key share;
-  -- against deadlocks: before the credentials, as in a deletion; a share lock waits for a concurrent suspension
+  -- this row is locked before the credentials, as in a deletion, to avoid deadlocks; the share lock waits for a concurrent
+  -- suspension
   perform from private.roles where user_id = person for share;
   if pending is null then
     refused := private.check_factor(person, seen_generation, has_factor, private.requires_factor(), factor_action,
@@ -608,7 +611,7 @@ begin
   values (new_id, person, (claims ->> 'session_id')::uuid, new_cookie_hash, new_tokens, new_device,
     (claims ->> 'exp')::bigint - (claims ->> 'iat')::bigint, idle, now() + make_interval(secs => lifetime),
     coalesce(has_factor, false), new_scope);
-  perform private.require_me();             -- after the insert: before it, the caller has no app session and would be refused
+  perform private.require_me();             -- called after the insert, because before it the caller has no app session and would be refused
   perform private.return_attempts(returned);
   return jsonb_build_object('ok', true, 'session', new_id, 'keys', private.wrapped_keys(person),
     'credentials', (select private.credentials_of(credentials) from private.credentials where user_id = person),

@@ -23,13 +23,15 @@ create table public.conversations (
   rev bigint not null default 0 check (rev >= 0),
   last_seq integer not null default 0 check (last_seq >= 0),
   read_seq integer not null default 0 check (read_seq >= 0),       -- the seq of the last message that was read, on any device
-  facts_seq integer not null default 0 check (facts_seq >= 0),     -- the seq of the last prompt from which facts were noted
+  -- the seq of the last prompt from which facts were noted
+  facts_seq integer not null default 0 check (facts_seq >= 0),
   bytes bigint not null default 0 check (bytes >= 0),              -- stored bytes of the conversation's messages, pieces and receipts
   policy text not null default 'window' check (policy ~ '^[a-z_]{1,30}$'),
   policy_size integer check (policy_size between 1 and 1000),
   reset_seq integer not null default 0 check (reset_seq >= 0),     -- the seq after which the user started a new context
   start_seq integer not null default 0,     -- the model gets the messages after this seq
-  summary public.sealed,                    -- the summary of the oldest messages; read with this row before each turn
+  -- the summary of the oldest messages; read with this row before each turn
+  summary public.sealed,
   summary_rev bigint not null default 0 check (summary_rev >= 0),  -- the revision that the sealed text is bound to
   -- The conversation's own settings; null: the space's settings, else the user's. The model's name is readable, as in turns;
   -- the app ignores a model that is no longer offered.
@@ -40,7 +42,8 @@ create table public.conversations (
   state text not null default 'active' check (state in ('active', 'archived')),
   pinned_at timestamptz,
   destroy_at timestamptz,                   -- a deleted conversation can be restored to its `state` until this time
-  undo_until timestamptz,                   -- deleted messages can be restored until this time; null once they are destroyed
+  -- deleted messages can be restored until this time; null once they are destroyed
+  undo_until timestamptz,
   created_at timestamptz not null default now(),
   updated_at timestamptz not null default now(),
   unique (id, user_id),
@@ -55,17 +58,18 @@ create table public.messages (
   seq integer not null check (seq > 0),
   parent_id uuid check (parent_id <> id),   -- a tree: a second reply to a prompt is a sibling; a continuation is a child
   role text not null check (role ~ '^[a-z_]{1,30}$'),
-  outcome text not null default 'complete' check (outcome ~ '^[a-z_]{1,30}$'),   -- "edited": the user wrote it
+  outcome text not null default 'complete' check (outcome ~ '^[a-z_]{1,30}$'),   -- "edited": the user wrote the message
   body public.sealed not null,
   attachments public.sealed,                -- the list of attachments; null: there are none
-  thoughts public.sealed,                   -- the model's thoughts before a reply; read separately from messages
+  -- the model's thoughts before a reply; read separately from messages
+  thoughts public.sealed,
   has_thoughts boolean not null generated always as (thoughts is not null) stored,
   created_at timestamptz not null default now(),
   -- set if the message is deleted: it is hidden, not in the head, and can be restored until this time
   destroy_at timestamptz,
   unique (conversation_id, seq),
   unique (conversation_id, id),
-  -- both columns, so that no message can be in another user's conversation
+  -- the key includes user_id, so that no message can be in another user's conversation
   foreign key (conversation_id, user_id) references public.conversations (id, user_id) on delete cascade,
   foreign key (conversation_id, parent_id) references public.messages (conversation_id, id) on delete cascade
 );
@@ -82,11 +86,11 @@ create table public.pieces (                -- the pieces of attachments
 );
 alter table public.pieces alter column body set storage external;   -- sealed text cannot be compressed
 
--- every foreign key has an index; without it, deleting a conversation would scan whole tables
+-- every foreign key has an index; otherwise, deleting a conversation would scan whole tables
 create index on public.conversations (user_id, state, pinned_at desc nulls last, updated_at desc);   -- the order of the list
 create index on public.conversations (space_id, user_id);
 create index on public.conversations (destroy_at) where destroy_at is not null;
-create index on public.conversations (updated_at);   -- for retention, which deletes the longest unused first
+create index on public.conversations (updated_at);   -- for retention, which deletes the longest unused conversations first
 create index on public.messages (conversation_id, parent_id);
 create index on public.messages (conversation_id) where destroy_at is not null;
 
@@ -170,7 +174,7 @@ begin
 end $$;
 
 -- Hide a conversation from all readers at once, and ask the processes of its open turns to stop; the first `tidy`
--- after *for_seconds* destroys its row and key, even if the process that offered Undo is gone. A repeated call does
+-- after *for_seconds* destroys its row and key, even if the process that offered Undo has ended. A repeated call does
 -- not postpone this.
 create function private.discard_conversation(me uuid, conversation uuid, for_seconds integer) returns jsonb
 language plpgsql as $$

@@ -1,8 +1,8 @@
 -- Sealed documents: a user's preferences, spaces and facts, and the instructions, the summary and the search text of a
 -- conversation.
 --
--- Each document has a revision, and its sealed text is bound to the revision: an earlier text that is put
--- back cannot be decrypted. Only a caller who has seen the current revision may replace a document.
+-- Each document has a revision, and its sealed text is bound to the revision: if an attacker restores an
+-- earlier text, it cannot be decrypted. Only a caller who has seen the current revision may replace a document.
 -- Instructions and summary are columns of the conversation's row, which is read before each turn; a search
 -- text is a separate document with the conversation's id.
 
@@ -53,8 +53,8 @@ return (
 -- Store a new document (`seen_rev` 0), or replace the revision `seen_rev` in the same scope. A repeated call changes
 -- nothing.
 --   new_kind        also 'instructions' and 'summary' of the conversation; a null body removes them
---   source          the conversation of a search text, or the one from which the model noted a fact; null: the user
---                   wrote it
+--   source          the conversation of a search text, or the conversation from which the model noted a fact; null: the
+--                   user wrote the document
 --   cuts            `rev - last_seq` of `source` (for a summary: of its conversation) when the messages were read. A
 --                   deletion of messages changes this number, and the document is then refused
 --   most_bytes      as in `begin_turn`, for new documents that the user writes, not for the model's facts and summaries
@@ -109,7 +109,7 @@ begin
   ), 'stale');
 end $$;
 
--- Delete a fact, or a space with its facts; the space's conversations stay, in no space.
+-- Delete a fact, or a space with its facts; the space's conversations stay, outside all spaces.
 create function private.delete_document(me uuid, document uuid) returns jsonb language plpgsql as $$
 begin
   delete from public.documents where id = document and user_id = me and kind in ('space', 'fact');

@@ -4,7 +4,8 @@
 -- of its user, whose budget it has locked: if all users shared a row, turns of different users would wait for each other.
 
 create table private.usage_by_day (         -- rows outlive their users, as in the ledger
-  user_id uuid not null,                    -- the user; all_users() in a row of a past day's totals
+  -- the user; all_users() in a row of a past day's totals
+  user_id uuid not null,
   day date not null,                        -- a UTC day
   model text not null,
   purpose text not null,
@@ -45,7 +46,7 @@ declare
   counted uuid;
   bucket integer := private.bucket_of(new.first_token_ms);
   is_first integer := (new.kind <> 'adjust')::integer;
-  -- 0 for a lapsed turn, which is counted in first_tokens only if it is finished late
+  -- 0 for a lapsed turn, which counts in first_tokens only if it is finished late
   is_timed integer := (new.kind <> 'lapsed')::integer;
 begin
   if new.day < (clock_timestamp() at time zone 'utc')::date - 1 then
@@ -76,7 +77,7 @@ end $$;
 create trigger ledger_is_added_to_usage after insert on private.ledger
   for each row execute function private.add_to_usage();
 
--- Make the totals of the earliest day that has none and is at least three days old. The sweep calls this function.
+-- Make the totals of the earliest day that has no totals and is at least three days old. The sweep calls this function.
 create function private.make_day_totals() returns void language plpgsql as $$
 declare
   due date;
@@ -143,7 +144,7 @@ begin
       'purposes', coalesce(
         jsonb_agg(to_jsonb(sums) order by cost_micro desc, turns desc) filter (where day is null), '[]'),
       'active_users', (
-        select count(distinct user_id) from private.usage_by_day   -- reads the primary key's index alone
+        select count(distinct user_id) from private.usage_by_day   -- reads only the primary key's index
         where day between first_day and last_day and purpose = 'reply' and user_id <> private.all_users()
           and (person is null or user_id = person)
       ),
@@ -161,8 +162,8 @@ end $$;
 -- Return the caller's usage from *first_day* to *last_day*: the sums of `usage_of`, and sums by conversation.
 -- The result is one JSON value, because the API's "max rows" limit would truncate a list of rows. The call
 -- needs no proof, because it returns only the caller's figures.
---   conversations   the 499 with the highest costs, then the most tokens; a null id: deleted conversations
---                   and temporary chats together; is_rest: all others together
+--   conversations   the 499 conversations with the highest costs (among equal costs, the most tokens); null id:
+--                   all deleted conversations and temporary chats; is_rest: all other conversations
 create function private.my_usage(first_day date, last_day date) returns jsonb language plpgsql stable as $$
 declare
   person uuid := private.require_me();
@@ -186,9 +187,9 @@ begin
   ));
 end $$;
 
--- Return at most 500 entries of the caller's ledger, sorted by day and id: the entries of the first day with
--- ids above *after*, then those of later days. The call needs no proof, because it returns only the caller's
--- entries.
+-- Return at most 500 entries of the caller's ledger, sorted by day and id: the entries of *first_day* with
+-- ids above *after*, then all entries of later days. The call needs no proof, because it returns only the
+-- caller's entries.
 create function private.my_ledger(first_day date, last_day date, after bigint) returns jsonb language plpgsql stable as $$
 declare
   person uuid := private.require_me();

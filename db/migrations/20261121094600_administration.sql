@@ -1,4 +1,4 @@
--- Administration: usage of one user or of all, accounts, the deployment's settings, and the audit. The results
+-- Administration: the usage of one user or all users, accounts, the deployment's settings, and the audit. The results
 -- have only counts, costs, times and addresses: no function here reads a sealed column. (`list_credentials` does, elsewhere.)
 
 -- functions: usage --------------------------------------------------------------------------------------

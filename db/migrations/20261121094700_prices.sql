@@ -9,7 +9,7 @@ create table private.model_settings (
   output_micro bigint check (output_micro between 0 and 1e10),
   is_offered boolean not null default true,
   check (num_nulls(input_micro, cached_input_micro, output_micro) in (0, 3)),
-  check (cached_input_micro <= input_micro)   -- reservations assume uncached input: cached may not cost more
+  check (cached_input_micro <= input_micro)   -- reservations assume uncached input, so cached input may not cost more
 );
 
 -- Return the admins' settings of models by name, for the app's processes; `revision` is a digest of the settings.

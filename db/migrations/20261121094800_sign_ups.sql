@@ -6,7 +6,8 @@
 create table private.invitations (          -- each invitation allows one sign-up
   id uuid primary key default gen_random_uuid(),
   code_hash text not null unique check (code_hash ~ '^[0-9a-f]{64}$'),   -- the sha256 of a code of 128 random bits
-  email text check (email is null or private.is_address(email)),         -- null: valid for anyone who has the code
+  -- null: valid for anyone who has the code
+  email text check (email is null or private.is_address(email)),
   role text not null check (role in ('user', 'admin')),
   made_by uuid not null,
   created_at timestamptz not null default clock_timestamp(),
@@ -35,8 +36,8 @@ create function private.sign_up_mode() returns text language sql stable begin at
   from private.settings;
 end;
 
--- Return the state of an invitation, which is valid only while its maker is an admin: else a removed admin could use it to
--- return.
+-- Return the state of an invitation. It is valid only while its maker is an admin; otherwise a removed admin could use it
+-- to become admin again.
 create function private.state_of(invitation private.invitations) returns text language sql stable
 return case
   when invitation.used_at is not null then 'used'
@@ -46,7 +47,7 @@ return case
 end;
 
 -- Return the id of the open invitation with *code* for *address*. The code is hashed here, so that a hash
--- from a copy of the database is no valid code.
+-- from a copy of the database is not a valid code.
 create function private.find_invitation(code text, address text) returns setof uuid language sql stable begin atomic
   select id from private.invitations
   where code_hash = private.sha(code) and private.state_of(invitations) = 'open' and (email is null or email = address);

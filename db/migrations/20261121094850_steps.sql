@@ -7,7 +7,8 @@
 
 create table private.steps (
   key text primary key check (key ~ '^[0-9a-f]{64}$'),             -- the app's hash of the browser's secret and the step's id
-  kind_tag text not null check (kind_tag ~ '^[0-9a-f]{64}$'),      -- a tag that all steps of one kind in one browser share
+  -- a tag that all steps of one kind in one browser share
+  kind_tag text not null check (kind_tag ~ '^[0-9a-f]{64}$'),
   sealed public.sealed not null,
   tries integer not null default 0 check (tries >= 0),
   expires_at timestamptz not null default clock_timestamp() + interval '10 minutes'

@@ -12,7 +12,7 @@ begin
     with threads as materialized (
       select id, state, destroy_at from public.conversations where user_id = person
     ), said as (
-      -- counted chat by chat: a join would read the messages of all users
+      -- messages are counted per conversation, because a join would read the messages of all users
       select coalesce(sum((
         select count(*) from public.messages where conversation_id = threads.id and messages.destroy_at is null
       )), 0)::bigint as messages from threads where destroy_at is null

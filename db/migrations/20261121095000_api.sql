@@ -57,7 +57,8 @@ declare
   exposed record;
   signature text;
   fields text;                              -- the fields that the proof covers, as SQL
-  given text;                               -- the arguments of the call, as SQL
+  -- the arguments of the call, as SQL
+  given text;
   guard text;
 begin
   for exposed in

@@ -49,7 +49,7 @@ from services.memory.facts import (
 from services.memory.titles import clean_title, plan_title
 from services.store.port import Store
 
-# the time limit of one call
+# the time limit of one call in seconds
 _SECONDS = {Purpose.TITLE: 30.0, Purpose.SUMMARY: 120.0, Purpose.FACTS: 60.0}
 # maximum model calls of one task; a long conversation, for example, is summarised in chunks
 _MOST_CALLS = 40
@@ -92,9 +92,11 @@ class UserTasks:
     choices: Choices
 
     def claim(self, reply: LiveTurn, call: Call) -> list[Work]:
-        """Claim the tasks that are due after *reply*, and return the functions that begin these tasks. Claim before the
-        followers of *reply*, the pages that draw it, learn that it is over, so that they can wait for the tasks; call the
-        functions later."""
+        """Claim the tasks that are due after *reply*, and return the functions that begin them.
+
+        Call this before the followers of *reply* (the pages that draw it) learn that it is over, so that they can wait for
+        the tasks. Call the returned functions after that.
+        """
         is_whole = not (reply.failure or reply.is_stopped)
         due: list[Work] = []
 
@@ -140,7 +142,7 @@ class UserTasks:
         self.store.conversations.set_summary(thread, summary)
 
     def summarise_now(self, thread: Thread, *, is_anew: bool = False) -> bool:
-        """Summarise the due messages of its branch in the background; with *is_anew*, delete the summary first.
+        """Summarise the due messages of the branch in the background; with *is_anew*, delete the summary first.
 
         Return False if a summary is being made already: then nothing is deleted. Raise Stale, StoreUnavailable.
         """
@@ -162,7 +164,7 @@ class UserTasks:
     def noted(
         self, conversation_id: ConversationId, up_to: MessageId | None = None
     ) -> tuple[NotedFact, ...]:
-        """Return the most recently noted facts of a conversation, without those changed or dismissed since.
+        """Return the most recently noted facts of a conversation, except facts changed or dismissed since.
 
         With *up_to*, return the facts only if *up_to* is the last prompt that they were noted from.
         """
@@ -224,7 +226,7 @@ class UserTasks:
         return is_request_due(pending, datetime.now(UTC), registry.fact_batch, registry.silence)
 
     def _begin_postponed(self, conversation_id: ConversationId) -> None:
-        with suppress(AppError):  # not lost: the next process or task finds the prompts again
+        with suppress(AppError):  # the next task or process finds the prompts again
             thread = self.store.conversations.thread(conversation_id)
             self._begin_facts(thread, is_now=True)
 
@@ -244,7 +246,7 @@ class UserTasks:
                 self._fold(thread, compaction)
                 if not compaction.remaining_messages:
                     break
-        except AppError as error:  # not raised: without a summary, the latest messages are sent
+        except AppError as error:  # without a summary, the latest messages are sent
             failure = None if isinstance(error, (Stale, NotFound)) else error
             log_event("summary.lost", conversation=conversation_id)
         finally:
@@ -343,8 +345,8 @@ class UserTasks:
     ) -> MessageId | None:
         """Ask the model about the oldest *pending* prompts, store the facts that it names, and add them to *noted*.
 
-        Return the id of the last prompt asked about; None if no prompt waits, one cannot be read, or the user wants no
-        facts any more. Raise AppError.
+        Return the id of the last prompt asked about; None if no prompt waits, a prompt cannot be read, or the user
+        wants no facts any more. Raise AppError.
         """
         exchanges = [exchange_about(thread, prompt.id) for prompt in pending[:BATCH]]
         if not exchanges or not all(exchanges):
@@ -357,7 +359,8 @@ class UserTasks:
         answer = self._ask(Purpose.FACTS, thread, plan, last.id)
         if answer.is_cut:
             raise NoFacts
-        # the conversation may have been moved meanwhile; its cuts stay, so that no fact of a deleted prompt is stored
+        # The conversation may be in another space by now. The old `cuts` is kept, so that a fact from a prompt that was
+        # deleted meanwhile is refused.
         is_now = self.store.conversations.thread(thread.conversation.id).conversation
         conversation = replace(thread.conversation, space_id=is_now.space_id)
         thread = replace(thread, conversation=conversation)
@@ -373,7 +376,7 @@ class UserTasks:
             fact = _fact(change.text, change.replaces, thread, source.id)
             try:
                 self.store.facts.keep(fact, replaces=change.replaces, cuts=thread.conversation.cuts)
-            except AppError:  # go on: the facts noted before this one stay
+            except AppError:  # continue with the next fact
                 log_event("fact.lost", turn=answer.turn_id)
             else:
                 noted.append(NotedFact(fact, change.replaces))
@@ -394,7 +397,7 @@ def _fact(text: str, replaced: Fact | None, thread: Thread, prompt_id: MessageId
 
 
 def _with_room_for_thoughts(plan: ContextPlan, info: ModelInfo) -> ContextPlan:
-    """Return *plan* with a higher limit of the reply if the model reasons, because its thoughts count in that limit."""
+    """Return *plan*, with a higher limit of the reply if the model reasons, because thoughts count toward that limit."""
     if not info.is_reasoning:
         return plan
     free = min(info.reply_tokens, info.context_tokens - plan.prompt_tokens)

@@ -23,15 +23,15 @@ from services.memory.forecast import (
 from services.memory.tokens import KindCounter, TokenCounter
 
 _MOST_CONVERSATIONS = 50
-# maximum calls kept per conversation: several, because the last may be of another model or miscounted
+# maximum calls kept per conversation: several, because the last call may be of another model or miscounted
 _MOST_CALLS = 3
 
 
 class Counting:
     """One user's calls with the endpoint's token counts, in memory only, because they hold text.
 
-    A prompt that fits by the calibrated count may still be refused by its endpoint as too long. Until its conversation
-    gets a reply, plans then use uncalibrated counts. Any thread may call any method.
+    If an endpoint refuses a prompt as too long although it fits by the calibrated count, plans use uncalibrated counts
+    until the conversation gets a reply. Any thread may call any method.
     """
 
     def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""Deletion and restoring of conversations and messages, and of the facts and the summary made from them."""
+"""Deletion and restoration of conversations and messages, and of the facts and the summary made from them."""
 
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import suppress
@@ -19,10 +19,10 @@ class Deletions:
 
     tasks: UserTasks
     open: Callable[[ConversationId], Thread]
-    forget: Callable[[ConversationId], None]  # drops all that this process caches of a conversation
+    forget: Callable[[ConversationId], None]  # drops the cached data of a conversation
 
     def discard(self, conversation_id: ConversationId, seconds: int = UNDO_SECONDS) -> None:
-        """Stop the live turns of a conversation; let the conversation be destroyed after *seconds*."""
+        """Delete a conversation, which can be restored for *seconds*, and stop its live turns."""
         key, live_turns = (self._user_id, conversation_id), self.tasks.live_turns
         live_turns.stop(lambda turn: (turn.user_id, turn.conversation_id) == key)
         self.tasks.store.conversations.discard(conversation_id, seconds)
@@ -30,8 +30,9 @@ class Deletions:
         self.forget(conversation_id)
 
     def discard_all(self, ids: Collection[ConversationId]) -> Iterator[ConversationId]:
-        """Discard those of the conversations *ids* that exist; yield the id of each as soon as it is discarded."""
-        # the first can still be restored after the last is deleted: each takes up to half a second in a hosted database
+        """Discard the conversations *ids*, except missing ones; yield each id as soon as its conversation is discarded."""
+        # A deletion takes up to half a second in a hosted database. With this longer time, the first conversation can still
+        # be restored after the last is deleted.
         seconds = min(UNDO_SECONDS + len(ids) // 2, _MOST_SECONDS)
         for conversation_id in ids:
             with suppress(NotFound):  # another tab has deleted this conversation
@@ -61,13 +62,13 @@ class Deletions:
             raise Busy
         summary = thread.summary
         if summary and all(message.seq != summary.up_to_seq for message in doomed):
-            # the summary is not deleted, because the last message that it covers stays
+            # keep the summary, because the last message that it covers is not deleted
             summary = None
         facts = self._facts_of(ids)
         fact_ids = [fact.id for fact in facts]
         store.messages.discard(thread, doomed, fact_ids, seconds, drops_summary=summary is not None)
         facts += self._forget_facts_of(ids)
-        if is_its:  # the turn failed: once its prompt is deleted, no page is to show the failure
+        if is_its:  # the prompt of the failed turn is deleted, so no page may show its failure
             live_turns.drop(self._user_id, conversation_id, Purpose.REPLY)
         background = self.tasks.registry
         noted = background.noted(conversation_id)
@@ -100,7 +101,7 @@ class Deletions:
             raise late
         for fact in facts:
             with suppress(Refused):  # the fact is restored already, or there are too many facts now
-                # `cuts` marks the fact as noted from messages: a full account does not refuse such facts
+                # with `cuts`, the fact counts as noted from messages; a full account accepts such facts
                 store.facts.keep(fact, cuts=thread.conversation.cuts)
         if summaries:
             store.conversations.set_summary(thread, summaries[-1])
@@ -110,7 +111,7 @@ class Deletions:
         return self.tasks.store.turns.user_id
 
     def _facts_of(self, ids: Collection[MessageId]) -> tuple[Fact, ...]:
-        """Return the stored facts that were noted from the messages *ids*; none in a chat that reads no facts."""
+        """Return the stored facts that were noted from the messages *ids*; empty in a chat that reads no facts."""
         if not self.tasks.choices.reads_facts:  # a temporary chat must not depend on the database
             return ()
         kept = self.tasks.store.facts.fresh_facts()

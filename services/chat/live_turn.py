@@ -1,7 +1,7 @@
 """Turns whose replies are still streaming. They belong to the process, not to a page.
 
-A page follows a turn, and finds it again after a reload or in a second tab; closing a tab changes
-nothing. Followers learn that a turn is over only after the reply is stored.
+A page follows a turn, and finds it again after a reload or in a second tab; closing a tab does not
+stop the turn. Followers learn that a turn is over only after the reply is stored.
 """
 
 import logging
@@ -19,13 +19,13 @@ from services.events import log_event
 
 _logger = logging.getLogger(__name__)
 
-TURN_THREADS, BEAT_THREADS = "turn-", "beat-"  # the beginnings of the names of each turn's threads
-# the shortest pause between two drawings of a reply; pauses grow with the number of readers and with
-# the length of the text, because a browser redraws the whole text
+TURN_THREADS, BEAT_THREADS = "turn-", "beat-"  # prefixes of the names of a turn's two threads
+# the shortest pause between two drawings of a reply; pauses grow with the number of readers, and with
+# the length of the text, because a browser redraws the whole text each time
 _FRAME_SECONDS = 0.005
-_DRAWN_CHARACTERS = 500_000  # maximum characters drawn in a second for one reader
-_DRAWINGS = 500  # maximum drawings in a second for all readers of this process
-# maximum seconds that a follower waits for new text: it can only be stopped when it wakes
+_DRAWN_CHARACTERS = 500_000  # maximum characters drawn per second for one reader
+_DRAWINGS = 500  # maximum drawings per second for all readers of this process
+# maximum seconds that a follower waits for new text; a waiting follower cannot be stopped
 _LONGEST_SILENCE = 0.25
 _HEARTBEAT_SECONDS = 1.0
 _LONGEST_THOUGHTS = 100_000  # maximum bytes of a reply's thoughts that are stored
@@ -37,9 +37,9 @@ _readers: set[object] = set()  # the current followers (pages that draw a reply)
 
 @dataclass(eq=False, repr=False)
 class LiveTurn:
-    """A streaming reply, or a background call. Its text never shows in a repr.
+    """A streaming reply, or a background call. The repr contains no text.
 
-    One thread streams into it and closes it; any thread may follow, stop, read or wait for it.
+    One thread adds the text and closes the turn; any thread may follow, stop or read the turn, or wait for its end.
     """
 
     user_id: UserId
@@ -94,7 +94,7 @@ class LiveTurn:
             self.thought_bytes += len(piece.encode(errors="surrogatepass"))
 
     def streamed(self) -> tuple[str, str]:
-        """Return the thoughts in memory and the text so far, which are paid for whatever the purpose of the turn is."""
+        """Return the thoughts in memory and the text so far; the user pays for both, whatever the turn's purpose."""
         with self._changed:
             return _mended("".join(self._thoughts)), self.said()
 
@@ -112,7 +112,7 @@ class LiveTurn:
         )
 
     def follow(self) -> Iterator[str]:
-        """Yield the whole text so far, when it has grown or after a short silence, until the reply is stored."""
+        """Yield the whole text so far, each time it has grown or after a short silence, until the reply is stored."""
         reader, seen, drawn_at, text = object(), -1, 0.0, ""
         _readers.add(reader)
         try:
@@ -174,7 +174,7 @@ class LiveTurn:
         """Return True if the turn may be forgotten: it is done, and has no failure that a page may still show."""
         return self.is_done and (
             self.failure is None
-            # the session has ended, so nothing else drops the turn, unless another turn ends later
+            # the session has ended: no page shows the failure, and only the end of another turn would drop this one
             or isinstance(self.failure, SignedOut)
             or self.purpose is not Purpose.REPLY
             or time.monotonic() - self._ended_at > _FAILURE_SECONDS
@@ -215,14 +215,14 @@ class LiveTurns:
         key = user_id, conversation_id, purpose
         with self._lock:
             turn = self._turns.get(key)
-            # dropped here, because the turn holds text, and nothing else is certain to drop it
+            # drop the turn here: it holds text, and no other code is certain to drop it
             if turn and turn.is_forgotten():
                 del self._turns[key]
                 return None
             return turn
 
     def has_live(self, is_meant: Callable[[LiveTurn], bool] = lambda _: True) -> bool:
-        """Return True if one of the turns that *is_meant* selects is not over."""
+        """Return True if any turn that *is_meant* selects is still live."""
         with self._lock:
             return any(not turn.is_done and is_meant(turn) for turn in self._turns.values())
 
@@ -242,7 +242,7 @@ class LiveTurns:
         """Run *produce* in a thread, and call *beat* with the text so far every second in another thread.
 
         Raise SignedOut while the owner's session is ending; StoreUnavailable while the process is ending; Busy if the turn
-        runs already, as another tab has resent its request.
+        is running already, because another tab has resent the request.
         """
         key = turn.user_id, turn.conversation_id, turn.purpose
         with self._lock:
@@ -254,7 +254,7 @@ class LiveTurns:
             known = self._turns.get(key)
             if known and known.id == turn.id and not known.is_done:
                 raise Busy
-            # the thread is started first: if that fails, the turn must be neither found nor kept alive
+            # start the thread first: if this fails, the turn must be neither registered nor kept alive
             in_thread(f"{TURN_THREADS}{turn.id}", partial(self._work, turn, produce))
             self._turns[key] = turn
         in_thread(f"{BEAT_THREADS}{turn.id}", partial(_keep_alive, turn, beat))
@@ -278,7 +278,7 @@ class LiveTurns:
 
     @contextmanager
     def leaving(self, owner: object, within: float = 2.0) -> Generator[None]:
-        """Stop the turns of the session *owner*, as `stop` does; refuse new ones during the block, which ends the session."""
+        """Stop the turns of the session *owner*, as `stop` does; refuse new turns during the block, which ends the session."""
         with self._lock:
             self._leaving.add(owner)
         try:
@@ -289,7 +289,7 @@ class LiveTurns:
                 self._leaving.discard(owner)
 
     def drop(self, user_id: UserId, conversation_id: ConversationId, *purposes: Purpose) -> None:
-        """Forget the turns (those of *purposes*, or all) of a conversation that is deleted in whole or in part."""
+        """Forget a conversation's turns (all, or those of *purposes*), because the conversation or messages are deleted."""
         with self._lock:
             for purpose in purposes or Purpose:
                 self._turns.pop((user_id, conversation_id, purpose), None)
@@ -315,7 +315,7 @@ class LiveTurns:
             if not turn.is_done:
                 log_event("turn.lost", turn=turn.id)
                 turn.close(AppError())
-            # a turn holds text, so it must not stay in memory until a page asks for it
+            # turns hold text, so ended turns must not stay in memory until a page asks for them
             self._drop_all(lambda _, turn: turn.is_forgotten())
 
 
@@ -329,7 +329,7 @@ def _keep_alive(turn: LiveTurn, beat: Callable[[str], object]) -> None:
             # the user signed out elsewhere or is suspended, so the call ends and costs
             # nothing more
             turn.stop()
-        except AppError:  # the next heartbeat may succeed; the reply itself waits in memory
+        except AppError:  # the next heartbeat may succeed; the reply stays in memory
             log_event("turn.unheard", turn=turn.id)
         except Exception:  # a bug must not let the lease of a healthy reply run out
             _logger.exception("a heartbeat failed")

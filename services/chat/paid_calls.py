@@ -24,18 +24,18 @@ from services.memory.continuing import spaced
 from services.memory.tokens import TokenCounter, min_tokens
 from services.store.port import Turns
 
-# seconds; a heartbeat renews the lease every second; once the lease of a dead process has run out, any process may
-# settle the turn
+# The lease of a turn, in seconds. A heartbeat renews it every second. If the process dies, the lease runs out, and then
+# any process may settle the turn.
 LEASE_SECONDS = 10
-# a turn is refused if the budget does not cover a reply of this length: a shorter one is not worth its prompt's cost
+# a turn is refused if the budget does not cover a reply of this length: a shorter reply is not worth its prompt's cost
 _LEAST_REPLY_TOKENS = 256
-# seconds; if a new turn's lease has less left, it is renewed before the model is called
+# if a new turn's lease ends in fewer seconds than this, it is renewed before the model is called
 _MARGIN = 2.0
 _PATIENCE = 900.0  # maximum seconds for storing a finished reply while the database is unreachable
-_RESENT_SECONDS = 120.0  # seconds in which a request identical to an unanswered one counts as that request sent again
+_RESENT_SECONDS = 120.0  # within this many seconds, a request identical to an unanswered one counts as a repetition
 # maximum number of a user's unanswered calls that stay in memory for resending
 _MOST_UNANSWERED = 4
-_LONGEST_TOKEN = 128  # maximum characters of a token of known vocabularies: repeated characters (memory/tokens.py)
+_LONGEST_TOKEN = 128  # characters of known vocabularies' longest token, a run of blanks
 _LONGEST_PIECE = 20_000  # maximum characters that are added to a live turn at once
 
 
@@ -49,7 +49,7 @@ class Call:
     turn: NewTurn
     offer: Offer
     plan: ContextPlan
-    # the text of the reply that the model is asked to continue; empty otherwise
+    # the text of the reply that the model is asked to continue; empty for a new reply
     so_far: str = field(default="", repr=False)
     made_at: float = field(default_factory=time.monotonic)
 
@@ -97,7 +97,7 @@ class PaidCalls:
         return turn
 
     def produce(self, turn: LiveTurn, call: Call) -> Usage | None:
-        """Stream the reply into *turn*; store and settle *turn* however it ends. Return the usage that was reported."""
+        """Stream the reply into *turn*; store and settle *turn* however it ends. Return the endpoint's usage."""
         reported: Usage | None = None
         failure: errors.AppError | None = None
         is_called = is_whole = False
@@ -129,7 +129,7 @@ class PaidCalls:
 
     def _stream(self, turn: LiveTurn, call: Call) -> Usage | None:
         """Stream the reply into *turn*. Return the usage that the endpoint reported; None if it reported no usage,
-        or an impossible one: more tokens than the context window holds.
+        or an impossible usage: more tokens than fit in the context window.
         """
         stream = call.offer.client.start(call.plan.messages, max_tokens=turn.max_tokens)
         turn.when_stopped(stream.cancel)
@@ -188,7 +188,7 @@ class PaidCalls:
         return unsaved or (None if turn.is_stopped else failure)
 
     def _finish(self, ending: Ending) -> errors.AppError | None:
-        """Store the ending of a turn, and return the error, if any. Try for `_PATIENCE` while the database is unreachable."""
+        """Store the ending of a turn, and return the error, if any; retry for `_PATIENCE` while the database is unreachable."""
         deadline, pause = time.monotonic() + _PATIENCE, 0.2
         while True:
             try:
@@ -212,15 +212,15 @@ class PaidCalls:
             return Usage(0, 0)
         reply = self.counter.count(said)
         if thoughts:
-            # only the first thoughts are in memory, so their tokens are scaled to the bytes of all
+            # only the first thoughts are in memory, so scale their tokens to the bytes of all thoughts
             reply += self.counter.count(thoughts) * turn.thought_bytes // len(thoughts.encode())
         return Usage(
             min(call.plan.prompt_tokens, call.plan.bound_tokens), min(reply, turn.max_tokens)
         )
 
     def checkpoint(self, turn: LiveTurn, said: str) -> Lease:
-        """Store *said*, the reply so far, with new thoughts, and renew the lease of *turn*; stop *turn* if another
-        process requested that."""
+        """Store *said*, the reply so far, with new thoughts, and renew the lease of *turn*. Stop *turn* if another
+        process requested it."""
         thoughts = turn.thoughts()
         new = None if thoughts == turn.kept_thoughts else thoughts
         lease = self.turns.checkpoint(turn.id, turn.conversation_id, said, LEASE_SECONDS, new)
@@ -234,12 +234,13 @@ class _LengthLimit:
     """The length limit of a reply, for endpoints that ignore it: 16 bytes per token, not counting repeated characters,
     and `_LONGEST_TOKEN` characters per token.
 
-    Ordinary text has fewer bytes (docs/decisions/counting-without-a-tokenizer.md), so no reply within its limit is cut.
+    Ordinary text has fewer bytes per token (docs/decisions/counting-without-a-tokenizer.md), so a reply that
+    respects its token limit is never cut.
     """
 
     def __init__(self, max_tokens: int) -> None:
         self._max_tokens, self._pieces = max_tokens, list[str]()
-        # a text of fewer than `_due` characters has too few bytes to exceed the limit
+        # a text of fewer than `_due` characters cannot exceed the limit
         self._characters, self._due = 0, 4 * max_tokens
 
     def is_exceeded(self, piece: str) -> bool:

@@ -38,7 +38,7 @@ from services.memory.receipt import Receipt
 from services.memory.tokens import KindCounter
 from services.store.port import Turns
 
-# number of the newest messages whose receipts are searched for a calibration of the model; if none has one,
+# the receipts of this many of the newest messages are searched for a calibration of the model; without a result,
 # the plan uses no calibration
 _LOOKED_AT = 20
 _OUT_OF_VIEW = "The model no longer sees this reply, so it cannot continue it. Send a new message."
@@ -103,7 +103,7 @@ class Planning:
     def recalled_messages(
         self, thread: Thread, receipt: SentContext
     ) -> Mapping[MessageId, Located]:
-        """Return the messages that *receipt* names, from other conversations, if they still exist in the space of *thread*."""
+        """Return the messages from other conversations that *receipt* lists, if they still exist in the thread's space."""
         here = {message.id for message in thread.messages}
         far = {
             note.message_id: where
@@ -121,7 +121,7 @@ class Planning:
         return plan_compaction(
             history,
             setup.budget,
-            # the same counter as for the plan of the next turn
+            # the plan of the next turn uses the same counter
             self.counting.counter(self.counter, rates),
             is_cache_cheap=setup.offer.info.is_cache_cheap,
         )
@@ -210,7 +210,7 @@ class Planning:
     def _stored_rates(self, thread: Thread, setup: Setup, past: tuple[Message, ...]) -> Calibration:
         """Return the stored calibration for a plan of *past*, a branch of *thread*.
 
-        It is empty if the endpoint refused the last prompt as too long, because the plan with the calibration did not fit.
+        The calibration is empty if the endpoint refused the last prompt as too long: the calibrated count was too low.
         """
         conversation_id, model = thread.conversation.id, setup.offer.info.name
         receipts = partial(self._receipts, conversation_id=conversation_id)

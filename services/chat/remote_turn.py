@@ -1,4 +1,4 @@
-"""A turn that another process streams, or left open when it died, as seen through the database."""
+"""A turn that another process is streaming, or left open when it died, as read from the database."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -12,7 +12,7 @@ from services.errors import NotFound, StoreUnavailable
 from services.store.port import Turns
 
 _GLANCE = 0.5  # seconds between reads; the other process writes once a second
-# seconds without a renewal of the lease before a sweep; the database decides whether the lease has run out
+# seconds without a renewal of the lease after which `follow` calls the sweep; the database checks that the lease is over
 _SILENCE = 4.0
 
 
@@ -61,12 +61,12 @@ class RemoteTurn:
             last = self._turn
             try:
                 _, turn = self._turns.read(self.conversation_id)
-                # another turn can only begin once this one has ended
+                # another turn can begin only once this turn has ended
                 self._turn = turn if turn and turn.id == last.id else None
             except NotFound:
                 self._turn = None
             except StoreUnavailable:  # the text so far stays on the page
-                # after an outage the other process can renew the lease first
+                # after an outage, give the other process time to renew the lease
                 renewed_at = time.monotonic() + LEASE_SECONDS
             if self._turn and self._turn.lease_until != last.lease_until:
                 renewed_at = time.monotonic()

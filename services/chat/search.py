@@ -1,8 +1,8 @@
 """Search in the messages of one user: in one conversation, or in all conversations of its space.
 
-Other conversations are indexed in the background when first needed, and new messages before each prompt. If that
-is slow or the database is unreachable, the search for a prompt uses the messages indexed so far. From a
-conversation outside all spaces, only conversations outside all spaces are found.
+Other conversations are indexed in the background when first needed, and new messages before each prompt. If this
+is slow or the database is unreachable, the search for a prompt uses the messages indexed so far. A search from a
+conversation outside all spaces finds only conversations outside all spaces.
 """
 
 import threading
@@ -39,8 +39,8 @@ if TYPE_CHECKING:
 RECALL_THREAD = "recall"  # the name of a thread that indexes messages
 _PATIENCE = 2.0  # maximum seconds that a prompt waits for messages to be indexed
 _MOST_HITS = 1000
-# maximum messages recalled from other conversations: ten hold four fifths of the relevant facts,
-# and more messages would make every prompt more expensive
+# maximum messages recalled from other conversations: ten messages contain four fifths of the relevant facts,
+# and more would make every prompt more expensive
 _MOST_ELSEWHERE = 10
 _MOST_OPENED = 2_000  # maximum cached messages of other conversations
 _MOST_INDEXES = 20  # maximum indexes of single conversations in memory
@@ -123,7 +123,7 @@ class _Index:
         return self.conversations.setdefault(conversation_id, _Indexed(cuts))
 
     def add(self, conversation_id: ConversationId, cuts: int, messages: Sequence[Message]) -> None:
-        """Index those of *messages* that are not indexed yet."""
+        """Index the *messages* that are not indexed yet."""
         indexed = self.at(conversation_id, cuts)
         new = [message for message in messages if message.id not in indexed.ids]
         self._recall.add(passages(conversation_id, new))
@@ -156,7 +156,7 @@ class Search:
         self._opened = LruCache[MessageId, Located](_MOST_OPENED)
         self._alone = LruCache[ConversationId, _Index](_MOST_INDEXES)
         self._spaces = defaultdict[SpaceId | None, _Index](lambda: _Index(self._opened))
-        # messages that the store lacked since the last prompt was planned; they are not read again before the next one
+        # messages that the store did not have; they are not read again until the next prompt is planned
         self._missing: set[MessageId] = set()
         self._recalls = LruCache[TurnId, StoredRecalls](_MOST_RECEIPTS)
         self._reading: Future[None] | None = None
@@ -183,7 +183,7 @@ class Search:
         conversation, here = thread.conversation, {message.id for message in thread.messages}
         is_elsewhere = is_elsewhere and self._corpus is not None
         if is_elsewhere:
-            # have the list read again: a read in progress may have begun before a conversation moved to another space
+            # read the list again: a read in progress may have begun before a conversation moved to another space
             self._listed = {}
             self._missing = set()
             wait([self._read_on()], _PATIENCE)
@@ -216,7 +216,7 @@ class Search:
     def opened(
         self, asked: Mapping[MessageId, ConversationId], thread: Thread
     ) -> dict[MessageId, Located]:
-        """Return those messages of *asked* that still exist in the space of *thread*. All belong to other conversations.
+        """Return the messages of *asked*, all from other conversations, that still exist in the space of *thread*.
 
         Raise StoreUnavailable, SignedOut.
         """

@@ -1,6 +1,6 @@
 """The use cases of a conversation: begin a turn, retry it, follow it, preview its context.
 
-begin -> plan_context -> store the prompt and reserve its worst cost -> a thread streams the reply
+begin -> plan_context -> store the prompt and reserve its highest cost -> a thread streams the reply
 -> however it ends, store the text so far and settle -> tell the followers
 -> in the background: a title after the first complete reply, then summaries and facts
 """
@@ -160,7 +160,7 @@ class Chat:
         return self._begin(thread, thread.branch(), text)
 
     def edit_reply(self, conversation_id: ConversationId, reply_id: MessageId, text: str) -> None:
-        """Store *text* as another version of a reply. The model is not asked, and nothing is charged.
+        """Store *text* as another version of a reply. The model is not called, and nothing is charged.
 
         Raise BadInput, Busy, Stale, NotFound, Tampered, StoreUnavailable.
         """
@@ -268,7 +268,7 @@ class Chat:
             prompt_id = left.prompt_id or thread.messages[-1].id
             self.store.turns.finish(left.interrupted(conversation_id, prompt_id))
         except (errors.Tampered, errors.StoreUnavailable):
-            # a conversation that fails verification, or a full disk, takes no partial reply, but the thread can be read
+            # the partial reply cannot be stored if the conversation fails verification or the disk is full
             return thread, None
         log_event("turn.adopted", turn=left.id)
         return self.store.conversations.thread(conversation_id), None
@@ -286,7 +286,7 @@ class Chat:
         tip = next((message for message in thread.messages if message.id == tip_id), None)
         if tip_id and tip is None:  # the message was deleted in another tab
             raise errors.Stale
-        # include a reply to the tip, or a continuation of it, that was stored after the page was drawn
+        # include a reply to the tip, or a continuation of the tip, that was stored after the page was drawn
         if tip:
             is_awaited = tip.role is Role.USER or tip.is_unfinished
             thread = thread.through(tip.id) if is_awaited else thread.up_to(tip.id)
@@ -322,7 +322,7 @@ class Chat:
         if seen_model and setup.offer.info.name != seen_model:
             raise errors.ModelGone
         kind = failure.failure if isinstance(failure, ModelUnavailable) else None
-        # the last reply used up the user's length limit with thoughts alone, so this one ignores that limit
+        # thoughts alone used up the last reply's length limit, which the user chose, so this reply ignores that limit
         if again and kind is ModelFailure.NO_ANSWER:
             setup = replace(setup, preferences=replace(setup.preferences, reply_tokens=None))
         plan, receipt = self._planning.turn(thread, setup, past, prompt)
@@ -355,7 +355,7 @@ class Chat:
         try:
             reported = self._calls.produce(turn, call)
             self._counting.note_end(turn, call, reported, self._choices.counter)
-            # the chat was deleted, and forgotten, before the reply ended: forget what its end has cached
+            # the chat was deleted while the reply streamed: drop the data that the end of the reply has cached
             if self.live_turns.find(turn.user_id, turn.conversation_id) is not turn:
                 self.store.conversations.forget(turn.conversation_id)
                 self.forget(turn.conversation_id)
@@ -386,9 +386,9 @@ def _message(thread: Thread, message_id: MessageId, role: Role) -> Message:
 
 
 def _seen_revs(thread: Thread) -> set[int]:
-    """Return the revisions that a write of a page may be based on.
+    """Return the revisions that a page's write may be based on.
 
-    These are the current revision and, if the last change added a reply (or its continuation), the one before it: the
+    These are the current revision and, if the last change added a reply (or its continuation), the revision before: the
     page may not show the new reply yet.
     """
     rev, last = thread.conversation.rev, thread.messages[-2:]

@@ -1,4 +1,4 @@
-"""Settings of a turn: those of the conversation or, where it has none, of its space, its user or the deployment."""
+"""The settings of a turn, each from the first that sets it: the conversation, its space, its user or the deployment."""
 
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -22,7 +22,7 @@ from services.memory.tokens import KindCounter
 from services.store.port import Store
 
 _LEAST_CONTEXT_TOKENS = 512
-# the smallest context, as a multiple of the user's reply length: a smaller one would leave no room for history
+# the minimum context, as a multiple of the reply length that the user chose; less would leave no room for history
 _LEAST_CONTEXT = 2
 
 
@@ -64,7 +64,7 @@ class Setup:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Choices:
-    """Finds the settings of a turn: those of the conversation or else of its space, its user or the deployment."""
+    """Finds each setting of a turn: the conversation's or else its space's, its user's or the deployment's."""
 
     store: Store
     models: Models
@@ -118,23 +118,23 @@ class Choices:
         return replace(setup, is_too_long=is_own and self.counter.count(instructions) > most)
 
     def policies(self) -> tuple[MemoryPolicy, ...]:
-        """Return the memory policies to choose from, with the user's window size, else the deployment's."""
+        """Return the memory policies that a user can choose, with the user's window size or else the deployment's."""
         size = self.store.profile.preferences().window_messages or self.window_messages
         return tuple(kind(size) for kind in POLICIES.values())
 
     def policy_of(self, new: NewConversation, space: Space | None) -> MemoryPolicy:
-        """Return the policy of a new conversation in *space*: the one that *new* names, the space's or the default."""
+        """Return the policy of a new conversation: the policy in *new*, else the policy of *space*, else the default."""
         chosen = new.policy, space and space.policy
         return next((each for each in chosen if each and each.is_known), self.usual_policy())
 
     def usual_policy(self) -> MemoryPolicy:
-        """Return the policy of new conversations whose space sets none."""
+        """Return the policy of new conversations whose space sets no policy."""
         offered = {policy.name: policy for policy in self.policies()}
         wished = self.store.profile.preferences().policy or self.first_policy
         return offered.get(wished.name) or offered[self.first_policy.name]
 
     def space(self, space_id: SpaceId | None) -> Space | None:
-        """Return the user's space *space_id*; None if there is none, or the database is unreachable and nothing is cached."""
+        """Return the user's space *space_id*; None if it does not exist, or cannot be read and is not cached."""
         with suppress(StoreUnavailable):
             return self.store.spaces.find(space_id) if space_id else None
         return None

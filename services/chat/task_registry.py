@@ -1,4 +1,4 @@
-"""The registry of background tasks: at most one of a kind in a conversation, and fewer attempts after failures."""
+"""The registry of background tasks: at most one task of a kind per conversation, and fewer attempts after failures."""
 
 import threading
 import time
@@ -28,15 +28,16 @@ _Key = tuple[Purpose, ConversationId]
 
 @dataclass(slots=True, repr=False)
 class _State:
-    """The tasks of one kind in one conversation: the running one, and the result of the last."""
+    """The tasks of one kind in one conversation: the running task, and the result of the last task."""
 
     user_id: UserId
     is_running: bool = False
-    # true: the services of the running task were dropped from memory, so no work of theirs is postponed
+    # true: the running task's services were dropped from memory, so the task must not postpone work
     is_dropped: bool = False
-    # the message that the last task was about; no other task begins for it
+    # the message that the last task was about; no other task begins for this message
     finished: MessageId | None = None
-    due_at: float = inf  # monotonic time at which `work` begins, unless the task is claimed before
+    # the monotonic time at which `work` begins, unless the task is claimed before that
+    due_at: float = inf
     work: Work | None = None
     error: AppError | None = None
     failures: int = 0  # the number of failures since the last success
@@ -135,9 +136,9 @@ class BackgroundTasks:
         noted: tuple[NotedFact, ...] = (),
         again: Work | None = None,
     ) -> None:
-        """End a task. *finished* is the message that it was about; None lets another task begin for this message.
+        """End a task. *finished* is the message that the task was about; None lets another task begin for this message.
 
-        *again* is postponed, unless the user has left or the text of the task's services was dropped meanwhile.
+        *again* is postponed, unless the user has left or the task's services were dropped from memory meanwhile.
         """
         with self._lock:
             state = self._busy.get((purpose, conversation_id))
@@ -208,7 +209,7 @@ class BackgroundTasks:
         return self._busy.get(key) or self._idle.get(key)
 
     def _keep(self, key: _Key, state: _State) -> None:
-        """Keep *state* while its task runs or is postponed, and after that until more recent states replace it."""
+        """Keep *state* while its task is running or postponed, and then until more recent states displace it."""
         self._busy.pop(key, None)
         self._idle.pop(key, None)
         kept = self._busy if state.is_running or state.work else self._idle

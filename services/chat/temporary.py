@@ -78,7 +78,7 @@ class TemporaryChat(ChatParts):
         self._seen_at, self._left_at = time.monotonic(), math.inf
 
     def share(self, user: ChatParts) -> None:
-        """Use the facts, spaces and preferences of *user* in place of those of services whose text leaves memory."""
+        """Use the facts, spaces and preferences of *user*, because the services used so far are dropped from memory."""
         for parts in (self, self.store):
             parts.facts, parts.spaces, parts.profile = user.facts, user.spaces, user.profile
 
@@ -123,7 +123,7 @@ class TemporaryChats:
         return next((chat for chat in chats if chat.id == conversation_id), None)
 
     def share(self, owner: SessionId, user: ChatParts) -> None:
-        """Let the chats of one device use what they share with the renewed services *user* (`TemporaryChat.share`)."""
+        """Let a device's chats use the facts, spaces and preferences of its renewed services *user*."""
         for chat in self._all():
             if chat.owner == owner:
                 chat.share(user)
@@ -141,7 +141,7 @@ class TemporaryChats:
         self._end([chat for chat in self._all() if chat.is_deserted()])
 
     def stop(self, within: float = 2.0, owners: Collection[SessionId] | None = None) -> None:
-        """Stop the turns in all chats, or in those of *owners*; wait up to *within* seconds until they are settled."""
+        """Stop the turns in all chats, or in the chats of *owners*; wait up to *within* seconds until they are settled."""
         chats = [chat for chat in self._all() if owners is None or chat.owner in owners]
         for chat in chats:
             chat.stop(0.0)

@@ -1,4 +1,4 @@
-"""A conversation with all that a page needs to draw it once."""
+"""A conversation, with the data that a page needs to draw it once."""
 
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
@@ -107,7 +107,7 @@ class ThreadView:
         return Receipt.from_json(text) if text else None
 
     def recalled(self, receipt: SentContext) -> Mapping[MessageId, Located]:
-        """Return the messages that *receipt* names, from other conversations, if they still exist in this space."""
+        """Return the messages from other conversations that *receipt* lists, if they still exist in this space."""
         return self._tasks.planning.recalled_messages(self.thread, receipt)
 
     def costs(self, messages: Iterable[Message]) -> Mapping[TurnId, TurnCost]:
@@ -132,7 +132,7 @@ class ThreadView:
 
     @cached_property
     def noted(self) -> tuple[NotedFact, ...]:
-        """The facts noted up to the last prompt, without those changed or dismissed since."""
+        """The facts noted up to the last prompt, except facts changed or dismissed since."""
         asked = self.last_prompt
         return self._tasks.noted(self.thread.conversation.id, asked.id) if asked else ()
 

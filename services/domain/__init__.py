@@ -117,8 +117,8 @@ class Message:
 def joined(path: Iterable[Message]) -> tuple[Message, ...]:
     """Return the messages of *path*, with each reply and its continuations joined into one.
 
-    A joined reply has the id, seq and turn of its first part, which stay when it is continued, and the outcome of its
-    last part. A part that could not be verified is not joined.
+    A joined reply has the id, seq and turn of its first part, so they stay the same when it is continued, and the outcome
+    of its last part. A part that could not be verified is not joined.
     """
     found: list[Message] = []
     for message in path:
@@ -134,7 +134,7 @@ def joined(path: Iterable[Message]) -> tuple[Message, ...]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Conversation:
-    """One user's conversation: its title, settings and positions, without its messages."""
+    """One user's conversation: its title, settings and sequence numbers, without its messages."""
 
     id: ConversationId
     title: str = field(repr=False)  # empty if not titled yet
@@ -142,12 +142,13 @@ class Conversation:
     # the number of changes to the thread; a write states the revision that it is based on
     rev: int = 0
     reset_seq: int = 0  # messages up to reset_seq are not sent: the context was restarted
-    start_seq: int = 0  # messages after start_seq, which is at least reset_seq, are sent in full
+    # messages after start_seq, which is at least reset_seq, are sent in full
+    start_seq: int = 0
     facts_seq: int = 0  # facts were noted from the prompts up to facts_seq
     pinned_at: datetime | None = None
     created_at: datetime
     updated_at: datetime
-    last_seq: int = 0  # the last seq that was assigned; its message may be deleted
+    last_seq: int = 0  # the last assigned seq; its message may have been deleted
     undo_until: datetime | None = None  # deleted messages can be restored until then
     # true if the model or the user gave the title; false if the title is the first words of the prompt
     is_titled: bool = False
@@ -158,7 +159,7 @@ class Conversation:
     title_hash: str = field(default="", repr=False)
     model: str | None = None  # the model chosen for this conversation; None: the user's default
     space_id: SpaceId | None = None
-    # `ConversationRow.choices` as last read: changes by this process move it only with the next read
+    # `ConversationRow.choices` as last read; a change by this process appears here only after the next read
     choices: str = field(default="", compare=False, repr=False)
 
     @property
@@ -256,7 +257,7 @@ class RunningSummary:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SearchText:
-    """The text by which a conversation is searched, made from revision *conversation_rev* of the conversation."""
+    """The text by which searches find a conversation, made from the conversation's revision *conversation_rev*."""
 
     text: str = field(repr=False)  # empty if it could not be decrypted
     conversation_rev: int  # 0 if the text could not be decrypted
@@ -265,15 +266,15 @@ class SearchText:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Preferences:
-    """A user's choices, which apply to all conversations without choices of their own."""
+    """A user's choices, which apply to every conversation without its own choices."""
 
     model: str | None = None  # None: the deployment's first model
     # None: the deployment's instructions
     instructions: str | None = field(default=None, repr=False)
     policy: MemoryPolicy | None = None  # None: the deployment's default policy
-    context_tokens: int | None = None  # None: all that the model and the deployment allow
-    reply_tokens: int | None = None  # None: all that the model and the deployment allow
-    window_messages: int | None = None  # the default size of a window; None: the deployment's
+    context_tokens: int | None = None  # None: the most that the model and the deployment allow
+    reply_tokens: int | None = None  # None: the most that the model and the deployment allow
+    window_messages: int | None = None  # the size of a window; None: the deployment's default
     keeps_facts: bool | None = None  # true: facts are noted; None: the user has not chosen yet
     keeps_facts_since: datetime | None = None  # no facts are noted from prompts before this time
     recalls_elsewhere: bool = False  # true if recall also searches other conversations
@@ -328,7 +329,7 @@ class Thread:
     is_summary_verified: bool = True
     # true if only a newer version can read the summary or the newest turn's state
     has_newer_parts: bool = False
-    tip_id: MessageId | None = None  # the last message of the branch that is read; None: the newest
+    tip_id: MessageId | None = None  # the last message of the current branch; None: the newest
     # None: the newest turn has a reply, or the thread was read without that turn
     missing_reply: MissingReply | None = None
 
@@ -366,7 +367,7 @@ class Thread:
 
     @property
     def tip(self) -> Message | None:
-        """The stored message at the end of the branch that is read; the next prompt follows it."""
+        """The stored message at the end of the current branch; the next prompt follows it."""
         if self.tip_id is None:
             return self.messages[-1] if self.messages else None
         return next((message for message in self.messages if message.id == self.tip_id), None)
@@ -383,16 +384,16 @@ class Thread:
         return joined(reversed(path))
 
     def up_to(self, message_id: MessageId) -> "Thread":
-        """Return this thread, read along the branch that ends at a message; unchanged if it lacks the message."""
+        """Return a copy of this thread whose branch ends at a message; the thread itself if it lacks the message."""
         is_here = any(message.id == message_id for message in self.messages)
         return replace(self, tip_id=message_id) if is_here else self
 
     def before(self, message: Message) -> "Thread":
-        """Return this thread, read along the branch that ends before *message*; the branch is empty before a first message."""
+        """Return a copy of this thread whose branch ends before *message*; the branch is empty before a first message."""
         return replace(self, tip_id=message.parent_id or _NO_MESSAGE)
 
     def through(self, message_id: MessageId) -> "Thread":
-        """Return this thread, read along the newest branch through a message; unchanged if it lacks the message."""
+        """Return a copy of this thread with the newest branch through a message; the thread itself if it lacks the message."""
         found = self.from_on(message_id)
         return self.up_to(found[-1].id) if found else self
 
@@ -415,7 +416,7 @@ class Thread:
         )
 
     def off_branch(self) -> tuple[Message, ...]:
-        """Return the messages that are not on the branch that is read, sorted by seq."""
+        """Return the messages that are not on the current branch, sorted by seq."""
         kept = {part.id for message in self.branch() for part in message.stored}
         return tuple(message for message in self.messages if message.id not in kept)
 

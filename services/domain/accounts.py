@@ -31,7 +31,7 @@ class CredentialsAction(StrEnum):
     # the credentials were sealed again under a newer root key, or a passkey or an identity was renamed
     RESEAL = "reseal"
     PASSWORD_SET = "password.set"  # noqa: S105
-    PASSWORD_ADDED = "password.add"  # noqa: S105 - the first one of an account without a password
+    PASSWORD_ADDED = "password.add"  # noqa: S105 - a first password, for an account without one
     ADDRESS_CONFIRMED = "address.confirm"
     # ADDRESS_FREED, ADDRESS_SET, IDENTITY_MOVED: only operators make these changes
     ADDRESS_FREED = "address.free"
@@ -49,7 +49,7 @@ class CredentialsAction(StrEnum):
     PASSKEY_ADDED = "passkey.add"
     PASSKEY_REMOVED = "passkey.remove"
     PASSKEY_USED = "passkey.use"  # a passkey was used; the ways to sign in are unchanged
-    # ADDED: a passkey is now asked for after the password or a mailed code; REMOVED: no longer asked for
+    # from now on, a passkey is asked for after the password or a mailed code (ADDED), or no longer asked for (REMOVED)
     PASSKEY_FACTOR_ADDED = "passkey_factor.add"
     PASSKEY_FACTOR_REMOVED = "passkey_factor.remove"
 
@@ -72,15 +72,16 @@ class Failure(StrEnum):
     CHANGE = "change.fail"
     FACTOR = "factor.fail"  # the code of the second factor was wrong
     PASSKEY = "passkey.fail"  # a passkey's response was refused, in a sign-in or a proof
-    PROOF = "proof.fail"  # the password or code of a proof was wrong
+    # the password or code of a proof was wrong
+    PROOF = "proof.fail"
     RESET = "reset.fail"  # the code of a password reset was wrong
     SIGN_IN = "sign_in.fail"  # the code of a sign-in was wrong
 
 
 class Exemption(StrEnum):
-    """Kinds of sign-ins that are accepted although their method is switched off; audited like failures, under these names."""
+    """Kinds of sign-ins that are accepted although their method is switched off. They are audited under these names."""
 
-    OPERATOR_PASSWORD = "sign_in.operator"  # noqa: S105 - by a password that an operator set
+    OPERATOR_PASSWORD = "sign_in.operator"  # noqa: S105 - with a password that an operator set
 
 
 class SessionEnd(StrEnum):
@@ -105,7 +106,7 @@ class Device:
 
 
 RECOVERY_CODES = 10  # the number of recovery codes that a user is given at once
-FEW_RECOVERY_CODES = 3  # when this many are left, the user is told to make new ones
+FEW_RECOVERY_CODES = 3  # with this many codes left, the user is told to make new ones
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -292,7 +293,7 @@ class Invitation:
 
 
 class UserOrder(StrEnum):
-    """Sort orders for the list of users; spelt as in SQL. Costs, replies and tokens are those of this month."""
+    """Sort orders for the list of users; spelt as in SQL. Costs, replies and tokens are counted for this month."""
 
     COST = "cost"
     ACTIVE = "active"
@@ -327,9 +328,10 @@ class AuditEntry:
         return self.action in set(Failure)
 
 
-DELETE_WORD = "delete"  # typed to confirm account deletion in a deployment without sign-in
+# the word that a user types to confirm the deletion of the account in a deployment without sign-in
+DELETE_WORD = "delete"
 
-# maps the code in the URL of the page that is shown after a refused form to the error, whose text the page shows
+# the errors that a page shows after a refused form, by the codes that the app puts into the page's URL
 SIGN_IN_REASONS: dict[str, type[errors.AppError]] = {
     "signed-out": errors.SignedOut,
     "wrong": errors.WrongCredentials,

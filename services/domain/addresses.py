@@ -13,7 +13,7 @@ EmailAddress = NewType("EmailAddress", str)
 
 # the address of the single user of a deployment without sign-in
 NO_ADDRESS = EmailAddress("owner@daybook.invalid")
-_LONGEST_ADDRESS = 254  # characters: RFC 5321 limits a path, which adds two brackets, to 256
+_LONGEST_ADDRESS = 254  # characters; RFC 5321 limits the address in angle brackets to 256
 _NO_MAILBOX = "@daybook.invalid"  # RFC 2606 reserves .invalid: no mailbox can have this domain
 _DELETED = "@deleted.invalid"  # the domain of deleted accounts' tombstones (private.delete_account)
 _ATOM = r"[a-z0-9!#$%&'*+/=?^_`{|}~-]+"
@@ -31,7 +31,7 @@ class ConfirmedBy(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Confirmed:
-    """How, and when, it was confirmed that the user reads the mail that is sent to an address."""
+    """The confirmation that the user reads the mail sent to an address: its method and its time."""
 
     how: ConfirmedBy
     at: datetime  # in UTC, whole seconds

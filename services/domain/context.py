@@ -73,12 +73,13 @@ class History:
     instructions: str = field(repr=False)
     past: tuple[Message, ...] = field(repr=False)  # the current branch's messages, sorted by seq
     prompt: str | None = field(repr=False)
-    start_seq: int = 0  # the messages sent in full begin after start_seq
-    reset_seq: int = 0  # the plan leaves out messages up to reset_seq
+    start_seq: int = 0  # only messages after start_seq are sent in full
+    # the plan leaves out messages up to reset_seq
+    reset_seq: int = 0
     facts: tuple[Fact, ...] = ()
     summary: RunningSummary | None = None
     candidates: tuple[RecalledMessage, ...] = ()  # search results for this prompt, best first
-    # maps each earlier prompt to the messages that were recalled for it; an empty tuple if none were
+    # maps each earlier prompt to the messages that were recalled for it, or to an empty tuple
     earlier_recalls: Mapping[MessageId, tuple[RecalledMessage, ...]] = field(
         default_factory=dict[MessageId, tuple[RecalledMessage, ...]], repr=False
     )
@@ -117,7 +118,8 @@ class ContextPlan:
     parts: tuple[Part, ...] = ()
     prompt_tokens: int  # deliberately overestimated, for the context meter and for packing messages
     bound_tokens: int  # an upper bound on the prompt's tokens, for reservations
-    reply_tokens: int  # the maximum length of the reply
+    # the maximum length of the reply
+    reply_tokens: int
     min_reply_tokens: int = 0  # the reply tokens that every prompt leaves free
     verbatim_ids: tuple[MessageId, ...] = ()
     summarised_ids: tuple[MessageId, ...] = ()  # messages that the summary covers
@@ -127,7 +129,7 @@ class ContextPlan:
     earlier_recall_ids: tuple[MessageId, ...] = ()
     fact_ids: tuple[FactId, ...] = ()
     omitted_ids: tuple[MessageId, ...] = ()  # earlier messages that are not sent in any form
-    start_seq: int = 0  # start_seq and prefix_seq: to be stored, for the `History` of the next turn
+    start_seq: int = 0  # start_seq and prefix_seq are stored for the `History` of the next turn
     prefix_seq: int = 0
 
     def tokens_by_kind(self) -> Counter[PartKind]:
@@ -140,7 +142,7 @@ class ContextPlan:
 
 @dataclass(frozen=True, slots=True)
 class Forecast:
-    """The expected tokens of a prompt. *is_anchored*: most of them are in a prompt that the endpoint has counted already."""
+    """The expected tokens of a prompt. *is_anchored*: most of them belong to a prompt that the endpoint has counted."""
 
     tokens: int
     is_anchored: bool
@@ -183,8 +185,8 @@ class SentContext:
     def is_truncated(self, counted_tokens: int) -> bool:
         """Return True if an endpoint that counted only *counted_tokens* has probably cut off the start of the prompt.
 
-        Some endpoints do so silently. Others count only the tokens that are not cached: those of the last reply and of
-        the messages after it. Such a count is not taken for a truncation.
+        Some endpoints truncate prompts silently. Others count only uncached tokens: the tokens of the last reply and of
+        the messages after it. Such a count does not indicate a truncation.
         """
         if self.prompt_tokens <= _JUDGED_TOKENS or counted_tokens >= self.min_likely_tokens:
             return False

@@ -21,7 +21,7 @@ class StoreHealth:
     abilities: Abilities
 
     database_ms: int
-    # the rest of the round trip: the API and the network; None: the store has no API in between
+    # the part of the round trip outside the database: in the API and the network; None: the store has no API
     api_ms: int | None
     clock_skew_seconds: float  # the store's clock minus the app's
     # other figures (versions, limits, times), by their labels on screen
@@ -41,7 +41,7 @@ class ModelCalls:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MailHealth:
-    """The mails that this process accepted in the last hour, those that wait to be sent, and the last failure."""
+    """The number of mails that this process accepted in the last hour and of waiting mails, and the last failure."""
 
     last_hour: int
     at_most: int  # the limit of mails per hour

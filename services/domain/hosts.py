@@ -20,5 +20,5 @@ def is_nearby(host: str) -> bool:
     """Return True if *host* is this machine or in a private network, without a DNS look-up."""
     with suppress(ValueError):
         return not ip_address(host).is_global
-    # a name without a dot: localhost, or a service of Docker Compose; two endings: RFC 6762, and host.docker.internal
+    # a name without a dot is localhost or a service of Docker Compose; .local: RFC 6762; .internal: host.docker.internal
     return "." not in host or host.endswith((".local", ".internal"))

@@ -10,9 +10,9 @@ Value = TypeVar("Value")
 
 
 def read_json(form: TypeAdapter[Value], text: str | bytes) -> Value:
-    """Return the value of *form* that *text* describes; its short strings stay in no cache. Raise ValidationError.
+    """Parse the JSON *text* as a value of *form*, without caching its short strings. Raise ValidationError.
 
-    `TypeAdapter.validate_json` would keep them in pydantic's cache of strings, for as long as the process lives.
+    `TypeAdapter.validate_json` would keep short strings in pydantic's cache as long as the process lives.
     """
     return cast(Value, _validator(form).validate_json(text))
 

@@ -4,7 +4,7 @@ from services.errors import BadInput
 
 # seconds in which a deletion can be undone, or a temporary chat reopened after it was left
 UNDO_SECONDS = 20
-# bytes of a prompt or a reply; the longest text that can be sealed has 294,908
+# maximum bytes of a prompt or a reply; the longest text that can be sealed has 294,908 bytes
 LONGEST_TEXT = 200_000
 LONGEST_SUMMARY = 60_000  # bytes
 LONGEST_INSTRUCTIONS = 8_000  # characters

@@ -1,4 +1,4 @@
-"""Mails to users, as values without their wording: codes, what is sent in place of a code, and notices."""
+"""The contents of mails to users, without the wording: codes, replacements for codes, and notices."""
 
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -23,9 +23,9 @@ class CodePurpose(StrEnum):
 
 
 class NoCodeReason(StrEnum):
-    """The reasons to send a mail without a code.
+    """The reasons to send a mail without a code in place of a mail with a code.
 
-    The page shows the same as after a mail with a code, so that it does not reveal whether an account exists.
+    The page shows the same text in both cases, so that it does not reveal whether an account exists.
     """
 
     TAKEN = "taken"  # an account with the address exists
@@ -84,8 +84,8 @@ class Notice:
 class Mail:
     """A mail to one address.
 
-    `browser`: the browser that requested or caused the mail; None: an operator's command. `at`: the time of that
-    request. `expires_at`: the time after which the mail is useless and no longer sent.
+    `browser`: the browser that requested or caused the mail; None: an operator's command. `at`: the time of the request
+    or the command. `expires_at`: the time after which the mail is useless and is not sent any more.
     `is_known`: true if the browser is a known device of the user.
     """
 
@@ -111,7 +111,7 @@ class Mail:
 
 
 class LoginRefused(OSError):
-    """Raised if the mail server refuses the app's login, so that it accepts no mail from the app."""
+    """Raised if the mail server refuses the app's login, and therefore accepts no mail from the app."""
 
     def __init__(self, offered: str = "") -> None:
         """*offered*: the login mechanisms that the server offers, if password login is not among them; else empty."""

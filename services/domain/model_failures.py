@@ -1,4 +1,4 @@
-"""The kinds of failures of a model endpoint, and the error that carries them."""
+"""The kinds of failures of a model endpoint, and the error that is raised for them."""
 
 from enum import StrEnum
 
@@ -9,11 +9,12 @@ class ModelFailure(StrEnum):
     """The kinds of failures of a model endpoint."""
 
     UNREACHABLE = "unreachable"  # no connection
-    BUSY = "busy"  # 429
+    BUSY = "busy"  # HTTP status 429: too many requests
     BROKEN = "broken"  # HTTP status 5xx
     UNAUTHORIZED = "unauthorized"  # HTTP 401, 403: the key is wrong or has no access to the model
     REJECTED = "rejected"  # HTTP 400, 404: the model's name, the URL or the request is wrong
-    TOO_LONG = "too long"  # the prompt is too long for the model's context window
+    # the prompt is too long for the model's context window
+    TOO_LONG = "too long"
     SILENT = "silent"  # nothing arrived in time, at the start or between two pieces of the stream
     DROPPED = "dropped"  # the connection ended in the middle of a reply
     FILTERED = "filtered"  # the provider's content filter ended the reply

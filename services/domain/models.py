@@ -10,12 +10,13 @@ _MILLION = 1_000_000
 
 
 class ModelState(StrEnum):
-    """The state of the local model. The rest of the app does not wait for the model."""
+    """The state of the local model. The app works without waiting for the model."""
 
     STARTING = "starting"
     READY = "ready"
     FAILED = "failed"  # the local model failed repeatedly; it is started again every few minutes
-    REMOTE = "remote"  # the model runs at another endpoint, which is not monitored
+    # the model runs at another endpoint, which is not monitored
+    REMOTE = "remote"
 
 
 class InstructionsSource(StrEnum):
@@ -28,7 +29,7 @@ class InstructionsSource(StrEnum):
 
 
 class LimitSource(StrEnum):
-    """The source of a limit, in order of precedence."""
+    """The sources of a limit, in order of precedence."""
 
     SETTING = "setting"
     ENDPOINT = "endpoint"
@@ -38,7 +39,7 @@ class LimitSource(StrEnum):
 
 
 class PriceSource(StrEnum):
-    """The source of a model's prices, in order of precedence."""
+    """The sources of a model's prices, in order of precedence."""
 
     ADMIN = "admin"  # prices set on the admin page
     SETTING = "setting"

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from services.domain.hosts import is_localhost
 
-MOST_PASSKEYS = 20  # maximum for one user
+MOST_PASSKEYS = 20  # maximum passkeys of one user
 USER_HANDLE_BYTES = 64
 LONGEST_PASSKEY_NAME = 60  # characters
 LONGEST_CREDENTIAL_ID = 1023  # octets (WebAuthn Level 3, section 4)
@@ -34,7 +34,7 @@ class Passkey:
 
     credential_id: bytes = field(repr=False)
     public_key: bytes = field(repr=False)  # COSE (RFC 9052)
-    sign_count: int  # at the last use; always 0 if the authenticator does not count
+    sign_count: int  # the authenticator's count at the last use; always 0 if it does not count
     rp_id: str = field(repr=False)  # the host name of the relying party
     name: str = field(repr=False)  # the user may change the name
     created_at: datetime  # in UTC, whole seconds
@@ -65,7 +65,7 @@ class Passkeys:
 
     def __post_init__(self) -> None:
         """Raise ValueError if the user handle does not have 64 octets, if there are too many passkeys, if two have the same
-        id, or if a passkey is asked for although there are none.
+        id, or if `is_factor` is true without any passkey.
         """
         if len(self.user_handle) != USER_HANDLE_BYTES:
             raise ValueError("a user handle has 64 octets")
@@ -75,7 +75,7 @@ class Passkeys:
             raise ValueError("a user has at most 20 passkeys, and one if it is asked for")
 
     def used(self, passkey: Passkey) -> "Passkeys":
-        """Return the passkeys after a use of *passkey*, which updates the one with the same id and public key."""
+        """Return the passkeys after a use of *passkey*: the entry with the same id and public key is updated."""
         each = tuple(
             replace(
                 one,

@@ -9,7 +9,7 @@ from services.errors import WeakPassword
 
 # the minimum length; NIST SP 800-63B-4 recommends length, not kinds of characters
 PASSWORD_CHARACTERS = 12
-PASSWORD_BYTES = 1_024  # the maximum length: more than a sentence needs, and cheap to check
+PASSWORD_BYTES = 1_024  # the maximum length: enough for a sentence, and quick to check
 PASSWORD_RULE = f"At least {PASSWORD_CHARACTERS} characters. A short sentence works well."
 # the name of this app, an obvious part of a password (OWASP ASVS 5.0, 6.1.2)
 _APP = "daybook"

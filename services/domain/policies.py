@@ -1,7 +1,7 @@
 """Context policies, which choose the messages that are sent with a prompt.
 
-A new policy is declared in `POLICIES`; services/memory/planner.py selects its messages, pages/_parts/words.py has its
-name on screen.
+To add a policy, declare it in `POLICIES`, select its messages in services/memory/planner.py, and add its name on screen
+to pages/_parts/words.py.
 """
 
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ class MemoryPolicy:
 
     @property
     def kind(self) -> "PolicyKind":
-        """The policy's declaration; for a policy that this version does not know, one that needs no search or summary."""
+        """The policy's declaration; for a policy unknown to this version, a declaration without search and summary."""
         return POLICIES.get(self.name) or PolicyKind(self.name)
 
     @property

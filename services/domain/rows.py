@@ -12,8 +12,8 @@ from services.domain import ConversationId, MessageId, Outcome, Role, SpaceId, T
 class FieldKind(Enum):
     """The kinds of fields in a write.
 
-    An annotation states the kind; without one, the kind follows from the type: an id, a number, an enum member (NAME), and for
-    a plain string TEXT.
+    An annotation states the kind. Without an annotation, the kind follows from the type: ID, NUMBER, NAME for an enum
+    member, or TEXT for a plain string.
     """
 
     ID = auto()
@@ -42,7 +42,7 @@ class DocumentKind(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DocumentRow:
-    """A sealed document. The *id* of preferences is the user's; that of instructions or a summary is the conversation's."""
+    """A sealed document. Preferences have the user's id; instructions and summaries have their conversation's id."""
 
     kind: DocumentKind
     id: UUID
@@ -103,7 +103,7 @@ class ConversationRow(SealedConversation):
 
     @property
     def choices(self) -> str:
-        """The columns that the next turn depends on, besides messages, in the form that `private.poll` returns."""
+        """The columns that the next turn depends on, besides the messages, in the same form as `private.poll` returns them."""
         texts = self.instructions_rev, self.summary_rev, self.reset_seq
         chosen = self.policy, self.policy_size, self.model, self.space_id
         return " ".join(str(one) for one in (*texts, *chosen) if one is not None)

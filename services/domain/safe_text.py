@@ -15,7 +15,7 @@ LONGEST_TEXT = 400_000  # characters of a text that is parsed as Markdown: twice
 # characters of a line that is parsed as Markdown; longer lines are taken for data, not prose
 LONGEST_LINE = 20_000
 
-# for a fast first test: matches every combining mark, and also other characters; the last two decompose to marks
+# for a fast first test: matches every combining mark and some other characters; U+FF9E and U+FF9F decompose to marks
 _MARK = r"(?:[^\w\x00-\x7f]|[\uff9e\uff9f])"
 _TICKS = re.compile("`+")
 _MAYBE_MANY = re.compile(rf"(?<!{_MARK}){_MARK}{{{MOST_MARKS + 1}}}")
@@ -42,7 +42,7 @@ def has_many_marks(text: str) -> bool:
 
 
 def normalize(form: Literal["NFC", "NFD", "NFKC", "NFKD"], text: str) -> str:
-    """Normalise *text* piece by piece; the result is that of `unicodedata.normalize` if the text is one piece."""
+    """Normalise *text* piece by piece; if it is one piece, the result equals that of `unicodedata.normalize`."""
     return "".join(unicodedata.normalize(form, piece) for piece in pieces(text))
 
 

@@ -10,7 +10,7 @@ from uuid import UUID
 from services.domain.addresses import EmailAddress
 from services.errors import Refused, Unavailable
 
-MOST_IDENTITIES = 10  # maximum for one user
+MOST_IDENTITIES = 10  # maximum identities of one user
 LONGEST_IDENTITY_NAME = 60  # characters
 _SECRET_BYTES = 32
 
@@ -19,7 +19,8 @@ class RequestKind(StrEnum):
     """The kinds of requests to a provider. PROOF and FRESH make the provider ask its user to sign in again."""
 
     SIGN_IN = "sign_in"
-    PROOF = "proof"  # the answer must state when the user signed in
+    # the answer must state when the user signed in
+    PROOF = "proof"
     FRESH = "fresh"  # like PROOF, but for providers that do not state when the user signed in
 
 
@@ -32,7 +33,7 @@ class AnswerFault(StrEnum):
     ISSUER = "issuer"  # the parameter `iss` is missing or wrong (RFC 9207)
     ERROR = "error"  # the provider or its user declined the request
     CODE = "code"  # the authorization code is missing or too long, or the provider refused it
-    TOKEN = "token"  # noqa: S105 - missing, or not signed as we demand
+    TOKEN = "token"  # noqa: S105 - the token is missing, or its signature is not valid
     TOKEN_ISSUER = "token_issuer"  # noqa: S105
     AUDIENCE = "audience"
     AUTHORIZED_PARTY = "authorized_party"
@@ -160,15 +161,15 @@ class ProviderAnswer:
 
     provider: str = field(repr=False)  # the name of the provider's entry in DAYBOOK_OIDC
     identity: Identity
-    # None: the provider names no address, or one that is not valid or has no mailbox
+    # None: the provider names no address, or an address that is not valid or has no mailbox
     address: EmailAddress | None = field(repr=False)
     # true: the provider has verified the address, or its entry trusts all addresses
     is_verified: bool
-    # false only if the provider is Google, the entry lists domains, and the user belongs to no organisation that has one of
-    # these domains
+    # false only if the provider is Google, its entry lists domains, and none of these belongs to the user's organisation
     is_member: bool
-    is_of_domains: bool  # the user is a member with a verified address in one of the entry's domains; true if the entry has none
-    signed_in_at: datetime | None  # the time of the sign-in there, in UTC; None: not stated
+    is_of_domains: bool  # a member with a verified address in one of the entry's domains; true if it lists no domains
+    # the time of the sign-in at the provider, in UTC; None: not stated
+    signed_in_at: datetime | None
     # true: the claim `acr` or `amr` has a value that the entry trusts as a second factor
     has_factor: bool
 

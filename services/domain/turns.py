@@ -87,12 +87,12 @@ class Settlement:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewTurn:
-    """The prompt to store and the cost to reserve; the store does both or neither."""
+    """The prompt to store and the cost to reserve; the store does both atomically."""
 
     reservation: Reservation
     thread: Thread
     prompt_id: MessageId
-    prompt: str | None = field(repr=False)  # None: stored already, under `prompt_id`
+    prompt: str | None = field(repr=False)  # None: the prompt is stored already, under `prompt_id`
     start_seq: int
     # the record of the messages that are sent to the model
     receipt: str | None = field(default=None, repr=False)
@@ -161,7 +161,7 @@ class Ending:
 
 @dataclass(frozen=True, slots=True)
 class OpenTurn:
-    """A turn that has not ended: it streams in another process, or was left open by a crashed one."""
+    """A turn that has not ended: another process is streaming it, or a crashed process left it open."""
 
     id: TurnId
     state: TurnState

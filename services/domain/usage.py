@@ -35,7 +35,10 @@ class PurposeUsage(UsageSum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConversationUsage(UsageSum):
-    """The usage of one conversation; without an id: of all deleted and temporary chats or, if *is_rest*, of the unlisted ones."""
+    """The usage of one conversation.
+
+    Without an id, it is the total of all deleted and temporary chats or, if *is_rest*, of the unlisted conversations.
+    """
 
     conversation_id: ConversationId | None
     replies: int
@@ -65,7 +68,8 @@ class LedgerEntry:
 
     id: str = field(repr=False)  # the cursor after which `UserFigures.ledger` continues
     at: datetime
-    day: date  # the UTC day against whose limits the entry counts
+    # the UTC day whose limits the entry counts against
+    day: date
     kind: str  # the kind: "charge", "lapsed" or "adjust", or a kind that a newer version added
     outcome: str  # the outcome of the turn
     purpose: Purpose

@@ -5,7 +5,7 @@
     [End of the facts.]
 
 Every quoted line begins with a mark (`> `, or the speaker: `user> `), whatever it contains. So a line without a
-mark, such as the last of the block, is never part of the quoted text. Days are in UTC: the
+mark, such as the block's last line, is never part of the quoted text. Days are in UTC: the
 day of a message's `created_at`, or of a fact's `since`.
 """
 
@@ -49,13 +49,13 @@ def line_tokens(line: str, counter: TokenCounter) -> int:
 
 
 def quote(text: str, mark: str = "> ") -> str:
-    """Return *text* with *mark* before the first line and `> ` before the others; lines are those of `splitlines`."""
+    """Return *text*, divided by `splitlines`, with *mark* before the first line and `> ` before the others."""
     first, *more = text.splitlines() or [""]
     return "\n".join((mark + first, *("> " + line for line in more)))
 
 
 def quote_message(recall: RecalledMessage) -> str:
-    """Return a quoted message, with its speaker; extracts and messages of other conversations are marked as such."""
+    """Return a quoted message with its speaker, and with a mark if it is an extract or from another conversation."""
     marks = [recall.message.role.value]
     if recall.conversation_id:
         marks.append("in another chat")
@@ -76,7 +76,7 @@ def quote_messages(recalls: Iterable[RecalledMessage]) -> Iterator[str]:
 
 
 def headings(recall: RecalledMessage) -> tuple[tuple[str], tuple[str, str]]:
-    """Return two keys of a message, (year,) and (year, day); the last item of each key is the text of a heading."""
+    """Return two keys for a message's headings, (year,) and (year, day); the last item of a key is the heading's text."""
     moment = recall.message.created_at.astimezone(UTC)
     year = str(moment.year)
     return (year,), (year, f"{moment.day} {MONTHS[moment.month - 1][:3]}")

@@ -1,17 +1,17 @@
-"""The running summary: the time to make it, the request to the model, and the validation of the answer.
+"""The running summary: when to extend it, the request to the model, and the validation of the answer.
 
 After a turn `plan_compaction` decides whether the next turn would overflow, and which of the oldest pairs to
 summarise so that about two thirds of the budget remain in use. Each time, a dated paragraph is added to the summary;
 it is rewritten only when it has become too long. So the prompt's prefix stays the same, answers are short, and
 old messages are not summarised again and again.
 
-The model is asked in one of two ways:
+The model is called in one of two ways:
 
-* In place: the request follows the unchanged prompt of the last turn and its reply. That saves most of the cost,
-  because the cache of the provider (or of a local model) holds that prompt.
+* In place: the request follows the unchanged prompt of the last turn and its reply. This saves most of the cost,
+  because the provider (or a local model) has cached that prompt.
 * Apart: a separate request quotes the messages, in chunks that fit the context window. This is for messages that
   are no longer in the prompt, because a summary failed or the policy is new, and for providers whose cached tokens
-  are hardly cheaper than others: there the shorter request costs less.
+  are hardly cheaper than others, so that the shorter request costs less.
 
 No turn waits for a summary: until there is one, the policy behaves like Window.
 """
@@ -38,17 +38,17 @@ from services.memory.layout import (
 from services.memory.planner import summary_layout, usable_summary
 from services.memory.tokens import TokenCounter
 
-# the share of the prompt's maximum tokens that is still in use after a compaction, in per cent
+# the part of the prompt's maximum tokens that is in use after a compaction, in per cent
 _FOLD_TO_PERCENT = 70
 _SUMMARY_PERCENT = 30  # the whole summary's share of the prompt's maximum tokens, in per cent
-_REPLIES = 4  # the summary has at most this many times the tokens that are kept free for a reply
-_ANEW_PERCENT = 50  # the requested length of a rewritten summary, in per cent of the limit
+_REPLIES = 4  # the summary's maximum tokens, as a multiple of the tokens kept free for a reply
+_ANEW_PERCENT = 50  # the requested length of a rewritten summary, in per cent of the maximum
 _SHORTER = 24  # a paragraph is this many times shorter than the messages that it replaces
-_LEAST_PARAGRAPH = 60  # tokens
+_LEAST_PARAGRAPH = 60  # the minimum length of a paragraph in tokens
 # the maximum length of an answer in per cent of the requested length, which models often exceed
 _SLACK_PERCENT = 150
 _BYTES = 12  # maximum bytes of a usable answer, per token of its length limit
-_PROMPTS = 20  # the number of recent prompts that predict the length of the next one
+_PROMPTS = 20  # the number of recent prompts that predict the length of the next prompt
 _BEGINNING = 60  # characters that a request quotes from the beginning of a message to identify it
 _MOST_LABELS = 8  # maximum labels, such as "Summary:", that are removed from an answer
 
@@ -87,7 +87,7 @@ class Compaction:
     def summary(
         self, said: str, made_at: datetime, *, is_cut: bool = False
     ) -> RunningSummary | None:
-        """Return the summary with the answer *said*; None if the answer is unusable or was cut off (*is_cut*)."""
+        """Return the summary that includes the answer *said*; None if the answer is unusable or cut off (*is_cut*)."""
         text = None if is_cut else clean_summary(said, self.call.reply_tokens)
         if text is None:
             return None
@@ -104,7 +104,7 @@ class Compaction:
 def plan_compaction(
     history: History, budget: ContextBudget, counter: TokenCounter, *, is_cache_cheap: bool = True
 ) -> Compaction | None:
-    """Plan the next summary after a turn; return None if the next turn fits, or if the request would not.
+    """Plan the next summary after a turn; return None if the next turn fits without it, or if no request fits.
 
     *history* has the start_seq of the last turn, and no prompt. *is_cache_cheap* is true if cached tokens cost less
     than a third of other tokens, or if all are free. While `remaining_messages` is positive, plan
@@ -133,7 +133,7 @@ def plan_compaction(
         bare = Layout(room, counter, _TASK, summary=old)
         compacted = due[: _count_chunk(bare, due, request)]
         call = _apart(bare, compacted, request)
-    # the request that would rewrite the summary cannot quote it either
+    # the old summary is too long even for the request to rewrite it, so plan without it
     if call is None and is_too_long:
         return plan_compaction(
             replace(history, summary=None), budget, counter, is_cache_cheap=is_cache_cheap
@@ -200,7 +200,7 @@ _BREAKS_OFF = re.compile(r"[,;:(\[{\u2013\u2014\u3001\uff0c\uff1a\uff1b-]$")
 
 
 def _count_overflowing(layout: Layout) -> int:
-    """Return how many of the oldest pairs to compact: 0 if a next prompt as long as recent ones would still fit."""
+    """Return how many of the oldest pairs to compact: 0 if there is room for a prompt as long as recent prompts."""
     pairs, counter = layout.pairs, layout.counter
     if not pairs:
         return 0
@@ -221,7 +221,7 @@ def _in_place(due: Sequence[Pair], request: str) -> str:
 
 
 def _count_chunk(bare: Layout, due: Sequence[Pair], request: str) -> int:
-    """Return how many of the oldest pairs one request can hold, at least 1."""
+    """Return the number of the oldest pairs that fit in one request, at least 1."""
     pairs = ([RecalledMessage(half) for half in pair] for pair in due)
     sizes = (  # headings are counted once per pair, so the sizes are slightly too high
         frame_tokens(pair, bare.counter) + sum(recall_tokens(each, bare.counter) for each in pair)
@@ -231,7 +231,7 @@ def _count_chunk(bare: Layout, due: Sequence[Pair], request: str) -> int:
 
 
 def _apart(bare: Layout, due: Sequence[Pair], request: str) -> Layout | None:
-    """Return a request that quotes the messages of *due*, the longest cut short until all fit; None if it cannot fit."""
+    """Return a request that quotes the messages of *due*, shortening the longest until all fit; None if that fails."""
     halves = [half for pair in due for half in pair]
     most = max((len(half.body) for half in halves), default=0)
     while (call := _with_quotes(bare, halves, request)).left < 0:

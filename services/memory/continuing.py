@@ -1,4 +1,4 @@
-"""Continuation of a reply that ended early: the request to the model, and the join of its answer to the reply."""
+"""Continuation of a reply that ended early: the request to the model, and the space between the reply and the answer."""
 
 import re
 

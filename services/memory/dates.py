@@ -48,7 +48,7 @@ def _in_month(match: re.Match[str], length: int) -> tuple[int, int]:
         return first, first + 9 if first < 21 else length
     if match["side"]:
         count = match["count"] or "one"
-        is_number = count.isdecimal() and len(count) < 4  # `int` raises for thousands of digits
+        is_number = count.isdecimal() and len(count) < 4  # `int` refuses thousands of digits
         many = int(count) if is_number else _COUNTS.get(count, 1)
         size = min(length, many * (7 if match["unit"] == "week" else 1))
         return (1, size) if match["side"] == "first" else (length - size + 1, length)

@@ -9,7 +9,7 @@ from math import lcm
 from services.domain.context import Extract
 from services.memory.terms import stems
 
-# the weight of a stem, divided among the sentences that have it; divisible by 1 to 40, so shares are exact
+# the weight of a stem, divided among the sentences that contain it; divisible by 1 to 40, so that the shares are exact
 _WEIGHT = lcm(*range(1, 41))
 # minimum and maximum words of an extract, if its sentences allow that; halved if the room is below `_LITTLE` tokens
 _LEAST, _MOST = 60, 120
@@ -38,12 +38,12 @@ def count_words(text: str) -> int:
 def find_extract(
     text: str, asked: Collection[str], taken: Sequence[Extract] = (), room_tokens: int = _LITTLE
 ) -> Extract | None:
-    """Return the run of consecutive sentences that has the most of the stems *asked*.
+    """Return the run of consecutive sentences that contains the most of the stems *asked*.
 
-    *taken*: earlier extracts of *text*, which the new one must not overlap; *room_tokens*: if it is small, the extract
-    is shorter. A stem counts less if more sentences have it. Of runs with equal scores, return the last: it begins with
-    the subject instead of ending with it. If no sentence has one of the stems, return the beginning of *text*, or None
-    if there are earlier extracts.
+    *taken*: earlier extracts of *text*, which the new extract must not overlap; *room_tokens*: if it is small, the
+    extract is shorter. A stem counts less if more sentences contain it. If several runs have the highest score, return
+    the last one: it begins with the subject instead of ending with it. If no sentence contains one of the stems, return
+    the beginning of *text*, or None if there are earlier extracts.
     """
     least, most = (_LEAST, _MOST) if room_tokens >= _LITTLE else (_LEAST // 2, _MOST // 2)
     spans = list(islice(_sentences(text), _MOST_SENTENCES))
@@ -60,7 +60,7 @@ def find_extract(
     best_score = 0
     for first, end, size in _longest_runs(sizes, most):
         if size < least and first and size + sizes[first - 1] <= most:
-            continue  # the previous run contains this one
+            continue  # the previous run contains this run
         score = sums[end] - sums[first]
         if best is None or score > best_score or score == best_score > 0:
             best, best_score = (first, end), score
@@ -74,7 +74,7 @@ def find_extract(
 
 
 def _longest_runs(sizes: Sequence[int], most: int) -> Iterator[tuple[int, int, int]]:
-    """Yield, for each index, the longest run from there with a sum of at most *most*: start, end and sum of the run."""
+    """Yield, for each index, the longest run that begins there and has a sum of at most *most*, as (start, end, sum)."""
     end = total = 0
     for first, size in enumerate(sizes):
         while end < len(sizes) and total + sizes[end] <= most:

@@ -8,9 +8,9 @@ The request shows these prompts, the replies around them, and the known facts, n
 
     {"add": ["Has a dog called Rex."], "replace": [{"number": 2, "fact": "Lives in Zurich."}]}
 
-If in doubt, nothing changes: an answer of any other shape, or with a text that cannot be a fact, is ignored as a
-whole. A fact is skipped if it is known already, or if it has no word in common with the user's prompts, because
-statements of the assistant are not facts about the user.
+In doubt, no fact is stored: an answer in any other form, or with a text that cannot be a fact, is ignored as a
+whole. A fact is skipped if it is known already, or if it shares no word with the user's prompts, because
+the assistant's statements are not facts about the user.
 """
 
 import re
@@ -33,12 +33,12 @@ LONGEST = 200  # maximum number of characters of a noted fact
 BATCH = 5  # maximum number of prompts in one request
 SILENCE = timedelta(minutes=10)
 _MOST = 3  # maximum number of facts that one prompt may add or replace
-# maximum tokens of the model's answer to a request about one prompt, and those added for each further prompt
+# maximum tokens of the model's answer to a request about one prompt, and the tokens added for each further prompt
 _REPLY_TOKENS, _MORE_REPLY_TOKENS = 400, 100
 # maximum tokens of known facts in a request, newest first; limited because each request pays for them
 _KNOWN_TOKENS = 2000
-# Maximum bytes of a prompt and of a reply in a request. Until the request fits, the limit of prompts is halved,
-# down to the last value.
+# Maximum bytes of a prompt and of a reply in a request. If the request does not fit, the limit of prompts is halved
+# repeatedly, down to the third value.
 _PROMPT_BYTES, _REPLY_BYTES, _LEAST_BYTES = 4000, 600, 250
 _CUT = " [...] "
 
@@ -78,7 +78,7 @@ def pending_prompts(
     """Return the prompts, of all branches, from which facts are still to be noted, oldest first.
 
     Prompts before *since*, when memory was last switched on, are left out. A prompt without a reply waits until it or a
-    later prompt gets one. The prompt *answered_id* counts as answered, because its reply is ending now.
+    later prompt gets a reply. The prompt *answered_id* counts as answered, because its reply is ending now.
     """
     by_id = {message.id: message for message in thread.messages}
     last_seq = 0
@@ -222,7 +222,7 @@ def parse_fact_changes(
     """Return the changes in the model's answer *said*; none if it is malformed.
 
     *shown* are the facts that the answer refers to by number, from 1; *known* are all current facts. Two kinds of facts are
-    never replaced; the new fact is added beside them: those that the user wrote for a conversation or space, and those
+    never replaced, so the new fact is added beside them: facts that the user wrote for a conversation or space, and facts
     outside *space_id*, the space of the conversation, because the texts of a space stay in that space.
     """
     answer = _parse(said)
@@ -253,7 +253,7 @@ def parse_fact_changes(
 
 
 class _Strict(BaseModel):
-    # cache_strings: by default, pydantic also caches short values in the process; here they are the user's texts
+    # cache_strings: by default, pydantic also caches short values for the whole process; these are the user's texts
     model_config = ConfigDict(
         extra="forbid", strict=True, hide_input_in_errors=True, cache_strings="keys"
     )
@@ -276,7 +276,7 @@ _JOINERS = "\u200c\u200d"  # zero-width joiners, which occur in Persian and Hind
 
 def _parse(said: str) -> _Answer | None:
     text = said.strip()
-    if fenced := _FENCE.fullmatch(text):  # models put a fence around JSON even if told not to
+    if fenced := _FENCE.fullmatch(text):  # models put a fence around JSON even if asked not to
         text = fenced[1]
     try:
         return _Answer.model_validate_json(text.encode())
@@ -318,7 +318,7 @@ def _request(exchange: Sequence[Message], known: Sequence[Fact], prompt_bytes: i
 
 
 def _shortened(text: str, size: int) -> str:
-    """Return *text*, or only its beginning and its end if it has more than *size* bytes."""
+    """Return *text*; if it has more than *size* bytes, return only its beginning and its end."""
     raw = text.encode(errors="ignore")
     if len(raw) <= size:
         return text

@@ -1,15 +1,16 @@
 """A forecast of the next prompt's tokens, calibrated with the counts that the endpoint reported. Pure.
 
-* The last call is the anchor: the endpoint counted its prompt and its reply, so for a prompt that extends them only
-  the difference is estimated: messages that were added or removed, such as recalled or trimmed ones. If the difference
+* The last call is the anchor: the endpoint has counted its prompt and its reply. If the next prompt extends these, only
+  the difference is estimated: added or removed messages, such as recalled or trimmed ones. If the difference
   is larger than the prompt, as on the first turn or after new instructions, the whole prompt is estimated.
-* An estimate is the counter's count times the ratio of counted to estimated tokens. A `Calibration` holds the ratios
-  of a model by kind of text, because one vocabulary knows Russian well and another spells it out. Each call refines
-  the calibration, mostly by the difference between the counts of its prompt and of the prompt before. A calibration
-  is computed with +, -, * and / alone, so the same calls in the same order give the same calibration in any process.
-* An implausible count is used neither as an anchor nor for the calibration: zero, or lower than the text allows (some
-  servers leave out cached tokens). If thoughts are counted as part of the reply, the count of the next prompt, which
-  does not contain them, shows it.
+* An estimate is the counter's count times the ratio of counted to estimated tokens. A `Calibration` has the ratios
+  of a model by kind of text, because one vocabulary contains whole Russian words and another only single letters. Each
+  call refines the calibration, mostly by the difference between the counts of its prompt and the previous prompt. A
+  calibration is computed with +, -, * and / alone, so the same calls in the same order give the same calibration in any
+  process.
+* An implausible count is used neither as an anchor nor for the calibration: zero, or fewer tokens than the text can
+  have (some servers leave out cached tokens). If an endpoint counts thoughts as part of the reply, the count of the
+  next prompt, which does not contain them, reveals this.
 """
 
 from collections import Counter
@@ -26,7 +27,7 @@ from services.memory.tokens import KindCounter
 LEAST_RATIO, MOST_RATIO = 0.05, 1.5
 _SURPRISE = 8.0  # one count changes a ratio by at most this factor
 _STEADINESS = 0.1  # minimum weight of a new count, because the model behind a name may change
-_FEW_TOKENS = 10  # half of the error of a count of this many tokens is assumed to be chance
+_FEW_TOKENS = 10  # at this count, half of the error is assumed to be chance
 _MARGIN = 1.05  # factor that makes a calibrated count too high on purpose
 
 # the tokens that a chat template adds to a message (ChatML: 5), in hundredths of a token
@@ -38,7 +39,8 @@ _ASCII = frozenset(
 # the estimated tokens is assumed as the minimum until an endpoint has counted such text.
 _SURE = frozenset({"english", "words", "capitals", "digits", "codes", "envelope"})
 _UNLIKE = frozenset({"codes", "symbols", "emoji", "forms", "arabic forms", "compositions"})
-# The ratios by family of kinds until an endpoint has counted a text: between those of old and of new vocabularies.
+# The initial ratios by family of kinds, until an endpoint has counted a text: between the ratios of old and new
+# vocabularies.
 _FIRST_RATIO = {"ascii": 0.8, "codes": 1.0}
 _FIRST_RATIO_OF_OTHERS = 0.5
 
@@ -78,7 +80,7 @@ class Calibration:
         return sum(known.samples for known in self.by_kind.values())
 
     def estimate(self, kinds: Mapping[str, int]) -> float:
-        """Estimate the tokens of a text from its hundredths of a token by kind, without bias in either direction."""
+        """Estimate the tokens of a text without bias; *kinds*: the counter's hundredths of a token by kind of text."""
         return sum(self._ratio(kind) * hundredths for kind, hundredths in kinds.items()) / 100
 
     def high(self, kind: str) -> float:
@@ -106,7 +108,7 @@ class Calibration:
         return replace(self, by_kind=learned)
 
     def rounded(self) -> "Calibration":
-        """Return the calibration as it is stored: rounded, which loses nothing, because fewer digits are accurate."""
+        """Return the calibration, rounded for storage; the digits that are dropped are not accurate."""
         by_kind = {
             kind: KindRatio(round(ratio, 4), round(samples, 2))
             for kind, (ratio, samples) in sorted(self.by_kind.items())
@@ -117,7 +119,7 @@ class Calibration:
         if known := self.by_kind.get(kind):
             return known.ratio
         # a new kind begins with the mean ratio of its family; the kinds are sorted, so that every process
-        # gets exactly the same sum
+        # computes exactly the same sum
         family = _family(kind)
         alike = [known for other, known in sorted(self.by_kind.items()) if _family(other) == family]
         alike.append(KindRatio(_FIRST_RATIO.get(family, _FIRST_RATIO_OF_OTHERS), 1))
@@ -126,7 +128,7 @@ class Calibration:
 
 
 def _family(kind: str) -> str:
-    """Return the group of similar kinds that *kind* is in: "ascii", "script", or a group of this kind alone."""
+    """Return the name of the group of similar kinds that *kind* belongs to: "ascii", "script", or *kind* itself."""
     if kind in _UNLIKE:
         return kind
     return "ascii" if kind in _ASCII else "script"
@@ -135,8 +137,8 @@ def _family(kind: str) -> str:
 class CalibratedCounter:
     """A token counter with a model's calibration: it counts five per cent too high, and more with few samples.
 
-    By this count a prompt can fill the context window; the uncalibrated count leaves room for the model that needs the
-    most tokens. The counts of texts are cached, because successive plans of a conversation repeat the texts.
+    With this count, a prompt can fill the context window; the uncalibrated count must leave room for the model that needs
+    the most tokens. The counts of texts are cached, because successive plans of a conversation repeat the texts.
     """
 
     def __init__(self, base: KindCounter, calibration: Calibration) -> None:
@@ -162,7 +164,7 @@ class CalibratedCounter:
 def learn(
     calibration: Calibration, before: CountedCall | None, call: CountedCall, counter: KindCounter
 ) -> Calibration:
-    """Return *calibration* refined by *call*; *before*: the previous call, if any; all three are of one model."""
+    """Return *calibration* refined by *call*; *before*: the previous call, if any. All three belong to one model."""
     gone, new = _difference(before, call.messages) if before else (None, None)
     if before and new and not gone:
         calibration = _learn_growth(calibration, before, call, new, counter)
@@ -194,7 +196,7 @@ def forecast_prompt(
     if anchor:
         gone, new = _difference(anchor, messages)
         known = float(anchor.tokens.prompt)
-        if anchor.reply in gone:  # not subtracted: the reply was never part of a prompt
+        if anchor.reply in gone:  # the counted prompt did not contain the reply
             gone -= Counter([anchor.reply])
         else:
             known += calibration.estimate(_ENVELOPE) + _reply_tokens(anchor, calibration, counter)
@@ -208,7 +210,7 @@ def forecast_prompt(
 def min_likely_tokens(
     messages: Iterable[ContextMessage], calibration: Calibration, counter: KindCounter
 ) -> int:
-    """Return the fewest tokens that the model is likely to count: half of the expected ones, or a tenth if unsure (`_SURE`)."""
+    """Return a likely minimum of the model's count: half of the expected tokens, a tenth for uncertain kinds (`_SURE`)."""
     least = 0.0
     for kind, hundredths in _kinds(messages, counter).items():
         known = calibration.by_kind.get(kind)
@@ -236,7 +238,7 @@ def _learn_growth(
 
 
 def _reply_tokens(call: CountedCall, calibration: Calibration, counter: KindCounter) -> float:
-    """Return the tokens of the reply's text: the endpoint's count, or an estimate if that includes thoughts or is implausible."""
+    """Return the tokens of the reply's text: the endpoint's count or, if it is implausible or counts thoughts, an estimate."""
     kinds = counter.kinds(call.reply.body)
     if calibration.has_thoughts or not _is_plausible(kinds, call.reply_tokens):
         return calibration.estimate(kinds)
@@ -256,7 +258,7 @@ def _is_plausible(kinds: Mapping[str, int], counted: int) -> bool:
 def _difference(
     call: CountedCall, messages: Iterable[ContextMessage]
 ) -> tuple[Counter[ContextMessage], Counter[ContextMessage]]:
-    """Return the messages of *call* (prompt and reply) that are not in *messages*, and those that are only in *messages*."""
+    """Return the messages that are only in *call* (its prompt and its reply), and the messages that are only in *messages*."""
     then, now = Counter((*call.messages, call.reply)), Counter(messages)
     return then - now, now - then
 

@@ -1,7 +1,7 @@
 """The layout of a prompt and its size in tokens, the same for every policy.
 
 Many chat templates refuse a second system message, or two user messages in a row. So the facts and the summary are
-blocks of the one system message, and recalled messages are a block at the head of the prompt they were recalled for.
+blocks of the one system message, and recalled messages are a block at the start of the prompt they were recalled for.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -14,8 +14,8 @@ from services.domain.context import ContextMessage, ContextPlan, Part, PartKind,
 from services.memory import blocks
 from services.memory.tokens import TokenCounter
 
-# The tokens that a chat template adds to each message (ChatML: 5) and to a prompt: an estimate and an upper bound of each.
-# The bounds hold even if role names are spelt out and the template adds a preamble.
+# The tokens that a chat template adds to each message (ChatML: 5) and to each prompt, as estimates and upper bounds. The
+# bounds are high enough for templates that spell out role names and add a preamble.
 MESSAGE_TOKENS, _MESSAGE_BOUND = 6, 16
 _PROMPT_TOKENS, _PROMPT_BOUND = 4, 64
 
@@ -78,7 +78,7 @@ class Layout:
 
     @property
     def tokens(self) -> int:
-        """The size of the prompt in tokens, too high on purpose."""
+        """The size of the prompt in tokens, overestimated on purpose."""
         return sum(part.tokens for part in self._parts())
 
     @property
@@ -114,7 +114,7 @@ class Layout:
             yield ContextMessage(Role.USER, _with_recalls(self.recalls, self.prompt))
 
     def _parts(self) -> Iterator[Part]:
-        """Yield the parts of the prompt in order; the last is the frame: the overhead of all other parts together."""
+        """Yield the parts of the prompt in order; the last part, the frame, is the overhead of all other parts."""
         counter, frame = self.counter, _PROMPT_TOKENS
         if self.instructions or self.facts or self.summary:
             frame += MESSAGE_TOKENS
@@ -160,7 +160,7 @@ def recall_tokens(recall: RecalledMessage, counter: TokenCounter) -> int:
 
 
 def frame_tokens(recalls: Iterable[RecalledMessage], counter: TokenCounter) -> int:
-    """Count the tokens that frame recalled messages: the marks around their block, and each heading once."""
+    """Count the tokens around recalled messages: the marks of their block, and each heading once."""
     stated = {heading for recall in recalls for heading in blocks.headings(recall)}
     return blocks.fence_tokens(blocks.RECALLED, (heading[-1] for heading in stated), counter)
 

@@ -1,19 +1,19 @@
 """Planning of the messages to send to the model.
 
-A policy chooses messages of the past and the planner packs them, so all policies share these promises:
+A policy chooses messages of the past and the planner packs them, so all policies share these guarantees:
 
 * The order is instructions, facts, summary, verbatim messages, recalled messages, prompt. The instructions and the
   prompt are always there; verbatim messages stay in their order.
-* The past is taken in complete pairs of a prompt and its reply. A prompt without a reply is left out, because many chat templates refuse two
-  user messages in a row. An empty reply and a pair with a half that could not be verified are left out, too. All of
-  these count as omitted.
-* The plan fits: the prompt and the longest reply together stay within the context window. All that is
-  sent leaves some of the window free, and the reply may take what its upper bound leaves, up to the model's limit.
+* The past is sent in complete pairs of a prompt and its reply. A prompt without a reply is left out, because many chat
+  templates refuse two user messages in a row. Empty replies, and pairs with a message that could not be verified, are
+  left out, too. All of these count as omitted.
+* The plan fits: the prompt and the longest reply together stay within the context window. The prompt leaves part of the
+  window free, and the reply may take what the upper bound of the prompt's tokens leaves, up to the model's limit.
 * Providers cache a prompt by its prefix, so the verbatim messages begin at a stored position and only grow in number
   until the budget overflows; then they are trimmed to two thirds of the budget. The policy Window also trims them to
-  its number of messages, once there are half as many again. The start moves back if less than two fifths of the room
-  (one fifth under Retrieval) are taken, because the context window has become larger, or a summary or the newest
-  messages were deleted. The caller stores `ContextPlan.start_seq` and `prefix_seq` and passes them to the next plan,
+  its number of messages, once there are one and a half times as many. The start moves back if less than two fifths of
+  the room (one fifth under Retrieval) are taken, because the context window has become larger, or a summary or the
+  newest messages were deleted. The caller stores `ContextPlan.start_seq` and `prefix_seq` and passes them to the next plan,
   so the same rows give the same bytes in any process.
 """
 
@@ -51,10 +51,10 @@ _TRIM_TO_PERCENT = 67
 # per cent of the room; if less is in use, the start moves back to earlier messages (far below
 # `_TRIM_TO_PERCENT`, so that trims and moves do not alternate)
 _RETURN_PERCENT = 40
-# the same for Retrieval, which may trim the verbatim messages to a quarter of the room
+# like `_RETURN_PERCENT`, for Retrieval, which may trim the verbatim messages to a quarter of the room
 _RETURN_RELATED_PERCENT = 20
 _FACTS_PERCENT = 10  # per cent of the prompt's tokens that facts may take
-# ordinary text has at most this percentage of its estimated tokens (tokens.py)
+# the tokens of ordinary text are at most this percentage of the estimate (tokens.py)
 _UNDERCOUNT_PERCENT = 120
 
 
@@ -137,7 +137,7 @@ SELECTIONS: dict[str, Callable[[MemoryPolicy, Layout, History], Selection]] = {
 
 
 def summary_layout(history: History, room: int, counter: TokenCounter) -> Layout:
-    """Return the layout that a summarised conversation has after its last turn: all that the next prompt may repeat."""
+    """Return the layout of a summarised conversation after its last turn: the contents that the next prompt may repeat."""
     base, covered_seq = _with_summary(_base(history, room, counter), history)
     after = max(_start_seq(history), covered_seq)
     layout = replace(base, pairs=complete_pairs(history.past, after=after))
@@ -145,7 +145,7 @@ def summary_layout(history: History, room: int, counter: TokenCounter) -> Layout
 
 
 def usable_summary(history: History) -> RunningSummary | None:
-    """Return the summary; None if it is blank, is of another branch, covers messages before the reset, or lacks
+    """Return the summary; None if it is blank, belongs to another branch, covers messages before the reset, or lacks
     pairs after the reset, because it was made while a later reset hid them."""
     summary = history.summary
     is_usable = (
@@ -169,8 +169,8 @@ def _start_seq(history: History) -> int:
 def _base(history: History, room: int, counter: TokenCounter) -> Layout:
     """Return the layout without past messages; facts that would make it too long are left out."""
     bare = Layout(room, counter, history.instructions, prompt=history.prompt)
-    # facts are counted without calibration, which changes with each reply: the facts that fit would change,
-    # and with them the beginning of the prompt
+    # count facts without the calibration: it changes with each reply, so the facts that fit, and with them the
+    # beginning of the prompt, would change as well
     plain = counter.uncalibrated
     left = room * _FACTS_PERCENT // 100 - facts_tokens((), plain)
     base = replace(bare, facts=newest_facts(history.facts, left, plain))
@@ -180,8 +180,8 @@ def _base(history: History, room: int, counter: TokenCounter) -> Layout:
 def newest_facts(facts: Sequence[Fact], left: int, counter: TokenCounter) -> tuple[Fact, ...]:
     """Return the newest *facts* that fit in the *left* tokens, oldest first.
 
-    A new fact already voids the cached prefix from the first fact on, so dropping the oldest fact to make room costs
-    nothing more.
+    A new fact already invalidates the cached prefix from the first fact on, so dropping the oldest fact to make room
+    costs nothing more.
     """
     newest: list[Fact] = []
     for fact in sorted(facts, key=lambda fact: (fact.since, fact.id), reverse=True):
@@ -193,7 +193,7 @@ def newest_facts(facts: Sequence[Fact], left: int, counter: TokenCounter) -> tup
 
 
 def _without_redundant_facts(layout: Layout) -> Layout:
-    """Leave out facts whose source message is sent verbatim: they repeat it and would change the cached prefix.
+    """Leave out facts whose source message is sent verbatim: they repeat the message and change the cached prefix.
 
     Such a fact returns when its source message is dropped, which changes the prefix anyway.
     """
@@ -217,7 +217,7 @@ def _since_start(
 ) -> tuple[Sequence[Pair], Layout]:
     """Return the pairs from the stored start on, and *base* with the newest of these pairs that fit.
 
-    If these take less than `_RETURN_PERCENT` of the room, start at the first pair after the seq *after* instead.
+    If these pairs take less than `_RETURN_PERCENT` of the room, start at the first pair after the seq *after* instead.
     """
     every = complete_pairs(history.past, after=after)
     pairs = [pair for pair in every if pair.prompt.seq > history.start_seq]
@@ -231,8 +231,8 @@ def _since_start(
 
 def _is_free(layout: Layout, percent: int) -> bool:
     """Return True if *layout* takes less than *percent* of its room."""
-    # counted without calibration: if the endpoint refused the prompt for its length, the start must not move back,
-    # although the calibrated count is lower
+    # count without the calibration: if the endpoint refused the prompt as too long, the start must not move back,
+    # even if the calibrated count is low
     taken = replace(layout, counter=layout.counter.uncalibrated).tokens
     return taken * 100 < layout.room * percent
 
@@ -246,7 +246,7 @@ def _newest(policy: MemoryPolicy, pairs: Sequence[Pair]) -> Sequence[Pair]:
 
 
 def _trimmed(base: Layout, pairs: Sequence[Pair]) -> Layout:
-    """Add all *pairs* to *base* if they fit, else the newest that fit in two thirds of the room, so that trims are rare."""
+    """Add all *pairs* to *base* if they fit; else only the newest, up to two thirds of the room, so that trims are rare."""
     taken = base.tokens
     fitting = count_fitting(pairs, base.room - taken, base.counter)
     if fitting < len(pairs):
@@ -257,7 +257,7 @@ def _trimmed(base: Layout, pairs: Sequence[Pair]) -> Layout:
 
 
 def _describe(layout: Layout, history: History, budget: ContextBudget) -> ContextPlan:
-    """Return the plan of *layout*, which also lists in what form each message of the past is sent."""
+    """Return the plan of *layout*, with lists of the past messages that are sent in each form or left out."""
     plan = layout.plan(budget.reply_tokens)
     likely_tokens = min(plan.bound_tokens, -(-plan.prompt_tokens * _UNDERCOUNT_PERCENT // 100))
     verbatim = message_ids(layout.pairs)

@@ -1,12 +1,12 @@
 """The policy Retrieval: recall that preserves the prefix of a prompt, which providers cache.
 
 Recall differs for each prompt, and the provider cannot use its cache if the prefix changes. So messages recalled for
-a prompt stay at the head of that prompt, and a later turn only adds messages not sent yet. On overflow the prefix is
-rebuilt: earlier recalls are dropped, the latest messages are trimmed to a quarter if they fill more than half, and
-messages are recalled anew for the prompt.
+a prompt stay at the start of that prompt, and a later turn only adds messages not sent yet. On overflow the prefix is
+rebuilt: earlier recalls are dropped, the latest messages are trimmed to a quarter of the budget if they fill more than
+half of it, and messages are recalled anew for the prompt.
 
-If nothing was recalled before, there is no cache to lose, and recall takes all that the latest quarter leaves. For
-the alternatives that were measured see docs/decisions/prompts-that-begin-alike.md.
+If nothing was recalled before, there is no cache to lose, so recalled messages may take all of the budget except the
+latest messages' quarter. For the alternatives that were measured see docs/decisions/prompts-that-begin-alike.md.
 """
 
 from collections import defaultdict
@@ -38,26 +38,26 @@ _LATEST = 25  # the share that the latest messages get when the prefix is rebuil
 _LASTING = 55
 _REBUILT = 15  # the share that recalled messages get when a cached prefix is rebuilt
 _TURN = 6  # the largest share that messages recalled in one later turn may take
-_REFILL = 40  # the share up to which more of the latest messages fill a rebuilt prefix
-_REFILL_ALONE = 67  # the same share if nothing was recalled for the rebuilt prefix
-# a long message that takes less than this share of recall's tokens is quoted in full
+_REFILL = 40  # more of the latest messages fill a rebuilt prefix up to this share
+_REFILL_ALONE = 67  # like `_REFILL`, if nothing was recalled for the rebuilt prefix
+# a long message that takes less than this share of the tokens for recalled messages is quoted in full
 _WHOLE = 10
-_MISSES = 5  # the search for extracts ends after this many extracts that do not fit
+_MISSES = 5  # the choice of extracts ends after this many that do not fit
 # a message's score is divided by its length in characters, clamped to this range
 _SHORT, _FULL = 300, 700
 
 
 def extend_prefix(base: Layout, history: History, pairs: Sequence[Pair]) -> Layout | None:
-    """Return *base* with *pairs*, the messages that were recalled for them before, and a few newly recalled ones.
+    """Return *base* with *pairs*, the messages recalled for these pairs before, and a few newly recalled messages.
 
     Return None if the prefix must be rebuilt.
     """
     was_rebuilt = bool(history.past) and history.past[-1].seq == history.prefix_seq
     if was_rebuilt and not pairs:
-        # every pair was left out, and only `rebuild_prefix` may recall the messages of the last pair
+        # no pair was sent in full, and only `rebuild_prefix` may recall the messages of the last pair
         return None
     if count_fitting(pairs, base.room, base.counter) < len(pairs):
-        return None  # checked before the recalls are counted, which takes longer
+        return None  # check this first, because counting the recalled messages takes longer
     hidden_ids = _before_reset(history) | {*message_ids(pairs)}
     extracts: defaultdict[MessageId, list[Extract]] = defaultdict(list)
     earlier: dict[MessageId, Sequence[RecalledMessage]] = {}
@@ -98,9 +98,9 @@ def rebuild_prefix(base: Layout, history: History, pairs: Sequence[Pair]) -> Lay
     lasting = base.room * _LASTING // 100 - taken
     if is_uncached or count_fitting(pairs, lasting, base.counter) < len(pairs):
         latest = min(left, base.room * _LATEST // 100)
-    # The last pair is sent in full, because the prompt may be about it, if it takes at most half of
-    # recall's room (or all of it, if there is nothing to recall). Otherwise its messages become
-    # the first candidates for recall.
+    # The last pair is sent in full, because the prompt may be about it, if it takes at most half of the
+    # room for recalled messages (or all of the room, if there is nothing to recall). Otherwise its
+    # messages become the first candidates for recall.
     most = left // 2 if is_uncached and history.candidates else left
     kept = count_fitting(pairs, latest, base.counter)
     kept = kept or min(1, count_fitting(pairs, most, base.counter))
@@ -122,7 +122,7 @@ def rebuild_prefix(base: Layout, history: History, pairs: Sequence[Pair]) -> Lay
 
 
 def _count_refill(layout: Layout, older: Sequence[Pair], room: int) -> int:
-    """Return how many of the *older* pairs fit in *room* beside *layout*; their recalled messages count only once."""
+    """Return how many of the *older* pairs fit in *room* beside *layout*; a message that *layout* recalls counts once."""
     counter = layout.counter
     recalled = {each.message.id: recall_tokens(each, counter) for each in layout.recalls}
     sizes = (
@@ -133,12 +133,12 @@ def _count_refill(layout: Layout, older: Sequence[Pair], room: int) -> int:
 
 
 def _rebuilt_share(layout: Layout, history: History) -> int:
-    """Return the maximum tokens of recalled messages in a rebuilt prefix: all that are left, if this loses no cache."""
+    """Return the maximum tokens of recalled messages in a rebuilt prefix: all free tokens, if no cached prefix is lost."""
     return layout.left if _is_uncached(history) else layout.room * _REBUILT // 100
 
 
 def _is_uncached(history: History) -> bool:
-    """Return True if no earlier prompt recalled anything, so that rebuilding the prefix loses nothing that is cached."""
+    """Return True if nothing was recalled for an earlier prompt, so that rebuilding the prefix invalidates no cache."""
     return not any(message.id in history.earlier_recalls for message in history.past)
 
 

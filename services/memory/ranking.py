@@ -1,8 +1,8 @@
 """BM25 over messages with their neighbours, as numpy columns. Nothing is stored.
 
-Each message is scored as a virtual document: the message, and its neighbours, because an answer seldom repeats the
+Each message is scored as a virtual document of the message and its neighbours, because an answer seldom repeats the
 words of its question. A neighbour at most three messages away counts with a weight that halves every 16 words of
-distance: short messages between two friends are read together, but a reply of 500 words adds nothing to its neighbours.
+distance: short messages between two friends count together, but a reply of 500 words adds nothing to its neighbours.
 With n messages, of which df have the term:
 
     tf     = sum over neighbours of 2**(-distance / 16) * occurrences, and length likewise
@@ -41,23 +41,23 @@ _HALF = 16  # the distance between two messages, in words, that halves the share
 _LEAST_SHARE = 0.05  # a smaller share is ignored
 # factor for the share that a short question gives to the next message, its likely answer
 _TO_ANSWER = 2
-# the score added to a message that contains a time, and to one that contains a name which is not a speaker's
+# the score added to a message that contains a time, and again if it contains a name that is not a speaker's
 _PARTICULAR = 1.0
-_ASKING = 0.8  # the weight of a short question, which tells little
+_ASKING = 0.8  # the weight of a short question, which contains little information
 _NAMED = 1.5  # the weight of a message by the speaker that the query names
 _MOST_DAYS = 50  # maximum date ranges in a query
 # the highest weight of the user's messages; it is reached if replies are four times as long as prompts
 _USER = 2
 _EXCHANGE = 0.2  # the highest share of their scores that a prompt and its reply give to each other
 
-# words of a query about the assistant's messages; the word after "you" is seldom the subject of the
-# query, as in "did you recommend"
+# words that show that a query is about the assistant's messages; includes the word after "you", which is seldom
+# the subject, as in "did you recommend"
 ABOUT_REPLIES = re.compile(r"\b(?:your|you(?:['\u2019]\w+)?(?:\s+\w+)?)\b", re.IGNORECASE)
 ROLES = frozenset({Role.USER.value, Role.ASSISTANT.value})
 
 Floats = NDArray[np.float64]
 _Number = TypeVar("_Number", float, Floats)
-# for each distance in messages, two columns: the shares that the earlier messages get, and those that the later ones get
+# for each distance in messages, two columns: the shares that earlier messages get, and the shares that later messages get
 _Shares = list[tuple[Floats, Floats]]
 
 
@@ -108,11 +108,11 @@ class Columns:
         )
         is_turn = is_user[:-1] & is_reply[1:] & (np.diff(numbers.conversation) == 0)
         self.exchanged: _Shares = [(_EXCHANGE * (self._user - 1) / (_USER - 1) * is_turn,) * 2]
-        # `fsum`, so that the mean does not depend on the order of conversations
+        # `fsum` is exact, so the mean does not depend on the order of conversations
         self._norm = 1 - _B + _B * around * (len(rows) / max(1.0, fsum(around)))
 
     def count(self, postings: "array[int]") -> Floats:
-        """Return how often each message occurs in a posting list of rows."""
+        """Return how often each message occurs in *postings*, a list of row numbers."""
         places = self.places[np.frombuffer(postings, np.intc)]
         return np.bincount(places, minlength=len(self.ids)).astype(float)
 

@@ -3,7 +3,7 @@
 The first words of a long message count twice. A long word is found by its parts, and by compounds that contain it. A
 date or date range in a query counts as a term of the messages of those days. From the eleventh result on, terms
 that the best twenty messages have in common count too (pseudo-relevance feedback): the first results answer the
-question, and a long context gets related messages as well.
+question, and a long context also has room for related messages.
 """
 
 from array import array
@@ -23,7 +23,7 @@ from services.memory.terms import base, has_time, is_question, names, stem, word
 
 _NAMES = 5  # maximum names of a message that are indexed
 _SHORT = 15  # maximum words of a short question, which counts as uninformative
-_LEAD = 40  # how many words at the beginning of a long message count twice: they name its subject
+_LEAD = 40  # words at the beginning of a long message that count twice: they name its subject
 _COMPOUND = 0.5  # the weight of a match between a compound word and one of its parts, whichever of them is in the query
 # minimum letters of an indexed compound, and of its parts; maximum letters of a query word that is compared with them
 _LONG, _LEAST, _LONGEST = 9, 5, 60
@@ -31,13 +31,14 @@ _LINKS = ("", "s", "n", "en", "es")  # letters that link the parts of a compound
 _WHOLE, _PROPER = "\0", "\1"  # prefixes of the terms of whole long words, and of names
 _MAX_TERMS = 50  # maximum terms of a query
 _MAX_COMPOUNDS = 100  # maximum words of a query that are compared with all long words
-_FIRST = 10  # the number of first results that only the query ranks; related terms count for the others, too
-# the number of best messages that related terms are taken from, and of related terms that are used
+_FIRST = 10  # results ranked by the query alone; later results are ranked by related terms, too
+# related terms are taken from this many of the best messages; at most this many related terms are used
 _BEST, _RELATED = 20, 20
 _COMMON = 0.1  # the largest share of all messages in which a related term may occur
 _RELATION = 0.3  # the weight of the related terms
 
-_Query = dict[str, tuple[str, dict[str, float]]]  # by stem: a word, and its terms with weights
+# maps a stem to the word in the query, and to the word's index terms with their weights
+_Query = dict[str, tuple[str, dict[str, float]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,11 +69,12 @@ class RecallIndex:
     def __init__(self) -> None:
         # a cache for this index alone, because it holds words of one user
         self._terms_of = cache(_index_terms)
-        self._postings: dict[str, array[int]] = {}  # by term, one row number per occurrence
+        # maps a term to the row number of each occurrence
+        self._postings: dict[str, array[int]] = {}
         self._rows: dict[MessageId, int] = {}
-        self._ids: list[MessageId] = []  # the id of each row; the next two lists are also by row
-        self._terms: list[tuple[str, ...]] = []
-        # the fields of `Numbers`, row after row
+        self._ids: list[MessageId] = []  # the message id of each row
+        self._terms: list[tuple[str, ...]] = []  # the terms of each row
+        # the fields of `Numbers`, one row after another
         self._numbers = array("d")
         self._free: list[int] = []  # the rows of removed messages, which later messages reuse
         # a number for each conversation, because the array `_numbers` cannot hold ids
@@ -83,7 +85,7 @@ class RecallIndex:
         self._long, self._new_long = "\n", list[str]()
 
     def add(self, passages: Iterable[Passage]) -> None:
-        """Index *passages*; each replaces an earlier one with the same id."""
+        """Index *passages*; each replaces an earlier passage with the same id."""
         new = {passage.id: passage for passage in passages}
         self.remove(new.keys() & self._rows.keys())
         for passage in new.values():
@@ -134,9 +136,9 @@ class RecallIndex:
         self._new_long = [term[1:] for term in self._postings if term[0] == _WHOLE]
 
     def search(self, query: str, limit: int = 50) -> tuple[Hit, ...]:
-        """Return at most *limit* messages, best first; of equally good ones, the newest first."""
+        """Return at most *limit* messages, best first; among equal scores, the newest first."""
         columns = self._columns = self._columns or self._read()
-        # if no other word of the query is indexed, the word after "you" is the subject
+        # the word after "you" counts only if no other word of the query is indexed
         asked = self._parse(ABOUT_REPLIES.sub(" ", query)) or self._parse(query)
         scores = np.zeros(len(columns.ids))
         has_word: list[NDArray[np.bool_]] = []
@@ -163,7 +165,7 @@ class RecallIndex:
         )
 
     def _parse(self, query: str) -> _Query:
-        """Return the words of *query* that the index has; of a long text only the rarest, which discriminate best."""
+        """Return the indexed words of *query*; for a long query, only the rarest words, which discriminate best."""
         asked: _Query = {}
         for n, word in enumerate(dict.fromkeys(words(query))):
             if (term := stem(word)) not in asked:
@@ -236,6 +238,6 @@ class RecallIndex:
 
 
 def _index_terms(word: str) -> tuple[str, ...]:
-    """Return the stem of *word* and, for a long word, the base form by which compounds are found."""
+    """Return the stem of *word* and, for a long word, also its base form, by which compounds are found."""
     whole = [_WHOLE + base(word)] if len(word) >= _LONG else []
     return (stem(word), *whole)

@@ -16,7 +16,7 @@ from services.memory.forecast import Calibration
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Receipt(SentContext):
-    """The stored contents of a prompt, and the values that the next plan of the conversation needs."""
+    """The record of a prompt's contents, and the values that the conversation's next plan needs."""
 
     prefix_seq: int = 0
     # the calibration at the start of the turn; the next turn counts tokens with it

@@ -119,7 +119,7 @@ _TIME = re.compile(
     r"|january|february|march|april|june|july|august|september|october|november|december)\b",
     re.IGNORECASE,
 )
-# NLTK's list for English, and the parts of words that an apostrophe splits
+# NLTK's list for English, and the parts of words with an apostrophe, such as "don" and "t"
 STOP_WORDS = frozenset(
     re.findall(
         r"\w+",

@@ -1,4 +1,4 @@
-"""Titles by the model: the request, and the title in the answer.
+"""Titles that the model suggests: the request, and the validation of the answer.
 
 A conversation's title is its first words until it has a reply that is complete or cut off. Then the model is asked, in
 the background and at the user's cost. The first words stay if the call fails, if the budget refuses it, or if the

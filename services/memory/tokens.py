@@ -2,8 +2,8 @@
 
 * `count` decides what fits, and is shown in the meter. It is too high on purpose, for every script, so that a prompt
   that is full by this count does not overflow at the endpoint.
-* `bound` decides how much money is reserved. It is never too low, and for English four times too high: a prompt
-  packed by it would leave three quarters of every window empty.
+* `bound` decides how much money is reserved. It is never too low, and for English four times too high: if prompts were
+  packed by this bound, three quarters of every window would stay empty.
 * `kinds` splits `count` by kind of text, because the error of the count differs by kind and by model (forecast.py).
 """
 
@@ -97,8 +97,8 @@ def _longest_size(text: str) -> int:
     """Return the most bytes that a tokenizer may see in *text*, which it may normalise first."""
     if text.isascii():
         return len(text)
-    # a text with many marks is normalised in pieces, which does not compose all marks; the decomposed
-    # form is an upper bound, because no composition is longer than its parts
+    # a text with many combining marks is normalised in pieces, which does not compose all marks; the decomposed
+    # form is an upper bound, because no composed character is longer than its parts
     forms = ("NFD", "NFKD") if safe_text.has_many_marks(text) else ("NFC", "NFKC")
     return max(_size(text), *(_size(safe_text.normalize(form, text)) for form in forms))
 
@@ -110,7 +110,7 @@ def _size(text: str) -> int:
 
 _RUNS = re.compile(r"(\S)\1{3,}|\s{2,}")
 _WORDS = re.compile(r"[A-Z]?[a-z]+")
-# words that make up at least a twelfth of nearly any English text, but of no text in another language
+# words that make up at least a twelfth of nearly every English text, but not of texts in other languages
 _ENGLISH = re.compile(
     r"\b(?:the|and|of|that|this|with|for|you|your|are|was|have|what|it|is|my)\b", re.IGNORECASE
 )
