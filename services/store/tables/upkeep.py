@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 from services.domain import UserId
 from services.errors import StoreUnavailable
 from services.events import log_event
+from services.rules.accounts import Settings
 from services.store.tables import schema
 from services.store.tables.access import SESSION_GRACE, note, settings_of
 from services.store.tables.blocks import delete_all
@@ -68,7 +69,7 @@ def _retire(
     tables: AllTables, at: datetime, attempt: Callable[[Callable[[], bool]], bool]
 ) -> list[UserId]:
     """Discard conversations that were unused for longer than the retention period; return their users."""
-    last_use = tables.of(None).run(settings_of).unused_since(at)
+    last_use = tables.of(None).run(partial(_settings_of_sweep, at=at)).unused_since(at)
     if last_use is None:
         return []
     where, unused = {"destroy_at": None}, Range("updated_at", up_to=last_use)
@@ -78,6 +79,14 @@ def _retire(
         for one in owners
         if attempt(partial(tables.of(one).run, lambda block: _discard(block, at, unused)))
     ]
+
+
+def _settings_of_sweep(block: Block, at: datetime) -> Settings:
+    """Return the settings for a sweep, and store them if they have changed."""
+    before = settings_of(block)
+    if (after := before.swept(at)) != before:
+        block.put(schema.SETTINGS, after)
+    return after
 
 
 def _discard(block: Block, at: datetime, within: Range | None = None) -> bool:
