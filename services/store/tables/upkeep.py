@@ -23,14 +23,13 @@ _logger = logging.getLogger(__name__)
 # maximum number of rows that one block discards or destroys: Firestore commits at most 10 MiB at once
 _RETIRED, _SLICE, _PIECES = 40, 60, 20
 _SHARED = MOST_WRITES // 7  # maximum number of rows of each shared table that one block destroys
-_USERS = 50  # maximum number of users whose rows one call sweeps
 _SECONDS = 9.0  # seconds between two calls
 _NONCE_LIFE = timedelta(minutes=3)
 _INVITATION_REST = timedelta(days=30)
 
 
 def sweep(tables: AllTables, now: Callable[[], datetime]) -> bool:
-    """Settle lapsed turns and destroy due rows of some users; return True if there may be more.
+    """Settle lapsed turns and destroy due rows; return True if there may be more.
 
     An error for one user is raised at the end, after the other users' rows are swept.
     """
@@ -51,8 +50,10 @@ def sweep(tables: AllTables, now: Callable[[], datetime]) -> bool:
         *tables.owners(schema.ERASURES),
         *_retire(tables, at, attempt),
     }
-    some = sorted(users, key=str)[:_USERS]
-    swept = [attempt(TablesRows(user_id, tables.of(user_id), now).sweep) for user_id in some]
+    swept = [
+        attempt(TablesRows(user_id, tables.of(user_id), now).sweep)
+        for user_id in sorted(users, key=str)
+    ]
     deleted = tables.of(None).run(
         lambda block: block.select(
             schema.ACCOUNTS, {"is_ended": False}, Range("deleted_at", up_to=at)
@@ -73,10 +74,9 @@ def _retire(
     if last_use is None:
         return []
     where, unused = {"destroy_at": None}, Range("updated_at", up_to=last_use)
-    owners = tables.owners(schema.CONVERSATIONS, where, unused)[:_USERS]
     return [
         one
-        for one in owners
+        for one in tables.owners(schema.CONVERSATIONS, where, unused)
         if attempt(partial(tables.of(one).run, lambda block: _discard(block, at, unused)))
     ]
 
