@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any, NoReturn
 
 from services.domain import UserId
-from services.errors import StoreUnavailable
+from services.errors import FileDamaged, StoreUnavailable
 from services.events import log_event
 from services.rules.accounts import Settings
 from services.store.tables import schema
@@ -31,7 +31,8 @@ _INVITATION_REST = timedelta(days=30)
 def sweep(tables: AllTables, now: Callable[[], datetime]) -> bool:
     """Settle lapsed turns and destroy due rows; return True if there may be more.
 
-    An error for one user is raised at the end, after the other users' rows are swept.
+    An error for one user is raised at the end, after the other users' rows are swept. A user's damaged file is only logged:
+    it is no outage for the others, and `operate check` names it.
     """
     at, errors = now(), list[Exception]()
     lapsed, due = Range("lease_until", up_to=at), Range("destroy_at", up_to=at)
@@ -39,6 +40,9 @@ def sweep(tables: AllTables, now: Callable[[], datetime]) -> bool:
     def attempt(work: Callable[[], bool]) -> bool:
         try:
             return work()
+        except FileDamaged:
+            log_event("sweep.missed")
+            return False
         except Exception as error:  # noqa: BLE001 (raised below)
             errors.append(error)
             return False
