@@ -109,7 +109,9 @@ _COOKIE_BYTES = 32
 _MOST_GENERATIONS = 100_000  # maximum number of users in the cache `_newest`
 # a user's sign-in methods may be changed at most this often in this many seconds
 _MOST_CHANGES, _CHANGES_SECONDS = 20, 900
-_MOST_OVERTAKEN = 5  # maximum attempts at one change, because concurrent changes may make it fail
+_MOST_OVERTAKEN = (
+    5  # maximum attempts at one change; an attempt fails if a concurrent change is stored first
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ Rows = dict[str, dict[str, Any]]  # the rows, keyed by the table's name and then
 
 
 class InMemoryTables:
-    """Implements `Tables` for one user. Any thread may run a block; a lock makes each block atomic."""
+    """Implements `Tables` for one user. Any thread may run a transaction (a block); a lock makes each transaction atomic."""
 
     def __init__(
         self, shared: Rows | None = None, lock: AbstractContextManager[bool] | None = None
