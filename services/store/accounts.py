@@ -488,9 +488,9 @@ class Accounts:
     def sign_in(
         self, checked: Checked, invitation: str = "", browser: BrowserName | None = None
     ) -> tuple[Cookie, AppSession]:
-        """Sign in; this also completes a sign-up that was interrupted, or waited for the confirmation of its address.
+        """Sign in; this also completes a sign-up that was interrupted, or whose address had to be confirmed first.
 
-        Raise FactorNeeded, FactorUsed (check the factor again), RateLimited, SignInBroken, Suspended, and the errors of
+        May raise FactorNeeded, FactorUsed (the caller checks the factor again), RateLimited, SignInBroken, Suspended, and the errors of
         `SignInPolicy.check`, `SignIn` and `start_session`.
         """
         self._check_method(checked)

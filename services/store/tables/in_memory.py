@@ -123,7 +123,7 @@ def selected(
     for name, value in where.items():
         found = [row for row in found if getattr(row, name) == value]
     if order and order[0][0] == "-":
-        found.reverse()  # in a descending order, the last stored of equal rows comes first
+        found.reverse()  # in descending order, the most recently stored of equal rows comes first
     return in_order(found, order)[:limit]
 
 
