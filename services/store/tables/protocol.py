@@ -100,7 +100,10 @@ class AllTables(Protocol):
     def owners(
         self, table: Table[Row], where: Mapping[str, object] = _ALL, within: Range | None = None
     ) -> list[UserId]:
-        """Return the users who have matching rows in *table*, such as rows that are due for the sweep."""
+        """Return the users who have matching rows in *table*, such as rows that are due for the sweep.
+
+        A user whose rows are damaged may be among them.
+        """
         ...
 
     def close(self) -> None:
