@@ -97,8 +97,10 @@ class PaidCalls:
         return turn
 
     def produce(self, turn: LiveTurn, call: Call) -> Usage | None:
-        """Stream the reply into *turn*; store and settle *turn* however it ends. Return the endpoint's usage if the
-        reply did not fail."""
+        """Stream the reply into *turn*; store and settle *turn* however it ends.
+
+        Return the usage that the endpoint reported, unless the reply failed.
+        """
         failure: errors.AppError | None = None
         is_called = is_whole = False
         try:
@@ -117,9 +119,8 @@ class PaidCalls:
             raise
         finally:
             used = Usage(0, 0)
-            if (
-                reported := turn.usage
-            ):  # charge at least the streamed tokens, and at most the reserved ones
+            # charge at least the streamed tokens, and at most the reserved ones
+            if reported := turn.usage:
                 reply = min(max(reported.reply, min_tokens(turn.said())), turn.max_tokens)
                 prompt = min(reported.prompt, call.plan.bound_tokens)
                 cached = min(reported.cached, prompt)

@@ -13,9 +13,8 @@ class ModelFailure(StrEnum):
     BROKEN = "broken"  # HTTP status 5xx
     UNAUTHORIZED = "unauthorized"  # HTTP 401, 403: the key is wrong or has no access to the model
     REJECTED = "rejected"  # HTTP 400, 404: the model's name, the URL or the request is wrong
-    NO_CREDIT = (
-        "no credit"  # HTTP 402, or the code `insufficient_quota`: the account has too little credit
-    )
+    # HTTP 402, or the code `insufficient_quota`: the account at the provider has too little credit
+    NO_CREDIT = "no credit"
     # the prompt is too long for the model's context window
     TOO_LONG = "too long"
     SILENT = "silent"  # nothing arrived in time, at the start or between two pieces of the stream
