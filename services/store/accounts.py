@@ -653,7 +653,8 @@ class Accounts:
             seen.generation,
             action=action,
             ends_others=ends_others,
-            ways_in=ways_in_of(self.root_keys, new) if changes_ways_in else None,
+            # made with the root key that seals `row`
+            ways_in=ways_in_of(self.root_keys.of(row.sealed), new) if changes_ways_in else None,
         )
         if is_changed:
             self._note(row)
