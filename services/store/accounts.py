@@ -1001,7 +1001,7 @@ class Accounts:
         """Create the account of *user* from the credentials of a *pending* sign-up, and sign in."""
         user_id, secret, key = user.user_id, new_key(), new_key()
         bound = replace(
-            *(credentials,),
+            credentials,
             account_secret=secret,
             invitation=None,
             factor=factor,
