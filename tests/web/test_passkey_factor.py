@@ -238,6 +238,18 @@ def test_reset_wants_the_passkey_and_keeps_its_use(maya):
     assert maya.uses(again) == {"c": "1"}
 
 
+def test_wrong_code_of_a_reset_leads_back_with_what_was_unticked(both):
+    browser, answer = both.asks(CodePurpose.RESET_PASSWORD, password=NEW_PASSWORD)
+    listed = {name: answer[name] for name in ("by", "added", "ways")}
+
+    refused = both.gives(browser, both.app.wrong, **listed)
+
+    wrong = answer | {"code": "factor", "reason": "wrong-factor"}
+    assert refused == wrong | {"gone": f"keeps~keeps-{answer['ways']}"}
+    ticks = {"keeps": "yes", f"keeps-{answer['ways']}": "yes"}
+    assert both.gives(browser, both.app.wrong, **listed, **ticks) == wrong
+
+
 @pytest.mark.parametrize("is_kept", [True, False])
 def test_reset_lists_the_passkeys_and_keeps_them_or_not(site, is_kept):
     """Also of an account without a second factor."""
