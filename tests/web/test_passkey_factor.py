@@ -79,12 +79,10 @@ def add_passkey(accounts, session, key):
     known = accounts.find(session.email, NOT_COUNTED).credentials.passkeys
     passkeys, challenge = known or Passkeys(user_handle=new_user_handle()), bytes(32)
     email = checked_address(session.email)
-    options = creation_options(
-        PARTY, challenge, passkeys.user_handle, email, (), is_for_sign_in=False
-    )
+    options = creation_options(PARTY, challenge, passkeys.user_handle, email, ())
     now = datetime.now(UTC).replace(microsecond=0)
     answer = key.create(options)
-    made = verify_creation(answer, PARTY, challenge, "Laptop", now, is_for_sign_in=False)
+    made = verify_creation(answer, PARTY, challenge, "Laptop", now)
     passkeys = replace(passkeys, each=(*passkeys.each, made))
     added = CredentialsAction.PASSKEY_ADDED
     change(accounts, session, added, lambda one: replace(one, passkeys=passkeys))
