@@ -67,7 +67,7 @@ def _of_python(text: str) -> Iterator[tuple[int, str]]:
         for token in tokenize.generate_tokens(io.StringIO(text).readline)
         if token.type == tokenize.COMMENT
     ]
-    yield from _blocks(comments)
+    yield from _blocks(comments, text)
 
 
 def _of_other(text: str, suffix: str) -> Iterator[tuple[int, str]]:
@@ -76,17 +76,23 @@ def _of_other(text: str, suffix: str) -> Iterator[tuple[int, str]]:
     for match in re.finditer(_TOKEN.format(line), text, re.DOTALL):
         if comment := match["comment"]:
             start = text.count("\n", 0, match.start()) + 1
-            column = match.start() - text.rfind("\n", 0, match.start())
+            column = match.start() - text.rfind("\n", 0, match.start()) - 1
             comments.append(((start, column), re.sub(r"^/\*+|\*/$|^(//|--)+", "", comment).strip()))
-    yield from _blocks(comments)
+    yield from _blocks(comments, text)
 
 
-def _blocks(comments: list[tuple[tuple[int, int], str]]) -> Iterator[tuple[int, str]]:
-    """Join comments that stand below one another in one column."""
-    numbered = enumerate(comments)
-    for _, group in groupby(numbered, lambda each: (each[1][0][0] - each[0], each[1][0][1])):
-        block = [comment for _, comment in group]
-        yield block[0][0][0], "\n".join(words for _, words in block)
+def _blocks(comments: list[tuple[tuple[int, int], str]], text: str) -> Iterator[tuple[int, str]]:
+    """Join comments of *text* that stand below one another in one column, on lines of their own."""
+    lines = text.splitlines()
+
+    def block(numbered: tuple[int, tuple[tuple[int, int], str]]) -> tuple[int, int, int]:
+        number, ((line, column), _) = numbered
+        is_beside_code = lines[line - 1][:column].strip()
+        return line - number, column, number if is_beside_code else -1
+
+    for _, group in groupby(enumerate(comments), block):
+        joined = [comment for _, comment in group]
+        yield joined[0][0][0], "\n".join(words for _, words in joined)
 
 
 def main() -> None:

@@ -353,7 +353,7 @@ def _check_data(
 
 
 def _without_statement(attestation: bytes) -> tuple[bytes, bytes]:
-    """Return *attestation* with its statement removed, and the authenticator data in it. Raise PasskeyRefused."""
+    """Return *attestation* without its statement, and its authenticator data. Raise PasskeyRefused if it is malformed."""
     from webauthn.helpers import encode_cbor, parse_cbor
 
     if _is_plain_cbor(attestation):

@@ -481,7 +481,7 @@ class StoredSession:
     sealed: str = field(repr=False)
     idle_seconds: int
     expires_at: datetime
-    ends_at: datetime  # the time at which the session ends unless it is used before
+    ends_at: datetime  # the time at which the session ends unless it is used before then
     device: str | None = field(default=None, repr=False)  # the sealed name of the browser
     created_at: datetime | None = None  # None: stored by an earlier version of the app
     seen_at: datetime | None = None

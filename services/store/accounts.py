@@ -109,7 +109,9 @@ _COOKIE_BYTES = 32
 _MOST_GENERATIONS = 100_000  # maximum number of users in the cache `_newest`
 # a user's sign-in methods may be changed at most this often in this many seconds
 _MOST_CHANGES, _CHANGES_SECONDS = 20, 900
-_MOST_OVERTAKEN = 5  # maximum attempts at one change, because concurrent changes may make it fail
+_MOST_OVERTAKEN = (
+    5  # maximum attempts at one change; an attempt fails if a concurrent change is stored first
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -486,9 +488,9 @@ class Accounts:
     def sign_in(
         self, checked: Checked, invitation: str = "", browser: BrowserName | None = None
     ) -> tuple[Cookie, AppSession]:
-        """Sign in; this also completes a sign-up that was interrupted, or waited for the confirmation of its address.
+        """Sign in; this also completes a sign-up that was interrupted, or whose address had to be confirmed first.
 
-        Raise FactorNeeded, FactorUsed (check the factor again), RateLimited, SignInBroken, Suspended, and the errors of
+        May raise FactorNeeded, FactorUsed (the caller checks the factor again), RateLimited, SignInBroken, Suspended, and the errors of
         `SignInPolicy.check`, `SignIn` and `start_session`.
         """
         self._check_method(checked)

@@ -17,9 +17,8 @@ from tests.journeys.runs import IS_WHOLE
 from tests.model_server import ModelServer
 from tests.stack.apps import App, running
 
-# Without the frame of its window, which is not needed here, Chromium takes a quarter less of a
-# journey's CPU time. If both
-# are missing, the journeys fail: they are never skipped.
+# Chromium without a window's frame takes a quarter less of a journey's CPU time. If both programs are missing, the journeys fail:
+# they are never skipped.
 _SHELL = Path("/usr/bin/chromium-headless-shell")
 CHROMIUM = str(_SHELL if _SHELL.exists() else "/usr/bin/chromium")
 FLAGS = [

@@ -52,7 +52,9 @@ class TablesSweep(TablesDocuments):
         Return False if the erasure did not exist.
         """
         erasure = block.get(schema.ERASURES, erasure_id)
-        if erasure is None:  # destroyed by the last call, or its facts were restored meanwhile
+        if (
+            erasure is None
+        ):  # an earlier call destroyed the erasure, or its facts have been restored
             return False
         counts, chats = counts_of(block), list[StoredConversation]()
         if erasure.space_id:
