@@ -655,7 +655,8 @@ class Accounts:
             seen.generation,
             action=action,
             ends_others=ends_others,
-            ways_in=ways_in_of(self.root_keys, new) if changes_ways_in else None,
+            # made with the root key that seals `row`
+            ways_in=ways_in_of(self.root_keys.of(row.sealed), new) if changes_ways_in else None,
         )
         if is_changed:
             self._note(row)
@@ -1002,7 +1003,7 @@ class Accounts:
         """Create the account of *user* from the credentials of a *pending* sign-up, and sign in."""
         user_id, secret, key = user.user_id, new_key(), new_key()
         bound = replace(
-            *(credentials,),
+            credentials,
             account_secret=secret,
             invitation=None,
             factor=factor,
