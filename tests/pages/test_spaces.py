@@ -440,7 +440,7 @@ def test_deleting_a_space_keeps_conversations_and_deletes_notes(
     deleted = ["“Latin” is deleted. Its chats are kept."]
     assert toasts(app) == deleted
     assert toasts(app.run()) == deleted  # a browser that skips a run shows the news of the next
-    later = time.monotonic() + 3
+    later = time.monotonic() + _session._NEWS_SECONDS
     monkeypatch.setattr(_session, "time", SimpleNamespace(monotonic=lambda: later))
     assert toasts(app.run()) == []
 
