@@ -62,9 +62,9 @@ def choose_folders(data: Path | None, keys: Path | None) -> Folders:
 
 def create_folders(folders: Folders) -> None:
     """Create the missing folders, accessible to their owner only. Raise Misconfigured for a folder that cannot be used."""
-    if folders.keys.is_relative_to(folders.data):
+    if folders.keys.is_relative_to(folders.data) or folders.data.is_relative_to(folders.keys):
         raise Misconfigured(
-            "The keys would lie inside the data folder, and every copy of it would open itself: "
+            "The keys would lie beside the data, and every copy of it would open itself: "
             "set DAYBOOK_KEY_DIR to a folder elsewhere."
         )
     for folder in (folders.data, folders.keys, folders.cache, folders.logs):

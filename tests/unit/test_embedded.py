@@ -132,9 +132,12 @@ def test_name_of_a_new_key_is_on_the_disk(places, monkeypatch):
     assert {places.keys, places.keys / "root.key"} <= synced
 
 
-def test_keys_inside_the_data_folder_are_refused(tmp_path):
+@pytest.mark.parametrize(("data", "keys"), [(".", "keys"), ("data", ".")])
+def test_keys_and_data_inside_one_another_are_refused(tmp_path, data, keys):
+    places = Folders(data=tmp_path / data, keys=tmp_path / keys, cache=tmp_path / "cache")
+
     with pytest.raises(Misconfigured, match="set DAYBOOK_KEY_DIR to a folder elsewhere"):
-        prepared(Folders(data=tmp_path, keys=tmp_path / "keys", cache=tmp_path / "cache"))
+        prepared(places)
 
 
 @pytest.mark.parametrize("system", [MacOS, Unix])
