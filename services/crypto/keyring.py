@@ -165,8 +165,11 @@ class RootKeys:
         return tuple(sorted(self._keys))
 
     def refuse_missing(self, needed: Iterable[int]) -> None:
-        """Raise Misconfigured if the ring lacks any of the *needed* versions of the root key."""
-        for version in sorted(set(needed) - self._keys.keys()):
+        """Raise Misconfigured if the ring lacks any of the *needed* versions of the root key.
+
+        0 is the version of a damaged text, which names no root key and therefore needs none.
+        """
+        for version in sorted(set(needed) - {0} - self._keys.keys()):
             raise Misconfigured(
                 f"Root key {version} is missing, and stored data is sealed under it: put it back beside "
                 "the others, until `python -m services.operate check` no longer names it."

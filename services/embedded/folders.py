@@ -14,6 +14,7 @@ from pathlib import Path
 import platformdirs
 
 from services.errors import Misconfigured
+from services.store.folders import make_folder, name_new, sync
 
 ADDRESS = "address.json"  # a file in the data folder: the API's URL and its publishable key
 APP = "daybook"
@@ -61,9 +62,9 @@ def choose_folders(data: Path | None, keys: Path | None) -> Folders:
 
 def create_folders(folders: Folders) -> None:
     """Create the missing folders, accessible to their owner only. Raise Misconfigured for a folder that cannot be used."""
-    if folders.keys.is_relative_to(folders.data):
+    if folders.keys.is_relative_to(folders.data) or folders.data.is_relative_to(folders.keys):
         raise Misconfigured(
-            "The keys would lie inside the data folder, and every copy of it would open itself: "
+            "The keys would lie beside the data, and every copy of it would open itself: "
             "set DAYBOOK_KEY_DIR to a folder elsewhere."
         )
     for folder in (folders.data, folders.keys, folders.cache, folders.logs):
@@ -76,19 +77,30 @@ def create_folders(folders: Folders) -> None:
             raise _not_writable(folder, error) from error
 
 
-def write_private(path: Path, text: str) -> None:
-    """Write *path* atomically, readable by its owner only; create a missing folder. Raise Misconfigured if that fails."""
-    draft = path.with_suffix(".draft")
+def write_private(path: Path, text: str, *, is_new: bool = False) -> None:
+    """Write *path* atomically, readable by its owner only; create a missing folder. Raise Misconfigured if that fails.
+
+    *is_new*: a file that another process has made in the meantime stays.
+    """
     try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(descriptor, "w") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(descriptor)
+        make_folder(path.parent)
+        # a unique draft, because another process may be starting at the same time
+        descriptor, draft = tempfile.mkstemp(".draft", dir=path.parent)
+        try:
+            with os.fdopen(descriptor, "w") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(descriptor)
+            if is_new:
+                with contextlib.suppress(FileExistsError):
+                    name_new(Path(draft), path)
+            else:
+                os.replace(draft, path)
+                sync(path.parent)
+        finally:
+            Path(draft).unlink(missing_ok=True)
     except OSError as error:
         raise _not_writable(path.parent, error) from error
-    draft.replace(path)
 
 
 def is_full(folder: Path, required_bytes: int = RESERVE_BYTES) -> bool:

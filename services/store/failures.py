@@ -33,4 +33,8 @@ def note_failure(backend: Backend, user_id: UserId | None, failure: Failure | Ex
         finally:
             _threads.release()
 
-    in_thread("failure", note)
+    try:
+        in_thread("failure", note)
+    except RuntimeError as error:  # the system starts no more threads
+        _threads.release()
+        log_event("failure.unnoted", user=user_id, failure=failure, error=type(error))

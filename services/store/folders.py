@@ -1,8 +1,9 @@
-"""Checks of the paths of local stores, and of their parent folders."""
+"""Checks of the paths of local stores, and the making of files and folders that survive a power cut."""
 
 import os
 import stat
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 from services.errors import Misconfigured
@@ -33,3 +34,35 @@ def lasting_folder(path: Path) -> Path:
             break
         above = above.parent
     return above
+
+
+def make_folder(folder: Path) -> None:
+    """Make *folder* and its parents, with access for this user alone, and sync them, so that they survive a power cut."""
+    above = lasting_folder(folder)
+    for name in folder.relative_to(above).parts:
+        above = above / name
+        above.mkdir(mode=0o700, exist_ok=True)
+        # Daybook may lack the permission to list the parent of a folder that an admin has made for it
+        with suppress(PermissionError):
+            sync(above.parent)
+
+
+def name_new(draft: Path, path: Path) -> None:
+    """Give the file *draft* the name *path*, and sync the folder; the old name may stay.
+
+    Raise FileExistsError if there is a file *path*: it is never replaced.
+    """
+    try:
+        os.link(draft, path)  # unlike renaming, this never replaces a file
+    except OSError:  # exFAT, for example, has no hard links
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL, 0o600))
+        draft.rename(path)
+    sync(path.parent)
+
+
+def sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,5 +1,6 @@
 """The store in Firestore: its start, its lease, faults at run time, rules, indexes, and the bill for a turn."""
 
+import re
 import subprocess
 import sys
 import threading
@@ -155,8 +156,14 @@ def test_store_is_made_once_and_found_again(place):
     place.open(is_app=False).close()
 
     assert place.exists()
-    with pytest.raises(BadInput, match="gcloud firestore export"):
+
+
+def test_printed_backup_is_of_one_state(place):
+    with pytest.raises(BadInput, match="gcloud firestore export gs://BUCKET") as told:
         place.backup(None)
+
+    [minute] = re.findall(r" --snapshot-time=(\S+:00Z)$", told.value.public)
+    assert timedelta() <= datetime.now(UTC) - datetime.fromisoformat(minute) < timedelta(minutes=2)
 
 
 def test_first_start_that_was_killed_after_its_lease_is_repeated(place):

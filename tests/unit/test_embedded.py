@@ -2,6 +2,7 @@
 
 import contextlib
 import itertools
+import os
 import socket
 import subprocess
 import sys
@@ -15,11 +16,19 @@ import pytest
 from platformdirs.macos import MacOS
 from platformdirs.unix import Unix
 
+from services.crypto import new_key
 from services.domain.models import ModelState
-from services.embedded import folders, postgres, processes
+from services.embedded import folders, plan, postgres, processes
 from services.embedded.folders import Folders
 from services.embedded.model_server import keep_running, thread_count
-from services.embedded.plan import DatabasePlan, ModelPlan, Plan, StackSecrets, prepare
+from services.embedded.plan import (
+    DatabasePlan,
+    ModelPlan,
+    Plan,
+    StackSecrets,
+    prepare,
+    read_root_keys,
+)
 from services.embedded.processes import Backoff, Stopped
 from services.embedded.reports import Failed, ModelReport, Running, Stage, Starting, Trouble
 from services.embedded.stack import Restarter, Stack
@@ -94,9 +103,41 @@ def test_apps_that_start_at_once_share_a_cache(tmp_path):
     assert list((tmp_path / "cache").iterdir()) == []
 
 
-def test_keys_inside_the_data_folder_are_refused(tmp_path):
+def test_first_starts_at_once_use_the_key_on_the_disk(places, monkeypatch):
+    both_found_no_key = threading.Barrier(2)
+    monkeypatch.setattr(plan, "new_key", lambda: (both_found_no_key.wait(10), new_key())[1])
+
+    def tags(_):
+        return read_root_keys(places, None, may_create=True).store_tags()
+
+    with ThreadPoolExecutor() as pool:
+        used = list(pool.map(tags, range(2)))
+
+    assert used == [tags(None)] * 2
+    assert [one.name for one in places.keys.iterdir()] == ["root.key"]
+
+
+def test_name_of_a_new_key_is_on_the_disk(places, monkeypatch):
+    sync, synced = os.fsync, set()
+
+    def noted(descriptor):
+        sync(descriptor)
+        for folder in (places.keys, places.keys.parent):
+            if folder.exists() and os.path.samestat(os.fstat(descriptor), folder.stat()):
+                synced.update(folder.iterdir())
+
+    monkeypatch.setattr(os, "fsync", noted)
+    read_root_keys(places, None, may_create=True)
+
+    assert {places.keys, places.keys / "root.key"} <= synced
+
+
+@pytest.mark.parametrize(("data", "keys"), [(".", "keys"), ("data", ".")])
+def test_keys_and_data_inside_one_another_are_refused(tmp_path, data, keys):
+    places = Folders(data=tmp_path / data, keys=tmp_path / keys, cache=tmp_path / "cache")
+
     with pytest.raises(Misconfigured, match="set DAYBOOK_KEY_DIR to a folder elsewhere"):
-        prepared(Folders(data=tmp_path, keys=tmp_path / "keys", cache=tmp_path / "cache"))
+        prepared(places)
 
 
 @pytest.mark.parametrize("system", [MacOS, Unix])

@@ -161,6 +161,13 @@ def test_ring_names_its_current_key():
     assert keys.proof_key(1) == BEFORE.proof_key()
 
 
+def test_damaged_text_needs_no_root_key():
+    DURING.refuse_missing([0, 1, 2])
+
+    with pytest.raises(Misconfigured, match="Root key 3 is missing"):
+        DURING.refuse_missing([0, 3])
+
+
 INVALID = {
     "is missing": ["", " \n"],
     "is not 32 random bytes in base64url": [

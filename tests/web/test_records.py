@@ -185,6 +185,23 @@ def test_failures_do_not_fill_the_process_with_threads():
     assert len(noted) == 33
 
 
+def test_failures_are_counted_again_after_a_lack_of_threads(monkeypatch):
+    def start(_):
+        raise RuntimeError("can't start new thread")
+
+    noted = []
+    backend = SimpleNamespace(note_failure=lambda *one: noted.append(one))
+    with monkeypatch.context() as lack:
+        lack.setattr(threading.Thread, "start", start)
+        for _ in range(32):
+            note_failure(backend, USER, Failure.CHANGE)
+
+    note_failure(backend, USER, Failure.CHANGE)
+    written()
+
+    assert len(noted) == 1
+
+
 # --- notices
 
 

@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 
 from google.api_core.exceptions import AlreadyExists, FailedPrecondition
@@ -79,9 +80,11 @@ class FirestorePlace:
         )
 
     def backup(self, target: Path) -> None:
+        # an export without a time is not consistent; the time has to be a whole minute of the last hour
         raise BadInput(
-            "Firestore makes its own backups: gcloud firestore export gs://BUCKET "
-            f"--project={self.project} --database='{self.database}'"
+            "Firestore makes its own backups. For one of this minute, run within the hour: "
+            f"gcloud firestore export gs://BUCKET --project={self.project} --database='{self.database}' "
+            f"--snapshot-time={datetime.now(UTC):%Y-%m-%dT%H:%M:00Z}"
         )
 
     def _exists(self, database: Database) -> bool:

@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 from services.errors import Misconfigured, StoreBlocked
 from services.store.file_lock import FileLock
-from services.store.folders import check_new, check_system, lasting_folder
+from services.store.folders import check_new, check_system, make_folder, name_new, sync
 from services.store.operator import Finding, Mark
 from services.store.sqlite.store import SqliteStore, error_of
 
@@ -66,7 +66,7 @@ class SqlitePlace:
         locks = list[FileLock]()
         try:
             if not self.exists():
-                _make_folder(self.path.parent)
+                make_folder(self.path.parent)
             locks = [FileLock(Path(f"{self.path}-{name}")) for name in ("lock", "app")]
             if is_app and not locks[1].try_lock():
                 raise Misconfigured(
@@ -102,13 +102,8 @@ class SqlitePlace:
                         raise Misconfigured(
                             f"{self.path} is damaged: the backup would be, too. Put an older one back."
                         )
-                _sync(draft)
-                try:
-                    os.link(draft, target)  # unlike renaming, this never replaces a file
-                except OSError:  # exFAT, for example, has no hard links
-                    os.close(os.open(target, os.O_CREAT | os.O_EXCL, 0o600))
-                    draft.rename(target)
-            _sync(target.parent)
+                sync(draft)
+                name_new(draft, target)
         except sqlite3.Error as error:
             raise self._unusable(error) from None
         except OSError as error:
@@ -176,9 +171,9 @@ class SqlitePlace:
             with closing(draft._connect()) as connection:
                 self._keep_log(connection)
                 draft._migrate(connection, 0)
-            _sync(draft.path)
+            sync(draft.path)
             draft.path.rename(self.path)
-        _sync(self.path.parent)
+        sync(self.path.parent)
 
     def _opened(self, locks: list[FileLock], *, is_app: bool) -> SqliteStore:
         """Open the existing store; if its version is old, first copy the file (in the same folder), and then migrate it."""
@@ -259,14 +254,6 @@ def lost_commits_warning() -> str | None:
     )
 
 
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 @contextmanager
 def _removed(path: Path) -> Generator[None]:
     """Remove the draft at *path*, and SQLite's files beside it, before and after the block."""
@@ -279,14 +266,3 @@ def _removed(path: Path) -> Generator[None]:
         for name in names:
             with suppress(FileNotFoundError):
                 name.unlink()
-
-
-def _make_folder(folder: Path) -> None:
-    """Make *folder* and its parents, with access for this user alone, and sync them, so that they survive a power cut."""
-    above = lasting_folder(folder)
-    for name in folder.relative_to(above).parts:
-        above = above / name
-        above.mkdir(mode=0o700, exist_ok=True)
-        # Daybook may lack the permission to list the parent of a folder that an admin has made for it
-        with suppress(PermissionError):
-            _sync(above.parent)

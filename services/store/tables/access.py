@@ -180,7 +180,10 @@ def models_of(block: Block) -> ModelSettings:
 
 
 def root_key_versions(block: Block, now: datetime) -> list[int]:
-    """Return the versions of the root key under which data are sealed in the store; [] before the first account."""
+    """Return the versions of the root key under which data are sealed in the store; [] before the first account.
+
+    0 is the version of a damaged text.
+    """
     alive = Range("ends_at", above=now)
     sealed = [one.sealed for one in block.select(schema.SESSIONS, {}, alive)]
     sealed += [one.sealed for one in block.select(schema.CREDENTIALS) if one.user_id]
