@@ -487,6 +487,18 @@ def test_conversation_moves_into_a_space_and_out(open_app, maya, latin, garden, 
     assert database.thread(garden).conversation.space_id == latin.id
 
 
+def test_names_of_spaces_to_move_to_are_plain_text(open_app, maya, garden, database):
+    for _ in range(2):
+        make(maya, "Work (2026)", id=SpaceId(uuid4()))
+    app = chosen(open_app(maya, c=str(garden)), garden, "Move to space")
+    _, first, second = app.selectbox(key="move-to").options
+    assert (first, second.startswith(first), second == first) == ("Work (2026)", True, False)
+
+    move(app, database.thread(garden).conversation, second)
+
+    assert database.thread(garden).conversation.space_id == maya.store.spaces.all()[1].id
+
+
 def test_chat_moves_only_where_a_place_is_open(open_app, maya, garden, database):
     old = make(maya, "Old", is_archived=True)
     app = open_app(maya, c=str(garden))
