@@ -69,6 +69,9 @@ class Postgres(processes.Server):
         _create_private(self.socket_folder)
         if self.folder.exists():
             self._own()
+            self.folder.chmod(
+                0o700
+            )  # a copy from a disk without Unix modes has others, which Postgres refuses
             return
         draft = self.folder.with_name("postgres.draft")
         shutil.rmtree(draft, ignore_errors=True)

@@ -82,6 +82,13 @@ def test_key_file_that_cannot_be_read_is_refused(places, name):
         prepared(places)
 
 
+def test_lock_that_cannot_be_read_is_refused(places):
+    (places.data / "lock").mkdir(parents=True)
+
+    with pytest.raises(Misconfigured, match="data cannot be read: Is a directory"):
+        plan.running_endpoints(places.data)
+
+
 def test_folder_that_cannot_be_written_is_refused(places):
     places.data.write_text("")
 
