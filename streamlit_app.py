@@ -94,6 +94,8 @@ else:
             st.Page(sidebar.ADMIN, title=words.ADMIN),  # the page refuses users who are not admins
         ]
     page = st.navigation(pages, position="hidden")
+    if page.url_path:  # the browser ignores the titles of pages once a title is configured
+        st.set_page_config(page_title=f"{page.title} · Daybook")
     if user:
         if left := temporary.leave_if_elsewhere(page):
             undo.offer_temporary(left)

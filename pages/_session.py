@@ -18,7 +18,7 @@ from services.errors import AppError, NotFound, SignedOut, StoreUnavailable
 
 CHAT = "pages/chat.py"
 SPACE = "s"  # the URL parameter that names the space whose conversations are listed
-_NEWS_SECONDS = 2  # shorter than the four seconds for which a browser shows a toast
+_NEWS_SECONDS = 3.5  # shorter than the four seconds for which a browser shows a toast
 TEMPORARY = {"temporary": "1"}  # the URL query of a page with a temporary chat
 
 
@@ -171,7 +171,7 @@ def open_dialog() -> bool:
 
 
 def _show_news(here: Tab) -> None:
-    """Show the news in all runs of the next two seconds, because a browser may skip a run that another run replaces.
+    """Show the news in all runs of the next seconds, because a browser may skip a run that another run replaces.
 
     News that is still visible is not shown a second time.
     """

@@ -152,7 +152,7 @@ def _close_tabs(loop: asyncio.AbstractEventLoop, session_id: str) -> None:
     # imported here, because this import loads the whole app, and the backend must start before that
     from pages._tab import KEY, Tab
 
-    server = runtime.get_instance()
+    server, is_any_left = runtime.get_instance(), False
     for tab in server._session_mgr.list_sessions():
         session = tab.session
         if session._user_info.get("sid") != session_id:
@@ -163,13 +163,15 @@ def _close_tabs(loop: asyncio.AbstractEventLoop, session_id: str) -> None:
         if left.unsent:
             continue
         if left.callbacks.running:
-            loop.call_later(_CALLBACK_SECONDS, _close_tabs, loop, session_id)
+            is_any_left = True
             continue
         server.close_session(session.id)
         if isinstance(tab.client, StarletteSessionClient):
             closing = loop.create_task(_hang_up(tab.client))
             _closing.add(closing)
             closing.add_done_callback(_closing.discard)
+    if is_any_left:  # one call for all tabs: with one for each, the pending calls would multiply
+        loop.call_later(_CALLBACK_SECONDS, _close_tabs, loop, session_id)
 
 
 async def _hang_up(client: StarletteSessionClient) -> None:

@@ -110,7 +110,7 @@ with show_errors():
 
 
 def draw_the_rest() -> None:
-    browser.announce(*heard())  # announced first, before the user can press Stop
+    browser.announce(*heard())  # announced before the user can press Stop
     deferred.catch_up()
     sidebar.draw_rest(
         user,

@@ -16,7 +16,7 @@ from pages._parts import (
     usage_chart,
     words,
 )
-from pages._parts.elements import quiet_button, row
+from pages._parts.elements import distinct, quiet_button, row
 from pages._parts.layers import Layer, diagram
 from pages._session import ask_for, find_user
 from services import bootstrap
@@ -122,7 +122,13 @@ def _draw_model(user: UserServices, today: UsageReport) -> None:
     listed = user.conversations.recent(_LISTED)
     if not listed:
         return
-    titles = {one.id: conversation_menu.plain_title(one) for one in listed}
+    # the time of creation, because the label of a chat must not change while the page is open
+    titles = distinct(
+        {
+            one.id: f"{conversation_menu.plain_title(one)} ({words.moment(one.created_at, has_date=True)})"
+            for one in listed
+        }
+    )
     st.selectbox(
         "Clear the context of",
         titles,

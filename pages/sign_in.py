@@ -305,7 +305,8 @@ def _form(
 def _here() -> str:
     """Return the path and query of the current URL, without the parameters of the sign-in page itself."""
     query = st.query_params.to_dict()
-    for name in ("reason", "wait", "why", "invite", "code", "step", "by", "added", "ways", "left"):
+    own = "reason", "wait", "why", "invite", "code", "step", "by", "added", "ways", "gone", "left"
+    for name in own:
         query.pop(name, None)
     path = urlsplit(st.context.url or "").path or "/"
     return f"{path}?{urlencode(query)}" if query else path

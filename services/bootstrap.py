@@ -11,6 +11,7 @@ from services.chat.parts import ChatParts as ChatParts
 from services.chat.remote_turn import RemoteTurn as RemoteTurn
 from services.chat.service import Chat as Chat
 from services.chat.setup import Setup as Setup
+from services.chat.temporary import ChatIsOver as ChatIsOver
 from services.chat.temporary import TemporaryChat as TemporaryChat
 from services.chat.view import Affordable as Affordable
 from services.chat.view import ThreadView as ThreadView

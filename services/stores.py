@@ -127,7 +127,7 @@ def open_backend(
 
 
 def open_operator(chosen: Settings) -> Operator:
-    """Open the operator's port of the store that the settings name, or else of the running embedded stack.
+    """Return the `Operator` of the store that the settings name. If they name none, it is that of the running embedded stack.
 
     Raise Misconfigured if the settings name no store and no embedded stack is running.
     """

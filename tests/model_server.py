@@ -66,6 +66,7 @@ class Script:
     status: int = 200  # any other than 200: an error of that status
     retry_after: str = ""
     error: str = "scripted"  # the text of an error
+    code: str = ""  # the code of an error
     refuses: str = ""  # a parameter that is refused with status 400
     finish: str = ""  # the finish_reason; empty: "length" at the request's limit, else "stop"
     endless: int = 0  # 1: the reply ignores the request's length limit
@@ -279,6 +280,7 @@ class ModelServer:
             return client.error(400, {"message": script.error})
         if script.status != 200:
             says = {"message": f"{script.error}; you said: {seen.prompt}", "type": "scripted"}
+            says["code"] = script.code or None
             return client.error(script.status, says, script.retry_after)
         match script.fault:
             case "hang-headers":

@@ -6,6 +6,7 @@
 const DRAFTS = "daybook-draft:",
   MONTH = 30 * 24 * 3600 * 1000,
   TAB = "daybookTab",
+  LEAVING = "daybook-leaving", // until the next page is loaded: the user who has pressed "Sign out"
   LOCK = "daybook-tab:";
 let tab = sessionStorage.getItem(TAB) ?? named(); // the name of this tab, which survives a reload
 let person = null;
@@ -150,11 +151,16 @@ function drop(isOver) {
 
 drop((name) => !(read(name).at > Date.now() - MONTH));
 
+// The page that follows a sign-out drops the user's drafts, unless the sign-out has failed.
+const leaving = localStorage.getItem(LEAVING);
+localStorage.removeItem(LEAVING);
+if (leaving && new URLSearchParams(location.search).get("reason") !== "unavailable") {
+  drop((name) => name.startsWith(`${DRAFTS}${leaving}:`));
+}
+
 daybook.capture(document, "submit", ({ target }) => {
-  if (target.id === "sign-out") {
-    // `person` is not known on a page without a composer
-    drop((name) => name.startsWith(`${DRAFTS}${target.dataset.person}:`));
-  }
+  // `person` is not known on a page without a composer
+  if (target.id === "sign-out") localStorage.setItem(LEAVING, target.dataset.person);
 });
 
 daybook.capture(document, "input", ({ target }) => {

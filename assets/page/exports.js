@@ -4,15 +4,19 @@
 
 const OFFLINE = "Daybook did not answer. Try again in a moment.";
 const STARTED = 1000; // milliseconds within which the server begins an export
+const asked = new Set(); // forms that wait for the server's answer, or were submitted within STARTED
 
 daybook.capture(document, "submit", async (event) => {
   const form = event.target;
   if (!form.matches('form[action^="/export/"]')) return;
   event.preventDefault();
+  if (asked.has(form)) return; // a second download would cancel the first
+  asked.add(form);
   const address = `${form.action}?${new URLSearchParams(new FormData(form))}`;
   const answer = await fetch(address, { method: "HEAD" }).catch(() => null);
-  if (!answer) return daybook.tell(form, OFFLINE);
-  if (answer.status === 429) return daybook.tell(form, form.dataset.running);
+  const refusal = answer ? answer.status === 429 && form.dataset.running : OFFLINE;
+  setTimeout(() => asked.delete(form), refusal ? 0 : STARTED);
+  if (refusal) return daybook.tell(form, refusal);
   daybook.submit(form);
   // the page then shows the progress (pages/_parts/full_export.py)
   if (form.action.endsWith("/everything.zip")) setTimeout(daybook.redraw, STARTED);

@@ -6,7 +6,7 @@ const KEPT = ".db-list button, .db-versions button, .st-key-earlier button";
 
 let menu = null;
 let opener = null; // the button whose menu is open
-let focused = null; // the button of the list or of a message that has the focus
+let focused = null; // the button with the focus, in the list or below a message
 let first = null; // the first button below the messages when the page was last clicked
 
 function open(button) {

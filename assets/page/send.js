@@ -28,7 +28,7 @@ const tell = (sentence) => daybook.tell(document.querySelector('[data-testid="st
 function isFree() {
   cancel();
   const text = daybook.composer().value.trim();
-  if (!text) return true; // Streamlit does not send an empty text
+  if (!text) return true;
   if (daybook.isOffline()) return false;
   const size = 3 * text.length > LONGEST ? new Blob([text]).size : 0;
   if (size > LONGEST) tell(tooLong(size));
@@ -40,6 +40,7 @@ function isFree() {
 }
 
 function noteSent() {
+  if (!daybook.composer().value.trim()) return; // Streamlit does not send an empty text
   isSent = true;
   daybook.noteSent();
   daybook.noteDraftSent();

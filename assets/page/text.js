@@ -10,7 +10,7 @@ const DIRECTED = [
   '> [data-testid="stHeadingWithActionElements"] > *',
 ]
   .map((part) => `.stMarkdown [data-testid="stMarkdownContainer"] ${part}:not([dir])`)
-  .concat(".st-key-composer textarea:not([dir])")
+  .concat([".st-key-chat-head h1", "textarea", ".stTextInput input"].map((field) => `${field}:not([dir])`))
   .join();
 
 function headOf(block) {

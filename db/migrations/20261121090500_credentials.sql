@@ -333,7 +333,7 @@ end $$;
 -- Lock *address* and the users of Supabase Auth that change when *person* gets this address.
 create function private.lock_address(person uuid, address text) returns void language plpgsql as $$
 begin
-  perform pg_advisory_xact_lock(hashtext('daybook: addresses'), hashtext(address));   -- if two users take one address, the second waits
+  perform pg_advisory_xact_lock(hashtext('daybook: addresses'), hashtext(address));   -- if two users take the same address at once, the second waits
   -- these rows are locked before all others, as in deletions of accounts, to avoid deadlocks; and in the order of ids, in
   -- case two users swap their addresses
   perform from auth.users where id = person or email = address order by id for update;

@@ -123,13 +123,13 @@ begin
   end loop;
 end $$;
 
--- Record that the caller has proved who they are. The credentials must still be of the generation that the
--- proof was compared with. `check_factor` checks the second factor of the account; if the deployment requires
--- a factor, it was given in this session already. The successful attempt is subtracted from the buckets
--- *returned*. A partial proof (*new_scope*) does not replace a full proof that is younger than ten minutes.
--- The session gets a new cookie in place of *cookie*, and its tokens sealed for that cookie, but only under
--- the *lease* of the refresh token, so that no other process exchanges it meanwhile. The lease ends even if
--- the proof is refused.
+-- Record that the caller has proved who they are. The proof is refused if the credentials have changed since
+-- it was checked. `check_factor` checks the account's own second factor; a factor that the deployment requires
+-- must have been given earlier in this session. An attempt that succeeds is not counted: it is subtracted from
+-- each throttle in the list *returned*. A partial proof (*new_scope*) does not replace a full proof that is
+-- younger than ten minutes. The session's *cookie* is replaced by a new one, and the tokens are stored sealed for
+-- the new cookie. The caller must hold the *lease* of the refresh token, so that no other process exchanges
+-- the token at the same time. The lease ends even if the proof is refused.
 create function private.prove_session(
   me uuid, seen_generation integer, returned public.free_text, has_factor boolean, factor_action text,
   new_generation integer, new_uses integer, new_wants_factor boolean, new_lookup text, new_sealed public.sealed,
@@ -387,7 +387,7 @@ declare
   last_one boolean;
 begin
   if person is not distinct from me then
-    perform private.require_recent(true);   -- checked before the lock, because the session may end while this call waits
+    perform private.require_recent(true);   -- checked before the wait for the lock: a session that is valid now may end during the wait
   end if;
   -- this row is locked before all others, as in each deletion of an account, to avoid deadlocks
   perform from auth.users where id = person for update;
@@ -500,7 +500,7 @@ end $$;
 
 create function private.set_role(me uuid, person uuid, new_role text) returns jsonb language plpgsql as $$
 declare
-  -- called first, because it takes locks, and later reads must see the state after that
+  -- called first: it takes locks, and the reads below must follow them
   last_one boolean := private.is_last_admin(person);
 begin
   perform private.require_admin(me);

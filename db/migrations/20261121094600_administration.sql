@@ -199,7 +199,7 @@ begin
   before := private.lock_deployment();
   perform private.require_admin(me);
   update private.deployment set monthly_cap_micro = new_monthly_cap_micro where id;
-  perform private.recall_loans(null);       -- a lower cap also reduces existing loans, to their spent and reserved parts
+  perform private.recall_loans(null);       -- a lower cap also reduces existing loans, to what is spent or reserved of them
   perform private.note_changes(me, 'caps.deployment', null, to_jsonb(before),
     jsonb_build_object('monthly_cap_micro', new_monthly_cap_micro));
   return '{"ok": true}';

@@ -25,7 +25,7 @@ _TO_ACCOUNT = '<a class="db-jump" href="/account" target="_self">Open Account</a
 
 
 def draw(admin: UserServices) -> None:
-    """Draw the forms and, if several users sign in, the switch that requires two-step verification."""
+    """Draw the forms and, on a deployment for several users, the switch that requires two-step verification."""
     settings = admin.administration.deployment()
     title, caption = "Limits for new users", "Existing users keep theirs."
     forms.draw_limits("default", title, settings.defaults, _change, caption)

@@ -7,7 +7,7 @@ import streamlit as st
 
 from pages._admin import outcomes
 from pages._parts import tables, words
-from pages._parts.elements import draw_choice, draw_download, quiet_button, row
+from pages._parts.elements import distinct, draw_choice, draw_download, quiet_button, row
 from pages._session import attempt, find_user
 from pages._tab import tab
 from services import bootstrap
@@ -97,11 +97,13 @@ def _draw_invitations(invitations: list[Invitation]) -> None:
         for one in invitations
     ]
     tables.draw(rows, "invitations-table", "Invitations and their status")
-    unused = {
-        one.id: f"{one.email or _ANYONE} ({words.moment(one.created_at)})"
-        for one in invitations
-        if one.state == "open"
-    }
+    unused = distinct(
+        {
+            one.id: f"{one.email or _ANYONE} ({one.role.capitalize()}, {words.moment(one.created_at)})"
+            for one in invitations
+            if one.state == "open"
+        }
+    )
     if unused:
         with row("invitation-actions"):
             label, name = "Open invitation", unused.__getitem__

@@ -73,7 +73,7 @@ def open_step() -> UUID | None:
 
 def go_to(purpose: str) -> None:
     """Make the next run show the forms of *purpose*, or no such forms if it is "". For callbacks."""
-    for name in ("reason", "wait", "why", "step", "code", "by", "added", "ways", "then"):
+    for name in ("reason", "wait", "why", "step", "code", "by", "added", "ways", "gone", "then"):
         st.query_params.pop(name, None)
     if purpose:
         st.query_params["code"] = purpose

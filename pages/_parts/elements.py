@@ -14,6 +14,7 @@ from services.domain import Preferences, Space
 from services.errors import ExportRunning, NewerVersion, Tampered
 
 Choice = TypeVar("Choice")
+_WORD_JOINER = "\u2060"  # an invisible character
 Gap = Literal["xxsmall", "small"] | int | None
 
 
@@ -79,6 +80,19 @@ def key_showing(name: str, value: object) -> str:
         key, number = f"{name}-{number + 1}", number + 1
     tab().field_keys[name] = key, number
     return key
+
+
+def distinct(labels: Mapping[Choice, str], *others: str) -> dict[Choice, str]:
+    """Return *labels* with invisible characters added to each that equals an earlier one or one of *others*.
+
+    Fields and menus send only the label of the chosen option, and Streamlit takes equal labels for the last such option.
+    """
+    found: dict[Choice, str] = {}
+    for choice, label in labels.items():
+        while label in found.values() or label in others:
+            label += _WORD_JOINER
+        found[choice] = label
+    return found
 
 
 def draw_unread(document: Preferences | Space) -> None:

@@ -148,11 +148,15 @@ def _hidden(values: Mapping[str, str]) -> str:
 
 
 def _kept(kept: Mapping[str, str]) -> str:
-    """Return HTML with a ticked checkbox for each method that a reset may keep; *kept*: the labels by field name."""
+    """Return HTML with a checkbox for each method that a reset may keep; *kept*: the labels by field name.
+
+    The boxes are ticked, except those that the user had unticked before the last entry was refused.
+    """
     if not kept:
         return ""
+    gone = st.query_params.get("gone", "").split("~")
     ticks = "".join(
-        f"""<label><input type="checkbox" name="{escape(name)}" value="yes" checked>
+        f"""<label><input type="checkbox" name="{escape(name)}" value="yes"{"" if name in gone else " checked"}>
             {escape(what)}</label>"""
         for name, what in kept.items()
     )

@@ -102,7 +102,7 @@ def prompt(
 ) -> str:
     """Return a prompt and its buttons as HTML.
 
-    *others*: all versions of the message, including *message*; if empty, no button edits or deletes it.
+    *others*: all versions of the message, *message* included; if empty, the message has no Edit and Delete buttons.
     *is_unanswered*: the conversation went on without a reply; *is_unseen*: the prompt is not sent to the model.
     """
     text = prompts.as_typed(message.body) if message.is_verified else f"<p>{_UNVERIFIED}</p>"

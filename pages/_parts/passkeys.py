@@ -1,4 +1,4 @@
-"""The part of the page Account that lists, adds, renames and removes passkeys."""
+"""The part of the Account page that lists, adds, renames and removes passkeys."""
 
 from base64 import urlsafe_b64encode
 from collections.abc import Collection

@@ -100,6 +100,8 @@ def preferences_dialog() -> None:
     if is_saved and not refused:
         sizes = {name: entry.value for name, entry in entries.items()}
         chosen = replace(chosen, theme=theme, has_title_in_tab=has_title, instructions=text or None)
+        if sizes["reply_tokens"] == _shown_reply(user, now):
+            sizes["reply_tokens"] = now.reply_tokens  # the field shows at most the model's maximum
         chosen = replace(chosen, **_even(sizes))
         editing.save(
             partial(_store, user, chosen, seen),
@@ -199,7 +201,7 @@ def _draw_limits(user: UserServices, now: Preferences) -> dict[str, _Number]:
     reply_tokens = _draw_number(
         "reply-tokens",
         "Max reply length (tokens)",
-        now.reply_tokens and min(now.reply_tokens, longest_reply),
+        _shown_reply(user, now),
         (_LEAST_REPLY, longest_reply, 100),
         longest,
         f"Longer replies are cut off. {model.name}: at most {longest}.",
@@ -209,6 +211,12 @@ def _draw_limits(user: UserServices, now: Preferences) -> dict[str, _Number]:
         "context_tokens": context_tokens,
         "reply_tokens": reply_tokens,
     }
+
+
+def _shown_reply(user: UserServices, now: Preferences) -> int | None:
+    """Return the stored length of a reply as its field shows it: at most the maximum of the default model."""
+    longest = max(user.choices.setup(None).offer.info.reply_tokens, _LEAST_REPLY)
+    return now.reply_tokens and min(now.reply_tokens, longest)
 
 
 def _draw_number(

@@ -72,7 +72,7 @@ def proving(user: UserServices) -> list[OfferedProvider]:
 
 
 def draw_proofs(user: UserServices, then: str) -> None:
-    """Draw a button for a proof through each provider of *user*; *then*: as in `proof.draw`."""
+    """Draw a button for each provider through which *user* can give a proof; *then*: as in `proof.draw`."""
     if own := proving(user):
         st.html(forms("prove", own, "Confirm with", then), width=384)
 

@@ -200,9 +200,9 @@ def _code(text: str, could_be_image: bool) -> str:
 
 
 def _part_addresses(text: str, schemes: Set[str], *, are_linked: bool) -> str:
-    """Return *text* with some links broken, including automatic links.
+    """Return *text* with some links disabled, automatic links included.
 
-    If *are_linked*, only links to *schemes* stay; otherwise only links to *schemes* are broken. Relative links stay.
+    If *are_linked*, only links with one of *schemes* stay; otherwise only those are disabled. Relative links stay.
     """
 
     def part(found: re.Match[str]) -> str:

@@ -114,7 +114,7 @@ def move_dialog(conversation: Conversation) -> None:
     """Move *conversation* into a space or out of one."""
     user = user_services()
     offered = spaces.offered(user.spaces.all(), conversation.space_id)
-    labels = spaces.by_label(_NO_SPACE, offered)
+    labels = spaces.by_label(_NO_SPACE, offered, naming=spaces.plain_name)
     ids = list(labels.values())
     title = safe_md.label(conversation.title or words.UNTITLED)
     with st.form("move", border=False):
@@ -127,8 +127,7 @@ def move_dialog(conversation: Conversation) -> None:
         if editing.is_submitted("Move"):
             to = labels[label]
             user.conversations.move(conversation.id, to)
-            names = {space.id: spaces.plain_name(space) for space in offered}
-            where = f"moved to “{names[to]}”" if to else "removed from its space"
+            where = f"moved to “{label}”" if to else "removed from its space"
             undo.offer(
                 conversation.id,
                 "move",

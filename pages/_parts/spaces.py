@@ -1,18 +1,17 @@
 """The open space, which the URL names, and the names and labels of all spaces."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from uuid import UUID
 
 import streamlit as st
 
 from pages._parts import safe_md
+from pages._parts.elements import distinct
 from pages._session import SPACE, go_to_space
 from pages._tab import tab
 from services.bootstrap import UserServices
 from services.domain import Conversation, Space, SpaceId
 from services.errors import StoreUnavailable
-
-_WORD_JOINER = "\u2060"  # an invisible character, added to a label that equals another
 
 
 def chosen(user: UserServices) -> SpaceId | None:
@@ -52,18 +51,18 @@ def plain_name(space: Space) -> str:
     return space.name if space.is_verified else "Unverified space"
 
 
-def by_label(first: str, spaces: Sequence[Space], *others: str) -> dict[str, SpaceId | None]:
-    """Return a mapping from labels to *spaces*; it begins with *first*, the label for no space.
+def by_label(
+    first: str,
+    spaces: Sequence[Space],
+    *others: str,
+    naming: Callable[[Space], str] = name,
+) -> dict[str, SpaceId | None]:
+    """Return a mapping from labels by *naming* to *spaces*; it begins with *first*, the label for no space.
 
-    Menus return only the label, so equal names, and names that equal one of *others*, get distinct labels.
+    Equal names, and names that equal one of *others*, get distinct labels.
     """
-    found: dict[str, SpaceId | None] = {first: None}
-    for space in spaces:
-        label = name(space)
-        while label in found or label in others:
-            label += _WORD_JOINER
-        found[label] = space.id
-    return found
+    labels: dict[SpaceId | None, str] = {None: first} | {one.id: naming(one) for one in spaces}
+    return {label: space_id for space_id, label in distinct(labels, *others).items()}
 
 
 def draw_sign(user: UserServices, conversation: Conversation) -> None:

@@ -14,7 +14,7 @@ from pages._parts.elements import quiet_button
 from pages._parts.thoughts import StreamedReply
 from pages._session import address, find_user, keep_errors
 from pages._tab import Refusal, tab
-from services.bootstrap import Chat, LiveTurn, RemoteTurn, TemporaryChat, ThreadView
+from services.bootstrap import Chat, ChatIsOver, LiveTurn, RemoteTurn, TemporaryChat, ThreadView
 from services.domain import (
     ConversationId,
     MemoryPolicy,
@@ -190,7 +190,7 @@ def draw_refusals(
                     is_free = False
                 else:
                     st.code(refusal.prompt, language=None, wrap_lines=True)
-                    if not isinstance(refusal.error, NotFound):  # NotFound: the chat is deleted
+                    if not isinstance(refusal.error, NotFound | ChatIsOver):  # the chat is deleted
                         st.caption("This draft is saved in the chat where you wrote it.")
                     key = f"dismiss-{refusal.id}"
                     quiet_button(words.DISMISS, "close", key, tab().callbacks.forget, [refusal])

@@ -176,7 +176,7 @@ def offer_summary(conversation_id: ConversationId, summary: RunningSummary, sent
 
 
 def _delete_messages(thread: Thread, doomed: Collection[Message], count: int) -> None:
-    """Delete *doomed*, shown as *count* messages; one Undo restores all recent deletions of the conversation."""
+    """Delete *doomed*. The page says that *count* messages were deleted. One Undo restores all recent deletions of the conversation."""
     conversation_id, first = thread.conversation.id, min(doomed, key=lambda each: each.seq)
     ids = {message.id for message in doomed}
     deletions = services_of(conversation_id).deletions

@@ -346,7 +346,7 @@ class UserTasks:
         """Ask the model about the oldest *pending* prompts, store the facts that it names, and add them to *noted*.
 
         Return the id of the last prompt asked about; None if no prompt waits, a prompt cannot be read, or the user
-        wants no facts any more. Raise AppError.
+        wants no facts any more. Raise AppError; if a fact cannot be stored now, the others are stored first.
         """
         exchanges = [exchange_about(thread, prompt.id) for prompt in pending[:BATCH]]
         if not exchanges or not all(exchanges):
@@ -370,16 +370,22 @@ class UserTasks:
         shown = [by_id[fact_id] for fact_id in plan.fact_ids]
         now = self.choices.setup(thread).facts
         before = len(noted)
+        failure: AppError | None = None
         space_id = thread.conversation.space_id
         for change in parse_fact_changes(answer.text, exchange, now, shown, space_id):
             source = source_of(change.text, [each for each in exchange if each in pending]) or last
             fact = _fact(change.text, change.replaces, thread, source.id)
             try:
                 self.store.facts.keep(fact, replaces=change.replaces, cuts=thread.conversation.cuts)
-            except AppError:  # continue with the next fact
+            except AppError as error:  # continue with the next fact
                 log_event("fact.lost", turn=answer.turn_id)
+                # messages were deleted meanwhile, or the database is away; any other error refuses the fact for good
+                if isinstance(error, (NotFound, StoreUnavailable)):
+                    failure = error
             else:
                 noted.append(NotedFact(fact, change.replaces))
+        if failure:
+            raise failure
         self.store.conversations.mark_facts_noted(thread.conversation.id, last.seq)
         log_event("facts.noted", turn=answer.turn_id, facts=len(noted) - before)
         return last.id

@@ -13,7 +13,16 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from services.daemon_threads import in_thread
-from services.domain import ConversationId, MessageId, Purpose, Thoughts, Thread, TurnId, UserId
+from services.domain import (
+    ConversationId,
+    MessageId,
+    Purpose,
+    Thoughts,
+    Thread,
+    TurnId,
+    Usage,
+    UserId,
+)
 from services.errors import AppError, Busy, SignedOut, StoreUnavailable
 from services.events import log_event
 
@@ -55,6 +64,7 @@ class LiveTurn:
     is_stopped: bool = field(default=False, init=False)
     is_cut: bool = field(default=False, init=False)  # true if the reply reached its length limit
     is_done: bool = field(default=False, init=False)
+    usage: Usage | None = field(default=None, init=False)  # the usage that the endpoint reported
     # the thoughts that the last checkpoint stored
     kept_thoughts: Thoughts | None = field(default=None, init=False)
     thought_bytes: int = field(default=0, init=False)  # the bytes of all thoughts, stored or not

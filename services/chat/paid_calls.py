@@ -97,8 +97,10 @@ class PaidCalls:
         return turn
 
     def produce(self, turn: LiveTurn, call: Call) -> Usage | None:
-        """Stream the reply into *turn*; store and settle *turn* however it ends. Return the endpoint's usage."""
-        reported: Usage | None = None
+        """Stream the reply into *turn*; store and settle *turn* however it ends.
+
+        Return the usage that the endpoint reported, unless the reply failed.
+        """
         failure: errors.AppError | None = None
         is_called = is_whole = False
         try:
@@ -106,7 +108,7 @@ class PaidCalls:
             is_held = time.monotonic() < held_until or self.checkpoint(turn, "")
             if is_held and not turn.is_stopped:
                 is_called = True
-                reported = self._stream(turn, call)
+                self._stream(turn, call)
                 is_whole, failure = True, _missing_answer(turn)
             elif not turn.is_stopped:
                 failure = errors.StoreUnavailable("lapsed before the model was called")
@@ -117,7 +119,8 @@ class PaidCalls:
             raise
         finally:
             used = Usage(0, 0)
-            if reported:  # charge at least the streamed tokens, and at most the reserved ones
+            # charge at least the streamed tokens, and at most the reserved ones
+            if reported := turn.usage:
                 reply = min(max(reported.reply, min_tokens(turn.said())), turn.max_tokens)
                 prompt = min(reported.prompt, call.plan.bound_tokens)
                 cached = min(reported.cached, prompt)
@@ -125,23 +128,22 @@ class PaidCalls:
             elif is_called:
                 used = self._counted(call, turn, is_failed=not is_whole)
             turn.failure = self._settle(turn, call.offer.info, used, failure)
-        return reported
+        return turn.usage if is_whole else None
 
-    def _stream(self, turn: LiveTurn, call: Call) -> Usage | None:
-        """Stream the reply into *turn*. Return the usage that the endpoint reported; None if it reported no usage,
-        or an impossible usage: more tokens than fit in the context window.
+    def _stream(self, turn: LiveTurn, call: Call) -> None:
+        """Stream the reply into *turn*, with the usage that the endpoint reports, unless that is impossible: more tokens
+        than fit in the context window.
         """
         stream = call.offer.client.start(call.plan.messages, max_tokens=turn.max_tokens)
         turn.when_stopped(stream.cancel)
         so_far, limit, is_over = call.so_far, _LengthLimit(turn.max_tokens), False
-        reported: Usage | None = None
         for piece in stream:
             match piece:
                 case Usage():
                     if piece.prompt > call.plan.bound_tokens:
                         log_event("usage.impossible", turn=turn.id)
                     if max(piece.prompt, piece.reply) <= call.offer.info.context_tokens:
-                        reported = piece
+                        turn.usage = piece
                 case LimitReached():
                     turn.is_cut = True
                 case Thought(text):
@@ -153,7 +155,6 @@ class PaidCalls:
             if is_over:
                 turn.is_cut = True
                 break  # leaving the loop ends the request at the endpoint
-        return reported
 
     def _settle(
         self, turn: LiveTurn, info: ModelInfo, tokens: Usage, failure: errors.AppError | None

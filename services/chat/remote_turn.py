@@ -61,7 +61,7 @@ class RemoteTurn:
             last = self._turn
             try:
                 _, turn = self._turns.read(self.conversation_id)
-                # another turn can begin only once this turn has ended
+                # a turn with another id means that this turn has ended, because only one can run at a time
                 self._turn = turn if turn and turn.id == last.id else None
             except NotFound:
                 self._turn = None

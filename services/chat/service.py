@@ -211,9 +211,9 @@ class Chat:
     ) -> ThreadView:
         """Return the view of a conversation for a page.
 
-        While a reply streams, the branch ends at its prompt; otherwise, it is the newest branch through the message
-        *version*, if given. With *begun*, a turn that has just begun, take the thread from this turn; with
-        *is_cached*, take a cached thread if there is one. Raise NotFound.
+        The view shows one branch. While a reply streams, the branch ends at the prompt of that reply. Otherwise, it is the
+        newest branch, or the newest that contains the message *version*, if given. *begun*: a turn that has just begun, and
+        whose thread is shown; *is_cached*: a cached thread is good enough. Raise NotFound.
         """
         turn: LiveTurn | RemoteTurn | None = begun
         # read once, because the turn drops its thread when it ends

@@ -64,7 +64,7 @@ class Setup:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Choices:
-    """Finds each setting of a turn: the conversation's or else its space's, its user's or the deployment's."""
+    """Finds each setting of a turn: the conversation's own, else the space's, else the user's, else the deployment's."""
 
     store: Store
     models: Models

@@ -146,13 +146,16 @@ class BackgroundTasks:
                 return
             state.is_running, state.skipped = False, 0
             state.failures = state.failures + 1 if error else 0
+            if finished is not None:
+                state.finished = finished
+            if finished is not None or error:
+                # the facts that failed attempts have noted are shown together with those of this attempt
+                state.noted = (*(state.noted if state.error else ()), *noted)
             state.error = error
             # the traceback is dropped, because its frames hold the conversation's text, and the error
             # stays in memory for a long time
             if error:
                 error.__traceback__ = error.__cause__ = error.__context__ = None
-            if finished is not None:
-                state.finished, state.noted = finished, noted
             if again and not state.is_dropped:
                 self._postpone(state, again)
             self._keep((purpose, conversation_id), state)

@@ -71,7 +71,7 @@ _CLASSES = (string.ascii_lowercase, string.ascii_uppercase, string.digits, "!#$%
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FormerAddress:
-    """A confirmed address that a user has given up, and the ways in that the account had then, except the password."""
+    """A confirmed address that a user has given up, with the sign-in methods that the account had then, except the password."""
 
     address: EmailAddress = field(repr=False)
     until: datetime  # in UTC, whole seconds; the address can be taken back until then

@@ -192,15 +192,15 @@ class RootKeys:
         return {version: _tag(key, "address", address) for version, key in self._keys.items()}
 
     def former_address_tags(self, address: EmailAddress) -> dict[int, str]:
-        """Map the version of each root key to the look-up value, under that key, of an account's former *address*."""
+        """Map the version of each root key to the look-up value that this key gives an account's former *address*."""
         return self._look_up_tags("former_address", address)
 
     def identity_tags(self, identity: Identity) -> dict[int, str]:
-        """Map the version of each root key to the look-up value of *identity* under that key."""
+        """Map the version of each root key to the look-up value that this key gives *identity*."""
         return self._look_up_tags("identity", identity.issuer, identity.subject)
 
     def passkey_tags(self, credential_id: bytes) -> dict[int, str]:
-        """Map the version of each root key to the look-up value, under that key, of the passkey with *credential_id*."""
+        """Map the version of each root key to the look-up value that this key gives the passkey with *credential_id*."""
         return self._look_up_tags("passkey", encode_base64url(credential_id))
 
     def needs_rewrap(self, token: str) -> bool:

@@ -13,6 +13,8 @@ class ModelFailure(StrEnum):
     BROKEN = "broken"  # HTTP status 5xx
     UNAUTHORIZED = "unauthorized"  # HTTP 401, 403: the key is wrong or has no access to the model
     REJECTED = "rejected"  # HTTP 400, 404: the model's name, the URL or the request is wrong
+    # HTTP 402, or the code `insufficient_quota`: the account at the provider has too little credit
+    NO_CREDIT = "no credit"
     # the prompt is too long for the model's context window
     TOO_LONG = "too long"
     SILENT = "silent"  # nothing arrived in time, at the start or between two pieces of the stream
@@ -47,6 +49,8 @@ _FAILURE_SENTENCES = {
     ModelFailure.BROKEN: "The model provider returned an error. Your message is saved; try again.",
     ModelFailure.UNAUTHORIZED: _REJECTED,
     ModelFailure.REJECTED: _REJECTED,
+    ModelFailure.NO_CREDIT: "The model provider rejected the request. Your message is saved. "
+    "Ask your admin to check the account at the provider.",
     ModelFailure.TOO_LONG: "This chat is too long for the model. Your message is saved; "
     "retry to send it with less of the earlier chat.",
     ModelFailure.SILENT: "The model stopped responding. Your message is saved; try again.",
@@ -63,6 +67,8 @@ _FAILURES_FOR_ADMINS = {
     "Your message is saved. Check OPENAI_API_KEY.",
     ModelFailure.REJECTED: "The model provider rejected the request. Your message is saved. "
     "Check the model name (DAYBOOK_MODEL, DAYBOOK_MODELS) and OPENAI_BASE_URL.",
+    ModelFailure.NO_CREDIT: "The model provider rejected the request, because the account there has too little credit. "
+    "Your message is saved. Add credit at the provider.",
     ModelFailure.GARBLED: "The model provider sent an unreadable response. Your message is saved. "
     "Check OPENAI_BASE_URL.",
 }

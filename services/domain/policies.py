@@ -40,7 +40,7 @@ class MemoryPolicy:
 class PolicyKind:
     """The declaration of a policy. Calling it returns the policy."""
 
-    name: str  # the name that is stored
+    name: str  # stored in the database
     # the default size of the policy's window, in messages; None: the policy has no window
     messages: int | None = None
     needs_search: bool = False  # the policy needs a search for older messages that match the prompt

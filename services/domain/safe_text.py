@@ -14,6 +14,7 @@ MOST_MARKS = 30  # maximum combining marks in a row, as in the Stream-Safe Text 
 LONGEST_TEXT = 400_000  # characters of a text that is parsed as Markdown: twice the longest prompt
 # characters of a line that is parsed as Markdown; longer lines are taken for data, not prose
 LONGEST_LINE = 20_000
+JOINERS = "\u200c\u200d"  # zero-width joiners, which occur in Persian and Hindi words and in emoji
 
 # for a fast first test: matches every combining mark and some other characters; U+FF9E and U+FF9F decompose to marks
 _MARK = r"(?:[^\w\x00-\x7f]|[\uff9e\uff9f])"

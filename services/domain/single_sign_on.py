@@ -143,7 +143,7 @@ class LinkedIdentity:
     """An identity by which a user signs in."""
 
     identity: Identity
-    name: str = field(repr=False)  # the user may change the name
+    name: str = field(repr=False)  # shown on Account, where the user may change it
     created_at: datetime  # in UTC, whole seconds
     last_used_at: datetime | None = None
 

@@ -70,7 +70,7 @@ class LedgerEntry:
     at: datetime
     # the UTC day whose limits the entry counts against
     day: date
-    kind: str  # the kind: "charge", "lapsed" or "adjust", or a kind that a newer version added
+    kind: str  # "charge", "lapsed", "adjust", or a kind that a newer version added
     outcome: str  # the outcome of the turn
     purpose: Purpose
     model: str

@@ -197,7 +197,7 @@ def text_of(mail: Mail) -> MailText:
 
 
 def _origin(mail: Mail) -> str:
-    """Describe when and in which browser *mail* was requested or caused."""
+    """Describe when, and in which browser, the action that *mail* is about was taken."""
     browser = f" in {mail.browser}" if mail.browser else ""
     return f"on {_minute(mail.at)}{browser}"
 

@@ -4,7 +4,7 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import Enum, IntEnum
@@ -72,10 +72,12 @@ class HourlyLimit:
         self._forget()
         return len(self._known) + len(self._others)
 
-    def has_room(self, *, is_known: bool, queued: int = 0) -> bool:
-        """Return True if the limit allows another mail after *queued* earlier mails, which are not counted yet."""
-        is_below = self.used + queued < self.at_most
-        return is_below and (is_known or len(self._others) + queued < self.at_most - self.for_known)
+    def has_room(self, *, is_known: bool, queued: Collection[Mail] = ()) -> bool:
+        """Return True if the limit allows another mail after the earlier mails *queued*, which are not counted yet."""
+        used, known = self.used, sum(one.is_known for one in queued)
+        others = len(queued) - known
+        left = self.at_most - self.for_known - len(self._others)  # queued others take no more
+        return (is_known or others < left) and used + known + min(others, left) < self.at_most
 
     def count(self, *, is_known: bool) -> None:
         (self._known if is_known else self._others).append(self._clock())
@@ -186,8 +188,8 @@ class Mailer:
         return len(self._waiting) + self._is_sending >= self._most_waiting
 
     @property
-    def _uncounted(self) -> int:
-        return sum(not one.is_counted for one in self._waiting)
+    def _uncounted(self) -> list[Mail]:
+        return [one.mail for one in self._waiting if not one.is_counted]
 
     def _count(self, waiting: _Waiting) -> None:
         """Count *waiting* against the hourly limit; if there is no room, postpone the mail for a minute."""

@@ -147,14 +147,11 @@ def creation_options(
     user_handle: bytes,
     address: EmailAddress,
     passkeys: Sequence[Passkey],
-    *,
-    is_for_sign_in: bool,
 ) -> Mapping[str, object]:
     """Return the options, as JSON, for a new passkey on a device that has none of *passkeys*.
 
-    *is_for_sign_in*: the passkey must be discoverable and verify its user; otherwise both are only preferred.
+    The new passkey can be used to sign in: it must be discoverable and verify its user.
     """
-    required = _requirement(is_required=is_for_sign_in)
     return {
         "rp": {"id": party.id, "name": _NAME},
         "user": {"id": encode_base64url(user_handle), "name": address, "displayName": address},
@@ -163,9 +160,9 @@ def creation_options(
         "timeout": _TIMEOUT_MS,
         "excludeCredentials": _descriptors(passkeys, party),
         "authenticatorSelection": {
-            "residentKey": required,
-            "requireResidentKey": is_for_sign_in,
-            "userVerification": required,
+            "residentKey": "required",
+            "requireResidentKey": True,
+            "userVerification": "required",
         },
         "attestation": "none",
     }
@@ -186,18 +183,12 @@ def request_options(
         "challenge": encode_base64url(challenge),
         "timeout": _TIMEOUT_MS,
         "allowCredentials": allowed,
-        "userVerification": _requirement(is_required=use.verifies_user),
+        "userVerification": "required" if use.verifies_user else "preferred",
     }
 
 
 def verify_creation(
-    answer: str,
-    party: RelyingParty,
-    challenge: bytes,
-    name: str,
-    now: datetime,
-    *,
-    is_for_sign_in: bool,
+    answer: str, party: RelyingParty, challenge: bytes, name: str, now: datetime
 ) -> Passkey:
     """Verify *answer* to `creation_options`, and return the new passkey. Raise PasskeyRefused."""
     from webauthn import verify_registration_response
@@ -207,7 +198,7 @@ def verify_creation(
     creation = _read(_CREATION, answer)
     _check_client_data(creation.client_data, _CREATE, party, challenge)
     attestation, data = _without_statement(creation.attestation)
-    _check_data(data, party, verifies_user=is_for_sign_in, is_creation=True)
+    _check_data(data, party, verifies_user=True, is_creation=True)
     made = _unless_refused(
         lambda: verify_registration_response(
             credential=RegistrationCredential(
@@ -218,7 +209,7 @@ def verify_creation(
             expected_challenge=challenge,
             expected_rp_id=party.id,
             expected_origin=party.origin,
-            require_user_verification=is_for_sign_in,
+            require_user_verification=True,
             # all algorithms, because `_is_supported` checks them
             supported_pub_key_algs=list(COSEAlgorithmIdentifier),
         )
@@ -305,10 +296,6 @@ def verify_assertion(
     return UsedPasskey(passkey=used, has_verified_user=found.user_verified)
 
 
-def _requirement(*, is_required: bool) -> str:
-    return "required" if is_required else "preferred"
-
-
 def _descriptors(
     passkeys: Sequence[Passkey], party: RelyingParty
 ) -> Sequence[Mapping[str, object]]:
@@ -366,7 +353,7 @@ def _check_data(
 
 
 def _without_statement(attestation: bytes) -> tuple[bytes, bytes]:
-    """Return *attestation* with its statement removed, and the authenticator data in it. Raise PasskeyRefused."""
+    """Return *attestation* without its statement, and its authenticator data. Raise PasskeyRefused if it is malformed."""
     from webauthn.helpers import encode_cbor, parse_cbor
 
     if _is_plain_cbor(attestation):

@@ -35,14 +35,14 @@ _INPUT_PRICE = ("input_cost_per_token", "pricing.prompt")
 _OUTPUT_PRICE = ("output_cost_per_token", "pricing.completion")
 _CACHED_PRICE = ("cache_read_input_token_cost", "pricing.input_cache_read")
 
-# The context window as errors about an overflow state it, by endpoint: OpenAI, vLLM, DeepSeek, OpenRouter;
-# Mistral; Anthropic; llama-cpp-python; llama.cpp; Kimi; LM Studio
+# How the endpoints' errors about a too long prompt state the size of the context window. In the order of the pattern:
+# OpenAI, vLLM, DeepSeek and OpenRouter; Mistral; Anthropic; llama-cpp-python; llama.cpp; Kimi; LM Studio
 _NAMED_CONTEXT = re.compile(
     r"maximum context length is (\d+)|(?<!\d)(\d+) maximum context length|context limit: \d+ \+ \d+ > (\d+)"
     r"|prompt is too long: \d+ tokens > (\d+)|context window of (\d+)|n_ctx\W{1,3}(\d+)"
     r"|model token limit: (\d+)|context length of only (\d+)"
 )
-# the maximum length of a reply as errors state it, by endpoint: OpenAI; Anthropic; Groq; DeepSeek; Volcengine
+# How the endpoints' errors state the maximum length of a reply: OpenAI; Anthropic; Groq; DeepSeek; Volcengine
 _NAMED_REPLY = re.compile(
     r"at most (\d+) completion tokens|max_tokens: \d+ > (\d+)"
     r"|max_(?:completion_)?tokens\b.{0,99}? less than or equal to `?(\d+)"

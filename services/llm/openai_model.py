@@ -273,6 +273,8 @@ def _failure(error: Exception, reader: ReplyReader) -> ModelFailure:
     match error:
         case TimeoutError():
             return ModelFailure.SILENT
+        case openai.APIStatusError(status_code=402) | openai.APIError(code="insufficient_quota"):
+            return ModelFailure.NO_CREDIT
         case openai.RateLimitError() if not refusal.excess_tokens:
             return ModelFailure.BUSY
         case openai.APIError() if is_too_long:

@@ -23,6 +23,10 @@ _CACHED = (
 _THOUGHTS = ("delta.reasoning_content", "delta.reasoning")
 # finish reasons that mean the length limit: OpenAI; Anthropic and Gemini, through a gateway; Mistral
 _LIMITED = {"length", "max_tokens", "model_length"}
+# finish reasons that mean a content filter: OpenAI; Gemini, through its endpoint for OpenAI's protocol
+_FILTERED = {"content_filter", "safety", "recitation", "prohibited_content", "blocklist", "spii"}
+# finish reasons that mean an error of the endpoint: vLLM, SGLang; Mistral; DeepSeek
+_BROKEN = {"abort", "error", "insufficient_system_resource"}
 
 
 class _Chunk(BaseModel):
@@ -82,10 +86,10 @@ class ReplyReader:
             self._emit(LimitReached())
         if usage := _usage(self._counts, has_begun=self.has_begun):
             self._emit(usage)
-        if self._ending == "abort":  # sent by vLLM and SGLang when they end a request themselves
+        if self._ending in _BROKEN:
             return ModelFailure.BROKEN
         # a reply without text or thoughts counts as empty, not as filtered
-        is_filtered = self.has_begun and self._ending == "content_filter"
+        is_filtered = self.has_begun and self._ending in _FILTERED
         return ModelFailure.FILTERED if is_filtered else None
 
 

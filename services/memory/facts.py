@@ -271,7 +271,6 @@ class _Answer(_Strict):
 
 _FENCE = re.compile(r"```(?:json)?[ \t]*\n(.*)\n[ \t]*```", re.DOTALL)
 _MARKUP = re.compile(r"[<>{}\[\]|\\`*#~]|__|://")
-_JOINERS = "\u200c\u200d"  # zero-width joiners, which occur in Persian and Hindi words and in emoji
 
 
 def _parse(said: str) -> _Answer | None:
@@ -288,7 +287,7 @@ def _is_fact(text: str) -> bool:
     return (
         len(text) <= LONGEST
         and any(map(str.isalnum, text))
-        and all(sign.isprintable() or sign in _JOINERS for sign in text)
+        and all(sign.isprintable() or sign in safe_text.JOINERS for sign in text)
         and not _MARKUP.search(text)
     )
 

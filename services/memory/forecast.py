@@ -39,8 +39,8 @@ _ASCII = frozenset(
 # the estimated tokens is assumed as the minimum until an endpoint has counted such text.
 _SURE = frozenset({"english", "words", "capitals", "digits", "codes", "envelope"})
 _UNLIKE = frozenset({"codes", "symbols", "emoji", "forms", "arabic forms", "compositions"})
-# The initial ratios by family of kinds, until an endpoint has counted a text: between the ratios of old and new
-# vocabularies.
+# Counted tokens per estimated token, assumed until an endpoint has counted such a text. The values lie between those of
+# older and newer vocabularies.
 _FIRST_RATIO = {"ascii": 0.8, "codes": 1.0}
 _FIRST_RATIO_OF_OTHERS = 0.5
 

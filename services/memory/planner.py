@@ -8,12 +8,12 @@ A policy chooses messages of the past and the planner packs them, so all policie
   templates refuse two user messages in a row. Empty replies, and pairs with a message that could not be verified, are
   left out, too. All of these count as omitted.
 * The plan fits: the prompt and the longest reply together stay within the context window. The prompt leaves part of the
-  window free, and the reply may take what the upper bound of the prompt's tokens leaves, up to the model's limit.
+  window free. The reply may use what is left after the upper bound of the prompt's tokens, up to the model's limit.
 * Providers cache a prompt by its prefix, so the verbatim messages begin at a stored position and only grow in number
   until the budget overflows; then they are trimmed to two thirds of the budget. The policy Window also trims them to
-  its number of messages, once there are one and a half times as many. The start moves back if less than two fifths of
-  the room (one fifth under Retrieval) are taken, because the context window has become larger, or a summary or the
-  newest messages were deleted. The caller stores `ContextPlan.start_seq` and `prefix_seq` and passes them to the next plan,
+  its number of messages, once there are one and a half times as many. The start moves back if the messages
+  use less than two fifths of the budget (one fifth under Retrieval). This happens when the context window has become
+  larger, or when a summary or the newest messages were deleted. The caller stores `ContextPlan.start_seq` and `prefix_seq` and passes them to the next plan,
   so the same rows give the same bytes in any process.
 """
 

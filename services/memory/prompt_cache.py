@@ -42,7 +42,7 @@ _REFILL = 40  # more of the latest messages fill a rebuilt prefix up to this sha
 _REFILL_ALONE = 67  # like `_REFILL`, if nothing was recalled for the rebuilt prefix
 # a long message that takes less than this share of the tokens for recalled messages is quoted in full
 _WHOLE = 10
-_MISSES = 5  # the choice of extracts ends after this many that do not fit
+_MISSES = 5  # no more extracts are tried after this many have not fitted
 # a message's score is divided by its length in characters, clamped to this range
 _SHORT, _FULL = 300, 700
 

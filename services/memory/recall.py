@@ -22,7 +22,7 @@ from services.memory.ranking import ABOUT_REPLIES, ROLES, Columns, Floats, Numbe
 from services.memory.terms import base, has_time, is_question, names, stem, words
 
 _NAMES = 5  # maximum names of a message that are indexed
-_SHORT = 15  # maximum words of a short question, which counts as uninformative
+_SHORT = 15  # a question of at most this many words counts as short, and so as uninformative
 _LEAD = 40  # words at the beginning of a long message that count twice: they name its subject
 _COMPOUND = 0.5  # the weight of a match between a compound word and one of its parts, whichever of them is in the query
 # minimum letters of an indexed compound, and of its parts; maximum letters of a query word that is compared with them

@@ -8,7 +8,7 @@ answer is not a title. A process asks only once; after a restart, the next compl
 import re
 from collections.abc import Sequence
 
-from services.domain import Message, Role, Window
+from services.domain import Message, Role, Window, safe_text
 from services.domain.context import ContextBudget, ContextPlan, History
 from services.memory.planner import plan_context
 from services.memory.tokens import TokenCounter
@@ -62,7 +62,7 @@ def clean_title(said: str) -> str | None:
     is_title = (
         len(line) <= _LONGEST_LINE
         and any(sign.isalnum() for sign in line)
-        and all(sign.isprintable() or sign in _JOINERS for sign in line)
+        and all(sign.isprintable() or sign in safe_text.JOINERS for sign in line)
         and not _NO_TITLE.search(line)
         and not (line[0] in _QUOTES and line[-1] in _QUOTES)
     )
@@ -71,7 +71,6 @@ def clean_title(said: str) -> str | None:
 
 # quotation marks: straight, curved, angular, and those of other scripts
 _QUOTES = "\"'`\u00b4\u00ab\u00bb\u2018\u2019\u201a\u201b\u201c\u201d\u201e\u201f\u2039\u203a\u300c\u300d\u300e\u300f"
-_JOINERS = "\u200c\u200d"  # zero-width joiners, which occur in Persian and Hindi words and in emoji
 _LABEL = re.compile(
     r"\**(?:(?:the|its) )?(?:title|titel|titre|título) ?\**[:\uff1a]\** ?", re.IGNORECASE
 )

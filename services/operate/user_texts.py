@@ -75,7 +75,7 @@ class UserTexts:
         self._known = dict[ConversationId, ConversationSeals]()
         # for each conversation: its wrapped key, the version of that key, and the version of the user key that wraps it
         self._wrapped: dict[ConversationId, tuple[str, int, int]] | None = None
-        # for each conversation: the MACs of its pieces, and the bytes that sealing adds to them
+        # for each conversation: the MACs of its pieces, and the number of bytes that sealing adds to them
         self._pieces = dict[ConversationId, tuple[_Macs, int]]()
         self._sums: _Sums | None = None
         self._sealed = _Side(keys, lambda one: self._seals(one).vault, 0)

@@ -11,10 +11,9 @@ LARGEST_FOLDER = 60  # maximum bytes of a folder name
 
 _FALLBACK = "conversation"
 _FORBIDDEN = re.compile(r'[<>:"/\\|?*]')
-_JOINERS = "\u200c\u200d"  # harmless characters, used between Persian letters and inside emoji
 # at the start or end of a name, these hide the file, make it look like an option or a backup, or
 # are cut off by Windows
-_STRIPPED = " .-~" + _JOINERS
+_STRIPPED = " .-~" + safe_text.JOINERS
 _DEVICES = {"CON", "PRN", "AUX", "NUL", "CONIN$", "CONOUT$"} | {
     port + number for port in ("COM", "LPT") for number in "0123456789¹²³"
 }
@@ -55,7 +54,7 @@ class FreeNames:
 
 def _is_visible(char: str) -> bool:
     # control characters are removed: direction marks, for example, could display exe.doc as cod.exe
-    return char in _JOINERS or unicodedata.category(char)[0] != "C"
+    return char in safe_text.JOINERS or unicodedata.category(char)[0] != "C"
 
 
 def _shortened(name: str, size: int) -> str:

@@ -96,7 +96,7 @@ class Settings(Limits):
     requires_factor: bool = False  # true: no session begins without a second factor
     # days after which unused conversations are deleted; None: never
     retention_days: int | None = None
-    # retention deletes nothing before this time, because owners are warned first
+    # retention deletes nothing before this time, because owners are warned first; later the time of a recent sweep
     retention_from: datetime = _LONG_AGO
 
     def changed(self, changes: Mapping[str, object], now: datetime) -> "Settings":
@@ -106,6 +106,20 @@ class Settings(Limits):
             return new
         return replace(new, retention_from=now + WARNING)
 
+    def swept(self, now: datetime) -> "Settings":
+        """Return the settings for a sweep at *now*, which renews `retention_from` every hour.
+
+        If there was no sweep for a day (Daybook was stopped, or a backup was restored), or if the clock had been
+        ahead, retention deletes nothing until owners have been warned anew.
+        """
+        if (
+            self.retention_days is None
+            or now - timedelta(hours=1) <= self.retention_from <= now + WARNING
+        ):
+            return self
+        is_running = now - timedelta(days=1) <= self.retention_from <= now
+        return replace(self, retention_from=now if is_running else now + WARNING)
+
     def expires_at(self, used_at: datetime) -> datetime | None:
         """Return the time at which retention deletes a conversation last used at *used_at*; None: never."""
         if self.retention_days is None:
@@ -114,7 +128,7 @@ class Settings(Limits):
 
     def unused_since(self, now: datetime) -> datetime | None:
         """Return the cutoff at *now*: retention deletes conversations not used since then. None if it deletes none yet."""
-        if self.retention_days is None or self.retention_from >= now:
+        if self.retention_days is None or self.retention_from > now:
             return None
         return now - timedelta(days=self.retention_days)
 
@@ -481,7 +495,7 @@ class StoredSession:
     sealed: str = field(repr=False)
     idle_seconds: int
     expires_at: datetime
-    ends_at: datetime  # the time at which the session ends unless it is used before
+    ends_at: datetime  # the time at which the session ends unless it is used before then
     device: str | None = field(default=None, repr=False)  # the sealed name of the browser
     created_at: datetime | None = None  # None: stored by an earlier version of the app
     seen_at: datetime | None = None

@@ -183,9 +183,9 @@ def settle(
     now: datetime,
     reply_id: MessageId | None = None,
 ) -> Booking:
-    """Settle *turn* at its real cost, but at most the reservation; if the turn had lapsed, correct its charge.
+    """Settle *turn* at its real cost, which is limited to the reservation. If the turn had lapsed, correct its charge.
 
-    A lapsed turn whose partial reply is adopted ("interrupted") keeps its charge, because its real cost is unknown.
+    A lapsed turn whose partial reply was kept keeps its charge, too, because its real cost is unknown.
     """
     ended = replace(
         turn,

@@ -109,7 +109,9 @@ _COOKIE_BYTES = 32
 _MOST_GENERATIONS = 100_000  # maximum number of users in the cache `_newest`
 # a user's sign-in methods may be changed at most this often in this many seconds
 _MOST_CHANGES, _CHANGES_SECONDS = 20, 900
-_MOST_OVERTAKEN = 5  # maximum attempts at one change, because concurrent changes may make it fail
+_MOST_OVERTAKEN = (
+    5  # maximum attempts at one change; an attempt fails if a concurrent change is stored first
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -486,9 +488,9 @@ class Accounts:
     def sign_in(
         self, checked: Checked, invitation: str = "", browser: BrowserName | None = None
     ) -> tuple[Cookie, AppSession]:
-        """Sign in; this also completes a sign-up that was interrupted, or waited for the confirmation of its address.
+        """Sign in; this also completes a sign-up that was interrupted, or whose address had to be confirmed first.
 
-        Raise FactorNeeded, FactorUsed (check the factor again), RateLimited, SignInBroken, Suspended, and the errors of
+        May raise FactorNeeded, FactorUsed (the caller checks the factor again), RateLimited, SignInBroken, Suspended, and the errors of
         `SignInPolicy.check`, `SignIn` and `start_session`.
         """
         self._check_method(checked)
@@ -653,7 +655,8 @@ class Accounts:
             seen.generation,
             action=action,
             ends_others=ends_others,
-            ways_in=ways_in_of(self.root_keys, new) if changes_ways_in else None,
+            # made with the root key that seals `row`
+            ways_in=ways_in_of(self.root_keys.of(row.sealed), new) if changes_ways_in else None,
         )
         if is_changed:
             self._note(row)
@@ -1000,7 +1003,7 @@ class Accounts:
         """Create the account of *user* from the credentials of a *pending* sign-up, and sign in."""
         user_id, secret, key = user.user_id, new_key(), new_key()
         bound = replace(
-            *(credentials,),
+            credentials,
             account_secret=secret,
             invitation=None,
             factor=factor,

@@ -198,7 +198,7 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CountedAttempt:
-    """The data stored for the address, identity or passkey of an attempt that was counted."""
+    """The answer to a sign-in attempt that was counted: what is stored for its address, identity or passkey."""
 
     credentials: StoredCredentials | None
     keys: tuple[WrappedKey, ...] = ()  # the user keys of the owner of *credentials*

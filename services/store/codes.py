@@ -321,7 +321,7 @@ def _confirmed(found: Found, user_id: UserId | None) -> Checked:
 def typed_code(text: str, length: int = DIGITS) -> str:
     """Return the digits of a typed code, without the spaces and hyphens that group them; "" if *text* has another form.
 
-    Full-width digits, which input methods of East Asian languages write, are digits as well.
+    Full-width digits, which input methods of East Asian languages produce, are digits as well.
     """
     digits = "".join(text.split()).replace("-", "").translate(_FULL_WIDTH)
     is_code = len(digits) == length and digits.isascii() and digits.isdecimal()

@@ -44,7 +44,7 @@ def renamed_lookups(root_keys: RootKeys, credentials: Credentials) -> dict[str, 
 
 
 def claims_of(root_keys: RootKeys, email: EmailAddress) -> tuple[str, ...]:
-    """Return all look-up values that lead to an account that has *email*, or may take it back."""
+    """Return the look-up values of all accounts that have *email*, or that gave it up and may still take it back."""
     return (*lookups_of(root_keys, email), *former_lookups_of(root_keys, email))
 
 

@@ -124,7 +124,7 @@ class PasskeyEntry:
     gives_recovery: bool = False  # true: *recovery* is stored, and must be shown to the user
 
     def use(self, credentials: Credentials, *, is_required: bool) -> Credentials:
-        """Return *credentials* after the use of the passkey; *is_required*: the deployment requires a factor.
+        """Return *credentials* with the use of their passkey noted. *is_required*: the deployment requires a second factor.
 
         Raise PasskeyMissing, PasskeyRefused, PasskeyCopied.
         """

@@ -69,16 +69,12 @@ class FoundAccount:
 
 @dataclass(frozen=True, slots=True)
 class SignsIn:
-    """The identity is linked to *user_id*, who signs in."""
-
-    user_id: UserId
+    """The identity is linked to an account, whose user signs in."""
 
 
 @dataclass(frozen=True, slots=True)
 class ProvesAccount:
-    """The account of *user_id* has the address; the identity is linked to it once the user has proved who they are."""
-
-    user_id: UserId
+    """An account has the address; the identity is linked to it once the user has proved who they are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,14 +122,14 @@ def next_of(
     """
     if linked:
         check_way_in(providers, linked.address, answer.provider)
-        return SignsIn(linked.user_id)
+        return SignsIn()
     if answer.address is None or not answer.is_verified:
         if not has_mail:
             raise AddressNeeded
         return AsksAddress()
     check_way_in(providers, answer.address, answer.provider)
     if at_address and at_address.is_confirmed:
-        return ProvesAccount(at_address.user_id)
+        return ProvesAccount()
     if at_address:
         raise AddressUnconfirmed
     if not providers[answer.provider].may_sign_up or not answer.is_of_domains:

@@ -278,6 +278,9 @@ class UserServices(ChatParts):
 
     def _read_details(self) -> SignInDetails:
         current = self._shared.session_cache.current(self.session.id)
+        now = self.session.with_address_of(current.credentials)
+        if now.is_confirmed and now != self.session:
+            self._shared.set_address(self.user_id, now.email)
         return sign_in_details(current.credentials, self._policy)
 
     @property

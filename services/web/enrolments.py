@@ -4,7 +4,7 @@ and `/factor/enrol/confirm` checks a code of the authenticator app, begins the s
 The factor is stored together with the new app session. Both pages are shown only once (shown_once.py).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -67,7 +67,8 @@ class Enrolments:
             return other_site()
         fields_ = await all_fields(request)
         form = FactorForm.read(fields_.get("step", ""), ENROL, fields_)
-        step, target, ways = form.step, form.target, "~".join(form.ways)
+        step, target = form.step, form.target
+        listed = {"ways": "~".join(form.ways), "gone": form.unticked}
         browser = start.origin.step_cookie(request)
 
         def begin() -> Response:
@@ -77,12 +78,12 @@ class Enrolments:
             count = partial(start.count_try, step_id)
             change = partial(_with_new_secret, form.gone, count)
             renewed = renew(browser, ENROL, step_id, None, change)
-            return _enrol_page(read_contents(ENTRY, renewed.contents), step, target, ways)
+            return _enrol_page(read_contents(ENTRY, renewed.contents), step, target, listed)
 
         try:
             answer = await run_sync(begin)
         except AppError as error:
-            return _refusal(error, target, step if isinstance(error, _GOES_ON) else "", ways)
+            return _refusal(error, target, step if isinstance(error, _GOES_ON) else "", listed)
         start.origin.set_step_cookie(answer, request, browser)
         return answer
 
@@ -91,7 +92,9 @@ class Enrolments:
         start, entries = self.entries.start, self.entries
         if not start.origin.is_same_origin(request):
             return other_site()
-        text, step_id, target, ways = await fields(request, "code", "step", "next", "ways")
+        names = "code", "step", "next", "ways", "gone"
+        text, step_id, target, ways, gone = await fields(request, *names)
+        listed = {"ways": ways, "gone": gone}
         browser, target = start.origin.step_cookie(request), local_path(target)
         step: OpenStep | None = None
         try:
@@ -106,14 +109,14 @@ class Enrolments:
                 entered = await run_sync(enter, start.accounts, entry, step, browser_name)
             except WrongFactor:
                 note_failure(start.accounts.backend, step.step.user_id, Failure.CHANGE)
-                return await run_sync(_enrol_page, entry, step_id, target, ways, WRONG_CODE)
+                return await run_sync(_enrol_page, entry, step_id, target, listed, WRONG_CODE)
         except AppError as error:
             cookie = start.origin.session_cookie(request)
             is_again = isinstance(error, StepEnded) and step is None
             if is_again and is_signed_in(start.shared(), cookie):
                 return codes_were_shown(request)  # the form was submitted again
             goes_on = isinstance(error, _GOES_ON) and not (step and step.has_ended)
-            return _refusal(error, target, step_id if goes_on else "", ways)
+            return _refusal(error, target, step_id if goes_on else "", listed)
         is_new, session = entry.way is Way.SIGN_UP, entered.session
         if not is_new:
             backend, kind = start.accounts.backend, NoticeKind.FACTOR_ADDED
@@ -139,17 +142,19 @@ def _key_was_shown(_: Request) -> Response:
     return shown_page(ShownOnce.SETUP_KEY)
 
 
-def _refusal(error: AppError, target: str, step: str, ways: str) -> Response:
-    values = {"code": ENROL, "step": step, "ways": ways} if step else {}
+def _refusal(error: AppError, target: str, step: str, listed: Mapping[str, str]) -> Response:
+    values = {"code": ENROL, "step": step, **listed} if step else {}
     return RedirectResponse(with_reason(target, error, **values), 303)
 
 
-def _enrol_page(entry: Entry, step: str, target: str, ways: str, refusal: str = "") -> Response:
+def _enrol_page(
+    entry: Entry, step: str, target: str, listed: Mapping[str, str], refusal: str = ""
+) -> Response:
     enrolment = shown_once.Enrolment(
         secret=bytes.fromhex(entry.secret),
         address=entry.address,
         action=_CONFIRM,
-        hidden={"step": step, "next": target, "ways": ways},
+        hidden={"step": step, "next": target, **listed},
         cancel=target,
         refusal=refusal,
     )

@@ -82,6 +82,12 @@ class FactorForm:
     gone: tuple[str, ...] = field(repr=False)
     target: str = field(repr=False)
 
+    @property
+    def unticked(self) -> str:
+        """The query parameter `gone`: the names of the boxes that the user has unticked, separated by tildes."""
+        app = [] if self.keeps_factor else ["keeps"]
+        return "~".join([*app, *(f"keeps-{one}" for one in self.gone)])
+
     @classmethod
     def read(cls, step: str, name: str, form: Mapping[str, str]) -> "FactorForm":
         """Return the submitted *form* of a *step*, without invalid values; *name*: the name of the form."""
@@ -186,7 +192,7 @@ class Entries:
         except AppError as error:
             if isinstance(error, _GOES_ON) and not (step and step.has_ended):
                 values = {"code": form.name, "step": form.step, "by": form.by, "added": form.added}
-                values["ways"] = "~".join(form.ways)
+                values |= {"ways": "~".join(form.ways), "gone": form.unticked}
                 return RedirectResponse(with_reason(form.target, error, **values), 303)
             # a factor was set up after this reset began: the user must begin another reset, and give the factor there
             code = CodePurpose.RESET_PASSWORD if isinstance(error, FactorNeeded) else ""

@@ -12,7 +12,7 @@ from services.domain.accounts import SIGN_IN_REASONS
 LONGEST_INVITATION = 100  # characters of an invitation's code
 _REASONS = {error: reason for reason, error in SIGN_IN_REASONS.items()}
 # query parameters that a redirect sets, and that the next redirect removes
-_SAID = ("reason", "wait", "why", "invite", "code", "step", "by", "added", "ways", "left")
+_SAID = ("reason", "wait", "why", "invite", "code", "step", "by", "added", "ways", "gone", "left")
 _MOST_FIELDS = 50  # per form; a reset has a field for each of up to 20 passkeys and 10 identities
 
 

@@ -74,8 +74,7 @@ class AddPasskey:
         if len(known.each) >= MOST_PASSKEYS:
             raise TooManyPasskeys
         options = creation_options(
-            *(asked.party, challenge, known.user_handle, session.email, known.each),
-            is_for_sign_in=True,
+            asked.party, challenge, known.user_handle, session.email, known.each
         )
         new = _New(
             name=checked_name(asked.fields.get("passkey_name", "")),
@@ -104,9 +103,7 @@ class AddPasskey:
         own, new = asked.own, read_contents(_NEW, given.kept)
         given.step.check(own.current.stored)
         now = datetime.now(UTC).replace(microsecond=0)
-        passkey = verify_creation(
-            *(given.text, asked.party, given.challenge, new.name, now), is_for_sign_in=True
-        )
+        passkey = verify_creation(given.text, asked.party, given.challenge, new.name, now)
         handle = bytes.fromhex(new.user_handle)
         before = own.current.credentials.passkeys or Passkeys(user_handle=handle)
         _store(

@@ -36,7 +36,7 @@ class SignInByPasskey:
     check: PasskeyCheck
 
     def offer(self, asked: Asked, challenge: bytes) -> Offer:
-        """Return the options to sign in with any passkey. Raise MethodOff."""
+        """Return the options to sign in with any passkey. Raise MethodOff if passkeys are off."""
         asked.accounts.policy.check_method(SignInMethod.PASSKEY)
         return Offer(options=request_options(asked.party, challenge, PasskeyUse.SIGN_IN, ()))
 

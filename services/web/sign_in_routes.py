@@ -189,7 +189,7 @@ class SignInRoutes:
             if cookie := self.start.origin.session_cookie(request):
                 await run_sync(self.start.shared().session_cache.leave, cookie)
         except errors.StoreUnavailable as error:  # the cookie stays, so that the user can try again
-            return RedirectResponse(with_reason("/", error), 303)
+            return RedirectResponse(with_reason(_ACCOUNT, error), 303)
         provider = self.start.origin.provider_cookie(request)
         answer = RedirectResponse(with_query("/", left=provider), 303)
         for name in ("sid", *(["provider"] if provider else [])):

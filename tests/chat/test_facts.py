@@ -339,6 +339,42 @@ def test_fact_is_noted_though_the_next_fails(chat, server, database):
     assert texts(chat.store) == [DOG]
 
 
+def stored_later(chat, server, conversation_id):
+    """Return the stored facts after the postponed second attempt."""
+    assert chat.tasks.registry.is_postponed(Purpose.FACTS, conversation_id)
+    assert len(server.facts_requests) == 1  # the failed attempt is not repeated at once
+    chat.tasks.note_facts(conversation_id)
+    settled(chat, conversation_id)
+    assert len(server.facts_requests) == 2
+    return texts(chat.store)
+
+
+def test_facts_that_the_database_did_not_store_are_noted_later(chat, server, database):
+    def fail():
+        database.rows.failures["put_document"] = StoreUnavailable()
+
+    server.script_facts(reply=answer(DOG, BERN))
+    database.rows.after["put_document"] = fail
+    conversation_id = ask(chat)
+    database.rows.failures.clear()
+
+    assert sorted(stored_later(chat, server, conversation_id)) == [DOG, BERN]
+    assert noted(chat, conversation_id) == [DOG, BERN]
+
+
+def test_facts_are_noted_later_if_other_messages_were_deleted_meanwhile(chat, server, database):
+    choose(chat.store.profile, keeps_facts=False)
+    conversation_id = ask(chat, "Hello")
+    first = settled(chat, chat.retry(conversation_id)).messages[1]
+    choose(chat.store.profile, keeps_facts=True)
+    delete = chat.deletions.delete_messages
+    before_facts_are_noted(database, lambda: delete(conversation_id, {first.id}))
+
+    ask(chat, PROMPT, conversation_id)
+
+    assert stored_later(chat, server, conversation_id) == [DOG]
+
+
 # --- several prompts in one request -----------------------------------------------------------------
 
 

@@ -281,6 +281,15 @@ def test_users_of_a_file_sign_in_to_a_hosted_project(copy_into, target, hosted, 
         assert database.execute(ids).rowcount == count(target, "private.roles") == 3
 
 
+def test_copy_lets_no_first_account_become_admin(copy_into, target):
+    assert copy_into(target)[0] == 0
+    assert copy_into(target)[1].endswith("nothing, all is there.")
+
+    with psycopg.connect(target) as database:
+        query = "select first_account_is_admin from private.settings"
+        assert database.execute(query).fetchone() == (False,)
+
+
 def test_copy_into_a_database_goes_on(copy_into, target, monkeypatch):
     put, left = SupabaseCopy.put, [25]
 

@@ -267,6 +267,21 @@ def test_password_missing_from_url_is_asked_for(run, stack):
     assert said == (0, "Password of the database: \nThe database is up to date.")
 
 
+def test_password_of_the_database_is_asked_for_once_a_command(run, stack):
+    sessions, email = make_sessions(stack), new_email()
+    sessions.sign_up_with(email, PASSWORD)
+    sessions.backend.gateway.http.close()
+    url = f"postgresql://daybook_owner@/daybook?host={stack.postgres.socket_folder}"
+    keys, typed = stack.root_keys, stack.postgres.secrets.owner_password
+
+    said = run(
+        "set-address", email, new_email(), DATABASE_URL=url, DAYBOOK_ROOT_KEYS=keys, typed=typed
+    )
+
+    assert said[0] == 0
+    assert said[1].count("Password of the database") == 1
+
+
 def test_password_is_asked_for_at_an_ipv6_address(run):
     def ask():
         for _ in range(2):

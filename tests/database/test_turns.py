@@ -121,6 +121,20 @@ def test_windows_of_a_clock_that_was_ahead_are_left(world, maya, garden):
     )
 
 
+def test_turns_are_settled_though_the_deployments_month_is_ahead(world, maya, garden):
+    omar = world.person()
+    turn = maya.begin(garden)["turn"]
+    world.admin.execute(
+        "update private.deployment set month = month + interval '1 month', lent = 0"
+    )
+
+    other = omar.begin(omar.create_conversation())["turn"]
+
+    assert maya.finish(turn, 1, 400)["ok"]
+    assert omar.finish(other, 1, 400)["ok"]
+    assert books_agree(world)
+
+
 def test_prompt_follows_no_message_of_another_conversation(maya, garden):
     elsewhere, prompt = maya.create_conversation(), uuid4()
     maya.begin(elsewhere, prompt=prompt)

@@ -229,6 +229,15 @@ def test_notice_waits_for_the_next_hour_and_strangers_leave_it_a_place():
     assert notice in sender.tried
 
 
+def test_waiting_notices_leave_known_devices_their_fifth_of_the_hour():
+    with running(mails_an_hour=10) as (mailer, _):
+        assert all(mailer.send(a_mail()) for _ in range(8))
+        assert all(mailer.send(a_notice()) for _ in range(3))
+
+        assert mailer.has_room(is_known=True)
+        assert [mailer.send(a_mail(is_known=True)) for _ in range(3)] == [True, True, False]
+
+
 def test_room_for_another_mail_is_that_of_the_hour():
     with running(mails_an_hour=10) as (mailer, _):
         assert mailer.has_room(is_known=False)

@@ -1,6 +1,7 @@
 """Passkeys: what their options say, which answers are taken, and that each forged answer fails by its own check."""
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import cbor2
@@ -52,11 +53,11 @@ PADDED = {-1: bytes(128) + cose(RSA_1024)[-1]}  # as many octets as 2048 bits ha
 RSA_E3 = rsa.generate_private_key(3, 2048)
 
 
-def make(authenticator, *, is_for_sign_in=True, **forged):
+def make(authenticator, **forged):
     """The passkey that *authenticator* makes, as the server stores it."""
-    options = creation_options(PARTY, CHALLENGE, HANDLE, MAYA, (), is_for_sign_in=is_for_sign_in)
+    options = creation_options(PARTY, CHALLENGE, HANDLE, MAYA, ())
     answer = authenticator.create(options, **forged)
-    return verify_creation(answer, PARTY, CHALLENGE, "Laptop", NOW, is_for_sign_in=is_for_sign_in)
+    return verify_creation(answer, PARTY, CHALLENGE, "Laptop", NOW)
 
 
 @pytest.fixture
@@ -107,7 +108,7 @@ def test_passkey_signs_in(algorithm):
 
 
 def test_creation_options_ask_for_what_is_verified(passkey):
-    options = creation_options(PARTY, CHALLENGE, HANDLE, MAYA, [passkey], is_for_sign_in=True)
+    options = creation_options(PARTY, CHALLENGE, HANDLE, MAYA, [passkey])
 
     read = parse_registration_options_json(json.dumps(options))
     assert (read.rp.id, read.user.id, read.challenge) == (PARTY.id, HANDLE, CHALLENGE)
@@ -118,10 +119,8 @@ def test_creation_options_ask_for_what_is_verified(passkey):
     selection = read.authenticator_selection
     assert (selection.resident_key, selection.user_verification) == ("required", "required")
     assert selection.require_resident_key
-    factor = creation_options(ELSEWHERE, CHALLENGE, HANDLE, MAYA, [passkey], is_for_sign_in=False)
-    read = parse_registration_options_json(json.dumps(factor))
-    selection = read.authenticator_selection
-    assert (selection.resident_key, selection.user_verification) == ("preferred", "preferred")
+    options = creation_options(ELSEWHERE, CHALLENGE, HANDLE, MAYA, [passkey])
+    read = parse_registration_options_json(json.dumps(options))
     assert read.exclude_credentials == []
 
 
@@ -257,13 +256,12 @@ def test_passkey_of_another_address_is_refused(passkey):
 
 
 def test_factor_needs_neither_user_handle_nor_verification():
-    authenticator = Authenticator(PARTY.origin, flags=PRESENT)
-    passkey = make(authenticator, is_for_sign_in=False)
-    authenticator.user_handle = None
+    authenticator = Authenticator(PARTY.origin)
+    passkey = replace(make(authenticator), verifies_user=False)  # no such passkey is made any more
+    authenticator.flags, authenticator.user_handle = PRESENT, None
 
     used = use(passkey, authenticator.get(REQUEST), PasskeyUse.FACTOR)
 
-    assert not passkey.verifies_user
     assert not used.has_verified_user
     answer = authenticator.get(REQUEST)
     assert flaw(use, passkey, answer, PasskeyUse.PROOF) is PasskeyFlaw.VERIFICATION
@@ -400,11 +398,7 @@ def test_text_that_is_no_answer_is_refused(answer):
 
 
 def test_attestation_that_is_cut_off_is_refused(authenticator):
-    answer = json.loads(
-        authenticator.create(
-            creation_options(PARTY, CHALLENGE, HANDLE, MAYA, (), is_for_sign_in=True)
-        )
-    )
+    answer = json.loads(authenticator.create(creation_options(PARTY, CHALLENGE, HANDLE, MAYA, ())))
     whole = decode_base64url(answer["attestation"])
 
     for length in range(len(whole)):
@@ -413,9 +407,7 @@ def test_attestation_that_is_cut_off_is_refused(authenticator):
 
 SAVED = Authenticator(PARTY.origin)
 SAVED_PASSKEY = make(SAVED)
-CREATED = json.loads(
-    SAVED.create(creation_options(PARTY, CHALLENGE, HANDLE, MAYA, (), is_for_sign_in=True))
-)
+CREATED = json.loads(SAVED.create(creation_options(PARTY, CHALLENGE, HANDLE, MAYA, ())))
 GIVEN = json.loads(SAVED.get(REQUEST))
 
 
@@ -435,7 +427,7 @@ def test_assertion_with_a_changed_octet_is_refused(field, at, octet):
 
 
 def verify(answer):
-    return verify_creation(answer, PARTY, CHALLENGE, "Laptop", NOW, is_for_sign_in=True)
+    return verify_creation(answer, PARTY, CHALLENGE, "Laptop", NOW)
 
 
 @given(some.integers(0, 2**16), some.integers(1, 255))

@@ -2,6 +2,7 @@
 
 from playwright.sync_api import expect
 
+from services.web.page_assets import _ASSETS
 from tests.journeys.people import FOR_EVER
 from tests.stack.apps import until
 
@@ -52,6 +53,28 @@ def test_composer_has_the_focus_wherever_a_page_begins(person):
     beside.hears_all_of("You said: Beans")
     maya.comes_back()
     maya.hears_all_of("You said: Beans")
+
+
+def test_empty_text_does_not_count_as_sent(browser):
+    with browser.new_context() as context:
+        page = context.new_page()
+        page.set_content('<div class="st-key-composer"><textarea></textarea></div>')
+        for name in ("_shared", "send"):
+            script = (_ASSETS / "page" / f"{name}.js").read_text("utf-8")
+            page.add_script_tag(content=f"{{{script}}}")
+        page.evaluate("""() => {
+          window.sent = 0;
+          daybook.noteSent = () => (sent += 1);
+          daybook.isOffline = daybook.noteDraftSent = daybook.noteUnanswered = () => false;
+        }""")
+        composer = page.get_by_role("textbox")
+
+        composer.press("Enter")
+        assert page.evaluate("sent") == 0
+
+        composer.fill("Peas")
+        composer.press("Enter")
+        assert page.evaluate("sent") == 1
 
 
 def test_files_are_declined_and_pasted_text_is_taken(person, tmp_path):

@@ -9,7 +9,6 @@ from playwright.sync_api import expect
 from services.domain import Window
 from tests.journeys.people import FOR_EVER, PASSWORD
 from tests.journeys.seeds import converse, database, second_process
-from tests.journeys.test_factor_setup import sets_up_a_factor
 
 _PAGES = Path(__file__).parents[2] / "pages"
 _DIALOG = '[data-testid="stDialog"], dialog[open]'
@@ -71,11 +70,6 @@ FRESH = {
     "the models of a new chat": [MODEL],
 }
 DEVICES = {"others_dialog": [button("end-others")]}
-FACTOR = {
-    "replace_dialog": [button("replace-factor")],
-    "codes_dialog": [button("new-codes")],
-    "remove_dialog": [button("remove-factor")],
-}
 DATA = {"chats_dialog": [button("delete-chats")]}
 MEMORY = {"delete_all_dialog": [button("danger-ask")]}
 ADMIN = {
@@ -86,8 +80,10 @@ ADMIN = {
 PASSKEYS = {"rename_passkey_dialog", "remove_passkey_dialog", "passkey_dialog"}
 # these an identity (test_single_sign_on.py)
 IDENTITIES = {"rename_identity_dialog", "remove_identity_dialog"}
-# and these an unset model, a chat with a summary, and an admin with a second factor (test_factor_setup.py)
-ELSEWHERE = {"connect_dialog", "summary_dialog", "factor_dialog", *PASSKEYS, *IDENTITIES}
+# these a second factor (test_factor_setup.py)
+FACTOR = {"replace_dialog", "codes_dialog", "remove_dialog", "factor_dialog"}
+# and these an unset model and a chat with a summary
+ELSEWHERE = {"connect_dialog", "summary_dialog", *FACTOR, *PASSKEYS, *IDENTITIES}
 
 
 @pytest.fixture(scope="module")
@@ -167,8 +163,6 @@ def test_escape_closes_each_overlay_once_and_returns_the_focus(app, maya):
     close_each(DATA)
     maya.visit("/account")
     close_each(DEVICES)
-    sets_up_a_factor(maya)
-    close_each(FACTOR)
     maya.visit("/admin?tab=Users")
     page.locator(".st-key-chosen-users input").fill(maya.email)
     page.get_by_role("option", name=maya.email).click()
@@ -209,7 +203,7 @@ def test_escape_with_something_open_stops_no_reply(maya):
 
 
 def test_each_dialog_is_in_the_table():
-    every = FRESH | ACCOUNT | CHAT | SPACE | MEMORY | DATA | DEVICES | FACTOR | ADMIN | TEMPORARY
+    every = FRESH | ACCOUNT | CHAT | SPACE | MEMORY | DATA | DEVICES | ADMIN | TEMPORARY
     tables = {name.rpartition(".")[2] for name in every} | ELSEWHERE
     for file in _PAGES.rglob("*.py"):
         made = re.findall(r"@st\.dialog\(.*\n(?:@.*\n)*def (\w+)", file.read_text("utf-8"))

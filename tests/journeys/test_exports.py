@@ -71,6 +71,20 @@ def test_page_is_redrawn_once_an_export_of_everything_has_begun(open_page):
     expect(page.get_by_text("Redrawn.")).to_be_visible()
 
 
+def test_export_that_is_requested_twice_begins_once(open_page):
+    page, asked = open_page(204, 204)
+    page.clock.install()
+    twice = "() => [0, 1].forEach(() => document.querySelector('form').requestSubmit())"
+
+    for _ in range(2):
+        with page.expect_request(lambda one: one.method == "GET"):
+            page.evaluate(twice)
+        page.evaluate(twice)
+        page.clock.run_for(5000)
+
+    assert [method for method, *_ in asked] == ["HEAD", "GET"] * 2
+
+
 def test_export_without_an_answer_keeps_the_page(open_page):
     page, asked = open_page(None)
 

@@ -98,6 +98,13 @@ def test_reset_lists_the_factor_and_asks_for_it(app, mails, person, authenticato
     look = Look(phone)
     look.at("reset")
     kept.set_checked(is_kept)
+    phone.page.get_by_role("button", name="Use a recovery code").click()
+    expect(form(phone, "/factor").get_by_label("Recovery code")).to_be_visible()
+    expect(kept).to_be_checked(checked=is_kept)
+    gives(phone, "Recovery code", authenticator.wrong)
+    phone.sees("Wrong code.")
+    expect(kept).to_be_checked(checked=is_kept)
+    phone.page.get_by_role("button", name="Use the app").click()
     gives(phone, "Code", authenticator.code())
     phone.is_welcome()
 

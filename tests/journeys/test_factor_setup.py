@@ -231,6 +231,7 @@ def test_two_step_verification_has_no_barrier(person, size):
         look.at(title)
         maya.page.keyboard.press("Escape")
         expect(maya.dialog).to_have_count(0)
+        expect(button(maya, name)).to_be_focused()
 
     assert look.found == []
     assert maya.complaints() == []

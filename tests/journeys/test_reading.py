@@ -224,6 +224,24 @@ graph TD; A-->B
     assert code.bounding_box()["height"] > low
 
 
+def test_title_and_edited_texts_have_the_direction_of_their_words(maya):
+    maya.asks("Peas [[title=Peas]]")
+    maya.sees_no_reply_coming()
+    maya.renames("Peas", "מה זה JSON?")
+    title = maya.page.get_by_role("heading", name="מה זה JSON?")
+    expect(title).to_have_css("direction", "rtl")
+    expect(title).to_have_css("text-align", "start")
+
+    maya.chooses("מה זה JSON?", "Rename")
+    expect(maya.title_field).to_have_css("direction", "rtl")
+    maya.page.keyboard.press("Escape")
+    maya.page.locator(".st-key-conversation-menu button").click()
+    maya.page.get_by_role("menuitem", name="Instructions").click()
+    field = maya.dialog.locator("textarea")
+    field.fill("ענה בקצרה, ב-JSON.")
+    expect(field).to_have_css("direction", "rtl")
+
+
 def test_thoughts_stay_after_a_reload(maya, model):
     model.script(fault="hang")
     thinking = maya.page.locator('[class*="st-key-thinking-"]')

@@ -427,6 +427,7 @@ def test_a_prompt_that_nobody_answered_can_be_tried_again(open_chat):
     [
         (ModelFailure.UNAUTHORIZED, "Ask your admin to check", "Check OPENAI_API_KEY."),
         (ModelFailure.REJECTED, "Ask your admin to check", "Check the model name (DAYBOOK_MODEL,"),
+        (ModelFailure.NO_CREDIT, "Ask your admin to check", "Add credit at the provider."),
         (ModelFailure.BUSY, "The model is busy", "The model is busy"),
     ],
 )

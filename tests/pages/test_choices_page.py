@@ -381,6 +381,16 @@ def test_tab_shows_the_title_if_chosen(open_app, maya, garden, monkeypatch):
     assert named[-1] == "Daybook"
 
 
+def test_tab_shows_the_name_of_each_page_but_the_chat(open_app, maya, monkeypatch):
+    named = []
+    monkeypatch.setattr(st, "set_page_config", lambda **given: named.append(given["page_title"]))
+
+    app = open_app(maya)
+    assert named[-1] == "Daybook"
+    app.switch_page("pages/usage.py").run()
+    assert named[-1] == "Usage · Daybook"
+
+
 def test_saving_unchanged_preferences_stores_nothing(open_app, maya):
     save_preferences(pressed(open_app(maya), "preferences"))
 
@@ -451,9 +461,13 @@ def test_reply_length_is_bounded_by_the_model(open_app, maya):
     field = app.number_input(key="reply-tokens")
     assert (field.value, field.placeholder) == (400, "400")
 
-    save_preferences(app)
+    app.radio(key="theme").set_value("dark")
+    app = pressed(save_preferences(app), "preferences")
+    assert maya.store.profile.preferences() == Preferences(reply_tokens=60_000, theme="dark")
 
-    assert maya.store.profile.preferences().reply_tokens == 400
+    app.number_input(key="reply-tokens").set_value(300)
+    save_preferences(app)
+    assert maya.store.profile.preferences().reply_tokens == 300
 
 
 def test_size_out_of_bounds_is_refused_below_its_field(open_app, maya):

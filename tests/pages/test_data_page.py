@@ -127,6 +127,19 @@ def test_context_of_a_chat_chosen_in_the_same_run_is_cleared(open_data, database
     assert resets == {"Garden": 2, "Pond": 0}
 
 
+def test_context_of_the_shown_chat_of_several_with_one_title_is_cleared(open_data, database):
+    hold = database.hold
+    chats = [hold("Untitled", "One", "Two"), hold("Pond"), hold("Untitled", "Three", "Four")]
+    app = open_data()
+    app.selectbox(key="to-clear").set_value(chats[2]).run()
+    shown = app.selectbox(key="to-clear").value
+
+    pressed(app, "clear-context")
+
+    resets = [database.thread(chat).conversation.reset_seq for chat in chats]
+    assert (shown, resets) == (chats[2], [0, 0, 2])
+
+
 def test_all_chats_are_deleted_and_restored(open_data, database):
     database.hold("Garden", "One", "Two")
     database.conversations.archive(database.hold("Pond", "Three", "Four"))

@@ -411,6 +411,19 @@ def test_reset_lists_the_factor_with_its_date_ticked_to_be_kept(open_app):
     assert 'name="added" value="2025-03-09"' in form
 
 
+def test_reset_leaves_unticked_what_was_unticked_before_a_refusal(open_app):
+    ways, gone = "passkey.2025-03-09~identity.2025-03-10", "keeps~keeps-identity.2025-03-10"
+    query = {"added": "2025-03-09", "ways": ways, "gone": gone}
+
+    app = open_app(None, code="factor", step=STEP, reason="wrong-factor", **query)
+
+    form = html_of(app)
+    ticked = re.findall(r'type="checkbox" name="([^"]+)" value="yes" checked>', form)
+    assert (form.count("checkbox"), ticked) == (3, ["keeps-passkey.2025-03-09"])
+    assert 'name="next" value="/"' in form
+    assert "gone" not in press(app, "Back to sign in").query_params
+
+
 def test_reset_lists_passkeys_and_sign_ins_with_their_dates(open_app):
     ways = "passkey.2025-03-09~identity.2025-03-10~passkey.x~<script>.2025-03-09"
 

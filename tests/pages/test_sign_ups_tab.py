@@ -118,6 +118,21 @@ def test_invitation_chosen_in_the_same_run_is_revoked(open_tab, ruth):
     assert states == {shown_id: "open", other.id: "revoked"}
 
 
+def test_each_of_several_equal_invitations_is_revoked(open_tab, ruth):
+    app = open_tab()
+    for role in (AccountRole.USER, AccountRole.ADMIN, AccountRole.USER):
+        app = pressed(invite(app, role=role), "dismiss-link")
+    field = app.selectbox(key="chosen-invitation")
+    assert ["(Admin, " in label for label in field.options] == [False, True, False]
+
+    for one in ruth.sign_ups.invitations():
+        app.selectbox(key="chosen-invitation").set_value(one.id)
+        pressed(app, "revoke-invitation")
+        assert one.id not in {
+            each.id for each in ruth.sign_ups.invitations() if each.state == "open"
+        }
+
+
 def test_addresses_are_confirmed_where_mail_is_set_alone(open_tab):
     assert not open_tab().toggle
 

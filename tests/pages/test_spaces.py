@@ -440,7 +440,7 @@ def test_deleting_a_space_keeps_conversations_and_deletes_notes(
     deleted = ["“Latin” is deleted. Its chats are kept."]
     assert toasts(app) == deleted
     assert toasts(app.run()) == deleted  # a browser that skips a run shows the news of the next
-    later = time.monotonic() + 3
+    later = time.monotonic() + _session._NEWS_SECONDS
     monkeypatch.setattr(_session, "time", SimpleNamespace(monotonic=lambda: later))
     assert toasts(app.run()) == []
 
@@ -485,6 +485,18 @@ def test_conversation_moves_into_a_space_and_out(open_app, maya, latin, garden, 
 
     press(app, "Undo")
     assert database.thread(garden).conversation.space_id == latin.id
+
+
+def test_names_of_spaces_to_move_to_are_plain_text(open_app, maya, garden, database):
+    for _ in range(2):
+        make(maya, "Work (2026)", id=SpaceId(uuid4()))
+    app = chosen(open_app(maya, c=str(garden)), garden, "Move to space")
+    _, first, second = app.selectbox(key="move-to").options
+    assert (first, second.startswith(first), second == first) == ("Work (2026)", True, False)
+
+    move(app, database.thread(garden).conversation, second)
+
+    assert database.thread(garden).conversation.space_id == maya.store.spaces.all()[1].id
 
 
 def test_chat_moves_only_where_a_place_is_open(open_app, maya, garden, database):

@@ -2,10 +2,12 @@
 
 import logging
 from types import SimpleNamespace
+from unittest.mock import Mock
 
 import pytest
 
 from pages import _streamlit
+from pages._tab import KEY, Callbacks, Tab
 from services.errors import Misconfigured
 
 
@@ -65,3 +67,21 @@ def test_tab_is_present_until_streamlit_drops_its_session(monkeypatch):
     assert is_there()
     sessions.clear()
     assert not is_there()
+
+
+def test_tabs_with_running_callbacks_are_checked_again_by_one_call(monkeypatch):
+    """With one call for each tab, the pending calls would multiply at every check, and block the event loop."""
+    tab = Tab(callbacks=Callbacks(running=1))
+    session = SimpleNamespace(_user_info={"sid": "a session"}, session_state={KEY: tab})
+    tabs = [SimpleNamespace(session=session)] * 2
+    loop = Mock(call_soon_threadsafe=lambda act, *given: act(*given))
+    server = SimpleNamespace(
+        _session_mgr=SimpleNamespace(list_sessions=lambda: tabs),
+        _get_async_objs=lambda: SimpleNamespace(eventloop=loop),
+    )
+    monkeypatch.setattr(_streamlit.runtime, "exists", lambda: True)
+    monkeypatch.setattr(_streamlit.runtime, "get_instance", lambda: server)
+
+    _streamlit.close_tabs("a session")
+
+    loop.call_later.assert_called_once()

@@ -220,6 +220,15 @@ def test_prompt_sent_during_the_switch_is_not_saved(app, database):
     assert database.threads() == []
 
 
+def test_prompt_sent_during_the_switch_off_is_not_called_saved(app):
+    switches(app).toggle(key="is-temporary").set_value(False)
+    asks(app, "A secret")
+
+    assert ChatIsOver.public in [each.value for each in app.warning]
+    assert [each.value for each in app.code] == ["A secret"]
+    assert not any("saved" in each.value for each in app.caption)
+
+
 def test_it_stays_temporary_where_facts_cannot_be_allowed(app, maya, monkeypatch):
     def is_away(**_):
         raise StoreUnavailable

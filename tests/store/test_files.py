@@ -6,6 +6,7 @@ import shutil
 import sys
 import zlib
 from contextlib import closing
+from datetime import UTC, datetime
 from uuid import UUID, uuid4
 
 import pytest
@@ -24,6 +25,7 @@ from services.store.tables.backend import TablesBackend
 from services.store.tables.schema import (
     ACCOUNTS,
     BUDGETS,
+    CONVERSATIONS,
     MESSAGES,
     NONCES,
     SETTINGS,
@@ -41,7 +43,7 @@ SOON = 0.02  # seconds
 FULL = OSError(errno.ENOSPC, "No space left on device")
 READ_ONLY = OSError(errno.EROFS, "Read-only file system")
 BROKEN = OSError(errno.EIO, "Input/output error")
-MAYA = UserId(UUID(int=1))
+MAYA, OMAR = UserId(UUID(int=1)), UserId(UUID(int=2))
 
 
 @pytest.fixture
@@ -752,3 +754,49 @@ def test_deleted_account_is_destroyed_chat_by_chat(place, faults, slow, monkeypa
         # a few of each chat, and not one for each slice of all messages
         assert len(reads) < 4 * 100
         assert store.owners(MESSAGES) == []
+
+
+# --- the sweep beside a damaged file
+
+
+def sweep(place):
+    with closing(place.open()) as store:
+        while TablesBackend(store, lambda: datetime.now(UTC)).sweep():
+            pass
+
+
+def test_damaged_file_of_a_user_stops_the_sweep_of_no_other(place, heard):
+    with closing(place.open()) as store:
+        for user_id in (MAYA, OMAR):
+            database = InMemoryDatabase(user_id, make_store=lambda: store)
+            chat_id = database.hold("Garden", "When do I sow peas?", "In March.")
+            database.conversations.discard(chat_id, 0)
+    (place.path / str(MAYA) / "user.jsonl").write_text("no rows")
+
+    sweep(place)
+
+    left = [(place.path / str(user_id) / "chats").exists() for user_id in (MAYA, OMAR)]
+    assert left == [True, False]
+    assert ("sweep.missed", {}) in heard
+
+
+def test_deleted_chats_are_destroyed_beside_a_damaged_one(place, heard):
+    with closing(place.open()) as store:
+        database = InMemoryDatabase(MAYA, make_store=lambda: store)
+        for _ in range(3):
+            chat_id = database.hold("Garden", "When do I sow peas?", "In March.")
+            database.conversations.discard(chat_id, 0)
+    chats = place.path / str(MAYA) / "chats"
+    damaged = min(chats.iterdir())
+    damaged.write_text("no rows")
+
+    sweep(place)
+
+    assert [*chats.iterdir()] == [damaged]
+    assert ("sweep.missed", {}) in heard
+    damaged.unlink()
+    heard.clear()
+    sweep(place)
+    with closing(place.open()) as store:
+        assert store.owners(CONVERSATIONS) == []
+    assert ("sweep.missed", {}) not in heard

@@ -3,6 +3,7 @@
 import json
 import os
 from contextlib import closing
+from datetime import UTC, datetime
 from threading import Timer
 from uuid import uuid4
 
@@ -103,6 +104,17 @@ def test_list_put_in_by_hand_becomes_a_chat_once(place, incoming):
     assert [one.name for one in (incoming / "done").iterdir()] == ["garden.json"]
     (incoming / "again.json").write_text(json.dumps(SAID))
     assert [one.conversation.id for one in chats(place)] == [thread.conversation.id]
+
+
+def test_import_of_an_old_file_is_a_use_of_the_chat(place, incoming):
+    (incoming / "garden.json").write_text(json.dumps(SAID))
+    os.utime(incoming / "garden.json", (0, 0))
+    before = datetime.now(UTC)
+
+    (thread,) = chats(place)
+
+    assert {one.created_at.year for one in thread.messages} == {1970}
+    assert thread.conversation.updated_at >= before
 
 
 def test_long_list_becomes_one_chat_that_goes_on(place, incoming):

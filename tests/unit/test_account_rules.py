@@ -142,8 +142,8 @@ def test_session_ends_by_idle_time_age_and_account():
 def test_shorter_retention_warns_and_a_longer_one_does_not():
     first = Settings().changed({"retention_days": 30}, NOON)
     assert first.retention_from == NOON + WARNING
-    later = NOON + WARNING + MOMENT
-    assert first.unused_since(NOON + WARNING) is None
+    later = NOON + WARNING
+    assert first.unused_since(later - MOMENT) is None
     assert first.unused_since(later) == later - timedelta(days=30)
     assert first.expires_at(NOON - timedelta(days=90)) == first.retention_from
     assert first.expires_at(NOON) == NOON + timedelta(days=30)
@@ -152,6 +152,25 @@ def test_shorter_retention_warns_and_a_longer_one_does_not():
     assert first.changed({"retention_days": 29}, later).retention_from == later + WARNING
     off = first.changed({"retention_days": None}, later)
     assert off.expires_at(NOON) is off.unused_since(later + WARNING) is None
+
+
+@pytest.mark.parametrize(
+    ("days", "expected"),
+    [
+        (-31, WARNING),  # as in a backup of that age
+        (-1.01, WARNING),
+        (-0.99, timedelta()),
+        (-0.05, timedelta()),
+        (-0.04, timedelta(days=-0.04)),
+        (13, timedelta(days=13)),
+        (15, WARNING),  # the clock had been ahead
+    ],
+)
+def test_late_sweep_has_owners_warned_anew(days, expected):
+    settings = Settings(retention_days=30, retention_from=NOON + timedelta(days=days))
+
+    assert settings.swept(NOON).retention_from == NOON + expected
+    assert replace(settings, retention_days=None).swept(NOON).retention_from != NOON + WARNING
 
 
 def test_throttle_counts_in_windows_and_rounds_its_wait_up():

@@ -10,6 +10,7 @@ from base64 import urlsafe_b64encode
 from collections import Counter
 from concurrent.futures import Future
 from contextlib import closing
+from dataclasses import replace
 from itertools import islice
 from threading import Event
 from types import SimpleNamespace
@@ -29,6 +30,7 @@ from services.chat.temporary import ChatIsOver
 from services.crypto import RootKeys, new_key
 from services.domain import AccountRole, ConversationId, MessageId, Purpose, SessionId, UserId
 from services.domain.accounts import SessionEnd, SignUps
+from services.domain.addresses import checked_address
 from services.domain.memories import NotedFact
 from services.domain.models import ModelSettings
 from services.domain.turns import TurnState
@@ -253,13 +255,23 @@ def test_pages_read_the_sign_in_details_again_once_they_have_changed(shared, sto
 
 
 def test_new_address_is_known_at_once(shared, stored, user):
-    new = "omar@daybook.test"
+    new = checked_address("omar@daybook.test")
 
-    stored.append(CONFIRMED)
+    stored.append(replace(CONFIRMED, address=new))
     shared.set_address(user.user_id, new)
 
     assert (user.email, user.sign_in_details.is_confirmed) == (new, True)
     assert shared.session_cache.by_id(user.session.id).email == new
+
+
+def test_address_that_another_process_changed_reaches_the_session(shared, stored, user):
+    new = checked_address("omar@daybook.test")
+    stored.append(replace(CONFIRMED, address=new))
+    user.outdate_sign_in_details()
+
+    assert user.sign_in_details.is_confirmed
+
+    assert user.email == shared.session_cache.by_id(user.session.id).email == new
 
 
 def test_stopping_the_process_stops_temporary_chats(shared, maya):
@@ -635,7 +647,7 @@ def test_pages_are_answered_before_the_backend_starts(not_started):
         ("POST", "/account", "/?reason=unavailable"),
         ("POST", "/account/password", "/account?reason=unavailable"),
         ("POST", "/account/end", "/account?reason=unavailable"),
-        ("POST", "/session/end", "/?reason=unavailable"),
+        ("POST", "/session/end", "/account?reason=unavailable"),
         ("GET", "/export/usage.csv", "/usage"),
         ("GET", "/poll", 503),
     ],

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from services.domain.limits import LONGEST_SPACE_NAME, checked_space_name, storable
+from services.domain.limits import LONGEST_SPACE_NAME, checked_message, checked_space_name, storable
 from services.errors import BadInput
 
 ANYTHING = st.text(
@@ -43,3 +43,9 @@ def test_name_is_one_line_within_its_limit(text):
 def test_invalid_name_is_refused_with_its_limit(text):
     with pytest.raises(BadInput, match=r"Enter a name \(max. 60 characters\)"):
         checked_space_name(text)
+
+
+def test_message_is_trimmed_as_in_the_browser():
+    assert checked_message("\ufeff\u3000\ufeffpeas\ufeff beans\u2009\ufeff\n") == "peas\ufeff beans"
+    with pytest.raises(BadInput, match="Type a message first"):
+        checked_message(" \ufeff")

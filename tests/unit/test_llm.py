@@ -115,6 +115,8 @@ CONTEXT_LENGTH = "This model's maximum context length is 8192 tokens"
         ({"status": 401}, "", ModelFailure.UNAUTHORIZED, ONCE),
         ({"status": 403}, "", ModelFailure.UNAUTHORIZED, ONCE),
         ({"status": 404}, "", ModelFailure.REJECTED, ONCE),
+        ({"status": 402}, "", ModelFailure.NO_CREDIT, ONCE),  # DeepSeek, OpenRouter
+        ({"status": 429, "code": "insufficient_quota"}, "", ModelFailure.NO_CREDIT, ONCE),  # OpenAI
         ({"fault": "refuse"}, "", ModelFailure.DROPPED, THRICE),
         ({"fault": "drop"}, "", ModelFailure.DROPPED, THRICE),
         ({"fault": "drop", "after": 2}, "word1 word2 ", ModelFailure.DROPPED, ONCE),

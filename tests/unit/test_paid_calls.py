@@ -64,6 +64,14 @@ def test_empty_reply_is_charged_as_its_prompt(maya, model, failure, is_charged, 
     assert (settled.tokens_in > 0, settled.tokens_out) == (is_charged, 0)
 
 
+def test_failed_reply_is_charged_as_counted(charged, model):
+    model.failure = ModelUnavailable(ModelFailure.FILTERED)
+
+    turn = charged(Usage(20, 5))
+
+    assert (turn.tokens_in, turn.tokens_out) == (20, 5)
+
+
 @pytest.mark.parametrize(
     ("model_failure", "store_failure"),
     [(ModelUnavailable(ModelFailure.BUSY), None), (None, Tampered()), (None, Busy())],

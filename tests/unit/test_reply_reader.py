@@ -83,6 +83,14 @@ def test_finish_reasons_at_the_limit_are_recognised(reason):
         ("", "content_filter", None),  # an empty reply
         ("Hi", "abort", ModelFailure.BROKEN),  # vLLM, SGLang
         ("", "abort", ModelFailure.BROKEN),
+        ("Hi", "SAFETY", ModelFailure.FILTERED),  # Gemini
+        ("Hi", "RECITATION", ModelFailure.FILTERED),
+        ("Hi", "PROHIBITED_CONTENT", ModelFailure.FILTERED),
+        ("Hi", "BLOCKLIST", ModelFailure.FILTERED),
+        ("Hi", "SPII", ModelFailure.FILTERED),
+        ("", "SAFETY", None),
+        ("Hi", "error", ModelFailure.BROKEN),  # Mistral
+        ("Hi", "insufficient_system_resource", ModelFailure.BROKEN),  # DeepSeek
     ],
 )
 def test_reply_that_the_endpoint_cut_is_a_failure(text, reason, failure):

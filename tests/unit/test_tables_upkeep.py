@@ -4,11 +4,11 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from types import SimpleNamespace
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 
-from services.domain import AccountRole
+from services.domain import AccountRole, UserId
 from services.domain.accounts import SessionEnd
 from services.errors import NotFound, OverBudget, StoreUnavailable
 from services.rules.accounts import Counter, Lookup, StoredInvitation, StoredStep
@@ -185,8 +185,9 @@ def test_conversation_with_a_reply_under_way_does_not_expire(deployment):
     admin, maya = deployment.sign_up_admin(), deployment.sign_up()
     quiet, busy = [answer(maya.store, first_turn("When?"), "In March.") for _ in range(2)]
     admin.administration.change_settings({"retention_days": 15})
-    deployment.let_pass(20 * DAY)
-    admin, maya = admin.sign_in(), maya.sign_in()
+    deployment.let_pass_swept(14.5)
+    deployment.let_pass(DAY - 60)
+    maya = maya.sign_in()
     retry = new_turn(busy, None, prompt_id=busy.messages[0].id)
     maya.store.turns.begin(retry)
 
@@ -201,16 +202,16 @@ def test_conversation_with_a_reply_under_way_does_not_expire(deployment):
 
 @dataclass
 class Damaged:
-    """The `AllTables` *store*, in which no block of one user runs."""
+    """The `AllTables` *store*, in which no block of some users runs."""
 
     store: object
-    user_id: object
+    user_ids: list
 
     def __getattr__(self, name):
         return getattr(self.store, name)
 
     def of(self, user_id):
-        if user_id != self.user_id:
+        if user_id not in self.user_ids:
             return self.store.of(user_id)
 
         def fail(work, **options):
@@ -227,7 +228,8 @@ def discard_chats(admin, users, deployment):
 
 def end_unused_chats(admin, users, deployment):
     admin.administration.change_settings({"retention_days": 15})
-    deployment.let_pass(20 * DAY)
+    deployment.let_pass_swept(14.5)
+    deployment.let_pass(DAY - 60)
 
 
 def delete_accounts(admin, users, deployment):
@@ -247,13 +249,28 @@ def test_error_for_one_user_stops_the_sweep_of_no_other(deployment, end):
 
     for _ in schema.DESTROYED:  # one sweep destroys a slice of one table
         with pytest.raises(ValueError, match=str(users[0].id)):
-            sweep(Damaged(store, users[0].id), deployment.accounts.backend.now)
+            sweep(Damaged(store, [users[0].id]), deployment.accounts.backend.now)
 
     messages = [
         store.of(user.id).run(lambda block: block.select(schema.MESSAGES)) for user in users
     ]
     assert [len(rows) for rows in messages] == [2, 0]
     assert store.of(None).run(lambda block: block.get(schema.NONCES, due.id)) is None
+
+
+def test_errors_for_many_users_stop_the_sweep_of_no_other(deployment):
+    maya, store = deployment.sign_up(), deployment.accounts.backend.all_tables
+    answer(maya.store, first_turn("When?"), "In March.")
+    [chat] = store.of(maya.id).run(lambda block: block.select(schema.CONVERSATIONS))
+    due = replace(chat, destroy_at=datetime(2020, 1, 1, tzinfo=UTC))
+    *failing, last = [UserId(UUID(int=number)) for number in range(61)]
+    for user_id in (*failing, last):
+        store.of(user_id).run(lambda block: block.put(schema.CONVERSATIONS, due))
+
+    with pytest.raises(ValueError, match=str(failing[0])):
+        sweep(Damaged(store, failing), deployment.accounts.backend.now)
+
+    assert store.of(last).run(lambda block: block.select(schema.CONVERSATIONS)) == []
 
 
 @pytest.mark.parametrize(

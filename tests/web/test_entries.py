@@ -784,7 +784,7 @@ def test_required_factor_leaves_by_no_reset(strict):
 
     refused = admin.gives(browser, admin.app.code(), added=answer["added"])
 
-    assert refused == answer | {"reason": "factor-required"}
+    assert refused == answer | {"reason": "factor-required", "gone": "keeps"}
     assert admin.gives(browser, admin.app.code(), added=answer["added"], keeps="yes") == {"c": "1"}
 
 
@@ -920,6 +920,27 @@ def test_step_of_a_new_factor_expires_though_its_key_is_shown_again(strict):
     sets_up(maya, browser)
 
     assert attempt(cookie, "enrol_factor", before.id, None).expires_at == before.expires_at
+
+
+def test_refused_setup_in_a_reset_leads_back_with_what_was_unticked(strict, monkeypatch):
+    def away(*_, **__):
+        raise StoreUnavailable
+
+    maya, _ = strict
+    browser, answer = maya.asks(RESET, password=NEW_PASSWORD)
+    listed = {"ways": "passkey.2025-03-09.0123456789abcdef"}
+    given = {"step": browser.step, "next": "/?c=1"} | listed
+    gone = f"keeps-{listed['ways']}"
+    expected = answer | listed | {"reason": "unavailable", "gone": gone}
+    with monkeypatch.context() as changed:
+        changed.setattr(Steps, "renew", away)
+        assert said(browser.post("/factor/enrol", **given)) == expected
+
+    page = browser.post("/factor/enrol", **given).text
+    assert f'name="gone" value="{gone}"' in page
+    monkeypatch.setattr(Steps, "attempt", away)
+    refused = browser.post("/factor/enrol/confirm", code="000000", gone=gone, **given)
+    assert said(refused) == expected
 
 
 def test_step_of_a_new_factor_ends_before_a_failure(strict, monkeypatch):

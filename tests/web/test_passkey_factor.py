@@ -79,12 +79,10 @@ def add_passkey(accounts, session, key):
     known = accounts.find(session.email, NOT_COUNTED).credentials.passkeys
     passkeys, challenge = known or Passkeys(user_handle=new_user_handle()), bytes(32)
     email = checked_address(session.email)
-    options = creation_options(
-        PARTY, challenge, passkeys.user_handle, email, (), is_for_sign_in=False
-    )
+    options = creation_options(PARTY, challenge, passkeys.user_handle, email, ())
     now = datetime.now(UTC).replace(microsecond=0)
     answer = key.create(options)
-    made = verify_creation(answer, PARTY, challenge, "Laptop", now, is_for_sign_in=False)
+    made = verify_creation(answer, PARTY, challenge, "Laptop", now)
     passkeys = replace(passkeys, each=(*passkeys.each, made))
     added = CredentialsAction.PASSKEY_ADDED
     change(accounts, session, added, lambda one: replace(one, passkeys=passkeys))
@@ -236,6 +234,18 @@ def test_reset_wants_the_passkey_and_keeps_its_use(maya):
     again = maya.begins(password=NEW_PASSWORD)
     assert not is_in(again)
     assert maya.uses(again) == {"c": "1"}
+
+
+def test_wrong_code_of_a_reset_leads_back_with_what_was_unticked(both):
+    browser, answer = both.asks(CodePurpose.RESET_PASSWORD, password=NEW_PASSWORD)
+    listed = {name: answer[name] for name in ("by", "added", "ways")}
+
+    refused = both.gives(browser, both.app.wrong, **listed)
+
+    wrong = answer | {"code": "factor", "reason": "wrong-factor"}
+    assert refused == wrong | {"gone": f"keeps~keeps-{answer['ways']}"}
+    ticks = {"keeps": "yes", f"keeps-{answer['ways']}": "yes"}
+    assert both.gives(browser, both.app.wrong, **listed, **ticks) == wrong
 
 
 @pytest.mark.parametrize("is_kept", [True, False])

@@ -367,7 +367,7 @@ def test_failed_sign_out_keeps_the_cookie_and_says_so(session_cache, account, fa
 
     answer = client.post("/session/end", headers=sent(cookie))
 
-    assert (answer.status_code, answer.headers["location"]) == (303, "/?reason=unavailable")
+    assert (answer.status_code, answer.headers["location"]) == (303, "/account?reason=unavailable")
     assert "set-cookie" not in answer.headers
 
 

@@ -135,7 +135,7 @@ def _store(
         last_seq=last,
         read_seq=last,
         created_at=at,
-        updated_at=at,
+        updated_at=datetime.now(UTC),  # retention counts from the import
         bytes=text_bytes(*rows),
     )
 

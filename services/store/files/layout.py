@@ -83,7 +83,7 @@ class Layout:
         return len(_documents_of(table)) > 1
 
     def with_key(self, table: Table[Any], key: str) -> Iterator[str]:
-        """Return the documents that may have the row with *key*."""
+        """Return the documents that may contain the row with *key*."""
         match table.name:
             case MESSAGES.name | THOUGHTS.name | RECEIPTS.name | TURNS.name:
                 return self._all(table, self.locate(key))

@@ -74,7 +74,13 @@ class FilesStore:
         def has_rows(block: Block) -> bool:
             return bool(block.select(table, where or {}, within, limit=1))
 
-        return [one for one in users if self.run(one, has_rows, is_lasting=True)]
+        def may_have_rows(user_id: UserId) -> bool:
+            try:
+                return self.run(user_id, has_rows, is_lasting=True)
+            except FileDamaged:  # the caller gets this error when it reads the user's rows
+                return True
+
+        return [one for one in users if may_have_rows(one)]
 
     def run(
         self, user_id: UserId | None, work: Callable[[Block], Answer], *, is_lasting: bool

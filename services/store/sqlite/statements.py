@@ -8,7 +8,7 @@ from typing import Any, cast
 from services.store.tables.protocol import Range, Row, Table, check_selection
 from services.store.tables.row_texts import Value, row_text, value_of
 
-OWNER = "user_id"  # the column of a user's table that names the user
+OWNER = "user_id"  # the column that holds the user's id in tables of user data
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,9 @@
 """Connections to the database as the owner of its schema: over TLS, with no password on a command line."""
 
 import socket
+from collections.abc import Callable
 from contextlib import suppress
+from functools import cache
 from typing import Any
 
 import click
@@ -15,8 +17,20 @@ _TLS = ("require", "verify-ca", "verify-full")
 _CONNECT_SECONDS = 10
 
 
-def connect(url: str) -> psycopg.Connection:
-    """Connect in autocommit mode; prompt for a password if *url* lacks a needed one. Raise Misconfigured, psycopg.Error."""
+def connector(url: str) -> Callable[[], psycopg.Connection]:
+    """Return a function that connects in autocommit mode. If *url* lacks a needed password, the first call prompts for it.
+
+    The function raises Misconfigured, psycopg.Error.
+    """
+
+    @cache
+    def password() -> str:
+        return click.prompt("Password of the database", hide_input=True, err=True)
+
+    return lambda: _connect_with(url, password)
+
+
+def _connect_with(url: str, password: Callable[[], str]) -> psycopg.Connection:
     conninfo = with_tls(url)
     try:
         return _connect(conninfo)
@@ -29,8 +43,7 @@ def connect(url: str) -> psycopg.Connection:
                     "(Supabase: Connect, Session pooler)."
                 ) from error
             raise
-        password = click.prompt("Password of the database", hide_input=True, err=True)
-        return _connect(make_conninfo(conninfo, password=password))
+        return _connect(make_conninfo(conninfo, password=password()))
 
 
 def with_tls(url: str) -> str:

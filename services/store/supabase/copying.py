@@ -77,8 +77,8 @@ _STATEMENTS = {
 insert into public.receipts (turn_id, conversation_id, user_id, body)
 select id, conversation_id, user_id, %(body)s from public.turns where id = %(turn_id)s""",
     "settings": """
-update private.settings set first_account_is_admin = %(first_account_is_admin)s, sign_ups = %(sign_ups)s,
-  confirms_by_code = %(confirms_by_code)s, requires_factor = %(requires_factor)s,
+update private.settings set sign_ups = %(sign_ups)s, confirms_by_code = %(confirms_by_code)s,
+  requires_factor = %(requires_factor)s,
   daily_cap_micro = %(daily_cap_micro)s, monthly_cap_micro = %(monthly_cap_micro)s, daily_cap_tokens = %(daily_cap_tokens)s,
   max_open = %(max_open)s, max_per_minute = %(max_per_minute)s, retention_days = %(retention_days)s,
   retention_from = %(retention_from)s where id""",
@@ -198,6 +198,11 @@ class SupabaseCopy:
             return [
                 replace(cast(Any, row), monthly_cap_micro=cap) for row in self.rows(table, None)
             ]
+        # whether the first account becomes admin is not copied, because no start of a hosted app turns it off again
+        if table.name == "settings":
+            [stored] = cast(Any, self.rows(table, None))
+            is_first = {"first_account_is_admin": stored.first_account_is_admin}
+            return [replace(cast(Any, row), **is_first) for row in rows]
         return cast(list[Row], _kept(table.name, rows))
 
     @contextmanager

@@ -22,7 +22,7 @@ from services.store.operator import CopiedRows, Finding, PresentKeys, UserCaps
 from services.store.refusals import error_of
 from services.store.supabase import migrations
 from services.store.supabase.check import UNCHECKED, check_api, check_database
-from services.store.supabase.connection import connect
+from services.store.supabase.connection import connector
 from services.store.supabase.copying import SupabaseCopy, load
 
 _CREDENTIALS = TypeAdapter[StoredCredentials | None](StoredCredentials | None)
@@ -209,7 +209,7 @@ class SupabaseOperator:
 
 def operator_at(database_url: str | None, api: tuple[str, SecretStr] | None) -> SupabaseOperator:
     """Return the operator of a project; calls and checks that need a missing URL (None) are unavailable."""
-    return SupabaseOperator((lambda: connect(database_url)) if database_url else None, api)
+    return SupabaseOperator(connector(database_url) if database_url else None, api)
 
 
 def _hashed(password: str) -> str:

@@ -727,7 +727,7 @@ def _return_attempts(block: Block, counters: Iterable[rules.Counter]) -> None:
 def _rename_lookups(
     block: Block, user_id: UserId, known: Iterable[rules.Lookup], renamed: Mapping[str, str]
 ) -> None:
-    """Give the user's look-ups in *known* their new values in *renamed*; delete a look-up whose new value is already taken."""
+    """Replace the value of each of the user's look-ups in *known* by its new value in *renamed*, or delete it if that is taken."""
     taken = {one.lookup for one in known}
     for one in known:
         if one.user_id == user_id and (lookup := renamed.get(one.lookup)):

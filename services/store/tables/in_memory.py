@@ -21,7 +21,7 @@ Rows = dict[str, dict[str, Any]]  # the rows, keyed by the table's name and then
 
 
 class InMemoryTables:
-    """Implements `Tables` for one user. Any thread may run a block; a lock makes each block atomic."""
+    """Implements `Tables` for one user. Any thread may run a transaction (a block); a lock makes each transaction atomic."""
 
     def __init__(
         self, shared: Rows | None = None, lock: AbstractContextManager[bool] | None = None
@@ -123,7 +123,7 @@ def selected(
     for name, value in where.items():
         found = [row for row in found if getattr(row, name) == value]
     if order and order[0][0] == "-":
-        found.reverse()  # in a descending order, the last stored of equal rows comes first
+        found.reverse()  # in descending order, the most recently stored of equal rows comes first
     return in_order(found, order)[:limit]
 
 

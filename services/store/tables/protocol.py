@@ -83,9 +83,9 @@ class Tables(Protocol):
     """The tables of one user and the shared tables. Any thread may call `run`."""
 
     def run(self, work: Callable[[Block], Answer], *, is_lasting: bool = True) -> Answer:
-        """Run *work*, perhaps twice, and store all its writes, or none if it raises. Raise StoreUnavailable.
+        """Run *work*, perhaps twice, and store all its writes, or none if it raises. May raise StoreUnavailable.
 
-        If *is_lasting* is False, a power cut may lose the writes, but only all of them together.
+        If *is_lasting* is False, a power cut may lose the writes: all of them or none.
         """
         ...
 
@@ -100,7 +100,10 @@ class AllTables(Protocol):
     def owners(
         self, table: Table[Row], where: Mapping[str, object] = _ALL, within: Range | None = None
     ) -> list[UserId]:
-        """Return the users who have matching rows in *table*, such as rows that are due for the sweep."""
+        """Return the users who have matching rows in *table*, such as rows that are due for the sweep.
+
+        A user whose rows are damaged may be among them.
+        """
         ...
 
     def close(self) -> None:

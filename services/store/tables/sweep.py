@@ -6,6 +6,7 @@ from uuid import UUID
 
 from services.domain import ConversationId
 from services.domain.rows import DocumentKind, MessageRow
+from services.errors import FileDamaged
 from services.rules.messages import is_due
 from services.rules.turns import Turn
 from services.store.rows import ReceiptRow, ThoughtsRow
@@ -26,7 +27,8 @@ class TablesSweep(TablesDocuments):
     def destroy_due(self) -> bool:
         """Destroy hidden rows whose time for Undo is over, in slices; return True if there were any such rows.
 
-        While a turn of a deleted chat is open, the chat's rows stay, and do not make the result True.
+        While a turn of a deleted chat is open, the chat's rows stay, and do not make the result True. If a file is damaged,
+        the other rows are destroyed, and then FileDamaged is raised.
         """
         due = Range("destroy_at", up_to=self.now())
 
@@ -40,10 +42,15 @@ class TablesSweep(TablesDocuments):
                 *(lambda block, one=one: self._destroy_conversation(block, one.id) for one in rows),
             ]
 
-        is_any = False
+        is_any, damaged = False, None
         for destroy in self.tables.run(find):
-            while self.tables.run(destroy):
-                is_any = True
+            try:
+                while self.tables.run(destroy):
+                    is_any = True
+            except FileDamaged as error:
+                damaged = error
+        if damaged:
+            raise damaged
         return is_any
 
     def _erase(self, block: Block, erasure_id: UUID) -> bool:
@@ -52,7 +59,9 @@ class TablesSweep(TablesDocuments):
         Return False if the erasure did not exist.
         """
         erasure = block.get(schema.ERASURES, erasure_id)
-        if erasure is None:  # destroyed by the last call, or its facts were restored meanwhile
+        if (
+            erasure is None
+        ):  # an earlier call destroyed the erasure, or its facts have been restored
             return False
         counts, chats = counts_of(block), list[StoredConversation]()
         if erasure.space_id:

@@ -9,8 +9,9 @@ from functools import partial
 from typing import Any, NoReturn
 
 from services.domain import UserId
-from services.errors import StoreUnavailable
+from services.errors import FileDamaged, StoreUnavailable
 from services.events import log_event
+from services.rules.accounts import Settings
 from services.store.tables import schema
 from services.store.tables.access import SESSION_GRACE, note, settings_of
 from services.store.tables.blocks import delete_all
@@ -22,16 +23,16 @@ _logger = logging.getLogger(__name__)
 # maximum number of rows that one block discards or destroys: Firestore commits at most 10 MiB at once
 _RETIRED, _SLICE, _PIECES = 40, 60, 20
 _SHARED = MOST_WRITES // 7  # maximum number of rows of each shared table that one block destroys
-_USERS = 50  # maximum number of users whose rows one call sweeps
 _SECONDS = 9.0  # seconds between two calls
 _NONCE_LIFE = timedelta(minutes=3)
 _INVITATION_REST = timedelta(days=30)
 
 
 def sweep(tables: AllTables, now: Callable[[], datetime]) -> bool:
-    """Settle lapsed turns and destroy due rows of some users; return True if there may be more.
+    """Settle lapsed turns and destroy due rows; return True if there may be more.
 
-    An error for one user is raised at the end, after the other users' rows are swept.
+    An error for one user is raised at the end, after the other users' rows are swept. A user's damaged file is only logged:
+    it is no outage for the others, and `operate check` names it.
     """
     at, errors = now(), list[Exception]()
     lapsed, due = Range("lease_until", up_to=at), Range("destroy_at", up_to=at)
@@ -39,6 +40,9 @@ def sweep(tables: AllTables, now: Callable[[], datetime]) -> bool:
     def attempt(work: Callable[[], bool]) -> bool:
         try:
             return work()
+        except FileDamaged:
+            log_event("sweep.missed")
+            return False
         except Exception as error:  # noqa: BLE001 (raised below)
             errors.append(error)
             return False
@@ -50,8 +54,10 @@ def sweep(tables: AllTables, now: Callable[[], datetime]) -> bool:
         *tables.owners(schema.ERASURES),
         *_retire(tables, at, attempt),
     }
-    some = sorted(users, key=str)[:_USERS]
-    swept = [attempt(TablesRows(user_id, tables.of(user_id), now).sweep) for user_id in some]
+    swept = [
+        attempt(TablesRows(user_id, tables.of(user_id), now).sweep)
+        for user_id in sorted(users, key=str)
+    ]
     deleted = tables.of(None).run(
         lambda block: block.select(
             schema.ACCOUNTS, {"is_ended": False}, Range("deleted_at", up_to=at)
@@ -68,16 +74,23 @@ def _retire(
     tables: AllTables, at: datetime, attempt: Callable[[Callable[[], bool]], bool]
 ) -> list[UserId]:
     """Discard conversations that were unused for longer than the retention period; return their users."""
-    last_use = tables.of(None).run(settings_of).unused_since(at)
+    last_use = tables.of(None).run(partial(_settings_of_sweep, at=at)).unused_since(at)
     if last_use is None:
         return []
     where, unused = {"destroy_at": None}, Range("updated_at", up_to=last_use)
-    owners = tables.owners(schema.CONVERSATIONS, where, unused)[:_USERS]
     return [
         one
-        for one in owners
+        for one in tables.owners(schema.CONVERSATIONS, where, unused)
         if attempt(partial(tables.of(one).run, lambda block: _discard(block, at, unused)))
     ]
+
+
+def _settings_of_sweep(block: Block, at: datetime) -> Settings:
+    """Return the settings for a sweep, and store them if they have changed."""
+    before = settings_of(block)
+    if (after := before.swept(at)) != before:
+        block.put(schema.SETTINGS, after)
+    return after
 
 
 def _discard(block: Block, at: datetime, within: Range | None = None) -> bool:

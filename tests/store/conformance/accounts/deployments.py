@@ -208,6 +208,12 @@ class Deployment(Protocol):
     def let_pass(self, seconds):
         """Let time pass for accounts of this test. Nothing is swept."""
 
+    def let_pass_swept(self, days):
+        """Let days pass, with a sweep each half day."""
+        for _ in range(int(2 * days)):
+            self.let_pass(DAY // 2)
+            self.sweep()
+
     def monotonic(self, clock=time.monotonic):
         """Return the monotonic time of every process."""
         return clock() + self.elapsed

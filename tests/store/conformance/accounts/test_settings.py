@@ -235,13 +235,31 @@ def test_unused_conversations_are_deleted_after_a_warning(deployment, admin, may
     assert 13 < in_days < 15
     assert omar.account().expiring is None
     assert titles(maya.store.conversations.recent()) == ["Newer", "Old"]
-    deployment.let_pass(15 * DAY)
-    deployment.sweep()
+    deployment.let_pass_swept(15)
     admin, maya, omar = admin.sign_in(), maya.sign_in(), omar.sign_in()
     assert titles(maya.store.conversations.recent()) == ["Newer"]
     assert titles(omar.store.conversations.recent()) == ["Young"]
     with pytest.raises(NotFound):
         maya.store.conversations.thread(old.conversation.id)
+
+
+def test_retention_warns_anew_after_a_stop(deployment, admin, maya):
+    begun_with(maya.store, "Garden")
+    admin.administration.change_settings({"retention_days": 30})
+    deployment.let_pass_swept(20)
+    maya = maya.sign_in()
+    begun_with(maya.store, "Beans")
+    deployment.let_pass(40 * DAY)
+
+    deployment.sweep()
+
+    maya = maya.sign_in()
+    assert titles(maya.store.conversations.recent()) == ["Beans", "Garden"]
+    warned = maya.account().expiring
+    assert warned.conversations == 2
+    assert 13 < (warned.from_time - datetime.now(UTC)) / timedelta(days=1) < 15
+    deployment.let_pass_swept(15)
+    assert maya.sign_in().store.conversations.recent() == []
 
 
 def test_preview_of_retention_counts_messages_and_pieces(deployment, admin, maya):
@@ -263,16 +281,14 @@ def test_used_conversation_is_kept_and_no_retention_deletes_nothing(deployment, 
     maya = maya.sign_in()
     thread = maya.store.conversations.thread(thread.conversation.id)
     answer(maya.store, new_turn(thread, "And beans?"), "In May.")
-    deployment.let_pass(10 * DAY)
-    deployment.sweep()
+    deployment.let_pass_swept(10)
     admin, maya = admin.sign_in(), maya.sign_in()
     assert titles(maya.store.conversations.recent()) == ["Garden"]
 
     admin.administration.change_settings({"retention_days": None})
 
     assert maya.account().retention_days is maya.account().expiring is None
-    deployment.let_pass(100 * DAY)
-    deployment.sweep()
+    deployment.let_pass_swept(40)
     assert titles(maya.sign_in().store.conversations.recent()) == ["Garden"]
 
 

@@ -532,6 +532,23 @@ def test_new_address_stores_the_ways_in_under_the_root_key_that_seals_it(alone, 
     assert alone.lookups(moved) == [ways.tags(accounts.root_keys, name)[2]]
 
 
+def test_look_ups_follow_the_root_key_that_seals_the_credentials(alone, ways, name):
+    """A process with the older key would otherwise store look-ups that are lost together with that key."""
+    maya, other = alone.sign_up(), name + "2"
+    add(maya, ways, name)
+    row = alone.credentials()[maya.id]
+    newer = alone.process_with_new_root_key()
+    newer.open(maya.cookie)  # stores the credentials and look-ups under the newer key
+    older = replace(alone.accounts, root_keys=newer.root_keys.of(row.sealed))
+    current = older.current(maya.cookie)
+    new = next_one(ways.with_one(current.credentials, other), current.credentials)
+
+    assert older.change_credentials(maya.session, new, current.stored, ways.added)
+
+    expected = [ways.tags(newer.root_keys, one)[2] for one in (name, other)]
+    assert sorted(alone.lookups(maya)) == sorted(expected)
+
+
 def test_look_up_of_a_way_in_made_in_advance_is_never_overwritten(alone, ways, name):
     maya, omar = alone.sign_up(), alone.sign_up()
     add(maya, ways, name)
