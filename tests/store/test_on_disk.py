@@ -166,6 +166,21 @@ def full_disk(log):
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
+def test_backup_to_a_full_disk_names_the_target(tmp_path):
+    place = SqlitePlace(tmp_path / "home" / "daybook.db")
+    place.path.parent.mkdir()
+    with closing(place.open()) as store:
+        put(store, 1)
+
+        with (
+            full_disk(log_of(place)),
+            pytest.raises(Misconfigured, match=r"backup\.db takes no more data"),
+        ):
+            place.backup(tmp_path / "backup.db")
+
+    assert [one.name for one in tmp_path.iterdir()] == ["home"]
+
+
 def test_full_disk_takes_nothing_until_there_is_space(place, monkeypatch):
     monkeypatch.setattr(files, "_SECONDS", NEVER)
     with closing(place.open()) as store:

@@ -402,6 +402,22 @@ def test_backup_is_a_whole_store(place, store, tmp_path):
     assert not list(tmp_path.glob("*draft*"))
 
 
+def test_backup_has_no_sessions(place, store, tmp_path):
+    """A session that has ended since the backup must not live again in a restored store."""
+    with closing(sqlite3.connect(place.path)) as file:
+        session = ["cookie", str(uuid4()), str(uuid4()), "2030-01-01", "a canary"]
+        file.execute("insert into sessions values (?, ?, ?, ?, ?)", session)
+        file.commit()
+    target = tmp_path / "backup.db"
+
+    place.backup(target)
+
+    for path, count in ((place.path, 1), (target, 0)):
+        with closing(sqlite3.connect(path)) as file:
+            assert file.execute("select count(*) from sessions").fetchone() == (count,)
+    assert b"a canary" not in target.read_bytes()
+
+
 def test_backup_replaces_no_file(place, store, tmp_path):
     target = tmp_path / "letter.txt"
     target.write_text("Dear Maya")

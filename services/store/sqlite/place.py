@@ -102,9 +102,17 @@ class SqlitePlace:
                         raise Misconfigured(
                             f"{self.path} is damaged: the backup would be, too. Put an older one back."
                         )
+                    # a session that ends after the backup must not live again in a restored store
+                    copy.execute("pragma secure_delete = on")
+                    copy.execute("delete from sessions")
+                    copy.commit()
                 sync(draft)
                 name_new(draft, target)
         except sqlite3.Error as error:
+            # only the draft is written
+            code = getattr(error, "sqlite_errorcode", 0)
+            if code in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE):
+                raise Misconfigured(error_of(str(target), error).public) from None
             raise self._unusable(error) from None
         except OSError as error:
             raise Misconfigured(f"{target} cannot be written: {error.strerror}.") from None
