@@ -122,7 +122,7 @@ class WrongCredentials(Refused):
 
 
 class ProofNeeded(Refused):
-    """The user has given no proof in the last ten minutes that allows this change."""
+    """In the last ten minutes, the user has given no proof that allows this change."""
 
     public = "Confirm that it is you on the page Account, then try again."
 

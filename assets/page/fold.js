@@ -9,7 +9,7 @@ daybook.capture(document, "click", ({ target }) => {
   setTimeout(() => document.querySelector(fold)?.click(), 80);
 });
 
-// Adds a button New chat at the right end of the header; it is shown while the sidebar is folded.
+// Adds a “New chat” button at the right end of the header; it is shown while the sidebar is folded.
 daybook.onDraw(() => {
   const header = document.querySelector('[data-testid="stHeader"]');
   if (!header || header.querySelector(".db-new")) return;

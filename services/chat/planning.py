@@ -38,8 +38,8 @@ from services.memory.receipt import Receipt
 from services.memory.tokens import KindCounter
 from services.store.port import Turns
 
-# the receipts of this many of the newest messages are searched for a calibration of the model; without a result,
-# the plan uses no calibration
+# the newest messages, at most this many, are searched for a receipt that calibrates the model; if there is none, the plan
+# uses no calibration
 _LOOKED_AT = 20
 _OUT_OF_VIEW = "The model no longer sees this reply, so it cannot continue it. Send a new message."
 

@@ -198,7 +198,7 @@ class Chat:
         return turn.failure if turn else None
 
     def open(self, conversation_id: ConversationId) -> Thread:
-        """Return the conversation, after recovering the partial reply of a crashed process; in an outage, a cached copy."""
+        """Return the conversation, in an outage a cached copy. A partial reply that a crashed process left is recovered first."""
         return self._read(conversation_id)[0]
 
     def view(

@@ -65,7 +65,7 @@ class ProofScope(StrEnum):
 
 
 class Failure(StrEnum):
-    """Kinds of failed attempts at an account. The audit has one entry per kind, user and hour, which counts the attempts."""
+    """Kinds of failed attempts to enter or change an account. The audit has one entry per kind, user and hour, which counts them."""
 
     ADDRESS = "address.fail"  # a code to confirm or take back an address was wrong
     # a change to the account was refused, because a proof was missing or a code was wrong

@@ -71,7 +71,7 @@ class Postgres(processes.Server):
             self._own()
             self.folder.chmod(
                 0o700
-            )  # a copy from a disk without Unix modes has others, which Postgres refuses
+            )  # Postgres refuses any other mode, such as that of a copy from a disk without Unix modes
             return
         draft = self.folder.with_name("postgres.draft")
         shutil.rmtree(draft, ignore_errors=True)

@@ -21,7 +21,7 @@ from services.domain import ConversationId, MessageId
 from services.memory.ranking import ABOUT_REPLIES, ROLES, Columns, Floats, Numbers, spread
 from services.memory.terms import base, has_time, is_question, names, stem, words
 
-_NAMES = 5  # maximum names of a message that are indexed
+_NAMES = 5  # maximum number of names that are indexed for a message
 _SHORT = 15  # a question of at most this many words counts as short, and so as uninformative
 _LEAD = 40  # words at the beginning of a long message that count twice: they name its subject
 _COMPOUND = 0.5  # the weight of a match between a compound word and one of its parts, whichever of them is in the query

@@ -592,11 +592,11 @@ class Accounts:
     ) -> None:
         """Change the password of the user of *session*, and end all other sessions.
 
-        *keeps_factor*: False removes the authenticator app. *kept*: marks of the passkeys and identities that stay (kept.py);
-        None: all stay.
+        *keeps_factor*: False removes the authenticator app. *kept*: the passkeys and identities that stay, by their marks
+        (kept.py); None: all stay.
 
-        Raise WrongCredentials (*current* is another user's), MethodOff, OtherSignInNeeded (the address must sign in through
-        a provider), RateLimited (the credentials changed meanwhile), ProofNeeded, FactorRequired.
+        Raise WrongCredentials (*current* holds another user's credentials), MethodOff, OtherSignInNeeded (the address must
+        sign in through a provider), RateLimited (the credentials changed meanwhile), ProofNeeded, FactorRequired.
         """
         stored = current.stored
         if stored.user_id != session.user_id:

@@ -54,7 +54,7 @@ class Devices:
         return self.end_others_by(self.session.backend.end_other_devices)
 
     def end_others_by(self, end: Callable[[], Answer]) -> Answer:
-        """Stop the replies of all sessions except this one; return the result of *end*, which ends them. Raise ProofNeeded."""
+        """Stop the replies of all other sessions, then call *end*, which ends these sessions. Return its result. Raise ProofNeeded."""
         own = self.session.id
         return self._end(None, lambda one: one.id != own, end)
 

@@ -242,10 +242,10 @@ class SessionCache:
         self._forget(entry)
 
     def forget_idle(self) -> None:
-        """Forget sessions that had no open tab for half an hour, and with them their users' keys. Call this regularly.
+        """Forget sessions that have had no open tab for half an hour, and with them their users' keys. Call this regularly.
 
-        Also forget sessions to which another process has given a new cookie. Of a user's sessions without an open tab, forget
-        all but the last used 50, because a user can begin any number. A session with a live turn is never forgotten.
+        Also forget sessions to which another process has given a new cookie. Of a user's sessions without an open tab, keep the
+        50 most recently used, because a user can begin any number of sessions. A session with a live turn is never forgotten.
         """
         horizon, idle, unused = time.monotonic() - _IDLE_SECONDS, Counter[UserId](), list[_Entry]()
         with self._lock:

@@ -297,7 +297,7 @@ def _marked(identities: tuple[LinkedIdentity, ...], mark: str) -> Identity:
 
 
 def _proved(checked: Checked) -> str:
-    """Return the query parameter `reason` of the redirect after a proof."""
+    """Return the value of `reason`, the query parameter by which the next page says what the proof allows."""
     return "proved" if checked.scope is ProofScope.FULL else "proved-in-part"
 
 

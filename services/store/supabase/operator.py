@@ -1,4 +1,4 @@
-"""The `Operator` in Supabase: uses the API, and the database as the owner of its schema."""
+"""The `Operator` for Supabase. It uses the API, and connects to the database as the role that owns the schema."""
 
 from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager

@@ -131,10 +131,10 @@ class TablesOperator:
     def find_credentials(
         self, email: EmailAddress, lookups: Collection[str]
     ) -> StoredCredentials | None:
-        """Return the user's credentials that *lookups* find, or the only account's if that account has no address yet.
+        """Return the credentials that one of *lookups* finds; if the only account has no address yet, return its credentials.
 
-        Return None if an account has the address *email*, but no look-up value finds its credentials. Raise BadInput if
-        there is no such account.
+        Return None if an account has the address *email*, but none of *lookups* finds its credentials. Raise BadInput if no
+        account has this address.
         """
 
         def find(block: Block) -> StoredCredentials | None:
