@@ -16,7 +16,7 @@ from pages._parts.passwords import PasswordKind, password_field, show_button
 from pages._parts.refusals import refusal
 from pages._tab import tab
 from services import bootstrap
-from services.domain.accounts import SessionEnd, SignUps
+from services.domain.accounts import REDIRECT_PARAMETERS, SessionEnd, SignUps
 from services.domain.mails import CodePurpose
 from services.domain.sign_in_methods import SignInMethod
 from services.errors import SignUpsClosed, Suspended
@@ -305,8 +305,7 @@ def _form(
 def _here() -> str:
     """Return the path and query of the current URL, without the parameters of the sign-in page itself."""
     query = st.query_params.to_dict()
-    own = "reason", "wait", "why", "invite", "code", "step", "by", "added", "ways", "gone", "left"
-    for name in own:
+    for name in REDIRECT_PARAMETERS:
         query.pop(name, None)
     path = urlsplit(st.context.url or "").path or "/"
     return f"{path}?{urlencode(query)}" if query else path

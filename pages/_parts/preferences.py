@@ -100,8 +100,11 @@ def preferences_dialog() -> None:
     if is_saved and not refused:
         sizes = {name: entry.value for name, entry in entries.items()}
         chosen = replace(chosen, theme=theme, has_title_in_tab=has_title, instructions=text or None)
-        if sizes["reply_tokens"] == _shown_reply(user, now):
-            sizes["reply_tokens"] = now.reply_tokens  # the field shows at most the model's maximum
+        reply = entries["reply_tokens"]
+        if (
+            reply.value and reply.value == reply.most
+        ):  # a larger stored length is shown as this maximum
+            sizes["reply_tokens"] = max(reply.value, now.reply_tokens or 0)
         chosen = replace(chosen, **_even(sizes))
         editing.save(
             partial(_store, user, chosen, seen),
@@ -201,7 +204,7 @@ def _draw_limits(user: UserServices, now: Preferences) -> dict[str, _Number]:
     reply_tokens = _draw_number(
         "reply-tokens",
         "Max reply length (tokens)",
-        _shown_reply(user, now),
+        now.reply_tokens and min(now.reply_tokens, longest_reply),
         (_LEAST_REPLY, longest_reply, 100),
         longest,
         f"Longer replies are cut off. {model.name}: at most {longest}.",
@@ -211,12 +214,6 @@ def _draw_limits(user: UserServices, now: Preferences) -> dict[str, _Number]:
         "context_tokens": context_tokens,
         "reply_tokens": reply_tokens,
     }
-
-
-def _shown_reply(user: UserServices, now: Preferences) -> int | None:
-    """Return the stored length of a reply as its field shows it: at most the maximum of the default model."""
-    longest = max(user.choices.setup(None).offer.info.reply_tokens, _LEAST_REPLY)
-    return now.reply_tokens and min(now.reply_tokens, longest)
 
 
 def _draw_number(

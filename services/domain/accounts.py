@@ -331,6 +331,10 @@ class AuditEntry:
 # the word that a user types to confirm the deletion of the account in a deployment without sign-in
 DELETE_WORD = "delete"
 
+# the query parameters that a redirect after a form sets, and that the next redirect removes
+REDIRECT_PARAMETERS = (
+    *("reason", "wait", "why", "invite", "code", "step", "by", "added", "ways", "gone", "left"),
+)
 # the errors that a page shows after a refused form, by the codes that the app puts into the page's URL
 SIGN_IN_REASONS: dict[str, type[errors.AppError]] = {
     "signed-out": errors.SignedOut,

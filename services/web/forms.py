@@ -7,12 +7,10 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
 from services import errors
-from services.domain.accounts import SIGN_IN_REASONS
+from services.domain.accounts import REDIRECT_PARAMETERS, SIGN_IN_REASONS
 
 LONGEST_INVITATION = 100  # characters of an invitation's code
 _REASONS = {error: reason for reason, error in SIGN_IN_REASONS.items()}
-# query parameters that a redirect sets, and that the next redirect removes
-_SAID = ("reason", "wait", "why", "invite", "code", "step", "by", "added", "ways", "gone", "left")
 _MOST_FIELDS = 50  # per form; a reset has a field for each of up to 20 passkeys and 10 identities
 
 
@@ -49,7 +47,7 @@ def read_step_id(text: str) -> UUID:
 def with_query(target: str, **values: str) -> str:
     """Return the URL *target* with *values* in its query, in place of the parameters that an earlier redirect has set."""
     parts = urlsplit(target)
-    query = [(k, v) for k, v in parse_qsl(parts.query) if k not in _SAID]
+    query = [(k, v) for k, v in parse_qsl(parts.query) if k not in REDIRECT_PARAMETERS]
     query += [(name, value) for name, value in values.items() if value]
     return parts._replace(query=urlencode(query)).geturl()
 

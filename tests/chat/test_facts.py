@@ -326,13 +326,19 @@ def test_fact_of_a_conversation_is_sent_only_there(chat, server):
     assert DOG not in str(server.requests[-1].body)
 
 
-def test_fact_is_noted_though_the_next_fails(chat, server, database):
+@pytest.fixture
+def only_first_is_stored(chat, server, database):
+    """Have the model name two facts, of which the database stores the first alone."""
+
     def fail():
         database.rows.failures["put_document"] = StoreUnavailable()
 
     server.script_facts(reply=answer(DOG, BERN))
     database.rows.after["put_document"] = fail
 
+
+@pytest.mark.usefixtures("only_first_is_stored")
+def test_fact_is_noted_though_the_next_fails(chat):
     conversation_id = ask(chat)
 
     assert noted(chat, conversation_id) == [DOG]
@@ -349,12 +355,8 @@ def stored_later(chat, server, conversation_id):
     return texts(chat.store)
 
 
+@pytest.mark.usefixtures("only_first_is_stored")
 def test_facts_that_the_database_did_not_store_are_noted_later(chat, server, database):
-    def fail():
-        database.rows.failures["put_document"] = StoreUnavailable()
-
-    server.script_facts(reply=answer(DOG, BERN))
-    database.rows.after["put_document"] = fail
     conversation_id = ask(chat)
     database.rows.failures.clear()
 
