@@ -84,7 +84,7 @@ return (extract(epoch from refreshing_until) * 1000000)::bigint;
 -- proof is enough. If the account has a second factor, the proof counts only in a session in which the factor
 -- was given.
 create function private.is_proven(session private.app_sessions, is_part boolean default false) returns boolean language sql stable
-return session.proved_at > now() - interval '10 minutes'
+return greatest(now() - session.proved_at, session.proved_at - now()) < interval '10 minutes'   -- the clock may have been ahead
   and (session.proof_scope = 'full' or is_part and session.proof_scope = 'part')
   and (session.has_factor or not exists (
     select from private.credentials where credentials.user_id = session.user_id and wants_factor
@@ -787,15 +787,17 @@ end $$;
 create function private.throttle(buckets public.free_text) returns jsonb language plpgsql as $$
 declare
   counted jsonb;
+  length interval;
   counter private.throttles;
 begin
   for counted in select jsonb_array_elements(buckets::jsonb) loop
+    length := make_interval(secs => (counted ->> 'seconds')::integer);
+    -- a window that ends later than a new one was begun while the clock was ahead
+    delete from private.throttles where bucket = counted ->> 'bucket'
+      and (window_ends <= clock_timestamp() or window_ends > clock_timestamp() + length);
     insert into private.throttles as known (bucket, window_ends, attempts)
-    values (counted ->> 'bucket', clock_timestamp() + make_interval(secs => (counted ->> 'seconds')::integer), 1)
-    on conflict (bucket) do update set
-      attempts = case when known.window_ends > clock_timestamp() then known.attempts + 1 else 1 end,
-      window_ends = case when known.window_ends > clock_timestamp() then known.window_ends else excluded.window_ends end
-    returning * into counter;
+    values (counted ->> 'bucket', clock_timestamp() + length, 1)
+    on conflict (bucket) do update set attempts = known.attempts + 1 returning * into counter;
     if counter.attempts > (counted ->> 'at_most')::integer then
       return jsonb_build_object('ok', false, 'reason', 'too_many_attempts',
         'retry_after', greatest(1, ceil(extract(epoch from counter.window_ends - clock_timestamp()))::integer));

@@ -7,6 +7,7 @@ import streamlit as st
 
 from pages._admin import forms, outcomes
 from pages._parts import editing, words
+from pages._parts.elements import draw_switch
 from pages._session import ask_for, find_user, show_errors
 from services import bootstrap
 from services.bootstrap import UserServices
@@ -45,17 +46,9 @@ def draw(admin: UserServices) -> None:
 
 def _draw_factor_rule(admin: UserServices) -> None:
     stored = admin.factor_rule.is_required()
-    # a separate key for each stored value: otherwise the toggle would keep showing the old value
-    key = f"require-factor-{stored}"
-
-    def switch() -> None:
-        # the toggle shows the stored value until the change is confirmed
-        st.session_state[key] = stored
-        ask_for(factor_dialog, not stored)
-
     with st.container(key="factor-rule", border=True, gap="xsmall"):
         if stored or admin.sign_in_details.factor:
-            st.toggle(_REQUIRE, stored, key=key, on_change=switch)
+            draw_switch(_REQUIRE, stored, partial(ask_for, factor_dialog))
             st.caption(
                 "Nobody signs in without a second step, such as a code of an authenticator app or a passkey."
                 if stored

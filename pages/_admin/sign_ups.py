@@ -7,8 +7,15 @@ import streamlit as st
 
 from pages._admin import outcomes
 from pages._parts import tables, words
-from pages._parts.elements import distinct, draw_choice, draw_download, quiet_button, row
-from pages._session import attempt, find_user
+from pages._parts.elements import (
+    distinct,
+    draw_choice,
+    draw_download,
+    draw_switch,
+    quiet_button,
+    row,
+)
+from pages._session import find_user
 from pages._tab import tab
 from services import bootstrap
 from services.bootstrap import UserServices
@@ -61,14 +68,7 @@ def _draw_confirmation(admin: UserServices) -> None:
         st.caption(_CONFIRMED_ELSEWHERE)
         return
     stored = admin.sign_ups.confirms_by_code()
-    # a separate key for each stored value: otherwise the toggle would keep showing the old value
-    key = f"confirm-{stored}"
-
-    def switch() -> None:
-        st.session_state[key] = stored  # the toggle shows the stored value if the change fails
-        attempt(_confirm, not stored)
-
-    st.toggle(_CONFIRM, stored, key=key, on_change=switch)
+    draw_switch(_CONFIRM, stored, _confirm)
     st.caption(
         "New users enter a code that is emailed to them before their account is created."
         if stored

@@ -184,6 +184,20 @@ def _label(row: GridRow) -> str:
     return f'<a href="{escape(row.link)}" target="_self">{text}</a>' if row.link else text
 
 
+def draw_switch(label: str, is_on: bool, act: Callable[[bool], object]) -> None:
+    """Draw a switch; call *act* with the new value. The page shows an AppError that *act* raises."""
+    # a separate key for each stored value: otherwise the switch would keep showing the old value
+    key = f"{label}-{is_on}"
+
+    def switch() -> None:
+        st.session_state[key] = (
+            is_on  # the switch shows the stored value until *act* has changed it
+        )
+        attempt(act, not is_on)
+
+    st.toggle(label, is_on, key=key, on_change=switch)
+
+
 def draw_choice(
     label: str,
     options: Mapping[Choice, tuple[str, str]],

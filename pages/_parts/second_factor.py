@@ -11,7 +11,7 @@ import streamlit as st
 
 from pages._parts import words
 from pages._parts.devices import OTHERS_FIELD
-from pages._parts.elements import draw_cancel, quiet_button, row
+from pages._parts.elements import draw_cancel, draw_switch, quiet_button, row
 from pages._session import ask_for
 from services.bootstrap import UserServices
 from services.domain.accounts import FEW_RECOVERY_CODES, RECOVERY_CODES, ProofScope, SecondFactor
@@ -49,19 +49,7 @@ def draw(user: UserServices, scope: ProofScope) -> None:
         st.html(_form("/account/factor", st.session_state[_FORM], button), width=384)
     is_asked = factor is not None and factor.asks_passkey
     if is_proven and (is_asked or own.passkeys):
-        _draw_switch(is_asked=is_asked)
-
-
-def _draw_switch(*, is_asked: bool) -> None:
-    # a separate key for each stored value: otherwise the toggle would keep showing the old value
-    key = f"ask-passkey-{is_asked}"
-
-    def switch() -> None:
-        # the toggle shows the stored value until the change is confirmed
-        st.session_state[key] = is_asked
-        ask_for(passkey_dialog, not is_asked, uuid4())
-
-    st.toggle(_ASK, is_asked, key=key, on_change=switch)
+        draw_switch(_ASK, is_asked, lambda is_on: ask_for(passkey_dialog, is_on, uuid4()))
 
 
 @st.dialog(_ASK, width="small", on_dismiss="rerun")

@@ -80,17 +80,9 @@ def space_dialog(space: Space) -> None:
         used if are_all_used else f"{used} While memory is off, only notes that you wrote are."
     )
     notes.draw_in_dialog(user)
-    shelf, icon = words.ARCHIVE, ":material/archive:"
-    if seen.is_archived:
-        shelf, icon = words.UNARCHIVE, ":material/unarchive:"
-    with st.container(horizontal=True):
-        is_moved = st.button(shelf, icon=icon, type="tertiary", key="archive-space")
-        is_deleted = st.button(
-            words.DELETE, icon=":material/delete:", type="tertiary", key="danger-delete-space"
-        )
-    if is_moved:
-        _save(user, replace(seen, is_archived=not seen.is_archived), seen)
-    if is_deleted:
+    if st.button(
+        words.DELETE, icon=":material/delete:", type="tertiary", key="danger-delete-space"
+    ):
         ask_for(delete_dialog, seen)
         st.rerun()
 
@@ -165,9 +157,16 @@ def _draw_form(user: UserServices, space: Space, seen: Space | None) -> None:
             help="Off: chats in this space use only space notes and chat notes.",
             key=f"space-memories-{space.id}",
         )
-        if editing.is_submitted(words.SAVE if seen else "Create"):
+        is_saved, is_moved = editing.is_submitted(words.SAVE if seen else "Create"), False
+        if seen:  # in the form, so that what was typed is saved too
+            shelf, icon = words.ARCHIVE, ":material/archive:"
+            if seen.is_archived:
+                shelf, icon = words.UNARCHIVE, ":material/unarchive:"
+            is_moved = st.form_submit_button(shelf, icon=icon, type="tertiary")
+        if is_saved or is_moved:
             wanted = replace(
                 space,
+                is_archived=(seen or space).is_archived != is_moved,
                 name=" ".join(name.split()),
                 instructions=instructions.strip() or None,
                 policy=policies[policy],

@@ -531,7 +531,8 @@ class StoredSession:
         factor was given.
         """
         scopes = (ProofScope.FULL, ProofScope.PART) if is_part else (ProofScope.FULL,)
-        is_recent = self.proved_at is not None and self.proved_at > now - PROOF_LIFE
+        # a time in the future is from a clock that was ahead
+        is_recent = self.proved_at is not None and abs(now - self.proved_at) < PROOF_LIFE
         is_recent = is_recent and self.scope in scopes
         return is_recent and (self.has_factor or not (credentials and credentials.wants_factor))
 
@@ -622,9 +623,13 @@ class Counter:
 
 
 def counted(counter: Counter | None, bucket: str, seconds: int, now: datetime) -> Counter:
-    """Return *counter* after one more attempt; if its window of *seconds* is over, the attempt begins a new window."""
-    if counter is None or counter.window_ends <= now:
-        return Counter(bucket=bucket, window_ends=now + timedelta(seconds=seconds), attempts=1)
+    """Return *counter* after one more attempt; if its window of *seconds* is over, the attempt begins a new window.
+
+    It also begins one if the window ends later than a new one would: it was begun while the clock was ahead.
+    """
+    window_ends = now + timedelta(seconds=seconds)
+    if counter is None or not now < counter.window_ends <= window_ends:
+        return Counter(bucket=bucket, window_ends=window_ends, attempts=1)
     return replace(counter, attempts=counter.attempts + 1)
 
 

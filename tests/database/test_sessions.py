@@ -169,9 +169,12 @@ def row_of(world, cookie):
     return world.one(query, cookie)
 
 
-def test_proof_is_that_of_one_session(world, maya):
+@pytest.mark.parametrize("proved", ["10 minutes ago", "1 hour"])  # or the clock was ahead
+def test_proof_is_that_of_one_session(world, maya, proved):
     other = with_token(world, maya.id).with_session()
-    world.admin.execute("update private.app_sessions set proved_at = now() - interval '10 minutes'")
+    world.admin.execute(
+        "update private.app_sessions set proved_at = now() + %s::interval", [proved]
+    )
 
     stale = proof_of(world, maya, seen_generation=2)
     assert maya.call("prove_session", **stale) == {"ok": False, "reason": "stale"}
@@ -297,8 +300,9 @@ def test_throttle_closes_for_its_window_and_bucket(world):
     assert [answer["ok"] for answer in answers] == [True, True, True, False, False]
     assert all(1 <= answer["retry_after"] <= 60 for answer in answers[3:])
     assert attempt(world, other)["ok"]
-    world.admin.execute("update private.throttles set window_ends = now()")
-    assert attempt(world, bucket)["ok"]
+    for ends in ["now()", "now() + interval '1 day'"]:  # over, or of a clock that was ahead
+        world.admin.execute(f"update private.throttles set attempts = 9, window_ends = {ends}")
+        assert attempt(world, bucket)["ok"]
 
 
 def test_full_throttle_refuses_and_those_after_it_do_not_count(world):

@@ -384,9 +384,11 @@ def test_archived_space_moves_to_the_archive(open_app, maya, latin, garden):
     make(maya, "Greek")
     app = edit(open_app(maya, s=str(latin.id), c=str(garden)), maya, latin)
 
+    fill(app, latin, instructions="Typed.")
     press_in_dialog(app, latin, "Archive")
     assert undo_lines(app) == ["“Latin” is archived"]
-    assert maya.store.spaces.find(latin.id).is_archived
+    stored = maya.store.spaces.find(latin.id)
+    assert stored == replace(latin, is_archived=True, instructions="Typed.")
     assert address(app) == {"c": str(garden)}
     assert chooser(app).options == ["All chats", "Greek", "New space"]
     assert listed(app)[1:] == ["Garden Latin"]

@@ -23,8 +23,10 @@ from services.rules.accounts import (
     INVITATION_LIFE,
     LAST_ADMIN,
     MOST_CHANGES,
+    PROOF_LIFE,
     WARNING,
     WAY_IN_TAKEN,
+    Counter,
     Lookup,
     Settings,
     StoredAccount,
@@ -173,6 +175,13 @@ def test_late_sweep_has_owners_warned_anew(days, expected):
     assert replace(settings, retention_days=None).swept(NOON).retention_from != NOON + WARNING
 
 
+def test_proof_of_a_clock_that_was_ahead_is_none():
+    lately = replace(SESSION, proved_at=NOON + timedelta(minutes=1))
+
+    assert lately.is_proven(NOON, None)  # the clock was set a little
+    assert not replace(SESSION, proved_at=NOON + PROOF_LIFE).is_proven(NOON, None)
+
+
 def test_throttle_counts_in_windows_and_rounds_its_wait_up():
     first = counted(None, "b", 60, NOON)
     second = counted(first, "b", 60, NOON + timedelta(seconds=59.5))
@@ -182,6 +191,15 @@ def test_throttle_counts_in_windows_and_rounds_its_wait_up():
     assert second.wait(1, NOON + timedelta(seconds=59.5)) == 1
     assert second.wait(1, NOON + timedelta(seconds=0.5)) == 60
     assert counted(second, "b", 60, first.window_ends).attempts == 1
+
+
+def test_throttle_window_of_a_clock_that_was_ahead_is_over():
+    full = Counter(bucket="b", window_ends=NOON + timedelta(seconds=61), attempts=9)
+
+    assert counted(full, "b", 60, NOON + timedelta(seconds=1)).attempts == 10
+    assert counted(full, "b", 60, NOON) == Counter(
+        bucket="b", window_ends=NOON + timedelta(seconds=60), attempts=1
+    )
 
 
 def test_models_change_by_columns():
