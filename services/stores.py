@@ -72,13 +72,18 @@ def _firestore_place(place: str) -> StorePlace:
     return FirestorePlace(project, database or "(default)")
 
 
-def open_tables(place: StorePlace, root_keys: RootKeys, *, is_app: bool = True) -> AllTables:
-    """Open or create the store at *place*. Raise Misconfigured if that fails, or if it was made with another root key."""
+def open_tables(
+    place: StorePlace, root_keys: RootKeys, *, is_app: bool = True, is_start: bool = True
+) -> AllTables:
+    """Open or create the store at *place*. Raise Misconfigured if that fails, or if it was made with another root key.
+
+    *is_start*: True at the app's start, False for a command, even for one that opens the store as the app does.
+    """
     from services.store.tables.opening import check_root_key
 
     tables = place.open(is_app=is_app)
     try:
-        check_root_key(tables, root_keys)
+        check_root_key(tables, root_keys, is_start=is_start)
     except Misconfigured:
         tables.close()
         raise
@@ -202,7 +207,7 @@ def open_copy_target(
 
 def _open_to_copy(chosen: Settings, place: StorePlace, ring: RootKeys) -> AllTables:
     """Open *place* for a command, while no app uses it. For json-plain, this locks the files, but imports no chats."""
-    return open_tables(place, ring, is_app=not chosen.is_plain)
+    return open_tables(place, ring, is_app=not chosen.is_plain, is_start=False)
 
 
 @contextmanager
@@ -222,8 +227,7 @@ def _tables_operator(chosen: Settings, place: StorePlace, folders: Folders) -> O
     def opened() -> AllTables:
         if not place.exists():
             raise Misconfigured(f"There is no store at {chosen.store}: start Daybook once.")
-        return open_tables(
-            place, read_root_keys(folders, chosen.root_keys_text, may_create=False), is_app=False
-        )
+        ring = read_root_keys(folders, chosen.root_keys_text, may_create=False)
+        return open_tables(place, ring, is_app=False, is_start=False)
 
     return TablesOperator(place, opened)

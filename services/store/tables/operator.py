@@ -70,11 +70,12 @@ class TablesOperator:
 
     def check(self, keys: PresentKeys | str) -> dict[str, Finding]:
         with self._tables() as tables:
-            rows, former, needed = tables.of(None).run(
+            rows, former, needed, tag = tables.of(None).run(
                 lambda block: (
                     block.select(schema.CREDENTIALS),
                     block.select(schema.LOOKUPS),
                     root_key_versions(block, self.now()),
+                    block.get(schema.ROOT_KEY, "root key"),
                 )
             )
             accounts = tables.of(None).run(
@@ -84,6 +85,8 @@ class TablesOperator:
         findings["accounts"] = Mark.OK, str(len(accounts))
         if isinstance(keys, str):
             return findings | {"root keys": (Mark.FAIL, keys)}
+        if tag:  # without the key of the tag, the store does not open
+            needed.append(tag.version)
         # 0 is the version of a damaged text, which names no root key and therefore needs none
         findings["root keys"] = judge_root_keys({*needed} - {0}, keys.versions)
         if findings["root keys"][0] is Mark.FAIL:
