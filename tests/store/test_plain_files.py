@@ -3,6 +3,7 @@
 import json
 import os
 from contextlib import closing
+from dataclasses import replace
 from datetime import UTC, datetime
 from threading import Timer
 from uuid import uuid4
@@ -17,6 +18,7 @@ from services.store.files import place as places
 from services.store.files.incoming import take_up, unread_files
 from services.store.tables.in_memory import InMemoryStore
 from services.store.tables.schema import MESSAGES
+from tests.store.conformance.talk import SUMMARY, a_fact
 from tests.stores import InMemoryDatabase, OpenTables
 
 SAID = [
@@ -73,6 +75,32 @@ def test_text_changed_by_hand_is_read(place):
 
     assert thread.is_whole
     assert [one.body for one in thread.messages] == ["When do I sow peas?", "In April."]
+
+
+@pytest.mark.parametrize("text", ['{"text": "They sow "peas"."}', '["peas"]', "1", "null"])
+def test_text_broken_by_hand_is_marked_and_replaced(place, text):
+    database = InMemoryDatabase(MAYA, make_store=place.open, keys=keys)
+    with closing(database.deployment):
+        chat, fact = database.hold("Garden", "When do I sow peas?", "In March."), a_fact()
+        stored = database.store()
+        stored.conversations.set_summary(stored.conversations.thread(chat), SUMMARY)
+        stored.profile.change(lambda now: replace(now, instructions="In short."))
+        stored.facts.keep(fact)
+        database.put("conversation", chat, "summary", text)
+        database.put("preferences", MAYA, "body", text)
+        database.put("fact", fact.id, "body", text)
+
+        stored = database.store()
+
+        thread = stored.conversations.thread(chat)
+        assert (thread.summary, thread.is_summary_verified) == (None, False)
+        assert not stored.profile.preferences().is_verified
+        assert stored.facts.facts() == ()
+        stored.conversations.set_summary(thread, SUMMARY)
+        stored.profile.change(lambda now: replace(now, instructions="At length."))
+        stored = database.store()
+        assert stored.conversations.thread(chat).summary == SUMMARY
+        assert stored.profile.preferences().instructions == "At length."
 
 
 def test_short_texts_of_files_are_in_no_cache_of_the_process(place, incoming):

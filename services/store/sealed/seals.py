@@ -79,10 +79,18 @@ class Format(Generic[Value]):
         return json.dumps(known | stays, ensure_ascii=False)
 
     def read(self, text: str, row: object = None) -> Value:
-        """Build a value from the JSON *text* and the columns of *row*. Raise NewerVersion if the JSON has an unknown form."""
+        """Build a value from the JSON *text* and the columns of *row*.
+
+        Raise NewerVersion if the JSON has an unknown form, and Tampered if *text* is no JSON object, which an edit in a store
+        without encryption can cause.
+        """
         columns = {name: getattr(row, name) for name in self._columns}
         try:
-            return self._adapter.validate_python(json.loads(text) | columns)
+            stored = json.loads(text) | columns
+        except (ValueError, TypeError):  # not chained, because the error contains the text
+            raise Tampered from None
+        try:
+            return self._adapter.validate_python(stored)
         except ValidationError:  # not chained, because the error's message repeats the text
             raise NewerVersion from None
 
@@ -258,7 +266,7 @@ class ConversationSeals:
 
         thoughts = None
         if text := opened(row.partial_thoughts, "partial_thoughts"):
-            with suppress(NewerVersion):
+            with suppress(Tampered):
                 thoughts = THOUGHTS_FORMAT.read(text)
         return OpenTurn(
             row.id,
