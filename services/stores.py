@@ -11,7 +11,7 @@ from services.crypto import RootKeys
 from services.domain import UserId
 from services.embedded.folders import Folders, choose_folders, home_unknown
 from services.embedded.plan import Endpoints, read_root_keys, read_secrets, running_endpoints
-from services.errors import Misconfigured, StoreUnavailable
+from services.errors import AppError, Misconfigured, StoreUnavailable
 from services.settings import Settings
 from services.store.backend import Backend, StoredCredentials
 from services.store.copies import CopySource, CopyTarget
@@ -84,7 +84,7 @@ def open_tables(
     tables = place.open(is_app=is_app)
     try:
         check_root_key(tables, root_keys, is_start=is_start)
-    except Misconfigured:
+    except AppError:
         tables.close()
         raise
     return tables

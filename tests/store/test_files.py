@@ -12,6 +12,7 @@ from uuid import UUID, uuid4
 import pytest
 
 from services import events
+from services.crypto import RootKeys, new_key
 from services.domain import AccountRole, Outcome, Role, UserId
 from services.domain.rows import MessageRow
 from services.errors import Misconfigured, StoreBlocked
@@ -22,6 +23,7 @@ from services.store.files.documents import Document
 from services.store.files.journal import Operation, journal_line, read_journal
 from services.store.operator import Mark
 from services.store.tables.backend import TablesBackend
+from services.store.tables.operator import TablesOperator
 from services.store.tables.schema import (
     ACCOUNTS,
     BUDGETS,
@@ -33,6 +35,7 @@ from services.store.tables.schema import (
     Nonce,
     Settings,
 )
+from services.stores import open_tables
 from tests.stack.apps import until
 from tests.store.faulty_disk import Faults
 from tests.store.on_disk import NOON, check_refused, listing, moved, numbers, put, remove
@@ -305,6 +308,19 @@ def test_damage_that_a_pending_journal_follows_is_refused(place, slow, number):
         place.open()
 
     assert listing(place.path) == before
+
+
+@pytest.mark.parametrize("name", ["root_key", "credentials", "accounts", "lookups", "sessions"])
+def test_check_names_a_damaged_file_of_all_users(place, name):
+    ring = RootKeys({1: new_key()}, 1)
+    open_tables(place, ring).close()
+    (place.path / "shared" / f"{name}.jsonl").write_bytes(b"x\n")
+
+    found = TablesOperator(place, lambda: open_tables(place, ring)).check("no root keys")
+
+    assert found["files"] == (Mark.FAIL, f"damaged: shared/{name}.jsonl; put a backup back")
+    assert found["credentials"] == (Mark.UNKNOWN, "not checked: needs whole files")
+    place.open().close()  # the lock is free again
 
 
 def test_check_names_no_damage_of_a_whole_store(place):
