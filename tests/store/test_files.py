@@ -37,6 +37,7 @@ from services.store.tables.schema import (
 )
 from services.stores import open_tables
 from tests.stack.apps import until
+from tests.store.conformance.talk import a_fact
 from tests.store.faulty_disk import Faults
 from tests.store.on_disk import NOON, check_refused, listing, moved, numbers, put, remove
 from tests.stores import InMemoryDatabase, folder_in_memory
@@ -328,6 +329,29 @@ def test_check_names_no_damage_of_a_whole_store(place):
         put(store, 1)
 
     assert place.check()["files"][0] is Mark.OK
+
+
+@pytest.mark.parametrize("number", [-1, 2**64])
+def test_number_out_of_range_spoils_its_row_alone(place, number):
+    database, (first, second) = InMemoryDatabase(MAYA, make_store=place.open), (a_fact(), a_fact())
+    with closing(database.deployment):
+        garden = database.hold("Garden", "When do I sow peas?", "In March.")
+        other = database.hold("Other", "Hello", "Hi.")
+        for fact in (first, second):
+            database.store().facts.keep(fact)
+        reply = database.thread(garden).messages[1]
+        database.put("message", reply.id, "seq", number)
+        database.put("conversation", other, "key_version", number)
+        database.put("fact", first.id, "rev", number)
+
+        store = database.store()
+
+        thread = store.conversations.thread(garden)
+        assert [one.body for one in thread.messages if one.is_verified] == ["When do I sow peas?"]
+        assert not thread.is_whole
+        recent = {one.id: one.is_verified for one in store.conversations.recent()}
+        assert recent == {garden: True, other: False}
+        assert [one.id for one in store.facts.facts()] == [second.id]
 
 
 # --- a full, read-only or failing disk
