@@ -30,6 +30,7 @@ from services.store.tables.schema import (
     CONVERSATIONS,
     MESSAGES,
     NONCES,
+    SESSIONS,
     SETTINGS,
     AccountRow,
     Nonce,
@@ -721,6 +722,18 @@ def test_folder_of_a_user_comes_and_goes(place, quick):
             until(lambda: is_written(place))
             assert not (place.path / str(MAYA)).exists()
             assert store.owners(MESSAGES) == []
+
+
+def test_copy_without_the_file_of_sessions_signs_all_users_out(place):
+    with closing(place.open()) as store:
+        database = InMemoryDatabase(MAYA, make_store=lambda: store)
+        database.sign_in("maya@daybook.test", AccountRole.USER)
+
+    (place.path / "shared" / "sessions.jsonl").unlink()
+
+    with closing(place.open()) as store:
+        both = store.of(None).run(lambda block: (block.select(SESSIONS), block.select(ACCOUNTS)))
+    assert [len(rows) for rows in both] == [0, 1]
 
 
 # --- documents in memory
