@@ -9,6 +9,7 @@ from pydantic import SecretStr
 
 from services.crypto import RootKeys
 from services.domain import UserId
+from services.domain.policies import policy_named
 from services.embedded.folders import Folders, choose_folders, home_unknown
 from services.embedded.plan import Endpoints, read_root_keys, read_secrets, running_endpoints
 from services.errors import AppError, Misconfigured, StoreUnavailable
@@ -41,7 +42,8 @@ def place_of(chosen: Settings, folders: Folders) -> StorePlace | None:
         return SqlitePlace(path)
     from services.store.files import FilesPlace
 
-    return FilesPlace(path, is_plain=kind == "json-plain")
+    policy = policy_named(chosen.policy, chosen.window_messages)
+    return FilesPlace(path, is_plain=kind == "json-plain", policy=policy)
 
 
 def unread_files(chosen: Settings, user_id: UserId) -> list[str]:

@@ -12,6 +12,7 @@ import pytest
 
 from services.crypto import PlainKeys, UserKey, new_key
 from services.domain import Role, UserId
+from services.domain.policies import Summary, Window
 from services.errors import Misconfigured, StoreBlocked
 from services.store.files import FilesPlace
 from services.store.files import place as places
@@ -107,7 +108,7 @@ def test_short_texts_of_files_are_in_no_cache_of_the_process(place, incoming):
     (incoming / "garden.json").write_text(json.dumps(SAID))
     stores = InMemoryStore(), InMemoryStore()
     for store in stores:
-        take_up(store, place.path)
+        take_up(store, place.path, place.policy)
         (incoming / "done" / "garden.json").rename(incoming / "garden.json")
     both = [OpenTables(store.of(MAYA)).all(MESSAGES).values() for store in stores]
     both += [thread.messages for _ in range(2) for thread in chats(place)]
@@ -132,6 +133,15 @@ def test_list_put_in_by_hand_becomes_a_chat_once(place, incoming):
     assert [one.name for one in (incoming / "done").iterdir()] == ["garden.json"]
     (incoming / "again.json").write_text(json.dumps(SAID))
     assert [one.conversation.id for one in chats(place)] == [thread.conversation.id]
+
+
+@pytest.mark.parametrize("policy", [None, Window(40)])
+def test_imported_chat_has_the_policy_of_the_deployment(place, incoming, policy):
+    (incoming / "garden.json").write_text(json.dumps(SAID))
+
+    [thread] = chats(replace(place, policy=policy) if policy else place)
+
+    assert thread.conversation.policy == (policy or Summary())
 
 
 def test_import_of_an_old_file_is_a_use_of_the_chat(place, incoming):
@@ -226,7 +236,7 @@ def test_suffix_counts_in_any_case(place, incoming, name):
 def test_start_that_cannot_store_a_list_is_refused_and_leaves_it(place, incoming, monkeypatch):
     (incoming / "garden.json").write_text(json.dumps(SAID))
 
-    def refuse(tables, folder):
+    def refuse(tables, folder, policy):
         raise StoreBlocked("The disk takes no more data.")
 
     with monkeypatch.context() as changed:

@@ -10,6 +10,7 @@ import pytest
 
 from services.crypto import RootKeys, new_key
 from services.domain import AccountRole, UserId
+from services.domain.policies import Window
 from services.embedded.folders import Folders
 from services.errors import Misconfigured
 from services.settings import Settings
@@ -159,6 +160,9 @@ def test_supabase_has_no_place(tmp_path):
     assert place_of(Settings(DAYBOOK_STORE="sqlite:a.db"), folders).path == Path("a.db").absolute()
     assert place_of(Settings(DAYBOOK_STORE="json:a"), folders) == FilesPlace(Path("a").absolute())
     assert place_of(Settings(DAYBOOK_STORE="json-plain:a"), folders).is_plain
+    chosen = {"DAYBOOK_POLICY": "window", "DAYBOOK_WINDOW_MESSAGES": 40}
+    plain = place_of(Settings(DAYBOOK_STORE="json-plain:a", **chosen), folders)
+    assert plain.policy == Window(40)
 
 
 @pytest.mark.parametrize(
