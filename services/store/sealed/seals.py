@@ -401,6 +401,7 @@ class DocumentSeals:
         if self.is_set_back(row):
             raise Tampered
         if row.body is None:
+            self.note(row)
             return None
         place = document_place(self._user_id, row)
         text = vault.open(row.body, place) if vault else self._keys.open(DOCUMENTS, row.body, place)
@@ -408,9 +409,10 @@ class DocumentSeals:
         return text
 
     def note(self, row: DocumentRow) -> None:
-        """Remember the revision of *row*, which was decrypted or stored."""
+        """Remember the revision of *row*, which was decrypted or stored, or has no text."""
         with self._noting:
-            self._newest[row.kind, row.id] = max(row.rev, self._seen(row))
+            if row.rev > self._seen(row):
+                self._newest[row.kind, row.id] = row.rev
 
     def is_set_back(self, row: DocumentRow) -> bool:
         """Return True if this process has seen a later revision than that of *row*."""
