@@ -69,7 +69,7 @@ def log_handler() -> logging.Handler:
 
 
 def read_deployment(url: str) -> Deployment:
-    """Return the deployment that the settings describe; *url* applies if they name no URL. Raise Misconfigured."""
+    """Return the deployment that the settings describe; *url* applies if they name no URL. Raise Misconfigured or StoreUnavailable."""
     chosen = settings.read()
     folders = choose_folders(chosen.data_dir, chosen.key_dir)
     is_local, place = is_loopback(urlsplit(url).netloc), place_of(chosen, folders)

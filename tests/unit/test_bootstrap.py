@@ -589,6 +589,19 @@ def imported(folder, *arguments):
     )
 
 
+def test_start_on_a_damaged_store_is_refused_in_a_sentence(of_file, tmp_path):
+    of_file("json")
+    deployment.read_deployment("http://127.0.0.1:8501").tables.close()
+    (tmp_path / "daybook.db" / "shared" / "root_key.jsonl").write_text("damaged")
+
+    process = imported(tmp_path)
+
+    assert process.returncode == 1
+    assert process.stderr.splitlines() == [
+        "Daybook cannot start: daybook.db is damaged: stop Daybook and put a backup back."
+    ]
+
+
 def test_backend_and_server_start_before_the_slow_imports(tmp_path):
     process = imported(tmp_path)
 
