@@ -633,7 +633,7 @@ def test_health_shows_each_part(open_tab, ruth, monkeypatch):
     shown = {metric.label: metric.value for metric in app.metric}
     assert (shown["Database"], shown["API and network"]) == ("3 ms", "12 ms")
     assert shown["Max rows per response"] == "500"
-    assert (shown["Recent calls"], shown["Failed replies"]) == ("2", "1")
+    assert (shown["Recent calls"], shown["Failed calls"]) == ("2", "1")
     assert shown["Time to first token (median)"] == "0.12 s"
     assert shown["Last error"].startswith("ModelUnavailable, ")
     assert not app.warning
