@@ -20,6 +20,7 @@ from services.embedded.reports import (
     MAIL_IS_PRINTED,
     NEW_STORE,
     NO_ADMIN,
+    SHARED_ADDRESS,
     Failed,
     Report,
     Running,
@@ -106,6 +107,9 @@ def read_deployment(url: str) -> Deployment:
     public = urlsplit(chosen.public_url or url)
     if public.scheme == "http" and not is_loopback(public.netloc):
         health.record(IS_HTTP)
+    # the app speaks http alone, so a proxy makes the address https
+    if public.scheme == "https" and "trusted_proxies" not in chosen.model_fields_set:
+        health.record(SHARED_ADDRESS)
     check = Future[Check]()
 
     def record(report: Report) -> None:

@@ -35,7 +35,7 @@ from services.domain.memories import NotedFact
 from services.domain.models import ModelSettings
 from services.domain.turns import TurnState
 from services.embedded.plan import Endpoints
-from services.embedded.reports import IS_HTTP, NEW_STORE, Failed
+from services.embedded.reports import IS_HTTP, NEW_STORE, SHARED_ADDRESS, Failed
 from services.errors import Misconfigured, ProxyUnusable, StoreUnavailable
 from services.identity.mailer import open_mailer
 from services.llm import Models, Offer
@@ -577,6 +577,24 @@ def test_start_warns_of_http_at_another_address(of_file, capsys, public, url, is
     deployment.read_deployment(url).tables.close()
 
     assert (IS_HTTP.sentence in capsys.readouterr().out) is is_told
+
+
+@pytest.mark.parametrize(
+    ("public", "proxies", "is_told"),
+    [
+        ("https://chat.example.org", None, True),
+        ("https://chat.example.org", "1", False),
+        ("https://chat.example.org", "0", False),  # the operator has decided
+        ("http://chat.lan", None, False),
+    ],
+)
+def test_start_warns_of_one_address_behind_a_proxy(of_file, capsys, public, proxies, is_told):
+    count = {"DAYBOOK_TRUSTED_PROXIES": proxies} if proxies else {}
+    of_file(DAYBOOK_SIGN_IN="local", DAYBOOK_URL=public, **count)
+
+    deployment.read_deployment("http://localhost:8501").tables.close()
+
+    assert (SHARED_ADDRESS.sentence in capsys.readouterr().out) is is_told
 
 
 def imported(folder, *arguments):
