@@ -693,6 +693,12 @@ class TablesBackend:
         return root_key_versions(block, self.now())
 
     def sweep(self) -> bool:
+        changes = self.noted.changes
+        if changes.is_blocked:
+            changes.is_blocked = False
+            # A sweep with nothing due only reads, and reads succeed on a full disk. This write fails until the store can
+            # write again, so the outage is reported. The row is new, because SQLite does not write an unchanged row.
+            self.tables.run(lambda block: block.put(schema.NONCES, Nonce(uuid4(), self.now())))
         return sweep(self.noted, self.now)
 
     @atomic
