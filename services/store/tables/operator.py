@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Callable, Collection, Generator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,7 +11,7 @@ from typing import Any
 from services.domain import AccountRole, UserId
 from services.domain.accounts import CredentialsAction, Limits
 from services.domain.addresses import NO_ADDRESS, EmailAddress
-from services.errors import BadInput, Misconfigured, StoreUnavailable
+from services.errors import BadInput, FileDamaged, Misconfigured, StoreUnavailable
 from services.rules import ADDRESS_TAKEN, Refusal, part_of
 from services.rules.accounts import Settings, change_refusal, differences, ways_in_refusal
 from services.rules.budget import Budget
@@ -69,21 +69,28 @@ class TablesOperator:
         return ()
 
     def check(self, keys: PresentKeys | str) -> dict[str, Finding]:
-        with self._tables() as tables:
-            rows, former, needed = tables.of(None).run(
+        stored = None
+        # the opening reads a file, too; if a file is damaged, the findings of the place name it
+        with suppress(FileDamaged), self._tables() as tables, suppress(FileDamaged):
+            stored = tables.of(None).run(
                 lambda block: (
                     block.select(schema.CREDENTIALS),
                     block.select(schema.LOOKUPS),
                     root_key_versions(block, self.now()),
+                    block.get(schema.ROOT_KEY, "root key"),
+                    block.select(schema.ACCOUNTS, {"deleted_at": None}),
                 )
             )
-            accounts = tables.of(None).run(
-                lambda block: block.select(schema.ACCOUNTS, {"deleted_at": None})
-            )
         findings = self.place.check()
+        if not stored:
+            names = ("accounts", "root keys", "credentials", "ways in", "look-ups")
+            return findings | unchecked("whole files", *names)
+        rows, former, needed, tag, accounts = stored
         findings["accounts"] = Mark.OK, str(len(accounts))
         if isinstance(keys, str):
             return findings | {"root keys": (Mark.FAIL, keys)}
+        if tag:  # without the key of the tag, the store does not open
+            needed.append(tag.version)
         # 0 is the version of a damaged text, which names no root key and therefore needs none
         findings["root keys"] = judge_root_keys({*needed} - {0}, keys.versions)
         if findings["root keys"][0] is Mark.FAIL:
