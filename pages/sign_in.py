@@ -35,9 +35,7 @@ _ACCOUNT = '<input name="email" autocomplete="username" readonly hidden>'
 # the address that a code was sent to, which assets/page/address.js fills in
 _SENT_TO = '<p class="db-sent-to" hidden></p>'
 _NEW_PASSWORD = (
-    _ACCOUNT
-    + password_field(words.NEW_PASSWORD, "password", "new-password")
-    + show_button("new-password")
+    _ACCOUNT + password_field(words.NEW_PASSWORD, "new-password") + show_button("new-password")
 )
 
 
@@ -287,7 +285,7 @@ def _form(
 ) -> str:
     fields = ""
     if password:
-        fields = password_field(words.PASSWORD, "password", password) + show_button(password)
+        fields = password_field(words.PASSWORD, password) + show_button(password)
     invite = f'<input type="hidden" name="invite" value="{escape(code)}">'
     if takes_code:
         invite = f"""<label>Invitation code<input name="invite" value="{escape(code)}" autocomplete="off"

@@ -7,12 +7,12 @@ from services.domain.passwords import PASSWORD_CHARACTERS, PASSWORD_RULE
 PasswordKind = Literal["current-password", "new-password"]  # values of the attribute `autocomplete`
 
 
-def password_field(label: str, name: str, kind: PasswordKind) -> str:
+def password_field(label: str, kind: PasswordKind) -> str:
     """Return the HTML of a password field with the id *kind*. `show_button` draws the rule for a new password."""
     rule = ""
     if kind == "new-password":
         rule = f'minlength="{PASSWORD_CHARACTERS}" aria-describedby="password-rule"'
-    return f"""<label>{label}<input name="{name}" id="{kind}" type="password" autocomplete="{kind}" required
+    return f"""<label>{label}<input name="password" id="{kind}" type="password" autocomplete="{kind}" required
           autocapitalize="none" spellcheck="false" {rule}></label>"""
 
 

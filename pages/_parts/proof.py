@@ -110,7 +110,7 @@ def _form(email: str, then: str, factor_field: str, style: str) -> str:
       <form class="db-form" method="post" action="/proof">
         <input type="hidden" name="then" value="{escape(then)}">
         <input autocomplete="username" value="{escape(email)}" readonly hidden>
-        {password_field(words.PASSWORD, "password", "current-password")}
+        {password_field(words.PASSWORD, "current-password")}
         {show_button("current-password")}
         {factor_field}
         <button type="submit"{style}>{words.CONFIRM}</button>
