@@ -23,7 +23,7 @@ from pages._parts import (
     second_factor,
     words,
 )
-from pages._parts.passwords import password_field, show_button
+from pages._parts.form_fields import password_field, show_button
 from pages._parts.refusals import refusal
 from pages._session import show_errors
 from services import bootstrap

@@ -12,7 +12,7 @@ from uuid import UUID
 import streamlit as st
 
 from pages._parts import browser, codes, factor, passkey_forms, providers, words
-from pages._parts.passwords import PasswordKind, password_field, show_button
+from pages._parts.form_fields import PasswordKind, password_field, show_button
 from pages._parts.refusals import refusal
 from pages._tab import tab
 from services import bootstrap

@@ -8,6 +8,7 @@ import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
 from pages._parts import words
+from pages._parts.form_fields import hidden_fields
 from pages._session import attempt
 from pages._tab import tab
 from services.domain import Preferences, Space
@@ -133,12 +134,9 @@ def menu(
 
 def download_form(address: str, label: str, fields: Mapping[str, str]) -> str:
     """Return the HTML of a button that downloads from the URL *address* with *fields* as its query."""
-    hidden = "".join(
-        f'<input type="hidden" name="{name}" value="{escape(value)}">'
-        for name, value in fields.items()
-    )
     return (
-        f'<form action="{address}" class="db-menu" data-running="{escape(ExportRunning.public)}">{hidden}<button type="submit">'
+        f'<form action="{address}" class="db-menu" data-running="{escape(ExportRunning.public)}">'
+        f'{hidden_fields(fields)}<button type="submit">'
         f'<span class="db-icon" aria-hidden="true">download</span>{label}</button></form>'
     )
 

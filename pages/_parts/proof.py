@@ -10,7 +10,7 @@ from urllib.parse import urlencode
 import streamlit as st
 
 from pages._parts import codes, factor, passkey_forms, providers, words
-from pages._parts.passwords import password_field, show_button
+from pages._parts.form_fields import password_field, show_button
 from pages._parts.refusals import refusal
 from services.bootstrap import UserServices
 from services.domain.accounts import Device, ProofScope

@@ -1,10 +1,20 @@
-"""The password fields of native forms."""
+"""Fields of native forms: hidden ones, and those for passwords."""
 
+from collections.abc import Mapping
+from html import escape
 from typing import Literal
 
 from services.domain.passwords import PASSWORD_CHARACTERS, PASSWORD_RULE
 
 PasswordKind = Literal["current-password", "new-password"]  # values of the attribute `autocomplete`
+
+
+def hidden_fields(values: Mapping[str, object]) -> str:
+    """Return the HTML of the hidden fields of a form that send *values*."""
+    return "".join(
+        f'<input type="hidden" name="{name}" value="{escape(str(value))}">'
+        for name, value in values.items()
+    )
 
 
 def password_field(label: str, kind: PasswordKind) -> str:
