@@ -10,6 +10,7 @@ import streamlit as st
 
 from pages._parts import codes, passkey_forms, words
 from pages._parts.form_fields import hidden_fields
+from pages._parts.refusals import draw_form_title
 from services.domain.accounts import SecondFactor
 
 TITLE = "Enter the code of your authenticator app"
@@ -45,11 +46,9 @@ def open_enrolment() -> UUID | None:
     return codes.open_step() if codes.asked_purpose() == _ENROL else None
 
 
-def draw_enrolment(step: UUID, back_to: str, refused: str | None) -> None:
-    """Draw the button that leads to the setup key. *refused*: the reason if the last attempt was refused."""
-    st.subheader("Set up an authenticator app", anchor=False)
-    if refused:
-        st.error(refused)
+def draw_enrolment(step: UUID, back_to: str) -> None:
+    """Draw the button that leads to the setup key."""
+    draw_form_title("Set up an authenticator app")
     st.markdown(
         "Two-step verification is required here. Set up an app on your phone, or a password manager, that "
         "shows codes for signing in. Then you are signed in."
@@ -63,14 +62,12 @@ def draw_enrolment(step: UUID, back_to: str, refused: str | None) -> None:
     st.button(words.BACK_TO_SIGN_IN, type="tertiary", on_click=codes.go_to, args=[""])
 
 
-def draw(step: UUID, back_to: str, refused: str | None) -> None:
-    """Draw the form for a code of the app, a passkey or a recovery code. *refused*: why the last entry was refused."""
+def draw(step: UUID, back_to: str) -> None:
+    """Draw the form for a code of the app, a passkey or a recovery code."""
     form = codes.asked_purpose()
-    st.subheader(_TITLES[form], anchor=False)
-    if refused:
-        st.error(refused)
-        if st.query_params.get("reason") == "slow" and form == _APP:
-            st.markdown("A recovery code works at once.")
+    draw_form_title(_TITLES[form])
+    if st.query_params.get("reason") == "slow" and form == _APP:
+        st.markdown("A recovery code works at once.")
     if form == _RECOVERY:
         st.markdown("Each of the codes that you saved works once.")
     if form == _PASSKEY:
