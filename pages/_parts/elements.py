@@ -184,16 +184,8 @@ def _label(row: GridRow) -> str:
 
 def draw_switch(label: str, is_on: bool, act: Callable[[bool], object]) -> None:
     """Draw a switch; call *act* with the new value. The page shows an AppError that *act* raises."""
-    # a separate key for each stored value: otherwise the switch would keep showing the old value
-    key = f"{label}-{is_on}"
-
-    def switch() -> None:
-        st.session_state[key] = (
-            is_on  # the switch shows the stored value until *act* has changed it
-        )
-        attempt(act, not is_on)
-
-    st.toggle(label, is_on, key=key, on_change=switch)
+    st.session_state[label] = is_on  # another tab may have changed the value, or *act* has failed
+    st.toggle(label, key=label, on_change=lambda: attempt(act, bool(st.session_state[label])))
 
 
 def draw_choice(
