@@ -218,27 +218,18 @@ class TablesOperator:
 
     def set_caps(self, email: EmailAddress | None, changes: Mapping[str, int | None]) -> UserCaps:
         with self._tables() as tables:
-            if email is None:
-                return tables.of(None).run(lambda block: self._set_default_caps(block, changes))
-            user_id = tables.of(None).run(lambda block: _account(block, email)).id
+            user_id = None
+            if email:
+                user_id = tables.of(None).run(lambda block: _account(block, email)).id
             return tables.of(user_id).run(lambda block: self._set_caps(block, user_id, changes))
 
     def _set_caps(
-        self, block: Block, user_id: UserId, changes: Mapping[str, int | None]
+        self, block: Block, user_id: UserId | None, changes: Mapping[str, int | None]
     ) -> UserCaps:
-        budget = block.get(schema.BUDGETS, "budget") or part_of(Budget, settings_of(block))
-        return self._changed(block, budget, changes, user_id)
-
-    def _set_default_caps(self, block: Block, changes: Mapping[str, int | None]) -> UserCaps:
-        return self._changed(block, settings_of(block), changes, None)
-
-    def _changed(
-        self,
-        block: Block,
-        before: Budget | Settings,
-        changes: Mapping[str, int | None],
-        user_id: UserId | None,
-    ) -> UserCaps:
+        """Change the limits of a user, or of new users if *user_id* is None."""
+        before = settings = settings_of(block)
+        if user_id:
+            before = block.get(schema.BUDGETS, "budget") or part_of(Budget, settings)
         after = replace(before, **changes)
         if changed := differences(*(asdict(part_of(Limits, one)) for one in (before, after))):
             if isinstance(after, Settings):
