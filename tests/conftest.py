@@ -39,6 +39,7 @@ from tests.stack.starts import (  # noqa: F401
     tried_twice,
     work_of,
 )
+from tests.stores import cheap_hashes
 
 if "CI" not in os.environ:  # in CI, Hypothesis selects this profile itself
     hypothesis.settings.register_profile("any-machine", deadline=None)
@@ -106,6 +107,13 @@ def hosted(cache):
 def server():
     with ModelServer() as running:
         yield running
+
+
+@pytest.fixture(scope="module")
+def cheap_passwords():
+    """Hash the passwords of a module at the least cost."""
+    with cheap_hashes():
+        yield
 
 
 @pytest.fixture

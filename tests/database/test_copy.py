@@ -38,7 +38,7 @@ from tests.store.conformance import talk
 from tests.store.conftest import PASSWORD, make_sessions, new_email
 from tests.store.test_copy import OTHER_DATA
 from tests.store.test_copy_plain import Noon
-from tests.stores import OpenStore, WholeAccounts, cheap_hashes, cut_at, store_of, sweep
+from tests.stores import OpenStore, WholeAccounts, cut_at, store_of, sweep
 
 # tables of sessions and of calls in progress, and the tables that `operate migrate` fills
 NOT_COPIED = {
@@ -53,13 +53,7 @@ OWN = {
     "turns": {"auth_session_id"},
     "settings": {"made_at"},
 }
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _cheap_hashes():
-    with cheap_hashes():
-        yield
-
+pytestmark = pytest.mark.usefixtures("cheap_passwords")
 
 _TABLES = """
 select schemaname || '.' || tablename, tablename from pg_tables where schemaname in ('public', 'private')

@@ -50,6 +50,7 @@ from tests.stack.apps import ROOT
 from tests.store.conftest import PASSWORD, make_sessions, new_email
 from tests.stores import NOT_COUNTED
 
+pytestmark = pytest.mark.usefixtures("cheap_passwords")
 NOON = datetime(2026, 11, 26, 12, tzinfo=UTC)
 ROOT_KEY = base64.urlsafe_b64encode(new_key()).decode()
 
