@@ -1,6 +1,7 @@
 """Shared fixtures: the embedded stack, started once per run, and a scripted model server."""
 
 import base64
+import gc
 import os
 import tempfile
 import threading
@@ -114,6 +115,14 @@ def cheap_passwords():
     """Hash the passwords of a module at the least cost."""
     with cheap_hashes():
         yield
+
+
+@pytest.fixture
+def older_objects_frozen():
+    """Let `gc.get_objects()` pass over the objects that were made before."""
+    gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 @pytest.fixture
