@@ -36,7 +36,7 @@ from services.embedded.folders import Folders, free_port
 from services.embedded.plan import prepare
 from services.embedded.postgres import Postgres
 from services.embedded.supabase_api import SupabaseApi
-from services.errors import TooManyAttempts
+from services.errors import AppError, TooManyAttempts
 from services.rules import part_of
 from services.rules.accounts import Lookup
 from services.store.accounts import Cookie
@@ -86,6 +86,15 @@ def at_once(*acts):
 
     with ThreadPoolExecutor(len(acts)) as threads:
         return list(threads.map(once, acts))
+
+
+def error_of(act, *arguments):
+    """Return the class of the expected error that *act* raises; None if it raises none."""
+    try:
+        act(*arguments)
+    except AppError as error:
+        return type(error)
+    return None
 
 
 @dataclass(frozen=True, kw_only=True)
