@@ -12,7 +12,6 @@ from zipfile import ZipFile
 
 import psycopg
 import pytest
-from psycopg.conninfo import make_conninfo
 
 from services.crypto import RootKeys
 from services.domain import AccountRole
@@ -232,8 +231,7 @@ def target(hosted):
     """Yield a migrated database of the rig's server for one test."""
     if hosted.server is None:
         pytest.skip("a real project has one database")
-    hosted.server.make_template("copied")
-    yield make_conninfo(hosted.superuser, dbname="copied")
+    yield hosted.server.make_database("copied")
     servers.drop_database(hosted.superuser, "copied")
 
 
