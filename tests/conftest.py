@@ -150,12 +150,12 @@ def pytest_configure(config):
 
 @tried_twice("the embedded stack")
 @contextmanager
-def started_stack(base, cache, root_keys=None):
-    """Yield a separate stack with its data and keys in *base*; *root_keys*: those of another store."""
+def started_stack(base, cache):
+    """Yield a separate stack with its data and keys in *base*."""
     places = Folders(data=base / "data", keys=base / "keys", cache=cache)
     for left_by_first_try in (places.data, places.keys):
         rmtree(left_by_first_try, ignore_errors=True)
-    root_keys = root_keys or base64.urlsafe_b64encode(os.urandom(32)).decode()
+    root_keys = base64.urlsafe_b64encode(os.urandom(32)).decode()
     plan = prepare(places, root_keys=root_keys, with_database=True, with_model=False)
     reports = []
 
