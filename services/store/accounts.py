@@ -64,6 +64,7 @@ from services.errors import (
     SignUpsClosed,
     Stale,
     StepEnded,
+    StoreUnavailable,
     Suspended,
     Tampered,
     WrongCredentials,
@@ -650,7 +651,8 @@ class Accounts:
             self.backend.count_throttles([Throttle(bucket, _MOST_CHANGES, _CHANGES_SECONDS)])
         row = seal_stored(self.root_keys, new, session.user_id, replaces=seen)
         changes_ways_in = action in {*CHANGES_WAYS_IN, CredentialsAction.PASSWORD_SET}
-        is_changed = session.backend.change_credentials(
+        change = partial(
+            session.backend.change_credentials,
             row,
             seen.generation,
             action=action,
@@ -658,9 +660,7 @@ class Accounts:
             # made with the root key that seals `row`
             ways_in=ways_in_of(self.root_keys.of(row.sealed), new) if changes_ways_in else None,
         )
-        if is_changed:
-            self._note(row)
-        return is_changed
+        return self._is_stored(row, change)
 
     def change_address(
         self, session: AppSession, email: EmailAddress, seen_generation: int
@@ -780,7 +780,19 @@ class Accounts:
             is_restored=is_restored,
             ways_in=ways_in_of(self.root_keys, new),  # made with the root key that seals `row`
         )
-        is_changed = user.change_address(address)
+        return self._is_stored(row, lambda: user.change_address(address))
+
+    def _is_stored(self, row: StoredCredentials, change: Callable[[], bool]) -> bool:
+        """Return the result of *change*, which stores *row*; if its answer is lost, return True if *row* is stored.
+
+        Without this check, the user would not be notified of such a change. Raise the errors of *change*.
+        """
+        try:
+            is_changed = change()
+        except StoreUnavailable:
+            if self._count((row.lookup,), NOT_COUNTED)[0].credentials != row:
+                raise
+            is_changed = True
         if is_changed:
             self._note(row)
         return is_changed
