@@ -263,6 +263,11 @@ class Found:
         """True if an account has the address, or may take it back (`find_claim`)."""
         return self.stored is not None and self.stored.user_id is not None
 
+    @property
+    def known_user(self) -> UserId | None:
+        """The user on whose known device the attempt was made; None: it was made on another device."""
+        return self.stored.user_id if self.stored and self.is_known else None
+
     def in_session(self) -> "Found":
         """Return a copy without the deployment's requirement of a second factor, which the session has already met."""
         return replace(self, sign_ups=replace(self.sign_ups, requires_factor=False))

@@ -103,7 +103,7 @@ class RestoreAddress:
         hashed = None
         if SignInMethod.PASSWORD in asked.accounts.policy.methods:
             hashed = await self.lanes.run(
-                lambda: hash_new_password(address, password), client=asked.network, is_known=False
+                lambda: hash_new_password(address, password), client=asked.network
             )
         await run_sync(code.end)
         entry = Entry(way=Way.RESTORE, address=address, by=BY_CODE, password_hash=hashed or "")

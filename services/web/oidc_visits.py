@@ -320,7 +320,7 @@ class VisitRoutes:
         found = await run_sync(accounts.find, address, throttles)
         step.check(found.stored)
         check, network = partial(found.checked, password), networks_of(client)[-1].name
-        return await self.lanes.run(check, client=network, is_known=found.is_known)
+        return await self.lanes.run(check, client=network, user_id=found.known_user)
 
     async def _send_code(self, request: Request) -> Response:
         """Mail a code to the address of the account; the code proves that the user owns the account."""

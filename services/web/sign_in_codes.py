@@ -80,7 +80,7 @@ class ResetPassword(_AccountCode):
         """Set the password, and sign in. Raise WeakPassword, after which the code stays valid."""
         address, password = code.request.address, asked.fields.get("password", "")
         hashed = await self.lanes.run(
-            lambda: hash_new_password(address, password), client=asked.network, is_known=False
+            lambda: hash_new_password(address, password), client=asked.network
         )
         entry = Entry(way=Way.RESET, address=address, by=BY_CODE, password_hash=hashed)
 
