@@ -23,6 +23,7 @@ from services.errors import (
     BadAddress,
     MethodOff,
     StepEnded,
+    StoreUnavailable,
     TooManyAttempts,
     WrongCredentials,
 )
@@ -286,7 +287,7 @@ class VisitRoutes:
         )
 
     async def _take_password(self, request: Request) -> Response:
-        """Link the identity to the account if the password is right; else show the page again."""
+        """Link the identity to the account if the password is right; else, or while Daybook is busy, show the page again."""
         start, steps, target = self._steps.start, self._steps, "/"
         if not start.origin.is_same_origin(request):
             return other_site()
@@ -297,7 +298,7 @@ class VisitRoutes:
             try:
                 async with start.attempts.delay_refusals():
                     proven = await self._proven(request, step, waiting, password)
-            except (WrongCredentials, TooManyAttempts) as error:
+            except (WrongCredentials, TooManyAttempts, StoreUnavailable) as error:
                 is_wrong = isinstance(error, WrongCredentials)
                 sentence = "Wrong password." if is_wrong else error.public
                 return await run_sync(self._account_page, step, waiting, sentence)
@@ -323,16 +324,19 @@ class VisitRoutes:
         return await self.lanes.run(check, client=network, user_id=found.known_user)
 
     async def _send_code(self, request: Request) -> Response:
-        """Mail a code to the address of the account; the code proves that the user owns the account."""
+        """Mail a code to the address of the account, which proves that the user owns it; if that is refused, show the page again."""
         [step_id] = await fields(request, "step")
 
         async def send(codes: CodeRoutes) -> Response:
             steps, methods = self._steps, self._steps.start.accounts.policy.methods
             if SignInMethod.CODE not in methods:
                 raise MethodOff
-            _, waiting = await run_sync(steps.attempt, request, ACCOUNT_STEP, step_id)
+            step, waiting = await run_sync(steps.attempt, request, ACCOUNT_STEP, step_id)
             wanted = CodeRequest(address=_address(waiting), extra=waiting.text())
-            return await codes.begin(request, LinkByCode(self.visits), waiting.target, wanted)
+            try:
+                return await codes.begin(request, LinkByCode(self.visits), waiting.target, wanted)
+            except (TooManyAttempts, StoreUnavailable) as error:
+                return await run_sync(self._account_page, step, waiting, error.public)
 
         return await self._by_mail(request, send)
 
@@ -353,7 +357,7 @@ class VisitRoutes:
             try:
                 wanted = CodeRequest(address=checked_address(text), extra=waiting.text())
                 return await codes.begin(request, flow, waiting.target, wanted, waiting.invitation)
-            except (BadAddress, TooManyAttempts) as error:
+            except (BadAddress, TooManyAttempts, StoreUnavailable) as error:
                 return address_page(steps.question(step, waiting, _ADDRESS, error.public))
 
         return await self._by_mail(request, send)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from html import escape
 from types import SimpleNamespace
+from unittest.mock import AsyncMock
 from urllib.parse import parse_qsl, urlsplit
 
 import httpx2
@@ -22,7 +23,7 @@ from services.domain.addresses import ConfirmedBy
 from services.domain.mails import CodePurpose, Notice, NoticeKind
 from services.domain.sign_in_methods import SignInMethod
 from services.domain.single_sign_on import Identity, IdentityTaken, LinkedIdentity
-from services.errors import BadAddress, StoreUnavailable, TooManyAttempts
+from services.errors import BadAddress, RateLimited, StoreUnavailable, TooManyAttempts
 from services.operate.accounts import free_address
 from services.store.accounts import Cookie
 from services.store.administration import SignUpAdministration
@@ -906,6 +907,31 @@ def test_page_that_is_opened_again_gives_no_more_tries(site, corp, maya):
 
     assert said(ended)["reason"] == "expired"
     assert (is_signed_in(browser), site.identities()) == (False, [])
+
+
+def test_step_of_a_link_stays_open_while_daybook_is_busy(site, maya, monkeypatch):
+    browser = site.browser()
+    browser.opens(browser.signs_in())
+
+    with monkeypatch.context() as busy:
+        busy.setattr(HashingLanes, "run", AsyncMock(side_effect=RateLimited))
+        refused = browser.post("/identity/account", step=browser.step, password=PASSWORD)
+
+    assert escape(RateLimited.public) in refused.text
+    browser.post("/identity/account", step=browser.step, password=PASSWORD)
+    assert browser.session.user_id == maya.user_id
+
+
+def test_step_of_a_link_stays_open_while_no_code_is_sent(site, maya):
+    browser = site.neighbour()
+    browser.opens(browser.signs_in())
+    site.use_up(site.attempts.step("shared"))
+
+    refused = browser.post("/identity/account/code", step=browser.step)
+
+    assert "Too many attempts." in refused.text
+    browser.post("/identity/account", step=browser.step, password=PASSWORD)
+    assert browser.session.user_id == maya.user_id
 
 
 def test_account_is_proved_by_a_code(site, corp, maya):
@@ -1805,6 +1831,19 @@ def test_mistyped_address_is_asked_for_again(site, nameless):
 
     assert escape(BadAddress.public) in refused.text
     assert f'value="{browser.step}"' in refused.text
+    sent = browser.post("/identity/address", step=browser.step, email=ADDRESS)
+    assert said(sent)["code"] == AddressByCode.name
+
+
+def test_address_is_asked_for_again_while_the_store_is_away(site, nameless, monkeypatch):
+    browser = site.browser()
+    browser.opens(browser.signs_in())
+
+    with monkeypatch.context() as away:
+        away.setattr(CodeRoutes, "begin", AsyncMock(side_effect=StoreUnavailable))
+        refused = browser.post("/identity/address", step=browser.step, email=ADDRESS)
+
+    assert escape(StoreUnavailable.public) in refused.text
     sent = browser.post("/identity/address", step=browser.step, email=ADDRESS)
     assert said(sent)["code"] == AddressByCode.name
 
