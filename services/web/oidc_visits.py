@@ -208,7 +208,7 @@ class LinkByCode:
         return recipient_of(asked.accounts.find(request.address, throttles), CodePurpose.SIGN_IN)
 
     async def finish(self, asked: Asked, code: RightCode) -> Response:
-        waiting = WaitingAnswer.read(code.request.extra)
+        waiting = self.visits.steps.read(code.request.extra)
 
         def proven() -> Checked:
             found = asked.accounts.find(code.request.address, NOT_COUNTED)
@@ -236,7 +236,7 @@ class AddressByCode:
         return Recipient(mail=CodePurpose.CONFIRM_ADDRESS, is_known=found.is_known)
 
     async def finish(self, asked: Asked, code: RightCode) -> Response:
-        waiting = WaitingAnswer.read(code.request.extra)
+        waiting = self.visits.steps.read(code.request.extra)
         await run_sync(code.end)
         entries = asked.accounts.policy.providers
         answer = with_address(waiting.answer, code.request.address, entries)

@@ -1096,6 +1096,37 @@ def test_page_that_links_offers_the_passkey(make, entry, takes_passkey):
     assert ("Ask your admin" in page) is not takes_passkey
 
 
+def restarted_without_provider(site, browser):
+    """Restart the app after the provider was removed; *browser* goes on."""
+    policy = replace(site.accounts.policy, providers={})
+    restarted = SignOnSite(replace(site.accounts, policy=policy))
+    browser.client = restarted.browser().client
+
+
+def test_step_of_a_link_is_over_once_its_provider_is_removed(site, maya):
+    browser = site.browser()
+    browser.opens(browser.signs_in())
+    restarted_without_provider(site, browser)
+
+    shown = browser.get(f"/identity/account?step={browser.step}")
+    sent = browser.post("/identity/account", step=browser.step, password=PASSWORD)
+
+    assert [said(answer)["reason"] for answer in (shown, sent)] == ["expired"] * 2
+    assert (is_signed_in(browser), site.identities()) == (False, [])
+
+
+def test_code_of_a_step_is_over_once_its_provider_is_removed(site, nameless):
+    browser = site.browser()
+    browser.opens(browser.signs_in())
+    browser.step = said(browser.post("/identity/address", step=browser.step, email=ADDRESS))["step"]
+    restarted_without_provider(site, browser)
+
+    entered = browser.enters(site.digits, AddressByCode.name)
+
+    assert said(entered)["reason"] == "expired"
+    assert site.found().stored is None
+
+
 def test_code_that_is_off_links_nothing(make):
     site = make(methods=frozenset({SignInMethod.OIDC, SignInMethod.PASSWORD}))
     site.user()
