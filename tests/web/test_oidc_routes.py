@@ -1660,6 +1660,15 @@ def test_proof_in_part_adds_a_password_and_no_identity(bare):
     assert said(bare.post("/account/password", password=PASSWORD)) == {"reason": "prove"}
 
 
+def test_password_added_by_a_proof_in_part_proves_in_full(bare):
+    bare.returns(bare.leaves_by_form("prove"))
+    bare.post("/account/password", password=NEW_PASSWORD)
+
+    bare.post("/proof", password=NEW_PASSWORD)
+
+    assert scope_of(bare) == FULL
+
+
 def test_proof_in_part_deletes_the_account(bare):
     bare.returns(bare.leaves_by_form("prove"))
 
