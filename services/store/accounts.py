@@ -341,12 +341,12 @@ class FoundFormer:
 
 
 @dataclass(frozen=True, slots=True)
-class RestoredAddress:
-    """The session of a user who has taken a former address back, and the address that the account had until then."""
+class Entered:
+    """A session that has begun; *left*: the account's previous address, if a former one was taken back."""
 
     cookie: Cookie
     session: AppSession
-    left: EmailAddress = field(repr=False)
+    left: EmailAddress | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -697,7 +697,7 @@ class Accounts:
         password_hash: str | None,
         browser: BrowserName | None = None,
         use: Callable[[Credentials], Credentials] | None = None,
-    ) -> RestoredAddress:
+    ) -> Entered:
         """Give *email* back to the account that had it, after a code has confirmed *email* again, and sign in.
 
         The account gets a new password; None (where passwords are off) leaves it without one. All other sessions end, and the
@@ -728,7 +728,7 @@ class Accounts:
         browser: BrowserName | None,
         use: Callable[[Credentials], Credentials] | None,
         found: FoundFormer,
-    ) -> RestoredAddress:
+    ) -> Entered:
         new = self._without_taken(found.taken_back(self.now(), password_hash), found.stored)
         if new.wants_factor or found.requires_factor:
             if use is None:
@@ -752,7 +752,7 @@ class Accounts:
             with suppress(AppError):
                 self.end(cookie)  # no browser was given this cookie
             raise
-        return RestoredAddress(cookie, replace(session, email=email), found.credentials.address)
+        return Entered(cookie, replace(session, email=email), found.credentials.address)
 
     def _without_taken(self, new: Credentials, stored: StoredCredentials) -> Credentials:
         """Return *new* credentials without the identities and passkeys that another account has added meanwhile.

@@ -26,11 +26,10 @@ from services.errors import (
     Tampered,
     TooManyAttempts,
 )
-from services.store.accounts import AppSession, Cookie
+from services.store.accounts import AppSession, Cookie, Entered
 from services.store.backend import StoredCredentials
 from services.store.entries import (
     ENTRY,
-    Entered,
     Entry,
     GivenFactor,
     OpenStep,

@@ -27,10 +27,10 @@ from services.errors import (
     TooManyAttempts,
     WrongCredentials,
 )
-from services.store.accounts import Accounts, Checked, Found
+from services.store.accounts import Accounts, Checked, Entered, Found
 from services.store.backend import NOT_COUNTED, Throttles
 from services.store.codes import CodeRequest, Recipient, RightCode, recipient_of
-from services.store.entries import Entered, Entry, Way
+from services.store.entries import Entry, Way
 from services.store.identities import (
     AsksAddress,
     BeginsAccount,

@@ -23,9 +23,9 @@ from services.domain.addresses import NO_ADDRESS, EmailAddress, checked_address
 from services.domain.mails import NoticeKind
 from services.domain.sign_in_methods import ALL_METHODS, BY_PASSWORD, SignInMethod
 from services.events import log_event
-from services.store.accounts import Accounts, AppSession, Checked, Found
+from services.store.accounts import Accounts, AppSession, Checked, Entered, Found
 from services.store.administration import UserAccess
-from services.store.entries import Entered, Entry, Way
+from services.store.entries import Entry, Way
 from services.store.failures import note_failure
 from services.web.changes import require_proof
 from services.web.confirmation_codes import SignUpByCode
