@@ -23,7 +23,7 @@ from pages._parts import (
     second_factor,
     words,
 )
-from pages._parts.passwords import password_field, show_button
+from pages._parts.form_fields import password_field, show_button
 from pages._parts.refusals import refusal
 from pages._session import show_errors
 from services import bootstrap
@@ -59,7 +59,7 @@ def _form(email: str, button: str) -> str:
     return f"""
       <form class="db-form" method="post" action="/account/password">
         <input autocomplete="username" value="{escape(email)}" readonly hidden>
-        {password_field(words.NEW_PASSWORD, "password", "new-password")}
+        {password_field(words.NEW_PASSWORD, "new-password")}
         {show_button("new-password")}
         <button type="submit">{button}</button>
       </form>"""

@@ -1054,7 +1054,7 @@ class Accounts:
         secret = found.credentials.account_secret
         if secret is None or not found.keys:
             return None
-        return self.keys(_unwrapped(found.keys, self.root_keys.account_keys(secret), user_id))
+        return self.keys(unwrapped_keys(found.keys, self.root_keys.account_keys(secret), user_id))
 
     # --- starting and opening sessions
 
@@ -1243,7 +1243,7 @@ def hash_new_password(address: EmailAddress, password: str) -> str:
     return hash_password(password)
 
 
-def _unwrapped(
+def unwrapped_keys(
     rows: Iterable[WrappedKey], account_keys: AccountKeys, user_id: UserId
 ) -> list[UserKey]:
     """Unwrap a user's keys. Raise Tampered if one cannot be unwrapped."""
