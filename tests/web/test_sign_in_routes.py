@@ -42,8 +42,8 @@ class Lanes:
     def __init__(self, error=None):
         self.error, self.asked = error, []
 
-    async def run(self, work, *, client, is_known):
-        self.asked.append((client, is_known))
+    async def run(self, work, *, client, user_id):
+        self.asked.append((client, user_id is not None))
         if self.error:
             raise self.error
         return work()
