@@ -28,7 +28,6 @@ from tests.journeys.test_codes import (
     form,
     mail_settings,
 )
-from tests.journeys.test_codes import mails as mails  # a fixture
 from tests.journeys.test_passkeys import SIGN_IN, Authenticator, adds, press, signs_out
 from tests.mail_server import MailServer
 from tests.stack.apps import App, running
