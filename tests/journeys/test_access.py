@@ -138,10 +138,9 @@ def seed(app, person, *conversations):
         return [converse(session, turns) for turns in conversations]
 
 
-@pytest.mark.parametrize("size", SIZES)
-def test_whoever_is_signed_out_meets_no_barrier(person, size):
-    maya = person(reduced_motion="reduce", **SIZES[size])
-    look = Look(maya)
+def test_whoever_is_signed_out_meets_no_barrier(person):
+    maya = person(reduced_motion="reduce")
+    look = Look(maya, PHONE)
 
     maya.visit()
     maya.is_asked_to_sign_in()
