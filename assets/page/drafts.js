@@ -13,6 +13,8 @@ let person = null;
 // the conversation that the composer's text belongs to: its id, "new", or "temporary" (never stored)
 let place = null;
 let last = ""; // the text that this tab last stored or showed
+let unstored = ""; // the sent text of a temporary chat, until it is the chat's last prompt
+let rest = 0; // seconds without a run of the page since a text was sent
 
 const key = () => `${DRAFTS}${person}:${place}:${tab}`;
 const read = (name) => {
@@ -23,6 +25,7 @@ const read = (name) => {
   }
 };
 const stored = () => read(key()).text;
+const unsaid = () => (place === "temporary" ? unstored : read(key()).sent);
 
 function named() {
   const name = Math.random().toString(36).slice(2);
@@ -47,13 +50,14 @@ const joined = (sent, text) => (text.startsWith(sent ?? "") ? text : text ? `${s
 // Returns true if the sent text of a draft has become the last prompt of the chat, which is given by its
 // length and its beginning. Until then the draft is kept, with any text typed since, because the run that
 // stores the prompt may be replaced by another run before it does so.
-function isSaid([length, start], name = key()) {
-  const text = read(name).sent?.trim();
+function isSaid([length, start], sent = unsaid()) {
+  const text = sent?.trim();
   return text?.length === length && text.startsWith(start);
 }
 
-function save(text, sent = read(key()).sent) {
+function save(text, sent = unsaid()) {
   last = text;
+  unstored = place === "temporary" ? sent : "";
   if (!text && !sent) localStorage.removeItem(key());
   else if (place !== "temporary") localStorage.setItem(key(), JSON.stringify({ text, sent, at: Date.now() }));
 }
@@ -68,7 +72,7 @@ function arrive(data, typed = "") {
   place = "new";
   if (isSaid(data.prompt)) save(stored(), ""); // the sent text of the new chat began this conversation
   place = data.place;
-  const sent = isSaid(data.prompt) ? "" : read(key()).sent,
+  const sent = isSaid(data.prompt) ? "" : unsaid(),
     draft = joined(data.given ?? sent, stored());
   // `given` is a refused prompt: Streamlit has already put it into the composer, so `typed` repeats it
   show(data.given ? draft : joined(draft, typed));
@@ -88,7 +92,7 @@ async function takeOver(prompt) {
     .sort((a, b) => read(b).at - read(a).at);
   for (const name of left) {
     const { text, sent } = read(name),
-      found = joined(isSaid(prompt, name) ? "" : sent, text);
+      found = joined(isSaid(prompt, sent) ? "" : sent, text);
     if (found && !isHere()) continue;
     localStorage.removeItem(name);
     if (found) show(found);
@@ -96,9 +100,18 @@ async function takeOver(prompt) {
 }
 
 daybook.noteDraftSent = () => {
-  const sent = last;
-  if (sent) save("", sent);
+  rest = 0;
+  if (last) save("", joined(unsaid(), last));
 };
+
+// Puts a sent text back into the composer if the page has ended its runs and the text is still not a prompt of
+// the chat: Streamlit does not send it again after the connection is lost.
+setInterval(() => {
+  rest = daybook.isRunning() ? 0 : rest + 1;
+  if (rest < 2 || place === null || !daybook.composer() || !unsaid()) return;
+  show(joined(unsaid(), last));
+  save(last, "");
+}, 1000);
 
 daybook.keepDrafts = (data) => {
   if (!daybook.composer()) {

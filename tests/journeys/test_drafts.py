@@ -5,7 +5,10 @@ import pytest
 from services.web.page_assets import _ASSETS
 from tests.stack.apps import until
 
-PAGE = '<div class="st-key-composer"><textarea></textarea></div>'
+PAGE = """
+  <div class="stApp" data-test-script-state="running"></div>
+  <div class="st-key-composer"><textarea></textarea></div>
+"""
 NOT_FOUND = '<div class="st-key-way-out"></div>'
 SCRIPTS = "_shared.js", "drafts.js"
 
@@ -33,6 +36,21 @@ class Tab:
 
     def types(self, text):
         self.page.locator("textarea").fill(text)
+
+    def sends(self, text):
+        """Send *text* as Streamlit does, which empties the composer."""
+        self.types(text)
+        self.page.evaluate("""() => {
+          daybook.noteDraftSent();
+          document.querySelector("textarea").value = "";
+        }""")
+
+    def rests(self):
+        """End the run of the page, and let three seconds pass."""
+        self.page.evaluate(
+            "document.querySelector('.stApp').dataset.testScriptState = 'notRunning'"
+        )
+        self.page.clock.run_for(3000)
 
     def holds(self, text):
         until(lambda: self.page.locator("textarea").input_value() == text)
@@ -172,6 +190,59 @@ def test_refused_message_stands_above_what_was_typed_since(new_tab):
 
     tab.holds("One\n\nTwo")
     tab.page.reload()
+    tab.arrives().holds("One\n\nTwo")
+
+
+@pytest.mark.parametrize(("place", "stored"), [("garden", 1), ("temporary", 0)])
+@pytest.mark.parametrize("typed", ["", "Two"])
+def test_message_that_a_lost_connection_swallowed_comes_back(new_tab, place, stored, typed):
+    tab = new_tab()
+    tab.page.clock.install()
+    tab.arrives(place)
+    tab.sends("One")
+    tab.types(typed)
+    tab.page.clock.run_for(5000)
+    tab.holds(typed)  # the page still runs
+
+    tab.rests()
+
+    tab.holds("One\n\nTwo" if typed else "One")
+    assert tab.page.evaluate("localStorage.length") == stored
+
+
+def test_message_that_was_answered_does_not_come_back(new_tab):
+    for place in "garden", "temporary":
+        tab = new_tab()
+        tab.page.clock.install()
+        tab.arrives(place)
+        tab.sends("One")
+        tab.arrives(place, prompt=(3, "One"))
+
+        tab.rests()
+
+        tab.holds("")
+
+
+def test_message_of_an_ended_temporary_chat_does_not_come_back(new_tab):
+    tab = new_tab()
+    tab.page.clock.install()
+    tab.arrives("temporary")
+    tab.sends("One")
+    tab.arrives("new").holds("")
+
+    tab.arrives("temporary")
+    tab.rests()
+
+    tab.holds("")
+
+
+def test_two_messages_before_an_answer_are_both_kept(new_tab):
+    tab = new_tab().arrives()
+    tab.sends("One")
+    tab.sends("Two")
+
+    tab.page.reload()
+
     tab.arrives().holds("One\n\nTwo")
 
 
