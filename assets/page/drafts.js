@@ -6,7 +6,7 @@
 const DRAFTS = "daybook-draft:",
   MONTH = 30 * 24 * 3600 * 1000,
   TAB = "daybookTab",
-  LEAVING = "daybook-leaving", // until the next page is loaded: the user who has pressed "Sign out"
+  LEAVING = "daybook-leaving", // the user who ends the session, until a later page knows whether it has ended
   LOCK = "daybook-tab:";
 let tab = sessionStorage.getItem(TAB) ?? named(); // the name of this tab, which survives a reload
 let person = null;
@@ -164,16 +164,22 @@ function drop(isOver) {
 
 drop((name) => !(read(name).at > Date.now() - MONTH));
 
-// The page that follows a sign-out drops the user's drafts, unless the sign-out has failed.
+// The page that follows a sign-out or the deletion of the account drops the user's drafts, unless the session
+// goes on because the request was refused or did not reach the server.
 const leaving = localStorage.getItem(LEAVING);
-localStorage.removeItem(LEAVING);
-if (leaving && new URLSearchParams(location.search).get("reason") !== "unavailable") {
-  drop((name) => name.startsWith(`${DRAFTS}${leaving}:`));
-}
+if (leaving)
+  fetch("/poll", { cache: "no-store" }).then(
+    ({ status }) => {
+      if (status === 503) return; // the next page asks again, as it does without a response
+      localStorage.removeItem(LEAVING);
+      if (status === 401) drop((name) => name.startsWith(`${DRAFTS}${leaving}:`));
+    },
+    () => {},
+  );
 
 daybook.capture(document, "submit", ({ target }) => {
   // `person` is not known on a page without a composer
-  if (target.id === "sign-out") localStorage.setItem(LEAVING, target.dataset.person);
+  if (target.dataset.person) localStorage.setItem(LEAVING, target.dataset.person);
 });
 
 daybook.capture(document, "input", ({ target }) => {
