@@ -13,7 +13,7 @@ let person = null;
 // the conversation that the composer's text belongs to: its id, "new", or "temporary" (never stored)
 let place = null;
 let last = ""; // the text that this tab last stored or showed
-let unstored = ""; // the sent text of a temporary chat, until it is the chat's last prompt
+let unstored = ""; // the sent text of a temporary chat, until it is a prompt of that chat
 let rest = 0; // seconds without a run of the page since a text was sent
 
 const key = () => `${DRAFTS}${person}:${place}:${tab}`;
@@ -47,12 +47,12 @@ hold();
 
 const joined = (sent, text) => (text.startsWith(sent ?? "") ? text : text ? `${sent}\n\n${text}` : sent);
 
-// Returns true if the sent text of a draft has become the last prompt of the chat, which is given by its
-// length and its beginning. Until then the draft is kept, with any text typed since, because the run that
-// stores the prompt may be replaced by another run before it does so.
-function isSaid([length, start], sent = unsaid()) {
+// Returns true if the sent text of a draft has become one of the chat's last prompts, which are given by their
+// lengths and beginnings. Until then the draft is kept, with any text typed since, because the run that stores
+// the prompt may be replaced by another run before it does so.
+function isSaid(prompts, sent = unsaid()) {
   const text = sent?.trim();
-  return text?.length === length && text.startsWith(start);
+  return prompts.some(([length, start]) => text?.length === length && text.startsWith(start));
 }
 
 function save(text, sent = unsaid()) {
@@ -70,17 +70,18 @@ function show(text) {
 // Shows the draft of `data.place`, above the text that was `typed` there before the component was called.
 function arrive(data, typed = "") {
   place = "new";
-  if (isSaid(data.prompt)) save(stored(), ""); // the sent text of the new chat began this conversation
+  // the sent text of the new chat began this conversation
+  if (isSaid(data.prompts.slice(-1))) save(stored(), "");
   place = data.place;
-  const sent = isSaid(data.prompt) ? "" : unsaid(),
+  const sent = isSaid(data.prompts) ? "" : unsaid(),
     draft = joined(data.given ?? sent, stored());
   // `given` is a refused prompt: Streamlit has already put it into the composer, so `typed` repeats it
   show(data.given ? draft : joined(draft, typed));
   save(daybook.composer().value, "");
-  takeOver(data.prompt);
+  takeOver(data.prompts);
 }
 
-async function takeOver(prompt) {
+async function takeOver(prompts) {
   const here = `${DRAFTS}${person}:${place}:`;
   const isHere = () => key().startsWith(here) && daybook.composer()?.value === "";
   const others = () => Object.keys(localStorage).filter((name) => name.startsWith(here) && name !== key());
@@ -92,7 +93,7 @@ async function takeOver(prompt) {
     .sort((a, b) => read(b).at - read(a).at);
   for (const name of left) {
     const { text, sent } = read(name),
-      found = joined(isSaid(prompt, sent) ? "" : sent, text);
+      found = joined(isSaid(prompts, sent) ? "" : sent, text);
     if (found && !isHere()) continue;
     localStorage.removeItem(name);
     if (found) show(found);
@@ -129,7 +130,7 @@ daybook.keepDrafts = (data) => {
       // shows the refused prompt and any text typed since: Streamlit does not set the same value twice
       show(joined(data.given, last));
       save(daybook.composer().value, "");
-    } else if (isSaid(data.prompt)) save(typed, "");
+    } else if (isSaid(data.prompts)) save(typed, "");
     else if (typed) save(typed);
   } else if (
     (data.place === "temporary" && before === "new") ||

@@ -27,10 +27,10 @@ class Tab:
             self.page.add_script_tag(content=f"{{{script}}}")
         return self
 
-    def arrives(self, place="garden", person="maya", prompt=(0, ""), given=None):
+    def arrives(self, place="garden", person="maya", prompts=(), given=None):
         if not self.page.evaluate("window.daybook?.keepDrafts !== undefined"):
             self.loads()
-        data = {"place": place, "person": person, "prompt": prompt, "given": given}
+        data = {"place": place, "person": person, "prompts": prompts, "given": given}
         self.page.evaluate("(data) => daybook.keepDrafts(data)", data)
         return self
 
@@ -174,7 +174,8 @@ def test_sent_message_of_a_closed_tab_does_not_come_back(new_tab):
     first.page.evaluate("daybook.noteDraftSent()")
     first.page.close()
 
-    second = new_tab().arrives(prompt=(3, "One"))
+    # the second prompt was sent on another device
+    second = new_tab().arrives(prompts=[(3, "One"), (3, "Two")])
 
     until(lambda: second.page.evaluate("localStorage.length") == 0)
     second.holds("")
@@ -229,7 +230,7 @@ def test_message_that_was_answered_does_not_come_back(new_tab):
         tab.page.clock.install()
         tab.arrives(place)
         tab.sends("One")
-        tab.arrives(place, prompt=(3, "One"))
+        tab.arrives(place, prompts=[(3, "One")])
 
         tab.rests()
 
@@ -297,7 +298,7 @@ def test_sent_text_of_a_new_chat_is_not_its_draft_later(new_tab):
     tab.page.evaluate("daybook.noteDraftSent()")
     tab.loses_the_composer()
 
-    tab.arrives("garden", prompt=(3, "One")).holds("")
+    tab.arrives("garden", prompts=[(3, "One")]).holds("")
 
     tab.arrives("new").holds("")
 
