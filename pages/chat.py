@@ -116,7 +116,7 @@ def draw_the_rest() -> None:
         user,
         thread.conversation if thread and not temporary_chat else None,
         space,
-        partial(messages.act, thread.conversation.id) if thread else None,
+        partial(messages.act, thread.conversation.id, setup.offer.info.name) if thread else None,
     )
     if thread:
         conversation.note_read(user, thread)

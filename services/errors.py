@@ -517,7 +517,7 @@ class AccountFull(Refused):
 class ModelGone(Refused):
     """A model other than the one that the page showed would reply."""
 
-    public = "The model of this chat has changed. Send again to use the one below."
+    public = "Another model would reply now. Try again to use the one below."
 
 
 class PriceUnknown(Refused):

@@ -210,6 +210,7 @@ def draw_messages(services: ChatParts, view: ThreadView, layout: Layout, *, has_
         costs=view.costs(drawn),
         known=view.thoughts(drawn),
         choices=list(versions.choices(services)),
+        model=view.setup.offer.info.name,
         is_settled=view.turn is None,
     )
     for group in reversed(layout.groups):  # from last to first: the last exchanges are in view
@@ -243,6 +244,7 @@ class _Drawing:
     costs: messages.Costs
     known: thoughts.Known
     choices: list[str]
+    model: str
     is_settled: bool
     _html: str = ""
 
@@ -250,7 +252,7 @@ class _Drawing:
         """Draw *message*, which is part of *exchange*."""
         if versions.is_edited(message):
             self.end_element()
-            versions.draw_field(self.thread.conversation.id, message)
+            versions.draw_field(self.thread.conversation.id, message, self.model)
             return
         others = self.thread.versions(message) if self.is_settled else ()
         is_unseen = message.id in self.unseen

@@ -150,7 +150,7 @@ def draw_end(services: ChatParts, view: ThreadView) -> None:
     if last.outcome is Outcome.CUT:
         with row("cut-reply"):
             _draw_ending(last)
-            _draw_continue(thread, last)
+            _draw_continue(view, last)
     if last.is_answer:
         costs = view.costs([last])
         st.html(below(last, others, costs, choices))
@@ -164,13 +164,13 @@ def draw_end(services: ChatParts, view: ThreadView) -> None:
         else:
             ending = _ending_of(last)
             st.caption(ending.sentence if ending else _missing(thread, last), width="stretch")
-        _draw_continue(thread, last)
+        _draw_continue(view, last)
         st.button(
             "Retry",
             icon=":material/refresh:",
             key="retry",
             on_click=attempt,
-            args=[turns.retry, thread.conversation.id, last.id],
+            args=[turns.retry, thread.conversation.id, last.id, view.setup.offer.info.name],
         )
         own = f"{_copy(last)}{_edit(last)}" if others else ""  # buttons for the text of the reply
         parts = own, _choice(last, choices), _switch(last, others)
@@ -215,15 +215,16 @@ def _draw_ending(message: Message) -> None:
         st.badge(ending.name, icon=ending.icon, color=color, help=ending.sentence)
 
 
-def _draw_continue(thread: Thread, last: Message) -> None:
+def _draw_continue(view: ThreadView, last: Message) -> None:
     """Draw the button that continues the last reply, if it ended early."""
+    thread, model = view.thread, view.setup.offer.info.name
     if last.is_unfinished and thread.tip:
         st.button(
             "Continue",
             icon=":material/play_arrow:",
             key="continue",
             on_click=attempt,
-            args=[turns.continue_reply, thread.conversation.id, thread.tip.id],
+            args=[turns.continue_reply, thread.conversation.id, thread.tip.id, model],
         )
 
 
@@ -264,20 +265,23 @@ def _button(label: str, icon: str, attributes: str) -> str:
     return f'<button class="db-act" {attributes} aria-label="{label}" title="{label}" data-icon="{icon}"></button>'
 
 
-def act(conversation_id: ConversationId, request: Mapping[str, str]) -> None:
-    """Perform the action of a button below a message. The request comes from the browser, so it is checked."""
+def act(conversation_id: ConversationId, model: str, request: Mapping[str, str]) -> None:
+    """Perform the action of a button below a message. The request comes from the browser, so it is checked.
+
+    *model*: the model that the page showed.
+    """
     match request:
         case {"act": name, "message": text} if message_id := turns.message_id(text):
             about = conversation_id, message_id
             match name:
                 case "retry":
-                    turns.retry(*about)
+                    turns.retry(*about, model)
                 case "edit":
                     versions.edit(message_id)
                 case "show":
                     turns.show(message_id)
                 case "choose":
-                    versions.regenerate(*about, request.get("choice", ""))
+                    versions.regenerate(*about, request.get("choice", ""), model)
                 case "delete":
                     ask_for(undo.messages_dialog, *about)
                 case "seen":

@@ -131,18 +131,24 @@ def give_back_untaken(typed: str | None, place: ConversationId | None) -> None:
 def retry(
     conversation_id: ConversationId,
     message_id: MessageId,
+    seen_model: str,
+    *,
     model: str | None = None,
     policy: MemoryPolicy | None = None,
 ) -> None:
-    """Request another reply to the prompt of a message, with another *model* or *policy* if given."""
+    """Request another reply to the prompt of a message, with another *model* or *policy* if given.
+
+    *seen_model*: the model that the page showed.
+    """
     chat = temporary.services_of(conversation_id).chat
-    chat.retry(conversation_id, message_id, model=model, policy=policy)
+    chat.retry(conversation_id, message_id, model=model, policy=policy, seen_model=seen_model)
     show(None)
 
 
-def continue_reply(conversation_id: ConversationId, part_id: MessageId) -> None:
-    """Continue a reply that ended early; *part_id*: its last part."""
-    temporary.services_of(conversation_id).chat.continue_reply(conversation_id, part_id)
+def continue_reply(conversation_id: ConversationId, part_id: MessageId, seen_model: str) -> None:
+    """Continue a reply that ended early; *part_id*: its last part, *seen_model*: the model that the page showed."""
+    chat = temporary.services_of(conversation_id).chat
+    chat.continue_reply(conversation_id, part_id, seen_model=seen_model)
     show(None)
 
 

@@ -169,8 +169,7 @@ def offer_summary(conversation_id: ConversationId, summary: RunningSummary, sent
     """Show *sentence*, which says that *summary* was deleted, with an Undo that restores it."""
 
     def restore() -> None:
-        services = services_of(conversation_id)
-        services.conversations.set_summary(services.chat.open(conversation_id), summary)
+        services_of(conversation_id).deletions.restore_summary(conversation_id, summary)
 
     offer(conversation_id, "summary", sentence, restore)
 

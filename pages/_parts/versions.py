@@ -11,6 +11,7 @@ from pages._session import attempt
 from pages._tab import tab
 from services.bootstrap import ChatParts
 from services.domain import ConversationId, MemoryPolicy, Message, MessageId, Role
+from services.errors import ModelGone
 
 
 def edit(message_id: MessageId) -> None:
@@ -23,8 +24,11 @@ def is_edited(message: Message) -> bool:
     return tab().edited_message == message.id
 
 
-def draw_field(conversation_id: ConversationId, message: Message) -> None:
-    """Draw a field that edits *message*. `assets/page/edit.js` handles Escape; a refused text stays in the field."""
+def draw_field(conversation_id: ConversationId, message: Message, model: str) -> None:
+    """Draw a field that edits *message*. `assets/page/edit.js` handles Escape; a refused text stays in the field.
+
+    *model*: the model that the page shows.
+    """
     key, is_prompt = f"text-of-{message.id}", message.role is Role.USER
     with (
         st.container(key="edit-prompt" if is_prompt else "edit-reply"),
@@ -40,7 +44,7 @@ def draw_field(conversation_id: ConversationId, message: Message) -> None:
                 type="primary",
                 key="send-message",
                 on_click=attempt,
-                args=[_save, conversation_id, message, key],
+                args=[_save, conversation_id, message, key, model],
             )
             st.form_submit_button(words.CANCEL, key="leave-message", on_click=_leave)
 
@@ -55,21 +59,31 @@ def choices(services: ChatParts) -> Mapping[str, str | MemoryPolicy]:
     return {**models, **policies}
 
 
-def regenerate(conversation_id: ConversationId, reply_id: MessageId, choice: str) -> None:
-    """Regenerate a reply with the model or policy that the label *choice* names, if there is one."""
+def regenerate(
+    conversation_id: ConversationId, reply_id: MessageId, choice: str, seen_model: str
+) -> None:
+    """Regenerate a reply with the model or policy that the label *choice* names.
+
+    *seen_model*: the model that the page showed. Raise ModelGone if *choice* is no longer offered.
+    """
     chosen = choices(services_of(conversation_id)).get(choice)
     if isinstance(chosen, str):
-        turns.retry(conversation_id, reply_id, model=chosen)
+        turns.retry(conversation_id, reply_id, seen_model, model=chosen)
     elif chosen:
-        turns.retry(conversation_id, reply_id, policy=chosen)
+        turns.retry(conversation_id, reply_id, seen_model, policy=chosen)
+    else:
+        raise ModelGone
 
 
-def _save(conversation_id: ConversationId, message: Message, key: str) -> None:
+def _save(conversation_id: ConversationId, message: Message, key: str, model: str) -> None:
     if not is_edited(message):  # the second of two quick clicks
         return
     chat = services_of(conversation_id).chat
-    save = chat.edit_prompt if message.role is Role.USER else chat.edit_reply
-    save(conversation_id, message.id, str(st.session_state[key]))
+    text = str(st.session_state[key])
+    if message.role is Role.USER:
+        chat.edit_prompt(conversation_id, message.id, text, seen_model=model)
+    else:
+        chat.edit_reply(conversation_id, message.id, text)
     _leave()
     turns.show(None)
 

@@ -113,7 +113,7 @@ class UserTasks:
             first_id = thread.messages[0].id if thread and thread.messages else reply.prompt_id
             if is_whole and thread and not thread.conversation.is_titled:
                 claim(Purpose.TITLE, first_id, self._title)
-            if thread and self._needs_summary(thread, call):
+            if thread and self._needs_summary(thread, call, reply.said()):
                 claim(Purpose.SUMMARY, reply.prompt_id, self._summarise)
             if is_whole and thread:
                 due.extend(self._claim_facts(thread, reply.prompt_id))
@@ -252,12 +252,16 @@ class UserTasks:
         finally:
             self.registry.end(Purpose.SUMMARY, conversation_id, error=failure)
 
-    def _needs_summary(self, thread: Thread, call: Call) -> bool:
-        """Return True if the policy needs summaries, and either messages do not fit or the context is more than half full."""
+    def _needs_summary(self, thread: Thread, call: Call, reply: str) -> bool:
+        """Return True if the policy needs summaries, and messages do not fit, or may not fit in the next turn.
+
+        The estimate takes the next prompt to be as long as all that this turn sent, so that no due summary is missed.
+        """
         if not thread.conversation.policy.kind.needs_summary:
             return False
         room = self.choices.setup(thread).budget.prompt_tokens
-        return 2 * call.plan.prompt_tokens > room or bool(call.plan.omitted_ids)
+        most_tokens = 2 * call.plan.prompt_tokens + self.calls.counter.count(reply)
+        return most_tokens > room or bool(call.plan.omitted_ids)
 
     def _ask(self, purpose: Purpose, thread: Thread, plan: ContextPlan, about: MessageId) -> Answer:
         """Send *plan* to the model of *thread*, with the time limit of *purpose*, and return the model's answer.

@@ -5,7 +5,15 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from services.chat.background import UserTasks
-from services.domain import ConversationId, Fact, MessageId, Purpose, Thread, UserId
+from services.domain import (
+    ConversationId,
+    Fact,
+    MessageId,
+    Purpose,
+    RunningSummary,
+    Thread,
+    UserId,
+)
 from services.domain.limits import UNDO_SECONDS
 from services.domain.memories import DeletedMemories
 from services.errors import Busy, NotFound, Refused, Stale, StoreUnavailable, TooLate
@@ -105,6 +113,16 @@ class Deletions:
                 store.facts.keep(fact, cuts=thread.conversation.cuts)
         if summaries:
             store.conversations.set_summary(thread, summaries[-1])
+
+    def restore_summary(self, conversation_id: ConversationId, summary: RunningSummary) -> None:
+        """Restore a deleted summary. Raise TooLate if messages that it covers were deleted meanwhile.
+
+        Also raise NotFound, Stale, StoreUnavailable.
+        """
+        thread = self.open(conversation_id)
+        if all(message.seq != summary.up_to_seq for message in thread.messages):
+            raise TooLate
+        self.tasks.store.conversations.set_summary(thread, summary)
 
     @property
     def _user_id(self) -> UserId:

@@ -121,10 +121,12 @@ class Chat:
         *,
         model: str | None = None,
         policy: MemoryPolicy | None = None,
+        seen_model: str | None = None,
     ) -> LiveTurn:
         """Begin another reply to the prompt of the reply *message_id*, or by default to the last prompt.
 
-        *model* and *policy*, if given, apply to this reply alone. Raise the errors of `begin`.
+        *model* and *policy*, if given, apply to this reply alone; *seen_model* is the model that the page showed. Raise
+        the errors of `begin`, and ModelGone also if *model* is not offered.
         """
         thread = _of_this_version(self.open(conversation_id))
         if message_id:
@@ -138,26 +140,34 @@ class Chat:
         if not asked.is_verified:  # an unverified prompt has no text that could be sent
             raise errors.Tampered
         past, own = branch[: branch.index(asked)], thread.conversation
+        seen_model = model or seen_model
         if not (model or policy):
-            return self._begin(thread, past, asked.body, asked.id)
+            return self._begin(thread, past, asked.body, asked.id, seen_model=seen_model)
         once = replace(own, model=model or own.model)
         # the stored start_seq was computed for the stored policy, so another policy starts from the reset_seq
         if policy:
             once = replace(once, policy=policy, start_seq=own.reset_seq)
         thread = replace(thread, conversation=once)
-        return self._begin(thread, past, asked.body, asked.id, start_seq=own.start_seq)
+        return self._begin(
+            *(thread, past, asked.body, asked.id), start_seq=own.start_seq, seen_model=seen_model
+        )
 
     def edit_prompt(
-        self, conversation_id: ConversationId, prompt_id: MessageId, text: str
+        self,
+        conversation_id: ConversationId,
+        prompt_id: MessageId,
+        text: str,
+        *,
+        seen_model: str | None = None,
     ) -> LiveTurn:
         """Begin the reply to *text*, a new version of a prompt; the old version stays.
 
-        Raise the errors of `begin`, and Stale also if the prompt is gone.
+        *seen_model* is the model that the page showed. Raise the errors of `begin`, and Stale also if the prompt is gone.
         """
         text = checked_message(text)
         thread = self.open(conversation_id)
         thread = thread.before(_message(thread, prompt_id, Role.USER))
-        return self._begin(thread, thread.branch(), text)
+        return self._begin(thread, thread.branch(), text, seen_model=seen_model)
 
     def edit_reply(self, conversation_id: ConversationId, reply_id: MessageId, text: str) -> None:
         """Store *text* as another version of a reply. The model is not called, and nothing is charged.
@@ -171,10 +181,17 @@ class Chat:
             raise errors.Busy
         self.store.messages.edit_reply(thread, reply, text)
 
-    def continue_reply(self, conversation_id: ConversationId, part_id: MessageId) -> LiveTurn:
+    def continue_reply(
+        self,
+        conversation_id: ConversationId,
+        part_id: MessageId,
+        *,
+        seen_model: str | None = None,
+    ) -> LiveTurn:
         """Continue a reply that ended early; *part_id* is the last part of the reply.
 
-        Raise the errors of `begin`, and Stale also if a message follows the reply.
+        *seen_model* is the model that the page showed. Raise the errors of `begin`, and Stale also if a message follows
+        the reply.
         """
         thread = self.open(conversation_id).up_to(part_id)
         tip = thread.tip
@@ -184,7 +201,7 @@ class Chat:
             raise errors.Stale
         if not tip.is_verified:
             raise errors.Tampered
-        return self._begin(thread, thread.branch(), None, part_id)
+        return self._begin(thread, thread.branch(), None, part_id, seen_model=seen_model)
 
     def coming(self, purpose: Purpose = Purpose.REPLY) -> frozenset[ConversationId]:
         """Return the user's conversations for which this process runs a turn of *purpose*."""

@@ -9,7 +9,7 @@ import copy
 import json
 import re
 import threading
-from collections.abc import Callable, Coroutine, Iterator, Sequence, Set
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence, Set
 from concurrent.futures import Future
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -20,6 +20,7 @@ from typing import cast
 
 import httpx2
 import openai
+from openai._streaming import ServerSentEvent
 from pydantic import ValidationError
 
 from services.domain.context import ContextMessage
@@ -204,7 +205,7 @@ class OpenAIModel:
             body=body,
             cast_to=object,
             stream=True,
-            stream_cls=openai.AsyncStream[object],
+            stream_cls=_Chunks,
         ) as chunks:
             async for chunk in chunks:
                 reader.read(chunk)
@@ -212,6 +213,19 @@ class OpenAIModel:
                 if reader.has_text:
                     allowed = _ENDING_SECONDS if reader.has_ended else self._between_tokens_seconds
                 silence.reschedule(self._loop.time() + allowed)
+
+
+class _Chunks(openai.AsyncStream[object]):
+    """The chunks of a streamed reply, as decoded JSON. Events without data are skipped, as the SSE standard requires.
+
+    The SDK raises JSONDecodeError at such events (openai-python #2722): for example at a keep-alive comment, if the
+    chunks have ids.
+    """
+
+    async def _iter_events(self) -> AsyncIterator[ServerSentEvent]:
+        async for event in super()._iter_events():
+            if event.data:
+                yield event
 
 
 class _Stream:

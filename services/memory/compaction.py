@@ -145,7 +145,7 @@ def plan_compaction(
     up_to_seq = compacted[-1].reply.seq if compacted else covered
     new_seq = from_seq if is_rewrite else compacted[0].prompt.seq
     return Compaction(
-        call=replace(call.plan(reply_tokens), start_seq=history.start_seq),
+        call=call.plan(reply_tokens),
         target_tokens=target,
         from_seq=from_seq,
         up_to_seq=up_to_seq,

@@ -96,6 +96,33 @@ def test_prompt_for_a_model_that_is_gone_is_refused(chat, garden, server):
     assert done(chat.begin(garden, "One", seen_model="scripted")).failure is None
 
 
+AGAIN = {
+    "retry": lambda chat, thread: chat.retry(thread.conversation.id, seen_model="gone"),
+    "other model": lambda chat, thread: chat.retry(thread.conversation.id, model="gone"),
+    "other policy": lambda chat, thread: chat.retry(
+        thread.conversation.id, policy=Window(2), seen_model="gone"
+    ),
+    "edit": lambda chat, thread: chat.edit_prompt(
+        thread.conversation.id, thread.messages[0].id, "Two", seen_model="gone"
+    ),
+    "continue": lambda chat, thread: chat.continue_reply(
+        thread.conversation.id, thread.tip.id, seen_model="gone"
+    ),
+}
+
+
+@pytest.mark.parametrize("begin", AGAIN.values(), ids=AGAIN)
+def test_other_reply_by_a_model_that_is_gone_is_refused(chat, garden, server, begin):
+    server.script(tokens=3, finish="length")
+    done(chat.begin(garden, "One"))
+    thread = chat.open(garden)
+
+    with pytest.raises(ModelGone):
+        begin(chat, thread)
+
+    assert (len(server.requests), chat.open(garden).messages) == (1, thread.messages)
+
+
 def test_title_is_made_by_the_answering_model(make_chat, server):
     chat = make_chat(purposes=(Purpose.TITLE,), others=(LARGE,))
 

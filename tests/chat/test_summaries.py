@@ -10,6 +10,7 @@ from services.domain.context import PartKind
 from services.domain.model_failures import ModelUnavailable
 from services.errors import BadInput, OverBudget, Stale
 from tests.chats import LONG, SMALL, done, receipt_of, settled, view
+from tests.fakes import INFO
 
 SUMMARY = "The user sows peas in March and beans in May."
 
@@ -52,6 +53,20 @@ def test_messages_that_no_longer_fit_are_summarised(chat, summarised, database):
     folded = [m.id for m in summarised.branch() if m.seq <= summarised.summary.up_to_seq]
     assert list(plan.summarised_ids) == folded
     assert [purpose for purpose, _ in database.costs()].count(Purpose.SUMMARY) == 1
+
+
+def test_summary_is_made_before_a_long_reply_is_left_out(make_chat, server):
+    chat = make_chat(info=replace(INFO, reply_tokens=2_000))
+    server.script(reply=LONG * 16)
+    first = ask(chat, None, "Peas?")
+    server.script(reply=LONG * 30)
+    server.script_summaries(reply=SUMMARY)
+
+    second = ask(chat, first, "And beans?")
+
+    assert first.summary is None
+    assert SUMMARY in second.summary.text
+    assert view(chat, second).omitted_ids == ()
 
 
 def test_turns_go_on_while_a_summary_is_made(chat, server):

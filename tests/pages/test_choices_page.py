@@ -7,6 +7,7 @@ import streamlit as st
 
 from pages._parts.memory import LARGEST_WINDOW
 from pages._parts.preferences import instructions_dialog, preferences_dialog
+from pages._parts.words import policy_name
 from services.domain import AccountRole, Full, Preferences, Retrieval, Summary, Window
 from services.domain.models import LimitSource, ModelState, PriceSource
 from services.errors import NewerVersion, StoreUnavailable
@@ -16,12 +17,14 @@ from tests.fakes import LARGE, MAYA, FakePerson, ScriptedModel, choose
 from tests.pages.conftest import (
     ROOT,
     captions,
+    clicked,
     html,
     in_composer,
     in_dialog,
     press,
     pressed,
     refused,
+    regenerated,
     warnings,
 )
 from tests.pages.test_chat_page import menu, said, send
@@ -209,9 +212,33 @@ def test_message_goes_to_no_model_that_was_not_shown(open_app, maya, garden):
 
     send(app, "How?")
 
-    assert any("Send again to use the one below." in one for one in warnings(app))
+    assert any("Try again to use the one below." in one for one in warnings(app))
     assert (in_composer(app), picker(app).value) == ("How?", "scripted")
     assert said(send(app, "How?")) == [*before, "How?", "Prune in March."]
+
+
+@pytest.mark.parametrize("choice", ["", "large", f"Context: {policy_name(Full())}"])
+def test_reply_is_regenerated_by_no_model_that_was_not_shown(open_app, maya, garden, choice):
+    app = pick(open_app(maya, c=str(garden)), "large")
+    before, [*_, reply] = said(app), maya.chat.open(garden).messages
+    maya.models.offer("large", is_offered=False)
+
+    regenerated(app, reply, choice)
+
+    assert any("Try again to use the one below." in one for one in warnings(app))
+    assert said(app) == before
+
+
+def test_edited_prompt_goes_to_no_model_that_was_not_shown(open_app, maya, garden):
+    app = pick(open_app(maya, c=str(garden)), "large")
+    before = maya.chat.open(garden).messages
+    clicked(app, act="edit", message=str(before[0].id))
+    maya.models.offer("large", is_offered=False)
+
+    press(app, "Send")
+
+    assert any("Try again to use the one below." in one for one in warnings(app))
+    assert maya.chat.open(garden).messages == before
 
 
 def test_demo_model_offers_lines_that_connect_a_better_one(

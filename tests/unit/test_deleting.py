@@ -7,7 +7,7 @@ import pytest
 
 from services.domain import Purpose, Usage
 from services.domain.model_failures import ModelFailure, ModelUnavailable
-from services.errors import Stale, StoreUnavailable
+from services.errors import Stale, StoreUnavailable, TooLate
 from tests.chats import done
 from tests.fakes import FakePerson
 from tests.stack.apps import SECONDS, until
@@ -60,6 +60,21 @@ def test_facts_and_summary_are_deleted_and_restored_with_messages(maya, garden):
 
     assert set(maya.store.facts.facts()) == {noted, other}
     assert maya.chat.open(garden).summary == OF_ALL
+
+
+def test_summary_of_deleted_messages_is_not_restored(maya, garden):
+    conversations, deletions = maya.store.conversations, maya.chat.deletions
+    conversations.set_summary(maya.chat.open(garden), SUMMARY)
+    conversations.set_summary(maya.chat.open(garden), None)
+    deletions.restore_summary(garden, SUMMARY)
+    assert maya.chat.open(garden).summary == SUMMARY
+    conversations.set_summary(maya.chat.open(garden), None)
+    delete(maya.chat, garden, 0)
+
+    with pytest.raises(TooLate):
+        deletions.restore_summary(garden, SUMMARY)
+
+    assert maya.chat.open(garden).summary is None
 
 
 def test_facts_of_destroyed_messages_are_not_restored(maya, garden):

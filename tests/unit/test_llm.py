@@ -505,7 +505,6 @@ def test_prompt_does_not_follow_a_redirect(make, monkeypatch):
         (": still thinking", None),
         ("data: {", ModelFailure.GARBLED),
         ("data: null", ModelFailure.GARBLED),
-        ("event: ping", ModelFailure.GARBLED),
         ('data: "\xff"', ModelFailure.GARBLED),
         ("data: Internal error", ModelFailure.GARBLED),
     ],
@@ -520,6 +519,22 @@ def test_malformed_event_ends_the_reply(make, monkeypatch, event, failure):
     monkeypatch.setattr(httpx2.AsyncHTTPTransport, "handle_async_request", answer)
 
     assert outcome(ask(make("http://llm.test/v1"))) == ("Hi", failure)
+
+
+@pytest.mark.parametrize("event", [": ping", "event: ping", "retry: 3000", "data:"])
+def test_event_without_data_does_not_end_the_reply(make, monkeypatch, event):
+    begun = '{"choices": [{"delta": {"content": "Hello "}}]}'
+    ended = '{"choices": [{"delta": {"content": "you"}, "finish_reason": "stop"}]}'
+    chunks = (begun, ended, "[DONE]")
+    body = "".join(f"{event}\n\nid: {n}\ndata: {chunk}\n\n" for n, chunk in enumerate(chunks))
+
+    async def answer(*_):
+        headers = {"content-type": "text/event-stream"}
+        return httpx2.Response(200, headers=headers, content=body.encode())
+
+    monkeypatch.setattr(httpx2.AsyncHTTPTransport, "handle_async_request", answer)
+
+    assert outcome(ask(make("http://llm.test/v1"))) == ("Hello you", None)
 
 
 @pytest.mark.parametrize("cut", range(1, 25))
