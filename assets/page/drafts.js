@@ -14,7 +14,8 @@ let person = null;
 let place = null;
 let last = ""; // the text that this tab last stored or showed
 let unstored = ""; // the sent text of a temporary chat, until it is a prompt of that chat
-let rest = 0; // seconds without a run of the page since a text was sent
+let isCut = false; // true: the connection has been lost or made again since a text was sent
+let rest = 0; // seconds since the page was connected, and has ended its runs
 
 const key = () => `${DRAFTS}${person}:${place}:${tab}`;
 const read = (name) => {
@@ -101,15 +102,21 @@ async function takeOver(prompts) {
 }
 
 daybook.noteDraftSent = () => {
-  rest = 0;
+  isCut = false;
   if (last) save("", joined(unsaid(), last));
 };
 
-// Puts a sent text back into the composer if the page has ended its runs and the text is still not a prompt of
-// the chat: Streamlit does not send it again after the connection is lost.
+new MutationObserver(() => (isCut = true)).observe(document, {
+  subtree: true,
+  attributeFilter: ["data-test-connection-state"],
+});
+
+// Puts a sent text back into the composer if it is no prompt of the chat once the page is connected again:
+// Streamlit does not send it twice.
 setInterval(() => {
-  rest = daybook.isRunning() ? 0 : rest + 1;
-  if (rest < 2 || place === null || !daybook.composer() || !unsaid()) return;
+  const isConnected = document.querySelector('.stApp[data-test-connection-state="CONNECTED"]');
+  rest = isConnected && !daybook.isRunning() ? rest + 1 : 0;
+  if (!isCut || rest < 2 || place === null || !daybook.composer() || !unsaid()) return;
   show(joined(unsaid(), last));
   save(last, "");
 }, 1000);

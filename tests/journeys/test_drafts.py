@@ -6,7 +6,7 @@ from services.web.page_assets import _ASSETS
 from tests.stack.apps import until
 
 PAGE = """
-  <div class="stApp" data-test-script-state="running"></div>
+  <div class="stApp" data-test-script-state="notRunning" data-test-connection-state="CONNECTED"></div>
   <div class="st-key-composer"><textarea></textarea></div>
 """
 NOT_FOUND = '<div class="st-key-way-out"></div>'
@@ -52,12 +52,14 @@ class Tab:
         )
         self.page.route("**/poll", answer)
 
-    def rests(self):
-        """End the run of the page, and let three seconds pass."""
-        self.page.evaluate(
-            "document.querySelector('.stApp').dataset.testScriptState = 'notRunning'"
-        )
-        self.page.clock.run_for(3000)
+    def is_in(self, connection, script="notRunning"):
+        """Set the states that Streamlit reports, and let five seconds pass."""
+        set_states = """([connection, script]) => {
+          const state = document.querySelector(".stApp").dataset;
+          [state.testConnectionState, state.testScriptState] = [connection, script];
+        }"""
+        self.page.evaluate(set_states, [connection, script])
+        self.page.clock.run_for(5000)
 
     def holds(self, text):
         until(lambda: self.page.locator("textarea").input_value() == text)
@@ -215,10 +217,11 @@ def test_message_that_a_lost_connection_swallowed_comes_back(new_tab, place, sto
     tab.arrives(place)
     tab.sends("One")
     tab.types(typed)
-    tab.page.clock.run_for(5000)
-    tab.holds(typed)  # the page still runs
+    for states in ("DISCONNECTED",), ("CONNECTED", "running"):
+        tab.is_in(*states)
+        tab.holds(typed)
 
-    tab.rests()
+    tab.is_in("CONNECTED")
 
     tab.holds("One\n\nTwo" if typed else "One")
     assert tab.page.evaluate("localStorage.length") == stored
@@ -232,9 +235,23 @@ def test_message_that_was_answered_does_not_come_back(new_tab):
         tab.sends("One")
         tab.arrives(place, prompts=[(3, "One")])
 
-        tab.rests()
+        tab.is_in("DISCONNECTED")
+        tab.is_in("CONNECTED")
 
         tab.holds("")
+
+
+def test_message_does_not_come_back_while_its_answer_is_late(new_tab):
+    tab = new_tab()
+    tab.page.clock.install()
+    tab.arrives()
+    tab.is_in("DISCONNECTED")
+    tab.is_in("CONNECTED")
+    tab.sends("One")
+
+    tab.page.clock.run_for(60_000)
+
+    tab.holds("")
 
 
 def test_message_of_an_ended_temporary_chat_does_not_come_back(new_tab):
@@ -245,7 +262,8 @@ def test_message_of_an_ended_temporary_chat_does_not_come_back(new_tab):
     tab.arrives("new").holds("")
 
     tab.arrives("temporary")
-    tab.rests()
+    tab.is_in("DISCONNECTED")
+    tab.is_in("CONNECTED")
 
     tab.holds("")
 
