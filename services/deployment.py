@@ -107,7 +107,7 @@ def read_deployment(url: str) -> Deployment:
     public = urlsplit(chosen.public_url or url)
     if public.scheme == "http" and not is_loopback(public.netloc):
         health.record(IS_HTTP)
-    # the app speaks http alone, so a proxy makes the address https
+    # the app itself serves only http, so an https address means that a proxy is in front of it
     if public.scheme == "https" and "trusted_proxies" not in chosen.model_fields_set:
         health.record(SHARED_ADDRESS)
     check = Future[Check]()

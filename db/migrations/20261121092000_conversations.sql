@@ -135,8 +135,9 @@ begin
 end $$;
 
 -- Change a conversation in ways that need no new revision. *changes* is JSON; an absent key changes nothing:
---   title, titled_by    a title by "model" replaces only a title made of the prompt's first words; `changed` is false
---                       if the user has set a title: a concurrent rename wins, because this call waits for its lock
+--   title, titled_by    a title by "model" replaces only a title made of the prompt's first words. In the answer,
+--                       `changed` is false if the user has set a title, also by a concurrent rename, because this call
+--                       waits for the lock that the rename has on the row
 --   pinned, state
 --   policy, policy_size, reset_seq    start_seq returns to reset_seq: the old start was valid only for the old policy
 --   model, space_id     null: none

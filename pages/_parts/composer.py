@@ -24,7 +24,7 @@ def place_tools() -> DeltaGenerator:
 
 
 def draw_tools(services: ChatParts, view: ThreadView, new: NewConversation) -> None:
-    """Draw the menus for the memory policy and the model of a conversation and, while a reply streams, the button Stop.
+    """Draw the menus for a conversation's memory policy and model and, while a reply streams, the Stop button.
 
     *new*: the choices for a new conversation.
     """

@@ -5,7 +5,7 @@ from html import escape
 
 _FENCE = re.compile(r" {0,3}(`{3,}(?=[^`]*$)|~{3,})(.*)$")
 _FOLDED_FROM = 12  # a prompt with at least this many lines is folded
-_WIDTH = 72  # characters of a line on a wide screen
+_WIDTH = 72  # characters per line on a wide screen
 
 
 def as_typed(text: str) -> str:

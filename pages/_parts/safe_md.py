@@ -308,7 +308,7 @@ def _words(text: str, could_be_image: bool) -> str:
 
 
 def _escape(span: re.Match[str]) -> str:
-    """Return a formula in dollars, or *span* with its dollars and tildes escaped."""
+    """Return *span* as a formula between dollar signs if it is one, else with its dollar signs and tildes escaped."""
     text = span[0]
     if text[0] == "$":
         formula = span["wide"] or span["formula"]

@@ -35,7 +35,7 @@ def every(user: UserServices) -> tuple[Space, ...]:
 
 
 def offered(spaces: Sequence[Space], *besides: SpaceId | None) -> list[Space]:
-    """Return the *spaces* that are not archived or are among *besides*."""
+    """Return the *spaces* that are among *besides* or are not archived."""
     return [space for space in spaces if not space.is_archived or space.id in besides]
 
 

@@ -13,13 +13,13 @@
     ├─ "code" ................ makes the tags by which codes are recognised, each bound to its step
     └─ "app-session" ......... the salt of every session key
     cookie secret (random, in one browser; the database has its hash)
-    └─ "session", that salt .. a session key: seals Supabase's tokens and other session data
+    └─ "session" ............. a session key, salted by "app-session": seals Supabase's tokens and other session data
     step secret (random, in one browser while a step is open; the database stores nothing of it)
-    ├─ "step", that salt ..... seals the steps of the browser
+    ├─ "step" ................ a step key, salted by "steps": seals the steps of the browser
     ├─ "step id" ............. makes the keys of the steps' rows from the ids in the steps' forms
     └─ "step kind" ........... makes the values by which the steps of one kind in a browser are found
     account secret (random, in the user's credentials)
-    └─ "user keys", that salt  wraps user keys: one row per user
+    └─ "user keys" ........... salted by "user keys" of the root key: wraps user keys, one row per user
     user key (random, versioned, wrapped in user_keys)
     ├─ "conversation keys" ... wraps conversation keys: one string per conversation
     ├─ "purpose documents" ... seals the user's own documents: preferences, spaces, facts
@@ -43,16 +43,17 @@ Wrapped keys are bound to their places (the terms are those of vault.py):
     conversation key    conversations  wrapped_key  conversation id  its version  none    conversation id
 
 The role of a user key is the `mode` of its row. The row id of credentials (`credentials.sealed`) is the id of their
-user; while they are pending, the id of their row is both row id and user id. For a step (`steps.sealed`),
-the id in its form is both row id and user id, because a step may have no user. The body of a message has the column
+user; while they are pending, the id of their row stands in both fields, row id and user id. For a step (`steps.sealed`),
+the id in its form stands in both fields, because a step may have no user. The body of a message has the column
 `body`, or `listed_body` if it has attachments, so that the removal of its list is detected. The list
 (`messages.attachments`) and the thoughts of a message (`messages.thoughts`) have the place of its body except for the
 column; the partial texts of a turn (`turns.partial`, `turns.partial_thoughts`) have the role "assistant". The row id of
-a piece (`pieces.body`) is the id of its attachment, its seq is its number, its parent is its message. The column of a
+a piece (`pieces.body`) is the id of its attachment, its seq is its number, its parent (a further field) is its message. The column of a
 document is its kind (`preferences`, `space`, `fact`, `search_text`), its seq is the revision of its row, the parent of
 a fact is its space; the seq of a conversation's instructions and summary is `instructions_rev` and `summary_rev`. The
-row id of a receipt is the `client_turn_id` of its turn, which is known before the row exists. Rotation rewrites wrapped
-keys, and credentials with their look-up values, and nothing else: a new root key rewrites two rows per user, a
+row id of a receipt is the `client_turn_id` of its turn, which is known before the row exists.
+
+Rotation rewrites wrapped keys, and credentials with their look-up values, and nothing else: a new root key rewrites two rows per user, a
 new user key one string per conversation, and no message is ever sealed again. A key-management service can take the
 place of the ring of root keys in `AccountKeys`, in `needs_rewrap` and for credentials.
 """

@@ -25,7 +25,7 @@ class ConfirmedBy(StrEnum):
     """The ways in which an address was confirmed."""
 
     CODE = "code"  # by a code that was mailed to the address
-    OPERATOR = "operator"  # by a command that gave the account this address
+    OPERATOR = "operator"  # by an operator, whose command gave the account this address
     PROVIDER = "provider"
 
 

@@ -36,7 +36,7 @@ class MailSender(Protocol):
 
 
 class Rank(IntEnum):
-    """The priority of a mail, for sending and for its place in a full queue: the lowest number goes first."""
+    """The priority of an email. The lowest number is sent first, and is the last to be dropped from a full queue."""
 
     KNOWN_DEVICE = 0  # codes, and mails in place of a code, that a known device requested
     STRANGER = 1
@@ -44,7 +44,7 @@ class Rank(IntEnum):
 
 
 class MailRefusal(Enum):
-    """The reasons to refuse a mail."""
+    """The reasons why an email is not queued."""
 
     NO_MAILBOX = "no_mailbox"  # the address is a placeholder
     HOURLY_LIMIT = "hourly_limit"

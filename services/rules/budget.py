@@ -89,7 +89,7 @@ class Budget(Limits):
         return replace(self, minute_turns=self.minute_turns + 1)
 
     def is_full(self, most_bytes: int | None) -> bool:
-        """Return True if the account had stored *most_bytes* or more when the minute began; None: no limit."""
+        """Return True if the account stored *most_bytes* or more at the start of its current minute. None is no limit."""
         return most_bytes is not None and self.bytes >= most_bytes
 
 

@@ -39,9 +39,9 @@ def prompt_refusal(
     asked: MessageRow | None,
     is_new: bool,
 ) -> Refusal | None:
-    """Return a refusal if a prompt, or another reply to the message *asked*, may not be started, else None.
+    """Return a refusal if a turn may not begin, else None. The turn is for a new prompt (*is_new*), or for another reply to *asked*.
 
-    The prompt is stale if the context was reset after the prompt's plan was made, so that *start_seq* lies before the reset.
+    The turn is stale if the context was reset after its plan was made: *start_seq* then lies before the reset.
     """
     if is_busy:
         return BUSY

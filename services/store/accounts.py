@@ -755,10 +755,10 @@ class Accounts:
         return Entered(cookie, replace(session, email=email), found.credentials.address)
 
     def _without_taken(self, new: Credentials, stored: StoredCredentials) -> Credentials:
-        """Return *new* credentials without the identities and passkeys that another account has added meanwhile.
+        """Return *new* credentials without the identities and passkeys that belong to another account by now.
 
-        A thief can take the id of a passkey by adding it to another account. Even so, the user of *stored* must get the
-        address back.
+        A thief of the account can add its passkeys to another account. This must not stop the user of *stored* from taking
+        the account's former address back, so such a passkey is left out and the change does not fail.
         """
 
         def is_free(tags: Mapping[int, str]) -> bool:

@@ -1,7 +1,7 @@
-"""The passkeys and identities that a reset of the password keeps or removes. Pure functions.
+"""The passkeys and identities that a password reset keeps or removes. Pure functions.
 
-A form lists them by marks. A mark consists of the kind, the day on which the item was added, and a hash of its id:
-"passkey.2026-11-26.0123456789abcdef". So no URL holds the name or the id of a passkey or an identity.
+Forms and their URLs name each item by a mark: its kind, the day on which it was added, and a hash of its id, for example
+"passkey.2026-11-26.0123456789abcdef". Therefore no URL contains the name or the id of a passkey or an identity.
 """
 
 import hashlib

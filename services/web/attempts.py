@@ -228,7 +228,7 @@ class Attempts:
 
     @asynccontextmanager
     async def delay_refusals(self) -> AsyncGenerator[None]:
-        """Delay an AppError that the block raises until a multiple of 0.4 seconds after the block began."""
+        """If the block raises an AppError, delay the error until the time since the block began is a multiple of 0.4 seconds."""
         began = self.clock()
         try:
             yield

@@ -101,7 +101,7 @@ class Origin:
     def set_step_cookie(
         self, answer: Response, request: HTTPConnection, cookie: Cookie | None
     ) -> None:
-        """Set the cookie of the browser's steps, which lasts as long as a new step; None: delete it, so that no step can continue."""
+        """Set the *cookie* of the browser's steps for as long as a new step lasts. If it is None, delete the cookie, which ends all steps."""
         seconds = int(STEP_LIFE.total_seconds()) if cookie else 0
         self.set_cookie(answer, request, "step", str(cookie or ""), seconds)
 

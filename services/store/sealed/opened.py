@@ -246,7 +246,10 @@ class OpenedConversations:
         return self._open(row or self.row(conversation_id))[1]
 
     def all_seals(self, ids: Iterable[ConversationId]) -> dict[ConversationId, ConversationSeals]:
-        """Return the `ConversationSeals` of those *ids* that exist, are not discarded, and verify, without caching them."""
+        """Return the `ConversationSeals` of the conversations *ids* that exist, are not discarded and can be verified.
+
+        The seals are not cached.
+        """
         seals: dict[ConversationId, ConversationSeals] = {}
         for row in self._rows.conversations(ids):
             with suppress(Tampered):

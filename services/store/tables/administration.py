@@ -52,7 +52,7 @@ def has_accounts(block: Block, but_not: UserId | None = None) -> bool:
 def sessions_of(
     block: Block, user_id: UserId, but_not: SessionId | None = None
 ) -> list[StoredSession]:
-    """Return sessions of a user, except *but_not*: all, or as many as one block may end (`ENDED_AT_ONCE`)."""
+    """Return the sessions of a user except *but_not*, at most `ENDED_AT_ONCE`: one block may end no more."""
     rows = block.select(schema.SESSIONS, {"user_id": user_id}, limit=ENDED_AT_ONCE)
     return [one for one in rows if one.id != but_not]
 

@@ -1,4 +1,4 @@
-"""Conversations in a store over tables, and their messages as readers see them."""
+"""Reads and writes the conversations of a store over tables, and reads their messages as users see them."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -19,8 +19,8 @@ from services.store.tables.protocol import MOST_WRITES, Block, Range, Row, Table
 from services.store.tables.schema import Counts, Document, StoredConversation
 
 _DEFAULTS = Settings()
-# maximum rows of one slice, and maximum bytes of their texts: a Firestore commit, with the deleted rows, has at most
-# 10 MiB
+# maximum rows of one slice, and maximum bytes of their texts. A Firestore commit is limited to 10 MiB, and the rows that
+# it deletes count towards that limit.
 _MOST_OF_SLICE, _MOST_BYTES = MOST_WRITES - 10, 4_000_000
 _TEXTS = (
     *("title", "summary", "instructions", "body", "attachments", "thoughts", "piece_body"),

@@ -1,4 +1,4 @@
-"""Pieces of attachments in a store over tables."""
+"""Reads and writes the pieces of attachments of a store over tables."""
 
 from collections.abc import Mapping
 from dataclasses import replace
