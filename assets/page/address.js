@@ -19,11 +19,7 @@ daybook.onDraw(() => {
   line.hidden = false;
 });
 
-document.addEventListener(
-  "submit",
-  ({ target }) => {
-    const field = target.closest(".db-form")?.elements.email;
-    if (field) sessionStorage.setItem(KEY, field.value);
-  },
-  true,
-);
+daybook.capture(document, "submit", ({ target }) => {
+  const field = target.closest(".db-form")?.elements.email;
+  if (field) sessionStorage.setItem(KEY, field.value);
+});

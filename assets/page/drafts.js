@@ -6,13 +6,16 @@
 const DRAFTS = "daybook-draft:",
   MONTH = 30 * 24 * 3600 * 1000,
   TAB = "daybookTab",
-  LEAVING = "daybook-leaving", // until the next page is loaded: the user who has pressed "Sign out"
+  LEAVING = "daybook-leaving", // the user who ends the session, until a later page knows whether it has ended
   LOCK = "daybook-tab:";
 let tab = sessionStorage.getItem(TAB) ?? named(); // the name of this tab, which survives a reload
 let person = null;
 // the conversation that the composer's text belongs to: its id, "new", or "temporary" (never stored)
 let place = null;
 let last = ""; // the text that this tab last stored or showed
+let unstored = ""; // the sent text of a temporary chat, until it is a prompt of that chat
+let isCut = false; // true: the connection has been lost or made again since a text was sent
+let rest = 0; // seconds since the page was connected, and has ended its runs
 
 const key = () => `${DRAFTS}${person}:${place}:${tab}`;
 const read = (name) => {
@@ -23,6 +26,7 @@ const read = (name) => {
   }
 };
 const stored = () => read(key()).text;
+const unsaid = () => (place === "temporary" ? unstored : read(key()).sent);
 
 function named() {
   const name = Math.random().toString(36).slice(2);
@@ -44,16 +48,17 @@ hold();
 
 const joined = (sent, text) => (text.startsWith(sent ?? "") ? text : text ? `${sent}\n\n${text}` : sent);
 
-// Returns true if the sent text of a draft has become the last prompt of the chat, which is given by its
-// length and its beginning. Until then the draft is kept, with any text typed since, because the run that
-// stores the prompt may be replaced by another run before it does so.
-function isSaid([length, start], name = key()) {
-  const text = read(name).sent?.trim();
-  return text?.length === length && text.startsWith(start);
+// Returns true if the sent text of a draft has become one of the chat's last prompts, which are given by their
+// lengths and beginnings. Until then the draft is kept, with any text typed since, because the run that stores
+// the prompt may be replaced by another run before it does so.
+function isSaid(prompts, sent = unsaid()) {
+  const text = sent?.trim();
+  return prompts.some(([length, start]) => text?.length === length && text.startsWith(start));
 }
 
-function save(text, sent = read(key()).sent) {
+function save(text, sent = unsaid()) {
   last = text;
+  unstored = place === "temporary" ? sent : "";
   if (!text && !sent) localStorage.removeItem(key());
   else if (place !== "temporary") localStorage.setItem(key(), JSON.stringify({ text, sent, at: Date.now() }));
 }
@@ -66,17 +71,18 @@ function show(text) {
 // Shows the draft of `data.place`, above the text that was `typed` there before the component was called.
 function arrive(data, typed = "") {
   place = "new";
-  if (isSaid(data.prompt)) save(stored(), ""); // the sent text of the new chat began this conversation
+  // the sent text of the new chat began this conversation
+  if (isSaid(data.prompts.slice(-1))) save(stored(), "");
   place = data.place;
-  const sent = isSaid(data.prompt) ? "" : read(key()).sent,
+  const sent = isSaid(data.prompts) ? "" : unsaid(),
     draft = joined(data.given ?? sent, stored());
   // `given` is a refused prompt: Streamlit has already put it into the composer, so `typed` repeats it
   show(data.given ? draft : joined(draft, typed));
   save(daybook.composer().value, "");
-  takeOver(data.prompt);
+  takeOver(data.prompts);
 }
 
-async function takeOver(prompt) {
+async function takeOver(prompts) {
   const here = `${DRAFTS}${person}:${place}:`;
   const isHere = () => key().startsWith(here) && daybook.composer()?.value === "";
   const others = () => Object.keys(localStorage).filter((name) => name.startsWith(here) && name !== key());
@@ -88,7 +94,7 @@ async function takeOver(prompt) {
     .sort((a, b) => read(b).at - read(a).at);
   for (const name of left) {
     const { text, sent } = read(name),
-      found = joined(isSaid(prompt, name) ? "" : sent, text);
+      found = joined(isSaid(prompts, sent) ? "" : sent, text);
     if (found && !isHere()) continue;
     localStorage.removeItem(name);
     if (found) show(found);
@@ -96,9 +102,24 @@ async function takeOver(prompt) {
 }
 
 daybook.noteDraftSent = () => {
-  const sent = last;
-  if (sent) save("", sent);
+  isCut = false;
+  if (last) save("", joined(unsaid(), last));
 };
+
+new MutationObserver(() => (isCut = true)).observe(document, {
+  subtree: true,
+  attributeFilter: ["data-test-connection-state"],
+});
+
+// Puts a sent text back into the composer if it is no prompt of the chat once the page is connected again:
+// Streamlit does not send it twice.
+setInterval(() => {
+  const isConnected = document.querySelector('.stApp[data-test-connection-state="CONNECTED"]');
+  rest = isConnected && !daybook.isRunning() ? rest + 1 : 0;
+  if (!isCut || rest < 2 || place === null || !daybook.composer() || !unsaid()) return;
+  show(joined(unsaid(), last));
+  save(last, "");
+}, 1000);
 
 daybook.keepDrafts = (data) => {
   if (!daybook.composer()) {
@@ -116,7 +137,7 @@ daybook.keepDrafts = (data) => {
       // shows the refused prompt and any text typed since: Streamlit does not set the same value twice
       show(joined(data.given, last));
       save(daybook.composer().value, "");
-    } else if (isSaid(data.prompt)) save(typed, "");
+    } else if (isSaid(data.prompts)) save(typed, "");
     else if (typed) save(typed);
   } else if (
     (data.place === "temporary" && before === "new") ||
@@ -151,16 +172,22 @@ function drop(isOver) {
 
 drop((name) => !(read(name).at > Date.now() - MONTH));
 
-// The page that follows a sign-out drops the user's drafts, unless the sign-out has failed.
+// The page that follows a sign-out or the deletion of the account drops the user's drafts, unless the session
+// goes on because the request was refused or did not reach the server.
 const leaving = localStorage.getItem(LEAVING);
-localStorage.removeItem(LEAVING);
-if (leaving && new URLSearchParams(location.search).get("reason") !== "unavailable") {
-  drop((name) => name.startsWith(`${DRAFTS}${leaving}:`));
-}
+if (leaving)
+  fetch("/poll", { cache: "no-store" }).then(
+    ({ status }) => {
+      if (status === 503) return; // the next page asks again, as it does without a response
+      localStorage.removeItem(LEAVING);
+      if (status === 401) drop((name) => name.startsWith(`${DRAFTS}${leaving}:`));
+    },
+    () => {},
+  );
 
 daybook.capture(document, "submit", ({ target }) => {
   // `person` is not known on a page without a composer
-  if (target.id === "sign-out") localStorage.setItem(LEAVING, target.dataset.person);
+  if (target.dataset.person) localStorage.setItem(LEAVING, target.dataset.person);
 });
 
 daybook.capture(document, "input", ({ target }) => {

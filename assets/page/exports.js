@@ -13,7 +13,8 @@ daybook.capture(document, "submit", async (event) => {
   if (asked.has(form)) return; // a second download would cancel the first
   asked.add(form);
   const address = `${form.action}?${new URLSearchParams(new FormData(form))}`;
-  const answer = await fetch(address, { method: "HEAD" }).catch(() => null);
+  const signal = AbortSignal.timeout(10_000);
+  const answer = await fetch(address, { method: "HEAD", signal }).catch(() => null);
   const refusal = answer ? answer.status === 429 && form.dataset.running : OFFLINE;
   setTimeout(() => asked.delete(form), refusal ? 0 : STARTED);
   if (refusal) return daybook.tell(form, refusal);

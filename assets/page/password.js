@@ -17,11 +17,7 @@ document.addEventListener("click", ({ target }) => {
   if (button) show(button, fields(button)[0].type === "password");
 });
 
-document.addEventListener(
-  "submit",
-  ({ target }) => {
-    const button = target.querySelector(".db-show");
-    if (button) show(button, false);
-  },
-  true,
-);
+daybook.capture(document, "submit", ({ target }) => {
+  const button = target.querySelector(".db-show");
+  if (button) show(button, false);
+});

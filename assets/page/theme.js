@@ -1,10 +1,12 @@
 // Applies the theme chosen in Preferences to every page. Streamlit stores a theme in the browser for each
 // path, and reads it only when a page is loaded.
 
-// what a reload would lose: an edited message, title or fact, a temporary chat, and Undo
+// what a reload would lose: an edited message, title or fact, a temporary chat, Undo, the instructions of a new
+// chat, and the link of an invitation
 const KEPT = [
   '.st-key-edit-prompt, .st-key-edit-reply, [class*="st-key-editing-"]',
   '.st-key-temporary-sign, .st-key-undo [class*="st-key-undo-"]',
+  ".st-key-new-own-instructions, .st-key-invitation-link",
 ].join();
 const KEY = "daybook-theme",
   PATHS = ["/", "/memory", "/usage", "/data", "/account", "/admin"];
@@ -26,7 +28,7 @@ const isKept = () =>
 
 function follow() {
   const theme = document.querySelector("i[data-theme]")?.dataset.theme ?? shown;
-  if (theme === shown || isKept()) return;
+  if (theme === shown || isKept() || daybook.isPosting()) return;
   shown = theme;
   localStorage.setItem(KEY, shown);
   apply();

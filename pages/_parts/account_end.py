@@ -43,7 +43,7 @@ def _form(user: UserServices, *, is_refused: bool) -> str:
     # assets/page/reveal.js scrolls to the form, because after a refusal, the page opens at its top
     reveal = ' data-reveal="refused"' if is_refused else ""
     return f"""
-      <form class="db-form" method="post" action="/account/end"{reveal}>
+      <form class="db-form" method="post" action="/account/end" data-person="{user.conversations.user_id}"{reveal}>
         {address if user.email != NO_ADDRESS else ""}
         {word if bootstrap.current_app().is_alone else ""}
         <button type="submit" class="db-danger">{_DELETE_ACCOUNT}</button>

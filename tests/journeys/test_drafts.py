@@ -5,7 +5,10 @@ import pytest
 from services.web.page_assets import _ASSETS
 from tests.stack.apps import until
 
-PAGE = '<div class="st-key-composer"><textarea></textarea></div>'
+PAGE = """
+  <div class="stApp" data-test-script-state="notRunning" data-test-connection-state="CONNECTED"></div>
+  <div class="st-key-composer"><textarea></textarea></div>
+"""
 NOT_FOUND = '<div class="st-key-way-out"></div>'
 SCRIPTS = "_shared.js", "drafts.js"
 
@@ -24,15 +27,39 @@ class Tab:
             self.page.add_script_tag(content=f"{{{script}}}")
         return self
 
-    def arrives(self, place="garden", person="maya", prompt=(0, ""), given=None):
+    def arrives(self, place="garden", person="maya", prompts=(), given=None):
         if not self.page.evaluate("window.daybook?.keepDrafts !== undefined"):
             self.loads()
-        data = {"place": place, "person": person, "prompt": prompt, "given": given}
+        data = {"place": place, "person": person, "prompts": prompts, "given": given}
         self.page.evaluate("(data) => daybook.keepDrafts(data)", data)
         return self
 
     def types(self, text):
         self.page.locator("textarea").fill(text)
+
+    def sends(self, text):
+        """Send *text* as Streamlit does, which empties the composer."""
+        self.types(text)
+        self.page.evaluate("""() => {
+          daybook.noteDraftSent();
+          document.querySelector("textarea").value = "";
+        }""")
+
+    def polls(self, status):
+        """Answer polls with *status* from now on (None: not at all)."""
+        answer = (
+            (lambda route: route.fulfill(status=status)) if status else lambda route: route.abort()
+        )
+        self.page.route("**/poll", answer)
+
+    def is_in(self, connection, script="notRunning"):
+        """Set the states that Streamlit reports, and let five seconds pass."""
+        set_states = """([connection, script]) => {
+          const state = document.querySelector(".stApp").dataset;
+          [state.testConnectionState, state.testScriptState] = [connection, script];
+        }"""
+        self.page.evaluate(set_states, [connection, script])
+        self.page.clock.run_for(5000)
 
     def holds(self, text):
         until(lambda: self.page.locator("textarea").input_value() == text)
@@ -90,21 +117,27 @@ def test_draft_of_a_closed_tab_comes_back(new_tab):
 
 
 @pytest.mark.parametrize(
-    ("query", "left"), [("", ["Two"]), ("?reason=unavailable", ["One", "Two"])]
+    ("answers", "left"),
+    [([401], ["Two"]), ([200, 401], ["One", "Two"]), ([503, 401], ["Two"]), ([None, 401], ["Two"])],
 )
-def test_sign_out_that_succeeds_deletes_the_users_drafts(new_tab, query, left):
-    """The page on which the user presses the button has no composer."""
+def test_ended_session_deletes_the_users_drafts(new_tab, answers, left):
+    """The page on which the user ends the session has no composer. *answers*: the next pages' answers to a poll."""
     new_tab().arrives().types("One")
     new_tab().arrives(person="omar").types("Two")
     account = new_tab().loads()
 
     account.page.evaluate("""() => {
-      document.body.innerHTML = '<form id="sign-out" data-person="maya"></form>';
+      document.body.innerHTML = '<form data-person="maya"></form>';
       addEventListener("submit", (event) => event.preventDefault());
       document.forms[0].requestSubmit();
     }""")
-    account.page.goto(f"https://app.test/{query}")
-    account.loads()
+
+    for status in answers:
+        account.polls(status)
+        account.page.reload()
+        account.loads()
+        # the answer to this poll comes after that to the script's poll
+        account.page.evaluate("fetch('/poll').then(() => null, () => null)")
 
     drafts = "Object.values(localStorage).map((one) => JSON.parse(one).text).sort()"
     assert account.page.evaluate(drafts) == left
@@ -143,7 +176,8 @@ def test_sent_message_of_a_closed_tab_does_not_come_back(new_tab):
     first.page.evaluate("daybook.noteDraftSent()")
     first.page.close()
 
-    second = new_tab().arrives(prompt=(3, "One"))
+    # the second prompt was sent on another device
+    second = new_tab().arrives(prompts=[(3, "One"), (3, "Two")])
 
     until(lambda: second.page.evaluate("localStorage.length") == 0)
     second.holds("")
@@ -172,6 +206,75 @@ def test_refused_message_stands_above_what_was_typed_since(new_tab):
 
     tab.holds("One\n\nTwo")
     tab.page.reload()
+    tab.arrives().holds("One\n\nTwo")
+
+
+@pytest.mark.parametrize(("place", "stored"), [("garden", 1), ("temporary", 0)])
+@pytest.mark.parametrize("typed", ["", "Two"])
+def test_message_that_a_lost_connection_swallowed_comes_back(new_tab, place, stored, typed):
+    tab = new_tab()
+    tab.page.clock.install()
+    tab.arrives(place)
+    tab.sends("One")
+    tab.types(typed)
+    for states in ("DISCONNECTED",), ("CONNECTED", "running"):
+        tab.is_in(*states)
+        tab.holds(typed)
+
+    tab.is_in("CONNECTED")
+
+    tab.holds("One\n\nTwo" if typed else "One")
+    assert tab.page.evaluate("localStorage.length") == stored
+
+
+def test_message_that_was_answered_does_not_come_back(new_tab):
+    for place in "garden", "temporary":
+        tab = new_tab()
+        tab.page.clock.install()
+        tab.arrives(place)
+        tab.sends("One")
+        tab.arrives(place, prompts=[(3, "One")])
+
+        tab.is_in("DISCONNECTED")
+        tab.is_in("CONNECTED")
+
+        tab.holds("")
+
+
+def test_message_does_not_come_back_while_its_answer_is_late(new_tab):
+    tab = new_tab()
+    tab.page.clock.install()
+    tab.arrives()
+    tab.is_in("DISCONNECTED")
+    tab.is_in("CONNECTED")
+    tab.sends("One")
+
+    tab.page.clock.run_for(60_000)
+
+    tab.holds("")
+
+
+def test_message_of_an_ended_temporary_chat_does_not_come_back(new_tab):
+    tab = new_tab()
+    tab.page.clock.install()
+    tab.arrives("temporary")
+    tab.sends("One")
+    tab.arrives("new").holds("")
+
+    tab.arrives("temporary")
+    tab.is_in("DISCONNECTED")
+    tab.is_in("CONNECTED")
+
+    tab.holds("")
+
+
+def test_two_messages_before_an_answer_are_both_kept(new_tab):
+    tab = new_tab().arrives()
+    tab.sends("One")
+    tab.sends("Two")
+
+    tab.page.reload()
+
     tab.arrives().holds("One\n\nTwo")
 
 
@@ -213,7 +316,7 @@ def test_sent_text_of_a_new_chat_is_not_its_draft_later(new_tab):
     tab.page.evaluate("daybook.noteDraftSent()")
     tab.loses_the_composer()
 
-    tab.arrives("garden", prompt=(3, "One")).holds("")
+    tab.arrives("garden", prompts=[(3, "One")]).holds("")
 
     tab.arrives("new").holds("")
 

@@ -6,6 +6,7 @@ import pytest
 from playwright.sync_api import expect
 
 from services.web.page_assets import _ASSETS
+from tests.stack.apps import until
 
 RUNNING = "Another export is running."
 PAGE = f"""
@@ -92,6 +93,29 @@ def test_export_without_an_answer_keeps_the_page(open_page):
 
     expect(page.get_by_role("alert")).to_have_text("Daybook did not answer. Try again in a moment.")
     assert asked == [("HEAD", "/export/usage.csv", "zone=UTC")]
+
+
+def test_export_can_be_requested_again_if_the_server_hangs(open_page):
+    page, asked = open_page(429)
+    hanging = []
+    page.route("**/export/**", lambda route: hanging.append(route))
+    page.evaluate("""() => {
+      AbortSignal.timeout = () => {
+        const one = new AbortController();
+        window.end = () => one.abort();
+        return one.signal;
+      };
+    }""")
+    page.get_by_role("button").click()
+    until(lambda: hanging)
+    page.evaluate("end()")
+    expect(page.get_by_role("alert")).to_have_text("Daybook did not answer. Try again in a moment.")
+
+    page.unroute("**/export/**")
+    page.get_by_role("button").click()
+
+    expect(page.get_by_role("alert")).to_have_text(RUNNING)
+    assert len(asked) == 1
 
 
 def test_export_begins_once_the_server_allows_it(open_page):

@@ -20,6 +20,14 @@ COUNT = """() => {
   });
 }"""
 
+# ends the editing of the title, shows a theme that was chosen on another page, and returns the theme that the page then has
+CHOOSE = """async (kept) => {
+  document.querySelector(".st-key-editing-title").remove();
+  document.body.insertAdjacentHTML("beforeend", `<p class="${kept}"></p><i data-theme="dark"></i>`);
+  for (let n = 0; n < 2; n++) await new Promise(requestAnimationFrame);
+  return localStorage["daybook-theme"];
+}"""
+
 
 @pytest.fixture
 def page(browser):
@@ -27,7 +35,7 @@ def page(browser):
         page = context.new_page()
         page.route("**/*", lambda route: route.fulfill(body=FORM, content_type="text/html"))
         page.goto("https://app.test/")
-        for name in ("_shared.js", "passkey.js", "temporary.js", "title.js"):
+        for name in ("_shared.js", "passkey.js", "temporary.js", "theme.js", "title.js"):
             script = (_ASSETS / "page" / name).read_text("utf-8")
             page.add_script_tag(content=f"{{{script}}}")
         page.evaluate(COUNT)
@@ -44,6 +52,20 @@ def test_form_is_posted_once(page):
     page.get_by_role("button", name="Confirm").click()
 
     assert page.evaluate("posts") == 2
+
+
+@pytest.mark.parametrize("kept", ["new-own-instructions", "invitation-link"])
+def test_chosen_theme_waits_for_what_a_reload_would_lose(page, kept):
+    assert page.evaluate(CHOOSE, f"st-key-{kept}") is None
+
+    with page.expect_navigation():
+        page.evaluate("(kept) => document.querySelector(kept).remove()", f".st-key-{kept}")
+
+
+def test_chosen_theme_does_not_cancel_a_posted_form(page):
+    page.get_by_role("button", name="Confirm").click()
+
+    assert page.evaluate(CHOOSE, "") is None
 
 
 def test_refused_passkey_leaves_the_page_as_before(page):

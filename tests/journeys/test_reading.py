@@ -38,6 +38,11 @@ SCROLLED = "() => document.getElementById('stMain').scrollTop"
 # waits for some animation frames, in which a page would be printed
 FRAMES = "async () => { for (let n = 0; n < 9; n++) await new Promise(requestAnimationFrame); }"
 STILL = 2.0  # pixels
+# true if nothing is drawn above the middle of the focused element
+IN_VIEW = """() => {
+  const { left, right, top, bottom } = document.activeElement.getBoundingClientRect();
+  return document.activeElement.contains(document.elementFromPoint((left + right) / 2, (top + bottom) / 2));
+}"""
 
 
 @pytest.fixture
@@ -132,6 +137,29 @@ def test_page_stays_where_the_reader_scrolled(letters, model):
     letters.hears_all_of("word900")
     # the line at the start of the context was above and is gone
     assert abs(in_view.bounding_box()["y"] - before) <= STILL
+
+
+def test_title_and_composer_cover_no_focused_button(app, maya):
+    page, lines = maya.page, "\nAnd so on." * 60
+    with second_process(app) as sessions:
+        _, session = sessions.sign_in_with(maya.email, PASSWORD)
+        turns = [(f"Prompt {n}{lines}", f"Reply {n}{lines}") for n in range(4)]
+        conversation_id = converse(session, turns)
+    maya.visit(f"/?c={conversation_id}")
+    maya.hears("Reply 3")
+    maya.sees_no_reply_coming()
+    for size in (DESK, PHONE):
+        page.set_viewport_size(size)
+        maya.composer.focus()
+        for key in ["Shift+Tab"] * 24 + ["Tab"] * 24:
+            page.keyboard.press(key)
+            assert page.evaluate(IN_VIEW), page.evaluate("document.activeElement.outerHTML")
+
+        more = page.locator(".db-more").nth(1)
+        more.click()
+        more.click()
+        expect(more).to_have_text("Show all")
+        assert page.evaluate(IN_VIEW)
 
 
 def test_cut_reply_goes_on_after_a_reload(maya, model):
