@@ -9,7 +9,7 @@ if __name__ != "__main__":
     ctrl_c = signal.signal(signal.SIGINT, signal.SIG_DFL)
     from pages import _streamlit
     from services import deployment
-    from services.errors import Misconfigured
+    from services.errors import Misconfigured, StoreUnavailable
     from services.web import connections
 
     try:
@@ -20,7 +20,7 @@ if __name__ != "__main__":
         _streamlit.keep_users_tabs()
         _streamlit.log_by(deployment.log_handler())
         begun = deployment.read_deployment(_streamlit.url())
-    except Misconfigured as error:
+    except (Misconfigured, StoreUnavailable) as error:
         raise SystemExit(f"Daybook cannot start: {error.public}") from None
     signal.signal(signal.SIGINT, begun.end_process)
     begun.start()  # the backend starts while the imports below run

@@ -23,7 +23,7 @@ from pages._parts import (
     second_factor,
     words,
 )
-from pages._parts.passwords import password_field, show_button
+from pages._parts.form_fields import password_field, show_button
 from pages._parts.refusals import refusal
 from pages._session import show_errors
 from services import bootstrap
@@ -32,6 +32,7 @@ from services.domain.accounts import ProofScope
 from services.domain.addresses import has_mailbox
 from services.domain.mails import CodePurpose
 from services.domain.sign_in_methods import SignInMethod
+from services.errors import StoreUnavailable
 
 _ALONE = (
     "This Daybook is for one person and has no password: its address opens it, on this computer only. To give it an email "
@@ -43,6 +44,7 @@ _PLACEHOLDER = (
 )
 _CHANGE_IT = "Change it to your own email."
 _STAYS = "It cannot be changed here, because this Daybook sends no emails. Keep it to sign in with."
+_MAYBE_SAVED = "Your change may not have been saved. Try again in a moment."
 _OUTCOMES = {  # messages on the page, keyed by the reason in its URL
     "changed": "Password changed. You are signed out everywhere else.",
     "password-added": "Password added. You can sign in with it now.",
@@ -57,7 +59,7 @@ def _form(email: str, button: str) -> str:
     return f"""
       <form class="db-form" method="post" action="/account/password">
         <input autocomplete="username" value="{escape(email)}" readonly hidden>
-        {password_field(words.NEW_PASSWORD, "password", "new-password")}
+        {password_field(words.NEW_PASSWORD, "new-password")}
         {show_button("new-password")}
         <button type="submit">{button}</button>
       </form>"""
@@ -101,6 +103,8 @@ def _draw_outcome(scope: ProofScope) -> None:
         st.info(_OUTCOMES[reason])
     elif proof.draw_outcome(reason, scope):
         pass
+    elif reason == "unavailable":  # the change may have been stored, although its answer is lost
+        st.error(f"{StoreUnavailable.outage} {_MAYBE_SAVED}")
     elif refused := refusal(reason):
         st.error(f"Nothing was changed. {refused}")
 

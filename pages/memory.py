@@ -6,28 +6,20 @@ from datetime import UTC, datetime
 import streamlit as st
 
 from pages._parts import conversation_menu, facts, frame, sidebar, turns, words
-from pages._session import attempt, find_user, open_dialog, show_errors, user_services
+from pages._parts.elements import draw_switch
+from pages._session import find_user, open_dialog, show_errors, user_services
 from pages._tab import tab
 from services.domain import Retrieval
 
 _RECALL = words.policy_name(Retrieval())
 
 
-def draw_switch(preference: str, label: str, *, is_on: bool, on: str, off: str) -> None:
-    key = preference.replace("_", "-")
-    with st.container(gap=2):
-        st.session_state[key] = is_on  # another tab may have changed the setting meanwhile
-        st.toggle(label, key=key, on_change=attempt, args=[switch, preference, key])
-        st.caption(on if is_on else off)
+def switch_memory(is_on: bool) -> None:
+    find_user().profile.change(lambda now: now.with_memory(is_on, datetime.now(UTC)))
 
 
-def switch(preference: str, key: str) -> None:
-    is_on = bool(st.session_state[key])
-    profile = find_user().profile
-    if preference == "keeps_facts":
-        profile.change(lambda now: now.with_memory(is_on, datetime.now(UTC)))
-    else:
-        profile.change(lambda now: replace(now, **{preference: is_on}))
+def switch_recall(is_on: bool) -> None:
+    find_user().profile.change(lambda now: replace(now, recalls_elsewhere=is_on))
 
 
 ended = tab().callbacks.ended
@@ -38,22 +30,21 @@ with show_errors():
     is_on = bool(preferences.keeps_facts)
     kept = user.facts.facts()
     frame.draw_heading(words.MEMORY, "What Daybook remembers about you. Encrypted like your chats.")
-    draw_switch(
-        "keeps_facts",
-        "Remember things about me",
-        is_on=is_on,
-        on="Daybook saves what you say about yourself, and the model uses it in later chats. "
-        f"{facts.COST}",
-        off="Nothing new is remembered, and saved memories are not used. Notes that you wrote for a chat or space still are.",
-    )
-    draw_switch(
-        "recalls_elsewhere",
-        "Let the model use my other chats",
-        is_on=preferences.recalls_elsewhere,
-        on=f"{_RECALL} can also use related messages from your other chats. Chats in a space are used only within "
-        "that space.",
-        off=f"{_RECALL} uses only the current chat.",
-    )
+    with st.container(gap=2):
+        draw_switch("Remember things about me", is_on, switch_memory)
+        st.caption(
+            f"Daybook saves what you say about yourself, and the model uses it in later chats. {facts.COST}"
+            if is_on
+            else "Nothing new is remembered, and saved memories are not used. Notes that you wrote for a chat or space still are."
+        )
+    recalls = preferences.recalls_elsewhere
+    with st.container(gap=2):
+        draw_switch("Let the model use my other chats", recalls, switch_recall)
+        st.caption(
+            f"{_RECALL} can also use related messages from your other chats. Chats in a space are used only within that space."
+            if recalls
+            else f"{_RECALL} uses only the current chat."
+        )
     said = turns.draw_refusals(has_composer=False)
     facts.MEMORIES.draw_adding()
     if not is_on:

@@ -12,8 +12,8 @@ from uuid import UUID
 import streamlit as st
 
 from pages._parts import browser, codes, factor, passkey_forms, providers, words
-from pages._parts.passwords import PasswordKind, password_field, show_button
-from pages._parts.refusals import refusal
+from pages._parts.form_fields import PasswordKind, password_field, show_button
+from pages._parts.refusals import draw_form_title, refusal
 from pages._tab import tab
 from services import bootstrap
 from services.domain.accounts import REDIRECT_PARAMETERS, SessionEnd, SignUps
@@ -35,9 +35,7 @@ _ACCOUNT = '<input name="email" autocomplete="username" readonly hidden>'
 # the address that a code was sent to, which assets/page/address.js fills in
 _SENT_TO = '<p class="db-sent-to" hidden></p>'
 _NEW_PASSWORD = (
-    _ACCOUNT
-    + password_field(words.NEW_PASSWORD, "password", "new-password")
-    + show_button("new-password")
+    _ACCOUNT + password_field(words.NEW_PASSWORD, "new-password") + show_button("new-password")
 )
 
 
@@ -132,10 +130,9 @@ def page() -> None:
                 if bootstrap.current_app().is_alone:
                     st.markdown(_OPEN_THE_ADDRESS)
                 elif step := factor.open_step():
-                    factor.draw(step, _here(), refusal(st.query_params.get("reason", "")))
+                    factor.draw(step, _here())
                 elif step := factor.open_enrolment():
-                    reason = st.query_params.get("reason", "")
-                    factor.draw_enrolment(step, _here(), refusal(reason))
+                    factor.draw_enrolment(step, _here())
                 elif (step := _open_sign_up()) and _sends_codes():
                     _draw_sign_up_code(step)
                 elif providers.is_by_code() and _sends_codes():
@@ -220,9 +217,7 @@ def _asks_operators_password() -> bool:
 
 def _draw_operators_password() -> None:
     """Draw the form for a password that an operator has set. Such a password works although passwords are off."""
-    st.subheader(_WITH_PASSWORD, anchor=False)
-    if sentence := refusal(st.query_params.get("reason", "")):
-        st.error(sentence)
+    draw_form_title(_WITH_PASSWORD)
     st.markdown("Only a password that your admin has set for you works here.")
     st.html(_form("/session", words.SIGN_IN, "current-password", "", takes_code=False))
     st.button(words.BACK_TO_SIGN_IN, type="tertiary", on_click=codes.go_to, args=[""])
@@ -248,9 +243,7 @@ def _methods() -> frozenset[SignInMethod]:
 def _draw_entry(entry: "_Entry") -> None:
     """Draw the forms for signing in with a mailed code: first for the email and, once a code was sent, for the code."""
     forms, step = codes.CodeForms(entry.purpose, _here()), codes.open_step()
-    st.subheader(entry.title, anchor=False)
-    if sentence := refusal(st.query_params.get("reason", "")):
-        st.error(sentence)
+    draw_form_title(entry.title)
     if step is None:
         st.markdown(entry.sentence)
         st.html(forms.send(words.SEND_CODE, _EMAIL))
@@ -267,9 +260,7 @@ def _open_sign_up() -> UUID | None:
 
 def _draw_sign_up_code(step: UUID) -> None:
     """Draw the form for the code of a sign-up; it looks the same if the email has an account already."""
-    st.subheader("Confirm your email", anchor=False)
-    if sentence := refusal(st.query_params.get("reason", "")):
-        st.error(sentence)
+    draw_form_title("Confirm your email")
     st.markdown(
         "We sent you an email. Enter the code in it to create your account. If you already have an account, the email "
         f"says so. {codes.SENT}"
@@ -287,7 +278,7 @@ def _form(
 ) -> str:
     fields = ""
     if password:
-        fields = password_field(words.PASSWORD, "password", password) + show_button(password)
+        fields = password_field(words.PASSWORD, password) + show_button(password)
     invite = f'<input type="hidden" name="invite" value="{escape(code)}">'
     if takes_code:
         invite = f"""<label>Invitation code<input name="invite" value="{escape(code)}" autocomplete="off"

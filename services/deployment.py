@@ -20,6 +20,7 @@ from services.embedded.reports import (
     MAIL_IS_PRINTED,
     NEW_STORE,
     NO_ADMIN,
+    SHARED_ADDRESS,
     Failed,
     Report,
     Running,
@@ -69,7 +70,7 @@ def log_handler() -> logging.Handler:
 
 
 def read_deployment(url: str) -> Deployment:
-    """Return the deployment that the settings describe; *url* applies if they name no URL. Raise Misconfigured."""
+    """Return the deployment that the settings describe; *url* applies if they name no URL. Raise Misconfigured or StoreUnavailable."""
     chosen = settings.read()
     folders = choose_folders(chosen.data_dir, chosen.key_dir)
     is_local, place = is_loopback(urlsplit(url).netloc), place_of(chosen, folders)
@@ -106,6 +107,9 @@ def read_deployment(url: str) -> Deployment:
     public = urlsplit(chosen.public_url or url)
     if public.scheme == "http" and not is_loopback(public.netloc):
         health.record(IS_HTTP)
+    # the app speaks http alone, so a proxy makes the address https
+    if public.scheme == "https" and "trusted_proxies" not in chosen.model_fields_set:
+        health.record(SHARED_ADDRESS)
     check = Future[Check]()
 
     def record(report: Report) -> None:

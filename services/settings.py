@@ -201,9 +201,12 @@ class Settings(BaseSettings):
             raise ValueError(
                 "A model's name is wrong: DAYBOOK_MODEL holds one, DAYBOOK_MODELS some with commas between"
             )
-        if self.models and not (self.openai_base_url or self.openai_api_key):
-            raise ValueError("DAYBOOK_MODELS needs OPENAI_BASE_URL or OPENAI_API_KEY beside it")
-        if (self.openai_base_url or self.openai_api_key) and not self.offered_models:
+        has_endpoint = self.openai_base_url or self.openai_api_key
+        if self.offered_models and not has_endpoint:
+            raise ValueError(
+                "DAYBOOK_MODEL and DAYBOOK_MODELS need OPENAI_BASE_URL or OPENAI_API_KEY beside them"
+            )
+        if has_endpoint and not self.offered_models:
             raise ValueError("DAYBOOK_MODEL is missing: name the model of your endpoint")
         if any(url and url.password for url in (self.supabase_url, self.openai_base_url)):
             # a URL with a password is refused, because HTTP clients log it

@@ -9,9 +9,10 @@ from pydantic import SecretStr
 
 from services.crypto import RootKeys
 from services.domain import UserId
+from services.domain.policies import policy_named
 from services.embedded.folders import Folders, choose_folders, home_unknown
 from services.embedded.plan import Endpoints, read_root_keys, read_secrets, running_endpoints
-from services.errors import Misconfigured, StoreUnavailable
+from services.errors import AppError, Misconfigured, StoreUnavailable
 from services.settings import Settings
 from services.store.backend import Backend, StoredCredentials
 from services.store.copies import CopySource, CopyTarget
@@ -41,7 +42,8 @@ def place_of(chosen: Settings, folders: Folders) -> StorePlace | None:
         return SqlitePlace(path)
     from services.store.files import FilesPlace
 
-    return FilesPlace(path, is_plain=kind == "json-plain")
+    policy = policy_named(chosen.policy, chosen.window_messages)
+    return FilesPlace(path, is_plain=kind == "json-plain", policy=policy)
 
 
 def unread_files(chosen: Settings, user_id: UserId) -> list[str]:
@@ -72,14 +74,19 @@ def _firestore_place(place: str) -> StorePlace:
     return FirestorePlace(project, database or "(default)")
 
 
-def open_tables(place: StorePlace, root_keys: RootKeys, *, is_app: bool = True) -> AllTables:
-    """Open or create the store at *place*. Raise Misconfigured if that fails, or if it was made with another root key."""
+def open_tables(
+    place: StorePlace, root_keys: RootKeys, *, is_app: bool = True, is_start: bool = True
+) -> AllTables:
+    """Open or create the store at *place*. Raise Misconfigured if that fails, or if it was made with another root key.
+
+    *is_start*: True at the app's start, False for a command, even for one that opens the store as the app does.
+    """
     from services.store.tables.opening import check_root_key
 
     tables = place.open(is_app=is_app)
     try:
-        check_root_key(tables, root_keys)
-    except Misconfigured:
+        check_root_key(tables, root_keys, is_start=is_start)
+    except AppError:
         tables.close()
         raise
     return tables
@@ -202,7 +209,7 @@ def open_copy_target(
 
 def _open_to_copy(chosen: Settings, place: StorePlace, ring: RootKeys) -> AllTables:
     """Open *place* for a command, while no app uses it. For json-plain, this locks the files, but imports no chats."""
-    return open_tables(place, ring, is_app=not chosen.is_plain)
+    return open_tables(place, ring, is_app=not chosen.is_plain, is_start=False)
 
 
 @contextmanager
@@ -222,8 +229,7 @@ def _tables_operator(chosen: Settings, place: StorePlace, folders: Folders) -> O
     def opened() -> AllTables:
         if not place.exists():
             raise Misconfigured(f"There is no store at {chosen.store}: start Daybook once.")
-        return open_tables(
-            place, read_root_keys(folders, chosen.root_keys_text, may_create=False), is_app=False
-        )
+        ring = read_root_keys(folders, chosen.root_keys_text, may_create=False)
+        return open_tables(place, ring, is_app=False, is_start=False)
 
     return TablesOperator(place, opened)

@@ -1,6 +1,7 @@
 """Shared fixtures: the embedded stack, started once per run, and a scripted model server."""
 
 import base64
+import gc
 import os
 import tempfile
 import threading
@@ -39,6 +40,7 @@ from tests.stack.starts import (  # noqa: F401
     tried_twice,
     work_of,
 )
+from tests.stores import cheap_hashes
 
 if "CI" not in os.environ:  # in CI, Hypothesis selects this profile itself
     hypothesis.settings.register_profile("any-machine", deadline=None)
@@ -108,6 +110,21 @@ def server():
         yield running
 
 
+@pytest.fixture(scope="module")
+def cheap_passwords():
+    """Hash the passwords of a module at the least cost."""
+    with cheap_hashes():
+        yield
+
+
+@pytest.fixture
+def older_objects_frozen():
+    """Let `gc.get_objects()` pass over the objects that were made before."""
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
+
 @pytest.fixture
 def model(server):
     """The scripted model server, behind the app's client."""
@@ -133,12 +150,12 @@ def pytest_configure(config):
 
 @tried_twice("the embedded stack")
 @contextmanager
-def started_stack(base, cache, root_keys=None):
-    """Yield a separate stack with its data and keys in *base*; *root_keys*: those of another store."""
+def started_stack(base, cache):
+    """Yield a separate stack with its data and keys in *base*."""
     places = Folders(data=base / "data", keys=base / "keys", cache=cache)
     for left_by_first_try in (places.data, places.keys):
         rmtree(left_by_first_try, ignore_errors=True)
-    root_keys = root_keys or base64.urlsafe_b64encode(os.urandom(32)).decode()
+    root_keys = base64.urlsafe_b64encode(os.urandom(32)).decode()
     plan = prepare(places, root_keys=root_keys, with_database=True, with_model=False)
     reports = []
 

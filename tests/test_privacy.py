@@ -11,6 +11,7 @@ import secrets
 import traceback
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
+from functools import cache
 
 import httpx
 import pytest
@@ -62,6 +63,7 @@ def test_canary_is_found_in_all_its_forms():
                 assert found(SAID, b"\xff\xfe" + written + b"?"), written
 
 
+@cache
 def forms(word):
     """*word* as text, hex and base64, which has three beginnings, of its usual encodings."""
     made = set[bytes]()

@@ -57,7 +57,8 @@ return (
 --                   user wrote the document
 --   cuts            `rev - last_seq` of `source` (for a summary: of its conversation) when the messages were read. A
 --                   deletion of messages changes this number, and the document is then refused
---   most_bytes      as in `begin_turn`, for new documents that the user writes, not for the model's facts and summaries
+--   most_bytes      as in `begin_turn`, for new documents that the user writes: not for the model's facts and summaries,
+--                   nor for preferences, which are one document of bounded size
 create function private.put_document(
   me uuid, new_kind text, document uuid, conversation uuid, space uuid, seen_rev bigint, new_rev bigint,
   new_body public.sealed, source uuid, cuts bigint, most_bytes bigint
@@ -68,7 +69,9 @@ begin
   if (seen_rev between 0 and new_rev - 1) is not true then
     raise exception 'revision out of range' using errcode = 'PT400';
   end if;
-  if seen_rev = 0 and most_bytes is not null and source is null and new_kind <> 'summary' then
+  if seen_rev = 0 and most_bytes is not null and source is null
+    and new_kind not in ('summary', 'preferences')
+  then
     budget := private.lock_budget(me);      -- budgets are locked before conversations
   end if;
   if conversation is not null

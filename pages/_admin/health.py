@@ -49,7 +49,7 @@ def draw(admin: UserServices) -> None:
         {
             "Server": _MODEL[server.model],
             "Recent calls": words.number(calls.calls),
-            "Failed replies": words.number(calls.failed),
+            "Failed calls": words.number(calls.failed),
             "Time to first token (median)": words.seconds(calls.first_token_ms),
             "Last error": _failure(calls.last_failure, calls.last_failed_at),
         },

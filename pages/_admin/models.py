@@ -66,10 +66,12 @@ def _written_price(dollars: float) -> str:
 def _draw_prices(info: ModelInfo) -> None:
     is_known = info.price_source is not PriceSource.UNKNOWN
     empty = {"cached_input_micro": "Same as input"}
+    prices = {name: getattr(info, name) if is_known else None for name in _PRICES}
+    if prices["cached_input_micro"] == prices["input_micro"]:
+        # the field stays empty, so that a new price of input applies to both
+        prices["cached_input_micro"] = None
     fields = [
-        forms.Number(
-            name, label, getattr(info, name) if is_known else None, _MOST, empty.get(name, "")
-        )
+        forms.Number(name, label, prices[name], _MOST, empty.get(name, ""))
         for name, label in _PRICES.items()
     ]
 

@@ -16,8 +16,8 @@ from services.errors import Cap, FactorNeeded, ProofNeeded
 _NO_CHATS = "No chats would be deleted."
 _RETENTION = (
     "Chats are deleted this many days after their last message. Users see a warning above their chats 14 days before."
-    " Pinned and archived chats are deleted, too. After a change, no chat is deleted for 14 days. Deleted chats cannot be"
-    " restored."
+    " Pinned and archived chats are deleted, too. After the period is set or shortened, no chat is deleted for 14 days."
+    " Deleted chats cannot be restored."
 )
 _REQUIRE = "Require two-step verification"
 _SET_UP_FIRST = "Set up two-step verification for your own account first."

@@ -1,10 +1,11 @@
 """Native forms for mailed codes. They post to /code and /code/redeem, so that no code enters a Streamlit session."""
 
 from dataclasses import dataclass, field
-from html import escape
 from uuid import UUID
 
 import streamlit as st
+
+from pages._parts.form_fields import hidden_fields
 
 SENT = "The code is good for ten minutes. Check your spam folder if the email does not arrive."
 _ANOTHER = "Send a new code"
@@ -52,10 +53,7 @@ class CodeForms:
         # a sign-up that is begun again still needs its invitation
         if invitation := st.query_params.get("invite"):
             values["invite"] = invitation
-        return "".join(
-            f'<input type="hidden" name="{name}" value="{escape(str(value))}">'
-            for name, value in values.items()
-        )
+        return hidden_fields(values)
 
 
 def asked_purpose() -> str:

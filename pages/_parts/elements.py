@@ -8,6 +8,7 @@ import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
 from pages._parts import words
+from pages._parts.form_fields import hidden_fields
 from pages._session import attempt
 from pages._tab import tab
 from services.domain import Preferences, Space
@@ -133,12 +134,9 @@ def menu(
 
 def download_form(address: str, label: str, fields: Mapping[str, str]) -> str:
     """Return the HTML of a button that downloads from the URL *address* with *fields* as its query."""
-    hidden = "".join(
-        f'<input type="hidden" name="{name}" value="{escape(value)}">'
-        for name, value in fields.items()
-    )
     return (
-        f'<form action="{address}" class="db-menu" data-running="{escape(ExportRunning.public)}">{hidden}<button type="submit">'
+        f'<form action="{address}" class="db-menu" data-running="{escape(ExportRunning.public)}">'
+        f'{hidden_fields(fields)}<button type="submit">'
         f'<span class="db-icon" aria-hidden="true">download</span>{label}</button></form>'
     )
 
@@ -186,16 +184,8 @@ def _label(row: GridRow) -> str:
 
 def draw_switch(label: str, is_on: bool, act: Callable[[bool], object]) -> None:
     """Draw a switch; call *act* with the new value. The page shows an AppError that *act* raises."""
-    # a separate key for each stored value: otherwise the switch would keep showing the old value
-    key = f"{label}-{is_on}"
-
-    def switch() -> None:
-        st.session_state[key] = (
-            is_on  # the switch shows the stored value until *act* has changed it
-        )
-        attempt(act, not is_on)
-
-    st.toggle(label, is_on, key=key, on_change=switch)
+    st.session_state[label] = is_on  # another tab may have changed the value, or *act* has failed
+    st.toggle(label, key=label, on_change=lambda: attempt(act, bool(st.session_state[label])))
 
 
 def draw_choice(

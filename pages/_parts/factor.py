@@ -9,6 +9,8 @@ from uuid import UUID
 import streamlit as st
 
 from pages._parts import codes, passkey_forms, words
+from pages._parts.form_fields import hidden_fields
+from pages._parts.refusals import draw_form_title
 from services.domain.accounts import SecondFactor
 
 TITLE = "Enter the code of your authenticator app"
@@ -44,33 +46,28 @@ def open_enrolment() -> UUID | None:
     return codes.open_step() if codes.asked_purpose() == _ENROL else None
 
 
-def draw_enrolment(step: UUID, back_to: str, refused: str | None) -> None:
-    """Draw the button that leads to the setup key. *refused*: the reason if the last attempt was refused."""
-    st.subheader("Set up an authenticator app", anchor=False)
-    if refused:
-        st.error(refused)
+def draw_enrolment(step: UUID, back_to: str) -> None:
+    """Draw the button that leads to the setup key."""
+    draw_form_title("Set up an authenticator app")
     st.markdown(
         "Two-step verification is required here. Set up an app on your phone, or a password manager, that "
         "shows codes for signing in. Then you are signed in."
     )
-    hidden = _hidden({"step": str(step), "next": back_to})
     st.html(f"""
       <form class="db-form" method="post" action="/factor/enrol">
-        {hidden}
+        {hidden_fields({"step": step, "next": back_to})}
         {_of_step()}
         <button type="submit">Show setup key</button>
       </form>""")
     st.button(words.BACK_TO_SIGN_IN, type="tertiary", on_click=codes.go_to, args=[""])
 
 
-def draw(step: UUID, back_to: str, refused: str | None) -> None:
-    """Draw the form for a code of the app, a passkey or a recovery code. *refused*: why the last entry was refused."""
+def draw(step: UUID, back_to: str) -> None:
+    """Draw the form for a code of the app, a passkey or a recovery code."""
     form = codes.asked_purpose()
-    st.subheader(_TITLES[form], anchor=False)
-    if refused:
-        st.error(refused)
-        if st.query_params.get("reason") == "slow" and form == _APP:
-            st.markdown("A recovery code works at once.")
+    draw_form_title(_TITLES[form])
+    if st.query_params.get("reason") == "slow" and form == _APP:
+        st.markdown("A recovery code works at once.")
     if form == _RECOVERY:
         st.markdown("Each of the codes that you saved works once.")
     if form == _PASSKEY:
@@ -113,7 +110,7 @@ def _form(step: UUID, back_to: str, form: str) -> str:
     field = {_APP: _APP_FIELD, _RECOVERY: _RECOVERY_FIELD}.get(form, "")
     return f"""
       <form class="db-form" method="post" action="/factor">
-        {_hidden({"form": form, "step": str(step), "next": back_to})}
+        {hidden_fields({"form": form, "step": step, "next": back_to})}
         {field}
         {_of_step()}
         <button type="submit">{words.SIGN_IN if field else words.RESET_PASSWORD}</button>
@@ -121,8 +118,7 @@ def _form(step: UUID, back_to: str, form: str) -> str:
 
 
 def _passkey_form(step: UUID, back_to: str) -> str:
-    fields = _hidden({"entry": str(step)}) + _of_step()
-    return passkey_forms.factor_form(back_to, fields)
+    return passkey_forms.factor_form(back_to, hidden_fields({"entry": step}) + _of_step())
 
 
 def _of_step() -> str:
@@ -137,14 +133,7 @@ def _of_step() -> str:
         day, _, _ = rest.partition(".")
         if kind in _KINDS and (at := _day(day)):
             kept[f"keeps-{way}"] = f"{_KINDS[kind]}, added on {words.date_of(at)}"
-    return _hidden({name: value for name, value in values.items() if value}) + _kept(kept)
-
-
-def _hidden(values: Mapping[str, str]) -> str:
-    return "".join(
-        f'<input type="hidden" name="{name}" value="{escape(value)}">'
-        for name, value in values.items()
-    )
+    return hidden_fields({name: value for name, value in values.items() if value}) + _kept(kept)
 
 
 def _kept(kept: Mapping[str, str]) -> str:

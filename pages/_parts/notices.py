@@ -21,40 +21,36 @@ _IF_NOT_YOU = (
     "If this was not you, change your password (if you have one), remove ways to sign in that you do not know, and sign out "
     f"your other devices on {_TO_ACCOUNT}."
 )
-_TEXTS: Mapping[NoticeKind, tuple[str, str]] = {  # titles and advice
-    NoticeKind.NEW_DEVICE: ("New sign-in to your account", _IF_NOT_YOU),
-    NoticeKind.FACTOR_ADDED: ("An authenticator app was set up", _IF_NOT_YOU),
-    NoticeKind.FACTOR_REMOVED: ("Your authenticator app was turned off", _IF_NOT_YOU),
-    NoticeKind.FACTOR_REPLACED: ("Your authenticator app was replaced by another", _IF_NOT_YOU),
-    NoticeKind.PASSKEY_FACTOR_ADDED: (
-        "Signing in now asks for a passkey as your second step",
-        _IF_NOT_YOU,
-    ),
-    NoticeKind.PASSKEY_FACTOR_REMOVED: (
-        "Signing in no longer asks for a passkey as your second step",
-        _IF_NOT_YOU,
-    ),
+_TITLES: Mapping[NoticeKind, str] = {  # of the notices whose advice is _IF_NOT_YOU
+    NoticeKind.NEW_DEVICE: "New sign-in to your account",
+    NoticeKind.FACTOR_ADDED: "An authenticator app was set up",
+    NoticeKind.FACTOR_REMOVED: "Your authenticator app was turned off",
+    NoticeKind.FACTOR_REPLACED: "Your authenticator app was replaced by another",
+    NoticeKind.PASSKEY_FACTOR_ADDED: "Signing in now asks for a passkey as your second step",
+    NoticeKind.PASSKEY_FACTOR_REMOVED: "Signing in no longer asks for a passkey as your second step",
+    NoticeKind.RECOVERY_CODES_RENEWED: "New recovery codes were made",
+    NoticeKind.RECOVERY_CODE_USED: "A recovery code was used",
+    NoticeKind.PASSKEY_ADDED: "A passkey was added",
+    NoticeKind.PASSKEY_REMOVED: "A passkey was removed",
+    NoticeKind.PASSWORD_CHANGED: "Your password was changed",
+    NoticeKind.PASSWORD_RESET: "Your password was reset by email",
+    NoticeKind.ADDRESS_CHANGED: "Your email was changed",
+    NoticeKind.IDENTITY_ADDED: "A sign-in was added to your account",
+    NoticeKind.IDENTITY_REMOVED: "A sign-in was removed from your account",
+}
+_TEXTS = {kind: (title, _IF_NOT_YOU) for kind, title in _TITLES.items()} | {  # titles and advice
     NoticeKind.WRONG_FACTORS: (
         "Wrong codes at sign-in",
         f"Someone passed the first step, but not your two-step verification. {_IF_NOT_YOU}",
     ),
-    NoticeKind.RECOVERY_CODES_RENEWED: ("New recovery codes were made", _IF_NOT_YOU),
-    NoticeKind.RECOVERY_CODE_USED: ("A recovery code was used", _IF_NOT_YOU),
     NoticeKind.FEW_RECOVERY_CODES: (
         f"{FEW_RECOVERY_CODES} recovery codes left",
         f"Make new ones on {_TO_ACCOUNT}.",
     ),
-    NoticeKind.PASSKEY_ADDED: ("A passkey was added", _IF_NOT_YOU),
-    NoticeKind.PASSKEY_REMOVED: ("A passkey was removed", _IF_NOT_YOU),
     NoticeKind.PASSKEY_COPIED: (
         "A passkey was refused",
         f"A copy of it may be in use. Remove it and add a new one on {_TO_ACCOUNT}.",
     ),
-    NoticeKind.PASSWORD_CHANGED: ("Your password was changed", _IF_NOT_YOU),
-    NoticeKind.PASSWORD_RESET: ("Your password was reset by email", _IF_NOT_YOU),
-    NoticeKind.ADDRESS_CHANGED: ("Your email was changed", _IF_NOT_YOU),
-    NoticeKind.IDENTITY_ADDED: ("A sign-in was added to your account", _IF_NOT_YOU),
-    NoticeKind.IDENTITY_REMOVED: ("A sign-in was removed from your account", _IF_NOT_YOU),
     NoticeKind.OPERATOR: (
         "An admin changed how you sign in",
         f"Ask your admin if you did not expect this. Your recent activity is on {_TO_ACCOUNT}.",

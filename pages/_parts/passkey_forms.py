@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 import streamlit as st
 
 from pages._parts import words
+from pages._parts.form_fields import hidden_fields
 from services import bootstrap
 from services.bootstrap import UserServices
 from services.domain.passkeys import LONGEST_PASSKEY_NAME, RelyingParty, relying_party
@@ -69,8 +70,7 @@ def _form(
     style = ' class="db-second"' if is_second else ""
     return f"""
       <form class="db-form" method="post" action="/passkey" data-passkey="{kind}">
-        <input type="hidden" name="use" value="{use}">
-        <input type="hidden" name="next" value="{escape(back_to)}">
+        {hidden_fields({"use": use, "next": back_to})}
         <input type="hidden" name="step">
         <input type="hidden" name="answer">
         {fields}

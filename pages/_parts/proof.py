@@ -10,7 +10,7 @@ from urllib.parse import urlencode
 import streamlit as st
 
 from pages._parts import codes, factor, passkey_forms, providers, words
-from pages._parts.passwords import password_field, show_button
+from pages._parts.form_fields import password_field, show_button
 from pages._parts.refusals import refusal
 from services.bootstrap import UserServices
 from services.domain.accounts import Device, ProofScope
@@ -110,7 +110,7 @@ def _form(email: str, then: str, factor_field: str, style: str) -> str:
       <form class="db-form" method="post" action="/proof">
         <input type="hidden" name="then" value="{escape(then)}">
         <input autocomplete="username" value="{escape(email)}" readonly hidden>
-        {password_field(words.PASSWORD, "password", "current-password")}
+        {password_field(words.PASSWORD, "current-password")}
         {show_button("current-password")}
         {factor_field}
         <button type="submit"{style}>{words.CONFIRM}</button>

@@ -10,7 +10,7 @@ from urllib.parse import urlencode
 import streamlit as st
 
 from pages._parts import codes, words
-from pages._parts.refusals import refusal
+from pages._parts.refusals import draw_form_title
 from services import bootstrap
 from services.bootstrap import UserServices
 from services.domain.single_sign_on import OfferedProvider
@@ -56,9 +56,7 @@ def is_by_code() -> bool:
 def draw_code(back_to: str) -> None:
     """Draw the form for the code that a sign-in through a provider requires."""
     step = codes.open_step()
-    st.subheader("Enter the code", anchor=False)
-    if sentence := refusal(st.query_params.get("reason", "")):
-        st.error(sentence)
+    draw_form_title("Enter the code")
     if step:
         st.markdown(f"We sent you an email with a code. {codes.SENT}")
         st.html(codes.CodeForms(codes.asked_purpose(), back_to).redeem(step, words.SIGN_IN))

@@ -19,3 +19,10 @@ def refusal(reason: str) -> str | None:
             return WeakPassword(st.query_params.get("why", "")).public
         case _:
             return SIGN_IN_REASONS[reason].public if reason in SIGN_IN_REASONS else None
+
+
+def draw_form_title(title: str) -> None:
+    """Draw the *title* of a form for signing in and, if the last entry was refused, the reason in the URL."""
+    st.subheader(title, anchor=False)
+    if sentence := refusal(st.query_params.get("reason", "")):
+        st.error(sentence)

@@ -25,6 +25,13 @@ from services.domain.accounts import Account
 from services.domain.addresses import NO_ADDRESS
 
 ACCOUNT, ADMIN, DATA, USAGE = (f"pages/{name}.py" for name in ("account", "admin", "data", "usage"))
+_LINKS = (  # the last one is for admins only
+    (facts.MEMORY, words.MEMORY, "bookmarks"),
+    (USAGE, words.USAGE, "bar_chart"),
+    (DATA, words.YOUR_DATA, "stacks"),
+    (ACCOUNT, words.ACCOUNT, "manage_accounts"),
+    (ADMIN, words.ADMIN, "shield_person"),
+)
 _FOOT = """
   <div class="db-menu" id="keys">
     <button type="button" data-keys><span class="db-icon" aria-hidden="true">keyboard</span>Keyboard shortcuts</button>
@@ -94,18 +101,8 @@ def _draw_account(user: UserServices) -> None:
         quiet_button(words.PREFERENCES, "tune", "preferences", ask_for, dialog, is_wide=True)
         # this run registered the pages, and Streamlit may not find them until the next run
         with suppress(StreamlitPageNotFoundError):
-            st.page_link(
-                facts.MEMORY, label=words.MEMORY, icon=":material/bookmarks:", width="stretch"
-            )
-            st.page_link(USAGE, label=words.USAGE, icon=":material/bar_chart:", width="stretch")
-            st.page_link(DATA, label=words.YOUR_DATA, icon=":material/stacks:", width="stretch")
-            st.page_link(
-                ACCOUNT, label=words.ACCOUNT, icon=":material/manage_accounts:", width="stretch"
-            )
-            if is_admin:
-                st.page_link(
-                    ADMIN, label=words.ADMIN, icon=":material/shield_person:", width="stretch"
-                )
+            for page, label, icon in _LINKS if is_admin else _LINKS[:-1]:
+                st.page_link(page, label=label, icon=f":material/{icon}:", width="stretch")
         st.html(_FOOT.format(user.conversations.user_id))
 
 

@@ -257,10 +257,9 @@ class LiveTurns:
         key = turn.user_id, turn.conversation_id, turn.purpose
         with self._lock:
             # a refused turn has no heartbeat, so a sweep settles it as if the model had not been called
-            if self._is_ending:
-                raise StoreUnavailable
-            if turn.owner in self._leaving:
-                raise SignedOut
+            if self._is_ending or turn.owner in self._leaving:
+                log_event("turn.lost", turn=turn.id)
+                raise StoreUnavailable if self._is_ending else SignedOut
             known = self._turns.get(key)
             if known and known.id == turn.id and not known.is_done:
                 raise Busy

@@ -128,6 +128,7 @@ _NONCE = bytes(12)
 _LEAST_BODY = 64
 _NO_ID = bytes(16)
 _MODULUS = 1 << 256
+_LARGEST_SEQ = (1 << 64) - 1
 
 _Format = Literal["p1", "o1", "h1"]
 
@@ -268,6 +269,9 @@ class Vault:
         return Head(rev, count, last_seq, int.from_bytes(total))
 
     def _encoded(self, kind: _Format, place: Place) -> bytes:
+        """Return the octets of *place*. Raise Tampered if its seq is no u64, as it can be in a row that was changed."""
+        if not 0 <= place.seq <= _LARGEST_SEQ:
+            raise Tampered
         conversation, parent = place.conversation_id, place.parent_id
         return _names(kind, place.table, place.column, place.role) + _PLACE.pack(
             self.version,

@@ -86,7 +86,8 @@ class Mail:
 
     `browser`: the browser that requested or caused the mail; None: an operator's command. `at`: the time of the request
     or the command. `expires_at`: the time after which the mail is useless and is not sent any more.
-    `is_known`: true if the browser is a known device of the user.
+    `is_known`: true if the browser is a known device of the user. `step`: the step for which a code was requested; only the
+    step's newest code is right.
     """
 
     address: EmailAddress = field(repr=False)
@@ -95,6 +96,7 @@ class Mail:
     at: datetime
     expires_at: datetime
     is_known: bool
+    step: UUID | None = None
     id: UUID = field(default_factory=uuid4)
 
     def __post_init__(self) -> None:

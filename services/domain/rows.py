@@ -1,5 +1,6 @@
 """Stored rows for conversations, messages and documents: plain columns and sealed texts."""
 
+import hashlib
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum, StrEnum, auto
@@ -100,6 +101,14 @@ class ConversationRow(SealedConversation):
     instructions_rev: int = 0
     summary: str | None = field(default=None, repr=False)
     summary_rev: int = 0
+
+    @property
+    def title_hash(self) -> str:
+        return hashlib.sha256(self.title.encode()).hexdigest()
+
+    @property
+    def is_unread(self) -> bool:
+        return self.last_seq > self.read_seq
 
     @property
     def choices(self) -> str:

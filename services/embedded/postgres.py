@@ -156,6 +156,9 @@ class Postgres(processes.Server):
         """Return an autocommit connection as superuser; *as_owner*: as the role that runs the migrations and owns their tables."""
         return psycopg.connect(
             host=str(self.socket_folder),
+            # libpq would take these two from PGPORT and PGHOSTADDR, which may belong to another Postgres
+            port=5432,
+            hostaddr="",
             dbname=database,
             user=OWNER if as_owner else _SUPERUSER,
             password=self.secrets.owner_password if as_owner else self.secrets.postgres_password,

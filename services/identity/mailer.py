@@ -138,7 +138,8 @@ class Mailer:
     def send(self, mail: Mail) -> bool:
         """Queue *mail*. Return False if the queue or (for a code) the hourly limit is full, or the address has no mailbox.
 
-        In a full queue, *mail* replaces the last mail of the lowest priority, if its own priority is higher.
+        *mail* replaces a waiting mail of the same step. In a full queue, *mail* replaces the last mail of the lowest priority,
+        if its own priority is higher.
         """
         with self._changed:
             refusal = self._refusal(mail)
@@ -146,6 +147,8 @@ class Mailer:
                 if not self._is_started:
                     in_thread("mail", self._run)
                     self._is_started = True
+                for older in self._of_step(mail):
+                    self._drop(older)
                 if self._is_full:
                     self._drop(max(self._waiting, key=lambda one: one.order))
                 self._number += 1
@@ -212,6 +215,10 @@ class Mailer:
         lowest = max((rank_of(one.mail) for one in self._waiting), default=Rank.KNOWN_DEVICE)
         return self._is_full and lowest <= rank
 
+    def _of_step(self, mail: Mail) -> list[_Waiting]:
+        """Return the waiting mails of the same step as *mail*."""
+        return [one for one in self._waiting if mail.step and one.mail.step == mail.step]
+
     def _drop(self, waiting: _Waiting) -> None:
         self._waiting.remove(waiting)
         log_event("mail.dropped", kind=waiting.mail.kind)
@@ -247,7 +254,7 @@ class Mailer:
         is_again = self._is_to_be_sent_again(waiting.mail)
         with self._changed:
             self._is_sending = False
-            if is_again:
+            if is_again and not self._of_step(waiting.mail):
                 waiting.due_at = self._clock() + waiting.retry_seconds
                 waiting.retry_seconds = min(2 * waiting.retry_seconds, _LONGEST_RETRY_SECONDS)
                 # the mail goes behind others of its rank, so that failing mails do not delay the first try of newer ones

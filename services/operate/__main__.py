@@ -199,7 +199,7 @@ def _number(context: click.Context, option: click.Parameter, amount: float | Non
 
 
 _AMOUNT = click.FloatRange(min=0, max=1_000_000)
-_MOST_TOKENS = 10**15
+_MOST_TOKENS = 10**12  # as on the page Admin, whose form would refuse a larger stored limit
 
 
 @operate.command()

@@ -163,7 +163,8 @@ def _move(operator: Operator, ring: RootKeys, stored: StoredCredentials, moved: 
         seal_stored(ring, moved, stored.id, replaces=stored),
         CredentialsAction.IDENTITY_MOVED,
     )
-    ways_in = ways_in_of(ring, moved)
+    # under the root key that the credentials keep, so that the look-up values need no other one
+    ways_in = ways_in_of(ring.of(stored.sealed), moved)
     try:
         is_moved = operator.change_credentials(
             row, stored.generation, action=action, ways_in=ways_in

@@ -19,7 +19,7 @@ from services.store.tables.protocol import Table
 _SHARED: tuple[Table[Any], ...] = (
     *(schema.CREDENTIALS, schema.LOOKUPS, schema.INVITATIONS, schema.AUDIT),
 )
-_OF_ONE_ROW: tuple[Table[Any], ...] = (schema.SETTINGS, schema.MODELS, schema.DEPLOYMENT)
+_CHOSEN_BY_ADMINS: tuple[Table[Any], ...] = (schema.SETTINGS, schema.MODELS)
 
 
 def check_source(
@@ -82,6 +82,10 @@ class Copying:
                 self._lacking(table, user_id)
         for table in _SHARED:
             self._lacking(table, None)
+        # before the users, whom a start of an interrupted copy would serve under the default settings
+        with self.target.at_once():
+            for table in _CHOSEN_BY_ADMINS:
+                self._copy_row(table)
         for number, user_id in enumerate(user_ids, 1):
             *others, last = tables[user_id]
             with self.target.at_once():
@@ -91,8 +95,7 @@ class Copying:
             report(number, len(user_ids))
         with self.target.at_once():
             self._copy(_SHARED, None)
-            for table in _OF_ONE_ROW:
-                self._copy_row(table)
+            self._copy_row(schema.DEPLOYMENT)
 
     def _tables(self, user_id: UserId) -> list[Table[Any]]:
         """Return the tables of a user, in the order in which they are written."""

@@ -8,9 +8,10 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import cast
 
-from services.crypto import RootKeys, UserKey, UserKeys
+from services.crypto import RootKeys, UserKeys
 from services.domain import ConversationId, UserId
 from services.operate.user_texts import ORDER, UserTexts, normal
+from services.store.accounts import unwrapped_keys
 from services.store.copies import CopiedTable, CopySource, CopyTarget, Row
 from services.store.credentials import open_stored
 from services.store.tables import schema
@@ -24,11 +25,7 @@ def user_keys(source: CopySource, ring: RootKeys, user_id: UserId) -> UserKeys:
     secret = open_stored(ring, stored).account_secret if stored else None
     if secret is None or account is None:
         return UserKeys([])
-    opening = ring.account_keys(secret)
-    return UserKeys(
-        UserKey(opening.unwrap(one.wrapped, user_id, one.version), user_id, one.version)
-        for one in account.keys
-    )
+    return UserKeys(unwrapped_keys(account.keys, ring.account_keys(secret), user_id))
 
 
 class OpenedSource:

@@ -5,7 +5,7 @@ import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import UTC, datetime, timedelta
-from typing import Literal, Protocol, TypeVar, assert_never, cast
+from typing import Literal, NamedTuple, Protocol, TypeVar, cast
 from uuid import UUID
 
 from services.domain import AccountRole, SessionId, UserId
@@ -162,44 +162,56 @@ def differences(before: Mapping[str, object], after: Mapping[str, object]) -> di
 WITHOUT_PROOF = {CredentialsAction.RESEAL, CredentialsAction.ADDRESS_CONFIRMED}
 
 
+# changes of `wants_factor`, as pairs of its values before and after
+_SAME = frozenset({(False, False), (True, True)})
+_STAYS_ON = frozenset({(True, True)})
+# `wants_factor` may be true already: an account with an app may add a passkey as second factor, and vice versa
+_IS_ON = frozenset({(False, True), (True, True)})
+_WAS_ON = frozenset({(True, False), (True, True)})
+_MAY_GO_OFF = _SAME | {(True, False)}
+_MAY_GO_ON = _SAME | {(False, True)}
+
+
+class _ChangeRule(NamedTuple):
+    """The rule for the changes to credentials of one action."""
+
+    raised_by: int | None  # the increase of the generation; None: only operators make these changes
+    ends_others: bool | None  # True: all other sessions must end; None: the user chooses
+    flags: frozenset[tuple[bool, bool]]  # the changes of `wants_factor` that are allowed
+
+
+_CHANGE_RULES: Mapping[CredentialsAction, _ChangeRule] = {
+    CredentialsAction.RESEAL: _ChangeRule(0, False, _SAME),
+    CredentialsAction.PASSWORD_SET: _ChangeRule(1, True, _MAY_GO_OFF),
+    CredentialsAction.PASSWORD_ADDED: _ChangeRule(1, False, _SAME),
+    CredentialsAction.ADDRESS_CONFIRMED: _ChangeRule(1, False, _SAME),
+    CredentialsAction.ADDRESS_FREED: _ChangeRule(None, None, _SAME),
+    CredentialsAction.ADDRESS_SET: _ChangeRule(None, None, _SAME),
+    CredentialsAction.IDENTITY_MOVED: _ChangeRule(None, None, _SAME),
+    CredentialsAction.FACTOR_USED: _ChangeRule(0, False, _STAYS_ON),
+    CredentialsAction.FACTOR_ADDED: _ChangeRule(1, None, _IS_ON),
+    CredentialsAction.FACTOR_REMOVED: _ChangeRule(1, None, _WAS_ON),
+    CredentialsAction.FACTOR_REPLACED: _ChangeRule(1, None, _STAYS_ON),
+    CredentialsAction.RECOVERY_RENEWED: _ChangeRule(1, None, _STAYS_ON),
+    CredentialsAction.IDENTITY_ADDED: _ChangeRule(1, None, _SAME),
+    CredentialsAction.IDENTITY_REMOVED: _ChangeRule(1, None, _SAME),
+    CredentialsAction.IDENTITY_USED: _ChangeRule(0, False, _SAME),
+    CredentialsAction.PASSKEY_ADDED: _ChangeRule(1, None, _SAME),
+    CredentialsAction.PASSKEY_REMOVED: _ChangeRule(1, None, _MAY_GO_OFF),
+    # if the deployment requires a factor, the first use of a passkey makes it the factor
+    CredentialsAction.PASSKEY_USED: _ChangeRule(0, False, _MAY_GO_ON),
+    CredentialsAction.PASSKEY_FACTOR_ADDED: _ChangeRule(1, None, _IS_ON),
+    CredentialsAction.PASSKEY_FACTOR_REMOVED: _ChangeRule(1, None, _WAS_ON),
+}
+
+
 def check_change(
     action: CredentialsAction, seen_generation: int, generation: int, *, ends_others: bool
 ) -> None:
     """Raise ValueError unless *generation* and *ends_others* fit *action*, a change to credentials."""
-    match action:
-        case (
-            CredentialsAction.RESEAL
-            | CredentialsAction.FACTOR_USED
-            | CredentialsAction.PASSKEY_USED
-            | CredentialsAction.IDENTITY_USED
-        ):
-            wanted = 0, False
-        case CredentialsAction.PASSWORD_SET:
-            wanted = 1, True
-        case CredentialsAction.ADDRESS_CONFIRMED | CredentialsAction.PASSWORD_ADDED:
-            wanted = 1, False
-        case (
-            CredentialsAction.ADDRESS_FREED
-            | CredentialsAction.ADDRESS_SET
-            | CredentialsAction.IDENTITY_MOVED
-        ):
-            wanted = None  # no value fits, because only operators make these changes
-        case (
-            CredentialsAction.FACTOR_ADDED
-            | CredentialsAction.FACTOR_REMOVED
-            | CredentialsAction.FACTOR_REPLACED
-            | CredentialsAction.RECOVERY_RENEWED
-            | CredentialsAction.IDENTITY_ADDED
-            | CredentialsAction.IDENTITY_REMOVED
-            | CredentialsAction.PASSKEY_ADDED
-            | CredentialsAction.PASSKEY_REMOVED
-            | CredentialsAction.PASSKEY_FACTOR_ADDED
-            | CredentialsAction.PASSKEY_FACTOR_REMOVED
-        ):
-            wanted = 1, ends_others
-        case _:
-            assert_never(action)
-    if (generation - seen_generation, ends_others) != wanted:
+    rule = _CHANGE_RULES[action]
+    is_raised = generation - seen_generation == rule.raised_by
+    if not is_raised or rule.ends_others not in (None, ends_others):
         raise ValueError(f"not a change of credentials: {action}")
 
 
@@ -296,42 +308,10 @@ def check_flag(
     by_operator: bool = False,
 ) -> None:
     """Raise ValueError unless *action* (None: a new address) may change `wants_factor` of *stored* to that of *new*."""
-    before, after = stored.wants_factor, new.wants_factor
-    match action:
-        # `wants_factor` may be true already: an account with an app may add a passkey as second factor, and vice versa
-        case CredentialsAction.FACTOR_ADDED | CredentialsAction.PASSKEY_FACTOR_ADDED:
-            fits = after
-        # an operator's command may remove only a former address's factor; then `wants_factor` is false already
-        case CredentialsAction.FACTOR_REMOVED | CredentialsAction.PASSKEY_FACTOR_REMOVED:
-            fits = before or (by_operator and not after)
-        case (
-            CredentialsAction.FACTOR_USED
-            | CredentialsAction.FACTOR_REPLACED
-            | CredentialsAction.RECOVERY_RENEWED
-        ):
-            fits = before and after
-        case CredentialsAction.PASSWORD_SET | CredentialsAction.PASSKEY_REMOVED:
-            fits = before or not after
-        # `wants_factor` may become true: if the deployment requires a factor, the first use of a passkey makes it the factor
-        case CredentialsAction.PASSKEY_USED:
-            fits = after or not before
-        case (
-            CredentialsAction.RESEAL
-            | CredentialsAction.PASSWORD_ADDED
-            | CredentialsAction.ADDRESS_CONFIRMED
-            | CredentialsAction.ADDRESS_FREED
-            | CredentialsAction.ADDRESS_SET
-            | CredentialsAction.IDENTITY_ADDED
-            | CredentialsAction.IDENTITY_MOVED
-            | CredentialsAction.IDENTITY_REMOVED
-            | CredentialsAction.IDENTITY_USED
-            | CredentialsAction.PASSKEY_ADDED
-            | None
-        ):
-            fits = before == after
-        case _:
-            assert_never(action)
-    if not fits:
+    flags = _CHANGE_RULES[action].flags if action else _SAME
+    if by_operator and flags == _WAS_ON:
+        flags |= {(False, False)}  # the removed factor may be only that of a former address
+    if (stored.wants_factor, new.wants_factor) not in flags:
         raise ValueError(f"not a change of the second factor: {action}")
 
 

@@ -64,6 +64,7 @@ from services.errors import (
     SignUpsClosed,
     Stale,
     StepEnded,
+    StoreUnavailable,
     Suspended,
     Tampered,
     WrongCredentials,
@@ -262,6 +263,11 @@ class Found:
         """True if an account has the address, or may take it back (`find_claim`)."""
         return self.stored is not None and self.stored.user_id is not None
 
+    @property
+    def known_user(self) -> UserId | None:
+        """The user on whose known device the attempt was made; None: it was made on another device."""
+        return self.stored.user_id if self.stored and self.is_known else None
+
     def in_session(self) -> "Found":
         """Return a copy without the deployment's requirement of a second factor, which the session has already met."""
         return replace(self, sign_ups=replace(self.sign_ups, requires_factor=False))
@@ -335,12 +341,12 @@ class FoundFormer:
 
 
 @dataclass(frozen=True, slots=True)
-class RestoredAddress:
-    """The session of a user who has taken a former address back, and the address that the account had until then."""
+class Entered:
+    """A session that has begun; *left*: the account's previous address, if a former one was taken back."""
 
     cookie: Cookie
     session: AppSession
-    left: EmailAddress = field(repr=False)
+    left: EmailAddress | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -650,7 +656,8 @@ class Accounts:
             self.backend.count_throttles([Throttle(bucket, _MOST_CHANGES, _CHANGES_SECONDS)])
         row = seal_stored(self.root_keys, new, session.user_id, replaces=seen)
         changes_ways_in = action in {*CHANGES_WAYS_IN, CredentialsAction.PASSWORD_SET}
-        is_changed = session.backend.change_credentials(
+        change = partial(
+            session.backend.change_credentials,
             row,
             seen.generation,
             action=action,
@@ -658,9 +665,7 @@ class Accounts:
             # made with the root key that seals `row`
             ways_in=ways_in_of(self.root_keys.of(row.sealed), new) if changes_ways_in else None,
         )
-        if is_changed:
-            self._note(row)
-        return is_changed
+        return self._is_stored(row, change)
 
     def change_address(
         self, session: AppSession, email: EmailAddress, seen_generation: int
@@ -692,7 +697,7 @@ class Accounts:
         password_hash: str | None,
         browser: BrowserName | None = None,
         use: Callable[[Credentials], Credentials] | None = None,
-    ) -> RestoredAddress:
+    ) -> Entered:
         """Give *email* back to the account that had it, after a code has confirmed *email* again, and sign in.
 
         The account gets a new password; None (where passwords are off) leaves it without one. All other sessions end, and the
@@ -723,7 +728,7 @@ class Accounts:
         browser: BrowserName | None,
         use: Callable[[Credentials], Credentials] | None,
         found: FoundFormer,
-    ) -> RestoredAddress:
+    ) -> Entered:
         new = self._without_taken(found.taken_back(self.now(), password_hash), found.stored)
         if new.wants_factor or found.requires_factor:
             if use is None:
@@ -747,7 +752,7 @@ class Accounts:
             with suppress(AppError):
                 self.end(cookie)  # no browser was given this cookie
             raise
-        return RestoredAddress(cookie, replace(session, email=email), found.credentials.address)
+        return Entered(cookie, replace(session, email=email), found.credentials.address)
 
     def _without_taken(self, new: Credentials, stored: StoredCredentials) -> Credentials:
         """Return *new* credentials without the identities and passkeys that another account has added meanwhile.
@@ -780,7 +785,19 @@ class Accounts:
             is_restored=is_restored,
             ways_in=ways_in_of(self.root_keys, new),  # made with the root key that seals `row`
         )
-        is_changed = user.change_address(address)
+        return self._is_stored(row, lambda: user.change_address(address))
+
+    def _is_stored(self, row: StoredCredentials, change: Callable[[], bool]) -> bool:
+        """Return the result of *change*, which stores *row*; if its answer is lost, return True if *row* is stored.
+
+        Without this check, the user would not be notified of such a change. Raise the errors of *change*.
+        """
+        try:
+            is_changed = change()
+        except StoreUnavailable:
+            if self._count((row.lookup,), NOT_COUNTED)[0].credentials != row:
+                raise
+            is_changed = True
         if is_changed:
             self._note(row)
         return is_changed
@@ -1037,7 +1054,7 @@ class Accounts:
         secret = found.credentials.account_secret
         if secret is None or not found.keys:
             return None
-        return self.keys(_unwrapped(found.keys, self.root_keys.account_keys(secret), user_id))
+        return self.keys(unwrapped_keys(found.keys, self.root_keys.account_keys(secret), user_id))
 
     # --- starting and opening sessions
 
@@ -1226,7 +1243,7 @@ def hash_new_password(address: EmailAddress, password: str) -> str:
     return hash_password(password)
 
 
-def _unwrapped(
+def unwrapped_keys(
     rows: Iterable[WrappedKey], account_keys: AccountKeys, user_id: UserId
 ) -> list[UserKey]:
     """Unwrap a user's keys. Raise Tampered if one cannot be unwrapped."""

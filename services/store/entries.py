@@ -27,6 +27,7 @@ from services.store.accounts import (
     AppSession,
     Checked,
     Cookie,
+    Entered,
     FoundFormer,
     second_factor,
     until_unchanged,
@@ -73,15 +74,6 @@ class Entry:
 
 
 ENTRY = TypeAdapter(Entry)
-
-
-@dataclass(frozen=True, slots=True)
-class Entered:
-    """A session that has begun; *left*: the account's previous address, if a former one was taken back."""
-
-    cookie: Cookie
-    session: AppSession
-    left: EmailAddress | None = field(default=None, repr=False)
 
 
 @dataclass(slots=True)
@@ -315,8 +307,7 @@ class WaitingEntry:
             return factor.with_recovery(used) if isinstance(factor, PasskeyEntry) else used
 
         address, hashed = self.entry.address, self.entry.password_hash or None
-        restored = accounts.restore_address(address, hashed, browser, use)
-        return Entered(restored.cookie, restored.session, restored.left)
+        return accounts.restore_address(address, hashed, browser, use)
 
 
 @dataclass(frozen=True, slots=True)
@@ -340,8 +331,7 @@ class Enrolment:
         if entry.way is Way.RESTORE:
             enrol = partial(self._enrolled, entry, step)
             address, hashed = entry.address, entry.password_hash or None
-            restored = accounts.restore_address(address, hashed, browser, enrol)
-            return Entered(restored.cookie, restored.session, restored.left)
+            return accounts.restore_address(address, hashed, browser, enrol)
         found = accounts.find(entry.address, NOT_COUNTED)
         stored, credentials = found.stored, found.credentials
         seen = step.step.user_id, step.step.generation

@@ -6,7 +6,7 @@ A form lists them by marks. A mark consists of the kind, the day on which the it
 
 import hashlib
 import json
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from datetime import date, datetime
 
@@ -26,12 +26,7 @@ def marks(credentials: Credentials) -> tuple[str, ...]:
 
 def with_only(credentials: Credentials, kept: Collection[str]) -> Credentials:
     """Return the credentials with only those passkeys and identities whose marks are in *kept*."""
-    passkeys = credentials.passkeys
-    if passkeys:
-        each = tuple(one for one in passkeys.each if _mark(one) in kept)
-        passkeys = replace(passkeys, each=each, is_factor=passkeys.is_factor and bool(each))
-    identities = tuple(one for one in credentials.identities if _mark(one) in kept)
-    return replace(credentials, passkeys=passkeys, identities=identities)
+    return _filtered(credentials, lambda one: _mark(one) in kept)
 
 
 def without_newer(credentials: Credentials, since: datetime) -> Credentials:
@@ -39,15 +34,22 @@ def without_newer(credentials: Credentials, since: datetime) -> Credentials:
 
     All passkeys stay if the account would lose its second factor without the newer ones.
     """
-    identities = tuple(one for one in credentials.identities if one.created_at <= since)
-    left = replace(credentials, identities=identities)
-    if passkeys := credentials.passkeys:
-        each = tuple(one for one in passkeys.each if one.created_at <= since)
-        is_factor = passkeys.is_factor and bool(each)
-        left = replace(left, passkeys=replace(passkeys, each=each, is_factor=is_factor))
+    left = _filtered(credentials, lambda one: one.created_at <= since)
     if credentials.wants_factor and not left.wants_factor:
         left = replace(left, passkeys=credentials.passkeys)
     return left
+
+
+def _filtered(
+    credentials: Credentials, keeps: Callable[[Passkey | LinkedIdentity], bool]
+) -> Credentials:
+    """Return the credentials with only those passkeys and identities for which *keeps* returns True."""
+    passkeys = credentials.passkeys
+    if passkeys:
+        each = tuple(filter(keeps, passkeys.each))
+        passkeys = replace(passkeys, each=each, is_factor=passkeys.is_factor and bool(each))
+    identities = tuple(filter(keeps, credentials.identities))
+    return replace(credentials, passkeys=passkeys, identities=identities)
 
 
 def read_marks(text: str) -> tuple[str, ...]:

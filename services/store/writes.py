@@ -162,9 +162,13 @@ class PutDocument:
         )
 
     @property
-    def is_users(self) -> bool:
-        """True if the user wrote the document; False if the model wrote it at the end of a turn."""
-        return self.source_id is None and self.new_kind is not DocumentKind.SUMMARY
+    def needs_room(self) -> bool:
+        """True if a full account refuses the write: a new document of the user, not of the model.
+
+        Preferences need no room, because they are one document of bounded size.
+        """
+        others = DocumentKind.SUMMARY, DocumentKind.PREFERENCES
+        return self.seen_rev == 0 and self.source_id is None and self.new_kind not in others
 
     @property
     def row(self) -> DocumentRow:

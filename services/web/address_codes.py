@@ -1,6 +1,7 @@
 """Codes that change the email address of an account, or restore a former address."""
 
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar
 
 from anyio.to_thread import run_sync
@@ -13,7 +14,7 @@ from services.errors import AddressTaken
 from services.store.accounts import hash_new_password
 from services.store.backend import Throttles
 from services.store.codes import NOBODY, CodeRequest, Recipient, RightCode
-from services.store.entries import Entered, Entry, Way
+from services.store.entries import Entry, Way
 from services.web.changes import require_proof
 from services.web.code_routes import Asked
 from services.web.entries import Entries
@@ -103,14 +104,10 @@ class RestoreAddress:
         hashed = None
         if SignInMethod.PASSWORD in asked.accounts.policy.methods:
             hashed = await self.lanes.run(
-                lambda: hash_new_password(address, password), client=asked.network, is_known=False
+                lambda: hash_new_password(address, password), client=asked.network
             )
         await run_sync(code.end)
         entry = Entry(way=Way.RESTORE, address=address, by=BY_CODE, password_hash=hashed or "")
-
-        def act() -> Entered:
-            restored = asked.accounts.restore_address(address, hashed, asked.browser)
-            return Entered(restored.cookie, restored.session, restored.left)
-
+        act = partial(asked.accounts.restore_address, address, hashed, asked.browser)
         # None: the step is not bound to credentials (`recipient` gives the reason)
         return await Entries(self.start).enter(asked.request, entry, None, asked.target, act)

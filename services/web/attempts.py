@@ -188,6 +188,10 @@ class Attempts:
         """Return the throttle of wrong codes in a step; once the throttle is full, the user is notified."""
         return self._throttle(f"wrong factor of {step_id}", _UNTOLD_FACTORS, _HOUR)
 
+    def wrong_factor_notice(self, step_id: UUID) -> Throttle:
+        """Return the throttle of notices of wrong codes in a step, which allows one."""
+        return self._throttle(f"notice of wrong factor of {step_id}", 1, _HOUR)
+
     def form(self, form_id: str) -> Throttle:
         """Return the throttle of a form that may be submitted once, for example because its response is shown only once."""
         return self._throttle(f"form {form_id}", 1, _DAY)

@@ -216,6 +216,7 @@ class CodeRoutes:
                 at=datetime.now(UTC),
                 expires_at=step.expires_at,
                 is_known=recipient.is_known,
+                step=step.id,
             )
             self.mailer.send(mail)
         return str(step.id)

@@ -9,7 +9,7 @@ from starlette.responses import RedirectResponse, Response
 
 from services.domain.mails import CodePurpose
 from services.errors import StepEnded
-from services.store.accounts import Found
+from services.store.accounts import Entered, Found
 from services.store.backend import Throttles
 from services.store.codes import CodeRequest, Recipient, RightCode
 from services.store.confirmations import (
@@ -20,7 +20,6 @@ from services.store.confirmations import (
     sign_up_entry,
     sign_up_request,
 )
-from services.store.entries import Entered
 from services.web.code_routes import Asked, CodeRoutes
 from services.web.entries import Entries
 from services.web.forms import with_query

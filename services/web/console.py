@@ -32,9 +32,11 @@ def line_of(report: reports.Report, before: Starting | Running, *, was_started: 
 
 
 def announce(*lines: str) -> None:
-    """Write the non-empty *lines* to the console."""
+    """Write the non-empty *lines* to the console; "?" replaces characters that its encoding lacks."""
+    encoding = sys.stdout.encoding
+    text = "".join(f"{each}\n" for each in lines if each)
     with suppress(OSError):  # the console is gone, or it is a file on a full disk
-        sys.stdout.writelines(f"{each}\n" for each in lines if each)
+        sys.stdout.write(text.encode(encoding, "replace").decode(encoding))
         sys.stdout.flush()
 
 

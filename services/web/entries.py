@@ -26,11 +26,10 @@ from services.errors import (
     Tampered,
     TooManyAttempts,
 )
-from services.store.accounts import AppSession, Cookie
+from services.store.accounts import AppSession, Cookie, Entered
 from services.store.backend import StoredCredentials
 from services.store.entries import (
     ENTRY,
-    Entered,
     Entry,
     GivenFactor,
     OpenStep,
@@ -283,10 +282,13 @@ class Entries:
         user_id, since = waiting.user_id, waiting.factor and waiting.factor.since
         if since and attempts.gave_factor(user_id, device, since=since, is_former=is_former):
             return
+        count, step_id = self.start.accounts.backend.count_throttles, step.step.id
         try:
-            self.start.accounts.backend.count_throttles([attempts.wrong_factor(step.step.id)])
+            count([attempts.wrong_factor(step_id)])
         except TooManyAttempts:
-            self._tell(request, waiting, NoticeKind.WRONG_FACTORS)
+            with suppress(TooManyAttempts):  # a notice of the third wrong code was stored before
+                count([attempts.wrong_factor_notice(step_id)])
+                self._tell(request, waiting, NoticeKind.WRONG_FACTORS)
 
     def _tell(self, request: Request, waiting: WaitingEntry, kind: NoticeKind) -> None:
         backend, keys = self.start.accounts.backend, None

@@ -17,12 +17,14 @@ from typing import TypeVar
 import anyio
 
 from services.daemon_threads import in_thread
+from services.domain import UserId
 from services.errors import RateLimited
 
 Answer = TypeVar("Answer")
 
 _MOST_LANES = 8
 _PATIENCE_SECONDS = 20.0
+_MOST_WAITING = 5  # maximum attempts from known devices of one user that wait at the same time
 _KNOWN_IN_A_ROW = 3  # maximum known devices that get a lane in a row while a stranger waits
 _NICENESS = 10  # niceness of a hashing thread, so that replies and pages take precedence
 
@@ -39,8 +41,12 @@ class _Waiter:
     """An attempt that waits for a lane. Use it only in the event loop's thread."""
 
     client: str
-    is_known: bool
+    user_id: UserId | None  # the user whose known device makes the attempt; None: a stranger's
     entered: anyio.Event = field(default_factory=anyio.Event)
+
+    @property
+    def is_known(self) -> bool:
+        return self.user_id is not None
 
 
 @dataclass(slots=True, repr=False)
@@ -56,18 +62,26 @@ class HashingLanes:
     # number of known devices that have got a lane since a stranger got one
     _known_in_a_row: int = field(default=0, init=False)
 
-    async def run(self, work: Callable[[], Answer], *, client: str, is_known: bool) -> Answer:
+    async def run(
+        self, work: Callable[[], Answer], *, client: str, user_id: UserId | None = None
+    ) -> Answer:
         """Return the result of *work*, which runs in a lane as soon as one is free.
+
+        *user_id*: the user whose known device makes the attempt; None: an unknown device makes it.
 
         Known devices come first, then attempts in their order of arrival; but after three known devices a stranger gets a lane,
         because one user could otherwise keep all strangers out. One *client* has at most half of the lanes, but at least one
-        lane. Raise RateLimited if an unknown device has waited for 20 seconds, and the errors of *work*.
+        lane. Raise RateLimited if an unknown device has waited for 20 seconds, or five attempts from known devices of the user
+        wait already, and the errors of *work*.
         """
-        waiter = _Waiter(client, is_known)
+        waiter = _Waiter(client, user_id)
+        mine = [one for one in self._waiting if one.user_id == user_id]
+        if waiter.is_known and len(mine) >= _MOST_WAITING:
+            raise RateLimited
         self._waiting.append(waiter)
         self._fill()
         try:
-            with anyio.move_on_after(math.inf if is_known else self.patience_seconds):
+            with anyio.move_on_after(math.inf if waiter.is_known else self.patience_seconds):
                 await waiter.entered.wait()
             if not waiter.entered.is_set():
                 raise RateLimited

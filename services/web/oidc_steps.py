@@ -50,11 +50,6 @@ class WaitingAnswer:
         """Return this object as the contents of a step, in JSON."""
         return _WAITING.dump_json(self).decode()
 
-    @classmethod
-    def read(cls, text: str) -> "WaitingAnswer":
-        """Return the object from the contents of a step. Raise StepEnded if another version of the app stored them."""
-        return read_contents(_WAITING, text)
-
 
 _WAITING = TypeAdapter(WaitingAnswer)
 
@@ -133,7 +128,7 @@ class SignOnSteps:
         step_id = read_step_id(request.query_params.get("step", ""))
         browser = self._browser_of(request)
         step = self.start.steps.renew(browser, kind, step_id, session, lambda text: text)
-        return step, WaitingAnswer.read(step.contents)
+        return step, self.read(step.contents)
 
     def attempt(
         self, request: Request, kind: str, step: str, session: AppSession | None = None
@@ -142,7 +137,17 @@ class SignOnSteps:
         browser, step_id = self._browser_of(request), read_step_id(step)
         found = self.start.steps.attempt(browser, kind, step_id, session)
         self.start.count_try(step_id)
-        return found, WaitingAnswer.read(found.contents)
+        return found, self.read(found.contents)
+
+    def read(self, text: str) -> WaitingAnswer:
+        """Return the answer in the contents *text* of a step.
+
+        Raise StepEnded if another version of the app stored it, or its provider is no longer configured.
+        """
+        waiting = read_contents(_WAITING, text)
+        if waiting.answer.provider not in self.entries:
+            raise StepEnded
+        return waiting
 
     def end(self, request: Request, step: Step, session: AppSession | None = None) -> None:
         """End a step. Only one of several concurrent callers succeeds; the others get StepEnded. This call blocks."""

@@ -23,13 +23,14 @@ from services.errors import (
     BadAddress,
     MethodOff,
     StepEnded,
+    StoreUnavailable,
     TooManyAttempts,
     WrongCredentials,
 )
-from services.store.accounts import Accounts, Checked, Found
+from services.store.accounts import Accounts, Checked, Entered, Found
 from services.store.backend import NOT_COUNTED, Throttles
 from services.store.codes import CodeRequest, Recipient, RightCode, recipient_of
-from services.store.entries import Entered, Entry, Way
+from services.store.entries import Entry, Way
 from services.store.identities import (
     AsksAddress,
     BeginsAccount,
@@ -207,7 +208,7 @@ class LinkByCode:
         return recipient_of(asked.accounts.find(request.address, throttles), CodePurpose.SIGN_IN)
 
     async def finish(self, asked: Asked, code: RightCode) -> Response:
-        waiting = WaitingAnswer.read(code.request.extra)
+        waiting = self.visits.steps.read(code.request.extra)
 
         def proven() -> Checked:
             found = asked.accounts.find(code.request.address, NOT_COUNTED)
@@ -235,7 +236,7 @@ class AddressByCode:
         return Recipient(mail=CodePurpose.CONFIRM_ADDRESS, is_known=found.is_known)
 
     async def finish(self, asked: Asked, code: RightCode) -> Response:
-        waiting = WaitingAnswer.read(code.request.extra)
+        waiting = self.visits.steps.read(code.request.extra)
         await run_sync(code.end)
         entries = asked.accounts.policy.providers
         answer = with_address(waiting.answer, code.request.address, entries)
@@ -286,7 +287,7 @@ class VisitRoutes:
         )
 
     async def _take_password(self, request: Request) -> Response:
-        """Link the identity to the account if the password is right; else show the page again."""
+        """Link the identity to the account if the password is right; else, or while Daybook is busy, show the page again."""
         start, steps, target = self._steps.start, self._steps, "/"
         if not start.origin.is_same_origin(request):
             return other_site()
@@ -297,7 +298,7 @@ class VisitRoutes:
             try:
                 async with start.attempts.delay_refusals():
                     proven = await self._proven(request, step, waiting, password)
-            except (WrongCredentials, TooManyAttempts) as error:
+            except (WrongCredentials, TooManyAttempts, StoreUnavailable) as error:
                 is_wrong = isinstance(error, WrongCredentials)
                 sentence = "Wrong password." if is_wrong else error.public
                 return await run_sync(self._account_page, step, waiting, sentence)
@@ -320,19 +321,22 @@ class VisitRoutes:
         found = await run_sync(accounts.find, address, throttles)
         step.check(found.stored)
         check, network = partial(found.checked, password), networks_of(client)[-1].name
-        return await self.lanes.run(check, client=network, is_known=found.is_known)
+        return await self.lanes.run(check, client=network, user_id=found.known_user)
 
     async def _send_code(self, request: Request) -> Response:
-        """Mail a code to the address of the account; the code proves that the user owns the account."""
+        """Mail a code to the address of the account, which proves that the user owns it; if that is refused, show the page again."""
         [step_id] = await fields(request, "step")
 
         async def send(codes: CodeRoutes) -> Response:
             steps, methods = self._steps, self._steps.start.accounts.policy.methods
             if SignInMethod.CODE not in methods:
                 raise MethodOff
-            _, waiting = await run_sync(steps.attempt, request, ACCOUNT_STEP, step_id)
+            step, waiting = await run_sync(steps.attempt, request, ACCOUNT_STEP, step_id)
             wanted = CodeRequest(address=_address(waiting), extra=waiting.text())
-            return await codes.begin(request, LinkByCode(self.visits), waiting.target, wanted)
+            try:
+                return await codes.begin(request, LinkByCode(self.visits), waiting.target, wanted)
+            except (TooManyAttempts, StoreUnavailable) as error:
+                return await run_sync(self._account_page, step, waiting, error.public)
 
         return await self._by_mail(request, send)
 
@@ -353,7 +357,7 @@ class VisitRoutes:
             try:
                 wanted = CodeRequest(address=checked_address(text), extra=waiting.text())
                 return await codes.begin(request, flow, waiting.target, wanted, waiting.invitation)
-            except (BadAddress, TooManyAttempts) as error:
+            except (BadAddress, TooManyAttempts, StoreUnavailable) as error:
                 return address_page(steps.question(step, waiting, _ADDRESS, error.public))
 
         return await self._by_mail(request, send)

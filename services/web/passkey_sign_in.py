@@ -14,8 +14,8 @@ from services.domain.sign_in_methods import BY_PASSKEY, SignInMethod
 from services.domain.single_sign_on import LinkedIdentity
 from services.errors import FactorNeeded, SignedOut
 from services.identity.passkeys import PasskeyUse, request_options
-from services.store.accounts import Checked
-from services.store.entries import Entered, Entry, Way
+from services.store.accounts import Checked, Entered
+from services.store.entries import Entry, Way
 from services.store.linking import sign_in_linking
 from services.web.entries import Entries
 from services.web.forms import with_query

@@ -12,7 +12,7 @@ from services.domain.addresses import checked_address
 from services.domain.mails import CodePurpose
 from services.domain.sign_in_methods import BY_CODE
 from services.errors import SignedOut
-from services.store.accounts import Checked, hash_new_password
+from services.store.accounts import Checked, Entered, hash_new_password
 from services.store.backend import Throttles
 from services.store.codes import (
     CodeRequest,
@@ -23,7 +23,7 @@ from services.store.codes import (
     reset_password,
     sign_in,
 )
-from services.store.entries import Entered, Entry, Way
+from services.store.entries import Entry, Way
 from services.web.code_routes import Asked
 from services.web.entries import Entries
 from services.web.factor_check import FactorCheck
@@ -80,7 +80,7 @@ class ResetPassword(_AccountCode):
         """Set the password, and sign in. Raise WeakPassword, after which the code stays valid."""
         address, password = code.request.address, asked.fields.get("password", "")
         hashed = await self.lanes.run(
-            lambda: hash_new_password(address, password), client=asked.network, is_known=False
+            lambda: hash_new_password(address, password), client=asked.network
         )
         entry = Entry(way=Way.RESET, address=address, by=BY_CODE, password_hash=hashed)
 

@@ -17,14 +17,15 @@ from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Route
 
 from services import errors
+from services.domain import UserId
 from services.domain.accounts import DELETE_WORD, Failure
 from services.domain.addresses import NO_ADDRESS, EmailAddress, checked_address
 from services.domain.mails import NoticeKind
 from services.domain.sign_in_methods import ALL_METHODS, BY_PASSWORD, SignInMethod
 from services.events import log_event
-from services.store.accounts import Accounts, AppSession, Checked, Found
+from services.store.accounts import Accounts, AppSession, Checked, Entered, Found
 from services.store.administration import UserAccess
-from services.store.entries import Entered, Entry, Way
+from services.store.entries import Entry, Way
 from services.store.failures import note_failure
 from services.web.changes import require_proof
 from services.web.confirmation_codes import SignUpByCode
@@ -137,7 +138,7 @@ class SignInRoutes:
         found = await run_sync(self._accounts.find_for_sign_up, email, throttles, code)
         hashed = None
         if self._takes_passwords:
-            hashed = await self._hash(request, lambda: found.hashed(password), found.is_known)
+            hashed = await self._hash(request, lambda: found.hashed(password), found.known_user)
         if self.by_code and (hashed is None or found.sign_ups.confirms_by_code):
             confirms = self._accounts.backend.sign_in.confirms_addresses
             if not await run_sync(confirms):
@@ -168,15 +169,17 @@ class SignInRoutes:
 
         MethodOff is not raised if passwords are disabled, because this would reveal that the password is right.
         """
-        checked = await self._hash(request, lambda: found.checked(password), found.is_known)
+        checked = await self._hash(request, lambda: found.checked(password), found.known_user)
         if not self._accounts.policy.opens(checked.credentials, BY_PASSWORD):
             raise errors.WrongCredentials
         return checked
 
-    async def _hash(self, request: Request, work: Callable[[], Answer], is_known: bool) -> Answer:
-        """Return the result of *work*, which hashes a password; *is_known*: the request comes from a known device."""
+    async def _hash(
+        self, request: Request, work: Callable[[], Answer], user_id: UserId | None
+    ) -> Answer:
+        """Return the result of *work*, which hashes a password; *user_id*: the user whose known device sent the request."""
         client = networks_of(self.start.origin.client_address(request))[-1].name
-        return await self.lanes.run(work, client=client, is_known=is_known)
+        return await self.lanes.run(work, client=client, user_id=user_id)
 
     @property
     def _accounts(self) -> Accounts:
@@ -246,7 +249,8 @@ class SignInRoutes:
                 await run_sync(self._accounts.backend.count_throttles, counted)
                 device = self.start.origin.device_cookie(request)
                 is_known = self.start.attempts.is_known(device, session.user_id)
-                hashed = await self._hash(request, lambda: current.hashed(password), is_known)
+                known_user = session.user_id if is_known else None
+                hashed = await self._hash(request, lambda: current.hashed(password), known_user)
                 if has_password:
                     change = partial(self._accounts.change_password, session, current, hashed)
                     devices = (await run_sync(self.start.shared().user_of, session)).devices

@@ -12,7 +12,6 @@ from zipfile import ZipFile
 
 import psycopg
 import pytest
-from psycopg.conninfo import make_conninfo
 
 from services.crypto import RootKeys
 from services.domain import AccountRole
@@ -35,10 +34,11 @@ from tests.database.storm import MUST_BE_ZERO
 from tests.database.test_operate import run as run  # a fixture
 from tests.database.test_operate import with_keys
 from tests.store.conformance import talk
+from tests.store.conformance.accounts.deployments import put_back, stored_rows
 from tests.store.conftest import PASSWORD, make_sessions, new_email
 from tests.store.test_copy import OTHER_DATA
 from tests.store.test_copy_plain import Noon
-from tests.stores import OpenStore, WholeAccounts, cheap_hashes, cut_at, store_of, sweep
+from tests.stores import OpenStore, WholeAccounts, cut_at, store_of, sweep
 
 # tables of sessions and of calls in progress, and the tables that `operate migrate` fills
 NOT_COPIED = {
@@ -53,13 +53,7 @@ OWN = {
     "turns": {"auth_session_id"},
     "settings": {"made_at"},
 }
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _cheap_hashes():
-    with cheap_hashes():
-        yield
-
+pytestmark = pytest.mark.usefixtures("cheap_passwords")
 
 _TABLES = """
 select schemaname || '.' || tablename, tablename from pg_tables where schemaname in ('public', 'private')
@@ -147,34 +141,37 @@ def without_numbers(files):
 
 def test_supabase_to_a_file_and_back_loses_nothing(run, place, cache, tmp_path, monkeypatch):
     file = f"sqlite:{tmp_path}/copy.db"
-    with started_stack(place / "from", cache) as old:
-        sessions = make_sessions(old)
-        fill(old, sessions)
-        with old.connect() as database:
+    with started_stack(place / "copied", cache) as stack:
+        with stack.connect() as database:
+            rows_of_a_new_stack = stored_rows(database)
+        sessions = make_sessions(stack)
+        fill(stack, sessions)
+        with stack.connect() as database:
             rows = rows_of(database)
         assert not [name for name, found in rows.items() if not found]
 
-        code, said = run("copy", "supabase", file, **with_keys(old))
+        code, said = run("copy", "supabase", file, **with_keys(stack))
 
         assert code == 0, said
-        again = run("copy", "supabase", file, **with_keys(old))
+        again = run("copy", "supabase", file, **with_keys(stack))
         assert again[1].endswith("nothing, all is there.")
         sent = exports(sessions, monkeypatch)
         sessions.backend.gateway.http.close()
-        root_keys = old.root_keys
-    with closing(SqlitePlace(tmp_path / "copy.db").open()) as tables:
-        ring = RootKeys.parse(root_keys)
-        accounts = WholeAccounts(TablesBackend(tables), ring, 3600, 3600)
-        assert without_numbers(exports(accounts, monkeypatch)) == without_numbers(sent)
-    with started_stack(place / "into", cache, root_keys) as new:
-        code, said = run("copy", file, "supabase", **with_keys(new))
+        with closing(SqlitePlace(tmp_path / "copy.db").open()) as tables:
+            ring = RootKeys.parse(stack.root_keys)
+            accounts = WholeAccounts(TablesBackend(tables), ring, 3600, 3600)
+            assert without_numbers(exports(accounts, monkeypatch)) == without_numbers(sent)
+        with stack.connect() as database:
+            put_back(database, rows_of_a_new_stack)
+
+        code, said = run("copy", file, "supabase", **with_keys(stack))
 
         assert code == 0, said
-        with new.connect() as database:
+        with stack.connect() as database:
             assert rows_of(database) == rows
-        again = run("copy", file, "supabase", **with_keys(new))
+        again = run("copy", file, "supabase", **with_keys(stack))
         assert again[1].endswith("nothing, all is there.")
-        sessions = make_sessions(new)
+        sessions = make_sessions(stack)
         assert exports(sessions, monkeypatch) == sent
         sessions.backend.gateway.http.close()
 
@@ -238,8 +235,7 @@ def target(hosted):
     """Yield a migrated database of the rig's server for one test."""
     if hosted.server is None:
         pytest.skip("a real project has one database")
-    hosted.server.make_template("copied")
-    yield make_conninfo(hosted.superuser, dbname="copied")
+    yield hosted.server.make_database("copied")
     servers.drop_database(hosted.superuser, "copied")
 
 

@@ -50,6 +50,7 @@ from tests.stack.apps import ROOT
 from tests.store.conftest import PASSWORD, make_sessions, new_email
 from tests.stores import NOT_COUNTED
 
+pytestmark = pytest.mark.usefixtures("cheap_passwords")
 NOON = datetime(2026, 11, 26, 12, tzinfo=UTC)
 ROOT_KEY = base64.urlsafe_b64encode(new_key()).decode()
 
@@ -600,35 +601,30 @@ def test_swapped_addresses_are_repaired_one_by_one(run, stack):
     ],
     ids=lambda command: command[0],
 )
-@pytest.mark.parametrize(
-    "change",
-    [
-        "delete from private.credentials where user_id = %s",
-        "update private.credentials set sealed = 'p1.1.' || repeat('A', 600) where user_id = %s",
-        "update private.credentials set generation = generation + 1 where user_id = %s",
-    ],
-    ids=["gone", "sealed by another", "another generation"],
-)
-def test_account_whose_credentials_do_not_open_needs_its_backup(run, stack, command, change):
+def test_account_whose_credentials_do_not_open_needs_its_backup(run, stack, command):
     sessions, email = make_sessions(stack), new_email()
     maya = sessions.sign_up_with(email, PASSWORD)[1]
     row = "select to_jsonb(credentials) from private.credentials where user_id = %s"
     state = f"select ({row}), encrypted_password from auth.users where id = %s"
+    put_back = "insert into private.credentials select (jsonb_populate_record(null::private.credentials, %s)).*"
+    name, *others = command
     with stack.connect() as database:
         backup = database.execute(row, [maya.user_id]).fetchone()[0]
-        database.execute(change, [maya.user_id])
-        before = database.execute(state, [maya.user_id] * 2).fetchone()
+        for change in (
+            "delete from private.credentials where user_id = %s",
+            "update private.credentials set sealed = 'p1.1.' || repeat('A', 600) where user_id = %s",
+            "update private.credentials set generation = generation + 1 where user_id = %s",
+        ):
+            database.execute(change, [maya.user_id])
+            before = database.execute(state, [maya.user_id] * 2).fetchone()
 
-    name, *others = command
-    code, said = run(name, email, *others, typed=f"{PASSWORD}\n" * 2, **with_keys(stack))
+            code, said = run(name, email, *others, typed=f"{PASSWORD}\n" * 2, **with_keys(stack))
 
-    assert (code, said.splitlines()[-1]) == (1, UNOPENED)
-    put_back = "insert into private.credentials select (jsonb_populate_record(null::private.credentials, %s)).*"
-    with stack.connect() as database:
-        assert database.execute(state, [maya.user_id] * 2).fetchone() == before
-        database.execute("delete from private.credentials where user_id = %s", [maya.user_id])
-        database.execute(put_back, [Jsonb(backup)])
-    assert sessions.sign_in_with(email, PASSWORD)[1].user_id == maya.user_id
+            assert (code, said.splitlines()[-1]) == (1, UNOPENED), change
+            assert database.execute(state, [maya.user_id] * 2).fetchone() == before, change
+            database.execute("delete from private.credentials where user_id = %s", [maya.user_id])
+            database.execute(put_back, [Jsonb(backup)])
+            assert sessions.sign_in_with(email, PASSWORD)[1].user_id == maya.user_id, change
     sessions.backend.gateway.http.close()
 
 
@@ -733,7 +729,7 @@ def test_credentials_are_not_touched_without_the_root_key(run, migrated, command
     ("option", "value"),
     [
         *itertools.product(("--daily", "--monthly"), ("nan", "inf", "-inf", "-1", "1e7", "much")),
-        *itertools.product(("--tokens",), ("-2", "9" * 30, "nan")),
+        *itertools.product(("--tokens",), ("-2", str(10**12 + 1), "nan")),
     ],
 )
 def test_limit_that_is_no_amount_is_refused_in_a_sentence(run, option, value):

@@ -162,12 +162,13 @@ class Server:
     root_keys: str = field(repr=False)
     _jwk: dict = field(repr=False, default_factory=lambda: _signing_key())
 
-    def make_template(self, name):
-        """Make a migrated database with a server key, without a connection."""
+    def make_database(self, name):
+        """Make a migrated database with a server key, without a connection; return its address."""
         address = servers.new_database(self.superuser, name)
         servers.lay_ground(address, is_open=False, with_auth=_AUTH is None)
         with self.auth(address):
             _migrate(servers.as_owner(address), self.root_keys)
+        return address
 
     @contextmanager
     def rig(self, address):

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from itertools import count
 from types import SimpleNamespace
+from uuid import uuid4
 
 import pytest
 
@@ -156,6 +157,32 @@ def test_mail_that_fails_goes_behind_newer_ones():
         emptied(mailer)
 
     assert [one is slow for one in sender.tried] == [True, False, True]
+
+
+def test_newer_code_of_a_step_replaces_the_one_that_waits():
+    step = uuid4()
+    old, other, new = a_mail(step=step), a_mail(step=uuid4()), a_mail(step=step)
+    with running(is_open=False) as (mailer, sender):
+        busy(mailer, sender)
+        for mail in (old, other, new):
+            assert mailer.send(mail)
+        sender.gate.set()
+        emptied(mailer)
+
+    assert sender.tried[1:] == [other, new]
+
+
+def test_failed_code_is_not_sent_again_after_a_newer_one_of_its_step():
+    step = uuid4()
+    old, new = a_mail(step=step), a_mail(step=step)
+    with running(TimeoutError(), is_open=False, clock=count().__next__) as (mailer, sender):
+        mailer.send(old)
+        until(lambda: sender.tried, within=20)
+        mailer.send(new)
+        sender.gate.set()
+        emptied(mailer)
+
+    assert sender.tried == [old, new]
 
 
 def test_sender_that_does_not_open_is_opened_again():

@@ -14,6 +14,7 @@ from playwright.sync_api import sync_playwright
 
 from tests.journeys.people import PASSWORD, SECONDS, Person
 from tests.journeys.runs import IS_WHOLE
+from tests.mail_server import mail_server
 from tests.model_server import ModelServer
 from tests.stack.apps import App, running
 
@@ -90,6 +91,20 @@ def sign_up(app, email):
     form = {"email": email, "password": PASSWORD, "next": "/"}
     answer = httpx.post(f"{app.url}/account", data=form, timeout=SECONDS, trust_env=False)
     return answer.headers["set-cookie"].split(";")[0]
+
+
+@pytest.fixture(scope="module")
+def shared_mails():
+    """A mail server for all tests of a module."""
+    with mail_server() as server:
+        yield server
+
+
+@pytest.fixture
+def mails(shared_mails):
+    """The mail server of the module, without the mails of earlier tests."""
+    shared_mails.received.clear()
+    return shared_mails
 
 
 @pytest.fixture(scope="module")

@@ -46,6 +46,12 @@
     const isLarge = parseFloat(style.fontSize) >= 24;
     judge(element, style.color, texts.currentNode.data, isIcon || isLarge ? 3 : 4.5);
   }
+  // what is typed is no text node; like axe, this judges the colour of an empty field, too
+  for (const field of document.querySelectorAll(
+    "select, textarea, input:not([type=radio], [type=checkbox])",
+  )) {
+    judge(field, getComputedStyle(field).color, `the text of ${field.name || field.type}`, 4.5);
+  }
   for (const field of document.querySelectorAll("[placeholder]")) {
     judge(field, getComputedStyle(field, "::placeholder").color, field.placeholder, 4.5);
   }

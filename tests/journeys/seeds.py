@@ -1,13 +1,13 @@
 """Seed data, written through the services like a second process of the same app."""
 
-import subprocess
-import sys
+import os
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 import psycopg
+from click.testing import CliRunner
 
 from services import settings
 from services.chat.live_turn import LiveTurns
@@ -24,13 +24,13 @@ from services.embedded.plan import read_secrets, running_endpoints
 from services.embedded.postgres import Postgres
 from services.llm import Models, Offer
 from services.memory.tokens import RegexCounter
+from services.operate.__main__ import operate as commands
 from services.rules.accounts import PROOF_LIFE
 from services.store.sqlite import SqlitePlace
 from services.store.tables.access import settings_of
 from services.store.tables.backend import TablesBackend
 from services.store.tables.schema import ACCOUNTS, BUDGETS, SESSIONS, SETTINGS, TURNS
 from services.stores import open_operator
-from tests.stack.apps import ROOT
 from tests.store.conformance.talk import begun_with
 from tests.stores import WholeAccounts, backend_at, store_of
 
@@ -47,19 +47,18 @@ BY_AN_OPERATOR = "An admin changed how you sign in"  # the notice after a comman
 
 
 def operate(app, *arguments):
-    """Return the output of a command of the operator, which runs beside *app*."""
+    """Return the output of a command of the operator beside *app*: in this process, because another takes a second to start."""
+    unset = dict.fromkeys(os.environ)
     places = {"DAYBOOK_DATA_DIR": str(app.data), "DAYBOOK_KEY_DIR": str(app.keys)}
     if app.database:
         places["DATABASE_URL"] = app.database
-    command = [sys.executable, "-m", "services.operate", *arguments]
-    ran = subprocess.run(
-        command, cwd=ROOT, env=places | app.environment, check=True, stdout=subprocess.PIPE
-    )
-    return ran.stdout.decode()
+    ran = CliRunner().invoke(commands, arguments, env=unset | places | app.environment)
+    assert ran.exit_code == 0, ran.output
+    return ran.stdout
 
 
 def operator_of(app):
-    """Return the operator's port of the store of *app*: in this process, which `operate` would take a second to start."""
+    """Return the operator's port of the store of *app*: in this process."""
     places = {"data_dir": app.data, "key_dir": app.keys}
     store = app.environment.get("DAYBOOK_STORE")
     return open_operator(settings.read(store=store, database_url=app.database, **places))

@@ -3,19 +3,18 @@
 import pytest
 from playwright.sync_api import expect
 
-from tests.journeys.conftest import FIRST_STORE
+from tests.journeys.conftest import ONE_STORE
 from tests.journeys.people import DESK, PASSWORD, PHONE
 from tests.journeys.seeds import age_proofs
 from tests.journeys.test_access import Look
 from tests.journeys.test_codes import EMAIL, NEW_PASSWORD, coded, enters, form, told
 from tests.journeys.test_codes import app as app  # a fixture: an app with mail, and a user
-from tests.journeys.test_codes import mails as mails
 from tests.stack.apps import until
 
 NEW = "maya@elsewhere.test"
 
 
-@pytest.mark.parametrize("store", FIRST_STORE)
+@pytest.mark.parametrize("store", ONE_STORE, scope="module")
 def test_email_changes_and_its_owner_takes_the_old_one_back(app, mails, person):
     maya = person(url=app.url, viewport=DESK)
     maya.visit("/")

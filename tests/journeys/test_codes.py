@@ -8,17 +8,11 @@ from tests.journeys.conftest import ONE_STORE
 from tests.journeys.people import DESK, PASSWORD, PHONE
 from tests.journeys.seeds import age_proofs, second_process
 from tests.journeys.test_access import Look
-from tests.mail_server import mail_server
 from tests.stack.apps import running, until
 
-EMAIL = "maya@daybook.test"
+EMAIL, OMAR = "maya@daybook.test", "omar@daybook.test"
 NEW_PASSWORD = "another horse, another battery"
-
-
-@pytest.fixture
-def mails():
-    with mail_server() as server:
-        yield server
+pytestmark = pytest.mark.parametrize("store", ONE_STORE, scope="module")
 
 
 def mail_settings(mails):
@@ -29,13 +23,14 @@ def mail_settings(mails):
     }
 
 
-@pytest.fixture
-def app(make_app, mails, store):
-    """An app with mail, and a user whose address is confirmed."""
-    with running(make_app("codes", store, environment=mail_settings(mails))) as app:
+@pytest.fixture(scope="module")
+def app(make_app, shared_mails, store):
+    """An app with mail, and a user for each test, whose address is confirmed."""
+    with running(make_app("codes", store, environment=mail_settings(shared_mails))) as app:
         app.until_ready()
         with second_process(app) as accounts:
-            confirm(accounts, accounts.sign_up_with(EMAIL, PASSWORD)[1])
+            for email in (EMAIL, OMAR):
+                confirm(accounts, accounts.sign_up_with(email, PASSWORD)[1])
         yield app
 
 
@@ -78,7 +73,6 @@ def enters(tab, code, button):
     form(tab, "/code/redeem").get_by_role("button", name=button).click()
 
 
-@pytest.mark.parametrize("store", ONE_STORE)
 def test_user_signs_in_by_a_code_and_resets_the_password(app, mails, person):
     maya = person(url=app.url, viewport=DESK)
     asks_for_a_code(maya, "Sign in with a code")
@@ -114,22 +108,21 @@ def test_user_signs_in_by_a_code_and_resets_the_password(app, mails, person):
     assert EMAIL not in app.said()
 
 
-@pytest.mark.parametrize("store", ONE_STORE)
 def test_code_takes_the_place_of_the_password_as_a_proof(app, mails, person):
-    maya = person(url=app.url, viewport=PHONE, has_touch=True)
-    maya.visit("/")
-    maya.enters("/session", EMAIL)
-    maya.is_welcome()
+    omar = person(url=app.url, viewport=PHONE, has_touch=True)
+    omar.visit("/")
+    omar.enters("/session", OMAR)
+    omar.is_welcome()
     age_proofs(app)
 
-    maya.visit("/account")
-    look = Look(maya)
+    omar.visit("/account")
+    look = Look(omar)
     look.at("proof")
-    form(maya, "/code").get_by_role("button", name="Send code").click()
-    expect(form(maya, "/code/redeem")).to_be_visible()
+    form(omar, "/code").get_by_role("button", name="Send code").click()
+    expect(form(omar, "/code/redeem")).to_be_visible()
     look.at("proof-code")
-    enters(maya, until(lambda: coded(mails))[0].code, "Confirm")
+    enters(omar, until(lambda: coded(mails))[0].code, "Confirm")
 
-    maya.sees("You can make changes for the next ten minutes.")
-    expect(form(maya, "/account/password")).to_be_visible()
+    omar.sees("You can make changes for the next ten minutes.")
+    expect(form(omar, "/account/password")).to_be_visible()
     assert look.found == []

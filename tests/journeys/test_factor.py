@@ -5,20 +5,21 @@ from playwright.sync_api import expect
 
 from tests.authenticator import Authenticator
 from tests.confirmed import confirm
-from tests.journeys.conftest import ONE_STORE, STORE
+from tests.journeys.conftest import ONE_STORE
 from tests.journeys.people import DESK, PASSWORD, PHONE
 from tests.journeys.seeds import BY_AN_OPERATOR, operate, second_process
 from tests.journeys.test_access import Look
 from tests.journeys.test_codes import (
-    EMAIL,
     NEW_PASSWORD,
     asks_for_a_code,
     coded,
     form,
     mail_settings,
 )
-from tests.journeys.test_codes import mails as mails  # a fixture
 from tests.stack.apps import running, until
+from tests.store.conftest import new_email
+
+pytestmark = pytest.mark.parametrize("store", ONE_STORE, scope="module")
 
 
 @pytest.fixture
@@ -26,16 +27,23 @@ def authenticator():
     return Authenticator()
 
 
-@pytest.fixture
-def app(make_app, mails, authenticator, store):
-    """An app with mail, and a user with a confirmed address and a second factor."""
-    with running(make_app("factor", store, environment=mail_settings(mails))) as app:
+@pytest.fixture(scope="module")
+def app(make_app, shared_mails, store):
+    """An app with mail."""
+    with running(make_app("factor", store, environment=mail_settings(shared_mails))) as app:
         app.until_ready()
-        with second_process(app) as accounts:
-            _, session = accounts.sign_up_with(EMAIL, PASSWORD)
-            confirm(accounts, session)
-            authenticator.enrol(accounts, session)
         yield app
+
+
+@pytest.fixture
+def email(app, authenticator):
+    """The confirmed address of a new user with a second factor."""
+    email = new_email()
+    with second_process(app) as accounts:
+        _, session = accounts.sign_up_with(email, PASSWORD)
+        confirm(accounts, session)
+        authenticator.enrol(accounts, session)
+    return email
 
 
 def gives(tab, label, text):
@@ -44,12 +52,11 @@ def gives(tab, label, text):
     form(tab, "/factor").get_by_role("button", name="Sign in").click()
 
 
-@pytest.mark.parametrize("store", ONE_STORE)
-def test_user_signs_in_with_the_factor_and_with_a_recovery_code(app, person, authenticator):
+def test_user_signs_in_with_the_factor_and_with_a_recovery_code(app, person, authenticator, email):
     """Until an operator resets the factor, after which the password alone opens the account."""
     maya = person(url=app.url, viewport=DESK)
     maya.visit("/")
-    maya.enters("/session", EMAIL)
+    maya.enters("/session", email)
     expect(maya.page.get_by_role("heading", name="Enter the code of your")).to_be_visible()
     look = Look(maya)
     look.at("factor")
@@ -58,12 +65,12 @@ def test_user_signs_in_with_the_factor_and_with_a_recovery_code(app, person, aut
     code = authenticator.code()
     gives(maya, "Code", f"{code[:3]} {code[3:]}")
     maya.is_welcome()
-    assert EMAIL not in maya.page.url
+    assert email not in maya.page.url
     assert "step" not in maya.page.url
 
     phone = person(url=app.url, viewport=PHONE, has_touch=True)
     phone.visit("/")
-    phone.enters("/session", EMAIL)
+    phone.enters("/session", email)
     phone.page.get_by_role("button", name="Use a recovery code").click()
     expect(form(phone, "/factor").get_by_label("Recovery code")).to_be_visible()
     look_at_recovery = Look(phone)
@@ -72,22 +79,20 @@ def test_user_signs_in_with_the_factor_and_with_a_recovery_code(app, person, aut
     phone.is_welcome()
     assert look.found + look_at_recovery.found == []
 
-    operate(app, "reset-factors", EMAIL)
+    operate(app, "reset-factors", email)
     maya.is_signed_out_before_long()
-    maya.enters("/session", EMAIL)
+    maya.enters("/session", email)
     maya.is_welcome()
     maya.is_told(BY_AN_OPERATOR, "/account")
     expect(maya.page.get_by_role("button", name="Set up")).to_be_visible()
-    for secret in (code, authenticator.recovery[0], EMAIL):
+    for secret in (code, authenticator.recovery[0], email):
         assert secret not in app.said()
 
 
-@pytest.mark.parametrize(
-    ("store", "is_kept"), [(STORE, True), *((one, False) for one in ONE_STORE)]
-)
-def test_reset_lists_the_factor_and_asks_for_it(app, mails, person, authenticator, is_kept):
+@pytest.mark.parametrize("is_kept", [True, False])
+def test_reset_lists_the_factor_and_asks_for_it(app, mails, person, authenticator, email, is_kept):
     phone = person(url=app.url, viewport=PHONE, has_touch=True)
-    asks_for_a_code(phone, "Forgot your password?")
+    asks_for_a_code(phone, "Forgot your password?", email)
     form(phone, "/code/redeem").get_by_label("New password").fill(NEW_PASSWORD)
     form(phone, "/code/redeem").get_by_label("Code", exact=True).fill(
         until(lambda: coded(mails))[0].code
@@ -110,7 +115,7 @@ def test_reset_lists_the_factor_and_asks_for_it(app, mails, person, authenticato
 
     maya = person(url=app.url, viewport=DESK)
     maya.visit("/")
-    maya.enters("/session", EMAIL, NEW_PASSWORD)
+    maya.enters("/session", email, NEW_PASSWORD)
     if is_kept:
         expect(form(maya, "/factor")).to_be_visible()
         gives(maya, "Code", authenticator.code(1))

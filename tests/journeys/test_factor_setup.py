@@ -8,14 +8,12 @@ from playwright.sync_api import expect
 from pyotp import TOTP
 
 from tests.journeys.conftest import FIRST_STORE
-from tests.journeys.people import DESK, FOR_EVER, PHONE, Person
+from tests.journeys.people import FOR_EVER, PHONE, Person
 from tests.journeys.seeds import reply_states
 from tests.journeys.test_access import Look
 from tests.journeys.test_codes import form
 from tests.journeys.test_passkeys import Authenticator, adds
 from tests.stack.apps import running
-
-SIZES = {"desk": {"viewport": DESK}, "phone": {"viewport": PHONE, "has_touch": True}}
 
 
 def button(tab, name):
@@ -128,7 +126,7 @@ def test_admin_requires_two_step_verification_of_all(make_app, browser, store):
     with running(make_app("required", store)) as app:
         app.until_ready()
         ruth, omar = (Person(browser, app.url, name) for name in ("ruth", "omar"))
-        maya = Person(browser, app.url, "maya", **SIZES["phone"])
+        maya = Person(browser, app.url, "maya", viewport=PHONE, has_touch=True)
         noor = Person(browser, app.url.replace("127.0.0.1", "localhost"), "noor")
         try:
             for one in (ruth, maya, noor):
@@ -208,11 +206,10 @@ def test_admin_requires_two_step_verification_of_all(make_app, browser, store):
                 one.leaves()
 
 
-@pytest.mark.parametrize("size", SIZES)
-def test_two_step_verification_has_no_barrier(person, size):
-    maya = person(reduced_motion="reduce", **SIZES[size])
+def test_two_step_verification_has_no_barrier(person):
+    maya = person(reduced_motion="reduce")
     maya.arrives()
-    look = Look(maya)
+    look = Look(maya, PHONE)
 
     maya.visit("/account")
     expect(button(maya, "Set up")).to_be_visible()

@@ -14,7 +14,7 @@ SECONDS = 20.0  # longer than every time-out of the app, and than the lease of a
 
 @pytest.fixture(scope="module")
 def frail(make_app):
-    """An app whose database this module may freeze."""
+    """An app whose database this module may freeze, and which it may kill."""
     prices = {"DAYBOOK_INPUT_PRICE_MICRO": "1000000", "DAYBOOK_OUTPUT_PRICE_MICRO": "5000000"}
     with running(make_app("frail", environment=prices)) as app:
         app.until_ready()
@@ -70,33 +70,31 @@ def test_reply_survives_a_database_that_stands_still(frail, person, model):
     assert_each_is_stored_and_paid_once(frail, maya, turns=3, messages=6)
 
 
-def test_reply_interrupted_by_a_kill_is_kept(make_app, person):
+def test_reply_interrupted_by_a_kill_is_kept(frail, person):
     # only the first request gets this reply; later ones are answered with the prompt itself
     prompt = "Tell me all [[tokens=9000 rate=12 times=1]]"
-    with running(make_app("killed")) as app:
-        app.until_ready()
-        maya = person(url=app.url)
-        maya.signs_up()
-        maya.asks("Before")
-        maya.hears_all_of("You said: Before")
-        maya.asks(prompt)
-        maya.hears("word10")
-        before = partial_reply(app)
-        until(lambda: partial_reply(app) != before)
-        app.kill()
-        maya.sees("Reconnecting… Your unsent message is kept.")
-    with running(make_app("killed", base=app.base, port=app.port)) as again:
-        again.until_ready()
+    maya = person(url=frail.url)
+    maya.signs_up()
+    maya.asks("Before")
+    maya.hears_all_of("You said: Before")
+    maya.asks(prompt)
+    maya.hears("word10")
+    before = partial_reply(frail)
+    until(lambda: partial_reply(frail) != before)
+    frail.end()
+    maya.sees("Reconnecting… Your unsent message is kept.")
+    frail.start()
+    frail.until_ready()
 
-        maya.sees("The server stopped during this reply.")  # the tab reconnects by itself
-        assert maya.texts()[:3] == ["Before", "You said: Before", prompt]
-        assert re.fullmatch(r"word1 word2 .*word\d+", maya.texts()[3])
-        maya.retries()
+    maya.sees("The server stopped during this reply.")  # the tab reconnects by itself
+    assert maya.texts()[:3] == ["Before", "You said: Before", prompt]
+    assert re.fullmatch(r"word1 word2 .*word\d+", maya.texts()[3])
+    maya.retries()
 
-        maya.hears_all_of("You said: Tell me all")
-        maya.page.reload()
-        maya.hears_all_of("You said: Tell me all")
-        assert len(maya.texts()) == 4
+    maya.hears_all_of("You said: Tell me all")
+    maya.page.reload()
+    maya.hears_all_of("You said: Tell me all")
+    assert len(maya.texts()) == 4
 
 
 def partial_reply(app):

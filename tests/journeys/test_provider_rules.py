@@ -28,7 +28,6 @@ from tests.journeys.people import PASSWORD
 from tests.journeys.seeds import BY_AN_OPERATOR, operate, second_process
 from tests.journeys.test_access import SIZES, Look
 from tests.journeys.test_codes import form
-from tests.journeys.test_codes import mails as mails  # a fixture
 from tests.journeys.test_passkeys import SIGN_IN, Authenticator, adds, press
 from tests.journeys.test_single_sign_on import CORP, HOME, entry, started_site
 from tests.journeys.test_single_sign_on import link as way

@@ -20,29 +20,31 @@ from tests.journeys.test_codes import (
     mail_settings,
     told,
 )
-from tests.journeys.test_codes import mails as mails  # a fixture
 from tests.journeys.test_factor import gives
 from tests.journeys.test_notices import notices
 from tests.stack.apps import running, until
 from tests.web.test_code_routes import another
 
-ADMIN, MAYA, OMAR, NOOR = (f"{name}@daybook.test" for name in ("lea", "maya", "omar", "noor"))
-pytestmark = pytest.mark.parametrize("store", ONE_STORE)
+ADMIN, RUTH, MAYA, OMAR, NOOR = (
+    f"{name}@daybook.test" for name in ("lea", "ruth", "maya", "omar", "noor")
+)
+pytestmark = pytest.mark.parametrize("store", ONE_STORE, scope="module")
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def authenticator():
     """An app of whose recovery codes four are left."""
     return Authenticator(recovery=new_codes()[:4])
 
 
-@pytest.fixture
-def app(make_app, mails, authenticator, store):
-    """An app with mail: an admin, a user with a second factor, and one whose address is not confirmed."""
-    with running(make_app("refusals", store, environment=mail_settings(mails))) as app:
+@pytest.fixture(scope="module")
+def app(make_app, shared_mails, authenticator, store):
+    """An app with mail: an admin, a user, one with a second factor, and one whose address is not confirmed."""
+    with running(make_app("refusals", store, environment=mail_settings(shared_mails))) as app:
         app.until_ready()
         with second_process(app) as accounts:
-            confirm(accounts, accounts.sign_up_with(ADMIN, PASSWORD)[1])
+            for email in (ADMIN, RUTH):
+                confirm(accounts, accounts.sign_up_with(email, PASSWORD)[1])
             session = accounts.sign_up_with(MAYA, PASSWORD)[1]
             confirm(accounts, session)
             authenticator.enrol(accounts, session)
@@ -68,8 +70,8 @@ def test_refused_codes_are_told(app, mails, person):
     stranger.sees("Too many attempts. Try again in a minute.")
     look.at("another code too soon")
 
-    asks_for_a_code(stranger, "Sign in with a code", ADMIN)
-    code = code_for(mails, ADMIN)
+    asks_for_a_code(stranger, "Sign in with a code", RUTH)
+    code = code_for(mails, RUTH)
     for _ in range(5):
         enters(stranger, another(code), "Sign in")
         stranger.sees("Wrong code.")
@@ -79,11 +81,11 @@ def test_refused_codes_are_told(app, mails, person):
 
     stranger.visit("/")
     stranger.page.get_by_role("tab", name="Create account").click()
-    stranger.enters("/account", ADMIN, PASSWORD)
+    stranger.enters("/account", RUTH, PASSWORD)
     expect(form(stranger, "/code/redeem")).to_be_visible()
     taken = until(lambda: told(mails)[1:])[0]
-    assert (taken.recipients, taken.message["Subject"]) == ([ADMIN], "You already have an account")
-    assert [one.recipients for one in coded(mails)] == [[ADMIN]]
+    assert (taken.recipients, taken.message["Subject"]) == ([RUTH], "You already have an account")
+    assert [one.recipients for one in coded(mails)] == [[RUTH]]
     assert look.found == []
 
 

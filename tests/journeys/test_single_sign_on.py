@@ -16,7 +16,7 @@ from services.embedded.folders import free_port
 from services.errors import LastWayIn
 from tests.confirmed import confirm
 from tests.identity.real_providers import CLIENT_ID, SECRET, RealProviders, real_providers
-from tests.journeys.conftest import FIRST_STORE, ONE_STORE
+from tests.journeys.conftest import ONE_STORE
 from tests.journeys.people import PASSWORD, PHONE
 from tests.journeys.seeds import age_proofs, required_factor, second_process
 from tests.journeys.test_access import SIZES, Look
@@ -28,7 +28,6 @@ from tests.journeys.test_codes import (
     form,
     mail_settings,
 )
-from tests.journeys.test_codes import mails as mails  # a fixture
 from tests.journeys.test_passkeys import SIGN_IN, Authenticator, adds, press, signs_out
 from tests.mail_server import MailServer
 from tests.stack.apps import App, running
@@ -300,7 +299,7 @@ def goes_all_ways(person, site, *, is_looked_at=False):
         assert text not in site.app.said()
 
 
-@pytest.mark.parametrize("store", FIRST_STORE)
+@pytest.mark.parametrize("store", ONE_STORE)
 def test_single_sign_on(person, site):
     goes_all_ways(person, site, is_looked_at=True)
 

@@ -201,6 +201,10 @@ def test_password_managers_are_told_the_account(open_account, database, model):
             {"reason": "slow", "wait": "300"},
             "Nothing was changed. Too many attempts. Try again in 5 minutes.",
         ),
+        (
+            {"reason": "unavailable"},
+            "Daybook cannot reach its database. Your change may not have been saved. Try again in a moment.",
+        ),
     ],
 )
 def test_page_says_how_a_change_ended(open_account, query, sentence):
@@ -225,7 +229,7 @@ def test_proof_that_has_become_old_is_not_confirmed(open_account, database, reas
 
 def test_every_refusal_of_a_change_has_a_sentence(open_account):
     app = open_account()
-    for reason in set(SIGN_IN_REASONS) - {"wrong"}:
+    for reason in set(SIGN_IN_REASONS) - {"wrong", "unavailable"}:
         app.query_params["reason"] = reason
         (sentence,) = said(app.run())
         assert sentence.startswith("Nothing was changed. ")

@@ -596,10 +596,17 @@ def test_retention_is_previewed_and_set(open_tab, ruth, monkeypatch):
     assert changes(ruth) == [("settings.set", None, {"retention_days": 90})]
 
 
-def test_retention_of_pinned_chats_is_told_where_it_is_set(open_tab):
+@pytest.mark.parametrize(
+    "sentence",
+    [
+        "Pinned and archived chats are deleted, too.",
+        "After the period is set or shortened, no chat is deleted for 14 days.",
+    ],
+)
+def test_effect_of_retention_is_told_where_it_is_set(open_tab, sentence):
     told = [each.value for each in open_tab("Settings").caption]
 
-    assert any("Pinned and archived chats are deleted, too." in each for each in told)
+    assert any(sentence in each for each in told)
 
 
 def test_owner_is_warned_of_chats_that_expire(open_app, ruth, database):
@@ -626,7 +633,7 @@ def test_health_shows_each_part(open_tab, ruth, monkeypatch):
     shown = {metric.label: metric.value for metric in app.metric}
     assert (shown["Database"], shown["API and network"]) == ("3 ms", "12 ms")
     assert shown["Max rows per response"] == "500"
-    assert (shown["Recent calls"], shown["Failed replies"]) == ("2", "1")
+    assert (shown["Recent calls"], shown["Failed calls"]) == ("2", "1")
     assert shown["Time to first token (median)"] == "0.12 s"
     assert shown["Last error"].startswith("ModelUnavailable, ")
     assert not app.warning

@@ -32,6 +32,8 @@ from tests.pages.test_chat_page import menu, send
 from tests.pages.test_choices_page import told
 from tests.store.conformance.talk import a_fact, destroy, stored_space
 
+REMEMBERS, RECALLS = "Remember things about me", "Let the model use my other chats"
+
 
 @pytest.fixture
 def garden(database):
@@ -457,9 +459,9 @@ def test_memory_is_switched_on_and_off(open_app, maya, was_on):
     choose(maya.store.profile, keeps_facts=was_on)
     keep(maya, fact("Has a dog."))
     app = memory(open_app(maya))
-    assert app.toggle(key="keeps-facts").value is was_on
+    assert app.toggle(key=REMEMBERS).value is was_on
 
-    app.toggle(key="keeps-facts").set_value(not was_on).run()
+    app.toggle(key=REMEMBERS).set_value(not was_on).run()
 
     assert maya.store.profile.preferences().keeps_facts is not was_on
     assert ("Nothing new is remembered" in "\n".join(lines(app))) is was_on
@@ -470,17 +472,17 @@ def test_switch_that_cannot_be_stored_goes_back(open_app, maya):
     app = memory(open_app(maya))
     maya.database.rows.failures["put_document"] = StoreUnavailable()
 
-    app.toggle(key="keeps-facts").set_value(False).run()
+    app.toggle(key=REMEMBERS).set_value(False).run()
 
-    assert app.toggle(key="keeps-facts").value is True
+    assert app.toggle(key=REMEMBERS).value is True
     assert [warning.value for warning in app.warning] == [StoreUnavailable.public]
 
 
 def test_search_of_other_conversations_is_switched_on(open_app, maya):
     app = memory(open_app(maya))
-    assert app.toggle(key="recalls-elsewhere").value is False
+    assert app.toggle(key=RECALLS).value is False
 
-    app.toggle(key="recalls-elsewhere").set_value(True).run()
+    app.toggle(key=RECALLS).set_value(True).run()
 
     assert maya.store.profile.preferences().recalls_elsewhere is True
     assert "Chats in a space are used only within that space." in captions(app)

@@ -77,9 +77,15 @@ def test_price_without_a_cached_one_has_that_of_input(open_tab, ruth):
     fields(app)["Output ($)"].set_value(2.0)
     assert fields(app)["Cached input ($)"].placeholder == "Same as input"
 
-    press(app, "Save")
+    app = press(app, "Save")
 
     prices = replace(PRICES, cached_input_micro=PRICES.input_micro)
+    assert ruth.models.settings().by_name == {"large": ModelSetting(prices=prices)}
+
+    fields(app)["Input ($)"].set_value(1.0)
+    press(app, "Save")
+
+    prices = replace(prices, input_micro=1_000_000, cached_input_micro=1_000_000)
     assert ruth.models.settings().by_name == {"large": ModelSetting(prices=prices)}
 
 

@@ -79,6 +79,9 @@ def test_receipts_and_thoughts_beyond_the_cache_are_read(maya, garden, monkeypat
         assert list(reader.thoughts(garden.messages, its).values()) == [THOUGHTS, THOUGHTS]
 
 
+@pytest.mark.parametrize(  # the client counts its calls, and the rows are too few for a second page
+    "stack", ["embedded_stack"], indirect=True, ids=["embedded"], scope="session"
+)
 def test_facts_of_many_conversations_are_read_in_few_calls(maya, user, asked, stack):
     with stack.connect() as database:
         pace = "update private.budgets set max_per_minute = 1000 where user_id = %s"

@@ -231,6 +231,23 @@ def test_copy_that_was_cut_short_goes_on(copy, source, target, monkeypatch, writ
     assert rows_of(target) == rows
 
 
+def test_users_of_a_copy_that_was_cut_short_have_the_settings(copy, source, target, monkeypatch):
+    put = TablesCopy.put
+
+    def cut(self, table, user_id, rows):
+        if user_id is None and table not in (schema.SETTINGS, schema.MODELS):
+            raise SystemExit(9)
+        put(self, table, user_id, rows)
+
+    monkeypatch.setattr(TablesCopy, "put", cut)
+
+    assert copy()[0] == 9
+
+    copied, rows = rows_of(target), rows_of(source)
+    for name in ("settings", "models"):
+        assert copied[name, None, name] == rows[name, None, name]
+
+
 _KILLED = """
 import os, sys
 from services.operate.__main__ import operate

@@ -30,7 +30,7 @@ from tests.store.conformance import talk
 from tests.store.conftest import PASSWORD, new_email
 from tests.store.test_copy import OTHER_DATA, RING, ROOT_KEY
 from tests.store.test_copy import run as run  # a fixture
-from tests.stores import WholeAccounts, cheap_hashes, store_of, sweep
+from tests.stores import WholeAccounts, store_of, sweep
 
 CANARY = "parsnip"
 CONTENT = (schema.MESSAGES, schema.PIECES, schema.THOUGHTS, schema.RECEIPTS)
@@ -85,12 +85,6 @@ def change(path, table, choose, **fields):
             return row
 
         return tables.of(session.user_id).run(write)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _cheap_hashes():
-    with cheap_hashes():
-        yield
 
 
 @pytest.fixture(scope="module")

@@ -12,6 +12,7 @@ from uuid import UUID, uuid4
 import pytest
 
 from services import events
+from services.crypto import RootKeys, new_key
 from services.domain import AccountRole, Outcome, Role, UserId
 from services.domain.rows import MessageRow
 from services.errors import Misconfigured, StoreBlocked
@@ -22,18 +23,22 @@ from services.store.files.documents import Document
 from services.store.files.journal import Operation, journal_line, read_journal
 from services.store.operator import Mark
 from services.store.tables.backend import TablesBackend
+from services.store.tables.operator import TablesOperator
 from services.store.tables.schema import (
     ACCOUNTS,
     BUDGETS,
     CONVERSATIONS,
     MESSAGES,
     NONCES,
+    SESSIONS,
     SETTINGS,
     AccountRow,
     Nonce,
     Settings,
 )
+from services.stores import open_tables
 from tests.stack.apps import until
+from tests.store.conformance.talk import a_fact
 from tests.store.faulty_disk import Faults
 from tests.store.on_disk import NOON, check_refused, listing, moved, numbers, put, remove
 from tests.stores import InMemoryDatabase, folder_in_memory
@@ -307,11 +312,47 @@ def test_damage_that_a_pending_journal_follows_is_refused(place, slow, number):
     assert listing(place.path) == before
 
 
+@pytest.mark.parametrize("name", ["root_key", "credentials", "accounts", "lookups", "sessions"])
+def test_check_names_a_damaged_file_of_all_users(place, name):
+    ring = RootKeys({1: new_key()}, 1)
+    open_tables(place, ring).close()
+    (place.path / "shared" / f"{name}.jsonl").write_bytes(b"x\n")
+
+    found = TablesOperator(place, lambda: open_tables(place, ring)).check("no root keys")
+
+    assert found["files"] == (Mark.FAIL, f"damaged: shared/{name}.jsonl; put a backup back")
+    assert found["credentials"] == (Mark.UNKNOWN, "not checked: needs whole files")
+    place.open().close()  # the lock is free again
+
+
 def test_check_names_no_damage_of_a_whole_store(place):
     with closing(place.open()) as store:
         put(store, 1)
 
     assert place.check()["files"][0] is Mark.OK
+
+
+@pytest.mark.parametrize("number", [-1, 2**64])
+def test_number_out_of_range_spoils_its_row_alone(place, number):
+    database, (first, second) = InMemoryDatabase(MAYA, make_store=place.open), (a_fact(), a_fact())
+    with closing(database.deployment):
+        garden = database.hold("Garden", "When do I sow peas?", "In March.")
+        other = database.hold("Other", "Hello", "Hi.")
+        for fact in (first, second):
+            database.store().facts.keep(fact)
+        reply = database.thread(garden).messages[1]
+        database.put("message", reply.id, "seq", number)
+        database.put("conversation", other, "key_version", number)
+        database.put("fact", first.id, "rev", number)
+
+        store = database.store()
+
+        thread = store.conversations.thread(garden)
+        assert [one.body for one in thread.messages if one.is_verified] == ["When do I sow peas?"]
+        assert not thread.is_whole
+        recent = {one.id: one.is_verified for one in store.conversations.recent()}
+        assert recent == {garden: True, other: False}
+        assert [one.id for one in store.facts.facts()] == [second.id]
 
 
 # --- a full, read-only or failing disk
@@ -681,6 +722,18 @@ def test_folder_of_a_user_comes_and_goes(place, quick):
             until(lambda: is_written(place))
             assert not (place.path / str(MAYA)).exists()
             assert store.owners(MESSAGES) == []
+
+
+def test_copy_without_the_file_of_sessions_signs_all_users_out(place):
+    with closing(place.open()) as store:
+        database = InMemoryDatabase(MAYA, make_store=lambda: store)
+        database.sign_in("maya@daybook.test", AccountRole.USER)
+
+    (place.path / "shared" / "sessions.jsonl").unlink()
+
+    with closing(place.open()) as store:
+        both = store.of(None).run(lambda block: (block.select(SESSIONS), block.select(ACCOUNTS)))
+    assert [len(rows) for rows in both] == [0, 1]
 
 
 # --- documents in memory

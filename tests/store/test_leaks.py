@@ -1,6 +1,5 @@
 """Texts and keys of a conversation in the memory of a process, before and after its deletion."""
 
-import gc
 import random
 from uuid import uuid4
 
@@ -23,17 +22,12 @@ from tests.store.conformance.talk import NOON, a_fact
 from tests.store.conftest import ledger
 
 # the backend does not matter for the memory of a process
-pytestmark = pytest.mark.parametrize(
-    "stack", ["embedded_stack"], indirect=True, ids=["embedded"], scope="session"
-)
-
-
-@pytest.fixture(autouse=True)
-def older_objects_frozen():
-    """Let `leaks.found(…, in_new=True)` pass over the objects of the tests before."""
-    gc.freeze()
-    yield
-    gc.unfreeze()
+pytestmark = [
+    pytest.mark.parametrize(
+        "stack", ["embedded_stack"], indirect=True, ids=["embedded"], scope="session"
+    ),
+    pytest.mark.usefixtures("older_objects_frozen"),
+]
 
 
 @pytest.fixture

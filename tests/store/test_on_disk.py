@@ -14,6 +14,7 @@ from services.errors import Misconfigured, StoreBlocked, StoreUnavailable
 from services.store.files import FilesPlace
 from services.store.files import store as files
 from services.store.sqlite import SqlitePlace
+from services.store.tables.backend import TablesBackend
 from tests.store.on_disk import listing, moved, numbers, put, removed, replaced
 from tests.store.storm import HAPPENED, run_storm
 from tests.stores import folder_in_memory
@@ -166,6 +167,13 @@ def full_disk(log):
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
+@contextmanager
+def moved_away(place):
+    put_back = moved(place.path)
+    yield
+    put_back()
+
+
 def test_backup_to_a_full_disk_names_the_target(tmp_path):
     place = SqlitePlace(tmp_path / "home" / "daybook.db")
     place.path.parent.mkdir()
@@ -196,6 +204,23 @@ def test_full_disk_takes_nothing_until_there_is_space(place, monkeypatch):
         assert numbers(store) == [1, 4]
     with closing(place.open()) as store:
         assert numbers(store) == [1, 4]
+
+
+@pytest.mark.parametrize(
+    ("block", "sentence"),
+    [(lambda place: full_disk(log_of(place)), "free some space"), (moved_away, "was moved")],
+)
+def test_sweep_reports_refused_writes_until_the_store_takes_them(place, block, sentence):
+    with closing(place.open()) as store:
+        backend = TablesBackend(store)
+        with block(place):
+            with pytest.raises(StoreBlocked):
+                put(backend.noted, 1)
+            for _ in range(2):
+                with pytest.raises(StoreBlocked, match=sentence):
+                    backend.sweep()
+
+        assert not backend.sweep()
 
 
 def test_closed_store_is_unavailable(place):

@@ -3,6 +3,7 @@
 import json
 import os
 from contextlib import closing
+from dataclasses import replace
 from datetime import UTC, datetime
 from threading import Timer
 from uuid import uuid4
@@ -11,12 +12,14 @@ import pytest
 
 from services.crypto import PlainKeys, UserKey, new_key
 from services.domain import Role, UserId
+from services.domain.policies import Summary, Window
 from services.errors import Misconfigured, StoreBlocked
 from services.store.files import FilesPlace
 from services.store.files import place as places
 from services.store.files.incoming import take_up, unread_files
 from services.store.tables.in_memory import InMemoryStore
 from services.store.tables.schema import MESSAGES
+from tests.store.conformance.talk import SUMMARY, a_fact
 from tests.stores import InMemoryDatabase, OpenTables
 
 SAID = [
@@ -75,11 +78,37 @@ def test_text_changed_by_hand_is_read(place):
     assert [one.body for one in thread.messages] == ["When do I sow peas?", "In April."]
 
 
+@pytest.mark.parametrize("text", ['{"text": "They sow "peas"."}', '["peas"]', "1", "null"])
+def test_text_broken_by_hand_is_marked_and_replaced(place, text):
+    database = InMemoryDatabase(MAYA, make_store=place.open, keys=keys)
+    with closing(database.deployment):
+        chat, fact = database.hold("Garden", "When do I sow peas?", "In March."), a_fact()
+        stored = database.store()
+        stored.conversations.set_summary(stored.conversations.thread(chat), SUMMARY)
+        stored.profile.change(lambda now: replace(now, instructions="In short."))
+        stored.facts.keep(fact)
+        database.put("conversation", chat, "summary", text)
+        database.put("preferences", MAYA, "body", text)
+        database.put("fact", fact.id, "body", text)
+
+        stored = database.store()
+
+        thread = stored.conversations.thread(chat)
+        assert (thread.summary, thread.is_summary_verified) == (None, False)
+        assert not stored.profile.preferences().is_verified
+        assert stored.facts.facts() == ()
+        stored.conversations.set_summary(thread, SUMMARY)
+        stored.profile.change(lambda now: replace(now, instructions="At length."))
+        stored = database.store()
+        assert stored.conversations.thread(chat).summary == SUMMARY
+        assert stored.profile.preferences().instructions == "At length."
+
+
 def test_short_texts_of_files_are_in_no_cache_of_the_process(place, incoming):
     (incoming / "garden.json").write_text(json.dumps(SAID))
     stores = InMemoryStore(), InMemoryStore()
     for store in stores:
-        take_up(store, place.path)
+        take_up(store, place.path, place.policy)
         (incoming / "done" / "garden.json").rename(incoming / "garden.json")
     both = [OpenTables(store.of(MAYA)).all(MESSAGES).values() for store in stores]
     both += [thread.messages for _ in range(2) for thread in chats(place)]
@@ -104,6 +133,15 @@ def test_list_put_in_by_hand_becomes_a_chat_once(place, incoming):
     assert [one.name for one in (incoming / "done").iterdir()] == ["garden.json"]
     (incoming / "again.json").write_text(json.dumps(SAID))
     assert [one.conversation.id for one in chats(place)] == [thread.conversation.id]
+
+
+@pytest.mark.parametrize("policy", [None, Window(40)])
+def test_imported_chat_has_the_policy_of_the_deployment(place, incoming, policy):
+    (incoming / "garden.json").write_text(json.dumps(SAID))
+
+    [thread] = chats(replace(place, policy=policy) if policy else place)
+
+    assert thread.conversation.policy == (policy or Summary())
 
 
 def test_import_of_an_old_file_is_a_use_of_the_chat(place, incoming):
@@ -198,7 +236,7 @@ def test_suffix_counts_in_any_case(place, incoming, name):
 def test_start_that_cannot_store_a_list_is_refused_and_leaves_it(place, incoming, monkeypatch):
     (incoming / "garden.json").write_text(json.dumps(SAID))
 
-    def refuse(tables, folder):
+    def refuse(tables, folder, policy):
         raise StoreBlocked("The disk takes no more data.")
 
     with monkeypatch.context() as changed:

@@ -236,6 +236,20 @@ def test_failed_migration_changes_nothing(place, later):
         assert numbers(store) == [1]
 
 
+def test_migrated_file_whose_checkpoint_fails_keeps_its_copy(place, later, connections):
+    with closing(place.open()) as store:
+        put(store, 1)
+    connections.rewrite = lambda sql: "select * from missing" if "wal_checkpoint" in sql else sql
+
+    with pytest.raises(Misconfigured):
+        later("create table another (a text) strict;").open()
+
+    connections.rewrite = lambda sql: sql
+    [copy] = place.path.parent.glob("*.db-version-*")
+    with closing(SqlitePlace(copy).open()) as before:
+        assert numbers(before) == [1]
+
+
 def test_operator_changes_no_version_below_the_app(place, store, later):
     with pytest.raises(Misconfigured, match="stop it"):
         later("create table another (a text) strict;").open(is_app=False)

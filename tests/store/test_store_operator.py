@@ -31,7 +31,7 @@ from services.store.operator import Mark, PresentKeys
 from services.store.sign_in_policy import SignInPolicy
 from services.store.sqlite import SqlitePlace
 from services.store.tables.backend import TablesBackend
-from services.store.tables.opening import only_account
+from services.store.tables.opening import check_root_key, only_account
 from services.store.tables.operator import TablesOperator
 from services.store.tables.schema import (
     ACCOUNTS,
@@ -278,6 +278,13 @@ def test_check_names_the_root_keys_that_stored_data_needs(accounts, operator, ta
     assert without["root keys"] == (Mark.FAIL, advice)
     for name in ("credentials", "ways in", "look-ups"):
         assert without[name] == (Mark.UNKNOWN, "not checked: needs the root keys")
+
+
+def test_check_names_the_root_key_without_which_the_store_does_not_open(operator, tables):
+    ring = RootKeys({1: RING_KEY, 2: new_key()}, 2)
+    check_root_key(tables, RING)
+
+    assert findings(operator, ring)["root keys"] == (Mark.OK, "stored data needs 1, and not 2")
 
 
 def test_check_takes_damaged_credentials_for_no_missing_root_key(accounts, operator, tables):

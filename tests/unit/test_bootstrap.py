@@ -35,7 +35,7 @@ from services.domain.memories import NotedFact
 from services.domain.models import ModelSettings
 from services.domain.turns import TurnState
 from services.embedded.plan import Endpoints
-from services.embedded.reports import IS_HTTP, NEW_STORE, Failed
+from services.embedded.reports import IS_HTTP, NEW_STORE, SHARED_ADDRESS, Failed
 from services.errors import Misconfigured, ProxyUnusable, StoreUnavailable
 from services.identity.mailer import open_mailer
 from services.llm import Models, Offer
@@ -579,6 +579,24 @@ def test_start_warns_of_http_at_another_address(of_file, capsys, public, url, is
     assert (IS_HTTP.sentence in capsys.readouterr().out) is is_told
 
 
+@pytest.mark.parametrize(
+    ("public", "proxies", "is_told"),
+    [
+        ("https://chat.example.org", None, True),
+        ("https://chat.example.org", "1", False),
+        ("https://chat.example.org", "0", False),  # the operator has decided
+        ("http://chat.lan", None, False),
+    ],
+)
+def test_start_warns_of_one_address_behind_a_proxy(of_file, capsys, public, proxies, is_told):
+    count = {"DAYBOOK_TRUSTED_PROXIES": proxies} if proxies else {}
+    of_file(DAYBOOK_SIGN_IN="local", DAYBOOK_URL=public, **count)
+
+    deployment.read_deployment("http://localhost:8501").tables.close()
+
+    assert (SHARED_ADDRESS.sentence in capsys.readouterr().out) is is_told
+
+
 def imported(folder, *arguments):
     """Return the process that imported the app, with a backend that prints when it begins and ends."""
     folders = {"DAYBOOK_DATA_DIR": str(folder / "data"), "DAYBOOK_KEY_DIR": str(folder / "keys")}
@@ -587,6 +605,19 @@ def imported(folder, *arguments):
     return subprocess.run(
         command, cwd=ROOT, env=os.environ | folders | mail, capture_output=True, text=True
     )
+
+
+def test_start_on_a_damaged_store_is_refused_in_a_sentence(of_file, tmp_path):
+    of_file("json")
+    deployment.read_deployment("http://127.0.0.1:8501").tables.close()
+    (tmp_path / "daybook.db" / "shared" / "root_key.jsonl").write_text("damaged")
+
+    process = imported(tmp_path)
+
+    assert process.returncode == 1
+    assert process.stderr.splitlines() == [
+        "Daybook cannot start: daybook.db is damaged: stop Daybook and put a backup back."
+    ]
 
 
 def test_backend_and_server_start_before_the_slow_imports(tmp_path):

@@ -8,10 +8,11 @@ import pytest
 from services.domain import Purpose, Usage
 from services.domain.model_failures import ModelFailure, ModelUnavailable
 from services.errors import Stale, StoreUnavailable, TooLate
+from services.store.tables.schema import DOCUMENTS
 from tests.chats import done
 from tests.fakes import FakePerson
 from tests.stack.apps import SECONDS, until
-from tests.store.conformance.talk import SUMMARY, UNDO_SECONDS, a_fact
+from tests.store.conformance.talk import SUMMARY, UNDO_SECONDS, a_fact, a_space
 
 OF_ALL = replace(SUMMARY, up_to_seq=4)
 
@@ -34,6 +35,36 @@ def kept_fact(maya, garden, number):
     fact = a_fact(f"Likes {prompt.body}", source_id=prompt.id)
     maya.store.facts.keep(fact)
     return fact
+
+
+@pytest.mark.parametrize(
+    "forget",
+    [
+        lambda store, fact: store.facts.forget(fact.id),
+        lambda store, _: store.facts.forget_all(),
+        lambda store, fact: store.spaces.forget(fact.space_id),
+    ],
+    ids=["fact", "all facts", "space"],
+)
+def test_deleted_fact_that_is_put_back_stays_hidden(maya, forget):
+    maya.store.spaces.keep(space := a_space())
+    maya.store.facts.keep(fact := a_fact(space_id=space.id))
+    assert maya.store.facts.fresh_facts() == (fact,)
+    rows = [replace(one, epoch=9) for one in maya.database.tables.documents.values()]
+    forget(maya.store, fact)
+
+    maya.database.tables.store(DOCUMENTS, *rows)
+
+    assert maya.store.facts.fresh_facts() == ()
+
+
+def test_fact_that_is_restored_is_shown(maya):
+    maya.store.facts.keep(fact := a_fact())
+    maya.store.facts.forget(fact.id)
+
+    maya.store.facts.keep(fact)
+
+    assert maya.store.facts.fresh_facts() == (fact,)
 
 
 def test_failed_undo_can_be_repeated(maya, garden):

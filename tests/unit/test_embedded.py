@@ -12,6 +12,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import platformdirs
+import psycopg
 import pytest
 from platformdirs.macos import MacOS
 from platformdirs.unix import Unix
@@ -400,6 +401,16 @@ def test_socket_path_is_short_and_always_the_same(tmp_path, name):
         with pytest.raises(Misconfigured, match="belongs to another user"):
             folders.socket_folder(database)
         folder.parent.rmdir()
+
+
+def test_variables_of_another_postgres_are_ignored(places, monkeypatch):
+    found = prepared(places)
+    for name, value in {"PGPORT": "1", "PGHOSTADDR": "127.0.0.1"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(postgres, "socket_folder", lambda _: Path("/nowhere"))
+
+    with pytest.raises(psycopg.OperationalError, match=r"/nowhere/\.s\.PGSQL\.5432"):
+        postgres.Postgres(places, found.database.secrets).connect()
 
 
 def test_free_port_is_not_one_of_connections():

@@ -32,6 +32,7 @@ from services.store.tables.schema import ACCOUNTS, SESSIONS, SETTINGS
 from tests.stores import NOT_COUNTED, accounts_in_memory
 from tests.unit.test_passkeys import MAYAS
 
+pytestmark = pytest.mark.usefixtures("cheap_passwords")
 MAYA, PASSWORD = checked_address("maya@daybook.test"), "correct horse, correct battery"
 SECRET, NOON = bytes(range(20)), datetime(2026, 11, 25, 12, tzinfo=UTC)
 

@@ -3,6 +3,7 @@
 import asyncio
 from threading import Event, get_ident
 from threading import Lock as ThreadLock
+from uuid import uuid4
 
 import anyio.to_thread
 import pytest
@@ -30,14 +31,14 @@ class Hashes:
         for gate in self._gates.values():  # a test that failed leaves no thread behind
             gate.set()
 
-    async def ask(self, *names, client="home", is_known=False):
-        """Ask for a lane for each name in turn."""
+    async def ask(self, *names, client="home", is_known=False, user_id=None):
+        """Ask for a lane for each name in turn; *is_known*: on a known device, each of another user."""
         for name in names:
             gate = self._gates[name] = Event()
             run = self.lanes.run(
                 lambda name=name, gate=gate: self._hash(name, gate),
                 client=client,
-                is_known=is_known,
+                user_id=uuid4() if is_known else user_id,
             )
             self.tasks[name] = asyncio.ensure_future(run)
             await asyncio.sleep(0)  # it waits for a lane, or has one
@@ -73,7 +74,7 @@ def test_half_of_the_cores_hash_at_least_one_and_at_most_eight(monkeypatch):
 
 def test_work_runs_in_a_thread_and_returns_its_answer():
     async def run():
-        return await HashingLanes(1).run(get_ident, client="home", is_known=False)
+        return await HashingLanes(1).run(get_ident, client="home")
 
     assert asyncio.run(run()) != get_ident()
 
@@ -217,6 +218,22 @@ def test_stranger_who_has_waited_long_is_told_that_daybook_is_busy():
     assert HashingLanes().patience_seconds == 20
 
 
+def test_sixth_that_waits_on_known_devices_of_a_user_is_refused():
+    async def run():
+        with Hashes(HashingLanes(1)) as hashes:
+            user_id = uuid4()
+            five = [f"{n}" for n in range(5)]
+            await hashes.ask("running", *five, "sixth", user_id=user_id)
+            await hashes.ask("other", client="school", is_known=True)
+            assert isinstance(hashes.tasks["sixth"].exception(), RateLimited)
+            await hashes.end("running", "0")
+            await hashes.ask("next", user_id=user_id)
+            await hashes.end(*five[1:], "other", "next")
+            assert hashes.begun == ["running", *five, "other", "next"]
+
+    asyncio.run(run())
+
+
 def test_hash_that_runs_long_is_not_refused():
     async def run():
         with Hashes(HashingLanes(1, patience_seconds=0.01)) as hashes:
@@ -237,8 +254,8 @@ def test_failed_hash_frees_its_lane():
 
         for _ in range(3):
             with pytest.raises(WrongCredentials):
-                await lanes.run(refuse, client="home", is_known=False)
-        return await lanes.run(lambda: "in", client="home", is_known=False)
+                await lanes.run(refuse, client="home")
+        return await lanes.run(lambda: "in", client="home")
 
     assert asyncio.run(run()) == "in"
 

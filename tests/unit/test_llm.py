@@ -321,9 +321,10 @@ def test_bug_is_not_taken_for_a_failing_model(model, monkeypatch):
 
 
 def test_fifty_replies_share_one_thread(server, make):
-    server.script(tokens=30, rate=6)  # slow enough for all streams to have begun
+    server.script()
     patient = make(server.url)
     outcome(ask(patient, "The SDK looks its platform up in a thread of its own, once."))
+    server.script(tokens=30, rate=6)  # slow enough for all streams to have begun
     before = set(threading.enumerate())
     reading = [read_in_thread(ask(patient)) for _ in range(50)]
     server.wait_until(lambda s: s.live == 50)

@@ -256,10 +256,13 @@ def test_open_turn_in_an_unknown_state_lapses_as_if_called(database):
     assert database.ledger.reserved == 0
 
 
-def test_crashed_turn_with_newer_thoughts_keeps_its_words(maya, database, monkeypatch):
+@pytest.mark.parametrize("thoughts", ['{"seconds": "some"}', "no JSON"])
+def test_crashed_turn_with_unreadable_thoughts_keeps_its_words(
+    maya, database, monkeypatch, thoughts
+):
     garden = database.hold("Garden", "When do I sow peas?")
     with monkeypatch.context() as newer:
-        newer.setattr(Format, "write", lambda *_: '{"seconds": "some"}')
+        newer.setattr(Format, "write", lambda *_: thoughts)
         database.crash(garden, "In Ma", THOUGHTS)
 
     assert [message.body for message in maya.chat.open(garden).messages][1:] == ["In Ma"]

@@ -11,7 +11,7 @@ import pytest
 from services.crypto import Credentials, FormerAddress, RootKeys, new_key
 from services.domain import UserId
 from services.errors import Misconfigured, NewerVersion
-from services.operate.accounts import lookup_faults, open_account, opens
+from services.operate.accounts import lookup_faults, move_issuer, open_account, opens
 from services.store.credentials import open_stored, seal_stored, way_in_tags
 from services.store.operator import LookupFault, Mark, judge_lookups
 from tests.unit.test_credentials import WORK
@@ -20,6 +20,7 @@ from tests.unit.test_passkeys import MAYAS
 RING = RootKeys({1: new_key()}, current=1)
 NOON = datetime(2026, 12, 1, 12, tzinfo=UTC)
 MAYA, OMAR = "maya@daybook.test", "omar@daybook.test"
+NEW = "https://new.example.com"
 
 
 def stored_of(email, ring=RING, **changes):
@@ -98,6 +99,21 @@ def test_former_address_is_missed_until_it_expires_on_every_clock():
     assert faults(stored, ["a" * 64]) == [LookupFault.UNNAMED, LookupFault.MISSING]
     assert faults(None, lookups) == [LookupFault.UNNAMED]
     assert faults(None, ()) == faults(unsealed, lookups) == []  # named among the credentials
+
+
+def test_moved_identity_needs_the_root_key_of_its_credentials_alone():
+    first, second = new_key(), new_key()
+    stored = stored_of(MAYA, RootKeys({1: first}, 1), identities=(WORK,))
+    changed = []
+    operator = SimpleNamespace(
+        credentials=lambda: [stored],
+        change_credentials=lambda row, *_, ways_in, **__: changed.append((row, ways_in)) or True,
+    )
+
+    [*move_issuer(operator, RootKeys({1: first, 2: second}, 2), WORK.identity.issuer, NEW)]
+
+    [(row, ways_in)] = changed
+    assert lookup_faults(RootKeys({1: first}, 1), row, ways_in) == []
 
 
 def test_former_address_under_an_older_root_key_is_found():

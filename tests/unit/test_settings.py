@@ -103,13 +103,15 @@ def test_keys_of_other_programs_are_left_alone(secrets):
 
 @pytest.mark.parametrize("name", ["DAYBOOK_MODEL", "daybook_model", "model"])
 def test_setting_is_read_from_the_secrets_file(secrets, name):
-    secrets.write_text(f'[daybook]\n{name} = "tiny"\n[auth]\nredirect_uri = "x"\n')
+    secrets.write_text(
+        f'[daybook]\n{name} = "tiny"\nOPENAI_API_KEY = "key"\n[auth]\nredirect_uri = "x"\n'
+    )
 
     assert settings.read().model == "tiny"
 
 
 def test_environment_wins_unless_empty(secrets, monkeypatch):
-    secrets.write_text('[daybook]\nDAYBOOK_MODEL = "tiny"\n')
+    secrets.write_text('[daybook]\nDAYBOOK_MODEL = "tiny"\nOPENAI_API_KEY = "key"\n')
     monkeypatch.setenv("DAYBOOK_MODEL", "")
     assert settings.read().model == "tiny"
 
@@ -216,7 +218,8 @@ def test_store_here_has_one_user_unless_accounts_are_set(monkeypatch, mode, is_a
             {"OPENAI_BASE_URL": f"http://me:{SECRET}@llm.test/v1", "DAYBOOK_MODEL": "m"},
             "An address holds a password",
         ),
-        ({"DAYBOOK_MODELS": "mini"}, "DAYBOOK_MODELS needs OPENAI_BASE_URL"),
+        ({"DAYBOOK_MODEL": "mini"}, "DAYBOOK_MODEL and DAYBOOK_MODELS need OPENAI_BASE_URL"),
+        ({"DAYBOOK_MODELS": "mini"}, "DAYBOOK_MODEL and DAYBOOK_MODELS need OPENAI_BASE_URL"),
         (
             {**ENDPOINT, "DAYBOOK_MODELS": "mini, a large one"},
             "A model's name is wrong: DAYBOOK_MODEL holds one, DAYBOOK_MODELS some",

@@ -1,6 +1,8 @@
 """The opening of a store over tables: its root key, its first admin, its only account, and the place that the settings name."""
 
+import json
 import sys
+from base64 import urlsafe_b64encode
 from pathlib import Path
 from uuid import uuid4
 
@@ -8,14 +10,16 @@ import pytest
 
 from services.crypto import RootKeys, new_key
 from services.domain import AccountRole, UserId
+from services.domain.policies import Window
 from services.embedded.folders import Folders
 from services.errors import Misconfigured
 from services.settings import Settings
 from services.store.files import FilesPlace
+from services.store.sqlite import SqlitePlace
 from services.store.tables.in_memory import InMemoryStore
 from services.store.tables.opening import check_root_key, let_first_account_be_admin, only_account
 from services.store.tables.schema import ACCOUNTS, AccountRow
-from services.stores import open_operator, open_tables, place_of
+from services.stores import open_copy_source, open_operator, open_tables, place_of
 
 FIRST, SECOND, OTHER = new_key(), new_key(), new_key()
 
@@ -71,6 +75,31 @@ def test_rotation_is_taken_back_while_both_root_keys_are_there(store):
     check_root_key(store, ring(FIRST, SECOND, current=1))
 
     check_root_key(store, ring(FIRST))
+
+
+def copy_from(chosen, ring):
+    with open_copy_source(chosen, ring):
+        pass
+
+
+@pytest.mark.parametrize(
+    "command", [lambda chosen, ring: open_operator(chosen).set_caps(None, {}), copy_from]
+)
+@pytest.mark.parametrize(("current", "of_command"), [(1, 2), (2, 1)])
+def test_command_puts_no_root_key_into_force(tmp_path, command, current, of_command):
+    place, at = SqlitePlace(tmp_path / "daybook.db"), ring(FIRST, SECOND, current=of_command)
+    keys = {number: urlsafe_b64encode(key).decode() for number, key in ((1, FIRST), (2, SECOND))}
+    open_tables(place, ring(FIRST, SECOND, current=current)).close()
+    chosen = Settings(
+        DAYBOOK_STORE=f"sqlite:{place.path}",
+        DAYBOOK_KEY_DIR=tmp_path / "keys",
+        DAYBOOK_ROOT_KEYS=json.dumps({"current": of_command, "keys": keys}),
+    )
+
+    command(chosen, at)
+
+    alone = RootKeys({current: (FIRST, SECOND)[current - 1]}, current)
+    open_tables(place, alone).close()
 
 
 def test_store_with_accounts_but_no_tag_is_refused(store):
@@ -131,6 +160,9 @@ def test_supabase_has_no_place(tmp_path):
     assert place_of(Settings(DAYBOOK_STORE="sqlite:a.db"), folders).path == Path("a.db").absolute()
     assert place_of(Settings(DAYBOOK_STORE="json:a"), folders) == FilesPlace(Path("a").absolute())
     assert place_of(Settings(DAYBOOK_STORE="json-plain:a"), folders).is_plain
+    chosen = {"DAYBOOK_POLICY": "window", "DAYBOOK_WINDOW_MESSAGES": 40}
+    plain = place_of(Settings(DAYBOOK_STORE="json-plain:a", **chosen), folders)
+    assert plain.policy == Window(40)
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,8 @@ import pytest
 from services.domain import UserId
 from services.store.tables.blocks import atomic
 from services.store.tables.in_memory import InMemoryStore
-from services.store.tables.protocol import MOST_BYTES, MOST_WRITES, Range, Table
-from tests.store.conformance.bytes_store import BytesStore
+from services.store.tables.protocol import MOST_WRITES, Range, Table
+from tests.store.conformance.bytes_store import MOST_BYTES, BytesStore
 
 THREADS, STEPS = 4, 10
 

@@ -21,6 +21,7 @@ from services.store.writes import PutPiece
 from tests.store.conformance.accounts.deployments import DAY, TablesDeployment, at_once
 from tests.store.conformance.talk import answer, first_turn, new_turn
 
+pytestmark = pytest.mark.usefixtures("cheap_passwords")
 SESSIONS_OF_ONE = 700  # more than one block may end
 
 

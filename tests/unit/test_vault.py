@@ -257,6 +257,11 @@ def test_sealed_text_opens(text, place, key, version):
     assert vault.open(vault.seal(text, place), place) == text
 
 
+@pytest.mark.parametrize("seq", [-1, 2**64])
+def test_nothing_opens_at_a_seq_out_of_range(seq):
+    refuses(Vault(KEY).open, Vault(KEY).seal("hello", PLACE), replace(PLACE, seq=seq))
+
+
 @pytest.mark.parametrize("elsewhere", ELSEWHERE)
 def test_moved_key_does_not_unwrap(elsewhere):
     vault = Vault(KEY)

@@ -1,4 +1,4 @@
-"""The session cache of a process, over the embedded stack, and passwords that take no time to hash."""
+"""The session cache of a process, over the embedded stack."""
 
 from contextlib import nullcontext
 
@@ -6,7 +6,6 @@ import pytest
 
 from services.users.session_cache import SessionCache
 from tests.store.conftest import make_sessions
-from tests.stores import cheap_hashes
 
 
 @pytest.fixture(scope="module")
@@ -19,9 +18,3 @@ def sessions(stack):
 @pytest.fixture
 def session_cache(sessions):
     return SessionCache(sessions, on_leave=lambda _: nullcontext(), on_forget=lambda _: None)
-
-
-@pytest.fixture
-def cheap_passwords():
-    with cheap_hashes():
-        yield

@@ -20,7 +20,7 @@ from services.store.factors import turned_off
 from services.store.steps import Steps
 from services.store.tables.access import settings_of
 from services.store.tables.in_memory import InMemoryStore
-from services.store.tables.schema import ACCOUNTS, CREDENTIALS, SETTINGS, THROTTLES
+from services.store.tables.schema import ACCOUNTS, CREDENTIALS, NOTICES, SETTINGS, THROTTLES
 from services.web.address_codes import NewAddress, RestoreAddress
 from services.web.code_routes import CodeRoutes
 from services.web.enrolments import Enrolments
@@ -655,6 +655,17 @@ def test_third_wrong_code_of_an_unknown_device_is_told(maya):
 
     assert maya.site.told == [NoticeKind.WRONG_FACTORS]
     assert maya.site.mails[-1].address == maya.email
+
+
+def test_five_wrong_codes_of_a_step_are_told_once():
+    site = FactorSite(accounts_in_memory(InMemoryStore()))
+    maya = user_of(site)
+    guesses(maya, site.browser(), 5)
+
+    user_id = site.accounts.find(maya.email, NOT_COUNTED).stored.user_id
+    tables = site.accounts.backend.all_tables.of(user_id)
+    stored = tables.run(lambda block: block.select(NOTICES))
+    assert [one.kind for one in stored] == [NoticeKind.WRONG_FACTORS]
 
 
 # --- a factor that the deployment requires

@@ -8,11 +8,13 @@ from pydantic import SecretStr
 from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
+from services.chat.live_turn import LiveTurns
 from services.domain import Outcome, Purpose
 from services.domain.model_failures import ModelFailure
-from services.errors import StoreUnavailable
+from services.errors import SignedOut, StoreUnavailable
 from services.events import log_event
 from services.web.metrics import Metrics
+from tests.unit.test_live_turn import a_turn, end
 
 TOKEN = "a-token-of-prometheus"
 
@@ -90,6 +92,17 @@ def test_live_turns_are_those_begun_and_not_settled(metrics):
     finish(turns[0], Outcome.COMPLETE)
 
     assert samples(metrics)["daybook_live_turns",] == 2
+
+
+def test_turn_that_a_sign_out_refused_is_not_live(metrics):
+    live_turns, turn = LiveTurns(), a_turn()
+    turn.owner = "phone"
+    log_event("turn.begun", turn=turn.id)
+
+    with live_turns.leaving("phone"), pytest.raises(SignedOut):
+        live_turns.run(turn, lambda _: None, end)
+
+    assert ("daybook_live_turns",) not in samples(metrics)
 
 
 def test_metrics_hold_no_ids(metrics):

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from html import escape
 from types import SimpleNamespace
+from unittest.mock import AsyncMock
 from urllib.parse import parse_qsl, urlsplit
 
 import httpx2
@@ -22,7 +23,7 @@ from services.domain.addresses import ConfirmedBy
 from services.domain.mails import CodePurpose, Notice, NoticeKind
 from services.domain.sign_in_methods import SignInMethod
 from services.domain.single_sign_on import Identity, IdentityTaken, LinkedIdentity
-from services.errors import BadAddress, StoreUnavailable, TooManyAttempts
+from services.errors import BadAddress, RateLimited, StoreUnavailable, TooManyAttempts
 from services.operate.accounts import free_address
 from services.store.accounts import Cookie
 from services.store.administration import SignUpAdministration
@@ -908,6 +909,31 @@ def test_page_that_is_opened_again_gives_no_more_tries(site, corp, maya):
     assert (is_signed_in(browser), site.identities()) == (False, [])
 
 
+def test_step_of_a_link_stays_open_while_daybook_is_busy(site, maya, monkeypatch):
+    browser = site.browser()
+    browser.opens(browser.signs_in())
+
+    with monkeypatch.context() as busy:
+        busy.setattr(HashingLanes, "run", AsyncMock(side_effect=RateLimited))
+        refused = browser.post("/identity/account", step=browser.step, password=PASSWORD)
+
+    assert escape(RateLimited.public) in refused.text
+    browser.post("/identity/account", step=browser.step, password=PASSWORD)
+    assert browser.session.user_id == maya.user_id
+
+
+def test_step_of_a_link_stays_open_while_no_code_is_sent(site, maya):
+    browser = site.neighbour()
+    browser.opens(browser.signs_in())
+    site.use_up(site.attempts.step("shared"))
+
+    refused = browser.post("/identity/account/code", step=browser.step)
+
+    assert "Too many attempts." in refused.text
+    browser.post("/identity/account", step=browser.step, password=PASSWORD)
+    assert browser.session.user_id == maya.user_id
+
+
 def test_account_is_proved_by_a_code(site, corp, maya):
     browser = site.browser()
     browser.opens(browser.signs_in())
@@ -1070,6 +1096,37 @@ def test_page_that_links_offers_the_passkey(make, entry, takes_passkey):
     assert ("Ask your admin" in page) is not takes_passkey
 
 
+def restarted_without_provider(site, browser):
+    """Restart the app after the provider was removed; *browser* goes on."""
+    policy = replace(site.accounts.policy, providers={})
+    restarted = SignOnSite(replace(site.accounts, policy=policy))
+    browser.client = restarted.browser().client
+
+
+def test_step_of_a_link_is_over_once_its_provider_is_removed(site, maya):
+    browser = site.browser()
+    browser.opens(browser.signs_in())
+    restarted_without_provider(site, browser)
+
+    shown = browser.get(f"/identity/account?step={browser.step}")
+    sent = browser.post("/identity/account", step=browser.step, password=PASSWORD)
+
+    assert [said(answer)["reason"] for answer in (shown, sent)] == ["expired"] * 2
+    assert (is_signed_in(browser), site.identities()) == (False, [])
+
+
+def test_code_of_a_step_is_over_once_its_provider_is_removed(site, nameless):
+    browser = site.browser()
+    browser.opens(browser.signs_in())
+    browser.step = said(browser.post("/identity/address", step=browser.step, email=ADDRESS))["step"]
+    restarted_without_provider(site, browser)
+
+    entered = browser.enters(site.digits, AddressByCode.name)
+
+    assert said(entered)["reason"] == "expired"
+    assert site.found().stored is None
+
+
 def test_code_that_is_off_links_nothing(make):
     site = make(methods=frozenset({SignInMethod.OIDC, SignInMethod.PASSWORD}))
     site.user()
@@ -1115,8 +1172,8 @@ def test_kill_between_two_steps_of_linking_links_all_or_nothing(
         changed.setattr(owner, cut, killed)
         browser.post("/identity/account", step=browser.step, password=PASSWORD)
 
-    is_linked = cut == "change_credentials" and is_done
-    assert (len(site.identities()), is_signed_in(browser)) == (is_linked, False)
+    is_linked = cut == "change_credentials" and is_done  # the app finds the stored change
+    assert (len(site.identities()), is_signed_in(browser)) == (is_linked, is_linked)
     browser.opens(browser.signs_in())
     if not is_linked:
         browser.post("/identity/account", step=browser.step, password=PASSWORD)
@@ -1603,6 +1660,15 @@ def test_proof_in_part_adds_a_password_and_no_identity(bare):
     assert said(bare.post("/account/password", password=PASSWORD)) == {"reason": "prove"}
 
 
+def test_password_added_by_a_proof_in_part_proves_in_full(bare):
+    bare.returns(bare.leaves_by_form("prove"))
+    bare.post("/account/password", password=NEW_PASSWORD)
+
+    bare.post("/proof", password=NEW_PASSWORD)
+
+    assert scope_of(bare) == FULL
+
+
 def test_proof_in_part_deletes_the_account(bare):
     bare.returns(bare.leaves_by_form("prove"))
 
@@ -1805,6 +1871,19 @@ def test_mistyped_address_is_asked_for_again(site, nameless):
 
     assert escape(BadAddress.public) in refused.text
     assert f'value="{browser.step}"' in refused.text
+    sent = browser.post("/identity/address", step=browser.step, email=ADDRESS)
+    assert said(sent)["code"] == AddressByCode.name
+
+
+def test_address_is_asked_for_again_while_the_store_is_away(site, nameless, monkeypatch):
+    browser = site.browser()
+    browser.opens(browser.signs_in())
+
+    with monkeypatch.context() as away:
+        away.setattr(CodeRoutes, "begin", AsyncMock(side_effect=StoreUnavailable))
+        refused = browser.post("/identity/address", step=browser.step, email=ADDRESS)
+
+    assert escape(StoreUnavailable.public) in refused.text
     sent = browser.post("/identity/address", step=browser.step, email=ADDRESS)
     assert said(sent)["code"] == AddressByCode.name
 

@@ -1,6 +1,7 @@
 """Health of the server process: its reports on the console and at /healthz."""
 
 import contextlib
+import io
 import os
 import sys
 from pathlib import Path
@@ -46,6 +47,15 @@ def test_closed_console_stops_nothing(server, monkeypatch):
         with contextlib.suppress(OSError):
             gone.close()
     assert server.is_ready
+
+
+def test_console_without_unicode_gets_the_whole_line(server, monkeypatch):
+    written = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding="ascii"))
+
+    server.record(Starting(Stage.MODULES, 3, 70))
+
+    assert written.getvalue().endswith(b"55 MB, once (3 of 70) ?\n")
 
 
 def test_notice_of_the_start_stands_above_its_last_line(server, capsys):

@@ -30,6 +30,7 @@ from tests.store.conformance.talk import begun_with
 from tests.store.conftest import PASSWORD, new_email
 from tests.stores import NOT_COUNTED, store_of
 
+pytestmark = pytest.mark.usefixtures("cheap_passwords")
 FIREFOX = "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0"
 SAFARI = "Mozilla/5.0 (Macintosh) AppleWebKit/605.1.15 Version/19.0 Safari/605.1.15"
 OURS = {"origin": "http://localhost", "sec-fetch-site": "same-origin", "user-agent": FIREFOX}
@@ -41,8 +42,8 @@ class Lanes:
     def __init__(self, error=None):
         self.error, self.asked = error, []
 
-    async def run(self, work, *, client, is_known):
-        self.asked.append((client, is_known))
+    async def run(self, work, *, client, user_id):
+        self.asked.append((client, user_id is not None))
         if self.error:
             raise self.error
         return work()

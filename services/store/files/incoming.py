@@ -21,7 +21,7 @@ from services.crypto.plain import NO_VAULT
 from services.domain import ConversationId, MessageId, Outcome, Role, UserId
 from services.domain.json_texts import read_json
 from services.domain.limits import LONGEST_TITLE
-from services.domain.policies import Window
+from services.domain.policies import MemoryPolicy
 from services.domain.rows import MessageRow
 from services.store.tables import schema
 from services.store.tables.content import counts_of, text_bytes
@@ -47,8 +47,8 @@ class _Said:
 _CHATS = TypeAdapter(list[_Said])
 
 
-def take_up(tables: AllTables, folder: Path) -> None:
-    """Import the chats in the files that users have put into their folders. Raise StoreUnavailable, OSError.
+def take_up(tables: AllTables, folder: Path, policy: MemoryPolicy) -> None:
+    """Import the chats in the files that users have put into their folders, with *policy*. Raise StoreUnavailable, OSError.
 
     A file that cannot be moved afterwards stays, and is imported again at the next start, as the same chat.
     """
@@ -58,7 +58,7 @@ def take_up(tables: AllTables, folder: Path) -> None:
         if said := _read(content):
             at = datetime.fromtimestamp(file.stat().st_mtime, UTC)
             conversation_id = ConversationId(uuid5(_NAMESPACE, sha256(content).hexdigest()))
-            _store(tables, user_id, conversation_id, said, at)
+            _store(tables, user_id, conversation_id, said, at, policy)
             done = file.parent / "done"
             with suppress(OSError):
                 done.mkdir(mode=0o700, exist_ok=True)
@@ -100,6 +100,7 @@ def _store(
     conversation_id: ConversationId,
     said: list[_Said],
     at: datetime,
+    policy: MemoryPolicy,
 ) -> None:
     """Store a conversation; its row is written last, so that readers never see a part of the conversation."""
     ids = [MessageId(uuid5(conversation_id, str(seq))) for seq in range(1, len(said) + 1)]
@@ -119,7 +120,7 @@ def _store(
         )
         for index, one in enumerate(said)
     ]
-    last, policy = len(rows), Window()
+    last = len(rows)
     row = StoredConversation(
         id=conversation_id,
         title=" ".join(said[0].content.split())[:LONGEST_TITLE],

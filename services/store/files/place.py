@@ -3,9 +3,10 @@
 import json
 import os
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from services.domain.policies import MemoryPolicy, Summary
 from services.errors import BadInput, Misconfigured, StoreUnavailable
 from services.store.file_lock import FileLock
 from services.store.files.disk import DRAFT, Disk
@@ -29,6 +30,7 @@ class FilesPlace:
 
     path: Path
     is_plain: bool = False  # true: the store's texts are not sealed
+    policy: MemoryPolicy = field(default=Summary())  # of the chats that are imported
 
     @property
     def kind(self) -> str:
@@ -63,7 +65,7 @@ class FilesPlace:
                 raise
             try:
                 if self.is_plain and is_app:
-                    take_up(store, self.path)
+                    take_up(store, self.path, self.policy)
             except BaseException:
                 store.close()
                 raise

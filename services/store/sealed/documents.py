@@ -125,7 +125,14 @@ class Documents(ABC, Generic[Document]):
                 self._rows.delete_document(document_id)
         finally:
             self._opened.outdate()
-        self._drop(lambda row: row.id == document_id)
+        self._forget(lambda row: row.id == document_id)
+
+    def _forget(self, is_gone: Callable[[DocumentRow], bool]) -> None:
+        """Drop destroyed documents, and hide each of their rows that comes back."""
+        for each in (self._opened.last or {}).values():
+            if is_gone(each.row):
+                self._seals.note(replace(each.row, rev=each.row.rev + 1))
+        self._drop(is_gone)
 
     def _drop(self, is_gone: Callable[[DocumentRow], bool]) -> None:
         """Remove destroyed documents, which *is_gone* selects, from the cache, so that they stay hidden even if the next read fails."""
@@ -273,11 +280,11 @@ class SealedFacts(Documents[Fact]):
             self._rows.delete_facts()
         finally:
             self._opened.outdate()
-        self._drop(lambda _: True)
+        self._forget(lambda _: True)
 
     def forget_space(self, space_id: SpaceId) -> None:
         """Hide the facts of a destroyed space, which are destroyed with it."""
-        self._drop(lambda row: row.space_id == space_id)
+        self._forget(lambda row: row.space_id == space_id)
 
     def _forget_conversation(self, conversation_id: ConversationId) -> None:
         self._drop(lambda row: row.conversation_id == conversation_id)

@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 from services.caches import LruCache
-from services.crypto import Head, UserKeys, sha
+from services.crypto import Head, UserKeys
 from services.domain import (
     Conversation,
     ConversationId,
@@ -228,9 +228,9 @@ class OpenedConversations:
             undo_until=row.undo_until,
             is_titled=row.titled_by != "words",
             is_archived=row.state is ConversationState.ARCHIVED,
-            is_unread=row.last_seq > row.read_seq,
+            is_unread=row.is_unread,
             is_verified=is_verified,
-            title_hash=sha(row.title),
+            title_hash=row.title_hash,
             model=row.model,
             space_id=row.space_id,
             choices=row.choices,

@@ -79,10 +79,18 @@ class Format(Generic[Value]):
         return json.dumps(known | stays, ensure_ascii=False)
 
     def read(self, text: str, row: object = None) -> Value:
-        """Build a value from the JSON *text* and the columns of *row*. Raise NewerVersion if the JSON has an unknown form."""
+        """Build a value from the JSON *text* and the columns of *row*.
+
+        Raise NewerVersion if the JSON has an unknown form, and Tampered if *text* is no JSON object, which an edit in a store
+        without encryption can cause.
+        """
         columns = {name: getattr(row, name) for name in self._columns}
         try:
-            return self._adapter.validate_python(json.loads(text) | columns)
+            stored = json.loads(text) | columns
+        except (ValueError, TypeError):  # not chained, because the error contains the text
+            raise Tampered from None
+        try:
+            return self._adapter.validate_python(stored)
         except ValidationError:  # not chained, because the error's message repeats the text
             raise NewerVersion from None
 
@@ -191,10 +199,17 @@ class ConversationSeals:
         return body, _ATTACHMENTS_FORMAT.read(files).files
 
     def macs(self, rows: Iterable[MessageRow]) -> list[bytes]:
-        """Return the MACs of *rows*; a conversation's head contains the sum of the MACs of its messages."""
-        return [
-            self.vault.row_mac(row.body, self._message_place(row), row.attachments) for row in rows
-        ]
+        """Return the MACs of *rows*; a conversation's head contains the sum of the MACs of its messages.
+
+        The MAC of a row that has no valid place is empty: the head then counts it, and its sum does not match.
+        """
+        return [*map(self._mac, rows)]
+
+    def _mac(self, row: MessageRow) -> bytes:
+        try:
+            return self.vault.row_mac(row.body, self._message_place(row), row.attachments)
+        except Tampered:
+            return b""
 
     def piece(
         self, message_id: MessageId, attachment_id: AttachmentId, number: int, octets: bytes
@@ -258,7 +273,7 @@ class ConversationSeals:
 
         thoughts = None
         if text := opened(row.partial_thoughts, "partial_thoughts"):
-            with suppress(NewerVersion):
+            with suppress(Tampered):
                 thoughts = THOUGHTS_FORMAT.read(text)
         return OpenTurn(
             row.id,
@@ -386,6 +401,7 @@ class DocumentSeals:
         if self.is_set_back(row):
             raise Tampered
         if row.body is None:
+            self.note(row)
             return None
         place = document_place(self._user_id, row)
         text = vault.open(row.body, place) if vault else self._keys.open(DOCUMENTS, row.body, place)
@@ -393,9 +409,10 @@ class DocumentSeals:
         return text
 
     def note(self, row: DocumentRow) -> None:
-        """Remember the revision of *row*, which was decrypted or stored."""
+        """Remember the revision of *row*, which was decrypted or stored, or has no text."""
         with self._noting:
-            self._newest[row.kind, row.id] = max(row.rev, self._seen(row))
+            if row.rev > self._seen(row):
+                self._newest[row.kind, row.id] = row.rev
 
     def is_set_back(self, row: DocumentRow) -> bool:
         """Return True if this process has seen a later revision than that of *row*."""

@@ -1,12 +1,11 @@
 """Conversations' instructions and running summaries: sealed documents in the conversations' rows."""
 
 from collections.abc import Callable
-from contextlib import suppress
 from typing import TypeVar
 
 from services.domain import RunningSummary
 from services.domain.rows import ConversationRow, DocumentKind
-from services.errors import ChangedElsewhere, Tampered
+from services.errors import ChangedElsewhere, NewerVersion, Tampered
 from services.store.rows import Rows
 from services.store.sealed.answers import ask_twice
 from services.store.sealed.opened import OpenedConversations
@@ -39,10 +38,13 @@ class ConversationTexts:
     def put_summary(self, row: ConversationRow, summary: RunningSummary | None, cuts: int) -> None:
         """Replace the running summary of *row*. Raise Stale (*row* is outdated), NotFound, Tampered, NewerVersion."""
         before = None
-        with suppress(Tampered):  # a summary that cannot be decrypted is replaced
-            before = self._text(row, DocumentKind.SUMMARY)
-        if before:
-            SUMMARY_FORMAT.read(before)
+        try:
+            if before := self._text(row, DocumentKind.SUMMARY):
+                SUMMARY_FORMAT.read(before)
+        except NewerVersion:
+            raise
+        except Tampered:  # a summary that cannot be read is replaced
+            before = None
         text = SUMMARY_FORMAT.write(summary, before or "{}") if summary else None
         self.put_text(row, DocumentKind.SUMMARY, text, cuts)
 

@@ -21,6 +21,7 @@ _APPLICATION = 0x64617962  # "dayb", the application id in the header of each st
 _OLDEST_SQLITE = (3, 37, 0)  # the first version with STRICT tables
 # the first version that loses no commit if a checkpoint and a write coincide
 _FIRST_SAFE_SQLITE = (3, 51, 3)
+_CHECKPOINT = "pragma wal_checkpoint(truncate)"  # writes the changes in the log to the file itself
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,6 +180,7 @@ class SqlitePlace:
             with closing(draft._connect()) as connection:
                 self._keep_log(connection)
                 draft._migrate(connection, 0)
+                connection.execute(_CHECKPOINT)
             sync(draft.path)
             draft.path.rename(self.path)
         sync(self.path.parent)
@@ -203,6 +205,7 @@ class SqlitePlace:
                 except BaseException:
                     copy.unlink()
                     raise
+                connection.execute(_CHECKPOINT)  # if it fails, the copy is still needed
             return SqliteStore(self.path, connection, self.wait_seconds, *locks)
         except BaseException:
             connection.close()
@@ -230,7 +233,7 @@ class SqlitePlace:
         )
 
     def _migrate(self, connection: sqlite3.Connection, version: int) -> None:
-        """Apply the migrations after *version* atomically, and write the changes from the log to the file itself."""
+        """Apply the migrations after *version* atomically. Until the next checkpoint, only the log has them."""
         files = self._files()
         changes = "".join(file.read_text("utf-8") for file in files[version:])
         try:
@@ -242,7 +245,6 @@ class SqlitePlace:
             if connection.in_transaction:
                 connection.execute("rollback")
             raise
-        connection.execute("pragma wal_checkpoint(truncate)")
 
     def _unusable(self, error: OSError | sqlite3.Error) -> Misconfigured:
         found = error_of(str(self.path), error) if isinstance(error, sqlite3.Error) else None

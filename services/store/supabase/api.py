@@ -28,7 +28,6 @@ from services.errors import (
     NotFound,
     ProofNeeded,
     ProxyUnusable,
-    RowsCut,
     ServerRefused,
     SignedOut,
     StoreUnavailable,
@@ -49,8 +48,7 @@ _LIMITS = httpx.Limits(  # idle connections are kept for 60 seconds: a new one c
     max_connections=100, max_keepalive_connections=20, keepalive_expiry=60.0
 )
 PAGE = 1000  # maximum rows that one read requests
-# the lowest allowed limit of rows in one response of the API (ServerCalls.check_rows); also the maximum number of ids
-# in one URL
+# the lowest allowed limit of rows in one response of the API; also the maximum number of ids in one URL
 LEAST = 100
 _SWEPT_TURNS = 10  # the maximum number of turns that one call sweeps
 # seconds: less than a turn's lease, so that the lease does not run out because one response was lost
@@ -171,10 +169,7 @@ class UserCalls:
 
 @dataclass(frozen=True, slots=True)
 class ServerCalls:
-    """Calls that the app makes without a user's token. Except `check_rows`, they raise only StoreUnavailable.
-
-    Any thread may call any method.
-    """
+    """Calls that the app makes without a user's token. They raise only StoreUnavailable; any thread may call them."""
 
     client: Client = field(repr=False)
     proof: ServerProof = field(repr=False)
@@ -186,11 +181,6 @@ class ServerCalls:
     def row_bound(self) -> int:
         """Return the API's limit of rows in one response, or 1,001 if the limit is above 1,000."""
         return len(self.read("row_bound", list[int]))
-
-    def check_rows(self) -> None:
-        """Raise RowsCut if the API truncates responses that reads expect to be complete."""
-        if (bound := self.row_bound()) < LEAST:
-            raise RowsCut(bound, LEAST)
 
     def read(self, verb: str, kind: type[T], /, **arguments: Argument | Hidden) -> T:
         """Call the function *verb*; return its result as a value of type *kind*."""

@@ -29,6 +29,7 @@ from services.domain.models import ModelSettings
 from services.errors import (
     AddressTaken,
     AppError,
+    RowsCut,
     SignedOut,
     SignInBroken,
     StoreUnavailable,
@@ -60,7 +61,7 @@ from services.store.refusals import error_of
 from services.store.rows import FirstPage
 from services.store.supabase import auth
 from services.store.supabase.administration import SupabaseAdministration
-from services.store.supabase.api import TIMEOUT, Gateway, RpcResult, ServerCalls, UserCalls
+from services.store.supabase.api import LEAST, TIMEOUT, Gateway, RpcResult, ServerCalls, UserCalls
 from services.store.supabase.arguments import Hidden
 from services.store.supabase.auth import AuthSettings, AuthTokens
 from services.store.supabase.database_health import DatabaseHealth
@@ -436,7 +437,8 @@ class SupabaseBackend:
         return self.server.sweep().more
 
     def check(self) -> None:
-        self.server.check_rows()
+        if (bound := self.server.row_bound()) < LEAST:
+            raise RowsCut(bound, LEAST)
 
     def start_upkeep(self, report: Callable[[str], None]) -> None:
         def calls(timeout: httpx.Timeout) -> ServerCalls:

@@ -9,7 +9,7 @@ from functools import partial
 from uuid import UUID, uuid4
 
 from services.crypto import sha
-from services.domain import AccountRole, UserId
+from services.domain import AccountRole, SessionId, UserId
 from services.domain.accounts import Invitation, Limits, SignUps
 from services.domain.addresses import EmailAddress
 from services.domain.models import ModelSettings
@@ -49,16 +49,19 @@ def has_accounts(block: Block, but_not: UserId | None = None) -> bool:
     return any(row.id != but_not for row in rows)
 
 
-def sessions_of(block: Block, user_id: UserId) -> list[StoredSession]:
-    """Return sessions of a user: all, or as many as one block may end (`ENDED_AT_ONCE`)."""
-    return block.select(schema.SESSIONS, {"user_id": user_id}, limit=ENDED_AT_ONCE)
+def sessions_of(
+    block: Block, user_id: UserId, but_not: SessionId | None = None
+) -> list[StoredSession]:
+    """Return sessions of a user, except *but_not*: all, or as many as one block may end (`ENDED_AT_ONCE`)."""
+    rows = block.select(schema.SESSIONS, {"user_id": user_id}, limit=ENDED_AT_ONCE)
+    return [one for one in rows if one.id != but_not]
 
 
-def end_sessions(tables: AllTables, user_id: UserId) -> None:
-    """End all sessions of a user, in as many blocks as needed: one block ends at most `ENDED_AT_ONCE`."""
+def end_sessions(tables: AllTables, user_id: UserId, but_not: SessionId | None = None) -> None:
+    """End all sessions of a user except *but_not*, in as many blocks as needed: one ends at most `ENDED_AT_ONCE`."""
 
     def end(block: Block) -> bool:
-        sessions = sessions_of(block, user_id)
+        sessions = sessions_of(block, user_id, but_not)
         delete_all(block, schema.SESSIONS, sessions)
         return bool(sessions)
 

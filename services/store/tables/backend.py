@@ -64,6 +64,7 @@ from services.store.tables.access import (
 from services.store.tables.administration import (
     ENDED_AT_ONCE,
     TablesAdministration,
+    end_sessions,
     has_accounts,
     sessions_of,
 )
@@ -197,7 +198,7 @@ class TablesUser:
             if is_removed and requires_factor(block, self.caller.wants_proofs):
                 return rules.FACTOR_REQUIRED
             known = found(block, schema.LOOKUPS, [*renamed, *renamed.values()])
-            ended = self._others(block) if ends_others else []
+            ended = sessions_of(block, user_id, self.caller.session_id) if ends_others else []
             had_factor = self._with_factor(block, ends_others=ends_others) if is_removed else []
             if ways_in is not None:
                 named = found(block, schema.LOOKUPS, ways_in)
@@ -220,7 +221,7 @@ class TablesUser:
             return False
         is_changed = accepted("change_credentials", answer)
         if is_changed and ends_others:
-            self._end_others()
+            end_sessions(self.all_tables, self.caller.user_id, self.caller.session_id)
         elif is_changed and len(had_factor) == ENDED_AT_ONCE:
             self._forget_factors()
         return is_changed
@@ -235,7 +236,7 @@ class TablesUser:
             others = [one for one in claiming(block, new.claims, now) if one.id != user_id]
             known = block.select(schema.LOOKUPS, {"user_id": user_id})
             named = {one.lookup: one for one in found(block, schema.LOOKUPS, new.former)}
-            ended = self._others(block) if new.is_restored else []
+            ended = sessions_of(block, user_id, self.caller.session_id) if new.is_restored else []
             taken = found(block, schema.LOOKUPS, new.ways_in)
             seen = credentials.generation - 1, credentials.uses
             if credentials.id != user_id or stored is None:
@@ -272,24 +273,8 @@ class TablesUser:
 
         is_changed = accepted("change_address", self.all_tables.of(user_id).run(change))
         if is_changed and new.is_restored:
-            self._end_others()
+            end_sessions(self.all_tables, user_id, self.caller.session_id)
         return is_changed
-
-    def _others(self, block: Block) -> list[rules.StoredSession]:
-        """Return the user's sessions except the caller's, at most as many as one block may end."""
-        every = sessions_of(block, self.caller.user_id)
-        return [one for one in every if one.id != self.caller.session_id]
-
-    def _end_others(self) -> None:
-        """End all sessions of the user except the caller's, in as many blocks as needed."""
-
-        def end(block: Block) -> bool:
-            ended = self._others(block)
-            delete_all(block, schema.SESSIONS, ended)
-            return bool(ended)
-
-        while self.all_tables.of(self.caller.user_id).run(end):
-            pass
 
     def _with_factor(self, block: Block, *, ends_others: bool) -> list[rules.StoredSession]:
         """Return the user's sessions in which a second factor was given, at most as many as one block may change.
@@ -693,6 +678,12 @@ class TablesBackend:
         return root_key_versions(block, self.now())
 
     def sweep(self) -> bool:
+        changes = self.noted.changes
+        if changes.is_blocked:
+            changes.is_blocked = False
+            # A sweep with nothing due only reads, and reads succeed on a full disk. This write fails until the store can
+            # write again, so the outage is reported. The row is new, because SQLite does not write an unchanged row.
+            self.tables.run(lambda block: block.put(schema.NONCES, Nonce(uuid4(), self.now())))
         return sweep(self.noted, self.now)
 
     @atomic

@@ -58,7 +58,7 @@ class TablesDocuments(TablesPieces):
         return None if is_hidden or not self._has_space(block, row.space_id) else row
 
     def put_document(self, write: PutDocument) -> None:
-        if write.seen_rev == 0 and write.is_users:
+        if write.needs_room:
             self._open_minute()
         answer = self.tables.run(lambda block: self._put_document(block, write))
         accepted(f"put_{write.new_kind}", answer)
@@ -74,7 +74,7 @@ class TablesDocuments(TablesPieces):
             return NOT_FOUND
         if not self._has_space(block, new.space_id):
             return NOT_FOUND
-        if write.seen_rev == 0 and write.is_users and self.budget(block).is_full(self.most_bytes):
+        if write.needs_room and self.budget(block).is_full(self.most_bytes):
             return ACCOUNT_FULL
         counts = counts_of(block)
         if row and new.kind in _IN_ROW:

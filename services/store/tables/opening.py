@@ -12,10 +12,11 @@ from services.store.tables.protocol import AllTables, Block
 from services.store.tables.schema import RootKeyTag
 
 
-def check_root_key(tables: AllTables, root_keys: RootKeys) -> None:
+def check_root_key(tables: AllTables, root_keys: RootKeys, *, is_start: bool = True) -> None:
     """Raise Misconfigured unless one of *root_keys* belongs to the store.
 
-    The store has the tag of the current root key alone, so a key in the ring that was never current may be removed again.
+    The store has one tag: that of the root key which was current when the app last started (*is_start*). A command does not
+    replace it, because the app may have another current key, and because a key that was never current may be removed again.
     """
     tags, current = root_keys.store_tags(), root_keys.current
     new = RootKeyTag(current, tags[current])
@@ -26,7 +27,7 @@ def check_root_key(tables: AllTables, root_keys: RootKeys) -> None:
             return False
         if stored and tags.get(stored.version) != stored.tag:
             return False
-        if stored != new:
+        if stored is None or (is_start and stored != new):
             block.put(schema.ROOT_KEY, new)
         return True
 

@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Callable, Collection, Generator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,7 +11,7 @@ from typing import Any
 from services.domain import AccountRole, UserId
 from services.domain.accounts import CredentialsAction, Limits
 from services.domain.addresses import NO_ADDRESS, EmailAddress
-from services.errors import BadInput, Misconfigured, StoreUnavailable
+from services.errors import BadInput, FileDamaged, Misconfigured, StoreUnavailable
 from services.rules import ADDRESS_TAKEN, Refusal, part_of
 from services.rules.accounts import Settings, change_refusal, differences, ways_in_refusal
 from services.rules.budget import Budget
@@ -69,21 +69,28 @@ class TablesOperator:
         return ()
 
     def check(self, keys: PresentKeys | str) -> dict[str, Finding]:
-        with self._tables() as tables:
-            rows, former, needed = tables.of(None).run(
+        stored = None
+        # the opening reads a file, too; if a file is damaged, the findings of the place name it
+        with suppress(FileDamaged), self._tables() as tables, suppress(FileDamaged):
+            stored = tables.of(None).run(
                 lambda block: (
                     block.select(schema.CREDENTIALS),
                     block.select(schema.LOOKUPS),
                     root_key_versions(block, self.now()),
+                    block.get(schema.ROOT_KEY, "root key"),
+                    block.select(schema.ACCOUNTS, {"deleted_at": None}),
                 )
             )
-            accounts = tables.of(None).run(
-                lambda block: block.select(schema.ACCOUNTS, {"deleted_at": None})
-            )
         findings = self.place.check()
+        if not stored:
+            names = ("accounts", "root keys", "credentials", "ways in", "look-ups")
+            return findings | unchecked("whole files", *names)
+        rows, former, needed, tag, accounts = stored
         findings["accounts"] = Mark.OK, str(len(accounts))
         if isinstance(keys, str):
             return findings | {"root keys": (Mark.FAIL, keys)}
+        if tag:  # without the key of the tag, the store does not open
+            needed.append(tag.version)
         # 0 is the version of a damaged text, which names no root key and therefore needs none
         findings["root keys"] = judge_root_keys({*needed} - {0}, keys.versions)
         if findings["root keys"][0] is Mark.FAIL:
@@ -211,27 +218,18 @@ class TablesOperator:
 
     def set_caps(self, email: EmailAddress | None, changes: Mapping[str, int | None]) -> UserCaps:
         with self._tables() as tables:
-            if email is None:
-                return tables.of(None).run(lambda block: self._set_default_caps(block, changes))
-            user_id = tables.of(None).run(lambda block: _account(block, email)).id
+            user_id = None
+            if email:
+                user_id = tables.of(None).run(lambda block: _account(block, email)).id
             return tables.of(user_id).run(lambda block: self._set_caps(block, user_id, changes))
 
     def _set_caps(
-        self, block: Block, user_id: UserId, changes: Mapping[str, int | None]
+        self, block: Block, user_id: UserId | None, changes: Mapping[str, int | None]
     ) -> UserCaps:
-        budget = block.get(schema.BUDGETS, "budget") or part_of(Budget, settings_of(block))
-        return self._changed(block, budget, changes, user_id)
-
-    def _set_default_caps(self, block: Block, changes: Mapping[str, int | None]) -> UserCaps:
-        return self._changed(block, settings_of(block), changes, None)
-
-    def _changed(
-        self,
-        block: Block,
-        before: Budget | Settings,
-        changes: Mapping[str, int | None],
-        user_id: UserId | None,
-    ) -> UserCaps:
+        """Change the limits of a user, or of new users if *user_id* is None."""
+        before = settings = settings_of(block)
+        if user_id:
+            before = block.get(schema.BUDGETS, "budget") or part_of(Budget, settings)
         after = replace(before, **changes)
         if changed := differences(*(asdict(part_of(Limits, one)) for one in (before, after))):
             if isinstance(after, Settings):

@@ -13,6 +13,7 @@ from datetime import datetime, timedelta
 from services.caches import LruCache
 from services.domain import UserId
 from services.domain.revisions import OpenPlace, Revisions
+from services.errors import StoreBlocked
 from services.store.tables import schema
 from services.store.tables.protocol import (
     AllTables,
@@ -36,6 +37,7 @@ class Changes:
 
     def __init__(self) -> None:
         self._counts, self._lock = Counter[UserId | None](), threading.Lock()
+        self.is_blocked = False  # True: a block has raised StoreBlocked since the last sweep began
 
     def seen(self, user_id: UserId) -> tuple[int, int]:
         """Return the number of changes to the user's tables, and the number of changes to the shared tables.
@@ -78,6 +80,9 @@ class NotedTables:
 
         try:
             return self.tables.run(kept, is_lasting=is_lasting)
+        except StoreBlocked:
+            self.changes.is_blocked = True
+            raise
         finally:
             if last is not None:
                 self.changes.note(self.user_id, last.writes)

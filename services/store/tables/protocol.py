@@ -15,7 +15,6 @@ from services.store.operator import Finding
 Row = TypeVar("Row")
 Answer = TypeVar("Answer")
 MOST_WRITES = 400  # maximum writes of one block
-MOST_BYTES = 900_000  # maximum bytes of one row
 _ALL: Mapping[str, object] = {}
 
 

@@ -1,16 +1,16 @@
 """The rows of one user in a store over tables: reading conversations, and turns with their costs."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from dataclasses import replace
+from datetime import timedelta
 from uuid import uuid4
 
 from pydantic import TypeAdapter
 
 from services.crypto import sha
-from services.domain import ConversationId, Outcome, Purpose, Role, SpaceId, TurnId
+from services.domain import ConversationId, Outcome, Purpose, Role, TurnId
 from services.domain.revisions import LISTED, OpenPlace, Revisions, list_digest
-from services.domain.rows import ConversationRow, SealedConversation
+from services.domain.rows import SealedConversation
 from services.domain.turns import Begun, Lease
 from services.rules import ACCOUNT_FULL, NOT_FOUND, STALE, Refusal, part_of
 from services.rules.messages import creation_refusal, prompt_refusal
@@ -31,22 +31,6 @@ from services.store.writes import BeginTurn, CheckpointTurn, FinishTurn, SealedP
 # maximum lapsed turns that one block settles: each writes two rows, and perhaps the totals of a day
 _MOST_LAPSED = 100
 _REQUEST = TypeAdapter(BeginTurn)
-
-
-@dataclass(frozen=True, slots=True)
-class _Listed:
-    """A conversation in the form that `list_digest` takes."""
-
-    id: ConversationId
-    title_hash: str = field(repr=False)
-    pinned_at: datetime | None
-    space_id: SpaceId | None
-    is_unread: bool
-
-    @classmethod
-    def of(cls, row: ConversationRow) -> "_Listed":
-        is_unread = row.last_seq > row.read_seq
-        return cls(row.id, sha(row.title), row.pinned_at, row.space_id, is_unread)
 
 
 class TablesRows(TablesMessages):
@@ -87,7 +71,7 @@ class TablesRows(TablesMessages):
         return Revisions(
             chat=opened.rev if opened else None,
             choices=opened.choices if opened else None,
-            list=list_digest(map(_Listed.of, listed), place.conversation_id),
+            list=list_digest(listed, place.conversation_id),
             running=frozenset(
                 turn.conversation_id
                 for turn in block.select(schema.TURNS, {"finished_at": None})

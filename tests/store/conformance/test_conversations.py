@@ -175,22 +175,17 @@ def test_models_title_replaces_no_other_title(maya, garden_id):
 # --- model, memory policy and context, space, unread
 
 
-@pytest.mark.parametrize(
-    ("name", "value"),
-    [
+def test_model_and_memory_policy_are_stored(maya, garden_id):
+    for name, value in (
         ("model", "meta-llama/Llama-3.3-70B"),
         ("model", None),
         *[("policy", policy) for policy in (Full(), Window(8), Summary(), Retrieval())],
-    ],
-)
-def test_model_and_memory_policy_are_stored(maya, garden_id, name, value):
-    maya.conversations.set_model(garden_id, "large")
+    ):
+        getattr(maya.conversations, f"set_{name}")(garden_id, value)
 
-    getattr(maya.conversations, f"set_{name}")(garden_id, value)
-
-    stored = maya.elsewhere().conversations.thread(garden_id)
-    for thread in (maya.conversations.cached(garden_id), stored):
-        assert getattr(thread.conversation, name) == value
+        stored = maya.elsewhere().conversations.thread(garden_id)
+        for thread in (maya.conversations.cached(garden_id), stored):
+            assert getattr(thread.conversation, name) == value, (name, value)
 
 
 def starts(user, conversation_id):

@@ -48,7 +48,6 @@ NEW = {
     "version": lambda user, thread: user.messages.edit_reply(thread, thread.messages[1], "In May."),
     "fact": lambda user, thread: user.facts.keep(a_fact()),
     "space": lambda user, thread: stored_space(user),
-    "preferences": lambda user, thread: choose(user, keeps_facts=True),
     "instructions": lambda user, thread: user.conversations.set_instructions(
         thread.conversation.id, "Be brief.", seen=None
     ),
@@ -67,7 +66,6 @@ def test_full_account_stores_nothing_new(backend, maya, garden, garden_id):
     assert len(there.conversations.recent()) == 1
     assert not texts(there)
     assert not there.spaces.all()
-    assert there.preferences.preferences().keeps_facts is None
 
 
 def test_account_without_a_limit_stores_all(backend, maya, garden, garden_id):
@@ -106,6 +104,14 @@ def test_documents_of_a_full_account_can_be_changed_and_deleted(backend, maya):
     there = maya.elsewhere()
     assert [one.name for one in there.spaces.all()] == ["Latin"]
     assert texts(there) == []
+
+
+def test_full_account_takes_its_first_preferences(backend, maya, garden):
+    fill(backend, maya)
+
+    choose(maya, keeps_facts=False)
+
+    assert maya.elsewhere().preferences.preferences().keeps_facts is False
 
 
 def test_deletion_frees_the_account(backend, maya, garden):

@@ -353,6 +353,17 @@ def test_deleted_summary_put_back_does_not_open(backend, maya, garden, garden_id
     assert (thread.summary, thread.is_summary_verified) == (None, False)
 
 
+def test_deleted_summary_put_back_with_its_revision_is_noticed(backend, maya, garden, garden_id):
+    place = put_summary(maya, "They sow peas.", garden_id)
+    with backend.set_back_text(place, place._replace(field="summary_rev")):
+        delete(maya, maya.conversations.thread(garden_id), 2, drops_summary=True)
+        assert maya.conversations.thread(garden_id).is_summary_verified
+
+    thread = maya.conversations.thread(garden_id)
+
+    assert (thread.summary, thread.is_summary_verified) == (None, False)
+
+
 def test_unreadable_message_is_left_out_of_the_corpus(backend, maya, garden):
     first, _, third, _ = garden.messages
     backend.copy(Text("message", third.id), Text("message", first.id))

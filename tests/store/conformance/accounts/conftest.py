@@ -4,6 +4,7 @@ import time
 
 import pytest
 
+from tests.store.conformance.accounts import deployments
 from tests.store.conformance.accounts.deployments import KINDS, SecondPostgres
 
 
@@ -13,6 +14,15 @@ def second_postgres(place, cache):
     postgres = SecondPostgres(place / "second", cache)
     yield postgres
     postgres.close()
+
+
+@pytest.fixture(scope="session")
+def second_rig(hosted):
+    """The rig of hosted deployments of their own, and its first rows; it outlives their kind, too."""
+    if hosted.server is None:
+        pytest.skip("a project's database is not made anew")
+    with deployments.second_rig(hosted.server) as rig:
+        yield rig
 
 
 @pytest.fixture(scope="session", params=KINDS)

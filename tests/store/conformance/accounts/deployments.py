@@ -12,7 +12,6 @@ To add a kind:
 3. Run `pytest -n0 tests/store/conformance/accounts -k NAME`.
 """
 
-import itertools
 import threading
 import time
 from base64 import urlsafe_b64decode, urlsafe_b64encode
@@ -27,6 +26,7 @@ from unittest.mock import patch
 from uuid import uuid4
 
 import httpx
+import psycopg
 import pytest
 
 from services.caches import CachedRead
@@ -36,7 +36,7 @@ from services.embedded.folders import Folders, free_port
 from services.embedded.plan import prepare
 from services.embedded.postgres import Postgres
 from services.embedded.supabase_api import SupabaseApi
-from services.errors import TooManyAttempts
+from services.errors import AppError, TooManyAttempts
 from services.rules import part_of
 from services.rules.accounts import Lookup
 from services.store.accounts import Cookie
@@ -60,7 +60,6 @@ from services.store.tables.schema import (
     SETTINGS,
     CredentialsRow,
 )
-from tests.database import servers
 from tests.firestore import stores_at
 from tests.stack.apps import until
 from tests.stack.starts import await_child, tried_twice
@@ -70,7 +69,6 @@ from tests.store.conftest import PASSWORD, Wire, make_sessions, new_email
 from tests.stores import NOT_COUNTED, OpenStore, accounts_in_memory, made_in, store_of, sweep
 
 DAY = 86400  # seconds
-_kinds = itertools.count(1)  # pytest may begin a kind again, where the last one left its files
 
 
 def at_once(*acts):
@@ -86,6 +84,15 @@ def at_once(*acts):
 
     with ThreadPoolExecutor(len(acts)) as threads:
         return list(threads.map(once, acts))
+
+
+def error_of(act, *arguments):
+    """Return the class of the expected error that *act* raises; None if it raises none."""
+    try:
+        act(*arguments)
+    except AppError as error:
+        return type(error)
+    return None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -812,7 +819,7 @@ class SecondPostgres:
         """Yield a stack without an account."""
         stack, rows = self._server
         with stack.connect() as database:
-            _put_back(database, rows)
+            put_back(database, rows)
         yield stack
 
     @cached_property
@@ -835,7 +842,7 @@ class SecondPostgres:
             server.execute("select pg_reload_conf()")
         url = self._started.enter_context(_api_running(places, postgres))
         with postgres.connect() as server:
-            rows = _rows(server)
+            rows = stored_rows(server)
         stack = SimpleNamespace(
             url=url,
             publishable_key=postgres.secrets.publishable_key,
@@ -849,7 +856,7 @@ _TABLES = """select oid::regclass::text from pg_class where relkind = 'r'
     and relnamespace::regnamespace::text not in ('pg_catalog', 'pg_toast', 'information_schema')"""
 
 
-def _rows(database):
+def stored_rows(database):
     """Return the rows of each table, as COPY writes them."""
     rows = {}
     for (table,) in database.execute(_TABLES).fetchall():
@@ -858,7 +865,7 @@ def _rows(database):
     return rows
 
 
-def _put_back(database, rows):
+def put_back(database, rows):
     """Replace the rows of all tables by *rows*, and have each sequence begin anew."""
     with database.transaction():
         database.execute("set local session_replication_role = replica")  # no trigger
@@ -895,31 +902,30 @@ _postgres_running = tried_twice("the Postgres of deployments of their own")(_run
 
 
 class Hosted(Kind):
-    """The parts of hosted Supabase; for a deployment of its own a new database, API and Auth at the same Postgres."""
+    """The parts of hosted Supabase; for deployments of their own a second rig, which each begins with the rows of a new one."""
 
     def __init__(self, fixture):
-        self._fixture, self._name = fixture, f"alone_{next(_kinds)}"
+        self._fixture = fixture
 
     def shared(self):
         return SupabaseDeployment(self._fixture("hosted"))
 
     @contextmanager
     def alone(self):
-        server = self._server
-        address = servers.new_database(server.superuser, "daybook_alone", self._name)
-        try:
-            with server.rig(address) as rig:
-                yield SupabaseDeployment(rig)
-        finally:
-            servers.drop_database(server.superuser, "daybook_alone")
+        rig, rows = self._fixture("second_rig")
+        with psycopg.connect(rig.superuser, autocommit=True) as admin:
+            put_back(admin, rows)
+        yield SupabaseDeployment(rig)
 
-    @cached_property
-    def _server(self):
-        server = self._fixture("hosted").server
-        if server is None:
-            pytest.skip("a project's database is not made anew")
-        server.make_template(self._name)
-        return server
+
+@contextmanager
+def second_rig(server):
+    """Yield a rig over a new database of *server*, and the rows of that database."""
+    address = server.make_database("daybook_alone")
+    with server.rig(address) as rig:
+        with psycopg.connect(address, autocommit=True) as admin:
+            rows = stored_rows(admin)
+        yield rig, rows
 
 
 KINDS = {

@@ -25,7 +25,7 @@ from services.store.credentials import open_stored, seal_stored
 from tests.store.conformance.accounts.deployments import DAY, at_once
 from tests.store.conformance.talk import begun_with, titles
 from tests.store.conftest import PASSWORD, new_email
-from tests.stores import cut_at
+from tests.stores import Faulty, cut_at
 
 OTHER = "another horse, another battery"
 STEPS = ("put_sign_up", "sign_up", "start_session")
@@ -95,6 +95,16 @@ def test_of_two_new_passwords_at_once_one_is_set(deployment, maya):
     assert len(good) == 1
     assert all(isinstance(one, RateLimited | WrongCredentials | None) for one in answers)
     assert deployment.accounts.sign_in_with(maya.email, good[0])[1].user_id == maya.id
+
+
+def test_new_password_whose_answer_is_lost_is_found(deployment, maya):
+    backend = Faulty(maya.session.backend)
+    backend.lost = {"change_credentials"}
+
+    deployment.accounts.change_with(replace(maya.session, backend=backend), PASSWORD, OTHER)
+
+    refused(deployment, maya.email)
+    assert deployment.accounts.sign_in_with(maya.email, OTHER)[1].user_id == maya.id
 
 
 def test_session_of_a_sign_in_that_a_new_password_overtook_does_not_begin(deployment, maya):

@@ -1,5 +1,7 @@
-"""The password fields of native forms."""
+"""Fields of native forms: hidden ones, and those for passwords."""
 
+from collections.abc import Mapping
+from html import escape
 from typing import Literal
 
 from services.domain.passwords import PASSWORD_CHARACTERS, PASSWORD_RULE
@@ -7,12 +9,20 @@ from services.domain.passwords import PASSWORD_CHARACTERS, PASSWORD_RULE
 PasswordKind = Literal["current-password", "new-password"]  # values of the attribute `autocomplete`
 
 
-def password_field(label: str, name: str, kind: PasswordKind) -> str:
+def hidden_fields(values: Mapping[str, object]) -> str:
+    """Return the HTML of the hidden fields of a form that send *values*."""
+    return "".join(
+        f'<input type="hidden" name="{name}" value="{escape(str(value))}">'
+        for name, value in values.items()
+    )
+
+
+def password_field(label: str, kind: PasswordKind) -> str:
     """Return the HTML of a password field with the id *kind*. `show_button` draws the rule for a new password."""
     rule = ""
     if kind == "new-password":
         rule = f'minlength="{PASSWORD_CHARACTERS}" aria-describedby="password-rule"'
-    return f"""<label>{label}<input name="{name}" id="{kind}" type="password" autocomplete="{kind}" required
+    return f"""<label>{label}<input name="password" id="{kind}" type="password" autocomplete="{kind}" required
           autocapitalize="none" spellcheck="false" {rule}></label>"""
 
 
