@@ -34,10 +34,20 @@ async function reason() {
 function isUnanswered() {
   if (!sentAt) return false;
   const waited = Date.now() - sentAt;
-  // "rerunRequested": the browser has asked for a run, and the server has not reported its start yet
-  if (waited >= PATIENCE / 4 && app().testScriptState !== "rerunRequested") sentAt = 0;
+  if (waited >= PATIENCE / 4) noteRun();
   return sentAt > 0 && waited >= PATIENCE;
 }
+
+// "rerunRequested": the browser has asked for a run, and the server has not reported its start yet
+function noteRun() {
+  if (daybook.isRunning() && app().testScriptState !== "rerunRequested") sentAt = 0;
+}
+
+// a run may begin and end between two looks
+new MutationObserver(noteRun).observe(document, {
+  subtree: true,
+  attributeFilter: ["data-test-script-state"],
+});
 
 async function look() {
   if (isLooking) return;

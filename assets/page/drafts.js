@@ -48,9 +48,9 @@ hold();
 
 const joined = (sent, text) => (text.startsWith(sent ?? "") ? text : text ? `${sent}\n\n${text}` : sent);
 
-// Returns true if the sent text of a draft has become one of the chat's last prompts, which are given by their
-// lengths and beginnings. Until then the draft is kept, with any text typed since, because the run that stores
-// the prompt may be replaced by another run before it does so.
+// Returns true if the sent text of a draft has become one of the chat's last prompts, which are given by
+// their lengths and beginnings. Until then the draft is kept, with any text typed since, because the run that
+// stores the prompt may be replaced by another run before it does so.
 function isSaid(prompts, sent = unsaid()) {
   const text = sent?.trim();
   return prompts.some(([length, start]) => text?.length === length && text.startsWith(start));

@@ -1,8 +1,8 @@
 // Applies the theme chosen in Preferences to every page. Streamlit stores a theme in the browser for each
 // path, and reads it only when a page is loaded.
 
-// what a reload would lose: an edited message, title or fact, a temporary chat, Undo, the instructions of a new
-// chat, and the link of an invitation
+// what a reload would lose: an edited message, title or fact, a temporary chat, Undo, the instructions of a
+// new chat, and the link of an invitation
 const KEPT = [
   '.st-key-edit-prompt, .st-key-edit-reply, [class*="st-key-editing-"]',
   '.st-key-temporary-sign, .st-key-undo [class*="st-key-undo-"]',

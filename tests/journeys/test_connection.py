@@ -89,9 +89,10 @@ def test_app_on_this_machine_needs_no_network(page):
     expect(page.get_by_role("alert")).to_have_count(0)
 
 
-def test_message_without_an_answer_for_two_seconds_is_said(page):
+@pytest.mark.parametrize("state", ["notRunning", "rerunRequested"])
+def test_message_without_an_answer_for_two_seconds_is_said(page, state):
     page.evaluate("daybook.noteUnanswered()")
-    is_in(page, "rerunRequested")
+    is_in(page, state)
     page.clock.run_for(1900)
     expect(page.get_by_role("alert")).to_have_count(0)
 
