@@ -66,7 +66,7 @@ def signed_in() -> UserServices | None:
 
 
 def user_services() -> UserServices:
-    """Return the services of the signed-in user. If nobody is signed in, draw the sign-in page and end the run."""
+    """Return the services of the signed-in user. Without one, draw the sign-in page and end the run."""
     user = signed_in()
     if user is None:
         sign_in.page()
