@@ -87,17 +87,6 @@ def test_prefix_endpoint_is_sent_only_the_partial_reply(maya, model, garden):
     assert thread.branch()[-1].body == "Prune in March."
 
 
-def test_prefix_does_not_end_with_white_space(maya, model):
-    model.pieces = ("Sow: \n\n", LimitReached())
-    maya = FakePerson(maya.database, model, first=Offer(INFO, model, takes_prefix=True))
-    turn, _ = ask(maya.chat)
-
-    thread = go_on(maya.chat, turn.conversation_id)
-
-    assert sent(model) == [(Role.USER, "When?"), (Role.ASSISTANT, "Sow:")]
-    assert thread.messages[1].body == "Sow: \n\n"
-
-
 @pytest.mark.parametrize(
     ("so_far", "piece", "expected"),
     [
