@@ -13,20 +13,23 @@ let person = null;
 // the conversation that the composer's text belongs to: its id, "new", or "temporary" (never stored)
 let place = null;
 let last = ""; // the text that this tab last stored or showed
-let unstored = ""; // the sent text of a temporary chat, until it is a prompt of that chat
+let count = 0; // the number of prompts that the chat had when the component was last called
+let unstored = []; // the sent texts of a temporary chat that are no prompts of that chat yet
+let returned = []; // the sent texts that the composer shows again
 let isCut = false; // true: the connection has been lost or made again since a text was sent
 let rest = 0; // seconds since the page was connected, and has ended its runs
 
 const key = () => `${DRAFTS}${person}:${place}:${tab}`;
 const read = (name) => {
   try {
-    return { text: "", ...JSON.parse(localStorage.getItem(name)) };
+    return { text: "", sent: [], ...JSON.parse(localStorage.getItem(name)) };
   } catch {
-    return { text: "" };
+    return { text: "", sent: [] };
   }
 };
 const stored = () => read(key()).text;
-const unsaid = () => (place === "temporary" ? unstored : read(key()).sent);
+// the texts that were sent from this place and may be no prompts yet; `after`: the number of prompts before each
+const sentHere = () => (place === "temporary" ? unstored : read(key()).sent);
 
 function named() {
   const name = Math.random().toString(36).slice(2);
@@ -46,20 +49,34 @@ function hold() {
 
 hold();
 
-const joined = (sent, text) => (text.startsWith(sent ?? "") ? text : text ? `${sent}\n\n${text}` : sent);
+const textOf = (sent) => sent.map(({ text }) => text).join("\n\n");
+const joined = (sent, text) => (text.startsWith(sent) ? text : text ? `${sent}\n\n${text}` : sent);
 
-// Returns true if the sent text of a draft has become one of the chat's last prompts, which are given by
-// their lengths and beginnings. Until then the draft is kept, with any text typed since, because the run that
-// stores the prompt may be replaced by another run before it does so.
-function isSaid(prompts, sent = unsaid()) {
-  const text = sent?.trim();
-  return prompts.some(([length, start]) => text?.length === length && text.startsWith(start));
+// Returns those of the `sent` texts that have not become prompts of the chat. Its last prompts are given by
+// their lengths and beginnings. A sent text is kept until then, with any text typed since, because the run
+// that stores the prompt may be replaced by another run before it does so.
+function unsaid(chat, sent = sentHere()) {
+  const first = chat.count - chat.prompts.length; // the number of prompts before the given ones
+  return sent.filter(({ text, after }) => {
+    // earlier prompts may have the same text; the last one counts, even if another branch is shown
+    const since = chat.prompts.slice(Math.max(0, Math.min(after, chat.count - 1) - first));
+    return !since.some(([length, start]) => text.trim().length === length && text.trim().startsWith(start));
+  });
 }
 
-function save(text, sent = unsaid()) {
+// Returns `text` without the sent texts at its beginning that the composer shows again, if these have become
+// prompts after all.
+function withoutReturned(chat, text) {
+  const again = textOf(returned);
+  if (!again || unsaid(chat, returned).length) return text;
+  returned = [];
+  return text.startsWith(again) ? text.slice(again.length).trimStart() : text;
+}
+
+function save(text, sent = sentHere()) {
   last = text;
-  unstored = place === "temporary" ? sent : "";
-  if (!text && !sent) localStorage.removeItem(key());
+  unstored = place === "temporary" ? sent : [];
+  if (!text && !sent.length) localStorage.removeItem(key());
   else if (place !== "temporary") localStorage.setItem(key(), JSON.stringify({ text, sent, at: Date.now() }));
 }
 
@@ -72,17 +89,19 @@ function show(text) {
 function arrive(data, typed = "") {
   place = "new";
   // the sent text of the new chat began this conversation
-  if (isSaid(data.prompts.slice(-1))) save(stored(), "");
-  place = data.place;
-  const sent = isSaid(data.prompts) ? "" : unsaid(),
-    draft = joined(data.given ?? sent, stored());
+  const newest = { ...data, prompts: data.prompts.slice(-1) },
+    unsent = withoutReturned(newest, stored()),
+    unsaidThere = unsaid(newest);
+  if (unsent !== stored() || unsaidThere.length < sentHere().length) save(unsent, unsaidThere);
+  [place, returned] = [data.place, []];
+  const draft = joined(data.given ?? textOf(unsaid(data)), stored());
   // `given` is a refused prompt: Streamlit has already put it into the composer, so `typed` repeats it
   show(data.given ? draft : joined(draft, typed));
-  save(daybook.composer().value, "");
-  takeOver(data.prompts);
+  save(daybook.composer().value, []);
+  takeOver(data);
 }
 
-async function takeOver(prompts) {
+async function takeOver(data) {
   const here = `${DRAFTS}${person}:${place}:`;
   const isHere = () => key().startsWith(here) && daybook.composer()?.value === "";
   const others = () => Object.keys(localStorage).filter((name) => name.startsWith(here) && name !== key());
@@ -94,7 +113,7 @@ async function takeOver(prompts) {
     .sort((a, b) => read(b).at - read(a).at);
   for (const name of left) {
     const { text, sent } = read(name),
-      found = joined(isSaid(prompts, sent) ? "" : sent, text);
+      found = joined(textOf(unsaid(data, sent)), text);
     if (found && !isHere()) continue;
     localStorage.removeItem(name);
     if (found) show(found);
@@ -102,8 +121,8 @@ async function takeOver(prompts) {
 }
 
 daybook.noteDraftSent = () => {
-  isCut = false;
-  if (last) save("", joined(unsaid(), last));
+  [isCut, returned] = [false, []];
+  if (last) save("", [...sentHere(), { text: last, after: count }]);
 };
 
 new MutationObserver(() => (isCut = true)).observe(document, {
@@ -116,9 +135,10 @@ new MutationObserver(() => (isCut = true)).observe(document, {
 setInterval(() => {
   const isConnected = document.querySelector('.stApp[data-test-connection-state="CONNECTED"]');
   rest = isConnected && !daybook.isRunning() ? rest + 1 : 0;
-  if (!isCut || rest < 2 || place === null || !daybook.composer() || !unsaid()) return;
-  show(joined(unsaid(), last));
-  save(last, "");
+  if (!isCut || rest < 2 || place === null || !daybook.composer() || !sentHere().length) return;
+  returned = sentHere();
+  show(joined(textOf(returned), last));
+  save(last, []);
 }, 1000);
 
 daybook.keepDrafts = (data) => {
@@ -126,27 +146,32 @@ daybook.keepDrafts = (data) => {
     setTimeout(daybook.keepDrafts, 50, data); // the composer is not drawn yet
     return; // no value: Streamlit would call a returned function when the component is removed
   }
-  const typed = daybook.composer().value,
-    before = place,
+  const before = place,
+    isSame = before === data.place || data.is_begun,
+    typed = isSame ? withoutReturned(data, daybook.composer().value) : daybook.composer().value,
     isAnother = person !== null && person !== data.person;
-  person = data.person;
+  [person, count] = [data.person, data.count];
   if (isAnother) arrive(data);
   else if (before === null) arrive(data, typed);
   else if (before === data.place) {
     if (data.given) {
       // shows the refused prompt and any text typed since: Streamlit does not set the same value twice
       show(joined(data.given, last));
-      save(daybook.composer().value, "");
-    } else if (isSaid(data.prompts)) save(typed, "");
-    else if (typed) save(typed);
+      save(daybook.composer().value, []);
+    } else {
+      const left = unsaid(data);
+      show(typed);
+      if (typed || left.length < sentHere().length) save(typed, left);
+    }
   } else if (
     (data.place === "temporary" && before === "new") ||
     (data.is_begun && (typed || before !== "temporary"))
   ) {
     // the new chat became a conversation, or was switched to or from temporary: the typed text stays with it
-    save("", "");
+    save("", []);
     place = data.place;
-    save(typed, "");
+    show(typed);
+    save(typed, []);
   } else arrive(data);
 };
 
@@ -157,11 +182,11 @@ daybook.onDraw(() => {
   if (place !== null && isHere && document.querySelector(".st-key-way-out")) {
     // the chat was deleted on another device: its draft goes to the new chat
     const text = last;
-    save("", "");
+    save("", []);
     place = "new";
     save(joined(stored(), text));
   }
-  [place, last] = [null, ""];
+  [place, last, returned] = [null, "", []];
 });
 
 function drop(isOver) {

@@ -97,14 +97,15 @@ def keep_drafts(
     stored.
     """
     conversation, branch = (thread.conversation, thread.branch()) if thread else (None, ())
-    prompts = [one.body for one in branch if one.role is Role.USER][-10:]
+    prompts = [one.body for one in branch if one.role is Role.USER]
     data = {
         "person": str(user_id),
         "place": "temporary" if not is_kept else str(conversation.id) if conversation else "new",
         # the revision changes with each sent prompt, so that the component is called again
         "rev": conversation.rev if conversation else 0,
         # recognised by their lengths (in UTF-16 units) and beginnings; the tab's own may be followed by those of others
-        "prompts": [(len(each.encode("utf-16-le")) // 2, each[:100]) for each in prompts],
+        "prompts": [(len(each.encode("utf-16-le")) // 2, each[:100]) for each in prompts[-10:]],
+        "count": len(prompts),
         "given": given,
         # a new number for each text given, because a component is not called twice with the same data
         "run": run if given else None,

@@ -30,7 +30,8 @@ class Tab:
     def arrives(self, place="garden", person="maya", prompts=(), given=None):
         if not self.page.evaluate("window.daybook?.keepDrafts !== undefined"):
             self.loads()
-        data = {"place": place, "person": person, "prompts": prompts, "given": given}
+        data = {"place": place, "person": person, "given": given}
+        data |= {"prompts": prompts, "count": len(prompts)}
         self.page.evaluate("(data) => daybook.keepDrafts(data)", data)
         return self
 
@@ -225,6 +226,63 @@ def test_message_that_a_lost_connection_swallowed_comes_back(new_tab, place, sto
 
     tab.holds("One\n\nTwo" if typed else "One")
     assert tab.page.evaluate("localStorage.length") == stored
+
+
+def test_swallowed_message_comes_back_alone_after_another_was_answered(new_tab):
+    tab = new_tab().arrives()
+    tab.sends("One")
+    for n, text in enumerate(["Two", "Three"], start=1):
+        tab.sends(text)
+        tab.arrives(prompts=[(3, "Two"), (5, "Three")][:n])
+
+    tab.page.reload()
+
+    tab.arrives(prompts=[(3, "Two"), (5, "Three")]).holds("One")
+
+
+def test_swallowed_message_that_repeats_a_prompt_comes_back(new_tab):
+    said = [(5, "Go on"), (3, "Two")]
+    tab = new_tab().arrives(prompts=said)
+    tab.sends("Go on")
+
+    tab.page.reload()
+    tab.arrives(prompts=said).holds("Go on")
+
+    tab.sends("Go on")
+    tab.page.reload()
+    tab.arrives(prompts=[*said, (5, "Go on"), (4, "Four")]).holds("")
+
+
+@pytest.mark.parametrize("typed", ["", "Two"])
+@pytest.mark.parametrize("place", ["garden", "temporary"])
+def test_message_that_came_back_goes_if_it_is_answered_after_all(new_tab, place, typed):
+    tab = new_tab()
+    tab.page.clock.install()
+    tab.arrives(place)
+    tab.sends("One")
+    tab.is_in("DISCONNECTED")
+    tab.is_in("CONNECTED")
+    tab.holds("One")
+    if typed:
+        tab.types(f"One\n\n{typed}")
+
+    tab.arrives(place, prompts=[(3, "One")]).holds(typed)
+    tab.types("One")
+    tab.arrives(place, prompts=[(3, "One")]).holds("One")  # typed again
+
+
+def test_message_that_came_back_to_a_new_chat_goes_if_it_began_one(new_tab):
+    tab = new_tab()
+    tab.page.clock.install()
+    tab.arrives("new")
+    tab.sends("One")
+    tab.is_in("DISCONNECTED")
+    tab.is_in("CONNECTED")
+    tab.holds("One")
+
+    tab.arrives("garden", prompts=[(3, "One")]).holds("")
+
+    tab.arrives("new").holds("")
 
 
 def test_message_that_was_answered_does_not_come_back(new_tab):
