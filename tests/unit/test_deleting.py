@@ -58,6 +58,16 @@ def test_deleted_fact_that_is_put_back_stays_hidden(maya, forget):
     assert maya.store.facts.fresh_facts() == ()
 
 
+def test_fact_noted_while_all_are_deleted_is_shown(maya):
+    maya.store.facts.keep(a_fact())
+    noted = a_fact("Grows peas.")
+    maya.database.rows.after["delete_facts"] = lambda: maya.store.facts.keep(noted)
+
+    maya.store.facts.forget_all()
+
+    assert maya.store.facts.fresh_facts() == (noted,)
+
+
 def test_fact_that_is_restored_is_shown(maya):
     maya.store.facts.keep(fact := a_fact())
     maya.store.facts.forget(fact.id)

@@ -276,11 +276,12 @@ class SealedFacts(Documents[Fact]):
         self._delete(fact_id)
 
     def forget_all(self) -> None:
+        before = {*(self._opened.last or {})}  # facts that are stored while the call runs stay
         try:
             self._rows.delete_facts()
         finally:
             self._opened.outdate()
-        self._forget(lambda _: True)
+        self._forget(lambda row: row.id in before)
 
     def forget_space(self, space_id: SpaceId) -> None:
         """Hide the facts of a destroyed space, which are destroyed with it."""
