@@ -28,7 +28,7 @@ const read = (name) => {
   }
 };
 const stored = () => read(key()).text;
-// the texts that were sent from this place and may be no prompts yet; `after`: the number of prompts before each
+// the texts that were sent from this place and may be no prompts yet, each `after` a number of prompts
 const sentHere = () => (place === "temporary" ? unstored : read(key()).sent);
 
 function named() {
