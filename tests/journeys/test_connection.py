@@ -114,6 +114,15 @@ def test_answered_message_is_not_doubted_later(page):
     expect(page.get_by_role("alert")).to_have_count(0)
 
 
+def test_run_between_two_looks_answers_a_message(page):
+    page.evaluate("daybook.noteUnanswered()")
+    is_in(page, "running")
+    is_in(page, "notRunning")
+    page.clock.run_for(5000)
+
+    expect(page.get_by_role("alert")).to_have_count(0)
+
+
 @pytest.mark.parametrize("sentence", [OFFLINE, "Reconnecting… Your unsent message is kept."])
 def test_server_that_hangs_is_asked_once_at_a_time(page, sentence):
     page.clock.run_for(1000)
