@@ -85,14 +85,19 @@ function show(text) {
   if (daybook.composer().value !== text) daybook.typeInto(daybook.composer(), text);
 }
 
+// Drops the text of the new chat that began the conversation `data`: its newest prompt.
+function dropBegun(data) {
+  if (place !== "new") returned = []; // these are of another place
+  place = "new";
+  const newest = { ...data, prompts: data.prompts.slice(-1) },
+    text = withoutReturned(newest, stored()),
+    sent = unsaid(newest);
+  if (text !== stored() || sent.length < sentHere().length) save(text, sent);
+}
+
 // Shows the draft of `data.place`, above the text that was `typed` there before the component was called.
 function arrive(data, typed = "") {
-  place = "new";
-  // the sent text of the new chat began this conversation
-  const newest = { ...data, prompts: data.prompts.slice(-1) },
-    unsent = withoutReturned(newest, stored()),
-    unsaidThere = unsaid(newest);
-  if (unsent !== stored() || unsaidThere.length < sentHere().length) save(unsent, unsaidThere);
+  dropBegun(data);
   [place, returned] = [data.place, []];
   const draft = joined(data.given ?? textOf(unsaid(data)), stored());
   // `given` is a refused prompt: Streamlit has already put it into the composer, so `typed` repeats it
