@@ -101,9 +101,8 @@ def preferences_dialog() -> None:
         sizes = {name: entry.value for name, entry in entries.items()}
         chosen = replace(chosen, theme=theme, has_title_in_tab=has_title, instructions=text or None)
         reply = entries["reply_tokens"]
-        if (
-            reply.value and reply.value == reply.most
-        ):  # a larger stored length is shown as this maximum
+        # a larger stored length is shown as this maximum
+        if reply.value and reply.value == reply.most:
             sizes["reply_tokens"] = max(reply.value, now.reply_tokens or 0)
         chosen = replace(chosen, **_even(sizes))
         editing.save(

@@ -43,19 +43,19 @@ Wrapped keys are bound to their places (the terms are those of vault.py):
     conversation key    conversations  wrapped_key  conversation id  its version  none    conversation id
 
 The role of a user key is the `mode` of its row. The row id of credentials (`credentials.sealed`) is the id of their
-user; while they are pending, the id of their row stands in both fields, row id and user id. For a step (`steps.sealed`),
-the id in its form stands in both fields, because a step may have no user. The body of a message has the column
+user; while they are pending, the id of their row stands in both fields, row id and user id. For a step
+(`steps.sealed`), the id in its form stands in both fields, because a step may have no user. The body of a message has the column
 `body`, or `listed_body` if it has attachments, so that the removal of its list is detected. The list
 (`messages.attachments`) and the thoughts of a message (`messages.thoughts`) have the place of its body except for the
 column; the partial texts of a turn (`turns.partial`, `turns.partial_thoughts`) have the role "assistant". The row id of
-a piece (`pieces.body`) is the id of its attachment, its seq is its number, its parent (a further field) is its message. The column of a
-document is its kind (`preferences`, `space`, `fact`, `search_text`), its seq is the revision of its row, the parent of
-a fact is its space; the seq of a conversation's instructions and summary is `instructions_rev` and `summary_rev`. The
-row id of a receipt is the `client_turn_id` of its turn, which is known before the row exists.
+a piece (`pieces.body`) is the id of its attachment, its seq is its number, its parent (a further field) is its message.
+The column of a document is its kind (`preferences`, `space`, `fact`, `search_text`), its seq is the revision of its row,
+the parent of a fact is its space; the seq of a conversation's instructions and summary is `instructions_rev` and
+`summary_rev`. The row id of a receipt is the `client_turn_id` of its turn, which is known before the row exists.
 
-Rotation rewrites wrapped keys, and credentials with their look-up values, and nothing else: a new root key rewrites two rows per user, a
-new user key one string per conversation, and no message is ever sealed again. A key-management service can take the
-place of the ring of root keys in `AccountKeys`, in `needs_rewrap` and for credentials.
+Rotation rewrites wrapped keys, and credentials with their look-up values, and nothing else: a new root key rewrites two
+rows per user, a new user key one string per conversation, and no message is ever sealed again. A key-management service
+can take the place of the ring of root keys in `AccountKeys`, in `needs_rewrap` and for credentials.
 """
 
 import hmac

@@ -69,9 +69,8 @@ class Postgres(processes.Server):
         _create_private(self.socket_folder)
         if self.folder.exists():
             self._own()
-            self.folder.chmod(
-                0o700
-            )  # Postgres refuses any other mode, such as that of a copy from a disk without Unix modes
+            # Postgres refuses any other mode, such as that of a copy from a disk without Unix modes
+            self.folder.chmod(0o700)
             return
         draft = self.folder.with_name("postgres.draft")
         shutil.rmtree(draft, ignore_errors=True)

@@ -13,9 +13,8 @@ class Offer:
 
     info: ModelInfo
     client: ModelClient = field(repr=False)
-    takes_prefix: bool = (
-        False  # true if the model can continue a partial reply that ends its input (prefill)
-    )
+    # true if the model can continue a partial reply that ends its input (prefill)
+    takes_prefix: bool = False
     is_refused: bool = False  # true if the model has no known price but must have one
 
 

@@ -90,9 +90,7 @@ class Settings(Limits):
     max_per_minute: int = 20
     first_account_is_admin: bool = False
     sign_ups: SignUps = SignUps.OPEN
-    confirms_by_code: bool = (
-        True  # if mail is configured, new users must enter a code mailed to them
-    )
+    confirms_by_code: bool = True  # if mail is configured, new users must enter a mailed code
     requires_factor: bool = False  # true: no session begins without a second factor
     # days after which unused conversations are deleted; None: never
     retention_days: int | None = None

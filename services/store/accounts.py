@@ -110,9 +110,8 @@ _COOKIE_BYTES = 32
 _MOST_GENERATIONS = 100_000  # maximum number of users in the cache `_newest`
 # a user's sign-in methods may be changed at most this often in this many seconds
 _MOST_CHANGES, _CHANGES_SECONDS = 20, 900
-_MOST_OVERTAKEN = (
-    5  # maximum attempts at one change; an attempt fails if a concurrent change is stored first
-)
+# maximum attempts at one change; an attempt fails if a concurrent change is stored first
+_MOST_OVERTAKEN = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -665,7 +664,7 @@ class Accounts:
             # made with the root key that seals `row`
             ways_in=ways_in_of(self.root_keys.of(row.sealed), new) if changes_ways_in else None,
         )
-        return self._is_stored(row, change)
+        return self._try_change(row, change)
 
     def change_address(
         self, session: AppSession, email: EmailAddress, seen_generation: int
@@ -785,12 +784,12 @@ class Accounts:
             is_restored=is_restored,
             ways_in=ways_in_of(self.root_keys, new),  # made with the root key that seals `row`
         )
-        return self._is_stored(row, lambda: user.change_address(address))
+        return self._try_change(row, lambda: user.change_address(address))
 
-    def _is_stored(self, row: StoredCredentials, change: Callable[[], bool]) -> bool:
-        """Return the result of *change*, which stores *row*; if its answer is lost, return True if *row* is stored.
+    def _try_change(self, row: StoredCredentials, change: Callable[[], bool]) -> bool:
+        """Call *change*, which stores *row*, and return its result. If its answer is lost, look *row* up: True if it is stored.
 
-        Without this check, the user would not be notified of such a change. Raise the errors of *change*.
+        Otherwise the user would not be notified of such a change. Raise the errors of *change*.
         """
         try:
             is_changed = change()

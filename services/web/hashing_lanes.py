@@ -75,8 +75,8 @@ class HashingLanes:
         wait already, and the errors of *work*.
         """
         waiter = _Waiter(client, user_id)
-        mine = [one for one in self._waiting if one.user_id == user_id]
-        if waiter.is_known and len(mine) >= _MOST_WAITING:
+        waiting = sum(one.user_id == user_id for one in self._waiting)
+        if waiter.is_known and waiting >= _MOST_WAITING:
             raise RateLimited
         self._waiting.append(waiter)
         self._fill()

@@ -199,9 +199,8 @@ class AppendedFile:
 
     def __init__(self, disk: Disk, name: str) -> None:
         self.name, self.size, self.synced_size = name, 0, 0  # sizes in bytes
-        self.lasting_size = (
-            0  # so many bytes of the file must be synced before a block's result may be returned
-        )
+        # so many bytes of the file must be synced before a block's result may be returned
+        self.lasting_size = 0
         # _is_whole is false if a failed write left bytes after `size`
         self._disk, self._is_whole = disk, True
         self._is_destroyed = False

@@ -103,23 +103,7 @@ def _store(
     policy: MemoryPolicy,
 ) -> None:
     """Store a conversation; its row is written last, so that readers never see a part of the conversation."""
-    ids = [MessageId(uuid5(conversation_id, str(seq))) for seq in range(1, len(said) + 1)]
-    rows = [
-        MessageRow(
-            id=ids[index],
-            conversation_id=conversation_id,
-            seq=index + 1,
-            parent_id=ids[index - 1] if index else None,
-            turn_id=None,
-            role=Role(one.role),
-            outcome=Outcome.COMPLETE,
-            body=one.content,
-            has_thoughts=False,
-            created_at=at,
-            destroy_at=None,
-        )
-        for index, one in enumerate(said)
-    ]
+    rows = _rows(conversation_id, said, at)
     last = len(rows)
     row = StoredConversation(
         id=conversation_id,
@@ -156,3 +140,24 @@ def _store(
         some = rows[first : first + _SLICE]
         if not tables.of(user_id).run(lambda block, some=some: put(block, some)):
             return
+
+
+def _rows(conversation_id: ConversationId, said: list[_Said], at: datetime) -> list[MessageRow]:
+    """Return the rows of the messages of a conversation, all of the time *at*."""
+    ids = [MessageId(uuid5(conversation_id, str(seq))) for seq in range(1, len(said) + 1)]
+    return [
+        MessageRow(
+            id=ids[index],
+            conversation_id=conversation_id,
+            seq=index + 1,
+            parent_id=ids[index - 1] if index else None,
+            turn_id=None,
+            role=Role(one.role),
+            outcome=Outcome.COMPLETE,
+            body=one.content,
+            has_thoughts=False,
+            created_at=at,
+            destroy_at=None,
+        )
+        for index, one in enumerate(said)
+    ]

@@ -144,9 +144,8 @@ class AccountRow(StoredAccount):
 class CredentialsRow(StoredCredentials):
     """The credentials of a user, or of a sign-up that is pending."""
 
-    expires_at: datetime | None = (
-        None  # when a pending sign-up expires; None if an account has these credentials
-    )
+    # when a pending sign-up expires; None if an account has these credentials
+    expires_at: datetime | None = None
     signed_up_at: datetime | None = None  # set only in copies of Supabase stores
 
 

@@ -59,9 +59,8 @@ class TablesSweep(TablesDocuments):
         Return False if the erasure did not exist.
         """
         erasure = block.get(schema.ERASURES, erasure_id)
-        if (
-            erasure is None
-        ):  # an earlier call destroyed the erasure, or its facts have been restored
+        # an earlier call destroyed the erasure, or its facts have been restored
+        if erasure is None:
             return False
         counts, chats = counts_of(block), list[StoredConversation]()
         if erasure.space_id:
