@@ -120,7 +120,7 @@ end $$;
 
 -- functions: administration -----------------------------------------------------------------------------
 
--- Make an invitation that is valid for seven days, for *address* or (null) for anyone who has the code.
+-- Create an invitation that is valid for seven days, for *address* or (null) for anyone who has the code.
 create function private.invite(me uuid, new_code_hash text, address public.free_text, new_role text) returns jsonb
 language plpgsql as $$
 declare
