@@ -54,8 +54,8 @@ create function private.claiming_credentials(lookups text[]) returns setof priva
   );
 end;
 
--- Return the credentials that have one of the look-up values *lookups*, first those of a user, then those of
--- a pending sign-up. While root keys change, two sign-ups of one address may be pending, until one of them is
+-- Return one row of credentials that has one of the look-up values *lookups*: a user's or, if there is none,
+-- that of a pending sign-up. While root keys change, two sign-ups of one address may be pending, until one of them is
 -- replaced or completed.
 create function private.find_credentials(lookups text[]) returns private.credentials language sql stable begin atomic
   select * from private.claiming_credentials(lookups)

@@ -341,8 +341,8 @@ return private.can_erase_log_entries()
 
 -- Delete the entries of Supabase Auth's log (auth.audit_log_entries) that name deleted accounts or their addresses: one
 -- slice of at most 20,000 entries, or a third of a second. The log is indexed by id only, so a pass scans all entries by
--- id, for all accounts that are waiting when it begins. Return true if more must be scanned. (A separate call, because a
--- large log would delay the sweep.)
+-- id, for all accounts that are waiting when it begins. Return true if more must be scanned. (This is a separate call,
+-- because a large log would delay the sweep.)
 create function private.erase_log_entries() returns jsonb language plpgsql as $$
 declare
   deadline constant timestamptz := clock_timestamp() + interval '0.3 seconds';
@@ -635,7 +635,7 @@ begin
   ));
 end $$;
 
--- Open a session for the server: note its use, and return it with its sealed tokens, and the user's wrapped
+-- Open a session for the server: record its use, and return it with its sealed tokens, and the user's wrapped
 -- keys and credentials. *cookie* is the hash of the session's cookie. The refusal is "not_found" if there is
 -- no such session.
 create function private.open_session(cookie text, nonce uuid) returns jsonb language plpgsql as $$

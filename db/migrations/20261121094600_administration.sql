@@ -164,7 +164,7 @@ begin
   return '{"ok": true}';
 end $$;
 
--- Turn the rule that all users need a second factor on or off, for an admin with a recent proof. To turn the rule
+-- Turn on or off the rule that all users need a second factor, for an admin with a recent proof. To turn the rule
 -- on, the admin must have a second factor, and must have given it with the proof. Turning it on ends all sessions in
 -- which no second factor was given.
 create function private.require_factor(me uuid, is_on boolean) returns jsonb language plpgsql as $$

@@ -14,9 +14,8 @@ from pathlib import Path
 # suffixes of temporary file names: DRAFT for a new file before its rename, _GONE for a file that is being destroyed
 DRAFT, _GONE = "~draft", "~gone"
 _CHUNK = 1 << 20  # maximum bytes that one write overwrites
-_FULL_SYNC: int | None = getattr(
-    fcntl, "F_FULLFSYNC", None
-)  # on macOS, this command also flushes the disk's own cache
+# the fcntl command of macOS that also flushes the disk's own cache; None on other systems
+_FULL_SYNC: int | None = getattr(fcntl, "F_FULLFSYNC", None)
 
 
 class SyncFailed(OSError):
@@ -55,7 +54,7 @@ class Disk:
             return []
 
     def replace(self, name: str, data: bytes) -> None:
-        """Replace a file atomically; then overwrite the old file with zeros, and old files that earlier errors left."""
+        """Replace a file atomically; then overwrite with zeros the old file, and other old files that earlier errors left."""
         self.make_folders(_folder_of(name))
         with self._opened(name + DRAFT, os.O_WRONLY | os.O_CREAT | os.O_TRUNC) as descriptor:
             self.write(descriptor, data, 0)

@@ -57,7 +57,7 @@ class Document:
     def __init__(self, data: bytes = b"") -> None:
         """Read the rows of a file. Raise Damaged."""
         self.rows: dict[str, dict[str, Any]] = {}
-        self.size = 0  # of all lines, in bytes
+        self.size = 0  # total size of the lines in bytes
         self._lines: dict[Key, bytes] = {}
         self._added: list[bytes] = []  # lines to append, unless the file must be rewritten
         self._is_rewritten, self._is_stored = False, bool(data)

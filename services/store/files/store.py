@@ -31,9 +31,8 @@ from services.store.tables.in_memory import selected
 from services.store.tables.protocol import Answer, Block, Range, Row, Table
 
 _SECONDS = 1.0  # maximum seconds between a write to the journal and the write to documents
-_LARGEST_JOURNAL = (
-    4_000_000  # bytes; once the journal is larger, its writes go to the documents immediately
-)
+# in bytes; once the journal is larger, its writes go to the documents immediately
+_LARGEST_JOURNAL = 4_000_000
 _CACHED_BYTES = 32_000_000  # maximum bytes of cached documents
 _UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _JOURNAL, _END = "journal-", ".jsonl"
@@ -50,9 +49,8 @@ class FilesStore:
         """Apply the journals that an earlier process left. *lock*: the store's lock, already acquired. Raise Damaged, OSError."""
         self._disk, self._file_lock = disk, lock
         self._lock, self._syncing = threading.RLock(), threading.Lock()
-        self._documents = OrderedDict[
-            str, Document
-        ]()  # by path; the most recently used document is last
+        # cached documents by path; the most recently used document is last
+        self._documents = OrderedDict[str, Document]()
         self._cached_bytes = 0  # bytes counted for all cached documents
         self._written = set[str]()  # the paths of documents that are being written
         self._names = dict[str, set[str]]()  # names of documents, by folder
@@ -90,7 +88,7 @@ class FilesStore:
     def run(
         self, user_id: UserId | None, work: Callable[[Block], Answer], *, is_lasting: bool
     ) -> Answer:
-        """Run *work* over a user's tables and the shared tables; return once all lasting writes so far are on the disk."""
+        """Run *work* over a user's tables and the shared tables; return once all durable writes so far are on the disk."""
         with self._errors():
             with self._lock:
                 if self._is_closed:

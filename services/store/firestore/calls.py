@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 CALL_SECONDS = 10.0  # the deadline of each call, in seconds
 EMULATOR = "FIRESTORE_EMULATOR_HOST"
 MAKE_ANOTHER = "make one in Native mode, of the Standard edition, and name it in DAYBOOK_STORE."
-OWNER = (("authorization", "Bearer owner"),)  # metadata that the emulator grants all access
+OWNER = (("authorization", "Bearer owner"),)  # with this metadata, the emulator allows every call
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,7 +35,7 @@ class Lease:
         self._seconds, self._pause, self._call_seconds = seconds, pause, call_seconds
         self._holder, self._renewals = token_hex(16), 0
         self._seen = Precondition(exists=False)  # matches the lease document as it was last read
-        # _until: when `check` begins to fail, by the monotonic clock; _is_lost: true if another process has taken the lease
+        # _until: the monotonic time after which `check` fails; _is_lost: true if another process has taken the lease
         self._until, self._is_lost = 0.0, False
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._keep, name="lease", daemon=True)

@@ -58,7 +58,7 @@ def select(
 
 
 def _order(order: tuple[str, ...]) -> list[str]:
-    """Return the terms of ORDER BY: None sorts last; equal rows sort by age, the newest first if the first term descends."""
+    """Return the terms of ORDER BY: None sorts last; equal rows sort by age, the newest first if the first term is descending."""
     terms = [f"{name[1:]} desc" if name[0] == "-" else f"{name} nulls last" for name in order]
     return [*terms, "rowid desc" if order and order[0][0] == "-" else "rowid"]
 

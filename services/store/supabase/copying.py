@@ -109,9 +109,10 @@ def load(
     make: Callable[[datetime], CopiedRows],
     auth_hash: Callable[[StoredCredentials], str],
 ) -> None:
-    """Store the rows that *make*, called with the database's current time, returns. Raise BadInput if there is an account.
+    """Store the rows that *make* returns. Raise BadInput if the database has accounts already.
 
-    *auth_hash* returns the hash of the managed password in credentials, for Supabase Auth.
+    *make* gets the database's current time. *auth_hash* returns the hash of the managed password in credentials, for
+    Supabase Auth.
     """
     connection.execute("select pg_advisory_xact_lock(hashtext('daybook: first account'))")
     [(has_accounts, now)] = connection.execute("select exists (select from auth.users), now()")
