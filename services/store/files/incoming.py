@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
 from stat import S_ISREG
+from time import time
 from typing import Literal
 from uuid import UUID, uuid5
 
@@ -34,7 +35,8 @@ _LARGEST_FILE = 10_000_000  # bytes
 _NAMESPACE = UUID("1f3b6c52-0f5e-4f0b-9a55-5f6d0a6d8f31")
 _SLICE = MOST_WRITES - 2
 _NAMES = "*.[jJ][sS][oO][nN]"
-_FILES = f"????????-????-????-????-????????????/in/{_NAMES}"
+_USER = "-".join("[0-9a-f]" * digits for digits in (8, 4, 4, 4, 12))
+_FILES = f"{_USER}/in/{_NAMES}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +60,8 @@ def take_up(tables: AllTables, folder: Path, policy: MemoryPolicy) -> None:
         user_id = UserId(UUID(file.parents[1].name))
         content = _content(file)
         if said := _read(content):
-            at = datetime.fromtimestamp(file.stat().st_mtime, UTC)
+            # a time in the future may lie beyond the years of `datetime`
+            at = datetime.fromtimestamp(min(file.stat().st_mtime, time()), UTC)
             conversation_id = ConversationId(uuid5(_NAMESPACE, sha256(content).hexdigest()))
             _store(tables, user_id, conversation_id, said, at, policy)
             done = file.parent / "done"
