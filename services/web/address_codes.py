@@ -86,10 +86,13 @@ class RestoreAddress:
         return CodeRequest(address=address)
 
     def recipient(self, asked: Asked, request: CodeRequest, throttles: Throttles) -> Recipient:
-        """Return the recipient, without the account's credentials: otherwise, a thief could end the step by changing them."""
+        """Return the recipient. The step is not bound to the account's credentials: otherwise, a thief could end
+        the step by changing them.
+        """
         found = asked.accounts.find_former(request.address, throttles)
         opens = asked.accounts.policy.opens
-        # mail no code if the account does not allow sign-in by code, for example because its current address must use a provider
+        # send no code if the account does not allow sign-in by code, for example because its current address
+        # requires single sign-on
         if found is None or found.is_suspended or not opens(found.credentials, BY_CODE):
             return NOBODY
         user_id = found.stored.user_id
@@ -109,5 +112,5 @@ class RestoreAddress:
         await run_sync(code.end)
         entry = Entry(way=Way.RESTORE, address=address, by=BY_CODE, password_hash=hashed or "")
         act = partial(asked.accounts.restore_address, address, hashed, asked.browser)
-        # None: the step is not bound to credentials (`recipient` gives the reason)
+        # None: do not bind the step to credentials (the docstring of `recipient` says why)
         return await Entries(self.start).enter(asked.request, entry, None, asked.target, act)

@@ -60,7 +60,8 @@ class Enrolments:
     async def _begin(self, request: Request) -> Response:
         """Store a new secret in the step, and return the page with its setup key. The expiry of the step does not change.
 
-        Each setup key after the first counts as a try of the step, because a QR code takes up to 40 ms to draw.
+        Each setup key after the first counts as an attempt in the step's throttle, because drawing a QR code takes
+        up to 40 ms.
         """
         start = self.entries.start
         if not start.origin.is_same_origin(request):
