@@ -66,7 +66,7 @@ _REPLACE, _CONFIRM, _CODES, _REMOVE, _ASK, _ASK_NO_MORE = (
 )
 # paths of the forms that set up the first factor, for which a partial proof is enough
 _FIRST = (_PATH, _CONFIRM)
-_KIND = "own_factor"  # kind of the step that stores a new secret
+_KIND = "own_factor"  # kind of the step that stores a new secret until a code confirms it
 _NOTICES = {
     CredentialsAction.FACTOR_ADDED: NoticeKind.FACTOR_ADDED,
     CredentialsAction.FACTOR_REMOVED: NoticeKind.FACTOR_REMOVED,
@@ -79,13 +79,14 @@ _NOTICES = {
 
 @dataclass(frozen=True, slots=True)
 class _Asked:
-    """A submitted form of a signed-in user, and the user's credentials as they are stored now."""
+    """A submitted form of a signed-in user, with the user's current credentials."""
 
     request: Request = field(repr=False)
-    once: str = field(repr=False)  # id of the drawn form, by which resubmissions are detected
+    # id of this instance of the form, by which a second submission is detected
+    once: str = field(repr=False)
     step: str = field(repr=False)
     code: str = field(repr=False)
-    # value of `factor_mark` at the time when the setup key was shown
+    # `factor_mark` at the time when the setup key was shown
     replaces: str = field(repr=False)
     ends_others: bool
     proof: ProofScope
@@ -94,7 +95,7 @@ class _Asked:
 
     @property
     def factor_mark(self) -> str:
-        """The time at which the authenticator app was added; "": there is no app."""
+        """The time at which the authenticator app was added; "" if there is none."""
         factor = self.current.credentials.factor
         return str(factor.since) if factor else ""
 
@@ -142,7 +143,7 @@ class OwnFactor:
     def _answer(
         self, request: Request, path: str, act: Callable[[_Asked], Response], form: Sequence[str]
     ) -> Response:
-        """Return the response of *act* to a form at *path*. Raise ProofNeeded if the user has not recently proved who they are."""
+        """Return the response of *act* to a form at *path*. Raise ProofNeeded if the user has no recent proof of identity."""
         shared = self.shared()
         signed_in = current_session(shared, self.origin.session_cookie(request))
         if signed_in is None:
@@ -264,7 +265,9 @@ class OwnFactor:
         self.notices.tell(asked.request, self._accounts.backend, session, _NOTICES[action])
 
     def _is_first(self, asked: _Asked) -> bool:
-        """Count the form; return False if it was submitted before, for example by a reload of the response."""
+        """Count the submission of a form; return False if the form was submitted before, for example by a reload of the
+        response.
+        """
         try:
             self._accounts.backend.count_throttles([self.attempts.form(asked.once)])
         except TooManyAttempts:

@@ -70,7 +70,10 @@ class PollRoute:
 
 
 def _place(query: QueryParams) -> OpenPlace:
-    """Return the place that *query* names. Raise ValueError."""
+    """Parse the place that is open in the tab (conversation, space, archive) from *query*.
+
+    Raise ValueError if an id is invalid.
+    """
     conversation, space = query.get("c"), query.get("s")
     return OpenPlace(
         conversation_id=ConversationId(UUID(conversation)) if conversation else None,

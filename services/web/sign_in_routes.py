@@ -47,7 +47,7 @@ from services.web.session_start import SessionStart
 
 Answer = TypeVar("Answer")
 
-# sign-in methods with which the sign-up form can create an account: either of them is enough
+# sign-in methods with which the sign-up form can create an account: one of them is enough
 BY_FORM = frozenset({SignInMethod.PASSWORD, SignInMethod.CODE})
 _ACCOUNT = "/account"  # path of the Account page, and of the route that signs up
 
@@ -58,7 +58,8 @@ class SignInRoutes:
 
     start: SessionStart
     lanes: HashingLanes = field(default_factory=HashingLanes)
-    by_code: SignUpByCode | None = None  # None: no mail is sent, so no code confirms an address
+    # None: the app sends no email, so no code confirms an address
+    by_code: SignUpByCode | None = None
     methods: frozenset[SignInMethod] = ALL_METHODS  # sign-in methods that are enabled
 
     def routes(self) -> list[Route]:
@@ -156,7 +157,7 @@ class SignInRoutes:
         )
 
     async def _find(self, request: Request, email: EmailAddress) -> Found:
-        """Count an attempt to sign in as *email*, and return the stored data of this address."""
+        """Count an attempt to sign in as *email*, and return the account data stored for this address."""
         device, address = (
             self.start.origin.device_cookie(request),
             self.start.origin.client_address(request),
