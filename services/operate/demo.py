@@ -40,7 +40,7 @@ _MODELS = (
     ModelInfo("SmolLM2-135M", 2_048, 256, 0, 0, 0),
 )
 _REPLIED = (Outcome.COMPLETE, Outcome.STOPPED, Outcome.CUT)
-# None: the process died during the turn
+# outcomes of turns, and their weights; None: the process died during the turn
 _OUTCOMES = (*_REPLIED, Outcome.FAILED, None), (92, 3, 2, 2, 1)
 _BACKGROUND = {  # probability and usage of each background call after the first reply of a chat
     Purpose.TITLE: (1.0, Usage(200, 8)),
@@ -69,9 +69,9 @@ class _Person:
 
 
 def make_demo(ring: RootKeys, seed: int, password: str, now: datetime) -> CopiedRows:
-    """Make up 30 people and their use of the app in the 90 days before *now*.
+    """Generate 30 fictitious users and their use of the app in the 90 days before *now*.
 
-    The first of them is the admin, with *password*; the other accounts have no password.
+    The first user is the admin, with *password*; the other accounts have no password.
     """
     use = _Use(Random(seed), now.astimezone(UTC), ring)  # noqa: S311 (made-up figures)
     people = [use.person(name, password if name == NAMES[0] else None) for name in NAMES]
@@ -89,7 +89,7 @@ def make_demo(ring: RootKeys, seed: int, password: str, now: datetime) -> Copied
 
 
 class _Use:
-    """Makes up users, chats and turns."""
+    """Generates fictitious users, chats and turns in an in-memory store."""
 
     def __init__(self, random: Random, now: datetime, ring: RootKeys) -> None:
         self._random, self._now = random, now
@@ -101,7 +101,7 @@ class _Use:
         self._accounts = Accounts(self._backend, ring, _LIFETIME_SECONDS, _LIFETIME_SECONDS)
 
     def person(self, name: str, password: str | None) -> _Person:
-        """Make an account, without a password hash if *password* is None."""
+        """Create a user's account; without a password hash if *password* is None."""
         found = self._accounts.find_for_sign_up(checked_address(f"{name}@example.org"), _UNBOUNDED)
         password_hash = None if password is None else found.hashed(password)
         _, session = self._accounts.sign_up(found, password_hash)
@@ -109,7 +109,7 @@ class _Use:
         return _Person(session.user_id, session.backend, store, self._random.betavariate(1.2, 2))
 
     def day(self, person: _Person, days_ago: int) -> None:
-        """Make up the chats of *person* on one day; there are fewer at weekends and in the first weeks."""
+        """Generate the chats of *person* on one day; there are fewer at weekends and in the first weeks."""
         begin = self._now.replace(hour=0, minute=0, second=0, microsecond=0) - timedelta(days_ago)
         keenness = person.keenness * (0.35 if begin.weekday() > 4 else 1.0)
         end = min(begin + timedelta(hours=23), self._now - timedelta(minutes=5))
@@ -120,7 +120,7 @@ class _Use:
                 self._chat(person.store, end)
 
     def _chat(self, store: Store, end: datetime) -> None:
-        """Make up a conversation that begins at the simulated time; it gets no further prompt after *end*."""
+        """Generate a conversation that begins at the simulated time, and has no prompts after *end*."""
         random, past = self._random, 900
         title, *texts = random.choice(TOPICS)
         model = random.choices(_MODELS, (60, 15, 25))[0]
