@@ -139,8 +139,8 @@ class Mailer:
     def send(self, mail: Mail) -> bool:
         """Queue *mail*. Return False if the queue or (for a code) the hourly limit is full, or the address has no mailbox.
 
-        *mail* replaces a waiting email of the same sign-in step. If the queue is full, *mail* replaces the last email
-        of the lowest priority, but only if its own priority is higher.
+        *mail* replaces a waiting email of the same step, such as one with an older code. If the queue is full, *mail*
+        replaces the last email of the lowest priority, but only if its own priority is higher.
         """
         with self._changed:
             refusal = self._refusal(mail)

@@ -215,9 +215,7 @@ class Provider:
         return self._metadata is None or bool(self._metadata.document.end_session_endpoint)
 
     async def sign_out_address(self, return_to: str) -> str | None:
-        """Return the URL for signing out of the provider, which then redirects the browser to *return_to*; None if
-        there is none.
-        """
+        """Return the URL for signing out of the provider, or None; the provider then redirects the browser to *return_to*."""
         async with self._calls() as client:
             address = (await self._read_metadata(client)).end_session_endpoint
         if not address:

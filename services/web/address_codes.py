@@ -45,7 +45,7 @@ class NewAddress:
         return CodeRequest(address=address, extra=str(asked.own.current.stored.generation))
 
     def recipient(self, asked: Asked, request: CodeRequest, throttles: Throttles) -> Recipient:
-        """Return the recipient of the mail, which contains no code if another account has the address. Raise ProofNeeded."""
+        """Return the recipient of the email, which contains no code if another account has the address. Raise ProofNeeded."""
         require_proof(asked.accounts, asked.own.session)
         stored = asked.accounts.find_claim(request.address, throttles).stored
         owner = stored.user_id if stored else None
@@ -62,7 +62,7 @@ class NewAddress:
         asked.shared.set_address(session.user_id, address)
         is_former = is_former and SignInMethod.CODE in asked.accounts.policy.methods
         kind = NoticeKind.FORMER_ADDRESS if is_former else NoticeKind.ADDRESS_CHANGED
-        # an old address that was never confirmed gets no mail, because its mailbox may belong to someone else
+        # an old address that was never confirmed gets no email, because its mailbox may belong to someone else
         mails = {session.email: kind} if session.is_confirmed else {}
         mails[address] = NoticeKind.ADDRESS_CHANGED
         backend = asked.accounts.backend
@@ -86,8 +86,9 @@ class RestoreAddress:
         return CodeRequest(address=address)
 
     def recipient(self, asked: Asked, request: CodeRequest, throttles: Throttles) -> Recipient:
-        """Return the recipient. The step is not bound to the account's credentials: otherwise, a thief could end
-        the step by changing them.
+        """Return the recipient, without the account's credentials.
+
+        If the step were bound to them, a thief could end it by changing them.
         """
         found = asked.accounts.find_former(request.address, throttles)
         opens = asked.accounts.policy.opens

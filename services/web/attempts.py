@@ -41,9 +41,7 @@ class _Device:
 
 
 def _is_new(device: _Device) -> bool:
-    """Return True if the user first signed in on the device less than FORMER_LIFE ago, the time limit for restoring
-    a former address.
-    """
+    """Return True if the user first signed in on the device less than FORMER_LIFE ago (the time for restoring an address)."""
     return time.time() - device.since < FORMER_LIFE.total_seconds()
 
 
@@ -91,9 +89,7 @@ class Attempts:
         return Throttles(strangers, user_id, (of_device,))
 
     def password(self, user_id: UserId) -> Throttle:
-        """Return the throttle for attempts to set a password: each attempt costs a password hash, even if the
-        change is refused.
-        """
+        """Return the throttle for attempts to set a password. Each attempt costs a password hash, even if it is refused."""
         return self._throttle(f"password of {user_id}", self.tries_of_an_account)
 
     def step(self, address: str, step_id: UUID | None = None) -> tuple[Throttle, ...]:
@@ -132,18 +128,18 @@ class Attempts:
         return (self._throttle(f"challenge on devices of {user_id}", self.steps_of_an_address),)
 
     def tries(self, step_id: UUID) -> Throttle:
-        """Return the throttle for attempts to complete a step. `Steps.renew` resets the attempts counted in the
-        step, but not this throttle.
+        """Return the throttle for attempts to complete a step. `Steps.renew` resets the step's own count, but not this
+        throttle.
         """
         return self._throttle(f"tries of step {step_id}", MOST_TRIES, _HOUR)
 
     def code(self, email: EmailAddress, address: str, device: str, purpose: str) -> Throttles:
-        """Return the throttles for an email with a code to *email*; *address*: the requesting network address,
-        *device*: the device cookie.
+        """Return the throttles for an email with a code to *email*; *address*: the client's network address, *device*:
+        its cookie.
 
-        Requests from unknown devices share the limits of *email* and of their network address. A known device of
-        the user has its own limits instead. Codes that restore an address are counted separately from all other
-        codes; on known devices, so are codes that reset a password.
+        Requests from unknown devices share the limits of *email* and of their network address. A known device of the
+        user has its own limits instead. Codes that restore an address are counted separately from all other codes; on
+        known devices, so are codes that reset a password.
         """
         of_strangers = f"{purpose} code" if purpose == CodePurpose.RESTORE_ADDRESS else "code"
         strangers = (

@@ -73,9 +73,7 @@ class Asked(SentForm):
 
 
 class CodePurposeFlow(Protocol):
-    """A purpose of codes, such as sign-in: the request for a code, the recipient of its email, and the action that
-    the right code allows.
-    """
+    """A purpose of codes, such as sign-in: the request, the recipient of the email, and the action that the right code allows."""
 
     # name of the purpose: the value of the form field `purpose` and of the query parameter `code`, and the kind of
     # its steps
@@ -88,19 +86,17 @@ class CodePurposeFlow(Protocol):
         ...
 
     def recipient(self, asked: Asked, request: CodeRequest, throttles: Throttles) -> Recipient:
-        """Return the recipient of an email, and count the email in *throttles* (even if it is sent again), in a
-        single call to the store.
+        """Return the recipient of an email, and count the email in *throttles*, in a single call to the store.
 
-        Raise StoreUnavailable or TooManyAttempts. After TooManyAttempts, no email is sent, but the response is the
-        same as usual. This call blocks.
+        An email that is sent again counts, too. Raise StoreUnavailable or TooManyAttempts. After TooManyAttempts, no
+        email is sent, but the response is the same as usual. This call blocks.
         """
         ...
 
     async def finish(self, asked: Asked, code: RightCode) -> Response:
-        """Perform the action that the code allows, and end the step with `code.end`; the code has already been
-        checked. Raise an AppError.
+        """Perform the action that the code allows, and end the step with `code.end`. Raise an AppError.
 
-        SignedOut means that the session has ended in the meantime.
+        The code has already been checked. SignedOut means that the session has ended in the meantime.
         """
         ...
 
@@ -162,8 +158,9 @@ class CodeRoutes:
     async def _sent(
         self, request: Request, form: _Form, wanted: CodeRequest | None = None
     ) -> Response:
-        """Send a code; return the redirect to the form for entering it. *wanted*: the request for a new step's
-        code; None: read it from the form.
+        """Send a code; return the redirect to the form for entering it.
+
+        *wanted*: the request for a new step's code; None: read it from the form.
         """
         browser, flow = self.origin.step_cookie(request) or Cookie.new(), form.flow
         asked = await self._asked(request, form)

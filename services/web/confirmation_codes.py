@@ -28,8 +28,9 @@ from services.web.session_start import SessionStart
 
 @dataclass(frozen=True, slots=True)
 class SignUpCode:
-    """Creates an account once the emailed code is entered. Its steps begin only at `/account`, and store the
-    password hash, if any.
+    """Creates an account once the emailed code is entered.
+
+    Its steps begin only at `/account`, and store the password hash, if any.
     """
 
     name: ClassVar[str] = "sign_up"
@@ -88,10 +89,9 @@ class SignUpByCode:
         invitation: str,
         target: str,
     ) -> Response:
-        """Email the code; return the redirect to the form for entering it. *password_hash*: None if the user will
-        sign in with codes.
+        """Email the code; return the redirect to the form for entering it. Raise TooManyAttempts, StoreUnavailable.
 
-        Raise TooManyAttempts, StoreUnavailable.
+        *password_hash*: None if the user will sign in with codes.
         """
         wanted = sign_up_request(found, password_hash, invitation)
         return await self.codes.begin(request, self.flow, target, wanted, invitation)

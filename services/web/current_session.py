@@ -1,6 +1,4 @@
-"""A request's session, with the user's credentials, which are read from the store because another process may have
-changed them.
-"""
+"""A request's session and its user's credentials, read from the store because another process may have changed them."""
 
 from collections.abc import Mapping
 from contextlib import suppress

@@ -30,9 +30,7 @@ def days_of(request: Request) -> tuple[date, date]:
 
 
 def table_file(pages: Iterator[str], title: str) -> Response:
-    """Return a response that sends a table page by page. An AppError of the first page is raised here, before the
-    response begins.
-    """
+    """Return a response that sends a table page by page. Raise an AppError of the first page before the response begins."""
     first = next(pages)
     return file((page.encode() for page in chain([first], pages)), title, "csv")
 

@@ -1,7 +1,8 @@
-"""Second factors that are set up during a sign-in, because the deployment requires one: `/factor/enrol` returns a setup key,
-and `/factor/enrol/confirm` checks a code of the authenticator app, begins the session, and returns the recovery codes.
+"""Second factors that are set up during a sign-in, because the deployment requires one.
 
-The factor is stored together with the new app session. Both pages are shown only once (shown_once.py).
+`/factor/enrol` returns a setup key, and `/factor/enrol/confirm` checks a code of the authenticator app, begins the
+session, and returns the recovery codes. The factor is stored together with the new app session. Both pages are shown
+only once (shown_once.py).
 """
 
 from collections.abc import Callable, Mapping

@@ -179,9 +179,7 @@ class Entries:
     async def give(
         self, request: Request, form: FactorForm, read: Callable[[], GivenFactor]
     ) -> Response:
-        """Complete a pending sign-in, sign-up or reset if the factor that *read* returns is right; else redirect
-        back to the form.
-        """
+        """Complete a pending sign-in, sign-up or reset if the factor from *read* is right; else redirect back to the form."""
         browser, step = self.start.origin.step_cookie(request), None
         try:
             async with self.start.attempts.delay_refusals():
@@ -214,8 +212,9 @@ class Entries:
         return OpenStep(found, lambda: steps.end(browser, kind, step_id, None))
 
     def waiting(self, request: Request, step: str) -> WaitingEntry:
-        """Return the pending entry of a step that waits for the second factor, without ending the step. Raise
-        StepEnded. This call blocks.
+        """Return the pending entry of a step that waits for the second factor. The step does not end.
+
+        This call blocks. Raise StepEnded.
         """
         browser = self.start.origin.step_cookie(request)
         if browser is None:
@@ -270,7 +269,7 @@ class Entries:
     def tell_of_removed(
         self, request: Request, session: AppSession, gone: Iterable[str], *, keeps_factor: bool
     ) -> None:
-        """Notify the user of the sign-in methods that a reset has removed: those with the marks *gone*, or the
+        """Notify the user of what a reset has removed: passkeys and identities (with the marks *gone*), or the
         authenticator app.
 
         A mark is the id of a passkey or an identity in a form. This call blocks.
@@ -347,9 +346,7 @@ class Entries:
 
 
 def _form_values(needed: FactorNeeded, *, is_reset: bool) -> dict[str, str]:
-    """Return the query parameters of the form for the second factor: its name, the accepted kinds of factors, and
-    what a reset may remove.
-    """
+    """Return the query parameters of the second-factor form: its name, the accepted factors, and what a reset may remove."""
     form, by = _KIND if needed.has_form else ENROL, ""
     if needed.has_form and not needed.since:
         form = _KEPT

@@ -77,11 +77,10 @@ class FactorCheck:
         *,
         is_former: bool = False,
     ) -> tuple[str, ...]:
-        """Count an attempt if *entry* is a code of an authenticator app. Other factors are not counted, because
-        they cannot be guessed.
+        """Count an attempt if *entry* is a code of an authenticator app, because only such codes can be guessed.
 
-        Return the buckets (row keys) of the throttles that were counted: the store undoes the count if the factor
-        is right. *state* and *is_former*: as in `Attempts.factor`. Raise TooManyAttempts.
+        Return the buckets (row keys) of the throttles that were counted: the store undoes the count if the factor is
+        right. *state* and *is_former*: as in `Attempts.factor`. Raise TooManyAttempts.
         """
         since = factor.since
         if since is None or not isinstance(entry, FactorEntry) or entry.is_recovery:

@@ -16,8 +16,7 @@ _CLOSE = {"Connection": "close"}
 
 @dataclass(frozen=True, slots=True)
 class FormLimit:
-    """Pure ASGI middleware: responds 413 to a body over LONGEST_FORM, as soon as Content-Length or the bytes
-    received exceed it.
+    """Pure ASGI middleware: responds 413 to a body over LONGEST_FORM, as soon as its Content-Length or the read bytes show it.
 
     Responds 415 to a multipart form: its sender chooses the charset, which may be unknown to Python, or yield
     surrogates.

@@ -37,8 +37,7 @@ class Notices:
     def tell(
         self, request: Request, backend: Backend, session: AppSession, kind: NoticeKind
     ) -> None:
-        """Notify a user of a change that *request* has made in *session*, as `tell_user` does, but not on the pages
-        of that session.
+        """Notify a user of a change that *request* has made in *session*, as `tell_user` does, but not on this session's pages.
 
         An address that was never confirmed gets no email, because its mailbox may belong to someone else.
         """
@@ -55,11 +54,10 @@ class Notices:
         keys: UserKeys | None,
         address: EmailAddress | None,
     ) -> None:
-        """Notify a user of an event caused by *request* outside of a session: on each page, and by email at most
-        once an hour per *kind*.
+        """Notify a user of an event that *request* has caused outside of a session: on each page, and by email.
 
-        *keys*: the user's encryption keys, if available; *address*: the user's confirmed email address, if there is
-        one.
+        At most one email per *kind* is sent in an hour. *keys*: the user's encryption keys, if available; *address*:
+        the user's confirmed email address, if there is one.
         """
         notice = new_notice(kind, user_id, keys, browser_of(request))
         self._tell(request, backend, user_id, notice, address)

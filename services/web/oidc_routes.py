@@ -1,9 +1,9 @@
-"""Routes to a provider and back: `/oidc/NAME` (sign in), `/oidc/NAME/link` (add an identity to the account of a
-session), `/oidc/NAME/prove` (prove who is signed in), `/oidc/NAME/back` (process the provider's response),
-`/oidc/NAME/end` (sign out there).
+"""Routes that send a browser to a single sign-on provider, and process its response.
 
-The provider redirects the browser to a URL that contains a code and a state. This URL is not logged, and the
-response to it is another redirect.
+`/oidc/NAME` (sign in), `/oidc/NAME/link` (add an identity to the account of a session), `/oidc/NAME/prove` (prove who
+is signed in), `/oidc/NAME/back` (process the provider's response), `/oidc/NAME/end` (sign out at the provider). The
+provider redirects the browser to a URL that contains a code and a state. This URL is not logged, and the response to it
+is another redirect.
 """
 
 from collections.abc import Awaitable, Callable
@@ -172,9 +172,7 @@ class OidcRoutes:
         )
 
     def _ended(self, request: Request, session: AppSession | None) -> Step:
-        """End and return the step that waits for this response; it began in *session* or without one. Raise
-        StepEnded. This call blocks.
-        """
+        """End and return the step that waits for this response, in *session* or in none. Raise StepEnded. This call blocks."""
         browser = self.steps.start.origin.step_cookie(request)
         step_id = step_of(request.query_params.get("state", ""))
         if browser is None or step_id is None:

@@ -72,8 +72,7 @@ class SignOnSteps:
         session: AppSession | None = None,
         invitation: str = "",
     ) -> tuple[str, Cookie]:
-        """Begin a step of this *kind* that waits for a provider's response; *session*: the session that the step
-        belongs to, if any.
+        """Begin a step of this *kind* that waits for a provider's response; it belongs to *session*, if there is one.
 
         Return the provider's authorization URL, and the cookie that identifies the browser's pending steps. Raise
         TooManyAttempts, ProviderUnavailable.
@@ -136,8 +135,9 @@ class SignOnSteps:
     def attempt(
         self, request: Request, kind: str, step: str, session: AppSession | None = None
     ) -> tuple[Step, WaitingAnswer]:
-        """Count an attempt to complete the *step* of a form; return the step and the response that it stores. Raise
-        StepEnded. This call blocks.
+        """Count an attempt to complete the *step* of a form; return the step and the response that it stores.
+
+        This call blocks. Raise StepEnded.
         """
         browser, step_id = self._browser_of(request), read_step_id(step)
         found = self.start.steps.attempt(browser, kind, step_id, session)

@@ -1,11 +1,12 @@
-"""Routes of a signed-in user's second factor: `/account/factor` (set up an app), `/account/factor/replace` (set up another app),
-`/account/factor/confirm` (confirm the app with a code), `/account/factor/codes` (make new recovery codes),
-`/account/factor/remove` (remove the app), `/account/factor/passkey` and `/account/factor/passkey/off` (ask for a passkey
-after the password, or stop asking).
+"""Routes of a signed-in user's second factor.
 
-Native HTML forms post here, because no secret may enter a Streamlit session. The responses are pages with the setup key or the
-recovery codes (shown_once.py), or else redirects to the Account page, after a refusal with the reason. A GET request, or a
-form that is submitted again, gets a page which says that the secret was already shown.
+`/account/factor` (set up an app), `/account/factor/replace` (set up another app), `/account/factor/confirm` (confirm
+the app with a code), `/account/factor/codes` (make new recovery codes), `/account/factor/remove` (remove the app),
+`/account/factor/passkey` and `/account/factor/passkey/off` (ask for a passkey after the password, or stop asking).
+
+Native HTML forms post here, because no secret may enter a Streamlit session. The responses are pages with the setup key
+or the recovery codes (shown_once.py), or else redirects to the Account page, after a refusal with the reason. A GET
+request, or a form that is submitted again, gets a page which says that the secret was already shown.
 """
 
 from collections.abc import Callable, Sequence
@@ -265,9 +266,7 @@ class OwnFactor:
         self.notices.tell(asked.request, self._accounts.backend, session, _NOTICES[action])
 
     def _is_first(self, asked: _Asked) -> bool:
-        """Count the submission of a form; return False if the form was submitted before, for example by a reload of the
-        response.
-        """
+        """Count the submission of a form; return False if it was submitted before, for example by a reload of the response."""
         try:
             self._accounts.backend.count_throttles([self.attempts.form(asked.once)])
         except TooManyAttempts:

@@ -1,5 +1,4 @@
-"""The identities of a signed-in user at providers of single sign-on: adding, renaming and removing them, and using them
-as proofs.
+"""A signed-in user's identities at providers of single sign-on: adding, renaming and removing them, and proofs by them.
 
 `/identity/add` asks the user before an identity is added, and `/identity/proof` asks for the second factor of a proof
 (passkeys are posted to the passkey routes instead, see passkey_factor.py). Forms of the Account page post to

@@ -1,7 +1,8 @@
-"""The passkeys of a signed-in user: `AddPasskey` adds one through the routes of passkeys; native HTML forms post to
-`/passkey/rename` and `/passkey/remove`.
+"""Adding, renaming and removing the passkeys of a signed-in user.
 
-Each change requires a recent proof. The responses are redirects to the Account page, after a refusal with the reason.
+`AddPasskey` adds one through the passkey routes; native HTML forms post to `/passkey/rename` and `/passkey/remove`.
+Each change requires a recent proof of identity. The responses are redirects to the Account page, after a refusal with
+the reason.
 """
 
 from collections.abc import Callable

@@ -62,8 +62,7 @@ def app_files(assets: Path = _ASSETS) -> AppFiles:
 
 
 class PageAssets:
-    """Pure ASGI middleware: serves scripts and styles, compressed once and cached in memory, and links the app's own
-    files in pages.
+    """Pure ASGI middleware: serves scripts and styles, compressed and cached in memory, and links the app's files in pages.
 
     *pages*: the URL paths that have a page.
     """

@@ -67,8 +67,7 @@ class SessionStart:
         is_new_account: bool = False,
         page: Callable[[str], Response] = redirect,
     ) -> Response:
-        """Set the session's cookies; return the redirect to *target*, or to the front page if that is another user's
-        conversation.
+        """Set the session's cookies; return the redirect to *target*, or if that is another user's chat, to the front page.
 
         *page*: a function that builds a different response, with a link to the target. Unless the account is new, its
         user is notified of a new device. A user whose address is a placeholder is redirected to the Account page if the

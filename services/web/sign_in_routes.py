@@ -1,5 +1,7 @@
-"""Routes of sessions and accounts: `/session` (sign in), `/session/end`, `/account` (sign up), `/proof` (prove again who
-is signed in), and two that need a proof: `/account/password` (set a password), `/account/end` (delete the account).
+"""Routes of sessions and accounts.
+
+`/session` (sign in), `/session/end` (sign out), `/account` (sign up), `/proof` (prove again who is signed in), and two
+that need a proof: `/account/password` (set a password) and `/account/end` (delete the account).
 
 Native HTML forms post here. The response is always a redirect; after a refusal, its query has the reason. Neither the
 redirect's URL nor a log contains the email address or password that was entered.
