@@ -26,7 +26,7 @@ from services.web.session_start import SessionStart
 
 @dataclass(frozen=True, slots=True)
 class NewAddress:
-    """Changes a signed-in user's email address, once the user has given a proof and entered the code mailed to the new address."""
+    """Changes a signed-in user's email address, after a recent proof of identity and a code emailed to the new address."""
 
     name: ClassVar[str] = CodePurpose.NEW_ADDRESS
     needs_session: ClassVar[bool] = True
@@ -41,7 +41,7 @@ class NewAddress:
         if address == own:
             raise AddressTaken
         asked.accounts.policy.check_move(own, address)
-        # each change to a sign-in method raises the generation: a code that was mailed before such a change is refused
+        # each change to a sign-in method raises the generation: a code that was emailed before such a change is refused
         return CodeRequest(address=address, extra=str(asked.own.current.stored.generation))
 
     def recipient(self, asked: Asked, request: CodeRequest, throttles: Throttles) -> Recipient:

@@ -93,10 +93,10 @@ class Attempts:
         return self._throttle(f"password of {user_id}", self.tries_of_an_account)
 
     def step(self, address: str, step_id: UUID | None = None) -> tuple[Throttle, ...]:
-        """Return the throttles for beginning a step from the network address *address*.
+        """Return the throttles for beginning a step (such as entering an emailed code) from the network address *address*.
 
-        *step_id*: the id of the step if a code is emailed for it; the throttles then also limit this step to one
-        code a minute.
+        *step_id*: the id of the step if a code is emailed for it; the throttles then also limit this step to one code a
+        minute.
         """
         of_networks = self._of_networks("step", address, self.steps_of_an_address)
         if step_id is None:
@@ -108,8 +108,8 @@ class Attempts:
     ) -> tuple[Throttle, ...]:
         """Return the throttles for beginning a step that waits for a second factor or a provider; *device*: the device cookie.
 
-        A known device of the user has its own throttle, so that other clients at the same network address do not
-        lock the user out.
+        A known device of the user has its own throttle, so that other clients at the same network address do not lock
+        the user out.
         """
         if self.is_known(device, user_id):
             return (self._throttle(f"step on {device}", self.steps_of_an_address),)
@@ -182,11 +182,12 @@ class Attempts:
     def gave_factor(
         self, user_id: UserId, device: str, *, since: datetime, is_former: bool
     ) -> bool:
-        """Return True if the user has signed in with the second factor on a device since the factor was added (*since*).
+        """Return True if the user has signed in on the device since the second factor was added (*since*); *device*:
+        the device cookie.
 
-        *device* is the device cookie. Each sign-in that sets it has included the factor, because a password alone
-        does not make a device known. *is_former*: the factor is entered to restore a former address, so only
-        devices older than FORMER_LIFE count, as in `code`.
+        Each of these sign-ins has included the factor, because a password alone does not make a device known.
+        *is_former*: the factor is entered to restore a former address, so only devices older than FORMER_LIFE count, as
+        in `code`.
         """
         known = self._device(device)
         return (

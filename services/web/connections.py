@@ -202,7 +202,7 @@ class TimedRequests(asyncio.Protocol):
     def _time_request(self) -> None:
         """Start the timer for the request headers, or the request body, that the server is waiting for."""
         cycle, awaited = self.cycle, None
-        if self.transport.get_protocol() is self:  # false if the connection became a websocket
+        if self.transport.get_protocol() is self:  # False if the connection became a websocket
             if cycle and cycle.more_body:
                 awaited = cycle, True
             elif cycle is None or cycle.response_complete:

@@ -81,7 +81,7 @@ class FactorForm:
     keeps_factor: bool
     # marks (ids used in forms, see services/store/kept.py) of the passkeys and identities that a reset may remove
     ways: tuple[str, ...] = field(repr=False)
-    # the marks of the passkeys and identities that the user has chosen to remove
+    # the marks of those passkeys and identities that the user has chosen to remove
     gone: tuple[str, ...] = field(repr=False)
     target: str = field(repr=False)
 

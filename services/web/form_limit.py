@@ -10,7 +10,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 LONGEST_FORM = 16_384  # maximum bytes of a form
 _TOO_LONG = "This form is too long."
 _IN_PARTS = "This form is not URL-encoded."
-# the connection is closed, because otherwise the server would read the rest of the body to find the next request
+# close the connection: otherwise the server would read the rest of the body to find the next request
 _CLOSE = {"Connection": "close"}
 
 

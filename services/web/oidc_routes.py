@@ -81,7 +81,8 @@ class OidcRoutes:
         invitation = query.get("invite", "").strip()[:LONGEST_INVITATION]
         values = {"next": target} | ({"invite": invitation} if invitation else {})
         here = f"/oidc/{name}?{urlencode(values)}"
-        # the provider's answer will come to the public host, without cookies of this host, so the browser must begin there
+        # the provider redirects back to the public host, which gets no cookies of this host, so the sign-in must begin
+        # there
         if not self._is_public(request):
             return RedirectResponse(f"{self._public_url(request)}{here}", 303)
         if not _is_pressed(request):

@@ -183,9 +183,10 @@ class SignOnSteps:
         return self.entries[name].name_on_screen(name)
 
     def linked(self, answer: ProviderAnswer, *, signs_in: bool) -> LinkedIdentity:
-        """Return the identity of *answer*, to be linked to an account, named after the answer's address or else the provider.
+        """Return the identity in *answer*, to be linked to an account; its name is the answer's email address, or else
+        the provider's name.
 
-        *signs_in*: the identity is used at once, to sign in.
+        *signs_in*: the identity is also used to sign in now.
         """
         now = self.start.accounts.now().replace(microsecond=0)
         address: EmailAddress | str = answer.address or ""

@@ -198,7 +198,9 @@ class SignOnVisits:
 
 @dataclass(frozen=True, slots=True)
 class LinkByCode:
-    """Links an identity to the account with the answer's email address, once a mailed code proves that the user owns it."""
+    """Links an identity to the account with the email address in the provider's response, once an emailed code proves
+    its ownership.
+    """
 
     name: ClassVar[str] = "link_identity"
     needs_session: ClassVar[bool] = False

@@ -87,7 +87,7 @@ class _Asked:
     once: str = field(repr=False)
     step: str = field(repr=False)
     code: str = field(repr=False)
-    # `factor_mark` at the time when the setup key was shown
+    # value of `factor_mark` when the setup key was shown
     replaces: str = field(repr=False)
     ends_others: bool
     proof: ProofScope
@@ -205,7 +205,7 @@ class OwnFactor:
         added, replaced = CredentialsAction.FACTOR_ADDED, CredentialsAction.FACTOR_REPLACED
         self._change(asked, new, replaced if asked.factor_mark else added)
         answer = self._recovery_page(asked, codes)
-        # the cookie makes the device known, so that the device has its own throttle of attempts to enter the factor
+        # the cookie makes the device known, so that the device gets its own throttle for attempts to enter the factor
         before = self.origin.device_cookie(asked.request)
         device = self.attempts.device_cookie(asked.session.user_id, before)
         self.origin.set_cookie(answer, asked.request, "device", device, DEVICE_SECONDS)

@@ -115,11 +115,9 @@ class PasskeyCheck:
         assertion: Assertion,
         found: _Found,
     ) -> Checked:
-        """Return the credentials updated by the passkey's use.
+        """Return the credentials updated by the passkey's use. Raise PasskeyRefused, PasskeyCopied.
 
-        It counts as both factors if the authenticator has verified the user.
-
-        Raise PasskeyRefused, PasskeyCopied.
+        The use counts as both factors if the authenticator has verified the user.
         """
         passkeys, now = found.passkeys, datetime.now(UTC).replace(microsecond=0)
         of_user = find(passkeys, assertion.id), passkeys.user_handle, answer.party

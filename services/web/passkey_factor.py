@@ -49,9 +49,9 @@ class EnterByPasskey:
 
 @dataclass(frozen=True, slots=True)
 class FinishProofByPasskey:
-    """Completes a proof through a provider that waits for the second factor.
+    """Completes a proof (re-authentication) through single sign-on, once the second factor is given.
 
-    The form field `entry` contains the id of the waiting step.
+    The form field `entry` contains the id of the step that waits for the factor.
     """
 
     name: ClassVar[str] = "proof_factor"

@@ -1,4 +1,4 @@
-"""Linking an identity after a passkey proves that the user owns the account with the email address of the provider's answer."""
+"""Linking an identity after a passkey proves that the user owns the account with the email address in the provider's response."""
 
 from dataclasses import dataclass, replace
 from functools import partial

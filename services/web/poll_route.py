@@ -22,7 +22,8 @@ from services.errors import AppError, SignedOut
 from services.users import Shared
 from services.web.origin import Origin
 
-_AT_ONCE = 8  # polls that may use threads at the same time, so that sign-in never waits for polls
+# maximum polls that use threads at the same time, so that sign-ins never wait for polls
+_AT_ONCE = 8
 
 
 @dataclass(frozen=True, slots=True)

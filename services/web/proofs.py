@@ -1,4 +1,4 @@
-"""Proofs of who is signed in: each proof gives the session a new cookie, which the response to the request sets.
+"""Proofs of who is signed in (re-authentication). Each proof gives the session a new cookie, set by the response.
 
 The previous cookie is no longer valid.
 """
@@ -16,7 +16,7 @@ from services.web.origin import Origin
 
 @dataclass(slots=True)
 class Proof:
-    """Stores the proof, given in one request, of who is signed in; then sets the session's new cookie in the response."""
+    """Stores one request's proof of who is signed in, and sets the session's new cookie in the response."""
 
     request: Request = field(repr=False)
     origin: Origin

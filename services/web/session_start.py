@@ -48,7 +48,7 @@ class SessionStart:
         return Steps.of(self.accounts)
 
     def count_try(self, step_id: UUID) -> None:
-        """Count an attempt to complete a step in a throttle, because `Steps.renew` resets the step's own count.
+        """Count an attempt in the throttle of a step, because `Steps.renew` resets the count in the step itself.
 
         Raise StepEnded.
         """

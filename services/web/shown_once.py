@@ -130,12 +130,12 @@ def codes_page(codes: tuple[str, ...], address: EmailAddress) -> Callable[[str],
 
 
 def codes_were_shown(_: Request) -> Response:
-    """Return the page for a reload, which says that the recovery codes were already shown."""
+    """Return the page that replaces the recovery codes after a reload; it says that they were already shown."""
     return shown_page(ShownOnce.RECOVERY_CODES)
 
 
 def shown_page(shown: ShownOnce) -> Response:
-    """Return the page that replaces a page which was already shown, for example after a reload."""
+    """Return the page that is shown in place of one-time content, for example after a reload."""
     title, sentence, advice = shown.value
     return plain_page(
         title,

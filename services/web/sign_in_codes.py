@@ -35,7 +35,7 @@ from services.web.session_start import SessionStart
 
 @dataclass(frozen=True, slots=True)
 class _AccountCode:
-    """A code for a user who is not signed in, mailed to the email address of the account."""
+    """A code for a user who is not signed in, emailed to the address of the account."""
 
     name: ClassVar[str]
     purpose: ClassVar[CodePurpose]

@@ -134,8 +134,8 @@ class SignInRoutes:
     ) -> Response:
         """Create an account, or send a code that completes the sign-up (`SignUpCode`).
 
-        If passwords are disabled, only codes sign in to the account. Raise SignUpsClosed if no code can be sent in that case,
-        because the app sends no mail, or because Supabase Auth confirms addresses itself.
+        If passwords are disabled, the user can sign in to the account only with codes. Raise SignUpsClosed if no code
+        can be sent in that case, because the app sends no email, or because Supabase Auth confirms addresses itself.
         """
         throttles = self.start.attempts.sign_up(self.start.origin.client_address(request))
         found = await run_sync(self._accounts.find_for_sign_up, email, throttles, code)
