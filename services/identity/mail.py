@@ -59,7 +59,7 @@ class SmtpSender:
     def send(self, mail: Mail) -> bool:
         """Send *mail*. Return False if the server rejects it permanently, or its address is unsafe in a header.
 
-        Raise LoginRefused if the server refuses the app's login, or another OSError if a later try may succeed.
+        Raise LoginRefused if the server refuses the app's login, or another OSError if a later attempt may succeed.
         """
         # refuse an address that looks like an encoded word: mail programs would decode it to another address
         if all(mark in mail.address for mark in _ENCODED_WORD):

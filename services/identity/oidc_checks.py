@@ -86,7 +86,7 @@ def check_claims(
 def answer_of(
     claims: Claims, profile: Claims, name: str, entry: ProviderSettings
 ) -> ProviderAnswer:
-    """Build the provider's answer from the checked *claims*; *profile*: the claims that contain the email address."""
+    """Build the `ProviderAnswer` from the checked *claims*; *profile*: the claims that contain the email address."""
     address = _address(profile.get("email"))
     is_verified = address is not None and (
         entry.trusts_address

@@ -116,7 +116,7 @@ class PasskeyUse(Enum):
     # replaces the password and the second factor: the passkey identifies its user
     SIGN_IN = "sign_in"
     PROOF = "proof"  # proves who a signed-in user is, without password and second factor
-    FACTOR = "factor"  # a second factor, after the password or a mailed code
+    FACTOR = "factor"  # a second factor, after the password or an emailed code
     REQUIRED_FACTOR = "required_factor"  # a `FACTOR` that the deployment requires
 
     @property
@@ -419,7 +419,7 @@ def _is_supported(public_key: bytes) -> bool:
 
 
 def _unless_refused(ask: Callable[[], Answer]) -> Answer | None:
-    """Return the result of *ask*, a library call; None if it raises, because the exceptions contain the browser's answer."""
+    """Return the result of the library call *ask*; None if it raises, because its exceptions would repeat the browser's answer."""
     from webauthn.helpers.exceptions import WebAuthnException
 
     with suppress(
