@@ -166,7 +166,8 @@ class FolderLock:
 
 def acquire_lock(descriptor: int) -> bool:
     """Lock the file that *descriptor* refers to, and return True; return False if another process has locked it."""
-    import fcntl  # imported here, because Windows lacks it; there, only a hosted backend works
+    # imported here, because Windows lacks fcntl; on Windows, only a hosted backend works
+    import fcntl
 
     with contextlib.suppress(BlockingIOError):
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -11,7 +11,7 @@ from services.settings import MailServer
 
 NOT_TOLD = "No mail could be sent: tell the user."
 REFUSED = "The mail server refuses the user's address: tell the user."
-_LIFE = timedelta(minutes=5)  # lifetime of an email, which the command tries only once to send
+_LIFE = timedelta(minutes=5)  # lifetime of an email; the command makes only one attempt to send it
 
 
 def tell(server: MailServer | None, address: EmailAddress) -> str:
