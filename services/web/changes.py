@@ -33,7 +33,7 @@ def change_way_in(
     """Store *new* credentials in place of the *current* ones. This call blocks.
 
     *ends_others*: also end the user's other sessions, and stop their replies. Raise RateLimited if the stored credentials
-    have changed meanwhile, ProofNeeded, and the errors of `Accounts.change_credentials`.
+    have changed in the meantime, ProofNeeded, and the errors of `Accounts.change_credentials`.
     """
     store = shared.session_cache.accounts.change_credentials
 

@@ -61,9 +61,9 @@ ENROL = "enrol_factor"
 PASSKEY = "passkey_factor"
 # value of the query parameter `code` of the reset form for an account without a second factor
 _KEPT = "kept"
-# values of the query parameter `code`, which names the form for a kind of factor
+# values of the query parameter `code`: the names of the forms for the kinds of factors
 _FORMS = {"factor", "recovery", PASSKEY, _KEPT}
-# values of the query parameter `by`, which names the kinds of factors that may be given; "": only an authenticator app
+# values of the query parameter `by`: the kinds of factors that are accepted; "": only an authenticator app
 _KINDS = {"passkey", "both"}
 # errors after which the user can try again in the same step, unless the step has already ended
 _GOES_ON = *REFUSED_FACTOR, FactorRequired, TooManyAttempts, StoreUnavailable
@@ -81,7 +81,7 @@ class FactorForm:
     keeps_factor: bool
     # marks (ids used in forms, see services/store/kept.py) of the passkeys and identities that a reset may remove
     ways: tuple[str, ...] = field(repr=False)
-    # the marks of those passkeys and identities that the user has chosen to remove
+    # marks of the passkeys and identities that the user has chosen to remove
     gone: tuple[str, ...] = field(repr=False)
     target: str = field(repr=False)
 

@@ -66,9 +66,9 @@ class SignOnVisits:
     has_mail: bool
 
     async def enter(self, request: Request, waiting: WaitingAnswer) -> Response:
-        """Sign in or sign up; return the response. If the provider has a sign-out URL, a cookie names the provider until sign-out.
+        """Sign in or sign up; return the response. A provider with a sign-out URL is named in a cookie until sign-out.
 
-        Raise the errors of `next_of`, and those of a sign-in or a sign-up.
+        Raise the errors of `next_of`, of a sign-in and of a sign-up.
         """
         answer, name = await self._enter(request, waiting), waiting.answer.provider
         client, origin = await self.steps.clients.get(name), self.steps.start.origin
@@ -111,7 +111,7 @@ class SignOnVisits:
     async def _sign_in(
         self, request: Request, waiting: WaitingAnswer, found: Found | None
     ) -> Response:
-        """Sign in, or redirect to the form for the second factor unless the factor was given at the provider."""
+        """Sign in; redirect to the form for the second factor first, unless the provider has already checked a second factor."""
         accounts, browser, answer = self._accounts, browser_of(request), waiting.answer
         opened = _opened(found, waiting, has_factor=answer.has_factor)
         scope = scope_of(answer, accounts.now())

@@ -85,7 +85,7 @@ class Origin:
         return connection.cookies.get(self.cookie_name(connection, "device"), "")
 
     def provider_cookie(self, connection: HTTPConnection) -> str:
-        """Return the provider with which the browser last signed in, as an unchecked cookie names it; "" if there is none."""
+        """Return the name of the provider with which the browser last signed in, from an unchecked cookie; "" if there is none."""
         return connection.cookies.get(self.cookie_name(connection, "provider"), "")
 
     def _cookie(self, connection: HTTPConnection, name: str) -> Cookie | None:

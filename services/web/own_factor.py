@@ -130,7 +130,7 @@ class OwnFactor:
                 return other_site()
             form = await fields(request, "once", "step", "code", "replaces", "others")
             try:
-                # in a thread, because the store blocks, and drawing a QR code takes some 40 ms
+                # in a thread, because the store blocks, and drawing a QR code takes about 40 ms
                 return await run_sync(self._answer, request, path, act, form)
             except AppError as error:
                 return RedirectResponse(with_reason(_PAGE, error), 303)
@@ -260,7 +260,7 @@ class OwnFactor:
         return _to_page(reason="passkey-not-asked")
 
     def _change(self, asked: _Asked, new: Credentials, action: CredentialsAction) -> None:
-        """Store *new* credentials, and notify the user. Raise RateLimited if the stored credentials have changed meanwhile."""
+        """Store *new* credentials, and notify the user. Raise RateLimited if the stored credentials have changed in the meantime."""
         shared, session = self.shared(), asked.session
         change_way_in(shared, session, asked.current, new, action, ends_others=asked.ends_others)
         self.notices.tell(asked.request, self._accounts.backend, session, _NOTICES[action])

@@ -227,7 +227,8 @@ class OwnIdentities:
         ended: list[Step] = []
 
         def note(given: Checked) -> None:
-            if not ended:  # `note` is called again if another request used the factor meanwhile
+            # `note` is called again if another request used the factor in the meantime
+            if not ended:
                 self.steps.end(request, step, session)
                 ended.append(step)
             now, identity = self._accounts.now(), waiting.answer.identity

@@ -88,7 +88,7 @@ class AddPasskey:
     async def finish(self, asked: Asked, given: Given) -> Response:
         """Verify and store the new passkey.
 
-        Raise MethodOff, ProofNeeded, StepEnded (a sign-in method has changed meanwhile), PasskeyRefused, PasskeyExists,
+        Raise MethodOff, ProofNeeded, StepEnded (a sign-in method has changed in the meantime), PasskeyRefused, PasskeyExists,
         WayInTaken, RateLimited.
         """
         try:

@@ -79,7 +79,7 @@ class PasskeyFlow(Protocol):
     async def finish(self, asked: Asked, given: Given) -> Response:
         """Verify the browser's response, and perform this purpose's action.
 
-        Raise an AppError; SignedOut: the session has ended meanwhile.
+        Raise an AppError; SignedOut: the session has ended in the meantime.
         """
         ...
 

@@ -1,4 +1,4 @@
-"""Passkeys in place of a password and the second factor: to sign in, and to prove who is signed in."""
+"""Passkeys that replace the password and the second factor: to sign in, and to prove who is signed in."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

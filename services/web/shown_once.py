@@ -75,7 +75,7 @@ class ShownOnce(Enum):
 
 
 def enrol_page(enrolment: Enrolment) -> Response:
-    """Return the page with the QR code and the setup key. This takes some 40 ms, so call it in a thread."""
+    """Return the page with the QR code and the setup key. This takes about 40 ms, so call it in a thread."""
     key = secret_text(enrolment.secret)
     groups = " ".join(key[start : start + 4] for start in range(0, len(key), 4))
     svg = qr_svg(provisioning_uri(enrolment.secret, enrolment.address, _ISSUER))

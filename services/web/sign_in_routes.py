@@ -85,7 +85,8 @@ class SignInRoutes:
     def _of_passwords(self) -> tuple[Route, ...]:
         return (
             Route("/account/password", self._change_password, methods=["POST"]),
-            # W3C, A Well-Known URL for Changing Passwords: password managers open this URL if unknown URLs beside it get a 404
+            # W3C, A Well-Known URL for Changing Passwords: password managers use this URL only if unknown URLs next to
+            # it get a 404
             Route("/.well-known/change-password", RedirectResponse(_ACCOUNT, 303)),
         )
 
