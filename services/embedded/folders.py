@@ -176,7 +176,7 @@ def acquire_lock(descriptor: int) -> bool:
 
 
 def socket_folder(database: Path) -> Path:
-    """Return the folder for Postgres' socket: beside *database* or, if that path is too long, a temporary folder.
+    """Return the folder for Postgres' socket: next to *database* or, if that path is too long, a temporary folder.
 
     The folder is always the same for a database. Raise Misconfigured if another user can change the temporary folder.
     """

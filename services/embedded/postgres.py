@@ -209,7 +209,7 @@ def postgres_user() -> str | None:
     if os.geteuid() != 0:
         return None
     with Path("/etc/passwd").open("rb") as users:
-        # without the lock, if two processes created the user at once, the second would change the user's id
+        # without the lock, if two processes created the user at the same time, the second would change the user's id
         fcntl.flock(users, fcntl.LOCK_EX)
         if _USER_UNDER_ROOT not in {user.pw_name for user in pwd.getpwall()}:
             options = ("--system", "--no-create-home", "--shell", "/bin/false")
