@@ -11,7 +11,7 @@ from services.bootstrap import UserServices
 from services.domain.health import SignInFailure
 from services.domain.models import ModelState
 
-# the clock difference above which a warning is shown; a server proof is valid for only a minute
+# a larger clock difference is shown as a warning, because a server proof is valid for only a minute
 _SKEW_SECONDS = 5.0
 _MODEL = {
     ModelState.STARTING: "Starting",
