@@ -1,4 +1,4 @@
-"""A diagram of the layers that hold a user's data, from the browser to the database: a box of text lines for each."""
+"""A diagram of the layers that store or see a user's data, from the browser to the model: one box of text per layer."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
