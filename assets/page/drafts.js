@@ -6,7 +6,7 @@
 const DRAFTS = "daybook-draft:",
   MONTH = 30 * 24 * 3600 * 1000,
   TAB = "daybookTab",
-  // the key of the id of a user who is signing out, stored until a later page knows if the session has ended
+  // the storage key for the id of a user who signs out, until a later page knows if the session has ended
   LEAVING = "daybook-leaving",
   LOCK = "daybook-tab:";
 let tab = sessionStorage.getItem(TAB) ?? named(); // the name of this tab, which survives a reload

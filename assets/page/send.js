@@ -23,8 +23,8 @@ const tooLong = (size) =>
   `This message is too long (${grouped(size)} of ${grouped(LONGEST)} bytes). Send it in parts.`;
 const tell = (sentence) => daybook.tell(document.querySelector('[data-testid="stBottom"]'), sentence);
 
-// Returns true if the composer's text can be sent now. If not, shows a line that says why; if the page is
-// only being drawn, sends the text once that is done.
+// Returns true if the composer's text can be sent now. If not, a line says why or, if the
+// page is only being drawn, the text is sent once that is done.
 function isFree() {
   cancel();
   const text = daybook.composer().value.trim();
