@@ -81,7 +81,7 @@ class Number:
 def draw(
     form: str, title: str, fields: Sequence[Number], save: Save, caption: str
 ) -> DeltaGenerator:
-    """Draw a form whose button passes the entries to *save*; return the row of the button.
+    """Draw a form whose button passes the entries to *save*; return the row that contains the button.
 
     Refusals are drawn below their fields; other results are drawn beside the button.
     """

@@ -37,7 +37,7 @@ _LEFT_OUT = (
 
 
 def draw(admin: UserServices) -> None:
-    """Draw the current state of each part of Daybook, and a button that checks it again."""
+    """Draw the current state of each part of Daybook, and a button that repeats the checks."""
     app = bootstrap.current_app()
     calls, server = app.recent_calls.summary(), app.health
     _draw_part("Daybook", {"Version": server.version, "Store": server.store})

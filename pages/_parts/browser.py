@@ -136,8 +136,10 @@ def watch_news(
     seen: Mapping[str, object],
     hear: Callable[[Mapping[str, object]], None],
 ) -> None:
-    """Make the browser poll the revisions of *place*; if one differs from *seen*, call *hear* with the new revisions
-    and rerun the page (assets/page/news.js)."""
+    """Make the browser poll the revisions of the data that *place* names (assets/page/news.js).
+
+    If a revision differs from *seen*, call *hear* with the new revisions and rerun the page.
+    """
     key = "news-watch"
     _NEWS(
         data={"place": place, "seen": seen},

@@ -43,7 +43,7 @@ class SummaryState:
 
 
 def count_earlier(thread: Thread, plan: ContextPlan) -> Earlier:
-    """Count the earlier messages of the branch on screen, except a last prompt whose reply may still arrive."""
+    """Count the earlier messages of the branch on screen, without the last prompt if its reply may still arrive."""
     branch = thread.branch()
     end = 2 if branch and branch[-1].is_thoughts_only else 1
     if branch[-end:] and branch[-end].role is Role.USER:

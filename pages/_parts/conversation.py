@@ -185,7 +185,7 @@ def lay_out(view: ThreadView) -> Layout:
 
 
 def _opened_at(thread: Thread, exchanges: list[Exchange]) -> int:
-    """Return the seq of the prompt that was last when *thread* was opened; if it was deleted, of the current last one."""
+    """Return the seq of the prompt that was last when *thread* was opened (if deleted: of the prompt that is last now)."""
     last = exchanges[-1][0].seq if exchanges else 0
     place, seq = tab().opened_at or (None, last)
     seq = min(seq, last) if place == thread.conversation.id else last
@@ -196,7 +196,7 @@ def _opened_at(thread: Thread, exchanges: list[Exchange]) -> int:
 def draw_messages(services: ChatParts, view: ThreadView, layout: Layout, *, has_last: bool) -> None:
     """Draw the messages in their containers, in grey if they are not sent to the model.
 
-    *has_last*: the last message is on the page already, so it is not drawn again.
+    *has_last*: True if the last message is on the page already; it is not drawn again.
     """
     plan, branch = view.plan, view.thread.branch()
     drawn = branch[layout.first :]

@@ -21,7 +21,7 @@ def plain_title(conversation: Conversation) -> str:
 
 
 def is_editing_title(conversation: Conversation, key: str) -> bool:
-    """Return True if the title is being edited beside the menu with the key *key* (a title has several places)."""
+    """Return True if the title is being edited in the place whose menu has the key *key*."""
     return tab().edited_title == (key, conversation.id)
 
 

@@ -19,8 +19,7 @@ def seen_at_opening(key: str, now: Document) -> Document:
 
     In the first run of a dialog, that is *now*; once `save` has drawn a newer version, the newer version is returned.
     """
-    # true if the dialog was just opened: its field is new, or the field's key remains from a dialog that was closed, but
-    # not the document
+    # true if the dialog was just opened: its field is new, or the field remains from an earlier dialog without its document
     if key not in st.session_state or tab().seen[0] != key or tab().seen[1] is None:
         tab().seen = key, now
     return cast(Document, tab().seen[1])

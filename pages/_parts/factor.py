@@ -16,7 +16,7 @@ from services.domain.accounts import SecondFactor
 TITLE = "Enter the code of your authenticator app"
 # the values of the URL parameter `code`, each for one form
 _APP, _RECOVERY, _PASSKEY = "factor", "recovery", "passkey_factor"
-# the value of `code` for the form of a password reset that asks for no second factor, but which methods to keep
+# the value of `code` for the form of a password reset that asks only which methods to keep, not for a second factor
 _KEPT = "kept"
 _TITLES = {
     _APP: TITLE,

@@ -14,7 +14,7 @@ _HEAD = (
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """A box of the diagram. If *mark* is set, the browser replaces the first of *lines*."""
+    """A box of the diagram. If *mark* is set, a script in the browser replaces the first of *lines*."""
 
     title: str
     lines: Sequence[str]

@@ -197,7 +197,7 @@ def _draw_policies(
 
 
 def _draw_size(conversation: Conversation | None, policy: MemoryPolicy, messages: int) -> None:
-    """Draw the field for the window's size in messages: an even number, because a prompt is sent with its reply."""
+    """Draw the field for the window's size, an even number of messages, because prompts are sent with their replies."""
     key = key_showing(f"window-{_id(conversation)}", messages)
 
     def resize() -> None:

@@ -200,7 +200,7 @@ def _code(text: str, could_be_image: bool) -> str:
 
 
 def _part_addresses(text: str, schemes: Set[str], *, are_linked: bool) -> str:
-    """Return *text* with links disabled (automatic links too) by the schemes of their URLs.
+    """Return *text* with some links disabled (automatic links too), depending on the schemes of their URLs.
 
     If *are_linked*, only links with one of *schemes* stay; otherwise only such links are disabled. Relative links stay.
     """

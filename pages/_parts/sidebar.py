@@ -62,9 +62,10 @@ def draw_rest(
     space: Space | None = None,
     act_on_message: Callable[[Mapping[str, str]], None] | None = None,
 ) -> None:
-    """Draw the list of conversations and the account. Call *act_on_message* when a button below a message is pressed.
+    """Draw the list of conversations and the account.
 
-    *opened*: the open conversation, which is always in the list; *space*: the open space, whose conversations are listed.
+    *opened*: the open conversation, which is always in the list; *space*: the open space, whose conversations are listed;
+    *act_on_message*: called with the request when a button below a message is pressed.
     """
     listed: conversation_list.Listed = {}
     facts.note_left(user, opened)

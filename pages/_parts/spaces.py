@@ -57,7 +57,7 @@ def by_label(
     *others: str,
     naming: Callable[[Space], str] = name,
 ) -> dict[str, SpaceId | None]:
-    """Return the ids of *spaces*, keyed by the labels that *naming* returns, after *first*, the label for no space.
+    """Return the ids of *spaces*, keyed by the labels that *naming* returns; before them, None under the label *first*.
 
     Labels that equal an earlier label or one of *others* are made distinct.
     """

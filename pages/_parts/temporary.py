@@ -101,7 +101,7 @@ def draw_sign() -> None:
 
 
 def has_switched_off() -> bool:
-    """Return True if the last callback switched the temporary chat off; return True for it only once."""
+    """Return True if the last callback switched the temporary chat off; further calls return False."""
     has, tab().has_switched_off = tab().has_switched_off, False
     return has
 

@@ -44,7 +44,7 @@ def send(
     temporary_chat: TemporaryChat | None,
     model: str,
 ) -> None:
-    """Send the composer's text in *thread* or, if None, begin a conversation: a temporary one, or one in a space or in none.
+    """Send the composer's text in *thread*; if None, begin a conversation with it (temporary, in a space, or neither).
 
     This is a callback, so it runs before anything is drawn. *model*: the model that the page showed.
     """
@@ -57,7 +57,7 @@ def send(
     place = temporary_chat.id if temporary_chat else thread.conversation.id if thread else None
     with keep_errors(prompt, place, is_unsent_kept=temporary_chat is None):
         user = find_user()
-        # the services with which the page was drawn, because that page shows the user if the chat is saved
+        # the services with which the page was drawn, because that page shows whether the chat is saved
         chat = (temporary_chat or user).chat
         if thread:
             conversation = thread.conversation
@@ -213,7 +213,7 @@ def continued(view: ThreadView) -> Message | None:
 
 
 def glance(turn: Turn, box: DeltaGenerator, before: str = "") -> None:
-    """Draw the part of the reply of *turn* that has arrived into *box*, after the text *before*."""
+    """Draw the reply of *turn*, as far as it has arrived, in *box*, after the text *before*."""
     StreamedReply(turn, box, before).draw(next(turn.follow(), ""))
 
 

@@ -154,7 +154,7 @@ def discard_all(conversations: Sequence[Conversation]) -> None:
     try:
         for conversation_id in find_user().deletions.discard_all([one.id for one in conversations]):
             deleted.append(conversation_id)
-    finally:  # after an error too, so that the deleted ones can be restored
+    finally:  # also after an error: the deleted ones can be restored
         if deleted:
             _offer(Undoable(uuid4(), f"Deleted {words.count(len(deleted), 'chat')}", restore))
 

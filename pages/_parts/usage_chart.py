@@ -112,7 +112,7 @@ def _draw_bars(usage: Sequence[DayUsage], days: Days, figure: str) -> None:
         }
         for one in usage
     ]
-    form = "$.6~f" if figure == words.COST else ",d"  # a format of the library d3
+    form = "$.6~f" if figure == words.COST else ",d"  # a number format of d3
     is_long = (days[1] - days[0]).days > _DAYS_OF_A_YEAR
     ends = [days[0].isoformat(), (days[1] + timedelta(days=1)).isoformat()]
     day = alt.X(
