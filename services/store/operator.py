@@ -1,6 +1,6 @@
 """The operator's port: migrations, checks, roles, limits, credentials and copied rows, in plain values.
 
-No member gets the root key, only the keys of server proofs, which are derived from it.
+No member receives the root key; some receive the keys for server proofs, which are derived from the root key.
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -51,7 +51,7 @@ class PresentKeys:
 
 
 def unchecked(needs: str, *names: str) -> dict[str, Finding]:
-    """Return a finding for each of *names*, which says that the check needs *needs*, and was left out."""
+    """Return, for each check in *names*, a finding that it was skipped because it needs *needs*."""
     return dict.fromkeys(names, (Mark.UNKNOWN, f"not checked: needs {needs}"))
 
 
@@ -98,7 +98,7 @@ def _listed(versions: Collection[int]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class UserCaps:
-    """The limits of one account or of new ones, in micro-dollars and tokens."""
+    """The limits of one account, or of all new accounts, in micro-dollars and tokens."""
 
     daily_cap_micro: int
     monthly_cap_micro: int
@@ -151,8 +151,8 @@ class Operator(Protocol):
         *claims*, as in `NewAddress`: a pending sign-up of the address and the look-up values of the user's former addresses
         are removed. IDENTITY_MOVED needs *ways_in*, as in `UserBackend.change_credentials`.
 
-        Return False, and change nothing, if the stored credentials have another generation, or another number of uses.
-        Raise AddressTaken, WayInTaken, and change nothing.
+        Return False, and change nothing, if the stored credentials have a different generation or number of uses. Also
+        change nothing when raising AddressTaken or WayInTaken.
         """
         ...
 
