@@ -60,8 +60,9 @@ Contents = TypeVar("Contents")
 
 @dataclass(frozen=True, slots=True)
 class Steps:
-    """Begins and ends steps, and counts the attempts to complete them. Any thread may call any method. All methods raise
-    StoreUnavailable.
+    """Begins and ends steps, and counts attempts to complete them. Any thread may call any method.
+
+    All methods raise StoreUnavailable.
 
     `attempt`, `end` and `renew` raise StepEnded if the step has expired, has ended or has no attempts left, or was begun
     with another kind, in another browser or in another session.
