@@ -264,7 +264,7 @@ class Found:
 
     @property
     def known_user(self) -> UserId | None:
-        """The user on whose known device the attempt was made; None: it was made on another device."""
+        """The user whose known device made the attempt; None: the device is not known as this user's."""
         return self.stored.user_id if self.stored and self.is_known else None
 
     def in_session(self) -> "Found":
@@ -804,7 +804,7 @@ class Accounts:
         return is_changed
 
     def open(self, cookie: Cookie) -> AppSession:
-        """Return the session of *cookie*, with its keys. Raise SignedOut, StoreUnavailable, Tampered."""
+        """Return the session of *cookie*, with its user's keys. Raise SignedOut, StoreUnavailable, Tampered."""
         sealer = self._sealer(cookie)
         opened, is_set_back = self._fresh(lambda: self.backend.open_session(cookie.hash, sealer))
         return self._session(opened, is_set_back=is_set_back)

@@ -136,7 +136,7 @@ class NewSession:
     lifetime_seconds: int
     generation: int  # the generation of the credentials that were checked
     id: SessionId
-    device: str | None = field(default=None, repr=False)  # the name of the browser, sealed
+    device: str | None = field(default=None, repr=False)  # the sealed name of the browser
     account: NewAccount | None = None  # None: the user has an account already
     # the throttle buckets that counted this attempt, and no longer count it once it succeeds
     returned: tuple[str, ...] = ()
@@ -246,7 +246,7 @@ class StoredDevice:
     """An app session, as shown in its user's list of devices."""
 
     session: SessionId
-    # the name of the browser, sealed (services/store/device_names.py)
+    # the sealed name of the browser (services/store/device_names.py)
     device: str | None = field(repr=False)
     created_at: datetime | None  # None: the time is unknown
     seen_at: datetime | None
@@ -263,7 +263,7 @@ class NewNotice:
     id: UUID
     kind: NoticeKind
     browser: str | None = field(repr=False)  # the browser's sealed name (services/store/notices.py)
-    # the session that made the change, and does not show the notice; None: no session made it
+    # the session that made the change, which does not show the notice; None: no session made the change
     session: SessionId | None
 
 
@@ -297,7 +297,7 @@ class Administration(Protocol):
         ...
 
     def set_caps(self, user_id: UserId, changes: Mapping[str, int | None]) -> None:
-        """Change the limits of a user that *changes* names; the value None means no limit."""
+        """Set a user's limits to the values in *changes*, keyed by the limits' names; None: no limit."""
 
     def set_role(self, user_id: UserId, role: AccountRole) -> None:
         """Change the role of a user. Raise LastAdmin."""
@@ -332,7 +332,7 @@ class GuardedAdministration(Administration, Protocol):
         """
 
     def set_model(self, name: str, changes: Mapping[str, object]) -> None:
-        """Change the fields of a model's settings that *changes* names, such as prices."""
+        """Set fields of a model's settings, such as prices, to the values in *changes*, keyed by the fields' names."""
 
     def refuse_unknown_prices(self, *, is_refused: bool) -> None:
         """Refuse models without a known price if *is_refused*; otherwise, treat them as free."""
@@ -569,7 +569,7 @@ class Backend(Protocol):
         """
 
     def note_failure(self, user_id: UserId, failure: Failure | Exemption) -> None:
-        """Count *failure* in the user's audit entry for its kind and this hour; make the entry if none exists.
+        """Count *failure* in the user's audit entry for its kind and this hour; create the entry if none exists.
 
         Failures of a deleted user are not counted.
         """

@@ -1,8 +1,8 @@
 """Mailed codes of eight digits: entering one in the browser that requested it proves access to the mailbox.
 
-A code belongs to a step (steps.py), which holds an HMAC of the code under the root key and the step's id. If no code may
-be sent to an address, a step is started anyway, and rejects every code that is entered, so that a page does not reveal
-whether the address has an account.
+A code belongs to a step (steps.py), which contains an HMAC of the code under the root key and the step's id. If no code
+may be sent to an address, a step is started anyway, and rejects every code that is entered, so that a page does not
+reveal whether the address has an account.
 """
 
 import secrets
@@ -107,7 +107,7 @@ class RightCode:
 
 @dataclass(frozen=True, slots=True)
 class Codes:
-    """Makes codes, and checks those that are entered. Any thread may call any method. All methods raise StoreUnavailable.
+    """Creates codes, and checks entered codes. Any thread may call any method. All methods raise StoreUnavailable.
 
     All but `begin` raise StepEnded as `Steps.attempt` does; `read` and `check` each use up one attempt of the step.
 
@@ -246,7 +246,7 @@ def reset_password(
 ) -> tuple[Cookie, AppSession]:
     """Sign in by a code, set a new password and end all other sessions.
 
-    Raise FactorNeeded (also if the user must choose which passkeys and identities stay), and the errors of `sign_in`.
+    Raise FactorNeeded (also if the user must choose which passkeys and identities to keep), and the errors of `sign_in`.
 
     If the credentials change after the code is used up, they are read again (`until_unchanged`): otherwise, an attacker
     who is signed in as the user could prevent every reset.
@@ -258,7 +258,7 @@ def reset_password(
 
     def again() -> Checked:
         now = confirmed_again(accounts, code.request.address, code.step.user_id)
-        # a factor was set up meanwhile, and only a new reset asks for it
+        # a factor was set up meanwhile, and only a new reset can ask for it
         if now.credentials.wants_factor:
             raise StepEnded
         return now

@@ -1,6 +1,6 @@
 """The confirmation of an email address by a mailed code, for a new account or for an existing one.
 
-Until the code of a sign-up is entered, only its step is stored, which holds the hash of the password. So a sign-up
+Until the code of a sign-up is entered, only its step is stored, which contains the hash of the password. So a sign-up
 with another user's address creates nothing under that address.
 """
 

@@ -72,9 +72,10 @@ def seal_stored(
 ) -> StoredCredentials:
     """Seal credentials under the current root key; *owner_id*: the user's id, or the row's id while the sign-up is pending.
 
-    *replaces*: the stored row, if the look-up values beside it stay unchanged. The credentials are then sealed under the
-    root key of that row; when a session is next opened, both are renewed. So no look-up value needs an older root key
-    than the credentials, and `Backend.root_key_versions`, which reads only the key versions of credentials, covers both.
+    *replaces*: the stored row, if the look-up values that belong to it stay unchanged. The credentials are then sealed
+    under the root key of that row; when a session is next opened, both are replaced by ones under the current root key.
+    So no look-up value needs an older root key than the credentials, and `Backend.root_key_versions`, which reads only
+    the key versions of credentials, covers both.
     """
     if replaces:
         root_keys = root_keys.of(replaces.sealed)

@@ -224,8 +224,8 @@ class WaitingEntry:
         in `Accounts.change_password`; *gone*: marks of the passkeys and identities that a reset removes (kept.py);
         *on_used*: called once the use of the factor is stored, after which a link or a reset may still fail.
 
-        Raise the errors of *factor* and FactorRequired (the step then stays open, unless it has ended), StepEnded, and the
-        errors of the entry's `way`.
+        Raise the errors of *factor* and FactorRequired (the step then stays open, unless it has already ended),
+        StepEnded, and the errors of the sign-in, reset or restore.
         """
         entry, found = self.entry, self.found
         if isinstance(found, FoundFormer):
@@ -326,7 +326,7 @@ class Enrolment:
         """Check the code, end the step, then start the session and store the factor with it.
 
         Raise WrongFactor (the step then stays open), StepEnded (also if the credentials have changed since the step
-        began), and the errors of the entry's `way`.
+        began), and the errors of the sign-up, sign-in, reset or restore.
         """
         if entry.way is Way.SIGN_UP:
             return self._sign_up(accounts, entry, step, browser)

@@ -44,7 +44,7 @@ class PresentKeys:
     versions: Collection[int]
     # returns False if the credentials cannot be decrypted with these keys
     opens: Callable[[StoredCredentials], bool]
-    # returns the faults of look-up values; arguments: the user's credentials, if any, and the values stored beside them
+    # returns the faults of look-up values; arguments: the user's credentials, if any, and the values stored for them
     lookup_faults: Callable[[StoredCredentials | None, Collection[str]], Collection[LookupFault]]
     # returns False if the credentials can be decrypted, but contain no sign-in method that works on this deployment
     has_way_in: Callable[[StoredCredentials], bool]
@@ -65,7 +65,7 @@ def judge_root_keys(needed: Collection[int], present: Collection[int]) -> Findin
 
 
 def judge_lookups(faults: Mapping[str, Collection[LookupFault]]) -> Finding:
-    """Return the finding about the look-up values beside credentials; *faults*: maps a user's name to the faults."""
+    """Return the finding about the look-up values of users' credentials; *faults*: maps a user's name to the faults."""
     found = [
         f"{fault} ({few_names([name for name, has in faults.items() if fault in has])})"
         for fault in LookupFault

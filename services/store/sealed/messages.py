@@ -35,8 +35,8 @@ _Batch = tuple[list[ConversationId], range]
 class SealedMessages:
     """Implements `Messages` for one user, over sealed rows.
 
-    A deletion removes messages from the head at once, so that readers no longer return them; the sweep destroys
-    their rows later. Any other missing row is detected. Any thread may call any method.
+    A deletion removes messages from the head immediately, so that readers no longer return them; the sweep destroys their
+    rows later. Any other missing row is detected. Any thread may call any method.
     """
 
     def __init__(

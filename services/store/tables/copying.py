@@ -27,7 +27,7 @@ class TablesCopy:
     tables: AllTables
 
     def has_open_turns(self) -> bool:
-        # the range includes every turn; with it, Firestore can use the index made for the sweep
+        # the range excludes no turn: with it, Firestore can use the index that the sweep needs
         return bool(self.tables.owners(schema.TURNS, {"finished_at": None}, Range("lease_until")))
 
     def user_ids(self) -> list[UserId]:

@@ -53,7 +53,7 @@ def let_first_account_be_admin(tables: AllTables, *, is_let: bool) -> bool:
 def only_account(tables: AllTables) -> StoredCredentials | None:
     """Return the credentials of the one account; None if there is no account.
 
-    Raise Misconfigured if there are several accounts, or if the credentials are gone.
+    Raise Misconfigured if there are several accounts, or if the credentials are missing.
     """
 
     def read(block: Block) -> StoredCredentials | None:

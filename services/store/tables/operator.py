@@ -296,7 +296,7 @@ def _account(block: Block, email: EmailAddress) -> AccountRow:
 def _only_without_address(tables: AllTables) -> StoredCredentials | None:
     try:
         only = only_account(tables)
-    except Misconfigured:  # there are several accounts, or the credentials are gone
+    except Misconfigured:  # there are several accounts, or the credentials are missing
         return None
     if only is None:
         return None
