@@ -179,7 +179,7 @@ class AppSession:
 
 @dataclass(frozen=True, slots=True)
 class Current:
-    """The credentials of a user, as they are stored now."""
+    """A user's credentials, as currently stored."""
 
     stored: StoredCredentials
     credentials: Credentials
@@ -235,7 +235,7 @@ class Checked(Current):
 
     @property
     def after(self) -> Current:
-        """The credentials as they are stored once the sign-in or the proof has succeeded."""
+        """The credentials that are stored once the sign-in or the proof has succeeded."""
         if self.used is None:
             return self
         numbers = {"generation": self.used.generation, "uses": self.used.uses}
@@ -268,7 +268,7 @@ class Found:
         return self.stored.user_id if self.stored and self.is_known else None
 
     def in_session(self) -> "Found":
-        """Return a copy that does not require a second factor, because the user gave one when the session started."""
+        """Return a copy that does not require a second factor: the session met that requirement when it started."""
         return replace(self, sign_ups=replace(self.sign_ups, requires_factor=False))
 
     def checked(self, password: str) -> Checked:

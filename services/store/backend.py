@@ -585,7 +585,7 @@ class Backend(Protocol):
         ...
 
     def check(self) -> None:
-        """Raise RowsCut, or another Unavailable or Misconfigured, if the app cannot use the store."""
+        """Raise an Unavailable or Misconfigured error, such as RowsCut, if the app cannot use the store."""
 
     def start_upkeep(self, report: Callable[[str], None]) -> None:
         """Start the threads that sweep and probe the store.

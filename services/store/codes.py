@@ -60,7 +60,7 @@ class Recipient:
     mail: CodePurpose | NoCodeReason | None  # None: no mail is sent
     credentials: StoredCredentials | None = None  # None: the step is bound to no credentials
     is_known: bool = False  # true: the request comes from one of the user's devices
-    # the user whose audit log counts the wrong codes; None: the user of the step
+    # the user in whose audit log wrong codes are counted; None: the user of the step
     user_id: UserId | None = None
 
 
@@ -84,7 +84,7 @@ class _Contents:
     tag: str | None = field(repr=False)
     # the id under which attempts are counted after `Codes.keep`; None: `keep` was not called for this code
     kept_as: UUID | None = None
-    user_id: UserId | None = None  # the user whose audit log counts the wrong codes
+    user_id: UserId | None = None  # the user in whose audit log wrong codes are counted
 
 
 _CONTENTS = TypeAdapter(_Contents)
@@ -313,7 +313,7 @@ def confirmed_again(accounts: Accounts, address: EmailAddress, user_id: UserId |
 
 
 def _confirmed(found: Found, user_id: UserId | None) -> Checked:
-    """Return the credentials found. Raise StepEnded unless they are those of *user_id* and the address is confirmed."""
+    """Return the credentials in *found*. Raise StepEnded unless they are those of *user_id* and the address is confirmed."""
     stored, credentials = found.stored, found.credentials
     if not stored or not credentials or not credentials.confirmed or stored.user_id != user_id:
         raise StepEnded

@@ -44,7 +44,7 @@ Answer = TypeVar("Answer")
 
 
 class Way(StrEnum):
-    """The kinds of entry into an account."""
+    """The ways of entering an account."""
 
     SIGN_IN = "sign_in"
     RESET = "reset"  # signs in and sets a new password

@@ -231,7 +231,7 @@ class Rows(Ledger, Protocol):
         attachment_id: AttachmentId,
         numbers: range,
     ) -> list[PieceRow]:
-        """Return the pieces with *numbers*, at most 100, of an attachment."""
+        """Return the pieces of an attachment whose numbers are in *numbers*, at most 100."""
         ...
 
     def documents(self, kind: DocumentKind) -> list[DocumentRow]:

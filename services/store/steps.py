@@ -36,7 +36,7 @@ class _OwnedCredentials(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
-    """An action that waits for a proof, such as a mailed code, as it was stored when it began."""
+    """The stored state of an action that waits for a proof, such as a mailed code."""
 
     id: UUID  # the public id, in the step's form
     kind: str  # a fixed name, such as a `CodePurpose`

@@ -18,7 +18,7 @@ from services.domain.rows import (
 )
 from services.domain.turns import Reservation, Settlement
 
-# the conversation of a turn; None: the turn has none
+# the id of the conversation that a turn belongs to; None: the turn has no conversation
 TurnsConversation = Annotated[ConversationId, FieldKind.IMPLIED]
 
 
@@ -138,7 +138,7 @@ class PutDocument:
     seen_rev: int
     new_rev: int
     new_body: Sealed | None = field(repr=False)
-    # the conversation that a search text belongs to, or that a fact was noted from
+    # the conversation that a search text belongs to, or that a fact was extracted from
     source_id: ConversationId | None = None
     cuts: int | None = None  # `Conversation.cuts` of the source or summarized conversation
 

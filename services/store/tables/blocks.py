@@ -61,7 +61,7 @@ def _listed(one: object) -> object:
 
 
 def found(block: Block, table: Table[Row], keys: Iterable[object]) -> list[Row]:
-    """Return the existing rows with *keys*."""
+    """Return the rows with *keys*; skip keys without a row."""
     return block.get_all(table, keys)
 
 

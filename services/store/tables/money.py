@@ -32,7 +32,7 @@ class Books:
         return self._before.counting == self._deployment.counting
 
     def book(self, booking: Booking) -> None:
-        """Book the end of a turn. Call this before the block's first write: a block may not read after it has written."""
+        """Book the cost of an ended turn. Call this before the block's first write: a block may not read after a write."""
         self.budget = booking.budget
         self._turns.append(booking.turn)
         if entry := booking.entry:

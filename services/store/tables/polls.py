@@ -50,7 +50,7 @@ class Changes:
         return self._counts[user_id], self._counts[None]
 
     def note(self, user_id: UserId | None, writes: Iterable[StoredWrite]) -> None:
-        """Count a block with these *writes* over the tables of a user, if it changed data that polls read."""
+        """Count a block that made these *writes* to a user's tables, if it changed data that polls read."""
         changed = {
             None if table.is_shared else user_id
             for table, _, row in writes

@@ -61,7 +61,7 @@ class Block(Protocol):
 
     def get(self, table: Table[Row], key: object) -> Row | None: ...
     def get_all(self, table: Table[Row], keys: Iterable[object]) -> list[Row]:
-        """Return the existing rows with *keys*."""
+        """Return the rows with *keys*; skip keys without a row."""
         return [row for key in keys if (row := self.get(table, key)) is not None]
 
     def put(self, table: Table[Row], row: Row) -> None: ...

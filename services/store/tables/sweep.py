@@ -198,5 +198,5 @@ class TablesSweep(TablesDocuments):
 
 
 def forgotten(turn: Turn) -> Turn:
-    """Return *turn* without its conversation and its texts; the cost stays."""
+    """Return *turn* without its conversation and texts; its cost is kept."""
     return replace(turn, conversation_id=None, partial=None, partial_thoughts=None)
