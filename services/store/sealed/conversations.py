@@ -230,8 +230,10 @@ class SealedConversations:
     def _change(
         self, conversation_id: ConversationId, **changes: Unpack[ConversationChanges]
     ) -> bool:
-        self._outdate()
-        return self._rows.change_conversation(conversation_id, changes)
+        try:
+            return self._rows.change_conversation(conversation_id, changes)
+        finally:
+            self._outdate()  # also what another thread read before the change was stored
 
     def _amend(
         self, conversation_id: ConversationId, change: Callable[[Conversation], Conversation]
