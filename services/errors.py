@@ -170,7 +170,7 @@ class StepEnded(Refused):
 
 
 class WrongCode(Refused):
-    """The code for a step is wrong, or no code was sent for the step."""
+    """The mailed code for a step (such as a sign-in) is wrong, or no code was sent for the step."""
 
     public = "Wrong code. Use the newest one; after five tries you have to start again."
 

@@ -48,7 +48,7 @@ _HOST = re.compile(rf"{_LABEL}(\.{_LABEL})*\.?|[0-9A-Fa-f:.]{{2,45}}")
 _KEY = re.compile(r"[!-~]*")  # the characters that an HTTP header can contain
 # a URL without user and path, as pydantic formats it (with a slash at the end)
 _ORIGIN = re.compile(r"https?://[^/?#@]+/")
-# a name that is so similar to a setting's (ratio of `difflib`), as MODLE is to MODEL, counts as misspelt
+# the similarity (ratio of `difflib`) from which an unknown name, such as MODLE, counts as a misspelt setting
 _LIKENESS = 0.8
 # the environment variables of fields with these prefixes do not begin with DAYBOOK_: other programs read them, too
 _UNPREFIXED = ("supabase_", "openai_", "database_")

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from services.domain import ConversationId, Fact, FactId, Message, MessageId, Role, RunningSummary
 
 _MIN_REPLY_TOKENS = 2048
-# prompts of at most so many tokens never count as truncated: for them, count and estimate can differ much by chance
+# prompts of at most this many tokens never count as truncated: the endpoint's count and the estimate may differ by chance
 _JUDGED_TOKENS = 1000
 _ESTIMATED_HIGH = 1.2
 
@@ -88,12 +88,12 @@ class History:
 
 
 class PartKind(StrEnum):
-    """Kinds of the parts of a prompt."""
+    """The kinds of parts of a prompt."""
 
     INSTRUCTIONS = "instructions"
     FACTS = "facts"
     SUMMARY = "summary"
-    VERBATIM = "verbatim"  # an earlier message in full
+    VERBATIM = "verbatim"  # an earlier message that is sent in full
     RECALLED = "recalled"
     PROMPT = "prompt"
     # the tokens that chat templates add to messages, and the header, footer and headings around recalled messages

@@ -17,8 +17,8 @@ class CodePurpose(StrEnum):
     CONFIRM_ADDRESS = "confirm_address"  # confirms the address of a sign-up or of an account
     SIGN_IN = "sign_in"
     RESET_PASSWORD = "reset_password"  # noqa: S105 - no password
-    NEW_ADDRESS = "new_address"  # sent to the new address
-    RESTORE_ADDRESS = "restore_address"  # sent to the old address
+    NEW_ADDRESS = "new_address"  # confirms a new address, to which the code is sent
+    RESTORE_ADDRESS = "restore_address"  # gives a former address back, to which the code is sent
     PROVE = "prove"  # proves who the signed-in user is, before a change to the account
 
 

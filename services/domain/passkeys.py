@@ -76,7 +76,7 @@ class Passkeys:
             raise ValueError("a user has at most 20 passkeys, and one if it is asked for")
 
     def used(self, passkey: Passkey) -> "Passkeys":
-        """Return the passkeys after *passkey* was used: the entry with its id and public key gets its new count and time."""
+        """Return the passkeys after *passkey* was used: the entry with the same id and public key is updated."""
         each = tuple(
             replace(
                 one,

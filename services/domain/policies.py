@@ -47,7 +47,7 @@ class PolicyKind:
     needs_summary: bool = False  # the policy needs a summary of older messages
 
     def __call__(self, messages: int | None = None) -> MemoryPolicy:
-        """Return the policy; if it has a window, one of *messages* or, for None, of the default size."""
+        """Return the policy. *messages*: the size of its window, if it has a window; None: the default size."""
         if self.messages is None or messages is None:
             messages = self.messages
         return MemoryPolicy(self.name, messages)

@@ -70,7 +70,7 @@ class Reservation:
 
     @property
     def least_tokens(self) -> int:
-        """The least number of tokens with which the turn can begin: the prompt's upper bound and those of a short reply."""
+        """The least number of tokens with which the turn can begin: the upper bound for the prompt, plus a short reply."""
         return self.prompt_tokens + self.least_reply_tokens
 
 
