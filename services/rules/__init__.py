@@ -15,7 +15,7 @@ Part = TypeVar("Part", bound="DataclassInstance")
 
 
 def part_of(kind: type[Part], /, *rows: object, **others: object) -> Part:
-    """Return an instance of the dataclass *kind*. Each field is from *others* or, if missing there, from *rows*, the last first."""
+    """Return an instance of *kind*. Each field is taken from *others*, else from the last of *rows* that has it."""
     names = [each.name for each in fields(kind)]
     known = {name: getattr(row, name) for row in rows for name in names if hasattr(row, name)}
     return kind(**known | others)

@@ -54,7 +54,7 @@ MOST_TRIES = 5
 MOST_NOTICES = 3  # maximum notices of one kind that are stored for a user
 # maximum audit entries that a user sees about changes, and also the maximum about failures
 MOST_CHANGES = 100
-# the newest audit entries that are read to find those that a user sees
+# the number of newest audit entries that are read to find those that a user sees
 READ_CHANGES = 1000
 FORMER_LIFE = timedelta(hours=72)  # for this long, a user may take a former address back
 # users are warned for this long, after a new or shorter retention period was set, before conversations are deleted
@@ -166,7 +166,7 @@ WITHOUT_PROOF = {CredentialsAction.RESEAL, CredentialsAction.ADDRESS_CONFIRMED}
 # allowed changes of `wants_factor`, as pairs of the values before and after
 _SAME = frozenset({(False, False), (True, True)})
 _STAYS_ON = frozenset({(True, True)})
-# `wants_factor` may be true already: an account with an app may add a passkey as second factor, and vice versa
+# the value may be true before: an account with an authenticator app may add passkeys as a factor, too, and vice versa
 _IS_ON = frozenset({(False, True), (True, True)})
 _WAS_ON = frozenset({(True, False), (True, True)})
 _MAY_GO_OFF = _SAME | {(True, False)}
@@ -209,7 +209,7 @@ _CHANGE_RULES: Mapping[CredentialsAction, _ChangeRule] = {
 def check_change(
     action: CredentialsAction, seen_generation: int, generation: int, *, ends_others: bool
 ) -> None:
-    """Raise ValueError unless a change of the kind *action* may lead to *generation* and may have *ends_others*."""
+    """Raise ValueError unless *action* allows this rise of the generation, and *ends_others* (whether other sessions end)."""
     rule = _CHANGE_RULES[action]
     is_raised = generation - seen_generation == rule.raised_by
     if not is_raised or rule.ends_others not in (None, ends_others):
@@ -230,7 +230,7 @@ _ADDS_WAYS_IN = {CredentialsAction.IDENTITY_ADDED, CredentialsAction.PASSKEY_ADD
 
 
 def check_ways_in(action: CredentialsAction, *, has_lookups: bool, renames: bool = False) -> None:
-    """Raise ValueError unless *has_lookups* fits *action*: true for an action in `CHANGES_WAYS_IN`, else false.
+    """Raise ValueError unless *has_lookups* (look-up values come with the change) is true exactly for `CHANGES_WAYS_IN`.
 
     For PASSWORD_SET, both are allowed, because a new password may remove identities and passkeys. *renames*: the change
     replaces look-up values by those under a newer root key, as only RESEAL does.
@@ -309,10 +309,12 @@ def check_flag(
     *,
     by_operator: bool = False,
 ) -> None:
-    """Raise ValueError if *action* (None: a new address) must not change `wants_factor` as from *stored* to *new*."""
+    """Raise ValueError unless *action* (None: a new address) may change `wants_factor` from the *stored* to the *new* value."""
     flags = _CHANGE_RULES[action].flags if action else _SAME
     if by_operator and flags == _WAS_ON:
-        flags |= {(False, False)}  # the removed factor may be only that of a former address
+        flags |= {
+            (False, False)
+        }  # an operator may also remove a factor that only a former address has
     if (stored.wants_factor, new.wants_factor) not in flags:
         raise ValueError(f"not a change of the second factor: {action}")
 
@@ -341,7 +343,7 @@ def factor_refusal(
     """Return a refusal if the *stored* credentials do not permit a new session or proof.
 
     *used*: the credentials after a factor, a passkey or an identity was used (*used_by* says which), or after a factor was
-    enrolled; None: nothing of this happened. *is_required*: the deployment requires a second factor. *has_factor* is False
+    enrolled; None: none of these happened. *is_required*: the deployment requires a second factor. *has_factor* is False
     for a passkey that did not verify its user, and for an identity whose provider's second factor is not trusted.
 
     Raise ValueError if no such use or enrolment leads to *used*.
@@ -394,7 +396,7 @@ class StoredInvitation:
     def state(
         self, maker: StoredAccount | None, now: datetime
     ) -> Literal["open", "used", "revoked", "expired"]:
-        """Return the invitation's state. It is "revoked", too, if *maker* is no admin any more, who could use it."""
+        """Return the invitation's state. Once *maker* is no longer an admin, it is "revoked": they could use it themselves."""
         if self.used_by:
             return "used"
         if self.revoked_at or not (maker and maker.is_admin):
@@ -517,7 +519,7 @@ class StoredSession:
         factor in this session.
         """
         scopes = (ProofScope.FULL, ProofScope.PART) if is_part else (ProofScope.FULL,)
-        # a proof time in the future was written while the clock was ahead, and does not count
+        # `abs`, because a proof time in the future was written while the clock was ahead
         is_recent = self.proved_at is not None and abs(now - self.proved_at) < PROOF_LIFE
         is_recent = is_recent and self.scope in scopes
         return is_recent and (self.has_factor or not (credentials and credentials.wants_factor))

@@ -60,7 +60,8 @@ class Budget(Limits):
     ) -> "Budget":
         """Return the budget with the amounts added. Negative amounts release a reservation, or refund a charge.
 
-        A refund of a charge made at *charged_at* is booked only if that day, or that month, is still the current one.
+        A refund of a charge made at *charged_at* is booked for the day only on that day, and for the month only in that
+        month.
         """
 
         def counted(amount: int, window: date) -> int:
@@ -99,7 +100,7 @@ class Deployment:
 
     # None: no cap; NO_CAP: a cap is being set, but does not apply until all budgets have been counted
     monthly_cap_micro: int | None = None
-    # the number of the latest count of all budgets; a new count, which begins with sums of 0, is made when a first cap is set
+    # the number of the latest count of all budgets; a new one, with sums of 0, begins when a cap is set after there was none
     counting: int = 0
     month: date = _LONG_AGO_DAY
     spent: int = 0
@@ -158,7 +159,7 @@ class Room:
 
 
 def room_for(budget: Budget, deployment: Deployment, wanted: Reservation) -> Room:
-    """Return the money and the tokens that the caps leave for a turn that wants *wanted*."""
+    """Return the money and the tokens that the caps leave for a turn, of those in *wanted*."""
     today = max(0, budget.daily_cap_micro - budget.day_spent - budget.reserved)
     this_month = max(0, budget.monthly_cap_micro - budget.month_spent - budget.reserved)
     cap_of_tokens = NO_CAP if budget.daily_cap_tokens is None else budget.daily_cap_tokens

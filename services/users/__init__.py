@@ -304,7 +304,7 @@ class UserServices(ChatParts):
     def left_out(self) -> int:
         """Return the number of accounts whose users can no longer sign in, counted at most ten minutes ago.
 
-        Raise AdminsOnly, StoreUnavailable.
+        A new count can raise AdminsOnly or StoreUnavailable.
         """
         return self._shared.ways_in.left_out(self.administration)
 

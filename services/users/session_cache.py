@@ -33,7 +33,7 @@ _TRUSTED_SECONDS = 600.0
 _IDLE_SECONDS = 1800.0
 _MOST_IDLE = 50  # maximum sessions of a user that stay in memory without an open tab
 _WAIT_SECONDS = 1.0  # the longest time that a request with a cookie waits for a check
-# seconds between two calls that ask which sessions have ended, and between two checks of a session whose tabs only poll
+# seconds between two reads of the sessions that have ended, and between two checks of a session whose tabs only poll
 _ENDED_SECONDS = 60.0
 # maximum cookies remembered for ended sessions, and as many for sessions with a newer cookie
 _MOST_ENDED = 10_000
@@ -105,7 +105,7 @@ class SessionCache:
     _wakers: dict[SessionId, set[Callable[[], object]]] = field(
         default_factory=dict[SessionId, set[Callable[[], object]]]
     )
-    # the time when the database was last asked which sessions have ended
+    # the time when the ended sessions were last read from the database
     _asked_at: float = field(default_factory=time.monotonic)
 
     @property

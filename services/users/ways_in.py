@@ -25,7 +25,7 @@ class WaysIn:
     def left_out(self, administration: Administration) -> int:
         """Return the number of accounts whose users can no longer sign in, counted at most ten minutes ago.
 
-        Raise AdminsOnly, StoreUnavailable.
+        A new count can raise AdminsOnly or StoreUnavailable.
         """
         with self._counting:
             if self._counted is None or time.monotonic() - self._counted[1] > _SECONDS:
