@@ -16,10 +16,10 @@ from services.memory.forecast import Calibration
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Receipt(SentContext):
-    """The record of a prompt's contents, and the values that the conversation's next plan needs."""
+    """The record of the context that a turn sent, and the values that the conversation's next plan needs."""
 
     prefix_seq: int = 0
-    # the calibration at the start of the turn; the next turn counts tokens with it
+    # the token calibration at the start of this turn; the next turn's plan counts tokens with it
     calibration: Calibration = field(default_factory=Calibration)
 
     @classmethod

@@ -1,9 +1,9 @@
 """Token counts without the model's tokenizer.
 
-* `count` decides what fits, and is shown in the meter. It is too high on purpose, for every script, so that a prompt
-  that is full by this count does not overflow at the endpoint.
-* `bound` decides how much money is reserved. It is never too low, and for English four times too high: if prompts were
-  packed by this bound, three quarters of every window would stay empty.
+* `count` decides which messages fit, and is shown in the context meter. It is too high on purpose, for every script, so
+  that a prompt that fills the context window by this count does not overflow at the endpoint.
+* `bound` decides how much money is reserved. It is never too low, and for English four times too high: if it decided
+  which messages fit, three quarters of every context window would stay empty.
 * `kinds` splits `count` by kind of text, because the error of the count differs by kind and by model (forecast.py).
 """
 
@@ -55,7 +55,9 @@ class RegexCounter(KindCounter):
         self._size = size
         self._cache: dict[tuple[int, int], tuple[Mapping[str, int], int]] = {}
 
-    def count(self, text: str) -> int:  # one cache look-up, because plans count thousands of texts
+    def count(
+        self, text: str
+    ) -> int:  # a single cache look-up, because a plan counts thousands of texts
         kinds, bound = self._figures(text)
         return min(-(-sum(kinds.values()) // 100), bound)
 
@@ -88,13 +90,13 @@ def min_tokens(text: str) -> int:
     return _size(_RUNS.sub("", text)) // 32
 
 
-# SentencePiece prepends a space to every text; the space is a token of its own if the first character is
+# tokens for the space that SentencePiece prepends to every text, which is a separate token if the first character is
 # encoded as bytes
 _LEADING_BLANK = 1
 
 
 def _longest_size(text: str) -> int:
-    """Return the most bytes that a tokenizer may see in *text*, which it may normalise first."""
+    """Return the maximum number of bytes that a tokenizer sees in *text*, which it may first normalise to any Unicode form."""
     if text.isascii():
         return len(text)
     # a text with many combining marks is normalised in pieces, which does not compose all marks; the decomposed
@@ -119,14 +121,14 @@ _CODES = re.compile(r" ?(?<![\w+/=-])(?=[a-zA-Z+/_=-]{0,40}[0-9])([\w+/=-]{24,})
 # Hundredths of a token: the minimum for a piece, and the weight of each character.
 _PIECES = (
     ("capitals", re.compile(r"[A-Z]+(?![a-z])"), 100, 47),
-    # the weight is high, because some vocabularies need a token for each digit
+    # the weight of digits is high, because some vocabularies need a token for each digit
     ("digits", re.compile(r"[0-9]+"), 160, 120),
     ("blanks", re.compile(r"[\t-\r]+|[ ]{2,}"), 80, 25),
     ("signs", re.compile(r"[!-/:-@\[-`{-~]+"), 75, 65),
     ("controls", re.compile(r"[\x00-\x08\x0e-\x1f\x7f]+"), 100, 100),
 )
-# For each block of scripts: the first code point after the block, hundredths of a token per byte, and
-# the name of the kind.
+# For each block of code points: the first code point after the block, the weight of a byte in hundredths of a
+# token, and the kind of text.
 _BLOCKS = (
     (0x80, 0, "ascii"),  # counted by `_weigh_ascii` instead
     (0x250, 62, "accents"),
