@@ -189,7 +189,7 @@ class PaidCalls:
         return unsaved or (None if turn.is_stopped else failure)
 
     def _finish(self, ending: Ending) -> errors.AppError | None:
-        """Store the end of a turn, and return the error, if any; retry for `_PATIENCE` seconds while the database is unreachable."""
+        """Store the end of a turn, and return the error, if any; retry for `_PATIENCE` seconds while the store is unavailable."""
         deadline, pause = time.monotonic() + _PATIENCE, 0.2
         while True:
             try:

@@ -137,9 +137,7 @@ class Chat:
         asked = next((said for said in branch[::-1] if said.role is Role.USER), None)
         if asked is None:
             raise errors.NotFound
-        if (
-            not asked.is_verified
-        ):  # the prompt failed its integrity check, so it has no text to send
+        if not asked.is_verified:  # the prompt failed its integrity check: it has no text
             raise errors.Tampered
         past, own = branch[: branch.index(asked)], thread.conversation
         seen_model = model or seen_model

@@ -42,9 +42,8 @@ class _State:
     error: AppError | None = None
     failures: int = 0  # the number of failures since the last success
     skipped: int = 0  # the number of turns skipped since the last failure
-    noted: tuple[
-        NotedFact, ...
-    ] = ()  # the most recently noted facts that the user has not dismissed
+    # the most recently noted facts, without those that the user has dismissed
+    noted: tuple[NotedFact, ...] = ()
 
 
 class BackgroundTasks:

@@ -121,9 +121,8 @@ def _listed_prices(listed: Listed | None, context_tokens: int) -> ModelSpec:
         match prices.get(key):
             case Decimal() as dollars:
                 return ceil(dollars * _MILLION)
-            case TieredPrices(
-                base=base, tiers=tiers
-            ):  # the highest price that can apply to a prompt that fits
+            # the price rises with the prompt's length: take the highest price of a prompt that fits
+            case TieredPrices(base=base, tiers=tiers):
                 reached = (tier.price for tier in tiers if tier.start < context_tokens)
                 return ceil(max([base, *reached]) * _MILLION)
             case _:

@@ -5,8 +5,8 @@
     [End of the facts.]
 
 Every quoted line begins with a mark: `> `, or the speaker, as in `user> `. So a line without a mark, such as the
-block's last line, is never part of the quoted text. The day is the day in UTC of a message's `created_at`, or of a
-fact's `since`.
+block's last line, is never part of the quoted text. Days are in UTC: a message's day is that of its `created_at`, a
+fact's day is that of its `since`.
 """
 
 from collections.abc import Iterable, Iterator
@@ -33,7 +33,7 @@ RECALLED = (
 
 
 def fence(marks: Marks, lines: Iterable[str]) -> str:
-    """Return *lines*, which are quoted already, as a block between its two marker lines."""
+    """Return a block: the first marker line, *lines* (which are quoted already), and the last marker line."""
     first, last = marks
     return "\n".join((first, *lines, last))
 
@@ -49,7 +49,7 @@ def line_tokens(line: str, counter: TokenCounter) -> int:
 
 
 def quote(text: str, mark: str = "> ") -> str:
-    """Return *text*, divided by `splitlines`, with *mark* before the first line and `> ` before the others."""
+    """Prefix the first line of *text* with *mark*, and every further line (as `splitlines` divides it) with `> `."""
     first, *more = text.splitlines() or [""]
     return "\n".join((mark + first, *("> " + line for line in more)))
 

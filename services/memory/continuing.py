@@ -1,4 +1,4 @@
-"""Continuation of a reply that ended early: the request to the model, and the blank between the reply and the continuation."""
+"""Continuation of a reply that ended early: the request to the model, and the space between the reply and the continuation."""
 
 import re
 

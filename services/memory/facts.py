@@ -75,7 +75,7 @@ class FactChange:
 def pending_prompts(
     thread: Thread, since: datetime | None, answered_id: MessageId | None = None
 ) -> tuple[Message, ...]:
-    """Return the prompts, of all branches, from which facts are still to be noted, oldest first.
+    """Return the prompts, of all branches, that are still to be searched for facts, oldest first.
 
     Prompts before *since*, the time when memory was last switched on, are left out. A prompt without a reply is left out
     until it or a later prompt gets a reply. The prompt *answered_id* counts as answered, because its reply is ending now.
@@ -85,9 +85,8 @@ def pending_prompts(
     for message in thread.messages:
         if message.is_answer or message.id == answered_id:
             asked: Message | None = message
-            while (
-                asked and asked.role is Role.ASSISTANT
-            ):  # from a part of a continued reply up to the prompt
+            # a continued reply consists of several messages: go back from the last one to the prompt
+            while asked and asked.role is Role.ASSISTANT:
                 asked = by_id.get(asked.parent_id) if asked.parent_id else None
             last_seq = max(last_seq, asked.seq if asked else 0)
     return tuple(

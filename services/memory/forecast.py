@@ -26,7 +26,8 @@ from services.memory.tokens import KindCounter
 # The range of the ratio of counted to estimated tokens of ordinary text, over all vocabularies.
 LEAST_RATIO, MOST_RATIO = 0.05, 1.5
 _SURPRISE = 8.0  # one count changes a ratio by at most this factor
-_STEADINESS = 0.1  # minimum weight of a new count, because the model behind a name may change
+# minimum weight of a new count, so that ratios adapt if an endpoint changes the model
+_STEADINESS = 0.1
 # for a text of this many tokens, half of the estimate's error is assumed to be chance
 _FEW_TOKENS = 10
 _MARGIN = 1.05  # a calibrated count is multiplied by this, so that it is rarely too low
@@ -109,7 +110,7 @@ class Calibration:
         return replace(self, by_kind=learned)
 
     def rounded(self) -> "Calibration":
-        """Return the calibration, rounded for storage; the digits that are dropped are not accurate."""
+        """Return the calibration with its numbers rounded for storage; the dropped digits are not accurate anyway."""
         by_kind = {
             kind: KindRatio(round(ratio, 4), round(samples, 2))
             for kind, (ratio, samples) in sorted(self.by_kind.items())
@@ -268,7 +269,7 @@ def _difference(
 
 
 def _kinds(messages: Iterable[ContextMessage], counter: KindCounter) -> Counter[str]:
-    """Count *messages* and their envelopes by kind of text."""
+    """Estimate the tokens of *messages* and of the template around them, in hundredths of a token by kind of text."""
     kinds = Counter[str]()
     for message in messages:
         kinds.update(counter.kinds(message.body))

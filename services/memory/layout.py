@@ -31,7 +31,7 @@ class Pair(NamedTuple):
 
 
 def complete_pairs(past: Sequence[Message], after: int) -> list[Pair]:
-    """Return the pairs of *past* whose prompt has a seq greater than *after*."""
+    """Return the pairs of messages in *past* whose prompt has a sequence number (seq) above *after*."""
     return [
         Pair(prompt, reply)
         for prompt, reply in pairwise(past)
@@ -52,7 +52,7 @@ def count_fitting(pairs: Sequence[Pair], room: int, counter: TokenCounter) -> in
 
 
 def count_first(sizes: Iterable[int], room: int) -> int:
-    """Return how many of *sizes*, from the first on, fit in *room* together."""
+    """Return how many of the first *sizes* add up to at most *room*."""
     return sum(1 for _ in takewhile(room.__ge__, accumulate(sizes)))
 
 
@@ -114,7 +114,7 @@ class Layout:
             yield ContextMessage(Role.USER, _with_recalls(self.recalls, self.prompt))
 
     def _parts(self) -> Iterator[Part]:
-        """Yield the parts of the prompt in order; last the frame, which has the tokens between and around the other parts."""
+        """Yield the parts of the prompt in order. The last part, the frame, has the tokens between and around the other parts."""
         counter, frame = self.counter, _PROMPT_TOKENS
         if self.instructions or self.facts or self.summary:
             frame += MESSAGE_TOKENS
@@ -160,7 +160,7 @@ def recall_tokens(recall: RecalledMessage, counter: TokenCounter) -> int:
 
 
 def frame_tokens(recalls: Iterable[RecalledMessage], counter: TokenCounter) -> int:
-    """Count the tokens around recalled messages: the marks of their block, and each heading once."""
+    """Count the tokens around recalled messages: the marker lines of their block, and each heading once."""
     stated = {heading for recall in recalls for heading in blocks.headings(recall)}
     return blocks.fence_tokens(blocks.RECALLED, (heading[-1] for heading in stated), counter)
 

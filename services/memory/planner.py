@@ -8,7 +8,7 @@ A policy chooses messages of the past and the planner packs them, so all policie
   templates refuse two user messages in a row. Empty replies, and pairs with a message that could not be verified, are
   left out, too. All of these count as omitted.
 * The plan fits: the prompt and the longest reply together stay within the context window. The prompt leaves part of the
-  window free. The reply may use the part that the upper bound of the prompt's tokens leaves, up to the model's limit.
+  window free. The reply may use the part that a likely maximum of the prompt's tokens leaves, up to the model's limit.
 * Providers cache a prompt by its prefix. So the verbatim messages begin at a stored position, and their number only grows
   until the budget overflows; then they are trimmed to two thirds of the budget. The policy Window also trims them to
   its number of messages, once there are one and a half times as many. The start moves back to earlier messages if the
@@ -53,7 +53,7 @@ _TRIM_TO_PERCENT = 67
 _RETURN_PERCENT = 40
 # like `_RETURN_PERCENT`, for Retrieval, which may trim the verbatim messages to a quarter of the room
 _RETURN_RELATED_PERCENT = 20
-_FACTS_PERCENT = 10  # per cent of the prompt's tokens that facts may take
+_FACTS_PERCENT = 10  # the share of the prompt's tokens that facts may take, in per cent
 # the tokens of ordinary text are at most this percentage of the estimate (tokens.py)
 _UNDERCOUNT_PERCENT = 120
 
@@ -65,7 +65,7 @@ class Selection:
     layout: Layout
     # all pairs that the policy may send; the layout has the newest of these, as many as fit
     pairs: Sequence[Pair]
-    # the seq after which the policy chooses messages; `plan_context` adapts it to the pairs that are sent
+    # the sequence number after which the policy chooses messages; `plan_context` adjusts it to the pairs that are sent
     start_seq: int
     prefix_seq: int
     refusal: type[PromptTooLong] = PromptTooLong  # the error to raise if the layout overflows

@@ -39,8 +39,8 @@ _LASTING = 55
 _REBUILT = 15  # the share that recalled messages get when a cached prefix is rebuilt
 _TURN = 6  # the largest share that messages recalled in one later turn may take
 _REFILL = 40  # a rebuilt prefix is filled with more of the latest messages up to this share
-_REFILL_ALONE = 67  # like `_REFILL`, if nothing was recalled for the rebuilt prefix
-# a long message that takes less than this share of the tokens for recalled messages is quoted in full
+_REFILL_ALONE = 67  # replaces `_REFILL` if nothing was recalled for the rebuilt prefix
+# a long message is quoted in full if it takes less than this share of the tokens for recalled messages
 _WHOLE = 10
 _MISSES = 5  # after this many extracts that did not fit, no more are tried
 # a message's score is divided by its length in characters, clamped to this range
@@ -122,7 +122,7 @@ def rebuild_prefix(base: Layout, history: History, pairs: Sequence[Pair]) -> Lay
 
 
 def _count_refill(layout: Layout, older: Sequence[Pair], room: int) -> int:
-    """Return how many of the *older* pairs fit in *room* beside *layout*; a message that *layout* recalls counts once."""
+    """Return how many *older* pairs can be added to *layout* within *room*; messages that it recalls are not counted twice."""
     counter = layout.counter
     recalled = {each.message.id: recall_tokens(each, counter) for each in layout.recalls}
     sizes = (
@@ -149,7 +149,7 @@ def _before_reset(history: History) -> set[MessageId]:
 def _without(
     ids: Collection[MessageId], recalls: Iterable[RecalledMessage]
 ) -> Collection[RecalledMessage]:
-    """Return *recalls* without repetitions, without empty messages, and without the messages with one of *ids*."""
+    """Return *recalls* without repetitions, without empty messages, and without the messages whose ids are in *ids*."""
     found: dict[MessageId, RecalledMessage] = {}
     for each in recalls:
         if each.message.id not in ids and has_text(each.message):

@@ -34,7 +34,7 @@ from services.memory.dates import named_days
 from services.memory.terms import words
 
 _K1, _B = 1.2, 0.9
-# messages with a longer pause between them share no terms; longer than a meeting, shorter than a night
+# messages with a longer pause between them share no terms; the limit is longer than a meeting, shorter than a night
 _PAUSE_SECONDS = 6 * 3600
 _NEIGHBOURS = 3  # a message also gets a share of the terms of this many messages on either side
 # distance between two messages, in words, at which the shares that they exchange are halved
@@ -170,7 +170,7 @@ class Columns:
         return [place for *_, place in sorted(order, reverse=True)[: max(0, limit)]]
 
     def _shares(self) -> Iterator[Floats]:
-        """Yield, for each distance in messages, the share that each pair of messages at this distance exchanges."""
+        """Yield, for each distance in messages, the share of terms that two messages at this distance give each other."""
         numbers = self._numbers
         middles = np.cumsum(numbers.length) - numbers.length / 2
         is_other = np.diff(numbers.conversation) != 0
@@ -193,7 +193,7 @@ class Columns:
 
 
 def spread(values: Floats, shares: Iterable[tuple[Floats, Floats]]) -> Floats:
-    """Return *values* plus the neighbours' values, weighted by *shares* for each distance."""
+    """Add to each of *values* the values of its neighbours, weighted by the *shares* for each distance in messages."""
     total = values.copy()
     for k, (to_earlier, to_later) in enumerate(shares, 1):
         total[k:] += to_later * values[:-k]

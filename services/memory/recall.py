@@ -44,7 +44,7 @@ _Query = dict[str, tuple[str, dict[str, float]]]
 
 @dataclass(frozen=True, slots=True)
 class Passage:
-    """A message in the form in which it is indexed."""
+    """A message in the form that the index accepts."""
 
     id: MessageId
     conversation_id: ConversationId
@@ -232,7 +232,7 @@ class RecallIndex:
             at = self._long.find(part, end)
 
     def _part(self, text: str, is_last: bool = False) -> str | None:
-        """Return the indexed term for a part of a compound, without linking letters; None if it is not indexed."""
+        """Return the indexed term for *text*, a part of a compound, without linking letters; None if there is no such term."""
         without = text.removeprefix if is_last else text.removesuffix
         terms = (stem(one) for one in map(without, _LINKS) if len(one) >= _LEAST)
         return next((term for term in terms if term in self._postings), None)

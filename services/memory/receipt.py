@@ -1,7 +1,7 @@
 """The receipt of a turn: a record of the messages that the model was sent, stored with the turn.
 
-Messages never change, so they are named by id or seq; texts that may change (instructions, facts, the summary) are
-copied. A receipt is stored as JSON, which the store seals.
+Messages never change, so a receipt lists them by id or sequence number; texts that may change (instructions, facts, the
+summary) are copied into it. A receipt is stored as JSON, which the store encrypts.
 """
 
 from dataclasses import dataclass, field

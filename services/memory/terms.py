@@ -1,7 +1,7 @@
 """Index terms of a text: words without case, diacritics or endings.
 
-Forms of an English word share a stem. Every word is cut after seven letters and loses its final vowels.
-Scripts without spaces are indexed by characters and pairs of characters.
+The forms of an English word share a stem. Every word is cut after seven letters, and its final vowels are removed.
+Text in scripts without spaces is indexed by single characters and by pairs of characters.
 """
 
 import re
@@ -137,7 +137,7 @@ STOP_WORDS = frozenset(
 _LETTERS = 7
 _VOWELS = "aeiouy\u0430\u0435\u0438\u043e\u0443\u044b\u044d\u044e\u044f"  # Latin and Cyrillic
 _ENDINGS = {"ies": "y", "sses": "ss", "ied": "y", "ing": "", "ed": "", "ly": "", "es": "e", "s": ""}
-# separated by commas: the base form of each irregular word, then its other forms
+# irregular words, separated by commas: first the base form of the word, then its other forms
 _FORMS = """
     become became, begin began begun, bite bit bitten, break broke broken, bring brought,
     build built, burn burnt, buy bought, catch caught, child children, choose chose chosen,

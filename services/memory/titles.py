@@ -80,7 +80,7 @@ _NO_TITLE = re.compile(
     r"[*`<>{}|\\\[\]]|__|~~|://"  # markup
     # a title is not several sentences, but it may contain "Node.js" or "St. Petersburg"
     r"|\w{3}[.!?] +\w|[\u3002\uff01\uff1f]\w"
-    # the model refused or commented instead of giving a title
+    # the answer is a refusal or a comment instead of a title
     r"|^(?:i.?m (?:sorry|unable)|i am (?:sorry|unable)|sorry|i can(?:no|.)t|as an ai|sure\b|certainly\b"
     r"|of course\b|here(?:.s| is| are)\b|untitled\b|no title\b|(?:the |its )?title\b|it begins\b"
     r"|the reply\b|(?:user|person|assistant|system|prompt|reply|answer) ?:)",

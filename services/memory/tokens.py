@@ -20,7 +20,7 @@ class TokenCounter(Protocol):
     """Counts the tokens of a text."""
 
     def count(self, text: str) -> int:
-        """Estimate the tokens of *text*, too high on purpose."""
+        """Estimate the tokens of *text*. The estimate is deliberately too high."""
         ...
 
     def bound(self, text: str) -> int:
@@ -55,9 +55,7 @@ class RegexCounter(KindCounter):
         self._size = size
         self._cache: dict[tuple[int, int], tuple[Mapping[str, int], int]] = {}
 
-    def count(
-        self, text: str
-    ) -> int:  # a single cache look-up, because a plan counts thousands of texts
+    def count(self, text: str) -> int:  # one cache look-up, because plans count thousands of texts
         kinds, bound = self._figures(text)
         return min(-(-sum(kinds.values()) // 100), bound)
 
@@ -82,7 +80,7 @@ class RegexCounter(KindCounter):
 
 
 def min_tokens(text: str) -> int:
-    """Return a lower bound of the tokens of *text*: one per 32 bytes, not counting runs of one character or of blanks.
+    """Return a lower bound of the tokens of *text*: one token per 32 bytes, ignoring runs of one character or of blanks.
 
     Such runs are the longest tokens of vocabularies (128 blanks in o200k_base). Only a handful of other tokens exceed
     32 bytes, and no reply consists of such tokens.
@@ -112,11 +110,11 @@ def _size(text: str) -> int:
 
 _RUNS = re.compile(r"(\S)\1{3,}|\s{2,}")
 _WORDS = re.compile(r"[A-Z]?[a-z]+")
-# words that make up at least a twelfth of nearly every English text, but not of texts in other languages
+# matches words that make up at least a twelfth of nearly every English text, but not of texts in other languages
 _ENGLISH = re.compile(
     r"\b(?:the|and|of|that|this|with|for|you|your|are|was|have|what|it|is|my)\b", re.IGNORECASE
 )
-# long runs with digits (base64, keys, checksums): counted as words, they would distort the calibration
+# matches long runs with digits (base64, keys, checksums), which would distort the calibration if they counted as words
 _CODES = re.compile(r" ?(?<![\w+/=-])(?=[a-zA-Z+/_=-]{0,40}[0-9])([\w+/=-]{24,})", re.ASCII)
 # Hundredths of a token: the minimum for a piece, and the weight of each character.
 _PIECES = (
