@@ -317,7 +317,7 @@ class UserTasks:
             self.registry.end(Purpose.TITLE, conversation_id, first_id)
 
     def _note(self, conversation_id: ConversationId) -> None:
-        """Ask the model for facts about the user in the prompts that have not been searched for facts yet."""
+        """Ask the model which facts about the user are in the prompts that were not processed yet, and store the facts."""
         noted: list[NotedFact] = []
         finished: MessageId | None = None
         failure: AppError | None = None
@@ -384,7 +384,8 @@ class UserTasks:
                 self.store.facts.keep(fact, replaces=change.replaces, cuts=thread.conversation.cuts)
             except AppError as error:  # continue with the next fact
                 log_event("fact.lost", turn=answer.turn_id)
-                # messages were deleted meanwhile, or the database is unreachable; after other errors, the fact is given up
+                # messages were deleted meanwhile, or the database is unreachable: try the prompts again later. After other
+                # errors, this fact can never be stored
                 if isinstance(error, (NotFound, StoreUnavailable)):
                     failure = error
             else:

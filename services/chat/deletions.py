@@ -55,9 +55,9 @@ class Deletions:
     ) -> DeletedMemories:
         """Delete the messages *ids*, which must include every message that follows one of them.
 
-        For *seconds*, `restore_messages` can undo this. Facts and a summary made from the messages are deleted too, but not
-        their costs in the ledger. Raise Stale if *ids* lacks a following message or a message is gone; Busy, NotFound,
-        Tampered, StoreUnavailable.
+        For *seconds*, `restore_messages` can undo this. Facts and a summary made from the messages are deleted, too; the
+        messages' costs stay in the ledger. Raise Stale if *ids* lacks a following message or a message is gone; Busy,
+        NotFound, Tampered, StoreUnavailable.
         """
         thread = self.open(conversation_id)
         doomed = [message for message in thread.messages if message.id in ids]

@@ -106,7 +106,7 @@ class LiveTurn:
             self.thought_bytes += len(piece.encode(errors="surrogatepass"))
 
     def streamed(self) -> tuple[str, str]:
-        """Return the thoughts in memory and the text so far, both of which the user pays for, in turns of any purpose."""
+        """Return the thoughts in memory and the text so far. The user pays for both, whatever the purpose of the turn."""
         with self._changed:
             return _mended("".join(self._thoughts)), self.said()
 
@@ -183,10 +183,10 @@ class LiveTurn:
             self._changed.notify_all()
 
     def is_forgotten(self) -> bool:
-        """Return True if the turn may be dropped from memory: it is done, and no page may still have to show its failure."""
+        """Return True if the turn may be dropped from memory: it is done, and no page needs to show its failure any more."""
         return self.is_done and (
             self.failure is None
-            # the session has ended, so no page will show the failure, and no page's call of `find` would drop the turn
+            # the session has ended, so no page will show the failure, nor call `find`, which drops forgotten turns
             or isinstance(self.failure, SignedOut)
             or self.purpose is not Purpose.REPLY
             or time.monotonic() - self._ended_at > _FAILURE_SECONDS
@@ -289,7 +289,7 @@ class LiveTurns:
 
     @contextmanager
     def leaving(self, owner: object, within: float = 2.0) -> Generator[None]:
-        """Stop the turns of the session *owner* as `stop` does; refuse it new turns during the `with` block, which ends it."""
+        """Stop the turns of the session *owner*, as `stop` does; refuse its new turns while the `with` block ends the session."""
         with self._lock:
             self._leaving.add(owner)
         try:
@@ -306,7 +306,7 @@ class LiveTurns:
                 self._turns.pop((user_id, conversation_id, purpose), None)
 
     def drop_failed(self, user_id: UserId) -> None:
-        """Drop a user's ended turns: the text of failed turns stays in memory until then, for pages that show the failure."""
+        """Drop a user's ended turns. Failed turns would otherwise stay in memory for a while, for pages that show the failure."""
         self._drop_all(lambda key, turn: key[0] == user_id and turn.is_done)
 
     def forget(self) -> None:

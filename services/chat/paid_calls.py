@@ -1,4 +1,4 @@
-"""Paid model calls: a call's highest cost is reserved before it begins, and its real cost is charged however it ends.
+"""Paid model calls: the highest cost is reserved before a call, and the real cost is charged after it, even if it failed.
 
 `begin` reserves the cost. The caller runs `produce` in a thread; `produce` streams and stores the reply, and settles the turn.
 """
@@ -61,7 +61,7 @@ class PaidCalls:
     turns: Turns
     counter: TokenCounter
     on_settled: Callable[[], None] = lambda: None  # called when the user's spending has changed
-    owner: object = None  # the session that owns the turns; see `LiveTurns.leaving`
+    owner: object = None  # the session that owns the turns, which are stopped when it ends (`LiveTurns.leaving`)
 
     def begin(self, call: Call) -> LiveTurn:
         """Begin the turn of *call* in the database. Repeating the same *call* does not begin a second turn.

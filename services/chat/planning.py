@@ -46,7 +46,7 @@ _OUT_OF_VIEW = "The model no longer sees this reply, so it cannot continue it. S
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Planning:
-    """The plans of one user's turns.
+    """Makes the context plans for one user's turns.
 
     A *view* is the plan of the next turn without its prompt. While the database is unreachable, a view uses cached
     data, but planning a turn raises StoreUnavailable, because the stored rows could lead to another plan.
@@ -245,5 +245,5 @@ def _start_seq(conversation: Conversation, past: tuple[Message, ...]) -> int:
 
 
 def _has(message: Message, extract: Extract | None) -> bool:
-    """Return True if *extract* lies within the body of *message*: a stored receipt may name one that does not."""
+    """Return True if *extract*, which comes from a stored receipt, lies within the body of *message*."""
     return extract is None or 0 <= extract[0] < extract[1] <= len(message.body)

@@ -84,7 +84,7 @@ _NO_RECALLS = StoredRecalls()
 
 @dataclass(slots=True)
 class _Indexed:
-    """The indexed part of a conversation."""
+    """A record of the messages of one conversation that are indexed."""
 
     cuts: int  # the value of `Conversation.cuts` when the messages were indexed
     up_to_seq: int = 0  # all messages with a seq up to this one are indexed
@@ -101,7 +101,7 @@ class _Index:
 
         self._recall, self._opened = RecallIndex(), opened
         self.conversations: dict[ConversationId, _Indexed] = {}
-        self.replaced: set[MessageId] = set()  # indexed replies that were regenerated
+        self.replaced: set[MessageId] = set()  # indexed replies to prompts that have a newer reply
 
     def search(self, query: str) -> "tuple[Hit, ...]":
         return self._recall.search(query, _MOST_HITS)
@@ -321,7 +321,7 @@ class Search:
 
 
 def passages(conversation_id: ConversationId, messages: Iterable[Message]) -> "Iterator[Passage]":
-    """Return the *messages* of a conversation as passages for the index, without empty ones."""
+    """Convert the *messages* of a conversation to passages for the index, omitting empty and unverified messages."""
     from services.memory.recall import Passage
 
     return (

@@ -55,7 +55,7 @@ class Chat:
         title: Callable[[str], str] = first_words,
         new_id: Callable[[], UUID] = uuid4,  # returns the id of a new conversation
         on_settled: Callable[[], None] = lambda: None,  # called after each turn is settled
-        owner: object = None,  # the session that owns the turns; see `LiveTurns.leaving`
+        owner: object = None,  # the session that owns the turns (see `LiveTurns.leaving`)
     ) -> None:
         self.store = store = choices.store
         self._choices, self._sweep, self.live_turns = choices, sweep, live_turns
@@ -144,7 +144,7 @@ class Chat:
         if not (model or policy):
             return self._begin(thread, past, asked.body, asked.id, seen_model=seen_model)
         once = replace(own, model=model or own.model)
-        # the stored start of the messages to send was chosen by the stored policy, so another policy starts at the reset
+        # the stored start_seq was chosen by the stored policy, so another policy starts after the last context reset
         if policy:
             once = replace(once, policy=policy, start_seq=own.reset_seq)
         thread = replace(thread, conversation=once)
@@ -404,7 +404,7 @@ def _message(thread: Thread, message_id: MessageId, role: Role) -> Message:
 
 
 def _seen_revs(thread: Thread) -> set[int]:
-    """Return the revisions of which a page may have shown the latest: a change based on one of them is not stale.
+    """Return the revisions of *thread* that a change from a page may be based on.
 
     These are the current revision and, if the last change added a reply (or its continuation), the revision before: the
     page may not show the new reply yet.

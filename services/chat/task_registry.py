@@ -153,7 +153,7 @@ class BackgroundTasks:
                 # the facts that failed attempts have noted are shown together with those of this attempt
                 state.noted = (*(state.noted if state.error else ()), *noted)
             state.error = error
-            # the traceback is dropped, because its frames hold the conversation's text, and the error
+            # drop the traceback, because its frames contain the conversation's text, and the error
             # stays in memory for a long time
             if error:
                 error.__traceback__ = error.__cause__ = error.__context__ = None
@@ -213,7 +213,7 @@ class BackgroundTasks:
         return self._busy.get(key) or self._idle.get(key)
 
     def _keep(self, key: _Key, state: _State) -> None:
-        """Store *state*: while its task runs or is postponed, and then until newer states evict it from the cache."""
+        """Store *state*: for as long as its task runs or is postponed, then until newer states evict it from the LRU cache."""
         self._busy.pop(key, None)
         self._idle.pop(key, None)
         kept = self._busy if state.is_running or state.work else self._idle

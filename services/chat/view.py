@@ -96,7 +96,7 @@ class ThreadView:
 
     @cached_property
     def next_receipt(self) -> Receipt:
-        """The receipt of the plan. Raise ChatFull, PromptTooLong, InstructionsTooLong."""
+        """The receipt that the next turn would have without its prompt. Raise ChatFull, PromptTooLong, InstructionsTooLong."""
         policy, model = self.thread.conversation.policy, self.setup.offer.info.name
         return Receipt.from_plan(policy, model, *self._planned, Calibration())
 
@@ -107,7 +107,7 @@ class ThreadView:
         return Receipt.from_json(text) if text else None
 
     def recalled(self, receipt: SentContext) -> Mapping[MessageId, Located]:
-        """Return the messages from other conversations that *receipt* lists, if they still exist in this space."""
+        """Return the messages from other conversations that *receipt* lists, if they still exist in the conversation's space."""
         return self._tasks.planning.recalled_messages(self.thread, receipt)
 
     def costs(self, messages: Iterable[Message]) -> Mapping[TurnId, TurnCost]:

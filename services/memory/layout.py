@@ -114,7 +114,7 @@ class Layout:
             yield ContextMessage(Role.USER, _with_recalls(self.recalls, self.prompt))
 
     def _parts(self) -> Iterator[Part]:
-        """Yield the parts of the prompt in order. The last part, the frame, has the tokens between and around the other parts."""
+        """Yield the parts of the prompt in order. The last part, the frame, has the tokens around and between the others."""
         counter, frame = self.counter, _PROMPT_TOKENS
         if self.instructions or self.facts or self.summary:
             frame += MESSAGE_TOKENS
