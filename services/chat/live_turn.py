@@ -154,7 +154,7 @@ class LiveTurn:
             return self._changed.wait_for(lambda: self.is_done, seconds)
 
     def when_stopped(self, end_request: Callable[[], None]) -> None:
-        """Call *end_request* when the turn is stopped, or at once if it is stopped already."""
+        """Call *end_request* when the turn is stopped, or immediately if it is stopped already."""
         self._on_stop = end_request
         if self.is_stopped:
             end_request()
@@ -331,7 +331,7 @@ class LiveTurns:
 
 
 def _keep_alive(turn: LiveTurn, beat: Callable[[str], object]) -> None:
-    """Call *beat* at once and every second until *turn* is done."""
+    """Call *beat* immediately, and then every second until *turn* is done."""
     is_done = turn.is_done
     while not is_done:
         try:

@@ -22,7 +22,7 @@ class Models:
     """The models of a deployment, the default first, with the *settings* of its admins applied.
 
     All methods except `known` and `learn` raise the errors of *settings*. Any thread may call any method.
-    If two threads call `learn` for one model at once, the later call wins.
+    If two threads call `learn` for the same model, the later call wins.
     """
 
     def __init__(
