@@ -170,7 +170,7 @@ def _close_tabs(loop: asyncio.AbstractEventLoop, session_id: str) -> None:
             closing = loop.create_task(_hang_up(tab.client))
             _closing.add(closing)
             closing.add_done_callback(_closing.discard)
-    # one call later for all tabs: with one call for each tab, the number of pending calls would multiply
+    # schedule one call for all remaining tabs: one call per tab would multiply the pending calls
     if is_any_left:
         loop.call_later(_CALLBACK_SECONDS, _close_tabs, loop, session_id)
 

@@ -67,7 +67,7 @@ class Undoable:
     id: UUID
     sentence: str = field(repr=False)
     restore: Callable[[], None] = field(repr=False)
-    # the conversation and the space of a deleted fact; None: another kind of action
+    # after the deletion of a fact: its conversation and its space; after any other action: None
     scope: tuple[ConversationId | None, SpaceId | None] | None = None
     count: int = 0  # the number of deleted messages
     memories: tuple[DeletedMemories, ...] = field(default=(), repr=False)

@@ -199,7 +199,8 @@ begin
   before := private.lock_deployment();
   perform private.require_admin(me);
   update private.deployment set monthly_cap_micro = new_monthly_cap_micro where id;
-  perform private.recall_loans(null);       -- a lower cap also reduces existing loans, to their spent and reserved parts
+  -- a lower cap also applies to existing loans: each is reduced to what is already spent or reserved
+  perform private.recall_loans(null);
   perform private.note_changes(me, 'caps.deployment', null, to_jsonb(before),
     jsonb_build_object('monthly_cap_micro', new_monthly_cap_micro));
   return '{"ok": true}';

@@ -96,10 +96,10 @@ begin
   end loop;
 end $$;
 
--- Return a conversation, or null if there is none, as one JSON value, because the API's "max rows" limit
+-- Return a conversation, or null if there is none. The result is one JSON value, because the API's "max rows" limit
 -- would truncate a list of rows. Row level security applies, as in any read.
 --   messages       at most 1,000 after *after_seq*, without deleted ones
---   newest_turn    the conversation's newest turn for a reply
+--   newest_turn    the newest of the conversation's turns that answer a prompt (others make titles or summaries)
 --   costs          the costs of these messages' turns
 --   receipts       the receipt of the last of these turns, which the plan of the next turn needs
 create function public.read_conversation(conversation uuid, after_seq integer) returns jsonb

@@ -109,7 +109,7 @@ def act(listed: Listed, opened: Conversation | None, request: Mapping[str, str])
 
 
 class _Rows:
-    """Draws the list as one HTML element, because widgets are slow; while a title is edited, as two, around its field.
+    """Draws the list as one HTML element, because widgets are slow; an edited title splits it in two, around the field.
 
     `assets/page/list.js` opens the menus.
     """

@@ -58,7 +58,7 @@ class FactList:
         return [one for one in user.facts.facts() if (one.conversation_id, one.space_id) == scope]
 
     def draw_in_dialog(self, user: UserServices) -> None:
-        """Draw the facts of this chat or space, Undo, the errors of callbacks, and the field that adds a fact."""
+        """Draw the facts of this chat or space, the Undo button, the errors of callbacks, and the field for a new fact."""
         with st.container(key="notes", gap=None):
             for fact in self.facts(user):
                 self.draw_row(fact)

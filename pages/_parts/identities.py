@@ -24,7 +24,7 @@ _RENAME, _REMOVE = "Rename sign-in", "Remove sign-in"
 
 
 def draw(user: UserServices, *, is_proven: bool) -> None:
-    """Draw the sign-ins of *user* through providers and, after a recent proof (*is_proven*), the forms that change them."""
+    """Draw the provider accounts linked to *user* and, after a recent proof (*is_proven*), the forms that change them."""
     offered, own = providers.offered(), user.sign_in_details.identities
     if not offered and not own:
         return

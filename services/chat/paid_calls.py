@@ -131,8 +131,9 @@ class PaidCalls:
         return turn.usage if is_whole else None
 
     def _stream(self, turn: LiveTurn, call: Call) -> None:
-        """Stream the reply into *turn*, and note the usage that the endpoint reports, unless it is impossible because it
-        exceeds the context window.
+        """Stream the reply into *turn*, and note the usage that the endpoint reports.
+
+        A reported usage that exceeds the context window is ignored.
         """
         stream = call.offer.client.start(call.plan.messages, max_tokens=turn.max_tokens)
         turn.when_stopped(stream.cancel)

@@ -6,9 +6,9 @@ version (`p2`, `o2`, `h2`) beside the old one; the formats specified here never 
 Guarantees: a holder of the database (a dump, a backup, a write-ahead log, the SQL console) reads no content,
 and a reader with the key detects every sealed text that was changed or moved, and every message that was
 swapped, repeated, added or dropped. Not guaranteed: sizes (padded), times, counts, ids and the outcomes of
-replies stay visible and are not authenticated; a title can be replaced by an earlier one, a document by an earlier
-version together with its revision, and a whole conversation together with its head, unless the reader remembers
-the later revision; and all data can be deleted.
+replies stay visible and are not authenticated; a title can be replaced by an earlier one; unless the reader
+remembers the later revision, a document can be rolled back with its revision, and a whole conversation with its head;
+and all data can be deleted.
 
 **Notation.** `||` joins octets, `u8`/`u32`/`u64` are unsigned big-endian integers, `text(s)` is
 `u8(octets of s) || s` in UTF-8, `base64url` is RFC 4648 section 5 without padding. HKDF is RFC 5869
@@ -50,10 +50,10 @@ encoding, and none is a prefix of another. Columns outside messages have no role
     u32(octets of the UTF-8 text) || the UTF-8 text || zero octets
 
 up to the length Padmé gives (Nikitin et al., "Reducing Metadata Leakage from Encrypted Files and
-Communication with PURBs", PoPETs 2019): L octets, of which there are at least 64, become the next multiple of
+Communication with PURBs", PoPETs 2019): a length L of at least 64 octets is rounded up to a multiple of
 2^(E - S), where E = floor(log2 L) and S = floor(log2 E) + 1. Only the O(log log L) leading bits of a length
 show, for at most 12 % more octets; the minimum is 64, because "yes" and "no" would otherwise differ in length. A
-body that is not exactly this for its text is refused. The text has at most 294,908 octets: the longest padded body
+body that differs from this encoding of its text is refused. The text has at most 294,908 octets: the longest padded body
 whose token, with a key version of 9 digits, fits the 400,000 octets of the database's domain `sealed`. There
 is no compression, because compressed lengths reveal repetitions in a text.
 
@@ -62,7 +62,7 @@ is no compression, because compressed lengths reveal repetitions in a text.
     body  = u32(number of octets) || the octets || zero octets, up to the length Padmé gives
     token = "o1." || decimal(key version) || "." || base64url(salt || commitment || sealed)
 
-A body that is not exactly this is refused. A piece has at most 262,144 octets. As the format is part of the place,
+A body that differs from this encoding is refused. A piece has at most 262,144 octets. As the format is part of the place,
 no text opens as octets, and no octets as a text or a key.
 
 **Keys** are wrapped unpadded: the body is the 32 octets, without length or padding.
@@ -85,16 +85,16 @@ and can be checked without reading a piece.
 The sum is MSet-Add-Hash (Clarke et al., "Incremental Multiset Hash Functions and Their Application to
 Memory Integrity Checking", ASIACRYPT 2003): adding or removing a row costs one addition, whatever the
 length of the conversation, and rows may come in any order, as seq and parent are in their MACs. The authors' proof
-needs the sum to be hidden, which a MAC beside it would not do: with enough old heads an attacker could look for
+needs the sum to be hidden, and a MAC beside the sum would not hide it: with enough old heads an attacker could look for
 other rows with the same sum. So the head is sealed, not signed. A reader adds up the rows that it
 read, and compares their count and sum with those in the head, and the head's rev and last seq with those in the
 conversation's row. Deleted messages are subtracted from count and sum at once, with one new rev; the last seq stays.
 
 **Subkeys** are HKDF(ikm, salt = none unless one is named, info = "daybook p1 " || label, length = 32). No
-place begins like that, because its first octet is 2.
+place begins with these octets, because the first octet of a place is 2.
 
-**Failure** is always `Tampered`, which never says which check failed. It is raised where no derived key is in
-the frame, without a chained exception.
+**Failure** is always `Tampered`, which never says which check failed. It is raised in a frame that
+holds no derived key, and without a chained exception, so that no traceback contains one.
 """
 
 import base64
@@ -243,7 +243,7 @@ class Vault:
         return key
 
     def row_mac(self, token: str, place: Place, attachments: str | None = None) -> bytes:
-        """Return the MAC of a message and of its sealed list of *attachments*, which is added up in the conversation's head."""
+        """Return the MAC of a message and its sealed list of *attachments*. The conversation's head contains the sum of the MACs."""
         tokens = token if attachments is None else f"{token}\n{attachments}"
         return hmac.digest(self._row_key, self._encoded("p1", place) + tokens.encode(), "sha256")
 

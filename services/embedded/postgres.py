@@ -110,7 +110,7 @@ class Postgres(processes.Server):
         if owner and self.folder.stat().st_uid != owner.pw_uid:
             for path in self.folder.rglob("*"):
                 os.chown(path, owner.pw_uid, owner.pw_gid, follow_symlinks=False)
-            # change the folder's owner last: until then, the next start repeats an interrupted change of owner
+            # the folder itself comes last: after an interruption, its old owner makes the next start repeat the loop
             _create_private(self.folder)
 
     def launch(self) -> processes.Child:

@@ -89,8 +89,8 @@ def message_of(mail: Mail, sender: EmailAddress) -> bytes:
     message["To"] = Address(addr_spec=mail.address)
     message["Subject"] = text.subject
     message["Date"] = mail.at
-    # This id does not contain the name of this machine. It is the same for each attempt, so that mail programs show an
-    # email that arrives twice only once.
+    # This id does not contain the name of this machine. It is the same for each attempt, so that mail programs can drop
+    # duplicates.
     message["Message-ID"] = f"<{mail.id.hex}@{_domain(sender)}>"
     message["Auto-Submitted"] = "auto-generated"  # RFC 3834: prevents automatic replies
     message.set_content(text.plain())

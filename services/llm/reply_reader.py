@@ -49,7 +49,8 @@ class ReplyReader:
         self._emit = emit
         self._is_empty = True
         self._ending = ""  # the finish reason, once received
-        self._is_early = False  # true once text followed a finish reason, as with some gateways (open-webui #23921)
+        # true once text has arrived after a finish reason, which some gateways send early (open-webui #23921)
+        self._is_early = False
         self._counts = Counter[str]()
 
     def read(self, chunk: object) -> None:
@@ -73,7 +74,7 @@ class ReplyReader:
 
     @property
     def has_ended(self) -> bool:
-        """True if the text is complete, so that only the usage may still be missing."""
+        """True if the text is complete; only the usage may still be missing."""
         return self.has_text and bool(self._ending) and not self._is_early
 
     def finish(self) -> ModelFailure | None:

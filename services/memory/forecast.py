@@ -3,8 +3,8 @@
 * The last call is the anchor: the endpoint has counted its prompt and its reply. If the next prompt mostly repeats these,
   only the difference is estimated: messages that were added or removed. If the difference would be larger than the whole
   prompt, as on the first turn or after a change of the instructions, the whole prompt is estimated.
-* An estimate is the counter's count times the ratio of counted to estimated tokens. A `Calibration` has the ratios
-  of a model by kind of text, because one vocabulary contains whole Russian words and another only single letters. Each
+* An estimate is the local counter's count, times the ratio of the endpoint's counts to the local ones. A `Calibration`
+  has these ratios of a model by kind of text, because one vocabulary contains whole Russian words and another only single letters. Each
   call refines the calibration, mostly by the difference between the counts of its prompt and the previous prompt. A
   calibration is computed with +, -, * and / alone, so the same calls in the same order give the same calibration in any
   process.

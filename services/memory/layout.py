@@ -87,7 +87,7 @@ class Layout:
         return self.room - self.tokens
 
     def plan(self, reply_tokens: int) -> ContextPlan:
-        """Return the plan that sends this prompt."""
+        """Return the context plan of this layout, which leaves *reply_tokens* for the reply."""
         messages, parts = tuple(self._messages()), tuple(self._parts())
         bounds = (_MESSAGE_BOUND + self.counter.bound(message.body) for message in messages)
         return ContextPlan(

@@ -1,7 +1,7 @@
-"""The policy Retrieval: recall that preserves the prefix of a prompt, which providers cache.
+"""The Retrieval policy: it recalls messages without changing the prompt prefix that providers cache.
 
-Different messages are recalled for each prompt, but a provider cannot use its cache if the prefix changes. So messages
-recalled for a prompt stay at the start of that prompt, and a later turn only adds messages that were not sent yet. On
+Different messages are recalled for each prompt, but a provider cannot use its cache if the prefix changes. So the messages
+recalled for a prompt stay in front of it in later turns, which add only messages that have not been sent yet. On
 overflow the prefix is rebuilt: earlier recalled messages are dropped, the latest messages are trimmed to a quarter of the
 budget if they fill more than half of it, and messages are recalled again for the new prompt.
 
@@ -33,7 +33,7 @@ from services.memory.layout import (
 from services.memory.terms import stems
 
 # The following values are percentages of the prompt's tokens.
-_LATEST = 25  # the share that the latest messages get when the prefix is rebuilt
+_LATEST = 25  # the share reserved for the latest messages when the prefix is rebuilt
 # on overflow, if the latest messages take at most this share, they all stay, and only recalled messages are dropped
 _LASTING = 55
 _REBUILT = 15  # the share that recalled messages get when a cached prefix is rebuilt

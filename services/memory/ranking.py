@@ -170,7 +170,10 @@ class Columns:
         return [place for *_, place in sorted(order, reverse=True)[: max(0, limit)]]
 
     def _shares(self) -> Iterator[Floats]:
-        """Yield, for each distance in messages, the share of terms that two messages at this distance give each other."""
+        """Yield for each distance, 1 to `_NEIGHBOURS` messages, the factor (0 to 1) by which term counts spread that far.
+
+        The factor is 0 between conversations and across a long pause; it halves with every `_HALF` terms in between.
+        """
         numbers = self._numbers
         middles = np.cumsum(numbers.length) - numbers.length / 2
         is_other = np.diff(numbers.conversation) != 0

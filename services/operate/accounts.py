@@ -247,7 +247,7 @@ def lookup_faults(
     lookups: Collection[str],
     now: datetime | None = None,
 ) -> Collection[LookupFault]:
-    """Compare *lookups* with the former addresses, identities and passkeys in a user's credentials; return the differences.
+    """Compare *lookups* with a user's credentials (identities, passkeys and former addresses); return the differences.
 
     *stored*: None if the user has no credentials; *lookups*: the user's look-up values that have not expired. Credentials
     that cannot be decrypted are not reported here.

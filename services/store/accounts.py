@@ -469,10 +469,10 @@ class Accounts:
 
         *confirmed*: how the address was confirmed; None: it was not. *factor*: the account's authenticator app, confirmed by
         a code. *recovery*: hashes of recovery codes. *identity*: the user's identity at a provider. *by*: the method of the
-        sign-up. *has_factor*: a factor was given at the provider. *scope*: the changes that the sign-up allows as a proof.
+        sign-up. *has_factor*: a factor was given at the provider. *scope*: the changes for which the sign-up counts as a proof.
 
-        Raise FactorNeeded (the deployment requires a factor), AddressTaken, ConfirmationSent, SignUpsClosed (Supabase Auth
-        confirms addresses, and only a password can complete such a sign-up), RateLimited, and the errors of
+        Raise FactorNeeded (the deployment requires a factor), AddressTaken, ConfirmationSent, SignUpsClosed (there is
+        no password, and Supabase Auth must confirm the address: it completes only sign-ups with a password), RateLimited, and the errors of
         `SignInPolicy.check_sign_up`, `SignIn.sign_up` and `start_session`.
         """
         self._check_sign_up(
@@ -733,8 +733,8 @@ class Accounts:
         if new.wants_factor or found.requires_factor:
             if use is None:
                 raise factor_needed(new)
-            # keep both numbers: `new` already has the next generation, and one change stores both the restore and the
-            # use
+            # keep `uses` and `generation` of `new`, which already has the next ones: the restored address and the used
+            # factor are stored by a single change
             new = replace(use(new), uses=new.uses, generation=new.generation)
         # has_factor=True: the current factor is not required, because an attacker may have set it up
         checked = Checked(

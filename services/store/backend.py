@@ -162,7 +162,7 @@ class SignUpState:
 
 @dataclass(frozen=True, slots=True)
 class Throttle:
-    """A rate limit: *bucket* counts at most *at_most* attempts within *seconds*."""
+    """A rate limit: *bucket* allows at most *at_most* attempts within *seconds*."""
 
     bucket: str
     at_most: int

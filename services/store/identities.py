@@ -74,7 +74,7 @@ class SignsIn:
 
 @dataclass(frozen=True, slots=True)
 class ProvesAccount:
-    """An account has the address; the identity is linked to it once the user has proved who they are."""
+    """An account has the identity's address; the identity is linked to the account once the user has proved who they are."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -114,10 +114,10 @@ def sign_in_linking(
     *,
     on_begun: Callable[[AppSession], object] = lambda _: None,
 ) -> tuple[Cookie, AppSession]:
-    """Sign in as the user of *checked*, and link *identity* to the account, if there is one.
+    """Sign in as the user of *checked* and, unless *identity* is None, link it to the user's account.
 
-    *on_begun* is called between the two: by then the use of a factor is stored, even if the link fails. If the process is
-    killed between the two, the identity is not linked, and no browser has the session's cookie.
+    *on_begun* is called after the sign-in and before the link, so the use of a factor is stored even if the link fails.
+    If the process is killed before the link, the identity is not linked, and no browser has the session's cookie.
     Raise the errors of `Accounts.sign_in` and `link`.
     """
     if identity:  # raises TooManyIdentities before the sign-in stores anything

@@ -1,6 +1,6 @@
-"""The operator's port: migrations, checks, roles, limits, credentials and copied rows, in plain values.
+"""The operator's port: migrations, checks, roles, limits, credentials and copied rows, without vendors' types.
 
-No member receives the root key; some receive the keys for server proofs, which are derived from the root key.
+No method receives the root key; some receive the keys for server proofs, which are derived from the root key.
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence

@@ -269,10 +269,10 @@ class Entries:
     def tell_of_removed(
         self, request: Request, session: AppSession, gone: Iterable[str], *, keeps_factor: bool
     ) -> None:
-        """Notify the user of what a reset has removed: passkeys and identities (with the marks *gone*), or the
-        authenticator app.
+        """Notify the user of what a reset has removed. This call blocks.
 
-        A mark is the id of a passkey or an identity in a form. This call blocks.
+        *gone*: the removed passkeys and identities, by the ids that the HTML form submits for them. *keeps_factor*: False if
+        the authenticator app was removed.
         """
         removed = set[NoticeKind]()
         if not keeps_factor:

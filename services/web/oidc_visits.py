@@ -171,8 +171,8 @@ class SignOnVisits:
     async def link(self, request: Request, waiting: WaitingAnswer, proven: Checked) -> Response:
         """Link the identity to the *proven* account, and sign in; if the account has a second factor, ask for it first.
 
-        A second factor given at the provider counts only if the account has none, because it does not prove who
-        owns the account.
+        A second factor that was given at the provider never replaces the account's own, because the provider's factor
+        does not prove who owns the account.
         """
         has_factor = waiting.answer.has_factor and not proven.credentials.wants_factor
         checked = replace(proven, by=waiting.by, has_factor=has_factor)

@@ -102,7 +102,7 @@ class SessionMiddleware:
                 app = PlainTextResponse("Not Found", 404)
             elif path.startswith(_STREAM):
                 app = await self._admit(HTTPConnection(scope), headers, open_tab)
-            # raised if the client disconnected before its request was complete, which is no error of the app
+            # raised if the client disconnects before its request is complete, which is not the app's fault
             with suppress(ClientDisconnect):
                 await app({**scope, "headers": headers}, receive, send_secured)
         if path == "/" and scope["type"] == "http":

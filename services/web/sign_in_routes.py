@@ -169,9 +169,9 @@ class SignInRoutes:
         return await run_sync(self._accounts.find, email, throttles)
 
     async def _checked(self, request: Request, found: Found, password: str) -> Checked:
-        """Return the credentials if *password* is right and the account allows sign-in by password. Raise WrongCredentials.
+        """Return the credentials. Raise WrongCredentials if *password* is wrong or the account disallows passwords.
 
-        MethodOff is not raised if passwords are disabled, because this would reveal that the password is right.
+        The error is the same in both cases, because MethodOff would reveal that the password is right.
         """
         checked = await self._hash(request, lambda: found.checked(password), found.known_user)
         if not self._accounts.policy.opens(checked.credentials, BY_PASSWORD):

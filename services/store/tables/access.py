@@ -151,7 +151,8 @@ def put_ways_in(
     own = block.select(schema.LOOKUPS, {"user_id": user_id})
     gone = [one for one in own if one.expires_at is None and one.lookup not in ways_in]
     delete_all(block, schema.LOOKUPS, gone)
-    for lookup in {*ways_in} - {one.lookup for one in named}:  # never overwrites a stored row
+    # only look-up values that are not stored yet, so that no stored row is overwritten
+    for lookup in {*ways_in} - {one.lookup for one in named}:
         block.put(schema.LOOKUPS, Lookup(lookup=lookup, user_id=user_id))
 
 
