@@ -1,6 +1,7 @@
-"""The port of a store for everything except content: accounts, app sessions, administration and upkeep, in plain values.
+"""The port of a store for everything except content: accounts, app sessions, administration and upkeep.
 
-No store sees the root key, a user key or a conversation key. Any thread may call any member.
+All arguments and results are plain values. No store sees the root key, a user key or a conversation key. Any thread may
+call any member.
 """
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -54,14 +55,14 @@ class SignIn(Protocol):
         ...
 
     def sign_up(self, email: EmailAddress, password: str) -> SignInUser:
-        """Create a user, or authenticate one that an unfinished sign-up with this *password* has left without an account.
+        """Create a user; if an unfinished sign-up with this *password* has already created the user, authenticate the user.
 
         Raise AddressTaken, BadAddress, AddressNotAllowed, SignUpsClosed, ConfirmationSent.
         """
         ...
 
     def resume(self, email: EmailAddress, password: str) -> SignInUser:
-        """Authenticate the user that an unfinished sign-up with this *password* has left without an account, or create a user.
+        """Authenticate the user that an unfinished sign-up with this *password* has created; if there is none, create a user.
 
         Raise NotConfirmed, Suspended, and the errors of `sign_up`.
         """
@@ -138,7 +139,7 @@ class NewSession:
     id: SessionId
     device: str | None = field(default=None, repr=False)  # the sealed name of the browser
     account: NewAccount | None = None  # None: the user has an account already
-    # the throttle buckets that counted this attempt, and no longer count it once it succeeds
+    # the throttle buckets that counted this attempt; a successful attempt is subtracted from them again
     returned: tuple[str, ...] = ()
     has_factor: bool = False  # true: the user gave the second factor that is required
     # the credentials after this sign-in used a factor, passkey or identity, or enrolled a factor; None: unchanged
@@ -174,8 +175,8 @@ class Throttles:
     """The throttles that count an attempt."""
 
     strangers: tuple[Throttle, ...]
-    # the user whose known device makes the attempt: *device* counts attempts on this user's account, *strangers* all
-    # others
+    # the user whose known device makes the attempt; the throttles *device* count attempts on this user's account, the
+    # throttles *strangers* count all other attempts
     device_user: UserId | None = None
     device: tuple[Throttle, ...] = ()
 
@@ -192,7 +193,7 @@ class Attempt:
     lookups: tuple[str, ...] = field(repr=False)
     throttles: Throttles
     invitation: str | None = field(repr=False)  # the code of the invitation
-    # the address that signs up; None: there is no invitation
+    # the address that signs up by the invitation; None: there is no invitation
     invited: EmailAddress | None = field(repr=False)
     nonce: UUID
 
@@ -300,7 +301,7 @@ class Administration(Protocol):
         """Set a user's limits to the values in *changes*, keyed by the limits' names; None: no limit."""
 
     def set_role(self, user_id: UserId, role: AccountRole) -> None:
-        """Change the role of a user. Raise LastAdmin."""
+        """Change the role of a user. Raise LastAdmin if the user is the last admin."""
 
     def audit(self, before: str = "", at_most: int = 500) -> list[AuditEntry]:
         """Return at most *at_most* (up to 500) audit entries, newest first; *before*: only entries older than this id."""
@@ -317,18 +318,19 @@ class GuardedAdministration(Administration, Protocol):
     """Administration, with the methods that pages call through `services.store.administration`."""
 
     def check_end(self, user_id: UserId, *, is_shut: bool) -> None:
-        """Raise LastAdmin or ProofNeeded if ending the user's sessions (*is_shut*: the account) would raise that error."""
+        """Raise the error that ending the user's sessions would raise: LastAdmin, ProofNeeded. *is_shut*: ending the account."""
 
     def suspend(self, user_id: UserId, *, is_suspended: bool) -> None:
-        """Suspend the account and end its sessions, or lift the suspension. Raise LastAdmin."""
+        """Suspend the account and end its sessions, or lift the suspension. Raise LastAdmin if the user is the last admin."""
 
     def sign_out(self, user_id: UserId) -> None:
         """End all sessions of a user."""
 
     def delete(self, user_id: UserId) -> None:
-        """Delete an account: its keys immediately, its rows soon after. Its usage figures are kept. Users may delete their own.
+        """Delete an account: its keys immediately, its rows soon after. Its usage figures are kept.
 
-        Raise LastAdmin, and ProofNeeded for the caller's own account.
+        Users may delete their own account. Raise LastAdmin if the user is the last admin, and ProofNeeded if callers
+        delete their own account without a recent proof.
         """
 
     def set_model(self, name: str, changes: Mapping[str, object]) -> None:
@@ -398,17 +400,17 @@ class UserBackend(Protocol):
         renamed: Mapping[str, str] | None = None,
         ways_in: Sequence[str] | None = None,
     ) -> bool:
-        """Replace the user's credentials of *seen_generation* with *new* ones; return False if the stored ones have changed.
+        """Replace the user's credentials of *seen_generation* with *new* ones; return False if the stored row has changed.
 
         A use of a factor, passkey or identity counts as a change, too. So *new* must have the stored number of
         uses, or one more if *new* itself stores a use. *new* has the next generation, unless *action* is RESEAL or a use
         (FACTOR_USED, PASSKEY_USED, IDENTITY_USED).
 
         *renamed*: maps each old look-up value of the user to its replacement; values of former addresses keep their
-        expiry. *ways_in*: the look-up values of all identities and passkeys after the change. Missing ones are stored,
-        stored ones are never overwritten, and all others are removed; None: no change. An *action* that adds or removes
-        an identity or a passkey needs *ways_in*; PASSWORD_SET may have it. *ends_others*: end all other sessions of the
-        user.
+        expiry. *ways_in*: the look-up values of all identities and passkeys after the change. Missing values are
+        stored, stored values are never overwritten, and the user's other values are removed; None: no change. An
+        *action* that adds or removes an identity or a passkey needs *ways_in*; PASSWORD_SET may have it. *ends_others*:
+        end all other sessions of the user.
 
         All actions but RESEAL are audited; all but RESEAL and ADDRESS_CONFIRMED need a recent proof. FACTOR_ADDED and
         PASSKEY_FACTOR_ADDED turn `wants_factor` on; FACTOR_REMOVED, PASSKEY_FACTOR_REMOVED, PASSWORD_SET and
@@ -460,9 +462,9 @@ class UserBackend(Protocol):
         can still make calls. *returned*, *has_factor*, *used* and *used_by*: as in `NewSession`. A partial proof
         (*scope*) does not replace a full proof that is younger than ten minutes.
 
-        Raise SignedOut also if the session no longer has the cookie to be replaced, FactorNeeded (the account has a factor
-        that was not given), FactorUsed (the factor was used meanwhile: check again), ValueError. After StoreUnavailable the
-        session may have either cookie.
+        Raise SignedOut also if the session no longer has the cookie to be replaced, FactorNeeded (the account has a
+        factor that was not given), FactorUsed (the factor was used meanwhile: check it again), ValueError. After
+        StoreUnavailable the session may have either cookie.
         """
         ...
 
@@ -506,9 +508,9 @@ class Backend(Protocol):
         """Begin an app session; with a user's first session, create the account in the same transaction.
 
         Raise SignUpsClosed, InvitationNeeded, BadAddress, SignedOut (the account is suspended or deleted), Stale (the
-        credentials have changed, or the new account exists already), FactorNeeded, FactorUsed (the factor was used meanwhile:
-        check again), WayInTaken (another account has an identity of the new account), ValueError (`NewSession.used` is
-        neither a use nor an enrolment).
+        credentials have changed, or the new account exists already), FactorNeeded, FactorUsed (the factor was used
+        meanwhile: check it again), WayInTaken (another account has an identity of the new account), ValueError
+        (`NewSession.used` is neither a use nor an enrolment).
         """
         ...
 

@@ -44,14 +44,14 @@ def renamed_lookups(root_keys: RootKeys, credentials: Credentials) -> dict[str, 
 
 
 def claims_of(root_keys: RootKeys, email: EmailAddress) -> tuple[str, ...]:
-    """Return the look-up values by which accounts are found that have *email*, or gave it up and may still take it back."""
+    """Return the look-up values of *email*: as the current address of an account, and as a former address."""
     return (*lookups_of(root_keys, email), *former_lookups_of(root_keys, email))
 
 
 def open_stored(
     root_keys: RootKeys, stored: StoredCredentials, email: EmailAddress | None = None
 ) -> Credentials:
-    """Decrypt credentials; *email*: the address that they must have. Raise Tampered, NewerVersion."""
+    """Decrypt credentials; *email*: the address that they must contain. Raise Tampered on failure, NewerVersion."""
     credentials = open_credentials(root_keys, stored.sealed, stored.id)
     is_pending = stored.user_id is None
     if (

@@ -82,7 +82,7 @@ def rename(
 
 
 def noting_use(checked: Checked, identity: Identity | None, at: datetime) -> Checked:
-    """Return *checked*; if a second factor was used or set up, also record the use of *identity* in the credentials.
+    """Return *checked*; if a second factor was used or set up, also record the use of *identity* in its credentials.
 
     Otherwise, `given_identity` records the use. *identity*: the identity that the user signs in with, if any.
     """

@@ -51,7 +51,7 @@ class PresentKeys:
 
 
 def unchecked(needs: str, *names: str) -> dict[str, Finding]:
-    """Return, for each check in *names*, a finding that it was skipped because it needs *needs*."""
+    """Return a finding for each check in *names*: the check was skipped, because it needs *needs*."""
     return dict.fromkeys(names, (Mark.UNKNOWN, f"not checked: needs {needs}"))
 
 

@@ -1,4 +1,4 @@
-"""The upper port, which chat and pages use: plain text in, domain values out, each object bound to one user.
+"""The upper port, which chat and pages use: plain texts in, domain values out. Each object is bound to one user.
 
 All methods raise SignedOut and StoreUnavailable; docstrings name the other errors.
 """
@@ -72,7 +72,7 @@ class Turns(Protocol):
         """Begin to read a conversation in the background for a later `read`, unless it is cached."""
 
     def read(self, conversation_id: ConversationId) -> tuple[Thread, OpenTurn | None]:
-        """Return the stored conversation, and its newest turn if that is open, or if its process died and left a partial reply.
+        """Return the stored conversation, and its newest turn if the turn is open, or has a partial reply to recover.
 
         If the newest turn ended without a reply, the thread's `missing_reply` describes that turn.
 
@@ -151,7 +151,7 @@ class Conversations(Protocol):
         """Replace the title. Raise BadInput."""
 
     def give_title(self, conversation_id: ConversationId, title: str) -> bool:
-        """Replace the preliminary title, the prompt's first words, with the model's *title*; return False if another is set."""
+        """Replace a title that is only the prompt's first words with the model's *title*; return False for any other title."""
         ...
 
     def pin(self, conversation_id: ConversationId, *, is_pinned: bool = True) -> None: ...
@@ -207,7 +207,7 @@ class Conversations(Protocol):
 
 
 class Messages(Protocol):
-    """Changes to one user's stored messages. All methods raise NotFound."""
+    """Changes to one user's stored messages. All methods raise NotFound for a missing conversation."""
 
     def edit_reply(self, thread: Thread, reply: Message, text: str) -> None:
         """Store *text* as another version of *reply*. Raise Stale, Busy, Tampered."""
@@ -258,7 +258,7 @@ class Attachments(Protocol):
     def read(
         self, conversation_id: ConversationId, message: Message, attachment: Attachment
     ) -> Iterator[bytes]:
-        """Yield the pieces of an *attachment* of *message*. Raise Tampered if one is missing or differs."""
+        """Yield the pieces of an *attachment* of *message*. Raise Tampered if a piece is missing or was changed."""
         ...
 
 

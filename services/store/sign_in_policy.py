@@ -125,7 +125,7 @@ class SignInPolicy:
         )
 
     def check_left(self, before: Credentials, after: Credentials) -> None:
-        """Raise LastWayIn if a sign-in method of the credentials *before* works on this deployment, but none of *after*."""
+        """Raise LastWayIn if this deployment accepts a sign-in method of the credentials *before*, but no method of *after*."""
         if self.has_way_in(before) and not self.has_way_in(after):
             raise LastWayIn
 

@@ -64,8 +64,8 @@ class Steps:
 
     All methods raise StoreUnavailable.
 
-    `attempt`, `end` and `renew` raise StepEnded if the step has expired, has ended or has no attempts left, or was begun
-    with another kind, in another browser or in another session.
+    `attempt`, `end` and `renew` raise StepEnded if the step has expired, has ended or has no attempts left, or was
+    begun as another kind of step, in another browser or in another session.
     """
 
     backend: Backend

@@ -75,7 +75,7 @@ def read_journal(data: bytes) -> tuple[list[Operation], int]:
 
 
 def sizes_text(sizes: Mapping[str, int]) -> bytes:
-    """Return *sizes* as JSON: by path, the sizes that documents had before an append."""
+    """Return as JSON the *sizes* that documents had before an append, keyed by path."""
     return _SIZES.dump_json({**sizes})
 
 

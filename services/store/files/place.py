@@ -108,7 +108,7 @@ class FilesPlace:
         return {"application": "daybook", "format": _FORMAT, "is_plain": self.is_plain}
 
     def _check_mark(self) -> None:
-        """Raise Misconfigured if the file `_MARK` is damaged, names a later version, or has another value of `is_plain`."""
+        """Raise Misconfigured if the file `_MARK` is damaged, names a later version, or contradicts `is_plain`."""
         try:
             mark = json.loads((self.path / _MARK).read_bytes())
             is_own, version = mark["application"] == "daybook", int(mark["format"])

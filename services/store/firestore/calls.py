@@ -131,7 +131,7 @@ class Transaction:
 
 
 def _choice(transaction: Transaction | None) -> dict[str, object]:
-    """Return the request field that puts a read into *transaction*, and begins it if necessary; {} if it is None."""
+    """Return the request fields that put a read into *transaction*, which begins with its first read; {} for None."""
     if transaction is None:
         return {}
     if transaction.id:

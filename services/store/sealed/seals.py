@@ -244,7 +244,7 @@ class ConversationSeals:
         return self.vault.seal(receipt, self._place("receipts", "body", client_turn_id))
 
     def open_receipt(self, row: ReceiptRow) -> str:
-        """Return the receipt of *row*, or an empty text if it cannot be decrypted."""
+        """Return the receipt in *row*, decrypted; an empty text if that fails."""
         try:
             return self.vault.open(row.body, self._place("receipts", "body", row.client_turn_id))
         except Tampered:
@@ -287,7 +287,10 @@ class ConversationSeals:
         )
 
     def places(self, row: object, message: MessageRow | None = None) -> dict[str, Place]:
-        """Return the places of the sealed texts in *row*, keyed by field. *message*: the one whose thoughts *row* contains."""
+        """Return the places of the sealed texts in *row*, keyed by field.
+
+        *message*: the message whose thoughts *row* contains.
+        """
         match row:
             case MessageRow():
                 place = self._message_place(row)

@@ -103,7 +103,7 @@ class SqlitePlace:
                         raise Misconfigured(
                             f"{self.path} is damaged: the backup would be, too. Put an older one back."
                         )
-                    # a session that ends after the backup must not be valid again in a restored store
+                    # delete the sessions: one that ends after the backup must not be valid again in a restored store
                     copy.execute("pragma secure_delete = on")
                     copy.execute("delete from sessions")
                     copy.commit()

@@ -201,9 +201,10 @@ class Bearer(httpx.Auth):
     def change_cookie(self, new: NewCookie, store: Callable[[int | None, str], bool]) -> bool:
         """Replace the session's cookie with *new*; return False if the database refused the change.
 
-        *store* makes the change; its arguments are the lease of the refresh token, and the tokens sealed for the new cookie.
-        Meanwhile, renewals in this process wait for this call, and renewals in other processes for the end of the lease.
-        If the response is lost, the session is looked up by the new cookie, to find out whether the change was stored.
+        *store* makes the change; its arguments are the lease of the refresh token, and the tokens sealed for the new
+        cookie. Meanwhile, renewals in this process wait for this call, and renewals in other processes wait for the end
+        of the lease. If the response is lost, the session is looked up by the new cookie, to find out whether the
+        change was stored.
 
         Raise SignedOut (the session has a different cookie), RateLimited, StoreUnavailable, Tampered, *store*'s errors.
         """

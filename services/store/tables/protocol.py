@@ -75,7 +75,10 @@ class Block(Protocol):
         order: tuple[str, ...] = (),
         limit: int | None = None,
     ) -> list[Row]:
-        """Return rows whose fields equal *where*, in *order* of at most two fields; "-field": descending. None sorts last."""
+        """Return rows whose fields equal *where*, sorted by the fields *order* (at most two); "-field": descending.
+
+        None sorts last.
+        """
         ...
 
 
