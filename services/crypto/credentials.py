@@ -190,7 +190,7 @@ class Credentials:
         return replace(self, passkeys=passkeys, former=tuple(former), uses=self.uses + 1)
 
     def without_factor(self) -> "Credentials":
-        """Return the next generation of the credentials, without a second factor, also in its former addresses.
+        """Return the next generation of the credentials, without any second factor, not even with a former address.
 
         Passkeys stay, but are no longer required as a second factor.
         """

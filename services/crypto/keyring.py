@@ -267,7 +267,7 @@ class RootKeys:
         return _tag(key, "code", f"{step_id} {digits}")
 
     def _vaults_of(self, secret: bytes, label: str, salt_label: str) -> VaultRing:
-        """Return one vault per root key of the ring, whose key is derived from both *secret* and that root key."""
+        """Return one vault per root key of the ring; the vault's key is derived from both *secret* and that root key."""
         salts = {version: subkey(key, salt_label) for version, key in self._keys.items()}
         vaults = {
             version: Vault(subkey(secret, label, salt), version) for version, salt in salts.items()

@@ -387,7 +387,7 @@ class Accounts:
         return self._found(email, throttles, *counted)
 
     def find_former(self, email: EmailAddress, throttles: Throttles) -> FoundFormer | None:
-        """Count an attempt to take *email* back; return the account that may do so, or None.
+        """Count an attempt to take *email* back; return the account that may take it back, or None.
 
         Raise TooManyAttempts, StoreUnavailable.
         """
@@ -546,7 +546,7 @@ class Accounts:
         return self.sign_in(Checked(only, credentials, (), has_factor=True))
 
     def prove(self, session: AppSession, cookie: Cookie, checked: Checked) -> Cookie:
-        """Record that the user of *session* has proved who they are, so that the account may be changed for ten minutes.
+        """Record that the user of *session* has proved who they are, which allows changes to the account for ten minutes.
 
         Return the session's new cookie; the old *cookie*, which may have been copied, is no longer valid. After
         StoreUnavailable, either cookie may be the valid one, and the user may have to sign in again.
@@ -580,7 +580,10 @@ class Accounts:
         return new
 
     def current(self, cookie: Cookie) -> Current:
-        """Return the credentials of a session's user. Raise SignedOut, StoreUnavailable, Tampered, KeyMissing."""
+        """Return the credentials of a session's user.
+
+        Raise SignedOut, StoreUnavailable, Tampered (they cannot be decrypted), KeyMissing.
+        """
         sealer = self._sealer(cookie)
         opened, is_set_back = self._fresh(lambda: self.backend.open_session(cookie.hash, sealer))
         if opened.credentials is None:
@@ -674,9 +677,9 @@ class Accounts:
     ) -> bool:
         """Change the address of the user of *session* to *email*, which a mailed code has confirmed; all sessions stay valid.
 
-        Return True if the old address had been confirmed, so that it may be taken back for 72 hours. Raise AddressTaken,
-        OtherSignInNeeded (`SignInPolicy.check_move`), StepEnded (the credentials are no longer of *seen_generation*: a sign-in
-        method changed since they were checked).
+        Return True if the old address had been confirmed: then the user may take it back within 72 hours. Raise
+        AddressTaken, OtherSignInNeeded (`SignInPolicy.check_move`), StepEnded (the credentials are no longer of
+        *seen_generation*: a sign-in method changed since they were checked).
         """
         lookups = lookups_of(self.root_keys, session.email)
         counted, is_set_back = self._count(lookups, NOT_COUNTED)
@@ -735,8 +738,8 @@ class Accounts:
         if new.wants_factor or found.requires_factor:
             if use is None:
                 raise factor_needed(new)
-            # keep `uses` and `generation` of `new`, which already has the next ones: the restored address and the used
-            # factor are stored by a single change
+            # keep `uses` and `generation` of `new`, which already has the next values: the restored address and the
+            # used factor are stored by a single change
             new = replace(use(new), uses=new.uses, generation=new.generation)
         # has_factor=True: the current factor is not required, because an attacker may have set it up
         checked = Checked(
@@ -806,7 +809,10 @@ class Accounts:
         return is_changed
 
     def open(self, cookie: Cookie) -> AppSession:
-        """Return the session of *cookie*, with its user's keys. Raise SignedOut, StoreUnavailable, Tampered."""
+        """Return the session of *cookie*, with its user's keys.
+
+        Raise SignedOut, StoreUnavailable, Tampered (its data cannot be decrypted).
+        """
         sealer = self._sealer(cookie)
         opened, is_set_back = self._fresh(lambda: self.backend.open_session(cookie.hash, sealer))
         return self._session(opened, is_set_back=is_set_back)
@@ -881,8 +887,8 @@ class Accounts:
     ) -> Credentials:
         """Decrypt credentials; on failure, log an event and raise Tampered.
 
-        *email*: the address that the credentials must have, if given. *is_set_back*: True if they are older than ones
-        that this process has seen, which counts as a failure.
+        *email*: the address that the credentials must have, if given. *is_set_back*: True if they are older than
+        credentials that this process has seen, which counts as a failure.
         """
         try:
             credentials = open_stored(self.root_keys, stored, email)

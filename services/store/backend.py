@@ -46,8 +46,8 @@ class SignInUser(Protocol):
 class SignIn(Protocol):
     """Creates and authenticates users in the store's own sign-in service, by managed (random, never shown) passwords.
 
-    The app itself checks the passwords that users choose. All members raise StoreUnavailable; all but `end` also raise
-    Refused (TooManyAttempts, …).
+    The app itself checks the passwords that users choose. All members may raise StoreUnavailable; all but `end` may also
+    raise Refused (TooManyAttempts, …).
     """
 
     def confirms_addresses(self) -> bool:
@@ -308,7 +308,7 @@ class Administration(Protocol):
         ...
 
     def list_credentials(self, after: UUID | None = None) -> list[StoredCredentials]:
-        """Return the sealed credentials of at most 500 accounts, sorted by id; *after*: only those with an id above this one."""
+        """Return the sealed credentials of at most 500 accounts, sorted by id; *after*: only accounts with a greater id."""
         ...
 
     def health(self) -> StoreHealth: ...
@@ -364,7 +364,7 @@ class GuardedAdministration(Administration, Protocol):
 
 
 class UserBackend(Protocol):
-    """The calls of one signed-in user. All members raise SignedOut, StoreUnavailable.
+    """The calls of one signed-in user. All members may raise SignedOut, StoreUnavailable.
 
     Members that change how the user signs in, end sessions or end the account raise ProofNeeded unless the user has
     proved who they are in the last ten minutes; a sign-in counts as a proof, unless its scope is `ProofScope.NONE`.
@@ -471,16 +471,19 @@ class UserBackend(Protocol):
     def stop_turns(self, session_id: SessionId | None) -> int:
         """Ask other processes to stop replies that one of the user's sessions (None: any session but this one) started.
 
-        Return the number of replies that are still streaming. Raise ProofNeeded.
+        Return the number of replies that are still streaming. Raise ProofNeeded without a recent proof.
         """
         ...
 
     def end_device(self, session_id: SessionId) -> int:
-        """End one of the user's sessions; return 1, or 0 if the user has no such session. Raise ProofNeeded."""
+        """End one of the user's sessions; return 1, or 0 if the user has no such session.
+
+        Raise ProofNeeded without a recent proof.
+        """
         ...
 
     def end_other_devices(self) -> int:
-        """End all sessions of the user but this one; return their number. Raise ProofNeeded."""
+        """End all sessions of the user but this one; return their number. Raise ProofNeeded without a recent proof."""
         ...
 
 
@@ -497,7 +500,7 @@ class OpenedSession:
 
 
 class Backend(Protocol):
-    """The app's calls that need no signed-in user. All members raise StoreUnavailable."""
+    """The app's calls that need no signed-in user. All members may raise StoreUnavailable."""
 
     @property
     def sign_in(self) -> SignIn: ...
@@ -515,7 +518,7 @@ class Backend(Protocol):
         ...
 
     def open_session(self, cookie_hash: str, sealer: SessionSealer) -> OpenedSession:
-        """Return the session with this cookie. Raise SignedOut, Tampered."""
+        """Return the session with this cookie. Raise SignedOut if it has ended, Tampered if its data cannot be decrypted."""
         ...
 
     def is_alive(self, cookie_hash: str) -> bool:
@@ -531,7 +534,10 @@ class Backend(Protocol):
     def sign_up_state(self) -> SignUpState: ...
 
     def count_attempt(self, attempt: Attempt) -> CountedAttempt:
-        """Count *attempt*, once for each nonce; return the data stored under its look-up values. Raise TooManyAttempts."""
+        """Count *attempt*, once for each nonce; return the data stored under its look-up values.
+
+        Raise TooManyAttempts above the limit.
+        """
         ...
 
     def put_sign_up(self, new: PendingSignUp) -> bool:

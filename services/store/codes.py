@@ -107,7 +107,7 @@ class RightCode:
 
 @dataclass(frozen=True, slots=True)
 class Codes:
-    """Creates codes, and checks entered codes. Any thread may call any method. All methods raise StoreUnavailable.
+    """Creates codes, and checks entered codes. Any thread may call any method. All methods may raise StoreUnavailable.
 
     All but `begin` raise StepEnded as `Steps.attempt` does; `read` and `check` each use up one attempt of the step.
 

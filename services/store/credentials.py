@@ -32,7 +32,7 @@ def ways_in_of(root_keys: RootKeys, credentials: Credentials) -> tuple[str, ...]
 
 
 def renamed_lookups(root_keys: RootKeys, credentials: Credentials) -> dict[str, str]:
-    """Map look-up values of former addresses, identities and passkeys under other root keys to those under the current one."""
+    """Map look-up values under other root keys to values under the current one: of former addresses, identities and passkeys."""
     current = root_keys.current
     former = [root_keys.former_address_tags(one.address) for one in credentials.former]
     return {
@@ -73,9 +73,9 @@ def seal_stored(
     """Seal credentials under the current root key; *owner_id*: the user's id, or the row's id while the sign-up is pending.
 
     *replaces*: the stored row, if the look-up values that belong to it stay unchanged. The credentials are then sealed
-    under the root key of that row; when a session is next opened, both are replaced by ones under the current root key.
-    So no look-up value needs an older root key than the credentials, and `Backend.root_key_versions`, which reads only
-    the key versions of credentials, covers both.
+    under the root key of that row; when a session is next opened, the credentials and the look-up values are replaced
+    under the current root key. So no look-up value needs an older root key than the credentials, and
+    `Backend.root_key_versions`, which reads only the key versions of credentials, covers both.
     """
     if replaces:
         root_keys = root_keys.of(replaces.sealed)

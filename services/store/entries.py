@@ -159,7 +159,7 @@ class OpenStep:
     has_ended: bool = False
 
     def end(self) -> None:
-        """End the step, unless this object has ended it already. Raise StepEnded."""
+        """End the step, unless this object has ended it already. Raise StepEnded if another caller has ended it."""
         if not self.has_ended:
             self._end()
             self.has_ended = True
@@ -388,7 +388,10 @@ class Enrolment:
         )
 
     def _enrolled(self, entry: Entry, step: OpenStep, credentials: Credentials) -> Credentials:
-        """Return the next generation of *credentials*, with the factor; end the step. Raise WrongFactor, StepEnded."""
+        """Return the next generation of *credentials*, with the factor; end the step.
+
+        Raise WrongFactor (wrong code), StepEnded.
+        """
         if credentials.wants_factor:  # another factor was set up meanwhile, and must be used
             raise StepEnded
         secret = bytes.fromhex(entry.secret)

@@ -45,7 +45,7 @@ class Factors:
     def enrolled(
         self, credentials: Credentials, secret: bytes, entered: str, recovery: Sequence[str]
     ) -> Credentials:
-        """Return the next generation of *credentials*, with a new authenticator app (`confirmed`). Raise WrongFactor.
+        """Return the next generation of *credentials*, with a new authenticator app. Raise WrongFactor as `confirmed` does.
 
         *recovery*: the hashes of the recovery codes that replace the old ones.
         """

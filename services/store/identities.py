@@ -183,7 +183,10 @@ def used(
 
 
 def check_link(user_id: UserId, linked: FoundAccount | None) -> bool:
-    """Return True if the identity is to be linked to *user_id*, False if it is linked already. Raise IdentityTaken."""
+    """Return True if the identity is to be linked to *user_id*, False if it is linked already.
+
+    Raise IdentityTaken if it is another user's.
+    """
     if linked and linked.user_id != user_id:
         raise IdentityTaken
     return linked is None

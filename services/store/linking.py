@@ -27,7 +27,7 @@ Answer = TypeVar("Answer")
 
 
 def account_of(found: Found | None) -> FoundAccount | None:
-    """Return the account that was found, if any. If its credentials cannot be decrypted, it counts as unconfirmed."""
+    """Return the account that was found, if any. If its credentials cannot be decrypted, its address counts as unconfirmed."""
     if found is None or found.stored is None or found.stored.user_id is None:
         return None
     credentials = found.credentials

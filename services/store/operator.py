@@ -161,7 +161,10 @@ class Operator(Protocol):
         ...
 
     def repair_sign_in(self, user_id: UserId, email: EmailAddress, password: str) -> None:
-        """Make Supabase Auth accept *email* and the managed *password*; end the account's sessions. Raise BadInput."""
+        """Make Supabase Auth accept *email* and the managed *password*; end the account's sessions.
+
+        Raise BadInput (no such account).
+        """
 
     def set_caps(self, email: EmailAddress | None, changes: Mapping[str, int | None]) -> UserCaps:
         """Change limits of an account, or (None) of new accounts; return all limits. Raise BadInput (no such account)."""

@@ -1,7 +1,7 @@
 """The lower port, which each store implements: sealed rows of one user; each write is one atomic call.
 
 Bodies, titles, keys and heads are sealed above this port; a store sees ids, order, sizes and times. All methods
-raise SignedOut and StoreUnavailable; docstrings name the other errors.
+may raise SignedOut and StoreUnavailable; docstrings name the other errors.
 """
 
 from collections.abc import Iterable, Mapping, Sequence

@@ -80,7 +80,7 @@ def sizes_text(sizes: Mapping[str, int]) -> bytes:
 
 
 def read_sizes(data: bytes | None) -> dict[str, int]:
-    """Return, for each path, the document's size before an unfinished append; {} if *data* is None. Raise Damaged."""
+    """Return the sizes of documents before an unfinished append, keyed by path; {} for None. Raise Damaged if malformed."""
     if data is None:
         return {}
     try:

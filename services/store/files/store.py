@@ -441,7 +441,7 @@ class FilesBlock(CheckedBlock):
 def _document(data: bytes, size: int | None) -> Document:
     """Parse *data* as a document. If *data* is damaged, parse only the *size* bytes from before an unfinished append.
 
-    Raise Damaged.
+    Raise Damaged if these bytes are damaged, too, or *size* is None.
     """
     try:
         # first try all of *data*, because the file may have been edited or replaced since the append

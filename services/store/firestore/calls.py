@@ -40,7 +40,7 @@ OWNER = (("authorization", "Bearer owner"),)  # with this metadata, the emulator
 
 @dataclass(frozen=True, slots=True)
 class Database:
-    """One Firestore database. Any thread may call any member. The members raise the errors of `google.api_core`."""
+    """One Firestore database. Any thread may call any member. The members may raise the errors of `google.api_core`."""
 
     api: FirestoreClient
     name: str  # projects/PROJECT/databases/DATABASE

@@ -114,7 +114,10 @@ class OpenedConversations:
     def opened(
         self, conversation_id: ConversationId, row: ConversationRow | None = None
     ) -> OpenedConversation:
-        """Return the cached conversation; if it is not cached, open its *row*. Raise NotFound, Tampered."""
+        """Return the cached conversation; if it is not cached, open its *row*.
+
+        Raise NotFound, Tampered (its key is invalid).
+        """
         cached = self._opened.get(conversation_id)
         return (
             cached if cached and cached.seals else self._open(row or self.row(conversation_id))[0]
@@ -239,7 +242,7 @@ class OpenedConversations:
     def seals(
         self, conversation_id: ConversationId, row: ConversationRow | None = None
     ) -> ConversationSeals:
-        """Return the object that seals and decrypts a conversation's texts. Raise NotFound, Tampered."""
+        """Return the object that seals and decrypts a conversation's texts. Raise NotFound, Tampered (its key is invalid)."""
         cached = self._opened.get(conversation_id)
         if cached and cached.seals:
             return cached.seals
@@ -258,7 +261,10 @@ class OpenedConversations:
         return seals
 
     def _open(self, row: SealedConversation) -> tuple[OpenedConversation, ConversationSeals]:
-        """Return the cached conversation of *row* and its seals; first unwrap its key if needed. Raise Tampered."""
+        """Return the cached conversation of *row* and its seals; first unwrap its key if needed.
+
+        Raise Tampered if that fails.
+        """
         with self._change:
             cached = self._opened.get(row.id) or OpenedConversation()
             if cached.seals is None:
@@ -267,7 +273,7 @@ class OpenedConversations:
             return cached, cached.seals
 
     def _title(self, row: ConversationRow) -> str:
-        """Return the decrypted title, from the cache if it is unchanged. Raise Tampered."""
+        """Return the decrypted title, from the cache if it is unchanged. Raise Tampered if decryption fails."""
         changes, cached = self.changes(row.id), self._opened.get(row.id)
         if cached and cached.title and cached.title[0] == row.title:
             return cached.title[1]

@@ -185,7 +185,7 @@ class Bearer(httpx.Auth):
     def keep_fresh(self, seconds: int = _FRESH_SECONDS) -> None:
         """Renew the access token unless it is valid for *seconds* more. Raise SignedOut, StoreUnavailable.
 
-        If another process has given the session a new cookie, turns in this process finish with their present token.
+        If another process has given the session a new cookie, turns in this process finish with their current token.
         """
         if self.tokens.is_good_for(seconds):
             return
@@ -267,7 +267,7 @@ class Bearer(httpx.Auth):
 
 
 def open_tokens(row: SessionRow, sealer: SessionSealer) -> AuthTokens:
-    """Return the decrypted tokens of *row*. Raise Tampered."""
+    """Return the decrypted tokens of *row*. Raise Tampered if they cannot be decrypted."""
     return AuthTokens.model_validate_json(sealer.open(row.tokens, row.user))
 
 
