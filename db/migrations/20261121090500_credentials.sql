@@ -62,8 +62,8 @@ create function private.find_credentials(lookups text[]) returns private.credent
   order by user_id is null, array_position(lookups, lookup) limit 1;
 end;
 
--- Return the credentials of an address as JSON, or null. Only the role that owns the migrations calls this, for an
--- operator.
+-- Return the credentials found by *lookups*, the look-up values of one address, as JSON, or null. Only the role that
+-- owns the migrations calls this, for an operator.
 create function private.credentials_of_lookups(lookups text[]) returns jsonb language sql stable
 return private.credentials_of(private.find_credentials(lookups));
 
@@ -173,8 +173,8 @@ begin
   return exists (select from private.lookups where lookup = any (ways_in) and user_id <> person);
 end $$;
 
--- Store *ways_in*, the look-up values of all identities and passkeys of *person*. Overwrite no stored value,
--- and delete the user's values that are not among *ways_in*.
+-- Store *ways_in*, the look-up values of all identities and passkeys of *person*. Overwrite no stored value, and delete
+-- the look-up values of the user's other identities and passkeys.
 create function private.put_ways_in(person uuid, ways_in text[]) returns void language sql begin atomic
   delete from private.lookups where user_id = person and expires_at is null and lookup <> all (ways_in);
   insert into private.lookups (lookup, user_id, expires_at) select unnest(ways_in), person, null on conflict do nothing;

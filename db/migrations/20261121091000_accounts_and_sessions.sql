@@ -26,7 +26,8 @@ create table private.app_sessions (
   cookie_hash text not null unique check (cookie_hash ~ '^[0-9a-f]{64}$'),
   tokens public.sealed not null,            -- Supabase's access token, its expiry and the refresh token
   generation integer not null default 0 check (generation >= 0),   -- the number of times that the tokens were replaced
-  -- the end of the lease of the process that exchanges the refresh token: two concurrent exchanges would end the session
+  -- until this time, only the process that took the lease may exchange the refresh token: two concurrent exchanges
+  -- would end the session
   refreshing_until timestamptz,
   device public.sealed,                     -- the browser's name, sealed under the user's key
   -- the lifetime of the session's first access token, which `operate check` reads

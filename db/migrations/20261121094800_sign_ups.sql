@@ -1,4 +1,5 @@
--- Sign-ups: the right to begin an account, invitations, and the deletion of Supabase Auth's users who never began one.
+-- Sign-ups: the right to begin an account, invitations, and the deletion of Supabase Auth's users who never began an
+-- account.
 --
 -- The publishable key is enough to become a user of Supabase Auth. Such a user has no account: `start_session` creates the
 -- account's role and budget, and enforces the mode of sign-ups.

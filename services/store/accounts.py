@@ -207,7 +207,7 @@ class Checked(Current):
     # the kind of use: FACTOR_USED, PASSKEY_USED or IDENTITY_USED
     used_by: CredentialsAction = CredentialsAction.FACTOR_USED
     by: UsedMethod | None = None  # None: no proof was needed, because the deployment has one user
-    scope: ProofScope = ProofScope.FULL  # the account changes that this proof allows
+    scope: ProofScope = ProofScope.FULL  # the account changes for which this proof counts
 
     def check_factor(self, *, is_required: bool) -> None:
         """Raise FactorNeeded if no second factor was given, though the account has one or the deployment requires one.
@@ -834,7 +834,7 @@ class Accounts:
         invitation: str | None = None,
         invited: EmailAddress | None = None,
     ) -> tuple[CountedAttempt, bool]:
-        """Count an attempt; return the data stored under *lookups*, and True if they are older than data seen before."""
+        """Count an attempt; return the data stored under *lookups*, and True if they are older than credentials seen before."""
         counting = [throttles]  # only the first read counts the attempt; a repeated read does not
 
         def read() -> CountedAttempt:
@@ -943,7 +943,7 @@ class Accounts:
         *,
         has_factor: bool,
     ) -> None:
-        """Raise FactorNeeded if a required factor was not given; else raise the errors of `SignInPolicy.check_sign_up`."""
+        """Raise FactorNeeded if a required factor was not given, and MethodOff or OtherSignInNeeded as `check_sign_up` does."""
         # a sign-up that waits for a mailed link stores no factor; the first sign-in afterwards asks for one
         if found.sign_ups.requires_factor and not (
             has_factor or self.backend.sign_in.confirms_addresses()
@@ -1152,7 +1152,7 @@ class Accounts:
         )
 
     def _user_keys(self, opened: OpenedSession, account_keys: AccountKeys) -> UserKeys:
-        """Unwrap a user's keys; wrap keys under an old root key again. Raise Tampered if one cannot be unwrapped."""
+        """Unwrap a user's keys; rewrap each key that an old root key wraps. Raise Tampered if one cannot be unwrapped."""
         user_id, keys = opened.user_id, list[UserKey]()
         for row in opened.keys:
             key = account_keys.unwrap(row.wrapped, user_id, row.version)
@@ -1198,8 +1198,8 @@ Answer = TypeVar("Answer")
 def until_unchanged(seen: Seen, read: Callable[[], Seen], act: Callable[[Seen], Answer]) -> Answer:
     """Return the result of `act(seen)`; if the credentials changed meanwhile, *read* them again and retry, at most four times.
 
-    The user could not retry, because the mailed code is already used up. Without these retries, an attacker who is
-    signed in could lock the user out by changing the password or ending sessions at the right moment.
+    The user cannot retry, because the mailed code is already used up. Without these retries, an attacker who is signed
+    in could lock the user out by changing the password or ending sessions at the right moment.
 
     Raise RateLimited after the last attempt, and the errors of *read* and *act*.
     """

@@ -39,7 +39,7 @@ class UserAccess:
         self.administration.suspend(user_id, is_suspended=is_suspended)
 
     def sign_out(self, user_id: UserId) -> None:
-        """End all sessions of a user, and their live turns."""
+        """End all sessions and live turns of a user."""
         self._stop_turns(user_id, is_shut=False)
         self.administration.sign_out(user_id)
 

@@ -146,7 +146,8 @@ class NewSession:
     used: StoredCredentials | None = None
     # the kind of use: FACTOR_USED, PASSKEY_USED or IDENTITY_USED
     used_by: CredentialsAction = CredentialsAction.FACTOR_USED
-    scope: ProofScope = ProofScope.FULL  # the account changes that the sign-in allows as a proof
+    # the account changes for which the sign-in counts as a proof
+    scope: ProofScope = ProofScope.FULL
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -193,7 +194,7 @@ class Attempt:
     lookups: tuple[str, ...] = field(repr=False)
     throttles: Throttles
     invitation: str | None = field(repr=False)  # the code of the invitation
-    # the address that signs up by the invitation; None: there is no invitation
+    # the address of the sign-up that uses the invitation; None: there is no invitation
     invited: EmailAddress | None = field(repr=False)
     nonce: UUID
 
@@ -381,8 +382,8 @@ class UserBackend(Protocol):
     def rows(self, most_bytes: int | None = None, first: FirstPage | None = None) -> Rows:
         """Return access to the user's sealed rows. *most_bytes*: the bytes that the account may store; None: no limit.
 
-        *first*: data that was read in advance; the first read of each part of it returns this data without a call to
-        the store.
+        *first*: data that was read in advance; the first read of each part returns this part without a call to the
+        store.
         """
         ...
 
@@ -408,9 +409,9 @@ class UserBackend(Protocol):
 
         *renamed*: maps each old look-up value of the user to its replacement; values of former addresses keep their
         expiry. *ways_in*: the look-up values of all identities and passkeys after the change. Missing values are
-        stored, stored values are never overwritten, and the user's other values are removed; None: no change. An
-        *action* that adds or removes an identity or a passkey needs *ways_in*; PASSWORD_SET may have it. *ends_others*:
-        end all other sessions of the user.
+        stored, stored values are never overwritten, and values of the user's other identities and passkeys are removed;
+        None: no change. An *action* that adds or removes an identity or a passkey needs *ways_in*; PASSWORD_SET may
+        have it. *ends_others*: end all other sessions of the user.
 
         All actions but RESEAL are audited; all but RESEAL and ADDRESS_CONFIRMED need a recent proof. FACTOR_ADDED and
         PASSKEY_FACTOR_ADDED turn `wants_factor` on; FACTOR_REMOVED, PASSKEY_FACTOR_REMOVED, PASSWORD_SET and

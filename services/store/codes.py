@@ -317,7 +317,7 @@ def confirmed_again(accounts: Accounts, address: EmailAddress, user_id: UserId |
 
 
 def _confirmed(found: Found, user_id: UserId | None) -> Checked:
-    """Return the credentials in *found*. Raise StepEnded unless they are those of *user_id* and the address is confirmed."""
+    """Return the credentials in *found*. Raise StepEnded unless they belong to *user_id* and the address is confirmed."""
     stored, credentials = found.stored, found.credentials
     if not stored or not credentials or not credentials.confirmed or stored.user_id != user_id:
         raise StepEnded

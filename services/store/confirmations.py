@@ -50,7 +50,7 @@ def sign_up(
     """Create the account of a sign-up whose *code* was correct, and sign in.
 
     First check the sign-up mode and the invitation again. If the process is killed after the step has ended, either
-    nothing is stored, or a pending sign-up, which the next sign-in with the password completes.
+    nothing is stored or only a pending sign-up, which the next sign-in with the password completes.
 
     Raise StepEnded, AddressTaken (another sign-up came first), and the errors of `Accounts.find_for_sign_up` and
     `Accounts.sign_up`.

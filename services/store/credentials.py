@@ -32,7 +32,10 @@ def ways_in_of(root_keys: RootKeys, credentials: Credentials) -> tuple[str, ...]
 
 
 def renamed_lookups(root_keys: RootKeys, credentials: Credentials) -> dict[str, str]:
-    """Map look-up values under other root keys to values under the current one: of former addresses, identities and passkeys."""
+    """Map a user's look-up values under other root keys to the values under the current one.
+
+    They are the values of former addresses, identities and passkeys.
+    """
     current = root_keys.current
     former = [root_keys.former_address_tags(one.address) for one in credentials.former]
     return {
@@ -51,7 +54,7 @@ def claims_of(root_keys: RootKeys, email: EmailAddress) -> tuple[str, ...]:
 def open_stored(
     root_keys: RootKeys, stored: StoredCredentials, email: EmailAddress | None = None
 ) -> Credentials:
-    """Decrypt credentials; *email*: the address that they must contain. Raise Tampered on failure, NewerVersion."""
+    """Decrypt credentials; *email*: the address that they must contain. Raise Tampered, or NewerVersion (newer format)."""
     credentials = open_credentials(root_keys, stored.sealed, stored.id)
     is_pending = stored.user_id is None
     if (

@@ -66,7 +66,8 @@ class Entry:
     confirmed: Confirmed | None = None  # how the address of a sign-up was confirmed
     # the identity that a sign-up begins with, or that a sign-in links to the account
     identity: LinkedIdentity | None = None
-    scope: ProofScope = ProofScope.FULL  # the account changes that this entry allows as a proof
+    # the account changes for which this entry counts as a proof
+    scope: ProofScope = ProofScope.FULL
     used: Identity | None = None  # the linked identity that the user signs in with
     # the secret of an authenticator app that is being set up, in hexadecimal; "": none
     secret: str = field(default="", repr=False)

@@ -120,7 +120,7 @@ def sign_in_linking(
     If the process is killed before the link, the identity is not linked, and no browser has the session's cookie.
     Raise the errors of `Accounts.sign_in` and `link`.
     """
-    if identity:  # raises TooManyIdentities before the sign-in stores anything
+    if identity:  # this check raises TooManyIdentities before the sign-in stores anything
         linked(checked.credentials.identities, identity)
     cookie, session = accounts.sign_in(checked, invitation, browser)
     on_begun(session)

@@ -78,7 +78,7 @@ def judge_lookups(faults: Mapping[str, Collection[LookupFault]]) -> Finding:
 
 
 def judge_ways_in(left_out: Sequence[str]) -> Finding:
-    """Return the finding about accounts without a sign-in method that works; *left_out*: the users' names."""
+    """Return the finding about accounts without a sign-in method that works; *left_out*: the names of their users."""
     if not left_out:
         return Mark.OK, "each account has one that works here"
     text = f"{len(left_out)} accounts have none that works here ({few_names(left_out)})"

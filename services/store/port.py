@@ -350,7 +350,7 @@ class Corpus(Protocol):
     def some(
         self, asked: Mapping[MessageId, ConversationId]
     ) -> Mapping[MessageId, tuple[ConversationId, Message]]:
-        """Return those of the messages *asked* that exist and are authentic, with the ids of their conversations."""
+        """Return the messages *asked* that exist and are authentic, with the ids of their conversations."""
         ...
 
     def search_texts(self, ids: Iterable[ConversationId]) -> Mapping[ConversationId, SearchText]:

@@ -245,7 +245,7 @@ class Rows(Ledger, Protocol):
     def change_conversation(
         self, conversation_id: ConversationId, changes: ConversationChanges
     ) -> bool:
-        """Apply the changes; return False if the model's title must not replace the current one. Raise NotFound, SpaceGone."""
+        """Apply the changes; return False if the title stays, because the user has set it. Raise NotFound, SpaceGone."""
         ...
 
     def discard_conversation(self, conversation_id: ConversationId, seconds: int) -> None:

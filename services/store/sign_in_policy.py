@@ -1,4 +1,4 @@
-"""The sign-in rules of a deployment, which decide what sign-in methods in a user's credentials work. Pure functions."""
+"""The sign-in rules of a deployment, which decide which of a user's sign-in methods are accepted. Pure functions."""
 
 from collections.abc import Iterator
 from contextlib import suppress

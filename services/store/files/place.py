@@ -133,7 +133,7 @@ def _make_folder(path: Path) -> None:
         with closing(Disk(above)) as disk:
             disk.make_folders(str(path.relative_to(above)))
     except PermissionError:
-        # an admin may have made the folder inside a folder that Daybook cannot list
+        # no error if the folder exists: an admin may have made it inside a folder that Daybook cannot list
         if not path.is_dir():
             raise
 

@@ -34,7 +34,7 @@ class OpenedDocument(Generic[Document]):
     row: DocumentRow
     value: Document
     text: str = field(default="{}", repr=False)
-    is_newer: bool = False  # stored by a newer version of the app; *value* is a substitute
+    is_newer: bool = False  # true: a newer version of the app stored it; *value* is a substitute
 
 
 class Documents(ABC, Generic[Document]):

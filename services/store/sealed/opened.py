@@ -41,7 +41,7 @@ class CheckedThread:
     """The last verified read of a thread, and the head (authenticated list of messages) that its next write extends."""
 
     thread: Thread
-    # None: it cannot be decrypted, so no message can be added
+    # None: the head cannot be decrypted, so no message can be added
     head: Head | None = field(repr=False)
     # the head computed from the rows that were read, to be compared with `head`
     total: Head = field(repr=False)
@@ -188,7 +188,7 @@ class OpenedConversations:
             return opened
 
     def is_set_back(self, row: ConversationRow) -> bool:
-        """Return True if the revision of *row*, or of an earlier read, is older than one seen before."""
+        """Return True if the revision of *row*, or of an earlier read, is older than a revision seen before."""
         with self._change:
             seen = self._seen.get(row.id)
             return seen is not None and (seen.is_set_back or row.rev < seen.rev)

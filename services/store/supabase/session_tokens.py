@@ -37,7 +37,7 @@ _REFUSED = (b'"PGRST301"', b'"PGRST303"')
 
 
 class StartedSession(BaseModel):
-    """The result of the SQL function `start_session`; that of `open_session` has more fields (`SessionRow`)."""
+    """The result of the SQL function `start_session`. The result of `open_session` has more fields (`SessionRow`)."""
 
     model_config = ConfigDict(hide_input_in_errors=True)
 
