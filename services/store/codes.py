@@ -173,7 +173,7 @@ class Codes:
     def check(
         self, browser: Cookie, kind: str, step_id: UUID, digits: str, session: AppSession | None
     ) -> RightCode:
-        """Compare *digits* with the code of a step; if they differ, count the failure in the audit log, and raise WrongCode."""
+        """Compare *digits* with the code of a step. Raise WrongCode if they differ, and count this failure in the audit log."""
         step = self.steps.attempt(browser, kind, step_id, session)
         contents = read_contents(_CONTENTS, step.contents)
         if contents.kept_as:
