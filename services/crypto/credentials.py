@@ -116,7 +116,8 @@ class Credentials:
     recovery: tuple[str, ...] = field(default=(), repr=False)  # hashes of unused recovery codes
     # the oldest identity first
     identities: tuple[LinkedIdentity, ...] = field(default=(), repr=False)
-    passkeys: Passkeys | None = field(default=None, repr=False)  # None: the user never had any
+    # None: the user never had a passkey
+    passkeys: Passkeys | None = field(default=None, repr=False)
     uses: int = 0  # the number of uses of the factor, the passkeys and the identities so far
     # fields that only a newer version of the app knows
     newer: Mapping[str, object] = field(default_factory=dict[str, object], repr=False)

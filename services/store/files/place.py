@@ -30,7 +30,7 @@ class FilesPlace:
 
     path: Path
     is_plain: bool = False  # true: the store's texts are not sealed
-    policy: MemoryPolicy = field(default=Summary())  # the policy of imported chats
+    policy: MemoryPolicy = field(default=Summary())  # the memory policy of imported chats
 
     @property
     def kind(self) -> str:

@@ -63,7 +63,7 @@ class OpenedConversation:
     texts: dict[DocumentKind, tuple[DocumentRow, str | None]] = field(
         default_factory=dict[DocumentKind, tuple[DocumentRow, str | None]]
     )
-    receipts: LruCache[TurnId, str] = field(  # "": there is no receipt to show
+    receipts: LruCache[TurnId, str] = field(  # receipt texts; "": the turn has no receipt
         default_factory=lambda: LruCache[TurnId, str](_MOST_RECEIPTS)
     )
     thoughts: LruCache[MessageId, Thoughts] = field(

@@ -251,7 +251,7 @@ class TablesRows(TablesMessages):
             today, row = self.now().date(), deployment_of(block).opened(self.now())
             days = days_of(block, today.replace(day=1), today)
             spent = sums_of(one for day in days for one in day.sums)["cost_micro"]
-            if row.counting == counting:  # else a newer recount adds the spending
+            if row.counting == counting:  # otherwise, a newer recount adds this spending
                 block.put(schema.DEPLOYMENT, replace(row, spent=row.spent + spent))
             return
         books = self._books(block)
