@@ -155,7 +155,7 @@ def _code_routes(
         (SignInByCode(start), by_code),
         (ResetPassword(start, lanes), by_code | by_password),
         (ProveByCode(FactorCheck(attempts, origin, notices)), by_code),
-        (sign_up, set()),  # needs no method: a sign-up with a password mails a code, too
+        (sign_up, set()),  # never left out: every sign-up mails a code, even with a password
         (ConfirmAddress(), set()),
         (NewAddress(notices), set()),
         (RestoreAddress(start, lanes), by_code),
