@@ -25,7 +25,7 @@ class CodePurpose(StrEnum):
 class NoCodeReason(StrEnum):
     """The reasons to send a mail that contains no code, although the browser requested a code.
 
-    The page shows the same text in both cases, so that it does not reveal whether an account exists.
+    The page shows the same text as for a mail with a code, so that it does not reveal whether an account exists.
     """
 
     TAKEN = "taken"  # an account with the address exists
@@ -113,7 +113,7 @@ class Mail:
 
 
 class LoginRefused(OSError):
-    """Raised if the mail server refuses the app's login. It then accepts no mail from the app."""
+    """Raised if the mail server refuses the app's login, and so accepts no mail from the app."""
 
     def __init__(self, offered: str = "") -> None:
         """*offered*: the login mechanisms of a server that does not offer login by password; empty if it does."""
