@@ -201,9 +201,8 @@ class Space:
 
     id: SpaceId
     name: str = field(repr=False)  # empty if the name could not be decrypted
-    instructions: str | None = field(
-        default=None, repr=False
-    )  # None: the user's instructions apply
+    # None: the user's instructions apply
+    instructions: str | None = field(default=None, repr=False)
     policy: MemoryPolicy | None = None  # the policy of new conversations; None: the user's default
     uses_personal_facts: bool = True  # true if facts that apply everywhere also apply in this space
     created_at: datetime

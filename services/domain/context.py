@@ -130,9 +130,8 @@ class ContextPlan:
     earlier_recall_ids: tuple[MessageId, ...] = ()
     fact_ids: tuple[FactId, ...] = ()
     omitted_ids: tuple[MessageId, ...] = ()  # earlier messages that are not sent in any form
-    start_seq: int = (
-        0  # start_seq and prefix_seq are stored, and become fields of the next `History`
-    )
+    # start_seq and prefix_seq are stored, and become fields of the next `History`
+    start_seq: int = 0
     prefix_seq: int = 0
 
     def tokens_by_kind(self) -> Counter[PartKind]:
