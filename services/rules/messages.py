@@ -143,9 +143,9 @@ def restored(row: Row, head: str) -> Row:
 
 
 def changed(row: Row, changes: Mapping[str, object], now: datetime) -> Row | None:
-    """Return the conversation's row after *changes* for which no revision is checked; None if a title came too late.
+    """Return the conversation's row after *changes*, whose revision is not checked; None if a title came too late.
 
-    A title from the model is too late if the title is no longer the prompt's first words. After a new policy or a cleared
+    A title from the model is too late if the conversation's title is no longer the first words of the prompt. After a new policy or a cleared
     context, `start_seq` returns to `reset_seq`, so that all messages since then may be sent again.
     """
     if changes.get("titled_by") == "model" and row.titled_by != "words":
@@ -164,7 +164,7 @@ def changed(row: Row, changes: Mapping[str, object], now: datetime) -> Row | Non
 
 
 def hidden(row: Row, seconds: int, now: datetime) -> Row:
-    """Return the row of a deleted conversation: hidden, and destroyed after *seconds*. Repeated calls keep the first time."""
+    """Return the row of a conversation that is hidden now and destroyed after *seconds*; a repeated call keeps the first time."""
     return replace(row, destroy_at=row.destroy_at or now + timedelta(seconds=seconds))
 
 

@@ -107,7 +107,7 @@ class Shared:
         return user
 
     def store_of(self, session: AppSession, conversation_id: ConversationId | None) -> Store:
-        """Return the store of a conversation: that of a temporary chat, or the user's. May raise SignedOut or StoreUnavailable."""
+        """Return the store of a conversation: a temporary chat's store or the user's. May raise SignedOut or StoreUnavailable."""
         temporary = conversation_id and self.temporary.find(session.id, conversation_id)
         return (temporary or self.user_of(session)).store
 
@@ -377,7 +377,8 @@ class UserServices(ChatParts):
     ) -> TemporaryChat:
         """Begin a temporary chat, of which only the cost is stored.
 
-        The chat ends when its page is closed, which *is_there* reports by returning False. The chat has live turns and a search index of its own, so that no shared object contains its text.
+        The chat ends soon after its page is closed, which *is_there* reports by returning False. The chat has its own live
+        turns and search index, so that no shared object contains its text.
         """
         rows = TemporaryRows(self._rows)
         chat_id = in_place_of.id if in_place_of else ConversationId(uuid4())

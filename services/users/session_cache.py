@@ -179,10 +179,10 @@ class SessionCache:
                 entry.check = None  # a check in progress may have begun before the session ended
 
     def confirm(self, session_id: SessionId) -> None:
-        """Check the session now, before an action that needs a proof. Raise SignedOut if it has ended; may raise StoreUnavailable.
+        """Check the session now, before an action that needs a proof.
 
         The database stores a proof with the session, not with its cookie: without the check, a copy of an old cookie could use
-        the proof.
+        the proof. Raise SignedOut if the session has ended; may raise StoreUnavailable.
         """
         self.doubt(session_id)
         if self.by_id(session_id) is None:
