@@ -128,7 +128,7 @@ class Settings(Limits):
         return max(used_at + timedelta(days=self.retention_days), self.retention_from)
 
     def unused_since(self, now: datetime) -> datetime | None:
-        """Return the time before which a conversation must have been last used for retention to delete it; None: delete none yet."""
+        """Return the cutoff at *now*: retention deletes conversations last used before this time. None: it deletes nothing yet."""
         if self.retention_days is None or self.retention_from > now:
             return None
         return now - timedelta(days=self.retention_days)
@@ -209,7 +209,10 @@ _CHANGE_RULES: Mapping[CredentialsAction, _ChangeRule] = {
 def check_change(
     action: CredentialsAction, seen_generation: int, generation: int, *, ends_others: bool
 ) -> None:
-    """Raise ValueError unless *action* may raise the generation by this much, and may end other sessions or not (*ends_others*)."""
+    """Raise ValueError unless *action* may raise the generation by this much, and allows the choice *ends_others*.
+
+    *ends_others*: True if the change ends the user's other sessions.
+    """
     rule = _CHANGE_RULES[action]
     is_raised = generation - seen_generation == rule.raised_by
     if not is_raised or rule.ends_others not in (None, ends_others):

@@ -145,8 +145,8 @@ def restored(row: Row, head: str) -> Row:
 def changed(row: Row, changes: Mapping[str, object], now: datetime) -> Row | None:
     """Return the conversation's row after *changes*, whose revision is not checked; None if a title came too late.
 
-    A title from the model is too late if the conversation's title is no longer the first words of the prompt. After a new policy or a cleared
-    context, `start_seq` returns to `reset_seq`, so that all messages since then may be sent again.
+    A title from the model is too late if the conversation's title is no longer the first words of the prompt. After a new
+    policy or a cleared context, `start_seq` returns to `reset_seq`, so that all messages since then may be sent again.
     """
     if changes.get("titled_by") == "model" and row.titled_by != "words":
         return None
