@@ -34,7 +34,7 @@ from services.memory.dates import named_days
 from services.memory.terms import words
 
 _K1, _B = 1.2, 0.9
-# messages with a longer pause between them share no terms; the limit is longer than a meeting, shorter than a night
+# messages with a longer pause between them share no terms; this is longer than a meeting, and shorter than a night
 _PAUSE_SECONDS = 6 * 3600
 _NEIGHBOURS = 3  # a message also gets a share of the terms of this many messages on either side
 # distance between two messages, in words, at which the shares that they exchange are halved
@@ -73,7 +73,7 @@ class Numbers(NamedTuple, Generic[_Number]):
     length: _Number  # the number of words
     times: _Number
     names: _Number  # the number of names that are not a speaker's
-    # true for a short question; a long reply is informative even if it ends with "Shall I go on?"
+    # true only for short questions: a long reply is informative, even if it ends with "Shall I go on?"
     is_question: _Number
 
 
@@ -170,7 +170,7 @@ class Columns:
         return [place for *_, place in sorted(order, reverse=True)[: max(0, limit)]]
 
     def _shares(self) -> Iterator[Floats]:
-        """Yield for each distance, 1 to `_NEIGHBOURS` messages, the factor (0 to 1) by which term counts spread that far.
+        """Yield, for each distance from 1 to `_NEIGHBOURS` messages, the factor (0 to 1) with which terms count that far away.
 
         The factor is 0 between conversations and across a long pause; it halves with every `_HALF` terms in between.
         """

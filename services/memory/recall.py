@@ -82,7 +82,7 @@ class RecallIndex:
         self._conversations = defaultdict[ConversationId, int](count().__next__)
         self._speakers = defaultdict[str, int](count().__next__)
         self._columns: Columns | None = None  # the columns of all messages; None: out of date
-        # `_long`: the searchable long words, one per line; `_new_long`: long words not yet added to `_long`
+        # `_long`: the searchable long words, one per line; `_new_long`: long words that are not in `_long` yet
         self._long, self._new_long = "\n", list[str]()
 
     def add(self, passages: Iterable[Passage]) -> None:
@@ -232,7 +232,7 @@ class RecallIndex:
             at = self._long.find(part, end)
 
     def _part(self, text: str, is_last: bool = False) -> str | None:
-        """Return the indexed term for *text*, a part of a compound, without linking letters; None if there is no such term."""
+        """Return the indexed term for *text*, a part of a compound, ignoring linking letters; None if there is no such term."""
         without = text.removeprefix if is_last else text.removesuffix
         terms = (stem(one) for one in map(without, _LINKS) if len(one) >= _LEAST)
         return next((term for term in terms if term in self._postings), None)
