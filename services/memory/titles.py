@@ -1,9 +1,9 @@
 """Titles that the model suggests: the request, and the validation of the answer.
 
 A conversation's first title is the first words of its prompt. Once the conversation has a reply that is complete or cut
-off, the model is asked for a title, in the background and at the user's cost. The first words stay the title if the call fails, if the
-user's budget cannot pay for it, or if the answer is not a title. Each process asks only once per conversation; after a
-restart, the next complete reply leads to another attempt.
+off, the model is asked for a title, in the background and at the user's cost. The first words stay the title if the call
+fails, if the user's budget cannot pay for it, or if the answer is not a title. Each process asks only once per
+conversation; after a restart, the next complete reply leads to another attempt.
 """
 
 import re

@@ -39,7 +39,7 @@ class FreeNames:
         self._numbers: dict[str, int] = {}
 
     def take(self, folder: str, title: str, suffix: str = "", largest: int = LARGEST_NAME) -> str:
-        """Return an unused path in *folder* for *title*, without *suffix*; if the path is in use, append a number."""
+        """Return a unique path in *folder* for *title*, without *suffix*; a number is appended if the path is in use."""
         path = folder + file_name(title, suffix, largest).removesuffix(suffix)
         first = path.casefold()
         number = self._numbers.get(first, 1)
