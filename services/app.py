@@ -234,7 +234,7 @@ class App:
     def _failed_check(self, backend: Backend) -> Failed | None:
         """Start the app, unless it has started; return the failure if the database does not meet the app's requirements.
 
-        Return None if the database meets them or is unreachable.
+        Return None if the database meets these requirements or is unreachable.
         """
         if self._shared is None:
             self.start(backend)

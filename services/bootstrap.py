@@ -150,7 +150,7 @@ def _code_routes(
         return None
     by_code, by_password = {SignInMethod.CODE}, {SignInMethod.PASSWORD}
     of_providers = (LinkByCode(visits), AddressByCode(visits)) if visits else ()
-    # each flow with the sign-in methods that it needs; without them, the flow is left out
+    # each flow with the sign-in methods that it needs; a flow is left out if one of its methods is switched off
     flows: tuple[tuple[CodePurposeFlow, set[SignInMethod]], ...] = (
         (SignInByCode(start), by_code),
         (ResetPassword(start, lanes), by_code | by_password),

@@ -21,7 +21,7 @@ from services.domain.hosts import is_this_machine
 from services.errors import BadAddress
 
 _GOOGLE = "https://accounts.google.com"
-# Microsoft Entra issuer URLs whose path begins with one of these stand for many organisations, and are refused
+# issuers of Microsoft Entra whose URL path begins with one of these names stand for many organisations, and are refused
 _OF_MANY = {"common", "organizations", "consumers"}
 _Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,19}$")]
 _Value = Annotated[str, Field(min_length=1, max_length=255)]

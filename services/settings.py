@@ -385,7 +385,7 @@ def _environment_names() -> set[str]:
 
 def _is_secret(key: str) -> bool:
     """Return True if *key* is a Supabase secret key, of the new form (`sb_secret_…`) or the old one (a JWT)."""
-    import jwt  # imported at first use, because it takes 30 ms: it imports cryptography's X.509
+    import jwt  # imported only here, because the import takes 30 ms
 
     try:
         claims = jwt.decode(key, options={"verify_signature": False})

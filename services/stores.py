@@ -118,7 +118,7 @@ def open_backend(
 ) -> Backend:
     """Open the backend over *tables*; if that is None, over the embedded Supabase or else the Supabase project of the settings.
 
-    *at*: the URL and the key of the embedded Supabase; both are None if it is not running.
+    *at*: the URL and the key of the embedded Supabase; both are None if the embedded Supabase is not running.
     """
     if tables:
         from services.store.tables.backend import TablesBackend

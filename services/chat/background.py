@@ -134,7 +134,7 @@ class UserTasks:
     def change_summary(self, thread: Thread, text: str) -> None:
         """Replace the text of the summary of *thread*; an empty *text* deletes the summary.
 
-        Raise BadInput if *text* is too long, Stale if the summary was changed meanwhile; may raise StoreUnavailable.
+        Raise BadInput if *text* is too long, Stale if the summary has changed since it was read; may raise StoreUnavailable.
         """
         now, text = thread.summary, checked_summary(text)
         summary = None
@@ -303,7 +303,7 @@ class UserTasks:
         log_event("summary.made", turn=answer.turn_id, messages=len(compaction.compacted_ids))
 
     def _title(self, conversation_id: ConversationId, first_id: MessageId) -> None:
-        """Ask the model for a title, once per process; if it gives none, the first words of the prompt stay the title."""
+        """Ask the model for a title, once per process; without a usable answer, the prompt's first words remain the title."""
         try:
             thread = self.store.conversations.thread(conversation_id)
             branch, window = thread.branch(), self.choices.setup(thread).offer.info.context_tokens
@@ -314,7 +314,7 @@ class UserTasks:
             title = None if answer.is_cut else clean_title(answer.text)
             is_given = bool(title and self.store.conversations.give_title(conversation_id, title))
             log_event("title.made", turn=answer.turn_id, given=is_given)
-        except AppError:  # the first words of the prompt stay as the title
+        except AppError:  # the first words of the prompt remain the title
             log_event("title.lost", conversation=conversation_id)
         finally:
             self.registry.end(Purpose.TITLE, conversation_id, first_id)
@@ -332,7 +332,7 @@ class UserTasks:
                 if finished is None:
                     first_seqs = {prompt.seq for prompt in pending}
                 elif not (pending and (pending[0].seq in first_seqs or self._is_due(pending))):
-                    break  # prompts that arrived meanwhile wait for the next batch
+                    break  # prompts that arrived in the meantime wait for the next batch
                 last = self._note_some(thread, pending, noted)
                 if last is None:
                     break
@@ -367,12 +367,12 @@ class UserTasks:
         answer = self._ask(Purpose.FACTS, thread, plan, last.id)
         if answer.is_cut:
             raise NoFacts
-        # The conversation may have moved to another space meanwhile. The thread keeps its old `cuts` (the number of
-        # deletions), so that the store refuses facts if messages were deleted meanwhile.
+        # The conversation may have moved to another space during the call. The thread keeps its old `cuts` (the number of
+        # deletions), so that the store refuses facts if messages were deleted during the call.
         is_now = self.store.conversations.thread(thread.conversation.id).conversation
         conversation = replace(thread.conversation, space_id=is_now.space_id)
         thread = replace(thread, conversation=conversation)
-        if not self._pending(thread):  # memory was switched off meanwhile, so note nothing
+        if not self._pending(thread):  # memory was switched off in the meantime, so note nothing
             return None
         by_id = {fact.id: fact for fact in setup.facts}
         shown = [by_id[fact_id] for fact_id in plan.fact_ids]
@@ -387,7 +387,7 @@ class UserTasks:
                 self.store.facts.keep(fact, replaces=change.replaces, cuts=thread.conversation.cuts)
             except AppError as error:  # continue with the next fact
                 log_event("fact.lost", turn=answer.turn_id)
-                # messages were deleted meanwhile, or the database is unreachable: try these prompts again later. After any
+                # messages were deleted in the meantime, or the database is unreachable: try these prompts again later. After any
                 # other error, the fact can never be stored, so do not try again
                 if isinstance(error, (NotFound, StoreUnavailable)):
                     failure = error

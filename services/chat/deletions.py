@@ -55,7 +55,7 @@ class Deletions:
     ) -> DeletedMemories:
         """Delete the messages *ids*, which must include every message that follows one of them.
 
-        For *seconds*, `restore_messages` can undo this. Facts and a summary made from the messages are deleted, too; the
+        For *seconds*, `restore_messages` can undo the deletion. Facts and a summary made from the messages are deleted, too; the
         messages' costs stay in the ledger. Raise Stale if *ids* lacks a following message or a message is gone, Busy if a reply
         to one of the messages is streaming; may raise NotFound, Tampered or StoreUnavailable.
         """
@@ -97,7 +97,7 @@ class Deletions:
         try:
             store.messages.restore(conversation_id)
         except TooLate as error:
-            # raised below unless the messages exist: another tab, or a call whose response was lost, may have restored them
+            # raised below, unless another tab, or a call whose response was lost, has restored the messages already
             late = error
         self.forget(conversation_id)
         thread = store.conversations.thread(conversation_id)
@@ -117,7 +117,7 @@ class Deletions:
             store.conversations.set_summary(thread, summaries[-1])
 
     def restore_summary(self, conversation_id: ConversationId, summary: RunningSummary) -> None:
-        """Restore a deleted summary. Raise TooLate if messages that it covers were deleted meanwhile.
+        """Restore a deleted summary. Raise TooLate if the messages that it covers have been deleted.
 
         May raise NotFound, Stale or StoreUnavailable.
         """

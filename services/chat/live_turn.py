@@ -306,7 +306,7 @@ class LiveTurns:
                 self._turns.pop((user_id, conversation_id, purpose), None)
 
     def drop_failed(self, user_id: UserId) -> None:
-        """Drop a user's ended turns. Failed turns would otherwise stay in memory for a while, for pages that show the failure."""
+        """Drop a user's ended turns. Failed turns would otherwise stay in memory for five minutes, for pages to show."""
         self._drop_all(lambda key, turn: key[0] == user_id and turn.is_done)
 
     def forget(self) -> None:

@@ -393,7 +393,7 @@ def _outcome(turn: LiveTurn, failure: errors.AppError | None) -> Outcome:
     if turn.is_stopped:
         return Outcome.STOPPED
     if isinstance(failure, ModelUnavailable) and failure.failure is ModelFailure.EMPTY:
-        # the turn is stored without a reply, so that pages can still tell after a restart that the
+        # the store then has a complete turn without a reply, by which pages know, even after a restart, that the
         # reply was empty
         return Outcome.COMPLETE
     if failure:

@@ -210,7 +210,8 @@ class Planning:
     def _stored_rates(self, thread: Thread, setup: Setup, past: tuple[Message, ...]) -> Calibration:
         """Return the stored calibration for a plan of *past*, a branch of *thread*.
 
-        The calibration is empty if the endpoint refused the last prompt as too long, so that the calibrated count was too low.
+        The calibration is empty if the endpoint refused the last prompt as too long, because the calibrated count was then
+        too low.
         """
         conversation_id, model = thread.conversation.id, setup.offer.info.name
         receipts = partial(self._receipts, conversation_id=conversation_id)

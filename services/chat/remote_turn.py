@@ -63,7 +63,7 @@ class RemoteTurn:
             last = self._turn
             try:
                 _, turn = self._turns.read(self.conversation_id)
-                # a turn with another id means that this turn has ended, because only one can run at a time
+                # a turn with another id means that this turn has ended: a conversation has only one turn at a time
                 self._turn = turn if turn and turn.id == last.id else None
             except NotFound:
                 self._turn = None

@@ -248,7 +248,7 @@ class Search:
     ) -> dict[MessageId, StoredRecalls]:
         """Return the stored recalls of each prompt whose reply is one of *messages*.
 
-        *receipts*: a function that reads receipts; it is called for those that are not cached, and may raise its errors.
+        *receipts*: a function that reads the receipts of those messages whose receipts are not cached; its errors are raised.
         """
         replies = {
             one.turn_id: one.parent_id
@@ -312,7 +312,7 @@ class Search:
                         self._spaces[listed[chat_id].space_id].add(
                             chat_id, listed[chat_id].cuts, messages
                         )
-            # if a conversation was dropped meanwhile, this changes only its old record: all of it is read again into a new one
+            # a conversation that was dropped in the meantime has a new record, and is read again completely
             for chat_id, seqs in wanted.items():
                 begun[chat_id].up_to_seq = max(begun[chat_id].up_to_seq, seqs.stop - 1)
         except AppError:

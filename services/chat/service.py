@@ -160,7 +160,7 @@ class Chat:
         *,
         seen_model: str | None = None,
     ) -> LiveTurn:
-        """Begin the reply to *text*, a new version of a prompt; the old version stays.
+        """Begin the reply to *text*, a new version of a prompt; the old version is kept.
 
         *seen_model* is the model that the page showed. Raise the errors of `begin`, and Stale also if the prompt is gone.
         """

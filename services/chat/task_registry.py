@@ -32,7 +32,7 @@ class _State:
 
     user_id: UserId
     is_running: bool = False
-    # true if the services that the running task uses were dropped from memory: then it must not postpone work
+    # true if the services that the running task uses were dropped from memory; such a task must not postpone work
     is_dropped: bool = False
     # the message that the last ended task was about; no second task begins for this message
     finished: MessageId | None = None
@@ -82,7 +82,7 @@ class BackgroundTasks:
         *,
         is_wanted: bool = False,
     ) -> bool:
-        """Claim a task about a message; return False if it must not begin.
+        """Claim a task about a message; return False if the task must not begin.
 
         With each failure, more turns are skipped before the next attempt, unless the user requested the task (*is_wanted*).
         """

@@ -236,7 +236,7 @@ class Fact:
     def holds_in(self, conversation: Conversation, space: Space | None) -> bool:
         """Return True if the fact applies in *conversation*: it belongs to the conversation, to its *space* or to the user.
 
-        A space may exclude facts about the user; a space that cannot be read excludes them.
+        A space may exclude facts that apply everywhere. If the space cannot be read, these facts are excluded, too.
         """
         if self.conversation_id:
             return self.conversation_id == conversation.id

@@ -84,8 +84,8 @@ class Notice:
 class Mail:
     """A mail to one address.
 
-    `browser`: the browser that requested or caused the mail; None: an operator's command did. `at`: the time of the
-    request or the command. `expires_at`: the time after which the mail is useless and is no longer sent.
+    `browser`: the browser that caused the mail; None: an operator's command caused it. `at`: the time of the request or
+    the command. `expires_at`: the time after which the mail is useless and is no longer sent.
     `is_known`: true if the browser is a known device of the user. `step`: the id of the sign-in or other step for which a
     code was requested; only the step's newest code is valid.
     """

@@ -47,8 +47,8 @@ def known_model(
 ) -> ModelInfo:
     """Return the limits and prices of the model *name*, without using the network.
 
-    Values in *setting* take precedence over values in *endpoint*, and these over the price list genai-prices. From the list
-    come the prices of the provider at *base_url* or, if that provider is not listed (a gateway, for example), of the
+    Values in *setting* take precedence over values in *endpoint*, and these over the price list genai-prices. The prices from
+    the list are those of the provider at *base_url* or, if that provider is not listed (a gateway, for example), of the
     model's maker. If the input or the output price is unknown, all prices are 0, and their source is UNKNOWN. A reply
     length in *setting* that would fill the context window is ignored, because it may be meant for another model.
     """

@@ -143,7 +143,7 @@ def exchange_about(thread: Thread, prompt_id: MessageId) -> tuple[Message, ...]:
 def exchange_of(branch: Sequence[Message], at: int) -> tuple[Message, ...]:
     """Return the prompt at index *at*, with the reply before it and its own reply, if any.
 
-    If the message before is a prompt without a reply, it is left out, because memory may have been off when it was sent.
+    A preceding prompt that has no reply is left out, because memory may have been off when that prompt was sent.
     """
     follows_reply = at > 0 and branch[at - 1].role is Role.ASSISTANT
     has_reply = at + 1 < len(branch) and branch[at + 1].role is Role.ASSISTANT
@@ -222,7 +222,7 @@ def parse_fact_changes(
     """Return the changes in the model's answer *said*; none if it is malformed.
 
     *shown* are the facts that the answer refers to by number, from 1; *known* are all current facts. Two kinds of facts are
-    never replaced, and the new fact is added to them: facts that the user wrote for a conversation or space, and facts
+    never replaced (the new fact is added instead): facts that the user wrote for a conversation or space, and facts
     outside *space_id*, the space of the conversation, because the texts of a space stay in that space.
     """
     answer = _parse(said)

@@ -253,7 +253,7 @@ def _reply_tokens(call: CountedCall, calibration: Calibration, counter: KindCoun
 
 
 def _is_likely(call: CountedCall, calibration: Calibration, counter: KindCounter) -> bool:
-    """Return False if the endpoint's count is too low for the prompt; it may be too high, because endpoints may add text."""
+    """Return False if the endpoint's count is too low for the prompt. No count is too high, because endpoints may add text."""
     return call.tokens.prompt * 2 >= calibration.estimate(_kinds(call.messages, counter))
 
 

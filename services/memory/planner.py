@@ -168,7 +168,7 @@ def _start_seq(history: History) -> int:
 
 
 def _base(history: History, room: int, counter: TokenCounter) -> Layout:
-    """Return the layout of a prompt without past messages; facts are left out if they would make it too long."""
+    """Return the layout of a prompt without past messages; facts are left out if they would make the prompt too long."""
     bare = Layout(room, counter, history.instructions, prompt=history.prompt)
     # count facts without the calibration: it changes with each reply, so the facts that fit, and with them the
     # beginning of the prompt, would change as well

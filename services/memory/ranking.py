@@ -170,9 +170,9 @@ class Columns:
         return [place for *_, place in sorted(order, reverse=True)[: max(0, limit)]]
 
     def _shares(self) -> Iterator[Floats]:
-        """Yield, for each distance from 1 to `_NEIGHBOURS` messages, the factor (0 to 1) with which terms count that far away.
+        """Yield, for each distance from 1 to `_NEIGHBOURS` messages, the share (0 to 1) of its terms that a neighbour lends.
 
-        The factor is 0 between conversations and across a long pause; it halves with every `_HALF` terms in between.
+        The share is 0 between conversations and across a long pause; it halves with every `_HALF` terms of distance.
         """
         numbers = self._numbers
         middles = np.cumsum(numbers.length) - numbers.length / 2

@@ -156,7 +156,8 @@ class RecallIndex:
         best = columns.best(scores, min(limit, _FIRST))
         if limit > len(best) == _FIRST:
             wider = scores + _RELATION * weights * self._related(columns, scores, asked)
-            wider[best] = scores[best] + wider.max()  # the first results stay first, in order
+            # keeps the first results first, in the same order
+            wider[best] = scores[best] + wider.max()
             scores, best = wider, columns.best(wider, limit)
         named = [word for word, _ in asked.values()]
         has = np.array([column[best] for column in has_word]).reshape(len(named), len(best)).T

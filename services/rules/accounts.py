@@ -226,7 +226,7 @@ CHANGES_WAYS_IN = {
     CredentialsAction.PASSKEY_ADDED,
     CredentialsAction.PASSKEY_REMOVED,
 }
-# uses of a passkey or an identity, which may sign a user in without another factor
+# uses of a passkey or an identity, each of which may sign a user in without a second factor
 _USES_ALONE = {CredentialsAction.PASSKEY_USED, CredentialsAction.IDENTITY_USED}
 _USES = {CredentialsAction.FACTOR_USED, *_USES_ALONE}
 _ADDS_WAYS_IN = {CredentialsAction.IDENTITY_ADDED, CredentialsAction.PASSKEY_ADDED}

@@ -45,8 +45,8 @@ def prompt_refusal(
 ) -> Refusal | None:
     """Return a refusal if a turn may not begin, else None.
 
-    The turn answers a new prompt (*is_new*) or a stored message (*asked*). It is stale if the user cleared the context
-    after the prompt was planned: its *start_seq* is then before `reset_seq`.
+    The turn answers a new prompt (*is_new*) or a stored message (*asked*). The turn is stale if the user cleared the
+    context after the turn was planned: *start_seq* is then before `reset_seq`.
     """
     if is_busy:
         return BUSY
@@ -129,7 +129,7 @@ def discarded(row: Row, head: str, kept_summary: str | None, due: datetime) -> R
 def restore_refusal(
     row: ConversationRow, rev: int, asked: Sequence[MessageId], restorable: Sequence[MessageId]
 ) -> Refusal | None:
-    """Return a refusal unless the messages *asked* are exactly the *restorable* ones (both ordered by seq), else None."""
+    """Return None if the messages *asked* are exactly the *restorable* ones (both ordered by seq), else a refusal."""
     if row.rev != rev:
         return STALE
     return None if asked and list(asked) == list(restorable) else NOT_FOUND

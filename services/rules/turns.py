@@ -185,8 +185,8 @@ def settle(
 ) -> Booking:
     """Settle *turn* at its real cost or, if less, the reserved amount. If the turn had lapsed, correct its charge.
 
-    If only the partial reply of a lapsed turn is stored (`Outcome.INTERRUPTED`), the charge stays, because the real cost
-    is unknown.
+    If only the partial reply of a lapsed turn is stored (`Outcome.INTERRUPTED`), the charge is not changed, because the real
+    cost is unknown.
     """
     ended = replace(
         turn,

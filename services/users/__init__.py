@@ -118,7 +118,7 @@ class Shared:
     def drop_caches(self, user_id: UserId) -> None:
         """Drop the cached text of a user by replacing the services of all their sessions.
 
-        Temporary chats stay, because they are stored nowhere else. A call in progress keeps its text until it ends.
+        Temporary chats are kept, because they are stored nowhere else. A call in progress keeps its text until it ends.
         Raise Busy if a reply is streaming.
         """
         if self.live_turns.coming(user_id):
@@ -135,8 +135,8 @@ class Shared:
     def stop_turns_of(self, user_id: UserId) -> None:
         """Stop the live turns of a user, and wait until they are stored and settled.
 
-        The wait is at most two seconds, and two more for temporary chats. The temporary chats themselves stay, because
-        their sessions may continue.
+        The wait is at most two seconds, and two more for temporary chats. The temporary chats themselves are kept,
+        because their sessions may continue.
         """
         devices = {user.session.id for user in self._services_of(user_id)}
         self.temporary.stop(owners=devices)

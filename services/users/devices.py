@@ -1,4 +1,4 @@
-"""Listing and signing out the devices on which a user is signed in."""
+"""The devices on which a user is signed in: listing them, and signing them out."""
 
 import time
 from collections.abc import Callable

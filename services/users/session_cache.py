@@ -39,7 +39,7 @@ _ENDED_SECONDS = 60.0
 _MOST_ENDED = 10_000
 # seconds for which a browser may still send the previous cookie after its session got a new one
 _MOVED_SECONDS = 10.0
-# seconds after a proof by which the browser certainly has the new cookie; then tabs with the old one must reconnect
+# seconds after a proof until tabs with the old cookie must reconnect; by then, the browser certainly has the new cookie
 _LEARNT_SECONDS = 3.0
 
 
@@ -356,7 +356,8 @@ class SessionCache:
                 entry.checked_at = began
             return
         with entry.proving:
-            if entry.cookie.hash != asked:  # meanwhile, a proof has given the session a new cookie
+            # a proof has given the session a new cookie during the check
+            if entry.cookie.hash != asked:
                 return
         end = None
         with suppress(StoreUnavailable):
