@@ -312,7 +312,7 @@ class Search:
                         self._spaces[listed[chat_id].space_id].add(
                             chat_id, listed[chat_id].cuts, messages
                         )
-            # a conversation that was dropped in the meantime has a new record, and is read again completely
+            # for a conversation that was dropped in the meantime, this changes only the old record: the new record is read from 0
             for chat_id, seqs in wanted.items():
                 begun[chat_id].up_to_seq = max(begun[chat_id].up_to_seq, seqs.stop - 1)
         except AppError:

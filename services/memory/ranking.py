@@ -142,7 +142,7 @@ class Columns:
             yield within.astype(float)
 
     def weights(self, query: str) -> Floats:
-        """Return the factor by which each message's score is multiplied."""
+        """Return, for each message, the factor by which its score is multiplied."""
         weights = np.where(self._numbers.is_question, _ASKING, 1.0)
         if self._speakers.keys() <= ROLES:
             role, weight = Role.USER, self._user

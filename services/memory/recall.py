@@ -25,7 +25,7 @@ _NAMES = 5  # maximum number of names that are indexed for a message
 _SHORT = 15  # a question of at most this many words counts as short, and so as uninformative
 _LEAD = 40  # number of words at the start of a long message that count twice, because they name its subject
 _COMPOUND = 0.5  # the weight of a match between a compound word and one of its parts, whichever of them is in the query
-# minimum letters of an indexed compound, and of its parts; maximum letters of a query word that is compared with them
+# minimum letters of an indexed compound, and of its parts; maximum letters of a query word that is compared with compounds
 _LONG, _LEAST, _LONGEST = 9, 5, 60
 _LINKS = ("", "s", "n", "en", "es")  # letters that link the parts of a compound
 _WHOLE, _PROPER = "\0", "\1"  # prefixes of the terms of whole long words, and of names

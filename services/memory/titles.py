@@ -25,7 +25,7 @@ _LONGEST_LINE = 80
 _LONGEST_ANSWER = 400
 _REPLY_TOKENS = 24
 # Maximum bytes of a prompt and of its reply that are sent to the model. No tokenizer needs more than a token
-# per byte, so they also limit the reservation; ordinary text takes a few hundred tokens.
+# per byte, so these limits also bound the amount to reserve; ordinary text takes a few hundred tokens.
 _PROMPT_BYTES, _REPLY_BYTES = 800, 400
 
 

@@ -89,8 +89,8 @@ def min_tokens(text: str) -> int:
     return _size(_RUNS.sub("", text)) // 32
 
 
-# tokens for the space that SentencePiece prepends to every text, which is a separate token if the first character is
-# encoded as bytes
+# tokens for the space that SentencePiece prepends to every text: the space is a separate token if the first character of
+# the text is encoded as bytes
 _LEADING_BLANK = 1
 
 

@@ -11,8 +11,8 @@ LARGEST_FOLDER = 60  # maximum bytes of a folder name
 
 _FALLBACK = "conversation"
 _FORBIDDEN = re.compile(r'[<>:"/\\|?*]')
-# at the start or end of a name, these hide the file, make it look like an option or a backup, or
-# are cut off by Windows
+# characters that, at the start or end of a name, hide the file, make it look like an option or a backup, or are cut
+# off by Windows
 _STRIPPED = " .-~" + safe_text.JOINERS
 _DEVICES = {"CON", "PRN", "AUX", "NUL", "CONIN$", "CONOUT$"} | {
     port + number for port in ("COM", "LPT") for number in "0123456789¹²³"

@@ -101,7 +101,7 @@ class Settings(Limits):
     retention_from: datetime = _LONG_AGO
 
     def changed(self, changes: Mapping[str, object], now: datetime) -> "Settings":
-        """Return the settings after *changes*; a new or shorter retention deletes nothing until users have been warned."""
+        """Return the settings after *changes*; a new or shorter retention period deletes nothing until users have been warned."""
         new, before = replace(self, **changes), self.retention_days
         if before is not None and new.retention_days is not None and new.retention_days >= before:
             return new
@@ -657,7 +657,7 @@ class StoredNotice(NoticeRow):
 
 
 def listed_changes(newest_first: Sequence[AuditEntry]) -> list[AuditEntry]:
-    """Return the audit entries that a user sees. Failures are limited separately, because strangers can cause any number."""
+    """Return the audit entries that a user sees. Failures have a separate limit, because strangers can cause any number of them."""
     room = {True: MOST_CHANGES, False: MOST_CHANGES}
     listed: list[AuditEntry] = []
     for entry in newest_first:

@@ -164,7 +164,7 @@ def changed(row: Row, changes: Mapping[str, object], now: datetime) -> Row | Non
 
 
 def hidden(row: Row, seconds: int, now: datetime) -> Row:
-    """Return the row of a conversation that is hidden now and destroyed after *seconds*; a repeated call keeps the first time."""
+    """Return *row* as that of a deleted conversation: hidden, and destroyed after *seconds* (from the first such call on)."""
     return replace(row, destroy_at=row.destroy_at or now + timedelta(seconds=seconds))
 
 
