@@ -58,7 +58,7 @@ class Deployment:
         threading.Thread(target=self.stack.run, name="backend", daemon=True).start()
 
     def end_process(self, signal_number: int, _: object) -> None:
-        """Stop the backend, then end this process by the signal: the handler of Ctrl-C until the server sets its own."""
+        """Stop the backend, then end this process by the signal. This handles Ctrl-C until the server sets its own handler."""
         self.stack.stop()
         signal.signal(signal_number, signal.SIG_DFL)
         signal.raise_signal(signal_number)

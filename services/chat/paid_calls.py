@@ -61,7 +61,8 @@ class PaidCalls:
     turns: Turns
     counter: TokenCounter
     on_settled: Callable[[], None] = lambda: None  # called when the user's spending has changed
-    owner: object = None  # the session that owns the turns, which are stopped when it ends (`LiveTurns.leaving`)
+    # the session that owns the turns; they are stopped when the session ends (`LiveTurns.leaving`)
+    owner: object = None
 
     def begin(self, call: Call) -> LiveTurn:
         """Begin the turn of *call* in the database. Repeating the same *call* does not begin a second turn.

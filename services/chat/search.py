@@ -216,7 +216,7 @@ class Search:
     def opened(
         self, asked: Mapping[MessageId, ConversationId], thread: Thread
     ) -> dict[MessageId, Located]:
-        """Read the *asked* messages, each given with its conversation; omit those no longer in the space of *thread*.
+        """Read the *asked* messages (a map from message to conversation); omit those that have left the space of *thread*.
 
         May raise StoreUnavailable or SignedOut.
         """

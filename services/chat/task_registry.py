@@ -198,7 +198,7 @@ class BackgroundTasks:
 
     @contextmanager
     def _changed(self, key: _Key, user_id: UserId) -> Generator[_State]:
-        """Yield the state of *key* for a change by the `with` block, and store the changed state afterwards."""
+        """Yield the state of *key*, which the `with` block may change; store the changed state afterwards."""
         with self._lock:
             state = self._find(key) or _State(user_id)
             try:

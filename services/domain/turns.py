@@ -70,7 +70,7 @@ class Reservation:
 
     @property
     def least_tokens(self) -> int:
-        """The fewest tokens to reserve, below which the turn is refused: the bound of the prompt, plus a short reply."""
+        """The fewest tokens to reserve, below which the turn is refused: the upper bound of the prompt, plus a short reply."""
         return self.prompt_tokens + self.least_reply_tokens
 
 

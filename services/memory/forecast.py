@@ -23,7 +23,7 @@ from services.domain import Usage
 from services.domain.context import ContextMessage, Forecast
 from services.memory.tokens import KindCounter
 
-# The range of the ratio of counted to estimated tokens of ordinary text, over all vocabularies.
+# The lowest and the highest ratio of counted to estimated tokens, for ordinary text and any vocabulary.
 LEAST_RATIO, MOST_RATIO = 0.05, 1.5
 _SURPRISE = 8.0  # one count changes a ratio by at most this factor
 # minimum weight of a new count, so that ratios adapt if an endpoint changes the model

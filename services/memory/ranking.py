@@ -120,7 +120,7 @@ class Columns:
     def bm25(self, occurrences: Floats, places: NDArray[np.intp] | None = None) -> Floats:
         """Return the scores for a term's *occurrences*.
 
-        Without *places*, score all messages together with their neighbours; otherwise only the messages at *places*, without
+        Without *places*, score all messages together with their neighbours; otherwise score only the messages at *places*, without
         neighbours.
         """
         tf = spread(occurrences, self.lent) if places is None else occurrences

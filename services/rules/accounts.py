@@ -166,7 +166,7 @@ WITHOUT_PROOF = {CredentialsAction.RESEAL, CredentialsAction.ADDRESS_CONFIRMED}
 # allowed changes of `wants_factor`, as pairs of the values before and after
 _SAME = frozenset({(False, False), (True, True)})
 _STAYS_ON = frozenset({(True, True)})
-# true before the change, too, if an account with an authenticator app adds passkeys as a factor, or the reverse
+# the value is true before, too, if an account with an authenticator app adds passkeys as a factor, or the reverse
 _IS_ON = frozenset({(False, True), (True, True)})
 _WAS_ON = frozenset({(True, False), (True, True)})
 _MAY_GO_OFF = _SAME | {(True, False)}

@@ -83,7 +83,7 @@ class Budget(Limits):
         return self.max_per_minute, max(1, math.ceil(left))
 
     def edited(self, now: datetime) -> "Budget | Refusal":
-        """Return the budget after the user edited a reply, which counts as one message of this minute, or a refusal."""
+        """Return the budget after the user edited a reply (counted as one message of this minute), or a refusal."""
         if self.minute_turns >= self.max_per_minute:
             per_minute, wait = self.pace(now)
             return Refusal(reason="too_fast", per_minute=per_minute, wait_seconds=wait)
