@@ -86,9 +86,9 @@ class RestoreAddress:
         return CodeRequest(address=address)
 
     def recipient(self, asked: Asked, request: CodeRequest, throttles: Throttles) -> Recipient:
-        """Return the recipient, without the account's credentials.
+        """Return the recipient without the account's credentials, so that the step is not bound to them.
 
-        If the step were bound to them, a thief could end it by changing them.
+        A step that is bound to credentials ends when they change, and a thief who has signed in could change them.
         """
         found = asked.accounts.find_former(request.address, throttles)
         opens = asked.accounts.policy.opens

@@ -123,7 +123,7 @@ class CodeRoutes:
     shared: Callable[[], Shared]  # raises StoreUnavailable until the backend has started
     attempts: Attempts
     origin: Origin
-    mailer: Mailer  # an email that its queue refuses is lost
+    mailer: Mailer  # if its queue refuses an email, the email is lost
     flows: Iterable[CodePurposeFlow]
 
     def routes(self) -> list[Route]:

@@ -37,7 +37,7 @@ class Notices:
     def tell(
         self, request: Request, backend: Backend, session: AppSession, kind: NoticeKind
     ) -> None:
-        """Notify a user of a change that *request* has made in *session*, as `tell_user` does, but not on this session's pages.
+        """Notify a user of a change that *request* has made in *session*: on the pages of all other sessions, and by email.
 
         An address that was never confirmed gets no email, because its mailbox may belong to someone else.
         """

@@ -173,7 +173,10 @@ class OidcRoutes:
         )
 
     def _ended(self, request: Request, session: AppSession | None) -> Step:
-        """End and return the step that waits for this response, in *session* or in none. Raise StepEnded. This call blocks."""
+        """End and return the step that waits for this response; the step belongs to *session*, or to no session.
+
+        Raise StepEnded. This call blocks.
+        """
         browser = self.steps.start.origin.step_cookie(request)
         step_id = step_of(request.query_params.get("state", ""))
         if browser is None or step_id is None:

@@ -47,7 +47,7 @@ class WaitingAnswer:
         return UsedMethod(SignInMethod.OIDC, self.answer.provider)
 
     def text(self) -> str:
-        """Return this object as the contents of a step, in JSON."""
+        """Return this object in JSON, as a step stores it."""
         return _WAITING.dump_json(self).decode()
 
 
@@ -183,8 +183,8 @@ class SignOnSteps:
         return self.entries[name].name_on_screen(name)
 
     def linked(self, answer: ProviderAnswer, *, signs_in: bool) -> LinkedIdentity:
-        """Return the identity in *answer*, to be linked to an account; its name is the answer's email address, or else
-        the provider's name.
+        """Return the `LinkedIdentity` to store for *answer*; its name is the email address in *answer*, else the
+        provider's name.
 
         *signs_in*: the identity is also used to sign in now.
         """

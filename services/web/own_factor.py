@@ -4,9 +4,10 @@
 the app with a code), `/account/factor/codes` (make new recovery codes), `/account/factor/remove` (remove the app),
 `/account/factor/passkey` and `/account/factor/passkey/off` (ask for a passkey after the password, or stop asking).
 
-Native HTML forms post here, because no secret may enter a Streamlit session. The responses are pages with the setup key
-or the recovery codes (shown_once.py), or else redirects to the Account page, after a refusal with the reason. A GET
-request, or a form that is submitted again, gets a page which says that the secret was already shown.
+Native HTML forms post here, because no secret may enter a Streamlit session. The responses are pages with the setup
+key or the recovery codes (shown_once.py), or redirects to the Account page; after a refusal, the redirect's query has
+the reason. A GET request, or a form that is submitted again, gets a page which says that the secret was already
+shown.
 """
 
 from collections.abc import Callable, Sequence

@@ -227,7 +227,8 @@ class OwnIdentities:
         ended: list[Step] = []
 
         def note(given: Checked) -> None:
-            # `note` is called again if another request used the factor in the meantime
+            # `note` is called again if another request used the factor in the meantime, but the step can end only
+            # once
             if not ended:
                 self.steps.end(request, step, session)
                 ended.append(step)

@@ -1,8 +1,8 @@
 """Adding, renaming and removing the passkeys of a signed-in user.
 
 `AddPasskey` adds one through the passkey routes; native HTML forms post to `/passkey/rename` and `/passkey/remove`.
-Each change requires a recent proof of identity. The responses are redirects to the Account page, after a refusal with
-the reason.
+Each change requires a recent proof of identity. The responses are redirects to the Account page; after a refusal, the
+redirect's query has the reason.
 """
 
 from collections.abc import Callable

@@ -69,9 +69,9 @@ class SessionStart:
     ) -> Response:
         """Set the session's cookies; return the redirect to *target*, or if that is another user's chat, to the front page.
 
-        *page*: a function that builds a different response, with a link to the target. Unless the account is new, its
-        user is notified of a new device. A user whose address is a placeholder is redirected to the Account page if the
-        app sends email.
+        *page*: a function that builds a different response, with a link to the target. Notify the user of a new
+        device, unless the account was just created. Redirect a user whose address is a placeholder to the Account
+        page if the app sends email.
         """
         cache = self.shared().session_cache
         await run_sync(cache.add, cookie, session)
@@ -113,7 +113,7 @@ class SessionStart:
             conversation_id = UUID(dict(parse_qsl(urlsplit(target).query)).get("c", ""))
         except ValueError:
             return target
-        # the page itself reports errors, for example StoreUnavailable
+        # ignore errors: the page at *target* reports them, for example StoreUnavailable
         with suppress(errors.AppError):
             wanted = ConversationId(conversation_id)
             if not self.shared().store_of(session, wanted).conversations.some([wanted]):

@@ -1,7 +1,7 @@
 """Routes of sessions and accounts.
 
-`/session` (sign in), `/session/end` (sign out), `/account` (sign up), `/proof` (prove again who is signed in), and two
-that need a proof: `/account/password` (set a password) and `/account/end` (delete the account).
+`/session` (sign in), `/session/end` (sign out), `/account` (sign up), `/proof` (prove again who is signed in), and
+two routes that require such a proof: `/account/password` (set a password) and `/account/end` (delete the account).
 
 Native HTML forms post here. The response is always a redirect; after a refusal, its query has the reason. Neither the
 redirect's URL nor a log contains the email address or password that was entered.
@@ -270,9 +270,10 @@ class SignInRoutes:
         return RedirectResponse(f"{_ACCOUNT}?reason={outcome}", 303)
 
     async def _delete(self, request: Request) -> Response:
-        """Delete the session's account if its user has entered the account's email address (if any) and has proved who they are.
+        """Delete the session's account if its user has entered the account's email address (if any) and has proved
+        who they are.
 
-        Without sign-in, a typed word takes the place of the proof.
+        On a deployment without sign-in, the user types a confirmation word instead of giving a proof.
         """
         if not self.start.origin.is_same_origin(request):
             return other_site()
