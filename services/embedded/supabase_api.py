@@ -119,7 +119,7 @@ class SupabaseApi(processes.Server):
         self._port, self._postgres, self._secrets = port, postgres, postgres.secrets
 
     def prepare(self) -> None:
-        """Write the configuration, and create the schema `auth` if it is missing. Raise Misconfigured."""
+        """Write the configuration, and create the schema `auth` if it is missing. Raise Misconfigured if that fails."""
         self._folder.mkdir(mode=0o700, exist_ok=True)
         (self._folder / "supabase" / "migrations").mkdir(parents=True, exist_ok=True)
         config = (

@@ -76,7 +76,7 @@ class HourlyLimit:
         """Return True if the limit allows another email after the earlier emails *queued*, which are not counted yet."""
         used, known = self.used, sum(one.is_known for one in queued)
         others = len(queued) - known
-        # maximum number of the queued emails for unknown devices that the limit allows
+        # the number of further emails for unknown devices that the limit allows
         left = self.at_most - self.for_known - len(self._others)
         return (is_known or others < left) and used + known + min(others, left) < self.at_most
 
@@ -212,7 +212,7 @@ class Mailer:
         return MailRefusal.FULL_QUEUE if self._is_full_for(rank_of(mail)) else None
 
     def _is_full_for(self, rank: Rank) -> bool:
-        """Return True if the queue is full, and contains no email of lower priority that one of *rank* could replace."""
+        """Return True if the queue is full and contains no email of a lower priority than *rank*, which could be replaced."""
         lowest = max((rank_of(one.mail) for one in self._waiting), default=Rank.KNOWN_DEVICE)
         return self._is_full and lowest <= rank
 

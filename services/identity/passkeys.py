@@ -134,7 +134,7 @@ class UsedPasskey:
 
 
 def new_challenge() -> bytes:
-    """Return 32 random octets. The caller stores them in a step, so that each challenge accepts only one answer."""
+    """Return 32 random octets. The caller stores them in a step, which ensures that only one answer is accepted for them."""
     return secrets.token_bytes(_CHALLENGE_BYTES)
 
 
@@ -150,7 +150,7 @@ def creation_options(
     address: EmailAddress,
     passkeys: Sequence[Passkey],
 ) -> Mapping[str, object]:
-    """Return the options, as JSON, for a new passkey on a device that has none of *passkeys*.
+    """Return the options, as JSON, for creating a passkey; devices that have one of *passkeys* are excluded.
 
     The new passkey can be used to sign in: it must be discoverable and verify its user.
     """
@@ -280,7 +280,8 @@ def verify_assertion(
             expected_rp_id=party.id,
             expected_origin=party.origin,
             credential_public_key=passkey.public_key,
-            # 0, because the library checks the count before the signature: a forged answer would be reported as a copied passkey
+            # 0 disables the library's check of the count, which comes before the signature check: otherwise a forged
+            # answer would be reported as a copied passkey
             credential_current_sign_count=0,
             require_user_verification=use.verifies_user,
         )
@@ -419,7 +420,7 @@ def _is_supported(public_key: bytes) -> bool:
 
 
 def _unless_refused(ask: Callable[[], Answer]) -> Answer | None:
-    """Return the result of the library call *ask*; None if it raises, because its exceptions would repeat the browser's answer."""
+    """Return the result of the library call *ask*; None if it raises an error, because the error would repeat the answer."""
     from webauthn.helpers.exceptions import WebAuthnException
 
     with suppress(

@@ -47,7 +47,7 @@ _BACKGROUND = {  # probability and usage of each background call after the first
     Purpose.FACTS: (0.3, Usage(900, 40)),
     Purpose.SUMMARY: (0.1, Usage(3000, 250)),
 }
-# the tables that a demo fills: `_SHARED` lists the shared tables, `_OWN` the tables of each user
+# the tables that a demo fills: `_SHARED` lists the shared tables, and `_OWN` lists the tables of each user
 _SHARED: tuple[Table[Any], ...] = (
     schema.ACCOUNTS,
     schema.CREDENTIALS,
