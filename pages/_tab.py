@@ -1,4 +1,4 @@
-"""The state of a browser tab, except that of its widgets. Each field is assigned by one module only, or by `Tab`."""
+"""The state of a browser tab, without the state of widgets. Each field is assigned by one module only, or by `Tab`."""
 
 import time
 from collections.abc import Callable, Collection, Mapping

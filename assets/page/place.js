@@ -185,7 +185,8 @@ hears("keydown", ({ target, key, ctrlKey, metaKey }) => {
 
 daybook.capture(document, "click", ({ target }) => {
   if (target.closest(daybook.LEADS)) sent = null;
-  // a screen reader may follow a link without a key or pointer event, which would also release the position
+  // also releases the position: a screen reader may follow a link without the key or pointer event that
+  // usually does so
   if (target.closest('a[href^="#"]')) leave();
   if (target.closest(".st-key-earlier button")) kept = toEnd(daybook.page());
   const again = target.closest(

@@ -36,7 +36,7 @@ daybook.capture(document, "submit", (event) => {
 });
 addEventListener("pageshow", ({ persisted }) => {
   if (!persisted) return;
-  // the browser's Back button shows the page with the state in which it was left
+  // reset, because the browser's Back button shows the page in the state in which it was left
   isLeaving = isPosting = false;
   posted.clear();
 });

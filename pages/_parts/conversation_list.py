@@ -109,7 +109,8 @@ def act(listed: Listed, opened: Conversation | None, request: Mapping[str, str])
 
 
 class _Rows:
-    """Draws the list as one HTML element, because widgets are slow; an edited title splits it in two, around the field.
+    """Draws the list as one HTML element, because widgets are slow. While a title is edited, the list is drawn as two
+    elements, above and below the title's field.
 
     `assets/page/list.js` opens the menus.
     """
@@ -203,7 +204,7 @@ def _heading(conversation: Conversation, now: datetime) -> str:
 
 
 def _key(conversation: Conversation) -> str:
-    """Return the key of the menu in the row of *conversation*; it also tells in which place the title is being edited."""
+    """Return the key of the menu in the row of *conversation*; the key also identifies the place where the title is edited."""
     return f"menu-{conversation.id}"
 
 

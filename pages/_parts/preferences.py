@@ -101,7 +101,7 @@ def preferences_dialog() -> None:
         sizes = {name: entry.value for name, entry in entries.items()}
         chosen = replace(chosen, theme=theme, has_title_in_tab=has_title, instructions=text or None)
         reply = entries["reply_tokens"]
-        # a stored length above this maximum is shown as the maximum, and must not be lowered to it
+        # the field shows a longer stored length as this maximum; saving the dialog must not lower the stored length
         if reply.value and reply.value == reply.most:
             sizes["reply_tokens"] = max(reply.value, now.reply_tokens or 0)
         chosen = replace(chosen, **_even(sizes))
@@ -144,7 +144,7 @@ def _draw_model_and_memory(user: UserServices, seen: Preferences) -> Preferences
         format_func=words.policy_line,
         key="default-policy",
     )
-    # policies are compared by name only, because another field contains the size of a window
+    # policies are compared by name only, because the size of a window is entered in another field
     return (
         replace(chosen, policy=policy)
         if policy.name != (seen.policy and seen.policy.name)

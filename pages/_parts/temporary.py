@@ -34,7 +34,7 @@ def here() -> TemporaryChat | None:
 
 
 def began_meanwhile(drawn: TemporaryChat | None) -> ConversationId | None:
-    """Return the id of the temporary chat that the user has begun since the page was drawn without one, else None.
+    """Return the id of a temporary chat that was begun since the page was drawn without a temporary chat, else None.
 
     *drawn*: the temporary chat with which the page was drawn, if any.
     """
@@ -69,7 +69,7 @@ def leave_if_elsewhere(page: Page) -> TemporaryChat | None:
 def bring_back(left: TemporaryChat) -> TemporaryChat | None:
     """Make the next run go back to *left*, a temporary chat of this tab. For use in callbacks. Raise ChatIsOver.
 
-    Return the temporary chat that the tab leaves for it, if that chat has messages.
+    If the tab leaves another temporary chat, and that chat has messages, return that chat.
     """
     left.come_back()
     other = _leave()

@@ -44,7 +44,7 @@ def send(
     temporary_chat: TemporaryChat | None,
     model: str,
 ) -> None:
-    """Send the composer's text in *thread*; if None, begin a conversation with it (temporary, in a space, or neither).
+    """Send the composer's text in *thread*; if *thread* is None, begin a conversation (perhaps temporary or in a space).
 
     This is a callback, so it runs before anything is drawn. *model*: the model that the page showed.
     """
@@ -120,7 +120,7 @@ class DeferredDrawing:
 
 
 def give_back_untaken(typed: str | None, place: ConversationId | None) -> None:
-    """Put *typed* back into the composer if `send` was not called for it, as happens in a tab from before a restart."""
+    """Put *typed* back into the composer if `send` was not called for it, for example because the server was restarted."""
     is_taken, tab().is_taken = tab().is_taken, False
     if typed and not is_taken:
         sentence = "Daybook was restarted. Please send again."
@@ -243,7 +243,7 @@ def follow(
 def _turn_to_draw(*, is_patient: bool) -> Generator[bool]:
     """Yield True if the rest of the page may be drawn now: if no other page is being drawn, or *is_patient* is False.
 
-    Otherwise, replies that begin at the same time would all be delayed until all of their pages are drawn.
+    Without this order, replies that begin at the same time would all be delayed until all of their pages are drawn.
     """
     is_ours = _drawing.acquire(blocking=False)
     try:
@@ -267,7 +267,7 @@ def has_ended(thread: Thread) -> bool:
 
 
 def expected_news(*chats: Chat) -> ExpectedNews:
-    """Return the conversations with running turns, one set for each of *chats* and each purpose of a turn."""
+    """Return a set of conversations for each of *chats* and each purpose of turns: those in which such a turn is running."""
     return tuple(chat.coming(purpose) for chat in chats for purpose in Purpose)
 
 

@@ -294,7 +294,9 @@ def _left(cap: Cap, amount: int) -> str:
 
 
 def _cents(micro: int, rounding: str) -> str:
-    """Format an amount in whole cents. Escape the dollar sign: Streamlit's Markdown takes text between two for a formula."""
+    """Format an amount in whole cents. Escape the dollar sign: Streamlit's Markdown shows text between two of them as
+    a formula.
+    """
     cents = (Decimal(micro) / _CENT).to_integral_value(rounding)
     return _amount(int(cents) * _CENT, 2, 2).replace("$", r"\$")
 
