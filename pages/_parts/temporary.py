@@ -20,7 +20,8 @@ _SWITCH, _READS = "is-temporary", "temporary-reads"
 def here() -> TemporaryChat | None:
     """Return the temporary chat of this page, if the URL asks for one. Raise SignedOut or StoreUnavailable.
 
-    After a reload, or if the chat is over, begin another, because the user expects that the next prompt is not saved.
+    After a reload, or if the chat is over, begin a new temporary chat, because the user expects that the next prompt
+    is not saved.
     """
     temporary_chat = tab().temporary
     if temporary_chat is None and is_asked_for():

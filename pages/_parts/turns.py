@@ -243,7 +243,7 @@ def follow(
 def _turn_to_draw(*, is_patient: bool) -> Generator[bool]:
     """Yield True if the rest of the page may be drawn now: if no other page is being drawn, or *is_patient* is False.
 
-    Without this order, replies that begin at the same time would all be delayed until all of their pages are drawn.
+    If pages were drawn at the same time, all of their replies would be delayed until all of these pages are drawn.
     """
     is_ours = _drawing.acquire(blocking=False)
     try:
@@ -267,7 +267,7 @@ def has_ended(thread: Thread) -> bool:
 
 
 def expected_news(*chats: Chat) -> ExpectedNews:
-    """Return a set of conversations for each of *chats* and each purpose of turns: those in which such a turn is running."""
+    """Return the conversations in which turns are running: one set for each of *chats* and each purpose of turns."""
     return tuple(chat.coming(purpose) for chat in chats for purpose in Purpose)
 
 

@@ -59,7 +59,7 @@ Answer = TypeVar("Answer")
 
 
 def _octets(value: object) -> bytes:
-    """Decode base64url for pydantic. Raise ValueError."""
+    """Decode base64url for pydantic. Raise ValueError if *value* is not base64url."""
     octets = decode_base64url(value) if isinstance(value, str) else None
     if octets is None:
         raise ValueError("no base64url")
@@ -356,7 +356,7 @@ def _check_data(
 
 
 def _without_statement(attestation: bytes) -> tuple[bytes, bytes]:
-    """Return *attestation* without its statement, and its authenticator data. Raise PasskeyRefused if it is malformed."""
+    """Return *attestation* without its statement, and the authenticator data in it. Raise PasskeyRefused if it is malformed."""
     from webauthn.helpers import encode_cbor, parse_cbor
 
     if _is_plain_cbor(attestation):

@@ -45,7 +45,10 @@ class NewAddress:
         return CodeRequest(address=address, extra=str(asked.own.current.stored.generation))
 
     def recipient(self, asked: Asked, request: CodeRequest, throttles: Throttles) -> Recipient:
-        """Return the recipient of the email, which contains no code if another account has the address. Raise ProofNeeded."""
+        """Return the recipient of the email, which contains no code if another account has the address.
+
+        Raise ProofNeeded if the user has given no recent proof of identity.
+        """
         require_proof(asked.accounts, asked.own.session)
         stored = asked.accounts.find_claim(request.address, throttles).stored
         owner = stored.user_id if stored else None

@@ -82,7 +82,10 @@ class CodePurposeFlow(Protocol):
     needs_session: ClassVar[bool]
 
     async def request_of(self, asked: Asked) -> CodeRequest:
-        """Convert the form to a request for a code. Raise an AppError, but never one that reveals whether an account exists."""
+        """Convert the form to a request for a code.
+
+        Raise an AppError if the form is refused; the error must not reveal whether an account exists.
+        """
         ...
 
     def recipient(self, asked: Asked, request: CodeRequest, throttles: Throttles) -> Recipient:
@@ -94,9 +97,10 @@ class CodePurposeFlow(Protocol):
         ...
 
     async def finish(self, asked: Asked, code: RightCode) -> Response:
-        """Perform the action that the code allows, and end the step with `code.end`. Raise an AppError.
+        """Perform the action that the code allows, and end the step with `code.end`.
 
-        The code has already been checked. SignedOut means that the session has ended in the meantime.
+        The code has already been checked. Raise an AppError if the action is refused; SignedOut: the session has
+        ended in the meantime.
         """
         ...
 

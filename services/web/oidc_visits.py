@@ -316,7 +316,11 @@ class VisitRoutes:
     async def _proven(
         self, request: Request, step: Step, waiting: WaitingAnswer, password: str
     ) -> Checked:
-        """Return the credentials of the account, if *password* is right. Raise WrongCredentials, TooManyAttempts, MethodOff."""
+        """Return the credentials of the account if *password* is right.
+
+        Raise WrongCredentials, TooManyAttempts, StepEnded if the account has changed, or MethodOff if passwords are
+        switched off.
+        """
         start = self._steps.start
         accounts = start.accounts
         if SignInMethod.PASSWORD not in accounts.policy.methods:

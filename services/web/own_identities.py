@@ -108,9 +108,10 @@ class OwnIdentities:
     async def offer(
         self, request: Request, signed_in: SignedIn, waiting: WaitingAnswer
     ) -> Response:
-        """Redirect to the page that asks whether to add the identity in a provider's response. Raise IdentityTaken.
+        """Redirect to the page that asks whether to add the identity in a provider's response.
 
-        If the identity is already linked to this account, redirect to the Account page instead.
+        If the identity is already linked to this account, redirect to the Account page instead. Raise IdentityTaken
+        if it is linked to another account.
         """
         session = signed_in.session
 
@@ -127,7 +128,8 @@ class OwnIdentities:
     ) -> Response:
         """Store the proof of a signed-in user; if the account has a second factor, ask for it first.
 
-        Raise IdentityTaken, ProofNeeded.
+        Raise IdentityTaken if the identity is not linked to the account, or ProofNeeded if the response proves no
+        recent sign-in.
         """
         session = signed_in.session
         checked = await run_sync(self._proven, session, waiting)
@@ -145,7 +147,8 @@ class OwnIdentities:
     def _proven(self, session: AppSession, waiting: WaitingAnswer) -> Checked:
         """Return the credentials of the user of *session*, whom a provider has signed in again. This call blocks.
 
-        Raise IdentityTaken, ProofNeeded.
+        Raise IdentityTaken if the identity is not linked to the user's account, or ProofNeeded if the response proves
+        no recent sign-in.
         """
         accounts, answer = self._accounts, waiting.answer
         found = accounts.find_identity(answer.identity, NOT_COUNTED)

@@ -41,7 +41,7 @@ class LinkByPasskey:
     check: PasskeyCheck
 
     def offer(self, asked: Asked, challenge: bytes) -> Offer:
-        """Return the options to sign in with a passkey. Raise MethodOff, StepEnded."""
+        """Return the options to sign in with a passkey. Raise MethodOff if passkeys are off, or StepEnded."""
         asked.accounts.policy.check_method(SignInMethod.PASSKEY)
         step_id = read_step_id(asked.fields.get("entry", ""))
         options = request_options(asked.party, challenge, PasskeyUse.SIGN_IN, ())

@@ -73,13 +73,13 @@ class PasskeyFlow(Protocol):
     needs_session: ClassVar[bool]
 
     def offer(self, asked: Asked, challenge: bytes) -> Offer:
-        """Return the options for *challenge*. This call blocks. Raise an AppError."""
+        """Return the options for *challenge*. This call blocks. Raise an AppError if the request is refused."""
         ...
 
     async def finish(self, asked: Asked, given: Given) -> Response:
         """Verify the browser's response, and perform this purpose's action.
 
-        Raise an AppError; SignedOut: the session has ended in the meantime.
+        Raise an AppError if the response or the action is refused; SignedOut: the session has ended in the meantime.
         """
         ...
 

@@ -246,8 +246,8 @@ class SignInRoutes:
             session, current = signed_in.session, signed_in.current
             has_password = current.credentials.password_hash is not None
             async with self.start.attempts.delay_refusals():
-                # require the proof before the throttle counts: a thief with a copied cookie must not use up the throttle
                 is_part = not has_password
+                # require the proof before the throttle counts: a thief with a copied cookie must not use up the throttle
                 await run_sync(partial(require_proof, self._accounts, session, is_part=is_part))
                 counted = [self.start.attempts.password(session.user_id)]
                 await run_sync(self._accounts.backend.count_throttles, counted)
