@@ -35,7 +35,7 @@ daybook.watchDatabase = (isShownAway, tellServer) => {
   [tell, isAway] = [tellServer, isShownAway];
 };
 
-// Reruns the page, unless it is being drawn, or a dialog or menu is open, which a rerun would close.
+// Reruns the page, unless the page is being drawn, or a rerun would close an open dialog or menu.
 daybook.redraw = () => {
   if (!daybook.isRunning() && !daybook.isCovered()) tell?.(isAway);
 };

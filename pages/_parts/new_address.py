@@ -67,7 +67,9 @@ def draw_forms(user: UserServices, scope: ProofScope) -> None:
 
 
 def _open_step() -> UUID | None:
-    """Return the id of the step for which a code was sent. While a proof is asked for, it is in the URL parameter `then`."""
+    """Return the id of the step for which a code was sent. While a proof is asked for, the URL parameter `then`
+    contains the id.
+    """
     if codes.asked_purpose() == _PURPOSE:
         return codes.open_step()
     with suppress(ValueError):

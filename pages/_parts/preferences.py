@@ -116,7 +116,7 @@ def preferences_dialog() -> None:
 def _store(user: UserServices, chosen: Preferences, seen: Preferences) -> None:
     """Store only the choices that differ from *seen*, to keep changes that other tabs have made.
 
-    Raise ChangedElsewhere if this tab and another one have both changed the instructions.
+    Raise ChangedElsewhere if this tab and another tab have both changed the instructions.
     """
     changed = {
         each.name: value

@@ -155,7 +155,7 @@ def label(text: str, limit: int = 60) -> str:
 def _loose(lines: list[str], has_definitions: bool) -> Iterator[str]:
     """Make *lines*, which are outside of trusted fences, safe, and yield them.
 
-    The search for code and formulas in them is only a guess; the lines are safe even if it is wrong.
+    The search for code and formulas in *lines* is only a guess; the lines are safe even if the guess is wrong.
     """
     fence: str | None = None
     in_formula = False

@@ -1,4 +1,4 @@
-"""The temporary chat of this tab. A switch on the new-chat page begins it; it is deleted soon after the page is left.
+"""The temporary chat of this tab, which a switch on the new-chat page begins. It is deleted soon after the page is left.
 
 The URL says that the chat is temporary, but names no conversation, so a reload begins another temporary chat.
 """
@@ -86,7 +86,7 @@ def is_asked_for() -> bool:
 
 
 def draw_switch(temporary_chat: TemporaryChat | None, user: UserServices) -> None:
-    """Draw the switch that makes the chat temporary, and one that lets a temporary chat read facts."""
+    """Draw the switch that makes the chat temporary, and the switch that lets a temporary chat read facts."""
     st.session_state[_SWITCH] = temporary_chat is not None
     with st.container(gap="xsmall", horizontal_alignment="center", key="temporary-switch"):
         st.toggle(f"{ICON} {words.TEMPORARY_CHAT}", key=_SWITCH, on_change=attempt, args=[_switch])

@@ -77,8 +77,8 @@ def begun(temporary_chat: TemporaryChat | None) -> LiveTurn | None:
 
     The turn contains the thread, so the thread need not be read again.
 
-    If the turn began a conversation, change the URL to the conversation's. This also works if the run in which the
-    prompt was sent has been replaced by another.
+    If the turn began a conversation, change the URL to the URL of the conversation. This also works if another run
+    has replaced the run in which the prompt was sent.
     """
     if (begun := tab().begun) is None:
         return None

@@ -18,7 +18,7 @@ from services.store.folders import make_folder, name_new, sync
 
 ADDRESS = "address.json"  # a file in the data folder: the API's URL and its publishable key
 APP = "daybook"
-# bytes that must stay free: Postgres allocates 16 MB at a time, and stops if it cannot
+# bytes that must stay free: Postgres allocates 16 MB at a time, and stops if the disk is full
 RESERVE_BYTES = 32_000_000
 # below the ephemeral ports of operating systems: an outgoing connection could take an ephemeral port
 # before the server starts

@@ -57,7 +57,7 @@ class SmtpSender:
         self._server, self._step_seconds = server, step_seconds
 
     def send(self, mail: Mail) -> bool:
-        """Send *mail*. Return False if the server rejects it permanently, or its address is unsafe in a header.
+        """Send *mail*. Return False if the server rejects *mail* permanently, or the recipient's address is unsafe in a header.
 
         Raise LoginRefused if the server refuses the app's login, or another OSError if a later attempt may succeed.
         """

@@ -60,7 +60,7 @@ def rank_of(mail: Mail) -> Rank:
 
 
 class HourlyLimit:
-    """Counts the emails of the last hour against a limit; a fifth of it is reserved for known devices. Not thread-safe."""
+    """Counts the emails of the last hour against a limit; a fifth of the limit is reserved for known devices. Not thread-safe."""
 
     def __init__(self, at_most: int, clock: Callable[[], float]) -> None:
         self.at_most, self._clock = at_most, clock

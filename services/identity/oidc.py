@@ -1,7 +1,8 @@
 """The client of OpenID Connect providers (Core 1.0): the authorization code flow with PKCE, and a nonce.
 
-Only this module imports Authlib, which builds the authorization request and redeems the code, and joserfc, which verifies
-signatures. It is itself imported at the first sign-in by a provider, so that the app starts without loading these libraries.
+Only this module imports Authlib, which builds the authorization request and redeems the code, and joserfc, which
+verifies signatures. This module is imported at the first sign-in by a provider, so that the app starts without
+loading these libraries.
 """
 
 import asyncio
@@ -215,7 +216,9 @@ class Provider:
         return self._metadata is None or bool(self._metadata.document.end_session_endpoint)
 
     async def sign_out_address(self, return_to: str) -> str | None:
-        """Return the URL for signing out of the provider, or None; the provider then redirects the browser to *return_to*."""
+        """Return the URL for signing out of the provider, which then redirects the browser to *return_to*; None if it
+        has no such URL.
+        """
         async with self._calls() as client:
             address = (await self._read_metadata(client)).end_session_endpoint
         if not address:

@@ -134,7 +134,7 @@ class UsedPasskey:
 
 
 def new_challenge() -> bytes:
-    """Return 32 random octets. The caller stores them in a step, which ensures that only one answer is accepted for them."""
+    """Return a challenge of 32 random octets. The caller stores it in a step, so that only one answer is accepted."""
     return secrets.token_bytes(_CHALLENGE_BYTES)
 
 

@@ -147,7 +147,7 @@ class SignOnSteps:
     def read(self, text: str) -> WaitingAnswer:
         """Parse the provider's response in the contents *text* of a step.
 
-        Raise StepEnded if another version of the app stored it, or its provider is no longer configured.
+        Raise StepEnded if another version of the app stored the response, or its provider is no longer configured.
         """
         waiting = read_contents(_WAITING, text)
         if waiting.answer.provider not in self.entries:

@@ -81,7 +81,7 @@ class SessionStart:
             tell, backend = self.notices.tell, cache.accounts.backend
             # in a thread, so that the response does not wait for the notice
             in_thread("notice", lambda: tell(request, backend, session, NoticeKind.NEW_DEVICE))
-        # the browser may still have the cookie of another session, perhaps of another account; that session ends
+        # the browser may still have the cookie of another session, perhaps of another account: end that session
         if previous := self.origin.session_cookie(request):
             target = await run_sync(self._visible_target, session, target)
             with suppress(errors.StoreUnavailable):  # if this fails, the old session stays open

@@ -73,7 +73,7 @@ class SignInRoutes:
             return ends
         sign_up = Route("/account", self._sign_in, methods=["POST"])
         return [
-            # these two routes always exist: a password set by an operator signs in even if passwords are disabled
+            # these two routes always exist: a password that an operator has set works even if passwords are disabled
             Route("/proof", self._prove, methods=["POST"]),
             Route("/session", self._sign_in, methods=["POST"]),
             *([sign_up] if self.methods & BY_FORM else []),
