@@ -1,4 +1,6 @@
-"""Detection of changes that other processes make to replies, the list, preferences, models and the user's role."""
+"""Detection of changes that other processes make to replies, the list of conversations, preferences, models and the
+user's role.
+"""
 
 from collections.abc import Mapping, Sequence
 from typing import cast

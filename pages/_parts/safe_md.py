@@ -46,8 +46,8 @@ _ONE_IMAGE = re.compile(rf"(?<!\\){_LOADED}")
 
 _FENCE = re.compile(r"(`{3,})[^`]*$|(~{3,})")
 _FENCE_INSIDE = re.compile(rf"({_CONTAINER})(`{{3,}}(?=[^`]*$)|~{{3,}})(.*)$")
-# first lines of blocks in which a line may look like a code fence without being one: raw HTML, formulas,
-# container directives, and an indented fence, because an unindented fence would end it
+# first lines of blocks in which a line may look like a code fence without being one: raw HTML, formulas, container
+# directives, and an indented fence (an unindented fence below it ends its block)
 _HOLDS_LINES = re.compile(
     rf" {{1,3}}(?:```|~~~)|{_CONTAINER}(?:<[A-Za-z/!?]|\$\$|\\[\[\]]|\\begin\{{|:::)"
 )

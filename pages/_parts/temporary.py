@@ -68,9 +68,10 @@ def leave_if_elsewhere(page: Page) -> TemporaryChat | None:
 
 
 def bring_back(left: TemporaryChat) -> TemporaryChat | None:
-    """Make the next run go back to *left*, a temporary chat of this tab. For use in callbacks. Raise ChatIsOver.
+    """Make the next run go back to *left*, a temporary chat of this tab. For use in callbacks.
 
-    If the tab leaves another temporary chat, and that chat has messages, return that chat.
+    If the tab leaves another temporary chat, and that chat has messages, return that chat. Raise ChatIsOver if *left*
+    has been deleted.
     """
     left.come_back()
     other = _leave()

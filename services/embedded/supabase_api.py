@@ -24,7 +24,8 @@ _NPM = "lib/node_modules/npm/bin/npm-cli.js"
 _LITE = Path("node_modules/@supabase/lite/dist/cli/index.js")
 _GUARD = f"--import={(_HERE / 'api_guard.mjs').as_uri()}"
 _IS_GRANTED = f"select from pg_namespace where nspname = 'auth' and has_schema_privilege('{OWNER}', oid, 'usage')"
-# removed after the fetch: npm's cache (57 MB), and 100 of the 148 MB of modules: other drivers, types, source maps
+# folders and files that are removed after the fetch: npm's cache (57 MB), and 100 of the 148 MB of modules (other
+# drivers, types, source maps)
 _UNUSED_FOLDERS = ("node_modules/typescript", "node_modules/@electric-sql", ".npm")
 _UNUSED_FILES = ("*.map", "*.d.ts", "*.d.mts", "*.d.cts")
 # the app's settings, which include secrets, are not passed to npm

@@ -38,7 +38,8 @@ class MailSender(Protocol):
 class Rank(IntEnum):
     """The priority of an email. The lowest number is sent first, and is the last to be dropped from a full queue."""
 
-    KNOWN_DEVICE = 0  # an email with a code, or in place of a code, that a known device requested
+    # an email that a known device requested: with a code, or with the reason why there is no code
+    KNOWN_DEVICE = 0
     STRANGER = 1
     NOTICE = 2
 

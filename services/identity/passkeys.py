@@ -192,7 +192,7 @@ def request_options(
 def verify_creation(
     answer: str, party: RelyingParty, challenge: bytes, name: str, now: datetime
 ) -> Passkey:
-    """Verify *answer* to `creation_options`, and return the new passkey. Raise PasskeyRefused."""
+    """Verify *answer* to `creation_options`, and return the new passkey. Raise PasskeyRefused if a check fails."""
     from webauthn import verify_registration_response
     from webauthn.helpers.cose import COSEAlgorithmIdentifier
     from webauthn.helpers.structs import AuthenticatorAttestationResponse, RegistrationCredential
@@ -236,7 +236,7 @@ def verify_creation(
 
 
 def read_assertion(answer: str) -> Assertion:
-    """Parse the assertion in *answer*; its ids say which passkey to look up. Raise PasskeyRefused."""
+    """Parse the assertion in *answer*; its ids say which passkey to look up. Raise PasskeyRefused if *answer* is malformed."""
     return _read(_ASSERTION, answer)
 
 
@@ -323,7 +323,7 @@ def _read(form: TypeAdapter[Answer], answer: str | bytes) -> Answer:
 
 
 def _check_client_data(octets: bytes, kind: str, party: RelyingParty, challenge: bytes) -> None:
-    """Check the browser's data about the page that asked for the passkey. Raise PasskeyRefused."""
+    """Check the browser's data about the page that asked for the passkey. Raise PasskeyRefused if a check fails."""
     data = _read(_CLIENT_DATA, octets)
     if data.type != kind:
         raise PasskeyRefused(PasskeyFlaw.TYPE)
@@ -338,7 +338,7 @@ def _check_client_data(octets: bytes, kind: str, party: RelyingParty, challenge:
 def _check_data(
     data: bytes, party: RelyingParty, *, verifies_user: bool, is_creation: bool
 ) -> None:
-    """Check the authenticator data, without the signature. Raise PasskeyRefused."""
+    """Check the authenticator data, without the signature. Raise PasskeyRefused if a check fails."""
     if len(data) < (_ID_AT if is_creation else _HEADER_BYTES):
         raise PasskeyRefused(PasskeyFlaw.FORM)
     if data[:_FLAGS_AT] != sha256(party.id.encode()).digest():

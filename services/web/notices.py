@@ -111,7 +111,7 @@ def _notice(request: Request, session: AppSession, kind: NoticeKind) -> NewNotic
 
 
 def _mail(request: Request, address: EmailAddress, kind: NoticeKind, *, is_known: bool) -> Mail:
-    """Return the email for a notice of this *kind*. Raise BadAddress."""
+    """Return the email for a notice of this *kind*. Raise BadAddress if *address* is invalid."""
     now = datetime.now(UTC)
     return Mail(
         address=address,

@@ -209,7 +209,7 @@ def _is_pressed(request: Request) -> bool:
 
 
 def _own(signed_in: SignedIn | None, step: Step) -> SignedIn:
-    """Return *signed_in* if *step* was begun in its session. Raise StepEnded."""
+    """Return *signed_in* if *step* was begun in its session, else raise StepEnded."""
     if signed_in is None or step.session_id != signed_in.session.id:
         raise StepEnded
     return signed_in

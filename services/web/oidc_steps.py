@@ -123,9 +123,8 @@ class SignOnSteps:
         self, request: Request, kind: str, session: AppSession | None = None
     ) -> tuple[Step, WaitingAnswer]:
         """Return the step named in the URL of a page, and the response that it stores, without ending the step.
-        Raise StepEnded.
 
-        This call blocks.
+        This call blocks. Raise StepEnded if the step has ended.
         """
         step_id = read_step_id(request.query_params.get("step", ""))
         browser = self._browser_of(request)
@@ -137,7 +136,7 @@ class SignOnSteps:
     ) -> tuple[Step, WaitingAnswer]:
         """Count an attempt to complete the *step* of a form; return the step and the response that it stores.
 
-        This call blocks. Raise StepEnded.
+        This call blocks. Raise StepEnded if the step has ended.
         """
         browser, step_id = self._browser_of(request), read_step_id(step)
         found = self.start.steps.attempt(browser, kind, step_id, session)

@@ -50,7 +50,7 @@ class LinkByPasskey:
     async def finish(self, asked: Asked, given: Given) -> Response:
         """Sign in; if that is refused, redirect to the page of the step, or to the sign-in page if the step has ended.
 
-        Raise StepEnded.
+        Raise StepEnded if the step had already ended.
         """
         request, takes_passkey = asked.request, asked.accounts.policy.takes_passkey
         attempt = partial(self.steps.attempt, request, ACCOUNT_STEP, given.kept)

@@ -50,7 +50,7 @@ class SessionStart:
     def count_try(self, step_id: UUID) -> None:
         """Count an attempt in the throttle of a step, because `Steps.renew` resets the count in the step itself.
 
-        Raise StepEnded.
+        Raise StepEnded if the throttle allows no further attempt.
         """
         try:
             self.accounts.backend.count_throttles([self.attempts.tries(step_id)])
