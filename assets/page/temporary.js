@@ -41,7 +41,7 @@ addEventListener("pageshow", ({ persisted }) => {
   posted.clear();
 });
 
-// runs after the scripts that prevent the event because they ask the server or the browser first
+// runs after the scripts that first ask the server or the browser, and prevent the event for this
 document.addEventListener("submit", (event) => {
   if (!event.defaultPrevented) noteSubmission(event.target);
 });

@@ -62,7 +62,7 @@ def instructions_dialog(conversation: Conversation | None) -> None:
 @st.dialog(words.PREFERENCES, on_dismiss="rerun")
 @show_errors()
 def preferences_dialog() -> None:
-    """Edit the user's preferences, which apply to conversations for which nothing else was chosen."""
+    """Edit the user's preferences: the defaults for conversations in which nothing else was chosen."""
     user = user_services()
     now, key = user.profile.preferences(), "my-instructions"
     # the default model and policy are shown as selected, but are stored only when changed

@@ -224,7 +224,7 @@ def draw() -> None:
 
 
 def draw_facts(conversation_id: ConversationId | None, space_id: SpaceId | None) -> None:
-    """Draw a line for each deleted fact of a chat or space. For use in a dialog, behind which the page is not redrawn."""
+    """Draw a line for each deleted fact of a chat or space. Dialogs call this, because the page behind them is not redrawn."""
     for one in tab().undoable:
         if one.scope == (conversation_id, space_id):
             _draw_line(one, "undo-fact", "restore-fact")

@@ -294,9 +294,7 @@ def _left(cap: Cap, amount: int) -> str:
 
 
 def _cents(micro: int, rounding: str) -> str:
-    """Format an amount in whole cents. Escape the dollar sign: Streamlit's Markdown shows text between two of them as
-    a formula.
-    """
+    """Format an amount in whole cents, and escape the dollar sign, because Streamlit's Markdown uses dollar signs for formulas."""
     cents = (Decimal(micro) / _CENT).to_integral_value(rounding)
     return _amount(int(cents) * _CENT, 2, 2).replace("$", r"\$")
 

@@ -63,8 +63,8 @@ class _PlacedRow:
 class _Sums:
     """Totals over a user's stored rows, and the conversation heads computed from these rows."""
 
-    # the bytes that sealing adds to each conversation; under the key None, to documents, titles, instructions and
-    # summaries
+    # the number of bytes that sealing adds to each conversation; the key None stands for documents, titles,
+    # instructions and summaries
     added: Counter[ConversationId | None] = field(default_factory=Counter[ConversationId | None])
     heads: dict[ConversationId, Head] = field(default_factory=dict[ConversationId, Head])
 

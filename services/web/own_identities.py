@@ -297,7 +297,7 @@ class OwnIdentities:
 
 
 def _marked(identities: tuple[LinkedIdentity, ...], mark: str) -> Identity:
-    """Return the identity that forms call *mark*. Raise StepEnded if it has been removed since the page was drawn."""
+    """Return the identity with the id *mark* in forms. Raise StepEnded if it has been removed since the page was drawn."""
     for one in identities:
         if one.identity.mark == mark:
             return one.identity
