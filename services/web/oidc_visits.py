@@ -200,7 +200,7 @@ class SignOnVisits:
 @dataclass(frozen=True, slots=True)
 class LinkByCode:
     """Links an identity to the account with the email address in the provider's response, once an emailed code proves
-    its ownership.
+    that the user owns the account.
     """
 
     name: ClassVar[str] = "link_identity"
