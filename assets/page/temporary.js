@@ -1,5 +1,5 @@
 // A temporary chat ends with its page, so the browser asks before the page is left. It does not ask once the
-// chat has ended, as after signing out, nor when a form only downloads a file.
+// chat has ended, for example after signing out, nor when a form only downloads a file.
 
 const REPEATED = 10_000; // milliseconds in which a form is posted only once
 const posted = new Set();

@@ -185,9 +185,7 @@ def lay_out(view: ThreadView) -> Layout:
 
 
 def _opened_at(thread: Thread, exchanges: list[Exchange]) -> int:
-    """Return the seq of the prompt that was last when *thread* was opened; if that prompt was deleted, the seq of the
-    current last prompt.
-    """
+    """Return the seq of the prompt that was last when *thread* was opened, but at most the seq of the current last prompt."""
     last = exchanges[-1][0].seq if exchanges else 0
     place, seq = tab().opened_at or (None, last)
     seq = min(seq, last) if place == thread.conversation.id else last

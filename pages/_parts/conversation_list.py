@@ -39,10 +39,10 @@ def draw(
     space: Space | None,
     running: Collection[str] = (),
 ) -> tuple[Listed, Sequence[Conversation] | None]:
-    """Draw the list, the archive or the results of the filter; with an open *space*, only its conversations.
+    """Draw the list, the archive or the results of the filter; with an open *space*, draw only its conversations.
 
-    Return the conversations that have rows, and those that were read for the list (None for filter results).
-    *opened* always has a row, except in filter results; *running*: the conversations in which a reply streams.
+    Return the conversations that have rows, and those that were read for the list (None for filter results). *opened*
+    always has a row, except in filter results; *running*: the conversations in which a reply streams.
     """
     every = spaces.every(user)
     has_chooser = space_dialogs.draw_chooser(every, space, opened)

@@ -30,7 +30,7 @@ _THEMES: tuple[Theme, ...] = get_args(Theme)
 @st.dialog(words.INSTRUCTIONS, on_dismiss="rerun")
 @show_errors()
 def instructions_dialog(conversation: Conversation | None) -> None:
-    """Edit the instructions of *conversation*; None: of the new conversation."""
+    """Edit the instructions of *conversation* or, if it is None, of the new conversation."""
     user = user_services()
     if conversation is None:
         key, space_id = "instructions-new", spaces.chosen(user)

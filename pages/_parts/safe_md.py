@@ -237,7 +237,7 @@ def _scheme(address: str) -> str:
 
 
 def _link_image(found: re.Match[str], rest: str = "") -> str:
-    """Return a link that names the host of the image *found*, then *rest*; if no host can be read, the image as it is."""
+    """Return a link that names the host of the image *found*, then *rest*; if no host can be read, return the image unchanged."""
     address = unescape(found["address"])
     with suppress(ValueError):
         if "\\" not in address and (host := urlsplit(address).hostname):

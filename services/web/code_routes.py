@@ -78,7 +78,7 @@ class CodePurposeFlow(Protocol):
     # name of the purpose: the value of the form field `purpose` and of the query parameter `code`, and the kind of
     # its steps
     name: ClassVar[str]
-    # True: steps of this purpose belong to the session of a signed-in user; False: to no session
+    # True: steps of this purpose belong to the session of a signed-in user; False: they belong to no session
     needs_session: ClassVar[bool]
 
     async def request_of(self, asked: Asked) -> CodeRequest:
@@ -293,7 +293,7 @@ class CodeRoutes:
 
 
 def _refusal(form: _Form, error: AppError, *, step: str) -> Response:
-    """Return the redirect to the form for entering the code of *step*; if *step* is "", to the form for requesting a code."""
+    """Return the redirect to the form for entering the code of *step* or, if *step* is "", to the form for requesting a code."""
     values = {"code": form.flow.name, "step": step, "invite": form.invitation}
     return RedirectResponse(with_reason(form.target, error, **values), 303)
 

@@ -160,7 +160,7 @@ class OidcRoutes:
             return RedirectResponse(with_reason(target, error, invite=invitation), 303)
 
     async def _end(self, request: Request, name: str) -> Response:
-        """Redirect to the sign-out of the provider after a click on a page of this app; else to the front page."""
+        """Redirect to the sign-out of the provider after a click on a page of this app; else redirect to the front page."""
         if not _is_pressed(request):
             return RedirectResponse("/", 303)
         try:

@@ -77,7 +77,7 @@ class OwnIdentities:
         ]
 
     def routes_without_provider(self) -> list[Route]:
-        """Return the routes that exist even if no provider is configured: for renaming and removing linked identities."""
+        """Return the routes that rename and remove linked identities. They exist even if no provider is configured."""
         rename = self._form(self._rename, "identity", "identity_name")
         remove = self._form(self._remove, "identity", "others")
         return [

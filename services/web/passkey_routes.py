@@ -69,7 +69,7 @@ class PasskeyFlow(Protocol):
     """A use of passkeys, such as sign-in: the WebAuthn options for the browser, and the action after its response is verified."""
 
     name: ClassVar[str]  # value of the form field `use`
-    # True: steps for this purpose belong to the session of a signed-in user; False: to no session
+    # True: steps for this purpose belong to the session of a signed-in user; False: they belong to no session
     needs_session: ClassVar[bool]
 
     def offer(self, asked: Asked, challenge: bytes) -> Offer:
