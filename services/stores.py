@@ -191,14 +191,18 @@ def open_copy_target(
     managed_password: Callable[[UserId], str | None],
     *,
     is_dry: bool,
+    is_app: bool = True,
 ) -> Generator[CopyTarget]:
-    """Open the store that the settings name as a copy's target; create it unless *is_dry*. Raise Misconfigured if that fails."""
+    """Open the store that the settings name as a copy's target; create it unless *is_dry*. Raise Misconfigured if that fails.
+
+    *is_app*: False lets the app run beside a store that allows it.
+    """
     folders = choose_folders(chosen.data_dir, chosen.key_dir)
     if place := place_of(chosen, folders):
         from services.store.tables.in_memory import InMemoryStore
 
         is_new = not place.exists() and is_dry
-        opened = InMemoryStore() if is_new else _open_to_copy(chosen, place, ring)
+        opened = InMemoryStore() if is_new else _open_to_copy(chosen, place, ring, is_app=is_app)
         with _tables_copy(opened) as tables:
             yield tables
     else:
@@ -207,9 +211,11 @@ def open_copy_target(
             yield target
 
 
-def _open_to_copy(chosen: Settings, place: StorePlace, ring: RootKeys) -> AllTables:
+def _open_to_copy(
+    chosen: Settings, place: StorePlace, ring: RootKeys, *, is_app: bool = True
+) -> AllTables:
     """Open *place* for a command, while no app uses it. For json-plain, this locks the files, but imports no chats."""
-    return open_tables(place, ring, is_app=not chosen.is_plain, is_start=False)
+    return open_tables(place, ring, is_app=is_app and not chosen.is_plain, is_start=False)
 
 
 @contextmanager

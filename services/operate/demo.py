@@ -4,12 +4,9 @@ The data is made by calling the methods of an in-memory store, with a simulated 
 seed and the time at which the demo is made.
 """
 
-from collections import defaultdict
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from operator import methodcaller
 from random import Random  # noqa: TID251 (made-up figures, no secrets)
-from typing import Any
 from uuid import UUID
 
 from services.crypto import RootKeys
@@ -22,13 +19,12 @@ from services.operate.demo_texts import NAMES, QUESTIONS, TOPICS
 from services.rules.accounts import Settings
 from services.store.accounts import Accounts
 from services.store.backend import Throttles, UserBackend
-from services.store.operator import CopiedRows
 from services.store.port import Store
 from services.store.sealed import sealed_store
 from services.store.tables import schema
 from services.store.tables.backend import TablesBackend
+from services.store.tables.copying import TablesCopy
 from services.store.tables.in_memory import InMemoryStore
-from services.store.tables.protocol import Table
 
 DAYS = 90
 _LIFETIME_SECONDS = 2 * DAYS * 86_400  # long enough that no session ends during the demo
@@ -47,17 +43,6 @@ _BACKGROUND = {  # probability and usage of each background call after the first
     Purpose.FACTS: (0.3, Usage(900, 40)),
     Purpose.SUMMARY: (0.1, Usage(3000, 250)),
 }
-# the tables that a demo fills: `_SHARED` lists the shared tables, `_OWN` the tables of each user
-_SHARED: tuple[Table[Any], ...] = (
-    schema.ACCOUNTS,
-    schema.CREDENTIALS,
-    schema.AUDIT,
-    schema.DEPLOYMENT,
-)
-_OWN: tuple[Table[Any], ...] = (
-    *(schema.BUDGETS, schema.CONVERSATIONS, schema.MESSAGES),
-    *(schema.TURNS, schema.RECEIPTS, schema.LEDGER, schema.DAYS, schema.COUNTS),
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +53,7 @@ class _Person:
     keenness: float
 
 
-def make_demo(ring: RootKeys, seed: int, password: str, now: datetime) -> CopiedRows:
+def make_demo(ring: RootKeys, seed: int, password: str, now: datetime) -> TablesCopy:
     """Make up 30 people and their use of the app in the 90 days before *now*.
 
     The first of them is the admin, with *password*; the other accounts have no password.
@@ -85,7 +70,9 @@ def make_demo(ring: RootKeys, seed: int, password: str, now: datetime) -> Copied
     admin.set_deployment_cap(20_000_000)
     spent = short.backend.account().spent_this_month_micro
     admin.set_caps(short.id, {"monthly_cap_micro": max(50_000, spent * 21 // 20)})
-    return _rows_of(use.tables, [person.id for person in people])
+    # the settings of the deployment that is filled stay as they are
+    use.tables.of(None).run(lambda block: block.delete(schema.SETTINGS, "settings"))
+    return TablesCopy(use.tables)
 
 
 class _Use:
@@ -198,13 +185,3 @@ class _Use:
 
     def _id(self) -> UUID:
         return UUID(int=self._random.getrandbits(128), version=4)
-
-
-def _rows_of(tables: InMemoryStore, user_ids: list[UserId]) -> CopiedRows:
-    rows: dict[str, list[tuple[UserId | None, object]]] = defaultdict(list)
-    for user_id, of_user in [(None, _SHARED), *((one, _OWN) for one in user_ids)]:
-        for table in of_user:
-            order = ("id",) if "id" in table.fields else ()
-            select = methodcaller("select", table, order=order)
-            rows[table.name] += [(user_id, row) for row in tables.of(user_id).run(select)]
-    return rows
