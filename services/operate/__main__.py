@@ -17,6 +17,7 @@ from services.domain import ConversationId, UserId
 from services.domain.addresses import EmailAddress, checked_address
 from services.embedded.folders import Folders, choose_folders
 from services.embedded.plan import read_root_keys, running_endpoints
+from services.embedded.reports import address_notice
 from services.errors import AppError, BadInput, Misconfigured
 from services.operate import accounts
 from services.operate.accounts import lookup_faults, open_account, opens
@@ -266,6 +267,8 @@ def check() -> None:
             Mark.NOTE,
             "printed on the console of the app, not sent (DAYBOOK_MAIL=console)",
         )
+    if notice := address_notice(chosen, "http://localhost"):
+        table["address"] = Mark.NOTE, notice.sentence
     for name, (mark, text) in table.items():
         click.echo(f"{mark:<4}  {name:<13}  {text}")
     if any(mark is Mark.FAIL for mark, _ in table.values()):
