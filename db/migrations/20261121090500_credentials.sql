@@ -15,15 +15,15 @@ create table private.credentials (
   lookup text not null unique check (lookup ~ '^[0-9a-f]{64}$'),   -- the app's HMAC of the email address
   sealed public.sealed not null,
   generation integer not null check (generation > 0),   -- grows with each change of a sign-in method; also in the sealed text
-  -- grows with each use of the second factor, a passkey or an identity; also sealed
+  -- grows with each use of the second factor, a passkey or an identity; also in the sealed text
   uses integer not null default 0 check (uses >= 0),
-  wants_factor boolean not null default false,          -- true: no session begins without the second factor, which the sealed text holds
+  wants_factor boolean not null default false,          -- true: the account has a second factor (in the sealed text), and no session begins without it
   signed_up_at timestamptz not null default clock_timestamp(),   -- while the sign-up is pending: when it was last begun
   check (user_id is null or user_id = id)
 );
 
 -- Look-up values of data in a user's credentials: a former address that the user may take back, an identity,
--- or a passkey. A row holds only the value, its user and its expiry: the app reads all else from the sealed text.
+-- or a passkey. A row has only the value, its user and its expiry: the app reads everything else from the sealed text.
 create table private.lookups (
   lookup text primary key check (lookup ~ '^[0-9a-f]{64}$'),       -- the app's HMAC of the address, identity or passkey and of its kind
   user_id uuid not null references private.roles (user_id) on delete cascade,
@@ -54,8 +54,8 @@ create function private.claiming_credentials(lookups text[]) returns setof priva
   );
 end;
 
--- Return the credentials that have one of the look-up values *lookups*, first those of a user, then those of
--- a pending sign-up. While root keys change, two sign-ups of one address may be pending, until one of them is
+-- Return one row of credentials that has one of the look-up values *lookups*: a user's or, if there is none,
+-- that of a pending sign-up. While root keys change, two sign-ups of one address may be pending, until one of them is
 -- replaced or completed.
 create function private.find_credentials(lookups text[]) returns private.credentials language sql stable begin atomic
   select * from private.claiming_credentials(lookups)
@@ -86,8 +86,8 @@ end $$;
 -- Count a sign-in attempt before its result is known; return the credentials of an address, the wrapped keys
 -- of its user (with which a sign-in seals the name of the device) and the state of sign-ups. The attempt
 -- counts in *device_throttles* if the credentials belong to *device_user*, who has signed in on the calling
--- device before; otherwise in the *throttles* of strangers. So guesses from elsewhere do not lock users out
--- of their own devices.
+-- device before; otherwise in *throttles*, which are for unknown devices. So guesses from elsewhere do not lock
+-- users out of their own devices.
 create function private.count_attempt(
   lookups public.free_text, throttles public.free_text, device_user uuid, device_throttles public.free_text,
   invitation public.free_text, address public.free_text, nonce uuid
@@ -134,8 +134,8 @@ begin
   return private.answer(found, 'stale');
 end $$;
 
--- Delete a user of Supabase Auth with *address* and without an account, unless it is *person*. Return false
--- if there is a user who cannot be deleted: one who has an account, or was created before the first migration.
+-- Delete the user of Supabase Auth who has *address* but no account, unless it is *person*. Return false if another user with
+-- *address* stays, for example because that user has an account or was created before the first migration.
 create function private.free_auth_address(address text, person uuid default null) returns boolean language plpgsql as $$
 declare
   stranger record;
@@ -154,7 +154,7 @@ begin
 end $$;
 
 -- Delete the user of Supabase Auth with *address* whose sign-up was interrupted; refuse with "address_taken"
--- if a user with *address* stays.
+-- if a user with *address* cannot be deleted.
 create function private.end_stranger(address public.free_text, nonce uuid) returns jsonb language plpgsql as $$
 begin
   perform private.spend_nonce(nonce);
@@ -224,9 +224,9 @@ begin
   elsif stored.uses is distinct from new_uses - (action in ('factor.use', 'passkey.use', 'identity.use'))::integer then
     return private.answer(false, 'factor_used');
   elsif (case
-    -- a factor may exist already: a passkey that is asked for when an authenticator app is added, or the reverse
+    -- the stored value may be true already: an account may have both an authenticator app and a passkey as its factor
     when action in ('factor.add', 'passkey_factor.add') then new_wants_factor
-    -- an operator may also remove a factor that the account would get back with a former address
+    -- an operator may remove a factor that the account does not have now, but would get back with a former address
     when action in ('factor.remove', 'passkey_factor.remove') then stored.wants_factor or (actor is null and not new_wants_factor)
     when action in ('factor.use', 'factor.replace', 'recovery.renew') then stored.wants_factor and new_wants_factor
     when action in ('password.set', 'passkey.remove') then stored.wants_factor or not new_wants_factor
@@ -260,10 +260,10 @@ end $$;
 
 -- Check the credentials of *person* when a session or a proof begins: they must be of *seen_generation*, and
 -- the second factor must have been given (*has_factor*) if the credentials want it or the deployment
--- requires it (*is_required*). *factor_action* also stores the credentials, in the same transaction, after a use of the
--- factor ('factor.use'), a passkey or an identity ('passkey.use', 'identity.use'), or after the factor's
--- enrolment ('factor.add'); null: they are not changed. A use of a passkey or an identity may come without the factor if
--- the credentials want none. Return the reason of a refusal, or null.
+-- requires it (*is_required*). *factor_action* is the reason to store new credentials in this transaction: the factor was used
+-- ('factor.use') or enrolled ('factor.add'), or a passkey or an identity was used ('passkey.use', 'identity.use'); null: the
+-- credentials stay unchanged. The use of a passkey or an identity needs no factor if the credentials want none. Return the
+-- reason of a refusal, or null.
 create function private.check_factor(
   person uuid, seen_generation integer, has_factor boolean, is_required boolean, factor_action text, new_generation integer,
   new_uses integer, new_wants_factor boolean, new_lookup text, new_sealed public.sealed
@@ -295,7 +295,7 @@ begin
   end;
 end $$;
 
--- Replace the caller's credentials. Only their user can: the server key, which a copy of the database
+-- Replace the caller's credentials. Only the user can do this: the key of server proofs, which a copy of the database
 -- contains, is not enough to overwrite an account secret. *renamed*: JSON that maps the user's look-up values
 -- to new ones, under another root key; null: unchanged.
 create function private.change_credentials(
@@ -333,21 +333,22 @@ end $$;
 -- Lock *address* and the users of Supabase Auth that change when *person* gets this address.
 create function private.lock_address(person uuid, address text) returns void language plpgsql as $$
 begin
-  perform pg_advisory_xact_lock(hashtext('daybook: addresses'), hashtext(address));   -- if two users take the same address at once, the second waits
+  perform pg_advisory_xact_lock(hashtext('daybook: addresses'), hashtext(address));   -- if two users take the same address at the same time, the second waits
   -- these rows are locked before all others, as in deletions of accounts, to avoid deadlocks; and in the order of ids, in
   -- case two users swap their addresses
   perform from auth.users where id = person or email = address order by id for update;
 end $$;
 
--- Return true if another account than the account of *person* has *address* or may take it back. *claiming*: the HMACs
--- of the address, one for each of these cases. Also delete a user of Supabase Auth with the address but no account.
+-- Return true if an account other than that of *person* has *address* or may take it back. *claiming*: the HMACs of
+-- *address* as an account's address and as a former address. Also delete a user of Supabase Auth who has *address* but no
+-- account.
 create function private.is_address_taken(person uuid, address text, claiming text[]) returns boolean language plpgsql as $$
 begin
   return exists (select from private.claiming_credentials(claiming) other where other.user_id <> person)
     or not private.free_auth_address(address, person);
 end $$;
 
--- Give the account of *person* another address, as `change_address` does. Only the owner of the migrations
+-- Give the account of *person* another address, as `change_address` does. Only the role that owns the migrations
 -- calls this, for an operator. All sessions end, and no former address can be taken back.
 create function private.set_address(
   person uuid, seen_generation integer, new_generation integer, new_uses integer, new_wants_factor boolean, address text,
@@ -399,7 +400,7 @@ begin
   select wants_factor into wanted_factor from private.credentials
   where user_id = me and generation = seen_generation and uses = new_uses for update;
   if not found or exists (
-    -- true if another user has the value: someone with write access to the database added it in advance
+    -- another user has this value only if someone with write access to the database added it in advance
     select from private.lookups where lookup = any (kept) and user_id <> me and (expires_at > clock_timestamp()) is not false
   ) then
     return private.answer(false, 'stale');
@@ -418,7 +419,8 @@ begin
   where user_id = me and expires_at is not null and lookup <> all (kept) or lookup = any (kept) and expires_at <= clock_timestamp();
   insert into private.lookups (lookup, user_id) select unnest(kept), me on conflict do nothing;
   perform private.set_auth_user(me, address);
-  -- if a sign-up of the address was stored meanwhile, it has this look-up value: the error then undoes all changes
+  -- if a sign-up of the address was stored meanwhile, it has the same look-up value: the unique constraint then raises an
+  -- error, which undoes all changes
   update private.credentials set generation = generation + 1, wants_factor = new_wants_factor, lookup = new_lookup,
     sealed = new_sealed
   where user_id = me;

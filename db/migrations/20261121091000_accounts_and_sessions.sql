@@ -21,14 +21,14 @@ create table public.user_keys (             -- a user's key, wrapped by the root
 create table private.app_sessions (
   id uuid primary key,
   user_id uuid not null references private.roles (user_id) on delete cascade,
-  auth_session_id uuid not null unique,     -- Supabase's session: deleting it invalidates its tokens at once
+  auth_session_id uuid not null unique,     -- the session at Supabase Auth; its tokens are invalid once it is deleted
   cookie_hash text not null unique check (cookie_hash ~ '^[0-9a-f]{64}$'),
   tokens public.sealed not null,            -- Supabase's access token, its expiry and the refresh token
   generation integer not null default 0 check (generation >= 0),   -- the number of times that the tokens were replaced
-  -- the end of the lease of the process that exchanges the refresh token; two exchanges at once would end the session
+  -- the end of the lease of the process that exchanges the refresh token: two concurrent exchanges would end the session
   refreshing_until timestamptz,
   device public.sealed,                     -- the browser's name, sealed under the user's key
-  -- the lifetime of the first access token, for `operate check`
+  -- the lifetime of the session's first access token, which `operate check` reads
   token_seconds integer,
   idle_seconds integer not null check (idle_seconds between 60 and 31536000),
   created_at timestamptz not null default now(),
@@ -75,7 +75,7 @@ create index on private.throttles (window_ends);
 
 -- functions: proofs -------------------------------------------------------------------------------------
 
--- Return the number of a lease, as `lease_refresh` returns it: the lease's end in microseconds; null: there
+-- Return the number of a lease, as `lease_refresh` returns it: the lease's end in Unix microseconds; null: there
 -- is no lease.
 create function private.lease_of(refreshing_until timestamptz) returns bigint language sql stable
 return (extract(epoch from refreshing_until) * 1000000)::bigint;
@@ -84,7 +84,7 @@ return (extract(epoch from refreshing_until) * 1000000)::bigint;
 -- proof is enough. If the account has a second factor, the proof counts only in a session in which the factor
 -- was given.
 create function private.is_proven(session private.app_sessions, is_part boolean default false) returns boolean language sql stable
-return greatest(now() - session.proved_at, session.proved_at - now()) < interval '10 minutes'   -- the clock may have been ahead
+return greatest(now() - session.proved_at, session.proved_at - now()) < interval '10 minutes'   -- in both directions, because the clock may have been ahead
   and (session.proof_scope = 'full' or is_part and session.proof_scope = 'part')
   and (session.has_factor or not exists (
     select from private.credentials where credentials.user_id = session.user_id and wants_factor
@@ -112,8 +112,8 @@ begin
   end if;
 end $$;
 
--- Subtract one attempt, because it succeeded, from the throttle buckets *returned* (a JSON array in the
--- same order as for `throttle`).
+-- Subtract an attempt that succeeded from each of the throttle buckets *returned* (a JSON array, in the same order as
+-- for `throttle`).
 create function private.return_attempts(returned public.free_text) returns void language plpgsql as $$
 declare
   counted text;
@@ -127,8 +127,8 @@ end $$;
 -- it was checked. `check_factor` checks the account's own second factor; a factor that the deployment requires
 -- must have been given earlier in this session. An attempt that succeeds is not counted: it is subtracted from
 -- each throttle in the list *returned*. A partial proof (*new_scope*) does not replace a full proof that is
--- younger than ten minutes. The session's *cookie* is replaced by a new one, and the tokens are stored sealed for
--- the new cookie. The caller must hold the *lease* of the refresh token, so that no other process exchanges
+-- younger than ten minutes. The session's *cookie* is replaced by a new cookie, and the tokens are stored sealed for
+-- the new cookie. The caller must have the *lease* of the refresh token, so that no other process exchanges
 -- the token at the same time. The lease ends even if the proof is refused.
 create function private.prove_session(
   me uuid, seen_generation integer, returned public.free_text, has_factor boolean, factor_action text,
@@ -174,12 +174,12 @@ end $$;
 
 -- functions: notices ------------------------------------------------------------------------------------
 
--- Store a notice to *person*, if there is such an account. The newest three notices of each kind stay, so
--- that a kind that a stranger can cause repeatedly displaces no other kind.
+-- Store a notice to *person*, if the account exists, and keep only the newest three notices of each kind: so
+-- notices that a stranger can cause repeatedly displace none of another kind.
 create function private.put_notice(person uuid, new_id uuid, new_kind text, new_browser public.sealed, made_in uuid) returns void
 language plpgsql as $$
 begin
-  perform pg_advisory_xact_lock(hashtext('daybook: notices'), hashtext(person::text));   -- a lock, so that concurrent calls keep the limit of three
+  perform pg_advisory_xact_lock(hashtext('daybook: notices'), hashtext(person::text));   -- this lock makes concurrent calls keep the limit of three
   delete from private.notices where id in (
     select id from private.notices where user_id = person and kind = new_kind order by at desc, id offset 2
   );
@@ -269,8 +269,8 @@ create trigger password_changes_need_a_permit before update on auth.users
 create trigger user_data_is_small before insert or update on auth.users
   for each row when (octet_length(new.raw_user_meta_data::text) > 2000) execute function private.refuse_statement();
 
--- Set a user's address at Supabase Auth, and the password's hash unless *new_hash* is null. The permit that
--- this needs is made and used here.
+-- Set a user's address at Supabase Auth, and the password's hash unless *new_hash* is null. The function makes
+-- the permit that this change needs, and the trigger `password_changes_need_a_permit` uses it.
 create function private.set_auth_user(person uuid, address text, new_hash text default null) returns void
 language plpgsql as $$
 begin
@@ -289,8 +289,8 @@ begin
 end $$;
 
 -- Reset the address and the password's hash of *person* at Supabase Auth to those in the account's
--- credentials, and end the account's sessions. Only the owner of the migrations calls this. Return false if there is
--- no such account.
+-- credentials, and end the account's sessions. Only the role that owns the migrations calls this. Return false if there
+-- is no such account.
 create function private.repair_sign_in(person uuid, address text, new_hash text) returns boolean language plpgsql as $$
 begin
   -- these rows are locked before all others, as in deletions of accounts, to avoid deadlocks
@@ -298,8 +298,8 @@ begin
   if not exists (select from private.roles where user_id = person and deleted_at is null) then
     return false;
   end if;
-  -- other users with the address: those without an account are deleted; the others get a tombstone until they, too, are
-  -- repaired
+  -- other users with the address: users without an account are deleted; users with an account get a tombstone as their
+  -- address until they, too, are repaired
   perform private.delete_user(id) from auth.users where email = address and id <> person
     and created_at > (select made_at from private.settings)
     and not exists (select from private.roles where user_id = users.id);
@@ -316,7 +316,7 @@ end $$;
 -- Replace the address of a deleted account with a tombstone: from then on, sign-in does not find the address and sign-up accepts it.
 create function private.bury(person uuid) returns void language plpgsql as $$
 begin
-  -- with the publishable key, an attacker can register the tombstone's address at Supabase Auth (without an account here)
+  -- with the publishable key, an attacker may have registered a user with the tombstone's address at Supabase Auth
   delete from auth.users where email = private.tombstone(person) and id <> person;
   update auth.users set email = private.tombstone(person), encrypted_password = null, email_change = '',
     raw_user_meta_data = '{}'               -- Supabase Auth copies the address into these columns
@@ -334,15 +334,15 @@ create function private.can_erase_log_entries() returns boolean language sql sta
 return has_table_privilege(to_regclass('auth.audit_log_entries'), 'select')
   and has_table_privilege(to_regclass('auth.audit_log_entries'), 'delete');
 
--- Return true if `erase_log_entries` is due: a minute after a deletion, when entries that were being written are committed.
+-- Return true if `erase_log_entries` is due: a minute after a deletion, when the log entries written meanwhile are committed.
 create function private.has_log_erasures() returns boolean language sql stable
 return private.can_erase_log_entries()
   and exists (select from private.log_erasures where since < now() - interval '1 minute');
 
 -- Delete the entries of Supabase Auth's log (auth.audit_log_entries) that name deleted accounts or their addresses: one
 -- slice of at most 20,000 entries, or a third of a second. The log is indexed by id only, so a pass scans all entries by
--- id, for all accounts that are waiting when it begins. Return true if more must be scanned. (A separate call, because a
--- large log would delay the sweep.)
+-- id, for all accounts that are waiting when it begins. Return true if more must be scanned. (This is a separate call,
+-- because a large log would delay the sweep.)
 create function private.erase_log_entries() returns jsonb language plpgsql as $$
 declare
   deadline constant timestamptz := clock_timestamp() + interval '0.3 seconds';
@@ -380,8 +380,8 @@ begin
   return jsonb_build_object('ok', true, 'more', private.has_log_erasures());
 end $$;
 
--- Delete an account: its keys, credentials and address at once, its rows in slices by the sweep, and the account itself last. Users
--- delete their own account; admins any account.
+-- Delete an account: this call deletes its keys, credentials and address; sweeps delete its rows in slices and, last, the
+-- account itself. Users may delete their own account, admins any account.
 create function private.delete_account(me uuid, person uuid) returns jsonb language plpgsql as $$
 declare
   last_one boolean;
@@ -500,7 +500,7 @@ end $$;
 
 create function private.set_role(me uuid, person uuid, new_role text) returns jsonb language plpgsql as $$
 declare
-  -- called first: it takes locks, and the reads below must follow them
+  -- called first, because it takes locks, and the reads below must come after the locks
   last_one boolean := private.is_last_admin(person);
 begin
   perform private.require_admin(me);
@@ -635,7 +635,7 @@ begin
   ));
 end $$;
 
--- Open a session for the server: note its use, and return it with its sealed tokens, and the user's wrapped
+-- Open a session for the server: record its use, and return it with its sealed tokens, and the user's wrapped
 -- keys and credentials. *cookie* is the hash of the session's cookie. The refusal is "not_found" if there is
 -- no such session.
 create function private.open_session(cookie text, nonce uuid) returns jsonb language plpgsql as $$
@@ -744,8 +744,8 @@ begin
 end $$;
 
 -- Ask all processes to stop the replies that are still streaming and were begun by the caller's session
--- *one_session* (null: by any session except the calling one). Return their number: these replies are stored
--- and settled before `revoke_sessions` ends the session.
+-- *one_session* (null: by any session except the calling one). Return the number of these replies: the app waits
+-- until they are stored and settled, and then calls `revoke_sessions`.
 create function private.stop_turns(me uuid, one_session uuid) returns jsonb language plpgsql as $$
 declare
   meant uuid := (select auth_session_id from private.app_sessions where id = one_session and user_id = me);
@@ -792,7 +792,7 @@ declare
 begin
   for counted in select jsonb_array_elements(buckets::jsonb) loop
     length := make_interval(secs => (counted ->> 'seconds')::integer);
-    -- a window that ends later than a new one was begun while the clock was ahead
+    -- also deletes a window that ends later than a new window would: it was begun while the clock was ahead
     delete from private.throttles where bucket = counted ->> 'bucket'
       and (window_ends <= clock_timestamp() or window_ends > clock_timestamp() + length);
     insert into private.throttles as known (bucket, window_ends, attempts)

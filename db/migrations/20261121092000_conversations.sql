@@ -174,8 +174,8 @@ begin
     || private.answer(found or exists (select from public.conversations where id = conversation and user_id = me));
 end $$;
 
--- Hide a conversation from all readers at once, and ask the processes of its open turns to stop; the first `tidy`
--- after *for_seconds* destroys its row and key, even if the process that offered Undo has ended. A repeated call does
+-- Hide a conversation from all readers, and ask the processes of its open turns to stop. The first `tidy` after
+-- *for_seconds* destroys the conversation's row and key, even if the process that offered Undo has ended. A repeated call does
 -- not postpone this.
 create function private.discard_conversation(me uuid, conversation uuid, for_seconds integer) returns jsonb
 language plpgsql as $$

@@ -120,7 +120,7 @@ end $$;
 
 -- functions: administration -----------------------------------------------------------------------------
 
--- Make an invitation that is valid for seven days, for *address* or (null) for anyone who has the code.
+-- Create an invitation that is valid for seven days, for *address* or (null) for anyone who has the code.
 create function private.invite(me uuid, new_code_hash text, address public.free_text, new_role text) returns jsonb
 language plpgsql as $$
 declare
@@ -167,8 +167,8 @@ end $$;
 -- functions: expiry of users -----------------------------------------------------------------------------
 
 -- Delete users of Supabase Auth who never got an account here: a day after they confirmed their address, or a week after sign-up
--- if they did not. At most 50 are deleted in a call, and none who was created before the first migration. Return true if any
--- was deleted. While there is no admin, none is deleted, because one of them may become the first admin. (A user whose
+-- if they did not. A call deletes at most 50 users, and never users who were created before the first migration. Return true
+-- if any user was deleted. While there is no admin, none is deleted, because one of them may become the first admin. (A user whose
 -- account is being created is not deleted: the user's row is locked until the account exists.)
 create function private.end_strangers() returns boolean language plpgsql as $$
 declare

@@ -1,7 +1,8 @@
-"""Background model calls after replies: a title, a summary, facts.
+"""Background model calls after replies: for a title, for a summary, and for facts about the user.
 
-Each task is a separate turn, whose cost is reserved and settled as for a reply. No reply waits for a task, and if a
-task fails or the budget refuses it, the conversation stays as it is. At most one task of a kind runs in a conversation.
+Each call is a separate turn, whose cost is reserved and settled like the cost of a reply. No reply waits for a background
+task. If a task fails, or the user's budget cannot pay for it, the conversation stays unchanged. At most one task of each
+kind runs per conversation.
 """
 
 import time
@@ -49,11 +50,11 @@ from services.memory.facts import (
 from services.memory.titles import clean_title, plan_title
 from services.store.port import Store
 
-# the time limit of one call in seconds
+# time limit of one model call in seconds, by the purpose of the call
 _SECONDS = {Purpose.TITLE: 30.0, Purpose.SUMMARY: 120.0, Purpose.FACTS: 60.0}
-# maximum model calls of one task; a long conversation, for example, is summarised in chunks
+# maximum model calls of one task, which may need several: a long conversation, for example, is summarised in chunks
 _MOST_CALLS = 40
-_THOUGHTS = 4096  # maximum tokens of thoughts before the answer of a reasoning model
+_THOUGHTS = 4096  # tokens added to a reply limit for the thoughts of a reasoning model
 
 
 class NoFacts(Refused):
@@ -95,7 +96,7 @@ class UserTasks:
         """Claim the tasks that are due after *reply*, and return the functions that begin them.
 
         Call this before the followers of *reply* (the pages that draw it) learn that it is over, so that they can wait for
-        the tasks. Call the returned functions after that.
+        the tasks; call the returned functions once the followers know.
         """
         is_whole = not (reply.failure or reply.is_stopped)
         due: list[Work] = []
@@ -120,13 +121,13 @@ class UserTasks:
         return due
 
     def note_facts(self, conversation_id: ConversationId | None) -> None:
-        """Note facts from a conversation's prompts now, not later, because the user is leaving the conversation."""
+        """Note facts from a conversation's waiting prompts now, because the user is leaving the conversation."""
         thread = self.store.conversations.cached(conversation_id) if conversation_id else None
         if thread and self.registry.is_postponed(Purpose.FACTS, thread.conversation.id):
             self._begin_facts(thread, is_now=True)
 
     def catch_up(self, thread: Thread) -> None:
-        """Note facts from prompts of an opened conversation that an earlier process left unprocessed."""
+        """Note facts from those prompts of an opened conversation that an earlier server process did not get to."""
         if not self.registry.is_postponed(Purpose.FACTS, thread.conversation.id):
             self._begin_facts(thread)
 
@@ -142,9 +143,9 @@ class UserTasks:
         self.store.conversations.set_summary(thread, summary)
 
     def summarise_now(self, thread: Thread, *, is_anew: bool = False) -> bool:
-        """Summarise the due messages of the branch in the background; with *is_anew*, delete the summary first.
+        """Start a summary of the branch in the background; with *is_anew*, delete the stored summary first.
 
-        Return False if a summary is being made already: then nothing is deleted. Raise Stale, StoreUnavailable.
+        If a summary is being made already, return False and delete nothing. Raise Stale, StoreUnavailable.
         """
         conversation_id, tip = thread.conversation.id, thread.tip or thread.messages[-1]
         user_id = self.store.conversations.user_id
@@ -195,7 +196,7 @@ class UserTasks:
     # --- internal methods -----------------------------------------------------------------------
 
     def _pending(self, thread: Thread, answered_id: MessageId | None = None) -> tuple[Message, ...]:
-        """Return the prompts to note facts from; none if the user wants no facts or the database is unreachable."""
+        """Return the prompts to note facts from; empty if the user has memory switched off or the database is unreachable."""
         with suppress(AppError):
             preferences = self.store.profile.preferences()
             if preferences.keeps_facts and thread.is_whole and not thread.is_newer:
@@ -207,7 +208,7 @@ class UserTasks:
     ) -> list[Work]:
         """Claim the facts task if it is due, and return its function; otherwise postpone the task.
 
-        *is_now*: the task is due if any prompt waits.
+        With *is_now*, the task is due as soon as one prompt is waiting.
         """
         conversation_id, pending = thread.conversation.id, self._pending(thread, answered_id)
         if not pending:
@@ -226,7 +227,7 @@ class UserTasks:
         return is_request_due(pending, datetime.now(UTC), registry.fact_batch, registry.silence)
 
     def _begin_postponed(self, conversation_id: ConversationId) -> None:
-        with suppress(AppError):  # the next task or process finds the prompts again
+        with suppress(AppError):  # after an error, a later task or process notes the facts
             thread = self.store.conversations.thread(conversation_id)
             self._begin_facts(thread, is_now=True)
 
@@ -235,7 +236,7 @@ class UserTasks:
             in_thread(BACKGROUND_THREAD, work)
 
     def _summarise(self, conversation_id: ConversationId, message_id: MessageId) -> None:
-        """Have the model summarise the messages that no longer fit, on the newest branch through *message_id*."""
+        """Ask the model to summarise the messages that no longer fit, on the newest branch that contains *message_id*."""
         failure: AppError | None = None
         try:
             for _call in range(_MOST_CALLS):
@@ -246,16 +247,16 @@ class UserTasks:
                 self._fold(thread, compaction)
                 if not compaction.remaining_messages:
                     break
-        except AppError as error:  # without a summary, the latest messages are sent
+        except AppError as error:  # without a summary, turns send only the latest messages
             failure = None if isinstance(error, (Stale, NotFound)) else error
             log_event("summary.lost", conversation=conversation_id)
         finally:
             self.registry.end(Purpose.SUMMARY, conversation_id, error=failure)
 
     def _needs_summary(self, thread: Thread, call: Call, reply: str) -> bool:
-        """Return True if the policy needs summaries, and messages do not fit, or may not fit in the next turn.
+        """Return True if the policy needs summaries, and messages were left out of this turn or may not fit in the next.
 
-        The estimate takes the next prompt to be as long as all that this turn sent, so that no due summary is missed.
+        The estimate assumes that the next prompt is as long as everything that this turn sent, so it misses no due summary.
         """
         if not thread.conversation.policy.kind.needs_summary:
             return False
@@ -299,7 +300,7 @@ class UserTasks:
         log_event("summary.made", turn=answer.turn_id, messages=len(compaction.compacted_ids))
 
     def _title(self, conversation_id: ConversationId, first_id: MessageId) -> None:
-        """Ask the model for a title, once per process; without one, the first words of the prompt remain the title."""
+        """Ask the model for a title, once per process; if it gives none, the first words of the prompt stay the title."""
         try:
             thread = self.store.conversations.thread(conversation_id)
             branch, window = thread.branch(), self.choices.setup(thread).offer.info.context_tokens
@@ -316,7 +317,7 @@ class UserTasks:
             self.registry.end(Purpose.TITLE, conversation_id, first_id)
 
     def _note(self, conversation_id: ConversationId) -> None:
-        """Ask the model for facts in the waiting prompts."""
+        """Ask the model which facts about the user are in the prompts that were not processed yet, and store the facts."""
         noted: list[NotedFact] = []
         finished: MessageId | None = None
         failure: AppError | None = None
@@ -333,7 +334,7 @@ class UserTasks:
                 if last is None:
                     break
                 finished = last
-        except AppError as error:  # the prompts wait for another attempt
+        except AppError as error:  # the prompts are sent to the model again later
             failure = error
             log_event("facts.lost", conversation=conversation_id)
         finally:
@@ -349,8 +350,8 @@ class UserTasks:
     ) -> MessageId | None:
         """Ask the model about the oldest *pending* prompts, store the facts that it names, and add them to *noted*.
 
-        Return the id of the last prompt asked about; None if no prompt waits, a prompt cannot be read, or the user
-        wants no facts any more. Raise AppError; if a fact cannot be stored now, the others are stored first.
+        Return the id of the last prompt in the request; None if there is no prompt, a prompt cannot be read, or the user
+        has switched memory off. Raise AppError; if one fact cannot be stored now, the other facts are stored first.
         """
         exchanges = [exchange_about(thread, prompt.id) for prompt in pending[:BATCH]]
         if not exchanges or not all(exchanges):
@@ -363,8 +364,8 @@ class UserTasks:
         answer = self._ask(Purpose.FACTS, thread, plan, last.id)
         if answer.is_cut:
             raise NoFacts
-        # The conversation may be in another space by now. The old `cuts` is kept, so that a fact from a prompt that was
-        # deleted meanwhile is refused.
+        # The conversation may have moved to another space meanwhile. The thread keeps its old `cuts` (the number of
+        # deletions), so that the store refuses facts if messages were deleted meanwhile.
         is_now = self.store.conversations.thread(thread.conversation.id).conversation
         conversation = replace(thread.conversation, space_id=is_now.space_id)
         thread = replace(thread, conversation=conversation)
@@ -383,7 +384,8 @@ class UserTasks:
                 self.store.facts.keep(fact, replaces=change.replaces, cuts=thread.conversation.cuts)
             except AppError as error:  # continue with the next fact
                 log_event("fact.lost", turn=answer.turn_id)
-                # messages were deleted meanwhile, or the database is away; any other error refuses the fact for good
+                # messages were deleted meanwhile, or the database is unreachable: try the prompts again later. After other
+                # errors, this fact can never be stored
                 if isinstance(error, (NotFound, StoreUnavailable)):
                     failure = error
             else:
@@ -407,7 +409,7 @@ def _fact(text: str, replaced: Fact | None, thread: Thread, prompt_id: MessageId
 
 
 def _with_room_for_thoughts(plan: ContextPlan, info: ModelInfo) -> ContextPlan:
-    """Return *plan*, with a higher limit of the reply if the model reasons, because thoughts count toward that limit."""
+    """Return *plan*; for a reasoning model, raise its reply limit, because thoughts count toward that limit."""
     if not info.is_reasoning:
         return plan
     free = min(info.reply_tokens, info.context_tokens - plan.prompt_tokens)

@@ -53,10 +53,11 @@ class Deletions:
         ids: Collection[MessageId],
         seconds: int = UNDO_SECONDS,
     ) -> DeletedMemories:
-        """Delete messages with all that follow them; `restore_messages` can undo this for *seconds*.
+        """Delete the messages *ids*, which must include every message that follows one of them.
 
-        The facts and the summary made from the messages are deleted at once; the ledger keeps the costs. Raise Stale
-        if *ids* lacks a following message or a message is gone; Busy, NotFound, Tampered, StoreUnavailable.
+        For *seconds*, `restore_messages` can undo this. Facts and a summary made from the messages are deleted, too; the
+        messages' costs stay in the ledger. Raise Stale if *ids* lacks a following message or a message is gone; Busy,
+        NotFound, Tampered, StoreUnavailable.
         """
         thread = self.open(conversation_id)
         doomed = [message for message in thread.messages if message.id in ids]
@@ -70,7 +71,7 @@ class Deletions:
             raise Busy
         summary = thread.summary
         if summary and all(message.seq != summary.up_to_seq for message in doomed):
-            # keep the summary, because the last message that it covers is not deleted
+            # keep the summary: the last message that it covers is not being deleted
             summary = None
         facts = self._facts_of(ids)
         fact_ids = [fact.id for fact in facts]
@@ -87,7 +88,7 @@ class Deletions:
     def restore_messages(
         self, conversation_id: ConversationId, memories: Iterable[DeletedMemories] = ()
     ) -> None:
-        """Restore the deleted messages of a conversation, and the *memories* whose messages exist afterwards.
+        """Restore a conversation's deleted messages, and the facts and summary in *memories* whose messages exist again.
 
         Raise TooLate, NotFound, Tampered, StoreUnavailable; after StoreUnavailable, call again to continue.
         """
@@ -95,7 +96,7 @@ class Deletions:
         try:
             store.messages.restore(conversation_id)
         except TooLate as error:
-            # not raised yet: another tab, or a call whose response was lost, may have restored the messages already
+            # raised only below: another tab, or a call whose response was lost, may have restored the messages already
             late = error
         self.forget(conversation_id)
         thread = store.conversations.thread(conversation_id)
@@ -109,7 +110,7 @@ class Deletions:
             raise late
         for fact in facts:
             with suppress(Refused):  # the fact is restored already, or there are too many facts now
-                # with `cuts`, the fact counts as noted from messages; a full account accepts such facts
+                # `cuts` marks the fact as noted from messages: such a fact is stored even if the account's storage is full
                 store.facts.keep(fact, cuts=thread.conversation.cuts)
         if summaries:
             store.conversations.set_summary(thread, summaries[-1])
@@ -129,14 +130,14 @@ class Deletions:
         return self.tasks.store.turns.user_id
 
     def _facts_of(self, ids: Collection[MessageId]) -> tuple[Fact, ...]:
-        """Return the stored facts that were noted from the messages *ids*; empty in a chat that reads no facts."""
+        """Return the stored facts that were noted from the messages *ids*; empty in a temporary chat that reads no facts."""
         if not self.tasks.choices.reads_facts:  # a temporary chat must not depend on the database
             return ()
         kept = self.tasks.store.facts.fresh_facts()
         return tuple(fact for fact in kept if fact.source_id in ids)
 
     def _forget_facts_of(self, ids: Collection[MessageId]) -> tuple[Fact, ...]:
-        """Delete and return the facts that were noted from the messages *ids* while these were being deleted."""
+        """Delete and return the facts that were noted from the messages *ids* while the messages were being deleted."""
         with suppress(StoreUnavailable):
             facts = self._facts_of(ids)
             for fact in facts:

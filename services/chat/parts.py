@@ -1,4 +1,4 @@
-"""The services of a user's chats that pages call."""
+"""`ChatParts`, the services for a user's chats that pages call."""
 
 from services.chat.service import Chat
 

@@ -1,4 +1,4 @@
-"""A turn that another process is streaming, or left open when it died, as read from the database."""
+"""A turn of another process, read from the database: the process still streams the reply, or it died and left it unfinished."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -11,8 +11,10 @@ from services.domain.turns import OpenTurn
 from services.errors import NotFound, StoreUnavailable
 from services.store.port import Turns
 
-_GLANCE = 0.5  # seconds between reads; the other process writes once a second
-# seconds without a renewal of the lease after which `follow` calls the sweep; the database checks that the lease is over
+# seconds between two reads of the database; the other process writes there once a second
+_GLANCE = 0.5
+# after this many seconds without a renewal of the turn's lease, `follow` calls the sweep, which settles the turn only if
+# the database finds that the lease has run out
 _SILENCE = 4.0
 
 
@@ -65,7 +67,7 @@ class RemoteTurn:
                 self._turn = turn if turn and turn.id == last.id else None
             except NotFound:
                 self._turn = None
-            except StoreUnavailable:  # the text so far stays on the page
+            except StoreUnavailable:  # the page keeps showing the text so far
                 # after an outage, give the other process time to renew the lease
                 renewed_at = time.monotonic() + LEASE_SECONDS
             if self._turn and self._turn.lease_until != last.lease_until:

@@ -31,7 +31,7 @@ def is_loopback(host: str) -> bool:
 
 
 def is_independent_of_dns(host: str, *, is_loopback: bool) -> bool:
-    """Return True if *host* is localhost or an IP address; *is_loopback*: only if it is an address of this machine.
+    """Return True if *host* is localhost or an IP address; with *is_loopback*, only if it is an address of this machine.
 
     Any other name could be pointed at this server by DNS rebinding.
     """

@@ -1,4 +1,4 @@
-"""Continuation of a reply that ended early: the request to the model, and the space between the reply and the answer."""
+"""Continuation of a reply that ended early: the request to the model, and the space between the reply and the continuation."""
 
 import re
 
@@ -7,7 +7,8 @@ REQUEST = (
     "language and form. Repeat nothing of it, and do not say that you go on."
 )
 _WORD_TO_WORD = re.compile(r"[^\W_]{2}")
-_FIRST_UNSPACED = "\u2e80"  # nearly all scripts from this code point on are written without spaces
+# nearly all scripts with code points from here on are written without spaces between words
+_FIRST_UNSPACED = "\u2e80"
 
 
 def spaced(so_far: str, piece: str) -> str:

@@ -35,11 +35,11 @@ class FreeNames:
     """Gives each file and folder of an archive a unique name, even on systems that ignore case."""
 
     def __init__(self) -> None:
-        # key: a name in lower case; value: the last number that was added to it
+        # maps each path, in lower case, to the last number that was appended to it to make another unique path
         self._numbers: dict[str, int] = {}
 
     def take(self, folder: str, title: str, suffix: str = "", largest: int = LARGEST_NAME) -> str:
-        """Return an unused path in *folder* for *title*, without *suffix*; if the name is taken, add a number."""
+        """Return an unused path in *folder* for *title*, without *suffix*; if the path is in use, append a number."""
         path = folder + file_name(title, suffix, largest).removesuffix(suffix)
         first = path.casefold()
         number = self._numbers.get(first, 1)

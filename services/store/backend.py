@@ -43,7 +43,7 @@ class SignInUser(Protocol):
 
 
 class SignIn(Protocol):
-    """Creates and authenticates users in the store's own sign-in service, by managed passwords.
+    """Creates and authenticates users in the store's own sign-in service, by managed (random, never shown) passwords.
 
     The app itself checks the passwords that users choose. All members raise StoreUnavailable; all but `end` also raise
     Refused (TooManyAttempts, …).
@@ -72,7 +72,7 @@ class SignIn(Protocol):
         ...
 
     def end(self, user: SignInUser) -> None:
-        """Sign out *user*, who gets no session. Raise nothing."""
+        """Sign out *user*, for whom no app session was started. Raise no errors."""
 
 
 class SessionSealer(Protocol):
@@ -86,11 +86,11 @@ class SessionSealer(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewCookie:
-    """The cookie that replaces the present cookie of a session."""
+    """The cookie that replaces a session's current cookie."""
 
     replaces: str = field(repr=False)  # the hash of the cookie that is replaced
     cookie_hash: str
-    sealer: SessionSealer = field(repr=False)  # seals under the key of the new cookie
+    sealer: SessionSealer = field(repr=False)  # seals under a key derived from the new cookie
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,16 +129,16 @@ class NewAccount:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewSession:
-    """The fields of a new app session."""
+    """A new app session to be stored, and the changes that are stored together with it."""
 
     cookie_hash: str
     idle_seconds: int
     lifetime_seconds: int
     generation: int  # the generation of the credentials that were checked
     id: SessionId
-    device: str | None = field(default=None, repr=False)  # the name of the browser, sealed
+    device: str | None = field(default=None, repr=False)  # the sealed name of the browser
     account: NewAccount | None = None  # None: the user has an account already
-    # the throttle buckets from which this attempt is subtracted again
+    # the throttle buckets that counted this attempt, and no longer count it once it succeeds
     returned: tuple[str, ...] = ()
     has_factor: bool = False  # true: the user gave the second factor that is required
     # the credentials after this sign-in used a factor, passkey or identity, or enrolled a factor; None: unchanged
@@ -162,7 +162,7 @@ class SignUpState:
 
 @dataclass(frozen=True, slots=True)
 class Throttle:
-    """A rate limit: *bucket* counts at most *at_most* attempts within *seconds*."""
+    """A rate limit: *bucket* allows at most *at_most* attempts within *seconds*."""
 
     bucket: str
     at_most: int
@@ -174,12 +174,13 @@ class Throttles:
     """The throttles that count an attempt."""
 
     strangers: tuple[Throttle, ...]
-    # the user whose known device makes the attempt; if the account is this user's, *device* is counted, else *strangers*
+    # the user whose known device makes the attempt: *device* counts attempts on this user's account, *strangers* all
+    # others
     device_user: UserId | None = None
     device: tuple[Throttle, ...] = ()
 
 
-# no throttles, for an attempt that is counted elsewhere, such as in the tries of a step
+# no throttles, for an attempt that is counted elsewhere, such as by a step
 NOT_COUNTED = Throttles(())
 
 
@@ -198,7 +199,7 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CountedAttempt:
-    """The answer to a sign-in attempt that was counted: what is stored for its address, identity or passkey."""
+    """The result of counting a sign-in attempt: the data stored for its address, identity or passkey."""
 
     credentials: StoredCredentials | None
     keys: tuple[WrappedKey, ...] = ()  # the user keys of the owner of *credentials*
@@ -218,7 +219,7 @@ class PendingSignUp:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewAddress:
-    """A new email address of a user, with the credentials that name it."""
+    """A user's new email address, with the credentials that contain it."""
 
     credentials: StoredCredentials  # the credentials to store, of the next generation
     address: EmailAddress = field(repr=False)
@@ -233,7 +234,7 @@ class NewAddress:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewStep:
-    """A step to be stored (services/store/steps.py)."""
+    """A step (an unfinished action in a browser, see services/store/steps.py) to be stored."""
 
     key: str = field(repr=False)  # a hash of the browser's secret and of the id in the step's form
     kind_tag: str = field(repr=False)  # a tag that all steps of one kind in the browser share
@@ -245,9 +246,9 @@ class StoredDevice:
     """An app session, as shown in its user's list of devices."""
 
     session: SessionId
-    # the name of the browser, sealed (services/store/device_names.py)
+    # the sealed name of the browser (services/store/device_names.py)
     device: str | None = field(repr=False)
-    created_at: datetime | None  # None: unknown
+    created_at: datetime | None  # None: the time is unknown
     seen_at: datetime | None
     is_this_one: bool
     is_proven: bool  # true: the user gave a full proof in this session in the last ten minutes
@@ -257,12 +258,12 @@ class StoredDevice:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewNotice:
-    """A notice to a user."""
+    """A notice to a user about a change to the account."""
 
     id: UUID
     kind: NoticeKind
     browser: str | None = field(repr=False)  # the browser's sealed name (services/store/notices.py)
-    # the session that made the change, and does not show the notice; None: no session made it
+    # the session that made the change, which does not show the notice; None: no session made the change
     session: SessionId | None
 
 
@@ -276,7 +277,7 @@ class Administration(Protocol):
         ...
 
     def usage(self, days: tuple[date, date], user_id: UserId | None = None) -> UsageReport:
-        """Return the usage of one user (None: of all users) from the first to the last of *days*."""
+        """Return the usage of one user (None: of all users). *days*: the first and the last day of the report."""
         ...
 
     def deployment(self) -> DeploymentSettings: ...
@@ -296,7 +297,7 @@ class Administration(Protocol):
         ...
 
     def set_caps(self, user_id: UserId, changes: Mapping[str, int | None]) -> None:
-        """Change some of a user's limits; None: no limit."""
+        """Set a user's limits to the values in *changes*, keyed by the limits' names; None: no limit."""
 
     def set_role(self, user_id: UserId, role: AccountRole) -> None:
         """Change the role of a user. Raise LastAdmin."""
@@ -316,7 +317,7 @@ class GuardedAdministration(Administration, Protocol):
     """Administration, with the methods that pages call through `services.store.administration`."""
 
     def check_end(self, user_id: UserId, *, is_shut: bool) -> None:
-        """Raise LastAdmin or ProofNeeded if ending the user's sessions (*is_shut*: the account) would raise it."""
+        """Raise LastAdmin or ProofNeeded if ending the user's sessions (*is_shut*: the account) would raise that error."""
 
     def suspend(self, user_id: UserId, *, is_suspended: bool) -> None:
         """Suspend the account and end its sessions, or lift the suspension. Raise LastAdmin."""
@@ -325,27 +326,28 @@ class GuardedAdministration(Administration, Protocol):
         """End all sessions of a user."""
 
     def delete(self, user_id: UserId) -> None:
-        """Delete an account: its keys at once, its rows soon after; its usage figures stay. Users may delete their own.
+        """Delete an account: its keys immediately, its rows soon after. Its usage figures are kept. Users may delete their own.
 
         Raise LastAdmin, and ProofNeeded for the caller's own account.
         """
 
     def set_model(self, name: str, changes: Mapping[str, object]) -> None:
-        """Change some fields of a model's setting, prices included."""
+        """Set fields of a model's settings, such as prices, to the values in *changes*, keyed by the fields' names."""
 
     def refuse_unknown_prices(self, *, is_refused: bool) -> None:
-        """Refuse models without a known price, or count them as free."""
+        """Refuse models without a known price if *is_refused*; otherwise, treat them as free."""
 
     def set_sign_ups(self, mode: SignUps) -> None: ...
 
     def confirm_by_code(self, *, is_on: bool) -> None:
-        """Turn on or off the confirmation of new users' addresses by codes, which applies while mail is configured."""
+        """Turn the confirmation of new users' addresses by codes on or off; it applies only while mail is configured."""
 
     def require_factor(self, *, is_on: bool) -> None:
-        """Turn on or off the requirement that all users have a second factor.
+        """Require a second factor of all users, or stop requiring it.
 
-        While it is on, sessions without a factor are refused at each call. Turning it on also ends those sessions, so that
-        they do not become valid again later. Raise ProofNeeded, FactorNeeded (the admin's own account has no factor).
+        While the requirement is on, sessions without a factor are refused at each call. Turning it on also ends those
+        sessions, so that they do not become valid again later. Raise ProofNeeded, FactorNeeded (the admin's own account
+        has no factor).
         """
 
     def invite(self, code_hash: str, email: EmailAddress | None, role: AccountRole) -> None:
@@ -356,7 +358,7 @@ class GuardedAdministration(Administration, Protocol):
         ...
 
     def revoke_invitation(self, invitation: UUID) -> None:
-        """Revoke an open invitation. Raise NotFound also if it was used or revoked already."""
+        """Revoke an open invitation. Raise NotFound if there is none, or it was already used or revoked."""
 
 
 class UserBackend(Protocol):
@@ -377,7 +379,8 @@ class UserBackend(Protocol):
     def rows(self, most_bytes: int | None = None, first: FirstPage | None = None) -> Rows:
         """Return access to the user's sealed rows. *most_bytes*: the bytes that the account may store; None: no limit.
 
-        *first*: data that was read already; the first read of each part takes it from here, without a call.
+        *first*: data that was read in advance; the first read of each part of it returns this data without a call to
+        the store.
         """
         ...
 
@@ -401,10 +404,11 @@ class UserBackend(Protocol):
         uses, or one more if *new* itself stores a use. *new* has the next generation, unless *action* is RESEAL or a use
         (FACTOR_USED, PASSKEY_USED, IDENTITY_USED).
 
-        *renamed*: maps each old look-up value of the user to its replacement; values of former addresses keep their expiry.
-        *ways_in*: the look-up values of all identities and passkeys after the change: they are stored, never overwritten,
-        and all others are removed; None: no change. An *action* that adds or removes an identity or a passkey needs
-        *ways_in*; PASSWORD_SET may have it. *ends_others*: end all other sessions of the user.
+        *renamed*: maps each old look-up value of the user to its replacement; values of former addresses keep their
+        expiry. *ways_in*: the look-up values of all identities and passkeys after the change. Missing ones are stored,
+        stored ones are never overwritten, and all others are removed; None: no change. An *action* that adds or removes
+        an identity or a passkey needs *ways_in*; PASSWORD_SET may have it. *ends_others*: end all other sessions of the
+        user.
 
         All actions but RESEAL are audited; all but RESEAL and ADDRESS_CONFIRMED need a recent proof. FACTOR_ADDED and
         PASSKEY_FACTOR_ADDED turn `wants_factor` on; FACTOR_REMOVED, PASSKEY_FACTOR_REMOVED, PASSWORD_SET and
@@ -419,12 +423,12 @@ class UserBackend(Protocol):
     def change_address(self, new: NewAddress) -> bool:
         """Change the user's address and credentials, in the store and in `SignIn`, in one transaction, and audit the change.
 
-        Return False, changing nothing, if the stored credentials are not of the generation before *new*, or have
-        another number of uses than *new*.
+        Return False, changing nothing, unless the stored credentials are one generation older than *new* and have the
+        same number of uses.
 
         A pending sign-up with the address is removed, and so is a user of `SignIn` who has the address but no account.
-        Look-up values of former addresses are stored for 72 hours: they are never overwritten, and those that *new* does
-        not name are removed. `wants_factor` changes only if the user takes back a former address. If the user
+        Look-up values of former addresses are stored for 72 hours. They are never overwritten, and those that *new*
+        does not contain are removed. `wants_factor` changes only if the user takes back a former address. If the user
         then has no factor, but the deployment requires one, the session is refused.
 
         Raise, changing nothing: ProofNeeded; AddressTaken (an account has the address or may take it back); WayInTaken
@@ -452,9 +456,9 @@ class UserBackend(Protocol):
     ) -> bool:
         """Record that the user has proved who they are; return False if the credentials are no longer of *generation*.
 
-        In the same transaction, *cookie* replaces the session's cookie: the old one is no longer valid, and this object
-        can go on making calls. *returned*, *has_factor*, *used* and *used_by*: as in `NewSession`. A partial proof (*scope*)
-        does not replace a full proof that is younger than ten minutes.
+        In the same transaction, *cookie* replaces the session's cookie: the old one is no longer valid, but this object
+        can still make calls. *returned*, *has_factor*, *used* and *used_by*: as in `NewSession`. A partial proof
+        (*scope*) does not replace a full proof that is younger than ten minutes.
 
         Raise SignedOut also if the session no longer has the cookie to be replaced, FactorNeeded (the account has a factor
         that was not given), FactorUsed (the factor was used meanwhile: check again), ValueError. After StoreUnavailable the
@@ -463,9 +467,9 @@ class UserBackend(Protocol):
         ...
 
     def stop_turns(self, session_id: SessionId | None) -> int:
-        """Ask other processes to end the replies of one of the user's sessions, or (None) of all sessions but this one.
+        """Ask other processes to stop replies that one of the user's sessions (None: any session but this one) started.
 
-        Return the number of replies that still stream. Raise ProofNeeded.
+        Return the number of replies that are still streaming. Raise ProofNeeded.
         """
         ...
 
@@ -513,7 +517,7 @@ class Backend(Protocol):
         ...
 
     def is_alive(self, cookie_hash: str) -> bool:
-        """Return False if the session has ended; otherwise count it as used."""
+        """Return False if the session has ended; otherwise record that it was used now."""
         ...
 
     def ended(self, sessions: Iterable[tuple[SessionId, UserId]]) -> dict[SessionId, SessionEnd]:
@@ -536,36 +540,36 @@ class Backend(Protocol):
         ...
 
     def count_throttles(self, throttles: Sequence[Throttle]) -> None:
-        """Count one attempt in each of *throttles*, in order; stop at the first that is full, and raise TooManyAttempts."""
+        """Count one attempt in each of *throttles*, in order. Raise TooManyAttempts at the first that exceeds its limit."""
 
     def begin_step(self, new: NewStep) -> None:
-        """Store a step for ten minutes, with no tries used; it replaces a stored step with the same key.
+        """Store a step for ten minutes, with all its attempts left. It replaces a stored step with the same key.
 
-        The fifth step of one kind in a browser ends the oldest.
+        A browser has at most four open steps of one kind: a fifth deletes the oldest.
         """
 
     def try_step(self, key: str) -> str | None:
-        """Count a try of a step, and return its sealed text; None if the step does not exist any more.
+        """Count an attempt to complete a step, and return its sealed text; None if the step no longer exists.
 
-        A step has five tries; the sixth ends it, and returns None.
+        A step allows five attempts. The sixth deletes the step, and returns None.
         """
         ...
 
     def end_step(self, key: str) -> str | None:
-        """Delete a step, and return its sealed text; None if the step does not exist any more.
+        """Delete a step, and return its sealed text; None if the step no longer exists.
 
-        Of several simultaneous calls, only one gets the text.
+        If several calls run at the same time, only one of them gets the text.
         """
         ...
 
     def add_notice(self, user_id: UserId, new: NewNotice, throttles: Sequence[Throttle]) -> None:
-        """Store a notice, unless the account was deleted, and count it in *throttles*; keep the newest three of a kind.
+        """Store a notice, unless the account was deleted, and count it in *throttles*; keep only the newest three of a kind.
 
-        If a throttle is full, store the notice, and raise TooManyAttempts, so that no mail is sent about it.
+        If a throttle exceeds its limit, store the notice, and raise TooManyAttempts, so that no mail is sent about it.
         """
 
     def note_failure(self, user_id: UserId, failure: Failure | Exemption) -> None:
-        """Count *failure* in the user's audit entry for its kind and this hour; make the entry if none exists.
+        """Count *failure* in the user's audit entry for its kind and this hour; create the entry if none exists.
 
         Failures of a deleted user are not counted.
         """
@@ -581,7 +585,10 @@ class Backend(Protocol):
         ...
 
     def check(self) -> None:
-        """Raise RowsCut, or another Unavailable or Misconfigured, if the app cannot use the store."""
+        """Raise an Unavailable or Misconfigured error, such as RowsCut, if the app cannot use the store."""
 
     def start_upkeep(self, report: Callable[[str], None]) -> None:
-        """Start the threads that sweep and probe the store; *report* gets a sentence for each outage, and "" at its end."""
+        """Start the threads that sweep and probe the store.
+
+        *report* is called with a sentence at the start of each outage, and with "" at its end.
+        """

@@ -1,8 +1,8 @@
 """Single sign-on, on any store: the contents of its steps, and the next action after a provider's answer. Pure functions.
 
 An answer is a `ProviderAnswer` that has passed every check; the accounts of its identity and its address were looked up
-before. An identity signs in only to the account that it is linked to: if another account has the answer's address, the
-user must first prove ownership of that account by one of its own sign-in methods.
+before. An identity gives access only to the account that it is linked to: if another account has the answer's address,
+the user must first prove ownership of that account by one of its own sign-in methods.
 """
 
 from collections.abc import Mapping, Sequence
@@ -47,7 +47,7 @@ class SignOnPurpose(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SignOn:
-    """The contents of a step that waits for the answer of a provider."""
+    """The contents of a step that waits for a provider's answer."""
 
     purpose: SignOnPurpose
     request: ProviderRequest
@@ -74,12 +74,12 @@ class SignsIn:
 
 @dataclass(frozen=True, slots=True)
 class ProvesAccount:
-    """An account has the address; the identity is linked to it once the user has proved who they are."""
+    """An account has the identity's address; the identity is linked to the account once the user has proved who they are."""
 
 
 @dataclass(frozen=True, slots=True)
 class BeginsAccount:
-    """The identity begins an account with *address*, if sign-ups are open."""
+    """A new account with *address* is created for the identity, if sign-ups are open."""
 
     address: EmailAddress = field(repr=False)
 
@@ -93,7 +93,7 @@ Next = SignsIn | ProvesAccount | BeginsAccount | AsksAddress
 
 
 def only_provider(providers: Providers, address: EmailAddress) -> str | None:
-    """Return the name of the only provider through which *address* may sign in; None: any sign-in method will do."""
+    """Return the name of the only provider through which *address* may sign in; None: any sign-in method is allowed."""
     domain = address.rpartition("@")[2]
     names = (name for name, one in providers.items() if one.only and domain in one.domains)
     return next(names, None)
@@ -202,7 +202,7 @@ def proof_of(
     linked: FoundAccount | None,
     now: datetime,
 ) -> ProofScope:
-    """Return the scope of *answer* as a proof of *user_id*; *asked*: the request's kind. Raise ProofNeeded, IdentityTaken."""
+    """Return the scope of *answer* as a proof by *user_id*. *asked*: the request's kind. Raise ProofNeeded, IdentityTaken."""
     if linked is None or linked.user_id != user_id:
         raise IdentityTaken
     if scope_of(answer, now) is ProofScope.FULL:

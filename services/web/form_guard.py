@@ -10,20 +10,21 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from services.web.origin import Origin
 
-LONGEST_FORM = 16_384  # bytes
+LONGEST_FORM = 16_384  # maximum bytes of a form
 _OTHER_SITE = "This form was sent from another site."
 _TOO_LONG = "This form is too long."
 _IN_PARTS = "This form is not URL-encoded."
-# the connection is closed, because otherwise the server would read the rest of the body to find the next request
+# close the connection: otherwise the server would read the rest of the body to find the next request
 _CLOSE = {"Connection": "close"}
 
 
 @dataclass(frozen=True, slots=True)
 class FormGuard:
-    """Pure ASGI: responds 413 to a body over LONGEST_FORM, at once if Content-Length shows it, else when the limit is exceeded.
+    """Pure ASGI middleware: responds 413 to a body over LONGEST_FORM, as soon as its Content-Length or the read bytes show it.
 
-    Responds 403 to any method but GET and HEAD if another site sent the request, so no route checks its forms itself.
-    Responds 415 to a multipart form: its sender chooses the charset, which may be unknown to Python, or yield surrogates.
+    Responds 403 to any method but GET and HEAD if another site sent the request, so that no route has to check this.
+    Responds 415 to a multipart form: its sender chooses the charset, which may be unknown to Python, or yield
+    surrogates.
     """
 
     app: ASGIApp

@@ -1,4 +1,4 @@
-"""Sealing and decrypting one user's texts and pieces, each bound to its place (see services/crypto/keyring.py)."""
+"""Sealing and decrypting one user's texts and attachment pieces, each bound to its place (see services/crypto/keyring.py)."""
 
 import hmac
 import json
@@ -44,7 +44,7 @@ from services.rules.turns import Turn
 from services.store.rows import ReceiptRow, ThoughtsRow, TurnRow
 from services.store.writes import PutPiece
 
-# the purpose for which a user's key derives the key for documents
+# the purpose string in the derivation of the documents' key from a user's key
 DOCUMENTS = "documents"
 
 
@@ -81,8 +81,8 @@ class Format(Generic[Value]):
     def read(self, text: str, row: object = None) -> Value:
         """Build a value from the JSON *text* and the columns of *row*.
 
-        Raise NewerVersion if the JSON has an unknown form, and Tampered if *text* is no JSON object, which an edit in a store
-        without encryption can cause.
+        Raise NewerVersion if the JSON has an unknown form, and Tampered if *text* is not a JSON object, as after a manual
+        edit in a store without encryption.
         """
         columns = {name: getattr(row, name) for name in self._columns}
         try:
@@ -111,7 +111,7 @@ _ATTACHMENTS_FORMAT = Format(_Attachments)
 
 @dataclass(frozen=True, slots=True, repr=False)
 class SealedMessage:
-    """A sealed message, and the sealed head after this message."""
+    """A sealed message, and the sealed head that includes this message."""
 
     body: str
     attachments: str | None  # the sealed list of attachments
@@ -154,7 +154,7 @@ class ConversationSeals:
         thoughts: Thoughts | None = None,
         attachments: tuple[Attachment, ...] = (),
     ) -> SealedMessage:
-        """Seal the message that follows *head*, and the head after that message."""
+        """Seal the message that follows those of *head*, and the head that includes this message."""
         seq = head.last_seq + 1
         place = self._place("messages", _body_column(attachments), message_id)
         place = replace(place, seq=seq, parent_id=parent_id, role=role)
@@ -201,7 +201,8 @@ class ConversationSeals:
     def macs(self, rows: Iterable[MessageRow]) -> list[bytes]:
         """Return the MACs of *rows*; a conversation's head contains the sum of the MACs of its messages.
 
-        The MAC of a row that has no valid place is empty: the head then counts it, and its sum does not match.
+        The MAC of a row that has no valid place is empty: the row is still counted, but the sum does not match the
+        head's.
         """
         return [*map(self._mac, rows)]
 
@@ -262,7 +263,7 @@ class ConversationSeals:
         return sealed(text, "partial"), sealed(known, "partial_thoughts")
 
     def open_turn(self, row: TurnRow) -> OpenTurn:
-        """Return the turn of *row*; partial texts that cannot be decrypted are left out."""
+        """Return the turn of *row*; partial texts that cannot be decrypted are omitted."""
 
         def opened(sealed: str | None, column: str) -> str:
             try:
@@ -286,7 +287,7 @@ class ConversationSeals:
         )
 
     def places(self, row: object, message: MessageRow | None = None) -> dict[str, Place]:
-        """Return the places of the sealed texts in *row*, keyed by field. *message*: the message of a `ThoughtsRow`."""
+        """Return the places of the sealed texts in *row*, keyed by field. *message*: the one whose thoughts *row* contains."""
         match row:
             case MessageRow():
                 place = self._message_place(row)
@@ -379,8 +380,8 @@ class Seals:
 class DocumentSeals:
     """Seals and decrypts the documents of one user, and remembers the newest revision of each.
 
-    A text can be decrypted only with the revision at which it was sealed. An older row that is put back together with
-    its revision is refused by every process that has seen a later revision. Any thread may call any method.
+    A text can be decrypted only with the revision at which it was sealed. An older row that is restored together with its
+    revision is refused by every process that has seen a later revision. Any thread may call any method.
     """
 
     def __init__(self, user_id: UserId, keys: UserKeys) -> None:
@@ -390,14 +391,14 @@ class DocumentSeals:
 
     def seal(self, row: DocumentRow, text: str | None, vault: Vault | None = None) -> DocumentRow:
         """Return the next revision of *row*, with *text* sealed by *vault* (None: by the user's vault)."""
-        # the current time (ms) exceeds every earlier revision, even those that a restored backup lacks
+        # the current time in ms is greater than all earlier revisions, even those that a restored backup lacks
         row = replace(row, rev=max(row.rev + 1, self._seen(row) + 1, int(time.time() * 1000)))
         vault = vault or self._keys.vault(DOCUMENTS)
         place = document_place(self._user_id, row)
         return replace(row, body=None if text is None else vault.seal(text, place))
 
     def open(self, row: DocumentRow, vault: Vault | None = None) -> str | None:
-        """Return the text of *row*. Raise Tampered if the row is not authentic, or a later revision was seen."""
+        """Return the text of *row*. Raise Tampered if *row* is not authentic, or this process has seen a later revision."""
         if self.is_set_back(row):
             raise Tampered
         if row.body is None:
@@ -423,7 +424,7 @@ class DocumentSeals:
 
 
 def document_place(user_id: UserId, row: DocumentRow) -> Place:
-    """Return the place of a document at its revision."""
+    """Return the place that the text of a document is bound to, which includes the document's revision."""
     is_text = row.kind in (DocumentKind.INSTRUCTIONS, DocumentKind.SUMMARY)
     return Place(
         table="conversations" if is_text else "documents",

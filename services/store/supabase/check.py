@@ -236,7 +236,7 @@ def judge_users(foreign: int) -> Finding:
 def judge_auth_log(can_erase: bool | None, accounts: int, oldest_seconds: float) -> Finding:
     """Return a finding about deleted accounts that are still in Supabase Auth's log; *accounts*: their number.
 
-    *can_erase*: entries of the log may be deleted; None: the database has no log. *oldest_seconds*: the time since the
+    *can_erase*: Daybook may delete entries of the log; None: the database has no log. *oldest_seconds*: the time since the
     first of these accounts was deleted.
     """
     if can_erase is None:

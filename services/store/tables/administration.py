@@ -1,6 +1,7 @@
 """Changes by admins in a store over tables.
 
-Each change is one atomic block. More blocks follow if it must end many sessions or add up the budgets of all users.
+Each change is one atomic block (transaction). More blocks follow if the change ends many sessions or adds up all users'
+budgets.
 """
 
 from collections.abc import Mapping
@@ -52,13 +53,13 @@ def has_accounts(block: Block, but_not: UserId | None = None) -> bool:
 def sessions_of(
     block: Block, user_id: UserId, but_not: SessionId | None = None
 ) -> list[StoredSession]:
-    """Return the sessions of a user except *but_not*, at most `ENDED_AT_ONCE`: one block may end no more."""
+    """Return the sessions of a user except *but_not*, at most `ENDED_AT_ONCE`: one block may not end more."""
     rows = block.select(schema.SESSIONS, {"user_id": user_id}, limit=ENDED_AT_ONCE)
     return [one for one in rows if one.id != but_not]
 
 
 def end_sessions(tables: AllTables, user_id: UserId, but_not: SessionId | None = None) -> None:
-    """End all sessions of a user except *but_not*, in as many blocks as needed: one ends at most `ENDED_AT_ONCE`."""
+    """End all sessions of a user except *but_not*, in as many blocks as needed: each ends at most `ENDED_AT_ONCE`."""
 
     def end(block: Block) -> bool:
         sessions = sessions_of(block, user_id, but_not)
@@ -199,7 +200,7 @@ class TablesAdministration(TablesReports):
             own = block.get(schema.CREDENTIALS, self.caller.user_id)
             sessions, before = block.select(schema.SESSIONS), settings_of(block)
             self.caller.require_recent(block)
-            # checking the account is enough: if it has a factor, the user gave the factor for the recent proof
+            # it is enough to check the account: if it has a factor, the user gave that factor for the recent proof
             if is_on and not (own and own.wants_factor):
                 return FACTOR_NEEDED
             block.put(schema.SETTINGS, replace(before, requires_factor=is_on))
@@ -209,7 +210,8 @@ class TablesAdministration(TablesReports):
             return [one for one in sessions if is_on and not one.has_factor]
 
         ended = self.run("require_factor", change)
-        # these sessions are refused already; end them, so that they do not work again once the rule is lifted
+        # these sessions are already refused; end them, so that they do not become valid again if the requirement is
+        # lifted
         for first in range(0, len(ended), ENDED_AT_ONCE):
             some = ended[first : first + ENDED_AT_ONCE]
             end = partial(delete_all, table=schema.SESSIONS, rows=some)
@@ -218,7 +220,8 @@ class TablesAdministration(TablesReports):
     def set_deployment_cap(self, monthly_cap_micro: int | None) -> None:
         """Set the cap on the spending of all users together.
 
-        Spending is added up only while there is a cap. So if there was none, set a cap without a limit, then add up all budgets.
+        The spending of all users is counted only while there is a cap. So if there was none, first set a cap that is
+        never reached, which starts the counting, then add up all budgets, then set the real cap.
         """
         month, _ = self._month()
 
