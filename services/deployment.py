@@ -53,11 +53,11 @@ class Deployment:
     secret: str | None = field(default=None, repr=False)
 
     def start(self) -> None:
-        """Start the backend in a thread. It is reported as running once the imported app has checked it."""
+        """Start the backend in a thread. The backend is reported as running once the imported app has checked it."""
         threading.Thread(target=self.stack.run, name="backend", daemon=True).start()
 
     def end_process(self, signal_number: int, _: object) -> None:
-        """Stop the backend, and end this process with the signal. Handles Ctrl-C until the server has its own handler."""
+        """Stop the backend, then end this process by the signal. This handles Ctrl-C until the server sets its own handler."""
         self.stack.stop()
         signal.signal(signal_number, signal.SIG_DFL)
         signal.raise_signal(signal_number)
@@ -71,7 +71,7 @@ def log_handler() -> logging.Handler:
 def read_deployment(url: str) -> Deployment:
     """Read the settings and return the deployment. *url*: the URL at which the server listens, shown if DAYBOOK_URL is not set.
 
-    Raise Misconfigured or StoreUnavailable.
+    Raise Misconfigured if the settings, the keys or the store cannot be used, StoreUnavailable if the store cannot be read.
     """
     chosen = settings.read()
     folders = choose_folders(chosen.data_dir, chosen.key_dir)

@@ -24,7 +24,7 @@ class StoreHealth:
     # the part of the round trip that was spent in the API and the network; None: the store has no API
     api_ms: int | None
     clock_skew_seconds: float  # the store's clock minus the app's
-    # other figures (versions, limits, times), by their labels on screen
+    # other values (versions, limits, times), keyed by their labels on screen
     figures: Mapping[str, int | str | datetime]
 
 

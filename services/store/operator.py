@@ -50,7 +50,7 @@ class PresentKeys:
 
 
 def unchecked(needs: str, *names: str) -> dict[str, Finding]:
-    """Return, for each check in *names*, a finding that it was skipped because it needs *needs*."""
+    """Return a finding for each check in *names*: the check was skipped, because it needs *needs*."""
     return dict.fromkeys(names, (Mark.UNKNOWN, f"not checked: needs {needs}"))
 
 
@@ -77,7 +77,7 @@ def judge_lookups(faults: Mapping[str, Collection[LookupFault]]) -> Finding:
 
 
 def judge_ways_in(left_out: Sequence[str]) -> Finding:
-    """Return the finding about accounts without a sign-in method that works; *left_out*: the users' names."""
+    """Return the finding about accounts without a sign-in method that works; *left_out*: the names of their users."""
     if not left_out:
         return Mark.OK, "each account has one that works here"
     text = f"{len(left_out)} accounts have none that works here ({few_names(left_out)})"
@@ -156,7 +156,10 @@ class Operator(Protocol):
         ...
 
     def repair_sign_in(self, user_id: UserId, email: EmailAddress, password: str) -> None:
-        """Make Supabase Auth accept *email* and the managed *password*; end the account's sessions. Raise BadInput."""
+        """Make Supabase Auth accept *email* and the managed *password*; end the account's sessions.
+
+        Raise BadInput (no such account).
+        """
 
     def set_caps(self, email: EmailAddress | None, changes: Mapping[str, int | None]) -> UserCaps:
         """Change limits of an account, or (None) of new accounts; return all limits. Raise BadInput (no such account)."""

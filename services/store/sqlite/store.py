@@ -142,7 +142,10 @@ class SqliteStore:
 
     @contextmanager
     def _turn(self) -> Generator[None]:
-        """Let one thread use the connection. Raise StoreUnavailable if it waits too long, or if the store is closed."""
+        """Reserve the connection for the calling thread.
+
+        Raise StoreUnavailable if the wait is too long, or the store is closed.
+        """
         if not self._lock.acquire(timeout=self._wait_seconds):
             raise StoreUnavailable("busy")
         try:
