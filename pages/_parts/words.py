@@ -18,6 +18,7 @@ from babel.numbers import NumberPattern, format_decimal, get_currency_symbol
 
 from services.domain import Full, MemoryPolicy, Retrieval, Summary, Window
 from services.domain.accounts import Limit
+from services.domain.model_failures import ModelFailure
 from services.errors import AppError, Cap, OverBudget
 
 # words on buttons and in menus
@@ -77,6 +78,21 @@ POLICIES = {
 }
 _UNKNOWN_POLICY = PolicyText("Unknown setting", NEWER)
 
+MODEL_FAILURES = {
+    ModelFailure.UNREACHABLE: "no connection",
+    ModelFailure.BUSY: "rate limit",
+    ModelFailure.BROKEN: "provider error",
+    ModelFailure.UNAUTHORIZED: "API key rejected",
+    ModelFailure.REJECTED: "request rejected",
+    ModelFailure.NO_CREDIT: "no credit left",
+    ModelFailure.TOO_LONG: "chat too long",
+    ModelFailure.SILENT: "no answer in time",
+    ModelFailure.DROPPED: "connection lost",
+    ModelFailure.FILTERED: "content filter",
+    ModelFailure.GARBLED: "unreadable response",
+    ModelFailure.NO_ANSWER: "only thoughts, no reply",
+    ModelFailure.EMPTY: "empty reply",
+}
 LIMIT_NAMES = {  # labels, keyed by the names of the fields of Limits
     "daily_cap_micro": DAILY_LIMIT,
     "monthly_cap_micro": MONTHLY_LIMIT,

@@ -1,6 +1,7 @@
 """The queue of outgoing emails, the hourly limit, and the thread that sends emails."""
 
 import logging
+import ssl
 import threading
 import time
 from collections import deque
@@ -290,11 +291,24 @@ class Mailer:
 
     def _note_failure(self, mail: Mail, error: Exception) -> None:
         log_event("mail.failed", kind=mail.kind, error=type(error))
-        self._show_failure(type(error).__name__)
+        self._show_failure(_words_of(error))
 
     def _show_failure(self, reason: str) -> None:
         with self._changed:
             self._last_failure = reason, datetime.now(UTC)
+
+
+def _words_of(error: Exception) -> str:
+    """Return the reason of a failed attempt in words; the log has the class of *error*."""
+    match error:
+        case LoginRefused():
+            return "login refused by the server"
+        case ssl.SSLError():
+            return "no secure connection to the server"
+        case OSError():
+            return "no connection, or an error of the server"
+        case _:
+            return "internal error, which the log names"
 
 
 def open_mailer(chosen: Settings, write: Callable[[str], None]) -> Mailer | None:

@@ -34,7 +34,7 @@ from services.domain.passkeys import (
 )
 from services.errors import PasskeyCopied, PasskeyFlaw, PasskeyMissing, PasskeyRefused
 
-# maximum characters of an answer; services/web/form_limit.py allows forms of this length
+# maximum characters of an answer; services/web/form_guard.py allows forms of this length
 LONGEST_ANSWER = 14_000
 _CHALLENGE_BYTES = 32
 _TIMEOUT_MS = 300_000

@@ -38,14 +38,7 @@ from services.store.steps import Step, Steps
 from services.users import Shared
 from services.web.attempts import Attempts
 from services.web.current_session import SentForm, current_session
-from services.web.forms import (
-    LONGEST_INVITATION,
-    local_path,
-    other_site,
-    read_step_id,
-    with_query,
-    with_reason,
-)
+from services.web.forms import LONGEST_INVITATION, local_path, read_step_id, with_query, with_reason
 from services.web.origin import Origin, browser_of, networks_of
 
 # errors after which the user can try again in the same step, unless the step has already ended
@@ -256,8 +249,6 @@ class CodeRoutes:
         self, request: Request, act: Callable[[_Form], Awaitable[Response]]
     ) -> Response:
         """Parse the submitted form, and return the response of *act*; if *act* raises an AppError, redirect to the form."""
-        if not self.origin.is_same_origin(request):
-            return other_site()
         async with request.form(max_files=0, max_fields=10) as sent:
             fields = {name: str(value) for name, value in sent.items()}
         flow = {one.name: one for one in self.flows}.get(fields.get("purpose", ""))

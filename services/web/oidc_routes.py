@@ -24,14 +24,7 @@ from services.store.accounts import AppSession
 from services.store.identities import SIGN_ON, SignOnPurpose
 from services.store.steps import Step, read_contents
 from services.web.current_session import SignedIn, current_session
-from services.web.forms import (
-    LONGEST_INVITATION,
-    fields,
-    local_path,
-    other_site,
-    with_query,
-    with_reason,
-)
+from services.web.forms import LONGEST_INVITATION, fields, local_path, with_query, with_reason
 from services.web.oidc_pages import (
     no_sign_out_page,
     other_address_page,
@@ -101,8 +94,6 @@ class OidcRoutes:
     async def _begin_own(self, request: Request, name: str, purpose: SignOnPurpose) -> Response:
         """Return the page with the link to the provider, for a signed-in user who adds an identity or proves who they are."""
         origin = self.steps.start.origin
-        if not origin.is_same_origin(request):
-            return other_site()
         if not self._is_public(request):
             return other_address_page(self._public_url(request))
         [then] = await fields(request, "then")

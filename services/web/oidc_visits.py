@@ -46,7 +46,7 @@ from services.store.steps import Step
 from services.web.attempts import DEVICE_SECONDS
 from services.web.code_routes import Asked, CodeRoutes
 from services.web.entries import Entries
-from services.web.forms import fields, other_site, with_reason
+from services.web.forms import fields, with_reason
 from services.web.hashing_lanes import HashingLanes
 from services.web.oidc_pages import account_page, address_page
 from services.web.oidc_steps import SignOnSteps, WaitingAnswer
@@ -295,8 +295,6 @@ class VisitRoutes:
     async def _take_password(self, request: Request) -> Response:
         """Link the identity to the account if the password is right; else, or while Daybook is busy, show the page again."""
         start, steps, target = self._steps.start, self._steps, "/"
-        if not start.origin.is_same_origin(request):
-            return other_site()
         step_id, password = await fields(request, "step", "password")
         try:
             step, waiting = await run_sync(steps.attempt, request, ACCOUNT_STEP, step_id)
@@ -377,8 +375,6 @@ class VisitRoutes:
     ) -> Response:
         """Return the response of *send*, delayed so that the response time does not depend on the email address."""
         start = self._steps.start
-        if not start.origin.is_same_origin(request):
-            return other_site()
         if self.codes is None:
             return PlainTextResponse("Not Found", 404)
         try:

@@ -48,7 +48,7 @@ from services.web.attempts import DEVICE_SECONDS, Attempts
 from services.web.changes import change_way_in
 from services.web.current_session import current_session
 from services.web.factor_check import FACTORS
-from services.web.forms import fields, other_site, read_step_id, with_query, with_reason
+from services.web.forms import fields, read_step_id, with_query, with_reason
 from services.web.notices import Notices
 from services.web.origin import Origin
 from services.web.shown_once import (
@@ -127,8 +127,6 @@ class OwnFactor:
 
     def _routes(self, path: str, act: Callable[[_Asked], Response]) -> tuple[Route, Route]:
         async def answer(request: Request) -> Response:
-            if not self.origin.is_same_origin(request):
-                return other_site()
             form = await fields(request, "once", "step", "code", "replaces", "others")
             try:
                 # in a thread, because the store blocks, and drawing a QR code takes about 40 ms

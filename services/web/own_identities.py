@@ -48,7 +48,7 @@ from services.users import Shared
 from services.web.changes import require_proof
 from services.web.current_session import SignedIn, current_session
 from services.web.factor_check import REFUSED_FACTOR, FactorCheck
-from services.web.forms import fields, other_site, with_query, with_reason
+from services.web.forms import fields, with_query, with_reason
 from services.web.oidc_pages import add_page, factor_page
 from services.web.oidc_steps import SignOnSteps, WaitingAnswer
 from services.web.proofs import Proof
@@ -263,8 +263,6 @@ class OwnIdentities:
         """Return a form's handler, which calls *act* with the request, the session, and the values of the fields *names*."""
 
         async def answer(request: Request) -> Response:
-            if not self.steps.start.origin.is_same_origin(request):
-                return other_site()
             entered = await fields(request, *names)
             return await self._answer(request, lambda one: act(request, one, *entered))
 

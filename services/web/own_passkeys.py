@@ -37,7 +37,7 @@ from services.store.steps import read_contents
 from services.users import Shared
 from services.web.changes import change_way_in, require_proof
 from services.web.current_session import SignedIn, current_session
-from services.web.forms import fields, other_site, with_query, with_reason
+from services.web.forms import fields, with_query, with_reason
 from services.web.notices import Notices
 from services.web.origin import Origin
 from services.web.passkey_routes import Asked, Given, Offer
@@ -146,8 +146,6 @@ class OwnPasskeys:
         """Return the route that calls *act*, which returns the value of the redirect's query parameter `reason`."""
 
         async def answer(request: Request) -> Response:
-            if not self.origin.is_same_origin(request):
-                return other_site()
             form = await fields(request, "passkey", "passkey_name", "others")
             try:
                 reason = await run_sync(lambda: act(self._change(request, *form)))

@@ -26,14 +26,7 @@ from services.store.steps import Step, Steps, read_contents
 from services.users import Shared
 from services.web.attempts import Attempts
 from services.web.current_session import SentForm, current_session, is_signed_in
-from services.web.forms import (
-    all_fields,
-    local_path,
-    other_site,
-    read_step_id,
-    with_query,
-    with_reason,
-)
+from services.web.forms import all_fields, local_path, read_step_id, with_query, with_reason
 from services.web.origin import Origin
 from services.web.shown_once import codes_were_shown
 
@@ -115,8 +108,6 @@ class PasskeyRoutes:
 
     async def _offer(self, request: Request) -> Response:
         """Begin a step, and return its challenge and options as JSON."""
-        if not self.origin.is_same_origin(request):
-            return other_site()
         form = await all_fields(request)
         flow = self._flow(form)
         if flow is None:
@@ -153,8 +144,6 @@ class PasskeyRoutes:
 
     async def _take(self, request: Request) -> Response:
         """Verify the browser's response, and perform the purpose's action; after a refusal, redirect to the page with the form."""
-        if not self.origin.is_same_origin(request):
-            return other_site()
         form = await all_fields(request)
         flow, target = self._flow(form), local_path(form.get("next", ""))
         if flow is None:

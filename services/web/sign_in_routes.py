@@ -34,14 +34,7 @@ from services.web.confirmation_codes import SignUpByCode
 from services.web.current_session import SignedIn, current_session
 from services.web.entries import Entries
 from services.web.factor_check import FactorCheck
-from services.web.forms import (
-    LONGEST_INVITATION,
-    fields,
-    local_path,
-    other_site,
-    with_query,
-    with_reason,
-)
+from services.web.forms import LONGEST_INVITATION, fields, local_path, with_query, with_reason
 from services.web.hashing_lanes import HashingLanes
 from services.web.origin import browser_of, networks_of
 from services.web.proofs import Proof
@@ -95,8 +88,6 @@ class SignInRoutes:
         return SignInMethod.PASSWORD in self.methods
 
     async def _sign_in(self, request: Request) -> Response:
-        if not self.start.origin.is_same_origin(request):
-            return other_site()
         email, password, target, code = await fields(request, "email", "password", "next", "invite")
         target, code = local_path(target), code.strip()[:LONGEST_INVITATION]
         is_new = request.url.path == _ACCOUNT
@@ -190,8 +181,6 @@ class SignInRoutes:
         return self.start.accounts
 
     async def _sign_out(self, request: Request) -> Response:
-        if not self.start.origin.is_same_origin(request):
-            return other_site()
         try:
             if cookie := self.start.origin.session_cookie(request):
                 await run_sync(self.start.shared().session_cache.leave, cookie)
@@ -205,8 +194,6 @@ class SignInRoutes:
 
     async def _prove(self, request: Request) -> Response:
         """Store a proof of who is signed in, if the password is right."""
-        if not self.start.origin.is_same_origin(request):
-            return other_site()
         password, entered, then = await fields(request, "password", "factor", "then")
         proof, target = Proof(request, self.start.origin), with_query(_ACCOUNT, then=then)
         try:
@@ -236,8 +223,6 @@ class SignInRoutes:
 
     async def _change_password(self, request: Request) -> Response:
         """Change the password of the session's account, if its user has proved who they are."""
-        if not self.start.origin.is_same_origin(request):
-            return other_site()
         [password] = await fields(request, "password")
         try:
             signed_in = await self._current_session(request)
@@ -275,8 +260,6 @@ class SignInRoutes:
 
         On a deployment without sign-in, the user types a confirmation word instead of giving a proof.
         """
-        if not self.start.origin.is_same_origin(request):
-            return other_site()
         email, word = await fields(request, "address", "word")
         session: AppSession | None = None
         try:
