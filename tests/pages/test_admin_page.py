@@ -417,6 +417,18 @@ def test_settings_change_what_differs(open_tab, ruth):
     ]
 
 
+def test_only_user_changes_the_own_limits_in_settings(open_tab, ruth):
+    bootstrap.current_app().is_alone = True
+    app = open_tab("Settings")
+
+    field(app, "Daily limit ($)").set_value(2.5)
+    app.button[[one.label for one in app.button].index("Save")].click().run()
+
+    assert "Limits for new users" not in html(app)
+    assert changes(ruth) == [("caps.set", ruth.email, {"daily_cap_micro": 2_500_000})]
+    assert field(app, "Daily limit ($)").value == 2.5
+
+
 def test_role_of_a_user_is_changed(open_user, ruth, jonas):
     app = pressed(open_user(), "set-role")
 

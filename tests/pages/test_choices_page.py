@@ -8,6 +8,7 @@ import streamlit as st
 from pages._parts.memory import LARGEST_WINDOW
 from pages._parts.preferences import instructions_dialog, preferences_dialog
 from pages._parts.words import policy_name
+from services import bootstrap
 from services.domain import AccountRole, Full, Preferences, Retrieval, Summary, Window
 from services.domain.models import LimitSource, ModelState, PriceSource
 from services.errors import NewerVersion, StoreUnavailable
@@ -147,6 +148,16 @@ def test_over_budget_offers_a_cheaper_model_and_policy(open_app, database, model
     assert list(app.warning) == []
     send(app, "When?")
     assert said(app)[-1] == "In May."
+
+
+def test_only_user_is_led_to_the_own_limits(open_app, maya, database):
+    bootstrap.current_app().is_alone = True
+    database.ledger.daily_micro = 1
+
+    app = send(open_app(maya), "When?")
+
+    links = {link.proto.label: link.proto.query_string for link in app.get("page_link")}
+    assert links["Raise the limit"] == "tab=Settings"
 
 
 def test_refusal_by_tokens_offers_nothing_that_is_only_cheaper(open_app, database, model):
