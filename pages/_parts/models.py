@@ -68,7 +68,8 @@ def connect_dialog() -> None:
 
 def _draw_connect_lines() -> None:
     st.caption(
-        "To connect a better model, stop Daybook (Ctrl-C) and start it with one of these lines:"
+        "To connect a better model, stop Daybook (Ctrl-C) and start it with one of these lines. If you set `DAYBOOK_STORE` "
+        "or other settings before, keep them in front of `uv run`: in another store, your chats are missing."
     )
     for name, line in _CONNECT_LINES.items():
         st.markdown(f"**{name}**")

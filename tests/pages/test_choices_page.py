@@ -261,6 +261,7 @@ def test_demo_model_offers_lines_that_connect_a_better_one(
     card = open_app(person).expander[0]
     app = open_app(person, c=str(garden))
 
+    assert "keep them in front of `uv run`" in card.caption[0].value
     lines = [code.value for code in card.code]
     assert [line.count(" streamlit run streamlit_app.py") for line in lines] == [1, 1, 1]
     assert lines[1].count("CONTEXT") == lines[1].count("=16384") == 2
