@@ -144,9 +144,13 @@ def page() -> None:
                 else:
                     _draw_forms()
         with st.container(horizontal=True, gap="xsmall", vertical_alignment="top", wrap=False):
-            st.markdown(":gray[:material/lock:]", width="content")
+            is_plain = bootstrap.current_app().is_plain
+            icon = "lock_open" if is_plain else "lock"
+            st.markdown(f":gray[:material/{icon}:]", width="content")
             st.caption(
-                "Messages are encrypted before they are stored; a stolen database or backup shows "
+                "Messages are stored as plain text."
+                if is_plain
+                else "Messages are encrypted before they are stored; a stolen database or backup shows "
                 "none of them. While you are signed in, the server and the AI model can read them."
             )
 

@@ -23,7 +23,7 @@ from services.errors import (
     WrongCredentials,
     WrongFactor,
 )
-from tests.pages.conftest import ROOT
+from tests.pages.conftest import ROOT, captions
 
 
 def forms(app):
@@ -302,6 +302,15 @@ def test_ended_session_shows_the_sign_in_page(open_app, maya, tab):
 
     assert forms(app)
     assert not app.chat_input
+
+
+def test_page_without_encryption_does_not_promise_it(open_app):
+    bootstrap.current_app().is_plain = True
+
+    shown = captions(open_app(None))
+
+    assert "Messages are stored as plain text." in shown
+    assert "encrypted" not in shown
 
 
 def test_page_shows_progress_until_the_backend_is_ready(open_app, health):
