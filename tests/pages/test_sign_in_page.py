@@ -358,6 +358,22 @@ def test_tab_whose_session_ended_says_why(open_app, monkeypatch, end, sentence):
     assert [one.value for one in (*app.error, *app.info)] == [sentence]
 
 
+@pytest.mark.parametrize(
+    ("end", "reason", "is_restart"),
+    [("deleted", "", True), (None, "deleted", True), ("ended", "", False)],
+)
+def test_deletion_of_the_only_account_leads_to_a_restart(
+    open_app, monkeypatch, end, reason, is_restart
+):
+    bootstrap.current_app().is_alone = True
+    monkeypatch.setattr(type(st.user), "get", lambda self, name, default=None: end)
+
+    shown = [one.value for one in open_app(None, reason=reason).markdown]
+
+    assert any("Restart Daybook to begin a new account" in one for one in shown) is is_restart
+    assert any("Open the address that Daybook printed" in one for one in shown) is not is_restart
+
+
 def test_suspended_user_is_told_once(open_app, monkeypatch):
     monkeypatch.setattr(type(st.user), "get", lambda self, name, default=None: "suspended")
 
