@@ -413,7 +413,7 @@ class TooManyAttempts(Refused):
 class Stale(Refused):
     """The conversation has changed since it was read."""
 
-    public = "This chat changed in another tab. Please send again."
+    public = "This chat changed in another tab. Try again."
 
 
 class ChangedElsewhere(Stale):

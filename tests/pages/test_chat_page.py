@@ -802,6 +802,16 @@ def test_changed_number_of_messages_is_confirmed_again(open_app, maya, database)
     assert undo_lines(app) == []
 
 
+def test_deletion_of_messages_that_are_gone_can_be_tried_again(open_chat, maya, database):
+    app, garden = open_chat("Shade?", "Ferns.", "Sun?", "Sage.")
+    gone = [message.id for message in database.thread(garden).messages[2:]]
+    maya.chat.deletions.delete_messages(garden, gone, 20)
+
+    in_dialog(app, messages_dialog, garden, gone[0]).run()
+
+    assert "This chat changed in another tab. Try again." in [error.value for error in app.error]
+
+
 def test_only_the_branch_that_is_read_is_kept(open_app, maya, database):
     garden = database.hold("Garden", "Shade?", "Ferns.", "Sun?", "Sage.")
     app = edit(open_app(maya, c=str(garden)), database, garden, 0, "Half shade?")
