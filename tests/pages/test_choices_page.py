@@ -172,6 +172,15 @@ def test_refusal_by_tokens_offers_nothing_that_is_only_cheaper(open_app, databas
     assert "An admin can raise the limit." in [caption.value for caption in app.caption]
 
 
+def test_refusal_by_a_limit_of_zero_promises_no_reset(open_app, database, model):
+    database.ledger.daily_micro = 0
+
+    app = send(open_app(FakePerson(database, model)), "When?")
+
+    assert warnings(app) == ["Today's budget is 0."]
+    assert "An admin can raise the limit." in captions(app)
+
+
 def test_default_model_answers_where_none_was_chosen(open_app, maya, garden, database):
     other = database.hold("Other", "One", "Two")
     database.conversations.set_model(other, "scripted")
