@@ -166,9 +166,7 @@ def draw_end(services: ChatParts, view: ThreadView) -> None:
         if failure:
             st.error(_in_this_chat(reason(failure)), icon=":material/cloud_off:")
         else:
-            ending = _ending_of(last)
-            why = ending.sentence if ending else _missing(thread, last)
-            st.caption(_in_this_chat(why), width="stretch")
+            st.caption(ending(view), width="stretch")
         _draw_continue(view, last)
         st.button(
             "Retry",
@@ -306,11 +304,14 @@ def act(conversation_id: ConversationId, model: str, request: Mapping[str, str])
 
 def ending(view: ThreadView) -> str:
     """Return a sentence on how the last reply ended, or an empty string if an alert on the page already says it."""
-    last = view.thread.branch()[-1]
-    if last.role is Role.USER or view.failure:
+    if view.failure:
         return ""
-    ending = _ending_of(last)
-    return _in_this_chat(ending.sentence) if ending else "The reply is complete."
+    last = view.thread.branch()[-1]
+    if ending := _ending_of(last):
+        return _in_this_chat(ending.sentence)
+    if last.role is Role.USER:
+        return _in_this_chat(_missing(view.thread, last))
+    return "The reply is complete."
 
 
 def _copy(message: Message) -> str:

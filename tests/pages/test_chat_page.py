@@ -497,6 +497,26 @@ def test_outcome_is_announced_until_another_conversation_is_read(
     assert announced[-2:] == ["", ""]
 
 
+def test_stopped_reply_without_text_is_announced(open_app, maya, monkeypatch):
+    announced, begun = [], turns.begun
+
+    def stopped(temporary_chat):
+        if turn := begun(temporary_chat):
+            turn.stop()
+            maya.model.gate.set()
+            assert turn.wait(SECONDS)
+        return turn
+
+    monkeypatch.setattr(turns, "begun", stopped)
+    monkeypatch.setattr(browser, "announce", lambda words, _: announced.append(words))
+    maya.model.pieces = ("\n", " ")
+    maya.model.gate.clear()
+
+    send(open_app(maya), "When?")
+
+    assert announced[-1] == "You stopped this reply. Your message is saved."
+
+
 def test_page_is_sent_before_it_is_drawn_again(open_app, maya, monkeypatch):
     news = iter(range(1000))
     runs = []
