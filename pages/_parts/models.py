@@ -44,7 +44,7 @@ def line(services: ChatParts) -> str:
         case ModelState.STARTING:
             return "The local model is starting…"
         case ModelState.FAILED:
-            return "The local model failed to start. See its log."
+            return "The local model is not running; retrying every few minutes."
         case ModelState.READY:
             return f"Model: {name}, a tiny demo model: expect poor answers."
 

@@ -1052,7 +1052,7 @@ def test_refused_title_stays_in_its_field(open_chat, database):
     [
         (ModelState.STARTING, "The local model is starting"),
         (ModelState.READY, "a tiny demo model"),
-        (ModelState.FAILED, "failed to start"),
+        (ModelState.FAILED, "is not running; retrying every few minutes"),
         (ModelState.REMOTE, "Model: scripted"),
     ],
 )
