@@ -156,7 +156,7 @@ def test_query_is_escaped_in_the_form(open_app):
         ),
         ("slow&wait=300", "Too many attempts. Try again in 5 minutes."),
         ("slow&wait=x", "Too many attempts. Try again in a minute."),
-        ("slow&wait=99999999", "Too many attempts. Try again in 1440 minutes."),
+        ("slow&wait=99999999", "Too many attempts. Try again in 24 hours."),
     ],
 )
 def test_reason_is_drawn_as_its_sentence(open_app, reason, sentence):
