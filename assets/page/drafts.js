@@ -6,7 +6,8 @@
 const DRAFTS = "daybook-draft:",
   MONTH = 30 * 24 * 3600 * 1000,
   TAB = "daybookTab",
-  LEAVING = "daybook-leaving", // the user who ends the session, until a later page knows whether it has ended
+  // the user who ends the session, and the tab, until a later page knows whether the session has ended
+  LEAVING = "daybook-leaving",
   LOCK = "daybook-tab:";
 let tab = sessionStorage.getItem(TAB) ?? named(); // the name of this tab, which survives a reload
 let person = null;
@@ -151,6 +152,7 @@ daybook.keepDrafts = (data) => {
     setTimeout(daybook.keepDrafts, 50, data); // the composer is not drawn yet
     return; // no value: Streamlit would call a returned function when the component is removed
   }
+  if (person !== data.person) noteUser(data.person);
   const before = place,
     isSame = before === data.place || data.is_begun,
     typed = isSame ? withoutReturned(data, daybook.composer().value) : daybook.composer().value,
@@ -202,22 +204,32 @@ function drop(isOver) {
 
 drop((name) => !(read(name).at > Date.now() - MONTH));
 
-// The page that follows a sign-out or the deletion of the account drops the user's drafts, unless the session
-// goes on because the request was refused or did not reach the server.
-const leaving = localStorage.getItem(LEAVING);
+// A page that follows a sign-out or the deletion of the account drops the user's drafts, unless the session
+// goes on because the request was refused or did not reach the server. Another response than 401 does not
+// show that it goes on: another user may have signed in, or another tab may have loaded before it ended.
+const [leaving, leavingTab] = (localStorage.getItem(LEAVING) ?? "").split(":");
+
+function dropLeft() {
+  localStorage.removeItem(LEAVING);
+  drop((name) => name.startsWith(`${DRAFTS}${leaving}:`));
+}
+
 if (leaving)
   fetch("/poll", { cache: "no-store" }).then(
-    ({ status }) => {
-      if (status === 503) return; // the next page asks again, as it does without a response
-      localStorage.removeItem(LEAVING);
-      if (status === 401) drop((name) => name.startsWith(`${DRAFTS}${leaving}:`));
-    },
+    ({ status }) => status === 401 && dropLeft(),
     () => {},
   );
 
+// Drops the drafts of the user who left if another has signed in. Ends the wait in the tab that asked for the
+// sign-out if the session goes on.
+function noteUser(user) {
+  if (leaving && leaving !== user) dropLeft();
+  else if (leavingTab === tab) localStorage.removeItem(LEAVING);
+}
+
 daybook.capture(document, "submit", ({ target }) => {
   // `person` is not known on a page without a composer
-  if (target.dataset.person) localStorage.setItem(LEAVING, target.dataset.person);
+  if (target.dataset.person) localStorage.setItem(LEAVING, `${target.dataset.person}:${tab}`);
 });
 
 daybook.capture(document, "input", ({ target }) => {
