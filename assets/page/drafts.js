@@ -58,9 +58,10 @@ const joined = (sent, text) => (text.startsWith(sent) ? text : text ? `${sent}\n
 // that stores the prompt may be replaced by another run before it does so.
 function unsaid(chat, sent = sentHere()) {
   const first = chat.count - chat.prompts.length; // the number of prompts before the given ones
+  // earlier prompts may have the same text; the last one counts, even if another branch is shown
+  const last = chat.place === "new" ? chat.count : chat.count - 1;
   return sent.filter(({ text, after }) => {
-    // earlier prompts may have the same text; the last one counts, even if another branch is shown
-    const since = chat.prompts.slice(Math.max(0, Math.min(after, chat.count - 1) - first));
+    const since = chat.prompts.slice(Math.max(0, Math.min(after, last) - first));
     return !since.some(([length, start]) => text.trim().length === length && text.trim().startsWith(start));
   });
 }

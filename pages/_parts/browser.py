@@ -87,6 +87,7 @@ def keep_drafts(
     run: int,
     has_begun: bool = False,
     is_kept: bool = True,
+    begun_here: tuple[int, str] = (0, ""),
 ) -> None:
     """Keep the composer's draft across reloads and page changes; each tab has its own draft (assets/page/drafts.js).
 
@@ -94,10 +95,14 @@ def keep_drafts(
 
     *given*: the text that the run puts into the composer; *run*: the count of ended callbacks; *has_begun*: the page's
     new chat became a conversation or is no longer temporary; *is_kept*: False in a temporary chat, where no draft is
-    stored.
+    stored; *begun_here*: the number of conversations that this tab has begun, and the first prompt of the newest, which the
+    page of a new chat may still have as a draft because the connection was lost.
     """
     conversation, branch = (thread.conversation, thread.branch()) if thread else (None, ())
     prompts = [one.body for one in branch if one.role is Role.USER]
+    count = len(prompts)
+    if is_kept and thread is None:
+        count, prompts = begun_here[0], [begun_here[1]] if begun_here[1] else []
     data = {
         "person": str(user_id),
         "place": "temporary" if not is_kept else str(conversation.id) if conversation else "new",
@@ -105,7 +110,7 @@ def keep_drafts(
         "rev": conversation.rev if conversation else 0,
         # recognised by their lengths (in UTF-16 units) and beginnings; the tab's own may be followed by those of others
         "prompts": [(len(each.encode("utf-16-le")) // 2, each[:100]) for each in prompts[-10:]],
-        "count": len(prompts),
+        "count": count,
         "given": given,
         # a new number for each text given, because a component is not called twice with the same data
         "run": run if given else None,

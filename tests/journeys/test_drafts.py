@@ -321,6 +321,20 @@ def test_message_that_came_back_to_a_new_chat_goes_if_it_began_one(new_tab):
     tab.arrives("new").holds("")
 
 
+def test_new_chats_message_that_repeats_the_prompt_before_comes_back(new_tab):
+    """The prompts of a new chat are those with which the tab began conversations."""
+    tab = new_tab()
+    tab.page.clock.install()
+    tab.arrives("new", prompts=[(3, "One")])
+    tab.sends("One")
+    tab.is_in("DISCONNECTED")
+
+    tab.arrives("new", prompts=[(3, "One")])
+    tab.is_in("CONNECTED")
+
+    tab.holds("One")
+
+
 def test_message_that_was_answered_does_not_come_back(new_tab):
     for place in "garden", "temporary":
         tab = new_tab()
