@@ -52,9 +52,13 @@ def has_accounts(block: Block, but_not: UserId | None = None) -> bool:
 def sessions_of(
     block: Block, user_id: UserId, but_not: SessionId | None = None
 ) -> list[StoredSession]:
-    """Return the sessions of a user except *but_not*, at most `ENDED_AT_ONCE`: one block may end no more."""
-    rows = block.select(schema.SESSIONS, {"user_id": user_id}, limit=ENDED_AT_ONCE)
-    return [one for one in rows if one.id != but_not]
+    """Return the sessions of a user except *but_not*, at most `ENDED_AT_ONCE`: one block may end no more.
+
+    If that many are returned, others may be left. A change of credentials then waits for a later block: if it were stored
+    before the last session has ended, a failure would leave sessions open that the change should have ended.
+    """
+    rows = block.select(schema.SESSIONS, {"user_id": user_id}, limit=ENDED_AT_ONCE + 1)
+    return [one for one in rows if one.id != but_not][:ENDED_AT_ONCE]
 
 
 def end_sessions(tables: AllTables, user_id: UserId, but_not: SessionId | None = None) -> None:
