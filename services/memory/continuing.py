@@ -1,6 +1,10 @@
 """Continuation of a reply that ended early: the request to the model, and the space between the reply and the answer."""
 
 import re
+from collections.abc import Iterable, Iterator
+from typing import TypeVar
+
+_Piece = TypeVar("_Piece")
 
 REQUEST = (
     "[The app asks this, not the user.] Your last reply ended early. Go on with it exactly where it stopped, in the same "
@@ -18,3 +22,19 @@ def spaced(so_far: str, piece: str) -> str:
     seam = so_far[-1:] + piece[:1]
     runs_together = _WORD_TO_WORD.fullmatch(seam) and max(seam) < _FIRST_UNSPACED
     return f" {piece}" if runs_together else piece
+
+
+def without_repeated_space(so_far: str, pieces: Iterable[_Piece]) -> Iterator[_Piece | str]:
+    """Yield the *pieces* of a continuation without the white space at its beginning that *so_far* ends with already.
+
+    A model that was sent *so_far* without this white space may write it again.
+    """
+    stripped, begins, is_begun = so_far[len(so_far.rstrip()) :], "", False
+    for piece in pieces:
+        if isinstance(piece, str) and not is_begun:
+            begins += piece
+            if is_begun := bool(begins.strip()):
+                ends = (stripped[n:] for n in range(len(stripped) + 1))
+                yield begins.removeprefix(next(end for end in ends if begins.startswith(end)))
+        else:
+            yield piece
