@@ -321,6 +321,20 @@ def test_message_that_came_back_to_a_new_chat_goes_if_it_began_one(new_tab):
     tab.arrives("new").holds("")
 
 
+def test_draft_of_the_new_chat_stays_beside_anothers_message_that_came_back(new_tab):
+    tab = new_tab()
+    tab.page.clock.install()
+    tab.arrives("new").types("One")
+    tab.arrives("garden").sends("One")
+    tab.is_in("DISCONNECTED")
+    tab.is_in("CONNECTED")
+    tab.holds("One")
+
+    tab.arrives("roses", prompts=[(3, "One")])
+
+    tab.arrives("new").holds("One")
+
+
 def test_new_chats_message_that_repeats_the_prompt_before_comes_back(new_tab):
     """The prompts of a new chat are those with which the tab began conversations."""
     tab = new_tab()
