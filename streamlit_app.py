@@ -1,11 +1,11 @@
-"""The ASGI app when the server imports this file; the page when Streamlit runs it."""
+"""The ASGI app when the server imports this file; the page on screen when Streamlit runs it as a script."""
 
 import gc
 import signal
 
 if __name__ != "__main__":
-    # until the imports below are done, Ctrl-C ends the process at once: there is nothing to save yet, and the server
-    # would react only after the imports, which take seconds on a busy machine
+    # until the imports below are done, Ctrl-C ends the process immediately: there is nothing to save yet, and the
+    # server would react only after the imports, which take seconds on a busy machine
     ctrl_c = signal.signal(signal.SIGINT, signal.SIG_DFL)
     from pages import _streamlit
     from services import deployment
@@ -40,13 +40,16 @@ _PAGES = ("", "memory", "usage", "data", "account", "admin")  # the URL paths of
 
 
 def _without_proxy_headers(app: ASGIApp, trusted_hosts: object) -> ASGIApp:
-    """Return *app* unchanged, so that it sees the socket's IP address: DAYBOOK_TRUSTED_PROXIES lists the trusted proxies."""
+    """Return *app* without uvicorn's middleware for proxies' headers, so that it sees the socket's IP address.
+
+    The app reads these headers itself (DAYBOOK_TRUSTED_PROXIES).
+    """
     return app
 
 
 @st.fragment(run_every=0.5)
 def _wait_for_the_start() -> None:
-    """Draw the progress of the start, and reload the page once the server has started."""
+    """Draw the progress of the server's start; once the server has started, reload the page."""
     health = bootstrap.current_app().health
     if health.is_started:
         # the server reads the session cookie when a tab connects, and this tab connected before the backend was ready
@@ -56,8 +59,8 @@ def _wait_for_the_start() -> None:
 
 
 if begun:
-    # uvicorn creates its Config before it imports this file, so it is too late to set FORWARDED_ALLOW_IPS; but
-    # uvicorn wraps the app in this middleware only after the import
+    # replaced here, because uvicorn creates its Config before it imports this file, so setting FORWARDED_ALLOW_IPS
+    # would be too late; uvicorn wraps the app in this middleware only after the import
     setattr(uvicorn.config, "ProxyHeadersMiddleware", _without_proxy_headers)  # noqa: B010
     gc.enable()
     signal.signal(signal.SIGINT, ctrl_c)
@@ -70,7 +73,7 @@ if begun:
         on_script_error=_session.draw_uncaught,
     )
 else:
-    # the browser stores the page title in its history, so the default is not the conversation's title
+    # not the conversation's title, because the browser stores page titles in its history
     st.set_page_config(page_title="Daybook", page_icon="assets/mark.svg", layout="centered")
     health = bootstrap.current_app().health
     if not health.is_started and not health.is_database_away:
@@ -94,7 +97,8 @@ else:
             st.Page(sidebar.ADMIN, title=words.ADMIN),  # the page refuses users who are not admins
         ]
     page = st.navigation(pages, position="hidden")
-    if page.url_path:  # the browser ignores the titles of pages once a title is configured
+    # set here, because the browser ignores the titles of st.Page once set_page_config has set a title, as above
+    if page.url_path:
         st.set_page_config(page_title=f"{page.title} · Daybook")
     if user:
         if left := temporary.leave_if_elsewhere(page):

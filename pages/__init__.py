@@ -1,1 +1,1 @@
-"""The pages: one module per screen. Running one of these files by itself draws nothing."""
+"""The pages: one module per screen. Streamlit draws nothing if one of these files is run directly."""

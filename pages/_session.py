@@ -23,10 +23,10 @@ TEMPORARY = {"temporary": "1"}  # the URL query of a page with a temporary chat
 
 
 def find_user() -> UserServices:
-    """Return the services of the signed-in user. Raise SignedOut, StoreUnavailable.
+    """Return the services of the signed-in user. Raise SignedOut or StoreUnavailable.
 
-    A tab sends its session only when it connects, so every run, callback and dialog checks the session. The check may
-    still be going on while the run draws: `rerun_if_ended` reads its result.
+    A tab sends its session cookie only when it connects, so each run, callback and dialog checks that the session still
+    exists. The check may run in the background while the page is drawn: `rerun_if_ended` reads its result.
     """
     user = bootstrap.current_app().user(_session_id())
     if user is None:
@@ -35,12 +35,13 @@ def find_user() -> UserServices:
 
 
 def rerun_if_ended() -> None:
-    """Rerun, which leads to the sign-in page, if the session has ended since this run began."""
+    """If the session has ended since this run began, rerun the page, which then shows the sign-in page."""
     session_id = _session_id()
     if session_id and bootstrap.current_app().has_ended(session_id):
         st.rerun()
-    # If another run has replaced this run meanwhile, reading the tab ends this run here. At its regular end, Streamlit
-    # would remove the other run's fragments, and the buttons of a dialog opened by the other run would do nothing.
+    # If another run has replaced this run meanwhile, this access to the session state ends this run. If it ended
+    # regularly instead, Streamlit would remove the other run's fragments, and the buttons of a dialog that the other
+    # run has opened would do nothing.
     tab()
 
 
@@ -55,7 +56,7 @@ def _session_id() -> str | None:
 
 
 def signed_in() -> UserServices | None:
-    """Return the services of the signed-in user, if any; end the run if an outage leaves the user unknown."""
+    """Return the services of the signed-in user, if any; end the run if an outage prevents finding the user."""
     try:
         return find_user()
     except SignedOut:
@@ -66,7 +67,7 @@ def signed_in() -> UserServices | None:
 
 
 def user_services() -> UserServices:
-    """Return the services of the signed-in user. Without one, draw the sign-in page and end the run."""
+    """Return the services of the signed-in user. If no user is signed in, draw the sign-in page and end the run."""
     user = signed_in()
     if user is None:
         sign_in.page()
@@ -76,7 +77,7 @@ def user_services() -> UserServices:
 
 @contextmanager
 def show_errors() -> Generator[None]:
-    """Draw an AppError that the block raises as a sentence; for SignedOut, draw the sign-in page."""
+    """If the `with` block raises an AppError, draw its sentence; for SignedOut, draw the sign-in page and end the run."""
     try:
         yield
     except SignedOut:
@@ -93,7 +94,10 @@ def show_errors() -> Generator[None]:
 
 
 def draw_uncaught(error: Exception) -> bool:
-    """Draw an AppError that a callback or a fragment raised, as `show_errors` does. Return False for other errors."""
+    """Draw the sentence of an AppError that a callback or a fragment raised; for SignedOut, draw the sign-in page.
+
+    Return False for other errors.
+    """
     match error:
         case SignedOut():
             _doubt_session()
@@ -114,13 +118,16 @@ def reason(error: AppError) -> str:
 
 
 def go_to_conversation(conversation_id: ConversationId | None) -> None:
-    """Make the next run open a conversation, or the page of a new chat. For callbacks."""
+    """Make the next run open a conversation or, if None, the new-chat page. For use in callbacks."""
     new_conversation.forget()
     tab().destination = address(conversation_id)
 
 
 def go_to_space(space_id: SpaceId | None, *, is_staying: bool) -> None:
-    """Make the next run list the conversations of one space, or all; *is_staying*: keep the open chat. For callbacks."""
+    """Make the next run list the conversations of one space or, if None, all of them. For use in callbacks.
+
+    *is_staying*: keep the open chat.
+    """
     new_conversation.forget()
     here = {name: value for name, value in st.query_params.items() if is_staying and name != SPACE}
     tab().destination = here | ({SPACE: str(space_id)} if space_id else {})
@@ -144,22 +151,22 @@ def go_to_destination(page: Page) -> None:
 
 
 def ask_for(dialog: Callable[..., None], *args: object) -> None:
-    """Make the next run open *dialog*: if this run still draws a streaming reply, the dialog's buttons would not work."""
+    """Make the next run open *dialog*: in a run that still draws a streaming reply, the dialog's buttons would not work."""
     tab().dialog = dialog, args
 
 
 def tell(news: str) -> None:
-    """Make the next run show *news* as a toast."""
+    """Make the next run show the sentence *news* as a toast."""
     tab().news, tab().news_until = news, None
 
 
 def go_to_temporary() -> None:
-    """Make the next run go to the page of a temporary chat. For callbacks."""
+    """Make the next run go to the page of a temporary chat. For use in callbacks."""
     tab().destination = dict(TEMPORARY)
 
 
 def open_dialog() -> bool:
-    """Show the news of the last dialog and open the requested dialog; return True if a dialog was requested."""
+    """Show the toast that `tell` requested, and open the dialog that `ask_for` requested; return True if one was opened."""
     here = tab()
     _show_news(here)
     asked, here.dialog = here.dialog, None
@@ -171,9 +178,9 @@ def open_dialog() -> bool:
 
 
 def _show_news(here: Tab) -> None:
-    """Show the news in all runs of the next seconds, because a browser may skip a run that another run replaces.
+    """Show the toast in all runs of the next seconds, because a browser may not draw a run that another run replaces.
 
-    News that is still visible is not shown a second time.
+    A toast that is still visible is not shown a second time.
     """
     now = time.monotonic()
     if here.news_until is None:
@@ -188,7 +195,7 @@ def keep_errors(
 ) -> Generator[None]:
     """Store an AppError raised by a callback until the page draws it, because callbacks run before the page is drawn.
 
-    *is_unsent_kept*: keep the prompt of a user who was signed out meanwhile, and show it on the sign-in page.
+    *is_unsent_kept*: if the user was signed out meanwhile, keep *prompt* and show it on the sign-in page.
     """
     with uninterrupted():
         kept = tab().callbacks
@@ -207,6 +214,6 @@ def keep_errors(
 
 
 def attempt(act: Callable[..., object], *args: object) -> None:
-    """Call *act*; store an AppError that it raises until the page draws it. For callbacks."""
+    """Call *act*; store an AppError that it raises until the page draws it. For use in callbacks."""
     with keep_errors():
         act(*args)

@@ -1,4 +1,4 @@
-"""Uses of Streamlit's internals, and a check at start-up that these internals exist."""
+"""All uses of Streamlit's internals, and a check at start-up that these internals exist."""
 
 # pyright: reportPrivateUsage=false
 
@@ -34,7 +34,7 @@ _USUAL_PORT = 8501
 _MESSAGES = ("rerun_script", "stop_script", "app_heartbeat")
 # the largest number of users' disconnected tabs whose state is kept, for five minutes (.streamlit/config.toml)
 _DISCONNECTED_TABS = 2_000
-_closing = set[asyncio.Task[None]]()  # strong references to running tasks, as asyncio's are weak
+_closing = set[asyncio.Task[None]]()  # references to running tasks: asyncio's own are weak
 
 
 def check() -> None:
@@ -140,15 +140,15 @@ def _is_connected(tab: str) -> bool:
 
 
 def close_tabs(session_id: SessionId) -> None:
-    """Close all tabs of an ended app session, connected or not, and drop Streamlit's state of them. The browser
-    reconnects and shows the sign-in page."""
+    """Close all tabs of an ended app session, connected or not, and drop the state that Streamlit keeps for them.
+    The browser reconnects and shows the sign-in page."""
     if runtime.exists():
         loop = runtime.get_instance()._get_async_objs().eventloop
         loop.call_soon_threadsafe(_close_tabs, loop, str(session_id))
 
 
 def _close_tabs(loop: asyncio.AbstractEventLoop, session_id: str) -> None:
-    """Close the tabs of an ended app session. Only for the thread of the event loop."""
+    """Close the tabs of an ended app session. Must be called in the event loop's thread."""
     # imported here, because this import loads the whole app, and the backend must start before that
     from pages._tab import KEY, Tab
 
@@ -157,8 +157,8 @@ def _close_tabs(loop: asyncio.AbstractEventLoop, session_id: str) -> None:
         session = tab.session
         if session._user_info.get("sid") != session_id:
             continue
-        # a tab that shows an unsent prompt stays open; a tab with a running callback may be about to show
-        # an unsent prompt, and is checked again later
+        # a tab that shows an unsent prompt stays open; a tab with a running callback is checked again later,
+        # because the callback may be about to show an unsent prompt
         left: Tab = session.session_state[KEY] if KEY in session.session_state else Tab()
         if left.unsent:
             continue
@@ -170,22 +170,23 @@ def _close_tabs(loop: asyncio.AbstractEventLoop, session_id: str) -> None:
             closing = loop.create_task(_hang_up(tab.client))
             _closing.add(closing)
             closing.add_done_callback(_closing.discard)
-    if is_any_left:  # one call for all tabs: with one for each, the pending calls would multiply
+    # schedule one call for all remaining tabs: one call per tab would multiply the pending calls
+    if is_any_left:
         loop.call_later(_CALLBACK_SECONDS, _close_tabs, loop, session_id)
 
 
 async def _hang_up(client: StarletteSessionClient) -> None:
     await client.aclose()
-    # not Starlette's `close`: after that, Starlette's `receive` would raise if another message arrived
+    # not by Starlette's `close`, after which its `receive` would raise an error if another message arrived
     await client._websocket._send({"type": "websocket.close", "code": 1001})
 
 
 @contextmanager
 def uninterrupted() -> Generator[None]:
-    """Let a callback finish although another run has replaced the callback's run.
+    """Let a callback finish even if another run has replaced the run that called it.
 
-    Streamlit would otherwise stop the callback at its next access to the session state, when it has acted but not yet
-    reported the result. Streamlit does not stop it while `_execing` is False.
+    Streamlit would otherwise stop the callback at its next access to the session state, possibly after it has acted but
+    before it has reported the result. Streamlit does not stop a callback while `_execing` is False.
     """
     context = get_script_run_ctx()
     runner: object = getattr(context.yield_check, "__self__", None) if context else None

@@ -1,4 +1,4 @@
-"""The state of a browser tab except its widgets. Each field is assigned by one module only, or by `Tab` itself."""
+"""The state of a browser tab, except that of its widgets. Each field is assigned by one module only, or by `Tab`."""
 
 import time
 from collections.abc import Callable, Collection, Mapping
@@ -36,11 +36,11 @@ class Refusal:
 class Callbacks:
     """The state that callbacks pass to the page."""
 
-    # refusals stay until `forget`: another run may cut short the run that draws them
+    # refusals stay until `forget` is called, because another run may replace the run that draws them
     refusals: list[Refusal] = field(default_factory=list[Refusal])
-    # the number of running callbacks; while a page is drawn, these belong to runs that the page's run has replaced
+    # the number of running callbacks; those that run while a page is drawn belong to runs that the page's run replaced
     running: int = 0
-    # count of finished callbacks: if it grew during a run, the run may have drawn an old state
+    # the number of finished callbacks: if it grew during a run, the run may have drawn outdated state
     ended: int = 0
     # temporary chats that cannot be opened again: their refusals are dropped
     left: set[ConversationId] = field(default_factory=set[ConversationId])
@@ -55,7 +55,7 @@ class Callbacks:
         self.refusals = [refusal for refusal in self.refusals if refusal not in drawn]
 
     def leave(self, place: ConversationId) -> None:
-        """Drop present and later refusals of *place*, a conversation that cannot be opened again."""
+        """Drop current and future refusals of *place*, a conversation that cannot be opened again."""
         self.left.add(place)
         self.refusals = [refusal for refusal in self.refusals if refusal.place != place]
 
@@ -67,16 +67,17 @@ class Undoable:
     id: UUID
     sentence: str = field(repr=False)
     restore: Callable[[], None] = field(repr=False)
-    scope: tuple[ConversationId | None, SpaceId | None] | None = None  # the scope of a deleted fact
+    # after the deletion of a fact: its conversation and its space; after any other action: None
+    scope: tuple[ConversationId | None, SpaceId | None] | None = None
     count: int = 0  # the number of deleted messages
     memories: tuple[DeletedMemories, ...] = field(default=(), repr=False)
-    document_id: UUID | None = None  # the changed document; None: the document *id*
+    document_id: UUID | None = None  # the id of the changed document; None: equal to *id*
     until: float = field(default_factory=lambda: time.monotonic() + UNDO_SECONDS)
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """The outcome of a form or button of the admin page at *place*."""
+    """The result of the last form or button used on the admin page; *place*: the key of that form or button."""
 
     place: str = ""
     news: str = ""
@@ -91,15 +92,17 @@ class Tab:
     callbacks: Callbacks = field(default_factory=Callbacks)
     unsent: str = ""  # the prompt of a user who was signed out while sending
     destination: dict[str, str] | None = None  # the URL query of the chat page to open next
-    dialog: tuple[Callable[..., None], tuple[object, ...]] | None = None  # the dialog to open
-    news: str = ""  # news for the next runs
-    news_until: float | None = None  # the time until which news is shown; None: not shown yet
+    # the dialog that the next run opens, with its arguments
+    dialog: tuple[Callable[..., None], tuple[object, ...]] | None = None
+    news: str = ""  # the text of a toast that the next runs show
+    # the time until which the toast is shown (`time.monotonic`); None: not shown yet
+    news_until: float | None = None
     new: NewConversation = field(default_factory=NewConversation)  # the choices made for a new chat
     undoable: list[Undoable] = field(default_factory=list[Undoable])
 
     # --- turns
 
-    # the conversation of the last prompt (None: a new conversation), and its turn, whose reply the next run draws
+    # the conversation of the last sent prompt (None: a new conversation), and the turn whose reply the next run draws
     begun: tuple[ConversationId | None, LiveTurn] | None = None
     # the conversation whose last reply streamed on this page, and the id of its last message once the reply is stored
     followed: tuple[ConversationId, MessageId | None] | None = None
@@ -119,7 +122,7 @@ class Tab:
     edited_title: tuple[str, ConversationId] | None = None
     # edited facts, keyed by the noun of their list (`FactList.noun`), and why each was not saved
     edited_facts: dict[str, tuple[Fact, str]] = field(default_factory=dict[str, tuple[Fact, str]])
-    # a field's key, and the stored document whose text filled the field
+    # the key of a dialog's field, and the stored document with whose text the field was filled
     seen: tuple[str, object] = ("", None)
     field_keys: dict[str, tuple[str, int]] = field(default_factory=dict[str, tuple[str, int]])
 
@@ -128,27 +131,27 @@ class Tab:
     rows: int = ROWS  # the number of rows that the list of conversations shows
     is_archive: bool = False  # true: the list shows archived conversations
     facts_drawn: int = 0
-    # the index of the first message on the page, and the branch's length up to which the page begins at that index
+    # by conversation: the index of the first message on the page, and the branch's length up to which this index stays
     drawn: dict[ConversationId, tuple[int, int]] = field(
         default_factory=dict[ConversationId, tuple[int, int]]
     )
-    # the conversation, and the seq of its last prompt when it was opened
+    # the open conversation, and the seq that its last prompt had when the conversation was opened
     opened_at: tuple[ConversationId, int] | None = None
     printed: ConversationId | None = None
 
     # --- facts, and other processes
 
     offered_in: ConversationId | None = None  # the conversation that showed the offer to note facts
-    # the conversation that the tab shows; when the tab shows another page, facts are noted from this conversation
+    # the conversation that the tab shows; once the tab shows another page, facts are extracted from this conversation
     noting_in: ConversationId | None = None
     # conversations whose replies stream in another process
     running_elsewhere: frozenset[str] = frozenset()
 
     # --- the admin page
 
-    # the chosen users, with their figures at the time when they were chosen
+    # the users that the admin has selected, with their figures at the time of the selection
     chosen_users: Mapping[UserId, UserUsage] = field(default_factory=dict[UserId, UserUsage])
-    opened_rows: int = 0  # how often a row of the table of users was opened
+    opened_rows: int = 0  # the number of times that a row of the users' table was opened
     invitation: str = ""  # an invitation's code, shown until it is dismissed
     outcome: Outcome = field(default_factory=Outcome)
     audit_before: str = ""
@@ -157,7 +160,7 @@ class Tab:
         self.rows, self.is_archive = ROWS, is_archive
 
     def release_temporary(self) -> TemporaryChat | None:
-        """Remove the temporary chat from the tab and return it, if any; drop other state that contains its text."""
+        """Remove the temporary chat, if there is one, and other state that contains its text; return the chat."""
         temporary_chat, self.temporary = self.temporary, None
         if temporary_chat:
             self.seen, self.begun = ("", None), None
@@ -168,5 +171,5 @@ class Tab:
 
 
 def tab() -> Tab:
-    """Return the state of the tab of this run."""
+    """Return the state of the tab in which this run draws."""
     return st.session_state.setdefault(KEY, Tab())

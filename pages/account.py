@@ -1,5 +1,5 @@
-"""The page "Account": the user's email and its confirmation, a new email or password, passkeys, two-step
-verification, sign-ins at providers, devices, recent activity, export and deletion.
+"""The Account page: the user's email and its confirmation, a new email or password, passkeys, two-step
+verification, sign-ins through providers, devices, recent activity, export and deletion.
 
 Its forms are native HTML, because passwords and codes must not enter a Streamlit session. To change a sign-in method,
 sign out other devices or delete the account, users need a recent proof of identity, so the page asks for it first.
@@ -55,7 +55,7 @@ _OUTCOMES = {  # messages on the page, keyed by the reason in its URL
 
 
 def _form(email: str, button: str) -> str:
-    # password managers read the account from the field with the autocomplete `username`
+    # password managers read the account's name from the field with `autocomplete="username"`
     return f"""
       <form class="db-form" method="post" action="/account/password">
         <input autocomplete="username" value="{escape(email)}" readonly hidden>
@@ -103,7 +103,7 @@ def _draw_outcome(scope: ProofScope) -> None:
         st.info(_OUTCOMES[reason])
     elif proof.draw_outcome(reason, scope):
         pass
-    elif reason == "unavailable":  # the change may have been stored, although its answer is lost
+    elif reason == "unavailable":  # the change may have been stored, although the response was lost
         st.error(f"{StoreUnavailable.outage} {_MAYBE_SAVED}")
     elif refused := refusal(reason):
         st.error(f"Nothing was changed. {refused}")

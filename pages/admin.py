@@ -39,7 +39,7 @@ def _draw_tabs(user: UserServices) -> None:
 
 
 with frame.page() as user:
-    is_admin = user.account.role is AccountRole.ADMIN  # checked before any other read
+    is_admin = user.account.role is AccountRole.ADMIN  # checked before anything else is read
     try:
         if is_admin:
             _draw_tabs(user)

@@ -31,8 +31,8 @@ services = temporary_chat or user
 # read before the page is drawn, so that the page is rerun if a turn ends meanwhile
 expected = turns.expected_news(user.chat, services.chat)
 sidebar.draw_top()
-# both containers are created at the same position in every run: otherwise the first would not be emptied at once
-# when a reply streams, and the component in the second would get the arguments of the previous page again
+# both containers are created at the same position in every run: otherwise the first would keep the previous
+# page's content while a reply streams, and the component in the second would get the previous page's arguments again
 welcome, drafts_place = st.empty(), st.container(key="drafts-place")
 thread, turn, box, space, continued = None, None, None, None, None
 said: list[Refusal] = []
@@ -83,8 +83,8 @@ with show_errors():
     budget.draw_choices(user, view, said)
 
     near = st.bottom.container(key="near-limit")
-    # with a composer outside of `st.bottom`, Streamlit would keep the page scrolled to its end;
-    # assets/page/place.js scrolls the page instead
+    # in a container in `st.bottom`, because Streamlit would keep the page scrolled to its end if the composer were
+    # elsewhere; assets/page/place.js does the scrolling
     typed = st.bottom.chat_input(
         "Message Daybook",
         key="composer",

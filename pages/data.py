@@ -1,4 +1,4 @@
-"""The page "Your data": the data in the browser, the server's memory and the store, how to clear it, and the full export."""
+"""The "Your data" page: the data in the browser, the server's memory and the store, how to clear it, and a full export."""
 
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -122,7 +122,7 @@ def _draw_model(user: UserServices, today: UsageReport) -> None:
     listed = user.conversations.recent(_LISTED)
     if not listed:
         return
-    # the time of creation, because the label of a chat must not change while the page is open
+    # with the time of creation, not of the last change, because a chat's label must not change while the page is open
     titles = distinct(
         {
             one.id: f"{conversation_menu.plain_title(one)} ({words.moment(one.created_at, has_date=True)})"

@@ -1,4 +1,4 @@
-"""The memory page: facts about the user, shown, added, changed and deleted."""
+"""The memory page, on which users see, add, change and delete the facts that are stored about them."""
 
 from dataclasses import replace
 from datetime import UTC, datetime

@@ -47,7 +47,7 @@ _TAKE_BACK = (
 
 
 class _Entry(NamedTuple):
-    """The texts of a form for signing in with a mailed code; *fields*: the HTML of further fields beside the code."""
+    """The texts of a form for signing in with a mailed code; *fields*: the HTML of the fields that follow the code."""
 
     needs: frozenset[SignInMethod]
     purpose: CodePurpose
@@ -98,13 +98,13 @@ _BY_CODE = {
 
 
 def page() -> None:
-    """Draw the forms, which lead back to the current URL."""
-    # the reason why this tab connected without a session, or the id of a session that has ended since
+    """Draw the sign-in page. Its forms lead back to the current URL after the sign-in."""
+    # the reason why this tab had no session when it connected, or the id of a session that has ended since then
     ended = st.user.get("sid")
     unsent = tab().unsent  # the prompt that was being sent when the session ended
     is_reloading = ended and ended not in bootstrap.ENDS and not unsent
     if is_reloading:
-        # a new connection reads the cookie again, which may belong to a new session by now
+        # the new connection sends the browser's cookie again, which may belong to a new session by now
         browser.reload()
     middle = st.container(horizontal_alignment="center", key="sign-in-page")
     with middle.container(width=384, gap="medium"):
@@ -216,7 +216,7 @@ def _asks_operators_password() -> bool:
 
 
 def _draw_operators_password() -> None:
-    """Draw the form for a password that an operator has set. Such a password works although passwords are off."""
+    """Draw the form for a password that an operator has set. Such a password works even if sign-in with passwords is off."""
     draw_form_title(_WITH_PASSWORD)
     st.markdown("Only a password that your admin has set for you works here.")
     st.html(_form("/session", words.SIGN_IN, "current-password", "", takes_code=False))
@@ -254,12 +254,12 @@ def _draw_entry(entry: "_Entry") -> None:
 
 
 def _open_sign_up() -> UUID | None:
-    """Return the step in the URL, if it is a sign-up that waits for its code."""
+    """Return the id of the step in the URL if the step is a sign-up that waits for its code, else None."""
     return codes.open_step() if codes.asked_purpose() == _SIGN_UP else None
 
 
 def _draw_sign_up_code(step: UUID) -> None:
-    """Draw the form for the code of a sign-up; it looks the same if the email has an account already."""
+    """Draw the form for the code of a sign-up; it looks the same if the email already has an account."""
     draw_form_title("Confirm your email")
     st.markdown(
         "We sent you an email. Enter the code in it to create your account. If you already have an account, the email "

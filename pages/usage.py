@@ -77,7 +77,7 @@ def _sums(label: str, parts: Sequence[UsageSum], count: int, link: str = "") -> 
 
 
 def _free_models(report: UsageReport, infos: Sequence[ModelInfo]) -> list[str]:
-    """Return a sentence for each model that cost nothing, as Markdown."""
+    """Return, for each used model that cost nothing, a sentence that says why, as Markdown."""
     every = {info.name: info for info in infos}
     said: list[str] = []
     for name in dict.fromkeys(one.model for one in report.days):

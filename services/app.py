@@ -1,4 +1,4 @@
-"""A server process: its deployment, and the state that all users share once the backend has started."""
+"""The `App` object of a server process: its settings and backend, and the state that all users share."""
 
 import gc
 from collections.abc import AsyncGenerator, Callable
@@ -35,7 +35,7 @@ _CHECK_SECONDS = 1.0
 
 
 class App:
-    """One server process, from its start to its end. Any thread may call any method."""
+    """The state of one server process, from its start to its end. Any thread may call any method."""
 
     def __init__(self, deployment: Deployment, close_tabs: Callable[[SessionId], object]) -> None:
         """*close_tabs* closes the tabs of an app session that has ended."""
@@ -45,7 +45,7 @@ class App:
         self._close_tabs = close_tabs
         self._shared: Shared | None = None
         self._is_checked = Event()  # set after the first check of the backend
-        # once true, it is not read from the database any more
+        # once true, this value is not read from the database again
         self._has_accounts = False
 
     def shared(self) -> Shared:
@@ -55,7 +55,7 @@ class App:
         return self._shared
 
     def user(self, session_id: str | None) -> UserServices | None:
-        """Return the services of a session's user; None if the session has certainly ended.
+        """Return the services of a session's user; None if the session is known to have ended.
 
         Raise StoreUnavailable if it is unknown whether the session has ended.
         """
@@ -71,11 +71,11 @@ class App:
         return cache.has_ended(SessionId(UUID(session_id)), _CHECK_SECONDS)
 
     def doubt(self, session_id: str) -> None:
-        """Have the app session checked before its next use, because a call in the session was refused."""
+        """Make the next use of the app session wait for a check, because the database refused a call of the session."""
         self.shared().session_cache.doubt(SessionId(UUID(session_id)))
 
     def has_accounts(self) -> bool:
-        """Return True if the deployment has an account, or if the database is unreachable, so that this is unknown."""
+        """Return True if the deployment has an account, or if the answer is unknown because the database is unreachable."""
         if not self._has_accounts:
             try:
                 self._has_accounts = bool(self.shared().backend.root_key_versions())
@@ -84,14 +84,14 @@ class App:
         return self._has_accounts
 
     def next_is_admin(self) -> bool:
-        """Return True if the next account will be the first, and so becomes admin."""
+        """Return True if the next account will be the first, which becomes an admin."""
         try:
             return not self.has_accounts() and self.shared().backend.sign_up_state().is_first_admin
         except StoreUnavailable:
             return False
 
     def sign_ups(self) -> SignUps:
-        """Return the mode of sign-ups, at most a few seconds old; `OPEN` if the database has not been reached yet."""
+        """Return the sign-up mode, at most a few seconds old; `OPEN` if the database has not been reached yet."""
         try:
             return self.shared().sign_ups.get().mode
         except StoreUnavailable:
@@ -114,7 +114,7 @@ class App:
 
     @property
     def public_url(self) -> str | None:
-        """The public URL of the app (DAYBOOK_URL), without a slash at the end; None: it is not set."""
+        """The public URL of the app (DAYBOOK_URL), without a slash at the end; None if it is not set."""
         return self.deployment.settings.public_url
 
     @property
@@ -124,7 +124,7 @@ class App:
 
     @property
     def is_plain(self) -> bool:
-        """True if the texts of chats are stored unsealed."""
+        """True if the store does not encrypt the texts of chats (DAYBOOK_STORE=json-plain:…)."""
         return self.deployment.settings.is_plain
 
     def unread_files(self, user_id: UserId) -> list[str]:
@@ -184,7 +184,7 @@ class App:
             SignInPolicy.of(chosen),
         )
         if self.is_alone and self._only_account() is None:
-            # `enter` creates the account; the session that it begins is not needed
+            # `enter` creates the account and begins a session; the session is not needed, so it is ended
             accounts.end(accounts.enter(None)[0])
         model_settings = CachedRead(backend.model_settings)
 
@@ -212,7 +212,10 @@ class App:
         self._once_checked("recall-imports", lambda: import_module("services.memory.recall"))
 
     def _once_checked(self, name: str, call: Callable[[], Result]) -> Future[Result]:
-        """Run *call* in a thread after the first check of the backend: importing openai or numpy earlier would slow the start."""
+        """Run *call* in a thread, but only after the first check of the backend.
+
+        The calls import openai or numpy. If they ran earlier, they would slow down the start of the process.
+        """
 
         def run() -> Result:
             self._is_checked.wait()
@@ -229,7 +232,10 @@ class App:
             )
 
     def _failed_check(self, backend: Backend) -> Failed | None:
-        """Return the failure if the database does not meet the app's requirements; return None if it is unreachable."""
+        """Start the app, unless it has started; return the failure if the database does not meet the app's requirements.
+
+        Return None if the database meets these requirements or is unreachable.
+        """
         if self._shared is None:
             self.start(backend)
         try:

@@ -79,7 +79,7 @@ def current_app() -> App:
 
 
 def routes(app: App) -> list[Route]:
-    """Return all routes of the app. Routes for sign-in, codes, exports and polls work once the backend has started."""
+    """Return all routes of the app. The routes for sign-in, codes, exports and polls work only once the backend has started."""
     chosen, origin = app.deployment.settings, _origin(app)
     attempts = Attempts(app.deployment.root_keys, chosen.sign_ups_an_hour, chosen.codes_an_hour)
     lanes = HashingLanes()
@@ -150,12 +150,12 @@ def _code_routes(
         return None
     by_code, by_password = {SignInMethod.CODE}, {SignInMethod.PASSWORD}
     of_providers = (LinkByCode(visits), AddressByCode(visits)) if visits else ()
-    # each flow, with the sign-in methods that must be switched on for it
+    # each flow with the sign-in methods that it needs; a flow is left out if one of its methods is switched off
     flows: tuple[tuple[CodePurposeFlow, set[SignInMethod]], ...] = (
         (SignInByCode(start), by_code),
         (ResetPassword(start, lanes), by_code | by_password),
         (ProveByCode(FactorCheck(attempts, origin, notices)), by_code),
-        (sign_up, set()),  # needs no method, because a sign-up may also begin with a password
+        (sign_up, set()),  # never left out: every sign-up mails a code, even with a password
         (ConfirmAddress(), set()),
         (NewAddress(notices), set()),
         (RestoreAddress(start, lanes), by_code),

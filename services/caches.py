@@ -16,7 +16,8 @@ from services.errors import StoreUnavailable
 Key = TypeVar("Key")
 Value = TypeVar("Value")
 READ_AHEAD_THREAD = "read-ahead"  # the name of a thread that prefetches a value
-_SECONDS = 60.0  # seconds for which a cached value is fresh; another device may change it meanwhile
+# seconds for which a cached value is used without another read, although another device may have changed it
+_SECONDS = 60.0
 _AHEAD_SECONDS = 5.0  # seconds for which a prefetched value may be used
 
 
@@ -76,8 +77,8 @@ class _Read(Generic[Value]):
 class CachedRead(Generic[Value]):
     """A cache of the value that *ask* returns: at most *seconds* old, or older while *ask* raises StoreUnavailable.
 
-    Any thread may call any method, and several threads may read at once. Of these reads, the one that began last counts.
-    A read that began before an amendment does not replace the amended value.
+    Any thread may call any method. If several threads read at the same time, the result of the read that began last is
+    cached. A read that began before a call of `amend` does not replace the amended value.
     """
 
     def __init__(self, ask: Callable[[], Value], seconds: float = _SECONDS) -> None:
@@ -94,7 +95,7 @@ class CachedRead(Generic[Value]):
         return newest.value if newest else None
 
     def get(self) -> Value:
-        """Return the value. Raise the errors of *ask*; StoreUnavailable only if no value was ever read."""
+        """Return the value. Raise the errors of *ask*, but StoreUnavailable only if no value was ever read."""
         with self._lock:
             newest = self._newest
             if newest and self._is_fresh(newest, self._seconds):
@@ -117,9 +118,9 @@ class CachedRead(Generic[Value]):
         return self._keep(_Read(self._ask(), began))
 
     def read_ahead(self, ask: Callable[[], Value] | None = None) -> None:
-        """Begin to read the value in a thread, unless it is fresh or was prefetched a few seconds ago.
+        """Begin to read the value in a thread, unless it is fresh or such a read began in the last few seconds.
 
-        *ask*: a function to call this time in place of the cache's own.
+        *ask*: a function to call for this read instead of the cache's own function.
         """
         with self._lock:
             if not (
@@ -141,7 +142,7 @@ class CachedRead(Generic[Value]):
                 self._newest = replace(self._newest, at=time.monotonic())
 
     def amend(self, change: Callable[[Value], Value]) -> None:
-        """Apply *change* to the cached value, until it is read again."""
+        """Replace the cached value by the result of *change*, until the value is read again."""
         with self._lock:
             if self._newest:
                 self._newest = replace(self._newest, value=change(self._newest.value))

@@ -20,7 +20,7 @@ def in_thread(name: str, call: Callable[[], Result]) -> Future[Result]:
         try:
             future.set_result(call())
         except BaseException as error:
-            # a bug is logged here, because the caller may never ask for the result
+            # an unexpected error is logged here, because the caller may never read the future
             if not isinstance(error, AppError):
                 _logger.exception("the thread %s failed", name)
             future.set_exception(error)

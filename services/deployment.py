@@ -1,4 +1,4 @@
-"""The start of a server process: its settings, and its backend, which starts while the app is being imported."""
+"""The start of a server process: it reads its settings, and starts the backend while the app is still being imported."""
 
 import logging
 import secrets
@@ -40,7 +40,7 @@ Check = Callable[[], Failed | None]  # checks the backend; returns None if it me
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Deployment:
-    """The settings and state of one server process. Any thread may read them; the main thread starts and ends the process."""
+    """The settings and state of one server process. Any thread may read them; only the main thread calls the methods."""
 
     settings: Settings
     root_keys: RootKeys = field(repr=False)
@@ -49,16 +49,16 @@ class Deployment:
     check: Future[Check]  # the function that checks the backend, set once the app has been imported
     stack: Stack = field(repr=False)
     tables: AllTables | None = field(default=None, repr=False)  # the opened store; None: Supabase
-    # the secret in the URL that signs in the user of a deployment without sign-in, valid until this
-    # process ends
+    # a deployment without sign-in has one user, whom a URL with this secret lets in until the process ends; None: users
+    # must sign in
     secret: str | None = field(default=None, repr=False)
 
     def start(self) -> None:
-        """Start the backend in a thread. The backend is reported as running once the app has been imported and has checked it."""
+        """Start the backend in a thread. The backend is reported as running once the imported app has checked it."""
         threading.Thread(target=self.stack.run, name="backend", daemon=True).start()
 
     def end_process(self, signal_number: int, _: object) -> None:
-        """Stop the backend, and end this process with the signal. This handles Ctrl-C until the server has its own handler."""
+        """Stop the backend, then end this process by the signal. This handles Ctrl-C until the server sets its own handler."""
         self.stack.stop()
         signal.signal(signal_number, signal.SIG_DFL)
         signal.raise_signal(signal_number)
@@ -70,7 +70,10 @@ def log_handler() -> logging.Handler:
 
 
 def read_deployment(url: str) -> Deployment:
-    """Return the deployment that the settings describe; *url* applies if they name no URL. Raise Misconfigured or StoreUnavailable."""
+    """Read the settings and return the deployment. *url*: the URL at which the server listens, shown if DAYBOOK_URL is not set.
+
+    Raise Misconfigured if the settings, the keys or the store cannot be used, StoreUnavailable if the store cannot be read.
+    """
     chosen = settings.read()
     folders = choose_folders(chosen.data_dir, chosen.key_dir)
     is_local, place = is_loopback(urlsplit(url).netloc), place_of(chosen, folders)
@@ -130,7 +133,10 @@ def read_deployment(url: str) -> Deployment:
 
 
 def _secret_address(url: str, keys: Path) -> str:
-    """Return the text to print: *url* on a terminal; otherwise, because logs are stored, the path of a file with *url*."""
+    """Return the text to print at the start: *url* on a terminal, else the path of a file that contains *url*.
+
+    Without a terminal, the output may go to a log, which must not contain the secret.
+    """
     if sys.stdout.isatty():
         return url
     file = keys / "open.txt"

@@ -6,21 +6,21 @@
     - NotFound ......... also for another user's rows
       - SpaceGone
     - WrongCredentials
-    - ProofNeeded ...... the user must prove again who they are before they can change the account
+    - ProofNeeded ...... before this change, the user must prove again who they are
     - Suspended
     - NotConfirmed
     - SignUpsClosed
     - InvitationRefused
       - InvitationMissing
-    - StepEnded ........ a step that this browser began cannot go on; start it again
-    - WrongCode ........ the code entered for a step is wrong; a step has five tries
+    - StepEnded ........ a sign-in or another process with several pages has expired; start it again
+    - WrongCode ........ the mailed code is wrong; the user has five tries
     - WrongFactor ...... the one-time code or the recovery code is wrong
     - FactorNeeded ..... a second factor is missing: the account has one, or the deployment requires one
-    - FactorUsed ....... the second factor was used meanwhile; the input must be checked again
+    - FactorUsed ....... another sign-in used the second factor at the same time; enter the next code
     - FactorRequired ... a second factor cannot be removed while the deployment requires one
     - PasskeyRefused ... a passkey's response failed a check; `flaw` names the check
-    - PasskeyCopied .... the passkey's sign count went back
-    - PasskeyMissing ... the user has no such passkey, or none for this site
+    - PasskeyCopied .... the passkey's sign count has not grown since its last use
+    - PasskeyMissing ... the user has no such passkey, or no passkey for this site
     - PasskeyUnknown ... no account has the passkey
     - PasskeysUnusable . browsers offer no passkeys at this URL
     - PasskeyExists
@@ -28,8 +28,8 @@
     - InvitationNeeded . Supabase Auth has the user, but there is no account yet
     - AddressTaken
     - WayInTaken ....... another account has the identity or passkey
-    - MethodOff ........ this sign-in method is switched off on the deployment
-    - LastWayIn ........ the user would have no way left to sign in on the deployment
+    - MethodOff ........ this sign-in method is switched off
+    - LastWayIn ........ after the change, the user could no longer sign in
     - BadInput ......... invalid input; the sentence says what to change
       - BadAddress
       - BadName
@@ -47,8 +47,8 @@
     - TooLate .......... the deleted data can no longer be restored
     - OverBudget
     - AccountFull ...... the account's stored bytes have reached the deployment's limit
-    - ModelGone ........ another model would have replied, at another price
-    - PriceUnknown ..... no model is left that the deployment can charge for
+    - ModelGone ........ a model other than the one on the page would have replied, at another price
+    - PriceUnknown ..... the price of the model is unknown, and the deployment refuses such models
     - PromptTooLong
       - ChatFull ....... the prompt fits, but not the whole conversation (policy Full)
     - AnswerRefused .... a single sign-on provider's response is wrong; `fault` says why (domain/single_sign_on.py)
@@ -75,7 +75,7 @@
     - ProxyUnusable .... the environment names a SOCKS proxy
 
 `public` is one sentence that is safe to show on a page: it never contains message text, keys or a vendor's words.
-The arguments of an error are for the log.
+The arguments of an error are only for the log.
 """
 
 from datetime import UTC, datetime, timedelta
@@ -89,7 +89,7 @@ class AppError(Exception):
 
     @property
     def for_admins(self) -> str:
-        """The sentence that admins see instead of `public`, because `public` may tell users to ask an admin."""
+        """The sentence that admins see instead of `public`, because `public` may say "Ask your admin"."""
         return self.public
 
 
@@ -122,7 +122,7 @@ class WrongCredentials(Refused):
 
 
 class ProofNeeded(Refused):
-    """In the last ten minutes, the user has given no proof that allows this change."""
+    """The change needs a proof of who the user is, at most ten minutes old, and the user has given none that permits it."""
 
     public = "Confirm that it is you on the page Account, then try again."
 
@@ -155,19 +155,22 @@ class InvitationRefused(Refused):
 
 
 class InvitationMissing(InvitationRefused):
-    """A sign-up lacks the required invitation: it came through a provider, or from a page loaded before it was required."""
+    """A sign-up lacks an invitation: it came through a provider, or from a page loaded before invitations were required."""
 
     public = "You need an invitation to create an account. Open its link first, then try again."
 
 
 class StepEnded(Refused):
-    """The step has expired, ended or used up its tries, or belongs to another kind, browser, session or user."""
+    """The step (such as a sign-in that waits for a code) has ended, is of another kind, or belongs to another browser or user.
+
+    A step ends when it is complete, after five tries, and after ten minutes.
+    """
 
     public = "This page has expired. Please start again."
 
 
 class WrongCode(Refused):
-    """The code for a step is wrong, or no code was sent for the step."""
+    """The mailed code for a step (such as a sign-in) is wrong, or no code was sent for the step."""
 
     public = "Wrong code. Use the newest one; after five tries you have to start again."
 
@@ -194,7 +197,7 @@ class FactorNeeded(Refused):
         listed: tuple[str, ...] = (),
         enrols: bool = False,
     ) -> None:
-        """*since*: when the authenticator app was added; *asks_passkey*: true if a passkey is asked for.
+        """*since*: the time when the authenticator app was added; *asks_passkey*: a passkey is the second factor.
 
         If neither is given, the account has no second factor.
 
@@ -216,7 +219,7 @@ class FactorNeeded(Refused):
 
 
 class FactorUsed(Refused):
-    """Another sign-in or proof has used the second factor meanwhile."""
+    """Another sign-in or proof has used the second factor since this one read the credentials."""
 
     public = (
         "You signed in elsewhere at the same time. Enter the next code of your authenticator app."
@@ -233,7 +236,7 @@ class PasskeyFlaw(StrEnum):
     """The checks that a passkey's response can fail."""
 
     FORM = "form"  # the response is malformed or too large
-    # TYPE: a response for adding a passkey was sent for using one, or the reverse
+    # the response to a request to add a passkey was sent where a passkey should be used, or the reverse
     TYPE = "type"
     CHALLENGE = "challenge"
     ORIGIN = "origin"
@@ -290,7 +293,7 @@ class PasskeyExists(Refused):
 
 
 class TooManyPasskeys(Refused):
-    """The user has as many passkeys as an account may have."""
+    """The user has 20 passkeys, the maximum for an account."""
 
     public = "You have 20 passkeys, and no account can have more. Remove one first."
 
@@ -378,7 +381,7 @@ _WEAKNESSES = {
 
 
 class ConfirmationSent(BadInput):
-    """The sign-up is complete only when the user has opened the confirmation link in an email of Supabase Auth.
+    """The sign-up is not complete until the user opens the confirmation link in an email from Supabase Auth.
 
     Also raised for an address that is taken, so that a stranger does not learn which addresses have accounts.
     """
@@ -396,7 +399,7 @@ class InstructionsTooLong(BadInput):
 
 
 class TooManyAttempts(Refused):
-    """There were too many attempts in a short time."""
+    """There were too many sign-ins, codes or other attempts in a short time."""
 
     def __init__(self, retry_after: int) -> None:
         """*retry_after*: seconds until the next attempt is allowed."""
@@ -454,7 +457,7 @@ class TooLate(Refused):
 
 
 class Cap(StrEnum):
-    """The limits that can refuse a turn."""
+    """The limits that can cause the refusal of a turn."""
 
     DAILY = "daily_cap"
     DAILY_TOKENS = "daily_tokens"
@@ -476,7 +479,7 @@ class Cap(StrEnum):
 
 
 class OverBudget(Refused):
-    """The turn could cost more than the caps still allow."""
+    """The turn would exceed a limit: on spending, on tokens, on replies at the same time, or on messages per minute."""
 
     def __init__(
         self,
@@ -515,7 +518,7 @@ class AccountFull(Refused):
 
 
 class ModelGone(Refused):
-    """A model other than the one that the page showed would reply."""
+    """The model that would now reply is not the one that the page showed."""
 
     public = "Another model would reply now. Try again to use the one below."
 
@@ -573,7 +576,7 @@ class FileDamaged(StoreBlocked):
 
 
 class ServerRefused(StoreUnavailable):
-    """The database's API refuses a call by the app itself: it rejects the server proof, or lacks the function."""
+    """The database's API refuses the app, not the user: it rejects the app's server proof, or lacks the called function."""
 
     public = outage = (
         "The database refuses Daybook: a wrong root key, a wrong clock or a missing migration. An admin sees which "
@@ -582,7 +585,7 @@ class ServerRefused(StoreUnavailable):
 
 
 class RowsCut(StoreUnavailable):
-    """The database's API truncates its responses."""
+    """The database's API returns fewer rows per response than Daybook needs."""
 
     def __init__(self, bound: int, least: int) -> None:
         """*bound* is the maximum number of rows in a response, *least* the number that Daybook needs."""
@@ -594,7 +597,7 @@ class RowsCut(StoreUnavailable):
 
 
 class Tampered(AppError):
-    """Stored data failed authentication. The error never says which check failed."""
+    """Stored data failed an integrity check. The error never says which check."""
 
     public = "Some data failed its integrity check and is hidden. Contact your admin."
 
@@ -603,7 +606,7 @@ class Tampered(AppError):
 
 
 class NewerVersion(Tampered):
-    """The stored data was decrypted, but has a value that this version of the app does not know."""
+    """The stored data was decrypted, but contains a value that this version of the app does not know."""
 
     public = "A newer version of Daybook saved this. Update Daybook to change it."
 
@@ -615,7 +618,7 @@ class KeyMissing(Tampered):
 
 
 class SignInBroken(Tampered):
-    """The password is right, but Supabase Auth has another managed password for the address, or another user."""
+    """The password is right, but Supabase Auth has a different managed password, or a different user, for the address."""
 
     public = "Your password is right, but your sign-in needs a repair. Contact your admin."
 

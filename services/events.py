@@ -1,7 +1,7 @@
 """Structured logging without users' text.
 
-An event is a name and measurements: ids, numbers, enums and types. Strings are refused by the type checker and at
-run time, so that no message text reaches a log.
+An event has a name and measurements: ids, numbers, enum members and classes. The type checker and `log_event` refuse
+strings, because a string could contain the text of a message.
 """
 
 import json
@@ -29,7 +29,7 @@ def log_event(event: str, /, **fields: Measure) -> None:
 
 
 def listen(listener: Listener) -> None:
-    """Call *listener* with the name and the measurements of every later event."""
+    """Register *listener*, which is called with the name and the measurements of every later event."""
     _listeners.append(listener)
 
 
@@ -49,9 +49,10 @@ def log_handler(*expected: type[Exception]) -> logging.Handler:
 class JsonFormatter(logging.Formatter):
     """Formats each record as a JSON object: time, level, event and its measurements.
 
-    A record that is not an event of the app is logged with its source line instead of its text, and a traceback with
-    only the types of its errors and the lines of its frames, because texts and values could hold a user's text. An expected
-    error (a session ended elsewhere, an unreachable database) is logged by its type, without a traceback.
+    Records of other loggers are logged with their source line instead of their text. A traceback is logged without
+    messages and values: only the type of the error, and the lines of the frames. Otherwise a log could contain a user's
+    text. An expected error (a session ended elsewhere, an unreachable database) is logged by its type, without a
+    traceback.
     """
 
     def __init__(self, *expected: type[Exception]) -> None:

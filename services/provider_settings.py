@@ -1,4 +1,4 @@
-"""The settings of single sign-on: `DAYBOOK_OIDC`, which has an entry for each OpenID Connect provider."""
+"""The setting `DAYBOOK_OIDC`: single sign-on, with an entry for each OpenID Connect provider."""
 
 import json
 from collections.abc import Mapping
@@ -21,7 +21,7 @@ from services.domain.hosts import is_this_machine
 from services.errors import BadAddress
 
 _GOOGLE = "https://accounts.google.com"
-# first path segments of the Microsoft Entra issuer URLs that stand for many organisations
+# issuers of Microsoft Entra whose URL path begins with one of these names stand for many organisations, and are refused
 _OF_MANY = {"common", "organizations", "consumers"}
 _Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,19}$")]
 _Value = Annotated[str, Field(min_length=1, max_length=255)]
@@ -35,14 +35,15 @@ class ProviderSettings(BaseModel):
     issuer: str = Field(max_length=500)  # a URL, compared byte by byte
     client_id: str = Field(min_length=1, max_length=255, pattern=r"^[!-~]+$")
     client_secret: SecretStr = Field(min_length=1, max_length=1000)
-    label: str = Field(default="", max_length=40)  # shown on screen; "": the entry's name
-    may_sign_up: bool = False  # a user without an account may create one through this provider
+    label: str = Field(default="", max_length=40)  # the name on screen; "": the entry's name
+    may_sign_up: bool = False  # true: a user may create an account through this provider
     # domains of the email addresses with which an account may be created through this provider; empty: all domains
     domains: tuple[str, ...] = ()
-    only: bool = False  # users whose address is in `domains` must sign in through this provider
-    # maximum days that a session lasts, if `only` is set
+    # true: users whose email address has one of the `domains` must sign in through this provider
+    only: bool = False
+    # if `only` is true, the maximum length of a session in days
     session_days: int = Field(default=7, ge=1, le=365)
-    trusts_address: bool = False  # each email address that the provider names counts as verified
+    trusts_address: bool = False  # true: all email addresses from the provider count as verified
     # values of the claims acr or amr that count as a second factor
     trusts_mfa: tuple[_Value, ...] = ()
 
@@ -100,7 +101,10 @@ _ENTRIES = TypeAdapter(dict[_Name, ProviderSettings])
 
 
 def is_address(text: str, *, may_be_here: bool = True) -> bool:
-    """Return True for an https URL without a user name or a fragment; *may_be_here*: also for an http URL on this machine."""
+    """Return True for an https URL without a user name or a fragment.
+
+    If *may_be_here*, also return True for an http URL of this machine.
+    """
     try:
         parts = urlsplit(text)
         host, _ = parts.hostname, parts.port

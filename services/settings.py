@@ -46,11 +46,11 @@ _LABEL = "[A-Za-z0-9_-]{1,63}"
 # a host name, or an IP address
 _HOST = re.compile(rf"{_LABEL}(\.{_LABEL})*\.?|[0-9A-Fa-f:.]{{2,45}}")
 _KEY = re.compile(r"[!-~]*")  # the characters that an HTTP header can contain
-# a URL without a user and a path, as pydantic writes it
+# a URL without user and path, as pydantic formats it (with a slash at the end)
 _ORIGIN = re.compile(r"https?://[^/?#@]+/")
-# names with at least this similarity (the ratio of `difflib`), such as MODLE and MODEL, count as misspelt settings
+# the similarity (ratio of `difflib`) from which an unknown name, such as MODLE, counts as a misspelt setting
 _LIKENESS = 0.8
-# fields with these prefixes have environment variables without DAYBOOK_, because other programs read them, too
+# the environment variables of fields with these prefixes do not begin with DAYBOOK_: other programs read them, too
 _UNPREFIXED = ("supabase_", "openai_", "database_")
 
 
@@ -70,10 +70,11 @@ class MailServer:
 
 
 class Settings(BaseSettings):
-    """All settings with types and defaults. The environment takes precedence over the table `[daybook]`.
+    """All settings with types and defaults. The environment takes precedence over the table `[daybook]`
+    of the secrets file.
 
-    Without SUPABASE_URL and DAYBOOK_STORE the embedded backend is started; without OPENAI_BASE_URL and
-    OPENAI_API_KEY, the local model.
+    If neither SUPABASE_URL nor DAYBOOK_STORE is set, the embedded backend is started. If neither OPENAI_BASE_URL nor
+    OPENAI_API_KEY is set, the local model is started.
     """
 
     model_config = SettingsConfigDict(
@@ -84,8 +85,8 @@ class Settings(BaseSettings):
         extra="forbid",
     )
 
-    store: str | None = None  # None: Supabase
-    sign_in: Literal["none", "local"] | None = None  # None: the kind of the store decides
+    store: str | None = None  # the store's kind and place, such as sqlite:PATH; None: Supabase
+    sign_in: Literal["none", "local"] | None = None  # None: the default for the kind of the store
     # sign-in methods, separated by commas; "": all methods that can work on this deployment
     sign_in_methods: str = ""
     supabase_url: HttpUrl | None = None
@@ -98,7 +99,7 @@ class Settings(BaseSettings):
     # the next four settings apply to all offered models, not only to the default one
     context_tokens: int | None = Field(default=None, ge=512, le=_MOST_TOKENS)
     reply_tokens: int | None = Field(default=None, ge=16, le=_MOST_TOKENS)
-    # micro-dollars per million tokens, for models that genai-prices does not know
+    # micro-dollars per million tokens; these prices replace those of the endpoint and of the list genai-prices
     input_price_micro: int | None = Field(default=None, ge=0, le=_MOST_PRICE_MICRO)
     output_price_micro: int | None = Field(default=None, ge=0, le=_MOST_PRICE_MICRO)
     assistant_prefix: bool = False
@@ -120,13 +121,13 @@ class Settings(BaseSettings):
     smtp_user: str | None = Field(default=None, repr=False)
     smtp_password: SecretStr | None = None
     smtp_from: str | None = Field(default=None, repr=False)
-    # sign-in codes that clients at one network address may request in an hour
+    # maximum sign-in codes that clients at one network address may request in an hour
     codes_an_hour: int = Field(default=20, ge=1, le=1_000_000)
-    # mails that one process sends in an hour
+    # maximum mails that one process sends in an hour
     mails_an_hour: int = Field(default=500, ge=5, le=1_000_000)
     # JSON in the environment, which pydantic must not decode: it would merge the result with the secrets file's tables
     oidc: Annotated[str | dict[str, object], NoDecode] = Field(default="", repr=False)
-    # megabytes that an account may store; 0: no limit
+    # maximum megabytes that an account may store; 0: no limit
     account_mb: int = Field(default=1_000, ge=0, le=1_000_000_000)
     session_idle_seconds: int = Field(default=14 * 86_400, ge=60, le=31_536_000)
     session_lifetime_seconds: int = Field(default=90 * 86_400, ge=60, le=31_536_000)
@@ -209,7 +210,7 @@ class Settings(BaseSettings):
         if has_endpoint and not self.offered_models:
             raise ValueError("DAYBOOK_MODEL is missing: name the model of your endpoint")
         if any(url and url.password for url in (self.supabase_url, self.openai_base_url)):
-            # a URL with a password is refused, because HTTP clients log it
+            # refused because HTTP clients write URLs, and so the password, to their logs
             raise ValueError("An address holds a password: leave it out, keys have their own names")
         if self.context_tokens and self.reply_tokens and self.context_tokens <= self.reply_tokens:
             raise ValueError("DAYBOOK_REPLY_TOKENS must leave room in DAYBOOK_CONTEXT_TOKENS")
@@ -310,12 +311,12 @@ class Settings(BaseSettings):
 
     @property
     def root_keys_text(self) -> str | None:
-        """The text of DAYBOOK_ROOT_KEYS; None: it is not set."""
+        """The text of DAYBOOK_ROOT_KEYS; None if it is not set."""
         return self.root_keys.get_secret_value() if self.root_keys else None
 
     @property
     def public_url(self) -> str | None:
-        """The URL at which users open the app, without a slash at the end; None: it is not set."""
+        """The URL at which users open the app, without a slash at the end; None if it is not set."""
         return str(self.url).rstrip("/") if self.url else None
 
     @property
@@ -346,7 +347,7 @@ class Settings(BaseSettings):
 
     @property
     def is_plain(self) -> bool:
-        """True if texts are stored unsealed."""
+        """True if the store does not encrypt users' texts (DAYBOOK_STORE=json-plain:…)."""
         return self.store is not None and self.store.startswith("json-plain:")
 
     @property
@@ -357,7 +358,7 @@ class Settings(BaseSettings):
 
     @property
     def account_bytes(self) -> int | None:
-        """The bytes that an account may store; None if there is no limit."""
+        """The maximum bytes that an account may store; None if there is no limit."""
         return self.account_mb * 1_000_000 or None
 
     @classmethod
@@ -369,8 +370,8 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        # names are translated here instead of by `populate_by_name`, which would also read the names of fields from the
-        # environment, such as MAIL, which is often the path of a mailbox
+        # the field names in the table are translated here: with `populate_by_name`, pydantic would also read variables
+        # with these names from the environment, and a variable MAIL is often the path of a mailbox
         table = {
             _environment_name(key) if key in settings_cls.model_fields else key: value
             for key, value in _table().items()
@@ -384,7 +385,7 @@ def _environment_names() -> set[str]:
 
 def _is_secret(key: str) -> bool:
     """Return True if *key* is a Supabase secret key, of the new form (`sb_secret_…`) or the old one (a JWT)."""
-    import jwt  # imported at first use: it takes 30 ms, and imports cryptography's X.509
+    import jwt  # imported only here, because the import takes 30 ms
 
     try:
         claims = jwt.decode(key, options={"verify_signature": False})
@@ -413,7 +414,7 @@ def _table() -> dict[str, Any]:
 def _check_environment() -> None:
     """Raise Misconfigured for a name in the environment that looks like a misspelt setting.
 
-    Other names are accepted: Kubernetes sets DAYBOOK_PORT for a service called "daybook", and tests use more names.
+    Other names are accepted: Kubernetes sets DAYBOOK_PORT for a service called "daybook", and tests set other variables.
     """
     names = _environment_names()
     for name in os.environ:
@@ -426,9 +427,9 @@ def _check_environment() -> None:
 
 
 def _misplaced(table: Mapping[str, Any], fields: Collection[str] = ()) -> str | None:
-    """Return the first key in *table* or its subtables that is the name of an environment variable of a setting, or None.
+    """Return the first key, in *table* or its subtables, that is the name of a setting's environment variable; else None.
 
-    Keys of *table* itself may also be one of *fields*: the names of settings in the table `[daybook]`.
+    A key of *table* itself is also returned if it is in *fields*, the names of the settings in the table `[daybook]`.
     """
     names = _environment_names()
     for key, value in table.items():
@@ -440,7 +441,10 @@ def _misplaced(table: Mapping[str, Any], fields: Collection[str] = ()) -> str | 
 
 
 def read(**others: Any) -> Settings:
-    """Read the settings of this deployment; *others* take precedence. Raise Misconfigured for the first invalid setting."""
+    """Read the settings of this deployment. *others*: values that take precedence over environment and file.
+
+    Raise Misconfigured for the first invalid setting.
+    """
     _check_environment()
     try:
         return Settings(**{_environment_name(name): value for name, value in others.items()})

@@ -1,4 +1,4 @@
-"""The one module that chooses and opens a deployment's store. A vendor's library is imported only if its store is chosen."""
+"""Choosing and opening a deployment's store. A vendor's library is imported only if the store needs it."""
 
 from collections.abc import Callable, Generator
 from contextlib import closing, contextmanager
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 def place_of(chosen: Settings, folders: Folders) -> StorePlace | None:
-    """Return the place that DAYBOOK_STORE names; None: Supabase. Raise Misconfigured if keys and data share a folder."""
+    """Return the place of the store in DAYBOOK_STORE; None for Supabase. Raise Misconfigured if keys and data share a folder."""
     if chosen.store is None:
         return None
     kind, _, place = chosen.store.partition(":")
@@ -56,7 +56,7 @@ def unread_files(chosen: Settings, user_id: UserId) -> list[str]:
 
 
 def path_of(store: str) -> Path:
-    """Return the path that *store*, a value of DAYBOOK_STORE, contains. Raise Misconfigured if its home folder is unknown."""
+    """Return the path in *store*, a value of DAYBOOK_STORE. Raise Misconfigured if its ~ stands for an unknown home folder."""
     try:
         return Path(store.partition(":")[2]).expanduser().absolute()
     except RuntimeError as error:
@@ -77,9 +77,10 @@ def _firestore_place(place: str) -> StorePlace:
 def open_tables(
     place: StorePlace, root_keys: RootKeys, *, is_app: bool = True, is_start: bool = True
 ) -> AllTables:
-    """Open or create the store at *place*. Raise Misconfigured if that fails, or if it was made with another root key.
+    """Open or create the store at *place*. Raise Misconfigured if that fails, or if the store has another root key.
 
-    *is_start*: True at the app's start, False for a command, even for one that opens the store as the app does.
+    *is_start*: True if the app is starting, False for a command, even if the command opens the store as the app would
+    (*is_app*).
     """
     from services.store.tables.opening import check_root_key
 
@@ -93,7 +94,7 @@ def open_tables(
 
 
 def choose_first_admin(tables: AllTables, *, is_public: bool) -> bool:
-    """Let the first account become admin, unless the app *is_public*: there, a stranger might sign up first.
+    """Let the first account become admin, unless *is_public*: a stranger could then be the first to sign up.
 
     Return False if the app is public and has no admin.
     """
@@ -115,9 +116,9 @@ def only_account(tables: AllTables) -> StoredCredentials | None:
 def open_backend(
     chosen: Settings, at: Endpoints, root_keys: RootKeys, tables: AllTables | None = None
 ) -> Backend:
-    """Open the backend over *tables* or, if None, over Supabase: the Supabase that the settings name, or the embedded one.
+    """Open the backend over *tables*; if that is None, over the embedded Supabase or else the Supabase project of the settings.
 
-    *at*: the URL and the key of the embedded Supabase; both are None if it is not running.
+    *at*: the URL and the key of the embedded Supabase; both are None if the embedded Supabase is not running.
     """
     if tables:
         from services.store.tables.backend import TablesBackend
@@ -134,7 +135,7 @@ def open_backend(
 
 
 def open_operator(chosen: Settings) -> Operator:
-    """Return the `Operator` of the store that the settings name. If they name none, it is that of the running embedded stack.
+    """Return the `Operator` of the store that the settings name, or else of the running embedded stack.
 
     Raise Misconfigured if the settings name no store and no embedded stack is running.
     """
@@ -169,9 +170,9 @@ def _supabase_operator(chosen: Settings, folders: Folders) -> "SupabaseOperator"
 
 @contextmanager
 def open_copy_source(chosen: Settings, ring: RootKeys) -> Generator[CopySource]:
-    """Open the store that the settings name, to copy it.
+    """Open the store that the settings name as the source of a copy.
 
-    Raise Misconfigured if it is missing, or if it is not Supabase and an app is using it.
+    Raise Misconfigured if the store is missing, or (except for Supabase) if an app is using it.
     """
     folders = choose_folders(chosen.data_dir, chosen.key_dir)
     if place := place_of(chosen, folders):
@@ -192,7 +193,11 @@ def open_copy_target(
     *,
     is_dry: bool,
 ) -> Generator[CopyTarget]:
-    """Open the store that the settings name as a copy's target; create it unless *is_dry*. Raise Misconfigured if that fails."""
+    """Open the store that the settings name as the target of a copy.
+
+    If *is_dry* and the store does not exist, open an in-memory store instead of creating the store.
+    Raise Misconfigured if the store cannot be opened or created.
+    """
     folders = choose_folders(chosen.data_dir, chosen.key_dir)
     if place := place_of(chosen, folders):
         from services.store.tables.in_memory import InMemoryStore
@@ -208,7 +213,7 @@ def open_copy_target(
 
 
 def _open_to_copy(chosen: Settings, place: StorePlace, ring: RootKeys) -> AllTables:
-    """Open *place* for a command, while no app uses it. For json-plain, this locks the files, but imports no chats."""
+    """Open *place* for a command that copies, and lock it against apps. For json-plain, import no chats from the files."""
     return open_tables(place, ring, is_app=not chosen.is_plain, is_start=False)
 
 

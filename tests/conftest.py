@@ -24,9 +24,9 @@ from services.embedded.stack import Stack
 from services.embedded.supabase_api import fetch_modules
 from services.llm.openai_model import OpenAIModel, connect
 from tests import firestore as firestore_parts
+from tests import runs
 from tests.fakes import INFO
 from tests.hosted.rig import described, started_rig
-from tests.journeys import runs
 from tests.model_server import ModelServer
 from tests.reports import PartReport
 from tests.stack.apps import tails
@@ -145,7 +145,8 @@ def pytest_report_header():
 def pytest_configure(config):
     of_firestore = ("test_firestore.py", "[firestore")
     config.pluginmanager.register(PartReport(of_firestore, firestore_parts.described))
-    config.pluginmanager.register(PartReport(("tests/journeys/", "tests/hosted/"), runs.described))
+    of_accounts = ("tests/journeys/", "tests/hosted/", "tests/store/conformance/")
+    config.pluginmanager.register(PartReport(of_accounts, runs.described))
 
 
 @tried_twice("the embedded stack")

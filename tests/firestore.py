@@ -49,7 +49,7 @@ def described():
         return f"Firestore: the emulator at {host}"
     if emulator_jar() is None:
         return "Firestore: NOT TESTED, as there is no emulator beside gcloud (apt: google-cloud-cli-firestore-emulator), or no Java"
-    return "Firestore: Google's emulator, a part of the suite (DAYBOOK_FIRESTORE=all: all of it)"
+    return "Firestore: Google's emulator, a part of the suite (DAYBOOK_TESTS=all: all of it)"
 
 
 @contextmanager

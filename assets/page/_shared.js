@@ -1,4 +1,5 @@
-// Helpers for the scripts that are loaded after this file, and for the scripts of components.
+// Helpers for the other page scripts, which are loaded after this file, and for the scripts of Streamlit
+// components.
 
 const drawn = [];
 let frame = 0; // the id of the animation frame in which the functions in `drawn` will run; 0: none
@@ -7,8 +8,9 @@ window.daybook = {
   // The CSS selector of the buttons that open another chat.
   LEADS: 'button[data-act="open"], .st-key-new-chat button',
 
-  // Calls `act` in the animation frame after a change of the page, before the change is painted; at most once
-  // per frame, because most of these functions measure elements, which forces a layout.
+  // Registers `act`, a function that is called in the animation frame after each change of the page, before
+  // the change is painted; at most once per frame, because most of these functions measure elements, which
+  // forces a layout.
   onDraw(act) {
     drawn.push(act);
   },
@@ -16,7 +18,7 @@ window.daybook = {
   // Calls `act` with each event of `type` before the listeners of elements inside `target` get the event.
   capture: (target, type, act) => target.addEventListener(type, act, true),
 
-  // The element that scrolls the page.
+  // Returns the element whose scroll position is the page's.
   page: () => document.getElementById("stMain"),
 
   composer: () => document.querySelector(".st-key-composer textarea"),
@@ -39,7 +41,7 @@ window.daybook = {
 
   isTouch: () => matchMedia("(hover: none)").matches,
 
-  // Shows a sentence at the end of `place` until the next press of a key or button.
+  // Shows a sentence at the end of `place` until the next key press or click.
   tell(place, sentence) {
     if (!place) return;
     place.querySelector(".db-told")?.remove();
@@ -48,8 +50,8 @@ window.daybook = {
     line.setAttribute("role", "alert");
     line.textContent = sentence;
     place.append(line);
-    // not "pointerdown": removing the line then would move the elements below it away from the pointer before
-    // the press becomes a click
+    // not on "pointerdown": if the line were removed then, the elements below it would move away from the
+    // pointer before the press becomes a click
     for (const sign of ["keydown", "click"])
       addEventListener(sign, () => line.remove(), { once: true, capture: true });
   },
@@ -62,8 +64,8 @@ window.daybook = {
   },
 };
 
-// Hides keys pressed in an input method (for Japanese, for example) from all other scripts. Safari marks such
-// keys only by their key code.
+// Hides key presses that belong to an input method (as for Japanese) from all other scripts. Safari marks
+// such key presses only by the key code 229.
 daybook.capture(window, "keydown", (event) => {
   if (event.isComposing || event.keyCode === 229) event.stopImmediatePropagation();
 });

@@ -1,5 +1,5 @@
-// Plain HTML buttons with `data-act`: a component (pages/_parts/browser.py) tells the server which button was
-// pressed.
+// Handles plain HTML buttons with `data-act`: a Streamlit component (pages/_parts/browser.py) sends the data
+// attributes of a pressed button to the server.
 
 let tell = null;
 let waiting = null; // the data of the last button that was pressed before the component was ready

@@ -1,6 +1,6 @@
-// Fills in the email address again after a refused sign-in; also fills it in beside a new password that is
-// set with a code, for password managers, and shows it where the code is entered, so that a mistyped address
-// is noticed. The address is never put into a URL of the app.
+// Remembers the email address that was entered in this tab. Fills it in again after a refused sign-in and,
+// for password managers, in the form that sets a new password with a mailed code. Shows it above the field
+// for the code, where the user notices a mistyped address. The address is never put into a URL of the app.
 
 const KEY = "daybook-address";
 

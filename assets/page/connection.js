@@ -1,14 +1,14 @@
-// While the server is unreachable, a line says that the page reconnects by itself, and Streamlit's dialog,
+// While the server is unreachable, a line says that the page is reconnecting, and Streamlit's dialog,
 // which would cover the text, is closed. If the server refuses the connection, this script asks for the
 // reason, which Streamlit does not show. A line also appears if the server does not respond to a sent
 // message.
 
-const PATIENCE = 2000, // milliseconds without a response, after which the page reports this
+const PATIENCE = 2000, // milliseconds to wait for a response before the page says that there is none
   ANSWER = 4000; // milliseconds after which a request of this script is cancelled
 const OFFLINE = "Offline. Your unsent message is kept.";
 let wasConnected = false,
   isLooking = false;
-let sentAt = 0; // the time of the last sent message; 0: none, or the server has responded to it
+let sentAt = 0; // the time when a message was last sent; 0: never, or the server has responded
 
 const notice = () => document.querySelector(".db-refused");
 const app = () => document.querySelector(".stApp")?.dataset ?? {};
@@ -38,12 +38,12 @@ function isUnanswered() {
   return sentAt > 0 && waited >= PATIENCE;
 }
 
-// "rerunRequested": the browser has asked for a run, and the server has not reported its start yet
+// "rerunRequested": the browser has requested a script run, and the server has not reported its start yet
 function noteRun() {
   if (daybook.isRunning() && app().testScriptState !== "rerunRequested") sentAt = 0;
 }
 
-// a run may begin and end between two looks
+// an observer, because a script run may begin and end between two calls of `look`
 new MutationObserver(noteRun).observe(document, {
   subtree: true,
   attributeFilter: ["data-test-script-state"],

@@ -1,6 +1,6 @@
 // A button with `data-copy` (base64) copies that text to the clipboard, if the browser allows it. When the
-// user copies selected text, or code by Streamlit's button, this script removes the word joiners that keep
-// Streamlit from making links.
+// user copies selected text, or code by Streamlit's button, this script removes the word joiners: invisible
+// characters by which pages/_parts/safe_md.py keeps Streamlit from making links.
 
 const { clipboard } = navigator; // undefined without https
 const write = (text) => Clipboard.prototype.writeText.call(clipboard, text);

@@ -1,4 +1,4 @@
-// On touch screens, the details of a reply and the actions of a prompt are behind a button.
+// Handles the button that shows and hides, on touch screens, a reply's details or a prompt's actions.
 
 document.addEventListener("click", ({ target }) => {
   const button = target.closest(".db-details");

@@ -1,12 +1,13 @@
 // Drafts stay in the browser, one for each chat and tab, until they are sent or the user signs out, but at
 // most for a month. Tabs do not share drafts, but a tab without a draft takes over the draft of a closed
-// tab. A component (pages/_parts/browser.py) calls `keepDrafts` after a run, when the composer contains a
-// draft, a refused prompt, or nothing because its text was sent.
+// tab. A Streamlit component (pages/_parts/browser.py) calls `keepDrafts` after a script run. The composer
+// then contains a draft or a refused prompt, or is empty because its text was sent.
 
 const DRAFTS = "daybook-draft:",
   MONTH = 30 * 24 * 3600 * 1000,
   TAB = "daybookTab",
-  // the user who ends the session, and the tab, until a later page knows whether the session has ended
+  // the storage key for the id of a user who signs out, and the name of that tab, until a later page knows if
+  // the session has ended
   LEAVING = "daybook-leaving",
   LOCK = "daybook-tab:";
 let tab = sessionStorage.getItem(TAB) ?? named(); // the name of this tab, which survives a reload
@@ -15,10 +16,10 @@ let person = null;
 let place = null;
 let last = ""; // the text that this tab last stored or showed
 let count = 0; // the number of prompts that the chat had when the component was last called
-let unstored = []; // the sent texts of a temporary chat that are no prompts of that chat yet
-let returned = []; // the sent texts that the composer shows again
-let isCut = false; // true: the connection has been lost or made again since a text was sent
-let rest = 0; // seconds since the page was connected, and has ended its runs
+let unstored = []; // texts sent in a temporary chat that have not become prompts of the chat yet
+let returned = []; // sent texts that were put back into the composer
+let isCut = false; // true: the connection was lost or restored after the last text was sent
+let rest = 0; // seconds for which the page has been connected without a script run in progress
 
 const key = () => `${DRAFTS}${person}:${place}:${tab}`;
 const read = (name) => {
@@ -29,7 +30,8 @@ const read = (name) => {
   }
 };
 const stored = () => read(key()).text;
-// the texts that were sent from this place and may be no prompts yet, each `after` a number of prompts
+// Returns the texts sent from this place that may not have become prompts yet. `after` is the number of
+// prompts that the chat had when a text was sent.
 const sentHere = () => (place === "temporary" ? unstored : read(key()).sent);
 
 function named() {
@@ -38,8 +40,8 @@ function named() {
   return name;
 }
 
-// Takes a lock with the name of this tab, as each open tab does. Locks need https; without them, no tab takes
-// over a draft.
+// Acquires a lock with the name of this tab, by which other tabs see that this tab is open. Locks need https;
+// without them, no tab takes over a draft.
 function hold() {
   navigator.locks?.request(LOCK + tab, { ifAvailable: true }, (lock) => {
     if (lock) return new Promise(() => {}); // the lock is held until the tab closes
@@ -53,21 +55,23 @@ hold();
 const textOf = (sent) => sent.map(({ text }) => text).join("\n\n");
 const joined = (sent, text) => (text.startsWith(sent) ? text : text ? `${sent}\n\n${text}` : sent);
 
-// Returns those of the `sent` texts that have not become prompts of the chat. Its last prompts are given by
-// their lengths and beginnings. A sent text is kept until then, with any text typed since, because the run
-// that stores the prompt may be replaced by another run before it does so.
+// Returns the texts in `sent` that have not become prompts of the chat. `chat.prompts` contains the lengths
+// and beginnings of the last prompts. A sent text stays in the draft, with any text typed later, until it has
+// become a prompt, because the script run that stores the prompt may be replaced by another run before it
+// does so.
 function unsaid(chat, sent = sentHere()) {
-  const first = chat.count - chat.prompts.length; // the number of prompts before the given ones
-  // earlier prompts may have the same text; the last one counts, even if another branch is shown
+  const first = chat.count - chat.prompts.length; // the number of prompts before `chat.prompts`
+  // the last prompt of a chat is always compared, because the page may show a shorter branch now
   const last = chat.place === "new" ? chat.count : chat.count - 1;
   return sent.filter(({ text, after }) => {
+    // earlier prompts may have the same text, so only those after the sending are compared
     const since = chat.prompts.slice(Math.max(0, Math.min(after, last) - first));
     return !since.some(([length, start]) => text.trim().length === length && text.trim().startsWith(start));
   });
 }
 
-// Returns `text` without the sent texts at its beginning that the composer shows again, if these have become
-// prompts after all.
+// Removes the sent texts that were put back into the composer from the beginning of `text`, if they have
+// become prompts after all. Returns the rest.
 function withoutReturned(chat, text) {
   const again = textOf(returned);
   if (!again || unsaid(chat, returned).length) return text;
@@ -87,9 +91,9 @@ function show(text) {
   if (daybook.composer().value !== text) daybook.typeInto(daybook.composer(), text);
 }
 
-// Drops the text of the new chat that began the conversation `data`: its newest prompt.
+// Removes the newest prompt of the conversation `data` from the new chat's draft, if it was sent from there.
 function dropBegun(data) {
-  if (place !== "new") returned = []; // these are of another place
+  if (place !== "new") returned = []; // these texts belong to another place
   place = "new";
   const newest = { ...data, prompts: data.prompts.slice(-1) },
     text = withoutReturned(newest, stored()),
@@ -137,8 +141,8 @@ new MutationObserver(() => (isCut = true)).observe(document, {
   attributeFilter: ["data-test-connection-state"],
 });
 
-// Puts a sent text back into the composer if it is no prompt of the chat once the page is connected again:
-// Streamlit does not send it twice.
+// Puts a sent text back into the composer if it has not become a prompt by the time the page is connected
+// again: Streamlit does not send it a second time.
 setInterval(() => {
   const isConnected = document.querySelector('.stApp[data-test-connection-state="CONNECTED"]');
   rest = isConnected && !daybook.isRunning() ? rest + 1 : 0;
@@ -151,7 +155,7 @@ setInterval(() => {
 daybook.keepDrafts = (data) => {
   if (!daybook.composer()) {
     setTimeout(daybook.keepDrafts, 50, data); // the composer is not drawn yet
-    return; // no value: Streamlit would call a returned function when the component is removed
+    return; // without a value, because Streamlit would call a returned function when it removes the component
   }
   if (person !== data.person) noteUser(data.person);
   const before = place,
@@ -163,7 +167,8 @@ daybook.keepDrafts = (data) => {
   else if (before === null) arrive(data, typed);
   else if (before === data.place) {
     if (data.given) {
-      // shows the refused prompt and any text typed since: Streamlit does not set the same value twice
+      // done here too, because Streamlit does not set the same value twice: shows the refused prompt, and
+      // below it any text typed since
       show(joined(data.given, last));
       save(daybook.composer().value, []);
     } else {
@@ -206,8 +211,9 @@ function drop(isOver) {
 drop((name) => !(read(name).at > Date.now() - MONTH));
 
 // A page that follows a sign-out or the deletion of the account drops the user's drafts, unless the session
-// goes on because the request was refused or did not reach the server. Another response than 401 does not
-// show that it goes on: another user may have signed in, or another tab may have loaded before it ended.
+// still exists because the request was refused or did not reach the server. A response other than 401 does
+// not show that it exists: another user may have signed in, or it may end after the page of another tab has
+// loaded.
 const [leaving, leavingTab] = (localStorage.getItem(LEAVING) ?? "").split(":");
 
 function dropLeft() {
@@ -221,8 +227,8 @@ if (leaving)
     () => {},
   );
 
-// Drops the drafts of the user who left if another has signed in. Ends the wait in the tab that asked for the
-// sign-out if the session goes on.
+// Drops the drafts of the user who signed out if `user`, the page's user, is another. If the same user is
+// signed in, the tab of the sign-out removes the stored id, because the session was not ended.
 function noteUser(user) {
   if (leaving && leaving !== user) dropLeft();
   else if (leavingTab === tab) localStorage.removeItem(LEAVING);

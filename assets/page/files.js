@@ -8,7 +8,8 @@ function say() {
   if (daybook.composer()) daybook.tell(document.querySelector('[data-testid="stBottom"]'), SENTENCE);
 }
 
-// Returns true if files are dragged: when a file is dropped, the browser would leave the page to open it.
+// Returns true if the event drags files and must be prevented: the browser would open a dropped file in place
+// of the page.
 function refuses({ target, dataTransfer }) {
   const types = dataTransfer?.types ?? [];
   return types.includes("Files") && !(types.includes("text/plain") && target.closest?.(FIELD));

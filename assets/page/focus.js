@@ -5,7 +5,7 @@
 
 let isComing = false; // true while a reply streams
 let place = null; // the path and the chat of the page that was last drawn; null: a page without a composer
-let opened = null; // the dialog whose first field was drawn; null: none
+let opened = null; // the dialog that was open at the last redraw; null: none, or one without fields
 
 // On touch screens, keeps Streamlit from focusing the composer, which it would do after each sent prompt.
 HTMLTextAreaElement.prototype.focus = function (options) {
@@ -36,7 +36,7 @@ daybook.onDraw(() => {
   const dialog = field?.closest('[role="dialog"]') ?? null;
   const isNew = dialog !== opened;
   opened = dialog;
-  // Streamlit focuses the dialog itself; the user may have pressed a key meanwhile
+  // Streamlit gives the focus to the dialog; if an element in it has the focus, the user has moved it there
   const isFree = document.activeElement === dialog || document.activeElement === document.body;
   if (!field?.matches('textarea, [type="text"]:not([role])') || !isNew || !isFree || daybook.isTouch())
     return;

@@ -1,4 +1,4 @@
-// A screen reader announces only that a reply streams, and how it ended.
+// Makes screen readers announce when a reply begins to stream and how it ended, but not its text.
 
 // never removed, because text in a new live region may not be announced
 const region = document.createElement("div");

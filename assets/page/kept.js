@@ -1,7 +1,7 @@
-// The checkboxes for what a reset of the password keeps. Streamlit draws them again with each form for a
-// second factor; this script keeps what the user has ticked and unticked.
+// The checkboxes that select which sign-in methods a password reset keeps. Streamlit draws them again, in
+// their initial state, with each form for a second factor; this script restores the user's choices.
 
-const choices = new Map(); // true for a ticked checkbox, by its name
+const choices = new Map(); // the chosen state of each checkbox (true: ticked), by name
 
 document.addEventListener("change", ({ target }) => {
   if (target.closest(".db-kept")) choices.set(target.name, target.checked);

@@ -7,7 +7,7 @@ const KEPT = ".db-list button, .db-versions button, .st-key-earlier button";
 let menu = null;
 let opener = null; // the button whose menu is open
 let focused = null; // the button with the focus, in the list or below a message
-let first = null; // the first button below the messages when the page was last clicked
+let first = null; // the first button in the list of messages at the time of the last click
 
 function open(button) {
   const { options, icon, ...about } = button.dataset;
@@ -73,7 +73,7 @@ document.addEventListener(
 daybook.capture(window, "keydown", ({ target }) => (focused = target.closest(KEPT)));
 addEventListener("pointerdown", () => (focused = null), true);
 
-// Returns the button that takes the place of `focused`, which a press has removed.
+// Returns the button that takes the place of `focused`, a button that was removed when it was pressed.
 function successor() {
   const { act, options } = focused.dataset;
   if (act === "show") {

@@ -1,6 +1,6 @@
 // Polls for changes that other processes made to the data of the tab, and redraws the page if there are any.
-// A tab that is in view and was used in the last ten minutes asks every five seconds, and at once when it is
-// shown or used again. A redraw waits while the page is being drawn or a menu or dialog is open.
+// A tab that is in view and was used in the last ten minutes polls every five seconds, and immediately when
+// it is shown or used again. A redraw waits while the page is being drawn or a menu or dialog is open.
 
 const PAUSE = 5000, // milliseconds between two polls
   USED = 600_000, // milliseconds for which the tab polls after its last use

@@ -1,5 +1,5 @@
-// Pages that show a secret only once (services/web/shown_once.py): shows their buttons, and handles Download
-// and Print.
+// Shows the hidden buttons of pages that show a secret only once (services/web/shown_once.py), and handles
+// Download and Print.
 
 document.addEventListener("click", ({ target }) => {
   const button = target.closest(".db-once button");

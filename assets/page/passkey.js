@@ -66,7 +66,7 @@ async function get(options) {
   };
 }
 
-// Requests the options of a passkey. Returns { step, options }, or { refusal }: a sentence.
+// Requests the options for the browser's passkey API. Returns { step, options } or { refusal }, a sentence.
 async function askServer(form) {
   try {
     const answer = await fetch("/passkey/options", {
@@ -80,7 +80,7 @@ async function askServer(form) {
   }
 }
 
-// Fills in the form, or returns a sentence that says why it cannot be sent.
+// Fills in the form. If that fails, returns a sentence that says why.
 async function fill(form) {
   if (!window.PublicKeyCredential) return isSecureContext ? UNSUPPORTED : ADDRESS;
   form.elements.answer.value = "";

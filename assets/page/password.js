@@ -1,5 +1,5 @@
-// The button that shows the passwords of its form. They are hidden again before they are sent, so that the
-// browser recognises them as passwords and offers to save the new one.
+// Handles the button that shows the passwords of its form. They are hidden again before they are sent, so
+// that the browser recognises them as passwords and offers to save the new one.
 
 const fields = (button) =>
   button

@@ -93,7 +93,7 @@ daybook.leavePlace = () => (kept = null);
 
 daybook.noteSent = () => (sent = { last: name(exchanges().at(-1)), refusals: refusals() });
 
-// Keeps the position also when elements grow, which can happen without a redraw.
+// Also keeps the position when elements grow, which can happen without a redraw.
 const sizes = new ResizeObserver(keep),
   known = new WeakSet();
 

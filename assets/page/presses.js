@@ -3,7 +3,7 @@
 // again by the timer, and a prompt would be sent twice. So intervals do nothing until the press is sent.
 
 const MOMENT = 50; // milliseconds within which Streamlit sends a press that the browser has handled
-let unsent = 0; // the number of presses that Streamlit has possibly not sent yet
+let unsent = 0; // the number of presses that Streamlit may not have sent yet
 
 function note() {
   unsent += 1;

@@ -16,7 +16,8 @@ daybook.print = (tellServer) => {
       next = requestAnimationFrame(look);
       return;
     }
-    // waits for an event, because Safari's `print` returns too early; a press means that its dialog is closed
+    // waits for an event, because Safari's `print` returns too early; if a key or the pointer is pressed on
+    // the page, the print dialog is closed
     for (const end of ["afterprint", "pointerdown", "keydown"]) addEventListener(end, finish, { signal });
     print();
   };

@@ -1,4 +1,4 @@
-// The button that unfolds and folds a long prompt.
+// Handles the button that unfolds and folds a long prompt.
 
 document.addEventListener("click", ({ target }) => {
   const button = target.closest(".db-more");

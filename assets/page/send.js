@@ -8,7 +8,7 @@ const LONGEST = 200_000;
 const WAIT = "Wait for the reply to finish, or press Stop. Your message is kept.";
 const SUBMIT = '[data-testid="stChatInputSubmitButton"]';
 const submit = () => document.querySelector(SUBMIT);
-// the Stop button; it is stale after a reply, and while the page is being drawn
+// Returns the Stop button. Streamlit marks it as stale after a reply and while the page is being drawn.
 const stop = () => document.querySelector(".st-key-stop");
 let isSent = false; // true: a prompt was sent, and the Stop button may not be drawn yet
 let waiting = 0; // the id of the animation frame in which sending is tried again; 0: none
@@ -23,8 +23,8 @@ const tooLong = (size) =>
   `This message is too long (${grouped(size)} of ${grouped(LONGEST)} bytes). Send it in parts.`;
 const tell = (sentence) => daybook.tell(document.querySelector('[data-testid="stBottom"]'), sentence);
 
-// Returns true if the composer's text can be sent now. Otherwise sends it once the page is drawn, or shows a
-// line that says why the text is not sent.
+// Returns true if the composer's text can be sent now. If not, a line says why or, if the
+// page is only being drawn, the text is sent once that is done.
 function isFree() {
   cancel();
   const text = daybook.composer().value.trim();

@@ -1,6 +1,6 @@
 // Escape stops a reply. Streamlit handles the key once the Stop button is drawn, but the first words of the
-// reply appear before that. If Escape is pressed in between, this script presses Stop once it is drawn,
-// unless Enter or a button is pressed first.
+// reply appear before that. If Escape is pressed in between, this script presses Stop as soon as the
+// button is drawn, unless the user presses Enter or a button first.
 
 const stopButton = () => document.querySelector(".st-key-stop button");
 const isPopoverOpen = () => document.querySelector('[data-testid="stPopoverBody"]') !== null;

@@ -46,7 +46,7 @@ document.addEventListener("submit", (event) => {
   if (!event.defaultPrevented) noteSubmission(event.target);
 });
 
-// Asks before signing out, which ends a temporary chat at once, without Undo.
+// Asks before signing out, which ends a temporary chat immediately, without Undo.
 daybook.capture(document, "click", (event) => {
   const isSigningOut =
     event.target.closest("#sign-out button") && document.querySelector(".st-key-temporary-sign");

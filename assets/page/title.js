@@ -5,7 +5,7 @@ const field = () => document.querySelector('[class*="st-key-editing-"] input');
 const cancel = () => document.querySelector('[class*="st-key-editing-"] [class*="st-key-leave-"] button');
 const save = () => document.querySelector('[class*="st-key-editing-"] [class*="st-key-save-"] button');
 const leave = () => cancel()?.click();
-// `was` is undefined during the first second of an empty field, because `begin` waits for a value
+// `was` is not set at first if the field is empty, because `begin` waits up to a second for a value
 const restore = () => daybook.typeInto(field(), field().dataset.was ?? "");
 const isUnchanged = ({ value, dataset }) => value === dataset.was;
 
@@ -41,7 +41,7 @@ daybook.capture(document, "pointerdown", ({ target }) => {
 });
 
 daybook.capture(document, "click", ({ target }) => {
-  // moves the focus, which sends the text: a screen reader presses Save while the field has the focus
+  // sends the text by taking the focus from the field: a screen reader presses Save without moving the focus
   if (save()?.contains(target)) field().blur();
 });
 

@@ -15,17 +15,17 @@ create table private.credentials (
   lookup text not null unique check (lookup ~ '^[0-9a-f]{64}$'),   -- the app's HMAC of the email address
   sealed public.sealed not null,
   generation integer not null check (generation > 0),   -- grows with each change of a sign-in method; also in the sealed text
-  -- grows with each use of the second factor, a passkey or an identity; also sealed
+  -- grows with each use of the second factor, a passkey or an identity; also in the sealed text
   uses integer not null default 0 check (uses >= 0),
-  wants_factor boolean not null default false,          -- true: no session begins without the second factor, which the sealed text holds
+  wants_factor boolean not null default false,          -- true: the account has a second factor (in the sealed text), and no session begins without it
   signed_up_at timestamptz not null default clock_timestamp(),   -- while the sign-up is pending: when it was last begun
   check (user_id is null or user_id = id)
 );
 
 -- Look-up values of data in a user's credentials: a former address that the user may take back, an identity,
--- or a passkey. A row holds only the value, its user and its expiry: the app reads all else from the sealed text.
+-- or a passkey. A row has only the value, its user and its expiry: the app reads everything else from the sealed text.
 create table private.lookups (
-  lookup text primary key check (lookup ~ '^[0-9a-f]{64}$'),       -- the app's HMAC of the address, identity or passkey and of its kind
+  lookup text primary key check (lookup ~ '^[0-9a-f]{64}$'),       -- the app's HMAC of the kind (such as a passkey) and the address or id
   user_id uuid not null references private.roles (user_id) on delete cascade,
   expires_at timestamptz default clock_timestamp() + interval '72 hours'   -- when a former address expires; null: an identity or passkey
 );
@@ -41,11 +41,11 @@ return case when stored.id is not null then jsonb_build_object('id', stored.id, 
   'lookup', stored.lookup, 'sealed', stored.sealed, 'generation', stored.generation, 'uses', stored.uses,
   'wants_factor', stored.wants_factor) end;
 
--- Return all credentials that have one of the look-up values *lookups*. For an email address, these are its
--- HMACs under each root key; the HMACs of a former address find the credentials of the user who may take it
--- back. The HMACs of an identity or a passkey find its user's credentials.
+-- Return all credentials that have one of the look-up values *lookups*. For an email address, *lookups* are its HMACs under
+-- each root key; the HMACs of a former address find the credentials of the user who may take it back. The HMACs of an identity
+-- or a passkey find its user's credentials.
 create function private.claiming_credentials(lookups text[]) returns setof private.credentials language sql stable begin atomic
-  -- a union, because both of its parts use an index; `or` would read all credentials at each attempt
+  -- a union, because each of its two parts uses an index; with `or`, each attempt would read all credentials
   select * from private.credentials where id in (
     select id from private.credentials known where known.lookup = any (lookups)
     union
@@ -54,16 +54,16 @@ create function private.claiming_credentials(lookups text[]) returns setof priva
   );
 end;
 
--- Return the credentials that have one of the look-up values *lookups*, first those of a user, then those of
--- a pending sign-up. While root keys change, two sign-ups of one address may be pending, until one of them is
--- replaced or completed.
+-- Return one row of credentials that has one of the look-up values *lookups*: the row of a user or, if there is none, the row
+-- of a pending sign-up. While root keys change, two sign-ups of one address may be pending, until one of them is replaced or
+-- completed.
 create function private.find_credentials(lookups text[]) returns private.credentials language sql stable begin atomic
   select * from private.claiming_credentials(lookups)
   order by user_id is null, array_position(lookups, lookup) limit 1;
 end;
 
--- Return the credentials of an address as JSON, or null. Only the role that owns the migrations calls this, for an
--- operator.
+-- Return the credentials found by *lookups*, the look-up values of one address, as JSON, or null. Only the role that
+-- owns the migrations calls this, for an operator.
 create function private.credentials_of_lookups(lookups text[]) returns jsonb language sql stable
 return private.credentials_of(private.find_credentials(lookups));
 
@@ -86,8 +86,8 @@ end $$;
 -- Count a sign-in attempt before its result is known; return the credentials of an address, the wrapped keys
 -- of its user (with which a sign-in seals the name of the device) and the state of sign-ups. The attempt
 -- counts in *device_throttles* if the credentials belong to *device_user*, who has signed in on the calling
--- device before; otherwise in the *throttles* of strangers. So guesses from elsewhere do not lock users out
--- of their own devices.
+-- device before; otherwise in *throttles*, which are for unknown devices. So guesses from elsewhere do not lock
+-- users out of their own devices.
 create function private.count_attempt(
   lookups public.free_text, throttles public.free_text, device_user uuid, device_throttles public.free_text,
   invitation public.free_text, address public.free_text, nonce uuid
@@ -110,8 +110,8 @@ begin
   return counted || jsonb_build_object('is_known', is_known);
 end $$;
 
--- Store a pending sign-up. If *seen_generation* is null, add a row unless the address has one; otherwise
--- replace the address's row, if it has not changed since the app read it and does not belong to a user.
+-- Store a pending sign-up. If *seen_generation* is null, add a row unless the address has one; otherwise replace the row of the
+-- address, if that row has not changed since the app read it and belongs to no user.
 create function private.put_sign_up(
   row_id uuid, lookups public.free_text, new_lookup text, new_sealed public.sealed, seen_generation integer,
   nonce uuid
@@ -134,8 +134,8 @@ begin
   return private.answer(found, 'stale');
 end $$;
 
--- Delete a user of Supabase Auth with *address* and without an account, unless it is *person*. Return false
--- if there is a user who cannot be deleted: one who has an account, or was created before the first migration.
+-- Delete the user of Supabase Auth who has *address* but no account, unless that user is *person*. Return false if another user
+-- with *address* stays, for example because that user has an account or was created before the first migration.
 create function private.free_auth_address(address text, person uuid default null) returns boolean language plpgsql as $$
 declare
   stranger record;
@@ -154,7 +154,7 @@ begin
 end $$;
 
 -- Delete the user of Supabase Auth with *address* whose sign-up was interrupted; refuse with "address_taken"
--- if a user with *address* stays.
+-- if a user with *address* cannot be deleted.
 create function private.end_stranger(address public.free_text, nonce uuid) returns jsonb language plpgsql as $$
 begin
   perform private.spend_nonce(nonce);
@@ -173,8 +173,8 @@ begin
   return exists (select from private.lookups where lookup = any (ways_in) and user_id <> person);
 end $$;
 
--- Store *ways_in*, the look-up values of all identities and passkeys of *person*. Overwrite no stored value,
--- and delete the user's values that are not among *ways_in*.
+-- Store *ways_in*, the look-up values of all identities and passkeys of *person*. Overwrite no stored value, and delete
+-- the look-up values of the user's other identities and passkeys.
 create function private.put_ways_in(person uuid, ways_in text[]) returns void language sql begin atomic
   delete from private.lookups where user_id = person and expires_at is null and lookup <> all (ways_in);
   insert into private.lookups (lookup, user_id, expires_at) select unnest(ways_in), person, null on conflict do nothing;
@@ -187,11 +187,11 @@ return array(select jsonb_array_elements_text(texts::jsonb));
 create function private.requires_factor() returns boolean language sql stable
 return (select requires_factor from private.settings);
 
--- Replace the credentials of *person* if *seen_generation* and the number of uses are still current, for the
--- user or an operator (*actor* null). Each *action* except 'reseal' and the uses ('….use') increments
--- the generation; each except 'reseal' is audited. *ends_others*: end all sessions except the session
--- of the calling token. *ways_in*: the look-up values of all identities and passkeys after the change; null:
--- unchanged. If the factor was used meanwhile, the refusal is "factor_used".
+-- Replace the credentials of *person* if *seen_generation* and the number of uses are still current. The caller is the user or,
+-- if *actor* is null, an operator. Each *action* except 'reseal' and the uses ('….use') increments the generation; each except
+-- 'reseal' is audited. *ends_others*: end all sessions except the session of the calling token. *ways_in*: the look-up values
+-- of all identities and passkeys after the change; null: unchanged. If the factor was used since the app read the credentials,
+-- the refusal is "factor_used".
 create function private.replace_credentials(
   actor uuid, person uuid, seen_generation integer, new_generation integer, new_uses integer, new_wants_factor boolean,
   action text, new_lookup text, new_sealed public.sealed, ends_others boolean, ways_in text[] default null
@@ -224,9 +224,9 @@ begin
   elsif stored.uses is distinct from new_uses - (action in ('factor.use', 'passkey.use', 'identity.use'))::integer then
     return private.answer(false, 'factor_used');
   elsif (case
-    -- a factor may exist already: a passkey that is asked for when an authenticator app is added, or the reverse
+    -- the stored value may be true already: an account may have both an authenticator app and a passkey as its factor
     when action in ('factor.add', 'passkey_factor.add') then new_wants_factor
-    -- an operator may also remove a factor that the account would get back with a former address
+    -- an operator may remove a factor that the account lacks now, but would get back if the user took a former address back
     when action in ('factor.remove', 'passkey_factor.remove') then stored.wants_factor or (actor is null and not new_wants_factor)
     when action in ('factor.use', 'factor.replace', 'recovery.renew') then stored.wants_factor and new_wants_factor
     when action in ('password.set', 'passkey.remove') then stored.wants_factor or not new_wants_factor
@@ -260,10 +260,10 @@ end $$;
 
 -- Check the credentials of *person* when a session or a proof begins: they must be of *seen_generation*, and
 -- the second factor must have been given (*has_factor*) if the credentials want it or the deployment
--- requires it (*is_required*). *factor_action* also stores the credentials, in the same transaction, after a use of the
--- factor ('factor.use'), a passkey or an identity ('passkey.use', 'identity.use'), or after the factor's
--- enrolment ('factor.add'); null: they are not changed. A use of a passkey or an identity may come without the factor if
--- the credentials want none. Return the reason of a refusal, or null.
+-- requires it (*is_required*). *factor_action* is the reason to store new credentials in this transaction: the factor was used
+-- ('factor.use') or enrolled ('factor.add'), or a passkey or an identity was used ('passkey.use', 'identity.use'); null: the
+-- credentials stay unchanged. The use of a passkey or an identity needs no factor if the credentials want none. Return the
+-- reason of a refusal, or null.
 create function private.check_factor(
   person uuid, seen_generation integer, has_factor boolean, is_required boolean, factor_action text, new_generation integer,
   new_uses integer, new_wants_factor boolean, new_lookup text, new_sealed public.sealed
@@ -287,7 +287,7 @@ begin
     return private.replace_credentials(person, person, seen_generation, new_generation, new_uses, new_wants_factor,
       factor_action, new_lookup, new_sealed, false) ->> 'reason';
   end if;
-  -- a share lock, so that a change of the password waits until this session has begun, and then ends it
+  -- a share lock: a concurrent change of the password waits until this session has begun, and then ends this session, too
   select * into stored from private.credentials where user_id = person and generation = seen_generation for share;
   return case
     when stored.id is null then 'stale'
@@ -295,7 +295,7 @@ begin
   end;
 end $$;
 
--- Replace the caller's credentials. Only their user can: the server key, which a copy of the database
+-- Replace the caller's credentials. Only the user can do this: the key of server proofs, which a copy of the database
 -- contains, is not enough to overwrite an account secret. *renamed*: JSON that maps the user's look-up values
 -- to new ones, under another root key; null: unchanged.
 create function private.change_credentials(
@@ -308,8 +308,8 @@ declare
 begin
   perform private.spend_nonce(nonce);
   if action not in ('reseal', 'address.confirm') then   -- an address is confirmed by a code in this browser, not by a proof
-    -- A partial proof is enough to add a passkey, a password or the first factor. It is not enough to add an app if a
-    -- passkey is a factor already, because new recovery codes would replace the old ones.
+    -- A partial proof is enough to add a passkey, a password or the first factor. It is not enough to add an authenticator app
+    -- if a passkey is a factor already, because new recovery codes would replace the old ones.
     perform private.require_recent(ends_others is false and (action in ('passkey.add', 'password.add')
       or action = 'factor.add' and exists (select from private.credentials where user_id = me and not wants_factor)));
   end if;
@@ -333,21 +333,22 @@ end $$;
 -- Lock *address* and the users of Supabase Auth that change when *person* gets this address.
 create function private.lock_address(person uuid, address text) returns void language plpgsql as $$
 begin
-  perform pg_advisory_xact_lock(hashtext('daybook: addresses'), hashtext(address));   -- if two users take the same address at once, the second waits
+  perform pg_advisory_xact_lock(hashtext('daybook: addresses'), hashtext(address));   -- if two users take the same address at the same time, the second waits
   -- these rows are locked before all others, as in deletions of accounts, to avoid deadlocks; and in the order of ids, in
   -- case two users swap their addresses
   perform from auth.users where id = person or email = address order by id for update;
 end $$;
 
--- Return true if another account than the account of *person* has *address* or may take it back. *claiming*: the HMACs
--- of the address, one for each of these cases. Also delete a user of Supabase Auth with the address but no account.
+-- Return true if an account other than that of *person* has *address* or may take it back. *claiming*: the HMACs of
+-- *address* as an account's address and as a former address. Also delete a user of Supabase Auth who has *address* but no
+-- account.
 create function private.is_address_taken(person uuid, address text, claiming text[]) returns boolean language plpgsql as $$
 begin
   return exists (select from private.claiming_credentials(claiming) other where other.user_id <> person)
     or not private.free_auth_address(address, person);
 end $$;
 
--- Give the account of *person* another address, as `change_address` does. Only the owner of the migrations
+-- Give the account of *person* another address, as `change_address` does. Only the role that owns the migrations
 -- calls this, for an operator. All sessions end, and no former address can be taken back.
 create function private.set_address(
   person uuid, seen_generation integer, new_generation integer, new_uses integer, new_wants_factor boolean, address text,
@@ -370,8 +371,8 @@ begin
   return answer;
 end $$;
 
--- Change the user's address, at Supabase Auth as well, and store the next generation of the credentials,
--- which contain the address, atomically.
+-- Change the user's address, here and at Supabase Auth, and store the next generation of the credentials, which contain the
+-- address, in one transaction.
 --   claims     HMACs of the address; if another account has it, or may take it back, the refusal is
 --              "address_taken"
 --   former     HMACs of all former addresses that the user may take back afterwards; the HMACs of the user's
@@ -399,7 +400,7 @@ begin
   select wants_factor into wanted_factor from private.credentials
   where user_id = me and generation = seen_generation and uses = new_uses for update;
   if not found or exists (
-    -- true if another user has the value: someone with write access to the database added it in advance
+    -- another user has this value only if someone with write access to the database added it in advance
     select from private.lookups where lookup = any (kept) and user_id <> me and (expires_at > clock_timestamp()) is not false
   ) then
     return private.answer(false, 'stale');
@@ -418,7 +419,8 @@ begin
   where user_id = me and expires_at is not null and lookup <> all (kept) or lookup = any (kept) and expires_at <= clock_timestamp();
   insert into private.lookups (lookup, user_id) select unnest(kept), me on conflict do nothing;
   perform private.set_auth_user(me, address);
-  -- if a sign-up of the address was stored meanwhile, it has this look-up value: the error then undoes all changes
+  -- if a sign-up with the address was stored meanwhile, its row has the same look-up value: the unique constraint then raises
+  -- an error, which undoes all changes
   update private.credentials set generation = generation + 1, wants_factor = new_wants_factor, lookup = new_lookup,
     sealed = new_sealed
   where user_id = me;

@@ -1,7 +1,7 @@
 -- Accounts and sessions: wrapped user keys, signed-in devices, throttles, and administration.
 --
--- The browser's cookie holds a random secret; `app_sessions` holds its hash, and Supabase's tokens sealed under a key
--- derived from that secret, so reading the table opens no session. The session functions are called before there
+-- The browser's cookie holds a random secret; `app_sessions` holds its hash, and Supabase's tokens sealed under a key derived
+-- from that secret, so read access to the table is not enough to open a session. The session functions are called before there
 -- is an access token, so most are *server* functions: the role anon calls them, with a server proof no older than a minute.
 --
 -- An admin sees counts and money, never content: no policy shows them another user's rows.
@@ -13,7 +13,8 @@ create table public.user_keys (             -- a user's key, wrapped by the root
   version integer not null check (version > 0),
   mode text not null check (mode in ('server', 'passphrase', 'recovery')),
   wrapped public.sealed not null,
-  derivation jsonb check (octet_length(derivation::text) <= 500),   -- Argon2id's salt and cost; the app checks their ranges
+  -- for a passphrase: Argon2id's salt and cost; the app checks their ranges
+  derivation jsonb check (octet_length(derivation::text) <= 500),
   created_at timestamptz not null default now(),
   primary key (user_id, version, mode)
 );
@@ -21,14 +22,15 @@ create table public.user_keys (             -- a user's key, wrapped by the root
 create table private.app_sessions (
   id uuid primary key,
   user_id uuid not null references private.roles (user_id) on delete cascade,
-  auth_session_id uuid not null unique,     -- Supabase's session: deleting it invalidates its tokens at once
+  auth_session_id uuid not null unique,     -- the session at Supabase Auth; its tokens are invalid once it is deleted
   cookie_hash text not null unique check (cookie_hash ~ '^[0-9a-f]{64}$'),
   tokens public.sealed not null,            -- Supabase's access token, its expiry and the refresh token
   generation integer not null default 0 check (generation >= 0),   -- the number of times that the tokens were replaced
-  -- the end of the lease of the process that exchanges the refresh token; two exchanges at once would end the session
+  -- until this time, only the process that took the lease may exchange the refresh token: two concurrent exchanges
+  -- would end the session
   refreshing_until timestamptz,
   device public.sealed,                     -- the browser's name, sealed under the user's key
-  -- the lifetime of the first access token, for `operate check`
+  -- the lifetime of the session's first access token, which `operate check` reads
   token_seconds integer,
   idle_seconds integer not null check (idle_seconds between 60 and 31536000),
   created_at timestamptz not null default now(),
@@ -75,7 +77,7 @@ create index on private.throttles (window_ends);
 
 -- functions: proofs -------------------------------------------------------------------------------------
 
--- Return the number of a lease, as `lease_refresh` returns it: the lease's end in microseconds; null: there
+-- Return the number of a lease, as `lease_refresh` returns it: the lease's end in Unix microseconds; null: there
 -- is no lease.
 create function private.lease_of(refreshing_until timestamptz) returns bigint language sql stable
 return (extract(epoch from refreshing_until) * 1000000)::bigint;
@@ -84,7 +86,8 @@ return (extract(epoch from refreshing_until) * 1000000)::bigint;
 -- proof is enough. If the account has a second factor, the proof counts only in a session in which the factor
 -- was given.
 create function private.is_proven(session private.app_sessions, is_part boolean default false) returns boolean language sql stable
-return greatest(now() - session.proved_at, session.proved_at - now()) < interval '10 minutes'   -- the clock may have been ahead
+-- proved_at may be in the future, because the clock may have been ahead
+return greatest(now() - session.proved_at, session.proved_at - now()) < interval '10 minutes'
   and (session.proof_scope = 'full' or is_part and session.proof_scope = 'part')
   and (session.has_factor or not exists (
     select from private.credentials where credentials.user_id = session.user_id and wants_factor
@@ -101,10 +104,9 @@ return exists (
   where mine.auth_session_id = private.my_auth_session() and private.is_proven(mine, is_part)
 );
 
--- Raise unless the caller has proved who they are in the last ten minutes. Changing a password or an address,
--- ending other sessions and deleting the account need such a proof, because a cookie or an access token may be
--- stolen, and a device may be left signed in. To delete the account, or only to add a sign-in method, a partial
--- proof is enough (*is_part*).
+-- Raise unless the caller has proved who they are in the last ten minutes. Changing a password or an address, ending other
+-- sessions and deleting the account need such a proof, because a cookie or an access token may be stolen, or a device left
+-- signed in. A partial proof (*is_part*) is enough to delete the account, or to add a sign-in method and change nothing else.
 create function private.require_recent(is_part boolean default false) returns void language plpgsql stable as $$
 begin
   if not private.is_recent(is_part) then
@@ -112,8 +114,8 @@ begin
   end if;
 end $$;
 
--- Subtract one attempt, because it succeeded, from the throttle buckets *returned* (a JSON array in the
--- same order as for `throttle`).
+-- Subtract an attempt that succeeded from each of the throttle buckets *returned* (a JSON array, in the same order as
+-- for `throttle`).
 create function private.return_attempts(returned public.free_text) returns void language plpgsql as $$
 declare
   counted text;
@@ -127,8 +129,8 @@ end $$;
 -- it was checked. `check_factor` checks the account's own second factor; a factor that the deployment requires
 -- must have been given earlier in this session. An attempt that succeeds is not counted: it is subtracted from
 -- each throttle in the list *returned*. A partial proof (*new_scope*) does not replace a full proof that is
--- younger than ten minutes. The session's *cookie* is replaced by a new one, and the tokens are stored sealed for
--- the new cookie. The caller must hold the *lease* of the refresh token, so that no other process exchanges
+-- younger than ten minutes. The session's *cookie* is replaced by a new cookie, and the tokens are stored sealed for
+-- the new cookie. The caller must have the *lease* of the refresh token, so that no other process exchanges
 -- the token at the same time. The lease ends even if the proof is refused.
 create function private.prove_session(
   me uuid, seen_generation integer, returned public.free_text, has_factor boolean, factor_action text,
@@ -174,12 +176,12 @@ end $$;
 
 -- functions: notices ------------------------------------------------------------------------------------
 
--- Store a notice to *person*, if there is such an account. The newest three notices of each kind stay, so
--- that a kind that a stranger can cause repeatedly displaces no other kind.
+-- Store a notice to *person*, if the account exists, and keep only the newest three notices of each kind. The limit is per
+-- kind, so that notices which a stranger can cause repeatedly do not displace notices of other kinds.
 create function private.put_notice(person uuid, new_id uuid, new_kind text, new_browser public.sealed, made_in uuid) returns void
 language plpgsql as $$
 begin
-  perform pg_advisory_xact_lock(hashtext('daybook: notices'), hashtext(person::text));   -- a lock, so that concurrent calls keep the limit of three
+  perform pg_advisory_xact_lock(hashtext('daybook: notices'), hashtext(person::text));   -- this lock makes concurrent calls keep the limit of three
   delete from private.notices where id in (
     select id from private.notices where user_id = person and kind = new_kind order by at desc, id offset 2
   );
@@ -198,8 +200,7 @@ begin
   return private.throttle(throttles);
 end $$;
 
--- Return true if *notice* is shown in the calling session: every session shows it, except the one that caused
--- it.
+-- Return true if *notice* is shown in the calling session: every session shows a notice, except the session that caused it.
 create function private.is_shown(notice private.notices) returns boolean language sql stable
 return notice.session is distinct from (
   select id from private.app_sessions where auth_session_id = private.my_auth_session()
@@ -240,10 +241,10 @@ end $$;
 create function private.tombstone(person uuid) returns text language sql immutable
 return person || '@deleted.invalid';
 
--- Refuse a change of a password or an address without a permit, and delete the permit that is used. Neither
--- an access token (`PUT /user` of Supabase Auth) nor Supabase's secret key is enough: otherwise its holder
--- could lock the user out, because the user's credentials hold the password at Supabase Auth. Without a
--- permit, only a deleted account's address may change, to a tombstone.
+-- Refuse a change of a password or an address without a permit, and delete the permit that is used. Neither an access token
+-- (`PUT /user` of Supabase Auth) nor Supabase's secret key is enough: otherwise, the holder of either could change the password
+-- at Supabase Auth, which the app knows only from the user's credentials, and so lock the user out. Without a permit, only a
+-- deleted account's address may change, to a tombstone.
 create function private.spend_password_permit() returns trigger language plpgsql as $$
 begin
   if new.email = private.tombstone(new.id) and new.encrypted_password is null
@@ -269,8 +270,8 @@ create trigger password_changes_need_a_permit before update on auth.users
 create trigger user_data_is_small before insert or update on auth.users
   for each row when (octet_length(new.raw_user_meta_data::text) > 2000) execute function private.refuse_statement();
 
--- Set a user's address at Supabase Auth, and the password's hash unless *new_hash* is null. The permit that
--- this needs is made and used here.
+-- Set a user's address at Supabase Auth, and the password's hash unless *new_hash* is null. The function makes
+-- the permit that this change needs, and the trigger `password_changes_need_a_permit` uses it.
 create function private.set_auth_user(person uuid, address text, new_hash text default null) returns void
 language plpgsql as $$
 begin
@@ -289,8 +290,8 @@ begin
 end $$;
 
 -- Reset the address and the password's hash of *person* at Supabase Auth to those in the account's
--- credentials, and end the account's sessions. Only the owner of the migrations calls this. Return false if there is
--- no such account.
+-- credentials, and end the account's sessions. Only the role that owns the migrations calls this. Return false if there
+-- is no such account.
 create function private.repair_sign_in(person uuid, address text, new_hash text) returns boolean language plpgsql as $$
 begin
   -- these rows are locked before all others, as in deletions of accounts, to avoid deadlocks
@@ -298,8 +299,8 @@ begin
   if not exists (select from private.roles where user_id = person and deleted_at is null) then
     return false;
   end if;
-  -- other users with the address: those without an account are deleted; the others get a tombstone until they, too, are
-  -- repaired
+  -- other users with the address: users without an account are deleted; users with an account get a tombstone as their
+  -- address until they, too, are repaired
   perform private.delete_user(id) from auth.users where email = address and id <> person
     and created_at > (select made_at from private.settings)
     and not exists (select from private.roles where user_id = users.id);
@@ -316,7 +317,7 @@ end $$;
 -- Replace the address of a deleted account with a tombstone: from then on, sign-in does not find the address and sign-up accepts it.
 create function private.bury(person uuid) returns void language plpgsql as $$
 begin
-  -- with the publishable key, an attacker can register the tombstone's address at Supabase Auth (without an account here)
+  -- with the publishable key, an attacker may have registered a user with the tombstone's address at Supabase Auth
   delete from auth.users where email = private.tombstone(person) and id <> person;
   update auth.users set email = private.tombstone(person), encrypted_password = null, email_change = '',
     raw_user_meta_data = '{}'               -- Supabase Auth copies the address into these columns
@@ -329,20 +330,21 @@ begin
   on conflict do nothing;
 end $$;
 
--- Return true if the entries of Supabase Auth's log can be read and deleted; null if the log does not exist.
+-- Return true if the entries of Supabase Auth's log can be read and deleted by the owner of the migrations; null if the log
+-- does not exist.
 create function private.can_erase_log_entries() returns boolean language sql stable
 return has_table_privilege(to_regclass('auth.audit_log_entries'), 'select')
   and has_table_privilege(to_regclass('auth.audit_log_entries'), 'delete');
 
--- Return true if `erase_log_entries` is due: a minute after a deletion, when entries that were being written are committed.
+-- Return true if `erase_log_entries` is due: a minute after a deletion, when the log entries written meanwhile are committed.
 create function private.has_log_erasures() returns boolean language sql stable
 return private.can_erase_log_entries()
   and exists (select from private.log_erasures where since < now() - interval '1 minute');
 
 -- Delete the entries of Supabase Auth's log (auth.audit_log_entries) that name deleted accounts or their addresses: one
 -- slice of at most 20,000 entries, or a third of a second. The log is indexed by id only, so a pass scans all entries by
--- id, for all accounts that are waiting when it begins. Return true if more must be scanned. (A separate call, because a
--- large log would delay the sweep.)
+-- id, for all accounts that are waiting when it begins. Return true if more must be scanned. (This is a separate call,
+-- because a large log would delay the sweep.)
 create function private.erase_log_entries() returns jsonb language plpgsql as $$
 declare
   deadline constant timestamptz := clock_timestamp() + interval '0.3 seconds';
@@ -380,8 +382,8 @@ begin
   return jsonb_build_object('ok', true, 'more', private.has_log_erasures());
 end $$;
 
--- Delete an account: its keys, credentials and address at once, its rows in slices by the sweep, and the account itself last. Users
--- delete their own account; admins any account.
+-- Delete an account: this call deletes its keys, credentials and address; sweeps delete its rows in slices and, last, the
+-- account itself. Users may delete their own account, admins any account.
 create function private.delete_account(me uuid, person uuid) returns jsonb language plpgsql as $$
 declare
   last_one boolean;
@@ -500,7 +502,7 @@ end $$;
 
 create function private.set_role(me uuid, person uuid, new_role text) returns jsonb language plpgsql as $$
 declare
-  -- called first: it takes locks, and the reads below must follow them
+  -- called first, because it takes locks, and the reads below must come after the locks
   last_one boolean := private.is_last_admin(person);
 begin
   perform private.require_admin(me);
@@ -560,15 +562,13 @@ begin
     ));
 end $$;
 
--- Begin an app session for the user who has just signed in, and for the Supabase session of the calling
--- token. The credentials must still be of the generation that the password was compared with. `check_factor`
--- checks the second factor, and stores the credentials after its use or enrolment. The successful attempt is
--- subtracted from the throttle buckets *returned* (a JSON array, in the order of `throttle`), once only, because
--- a token starts one session.
--- A user's first session begins the account from the *pending* sign-up, which may need the code of an
--- *invitation*, and stores the account's credentials and user key, which the app has sealed for the user's
--- id, and *ways_in*, the look-up values of its identities. The app chooses the session's id, because the
--- device's name is sealed for this id.
+-- Begin an app session for the user who has just signed in, and for the Supabase session of the calling token. The credentials
+-- must still be of the generation whose password was checked. `check_factor` checks the second factor, and stores the
+-- credentials after its use or enrolment. The successful attempt is subtracted from the throttle buckets *returned* (a JSON
+-- array, in the order of `throttle`), once only, because a token starts one session. A user's first session begins the account
+-- from the *pending* sign-up, which may need the code of an *invitation*, and stores the account's credentials and user key,
+-- which the app has sealed for the user's id, and *ways_in*, the look-up values of its identities. The app chooses the
+-- session's id, because the device's name is sealed for this id.
 create function private.start_session(
   new_id uuid, new_cookie_hash text, new_tokens public.sealed, new_device public.sealed, idle integer, lifetime integer,
   returned public.free_text, seen_generation integer, pending uuid, new_lookup text, new_sealed public.sealed,
@@ -635,7 +635,7 @@ begin
   ));
 end $$;
 
--- Open a session for the server: note its use, and return it with its sealed tokens, and the user's wrapped
+-- Open a session for the server: record its use, and return it with its sealed tokens, and the user's wrapped
 -- keys and credentials. *cookie* is the hash of the session's cookie. The refusal is "not_found" if there is
 -- no such session.
 create function private.open_session(cookie text, nonce uuid) returns jsonb language plpgsql as $$
@@ -652,7 +652,8 @@ begin
     and not private.lacks_factor(app_sessions)
   returning * into session;
   if not found then
-    return private.answer(false);           -- no nonce is stored, because the app probes the database with a cookie that no session has
+    -- the nonce is not stored: the app probes the database by calling this with a cookie that no session has
+    return private.answer(false);
   end if;
   perform private.spend_nonce(nonce);
   return jsonb_build_object('ok', true, 'session', session.id, 'user', session.user_id,
@@ -744,8 +745,8 @@ begin
 end $$;
 
 -- Ask all processes to stop the replies that are still streaming and were begun by the caller's session
--- *one_session* (null: by any session except the calling one). Return their number: these replies are stored
--- and settled before `revoke_sessions` ends the session.
+-- *one_session* (null: by any session except the calling one). Return the number of these replies: the app waits
+-- until they are stored and settled, and then calls `revoke_sessions`.
 create function private.stop_turns(me uuid, one_session uuid) returns jsonb language plpgsql as $$
 declare
   meant uuid := (select auth_session_id from private.app_sessions where id = one_session and user_id = me);
@@ -792,7 +793,7 @@ declare
 begin
   for counted in select jsonb_array_elements(buckets::jsonb) loop
     length := make_interval(secs => (counted ->> 'seconds')::integer);
-    -- a window that ends later than a new one was begun while the clock was ahead
+    -- also deletes a window that ends later than a new window would, because it was begun while the clock was ahead
     delete from private.throttles where bucket = counted ->> 'bucket'
       and (window_ends <= clock_timestamp() or window_ends > clock_timestamp() + length);
     insert into private.throttles as known (bucket, window_ends, attempts)

@@ -112,7 +112,7 @@ end $$;
 --   failed, interrupted    the numbers of failed and of interrupted replies
 --   first_token_ms, first_token_p95_ms    the median and the 95th percentile of the time to the first token
 --           of replies, within 5 % (null: no reply was streamed)
--- force_custom_plan: the generic plan would read 90 days by the index that suits a single day.
+-- force_custom_plan is set because the generic plan would read 90 days with the index that suits a single day.
 create function private.usage_of(person uuid, first_day date, last_day date) returns jsonb
 language plpgsql stable set plan_cache_mode = force_custom_plan as $$
 declare

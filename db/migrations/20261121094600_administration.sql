@@ -1,5 +1,5 @@
 -- Administration: the usage of one user or all users, accounts, the deployment's settings, and the audit. The results
--- have only counts, costs, times and addresses: no function here reads a sealed column. (`list_credentials` does, elsewhere.)
+-- contain only counts, costs, times and addresses: no function here reads a sealed column. (`list_credentials` does, elsewhere.)
 
 -- functions: usage --------------------------------------------------------------------------------------
 
@@ -62,8 +62,8 @@ end $$;
 
 -- functions: accounts -----------------------------------------------------------------------------------
 
--- Change a user's limits for an admin, or an operator (*actor* null), and audit the change. *changes* has
--- columns and their values (null: no cap). Return all limits of the user; all null if there is no such
+-- Change a user's limits for an admin, or an operator (*actor* null), and audit the change. *changes* maps
+-- columns to new values (null: no cap). Return all limits of the user; all null if there is no such
 -- account.
 create function private.change_caps(actor uuid, person uuid, changes jsonb) returns private.budgets language plpgsql as $$
 declare
@@ -86,7 +86,7 @@ begin
   return private.answer((private.change_caps(me, person, changes::jsonb)).user_id is not null);
 end $$;
 
--- Check that the caller may end the sessions of *person*, or suspend or delete the account (*is_shut*);
+-- Check that the caller may end the sessions of *person* or, if *is_shut* is true, suspend or delete the account;
 -- return the refusal, if any. The app calls this before it stops the user's replies.
 create function private.check_end(me uuid, person uuid, is_shut boolean) returns jsonb language plpgsql stable as $$
 begin
@@ -135,8 +135,8 @@ begin
   );
 end $$;
 
--- Change settings for an admin, or an operator (*actor* null), and audit the change. *changes* has columns
--- and their values: the limits of new users, the mode of sign-ups, the codes that confirm addresses, the rule
+-- Change settings for an admin, or an operator (*actor* null), and audit the change. *changes* maps
+-- columns to new values: the limits of new users, the mode of sign-ups, the codes that confirm addresses, the rule
 -- for unknown prices, and the days after which unused conversations are deleted (null: never). A shorter
 -- retention deletes nothing for the first 14 days, in which owners are warned.
 create function private.change_settings(actor uuid, changes jsonb) returns private.settings language plpgsql as $$
@@ -164,9 +164,9 @@ begin
   return '{"ok": true}';
 end $$;
 
--- Turn the rule that all users need a second factor on or off, for an admin with a recent proof. To turn it
--- on, the admin must have a second factor, which was given with the proof. This ends all sessions in which no
--- second factor was given.
+-- Turn on or off the rule that all users need a second factor, for an admin with a recent proof. To turn the rule
+-- on, the admin must have a second factor, and must have given it with the proof. Turning it on ends all sessions in
+-- which no second factor was given.
 create function private.require_factor(me uuid, is_on boolean) returns jsonb language plpgsql as $$
 declare
   was_on boolean;
@@ -194,12 +194,13 @@ create function private.set_deployment_cap(me uuid, new_monthly_cap_micro bigint
 declare
   before private.deployment;
 begin
-  -- locks every budget first, because `recall_loans` would skip a budget in use and leave its unused loan
+  -- locks every budget first, because `recall_loans` would skip a budget in use, and so not take back its unused loan
   perform from private.budgets order by user_id for no key update;
   before := private.lock_deployment();
   perform private.require_admin(me);
   update private.deployment set monthly_cap_micro = new_monthly_cap_micro where id;
-  perform private.recall_loans(null);       -- a lower cap also reduces existing loans, to what is spent or reserved of them
+  -- a lower cap also applies to existing loans: each is reduced to what is already spent or reserved
+  perform private.recall_loans(null);
   perform private.note_changes(me, 'caps.deployment', null, to_jsonb(before),
     jsonb_build_object('monthly_cap_micro', new_monthly_cap_micro));
   return '{"ok": true}';
@@ -247,8 +248,8 @@ begin
     limit least(at_most, 500);
 end $$;
 
--- Return 100 failures, which strangers can cause, and 100 other entries, out of the newest 1,000 entries of
--- the audit about the caller: so failures do not hide the others. No other user is named. The result is one JSON
+-- Return at most 100 failures and at most 100 other entries, from the newest 1,000 entries of the audit about the
+-- caller: so failures, which strangers can cause, do not hide the others. No other user is named. The result is one JSON
 -- value, because the API's "max rows" limit would truncate a list of rows. The call needs no proof, because it
 -- returns only the caller's entries.
 create function private.my_audit() returns jsonb language plpgsql stable as $$

@@ -3,7 +3,7 @@
 
 create table private.model_settings (
   model text primary key check (model ~ '^[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,99}$'),
-  -- the price of a million tokens; null: the price that the app knows
+  -- the price of a million tokens, in micro-dollars; null: the price that the app knows
   input_micro bigint check (input_micro between 0 and 1e10),
   cached_input_micro bigint check (cached_input_micro between 0 and 1e10),
   output_micro bigint check (output_micro between 0 and 1e10),
@@ -24,7 +24,8 @@ create function private.model_settings() returns jsonb language sql stable begin
   ) made;
 end;
 
--- Change a model's prices (null: the price that the app knows), or whether it is on offer; *changes* has columns and values.
+-- Change a model's prices (null: the price that the app knows), or put the model on offer or withdraw it; *changes* maps
+-- columns to values.
 create function private.set_model(me uuid, model_name text, changes public.free_text) returns jsonb language plpgsql as $$
 declare
   before private.model_settings;

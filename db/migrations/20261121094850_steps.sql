@@ -1,7 +1,7 @@
 -- Steps: unfinished actions in a browser, such as a sign-in that waits for a code (services/store/steps.py),
 -- which last ten minutes, and the throttles that count their tries.
 --
--- All data of a step is sealed under a secret of the browser and the root key, even its user and its session.
+-- All data of a step, even its user and its session, is sealed under a secret of the browser and the root key.
 -- The row shows only a time and a number of tries. So the steps of a deleted account cannot be found, and
 -- stay until they expire.
 
@@ -30,7 +30,7 @@ create function private.begin_step(new_key text, new_kind_tag text, new_sealed p
 language plpgsql as $$
 begin
   perform private.spend_nonce(nonce);
-  -- a lock, so that concurrent calls do not exceed the limit of three others
+  -- this lock makes concurrent calls keep the limit of three other steps
   perform pg_advisory_xact_lock(hashtext('daybook: steps'), hashtext(new_kind_tag));
   delete from private.steps where key in (
     select key from private.steps where kind_tag = new_kind_tag and key <> new_key order by expires_at desc offset 3

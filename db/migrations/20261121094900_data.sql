@@ -3,7 +3,8 @@
 -- Return counts and bytes of the caller's rows, counted in the same way as for the account's limit. The result is
 -- one JSON value, because the API's "max rows" limit would truncate a list of rows. The call needs no proof, because it
 -- returns only the caller's figures.
---   deleted         conversations that are deleted but not destroyed yet; no other count includes them or their messages
+--   deleted         conversations that are deleted but not destroyed yet; the counts of conversations and messages do not
+--                   include them, the bytes do
 create function private.my_data() returns jsonb language plpgsql stable as $$
 declare
   person uuid := private.require_me();

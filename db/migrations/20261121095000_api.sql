@@ -24,7 +24,7 @@ begin
   end loop;
 end $$;
 
--- needed because the policies call these functions as the user who reads
+-- needed because the policies call these functions with the rights of the reading user
 grant execute on function private.me, private.require_me to authenticated;
 
 -- functions that can be called --------------------------------------------------------------------------
@@ -34,7 +34,7 @@ grant execute on function private.me, private.require_me to authenticated;
 -- stays unchecked: a proof covers the verb and all arguments in order, sealed and free text by their sha256.
 --   authenticated   user functions need the access token; those whose first parameter is `me` also need a server proof
 --   anon            server functions need a server proof no older than a minute
--- (In plpgsql, which caches plans: before Postgres 18, functions in SQL are planned again in each call.)
+-- (The wrappers are in plpgsql, which caches plans: before Postgres 18, functions in SQL are planned again in each call.)
 do $$
 declare
   api constant jsonb := '{
@@ -96,11 +96,11 @@ begin
   end loop;
 end $$;
 
--- Return a conversation, or null if there is none, as one JSON value, because the API's "max rows" limit
+-- Return a conversation, or null if there is none. The result is one JSON value, because the API's "max rows" limit
 -- would truncate a list of rows. Row level security applies, as in any read.
 --   messages       at most 1,000 after *after_seq*, without deleted ones
---   newest_turn    the conversation's newest turn for a reply
---   costs          the costs of the turns of these messages
+--   newest_turn    the newest of the conversation's turns that answer a prompt (others make titles or summaries)
+--   costs          the costs of these messages' turns
 --   receipts       the receipt of the last of these turns, which the plan of the next turn needs
 create function public.read_conversation(conversation uuid, after_seq integer) returns jsonb
 language plpgsql stable set search_path = '' as $$

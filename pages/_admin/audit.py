@@ -1,4 +1,4 @@
-"""The audit tab: changes of accounts and settings, with their actors and times."""
+"""The audit tab: changes to accounts and settings, with the time of each and the user who made it."""
 
 from pages._parts import audit_table
 from pages._parts.elements import draw_download, quiet_button, row
@@ -9,7 +9,7 @@ _PAGE = 100
 
 
 def draw(admin: UserServices) -> None:
-    """Draw one page of the audit, newest entries first."""
+    """Draw one page of audit entries, newest first."""
     before = tab().audit_before
     entries = admin.administration.audit(before, at_most=_PAGE)
     with row("audit-pages"):

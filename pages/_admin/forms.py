@@ -14,7 +14,7 @@ from services.domain.accounts import Limits
 from services.errors import BadInput, Cap
 
 Save = Callable[[Mapping[str, int | None]], object]
-_MOST = {  # the largest limits: in micro-dollars, tokens and turns
+_MOST = {  # the maximum of each limit, in micro-dollars, tokens or turns
     "daily_cap_micro": 10**12,
     "monthly_cap_micro": 10**12,
     "daily_cap_tokens": 10**12,
@@ -43,9 +43,10 @@ class Number:
         return f"{form}-{self.name}-{self.stored}"
 
     def draw(self, form: str) -> None:
-        """Draw the field, and below it the reason if its last entry was refused."""
+        """Draw the field; if its last entry was refused, draw the reason below it."""
         key = self.key(form)
-        # put into the session state: if it were passed as `value`, a field that the user empties would show it, or 0, again
+        # set in the session state: if the number were passed as `value`, a field that the user empties would show it, or 0,
+        # again
         st.session_state.setdefault(key, self._shown(self.stored))
         # the field gets no bounds, because the browser would refuse an entry without a message
         with st.container(width=170, gap="xxsmall"):
@@ -80,7 +81,7 @@ class Number:
 def draw(
     form: str, title: str, fields: Sequence[Number], save: Save, caption: str
 ) -> DeltaGenerator:
-    """Draw a form whose button passes the entries to *save*; return the row of the button.
+    """Draw a form whose button passes the entries to *save*; return the row that contains the button.
 
     Refusals are drawn below their fields; other results are drawn beside the button.
     """
@@ -122,8 +123,8 @@ def draw_limits(
 ) -> None:
     """Draw a form for users' limits: with the *stored* limits or, if None, with empty fields.
 
-    With *stored* limits, an empty field for tokens means no limit, and the other fields need a number. Without them,
-    a field that stays empty changes nothing.
+    With *stored* limits, an empty tokens field means no limit, and the other fields require a number. Without them, a
+    field that stays empty changes nothing.
     """
     empty = {"daily_cap_tokens": "No limit"} if stored else dict.fromkeys(_MOST, "Unchanged")
     before = {name: stored and getattr(stored, name) for name in _MOST}

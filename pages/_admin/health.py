@@ -11,7 +11,7 @@ from services.bootstrap import UserServices
 from services.domain.health import SignInFailure
 from services.domain.models import ModelState
 
-# the clock difference above which a warning is shown; a server proof is valid for only a minute
+# a larger clock difference is shown as a warning, because a server proof is valid for only a minute
 _SKEW_SECONDS = 5.0
 _MODEL = {
     ModelState.STARTING: "Starting",
@@ -37,7 +37,7 @@ _LEFT_OUT = (
 
 
 def draw(admin: UserServices) -> None:
-    """Draw the current state of each part of Daybook, and a button that checks it again."""
+    """Draw the current state of each part of Daybook, and a button that repeats the checks."""
     app = bootstrap.current_app()
     calls, server = app.recent_calls.summary(), app.health
     _draw_part("Daybook", {"Version": server.version, "Store": server.store})

@@ -21,7 +21,7 @@ _SOURCES = {
 }
 _UNKNOWN = {False: ("Treat as free", ""), True: ("Block", "")}
 _PRICES = {"input_micro": "Input", "cached_input_micro": "Cached input", "output_micro": "Output"}
-_MOST = 10**10  # micro-dollars: the highest price
+_MOST = 10**10  # the highest price, in micro-dollars
 
 
 def table_row(info: ModelInfo, setting: ModelSetting) -> dict[str, object]:
@@ -68,7 +68,7 @@ def _draw_prices(info: ModelInfo) -> None:
     empty = {"cached_input_micro": "Same as input"}
     prices = {name: getattr(info, name) if is_known else None for name in _PRICES}
     if prices["cached_input_micro"] == prices["input_micro"]:
-        # the field stays empty, so that a new price of input applies to both
+        # the field is left empty, so that a new input price applies to cached input too
         prices["cached_input_micro"] = None
     fields = [
         forms.Number(name, label, prices[name], _MOST, empty.get(name, ""))

@@ -1,4 +1,4 @@
-"""The outcome of the last form or button used on the admin page, drawn as plain text, because it may contain email addresses."""
+"""The result of the last form or button used on the admin page: plain text, because it may contain email addresses."""
 
 from collections.abc import Callable, Mapping
 from html import escape
@@ -12,7 +12,7 @@ from services.errors import AdminsOnly, AppError, BadInput, SignedOut
 
 
 class Unfit(BadInput):
-    """An error for refused entries of a form. *sentences*: why each field was refused, keyed by field name."""
+    """Raised if entries of a form are refused. *sentences*: the reason for each refused field, by field name."""
 
     def __init__(self, sentences: Mapping[str, str]) -> None:
         super().__init__()
@@ -20,7 +20,7 @@ class Unfit(BadInput):
 
 
 def act_at(place: str, act: Callable[[], str]) -> None:
-    """Call *act*; store the news that it returns, or why it failed, for `draw` at *place*. For callbacks."""
+    """Call *act*; store the sentence that it returns, or why it failed, until `draw(place)`. For use in callbacks."""
 
     def act_and_keep() -> None:
         try:
@@ -42,7 +42,7 @@ def forget() -> None:
 
 
 def draw(place: str) -> None:
-    """Draw the news or the refusal that was stored for *place*."""
+    """Draw the result or the refusal that `act_at` stored for *place*."""
     found = _found(place)
     if found.news:
         st.html(f'<p role="status" class="db-news">{escape(found.news)}</p>')

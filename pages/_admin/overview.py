@@ -1,4 +1,4 @@
-"""The overview tab: users, messages, tokens and cost of all users, and the times to the first token."""
+"""The overview tab: active users, messages, tokens and costs of the deployment, and times to the first token."""
 
 import streamlit as st
 
@@ -12,7 +12,7 @@ from services.errors import Cap
 
 
 def draw(admin: UserServices) -> None:
-    """Draw the costs of today and of this month, and the usage of all users."""
+    """Draw the costs of today and this month, and the usage of all users."""
     _draw_costs(admin.administration.deployment())
     draw_usage(admin)
 

@@ -1,4 +1,4 @@
-"""The settings tab: limits for new users and for all users together, how long unused chats are kept, and two-step verification."""
+"""The settings tab: limits for new users, the shared budget, the retention of unused chats, and two-step verification."""
 
 from collections.abc import Mapping
 from functools import partial

@@ -1,4 +1,4 @@
-"""The sign-ups tab: who may create an account, and invitations."""
+"""The sign-ups tab: the rules for creating an account, and invitations."""
 
 from urllib.parse import urlsplit
 from uuid import UUID
@@ -41,7 +41,7 @@ def draw(admin: UserServices) -> None:
     if bootstrap.current_app().mailer:
         _draw_confirmation(admin)
     if code := tab().invitation:
-        # the link replaces the form, so that a double click creates only one invitation
+        # the link is drawn in place of the form, so that a double click creates only one invitation
         _draw_link(code)
     elif mode is SignUps.CLOSED:
         st.caption("Invitations cannot be used while sign-ups are closed.")

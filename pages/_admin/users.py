@@ -30,11 +30,14 @@ _PAGE = 100
 _MOST = 500  # the largest number of users that the store lists at once
 _OPEN = "Open"  # the label of the column and of its buttons
 _LIST, _USER = "users", "user-actions"  # the places on the page where `outcomes` draws results
-_NAMED = 10  # a message names up to this many users; for more users, it only gives their number
+_NAMED = 10  # a message names up to this many users; if there are more, it only says how many
 
 
 def table_row(user: UserUsage) -> dict[str, object]:
-    """Return the table row of *user*: only columns that fit beside the sidebar at 1280 px. Opening a user shows more."""
+    """Return the table row of *user*, with only the columns that fit beside the sidebar at 1280 px.
+
+    Opening a user shows more figures.
+    """
     return {
         words.USER: user.email,
         "Role": "Suspended" if user.is_suspended else user.role.value.capitalize(),
@@ -74,7 +77,7 @@ def draw(admin: UserServices) -> None:
     page_key = f"user-page-{sought}-{order}"
     skip = _PAGE * (st.session_state.get(page_key, 1) - 1)
     page = admin.administration.list_users(sought, order, skip, _PAGE)
-    if skip and not page.users:  # the last users on this page of the list were deleted
+    if skip and not page.users:  # all users on this page of the list were deleted
         st.session_state.pop(page_key)
         st.rerun()
     if page.users:
@@ -151,9 +154,9 @@ def _choose_all(users: Sequence[UserUsage]) -> None:
 
 
 def _chosen(admin: UserServices, shown: Mapping[UserId, UserUsage]) -> list[UserUsage]:
-    """Return the chosen users, with current figures if the table shows them or if only one is chosen.
+    """Return the chosen users, with current figures for those in the table and for a single chosen user.
 
-    Figures are drawn only for a single user. So if several users are chosen, those outside the table are not read again.
+    Figures are drawn only for a single user, so several chosen users that are not in the table are not read again.
     """
     chosen = [shown.get(user_id, user) for user_id, user in tab().chosen_users.items()]
     if len(chosen) == 1 and chosen[0].user_id not in shown:
@@ -163,7 +166,7 @@ def _chosen(admin: UserServices, shown: Mapping[UserId, UserUsage]) -> list[User
 
 def _reread(admin: UserServices, user: UserUsage) -> list[UserUsage]:
     """Return *user* with the current figures, or an empty list if the account no longer exists."""
-    # read page by page, because the search finds every user whose email address contains the address of *user*
+    # page by page, because the search also finds all users whose email addresses contain that of *user*
     for skip in itertools.count(0, _MOST):
         page = admin.administration.list_users(user.email, UserOrder.EMAIL, skip, _MOST)
         found = [one for one in page.users if one.user_id == user.user_id]
@@ -259,7 +262,7 @@ def _draw_names(users: Sequence[UserUsage]) -> None:
 
 
 def _change_each(users: Sequence[UserUsage], change: Callable[[UserId], None]) -> None:
-    """Call *change* for each of *users*, the calling admin last, because the change may end their session.
+    """Call *change* for each of *users*, the calling admin last, because the change may end the admin's session.
 
     Raise BadInput, which names the users for whom *change* failed.
     """

@@ -1,1 +1,1 @@
-"""Parts of pages, by topic."""
+"""Parts of pages: one module per topic."""

@@ -1,6 +1,6 @@
-"""The part of the page Account that deletes the account, once its user has typed the email.
+"""The part of the Account page that deletes the account, after the user has typed its email address to confirm.
 
-On a deployment without sign-in, the user types a confirming word instead, or both if the account has an email.
+On a deployment without sign-in, the user types a confirmation word instead, or both if the account has an address.
 """
 
 import streamlit as st
@@ -10,7 +10,7 @@ from services.bootstrap import UserServices
 from services.domain.accounts import DELETE_WORD
 from services.domain.addresses import NO_ADDRESS
 
-_WRONG_EMAIL = "email"  # reason code in the URL: the email or the confirming word was mistyped
+_WRONG_EMAIL = "email"  # reason code in the URL: the email or the word was mistyped
 _DELETE_ACCOUNT = "Delete account"
 _NOT_DELETED = "Your account was not deleted."
 

@@ -70,11 +70,12 @@ _VALUES = words.LIMIT_NAMES | {
 }
 
 _TOMBSTONE = "@deleted.invalid"  # the end of the email address of an account that is being deleted
-_HIDDEN = ("invitation", "mode", "version")  # not shown: an id, and two details that never change
+# details that are not shown: an id, and two that are always the same
+_HIDDEN = ("invitation", "mode", "version")
 
 
 def draw(entries: Sequence[AuditEntry], *, names_users: bool) -> None:
-    """Draw *entries* as a table; *names_users*: with a column for the user that an entry is about."""
+    """Draw *entries* as a table; *names_users*: add a column for the user whose account an entry is about."""
     columns = ["Action", *([words.USER] if names_users else []), "Change", "By"]
     rows = [
         GridRow(
@@ -93,7 +94,7 @@ def draw(entries: Sequence[AuditEntry], *, names_users: bool) -> None:
 
 
 def name(user: str | None) -> str:
-    """Return the email address of *user*, or a stable short name if only the id of a deleted user is left."""
+    """Return the email address of *user*, or a short stable name if the user was deleted and only the id is left."""
     try:
         gone = UUID((user or "").removesuffix(_TOMBSTONE))
     except ValueError:
@@ -102,7 +103,7 @@ def name(user: str | None) -> str:
 
 
 def change(detail: Mapping[str, object]) -> str:
-    """Return a change as words: `Daily limit: $1.00 → $2.50; Simultaneous replies: 4 → 2`."""
+    """Return a change as text: `Daily limit: $1.00 → $2.50; Simultaneous replies: 4 → 2`."""
     return "; ".join(
         f"{_VALUES.get(name, name.replace('_', ' ').capitalize())}: {_written(name, value)}"
         for name, value in detail.items()

@@ -69,7 +69,7 @@ _DRAWING = component(
 
 
 def draw_svg(svg: str, key: str) -> None:
-    """Draw an SVG in the app's styles; `st.html` would remove it. The texts in *svg* must be escaped."""
+    """Draw *svg*, which `st.html` would remove, in the app's styles. Texts in *svg* must be escaped by the caller."""
     _DRAWING(data=svg, key=key, height="content")
 
 
@@ -91,12 +91,12 @@ def keep_drafts(
 ) -> None:
     """Keep the composer's draft across reloads and page changes; each tab has its own draft (assets/page/drafts.js).
 
-    Call this early in the run: until then, the browser takes the text for the draft of the previous page.
+    Call this early in the run: until then, the browser regards the composer's text as the draft of the previous page.
 
-    *given*: the text that the run puts into the composer; *run*: the count of ended callbacks; *has_begun*: the page's
-    new chat became a conversation or is no longer temporary; *is_kept*: False in a temporary chat, where no draft is
-    stored; *begun_here*: the number of conversations that this tab has begun, and the first prompt of the newest, which the
-    page of a new chat may still have as a draft because the connection was lost.
+    *given*: the text that the run puts into the composer; *run*: the count of ended callbacks; *has_begun*: True if
+    the page's new chat became a conversation or is no longer temporary; *is_kept*: False in a temporary chat, whose
+    drafts are not stored; *begun_here*: the number of conversations that this tab has begun, and the first prompt of the
+    newest, which the browser may still store as a draft of the new chat because the connection was lost.
     """
     conversation, branch = (thread.conversation, thread.branch()) if thread else (None, ())
     prompts = [one.body for one in branch if one.role is Role.USER]
@@ -108,11 +108,12 @@ def keep_drafts(
         "place": "temporary" if not is_kept else str(conversation.id) if conversation else "new",
         # the revision changes with each sent prompt, so that the component is called again
         "rev": conversation.rev if conversation else 0,
-        # recognised by their lengths (in UTF-16 units) and beginnings; the tab's own may be followed by those of others
+        # the browser recognises the prompts that it sent by their lengths (in UTF-16 units) and beginnings; the last ten,
+        # because prompts that other tabs sent may follow them
         "prompts": [(len(each.encode("utf-16-le")) // 2, each[:100]) for each in prompts[-10:]],
         "count": count,
         "given": given,
-        # a new number for each text given, because a component is not called twice with the same data
+        # changes whenever a text is put into the composer, because a component is not called again with equal data
         "run": run if given else None,
         "is_begun": has_begun,
     }
@@ -122,7 +123,7 @@ def keep_drafts(
 def announce(words: str, after: MessageId | None) -> None:
     """Make screen readers announce *words* politely (assets/page/heard.js).
 
-    They are announced once as long as *words* and *after*, the message that the announcement follows, stay the same.
+    The announcement is repeated only when *words* or *after*, the message that the announcement follows, has changed.
     """
     st.html(f'<i hidden data-said="{escape(words)}" data-after="{after}"></i>')
 
@@ -140,8 +141,10 @@ def watch_news(
     seen: Mapping[str, object],
     hear: Callable[[Mapping[str, object]], None],
 ) -> None:
-    """Make the browser poll the revisions of *place*; if one differs from *seen*, call *hear* with the new revisions
-    and rerun the page (assets/page/news.js)."""
+    """Make the browser poll the revisions of the data that *place* names (assets/page/news.js).
+
+    If a revision differs from *seen*, call *hear* with the new revisions and rerun the page.
+    """
     key = "news-watch"
     _NEWS(
         data={"place": place, "seen": seen},
@@ -162,5 +165,5 @@ def set_theme(theme: Theme) -> None:
 
 
 def reload() -> None:
-    """Reload the page with the browser's current cookie, at most every ten seconds."""
+    """Reload the page, which sends the browser's current cookie, at most once in ten seconds."""
     _RELOAD(key="reload")

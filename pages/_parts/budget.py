@@ -15,7 +15,7 @@ from services.domain.accounts import Limit
 from services.errors import Cap, OverBudget
 
 _MOST = 2  # the largest number of models, and of memory policies, that are offered
-_NEAR = 0.9  # the page shows a limit once this share of it is used
+_NEAR = 0.9  # a limit is shown on the page once this share of it is used
 _ADMIN = "pages/admin.py"
 
 
@@ -68,7 +68,7 @@ def draw_choices(user: UserServices, view: ThreadView, refusals: Sequence[Refusa
     if user.account.role is not AccountRole.ADMIN:
         st.caption("An admin can raise the limit.")
         return
-    # this run registered the page, and Streamlit may not find it until the next run
+    # Streamlit may not find the page until the next run, because this run has registered it
     with suppress(StreamlitPageNotFoundError):
         tab = words.SETTINGS if error.cap is Cap.DEPLOYMENT else words.USERS
         icon, query = ":material/tune:", {"tab": tab}

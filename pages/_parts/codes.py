@@ -14,7 +14,7 @@ _WAIT = "You can request one a minute. A new code replaces the last one."
 
 @dataclass(frozen=True, slots=True)
 class CodeForms:
-    """The forms for codes of one *purpose*, named as in the URL; *back_to*: the page that the forms lead back to."""
+    """The forms for codes of one *purpose* (its name in the URL); *back_to*: the page that the forms lead back to."""
 
     purpose: str
     back_to: str = field(repr=False)
@@ -22,7 +22,7 @@ class CodeForms:
     def send(self, button: str, fields: str = "", *, is_second: bool = False) -> str:
         """Return the HTML of the form that requests a code; *fields*: the HTML of its input fields.
 
-        *is_second*: draw the button as secondary, because another form on the page has the main button.
+        *is_second*: give the button the secondary style, because another form on the page has the main button.
         """
         kind = ' class="db-second"' if is_second else ""
         return f"""
@@ -50,14 +50,14 @@ class CodeForms:
 
     def _hidden(self, step: UUID | None = None) -> str:
         values = {"purpose": self.purpose, "next": self.back_to} | ({"step": step} if step else {})
-        # a sign-up that is begun again still needs its invitation
+        # if a sign-up has to be begun again, it still needs its invitation
         if invitation := st.query_params.get("invite"):
             values["invite"] = invitation
         return hidden_fields(values)
 
 
 def asked_purpose() -> str:
-    """Return the purpose of codes that the URL names; "" if it names none."""
+    """Return the purpose of codes that the URL names, or "" if the URL names none."""
     return st.query_params.get("code", "")
 
 
@@ -70,7 +70,7 @@ def open_step() -> UUID | None:
 
 
 def go_to(purpose: str) -> None:
-    """Make the next run show the forms of *purpose*, or no such forms if it is "". For callbacks."""
+    """Make the next run show the forms of *purpose*, or none of these forms if it is "". For use in callbacks."""
     for name in ("reason", "wait", "why", "step", "code", "by", "added", "ways", "gone", "then"):
         st.query_params.pop(name, None)
     if purpose:

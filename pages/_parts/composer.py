@@ -13,7 +13,7 @@ from services.domain.models import ModelState
 
 
 def place_tools() -> DeltaGenerator:
-    """Return the row that `draw_tools` fills."""
+    """Create and return the empty row that `draw_tools` fills."""
     return st.bottom.container(
         horizontal=True,
         vertical_alignment="center",

@@ -15,14 +15,14 @@ _SAVED = re.compile(r" (Your message|The partial reply) is saved[^.]*\.")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Earlier:
-    """Counts of a chat's earlier messages, by the form in which the next request includes them."""
+    """Numbers of a chat's earlier messages: sent in full, sent as a summary, or not sent with the next request."""
 
     recent: int = 0  # messages that are sent in full
     summarised: int = 0
     cleared: int = 0  # messages before the start of the context
     missing: int = 0  # messages that are not sent in any form
     unanswered: int = 0  # prompts without a reply, which no request includes
-    has_gap: bool = False  # True: some messages after one sent in full are not sent in full
+    has_gap: bool = False  # True: the messages sent in full are not simply the last ones
 
     @property
     def unsent(self) -> int:
@@ -37,13 +37,13 @@ class Earlier:
 class SummaryState:
     """The state of a chat's summary."""
 
-    problem: str | None = None  # a sentence on the failure of the last summary
+    problem: str | None = None  # a sentence that says why the last summary failed
     is_verified: bool = True
     is_coming: bool = False
 
 
 def count_earlier(thread: Thread, plan: ContextPlan) -> Earlier:
-    """Count the earlier messages of the branch on screen, except a last prompt whose reply may still arrive."""
+    """Count the earlier messages of the branch on screen, without the last prompt if its reply may still arrive."""
     branch = thread.branch()
     end = 2 if branch and branch[-1].is_thoughts_only else 1
     if branch[-end:] and branch[-end].role is Role.USER:
@@ -104,7 +104,7 @@ def not_sent(policy: MemoryPolicy, earlier: Earlier, summary: SummaryState) -> t
 
 
 def chip(policy: MemoryPolicy, earlier: Earlier) -> str | None:
-    """Return the label of the panel about unsent messages; None if all but unanswered prompts are sent in full."""
+    """Return the label of the panel about unsent messages; None if all except unanswered prompts are sent in full."""
     lost = earlier.cleared + earlier.missing
     if policy.kind.needs_search and earlier.missing and not earlier.cleared:
         return f"{words.count(earlier.missing, 'earlier message')} sent if related"
@@ -121,7 +121,7 @@ def of_summary(reason: str) -> str:
 
 
 def can_summarise(policy: MemoryPolicy, earlier: Earlier, summary: SummaryState) -> bool:
-    """Return True if `SUMMARIZE` is to be offered: messages await a summary, or the last summary failed."""
+    """Return True if the button `SUMMARIZE` is useful: some messages await a summary, or the last summary failed."""
     is_due = earlier.missing > 0 or summary.problem is not None
     return policy.kind.needs_summary and is_due and not summary.is_coming
 

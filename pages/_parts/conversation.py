@@ -1,4 +1,4 @@
-"""A conversation on the page (title, menus and messages), and the page of a new chat."""
+"""A conversation on the chat page (title, menus and messages), and the new-chat page."""
 
 from collections.abc import Collection
 from contextlib import nullcontext, suppress
@@ -37,7 +37,7 @@ _NOTHING_KEPT = (
     "Still counts towards your budget."
 )
 _IN_VIEW = 3  # the number of earlier exchanges that are drawn first, because they are in view
-_DRAWN = 20  # the usual number of messages on a page: a browser takes seconds to draw hundreds
+_DRAWN = 20  # the usual number of messages on a page: hundreds would take seconds to draw
 # the largest number of messages on a page that begins where the context starts
 _DRAWN_TO_LINE = 30
 
@@ -50,7 +50,7 @@ class Group(NamedTuple):
 
     place: DeltaGenerator
     exchanges: list[Exchange]
-    is_past: bool  # true if the exchanges existed when the conversation was opened
+    is_past: bool  # True if the exchanges existed when the conversation was opened
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +89,7 @@ def draw_welcome(
     temporary_chat: TemporaryChat | None,
     space: Space | None,
 ) -> None:
-    """Draw the page of a new chat: temporary if there is a *temporary_chat*, else in *space* if one is open."""
+    """Draw the new-chat page: for *temporary_chat* if given, else for a chat in *space* if given."""
     title = spaces.name(space) if space else words.NEW_CHAT
     purpose = "New chat in this space." if space else "Ask anything."
     how = "as plain text" if bootstrap.current_app().is_plain else "encrypted"
@@ -104,7 +104,7 @@ def draw_welcome(
 
 
 def name_tab(user: UserServices, temporary_chat: TemporaryChat | None, thread: Thread) -> None:
-    """Show the title of *thread* in the browser's tab, and so in the browser's history, if the user chose this."""
+    """If the user has chosen this, show the title of *thread* in the browser tab, and so in the browser's history."""
     title = thread.conversation.title
     if title and not temporary_chat and user.profile.preferences().has_title_in_tab:
         st.set_page_config(page_title=f"{title} · Daybook")
@@ -156,8 +156,9 @@ def draw_menus(user: UserServices, temporary_chat: TemporaryChat | None, thread:
 def lay_out(view: ThreadView) -> Layout:
     """Create and return the containers of the messages.
 
-    Messages from before the conversation was opened share two containers, because each container costs the browser
-    time. A later prompt shares a container with its replies in all runs, so that nothing moves when a reply is stored.
+    Messages that existed when the conversation was opened share two containers, because each container costs the
+    browser time. A later prompt shares a container with its replies in all runs, so that nothing moves when a reply is
+    stored.
     """
     branch = view.thread.branch()
     first = _first_drawn(view, branch)
@@ -184,7 +185,7 @@ def lay_out(view: ThreadView) -> Layout:
 
 
 def _opened_at(thread: Thread, exchanges: list[Exchange]) -> int:
-    """Return the seq of the last prompt when *thread* was opened, or of the current last prompt if that one was deleted."""
+    """Return the seq of the prompt that was last when *thread* was opened (if deleted: of the prompt that is last now)."""
     last = exchanges[-1][0].seq if exchanges else 0
     place, seq = tab().opened_at or (None, last)
     seq = min(seq, last) if place == thread.conversation.id else last
@@ -195,7 +196,7 @@ def _opened_at(thread: Thread, exchanges: list[Exchange]) -> int:
 def draw_messages(services: ChatParts, view: ThreadView, layout: Layout, *, has_last: bool) -> None:
     """Draw the messages in their containers, in grey if they are not sent to the model.
 
-    *has_last*: the last message was already drawn.
+    *has_last*: True if the last message is on the page already; it is not drawn again.
     """
     plan, branch = view.plan, view.thread.branch()
     drawn = branch[layout.first :]
@@ -221,7 +222,7 @@ def draw_messages(services: ChatParts, view: ThreadView, layout: Layout, *, has_
                     if is_last and has_last:
                         continue
                     drawing.add(message, exchange, is_last=is_last, is_past=group.is_past)
-                    # if the line is below the last message, `draw_start_below` draws it, because it comes after the buttons
+                    # below the last message, `draw_start_below` draws this line later, because the buttons come first
                     if message is last_before and not (is_last or versions.is_edited(message)):
                         drawing.end_element()
                         memory.draw_beginning()
@@ -237,7 +238,7 @@ def draw_start_below(view: ThreadView) -> None:
 
 @dataclass(slots=True)
 class _Drawing:
-    """Draws messages; the prompts and buttons between two replies are one HTML element."""
+    """Draws messages. The prompts and buttons between two replies are drawn as one HTML element."""
 
     thread: Thread
     unseen: Collection[MessageId]
@@ -279,7 +280,7 @@ class _Drawing:
 def _draw_notes(
     services: ChatParts, view: ThreadView, branch: tuple[Message, ...], first: int
 ) -> None:
-    """Draw the elements above the messages: warnings, a button for earlier ones, and the lines for the printed page."""
+    """Draw the elements above the messages: warnings, the button "Earlier messages", and lines that only print shows."""
     thread, plan = view.thread, view.plan
     _draw_print_head(thread, first)
     if not thread.is_whole:
@@ -314,7 +315,7 @@ def print_if_asked(thread: Thread | None) -> None:
 
 
 def note_read(user: UserServices, thread: Thread) -> None:
-    """Mark *thread* as read on every device; if that cannot be stored, it stays unread."""
+    """Mark *thread* as read on all devices; if this cannot be stored, *thread* stays unread."""
     if thread.conversation.is_unread:
         with suppress(AppError):
             user.conversations.mark_read(thread)
@@ -323,8 +324,8 @@ def note_read(user: UserServices, thread: Thread) -> None:
 def _first_drawn(view: ThreadView, branch: tuple[Message, ...]) -> int:
     """Return the index in *branch* of the first message on the page.
 
-    The page has the last `_DRAWN` messages, or begins at the start of the context if that is only a little earlier. The
-    index changes rarely, because elements that keep their position need not be drawn again.
+    The page shows the last `_DRAWN` messages, or begins at the start of the context if that is only a little earlier.
+    The index is changed as rarely as possible, because elements that keep their position need not be drawn again.
     """
     thread, plan = view.thread, view.plan
     if conversation_menu.is_printed(thread.conversation):

@@ -1,4 +1,4 @@
-"""The list of conversations: the pinned ones, then the others by day; or the archive."""
+"""The list of conversations (pinned ones first, then the others grouped by day), or of archived conversations."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -16,7 +16,7 @@ from services.bootstrap import UserServices
 from services.domain import Conversation, ConversationId, Space, SpaceId
 from services.domain.accounts import Expiring
 
-Listed = Mapping[str, Conversation]  # conversations by their ids
+Listed = Mapping[str, Conversation]  # conversations, keyed by their ids
 
 
 def draw_filter() -> None:
@@ -41,8 +41,8 @@ def draw(
 ) -> tuple[Listed, Sequence[Conversation] | None]:
     """Draw the list, the archive or the results of the filter; with an open *space*, only its conversations.
 
-    Return the conversations that have rows, and those that were read for the list (None for results). *opened* always
-    has a row, except in results; *running*: the conversations in which a reply streams.
+    Return the conversations that have rows, and those that were read for the list (None for filter results).
+    *opened* always has a row, except in filter results; *running*: the conversations in which a reply streams.
     """
     every = spaces.every(user)
     has_chooser = space_dialogs.draw_chooser(every, space, opened)
@@ -76,7 +76,7 @@ def draw(
 
 
 def _draw_expiring(expiring: Expiring | None) -> None:
-    """Draw a warning about chats that the deployment will soon delete."""
+    """Draw a warning about unused chats that will soon be deleted (the deployment's retention)."""
     if expiring:
         chats = words.count(expiring.conversations, "unused chat")
         st.caption(
@@ -109,7 +109,7 @@ def act(listed: Listed, opened: Conversation | None, request: Mapping[str, str])
 
 
 class _Rows:
-    """Draws the list as one HTML element, because widgets are slow; as two, above and below the field, while a title is edited.
+    """Draws the list as one HTML element, because widgets are slow; an edited title splits it in two, around the field.
 
     `assets/page/list.js` opens the menus.
     """
@@ -203,7 +203,7 @@ def _heading(conversation: Conversation, now: datetime) -> str:
 
 
 def _key(conversation: Conversation) -> str:
-    """Return the key of the menu in the row of *conversation*; it also identifies the row while the title is edited there."""
+    """Return the key of the menu in the row of *conversation*; it also tells in which place the title is being edited."""
     return f"menu-{conversation.id}"
 
 

@@ -21,7 +21,7 @@ def plain_title(conversation: Conversation) -> str:
 
 
 def is_editing_title(conversation: Conversation, key: str) -> bool:
-    """Return True if the title beside the menu *key* is being edited."""
+    """Return True if the title is being edited in the place whose menu has the key *key*."""
     return tab().edited_title == (key, conversation.id)
 
 
@@ -39,8 +39,11 @@ def actions(
     is_above: bool = False,
     has_branches: bool = False,
 ) -> dict[str, Callable[[], None]]:
-    """Return the actions of a conversation's menu, by label. *can_move*: there is a space to move to; *is_above*: the
-    menu is above the messages, not in the list; *has_branches*: versions exist that are not on the page."""
+    """Return the actions of a conversation's menu, by label.
+
+    *can_move*: True if there is a space to move to; *is_above*: True if the menu is above the messages, not in the
+    list; *has_branches*: True if there are versions of messages that are not on the page.
+    """
     found: dict[str, Callable[[], None]] = {}
     if not conversation.is_archived:
         found["Unpin" if conversation.pinned_at else "Pin"] = partial(_pin, conversation)
@@ -60,12 +63,12 @@ def actions(
 
 
 def is_printed(conversation: Conversation) -> bool:
-    """Return True if the conversation is being printed, for which the whole branch is drawn."""
+    """Return True if the conversation is being printed; its whole branch is drawn then."""
     return tab().printed == conversation.id
 
 
 def end_printing() -> None:
-    """Make the next run draw the page as usual again. For callbacks."""
+    """Make the next run draw the page as it was before printing. For use in callbacks."""
     tab().printed = None
 
 
@@ -83,7 +86,7 @@ def _leave_title() -> None:
 
 def _rename(conversation: Conversation, title: str) -> None:
     find_user().conversations.rename(conversation.id, title)
-    _leave_title()  # does nothing if Cancel was pressed meanwhile
+    _leave_title()  # without effect if Cancel was pressed meanwhile
 
 
 def _pin(conversation: Conversation) -> None:

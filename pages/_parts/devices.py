@@ -10,7 +10,7 @@ from pages._session import ask_for, find_user, show_errors
 from services.domain.accounts import Device
 
 _OTHERS = "Sign out everywhere else"
-# a checkbox for native forms that change a sign-in method: it signs out all other devices
+# the HTML of a checkbox in forms that change a sign-in method; if ticked, all other devices are signed out
 OTHERS_FIELD = """<label class="db-check"><input type="checkbox" name="others" value="yes">
         Sign out my other devices</label>"""
 

@@ -17,16 +17,16 @@ Document = TypeVar("Document")
 def seen_at_opening(key: str, now: Document) -> Document:
     """Return the document that was stored when the dialog with the field *key* was opened.
 
-    In the first run of a dialog, the result is *now*; once `save` has drawn a newer version, it is that version.
+    In the first run of a dialog, that is *now*; once `save` has drawn a newer version, the newer version is returned.
     """
-    # true if the dialog was just opened: its field is new, or a closed dialog left the field behind without the document
+    # true if the dialog was just opened: its field is new, or the field remains from an earlier dialog without its document
     if key not in st.session_state or tab().seen[0] != key or tab().seen[1] is None:
         tab().seen = key, now
     return cast(Document, tab().seen[1])
 
 
 def is_submitted(label: str = words.SAVE) -> bool:
-    """Draw the buttons of a dialog's form, *label* and Cancel; return True if *label* was pressed."""
+    """Draw the buttons *label* and Cancel of a dialog's form; return True if *label* was pressed."""
     # the stylesheet places the buttons from right to left
     with st.container(horizontal=True, key="form-buttons"):
         # this button comes first, because Enter presses the first button of a form
@@ -64,7 +64,7 @@ def save(
 
 
 def is_confirmed(label: str, key: str) -> bool:
-    """Draw Cancel and the delete button *label*; return True if the latter was pressed."""
+    """Draw the button Cancel and a red button *label*; return True if *label* was pressed."""
     with right_row():
         if st.button(words.CANCEL, key="cancel-deletion"):
             st.rerun()

@@ -1,4 +1,4 @@
-"""Elements that many pages draw: rows, quiet buttons, menus, and a field for editing text in place."""
+"""Elements that many pages draw: rows, frameless buttons, menus, tables, and a field for editing text in place."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from html import escape
@@ -20,12 +20,12 @@ Gap = Literal["xxsmall", "small"] | int | None
 
 
 def row(key: str | None = None, gap: Gap = "small", *, wrap: bool = True) -> DeltaGenerator:
-    """Return a container of elements side by side."""
+    """Return a container that places elements side by side."""
     return st.container(horizontal=True, vertical_alignment="center", gap=gap, wrap=wrap, key=key)
 
 
 def right_row() -> DeltaGenerator:
-    """Return a container of buttons at the right edge."""
+    """Return a container that places buttons at the right edge."""
     return st.container(horizontal=True, horizontal_alignment="right")
 
 
@@ -70,11 +70,11 @@ def quiet_button(
 
 
 def key_showing(name: str, value: object) -> str:
-    """Return a widget key under which the field of a menu shows *value*: a new key if the field now has another value.
+    """Return a key for a field in a menu so that the field shows *value*: a new key if the field now has another value.
 
-    The field is replaced, instead of setting its value in the session state: while its menu is closed, a field ignores
-    a value that is set, and sends its old value with the next run as if the user had chosen it again. Setting a value
-    would also undo a choice that the user makes while the page is being drawn.
+    A new key replaces the field. Setting its value in the session state would not work: while its menu is closed, a
+    field ignores the set value, and sends its old value with the next run as if the user had chosen it again. Setting
+    the value would also undo a choice that the user makes while the page is being drawn.
     """
     key, number = tab().field_keys.get(name, (name, 0))
     if st.session_state.get(key, value) != value:
@@ -84,9 +84,9 @@ def key_showing(name: str, value: object) -> str:
 
 
 def distinct(labels: Mapping[Choice, str], *others: str) -> dict[Choice, str]:
-    """Return *labels* with invisible characters added to each that equals an earlier one or one of *others*.
+    """Return *labels*, adding invisible characters to each label that equals an earlier one or one of *others*.
 
-    Fields and menus send only the label of the chosen option, and Streamlit takes equal labels for the last such option.
+    Fields and menus send only the label of the chosen option, and Streamlit takes the last of several equal labels.
     """
     found: dict[Choice, str] = {}
     for choice, label in labels.items():
@@ -119,7 +119,7 @@ def menu(
     *,
     is_wide: bool = False,
 ) -> None:
-    """Draw a menu with a frameless button; *act* gets the chosen option, and the page shows an AppError that it raises."""
+    """Draw a menu with a frameless button; call *act* with the chosen option. The page shows an AppError from *act*."""
     st.menu_button(
         label,
         list(options),
@@ -153,7 +153,7 @@ def draw_metrics(figures: Mapping[str, str]) -> None:
 
 
 def draw_refusal(sentence: str) -> None:
-    """Draw the reason why an entry or action was refused; call it right below the field or button."""
+    """Draw the reason why an entry or action was refused; call this right after drawing the field or button."""
     st.html(f'<p role="alert" class="db-refusal">{escape(sentence)}</p>')
 
 
@@ -184,7 +184,8 @@ def _label(row: GridRow) -> str:
 
 def draw_switch(label: str, is_on: bool, act: Callable[[bool], object]) -> None:
     """Draw a switch; call *act* with the new value. The page shows an AppError that *act* raises."""
-    st.session_state[label] = is_on  # another tab may have changed the value, or *act* has failed
+    # set in each run, because another tab may have changed the value, or *act* may have failed
+    st.session_state[label] = is_on
     st.toggle(label, key=label, on_change=lambda: attempt(act, bool(st.session_state[label])))
 
 
@@ -233,10 +234,10 @@ def draw_field(
     subject: object,
     save_key: str,
 ) -> None:
-    """Draw *text* as a field: Save, Enter or leaving the field calls `save(subject, text)`, Escape calls *leave*.
+    """Draw a field for editing *text*: Save, Enter or leaving the field calls `save(subject, text)`, Escape calls *leave*.
 
-    *save_key*: the key of Save. Pressing Save leaves the field first, so *save* may be called twice.
-    assets/page/title.js handles the keys.
+    *save_key*: the key of the button Save. Pressing it also leaves the field, so *save* may be called twice.
+    assets/page/title.js handles Enter and Escape.
     """
 
     def act() -> None:

@@ -1,6 +1,6 @@
 """An editable list of facts: all facts on the memory page, or the notes of one chat or space in a dialog.
 
-A fact is edited in place. If another tab has changed it meanwhile, its new text is shown before it can be replaced.
+A fact is edited in place. If another tab has changed it meanwhile, the new text is shown before it can be replaced.
 """
 
 from collections.abc import Callable
@@ -58,7 +58,7 @@ class FactList:
         return [one for one in user.facts.facts() if (one.conversation_id, one.space_id) == scope]
 
     def draw_in_dialog(self, user: UserServices) -> None:
-        """Draw the facts of this chat or space, Undo, the errors of callbacks, and the field that adds a fact."""
+        """Draw the facts of this chat or space, the Undo button, the errors of callbacks, and the field for a new fact."""
         with st.container(key="notes", gap=None):
             for fact in self.facts(user):
                 self.draw_row(fact)
@@ -70,7 +70,7 @@ class FactList:
         self.draw_adding()
 
     def draw_row(self, fact: Fact, draw_source: Callable[[Fact], None] | None = None) -> None:
-        """Draw *fact* with its buttons and, below it, its source; while it is edited, draw a field."""
+        """Draw *fact*, its buttons and, below it, its source; if the fact is being edited, draw a field instead."""
         key = f"{self.noun}-{fact.id}"
         seen, refusal = tab().edited_facts.get(self.noun, (None, ""))
         with row(f"fact-{key}", 2, wrap=False):
@@ -99,8 +99,8 @@ class FactList:
         return f"new-{self.noun}-{self.conversation_id or self.space_id or ''}".removesuffix("-")
 
     def _draw_field(self, fact: Fact, key: str) -> None:
-        # the key of Save contains the fact's version: pressing Save first leaves the field, which saves, too.
-        # If that shows a newer version, the press must not replace this version before the user has seen it.
+        # the key of Save contains the fact's version: pressing Save first leaves the field, which also saves. If the
+        # page then shows a newer version, the press must not replace that version before the user has seen it.
         save_key, limit = f"save-{self.noun}-{fact.since.timestamp()}", LONGEST_FACT
         acts = self._save, self._leave
         draw_field(self.noun, fact.text, limit, f"text-{key}", *acts, fact, save_key)
@@ -108,7 +108,7 @@ class FactList:
     def _edit(self, fact: Fact) -> None:
         _, refusal = tab().edited_facts.get(self.noun, (None, ""))
         tab().edited_facts[self.noun] = fact, ""
-        if refusal:  # the refusal was shown at the field of another fact, which is closed here
+        if refusal:  # it was shown at the field of another fact, which this method closes
             raise BadInput(refusal)
 
     def _leave(self) -> None:
@@ -129,9 +129,10 @@ class FactList:
         st.session_state[self._new_key] = ""
 
     def _save(self, fact: Fact, text: str) -> None:
-        """Store *text* in place of the text of *fact*; if it is refused, keep the reason, which is drawn at the field.
+        """Replace the text of *fact* by *text*; if this is refused, keep the reason, which is then drawn at the field.
 
-        A press of Save also leaves the field, and Streamlit calls this method for both at once, in two threads.
+        Pressing Save also leaves the field, and Streamlit calls this method for both events at the same time, in two
+        threads.
         """
         edited, facts = tab().edited_facts, find_user().facts
         seen = self._seen(fact) or fact
@@ -152,7 +153,7 @@ class FactList:
         except AppError as error:
             edited[self.noun] = seen, error.public
             return
-        if self._seen(fact):  # false if the field of another fact was opened meanwhile
+        if self._seen(fact):  # false if another fact's field was opened meanwhile
             self._leave()
 
     def _seen(self, fact: Fact) -> Fact | None:

@@ -1,4 +1,4 @@
-"""The forms for a second factor: at sign-in, after the password or a mailed code; to confirm a change, beside the password."""
+"""The forms for a second factor, which is asked for after the password or a mailed code, or in a proof of identity."""
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -16,7 +16,7 @@ from services.domain.accounts import SecondFactor
 TITLE = "Enter the code of your authenticator app"
 # the values of the URL parameter `code`, each for one form
 _APP, _RECOVERY, _PASSKEY = "factor", "recovery", "passkey_factor"
-# the value of `code` for the form that resets a password without a second factor, and asks which methods to keep
+# the value of `code` for the form of a password reset that asks only which methods to keep, not for a second factor
 _KEPT = "kept"
 _TITLES = {
     _APP: TITLE,
@@ -37,17 +37,17 @@ _PROOF_FIELD = """<label>Code of your authenticator app, or a recovery code<inpu
 
 
 def open_step() -> UUID | None:
-    """Return the step in the URL if `draw` has a form for it, else None."""
+    """Return the id of the step in the URL if `draw` has a form for this step, else None."""
     return codes.open_step() if codes.asked_purpose() in _TITLES else None
 
 
 def open_enrolment() -> UUID | None:
-    """Return the step in the URL if it is a sign-in for which a second factor has to be set up, else None."""
+    """Return the id of the step in the URL if it is a sign-in whose user must first set up a second factor, else None."""
     return codes.open_step() if codes.asked_purpose() == _ENROL else None
 
 
 def draw_enrolment(step: UUID, back_to: str) -> None:
-    """Draw the button that leads to the setup key."""
+    """Draw the button that leads to the page with the setup key."""
     draw_form_title("Set up an authenticator app")
     st.markdown(
         "Two-step verification is required here. Set up an app on your phone, or a password manager, that "
@@ -63,7 +63,7 @@ def draw_enrolment(step: UUID, back_to: str) -> None:
 
 
 def draw(step: UUID, back_to: str) -> None:
-    """Draw the form for a code of the app, a passkey or a recovery code."""
+    """Draw the form for a code of the authenticator app, a passkey or a recovery code, as the URL asks."""
     form = codes.asked_purpose()
     draw_form_title(_TITLES[form])
     if st.query_params.get("reason") == "slow" and form == _APP:
@@ -81,7 +81,7 @@ def draw(step: UUID, back_to: str) -> None:
 
 
 def _offered() -> Sequence[str]:
-    """Return the forms that the step in the URL offers."""
+    """Return the names of the forms among which the user can choose for the step in the URL."""
     match st.query_params.get("by", ""):
         case "passkey":
             return _PASSKEY, _RECOVERY
@@ -92,7 +92,7 @@ def _offered() -> Sequence[str]:
 
 
 def proof_field(factor: SecondFactor | None) -> str:
-    """Return the HTML of the field for the second factor in a proof form; "" if no factor is asked for."""
+    """Return the HTML of the field for the second factor in a form for a proof; "" if no second factor is required."""
     if factor and not factor.since:  # the factor is a passkey, without an app
         return _RECOVERY_FIELD
     is_wanted = factor is not None or st.query_params.get("reason") in _REASONS
@@ -100,7 +100,7 @@ def proof_field(factor: SecondFactor | None) -> str:
 
 
 def _switch(form: str) -> None:
-    """Make the next run show *form* for the same step. For callbacks."""
+    """Make the next run show *form* for the same step. For use in callbacks."""
     for name in ("reason", "wait"):
         st.query_params.pop(name, None)
     st.query_params["code"] = form
@@ -122,9 +122,9 @@ def _passkey_form(step: UUID, back_to: str) -> str:
 
 
 def _of_step() -> str:
-    """Return the HTML that all forms of a step share: values from the URL, and a choice of the methods that a reset keeps."""
+    """Return HTML for all forms of a step: values from the URL, and checkboxes for the methods that a reset may keep."""
     values = {name: st.query_params.get(name, "") for name in ("by", "ways")}
-    kept = dict[str, str]()  # the labels of methods that a reset may keep, by field name
+    kept = dict[str, str]()  # labels of the methods that a reset may keep, by field name
     if added := _day(st.query_params.get("added", "")):
         values["added"] = str(added)
         kept["keeps"] = f"Authenticator app, added on {words.date_of(added)}"
@@ -137,9 +137,9 @@ def _of_step() -> str:
 
 
 def _kept(kept: Mapping[str, str]) -> str:
-    """Return HTML with a checkbox for each method that a reset may keep; *kept*: the labels by field name.
+    """Return HTML with a checkbox for each sign-in method that a password reset may keep; *kept*: the labels by field name.
 
-    The boxes are ticked, except those that the user had unticked before the last entry was refused.
+    All boxes are ticked, except those that the user had unticked before the last entry was refused.
     """
     if not kept:
         return ""

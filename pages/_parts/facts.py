@@ -1,4 +1,4 @@
-"""Facts about the user: the latest ones below a reply, the offer to note facts, and the list on the memory page."""
+"""Facts about the user: new ones below a reply, the request for consent to store facts, and the list on the memory page."""
 
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
@@ -55,7 +55,7 @@ def draw_noted(user: UserServices, view: ThreadView) -> None:
 
 
 def draw_offer(user: UserServices, thread: Thread) -> None:
-    """Ask whether facts may be noted, until the user has answered; a tab asks in only one conversation."""
+    """Ask the user for consent to store facts, until there is an answer; a tab asks in only one conversation."""
     with suppress(StoreUnavailable):
         known = user.profile.preferences()
         replies = [said for said in thread.branch() if said.role is Role.ASSISTANT]
@@ -76,7 +76,7 @@ def draw_offer(user: UserServices, thread: Thread) -> None:
 
 
 def _announced(user: UserServices, one: NotedFact) -> str:
-    """Return a fact, the fact that it replaced, and its scope, as HTML."""
+    """Return the HTML that announces a new fact: its text, the fact that it replaced, and its scope."""
     fact, space = one.fact, user.choices.space(one.fact.space_id)
     where = f"“{space.name}”" if space and space.name else "this space"
     holds = "in this chat" if fact.conversation_id else f"in {where}" if fact.space_id else ""
@@ -92,7 +92,7 @@ def _choose(is_wanted: bool) -> None:
 
 
 def note_left(user: UserServices, conversation: Conversation | None) -> None:
-    """If this tab now shows another *conversation* or page, start noting facts from the chat that it showed before."""
+    """If this tab now shows another *conversation* or page, start extracting facts from the chat that it showed before."""
     here = conversation.id if conversation else None
     before, tab().noting_in = tab().noting_in, here
     if before != here:
@@ -130,7 +130,7 @@ def draw_none(*, is_on: bool) -> None:
 def _draw_source(
     fact: Fact, titles: dict[ConversationId, Conversation], names: dict[SpaceId, Space]
 ) -> None:
-    """Draw the date of *fact*, its scope unless it applies everywhere, and its source."""
+    """Draw the date of *fact*, its scope (unless it applies everywhere) and its source."""
     said = [words.in_markdown(words.moment(fact.since))]
     if space := names.get(fact.space_id) if fact.space_id else None:
         said.append(f"only in {safe_md.label(space.name)}")
@@ -165,14 +165,14 @@ def delete_all_dialog() -> None:
         f"Delete {named}? The model will no longer see {'it' if len(kept) == 1 else 'them'}. "
         "This cannot be undone."
     )
-    # the key contains the numbers, so a press made when other numbers were shown is ignored
+    # the key contains the counts, so a press is ignored if the page then showed different counts
     if editing.is_confirmed("Delete all", f"delete-all-{memories}-{notes}"):
         user_services().facts.forget_all()
         st.rerun()
 
 
 def _titles(user: UserServices, facts: Iterable[Fact]) -> dict[ConversationId, Conversation]:
-    """Return the existing conversations that *facts* belong to or came from; none while they cannot be read."""
+    """Return the existing conversations that *facts* belong to or came from, by id; {} while they cannot be read."""
     asked = {fact.conversation_id or fact.source_conversation_id for fact in facts}
     with suppress(StoreUnavailable):
         found = user.conversations.some(each for each in asked if each)

@@ -1,4 +1,4 @@
-"""Fields of native forms: hidden ones, and those for passwords."""
+"""Hidden fields and password fields of native HTML forms."""
 
 from collections.abc import Mapping
 from html import escape
@@ -27,7 +27,7 @@ def password_field(label: str, kind: PasswordKind) -> str:
 
 
 def show_button(*kinds: PasswordKind) -> str:
-    """Return the HTML of the button that shows the passwords in the fields of these *kinds*.
+    """Return the HTML of the button that makes the passwords in the fields *kinds* visible.
 
     If one of the fields is for a new password, the rule for passwords follows the button.
     """

@@ -1,4 +1,4 @@
-"""The common parts of all pages but the chat page: sidebar, heading, dialogs and refusals of callbacks."""
+"""The parts that all pages except the chat page share: sidebar, heading, dialogs and the refusals of callbacks."""
 
 from collections.abc import Generator
 from contextlib import contextmanager

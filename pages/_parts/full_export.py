@@ -17,9 +17,9 @@ def draw_button() -> None:
 def draw_progress() -> None:
     """Draw the progress of the latest export until it ends; draw nothing if a dialog is about to open."""
     with show_errors():
-        # The fragment is drawn only while an export runs: with each run of a fragment, the browser sends the values of all
-        # widgets. It is not drawn while a dialog is open: the rerun of the page at the end of the export would close the
-        # dialog and lose what the user has typed or pressed there.
+        # The fragment is drawn only while an export runs, because with each run of a fragment the browser sends the values
+        # of all widgets. It is not drawn while a dialog is open, because the page is rerun at the end of the export, which
+        # would close the dialog and lose what the user has typed or pressed there.
         if _running() and tab().dialog is None:
             _draw_bar()
 

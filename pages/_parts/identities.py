@@ -1,6 +1,6 @@
-"""The part of the page Account that lists, adds, renames and removes sign-ins at providers.
+"""The part of the Account page that lists, adds, renames and removes sign-ins through single sign-on providers.
 
-The forms that change these sign-ins are native ones, which post to routes outside Streamlit.
+The forms that change these sign-ins are native HTML forms, which post to routes outside Streamlit.
 """
 
 from collections.abc import Sequence
@@ -24,7 +24,7 @@ _RENAME, _REMOVE = "Rename sign-in", "Remove sign-in"
 
 
 def draw(user: UserServices, *, is_proven: bool) -> None:
-    """Draw the sign-ins of *user* at providers and, after a proof (*is_proven*), the forms that change them."""
+    """Draw the provider accounts linked to *user* and, after a recent proof (*is_proven*), the forms that change them."""
     offered, own = providers.offered(), user.sign_in_details.identities
     if not offered and not own:
         return
@@ -62,7 +62,7 @@ def _draw_one(one: LinkedIdentity, offered: Sequence[OfferedProvider], *, is_pro
 
 @st.dialog(_RENAME, width="small", on_dismiss="rerun")
 def rename_identity_dialog(one: LinkedIdentity) -> None:
-    """Ask for a new name for a sign-in at a provider."""
+    """Ask for a new name for a sign-in through a provider."""
     st.html(f"""
       <form class="db-form" method="post" action="/identity/rename">
         {_mark_field(one)}
@@ -74,7 +74,7 @@ def rename_identity_dialog(one: LinkedIdentity) -> None:
 
 @st.dialog(_REMOVE, width="small", on_dismiss="rerun")
 def remove_identity_dialog(one: LinkedIdentity, label: str) -> None:
-    """Ask for confirmation before a sign-in is removed."""
+    """Ask for confirmation before a sign-in through a provider is removed from the account."""
     st.markdown("It will no longer open your account. You can add it again.")
     st.text(label if one.name == label else f"{label}: {one.name}")
     st.html(f"""

@@ -58,7 +58,8 @@ def seen_dialog(conversation_id: ConversationId, reply_id: MessageId) -> None:
 def table(sent: ContextPlan | SentContext, tokens: int, room: int | None = None) -> str:
     """Return a bar and a table of the parts of the context as HTML; *tokens*: their total; *room*: the context budget.
 
-    The app counts the parts itself; the last row is the formatting plus the difference between *tokens* and that count.
+    The app itself counts the tokens of each part. The last row contains the formatting and the difference between
+    *tokens* and the app's total.
     """
     parts = _parts(sent)
     # the ratio of the endpoint's token count to the app's own count
@@ -102,7 +103,7 @@ def cut_prompt(receipt: SentContext, tokens: Usage) -> str:
 
 
 def _parts(sent: ContextPlan | SentContext) -> tuple[tuple[str, int, str], ...]:
-    """Return the name, the tokens and the colour of each part of the context, in the order of sending."""
+    """Return the name, token count and colour of each part of the context, in the order in which they are sent."""
     if isinstance(sent, SentContext):
         tokens, kept, recalled = sent.tokens, len(sent.verbatim), len(sent.recalls)
         facts, summarised = len(sent.facts), sent.summarised_count
@@ -122,7 +123,7 @@ def _parts(sent: ContextPlan | SentContext) -> tuple[tuple[str, int, str], ...]:
 
 
 def _draw(view: ThreadView, receipt: SentContext, counted: str) -> None:
-    """Draw the texts of the context. *counted*: a sentence on the source of the token counts."""
+    """Draw the texts of the context. *counted*: a sentence that says how the tokens were counted."""
     thread, far = view.thread, view.recalled(receipt)
     st.caption(f"Context: {words.policy_name(policy_named(receipt.policy))}. {counted}")
     by_seq = {message.seq: message for message in thread.messages}

@@ -1,4 +1,4 @@
-"""A diagram of the layers that hold a user's data, from the browser to the database: a box of text lines for each."""
+"""A diagram of the layers that store or see a user's data, from the browser to the model: one box of text per layer."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ _HEAD = (
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """A box of the diagram. If *mark* is set, the browser replaces the first of *lines*."""
+    """A box of the diagram. If *mark* is set, a script in the browser replaces the first of *lines*."""
 
     title: str
     lines: Sequence[str]

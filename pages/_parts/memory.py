@@ -45,7 +45,7 @@ def draw_policy(services: ChatParts, view: ThreadView) -> None:
             _draw_size(conversation, now, now.messages)
         if not conversation:
             return
-        # reset_seq exceeds this number if the newest messages were deleted after the context was cleared
+        # less than reset_seq if the newest messages were deleted after the context was cleared
         last_seq = thread.messages[-1].seq if thread.messages else 0
         if conversation.reset_seq and conversation.reset_seq >= last_seq:
             quiet_button(words.RESTORE_CONTEXT, "undo", "undo-start", _restore, thread)
@@ -79,8 +79,8 @@ def draw_unsent(services: ChatParts, view: ThreadView) -> None:
 
 
 def draw_meter(view: ThreadView) -> None:
-    """Draw the used share of the context (below 50 %, only an icon). The popover shows the parts of the next request
-    and its highest cost."""
+    """Draw the used share of the context: as a number or, below 50 %, only as an icon. A popover shows the parts of the
+    next request and its maximum cost."""
     if view.thread.is_newer:  # no prompt is sent in a chat that a newer version of Daybook stored
         return
     room, plan, forecast = view.setup.budget.prompt_tokens, view.plan, view.forecast
@@ -107,9 +107,9 @@ def draw_meter(view: ThreadView) -> None:
 def draw_banner(
     services: ChatParts, view: ThreadView, plan: ContextPlan, *, has_line: bool
 ) -> None:
-    """Draw how many earlier messages are not sent in full, why, and buttons that help.
+    """Draw a banner that says how many earlier messages are not sent in full and why, with buttons that help.
 
-    *has_line*: the page has a line at the start of the context, to which a link leads.
+    *has_line*: True if the page has a line at the start of the context; a link in the banner leads there.
     """
     thread, summary = view.thread, _summary_state(view)
     policy = thread.conversation.policy
@@ -170,7 +170,7 @@ def draw_beginning() -> None:
 
 
 def out_of_view(branch: Sequence[Message], plan: ContextPlan | None) -> set[MessageId]:
-    """Return the messages of *branch* that are not sent to the model, except a prompt whose reply may still come."""
+    """Return the ids of the messages in *branch* that are not sent to the model, except a prompt that awaits its reply."""
     if plan is None:
         return set()
     count = 2 if branch and branch[-1].is_thoughts_only else 1
@@ -197,7 +197,7 @@ def _draw_policies(
 
 
 def _draw_size(conversation: Conversation | None, policy: MemoryPolicy, messages: int) -> None:
-    """Draw the field for the window's size in messages: an even number, because a prompt is sent with its reply."""
+    """Draw the field for the window's size, an even number of messages, because prompts are sent with their replies."""
     key = key_showing(f"window-{_id(conversation)}", messages)
 
     def resize() -> None:
@@ -209,12 +209,12 @@ def _draw_size(conversation: Conversation | None, policy: MemoryPolicy, messages
 
 
 def _id(conversation: Conversation | None) -> str:
-    """Return the part of a widget's key that stands for *conversation* (None: a new one)."""
+    """Return the part of a widget key that identifies *conversation*; None: a new conversation."""
     return str(conversation.id) if conversation else "new"
 
 
 def choose(conversation: Conversation | None, policy: MemoryPolicy) -> None:
-    """Store *policy* for *conversation*, or choose it for the new conversation. For callbacks."""
+    """Store *policy* for *conversation*, or choose it for the new conversation. For use in callbacks."""
     if conversation is None:
         new_conversation.choose_policy(policy)
     else:
@@ -266,7 +266,7 @@ def summary_dialog(conversation_id: ConversationId) -> None:
         is_gone = st.button("Delete summary", icon=":material/close:", type="tertiary")
 
     def change() -> None:
-        # contains the summary as the user saw it, so that a newer summary is not replaced
+        # with the summary that the user saw: if the stored summary is newer, it is not replaced
         thread_as_seen = replace(thread, summary=seen)
         if is_asked_again:
             if services.tasks.summarise_now(thread_as_seen, is_anew=True):

@@ -1,4 +1,4 @@
-"""Messages: a prompt in a tinted block, a reply on the bare page, how a reply ended, and the buttons below."""
+"""Messages on the page: prompts in a tinted block, replies without one, how a reply ended, and the buttons below."""
 
 from base64 import b64encode
 from collections.abc import Iterable, Mapping, Sequence
@@ -30,7 +30,7 @@ Costs = Mapping[TurnId, TurnCost]
 
 _UNVERIFIED = "This message failed its integrity check and is hidden. Contact your admin."
 
-# on touch screens, this button replaces hovering (assets/page/details.js)
+# on touch screens, this button shows the details that appear on hover elsewhere (assets/page/details.js)
 _MORE = '<button class="db-act db-details" aria-expanded="false" aria-label="Details" data-icon="more_horiz"></button>'
 
 _UNANSWERED = (
@@ -78,7 +78,7 @@ def draw_reply(
 ) -> None:
     """Draw *reply* as safe Markdown, with its thoughts from *known*.
 
-    *is_plain*: omit `st.chat_message`, which adds several DOM nodes, if the reply is only text.
+    *is_plain*: if the reply is only text, draw it without `st.chat_message`, which adds several DOM nodes.
     """
     # the ending of the last reply is not drawn here, because `draw_end` draws it below the reply
     ending = None if is_last and reply.outcome is not Outcome.EDITED else _ending_of(reply)
@@ -122,13 +122,16 @@ def below(reply: Message, others: Sequence[Message], costs: Costs, choices: Iter
         edit = _edit(reply)
         again = _act("retry", reply, words.REGENERATE, "refresh") + _choice(reply, choices)
     seen = _act("seen", reply, words.CONTEXT_USED, "visibility") if reply.turn_id else ""
-    # buttons that only some replies have are last, so that the other buttons stay in place
+    # buttons that only some replies have come last, so that the others are always at the same position
     parts = _copy(reply), edit, again, seen, _switch(reply, others), _facts(reply, costs)
     return f'<div class="db-acts">{"".join(parts)}</div>'
 
 
 def draw_coming(view: ThreadView, continued: Message | None) -> DeltaGenerator:
-    """Draw the frame of a streaming reply and return the container of its text; *continued*: the reply that it continues."""
+    """Draw the frame of a streaming reply and return the container for its text.
+
+    *continued*: the earlier reply that the new one continues, if any.
+    """
     with st.chat_message(Role.ASSISTANT):
         if continued:
             thoughts.draw(continued, view.thoughts([continued]))
@@ -145,7 +148,7 @@ def draw_end(services: ChatParts, view: ThreadView) -> None:
     choices = versions.choices(services)
     if thread.is_newer:
         st.caption(f"{_NEWER.icon} {_NEWER.sentence}")
-    if failure and last.is_answer:  # the reply exists, so a request for another version failed
+    if failure and last.is_answer:  # there is a reply, so a request for another version has failed
         st.error(reason(failure), icon=":material/cloud_off:")
     if last.outcome is Outcome.CUT:
         with row("cut-reply"):
@@ -172,7 +175,8 @@ def draw_end(services: ChatParts, view: ThreadView) -> None:
             on_click=attempt,
             args=[turns.retry, thread.conversation.id, last.id, view.setup.offer.info.name],
         )
-        own = f"{_copy(last)}{_edit(last)}" if others else ""  # buttons for the text of the reply
+        # the buttons for the text of a partial reply
+        own = f"{_copy(last)}{_edit(last)}" if others else ""
         parts = own, _choice(last, choices), _switch(last, others)
         st.html(f'<div class="db-acts">{"".join(parts)}</div>', width="content")
 

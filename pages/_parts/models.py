@@ -50,7 +50,7 @@ def line(services: ChatParts) -> str:
 
 
 def draw_connect_card() -> None:
-    """Draw a card that offers to connect a better model, unless one is connected."""
+    """Unless a remote model is connected, draw a card with instructions for connecting a better model."""
     if bootstrap.current_app().health.model is not ModelState.REMOTE:
         with st.expander(
             "You're using a tiny demo model. Expect poor answers.",
@@ -80,7 +80,7 @@ def draw_picker(services: ChatParts, view: ThreadView) -> None:
     offers = (*services.offers, view.setup.offer)
     offered = {offer.info.name: offer.info for offer in offers}
     conversation_id = None if view.is_new else view.thread.conversation.id
-    usual = services.choices.setup(None).offer.info.name  # the default model of the user
+    usual = services.choices.setup(None).offer.info.name  # the user's default model
     name = view.setup.offer.info.name
     key = key_showing(f"model-{conversation_id or 'new'}", name)
     with popover(safe_md.label(name, 40), "neurology", "model-picker").container(width=340):
@@ -105,7 +105,7 @@ def draw_picker(services: ChatParts, view: ThreadView) -> None:
 
 
 def draw_notices(view: ThreadView) -> None:
-    """Draw notices about choices that cannot be applied."""
+    """Draw notices about chosen models, preferences and instructions that cannot be used."""
     setup = view.setup
     if setup.missing_model:
         missing, name = safe_md.label(setup.missing_model), safe_md.label(setup.offer.info.name)
@@ -129,7 +129,7 @@ def draw_notices(view: ThreadView) -> None:
 
 
 def _caption(info: ModelInfo, *, is_usual: bool) -> str:
-    """Return a model's limits and prices; if both limits have the same source, it is named once."""
+    """Return the text on a model's limits and prices; if both limits have the same source, name the source only once."""
     is_same = info.context_source is info.reply_source
     source = "" if is_same else f" ({_SOURCES[info.context_source]})"
     window = f"{words.number(info.context_tokens)}-token context{source}"
@@ -142,7 +142,7 @@ def _caption(info: ModelInfo, *, is_usual: bool) -> str:
 
 
 def choose(conversation_id: ConversationId | None, name: str) -> None:
-    """Store the model *name* for a conversation, or choose it for the new conversation. For callbacks."""
+    """Store the model *name* for a conversation, or choose it for the new conversation. For use in callbacks."""
     if conversation_id is None:
         new_conversation.choose_model(name)
     else:

@@ -1,4 +1,4 @@
-"""The part of the page Account that changes the email address: forms for the new address and the code mailed to it."""
+"""The part of the Account page that changes the email address: forms for the new address and the code mailed to it."""
 
 from contextlib import suppress
 from uuid import UUID
@@ -13,7 +13,7 @@ from services.domain.accounts import ProofScope
 from services.domain.mails import CodePurpose
 from services.domain.sign_in_methods import SignInMethod
 
-MOVED = "moved"  # the reason in the URL once the email address is changed
+MOVED = "moved"  # the reason in the URL after the email address was changed
 _CHANGED = (
     "Email changed. Sign in with the new one from now on. If the old one was confirmed, we told it"
     "{}. Your other devices stay signed in: sign them out below if you do not know them."
@@ -22,7 +22,7 @@ _TAKE_BACK = ", and it can be taken back for three days, on the sign-in page"
 OF_PROVIDER = "Your organization manages this email. Ask your admin to change it."
 _NEW_OF_PROVIDER = "Your admin manages emails of this domain. Ask your admin to change it."
 _TAKEN = "This is your email already, or that of another account."
-_PROVE = "prove"  # reason code in the URL: a proof is missing; no message is shown, because the forms ask for the proof
+_PROVE = "prove"  # reason code in the URL: a proof is missing. No message is shown, because the forms ask for the proof
 _WHY = "Confirm it before you change your email."
 _WHY_AGAIN = "Confirm it again. Then enter the code that we sent to your new email."
 _PURPOSE = str(CodePurpose.NEW_ADDRESS)
@@ -30,7 +30,7 @@ _FORMS = codes.CodeForms(_PURPOSE, "/account")
 
 
 def is_open() -> bool:
-    """Return True if the URL asks for the forms of this module and codes can be mailed."""
+    """Return True if the URL asks for the forms of this module and the app can mail codes."""
     return (codes.asked_purpose() == _PURPOSE or "then" in st.query_params) and _sends_codes()
 
 
@@ -65,7 +65,7 @@ def draw_forms(user: UserServices, scope: ProofScope) -> None:
 
 
 def _open_step() -> UUID | None:
-    """Return the step for which a code was sent; while a proof is asked for, it is in the URL parameter `then`."""
+    """Return the id of the step for which a code was sent. While a proof is asked for, it is in the URL parameter `then`."""
     if codes.asked_purpose() == _PURPOSE:
         return codes.open_step()
     with suppress(ValueError):

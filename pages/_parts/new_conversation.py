@@ -1,4 +1,4 @@
-"""Choices for a new conversation, kept in the tab until its first prompt is sent or the page is left."""
+"""The choices made for a new conversation, kept in the tab until the first prompt is sent or the page is left."""
 
 from dataclasses import replace
 
@@ -8,7 +8,7 @@ from services.domain.limits import checked_instructions, checked_message
 
 
 def choices(space_id: SpaceId | None = None) -> NewConversation:
-    """Return the choices made on the page of a new chat; *space_id*: the open space."""
+    """Return the choices made on the new-chat page; *space_id*: the open space."""
     return replace(tab().new, space_id=space_id)
 
 
@@ -25,12 +25,12 @@ def instructions() -> str | None:
 
 
 def set_instructions(text: str, _seen: str) -> None:
-    """Choose the instructions *text* for the new conversation (empty: no own instructions). Raise BadInput."""
+    """Choose the instructions *text* for the new conversation; if empty, the defaults apply. Raise BadInput if too long."""
     tab().new = replace(choices(), instructions=checked_instructions(text))
 
 
 def forget() -> None:
-    """Drop the choices, after they were stored with a conversation or the page was left."""
+    """Drop the choices. Called after they were stored with a conversation, or when the page is left."""
     tab().new = NewConversation()
     tab().begun_here = tab().begun_here[0], ""
 

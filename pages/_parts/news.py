@@ -1,4 +1,4 @@
-"""Watching for changes by other processes: replies, the list, preferences, models and the user's role."""
+"""Detection of changes that other processes make to replies, the list, preferences, models and the user's role."""
 
 from collections.abc import Mapping, Sequence
 from typing import cast
@@ -25,7 +25,7 @@ def watch(
 ) -> None:
     """Rerun the page when another process changes data that the page shows.
 
-    *listed*: the beginning of the list as it was drawn, or None for search results, which are not watched.
+    *listed*: the conversations at the top of the drawn list, or None for search results, which are not watched.
     """
     is_archive = tab().is_archive
     place = {"c": str(opened.id)} if opened else {}
@@ -45,7 +45,7 @@ def watch(
 
 
 def _hear(found: Mapping[str, object]) -> None:
-    """Mark changed data to be read again before use. The revisions come from the browser, so they are checked."""
+    """Note the revisions *found*, so that changed data is read again. They come from the browser, so they are checked."""
     user = find_user()
     here = {str(chat_id) for chat_id in user.chat.coming()}
     match found:

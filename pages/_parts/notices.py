@@ -1,4 +1,4 @@
-"""Notices to users about sign-ins and sign-in methods of their accounts, on every page until they are dismissed."""
+"""Notices about sign-ins and changed sign-in methods, shown to the account's user on every page until dismissed."""
 
 from collections.abc import Collection, Mapping, Sequence
 from html import escape
@@ -15,13 +15,13 @@ from services.domain.accounts import FEW_RECOVERY_CODES, AccountNotice
 from services.domain.mails import NoticeKind
 from services.errors import AppError
 
-_MOST = 3  # the number of notices that are not folded up
+_MOST = 3  # the number of notices that are shown; further ones are in an expander
 _TO_ACCOUNT = '<a href="/account" target="_self">Account</a>'
 _IF_NOT_YOU = (
     "If this was not you, change your password (if you have one), remove ways to sign in that you do not know, and sign out "
     f"your other devices on {_TO_ACCOUNT}."
 )
-_TITLES: Mapping[NoticeKind, str] = {  # of the notices whose advice is _IF_NOT_YOU
+_TITLES: Mapping[NoticeKind, str] = {  # titles of the notices with the advice _IF_NOT_YOU
     NoticeKind.NEW_DEVICE: "New sign-in to your account",
     NoticeKind.FACTOR_ADDED: "An authenticator app was set up",
     NoticeKind.FACTOR_REMOVED: "Your authenticator app was turned off",
@@ -38,7 +38,8 @@ _TITLES: Mapping[NoticeKind, str] = {  # of the notices whose advice is _IF_NOT_
     NoticeKind.IDENTITY_ADDED: "A sign-in was added to your account",
     NoticeKind.IDENTITY_REMOVED: "A sign-in was removed from your account",
 }
-_TEXTS = {kind: (title, _IF_NOT_YOU) for kind, title in _TITLES.items()} | {  # titles and advice
+# the title and the advice of each kind of notice
+_TEXTS = {kind: (title, _IF_NOT_YOU) for kind, title in _TITLES.items()} | {
     NoticeKind.WRONG_FACTORS: (
         "Wrong codes at sign-in",
         f"Someone passed the first step, but not your two-step verification. {_IF_NOT_YOU}",
@@ -63,7 +64,7 @@ _NEWER = (
 
 
 def draw(user: UserServices | None, drawn: Collection[UUID] = ()) -> set[UUID]:
-    """Draw the notices as last read from the store, except those already *drawn*; return the ids of all drawn notices."""
+    """Draw the notices that were last read from the store, except those in *drawn*; return the ids of all drawn notices."""
     if user is None or bootstrap.current_app().is_alone:
         return set()
     try:

@@ -1,4 +1,4 @@
-"""The notice that the database is unreachable, on every page until it answers again."""
+"""The notice that the database is unreachable, shown on every page until the outage ends."""
 
 from html import escape
 
@@ -12,7 +12,7 @@ _ABOUT_THE_PAGE = "Showing the last loaded version. Your drafts are kept. "
 
 
 def draw() -> None:
-    """Draw the notice during an outage, and always the component that reruns the page when an outage begins or ends."""
+    """Draw the notice during an outage; always draw the component that reruns the page when an outage begins or ends."""
     health = bootstrap.current_app().health
     is_away = health.is_database_away
     with st.container(key="outage"):

@@ -1,6 +1,6 @@
-"""The native forms that use or create a passkey.
+"""Native HTML forms that use or create a passkey.
 
-assets/page/passkey.js shows their buttons and fills in the forms. Their data never enters a Streamlit session.
+assets/page/passkey.js shows their buttons and fills them in. Their data never enters a Streamlit session.
 """
 
 from html import escape
@@ -24,12 +24,12 @@ def sign_in_form(back_to: str) -> str:
 
 
 def factor_form(back_to: str, fields: str) -> str:
-    """Return the HTML of the form for a passkey as second factor; *fields*: the HTML of fields about the sign-in."""
+    """Return the HTML of the form for a passkey as second factor; *fields*: the HTML of the sign-in's hidden fields."""
     return _form("get", "factor", back_to, words.USE_PASSKEY, fields)
 
 
 def proof_form(user: UserServices, back_to: str) -> str:
-    """Return the HTML of the form for a proof by passkey; "" if *user* has no passkey that can be used here."""
+    """Return the HTML of the form for a proof of identity by passkey; "" if *user* has no passkey that works here."""
     party = party_here()
     if (
         not is_on()
@@ -46,8 +46,8 @@ def add_form(name: str, fields: str) -> str:
 
 
 def name_field(name: str, field: str = "passkey_name") -> str:
-    """Return the HTML of a *field* for the name of a passkey, or of another sign-in method."""
-    # *field* must not be "name": Streamlit's sanitizer removes this name, which would hide the form's property `name`
+    """Return the HTML of a form field called *field*, for the name of a passkey or of another sign-in method."""
+    # *field* must not be "name": Streamlit's sanitizer removes such a field, which would shadow the form's property `name`
     return f"""<label>Name<input name="{field}" value="{escape(name)}" required autocomplete="off"
           maxlength="{LONGEST_PASSKEY_NAME}"></label>"""
 

@@ -28,7 +28,7 @@ _RENAME, _REMOVE = "Rename passkey", "Remove passkey"
 
 
 def draw(user: UserServices, scope: ProofScope) -> None:
-    """Draw the passkeys of *user*, and the forms that change them, as far as the *scope* of the last proof allows."""
+    """Draw the passkeys of *user*, and those forms for changing them that the *scope* of the recent proof allows."""
     is_proven = scope is ProofScope.FULL
     passkeys, party = user.sign_in_details.passkeys, party_here()
     if not passkeys and not is_on():
@@ -123,7 +123,7 @@ def _id_field(passkey: Passkey) -> str:
 
 
 def _suggested_name(names: Collection[str]) -> str:
-    """Return the name of the browser, with a number if it is among *names*."""
+    """Return the browser's name, followed by a number if *names* already contains it."""
     browser = browser_name(st.context.headers.get("User-Agent", ""))
     name = words.PASSKEY if browser == UNKNOWN_BROWSER else browser
     numbered = (f"{name} {number}" for number in range(2, MOST_PASSKEYS + 2))

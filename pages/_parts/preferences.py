@@ -30,7 +30,7 @@ _THEMES: tuple[Theme, ...] = get_args(Theme)
 @st.dialog(words.INSTRUCTIONS, on_dismiss="rerun")
 @show_errors()
 def instructions_dialog(conversation: Conversation | None) -> None:
-    """Edit the instructions of *conversation*, or of the new conversation if None."""
+    """Edit the instructions of *conversation*; None: of the new conversation."""
     user = user_services()
     if conversation is None:
         key, space_id = "instructions-new", spaces.chosen(user)
@@ -62,7 +62,7 @@ def instructions_dialog(conversation: Conversation | None) -> None:
 @st.dialog(words.PREFERENCES, on_dismiss="rerun")
 @show_errors()
 def preferences_dialog() -> None:
-    """Edit the defaults for conversations without choices of their own."""
+    """Edit the user's preferences, which apply to conversations for which nothing else was chosen."""
     user = user_services()
     now, key = user.profile.preferences(), "my-instructions"
     # the default model and policy are shown as selected, but are stored only when changed
@@ -101,7 +101,7 @@ def preferences_dialog() -> None:
         sizes = {name: entry.value for name, entry in entries.items()}
         chosen = replace(chosen, theme=theme, has_title_in_tab=has_title, instructions=text or None)
         reply = entries["reply_tokens"]
-        # a larger stored length is shown as this maximum
+        # a stored length above this maximum is shown as the maximum, and must not be lowered to it
         if reply.value and reply.value == reply.most:
             sizes["reply_tokens"] = max(reply.value, now.reply_tokens or 0)
         chosen = replace(chosen, **_even(sizes))
@@ -114,9 +114,9 @@ def preferences_dialog() -> None:
 
 
 def _store(user: UserServices, chosen: Preferences, seen: Preferences) -> None:
-    """Store only choices that differ from *seen*, to keep other tabs' changes.
+    """Store only the choices that differ from *seen*, to keep changes that other tabs have made.
 
-    Raise ChangedElsewhere if both this and another tab have changed the instructions.
+    Raise ChangedElsewhere if this tab and another one have both changed the instructions.
     """
     changed = {
         each.name: value
@@ -129,7 +129,7 @@ def _store(user: UserServices, chosen: Preferences, seen: Preferences) -> None:
 
 
 def _draw_model_and_memory(user: UserServices, seen: Preferences) -> Preferences:
-    """Draw the fields for the default model (if there are several) and policy; return *seen* with the choices."""
+    """Draw the fields for the default model (if there are several) and policy; return *seen* with the new choices."""
     chosen, names = seen, [offer.info.name for offer in user.choices.models]
     if len(names) > 1:
         # the model may have been hidden since the dialog was opened
@@ -144,7 +144,7 @@ def _draw_model_and_memory(user: UserServices, seen: Preferences) -> Preferences
         format_func=words.policy_line,
         key="default-policy",
     )
-    # policies are compared by name only, because the size of a window is entered in a field below
+    # policies are compared by name only, because another field contains the size of a window
     return (
         replace(chosen, policy=policy)
         if policy.name != (seen.policy and seen.policy.name)
@@ -180,7 +180,7 @@ def _even(sizes: dict[str, int | None]) -> dict[str, int | None]:
 
 
 def _draw_limits(user: UserServices, now: Preferences) -> dict[str, _Number]:
-    """Draw fields for the sizes of the window, the context and a reply; return them by the name of their field in `Preferences`."""
+    """Draw fields for the sizes of the window, the context and a reply; return them, keyed by the names in `Preferences`."""
     model = user.choices.setup(None).offer.info
     longest_reply = max(model.reply_tokens, _LEAST_REPLY)
     longest = words.number(longest_reply)
@@ -223,9 +223,9 @@ def _draw_number(
     placeholder: str,
     tip: str,
 ) -> _Number:
-    """Draw a number field; when empty, it shows the default as *placeholder*. *bounds*: least, most and step."""
+    """Draw a number field, which shows *placeholder* while empty. *bounds*: minimum, maximum (None: none) and step."""
     least, most, step = bounds
-    st.session_state.setdefault(key, now)  # a field with an initial value cannot be emptied
+    st.session_state.setdefault(key, now)  # a field with a `value` cannot be emptied
     with st.container(gap="xxsmall"):
         # bounds are not passed, because the browser would show them only in a tooltip
         value = st.number_input(
@@ -250,7 +250,10 @@ def _as_text(instructions: str | None) -> str:
 
 
 def _source(default: Setup, *, has_own: bool) -> str:
-    """Return a sentence that says whose instructions apply; *default*: the setup without the conversation's instructions."""
+    """Return a sentence that says which instructions apply.
+
+    *default*: the setup that would apply without the conversation's own instructions.
+    """
     followed = _followed(default, spaces.name(default.space) if default.space else "")
     if has_own:
         return f"This chat uses its own instructions instead of {followed}."

@@ -1,4 +1,4 @@
-"""Prompts as HTML: shown as typed, with code fences as code, and folded if long."""
+"""Prompts as HTML: shown as typed, except that code fences become code blocks, and folded if long."""
 
 import re
 from html import escape

@@ -1,6 +1,6 @@
-"""The forms for a proof of identity after sign-in: by the password, a passkey, or a code mailed to a confirmed address.
+"""The forms by which signed-in users prove their identity: a password, a passkey, or a code mailed to a confirmed address.
 
-They are native forms, because no password or code may enter a Streamlit session.
+They are native HTML forms, because no password or code may enter a Streamlit session.
 """
 
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ from services.domain.mails import CodePurpose
 
 _CONFIRMED = "Confirmed. You can make changes for the next ten minutes."
 _IN_PART = "Confirmed, but not for all changes."
-# shown after a partial proof (ProofScope.PART): the changes that it allows
+# shown after a partial proof (ProofScope.PART): says which changes it allows
 _SO_FAR = (
     "Your sign-in provider does not tell us when you signed in. For ten minutes you can add what is offered on this page, or delete "
     "your account."
@@ -40,10 +40,10 @@ def scope_of(listed: Sequence[Device]) -> ProofScope:
 
 
 def draw(user: UserServices, scope: ProofScope, why: str, then: str = "") -> None:
-    """Draw the forms and the reason *why* a proof is asked for. The forms lead back to the page Account.
+    """Draw the forms and the reason *why* a proof is asked for. The forms lead back to the Account page.
 
-    *scope*: the scope of the recent proof (`scope_of`); *then*: the value of the parameter `then` in that page's URL. It
-    is the step, or the purpose, of the form that the page shows again after the proof.
+    *scope*: the scope of the recent proof (`scope_of`); *then*: the URL parameter `then` of the Account page. It names
+    the step, or the purpose, of the form that the page shows again after the proof.
     """
     back_to = f"/account?{urlencode({'then': then})}" if then else "/account"
     st.subheader(words.CONFIRM_IDENTITY, anchor=False)
@@ -84,7 +84,7 @@ def is_by_code() -> bool:
 def draw_outcome(reason: str, scope: ProofScope) -> bool:
     """If *reason* or the URL is about a proof, show its result or the next step and return True; otherwise return False.
 
-    A proof that the URL reports is shown only while *scope*, the scope of the recent proof, agrees.
+    A success is shown only if *scope*, the scope of the recent proof, confirms it.
     """
     if is_by_code():
         if refused := refusal(reason):
@@ -105,7 +105,7 @@ def draw_outcome(reason: str, scope: ProofScope) -> bool:
 
 
 def _form(email: str, then: str, factor_field: str, style: str) -> str:
-    # password managers read the account from the field with the autocomplete `username`
+    # password managers read the account's name from the field with `autocomplete="username"`
     return f"""
       <form class="db-form" method="post" action="/proof">
         <input type="hidden" name="then" value="{escape(then)}">

@@ -1,4 +1,4 @@
-"""Single sign-on providers: links on the sign-in page, codes that a sign-in through a provider may require, and proofs.
+"""Single sign-on providers: links on the sign-in page, forms for codes that such a sign-in may require, and for proofs.
 
 The links and forms lead to routes outside Streamlit.
 """
@@ -26,7 +26,7 @@ def offered() -> tuple[OfferedProvider, ...]:
 
 
 def draw_ways_in(back_to: str, invitation: str) -> None:
-    """Draw a link for each provider, above the forms for passwords."""
+    """Draw a link to sign in through each provider, above the page's forms."""
     if not offered():
         return
     values = {"next": back_to} | ({"invite": invitation} if invitation else {})
@@ -39,7 +39,7 @@ def draw_ways_in(back_to: str, invitation: str) -> None:
 
 
 def draw_way_out() -> None:
-    """Draw, after a sign-out, the link that also signs the user out of the provider used for the sign-in."""
+    """After a sign-out, draw a link that also signs the user out of the provider through which they had signed in."""
     name = st.query_params.get("left", "")
     for one in offered():
         if one.name == name:
@@ -64,13 +64,13 @@ def draw_code(back_to: str) -> None:
 
 
 def proving(user: UserServices) -> list[OfferedProvider]:
-    """Return the providers through which *user* can give a proof of identity."""
+    """Return the providers through which *user* can prove their identity."""
     issuers = {one.identity.issuer for one in user.sign_in_details.identities}
     return [one for one in offered() if one.issuer in issuers]
 
 
 def draw_proofs(user: UserServices, then: str) -> None:
-    """Draw a button for each provider through which *user* can give a proof; *then*: as in `proof.draw`."""
+    """Draw a button for each provider through which *user* can prove their identity; *then*: as in `proof.draw`."""
     if own := proving(user):
         st.html(forms("prove", own, "Confirm with", then), width=384)
 

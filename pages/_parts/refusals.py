@@ -1,15 +1,15 @@
-"""Error messages for refused HTML forms (not Streamlit's): the server redirects with the reason in the URL."""
+"""Error messages for native HTML forms: if the server refuses one, it redirects with the reason in the URL."""
 
 import streamlit as st
 
 from services.domain.accounts import SIGN_IN_REASONS
 from services.errors import TooManyAttempts, WeakPassword
 
-_LONGEST_WAIT = 86_400  # seconds, the longest wait that a page shows
+_LONGEST_WAIT = 86_400  # the longest wait that a page shows, in seconds
 
 
 def refusal(reason: str) -> str | None:
-    """Return the sentence of the error that *reason* names, with details from the URL; None if it names none."""
+    """Return the sentence of the error that *reason* names, with details from the URL; None if *reason* names no error."""
     match reason:
         case "slow":
             wait = st.query_params.get("wait", "")

@@ -29,7 +29,7 @@ _CONTAINER = r"(?:[ \t>*+-]|\d{1,9}[.)]|\[\^[^\]]*\]:)*"
 _LINKED = frozenset({"http", "https", "mailto", "tel"})
 _DANGEROUS = frozenset({"data", "blob", "file", "filesystem", "javascript", "vbscript"})
 _SCHEME = re.compile(r"([a-z][a-z0-9+.-]*):", re.IGNORECASE)
-# the places in Markdown where a URL follows: a link, a link definition, an automatic link
+# places in Markdown that a URL follows: in a link, in a link definition, in an automatic link
 _ADDRESS = re.compile(
     r"\](?P<mark>[(:])(?=\s*<?(?P<address>[^\s()<>\[\]]{1,300}))|<(?=(?P<scheme>[a-zA-Z][a-zA-Z0-9+.-]{1,31}):)"
 )
@@ -46,13 +46,13 @@ _ONE_IMAGE = re.compile(rf"(?<!\\){_LOADED}")
 
 _FENCE = re.compile(r"(`{3,})[^`]*$|(~{3,})")
 _FENCE_INSIDE = re.compile(rf"({_CONTAINER})(`{{3,}}(?=[^`]*$)|~{{3,}})(.*)$")
-# starts of blocks in which a line may look like a fence without being one: raw HTML, formulas,
-# container directives, and an indented fence, which an unindented fence ends
+# first lines of blocks in which a line may look like a code fence without being one: raw HTML, formulas,
+# container directives, and an indented fence, because an unindented fence would end it
 _HOLDS_LINES = re.compile(
     rf" {{1,3}}(?:```|~~~)|{_CONTAINER}(?:<[A-Za-z/!?]|\$\$|\\[\[\]]|\\begin\{{|:::)"
 )
-# Streamlit draws this language as a diagram, which can load images; it decodes escapes and entities
-# in the language of a fence
+# Streamlit draws a code block in this language as a diagram, which can load images; it decodes escapes
+# and entities in the name of the language
 _DIAGRAM = re.compile("mermaid", re.IGNORECASE)
 _UNTRUSTED_NAME = re.compile(r"mermaid|language-|[&\\]", re.IGNORECASE)
 _NAMES = {
@@ -60,7 +60,7 @@ _NAMES = {
     "c#": "csharp",
     "f#": "fsharp",
     "objective-c": "objectivec",
-}  # Streamlit accepts only words as names of languages
+}  # Streamlit accepts only letters, digits and underscores in a language's name
 # not str.isspace: a line with a no-break space does not end a paragraph
 _BLANK = re.compile(r"[ \t]*$")
 
@@ -111,15 +111,15 @@ def draw(text: str, place: DeltaGenerator | None = None) -> None:
     if (markdown := body(text)) is not None:
         target.markdown(markdown)
     else:
-        # st.code removes a line break at each end; without these two, it would remove those of the text
+        # two line breaks are added, because st.code removes one at each end, which would otherwise be the text's own
         target.code(f"\n{text}\n", language=None, wrap_lines=True)
 
 
 def body(text: str) -> str | None:
     """Return *text* as Markdown without images, diagrams and Streamlit's directives; None if it is too long to parse.
 
-    TeX's brackets become dollars. An image becomes a link that names its host. Links may lead to web pages, mail
-    addresses and telephone numbers.
+    TeX's brackets around formulas become dollars. An image becomes a link that names the image's host. Links may lead to
+    web pages, mail addresses and telephone numbers.
     """
     if not safe_text.is_readable(text):
         return None
@@ -147,15 +147,15 @@ def label(text: str, limit: int = 60) -> str:
     """Return *text* as one plain line of at most *limit* characters, for elements that always render Markdown."""
     line = " ".join(text.split())
     line = line if len(line) <= limit else line[: limit - 1].rstrip() + "…"
-    # joiners, not escapes: the browser decodes escapes before it looks for URLs and icons
+    # joiners, not backslashes, because the browser decodes backslash escapes before it looks for URLs and icons
     parted = _LINKS_ITSELF.sub(lambda match: f"{match[0]}{_JOINER}", line)
     return _PUNCTUATION.sub(r"\\\1", parted)
 
 
 def _loose(lines: list[str], has_definitions: bool) -> Iterator[str]:
-    """Make *lines* that are outside of trusted fences safe, and yield them.
+    """Make *lines*, which are outside of trusted fences, safe, and yield them.
 
-    Code and formulas are found by a guess; the lines are safe even if the guess is wrong.
+    The search for code and formulas in them is only a guess; the lines are safe even if it is wrong.
     """
     fence: str | None = None
     in_formula = False
@@ -183,7 +183,7 @@ def _ends(line: str, fence: str) -> bool:
 
 
 def _name_safely(line: str) -> str:
-    """Return *line*; if it opens a code fence, write the language as Streamlit names it, and replace unsafe languages."""
+    """Return *line*; if it opens a code fence, use Streamlit's name for the language, and replace unsafe languages."""
     opening = _FENCE_INSIDE.match(line)
     if not opening:
         return line
@@ -200,9 +200,9 @@ def _code(text: str, could_be_image: bool) -> str:
 
 
 def _part_addresses(text: str, schemes: Set[str], *, are_linked: bool) -> str:
-    """Return *text* with some links disabled, automatic links included.
+    """Return *text* with some links disabled (automatic links too), depending on the schemes of their URLs.
 
-    If *are_linked*, only links with one of *schemes* stay; otherwise only those are disabled. Relative links stay.
+    If *are_linked*, only links with one of *schemes* stay; otherwise only such links are disabled. Relative links stay.
     """
 
     def part(found: re.Match[str]) -> str:
@@ -219,7 +219,7 @@ def _part_addresses(text: str, schemes: Set[str], *, are_linked: bool) -> str:
 
 
 def _part_address(line: str, after: str) -> str:
-    """Return *line*; break a link at its end if the link's URL, on the next line (*after*), is dangerous."""
+    """Return *line*; if it ends in a link whose URL, on the next line (*after*), is dangerous, disable the link."""
     if not _ADDRESS_FOLLOWS.search(line):
         return line
     begins = _LINE_BEGINS.match(after)
@@ -237,7 +237,7 @@ def _scheme(address: str) -> str:
 
 
 def _link_image(found: re.Match[str], rest: str = "") -> str:
-    """Return a link that names the host of the image *found*, then *rest*; or the image itself if its URL has no plain host."""
+    """Return a link that names the host of the image *found*, then *rest*; if no host can be read, the image as it is."""
     address = unescape(found["address"])
     with suppress(ValueError):
         if "\\" not in address and (host := urlsplit(address).hostname):
@@ -248,7 +248,7 @@ def _link_image(found: re.Match[str], rest: str = "") -> str:
 
 
 def _prose(lines: list[str], could_be_image: bool, in_formula: bool) -> Generator[str, None, bool]:
-    """Escape the *lines* of a paragraph outside of code; return True if a formula is open after them."""
+    """Yield the *lines* of a paragraph outside of code fences, made safe; return True if a formula continues after them."""
     text = "\n".join(lines)
     if not in_formula:
         text = _FORMULA.sub(_on_lines, text)
@@ -268,7 +268,8 @@ def _prose(lines: list[str], could_be_image: bool, in_formula: bool) -> Generato
 def _on_lines(formula: re.Match[str]) -> str:
     """Return *formula* between two lines of `$$`, because Streamlit would hide text beside the dollars."""
     prefix = formula["prefix"]
-    inner = re.sub(r"[^>\s]", " ", prefix)  # the indentation of the further lines of a list item
+    # the indentation of a list item's second and later lines
+    inner = re.sub(r"[^>\s]", " ", prefix)
     tex = formula["dollars"] or formula["brackets"] or formula["whole"] or ""
     first, *more = tex.split("\n")
     if not (first.strip() or more):
@@ -286,7 +287,7 @@ def _on_lines(formula: re.Match[str]) -> str:
 
 
 def _line(line: str, could_be_image: bool) -> str:
-    if not _MARKED.search(line):  # most lines need no escaping
+    if not _MARKED.search(line):  # a short cut: most lines need no escaping
         return line
     out: list[str] = []
     end = 0
@@ -308,7 +309,7 @@ def _words(text: str, could_be_image: bool) -> str:
 
 
 def _escape(span: re.Match[str]) -> str:
-    """Return *span* as a formula between dollar signs if it is one, else with its dollar signs and tildes escaped."""
+    """Return *span* between dollar signs if it is a formula, else with its dollar signs and tildes escaped."""
     text = span[0]
     if text[0] == "$":
         formula = span["wide"] or span["formula"]
@@ -316,7 +317,7 @@ def _escape(span: re.Match[str]) -> str:
         return f"{dollars}{_tex(formula)}{dollars}" if formula else r"\$" * len(text)
     if text == "~":
         return r"\~"
-    # strip also removes no-break spaces: a dollar before a no-break space would open no formula
+    # str.strip also removes no-break spaces; a dollar before a no-break space would not begin a formula
     tex = (span["tex"] or "").strip()
     if not tex or tex.endswith("\\"):
         return text
@@ -330,7 +331,7 @@ def _escape(span: re.Match[str]) -> str:
 
 
 def _tex(formula: str) -> str:
-    """Return *formula* without dollars, because a backslash does not escape a dollar in a formula."""
+    """Return *formula* with a TeX command for each dollar sign, because a backslash does not escape it in a formula."""
     return _IN_TEX.sub(lambda found: found[1] or r"\char36{}", formula)
 
 

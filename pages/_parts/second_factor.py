@@ -1,7 +1,7 @@
-"""The part of the page Account for two-step verification: it sets up an app or a passkey, replaces the app, makes new
+"""The part of the Account page for two-step verification: it sets up an app or a passkey, replaces the app, makes new
 recovery codes, and turns the verification off.
 
-Its forms are native. They post to routes outside Streamlit, which show setup keys and codes once.
+Its forms are native HTML forms. They post to routes outside Streamlit, which show setup keys and recovery codes once.
 """
 
 from collections.abc import Iterator
@@ -29,7 +29,7 @@ _FORM = "factor-form"
 
 
 def draw(user: UserServices, scope: ProofScope) -> None:
-    """Draw the second factor of *user*, and the forms to change it, as far as the *scope* of the last proof allows."""
+    """Draw the second factor of *user*, and those forms for changing it that the *scope* of the recent proof allows."""
     is_proven = scope is ProofScope.FULL
     st.subheader(words.TWO_STEP, anchor=False)
     own = user.sign_in_details
@@ -42,7 +42,7 @@ def draw(user: UserServices, scope: ProofScope) -> None:
         )
     is_first = factor is None and scope is not ProofScope.NONE
     if is_first or (is_proven and factor and not factor.since):
-        # the browser sends this id again if the user reloads the response, so the server recognises the repeated submission
+        # if the user reloads the response, the browser sends this id again, by which the server recognises the repetition
         st.session_state.setdefault(_FORM, uuid4())
         label = "Set up an authenticator app too" if factor else "Set up"
         button = f'<button type="submit">{label}</button>'
@@ -54,7 +54,7 @@ def draw(user: UserServices, scope: ProofScope) -> None:
 
 @st.dialog(_ASK, width="small", on_dismiss="rerun")
 def passkey_dialog(is_on: bool, form_id: UUID) -> None:
-    """Ask for confirmation before a passkey is required (*is_on*) or no longer required as the second step of a sign-in."""
+    """Ask for confirmation before a passkey becomes required (*is_on*), or optional, as the second step of sign-ins."""
     if is_on:
         st.markdown(
             "On a device without your passkey you then sign in with a recovery code or your authenticator app. If you have no "
@@ -92,7 +92,7 @@ def _draw_factor(factor: SecondFactor, *, is_proven: bool) -> None:
 
 
 def _parts(factor: SecondFactor) -> Iterator[tuple[str, str]]:
-    """Yield the name of each part of the factor, and the text about this part."""
+    """Yield the name of each part of the second factor (app, passkey, recovery codes) and a text about it."""
     if factor.since:
         yield "Authenticator app", words.added(factor.since)
     if factor.asks_passkey:

@@ -42,7 +42,7 @@ _FOOT = """
 
 
 def draw_top() -> None:
-    """Draw the top of the sidebar. Call this first: it is fast, so the page does not shift when the list is drawn."""
+    """Draw the top of the sidebar. Call this before the page is drawn, so that the page does not shift later."""
     with st.sidebar, st.container(key="sidebar-top"):
         quiet_button(
             words.NEW_CHAT,
@@ -62,9 +62,10 @@ def draw_rest(
     space: Space | None = None,
     act_on_message: Callable[[Mapping[str, str]], None] | None = None,
 ) -> None:
-    """Draw the conversations (of *space* if one is open; *opened* is always among them) and the account.
+    """Draw the list of conversations and the account.
 
-    *act_on_message* is called with the request when a button below a message is pressed.
+    *opened*: the open conversation, which is always in the list; *space*: the open space, whose conversations are listed;
+    *act_on_message*: called with the request when a button below a message is pressed.
     """
     listed: conversation_list.Listed = {}
     facts.note_left(user, opened)
@@ -99,7 +100,7 @@ def _draw_account(user: UserServices) -> None:
         st.caption(models.line(user))
         dialog = preferences.preferences_dialog
         quiet_button(words.PREFERENCES, "tune", "preferences", ask_for, dialog, is_wide=True)
-        # this run registered the pages, and Streamlit may not find them until the next run
+        # Streamlit may not find the pages until the next run, because this run has registered them
         with suppress(StreamlitPageNotFoundError):
             for page, label, icon in _LINKS if is_admin else _LINKS[:-1]:
                 st.page_link(page, label=label, icon=f":material/{icon}:", width="stretch")

@@ -1,4 +1,4 @@
-"""The dialogs that create, edit, archive and delete a space with its notes, and move a conversation."""
+"""The dialogs that create, edit, archive and delete a space and its notes, and that move a conversation to a space."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -20,7 +20,7 @@ _USUAL, _NO_SPACE = "Your default", "No space"
 
 
 def draw_chooser(every: Sequence[Space], chosen: Space | None, opened: Conversation | None) -> bool:
-    """Draw the menu that opens or creates a space, unless there are no spaces; return True if it was drawn."""
+    """If there are spaces, draw the menu that opens or creates one; return True if the menu was drawn."""
     listed = spaces.offered(every, chosen.id if chosen else None)
     if not listed:
         return False
@@ -47,8 +47,8 @@ def draw_chooser(every: Sequence[Space], chosen: Space | None, opened: Conversat
 
 
 def ask_for_new() -> None:
-    """Make the next run open the dialog for a new space. For callbacks."""
-    # the id is chosen here, so that saving again after a lost response creates no second space
+    """Make the next run open the dialog for a new space. For use in callbacks."""
+    # the id is chosen before saving, so that saving again after a lost response creates no second space
     space = Space(id=SpaceId(uuid4()), name="", created_at=datetime.now(UTC))
     ask_for(new_space_dialog, space)
 
@@ -56,7 +56,7 @@ def ask_for_new() -> None:
 @st.dialog(words.NEW_SPACE, on_dismiss="rerun")
 @show_errors()
 def new_space_dialog(space: Space) -> None:
-    """Create *space*."""
+    """Ask for the name and settings of *space*, and create it."""
     seen: Space | None = editing.seen_at_opening(_name_key(space), None)
     _draw_form(user_services(), space, seen)
 
@@ -64,7 +64,7 @@ def new_space_dialog(space: Space) -> None:
 @st.dialog(words.EDIT_SPACE, on_dismiss="rerun")
 @show_errors()
 def space_dialog(space: Space) -> None:
-    """Edit *space*."""
+    """Edit, archive or delete *space*, and edit its notes."""
     user = user_services()
     seen = editing.seen_at_opening(_name_key(space), space)
     draw_unread(seen)
@@ -90,7 +90,7 @@ def space_dialog(space: Space) -> None:
 @st.dialog("Delete space", on_dismiss="rerun")
 @show_errors()
 def delete_dialog(space: Space) -> None:
-    """Delete *space* with its notes."""
+    """Delete *space* and its notes after a confirmation."""
     name = spaces.name(space)
     st.markdown(f"Delete “{name}”? Its instructions and notes will be deleted; its chats are kept.")
     if editing.is_confirmed("Delete space", "space-goes"):
@@ -158,7 +158,7 @@ def _draw_form(user: UserServices, space: Space, seen: Space | None) -> None:
             key=f"space-memories-{space.id}",
         )
         is_saved, is_moved = editing.is_submitted(words.SAVE if seen else "Create"), False
-        if seen:  # in the form, so that what was typed is saved too
+        if seen:  # in the form, so that it also saves the fields
             shelf, icon = words.ARCHIVE, ":material/archive:"
             if seen.is_archived:
                 shelf, icon = words.UNARCHIVE, ":material/unarchive:"

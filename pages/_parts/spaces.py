@@ -1,4 +1,4 @@
-"""The open space, which the URL names, and the names and labels of all spaces."""
+"""The open space (the one that the URL names), and the names and labels of all spaces."""
 
 from collections.abc import Callable, Sequence
 from uuid import UUID
@@ -15,7 +15,7 @@ from services.errors import StoreUnavailable
 
 
 def chosen(user: UserServices) -> SpaceId | None:
-    """Return the space that the URL names, or None if it names none or the space is known not to exist."""
+    """Return the id of the space that the URL names; None if it names none, or if that space certainly does not exist."""
     try:
         space_id = SpaceId(UUID(st.query_params.get(SPACE, "")))
     except ValueError:
@@ -35,7 +35,7 @@ def every(user: UserServices) -> tuple[Space, ...]:
 
 
 def offered(spaces: Sequence[Space], *besides: SpaceId | None) -> list[Space]:
-    """Return the *spaces* that are among *besides* or are not archived."""
+    """Return those of *spaces* that are not archived or whose ids are in *besides*."""
     return [space for space in spaces if not space.is_archived or space.id in besides]
 
 
@@ -57,9 +57,9 @@ def by_label(
     *others: str,
     naming: Callable[[Space], str] = name,
 ) -> dict[str, SpaceId | None]:
-    """Return a mapping from labels by *naming* to *spaces*; it begins with *first*, the label for no space.
+    """Return the ids of *spaces*, keyed by the labels that *naming* returns; before them, None under the label *first*.
 
-    Equal names, and names that equal one of *others*, get distinct labels.
+    Labels that equal an earlier label or one of *others* are made distinct.
     """
     labels: dict[SpaceId | None, str] = {None: first} | {one.id: naming(one) for one in spaces}
     return {label: space_id for space_id, label in distinct(labels, *others).items()}
@@ -81,7 +81,7 @@ def draw_sign(user: UserServices, conversation: Conversation) -> None:
 
 
 def choose(space_id: SpaceId | None, opened: Conversation | None) -> None:
-    """List the conversations of one space, or all; *opened* stays open if it is in the list. For callbacks."""
+    """List the conversations of one space or, if None, all; *opened* stays open if it is listed. For use in callbacks."""
     tab().list_from_the_top()
     is_staying = opened is not None and space_id in (None, opened.space_id)
     go_to_space(space_id, is_staying=is_staying)

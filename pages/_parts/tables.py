@@ -1,4 +1,4 @@
-"""Tables whose cells are formatted for readers and sorted by their values."""
+"""Tables whose cells are shown as formatted text but are sorted by value."""
 
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
@@ -14,7 +14,7 @@ _DASH = "\N{EN DASH}"
 _FORMS: Mapping[type, Callable[..., str]] = {
     int: words.number,
     float: words.dollars_of,
-    datetime: partial(words.moment, has_date=True),  # all times of a column in one format
+    datetime: partial(words.moment, has_date=True),  # with the date, so that all times look alike
 }
 
 
@@ -39,7 +39,7 @@ def draw(
         if type(value) in _FORMS
     }
     with st.container(key=key):
-        cast(Any, st).dataframe(  # st.dataframe uses types of pandas that are partly unknown
+        cast(Any, st).dataframe(  # cast, because pandas' types are partly unknown
             cast(Any, pd.DataFrame(rows)).style.format(written | dict(forms or {}), na_rep=missing),
             hide_index=True,
             row_height=38,

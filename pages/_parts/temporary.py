@@ -1,4 +1,4 @@
-"""The temporary chat of this tab. A switch on the page of a new chat begins it; leaving the page deletes it soon after.
+"""The temporary chat of this tab. A switch on the new-chat page begins it; it is deleted soon after the page is left.
 
 The URL says that the chat is temporary, but names no conversation, so a reload begins another temporary chat.
 """
@@ -18,9 +18,9 @@ _SWITCH, _READS = "is-temporary", "temporary-reads"
 
 
 def here() -> TemporaryChat | None:
-    """Return the temporary chat of this page, if the URL asks for one. Raise SignedOut, StoreUnavailable.
+    """Return the temporary chat of this page, if the URL asks for one. Raise SignedOut or StoreUnavailable.
 
-    After a reload, or if the chat is over, begin another, because the user does not want the next prompt saved either.
+    After a reload, or if the chat is over, begin another, because the user expects that the next prompt is not saved.
     """
     temporary_chat = tab().temporary
     if temporary_chat is None and is_asked_for():
@@ -34,13 +34,16 @@ def here() -> TemporaryChat | None:
 
 
 def began_meanwhile(drawn: TemporaryChat | None) -> ConversationId | None:
-    """Return the id of a temporary chat begun by the switch after the page was drawn without one (*drawn* is None)."""
+    """Return the id of the temporary chat that the user has begun since the page was drawn without one, else None.
+
+    *drawn*: the temporary chat with which the page was drawn, if any.
+    """
     temporary_chat = tab().temporary
     return temporary_chat.id if temporary_chat and drawn is None else None
 
 
 def services_of(conversation_id: ConversationId) -> ChatParts:
-    """Return the services for a conversation, which may be temporary. Raise SignedOut, StoreUnavailable, ChatIsOver."""
+    """Return the services for a conversation, which may be temporary. Raise SignedOut, StoreUnavailable or ChatIsOver."""
     user, temporary_chat = find_user(), here()
     return temporary_chat if temporary_chat and temporary_chat.id == conversation_id else user
 
@@ -52,8 +55,10 @@ def is_held(conversation_id: ConversationId) -> bool:
 
 
 def leave_if_elsewhere(page: Page) -> TemporaryChat | None:
-    """Leave the temporary chat if *page*, the URL or a callback leads elsewhere; return the chat if it has text to
-    restore. Call this before anything is drawn."""
+    """Leave the temporary chat if *page*, the URL or a callback leads elsewhere. Call this before drawing.
+
+    Return the chat if the user can go back to it because it has messages.
+    """
     destination = tab().destination
     is_here = not page.url_path and is_asked_for()
     if is_here if destination is None else destination == TEMPORARY:
@@ -62,8 +67,10 @@ def leave_if_elsewhere(page: Page) -> TemporaryChat | None:
 
 
 def bring_back(left: TemporaryChat) -> TemporaryChat | None:
-    """Make the next run go back to *left*, a temporary chat of this tab; return the temporary chat that the tab leaves
-    instead, if that chat has text to restore. For callbacks. Raise ChatIsOver."""
+    """Make the next run go back to *left*, a temporary chat of this tab. For use in callbacks. Raise ChatIsOver.
+
+    Return the temporary chat that the tab leaves for it, if that chat has messages.
+    """
     left.come_back()
     other = _leave()
     tab().callbacks.left.discard(left.id)
@@ -88,13 +95,13 @@ def draw_switch(temporary_chat: TemporaryChat | None, user: UserServices) -> Non
 
 
 def draw_sign() -> None:
-    """Draw the mark of a temporary chat. If it is drawn, assets/page/temporary.js asks before the page is left."""
+    """Draw the mark of a temporary chat. While it is on the page, assets/page/temporary.js asks before the page is left."""
     with st.container(width="content", key="temporary-sign"):
         st.caption(f"{ICON} Not saved", width="content")
 
 
 def has_switched_off() -> bool:
-    """Return True, only once, if the last callback switched the temporary chat off."""
+    """Return True if the last callback switched the temporary chat off; further calls return False."""
     has, tab().has_switched_off = tab().has_switched_off, False
     return has
 
@@ -114,7 +121,7 @@ def _switch() -> None:
 def _allow() -> None:
     is_allowed = bool(st.session_state[_READS])
     if temporary_chat := here():
-        # the new chat is begun first, so that the page stays temporary if this fails
+        # the new chat is begun before the old one ends, so that the page stays temporary if this fails
         _begin(reads_facts=is_allowed, in_place_of=temporary_chat)
         temporary_chat.end()
 
@@ -128,7 +135,7 @@ def _begin(*, reads_facts: bool, in_place_of: TemporaryChat | None = None) -> Te
 
 
 def _leave() -> TemporaryChat | None:
-    """Leave the temporary chat, if there is one; return the chat if it has text to restore."""
+    """Leave the temporary chat, if there is one; return the chat if it has messages."""
     if (temporary_chat := tab().release_temporary()) is None:
         return None
     tab().callbacks.leave(temporary_chat.id)

@@ -1,4 +1,4 @@
-"""A streaming reply, the wait for its first words, and the thoughts of the model."""
+"""Functions that draw a streaming reply, the wait for its first words, and the model's thoughts."""
 
 from collections.abc import Mapping
 
@@ -16,7 +16,7 @@ _UNVERIFIED = ":gray[:material/gpp_bad: These thoughts failed their integrity ch
 
 
 def draw(message: Message, thoughts: Known) -> None:
-    """Draw, collapsed, the thoughts that came before each part of *message*."""
+    """Draw the thoughts that came before each part of *message*, each in a collapsed expander."""
     for part in message.stored:
         if part.id in thoughts:
             _fold(thoughts[part.id], part.parent_id)
@@ -48,12 +48,12 @@ class StreamedReply:
         self._turn, self._box, self._before = turn, box, before
         self._words: DeltaGenerator | None = box
         self._thoughts: DeltaGenerator | None = None
-        # three flags: there is text, there are thoughts, neither has arrived for a while
+        # three flags: text has arrived, thoughts have arrived, neither has arrived for a while
         self._stage = (False, False, False)
-        self._drawn = ""  # the thoughts that were last drawn
+        self._drawn = ""  # the thoughts as they were last drawn
 
     def draw(self, said: str) -> None:
-        """Draw the text *said* so far and the thoughts so far; if both are late, draw how long the user has waited."""
+        """Draw the text *said* so far and the thoughts so far; if neither has arrived for a while, draw the waiting time."""
         thoughts = self._turn.thoughts()
         is_late = not (said or thoughts) and self._turn.waited_seconds() >= _WAIT_SECONDS
         stage = bool(said), thoughts is not None, is_late
@@ -69,7 +69,7 @@ class StreamedReply:
     def _places(
         self, said: str, thoughts: Thoughts | None, *, is_late: bool
     ) -> tuple[DeltaGenerator | None, DeltaGenerator | None]:
-        """Return the containers of the text and the thoughts; while there is no text, say that the model is thinking."""
+        """Create and return the containers of the text and the thoughts; while there is no text, draw "Thinking…"."""
         if not (thoughts or is_late):
             return self._box, None
         with self._box.container(gap="xsmall"):

@@ -1,4 +1,4 @@
-"""Turns on pages: beginning and retrying them, drawing their replies as they stream, and drawing refusals."""
+"""Turns on pages: functions that begin, retry and continue them, draw their streaming replies, and draw refusals."""
 
 import threading
 import time
@@ -27,14 +27,14 @@ from services.domain import (
 )
 from services.errors import NotFound
 
-_GLANCE = 0.5  # seconds between two polls of a turn of another process
-_PAINT = 0.03  # seconds that the browser has to show the first words before it gets more to draw
-_PATIENCE = 2.0  # maximum seconds that the rest of a page waits while other pages are drawn
+_GLANCE = 0.5  # seconds between two checks for turns that have ended
+_PAINT = 0.03  # seconds in which the browser can show the first words before it gets more to draw
+_PATIENCE = 2.0  # seconds that the rest of a page waits at most while other pages are drawn
 _drawing = threading.Lock()
 _VERSION = "m"  # the URL parameter that names the message whose branch is shown
 
 Turn = LiveTurn | RemoteTurn
-# for each `Chat` and each purpose of a turn: the set of the conversations with a running turn
+# for each `Chat` and each purpose of turns: the conversations in which such a turn runs
 ExpectedNews = tuple[frozenset[ConversationId], ...]
 
 
@@ -44,9 +44,9 @@ def send(
     temporary_chat: TemporaryChat | None,
     model: str,
 ) -> None:
-    """Send the composer's text in *thread*; if None, begin a conversation: temporary, in a space, or neither.
+    """Send the composer's text in *thread*; if None, begin a conversation with it (temporary, in a space, or neither).
 
-    A callback: it runs before anything is drawn. *model*: the model that the page showed.
+    This is a callback, so it runs before anything is drawn. *model*: the model that the page showed.
     """
     prompt, new = str(st.session_state.composer), new_conversation.choices(space_id)
     tab().is_taken = True
@@ -57,7 +57,7 @@ def send(
     place = temporary_chat.id if temporary_chat else thread.conversation.id if thread else None
     with keep_errors(prompt, place, is_unsent_kept=temporary_chat is None):
         user = find_user()
-        # the services of the drawn page, because that page told the user whether the chat is saved
+        # the services with which the page was drawn, because that page shows whether the chat is saved
         chat = (temporary_chat or user).chat
         if thread:
             conversation = thread.conversation
@@ -75,12 +75,12 @@ def send(
 
 
 def begun(temporary_chat: TemporaryChat | None) -> LiveTurn | None:
-    """Return the turn that `send` has just begun in the page's conversation; None if there is none or it is over.
+    """Return the turn that `send` has just begun in the page's conversation; None if there is none or the turn is over.
 
-    The turn's thread is in memory, so it need not be read again.
+    The turn contains the thread, so the thread need not be read again.
 
-    If the turn began a conversation, change the URL to that of the conversation, even if the run that sent the
-    prompt was replaced by another.
+    If the turn began a conversation, change the URL to the conversation's. This also works if the run in which the
+    prompt was sent has been replaced by another.
     """
     if (begun := tab().begun) is None:
         return None
@@ -94,9 +94,9 @@ def begun(temporary_chat: TemporaryChat | None) -> LiveTurn | None:
 
 
 class DeferredDrawing:
-    """Draws elements at once or, if *is_later*, only after the first words of a new reply, so that these appear sooner.
+    """Draws elements immediately or, if *is_later*, after the first words of a new reply, so that the words appear sooner.
 
-    Until then the old elements stay on the page.
+    Until then, the old elements stay on the page.
     """
 
     def __init__(self, *, is_later: bool) -> None:
@@ -122,7 +122,7 @@ class DeferredDrawing:
 
 
 def give_back_untaken(typed: str | None, place: ConversationId | None) -> None:
-    """Put *typed* back into the composer if `send` was not called, as in an old tab after the server restarted."""
+    """Put *typed* back into the composer if `send` was not called for it, as happens in a tab from before a restart."""
     is_taken, tab().is_taken = tab().is_taken, False
     if typed and not is_taken:
         sentence = "Daybook was restarted. Please send again."
@@ -155,7 +155,7 @@ def continue_reply(conversation_id: ConversationId, part_id: MessageId, seen_mod
 
 
 def show(message_id: MessageId | None) -> None:
-    """Show the branch of a message, or the newest branch."""
+    """Make the next run show the branch of a message or, if None, the newest branch."""
     if message_id is None:
         st.query_params.pop(_VERSION, None)
     else:
@@ -163,7 +163,7 @@ def show(message_id: MessageId | None) -> None:
 
 
 def chosen_version() -> MessageId | None:
-    """Return the id of the message whose branch the URL asks for."""
+    """Return the id of the message whose branch the URL asks for, if any."""
     return message_id(st.query_params.get(_VERSION, ""))
 
 
@@ -178,14 +178,14 @@ def message_id(name: str) -> MessageId | None:
 def draw_refusals(
     place: ConversationId | None = None, *, has_composer: bool = True
 ) -> list[Refusal]:
-    """Draw the refusals of callbacks; return those that need not be drawn again.
+    """Draw the refusals of callbacks; return the refusals that need not be drawn again.
 
     The first refused prompt of the conversation *place* goes back into the composer. The other prompts are drawn, so that
     they can be copied, until they are dismissed.
     """
     said: list[Refusal] = []
     is_free = has_composer
-    # in a container, so that the elements below do not change their positions with the number of refusals
+    # in one container, so that the positions of the elements below do not depend on the number of refusals
     with st.container(key="refusals"):
         for refusal in tab().callbacks.refusals:
             with st.container(key=f"refusal-{refusal.id}"):
@@ -198,7 +198,8 @@ def draw_refusals(
                     is_free = False
                 else:
                     st.code(refusal.prompt, language=None, wrap_lines=True)
-                    if not isinstance(refusal.error, NotFound | ChatIsOver):  # the chat is deleted
+                    # these two errors mean that the chat is deleted
+                    if not isinstance(refusal.error, NotFound | ChatIsOver):
                         st.caption("This draft is saved in the chat where you wrote it.")
                     key = f"dismiss-{refusal.id}"
                     quiet_button(words.DISMISS, "close", key, tab().callbacks.forget, [refusal])
@@ -214,15 +215,17 @@ def continued(view: ThreadView) -> Message | None:
 
 
 def glance(turn: Turn, box: DeltaGenerator, before: str = "") -> None:
-    """Draw the reply of *turn* so far into *box*, after the text *before*."""
+    """Draw the reply of *turn*, as far as it has arrived, in *box*, after the text *before*."""
     StreamedReply(turn, box, before).draw(next(turn.follow(), ""))
 
 
 def follow(
     turn: Turn, box: DeltaGenerator, meanwhile: Callable[[], None], before: str = ""
 ) -> None:
-    """Draw the reply of *turn* into *box*, after the text *before*, as it streams, until it is stored. Call *meanwhile*
-    once, after the first words."""
+    """Draw the reply of *turn* into *box*, after the text *before*, as it streams, until it is stored.
+
+    Call *meanwhile*, which draws the rest of the page, once, after the first words.
+    """
     tab().followed = turn.conversation_id, None
     reply, is_whole, began_at = StreamedReply(turn, box, before), False, 0.0
     for step, said in enumerate(turn.follow()):
@@ -235,14 +238,14 @@ def follow(
         with _turn_to_draw(is_patient=time.monotonic() - began_at < _PATIENCE) as is_whole:
             if is_whole:
                 meanwhile()
-    st.rerun()  # the stored reply is read from the database now
+    st.rerun()  # the next run reads the stored reply from the database
 
 
 @contextmanager
 def _turn_to_draw(*, is_patient: bool) -> Generator[bool]:
     """Yield True if the rest of the page may be drawn now: if no other page is being drawn, or *is_patient* is False.
 
-    Without this, replies that begin at the same time would all wait until all of their pages are drawn.
+    Otherwise, replies that begin at the same time would all be delayed until all of their pages are drawn.
     """
     is_ours = _drawing.acquire(blocking=False)
     try:
@@ -253,7 +256,7 @@ def _turn_to_draw(*, is_patient: bool) -> Generator[bool]:
 
 
 def has_ended(thread: Thread) -> bool:
-    """Return True if the last reply of *thread* streamed while the thread was on this page.
+    """Return True if the last reply of *thread* has streamed on this page.
 
     The result stays True until another thread is opened, because the browser may show only the second of two quick runs.
     """
@@ -271,9 +274,11 @@ def expected_news(*chats: Chat) -> ExpectedNews:
 
 
 def await_news(ended: int, expected: ExpectedNews = (), *chats: Chat) -> None:
-    """Rerun the page when running turns are no longer as *expected*, or when the callback of a replaced run has ended.
-    *expected* and *ended*, the count of ended callbacks, were read at the start of the run."""
-    is_drawn = False  # an immediate rerun would keep the browser from showing the page
+    """Rerun the page when the running turns differ from *expected*, or when the callback of a replaced run has ended.
+
+    *expected* and *ended* (the number of ended callbacks) were read at the start of the run.
+    """
+    is_drawn = False  # a rerun right away would keep the page from being shown
 
     def has_news() -> bool:
         is_done = tab().callbacks.ended != ended and not tab().callbacks.running

@@ -1,7 +1,8 @@
-"""Deletion of conversations, messages and facts; Undo for 20 seconds, also for summaries and other modules' actions.
+"""Deletion of conversations, messages and facts, and the Undo bar, which other modules also use for their actions.
 
-Deleted data disappears from every page at once. Conversations and messages are destroyed after the 20 seconds; facts
-and summaries are destroyed at once, so only the tab that deleted them can restore them.
+Undo is offered for 20 seconds. Deleted data disappears from all pages immediately. Conversations and messages are
+destroyed after these 20 seconds; facts and summaries are destroyed immediately, so only the tab that deleted them can
+restore them.
 """
 
 import time
@@ -43,7 +44,7 @@ _MOST_CHATS = 20_000
 @st.dialog(words.DELETE_MESSAGES, width="small", on_dismiss="rerun")
 @show_errors()
 def messages_dialog(conversation_id: ConversationId, message_id: MessageId) -> None:
-    """Delete a prompt and all messages that follow it."""
+    """Delete a prompt and all messages that follow it, after a confirmation."""
     thread = services_of(conversation_id).chat.open(conversation_id)
     doomed = thread.from_on(message_id)
     if not doomed:
@@ -72,7 +73,7 @@ def messages_dialog(conversation_id: ConversationId, message_id: MessageId) -> N
 @st.dialog(words.KEEP_BRANCH, width="small", on_dismiss="rerun")
 @show_errors()
 def branches_dialog(conversation: Conversation) -> None:
-    """Delete all messages that are not on the branch on screen."""
+    """Delete all messages that are not on the branch on screen, after a confirmation."""
     thread = services_of(conversation.id).chat.open(conversation.id)
     chosen = turns.chosen_version()
     thread = thread.through(chosen) if chosen else thread
@@ -90,7 +91,7 @@ def branches_dialog(conversation: Conversation) -> None:
 @st.dialog(words.DELETE_CHATS, width="small", on_dismiss="rerun")
 @show_errors()
 def chats_dialog() -> None:
-    """Delete all conversations, or those that have not been used for some days."""
+    """Delete all conversations, or those not used for a number of days, after a confirmation."""
     recent = find_user().conversations.recent
     doomed = [*recent(_MOST_CHATS), *recent(_MOST_CHATS, is_archived=True)]
     if st.radio(words.DELETE, [_UNUSED, words.ALL_CHATS], key="which-chats") == _UNUSED:
@@ -117,7 +118,7 @@ def _is_confirmed(shown: int, doomed: Sequence[Message], what: str) -> bool:
     st.caption(
         "Memories and the summary based on them are deleted too. You can undo this for 20 seconds."
     )
-    # the key contains the count, so a press made when fewer messages were shown is ignored
+    # the key contains the count, so a press is ignored if it was made when the number was different
     return editing.is_confirmed(f"Delete {count}", f"delete-{len(doomed)}")
 
 
@@ -153,7 +154,7 @@ def discard_all(conversations: Sequence[Conversation]) -> None:
     try:
         for conversation_id in find_user().deletions.discard_all([one.id for one in conversations]):
             deleted.append(conversation_id)
-    finally:  # also after an error, so that what was deleted so far can be restored
+    finally:  # also after an error: the deleted ones can be restored
         if deleted:
             _offer(Undoable(uuid4(), f"Deleted {words.count(len(deleted), 'chat')}", restore))
 
@@ -175,7 +176,10 @@ def offer_summary(conversation_id: ConversationId, summary: RunningSummary, sent
 
 
 def _delete_messages(thread: Thread, doomed: Collection[Message], count: int) -> None:
-    """Delete *doomed*. The page says that *count* messages were deleted. One Undo restores all recent deletions of the conversation."""
+    """Delete *doomed*; *count*: the number of deleted messages that the page shows.
+
+    One Undo restores all recent deletions in the conversation.
+    """
     conversation_id, first = thread.conversation.id, min(doomed, key=lambda each: each.seq)
     ids = {message.id for message in doomed}
     deletions = services_of(conversation_id).deletions
@@ -189,7 +193,7 @@ def _delete_messages(thread: Thread, doomed: Collection[Message], count: int) ->
 
 
 def offer(document_id: UUID, act: str, sentence: str, restore: Callable[[], None]) -> None:
-    """Show *sentence* with Undo, which calls *restore*; a later offer for the same document and *act* replaces this offer."""
+    """Show *sentence* with Undo, which calls *restore*. It is replaced by a later offer for the same document and *act*."""
     _offer(Undoable(uuid5(document_id, act), sentence, restore, document_id=document_id))
 
 
@@ -211,7 +215,7 @@ def _offer(made: Undoable) -> None:
 
 
 def draw() -> None:
-    """Draw a line for each action that can be undone, on every page."""
+    """Draw the Undo bar: a line for each action that can be undone. Called on every page."""
     now = time.monotonic()
     tab().undoable[:] = [one for one in tab().undoable if one.until > now]
     with st.container(key="undo", gap="xsmall"):
@@ -220,14 +224,14 @@ def draw() -> None:
 
 
 def draw_facts(conversation_id: ConversationId | None, space_id: SpaceId | None) -> None:
-    """Draw a line for each deleted fact of a chat or space in its dialog: the page behind the dialog is not redrawn."""
+    """Draw a line for each deleted fact of a chat or space. For use in its dialog, as the page behind is not redrawn."""
     for one in tab().undoable:
         if one.scope == (conversation_id, space_id):
             _draw_line(one, "undo-fact", "restore-fact")
 
 
 def _draw_line(one: Undoable, key: str, button_key: str) -> None:
-    # a new key for each offer, because the browser would continue the animation that hides an older offer (style.css)
+    # each offer has its own key: with the same key, the browser would continue the animation that hides the older offer
     with row(f"{key}-{one.id}-{one.until}", wrap=False):
         st.html(f'<p role="status">{escape(one.sentence)}</p>', width="stretch")
         quiet_button(words.UNDO, None, f"{button_key}-{one.id}", _restore, one)
@@ -250,7 +254,7 @@ def draw_mark(thread: Thread) -> None:
 def _restore(one: Undoable) -> None:
     if one in tab().undoable:  # false for the second of two quick clicks
         one.restore()
-        # another run may have dropped the action meanwhile, because its time was up
+        # not `remove`: another run may have removed the action meanwhile, because its time was up
         tab().undoable[:] = [each for each in tab().undoable if each is not one]
 
 

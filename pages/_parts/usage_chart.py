@@ -1,4 +1,4 @@
-"""The chart of usage by day and model: its date range, the figure that it shows, and a download of its numbers."""
+"""The chart of usage by day and model: the fields for its date range and figure, its bars, and a download of its data."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -25,7 +25,7 @@ _FIGURES: Mapping[str, Callable[[DayUsage], float]] = {
 
 
 def tokens(parts: Sequence[UsageSum]) -> dict[str, int]:
-    """Return the total tokens of *parts* by label."""
+    """Return the total input, cached and output tokens of *parts*, keyed by label."""
     return {
         words.INPUT_TOKENS: sum(one.tokens_in for one in parts),
         "Cached input tokens": sum(one.tokens_cached for one in parts),
@@ -34,13 +34,13 @@ def tokens(parts: Sequence[UsageSum]) -> dict[str, int]:
 
 
 def presets() -> dict[str, Days]:
-    """Return the last 7 and the last 30 days by label."""
+    """Return the date ranges of the last 7 and the last 30 days, keyed by label."""
     today = datetime.now(UTC).date()
     return {f"{count} days": (today - timedelta(days=count - 1), today) for count in _PRESETS}
 
 
 def days_begin() -> str:
-    """Return a sentence on when a day of usage begins: midnight UTC, given in the reader's time zone."""
+    """Return a sentence that gives the time when a day of usage begins: midnight UTC, in the reader's time zone."""
     return f"Days begin {words.reset_time(Cap.DAILY)}, your time."
 
 
@@ -93,7 +93,7 @@ def draw(usage: Sequence[DayUsage], days: Days, file: str) -> None:
 
 
 def _label(days: Days, *, is_long: bool) -> str:
-    """Return the Vega expression for a label below the chart: a date in the format of the rest of the page."""
+    """Return the Vega expression for a label below the chart: a date in the same format as on the rest of the page."""
     if is_long:
         return "datum.label"
     count = (days[1] - days[0]).days + 2
@@ -112,7 +112,7 @@ def _draw_bars(usage: Sequence[DayUsage], days: Days, figure: str) -> None:
         }
         for one in usage
     ]
-    form = "$.6~f" if figure == words.COST else ",d"  # a d3 format
+    form = "$.6~f" if figure == words.COST else ",d"  # a number format of d3
     is_long = (days[1] - days[0]).days > _DAYS_OF_A_YEAR
     ends = [days[0].isoformat(), (days[1] + timedelta(days=1)).isoformat()]
     day = alt.X(

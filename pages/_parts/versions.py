@@ -1,4 +1,4 @@
-"""Other versions of a message: edited in place, or regenerated with another model or memory policy."""
+"""New versions of messages: edited in place, or regenerated with another model or memory policy."""
 
 from collections.abc import Mapping
 
@@ -15,7 +15,7 @@ from services.errors import ModelGone
 
 
 def edit(message_id: MessageId) -> None:
-    """Make the next run draw the message in a text field, so that it can be edited. For callbacks."""
+    """Make the next run draw the message in a text field, so that it can be edited. For use in callbacks."""
     tab().edited_message = message_id
 
 
@@ -25,7 +25,7 @@ def is_edited(message: Message) -> bool:
 
 
 def draw_field(conversation_id: ConversationId, message: Message, model: str) -> None:
-    """Draw a field that edits *message*. `assets/page/edit.js` handles Escape; a refused text stays in the field.
+    """Draw a field for editing *message*. `assets/page/edit.js` handles Escape; a refused text stays in the field.
 
     *model*: the model that the page shows.
     """
@@ -76,7 +76,7 @@ def regenerate(
 
 
 def _save(conversation_id: ConversationId, message: Message, key: str, model: str) -> None:
-    if not is_edited(message):  # the second of two quick clicks
+    if not is_edited(message):  # true for the second of two quick clicks
         return
     chat = services_of(conversation_id).chat
     text = str(st.session_state[key])

@@ -1,6 +1,6 @@
-"""Terms used in several places on screen; numbers, amounts and dates in the browser's locale and time zone.
+"""Terms that are used in several places on screen; numbers, amounts and dates in the browser's locale and time zone.
 
-Sentences are in English.
+Sentences are always in English.
 """
 
 from collections.abc import Callable
@@ -50,7 +50,7 @@ YOUR_DATA, DELETE_CHATS = "Your data", "Delete chats"
 NEW_CHAT, NEW_SPACE, EDIT_SPACE = "New chat", "New space", "Edit space"
 TEMPORARY_CHAT = "Temporary chat"
 UNTITLED = "Untitled"
-# --- a sentence, and the labels of numbers and input fields ---
+# a sentence, and the labels of numbers and input fields
 CHANGED_ELSEWHERE = "This changed in another tab. Press again to replace the current version:"
 INPUT_TOKENS, OUTPUT_TOKENS, MODEL, TODAY = "Input tokens", "Output tokens", "Model", "Today"
 COST, MESSAGES, COST_TODAY, USER = "Cost", "Messages", "Cost today", "User"
@@ -64,7 +64,7 @@ NEWER = "Saved by a newer version of Daybook"
 
 class PolicyText(NamedTuple):
     name: str
-    caption: str  # a sentence, without its full stop, on the messages that are sent
+    caption: str  # says which messages are sent; without a full stop
 
 
 POLICIES = {
@@ -93,7 +93,7 @@ LIMITS = {
 
 MILLION = 1_000_000
 _CENT = 10_000  # micro-dollars
-_LEAST = 100  # micro-dollars; a smaller amount needs more than four decimals
+_LEAST = 100  # micro-dollars; four decimals cannot show a smaller amount
 _UNKNOWN = Locale("en", "GB")
 _USD = "USD"
 
@@ -120,12 +120,12 @@ def switch_to(policy: MemoryPolicy) -> str:
 
 
 def number(value: int) -> str:
-    """Format a number by the locale: `1,200`, `1.200`, `1 200`."""
+    """Format a number for the browser's locale: `1,200`, `1.200`, `1 200`."""
     return format_decimal(value, locale=_locale())
 
 
 def dollars(micro: int) -> str:
-    """Format an amount in micro-dollars, small ones with four decimals."""
+    """Format an amount in micro-dollars as dollars: with two decimals, or with four if it is less than a dollar."""
     if 0 < micro < _LEAST:
         return f"under {dollars(_LEAST)}"
     digits = 2 if micro >= MILLION or micro == 0 else 4
@@ -133,17 +133,17 @@ def dollars(micro: int) -> str:
 
 
 def cents(micro: int) -> str:
-    """Format an amount in micro-dollars with two decimals, for tables."""
+    """Format an amount in micro-dollars as dollars with two decimals."""
     return f"under {_amount(_CENT, 2, 2)}" if 0 < micro < _CENT else _amount(micro, 2, 2)
 
 
 def dollars_of(amount: float) -> str:
-    """Format an amount in dollars with two decimals, for tables."""
+    """Format an amount in dollars, as `dollars` does. For table columns."""
     return dollars(round(amount * MILLION))
 
 
 def price(micro: int) -> str:
-    """Format a price in micro-dollars without trailing zeros."""
+    """Format a price in micro-dollars as dollars with two to four decimals, without needless zeros."""
     return _amount(micro, 2, 4)
 
 
@@ -195,7 +195,7 @@ def day(moment: datetime, now: datetime) -> str:
 
 
 def added(at: datetime) -> str:
-    """Return a sentence, without its full stop, on when a sign-in method was added."""
+    """Return a phrase that says when a sign-in method was added."""
     return f"Added {moment(at, has_date=True)}"
 
 
@@ -213,7 +213,7 @@ def moment(at: datetime, now: datetime | None = None, *, has_date: bool = False)
 
 
 def last_used(at: datetime | None) -> str:
-    """Return a phrase on when a sign-in method was last used."""
+    """Return a phrase that says when a sign-in method was last used."""
     return f"Last used {moment(at, has_date=True)}" if at else "Not used yet"
 
 
@@ -224,7 +224,7 @@ def date_of(at: date) -> str:
 
 
 def date_field() -> str:
-    """Return the format of a date field: of Streamlit's three formats, the nearest to the locale's format."""
+    """Return the format for a date field: the one of Streamlit's three formats that is most like the locale's format."""
     order = _locale().date_formats["short"].pattern.lower()
     if order.startswith("m"):
         return "MM/DD/YYYY"
@@ -232,13 +232,13 @@ def date_field() -> str:
 
 
 def span(first: date, last: date) -> str:
-    """Return the first and the last date as text, or only one if they are equal."""
+    """Return *first* and *last* as text, or only one date if they are equal."""
     dash = " \N{EN DASH} "
     return dash.join(dict.fromkeys((date_of(first), date_of(last))))
 
 
 def in_markdown(date: str) -> str:
-    """Return a formatted date, escaped so that a Markdown text can begin with it: "19. Nov." would begin a list."""
+    """Escape a formatted date at the beginning of a Markdown text, where "19. Nov." would begin a list."""
     return date.replace(".", r"\.")
 
 
@@ -257,13 +257,13 @@ def sentence(error: AppError, now: datetime | None = None) -> str:
 
 
 def resets(cap: Cap, now: datetime | None = None) -> str:
-    """Return `Resets at 02:00, your time`, or an empty string for rate limits."""
+    """Return a phrase such as `Resets at 02:00, your time`; an empty string for rate limits, which do not reset."""
     when = reset_time(cap, now)
     return f"Resets {when}, your time" if when else ""
 
 
 def reset_time(cap: Cap, now: datetime | None = None) -> str:
-    """Return `at 02:00` or `on 1 Dec at 02:00`, in the browser's time zone; an empty string for rate limits."""
+    """Return the time of a reset, such as `at 02:00` or `on 1 Dec at 02:00`, in the browser's time zone; "" for rate limits."""
     resets_at = cap.resets_at(now or datetime.now(UTC))
     if resets_at is None:
         return ""
@@ -276,7 +276,7 @@ def reset_time(cap: Cap, now: datetime | None = None) -> str:
 
 
 def used_of(limit: Limit) -> str:
-    """Return the used part as Markdown: `$0.25 of $1.00`, `1,200 of 50,000`, or `95 %` for the limit of all users."""
+    """Return the used part of *limit* as Markdown: `$0.25 of $1.00`, `1,200 of 50,000`, or `95 %` for the limit of all users."""
     if limit.cap is Cap.DEPLOYMENT:
         return f"{limit.share:.0%}".replace("%", " %")
     form = number if limit.cap is Cap.DAILY_TOKENS else dollars
@@ -284,7 +284,7 @@ def used_of(limit: Limit) -> str:
 
 
 def left_of(limit: Limit) -> str:
-    """Return the unused part as Markdown: `$0.02` or `1,200 tokens`."""
+    """Return the unused part of *limit* as Markdown: `$0.02` or `1,200 tokens`."""
     unit = " tokens" if limit.cap is Cap.DAILY_TOKENS else ""
     return f"{_left(limit.cap, limit.left)}{unit}"
 
@@ -294,7 +294,7 @@ def _left(cap: Cap, amount: int) -> str:
 
 
 def _cents(micro: int, rounding: str) -> str:
-    """Format an amount in whole cents; escape the dollar sign, because Markdown reads two as the ends of a formula."""
+    """Format an amount in whole cents. Escape the dollar sign: Streamlit's Markdown takes text between two for a formula."""
     cents = (Decimal(micro) / _CENT).to_integral_value(rounding)
     return _amount(int(cents) * _CENT, 2, 2).replace("$", r"\$")
 
@@ -305,7 +305,7 @@ def _amount(micro: int, least: int, most: int) -> str:
     pattern = copy(cast(NumberPattern, locale.currency_formats["standard"]))
     pattern.frac_prec = least, most
     text = pattern.apply(Decimal(micro) / MILLION, locale, currency=_USD, currency_digits=False)
-    # the text contains no other dollar signs
+    # the currency symbol differs by locale (such as US$); the text contains no other dollar signs
     return text.replace(get_currency_symbol(_USD, locale), "$")
 
 
@@ -315,7 +315,7 @@ def _locale() -> Locale:
 
 @lru_cache(256)
 def _parsed(tag: str) -> Locale:
-    """Return the locale that *tag* names, or the nearest known one; the browser may send any text."""
+    """Return the locale that *tag* names, or the nearest known locale: the browser may send any text."""
     parts = tag.split("-u-")[0].replace("_", "-").split("-")
     while parts[0]:
         try:

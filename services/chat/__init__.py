@@ -1,1 +1,1 @@
-"""The turns of a conversation, from prompt to settled reply, and background calls."""
+"""The turns of a conversation, from the prompt to the stored and paid reply, and the background calls after replies."""

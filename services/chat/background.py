@@ -1,7 +1,8 @@
-"""Background model calls after replies: a title, a summary, facts.
+"""Background model calls after replies: for a title, for a summary, and for facts about the user.
 
-Each task is a separate turn, whose cost is reserved and settled as for a reply. No reply waits for a task, and if a
-task fails or the budget refuses it, the conversation stays as it is. At most one task of a kind runs in a conversation.
+Each call is a separate turn, whose cost is reserved and settled like the cost of a reply. No reply waits for a background
+task. If a task fails, or the user's budget cannot pay for it, the conversation stays unchanged. At most one task of each
+kind runs per conversation.
 """
 
 import time
@@ -49,11 +50,11 @@ from services.memory.facts import (
 from services.memory.titles import clean_title, plan_title
 from services.store.port import Store
 
-# the time limit of one call in seconds
+# time limit of one model call in seconds, by the purpose of the call
 _SECONDS = {Purpose.TITLE: 30.0, Purpose.SUMMARY: 120.0, Purpose.FACTS: 60.0}
-# maximum model calls of one task; a long conversation, for example, is summarised in chunks
+# maximum model calls of one task, which may need several: a long conversation, for example, is summarised in chunks
 _MOST_CALLS = 40
-_THOUGHTS = 4096  # maximum tokens of thoughts before the answer of a reasoning model
+_THOUGHTS = 4096  # tokens added to a reply limit for the thoughts of a reasoning model
 
 
 class NoFacts(Refused):
@@ -94,8 +95,8 @@ class UserTasks:
     def claim(self, reply: LiveTurn, call: Call) -> list[Work]:
         """Claim the tasks that are due after *reply*, and return the functions that begin them.
 
-        Call this before the followers of *reply* (the pages that draw it) learn that it is over, so that they can wait for
-        the tasks. Call the returned functions after that.
+        Call this before the followers of *reply* (the pages that draw it) learn that it is over, so that the pages can wait
+        for the tasks; call the returned functions afterwards.
         """
         is_whole = not (reply.failure or reply.is_stopped)
         due: list[Work] = []
@@ -120,20 +121,20 @@ class UserTasks:
         return due
 
     def note_facts(self, conversation_id: ConversationId | None) -> None:
-        """Note facts from a conversation's prompts now, not later, because the user is leaving the conversation."""
+        """Note facts from a conversation's waiting prompts now, because the user is leaving the conversation."""
         thread = self.store.conversations.cached(conversation_id) if conversation_id else None
         if thread and self.registry.is_postponed(Purpose.FACTS, thread.conversation.id):
             self._begin_facts(thread, is_now=True)
 
     def catch_up(self, thread: Thread) -> None:
-        """Note facts from prompts of an opened conversation that an earlier process left unprocessed."""
+        """Note facts from those prompts of an opened conversation that an earlier server process did not handle."""
         if not self.registry.is_postponed(Purpose.FACTS, thread.conversation.id):
             self._begin_facts(thread)
 
     def change_summary(self, thread: Thread, text: str) -> None:
         """Replace the text of the summary of *thread*; an empty *text* deletes the summary.
 
-        Raise BadInput, Stale (the summary was changed meanwhile), StoreUnavailable.
+        Raise BadInput if *text* is too long, Stale if the summary has changed since it was read; may raise StoreUnavailable.
         """
         now, text = thread.summary, checked_summary(text)
         summary = None
@@ -142,9 +143,9 @@ class UserTasks:
         self.store.conversations.set_summary(thread, summary)
 
     def summarise_now(self, thread: Thread, *, is_anew: bool = False) -> bool:
-        """Summarise the due messages of the branch in the background; with *is_anew*, delete the summary first.
+        """Start a summary of the branch in the background; with *is_anew*, delete the stored summary first.
 
-        Return False if a summary is being made already: then nothing is deleted. Raise Stale, StoreUnavailable.
+        If a summary is being made already, return False and delete nothing. May raise Stale or StoreUnavailable.
         """
         conversation_id, tip = thread.conversation.id, thread.tip or thread.messages[-1]
         user_id = self.store.conversations.user_id
@@ -177,7 +178,7 @@ class UserTasks:
     def undo_noted(self, conversation_id: ConversationId, noted: NotedFact) -> None:
         """Delete a noted fact, or restore the fact that it replaced.
 
-        Raise ChangedElsewhere (the user has edited the fact since), StoreUnavailable.
+        Raise ChangedElsewhere if the user has edited the fact since; may raise StoreUnavailable.
         """
         fact, facts = noted.fact, self.store.facts
         if noted.replaced:
@@ -195,7 +196,7 @@ class UserTasks:
     # --- internal methods -----------------------------------------------------------------------
 
     def _pending(self, thread: Thread, answered_id: MessageId | None = None) -> tuple[Message, ...]:
-        """Return the prompts to note facts from; none if the user wants no facts or the database is unreachable."""
+        """Return the prompts to note facts from; none if the user has memory switched off or the database is unreachable."""
         with suppress(AppError):
             preferences = self.store.profile.preferences()
             if preferences.keeps_facts and thread.is_whole and not thread.is_newer:
@@ -207,7 +208,7 @@ class UserTasks:
     ) -> list[Work]:
         """Claim the facts task if it is due, and return its function; otherwise postpone the task.
 
-        *is_now*: the task is due if any prompt waits.
+        With *is_now*, the task is due as soon as one prompt is waiting.
         """
         conversation_id, pending = thread.conversation.id, self._pending(thread, answered_id)
         if not pending:
@@ -226,7 +227,7 @@ class UserTasks:
         return is_request_due(pending, datetime.now(UTC), registry.fact_batch, registry.silence)
 
     def _begin_postponed(self, conversation_id: ConversationId) -> None:
-        with suppress(AppError):  # the next task or process finds the prompts again
+        with suppress(AppError):  # after an error, a later task or process notes the facts
             thread = self.store.conversations.thread(conversation_id)
             self._begin_facts(thread, is_now=True)
 
@@ -235,7 +236,7 @@ class UserTasks:
             in_thread(BACKGROUND_THREAD, work)
 
     def _summarise(self, conversation_id: ConversationId, message_id: MessageId) -> None:
-        """Have the model summarise the messages that no longer fit, on the newest branch through *message_id*."""
+        """Ask the model to summarise the messages that no longer fit, on the newest branch that contains *message_id*."""
         failure: AppError | None = None
         try:
             for _call in range(_MOST_CALLS):
@@ -246,16 +247,16 @@ class UserTasks:
                 self._fold(thread, compaction)
                 if not compaction.remaining_messages:
                     break
-        except AppError as error:  # without a summary, the latest messages are sent
+        except AppError as error:  # without a summary, turns send only the latest messages
             failure = None if isinstance(error, (Stale, NotFound)) else error
             log_event("summary.lost", conversation=conversation_id)
         finally:
             self.registry.end(Purpose.SUMMARY, conversation_id, error=failure)
 
     def _needs_summary(self, thread: Thread, call: Call, reply: str) -> bool:
-        """Return True if the policy needs summaries, and messages do not fit, or may not fit in the next turn.
+        """Return True if the policy needs summaries, and messages were left out of this turn or may not fit in the next.
 
-        The estimate takes the next prompt to be as long as all that this turn sent, so that no due summary is missed.
+        The next prompt is assumed to be as long as everything that this turn sent, so that no summary comes too late.
         """
         if not thread.conversation.policy.kind.needs_summary:
             return False
@@ -290,7 +291,10 @@ class UserTasks:
         return Answer(turn.id, turn.said(), turn.is_stopped or turn.is_cut)
 
     def _fold(self, thread: Thread, compaction: Compaction) -> None:
-        """Ask the model for the next part of the summary, and store it. Raise AppError."""
+        """Ask the model for the next part of the summary, and store it. Raise NoSummary if the answer is unusable.
+
+        May raise other kinds of AppError.
+        """
         answer = self._ask(Purpose.SUMMARY, thread, compaction.call, thread.branch()[0].id)
         summary = compaction.summary(answer.text, datetime.now(UTC), is_cut=answer.is_cut)
         if summary is None:
@@ -299,7 +303,7 @@ class UserTasks:
         log_event("summary.made", turn=answer.turn_id, messages=len(compaction.compacted_ids))
 
     def _title(self, conversation_id: ConversationId, first_id: MessageId) -> None:
-        """Ask the model for a title, once per process; without one, the first words of the prompt remain the title."""
+        """Ask the model for a title, once per process; without a usable answer, the prompt's first words remain the title."""
         try:
             thread = self.store.conversations.thread(conversation_id)
             branch, window = thread.branch(), self.choices.setup(thread).offer.info.context_tokens
@@ -310,13 +314,13 @@ class UserTasks:
             title = None if answer.is_cut else clean_title(answer.text)
             is_given = bool(title and self.store.conversations.give_title(conversation_id, title))
             log_event("title.made", turn=answer.turn_id, given=is_given)
-        except AppError:  # the first words of the prompt stay as the title
+        except AppError:  # the first words of the prompt remain the title
             log_event("title.lost", conversation=conversation_id)
         finally:
             self.registry.end(Purpose.TITLE, conversation_id, first_id)
 
     def _note(self, conversation_id: ConversationId) -> None:
-        """Ask the model for facts in the waiting prompts."""
+        """Ask the model which facts about the user are in the prompts that were not processed yet, and store the facts."""
         noted: list[NotedFact] = []
         finished: MessageId | None = None
         failure: AppError | None = None
@@ -328,12 +332,12 @@ class UserTasks:
                 if finished is None:
                     first_seqs = {prompt.seq for prompt in pending}
                 elif not (pending and (pending[0].seq in first_seqs or self._is_due(pending))):
-                    break  # prompts that arrived meanwhile wait for the next batch
+                    break  # prompts that arrived in the meantime wait for the next batch
                 last = self._note_some(thread, pending, noted)
                 if last is None:
                     break
                 finished = last
-        except AppError as error:  # the prompts wait for another attempt
+        except AppError as error:  # the prompts are sent to the model again later
             failure = error
             log_event("facts.lost", conversation=conversation_id)
         finally:
@@ -349,8 +353,8 @@ class UserTasks:
     ) -> MessageId | None:
         """Ask the model about the oldest *pending* prompts, store the facts that it names, and add them to *noted*.
 
-        Return the id of the last prompt asked about; None if no prompt waits, a prompt cannot be read, or the user
-        wants no facts any more. Raise AppError; if a fact cannot be stored now, the others are stored first.
+        Return the id of the last prompt in the request; None if there is no prompt, a prompt cannot be read, or the user
+        has switched memory off. Raise AppError if the call fails, or if a fact cannot be stored now, after storing the others.
         """
         exchanges = [exchange_about(thread, prompt.id) for prompt in pending[:BATCH]]
         if not exchanges or not all(exchanges):
@@ -363,12 +367,12 @@ class UserTasks:
         answer = self._ask(Purpose.FACTS, thread, plan, last.id)
         if answer.is_cut:
             raise NoFacts
-        # The conversation may be in another space by now. The old `cuts` is kept, so that a fact from a prompt that was
-        # deleted meanwhile is refused.
+        # The conversation may have moved to another space during the call. The thread keeps its old `cuts` (the number of
+        # deletions), so that the store refuses facts if messages were deleted during the call.
         is_now = self.store.conversations.thread(thread.conversation.id).conversation
         conversation = replace(thread.conversation, space_id=is_now.space_id)
         thread = replace(thread, conversation=conversation)
-        if not self._pending(thread):  # memory was switched off meanwhile, so note nothing
+        if not self._pending(thread):  # memory was switched off in the meantime, so note nothing
             return None
         by_id = {fact.id: fact for fact in setup.facts}
         shown = [by_id[fact_id] for fact_id in plan.fact_ids]
@@ -383,7 +387,8 @@ class UserTasks:
                 self.store.facts.keep(fact, replaces=change.replaces, cuts=thread.conversation.cuts)
             except AppError as error:  # continue with the next fact
                 log_event("fact.lost", turn=answer.turn_id)
-                # messages were deleted meanwhile, or the database is away; any other error refuses the fact for good
+                # messages were deleted in the meantime, or the database is unreachable: try these prompts again later. After any
+                # other error, the fact can never be stored, so do not try again
                 if isinstance(error, (NotFound, StoreUnavailable)):
                     failure = error
             else:
@@ -407,7 +412,7 @@ def _fact(text: str, replaced: Fact | None, thread: Thread, prompt_id: MessageId
 
 
 def _with_room_for_thoughts(plan: ContextPlan, info: ModelInfo) -> ContextPlan:
-    """Return *plan*, with a higher limit of the reply if the model reasons, because thoughts count toward that limit."""
+    """Return *plan*; for a reasoning model, raise its reply limit, because thoughts count toward that limit."""
     if not info.is_reasoning:
         return plan
     free = min(info.reply_tokens, info.context_tokens - plan.prompt_tokens)

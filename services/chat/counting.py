@@ -1,7 +1,7 @@
-"""Token counts that the endpoints reported for one user's prompts, and the calibration learned from them.
+"""Token counts that model endpoints reported for one user's prompts, and the calibration learned from them.
 
-A plan counts tokens with the calibration in the last receipt of its branch, so the plan depends on stored rows
-alone. What this process has learned since then is stored with the next receipt.
+A context plan counts tokens with the calibration in the branch's last receipt (the record of what a turn sent), so the
+plan depends on stored rows alone. A newer calibration of this process is stored with the next receipt.
 """
 
 import threading
@@ -23,12 +23,12 @@ from services.memory.forecast import (
 from services.memory.tokens import KindCounter, TokenCounter
 
 _MOST_CONVERSATIONS = 50
-# maximum calls kept per conversation: several, because the last call may be of another model or miscounted
+# maximum calls cached per conversation: more than one, because the last call may have used another model or been miscounted
 _MOST_CALLS = 3
 
 
 class Counting:
-    """One user's calls with the endpoint's token counts, in memory only, because they hold text.
+    """One user's model calls with the reported token counts, in memory only, because the calls contain text.
 
     If an endpoint refuses a prompt as too long although it fits by the calibrated count, plans use uncalibrated counts
     until the conversation gets a reply. Any thread may call any method.
@@ -93,7 +93,7 @@ class Counting:
         rates: Calibration,
         counter: KindCounter,
     ) -> Forecast:
-        """Forecast the tokens that the endpoint will count for *plan*; without calibration, the planned tokens."""
+        """Forecast the tokens that the endpoint will count for *plan*; without calibration, return the planned tokens."""
         anchor = find_anchor(self._calls.get(conversation_id) or (), model, rates, counter)
         if anchor is None and not rates.by_kind:
             return Forecast(plan.prompt_tokens, is_anchored=False)
@@ -104,7 +104,7 @@ class Counting:
         return conversation_id in self._refused
 
     def forget(self, conversation_id: ConversationId) -> None:
-        """Forget the calls of a conversation, which hold its text."""
+        """Drop a conversation's calls from memory, because they contain its text."""
         with self._change:
             self._calls.drop(conversation_id)
             self._last = None

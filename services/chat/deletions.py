@@ -38,7 +38,7 @@ class Deletions:
         self.forget(conversation_id)
 
     def discard_all(self, ids: Collection[ConversationId]) -> Iterator[ConversationId]:
-        """Discard the conversations *ids*, except missing ones; yield each id as soon as its conversation is discarded."""
+        """Delete the conversations *ids* that exist, as `discard` does; yield each id once its conversation is deleted."""
         # A deletion takes up to half a second in a hosted database. With this longer time, the first conversation can still
         # be restored after the last is deleted.
         seconds = min(UNDO_SECONDS + len(ids) // 2, _MOST_SECONDS)
@@ -53,10 +53,11 @@ class Deletions:
         ids: Collection[MessageId],
         seconds: int = UNDO_SECONDS,
     ) -> DeletedMemories:
-        """Delete messages with all that follow them; `restore_messages` can undo this for *seconds*.
+        """Delete the messages *ids*, which must include every message that follows one of them.
 
-        The facts and the summary made from the messages are deleted at once; the ledger keeps the costs. Raise Stale
-        if *ids* lacks a following message or a message is gone; Busy, NotFound, Tampered, StoreUnavailable.
+        For *seconds*, `restore_messages` can undo the deletion. Facts and a summary made from the messages are deleted, too; the
+        messages' costs stay in the ledger. Raise Stale if *ids* lacks a following message or a message is gone, Busy if a reply
+        to one of the messages is streaming; may raise NotFound, Tampered or StoreUnavailable.
         """
         thread = self.open(conversation_id)
         doomed = [message for message in thread.messages if message.id in ids]
@@ -70,7 +71,7 @@ class Deletions:
             raise Busy
         summary = thread.summary
         if summary and all(message.seq != summary.up_to_seq for message in doomed):
-            # keep the summary, because the last message that it covers is not deleted
+            # keep the summary: the last message that it covers is not being deleted
             summary = None
         facts = self._facts_of(ids)
         fact_ids = [fact.id for fact in facts]
@@ -87,15 +88,16 @@ class Deletions:
     def restore_messages(
         self, conversation_id: ConversationId, memories: Iterable[DeletedMemories] = ()
     ) -> None:
-        """Restore the deleted messages of a conversation, and the *memories* whose messages exist afterwards.
+        """Restore a conversation's deleted messages, and the facts and summary in *memories* whose messages exist again.
 
-        Raise TooLate, NotFound, Tampered, StoreUnavailable; after StoreUnavailable, call again to continue.
+        Raise TooLate if the time for Undo is over; may raise NotFound, Tampered or StoreUnavailable. After StoreUnavailable,
+        call again to continue.
         """
         store, late = self.tasks.store, None
         try:
             store.messages.restore(conversation_id)
         except TooLate as error:
-            # not raised yet: another tab, or a call whose response was lost, may have restored the messages already
+            # raised below, unless another tab, or a call whose response was lost, has restored the messages already
             late = error
         self.forget(conversation_id)
         thread = store.conversations.thread(conversation_id)
@@ -109,15 +111,15 @@ class Deletions:
             raise late
         for fact in facts:
             with suppress(Refused):  # the fact is restored already, or there are too many facts now
-                # with `cuts`, the fact counts as noted from messages; a full account accepts such facts
+                # `cuts` marks the fact as noted from messages: such a fact is stored even if the account's storage is full
                 store.facts.keep(fact, cuts=thread.conversation.cuts)
         if summaries:
             store.conversations.set_summary(thread, summaries[-1])
 
     def restore_summary(self, conversation_id: ConversationId, summary: RunningSummary) -> None:
-        """Restore a deleted summary. Raise TooLate if messages that it covers were deleted meanwhile.
+        """Restore a deleted summary. Raise TooLate if the messages that it covers have been deleted.
 
-        Also raise NotFound, Stale, StoreUnavailable.
+        May raise NotFound, Stale or StoreUnavailable.
         """
         thread = self.open(conversation_id)
         if all(message.seq != summary.up_to_seq for message in thread.messages):
@@ -129,14 +131,14 @@ class Deletions:
         return self.tasks.store.turns.user_id
 
     def _facts_of(self, ids: Collection[MessageId]) -> tuple[Fact, ...]:
-        """Return the stored facts that were noted from the messages *ids*; empty in a chat that reads no facts."""
+        """Return the stored facts that were noted from the messages *ids*; empty in a temporary chat that reads no facts."""
         if not self.tasks.choices.reads_facts:  # a temporary chat must not depend on the database
             return ()
         kept = self.tasks.store.facts.fresh_facts()
         return tuple(fact for fact in kept if fact.source_id in ids)
 
     def _forget_facts_of(self, ids: Collection[MessageId]) -> tuple[Fact, ...]:
-        """Delete and return the facts that were noted from the messages *ids* while these were being deleted."""
+        """Delete and return facts that a background task noted from the messages *ids* while these were being deleted."""
         with suppress(StoreUnavailable):
             facts = self._facts_of(ids)
             for fact in facts:

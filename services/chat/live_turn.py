@@ -1,4 +1,4 @@
-"""Turns whose replies are still streaming. They belong to the process, not to a page.
+"""Turns whose replies are still streaming. They belong to the server process, not to a page.
 
 A page follows a turn, and finds it again after a reload or in a second tab; closing a tab does not
 stop the turn. Followers learn that a turn is over only after the reply is stored.
@@ -29,18 +29,19 @@ from services.events import log_event
 _logger = logging.getLogger(__name__)
 
 TURN_THREADS, BEAT_THREADS = "turn-", "beat-"  # prefixes of the names of a turn's two threads
-# the shortest pause between two drawings of a reply; pauses grow with the number of readers, and with
+# minimum seconds between two page updates with new text; the pauses grow with the number of readers, and with
 # the length of the text, because a browser redraws the whole text each time
 _FRAME_SECONDS = 0.005
-_DRAWN_CHARACTERS = 500_000  # maximum characters drawn per second for one reader
-_DRAWINGS = 500  # maximum drawings per second for all readers of this process
-# maximum seconds that a follower waits for new text; a waiting follower cannot be stopped
+_DRAWN_CHARACTERS = 500_000  # maximum characters that one page redraws per second
+_DRAWINGS = 500  # maximum page updates per second, for all readers of this process together
+# maximum seconds that a follower waits for new text, because a page's script cannot be stopped while it waits
 _LONGEST_SILENCE = 0.25
 _HEARTBEAT_SECONDS = 1.0
 _LONGEST_THOUGHTS = 100_000  # maximum bytes of a reply's thoughts that are stored
 # control characters, which are removed because each takes six bytes in JSON
 _CONTROL = {code: None for code in range(32) if chr(code) not in "\n\t"}
-_FAILURE_SECONDS = 300.0  # seconds for which a failure is remembered
+# seconds for which a failed turn stays in memory, so that pages can show its error
+_FAILURE_SECONDS = 300.0
 _readers: set[object] = set()  # the current followers (pages that draw a reply) in this process
 
 
@@ -55,8 +56,9 @@ class LiveTurn:
     conversation_id: ConversationId
     id: TurnId
     prompt_id: MessageId
-    owner: object = None  # the session that began the turn; when it ends, the turn is stopped
-    # the thread including the prompt of the turn; pages show it until they read the stored thread
+    # the session that began the turn; the turn is stopped when the session ends
+    owner: object = None
+    # the conversation including this turn's prompt; pages show this copy until they read the stored conversation
     thread: Thread | None = None
     purpose: Purpose = Purpose.REPLY
     max_tokens: int = 0  # the reserved length of the reply, in tokens
@@ -82,7 +84,7 @@ class LiveTurn:
     _on_stop: Callable[[], None] | None = field(default=None, init=False)
 
     def said(self) -> str:
-        """Return the whole text so far."""
+        """Return the whole text of the reply so far."""
         with self._changed:
             self._pieces = ["".join(self._pieces)]
             return _mended(self._pieces[0])
@@ -92,9 +94,9 @@ class LiveTurn:
         return time.monotonic() - self._began_at
 
     def think(self, piece: str) -> None:
-        """Add *piece* to the thoughts, up to the limit of stored thoughts, and its bytes to `thought_bytes`.
+        """Add *piece* to the thoughts until they reach the limit of stored thoughts; add its bytes to `thought_bytes`.
 
-        Followers are not woken, because each wakes by itself four times a second.
+        Followers are not notified, because each follower wakes up four times a second anyway.
         """
         self._note_first_token()
         piece = piece.translate(_CONTROL)
@@ -104,7 +106,7 @@ class LiveTurn:
             self.thought_bytes += len(piece.encode(errors="surrogatepass"))
 
     def streamed(self) -> tuple[str, str]:
-        """Return the thoughts in memory and the text so far; the user pays for both, whatever the turn's purpose."""
+        """Return the thoughts in memory and the text so far. The user pays for both, whatever the purpose of the turn."""
         with self._changed:
             return _mended("".join(self._thoughts)), self.said()
 
@@ -122,7 +124,7 @@ class LiveTurn:
         )
 
     def follow(self) -> Iterator[str]:
-        """Yield the whole text so far, each time it has grown or after a short silence, until the reply is stored."""
+        """Yield the whole text so far whenever it has grown, and after short silences, until the reply is stored."""
         reader, seen, drawn_at, text = object(), -1, 0.0, ""
         _readers.add(reader)
         try:
@@ -141,7 +143,7 @@ class LiveTurn:
             _readers.discard(reader)
 
     def stop(self) -> None:
-        """End the request at the endpoint; the text so far is kept."""
+        """Cancel the request to the model; the text received so far is kept."""
         self.is_stopped = True
         if self._on_stop:
             self._on_stop()
@@ -152,13 +154,13 @@ class LiveTurn:
             return self._changed.wait_for(lambda: self.is_done, seconds)
 
     def when_stopped(self, end_request: Callable[[], None]) -> None:
-        """Call *end_request* when the turn is stopped, or at once if it is stopped already."""
+        """Call *end_request* when the turn is stopped, or immediately if it is stopped already."""
         self._on_stop = end_request
         if self.is_stopped:
             end_request()
 
     def push(self, piece: str) -> int:
-        """Add *piece* to the text, and return the text's bytes."""
+        """Add *piece* to the text, and return the size of the whole text in bytes."""
         with self._changed:
             if not self._pushed:
                 self._thought_seconds = self.waited_seconds()
@@ -174,17 +176,17 @@ class LiveTurn:
             self.first_token_ms = round(1000 * self.waited_seconds())
 
     def close(self, failure: AppError | None) -> None:
-        """Tell the followers that the turn is over."""
+        """Mark the turn as done, with its *failure* if it failed, and notify the followers."""
         with self._changed:
             self.failure, self.is_done, self._ended_at = failure, True, time.monotonic()
             self.thread = None
             self._changed.notify_all()
 
     def is_forgotten(self) -> bool:
-        """Return True if the turn may be forgotten: it is done, and has no failure that a page may still show."""
+        """Return True if the turn may be dropped from memory: it is done, and no page needs to show its failure any more."""
         return self.is_done and (
             self.failure is None
-            # the session has ended: no page shows the failure, and only the end of another turn would drop this one
+            # the session has ended: no page will show the failure, or call `find`, which would drop the turn later
             or isinstance(self.failure, SignedOut)
             or self.purpose is not Purpose.REPLY
             or time.monotonic() - self._ended_at > _FAILURE_SECONDS
@@ -192,7 +194,7 @@ class LiveTurn:
 
 
 def _pause(characters: int) -> float:
-    """Return the seconds between two drawings of a text of this length."""
+    """Return the seconds to wait between two page updates with a text of this length."""
     return max(_FRAME_SECONDS, characters / _DRAWN_CHARACTERS, len(_readers) / _DRAWINGS)
 
 
@@ -225,7 +227,7 @@ class LiveTurns:
         key = user_id, conversation_id, purpose
         with self._lock:
             turn = self._turns.get(key)
-            # drop the turn here: it holds text, and no other code is certain to drop it
+            # drop the turn here, because it contains text, and no other code is certain to drop it
             if turn and turn.is_forgotten():
                 del self._turns[key]
                 return None
@@ -251,19 +253,19 @@ class LiveTurns:
     ) -> None:
         """Run *produce* in a thread, and call *beat* with the text so far every second in another thread.
 
-        Raise SignedOut while the owner's session is ending; StoreUnavailable while the process is ending; Busy if the turn
-        is running already, because another tab has resent the request.
+        Raise SignedOut while the session of *turn* is ending, StoreUnavailable while the process is ending, Busy if the
+        turn is running already, because another tab has resent the request.
         """
         key = turn.user_id, turn.conversation_id, turn.purpose
         with self._lock:
-            # a refused turn has no heartbeat, so a sweep settles it as if the model had not been called
+            # without heartbeats, the refused turn's lease runs out, and a sweep settles it as if the model had not been called
             if self._is_ending or turn.owner in self._leaving:
                 log_event("turn.lost", turn=turn.id)
                 raise StoreUnavailable if self._is_ending else SignedOut
             known = self._turns.get(key)
             if known and known.id == turn.id and not known.is_done:
                 raise Busy
-            # start the thread first: if this fails, the turn must be neither registered nor kept alive
+            # start the thread first: if no thread can be started, the turn must not be registered or kept alive
             in_thread(f"{TURN_THREADS}{turn.id}", partial(self._work, turn, produce))
             self._turns[key] = turn
         in_thread(f"{BEAT_THREADS}{turn.id}", partial(_keep_alive, turn, beat))
@@ -281,13 +283,13 @@ class LiveTurns:
             turn.wait(max(0.0, deadline - time.monotonic()))
 
     def refuse_new_turns(self) -> None:
-        """Refuse new turns for good, because the process is ending."""
+        """Refuse all new turns from now on, because the process is ending."""
         with self._lock:
             self._is_ending = True
 
     @contextmanager
     def leaving(self, owner: object, within: float = 2.0) -> Generator[None]:
-        """Stop the turns of the session *owner*, as `stop` does; refuse new turns during the block, which ends the session."""
+        """Stop the turns of the session *owner*, as `stop` does; refuse its new turns while the `with` block ends the session."""
         with self._lock:
             self._leaving.add(owner)
         try:
@@ -298,17 +300,17 @@ class LiveTurns:
                 self._leaving.discard(owner)
 
     def drop(self, user_id: UserId, conversation_id: ConversationId, *purposes: Purpose) -> None:
-        """Forget a conversation's turns (all, or those of *purposes*), because the conversation or messages are deleted."""
+        """Drop a conversation's turns (all, or those of *purposes*), because the conversation or its messages are deleted."""
         with self._lock:
             for purpose in purposes or Purpose:
                 self._turns.pop((user_id, conversation_id, purpose), None)
 
     def drop_failed(self, user_id: UserId) -> None:
-        """Forget the failed turns of a user; until then, their text is in memory for pages that show the failure."""
+        """Drop a user's ended turns. Failed turns would otherwise stay in memory for five minutes, for pages to show."""
         self._drop_all(lambda key, turn: key[0] == user_id and turn.is_done)
 
     def forget(self) -> None:
-        """Forget all turns: their text leaves memory once they are over."""
+        """Drop all turns from this registry, so that their text leaves memory as soon as they end."""
         with self._lock:
             self._turns.clear()
 
@@ -324,21 +326,21 @@ class LiveTurns:
             if not turn.is_done:
                 log_event("turn.lost", turn=turn.id)
                 turn.close(AppError())
-            # turns hold text, so ended turns must not stay in memory until a page asks for them
+            # drop ended turns now, because they contain text, and no page may ever ask for them
             self._drop_all(lambda _, turn: turn.is_forgotten())
 
 
 def _keep_alive(turn: LiveTurn, beat: Callable[[str], object]) -> None:
-    """Call *beat* at once and every second until *turn* is done."""
+    """Call *beat* immediately, and then every second until *turn* is done."""
     is_done = turn.is_done
     while not is_done:
         try:
             beat(turn.said())
         except SignedOut:
-            # the user signed out elsewhere or is suspended, so the call ends and costs
+            # the user has signed out elsewhere or is suspended, so end the call, which then costs
             # nothing more
             turn.stop()
-        except AppError:  # the next heartbeat may succeed; the reply stays in memory
+        except AppError:  # the next heartbeat may succeed, and until then the reply is in memory
             log_event("turn.unheard", turn=turn.id)
         except Exception:  # a bug must not let the lease of a healthy reply run out
             _logger.exception("a heartbeat failed")

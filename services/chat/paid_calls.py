@@ -1,4 +1,4 @@
-"""Paid model calls: the cost of a call is reserved before it begins, and settled however it ends.
+"""Paid model calls: the highest cost is reserved before a call, and the real cost is charged after it, even if it failed.
 
 `begin` reserves the cost. The caller runs `produce` in a thread; `produce` streams and stores the reply, and settles the turn.
 """
@@ -27,7 +27,7 @@ from services.store.port import Turns
 # The lease of a turn, in seconds. A heartbeat renews it every second. If the process dies, the lease runs out, and then
 # any process may settle the turn.
 LEASE_SECONDS = 10
-# a turn is refused if the budget does not cover a reply of this length: a shorter reply is not worth its prompt's cost
+# a turn is refused if the budget cannot pay for a reply of this length: a shorter one is not worth the prompt's cost
 _LEAST_REPLY_TOKENS = 256
 # if a new turn's lease ends in fewer seconds than this, it is renewed before the model is called
 _MARGIN = 2.0
@@ -35,7 +35,7 @@ _PATIENCE = 900.0  # maximum seconds for storing a finished reply while the data
 _RESENT_SECONDS = 120.0  # within this many seconds, a request identical to an unanswered one counts as a repetition
 # maximum number of a user's unanswered calls that stay in memory for resending
 _MOST_UNANSWERED = 4
-_LONGEST_TOKEN = 128  # characters of known vocabularies' longest token, a run of blanks
+_LONGEST_TOKEN = 128  # characters of the longest token in any known vocabulary, a run of spaces
 _LONGEST_PIECE = 20_000  # maximum characters that are added to a live turn at once
 
 
@@ -61,12 +61,14 @@ class PaidCalls:
     turns: Turns
     counter: TokenCounter
     on_settled: Callable[[], None] = lambda: None  # called when the user's spending has changed
-    owner: object = None  # the session that owns the turns; see `LiveTurns.leaving`
+    # the session that owns the turns; they are stopped when the session ends (`LiveTurns.leaving`)
+    owner: object = None
 
     def begin(self, call: Call) -> LiveTurn:
-        """Begin the turn of *call*. Repeating *call* does not begin a second turn.
+        """Begin the turn of *call* in the database. Repeating the same *call* does not begin a second turn.
 
-        Raise PriceUnknown and the errors of `Turns.begin`.
+        Raise PriceUnknown if the deployment refuses the model because its price is unknown. May raise the errors of
+        `Turns.begin`.
         """
         if call.offer.is_refused:
             raise errors.PriceUnknown
@@ -97,9 +99,9 @@ class PaidCalls:
         return turn
 
     def produce(self, turn: LiveTurn, call: Call) -> Usage | None:
-        """Stream the reply into *turn*; store and settle *turn* however it ends.
+        """Stream the reply into *turn*, then store and settle the turn, even after a failure.
 
-        Return the usage that the endpoint reported, unless the reply failed.
+        Return the usage that the endpoint reported; None if it reported none or the reply failed.
         """
         failure: errors.AppError | None = None
         is_called = is_whole = False
@@ -131,8 +133,9 @@ class PaidCalls:
         return turn.usage if is_whole else None
 
     def _stream(self, turn: LiveTurn, call: Call) -> None:
-        """Stream the reply into *turn*, with the usage that the endpoint reports, unless that is impossible: more tokens
-        than fit in the context window.
+        """Stream the reply into *turn*, and note the usage that the endpoint reports.
+
+        A reported usage that exceeds the context window is ignored.
         """
         stream = call.offer.client.start(call.plan.messages, max_tokens=turn.max_tokens)
         turn.when_stopped(stream.cancel)
@@ -193,7 +196,7 @@ class PaidCalls:
         return unsaved or (None if turn.is_stopped else failure)
 
     def _finish(self, ending: Ending) -> errors.AppError | None:
-        """Store the ending of a turn, and return the error, if any; retry for `_PATIENCE` while the database is unreachable."""
+        """Store the end of a turn, and return the error, if any; retry for `_PATIENCE` seconds while the store is unavailable."""
         deadline, pause = time.monotonic() + _PATIENCE, 0.2
         while True:
             try:
@@ -210,7 +213,7 @@ class PaidCalls:
                 return None
 
     def _counted(self, call: Call, turn: LiveTurn, *, is_failed: bool) -> Usage:
-        """Estimate the usage of a call for which the endpoint reported none. The estimate is deliberately high, but
+        """Estimate the usage of a call for which the endpoint reported no usage. The estimate is deliberately high, but
         never above the reservation."""
         thoughts, said = turn.streamed()
         if is_failed and not thoughts and not said:
@@ -224,8 +227,8 @@ class PaidCalls:
         )
 
     def checkpoint(self, turn: LiveTurn, said: str) -> Lease:
-        """Store *said*, the reply so far, with new thoughts, and renew the lease of *turn*. Stop *turn* if another
-        process requested it."""
+        """Store *said*, the reply so far, and new thoughts, if any; renew the lease of *turn*. Stop *turn* if the user has
+        pressed Stop in another process."""
         thoughts = turn.thoughts()
         new = None if thoughts == turn.kept_thoughts else thoughts
         lease = self.turns.checkpoint(turn.id, turn.conversation_id, said, LEASE_SECONDS, new)
@@ -236,8 +239,8 @@ class PaidCalls:
 
 
 class _LengthLimit:
-    """The length limit of a reply, for endpoints that ignore it: 16 bytes per token, not counting repeated characters,
-    and `_LONGEST_TOKEN` characters per token.
+    """Checks the length of a reply from an endpoint that may ignore `max_tokens`. The limits are 16 bytes per token, not
+    counting repeated characters, and `_LONGEST_TOKEN` characters per token.
 
     Ordinary text has fewer bytes per token (docs/decisions/counting-without-a-tokenizer.md), so a reply that
     respects its token limit is never cut.
@@ -245,7 +248,7 @@ class _LengthLimit:
 
     def __init__(self, max_tokens: int) -> None:
         self._max_tokens, self._pieces = max_tokens, list[str]()
-        # a text of fewer than `_due` characters cannot exceed the limit
+        # a text of fewer than `_due` characters cannot exceed the limit, so it is not counted
         self._characters, self._due = 0, 4 * max_tokens
 
     def is_exceeded(self, piece: str) -> bool:
@@ -254,7 +257,7 @@ class _LengthLimit:
         self._characters += len(piece)
         if self._characters < self._due:
             return False
-        # count again only when the text is a quarter longer: counting all of it after each piece would take quadratic time
+        # count again only once the text is a quarter longer: counting the whole text for each piece would take quadratic time
         self._due = self._characters * 5 // 4
         self._pieces = [text := "".join(self._pieces)]
         return max(2 * min_tokens(text), len(text) // _LONGEST_TOKEN) > self._max_tokens
@@ -314,21 +317,21 @@ class UnansweredCalls:
     def is_prompt(self, prompt_id: MessageId | None) -> bool:
         """Return True if an unanswered call may have begun the turn of this prompt.
 
-        Such a turn is open in the database, but no process streams its reply before the call is sent again.
+        Such a turn is open in the database, but no process streams its reply until the call is sent again.
         """
         lost = (call.turn for _, call in self._calls.items())
         return any(turn.prompt and turn.prompt_id == prompt_id for turn in lost)
 
     @contextmanager
     def kept_if_lost(self, call: Call) -> Generator[None]:
-        """Store *call* for resending if the block raises StoreUnavailable, because its turn may have begun."""
+        """Keep *call* in memory for resending if the `with` block raises StoreUnavailable, because its turn may have begun."""
         client_turn_id, is_lost = call.turn.reservation.client_turn_id, False
         try:
             yield
         except errors.StoreUnavailable:
             is_lost = True
             raise
-        finally:  # a resent call stays findable during the block, until its response has arrived
+        finally:  # drop the call only now, because `find` must return a resent call until its response has arrived
             self._calls.drop(client_turn_id)
             if is_lost:
                 self._calls.put(client_turn_id, call)
@@ -338,7 +341,7 @@ class UnansweredCalls:
 
 
 def _is_same(lost: Call, call: Call) -> bool:
-    """Return True if *call* repeats the request of *lost*, which was made less than `_RESENT_SECONDS` before.
+    """Return True if *call* repeats the request of *lost*, which was made at most `_RESENT_SECONDS` earlier.
 
     The prompt of *lost* may or may not be stored by now.
     """
@@ -362,7 +365,7 @@ def _is_same(lost: Call, call: Call) -> bool:
 
 
 def _choices(thread: Thread) -> tuple[object, ...]:
-    """Return the settings of a conversation that must be the same in two identical requests."""
+    """Return the settings of a conversation that must be equal for two requests to count as identical."""
     conversation = thread.conversation
     return conversation.policy, conversation.model, conversation.space_id, thread.instructions
 
@@ -376,8 +379,8 @@ def _least_reply_micro(info: ModelInfo, plan: ContextPlan) -> int:
 
 
 def least_micro(info: ModelInfo, plan: ContextPlan) -> int:
-    """Return the smallest budget, in micro-dollars, for which a turn is not refused: the highest possible cost of the
-    prompt of *plan*, plus the cost of a short reply."""
+    """Return the smallest budget, in micro-dollars, that can pay for a turn: the highest possible cost of the prompt of
+    *plan*, plus the cost of a short reply."""
     return info.cost_micro(Usage(plan.bound_tokens, 0)) + _least_reply_micro(info, plan)
 
 
@@ -395,7 +398,7 @@ def _outcome(turn: LiveTurn, failure: errors.AppError | None) -> Outcome:
     if turn.is_stopped:
         return Outcome.STOPPED
     if isinstance(failure, ModelUnavailable) and failure.failure is ModelFailure.EMPTY:
-        # the turn is stored without a reply, so that pages can still tell after a restart that the
+        # the store then has a complete turn without a reply, by which pages know, even after a restart, that the
         # reply was empty
         return Outcome.COMPLETE
     if failure:
@@ -404,7 +407,7 @@ def _outcome(turn: LiveTurn, failure: errors.AppError | None) -> Outcome:
 
 
 def _push(turn: LiveTurn, piece: str) -> bool:
-    """Add *piece* in parts; once the reply is longer than a message may be, drop the remaining parts and return False."""
+    """Add *piece* to the reply, in parts; once the reply is longer than a message may be, drop the rest and return False."""
     return all(
         turn.push(piece[start : start + _LONGEST_PIECE]) <= LONGEST_TEXT
         for start in range(0, len(piece), _LONGEST_PIECE)

@@ -38,15 +38,15 @@ from services.memory.receipt import Receipt
 from services.memory.tokens import KindCounter
 from services.store.port import Turns
 
-# the newest messages, at most this many, are searched for a receipt that calibrates the model; if there is none, the plan
-# uses no calibration
+# maximum number of the newest messages that are searched for a receipt with a calibration of the model; if none has one,
+# the plan is not calibrated
 _LOOKED_AT = 20
 _OUT_OF_VIEW = "The model no longer sees this reply, so it cannot continue it. Send a new message."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Planning:
-    """The plans of one user's turns.
+    """Makes the context plans for one user's turns.
 
     A *view* is the plan of the next turn without its prompt. While the database is unreachable, a view uses cached
     data, but planning a turn raises StoreUnavailable, because the stored rows could lead to another plan.
@@ -65,8 +65,8 @@ class Planning:
     ) -> tuple[ContextPlan, Receipt]:
         """Plan a turn with *prompt* after *past*, a branch of *thread*; return the plan and the receipt to store.
 
-        Without a prompt, plan to continue the reply at the end of *past*. Raise PromptTooLong, ChatFull,
-        InstructionsTooLong, BadInput (the plan does not include that reply), StoreUnavailable.
+        Without a prompt, plan to continue the reply at the end of *past*; raise BadInput if the plan does not include that
+        reply. May raise PromptTooLong, ChatFull, InstructionsTooLong or StoreUnavailable.
         """
         history = self._history(thread, setup, past, prompt)
         if prompt is None and not setup.offer.takes_prefix:
@@ -89,7 +89,7 @@ class Planning:
     def view(self, thread: Thread, setup: Setup) -> tuple[History, ContextPlan]:
         """Return the history of the next turn without its prompt, and the plan made from this history.
 
-        Raise ChatFull, PromptTooLong, InstructionsTooLong.
+        May raise ChatFull, PromptTooLong or InstructionsTooLong.
         """
         lenient = self._lenient
         history = lenient._history(thread, setup, thread.branch(), None)
@@ -117,7 +117,7 @@ class Planning:
         return self._lenient._opened(far, thread)
 
     def compaction(self, thread: Thread, setup: Setup) -> Compaction | None:
-        """Return the next compaction of *thread*, if one is due. Raise StoreUnavailable."""
+        """Plan the next extension of the summary of *thread*; None if none is due. May raise StoreUnavailable."""
         if setup.is_too_long or thread.is_newer:
             return None
         history = self._history(thread, setup, thread.branch(), None)
@@ -125,7 +125,7 @@ class Planning:
         return plan_compaction(
             history,
             setup.budget,
-            # the plan of the next turn uses the same counter
+            # the plan of the next turn will count with the same counter
             self.counting.counter(self.counter, rates),
             is_cache_cheap=setup.offer.info.is_cache_cheap,
         )
@@ -156,7 +156,7 @@ class Planning:
     def _history(
         self, thread: Thread, setup: Setup, past: tuple[Message, ...], prompt: str | None
     ) -> History:
-        """Return the history for the next plan. Raise InstructionsTooLong."""
+        """Return the input for the next context plan. Raise InstructionsTooLong if the instructions leave too little room."""
         if setup.is_too_long:
             raise InstructionsTooLong
         conversation = thread.conversation
@@ -203,7 +203,7 @@ class Planning:
         )
 
     def _prefix_seq(self, conversation: Conversation, past: Sequence[Message]) -> int:
-        """Return the prefix_seq in the receipt of the last turn; 0 if that turn had another policy."""
+        """Return the prefix_seq of the last turn's plan, from its receipt; 0 if that plan used another context policy."""
         last = [one for one in past if one.turn_id][-1:]
         texts = self._receipts(last, conversation.id).values()
         receipt = Receipt.from_json(next(iter(texts), ""))
@@ -214,7 +214,8 @@ class Planning:
     def _stored_rates(self, thread: Thread, setup: Setup, past: tuple[Message, ...]) -> Calibration:
         """Return the stored calibration for a plan of *past*, a branch of *thread*.
 
-        The calibration is empty if the endpoint refused the last prompt as too long: the calibrated count was too low.
+        The calibration is empty if the endpoint refused the last prompt as too long, because the calibrated count was then
+        too low.
         """
         conversation_id, model = thread.conversation.id, setup.offer.info.name
         receipts = partial(self._receipts, conversation_id=conversation_id)
@@ -229,7 +230,7 @@ def stored_rates(
 ) -> Calibration:
     """Return the calibration in the last receipt of *model* on the branch *past*; empty if there is no such receipt."""
     latest = list(islice((one for one in reversed(past) if one.turn_id), _LOOKED_AT))
-    # the newest receipt is read first, alone, because it is nearly always a receipt of *model*
+    # read the newest receipt first, without the others, because it is nearly always a receipt of *model*
     for some in (latest[:1], latest[1:]):
         texts = receipts(some)
         for message in some:
@@ -241,13 +242,13 @@ def stored_rates(
 
 
 def _start_seq(conversation: Conversation, past: tuple[Message, ...]) -> int:
-    """Return the seq after which messages of *past* are sent in full: the stored start_seq, or the
-    reset_seq if the start_seq belongs to another branch.
+    """Return the sequence number after which messages of *past* are sent in full: the stored start_seq or, if that belongs
+    to another branch, the reset_seq, up to which no message is ever sent.
     """
     is_here = any(message.seq == conversation.start_seq for message in past)
     return conversation.start_seq if is_here else conversation.reset_seq
 
 
 def _has(message: Message, extract: Extract | None) -> bool:
-    """Return True if *extract* lies within the body of *message*; a stored receipt may name an impossible extract."""
+    """Return True if *extract*, which comes from a stored receipt, lies within the body of *message*."""
     return extract is None or 0 <= extract[0] < extract[1] <= len(message.body)

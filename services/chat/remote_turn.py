@@ -1,4 +1,4 @@
-"""A turn that another process is streaming, or left open when it died, as read from the database."""
+"""A turn of another process, read from the database: the process still streams the reply, or died and left it unfinished."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -11,8 +11,10 @@ from services.domain.turns import OpenTurn
 from services.errors import NotFound, StoreUnavailable
 from services.store.port import Turns
 
-_GLANCE = 0.5  # seconds between reads; the other process writes once a second
-# seconds without a renewal of the lease after which `follow` calls the sweep; the database checks that the lease is over
+# seconds between two reads of the database; the other process writes there once a second
+_GLANCE = 0.5
+# after this many seconds without a renewal of the turn's lease, `follow` calls the sweep, which settles the turn only if
+# the database finds that the lease has run out
 _SILENCE = 4.0
 
 
@@ -39,7 +41,7 @@ class RemoteTurn:
         return self._turn is None or not self._turn.state.is_open
 
     def stop(self) -> None:
-        """Ask the other process to stop, which takes at most two heartbeats. Raise StoreUnavailable, SignedOut."""
+        """Ask the other process to stop, which takes at most two heartbeats. May raise StoreUnavailable or SignedOut."""
         if self._turn:
             self._turns.stop(self.conversation_id, self._turn.id)
 
@@ -61,11 +63,11 @@ class RemoteTurn:
             last = self._turn
             try:
                 _, turn = self._turns.read(self.conversation_id)
-                # a turn with another id means that this turn has ended, because only one can run at a time
+                # a turn with another id means that this turn has ended: a conversation has only one turn at a time
                 self._turn = turn if turn and turn.id == last.id else None
             except NotFound:
                 self._turn = None
-            except StoreUnavailable:  # the text so far stays on the page
+            except StoreUnavailable:  # the page keeps showing the text so far
                 # after an outage, give the other process time to renew the lease
                 renewed_at = time.monotonic() + LEASE_SECONDS
             if self._turn and self._turn.lease_until != last.lease_until:

@@ -1,8 +1,8 @@
 """Search in the messages of one user: in one conversation, or in all conversations of its space.
 
-Other conversations are indexed in the background when first needed, and new messages before each prompt. If this
-is slow or the database is unreachable, the search for a prompt uses the messages indexed so far. A search from a
-conversation outside all spaces finds only conversations outside all spaces.
+Other conversations are indexed in the background when a search first needs them; new messages are indexed before each
+prompt. If indexing is slow or the database is unreachable, the search for a prompt uses the messages indexed so far. From a
+conversation that is in no space, the search finds only conversations that are in no space.
 """
 
 import threading
@@ -32,17 +32,17 @@ from services.events import log_event
 from services.memory.receipt import Receipt
 from services.store.port import Corpus
 
-# importing numpy would take a tenth of the start-up time, so these modules are imported later
+# services.memory.recall imports numpy, which would take a tenth of the start-up time, so import it only when needed
 if TYPE_CHECKING:
     from services.memory.recall import Hit, Passage
 
 RECALL_THREAD = "recall"  # the name of a thread that indexes messages
 _PATIENCE = 2.0  # maximum seconds that a prompt waits for messages to be indexed
 _MOST_HITS = 1000
-# maximum messages recalled from other conversations: ten messages contain four fifths of the relevant facts,
+# maximum messages recalled from other conversations: in measurements, ten contained four fifths of the relevant facts,
 # and more would make every prompt more expensive
 _MOST_ELSEWHERE = 10
-_MOST_OPENED = 2_000  # maximum cached messages of other conversations
+_MOST_OPENED = 2_000  # maximum number of cached messages from other conversations
 _MOST_INDEXES = 20  # maximum indexes of single conversations in memory
 # maximum receipts whose message ids are cached; the text of receipts is not cached
 _MOST_RECEIPTS = 5000
@@ -52,7 +52,7 @@ Located = tuple[ConversationId, Message]
 
 @dataclass(frozen=True, slots=True)
 class StoredRecalls:
-    """The messages recalled for a prompt, as the receipt of its turn lists them."""
+    """The messages that were recalled for a prompt, read from the receipt of the prompt's turn."""
 
     prefix_seq: int = 0
     # the messages recalled for the turn's own prompt, each with its extract if only a part was sent
@@ -84,7 +84,7 @@ _NO_RECALLS = StoredRecalls()
 
 @dataclass(slots=True)
 class _Indexed:
-    """The indexed part of a conversation."""
+    """A record of the messages of one conversation that are indexed."""
 
     cuts: int  # the value of `Conversation.cuts` when the messages were indexed
     up_to_seq: int = 0  # all messages with a seq up to this one are indexed
@@ -101,7 +101,7 @@ class _Index:
 
         self._recall, self._opened = RecallIndex(), opened
         self.conversations: dict[ConversationId, _Indexed] = {}
-        self.replaced: set[MessageId] = set()  # indexed replies that were regenerated
+        self.replaced: set[MessageId] = set()  # indexed replies to prompts that have a newer reply
 
     def search(self, query: str) -> "tuple[Hit, ...]":
         return self._recall.search(query, _MOST_HITS)
@@ -116,7 +116,7 @@ class _Index:
         }
 
     def at(self, conversation_id: ConversationId, cuts: int) -> _Indexed:
-        """Return the indexed part of a conversation; empty if messages were deleted since it was indexed."""
+        """Return the record of a conversation's indexed messages; empty if messages were deleted since they were indexed."""
         indexed = self.conversations.get(conversation_id)
         if indexed and indexed.cuts != cuts:
             self.drop(conversation_id)
@@ -149,14 +149,14 @@ class Search:
     """Searches the messages of one user, with indexes in memory only. Any thread may call any method."""
 
     def __init__(self, corpus: Corpus | None = None) -> None:
-        """Without a *corpus*, other conversations are not searched."""
+        """*corpus* reads the user's stored messages; None: search only in the conversation of the prompt."""
         self._corpus = corpus
-        # the list of conversations as last read; empty if it must be read again
+        # the user's conversations as last read from the store; empty if they must be read again
         self._listed: Mapping[ConversationId, Listed] = {}
         self._opened = LruCache[MessageId, Located](_MOST_OPENED)
         self._alone = LruCache[ConversationId, _Index](_MOST_INDEXES)
         self._spaces = defaultdict[SpaceId | None, _Index](lambda: _Index(self._opened))
-        # messages that the store did not have; they are not read again until the next prompt is planned
+        # ids of messages that the store no longer has; they are not read again until the next prompt is planned
         self._missing: set[MessageId] = set()
         self._recalls = LruCache[TurnId, StoredRecalls](_MOST_RECEIPTS)
         self._reading: Future[None] | None = None
@@ -183,7 +183,7 @@ class Search:
         conversation, here = thread.conversation, {message.id for message in thread.messages}
         is_elsewhere = is_elsewhere and self._corpus is not None
         if is_elsewhere:
-            # read the list again: a read in progress may have begun before a conversation moved to another space
+            # clear the list so that it is read again: a read in progress may predate a conversation's move to another space
             self._listed = {}
             self._missing = set()
             wait([self._read_on()], _PATIENCE)
@@ -216,9 +216,9 @@ class Search:
     def opened(
         self, asked: Mapping[MessageId, ConversationId], thread: Thread
     ) -> dict[MessageId, Located]:
-        """Return the messages of *asked*, all from other conversations, that still exist in the space of *thread*.
+        """Read the *asked* messages (a map from message to conversation); omit those that have left the space of *thread*.
 
-        Raise StoreUnavailable, SignedOut.
+        May raise StoreUnavailable or SignedOut.
         """
         if self._corpus is None or not asked:
             return {}
@@ -248,7 +248,7 @@ class Search:
     ) -> dict[MessageId, StoredRecalls]:
         """Return the stored recalls of each prompt whose reply is one of *messages*.
 
-        *receipts* reads the receipts of the replies that were not read before. Raise the errors of *receipts*.
+        *receipts*: a function that reads the receipts of those messages whose receipts are not cached; its errors are raised.
         """
         replies = {
             one.turn_id: one.parent_id
@@ -267,7 +267,7 @@ class Search:
         }
 
     def forget(self, conversation_id: ConversationId) -> None:
-        """Drop a conversation from memory; if it still exists, it is indexed again."""
+        """Drop a conversation from the indexes and caches; if it still exists, it is indexed again when next needed."""
         self._alone.drop(conversation_id)
         with self._lock:
             self._listed = {
@@ -312,7 +312,7 @@ class Search:
                         self._spaces[listed[chat_id].space_id].add(
                             chat_id, listed[chat_id].cuts, messages
                         )
-            # a conversation dropped meanwhile has a new `_Indexed`, so all of it is read again
+            # for a conversation that was dropped in the meantime, this changes only the old record: the new record is read from 0
             for chat_id, seqs in wanted.items():
                 begun[chat_id].up_to_seq = max(begun[chat_id].up_to_seq, seqs.stop - 1)
         except AppError:
@@ -321,7 +321,7 @@ class Search:
 
 
 def passages(conversation_id: ConversationId, messages: Iterable[Message]) -> "Iterator[Passage]":
-    """Return the *messages* of a conversation as passages for the index, without empty ones."""
+    """Convert the *messages* of a conversation to passages for the index, omitting empty and unverified messages."""
     from services.memory.recall import Passage
 
     return (

@@ -51,11 +51,11 @@ class Chat:
         live_turns: LiveTurns,
         background: BackgroundTasks,
         search: Search,
-        # makes the title of a new conversation from its prompt
+        # returns the title of a new conversation, given its first prompt
         title: Callable[[str], str] = first_words,
-        new_id: Callable[[], UUID] = uuid4,  # makes the id of a new conversation
+        new_id: Callable[[], UUID] = uuid4,  # returns the id of a new conversation
         on_settled: Callable[[], None] = lambda: None,  # called after each turn is settled
-        owner: object = None,  # the session that owns the turns; see `LiveTurns.leaving`
+        owner: object = None,  # the session that owns the turns (see `LiveTurns.leaving`)
     ) -> None:
         self.store = store = choices.store
         self._choices, self._sweep, self.live_turns = choices, sweep, live_turns
@@ -76,7 +76,7 @@ class Chat:
 
     @property
     def deletions(self) -> Deletions:
-        """The deletions of conversations and messages."""
+        """The service that deletes and restores conversations and messages."""
         return Deletions(tasks=self.tasks, open=self.open, forget=self.forget)
 
     def begin(
@@ -93,8 +93,8 @@ class Chat:
 
         *seen_rev* is the revision that the page showed, *tip_id* the message that the prompt follows (by default the
         newest), *seen_model* the model that the page showed. Raise Stale if the conversation changed elsewhere, ModelGone
-        if another model would answer, Busy, OverBudget, PromptTooLong, BadInput, NewerVersion, NotFound, SpaceGone,
-        StoreUnavailable.
+        if another model would answer. May raise Busy, OverBudget, PromptTooLong, BadInput, NewerVersion, NotFound,
+        SpaceGone or StoreUnavailable.
         """
         prompt = checked_message(prompt)
         if conversation_id is None:
@@ -137,14 +137,14 @@ class Chat:
         asked = next((said for said in branch[::-1] if said.role is Role.USER), None)
         if asked is None:
             raise errors.NotFound
-        if not asked.is_verified:  # an unverified prompt has no text that could be sent
+        if not asked.is_verified:  # the prompt failed its integrity check: it has no text
             raise errors.Tampered
         past, own = branch[: branch.index(asked)], thread.conversation
         seen_model = model or seen_model
         if not (model or policy):
             return self._begin(thread, past, asked.body, asked.id, seen_model=seen_model)
         once = replace(own, model=model or own.model)
-        # the stored start_seq was computed for the stored policy, so another policy starts from the reset_seq
+        # the stored start_seq was chosen by the stored policy, so another policy starts after the last context reset
         if policy:
             once = replace(once, policy=policy, start_seq=own.reset_seq)
         thread = replace(thread, conversation=once)
@@ -160,7 +160,7 @@ class Chat:
         *,
         seen_model: str | None = None,
     ) -> LiveTurn:
-        """Begin the reply to *text*, a new version of a prompt; the old version stays.
+        """Begin the reply to *text*, a new version of a prompt; the old version is kept.
 
         *seen_model* is the model that the page showed. Raise the errors of `begin`, and Stale also if the prompt is gone.
         """
@@ -172,7 +172,7 @@ class Chat:
     def edit_reply(self, conversation_id: ConversationId, reply_id: MessageId, text: str) -> None:
         """Store *text* as another version of a reply. The model is not called, and nothing is charged.
 
-        Raise BadInput, Busy, Stale, NotFound, Tampered, StoreUnavailable.
+        May raise BadInput, Busy, Stale, NotFound, Tampered or StoreUnavailable.
         """
         text = checked_message(text, "A reply cannot be empty.")
         thread = _of_this_version(self.open(conversation_id))
@@ -215,7 +215,7 @@ class Chat:
         return turn.failure if turn else None
 
     def open(self, conversation_id: ConversationId) -> Thread:
-        """Return the conversation, in an outage a cached copy. A partial reply that a crashed process left is recovered first."""
+        """Return the conversation, or its cached copy during an outage; first recover the partial reply of a crashed process."""
         return self._read(conversation_id)[0]
 
     def view(
@@ -229,11 +229,12 @@ class Chat:
         """Return the view of a conversation for a page.
 
         The view shows one branch. While a reply streams, the branch ends at the prompt of that reply. Otherwise, it is the
-        newest branch, or the newest that contains the message *version*, if given. *begun*: a turn that has just begun, and
-        whose thread is shown; *is_cached*: a cached thread is good enough. Raise NotFound.
+        newest branch, or the newest that contains the message *version*, if given. *begun*: a turn that has just begun;
+        its copy of the conversation is shown. With *is_cached*, show a cached copy, if there is one, without reading the
+        database. Raise NotFound if the conversation does not exist.
         """
         turn: LiveTurn | RemoteTurn | None = begun
-        # read once, because the turn drops its thread when it ends
+        # read the attribute only once, because the turn sets it to None when it ends
         begun_thread = begun.thread if begun else None
         if begun_thread:
             thread = begun_thread
@@ -254,7 +255,7 @@ class Chat:
         return ThreadView(thread=thread, is_new=True, _tasks=self.tasks)
 
     def forget(self, conversation_id: ConversationId) -> None:
-        """Drop the cached data of a conversation; stored data is read again."""
+        """Drop a conversation's cached data; it is read from the store again when needed."""
         self._unanswered.forget(conversation_id)
         self._counting.forget(conversation_id)
         self._search.forget(conversation_id)
@@ -264,7 +265,7 @@ class Chat:
     def _read(self, conversation_id: ConversationId) -> tuple[Thread, LiveTurn | RemoteTurn | None]:
         """Return the thread as `open` does, and the live turn of the thread, if this or another process has one."""
         live = self._live(conversation_id)
-        # prefetch the facts, which the plan of the next turn needs
+        # prefetch the facts about the user, which the plan of the next turn needs
         if self._choices.reads_facts:
             self.store.facts.read_ahead()
         try:
@@ -285,7 +286,7 @@ class Chat:
             prompt_id = left.prompt_id or thread.messages[-1].id
             self.store.turns.finish(left.interrupted(conversation_id, prompt_id))
         except (errors.Tampered, errors.StoreUnavailable):
-            # the partial reply cannot be stored if the conversation fails verification or the disk is full
+            # if the conversation fails its integrity check or the disk is full, the partial reply cannot be stored
             return thread, None
         log_event("turn.adopted", turn=left.id)
         return self.store.conversations.thread(conversation_id), None
@@ -328,8 +329,8 @@ class Chat:
     ) -> LiveTurn:
         """Begin a turn for *prompt*. *again* is the id of a prompt that is stored already, or of a reply to continue.
 
-        *start_seq* is stored for the plans of later turns: they send messages after it in full. By default it is the
-        start_seq of this turn's plan.
+        *start_seq* (by default that of this turn's plan) is stored for the plans of later turns, which send the messages
+        after it in full.
         """
         _of_this_version(thread)
         last = self.live_turns.find(self.store.turns.user_id, thread.conversation.id)
@@ -339,7 +340,7 @@ class Chat:
         if seen_model and setup.offer.info.name != seen_model:
             raise errors.ModelGone
         kind = failure.failure if isinstance(failure, ModelUnavailable) else None
-        # thoughts alone used up the last reply's length limit, which the user chose, so this reply ignores that limit
+        # the last attempt used up the user's reply limit on thoughts alone, so this attempt ignores that limit
         if again and kind is ModelFailure.NO_ANSWER:
             setup = replace(setup, preferences=replace(setup.preferences, reply_tokens=None))
         plan, receipt = self._planning.turn(thread, setup, past, prompt)
@@ -366,12 +367,12 @@ class Chat:
         return turn
 
     def _reply(self, turn: LiveTurn, call: Call) -> None:
-        """Produce the reply; once the followers of the turn know that it is over, begin the background tasks."""
+        """Produce the reply; after telling the followers that the turn is over, begin the background tasks."""
         due: list[Work] = []
         try:
             reported = self._calls.produce(turn, call)
             self._counting.note_end(turn, call, reported, self._choices.counter)
-            # the chat was deleted while the reply streamed: drop the data that the end of the reply has cached
+            # if the chat was deleted while the reply streamed, drop the data that storing the reply has cached
             if self.live_turns.find(turn.user_id, turn.conversation_id) is not turn:
                 self.store.conversations.forget(turn.conversation_id)
                 self.forget(turn.conversation_id)
@@ -402,7 +403,7 @@ def _message(thread: Thread, message_id: MessageId, role: Role) -> Message:
 
 
 def _seen_revs(thread: Thread) -> set[int]:
-    """Return the revisions that a page's write may be based on.
+    """Return the revisions of *thread* that a change from a page may be based on.
 
     These are the current revision and, if the last change added a reply (or its continuation), the revision before: the
     page may not show the new reply yet.

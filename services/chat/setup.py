@@ -1,4 +1,4 @@
-"""The settings of a turn, each from the first that sets it: the conversation, its space, its user or the deployment."""
+"""The settings of a turn. Each is taken from the conversation, else its space, else its user, else the deployment."""
 
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -22,7 +22,7 @@ from services.memory.tokens import KindCounter
 from services.store.port import Store
 
 _LEAST_CONTEXT_TOKENS = 512
-# the minimum context, as a multiple of the reply length that the user chose; less would leave no room for history
+# the minimum context, as a multiple of the user's reply length; a smaller context would leave no room for history
 _LEAST_CONTEXT = 2
 
 
@@ -64,13 +64,13 @@ class Setup:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Choices:
-    """Finds each setting of a turn: the conversation's own, else the space's, else the user's, else the deployment's."""
+    """Finds the settings of a turn: each is the conversation's, else the space's, else the user's, else the deployment's."""
 
     store: Store
     models: Models
     counter: KindCounter
-    instructions: str = field(repr=False)  # the instructions of the deployment
-    # the default policy of the deployment
+    instructions: str = field(repr=False)  # the deployment's instructions to the model
+    # the deployment's default context policy
     first_policy: MemoryPolicy = field(default_factory=Summary)
     window_messages: int = WINDOW_MESSAGES  # the deployment's default window size, in messages
     reads_facts: bool = True
@@ -123,12 +123,12 @@ class Choices:
         return tuple(kind(size) for kind in POLICIES.values())
 
     def policy_of(self, new: NewConversation, space: Space | None) -> MemoryPolicy:
-        """Return the policy of a new conversation: the policy in *new*, else the policy of *space*, else the default."""
+        """Return the context policy of a new conversation: the one in *new*, else that of *space*, else the default."""
         chosen = new.policy, space and space.policy
         return next((each for each in chosen if each and each.is_known), self.usual_policy())
 
     def usual_policy(self) -> MemoryPolicy:
-        """Return the policy of new conversations whose space sets no policy."""
+        """Return the default policy of new conversations: the one that the user prefers, else the deployment's."""
         offered = {policy.name: policy for policy in self.policies()}
         wished = self.store.profile.preferences().policy or self.first_policy
         return offered.get(wished.name) or offered[self.first_policy.name]

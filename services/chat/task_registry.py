@@ -1,4 +1,4 @@
-"""The registry of background tasks: at most one task of a kind per conversation, and fewer attempts after failures."""
+"""The registry of background tasks: at most one of a kind per conversation, with fewer attempts after failures."""
 
 import threading
 import time
@@ -18,7 +18,7 @@ from services.errors import AppError
 from services.memory.facts import BATCH, SILENCE
 
 BACKGROUND_THREAD = "background-task"  # the name of every thread of a background task
-# maximum turns without an attempt after repeated failures; turns are skipped because each attempt may cost money
+# after repeated failures, at most this many turns pass without another attempt: each attempt may cost money
 _MOST_SKIPPED = 15
 _MOST_RESULTS = 5_000  # maximum results of ended tasks in memory, for all users together
 
@@ -32,17 +32,18 @@ class _State:
 
     user_id: UserId
     is_running: bool = False
-    # true: the running task's services were dropped from memory, so the task must not postpone work
+    # true if the services that the running task uses were dropped from memory; such a task must not postpone work
     is_dropped: bool = False
-    # the message that the last task was about; no other task begins for this message
+    # the message that the last ended task was about; no second task begins for this message
     finished: MessageId | None = None
-    # the monotonic time at which `work` begins, unless the task is claimed before that
+    # the monotonic time at which the postponed `work` begins, unless a task is claimed earlier
     due_at: float = inf
     work: Work | None = None
     error: AppError | None = None
     failures: int = 0  # the number of failures since the last success
     skipped: int = 0  # the number of turns skipped since the last failure
-    noted: tuple[NotedFact, ...] = ()  # the most recently noted facts, without dismissed ones
+    # the most recently noted facts, without those that the user has dismissed
+    noted: tuple[NotedFact, ...] = ()
 
 
 class BackgroundTasks:
@@ -81,9 +82,9 @@ class BackgroundTasks:
         *,
         is_wanted: bool = False,
     ) -> bool:
-        """Claim a task about a message; return False if it must not begin.
+        """Claim a task about a message; return False if the task must not begin.
 
-        After failures more and more turns are skipped, unless the user asked for the task (*is_wanted*).
+        With each failure, more turns are skipped before the next attempt, unless the user requested the task (*is_wanted*).
         """
         if purpose not in self._purposes:
             return False
@@ -103,7 +104,7 @@ class BackgroundTasks:
     def postpone(
         self, purpose: Purpose, user_id: UserId, conversation_id: ConversationId, work: Work
     ) -> None:
-        """Let `begin_due` call *work* once `silence` has passed. *work* replaces any work postponed earlier."""
+        """Schedule *work*: `begin_due` starts it once `silence` has passed. *work* replaces any work postponed earlier."""
         if purpose not in self._purposes:
             return
         with self._changed((purpose, conversation_id), user_id) as state:
@@ -115,7 +116,7 @@ class BackgroundTasks:
             return bool(state and state.work)
 
     def begin_due(self) -> None:
-        """Begin all postponed work that is due, each task in its own thread."""
+        """Begin all postponed work that is due, each in its own thread. Call this periodically."""
         now, due = time.monotonic(), list[Work]()
         with self._lock:
             for key, state in list(self._busy.items()):
@@ -136,13 +137,13 @@ class BackgroundTasks:
         noted: tuple[NotedFact, ...] = (),
         again: Work | None = None,
     ) -> None:
-        """End a task. *finished* is the message that the task was about; None lets another task begin for this message.
+        """End a task. *finished*: the message that the task was about; None: another task for the message may begin.
 
-        *again* is postponed, unless the user has left or the task's services were dropped from memory meanwhile.
+        *again*: work to postpone, unless the user's last session has ended or the task's services were dropped from memory.
         """
         with self._lock:
             state = self._busy.get((purpose, conversation_id))
-            if state is None:  # the user has left, so there is no result to store
+            if state is None:  # the user's last session has ended, so no result is recorded
                 return
             state.is_running, state.skipped = False, 0
             state.failures = state.failures + 1 if error else 0
@@ -152,7 +153,7 @@ class BackgroundTasks:
                 # the facts that failed attempts have noted are shown together with those of this attempt
                 state.noted = (*(state.noted if state.error else ()), *noted)
             state.error = error
-            # the traceback is dropped, because its frames hold the conversation's text, and the error
+            # drop the traceback, because its frames contain the conversation's text, and the error
             # stays in memory for a long time
             if error:
                 error.__traceback__ = error.__cause__ = error.__context__ = None
@@ -181,7 +182,7 @@ class BackgroundTasks:
                 state.noted = tuple(one for one in state.noted if one not in dismissed)
 
     def drop_noted(self, user_id: UserId) -> None:
-        """Drop a user's most recently noted facts and postponed work; running tasks continue."""
+        """Drop a user's most recently noted facts and postponed tasks from memory; running tasks continue."""
         with self._lock:
             for key, state in self._of(user_id):
                 state.noted, state.due_at, state.work = (), inf, None
@@ -189,7 +190,7 @@ class BackgroundTasks:
                 self._keep(key, state)
 
     def forget(self, user_id: UserId) -> None:
-        """Drop the tasks of a user who has left; the result of a running task will not be stored."""
+        """Drop the tasks of a user whose last session has ended; the result of a running task will not be recorded."""
         with self._lock:
             for key, _ in self._of(user_id):
                 self._busy.pop(key, None)
@@ -197,7 +198,7 @@ class BackgroundTasks:
 
     @contextmanager
     def _changed(self, key: _Key, user_id: UserId) -> Generator[_State]:
-        """Yield the state of *key* to be changed, and store the changed state afterwards."""
+        """Yield the state of *key*, which the `with` block may change; store the changed state afterwards."""
         with self._lock:
             state = self._find(key) or _State(user_id)
             try:
@@ -212,7 +213,7 @@ class BackgroundTasks:
         return self._busy.get(key) or self._idle.get(key)
 
     def _keep(self, key: _Key, state: _State) -> None:
-        """Keep *state* while its task is running or postponed, and then until more recent states displace it."""
+        """Store *state* while its task is running or postponed; afterwards, keep it in an LRU cache."""
         self._busy.pop(key, None)
         self._idle.pop(key, None)
         kept = self._busy if state.is_running or state.work else self._idle

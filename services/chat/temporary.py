@@ -1,6 +1,6 @@
 """Temporary chats: each belongs to one page, and is deleted soon after the page is left.
 
-Their text is in this process's memory alone: in the conversation, the live turns and the index that finds
+Their text is in the memory of this process alone: in the conversation, in the live turns, and in the search index of
 earlier messages. All three are dropped with the chat. The database stores only the cost.
 """
 
@@ -19,7 +19,7 @@ from services.store.tables.temporary import TemporaryRows
 
 # the title of every temporary chat, because a title must not reveal the content
 TEMPORARY_TITLE = "Temporary chat"
-# seconds that the page may be disconnected; a short network failure takes less
+# seconds for which the page may be disconnected, long enough for a short network failure
 _ABSENCE_SECONDS = 10.0
 
 
@@ -41,7 +41,7 @@ class TemporaryChat(ChatParts):
         rows: TemporaryRows,
         is_there: Callable[[], bool],
     ) -> None:
-        """*is_there* returns True while the page is connected."""
+        """*is_there*: a function that returns True while the chat's page is connected."""
         super().__init__(chat)
         self.id, self.owner, self.rows, self._is_there = chat_id, owner, rows, is_there
         self._seen_at, self._left_at = time.monotonic(), math.inf
@@ -57,7 +57,7 @@ class TemporaryChat(ChatParts):
 
     @property
     def chat(self) -> Chat:
-        """The `Chat` of this temporary chat. Raise ChatIsOver."""
+        """The `Chat` of this temporary chat. Raise ChatIsOver if the temporary chat has ended."""
         if self.is_over:
             raise ChatIsOver
         return self._chat
@@ -72,13 +72,13 @@ class TemporaryChat(ChatParts):
         self._left_at = time.monotonic()
 
     def come_back(self) -> None:
-        """Undo `leave`. Raise ChatIsOver."""
+        """Undo `leave`. Raise ChatIsOver if the chat has ended."""
         if self.is_over:
             raise ChatIsOver
         self._seen_at, self._left_at = time.monotonic(), math.inf
 
     def share(self, user: ChatParts) -> None:
-        """Use the facts, spaces and preferences of *user*, because the services used so far are dropped from memory."""
+        """Switch to the facts, spaces and preferences services of *user*, because the old ones are dropped from memory."""
         for parts in (self, self.store):
             parts.facts, parts.spaces, parts.profile = user.facts, user.spaces, user.profile
 
@@ -95,7 +95,8 @@ class TemporaryChat(ChatParts):
         self._chat.forget(self.id)
 
     def is_deserted(self) -> bool:
-        """Return True if the chat was left for good or its page was disconnected for too long. Call this periodically."""
+        """Return True if the chat was left and cannot be restored any more, or its page was disconnected for too long. Call this
+        periodically."""
         if self.is_over:
             return True
         now = time.monotonic()
@@ -123,7 +124,7 @@ class TemporaryChats:
         return next((chat for chat in chats if chat.id == conversation_id), None)
 
     def share(self, owner: SessionId, user: ChatParts) -> None:
-        """Let a device's chats use the facts, spaces and preferences of its renewed services *user*."""
+        """Switch the chats of one device to the facts, spaces and preferences services of *user*, the device's new services."""
         for chat in self._all():
             if chat.owner == owner:
                 chat.share(user)
@@ -137,7 +138,7 @@ class TemporaryChats:
         self._end([chat for chat in self._all() if chat.owner == owner])
 
     def end_deserted(self) -> None:
-        """End the chats that were left for good or whose pages were disconnected for too long. Call this periodically."""
+        """End the chats for which `TemporaryChat.is_deserted` returns True. Call this periodically."""
         self._end([chat for chat in self._all() if chat.is_deserted()])
 
     def stop(self, within: float = 2.0, owners: Collection[SessionId] | None = None) -> None:
@@ -150,7 +151,7 @@ class TemporaryChats:
             chat.stop(max(0.0, deadline - time.monotonic()))
 
     def refuse_new_turns(self) -> None:
-        """Refuse new turns in all chats for good, because the process is ending; drop their text."""
+        """Close all chats, because the process is ending: new turns are refused, and the text of the chats is dropped."""
         for chat in self._all():
             chat.rows.close()
 

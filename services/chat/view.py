@@ -1,4 +1,4 @@
-"""A conversation, with the data that a page needs to draw it once."""
+"""The data that a page needs to draw a conversation once."""
 
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
@@ -45,7 +45,7 @@ _LAST_REPLIES = 3
 
 @dataclass(frozen=True, slots=True)
 class Affordable:
-    """Changes, any one of which would make a refused turn affordable."""
+    """Changes, each of which alone would make a refused turn affordable."""
 
     models: tuple[str, ...]  # model names; the cheapest model comes first
     policies: tuple[MemoryPolicy, ...]
@@ -53,7 +53,7 @@ class Affordable:
 
 @dataclass(frozen=True, slots=True)
 class Need:
-    """The amounts below which the unused part of a limit counts as low: in micro-dollars, and in tokens."""
+    """The amounts (in micro-dollars and in tokens) below which the unused part of a spending limit counts as low."""
 
     micro: int = 0
     tokens: int = 0
@@ -61,7 +61,7 @@ class Need:
 
 @dataclass(frozen=True, kw_only=True)
 class ThreadView:
-    """A thread and its live turn, as read at one moment; the rest is computed on first use. Not thread-safe.
+    """A conversation and its live turn, read at the same time; other data is computed on first use. Not thread-safe.
 
     A view shows cached data while the database is unreachable or if the conversation is gone.
     """
@@ -96,18 +96,21 @@ class ThreadView:
 
     @cached_property
     def next_receipt(self) -> Receipt:
-        """The receipt of the plan. Raise ChatFull, PromptTooLong, InstructionsTooLong."""
+        """The receipt that the next turn would have without its prompt.
+
+        May raise ChatFull, PromptTooLong or InstructionsTooLong.
+        """
         policy, model = self.thread.conversation.policy, self.setup.offer.info.name
         return Receipt.from_plan(policy, model, *self._planned, Calibration())
 
     def receipt(self, reply: Message) -> Receipt | None:
-        """Return the receipt of *reply*, if one is stored. Raise StoreUnavailable."""
+        """Return the receipt of *reply*, if one is stored. May raise StoreUnavailable."""
         kept = self._tasks.store.turns.receipts([reply], self.thread.conversation.id)
         text = kept.get(reply.turn_id) if reply.turn_id else None
         return Receipt.from_json(text) if text else None
 
     def recalled(self, receipt: SentContext) -> Mapping[MessageId, Located]:
-        """Return the messages from other conversations that *receipt* lists, if they still exist in this space."""
+        """Return the messages from other conversations that *receipt* lists, if they still exist in the conversation's space."""
         return self._tasks.planning.recalled_messages(self.thread, receipt)
 
     def costs(self, messages: Iterable[Message]) -> Mapping[TurnId, TurnCost]:
@@ -138,8 +141,8 @@ class ThreadView:
 
     @cached_property
     def need(self) -> Need:
-        """The amounts below which the unused part of a limit counts as low: three times the cost of the most expensive of
-        the last three replies, or the highest possible cost of the next reply if that is more."""
+        """The amounts below which the unused part of a spending limit counts as low: three times the cost of the most
+        expensive of the last three replies, or the highest possible cost of the next reply if that is more."""
         replies = [one for one in self.thread.branch() if one.role is Role.ASSISTANT][
             -_LAST_REPLIES:
         ]
@@ -155,7 +158,7 @@ class ThreadView:
         )
 
     def affordable(self, prompt: str, left_micro: int) -> Affordable:
-        """Find changes that let *left_micro* pay for *prompt* (if empty, for the last prompt) and a short reply."""
+        """Find changes after which *left_micro* pays for *prompt* (if empty, for the last prompt) and a short reply."""
         past, conversation = self.thread.branch(), self.thread.conversation
         if not prompt:
             at = max((n for n, one in enumerate(past) if one.role is Role.USER), default=0)
@@ -202,8 +205,8 @@ class ThreadView:
     @cached_property
     def _planned(self) -> tuple[History, ContextPlan]:
         thread = self.thread
-        # without earlier messages, every policy gives the same plan; planning with Full avoids the search
-        # that Retrieval would start
+        # a new conversation has the same plan under every policy; under Full, no search is started, as it would be under
+        # Retrieval
         if self.is_new:
             thread = replace(thread, conversation=replace(thread.conversation, policy=Full()))
         return self._tasks.planning.view(thread, self.setup)

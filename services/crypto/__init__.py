@@ -1,4 +1,4 @@
-"""Encryption (sealing), key wrapping and server proofs; the database never holds a usable key or readable text."""
+"""Encryption (sealing), key wrapping and server proofs. The database never stores a usable key or readable text."""
 
 from services.crypto.credentials import Credentials as Credentials
 from services.crypto.credentials import Factor as Factor

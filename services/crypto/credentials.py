@@ -1,38 +1,38 @@
-"""The credentials of one user: the sealed document that the user signs in with.
+"""The credentials of one user: the encrypted document that sign-ins are checked against.
 
-A document is a JSON object. This version of the app writes and reads these fields:
+The document is a JSON object. This version of the app writes and reads these fields:
 
     version .......... 1; 2 once the document has a factor, a number of uses, or a former address with a factor; 3 once
-                       it has identities or passkeys, or a former address with them. An earlier version of the app
-                       raises NewerVersion for such a document, because with a former address it would restore ways in
-                       that it does not know
+                       it has identities or passkeys, or a former address with them. An earlier version of the app raises
+                       NewerVersion for such a document: if it restored a former address, it would restore ways in that it does
+                       not know
     state ............ "pending" until the row belongs to a user, then "set"
     address .......... the address that the user signs in with
     hash ............. the hash of the password (password_hash.py); null: the account has no password
-    operator_hash .... the same as `hash` if an operator set the password. If left out or different, the user set it: an
-                       earlier version of the app keeps this field when the user sets a new password
+    operator_hash .... equal to `hash` if an operator set the password. If the field is missing or different, the user set the
+                       password: an earlier version of the app keeps the old field when the user sets a new password
     account_secret ... 32 octets in base64url, made when the row is bound to its user; null while pending
     managed_password . the user's random password at Supabase Auth
     generation ....... a number that grows by one with each change to the ways in
     invitation ....... the code of the invitation that a pending sign-up was made with, or null
     confirmed ........ how and when the address was confirmed: an object of `how` ("code": by a mailed code, "operator":
-                       by a command that gave the account this address, "provider") and `at`, in seconds since 1970; null,
-                       or left out: the address was never confirmed
+                       by a command that gave the account this address, "provider": by single sign-on) and `at`, in seconds
+                       since 1970; null, or left out: the address was never confirmed
     former ........... confirmed addresses that the user may take back, oldest first, at most 4; left out: none.
-                       Each is an object of `address`; `until`, the end of that right, in seconds since 1970; and
-                       `ways_in`: the fields of the document that let the user in, except the password, as they were
-                       when the user gave up the address
+                       Each is an object of `address`; `until`, the time at which this right ends, in seconds since
+                       1970; and `ways_in`: the fields of the document that let the user sign in, except the password,
+                       as they were when the user gave up the address
     factor ........... the authenticator app: an object of `secret`, 20 octets in base64url, from which TOTP (RFC 6238)
                        computes the codes; `since`, the time at which the app was added, in seconds since 1970; and `step`,
                        the newest TOTP time step whose code was used, 0: none; null, or left out: the account has no app
-    recovery_codes ... the SHA-256 hashes, in hexadecimal, of the unused recovery codes, which stand in for the app or for a
-                       passkey that is asked for; left out: none. An account that requires no second factor has none
+    recovery_codes ... the SHA-256 hashes, in hexadecimal, of the unused recovery codes, each of which can replace the app
+                       or a required passkey once; left out: none. An account that requires no second factor has none
     identities ....... the identities of the user at providers of single sign-on (identities.py); left out: none
-    passkeys ......... the user handle, and the passkeys of the user (passkeys.py); null, or left out: there never was one
-    uses ............. a number that grows by one with each use of the factor (a TOTP code or a recovery code), of a
-                       passkey or of an identity; left out: 0. It never shrinks, not even when an address is taken back
+    passkeys ......... the user handle and the passkeys of the user (passkeys.py); null, or left out: never had a passkey
+    uses ............. the number of uses so far of the factor (a TOTP code or a recovery code), of a passkey or of an
+                       identity; left out: 0. It never shrinks, not even when an address is taken back
 
-Other fields are kept as they are. Reading a document of an unknown form raises NewerVersion. keyring.py specifies the
+Unknown fields are preserved. Reading a document of an unknown form raises NewerVersion. keyring.py specifies the
 place (associated data) at which credentials are sealed.
 """
 
@@ -56,31 +56,32 @@ from services.domain.single_sign_on import LinkedIdentity
 from services.errors import NewerVersion
 
 _MANAGED_CHARACTERS = 40
-# maximum former addresses; the oldest stay, so that a thief who changes the address cannot push out the user's own addresses
+# maximum former addresses; the oldest are kept, so that a thief who changes the address cannot displace the user's own ones
 _MOST_FORMER = 4
-# fields that `Credentials.taken_back` does not restore: they are not ways in, or get new values
+# fields that `Credentials.taken_back` does not restore: they do not let the user sign in, or they get new values
 _LASTING = {
     *("version", "state", "account_secret", "managed_password", "invitation"),
     *("address", "hash", "operator_hash", "generation", "confirmed", "former", "uses"),
 }
 _FACTOR_BYTES = 20  # octets of a TOTP secret
 _FACTOR_FIELDS = ("secret", "since", "step")
-# Supabase Auth can require a password to have a character of each of these classes
+# character classes: Supabase Auth can require that a password has a character of each class
 _CLASSES = (string.ascii_lowercase, string.ascii_uppercase, string.digits, "!#$%&()*+-=?@[]^_{}~")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FormerAddress:
-    """A confirmed address that a user has given up, with the sign-in methods that the account had then, except the password."""
+    """A confirmed address that a user has given up, with the account's sign-in methods at that time, except the password."""
 
     address: EmailAddress = field(repr=False)
-    until: datetime  # in UTC, whole seconds; the address can be taken back until then
-    ways_in: Mapping[str, object] = field(repr=False)  # fields of a credentials document
+    until: datetime  # the time until which the address can be taken back, in UTC, whole seconds
+    # the sign-in methods at the time when the address was given up, as fields of a credentials document
+    ways_in: Mapping[str, object] = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Factor:
-    """The authenticator app of a user, as a second factor."""
+    """A user's authenticator app (TOTP), which is a second factor of sign-ins."""
 
     secret: bytes = field(repr=False)
     since: datetime  # the time at which the app was added, in UTC, whole seconds
@@ -92,33 +93,37 @@ class Factor:
             raise ValueError("a factor has a secret of 20 octets and a step from 0 on")
 
     def used(self, step: int) -> "Factor":
-        """Return the factor after the use of the code for the time step *step*."""
+        """Return the factor after its code for the time step *step* was used."""
         return replace(self, step=max(self.step, step))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Credentials:
-    """The credentials of one user, or of a pending sign-up, which has no account secret yet."""
+    """The credentials of one user, or of a pending sign-up, which does not have an account secret yet."""
 
     address: EmailAddress = field(repr=False)
     password_hash: str | None = field(repr=False)
     account_secret: bytes | None = field(repr=False)
     managed_password: str = field(repr=False)
     generation: int
-    has_operator_password: bool = field(default=False, repr=False)  # an operator set the password
+    # true if an operator set the password
+    has_operator_password: bool = field(default=False, repr=False)
     invitation: str | None = field(default=None, repr=False)
-    confirmed: Confirmed | None = field(default=None, repr=False)  # None: never confirmed
+    # None: the address was never confirmed
+    confirmed: Confirmed | None = field(default=None, repr=False)
     former: tuple[FormerAddress, ...] = field(default=(), repr=False)
-    factor: Factor | None = field(default=None, repr=False)  # None: there is no authenticator app
+    factor: Factor | None = field(default=None, repr=False)  # None: no authenticator app
     recovery: tuple[str, ...] = field(default=(), repr=False)  # hashes of unused recovery codes
-    identities: tuple[LinkedIdentity, ...] = field(default=(), repr=False)  # oldest first
-    passkeys: Passkeys | None = field(default=None, repr=False)  # None: the user never had any
+    # the oldest identity first
+    identities: tuple[LinkedIdentity, ...] = field(default=(), repr=False)
+    # None: the user never had a passkey
+    passkeys: Passkeys | None = field(default=None, repr=False)
     uses: int = 0  # the number of uses of the factor, the passkeys and the identities so far
     # fields that only a newer version of the app knows
     newer: Mapping[str, object] = field(default_factory=dict[str, object], repr=False)
 
     def __post_init__(self) -> None:
-        """Raise ValueError if a field has an invalid form, size or value, or fields contradict each other."""
+        """Raise ValueError if a field has an invalid form, size or value, or if fields contradict each other."""
         if self.account_secret is not None and len(self.account_secret) != KEY_BYTES:
             raise ValueError("an account secret has 32 octets")
         if self.uses < 0:
@@ -135,23 +140,24 @@ class Credentials:
 
     @property
     def wants_factor(self) -> bool:
-        """True if sign-ins require a second factor: TOTP, or a passkey (`asks_passkey`)."""
+        """True if sign-ins require a second factor: a TOTP code, or a passkey (`asks_passkey`)."""
         return self.factor is not None or self.asks_passkey
 
     @property
     def asks_passkey(self) -> bool:
-        """True if a passkey is asked for after the password or a mailed code."""
+        """True if sign-ins require a passkey as the second factor, after the password or a mailed code."""
         return self.passkeys is not None and self.passkeys.is_factor
 
     def former_at(self, address: EmailAddress, now: datetime) -> FormerAddress | None:
-        """Return the former address that equals *address* if it may still be taken back *now*, else None."""
+        """Return the former address that equals *address*, if the user may still take it back *now*; else None."""
         found = (one for one in self.former if one.address == address and one.until > now)
         return next(found, None)
 
     def used(self, *, step: int = 0, spent: str | None = None) -> "Credentials":
         """Return the credentials after the use of a TOTP code of time step *step*, or of the recovery code with hash *spent*.
 
-        The code also counts as used for each former address, so that taking one back does not make the code valid again.
+        The code is marked as used in the stored sign-in methods of former addresses, too, so that taking back an address
+        does not make the code valid again.
         """
         if not self.wants_factor:
             return self
@@ -170,7 +176,8 @@ class Credentials:
     def passkey_used(self, passkey: Passkey) -> "Credentials":
         """Return the credentials after a use of a passkey; *passkey* is its new state.
 
-        The copies stored with former addresses change, too, so that taking back an address does not lower the sign count.
+        The copies of the passkey stored with former addresses change, too, so that taking back an address does not lower
+        the passkey's sign count.
         """
         if self.passkeys is None:
             return self
@@ -184,9 +191,9 @@ class Credentials:
         return replace(self, passkeys=passkeys, former=tuple(former), uses=self.uses + 1)
 
     def without_factor(self) -> "Credentials":
-        """Return the next generation, which requires no second factor, even after a former address is taken back.
+        """Return the next generation of the credentials, without any second factor, not even with a former address.
 
-        Passkeys stay, but are no longer asked for as a second factor.
+        Passkeys stay, but are no longer required as a second factor.
         """
         former = [replace(one, ways_in=_without_factor(one.ways_in)) for one in self.former]
         return replace(
@@ -199,9 +206,9 @@ class Credentials:
         )
 
     def with_issuer(self, old: str, new: str) -> "Credentials | None":
-        """Return the next generation, with the issuer *new* in all identities that had *old*; None if none had *old*.
+        """Replace the issuer *old* of identities by *new*; return the next generation, or None if no identity has *old*.
 
-        The stored identities of former addresses change, too.
+        The identities stored with former addresses change, too.
         """
         former = [
             replace(one, ways_in={n: _with_issuer(n, v, old, new) for n, v in one.ways_in.items()})
@@ -212,9 +219,10 @@ class Credentials:
         return None if moved == self else replace(moved, generation=self.generation + 1)
 
     def moved(self, address: EmailAddress, confirmed: Confirmed, until: datetime) -> "Credentials":
-        """Return the next generation, with a new *address*.
+        """Return the next generation of the credentials, with a new *address*.
 
-        The old address, if confirmed, can be taken back until *until*, unless there are `_MOST_FORMER` others already.
+        The user can take back the old address until *until*, if it was confirmed, and if there are fewer than
+        `_MOST_FORMER` other former addresses.
         """
         former = [one for one in self.former if one.until > confirmed.at and one.address != address]
         if self.confirmed:
@@ -231,10 +239,10 @@ class Credentials:
     def taken_back(
         self, former: FormerAddress, confirmed: Confirmed, password_hash: str | None
     ) -> "Credentials":
-        """Return the next generation, with the *former* address, its ways in, and a new password (None: no password).
+        """Return the next generation, with the *former* address, its sign-in methods, and a new password (None: no password).
 
         Addresses that were given up later can no longer be taken back. Raise NewerVersion if this version of the app cannot
-        read the ways in.
+        read the sign-in methods.
         """
         lasting = {n: v for n, v in _fields(self).items() if n in _LASTING}
         before = _read(json.dumps({**former.ways_in, **lasting}))
@@ -265,7 +273,7 @@ def open_credentials(root_keys: RootKeys, token: str, owner_id: UUID) -> Credent
 
 
 def managed_password() -> str:
-    """Return a random password for a user at Supabase Auth: 40 characters of four classes, about 250 bits."""
+    """Return a random password for a user's account at Supabase Auth: 40 characters of four classes, about 250 bits."""
     while True:
         password = "".join(secrets.choice("".join(_CLASSES)) for _ in range(_MANAGED_CHARACTERS))
         if all(set(password) & set(each) for each in _CLASSES):
@@ -303,7 +311,7 @@ def _fields(credentials: Credentials) -> dict[str, object]:
         ]
     if factor := credentials.factor:
         known["factor"] = _written(factor)
-    # recovery codes are useless without a second factor, so they are dropped with it
+    # without a second factor, recovery codes have no use, so they are not stored
     if credentials.recovery and credentials.wants_factor:
         known["recovery_codes"] = list(credentials.recovery)
     if credentials.identities:
@@ -334,7 +342,7 @@ def _without_factor(ways_in: Mapping[str, object]) -> Mapping[str, object]:
 def _used(
     ways_in: Mapping[str, object], secret: bytes | None, step: int, spent: str | None
 ) -> Mapping[str, object]:
-    """Return a former address's *ways_in* after a use of the factor; fields that only a newer version can read are kept."""
+    """Return *ways_in* of a former address after a use of the factor; fields of newer app versions stay unchanged."""
     used = dict(ways_in)
     with suppress(ValueError, OverflowError, OSError):
         factor = _factor(ways_in.get("factor"))
@@ -436,7 +444,7 @@ def _former(value: object) -> FormerAddress:
 
 
 def _factor(value: object) -> Factor | None:
-    """Read an authenticator app. Raise ValueError if this version cannot read it: None would turn the factor off."""
+    """Read an authenticator app. Raise ValueError if this version cannot read it, because None would disable the factor."""
     match value:
         case None:
             return None

@@ -1,6 +1,6 @@
 """The field of a credentials document that holds the user's identities at single sign-on providers.
 
-The field is a list of at most 10 JSON objects, oldest first. Each identity has
+The field is a list of at most 10 JSON objects, the oldest first. Each object has these fields:
 
 issuer .. the provider's issuer identifier (OpenID Connect)
 sub ..... the subject, the id of the user at the provider
@@ -19,7 +19,7 @@ _FIELDS = 5  # the number of fields of an identity
 
 
 def written(identities: Sequence[LinkedIdentity]) -> list[object]:
-    """Return *identities* as the value of the document's field."""
+    """Convert *identities* to the value of the document's field."""
     return [
         {
             "issuer": one.identity.issuer,
@@ -42,7 +42,7 @@ def read(value: object) -> tuple[LinkedIdentity, ...]:
 
 
 def moved(value: object, old: str, new: str) -> object:
-    """Return the field's *value* with the issuer *old* replaced by *new*; if identities become equal, keep only the first."""
+    """Replace the issuer *old* by *new* in the field's *value*; of identities that become equal, keep only the first."""
     if not isinstance(value, list):
         return value
     left = dict[object, object]()

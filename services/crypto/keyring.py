@@ -1,25 +1,25 @@
 """The key tree: root keys, user keys, conversation keys, and their subkeys.
 
     root key (a ring of versions; a file or the environment, never in the database)
-    ├─ "user keys" ........... the salt of the keys that wrap user keys
+    ├─ "user keys" ........... the salt for deriving the keys that wrap user keys
     ├─ "credentials" ......... seals users' credentials: one row per user
-    ├─ "address" ............. makes the look-up values of addresses, so that their column holds no address
+    ├─ "address" ............. makes the look-up values of addresses, so that rows are found without storing the address
     ├─ "look-up" ............. makes other look-up values, each the HMAC of a JSON list: a kind, and the value sought
-    ├─ "server proof" ........ the app's HMAC key; also known to the database; decrypts nothing
-    ├─ "throttle" ............ names throttle buckets, so that they hold no address
+    ├─ "server proof" ........ the HMAC key of server proofs; the database has it, too; decrypts nothing
+    ├─ "throttle" ............ makes the names of throttle buckets, so that no name contains an address
     ├─ "device cookie" ....... signs the cookies of devices that have signed in
     ├─ "store" ............... makes the tag by which a store other than Supabase recognises its root key
-    ├─ "steps" ............... the salt of the keys that seal steps
+    ├─ "steps" ............... the salt for deriving the keys that seal steps
     ├─ "code" ................ makes the tags by which codes are recognised, each bound to its step
-    └─ "app-session" ......... the salt of every session key
+    └─ "app-session" ......... the salt for deriving session keys
     cookie secret (random, in one browser; the database has its hash)
     └─ "session" ............. a session key, salted by "app-session": seals Supabase's tokens and other session data
-    step secret (random, in one browser while a step is open; the database stores nothing of it)
+    step secret (random, in one browser while a step is open; never in the database, not even as a hash)
     ├─ "step" ................ a step key, salted by "steps": seals the steps of the browser
     ├─ "step id" ............. makes the keys of the steps' rows from the ids in the steps' forms
     └─ "step kind" ........... makes the values by which the steps of one kind in a browser are found
     account secret (random, in the user's credentials)
-    └─ "user keys" ........... salted by "user keys" of the root key: wraps user keys, one row per user
+    └─ "user keys" ........... salted by the root key's "user keys": wraps user keys, one row per user
     user key (random, versioned, wrapped in user_keys)
     ├─ "conversation keys" ... wraps conversation keys: one string per conversation
     ├─ "purpose documents" ... seals the user's own documents: preferences, spaces, facts
@@ -32,30 +32,35 @@
 
 Every quoted name is the label of a subkey (vault.py); each key has one purpose. Session keys and step keys need
 both the cookie and the root key, so neither a dump nor a root key without the cookies decrypts a session or a step. The
-row of a step does not reveal the step's id, kind or browser: "step id" and "step kind" are HMAC-SHA256 under subkeys of
-the step secret alone, so a new root key changes no row's key. The keys that wrap user keys need both the account secret
-and the root key, so that new credentials for an existing user id cannot unwrap that user's keys.
+row of a step does not reveal the step's id, kind or browser: its two keys are HMAC-SHA256 under the subkeys "step id" and
+"step kind" of the step secret alone, so a new root key changes no row's key. The keys that wrap user keys need both the
+account secret and the root key, so that new credentials for an existing user id cannot unwrap that user's keys.
 
-Wrapped keys are bound to their places (the terms are those of vault.py):
+Wrapped keys are bound to these places (vault.py defines the terms):
 
     wrapped             table          column       row id           seq          role    conversation
     user key            user_keys      wrapped      user id          its version  server  none
     conversation key    conversations  wrapped_key  conversation id  its version  none    conversation id
 
-The role of a user key is the `mode` of its row. The row id of credentials (`credentials.sealed`) is the id of their
-user; while they are pending, the id of their row stands in both fields, row id and user id. For a step
-(`steps.sealed`), the id in its form stands in both fields, because a step may have no user. The body of a message has the column
-`body`, or `listed_body` if it has attachments, so that the removal of its list is detected. The list
-(`messages.attachments`) and the thoughts of a message (`messages.thoughts`) have the place of its body except for the
-column; the partial texts of a turn (`turns.partial`, `turns.partial_thoughts`) have the role "assistant". The row id of
-a piece (`pieces.body`) is the id of its attachment, its seq is its number, its parent (a further field) is its message.
-The column of a document is its kind (`preferences`, `space`, `fact`, `search_text`), its seq is the revision of its row,
-the parent of a fact is its space; the seq of a conversation's instructions and summary is `instructions_rev` and
-`summary_rev`. The row id of a receipt is the `client_turn_id` of its turn, which is known before the row exists.
+The places of other texts:
 
-Rotation rewrites wrapped keys, and credentials with their look-up values, and nothing else: a new root key rewrites two
-rows per user, a new user key one string per conversation, and no message is ever sealed again. A key-management service
-can take the place of the ring of root keys in `AccountKeys`, in `needs_rewrap` and for credentials.
+- User key: the role is the `mode` of its row.
+- Credentials (`credentials.sealed`): the row id is the id of their user; while they are pending, both the row id and the
+  user id are the id of their row.
+- Step (`steps.sealed`): both ids are the id in its form, because a step may have no user.
+- Message: the column of the body is `body`, or `listed_body` if the message has attachments, so that the removal of the
+  list is detected. The list of attachments (`messages.attachments`) and the thoughts (`messages.thoughts`) have the same
+  place except for the column.
+- Turn: the partial texts (`turns.partial`, `turns.partial_thoughts`) have the role "assistant".
+- Piece (`pieces.body`): the row id is the id of its attachment, the seq is its number, the parent is its message.
+- Document: the column is its kind (`preferences`, `space`, `fact`, `search_text`), the seq is the revision of its row; the
+  parent of a fact is its space.
+- Instructions and summary of a conversation: the seq is `instructions_rev` or `summary_rev`.
+- Receipt: the row id is the `client_turn_id` of its turn, which is known before the row exists.
+
+Key rotation rewrites only wrapped keys, and credentials with their look-up values: a new root key rewrites two
+rows per user, a new user key one string per conversation, and messages are never sealed again. A key-management service
+could replace the ring of root keys in `AccountKeys`, in `needs_rewrap` and for credentials.
 """
 
 import hmac
@@ -78,7 +83,7 @@ from services.domain.addresses import EmailAddress
 from services.domain.single_sign_on import Identity
 from services.errors import Misconfigured, Tampered
 
-# a root key with fewer distinct bytes is refused as not random: for 32 random bytes, the probability is below 10^-16
+# a root key with fewer distinct bytes is refused as not random: the probability that 32 random bytes have fewer is below 10^-16
 _FEWEST_DISTINCT = 16
 
 
@@ -88,7 +93,7 @@ def new_key() -> bytes:
 
 
 class VaultRing:
-    """Vaults by key version: the current vault seals; the key version in a token selects the vault that opens it."""
+    """Vaults by key version: the current vault seals; a token is opened by the vault of the key version that it names."""
 
     __slots__ = ("_vaults", "current")
 
@@ -123,7 +128,7 @@ class VaultRing:
 
 
 class RootKeys:
-    """The ring of root keys: the current root key seals and wraps, and each can open and unwrap."""
+    """A ring of root keys: the current key seals and wraps; each token is opened or unwrapped with the key that made it."""
 
     __slots__ = ("_credentials", "_keys", "current")
 
@@ -168,7 +173,7 @@ class RootKeys:
     def refuse_missing(self, needed: Iterable[int]) -> None:
         """Raise Misconfigured if the ring lacks any of the *needed* versions of the root key.
 
-        0 is the version of a damaged text, which names no root key and therefore needs none.
+        Version 0 stands for a damaged sealed text, which names no root key and therefore needs none.
         """
         for version in sorted(set(needed) - {0} - self._keys.keys()):
             raise Misconfigured(
@@ -185,7 +190,7 @@ class RootKeys:
         return self._credentials.seal(document, _credentials_place(owner_id))
 
     def open_credentials(self, token: str, owner_id: UUID) -> str:
-        """Open credentials. Raise Tampered on failure, also if their root key is no longer in the ring."""
+        """Open credentials. Raise Tampered on failure, or if their root key is no longer in the ring."""
         return self._credentials.open(token, _credentials_place(owner_id))
 
     def address_tags(self, address: EmailAddress) -> dict[int, str]:
@@ -193,28 +198,28 @@ class RootKeys:
         return {version: _tag(key, "address", address) for version, key in self._keys.items()}
 
     def former_address_tags(self, address: EmailAddress) -> dict[int, str]:
-        """Map the version of each root key to the look-up value that this key gives an account's former *address*."""
+        """Map the version of each root key to the look-up value of an account's former *address* under that key."""
         return self._look_up_tags("former_address", address)
 
     def identity_tags(self, identity: Identity) -> dict[int, str]:
-        """Map the version of each root key to the look-up value that this key gives *identity*."""
+        """Map the version of each root key to the look-up value of *identity* under that key."""
         return self._look_up_tags("identity", identity.issuer, identity.subject)
 
     def passkey_tags(self, credential_id: bytes) -> dict[int, str]:
-        """Map the version of each root key to the look-up value that this key gives the passkey with *credential_id*."""
+        """Map the version of each root key to the look-up value of the passkey with *credential_id* under that key."""
         return self._look_up_tags("passkey", encode_base64url(credential_id))
 
     def needs_rewrap(self, token: str) -> bool:
-        """Return True if *token* was made under a root key that is not the current one."""
+        """Return True if *token* was not made under the current root key, and so must be sealed or wrapped again."""
         return token_version(token) != self.current
 
     def of(self, token: str) -> "RootKeys":
-        """Return the ring with the root key that sealed *token* as the current one; unchanged if the ring lacks that key."""
+        """Return a ring whose current key is the root key that sealed *token*, or this ring itself if it lacks that key."""
         version = token_version(token)
         return RootKeys(self._keys, version) if version in self._keys else self
 
     def proof_key(self, version: int | None = None) -> bytes:
-        """Return the HMAC key for server proofs, derived from version *version* of the root key, by default the current one."""
+        """Return the HMAC key for server proofs, derived from one *version* of the root key; None: from the current version."""
         return subkey(self._keys[self.current if version is None else version], "server proof")
 
     def proof_keys(self) -> dict[int, bytes]:
@@ -230,24 +235,27 @@ class RootKeys:
         return StepKeys(step_secret, self._vaults_of(step_secret, "step", "steps"))
 
     def store_tags(self) -> dict[int, str]:
-        """Map the version of each root key to its tag; a store keeps one tag, by which it recognises its root key."""
+        """Map the version of each root key to its tag. A store saves the tag of its root key, to recognise the key later."""
         return {version: _tag(key, "store", "root key") for version, key in self._keys.items()}
 
     def bucket(self, text: str) -> str:
-        """Return the name of the throttle bucket for *text*. A new root key changes all names, which resets the throttles."""
+        """Return the name of the throttle bucket that counts attempts for *text*. A new root key resets all throttles."""
         return _tag(self._keys[self.current], "throttle", text)
 
     def code_tag(self, step_id: UUID, digits: str) -> str:
-        """Return the tag by which *digits*, a code that was sent for a step, are recognised."""
+        """Return the tag that is stored to recognise *digits*, a code that was sent for a step."""
         return self._code_tag(self._keys[self.current], step_id, digits)
 
     def is_code(self, step_id: UUID, digits: str, tag: str) -> bool:
-        """Return True if *tag* is the tag of the code *digits* under one of the root keys; compare in constant time."""
+        """Return True if *tag* is the tag of the code *digits* under any root key in the ring; compare in constant time."""
         tags = [self._code_tag(key, step_id, digits) for key in self._keys.values()]
         return any(hmac.compare_digest(one.encode(), tag.encode()) for one in tags)
 
     def device_tag(self, text: str) -> str:
-        """Return the signature for a device cookie. A new root key changes all signatures, so all devices become unknown."""
+        """Return the signature of *text*, the content of a device cookie.
+
+        After a change of the root key, all devices are unknown again.
+        """
         return _tag(self._keys[self.current], "device cookie", text)
 
     def _look_up_tags(self, kind: str, *values: str) -> dict[int, str]:
@@ -259,7 +267,7 @@ class RootKeys:
         return _tag(key, "code", f"{step_id} {digits}")
 
     def _vaults_of(self, secret: bytes, label: str, salt_label: str) -> VaultRing:
-        """Return vaults whose keys need both *secret* and a root key, one for each root key of the ring."""
+        """Return one vault per root key of the ring; the vault's key is derived from both *secret* and that root key."""
         salts = {version: subkey(key, salt_label) for version, key in self._keys.items()}
         vaults = {
             version: Vault(subkey(secret, label, salt), version) for version, salt in salts.items()
@@ -268,7 +276,7 @@ class RootKeys:
 
 
 class AccountKeys:
-    """Wraps one account's user keys under the account secret and the current root key; unwraps under any root key."""
+    """Wraps one account's user keys under the account secret and the current root key; unwraps under any key of the ring."""
 
     __slots__ = ("_wraps",)
 
@@ -280,7 +288,7 @@ class AccountKeys:
         return self._wraps.wrap(key, _user_key_place(user_id, version))
 
     def unwrap(self, token: str, user_id: UUID, version: int) -> bytes:
-        """Unwrap version *version* of the user key. Raise Tampered on failure, also if its root key is no longer in the ring."""
+        """Unwrap version *version* of the user key. Raise Tampered on failure, or if its root key is no longer in the ring."""
         return self._wraps.unwrap(token, _user_key_place(user_id, version))
 
 
@@ -298,14 +306,14 @@ class StepKeys:
         return _tag(self._secret, "step id", str(step_id))
 
     def kind_tag(self, kind: str) -> str:
-        """Return the tag that is shared by the rows of this browser's steps of one *kind*."""
+        """Return the tag that all rows of this browser's steps of one *kind* have in common."""
         return _tag(self._secret, "step kind", kind)
 
     def seal(self, document: str, step_id: UUID) -> str:
         return self._seals.seal(document, _step_place(step_id))
 
     def open(self, token: str, step_id: UUID) -> str:
-        """Open a step. Raise Tampered on failure, also if its root key is no longer in the ring."""
+        """Open a step. Raise Tampered on failure, or if its root key is no longer in the ring."""
         return self._seals.open(token, _step_place(step_id))
 
 
@@ -332,7 +340,7 @@ class UserKey:
         return self._wraps.unwrap(token, self._place(conversation_id, key_version))
 
     def vault(self, purpose: str) -> Vault:
-        """Return the vault for *purpose*, such as "documents"."""
+        """Return the vault that seals under this key for one *purpose*, such as "documents"."""
         return Vault(subkey(self._key, f"purpose {purpose}"), self.version)
 
     def _place(self, conversation_id: UUID, key_version: int) -> Place:
@@ -347,7 +355,7 @@ class UserKey:
 
 
 class UserKeys:
-    """The versions of one user's key: the newest seals; a token is opened with the version that it names."""
+    """All versions of one user's key: the newest version seals; a token is opened with the version that it names."""
 
     __slots__ = ("_keys",)
 
@@ -362,7 +370,7 @@ class UserKeys:
         return self._keys[max(self._keys)]
 
     def vault(self, purpose: str) -> Vault:
-        """Return the vault for *purpose* under the newest key."""
+        """Return the vault that seals under the newest key for one *purpose*."""
         return self.newest.vault(purpose)
 
     def conversation_vault(self, key: bytes, version: int = 1) -> Vault:
@@ -376,7 +384,7 @@ class UserKeys:
         return self._of(user_key_version).unwrap(token, conversation_id, key_version)
 
     def open(self, purpose: str, token: str, place: Place) -> str:
-        """Open *token*, sealed by `vault(purpose)` under any of the user's keys; return the text. Raise Tampered on failure."""
+        """Open *token*, which `vault(purpose)` of any of the user's keys sealed; return the text. Raise Tampered on failure."""
         return self._of(token_version(token)).vault(purpose).open(token, place)
 
     def _of(self, version: int | None) -> UserKey:

@@ -1,14 +1,14 @@
 """The field of a credentials document that holds the user's passkeys.
 
-The field is a JSON object of
+The field is a JSON object with these fields:
 
 user_handle .. 64 octets in base64url
-is_factor .... true: a passkey is asked for after the password or a mailed code
-each ......... the passkeys, oldest first, at most 20. Each is an object of `id`, the credential id, and `key`, the
+is_factor .... true if sign-ins require a passkey after the password or a mailed code
+each ......... the passkeys, the oldest first, at most 20. Each is an object of `id`, the credential id, and `key`, the
                public key (COSE), both in base64url; `count`, the sign count; `rp`, the id of the relying party;
                `name`; `made` and `used`, the times of its creation and its last use, in seconds since 1970 (`used`
-               is null if it was never used); the booleans `synced` (`Passkey.is_synced`) and `verifies` (`Passkey.verifies_user`);
-               `transports`, a list of names that WebAuthn defines
+               is null if it was never used); the booleans `synced` (`Passkey.is_synced`) and `verifies`
+               (`Passkey.verifies_user`); `transports`, a list of names that WebAuthn defines
 """
 
 from collections.abc import Mapping
@@ -19,12 +19,12 @@ from typing import cast
 from services.crypto.vault import decode_base64url, encode_base64url
 from services.domain.passkeys import Passkey, Passkeys, Transport
 
-# the number of fields of the object, and of each passkey in it
+# the number of fields of the whole object, and of each passkey in it
 _PASSKEYS_FIELDS, _PASSKEY_FIELDS = 3, 10
 
 
 def written(passkeys: Passkeys) -> Mapping[str, object]:
-    """Return *passkeys* as the value of the document's field."""
+    """Convert *passkeys* to the value of the document's field."""
     return {
         "user_handle": encode_base64url(passkeys.user_handle),
         "is_factor": passkeys.is_factor,
@@ -47,7 +47,10 @@ def written(passkeys: Passkeys) -> Mapping[str, object]:
 
 
 def read(value: object) -> Passkeys | None:
-    """Read the passkeys in the field's *value*; None if it is null. Raise ValueError if this version cannot read all of it."""
+    """Read the passkeys in the field's *value*; None if *value* is None.
+
+    Raise ValueError if this version cannot read all of it.
+    """
     match value:
         case None:
             return None
@@ -66,9 +69,9 @@ def read(value: object) -> Passkeys | None:
 
 
 def used(value: object, passkey: Passkey) -> object:
-    """Return *value*, the stored list of passkeys, updated by a use of *passkey*.
+    """Return the field's *value* after a use of *passkey*, whose new state replaces the stored one.
 
-    The value stays as it is if the list lacks the passkey, or if this version cannot read the list.
+    Return *value* unchanged if it lacks the passkey, or if this version of the app cannot read it.
     """
     with suppress(ValueError, OverflowError, OSError):
         if passkeys := read(value):

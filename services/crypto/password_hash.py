@@ -1,7 +1,7 @@
-"""Hashes of users' passwords by Argon2id (RFC 9106), as PHC strings.
+"""Hashes of users' passwords with Argon2id (RFC 9106), stored as PHC strings.
 
 A password is normalised to NFC and encoded in UTF-8. The salt has 16 random octets, the hash 32 octets. The cost is
-64 MiB and 3 passes, in one Argon2 lane, because more lanes would only take more threads.
+64 MiB and 3 passes, in one Argon2 lane, because more lanes would only occupy more threads.
 """
 
 import os
@@ -15,7 +15,8 @@ from services.errors import Tampered
 
 _SALT_BYTES, _HASH_BYTES = 16, 32
 _MEMORY_KIB, _PASSES, _LANES = 65_536, 3, 1
-# a salt and a hash that match no known password; checked if there is no user, so that the time does not reveal this
+# a salt and a hash that match no known password; a password for an unknown user is compared with them, so that the response
+# time does not reveal whether a user exists
 _ANY = f"{'A' * 22}${'A' * 43}"
 
 
@@ -32,9 +33,10 @@ def hash_password(password: str) -> str:
 
 
 def check_password(password: str, hashed: str | None) -> bool:
-    """Return True if *hashed* is a hash of *password*. For None (no user, or no password), return False after the same time.
+    """Return True if *hashed* is a hash of *password*. For None (no user or password), return False after equal work.
 
-    Raise Tampered, without hashing, if *hashed* has other cost parameters, because the library would accept any.
+    Raise Tampered, without hashing, if *hashed* has other cost parameters than this module uses, because the library would
+    accept any parameters.
     """
     costs = f"$argon2id$v=19$m={_MEMORY_KIB},t={_PASSES},p={_LANES}$"
     if hashed is not None and not (hashed.startswith(costs) and len(hashed) == len(costs + _ANY)):
@@ -46,5 +48,5 @@ def check_password(password: str, hashed: str | None) -> bool:
 
 
 def _octets(password: str) -> bytes:
-    # new passwords have no lone surrogate, but a wrong password at sign-in may, and must not cause an error
+    # new passwords never have lone surrogates, but a wrong password at sign-in may have some, and must not cause an error
     return normalize("NFC", password).encode(errors="surrogatepass")

@@ -1,4 +1,4 @@
-"""Keys and vaults for a store without encryption: a token is the readable text itself."""
+"""Keys and vaults for a store without encryption, in which each stored token is the readable text itself."""
 
 import hashlib
 from uuid import UUID
@@ -18,7 +18,7 @@ _NO_KEY = bytes(KEY_BYTES)
 
 
 class PlainVault(Vault):
-    """A `Vault` that encrypts nothing. Heads hold counts without a MAC, so that texts may be edited by hand in the store."""
+    """A `Vault` that encrypts nothing. Heads have counts but no MAC, so that texts can be edited by hand in the store."""
 
     __slots__ = ()
 
@@ -48,7 +48,7 @@ class PlainVault(Vault):
         return f"{head.rev} {head.count} {head.last_seq}"
 
     def open_head(self, token: str, user_id: UUID, conversation_id: UUID) -> Head:
-        """Parse the head in *token*. Raise Tampered if there is none."""
+        """Parse the head in *token*. Raise Tampered if *token* is not a head."""
         try:
             return Head(*map(int, token.split()))
         except (ValueError, TypeError):

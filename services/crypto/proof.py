@@ -1,15 +1,15 @@
-"""The server proof that a write needs beside the user's access token.
+"""The server proof, which every write to the database needs in addition to the user's access token.
 
-A proof is an HMAC-SHA256 over a claim, under a key that only the app and the database have. The claim is the verb,
-the user and every argument of the call, one per line. SQL builds the same claim from the arguments that it received
-(`private.require_proof`) and compares the proofs. So a thief who calls the API directly with a stolen access
-token cannot spend, settle or delete.
+A proof is an HMAC-SHA256 over a claim, under a key that only the app and the database have. The claim is the verb, the user and
+every argument of the call, one per line. SQL builds the same claim from the arguments that it received
+(`private.require_proof`) and compares the proofs. So a thief who calls the API directly with a stolen access token cannot spend
+money, settle turns or delete data.
 
     claim of a user  = verb, user id, fields …
     claim of the app = "server", unix seconds, verb, fields …
 
 A field is an id, a number, a date, true or false, a name from the code, or nothing (an empty line). It never holds a
-line break, because two calls could then share one claim: free text and tokens are passed as their sha256.
+line break, because two different calls could then have the same claim: free text and tokens are passed as their SHA-256.
 """
 
 import hashlib
@@ -21,7 +21,7 @@ Field = str | int | UUID | date | None  # int includes bool, and str includes en
 
 
 class ServerProof:
-    """Makes server proofs with one HMAC key. The repr does not show the key."""
+    """Makes server proofs with one HMAC key, which the repr does not show."""
 
     __slots__ = ("_key",)
 
@@ -41,7 +41,7 @@ class ServerProof:
 
 
 def claim(*fields: Field) -> str:
-    """Return the claim: each field on a line, as Postgres writes it. Raise ValueError if a field holds a line break."""
+    """Return the claim: one field per line, written as Postgres does. Raise ValueError if a field contains a line break."""
     lines = [_line(field) for field in fields]
     if any("\n" in line for line in lines):
         raise ValueError("a field of a proof holds a line break: pass its sha256")

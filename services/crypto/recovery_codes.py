@@ -1,7 +1,7 @@
 """Recovery codes: ten codes of 120 random bits, each usable once in place of an authenticator-app code or a passkey.
 
-A code has 24 characters of Crockford's base32, in groups of four. A plain SHA-256 of it is stored, because codes are
-random, and 2^120 codes are too many to try.
+A code has 24 characters of Crockford's base32, in groups of four. Only its plain SHA-256 hash is stored. No slow hash is
+needed: the codes are random, and 2^120 codes are too many to try.
 """
 
 import hashlib
@@ -12,17 +12,17 @@ from services.domain.accounts import RECOVERY_CODES
 
 _ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"  # without I, L, O and U; 5 bits per character
 _LENGTH, _GROUP = 24, 4
-_LONGEST_ENTRY = 100  # maximum characters typed for one code
+_LONGEST_ENTRY = 100  # maximum characters that a user may type for one code
 _LOOK_ALIKES = str.maketrans("ILO", "110")
 
 
 def new_codes() -> tuple[str, ...]:
-    """Return ten new codes in the form that is shown: `7K3M-…`, six groups of four characters."""
+    """Return ten new codes in the form that users see, such as `7K3M-…`: six groups of four characters."""
     return tuple(_new_code() for _ in range(RECOVERY_CODES))
 
 
 def recovery_hashes(codes: Iterable[str]) -> tuple[str, ...]:
-    """Return the hashes of *codes* in the form that is stored."""
+    """Return the hashes of *codes*, which are stored in place of the codes."""
     return tuple(hashed for code in codes if (hashed := recovery_hash(code)))
 
 

@@ -1,20 +1,20 @@
 r"""Sealed texts and octets, wrapped keys and thread heads: their format, version 1.
 
 This docstring is the specification; the test vectors in `tests/vectors/*.json` freeze it. A changed format gets a new
-version (`p2`, `o2`, `h2`) beside the old one; what is written here never changes.
+version (`p2`, `o2`, `h2`) beside the old one; the formats specified here never change.
 
 Guarantees: a holder of the database (a dump, a backup, a write-ahead log, the SQL console) reads no content,
 and a reader with the key detects every sealed text that was changed or moved, and every message that was
 swapped, repeated, added or dropped. Not guaranteed: sizes (padded), times, counts, ids and the outcomes of
-replies stay visible and are not authenticated; a title can be replaced by an earlier one, a document by an earlier
-version together with its revision, and a whole conversation together with its head, unless the reader remembers
-the later revision; and all can be deleted.
+replies stay visible and are not authenticated; a title can be replaced by an earlier one; unless the reader
+remembers the later revision, a document can be rolled back with its revision, and a whole conversation with its head;
+and all data can be deleted.
 
 **Notation.** `||` joins octets, `u8`/`u32`/`u64` are unsigned big-endian integers, `text(s)` is
 `u8(octets of s) || s` in UTF-8, `base64url` is RFC 4648 section 5 without padding. HKDF is RFC 5869
 and HMAC RFC 2104, both with SHA-256. AES-256-GCM is NIST SP 800-38D with a 16-octet tag.
 
-**Place**, the associated data. It is not stored: the reader builds it from the row at hand.
+**Place**, the associated data. It is not stored: the reader builds it from the row that it reads.
 
     place = text(format) || text(table) || text(column) || text(role)
             || u32(key version) || row id (16) || user id (16) || u64(seq)
@@ -32,14 +32,14 @@ encoding, and none is a prefix of another. Columns outside messages have no role
     sealed            = AES-256-GCM(key, nonce = 12 zero octets, body, associated data = place)
     token             = "p1." || decimal(key version) || "." || base64url(salt || commitment || sealed)
 
-- *One message key each.* 24 random octets do not repeat, so a zero nonce is used once with each key;
-  the limit of 2^32 messages a key for random 96-bit nonces (SP 800-38D, 8.3) does not apply, and
+- *One message key each.* 24 random octets do not repeat, so the zero nonce is used only once with each key;
+  the limit of 2^32 messages per key for random 96-bit nonces (SP 800-38D, 8.3) does not apply, and
   nothing has to be counted or remembered across processes.
 - *Commitment.* GCM alone lets an attacker build one ciphertext that opens under two keys. The commitment
-  is compared first, in constant time: a token opens under the key and at the place that sealed it. Its 16
+  is compared first, in constant time: a token opens only under the key and at the place that sealed it. Its 16
   octets hold against attackers without the keys; an attacker with two keys could find a match in 2^64 steps.
 - *Place in `info` and as associated data.* At another place, another key is derived. GCM gets the
-  place as well, because a reader of this code looks for it there.
+  place as well, because readers of this code expect to find it there.
 - *Key version* is in the token (to find the key) and in the place (so that it cannot be changed). It is
   a decimal of 1 to 9 digits that does not begin with 0. A reader never tries one key after another.
 - *One spelling.* A reader encodes the decoded octets again and compares: base64 with other unused bits,
@@ -50,10 +50,10 @@ encoding, and none is a prefix of another. Columns outside messages have no role
     u32(octets of the UTF-8 text) || the UTF-8 text || zero octets
 
 up to the length Padmé gives (Nikitin et al., "Reducing Metadata Leakage from Encrypted Files and
-Communication with PURBs", PoPETs 2019): L octets, of which there are at least 64, become the next multiple of
-2^(E - S), where E = floor(log2 L) and S = floor(log2 E) + 1. Only the leading bits of a length show,
-O(log log L) of them, for at most 12 % more octets; the least is 64, because "yes" and "no" would differ. A body
-that is not exactly this for its text is refused. The text has at most 294,908 octets: the longest padded body
+Communication with PURBs", PoPETs 2019): a length L of at least 64 octets is rounded up to a multiple of
+2^(E - S), where E = floor(log2 L) and S = floor(log2 E) + 1. Only the O(log log L) leading bits of a length
+show, for at most 12 % more octets; the minimum is 64, because "yes" and "no" would otherwise differ in length. A
+body that differs from this encoding of its text is refused. The text has at most 294,908 octets: the longest padded body
 whose token, with a key version of 9 digits, fits the 400,000 octets of the database's domain `sealed`. There
 is no compression, because compressed lengths reveal repetitions in a text.
 
@@ -62,7 +62,7 @@ is no compression, because compressed lengths reveal repetitions in a text.
     body  = u32(number of octets) || the octets || zero octets, up to the length Padmé gives
     token = "o1." || decimal(key version) || "." || base64url(salt || commitment || sealed)
 
-A body that is not exactly this is refused. A piece has at most 262,144 octets. As the format is part of the place,
+A body that differs from this encoding is refused. A piece has at most 262,144 octets. As the format is part of the place,
 no text opens as octets, and no octets as a text or a key.
 
 **Keys** are wrapped unpadded: the body is the 32 octets, without length or padding.
@@ -85,16 +85,16 @@ and can be checked without reading a piece.
 The sum is MSet-Add-Hash (Clarke et al., "Incremental Multiset Hash Functions and Their Application to
 Memory Integrity Checking", ASIACRYPT 2003): adding or removing a row costs one addition, whatever the
 length of the conversation, and rows may come in any order, as seq and parent are in their MACs. The authors' proof
-needs the sum to be hidden, which a MAC beside it would not do: with enough old heads an attacker could look for
+needs the sum to be hidden, and a MAC beside the sum would not hide it: with enough old heads an attacker could look for
 other rows with the same sum. So the head is sealed, not signed. A reader adds up the rows that it
 read, and compares their count and sum with those in the head, and the head's rev and last seq with those in the
 conversation's row. Deleted messages are subtracted from count and sum at once, with one new rev; the last seq stays.
 
 **Subkeys** are HKDF(ikm, salt = none unless one is named, info = "daybook p1 " || label, length = 32). No
-place begins like that, because its first octet is 2.
+place begins with these octets, because the first octet of a place is 2.
 
-**Failure** is always `Tampered`, which never says which check failed. It is raised where no derived key is in
-the frame, without a chained exception.
+**Failure** is always `Tampered`, which never says which check failed. It is raised in a frame that
+holds no derived key, and without a chained exception, so that no traceback contains one.
 """
 
 import base64
@@ -116,8 +116,8 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from services.errors import Tampered
 
 KEY_BYTES = 32
-LARGEST_TEXT = 294_908  # octets of UTF-8
-LARGEST_PIECE = 262_144  # octets
+LARGEST_TEXT = 294_908  # maximum octets of a text in UTF-8
+LARGEST_PIECE = 262_144  # maximum octets of a piece of an attachment
 LARGEST_VERSION = 999_999_999
 
 _SALT_BYTES = 24
@@ -140,7 +140,7 @@ _VERSION = re.compile(r"p1\.([1-9][0-9]{0,8})\.")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
-    """The position that a token is bound to as associated data: only there can the token be opened."""
+    """The position in the database to which a token is bound, as associated data. A token opens only at its place."""
 
     table: str
     column: str
@@ -154,7 +154,7 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """A multiset hash of a conversation's messages. A reader computes the head of the rows it read, and compares it to the stored head."""
+    """A multiset hash of a conversation's messages. A reader compares the head of the rows that it read with the stored head."""
 
     rev: int = 0
     count: int = 0
@@ -168,19 +168,22 @@ class Head:
         return Head(self.rev + 1, self.count + 1, max(self.last_seq, seq), total)
 
     def remove(self, *macs: bytes) -> "Head":
-        """Return the head without the messages with *macs*; the last seq stays. Raise Tampered if the head has fewer messages."""
+        """Return the head without the messages that have *macs*; the last seq stays.
+
+        Raise Tampered if the head has fewer messages.
+        """
         if len(macs) > self.count:
             raise Tampered
         total = (self.total - sum(map(int.from_bytes, macs))) % _MODULUS
         return Head(self.rev + 1, self.count - len(macs), self.last_seq, total)
 
     def put_back(self, *macs: bytes) -> "Head":
-        """Return the head with the messages with *macs*, which were removed before."""
+        """Return the head with the removed messages that have *macs* added again."""
         total = (self.total + sum(map(int.from_bytes, macs))) % _MODULUS
         return Head(self.rev + 1, self.count + len(macs), self.last_seq, total)
 
     def is_of(self, read: "Head") -> bool:
-        """Return True if the head *read* was computed from exactly this head's messages."""
+        """Return True if *read*, the head computed from the rows that were read, covers exactly the messages of this head."""
         return (self.count, self.total) == (read.count, read.total)
 
 
@@ -243,12 +246,12 @@ class Vault:
         return key
 
     def row_mac(self, token: str, place: Place, attachments: str | None = None) -> bytes:
-        """Return the MAC of a message and its sealed list of *attachments*, for the sum in the conversation's head."""
+        """Return the MAC of a message and its sealed list of *attachments*. The conversation's head contains the sum of the MACs."""
         tokens = token if attachments is None else f"{token}\n{attachments}"
         return hmac.digest(self._row_key, self._encoded("p1", place) + tokens.encode(), "sha256")
 
     def piece_mac(self, token: str, place: Place) -> bytes:
-        """Return the MAC of a piece of an attachment, for the message's list of attachments."""
+        """Return the MAC of a piece of an attachment, which is stored in the message's list of attachments."""
         key = subkey(self._key, "piece")
         return hmac.digest(key, self._encoded("o1", place) + token.encode(), "sha256")
 
@@ -269,7 +272,7 @@ class Vault:
         return Head(rev, count, last_seq, int.from_bytes(total))
 
     def _encoded(self, kind: _Format, place: Place) -> bytes:
-        """Return the octets of *place*. Raise Tampered if its seq is no u64, as it can be in a row that was changed."""
+        """Encode *place*. Raise Tampered if its seq is not an unsigned 64-bit number, as may happen in a manipulated row."""
         if not 0 <= place.seq <= _LARGEST_SEQ:
             raise Tampered
         conversation, parent = place.conversation_id, place.parent_id
@@ -311,7 +314,7 @@ class Vault:
 
 
 def subkey(key: bytes, label: str, salt: bytes | None = None) -> bytes:
-    """Derive from *key* the subkey for the purpose *label*."""
+    """Derive from *key*, with HKDF-SHA256, the subkey for the purpose *label*."""
     return HKDF(SHA256(), KEY_BYTES, salt, f"daybook p1 {label}".encode()).derive(key)
 
 
@@ -336,7 +339,7 @@ def decode_base64url(text: str) -> bytes | None:
 
 
 def padded_size(size: int) -> int:
-    """Round *size*, in octets, up to the length that Padmé gives, at least 64."""
+    """Return the padded length, by the scheme Padmé, for *size* octets; it is at least 64."""
     if size <= _LEAST_BODY:
         return _LEAST_BODY
     exponent = size.bit_length() - 1
@@ -374,7 +377,7 @@ def _text_of(body: bytes) -> str | None:
     return None if octets is None or len(octets) > LARGEST_TEXT else text
 
 
-@lru_cache(maxsize=256)  # there are few tables, columns and roles
+@lru_cache(maxsize=256)  # enough, because there are few tables, columns and roles
 def _names(*names: str) -> bytes:
     encoded = [name.encode() for name in names]
     return b"".join(bytes([len(name)]) + name for name in encoded)

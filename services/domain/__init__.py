@@ -49,7 +49,7 @@ class Outcome(StoredName):
 
 
 class Purpose(StoredName):
-    """The purpose of a model call. Calls of every purpose are paid for."""
+    """The purpose of a model call. Calls for every purpose are charged to the user."""
 
     REPLY = "reply"
     TITLE = "title"
@@ -117,8 +117,8 @@ class Message:
 def joined(path: Iterable[Message]) -> tuple[Message, ...]:
     """Return the messages of *path*, with each reply and its continuations joined into one.
 
-    A joined reply has the id, seq and turn of its first part, so they stay the same when it is continued, and the outcome
-    of its last part. A part that could not be verified is not joined.
+    A joined reply has the outcome of its last part. It has the id, seq and turn of its first part, which therefore stay
+    the same when the reply is continued. A part that could not be verified is not joined.
     """
     found: list[Message] = []
     for message in path:
@@ -137,19 +137,21 @@ class Conversation:
     """One user's conversation: its title, settings and sequence numbers, without its messages."""
 
     id: ConversationId
-    title: str = field(repr=False)  # empty if not titled yet
+    title: str = field(repr=False)  # empty if the conversation has no title yet
     policy: MemoryPolicy
-    # the number of changes to the thread; a write states the revision that it is based on
+    # the number of changes to the thread; a write names the revision that its caller has read
     rev: int = 0
-    reset_seq: int = 0  # messages up to reset_seq are not sent: the context was restarted
-    # messages after start_seq, which is at least reset_seq, are sent in full
+    # messages up to reset_seq are not sent to the model, because the user cleared the context
+    reset_seq: int = 0
+    # messages after start_seq, which is at least reset_seq, are sent to the model in full
     start_seq: int = 0
-    facts_seq: int = 0  # facts were noted from the prompts up to facts_seq
+    # prompts up to facts_seq have already been searched for facts about the user
+    facts_seq: int = 0
     pinned_at: datetime | None = None
     created_at: datetime
     updated_at: datetime
-    last_seq: int = 0  # the last assigned seq; its message may have been deleted
-    undo_until: datetime | None = None  # deleted messages can be restored until then
+    last_seq: int = 0  # the highest seq so far; its message may have been deleted
+    undo_until: datetime | None = None  # until this time, deleted messages can be restored
     # true if the model or the user gave the title; false if the title is the first words of the prompt
     is_titled: bool = False
     is_archived: bool = False
@@ -159,12 +161,12 @@ class Conversation:
     title_hash: str = field(default="", repr=False)
     model: str | None = None  # the model chosen for this conversation; None: the user's default
     space_id: SpaceId | None = None
-    # `ConversationRow.choices` as last read; a change by this process appears here only after the next read
+    # `ConversationRow.choices` from the last read; this process's own changes appear here only after the next read
     choices: str = field(default="", compare=False, repr=False)
 
     @property
     def cuts(self) -> int:
-        """The number of deletions and restorations of messages: only these raise the revision without assigning a seq."""
+        """The number of times that messages were deleted or restored: only these changes raise `rev` but not `last_seq`."""
         return self.rev - self.last_seq
 
 
@@ -189,19 +191,20 @@ class Listed:
 
     @property
     def cuts(self) -> int:
-        """The number of deletions and restorations of messages, as in `Conversation.cuts`."""
+        """The number of times that messages were deleted or restored, as in `Conversation.cuts`."""
         return self.rev - self.last_seq
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Space:
-    """A named folder of conversations, with the settings and notes that apply to all of them."""
+    """A named folder of conversations, with settings that apply to all of them."""
 
     id: SpaceId
     name: str = field(repr=False)  # empty if the name could not be decrypted
-    instructions: str | None = field(default=None, repr=False)  # None: the user's instructions
+    # None: the user's instructions apply
+    instructions: str | None = field(default=None, repr=False)
     policy: MemoryPolicy | None = None  # the policy of new conversations; None: the user's default
-    uses_personal_facts: bool = True  # true if facts about the user apply, too
+    uses_personal_facts: bool = True  # true if facts that apply everywhere also apply in this space
     created_at: datetime
     is_archived: bool = False
     is_verified: bool = True
@@ -223,17 +226,17 @@ class Fact:
 
     @property
     def is_placed(self) -> bool:
-        """True if the user wrote the fact for one conversation or space."""
+        """True if the user wrote the fact and limited it to one conversation or space."""
         return bool(self.conversation_id or self.space_id) and self.source_id is None
 
     def rewritten(self, text: str, at: datetime) -> "Fact":
-        """Return the fact with the user's new *text*, and without the message that it was noted from."""
+        """Return the fact with a *text* that the user wrote, and without the ids of its source message and conversation."""
         return replace(self, text=text, since=at, source_id=None, source_conversation_id=None)
 
     def holds_in(self, conversation: Conversation, space: Space | None) -> bool:
         """Return True if the fact applies in *conversation*: it belongs to the conversation, to its *space* or to the user.
 
-        A space may exclude facts about the user; a space that cannot be read excludes them.
+        A space may exclude facts that apply everywhere. If the space cannot be read, these facts are excluded, too.
         """
         if self.conversation_id:
             return self.conversation_id == conversation.id
@@ -257,16 +260,16 @@ class RunningSummary:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SearchText:
-    """The text by which searches find a conversation, made from the conversation's revision *conversation_rev*."""
+    """The text by which a conversation is found in searches, made from its revision *conversation_rev*."""
 
-    text: str = field(repr=False)  # empty if it could not be decrypted
+    text: str = field(repr=False)  # empty if the text could not be decrypted
     conversation_rev: int  # 0 if the text could not be decrypted
     rev: int  # the revision of this search text's own row
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Preferences:
-    """A user's choices, which apply to every conversation without its own choices."""
+    """A user's choices for all conversations. A choice made for one conversation or space takes precedence."""
 
     model: str | None = None  # None: the deployment's first model
     # None: the deployment's instructions
@@ -274,7 +277,7 @@ class Preferences:
     policy: MemoryPolicy | None = None  # None: the deployment's default policy
     context_tokens: int | None = None  # None: the most that the model and the deployment allow
     reply_tokens: int | None = None  # None: the most that the model and the deployment allow
-    window_messages: int | None = None  # the size of a window; None: the deployment's default
+    window_messages: int | None = None  # the window's size; None: the deployment's default
     keeps_facts: bool | None = None  # true: facts are noted; None: the user has not chosen yet
     keeps_facts_since: datetime | None = None  # no facts are noted from prompts before this time
     recalls_elsewhere: bool = False  # true if recall also searches other conversations
@@ -285,13 +288,13 @@ class Preferences:
     is_newer: bool = False  # true if only a newer version can read the text; changes are refused
 
     def with_memory(self, is_on: bool, now: datetime) -> "Preferences":
-        """Return the preferences with memory on or off; if it is switched on *now*, no facts are noted from earlier prompts."""
+        """Return the preferences with memory on or off. Once switched on, memory notes facts only from prompts after *now*."""
         since = now if is_on and not self.keeps_facts else self.keeps_facts_since
         return replace(self, keeps_facts=is_on, keeps_facts_since=since)
 
 
 def total_cost(message: Message, costs: Mapping[TurnId, TurnCost]) -> TurnCost | None:
-    """Return the total usage and cost of the parts of *message*; None if *costs* has none of them."""
+    """Return the total usage and cost of the parts of *message*; None if *costs* contains none of their turns."""
     turn_ids = [part.turn_id for part in message.stored if part.turn_id]
     known = [costs[turn_id] for turn_id in turn_ids if turn_id in costs]
     if not known:
@@ -329,7 +332,8 @@ class Thread:
     is_summary_verified: bool = True
     # true if only a newer version can read the summary or the newest turn's state
     has_newer_parts: bool = False
-    tip_id: MessageId | None = None  # the last message of the current branch; None: the newest
+    # the last message of the current branch; None: the newest message
+    tip_id: MessageId | None = None
     # None: the newest turn has a reply, or the thread was read without that turn
     missing_reply: MissingReply | None = None
 
@@ -373,8 +377,10 @@ class Thread:
         return next((message for message in self.messages if message.id == self.tip_id), None)
 
     def branch(self) -> tuple[Message, ...]:
-        """Return the branch on the page: the tip and its ancestors, oldest first, with each reply and its
-        continuations joined into one."""
+        """Return the branch that the page shows: the tip and its ancestors, oldest first.
+
+        Each reply and its continuations are joined into one message.
+        """
         by_id = {message.id: message for message in self.messages}
         path: list[Message] = []
         here = self.tip
@@ -384,16 +390,16 @@ class Thread:
         return joined(reversed(path))
 
     def up_to(self, message_id: MessageId) -> "Thread":
-        """Return a copy of this thread whose branch ends at a message; the thread itself if it lacks the message."""
+        """Return a copy of this thread whose branch ends at a message; the unchanged thread if the message is not in it."""
         is_here = any(message.id == message_id for message in self.messages)
         return replace(self, tip_id=message_id) if is_here else self
 
     def before(self, message: Message) -> "Thread":
-        """Return a copy of this thread whose branch ends before *message*; the branch is empty before a first message."""
+        """Return a copy of this thread whose branch ends before *message*; the branch is empty if *message* is the first."""
         return replace(self, tip_id=message.parent_id or _NO_MESSAGE)
 
     def through(self, message_id: MessageId) -> "Thread":
-        """Return a copy of this thread with the newest branch through a message; the thread itself if it lacks the message."""
+        """Return a copy of this thread with the newest branch that contains a message; the thread itself if no branch does."""
         found = self.from_on(message_id)
         return self.up_to(found[-1].id) if found else self
 
@@ -408,7 +414,7 @@ class Thread:
         return tuple(found)
 
     def count(self, messages: Iterable[Message]) -> int:
-        """Count messages as the page shows them: a reply and its continuations count as one."""
+        """Return the number of *messages* as the page counts them: a reply and its continuations count as one."""
         replies = {message.id for message in self.messages if message.role is Role.ASSISTANT}
         return sum(
             message.role is not Role.ASSISTANT or message.parent_id not in replies

@@ -26,14 +26,14 @@ class AccountRole(StoredName):
 
 
 class CredentialsAction(StrEnum):
-    """Changes to a user's credentials; all but RESEAL are audited under these names."""
+    """Changes to a user's credentials. The audit log contains all of them, except RESEAL, under these names."""
 
     # the credentials were sealed again under a newer root key, or a passkey or an identity was renamed
     RESEAL = "reseal"
     PASSWORD_SET = "password.set"  # noqa: S105
     PASSWORD_ADDED = "password.add"  # noqa: S105 - a first password, for an account without one
     ADDRESS_CONFIRMED = "address.confirm"
-    # ADDRESS_FREED, ADDRESS_SET, IDENTITY_MOVED: only operators make these changes
+    # only operators make the changes ADDRESS_FREED, ADDRESS_SET and IDENTITY_MOVED
     ADDRESS_FREED = "address.free"
     ADDRESS_SET = "address.set"
     IDENTITY_MOVED = "identity.move"  # identities were moved to another issuer of the same provider
@@ -49,23 +49,26 @@ class CredentialsAction(StrEnum):
     PASSKEY_ADDED = "passkey.add"
     PASSKEY_REMOVED = "passkey.remove"
     PASSKEY_USED = "passkey.use"  # a passkey was used; the ways to sign in are unchanged
-    # from now on, a passkey is asked for after the password or a mailed code (ADDED), or no longer asked for (REMOVED)
+    # passkeys became a second factor, asked for after the password or a mailed code (ADDED), or stopped being one (REMOVED)
     PASSKEY_FACTOR_ADDED = "passkey_factor.add"
     PASSKEY_FACTOR_REMOVED = "passkey_factor.remove"
 
 
 class ProofScope(StrEnum):
-    """The scope of a proof: the changes to the account that it permits for ten minutes."""
+    """The scope of a proof of who the user is: the changes to the account that it permits for ten minutes."""
 
-    FULL = "full"
-    # permits deleting the account, and adding a first password, a first factor or passkeys; used if the provider does not
-    # state when its user signed in
+    FULL = "full"  # permits all changes to the account
+    # permits deleting the account, adding a first password or passkeys, and adding an authenticator app as the first second
+    # factor; the scope of a proof by single sign-on if the provider does not state when its user signed in
     PART = "part"
     NONE = "none"  # permits nothing: the provider may not have asked its user to sign in again
 
 
 class Failure(StrEnum):
-    """Kinds of failed attempts to enter or change an account. The audit has one entry per kind, user and hour, which counts them."""
+    """Kinds of failed attempts to sign in or to change an account.
+
+    The audit log has one entry for each kind, user and hour, which contains the number of attempts.
+    """
 
     ADDRESS = "address.fail"  # a code to confirm or take back an address was wrong
     # a change to the account was refused, because a proof was missing or a code was wrong
@@ -79,15 +82,15 @@ class Failure(StrEnum):
 
 
 class Exemption(StrEnum):
-    """Kinds of sign-ins that are accepted although their method is switched off. They are audited under these names."""
+    """The kinds of sign-ins that are accepted although their method is switched off, named as in the audit log."""
 
-    OPERATOR_PASSWORD = "sign_in.operator"  # noqa: S105 - with a password that an operator set
+    OPERATOR_PASSWORD = "sign_in.operator"  # noqa: S105 - a sign-in with a password that an operator set
 
 
 class SessionEnd(StrEnum):
     """The reasons for the end of an app session."""
 
-    ENDED = "ended"  # signed out here or elsewhere, or expired
+    ENDED = "ended"  # the user signed out, here or on another device, or the session expired
     SUSPENDED = "suspended"
     DELETED = "deleted"  # the user's account was deleted
 
@@ -101,17 +104,17 @@ class Device:
     first_seen_at: datetime | None  # None: the session began before devices were recorded
     last_seen_at: datetime | None
     is_this_one: bool
-    is_proven: bool  # true: the user gave a full proof in the last ten minutes
-    is_proven_in_part: bool  # true: the user gave a full or a partial proof (`ProofScope.PART`)
+    is_proven: bool  # true: the user gave a full proof (`ProofScope.FULL`) in the last ten minutes
+    is_proven_in_part: bool  # true: the user gave a full or a partial proof in the last ten minutes
 
 
 RECOVERY_CODES = 10  # the number of recovery codes that a user is given at once
-FEW_RECOVERY_CODES = 3  # with this many codes left, the user is told to make new ones
+FEW_RECOVERY_CODES = 3  # once only this many codes are left, the user is told to make new ones
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SecondFactor:
-    """The second factor of a user, as the user sees it: an authenticator app, a passkey, or both."""
+    """The second factor of an account, as its user sees it: an authenticator app, passkeys, or both."""
 
     since: datetime | None  # the time at which the authenticator app was added; None: no app
     codes_left: int  # the number of unused recovery codes
@@ -139,26 +142,26 @@ class TurnCost:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Expiring:
-    """Conversations that the deployment will delete within 14 days because they have not been used."""
+    """The number of conversations that will be deleted within 14 days, because they have not been used for too long."""
 
     conversations: int
-    from_time: datetime  # the time at which the first conversation will be deleted
+    from_time: datetime  # the time at which the first of the conversations will be deleted
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NoticeRow:
-    """A notice to a user, as it is stored until the user dismisses it."""
+    """A notice to a user about their account, in the form in which it is stored until the user dismisses it."""
 
     id: UUID
     kind: NoticeKind
     at: datetime
-    # the sealed name of the browser (services/store/notices.py); None: an operator's command, or unknown
+    # the encrypted name of the browser that caused the notice; None: an operator's command did, or the name is unknown
     browser: str | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AccountNotice:
-    """A notice to a user, as it is shown."""
+    """A notice to a user about their account, in the form in which pages show it."""
 
     id: UUID
     kind: NoticeKind
@@ -179,7 +182,7 @@ class Account:
     daily_cap_tokens: int | None  # None: no cap
     tokens_today: int
     expiring: Expiring | None = None
-    # the used share of the limit for all users together: 0.9, 0.95 or 1; None: below 0.9, or no cap
+    # the used share of the spending limit for all users together, rounded down to 0.9, 0.95 or 1; None: less, or no limit
     deployment_share: float | None = None
     # days after which unused conversations are deleted; None: never
     retention_days: int | None = None
@@ -204,8 +207,8 @@ class Account:
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """A limit and the used part of it, in micro-dollars (`Cap.DAILY_TOKENS`: in tokens; `Cap.DEPLOYMENT`: in thousandths
-    of the limit, because only its used share is known)."""
+    """A limit and the used part of it, in micro-dollars; for `Cap.DAILY_TOKENS` in tokens; for `Cap.DEPLOYMENT` in
+    thousandths of the limit, because only the used share of that limit is known."""
 
     cap: Cap
     used: int
@@ -245,7 +248,7 @@ class DeploymentSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RetentionPreview:
-    """The conversations that a retention period would delete within 14 days."""
+    """Counts of the conversations that a retention period, if set now, would delete within 14 days."""
 
     conversations: int
     users: int
@@ -254,7 +257,7 @@ class RetentionPreview:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UserUsage(Limits):
-    """The account, limits and usage of one user, without content. Costs are in micro-dollars."""
+    """The account, limits and usage of one user, without any text of chats. Costs are in micro-dollars."""
 
     user_id: UserId
     email: str = field(repr=False)
@@ -273,7 +276,7 @@ class UserUsage(Limits):
 
 
 class SignUps(StrEnum):
-    """The mode of sign-ups; spelt as in SQL."""
+    """The mode of sign-ups: who may create an account. The values are spelt as in SQL."""
 
     OPEN = "open"
     INVITED = "invited"
@@ -293,7 +296,7 @@ class Invitation:
 
 
 class UserOrder(StrEnum):
-    """Sort orders for the list of users; spelt as in SQL. Costs, replies and tokens are counted for this month."""
+    """Sort orders of the list of users; spelt as in SQL. Costs, replies and tokens are those of the current month."""
 
     COST = "cost"
     ACTIVE = "active"
@@ -304,7 +307,7 @@ class UserOrder(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class UserPage:
-    """A page of a list of users, and the number of all users."""
+    """One page of the list of users, and the number of users on all pages."""
 
     users: tuple[UserUsage, ...]
     total: int
@@ -312,7 +315,7 @@ class UserPage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AuditEntry:
-    """A change made by an admin, an operator or a user. Amounts are in micro-dollars or tokens."""
+    """An entry of the audit log: a change by an admin, an operator or a user. Amounts are in micro-dollars or tokens."""
 
     id: str = field(repr=False)  # the store's cursor for reading older entries
     at: datetime
@@ -324,18 +327,18 @@ class AuditEntry:
 
     @property
     def is_failure(self) -> bool:
-        """True if the entry counts failures, which a stranger may have caused."""
+        """True if the entry counts failed attempts, which a stranger may have made."""
         return self.action in set(Failure)
 
 
 # the word that a user types to confirm the deletion of the account in a deployment without sign-in
 DELETE_WORD = "delete"
 
-# the query parameters that a redirect after a form sets, and that the next redirect removes
+# the query parameters that the app adds to the URL to which it redirects after a form; the next redirect removes them
 REDIRECT_PARAMETERS = (
     *("reason", "wait", "why", "invite", "code", "step", "by", "added", "ways", "gone", "left"),
 )
-# the errors that a page shows after a refused form, by the codes that the app puts into the page's URL
+# the errors that a page shows after a refused form, keyed by the code in the page's URL
 SIGN_IN_REASONS: dict[str, type[errors.AppError]] = {
     "signed-out": errors.SignedOut,
     "wrong": errors.WrongCredentials,

@@ -14,15 +14,17 @@ EmailAddress = NewType("EmailAddress", str)
 # the address of the single user of a deployment without sign-in
 NO_ADDRESS = EmailAddress("owner@daybook.invalid")
 _LONGEST_ADDRESS = 254  # characters; RFC 5321 limits the address in angle brackets to 256
-_NO_MAILBOX = "@daybook.invalid"  # RFC 2606 reserves .invalid: no mailbox can have this domain
-_DELETED = "@deleted.invalid"  # the domain of deleted accounts' tombstones (private.delete_account)
+# no mailbox can have this domain, because RFC 2606 reserves .invalid
+_NO_MAILBOX = "@daybook.invalid"
+# the domain of the random addresses that replace those of deleted accounts (in SQL: private.delete_account)
+_DELETED = "@deleted.invalid"
 _ATOM = r"[a-z0-9!#$%&'*+/=?^_`{|}~-]+"
 _LABEL = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
 _ADDRESS = re.compile(rf"{_ATOM}(?:\.{_ATOM})*@{_LABEL}(?:\.{_LABEL})+")
 
 
 class ConfirmedBy(StrEnum):
-    """The ways in which an address was confirmed."""
+    """The ways in which an address can be confirmed."""
 
     CODE = "code"  # by a code that was mailed to the address
     OPERATOR = "operator"  # by an operator, whose command gave the account this address
@@ -31,14 +33,14 @@ class ConfirmedBy(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Confirmed:
-    """The confirmation that the user reads the mail sent to an address: its method and its time."""
+    """The method and the time of the confirmation that an email address belongs to the user."""
 
     how: ConfirmedBy
     at: datetime  # in UTC, whole seconds
 
 
 def checked_address(text: str) -> EmailAddress:
-    """Return the address *text* in lower case, otherwise unchanged. Raise BadAddress if it is not valid.
+    """Return the email address *text* in lower case. Raise BadAddress if it is not valid.
 
     A valid address is a dot-atom (RFC 5322), an @ and a domain of at least two labels of ASCII letters, digits and
     hyphens, as in `private.is_address` in SQL. International domains are not converted: users type the xn-- form.
@@ -50,7 +52,7 @@ def checked_address(text: str) -> EmailAddress:
 
 
 def new_placeholder() -> EmailAddress:
-    """Return a random address without a mailbox, for an account whose own address was freed."""
+    """Return a random address without a mailbox, for an account whose address an operator has freed."""
     return EmailAddress(f"freed-{secrets.token_hex(6)}{_NO_MAILBOX}")
 
 

@@ -1,11 +1,11 @@
-"""Names of browsers from a closed set, so that a request cannot put its own words into a mail or on a page."""
+"""Browser names from a fixed list: a forged User-Agent header cannot put arbitrary text into a mail or a page."""
 
 from typing import NewType
 
 BrowserName = NewType("BrowserName", str)
 
 UNKNOWN_BROWSER = BrowserName("an unknown browser")
-# browser names by substring of the User-Agent header; the first match wins, because most browsers also name others
+# browser names by substring of the User-Agent header; the first match counts, because most headers name several browsers
 _BROWSERS = {
     "Edg/": "Edge",
     "EdgA/": "Edge",

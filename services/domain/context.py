@@ -9,7 +9,7 @@ from typing import NamedTuple
 from services.domain import ConversationId, Fact, FactId, Message, MessageId, Role, RunningSummary
 
 _MIN_REPLY_TOKENS = 2048
-# for shorter prompts, the endpoint's count may differ from the estimate by chance, so they never count as truncated
+# prompts of at most this many tokens never count as truncated: the endpoint's count and the estimate may differ by chance
 _JUDGED_TOKENS = 1000
 _ESTIMATED_HIGH = 1.2
 
@@ -44,7 +44,7 @@ class ContextBudget:
 
 @dataclass(frozen=True, slots=True)
 class ContextMessage:
-    """One message in the form in which the model receives it."""
+    """One message in the form in which it is sent to the model: a role and a text."""
 
     role: Role
     body: str = field(repr=False)
@@ -68,13 +68,13 @@ class RecalledMessage:
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """The input for planning a context. Without a *prompt*, the plan is for the next turn, whose prompt is not known yet."""
+    """The input of `plan_context`. If *prompt* is None, the plan is for a next turn whose prompt is not known yet."""
 
     instructions: str = field(repr=False)
     past: tuple[Message, ...] = field(repr=False)  # the current branch's messages, sorted by seq
     prompt: str | None = field(repr=False)
     start_seq: int = 0  # only messages after start_seq are sent in full
-    # the plan leaves out messages up to reset_seq
+    # messages up to reset_seq are not sent, because the user cleared the context
     reset_seq: int = 0
     facts: tuple[Fact, ...] = ()
     summary: RunningSummary | None = None
@@ -83,17 +83,17 @@ class History:
     earlier_recalls: Mapping[MessageId, tuple[RecalledMessage, ...]] = field(
         default_factory=dict[MessageId, tuple[RecalledMessage, ...]], repr=False
     )
-    # the prefix_seq of the last plan; for Retrieval: messages recalled for prompts up to this seq are not sent again
+    # the prefix_seq of the last plan: under Retrieval, messages recalled for prompts up to this seq are not sent again
     prefix_seq: int = 0
 
 
 class PartKind(StrEnum):
-    """Kinds of the parts of a prompt."""
+    """The kinds of parts of a prompt."""
 
     INSTRUCTIONS = "instructions"
     FACTS = "facts"
     SUMMARY = "summary"
-    VERBATIM = "verbatim"  # an earlier message in full
+    VERBATIM = "verbatim"  # an earlier message that is sent in full
     RECALLED = "recalled"
     PROMPT = "prompt"
     # the tokens that chat templates add to messages, and the header, footer and headings around recalled messages
@@ -101,7 +101,7 @@ class PartKind(StrEnum):
 
 
 class Part(NamedTuple):
-    """A part of a prompt and its tokens; the parts add up to the tokens of the plan."""
+    """A part of a prompt, and its tokens; the tokens of all parts add up to those of the plan."""
 
     kind: PartKind
     tokens: int
@@ -116,8 +116,9 @@ class ContextPlan:
 
     messages: tuple[ContextMessage, ...]
     parts: tuple[Part, ...] = ()
-    prompt_tokens: int  # deliberately overestimated, for the context meter and for packing messages
-    bound_tokens: int  # an upper bound on the prompt's tokens, for reservations
+    # a deliberate overestimate, used by the context meter and to decide which messages fit
+    prompt_tokens: int
+    bound_tokens: int  # an upper bound on the prompt's tokens, used to reserve its cost
     # the maximum length of the reply
     reply_tokens: int
     min_reply_tokens: int = 0  # the reply tokens that every prompt leaves free
@@ -129,7 +130,8 @@ class ContextPlan:
     earlier_recall_ids: tuple[MessageId, ...] = ()
     fact_ids: tuple[FactId, ...] = ()
     omitted_ids: tuple[MessageId, ...] = ()  # earlier messages that are not sent in any form
-    start_seq: int = 0  # start_seq and prefix_seq are stored for the `History` of the next turn
+    # start_seq and prefix_seq are stored, and become fields of the next `History`
+    start_seq: int = 0
     prefix_seq: int = 0
 
     def tokens_by_kind(self) -> Counter[PartKind]:
@@ -142,7 +144,7 @@ class ContextPlan:
 
 @dataclass(frozen=True, slots=True)
 class Forecast:
-    """The expected tokens of a prompt. *is_anchored*: most of them belong to a prompt that the endpoint has counted."""
+    """The expected tokens of a prompt. *is_anchored*: the endpoint has counted most of these tokens, in an earlier prompt."""
 
     tokens: int
     is_anchored: bool
@@ -163,7 +165,7 @@ class ReceiptEntry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SentContext:
-    """The contents of a prompt, and the estimated tokens of each kind of part."""
+    """A record of the prompt that was sent to the model, with the estimated tokens of each kind of part."""
 
     policy: str  # the name of the policy
     model: str
@@ -185,8 +187,8 @@ class SentContext:
     def is_truncated(self, counted_tokens: int) -> bool:
         """Return True if an endpoint that counted only *counted_tokens* has probably cut off the start of the prompt.
 
-        Some endpoints truncate prompts silently. Others count only uncached tokens: the tokens of the last reply and of
-        the messages after it. Such a count does not indicate a truncation.
+        Some endpoints truncate prompts silently. Others count only uncached tokens (those of the last reply and of the
+        messages after it); such a low count does not mean that the prompt was truncated.
         """
         if self.prompt_tokens <= _JUDGED_TOKENS or counted_tokens >= self.min_likely_tokens:
             return False

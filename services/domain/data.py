@@ -1,4 +1,4 @@
-"""Figures about a user's data in the store and in the memory of this process."""
+"""Counts of a user's data in the store and in this process's memory."""
 
 from dataclasses import dataclass
 from datetime import date, datetime
@@ -15,14 +15,15 @@ class StoredData:
     facts: int
     sealed_bytes: int  # the stored size of all texts, including deleted ones
     deleted: int  # the number of deleted conversations that are not destroyed yet
-    destroyed_at: datetime | None  # when the last of the deleted conversations will be destroyed
+    # the time by which all deleted conversations will be destroyed; None: there are none
+    destroyed_at: datetime | None
     ledger_entries: int
     ledger_since: date | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CachedData:
-    """Counts of the conversations, messages and bytes of a user's text that this process has in memory."""
+    """The numbers of a user's conversations and messages, and of bytes of their text, that this process has in memory."""
 
     conversations: int = 0
     messages: int = 0

@@ -8,10 +8,10 @@ from enum import StrEnum
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Abilities:
-    """Abilities that some stores lack, as shown to admins; docs/stores.md gives the reasons."""
+    """Abilities that not every store has. Admins see them; docs/stores.md explains them."""
 
     takes_several_processes: bool  # False: only one app process may run at a time
-    isolates_users: bool  # True: the database refuses each query for rows of another user
+    isolates_users: bool  # True: the database itself refuses to return another user's rows
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,10 +21,10 @@ class StoreHealth:
     abilities: Abilities
 
     database_ms: int
-    # the part of the round trip outside the database: in the API and the network; None: the store has no API
+    # the part of the round trip that was spent in the API and the network; None: the store has no API
     api_ms: int | None
     clock_skew_seconds: float  # the store's clock minus the app's
-    # other figures (versions, limits, times), by their labels on screen
+    # other values (versions, limits, times), keyed by their labels on screen
     figures: Mapping[str, int | str | datetime]
 
 
@@ -41,7 +41,7 @@ class ModelCalls:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MailHealth:
-    """The number of mails that this process accepted in the last hour and of waiting mails, and the last failure."""
+    """Statistics of this process's outgoing mails: the number in the last hour, the waiting mails and the last failure."""
 
     last_hour: int
     at_most: int  # the limit of mails per hour

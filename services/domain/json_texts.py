@@ -1,4 +1,4 @@
-"""Reading JSON that contains users' texts or secrets."""
+"""A JSON parser that keeps no users' texts or secrets in a cache."""
 
 from functools import cache
 from typing import Any, TypeVar, cast
@@ -10,9 +10,10 @@ Value = TypeVar("Value")
 
 
 def read_json(form: TypeAdapter[Value], text: str | bytes) -> Value:
-    """Parse the JSON *text* as a value of *form*, without caching its short strings. Raise ValidationError.
+    """Parse the JSON *text* as a value of *form*, without caching short strings.
 
-    `TypeAdapter.validate_json` would keep short strings in pydantic's cache as long as the process lives.
+    `TypeAdapter.validate_json` would cache short strings, and so keep secrets in memory, until the process ends.
+    Raise ValidationError if *text* is not JSON of this form.
     """
     return cast(Value, _validator(form).validate_json(text))
 

@@ -2,7 +2,7 @@
 
 from services.errors import BadInput
 
-# seconds in which a deletion can be undone, or a temporary chat reopened after it was left
+# seconds during which a deletion can be undone, and a temporary chat that was left can be reopened
 UNDO_SECONDS = 20
 # maximum bytes of a prompt or a reply; the longest text that can be sealed has 294,908 bytes
 LONGEST_TEXT = 200_000
@@ -11,7 +11,7 @@ LONGEST_INSTRUCTIONS = 8_000  # characters
 LONGEST_FACT = 500  # characters
 LONGEST_TITLE = 120  # characters
 LONGEST_SPACE_NAME = 60  # characters
-# the white space of Python, and U+FEFF, which JavaScript's `trim` removes too
+# the characters that Python's `str.strip` removes, and U+FEFF, which JavaScript's `trim` also removes
 _WHITE_SPACE = "\ufeff" + "".join(filter(str.isspace, map(chr, range(0x3001))))
 
 
@@ -27,7 +27,7 @@ def storable(text: str) -> str:
 
 def checked_message(text: str, if_empty: str = "Type a message first.") -> str:
     """Return *text* without surrounding white space. Raise BadInput if it is empty or too long."""
-    # assets/page/drafts.js compares the prompt with a draft that JavaScript has trimmed
+    # strips what JavaScript's `trim` strips, because assets/page/drafts.js compares the prompt with the trimmed draft
     text = storable(text).strip(_WHITE_SPACE)
     if not text:
         raise BadInput(if_empty)

@@ -1,4 +1,4 @@
-"""The contents of mails to users, without the wording: codes, replacements for codes, and notices."""
+"""Mails to users as values, without their wording: mails with a code, mails in place of a code, and notices."""
 
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -17,15 +17,15 @@ class CodePurpose(StrEnum):
     CONFIRM_ADDRESS = "confirm_address"  # confirms the address of a sign-up or of an account
     SIGN_IN = "sign_in"
     RESET_PASSWORD = "reset_password"  # noqa: S105 - no password
-    NEW_ADDRESS = "new_address"  # sent to the new address
-    RESTORE_ADDRESS = "restore_address"  # sent to the old address
-    PROVE = "prove"  # proves the identity of the signed-in user before a change to the account
+    NEW_ADDRESS = "new_address"  # confirms a new address, to which the code is sent
+    RESTORE_ADDRESS = "restore_address"  # gives a former address back, to which the code is sent
+    PROVE = "prove"  # proves who the signed-in user is, before a change to the account
 
 
 class NoCodeReason(StrEnum):
-    """The reasons to send a mail without a code in place of a mail with a code.
+    """The reasons to send a mail that contains no code, although the browser requested a code.
 
-    The page shows the same text in both cases, so that it does not reveal whether an account exists.
+    The page shows the same text as for a mail with a code, so that it does not reveal whether an account exists.
     """
 
     TAKEN = "taken"  # an account with the address exists
@@ -33,7 +33,7 @@ class NoCodeReason(StrEnum):
 
 
 class NoticeKind(StoredName):
-    """The events that a user is notified of: changes to the ways of signing in, and attempts at them."""
+    """The events of which a user is notified: changes to the ways to sign in, new devices, and suspicious sign-ins."""
 
     NEW_DEVICE = "new_device"
     FACTOR_ADDED = "factor_added"
@@ -48,7 +48,7 @@ class NoticeKind(StoredName):
     FEW_RECOVERY_CODES = "few_recovery_codes"
     PASSKEY_ADDED = "passkey_added"
     PASSKEY_REMOVED = "passkey_removed"
-    PASSKEY_COPIED = "passkey_copied"  # a passkey whose sign count went back was refused
+    PASSKEY_COPIED = "passkey_copied"  # a passkey was refused because its sign count had not grown
     PASSWORD_CHANGED = "password_changed"  # noqa: S105 - no password
     PASSWORD_RESET = "password_reset"  # noqa: S105
     ADDRESS_CHANGED = "address_changed"
@@ -60,7 +60,7 @@ class NoticeKind(StoredName):
 
 @dataclass(frozen=True, slots=True)
 class Code:
-    """The content of a mail with a code; *digits*: decimal digits."""
+    """The content of a mail with a code of decimal *digits*."""
 
     purpose: CodePurpose
     digits: str = field(repr=False)
@@ -68,7 +68,7 @@ class Code:
 
 @dataclass(frozen=True, slots=True)
 class NoCode:
-    """The content of a mail that is sent instead of a code."""
+    """The content of a mail that is sent in place of a mail with a code."""
 
     reason: NoCodeReason
 
@@ -84,10 +84,10 @@ class Notice:
 class Mail:
     """A mail to one address.
 
-    `browser`: the browser that requested or caused the mail; None: an operator's command. `at`: the time of the request
-    or the command. `expires_at`: the time after which the mail is useless and is not sent any more.
-    `is_known`: true if the browser is a known device of the user. `step`: the step for which a code was requested; only the
-    step's newest code is right.
+    `browser`: the browser that caused the mail; None: an operator's command caused it. `at`: the time of the request or
+    the command. `expires_at`: the time after which the mail is useless and is no longer sent.
+    `is_known`: true if the browser is a known device of the user. `step`: the id of the sign-in or other step for which a
+    code was requested; only the step's newest code is valid.
     """
 
     address: EmailAddress = field(repr=False)
@@ -100,7 +100,7 @@ class Mail:
     id: UUID = field(default_factory=uuid4)
 
     def __post_init__(self) -> None:
-        """Raise BadAddress unless the address is in canonical form: another form could name two recipients."""
+        """Raise BadAddress unless the address is in canonical form: text in another form could name two recipients."""
         if checked_address(self.address) != self.address:
             raise BadAddress
 
@@ -113,9 +113,9 @@ class Mail:
 
 
 class LoginRefused(OSError):
-    """Raised if the mail server refuses the app's login, and therefore accepts no mail from the app."""
+    """Raised if the mail server refuses the app's login, and so accepts no mail from the app."""
 
     def __init__(self, offered: str = "") -> None:
-        """*offered*: the login mechanisms that the server offers, if password login is not among them; else empty."""
+        """*offered*: the login mechanisms of a server that does not offer login by password; empty if it does."""
         super().__init__()
         self.offered = offered

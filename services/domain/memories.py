@@ -1,4 +1,4 @@
-"""Facts that background calls noted, and facts and summaries that were deleted with messages."""
+"""Facts that a background model call noted, and facts and summaries that were deleted together with messages."""
 
 from dataclasses import dataclass
 
@@ -15,7 +15,7 @@ class NotedFact:
 
 @dataclass(frozen=True, slots=True)
 class DeletedMemories:
-    """The facts and the summary that were deleted with the messages *ids*, because they were made from these messages."""
+    """The facts and the summary that were deleted because they were made from the deleted messages *ids*."""
 
     ids: frozenset[MessageId]
     facts: tuple[Fact, ...]

@@ -17,12 +17,12 @@ class ModelFailure(StrEnum):
     NO_CREDIT = "no credit"
     # the prompt is too long for the model's context window
     TOO_LONG = "too long"
-    SILENT = "silent"  # nothing arrived in time, at the start or between two pieces of the stream
+    SILENT = "silent"  # a timeout at the start of the stream, or between two pieces of it
     DROPPED = "dropped"  # the connection ended in the middle of a reply
     FILTERED = "filtered"  # the provider's content filter ended the reply
     # the response does not follow the protocol: HTML, malformed events, an empty stream
     GARBLED = "garbled"
-    NO_ANSWER = "no answer"  # all tokens up to the reply's length limit were thoughts
+    NO_ANSWER = "no answer"  # the model used all tokens up to the length limit for thoughts
     EMPTY = "empty"  # the stream ended normally without any text
 
 

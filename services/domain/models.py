@@ -10,17 +10,17 @@ _MILLION = 1_000_000
 
 
 class ModelState(StrEnum):
-    """The state of the local model. The app works without waiting for the model."""
+    """The state of the local model. The app starts before the model is ready."""
 
     STARTING = "starting"
     READY = "ready"
-    FAILED = "failed"  # the local model failed repeatedly; it is started again every few minutes
-    # the model runs at another endpoint, which is not monitored
+    FAILED = "failed"  # the local model failed repeatedly; it is restarted only every few minutes
+    # there is no local model: the endpoint is elsewhere, and its state is not monitored
     REMOTE = "remote"
 
 
 class InstructionsSource(StrEnum):
-    """The source of the instructions that the model follows."""
+    """The source of the instructions that are sent to the model."""
 
     CONVERSATION = "conversation"
     SPACE = "space"
@@ -46,7 +46,7 @@ class PriceSource(StrEnum):
     ENDPOINT = "endpoint"
     LISTED = "listed"  # the price list of genai-prices
     LOCAL = "local"  # a free model on this machine
-    UNKNOWN = "unknown"  # no source states the prices of both input and output: all prices are 0
+    UNKNOWN = "unknown"  # no source knows the prices of both input and output, so all prices are 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,13 +62,13 @@ class ModelPrices:
 class ModelSetting:
     """The admins' settings for one model."""
 
-    prices: ModelPrices | None = None  # None: the prices of the other sources apply
+    prices: ModelPrices | None = None  # None: no admin has set prices
     is_offered: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class ModelSettings:
-    """The admins' settings for all models; *by_name*: the settings of each model by its name."""
+    """The admins' settings for all models, in *by_name* keyed by the model's name."""
 
     by_name: Mapping[str, ModelSetting] = field(default_factory=dict[str, ModelSetting])
     refuses_unknown_prices: bool = False  # if false, models without a known price count as free
@@ -95,7 +95,7 @@ class ModelInfo:
     price_source: PriceSource = PriceSource.SETTING
 
     def priced(self, prices: ModelPrices) -> "ModelInfo":
-        """Return the model with the *prices* that an admin set."""
+        """Return a copy of the model with *prices*, which an admin has set."""
         return replace(self, **asdict(prices), price_source=PriceSource.ADMIN)
 
     def cost_micro(self, usage: Usage) -> int:

@@ -1,4 +1,4 @@
-"""Enums whose names are stored, and to which a newer version of the app may add names."""
+"""Enums whose values are stored, and to which newer versions of the app may add members."""
 
 import re
 from enum import StrEnum
@@ -10,7 +10,7 @@ _FORM = re.compile(r"[a-z_]{1,30}")  # the database checks names against this pa
 class StoredName(StrEnum):
     """An enum of stored names.
 
-    A name that this version of the app does not know is accepted: it becomes a member that iteration does not yield.
+    A stored name that this version of the app does not know raises no error, but becomes a member that iteration omits.
     """
 
     @classmethod
@@ -23,5 +23,5 @@ class StoredName(StrEnum):
 
     @property
     def is_known(self) -> bool:
-        """False if only a newer version of the app knows the name."""
+        """True if this version of the app declares the name; false if a newer version stored it."""
         return self._name_ in type(self).__members__

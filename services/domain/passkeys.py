@@ -1,4 +1,4 @@
-"""Passkeys (WebAuthn credentials) as they are stored, and the relying party that they are made for."""
+"""Passkeys (WebAuthn credentials) in the form in which they are stored, and the site for which they are made."""
 
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -34,13 +34,14 @@ class Passkey:
 
     credential_id: bytes = field(repr=False)
     public_key: bytes = field(repr=False)  # COSE (RFC 9052)
-    sign_count: int  # the authenticator's count at the last use; always 0 if it does not count
+    sign_count: int  # the authenticator's counter at the last use; always 0 if it has none
     rp_id: str = field(repr=False)  # the host name of the relying party
     name: str = field(repr=False)  # the user may change the name
     created_at: datetime  # in UTC, whole seconds
     last_used_at: datetime | None = None
-    is_synced: bool = False  # the passkey is backed up, or is on several devices
-    verifies_user: bool = False  # a PIN or a biometric was asked for when the passkey was made
+    is_synced: bool = False  # true: the passkey is backed up, or is on several devices
+    # true: the authenticator asked for a PIN or a biometric when it made the passkey
+    verifies_user: bool = False
     transports: tuple[Transport, ...] = ()
 
     def __post_init__(self) -> None:
@@ -61,7 +62,7 @@ class Passkeys:
 
     user_handle: bytes = field(repr=False)  # random octets by which passkeys identify the user
     each: tuple[Passkey, ...] = ()  # oldest first
-    is_factor: bool = False  # a passkey is asked for after the password or a mailed code
+    is_factor: bool = False  # true: a passkey is asked for after the password or a mailed code
 
     def __post_init__(self) -> None:
         """Raise ValueError if the user handle does not have 64 octets, if there are too many passkeys, if two have the same
@@ -75,7 +76,7 @@ class Passkeys:
             raise ValueError("a user has at most 20 passkeys, and one if it is asked for")
 
     def used(self, passkey: Passkey) -> "Passkeys":
-        """Return the passkeys after a use of *passkey*: the entry with the same id and public key is updated."""
+        """Return the passkeys after *passkey* was used: the entry with the same id and public key is updated."""
         each = tuple(
             replace(
                 one,
@@ -99,11 +100,11 @@ class RelyingParty:
 
 
 def relying_party(public_url: str | None, scheme: str, host: str) -> RelyingParty | None:
-    """Return the relying party of a page, or None where browsers offer no passkeys: see `PasskeysUnusable`.
+    """Return the relying party of a page, or None if browsers offer no passkeys there (see `PasskeysUnusable`).
 
-    The relying party is the host of *public_url* (DAYBOOK_URL, without a path). Without *public_url*, it is the host of the
-    address bar (*scheme*, and *host* with the port) if that is localhost or a name below localhost: DNS could point any
-    other name at this server. Browsers have no passkeys for IP addresses, and without https only for localhost.
+    The relying party is the host of *public_url* (DAYBOOK_URL, without a path). If *public_url* is None, it is the host in
+    the address bar (*scheme*, and *host* with the port), but only localhost or a name below it: an attacker's DNS could
+    point any other name at this server. Browsers offer no passkeys for IP addresses, and over http only for localhost.
     """
     origin = public_url or f"{scheme}://{host}"
     try:

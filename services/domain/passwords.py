@@ -9,9 +9,9 @@ from services.errors import WeakPassword
 
 # the minimum length; NIST SP 800-63B-4 recommends length, not kinds of characters
 PASSWORD_CHARACTERS = 12
-PASSWORD_BYTES = 1_024  # the maximum length: enough for a sentence, and quick to check
+PASSWORD_BYTES = 1_024  # the maximum length in UTF-8: enough for a sentence, and fast to check
 PASSWORD_RULE = f"At least {PASSWORD_CHARACTERS} characters. A short sentence works well."
-# the name of this app, an obvious part of a password (OWASP ASVS 5.0, 6.1.2)
+# the name of this app: a password must not consist of it and digits or signs (OWASP ASVS 5.0, 6.1.2)
 _APP = "daybook"
 # the 3,000 most common passwords that pass the other rules (OWASP ASVS 5.0, 6.2.4), in lower case
 _COMMON = Path(__file__).with_name("common_passwords.txt")
@@ -24,10 +24,10 @@ def check_new_password(email: EmailAddress, password: str) -> None:
 
 
 def _weakness(email: EmailAddress, password: str) -> str | None:
-    """Return the reason to refuse *password*, as a code that `WeakPassword` takes; None if the password is accepted."""
+    """Return the reason to refuse *password* as a code for `WeakPassword`; None if the password is accepted."""
     try:
         size = len(password.encode())
-    except UnicodeEncodeError:  # an unpaired surrogate
+    except UnicodeEncodeError:  # *password* contains an unpaired surrogate
         return "unreadable"
     if size > PASSWORD_BYTES:  # checked first, because the other checks are slow for long text
         return "long"

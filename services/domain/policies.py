@@ -11,34 +11,34 @@ WINDOW_MESSAGES = 20  # the default number of messages in a window
 
 @dataclass(frozen=True, slots=True)
 class MemoryPolicy:
-    """A policy as it is stored: its name and, if it has a window, the size of the window in messages."""
+    """A policy as stored: its name and, for a policy with a window, the size of the window in messages."""
 
     name: str
     messages: int | None = None
 
     @property
     def is_known(self) -> bool:
-        """False if only a newer version of the app knows the policy."""
+        """True if this version of the app declares the policy; false if a newer version stored it."""
         return self.name in POLICIES
 
     @property
     def kind(self) -> "PolicyKind":
-        """The policy's declaration; for a policy unknown to this version, a declaration without search and summary."""
+        """The policy's declaration; for a policy of a newer version, a declaration that needs neither search nor summary."""
         return POLICIES.get(self.name) or PolicyKind(self.name)
 
     @property
     def most_messages(self) -> int | None:
-        """The number of messages above which a window is trimmed to *messages*: 1.5 times *messages*, rounded up to pairs.
+        """The number of messages to which a window may grow: 1.5 times *messages*, rounded up to whole pairs.
 
-        A window grows up to this number before it is trimmed, so consecutive prompts begin with the same messages, which
-        providers have cached.
+        A larger window is trimmed to *messages*. Because this happens rarely, consecutive prompts begin with the same
+        messages, which providers cache.
         """
         return None if self.messages is None else self.messages + -(-self.messages // 4) * 2
 
 
 @dataclass(frozen=True, slots=True)
 class PolicyKind:
-    """The declaration of a policy. Calling it returns the policy."""
+    """The declaration of a policy. Calling the declaration returns a `MemoryPolicy`."""
 
     name: str  # stored in the database
     # the default size of the policy's window, in messages; None: the policy has no window
@@ -47,7 +47,7 @@ class PolicyKind:
     needs_summary: bool = False  # the policy needs a summary of older messages
 
     def __call__(self, messages: int | None = None) -> MemoryPolicy:
-        """Return the policy, with a window of *messages* if this kind has a window."""
+        """Return the policy. *messages*: the size of its window, if it has a window; None: the default size."""
         if self.messages is None or messages is None:
             messages = self.messages
         return MemoryPolicy(self.name, messages)
@@ -61,6 +61,6 @@ POLICIES = {kind.name: kind for kind in (Full, Window, Summary, Retrieval)}
 
 
 def policy_named(name: str, messages: int | None = None) -> MemoryPolicy:
-    """Return the policy with a stored *name*, with a window of *messages* if its kind has a window."""
+    """Return the policy with a stored *name* and, if it has a window, a window of *messages* (None: the default)."""
     kind = POLICIES.get(name)
     return kind(messages) if kind else MemoryPolicy(name, messages)

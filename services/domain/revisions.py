@@ -1,4 +1,4 @@
-"""Revisions of the data in an open tab, which show whether another process has changed the data since."""
+"""Revisions of the data that an open tab shows. A newer revision means that another tab or process changed the data."""
 
 import hashlib
 from collections.abc import Iterable
@@ -16,7 +16,7 @@ _SQL = {True: "t", False: "f"}  # booleans as Postgres writes them
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OpenPlace:
-    """The data that a tab shows: a conversation and, beside it, a list of conversations."""
+    """The data that a tab shows: one conversation and one list of conversations."""
 
     conversation_id: ConversationId | None = None
     space_id: SpaceId | None = None  # the space whose conversations are listed; None: all
@@ -37,7 +37,7 @@ class Revisions:
 
 
 class ListedRow(Protocol):
-    """The fields of a listed conversation that the digest of the list covers."""
+    """The fields of a listed conversation from which `list_digest` is computed."""
 
     @property
     def id(self) -> ConversationId: ...
@@ -52,9 +52,9 @@ class ListedRow(Protocol):
 
 
 def list_digest(listed: Iterable[ListedRow], opened: ConversationId | None) -> str:
-    """Return a digest of the first conversations in a list, in order, equal to the digest that `private.poll` computes.
+    """Return a digest of the first conversations in a list. The SQL function `private.poll` computes the same digest.
 
-    *opened* is the conversation on the page, which the list shows as read.
+    *opened* is the conversation on the page, which counts as read.
     """
     lines: list[str] = []
     for one in islice(listed, LISTED):

@@ -1,4 +1,4 @@
-"""Stored rows for conversations, messages and documents: plain columns and sealed texts."""
+"""The stored rows of conversations, messages and documents, with plain columns and encrypted texts."""
 
 import hashlib
 from dataclasses import dataclass, field
@@ -11,18 +11,18 @@ from services.domain import ConversationId, MessageId, Outcome, Role, SpaceId, T
 
 
 class FieldKind(Enum):
-    """The kinds of fields in a write.
+    """The kinds of fields in the dataclasses that describe writes to a store.
 
-    An annotation states the kind. Without an annotation, the kind follows from the type: ID, NUMBER, NAME for an enum
-    member, or TEXT for a plain string.
+    A field's annotation can state its kind. Without one, the kind follows from the field's type: ID, NUMBER, NAME for an
+    enum member, or TEXT for a plain string.
     """
 
     ID = auto()
     NUMBER = auto()
     NAME = auto()  # a name from the code: an enum member, or a string that is not a user's text
     SEALED = auto()
-    TEXT = auto()  # free text, a value as JSON, or ids separated by commas
-    # a field that only a store with one file per conversation needs, to find the file
+    TEXT = auto()  # any other string: free text, JSON, or ids separated by commas
+    # needed only by a store with one file per conversation, to find the file; other stores ignore the field
     IMPLIED = auto()
 
 
@@ -43,21 +43,21 @@ class DocumentKind(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DocumentRow:
-    """A sealed document. Preferences have the user's id; instructions and summaries have their conversation's id."""
+    """An encrypted document. The id of preferences is the user's; that of instructions and summaries is the conversation's."""
 
     kind: DocumentKind
     id: UUID
     rev: int = 0  # 0: not stored yet
     body: str | None = field(default=None, repr=False)
     created_at: datetime | None = None
-    # the scope of a fact, or the conversation that the document belongs to
+    # the conversation that the document belongs to; for a fact, the only conversation in which it applies
     conversation_id: ConversationId | None = None
-    space_id: SpaceId | None = None  # the scope of a fact
+    space_id: SpaceId | None = None  # for a fact, the only space in which it applies
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SealedConversation:
-    """A new conversation, with sealed texts."""
+    """A new conversation to store, with encrypted texts."""
 
     id: ConversationId
     title: Sealed = field(repr=False)
@@ -92,7 +92,7 @@ class ConversationRow(SealedConversation):
     facts_seq: int = 0
     state: ConversationState = ConversationState.ACTIVE
     pinned_at: datetime | None = None
-    # set if the conversation was discarded: it is hidden, and can be restored until then
+    # the time until which a deleted conversation is hidden and can be restored; None: it is not deleted
     destroy_at: datetime | None = None
     undo_until: datetime | None = None
     created_at: datetime
@@ -112,7 +112,7 @@ class ConversationRow(SealedConversation):
 
     @property
     def choices(self) -> str:
-        """The columns that the next turn depends on, besides the messages, in the same form as `private.poll` returns them."""
+        """The columns that, besides the messages, affect the next turn; formatted as by the SQL function `private.poll`."""
         texts = self.instructions_rev, self.summary_rev, self.reset_seq
         chosen = self.policy, self.policy_size, self.model, self.space_id
         return " ".join(str(one) for one in (*texts, *chosen) if one is not None)
@@ -127,7 +127,7 @@ class ConversationRow(SealedConversation):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MessageRow:
-    """A message, with its body and its list of attachments sealed."""
+    """A stored message. Its body and its list of attachments are encrypted."""
 
     id: MessageId
     conversation_id: ConversationId
@@ -140,5 +140,5 @@ class MessageRow:
     attachments: str | None = field(default=None, repr=False)
     has_thoughts: bool
     created_at: datetime
-    # set if the message was deleted: it is hidden, and can be restored until then
+    # the time until which a deleted message is hidden and can be restored; None: it is not deleted
     destroy_at: datetime | None

@@ -1,8 +1,8 @@
 """Safe processing of untrusted text: normalisation in linear time, and limits before regular expressions.
 
-Python holds its global lock while it normalises or matches, and normalisation sorts a run of combining marks in
-quadratic time, so one text could stop the process for all users. The limits apply to display and search alone; a text
-that is stored, sent, sealed or exported stays the same, byte for byte.
+Python holds its global lock while it normalises text or matches an expression, and normalisation sorts a run of combining
+marks in quadratic time. One text could therefore stop the process for all users. The limits apply only to display and
+search: text is stored, sent, encrypted and exported unchanged, byte for byte.
 """
 
 import re
@@ -16,7 +16,7 @@ LONGEST_TEXT = 400_000  # characters of a text that is parsed as Markdown: twice
 LONGEST_LINE = 20_000
 JOINERS = "\u200c\u200d"  # zero-width joiners, which occur in Persian and Hindi words and in emoji
 
-# for a fast first test: matches every combining mark and some other characters; U+FF9E and U+FF9F decompose to marks
+# a superset of the combining marks, for a fast first test; U+FF9E and U+FF9F decompose to marks
 _MARK = r"(?:[^\w\x00-\x7f]|[\uff9e\uff9f])"
 _TICKS = re.compile("`+")
 _MAYBE_MANY = re.compile(rf"(?<!{_MARK}){_MARK}{{{MOST_MARKS + 1}}}")
@@ -60,7 +60,7 @@ def tick_pairs(text: str) -> dict[int, int]:
 
 
 def is_readable(text: str) -> bool:
-    """Return True if *text* and each of its lines are short enough to be parsed as Markdown."""
+    """Return True if *text* and all its lines are short enough to be parsed as Markdown."""
     return len(text) <= LONGEST_TEXT and all(
         len(line) <= LONGEST_LINE for line in text.splitlines()
     )

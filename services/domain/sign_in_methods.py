@@ -1,11 +1,11 @@
-"""The methods of signing in, and the method by which a user signed in or gave a proof."""
+"""The methods by which users can sign in, and the method that a user has used."""
 
 from dataclasses import dataclass, field
 from enum import StrEnum
 
 
 class SignInMethod(StrEnum):
-    """The methods that `DAYBOOK_SIGN_IN_METHODS` may name."""
+    """The sign-in methods, named as in the setting `DAYBOOK_SIGN_IN_METHODS`."""
 
     PASSWORD = "password"  # noqa: S105
     CODE = "code"  # a code sent by mail
@@ -18,7 +18,7 @@ ALL_METHODS = frozenset(SignInMethod)
 
 @dataclass(frozen=True, slots=True)
 class UsedMethod:
-    """A sign-in method that was used; *provider*: the name of the OIDC provider, None for all other methods."""
+    """A sign-in method that a user has used. *provider*: the name of the OIDC provider, None for other methods."""
 
     method: SignInMethod
     provider: str | None = field(default=None, repr=False)

@@ -16,16 +16,15 @@ _SECRET_BYTES = 32
 
 
 class RequestKind(StrEnum):
-    """The kinds of requests to a provider. PROOF and FRESH make the provider ask its user to sign in again."""
+    """The kinds of requests to a provider. For PROOF and FRESH, the provider must ask its user to sign in again."""
 
     SIGN_IN = "sign_in"
-    # the answer must state when the user signed in
-    PROOF = "proof"
-    FRESH = "fresh"  # like PROOF, but for providers that do not state when the user signed in
+    PROOF = "proof"  # the provider's answer must state when its user signed in
+    FRESH = "fresh"  # like PROOF, for providers that do not state when their user signed in
 
 
 class AnswerFault(StrEnum):
-    """The reasons to refuse a provider's answer, for logs."""
+    """The reasons for which a provider's answer is refused. They appear only in logs."""
 
     PROVIDER = "provider"  # the answer came from another provider
     STATE = "state"
@@ -41,7 +40,7 @@ class AnswerFault(StrEnum):
     NONCE = "nonce"
     EXPIRY = "expiry"
     SIGN_IN_TIME = "sign_in_time"
-    PROFILE = "profile"  # the profile belongs to another user
+    PROFILE = "profile"  # the provider returned the profile of another user
 
 
 class AnswerRefused(Refused):
@@ -61,7 +60,7 @@ class NoAccount(Refused):
 
 
 class AddressNeeded(Refused):
-    """The provider names no verified address, and the app cannot mail a code to confirm another address."""
+    """The provider states no verified email address, and the app cannot mail a code to confirm another address."""
 
     public = (
         "Your sign-in has no confirmed email, so it cannot begin an account. Contact your admin."
@@ -69,7 +68,7 @@ class AddressNeeded(Refused):
 
 
 class AddressUnconfirmed(Refused):
-    """The address that the provider names belongs to an account that never confirmed it."""
+    """The email address that the provider states belongs to an account that has never confirmed it."""
 
     public = (
         "An account has your email, but never confirmed it. If it is yours, sign in to it with your password. "
@@ -78,20 +77,23 @@ class AddressUnconfirmed(Refused):
 
 
 class IdentityTaken(Refused):
-    """A proof came from an identity that is not linked to the session's account, or an identity to be added is linked to
-    another account."""
+    """An identity cannot be used for the session's account.
+
+    Either the user gave a proof with an identity that is not linked to this account, or tried to add an identity that is
+    linked to another account.
+    """
 
     public = "This sign-in does not belong to your account, and may open another one. Use a different one."
 
 
 class TooManyIdentities(Refused):
-    """The user has as many identities as an account may have."""
+    """The user has 10 identities, the maximum for an account."""
 
     public = "You have added 10 sign-ins, and no account can have more. Remove one first."
 
 
 class OtherSignInNeeded(Refused):
-    """The user of this email address may sign in through one provider only."""
+    """Users with an email address of this domain may sign in only through a certain provider."""
 
     public = (
         "This email only works with your organization's sign-in. Choose it on the sign-in page."
@@ -106,7 +108,7 @@ class ProviderUnavailable(Unavailable):
 
 @dataclass(frozen=True, slots=True)
 class OfferedProvider:
-    """A provider that the pages offer to users."""
+    """A single sign-on provider that the pages offer to users."""
 
     name: str = field(repr=False)  # the name in URLs
     label: str = field(repr=False)  # the name on screen
@@ -115,7 +117,7 @@ class OfferedProvider:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProviderRequest:
-    """A request to a provider, stored in a step of the browser that is redirected to the provider."""
+    """A request to a provider, stored (in a step) while the browser is at the provider."""
 
     provider: str = field(repr=False)  # the name of the provider's entry in DAYBOOK_OIDC
     asked: RequestKind
@@ -140,7 +142,7 @@ class Identity:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LinkedIdentity:
-    """An identity by which a user signs in."""
+    """An identity that a user has linked to an account, to sign in with it."""
 
     identity: Identity
     name: str = field(repr=False)  # shown on Account, where the user may change it
@@ -161,23 +163,24 @@ class ProviderAnswer:
 
     provider: str = field(repr=False)  # the name of the provider's entry in DAYBOOK_OIDC
     identity: Identity
-    # None: the provider names no address, or an address that is not valid or has no mailbox
+    # None: the provider states no address, or one that is not valid or cannot have a mailbox
     address: EmailAddress | None = field(repr=False)
-    # true: the provider has verified the address, or its entry trusts all addresses
+    # true: the provider has verified the address, or its entry in DAYBOOK_OIDC trusts all addresses
     is_verified: bool
-    # false only if the provider is Google, its entry lists domains, and none of these belongs to the user's organisation
+    # false only for Google, if its entry in DAYBOOK_OIDC lists domains, none of which belongs to the user's organisation
     is_member: bool
-    is_of_domains: bool  # a member with a verified address in one of the entry's domains; true if it lists no domains
+    # true: the provider's entry lists no domains, or the user is a member with a verified address in one of these domains
+    is_of_domains: bool
     # the time of the sign-in at the provider, in UTC; None: not stated
     signed_in_at: datetime | None
-    # true: the claim `acr` or `amr` has a value that the entry trusts as a second factor
+    # true: the claim `acr` or `amr` has a value that the provider's entry trusts as a second factor
     has_factor: bool
 
 
 def new_request(
     provider: str, asked: RequestKind, step_id: UUID, redirect_uri: str
 ) -> ProviderRequest:
-    """Return a request with new secrets, to be stored in the step with *step_id*."""
+    """Return a request with new secrets. The caller stores it in the step with the id *step_id*."""
     state, nonce, verifier = (secrets.token_urlsafe(_SECRET_BYTES) for _ in range(3))
     return ProviderRequest(
         provider=provider,

@@ -1,4 +1,4 @@
-"""Turns: each begins with a prompt and a reservation, is kept open by a lease, and ends with a reply and its cost."""
+"""Turns. A turn begins with a prompt and a reservation, stays open during a lease, and ends with a reply and its cost."""
 
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -22,7 +22,7 @@ from services.domain import (
 from services.domain.names import StoredName
 
 LONGEST_TURN_SECONDS = 1200
-# the id that the app gives a turn, so that a repeated request begins only one turn
+# the id that the app chooses for a turn: if the request is repeated, the store begins no second turn
 ClientTurnId = NewType("ClientTurnId", UUID)
 
 
@@ -44,13 +44,13 @@ class TurnState(StoredName):
 
     @property
     def is_final(self) -> bool:
-        """True if the cost is final. The cost of a lapsed turn is not: the turn may still be finished late."""
+        """True if the turn's cost is final. A lapsed turn's cost is not, because its process may still finish it late."""
         return self.is_known and not self.is_open and self is not TurnState.LAPSED
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reservation:
-    """The turn to begin, and the costs and tokens to reserve for it. Costs are in micro-dollars."""
+    """A request to begin a turn: the costs (in micro-dollars) and tokens to reserve for it."""
 
     client_turn_id: ClientTurnId
     purpose: Purpose = Purpose.REPLY
@@ -58,19 +58,19 @@ class Reservation:
     prompt_micro: int
     reply_micro: int
     least_reply_micro: int
-    prompt_tokens: int  # maximum tokens that the prompt can have
+    prompt_tokens: int  # an upper bound on the prompt's tokens
     reply_tokens: int
     least_reply_tokens: int
     lease_seconds: int
 
     @property
     def least_micro(self) -> int:
-        """The minimum amount worth reserving: the highest cost of the prompt and a short reply."""
+        """The smallest amount to reserve, below which the turn is refused: the highest cost of the prompt and a short reply."""
         return self.prompt_micro + self.least_reply_micro
 
     @property
     def least_tokens(self) -> int:
-        """The minimum number of tokens worth reserving: the most that the prompt can have, plus a short reply."""
+        """The fewest tokens to reserve, below which the turn is refused: the upper bound of the prompt, plus a short reply."""
         return self.prompt_tokens + self.least_reply_tokens
 
 
@@ -94,14 +94,14 @@ class NewTurn:
     prompt_id: MessageId
     prompt: str | None = field(repr=False)  # None: the prompt is stored already, under `prompt_id`
     start_seq: int
-    # the record of the messages that are sent to the model
+    # the record of the messages that are sent to the model, stored with the turn
     receipt: str | None = field(default=None, repr=False)
     is_first: bool = False  # true if *thread* is new, and is stored with this first prompt
     # the attachments of *prompt*; their pieces are stored already
     attachments: tuple[Attachment, ...] = ()
 
     def begun_thread(self) -> Thread:
-        """Return the thread as it is once the prompt is stored, except for the times that the database sets."""
+        """Return the thread as it will be once the prompt is stored; only the database's timestamps will differ."""
         thread = self.thread
         last_seq = thread.conversation.last_seq + 1
         message = Message(
@@ -125,7 +125,7 @@ class NewTurn:
 
 @dataclass(frozen=True, slots=True)
 class Begun:
-    """A turn that may call the model, with at most *reserved_micro* and *reserved_tokens* for prompt and reply."""
+    """A turn that has begun: its model call may use the reserved micro-dollars and tokens for prompt and reply."""
 
     turn_id: TurnId
     reserved_micro: int
@@ -133,7 +133,7 @@ class Begun:
 
 
 class Lease(IntEnum):
-    """The result of a live turn's heartbeat. Its truth value is False if the lease has run out."""
+    """The result of a live turn's heartbeat, which renews the lease. Only LAPSED is false in a condition."""
 
     LAPSED = 0
     HELD = 1
@@ -152,7 +152,7 @@ class Ending:
     thoughts: Thoughts | None = None
 
     def makes_message(self, thread: Thread) -> bool:
-        """Return True if the partial reply becomes a message: it has text, or it has thoughts and answers a prompt."""
+        """Return True if the reply is stored as a message: it has text, or it has thoughts and answers a prompt of *thread*."""
         return bool(self.reply.strip()) or (
             self.thoughts is not None
             and any(one.id == self.prompt_id and one.role is Role.USER for one in thread.messages)
@@ -172,7 +172,7 @@ class OpenTurn:
     thoughts: Thoughts | None = None
 
     def interrupted(self, conversation_id: ConversationId, prompt_id: MessageId) -> Ending:
-        """Return the ending of a turn whose process died: it stores the partial reply and charges nothing more."""
+        """Return the ending for this turn, whose process died. The ending stores the partial reply, and charges nothing more."""
         return Ending(
             settlement=Settlement(self.id, Outcome.INTERRUPTED, Usage(0, 0), 0),
             conversation_id=conversation_id,

@@ -1,4 +1,4 @@
-"""Totals of usage by day and model, by purpose, and by conversation."""
+"""Reports of tokens and costs: totals by day and model, by purpose, and by conversation; and the ledger."""
 
 from dataclasses import dataclass, field
 from datetime import date, datetime
@@ -27,7 +27,7 @@ class DayUsage(UsageSum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PurposeUsage(UsageSum):
-    """The usage for one purpose."""
+    """The usage of all model calls for one purpose."""
 
     purpose: Purpose
     turns: int
@@ -37,19 +37,21 @@ class PurposeUsage(UsageSum):
 class ConversationUsage(UsageSum):
     """The usage of one conversation.
 
-    Without an id, it is the total of all deleted and temporary chats or, if *is_rest*, of the unlisted conversations.
+    If the id is None, the fields are the totals of all deleted and temporary chats or, if *is_rest*, of all conversations
+    that are not listed separately.
     """
 
     conversation_id: ConversationId | None
     replies: int
-    is_rest: bool = False  # the sum over all conversations that cost less than the listed ones
+    # true: the total of all conversations that cost less than the listed ones
+    is_rest: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UsageReport:
-    """The usage of one user or of all users over some days, totalled in several ways.
+    """The usage of one user, or of all users, in a range of days.
 
-    The times until the first token come from a histogram, and are accurate to 5 %.
+    The times until the first token are computed from a histogram, and are accurate to 5 %.
     """
 
     days: tuple[DayUsage, ...]
@@ -66,7 +68,8 @@ class UsageReport:
 class LedgerEntry:
     """An entry of the ledger. The cost is in micro-dollars; a correction may be negative."""
 
-    id: str = field(repr=False)  # the cursor after which `UserFigures.ledger` continues
+    # the cursor with which `UserFigures.ledger` returns the next entries
+    id: str = field(repr=False)
     at: datetime
     # the UTC day whose limits the entry counts against
     day: date

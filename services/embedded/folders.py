@@ -80,7 +80,7 @@ def create_folders(folders: Folders) -> None:
 def write_private(path: Path, text: str, *, is_new: bool = False) -> None:
     """Write *path* atomically, readable by its owner only; create a missing folder. Raise Misconfigured if that fails.
 
-    *is_new*: a file that another process has made in the meantime stays.
+    *is_new*: do not replace a file that another process has created in the meantime.
     """
     try:
         make_folder(path.parent)
@@ -104,7 +104,7 @@ def write_private(path: Path, text: str, *, is_new: bool = False) -> None:
 
 
 def is_full(folder: Path, required_bytes: int = RESERVE_BYTES) -> bool:
-    """Return True if the disk of *folder* has less than *required_bytes* left."""
+    """Return True if the disk of *folder* has less than *required_bytes* free."""
     return shutil.disk_usage(folder).free < required_bytes
 
 
@@ -165,8 +165,9 @@ class FolderLock:
 
 
 def acquire_lock(descriptor: int) -> bool:
-    """Lock the file of *descriptor* and return True; return False if another process has locked it."""
-    import fcntl  # imported here, because Windows lacks it; there, only a hosted backend works
+    """Lock the file that *descriptor* refers to, and return True; return False if another process has locked it."""
+    # imported here, because Windows lacks fcntl; on Windows, only a hosted backend works
+    import fcntl
 
     with contextlib.suppress(BlockingIOError):
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -175,13 +176,13 @@ def acquire_lock(descriptor: int) -> bool:
 
 
 def socket_folder(database: Path) -> Path:
-    """Return the folder for Postgres' socket: beside *database* or, if that path is too long, a temporary folder.
+    """Return the folder for Postgres' socket: next to *database* or, if that path is too long, a temporary folder.
 
     The folder is always the same for a database. Raise Misconfigured if another user can change the temporary folder.
     """
     beside = database.parent / "run"
     fits = len(os.fsencode(beside)) <= _MAX_SOCKET_BYTES - len("/.s.PGSQL.5432")
-    # libpq and Postgres would split a path at these characters, as a list of paths
+    # libpq and Postgres would read a path with these characters as a list of paths
     if fits and not set(str(beside)) & set(',"'):
         return beside
     data = database.parent.stat()

@@ -89,7 +89,8 @@ def serve(port: int, key: str) -> None:
     for endpoint in ("endpoint_slots", "endpoint_props", "endpoint_metrics", "ui"):
         setattr(parameters, endpoint, False)
     parameters.n_ctx, parameters.n_parallel = CONTEXT_TOKENS * _PARALLEL, _PARALLEL
-    parameters.cache_ram_mib = 0  # no cache, which would keep one user's prompts for the next user
+    # no prompt cache, because it would keep one user's prompts for the next user
+    parameters.cache_ram_mib = 0
     parameters.cpuparams.n_threads = thread_count(os.cpu_count() or 1)
     parameters.verbosity = 0  # no log, because it would show the end of the key
     server = xllamacpp.Server(parameters)

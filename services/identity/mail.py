@@ -1,6 +1,7 @@
-"""The SMTP client. Only this module imports smtplib; it is imported only when the app sends a mail or checks the server.
+"""The SMTP client. Only this module imports smtplib; it is imported only when the app sends an email or checks the server.
 
-Connections to other machines require TLS with a checked certificate: from the first byte at port 465, else by STARTTLS.
+Connections to other machines require TLS with a verified certificate: from the first byte at port 465, else by
+STARTTLS.
 """
 
 import smtplib
@@ -28,12 +29,13 @@ _TLS_PORT = 465
 _DAYBOOK = "Daybook"
 _BY_PASSWORD = {"CRAM-MD5", "PLAIN", "LOGIN"}  # the login methods that smtplib supports
 _ENCODED_WORD = "=?", "?="  # beginning and end of an encoded word (RFC 2047)
-# 998: the longest line that SMTP allows. No line of our mails is longer, so no header is folded and no body is encoded.
+# 998: the longest line that SMTP allows. No line of our emails is longer, so no header is folded and no body is
+# encoded.
 _POLICY = SMTP.clone(max_line_length=998)
 
 
 class Tls(Enum):
-    """The kinds of encryption of a connection."""
+    """The ways to encrypt an SMTP connection."""
 
     NONE = "none"  # only for a server on this machine
     AT_ONCE = "at_once"
@@ -48,7 +50,7 @@ def tls_of(server: MailServer) -> Tls:
 
 
 class SmtpSender:
-    """Sends each mail over a new connection."""
+    """Sends each email over a new connection."""
 
     def __init__(self, server: MailServer, step_seconds: float = _STEP_SECONDS) -> None:
         """*step_seconds* is the timeout of each step: connecting, or waiting for one reply of the server."""
@@ -57,9 +59,9 @@ class SmtpSender:
     def send(self, mail: Mail) -> bool:
         """Send *mail*. Return False if the server rejects it permanently, or its address is unsafe in a header.
 
-        Raise LoginRefused if the server refuses the app's login, or another OSError if a later try may succeed.
+        Raise LoginRefused if the server refuses the app's login, or another OSError if a later attempt may succeed.
         """
-        # do not send to such an address: in a header, mail programs would decode it to another address
+        # refuse an address that looks like an encoded word: mail programs would decode it to another address
         if all(mark in mail.address for mark in _ENCODED_WORD):
             return False
         message = message_of(mail, self._server.sender)
@@ -74,21 +76,21 @@ class SmtpSender:
                 if _is_final(error.smtp_code):
                     return False
                 raise
-            # the server has accepted the mail: a failure from here on must not cause a second try
+            # the server has accepted the email: a failure from here on must not cause a second attempt
             with suppress(OSError):
                 smtp.quit()
         return True
 
 
 def message_of(mail: Mail, sender: EmailAddress) -> bytes:
-    """Return *mail* as a MIME message. Each attempt to send the mail gets the same message, except for the MIME boundary."""
+    """Return *mail* as a MIME message. Each attempt to send it uses the same message, except for the MIME boundary."""
     text, message = text_of(mail), EmailMessage(_POLICY)
     message["From"] = Address(_DAYBOOK, addr_spec=sender)
     message["To"] = Address(addr_spec=mail.address)
     message["Subject"] = text.subject
     message["Date"] = mail.at
-    # This id does not contain the name of this machine. It is the same for each try, so that mail programs show a mail
-    # that arrives twice only once.
+    # This id does not contain the name of this machine. It is the same for each attempt, so that mail programs can drop
+    # duplicates.
     message["Message-ID"] = f"<{mail.id.hex}@{_domain(sender)}>"
     message["Auto-Submitted"] = "auto-generated"  # RFC 3834: prevents automatic replies
     message.set_content(text.plain())
@@ -98,8 +100,11 @@ def message_of(mail: Mail, sender: EmailAddress) -> bytes:
 
 @contextmanager
 def connection(server: MailServer, step_seconds: float = _STEP_SECONDS) -> Generator[smtplib.SMTP]:
-    """Connect to *server*, encrypt as `tls_of` says, and log in. Raise LoginRefused if the login is refused, or OSError."""
-    # smtplib's default TLS context checks no certificate
+    """Connect to *server*, encrypt as `tls_of` says, and log in.
+
+    Raise LoginRefused if the login is refused, or another OSError.
+    """
+    # smtplib's default TLS context verifies no certificate
     tls, checking = tls_of(server), ssl.create_default_context
     # without this name, smtplib would look up the name of this machine by DNS and send it to the server
     own_name = _domain(server.sender)
@@ -119,7 +124,7 @@ def connection(server: MailServer, step_seconds: float = _STEP_SECONDS) -> Gener
 
 
 def check(server: MailServer, step_seconds: float = _STEP_SECONDS) -> Finding:
-    """Connect to *server* and log in, without sending a mail; return the finding for the operator."""
+    """Connect to *server* and log in, without sending an email; return the finding for the operator."""
     name = f"{server.host}:{server.port}"
     try:
         with connection(server, step_seconds) as smtp, suppress(OSError):
@@ -145,7 +150,7 @@ def check(server: MailServer, step_seconds: float = _STEP_SECONDS) -> Finding:
 
 
 def _log_in(smtp: smtplib.SMTP, user: str, password: SecretStr) -> None:
-    """Log in with a password. Raise LoginRefused if the server refuses it or takes no password, or another OSError."""
+    """Log in with a password. Raise LoginRefused if the server refuses it or accepts no passwords, or another OSError."""
     smtp.ehlo_or_helo_if_needed()
     offered = smtp.esmtp_features.get("auth", "").split()
     if offered and not _BY_PASSWORD.intersection(offered):
@@ -153,7 +158,8 @@ def _log_in(smtp: smtplib.SMTP, user: str, password: SecretStr) -> None:
         raise LoginRefused(", ".join(names)[:80] or "others")
     try:
         smtp.login(user, password.get_secret_value())
-    except smtplib.SMTPAuthenticationError:  # drop the error, whose message may repeat the login
+    # do not chain the error, whose message may contain the login
+    except smtplib.SMTPAuthenticationError:
         raise LoginRefused from None
 
 
@@ -173,7 +179,7 @@ class _Smtp(smtplib.SMTP):
             timer.cancel()
 
     def _cut(self) -> None:
-        """Shut the socket down, so that the thread that is reading a reply gets an error at once."""
+        """Shut the socket down, so that a thread that is reading a reply immediately gets an error."""
         with suppress(OSError):
             if self.sock:
                 # SSLSocket.shutdown ends TLS first: a write at that moment would be sent unencrypted
@@ -181,7 +187,7 @@ class _Smtp(smtplib.SMTP):
 
 
 class _SmtpOverTls(_Smtp, smtplib.SMTP_SSL):
-    """An `_Smtp` connection over TLS from the first byte."""
+    """An `_Smtp` connection that uses TLS from the first byte."""
 
 
 def _is_final(code: int) -> bool:

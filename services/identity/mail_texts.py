@@ -1,4 +1,4 @@
-"""The texts of mails, in plain text and in HTML. No mail has a link: a mail that asks for a click is not from Daybook."""
+"""The texts of emails, in plain text and in HTML. No email has a link: an email that asks for a click is not from Daybook."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -8,7 +8,7 @@ from html import escape
 from services.domain.accounts import FEW_RECOVERY_CODES
 from services.domain.mails import Code, CodePurpose, Mail, NoCode, NoCodeReason, Notice, NoticeKind
 
-# for each purpose of a code: the subject of the mail, and a sentence about what the code does
+# for each purpose of a code: the subject of the email, and a sentence about what the code does
 _CODES: Mapping[CodePurpose, tuple[str, str]] = {
     CodePurpose.CONFIRM_ADDRESS: (
         "Confirm your email address",
@@ -32,7 +32,7 @@ _CODES: Mapping[CodePurpose, tuple[str, str]] = {
         "This code allows a change to your Daybook account.",
     ),
 }
-# for each reason why a mail has no code: the subject of the mail, what happened, and what to do
+# for each reason why an email has no code: the subject of the email, what happened, and what to do
 _NO_CODES: Mapping[NoCodeReason, tuple[str, str, str]] = {
     NoCodeReason.TAKEN: (
         "You already have an account",
@@ -146,7 +146,7 @@ _CODE_STYLE = "font-size:28px;letter-spacing:4px;font-weight:bold"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MailText:
-    """The text of one mail: a subject, paragraphs, and in some mails a code after the first paragraph."""
+    """The text of one email: a subject, paragraphs, and in some emails a code after the first paragraph."""
 
     subject: str = field(repr=False)
     paragraphs: tuple[str, ...] = field(repr=False)
@@ -197,7 +197,7 @@ def text_of(mail: Mail) -> MailText:
 
 
 def _origin(mail: Mail) -> str:
-    """Describe when, and in which browser, the action that *mail* is about was taken."""
+    """Return a sentence that says when, and in which browser, the action took place that caused *mail*."""
     browser = f" in {mail.browser}" if mail.browser else ""
     return f"on {_minute(mail.at)}{browser}"
 

@@ -1,4 +1,4 @@
-"""The queue of mails, the hourly limit, and the thread that sends mails."""
+"""The queue of outgoing emails, the hourly limit, and the thread that sends emails."""
 
 import logging
 import threading
@@ -25,12 +25,12 @@ _LONGEST_RETRY_SECONDS = 60.0
 
 
 class MailSender(Protocol):
-    """Sends a mail immediately, without a queue."""
+    """Sends an email immediately, without a queue."""
 
     def send(self, mail: Mail) -> bool:
         """Send *mail*. Return False if it is rejected permanently.
 
-        Raise LoginRefused if the server refuses the app's login, or OSError if a later try may succeed.
+        Raise LoginRefused if the server refuses the app's login, or another OSError if a later attempt may succeed.
         """
         ...
 
@@ -38,7 +38,7 @@ class MailSender(Protocol):
 class Rank(IntEnum):
     """The priority of an email. The lowest number is sent first, and is the last to be dropped from a full queue."""
 
-    KNOWN_DEVICE = 0  # codes, and mails in place of a code, that a known device requested
+    KNOWN_DEVICE = 0  # an email with a code, or in place of a code, that a known device requested
     STRANGER = 1
     NOTICE = 2
 
@@ -46,7 +46,7 @@ class Rank(IntEnum):
 class MailRefusal(Enum):
     """The reasons why an email is not queued."""
 
-    NO_MAILBOX = "no_mailbox"  # the address is a placeholder
+    NO_MAILBOX = "no_mailbox"  # the address is a placeholder, to which no email is sent
     HOURLY_LIMIT = "hourly_limit"
     FULL_QUEUE = "full_queue"
 
@@ -60,7 +60,7 @@ def rank_of(mail: Mail) -> Rank:
 
 
 class HourlyLimit:
-    """Counts the mails of the last hour against a limit; a fifth of it is reserved for known devices. Not thread-safe."""
+    """Counts the emails of the last hour against a limit; a fifth of it is reserved for known devices. Not thread-safe."""
 
     def __init__(self, at_most: int, clock: Callable[[], float]) -> None:
         self.at_most, self._clock = at_most, clock
@@ -73,10 +73,11 @@ class HourlyLimit:
         return len(self._known) + len(self._others)
 
     def has_room(self, *, is_known: bool, queued: Collection[Mail] = ()) -> bool:
-        """Return True if the limit allows another mail after the earlier mails *queued*, which are not counted yet."""
+        """Return True if the limit allows another email after the earlier emails *queued*, which are not counted yet."""
         used, known = self.used, sum(one.is_known for one in queued)
         others = len(queued) - known
-        left = self.at_most - self.for_known - len(self._others)  # queued others take no more
+        # maximum number of the queued emails for unknown devices that the limit allows
+        left = self.at_most - self.for_known - len(self._others)
         return (is_known or others < left) and used + known + min(others, left) < self.at_most
 
     def count(self, *, is_known: bool) -> None:
@@ -91,13 +92,13 @@ class HourlyLimit:
 
 @dataclass(slots=True)
 class _Waiting:
-    """A mail in the queue, with a number that orders mails of equal rank, and the earliest time of its next attempt."""
+    """An email in the queue, with a number that orders emails of equal rank, and the earliest time of its next attempt."""
 
     mail: Mail
     number: int
     retry_seconds: float
     due_at: float
-    is_counted: bool = False  # false: a notice that waits for room in the hourly limit
+    is_counted: bool = False  # False: the hourly limit has no room for this notice yet
 
     @property
     def order(self) -> tuple[Rank, int]:
@@ -105,12 +106,12 @@ class _Waiting:
 
 
 class Mailer:
-    """Sends mails from a separate thread, in the order of their ranks. Any thread may call any method.
+    """Sends emails from a separate thread, in the order of their ranks. Any thread may call any method.
 
-    A mail that the server does not accept is tried again, at longer and longer intervals, until it expires. If the server
-    refuses the login, all mails wait for such an interval, because more attempts could lock the mail account. A notice
-    waits until the hourly limit allows it, because a thief could use up the limit before signing in. Mails that are still
-    waiting when the process ends are lost.
+    An email that the server does not accept is retried at growing intervals until it expires. If the server refuses the
+    login, all emails wait for such an interval, because more attempts could lock the mail account. A notice waits until
+    the hourly limit allows it, because a thief could use up the limit before signing in. Emails that are still waiting
+    when the process ends are lost.
     """
 
     def __init__(
@@ -122,7 +123,7 @@ class Mailer:
         retry_seconds: float = 1.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """*open_sender* is called in the sending thread, at the first mail, because importing a sender is slow."""
+        """*open_sender* is called in the sending thread, at the first email, because importing a sender is slow."""
         self._open_sender, self._clock = open_sender, clock
         self._most_waiting, self._retry_seconds = most_waiting, retry_seconds
         self._limit = HourlyLimit(mails_an_hour, clock)
@@ -138,8 +139,8 @@ class Mailer:
     def send(self, mail: Mail) -> bool:
         """Queue *mail*. Return False if the queue or (for a code) the hourly limit is full, or the address has no mailbox.
 
-        *mail* replaces a waiting mail of the same step. In a full queue, *mail* replaces the last mail of the lowest priority,
-        if its own priority is higher.
+        *mail* replaces a waiting email of the same step, such as one with an older code. If the queue is full, *mail*
+        replaces the last email of the lowest priority, but only if its own priority is higher.
         """
         with self._changed:
             refusal = self._refusal(mail)
@@ -181,7 +182,7 @@ class Mailer:
             )
 
     def close(self) -> None:
-        """Stop the thread once it has sent the current mail."""
+        """Stop the thread once it has sent the current email."""
         with self._changed:
             self._is_closed = True
             self._changed.notify()
@@ -195,7 +196,7 @@ class Mailer:
         return [one.mail for one in self._waiting if not one.is_counted]
 
     def _count(self, waiting: _Waiting) -> None:
-        """Count *waiting* against the hourly limit; if there is no room, postpone the mail for a minute."""
+        """Count *waiting* against the hourly limit; if the limit is reached, postpone the email for a minute."""
         if self._limit.has_room(is_known=waiting.mail.is_known):
             self._limit.count(is_known=waiting.mail.is_known)
             waiting.is_counted = True
@@ -211,12 +212,12 @@ class Mailer:
         return MailRefusal.FULL_QUEUE if self._is_full_for(rank_of(mail)) else None
 
     def _is_full_for(self, rank: Rank) -> bool:
-        """Return True if the queue is full, and contains no mail of lower priority that a mail of *rank* could replace."""
+        """Return True if the queue is full, and contains no email of lower priority that one of *rank* could replace."""
         lowest = max((rank_of(one.mail) for one in self._waiting), default=Rank.KNOWN_DEVICE)
         return self._is_full and lowest <= rank
 
     def _of_step(self, mail: Mail) -> list[_Waiting]:
-        """Return the waiting mails of the same step as *mail*."""
+        """Return the waiting emails of the same step as *mail*."""
         return [one for one in self._waiting if mail.step and one.mail.step == mail.step]
 
     def _drop(self, waiting: _Waiting) -> None:
@@ -228,7 +229,7 @@ class Mailer:
             self._try(waiting)
 
     def _next(self) -> _Waiting | None:
-        """Wait for the next mail that is due, and take it out of the queue; None once the mailer is closed."""
+        """Wait for the next email that is due, and take it out of the queue; return None once the mailer is closed."""
         with self._changed:
             while not self._is_closed:
                 now = datetime.now(UTC)
@@ -257,13 +258,14 @@ class Mailer:
             if is_again and not self._of_step(waiting.mail):
                 waiting.due_at = self._clock() + waiting.retry_seconds
                 waiting.retry_seconds = min(2 * waiting.retry_seconds, _LONGEST_RETRY_SECONDS)
-                # the mail goes behind others of its rank, so that failing mails do not delay the first try of newer ones
+                # requeue the email behind others of its rank, so that failing emails do not delay the first attempt of
+                # newer ones
                 self._number += 1
                 waiting.number = self._number
                 self._waiting.append(waiting)
 
     def _is_to_be_sent_again(self, mail: Mail) -> bool:
-        """Send *mail*; return True if that failed and a later try may succeed."""
+        """Send *mail*; return True if that failed and a later attempt may succeed."""
         try:
             self._sender = self._sender or self._open_sender()
             if self._sender.send(mail):
@@ -280,7 +282,7 @@ class Mailer:
         except (OSError, ImportError) as error:  # ImportError: the app's files are being updated
             self._note_failure(mail, error)
             return True
-        except Exception as error:  # a bug: this mail is lost, but the thread must send the others
+        except Exception as error:  # a bug: this email is lost, but the thread must send the others
             self._note_failure(mail, error)
             _logger.exception("mail.lost")
         return False
@@ -295,7 +297,7 @@ class Mailer:
 
 
 def open_mailer(chosen: Settings, write: Callable[[str], None]) -> Mailer | None:
-    """Return the mailer that the settings describe; None if they set up no mail. *write* prints a line on the console."""
+    """Return the mailer that the settings describe; None if they configure no email. *write* prints a line on the console."""
     if chosen.prints_mail:
         return Mailer(lambda: ConsoleSender(write), chosen.mails_an_hour)
     server = chosen.mail_server

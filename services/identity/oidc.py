@@ -52,10 +52,10 @@ from services.events import log_event
 from services.identity.oidc_checks import Claims, answer_of, check_claims, code_of
 from services.provider_settings import ProviderSettings, is_address
 
-# the accepted signature algorithms, whatever a provider announces
+# the accepted signature algorithms; all others are refused, even if a provider announces them
 _ALGORITHMS = ("RS256", "PS256", "ES256", "EdDSA")
 _SCOPE = "openid email"  # no offline_access, because no token is stored
-_SECONDS = 10.0  # maximum seconds for all calls that one request of a browser causes
+_SECONDS = 10.0  # maximum seconds for all calls to the provider during one request of a browser
 _OK = 200
 _MOST_BYTES = 256_000  # maximum bytes of one HTTP response
 _CACHED_SECONDS = 3600.0  # seconds that metadata and keys are cached
@@ -80,7 +80,7 @@ class _Metadata(BaseModel):
     authorization_response_iss_parameter_supported: bool = False
 
     def is_of(self, entry: ProviderSettings) -> bool:
-        """Return True if the metadata names the issuer of *entry*, and only safe URLs."""
+        """Return True if the metadata has the issuer of *entry*, and all its URLs are safe."""
         addresses = (
             *(self.authorization_endpoint, self.token_endpoint, self.jwks_uri),
             *(one for one in (self.userinfo_endpoint, self.end_session_endpoint) if one),
@@ -156,7 +156,7 @@ class _Bounded(httpx2.AsyncByteStream):
 
 
 class Provider:
-    """A provider of single sign-on. All methods raise ProviderUnavailable, and take at most *seconds*.
+    """A provider of single sign-on. All async methods raise ProviderUnavailable, and take at most *seconds*.
 
     Calls run concurrently on one event loop, so that a call that waits for its provider does not delay other calls.
     """
@@ -179,7 +179,7 @@ class Provider:
         self._fetching = asyncio.Lock()  # concurrent requests share one fetch
 
     async def authorization_address(self, request: ProviderRequest) -> str:
-        """Return the provider's URL to which the browser is sent with *request*."""
+        """Return the provider's authorization URL for *request*, to which the browser is redirected."""
         # Google does not support the prompt "login"
         prompt = "select_account" if self._entry.is_google else "login"
         again = {} if request.asked is RequestKind.SIGN_IN else {"max_age": "0", "prompt": prompt}
@@ -199,9 +199,9 @@ class Provider:
     async def redeem(
         self, request: ProviderRequest, parameters: Sequence[tuple[str, str]]
     ) -> ProviderAnswer:
-        """Return the provider's answer to *request*; *parameters*: the query parameters with which the browser came back.
+        """Return the provider's response to *request*; *parameters*: the query parameters with which the browser came back.
 
-        Raise AnswerRefused if a check of the answer fails.
+        Raise AnswerRefused if a check of the response fails.
         """
         try:
             return await self._redeem(request, parameters)
@@ -215,7 +215,7 @@ class Provider:
         return self._metadata is None or bool(self._metadata.document.end_session_endpoint)
 
     async def sign_out_address(self, return_to: str) -> str | None:
-        """Return the URL for signing out of the provider, which then sends the user to *return_to*; None if there is none."""
+        """Return the URL for signing out of the provider, or None; the provider then redirects the browser to *return_to*."""
         async with self._calls() as client:
             address = (await self._read_metadata(client)).end_session_endpoint
         if not address:
@@ -300,7 +300,8 @@ class Provider:
                 code_verifier=request.verifier,
                 redirect_uri=request.redirect_uri,
             )
-        except OAuthError as error:  # drop the error's description, which is the provider's text
+        # do not chain the error, whose description is the provider's text
+        except OAuthError as error:
             if error.error == "invalid_grant":
                 raise AnswerRefused(AnswerFault.CODE) from None
             raise _unavailable(error) from None
@@ -380,7 +381,10 @@ class Provider:
 
 
 async def _bound(response: httpx2.Response) -> None:
-    """Limit the body of *response* to `_MOST_BYTES`. Raise DecodingError if it is compressed, which we did not ask for."""
+    """Limit the body of *response* to `_MOST_BYTES`.
+
+    Raise DecodingError if it is compressed although no compression was requested.
+    """
     if response.headers.get("content-encoding", "identity") != "identity":
         raise httpx2.DecodingError("compressed")
     response.stream = _Bounded(cast(httpx2.AsyncByteStream, response.stream))

@@ -1,6 +1,6 @@
-"""Pure functions that check a provider's answer and read its claims (OpenID Connect Core 1.0, 3.1.2.7 and 3.1.3.7).
+"""Pure functions that check a provider's response and read its claims (OpenID Connect Core 1.0, 3.1.2.7 and 3.1.3.7).
 
-The checks are ours, because libraries leave some of them out.
+The checks are implemented here, because libraries omit some of them.
 """
 
 from collections.abc import Mapping, Sequence
@@ -25,7 +25,8 @@ _LONGEST_CODE = 8_000
 _SKEW = timedelta(seconds=60)
 _LONGEST_SUBJECT = 255
 _PARAMETERS = ("state", "iss", "error", "code")
-_LAST_SECOND = 2**36  # in the year 4147; calculations with much later times would overflow
+# in seconds since 1970, in the year 4147; calculations with much later times would overflow
+_LAST_SECOND = 2**36
 
 
 def code_of(
@@ -36,10 +37,10 @@ def code_of(
     *,
     names_issuer: bool,
 ) -> str:
-    """Return the code in a provider's answer; *parameters*: the query parameters of the URL to which it sent the browser.
+    """Return the authorization code in a provider's response; *parameters*: the query parameters of the redirect to the app.
 
-    *name*: the provider entry to which this URL belongs; *names_issuer*: the provider promises the parameter iss (RFC 9207).
-    Raise AnswerRefused.
+    *name*: the provider entry to which the redirect URL belongs; *names_issuer*: the provider declares that it sends
+    the parameter iss (RFC 9207). Raise AnswerRefused.
     """
     given = {one: [value for key, value in parameters if key == one] for one in _PARAMETERS}
     if any(len(values) > 1 for values in given.values()):
@@ -61,7 +62,7 @@ def code_of(
 def check_claims(
     claims: Claims, entry: ProviderSettings, request: ProviderRequest, now: datetime
 ) -> None:
-    """Raise AnswerRefused unless *claims* are about a user, meant for this app, an answer to *request*, and not expired."""
+    """Raise AnswerRefused unless *claims* identify a user, are meant for this app, respond to *request*, and have not expired."""
     audience, subject = claims.get("aud"), claims.get("sub")
     expires_at, signed_in_at = _time(claims.get("exp")), _time(claims.get("auth_time"))
     if claims.get("iss") != entry.issuer:
@@ -85,7 +86,7 @@ def check_claims(
 def answer_of(
     claims: Claims, profile: Claims, name: str, entry: ProviderSettings
 ) -> ProviderAnswer:
-    """Return the provider's answer from the checked *claims*; *profile*: the claims that contain the email address."""
+    """Build the `ProviderAnswer` from the checked *claims*; *profile*: the claims that contain the email address."""
     address = _address(profile.get("email"))
     is_verified = address is not None and (
         entry.trusts_address

@@ -34,7 +34,8 @@ from services.domain.passkeys import (
 )
 from services.errors import PasskeyCopied, PasskeyFlaw, PasskeyMissing, PasskeyRefused
 
-LONGEST_ANSWER = 14_000  # characters; services/web/form_limit.py allows forms of this length
+# maximum characters of an answer; services/web/form_limit.py allows forms of this length
+LONGEST_ANSWER = 14_000
 _CHALLENGE_BYTES = 32
 _TIMEOUT_MS = 300_000
 _NAME = "Daybook"
@@ -112,9 +113,10 @@ _CLIENT_DATA = TypeAdapter(_ClientData)
 class PasskeyUse(Enum):
     """The purposes for which a passkey is used."""
 
-    SIGN_IN = "sign_in"  # replaces the password and the second factor: the passkey names its user
+    # replaces the password and the second factor: the passkey identifies its user
+    SIGN_IN = "sign_in"
     PROOF = "proof"  # proves who a signed-in user is, without password and second factor
-    FACTOR = "factor"  # a second factor, after the password or a mailed code
+    FACTOR = "factor"  # a second factor, after the password or an emailed code
     REQUIRED_FACTOR = "required_factor"  # a `FACTOR` that the deployment requires
 
     @property
@@ -128,7 +130,7 @@ class UsedPasskey:
     """A passkey, updated by its last use."""
 
     passkey: Passkey
-    has_verified_user: bool  # true: this use counts as both factors
+    has_verified_user: bool  # True: this use counts as both factors
 
 
 def new_challenge() -> bytes:
@@ -210,7 +212,7 @@ def verify_creation(
             expected_rp_id=party.id,
             expected_origin=party.origin,
             require_user_verification=True,
-            # all algorithms, because `_is_supported` checks them
+            # allow all algorithms here, because `_is_supported` checks them
             supported_pub_key_algs=list(COSEAlgorithmIdentifier),
         )
     )
@@ -234,7 +236,7 @@ def verify_creation(
 
 
 def read_assertion(answer: str) -> Assertion:
-    """Return the assertion in *answer*, whose ids say which passkey to look up. Raise PasskeyRefused."""
+    """Parse the assertion in *answer*; its ids say which passkey to look up. Raise PasskeyRefused."""
     return _read(_ASSERTION, answer)
 
 
@@ -366,9 +368,10 @@ def _without_statement(attestation: bytes) -> tuple[bytes, bytes]:
 
 
 def _is_plain_cbor(octets: bytes) -> bool:
-    """Return True if the items in *octets* are whole, of definite length and without tags, as CTAP2 requires.
+    """Return True if the items in *octets* are complete, of definite length and without tags, as CTAP2 requires.
 
-    With tags, one item may refer to others: cbor2 would encode a public key of 300 octets as gigabytes.
+    With tags, one item may refer to others: cbor2 would expand a public key of 300 octets to gigabytes when it encodes
+    the key.
     """
     at = 0
     while at < len(octets):
@@ -377,7 +380,7 @@ def _is_plain_cbor(octets: bytes) -> bool:
             return False
         at += 1
         if length >= 24:
-            width = 1 << length - 24  # the number of octets that state the length
+            width = 1 << length - 24  # the number of octets that encode the length
             length = int.from_bytes(octets[at : at + width])
             at += width
         if major in _STRINGS:
@@ -409,14 +412,14 @@ def _is_supported(public_key: bytes) -> bool:
         ):
             return True
         case DecodedRSAPublicKey(alg=COSEAlgorithmIdentifier.RSASSA_PKCS1_v1_5_SHA_256):
-            # counts the bits of the modulus without leading zeros
+            # `bit_length` does not count leading zeros of the modulus
             return int.from_bytes(key.n).bit_length() in _RSA_BITS and key.e == _RSA_EXPONENT
         case _:
             return False
 
 
 def _unless_refused(ask: Callable[[], Answer]) -> Answer | None:
-    """Return the result of *ask*, a library call; None if it raises, because the exceptions contain the browser's answer."""
+    """Return the result of the library call *ask*; None if it raises, because its exceptions would repeat the browser's answer."""
     from webauthn.helpers.exceptions import WebAuthnException
 
     with suppress(

@@ -45,7 +45,7 @@ def matching_step(secret: bytes, digits: str, now: datetime, newer_than: int) ->
 
 
 def provisioning_uri(secret: bytes, address: str, issuer: str) -> str:
-    """Return the `otpauth:` URI that gives *secret* to an app, which shows *issuer* and *address* beside the codes."""
+    """Return the `otpauth:` URI that gives *secret* to an app, which shows *issuer* and *address* next to the codes."""
     from pyotp.totp import TOTP
 
     codes = TOTP(secret_text(secret), digits=DIGITS, interval=_STEP_SECONDS)

@@ -1,4 +1,4 @@
-"""Limits and prices of a model that are known before it is called."""
+"""The limits and prices of a model, as far as they are known before the first call."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -24,7 +24,7 @@ _NOTHING = ModelSpec()
 
 
 def narrow_limits(info: ModelInfo, refusal: LimitRefusal) -> ModelInfo:
-    """Return *info* with the limits that *refusal* names, if they are smaller."""
+    """Return *info*, with each limit lowered to the limit in *refusal*, if that is smaller."""
     window, reply = info.context_tokens, info.reply_tokens
     window = min(window, refusal.context_tokens or window)
     reply = min(reply, refusal.reply_tokens or reply, window)
@@ -47,10 +47,10 @@ def known_model(
 ) -> ModelInfo:
     """Return the limits and prices of the model *name*, without using the network.
 
-    The *setting* takes precedence over the *endpoint*, and the endpoint over the price list genai-prices. The list
-    gives the prices of the provider at *base_url* or, if that provider is not listed (a gateway, for example), those of the
-    model's maker. Unless both the input and the output price are known, the source is unknown and the prices are 0. A reply
-    length in *setting*, which may be meant for another model, is ignored if it fills the window.
+    Values in *setting* take precedence over values in *endpoint*, and these over the price list genai-prices. The prices from
+    the list are those of the provider at *base_url* or, if that provider is not listed (a gateway, for example), of the
+    model's maker. If the input or the output price is unknown, all prices are 0, and their source is UNKNOWN. A reply
+    length in *setting* that would fill the context window is ignored, because it may be meant for another model.
     """
     listed, known = _listed(name, base_url), find_known(name)
     is_reasoning = known.is_reasoning or endpoint.is_reasoning
@@ -121,7 +121,8 @@ def _listed_prices(listed: Listed | None, context_tokens: int) -> ModelSpec:
         match prices.get(key):
             case Decimal() as dollars:
                 return ceil(dollars * _MILLION)
-            case TieredPrices(base=base, tiers=tiers):  # take the highest price that can apply
+            # the price rises with the prompt's length: take the highest price of a prompt that fits
+            case TieredPrices(base=base, tiers=tiers):
                 reached = (tier.price for tier in tiers if tier.start < context_tokens)
                 return ceil(max([base, *reached]) * _MILLION)
             case _:

@@ -1,4 +1,4 @@
-"""Limits of models that no price list states: reply length, reasoning, context window. Pure."""
+"""Facts about models that the price list lacks: reply limit, reasoning, and some context windows. No I/O."""
 
 import re
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from services.llm.model_spec import ModelSpec
 
 @dataclass(frozen=True, slots=True)
 class _Model(ModelSpec):
-    """Limits of the models whose names, after the last slash, match the pattern *name*."""
+    """The limits of all models whose name, after its last slash, matches the regular expression *name*."""
 
     name: str
 
@@ -20,8 +20,8 @@ def find_known(name: str) -> ModelSpec:
     return next(rows, ModelSpec())
 
 
-# The first row that matches applies. The source of the rows from OpenAI to Gemini 3, and of Kimi's, is LiteLLM's list of
-# 2026-07, except for rows that name another source.
+# The first row that matches a model's name applies. Unless a comment names another source, the rows down to Gemini 3,
+# and the rows of Kimi, come from LiteLLM's list of 2026-07.
 _KNOWN: tuple[_Model, ...] = (
     _Model(r"gpt-5[\d.]*-chat", reply_tokens=16_384),
     _Model(r"gpt-5", reply_tokens=128_000, is_reasoning=True),

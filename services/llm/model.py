@@ -1,4 +1,4 @@
-"""Protocols of a language model: a stream of pieces that any thread can cancel."""
+"""Protocols of a language model: a client that starts replies, and a streamed reply that any thread can cancel."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -10,7 +10,7 @@ from services.domain.context import ContextMessage
 
 @dataclass(frozen=True, slots=True)
 class LimitReached:
-    """The reply was cut off at its length limit."""
+    """The stream's notice that the reply was cut off at its length limit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,17 +24,17 @@ Piece = str | Thought | Usage | LimitReached
 
 
 class ModelStream(Protocol):
-    """A reply as it streams, to be iterated once."""
+    """A streaming reply. It can be iterated once."""
 
     def __iter__(self) -> Iterator[Piece]:
-        """Send the request; yield thoughts and text, then LimitReached and Usage if the endpoint sends them.
+        """Send the request; yield thoughts and text, then LimitReached if the reply was cut off, then Usage if it was received.
 
-        Raise ModelUnavailable. A caller that stops the iteration early ends the request.
+        Raise ModelUnavailable if the endpoint fails. A caller that stops the iteration early ends the request.
         """
         ...
 
     def cancel(self) -> None:
-        """End the request at the endpoint at once, from any thread; the iteration ends without an error."""
+        """Cancel the request immediately; the iteration then ends without an error. Any thread may call this."""
         ...
 
 
@@ -42,5 +42,5 @@ class ModelClient(Protocol):
     """A client of one model, which starts replies."""
 
     def start(self, messages: Sequence[ContextMessage], *, max_tokens: int) -> ModelStream:
-        """Return the stream of a reply immediately; the request is sent when the stream is iterated."""
+        """Return a stream for the reply to *messages*; the request is sent only when the stream is iterated."""
         ...

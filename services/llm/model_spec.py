@@ -1,4 +1,4 @@
-"""Limits and prices that endpoints state: in a list of models, and in the error of a refused request. Pure."""
+"""Parsers of the limits and prices that endpoints state, in a list of models and in error messages. No I/O."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -10,13 +10,13 @@ from typing import cast
 
 from services.domain.context import ContextBudget
 
-_LEAST_CONTEXT, _LEAST_REPLY = 512, 16  # tokens; a smaller value counts as not stated
+_LEAST_CONTEXT, _LEAST_REPLY = 512, 16  # minimum tokens; a smaller stated value is ignored
 _MOST_TOKENS = 1 << 24
 _MOST_DOLLARS = Decimal("0.01")  # the highest plausible price of a token
 _MILLION = 1_000_000
 _LONGEST_ERROR = 10_000  # characters; a longer error message probably quotes the request
 
-# Fields that state the context window, in lists of vLLM, LM Studio, llama.cpp, LiteLLM, Anthropic, OpenRouter,
+# Fields that state the context window in model lists of vLLM, LM Studio, llama.cpp, LiteLLM, Anthropic, OpenRouter,
 # Groq and Mistral. The window of a loaded model takes precedence over the model's maximum.
 _CONTEXT = (
     "loaded_context_length",
@@ -30,33 +30,33 @@ _CONTEXT = (
     "meta.n_ctx_train",
 )
 _REPLY = ("max_output_tokens", "max_completion_tokens", "top_provider.max_completion_tokens")
-# fields that state prices in dollars per token: LiteLLM's, then OpenRouter's
+# fields of a model list that state a price in dollars per token: LiteLLM's, then OpenRouter's
 _INPUT_PRICE = ("input_cost_per_token", "pricing.prompt")
 _OUTPUT_PRICE = ("output_cost_per_token", "pricing.completion")
 _CACHED_PRICE = ("cache_read_input_token_cost", "pricing.input_cache_read")
 
-# How the endpoints' errors about a too long prompt state the size of the context window. In the order of the pattern:
-# OpenAI, vLLM, DeepSeek and OpenRouter; Mistral; Anthropic; llama-cpp-python; llama.cpp; Kimi; LM Studio
+# matches the size of the context window in an endpoint's error about a prompt that is too long. In the order of the
+# pattern: OpenAI, vLLM, DeepSeek and OpenRouter; Mistral; Anthropic; llama-cpp-python; llama.cpp; Kimi; LM Studio
 _NAMED_CONTEXT = re.compile(
     r"maximum context length is (\d+)|(?<!\d)(\d+) maximum context length|context limit: \d+ \+ \d+ > (\d+)"
     r"|prompt is too long: \d+ tokens > (\d+)|context window of (\d+)|n_ctx\W{1,3}(\d+)"
     r"|model token limit: (\d+)|context length of only (\d+)"
 )
-# How the endpoints' errors state the maximum length of a reply: OpenAI; Anthropic; Groq; DeepSeek; Volcengine
+# matches the maximum length of a reply in an endpoint's error: OpenAI; Anthropic; Groq; DeepSeek; Volcengine
 _NAMED_REPLY = re.compile(
     r"at most (\d+) completion tokens|max_tokens: \d+ > (\d+)"
     r"|max_(?:completion_)?tokens\b.{0,99}? less than or equal to `?(\d+)"
     r"|valid range of max_tokens is \[\d+, ?(\d+)\]"
     r"|max_(?:completion_)?tokens\b.{0,99}? expected a value <= (\d+)"
 )
-# the exact number of prompt tokens as errors state it (newer vLLM states "at least", which does not match), by
-# endpoint: OpenAI, DeepSeek; old OpenAI; vLLM; OpenRouter; Anthropic; Mistral
+# matches the exact number of prompt tokens in an endpoint's error: OpenAI, DeepSeek; old OpenAI; vLLM; OpenRouter;
+# Anthropic; Mistral. A newer vLLM states only a minimum ("at least"), which does not match
 _NAMED_PROMPT = re.compile(
     r"\((\d+) in the messages|\((\d+) in your prompt|your request has (\d+) input tokens"
     r"|\((\d+) of text input|context limit: (\d+) \+|Prompt contains (\d+) tokens"
 )
-# matches errors of Groq and OpenAI about a request whose prompt and longest reply exceed the tokens per minute. A request
-# that only has to wait is refused with "Limit 12000, Used 9000, Requested 4000", which does not match
+# matches errors of Groq and OpenAI about a request whose prompt and longest reply together exceed the tokens per minute. A
+# request that would fit later is refused with "Limit 12000, Used 9000, Requested 4000", which does not match
 _TOKENS_PER_MINUTE = re.compile(r"\(TPM\): Limit (\d{1,9}), Requested (\d{1,9})\b")
 
 
@@ -76,9 +76,10 @@ class ModelSpec:
 
 
 def read_models(document: object, name: str) -> ModelSpec:
-    """Return the limits and prices of the model *name* in a decoded list of models, or those of the only entry.
+    """Return the limits and prices of the model *name* from a decoded list of models.
 
-    The prices of input and output are ignored unless both are stated.
+    If the list has only one entry, its values are returned whatever its name. The prices of input and output are ignored
+    unless both are stated.
     """
     listed = value_at(document, "data") or document
     entries = cast(list[object], listed) if isinstance(listed, list) else []
@@ -104,16 +105,16 @@ def read_models(document: object, name: str) -> ModelSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LimitRefusal:
-    """The limits that a refused request exceeded, and the endpoint's counts of the prompt tokens and of the excess tokens."""
+    """The limits that a refused request exceeded, and the endpoint's counts of the prompt's tokens and of excess tokens."""
 
     context_tokens: int | None = None
     reply_tokens: int | None = None
     prompt_tokens: int | None = None
-    # tokens above the limit per minute, which depends on the account and is not learned
+    # the request's tokens above the limit per minute; the limit itself depends on the account, and is not stored
     excess_tokens: int = 0
 
     def reply_within(self, max_tokens: int) -> int:
-        """Return the longest reply of at most *max_tokens* that the limits allow; below 1 if there is no room.
+        """Return the length, up to *max_tokens*, of the longest reply that the limits allow; below 1 if there is no room.
 
         If the endpoint did not state the prompt's tokens, assume that the prompt leaves only the minimum for the reply.
         """
@@ -126,7 +127,7 @@ class LimitRefusal:
 
 
 def read_refusal(message: str) -> LimitRefusal:
-    """Return the limits that the *message* of an error names; none if it is too long for an error message."""
+    """Return the limits that the error *message* names; none if the text is too long to be only an error message."""
     if len(message) > _LONGEST_ERROR:
         return LimitRefusal()
     found = _TOKENS_PER_MINUTE.search(message)
@@ -141,7 +142,7 @@ def read_refusal(message: str) -> LimitRefusal:
 def _named(message: str, pattern: re.Pattern[str], least: int) -> int | None:
     found = pattern.search(message)
     digits = found[found.lastindex or 0] if found else ""
-    tokens = int(digits) if 0 < len(digits) < 10 else 0  # `int` raises for thousands of digits
+    tokens = int(digits) if 0 < len(digits) < 10 else 0  # `int` refuses thousands of digits
     return tokens if least <= tokens <= _MOST_TOKENS else None
 
 

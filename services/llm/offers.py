@@ -15,14 +15,14 @@ class Offer:
     client: ModelClient = field(repr=False)
     # true if the model can continue a partial reply that ends its input (prefill)
     takes_prefix: bool = False
-    is_refused: bool = False  # true if the model has no known price but must have one
+    is_refused: bool = False  # true if the model has no known price, but the admins require one
 
 
 class Models:
     """The models of a deployment, the default first, with the *settings* of its admins applied.
 
-    All methods except `known` and `learn` raise the errors of *settings*. Any thread may call any method.
-    If two threads call `learn` for one model at once, the later call wins.
+    *settings* is a function; all methods except `known` and `learn` may raise its errors. Any thread may call any method.
+    If two threads call `learn` for the same model, the later call wins.
     """
 
     def __init__(
@@ -35,13 +35,16 @@ class Models:
         self._settings = settings
 
     def __iter__(self) -> Iterator[Offer]:
-        """Yield the offered models that are not refused; if there are none, the first offered model, or else the default."""
+        """Iterate over the offered models that are not refused.
+
+        If all are refused, yield only the first offered model; if no model is offered, only the default model.
+        """
         every, settings = self.every(), self._settings()
         offered = [one for one in every if settings.of(one.info.name).is_offered] or every[:1]
         return iter([one for one in offered if not one.is_refused] or offered[:1])
 
     def every(self) -> list[Offer]:
-        """Return all models, including those that are not offered."""
+        """Return all models of the deployment, including those that admins do not offer to users."""
         settings = self._settings()
         return [_by(settings, offer) for offer in tuple(self._known.values())]
 
@@ -54,17 +57,17 @@ class Models:
         return next((offer for offer in self if offer.info.name == name), None)
 
     def known(self, name: str) -> ModelInfo:
-        """Return the limits and prices of a model, without the settings of admins."""
+        """Return the known limits and prices of a model, ignoring the settings of admins."""
         return self._known[name].info
 
     def learn(self, info: ModelInfo, client: ModelClient | None = None) -> None:
-        """Replace the known limits and prices of the model that *info* names, and its client if *client* is not None."""
+        """Replace the known limits and prices of the model that *info* names, and its client if a *client* is given."""
         offer = self._known[info.name]
         self._known[info.name] = replace(offer, info=info, client=client or offer.client)
 
 
 def _by(settings: ModelSettings, offer: Offer) -> Offer:
-    """Return *offer* with an admin's prices, or marked as refused if it lacks a price that *settings* require."""
+    """Return *offer* with the admins' prices, or marked as refused if it has no known price and *settings* require one."""
     if prices := settings.of(offer.info.name).prices:
         return replace(offer, info=offer.info.priced(prices))
     is_unknown = offer.info.price_source is PriceSource.UNKNOWN

@@ -1,7 +1,7 @@
 """Client of any endpoint that speaks OpenAI's chat completions protocol.
 
 All streams run on one event loop in one thread, so that any other thread can end a request by cancelling its task.
-That works in every state of the request, even before the endpoint has responded.
+Cancelling works in every state of the request, even before the endpoint has responded.
 """
 
 import asyncio
@@ -35,11 +35,12 @@ _CONNECT_SECONDS = 5
 _LIST_SECONDS = 10
 _ENDING_SECONDS = 5.0  # seconds to wait for the usage after the text is complete
 _FIRST_TOKEN_SECONDS = 60.0
-# seconds to the first token of a reasoning model or a self-hosted server, which may load the model first, and stops
-# loading if the client disconnects
+# maximum seconds to the first token of a reasoning model or a self-hosted server. Such a server may have to load the model
+# first, and stops loading if the client disconnects
 _LONGER_SECONDS = 300.0
-_REFUSED = {400, 413, 422, 429}  # 429 may mean a request for more tokens than one minute allows
-# request parameters that some endpoints refuse
+# HTTP statuses of refused requests; 429 may mean that a request has more tokens than are allowed per minute
+_REFUSED = {400, 413, 422, 429}
+# names of request parameters that some endpoints refuse
 _NEWER_LIMIT, _USAGE = "max_completion_tokens", "stream_options"
 _PAUSES = (0.5, 1.5)  # seconds before the second and the third attempt
 _LONGEST_PAUSE = 20  # seconds; an endpoint that asks for a longer pause counts as failed
@@ -57,7 +58,7 @@ _TOO_LONG = re.compile(
 
 
 def connect(base_url: str, api_key: str) -> openai.AsyncOpenAI:
-    """Return a client for the endpoint at *base_url*. Raise ProxyUnusable."""
+    """Return a client for the endpoint at *base_url*. Raise ProxyUnusable if the environment names a SOCKS proxy."""
     try:
         http = httpx2.AsyncClient(
             # no read timeout, because `_reply` limits how long the endpoint may be silent
@@ -92,7 +93,7 @@ class OpenAIModel:
         between_tokens_seconds: float = 30,
         on_refusal: Callable[[str, LimitRefusal], None] | None = None,
     ) -> None:
-        """*on_refusal* is called when the endpoint refuses a request and states limits: with the model's name and these limits."""
+        """*on_refusal* is called with the model's name and the limits that the endpoint states when it refuses a request."""
         self._client, self._name, self._on_refusal = client, name, on_refusal
         is_self_hosted = is_nearby(client.base_url.host)
         usual = _LONGER_SECONDS if is_self_hosted else _FIRST_TOKEN_SECONDS
@@ -108,7 +109,7 @@ class OpenAIModel:
         return _Stream(self._loop, lambda emit: self._reply(messages, max_tokens, emit))
 
     def named(self, name: str, *, is_reasoning: bool = False) -> "OpenAIModel":
-        """Return another model at the same endpoint; both share their connections and are closed together."""
+        """Return another model at the same endpoint. Both share their connections, and closing one closes both."""
         other = copy.copy(self)
         if is_reasoning:
             other._first_token_seconds = max(_LONGER_SECONDS, self._first_token_seconds)
@@ -143,7 +144,7 @@ class OpenAIModel:
     async def _reply(
         self, messages: Sequence[ContextMessage], max_tokens: int, emit: Callable[[Piece], None]
     ) -> ModelFailure | None:
-        """Emit the reply piece by piece; return its failure, if any. The SDK's errors are not raised."""
+        """Emit the reply piece by piece; return the failure, if any, instead of raising an error of the SDK."""
         deadline = self._loop.time() + self._first_token_seconds
         refused = self._refused_parameters
         pauses = iter(_PAUSES)
@@ -174,7 +175,7 @@ class OpenAIModel:
             await asyncio.sleep(pause)
 
     def _allowed_reply(self, refusal: LimitRefusal, max_tokens: int) -> int:
-        """Return the longest reply that the limits in *refusal* allow; *max_tokens* if it names none."""
+        """Report the limits in *refusal* to `_on_refusal`; return the longest reply that they allow, at most *max_tokens*."""
         if self._on_refusal and (refusal.context_tokens or refusal.reply_tokens):
             self._on_refusal(self._name, refusal)
         shorter = refusal.reply_within(max_tokens)
@@ -198,7 +199,7 @@ class OpenAIModel:
         body[_NEWER_LIMIT if is_renamed else "max_tokens"] = max_tokens
         if _USAGE not in refused:
             body[_USAGE] = {"include_usage": True}
-        # posted without `chat.completions`, which creates an object per token: that would take more CPU
+        # `post` is used instead of `chat.completions`, which creates an object per token: that would take more CPU
         # time than all other work
         async with await self._client.post(
             "/chat/completions",
@@ -218,8 +219,8 @@ class OpenAIModel:
 class _Chunks(openai.AsyncStream[object]):
     """The chunks of a streamed reply, as decoded JSON. Events without data are skipped, as the SSE standard requires.
 
-    The SDK raises JSONDecodeError at such events (openai-python #2722): for example at a keep-alive comment, if the
-    chunks have ids.
+    For such events, the SDK raises JSONDecodeError (openai-python #2722): for example, for a keep-alive comment in a stream
+    whose chunks have ids.
     """
 
     async def _iter_events(self) -> AsyncIterator[ServerSentEvent]:
@@ -229,7 +230,7 @@ class _Chunks(openai.AsyncStream[object]):
 
 
 class _Stream:
-    """A streamed reply: produced on the event loop, read by one thread."""
+    """A streamed reply, which is received on the event loop and iterated by one other thread."""
 
     def __init__(
         self,
@@ -266,7 +267,7 @@ class _Stream:
 
 
 def _refused_parameters(error: Exception) -> Set[str]:
-    """Return the request parameters that *error* names as refused: `_NEWER_LIMIT`, `_USAGE`, both or none."""
+    """Return the request parameters that the endpoint refused, as stated in *error*: `_NEWER_LIMIT`, `_USAGE`, both or none."""
     is_refusal = isinstance(error, openai.APIStatusError) and error.status_code in {400, 422}
     return {name for name in (_NEWER_LIMIT, _USAGE) if is_refusal and name in str(error)}
 
@@ -305,7 +306,7 @@ def _failure(error: Exception, reader: ReplyReader) -> ModelFailure:
             return ModelFailure.DROPPED if reader.has_begun else ModelFailure.UNREACHABLE
         case openai.APIError():  # an error sent as an event of the stream
             return ModelFailure.BROKEN
-        # the body ended inside a character: HTTP does not detect this if no length was stated
+        # the body ended inside a character, which HTTP does not detect if the response states no length
         case UnicodeDecodeError(reason="unexpected end of data") if reader.has_begun:
             return ModelFailure.DROPPED
         case _:
@@ -313,10 +314,10 @@ def _failure(error: Exception, reader: ReplyReader) -> ModelFailure:
 
 
 def _refusal_text(error: Exception, reader: ReplyReader) -> str:
-    """Return the text of *error* if it refuses the request: by a status, or by an event before the reply; else "".
+    """Return the text of *error* if the endpoint refused the request, by a status or by an event before the reply; else "".
 
-    Endpoints write the text and its numbers into different fields. Fields that contain lists are left out, because they
-    may quote the request.
+    Endpoints write the text and the numbers into different fields, so all fields are joined. Fields that contain lists are
+    left out, because they may quote the request.
     """
     match error:
         case openai.APIStatusError(status_code=status) if status not in _REFUSED:

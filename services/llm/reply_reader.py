@@ -1,4 +1,4 @@
-"""Reader of a streamed reply: thoughts, text, ending and usage, in the fields that each endpoint uses. Pure."""
+"""Reader of a streamed reply: finds thoughts, text, finish reason and usage in the fields of each endpoint. No I/O."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -12,44 +12,46 @@ from services.llm.model import LimitReached, Piece, Thought
 from services.llm.model_spec import value_at
 
 _MOST_TOKENS = 1 << 24  # more than any context window
-# fields that state the cached tokens of a prompt: OpenAI; DeepSeek; Moonshot; Anthropic, through a gateway
+# fields with the number of a prompt's cached tokens: OpenAI; DeepSeek; Moonshot; Anthropic through a gateway
 _CACHED = (
     "prompt_tokens_details.cached_tokens",
     "prompt_cache_hit_tokens",
     "cached_tokens",
     "cache_read_input_tokens",
 )
-# fields that hold thoughts: DeepSeek, LiteLLM, llama.cpp; OpenRouter, Ollama. Versions of vLLM send either or both.
+# fields with the model's thoughts: DeepSeek, LiteLLM, llama.cpp; OpenRouter, Ollama. Versions of vLLM send either or both.
 _THOUGHTS = ("delta.reasoning_content", "delta.reasoning")
-# finish reasons that mean the length limit: OpenAI; Anthropic and Gemini, through a gateway; Mistral
+# finish reasons for a reply that reached its length limit: OpenAI; Anthropic and Gemini through a gateway; Mistral
 _LIMITED = {"length", "max_tokens", "model_length"}
-# finish reasons that mean a content filter: OpenAI; Gemini, through its endpoint for OpenAI's protocol
+# finish reasons for a reply stopped by a content filter: OpenAI; Gemini through its OpenAI-compatible endpoint
 _FILTERED = {"content_filter", "safety", "recitation", "prohibited_content", "blocklist", "spii"}
-# finish reasons that mean an error of the endpoint: vLLM, SGLang; Mistral; DeepSeek
+# finish reasons for a reply that an error in the endpoint ended: vLLM, SGLang; Mistral; DeepSeek
 _BROKEN = {"abort", "error", "insufficient_system_resource"}
 
 
 class _Chunk(BaseModel):
-    """A chunk of a streamed reply, validated because the SDK does not do so; `_count` validates the counts."""
+    """A chunk of a streamed reply, validated here because the SDK does not validate it; `_count` validates its counts."""
 
     model_config = ConfigDict(hide_input_in_errors=True)
 
     choices: list[dict[str, object]] | None = None
     usage: object = None
     x_groq: object = None
-    timings: object = None  # token counts that llama.cpp sends with or without usage
+    timings: object = None  # token counts from llama.cpp, which may come without `usage`
 
 
 class ReplyReader:
-    """Passes the pieces of one reply to *emit*, chunk by chunk."""
+    """Reads the chunks of one streamed reply, and passes its pieces to *emit*."""
 
     def __init__(self, emit: Callable[[Piece], None]) -> None:
-        self.has_begun = False  # true once thoughts or text arrived; then no second request is sent
+        # true once thoughts or text have arrived: the request is not repeated after that
+        self.has_begun = False
         self.has_text = False
         self._emit = emit
         self._is_empty = True
         self._ending = ""  # the finish reason, once received
-        self._is_early = False  # true once text followed a finish reason, as with some gateways (open-webui #23921)
+        # true once text has arrived after a finish reason, which some gateways send early (open-webui #23921)
+        self._is_early = False
         self._counts = Counter[str]()
 
     def read(self, chunk: object) -> None:
@@ -73,11 +75,11 @@ class ReplyReader:
 
     @property
     def has_ended(self) -> bool:
-        """Return True if the text is complete: only the usage may still be missing."""
+        """True if the text is complete; only the usage may still be missing."""
         return self.has_text and bool(self._ending) and not self._is_early
 
     def finish(self) -> ModelFailure | None:
-        """End the reply, after its stream has ended or its text is complete; return the failure of the reply, if any."""
+        """Finish the reply, once its stream has ended or its text is complete; return the reply's failure, if any."""
         if self._is_empty:  # no chunk arrived: the body may be a web page, for example
             return ModelFailure.GARBLED
         if not self._ending:
@@ -88,7 +90,7 @@ class ReplyReader:
             self._emit(usage)
         if self._ending in _BROKEN:
             return ModelFailure.BROKEN
-        # a reply without text or thoughts counts as empty, not as filtered
+        # a filtered reply without any text or thoughts is reported as empty (by the caller), not as filtered
         is_filtered = self.has_begun and self._ending in _FILTERED
         return ModelFailure.FILTERED if is_filtered else None
 
@@ -127,14 +129,14 @@ def _counts(chunk: _Chunk) -> Counter[str]:
             written=_count(usage, "cache_creation_input_tokens") or 0,
         )
     read, cached = _count(chunk.timings, "prompt_n"), _count(chunk.timings, "cache_n")
-    if read is not None and cached is not None:  # *read* excludes cached tokens
+    if read is not None and cached is not None:  # `prompt_n` excludes cached tokens
         reply = _count(chunk.timings, "predicted_n") or 0
         counts |= Counter(prompt=read + cached, reply=reply, cached=cached)
     return counts
 
 
 def _count(node: object, path: str) -> int | None:
-    """Return the count at *path*; None if it is missing or impossible, because a wrong count must not make a reply fail."""
+    """Return the count at *path*; None if the count is missing or impossible: a wrong count must not make a reply fail."""
     value = value_at(node, path)
     if isinstance(value, int | float) and 0 <= value <= _MOST_TOKENS:
         return int(value)
@@ -142,7 +144,7 @@ def _count(node: object, path: str) -> int | None:
 
 
 def _usage(counts: Counter[str], *, has_begun: bool) -> Usage | None:
-    """Return the usage, with every token counted once; None if it was not sent or is inconsistent."""
+    """Return the usage, with each token counted only once; None if the endpoint sent no usage, or an inconsistent one."""
     prompt, reply, total = counts["prompt"], counts["reply"], counts["total"]
     cached, thoughts = counts["cached"], counts["thoughts"]
     if not prompt:
@@ -152,7 +154,7 @@ def _usage(counts: Counter[str], *, has_begun: bool) -> Usage | None:
     beside = cached + counts["written"]
     if beside > prompt or total - prompt - reply == beside != thoughts:
         prompt += beside
-    # thoughts are part of the reply; xAI and Gemini count them only separately and in the total
+    # thoughts count as part of the reply, but xAI and Gemini state them only in a separate count and in the total
     # (vercel/ai #12425, crewAI #5699)
     reply = max(reply, total - prompt)
     if thoughts > reply:

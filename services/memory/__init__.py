@@ -1,1 +1,1 @@
-"""Context plans, token counts and forecasts, and search in earlier messages. Pure."""
+"""Context plans for model calls, token counts and forecasts, and search in earlier messages. No I/O."""

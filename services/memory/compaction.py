@@ -1,19 +1,19 @@
 """The running summary: when to extend it, the request to the model, and the validation of the answer.
 
-After a turn `plan_compaction` decides whether the next turn would overflow, and which of the oldest pairs to
-summarise so that about two thirds of the budget remain in use. Each time, a dated paragraph is added to the summary;
-it is rewritten only when it has become too long. So the prompt's prefix stays the same, answers are short, and
-old messages are not summarised again and again.
+After a turn, `plan_compaction` decides whether the next turn would overflow the context, and which of the oldest pairs
+(a prompt and its reply) to summarise, so that about two thirds of the budget stay in use. Each time, a dated paragraph is
+appended to the summary; the summary is rewritten only when it has become too long. So the prompt keeps its
+prefix (which providers cache), answers are short, and old messages are not summarised again and again.
 
 The model is called in one of two ways:
 
-* In place: the request follows the unchanged prompt of the last turn and its reply. This saves most of the cost,
+* In place: the request is appended to the unchanged prompt of the last turn and its reply. This saves most of the cost,
   because the provider (or a local model) has cached that prompt.
-* Apart: a separate request quotes the messages, in chunks that fit the context window. This is for messages that
+* Apart: a separate request quotes the messages, in chunks that fit the context window. It is used for messages that
   are no longer in the prompt, because a summary failed or the policy is new, and for providers whose cached tokens
   are hardly cheaper than others, so that the shorter request costs less.
 
-No turn waits for a summary: until there is one, the policy behaves like Window.
+No turn waits for a summary: until there is one, the policy Summary behaves like the policy Window.
 """
 
 import re
@@ -38,18 +38,20 @@ from services.memory.layout import (
 from services.memory.planner import summary_layout, usable_summary
 from services.memory.tokens import TokenCounter
 
-# the part of the prompt's maximum tokens that is in use after a compaction, in per cent
+# the share of the prompt's maximum tokens that a compaction leaves in use, in per cent
 _FOLD_TO_PERCENT = 70
 _SUMMARY_PERCENT = 30  # the whole summary's share of the prompt's maximum tokens, in per cent
 _REPLIES = 4  # the summary's maximum tokens, as a multiple of the tokens kept free for a reply
 _ANEW_PERCENT = 50  # the requested length of a rewritten summary, in per cent of the maximum
-_SHORTER = 24  # a paragraph is this many times shorter than the messages that it replaces
-_LEAST_PARAGRAPH = 60  # the minimum length of a paragraph in tokens
+# a paragraph of the summary should be this many times shorter than the messages that it replaces
+_SHORTER = 24
+_LEAST_PARAGRAPH = 60  # the minimum length of a paragraph of the summary, in tokens
 # the maximum length of an answer in per cent of the requested length, which models often exceed
 _SLACK_PERCENT = 150
-_BYTES = 12  # maximum bytes of a usable answer, per token of its length limit
+_BYTES = 12  # maximum bytes of an answer per token of its length limit; a longer answer is unusable
 _PROMPTS = 20  # the number of recent prompts that predict the length of the next prompt
-_BEGINNING = 60  # characters that a request quotes from the beginning of a message to identify it
+# the number of characters of a message's beginning that a request quotes to identify the message
+_BEGINNING = 60
 _MOST_LABELS = 8  # maximum labels, such as "Summary:", that are removed from an answer
 
 _TASK = (
@@ -80,14 +82,15 @@ class Compaction:
     up_to_seq: int
     compacted_ids: tuple[MessageId, ...]  # the messages that this call summarises
     remaining_messages: int  # the number of messages that further calls will summarise
-    previous_text: str = field(repr=False)  # the paragraphs of the summary before the answer
+    # the text to which the answer is appended: the stored summary, or empty if the answer replaces it
+    previous_text: str = field(repr=False)
     days: str  # the days of the messages that the answer covers
     is_edited: bool = False
 
     def summary(
         self, said: str, made_at: datetime, *, is_cut: bool = False
     ) -> RunningSummary | None:
-        """Return the summary that includes the answer *said*; None if the answer is unusable or cut off (*is_cut*)."""
+        """Return the new summary, made with the model's answer *said*; None if the answer is unusable or cut off (*is_cut*)."""
         text = None if is_cut else clean_summary(said, self.call.reply_tokens)
         if text is None:
             return None
@@ -104,18 +107,18 @@ class Compaction:
 def plan_compaction(
     history: History, budget: ContextBudget, counter: TokenCounter, *, is_cache_cheap: bool = True
 ) -> Compaction | None:
-    """Plan the next summary after a turn; return None if the next turn fits without it, or if no request fits.
+    """Plan the next summary after a turn; return None if the next turn needs no summary to fit, or if no request fits.
 
     *history* has the start_seq of the last turn, and no prompt. *is_cache_cheap* is true if cached tokens cost less
-    than a third of other tokens, or if all are free. While `remaining_messages` is positive, plan
-    again with the new summary.
+    than a third of other tokens, or if all tokens are free. While `remaining_messages` of the result is positive, call
+    this again with the new summary.
     """
     layout = summary_layout(history, budget.prompt_tokens, counter)
     old = usable_summary(history)
     covered = old.up_to_seq if old else history.reset_seq
     pairs = complete_pairs(history.past, after=covered)
     unseen = max(0, len(pairs) - len(layout.pairs))
-    # true if the old summary does not fit the context window of this model
+    # true if the stored summary does not fit into a prompt for this model
     is_too_long = old is not None and layout.summary is None
     due = pairs[: unseen if is_too_long else unseen + _count_overflowing(layout)]
     if not due and not is_too_long:
@@ -164,7 +167,7 @@ def _target_tokens(
     budget: ContextBudget,
     counter: TokenCounter,
 ) -> tuple[int, bool]:
-    """Return the number of tokens to request, and True if the answer is to replace the *old* summary."""
+    """Return the length to request, in tokens, and True if the answer is to replace the *old* summary."""
     most = min(budget.prompt_tokens * _SUMMARY_PERCENT // 100, _REPLIES * budget.min_reply_tokens)
     due_tokens = sum(pair.tokens(counter) for pair in due)
     target = min(most // 3, max(_LEAST_PARAGRAPH, due_tokens // _SHORTER))
@@ -175,7 +178,7 @@ def _target_tokens(
 
 
 def clean_summary(said: str, limit_tokens: int) -> str | None:
-    """Return the summary in an answer; None if it is empty, far too long, a refusal or incomplete."""
+    """Return the summary in the answer *said*; None if the answer is empty, far too long, a refusal or incomplete."""
     text = said.strip()
     for _ in range(_MOST_LABELS):
         text = _LABEL.sub("", text).strip()
@@ -200,7 +203,7 @@ _BREAKS_OFF = re.compile(r"[,;:(\[{\u2013\u2014\u3001\uff0c\uff1a\uff1b-]$")
 
 
 def _count_overflowing(layout: Layout) -> int:
-    """Return how many of the oldest pairs to compact: 0 if there is room for a prompt as long as recent prompts."""
+    """Return the number of the oldest pairs to summarise: 0 if another prompt as long as the recent ones still fits."""
     pairs, counter = layout.pairs, layout.counter
     if not pairs:
         return 0
@@ -223,7 +226,7 @@ def _in_place(due: Sequence[Pair], request: str) -> str:
 def _count_chunk(bare: Layout, due: Sequence[Pair], request: str) -> int:
     """Return the number of the oldest pairs that fit in one request, at least 1."""
     pairs = ([RecalledMessage(half) for half in pair] for pair in due)
-    sizes = (  # headings are counted once per pair, so the sizes are slightly too high
+    sizes = (  # slightly too high, because date headings are counted for every pair
         frame_tokens(pair, bare.counter) + sum(recall_tokens(each, bare.counter) for each in pair)
         for pair in pairs
     )

@@ -1,4 +1,4 @@
-"""Continuation of a reply that ended early: the request to the model, and the space between the reply and the answer."""
+"""Continuation of a reply that ended early: the request to the model, and the space between the reply and the continuation."""
 
 import re
 from collections.abc import Iterable, Iterator
@@ -11,7 +11,9 @@ REQUEST = (
     "language and form. Repeat nothing of it, and do not say that you go on."
 )
 _WORD_TO_WORD = re.compile(r"[^\W_]{2}")
-_FIRST_UNSPACED = "\u2e80"  # nearly all scripts from this code point on are written without spaces
+# nearly all scripts with code points from here on are written without spaces between words
+_SEAM = 100  # the largest number of characters of white space that are compared
+_FIRST_UNSPACED = "\u2e80"
 
 
 def spaced(so_far: str, piece: str) -> str:
@@ -25,15 +27,16 @@ def spaced(so_far: str, piece: str) -> str:
 
 
 def without_repeated_space(so_far: str, pieces: Iterable[_Piece]) -> Iterator[_Piece | str]:
-    """Yield the *pieces* of a continuation without the white space at its beginning that *so_far* ends with already.
+    """Yield the *pieces* of a continuation without white space at its beginning that repeats the end of *so_far*.
 
-    A model that was sent *so_far* without this white space may write it again.
+    A model that was sent *so_far* without the white space at its end may write this white space again.
     """
-    stripped, begins, is_begun = so_far[len(so_far.rstrip()) :], "", False
+    stripped = so_far[len(so_far.rstrip()) :][-_SEAM:]
+    begins, is_begun = "", False
     for piece in pieces:
         if isinstance(piece, str) and not is_begun:
             begins += piece
-            if is_begun := bool(begins.strip()):
+            if is_begun := bool(piece.strip()) or len(begins) > _SEAM:
                 ends = (stripped[n:] for n in range(len(stripped) + 1))
                 yield begins.removeprefix(next(end for end in ends if begins.startswith(end)))
         else:

@@ -1,4 +1,4 @@
-"""Extracts of long messages: the sentences that match a query best. Pure."""
+"""Extracts of long messages: the sentences that match a query best. No I/O."""
 
 import re
 from collections import Counter
@@ -9,18 +9,19 @@ from math import lcm
 from services.domain.context import Extract
 from services.memory.terms import stems
 
-# the weight of a stem, divided among the sentences that contain it; divisible by 1 to 40, so that the shares are exact
+# the weight of a word stem, divided among the sentences that contain it; divisible by 1 to 40, so that shares are exact
 _WEIGHT = lcm(*range(1, 41))
 # minimum and maximum words of an extract, if its sentences allow that; halved if the room is below `_LITTLE` tokens
 _LEAST, _MOST = 60, 120
 _LITTLE = 400
-_MOST_SENTENCES = 20_000  # maximum sentences that are searched; the longest prompts have 5,000
+# maximum sentences of a text that are searched; the longest texts have 5,000
+_MOST_SENTENCES = 20_000
 
-# text up to the end of a sentence or of a line
+# matches text up to the end of a sentence or of a line
 _SENTENCE = re.compile(
     r"\S.*?(?:[.!?\u2026][\"')\]*_]*(?=\s)|[\u3002\uff01\uff1f]|$)", re.MULTILINE
 )
-# one word is at most two characters of a script without spaces, or at most 20 of any other script
+# matches a word: at most two characters of a script without spaces, or at most 20 of any other script
 _WORD = re.compile(
     r"[\u0e00-\u109f\u1780-\u17ff\u2e80-\ua4cf]{1,2}|[^\s\u0e00-\u109f\u1780-\u17ff\u2e80-\ua4cf]{1,20}"
 )
@@ -38,12 +39,12 @@ def count_words(text: str) -> int:
 def find_extract(
     text: str, asked: Collection[str], taken: Sequence[Extract] = (), room_tokens: int = _LITTLE
 ) -> Extract | None:
-    """Return the run of consecutive sentences that contains the most of the stems *asked*.
+    """Find the run of consecutive sentences that contains the most of the query's stems *asked*; return its position.
 
-    *taken*: earlier extracts of *text*, which the new extract must not overlap; *room_tokens*: if it is small, the
-    extract is shorter. A stem counts less if more sentences contain it. If several runs have the highest score, return
-    the last one: it begins with the subject instead of ending with it. If no sentence contains one of the stems, return
-    the beginning of *text*, or None if there are earlier extracts.
+    The extract does not overlap the earlier extracts *taken*. It has half the length if fewer than `_LITTLE` tokens are
+    free for it (*room_tokens*). A stem counts less if more sentences contain it. If several runs have the highest score, return
+    the last one: it begins with the matching sentences instead of ending with them. If no sentence contains one of the
+    stems, return the beginning of *text*, or None if there are earlier extracts.
     """
     least, most = (_LEAST, _MOST) if room_tokens >= _LITTLE else (_LEAST // 2, _MOST // 2)
     spans = list(islice(_sentences(text), _MOST_SENTENCES))

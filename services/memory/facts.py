@@ -1,15 +1,15 @@
 """Facts about the user: when to ask the model, the request about several prompts, the validation of the answer.
 
 One request covers up to five prompts, because most of its tokens are the task and the known facts. A request is made
-once five answered prompts are waiting, after ten minutes of silence, or when the chat is left. A prompt that is
-nothing but fenced code or Markdown quotations is skipped.
+once five answered prompts are waiting, after ten minutes without a prompt, or when the user leaves the chat. A prompt
+that consists only of fenced code or Markdown quotations is skipped.
 
-The request shows these prompts, the replies around them, and the known facts, numbered. The answer is JSON:
+The request quotes these prompts, the replies around them, and the known facts with numbers. The answer is JSON:
 
     {"add": ["Has a dog called Rex."], "replace": [{"number": 2, "fact": "Lives in Zurich."}]}
 
-In doubt, no fact is stored: an answer in any other form, or with a text that cannot be a fact, is ignored as a
-whole. A fact is skipped if it is known already, or if it shares no word with the user's prompts, because
+If in doubt, no fact is stored: an answer in another form, or with any text that cannot be a fact, is ignored
+completely. A fact is skipped if it is known already, or if it shares no word with the user's prompts, because
 the assistant's statements are not facts about the user.
 """
 
@@ -75,17 +75,18 @@ class FactChange:
 def pending_prompts(
     thread: Thread, since: datetime | None, answered_id: MessageId | None = None
 ) -> tuple[Message, ...]:
-    """Return the prompts, of all branches, from which facts are still to be noted, oldest first.
+    """Return the prompts, of all branches, that are still to be searched for facts, oldest first.
 
-    Prompts before *since*, when memory was last switched on, are left out. A prompt without a reply waits until it or a
-    later prompt gets a reply. The prompt *answered_id* counts as answered, because its reply is ending now.
+    Prompts before *since*, the time when memory was last switched on, are left out. A prompt without a reply is left out
+    until it or a later prompt gets a reply. The prompt *answered_id* counts as answered, because its reply is ending now.
     """
     by_id = {message.id: message for message in thread.messages}
     last_seq = 0
     for message in thread.messages:
         if message.is_answer or message.id == answered_id:
             asked: Message | None = message
-            while asked and asked.role is Role.ASSISTANT:  # skip the continued parts of a reply
+            # a continued reply consists of several messages: go back from the last one to the prompt
+            while asked and asked.role is Role.ASSISTANT:
                 asked = by_id.get(asked.parent_id) if asked.parent_id else None
             last_seq = max(last_seq, asked.seq if asked else 0)
     return tuple(
@@ -101,12 +102,12 @@ def pending_prompts(
 def is_request_due(
     pending: Sequence[Message], now: datetime, most: int = BATCH, silence: timedelta = SILENCE
 ) -> bool:
-    """Return True if the model should be asked about *pending* now, without waiting until the chat is left."""
+    """Return True if the model should be asked about *pending* now, instead of when the user leaves the chat."""
     return bool(pending) and (len(pending) >= most or now - pending[-1].created_at >= silence)
 
 
 def may_state_facts(prompt: str) -> bool:
-    """Return False if *prompt* is nothing but fenced code and quoted lines, without the user's own words."""
+    """Return True if *prompt* contains words of the user outside of fenced code and quoted lines."""
     fence = ""
     own: list[str] = []
     inside: list[str] = []
@@ -126,13 +127,13 @@ def may_state_facts(prompt: str) -> bool:
 
 
 def join_exchanges(exchanges: Iterable[Sequence[Message]]) -> tuple[Message, ...]:
-    """Return the messages of *exchanges* in order, each once."""
+    """Return the messages of *exchanges*, sorted by sequence number, each message once."""
     by_id = {message.id: message for exchange in exchanges for message in exchange}
     return tuple(sorted(by_id.values(), key=lambda message: message.seq))
 
 
 def exchange_about(thread: Thread, prompt_id: MessageId) -> tuple[Message, ...]:
-    """Return the reply before a prompt, the prompt, and its reply, if any; empty if one of them cannot be read."""
+    """Return a prompt with the reply before it and its own reply, if any; empty if one of these messages cannot be read."""
     branch = thread.through(prompt_id).branch()
     at = next((n for n, said in enumerate(branch) if said.id == prompt_id), None)
     exchange = () if at is None else exchange_of(branch, at)
@@ -140,10 +141,9 @@ def exchange_about(thread: Thread, prompt_id: MessageId) -> tuple[Message, ...]:
 
 
 def exchange_of(branch: Sequence[Message], at: int) -> tuple[Message, ...]:
-    """Return the reply before the prompt at index *at*, if any, the prompt, and its own reply, if any.
+    """Return the prompt at index *at*, with the reply before it and its own reply, if any.
 
-    If the message before the prompt is another prompt, which got no reply, it is left out: memory may have been off
-    when it was sent.
+    A preceding prompt that has no reply is left out, because memory may have been off when that prompt was sent.
     """
     follows_reply = at > 0 and branch[at - 1].role is Role.ASSISTANT
     has_reply = at + 1 < len(branch) and branch[at + 1].role is Role.ASSISTANT
@@ -189,7 +189,7 @@ def _plan(
     counter: TokenCounter,
     prompt_bytes: int,
 ) -> ContextPlan:
-    """Plan a request in which a prompt takes at most *prompt_bytes*. Raise PromptTooLong."""
+    """Plan a request in which a prompt takes at most *prompt_bytes*. Raise PromptTooLong if the request does not fit."""
     others = _count_prompts(exchange) - 1
     reply_tokens = min(_REPLY_TOKENS + others * _MORE_REPLY_TOKENS, context_tokens // 4)
     budget = ContextBudget(context_tokens, reply_tokens)
@@ -222,7 +222,7 @@ def parse_fact_changes(
     """Return the changes in the model's answer *said*; none if it is malformed.
 
     *shown* are the facts that the answer refers to by number, from 1; *known* are all current facts. Two kinds of facts are
-    never replaced, so the new fact is added beside them: facts that the user wrote for a conversation or space, and facts
+    never replaced (the new fact is added instead): facts that the user wrote for a conversation or space, and facts
     outside *space_id*, the space of the conversation, because the texts of a space stay in that space.
     """
     answer = _parse(said)
@@ -253,7 +253,7 @@ def parse_fact_changes(
 
 
 class _Strict(BaseModel):
-    # cache_strings: by default, pydantic also caches short values for the whole process; these are the user's texts
+    # cache_strings: by default, pydantic caches short values for the life of the process; here the values are users' texts
     model_config = ConfigDict(
         extra="forbid", strict=True, hide_input_in_errors=True, cache_strings="keys"
     )
@@ -275,7 +275,7 @@ _MARKUP = re.compile(r"[<>{}\[\]|\\`*#~]|__|://")
 
 def _parse(said: str) -> _Answer | None:
     text = said.strip()
-    if fenced := _FENCE.fullmatch(text):  # models put a fence around JSON even if asked not to
+    if fenced := _FENCE.fullmatch(text):  # models put a code fence around JSON even if asked not to
         text = fenced[1]
     try:
         return _Answer.model_validate_json(text.encode())
@@ -293,7 +293,7 @@ def _is_fact(text: str) -> bool:
 
 
 def _normalize(text: str) -> str:
-    """Return the letters and digits of *text*, with variants such as upper and lower case made equal."""
+    """Return the letters and digits of *text*, case-folded and in one Unicode form, for comparisons."""
     folded = safe_text.normalize("NFKC", text).casefold()
     return "".join(filter(str.isalnum, folded))
 

@@ -1,13 +1,13 @@
-"""A forecast of the next prompt's tokens, calibrated with the counts that the endpoint reported. Pure.
+"""A forecast of the next prompt's tokens, calibrated with the counts that the endpoint reported. No I/O.
 
-* The last call is the anchor: the endpoint has counted its prompt and its reply. If the next prompt extends these, only
-  the difference is estimated: added or removed messages, such as recalled or trimmed ones. If the difference
-  is larger than the prompt, as on the first turn or after new instructions, the whole prompt is estimated.
-* An estimate is the counter's count times the ratio of counted to estimated tokens. A `Calibration` has the ratios
-  of a model by kind of text, because one vocabulary contains whole Russian words and another only single letters. Each
-  call refines the calibration, mostly by the difference between the counts of its prompt and the previous prompt. A
-  calibration is computed with +, -, * and / alone, so the same calls in the same order give the same calibration in any
-  process.
+* The last call is the anchor: the endpoint has counted its prompt and its reply. If the next prompt mostly repeats these,
+  only the difference is estimated: messages that were added or removed. If the difference would be larger than the whole
+  prompt, as on the first turn or after a change of the instructions, the whole prompt is estimated.
+* An estimate is the local counter's count, times the ratio of the endpoint's counts to the local ones. A `Calibration`
+  has these ratios of a model by kind of text, because one vocabulary contains whole Russian words and another only
+  single letters. Each call refines the calibration, mostly by the difference between the counts of its prompt and the
+  previous prompt. A calibration is computed with +, -, * and / alone, so the same calls in the same order give the same
+  calibration in any process.
 * An implausible count is used neither as an anchor nor for the calibration: zero, or fewer tokens than the text can
   have (some servers leave out cached tokens). If an endpoint counts thoughts as part of the reply, the count of the
   next prompt, which does not contain them, reveals this.
@@ -23,12 +23,14 @@ from services.domain import Usage
 from services.domain.context import ContextMessage, Forecast
 from services.memory.tokens import KindCounter
 
-# Counted tokens per estimated token: the range over all vocabularies for ordinary text.
+# The lowest and the highest ratio of counted to estimated tokens, for ordinary text and any vocabulary.
 LEAST_RATIO, MOST_RATIO = 0.05, 1.5
 _SURPRISE = 8.0  # one count changes a ratio by at most this factor
-_STEADINESS = 0.1  # minimum weight of a new count, because the model behind a name may change
-_FEW_TOKENS = 10  # at this count, half of the error is assumed to be chance
-_MARGIN = 1.05  # factor that makes a calibrated count too high on purpose
+# minimum weight of a new count, so that ratios adapt if an endpoint changes the model
+_STEADINESS = 0.1
+# for a text of this many tokens, half of the estimate's error is assumed to be chance
+_FEW_TOKENS = 10
+_MARGIN = 1.05  # a calibrated count is multiplied by this, so that it is rarely too low
 
 # the tokens that a chat template adds to a message (ChatML: 5), in hundredths of a token
 _ENVELOPE = Counter({"envelope": 500})
@@ -80,11 +82,11 @@ class Calibration:
         return sum(known.samples for known in self.by_kind.values())
 
     def estimate(self, kinds: Mapping[str, int]) -> float:
-        """Estimate the tokens of a text without bias; *kinds*: the counter's hundredths of a token by kind of text."""
+        """Estimate the tokens of a text without bias; *kinds* maps each kind of text to the counter's hundredths of a token."""
         return sum(self._ratio(kind) * hundredths for kind, hundredths in kinds.items()) / 100
 
     def high(self, kind: str) -> float:
-        """Return a deliberately high ratio of a known *kind*; the more samples, the smaller the excess."""
+        """Return a deliberately high ratio for a known *kind* of text; with more samples, it is closer to the real ratio."""
         ratio, samples = self.by_kind[kind]
         return max(ratio, (1 + ratio * samples**2) / (1 + samples**2)) * _MARGIN
 
@@ -108,7 +110,7 @@ class Calibration:
         return replace(self, by_kind=learned)
 
     def rounded(self) -> "Calibration":
-        """Return the calibration, rounded for storage; the digits that are dropped are not accurate."""
+        """Return the calibration with its numbers rounded for storage; the dropped digits are not accurate anyway."""
         by_kind = {
             kind: KindRatio(round(ratio, 4), round(samples, 2))
             for kind, (ratio, samples) in sorted(self.by_kind.items())
@@ -118,8 +120,8 @@ class Calibration:
     def _ratio(self, kind: str) -> float:
         if known := self.by_kind.get(kind):
             return known.ratio
-        # a new kind begins with the mean ratio of its family; the kinds are sorted, so that every process
-        # computes exactly the same sum
+        # a kind without a ratio gets the mean ratio of its family; the kinds are sorted, so that every process
+        # adds up in the same order and gets exactly the same sum
         family = _family(kind)
         alike = [known for other, known in sorted(self.by_kind.items()) if _family(other) == family]
         alike.append(KindRatio(_FIRST_RATIO.get(family, _FIRST_RATIO_OF_OTHERS), 1))
@@ -137,8 +139,9 @@ def _family(kind: str) -> str:
 class CalibratedCounter:
     """A token counter with a model's calibration: it counts five per cent too high, and more with few samples.
 
-    With this count, a prompt can fill the context window; the uncalibrated count must leave room for the model that needs
-    the most tokens. The counts of texts are cached, because successive plans of a conversation repeat the texts.
+    With this count, a prompt can fill the context window. The uncalibrated count leaves part of the window empty, because it
+    must be high enough for the model that needs the most tokens. The counts of texts are cached, because successive plans
+    of a conversation repeat the texts.
     """
 
     def __init__(self, base: KindCounter, calibration: Calibration) -> None:
@@ -164,7 +167,7 @@ class CalibratedCounter:
 def learn(
     calibration: Calibration, before: CountedCall | None, call: CountedCall, counter: KindCounter
 ) -> Calibration:
-    """Return *calibration* refined by *call*; *before*: the previous call, if any. All three belong to one model."""
+    """Return *calibration* refined by *call* and by its difference from *before*, the previous call of the same model."""
     gone, new = _difference(before, call.messages) if before else (None, None)
     if before and new and not gone:
         calibration = _learn_growth(calibration, before, call, new, counter)
@@ -196,7 +199,7 @@ def forecast_prompt(
     if anchor:
         gone, new = _difference(anchor, messages)
         known = float(anchor.tokens.prompt)
-        if anchor.reply in gone:  # the counted prompt did not contain the reply
+        if anchor.reply in gone:  # nothing to subtract, because `known` does not include the reply
             gone -= Counter([anchor.reply])
         else:
             known += calibration.estimate(_ENVELOPE) + _reply_tokens(anchor, calibration, counter)
@@ -210,7 +213,11 @@ def forecast_prompt(
 def min_likely_tokens(
     messages: Iterable[ContextMessage], calibration: Calibration, counter: KindCounter
 ) -> int:
-    """Return a likely minimum of the model's count: half of the expected tokens, a tenth for uncertain kinds (`_SURE`)."""
+    """Return a likely minimum of the model's count.
+
+    The minimum is half of the expected tokens, or a tenth for a kind of text that is not in `_SURE` and that the endpoint
+    has never counted.
+    """
     least = 0.0
     for kind, hundredths in _kinds(messages, counter).items():
         known = calibration.by_kind.get(kind)
@@ -226,7 +233,7 @@ def _learn_growth(
     new: Counter[ContextMessage],
     counter: KindCounter,
 ) -> Calibration:
-    """Learn from the growth of the prompt from *before* to *call*: the reply of *before*, and *new* messages."""
+    """Learn from the growth between the prompts of *before* and *call*: the reply of *before*, and the *new* messages."""
     growth = call.tokens.prompt - before.tokens.prompt
     kinds = _kinds(new.elements(), counter) + _ENVELOPE
     if not calibration.has_thoughts and _is_plausible(kinds, growth - before.reply_tokens):
@@ -246,7 +253,7 @@ def _reply_tokens(call: CountedCall, calibration: Calibration, counter: KindCoun
 
 
 def _is_likely(call: CountedCall, calibration: Calibration, counter: KindCounter) -> bool:
-    """Return True unless the count is too low for the prompt; a high count is fine, because endpoints may add text."""
+    """Return False if the endpoint's count is too low for the prompt. No count is too high, because endpoints may add text."""
     return call.tokens.prompt * 2 >= calibration.estimate(_kinds(call.messages, counter))
 
 
@@ -264,7 +271,7 @@ def _difference(
 
 
 def _kinds(messages: Iterable[ContextMessage], counter: KindCounter) -> Counter[str]:
-    """Count *messages* and their envelopes by kind of text."""
+    """Estimate the tokens of *messages* and of the template around them, in hundredths of a token by kind of text."""
     kinds = Counter[str]()
     for message in messages:
         kinds.update(counter.kinds(message.body))

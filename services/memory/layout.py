@@ -1,4 +1,4 @@
-"""The layout of a prompt and its size in tokens, the same for every policy.
+"""The layout of a prompt and its size in tokens. The layout is the same for every context policy.
 
 Many chat templates refuse a second system message, or two user messages in a row. So the facts and the summary are
 blocks of the one system message, and recalled messages are a block at the start of the prompt they were recalled for.
@@ -31,7 +31,7 @@ class Pair(NamedTuple):
 
 
 def complete_pairs(past: Sequence[Message], after: int) -> list[Pair]:
-    """Return the pairs of *past* whose prompt has a seq greater than *after*."""
+    """Return the pairs of messages in *past* whose prompt has a sequence number (seq) above *after*."""
     return [
         Pair(prompt, reply)
         for prompt, reply in pairwise(past)
@@ -47,12 +47,12 @@ def message_ids(pairs: Iterable[Pair]) -> tuple[MessageId, ...]:
 
 
 def count_fitting(pairs: Sequence[Pair], room: int, counter: TokenCounter) -> int:
-    """Return the number of the newest *pairs* that fit in *room* (tokens)."""
+    """Return how many of the newest *pairs* fit in *room*, which is in tokens."""
     return count_first((pair.tokens(counter) for pair in reversed(pairs)), room)
 
 
 def count_first(sizes: Iterable[int], room: int) -> int:
-    """Return how many of the first *sizes* fit in *room* together."""
+    """Return how many of the first *sizes* add up to at most *room*."""
     return sum(1 for _ in takewhile(room.__ge__, accumulate(sizes)))
 
 
@@ -78,7 +78,7 @@ class Layout:
 
     @property
     def tokens(self) -> int:
-        """The size of the prompt in tokens, overestimated on purpose."""
+        """The size of the prompt in tokens, as a deliberately high estimate."""
         return sum(part.tokens for part in self._parts())
 
     @property
@@ -87,7 +87,7 @@ class Layout:
         return self.room - self.tokens
 
     def plan(self, reply_tokens: int) -> ContextPlan:
-        """Return the plan that sends this prompt."""
+        """Return the context plan of this layout, which leaves *reply_tokens* for the reply."""
         messages, parts = tuple(self._messages()), tuple(self._parts())
         bounds = (_MESSAGE_BOUND + self.counter.bound(message.body) for message in messages)
         return ContextPlan(
@@ -114,7 +114,7 @@ class Layout:
             yield ContextMessage(Role.USER, _with_recalls(self.recalls, self.prompt))
 
     def _parts(self) -> Iterator[Part]:
-        """Yield the parts of the prompt in order; the last part, the frame, is the overhead of all other parts."""
+        """Yield the parts of the prompt in order. The last part, the frame, has the tokens around and between the others."""
         counter, frame = self.counter, _PROMPT_TOKENS
         if self.instructions or self.facts or self.summary:
             frame += MESSAGE_TOKENS
@@ -160,7 +160,7 @@ def recall_tokens(recall: RecalledMessage, counter: TokenCounter) -> int:
 
 
 def frame_tokens(recalls: Iterable[RecalledMessage], counter: TokenCounter) -> int:
-    """Count the tokens around recalled messages: the marks of their block, and each heading once."""
+    """Count the tokens around recalled messages: the marker lines of their block, and each heading once."""
     stated = {heading for recall in recalls for heading in blocks.headings(recall)}
     return blocks.fence_tokens(blocks.RECALLED, (heading[-1] for heading in stated), counter)
 

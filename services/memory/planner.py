@@ -8,13 +8,14 @@ A policy chooses messages of the past and the planner packs them, so all policie
   templates refuse two user messages in a row. Empty replies, and pairs with a message that could not be verified, are
   left out, too. All of these count as omitted.
 * The plan fits: the prompt and the longest reply together stay within the context window. The prompt leaves part of the
-  window free. The reply may use what is left after the upper bound of the prompt's tokens, up to the model's limit.
-* Providers cache a prompt by its prefix, so the verbatim messages begin at a stored position and only grow in number
+  window free. The reply may be as long as the window allows after a prompt of the largest likely size, up to the
+  model's limit.
+* Providers cache a prompt by its prefix. So the verbatim messages begin at a stored position, and their number only grows
   until the budget overflows; then they are trimmed to two thirds of the budget. The policy Window also trims them to
-  its number of messages, once there are one and a half times as many. The start moves back if the messages
-  use less than two fifths of the budget (one fifth under Retrieval). This happens when the context window has become
-  larger, or when a summary or the newest messages were deleted. The caller stores `ContextPlan.start_seq` and `prefix_seq` and passes them to the next plan,
-  so the same rows give the same bytes in any process.
+  its number of messages, once there are one and a half times as many. The start moves back to earlier messages if the
+  messages use less than two fifths of the budget (one fifth under Retrieval). This happens when the context window has
+  become larger, or when a summary or the newest messages were deleted. The caller stores `ContextPlan.start_seq` and
+  `prefix_seq` and passes them to the next plan, so the same rows give the same bytes in any process.
 """
 
 from collections.abc import Callable, Sequence
@@ -45,15 +46,15 @@ from services.memory.layout import (
 from services.memory.prompt_cache import extend_prefix, rebuild_prefix
 from services.memory.tokens import TokenCounter
 
-# per cent of the room that a trim leaves in use; after a deeper trim, less than four fifths of the context
-# would be in use on average
+# per cent of the prompt's room that a trim leaves in use; if trims were deeper, less than four fifths of the
+# context would be in use on average
 _TRIM_TO_PERCENT = 67
-# per cent of the room; if less is in use, the start moves back to earlier messages (far below
-# `_TRIM_TO_PERCENT`, so that trims and moves do not alternate)
+# per cent of the prompt's room; if less is in use, the start moves back to earlier messages. The value is
+# far below `_TRIM_TO_PERCENT`, because a move back would undo a trim
 _RETURN_PERCENT = 40
 # like `_RETURN_PERCENT`, for Retrieval, which may trim the verbatim messages to a quarter of the room
 _RETURN_RELATED_PERCENT = 20
-_FACTS_PERCENT = 10  # per cent of the prompt's tokens that facts may take
+_FACTS_PERCENT = 10  # the share of the prompt's tokens that facts may take, in per cent
 # the tokens of ordinary text are at most this percentage of the estimate (tokens.py)
 _UNDERCOUNT_PERCENT = 120
 
@@ -63,9 +64,9 @@ class Selection:
     """The messages that a policy chose."""
 
     layout: Layout
-    # the pairs that the policy may send; the layout has the newest of them
+    # all pairs that the policy may send; the layout has the newest of these, as many as fit
     pairs: Sequence[Pair]
-    # the seq after which the policy chooses messages; `plan_context` adapts it to the pairs that are sent
+    # the sequence number after which the policy chooses messages; `plan_context` adjusts it to the pairs that are sent
     start_seq: int
     prefix_seq: int
     refusal: type[PromptTooLong] = PromptTooLong  # the error to raise if the layout overflows
@@ -76,8 +77,8 @@ def plan_context(
 ) -> ContextPlan:
     """Plan the messages to send to the model within *budget*.
 
-    Raise PromptTooLong if instructions and prompt overflow the budget, ChatFull if the past does so under Full,
-    NewerVersion if this version does not know the policy.
+    Raise PromptTooLong if the instructions and the prompt overflow the budget; ChatFull if, under the policy Full, the
+    earlier messages overflow the budget; NewerVersion if this version of the app does not know the policy.
     """
     select = SELECTIONS.get(policy.name)
     if select is None:
@@ -137,7 +138,7 @@ SELECTIONS: dict[str, Callable[[MemoryPolicy, Layout, History], Selection]] = {
 
 
 def summary_layout(history: History, room: int, counter: TokenCounter) -> Layout:
-    """Return the layout of a summarised conversation after its last turn: the contents that the next prompt may repeat."""
+    """Return the layout of a summarised conversation's next prompt before trimming: its messages may overflow *room*."""
     base, covered_seq = _with_summary(_base(history, room, counter), history)
     after = max(_start_seq(history), covered_seq)
     layout = replace(base, pairs=complete_pairs(history.past, after=after))
@@ -145,14 +146,14 @@ def summary_layout(history: History, room: int, counter: TokenCounter) -> Layout
 
 
 def usable_summary(history: History) -> RunningSummary | None:
-    """Return the summary; None if it is blank, belongs to another branch, covers messages before the reset, or lacks
-    pairs after the reset, because it was made while a later reset hid them."""
+    """Return the summary; None if it is blank, belongs to another branch, covers messages before the context reset, or
+    misses messages after this reset, because the summary was made while a later reset hid the messages."""
     summary = history.summary
     is_usable = (
         summary is not None
         and bool(summary.text.strip())
         and history.reset_seq < summary.from_seq <= summary.up_to_seq
-        # a branch with the last summarised message also has all earlier ones, so the summary fits it
+        # a branch that has the last summarised message has all earlier ones, too, so the summary applies to it
         and any(message.seq == summary.up_to_seq for message in history.past)
         and not complete_pairs(
             [message for message in history.past if message.seq < summary.from_seq],
@@ -167,7 +168,7 @@ def _start_seq(history: History) -> int:
 
 
 def _base(history: History, room: int, counter: TokenCounter) -> Layout:
-    """Return the layout without past messages; facts that would make it too long are left out."""
+    """Return the layout of a prompt without past messages; facts are left out if they would make the prompt too long."""
     bare = Layout(room, counter, history.instructions, prompt=history.prompt)
     # count facts without the calibration: it changes with each reply, so the facts that fit, and with them the
     # beginning of the prompt, would change as well
@@ -193,9 +194,9 @@ def newest_facts(facts: Sequence[Fact], left: int, counter: TokenCounter) -> tup
 
 
 def _without_redundant_facts(layout: Layout) -> Layout:
-    """Leave out facts whose source message is sent verbatim: they repeat the message and change the cached prefix.
+    """Leave out facts whose source message is sent verbatim: such a fact repeats the message and changes the cached prefix.
 
-    Such a fact returns when its source message is dropped, which changes the prefix anyway.
+    The fact is included again when its source message is dropped from the prompt, which changes the prefix anyway.
     """
     shown = set(message_ids(layout.pairs))
     return replace(
@@ -204,7 +205,7 @@ def _without_redundant_facts(layout: Layout) -> Layout:
 
 
 def _with_summary(base: Layout, history: History) -> tuple[Layout, int]:
-    """Return *base*, with the summary if it fits, and the seq up to which no message is sent verbatim."""
+    """Return *base*, with the summary if that fits, and the sequence number up to which no message is sent verbatim."""
     if summary := usable_summary(history):
         layout = replace(base, summary=summary)
         if summary_tokens(summary, base.counter) <= base.room // 2 and layout.left >= 0:
@@ -251,7 +252,7 @@ def _trimmed(base: Layout, pairs: Sequence[Pair]) -> Layout:
     fitting = count_fitting(pairs, base.room - taken, base.counter)
     if fitting < len(pairs):
         lasting = base.room * _TRIM_TO_PERCENT // 100 - taken
-        # the last pair stays if it fits at all, because the prompt may be about it
+        # the last pair is sent if it fits at all, because the prompt may be about it
         fitting = max(count_fitting(pairs, lasting, base.counter), min(fitting, 1))
     return replace(base, pairs=pairs[len(pairs) - fitting :])
 

@@ -1,12 +1,12 @@
-"""The policy Retrieval: recall that preserves the prefix of a prompt, which providers cache.
+"""The Retrieval policy: it recalls messages without changing the prompt prefix that providers cache.
 
-Recall differs for each prompt, and the provider cannot use its cache if the prefix changes. So messages recalled for
-a prompt stay at the start of that prompt, and a later turn only adds messages not sent yet. On overflow the prefix is
-rebuilt: earlier recalls are dropped, the latest messages are trimmed to a quarter of the budget if they fill more than
-half of it, and messages are recalled anew for the prompt.
+Different messages are recalled for each prompt, but a provider cannot use its cache if the prefix changes. So the messages
+recalled for a prompt stay in front of that prompt in later turns, and later turns recall only messages that have not
+been sent yet. On overflow the prefix is rebuilt: earlier recalled messages are dropped, the latest messages are trimmed
+to a quarter of the budget if they fill more than half of it, and messages are recalled again for the new prompt.
 
-If nothing was recalled before, there is no cache to lose, so recalled messages may take all of the budget except the
-latest messages' quarter. For the alternatives that were measured see docs/decisions/prompts-that-begin-alike.md.
+If nothing was recalled before, there is no cache to lose, so recalled messages may take the whole budget except the
+quarter for the latest messages. The alternatives that were measured are in docs/decisions/prompts-that-begin-alike.md.
 """
 
 from collections import defaultdict
@@ -33,28 +33,28 @@ from services.memory.layout import (
 from services.memory.terms import stems
 
 # The following values are percentages of the prompt's tokens.
-_LATEST = 25  # the share that the latest messages get when the prefix is rebuilt
-# on overflow, the latest messages stay if they take at most this share: only recalled messages are dropped
+_LATEST = 25  # the share reserved for the latest messages when the prefix is rebuilt
+# on overflow, if the latest messages take at most this share, all of them stay, and only recalled messages are dropped
 _LASTING = 55
 _REBUILT = 15  # the share that recalled messages get when a cached prefix is rebuilt
 _TURN = 6  # the largest share that messages recalled in one later turn may take
-_REFILL = 40  # more of the latest messages fill a rebuilt prefix up to this share
-_REFILL_ALONE = 67  # like `_REFILL`, if nothing was recalled for the rebuilt prefix
-# a long message that takes less than this share of the tokens for recalled messages is quoted in full
+_REFILL = 40  # a rebuilt prefix is filled with more of the latest messages up to this share
+_REFILL_ALONE = 67  # replaces `_REFILL` if nothing was recalled for the rebuilt prefix
+# a long message is quoted in full if it takes less than this share of the tokens for recalled messages
 _WHOLE = 10
-_MISSES = 5  # no more extracts are tried after this many have not fitted
+_MISSES = 5  # after this many extracts that did not fit, no more are tried
 # a message's score is divided by its length in characters, clamped to this range
 _SHORT, _FULL = 300, 700
 
 
 def extend_prefix(base: Layout, history: History, pairs: Sequence[Pair]) -> Layout | None:
-    """Return *base* with *pairs*, the messages recalled for these pairs before, and a few newly recalled messages.
+    """Return *base* with *pairs*, the messages that were recalled for these pairs, and a few newly recalled messages.
 
     Return None if the prefix must be rebuilt.
     """
     was_rebuilt = bool(history.past) and history.past[-1].seq == history.prefix_seq
     if was_rebuilt and not pairs:
-        # no pair was sent in full, and only `rebuild_prefix` may recall the messages of the last pair
+        # the last turn sent no pair in full; only `rebuild_prefix` can recall the messages of the last pair
         return None
     if count_fitting(pairs, base.room, base.counter) < len(pairs):
         return None  # check this first, because counting the recalled messages takes longer
@@ -122,7 +122,7 @@ def rebuild_prefix(base: Layout, history: History, pairs: Sequence[Pair]) -> Lay
 
 
 def _count_refill(layout: Layout, older: Sequence[Pair], room: int) -> int:
-    """Return how many of the *older* pairs fit in *room* beside *layout*; a message that *layout* recalls counts once."""
+    """Return how many *older* pairs can be added to *layout* within *room*; recalled messages are not counted twice."""
     counter = layout.counter
     recalled = {each.message.id: recall_tokens(each, counter) for each in layout.recalls}
     sizes = (
@@ -149,7 +149,7 @@ def _before_reset(history: History) -> set[MessageId]:
 def _without(
     ids: Collection[MessageId], recalls: Iterable[RecalledMessage]
 ) -> Collection[RecalledMessage]:
-    """Return *recalls* with each message once, without empty messages and without the messages *ids*."""
+    """Return *recalls* without repetitions, without empty messages, and without the messages whose ids are in *ids*."""
     found: dict[MessageId, RecalledMessage] = {}
     for each in recalls:
         if each.message.id not in ids and has_text(each.message):
@@ -163,9 +163,9 @@ def _pack(
     room: int,
     extracts: Mapping[MessageId, Sequence[Extract]],
 ) -> tuple[RecalledMessage, ...]:
-    """Return the candidates that fit in *room* (tokens), chosen by score per length, in chronological order.
+    """Choose, by score per length, the candidates that fit in *room* (in tokens); return them in chronological order.
 
-    A message that is long for this room is quoted as an extract, which does not overlap the *extracts* already sent.
+    A message that is too long for *room* is quoted as an extract, which does not overlap the *extracts* already sent.
     """
     if base.prompt is None:
         return ()

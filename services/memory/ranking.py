@@ -1,9 +1,9 @@
-"""BM25 over messages with their neighbours, as numpy columns. Nothing is stored.
+"""BM25 ranking of messages together with their neighbours, in numpy columns. Nothing is stored.
 
 Each message is scored as a virtual document of the message and its neighbours, because an answer seldom repeats the
-words of its question. A neighbour at most three messages away counts with a weight that halves every 16 words of
-distance: short messages between two friends count together, but a reply of 500 words adds nothing to its neighbours.
-With n messages, of which df have the term:
+words of its question. A neighbour at most three messages away has a weight that halves with every 16 words of
+distance: short messages between two friends are scored together, but a reply of 500 words adds nothing to its neighbours.
+With n messages, of which df contain the term:
 
     tf     = sum over neighbours of 2**(-distance / 16) * occurrences, and length likewise
     norm   = 1 - B + B * length / average length
@@ -34,10 +34,11 @@ from services.memory.dates import named_days
 from services.memory.terms import words
 
 _K1, _B = 1.2, 0.9
-# messages further apart in time share no terms; the pause is longer than a meeting, shorter than a night
+# messages with a longer pause between them share no terms; this is longer than a meeting, and shorter than a night
 _PAUSE_SECONDS = 6 * 3600
-_NEIGHBOURS = 3  # a message shares its terms with this many messages on either side
-_HALF = 16  # the distance between two messages, in words, that halves the share that they exchange
+_NEIGHBOURS = 3  # a message also gets a share of the terms of this many messages on either side
+# distance between two messages, in words, at which the shares that they exchange are halved
+_HALF = 16
 _LEAST_SHARE = 0.05  # a smaller share is ignored
 # factor for the share that a short question gives to the next message, its likely answer
 _TO_ANSWER = 2
@@ -50,19 +51,19 @@ _MOST_DAYS = 50  # maximum date ranges in a query
 _USER = 2
 _EXCHANGE = 0.2  # the highest share of their scores that a prompt and its reply give to each other
 
-# words that show that a query is about the assistant's messages; includes the word after "you", which is seldom
-# the subject, as in "did you recommend"
+# matches words which show that a query is about the assistant's messages; includes the word after "you", as in
+# "did you recommend", because that word is seldom the subject of the query
 ABOUT_REPLIES = re.compile(r"\b(?:your|you(?:['\u2019]\w+)?(?:\s+\w+)?)\b", re.IGNORECASE)
 ROLES = frozenset({Role.USER.value, Role.ASSISTANT.value})
 
 Floats = NDArray[np.float64]
 _Number = TypeVar("_Number", float, Floats)
-# for each distance in messages, two columns: the shares that earlier messages get, and the shares that later messages get
+# for each distance in messages, two columns: the shares given to earlier messages, and the shares given to later ones
 _Shares = list[tuple[Floats, Floats]]
 
 
 class Numbers(NamedTuple, Generic[_Number]):
-    """The numeric fields of a message, or the columns of all messages."""
+    """The numeric fields of one message, or the same fields of all messages as columns."""
 
     conversation: _Number
     seq: _Number
@@ -72,7 +73,7 @@ class Numbers(NamedTuple, Generic[_Number]):
     length: _Number  # the number of words
     times: _Number
     names: _Number  # the number of names that are not a speaker's
-    # true for a short question; a long reply is informative even if it ends with "Shall I go on?"
+    # true only for short questions: a long reply is informative, even if it ends with "Shall I go on?"
     is_question: _Number
 
 
@@ -112,12 +113,16 @@ class Columns:
         self._norm = 1 - _B + _B * around * (len(rows) / max(1.0, fsum(around)))
 
     def count(self, postings: "array[int]") -> Floats:
-        """Return how often each message occurs in *postings*, a list of row numbers."""
+        """Count how often each message's row number occurs in *postings*."""
         places = self.places[np.frombuffer(postings, np.intc)]
         return np.bincount(places, minlength=len(self.ids)).astype(float)
 
     def bm25(self, occurrences: Floats, places: NDArray[np.intp] | None = None) -> Floats:
-        """Return the scores for a term's *occurrences*: of all messages with neighbours, or of *places* without neighbours."""
+        """Return the scores for a term's *occurrences*.
+
+        Without *places*, score all messages together with their neighbours; otherwise score only the messages at *places*, without
+        neighbours.
+        """
         tf = spread(occurrences, self.lent) if places is None else occurrences
         norm = self._norm if places is None else self._norm[places]
         return self.idf(int(np.count_nonzero(occurrences))) * (_K1 + 1) * tf / (tf + _K1 * norm)
@@ -137,7 +142,7 @@ class Columns:
             yield within.astype(float)
 
     def weights(self, query: str) -> Floats:
-        """Return the factor by which each message's score is multiplied."""
+        """Return, for each message, the factor by which its score is multiplied."""
         weights = np.where(self._numbers.is_question, _ASKING, 1.0)
         if self._speakers.keys() <= ROLES:
             role, weight = Role.USER, self._user
@@ -165,7 +170,10 @@ class Columns:
         return [place for *_, place in sorted(order, reverse=True)[: max(0, limit)]]
 
     def _shares(self) -> Iterator[Floats]:
-        """Yield, for each distance in messages, the share that each pair of messages at this distance exchanges."""
+        """Yield, for each distance from 1 to `_NEIGHBOURS` messages, the share (0 to 1) of its terms that a neighbour lends.
+
+        The share is 0 between conversations and across a long pause; it halves with every `_HALF` terms of distance.
+        """
         numbers = self._numbers
         middles = np.cumsum(numbers.length) - numbers.length / 2
         is_other = np.diff(numbers.conversation) != 0
@@ -188,7 +196,7 @@ class Columns:
 
 
 def spread(values: Floats, shares: Iterable[tuple[Floats, Floats]]) -> Floats:
-    """Return *values* plus the neighbours' values, weighted by *shares* for each distance."""
+    """Add to each of *values* the values of its neighbours, weighted by the *shares* for each distance in messages."""
     total = values.copy()
     for k, (to_earlier, to_later) in enumerate(shares, 1):
         total[k:] += to_later * values[:-k]

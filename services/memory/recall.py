@@ -1,8 +1,8 @@
-"""Search in earlier messages: an inverted index, ranked by BM25 (ranking.py). Pure, and in memory only.
+"""Search in earlier messages: an inverted index in memory, ranked by BM25 (ranking.py). No I/O.
 
-The first words of a long message count twice. A long word is found by its parts, and by compounds that contain it. A
-date or date range in a query counts as a term of the messages of those days. From the eleventh result on, terms
-that the best twenty messages have in common count too (pseudo-relevance feedback): the first results answer the
+The first words of a long message count twice. A query for a long word also finds its parts, and compounds that contain
+it. A date or date range in a query counts as a term of the messages of those days. From the eleventh result on, terms
+that the best twenty messages have in common count, too (pseudo-relevance feedback): the first ten results answer the
 question, and a long context also has room for related messages.
 """
 
@@ -23,19 +23,20 @@ from services.memory.terms import base, has_time, is_question, names, stem, word
 
 _NAMES = 5  # maximum number of names that are indexed for a message
 _SHORT = 15  # a question of at most this many words counts as short, and so as uninformative
-_LEAD = 40  # words at the beginning of a long message that count twice: they name its subject
+_LEAD = 40  # number of words at the start of a long message that count twice, because they name its subject
 _COMPOUND = 0.5  # the weight of a match between a compound word and one of its parts, whichever of them is in the query
-# minimum letters of an indexed compound, and of its parts; maximum letters of a query word that is compared with them
+# minimum letters of an indexed compound, and of its parts; maximum letters of a query word that is compared with compounds
 _LONG, _LEAST, _LONGEST = 9, 5, 60
 _LINKS = ("", "s", "n", "en", "es")  # letters that link the parts of a compound
 _WHOLE, _PROPER = "\0", "\1"  # prefixes of the terms of whole long words, and of names
 _MAX_TERMS = 50  # maximum terms of a query
-_MAX_COMPOUNDS = 100  # maximum words of a query that are compared with all long words
+# maximum words of a query for which compounds are looked up among all long words
+_MAX_COMPOUNDS = 100
 _FIRST = 10  # results ranked by the query alone; later results are ranked by related terms, too
 # related terms are taken from this many of the best messages; at most this many related terms are used
 _BEST, _RELATED = 20, 20
 _COMMON = 0.1  # the largest share of all messages in which a related term may occur
-_RELATION = 0.3  # the weight of the related terms
+_RELATION = 0.3  # the weight of the related terms in a message's score
 
 # maps a stem to the word in the query, and to the word's index terms with their weights
 _Query = dict[str, tuple[str, dict[str, float]]]
@@ -43,7 +44,7 @@ _Query = dict[str, tuple[str, dict[str, float]]]
 
 @dataclass(frozen=True, slots=True)
 class Passage:
-    """A message in the form in which it is indexed."""
+    """A message in the form that the index accepts."""
 
     id: MessageId
     conversation_id: ConversationId
@@ -67,7 +68,7 @@ class RecallIndex:
     """An inverted index of one user's messages. Only one thread at a time may use it."""
 
     def __init__(self) -> None:
-        # a cache for this index alone, because it holds words of one user
+        # each index has its own cache, because the cache contains words of one user
         self._terms_of = cache(_index_terms)
         # maps a term to the row number of each occurrence
         self._postings: dict[str, array[int]] = {}
@@ -81,7 +82,7 @@ class RecallIndex:
         self._conversations = defaultdict[ConversationId, int](count().__next__)
         self._speakers = defaultdict[str, int](count().__next__)
         self._columns: Columns | None = None  # the columns of all messages; None: out of date
-        # `_long`: the searchable long words, one per line; `_new_long`: words that it still lacks
+        # `_long`: the searchable long words, one per line; `_new_long`: long words that are not in `_long` yet
         self._long, self._new_long = "\n", list[str]()
 
     def add(self, passages: Iterable[Passage]) -> None:
@@ -119,7 +120,7 @@ class RecallIndex:
             self._columns = None
 
     def remove(self, ids: Collection[MessageId]) -> None:
-        """Remove messages, and words that no other message has. Unknown ids are ignored."""
+        """Remove the messages *ids*, and the words that only these contain. Unknown ids are ignored."""
         gone = [self._rows.pop(message_id) for message_id in ids if message_id in self._rows]
         if not gone:
             return
@@ -138,7 +139,7 @@ class RecallIndex:
     def search(self, query: str, limit: int = 50) -> tuple[Hit, ...]:
         """Return at most *limit* messages, best first; among equal scores, the newest first."""
         columns = self._columns = self._columns or self._read()
-        # the word after "you" counts only if no other word of the query is indexed
+        # "you" and the word after it are searched only if no other word of the query is indexed
         asked = self._parse(ABOUT_REPLIES.sub(" ", query)) or self._parse(query)
         scores = np.zeros(len(columns.ids))
         has_word: list[NDArray[np.bool_]] = []
@@ -155,7 +156,8 @@ class RecallIndex:
         best = columns.best(scores, min(limit, _FIRST))
         if limit > len(best) == _FIRST:
             wider = scores + _RELATION * weights * self._related(columns, scores, asked)
-            wider[best] = scores[best] + wider.max()  # the first results stay first, in order
+            # keeps the first results first, in the same order
+            wider[best] = scores[best] + wider.max()
             scores, best = wider, columns.best(wider, limit)
         named = [word for word, _ in asked.values()]
         has = np.array([column[best] for column in has_word]).reshape(len(named), len(best)).T
@@ -165,7 +167,7 @@ class RecallIndex:
         )
 
     def _parse(self, query: str) -> _Query:
-        """Return the indexed words of *query*; for a long query, only the rarest words, which discriminate best."""
+        """Return the words of *query* that are indexed; for a long query, only the rarest, which discriminate best."""
         asked: _Query = {}
         for n, word in enumerate(dict.fromkeys(words(query))):
             if (term := stem(word)) not in asked:
@@ -181,7 +183,7 @@ class RecallIndex:
         return asked
 
     def _read(self) -> Columns:
-        """Return the columns of the messages, and make new long words searchable."""
+        """Build the columns of all messages, and make the new long words searchable."""
         self._long += "".join(f"{word}\n" for word in self._new_long)
         self._new_long.clear()
         rows = np.fromiter(self._rows.values(), np.intp, len(self._rows))
@@ -231,7 +233,7 @@ class RecallIndex:
             at = self._long.find(part, end)
 
     def _part(self, text: str, is_last: bool = False) -> str | None:
-        """Return the indexed term for a part of a compound, without linking letters; None if it is not indexed."""
+        """Return the indexed term for *text*, a part of a compound, ignoring linking letters; None if there is no such term."""
         without = text.removeprefix if is_last else text.removesuffix
         terms = (stem(one) for one in map(without, _LINKS) if len(one) >= _LEAST)
         return next((term for term in terms if term in self._postings), None)

@@ -1,7 +1,7 @@
 """The receipt of a turn: a record of the messages that the model was sent, stored with the turn.
 
-Messages never change, so they are named by id or seq; texts that may change (instructions, facts, the summary) are
-copied. A receipt is stored as JSON, which the store seals.
+Messages never change, so a receipt lists them by id or sequence number; texts that may change (instructions, facts, the
+summary) are copied into it. A receipt is stored as JSON, which the store encrypts.
 """
 
 from dataclasses import dataclass, field
@@ -16,10 +16,10 @@ from services.memory.forecast import Calibration
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Receipt(SentContext):
-    """The record of a prompt's contents, and the values that the conversation's next plan needs."""
+    """The record of the context that a turn sent, and the values that the conversation's next plan needs."""
 
     prefix_seq: int = 0
-    # the calibration at the start of the turn; the next turn counts tokens with it
+    # the token calibration at the start of this turn; the next turn's plan counts tokens with it
     calibration: Calibration = field(default_factory=Calibration)
 
     @classmethod

@@ -1,7 +1,7 @@
-"""Index terms of a text: words without case, diacritics or endings.
+"""Index terms of a text: its words, case-folded, without diacritics and endings.
 
-Forms of an English word share a stem. Every word is cut after seven letters and loses its final vowels.
-Scripts without spaces are indexed by characters and pairs of characters.
+The forms of an English word share a stem. Every word is cut after seven letters, and its final vowels are removed.
+Text in scripts without spaces is indexed by single characters and by pairs of characters.
 """
 
 import re
@@ -32,13 +32,13 @@ def words(text: str) -> Iterator[str]:
 
 
 def _parts(run: str) -> Iterator[str]:
-    """Yield the characters and the pairs of characters of a text without spaces."""
+    """Yield the characters of a text without spaces, and each pair of adjacent characters."""
     yield from run
     yield from map("".join, pairwise(run))
 
 
 def _folded(text: str) -> str:
-    """Return *text* case-folded. Text beyond ASCII also loses diacritics and variant letters; katakana become hiragana."""
+    """Return *text* case-folded. If it is not ASCII, also remove diacritics and letter variants; turn katakana into hiragana."""
     text = text.casefold()
     if _FOREIGN.search(text):
         text = safe_text.normalize("NFKD", text)
@@ -52,7 +52,7 @@ def _folded(text: str) -> str:
 
 
 def stem(word: str) -> str:
-    """Return the stem that most forms of *word* share."""
+    """Return the stem of *word*, which most forms of the word share."""
     word = base(word)[:_LETTERS]
     short = word.rstrip(_VOWELS)
     return word if word[0].isdigit() or len(short) < 3 else short
@@ -93,14 +93,14 @@ def names(text: str, most: int) -> frozenset[str]:
 
 
 _WORD = re.compile(r"\d+(?:\.\d+)+|[^\W_]+")
-# the boundaries between the parts of a name in code, as in parseLines, HTTPServer and py3
+# matches the boundaries between the parts of a name in code, such as parseLines, HTTPServer and py3
 _PART = re.compile(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z]{2})|(?<=[A-Za-z])(?=[0-9])")
 _COMMA = re.compile(r"(?<=\d),(?=\d{3}\b)")
 _CODE_NAME = re.compile(
     r"\b(?=\w*?(?:[a-z][A-Z]|[A-Z]{2}[a-z]{2}|[A-Za-z]\d|[^\W_]_[^\W_]))\w+", re.ASCII
 )
 _HIRAGANA = {katakana: katakana - 0x60 for katakana in range(0x30A1, 0x30F7)}
-# letters outside ASCII, or combining marks
+# matches a letter outside ASCII, or a combining mark
 _FOREIGN = re.compile(r"[^\W\x00-\x7f]|[\u0300-\u036f]")
 # scripts without spaces: Thai, Lao, Burmese, Khmer; Japanese, Bopomofo, Chinese
 _SIGNS = (
@@ -111,7 +111,7 @@ _UNSPACED = re.compile(f"[{_SIGNS}]")
 _RUNS = re.compile(f"[{_SIGNS}]+|[^{_SIGNS}]+")
 _QUESTION_MARKS = ("?", "\uff1f", "\u061f")
 _ORDINAL = re.compile(r"(?<=\d)(?:st|nd|rd|th)$")
-# a name within a sentence or a quotation; the "Mel" in "Thanks, Mel!" does not count
+# matches a name within a sentence or a quotation, but not the "Mel" in "Thanks, Mel!"
 _NAME = re.compile(r"(?<=[a-z,] )[A-Z]\w+(?![\w!?])|(?<=\")[A-Z]\w+")
 _TIME = re.compile(
     r"\d|\b(?:yesterday|today|tonight|tomorrow|last|next|ago|since|recently|soon|morning|night"
@@ -137,7 +137,7 @@ STOP_WORDS = frozenset(
 _LETTERS = 7
 _VOWELS = "aeiouy\u0430\u0435\u0438\u043e\u0443\u044b\u044d\u044e\u044f"  # Latin and Cyrillic
 _ENDINGS = {"ies": "y", "sses": "ss", "ied": "y", "ing": "", "ed": "", "ly": "", "es": "e", "s": ""}
-# separated by commas: the base form of each irregular word, then its other forms
+# irregular words, separated by commas: first the base form of the word, then its other forms
 _FORMS = """
     become became, begin began begun, bite bit bitten, break broke broken, bring brought,
     build built, burn burnt, buy bought, catch caught, child children, choose chose chosen,

@@ -1,8 +1,9 @@
 """Titles that the model suggests: the request, and the validation of the answer.
 
-A conversation's title is its first words until it has a reply that is complete or cut off. Then the model is asked, in
-the background and at the user's cost. The first words stay if the call fails, if the budget refuses it, or if the
-answer is not a title. A process asks only once; after a restart, the next complete reply leads to another attempt.
+A conversation's first title is the first words of its prompt. Once the conversation has a reply that is complete or cut
+off, the model is asked for a title, in the background and at the user's cost. The first words stay the title if the call
+fails, if the user's budget cannot pay for it, or if the answer is not a title. Each process asks only once per
+conversation; after a restart, the next complete reply leads to another attempt.
 """
 
 import re
@@ -17,13 +18,14 @@ INSTRUCTIONS = (
     "You give conversations their titles. Answer with nothing but a title of at most six words, "
     "in the language of the conversation: on one line, without quotation marks, markup or full stop."
 )
-_LETTERS = 60  # maximum letters of a title
-# maximum letters of an answer that is shortened to a title; a longer answer is not a title
+_LETTERS = 60  # maximum characters of a title
+# maximum characters of an answer that is shortened to a title; a longer answer is not a title
 _LONGEST_LINE = 80
-_LONGEST_ANSWER = 400  # maximum letters of a title line with its markup; a longer line is ignored
+# maximum characters of the title's line with its markup; a longer line is no title
+_LONGEST_ANSWER = 400
 _REPLY_TOKENS = 24
 # Maximum bytes of a prompt and of its reply that are sent to the model. No tokenizer needs more than a token
-# per byte, so they also limit the reservation; ordinary text takes a few hundred tokens.
+# per byte, so these limits also bound the amount to reserve; ordinary text takes a few hundred tokens.
 _PROMPT_BYTES, _REPLY_BYTES = 800, 400
 
 
@@ -44,12 +46,12 @@ def plan_title(
 
 
 def first_words(prompt: str) -> str:
-    """Return a provisional title: the first words, on one line, at most 60 letters."""
+    """Return a provisional title: the first words of *prompt*, on one line of at most 60 characters."""
     return _shortened(" ".join(prompt.split()))
 
 
 def clean_title(said: str) -> str | None:
-    """Return the title in the answer *said*, on one line of at most 60 letters; None if it has no usable title.
+    """Return the title in the model's answer *said*, on one line of at most 60 characters; None if it has no usable title.
 
     If in doubt, return None: the first words are a fair title, and a chat with an odd title is hard to find again.
     """
@@ -78,7 +80,7 @@ _NO_TITLE = re.compile(
     r"[*`<>{}|\\\[\]]|__|~~|://"  # markup
     # a title is not several sentences, but it may contain "Node.js" or "St. Petersburg"
     r"|\w{3}[.!?] +\w|[\u3002\uff01\uff1f]\w"
-    # the model refused or commented instead of giving a title
+    # beginnings of a refusal, or of a comment instead of a title
     r"|^(?:i.?m (?:sorry|unable)|i am (?:sorry|unable)|sorry|i can(?:no|.)t|as an ai|sure\b|certainly\b"
     r"|of course\b|here(?:.s| is| are)\b|untitled\b|no title\b|(?:the |its )?title\b|it begins\b"
     r"|the reply\b|(?:user|person|assistant|system|prompt|reply|answer) ?:)",
@@ -87,7 +89,7 @@ _NO_TITLE = re.compile(
 
 
 def _bared(line: str) -> str:
-    """Return *line* without one layer of the markup that models put around a title."""
+    """Remove one layer of the markup that models put around a title, such as quotation marks or a label."""
     line = line.strip().lstrip("#").lstrip()
     if label := _LABEL.match(line):
         return line[label.end() :]

@@ -1,10 +1,10 @@
 """Token counts without the model's tokenizer.
 
-* `count` decides what fits, and is shown in the meter. It is too high on purpose, for every script, so that a prompt
-  that is full by this count does not overflow at the endpoint.
-* `bound` decides how much money is reserved. It is never too low, and for English four times too high: if prompts were
-  packed by this bound, three quarters of every window would stay empty.
-* `kinds` splits `count` by kind of text, because the error of the count differs by kind and by model (forecast.py).
+* `count` decides which messages fit, and is shown in the context meter. It is too high on purpose, for every script, so
+  that a prompt that fills the context window by this count does not overflow at the endpoint.
+* `bound` decides how much money is reserved. It is never too low, and for English four times too high: if it decided
+  which messages fit, three quarters of every context window would stay empty.
+* `kinds` splits `count` by kind of text, because the error of the count depends on the kind and the model (forecast.py).
 """
 
 import re
@@ -20,7 +20,7 @@ class TokenCounter(Protocol):
     """Counts the tokens of a text."""
 
     def count(self, text: str) -> int:
-        """Estimate the tokens of *text*, too high on purpose."""
+        """Estimate the tokens of *text*. The estimate is deliberately too high."""
         ...
 
     def bound(self, text: str) -> int:
@@ -55,7 +55,8 @@ class RegexCounter(KindCounter):
         self._size = size
         self._cache: dict[tuple[int, int], tuple[Mapping[str, int], int]] = {}
 
-    def count(self, text: str) -> int:  # one cache look-up, because plans count thousands of texts
+    # needs only one cache look-up, because plans count thousands of texts
+    def count(self, text: str) -> int:
         kinds, bound = self._figures(text)
         return min(-(-sum(kinds.values()) // 100), bound)
 
@@ -80,7 +81,7 @@ class RegexCounter(KindCounter):
 
 
 def min_tokens(text: str) -> int:
-    """Return a lower bound of the tokens of *text*: one per 32 bytes, not counting runs of one character or of blanks.
+    """Return a lower bound of the tokens of *text*: one token per 32 bytes, ignoring runs of one character or of blanks.
 
     Such runs are the longest tokens of vocabularies (128 blanks in o200k_base). Only a handful of other tokens exceed
     32 bytes, and no reply consists of such tokens.
@@ -88,13 +89,13 @@ def min_tokens(text: str) -> int:
     return _size(_RUNS.sub("", text)) // 32
 
 
-# SentencePiece prepends a space to every text; the space is a token of its own if the first character is
-# encoded as bytes
+# tokens for the space that SentencePiece prepends to every text: the space is a separate token if the first character of
+# the text is encoded as bytes
 _LEADING_BLANK = 1
 
 
 def _longest_size(text: str) -> int:
-    """Return the most bytes that a tokenizer may see in *text*, which it may normalise first."""
+    """Return the maximum number of bytes that a tokenizer sees in *text*, which it may first normalise to any Unicode form."""
     if text.isascii():
         return len(text)
     # a text with many combining marks is normalised in pieces, which does not compose all marks; the decomposed
@@ -110,23 +111,23 @@ def _size(text: str) -> int:
 
 _RUNS = re.compile(r"(\S)\1{3,}|\s{2,}")
 _WORDS = re.compile(r"[A-Z]?[a-z]+")
-# words that make up at least a twelfth of nearly every English text, but not of texts in other languages
+# matches words that make up at least a twelfth of nearly every English text, but not of texts in other languages
 _ENGLISH = re.compile(
     r"\b(?:the|and|of|that|this|with|for|you|your|are|was|have|what|it|is|my)\b", re.IGNORECASE
 )
-# long runs with digits (base64, keys, checksums): counted as words, they would distort the calibration
+# matches long runs with digits (base64, keys, checksums), which would distort the calibration if they counted as words
 _CODES = re.compile(r" ?(?<![\w+/=-])(?=[a-zA-Z+/_=-]{0,40}[0-9])([\w+/=-]{24,})", re.ASCII)
 # Hundredths of a token: the minimum for a piece, and the weight of each character.
 _PIECES = (
     ("capitals", re.compile(r"[A-Z]+(?![a-z])"), 100, 47),
-    # the weight is high, because some vocabularies need a token for each digit
+    # the weight of digits is high, because some vocabularies need a token for each digit
     ("digits", re.compile(r"[0-9]+"), 160, 120),
     ("blanks", re.compile(r"[\t-\r]+|[ ]{2,}"), 80, 25),
     ("signs", re.compile(r"[!-/:-@\[-`{-~]+"), 75, 65),
     ("controls", re.compile(r"[\x00-\x08\x0e-\x1f\x7f]+"), 100, 100),
 )
-# For each block of scripts: the first code point after the block, hundredths of a token per byte, and
-# the name of the kind.
+# For each block of code points: the first code point after the block, the weight of a byte in hundredths of a
+# token, and the kind of text.
 _BLOCKS = (
     (0x80, 0, "ascii"),  # counted by `_weigh_ascii` instead
     (0x250, 62, "accents"),

@@ -88,7 +88,7 @@ def set_password(email: EmailAddress) -> None:
 
 
 def _new_password() -> str:
-    """Ask for a new password on the terminal, or read it from the first two lines that are piped in."""
+    """Prompt for a new password on the terminal, or read it twice from piped input, one line each."""
     if sys.stdin.isatty():
         return click.prompt("New password", hide_input=True, confirmation_prompt=True)
     first, second = (sys.stdin.readline().rstrip("\n") for _ in range(2))
@@ -199,7 +199,8 @@ def _number(context: click.Context, option: click.Parameter, amount: float | Non
 
 
 _AMOUNT = click.FloatRange(min=0, max=1_000_000)
-_MOST_TOKENS = 10**12  # as on the page Admin, whose form would refuse a larger stored limit
+# the same maximum as on the Admin page, whose form would refuse a larger stored limit
+_MOST_TOKENS = 10**12
 
 
 @operate.command()

@@ -70,11 +70,11 @@ def open_account(
 def set_password(operator: Operator, ring: RootKeys, email: EmailAddress, password: str) -> bool:
     """Give the account *email* a new password, and end all its sessions; return True if its address was confirmed before.
 
-    The user can sign in with that password even where `SignInPolicy` has switched passwords off. If the account has no
-    address (as in a deployment without sign-in), it gets *email*, which then counts as confirmed; otherwise its address
-    stays.
+    The user can sign in with that password even if `SignInPolicy` has disabled passwords. If the account has no address
+    (as in a deployment without sign-in), it gets *email*, which then counts as confirmed; otherwise its address stays.
 
-    Raise WeakPassword, BadInput (no such account, or it was changed at the same time), and the errors of `open_account`.
+    Raise WeakPassword, BadInput (no such account, or it was changed at the same time), and the errors of
+    `open_account`.
     """
     check_new_password(email, password)
     stored, credentials = open_account(operator, ring, email)
@@ -97,10 +97,10 @@ def set_password(operator: Operator, ring: RootKeys, email: EmailAddress, passwo
 def set_address(operator: Operator, ring: RootKeys, email: EmailAddress, new: EmailAddress) -> bool:
     """Change the address *email* of an account to *new*, which then counts as confirmed; return True if *email* was confirmed.
 
-    All sessions end. The account's former addresses become free: the user cannot take them back.
+    All sessions end. The account's former addresses become free: the user cannot restore them.
 
-    Raise BadInput (no such account, or it was changed at the same time; another account has the address *new*, or may take
-    it back), and the errors of `open_account`.
+    Raise BadInput (no such account, or it was changed at the same time; another account has the address *new*, or may
+    restore it), and the errors of `open_account`.
     """
     stored, credentials = open_account(operator, ring, email)
     if credentials.address != email:
@@ -133,7 +133,7 @@ class MovedAccount:
     """An account with an identity at the old issuer, after the attempt to move the identity to the new issuer."""
 
     address: EmailAddress = field(repr=False)
-    is_confirmed: bool  # true: the address is confirmed
+    is_confirmed: bool  # True: the address is confirmed
     problem: str = ""  # if the identity was not moved: the reason, as a sentence
 
 
@@ -158,12 +158,12 @@ def move_issuer(operator: Operator, ring: RootKeys, old: str, new: str) -> Gener
 
 
 def _move(operator: Operator, ring: RootKeys, stored: StoredCredentials, moved: Credentials) -> str:
-    """Replace *stored* by *moved*; return "", or the reason as a sentence if the store refused the change."""
+    """Replace *stored* by *moved*; return "", or if the store refused the change, a sentence that says why."""
     row, action = (
         seal_stored(ring, moved, stored.id, replaces=stored),
         CredentialsAction.IDENTITY_MOVED,
     )
-    # under the root key that the credentials keep, so that the look-up values need no other one
+    # use the root key that sealed the credentials, so that their look-up values need no second root key
     ways_in = ways_in_of(ring.of(stored.sealed), moved)
     try:
         is_moved = operator.change_credentials(
@@ -212,15 +212,15 @@ def free_address(operator: Operator, ring: RootKeys, email: EmailAddress) -> Ema
 def reset_factors(operator: Operator, ring: RootKeys, email: EmailAddress) -> bool:
     """Remove the second factor and the recovery codes of the account *email*; return True if its address is confirmed.
 
-    All sessions end. A user who takes a former address back does not get the factor back. Passkeys stay, but are no longer
-    asked for as a factor.
+    All sessions end. A user who restores a former address does not get the factor back. Passkeys stay, but no longer
+    serve as a second factor.
 
-    Raise BadInput (no such account, no second factor now or with a former address, or it was changed at the same time), and the
-    errors of `open_account`.
+    Raise BadInput (no such account, no second factor now or with a former address, or it was changed at the same time),
+    and the errors of `open_account`.
     """
     stored, credentials = open_account(operator, ring, email)
     new = credentials.without_factor()
-    # compared as a whole, because a former address may have a factor that the present address lacks
+    # compare the whole credentials, because a former address may have a factor that the present address lacks
     if replace(new, generation=credentials.generation) == credentials:
         raise BadInput("This account has no second factor.")
     row = seal_stored(ring, new, stored.id, replaces=stored)
@@ -247,7 +247,7 @@ def lookup_faults(
     lookups: Collection[str],
     now: datetime | None = None,
 ) -> Collection[LookupFault]:
-    """Compare *lookups* with the former addresses, identities and passkeys in a user's credentials; return the differences.
+    """Compare *lookups* with a user's credentials (identities, passkeys and former addresses); return the differences.
 
     *stored*: None if the user has no credentials; *lookups*: the user's look-up values that have not expired. Credentials
     that cannot be decrypted are not reported here.

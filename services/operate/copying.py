@@ -1,4 +1,4 @@
-"""The copy of a deployment from one store to another, user by user. After an interruption, another run continues it."""
+"""Copying of a deployment from one store to another, user by user. Another run continues an interrupted copy."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -15,7 +15,8 @@ from services.store.credentials import open_stored
 from services.store.tables import schema
 from services.store.tables.protocol import Table
 
-# the shared tables that are copied; sessions, steps, throttles, nonces and a store's records of its root key and backup are not
+# the shared tables that are copied; not copied are sessions, steps, throttles, nonces and a store's records of its root
+# key and backup
 _SHARED: tuple[Table[Any], ...] = (
     *(schema.CREDENTIALS, schema.LOOKUPS, schema.INVITATIONS, schema.AUDIT),
 )
@@ -82,7 +83,8 @@ class Copying:
                 self._lacking(table, user_id)
         for table in _SHARED:
             self._lacking(table, None)
-        # before the users, whom a start of an interrupted copy would serve under the default settings
+        # copy the settings before the users: otherwise an app started after an interrupted copy would apply the default
+        # settings to the users
         with self.target.at_once():
             for table in _CHOSEN_BY_ADMINS:
                 self._copy_row(table)
@@ -90,7 +92,8 @@ class Copying:
             *others, last = tables[user_id]
             with self.target.at_once():
                 self._copy(others, user_id)
-                # last, after the other rows are verified: these rows make the user exist in the target
+                # these rows make the user exist in the target, so they are written last, after the other rows are
+                # verified
                 self._copy([last], user_id)
             report(number, len(user_ids))
         with self.target.at_once():
@@ -104,7 +107,8 @@ class Copying:
         names = self.target.order(is_ended=is_ended)
         left: list[Table[Any]] = [schema.ERASURES]
         if any(one.deleted_at for one in accounts):
-            # until the sweep has destroyed these rows, they may refer to rows that it has destroyed already
+            # these rows of a deleted user may refer to rows that the sweep has already destroyed; it destroys these
+            # rows later
             left += [schema.TURNS, schema.DOCUMENTS]
         is_erased = is_ended or schema.ERASURES.name in names
         if not is_erased and any(self.source.rows(table, user_id) for table in left):
@@ -142,7 +146,7 @@ class Copying:
         Raise BadInput if the target has rows that the source lacks.
         """
         count, parts = 0, list[ConversationId | None]([None])
-        # read chat by chat, because all pieces of a user could fill the memory
+        # read one chat at a time, because all attachment pieces of a user could fill the memory
         if table is schema.PIECES:
             parts = [row.id for row in self.source.rows(schema.CONVERSATIONS, user_id)]
         for conversation_id in parts:

@@ -57,10 +57,13 @@ class OpenedSource:
         return self._texts[user_id]
 
     def check(self) -> set[ConversationId]:
-        """Decrypt all texts; return the chats whose head does not match their messages. Raise BadInput if decryption fails."""
+        """Decrypt all texts; return the ids of the chats whose head does not match their messages.
+
+        Raise BadInput if decryption fails.
+        """
         broken = set[ConversationId]()
         for user_id in self.user_ids():
-            # not the pieces, because the conversion of conversations already decrypts them to count their bytes
+            # skip the attachment pieces: to count their bytes, the conversion of conversations already decrypts them
             for table in set(ORDER) - {schema.PIECES}:
                 self.rows(table, user_id)
             broken |= self.texts(user_id).broken_heads
@@ -71,7 +74,7 @@ class SealingTarget(OpenedSource):
     """Implements `CopyTarget` over a sealed store, for rows that come from a plain store.
 
     A user's account is stored last. Until then, `rows` returns only rows that this process has stored: rows left by an
-    interrupted copy may be sealed under conversation keys that it did not store.
+    interrupted copy may be sealed under conversation keys that were never stored.
     """
 
     def __init__(self, store: CopyTarget, keys_of: Callable[[UserId], UserKeys]) -> None:

@@ -1,4 +1,4 @@
-"""Mails that tell users that an operator's command has changed their account.
+"""Emails that tell users that an operator's command has changed their account.
 
 The command sends them itself, because it does not know whether an app process is running.
 """
@@ -11,13 +11,14 @@ from services.settings import MailServer
 
 NOT_TOLD = "No mail could be sent: tell the user."
 REFUSED = "The mail server refuses the user's address: tell the user."
-_LIFE = timedelta(minutes=5)  # a mail expires after this time; sending it is tried only once
+_LIFE = timedelta(minutes=5)  # lifetime of an email; the command makes only one attempt to send it
 
 
 def tell(server: MailServer | None, address: EmailAddress) -> str:
-    """Tell a user, by mail to their confirmed *address*, that an operator changed the account.
+    """Notify a user, by email to the confirmed *address*, that an operator has changed the account.
 
-    Return a sentence that tells the operator whether the mail was sent; "" if *server* is None (no mail server is configured).
+    Return a sentence that tells the operator whether the email was sent; "" if *server* is None (no mail server is
+    configured).
     """
     if server is None:
         return ""

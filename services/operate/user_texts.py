@@ -1,4 +1,4 @@
-"""Conversion of one user's rows between a sealed and a plain store: texts, attachment lists, heads and byte counts."""
+"""Conversion of one user's rows between a sealed (encrypted) and a plain store: texts, attachment lists, heads, byte counts."""
 
 import json
 from collections import Counter
@@ -32,17 +32,18 @@ _COUNTED: tuple[Table[Any], ...] = tuple(
 _TEXTS_OF_CHATS = ("body", "thoughts", "partial", "partial_thoughts")
 _NO_HEAD = ""  # replaces a head that cannot be converted; the chat is then shown as incomplete
 _NO_KEY: dict[str, Any] = {"wrapped_key": "", "key_version": 1, "user_key_version": 1}
-_FIRST = 1  # the version number of a new conversation key
+_FIRST = 1  # the version of a new conversation key
 _NOBODY = UUID(int=0)
 _LARGEST_NUMBER = 2**63
 
-# the MACs of each piece: in the sealed store, and in the plain one; keyed by message id, attachment id and piece number
+# the MACs of each attachment piece, in the sealed and in the plain store; keyed by message id, attachment id and piece
+# number
 _Macs = Mapping[tuple[str, str, int], tuple[str, str]]
 
 
 @dataclass(frozen=True, slots=True)
 class _Side:
-    """The keys of the sealed or the plain side of a copy, and the index of that side's MACs in the pairs of `_Macs`."""
+    """The sealed or the plain side of a copy: its keys, and the index of its MACs in the pairs of `_Macs`."""
 
     keys: UserKeys
     vault: Callable[[ConversationId], Vault]
@@ -51,7 +52,7 @@ class _Side:
 
 @dataclass(frozen=True, slots=True)
 class _PlacedRow:
-    """A row of any table, with the id of its conversation, if any; a row of thoughts also comes with its message."""
+    """A row of any table, with the id of its conversation, if any; for a row of thoughts, also with its message."""
 
     row: Any
     conversation_id: ConversationId | None
@@ -60,15 +61,16 @@ class _PlacedRow:
 
 @dataclass(frozen=True, slots=True)
 class _Sums:
-    """Totals over a user's stored rows, and the heads computed from these rows."""
+    """Totals over a user's stored rows, and the conversation heads computed from these rows."""
 
-    # the bytes that sealing adds to each conversation; under None: to documents, titles, instructions and summaries
+    # the bytes that sealing adds to each conversation; under the key None, to documents, titles, instructions and
+    # summaries
     added: Counter[ConversationId | None] = field(default_factory=Counter[ConversationId | None])
     heads: dict[ConversationId, Head] = field(default_factory=dict[ConversationId, Head])
 
 
 class UserTexts:
-    """Decrypts and seals the rows of one user of a sealed store."""
+    """Converts the rows of one user between a sealed store and a plain store."""
 
     def __init__(self, store: CopySource, user_id: UserId, keys: UserKeys) -> None:
         self._store, self._user_id, self._keys = store, user_id, keys
@@ -114,7 +116,7 @@ class UserTexts:
     # --- keys
 
     def _seals(self, conversation_id: ConversationId) -> ConversationSeals:
-        """Return the seals of a conversation; make its key if the conversation is not stored.
+        """Return the object that seals a conversation's rows; create the conversation's key if the conversation is not stored.
 
         Raise Tampered if a key cannot be unwrapped.
         """
@@ -137,12 +139,12 @@ class UserTexts:
     # --- texts
 
     def _changed(self, rows: Sequence[Row], old: _Side, new: _Side) -> list[Row]:
-        """Return *rows* with texts converted from the side *old* to the side *new*. Raise BadInput if a text cannot be converted."""
+        """Return *rows* with their texts converted from *old* to *new*. Raise BadInput if a text cannot be converted."""
         changed = [self._row_changed(placed, old, new) for placed in self._placed(rows)]
         return cast(list[Row], changed)
 
     def _row_changed(self, placed: _PlacedRow, old: _Side, new: _Side) -> object:
-        # the error is suppressed and not chained, because it could repeat the text
+        # suppress and do not chain the error, because its message could contain the text
         with suppress(Tampered, ValueError):
             return self._with_texts(placed, old, new)
         what = (
@@ -206,7 +208,7 @@ class UserTexts:
         try:
             for file in listed["files"]:
                 for index, mac in enumerate(file["macs"]):
-                    # the MAC of a missing piece stays, so that the piece still counts as missing
+                    # keep the MAC of a missing piece, so that the piece still counts as missing
                     pair = macs.get((str(message.id), file["id"], index + 1))
                     if pair and pair[old] != mac:
                         raise Tampered
@@ -275,7 +277,7 @@ class UserTexts:
             self.broken_heads.add(row.id)
         plain = _NO_HEAD
         # A plain head has counts but no MACs. If only the MACs of the sealed head are wrong, a plain head would look
-        # right and hide the fault, so no plain head is made.
+        # right and hide the fault, so none is made.
         if head and (is_right or head.count != read.count):
             plain = NO_VAULT.seal_head(head, self._user_id, row.id)
         return replace(
@@ -300,14 +302,14 @@ class UserTexts:
 
 
 def normal(row: object) -> object:
-    """Bring *row*, read from a plain store, into the form that `OpenedSource` returns, because users may edit those files."""
+    """Normalize *row* of a plain store to the form that `OpenedSource` returns, because users may edit the files of that store."""
     match row:
         case schema.StoredConversation():
             head = _plain_head(row.head)
             text = NO_VAULT.seal_head(head, row.id, row.id) if head else _NO_HEAD
             return replace(row, **_NO_KEY, head=text)
         case MessageRow() if row.attachments:
-            # invalid JSON stays as it is, and is refused when it is sealed
+            # leave invalid JSON unchanged: sealing refuses it later
             with suppress(ValueError):
                 listed = json.dumps(json.loads(row.attachments), ensure_ascii=False)
                 return replace(row, attachments=listed)
@@ -317,7 +319,7 @@ def normal(row: object) -> object:
 
 
 def _plain_head(text: str) -> Head | None:
-    """Return the head of a chat in a plain store; None if an edit made it invalid."""
+    """Return the head of a chat in a plain store; None if a user's edit has made it invalid."""
     with suppress(Tampered):
         head = NO_VAULT.open_head(text, _NOBODY, _NOBODY)
         if all(0 <= one < _LARGEST_NUMBER for one in (head.rev, head.count, head.last_seq)):

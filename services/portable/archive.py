@@ -1,4 +1,4 @@
-"""A zip file that is sent while it is written (docs/format.md)."""
+"""The zip file of a full export, which is sent to the browser while it is written (docs/format.md)."""
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -14,7 +14,7 @@ class Archive:
     """A zip file that yields its bytes as it is written; only the names and hashes of its files stay in memory.
 
     An incomplete archive cannot be opened, because a zip file ends with its list of files. The manifest is the last file,
-    because it names the size and hash of each other file.
+    because it lists the size and hash of every other file.
     """
 
     def __init__(self) -> None:
@@ -24,8 +24,8 @@ class Archive:
         self._files: dict[str, dict[str, int | str]] = {}
 
     def add(self, name: str, parts: Iterable[str], changed_at: datetime) -> Iterator[bytes]:
-        """Add a file made of *parts*, in UTF-8. Yield the bytes of the archive as they are written."""
-        # zip files cannot store earlier dates
+        """Add the file *name*, made of *parts* in UTF-8. Yield the bytes of the archive as they are written."""
+        # zip files cannot store dates before 1980
         changed = max(changed_at.astimezone(UTC), datetime(1980, 1, 1, tzinfo=UTC))
         info = ZipInfo(name, changed.timetuple()[:6])
         info.compress_type = ZIP_DEFLATED
@@ -42,7 +42,7 @@ class Archive:
     def end(
         self, counts: Mapping[str, int], unreadable: Sequence[str], at: datetime
     ) -> Iterator[bytes]:
-        """Add the manifest and the list of files that ends the archive. Yield the last bytes."""
+        """Add the manifest, then the zip file's closing list of files. Yield the last bytes of the archive."""
         manifest = {
             "format": FORMAT,
             "exported_at": at.astimezone(UTC).isoformat(timespec="seconds"),
@@ -56,7 +56,7 @@ class Archive:
 
 
 class _Buffer:
-    """A file without `seek`; `take` returns the bytes written since the last call."""
+    """A writable file in memory without `seek`; `take` returns the bytes written since its last call."""
 
     def __init__(self) -> None:
         self._parts: list[bytes] = []

@@ -1,4 +1,4 @@
-"""A conversation as JSON, to be imported, and as Markdown, to be read (docs/format.md)."""
+"""Conversations as JSON, for other programs, and as Markdown, for reading (docs/format.md)."""
 
 import json
 import re
@@ -56,9 +56,9 @@ _ENDINGS = {
     Outcome.EDITED: "edited",
 }
 
-# complete code blocks, which are harmless; only the text outside of them is searched for `_MORE_THAN_PROSE`
+# matches complete code blocks, which are harmless: only the text outside of them is searched for `_MORE_THAN_PROSE`
 _CODE_BLOCK = re.compile(r"^(```|~~~)[^`~\n]*\n(?:(?![ \t]*(?:```|~~~)).*\n)*\1 *$", re.MULTILINE)
-# text that may end, hide or imitate a part of the page
+# matches text that may end, hide or imitate a part of the exported page
 _MORE_THAN_PROSE = re.compile(
     r"""
       ^(?:[ \t>]|[*+-][ \t]|\d+[.)][ \t])*(?:
@@ -72,7 +72,7 @@ _MORE_THAN_PROSE = re.compile(
     """,
     re.MULTILINE | re.VERBOSE,
 )
-# characters with a meaning within a line, in CommonMark or a common extension
+# matches characters that are markup within a line, in CommonMark or a common extension
 _MARKUP = re.compile(
     r"""
       \\(?=[!-/:-@\[-`{-~])
@@ -90,7 +90,7 @@ _IN_PAIRS = "`~$*_"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConversationExport:
-    """A conversation, and the stored data of its turns and messages."""
+    """A conversation to export, with the stored costs, receipts and thoughts of its turns and messages."""
 
     thread: Thread
     costs: Mapping[TurnId, TurnCost] = field(default_factory=dict[TurnId, TurnCost])
@@ -167,9 +167,9 @@ def _json(document: object) -> str:
 
 
 def to_markdown(exported: ConversationExport, zone: tzinfo) -> str:
-    """Return the visible branch of a conversation, with times in *zone*, and each reply's model, cost and thoughts.
+    """Return the visible branch as Markdown, with times in *zone*, and with the model, cost and thoughts of each reply.
 
-    The page has exactly one heading of level 2 per message. Headings of a reply are lowered by two levels; text that
+    The page has exactly one heading of level 2 per message. Headings inside a reply are lowered by two levels. Text that
     could end, hide or forge a part of the page is put in a code block whose fence is longer than any fence in the
     text.
     """
@@ -217,7 +217,7 @@ def _folded(thoughts: Thoughts) -> str:
 def _missing_reply(
     message: Message, after: Message | None, unfinished: OpenTurn | None
 ) -> str | None:
-    """Return a note for a prompt without a reply; None for other messages."""
+    """Return the note for a prompt that has no reply; None for other messages."""
     has_reply = after and after.role is Role.ASSISTANT and not after.is_thoughts_only
     if message.role is not Role.USER or has_reply:
         return None
@@ -241,7 +241,7 @@ def _heading(message: Message, cost: TurnCost | None, missing: str | None, zone:
 
 
 def _escape(text: str) -> str:
-    """Return the Markdown that is displayed as the line *text*, with backslashes only where needed."""
+    """Escape *text*, a single line, so that Markdown displays it unchanged, with backslashes only where needed."""
     kept = {sign for sign in _IN_PAIRS if text.count(sign) == 1}
     if "](" not in text and "[^" not in text:
         kept.add("[")
@@ -261,7 +261,7 @@ def _fenced(text: str, language: str) -> str:
 
 
 def _encoded(value: object) -> object:
-    """Return *value* in a form for JSON: the fields of a dataclass, an id as text, a time as text in UTC."""
+    """Convert *value* for JSON: a dataclass to its fields, an id to text, a time to text in UTC."""
     if isinstance(value, datetime):
         return value.astimezone(UTC).isoformat(timespec="microseconds")
     if is_dataclass(value) and not isinstance(value, type):

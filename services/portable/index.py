@@ -1,4 +1,4 @@
-"""The pages that explain and list a full export: README.md and index.html (docs/format.md)."""
+"""README.md and index.html, which explain and list the files of a full export (docs/format.md)."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 from services.portable.export import FORMAT
 
-# the content security policy allows no scripts: a second defence, after the escaping of titles
+# the content security policy forbids scripts, as a second defence in addition to the escaping of titles
 _HEAD = """<!doctype html>
 <html lang="en">
 <head>
@@ -50,7 +50,7 @@ Deleted and temporary chats are left out. Programs find the format under the nam
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IndexEntry:
-    """A conversation as the index lists it."""
+    """The entry of one conversation in index.html."""
 
     path: str = field(repr=False)  # the path of the conversation's two files, without a suffix
     title: str = field(repr=False)
@@ -60,7 +60,7 @@ class IndexEntry:
 
 
 def readme(at: datetime, zone: tzinfo) -> str:
-    """Return the README.md of an export that began *at* this time."""
+    """Return the README.md of an export that began at the time *at*, which the file states in *zone*."""
     local = at.astimezone(zone)
     return _README.format(at=f"{local:%Y-%m-%d %H:%M %Z}", zone=zone, format=FORMAT)
 
@@ -68,7 +68,7 @@ def readme(at: datetime, zone: tzinfo) -> str:
 def index_page(
     sections: Iterable[tuple[str, Sequence[IndexEntry]]], unreadable: int
 ) -> Iterator[str]:
-    """Yield index.html in parts: each of *sections* with its name and its conversations, newest first."""
+    """Yield index.html in parts: the name of each section, followed by its conversations, newest first."""
     yield _HEAD
     for name, entries in sections:
         yield f"<h2><bdi>{escape(name)}</bdi></h2>\n<ul>\n"

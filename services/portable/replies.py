@@ -1,7 +1,7 @@
-"""Replies as parts of a Markdown page: headings are lowered, HTML and images are escaped.
+"""Conversion of replies to parts of a Markdown page: headings are lowered, HTML and images are escaped.
 
-Markdown renderers differ. Text that counts as code here is code for every renderer; if that is uncertain for a
-reply, `lower` returns None instead of the reply.
+Markdown renderers differ. Text that is treated as code here is code in every renderer; if a reply has text for which
+this is uncertain, `lower` returns None instead of the reply.
 """
 
 import re
@@ -12,22 +12,22 @@ from services.domain import safe_text
 
 _PREFIX = r"(?P<prefix>(?:[ \t>]|(?:[*+-]|\d{1,9}[.)])(?=[ \t]))*+)"
 _FENCE = re.compile(rf"{_PREFIX}(?P<mark>`{{3,}}(?=[^`]*$)|~{{3,}})(?P<info>.*)$")
-# prefixes of a fence after which, in every renderer, indented lines belong to the fence; not "2.", for example,
-# because a list that does not begin with 1 may be part of a paragraph
+# matches prefixes of a fence (indents and list markers) with which every renderer reads the indented lines as part of the
+# code block. "2.", for example, does not match: a line that begins with it may continue a paragraph
 _PLAIN = re.compile(r" *(?:(?:[*+-]|1[.)]) {1,4})*")
 _HEADING = re.compile(rf"{_PREFIX}(?P<level>#{{1,6}})(?=[ \t]|$)")
 _UNDERLINE = re.compile(r"(?P<prefix>[ \t>]*)(?P<mark>=+|-+)[ \t]*$")
 _LIST = re.compile(r"[ \t>]*(?:[*+-]|\d{1,9}[.)])(?:[ \t]|$)")
 _DEFINITION = re.compile(rf"{_PREFIX}(?=\[[^\]]*\]:)")
 _LABEL = re.compile(r"\[\^([^\[\]\s^]{1,99})\]")
-# matches only a footnote of two or more words: CommonMark reads `[^1]: word` as a definition of a link, and hides it
+# matches a footnote of at least two words: CommonMark reads `[^1]: word` as the definition of a link, and does not show it
 _FOOTNOTE = re.compile(
     rf" {{0,3}}{_LABEL.pattern}: (?![>|#=]|```|~~~|[*+-][ \t]|\d{{1,9}}[.)][ \t])[^\s\[<]\S*[ \t]+[^\s\"'(]"
 )
 _ACTIVE = re.compile(r"\\.|(?P<active><(?=[A-Za-z/!?])|!(?=\[))")
-# text that renderers treat differently: unusual line ends, comments, containers
+# matches text that renderers treat differently: unusual line ends, comments, containers
 _UNCERTAIN = re.compile(r"[\r\v\f\x1c-\x1e\x85\u2028\u2029]|%%|^[ \t>]*:::", re.MULTILINE)
-# characters that may need escaping; a line without them is not scanned
+# matches characters that may need escaping; lines without such characters are not parsed further
 _MARKED = re.compile(r"[\\$`<!]|\[\^")
 _INLINE = re.compile(
     rf"""
@@ -45,7 +45,7 @@ _NO_LABELS = MappingProxyType[str, str]({})
 
 
 class _Uncertain(Exception):
-    """A line could be code for one renderer but HTML or a heading for another."""
+    """Raised if a line could be code in one Markdown renderer, but HTML or a heading in another."""
 
 
 def footnote_labels(body: str) -> set[str]:
@@ -57,7 +57,7 @@ def footnote_labels(body: str) -> set[str]:
 def lower(body: str, labels: Mapping[str, str] = _NO_LABELS) -> str | None:
     """Return *body* with headings lowered by two levels, and with HTML and images escaped.
 
-    *labels* are new labels for footnotes whose labels other messages use too, because a page needs unique labels.
+    *labels* maps footnote labels that other messages use, too, to new labels, because labels must be unique on a page.
     Return None if renderers may read *body* differently, or if it is too long to be parsed.
     """
     if not safe_text.is_readable(body):
@@ -75,19 +75,20 @@ def lower(body: str, labels: Mapping[str, str] = _NO_LABELS) -> str | None:
 
 
 class _Lowering:
-    """Reads a reply line by line, and keeps track of open blocks."""
+    """Converts a reply line by line, and keeps track of its open code block, paragraph and formula."""
 
     def __init__(self, labels: Mapping[str, str], defined: Set[str]) -> None:
         self._labels = {label: new for label, new in labels.items() if label in defined}
         self._lines: list[str] = []
         self._indent, self._fence = 0, ""
-        # true in a paragraph, where an underline would turn the last line into a heading
+        # true inside a paragraph, where a line of `=` or `-` would turn the line above it into a heading
         self._is_paragraph = False
-        self._is_code_known = True  # true if all backticks of this paragraph are paired
+        # false if this paragraph may contain a backtick that no later backtick closes
+        self._is_code_known = True
         self._in_formula = False
 
     def add(self, line: str) -> None:
-        """Add *line*. Raise _Uncertain if parsers may disagree about it."""
+        """Convert *line* and add it to the result. Raise _Uncertain if renderers may read it differently."""
         mark = _FENCE.match(line)
         if self._fence:
             self._add_code(line, mark)
@@ -109,7 +110,7 @@ class _Lowering:
             self._is_paragraph = not (heading or line.lstrip().startswith("|"))
 
     def end(self) -> str:
-        """Close an open fence; return all lines. Raise _Uncertain if a formula is still open."""
+        """Close an open code block; return the converted reply. Raise _Uncertain if a formula is still open."""
         if self._in_formula:
             raise _Uncertain
         closing = [" " * self._indent + self._fence] if self._fence else []
@@ -117,8 +118,8 @@ class _Lowering:
 
     def _open_fence(self, line: str, mark: re.Match[str]) -> None:
         self._indent, self._fence = len(mark["prefix"]), mark["mark"]
-        # A line that looks like a fence may be something else: with a deep indent, indented code or part of a
-        # paragraph; with "|", a row of a table.
+        # A line that looks like a fence may be something else: a deeply indented line may be indented code or part of a
+        # paragraph, and a line with "|" may be a row of a table.
         is_deep = self._indent > 3
         if (
             self._in_formula
@@ -190,6 +191,6 @@ def _escaped(text: str, separator: str = "\\") -> str:
 
 
 def _split(found: re.Match[str], separator: str) -> str:
-    """Break up the start of HTML or an image with a backslash, or with a space in TeX, which ignores it."""
+    """Break up the start of an HTML tag or image: with a backslash, or in a TeX formula with a space, which TeX ignores."""
     is_escape = separator == "\\" and found[0] == "<"
     return f"{separator}<" if is_escape else f"{found[0]}{separator}"

@@ -14,7 +14,7 @@ class _Dataclass(Protocol):
 
 
 Record = TypeVar("Record", bound=_Dataclass)
-# characters that begin a formula; some programs read the full-width forms like the ASCII ones
+# characters that begin a formula in a spreadsheet; some programs treat the full-width forms like the ASCII characters
 _FORMULA = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20", "\t", "\r")
 
 
@@ -37,7 +37,8 @@ def pages_to_csv(
 ) -> Iterator[str]:
     """Yield a CSV file in parts.
 
-    *read* takes the last value of a page, or None at first, and returns the next page, or [] at the end.
+    *read*: a function that takes the last value of the previous page (None: read the first page) and returns the next page,
+    which is empty at the end.
     """
     page = read(None)
     yield values_to_csv(kind, page)
@@ -52,7 +53,7 @@ def _cell(value: object) -> str:
             return ""
         case datetime():
             return value.isoformat(timespec="seconds")
-        case int():  # without an apostrophe, because a negative number is not a formula
+        case int():  # never with an apostrophe, because a negative number is not a formula
             return str(value)
         case Mapping():
             return json.dumps(value, ensure_ascii=False)

@@ -1,5 +1,8 @@
-"""Rules for accounts: the first and the last admin, sign-ups, invitations, sessions, retention, steps, throttles, and the
-look-up values of former addresses, identities and passkeys."""
+"""Rules for accounts.
+
+They cover the first and the last admin, sign-ups, invitations, sessions, retention, steps, throttles, and the look-up
+values of former addresses, identities and passkeys.
+"""
 
 import math
 from collections.abc import Collection, Mapping, Sequence
@@ -31,7 +34,7 @@ FACTOR_USED = Refusal(reason="factor_used")
 FACTOR_REQUIRED = Refusal(reason="factor_required")
 WAY_IN_TAKEN = Refusal(reason="way_in_taken")
 _BIGINT = 2**63 - 1
-BOUNDS: Mapping[str, tuple[int, int]] = {  # minimum and maximum, as in SQL's checks
+BOUNDS: Mapping[str, tuple[int, int]] = {  # the minimum and maximum of each value, as in SQL
     "daily_cap_micro": (0, _BIGINT),
     "monthly_cap_micro": (0, _BIGINT),
     "daily_cap_tokens": (0, _BIGINT),
@@ -43,31 +46,31 @@ BOUNDS: Mapping[str, tuple[int, int]] = {  # minimum and maximum, as in SQL's ch
 _NEVER_NONE = {"daily_cap_micro", "monthly_cap_micro", "max_open", "max_per_minute"}
 MOST_INVITATIONS = 500  # maximum open invitations of a deployment
 INVITATION_LIFE = timedelta(days=7)
-PROOF_LIFE = timedelta(minutes=10)  # a proof allows changes of the account for this long
+PROOF_LIFE = timedelta(minutes=10)  # for this long, a proof permits changes to the account
 STEP_LIFE = timedelta(minutes=10)
-MOST_STEPS = 4  # maximum steps of one kind in a browser; a further step ends the oldest
-# maximum tries to complete one step
+MOST_STEPS = 4  # maximum steps of one kind in a browser; a new step ends the oldest
+# maximum tries (such as entered codes) to complete one step
 MOST_TRIES = 5
 MOST_NOTICES = 3  # maximum notices of one kind that are stored for a user
-# maximum audit entries that a user sees: this many about changes, and as many about failures
+# maximum audit entries that a user sees about changes, and also the maximum about failures
 MOST_CHANGES = 100
-# maximum audit entries that are read, the newest first, to find these changes and failures
+# the number of newest audit entries that are read to find those that a user sees
 READ_CHANGES = 1000
-FORMER_LIFE = timedelta(hours=72)  # a former address may be taken back for this long
-# the time between setting a new or shorter retention and its first deletion, during which owners are warned
+FORMER_LIFE = timedelta(hours=72)  # for this long, a user may take a former address back
+# the time from setting a new or shorter retention period until the first deletion, during which users are warned
 WARNING = timedelta(days=14)
 _LONG_AGO = datetime(2000, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredAccount:
-    """The account of a user. A deleted account has no address; its row stays because the ledger refers to it."""
+    """The stored account of a user. A deleted account has no address; its row stays, because the ledger refers to it."""
 
     id: UserId
     email: str | None = field(repr=False)
     role: AccountRole
     suspended_at: datetime | None = None
-    # when the account was deleted, which cannot be undone: the sweep destroys its rows
+    # the time of the deletion, which cannot be undone: the sweep destroys the account's rows
     deleted_at: datetime | None = None
     is_ended: bool = False  # true: the sweep has destroyed the deleted account's rows
 
@@ -94,11 +97,11 @@ class Settings(Limits):
     requires_factor: bool = False  # true: no session begins without a second factor
     # days after which unused conversations are deleted; None: never
     retention_days: int | None = None
-    # retention deletes nothing before this time, because owners are warned first; later the time of a recent sweep
+    # retention deletes nothing before this time, because users are warned first; sweeps later move it to their own time
     retention_from: datetime = _LONG_AGO
 
     def changed(self, changes: Mapping[str, object], now: datetime) -> "Settings":
-        """Return the settings after *changes*; a new or shorter retention deletes nothing until owners have been warned."""
+        """Return the settings after *changes*; a new or shorter retention period deletes nothing until users have been warned."""
         new, before = replace(self, **changes), self.retention_days
         if before is not None and new.retention_days is not None and new.retention_days >= before:
             return new
@@ -107,8 +110,8 @@ class Settings(Limits):
     def swept(self, now: datetime) -> "Settings":
         """Return the settings for a sweep at *now*, which renews `retention_from` every hour.
 
-        If there was no sweep for a day (Daybook was stopped, or a backup was restored), or if the clock had been
-        ahead, retention deletes nothing until owners have been warned anew.
+        If there was no sweep for a day (Daybook was stopped, or a backup was restored), or if the clock was ahead and
+        was set back, retention deletes nothing until users have been warned again.
         """
         if (
             self.retention_days is None
@@ -119,20 +122,20 @@ class Settings(Limits):
         return replace(self, retention_from=now if is_running else now + WARNING)
 
     def expires_at(self, used_at: datetime) -> datetime | None:
-        """Return the time at which retention deletes a conversation last used at *used_at*; None: never."""
+        """Return the time at which retention deletes a conversation that was last used at *used_at*; None if never."""
         if self.retention_days is None:
             return None
         return max(used_at + timedelta(days=self.retention_days), self.retention_from)
 
     def unused_since(self, now: datetime) -> datetime | None:
-        """Return the cutoff at *now*: retention deletes conversations not used since then. None if it deletes none yet."""
+        """Return the cutoff at *now*: retention deletes conversations last used before this time. None: it deletes nothing yet."""
         if self.retention_days is None or self.retention_from > now:
             return None
         return now - timedelta(days=self.retention_days)
 
 
 def bounds_refusal(values: Mapping[str, object]) -> Refusal | None:
-    """Return a refusal if a limit, setting or price is out of bounds or must not be None."""
+    """Return a refusal if a limit, setting or price in *values* is out of bounds, or is None although it is required."""
     for name in values.keys() & BOUNDS.keys():
         value, (least, most) = values[name], BOUNDS[name]
         if value is None:
@@ -145,7 +148,7 @@ def bounds_refusal(values: Mapping[str, object]) -> Refusal | None:
 
 
 def differences(before: Mapping[str, object], after: Mapping[str, object]) -> dict[str, object]:
-    """Return the values that differ between *before* and *after*, keyed by name, each as [before, after]."""
+    """Return the values of *after* that differ from *before*, keyed by name, each as [before, after]."""
     return {
         name: [before.get(name), value]
         for name, value in after.items()
@@ -156,14 +159,14 @@ def differences(before: Mapping[str, object], after: Mapping[str, object]) -> di
 # --- credentials ------------------------------------------------------------------------------------
 
 
-# changes to credentials that need no recent proof; to confirm an address, a code entered in the same browser is enough
+# changes that need no recent proof: RESEAL changes no sign-in method, and an address is confirmed by a mailed code
 WITHOUT_PROOF = {CredentialsAction.RESEAL, CredentialsAction.ADDRESS_CONFIRMED}
 
 
-# changes of `wants_factor`, as pairs of its values before and after
+# allowed changes of `wants_factor`, as pairs of the values before and after
 _SAME = frozenset({(False, False), (True, True)})
 _STAYS_ON = frozenset({(True, True)})
-# `wants_factor` may be true already: an account with an app may add a passkey as second factor, and vice versa
+# the value is true before, too, if an account with an authenticator app adds passkeys as a factor, or the reverse
 _IS_ON = frozenset({(False, True), (True, True)})
 _WAS_ON = frozenset({(True, False), (True, True)})
 _MAY_GO_OFF = _SAME | {(True, False)}
@@ -171,9 +174,9 @@ _MAY_GO_ON = _SAME | {(False, True)}
 
 
 class _ChangeRule(NamedTuple):
-    """The rule for the changes to credentials of one action."""
+    """The limits on one kind of change to credentials, which `check_change` and `check_flag` apply."""
 
-    raised_by: int | None  # the increase of the generation; None: only operators make these changes
+    raised_by: int | None  # the increase of the generation; None: only operators make this change
     ends_others: bool | None  # True: all other sessions must end; None: the user chooses
     flags: frozenset[tuple[bool, bool]]  # the changes of `wants_factor` that are allowed
 
@@ -196,7 +199,7 @@ _CHANGE_RULES: Mapping[CredentialsAction, _ChangeRule] = {
     CredentialsAction.IDENTITY_USED: _ChangeRule(0, False, _SAME),
     CredentialsAction.PASSKEY_ADDED: _ChangeRule(1, None, _SAME),
     CredentialsAction.PASSKEY_REMOVED: _ChangeRule(1, None, _MAY_GO_OFF),
-    # if the deployment requires a factor, the first use of a passkey makes it the factor
+    # if the deployment requires a second factor, the first use of a passkey makes passkeys the factor
     CredentialsAction.PASSKEY_USED: _ChangeRule(0, False, _MAY_GO_ON),
     CredentialsAction.PASSKEY_FACTOR_ADDED: _ChangeRule(1, None, _IS_ON),
     CredentialsAction.PASSKEY_FACTOR_REMOVED: _ChangeRule(1, None, _WAS_ON),
@@ -206,31 +209,34 @@ _CHANGE_RULES: Mapping[CredentialsAction, _ChangeRule] = {
 def check_change(
     action: CredentialsAction, seen_generation: int, generation: int, *, ends_others: bool
 ) -> None:
-    """Raise ValueError unless *generation* and *ends_others* fit *action*, a change to credentials."""
+    """Raise ValueError unless *action* may raise the generation by this much, and allows the choice *ends_others*.
+
+    *ends_others*: True if the change ends the user's other sessions.
+    """
     rule = _CHANGE_RULES[action]
     is_raised = generation - seen_generation == rule.raised_by
     if not is_raised or rule.ends_others not in (None, ends_others):
         raise ValueError(f"not a change of credentials: {action}")
 
 
-# changes to credentials that must be stored with the look-up values of all identities and passkeys that the user then has
+# with these changes, the look-up values of all the identities and passkeys that the user then has must be stored, too
 CHANGES_WAYS_IN = {
     CredentialsAction.IDENTITY_ADDED,
     CredentialsAction.IDENTITY_REMOVED,
     CredentialsAction.PASSKEY_ADDED,
     CredentialsAction.PASSKEY_REMOVED,
 }
-# uses of a passkey or an identity, by which a user may sign in without a further factor
+# uses of a passkey or an identity, each of which may sign a user in without a second factor
 _USES_ALONE = {CredentialsAction.PASSKEY_USED, CredentialsAction.IDENTITY_USED}
 _USES = {CredentialsAction.FACTOR_USED, *_USES_ALONE}
 _ADDS_WAYS_IN = {CredentialsAction.IDENTITY_ADDED, CredentialsAction.PASSKEY_ADDED}
 
 
 def check_ways_in(action: CredentialsAction, *, has_lookups: bool, renames: bool = False) -> None:
-    """Raise ValueError unless *has_lookups* fits *action*: true for an action in `CHANGES_WAYS_IN`, else false.
+    """Raise ValueError unless the actions in `CHANGES_WAYS_IN`, and no others, store look-up values (*has_lookups*).
 
-    A new password may have look-ups or not, because it may remove ways in. *renames*: the change replaces look-up
-    values by those under a newer root key, as only a reseal does.
+    PASSWORD_SET may store them or not, because a new password may remove identities and passkeys. *renames*: the change
+    replaces look-up values by those under a newer root key, as only RESEAL does; it must not also store look-up values.
     """
     if has_lookups and renames:
         raise ValueError(f"look-ups that change and are renamed: {action}")
@@ -244,16 +250,17 @@ def check_ways_in(action: CredentialsAction, *, has_lookups: bool, renames: bool
 def ways_in_refusal(
     named: Collection["Lookup"], user_id: UserId, action: CredentialsAction | None = None
 ) -> Refusal | None:
-    """Return a refusal if a look-up value in *named*, which *user_id* would have after *action*, belongs to another user.
+    """Return a refusal if one of *named*, the look-up values of *user_id* after *action*, belongs to another user.
 
-    *action* is None if an account is created or an address is taken back. An action that removes ways in is not refused.
+    *action*: None if an account is created, an address is taken back, or an operator makes the change. Other actions are
+    refused only if they add an identity or a passkey.
     """
     adds = action is None or action in _ADDS_WAYS_IN
     return WAY_IN_TAKEN if adds and any(one.user_id != user_id for one in named) else None
 
 
 class CredentialsState(Protocol):
-    """The part of credentials that is stored both inside their sealed document and, unsealed, beside it."""
+    """The fields of credentials that are stored twice: inside their encrypted document, and unencrypted next to it."""
 
     @property
     def generation(self) -> int: ...
@@ -271,7 +278,7 @@ def takes_proof_in_part(
         case CredentialsAction.PASSKEY_ADDED | CredentialsAction.PASSWORD_ADDED:
             adds = True
         case CredentialsAction.FACTOR_ADDED:
-            # false if a passkey is the second factor, because adding an app would also replace the recovery codes
+            # false if passkeys are the second factor: adding an app would also replace the recovery codes
             adds = stored is not None and not stored.wants_factor
         case _:
             adds = False
@@ -286,9 +293,9 @@ def change_refusal(
     *,
     by_operator: bool = False,
 ) -> Refusal | None:
-    """Return a refusal if the *stored* credentials have changed since *new* was made from them.
+    """Return a refusal if the *stored* credentials have changed since the caller read them to make *new*.
 
-    Raise ValueError if *action* cannot have changed `wants_factor` in this way.
+    Raise ValueError if *action* must not change `wants_factor` in this way.
     """
     if stored is None or stored.generation != seen_generation:
         return STALE
@@ -305,16 +312,17 @@ def check_flag(
     *,
     by_operator: bool = False,
 ) -> None:
-    """Raise ValueError unless *action* (None: a new address) may change `wants_factor` of *stored* to that of *new*."""
+    """Raise ValueError unless *action* (None: a new address) may change `wants_factor` from its *stored* to its *new* value."""
     flags = _CHANGE_RULES[action].flags if action else _SAME
     if by_operator and flags == _WAS_ON:
-        flags |= {(False, False)}  # the removed factor may be only that of a former address
+        # an operator may also remove the factor of a former address, although the account itself has no factor
+        flags |= {(False, False)}
     if (stored.wants_factor, new.wants_factor) not in flags:
         raise ValueError(f"not a change of the second factor: {action}")
 
 
 def check_proof(scope: ProofScope) -> None:
-    """Raise ValueError if *scope* is NONE, the scope of a sign-in that proves nothing."""
+    """Raise ValueError if *scope* is NONE, which permits no change to the account."""
     if scope is ProofScope.NONE:
         raise ValueError("not a proof")
 
@@ -334,13 +342,13 @@ def factor_refusal(
     is_required: bool,
     used_by: CredentialsAction = CredentialsAction.FACTOR_USED,
 ) -> Refusal | None:
-    """Return a refusal if the *stored* credentials do not allow a session or a proof to begin.
+    """Return a refusal if the *stored* credentials do not permit a new session or proof, else None.
 
-    *used*: the credentials after the use of a factor, a passkey or an identity (*used_by* says which), or after a factor was
-    enrolled. *is_required*: the deployment requires a factor. *has_factor* is False for a passkey that did not verify its
-    user, and for an identity whose provider is not trusted with a factor.
+    *used*: the credentials after a factor, a passkey or an identity was used (*used_by* says which), or after a factor was
+    enrolled; None: none of these happened. *is_required*: the deployment requires a second factor. *has_factor* is False
+    for a passkey that did not verify its user, and for an identity whose provider's second factor is not trusted.
 
-    Raise ValueError if *used* cannot result from such a use or enrolment.
+    Raise ValueError if *used* cannot be the result of such a use or enrolment.
     """
     if used is not None:
         check_given(used, has_factor=has_factor)
@@ -390,7 +398,7 @@ class StoredInvitation:
     def state(
         self, maker: StoredAccount | None, now: datetime
     ) -> Literal["open", "used", "revoked", "expired"]:
-        """Return the invitation's state; "revoked" also if *maker* is no longer an admin, who could use it to return."""
+        """Return the invitation's state: "revoked" also if *maker* is no longer an admin, because they could use it themselves."""
         if self.used_by:
             return "used"
         if self.revoked_at or not (maker and maker.is_admin):
@@ -403,7 +411,7 @@ class StoredInvitation:
 
 
 def mode_of(settings: Settings, *, is_first: bool) -> SignUps:
-    """Return who may sign up; *is_first*: the next account is the first, which becomes admin, so sign-ups are open."""
+    """Return the sign-up mode. If *is_first*, the next account is the first and becomes admin, so sign-ups are open."""
     return SignUps.OPEN if is_first else settings.sign_ups
 
 
@@ -419,8 +427,8 @@ def begin_account(
 ) -> StoredAccount | Refusal:
     """Return the new account of a user who has none yet, or a refusal.
 
-    *invitation*: an open invitation for the address, if any; *lacks_factor*: the deployment requires a factor, and none was
-    given; *taken*: the refusal to return if another account has one of the user's identities.
+    *invitation*: an open invitation for the address, if any; *lacks_factor*: the deployment requires a second factor, and
+    the user gave none; *taken*: a refusal if another account has one of the user's identities or passkeys, else None.
     """
     try:
         is_address = checked_address(email) == email
@@ -451,7 +459,11 @@ def leave_refusal(
     has_others: bool = True,
     is_left: bool = True,
 ) -> Refusal | None:
-    """Return a refusal if *account* is missing or deleted, or if the last admin would lose the role while other accounts exist."""
+    """Return a refusal if *account* is missing or deleted, or if the change would end the access of the last admin.
+
+    *has_others*: other accounts exist; *is_left*: the change ends the account's admin role or its access. A change to the
+    last admin's account is refused only if both are true.
+    """
     is_last = account and [one.id for one in admins if one.is_admin] == [account.id]
     if is_last and has_others and is_left:
         return LAST_ADMIN
@@ -464,16 +476,16 @@ def deleted(account: Stored, now: datetime) -> Stored:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredSession:
-    """An app session, found by its id or by the hash of its cookie. A proof replaces the cookie."""
+    """A stored app session. It is found by its id, or by the hash of its cookie, which a proof replaces."""
 
     cookie_hash: str
     id: SessionId
     user_id: UserId
-    # text sealed under a key derived from the cookie: if it can be decrypted, the cookie belongs to the session
+    # a text encrypted under a key that is derived from the cookie: only the right cookie can decrypt it
     sealed: str = field(repr=False)
     idle_seconds: int
     expires_at: datetime
-    ends_at: datetime  # the time at which the session ends unless it is used before then
+    ends_at: datetime  # the time at which the session ends unless it is used earlier
     device: str | None = field(default=None, repr=False)  # the sealed name of the browser
     created_at: datetime | None = None  # None: stored by an earlier version of the app
     seen_at: datetime | None = None
@@ -494,7 +506,7 @@ class StoredSession:
         *,
         has_factor: bool,
     ) -> "StoredSession":
-        """Return the session after a proof; a partial proof does not replace a full proof that is still valid."""
+        """Return the session after a proof of *scope*. A partial proof does not replace a full proof that is still valid."""
         stays = scope is ProofScope.PART and self.is_proven(now, credentials)
         proof = (self.proved_at, self.scope) if stays else (now, scope)
         has_factor = self.has_factor or has_factor
@@ -505,17 +517,17 @@ class StoredSession:
     ) -> bool:
         """Return True if the user, who has *credentials*, gave a proof in this session in the last ten minutes.
 
-        *is_part*: a partial proof is enough. If the account has a second factor, a proof counts only in a session in which the
-        factor was given.
+        *is_part*: a partial proof is enough. If the account has a second factor, a proof counts only if the user gave the
+        factor in this session.
         """
         scopes = (ProofScope.FULL, ProofScope.PART) if is_part else (ProofScope.FULL,)
-        # a time in the future is from a clock that was ahead
+        # `abs`, because a proof time in the future was written while the clock was ahead
         is_recent = self.proved_at is not None and abs(now - self.proved_at) < PROOF_LIFE
         is_recent = is_recent and self.scope in scopes
         return is_recent and (self.has_factor or not (credentials and credentials.wants_factor))
 
     def is_alive(self, account: StoredAccount | None, now: datetime, *, is_refused: bool) -> bool:
-        """Return True if the session has not ended and this version of the app knows the role of *account*.
+        """Return True if the session has not ended, and this version of the app knows the role of *account*.
 
         *is_refused*: the session lacks the second factor that the deployment requires.
         """
@@ -544,11 +556,14 @@ class StoredSession:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lookup:
-    """The look-up value of a way in, or of a former address that can be taken back. No other account can use that way in or address."""
+    """A look-up value: a keyed hash of an identity, of a passkey, or of a former address that can be taken back.
+
+    No other account can have this identity, passkey or address.
+    """
 
     lookup: str = field(repr=False)
     user_id: UserId
-    # when a former address becomes free; None for the look-up value of an identity or a passkey
+    # the time at which a former address becomes free for other accounts; None for an identity or a passkey
     expires_at: datetime | None = None
 
     def is_good(self, now: datetime) -> bool:
@@ -560,7 +575,10 @@ class Lookup:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredStep:
-    """A step: something half done in a browser, such as a sign-in. Its key is a hash of the browser's secret and a public id."""
+    """A step: an action begun in a browser but not complete, such as a sign-in that waits for a code.
+
+    Its key is a hash of the browser's secret and a public id.
+    """
 
     key: str = field(repr=False)
     kind_tag: str = field(repr=False)  # a tag shared by all steps of one kind in one browser
@@ -570,7 +588,7 @@ class StoredStep:
 
     @staticmethod
     def surplus(others: Collection["StoredStep"]) -> list["StoredStep"]:
-        """Return the oldest of *others* (steps of one kind in one browser), which end when another step of this kind begins."""
+        """Return the oldest of *others* (steps of one kind in one browser): those that must end before a new step begins."""
         newest_first = sorted(others, key=lambda one: one.expires_at, reverse=True)
         return newest_first[MOST_STEPS - 1 :]
 
@@ -578,7 +596,7 @@ class StoredStep:
         return self.expires_at > now
 
     def tried(self) -> "StoredStep | None":
-        """Return the step after one more try; None if it has no tries left, and therefore ends."""
+        """Return the step after one more try; None if no tries are left, so that the step ends."""
         return None if self.tries >= MOST_TRIES else replace(self, tries=self.tries + 1)
 
 
@@ -587,7 +605,7 @@ class StoredStep:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Counter:
-    """The number of attempts that a throttle has counted in one bucket during the current window."""
+    """The attempts that a throttle has counted in one bucket (such as an IP address) during the current time window."""
 
     bucket: str
     window_ends: datetime
@@ -601,9 +619,10 @@ class Counter:
 
 
 def counted(counter: Counter | None, bucket: str, seconds: int, now: datetime) -> Counter:
-    """Return *counter* after one more attempt; if its window of *seconds* is over, the attempt begins a new window.
+    """Return *counter* after one more attempt. If its window of *seconds* is over, the attempt begins a new window.
 
-    It also begins one if the window ends later than a new one would: it was begun while the clock was ahead.
+    The attempt also begins a new window if the old window would end later than the new one, because the clock was ahead when
+    the old window began.
     """
     window_ends = now + timedelta(seconds=seconds)
     if counter is None or not now < counter.window_ends <= window_ends:
@@ -626,11 +645,11 @@ class StoredNotice(NoticeRow):
 
     @staticmethod
     def surplus(of_kind: Collection["StoredNotice"]) -> list["StoredNotice"]:
-        """Return the oldest notices of one kind to a user, which are deleted when another notice of that kind is stored."""
+        """Return the oldest of a user's notices of one kind: those to delete before another notice of that kind is stored."""
         return StoredNotice.newest_first(of_kind)[MOST_NOTICES - 1 :]
 
     def is_shown(self, session: StoredSession | None) -> bool:
-        """Return True unless the change was made in *session*: only other sessions show the notice and can dismiss it."""
+        """Return True if *session* shows the notice and can dismiss it: all sessions except the one that made the change."""
         return self.session is None or session is None or self.session != session.id
 
 
@@ -638,7 +657,7 @@ class StoredNotice(NoticeRow):
 
 
 def listed_changes(newest_first: Sequence[AuditEntry]) -> list[AuditEntry]:
-    """Return the entries that a user sees. Failures have a separate limit, so that strangers cannot crowd out the other entries."""
+    """Return the audit entries that a user sees. Failures have a separate limit, because strangers can cause any number of them."""
     room = {True: MOST_CHANGES, False: MOST_CHANGES}
     listed: list[AuditEntry] = []
     for entry in newest_first:
@@ -649,7 +668,7 @@ def listed_changes(newest_first: Sequence[AuditEntry]) -> list[AuditEntry]:
 
 
 def failure_count(detail: Mapping[str, object] | None) -> Mapping[str, object]:
-    """Return the detail of the hour's audit entry after one more failure; *detail*: the entry's detail so far, if any."""
+    """Return the detail of an hour's audit entry after one more failure. *detail*: the detail so far; None: no entry yet."""
     return {"count": 1 + (int(str(detail["count"])) if detail else 0)}
 
 
@@ -657,7 +676,7 @@ def failure_count(detail: Mapping[str, object] | None) -> Mapping[str, object]:
 
 
 def columns_of(setting: ModelSetting) -> dict[str, object]:
-    """Return a model's columns: its prices (None: the app uses the prices that it knows), and `is_offered`."""
+    """Return the database columns for *setting*: the prices (all None if no admin has set them), and `is_offered`."""
     unknown = dict.fromkeys(each.name for each in fields(ModelPrices))
     prices = asdict(setting.prices) if setting.prices else unknown
     return {**prices, "is_offered": setting.is_offered}
@@ -666,7 +685,10 @@ def columns_of(setting: ModelSetting) -> dict[str, object]:
 def changed_models(
     settings: ModelSettings, name: str, changes: Mapping[str, object]
 ) -> ModelSettings | Refusal:
-    """Return the settings of all models after *changes* to the model *name*. Refuse cached input that costs more than input."""
+    """Return the settings of all models after *changes* to the model *name*, or a refusal.
+
+    Prices must be set all together and be in bounds, and cached input must not cost more than other input.
+    """
     columns = columns_of(settings.of(name)) | dict(changes)
     is_offered = columns.pop("is_offered") is True
     prices, known = None, [value for value in columns.values() if value is not None]

@@ -1,4 +1,4 @@
-"""Rules for documents: only a caller who has seen a document's current revision may replace it."""
+"""Rules for documents: a document is replaced only by a caller that has read its current revision."""
 
 from collections.abc import Hashable
 
@@ -10,16 +10,17 @@ _MOST = 500  # maximum documents of each kind other than facts
 
 
 def is_stored(stored: DocumentRow | None, new: DocumentRow) -> bool:
-    """Return True if *new* is stored already, because the call was repeated."""
+    """Return True if *new* equals the stored document, because a repeated call has stored it already."""
     return stored is not None and (stored.rev, stored.body) == (new.rev, new.body)
 
 
 def put_refusal(
     stored: DocumentRow | None, new: DocumentRow, seen_rev: int, count: int
 ) -> Refusal | None:
-    """Return a refusal if *new* must not replace the document whose revision was *seen_rev* (0: a new document), else None.
+    """Return a refusal if *new* must not replace *stored*, else None.
 
-    *count* is the number of stored documents of the kind of *new*.
+    *seen_rev*: the revision that the caller has read (0: a new document); *count*: the number of stored documents of the
+    same kind.
     """
     if (
         stored is None
@@ -37,13 +38,14 @@ def _place(document: DocumentRow) -> tuple[Hashable, ...]:
 
 
 def text_refusal(stored: DocumentRow, new: DocumentRow, seen_rev: int) -> Refusal | None:
-    """Return a refusal if a conversation's instructions or summary have changed since revision *seen_rev*, else None."""
+    """Return a refusal if a conversation's instructions or summary have changed since *seen_rev* was read, else None."""
     return None if stored.rev == seen_rev or is_stored(stored, new) else STALE
 
 
 def is_of_other_messages(rev: int, last_seq: int, cuts: int | None) -> bool:
     """Return True if messages were deleted or restored since *cuts* (`Conversation.cuts`: rev - last_seq) was read.
 
-    If so, a fact or a summary that was made from the earlier messages is refused. New messages raise both numbers by 1.
+    A fact or summary that was made from the earlier messages is then refused. A new message raises rev and last_seq by
+    1 each, and so does not change their difference.
     """
     return rev - last_seq != cuts

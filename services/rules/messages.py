@@ -1,4 +1,4 @@
-"""Rules for messages and conversations: which changes are refused, and the conversation's row after each change."""
+"""Rules for messages and conversations: refusals of changes, and the conversation's row after each change."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -9,8 +9,9 @@ from services.domain import MessageId, Outcome, Role
 from services.domain.rows import ConversationRow, MessageRow
 from services.rules import BUSY, NO_SPACE, NOT_FOUND, STALE, TOO_MANY, Refusal
 
-MOST_CONVERSATIONS = 20_000  # maximum conversations of a user, including discarded ones
-# replies in a longer conversation cannot be edited: edits cost no money, so no cap limits them
+# maximum conversations of a user, including deleted ones that are not destroyed yet
+MOST_CONVERSATIONS = 20_000
+# from this number of messages on, replies cannot be edited: edits add messages but cost nothing, so no cap limits them
 _MOST_MESSAGES = 20_000
 _UNFINISHED = Outcome.CUT, Outcome.STOPPED, Outcome.FAILED, Outcome.INTERRUPTED
 
@@ -22,7 +23,10 @@ Row = TypeVar("Row", bound=ConversationRow)
 
 
 def creation_refusal(conversations: int, *, is_taken: bool, has_space: bool) -> Refusal | None:
-    """Return a refusal if a user who has this number of *conversations* may not begin another conversation, else None."""
+    """Return a refusal if a user with this number of *conversations* may not begin another one, else None.
+
+    *is_taken*: a conversation with the new id exists; *has_space*: the chosen space exists, or none was chosen.
+    """
     if conversations >= MOST_CONVERSATIONS:
         return TOO_MANY
     if not has_space:
@@ -39,9 +43,10 @@ def prompt_refusal(
     asked: MessageRow | None,
     is_new: bool,
 ) -> Refusal | None:
-    """Return a refusal if a turn may not begin, else None. The turn is for a new prompt (*is_new*), or for another reply to *asked*.
+    """Return a refusal if a turn may not begin, else None.
 
-    The turn is stale if the context was reset after its plan was made: *start_seq* then lies before the reset.
+    The turn answers a new prompt (*is_new*) or a stored message (*asked*). The turn is stale if the user cleared the
+    context after the turn was planned: *start_seq* is then before `reset_seq`.
     """
     if is_busy:
         return BUSY
@@ -58,7 +63,7 @@ def prompt_refusal(
 def edit_refusal(
     row: ConversationRow, *, rev: int, is_busy: bool, original: MessageRow | None
 ) -> Refusal | None:
-    """Return a refusal if another version of the reply *original* may not be stored, else None."""
+    """Return a refusal if an edited version of the reply *original* may not be stored, else None."""
     if is_busy:
         return BUSY
     if row.rev != rev:
@@ -70,7 +75,7 @@ def edit_refusal(
 
 
 def appended(row: Row, head: str, *, is_users: bool, now: datetime) -> Row:
-    """Return the conversation's row after its next message; the user's own message counts as read."""
+    """Return the conversation's row after a new message. A message by the user (*is_users*) counts as read."""
     seq = row.last_seq + 1
     read_seq = seq if is_users else row.read_seq
     return replace(row, rev=row.rev + 1, last_seq=seq, head=head, read_seq=read_seq, updated_at=now)
@@ -106,7 +111,7 @@ def discard_refusal(
 
 
 def discarded(row: Row, head: str, kept_summary: str | None, due: datetime) -> Row:
-    """Return the conversation's row after messages were deleted; Undo is possible until *due*.
+    """Return the conversation's row after messages were deleted; the user can undo that until *due*.
 
     The summary is removed, unless it equals *kept_summary*.
     """
@@ -124,7 +129,7 @@ def discarded(row: Row, head: str, kept_summary: str | None, due: datetime) -> R
 def restore_refusal(
     row: ConversationRow, rev: int, asked: Sequence[MessageId], restorable: Sequence[MessageId]
 ) -> Refusal | None:
-    """Return a refusal unless *asked* are exactly the *restorable* messages; both are ids, ordered by seq."""
+    """Return None if the messages *asked* are exactly the *restorable* ones (both ordered by seq), else a refusal."""
     if row.rev != rev:
         return STALE
     return None if asked and list(asked) == list(restorable) else NOT_FOUND
@@ -138,10 +143,10 @@ def restored(row: Row, head: str) -> Row:
 
 
 def changed(row: Row, changes: Mapping[str, object], now: datetime) -> Row | None:
-    """Return the conversation's row after *changes* that need no revision; None if a title from the model came too late.
+    """Return the conversation's row after *changes*, whose revision is not checked; None if a title came too late.
 
-    A title from the model replaces only a title made of the prompt's first words. After a change of policy, or a reset,
-    the model may be sent all messages since the last reset again.
+    A title from the model is too late if the conversation's title is no longer the first words of the prompt. After a new
+    policy or a cleared context, `start_seq` returns to `reset_seq`, so that all messages since then may be sent again.
     """
     if changes.get("titled_by") == "model" and row.titled_by != "words":
         return None
@@ -153,21 +158,21 @@ def changed(row: Row, changes: Mapping[str, object], now: datetime) -> Row | Non
     if "policy" in changes or "reset_seq" in changes:
         columns["start_seq"] = changes.get("reset_seq", row.reset_seq)
     for name, before in (("read_seq", row.read_seq), ("facts_seq", row.facts_seq)):
-        if name in changes:  # these seqs never decrease, and never exceed the last message's seq
+        if name in changes:  # these seqs never decrease, and never exceed last_seq
             columns[name] = max(before, min(cast(int, changes[name]), row.last_seq))
     return replace(row, **columns)
 
 
 def hidden(row: Row, seconds: int, now: datetime) -> Row:
-    """Return the row of a hidden conversation, which is destroyed after *seconds*; a repeated call does not change that time."""
+    """Return *row* as that of a deleted conversation: hidden, and destroyed after *seconds* (from the first such call on)."""
     return replace(row, destroy_at=row.destroy_at or now + timedelta(seconds=seconds))
 
 
 def can_restore(destroy_at: datetime | None, now: datetime) -> bool:
-    """Return True if something was deleted and the time for Undo is not over."""
+    """Return True if a row was deleted, and can still be restored."""
     return destroy_at is not None and destroy_at > now
 
 
 def is_due(destroy_at: datetime | None, now: datetime) -> bool:
-    """Return True if something was deleted and the time for Undo is over."""
+    """Return True if a row was deleted, and must now be destroyed because the time for Undo is over."""
     return destroy_at is not None and destroy_at < now

@@ -1,4 +1,4 @@
-"""Rules for turns: how much is reserved when a turn begins, how it ends, and what is charged."""
+"""Rules for turns: the amount reserved at the start, the end of the turn, and the amount charged."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
@@ -21,9 +21,9 @@ class Turn:
 
     id: TurnId
     client_turn_id: ClientTurnId
-    # the hash of the request that began the turn; another request with the same id is refused
+    # the hash of the request that began the turn; a different request with the same client turn id is refused
     request: str = field(repr=False)
-    # None: the turn has no conversation, or the conversation was destroyed
+    # None: the turn belongs to no stored conversation, or the conversation was destroyed
     conversation_id: ConversationId | None = None
     purpose: Purpose
     model: str
@@ -40,13 +40,13 @@ class Turn:
     charged_tokens: int = 0
     tokens_in: int = 0
     tokens_out: int = 0
-    tokens_cached: int = 0  # how many of tokens_in were cached
+    tokens_cached: int = 0  # the part of tokens_in that the endpoint had cached
     reply_id: MessageId | None = None
     finished_at: datetime | None = None
 
     @property
     def is_open(self) -> bool:
-        """Return True until the turn is settled, even in a state that only a newer version of the app knows."""
+        """True until the turn is settled, even if its state is one that only a newer version of the app knows."""
         return self.finished_at is None
 
     @property
@@ -63,7 +63,7 @@ class Entry:
     """An entry of the ledger: a charge, the settlement of a lapsed turn, or a correction of such a settlement."""
 
     at: datetime
-    day: date  # the day on which the entry's amount counts against caps
+    day: date  # the UTC day whose caps the amount counts against
     turn_id: TurnId
     kind: EntryKind
     outcome: EntryOutcome
@@ -78,7 +78,7 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Booking:
-    """The budget and the turn after a turn ended, and its entry in the ledger, if any."""
+    """The result of ending a turn: the new budget, the new turn, and the entry for the ledger, if any."""
 
     budget: Budget
     turn: Turn
@@ -95,8 +95,8 @@ def reserve(
 ) -> tuple[Budget, int, int] | Refusal:
     """Reserve as much of *wanted* as the caps allow; return the budget and the reserved money and tokens, or a refusal.
 
-    A *refusal* from the caller's own checks takes precedence. Background calls (titles, summaries) are limited by the
-    caps alone, not by the rate limits.
+    *refusal*: the refusal from the caller's checks, if any, which takes precedence. Background calls (titles, summaries)
+    are limited only by the caps, not by the rate limits.
     """
     is_reply = wanted.purpose is Purpose.REPLY
     room = room_for(budget, deployment, wanted)
@@ -126,10 +126,10 @@ def reserve(
 
 
 def lapse(budget: Budget, turn: Turn, now: datetime) -> Booking:
-    """Settle a turn that was not finished.
+    """Settle an open turn whose lease has run out, because its process probably died.
 
-    If the model was not called, nothing is charged. Otherwise the whole reservation is charged; if the turn finishes late,
-    `settle` corrects the charge.
+    If the model was not called, charge nothing; otherwise charge the whole reservation. If the process finishes the turn
+    after all, `settle` corrects the charge.
     """
     was_called = turn.state is not TurnState.RESERVED
     micro, tokens = (turn.reserved_micro, turn.reserved_tokens) if was_called else (0, 0)
@@ -155,9 +155,9 @@ def lapse(budget: Budget, turn: Turn, now: datetime) -> Booking:
 def prolong(
     turn: Turn, seconds: int, now: datetime, partial: str | None = None, thoughts: str | None = None
 ) -> Turn:
-    """Return the open *turn* after the model was called, with a new lease and new partial texts (None: unchanged).
+    """Return *turn* as streaming, with a lease of *seconds* from *now* and new partial texts (None: unchanged).
 
-    A turn without a conversation stores no text.
+    For a turn without a conversation, no text is stored.
     """
     if turn.conversation_id is None:
         partial = thoughts = None
@@ -171,7 +171,7 @@ def prolong(
 
 
 def end_refusal(turn: Turn, outcome: Outcome) -> Refusal | None:
-    """Return a refusal if *outcome* is "interrupted" and the turn has not lapsed, so it may still be streaming."""
+    """Return a refusal if *outcome* is "interrupted" but the turn has not lapsed, because its reply may still be streaming."""
     is_early = outcome is Outcome.INTERRUPTED and turn.state is not TurnState.LAPSED
     return Refusal(reason="still_open") if is_early else None
 
@@ -183,9 +183,10 @@ def settle(
     now: datetime,
     reply_id: MessageId | None = None,
 ) -> Booking:
-    """Settle *turn* at its real cost, which is limited to the reservation. If the turn had lapsed, correct its charge.
+    """Settle *turn* at its real cost or, if less, the reserved amount. If the turn had lapsed, correct its charge.
 
-    A lapsed turn whose partial reply was kept keeps its charge, too, because its real cost is unknown.
+    If only the partial reply of a lapsed turn is stored (`Outcome.INTERRUPTED`), the charge is not changed, because the real
+    cost is unknown.
     """
     ended = replace(
         turn,

@@ -1,8 +1,8 @@
-"""Accounts and app sessions on any store. A session is one signed-in device; its cookie leads to its user's keys.
+"""Accounts and app sessions, for any store. A session is a signed-in device; its cookie gives access to the user's keys.
 
-The cookie holds a random secret. The store holds the secret's hash, and other data sealed under a key derived from the
-secret and the root key. So a database dump alone opens no session, and every app process with the same root key can
-open any session from its cookie; an `AppSession` caches the session's row.
+The cookie contains a random secret. The store contains the secret's hash, and data of the session sealed under a key
+derived from the secret and the root key. So a database dump alone opens no session, and every app process with the same
+root key can open any session from its cookie. An `AppSession` is a session that this process has opened.
 """
 
 import hashlib
@@ -107,8 +107,8 @@ from services.store.sign_in_policy import SignInPolicy
 
 WithCredentials = TypeVar("WithCredentials", CountedAttempt, OpenedSession)
 _COOKIE_BYTES = 32
-_MOST_GENERATIONS = 100_000  # maximum number of users in the cache `_newest`
-# a user's sign-in methods may be changed at most this often in this many seconds
+_MOST_GENERATIONS = 100_000  # maximum number of users in `Accounts._newest`
+# rate limit for changes of one user's sign-in methods: the number of changes, and the period in seconds
 _MOST_CHANGES, _CHANGES_SECONDS = 20, 900
 # maximum attempts at one change; an attempt fails if a concurrent change is stored first
 _MOST_OVERTAKEN = 5
@@ -143,7 +143,7 @@ class Cookie:
 
 @dataclass(frozen=True, slots=True)
 class CookieSealer:
-    """Seals the stored data of one app session under a key derived from its cookie (a `SessionSealer`)."""
+    """Implements `SessionSealer`: seals the stored data of one app session under a key derived from its cookie."""
 
     vault: VaultRing = field(repr=False)
     cookie_hash: str
@@ -162,7 +162,7 @@ class CookieSealer:
 
 @dataclass(frozen=True, slots=True)
 class AppSession:
-    """One signed-in device in this process, shared by its tabs and its live turns."""
+    """An opened session of one signed-in device. The device's tabs and streaming replies share this object."""
 
     id: SessionId
     user_id: UserId
@@ -172,14 +172,14 @@ class AppSession:
     backend: UserBackend = field(repr=False)
 
     def with_address_of(self, credentials: Credentials) -> "AppSession":
-        """Return the session with the address that is stored now: another process may have changed it."""
+        """Return a copy with the address from *credentials*, which another process may have changed."""
         is_confirmed = credentials.confirmed is not None
         return replace(self, email=credentials.address, is_confirmed=is_confirmed)
 
 
 @dataclass(frozen=True, slots=True)
 class Current:
-    """The credentials of a user, as they are stored now."""
+    """A user's credentials, as currently stored."""
 
     stored: StoredCredentials
     credentials: Credentials
@@ -193,7 +193,7 @@ class Current:
 class Checked(Current):
     """The credentials of a user who has proved who they are, and the method of that proof.
 
-    The proof is a correct password (`Found.checked`), a correct code (codes.py), a passkey or a sign-in at a provider.
+    The proof is a correct password (`Found.checked`), a correct code (codes.py), a passkey or a single sign-on.
     """
 
     counted: tuple[str, ...] = field(repr=False)
@@ -207,7 +207,7 @@ class Checked(Current):
     # the kind of use: FACTOR_USED, PASSKEY_USED or IDENTITY_USED
     used_by: CredentialsAction = CredentialsAction.FACTOR_USED
     by: UsedMethod | None = None  # None: no proof was needed, because the deployment has one user
-    scope: ProofScope = ProofScope.FULL  # the account changes that this proof allows
+    scope: ProofScope = ProofScope.FULL  # the account changes for which this proof counts
 
     def check_factor(self, *, is_required: bool) -> None:
         """Raise FactorNeeded if no second factor was given, though the account has one or the deployment requires one.
@@ -235,7 +235,7 @@ class Checked(Current):
 
     @property
     def after(self) -> Current:
-        """The credentials as they are stored once the sign-in or the proof has succeeded."""
+        """The credentials that are stored once the sign-in or the proof has succeeded."""
         if self.used is None:
             return self
         numbers = {"generation": self.used.generation, "uses": self.used.uses}
@@ -245,11 +245,11 @@ class Checked(Current):
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """The credentials of an address, identity or passkey, read by the call that counts a sign-in or sign-up attempt."""
+    """The credentials found for an address, identity or passkey by the call that counts a sign-in or sign-up attempt."""
 
     email: EmailAddress = field(repr=False)
     stored: StoredCredentials | None
-    credentials: Credentials | None  # None: none are stored, or they cannot be decrypted
+    credentials: Credentials | None  # None if no credentials are stored or they cannot be decrypted
     is_known: bool  # true: the attempt comes from one of the user's devices
     is_suspended: bool
     sign_ups: SignUpState
@@ -264,20 +264,21 @@ class Found:
 
     @property
     def known_user(self) -> UserId | None:
-        """The user on whose known device the attempt was made; None: it was made on another device."""
+        """The user, if the attempt comes from one of the user's known devices; else None."""
         return self.stored.user_id if self.stored and self.is_known else None
 
     def in_session(self) -> "Found":
-        """Return a copy without the deployment's requirement of a second factor, which the session has already met."""
+        """Return a copy without the deployment's requirement of a second factor, which the session met when it started."""
         return replace(self, sign_ups=replace(self.sign_ups, requires_factor=False))
 
     def checked(self, password: str) -> Checked:
         """Return the credentials if *password* is right; else raise WrongCredentials.
 
-        The check takes as long as hashing a password (`hash_password`), even for an unknown address.
+        The check takes as long as hashing a password (`hash_password`), even for an unknown address, so that its
+        duration does not reveal whether an account exists.
         """
         credentials, is_right = self.credentials, False
-        with suppress(Tampered):  # raised if the stored hash has other cost parameters
+        with suppress(Tampered):  # raised if the stored hash has unexpected cost parameters
             is_right = check_password(password, credentials.password_hash if credentials else None)
         if not (is_right and credentials and self.stored):
             raise WrongCredentials
@@ -292,7 +293,7 @@ class Found:
         *,
         has_factor: bool = False,
     ) -> Checked:
-        """Return the credentials as those of a user who has proved who they are by the method *by*.
+        """Return *credentials* as a `Checked`: the user has proved who they are by the method *by*.
 
         *has_factor*: the user has given a second factor at the provider. If the deployment requires a factor and none was
         given, the returned credentials may ask for a passkey even if the stored ones do not (`SignInPolicy.asking`).
@@ -316,7 +317,7 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class FoundFormer:
-    """An account that may take a former address back."""
+    """An account that may take back one of its former email addresses."""
 
     stored: StoredCredentials
     credentials: Credentials
@@ -328,10 +329,11 @@ class FoundFormer:
     policy: SignInPolicy = field(repr=False)
 
     def taken_back(self, now: datetime, password_hash: str | None) -> Credentials:
-        """Return the next generation of the credentials, with the former address and any new password. Raise NewerVersion.
+        """Return the next generation of the credentials, with the former address and the hash of the new password, if any.
 
-        Passkeys and identities that were added within `FORMER_LIFE` before the account left the address are left out, because
-        a thief could have added them before moving the account to another address.
+        Passkeys and identities that were added within `FORMER_LIFE` before the account's address changed are removed,
+        because an attacker could have added them before changing the address. Raise NewerVersion as
+        `Credentials.taken_back` does.
         """
         confirmed = Confirmed(how=ConfirmedBy.CODE, at=now.replace(microsecond=0))
         before = self.credentials.taken_back(self.former, confirmed, password_hash)
@@ -341,7 +343,7 @@ class FoundFormer:
 
 @dataclass(frozen=True, slots=True)
 class Entered:
-    """A session that has begun; *left*: the account's previous address, if a former one was taken back."""
+    """A session that was just started. *left*: the account's previous address, if the user took a former address back."""
 
     cookie: Cookie
     session: AppSession
@@ -350,20 +352,20 @@ class Entered:
 
 @dataclass(frozen=True, slots=True)
 class Accounts:
-    """Makes accounts, starts and ends app sessions, and changes credentials. Any thread may call any method.
+    """Creates accounts, starts and ends app sessions, and changes credentials. Any thread may call any method.
 
-    Signing in and signing up take two calls: one that returns `Found`, then `sign_in` or `sign_up`. Between them the caller
-    hashes the password, which is slow.
+    Signing in and signing up take two calls: one that returns `Found`, then `sign_in` or `sign_up`. Between the two
+    calls, the caller hashes the password, which is slow.
     """
 
     backend: Backend
     root_keys: RootKeys
     idle_seconds: int
     lifetime_seconds: int
-    keys: type[UserKeys] = UserKeys  # `PlainKeys` in a store whose texts are not sealed
+    keys: type[UserKeys] = UserKeys  # `PlainKeys` in a store without encryption
     policy: SignInPolicy = field(default_factory=SignInPolicy)
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
-    # the newest generation and number of uses of each user's credentials, to detect older credentials put back into the store
+    # the newest generation and number of uses of each user's credentials; they reveal when the store is rolled back
     _newest: LruCache[UUID, tuple[int, int]] = field(
         default_factory=lambda: LruCache[UUID, tuple[int, int]](_MOST_GENERATIONS),
         init=False,
@@ -385,7 +387,7 @@ class Accounts:
         return self._found(email, throttles, *counted)
 
     def find_former(self, email: EmailAddress, throttles: Throttles) -> FoundFormer | None:
-        """Count an attempt to take *email* back; return the account that may do so, or None.
+        """Count an attempt to take *email* back; return the account that may take it back, or None.
 
         Raise TooManyAttempts, StoreUnavailable.
         """
@@ -468,10 +470,10 @@ class Accounts:
 
         *confirmed*: how the address was confirmed; None: it was not. *factor*: the account's authenticator app, confirmed by
         a code. *recovery*: hashes of recovery codes. *identity*: the user's identity at a provider. *by*: the method of the
-        sign-up. *has_factor*: a factor was given at the provider. *scope*: the changes that the sign-up allows as a proof.
+        sign-up. *has_factor*: a factor was given at the provider. *scope*: the changes for which the sign-up counts as a proof.
 
-        Raise FactorNeeded (the deployment requires a factor), AddressTaken, ConfirmationSent, SignUpsClosed (Supabase Auth
-        confirms addresses, and only a password can complete such a sign-up), RateLimited, and the errors of
+        Raise FactorNeeded (the deployment requires a factor), AddressTaken, ConfirmationSent, SignUpsClosed (there is
+        no password, and Supabase Auth must confirm the address: it completes only sign-ups with a password), RateLimited, and the errors of
         `SignInPolicy.check_sign_up`, `SignIn.sign_up` and `start_session`.
         """
         self._check_sign_up(
@@ -493,10 +495,10 @@ class Accounts:
     def sign_in(
         self, checked: Checked, invitation: str = "", browser: BrowserName | None = None
     ) -> tuple[Cookie, AppSession]:
-        """Sign in; this also completes a sign-up that was interrupted, or whose address had to be confirmed first.
+        """Sign in the user of *checked*; also complete a sign-up that was interrupted, or waited for a confirmed address.
 
-        May raise FactorNeeded, FactorUsed (the caller checks the factor again), RateLimited, SignInBroken, Suspended, and the errors of
-        `SignInPolicy.check`, `SignIn` and `start_session`.
+        May raise FactorNeeded, FactorUsed (the caller must check the factor again), RateLimited, SignInBroken,
+        Suspended, and the errors of `SignInPolicy.check`, `SignIn` and `start_session`.
         """
         self._check_method(checked)
         checked.check_factor(is_required=checked.requires_factor)
@@ -533,7 +535,7 @@ class Accounts:
         )
 
     def enter(self, only: StoredCredentials | None) -> tuple[Cookie, AppSession]:
-        """Sign in to a single-user store without a password. *only*: the user's credentials; None: create the account first.
+        """Sign in to a single-user store without a password. *only*: the user's credentials; None creates the account first.
 
         Raise Tampered, and the errors of `sign_up` and `sign_in`.
         """
@@ -544,10 +546,10 @@ class Accounts:
         return self.sign_in(Checked(only, credentials, (), has_factor=True))
 
     def prove(self, session: AppSession, cookie: Cookie, checked: Checked) -> Cookie:
-        """Record that the user of *session* has proved who they are, so that the account may be changed for ten minutes.
+        """Record that the user of *session* has proved who they are, which allows changes to the account for ten minutes.
 
         Return the session's new cookie; the old *cookie*, which may have been copied, is no longer valid. After
-        StoreUnavailable, only one of the two is valid, and the user may have to sign in again.
+        StoreUnavailable, either cookie may be the valid one, and the user may have to sign in again.
 
         Raise WrongCredentials (*checked* is another user's), ProofNeeded (*checked* has the scope NONE), RateLimited (the
         credentials changed meanwhile), FactorNeeded, FactorUsed (check the factor again), SignedOut (also if another proof
@@ -578,7 +580,10 @@ class Accounts:
         return new
 
     def current(self, cookie: Cookie) -> Current:
-        """Return the credentials of a session's user. Raise SignedOut, StoreUnavailable, Tampered, KeyMissing."""
+        """Return the credentials of a session's user.
+
+        Raise SignedOut, StoreUnavailable, Tampered (they cannot be decrypted), KeyMissing.
+        """
         sealer = self._sealer(cookie)
         opened, is_set_back = self._fresh(lambda: self.backend.open_session(cookie.hash, sealer))
         if opened.credentials is None:
@@ -597,11 +602,12 @@ class Accounts:
     ) -> None:
         """Change the password of the user of *session*, and end all other sessions.
 
-        *keeps_factor*: False removes the authenticator app. *kept*: the passkeys and identities that stay, by their marks
-        (kept.py); None: all stay.
+        *keeps_factor*: False removes the authenticator app. *kept*: marks (kept.py) of the passkeys and identities to
+        keep; None: keep all of them.
 
-        Raise WrongCredentials (*current* holds another user's credentials), MethodOff, OtherSignInNeeded (the address must
-        sign in through a provider), RateLimited (the credentials changed meanwhile), ProofNeeded, FactorRequired.
+        Raise WrongCredentials (*current* holds another user's credentials), MethodOff, OtherSignInNeeded (users with
+        this address must sign in through a provider), RateLimited (the credentials changed meanwhile), ProofNeeded,
+        FactorRequired.
         """
         stored = current.stored
         if stored.user_id != session.user_id:
@@ -642,14 +648,14 @@ class Accounts:
     ) -> bool:
         """Replace the user's credentials *seen* with *new* ones, as `UserBackend.change_credentials` does.
 
-        *ends_others*: end all other sessions. Raise LastWayIn if no sign-in method of *new* works here, but one of *seen* does,
-        and TooManyAttempts (after 20 changes in 15 minutes, not counting new passwords).
+        *ends_others*: end all other sessions. Raise LastWayIn if no sign-in method of *new* works on this deployment,
+        but one of *seen* does, and TooManyAttempts (after 20 changes in 15 minutes, not counting new passwords).
         """
         before = open_credentials(self.root_keys, seen.sealed, session.user_id)
         self.policy.check_left(before, new)
-        # Each change invalidates the codes that were mailed to the owner. Without a limit, a thief in a session could
-        # invalidate them for ever. New passwords are not counted, because otherwise the thief could fill the throttle
-        # and so block a reset of the password.
+        # Each change invalidates the codes that were mailed to the owner. Without a limit, an attacker who is signed in
+        # could invalidate each of them. New passwords are not counted; otherwise, the attacker could use up the limit
+        # and so block a password reset.
         if action not in {*WITHOUT_PROOF, CredentialsAction.PASSWORD_SET}:
             bucket = self.root_keys.bucket(f"changes of {session.user_id}")
             self.backend.count_throttles([Throttle(bucket, _MOST_CHANGES, _CHANGES_SECONDS)])
@@ -661,7 +667,7 @@ class Accounts:
             seen.generation,
             action=action,
             ends_others=ends_others,
-            # made with the root key that seals `row`
+            # derived from the root key that seals `row`
             ways_in=ways_in_of(self.root_keys.of(row.sealed), new) if changes_ways_in else None,
         )
         return self._try_change(row, change)
@@ -669,11 +675,11 @@ class Accounts:
     def change_address(
         self, session: AppSession, email: EmailAddress, seen_generation: int
     ) -> bool:
-        """Give the user of *session* the address *email*, which a code has confirmed; no session ends.
+        """Change the address of the user of *session* to *email*, which a mailed code has confirmed; all sessions stay valid.
 
-        Return True if the old address had been confirmed, so that it may be taken back for 72 hours. Raise AddressTaken,
-        OtherSignInNeeded (`SignInPolicy.check_move`), StepEnded (the credentials are no longer of *seen_generation*: a sign-in
-        method changed since they were checked).
+        Return True if the old address had been confirmed: then the user may take it back within 72 hours. Raise
+        AddressTaken, OtherSignInNeeded (`SignInPolicy.check_move`), StepEnded (the credentials are no longer of
+        *seen_generation*: a sign-in method changed since they were checked).
         """
         lookups = lookups_of(self.root_keys, session.email)
         counted, is_set_back = self._count(lookups, NOT_COUNTED)
@@ -699,16 +705,16 @@ class Accounts:
     ) -> Entered:
         """Give *email* back to the account that had it, after a code has confirmed *email* again, and sign in.
 
-        The account gets a new password; None (where passwords are off) leaves it without one. All other sessions end, and the
-        sign-in methods that the account had before it left the address are restored. *use* checks the entered code or passkey
-        against the factor that the account had then (`Factors.use`); if it had none, but the deployment requires one, *use*
-        enrols one.
+        The account gets a new password; None (where passwords are off) leaves it without one. All other sessions end,
+        and the sign-in methods that the account had before its address changed are restored. *use* checks the entered
+        code or passkey against the factor that the account had then (`Factors.use`); if it had none, but the deployment
+        requires one, *use* enrols one.
 
-        Raise StepEnded (no account may take *email* back any more), AddressTaken, MethodOff, OtherSignInNeeded (for the former
-        address, too), and the errors of `sign_in` and *use*.
+        Raise StepEnded (no account may still take *email* back), AddressTaken, MethodOff, OtherSignInNeeded (for the
+        former address, too), and the errors of `sign_in` and *use*.
         """
         takes_password = [SignInMethod.PASSWORD] if password_hash is not None else []
-        # this call checks the address, and that passwords are on; `sign_in` checks that mailed codes are on
+        # this call checks the address, and that passwords are enabled; `sign_in` checks that mailed codes are enabled
         self.policy.check_address(email, *takes_password)
 
         def former() -> FoundFormer:
@@ -732,9 +738,10 @@ class Accounts:
         if new.wants_factor or found.requires_factor:
             if use is None:
                 raise factor_needed(new)
-            # this change stores the use of the factor, too, and has raised the generation already: keep both numbers
+            # keep `uses` and `generation` of `new`, which already has the next values: the restored address and the
+            # used factor are stored by a single change
             new = replace(use(new), uses=new.uses, generation=new.generation)
-        # has_factor=True: the current factor is not asked for, because it may be a thief's
+        # has_factor=True: the current factor is not required, because an attacker may have set it up
         checked = Checked(
             stored=found.stored,
             credentials=found.credentials,
@@ -749,15 +756,15 @@ class Accounts:
                 raise RateLimited
         except AppError:
             with suppress(AppError):
-                self.end(cookie)  # no browser was given this cookie
+                self.end(cookie)  # no browser has received this cookie
             raise
         return Entered(cookie, replace(session, email=email), found.credentials.address)
 
     def _without_taken(self, new: Credentials, stored: StoredCredentials) -> Credentials:
-        """Return *new* credentials without the identities and passkeys that belong to another account by now.
+        """Return *new* credentials without the identities and passkeys that now belong to another account.
 
-        A thief of the account can add its passkeys to another account. This must not stop the user of *stored* from taking
-        the account's former address back, so such a passkey is left out and the change does not fail.
+        An attacker with access to the account can add its passkeys to another account. This must not stop the user of
+        *stored* from taking the former address back, so such a passkey is dropped instead of failing the change.
         """
 
         def is_free(tags: Mapping[int, str]) -> bool:
@@ -782,14 +789,14 @@ class Accounts:
             claims=claims_of(self.root_keys, new.address),
             former=tuple(former),
             is_restored=is_restored,
-            ways_in=ways_in_of(self.root_keys, new),  # made with the root key that seals `row`
+            ways_in=ways_in_of(self.root_keys, new),  # derived from the root key that seals `row`
         )
         return self._try_change(row, lambda: user.change_address(address))
 
     def _try_change(self, row: StoredCredentials, change: Callable[[], bool]) -> bool:
-        """Call *change*, which stores *row*, and return its result. If its answer is lost, look *row* up: True if it is stored.
+        """Call *change*, which stores *row*, and return its result. If the response is lost, return True if *row* is stored.
 
-        Otherwise the user would not be notified of such a change. Raise the errors of *change*.
+        Without this check, the user would not be notified of such a change. Raise the errors of *change*.
         """
         try:
             is_changed = change()
@@ -802,7 +809,10 @@ class Accounts:
         return is_changed
 
     def open(self, cookie: Cookie) -> AppSession:
-        """Return the session of *cookie*, with its keys. Raise SignedOut, StoreUnavailable, Tampered."""
+        """Return the session of *cookie*, with its user's keys.
+
+        Raise SignedOut, StoreUnavailable, Tampered (its data cannot be decrypted).
+        """
         sealer = self._sealer(cookie)
         opened, is_set_back = self._fresh(lambda: self.backend.open_session(cookie.hash, sealer))
         return self._session(opened, is_set_back=is_set_back)
@@ -812,7 +822,7 @@ class Accounts:
         return self.backend.ended((one.id, one.user_id) for one in sessions)
 
     def end(self, cookie: Cookie) -> None:
-        """Sign out; the store refuses the session from the next call on. Raise StoreUnavailable."""
+        """End the session of *cookie*; the store refuses it from the next call on. Raise StoreUnavailable."""
         self.backend.end_session(cookie.hash)
 
     # --- counting attempts, and reading credentials
@@ -824,7 +834,7 @@ class Accounts:
         invitation: str | None = None,
         invited: EmailAddress | None = None,
     ) -> tuple[CountedAttempt, bool]:
-        """Count an attempt; return the data stored under *lookups*, and True if older credentials were put back into the store."""
+        """Count an attempt; return the data stored under *lookups*, and True if they are older than credentials seen before."""
         counting = [throttles]  # only the first read counts the attempt; a repeated read does not
 
         def read() -> CountedAttempt:
@@ -875,7 +885,11 @@ class Accounts:
         *,
         is_set_back: bool,
     ) -> Credentials:
-        """Decrypt credentials; *email*: the address that they must have. On failure, log the event and raise Tampered."""
+        """Decrypt credentials; on failure, log an event and raise Tampered.
+
+        *email*: the address that the credentials must have, if given. *is_set_back*: True if they are older than
+        credentials that this process has seen, which counts as a failure.
+        """
         try:
             credentials = open_stored(self.root_keys, stored, email)
             if is_set_back:
@@ -887,9 +901,10 @@ class Accounts:
         return credentials
 
     def _fresh(self, read: Callable[[], WithCredentials]) -> tuple[WithCredentials, bool]:
-        """Read credentials; read again if they are older than the newest that this process has seen.
+        """Call *read*; call it again if the credentials are older than the newest that this process has seen.
 
-        Return the last result, and True if its credentials are still older, because they were put back into the store.
+        Return the last result, and True if its credentials are still older: then the store was rolled back to an
+        earlier state.
         """
         answer = read()
         if (stored := answer.credentials) is None:
@@ -902,7 +917,7 @@ class Accounts:
         return answer, stored is not None and _is_before(stored, newest)
 
     def _note(self, stored: StoredCredentials) -> None:
-        """Remember the generation and the uses of credentials that were decrypted or stored."""
+        """Remember the generation and the number of uses of credentials that were just decrypted or stored."""
         with self._noting:
             generation, uses = self._newest.get(stored.id) or (0, 0)
             newest = max(stored.generation, generation), max(stored.uses, uses)
@@ -913,7 +928,7 @@ class Accounts:
             self.policy.check(checked.credentials, checked.by)
 
     def _used(self, checked: Checked, user_id: UserId) -> StoredCredentials | None:
-        """Return the sealed credentials after a use (`Credentials.uses`) or an enrolment; None if they are unchanged."""
+        """Return the sealed form of `Checked.used`, the credentials changed by a sign-in or proof; None if unchanged."""
         if checked.used is None:
             return None
         return seal_stored(self.root_keys, checked.used, user_id, replaces=checked.stored)
@@ -928,7 +943,7 @@ class Accounts:
         *,
         has_factor: bool,
     ) -> None:
-        """Raise FactorNeeded if a required factor was not given, and the errors of `SignInPolicy.check_sign_up`."""
+        """Raise FactorNeeded if a required factor was not given, and MethodOff or OtherSignInNeeded as `check_sign_up` does."""
         # a sign-up that waits for a mailed link stores no factor; the first sign-in afterwards asks for one
         if found.sign_ups.requires_factor and not (
             has_factor or self.backend.sign_in.confirms_addresses()
@@ -944,7 +959,8 @@ class Accounts:
     ) -> None:
         """Store a *pending* sign-up; where Supabase Auth confirms addresses, make it send the confirmation link.
 
-        Raise SignUpsClosed, ConfirmationSent, AddressTaken, RateLimited (another sign-up of the address was faster).
+        Raise SignUpsClosed, ConfirmationSent, AddressTaken, RateLimited (a concurrent sign-up with the address came
+        first).
         """
         new = PendingSignUp(credentials=pending, lookups=claims_of(self.root_keys, found.email))
         sign_in, password = self.backend.sign_in, credentials.managed_password
@@ -969,9 +985,9 @@ class Accounts:
         invitation: str | None,
         confirmed: Confirmed | None,
     ) -> tuple[StoredCredentials, Credentials]:
-        """Return the credentials of a sign-up: the next generation, if a sign-up of the address is pending already.
+        """Return the credentials of a sign-up; if a sign-up of the address is pending already, they are its next generation.
 
-        The managed password stays the same, because Supabase Auth keeps the one from the first sign-up.
+        The managed password stays the same, because Supabase Auth keeps the password from the first sign-up.
         """
         row_id, generation, known = uuid4(), 1, None
         if found.stored and not found.is_taken:
@@ -1043,13 +1059,16 @@ class Accounts:
         )
 
     def _device(self, checked: Checked, user_id: UserId, browser: BrowserName | None) -> NewDevice:
-        """Return the device on which the user of *checked* signs in. Raise Tampered."""
+        """Return the device on which the user of *checked* signs in. Raise Tampered if the user keys cannot be unwrapped."""
         keys = self.keys_of(checked, user_id)
         # without keys, the name cannot be sealed; `_session` refuses such an account
         return NewDevice.of(keys, user_id, browser) if keys else NewDevice.unnamed()
 
     def keys_of(self, found: Checked | FoundFormer, user_id: UserId) -> UserKeys | None:
-        """Return the user keys that were read with the credentials *found*; None if there are none. Raise Tampered."""
+        """Return the user keys that were read with the credentials *found*, or None.
+
+        Raise Tampered if one cannot be unwrapped.
+        """
         secret = found.credentials.account_secret
         if secret is None or not found.keys:
             return None
@@ -1092,7 +1111,7 @@ class Accounts:
             # newer ones, a later use of a factor, passkey or identity has stored them
             return cookie, self._session(opened, is_set_back=False)
         except AppError as error:
-            self.backend.sign_in.end(user)  # no browser was given the cookie
+            self.backend.sign_in.end(user)  # no browser has received the cookie
             # `SignIn` has just recognised the user, so the refusal means that the account is suspended
             if isinstance(error, SignedOut):
                 raise Suspended from None
@@ -1133,7 +1152,7 @@ class Accounts:
         )
 
     def _user_keys(self, opened: OpenedSession, account_keys: AccountKeys) -> UserKeys:
-        """Unwrap a user's keys, and rewrap keys that an old root key wraps. Raise Tampered."""
+        """Unwrap a user's keys; rewrap each key that an old root key wraps. Raise Tampered if one cannot be unwrapped."""
         user_id, keys = opened.user_id, list[UserKey]()
         for row in opened.keys:
             key = account_keys.unwrap(row.wrapped, user_id, row.version)
@@ -1166,7 +1185,7 @@ def _found_in(
 
 
 class _HasStored(Protocol):
-    """An object with the stored credentials that were read: `Checked` or `FoundFormer`."""
+    """An object that contains stored credentials: `Checked` or `FoundFormer`."""
 
     @property
     def stored(self) -> StoredCredentials: ...
@@ -1177,12 +1196,12 @@ Answer = TypeVar("Answer")
 
 
 def until_unchanged(seen: Seen, read: Callable[[], Seen], act: Callable[[Seen], Answer]) -> Answer:
-    """Return `act(seen)`; if the credentials were changed meanwhile, *read* them again and repeat, at most four times.
+    """Return the result of `act(seen)`; if the credentials changed meanwhile, *read* them again and retry, at most four times.
 
-    The user cannot repeat the attempt, because the mailed code is used up. So without repeats here, a thief who is signed
-    in could keep the user out by changing the password or ending sessions at the right moment.
+    The user cannot retry, because the mailed code is already used up. Without these retries, an attacker who is signed
+    in could lock the user out by changing the password or ending sessions at the right moment.
 
-    Raise RateLimited after the last try, and the errors of *read* and *act*.
+    Raise RateLimited after the last attempt, and the errors of *read* and *act*.
     """
     for _ in range(_MOST_OVERTAKEN):
         try:
@@ -1201,12 +1220,12 @@ def until_unchanged(seen: Seen, read: Callable[[], Seen], act: Callable[[Seen], 
 
 
 def _is_before(stored: StoredCredentials, seen: tuple[int, int] | None) -> bool:
-    """Return True if *stored* has a lower generation, or fewer uses, than the pair *seen*; None: nothing was seen."""
+    """Return True if *stored* has a lower generation or fewer uses than *seen*, a pair of both; False if *seen* is None."""
     return seen is not None and (stored.generation < seen[0] or stored.uses < seen[1])
 
 
 def second_factor(credentials: Credentials) -> SecondFactor | None:
-    """Return the second factor as it is shown to its user; None: there is none."""
+    """Return the account's second factor in the form shown to its user; None if the account has none."""
     if not credentials.wants_factor:
         return None
     return SecondFactor(
@@ -1217,7 +1236,7 @@ def second_factor(credentials: Credentials) -> SecondFactor | None:
 
 
 def factor_needed(credentials: Credentials) -> FactorNeeded:
-    """Return the error for a user who has not given the second factor of *credentials*, or must set one up first."""
+    """Return the error for a user who must give the second factor of *credentials*, or must first set one up."""
     since = credentials.factor and credentials.factor.since
     asks, listed = credentials.asks_passkey, marks(credentials)
     return FactorNeeded(since, asks_passkey=asks, listed=listed if credentials.wants_factor else ())
@@ -1226,7 +1245,7 @@ def factor_needed(credentials: Credentials) -> FactorNeeded:
 def require_recent(user: UserBackend, *, is_part: bool = False) -> ProofScope:
     """Return the scope of the proof that the user of this session gave in the last ten minutes.
 
-    *is_part*: a partial proof is enough. Raise ProofNeeded, SignedOut, StoreUnavailable.
+    *is_part*: a partial proof is enough. Raise ProofNeeded (there is no such proof), SignedOut, StoreUnavailable.
     """
     mine = [one for one in user.devices() if one.is_this_one]
     if any(one.is_proven for one in mine):
@@ -1245,7 +1264,7 @@ def hash_new_password(address: EmailAddress, password: str) -> str:
 def unwrapped_keys(
     rows: Iterable[WrappedKey], account_keys: AccountKeys, user_id: UserId
 ) -> list[UserKey]:
-    """Unwrap a user's keys. Raise Tampered if one cannot be unwrapped."""
+    """Return the user keys that *rows* contain in wrapped (encrypted) form. Raise Tampered if one cannot be unwrapped."""
     return [
         UserKey(account_keys.unwrap(row.wrapped, user_id, row.version), user_id, row.version)
         for row in rows
@@ -1253,6 +1272,6 @@ def unwrapped_keys(
 
 
 def _code_of(typed: str) -> str | None:
-    """Return the invitation code in *typed*, without surrounding blanks; None if *typed* cannot be a code."""
+    """Return the typed invitation code without leading and trailing whitespace; None if *typed* cannot be a code."""
     code = typed.strip()
     return code if code and code.isprintable() else None

@@ -20,27 +20,34 @@ _KNOWN_PRICES = dict.fromkeys(each.name for each in fields(ModelPrices))
 
 @dataclass(frozen=True, slots=True)
 class UserAccess:
-    """Ends sessions and accounts. Live turns are settled first; otherwise, each would be charged its whole reservation."""
+    """Ends sessions and accounts. Live turns are settled first; otherwise they would cost their whole reservations."""
 
     administration: GuardedAdministration = field(repr=False)
     # stops the live turns of a user in this process, and waits until they are settled
     stop_turns: Callable[[UserId], object]
-    # raises SignedOut if another process has replaced the cookie of the admin's session; routes check that themselves
+    # raises SignedOut if another process has replaced the cookie of the admin's session; not needed in routes, which
+    # check this themselves
     confirm: Callable[[], object] = lambda: None
 
     def suspend(self, user_id: UserId, *, is_suspended: bool) -> None:
-        """Suspend the account and end its sessions and live turns, or lift the suspension. Raise LastAdmin."""
+        """Suspend the account and end its sessions and live turns, or lift the suspension.
+
+        Raise LastAdmin if the user is the last admin.
+        """
         if is_suspended:
             self._stop_turns(user_id, is_shut=True)
         self.administration.suspend(user_id, is_suspended=is_suspended)
 
     def sign_out(self, user_id: UserId) -> None:
-        """End all sessions of a user, and their live turns."""
+        """End all sessions and live turns of a user."""
         self._stop_turns(user_id, is_shut=False)
         self.administration.sign_out(user_id)
 
     def delete(self, user_id: UserId) -> None:
-        """Delete an account: its keys at once, its rows soon after; its usage figures stay. Raise LastAdmin."""
+        """Delete an account: its keys immediately, its rows soon after. Its usage figures are kept.
+
+        Raise LastAdmin if the user is the last admin.
+        """
         self._stop_turns(user_id, is_shut=True)
         self.administration.delete(user_id)
 
@@ -77,7 +84,7 @@ class ModelAdministration:
         self.cached.outdate()
 
     def refuse_unknown_prices(self, *, is_refused: bool) -> None:
-        """Refuse models without a known price, or count them as free."""
+        """Refuse models without a known price if *is_refused*; otherwise, treat them as free."""
         self.administration.refuse_unknown_prices(is_refused=is_refused)
         self.cached.outdate()
 
@@ -90,12 +97,13 @@ class SignUpAdministration:
     """
 
     administration: GuardedAdministration = field(repr=False)
-    cached: CachedRead[SignUpState] = field(repr=False)  # the state that this process applies
+    # the sign-up settings that this process applies
+    cached: CachedRead[SignUpState] = field(repr=False)
     # true if the store's own sign-in confirms addresses (`SignIn.confirms_addresses`)
     is_confirmed_elsewhere: Callable[[], bool] = field(repr=False)
 
     def mode(self) -> SignUps:
-        """Return the mode that this process applies, at most a few seconds old."""
+        """Return the sign-up mode that this process applies, at most a few seconds old."""
         return self.cached.get().mode
 
     def set_mode(self, mode: SignUps) -> None:
@@ -103,11 +111,14 @@ class SignUpAdministration:
         self.cached.outdate()
 
     def confirms_by_code(self) -> bool:
-        """Return True if new users must confirm addresses by codes while mail is configured, as of a few seconds ago."""
+        """Return True if new users must confirm their addresses by mailed codes; without mail, this rule has no effect.
+
+        The answer is at most a few seconds old.
+        """
         return self.cached.get().confirms_by_code
 
     def confirm_by_code(self, *, is_on: bool) -> None:
-        """Turn the confirmation of new addresses by codes on or off. Raise BadInput while Supabase Auth confirms addresses."""
+        """Turn the confirmation of new addresses by codes on or off. Raise BadInput if Supabase Auth confirms addresses."""
         if is_on and self.is_confirmed_elsewhere():
             raise BadInput("Supabase Auth confirms addresses: switch that off first.")
         self.administration.confirm_by_code(is_on=is_on)
@@ -128,5 +139,5 @@ class SignUpAdministration:
         return self.administration.invitations()
 
     def revoke(self, invitation: UUID) -> None:
-        """Revoke an open invitation. Raise NotFound also if it was used or revoked already."""
+        """Revoke an open invitation. Raise NotFound if there is none, or it was already used or revoked."""
         self.administration.revoke_invitation(invitation)

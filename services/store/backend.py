@@ -1,6 +1,7 @@
-"""The port of a store for everything except content: accounts, app sessions, administration and upkeep, in plain values.
+"""The port of a store for everything except content: accounts, app sessions, administration and upkeep.
 
-No store sees the root key, a user key or a conversation key. Any thread may call any member.
+All arguments and results are plain values. No store sees the root key, a user key or a conversation key. Any thread may
+call any member.
 """
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -43,10 +44,10 @@ class SignInUser(Protocol):
 
 
 class SignIn(Protocol):
-    """Creates and authenticates users in the store's own sign-in service, by managed passwords.
+    """Creates and authenticates users in the store's own sign-in service, by managed (random, never shown) passwords.
 
-    The app itself checks the passwords that users choose. All members raise StoreUnavailable; all but `end` also raise
-    Refused (TooManyAttempts, …).
+    The app itself checks the passwords that users choose. All members may raise StoreUnavailable; all but `end` may also
+    raise Refused (TooManyAttempts, …).
     """
 
     def confirms_addresses(self) -> bool:
@@ -54,14 +55,14 @@ class SignIn(Protocol):
         ...
 
     def sign_up(self, email: EmailAddress, password: str) -> SignInUser:
-        """Create a user, or authenticate one that an unfinished sign-up with this *password* has left without an account.
+        """Create a user; if an unfinished sign-up with this *password* has already created the user, authenticate the user.
 
         Raise AddressTaken, BadAddress, AddressNotAllowed, SignUpsClosed, ConfirmationSent.
         """
         ...
 
     def resume(self, email: EmailAddress, password: str) -> SignInUser:
-        """Authenticate the user that an unfinished sign-up with this *password* has left without an account, or create a user.
+        """Authenticate the user that an unfinished sign-up with this *password* has created; if there is none, create a user.
 
         Raise NotConfirmed, Suspended, and the errors of `sign_up`.
         """
@@ -72,7 +73,7 @@ class SignIn(Protocol):
         ...
 
     def end(self, user: SignInUser) -> None:
-        """Sign out *user*, who gets no session. Raise nothing."""
+        """Sign out *user*, for whom no app session was started. Raise no errors."""
 
 
 class SessionSealer(Protocol):
@@ -86,11 +87,11 @@ class SessionSealer(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewCookie:
-    """The cookie that replaces the present cookie of a session."""
+    """The cookie that replaces a session's current cookie."""
 
     replaces: str = field(repr=False)  # the hash of the cookie that is replaced
     cookie_hash: str
-    sealer: SessionSealer = field(repr=False)  # seals under the key of the new cookie
+    sealer: SessionSealer = field(repr=False)  # seals under a key derived from the new cookie
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,23 +130,24 @@ class NewAccount:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewSession:
-    """The fields of a new app session."""
+    """A new app session to be stored, and the changes that are stored together with it."""
 
     cookie_hash: str
     idle_seconds: int
     lifetime_seconds: int
     generation: int  # the generation of the credentials that were checked
     id: SessionId
-    device: str | None = field(default=None, repr=False)  # the name of the browser, sealed
+    device: str | None = field(default=None, repr=False)  # the sealed name of the browser
     account: NewAccount | None = None  # None: the user has an account already
-    # the throttle buckets from which this attempt is subtracted again
+    # the throttle buckets that counted this attempt; a successful attempt is subtracted from them again
     returned: tuple[str, ...] = ()
     has_factor: bool = False  # true: the user gave the second factor that is required
     # the credentials after this sign-in used a factor, passkey or identity, or enrolled a factor; None: unchanged
     used: StoredCredentials | None = None
     # the kind of use: FACTOR_USED, PASSKEY_USED or IDENTITY_USED
     used_by: CredentialsAction = CredentialsAction.FACTOR_USED
-    scope: ProofScope = ProofScope.FULL  # the account changes that the sign-in allows as a proof
+    # the account changes for which the sign-in counts as a proof
+    scope: ProofScope = ProofScope.FULL
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -162,7 +164,7 @@ class SignUpState:
 
 @dataclass(frozen=True, slots=True)
 class Throttle:
-    """A rate limit: *bucket* counts at most *at_most* attempts within *seconds*."""
+    """A rate limit: *bucket* allows at most *at_most* attempts within *seconds*."""
 
     bucket: str
     at_most: int
@@ -174,12 +176,13 @@ class Throttles:
     """The throttles that count an attempt."""
 
     strangers: tuple[Throttle, ...]
-    # the user whose known device makes the attempt; if the account is this user's, *device* is counted, else *strangers*
+    # the user whose known device makes the attempt; the throttles *device* count attempts on this user's account, the
+    # throttles *strangers* count all other attempts
     device_user: UserId | None = None
     device: tuple[Throttle, ...] = ()
 
 
-# no throttles, for an attempt that is counted elsewhere, such as in the tries of a step
+# no throttles, for an attempt that is counted elsewhere, such as by a step
 NOT_COUNTED = Throttles(())
 
 
@@ -191,14 +194,14 @@ class Attempt:
     lookups: tuple[str, ...] = field(repr=False)
     throttles: Throttles
     invitation: str | None = field(repr=False)  # the code of the invitation
-    # the address that signs up; None: there is no invitation
+    # the address of the sign-up that uses the invitation; None: there is no invitation
     invited: EmailAddress | None = field(repr=False)
     nonce: UUID
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CountedAttempt:
-    """The answer to a sign-in attempt that was counted: what is stored for its address, identity or passkey."""
+    """The result of counting a sign-in attempt: the data stored for its address, identity or passkey."""
 
     credentials: StoredCredentials | None
     keys: tuple[WrappedKey, ...] = ()  # the user keys of the owner of *credentials*
@@ -218,7 +221,7 @@ class PendingSignUp:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewAddress:
-    """A new email address of a user, with the credentials that name it."""
+    """A user's new email address, with the credentials that contain it."""
 
     credentials: StoredCredentials  # the credentials to store, of the next generation
     address: EmailAddress = field(repr=False)
@@ -233,7 +236,7 @@ class NewAddress:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewStep:
-    """A step to be stored (services/store/steps.py)."""
+    """A step (an unfinished action in a browser, see services/store/steps.py) to be stored."""
 
     key: str = field(repr=False)  # a hash of the browser's secret and of the id in the step's form
     kind_tag: str = field(repr=False)  # a tag that all steps of one kind in the browser share
@@ -245,9 +248,9 @@ class StoredDevice:
     """An app session, as shown in its user's list of devices."""
 
     session: SessionId
-    # the name of the browser, sealed (services/store/device_names.py)
+    # the sealed name of the browser (services/store/device_names.py)
     device: str | None = field(repr=False)
-    created_at: datetime | None  # None: unknown
+    created_at: datetime | None  # None: the time is unknown
     seen_at: datetime | None
     is_this_one: bool
     is_proven: bool  # true: the user gave a full proof in this session in the last ten minutes
@@ -257,12 +260,12 @@ class StoredDevice:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewNotice:
-    """A notice to a user."""
+    """A notice to a user about a change to the account."""
 
     id: UUID
     kind: NoticeKind
     browser: str | None = field(repr=False)  # the browser's sealed name (services/store/notices.py)
-    # the session that made the change, and does not show the notice; None: no session made it
+    # the session that made the change, which does not show the notice; None: no session made the change
     session: SessionId | None
 
 
@@ -276,7 +279,7 @@ class Administration(Protocol):
         ...
 
     def usage(self, days: tuple[date, date], user_id: UserId | None = None) -> UsageReport:
-        """Return the usage of one user (None: of all users) from the first to the last of *days*."""
+        """Return the usage of one user (None: of all users). *days*: the first and the last day of the report."""
         ...
 
     def deployment(self) -> DeploymentSettings: ...
@@ -296,17 +299,17 @@ class Administration(Protocol):
         ...
 
     def set_caps(self, user_id: UserId, changes: Mapping[str, int | None]) -> None:
-        """Change some of a user's limits; None: no limit."""
+        """Set a user's limits to the values in *changes*, keyed by the limits' names; None: no limit."""
 
     def set_role(self, user_id: UserId, role: AccountRole) -> None:
-        """Change the role of a user. Raise LastAdmin."""
+        """Change the role of a user. Raise LastAdmin if the user is the last admin."""
 
     def audit(self, before: str = "", at_most: int = 500) -> list[AuditEntry]:
         """Return at most *at_most* (up to 500) audit entries, newest first; *before*: only entries older than this id."""
         ...
 
     def list_credentials(self, after: UUID | None = None) -> list[StoredCredentials]:
-        """Return the sealed credentials of at most 500 accounts, sorted by id; *after*: only those with an id above this one."""
+        """Return the sealed credentials of at most 500 accounts, sorted by id; *after*: only accounts with a greater id."""
         ...
 
     def health(self) -> StoreHealth: ...
@@ -316,36 +319,38 @@ class GuardedAdministration(Administration, Protocol):
     """Administration, with the methods that pages call through `services.store.administration`."""
 
     def check_end(self, user_id: UserId, *, is_shut: bool) -> None:
-        """Raise LastAdmin or ProofNeeded if ending the user's sessions (*is_shut*: the account) would raise it."""
+        """Raise the error that ending the user's sessions would raise: LastAdmin, ProofNeeded. *is_shut*: ending the account."""
 
     def suspend(self, user_id: UserId, *, is_suspended: bool) -> None:
-        """Suspend the account and end its sessions, or lift the suspension. Raise LastAdmin."""
+        """Suspend the account and end its sessions, or lift the suspension. Raise LastAdmin if the user is the last admin."""
 
     def sign_out(self, user_id: UserId) -> None:
         """End all sessions of a user."""
 
     def delete(self, user_id: UserId) -> None:
-        """Delete an account: its keys at once, its rows soon after; its usage figures stay. Users may delete their own.
+        """Delete an account: its keys immediately, its rows soon after. Its usage figures are kept.
 
-        Raise LastAdmin, and ProofNeeded for the caller's own account.
+        Users may delete their own account. Raise LastAdmin if the user is the last admin, and ProofNeeded if callers
+        delete their own account without a recent proof.
         """
 
     def set_model(self, name: str, changes: Mapping[str, object]) -> None:
-        """Change some fields of a model's setting, prices included."""
+        """Set fields of a model's settings, such as prices, to the values in *changes*, keyed by the fields' names."""
 
     def refuse_unknown_prices(self, *, is_refused: bool) -> None:
-        """Refuse models without a known price, or count them as free."""
+        """Refuse models without a known price if *is_refused*; otherwise, treat them as free."""
 
     def set_sign_ups(self, mode: SignUps) -> None: ...
 
     def confirm_by_code(self, *, is_on: bool) -> None:
-        """Turn on or off the confirmation of new users' addresses by codes, which applies while mail is configured."""
+        """Turn the confirmation of new users' addresses by codes on or off; it applies only while mail is configured."""
 
     def require_factor(self, *, is_on: bool) -> None:
-        """Turn on or off the requirement that all users have a second factor.
+        """Require a second factor of all users, or stop requiring it.
 
-        While it is on, sessions without a factor are refused at each call. Turning it on also ends those sessions, so that
-        they do not become valid again later. Raise ProofNeeded, FactorNeeded (the admin's own account has no factor).
+        While the requirement is on, sessions without a factor are refused at each call. Turning it on also ends those
+        sessions, so that they do not become valid again later. Raise ProofNeeded, FactorNeeded (the admin's own account
+        has no factor).
         """
 
     def invite(self, code_hash: str, email: EmailAddress | None, role: AccountRole) -> None:
@@ -356,11 +361,11 @@ class GuardedAdministration(Administration, Protocol):
         ...
 
     def revoke_invitation(self, invitation: UUID) -> None:
-        """Revoke an open invitation. Raise NotFound also if it was used or revoked already."""
+        """Revoke an open invitation. Raise NotFound if there is none, or it was already used or revoked."""
 
 
 class UserBackend(Protocol):
-    """The calls of one signed-in user. All members raise SignedOut, StoreUnavailable.
+    """The calls of one signed-in user. All members may raise SignedOut, StoreUnavailable.
 
     Members that change how the user signs in, end sessions or end the account raise ProofNeeded unless the user has
     proved who they are in the last ten minutes; a sign-in counts as a proof, unless its scope is `ProofScope.NONE`.
@@ -377,7 +382,8 @@ class UserBackend(Protocol):
     def rows(self, most_bytes: int | None = None, first: FirstPage | None = None) -> Rows:
         """Return access to the user's sealed rows. *most_bytes*: the bytes that the account may store; None: no limit.
 
-        *first*: data that was read already; the first read of each part takes it from here, without a call.
+        *first*: data that was read in advance; the first read of each part returns this part without a call to the
+        store.
         """
         ...
 
@@ -395,16 +401,17 @@ class UserBackend(Protocol):
         renamed: Mapping[str, str] | None = None,
         ways_in: Sequence[str] | None = None,
     ) -> bool:
-        """Replace the user's credentials of *seen_generation* with *new* ones; return False if the stored ones have changed.
+        """Replace the user's credentials of *seen_generation* with *new* ones; return False if the stored row has changed.
 
         A use of a factor, passkey or identity counts as a change, too. So *new* must have the stored number of
         uses, or one more if *new* itself stores a use. *new* has the next generation, unless *action* is RESEAL or a use
         (FACTOR_USED, PASSKEY_USED, IDENTITY_USED).
 
-        *renamed*: maps each old look-up value of the user to its replacement; values of former addresses keep their expiry.
-        *ways_in*: the look-up values of all identities and passkeys after the change: they are stored, never overwritten,
-        and all others are removed; None: no change. An *action* that adds or removes an identity or a passkey needs
-        *ways_in*; PASSWORD_SET may have it. *ends_others*: end all other sessions of the user.
+        *renamed*: maps each old look-up value of the user to its replacement; values of former addresses keep their
+        expiry. *ways_in*: the look-up values of all identities and passkeys after the change. Missing values are
+        stored, stored values are never overwritten, and values of the user's other identities and passkeys are removed;
+        None: no change. An *action* that adds or removes an identity or a passkey needs *ways_in*; PASSWORD_SET may
+        have it. *ends_others*: end all other sessions of the user.
 
         All actions but RESEAL are audited; all but RESEAL and ADDRESS_CONFIRMED need a recent proof. FACTOR_ADDED and
         PASSKEY_FACTOR_ADDED turn `wants_factor` on; FACTOR_REMOVED, PASSKEY_FACTOR_REMOVED, PASSWORD_SET and
@@ -419,12 +426,12 @@ class UserBackend(Protocol):
     def change_address(self, new: NewAddress) -> bool:
         """Change the user's address and credentials, in the store and in `SignIn`, in one transaction, and audit the change.
 
-        Return False, changing nothing, if the stored credentials are not of the generation before *new*, or have
-        another number of uses than *new*.
+        Return False, changing nothing, unless the stored credentials are one generation older than *new* and have the
+        same number of uses.
 
         A pending sign-up with the address is removed, and so is a user of `SignIn` who has the address but no account.
-        Look-up values of former addresses are stored for 72 hours: they are never overwritten, and those that *new* does
-        not name are removed. `wants_factor` changes only if the user takes back a former address. If the user
+        Look-up values of former addresses are stored for 72 hours. They are never overwritten, and those that *new*
+        does not contain are removed. `wants_factor` changes only if the user takes back a former address. If the user
         then has no factor, but the deployment requires one, the session is refused.
 
         Raise, changing nothing: ProofNeeded; AddressTaken (an account has the address or may take it back); WayInTaken
@@ -452,29 +459,32 @@ class UserBackend(Protocol):
     ) -> bool:
         """Record that the user has proved who they are; return False if the credentials are no longer of *generation*.
 
-        In the same transaction, *cookie* replaces the session's cookie: the old one is no longer valid, and this object
-        can go on making calls. *returned*, *has_factor*, *used* and *used_by*: as in `NewSession`. A partial proof (*scope*)
-        does not replace a full proof that is younger than ten minutes.
+        In the same transaction, *cookie* replaces the session's cookie: the old one is no longer valid, but this object
+        can still make calls. *returned*, *has_factor*, *used* and *used_by*: as in `NewSession`. A partial proof
+        (*scope*) does not replace a full proof that is younger than ten minutes.
 
-        Raise SignedOut also if the session no longer has the cookie to be replaced, FactorNeeded (the account has a factor
-        that was not given), FactorUsed (the factor was used meanwhile: check again), ValueError. After StoreUnavailable the
-        session may have either cookie.
+        Raise SignedOut also if the session no longer has the cookie to be replaced, FactorNeeded (the account has a
+        factor that was not given), FactorUsed (the factor was used meanwhile: check it again), ValueError. After
+        StoreUnavailable the session may have either cookie.
         """
         ...
 
     def stop_turns(self, session_id: SessionId | None) -> int:
-        """Ask other processes to end the replies of one of the user's sessions, or (None) of all sessions but this one.
+        """Ask other processes to stop replies that one of the user's sessions (None: any session but this one) started.
 
-        Return the number of replies that still stream. Raise ProofNeeded.
+        Return the number of replies that are still streaming. Raise ProofNeeded without a recent proof.
         """
         ...
 
     def end_device(self, session_id: SessionId) -> int:
-        """End one of the user's sessions; return 1, or 0 if the user has no such session. Raise ProofNeeded."""
+        """End one of the user's sessions; return 1, or 0 if the user has no such session.
+
+        Raise ProofNeeded without a recent proof.
+        """
         ...
 
     def end_other_devices(self) -> int:
-        """End all sessions of the user but this one; return their number. Raise ProofNeeded."""
+        """End all sessions of the user but this one; return their number. Raise ProofNeeded without a recent proof."""
         ...
 
 
@@ -491,7 +501,7 @@ class OpenedSession:
 
 
 class Backend(Protocol):
-    """The app's calls that need no signed-in user. All members raise StoreUnavailable."""
+    """The app's calls that need no signed-in user. All members may raise StoreUnavailable."""
 
     @property
     def sign_in(self) -> SignIn: ...
@@ -502,18 +512,18 @@ class Backend(Protocol):
         """Begin an app session; with a user's first session, create the account in the same transaction.
 
         Raise SignUpsClosed, InvitationNeeded, BadAddress, SignedOut (the account is suspended or deleted), Stale (the
-        credentials have changed, or the new account exists already), FactorNeeded, FactorUsed (the factor was used meanwhile:
-        check again), WayInTaken (another account has an identity of the new account), ValueError (`NewSession.used` is
-        neither a use nor an enrolment).
+        credentials have changed, or the new account exists already), FactorNeeded, FactorUsed (the factor was used
+        meanwhile: check it again), WayInTaken (another account has an identity of the new account), ValueError
+        (`NewSession.used` is neither a use nor an enrolment).
         """
         ...
 
     def open_session(self, cookie_hash: str, sealer: SessionSealer) -> OpenedSession:
-        """Return the session with this cookie. Raise SignedOut, Tampered."""
+        """Return the session with this cookie. Raise SignedOut if it has ended, Tampered if its data cannot be decrypted."""
         ...
 
     def is_alive(self, cookie_hash: str) -> bool:
-        """Return False if the session has ended; otherwise count it as used."""
+        """Return False if the session has ended; otherwise record that it was used now."""
         ...
 
     def ended(self, sessions: Iterable[tuple[SessionId, UserId]]) -> dict[SessionId, SessionEnd]:
@@ -525,7 +535,10 @@ class Backend(Protocol):
     def sign_up_state(self) -> SignUpState: ...
 
     def count_attempt(self, attempt: Attempt) -> CountedAttempt:
-        """Count *attempt*, once for each nonce; return the data stored under its look-up values. Raise TooManyAttempts."""
+        """Count *attempt*, once for each nonce; return the data stored under its look-up values.
+
+        Raise TooManyAttempts above the limit.
+        """
         ...
 
     def put_sign_up(self, new: PendingSignUp) -> bool:
@@ -536,36 +549,36 @@ class Backend(Protocol):
         ...
 
     def count_throttles(self, throttles: Sequence[Throttle]) -> None:
-        """Count one attempt in each of *throttles*, in order; stop at the first that is full, and raise TooManyAttempts."""
+        """Count one attempt in each of *throttles*, in order. Raise TooManyAttempts at the first that exceeds its limit."""
 
     def begin_step(self, new: NewStep) -> None:
-        """Store a step for ten minutes, with no tries used; it replaces a stored step with the same key.
+        """Store a step for ten minutes, with all its attempts left. It replaces a stored step with the same key.
 
-        The fifth step of one kind in a browser ends the oldest.
+        A browser has at most four open steps of one kind: a fifth deletes the oldest.
         """
 
     def try_step(self, key: str) -> str | None:
-        """Count a try of a step, and return its sealed text; None if the step does not exist any more.
+        """Count an attempt to complete a step, and return its sealed text; None if the step no longer exists.
 
-        A step has five tries; the sixth ends it, and returns None.
+        A step allows five attempts. The sixth deletes the step, and returns None.
         """
         ...
 
     def end_step(self, key: str) -> str | None:
-        """Delete a step, and return its sealed text; None if the step does not exist any more.
+        """Delete a step, and return its sealed text; None if the step no longer exists.
 
-        Of several simultaneous calls, only one gets the text.
+        If several calls run at the same time, only one of them gets the text.
         """
         ...
 
     def add_notice(self, user_id: UserId, new: NewNotice, throttles: Sequence[Throttle]) -> None:
-        """Store a notice, unless the account was deleted, and count it in *throttles*; keep the newest three of a kind.
+        """Store a notice, unless the account was deleted, and count it in *throttles*; keep only the newest three of a kind.
 
-        If a throttle is full, store the notice, and raise TooManyAttempts, so that no mail is sent about it.
+        If a throttle exceeds its limit, store the notice, and raise TooManyAttempts, so that no mail is sent about it.
         """
 
     def note_failure(self, user_id: UserId, failure: Failure | Exemption) -> None:
-        """Count *failure* in the user's audit entry for its kind and this hour; make the entry if none exists.
+        """Count *failure* in the user's audit entry for its kind and this hour; create the entry if none exists.
 
         Failures of a deleted user are not counted.
         """
@@ -581,7 +594,10 @@ class Backend(Protocol):
         ...
 
     def check(self) -> None:
-        """Raise RowsCut, or another Unavailable or Misconfigured, if the app cannot use the store."""
+        """Raise an Unavailable or Misconfigured error, such as RowsCut, if the app cannot use the store."""
 
     def start_upkeep(self, report: Callable[[str], None]) -> None:
-        """Start the threads that sweep and probe the store; *report* gets a sentence for each outage, and "" at its end."""
+        """Start the threads that sweep and probe the store.
+
+        *report* is called with a sentence at the start of each outage, and with "" at its end.
+        """

@@ -1,8 +1,8 @@
 """Mailed codes of eight digits: entering one in the browser that requested it proves access to the mailbox.
 
-A code belongs to a step (steps.py), which holds an HMAC of the code under the root key and the step's id. If no code may be
-sent to an address, a step begins anyway, and every code that is entered is wrong, so that a page does not reveal whether
-the address has an account.
+A code belongs to a step (steps.py), which contains an HMAC of the code under the root key and the step's id. If no code
+may be sent to an address, a step is started anyway, and rejects every code that is entered, so that a page does not
+reveal whether the address has an account.
 """
 
 import secrets
@@ -37,7 +37,7 @@ from services.store.steps import Step, Steps, read_contents
 
 DIGITS = 8
 _FULL_WIDTH = {0xFF10 + digit: str(digit) for digit in range(10)}
-# the failure that a wrong code counts as, by the kind of its step; ADDRESS for all other kinds
+# the failure that the audit log counts for a wrong code, keyed by the kind of the step; ADDRESS for all other kinds
 _FAILURES: Mapping[str, Failure] = {
     CodePurpose.SIGN_IN: Failure.SIGN_IN,
     CodePurpose.RESET_PASSWORD: Failure.RESET,
@@ -57,10 +57,10 @@ class CodeRequest:
 class Recipient:
     """The kind of mail that an address gets, and the credentials that must stay unchanged until the code is entered."""
 
-    mail: CodePurpose | NoCodeReason | None  # None: no mail
+    mail: CodePurpose | NoCodeReason | None  # None: no mail is sent
     credentials: StoredCredentials | None = None  # None: the step is bound to no credentials
     is_known: bool = False  # true: the request comes from one of the user's devices
-    # the user whose audit log counts the wrong codes; None: the user of the step
+    # the user in whose audit log wrong codes are counted; None: the user of the step
     user_id: UserId | None = None
 
 
@@ -82,9 +82,9 @@ class _Contents:
 
     request: CodeRequest = field(repr=False)
     tag: str | None = field(repr=False)
-    # the id under which tries are counted after `Codes.keep`; None: the code was never kept
+    # the id under which attempts are counted after `Codes.keep`; None: `keep` was not called for this code
     kept_as: UUID | None = None
-    user_id: UserId | None = None  # the user whose audit log counts the wrong codes
+    user_id: UserId | None = None  # the user in whose audit log wrong codes are counted
 
 
 _CONTENTS = TypeAdapter(_Contents)
@@ -100,20 +100,21 @@ class RightCode:
     has_ended: bool = False
 
     def end(self) -> None:
-        """End the step; of several simultaneous callers, only one succeeds. Raise StepEnded."""
+        """End the step. If several callers do so at the same time, only one succeeds; for the others, raise StepEnded."""
         self._end()
         self.has_ended = True
 
 
 @dataclass(frozen=True, slots=True)
 class Codes:
-    """Makes codes, and checks those that are entered. Any thread may call any method. All methods raise StoreUnavailable.
+    """Creates codes, and checks entered codes. Any thread may call any method. All methods may raise StoreUnavailable.
 
-    All but `begin` raise StepEnded as `Steps.attempt` does; `read` and `check` count a try of the step.
+    All but `begin` raise StepEnded as `Steps.attempt` does; `read` and `check` each use up one attempt of the step.
 
-    A code of eight digits has five tries, and five more if another code was requested but could not be sent. Each new code
-    has its own tries, so only the throttles of mails limit guessing: strangers can have 15 codes a day sent to an address
-    (30 if it may be taken back). 15 codes allow 150 guesses among 100,000,000 possible codes.
+    A code of eight digits allows five attempts, and five more if another code was requested but could not be sent. Each
+    new code allows attempts of its own, so only the rate limits on mails bound the guessing: strangers can have 15
+    codes a day sent to an address (30 if a user may take the address back). 15 codes allow 150 guesses among
+    100,000,000 possible codes.
     """
 
     steps: Steps
@@ -128,7 +129,7 @@ class Codes:
         session: AppSession | None = None,
         step_id: UUID,
     ) -> tuple[Step, Code | NoCode | None]:
-        """Begin the step *step_id*, or begin it anew with another code; return the step and the content of the mail.
+        """Start the step *step_id*, or restart it with a new code; return the step and the content of the mail to send.
 
         Raise WrongCredentials (the credentials of *recipient* are not those of the session's user).
         """
@@ -157,21 +158,22 @@ class Codes:
     def read(
         self, browser: Cookie, kind: str, step_id: UUID, session: AppSession | None
     ) -> CodeRequest:
-        """Return the request that a step's code was made for, so that the caller can begin the step anew or `keep` it."""
+        """Return the request that a step's code was made for, so that the caller can restart the step or `keep` its code."""
         step = self.steps.attempt(browser, kind, step_id, session)
         return read_contents(_CONTENTS, step.contents).request
 
     def keep(self, browser: Cookie, kind: str, step_id: UUID, session: AppSession | None) -> None:
-        """Keep a step's code valid because no new code could be sent, and reset the step's tries, so that `read` costs none.
+        """Keep a step's code valid after a new code could not be sent, and reset the attempts, one of which `read` used.
 
-        From the first call on, the tries of the code are counted separately: five in all, however often this is called.
+        From the first call on, the attempts to enter this code are counted separately: five in total, however often
+        `keep` is called.
         """
         self.steps.renew(browser, kind, step_id, session, _kept)
 
     def check(
         self, browser: Cookie, kind: str, step_id: UUID, digits: str, session: AppSession | None
     ) -> RightCode:
-        """Compare *digits* with the code of a step; count a wrong code in the user's audit log. Raise WrongCode."""
+        """Compare *digits* with the code of a step. Raise WrongCode if they differ, and count this failure in the audit log."""
         step = self.steps.attempt(browser, kind, step_id, session)
         contents = read_contents(_CONTENTS, step.contents)
         if contents.kept_as:
@@ -184,7 +186,7 @@ class Codes:
         return RightCode(step, contents.request, end)
 
     def _count_try(self, kept_as: UUID) -> None:
-        """Count a try of a code after `keep`. Raise StepEnded if the code has none left."""
+        """Count an attempt to enter a code that `keep` kept valid. Raise StepEnded if no attempts are left."""
         bucket = self.steps.root_keys.bucket(f"tries of code {kept_as}")
         seconds = int(STEP_LIFE.total_seconds())
         try:
@@ -194,7 +196,10 @@ class Codes:
 
 
 def _kept(text: str) -> str:
-    """Return the contents of a code's step after `Codes.keep`. Raise StepEnded."""
+    """Return the step contents *text* with an id for counting attempts, as `Codes.keep` stores them.
+
+    Raise StepEnded as `read_contents` does.
+    """
     contents = read_contents(_CONTENTS, text)
     return _text(replace(contents, kept_as=contents.kept_as or uuid4()))
 
@@ -208,7 +213,8 @@ def sign_in(
 ) -> tuple[Cookie, AppSession]:
     """Sign in by a code that was mailed to the address of an account.
 
-    Raise StepEnded (also if the credentials have changed since), Suspended, and the errors of `Accounts.sign_in`.
+    Raise StepEnded (also if the credentials have changed since the code was sent), Suspended, and the errors of
+    `Accounts.sign_in`.
     """
     checked = _confirmed(_found(accounts, code), code.step.user_id)
     code.end()
@@ -221,16 +227,16 @@ def prove(
     note: Callable[[Checked], None],
     give: Callable[[Checked, Callable[[Checked], None]], None],
 ) -> None:
-    """Use up a mailed code as the proof of who a session's user is, and call *note* with the credentials.
+    """Accept a mailed code as proof of who a session's user is, and call *note* with the user's credentials.
 
-    *give* gets the credentials and a function. It checks the second factor, if there is one, and then calls the
-    function, which uses up the code and calls *note*.
+    *give* is called with the credentials and a function. *give* must check the second factor, if the account has one,
+    and then call the function, which uses up the code and calls *note*.
 
-    Raise StepEnded (also if the credentials have changed since), and the errors of *give* and *note*.
+    Raise StepEnded (also if the credentials have changed since the code was sent), and the errors of *give* and *note*.
     """
 
     def act(checked: Checked) -> None:
-        # `given` repeats this call if the factor was used meanwhile; by then the step has ended
+        # *give* calls this again if the factor was used meanwhile; by then, the step has ended
         if not code.has_ended:
             code.end()
         note(checked)
@@ -244,10 +250,10 @@ def reset_password(
 ) -> tuple[Cookie, AppSession]:
     """Sign in by a code, set a new password and end all other sessions.
 
-    Raise FactorNeeded (also if the user must choose which passkeys and identities stay), and the errors of `sign_in`.
+    Raise FactorNeeded (also if the user must choose which passkeys and identities to keep), and the errors of `sign_in`.
 
-    If the credentials change after the code is used up, they are read again (`until_unchanged`): otherwise a thief who is
-    signed in as the user could prevent each reset.
+    If the credentials change after the code is used up, they are read again (`until_unchanged`): otherwise, an attacker
+    who is signed in as the user could prevent every reset by changing the credentials.
     """
     checked = _confirmed(_found(accounts, code), code.step.user_id)
     code.end()
@@ -256,7 +262,7 @@ def reset_password(
 
     def again() -> Checked:
         now = confirmed_again(accounts, code.request.address, code.step.user_id)
-        # a factor was set up meanwhile, and only a new reset asks for it
+        # a factor was set up meanwhile, and only a new reset can ask for it
         if now.credentials.wants_factor:
             raise StepEnded
         return now
@@ -300,7 +306,7 @@ def reset(
 
 def _found(accounts: Accounts, code: RightCode) -> Found:
     """Return the data stored for a code's address. Raise StepEnded if the credentials changed since the code was sent."""
-    found = accounts.find(code.request.address, NOT_COUNTED)  # the code's tries are counted instead
+    found = accounts.find(code.request.address, NOT_COUNTED)  # the step counts the attempts instead
     code.step.check(found.stored)
     return found
 
@@ -311,7 +317,7 @@ def confirmed_again(accounts: Accounts, address: EmailAddress, user_id: UserId |
 
 
 def _confirmed(found: Found, user_id: UserId | None) -> Checked:
-    """Return the credentials found. Raise StepEnded unless they are those of *user_id* and the address is confirmed."""
+    """Return the credentials in *found*. Raise StepEnded unless they belong to *user_id* and the address is confirmed."""
     stored, credentials = found.stored, found.credentials
     if not stored or not credentials or not credentials.confirmed or stored.user_id != user_id:
         raise StepEnded
@@ -319,7 +325,7 @@ def _confirmed(found: Found, user_id: UserId | None) -> Checked:
 
 
 def typed_code(text: str, length: int = DIGITS) -> str:
-    """Return the digits of a typed code, without the spaces and hyphens that group them; "" if *text* has another form.
+    """Return the digits of a typed code, without the spaces and hyphens that group them; "" if *text* is not a code.
 
     Full-width digits, which input methods of East Asian languages produce, are digits as well.
     """

@@ -1,6 +1,6 @@
 """The confirmation of an email address by a mailed code, for a new account or for an existing one.
 
-Until the code of a sign-up is entered, only its step is stored, which holds the hash of the password. So a sign-up
+Until the code of a sign-up is entered, only its step is stored, which contains the hash of the password. So a sign-up
 with another user's address creates nothing under that address.
 """
 
@@ -47,11 +47,13 @@ def recipient_of_sign_up(found: Found) -> Recipient:
 def sign_up(
     accounts: Accounts, code: RightCode, browser: BrowserName | None = None
 ) -> tuple[Cookie, AppSession]:
-    """Create the account of a sign-up whose *code* was right, and sign in; check the mode and the invitation again.
+    """Create the account of a sign-up whose *code* was correct, and sign in.
 
-    A process that is killed after the step has ended leaves nothing, or a pending sign-up, which the next sign-in with the
-    password completes. Raise StepEnded, AddressTaken (another sign-up was faster), and the errors of
-    `Accounts.find_for_sign_up` and `Accounts.sign_up`.
+    First check the sign-up mode and the invitation again. If the process is killed after the step has ended, either
+    nothing is stored or only a pending sign-up, which the next sign-in with the password completes.
+
+    Raise StepEnded, AddressTaken (another sign-up came first), and the errors of `Accounts.find_for_sign_up` and
+    `Accounts.sign_up`.
     """
     wanted = read_contents(_SIGN_UP, code.request.extra)
     found = accounts.find_for_sign_up(code.request.address, NOT_COUNTED, wanted.invitation)
@@ -61,7 +63,7 @@ def sign_up(
 
 
 def sign_up_entry(code: RightCode) -> Entry:
-    """Return the entry of a sign-up whose *code* was right; it waits until the user has set up a second factor."""
+    """Return the `Entry` of a sign-up whose *code* was correct; it waits until the user has set up a second factor."""
     wanted = read_contents(_SIGN_UP, code.request.extra)
     return Entry(
         way=Way.SIGN_UP,
@@ -82,9 +84,10 @@ def recipient_of_session(found: Found, session: AppSession) -> Recipient:
 
 
 def confirm_address(accounts: Accounts, session: AppSession, code: RightCode) -> None:
-    """Record in the credentials of the user of *session* that the right *code* confirmed the address; no session ends.
+    """Record in the user's credentials that the entered *code* confirmed the account's address; all sessions stay valid.
 
-    Raise StepEnded (also if the credentials have changed since), RateLimited (the credentials changed during this call).
+    Raise StepEnded (also if the credentials have changed since the code was sent), RateLimited (the credentials changed
+    during this call).
     """
     found = accounts.find(code.request.address, NOT_COUNTED)
     code.step.check(found.stored)

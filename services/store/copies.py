@@ -1,4 +1,4 @@
-"""The port for copying one store to another; rows are copied in the form that services/store/tables gives them."""
+"""The port for copying one store to another; rows are copied as the dataclasses of services/store/tables."""
 
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
@@ -22,12 +22,12 @@ class CopiedTable(Protocol[Row]):
 
 
 class CopySource(Protocol):
-    """A store to copy from, while nothing writes to it. All members raise Misconfigured or StoreUnavailable."""
+    """A store to copy from, while nothing writes to it. All members may raise Misconfigured or StoreUnavailable."""
 
     def has_open_turns(self) -> bool: ...
 
     def user_ids(self) -> list[UserId]:
-        """Return the ids of all users who have rows, deleted users included, sorted."""
+        """Return the sorted ids of all users who have rows, including deleted users."""
         ...
 
     def rows(
@@ -36,7 +36,7 @@ class CopySource(Protocol):
         user_id: UserId | None,
         conversation_id: ConversationId | None = None,
     ) -> list[Row]:
-        """Return the rows of *table*, shared or not, that belong to *user_id*; None: those that belong to no user.
+        """Return the rows of *table*, shared or not, that belong to *user_id*; None: the rows that belong to no user.
 
         *conversation_id*: return only the rows of this conversation; the table must have this field.
         """
@@ -77,7 +77,7 @@ class CopyTarget(CopySource, Protocol):
 
 
 def lacking(table: CopiedTable[Row], wanted: Iterable[Row], stored: Iterable[Row]) -> list[Row]:
-    """Return the rows of *wanted* that are not *stored*. Raise BadInput if any other row is stored."""
+    """Return the *wanted* rows that are not *stored*. Raise BadInput if *stored* has a row that is not *wanted*."""
     others = {str(table.key(row)): row for row in stored}
     found = [(row, others.pop(str(table.key(row)), None)) for row in wanted]
     if others or any(other not in (None, row) for row, other in found):

@@ -1,7 +1,8 @@
 """Entries into an account, on any store: sign-in, sign-up, reset, and taking a former address back.
 
-An entry follows a correct password or mailed code, and begins a session; a reset, for example, also sets a new password. If
-the account has a second factor, the user must give it first: the `Entry` then waits, sealed, as the contents of a step.
+An entry follows a correct password or mailed code, and starts a session; a reset, for example, also sets a new password.
+If the account has a second factor, the user must give it first: until then, the `Entry` is stored, sealed, as the
+contents of a step.
 """
 
 from collections.abc import Callable, Collection
@@ -43,7 +44,7 @@ Answer = TypeVar("Answer")
 
 
 class Way(StrEnum):
-    """The kinds of entry into an account."""
+    """The ways of entering an account."""
 
     SIGN_IN = "sign_in"
     RESET = "reset"  # signs in and sets a new password
@@ -53,19 +54,20 @@ class Way(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
-    """An entry into an account, after the password, mailed code or identity was found correct."""
+    """An entry into an account, after the password, mailed code or identity was verified."""
 
     way: Way
     address: EmailAddress = field(repr=False)
     by: UsedMethod = BY_PASSWORD
     password_hash: str = field(default="", repr=False)  # the hash of a new password; "": none
-    # the throttle buckets from which the attempt is subtracted again
+    # the throttle buckets that counted this attempt; a successful attempt is subtracted from them again
     counted: tuple[str, ...] = field(default=(), repr=False)
     invitation: str = field(default="", repr=False)  # the code of an invitation, as it was typed
     confirmed: Confirmed | None = None  # how the address of a sign-up was confirmed
     # the identity that a sign-up begins with, or that a sign-in links to the account
     identity: LinkedIdentity | None = None
-    scope: ProofScope = ProofScope.FULL  # the account changes that this entry allows as a proof
+    # the account changes for which this entry counts as a proof
+    scope: ProofScope = ProofScope.FULL
     used: Identity | None = None  # the linked identity that the user signs in with
     # the secret of an authenticator app that is being set up, in hexadecimal; "": none
     secret: str = field(default="", repr=False)
@@ -78,7 +80,7 @@ ENTRY = TypeAdapter(Entry)
 
 @dataclass(slots=True)
 class FactorEntry:
-    """The text entered as the second factor; it may be compared with the factor several times."""
+    """The text entered as the second factor; it is compared again if the credentials change meanwhile."""
 
     factors: Factors
     text: str = field(repr=False)
@@ -90,7 +92,7 @@ class FactorEntry:
         return self.factors.recovery_hash(self.text) is not None
 
     def use(self, credentials: Credentials, *, is_required: bool) -> Credentials:
-        """Return *credentials* after the use of the factor. Raise WrongFactor."""
+        """Return *credentials* with the use of the factor recorded. Raise WrongFactor if the text is not a valid code."""
         used = self.factors.use(credentials, self.text)
         if self.is_recovery:
             self.codes_left = len(used.recovery)
@@ -106,7 +108,7 @@ class FactorEntry:
 
 @dataclass(slots=True)
 class PasskeyEntry:
-    """A passkey's response as the second factor; it may be verified several times."""
+    """A passkey's response as the second factor; it is verified again if the credentials change meanwhile."""
 
     credential_id: bytes = field(repr=False)
     # returns the passkey after its use; arguments: the passkey, the user handle, whether the user must be verified
@@ -116,7 +118,7 @@ class PasskeyEntry:
     gives_recovery: bool = False  # true: *recovery* is stored, and must be shown to the user
 
     def use(self, credentials: Credentials, *, is_required: bool) -> Credentials:
-        """Return *credentials* with the use of their passkey noted. *is_required*: the deployment requires a second factor.
+        """Return *credentials* with the use of this passkey recorded. *is_required*: the deployment requires a second factor.
 
         Raise PasskeyMissing, PasskeyRefused, PasskeyCopied.
         """
@@ -127,7 +129,7 @@ class PasskeyEntry:
         return use_passkey(credentials, self.credential_id, verify)
 
     def with_recovery(self, taken_back: Credentials) -> Credentials:
-        """Return *taken_back*, credentials after a former address was taken back, with new recovery codes if they have none."""
+        """Return the credentials *taken_back*, whose former address was restored; add recovery codes if they have none."""
         self.gives_recovery = not taken_back.recovery
         if not self.gives_recovery:
             return taken_back
@@ -158,7 +160,7 @@ class OpenStep:
     has_ended: bool = False
 
     def end(self) -> None:
-        """End the step, unless this object has ended it already. Raise StepEnded."""
+        """End the step, unless this object has ended it already. Raise StepEnded if another caller has ended it."""
         if not self.has_ended:
             self._end()
             self.has_ended = True
@@ -166,7 +168,7 @@ class OpenStep:
 
 @dataclass(frozen=True, slots=True)
 class WaitingEntry:
-    """An entry that waits for a second factor, and the account's credentials as they are stored, or will be after a restore."""
+    """An entry that waits for a second factor, and the account's credentials (for a restore: as they will be stored)."""
 
     entry: Entry
     user_id: UserId
@@ -183,7 +185,8 @@ class WaitingEntry:
     def read(cls, accounts: Accounts, entry: Entry, step: Step) -> "WaitingEntry":
         """Return *entry* with its credentials. Raise StepEnded if they have changed, or (except for a reset) have no factor.
 
-        A restore uses the factor that the account had when it left the address, even if the factor has changed since.
+        A restore uses the factor that the account had when its address changed, even if the factor has changed since
+        then.
         """
         if entry.way is Way.RESTORE:
             former = accounts.find_former(entry.address, NOT_COUNTED)
@@ -192,7 +195,7 @@ class WaitingEntry:
             if not former or not credentials or not factor or not former.stored.user_id:
                 raise StepEnded
             return cls(entry, former.stored.user_id, former, credentials, factor)
-        found = accounts.find(entry.address, NOT_COUNTED)  # the step's tries are counted instead
+        found = accounts.find(entry.address, NOT_COUNTED)  # the step counts the attempts instead
         step.check(found.stored)
         stored = found.stored
         if not stored or not stored.user_id or not found.credentials:
@@ -216,14 +219,15 @@ class WaitingEntry:
         gone: Collection[str] = (),
         on_used: Callable[[AppSession], object],
     ) -> Entered:
-        """Begin the session, once the *factor* is right and the step has ended.
+        """Check the *factor*, end the step, then start the session.
 
-        *counted*: throttle buckets from which this try is subtracted again; *keeps_factor*: as in `Accounts.change_password`;
-        *gone*: marks of the passkeys and identities that a reset removes (kept.py); *on_used*: called once the use of the
-        factor is stored, after which a link or a reset may still fail.
+        *counted*: throttle buckets that counted this attempt (a successful attempt is subtracted again);
+        *keeps_factor*: as in `Accounts.change_password`; *gone*: marks of the passkeys and identities that a reset
+        removes (kept.py); *on_used*: called once the use of the factor is stored, after which a link or a reset may
+        still fail.
 
-        Raise the errors of *factor* and FactorRequired (the step then stays open, unless it has ended), StepEnded, and the
-        errors of the entry's `way`.
+        Raise the errors of *factor* and FactorRequired (the step then stays open, unless it has already ended),
+        StepEnded, and the errors of the sign-in, reset or restore.
         """
         entry, found = self.entry, self.found
         if isinstance(found, FoundFormer):
@@ -258,7 +262,7 @@ class WaitingEntry:
         gone: Collection[str],
         on_used: Callable[[AppSession], object],
     ) -> Entered:
-        # the marks of the passkeys and identities that stay; any that are added during the reset are removed, too
+        # the marks of the passkeys and identities to keep; any that are added during the reset are removed
         kept = {*marks(checked.credentials)} - {*gone}
         left = with_only(checked.credentials, kept)
         if not keeps_factor:
@@ -321,10 +325,10 @@ class Enrolment:
     def enter(
         self, accounts: Accounts, entry: Entry, step: OpenStep, browser: BrowserName | None
     ) -> Entered:
-        """Begin the session and store the factor with it, once the code is right and the step has ended.
+        """Check the code, end the step, then start the session and store the factor with it.
 
-        Raise WrongFactor (the step then stays open), StepEnded (also if the credentials have changed since it began), and
-        the errors of the entry's `way`.
+        Raise WrongFactor (the step then stays open), StepEnded (also if the credentials have changed since the step
+        began), and the errors of the sign-up, sign-in, reset or restore.
         """
         if entry.way is Way.SIGN_UP:
             return self._sign_up(accounts, entry, step, browser)
@@ -357,7 +361,7 @@ class Enrolment:
             now = confirmed_again(accounts, entry.address, stored.user_id)
             factor = now.credentials.factor
             if factor is None or factor.secret != bytes.fromhex(entry.secret):
-                raise StepEnded  # another change came first, so the enrolment was not stored
+                raise StepEnded  # another change was stored first, so the enrolment was not stored
             return now
 
         return Entered(*until_unchanged(checked, again, reset_by))
@@ -385,7 +389,10 @@ class Enrolment:
         )
 
     def _enrolled(self, entry: Entry, step: OpenStep, credentials: Credentials) -> Credentials:
-        """Return the next generation of *credentials*, with the factor; end the step. Raise WrongFactor, StepEnded."""
+        """Return the next generation of *credentials*, with the factor; end the step.
+
+        Raise WrongFactor (wrong code), StepEnded.
+        """
         if credentials.wants_factor:  # another factor was set up meanwhile, and must be used
             raise StepEnded
         secret = bytes.fromhex(entry.secret)

@@ -1,8 +1,8 @@
-"""The second factor of an account, on any store: its enrolment, and its use by a code or a passkey.
+"""The second factor of an account, on any store: its enrolment, and its use with a code or a passkey.
 
-Each use of an authenticator-app code (TOTP), a recovery code or a passkey changes the credentials. The new credentials are
-stored together with the session or proof that follows. If another use was stored meanwhile, the code is compared again,
-with the newer credentials. So each code is usable only once, even for simultaneous callers.
+Each use of an authenticator-app code (TOTP), a recovery code or a passkey changes the credentials. The new credentials
+are stored together with the session or proof that they allow. If another use was stored meanwhile, the code is compared
+again, with the newer credentials. So each code is usable only once, even for simultaneous callers.
 """
 
 from collections.abc import Callable, Sequence
@@ -19,7 +19,8 @@ from services.store.backend import NOT_COUNTED
 from services.store.passkeys import find
 
 Answer = TypeVar("Answer")
-_MOST_TRIES = 10  # maximum attempts to use one code while other uses interfere
+# maximum attempts to use one code; an attempt fails if a concurrent use is stored first
+_MOST_TRIES = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +35,7 @@ class Factors:
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
 
     def confirmed(self, secret: bytes, entered: str) -> Factor:
-        """Return a new authenticator app with *secret*, confirmed by the code *entered*. Raise WrongFactor."""
+        """Return a new authenticator app with *secret*, confirmed by the code *entered*. Raise WrongFactor if it is wrong."""
         now = self.now().replace(microsecond=0)
         step = self.matching_step(secret, entered, now, 0)
         if step is None:
@@ -44,7 +45,7 @@ class Factors:
     def enrolled(
         self, credentials: Credentials, secret: bytes, entered: str, recovery: Sequence[str]
     ) -> Credentials:
-        """Return the next generation of *credentials*, with a new authenticator app (`confirmed`). Raise WrongFactor.
+        """Return the next generation of *credentials*, with a new authenticator app. Raise WrongFactor as `confirmed` does.
 
         *recovery*: the hashes of the recovery codes that replace the old ones.
         """
@@ -77,7 +78,8 @@ def given(
 
     *has_factor*: the use counts as a second factor. If another use was stored meanwhile, read the credentials and repeat *use*.
 
-    Raise RateLimited (a sign-in method changed meanwhile, or other uses keep interfering), and the errors of *use* and *act*.
+    Raise RateLimited (a sign-in method changed meanwhile, or each of ten attempts failed because of a concurrent use),
+    and the errors of *use* and *act*.
     """
     for _ in range(_MOST_TRIES):
         used = use(checked.credentials)
@@ -119,12 +121,12 @@ def renewed(credentials: Credentials, recovery: Sequence[str]) -> Credentials:
 
 
 def turned_off(credentials: Credentials) -> Credentials:
-    """Return the next generation of *credentials*, without the authenticator app; taking back a former address restores it."""
+    """Return the next generation of *credentials*, without the app; taking back a former address restores the app."""
     return replace(credentials, factor=None, generation=credentials.generation + 1)
 
 
 def asking_passkey(credentials: Credentials, *, is_asked: bool) -> Credentials:
-    """Return the next generation of *credentials*; *is_asked*: ask for a passkey after the password or a mailed code.
+    """Return the next generation of *credentials*; *is_asked*: sign-ins require a passkey as the second factor from then on.
 
     Raise PasskeyMissing if the account has no passkey.
     """

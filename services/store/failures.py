@@ -1,4 +1,4 @@
-"""Counting of failed proofs, codes and changes in the audit log, in threads, so that no response waits for it."""
+"""Counting of failed proofs, codes and changes in the audit log, in background threads, so that no response waits for it."""
 
 import threading
 
@@ -17,7 +17,7 @@ _threads = threading.BoundedSemaphore(_MOST_THREADS)
 def note_failure(backend: Backend, user_id: UserId | None, failure: Failure | Exemption) -> None:
     """Count a *failure* (or exemption) of a user in a separate thread; if *user_id* is None, do nothing.
 
-    Raise nothing. While 32 failures are being counted, further ones are only logged.
+    No errors are raised. While 32 failures are being counted, further ones are only logged.
     """
     if user_id is None:
         return
@@ -35,6 +35,6 @@ def note_failure(backend: Backend, user_id: UserId | None, failure: Failure | Ex
 
     try:
         in_thread("failure", note)
-    except RuntimeError as error:  # the system starts no more threads
+    except RuntimeError as error:  # the system cannot start another thread
         _threads.release()
         log_event("failure.unnoted", user=user_id, failure=failure, error=type(error))

@@ -1,4 +1,4 @@
-"""Locks between processes, on files; the kernel frees them when their process ends."""
+"""File locks between processes; the kernel releases a process's locks when the process ends."""
 
 import fcntl
 import os
@@ -28,7 +28,7 @@ class FileLock:
 
     @contextmanager
     def locked(self, seconds: float) -> Generator[None]:
-        """Hold the lock. Raise StoreBlocked if another process does not free it within *seconds*."""
+        """Hold the lock during a `with` block. Raise StoreBlocked if another process does not release it within *seconds*."""
         deadline = time.monotonic() + seconds
         while not self.try_lock():
             if time.monotonic() > deadline:

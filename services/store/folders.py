@@ -1,4 +1,4 @@
-"""Checks of the paths of local stores, and the making of files and folders that survive a power cut."""
+"""Checks of the paths of local stores, and the creation of files and folders that survive a power cut."""
 
 import os
 import stat
@@ -16,8 +16,8 @@ def check_system() -> None:
 
 
 def check_new(path: Path) -> None:
-    """Raise Misconfigured if no file or folder can be made at *path*."""
-    # not Path.exists, which raises an error below a folder that this user cannot enter
+    """Raise Misconfigured if no file or folder can be created at *path*."""
+    # not Path.exists, which raises an error for a path in a folder that this user cannot enter
     folder = next(one for one in path.parents if os.path.exists(one))
     if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
         raise Misconfigured(f"{path} cannot be made: {folder} is not writable.")
@@ -37,20 +37,20 @@ def lasting_folder(path: Path) -> Path:
 
 
 def make_folder(folder: Path) -> None:
-    """Make *folder* and its parents, with access for this user alone, and sync them, so that they survive a power cut."""
+    """Create *folder* and its parents, accessible to this user only; sync them to disk, to survive a power cut."""
     above = lasting_folder(folder)
     for name in folder.relative_to(above).parts:
         above = above / name
         above.mkdir(mode=0o700, exist_ok=True)
-        # Daybook may lack the permission to list the parent of a folder that an admin has made for it
+        # Daybook may lack the permission to read the parent of a folder that an admin has created for it
         with suppress(PermissionError):
             sync(above.parent)
 
 
 def name_new(draft: Path, path: Path) -> None:
-    """Give the file *draft* the name *path*, and sync the folder; the old name may stay.
+    """Give the file *draft* the name *path*, and sync the folder to disk; the old name may remain.
 
-    Raise FileExistsError if there is a file *path*: it is never replaced.
+    Raise FileExistsError if *path* exists: an existing file is never replaced.
     """
     try:
         os.link(draft, path)  # unlike renaming, this never replaces a file

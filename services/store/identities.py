@@ -1,8 +1,8 @@
 """Single sign-on, on any store: the contents of its steps, and the next action after a provider's answer. Pure functions.
 
 An answer is a `ProviderAnswer` that has passed every check; the accounts of its identity and its address were looked up
-before. An identity signs in only to the account that it is linked to: if another account has the answer's address, the
-user must first prove ownership of that account by one of its own sign-in methods.
+before. An identity gives access only to the account that it is linked to: if another account has the answer's address,
+the user must first prove ownership of that account by one of its own sign-in methods.
 """
 
 from collections.abc import Mapping, Sequence
@@ -47,7 +47,7 @@ class SignOnPurpose(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SignOn:
-    """The contents of a step that waits for the answer of a provider."""
+    """The contents of a step that waits for a provider's answer."""
 
     purpose: SignOnPurpose
     request: ProviderRequest
@@ -74,12 +74,12 @@ class SignsIn:
 
 @dataclass(frozen=True, slots=True)
 class ProvesAccount:
-    """An account has the address; the identity is linked to it once the user has proved who they are."""
+    """An account has the identity's address; the identity is linked to the account once the user has proved who they are."""
 
 
 @dataclass(frozen=True, slots=True)
 class BeginsAccount:
-    """The identity begins an account with *address*, if sign-ups are open."""
+    """A new account with *address* is created for the identity, if sign-ups are open."""
 
     address: EmailAddress = field(repr=False)
 
@@ -93,14 +93,14 @@ Next = SignsIn | ProvesAccount | BeginsAccount | AsksAddress
 
 
 def only_provider(providers: Providers, address: EmailAddress) -> str | None:
-    """Return the name of the only provider through which *address* may sign in; None: any sign-in method will do."""
+    """Return the name of the only provider through which *address* may sign in; None: any sign-in method is allowed."""
     domain = address.rpartition("@")[2]
     names = (name for name, one in providers.items() if one.only and domain in one.domains)
     return next(names, None)
 
 
 def check_way_in(providers: Providers, address: EmailAddress, provider: str | None = None) -> None:
-    """Raise OtherSignInNeeded if *address* must sign in through a provider other than *provider* (None: none is used)."""
+    """Raise OtherSignInNeeded if *address* must sign in through a provider other than *provider* (None: no provider)."""
     if only_provider(providers, address) not in (None, provider):
         raise OtherSignInNeeded
 
@@ -157,7 +157,7 @@ def linked(identities: Sequence[LinkedIdentity], new: LinkedIdentity) -> tuple[L
 def unlinked(
     identities: Sequence[LinkedIdentity], identity: Identity
 ) -> tuple[LinkedIdentity, ...]:
-    """Return a user's *identities* without *identity*. Raise NotFound."""
+    """Return a user's *identities* without *identity*. Raise NotFound if it is not among them."""
     left = tuple(one for one in identities if one.identity != identity)
     if len(left) == len(identities):
         raise NotFound
@@ -175,7 +175,7 @@ def renamed(
 def used(
     identities: Sequence[LinkedIdentity], identity: Identity, at: datetime
 ) -> tuple[LinkedIdentity, ...]:
-    """Return *identities* with *identity*'s last use set to *at*, the time (UTC) of a sign-in or a proof by it."""
+    """Return *identities* with *identity*'s last use set to *at*, the time (UTC) of a sign-in or proof with *identity*."""
     at = at.replace(microsecond=0)
     return tuple(
         replace(one, last_used_at=at) if one.identity == identity else one for one in identities
@@ -183,7 +183,10 @@ def used(
 
 
 def check_link(user_id: UserId, linked: FoundAccount | None) -> bool:
-    """Return True if the identity is to be linked to *user_id*, False if it is linked already. Raise IdentityTaken."""
+    """Return True if the identity is to be linked to *user_id*, False if it is linked already.
+
+    Raise IdentityTaken if it is another user's.
+    """
     if linked and linked.user_id != user_id:
         raise IdentityTaken
     return linked is None
@@ -202,7 +205,7 @@ def proof_of(
     linked: FoundAccount | None,
     now: datetime,
 ) -> ProofScope:
-    """Return the scope of *answer* as a proof of *user_id*; *asked*: the request's kind. Raise ProofNeeded, IdentityTaken."""
+    """Return the scope of *answer* as a proof by *user_id*. *asked*: the request's kind. Raise ProofNeeded, IdentityTaken."""
     if linked is None or linked.user_id != user_id:
         raise IdentityTaken
     if scope_of(answer, now) is ProofScope.FULL:

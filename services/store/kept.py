@@ -32,7 +32,7 @@ def with_only(credentials: Credentials, kept: Collection[str]) -> Credentials:
 def without_newer(credentials: Credentials, since: datetime) -> Credentials:
     """Return the credentials without the passkeys and identities that were added after *since*.
 
-    All passkeys stay if the account would lose its second factor without the newer ones.
+    All passkeys are kept if the account would lose its second factor without the newer ones.
     """
     left = _filtered(credentials, lambda one: one.created_at <= since)
     if credentials.wants_factor and not left.wants_factor:
@@ -53,7 +53,7 @@ def _filtered(
 
 
 def read_marks(text: str) -> tuple[str, ...]:
-    """Return the marks in *text*, where tildes separate them; malformed parts are left out."""
+    """Return the marks in *text*, where tildes separate them; malformed parts are ignored."""
     return tuple(one for one in text.split("~") if _is_mark(one))
 
 

@@ -27,7 +27,7 @@ Answer = TypeVar("Answer")
 
 
 def account_of(found: Found | None) -> FoundAccount | None:
-    """Return the account that was found, if any. If its credentials cannot be decrypted, it counts as unconfirmed."""
+    """Return the account that was found, if any. If its credentials cannot be decrypted, its address counts as unconfirmed."""
     if found is None or found.stored is None or found.stored.user_id is None:
         return None
     credentials = found.credentials
@@ -45,7 +45,7 @@ def link(
 ) -> None:
     """Link *identity* to the account of *session*. *ends_others*: also end the account's other sessions.
 
-    Raise IdentityTaken, WayInTaken (another account was faster), TooManyIdentities, ProofNeeded, RateLimited (the
+    Raise IdentityTaken, WayInTaken (another account linked it first), TooManyIdentities, ProofNeeded, RateLimited (the
     credentials changed meanwhile).
     """
     known = account_of(accounts.find_identity(identity.identity, NOT_COUNTED))
@@ -82,9 +82,9 @@ def rename(
 
 
 def noting_use(checked: Checked, identity: Identity | None, at: datetime) -> Checked:
-    """Return *checked*; if a second factor was used or set up, note the use of *identity* in the credentials, too.
+    """Return *checked*; if a second factor was used or set up, also record the use of *identity* in its credentials.
 
-    Otherwise `given_identity` notes the use. *identity*: the identity that the user signs in with, if any.
+    Otherwise, `given_identity` records the use. *identity*: the identity that the user signs in with, if any.
     """
     if identity is None or checked.used is None:
         return checked
@@ -94,7 +94,7 @@ def noting_use(checked: Checked, identity: Identity | None, at: datetime) -> Che
 def given_identity(
     accounts: Accounts, checked: Checked, identity: Identity, act: Callable[[Checked], Answer]
 ) -> Answer:
-    """Note the use of *identity*, then call *act* (a sign-in or proof), and return the result. Raise the errors of `given`."""
+    """Record the use of *identity*, then return the result of *act* (a sign-in or proof). Raise the errors of `given`."""
     at = accounts.now()
 
     def use(credentials: Credentials) -> Credentials:
@@ -114,13 +114,13 @@ def sign_in_linking(
     *,
     on_begun: Callable[[AppSession], object] = lambda _: None,
 ) -> tuple[Cookie, AppSession]:
-    """Sign in as the user of *checked*, and link *identity* to the account, if there is one.
+    """Sign in as the user of *checked* and, unless *identity* is None, link it to the user's account.
 
-    *on_begun* is called between the two: by then the use of a factor is stored, even if the link fails. If the process is
-    killed between the two, the identity is not linked, and no browser has the session's cookie.
+    *on_begun* is called after the sign-in and before the link, so the use of a factor is stored even if the link fails.
+    If the process is killed before the link, the identity is not linked, and no browser has the session's cookie.
     Raise the errors of `Accounts.sign_in` and `link`.
     """
-    if identity:  # this call refuses too many identities before the sign-in stores anything
+    if identity:  # this check raises TooManyIdentities before the sign-in stores anything
         linked(checked.credentials.identities, identity)
     cookie, session = accounts.sign_in(checked, invitation, browser)
     on_begun(session)

@@ -21,7 +21,7 @@ def new_notice(
     browser: BrowserName,
     session: SessionId | None = None,
 ) -> NewNotice:
-    """Return a notice of a change that was made in *browser*; without the user's *keys*, the notice names no browser.
+    """Return a notice about a change that was made in *browser*; without the user's *keys*, it does not name the browser.
 
     *session*: the session that made the change; its pages do not show the notice. None: no session made the change.
     """

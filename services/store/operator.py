@@ -1,6 +1,6 @@
-"""The operator's port: migrations, checks, roles, limits, credentials and copied rows, in plain values.
+"""The operator's port: migrations, checks, roles, limits, credentials and copied rows, without vendors' types.
 
-No member gets the root key, only the keys of server proofs, which are derived from it.
+No method receives the root key; some receive the keys for server proofs, which are derived from the root key.
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -44,14 +44,14 @@ class PresentKeys:
     versions: Collection[int]
     # returns False if the credentials cannot be decrypted with these keys
     opens: Callable[[StoredCredentials], bool]
-    # returns the faults of look-up values; arguments: the user's credentials, if any, and the values stored beside them
+    # returns the faults of look-up values; arguments: the user's credentials, if any, and the values stored for them
     lookup_faults: Callable[[StoredCredentials | None, Collection[str]], Collection[LookupFault]]
     # returns False if the credentials can be decrypted, but contain no sign-in method that works on this deployment
     has_way_in: Callable[[StoredCredentials], bool]
 
 
 def unchecked(needs: str, *names: str) -> dict[str, Finding]:
-    """Return a finding for each of *names*, which says that the check needs *needs*, and was left out."""
+    """Return a finding for each check in *names*: the check was skipped, because it needs *needs*."""
     return dict.fromkeys(names, (Mark.UNKNOWN, f"not checked: needs {needs}"))
 
 
@@ -65,7 +65,7 @@ def judge_root_keys(needed: Collection[int], present: Collection[int]) -> Findin
 
 
 def judge_lookups(faults: Mapping[str, Collection[LookupFault]]) -> Finding:
-    """Return the finding about the look-up values beside credentials; *faults*: maps a user's name to the faults."""
+    """Return the finding about the look-up values of users' credentials; *faults*: maps a user's name to the faults."""
     found = [
         f"{fault} ({few_names([name for name, has in faults.items() if fault in has])})"
         for fault in LookupFault
@@ -78,7 +78,7 @@ def judge_lookups(faults: Mapping[str, Collection[LookupFault]]) -> Finding:
 
 
 def judge_ways_in(left_out: Sequence[str]) -> Finding:
-    """Return the finding about accounts without a sign-in method that works; *left_out*: the users' names."""
+    """Return the finding about accounts without a sign-in method that works; *left_out*: the names of their users."""
     if not left_out:
         return Mark.OK, "each account has one that works here"
     text = f"{len(left_out)} accounts have none that works here ({few_names(left_out)})"
@@ -98,7 +98,7 @@ def _listed(versions: Collection[int]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class UserCaps:
-    """The limits of one account or of new ones, in micro-dollars and tokens."""
+    """The limits of one account, or of all new accounts, in micro-dollars and tokens."""
 
     daily_cap_micro: int
     monthly_cap_micro: int
@@ -151,8 +151,8 @@ class Operator(Protocol):
         *claims*, as in `NewAddress`: a pending sign-up of the address and the look-up values of the user's former addresses
         are removed. IDENTITY_MOVED needs *ways_in*, as in `UserBackend.change_credentials`.
 
-        Return False, and change nothing, if the stored credentials have another generation, or another number of uses.
-        Raise AddressTaken, WayInTaken, and change nothing.
+        Return False, and change nothing, if the stored credentials have a different generation or number of uses. Also
+        change nothing when raising AddressTaken or WayInTaken.
         """
         ...
 
@@ -161,7 +161,10 @@ class Operator(Protocol):
         ...
 
     def repair_sign_in(self, user_id: UserId, email: EmailAddress, password: str) -> None:
-        """Make Supabase Auth accept *email* and the managed *password*; end the account's sessions. Raise BadInput."""
+        """Make Supabase Auth accept *email* and the managed *password*; end the account's sessions.
+
+        Raise BadInput (no such account).
+        """
 
     def set_caps(self, email: EmailAddress | None, changes: Mapping[str, int | None]) -> UserCaps:
         """Change limits of an account, or (None) of new accounts; return all limits. Raise BadInput (no such account)."""

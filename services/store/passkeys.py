@@ -7,7 +7,7 @@ from services.errors import BadName, PasskeyExists, PasskeyMissing, TooManyPassk
 
 
 def checked_name(text: str) -> str:
-    """Return the name *text* of a passkey or an identity, without surrounding blanks. Raise BadName if it is not valid."""
+    """Return *text*, the name of a passkey or identity, without whitespace around it. Raise BadName if it is invalid."""
     name = text.strip()
     if not 0 < len(name) <= LONGEST_PASSKEY_NAME or not name.isprintable():
         raise BadName
@@ -24,14 +24,17 @@ def added(passkeys: Passkeys, new: Passkey) -> Passkeys:
 
 
 def renamed(passkeys: Passkeys, credential_id: bytes, name: str) -> Passkeys:
-    """Return the passkeys after renaming one to *name*. Raise PasskeyMissing, BadName."""
+    """Return *passkeys*, with the passkey *credential_id* renamed to *name*. Raise PasskeyMissing, BadName."""
     before = find(passkeys, credential_id)
     after = replace(before, name=checked_name(name))
     return replace(passkeys, each=tuple(after if one is before else one for one in passkeys.each))
 
 
 def removed(passkeys: Passkeys, credential_id: bytes) -> Passkeys:
-    """Return the passkeys without one; if none is left, passkeys are no longer a second factor. Raise PasskeyMissing."""
+    """Return *passkeys* without the passkey *credential_id*; if none is left, set `is_factor` to False.
+
+    Raise PasskeyMissing.
+    """
     gone = find(passkeys, credential_id)
     left = tuple(one for one in passkeys.each if one is not gone)
     return replace(passkeys, each=left, is_factor=passkeys.is_factor and bool(left))

@@ -1,6 +1,6 @@
-"""The upper port, which chat and pages use: plain text in, domain values out, each object bound to one user.
+"""The upper port, which chat and pages use: plain texts in, domain values out. Each object is bound to one user.
 
-All methods raise SignedOut and StoreUnavailable; docstrings name the other errors.
+All methods may raise SignedOut and StoreUnavailable; docstrings name the other errors.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -38,13 +38,13 @@ from services.domain.usage import LedgerEntry, UsageReport
 
 
 class Turns(Protocol):
-    """Turns of one user: begun with a reservation, kept alive, finished and settled."""
+    """The turns of one user (prompts and their replies): starting, stopping, reading and settling them."""
 
     @property
     def user_id(self) -> UserId: ...
 
     def begin(self, turn: NewTurn) -> Begun:
-        """Store the prompt and reserve the highest cost, both or neither; a repeated call begins no second turn.
+        """Store the prompt and reserve the turn's highest possible cost, both or neither. A repeated call changes nothing.
 
         Raise Stale, Busy, OverBudget, NotFound, Tampered; for a new conversation also BadInput (too many) and
         SpaceGone.
@@ -66,14 +66,15 @@ class Turns(Protocol):
         """Store the reply and settle the turn. A repeated call changes nothing. Raise Busy, Tampered."""
 
     def stop(self, conversation_id: ConversationId, turn_id: TurnId) -> None:
-        """Ask the process that streams the turn to stop."""
+        """Ask the process that is streaming the turn's reply to stop."""
 
     def read_ahead(self, conversation_id: ConversationId) -> None:
-        """Begin to read a conversation for a later `read`, if none of it is cached."""
+        """Begin to read a conversation in the background for a later `read`, unless it is cached."""
 
     def read(self, conversation_id: ConversationId) -> tuple[Thread, OpenTurn | None]:
-        """Return the stored conversation, and its newest turn if that is open or has lapsed with a partial reply.
-        If the newest turn ended without a reply, that turn is the thread's `missing_reply`.
+        """Return the stored conversation, and its newest turn if the turn is open, or has a partial reply to recover.
+
+        If the newest turn ended without a reply, the thread's `missing_reply` describes that turn.
 
         Raise NotFound.
         """
@@ -135,7 +136,7 @@ class Conversations(Protocol):
         ...
 
     def thread(self, conversation_id: ConversationId) -> Thread:
-        """Return the conversation as it is stored now."""
+        """Return the conversation as currently stored."""
         ...
 
     def cached(self, conversation_id: ConversationId) -> Thread | None:
@@ -147,10 +148,10 @@ class Conversations(Protocol):
         ...
 
     def rename(self, conversation_id: ConversationId, title: str) -> None:
-        """Replace the title. Raise BadInput."""
+        """Replace the title. Raise BadInput if *title* is empty or too long."""
 
     def give_title(self, conversation_id: ConversationId, title: str) -> bool:
-        """Replace a title made of the prompt's first words with the model's *title*. Return False if there is another title."""
+        """Replace a title made of the prompt's first words with the model's *title*; keep any other title, and return False."""
         ...
 
     def pin(self, conversation_id: ConversationId, *, is_pinned: bool = True) -> None: ...
@@ -160,7 +161,7 @@ class Conversations(Protocol):
         """Mark all messages of *thread* as read, on every device."""
 
     def mark_facts_noted(self, conversation_id: ConversationId, seq: int) -> None:
-        """Record that facts were noted from the prompts up to *seq*, a number that never decreases."""
+        """Record that facts were extracted from the prompts up to *seq*; the recorded number never decreases."""
 
     def forget(self, conversation_id: ConversationId) -> None:
         """Drop the conversation's key and text from the memory of this process."""
@@ -172,7 +173,7 @@ class Conversations(Protocol):
         """Restore a discarded conversation."""
 
     def set_policy(self, conversation_id: ConversationId, policy: MemoryPolicy) -> None:
-        """Choose another memory policy; from then on the model may be sent all messages since the last reset again."""
+        """Choose another memory policy; from then on, all messages since the last reset may be sent to the model again."""
 
     def set_model(self, conversation_id: ConversationId, model: str | None) -> None:
         """Choose the conversation's model; None: the model of its space, or else the user's."""
@@ -181,13 +182,13 @@ class Conversations(Protocol):
         """Move the conversation into a space, or (None) out of its space. Raise SpaceGone."""
 
     def start_anew(self, thread: Thread) -> None:
-        """Hide all messages so far from the model. The history stays."""
+        """Stop sending the existing messages to the model. The user still sees them."""
 
     def take_back_reset(self, thread: Thread) -> None:
         """Undo `start_anew`."""
 
     def instructions(self, conversation_id: ConversationId) -> str | None:
-        """Return the conversation's own instructions. Raise Tampered."""
+        """Return the conversation's own instructions. Raise Tampered if they cannot be decrypted."""
         ...
 
     def set_instructions(
@@ -206,7 +207,7 @@ class Conversations(Protocol):
 
 
 class Messages(Protocol):
-    """Changes to one user's stored messages. All methods raise NotFound."""
+    """Changes to one user's stored messages. All methods may raise NotFound for a missing conversation."""
 
     def edit_reply(self, thread: Thread, reply: Message, text: str) -> None:
         """Store *text* as another version of *reply*. Raise Stale, Busy, Tampered."""
@@ -220,11 +221,11 @@ class Messages(Protocol):
         *,
         drops_summary: bool,
     ) -> None:
-        """Hide *doomed*, and destroy them after *seconds*; destroy *facts* at once.
+        """Hide the messages *doomed*, and destroy them after *seconds*; destroy the facts with the ids *facts* immediately.
 
-        *doomed* must include all descendants of its messages.
+        *doomed* must include all descendants of its messages. *drops_summary*: also delete the thread's summary.
 
-        Raise Stale, Busy (a reply to one of them is streaming), Tampered.
+        Raise Stale, Busy (a reply to one of the messages is streaming), Tampered.
         """
 
     def can_restore(self, conversation_id: ConversationId) -> bool:
@@ -236,7 +237,7 @@ class Messages(Protocol):
 
 
 class Attachments(Protocol):
-    """Files attached to one user's prompts, stored in sealed pieces. All methods raise NotFound."""
+    """Files attached to one user's prompts, stored in sealed pieces. All methods may raise NotFound."""
 
     def put_piece(
         self,
@@ -246,7 +247,9 @@ class Attachments(Protocol):
         number: int,
         octets: bytes,
     ) -> str:
-        """Store a piece (numbered from 1, at most `LARGEST_PIECE` octets) of a prompt to be sent; return its MAC.
+        """Store a piece of an attachment before its prompt is sent; return the piece's MAC.
+
+        *number*: counts from 1. *octets*: at most `LARGEST_PIECE` bytes.
 
         Raise AccountFull, Stale (a piece with this number exists), Tampered.
         """
@@ -255,7 +258,7 @@ class Attachments(Protocol):
     def read(
         self, conversation_id: ConversationId, message: Message, attachment: Attachment
     ) -> Iterator[bytes]:
-        """Yield the pieces of an *attachment* of *message*. Raise Tampered if one is missing or differs."""
+        """Yield the pieces of an *attachment* of *message*. Raise Tampered if a piece is missing or was changed."""
         ...
 
 
@@ -263,22 +266,22 @@ class Facts(Protocol):
     """Facts of one user in all scopes, the oldest first."""
 
     def facts(self) -> tuple[Fact, ...]:
-        """Return all facts, as read at most a minute ago, or earlier while the database is down."""
+        """Return all facts; they are at most a minute old, or older while the database is down."""
         ...
 
     def read_ahead(self) -> None:
         """Begin to read all facts in a background thread, unless they are cached."""
 
     def fresh_facts(self) -> tuple[Fact, ...]:
-        """Return all facts as they are stored now."""
+        """Return all facts as currently stored, read without the cache."""
         ...
 
     def keep(self, fact: Fact, *, replaces: Fact | None = None, cuts: int | None = None) -> None:
         """Store *fact* as a new fact, or in place of the fact *replaces* that the caller has seen.
 
-        *cuts*: `Conversation.cuts` of the source conversation, when its messages were read. If messages were deleted or
-        restored since, the fact is refused.
-        Raise BadInput, ChangedElsewhere, NotFound (the conversation or space is gone, or *cuts* has changed).
+        *cuts*: `Conversation.cuts` of the source conversation when its messages were read. If messages were deleted or
+        restored since then, the fact is refused. Raise BadInput, ChangedElsewhere, NotFound (the conversation or space is
+        gone, or *cuts* has changed).
         """
 
     def forget(self, fact_id: FactId) -> None:
@@ -292,7 +295,7 @@ class Spaces(Protocol):
     """Spaces of one user, sorted by name, archived ones included."""
 
     def all(self) -> tuple[Space, ...]:
-        """Return all spaces, as read at most a minute ago, or earlier while the database is down."""
+        """Return all spaces; they are at most a minute old, or older while the database is down."""
         ...
 
     def read_ahead(self) -> None:
@@ -311,7 +314,7 @@ class Profile(Protocol):
     """The preferences of one user."""
 
     def preferences(self) -> Preferences:
-        """Return the preferences, as read at most a minute ago, or earlier while the database is down."""
+        """Return the preferences; they are at most a minute old, or older while the database is down."""
         ...
 
     def revision(self) -> int:
@@ -341,13 +344,13 @@ class Corpus(Protocol):
     def messages(
         self, wanted: Mapping[ConversationId, range]
     ) -> Iterator[Mapping[ConversationId, Sequence[Message]]]:
-        """Yield the messages whose sequence numbers are *wanted*, in order, for a few conversations at a time."""
+        """Yield the messages with the *wanted* sequence numbers, in order, for a few conversations at a time."""
         ...
 
     def some(
         self, asked: Mapping[MessageId, ConversationId]
     ) -> Mapping[MessageId, tuple[ConversationId, Message]]:
-        """Return the messages *asked* that exist and can be verified, with the ids of their conversations."""
+        """Return the messages *asked* that exist and are authentic, with the ids of their conversations."""
         ...
 
     def search_texts(self, ids: Iterable[ConversationId]) -> Mapping[ConversationId, SearchText]:
@@ -355,7 +358,7 @@ class Corpus(Protocol):
         ...
 
     def put_search_text(self, listed: Listed, text: str, seen: SearchText | None) -> SearchText:
-        """Store the search *text* made from a conversation in its *listed* state, as a new text or in place of *seen*.
+        """Store the search *text*, made from a conversation in the state *listed*, as a new text or in place of *seen*.
 
         Raise Stale, NotFound (its messages were deleted), ValueError if *text* is too long to be sealed.
         """
@@ -363,9 +366,9 @@ class Corpus(Protocol):
 
 
 class UserFigures(Protocol):
-    """Usage, account changes, and counts of stored rows of one user; none of these figures is sealed.
+    """Usage, account changes, and counts of stored rows of one user; none of these figures is encrypted.
 
-    Days begin at midnight UTC. All methods raise SignedOut and StoreUnavailable.
+    Days begin at midnight UTC. All methods may raise SignedOut and StoreUnavailable.
     """
 
     def report(self, first_day: date, last_day: date) -> UsageReport:
@@ -373,9 +376,10 @@ class UserFigures(Protocol):
         ...
 
     def ledger(self, first_day: date, last_day: date, after: str = "") -> list[LedgerEntry]:
-        """Return at most 500 entries from *first_day* to *last_day*, by day and id.
+        """Return at most 500 ledger entries from *first_day* to *last_day*, sorted by day and id.
 
-        *after*: skip the entries of *first_day* up to this id. For the next entries, pass the day and the id of the last one.
+        *after*: skip the entries of *first_day* up to this id. To read the next entries, pass the day and the id of the
+        last entry.
         """
         ...
 
@@ -390,7 +394,7 @@ class UserFigures(Protocol):
 
 @dataclass(slots=True)
 class Store:
-    """All data of one user. Not frozen: a temporary chat gets other facts, spaces and preferences (`TemporaryChat.share`)."""
+    """All data of one user. Not frozen: a temporary chat replaces `facts`, `spaces` and `profile` (`TemporaryChat.share`)."""
 
     conversations: Conversations
     messages: Messages

@@ -1,4 +1,4 @@
-"""The error for each refusal reason; SQL and services/rules use the same reasons."""
+"""The error that is raised for each refusal reason; SQL and services/rules return the same reasons."""
 
 from services.domain.turns import Reservation
 from services.errors import (
@@ -57,7 +57,7 @@ _ERRORS: dict[str, type[AppError]] = {
 
 
 def error_of(verb: str, refusal: Refusal, wanted: Reservation | None = None) -> AppError:
-    """Return the error for the *refusal* of the call *verb*; *wanted*: the amounts that a refused turn asked to reserve."""
+    """Return the error for the *refusal* of the call *verb*; *wanted*: the reservation that a refused turn requested."""
     match refusal.reason:
         case "too_many":
             return BadInput(_TOO_MANY[verb])

@@ -1,7 +1,7 @@
 """The lower port, which each store implements: sealed rows of one user; each write is one atomic call.
 
 Bodies, titles, keys and heads are sealed above this port; a store sees ids, order, sizes and times. All methods
-raise SignedOut and StoreUnavailable; docstrings name the other errors.
+may raise SignedOut and StoreUnavailable; docstrings name the other errors.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -48,19 +48,19 @@ from services.store.writes import (
 
 
 class ConversationChanges(TypedDict, total=False):
-    """Changes to a conversation's row that need no new revision. An absent key leaves its column unchanged."""
+    """Changes to a conversation's row that do not increase its revision. An absent key leaves its column unchanged."""
 
     title: str
-    titled_by: str  # a title by "model" replaces only a title made of the prompt's first words
+    titled_by: str  # the title's author; a title by "model" replaces only the prompt's first words
     pinned: bool
     state: ConversationState
-    policy: str  # after a change, the model may be sent all messages since the last reset again
+    policy: str  # a change allows all messages since the last reset to be sent to the model again
     policy_size: int | None
     reset_seq: int
     model: str | None
     space_id: SpaceId | None
-    read_seq: int  # the seq of the last message that was read; it never decreases
-    facts_seq: int  # the seq of the last prompt that facts were noted from; it never decreases
+    read_seq: int  # the seq of the last message that the user has read; it never decreases
+    facts_seq: int  # the seq of the last prompt that facts were extracted from; it never decreases
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +127,7 @@ class ConversationRead:
 
 
 class Ledger(Protocol):
-    """Reserves and settles the turns of one user. For a turn without sealed texts, only the cost is stored."""
+    """Reserves the cost of one user's turns and settles it. For a turn without sealed texts, only the cost is stored."""
 
     @property
     def user_id(self) -> UserId: ...
@@ -135,9 +135,9 @@ class Ledger(Protocol):
     def usage(self) -> UserFigures: ...
 
     def begin_turn(self, write: BeginTurn) -> Begun:
-        """Store the prompt and reserve the highest cost, both or neither; a repeated call begins no second turn.
+        """Store the prompt and reserve the turn's highest possible cost, both or neither. A repeated call changes nothing.
 
-        Raise Stale, Busy, OverBudget, AccountFull (only in a conversation), NotFound, BadInput, SpaceGone.
+        Raise Stale, Busy, OverBudget, AccountFull (only for a turn with a conversation), NotFound, BadInput, SpaceGone.
         """
         ...
 
@@ -149,12 +149,12 @@ class Ledger(Protocol):
         """Store the reply and settle the turn. A repeated call changes nothing. Raise Stale, Busy, NotFound."""
 
     def count_edit(self) -> None:
-        """Count an edited reply in a temporary chat as a message of this minute. Raise OverBudget."""
+        """Count an edited reply in a temporary chat toward the limit of messages a minute. Raise OverBudget."""
 
 
 @dataclass(frozen=True, slots=True)
 class FirstPage:
-    """The data that the first page needs, as read at sign-in."""
+    """The data that the first page after a sign-in needs, read when the session starts."""
 
     account: Account
     # the first rows of the list, as `recent_conversations` returns them
@@ -165,8 +165,9 @@ class FirstPage:
 class Rows(Ledger, Protocol):
     """The sealed rows of one user.
 
-    An account may have a limit on its stored bytes. The bytes are summed at most once a minute, so writes within a minute may
-    exceed the limit; then new turns, versions and documents are refused, but not the end of a turn or a deletion.
+    An account may have a limit on its stored bytes. The bytes are summed at most once a minute, so writes within a minute
+    may exceed the limit. While it is exceeded, new turns, versions and documents are refused, but not the end of a turn
+    or a deletion.
     """
 
     def conversation(self, conversation_id: ConversationId) -> ConversationRow:
@@ -188,7 +189,7 @@ class Rows(Ledger, Protocol):
         ...
 
     def positions(self) -> list[Listed]:
-        """Return the id, revision, last seq and space of each conversation that is not discarded."""
+        """Return the id, revision, last sequence number and space of each conversation that is not discarded."""
         ...
 
     def recent_conversations(
@@ -210,7 +211,7 @@ class Rows(Ledger, Protocol):
         ...
 
     def messages_between(self, ids: Sequence[ConversationId], seqs: range) -> list[MessageRow]:
-        """Return the messages with *seqs* in the conversations *ids*, ordered by seq."""
+        """Return the messages in the conversations *ids* whose sequence numbers are in *seqs*, sorted by seq."""
         ...
 
     def thoughts(
@@ -230,7 +231,7 @@ class Rows(Ledger, Protocol):
         attachment_id: AttachmentId,
         numbers: range,
     ) -> list[PieceRow]:
-        """Return the pieces with *numbers*, at most 100, of an attachment."""
+        """Return the pieces of an attachment whose numbers are in *numbers*, at most 100."""
         ...
 
     def documents(self, kind: DocumentKind) -> list[DocumentRow]:
@@ -244,11 +245,11 @@ class Rows(Ledger, Protocol):
     def change_conversation(
         self, conversation_id: ConversationId, changes: ConversationChanges
     ) -> bool:
-        """Apply the changes; return False if the model's title must not replace the present one. Raise NotFound, SpaceGone."""
+        """Apply the changes; return False if the title stays, because the user has set it. Raise NotFound, SpaceGone."""
         ...
 
     def discard_conversation(self, conversation_id: ConversationId, seconds: int) -> None:
-        """Hide the conversation at once, request a stop of its open turns, and destroy it after *seconds*. Raise NotFound."""
+        """Hide the conversation immediately, ask its open turns to stop, and destroy it after *seconds*. Raise NotFound."""
 
     def restore_conversation(self, conversation_id: ConversationId) -> None:
         """Undo `discard_conversation`; a repeated call changes nothing. Raise NotFound."""
@@ -267,7 +268,7 @@ class Rows(Ledger, Protocol):
         """Destroy all facts."""
 
     def stop_turn(self, conversation_id: ConversationId, turn_id: TurnId) -> None:
-        """Ask the process that streams the turn to stop."""
+        """Ask the process that is streaming the turn's reply to stop."""
 
     def put_piece(self, write: PutPiece) -> None:
         """Store a piece, which is deleted with its message; a repeated call changes nothing.
@@ -282,7 +283,7 @@ class Rows(Ledger, Protocol):
         """
 
     def discard_messages(self, write: DiscardMessages) -> None:
-        """Hide messages at once, and destroy them when the time for Undo is over. Raise Stale, Busy, NotFound."""
+        """Hide messages immediately, and destroy them when they can no longer be restored. Raise Stale, Busy, NotFound."""
 
     def restore_messages(self, write: RestoreMessages) -> None:
         """Undo `discard_messages`: restore all messages that can be restored, or none. Raise Stale, NotFound."""

@@ -1,4 +1,4 @@
-"""The sign-in rules of a deployment: which sign-in methods in a user's credentials work here. Pure functions."""
+"""The sign-in rules of a deployment, which decide which of a user's sign-in methods are accepted. Pure functions."""
 
 from collections.abc import Iterator
 from contextlib import suppress
@@ -25,7 +25,7 @@ from services.store.identities import Providers, check_way_in
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SignInPolicy:
-    """The sign-in methods that are on, the providers of single sign-on, and the deployment's URL."""
+    """The enabled sign-in methods, the single sign-on providers, and the deployment's URL."""
 
     methods: frozenset[SignInMethod] = ALL_METHODS
     providers: Providers = field(default_factory=dict[str, ProviderSettings], repr=False)
@@ -37,29 +37,29 @@ class SignInPolicy:
         return cls(methods=chosen.methods, providers=chosen.providers, public_url=chosen.public_url)
 
     def check(self, credentials: Credentials, used: UsedMethod) -> None:
-        """Raise MethodOff if *used* is off, OtherSignInNeeded if the address must sign in through a provider other than *used*.
+        """Raise MethodOff if *used* is disabled, OtherSignInNeeded if the address must sign in through another provider.
 
-        Even if passwords are off, a password that an operator set is accepted.
+        Even if passwords are disabled, a password that an operator set is accepted.
         """
         if not self.is_exempt(credentials, used):
             self.check_method(used.method)
         check_way_in(self.providers, credentials.address, used.provider)
 
     def check_address(self, address: EmailAddress, *methods: SignInMethod) -> None:
-        """Raise MethodOff unless all *methods* are on, and OtherSignInNeeded if *address* must sign in through a provider."""
+        """Raise MethodOff unless all *methods* are enabled, OtherSignInNeeded if *address* must sign in through a provider."""
         for method in methods:
             self.check_method(method)
         check_way_in(self.providers, address)
 
     def allows(self, address: EmailAddress, *methods: SignInMethod) -> bool:
-        """Return True if all *methods* are on, and *address* need not sign in through a provider."""
+        """Return True if all *methods* are enabled, and *address* need not sign in through a provider."""
         with suppress(MethodOff, OtherSignInNeeded):
             self.check_address(address, *methods)
             return True
         return False
 
     def check_method(self, method: SignInMethod) -> None:
-        """Raise MethodOff unless *method* is on."""
+        """Raise MethodOff unless *method* is enabled."""
         if method not in self.methods:
             raise MethodOff
 
@@ -73,7 +73,7 @@ class SignInPolicy:
         if issuer is not None:
             self.check_method(SignInMethod.OIDC)
             check_way_in(self.providers, address, self.provider_of(issuer))
-        # a deployment with only one user (NO_ADDRESS) has no sign-in to check
+        # a single-user deployment (NO_ADDRESS) has no sign-in, so there is nothing to check
         elif address != NO_ADDRESS:
             method = SignInMethod.PASSWORD if has_password else SignInMethod.CODE
             self.check_address(address, method)
@@ -84,7 +84,7 @@ class SignInPolicy:
         check_way_in(self.providers, new)
 
     def is_exempt(self, credentials: Credentials, used: UsedMethod) -> bool:
-        """Return True if passwords are off, but *used* is a password that an operator set."""
+        """Return True if passwords are disabled, but *used* is a password that an operator set."""
         is_off = SignInMethod.PASSWORD not in self.methods
         return used == BY_PASSWORD and is_off and credentials.has_operator_password
 
@@ -104,9 +104,10 @@ class SignInPolicy:
         return self._has_passkey(credentials) and self.opens(credentials, BY_PASSKEY)
 
     def has_way_in(self, credentials: Credentials) -> bool:
-        """Return True if *credentials* hold a sign-in method that works here.
+        """Return True if *credentials* contain a sign-in method that works on this deployment.
 
-        Mailed codes count only if no other method is on: otherwise, access to the mailbox alone would control the account.
+        Mailed codes count only if no other method is enabled: otherwise, access to the mailbox alone would control the
+        account.
         """
         return any(self.opens(credentials, one) for one in self._ways_in(credentials))
 
@@ -124,7 +125,7 @@ class SignInPolicy:
         )
 
     def check_left(self, before: Credentials, after: Credentials) -> None:
-        """Raise LastWayIn if a sign-in method of the credentials *before* works here, but none of those *after*."""
+        """Raise LastWayIn if this deployment accepts a sign-in method of the credentials *before*, but no method of *after*."""
         if self.has_way_in(before) and not self.has_way_in(after):
             raise LastWayIn
 
@@ -141,10 +142,10 @@ class SignInPolicy:
         return min(lifetime_seconds, int(days.total_seconds()))
 
     def asking(self, credentials: Credentials, *, is_required: bool) -> Credentials:
-        """Return *credentials* with the second factor that a sign-in asks for; *is_required*: the deployment requires one.
+        """Return *credentials* with the second factor that a sign-in must require; *is_required*: the deployment requires one.
 
-        If a required factor is not set up yet, sign-ins ask for a passkey that works here and verifies its user, if the
-        user has one: the password alone must not be enough to set up a factor.
+        If a required factor is not set up yet, the sign-in requires a passkey that works on this deployment and verifies
+        its user, if the user has one: the password alone must not be enough to set up a factor.
         """
         passkeys = credentials.passkeys
         if not is_required or credentials.wants_factor or not self._has_passkey(credentials):
@@ -152,7 +153,7 @@ class SignInPolicy:
         return replace(credentials, passkeys=passkeys and replace(passkeys, is_factor=True))
 
     def _has_passkey(self, credentials: Credentials) -> bool:
-        """Return True if *credentials* have a passkey that works here and verifies its user."""
+        """Return True if *credentials* contain a passkey that works on this deployment and verifies its user."""
         for one in credentials.passkeys.each if credentials.passkeys else ():
             site = relying_party(self.public_url, "http", one.rp_id)
             if one.verifies_user and site and site.id == one.rp_id:
@@ -160,7 +161,7 @@ class SignInPolicy:
         return False
 
     def _ways_in(self, credentials: Credentials) -> Iterator[UsedMethod]:
-        """Yield the sign-in methods that the user of *credentials* has here, including methods that are off."""
+        """Yield the sign-in methods in *credentials* that this deployment knows, including disabled methods."""
         if credentials.password_hash is not None:
             yield BY_PASSWORD
         for one in credentials.identities:

@@ -1,8 +1,9 @@
-"""Steps: half-done actions in a browser, such as a sign-in that waits for a code, on any store.
+"""Steps: unfinished actions in a browser, such as a sign-in that waits for a code, on any store.
 
-A cookie of the browser holds a secret while a step is open, and the step's form holds the step's id, which is public. The
-key of the step's row is a hash of both. The row's text, a `Step` as JSON, is sealed under the secret and the root key
-(crypto/keyring.py). So a copy of the row reveals nothing, and only the browser that began a step can continue it.
+While a step is open, a cookie in the browser contains a secret, and the step's form contains the step's id, which is
+public. The key of the step's row is a hash of both. The row's text, a `Step` as JSON, is sealed under the secret and the
+root key (crypto/keyring.py). So a copy of the row reveals nothing, and only the browser that began a step can continue
+it.
 """
 
 from collections.abc import Callable, Sequence
@@ -35,14 +36,14 @@ class _OwnedCredentials(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
-    """An action that waits for a proof, such as a mailed code, as it was stored when it began."""
+    """The stored state of an action that waits for a proof, such as a mailed code."""
 
     id: UUID  # the public id, in the step's form
     kind: str  # a fixed name, such as a `CodePurpose`
     contents: str = field(repr=False)  # the data that a step of this kind needs to continue
     session_id: SessionId | None  # the session that the step belongs to; None: no session
     user_id: UserId | None
-    # of the user's credentials when the step began; None: the step is bound to no credentials
+    # the generation of the user's credentials when the step began; None: the step is bound to no credentials
     generation: int | None
     expires_at: datetime
 
@@ -59,10 +60,12 @@ Contents = TypeVar("Contents")
 
 @dataclass(frozen=True, slots=True)
 class Steps:
-    """Begins, tries and ends steps. Any thread may call any method. All methods raise StoreUnavailable.
+    """Begins and ends steps, and counts attempts to complete them. Any thread may call any method.
 
-    `attempt`, `end` and `renew` raise StepEnded if the step has expired, has ended or has no tries left, or was begun as
-    another kind, in another browser or in another session.
+    All methods may raise StoreUnavailable.
+
+    `attempt`, `end` and `renew` raise StepEnded if the step has expired, has ended or has no attempts left, or was
+    begun as another kind of step, in another browser or in another session.
     """
 
     backend: Backend
@@ -111,7 +114,7 @@ class Steps:
     def attempt(
         self, browser: Cookie, kind: str, step_id: UUID, session: AppSession | None
     ) -> Step:
-        """Count one of the five tries of a step, and return the step. The caller checks the entered code afterwards."""
+        """Count one of the five attempts that a step allows, and return the step. The caller then checks the entered code."""
         keys = self._keys(browser)
         sealed = self.backend.try_step(keys.row_key(step_id))
         return self._checked(keys, step_id, sealed, kind, session)
@@ -130,7 +133,7 @@ class Steps:
         session: AppSession | None,
         change: Callable[[str], str],
     ) -> Step:
-        """Replace a step's contents with the result of *change*, and reset the tries; the expiry stays. Return the step.
+        """Replace a step's contents with the result of *change*, reset its attempts, but not its expiry, and return the step.
 
         The step is ended first, so that only one of several callers (including callers of `end`) succeeds.
         """
@@ -173,11 +176,12 @@ def read_contents(form: TypeAdapter[Contents], text: str) -> Contents:
     """Return the contents of a step, stored as JSON. Raise StepEnded if another version of the app stored different fields."""
     with suppress(ValidationError):
         return read_json(form, text)
-    raise StepEnded  # raised outside the block, because a chained traceback would hold the contents
+    # raised outside the `with` block, because a chained traceback would contain the contents
+    raise StepEnded
 
 
 def _opened(keys: StepKeys, step_id: UUID, sealed: str) -> Step | None:
-    """Decrypt a step; return None on failure, because the traceback of an exception would hold the step's contents."""
+    """Decrypt a step; return None on failure, because the traceback of an exception would contain the step's contents."""
     with suppress(Tampered, StepEnded):  # another version of the app may have stored the step
         return read_contents(_STEP, keys.open(sealed, step_id))
     log_event("step.unopened", step=step_id)

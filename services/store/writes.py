@@ -1,7 +1,7 @@
 """Frozen dataclasses for the writes that have several fields; a field's type or annotation gives its `FieldKind`.
 
-The Supabase store derives the arguments of its functions from these fields (services/store/supabase/arguments.py). Order
-and names are the same, but the suffix `_id` is removed; the fields of a nested dataclass take its place.
+The Supabase store derives the arguments of its functions from these fields (services/store/supabase/arguments.py). The
+arguments have the order and names of the fields, without the suffix `_id`; a nested dataclass is replaced by its fields.
 """
 
 from dataclasses import dataclass, field
@@ -18,7 +18,7 @@ from services.domain.rows import (
 )
 from services.domain.turns import Reservation, Settlement
 
-# the conversation of a turn; None: the turn has none
+# the id of the conversation that a turn belongs to; None: the turn has no conversation
 TurnsConversation = Annotated[ConversationId, FieldKind.IMPLIED]
 
 
@@ -32,7 +32,7 @@ class SealedPrompt:
     parent_id: MessageId | None = None
     # None: the prompt is stored already
     prompt_body: Sealed | None = field(default=None, repr=False)
-    # the list of the prompt's attachments
+    # the sealed list of the prompt's attachments
     prompt_attachments: Sealed | None = field(default=None, repr=False)
     new_head: Sealed | None = field(default=None, repr=False)
     new_start_seq: int
@@ -41,7 +41,7 @@ class SealedPrompt:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BeginTurn:
-    """A turn with its reservation. Without a prompt, only the turn's cost is stored."""
+    """A turn to begin, with its reservation. Without a prompt, only the turn's cost is stored."""
 
     reservation: Reservation
     prompt: SealedPrompt | None = None
@@ -66,14 +66,15 @@ class SealedReply:
 
     expected_rev: int  # the conversation's revision before the reply
     reply_id: MessageId
-    reply_body: Sealed | None = field(default=None, repr=False)  # None: there is no reply
+    # None: the turn ended without a reply
+    reply_body: Sealed | None = field(default=None, repr=False)
     reply_thoughts: Sealed | None = field(default=None, repr=False)
     new_head: Sealed | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FinishTurn:
-    """The end of a turn."""
+    """The end of a turn: its reply, and the settlement of its cost."""
 
     conversation_id: TurnsConversation | None = None
     settlement: Settlement
@@ -87,7 +88,7 @@ class PutPiece:
     conversation_id: ConversationId
     message_id: MessageId
     attachment_id: AttachmentId
-    number: int  # numbered from 1 to 1,000
+    number: int  # the piece's number, from 1 to 1,000
     piece_body: Sealed = field(repr=False)
 
 
@@ -105,7 +106,10 @@ class EditReply:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DiscardMessages:
-    """Messages and facts to delete, and the head without the messages. The summary is deleted unless it equals *kept_summary*."""
+    """Messages and facts to delete, and the head without these messages.
+
+    The summary is deleted unless it equals *kept_summary*.
+    """
 
     conversation_id: ConversationId
     expected_rev: int
@@ -137,7 +141,7 @@ class PutDocument:
     seen_rev: int
     new_rev: int
     new_body: Sealed | None = field(repr=False)
-    # the conversation that a search text belongs to, or that a fact was noted from
+    # the conversation that a search text belongs to, or that a fact was extracted from
     source_id: ConversationId | None = None
     cuts: int | None = None  # `Conversation.cuts` of the source or summarized conversation
 
@@ -163,7 +167,7 @@ class PutDocument:
 
     @property
     def needs_room(self) -> bool:
-        """True if a full account refuses the write: a new document of the user, not of the model.
+        """True if the write is refused when the account is full: a new document that the user wrote, not the model.
 
         Preferences need no room, because they are one document of bounded size.
         """

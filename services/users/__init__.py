@@ -41,13 +41,13 @@ from services.users.session_cache import SessionCache
 from services.users.sign_in_details import SignInDetails, sign_in_details
 from services.users.ways_in import WaysIn
 
-_TEXTS = 50_000  # maximum texts whose token counts are cached: about 25 MB
-# seconds between two reads of a user's account, and of the state of sign-ups
+_TEXTS = 50_000  # maximum texts whose token counts are cached; they use about 25 MB
+# seconds for which a user's account, and the state of sign-ups, are cached
 _ACCOUNT_SECONDS = 5.0
 
 
 class Shared:
-    """The state that all users of this process share, and the services of each opened session.
+    """The state that all users of this process share, and the services of each open session.
 
     Any thread may call any method.
     """
@@ -60,7 +60,7 @@ class Shared:
         model_settings: CachedRead[ModelSettings],
         close_tabs: Callable[[SessionId], object] = lambda _: None,
     ) -> None:
-        """*models* returns the models, and may block until they are ready."""
+        """*models*: a function that returns the deployment's models, and may block until they are ready."""
         self._close_tabs = close_tabs
         self.model_settings = model_settings
         self.backend, self.account_bytes = accounts.backend, chosen.account_bytes
@@ -93,30 +93,33 @@ class Shared:
         )
 
     def find(self, session_id: SessionId) -> "UserServices | None":
-        """Return the services of a session; None if it is not open in this process, or known to have ended. Raise StoreUnavailable."""
+        """Return the services of a session; None if this process has not opened it, or knows that it has ended.
+
+        Raise StoreUnavailable if no check of the session has succeeded for ten minutes.
+        """
         return self._users.get(session_id) if self.session_cache.by_id(session_id) else None
 
     def user_of(self, session: AppSession) -> "UserServices":
-        """Return the services of the session's user. Raise SignedOut, StoreUnavailable."""
+        """Return the services of the session's user. Raise SignedOut if the session has ended; may raise StoreUnavailable."""
         user = self.find(session.id)
         if user is None:
             raise SignedOut
         return user
 
     def store_of(self, session: AppSession, conversation_id: ConversationId | None) -> Store:
-        """Return the store of a conversation: a temporary chat's or the user's. Raise SignedOut, StoreUnavailable."""
+        """Return the store of a conversation: a temporary chat's store or the user's. May raise SignedOut or StoreUnavailable."""
         temporary = conversation_id and self.temporary.find(session.id, conversation_id)
         return (temporary or self.user_of(session)).store
 
     def find_unchecked(self, session_id: SessionId) -> "UserServices | None":
-        """Return the services of a session's user without checking the session."""
+        """Return the services of a session without checking whether it has ended; None if this process has not opened it."""
         return self._users.get(session_id)
 
     def drop_caches(self, user_id: UserId) -> None:
-        """Replace the services of all sessions of a user, which drops the text that the old services cached.
+        """Drop the cached text of a user by replacing the services of all their sessions.
 
-        Temporary chats stay, because they are stored nowhere else. A call that is under way keeps its text until it ends.
-        Raise Busy if a reply streams.
+        Temporary chats are kept, because they are stored nowhere else. A call in progress keeps its text until it ends.
+        Raise Busy if a reply is streaming.
         """
         if self.live_turns.coming(user_id):
             raise Busy
@@ -130,8 +133,11 @@ class Shared:
             user.tasks.planning.search.stop()
 
     def stop_turns_of(self, user_id: UserId) -> None:
-        """Stop the live turns of a user, and wait until they are stored and settled: at most two seconds, and two more
-        for temporary chats. The temporary chats themselves stay, because their sessions may continue."""
+        """Stop the live turns of a user, and wait until they are stored and settled.
+
+        The wait is at most two seconds, and two more for temporary chats. The temporary chats themselves are kept,
+        because their sessions may continue.
+        """
         devices = {user.session.id for user in self._services_of(user_id)}
         self.temporary.stop(owners=devices)
         self.live_turns.stop(lambda turn: turn.user_id == user_id)
@@ -142,8 +148,8 @@ class Shared:
     ) -> Generator[None]:
         """Stop the live turns of the sessions that *is_meant* selects, and wait up to *within* seconds until they are stored.
 
-        During the block these sessions begin no turn; after it, sessions that have ended are forgotten. *caller*, the session
-        that ends them, is checked first. Raise SignedOut, StoreUnavailable.
+        The sessions cannot begin turns until the `with` block ends; then, ended sessions are forgotten. *caller* is the session
+        from which the user ends other sessions; if it has ended itself, raise SignedOut. May raise StoreUnavailable.
         """
         self.session_cache.confirm(caller)
         every = [user.session for user in list(self._users.values())]
@@ -159,18 +165,18 @@ class Shared:
         self.session_cache.forget_if_ended(sessions)
 
     def outdate_sign_in_details(self, user_id: UserId) -> None:
-        """Make a user's sessions in this process read the changed sign-in details again."""
+        """Make a user's sessions in this process read the sign-in details again, because they have changed."""
         for user in self._services_of(user_id):
             user.outdate_sign_in_details()
 
     def read_ahead(self, cookie: Cookie, conversation_id: ConversationId | None) -> None:
-        """Open the session of *cookie*, and start reading the data that its next page needs. Raise StoreUnavailable."""
+        """Open the session of *cookie*, and start reading the data that its next page needs. May raise StoreUnavailable."""
         session = self.session_cache.find(cookie)
         if session and conversation_id and (user := self._users.get(session.id)):
             user.store.turns.read_ahead(conversation_id)
 
     def stop_turns(self) -> None:
-        """Stop all live turns for good, and wait up to a second until their partial replies are stored."""
+        """Stop all live turns, refuse new turns, and wait up to a second until the partial replies are stored."""
         self.temporary.refuse_new_turns()
         self.live_turns.refuse_new_turns()
         self.temporary.stop(within=0.0)
@@ -178,7 +184,7 @@ class Shared:
         self.temporary.stop(within=0.2)
 
     def set_address(self, user_id: UserId, email: EmailAddress) -> None:
-        """Set the address in a user's sessions in this process to *email*, which a code has confirmed."""
+        """Set *email*, a confirmed address, as the address of a user's sessions in this process."""
 
         def moved(session: AppSession) -> AppSession:
             return replace(session, email=email, is_confirmed=True)
@@ -230,7 +236,7 @@ class UserServices(ChatParts):
     def __init__(self, session: AppSession, shared: Shared) -> None:
         self.session, self._shared = session, shared
         self.user_id = session.user_id
-        # the bytes that the user may store, or None for no limit
+        # maximum bytes that the user may store; None: no limit
         self.account_bytes = shared.account_bytes
         first = session.backend.first_page()
         self._rows = session.backend.rows(shared.account_bytes, first)
@@ -259,7 +265,8 @@ class UserServices(ChatParts):
             search=Search(store.corpus),
         )
         super().__init__(chat)
-        if first:  # these data were read when the session began: use them while they are fresh
+        # the call that began the session has read this data already: use it while it is fresh
+        if first:
             self._account.read_ahead(lambda: first.account)
             self.read_ahead()
 
@@ -269,7 +276,7 @@ class UserServices(ChatParts):
 
     @property
     def sign_in_details(self) -> SignInDetails:
-        """The sign-in details of the user, at most a few seconds old. Raise SignedOut, StoreUnavailable, Tampered."""
+        """The sign-in details of the user, at most a few seconds old. May raise SignedOut, StoreUnavailable or Tampered."""
         return self._sign_in_details.get()
 
     def outdate_sign_in_details(self) -> None:
@@ -285,7 +292,10 @@ class UserServices(ChatParts):
 
     @property
     def is_of_provider(self) -> bool:
-        """True if the address must sign in through a provider: passwords are refused, and only operators change the address."""
+        """True if the domain of the user's address requires sign-in through a provider.
+
+        The user's password is then refused, and only operators can change the address.
+        """
         return not self._policy.allows(self.email)
 
     @property
@@ -293,20 +303,23 @@ class UserServices(ChatParts):
         return self._shared.session_cache.accounts.policy
 
     def left_out(self) -> int:
-        """Return the number of accounts without a way in, counted at most ten minutes ago. Raise AdminsOnly, StoreUnavailable."""
+        """Return the number of accounts whose users can no longer sign in, counted at most ten minutes ago.
+
+        A new count can raise AdminsOnly or StoreUnavailable.
+        """
         return self._shared.ways_in.left_out(self.administration)
 
     @property
     def notices(self) -> list[AccountNotice]:
-        """The notices that this session shows, the newest first, from the last read of the account.
+        """The notices that this session shows, newest first, as of the last read of the account.
 
-        Raise SignedOut, StoreUnavailable.
+        May raise SignedOut or StoreUnavailable.
         """
         account, keys = self._account.last or self.account, self.session.user_keys
         return [opened_notice(keys, self.user_id, row) for row in account.notices]
 
     def dismiss_notices(self, notices: Collection[UUID]) -> None:
-        """Remove *notices*, by their ids, on all devices. Raise SignedOut, StoreUnavailable."""
+        """Delete the notices with the ids *notices*, which no device shows any more. May raise SignedOut or StoreUnavailable."""
         self.session.backend.dismiss_notices(notices)
 
         def dismissed(account: Account) -> Account:
@@ -316,21 +329,21 @@ class UserServices(ChatParts):
         self._account.amend(dismissed)
 
     def read_ahead(self) -> None:
-        """Start reading all data that the first page needs."""
+        """Start reading all data that the user's first page needs."""
         own = self.profile, self.spaces, self.facts, self.conversations, self._account
         for read in (*own, self._shared.model_settings):
             read.read_ahead()
 
     def poll(self, place: OpenPlace) -> Revisions:
-        """Return the newest revisions of the data on a tab, and mark cached data with different revisions as outdated.
+        """Return the newest revisions of the data that a tab shows, and mark cached data with other revisions as outdated.
 
-        Raise SignedOut, StoreUnavailable.
+        May raise SignedOut or StoreUnavailable.
         """
         found = self.conversations.poll(place)
         self.note_revisions(found.preferences, found.settings)
         settings = self._shared.model_settings
         if settings.last and settings.last.revision == found.settings:
-            settings.confirm()  # marks the cache as fresh, so that no turn waits for a read
+            settings.confirm()  # otherwise, the next turn would wait until the settings are read again
         else:
             settings.read()
         account = self._account.last
@@ -351,7 +364,7 @@ class UserServices(ChatParts):
         self._shared.drop_caches(self.user_id)
 
     def begin_export(self, zone: tzinfo) -> FullExport:
-        """Begin an export of all stored data, with times in *zone*. Raise SignedOut, StoreUnavailable."""
+        """Begin an export of all stored data of the user, with times in *zone*. May raise SignedOut or StoreUnavailable."""
         self.export = FullExport(sealed_store(self._rows, self.session.user_keys), zone)
         return self.export
 
@@ -362,9 +375,10 @@ class UserServices(ChatParts):
         is_there: Callable[[], bool],
         in_place_of: TemporaryChat | None = None,
     ) -> TemporaryChat:
-        """Begin a temporary chat, of which only the cost is stored. It ends when its page is closed: then *is_there* returns False.
+        """Begin a temporary chat, of which only the cost is stored.
 
-        The chat has its own turns and its own search index, so that no shared object contains its text.
+        The chat ends soon after its page is closed, which *is_there* reports by returning False. The chat has its own live
+        turns and search index, so that no shared object contains its text.
         """
         rows = TemporaryRows(self._rows)
         chat_id = in_place_of.id if in_place_of else ConversationId(uuid4())
@@ -393,6 +407,6 @@ class UserServices(ChatParts):
     def account(self) -> Account:
         """The user's account, at most a few seconds old, or older while the database is unreachable.
 
-        Raise SignedOut, StoreUnavailable.
+        Raise SignedOut if the session has ended, StoreUnavailable if the account was never read.
         """
         return self._account.get()

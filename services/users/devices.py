@@ -1,4 +1,4 @@
-"""The list of the devices on which a user is signed in, and the sign-out of these devices."""
+"""The devices on which a user is signed in: listing them, and signing them out."""
 
 import time
 from collections.abc import Callable
@@ -18,18 +18,19 @@ Answer = TypeVar("Answer")
 class Devices:
     """Lists and signs out the devices of a session's user. Any thread may call any method.
 
-    All members raise SignedOut, StoreUnavailable.
+    Each method may raise SignedOut or StoreUnavailable.
     """
 
     session: AppSession = field(repr=False)
-    # `Shared.ending` for `session`: stops the live turns of the sessions in this process that the function selects, and
-    # waits up to the given seconds. Inside the context, these sessions begin no turn; after it, ended sessions are forgotten.
+    # `Shared.ending` with `session` as the caller: stops the live turns of the sessions that the predicate selects, and
+    # waits up to the given seconds; until the context ends, these sessions begin no turns; then, ended ones are forgotten
     ending: Callable[[Callable[[AppSession], bool], float], AbstractContextManager[None]]
-    longest_seconds: float = 5.0  # the longest wait for replies to be stored before sessions end
+    # the longest wait until replies are stored, before the sessions end
+    longest_seconds: float = 5.0
     poll_seconds: float = 0.3
 
     def all(self) -> list[Device]:
-        """Return at most 300 devices, the last used device first."""
+        """Return the user's devices, the last used first; at most 300."""
         keys, user_id = self.session.user_keys, self.session.user_id
         return [
             Device(
@@ -45,16 +46,25 @@ class Devices:
         ]
 
     def end(self, session_id: SessionId) -> int:
-        """Stop a session's replies and end the session; return 1, or 0 if the user has no such session. Raise ProofNeeded."""
+        """Stop a session's replies and end the session; return 1, or 0 if the user has no such session.
+
+        Raise ProofNeeded if the user has given no proof in the last ten minutes.
+        """
         end = self.session.backend.end_device
         return self._end(session_id, lambda one: one.id == session_id, lambda: end(session_id))
 
     def end_others(self) -> int:
-        """Stop the replies of all sessions except this one, and end them; return their number. Raise ProofNeeded."""
+        """Stop the replies of all other sessions, and end these sessions; return their number.
+
+        Raise ProofNeeded if the user has given no proof in the last ten minutes.
+        """
         return self.end_others_by(self.session.backend.end_other_devices)
 
     def end_others_by(self, end: Callable[[], Answer]) -> Answer:
-        """Stop the replies of all other sessions, then call *end*, which ends these sessions. Return its result. Raise ProofNeeded."""
+        """Stop the replies of all other sessions, then call *end*, which ends these sessions; return its result.
+
+        Raise ProofNeeded if the user has given no proof in the last ten minutes.
+        """
         own = self.session.id
         return self._end(None, lambda one: one.id != own, end)
 
@@ -64,13 +74,15 @@ class Devices:
         is_meant: Callable[[AppSession], bool],
         end: Callable[[], Answer],
     ) -> Answer:
-        """Stop the replies of the selected sessions in all processes, wait until they are stored, and return the result of *end*.
+        """Stop the replies of the selected sessions in all processes, wait until they are stored, then call *end*.
 
-        The wait is at most five seconds: if a reply is not stored by then, a sweep settles it.
+        Return the result of *end*. The wait is at most five seconds: a reply that is not stored by then is settled by a
+        sweep.
         """
         backend, user_id = self.session.backend, self.session.user_id
         ends_at = time.monotonic() + self.longest_seconds
-        streaming = backend.stop_turns(session_id)  # called first, so that a refusal stops no turn
+        # called before `ending`, so that no live turn is stopped if the database refuses this call
+        streaming = backend.stop_turns(session_id)
         with self.ending(
             lambda one: one.user_id == user_id and is_meant(one), self.longest_seconds
         ):

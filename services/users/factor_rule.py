@@ -1,4 +1,4 @@
-"""The deployment's rule that every account needs a second factor."""
+"""The rule of a deployment that every account needs a second factor: reading and changing it."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -11,32 +11,36 @@ from services.store.backend import SignUpState
 
 @dataclass(frozen=True, slots=True)
 class FactorRule:
-    """Reads the rule, and lets an admin set it (other users get AdminsOnly). Any thread may call any method."""
+    """Reads the rule that every account needs a second factor. Admins may change it; for others, a change raises AdminsOnly.
+
+    Any thread may call any method.
+    """
 
     session: AppSession = field(repr=False)
-    cached: CachedRead[SignUpState] = field(repr=False)  # the rule as this process last read it
-    # stops the live turns of sessions in this process, as `Devices.ending` does
+    cached: CachedRead[SignUpState] = field(repr=False)  # the cached read of the rule
+    # `Shared.ending`, which stops live turns before their sessions end; see `Devices.ending`
     ending: Callable[[Callable[[AppSession], bool], float], AbstractContextManager[None]]
-    longest_seconds: float = 5.0  # the longest wait for replies to be stored before sessions end
+    # the longest wait until replies are stored, before the sessions end
+    longest_seconds: float = 5.0
 
     def is_required(self) -> bool:
-        """Return True if every account needs a second factor, as it was at most a few seconds ago."""
+        """Return True if every account needs a second factor, as read at most a few seconds ago."""
         return self.cached.get().requires_factor
 
     def require(self, *, is_on: bool) -> None:
-        """If *is_on*, require a second factor of every account, and end the sessions of accounts without one; else stop requiring it.
+        """Switch the rule on or off. Switching it on ends the sessions of accounts that have no second factor.
 
-        The replies of all other sessions in this process are stopped first, so that they are stored and settled; a sweep
-        settles the replies of ended sessions in other processes.
-        Raise ProofNeeded, or FactorNeeded if the admin's account has no second factor.
+        Before that, the replies of all other sessions in this process are stopped, stored and settled; a sweep settles the
+        replies of ended sessions in other processes.
+        Raise ProofNeeded if the admin has given no recent proof, FactorNeeded if their account has no second factor.
         """
         own = self.session.id
-        self._check()  # called first, so that a refusal stops no turn
+        self._check()  # checked first, so that no turn is stopped if the check raises an error
         with self.ending(lambda one: is_on and one.id != own, self.longest_seconds):
             self.session.backend.administration.require_factor(is_on=is_on)
         self.cached.outdate()
 
     def _check(self) -> None:
-        """Raise AdminsOnly unless the user is an admin, and ProofNeeded unless the user has given a recent proof."""
+        """Raise AdminsOnly if the user is no admin, and ProofNeeded if the session has no recent proof."""
         self.session.backend.administration.deployment()
         require_recent(self.session.backend)

@@ -1,4 +1,4 @@
-"""The export of all data of one user; the data are read while the export is sent (docs/format.md)."""
+"""The export of all data of one user as a zip file, which is sent while the data is read (docs/format.md)."""
 
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,13 +16,13 @@ from services.events import log_event
 from services.portable import Archive, ConversationExport, FreeNames, IndexEntry
 from services.store.port import Store, UserFigures
 
-_AHEAD = 3  # conversations that are read and formatted while another is sent
+_AHEAD = 3  # the number of conversations that are read and formatted while another one is sent
 # a conversation, and the texts of its exported files, keyed by file suffix
 _Written = tuple[ConversationExport, Mapping[str, str]]
 
 
 def read_export(store: Store, conversation_id: ConversationId) -> ConversationExport:
-    """Return a conversation with all stored data of its turns. Raise NotFound, Tampered, SignedOut, StoreUnavailable."""
+    """Return a conversation with all stored data of its turns. May raise NotFound, Tampered, SignedOut or StoreUnavailable."""
     thread, unfinished = store.turns.read(conversation_id)
     return ConversationExport(
         thread=thread,
@@ -35,24 +35,24 @@ def read_export(store: Store, conversation_id: ConversationId) -> ConversationEx
 
 
 class FullExport:
-    """The export of *store* as the bytes of a zip file; times in readable files are in *zone*.
+    """The export of *store* as the bytes of a zip file; its readable files state times in the time zone *zone*.
 
-    Only a few conversations are in memory at a time. Only this export uses *store*, so that the caches of
-    pages do not change. One thread iterates over `parts`; other threads read ahead, and any thread may read the progress.
+    Only a few conversations are in memory at a time. No other object uses *store*, so the export does not fill the
+    caches that pages use. One thread iterates over `parts`; other threads read ahead; any thread may read the progress.
     """
 
     def __init__(self, store: Store, zone: tzinfo) -> None:
-        """Read the ids of the conversations. Raise SignedOut, StoreUnavailable."""
+        """Read the ids of the conversations. May raise SignedOut or StoreUnavailable."""
         self._store, self._zone, self._began = store, zone, datetime.now(UTC)
-        # sorted, so that files with equal titles get the same numbers in each export
+        # sorted: files with equal titles are numbered in this order, which is then the same in each export
         self._ids = sorted(store.corpus.conversations())
         self._unreadable: list[str] = []
         self.total, self.done = len(self._ids), 0
-        # also True before the first part is sent, because a browser may never request the file
+        # true until the first part is sent, too, because a browser may never request the file
         self.is_over = True
 
     def parts(self) -> Iterator[bytes]:
-        """Yield the parts of the zip file. If an AppError occurs, raise ConnectionAbortedError, so that the download fails."""
+        """Yield the parts of the zip file. After an AppError, raise ConnectionAbortedError, which makes the download fail."""
         self.is_over = False
         archive, began = Archive(), self._began
         try:
@@ -87,7 +87,7 @@ class FullExport:
             self.is_over = True
 
     def _conversations(self) -> Iterator[_Written]:
-        """Yield each conversation with its files, reading some ahead, except those that are deleted or unreadable."""
+        """Yield each conversation with its files, while threads read the next ones. Omit deleted and unreadable conversations."""
         ahead = deque[Future[_Written | None]]()
         for number in range(self.total + _AHEAD):
             if number < self.total:
@@ -99,7 +99,7 @@ class FullExport:
                     yield written
 
     def _write(self, conversation_id: ConversationId) -> _Written | None:
-        """Return a conversation with its files, or None if it was deleted or cannot be read."""
+        """Return a conversation with its files; None if it was deleted or cannot be read."""
         try:
             exported = read_export(self._store, conversation_id)
         except NotFound:

@@ -1,9 +1,9 @@
 """The app sessions that are open in this process, found by cookie or by id.
 
-An opened session is checked again every few seconds, so that signing out or suspending a user in another process takes
-effect here as well. Page runs do not wait for the check, because every database call checks the session itself; after a
-page is drawn, `has_ended` returns the result of the check. Requests with a cookie, and actions that need a proof,
-wait for the check: the database identifies a session by its tokens, which stay when another process replaces its cookie.
+A session in use is checked every few seconds, because another process may have signed out or suspended its user. Page
+runs do not wait for the check, because every database call checks the session itself; after a page is drawn,
+`has_ended` returns the result of the check. Requests with a cookie, and actions that need a proof, wait for the check:
+the database identifies a session by its tokens, and these do not change when another process replaces its cookie.
 """
 
 import math
@@ -27,24 +27,25 @@ from services.store.accounts import Accounts, AppSession, Checked, Cookie, Curre
 Key = TypeVar("Key")
 
 _FRESH_SECONDS = 5.0  # seconds between two checks of a session against the database
-# seconds; if the last check is older, callers wait for a new check; if the check fails, they get StoreUnavailable
+# if a session's last check is older than these seconds, callers wait for a new check, which may raise StoreUnavailable
 _TRUSTED_SECONDS = 600.0
-_IDLE_SECONDS = 1800.0  # seconds from closing the last tab until the user's keys leave memory
-_MOST_IDLE = 50  # maximum sessions of a user that stay open here without an open tab
-_WAIT_SECONDS = 1.0  # the longest wait of a request with a cookie for a check that is due
-# seconds between two calls that ask which sessions have ended, and between two checks of a session whose tabs only poll
+# seconds after its last tab was closed until a session and its keys are forgotten
+_IDLE_SECONDS = 1800.0
+_MOST_IDLE = 50  # maximum sessions of a user that stay in memory without an open tab
+_WAIT_SECONDS = 1.0  # the longest time that a request with a cookie waits for a check
+# seconds between two look-ups of ended sessions, and between two checks of a session whose tabs only poll
 _ENDED_SECONDS = 60.0
-# maximum cookies that are remembered because their sessions have ended or have a newer cookie
+# maximum cookies remembered for ended sessions, and as many for sessions with a newer cookie
 _MOST_ENDED = 10_000
-# seconds in which a browser may still send the previous cookie of its session
+# seconds for which a browser may still send the previous cookie after its session got a new one
 _MOVED_SECONDS = 10.0
-# seconds after a proof until the browser certainly has the new cookie, so that its tabs reconnect with the new cookie
+# seconds after a proof until tabs with the old cookie must reconnect; by then, the browser certainly has the new cookie
 _LEARNT_SECONDS = 3.0
 
 
 @contextmanager
 def count_open(counter: Counter[Key], key: Key) -> Generator[None]:
-    """Count an open tab in *counter* under *key* during the block. Only for the event loop's thread."""
+    """Count one more open tab for *key* in *counter* until the `with` block ends. Only the event loop's thread may use this."""
     counter[key] += 1
     try:
         yield
@@ -56,7 +57,7 @@ def count_open(counter: Counter[Key], key: Key) -> Generator[None]:
 
 @dataclass(slots=True)
 class _Entry:
-    """An opened session; several threads change it, under the lock of the cache."""
+    """A session that is open in this process. Several threads change the entry, under the cache's lock."""
 
     session: AppSession
     cookie: Cookie  # the session's current cookie
@@ -74,37 +75,38 @@ class _Entry:
 class SessionCache:
     """The opened sessions of this process, found by cookie or id, shared by their tabs.
 
-    A proof gives a session a new cookie. If another process has stored the proof, this process draws no page for the session
-    until the browser sends the new cookie; once the session's live turns have ended, the session is forgotten.
+    A proof of who the user is gives the session a new cookie. If another process has stored the proof, this process draws no
+    page for the session until the browser sends the new cookie; the old entry is forgotten once its live turns have ended.
 
-    Any thread may call any method except `connected`, which is only for the event loop's thread.
+    Any thread may call any method except `connected`, which only the event loop's thread may call.
     """
 
     accounts: Accounts
-    # returns a context manager; the session is ended inside it
+    # called when a user signs out; returns a context manager in which the session is ended
     on_leave: Callable[[AppSession], AbstractContextManager[None]]
-    on_forget: Callable[[AppSession], object]  # called after a session has left memory
-    # called before `find` can return the session, and again when the session is opened with another cookie
+    on_forget: Callable[[AppSession], object]  # called after a session was removed from this cache
+    # called with a session before `find` can return it, and again when the session is opened with another cookie
     on_add: Callable[[AppSession], object] = lambda _: None
     is_busy: Callable[[AppSession], bool] = lambda _: False  # true: a turn of the session is live
     _entries: dict[SessionId, _Entry] = field(default_factory=dict[SessionId, _Entry])
-    _ids: dict[str, SessionId] = field(default_factory=dict[str, SessionId])  # ids by cookie hash
+    # session ids, keyed by cookie hash
+    _ids: dict[str, SessionId] = field(default_factory=dict[str, SessionId])
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _opening: WeakValueDictionary[str, threading.Lock] = field(
         default_factory=WeakValueDictionary[str, threading.Lock]
     )
     _tabs: Counter[SessionId] = field(default_factory=Counter[SessionId])  # number of open tabs
-    # the reasons why sessions ended, by cookie hash, for tabs that connect with the cookie of an ended session
+    # the reasons why sessions ended, keyed by cookie hash: shown to tabs that connect with an ended session's cookie
     _ends: LruCache[str, SessionEnd] = field(
         default_factory=lambda: LruCache[str, SessionEnd](_MOST_ENDED)
     )
-    # times when sessions got a new cookie, by the hash of the previous cookie
+    # the times when sessions got a new cookie, by the hash of the previous cookie
     _moved: LruCache[str, float] = field(default_factory=lambda: LruCache[str, float](_MOST_ENDED))
-    # by session, a function for each of its open tabs, which is called when the session gets a new cookie
+    # for each session, the functions (one for each open tab) to call when the session gets a new cookie
     _wakers: dict[SessionId, set[Callable[[], object]]] = field(
         default_factory=dict[SessionId, set[Callable[[], object]]]
     )
-    # the time when the database was last asked which sessions have ended
+    # the time when the ended sessions were last read from the database
     _asked_at: float = field(default_factory=time.monotonic)
 
     @property
@@ -113,7 +115,7 @@ class SessionCache:
         return len(self._entries)
 
     def add(self, cookie: Cookie, session: AppSession) -> None:
-        """Add a session that was just opened with *cookie*; replace the session's entry for an older cookie, if any."""
+        """Add a session that was just opened with *cookie*. An entry of the session with an older cookie is replaced."""
         self.on_add(session)
         now = time.monotonic()
         with self._lock:
@@ -124,14 +126,14 @@ class SessionCache:
         self._wake(session.id)
 
     def find(self, cookie: Cookie) -> AppSession | None:
-        """Return the session of *cookie*, opening it if necessary; None if there is no session. Raise StoreUnavailable.
+        """Return the session of *cookie*, opening it if necessary; None if there is no session. May raise StoreUnavailable.
 
-        Waits up to a second for a check that is due. If another process has replaced the cookie, only this check
-        refuses the old one: the session itself continues, so without the check a copy of the old cookie would still work.
+        If a check is due, wait up to a second for its result. Only this check detects that another process has replaced the
+        cookie: the session itself continues, and without the check a copy of the old cookie would still work.
         """
         with self._lock:
             opening = self._opening.setdefault(cookie.hash, threading.Lock())
-        with opening:  # so that concurrent tabs open the session only once
+        with opening:  # only one of several concurrent tabs opens the session
             entry = self._entry_of(cookie)
             if entry is None:
                 try:
@@ -147,7 +149,7 @@ class SessionCache:
         return entry.session if entry else None
 
     def opened(self, cookie: Cookie) -> AppSession | None:
-        """Return the session of *cookie* as `find` does, but check a session that is open already only once a minute."""
+        """Return the session of *cookie* as `find` does, but check an open session only once a minute."""
         entry = self._entry_of(cookie)
         if entry and time.monotonic() - entry.checked_at < _ENDED_SECONDS:
             return entry.session
@@ -158,7 +160,7 @@ class SessionCache:
         return self._entry_of(cookie) is not None
 
     def by_id(self, session_id: SessionId) -> AppSession | None:
-        """Return the opened session with this id, unless it is known to have ended. Raise StoreUnavailable."""
+        """Return the opened session with this id, unless it is known to have ended. May raise StoreUnavailable."""
         entry = self._entry(session_id)
         return self._trusted(entry) if entry else None
 
@@ -170,16 +172,17 @@ class SessionCache:
         return self._entry(session_id) is None
 
     def doubt(self, session_id: SessionId) -> None:
-        """Make the next use of the session wait for a check, because a call was refused."""
+        """Make the next use of the session wait for a check, because the database refused a call of the session."""
         if entry := self._entry(session_id):
             with self._lock:
                 entry.checked_at, entry.doubted_at = -math.inf, time.monotonic()
-                entry.check = None  # a check in progress began too early to notice the refusal
+                entry.check = None  # a check in progress may have begun before the session ended
 
     def confirm(self, session_id: SessionId) -> None:
-        """Check the session now, before an action that needs a proof. Raise SignedOut, StoreUnavailable.
+        """Check the session now, before an action that needs a proof.
 
-        The database stores a proof with the session: without the check, an old cookie could use a proof given with a newer one.
+        The database stores a proof with the session, not with its cookie: without the check, a copy of an old cookie could use
+        the proof. Raise SignedOut if the session has ended; may raise StoreUnavailable.
         """
         self.doubt(session_id)
         if self.by_id(session_id) is None:
@@ -193,7 +196,7 @@ class SessionCache:
                     entry.session = change(entry.session)
 
     def prove(self, session: AppSession, cookie: Cookie, checked: Checked) -> Cookie:
-        """Store a proof as `Accounts.prove` does, and return the new cookie; from now on, no other cookie finds the session.
+        """Store a proof as `Accounts.prove` does, and return the session's new cookie. Its old cookie becomes invalid.
 
         The tabs and live turns of the session continue.
         """
@@ -213,7 +216,7 @@ class SessionCache:
     def current(self, session_id: SessionId) -> Current:
         """Return the current stored credentials of an opened session's user.
 
-        Raise SignedOut, and the errors of `Accounts.current`.
+        Raise SignedOut if the session is not open in this process; may raise the errors of `Accounts.current`.
         """
         entry = self._entry(session_id)
         if entry is None:
@@ -223,7 +226,7 @@ class SessionCache:
 
     @contextmanager
     def connected(self, session: AppSession) -> Generator[None]:
-        """Count a tab of *session* as open during the block, so that the session does not become idle."""
+        """Count a tab of *session* as open until the `with` block ends, so that the session does not become idle."""
         try:
             with count_open(self._tabs, session.id):
                 yield
@@ -232,7 +235,7 @@ class SessionCache:
                 entry.used_at = time.monotonic()
 
     def leave(self, cookie: Cookie) -> None:
-        """Sign out: store partial replies first, then end the session. Raise StoreUnavailable."""
+        """Sign out: store partial replies first, then end the session. May raise StoreUnavailable."""
         entry = self._entry_of(cookie)
         if entry is None:
             self.accounts.end(cookie)
@@ -242,10 +245,10 @@ class SessionCache:
         self._forget(entry)
 
     def forget_idle(self) -> None:
-        """Forget sessions that have had no open tab for half an hour, and with them their users' keys. Call this regularly.
+        """Forget sessions, and so their users' keys, that have had no open tab for half an hour. A thread calls this regularly.
 
-        Also forget sessions to which another process has given a new cookie. Of a user's sessions without an open tab, keep the
-        50 most recently used, because a user can begin any number of sessions. A session with a live turn is never forgotten.
+        Also forget sessions to which another process has given a new cookie, and all but a user's 50 most recently used
+        sessions without an open tab: a user can begin any number of sessions. Never forget a session with a live turn.
         """
         horizon, idle, unused = time.monotonic() - _IDLE_SECONDS, Counter[UserId](), list[_Entry]()
         with self._lock:
@@ -261,18 +264,19 @@ class SessionCache:
                 self._forget(entry)
 
     def why_ended(self, cookie: Cookie) -> SessionEnd:
-        """Return the reason why *cookie* opens no session; ENDED if this process does not know the reason."""
+        """Return the reason why the session of *cookie* has ended; ENDED if this process does not know the reason."""
         return self._ends.get(cookie.hash) or SessionEnd.ENDED
 
     def has_moved(self, cookie: Cookie) -> bool:
-        """Return True if the session of *cookie* got a new cookie a moment ago, which the browser has or will get soon."""
+        """Return True if the session of *cookie* got a new cookie less than ten seconds ago: the browser may not have it yet."""
         moved_at = self._moved.get(cookie.hash)
         return moved_at is not None and time.monotonic() - moved_at < _MOVED_SECONDS
 
     def replaced_in(self, session: AppSession, cookie: Cookie | None) -> float:
-        """Return the seconds until a tab that connected with *cookie* is disconnected, because *session* has a newer cookie.
+        """Return the seconds until a tab that connected with *cookie* must reconnect, because *session* has a newer cookie.
 
-        The browser needs that time to get the newer cookie. Infinity: there is no newer cookie, or the session is not open here.
+        After these seconds, the browser has the newer cookie. Return infinity if there is no newer cookie, or if the session
+        is not open in this process.
         """
         entry = self._entry(session.id)
         if cookie is None or entry is None or entry.cookie.hash == cookie.hash:
@@ -284,7 +288,7 @@ class SessionCache:
 
     @contextmanager
     def waking(self, session: AppSession, wake: Callable[[], object]) -> Generator[None]:
-        """During the block, call *wake*, in any thread, each time that *session* gets a new cookie."""
+        """Until the `with` block ends, call *wake*, in any thread, each time that *session* gets a new cookie."""
         with self._lock:
             self._wakers.setdefault(session.id, set()).add(wake)
         try:
@@ -297,9 +301,9 @@ class SessionCache:
                     del self._wakers[session.id]
 
     def forget_ended(self) -> None:
-        """Ask the database in one call which sessions have ended, and forget these; at most once a minute.
+        """Read from the database, at most once a minute, which sessions have ended, and forget these.
 
-        Raise StoreUnavailable.
+        May raise StoreUnavailable.
         """
         if time.monotonic() - self._asked_at >= _ENDED_SECONDS:
             self._asked_at = time.monotonic()
@@ -308,7 +312,7 @@ class SessionCache:
             self.forget_if_ended(sessions)
 
     def forget_if_ended(self, sessions: Sequence[AppSession]) -> None:
-        """Forget the *sessions* that have ended. Raise StoreUnavailable."""
+        """Forget the *sessions* that have ended. May raise StoreUnavailable."""
         ended = self.accounts.ended(sessions) if sessions else {}
         for session_id, end in ended.items():
             if entry := self._entries.get(session_id):
@@ -329,7 +333,10 @@ class SessionCache:
         return self._entry(session_id) if session_id else None
 
     def _trusted(self, entry: _Entry) -> AppSession | None:
-        """Return the session of *entry*; None if it has ended. Start a check if one is due. Raise StoreUnavailable."""
+        """Return the session of *entry*; None if it is known to have ended. Start a check if one is due.
+
+        If no check has succeeded for ten minutes, wait for the check, and raise StoreUnavailable if it fails.
+        """
         entry.used_at = time.monotonic()
         age = entry.used_at - entry.checked_at
         if age < _FRESH_SECONDS:
@@ -349,7 +356,8 @@ class SessionCache:
                 entry.checked_at = began
             return
         with entry.proving:
-            if entry.cookie.hash != asked:  # meanwhile, a proof has given the session a new cookie
+            # a proof has given the session a new cookie during the check
+            if entry.cookie.hash != asked:
                 return
         end = None
         with suppress(StoreUnavailable):
@@ -369,6 +377,7 @@ class SessionCache:
         with self._lock:
             if is_there := self._entries.get(session.id) is entry:
                 del self._entries[session.id]
-                self._ids.pop(entry.cookie.hash, None)  # a proof may have changed the cookie
+                # the cookie is read under the lock, because a proof may have replaced it
+                self._ids.pop(entry.cookie.hash, None)
         if is_there:
             self.on_forget(session)

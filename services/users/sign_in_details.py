@@ -1,4 +1,4 @@
-"""The sign-in details of an account that the Account page shows: how its user can sign in, and prove who they are."""
+"""The sign-in details on the Account page: the ways in which the user can sign in and prove who they are."""
 
 from dataclasses import dataclass
 
@@ -13,7 +13,7 @@ from services.store.sign_in_policy import SignInPolicy
 
 @dataclass(frozen=True, slots=True)
 class SignInDetails:
-    """The sign-in methods of an account, oldest first within each kind, and the proofs that its user can give."""
+    """The ways in which a user can sign in, and prove who they are. Passkeys and identities are sorted, oldest first."""
 
     has_password: bool  # true: the user can sign in with a password
     is_confirmed: bool  # true: the address is confirmed
@@ -24,7 +24,7 @@ class SignInDetails:
 
 
 def sign_in_details(credentials: Credentials, policy: SignInPolicy) -> SignInDetails:
-    """Return the details of *credentials* that their user sees."""
+    """Return the sign-in details in *credentials* that the user may see."""
     is_confirmed = credentials.confirmed is not None
     return SignInDetails(
         has_password=policy.takes_password(credentials),

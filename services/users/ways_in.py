@@ -1,4 +1,4 @@
-"""The count, for admins, of the accounts that no longer have a way in."""
+"""The number of accounts whose users can no longer sign in, for admins."""
 
 import threading
 import time
@@ -16,14 +16,17 @@ _SECONDS = 600.0
 
 @dataclass(slots=True)
 class WaysIn:
-    """Counts the accounts that no password, passkey, code or provider lets a user into. Any thread may call its method."""
+    """Counts the accounts to which no password, passkey, code or provider gives access. Any thread may call `left_out`."""
 
     accounts: Accounts
     _counted: tuple[int, float] | None = None  # the number, and the time of the count
     _counting: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     def left_out(self, administration: Administration) -> int:
-        """Return the number of accounts without a way in, counted at most ten minutes ago. Raise AdminsOnly, StoreUnavailable."""
+        """Return the number of accounts whose users can no longer sign in, counted at most ten minutes ago.
+
+        A new count can raise AdminsOnly or StoreUnavailable.
+        """
         with self._counting:
             if self._counted is None or time.monotonic() - self._counted[1] > _SECONDS:
                 number = sum(map(self._is_left_out, _every(administration)))

@@ -26,7 +26,7 @@ from services.web.session_start import SessionStart
 
 @dataclass(frozen=True, slots=True)
 class NewAddress:
-    """Changes a signed-in user's email address, once the user has given a proof and entered the code mailed to the new address."""
+    """Changes a signed-in user's email address, after a recent proof of identity and a code emailed to the new address."""
 
     name: ClassVar[str] = CodePurpose.NEW_ADDRESS
     needs_session: ClassVar[bool] = True
@@ -41,11 +41,11 @@ class NewAddress:
         if address == own:
             raise AddressTaken
         asked.accounts.policy.check_move(own, address)
-        # each change to a sign-in method raises the generation: a code that was mailed before such a change is refused
+        # each change to a sign-in method raises the generation: a code that was emailed before such a change is refused
         return CodeRequest(address=address, extra=str(asked.own.current.stored.generation))
 
     def recipient(self, asked: Asked, request: CodeRequest, throttles: Throttles) -> Recipient:
-        """Return the recipient of the mail, which contains no code if another account has the address. Raise ProofNeeded."""
+        """Return the recipient of the email, which contains no code if another account has the address. Raise ProofNeeded."""
         require_proof(asked.accounts, asked.own.session)
         stored = asked.accounts.find_claim(request.address, throttles).stored
         owner = stored.user_id if stored else None
@@ -62,7 +62,7 @@ class NewAddress:
         asked.shared.set_address(session.user_id, address)
         is_former = is_former and SignInMethod.CODE in asked.accounts.policy.methods
         kind = NoticeKind.FORMER_ADDRESS if is_former else NoticeKind.ADDRESS_CHANGED
-        # an old address that was never confirmed gets no mail, because its mailbox may belong to someone else
+        # an old address that was never confirmed gets no email, because its mailbox may belong to someone else
         mails = {session.email: kind} if session.is_confirmed else {}
         mails[address] = NoticeKind.ADDRESS_CHANGED
         backend = asked.accounts.backend
@@ -86,10 +86,14 @@ class RestoreAddress:
         return CodeRequest(address=address)
 
     def recipient(self, asked: Asked, request: CodeRequest, throttles: Throttles) -> Recipient:
-        """Return the recipient, without the account's credentials: otherwise, a thief could end the step by changing them."""
+        """Return the recipient, without the account's credentials.
+
+        If the step were bound to them, a thief could end it by changing them.
+        """
         found = asked.accounts.find_former(request.address, throttles)
         opens = asked.accounts.policy.opens
-        # mail no code if the account does not allow sign-in by code, for example because its current address must use a provider
+        # send no code if the account does not allow sign-in by code, for example because its current address
+        # requires single sign-on
         if found is None or found.is_suspended or not opens(found.credentials, BY_CODE):
             return NOBODY
         user_id = found.stored.user_id
@@ -109,5 +113,5 @@ class RestoreAddress:
         await run_sync(code.end)
         entry = Entry(way=Way.RESTORE, address=address, by=BY_CODE, password_hash=hashed or "")
         act = partial(asked.accounts.restore_address, address, hashed, asked.browser)
-        # None: the step is not bound to credentials (`recipient` gives the reason)
+        # None: do not bind the step to credentials (the docstring of `recipient` says why)
         return await Entries(self.start).enter(asked.request, entry, None, asked.target, act)

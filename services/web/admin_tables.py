@@ -1,4 +1,4 @@
-"""Tables that admins download as CSV: users, models, invitations and the audit."""
+"""Tables that admins download as CSV: users, models, invitations and the audit log."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
@@ -18,7 +18,7 @@ def _users(admin: UserServices) -> Iterator[str]:
 
 
 def _audit(admin: UserServices) -> Iterator[str]:
-    """Yield the audit as CSV, newest entries first."""
+    """Yield the audit log as CSV, newest entries first."""
     audit = admin.administration.audit
     return portable.pages_to_csv(AuditEntry, lambda last: audit(last.id) if last else audit())
 

@@ -21,13 +21,13 @@ from services.store.backend import Throttle, Throttles
 from services.web.origin import networks_of
 
 DEVICE_SECONDS = 90 * 86400
-# codes for these purposes return an account to its user, so only devices older than FORMER_LIFE count as known: a thief
-# who has just learnt the password could have added newer devices by signing in
+# codes for these purposes let users recover their accounts, so only devices older than FORMER_LIFE count as known:
+# a thief who has just learned the password could have added newer devices by signing in
 _RECOVERING = {CodePurpose.RESET_PASSWORD, CodePurpose.RESTORE_ADDRESS}
-_UNTOLD_FACTORS = 2  # wrong codes allowed in one step; the next wrong code causes a notice
+_UNTOLD_FACTORS = 2  # wrong codes in one step before the user is notified
 _MINUTE, _QUARTER, _HOUR, _DAY = 60, 900, 3600, 86400  # time windows of throttles, in seconds
-# seconds; longer than a password check, so that the time of a refusal does not reveal whether the
-# address has an account
+# in seconds; longer than a password check, so the response time of a refusal does not reveal whether the address
+# has an account
 _SLOT_SECONDS = 0.4
 
 
@@ -41,41 +41,43 @@ class _Device:
 
 
 def _is_new(device: _Device) -> bool:
-    """Return True if a device is younger than FORMER_LIFE, the time limit for taking back a former address."""
+    """Return True if the user first signed in on the device less than FORMER_LIFE ago (the time for restoring an address)."""
     return time.time() - device.since < FORMER_LIFE.total_seconds()
 
 
 @dataclass(frozen=True, slots=True)
 class Attempts:
-    """The throttles for sign-in and sign-up attempts, for starting a step (store/steps.py), and for sending mails.
+    """Throttles for sign-in and sign-up attempts, for beginning a pending step (store/steps.py), and for sending emails.
 
     A device that has signed in to an account holds a signed cookie (OWASP's device cookies) and has its own
     throttle, so that guesses from elsewhere do not lock users out of their own devices.
     """
 
     root_keys: RootKeys
-    # sign-ups per hour from one network address; configurable, because for example a school class shares an address
+    # maximum sign-ups per hour from one network address; configurable because, for example, all pupils of a school
+    # share one address
     sign_ups_an_hour: int
-    codes_an_hour: int = 20  # mails with a code per hour from one network address; configurable
+    # maximum emails with a code per hour, requested from one network address; configurable
+    codes_an_hour: int = 20
     tries_of_an_account: int = 10
     tries_of_an_address: int = 60
     steps_of_an_address: int = 60
-    codes_of_an_hour: int = 5  # mails with a code per hour to one email address
+    codes_of_an_hour: int = 5  # maximum emails with a code per hour to one email address
     codes_of_a_day: int = 15
-    factors_of_an_hour: int = 10  # attempts per hour to enter a second factor
+    factors_of_an_hour: int = 10  # maximum attempts per hour to enter a second factor
     factors_of_a_day: int = 30
     clock: Callable[[], float] = time.monotonic
     sleep: Callable[[float], Awaitable[None]] = anyio.sleep
 
     def sign_up(self, address: str) -> Throttles:
-        """Return the throttles of an attempt to create an account from the network address *address*."""
+        """Return the throttles for an attempt to create an account from the network address *address*."""
         return Throttles(self._of_networks("sign-up", address, self.sign_ups_an_hour, _HOUR))
 
     def sign_in(self, email: EmailAddress | None, address: str, device: str) -> Throttles:
-        """Return the throttles of an attempt to sign in from *address* with the device cookie *device*.
+        """Return the throttles for an attempt to sign in from the network address *address* with the device cookie *device*.
 
-        *email* is None for a sign-in with a passkey or at a provider. These cannot be guessed, so the account's throttle does
-        not count them: otherwise, strangers could use up the throttle to lock the user out.
+        *email* is None for a sign-in with a passkey or through a provider. Neither can be guessed, so they do not
+        count against the account's throttle: otherwise, strangers could lock the user out by using it up.
         """
         strangers = self._of_networks("sign-in", address, self.tries_of_an_address)
         if email is not None:
@@ -87,13 +89,14 @@ class Attempts:
         return Throttles(strangers, user_id, (of_device,))
 
     def password(self, user_id: UserId) -> Throttle:
-        """Return the throttle of attempts to set a password: each attempt costs a password hash, even if the change is refused."""
+        """Return the throttle for attempts to set a password. Each attempt costs a password hash, even if it is refused."""
         return self._throttle(f"password of {user_id}", self.tries_of_an_account)
 
     def step(self, address: str, step_id: UUID | None = None) -> tuple[Throttle, ...]:
-        """Return the throttles of a step that begins in a browser at the network address *address*.
+        """Return the throttles for beginning a step (such as entering an emailed code) from the network address *address*.
 
-        *step_id*: the id of the step if a code is mailed for it; the throttles then allow one code a minute.
+        *step_id*: the id of the step if a code is emailed for it; the throttles then also limit this step to one code a
+        minute.
         """
         of_networks = self._of_networks("step", address, self.steps_of_an_address)
         if step_id is None:
@@ -103,18 +106,21 @@ class Attempts:
     def factor_step(
         self, user_id: UserId | None, device: str, address: str
     ) -> tuple[Throttle, ...]:
-        """Return the throttles of a step that waits for a second factor or a provider, on the device with the cookie *device*.
+        """Return the throttles for beginning a step that waits for a second factor or a provider; *device*: the device cookie.
 
-        A known device of the user has its own throttle, so that other clients at the same network address do not lock the user out.
+        A known device of the user has its own throttle, so that other clients at the same network address do not lock
+        the user out.
         """
         if self.is_known(device, user_id):
             return (self._throttle(f"step on {device}", self.steps_of_an_address),)
         return self.step(address)
 
     def challenge(self, device: str, address: str) -> tuple[Throttle, ...]:
-        """Return the throttles of a step that waits for a passkey outside of a session, on the device with the cookie *device*.
+        """Return the throttles for beginning a step that waits for a passkey while no user is signed in; *device*:
+        the device cookie.
 
-        All known devices of a user share one throttle: each sign-in adds a device, so throttles per device would limit nothing.
+        All known devices of a user share one throttle: each sign-in adds a device, so a throttle per device would
+        limit nothing.
         """
         user_id = self.device_user(device)
         if user_id is None:
@@ -122,15 +128,18 @@ class Attempts:
         return (self._throttle(f"challenge on devices of {user_id}", self.steps_of_an_address),)
 
     def tries(self, step_id: UUID) -> Throttle:
-        """Return the throttle of the tries of a step. `Steps.renew` resets the tries in the step itself, but not this throttle."""
+        """Return the throttle for attempts to complete a step. `Steps.renew` resets the step's own count, but not this
+        throttle.
+        """
         return self._throttle(f"tries of step {step_id}", MOST_TRIES, _HOUR)
 
     def code(self, email: EmailAddress, address: str, device: str, purpose: str) -> Throttles:
-        """Return the throttles of a mail with a code to *email*, requested from *address* with the device cookie *device*.
+        """Return the throttles for an email with a code to *email*; *address*: the client's network address, *device*:
+        its cookie.
 
-        Requests from unknown devices share the limits of *email* and of their network address. A known device of the user has
-        its own limits instead. Codes that restore an address are counted separately from all other codes; on known devices,
-        so are codes that reset a password.
+        Requests from unknown devices share the limits of *email* and of their network address. A known device of the
+        user has its own limits instead. Codes that restore an address are counted separately from all other codes; on
+        known devices, so are codes that reset a password.
         """
         of_strangers = f"{purpose} code" if purpose == CodePurpose.RESTORE_ADDRESS else "code"
         strangers = (
@@ -145,7 +154,8 @@ class Attempts:
         of_devices = f"{purpose} code" if recovers else "code"
         of_device = (
             self._throttle(f"{of_devices} on {device}", self.codes_of_an_hour, _HOUR),
-            # each sign-in adds a device, so without this limit one account could use up the mails of all accounts
+            # each sign-in adds a device, so without this limit one user could use up the deployment's hourly limit
+            # of emails
             self._throttle(
                 f"{of_devices} on devices of {known.user_id}", self.codes_of_a_day, _HOUR
             ),
@@ -155,10 +165,11 @@ class Attempts:
     def factor(
         self, user_id: UserId, device: str, *, since: datetime, state: str, is_former: bool
     ) -> tuple[Throttle, ...]:
-        """Return the throttles of an attempt to enter a user's second factor on the device with the cookie *device*.
+        """Return the throttles for an attempt to enter a user's second factor; *device*: the device cookie.
 
-        A device on which the factor was given has its own throttle (`gave_factor`). All other devices share throttles, which
-        are reset when *state* changes, for example the generation of the account's credentials.
+        A device on which the user has entered the factor before has its own throttle (`gave_factor`). All other
+        devices share throttles, which are reset when *state* changes. *state* is, for example, the generation of
+        the account's credentials.
         """
         if self.gave_factor(user_id, device, since=since, is_former=is_former):
             return (self._throttle(f"factor on {device}", self.factors_of_an_hour, _HOUR),)
@@ -171,10 +182,12 @@ class Attempts:
     def gave_factor(
         self, user_id: UserId, device: str, *, since: datetime, is_former: bool
     ) -> bool:
-        """Return True if the user has signed in on the device with the cookie *device* *since* the factor was added. That sign-in
-        included the factor, because a password alone does not make a device known.
+        """Return True if the user has signed in on the device since the second factor was added (*since*); *device*:
+        the device cookie.
 
-        *is_former*: the factor is given to restore a former address, so only devices older than FORMER_LIFE count, as in `code`.
+        Each of these sign-ins has included the factor, because a password alone does not make a device known.
+        *is_former*: the factor is entered to restore a former address, so only devices older than FORMER_LIFE count, as
+        in `code`.
         """
         known = self._device(device)
         return (
@@ -185,15 +198,15 @@ class Attempts:
         )
 
     def wrong_factor(self, step_id: UUID) -> Throttle:
-        """Return the throttle of wrong codes in a step; once the throttle is full, the user is notified."""
+        """Return the throttle for wrong codes in a step; when it is exceeded, the user is notified."""
         return self._throttle(f"wrong factor of {step_id}", _UNTOLD_FACTORS, _HOUR)
 
     def wrong_factor_notice(self, step_id: UUID) -> Throttle:
-        """Return the throttle of notices of wrong codes in a step, which allows one."""
+        """Return the throttle for notices about wrong codes in a step; it allows one notice."""
         return self._throttle(f"notice of wrong factor of {step_id}", 1, _HOUR)
 
     def form(self, form_id: str) -> Throttle:
-        """Return the throttle of a form that may be submitted once, for example because its response is shown only once."""
+        """Return the throttle for a form that may be submitted only once, for example because its response shows a secret."""
         return self._throttle(f"form {form_id}", 1, _DAY)
 
     def is_known(self, device: str, user_id: UserId | None) -> bool:
@@ -228,7 +241,7 @@ class Attempts:
 
     @asynccontextmanager
     async def delay_refusals(self) -> AsyncGenerator[None]:
-        """If the block raises an AppError, delay the error until the time since the block began is a multiple of 0.4 seconds."""
+        """Delay an AppError raised in the block until the elapsed time is a multiple of 0.4 seconds."""
         began = self.clock()
         try:
             yield
@@ -238,7 +251,7 @@ class Attempts:
 
     @asynccontextmanager
     async def delay_answers(self) -> AsyncGenerator[None]:
-        """Delay the end of the block, and its AppErrors, until a multiple of 0.4 seconds after the block began."""
+        """Delay the end of the block, with or without an AppError, until the elapsed time is a multiple of 0.4 seconds."""
         began = self.clock()
         async with self.delay_refusals():
             yield
@@ -250,7 +263,7 @@ class Attempts:
     def _of_networks(
         self, what: str, address: str, at_most: int, seconds: int = _QUARTER
     ) -> tuple[Throttle, ...]:
-        """Return a throttle named *what* for each network of *address*, limited to *at_most* times the network's `addresses`."""
+        """Return a throttle named *what* for each network of *address*; its limit is *at_most* times `Network.addresses`."""
         return tuple(
             self._throttle(f"{what} from {network.name}", at_most * network.addresses, seconds)
             for network in networks_of(address)

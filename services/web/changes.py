@@ -1,4 +1,4 @@
-"""Functions for changes that a signed-in user makes to the account: require a proof, and change the sign-in methods."""
+"""Functions for a signed-in user's account changes: require a recent proof of identity, and change the sign-in methods."""
 
 from services.crypto import Credentials
 from services.domain.accounts import CredentialsAction, Failure, ProofScope
@@ -9,9 +9,10 @@ from services.users import Shared
 
 
 def require_proof(accounts: Accounts, session: AppSession, *, is_part: bool = False) -> ProofScope:
-    """Return the scope of the proof that the user of *session* gave in the last ten minutes; if there is none, audit the refusal.
+    """Return the scope of the user's proof of identity from the last ten minutes; if there is none, audit the refusal.
 
-    *is_part*: a partial proof (`ProofScope.PART`) is enough. This call blocks. Raise ProofNeeded, SignedOut, StoreUnavailable.
+    *is_part*: a partial proof (`ProofScope.PART`) is enough. This call blocks. Raise ProofNeeded, SignedOut,
+    StoreUnavailable.
     """
     try:
         return require_recent(session.backend, is_part=is_part)
@@ -32,7 +33,7 @@ def change_way_in(
     """Store *new* credentials in place of the *current* ones. This call blocks.
 
     *ends_others*: also end the user's other sessions, and stop their replies. Raise RateLimited if the stored credentials
-    have changed meanwhile, ProofNeeded, and the errors of `Accounts.change_credentials`.
+    have changed in the meantime, ProofNeeded, and the errors of `Accounts.change_credentials`.
     """
     store = shared.session_cache.accounts.change_credentials
 

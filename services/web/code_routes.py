@@ -1,8 +1,8 @@
-"""Routes of mailed codes: `/code` (send a first or another code) and `/code/redeem` (enter the code), for every purpose.
+"""Routes of emailed codes: `/code` (send a first or another code) and `/code/redeem` (enter the code), for every purpose.
 
-Native HTML forms post here. The response to `/code` redirects to the page with the form for the code; its URL names the
-step and the purpose, never an email address. The response is sent after a multiple of 0.4 s. It is the same if the address
-is unknown, may not get a code, or has reached its limit of codes, and if the mail is not sent.
+Native HTML forms post here. The response to `/code` redirects to the page with the form for the code; its URL names
+the step and the purpose, never an email address. The response is sent after a multiple of 0.4 s. It is the same
+whether or not a code is sent: the address may be unknown, not allowed to get a code, or over its limit of codes.
 """
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping
@@ -64,7 +64,7 @@ _GOES_ON = (
 class Asked(SentForm):
     """A request to send a code, or to check one."""
 
-    # name of the client's network, under which `HashingLanes` counts the client
+    # name of the client's network, by which `HashingLanes` limits the threads of one client
     network: str = field(repr=False)
 
     @property
@@ -73,29 +73,30 @@ class Asked(SentForm):
 
 
 class CodePurposeFlow(Protocol):
-    """One purpose of codes: the request for a code, the recipient of its mail, and the action that the right code allows."""
+    """A purpose of codes, such as sign-in: the request, the recipient of the email, and the action that the right code allows."""
 
-    # the purpose: value of the form field `purpose` and the query parameter `code`, and kind of the steps
+    # name of the purpose: the value of the form field `purpose` and of the query parameter `code`, and the kind of
+    # its steps
     name: ClassVar[str]
     # True: steps of this purpose belong to the session of a signed-in user; False: to no session
     needs_session: ClassVar[bool]
 
     async def request_of(self, asked: Asked) -> CodeRequest:
-        """Return the request for a code that the form makes. Raise an AppError, but never one that reveals whether an account exists."""
+        """Convert the form to a request for a code. Raise an AppError, but never one that reveals whether an account exists."""
         ...
 
     def recipient(self, asked: Asked, request: CodeRequest, throttles: Throttles) -> Recipient:
-        """Return the recipient of a mail, and count the mail in *throttles*, even if it repeats another, in one call to the store.
+        """Return the recipient of an email, and count the email in *throttles*, in a single call to the store.
 
-        Raise StoreUnavailable or TooManyAttempts. After TooManyAttempts, no mail is sent, but the response is the same as
-        usual. This call blocks.
+        An email that is sent again counts, too. Raise StoreUnavailable or TooManyAttempts. After TooManyAttempts, no
+        email is sent, but the response is the same as usual. This call blocks.
         """
         ...
 
     async def finish(self, asked: Asked, code: RightCode) -> Response:
-        """End the step with `code.end`, and do what the code allows; the code has already been checked. Raise an AppError.
+        """Perform the action that the code allows, and end the step with `code.end`. Raise an AppError.
 
-        SignedOut means that the session has ended meanwhile.
+        The code has already been checked. SignedOut means that the session has ended in the meantime.
         """
         ...
 
@@ -111,7 +112,7 @@ class _Form:
 
     @property
     def invitation(self) -> str:
-        """The invitation code, with which the sign-up form is filled in again after the step has ended."""
+        """The invitation code, which is filled in again in the sign-up form if the user has to start over."""
         return self.fields.get("invite", "").strip()[:LONGEST_INVITATION]
 
 
@@ -122,7 +123,7 @@ class CodeRoutes:
     shared: Callable[[], Shared]  # raises StoreUnavailable until the backend has started
     attempts: Attempts
     origin: Origin
-    mailer: Mailer  # if its queue refuses a mail, the mail is lost
+    mailer: Mailer  # an email that its queue refuses is lost
     flows: Iterable[CodePurposeFlow]
 
     def routes(self) -> list[Route]:
@@ -157,7 +158,10 @@ class CodeRoutes:
     async def _sent(
         self, request: Request, form: _Form, wanted: CodeRequest | None = None
     ) -> Response:
-        """Send a code; return the redirect to its form. *wanted*: the request for the code of a new step; None: read it from the form."""
+        """Send a code; return the redirect to the form for entering it.
+
+        *wanted*: the request for a new step's code; None: read it from the form.
+        """
         browser, flow = self.origin.step_cookie(request) or Cookie.new(), form.flow
         asked = await self._asked(request, form)
         known = read_step_id(form.step) if form.step else None
@@ -175,7 +179,7 @@ class CodeRoutes:
         step_id: UUID | None,
         wanted: CodeRequest | None = None,
     ) -> str:
-        """Begin a step, or restart the step *step_id*; mail a code for the step; return the step's id.
+        """Begin a step, or restart the step *step_id*; email a code for the step, and return the step's id.
 
         *wanted*: the request for the code of a new step; None: read it from the form.
         """
@@ -196,7 +200,7 @@ class CodeRoutes:
                 has_room = self.mailer.has_room(is_known=recipient.is_known)
             except TooManyAttempts:
                 recipient, has_room = NOBODY, False
-            if step_id and not has_room:  # no new mail: the code sent before stays valid
+            if step_id and not has_room:  # no new email is sent, so the previous code stays valid
                 codes.keep(browser, flow.name, step_id, asked.session)
                 return None
             step, content = codes.begin(
@@ -247,7 +251,7 @@ class CodeRoutes:
     async def _answer(
         self, request: Request, act: Callable[[_Form], Awaitable[Response]]
     ) -> Response:
-        """Return the response of *act* to a submitted form of the app; after a refusal, redirect to the form."""
+        """Parse the submitted form, and return the response of *act*; if *act* raises an AppError, redirect to the form."""
         if not self.origin.is_same_origin(request):
             return other_site()
         async with request.form(max_files=0, max_fields=10) as sent:
@@ -265,7 +269,7 @@ class CodeRoutes:
             return _refusal(form, error, step=form.step if isinstance(error, _GOES_ON) else "")
 
     async def _asked(self, request: Request, form: _Form) -> Asked:
-        """Return the request, with its session if the purpose needs one. Raise SignedOut, StoreUnavailable."""
+        """Return the parsed request, with its session if the purpose needs one. Raise SignedOut, StoreUnavailable."""
         shared, signed_in = self.shared(), None
         if form.flow.needs_session:
             cookie = self.origin.session_cookie(request)
@@ -285,7 +289,7 @@ class CodeRoutes:
 
 
 def _refusal(form: _Form, error: AppError, *, step: str) -> Response:
-    """Return the redirect to the form in which the code of *step* is entered, or if *step* is "", to the form that requests a code."""
+    """Return the redirect to the form for entering the code of *step*; if *step* is "", to the form for requesting a code."""
     values = {"code": form.flow.name, "step": step, "invite": form.invitation}
     return RedirectResponse(with_reason(form.target, error, **values), 303)
 

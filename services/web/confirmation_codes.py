@@ -28,7 +28,10 @@ from services.web.session_start import SessionStart
 
 @dataclass(frozen=True, slots=True)
 class SignUpCode:
-    """Creates an account. The code's step begins only at `/account`, and contains a password hash if passwords are enabled."""
+    """Creates an account once the emailed code is entered.
+
+    Its steps begin only at `/account`, and store the password hash, if any.
+    """
 
     name: ClassVar[str] = "sign_up"
     needs_session: ClassVar[bool] = False
@@ -73,7 +76,7 @@ class ConfirmAddress:
 
 @dataclass(frozen=True, slots=True)
 class SignUpByCode:
-    """Sends the code that completes a sign-up."""
+    """Emails the code that completes a sign-up."""
 
     codes: CodeRoutes
     flow: SignUpCode
@@ -86,9 +89,9 @@ class SignUpByCode:
         invitation: str,
         target: str,
     ) -> Response:
-        """Send the code; return the redirect to its form. *password_hash*: None if the user will sign in with codes.
+        """Email the code; return the redirect to the form for entering it. Raise TooManyAttempts, StoreUnavailable.
 
-        Raise TooManyAttempts, StoreUnavailable.
+        *password_hash*: None if the user will sign in with codes.
         """
         wanted = sign_up_request(found, password_hash, invitation)
         return await self.codes.begin(request, self.flow, target, wanted, invitation)

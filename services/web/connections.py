@@ -22,10 +22,11 @@ STRANGERS_MESSAGE_BYTES, SESSIONS_MESSAGE_BYTES = 64_000, 4_000_000
 _MOST_FRAMES = 1000  # maximum fragments and pings before a message is complete; browsers send few
 _MOST_MESSAGES = 100  # maximum messages that wait for the app; browsers send a few at a time
 _PART_BYTES = 16_384  # bytes parsed at a time, because a whole read may contain too many frames
-HEADERS_SECONDS = 10.0  # time limit for the headers, from the connection or the last response
-BODY_SECONDS = 10.0  # time limit for the body, from the end of the headers
+# time limit for the headers of a request, from the connection or the end of the last response
+HEADERS_SECONDS = 10.0
+BODY_SECONDS = 10.0  # time limit for the body of a request, from the end of its headers
 STALLED_SECONDS = 60.0  # a client that reads nothing of a response for this time is disconnected
-# time limit for responses at shutdown; short, because partial replies are stored only afterwards
+# time limit for finishing responses at shutdown; short, because partial replies are stored only afterwards
 _SHUTDOWN_SECONDS = 1
 _MESSAGE_BYTES = "daybook.message_bytes"  # key in a websocket's scope["state"]: the limit on its messages, in bytes
 # maximum unsent bytes in the kernel's send buffer; with a larger buffer, a slow client would look as if it
@@ -54,7 +55,7 @@ def limit_connections() -> None:
     async def startup(server: Server, sockets: list[socket.socket] | None = None) -> None:
         config = server.config
         http = config.http_protocol_class
-        if not issubclass(http, TimedRequests):  # an earlier call may have replaced it
+        if not issubclass(http, TimedRequests):  # an earlier call may have replaced the class
             timed = type("TimedHttp", (TimedRequests, http), {})
             config.http_protocol_class = cast(type[asyncio.Protocol], timed)
         config.ws_protocol_class = BoundedWebSocket
@@ -74,7 +75,7 @@ def _names(function: object) -> set[str]:
 
 
 def allow_large_messages(scope: Scope) -> None:
-    """Let the websocket of *scope*, which is not accepted yet, receive messages of up to SESSIONS_MESSAGE_BYTES."""
+    """Allow messages of up to SESSIONS_MESSAGE_BYTES on the websocket of *scope*. Call this before the websocket is accepted."""
     scope.setdefault("state", {})[_MESSAGE_BYTES] = SESSIONS_MESSAGE_BYTES
 
 
@@ -94,7 +95,8 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
         await super().send(message)
 
     async def receive(self) -> Any:
-        await asyncio.sleep(0)  # lets other clients run first, even if a message already waits here
+        # let other clients' tasks run first, even if a message is already waiting
+        await asyncio.sleep(0)
         return await super().receive()
 
     def data_received(self, data: bytes) -> None:
@@ -105,7 +107,7 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
     def handle_cont(self, event: Frame) -> None:
         if self._has_too_many():
             return
-        # fragments are joined, because in a list each fragment, even an empty one, would take 60 more bytes
+        # join the fragments: in a list, each fragment, even an empty one, would take 60 more bytes
         fragments = cast(list[bytes | bytearray], self.frames)
         message = fragments[0]
         if not isinstance(message, bytearray):
@@ -140,7 +142,8 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
             self.handle_parser_exception()
 
     def handle_parser_exception(self) -> None:
-        if self.conn.close_sent is None:  # an invalid frame came before the websocket was accepted
+        # an invalid frame arrived before the websocket was accepted
+        if self.conn.close_sent is None:
             self.transport.abort()
         else:
             super().handle_parser_exception()
@@ -149,7 +152,7 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
 class _Cycle(Protocol):
     """One request and its response, as uvicorn represents them."""
 
-    more_body: bool  # true: more of the request's body will come
+    more_body: bool  # True: a part of the request's body has not arrived yet
     response_complete: bool
 
 
@@ -197,9 +200,9 @@ class TimedRequests(asyncio.Protocol):
                 timer.cancel()
 
     def _time_request(self) -> None:
-        """Set the time limit for the headers or the body that the server waits for."""
+        """Start the timer for the request headers, or the request body, that the server is waiting for."""
         cycle, awaited = self.cycle, None
-        if self.transport.get_protocol() is self:  # false if the connection became a websocket
+        if self.transport.get_protocol() is self:  # False if the connection became a websocket
             if cycle and cycle.more_body:
                 awaited = cycle, True
             elif cycle is None or cycle.response_complete:
@@ -214,7 +217,8 @@ class TimedRequests(asyncio.Protocol):
             self._deadline = self.loop.call_later(seconds, self._end_if_late)
 
     def _end_if_late(self) -> None:
-        # while the client still reads the last response, the next headers are not due, and `_end_if_stalled` limits the time
+        # the next request's headers are not due while the client is still reading the last response;
+        # `_end_if_stalled` limits that time
         if self._awaited == (self.cycle, False) and self.transport.get_write_buffer_size():
             self._deadline = self.loop.call_later(HEADERS_SECONDS, self._end_if_late)
         else:

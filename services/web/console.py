@@ -35,13 +35,13 @@ def announce(*lines: str) -> None:
     """Write the non-empty *lines* to the console; "?" replaces characters that its encoding lacks."""
     encoding = sys.stdout.encoding
     text = "".join(f"{each}\n" for each in lines if each)
-    with suppress(OSError):  # the console is gone, or it is a file on a full disk
+    with suppress(OSError):  # stdout is closed, or is a file on a full disk
         sys.stdout.write(text.encode(encoding, "replace").decode(encoding))
         sys.stdout.flush()
 
 
 def _progress(state: Starting | Running) -> tuple[Stage, int] | None:
-    """Return the stage of the start and how many quarters of it are done; None if the app is running."""
+    """Return the stage of the startup, and the number of completed quarters of that stage; None if the app is running."""
     if isinstance(state, Starting):
         return state.stage, 4 * state.done // state.total if state.total else 0
     return None

@@ -1,4 +1,4 @@
-"""The session of a request, with its user's credentials read from the store, because another process may have changed them."""
+"""A request's session and its user's credentials, read from the store because another process may have changed them."""
 
 from collections.abc import Mapping
 from contextlib import suppress

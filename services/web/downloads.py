@@ -15,7 +15,7 @@ from starlette.responses import Response, StreamingResponse
 
 from services import portable
 
-# exports have their own threads, because they may wait long for the database, and must not take the threads
+# limits the threads of exports separately: exports may wait long for the database, and must not take the threads
 # that sign-ins need
 THREADS = CapacityLimiter(10)
 
@@ -30,7 +30,7 @@ def days_of(request: Request) -> tuple[date, date]:
 
 
 def table_file(pages: Iterator[str], title: str) -> Response:
-    """Return a response that sends a table page by page. Raise any AppError of the first page, before the response begins."""
+    """Return a response that sends a table page by page. Raise an AppError of the first page before the response begins."""
     first = next(pages)
     return file((page.encode() for page in chain([first], pages)), title, "csv")
 
@@ -52,7 +52,7 @@ async def _parts_of(content: Iterator[bytes]) -> AsyncIterator[bytes]:
 
 
 def zone_of(request: Request) -> tzinfo:
-    """Return the time zone that the page sent, or UTC."""
+    """Return the time zone that the query parameter `zone` names, or UTC."""
     try:
         return ZoneInfo(request.query_params.get("zone", ""))
     except (ZoneInfoNotFoundError, ValueError, OSError):

@@ -1,7 +1,8 @@
-"""Second factors that are set up during a sign-in, because the deployment requires one: `/factor/enrol` returns a setup key,
-and `/factor/enrol/confirm` checks a code of the authenticator app, begins the session, and returns the recovery codes.
+"""Second factors that are set up during a sign-in, because the deployment requires one.
 
-The factor is stored together with the new app session. Both pages are shown only once (shown_once.py).
+`/factor/enrol` returns a setup key, and `/factor/enrol/confirm` checks a code of the authenticator app, begins the
+session, and returns the recovery codes. The factor is stored together with the new app session. Both pages are shown
+only once (shown_once.py).
 """
 
 from collections.abc import Callable, Mapping
@@ -60,7 +61,8 @@ class Enrolments:
     async def _begin(self, request: Request) -> Response:
         """Store a new secret in the step, and return the page with its setup key. The expiry of the step does not change.
 
-        Each setup key after the first counts as a try of the step, because a QR code takes up to 40 ms to draw.
+        Each setup key after the first counts as an attempt in the step's throttle, because drawing a QR code takes
+        up to 40 ms.
         """
         start = self.entries.start
         if not start.origin.is_same_origin(request):

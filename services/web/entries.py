@@ -1,7 +1,7 @@
-"""The last part of each sign-in, sign-up and reset: a session begins, or the form for the second factor follows.
+"""The last part of each sign-in, sign-up and password reset: begin the session, or ask for the second factor first.
 
-The password or mailed code has already been checked. The form for the factor posts to `/factor`, but a passkey is
-posted to the routes of passkeys (passkey_factor.py). The responses are redirects, as for all native HTML forms.
+The password or emailed code has already been checked. The form for the second factor posts to `/factor`; passkeys
+are posted to the passkey routes (passkey_factor.py). The responses are redirects, as for all native HTML forms.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -53,13 +53,17 @@ from services.web.notices import Notices
 from services.web.origin import browser_of
 from services.web.session_start import SessionStart, redirect
 
-_KIND = "factor"  # kind of steps that wait for a factor, query parameter `code` of their form
-ENROL = "enrol_factor"  # kind of steps that set up a factor, query parameter `code` of their form
-PASSKEY = "passkey_factor"  # query parameter `code` of the form that asks for a passkey
-_KEPT = "kept"  # query parameter `code` of the reset form of an account without a second factor
-# values of the query parameter `code`, which names the form for a kind of factor
+# kind of a step that waits for a factor; value of the query parameter `code` of its form
+_KIND = "factor"
+# kind of a step that sets up a factor; value of the query parameter `code` of its form
+ENROL = "enrol_factor"
+# value of the query parameter `code` of the form that asks for a passkey
+PASSKEY = "passkey_factor"
+# value of the query parameter `code` of the reset form for an account without a second factor
+_KEPT = "kept"
+# values of the query parameter `code`: the names of the forms for the kinds of factors
 _FORMS = {"factor", "recovery", PASSKEY, _KEPT}
-# values of the query parameter `by`, which names the kinds of factors that may be given; "": only an authenticator app
+# values of the query parameter `by`: the kinds of factors that are accepted; "": only an authenticator app
 _KINDS = {"passkey", "both"}
 # errors after which the user can try again in the same step, unless the step has already ended
 _GOES_ON = *REFUSED_FACTOR, FactorRequired, TooManyAttempts, StoreUnavailable
@@ -67,7 +71,7 @@ _GOES_ON = *REFUSED_FACTOR, FactorRequired, TooManyAttempts, StoreUnavailable
 
 @dataclass(frozen=True, slots=True)
 class FactorForm:
-    """The submitted form for the second factor, and the query parameters of its page."""
+    """The submitted form for the second factor, and the query parameters of the page that shows it."""
 
     step: str = field(repr=False)
     name: str = field(repr=False)
@@ -75,21 +79,21 @@ class FactorForm:
     # the date on which the factor was added, if a reset may remove the factor; else ""
     added: str = field(repr=False)
     keeps_factor: bool
-    # the passkeys and identities that a reset may remove, by their ids in forms (marks, services/store/kept.py)
+    # marks (ids used in forms, see services/store/kept.py) of the passkeys and identities that a reset may remove
     ways: tuple[str, ...] = field(repr=False)
-    # the marks of the passkeys and identities that the user has chosen to remove
+    # marks of the passkeys and identities that the user has chosen to remove
     gone: tuple[str, ...] = field(repr=False)
     target: str = field(repr=False)
 
     @property
     def unticked(self) -> str:
-        """The query parameter `gone`: the names of the boxes that the user has unticked, separated by tildes."""
+        """The value of the query parameter `gone`: the names of the boxes that the user has unticked, separated by tildes."""
         app = [] if self.keeps_factor else ["keeps"]
         return "~".join([*app, *(f"keeps-{one}" for one in self.gone)])
 
     @classmethod
     def read(cls, step: str, name: str, form: Mapping[str, str]) -> "FactorForm":
-        """Return the submitted *form* of a *step*, without invalid values; *name*: the name of the form."""
+        """Parse the submitted *form* of a *step*, and replace invalid values by defaults; *name*: the name of the form."""
         by, added = form.get("by", ""), form.get("added", "")
         ways = read_marks(form.get("ways", ""))
         return cls(
@@ -106,7 +110,7 @@ class FactorForm:
 
 @dataclass(frozen=True, slots=True)
 class Entries:
-    """Begins the session of an `Entry`, or asks for the second factor first."""
+    """Completes an `Entry` (a sign-in, sign-up or reset): begins its session, or asks for the second factor first."""
 
     start: SessionStart
 
@@ -165,7 +169,7 @@ class Entries:
         return answer
 
     async def _take(self, request: Request) -> Response:
-        """Begin the session of a step if the second factor is right; else redirect back to the form."""
+        """Complete a pending sign-in, sign-up or reset if the second factor is right; else redirect back to the form."""
         if not self.start.origin.is_same_origin(request):
             return other_site()
         form = await all_fields(request)
@@ -175,7 +179,7 @@ class Entries:
     async def give(
         self, request: Request, form: FactorForm, read: Callable[[], GivenFactor]
     ) -> Response:
-        """Begin the session of a step if the factor that *read* returns is right; else redirect back to the form."""
+        """Complete a pending sign-in, sign-up or reset if the factor from *read* is right; else redirect back to the form."""
         browser, step = self.start.origin.step_cookie(request), None
         try:
             async with self.start.attempts.delay_refusals():
@@ -193,12 +197,13 @@ class Entries:
                 values = {"code": form.name, "step": form.step, "by": form.by, "added": form.added}
                 values |= {"ways": "~".join(form.ways), "gone": form.unticked}
                 return RedirectResponse(with_reason(form.target, error, **values), 303)
-            # a factor was set up after this reset began: the user must begin another reset, and give the factor there
+            # a factor was set up after this reset began: the user must start another reset, and enter the factor
+            # there
             code = CodePurpose.RESET_PASSWORD if isinstance(error, FactorNeeded) else ""
             return RedirectResponse(with_reason(form.target, error, code=code), 303)
 
     def attempt(self, browser: Cookie | None, kind: str, step: str) -> OpenStep:
-        """Count a try of a step of the given *kind*; return the step. Raise StepEnded."""
+        """Count an attempt to complete a step of this *kind*; return the step. Raise StepEnded."""
         if browser is None:
             raise StepEnded
         step_id, steps = read_step_id(step), self.start.steps
@@ -207,7 +212,10 @@ class Entries:
         return OpenStep(found, lambda: steps.end(browser, kind, step_id, None))
 
     def waiting(self, request: Request, step: str) -> WaitingEntry:
-        """Return the entry of a step that waits for the second factor; the step stays open. Raise StepEnded. This call blocks."""
+        """Return the pending entry of a step that waits for the second factor. The step does not end.
+
+        This call blocks. Raise StepEnded.
+        """
         browser = self.start.origin.step_cookie(request)
         if browser is None:
             raise StepEnded
@@ -229,8 +237,8 @@ class Entries:
         accounts, check = self.start.accounts, self._check
         waiting = WaitingEntry.read(accounts, entry, step.step)
         is_former = entry.way is Way.RESTORE
-        # tries for a former address are not counted per generation: the account's current user could reset the count by
-        # changing a sign-in method
+        # attempts to restore a former address are not counted per generation: the account's current user could
+        # reset the count by changing a sign-in method
         state = f"as {entry.address}" if is_former else str(step.step.generation)
         user_id = waiting.user_id
         counted = ()
@@ -261,9 +269,10 @@ class Entries:
     def tell_of_removed(
         self, request: Request, session: AppSession, gone: Iterable[str], *, keeps_factor: bool
     ) -> None:
-        """Notify the user of what a reset has removed: passkeys and identities (by the marks *gone*), or the authenticator app.
+        """Notify the user of what a reset has removed. This call blocks.
 
-        This call blocks.
+        *gone*: the removed passkeys and identities, by the ids that the HTML form submits for them. *keeps_factor*: False if
+        the authenticator app was removed.
         """
         removed = set[NoticeKind]()
         if not keeps_factor:
@@ -277,7 +286,7 @@ class Entries:
     def _tell_of_wrong(
         self, request: Request, waiting: WaitingEntry, step: OpenStep, *, is_former: bool
     ) -> None:
-        """Notify the user of the third wrong code in a step, unless it comes from a device on which the factor was given."""
+        """Notify the user of the third wrong code in a step, unless the user has entered the factor on this device before."""
         attempts, device = self.start.attempts, self.start.origin.device_cookie(request)
         user_id, since = waiting.user_id, waiting.factor and waiting.factor.since
         if since and attempts.gave_factor(user_id, device, since=since, is_former=is_former):
@@ -286,7 +295,7 @@ class Entries:
         try:
             count([attempts.wrong_factor(step_id)])
         except TooManyAttempts:
-            with suppress(TooManyAttempts):  # a notice of the third wrong code was stored before
+            with suppress(TooManyAttempts):  # the user was already notified of the third wrong code
                 count([attempts.wrong_factor_notice(step_id)])
                 self._tell(request, waiting, NoticeKind.WRONG_FACTORS)
 
@@ -307,7 +316,7 @@ class Entries:
         is_new_account: bool = False,
         page: Callable[[str], Response] = redirect,
     ) -> Response:
-        """Notify the user of what changed, and begin the session in the browser; *page*: as in `SessionStart.answer`."""
+        """Notify the user of the changes, and begin the session in the browser; *page*: as in `SessionStart.answer`."""
         session, backend = entered.session, self.start.accounts.backend
         if entry.way is Way.RESET:
             kind = NoticeKind.PASSWORD_RESET
@@ -337,7 +346,7 @@ class Entries:
 
 
 def _form_values(needed: FactorNeeded, *, is_reset: bool) -> dict[str, str]:
-    """Return the query parameters of the form: its name, the kinds of factors that may be given, and what a reset may remove."""
+    """Return the query parameters of the second-factor form: its name, the accepted factors, and what a reset may remove."""
     form, by = _KIND if needed.has_form else ENROL, ""
     if needed.has_form and not needed.since:
         form = _KEPT

@@ -21,7 +21,7 @@ from services.web.notices import Notices
 from services.web.origin import Origin
 
 FACTORS = Factors(totp.matching_step, recovery_hash)
-# errors that refuse the code or passkey which a user gave as the second factor
+# errors that are raised if the code or passkey given as the second factor is refused
 REFUSED_FACTOR = WrongFactor, PasskeyRefused, PasskeyCopied, PasskeyMissing
 
 
@@ -77,10 +77,10 @@ class FactorCheck:
         *,
         is_former: bool = False,
     ) -> tuple[str, ...]:
-        """Count a try if *entry* is a code of an authenticator app, because other factors cannot be guessed.
+        """Count an attempt if *entry* is a code of an authenticator app, because only such codes can be guessed.
 
-        Return the buckets of the throttles that counted the try: the store undoes the count if the factor is right.
-        *state* and *is_former*: as in `Attempts.factor`. Raise TooManyAttempts.
+        Return the buckets (row keys) of the throttles that were counted: the store undoes the count if the factor is
+        right. *state* and *is_former*: as in `Attempts.factor`. Raise TooManyAttempts.
         """
         since = factor.since
         if since is None or not isinstance(entry, FactorEntry) or entry.is_recovery:
@@ -95,7 +95,7 @@ class FactorCheck:
     def tell_of_use(
         self, request: Request, accounts: Accounts, session: AppSession, entry: GivenFactor
     ) -> None:
-        """Notify the user of *session* that a recovery code was used, if *entry* was a recovery code."""
+        """If *entry* was a recovery code, notify the user of *session* of its use, and also if few codes are left."""
         if not isinstance(entry, FactorEntry) or entry.codes_left is None:
             return
         tell, backend = self.notices.tell, accounts.backend

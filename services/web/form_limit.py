@@ -7,18 +7,19 @@ from starlette.exceptions import HTTPException
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-LONGEST_FORM = 16_384  # bytes
+LONGEST_FORM = 16_384  # maximum bytes of a form
 _TOO_LONG = "This form is too long."
 _IN_PARTS = "This form is not URL-encoded."
-# the connection is closed, because otherwise the server would read the rest of the body to find the next request
+# close the connection: otherwise the server would read the rest of the body to find the next request
 _CLOSE = {"Connection": "close"}
 
 
 @dataclass(frozen=True, slots=True)
 class FormLimit:
-    """Pure ASGI: responds 413 to a body over LONGEST_FORM, at once if Content-Length shows it, else when the limit is exceeded.
+    """Pure ASGI middleware: responds 413 to a body over LONGEST_FORM, as soon as its Content-Length or the read bytes show it.
 
-    Responds 415 to a multipart form: its sender chooses the charset, which may be unknown to Python, or yield surrogates.
+    Responds 415 to a multipart form: its sender chooses the charset, which may be unknown to Python, or yield
+    surrogates.
     """
 
     app: ASGIApp

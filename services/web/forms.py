@@ -9,9 +9,10 @@ from starlette.responses import PlainTextResponse, Response
 from services import errors
 from services.domain.accounts import REDIRECT_PARAMETERS, SIGN_IN_REASONS
 
-LONGEST_INVITATION = 100  # characters of an invitation's code
+LONGEST_INVITATION = 100  # maximum characters of an invitation code
 _REASONS = {error: reason for reason, error in SIGN_IN_REASONS.items()}
-_MOST_FIELDS = 50  # per form; a reset has a field for each of up to 20 passkeys and 10 identities
+# maximum fields of a form; a reset has a field for each of up to 20 passkeys and 10 identities
+_MOST_FIELDS = 50
 
 
 async def fields(request: Request, *names: str) -> list[str]:

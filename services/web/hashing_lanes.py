@@ -24,8 +24,10 @@ Answer = TypeVar("Answer")
 
 _MOST_LANES = 8
 _PATIENCE_SECONDS = 20.0
-_MOST_WAITING = 5  # maximum attempts from known devices of one user that wait at the same time
-_KNOWN_IN_A_ROW = 3  # maximum known devices that get a lane in a row while a stranger waits
+# maximum number of attempts from one user's known devices that wait at the same time
+_MOST_WAITING = 5
+# maximum number of known devices that get a lane in a row while an unknown device waits
+_KNOWN_IN_A_ROW = 3
 _NICENESS = 10  # niceness of a hashing thread, so that replies and pages take precedence
 
 
@@ -38,10 +40,11 @@ def lane_count() -> int:
 
 @dataclass(slots=True, eq=False, repr=False)
 class _Waiter:
-    """An attempt that waits for a lane. Use it only in the event loop's thread."""
+    """A sign-in or sign-up attempt that waits for a lane (a hashing thread). Use it only in the event loop's thread."""
 
     client: str
-    user_id: UserId | None  # the user whose known device makes the attempt; None: a stranger's
+    # the user whose known device makes the attempt; None: the device is unknown
+    user_id: UserId | None
     entered: anyio.Event = field(default_factory=anyio.Event)
 
     @property
@@ -51,7 +54,7 @@ class _Waiter:
 
 @dataclass(slots=True, repr=False)
 class HashingLanes:
-    """A pool of threads for hashes, shared fairly between clients. Use it only in the event loop's thread."""
+    """A pool of threads that hash passwords, shared fairly between clients. Use it only in the event loop's thread."""
 
     lanes: int = field(default_factory=lane_count)
     # seconds that an unknown device may wait; devices that have signed in to the account wait without a limit
@@ -59,7 +62,7 @@ class HashingLanes:
     _waiting: list[_Waiter] = field(default_factory=list[_Waiter], init=False)
     # number of busy lanes of each client
     _busy: Counter[str] = field(default_factory=Counter[str], init=False)
-    # number of known devices that have got a lane since a stranger got one
+    # number of known devices that have got a lane since an unknown device last got one
     _known_in_a_row: int = field(default=0, init=False)
 
     async def run(
@@ -69,10 +72,10 @@ class HashingLanes:
 
         *user_id*: the user whose known device makes the attempt; None: an unknown device makes it.
 
-        Known devices come first, then attempts in their order of arrival; but after three known devices a stranger gets a lane,
-        because one user could otherwise keep all strangers out. One *client* has at most half of the lanes, but at least one
-        lane. Raise RateLimited if an unknown device has waited for 20 seconds, or five attempts from known devices of the user
-        wait already, and the errors of *work*.
+        Known devices come first, then attempts in their order of arrival; but after three known devices an unknown
+        device gets a lane, because one user could otherwise keep all strangers out. One *client* has at most half
+        of the lanes, but at least one lane. Raise RateLimited if an unknown device has waited for 20 seconds, or if
+        five attempts from known devices of the user are already waiting. Also raise the errors of *work*.
         """
         waiter = _Waiter(client, user_id)
         waiting = sum(one.user_id == user_id for one in self._waiting)

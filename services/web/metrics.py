@@ -12,7 +12,8 @@ from starlette.routing import Route
 
 _SECONDS = (0.1, 0.2, 0.4, 0.8, 1.5, 3, 6, 12, 30, 60, 180)
 _DIRECTIONS = {"in": "prompt_tokens", "cached": "cached_tokens", "out": "reply_tokens"}
-_NO_ERRORS = {  # events that are not counted as errors; nor are the events of turns, which are not listed here
+# events that are not errors; `turn.begun` and `turn.finished` are counted separately
+_NO_ERRORS = {
     "turn.adopted", "summary.made", "title.made", "facts.noted", "session.started", "account.deleted", "store.back", "mail.sent",
 }  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""Notices to users about changes to their sign-in methods and attempts to use them: on each page until dismissed, and by mail."""
+"""Notices to users about changes to their sign-in methods and attempts to use them: on each page until dismissed, and by email."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -18,28 +18,28 @@ from services.store.notices import new_notice
 from services.web.attempts import Attempts
 from services.web.origin import Origin, browser_of
 
-# after this time, the app stops trying to send a mail that no mail server has accepted
+# the app stops trying to send an email after this time
 _LIFE = timedelta(hours=24)
 
 
 @dataclass(frozen=True, slots=True)
 class Notices:
-    """Stores notices, and mails them. Any thread may call any method; all methods block.
+    """Stores notices, and emails them. Any thread may call any method; all methods block.
 
     A failure is logged, not raised, because the change that a notice reports has already been made.
     """
 
     attempts: Attempts
     origin: Origin
-    # queues a mail, and returns at once; None: no mail is sent
+    # queues an email without waiting until it is sent; None: the app sends no email
     send: Callable[[Mail], object] | None = field(repr=False)
 
     def tell(
         self, request: Request, backend: Backend, session: AppSession, kind: NoticeKind
     ) -> None:
-        """Notify a user of what *request* has done in *session*, as `tell_user` does, but not on the pages of *session* itself.
+        """Notify a user of a change that *request* has made in *session*, as `tell_user` does, but not on this session's pages.
 
-        An address that was never confirmed gets no mail, because its mailbox may belong to someone else.
+        An address that was never confirmed gets no email, because its mailbox may belong to someone else.
         """
         notice = _notice(request, session, kind)
         address = session.email if session.is_confirmed else None
@@ -54,9 +54,10 @@ class Notices:
         keys: UserKeys | None,
         address: EmailAddress | None,
     ) -> None:
-        """Notify a user of what *request* has done outside of a session: on each page, and by mail at most once an hour per *kind*.
+        """Notify a user of an event that *request* has caused outside of a session: on each page, and by email.
 
-        *keys*: the user's encryption keys, if available; *address*: the user's confirmed email address, if there is one.
+        At most one email per *kind* is sent in an hour. *keys*: the user's encryption keys, if available; *address*:
+        the user's confirmed email address, if there is one.
         """
         notice = new_notice(kind, user_id, keys, browser_of(request))
         self._tell(request, backend, user_id, notice, address)
@@ -68,9 +69,10 @@ class Notices:
         session: AppSession,
         mails: Mapping[EmailAddress, NoticeKind],
     ) -> None:
-        """Notify the user of *session* that the email address has changed: on each page except those of *session*, and by *mails*.
+        """Notify the user of *session* that the email address has changed: on the pages of all other sessions, and by email.
 
-        These mails have no throttle: each change needs a mailed code, and the user of the previous address must learn of it.
+        *mails* maps each recipient to a kind of email. These emails have no throttle: each change needs an emailed
+        code, and the user of the previous address must learn of it.
         """
         notice = _notice(request, session, NoticeKind.ADDRESS_CHANGED)
         self._tell(request, backend, session.user_id, notice, None)
@@ -94,7 +96,7 @@ class Notices:
                 mail = _mail(request, address, kind, is_known=is_known)
             throttles = [self.attempts.notice(kind, user_id)] if mail else []
             backend.add_notice(user_id, notice, throttles)
-        except TooManyAttempts:  # the notice is stored, but not mailed
+        except TooManyAttempts:  # the notice is stored, but not emailed
             log_event("notice.unmailed", kind=kind)
             return
         except AppError as error:
@@ -109,7 +111,7 @@ def _notice(request: Request, session: AppSession, kind: NoticeKind) -> NewNotic
 
 
 def _mail(request: Request, address: EmailAddress, kind: NoticeKind, *, is_known: bool) -> Mail:
-    """Return the mail of a notice. Raise BadAddress."""
+    """Return the email for a notice of this *kind*. Raise BadAddress."""
     now = datetime.now(UTC)
     return Mail(
         address=address,

@@ -18,22 +18,23 @@ _PASSWORD = """<label>Password<input name="password" type="password" autocomplet
   autofocus></label>"""  # noqa: S105
 _FACTOR = """<label>{}<input name="factor" type="text" autocomplete="one-time-code" autocapitalize="none"
   spellcheck="false" required maxlength="60"></label>"""
-_SECOND = ' class="db-second"'  # attribute of a button for a secondary choice
+_SECOND = ' class="db-second"'  # HTML attribute of a secondary button
 _ADDRESS = """<label>Email<input name="email" type="email" autocomplete="email" required autofocus
   placeholder="you@example.org"></label>"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Question:
-    """A question to the user about a provider's answer, which is stored in a step of the browser."""
+    """A question that a page asks the user about a provider's response, which is stored in a pending step."""
 
     label: str = field(repr=False)  # name of the provider, as pages show it
-    address: EmailAddress | None = field(repr=False)  # email address that the provider names
-    is_verified: bool  # the provider has confirmed the address
+    address: EmailAddress | None = field(repr=False)  # email address in the provider's response
+    is_verified: bool  # True: the provider has confirmed the address
     action: str = field(repr=False)  # the path that the form posts to
     hidden: Mapping[str, str] = field(repr=False)  # hidden fields of the form
     cancel: str = field(repr=False)  # the path that Cancel leads to
-    refusal: str = field(default="", repr=False)  # a sentence: why the last input was refused
+    # a sentence that says why the last input was refused
+    refusal: str = field(default="", repr=False)
 
 
 def start_page(label: str, here: str) -> Response:
@@ -48,7 +49,7 @@ def start_page(label: str, here: str) -> Response:
 
 
 def provider_link_page(label: str, address: str, cancel: str, *, is_proof: bool) -> Response:
-    """Return the page with the link to a provider at the URL *address*, in response to a form of the app."""
+    """Return the page that links to a provider at the URL *address*. It is the response to a form of the app."""
     why = "Sign in there again to confirm that it is you." if is_proof else "Sign in there."
     return plain_page(
         f"Continue with {label}",
@@ -80,7 +81,7 @@ def other_address_page(url: str) -> Response:
 
 
 def add_page(question: Question) -> Response:
-    """Return the page that asks a signed-in user before an identity is linked to the account."""
+    """Return the page that asks a signed-in user whether to link an identity to the account."""
     is_claimed = question.address is not None and not question.is_verified
     claimed = f"<p>{escape(question.label)} has not confirmed this email.</p>" if is_claimed else ""
     return plain_page(
@@ -95,7 +96,7 @@ def add_page(question: Question) -> Response:
 def account_page(
     question: Question, *, has_password: bool, sends_codes: bool, takes_passkey: bool
 ) -> Response:
-    """Return the page that asks a user to sign in to the existing account, before an identity is linked to it."""
+    """Return the page that asks a user to sign in to an existing account before an identity is linked to it."""
     forms = [_form(question, _PASSWORD, "Sign in")] if has_password else []
     if takes_passkey:
         use = "link", "Sign in with a passkey"
@@ -163,7 +164,7 @@ def _form(question: Question, fields: str, verb: str, *, is_second: bool = False
 
 
 def _passkey_form(question: Question, use: str, label: str, *, is_second: bool = False) -> str:
-    """Return the form that assets/page/passkey.js fills in, once its button is pressed."""
+    """Return the form that assets/page/passkey.js fills in when its button is clicked."""
     hidden = {"use": use, "entry": question.hidden["step"], "next": question.cancel}
     return f"""<form class="db-form" method="post" action="/passkey" data-passkey="get">
 {hidden_fields({**hidden, "step": "", "answer": ""})}<button type="submit"{_SECOND if is_second else ""} hidden>

@@ -1,7 +1,9 @@
-"""Routes to a provider and back: `/oidc/NAME` (sign in), `/oidc/NAME/link` (add an identity to the account of a session),
-`/oidc/NAME/prove` (prove who is signed in), `/oidc/NAME/back` (take the provider's answer), `/oidc/NAME/end` (sign out there).
+"""Routes that send a browser to a single sign-on provider, and process its response.
 
-The provider's answer puts a code and a state in the URL of a request. This URL is not logged, and the response is a redirect.
+`/oidc/NAME` (sign in), `/oidc/NAME/link` (add an identity to the account of a session), `/oidc/NAME/prove` (prove who
+is signed in), `/oidc/NAME/back` (process the provider's response), `/oidc/NAME/end` (sign out at the provider). The
+provider redirects the browser to a URL that contains a code and a state. This URL is not logged, and the response to it
+is another redirect.
 """
 
 from collections.abc import Awaitable, Callable
@@ -41,14 +43,14 @@ from services.web.oidc_visits import SignOnVisits
 from services.web.own_identities import OwnIdentities
 
 ACCOUNT = "/account"  # path of the Account page
-# kinds of steps: begun outside of a session, and begun in a session
+# kinds of steps: those that begin without a session, and those that begin in a session
 _SIGN_IN, _OWN = "single_sign_on", "own_single_sign_on"
 _NO_STORE = {"Cache-Control": "no-store"}
 
 
 @dataclass(frozen=True, slots=True)
 class OidcRoutes:
-    """Redirects browsers to providers, and processes the answers that browsers bring back."""
+    """Redirects browsers to providers, and processes the providers' responses that browsers bring back."""
 
     steps: SignOnSteps
     visits: SignOnVisits
@@ -79,7 +81,8 @@ class OidcRoutes:
         invitation = query.get("invite", "").strip()[:LONGEST_INVITATION]
         values = {"next": target} | ({"invite": invitation} if invitation else {})
         here = f"/oidc/{name}?{urlencode(values)}"
-        # the provider's answer will come to the public host, without cookies of this host, so the browser must begin there
+        # the provider redirects back to the public host, which gets no cookies of this host, so the sign-in must begin
+        # there
         if not self._is_public(request):
             return RedirectResponse(f"{self._public_url(request)}{here}", 303)
         if not _is_pressed(request):
@@ -96,7 +99,7 @@ class OidcRoutes:
         return answer
 
     async def _begin_own(self, request: Request, name: str, purpose: SignOnPurpose) -> Response:
-        """Return the page with the link to the provider, for a signed-in user."""
+        """Return the page with the link to the provider, for a signed-in user who adds an identity or proves who they are."""
         origin = self.steps.start.origin
         if not origin.is_same_origin(request):
             return other_site()
@@ -125,7 +128,7 @@ class OidcRoutes:
         return answer
 
     async def _back(self, request: Request, name: str) -> Response:
-        """End the step that waited for the provider's answer, and continue the sign-in, the linking or the proof."""
+        """End the step that waited for the provider's response, and continue the sign-in, the linking or the proof."""
         session, target, invitation = None, "/", ""
         try:
             signed_in = await run_sync(self._session, request)
@@ -170,7 +173,7 @@ class OidcRoutes:
         )
 
     def _ended(self, request: Request, session: AppSession | None) -> Step:
-        """End the step of an answer, begun in *session* or outside of a session; return the step. Raise StepEnded. This call blocks."""
+        """End and return the step that waits for this response, in *session* or in none. Raise StepEnded. This call blocks."""
         browser = self.steps.start.origin.step_cookie(request)
         step_id = step_of(request.query_params.get("state", ""))
         if browser is None or step_id is None:

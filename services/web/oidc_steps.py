@@ -1,4 +1,4 @@
-"""The steps of single sign-on: some wait for the answer of a provider, others store an answer until the user continues."""
+"""Pending steps of single sign-on: some wait for a provider's response, others store a response until the user continues."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -34,13 +34,13 @@ from services.web.session_start import SessionStart
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WaitingAnswer:
-    """A verified answer of a provider, and the values that the sign-in needs to continue."""
+    """A verified response of a provider, and the values that the sign-in needs to continue."""
 
     answer: ProviderAnswer
     target: str = field(repr=False)  # path of the page to open afterwards
     invitation: str = field(default="", repr=False)
     asked: RequestKind = RequestKind.SIGN_IN
-    confirmed_by: ConfirmedBy = ConfirmedBy.PROVIDER  # how the address of the answer was confirmed
+    confirmed_by: ConfirmedBy = ConfirmedBy.PROVIDER  # how the email address was confirmed
 
     @property
     def by(self) -> UsedMethod:
@@ -56,7 +56,7 @@ _WAITING = TypeAdapter(WaitingAnswer)
 
 @dataclass(frozen=True, slots=True)
 class SignOnSteps:
-    """Begins, reads and ends the steps of single sign-on in a browser."""
+    """Begins, reads and ends the pending steps of single sign-on in a browser."""
 
     start: SessionStart
     clients: ProviderClients
@@ -72,9 +72,10 @@ class SignOnSteps:
         session: AppSession | None = None,
         invitation: str = "",
     ) -> tuple[str, Cookie]:
-        """Begin a step of a *kind* that waits for the answer of a provider, in *session* or outside of a session.
+        """Begin a step of this *kind* that waits for a provider's response; it belongs to *session*, if there is one.
 
-        Return the provider's authorization URL, and the cookie of the browser's steps. Raise TooManyAttempts, ProviderUnavailable.
+        Return the provider's authorization URL, and the cookie that identifies the browser's pending steps. Raise
+        TooManyAttempts, ProviderUnavailable.
         """
         (purpose, asked), origin, step_id = sign_on, self.start.origin, uuid4()
         back = f"{origin.public_url(request)}/oidc/{name}/back"
@@ -121,7 +122,8 @@ class SignOnSteps:
     def show(
         self, request: Request, kind: str, session: AppSession | None = None
     ) -> tuple[Step, WaitingAnswer]:
-        """Return the step that the URL of a page names, and its contents, without ending the step. Raise StepEnded.
+        """Return the step named in the URL of a page, and the response that it stores, without ending the step.
+        Raise StepEnded.
 
         This call blocks.
         """
@@ -133,14 +135,17 @@ class SignOnSteps:
     def attempt(
         self, request: Request, kind: str, step: str, session: AppSession | None = None
     ) -> tuple[Step, WaitingAnswer]:
-        """Count a try of the *step* that a form names; return the step and its contents. Raise StepEnded. This call blocks."""
+        """Count an attempt to complete the *step* of a form; return the step and the response that it stores.
+
+        This call blocks. Raise StepEnded.
+        """
         browser, step_id = self._browser_of(request), read_step_id(step)
         found = self.start.steps.attempt(browser, kind, step_id, session)
         self.start.count_try(step_id)
         return found, self.read(found.contents)
 
     def read(self, text: str) -> WaitingAnswer:
-        """Return the answer in the contents *text* of a step.
+        """Parse the provider's response in the contents *text* of a step.
 
         Raise StepEnded if another version of the app stored it, or its provider is no longer configured.
         """
@@ -170,7 +175,7 @@ class SignOnSteps:
         )
 
     def browser(self, request: Request) -> Cookie:
-        """Return the cookie of the browser's steps, or a new cookie if the browser has none."""
+        """Return the cookie that identifies the browser's pending steps, or a new cookie if the browser has none."""
         return self.start.origin.step_cookie(request) or Cookie.new()
 
     def label(self, name: str) -> str:
@@ -178,9 +183,10 @@ class SignOnSteps:
         return self.entries[name].name_on_screen(name)
 
     def linked(self, answer: ProviderAnswer, *, signs_in: bool) -> LinkedIdentity:
-        """Return the identity of *answer*, to be linked to an account, named after the answer's address or else the provider.
+        """Return the identity in *answer*, to be linked to an account; its name is the answer's email address, or else
+        the provider's name.
 
-        *signs_in*: the identity is used at once, to sign in.
+        *signs_in*: the identity is also used to sign in now.
         """
         now = self.start.accounts.now().replace(microsecond=0)
         address: EmailAddress | str = answer.address or ""
@@ -197,7 +203,7 @@ class SignOnSteps:
         return self.clients.entries
 
     def _browser_of(self, request: Request) -> Cookie:
-        """Return the cookie of the browser's steps. Raise StepEnded if the browser has none."""
+        """Return the cookie that identifies the browser's pending steps. Raise StepEnded if the browser has none."""
         browser = self.start.origin.step_cookie(request)
         if browser is None:
             raise StepEnded

@@ -1,7 +1,8 @@
-"""The outcomes of a provider's answer to a sign-in: a session, a new account, or a page with a question.
+"""The outcomes of a provider's response to a sign-in: a session, a new account, or a page with a question.
 
-`/identity/account` asks the user to sign in to the account that has the answer's email address, and `/identity/address`
-asks for an email address. Mailed codes continue in code_routes.py, passkeys in passkey_link.py.
+`/identity/account` asks the user to sign in to the account that has the response's email address, and
+`/identity/address` asks for an email address. Emailed codes are processed in code_routes.py, passkeys in
+passkey_link.py.
 """
 
 from collections.abc import Awaitable, Callable
@@ -52,21 +53,22 @@ from services.web.oidc_steps import SignOnSteps, WaitingAnswer
 from services.web.origin import browser_of, networks_of
 
 ACCOUNT, _ADDRESS = "/identity/account", "/identity/address"
-# kinds of steps; opening the page of a step resets the step's tries, so steps with mailed codes must be of other kinds
+# kinds of steps; opening a step's page resets its count of attempts, so steps with emailed codes must be of other
+# kinds
 ACCOUNT_STEP, _ADDRESS_STEP = "account_of_identity", "address_asked_for"
 
 
 @dataclass(frozen=True, slots=True)
 class SignOnVisits:
-    """Continues a sign-in with the answer of a provider, as `next_of` decides."""
+    """Continues a sign-in after a provider's response, as `next_of` decides."""
 
     steps: SignOnSteps
     has_mail: bool
 
     async def enter(self, request: Request, waiting: WaitingAnswer) -> Response:
-        """Sign in or sign up; return the response. If the provider has a sign-out URL, a cookie names the provider until sign-out.
+        """Sign in or sign up; return the response. A provider with a sign-out URL is named in a cookie until sign-out.
 
-        Raise the errors of `next_of`, and those of a sign-in or a sign-up.
+        Raise the errors of `next_of`, of a sign-in and of a sign-up.
         """
         answer, name = await self._enter(request, waiting), waiting.answer.provider
         client, origin = await self.steps.clients.get(name), self.steps.start.origin
@@ -94,7 +96,7 @@ class SignOnVisits:
                 assert_never(found)
 
     def _find(self, request: Request, waiting: WaitingAnswer) -> tuple[Found | None, Found | None]:
-        """Count an attempt to sign in; look up the identity, and if it is unknown, the answer's email address.
+        """Count a sign-in attempt; look up the account of the identity and, if there is none, of the response's email address.
 
         This call blocks.
         """
@@ -109,7 +111,7 @@ class SignOnVisits:
     async def _sign_in(
         self, request: Request, waiting: WaitingAnswer, found: Found | None
     ) -> Response:
-        """Sign in, or redirect to the form for the second factor unless the factor was given at the provider."""
+        """Sign in; redirect to the form for the second factor first, unless the provider has already checked a second factor."""
         accounts, browser, answer = self._accounts, browser_of(request), waiting.answer
         opened = _opened(found, waiting, has_factor=answer.has_factor)
         scope = scope_of(answer, accounts.now())
@@ -169,7 +171,8 @@ class SignOnVisits:
     async def link(self, request: Request, waiting: WaitingAnswer, proven: Checked) -> Response:
         """Link the identity to the *proven* account, and sign in; if the account has a second factor, ask for it first.
 
-        A factor given at the provider counts only if the account has none, because it does not prove who owns the account.
+        A second factor that was given at the provider never replaces the account's own, because the provider's factor
+        does not prove who owns the account.
         """
         has_factor = waiting.answer.has_factor and not proven.credentials.wants_factor
         checked = replace(proven, by=waiting.by, has_factor=has_factor)
@@ -195,14 +198,16 @@ class SignOnVisits:
 
 @dataclass(frozen=True, slots=True)
 class LinkByCode:
-    """Links an identity to the account with the answer's email address, once a mailed code proves that the user owns it."""
+    """Links an identity to the account with the email address in the provider's response, once an emailed code proves
+    its ownership.
+    """
 
     name: ClassVar[str] = "link_identity"
     needs_session: ClassVar[bool] = False
     visits: SignOnVisits
 
     async def request_of(self, asked: Asked) -> CodeRequest:
-        raise StepEnded  # such steps begin only at `/identity/account`
+        raise StepEnded  # steps for this purpose begin only at `/identity/account`
 
     def recipient(self, asked: Asked, request: CodeRequest, throttles: Throttles) -> Recipient:
         return recipient_of(asked.accounts.find(request.address, throttles), CodePurpose.SIGN_IN)
@@ -250,7 +255,7 @@ class VisitRoutes:
 
     visits: SignOnVisits
     lanes: HashingLanes
-    codes: CodeRoutes | None  # None: no mail is sent
+    codes: CodeRoutes | None  # None: the app sends no email
 
     def routes(self) -> list[Route]:
         return [
@@ -324,7 +329,7 @@ class VisitRoutes:
         return await self.lanes.run(check, client=network, user_id=found.known_user)
 
     async def _send_code(self, request: Request) -> Response:
-        """Mail a code to the address of the account, which proves that the user owns it; if that is refused, show the page again."""
+        """Email a code that proves that the user owns the account; if the code cannot be sent, show the page again."""
         [step_id] = await fields(request, "step")
 
         async def send(codes: CodeRoutes) -> Response:
@@ -348,7 +353,7 @@ class VisitRoutes:
         return await _or_start_again(page)
 
     async def _take_address(self, request: Request) -> Response:
-        """Mail a code to the address that was entered; if it is refused, show the page again."""
+        """Email a code to the entered address; if the address is invalid or the code cannot be sent, show the page again."""
         step_id, text = await fields(request, "step", "email")
 
         async def send(codes: CodeRoutes) -> Response:
@@ -383,7 +388,7 @@ class VisitRoutes:
 
 
 async def _or_start_again(page: Callable[[], Response]) -> Response:
-    """Return the *page* of a step, or, once the step is over, the redirect to the sign-in page."""
+    """Return the *page* of a pending step; if that raises an AppError, redirect to the sign-in page."""
     try:
         return await run_sync(page)
     except AppError as error:
@@ -391,7 +396,7 @@ async def _or_start_again(page: Callable[[], Response]) -> Response:
 
 
 def _address(waiting: WaitingAnswer) -> EmailAddress:
-    """Return the email address in a provider's answer. Raise StepEnded if the answer names none."""
+    """Return the email address in a provider's response. Raise StepEnded if there is none."""
     if waiting.answer.address is None:
         raise StepEnded
     return waiting.answer.address

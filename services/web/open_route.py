@@ -18,7 +18,7 @@ from services.web.origin import Origin
 
 @dataclass(frozen=True, slots=True)
 class OpenRoute:
-    """Begins an app session for a browser that knows the secret of this process, and redirects to a URL without the secret."""
+    """Begins an app session for a browser that sends the secret of this process, and redirects to a URL without the secret."""
 
     secret: str = field(repr=False)
     shared: Callable[[], Shared]  # raises StoreUnavailable until the store has started
@@ -41,7 +41,7 @@ class OpenRoute:
         try:
             cache, cookie = self.shared().session_cache, self.origin.session_cookie(request)
             if cookie and await run_sync(cache.find, cookie):
-                return RedirectResponse("/", 303)  # the browser has a session already
+                return RedirectResponse("/", 303)  # the browser already has a session
             cookie, session = await run_sync(self.enter)
             await run_sync(cache.add, cookie, session)
         except AppError as error:

@@ -18,9 +18,9 @@ from services.store.accounts import Cookie
 class Origin:
     """The public URL of the app, which must be configured, because the app cannot detect it behind a proxy."""
 
-    url: str | None  # DAYBOOK_URL, without a path
+    url: str | None  # DAYBOOK_URL, which has no path
     trusted_proxies: int
-    is_alone: bool = False  # true: only this machine may open the app
+    is_alone: bool = False  # True: only this machine may open the app
 
     @property
     def is_https(self) -> bool:
@@ -52,7 +52,7 @@ class Origin:
         return origin == (self.url or f"{scheme}://{host}")
 
     def relying_party(self, request: HTTPConnection) -> RelyingParty | None:
-        """Return the relying party of the page that sent *request*, or None where browsers offer no passkeys."""
+        """Return the relying party of the page that sent *request*, or None if browsers offer no passkeys on that page."""
         host = request.headers.get("host", "")
         return relying_party(self.url, request.scope["scheme"], host)
 
@@ -77,15 +77,15 @@ class Origin:
         return self._cookie(connection, "sid")
 
     def step_cookie(self, connection: HTTPConnection) -> Cookie | None:
-        """Return the cookie of the browser's steps sent with a request, if any."""
+        """Return the cookie that identifies the browser's pending steps, if the request has one."""
         return self._cookie(connection, "step")
 
     def device_cookie(self, connection: HTTPConnection) -> str:
-        """Return the cookie of a known device sent with a request, not checked yet; "" for none."""
+        """Return the request's device cookie, whose signature is not checked yet; "" if there is none."""
         return connection.cookies.get(self.cookie_name(connection, "device"), "")
 
     def provider_cookie(self, connection: HTTPConnection) -> str:
-        """Return the name of the provider with which the browser last signed in, not checked yet; "" for none."""
+        """Return the name of the provider with which the browser last signed in, from an unchecked cookie; "" if there is none."""
         return connection.cookies.get(self.cookie_name(connection, "provider"), "")
 
     def _cookie(self, connection: HTTPConnection, name: str) -> Cookie | None:
@@ -101,7 +101,10 @@ class Origin:
     def set_step_cookie(
         self, answer: Response, request: HTTPConnection, cookie: Cookie | None
     ) -> None:
-        """Set the *cookie* of the browser's steps for as long as a new step lasts. If it is None, delete the cookie, which ends all steps."""
+        """Set the *cookie* that identifies the browser's pending steps; it expires with the step.
+
+        None: delete it, which ends all steps.
+        """
         seconds = int(STEP_LIFE.total_seconds()) if cookie else 0
         self.set_cookie(answer, request, "step", str(cookie or ""), seconds)
 
@@ -116,7 +119,7 @@ class Origin:
 
 
 def browser_of(request: HTTPConnection) -> BrowserName:
-    """Return the name of the browser that sent *request*, as its User-Agent header states it."""
+    """Return the name of the browser that sent *request*, according to its User-Agent header."""
     return browser_name(request.headers.get("user-agent", ""))
 
 
@@ -125,11 +128,11 @@ class Network:
     """An address or a range of addresses that a limit counts as one client."""
 
     name: str
-    addresses: int = 1  # the limit of the range is multiplied by this number
+    addresses: int = 1  # limits for the range are multiplied by this number
 
 
 def networks_of(address: str) -> tuple[Network, ...]:
-    """Return the networks under which *address* is counted: the address itself, or for IPv6 its /64 and its /56.
+    """Return the networks whose limits apply to *address*: the address itself, or for IPv6 its /64 and its /56.
 
     A household gets at least a /64, often a /56, and can use every address in it.
     """
@@ -155,7 +158,7 @@ def is_loopback(host: str) -> bool:
 
 
 def _is_independent_of_dns(host: str, *, is_loopback: bool) -> bool:
-    """Return True if *host* is localhost or an IP address; *is_loopback*: only if it is an address of this machine.
+    """Return True if *host* is localhost or an IP address; with *is_loopback*, only if it is an address of this machine.
 
     Any other name could be pointed at this server by DNS rebinding.
     """

@@ -1,11 +1,12 @@
-"""Routes of a signed-in user's second factor: `/account/factor` (set up an app), `/account/factor/replace` (set up another app),
-`/account/factor/confirm` (confirm the app with a code), `/account/factor/codes` (make new recovery codes),
-`/account/factor/remove` (remove the app), `/account/factor/passkey` and `/account/factor/passkey/off` (ask for a passkey
-after the password, or stop asking).
+"""Routes of a signed-in user's second factor.
 
-Native HTML forms post here, because no secret may enter a Streamlit session. The responses are pages with the setup key or the
-recovery codes (shown_once.py), or else redirects to the Account page, after a refusal with the reason. A GET request, or a
-form that is submitted again, gets a page which says that the secret was already shown.
+`/account/factor` (set up an app), `/account/factor/replace` (set up another app), `/account/factor/confirm` (confirm
+the app with a code), `/account/factor/codes` (make new recovery codes), `/account/factor/remove` (remove the app),
+`/account/factor/passkey` and `/account/factor/passkey/off` (ask for a passkey after the password, or stop asking).
+
+Native HTML forms post here, because no secret may enter a Streamlit session. The responses are pages with the setup key
+or the recovery codes (shown_once.py), or else redirects to the Account page, after a refusal with the reason. A GET
+request, or a form that is submitted again, gets a page which says that the secret was already shown.
 """
 
 from collections.abc import Callable, Sequence
@@ -66,7 +67,7 @@ _REPLACE, _CONFIRM, _CODES, _REMOVE, _ASK, _ASK_NO_MORE = (
 )
 # paths of the forms that set up the first factor, for which a partial proof is enough
 _FIRST = (_PATH, _CONFIRM)
-_KIND = "own_factor"  # kind of the step that stores a new secret
+_KIND = "own_factor"  # kind of the step that stores a new secret until a code confirms it
 _NOTICES = {
     CredentialsAction.FACTOR_ADDED: NoticeKind.FACTOR_ADDED,
     CredentialsAction.FACTOR_REMOVED: NoticeKind.FACTOR_REMOVED,
@@ -79,13 +80,14 @@ _NOTICES = {
 
 @dataclass(frozen=True, slots=True)
 class _Asked:
-    """A submitted form of a signed-in user, and the user's credentials as they are stored now."""
+    """A submitted form of a signed-in user, with the user's current credentials."""
 
     request: Request = field(repr=False)
-    once: str = field(repr=False)  # id of the drawn form, by which resubmissions are detected
+    # id of this instance of the form, by which a second submission is detected
+    once: str = field(repr=False)
     step: str = field(repr=False)
     code: str = field(repr=False)
-    # value of `factor_mark` at the time when the setup key was shown
+    # value of `factor_mark` when the setup key was shown
     replaces: str = field(repr=False)
     ends_others: bool
     proof: ProofScope
@@ -94,7 +96,7 @@ class _Asked:
 
     @property
     def factor_mark(self) -> str:
-        """The time at which the authenticator app was added; "": there is no app."""
+        """The time at which the authenticator app was added; "" if there is none."""
         factor = self.current.credentials.factor
         return str(factor.since) if factor else ""
 
@@ -128,7 +130,7 @@ class OwnFactor:
                 return other_site()
             form = await fields(request, "once", "step", "code", "replaces", "others")
             try:
-                # in a thread, because the store blocks, and drawing a QR code takes some 40 ms
+                # in a thread, because the store blocks, and drawing a QR code takes about 40 ms
                 return await run_sync(self._answer, request, path, act, form)
             except AppError as error:
                 return RedirectResponse(with_reason(_PAGE, error), 303)
@@ -142,7 +144,7 @@ class OwnFactor:
     def _answer(
         self, request: Request, path: str, act: Callable[[_Asked], Response], form: Sequence[str]
     ) -> Response:
-        """Return the response of *act* to a form at *path*. Raise ProofNeeded if the user has not recently proved who they are."""
+        """Return the response of *act* to a form at *path*. Raise ProofNeeded if the user has no recent proof of identity."""
         shared = self.shared()
         signed_in = current_session(shared, self.origin.session_cookie(request))
         if signed_in is None:
@@ -203,7 +205,7 @@ class OwnFactor:
         added, replaced = CredentialsAction.FACTOR_ADDED, CredentialsAction.FACTOR_REPLACED
         self._change(asked, new, replaced if asked.factor_mark else added)
         answer = self._recovery_page(asked, codes)
-        # the cookie makes the device known, so that the device has its own throttle of attempts to enter the factor
+        # the cookie makes the device known, so that the device gets its own throttle for attempts to enter the factor
         before = self.origin.device_cookie(asked.request)
         device = self.attempts.device_cookie(asked.session.user_id, before)
         self.origin.set_cookie(answer, asked.request, "device", device, DEVICE_SECONDS)
@@ -258,13 +260,13 @@ class OwnFactor:
         return _to_page(reason="passkey-not-asked")
 
     def _change(self, asked: _Asked, new: Credentials, action: CredentialsAction) -> None:
-        """Store *new* credentials, and notify the user. Raise RateLimited if the stored credentials have changed meanwhile."""
+        """Store *new* credentials, and notify the user. Raise RateLimited if the stored credentials have changed in the meantime."""
         shared, session = self.shared(), asked.session
         change_way_in(shared, session, asked.current, new, action, ends_others=asked.ends_others)
         self.notices.tell(asked.request, self._accounts.backend, session, _NOTICES[action])
 
     def _is_first(self, asked: _Asked) -> bool:
-        """Count the form; return False if it was submitted before, for example by a reload of the response."""
+        """Count the submission of a form; return False if it was submitted before, for example by a reload of the response."""
         try:
             self._accounts.backend.count_throttles([self.attempts.form(asked.once)])
         except TooManyAttempts:

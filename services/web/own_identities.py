@@ -1,7 +1,7 @@
-"""The identities of a signed-in user at providers of single sign-on: adding, renaming and removing them, and using them as proofs.
+"""A signed-in user's identities at providers of single sign-on: adding, renaming and removing them, and proofs by them.
 
 `/identity/add` asks the user before an identity is added, and `/identity/proof` asks for the second factor of a proof
-(but a passkey is posted to the routes of passkeys, passkey_factor.py). Forms of the Account page post to
+(passkeys are posted to the passkey routes instead, see passkey_factor.py). Forms of the Account page post to
 `/identity/rename` and `/identity/remove`.
 """
 
@@ -62,7 +62,7 @@ ADDED, LINKED, REMOVED = "identity-added", "identity-linked", "identity-removed"
 
 @dataclass(frozen=True, slots=True)
 class OwnIdentities:
-    """Routes that add, rename and remove identities of a signed-in user, or take an identity as proof of who is signed in."""
+    """Routes that add, rename and remove identities of a signed-in user, or accept an identity as proof of who is signed in."""
 
     steps: SignOnSteps
     check: FactorCheck
@@ -77,7 +77,7 @@ class OwnIdentities:
         ]
 
     def routes_without_provider(self) -> list[Route]:
-        """Return the routes for identities that also exist if no provider is configured."""
+        """Return the routes that exist even if no provider is configured: for renaming and removing linked identities."""
         rename = self._form(self._rename, "identity", "identity_name")
         remove = self._form(self._remove, "identity", "others")
         return [
@@ -86,15 +86,15 @@ class OwnIdentities:
         ]
 
     def check_may_add(self, signed_in: SignedIn) -> None:
-        """Raise ProofNeeded, TooManyIdentities if the user may not add an identity now. This call blocks."""
+        """Raise ProofNeeded or TooManyIdentities if the user may not add an identity now. This call blocks."""
         require_proof(self._accounts, signed_in.session)
         if len(signed_in.current.credentials.identities) >= MOST_IDENTITIES:
             raise TooManyIdentities
 
     def proof_request_kind(self, request: Request, signed_in: SignedIn) -> RequestKind:
-        """Return FRESH if the user can prove who they are only through a provider, else PROOF.
+        """Return FRESH if only a provider can prove who the user is, else PROOF.
 
-        FRESH also accepts answers of providers that do not state when the user signed in.
+        FRESH also accepts responses of providers that do not state when the user signed in.
         """
         party = self.steps.start.origin.relying_party(request)
         rp_id = party.id if party else None
@@ -108,7 +108,10 @@ class OwnIdentities:
     async def offer(
         self, request: Request, signed_in: SignedIn, waiting: WaitingAnswer
     ) -> Response:
-        """Return the redirect to the page that asks the user before the identity in an answer is added. Raise IdentityTaken."""
+        """Redirect to the page that asks whether to add the identity in a provider's response. Raise IdentityTaken.
+
+        If the identity is already linked to this account, redirect to the Account page instead.
+        """
         session = signed_in.session
 
         def is_new() -> bool:
@@ -224,7 +227,8 @@ class OwnIdentities:
         ended: list[Step] = []
 
         def note(given: Checked) -> None:
-            if not ended:  # `note` is called again if another request used the factor meanwhile
+            # `note` is called again if another request used the factor in the meantime
+            if not ended:
                 self.steps.end(request, step, session)
                 ended.append(step)
             now, identity = self._accounts.now(), waiting.answer.identity
@@ -297,7 +301,7 @@ def _marked(identities: tuple[LinkedIdentity, ...], mark: str) -> Identity:
 
 
 def _proved(checked: Checked) -> str:
-    """Return the value of `reason`, the query parameter by which the next page says what the proof allows."""
+    """Return the value of the query parameter `reason`, which tells the next page whether the proof is full or partial."""
     return "proved" if checked.scope is ProofScope.FULL else "proved-in-part"
 
 

@@ -1,7 +1,8 @@
-"""The passkeys of a signed-in user: `AddPasskey` adds one through the routes of passkeys; native HTML forms post to
-`/passkey/rename` and `/passkey/remove`.
+"""Adding, renaming and removing the passkeys of a signed-in user.
 
-Each change requires a recent proof. The responses are redirects to the Account page, after a refusal with the reason.
+`AddPasskey` adds one through the passkey routes; native HTML forms post to `/passkey/rename` and `/passkey/remove`.
+Each change requires a recent proof of identity. The responses are redirects to the Account page, after a refusal with
+the reason.
 """
 
 from collections.abc import Callable
@@ -46,10 +47,10 @@ _PAGE = "/account"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _New:
-    """The contents of the step in which a browser is asked to make a passkey."""
+    """Data that a pending step stores while the browser creates a passkey."""
 
     name: str = field(repr=False)
-    user_handle: str = field(repr=False)  # in hexadecimal
+    user_handle: str = field(repr=False)  # user handle of the new passkey, in hexadecimal
     ends_others: bool
 
 
@@ -87,7 +88,7 @@ class AddPasskey:
     async def finish(self, asked: Asked, given: Given) -> Response:
         """Verify and store the new passkey.
 
-        Raise MethodOff, ProofNeeded, StepEnded (a sign-in method has changed meanwhile), PasskeyRefused, PasskeyExists,
+        Raise MethodOff, ProofNeeded, StepEnded (a sign-in method has changed in the meantime), PasskeyRefused, PasskeyExists,
         WayInTaken, RateLimited.
         """
         try:
@@ -116,7 +117,7 @@ class AddPasskey:
 
 @dataclass(frozen=True, slots=True)
 class _Change:
-    """A form about one passkey of a user who has proved who they are."""
+    """A submitted form that changes one passkey of a user with a recent proof of identity."""
 
     request: Request = field(repr=False)
     own: SignedIn
@@ -141,7 +142,7 @@ class OwnPasskeys:
         return [self._route(path, act) for path, act in acts.items()]
 
     def _route(self, path: str, act: Callable[[_Change], str]) -> Route:
-        """Return the route that calls *act*, which returns the query parameter `reason` of the redirect."""
+        """Return the route that calls *act*, which returns the value of the redirect's query parameter `reason`."""
 
         async def answer(request: Request) -> Response:
             if not self.origin.is_same_origin(request):
@@ -195,7 +196,10 @@ def _store(
     *,
     ends_others: bool,
 ) -> None:
-    """Replace the user's passkeys by *passkeys*, in a new generation if *action* changes a sign-in method. Raise RateLimited."""
+    """Replace the user's passkeys by *passkeys*; increase the generation if *action* changes a sign-in method.
+
+    Raise RateLimited.
+    """
     credentials = own.current.credentials
     generation = credentials.generation + (action is not CredentialsAction.RESEAL)
     new = replace(credentials, passkeys=passkeys, generation=generation)

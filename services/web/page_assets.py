@@ -43,9 +43,9 @@ class AppFiles:
 
 @cache
 def app_files(assets: Path = _ASSETS) -> AppFiles:
-    """Return the files in the folder *assets*, read once; all scripts are one file, which loads faster than many."""
+    """Return the files in the folder *assets*, read once; all scripts are joined into one file, which loads faster than many."""
     scripts = sorted((assets / "page").glob("*.js"))
-    # a block around each script keeps its names apart from those of other scripts
+    # each script gets a block scope, so that its names do not clash with those of other scripts
     script = "".join(f"{{\n{file.read_text('utf-8')}}}\n" for file in scripts)
     contents: dict[str, bytes] = {}
 
@@ -62,7 +62,7 @@ def app_files(assets: Path = _ASSETS) -> AppFiles:
 
 
 class PageAssets:
-    """Pure ASGI: serves scripts and styles, compressed once and cached in memory, and links the app's own files in pages.
+    """Pure ASGI middleware: serves scripts and styles, compressed and cached in memory, and links the app's files in pages.
 
     *pages*: the URL paths that have a page.
     """

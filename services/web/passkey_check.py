@@ -1,4 +1,4 @@
-"""The check of a passkey in a request: its throttles, the look-up of its user, and the handling of a refusal."""
+"""Verification of a passkey in a request: throttling, finding the passkey's user, and recording refusals."""
 
 from collections.abc import Callable
 from contextlib import suppress
@@ -37,12 +37,13 @@ from services.web.notices import Notices
 from services.web.origin import Origin
 
 Answer = TypeVar("Answer")
-_MOST_TRIES = 10  # maximum checks of one answer, if other requests change the credentials
+# maximum number of times that one response is verified while other requests change the credentials
+_MOST_TRIES = 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PasskeyAnswer:
-    """The answer of a browser to a passkey challenge."""
+    """A browser's response to a passkey challenge."""
 
     text: str = field(repr=False)
     party: RelyingParty
@@ -52,7 +53,7 @@ class PasskeyAnswer:
 
 @dataclass(frozen=True, slots=True)
 class _Found:
-    """The user of a passkey, and the credentials that are stored now."""
+    """The user of a passkey, with the user's passkeys and current credentials."""
 
     user_id: UserId
     passkeys: Passkeys
@@ -61,7 +62,7 @@ class _Found:
 
 @dataclass(frozen=True, slots=True)
 class PasskeyCheck:
-    """Counts and verifies the answers of passkeys. Any thread may call any method; all methods block."""
+    """Throttles and verifies passkey responses. Any thread may call any method; all methods block."""
 
     attempts: Attempts
     origin: Origin
@@ -77,13 +78,15 @@ class PasskeyCheck:
         *,
         in_session: bool = False,
     ) -> Answer:
-        """Verify an answer; call *act*, a sign-in or a proof, with the credentials after the passkey's use, and return its result.
+        """Verify a passkey response; then call *act* (a sign-in or a proof) with the updated credentials, and return
+        its result.
 
-        If other requests use the passkeys or the factor meanwhile, read the credentials and verify the answer again. *user_id*:
-        the user who must own the passkey; None: the passkey names its user. *in_session*: true for a proof (`Found.in_session`).
+        If another request uses the passkeys or the second factor in the meantime, read the credentials and verify the
+        response again. *user_id*: the user who must own the passkey; None: the passkey identifies its user.
+        *in_session*: True for a proof (`Found.in_session`).
 
-        Raise TooManyAttempts, PasskeyRefused, PasskeyUnknown, PasskeyCopied, the errors of *act*, and RateLimited if other requests keep
-        using the passkeys or the factor.
+        Raise TooManyAttempts, PasskeyRefused, PasskeyUnknown, PasskeyCopied, the errors of *act*, and RateLimited if
+        other requests keep using the passkeys or the second factor.
         """
         client, device = self.origin.client_address(request), self.origin.device_cookie(request)
         throttles, known = self.attempts.sign_in(None, client, device), user_id
@@ -112,9 +115,9 @@ class PasskeyCheck:
         assertion: Assertion,
         found: _Found,
     ) -> Checked:
-        """Return the credentials after a passkey's use, which counts as both factors if the passkey has verified its user.
+        """Return the credentials updated by the passkey's use. Raise PasskeyRefused, PasskeyCopied.
 
-        Raise PasskeyRefused, PasskeyCopied.
+        The use counts as both factors if the authenticator has verified the user.
         """
         passkeys, now = found.passkeys, datetime.now(UTC).replace(microsecond=0)
         of_user = find(passkeys, assertion.id), passkeys.user_handle, answer.party

@@ -26,14 +26,17 @@ from services.web.passkey_routes import Asked, Given, Offer
 
 @dataclass(frozen=True, slots=True)
 class EnterByPasskey:
-    """Continues a sign-in whose step waits for the second factor. The form names this step in the field `entry`."""
+    """Continues a sign-in that waits for the second factor. The form field `entry` contains the id of the waiting step."""
 
     name: ClassVar[str] = PasskeyUse.FACTOR.value
     needs_session: ClassVar[bool] = False
     entries: Entries
 
     def offer(self, asked: Asked, challenge: bytes) -> Offer:
-        """Return the options to use a passkey. Raise StepEnded, PasskeyMissing (no passkey is asked for, or none exists for this host)."""
+        """Return the options for using a passkey as the second factor.
+
+        Raise StepEnded, PasskeyMissing (none is usable for this host).
+        """
         step = asked.fields.get("entry", "")
         waiting = self.entries.waiting(asked.request, step)
         passkeys, use = _asked_for(waiting.credentials), _use(waiting.found.requires_factor)
@@ -46,14 +49,20 @@ class EnterByPasskey:
 
 @dataclass(frozen=True, slots=True)
 class FinishProofByPasskey:
-    """Stores a proof by a provider whose step waits for the second factor. The form names this step in the field `entry`."""
+    """Completes a proof (re-authentication) through single sign-on, once the second factor is given.
+
+    The form field `entry` contains the id of the step that waits for the factor.
+    """
 
     name: ClassVar[str] = "proof_factor"
     needs_session: ClassVar[bool] = True
     own: OwnIdentities
 
     def offer(self, asked: Asked, challenge: bytes) -> Offer:
-        """Return the options to use a passkey. Raise StepEnded, PasskeyMissing (no passkey is asked for, or none exists for this host)."""
+        """Return the options for using a passkey as the second factor.
+
+        Raise StepEnded, PasskeyMissing (none is usable for this host).
+        """
         step_id = read_step_id(asked.fields.get("entry", ""))
         found = asked.accounts.find(asked.own.session.email, NOT_COUNTED)
         passkeys = _asked_for(asked.own.current.credentials)
@@ -67,7 +76,7 @@ class FinishProofByPasskey:
 
 
 def passkey_entry(asked: Asked, given: Given) -> PasskeyEntry:
-    """Return the answer of the browser as a second factor. Raise PasskeyRefused."""
+    """Return the browser's response as a second factor. Raise PasskeyRefused."""
     assertion, now = read_assertion(given.text), datetime.now(UTC).replace(microsecond=0)
 
     def verify(passkey: Passkey, user_handle: bytes, is_required: bool) -> Passkey:
@@ -80,7 +89,7 @@ def passkey_entry(asked: Asked, given: Given) -> PasskeyEntry:
 
 
 def _asked_for(credentials: Credentials) -> tuple[Passkey, ...]:
-    """Return the passkeys that *credentials* ask for as the second factor."""
+    """Return the user's passkeys if they serve as the second factor, else none."""
     passkeys = credentials.passkeys
     return passkeys.each if passkeys and passkeys.is_factor else ()
 

@@ -1,4 +1,4 @@
-"""Linking an identity after a passkey proves that the user owns the account with the email address of the provider's answer."""
+"""Linking an identity after a passkey proves that the user owns the account with the email address in the provider's response."""
 
 from dataclasses import dataclass, replace
 from functools import partial
@@ -30,7 +30,10 @@ _ASKS_AGAIN = PasskeyRefused, PasskeyUnknown, PasskeyCopied
 
 @dataclass(frozen=True, slots=True)
 class LinkByPasskey:
-    """Links an identity to the account of a passkey, and signs in. The form field `entry` names the step of the provider's answer."""
+    """Links an identity to a passkey's account, and signs in.
+
+    The field `entry` has the id of the step that stores the provider's response.
+    """
 
     name: ClassVar[str] = "link"
     needs_session: ClassVar[bool] = False
@@ -45,7 +48,10 @@ class LinkByPasskey:
         return Offer(options=options, kept=str(step_id))
 
     async def finish(self, asked: Asked, given: Given) -> Response:
-        """Sign in; if refused, redirect to the page of the step, or to the sign-in page if the step has ended. Raise StepEnded."""
+        """Sign in; if that is refused, redirect to the page of the step, or to the sign-in page if the step has ended.
+
+        Raise StepEnded.
+        """
         request, takes_passkey = asked.request, asked.accounts.policy.takes_passkey
         attempt = partial(self.steps.attempt, request, ACCOUNT_STEP, given.kept)
         begun, waiting = await run_sync(attempt)

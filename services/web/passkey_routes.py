@@ -1,9 +1,10 @@
-"""Routes of passkeys: `/passkey/options` (get a challenge, once a button is pressed) and `/passkey` (post the answer to it).
+"""Routes of passkeys: `/passkey/options` (get a challenge after a click) and `/passkey` (post the browser's response to it).
 
-assets/page/passkey.js posts the same form to both, for every use. The first responds with JSON: `step` and the `options` for
-the browser, or a sentence `refusal`. The second responds with a redirect; after a refusal, the redirect's query has the reason.
+assets/page/passkey.js posts the same form to both, for every use. The first responds with JSON: `step` and the
+`options` for the browser, or a sentence `refusal`. The second responds with a redirect; after a refusal, the redirect's
+query has the reason.
 
-The challenge is stored in a step, which ends with the browser's first answer, whether right or wrong.
+The challenge is stored in a pending step, which ends with the browser's first response, whether right or wrong.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -46,16 +47,17 @@ class Asked(SentForm):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Offer:
-    """The options for the browser, and the data that the step of the challenge stores."""
+    """The WebAuthn options for the browser, and the data to store in the step of the challenge."""
 
     options: Mapping[str, object] = field(repr=False)
     credentials: StoredCredentials | None = None  # the credentials that the step is bound to
-    kept: str = field(default="", repr=False)  # other data, which `finish` gets as `Given.kept`
+    # other data for the step; `finish` gets it as `Given.kept`
+    kept: str = field(default="", repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Given:
-    """The answer of the browser, which is not verified yet, and the step that the answer ended."""
+    """The browser's response, which is not verified yet, and the step that it ended."""
 
     text: str = field(repr=False)
     challenge: bytes = field(repr=False)
@@ -64,7 +66,7 @@ class Given:
 
 
 class PasskeyFlow(Protocol):
-    """A purpose for which passkeys are used: the options for the browser, and the action once its answer is verified."""
+    """A use of passkeys, such as sign-in: the WebAuthn options for the browser, and the action after its response is verified."""
 
     name: ClassVar[str]  # value of the form field `use`
     # True: steps for this purpose belong to the session of a signed-in user; False: to no session
@@ -75,13 +77,16 @@ class PasskeyFlow(Protocol):
         ...
 
     async def finish(self, asked: Asked, given: Given) -> Response:
-        """Verify the answer, and do what it allows. Raise an AppError; SignedOut means that the session has ended meanwhile."""
+        """Verify the browser's response, and perform this purpose's action.
+
+        Raise an AppError; SignedOut: the session has ended in the meantime.
+        """
         ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Contents:
-    """The contents of a step, with the challenge in hexadecimal."""
+    """The contents of a step; the challenge is in hexadecimal."""
 
     challenge: str = field(repr=False)
     kept: str = field(repr=False)
@@ -92,7 +97,7 @@ _CONTENTS = TypeAdapter(_Contents)
 
 @dataclass(frozen=True, slots=True)
 class PasskeyRoutes:
-    """Routes that send challenges and process answers, for the purposes in `flows`."""
+    """Routes that send challenges and process the browser's responses, for the purposes in `flows`."""
 
     shared: Callable[[], Shared]  # raises StoreUnavailable until the backend has started
     attempts: Attempts
@@ -109,7 +114,7 @@ class PasskeyRoutes:
         ]
 
     async def _offer(self, request: Request) -> Response:
-        """Begin a step, and return its challenge as JSON."""
+        """Begin a step, and return its challenge and options as JSON."""
         if not self.origin.is_same_origin(request):
             return other_site()
         form = await all_fields(request)
@@ -147,7 +152,7 @@ class PasskeyRoutes:
         return {"step": str(step.id), "options": offer.options}
 
     async def _take(self, request: Request) -> Response:
-        """Verify the browser's answer, and do what it allows; after a refusal, redirect to the page with the form."""
+        """Verify the browser's response, and perform the purpose's action; after a refusal, redirect to the page with the form."""
         if not self.origin.is_same_origin(request):
             return other_site()
         form = await all_fields(request)
@@ -171,7 +176,7 @@ class PasskeyRoutes:
     def _end(
         self, request: Request, form: Mapping[str, str], flow: PasskeyFlow
     ) -> tuple[Asked, Given]:
-        """End the step of an answer, so that no other answer to its challenge is accepted. Raise StepEnded, SignedOut."""
+        """End the step that stores the challenge, so that only one response to it is accepted. Raise StepEnded, SignedOut."""
         asked, browser = self._asked(request, form, flow), self.origin.step_cookie(request)
         if browser is None:
             raise StepEnded
@@ -183,7 +188,10 @@ class PasskeyRoutes:
         return asked, Given(text=text, challenge=challenge, step=step, kept=contents.kept)
 
     def _asked(self, request: Request, form: Mapping[str, str], flow: PasskeyFlow) -> Asked:
-        """Return the form, with its session if its purpose needs one. Raise PasskeysUnusable, SignedOut, StoreUnavailable."""
+        """Return the parsed form, with its session if its purpose needs one.
+
+        Raise PasskeysUnusable, SignedOut, StoreUnavailable.
+        """
         party, shared, signed_in = self.origin.relying_party(request), self.shared(), None
         if party is None:
             raise PasskeysUnusable

@@ -1,4 +1,4 @@
-"""Passkeys in place of a password and the second factor: to sign in, and to prove who is signed in."""
+"""Passkeys that replace the password and the second factor: to sign in, and to prove who is signed in."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -28,7 +28,7 @@ from services.web.session_start import SessionStart, redirect
 
 @dataclass(frozen=True, slots=True)
 class SignInByPasskey:
-    """Signs in with a passkey, which names its user, so that no email address is asked for."""
+    """Signs in with a passkey. No email address is needed, because the passkey identifies its user."""
 
     name: ClassVar[str] = PasskeyUse.SIGN_IN.value
     needs_session: ClassVar[bool] = False
@@ -59,8 +59,8 @@ async def begin_session(
 ) -> Response:
     """Sign in with a passkey, or redirect to the form for the second factor if the passkey does not count as the second factor.
 
-    *prepare* takes the credentials after the use of the passkey, and returns the credentials to sign in with; it may be called
-    several times. *user_id*: as in `PasskeyCheck.given`. *identity* is linked to the account.
+    *prepare* receives the credentials updated by the passkey's use, and returns the credentials to sign in with; it may
+    be called several times. *user_id*: as in `PasskeyCheck.given`. *identity* is linked to the account.
 
     Raise the errors of `PasskeyCheck.given`, *prepare* and `sign_in_linking`.
     """

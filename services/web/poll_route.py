@@ -22,7 +22,8 @@ from services.errors import AppError, SignedOut
 from services.users import Shared
 from services.web.origin import Origin
 
-_AT_ONCE = 8  # polls that may use threads at the same time, so that sign-in never waits for polls
+# maximum polls that use threads at the same time, so that sign-ins never wait for polls
+_AT_ONCE = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +71,10 @@ class PollRoute:
 
 
 def _place(query: QueryParams) -> OpenPlace:
-    """Return the place that *query* names. Raise ValueError."""
+    """Parse the place that is open in the tab (conversation, space, archive) from *query*.
+
+    Raise ValueError if an id is invalid.
+    """
     conversation, space = query.get("c"), query.get("s")
     return OpenPlace(
         conversation_id=ConversationId(UUID(conversation)) if conversation else None,

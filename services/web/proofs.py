@@ -1,4 +1,4 @@
-"""Proofs of who is signed in: each proof gives the session a new cookie, which the response to the request sets.
+"""Proofs of who is signed in (re-authentication). Each proof gives the session a new cookie, set by the response.
 
 The previous cookie is no longer valid.
 """
@@ -16,7 +16,7 @@ from services.web.origin import Origin
 
 @dataclass(slots=True)
 class Proof:
-    """A proof of who is signed in, which one request may store, and the session's new cookie after the proof."""
+    """Stores one request's proof of who is signed in, and sets the session's new cookie in the response."""
 
     request: Request = field(repr=False)
     origin: Origin
@@ -24,9 +24,10 @@ class Proof:
     _given: tuple[Cookie, int] | None = None
 
     def note(self, shared: Shared, session: AppSession, checked: Checked) -> None:
-        """Store the proof of the user of *session*, and mark the cached sign-in details, with their times of last use, as outdated.
+        """Store the proof given in *session*, and mark the cached sign-in details (which have times of last use) as outdated.
 
-        This call blocks. Raise SignedOut (also if another proof has replaced the browser's cookie), and the errors of `Accounts.prove`.
+        This call blocks. Raise SignedOut (also if another proof has replaced the browser's cookie), and the errors of
+        `Accounts.prove`.
         """
         cookie = self.origin.session_cookie(self.request)
         if cookie is None:

@@ -41,7 +41,7 @@ _CLOSED = ("/_stcore/agent", "/_stcore/metrics", "/_stcore/upload_file", "/media
 _TABS_OF_AN_ADDRESS, _TABS_OF_ALL = 20, 500  # limits on tabs without an app session
 _ALL = "all"
 _TOO_MANY = "Too many sign-in pages are open. Close some, or try again in a minute."
-_REFUSED = WebSocketClose(1008)  # uvicorn sends it as a 403
+_REFUSED = WebSocketClose(1008)  # uvicorn responds to this refusal with status 403
 _POLL_SECONDS = 0.05
 _INLINE_SCRIPT = re.compile(r"<script(?![^>]*\bsrc=)[^>]*>(.*?)</script>", re.DOTALL)
 
@@ -62,7 +62,7 @@ def content_security_policy(index: Path) -> str:
 
 @dataclass(frozen=True, slots=True)
 class SessionMiddleware:
-    """Pure ASGI: sets the identity headers of the app session, and refuses tabs of other sites."""
+    """Pure ASGI middleware: sets the identity headers of the app session, and refuses tabs of other sites."""
 
     app: ASGIApp
     shared: Callable[[], Shared]  # raises StoreUnavailable until the backend has started
@@ -102,7 +102,7 @@ class SessionMiddleware:
                 app = PlainTextResponse("Not Found", 404)
             elif path.startswith(_STREAM):
                 app = await self._admit(HTTPConnection(scope), headers, open_tab)
-            # raised if the client disconnected before its request was complete, which is no error of the app
+            # raised if the client disconnects before its request is complete, which is not the app's fault
             with suppress(ClientDisconnect):
                 await app({**scope, "headers": headers}, receive, send_secured)
         if path == "/" and scope["type"] == "http":
@@ -154,7 +154,7 @@ class SessionMiddleware:
         async def app(scope: Scope, receive: Receive, send: Send) -> None:
             is_hung_up, waiting, loop = False, anyio.CancelScope(), asyncio.get_running_loop()
 
-            def wake() -> None:  # called in any thread
+            def wake() -> None:  # called from any thread
                 loop.call_soon_threadsafe(lambda: waiting.cancel())
 
             async def receive_until_replaced() -> Message:

@@ -48,7 +48,10 @@ class SessionStart:
         return Steps.of(self.accounts)
 
     def count_try(self, step_id: UUID) -> None:
-        """Count a try of a step in a throttle, because `Steps.renew` resets the tries in the step itself. Raise StepEnded."""
+        """Count an attempt in the throttle of a step, because `Steps.renew` resets the count in the step itself.
+
+        Raise StepEnded.
+        """
         try:
             self.accounts.backend.count_throttles([self.attempts.tries(step_id)])
         except errors.TooManyAttempts:
@@ -64,10 +67,11 @@ class SessionStart:
         is_new_account: bool = False,
         page: Callable[[str], Response] = redirect,
     ) -> Response:
-        """Return the redirect to *target*, or to the front page if *target* is another user's conversation.
+        """Set the session's cookies; return the redirect to *target*, or if that is another user's chat, to the front page.
 
-        *page*: a function that builds a different response, with a link to the target. Unless the account is new, its user is
-        notified of a new device. A user whose address is a placeholder is redirected to the Account page if the app sends mail.
+        *page*: a function that builds a different response, with a link to the target. Unless the account is new, its
+        user is notified of a new device. A user whose address is a placeholder is redirected to the Account page if the
+        app sends email.
         """
         cache = self.shared().session_cache
         await run_sync(cache.add, cookie, session)

@@ -19,7 +19,7 @@ from services.web import streamlit_assets
 from services.web.forms import local_path
 from services.web.page_assets import app_files
 
-WRONG_CODE = "Wrong code. Enter the code that the app shows now."  # value of `Enrolment.refusal`
+WRONG_CODE = "Wrong code. Enter the code that the app shows now."  # shown as `Enrolment.refusal`
 _ISSUER = "Daybook"
 _FILE = "daybook-recovery-codes.txt"
 SIGN_OUT_OTHERS = """<label class="db-check"><input type="checkbox" name="others" value="yes">
@@ -44,8 +44,10 @@ class Enrolment:
     action: str = field(repr=False)  # the path that the form posts to, with the field `code`
     hidden: Mapping[str, str] = field(repr=False)  # hidden fields of the form
     cancel: str = field(repr=False)  # the path that Cancel leads to
-    refusal: str = field(default="", repr=False)  # a sentence: why the last code was refused
-    offers_sign_out: bool = False  # the form can sign out all other devices (field `others`)
+    # a sentence that says why the last code was refused
+    refusal: str = field(default="", repr=False)
+    # True: the form offers to sign out all other devices (field `others`)
+    offers_sign_out: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,7 +75,7 @@ class ShownOnce(Enum):
 
 
 def enrol_page(enrolment: Enrolment) -> Response:
-    """Return the page with the QR code and the setup key. This takes some 40 ms, so call it in a thread."""
+    """Return the page with the QR code and the setup key. This takes about 40 ms, so call it in a thread."""
     key = secret_text(enrolment.secret)
     groups = " ".join(key[start : start + 4] for start in range(0, len(key), 4))
     svg = qr_svg(provisioning_uri(enrolment.secret, enrolment.address, _ISSUER))
@@ -128,12 +130,12 @@ def codes_page(codes: tuple[str, ...], address: EmailAddress) -> Callable[[str],
 
 
 def codes_were_shown(_: Request) -> Response:
-    """Return the page for a reload, which says that the recovery codes were already shown."""
+    """Return the page that replaces the recovery codes after a reload; it says that they were already shown."""
     return shown_page(ShownOnce.RECOVERY_CODES)
 
 
 def shown_page(shown: ShownOnce) -> Response:
-    """Return the page that replaces a page which was already shown, for example after a reload."""
+    """Return the page that is shown in place of one-time content, for example after a reload."""
     title, sentence, advice = shown.value
     return plain_page(
         title,
@@ -181,7 +183,7 @@ def plain_page(title: str, body: str, *, has_passkey_form: bool = False) -> Resp
 
 
 def _copy_button(text: str) -> str:
-    """Return the HTML of a Copy button, whose clicks assets/page/copy.js handles."""
+    """Return the HTML of a Copy button; assets/page/copy.js handles its clicks."""
     encoded = b64encode(text.encode()).decode()
     return f'<button type="button" title="Copy" data-copy="{encoded}" hidden>Copy</button>'
 

@@ -1,4 +1,4 @@
-"""Codes in place of a password: to sign in, to reset the password, and to prove who is signed in."""
+"""Codes that are used instead of a password: to sign in, to reset the password, and to prove who is signed in."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -35,7 +35,7 @@ from services.web.session_start import SessionStart
 
 @dataclass(frozen=True, slots=True)
 class _AccountCode:
-    """A code for a user who is not signed in, mailed to the email address of the account."""
+    """A code for a user who is not signed in, emailed to the address of the account."""
 
     name: ClassVar[str]
     purpose: ClassVar[CodePurpose]
@@ -54,7 +54,7 @@ class _AccountCode:
 
 @dataclass(frozen=True, slots=True)
 class SignInByCode(_AccountCode):
-    """Signs in with a code, in place of a password."""
+    """Signs in with a code instead of a password."""
 
     name: ClassVar[str] = CodePurpose.SIGN_IN
     purpose: ClassVar[CodePurpose] = CodePurpose.SIGN_IN
@@ -92,7 +92,7 @@ class ResetPassword(_AccountCode):
 
 @dataclass(frozen=True, slots=True)
 class ProveByCode:
-    """Proves who is signed in, with a code in place of the password, if the email address is confirmed."""
+    """Proves who is signed in, with a code instead of the password, if the email address is confirmed."""
 
     name: ClassVar[str] = CodePurpose.PROVE
     needs_session: ClassVar[bool] = True

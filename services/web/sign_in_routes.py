@@ -1,5 +1,7 @@
-"""Routes of sessions and accounts: `/session` (sign in), `/session/end`, `/account` (sign up), `/proof` (prove again who
-is signed in), and two that need a proof: `/account/password` (set a password), `/account/end` (delete the account).
+"""Routes of sessions and accounts.
+
+`/session` (sign in), `/session/end` (sign out), `/account` (sign up), `/proof` (prove again who is signed in), and two
+that need a proof: `/account/password` (set a password) and `/account/end` (delete the account).
 
 Native HTML forms post here. The response is always a redirect; after a refusal, its query has the reason. Neither the
 redirect's URL nor a log contains the email address or password that was entered.
@@ -47,7 +49,7 @@ from services.web.session_start import SessionStart
 
 Answer = TypeVar("Answer")
 
-# sign-in methods with which the sign-up form can create an account: either of them is enough
+# sign-in methods with which the sign-up form can create an account: one of them is enough
 BY_FORM = frozenset({SignInMethod.PASSWORD, SignInMethod.CODE})
 _ACCOUNT = "/account"  # path of the Account page, and of the route that signs up
 
@@ -58,7 +60,8 @@ class SignInRoutes:
 
     start: SessionStart
     lanes: HashingLanes = field(default_factory=HashingLanes)
-    by_code: SignUpByCode | None = None  # None: no mail is sent, so no code confirms an address
+    # None: the app sends no email, so no code confirms an address
+    by_code: SignUpByCode | None = None
     methods: frozenset[SignInMethod] = ALL_METHODS  # sign-in methods that are enabled
 
     def routes(self) -> list[Route]:
@@ -82,7 +85,8 @@ class SignInRoutes:
     def _of_passwords(self) -> tuple[Route, ...]:
         return (
             Route("/account/password", self._change_password, methods=["POST"]),
-            # W3C, A Well-Known URL for Changing Passwords: password managers open this URL if unknown URLs beside it get a 404
+            # W3C, A Well-Known URL for Changing Passwords: password managers use this URL only if unknown URLs next to
+            # it get a 404
             Route("/.well-known/change-password", RedirectResponse(_ACCOUNT, 303)),
         )
 
@@ -131,8 +135,8 @@ class SignInRoutes:
     ) -> Response:
         """Create an account, or send a code that completes the sign-up (`SignUpCode`).
 
-        If passwords are disabled, only codes sign in to the account. Raise SignUpsClosed if no code can be sent in that case,
-        because the app sends no mail, or because Supabase Auth confirms addresses itself.
+        If passwords are disabled, the user can sign in to the account only with codes. Raise SignUpsClosed if no code
+        can be sent in that case, because the app sends no email, or because Supabase Auth confirms addresses itself.
         """
         throttles = self.start.attempts.sign_up(self.start.origin.client_address(request))
         found = await run_sync(self._accounts.find_for_sign_up, email, throttles, code)
@@ -156,7 +160,7 @@ class SignInRoutes:
         )
 
     async def _find(self, request: Request, email: EmailAddress) -> Found:
-        """Count an attempt to sign in as *email*, and return the stored data of this address."""
+        """Count an attempt to sign in as *email*, and return the account data stored for this address."""
         device, address = (
             self.start.origin.device_cookie(request),
             self.start.origin.client_address(request),
@@ -165,9 +169,9 @@ class SignInRoutes:
         return await run_sync(self._accounts.find, email, throttles)
 
     async def _checked(self, request: Request, found: Found, password: str) -> Checked:
-        """Return the credentials if *password* is right and the account allows sign-in by password. Raise WrongCredentials.
+        """Return the credentials. Raise WrongCredentials if *password* is wrong or the account disallows passwords.
 
-        MethodOff is not raised if passwords are disabled, because this would reveal that the password is right.
+        The error is the same in both cases, because MethodOff would reveal that the password is right.
         """
         checked = await self._hash(request, lambda: found.checked(password), found.known_user)
         if not self._accounts.policy.opens(checked.credentials, BY_PASSWORD):

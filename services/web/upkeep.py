@@ -16,13 +16,13 @@ _LOOK_SECONDS = 3.0  # seconds between two checks for data that is no longer use
 
 
 def failed_check(backend: Backend, root_keys: RootKeys) -> Failed | None:
-    """Return the failure if the store is unusable or a root key of stored data is missing; else None, also while the store is down."""
+    """Return the failure if an operator must repair the store or add a root key of its data; None while it is unreachable."""
     try:
         backend.check()
         root_keys.refuse_missing(backend.root_key_versions())
     except (Misconfigured, RowsCut) as error:
         return Failed(error.public)
-    except StoreUnavailable:  # no failure, because the check is repeated once the store is back
+    except StoreUnavailable:  # not a failure, because the check is repeated once the store is back
         pass
     return None
 

@@ -15,11 +15,13 @@ from services.store.tables.in_memory import InMemoryStore
 from tests.database import servers
 from tests.database.people import client_to, psycopg_world, rest_world
 from tests.firestore import stores_at
+from tests.runs import IS_WHOLE
 from tests.stores import folder_in_memory, made_in
 
 _PROOF_KEY = new_key()
 # shares of a property's histories: files take longer than memory, and an emulator longest
-_SHARES = {SqlitePlace: 0.2, FilesPlace: 0.05, FirestorePlace: 0.01}
+_SHARES = {SqlitePlace: 0.05, FilesPlace: 0.05, FirestorePlace: 0.01}
+_FIRESTORE = [FirestorePlace] if IS_WHOLE else []  # which has a suite of its own
 _numbers = itertools.count()
 
 
@@ -108,8 +110,8 @@ def either_world(request):
 
 @pytest.fixture(
     scope="module",
-    params=[None, SqlitePlace, FilesPlace, FirestorePlace],
-    ids=["in-memory", "sqlite", "json", "firestore"],
+    params=[None, SqlitePlace, FilesPlace, *_FIRESTORE],
+    ids=["in-memory", "sqlite", "json", "firestore"][: 3 + len(_FIRESTORE)],
 )
 def tables(request):
     """Yield a function that makes the tables of the rules, and the share of the histories to run over them."""

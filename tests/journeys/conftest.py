@@ -1,6 +1,6 @@
 """The real app, a scripted model, and users with real browsers.
 
-With DAYBOOK_JOURNEY_STORE=sqlite the apps keep their data in SQLite, instead of the embedded stack; with DAYBOOK_JOURNEYS=all the
+With DAYBOOK_JOURNEY_STORE=sqlite the apps keep their data in SQLite, instead of the embedded stack; with DAYBOOK_TESTS=all the
 journeys of accounts, each of which every run has on one store, run on both.
 """
 
@@ -13,9 +13,9 @@ import pytest
 from playwright.sync_api import sync_playwright
 
 from tests.journeys.people import PASSWORD, SECONDS, Person
-from tests.journeys.runs import IS_WHOLE
 from tests.mail_server import mail_server
 from tests.model_server import ModelServer
+from tests.runs import IS_WHOLE
 from tests.stack.apps import App, running
 
 # Chromium without a window's frame takes a quarter less of a journey's CPU time. If both programs are missing, the journeys fail:

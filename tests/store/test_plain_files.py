@@ -155,6 +155,19 @@ def test_import_of_an_old_file_is_a_use_of_the_chat(place, incoming):
     assert thread.conversation.updated_at >= before
 
 
+def test_file_of_a_later_year_is_taken_up_and_a_folder_of_no_user_is_not(place, incoming):
+    (incoming / "garden.json").write_text(json.dumps(SAID))
+    os.utime(incoming / "garden.json", (10**12, 10**12))
+    placeholder = incoming.parents[1] / "xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx" / "in"
+    placeholder.mkdir(parents=True)
+    (placeholder / "garden.json").write_text(json.dumps(SAID))
+
+    [thread] = chats(place)
+
+    assert all(one.created_at <= datetime.now(UTC) for one in thread.messages)
+    assert [one.name for one in placeholder.iterdir()] == ["garden.json"]
+
+
 def test_long_list_becomes_one_chat_that_goes_on(place, incoming):
     said = [{"role": ("user", "assistant")[n % 2], "content": f"line {n}"} for n in range(1000)]
     (incoming / "long.json").write_text(json.dumps(said))

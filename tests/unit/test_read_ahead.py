@@ -17,6 +17,7 @@ from services.store.supabase.api import Gateway
 from services.store.supabase.rows import SupabaseRows
 from tests.fakes import MAYA
 from tests.stack.apps import SECONDS
+from tests.stores import InMemoryDatabase
 
 
 def test_value_is_read_ahead_once():
@@ -99,3 +100,17 @@ def test_conversation_known_or_forgotten_since_is_read_again(database, garden, d
     database.go_on(garden, "And beans?", "In May.")
 
     assert len(store.turns.read(garden)[0].messages) == 4
+
+
+def test_list_read_while_a_title_is_stored_is_read_again():
+    database = InMemoryDatabase(MAYA)
+    garden = database.hold("Garden", "When do I sow peas?", "In March.")
+    conversations = database.store().conversations
+
+    def titles():
+        return [one.title for one in conversations.recent(500)]
+
+    database.rows.before["change_conversation"] = titles
+    conversations.rename(garden, "Peas")
+
+    assert titles() == ["Peas"]

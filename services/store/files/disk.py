@@ -1,7 +1,7 @@
-"""The files of a store in one folder. Data written by a method survive a power cut once the method has returned.
+"""Durable file operations in the folder of a store: once a method has returned, its writes survive a power cut.
 
-File names are relative to the open folder, even if it is moved. The last methods of `Disk` are the single operations,
-which tests record: the power may fail between any two of them.
+File names are relative to the open folder, and stay valid if the folder is moved. The last methods of `Disk` are single
+file-system operations: the power may fail between any two of them, and tests record them to simulate that.
 """
 
 import errno
@@ -14,19 +14,20 @@ from pathlib import Path
 # suffixes of temporary file names: DRAFT for a new file before its rename, _GONE for a file that is being destroyed
 DRAFT, _GONE = "~draft", "~gone"
 _CHUNK = 1 << 20  # maximum bytes that one write overwrites
-_FULL_SYNC: int | None = getattr(fcntl, "F_FULLFSYNC", None)  # macOS: empties the disk's cache, too
+# the fcntl command of macOS that also flushes the disk's own cache; None on other systems
+_FULL_SYNC: int | None = getattr(fcntl, "F_FULLFSYNC", None)
 
 
 class SyncFailed(OSError):
-    """Raised if the system may have lost data that were written before."""
+    """Raised if a sync to the disk failed: data written earlier may be lost."""
 
 
 class Disk:
-    """The files in the folder at *path*. Each method raises OSError."""
+    """The files in the folder at *path*. Each method may raise OSError."""
 
     def __init__(self, path: Path) -> None:
         self.path, self._has_failed = path, False
-        self._lasting = {"."}  # folders whose directory entries have been synced
+        self._lasting = {"."}  # folders whose names in their parent folders have been synced
         # folder and open descriptor of each replaced file whose bytes have yet to be overwritten
         self._replaced = list[tuple[str, int]]()
         self._root = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -53,7 +54,7 @@ class Disk:
             return []
 
     def replace(self, name: str, data: bytes) -> None:
-        """Replace a file atomically; then overwrite the bytes of the old file, and of old files left by earlier errors."""
+        """Replace a file atomically; then overwrite with zeros the old file and any old files that earlier errors left."""
         self.make_folders(_folder_of(name))
         with self._opened(name + DRAFT, os.O_WRONLY | os.O_CREAT | os.O_TRUNC) as descriptor:
             self.write(descriptor, data, 0)
@@ -78,7 +79,7 @@ class Disk:
             os.close(self._replaced.pop()[1])
 
     def append(self, name: str, data: bytes) -> None:
-        """Append to a file. An error or a power cut may leave only a part of *data*, or zeros, at its end."""
+        """Append *data* to a file. An error or a power cut may leave only a part of *data*, or zeros, at the file's end."""
         with self._opened(name, os.O_WRONLY) as descriptor:
             self.write(descriptor, data, os.fstat(descriptor).st_size)
             self.sync(descriptor)
@@ -95,11 +96,11 @@ class Disk:
                 self.sync(descriptor)
 
     def destroy(self, name: str) -> None:
-        """Overwrite and remove a file, if there is one, and then its folders if they are empty.
+        """Overwrite a file with zeros and remove it, and then its folders if they are empty; do nothing if there is no file.
 
         The file is renamed first, so that after an error `tidy` or another call can finish its destruction.
         """
-        with suppress(FileNotFoundError):  # an earlier call may have renamed it
+        with suppress(FileNotFoundError):  # an earlier call that failed may have renamed the file
             self.rename(name, name + _GONE)
         with suppress(FileNotFoundError):
             self.size(name + _GONE)  # raises if there is nothing to destroy
@@ -107,7 +108,10 @@ class Disk:
             self._finish(name + _GONE)
 
     def make_folders(self, name: str) -> None:
-        """Make a folder and its parents. Sync existing folders, too: a process may have been killed before it synced them."""
+        """Make a folder and its parents.
+
+        Sync existing folders, too: the process that made them may have been killed before it synced them.
+        """
         if name in self._lasting:
             return
         self.make_folders(_folder_of(name))
@@ -117,7 +121,7 @@ class Disk:
         self._lasting.add(name)
 
     def tidy(self) -> None:
-        """Destroy the drafts and the half-destroyed files that a process left when it ended."""
+        """Destroy the drafts and the partly destroyed files that an earlier process left."""
         for path, _, names in os.walk(self.path):
             folder = os.path.relpath(path, self.path)
             if unfinished := [name for name in names if name.endswith((DRAFT, _GONE))]:
@@ -150,7 +154,7 @@ class Disk:
         finally:
             os.close(descriptor)
 
-    # --- single operations
+    # --- single operations: the power may fail between any two of them
 
     def open(self, name: str, flags: int) -> int:
         return os.open(name, flags | os.O_CLOEXEC, 0o600, dir_fd=self._root)
@@ -165,7 +169,10 @@ class Disk:
         os.ftruncate(descriptor, size)
 
     def sync(self, descriptor: int) -> None:
-        """Sync a file to the disk. Raise SyncFailed if this or an earlier sync failed: the system reports a loss only once."""
+        """Sync a file to the disk.
+
+        Raise SyncFailed if this or an earlier sync failed: the system reports lost data only once.
+        """
         try:
             if self._has_failed:
                 raise OSError(errno.EIO, os.strerror(errno.EIO))
@@ -199,12 +206,12 @@ class AppendedFile:
 
     def __init__(self, disk: Disk, name: str) -> None:
         self.name, self.size, self.synced_size = name, 0, 0  # sizes in bytes
-        # so many bytes of the file must be synced before a block's result may be returned
+        # the number of bytes that must be synced before the result of a block may be returned
         self.lasting_size = 0
-        # _is_whole is false if a failed write left bytes after `size`
+        # _is_whole: false if a failed write may have left bytes after `size`
         self._disk, self._is_whole = disk, True
         self._is_destroyed = False
-        # the file may exist: an earlier attempt that failed may have left it empty
+        # an empty file may exist already: an earlier attempt may have failed after creating it
         self._descriptor = disk.open(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         try:
             self._identity = _identity(os.fstat(self._descriptor))
@@ -217,14 +224,14 @@ class AppendedFile:
         os.close(self._descriptor)
 
     def append(self, data: bytes) -> None:
-        """Append all of *data*; first cut off the bytes that an earlier, failed append has left, if any."""
+        """Append *data*; first remove the bytes that an earlier, failed append left at the end of the file."""
         self.mend()
         self._is_whole = False
         self._disk.write(self._descriptor, data, self.size)
         self._is_whole, self.size = True, self.size + len(data)
 
     def mend(self) -> None:
-        """Cut off the bytes that a failed append has left."""
+        """Truncate the file if a failed append left bytes at its end."""
         if not self._is_whole:
             self._disk.truncate(self._descriptor, self.size)
             self._disk.sync(self._descriptor)

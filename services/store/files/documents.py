@@ -10,8 +10,8 @@ from services.store.tables.schema import MESSAGES
 
 Key = tuple[str, str]  # a row's table name and key
 _START = b'{"table":"'
-# in files, the field "body" of a message is named "content", as in other programs; no text contains these bytes,
-# because JSON escapes quotes
+# In files, the field "body" of a message is named "content", as in other chat programs. The replacement of these bytes
+# never hits a message's text, because JSON escapes the quotes in texts.
 _OWN_NAME, _COMMON_NAME = b',"body":', b',"content":'
 
 
@@ -28,7 +28,7 @@ def line_of(table: Table[Any], row: object) -> bytes:
 
 
 def read_line(line: bytes) -> tuple[Table[Any], Any]:
-    """Return the table and the row of a line. Raise Damaged."""
+    """Return the table and the row of a line. Raise Damaged if the line is not a row of a table."""
     name, _, fields = line.removeprefix(_START).partition(b'",')
     table = TABLES.get(name.decode(errors="replace"))
     if table is None or not line.startswith(_START):
@@ -38,13 +38,13 @@ def read_line(line: bytes) -> tuple[Table[Any], Any]:
         text = text.replace(_COMMON_NAME, _OWN_NAME, 1)
     try:
         return table, read_row(table, text)
-    except ValueError:  # not chained, because the error's message repeats the text
+    except ValueError:  # not chained, because the error's message repeats the row
         raise Damaged from None
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """A change to a file that has yet to be written."""
+    """A change that has yet to be written to a file."""
 
     data: bytes = field(repr=False)
     # true: *data* replaces the file, which is deleted if *data* is empty; false: *data* is appended
@@ -55,9 +55,9 @@ class Document:
     """The rows of one file by table and key, in the order in which they were first stored."""
 
     def __init__(self, data: bytes = b"") -> None:
-        """Read the rows of a file. Raise Damaged."""
+        """Read the rows of a file. Raise Damaged if a line is not a row, or the last line is incomplete."""
         self.rows: dict[str, dict[str, Any]] = {}
-        self.size = 0  # bytes
+        self.size = 0  # total size of the lines in bytes
         self._lines: dict[Key, bytes] = {}
         self._added: list[bytes] = []  # lines to append, unless the file must be rewritten
         self._is_rewritten, self._is_stored = False, bool(data)
@@ -89,7 +89,7 @@ class Document:
         self._is_rewritten = True
 
     def take_change(self) -> Change:
-        """Return the bytes that the file lacks, and count them as stored from now on."""
+        """Return the change that brings the file up to date, and mark this document as unchanged."""
         is_whole = self._is_rewritten or not self._is_stored
         lines = self._lines.values() if is_whole else self._added
         change = Change(b"".join(line + b"\n" for line in lines), is_whole)

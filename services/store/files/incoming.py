@@ -1,7 +1,8 @@
-"""The import of chats that users put as files into the folder of a store whose texts are not sealed.
+"""The import of chats from JSON files that users put into the folder of a store without encryption.
 
-A file in `FOLDER/<user id>/in/` is a JSON list of objects with a role (user or assistant) and a content. At the app's start
-the file becomes a conversation, without turns and costs, and moves to `in/done/`. An unreadable file stays in `in/`.
+A file in `FOLDER/<user id>/in/` is a JSON list of objects with a role (user or assistant) and a content. When the app
+starts, it stores the file as a conversation without turns and costs, and moves the file to `in/done/`. A file that it
+cannot read stays in `in/`.
 """
 
 import os
@@ -11,6 +12,7 @@ from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
 from stat import S_ISREG
+from time import time
 from typing import Literal
 from uuid import UUID, uuid5
 
@@ -33,7 +35,8 @@ _LARGEST_FILE = 10_000_000  # bytes
 _NAMESPACE = UUID("1f3b6c52-0f5e-4f0b-9a55-5f6d0a6d8f31")
 _SLICE = MOST_WRITES - 2
 _NAMES = "*.[jJ][sS][oO][nN]"
-_FILES = f"????????-????-????-????-????????????/in/{_NAMES}"
+_USER = "-".join("[0-9a-f]" * digits for digits in (8, 4, 4, 4, 12))
+_FILES = f"{_USER}/in/{_NAMES}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,15 +51,17 @@ _CHATS = TypeAdapter(list[_Said])
 
 
 def take_up(tables: AllTables, folder: Path, policy: MemoryPolicy) -> None:
-    """Import the chats in the files that users have put into their folders, with *policy*. Raise StoreUnavailable, OSError.
+    """Import the chats in all users' folders `in`, with the memory policy *policy*. Raise StoreUnavailable, OSError.
 
-    A file that cannot be moved afterwards stays, and is imported again at the next start, as the same chat.
+    A file that cannot be moved afterwards is read again at the next start, but makes no second chat: a chat's id depends
+    only on the content of its file.
     """
     for file in sorted(folder.glob(_FILES)):
         user_id = UserId(UUID(file.parents[1].name))
         content = _content(file)
         if said := _read(content):
-            at = datetime.fromtimestamp(file.stat().st_mtime, UTC)
+            # `min`, because the file's time may be in the future, even beyond the range of `datetime`
+            at = datetime.fromtimestamp(min(file.stat().st_mtime, time()), UTC)
             conversation_id = ConversationId(uuid5(_NAMESPACE, sha256(content).hexdigest()))
             _store(tables, user_id, conversation_id, said, at, policy)
             done = file.parent / "done"
@@ -80,7 +85,7 @@ def _content(file: Path) -> bytes:
 
 
 def _open(path: str, flags: int) -> int:
-    """Open *path* without waiting for the other end of a pipe, and without following a link."""
+    """Open *path*; do not wait for the other end of a pipe, and do not follow a symbolic link."""
     return os.open(path, flags | os.O_NONBLOCK | os.O_NOFOLLOW)
 
 
@@ -143,7 +148,7 @@ def _store(
 
 
 def _rows(conversation_id: ConversationId, said: list[_Said], at: datetime) -> list[MessageRow]:
-    """Return the rows of the messages of a conversation, all of the time *at*."""
+    """Return the rows of a conversation's messages, each with *at* as its time."""
     ids = [MessageId(uuid5(conversation_id, str(seq))) for seq in range(1, len(said) + 1)]
     return [
         MessageRow(

@@ -1,4 +1,4 @@
-"""The journal of a store over files: writes are appended here, with a checksum, before they go into documents."""
+"""The journal of a store over files: writes are appended to it, with a checksum, before documents change."""
 
 import json
 import re
@@ -17,7 +17,7 @@ from services.store.tables.protocol import Table
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """A write to a document: a row is stored in it or, if the line is empty, deleted from it."""
+    """A write to a document, which stores a row in it or, if `line` is empty, deletes the row with `key`."""
 
     path: str = field(repr=False)  # the document's path
     table: Table[Any]
@@ -34,18 +34,18 @@ class Operation:
 class _Record:
     """A line of the journal."""
 
-    synced: int  # bytes of the journal that were on the disk when the line was written
-    # for a stored row: path and row; for a deleted row: path, table and key
+    synced: int  # bytes of the journal that were synced when this line was written
+    # (path, row) stores a row; (path, table, key) deletes a row
     writes: list[tuple[str, dict[str, Any]] | tuple[str, str, str]] = field(repr=False)
 
 
 _RECORDS, _SIZES = TypeAdapter(_Record), TypeAdapter(dict[str, NonNegativeInt])
-# matches no path that leads out of the store's folder
+# matches only paths inside the store's folder
 _PATH = re.compile(r"[\w-]+(?:/[\w-][\w.-]*){1,2}")
 
 
 def journal_line(operations: Iterable[Operation], synced: int) -> bytes:
-    """Return *operations* as a line of the journal; *synced*: the number of journal bytes that are on the disk."""
+    """Return *operations* as a line of the journal; *synced*: the number of the journal's bytes that are on the disk."""
     writes = b",".join(
         b"[%b,%b]" % (json.dumps(one.path).encode(), one.line)
         if one.line
@@ -75,12 +75,12 @@ def read_journal(data: bytes) -> tuple[list[Operation], int]:
 
 
 def sizes_text(sizes: Mapping[str, int]) -> bytes:
-    """Return *sizes* as JSON: for each path, the size that the document had before an append."""
+    """Return as JSON the *sizes* that documents had before an append, keyed by path."""
     return _SIZES.dump_json({**sizes})
 
 
 def read_sizes(data: bytes | None) -> dict[str, int]:
-    """Return, for each path, the document's size before an unfinished append; {} if *data* is None. Raise Damaged."""
+    """Return the sizes of documents before an unfinished append, keyed by path; {} for None. Raise Damaged if malformed."""
     if data is None:
         return {}
     try:
@@ -98,7 +98,7 @@ def _read(line: bytes) -> _Record | None:
         return None
     try:
         return read_json(_RECORDS, body)
-    except ValueError:  # not chained, because the error's message repeats the text
+    except ValueError:  # not chained, because the error's message repeats the line
         raise Damaged from None
 
 

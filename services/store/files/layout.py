@@ -1,7 +1,7 @@
 """The assignment of rows to documents in a store over files.
 
 A document is a file of rows; its name is relative to the folder of a user, or of the shared tables. A selection reads
-only the documents that may have the selected rows.
+only the documents that may contain the selected rows.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -25,8 +25,8 @@ from services.store.tables.schema import (
 
 _OPEN, _CHATS = "open-turns", "chats/"
 _LOOSE = "loose"  # receipts and thoughts whose turn or message is not stored yet
-# for each table: its documents and (ending with a slash) its folders, which have a document for each chat, message or
-# month; the other tables of a user share the document "user"
+# The documents that each table is stored in. A name that ends with a slash is a folder with one document for each chat,
+# message or month. All other tables of a user share the document "user".
 _DOCUMENTS = {
     MESSAGES.name: (_CHATS,),
     THOUGHTS.name: (_LOOSE, _CHATS),
@@ -56,7 +56,7 @@ TABLES = schema.TABLES | {LOCATIONS.name: LOCATIONS}
 class Layout:
     """The documents of one user, or of the shared tables."""
 
-    # takes the id of a `Location`, and returns its document
+    # returns the document of the `Location` with the given id; None if there is none
     locate: Callable[[str], str | None]
     names: Callable[[str], list[str]]  # returns the names of all documents in a folder
 
@@ -99,7 +99,7 @@ class Layout:
     def selected(
         self, table: Table[Any], where: Mapping[str, object], within: Range | None
     ) -> Iterator[str]:
-        """Return the documents that may have rows of a selection."""
+        """Return the documents that may contain rows of a selection."""
         if table is TURNS and where.get("finished_at", "") is None:
             return iter([_OPEN])
         for column, start in (("client_turn_id", "client "), ("prompt_id", ""), ("parent_id", "")):
@@ -123,7 +123,7 @@ class Layout:
     def _all(self, table: Table[Any], part: str | None) -> Iterator[str]:
         """Return the documents of *table* outside of folders, and the documents in its folders that *part* selects.
 
-        *part*: a path with a slash selects this one document; another text selects documents with this text in their names;
+        *part*: a path with a slash selects this one document; any other text selects the documents whose names contain it;
         None selects no document.
         """
         for document in _documents_of(table):
@@ -161,7 +161,7 @@ def _documents_of(table: Table[Any]) -> tuple[str, ...]:
 
 
 def _is_within(month: str, within: Range) -> bool:
-    """Return True if *month* (YYYY-MM) may have days within a range of days; True for a range of other values."""
+    """Return True if a day of *month* (YYYY-MM) may be in the range *within*, or if *within* is not a range of days."""
     above, up_to = (
         f"{one:%Y-%m}" if isinstance(one, date) else month for one in (within.above, within.up_to)
     )

@@ -1,4 +1,4 @@
-"""The place of a store in a folder of JSON files: checking it before the app starts, making and opening the store."""
+"""The folder of a store over JSON files: its checks before the app starts, its creation and its opening."""
 
 import json
 import os
@@ -19,7 +19,7 @@ from services.store.operator import Finding, Mark
 # Increase this number, and migrate older folders, with each change that a released version would misread or report as
 # damage, such as a new table. No version is released yet.
 _FORMAT = 1
-_MARK = "daybook.json"  # this file is made last: a folder without it is not a store yet
+_MARK = "daybook.json"  # this file is created last: a folder without it is not a store yet
 # the files that may exist if the creation of a store was interrupted
 _EMPTY = {".gitignore", "lock", f".gitignore{DRAFT}", f"{_MARK}{DRAFT}"}
 
@@ -30,7 +30,7 @@ class FilesPlace:
 
     path: Path
     is_plain: bool = False  # true: the store's texts are not sealed
-    policy: MemoryPolicy = field(default=Summary())  # of the chats that are imported
+    policy: MemoryPolicy = field(default=Summary())  # the memory policy of imported chats
 
     @property
     def kind(self) -> str:
@@ -108,7 +108,7 @@ class FilesPlace:
         return {"application": "daybook", "format": _FORMAT, "is_plain": self.is_plain}
 
     def _check_mark(self) -> None:
-        """Raise Misconfigured if the file `_MARK` is damaged, names a later version, or has another value of `is_plain`."""
+        """Raise Misconfigured if the file `_MARK` is damaged, names a later version, or contradicts `is_plain`."""
         try:
             mark = json.loads((self.path / _MARK).read_bytes())
             is_own, version = mark["application"] == "daybook", int(mark["format"])
@@ -133,7 +133,8 @@ def _make_folder(path: Path) -> None:
         with closing(Disk(above)) as disk:
             disk.make_folders(str(path.relative_to(above)))
     except PermissionError:
-        if not path.is_dir():  # an admin may have made it in a folder that Daybook cannot list
+        # no error if the folder exists: an admin may have made it inside a folder that Daybook cannot list
+        if not path.is_dir():
             raise
 
 

@@ -30,12 +30,14 @@ from services.store.tables.adapters import CheckedBlock, UserTables
 from services.store.tables.in_memory import selected
 from services.store.tables.protocol import Answer, Block, Range, Row, Table
 
-_SECONDS = 1.0  # maximum seconds between a write to the journal and the writes to documents
-_LARGEST_JOURNAL = 4_000_000  # bytes; a larger journal is written to documents at once
+_SECONDS = 1.0  # maximum seconds between a write to the journal and the write to documents
+# in bytes; once the journal is larger, its writes go to the documents immediately
+_LARGEST_JOURNAL = 4_000_000
 _CACHED_BYTES = 32_000_000  # maximum bytes of cached documents
 _UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _JOURNAL, _END = "journal-", ".jsonl"
-# this file has the sizes of documents before unfinished appends; the next start truncates the documents to these sizes
+# this file lists the documents' sizes before appends that are not finished: after a crash, only the bytes up to these
+# sizes can be trusted
 _SIZES = "appends.json"
 _DOCUMENT_BYTES = 1000  # bytes counted for each cached document in addition to its size
 
@@ -44,11 +46,12 @@ class FilesStore:
     """Implements `AllTables` over the files in one folder. Any thread may call any member."""
 
     def __init__(self, disk: Disk, lock: FileLock) -> None:
-        """Apply the journals to the documents. *lock*: the store's lock, already acquired. Raise Damaged, OSError."""
+        """Apply the journals that an earlier process left. *lock*: the store's lock, already acquired. Raise Damaged, OSError."""
         self._disk, self._file_lock = disk, lock
         self._lock, self._syncing = threading.RLock(), threading.Lock()
-        self._documents = OrderedDict[str, Document]()  # by path; the last used document is last
-        self._cached_bytes = 0  # the size of all cached documents
+        # cached documents by path; the most recently used document is last
+        self._documents = OrderedDict[str, Document]()
+        self._cached_bytes = 0  # bytes counted for all cached documents
         self._written = set[str]()  # the paths of documents that are being written
         self._names = dict[str, set[str]]()  # names of documents, by folder
         self._failure = ""  # why the store is blocked until a restart; "": it is not blocked
@@ -85,7 +88,7 @@ class FilesStore:
     def run(
         self, user_id: UserId | None, work: Callable[[Block], Answer], *, is_lasting: bool
     ) -> Answer:
-        """Run *work* over a user's tables and the shared tables; return once all lasting writes so far are on the disk."""
+        """Run *work* over a user's tables and the shared tables; return once all durable writes so far are on the disk."""
         with self._errors():
             with self._lock:
                 if self._is_closed:
@@ -118,7 +121,7 @@ class FilesStore:
             self._disk.close()
             self._file_lock.close()
 
-    # --- documents and names that blocks read
+    # --- reading: documents and the names of documents
 
     def document(self, path: str) -> Document:
         """Return the document at *path*; an empty document if there is no file."""
@@ -155,7 +158,8 @@ class FilesStore:
     # --- writing
 
     def _store(self, operations: list[Operation], journal: AppendedFile) -> None:
-        # read the documents before the journal gets the operations, because a read may fail; they stay cached until changed
+        # Read the documents before writing the journal, because a read may fail. Then add each to the cache again, because
+        # reading the next document may have dropped it.
         for path, one in {one.path: self.document(one.path) for one in operations}.items():
             self._keep(path, one)
         self._check_place(journal)
@@ -163,8 +167,8 @@ class FilesStore:
         try:
             self._apply(operations)
         except BaseException:
-            # cached documents may have only a part of the operations, and must not be written: the next start applies
-            # all of them
+            # Cached documents may now contain only some of the operations, and must not be written to the disk. The next
+            # start applies all operations from the journal.
             self._failure = "Daybook failed in the midst of a change: restart it."
             raise
         self._due.set()
@@ -190,7 +194,7 @@ class FilesStore:
                     journal.sync()
 
     def _keep_writing(self) -> None:
-        """Write changed documents to the disk, at most a second after the journal, until the store is closed."""
+        """Write changed documents to the disk until the store is closed, each at most a second after its change."""
         pause = threading.Event()
         while True:
             self._due.wait()
@@ -201,7 +205,7 @@ class FilesStore:
             try:
                 with self._errors():
                     self._write_documents()
-            except Exception as error:  # noqa: BLE001 (also after a bug: what waits is in the journal)
+            except Exception as error:  # noqa: BLE001 (even a bug: the journal has the changes)
                 log_event("documents.missed", error=type(error))
                 self._due.set()
                 if not is_last:
@@ -211,7 +215,7 @@ class FilesStore:
 
     def _write_documents(self) -> None:
         """Write the changed documents to the disk, and destroy the journals that are no longer needed."""
-        self._cut_appends()  # the last attempt to write may have failed
+        self._cut_appends()  # the previous call may have failed while it appended
         changed = dict[str, Document]()
         try:
             with self._lock:
@@ -220,7 +224,7 @@ class FilesStore:
                 self._check_place(last)
                 last.mend()
                 self._sync(last, last.size)
-                # if there is more than one, the last attempt failed, and the journal that it began stays in use
+                # a call that failed may already have begun a second journal, which then stays in use
                 if len(self._journals) == 1:
                     self._begin_journal()
                 changed = {path: one for path, one in self._documents.items() if one.is_changed}
@@ -246,7 +250,7 @@ class FilesStore:
             self._journals[0].destroy()
             with self._lock:
                 del self._journals[0]
-        if self._journals[0].size:  # the documents on the disk lack these new writes
+        if self._journals[0].size:  # new writes, which the documents on the disk lack
             self._due.set()
 
     def _write(self, name: str, change: Change) -> None:
@@ -258,18 +262,18 @@ class FilesStore:
             self._disk.destroy(name)
 
     def _begin_journal(self) -> None:
-        """Begin an empty journal for the writes from now on."""
+        """Create an empty journal, which all later writes go to."""
         last = self._journals[-1].name.removeprefix(_JOURNAL) if self._journals else "0"
         self._journals.append(AppendedFile(self._disk, f"{_JOURNAL}{int(last) + 1:012}"))
 
     def _restore(self) -> None:
-        """Apply the journals that an earlier process left to the documents. Raise Damaged before changing anything."""
+        """Write the changes in an earlier process's journals to the documents. Raise Damaged before changing any file."""
         names = [one for one in self._disk.names() if re.fullmatch(f"{_JOURNAL}[0-9]+", one)]
         operations, cut = list[Operation](), 0
         for name in names:
             self._disk.sync_name(name)  # a process may have been killed before it synced the file
             data = self._disk.read(name) or b""
-            # only the newest journal may be truncated: each older journal was whole on the disk before the next was begun
+            # only the newest journal may be incomplete: each older journal was synced before the next was created
             if cut and data:
                 raise Damaged
             found, whole = read_journal(data)
@@ -290,7 +294,7 @@ class FilesStore:
         self._begin_journal()
 
     def _cut_appends(self) -> None:
-        """Cut off the bytes that unfinished appends have left in documents."""
+        """Truncate documents to remove the bytes that unfinished appends left."""
         if sizes := read_sizes(self._disk.read(_SIZES)):
             for path, size in sizes.items():
                 self._disk.cut(path + _END, size)
@@ -316,7 +320,7 @@ class FilesStore:
             raise StoreBlocked(self._failure)
 
     def _check_place(self, journal: AppendedFile) -> None:
-        """Raise StoreBlocked if the path no longer leads to the open folder: writes to it would be lost."""
+        """Raise StoreBlocked if the path no longer leads to the open folder: writes to the open folder would be lost."""
         if not journal.is_in_place():
             raise StoreBlocked(
                 f"The folder {self._disk.path.name} was moved, removed or replaced: put it back, or restart Daybook."
@@ -344,7 +348,7 @@ class FilesStore:
 
 
 class FilesBlock(CheckedBlock):
-    """A `Block` over documents, which collects its writes until its end."""
+    """A `Block` over documents; the store applies the block's writes when the block ends."""
 
     def __init__(self, store: FilesStore, user_id: UserId | None) -> None:
         super().__init__()
@@ -374,7 +378,7 @@ class FilesBlock(CheckedBlock):
                 table, [row for rows in each for row in rows], where or {}, within, order, limit
             )
         found = (row for rows in each for row in selected(table, rows, where or {}, within))
-        return list(islice(found, limit))  # reads no further document once there are enough rows
+        return list(islice(found, limit))  # stops reading documents once there are enough rows
 
     def operations(self) -> list[Operation]:
         """Return the writes of this block as operations on documents."""
@@ -413,7 +417,7 @@ class FilesBlock(CheckedBlock):
         return found
 
     def _stored(self, table: Table[Any], key: str) -> Iterator[tuple[str, object]]:
-        """Return the documents that have the row with *key*, each with the row."""
+        """Yield the row with *key* from each document that contains it, after the document's name."""
         for document in self._layout.with_key(table, key):
             if row := self._rows(table, document).get(key):
                 yield document, row
@@ -435,12 +439,12 @@ class FilesBlock(CheckedBlock):
 
 
 def _document(data: bytes, size: int | None) -> Document:
-    """Return the document in *data*. If *data* is damaged, read only the first *size* bytes, those before an append.
+    """Parse *data* as a document. If *data* is damaged, parse only the *size* bytes from before an unfinished append.
 
-    Raise Damaged.
+    Raise Damaged if these bytes are damaged, too, or *size* is None.
     """
     try:
-        # read in full: the file may have been edited or removed since the append
+        # first try all of *data*, because the file may have been edited or replaced since the append
         return Document(data)
     except Damaged:
         if size is None:

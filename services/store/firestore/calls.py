@@ -35,17 +35,17 @@ if TYPE_CHECKING:
 CALL_SECONDS = 10.0  # the deadline of each call, in seconds
 EMULATOR = "FIRESTORE_EMULATOR_HOST"
 MAKE_ANOTHER = "make one in Native mode, of the Standard edition, and name it in DAYBOOK_STORE."
-OWNER = (("authorization", "Bearer owner"),)  # the emulator lets this user do everything
+OWNER = (("authorization", "Bearer owner"),)  # with this metadata, the emulator allows every call
 
 
 @dataclass(frozen=True, slots=True)
 class Database:
-    """One Firestore database. Any thread may call any member. Each member raises the errors of `google.api_core`."""
+    """One Firestore database. Any thread may call any member. The members may raise the errors of `google.api_core`."""
 
     api: FirestoreClient
     name: str  # projects/PROJECT/databases/DATABASE
     metadata: tuple[tuple[str, str], ...] = field(default=(), repr=False)
-    # opens a client of the API that describes databases; None: an emulator, which has no such API
+    # opens a client of Firestore's admin API; None for the emulator, which has no admin API
     admin: "Callable[[], FirestoreAdminClient] | None" = None
 
     @property
@@ -110,14 +110,14 @@ class Database:
         self.api.transport.close()
 
     def rollback(self, transaction: bytes) -> None:
-        """Free the locks of a transaction. Errors are ignored, because the locks expire by themselves."""
+        """Free the locks of a transaction. Errors are ignored, because Firestore also frees the locks after a time."""
         request = RollbackRequest({"database": self.name, "transaction": transaction})
         with suppress(exceptions.GoogleAPICallError):
             self._call("rollback", request)
 
     def _call(
         self, verb: str, request: object, client: object = None
-    ) -> Any:  # the clients are only partly typed
+    ) -> Any:  # Any, because Google's clients are only partly typed
         call = getattr(client or self.api, verb)
         return call(request, retry=None, timeout=CALL_SECONDS, metadata=self.metadata)
 
@@ -131,7 +131,7 @@ class Transaction:
 
 
 def _choice(transaction: Transaction | None) -> dict[str, object]:
-    """Return the field of a read request that names *transaction* or begins a new one; {} if *transaction* is None."""
+    """Return the request fields that put a read into *transaction*, which begins with its first read; {} for None."""
     if transaction is None:
         return {}
     if transaction.id:

@@ -34,14 +34,14 @@ class Lease:
         self._database, self._name = database, f"{database.documents}/daybook/lease"
         self._seconds, self._pause, self._call_seconds = seconds, pause, call_seconds
         self._holder, self._renewals = token_hex(16), 0
-        self._seen = Precondition(exists=False)  # the state of the lease as last seen
-        # _until: when `check` begins to fail, by the monotonic clock; _is_lost: true if another process has taken the lease
+        self._seen = Precondition(exists=False)  # matches the lease document as it was last read
+        # _until: the monotonic time after which `check` fails; _is_lost: true if another process has taken the lease
         self._until, self._is_lost = 0.0, False
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._keep, name="lease", daemon=True)
 
     def acquire(self) -> None:
-        """Take the lease; if it is taken, wait until it runs out. Raise Misconfigured if another process renews it."""
+        """Take the lease; if another process has it, wait until it runs out. Raise Misconfigured if that process renews it."""
         first: Precondition | None = None
         while not self._take():
             if first is not None and self._seen != first:
@@ -53,7 +53,7 @@ class Lease:
         self._thread.start()
 
     def check(self) -> None:
-        """Raise StoreUnavailable if another process has the lease, or may get it before a call made now has ended."""
+        """Raise StoreUnavailable if another process has the lease, or may get it before a call that starts now has ended."""
         if self._is_lost:
             raise StoreBlocked(
                 "Another Daybook has taken over the Firestore database: stop one of the two, and restart the other."
@@ -99,7 +99,7 @@ class Lease:
             [answer] = self._database.read([self._name])
             if answer.missing or answer.found.fields["holder"].string_value != self._holder:
                 self._is_lost = True
-            else:  # only for its own lease, because `release` deletes the lease with this update time
+            else:  # only if this process has the lease, because `release` deletes the lease with this update time
                 self._seen = Precondition(update_time=answer.found.update_time)
 
     def _renew(self) -> None:

@@ -1,4 +1,4 @@
-"""The place of a store in a Firestore database: checking it before the app starts, making and opening the store."""
+"""The Firestore database of a store: its checks before the app starts, and the store's creation and opening."""
 
 import json
 from collections.abc import Callable, Generator, Sequence
@@ -80,7 +80,7 @@ class FirestorePlace:
         )
 
     def backup(self, target: Path) -> None:
-        # an export without a time is not consistent; the time has to be a whole minute of the last hour
+        # without a snapshot time, an export is not consistent; Firestore accepts only whole minutes of the last hour
         raise BadInput(
             "Firestore makes its own backups. For one of this minute, run within the hour: "
             f"gcloud firestore export gs://BUCKET --project={self.project} --database='{self.database}' "
@@ -93,7 +93,8 @@ class FirestorePlace:
         if answer.missing:
             if wrong := _wrong_kind(database):
                 raise Misconfigured(wrong)
-            # a start that was killed may have left the collection "daybook" with only the lease in it
+            # an app that was killed during its first start may have left the collection "daybook" with only the lease
+            # in it
             if {*database.collections()} - {"daybook"}:
                 raise Misconfigured(
                     f"The Firestore database {self.database} holds other data: make one for Daybook alone, and name it in DAYBOOK_STORE."
@@ -135,11 +136,11 @@ def _format(database: Database) -> str:
 
 
 def _wrong_kind(database: Database) -> str:
-    """Return a sentence if Daybook does not support the database's mode or edition; "" if it does, or they are unknown."""
+    """Return a sentence if Daybook does not support the database's mode or edition; "" if it does, or if they are unknown."""
     described = database.description()
     if described is None:
         return ""
-    # cheap here, because `description` has imported the library already
+    # this import takes no time, because `description` has imported the library already
     from google.cloud.firestore_admin_v1.types import Database as Description
 
     if described.type_ == Description.DatabaseType.DATASTORE_MODE:

@@ -34,7 +34,7 @@ def query_of(
     *,
     is_of_all: bool = False,
 ) -> StructuredQuery:
-    """Return the query for a selection; *is_of_all*: of all users' rows. Raise LookupError for a field that is not declared."""
+    """Return the query for a selection; *is_of_all*: select from all users' rows. Raise LookupError for an undeclared field."""
     check_selection(table, where, within, order)
     tests = [_test(name, _Compare.EQUAL, value) for name, value in where.items()]
     if within:

@@ -22,7 +22,7 @@ from services.store.tables.protocol import Answer, Block, Range, Row, Table
 
 USERS = "users"  # the collection with a document for each user
 _PAGE = 500  # documents that `owners` reads in one call
-# retries a block that conflicting blocks have aborted, after a random pause with a growing upper bound
+# retries a block that Firestore aborted because of a conflict, with exponential backoff and random pauses
 _again = Retry(
     predicate=if_exception_type(Aborted), initial=0.05, maximum=2.0, multiplier=2, timeout=20.0
 )
@@ -33,7 +33,7 @@ class FirestoreStore:
     """Implements `AllTables` over a Firestore database. Any thread may call any member."""
 
     database: Database
-    lease: Lease | None  # None for an operator's command, which may run beside the app
+    lease: Lease | None  # None for an operator's command, which may run at the same time as the app
     _repeats: Lock = field(default_factory=Lock)
 
     def of(self, user_id: UserId | None) -> UserTables:
@@ -70,7 +70,7 @@ class FirestoreStore:
 
         def attempt() -> Answer:
             # Several blocks that read the same document wait for each other's locks, and all are aborted. Therefore
-            # only one aborted block at a time is run again.
+            # only one aborted block at a time is retried.
             with self._repeats if aborted else nullcontext():
                 return attempt_once()
 
@@ -99,7 +99,7 @@ class FirestoreStore:
 
 
 class FirestoreBlock(CheckedBlock):
-    """A `Block` in a Firestore transaction, which collects its writes until its end."""
+    """A `Block` in a Firestore transaction; it buffers its writes, and `store_writes` commits them."""
 
     def __init__(self, database: Database, user_id: UserId | None, repeats: bytes) -> None:
         """*repeats*: the id of the aborted transaction that this block retries; b"": none."""

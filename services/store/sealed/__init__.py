@@ -1,4 +1,4 @@
-"""The store port, implemented over sealed rows. It handles keys, places of texts and authenticated heads, but no vendor."""
+"""The store port, implemented over sealed rows. It handles keys, places of texts and heads, and knows no database vendor."""
 
 from services.crypto import UserKey, UserKeys, new_key
 from services.domain import UserId
@@ -15,7 +15,7 @@ from services.store.sealed.turns import SealedTurns
 
 
 def sealed_store(rows: Rows, keys: UserKeys) -> Store:
-    """Return the store of one user, whose *rows* hold texts that are sealed under *keys*."""
+    """Return the store of one user, whose *rows* contain texts that are sealed under *keys*."""
     opened = OpenedConversations(rows, keys)
     texts = ConversationTexts(rows, opened)
     reader = ThreadReader(rows, opened, texts)
@@ -34,5 +34,5 @@ def sealed_store(rows: Rows, keys: UserKeys) -> Store:
 
 
 def throwaway_keys(user_id: UserId) -> UserKeys:
-    """Return new keys that only this process has, for rows in its memory."""
+    """Return new keys that only this process knows, for rows that exist only in its memory."""
     return UserKeys([UserKey(new_key(), user_id)])

@@ -1,4 +1,4 @@
-"""Requests that are repeated once if a response was lost, and the conversion of stored costs to domain values."""
+"""Repeating a request whose response was lost, and converting stored costs to domain values."""
 
 from collections.abc import Callable, Iterable
 from typing import TypeVar
@@ -19,7 +19,7 @@ def ask_twice(request: Callable[[], Answer]) -> Answer:
 
 
 def final_costs(rows: Iterable[CostRow]) -> dict[TurnId, TurnCost]:
-    """Return the costs of the turns whose costs can no longer change."""
+    """Return the costs of those turns in *rows* whose costs can no longer change."""
     return {
         row.id: TurnCost(
             row.model, Usage(row.tokens_in, row.tokens_out, row.tokens_cached), row.charged_micro

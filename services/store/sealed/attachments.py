@@ -1,4 +1,4 @@
-"""Attachments over sealed rows: pieces are stored before the message, and checked against its list of attachments."""
+"""Attachments: sealed pieces, which are stored before their message, and verified against its list of attachments."""
 
 from collections.abc import Iterator
 

@@ -27,7 +27,7 @@ from services.store.sealed.reading import ThreadReader
 from services.store.sealed.texts import ConversationTexts, check_seen
 
 _LISTED = 100  # above this limit, `recent` filters the cached list of all conversations
-# seconds for which the cached list of all conversations stays fresh, for example while the user types a search
+# seconds for which the cached list of all conversations is used, for example while the user types a search
 _LIST_SECONDS = 10.0
 _TRIES = 5  # maximum attempts at one change; other tabs may change the conversation meanwhile
 
@@ -45,11 +45,11 @@ class SealedConversations:
         self._rows, self._opened, self.user_id = rows, opened, rows.user_id
         self._reader, self._texts = reader, texts
         self._all = CachedRead(self._read_all, _LIST_SECONDS)
-        # the first page of the list: read ahead, and read again whenever it is shown
+        # the first page of the list: read in advance, and read again each time it is shown
         self._first = CachedRead(
             lambda: rows.recent_conversations(LISTED, is_archived=False, space_id=None), seconds=0.0
         )
-        # the lists as last read, keyed by `is_archived` and space; shown while the database is down
+        # the last lists that were read, keyed by `is_archived` and space; shown while the database is down
         self._recent: dict[tuple[bool, SpaceId | None], list[Conversation]] = {}
         opened.on_forget.append(self._drop_from_lists)
         opened.on_create.append(self._outdate)
@@ -230,8 +230,10 @@ class SealedConversations:
     def _change(
         self, conversation_id: ConversationId, **changes: Unpack[ConversationChanges]
     ) -> bool:
-        self._outdate()
-        return self._rows.change_conversation(conversation_id, changes)
+        try:
+            return self._rows.change_conversation(conversation_id, changes)
+        finally:
+            self._outdate()  # another thread may have cached a list that lacks the change
 
     def _amend(
         self, conversation_id: ConversationId, change: Callable[[Conversation], Conversation]

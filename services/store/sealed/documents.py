@@ -34,7 +34,7 @@ class OpenedDocument(Generic[Document]):
     row: DocumentRow
     value: Document
     text: str = field(default="{}", repr=False)
-    is_newer: bool = False  # stored by a newer version of the app; *value* is a substitute
+    is_newer: bool = False  # true: a newer version of the app stored it; *value* is a substitute
 
 
 class Documents(ABC, Generic[Document]):
@@ -66,7 +66,7 @@ class Documents(ABC, Generic[Document]):
     def _unreadable(self, row: DocumentRow, *, is_newer: bool) -> Document | None:
         """Return a substitute for a *row* that cannot be decrypted, or that a newer version of the app stored.
 
-        None hides the row.
+        If None is returned, the row is hidden.
         """
 
     def _order(self, opened: OpenedDocument[Document]) -> tuple[object, ...]:
@@ -98,7 +98,7 @@ class Documents(ABC, Generic[Document]):
             self._seals.note(row)
             stored = OpenedDocument(row, value, text)
             self._opened.amend(lambda known: self._sorted([*known.values(), stored]))
-        finally:  # even after an error: the change may be stored, and only its response lost
+        finally:  # even after an error: the change may be stored, with only the response lost
             self._opened.outdate()
 
     def _replace(
@@ -109,7 +109,7 @@ class Documents(ABC, Generic[Document]):
         source: ConversationId | None = None,
         cuts: int | None = None,
     ) -> None:
-        """Store *value* in *row*; raise ChangedElsewhere if the stored value differs from *seen*."""
+        """Store *value* in *row*. Raise ChangedElsewhere if the stored value is no longer *seen*."""
         now = self._opened.read().get(row.id) if seen else None
         if seen and (now is None or now.value != seen):
             raise errors.ChangedElsewhere
@@ -128,14 +128,14 @@ class Documents(ABC, Generic[Document]):
         self._forget(lambda row: row.id == document_id)
 
     def _forget(self, is_gone: Callable[[DocumentRow], bool]) -> None:
-        """Drop destroyed documents, and hide each of their rows that comes back."""
+        """Drop the destroyed documents that *is_gone* selects, and ignore their rows if a later read returns them."""
         for each in (self._opened.last or {}).values():
             if is_gone(each.row):
                 self._seals.note(replace(each.row, rev=each.row.rev + 1))
         self._drop(is_gone)
 
     def _drop(self, is_gone: Callable[[DocumentRow], bool]) -> None:
-        """Remove destroyed documents, which *is_gone* selects, from the cache, so that they stay hidden even if the next read fails."""
+        """Remove the destroyed documents that *is_gone* selects from the cache, to hide them even if the next read fails."""
         self._opened.outdate()
         self._opened.amend(
             lambda known: {
@@ -192,7 +192,7 @@ class SealedSpaces(Documents[Space]):
             if now is None:
                 raise errors.SpaceGone from None
             if replace(now, created_at=space.created_at) != space:
-                raise  # if they are equal, the change was stored, and only its response lost
+                raise  # otherwise, the change was stored, and only the response was lost
 
     def forget(self, space_id: SpaceId) -> None:
         self._delete(space_id)
@@ -276,7 +276,8 @@ class SealedFacts(Documents[Fact]):
         self._delete(fact_id)
 
     def forget_all(self) -> None:
-        before = {*(self._opened.last or {})}  # facts that are stored while the call runs stay
+        # only these facts are dropped below: the cache keeps facts that are stored during the call
+        before = {*(self._opened.last or {})}
         try:
             self._rows.delete_facts()
         finally:
@@ -284,7 +285,7 @@ class SealedFacts(Documents[Fact]):
         self._forget(lambda row: row.id in before)
 
     def forget_space(self, space_id: SpaceId) -> None:
-        """Hide the facts of a destroyed space, which are destroyed with it."""
+        """Hide the facts of a destroyed space: the store destroys them together with the space."""
         self._forget(lambda row: row.space_id == space_id)
 
     def _forget_conversation(self, conversation_id: ConversationId) -> None:
@@ -299,7 +300,7 @@ class SealedFacts(Documents[Fact]):
                 if conversation is None or conversation.destroy_at:
                     continue
                 if self._known(row) is None:
-                    # ignored here, because decrypting the fact needs the same key and raises Tampered again
+                    # Tampered is ignored here, because decrypting the fact needs the same key and raises it again
                     with suppress(errors.Tampered):
                         self._conversations.seals(conversation.id, conversation)
             yield row

@@ -1,4 +1,4 @@
-"""Changes to stored messages (edit, delete, restore), each stored with a new head, and bulk reads for search."""
+"""Edits, deletions and restorations of messages, each of which stores a new head; and bulk reads for search."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -35,8 +35,8 @@ _Batch = tuple[list[ConversationId], range]
 class SealedMessages:
     """Implements `Messages` for one user, over sealed rows.
 
-    A deletion removes messages from the head at once, so that readers no longer return them; the sweep destroys
-    their rows later. Any other missing row is detected. Any thread may call any method.
+    A deletion removes messages from the head immediately, so that readers no longer return them; the sweep destroys their
+    rows later. Any other missing row is detected. Any thread may call any method.
     """
 
     def __init__(
@@ -91,7 +91,7 @@ class SealedMessages:
         )
         try:
             ask_twice(lambda: self._rows.discard_messages(deletion))
-        finally:  # even after an error: the change may be stored, and only its response lost
+        finally:  # even after an error: the change may be stored, with only the response lost
             self._opened.forget(conversation_id)
 
     def can_restore(self, conversation_id: ConversationId) -> bool:
@@ -181,7 +181,7 @@ class SealedCorpus:
         return replace(new, rev=row.rev)
 
     def _verified(self, rows: Sequence[MessageRow]) -> dict[ConversationId, list[Message]]:
-        """Return the messages of *rows* that verify and are not deleted, keyed by conversation."""
+        """Return the messages of *rows* that are authentic and not deleted, keyed by conversation."""
         seals = self._opened.all_seals({row.conversation_id for row in rows})
         found: dict[ConversationId, list[Message]] = {}
         for row in rows:

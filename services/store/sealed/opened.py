@@ -1,4 +1,4 @@
-"""Cache of opened conversations: their keys and decrypted texts, reused while they are unchanged in the store."""
+"""Cache of opened conversations: their keys and decrypted texts, reused until they change in the store."""
 
 import threading
 from collections import defaultdict
@@ -38,15 +38,16 @@ _MOST_RECEIPTS, _MOST_THOUGHTS, _MOST_COSTS = 200, 50, 5_000
 
 @dataclass(frozen=True, slots=True)
 class CheckedThread:
-    """The last verified read of a thread, and the head that its next write extends."""
+    """The last verified read of a thread, and the head (authenticated list of messages) that its next write extends."""
 
     thread: Thread
-    head: Head | None = field(repr=False)  # None: not decryptable, so no message can be added
+    # None: the head cannot be decrypted, so no message can be added
+    head: Head | None = field(repr=False)
     # the head computed from the rows that were read, to be compared with `head`
     total: Head = field(repr=False)
 
     def next_head(self) -> Head:
-        """Return the head that the next write extends. Raise Tampered if the head cannot be decrypted."""
+        """Return the head that the thread's next write extends. Raise Tampered if the head cannot be decrypted."""
         if self.head is None:
             raise Tampered
         return self.head
@@ -54,7 +55,7 @@ class CheckedThread:
 
 @dataclass(slots=True, repr=False)
 class OpenedConversation:
-    """The cached data of one conversation, which are dropped together."""
+    """All cached data of one conversation, so that all of it can be dropped in one step."""
 
     seals: ConversationSeals | None = None
     checked: CheckedThread | None = None
@@ -62,7 +63,7 @@ class OpenedConversation:
     texts: dict[DocumentKind, tuple[DocumentRow, str | None]] = field(
         default_factory=dict[DocumentKind, tuple[DocumentRow, str | None]]
     )
-    receipts: LruCache[TurnId, str] = field(  # "": no receipt can be shown
+    receipts: LruCache[TurnId, str] = field(  # receipt texts; "": the turn has no receipt
         default_factory=lambda: LruCache[TurnId, str](_MOST_RECEIPTS)
     )
     thoughts: LruCache[MessageId, Thoughts] = field(
@@ -82,14 +83,13 @@ class OpenedConversation:
 
 @dataclass(slots=True)
 class _Seen:
-    """The newest revision of a conversation that this process has seen; it stays when the cached data are dropped.
+    """The newest revision of a conversation that this process has seen. It is kept when the cached data are dropped.
 
-    It reveals when the database was restored to an older state, until the user signs out or clears the server's
-    memory.
+    Until the user signs out or clears the server's memory, it reveals that the database was restored to an older state.
     """
 
     rev: int = 0  # the revision of the last verified read
-    is_set_back: bool = False  # True: an older revision was read later; never reset
+    is_set_back: bool = False  # True: an older revision was read after a newer one; never reset
     # the number of changes to the cached data: a read that began before a change is repeated
     changes: int = 0
 
@@ -114,7 +114,10 @@ class OpenedConversations:
     def opened(
         self, conversation_id: ConversationId, row: ConversationRow | None = None
     ) -> OpenedConversation:
-        """Return the cached conversation; if it is not cached, open its *row*. Raise NotFound, Tampered."""
+        """Return the cached conversation; if it is not cached, open its *row*.
+
+        Raise NotFound, Tampered (its key is invalid).
+        """
         cached = self._opened.get(conversation_id)
         return (
             cached if cached and cached.seals else self._open(row or self.row(conversation_id))[0]
@@ -146,7 +149,7 @@ class OpenedConversations:
             forget(conversation_id)
 
     def amend(self, conversation_id: ConversationId, change: Callable[[Thread], Thread]) -> None:
-        """Apply a stored *change* to the cached thread as well, so that the next turn need not read the thread again."""
+        """Apply a stored *change* to the cached thread, too, so that the next turn need not read the thread again."""
         with self._change:
             cached = self._opened.get(conversation_id)
             if cached and cached.checked:
@@ -185,13 +188,13 @@ class OpenedConversations:
             return opened
 
     def is_set_back(self, row: ConversationRow) -> bool:
-        """Return True if the revision of *row*, or of an earlier read, was older than one seen before."""
+        """Return True if the revision of *row*, or of an earlier read, is older than a revision seen before."""
         with self._change:
             seen = self._seen.get(row.id)
             return seen is not None and (seen.is_set_back or row.rev < seen.rev)
 
     def put_new(self, thread: Thread, created: SealedConversation) -> None:
-        """Cache the empty *thread*, just stored as *created*, unless this process has read the conversation since."""
+        """Cache the empty *thread*, which was just stored as *created*, unless this process has already read it again."""
         with self._change:
             if created.id not in self._seen:
                 self._open(created)[0].checked = CheckedThread(thread, Head(), Head())
@@ -239,14 +242,14 @@ class OpenedConversations:
     def seals(
         self, conversation_id: ConversationId, row: ConversationRow | None = None
     ) -> ConversationSeals:
-        """Return the `ConversationSeals` of a conversation. Raise NotFound, Tampered."""
+        """Return the object that seals and decrypts a conversation's texts. Raise NotFound, Tampered (its key is invalid)."""
         cached = self._opened.get(conversation_id)
         if cached and cached.seals:
             return cached.seals
         return self._open(row or self.row(conversation_id))[1]
 
     def all_seals(self, ids: Iterable[ConversationId]) -> dict[ConversationId, ConversationSeals]:
-        """Return the `ConversationSeals` of the conversations *ids* that exist, are not discarded and can be verified.
+        """Return the `ConversationSeals` of each of *ids* that exists, is not discarded and has a valid key.
 
         The seals are not cached.
         """
@@ -258,7 +261,10 @@ class OpenedConversations:
         return seals
 
     def _open(self, row: SealedConversation) -> tuple[OpenedConversation, ConversationSeals]:
-        """Return the cached conversation of *row* and its seals; first unwrap its key if needed. Raise Tampered."""
+        """Return the cached conversation of *row* and its seals; first unwrap its key if needed.
+
+        Raise Tampered if that fails.
+        """
         with self._change:
             cached = self._opened.get(row.id) or OpenedConversation()
             if cached.seals is None:
@@ -267,14 +273,14 @@ class OpenedConversations:
             return cached, cached.seals
 
     def _title(self, row: ConversationRow) -> str:
-        """Return the title; decrypt it again only if it changed. Raise Tampered."""
+        """Return the decrypted title, from the cache if it is unchanged. Raise Tampered if decryption fails."""
         changes, cached = self.changes(row.id), self._opened.get(row.id)
         if cached and cached.title and cached.title[0] == row.title:
             return cached.title[1]
         seals = (cached and cached.seals) or self.user_seals.of(row)
         title = seals.open_title(row.title)
         with self._change:
-            # not cached after a change, because the conversation may have been forgotten on purpose
+            # after a change, do not cache the title: the conversation may have been dropped from memory on purpose
             if self.changes(row.id) == changes:
                 cached = self._opened.get(row.id) or OpenedConversation()
                 cached.title = row.title, title

@@ -1,8 +1,8 @@
-"""Reading threads: only new messages are fetched, and all messages are checked against the conversation's head.
+"""Reading of threads: only new messages are fetched, and all messages are verified against the conversation's head.
 
-A conversation's `head` authenticates its revision and all its messages. Each write derives the next head from the
-head of the last verified read, so a row that was removed, swapped, duplicated or put back outside the app is
-detected when the thread is next read.
+A conversation's `head` authenticates its revision and all its messages. Each write derives the next head from the head of
+the last verified read, so a row that was removed, swapped, duplicated or restored outside the app is detected when the
+thread is next read.
 """
 
 from dataclasses import dataclass, replace
@@ -19,7 +19,7 @@ from services.store.sealed.texts import ConversationTexts, verified
 
 @dataclass(frozen=True, slots=True)
 class _Ahead:
-    """A read that `read_ahead` began, for the next `read` of the conversation."""
+    """A read in the background that `read_ahead` began; the next `read` of the conversation uses its result."""
 
     conversation_id: ConversationId
     changes: int  # the change count of the conversation before the read
@@ -42,7 +42,7 @@ class ThreadReader:
         return checked.next_head()
 
     def read_ahead(self, conversation_id: ConversationId) -> None:
-        """Unless the conversation is cached, begin to read it in the background, so that the next `read` waits less."""
+        """Begin to read a conversation in the background, unless it is cached, so that the next `read` takes less time."""
         if self._opened.checked(conversation_id) is None:
             changes = self._opened.changes(conversation_id)
             read = CachedRead(lambda: self._rows.read_conversation(conversation_id, 0))
@@ -94,7 +94,7 @@ class ThreadReader:
         *,
         may_be_discarded: bool,
     ) -> ConversationRead:
-        """Read the conversation and its messages after those of *before*. Raise NotFound."""
+        """Read the conversation and the messages that follow the messages of *before*. Raise NotFound."""
         after_seq = before.thread.messages[-1].seq if before else 0
         ahead, changes = self._ahead, self._opened.changes(conversation_id)
         try:
@@ -111,7 +111,7 @@ class ThreadReader:
         return read
 
     def _checked(self, read: ConversationRead, before: CheckedThread | None) -> CheckedThread:
-        """Return the thread of *read*, made from the cached thread *before* if that is still valid."""
+        """Return the thread of *read*; build it on the cached thread *before*, if there is one."""
         row = read.conversation
         conversation = self._opened.conversation(row)
         if before and before.thread.conversation.rev == row.rev:
@@ -141,7 +141,7 @@ class ThreadReader:
     def _with_messages(
         self, read: ConversationRead, conversation: Conversation, before: CheckedThread | None
     ) -> CheckedThread:
-        """Decrypt the messages of *read*, which follow those of *before*; check all messages against the head."""
+        """Decrypt the messages of *read*, which follow the messages of *before*; verify all of them against the head."""
         row = read.conversation
         seals, total = self._opened.seals(row.id, row), before.total if before else Head()
         messages = list(before.thread.messages) if before else []

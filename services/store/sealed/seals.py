@@ -1,4 +1,4 @@
-"""Sealing and decrypting one user's texts and pieces, each bound to its place (see services/crypto/keyring.py)."""
+"""Sealing and decrypting one user's texts and attachment pieces, each bound to its place (see services/crypto/keyring.py)."""
 
 import hmac
 import json
@@ -44,7 +44,7 @@ from services.rules.turns import Turn
 from services.store.rows import ReceiptRow, ThoughtsRow, TurnRow
 from services.store.writes import PutPiece
 
-# the purpose for which a user's key derives the key for documents
+# the purpose string in the derivation of the documents' key from a user's key
 DOCUMENTS = "documents"
 
 
@@ -81,8 +81,8 @@ class Format(Generic[Value]):
     def read(self, text: str, row: object = None) -> Value:
         """Build a value from the JSON *text* and the columns of *row*.
 
-        Raise NewerVersion if the JSON has an unknown form, and Tampered if *text* is no JSON object, which an edit in a store
-        without encryption can cause.
+        Raise NewerVersion if the JSON has an unknown form, and Tampered if *text* is not a JSON object, as after a manual
+        edit in a store without encryption.
         """
         columns = {name: getattr(row, name) for name in self._columns}
         try:
@@ -111,7 +111,7 @@ _ATTACHMENTS_FORMAT = Format(_Attachments)
 
 @dataclass(frozen=True, slots=True, repr=False)
 class SealedMessage:
-    """A sealed message, and the sealed head after this message."""
+    """A sealed message, and the sealed head that includes this message."""
 
     body: str
     attachments: str | None  # the sealed list of attachments
@@ -131,7 +131,7 @@ class ConversationSeals:
         return self.vault.seal(title, self._place("conversations", "title", self.id))
 
     def open_title(self, sealed: str) -> str:
-        """Decrypt a title. Raise Tampered."""
+        """Decrypt a title. Raise Tampered on failure."""
         return self.vault.open(sealed, self._place("conversations", "title", self.id))
 
     def head(self, head: Head) -> str:
@@ -154,7 +154,7 @@ class ConversationSeals:
         thoughts: Thoughts | None = None,
         attachments: tuple[Attachment, ...] = (),
     ) -> SealedMessage:
-        """Seal the message that follows *head*, and the head after that message."""
+        """Seal the next message after the messages in *head*, and the next head, which includes this message."""
         seq = head.last_seq + 1
         place = self._place("messages", _body_column(attachments), message_id)
         place = replace(place, seq=seq, parent_id=parent_id, role=role)
@@ -190,7 +190,7 @@ class ConversationSeals:
         )
 
     def open_texts(self, row: MessageRow) -> tuple[str, tuple[Attachment, ...]]:
-        """Return the body of *row* and its attachments. Raise Tampered."""
+        """Return the body of *row* and its attachments. Raise Tampered if they cannot be decrypted."""
         place = self._message_place(row)
         body = self.vault.open(row.body, place)
         if row.attachments is None:
@@ -201,7 +201,8 @@ class ConversationSeals:
     def macs(self, rows: Iterable[MessageRow]) -> list[bytes]:
         """Return the MACs of *rows*; a conversation's head contains the sum of the MACs of its messages.
 
-        The MAC of a row that has no valid place is empty: the head then counts it, and its sum does not match.
+        The MAC of a row that has no valid place is empty: the row is still counted, but the sum does not match the
+        head's.
         """
         return [*map(self._mac, rows)]
 
@@ -243,7 +244,7 @@ class ConversationSeals:
         return self.vault.seal(receipt, self._place("receipts", "body", client_turn_id))
 
     def open_receipt(self, row: ReceiptRow) -> str:
-        """Return the receipt of *row*, or an empty text if it cannot be decrypted."""
+        """Return the receipt in *row*, decrypted; an empty text if that fails."""
         try:
             return self.vault.open(row.body, self._place("receipts", "body", row.client_turn_id))
         except Tampered:
@@ -262,7 +263,7 @@ class ConversationSeals:
         return sealed(text, "partial"), sealed(known, "partial_thoughts")
 
     def open_turn(self, row: TurnRow) -> OpenTurn:
-        """Return the turn of *row*; partial texts that cannot be decrypted are left out."""
+        """Return the turn of *row*; partial texts that cannot be decrypted are omitted."""
 
         def opened(sealed: str | None, column: str) -> str:
             try:
@@ -286,7 +287,10 @@ class ConversationSeals:
         )
 
     def places(self, row: object, message: MessageRow | None = None) -> dict[str, Place]:
-        """Return the places of the sealed texts in *row*, keyed by field. *message*: the message of a `ThoughtsRow`."""
+        """Return the places of the sealed texts in *row*, keyed by field.
+
+        *message*: the message whose thoughts *row* contains.
+        """
         match row:
             case MessageRow():
                 place = self._message_place(row)
@@ -379,8 +383,8 @@ class Seals:
 class DocumentSeals:
     """Seals and decrypts the documents of one user, and remembers the newest revision of each.
 
-    A text can be decrypted only with the revision at which it was sealed. An older row that is put back together with
-    its revision is refused by every process that has seen a later revision. Any thread may call any method.
+    A text can be decrypted only with the revision at which it was sealed. An older row that is restored together with its
+    revision is refused by every process that has seen a later revision. Any thread may call any method.
     """
 
     def __init__(self, user_id: UserId, keys: UserKeys) -> None:
@@ -390,14 +394,14 @@ class DocumentSeals:
 
     def seal(self, row: DocumentRow, text: str | None, vault: Vault | None = None) -> DocumentRow:
         """Return the next revision of *row*, with *text* sealed by *vault* (None: by the user's vault)."""
-        # the current time (ms) exceeds every earlier revision, even those that a restored backup lacks
+        # the current time in ms is greater than all earlier revisions, even those that a restored backup lacks
         row = replace(row, rev=max(row.rev + 1, self._seen(row) + 1, int(time.time() * 1000)))
         vault = vault or self._keys.vault(DOCUMENTS)
         place = document_place(self._user_id, row)
         return replace(row, body=None if text is None else vault.seal(text, place))
 
     def open(self, row: DocumentRow, vault: Vault | None = None) -> str | None:
-        """Return the text of *row*. Raise Tampered if the row is not authentic, or a later revision was seen."""
+        """Return the text of *row*. Raise Tampered if *row* is not authentic, or this process has seen a later revision."""
         if self.is_set_back(row):
             raise Tampered
         if row.body is None:
@@ -423,7 +427,7 @@ class DocumentSeals:
 
 
 def document_place(user_id: UserId, row: DocumentRow) -> Place:
-    """Return the place of a document at its revision."""
+    """Return the place that the text of a document is bound to, which includes the document's revision."""
     is_text = row.kind in (DocumentKind.INSTRUCTIONS, DocumentKind.SUMMARY)
     return Place(
         table="conversations" if is_text else "documents",

@@ -38,7 +38,7 @@ class SealedTurns:
     def __init__(self, rows: Rows, opened: OpenedConversations, reader: ThreadReader) -> None:
         self._rows, self._opened, self.user_id = rows, opened, rows.user_id
         self._reader = reader
-        # requests whose response was lost, to be sent again unchanged
+        # requests whose response was lost; a repeated `begin` sends them again unchanged
         self._unanswered = LruCache[ClientTurnId, BeginTurn](_MOST_UNANSWERED)
 
     def begin(self, turn: NewTurn) -> Begun:
@@ -174,7 +174,8 @@ class SealedTurns:
             head = Head()
         else:
             seals = self._opened.seals(conversation.id)
-            # the reply will extend the head, so even without a prompt a forged head is refused before the model is called
+            # the reply will extend the head: check it now, even without a prompt, so that a forged head stops the turn
+            # before the model is called
             is_reply = turn.reservation.purpose is Purpose.REPLY
             head = self._reader.head_of(turn.thread) if is_reply else None
         parent_id, message = None, None
@@ -200,7 +201,7 @@ class SealedTurns:
         return BeginTurn(reservation=turn.reservation, prompt=prompt, created=created)
 
     def _sealed_reply(self, ending: Ending) -> SealedReply | None:
-        """Return the sealed reply of *ending* and the next head; None if the conversation is gone."""
+        """Return the sealed reply of *ending* and the head that includes it; None if the conversation no longer exists."""
         conversation_id = ending.conversation_id
         try:  # the reply is stored even in a discarded conversation, which may be restored
             checked, _ = self._reader.read(conversation_id, may_be_discarded=True)

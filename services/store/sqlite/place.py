@@ -1,4 +1,4 @@
-"""The place of a store in an SQLite file: checks before the app starts; making, opening and migrating the store; backups."""
+"""The file of an SQLite store: checks before the app starts, and the store's creation, opening, migration and backup."""
 
 import os
 import re
@@ -19,9 +19,9 @@ from services.store.sqlite.store import SqliteStore, error_of
 MIGRATIONS = Path(__file__).parents[3] / "db" / "sqlite"
 _APPLICATION = 0x64617962  # "dayb", the application id in the header of each store
 _OLDEST_SQLITE = (3, 37, 0)  # the first version with STRICT tables
-# the first version that loses no commit if a checkpoint and a write coincide
+# the first version in which no commit is lost if a checkpoint and a write coincide
 _FIRST_SAFE_SQLITE = (3, 51, 3)
-_CHECKPOINT = "pragma wal_checkpoint(truncate)"  # writes the changes in the log to the file itself
+_CHECKPOINT = "pragma wal_checkpoint(truncate)"  # moves changes from the log to the database file
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ class SqlitePlace:
 
     path: Path
     migrations: Path = MIGRATIONS
-    wait_seconds: float = 5.0  # the longest wait for a lock of another process
+    wait_seconds: float = 5.0  # the longest wait for a lock that another process has
 
     @property
     def kind(self) -> str:
@@ -45,7 +45,7 @@ class SqlitePlace:
         if not os.path.lexists(self.path):
             check_new(self.path)
             log = Path(f"{self.path}-wal")
-            # SQLite would apply this log to the new store
+            # do not make a new store beside an old log, which SQLite would apply to the new store
             if os.path.exists(log) and log.stat().st_size:
                 raise Misconfigured(
                     f"{self.path} is gone, but {log.name} beside it has changes of it: put the file back, or, "
@@ -103,14 +103,14 @@ class SqlitePlace:
                         raise Misconfigured(
                             f"{self.path} is damaged: the backup would be, too. Put an older one back."
                         )
-                    # a session that ends after the backup must not live again in a restored store
+                    # delete the sessions: one that ends after the backup must not be valid again in a restored store
                     copy.execute("pragma secure_delete = on")
                     copy.execute("delete from sessions")
                     copy.commit()
                 sync(draft)
                 name_new(draft, target)
         except sqlite3.Error as error:
-            # only the draft is written
+            # a write error is about *target*, because only the draft beside it is written
             code = getattr(error, "sqlite_errorcode", 0)
             if code in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE):
                 raise Misconfigured(error_of(str(target), error).public) from None
@@ -186,12 +186,12 @@ class SqlitePlace:
         sync(self.path.parent)
 
     def _opened(self, locks: list[FileLock], *, is_app: bool) -> SqliteStore:
-        """Open the existing store; if its version is old, first copy the file (in the same folder), and then migrate it."""
+        """Open the existing store; if its version is old, copy the file in the same folder, and then migrate the store."""
         connection = self._connect()
         try:
             self._keep_log(connection)
             [version] = connection.execute("pragma user_version").fetchone()
-            # check again, because the first check did not read the log
+            # check again, because `exists` read the version without the changes in the log
             self._check_version(version)
             if version < len(self._files()):
                 if not is_app and not locks[1].try_lock():
@@ -205,7 +205,7 @@ class SqlitePlace:
                 except BaseException:
                     copy.unlink()
                     raise
-                connection.execute(_CHECKPOINT)  # if it fails, the copy is still needed
+                connection.execute(_CHECKPOINT)  # if this fails, the copy is still needed
             return SqliteStore(self.path, connection, self.wait_seconds, *locks)
         except BaseException:
             connection.close()
@@ -233,7 +233,7 @@ class SqlitePlace:
         )
 
     def _migrate(self, connection: sqlite3.Connection, version: int) -> None:
-        """Apply the migrations after *version* atomically. Until the next checkpoint, only the log has them."""
+        """Apply the migrations after *version* atomically. Until the next checkpoint, the changes are only in the log."""
         files = self._files()
         changes = "".join(file.read_text("utf-8") for file in files[version:])
         try:
@@ -255,7 +255,7 @@ class SqlitePlace:
 
 
 def lost_commits_warning() -> str | None:
-    """Return a warning if this SQLite may lose commits when programs other than Daybook write to the store."""
+    """Return a warning if this version of SQLite may lose commits when programs other than Daybook write to the store."""
     if sqlite3.sqlite_version_info >= _FIRST_SAFE_SQLITE:
         return None
     return (
@@ -266,7 +266,7 @@ def lost_commits_warning() -> str | None:
 
 @contextmanager
 def _removed(path: Path) -> Generator[None]:
-    """Remove the draft at *path*, and SQLite's files beside it, before and after the block."""
+    """Remove the draft at *path*, and SQLite's files beside it, before and after the `with` block."""
     names = [path, *(Path(f"{path}-{end}") for end in ("wal", "shm", "journal"))]
     try:
         for name in names:

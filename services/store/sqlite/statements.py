@@ -28,7 +28,7 @@ def select(
     limit: int | None,
     columns: str = "row",
 ) -> Statement:
-    """Select rows of *owner* (None: a shared table, or all users). Raise LookupError for a field that is not declared."""
+    """Return a SELECT of rows of *owner* (None: of a shared table, or of all users). Raise LookupError for an undeclared field."""
     check_selection(table, where, within, order)
     tests, values = list[str](), list[Value]()
     if owner is not None:
@@ -58,7 +58,7 @@ def select(
 
 
 def _order(order: tuple[str, ...]) -> list[str]:
-    """Return the terms of ORDER BY: None sorts last; equal rows sort by age, the newest first if the first term descends."""
+    """Return the terms of ORDER BY: None sorts last; equal rows sort by age, the newest first if the first term is descending."""
     terms = [f"{name[1:]} desc" if name[0] == "-" else f"{name} nulls last" for name in order]
     return [*terms, "rowid desc" if order and order[0][0] == "-" else "rowid"]
 
@@ -76,7 +76,7 @@ def delete(table: Table[Any], owner: str | None, key: str) -> Statement:
 
 
 def put(table: Table[Row], owner: str | None, key: str, row: Row) -> Statement:
-    """Insert *row*, or replace the stored row with its key; a replaced row keeps the age by which `select` orders equal rows."""
+    """Return an upsert of *row*. A replaced row keeps its rowid, that is, its age by which `select` orders equal rows."""
     text = row_text(table, row).decode()
     names, sql = _upsert(table.name, table.fields, owner is not None)
     own = () if owner is None else (owner,)

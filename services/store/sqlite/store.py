@@ -26,7 +26,7 @@ from services.store.tables.protocol import Answer, Block, Range, Row, Table
 from services.store.tables.row_texts import read_row
 
 _CHECKPOINT_SECONDS = 1.0  # seconds between two checkpoints
-_LARGEST_WAL = 8_000_000  # bytes; a larger log is written to the database
+_LARGEST_WAL = 8_000_000  # bytes; a larger write-ahead log is written to the database file
 # errors for writes that the disk refuses, for example because a disk quota is reached
 _REFUSED_WRITES = (sqlite3.SQLITE_IOERR_WRITE, sqlite3.SQLITE_IOERR_SHMSIZE)
 _NORMAL, _FULL = 1, 2  # values of PRAGMA synchronous
@@ -38,15 +38,16 @@ class SqliteStore:
     def __init__(
         self, path: Path, connection: sqlite3.Connection, wait_seconds: float, *locks: FileLock
     ) -> None:
-        """*connection*: an open connection, which this store alone uses; the first of *locks* guards writes.
+        """*connection*: an open connection, which only this store uses; the first of *locks* guards writes.
 
-        *wait_seconds*: the time to wait for a lock that another thread or process holds.
+        *wait_seconds*: the longest wait for a lock that another thread or process has.
         """
         self._path, self._connection, self._locks = path, connection, locks
         self._log, self._wait_seconds = Path(f"{path}-wal"), wait_seconds
         self._files, self._lock = (_identity(path), _identity(self._log)), threading.RLock()
         self._synchronous = 0  # level of PRAGMA synchronous; 0: unknown
-        self._is_joined = False  # true: the thread with the lock runs its blocks in one transaction
+        # true: the thread that has the lock runs several blocks in one transaction
+        self._is_joined = False
         self._due, self._is_closed = threading.Event(), False
         # true: the log may contain deleted rows; initially true, because a process may have been killed before its checkpoint
         self._has_destroyed = True
@@ -102,7 +103,7 @@ class SqliteStore:
     def _begun(self, synchronous: int) -> Generator[None]:
         """Begin a transaction; at the end of the context, roll it back unless it was committed."""
         with self._locks[0].locked(self._wait_seconds):
-            if self._connection.in_transaction:  # the previous transaction could not be ended
+            if self._connection.in_transaction:  # the rollback of the previous transaction failed
                 self._connection.execute("rollback")
             self._set_synchronous(synchronous)
             self._connection.execute("begin immediate")
@@ -129,14 +130,18 @@ class SqliteStore:
             self._is_closed = True
             self._due.set()
             with suppress(StoreBlocked), self._locks[0].locked(self._wait_seconds):
-                self._connection.close()  # the last connection to close writes the log to the file
+                # when the last connection closes, SQLite writes the log to the database file
+                self._connection.close()
             self._connection.close()
             for lock in self._locks:
                 lock.close()
 
     @contextmanager
     def _turn(self) -> Generator[None]:
-        """Let one thread use the connection. Raise StoreUnavailable if the wait is too long, or the store is closed."""
+        """Reserve the connection for the calling thread.
+
+        Raise StoreUnavailable if the wait is too long, or the store is closed.
+        """
         if not self._lock.acquire(timeout=self._wait_seconds):
             raise StoreUnavailable("busy")
         try:
@@ -165,7 +170,7 @@ class SqliteStore:
             return False
 
     def _keep_checkpointing(self) -> None:
-        """Write the log to the database whenever that is due; after deletions, also empty the log of deleted rows."""
+        """Run a checkpoint whenever one is due; after deletions, also truncate the log, because it contains the deleted rows."""
         pause = threading.Event()
         while True:
             self._due.wait()
@@ -183,7 +188,7 @@ class SqliteStore:
             pause.wait(_CHECKPOINT_SECONDS)
 
     def _checkpoint(self) -> bool:
-        """Write the log to the database; return True if a reader still uses a part of the log."""
+        """Write the log to the database file; return True if a reader still uses a part of the log."""
         self._set_synchronous(_FULL)
         self._check_file()
         mode = "truncate" if self._has_destroyed else "passive"
@@ -207,7 +212,7 @@ class SqliteStore:
 
 
 class SqliteBlock(CheckedBlock):
-    """A `Block` in an SQLite transaction, which collects its writes until its end."""
+    """A `Block` in an SQLite transaction; it buffers its writes, and `store_writes` executes them."""
 
     def __init__(self, connection: sqlite3.Connection, user_id: UserId | None) -> None:
         super().__init__()
@@ -251,7 +256,7 @@ def _row_of(table: Table[Row], found: tuple[object, ...]) -> Row:
     """Return the row that was *found*. Raise DatabaseError if the disk has damaged it: SQLite has no checksums."""
     with suppress(ValueError):
         return read_row(table, text_of(found))
-    # raised outside of the block, because the error's message repeats the text
+    # raised outside of the `with` block, so that the ValueError, whose message repeats the row, is not chained
     damage = sqlite3.DatabaseError()
     damage.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
     raise damage

@@ -20,7 +20,7 @@ from services.domain.addresses import EmailAddress
 from services.events import log_event
 from services.store.supabase.api import Gateway
 
-# by default, pydantic keeps short texts, such as refresh tokens and addresses, in a process-wide cache
+# prevents a leak: by default, pydantic keeps short texts, such as refresh tokens, in a process-wide cache
 for _kind in (AuthSession, AuthUser):
     _kind.model_config["cache_strings"] = "keys"
     _kind.model_rebuild(force=True)
@@ -97,7 +97,7 @@ def read_settings(gateway: Gateway) -> AuthSettings:
 
 
 def sign_up(client: Client, email: EmailAddress, password: str) -> AuthTokens:
-    """Make a user, sign in, and return the tokens. Raise Refused, StoreUnavailable."""
+    """Create a user, sign in, and return the tokens. Raise Refused, StoreUnavailable."""
     with _auth_errors(_SIGN_IN_ERRORS):
         session = client.auth.sign_up({"email": email, "password": password}).session
     return _tokens(session, errors.ConfirmationSent)
@@ -121,7 +121,7 @@ def exchange(client: Client, refresh: str) -> AuthTokens:
 
 
 def sign_out(client: Client, tokens: AuthTokens) -> None:
-    """End the session of *tokens* in Supabase Auth, if it can be reached."""
+    """End the session of *tokens* in Supabase Auth, if Supabase Auth can be reached."""
     with suppress(AuthError, httpx.HTTPError):
         client.auth.admin.sign_out(tokens.access, "local")
 

@@ -77,7 +77,7 @@ from services.store.supabase.session_tokens import (
 from services.store.supabase.upkeep import DatabaseProbe, keep_erasing
 
 _EMBEDDED_SECONDS, _HOSTED_SECONDS = 3.0, 60.0  # seconds between two probes of the database
-_EMBEDDED_SWEEP_SECONDS = 9.0  # the pause between sweeps; a hosted database is swept in every probe
+_EMBEDDED_SWEEP_SECONDS = 9.0  # seconds between sweeps; a hosted database is swept in every probe
 _PROBE_TIMEOUT = httpx.Timeout(4.0, connect=2.0)  # seconds; a later response counts as a failure
 _CREDENTIALS = TypeAdapter[StoredCredentials | None](StoredCredentials | None)
 _KEYS = TypeAdapter(tuple[WrappedKey, ...])
@@ -101,7 +101,8 @@ class SupabaseSignIn:
         except AddressTaken:
             return self.resume(email, password)
         except StoreUnavailable:
-            # one of two concurrent sign-ups gets an internal error, although Supabase Auth has created the user: sign in
+            # one of two concurrent sign-ups gets an internal error, although Supabase Auth has created the user; so
+            # sign in
             with suppress(AppError):
                 return auth.sign_in(self.gateway.client(), email, password)
             raise
@@ -452,7 +453,7 @@ class SupabaseBackend:
             report=report,
         )
         in_thread("database-probe", probe.run)
-        # not watched by the circuit breaker: if a call times out because the log is too large, that is no outage
+        # this client has no circuit breaker: a call that times out because the log is too large is not an outage
         eraser = calls(TIMEOUT)
         in_thread("log-erasures", lambda: keep_erasing(probe.log_erasures, eraser))
 

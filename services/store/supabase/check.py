@@ -29,7 +29,8 @@ from services.store.supabase.api import LEAST, PAGE, Gateway, ServerCalls
 from services.store.supabase.auth import AuthSettings, get_settings
 from services.store.supabase.lite_transport import LiteTransport
 
-_MAX_SKEW_SECONDS = 30.0  # PostgREST refuses a token issued more than this ahead of its own clock
+# PostgREST refuses a token whose time of issue is later than its own clock by more than this
+_MAX_SKEW_SECONDS = 30.0
 _MIN_TOKEN_SECONDS = 20 * 60
 _MAX_ERASURE_SECONDS = 3600.0
 _SIGN_IN = "Authentication, Sign In / Providers"
@@ -236,7 +237,7 @@ def judge_users(foreign: int) -> Finding:
 def judge_auth_log(can_erase: bool | None, accounts: int, oldest_seconds: float) -> Finding:
     """Return a finding about deleted accounts that are still in Supabase Auth's log; *accounts*: their number.
 
-    *can_erase*: entries of the log may be deleted; None: the database has no log. *oldest_seconds*: the time since the
+    *can_erase*: Daybook may delete entries of the log; None: the database has no log. *oldest_seconds*: the time since the
     first of these accounts was deleted.
     """
     if can_erase is None:

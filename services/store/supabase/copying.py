@@ -69,7 +69,7 @@ select attname, attidentity <> '' from pg_attribute where attrelid = %s::regclas
 """
 _GO_ON = "select setval(pg_get_serial_sequence({}, 'id'), max(id)) from {}"
 _NUMBER = re.compile("[0-9]{20}")  # matches the id of a ledger or audit entry from a Supabase store
-# statements for rows that `_copy` cannot insert into one table, keyed by the names in services/store/tables
+# statements that store the rows which `_copy` cannot insert as they are, keyed by the names in services/store/tables
 _STATEMENTS = {
     "thoughts": "update public.messages set thoughts = %(thoughts)s where id = %(id)s",
     "discards": "update public.messages set destroy_at = %(destroy_at)s where id = any (%(ids)s)",
@@ -109,9 +109,10 @@ def load(
     make: Callable[[datetime], CopiedRows],
     auth_hash: Callable[[StoredCredentials], str],
 ) -> None:
-    """Store the rows that *make* returns for the database's current time. Raise BadInput if there are accounts already.
+    """Store the rows that *make* returns. Raise BadInput if the database has accounts already.
 
-    *auth_hash* returns the hash of the managed password in credentials, for Supabase Auth.
+    *make* gets the database's current time. *auth_hash* returns the hash of the managed password in credentials, for
+    Supabase Auth.
     """
     connection.execute("select pg_advisory_xact_lock(hashtext('daybook: first account'))")
     [(has_accounts, now)] = connection.execute("select exists (select from auth.users), now()")
@@ -198,7 +199,7 @@ class SupabaseCopy:
             return [
                 replace(cast(Any, row), monthly_cap_micro=cap) for row in self.rows(table, None)
             ]
-        # whether the first account becomes admin is not copied, because no start of a hosted app turns it off again
+        # `first_account_is_admin` is not copied: if it were true, no start of a hosted app would turn it off again
         if table.name == "settings":
             [stored] = cast(Any, self.rows(table, None))
             is_first = {"first_account_is_admin": stored.first_account_is_admin}
@@ -320,7 +321,7 @@ def _run(
 
 
 def _copy(connection: psycopg.Connection, table: str, rows: Sequence[Mapping[str, object]]) -> None:
-    """Insert *rows* into *table*; leave out fields for which *table* has no column."""
+    """Insert *rows* into *table*; omit fields for which *table* has no column."""
     known = [
         name
         for name, is_numbered in connection.execute(_COLUMNS, [table])

@@ -17,7 +17,7 @@ from services.events import log_event
 _logger = logging.getLogger(__name__)
 # seconds between probes while the database is down: the first pause, which doubles each time, and the longest
 _FIRST_SECONDS, _LONGEST_SECONDS = 0.5, 3.0
-_NO_UPSTREAM = 502  # an HTTP status of at least this means that the API did not reach the database
+_NO_UPSTREAM = 502  # a response with this or a higher HTTP status means that the API did not reach the database
 
 
 class DatabaseHealth:
@@ -27,7 +27,7 @@ class DatabaseHealth:
     """
 
     def __init__(self, seconds: float) -> None:
-        """Set the *seconds* between two probes while the database is up; a failed call causes a probe at once."""
+        """Set the *seconds* between two probes while the database is up; a failed call causes a probe immediately."""
         self._seconds = seconds
         self._down_since: float | None = None
         self._failed = Event()

@@ -16,7 +16,10 @@ _LIMITS = httpx.Limits(max_connections=100, max_keepalive_connections=20, keepal
 
 
 class LiteTransport(httpx.HTTPTransport):
-    """Rewrites quoted times in responses; sealed text contains no quotes, so it stays unchanged. For plain http, without proxies."""
+    """Rewrites the timestamps in JSON responses of the embedded API to ISO 8601. Only for plain http without proxies.
+
+    A timestamp is recognised by the quotes around it; sealed text contains no quotes, so it is never changed.
+    """
 
     def __init__(self, limits: httpx.Limits = _LIMITS) -> None:
         # CA certificates are not loaded, to save 35 ms; so the transport trusts no https server

@@ -51,7 +51,7 @@ class _Receipt:
     turns: _ClientTurn
 
 
-# long columns, left out when many conversations are read
+# long columns, omitted when many conversations are read
 _LONG = {"instructions", "instructions_rev", "summary", "summary_rev"}
 _LISTED = ",".join(each.name for each in fields(ConversationRow) if each.name not in _LONG)
 _CONVERSATIONS = Table("conversations", ConversationRow)
@@ -160,7 +160,7 @@ class SupabaseRows:
 
     def discarded_messages(self, conversation_id: ConversationId) -> list[MessageRow]:
         def is_discarded(query: Query) -> Query:
-            # the database evaluates "now", so the clock of the database decides
+            # the database evaluates the text "now", so that its clock decides
             return query.eq("conversation_id", str(conversation_id)).gt("destroy_at", "now")
 
         rows = _MESSAGES.all_rows(self._client, is_discarded)

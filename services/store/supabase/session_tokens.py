@@ -21,12 +21,13 @@ from services.store.rows import FirstPage
 from services.store.supabase.api import Gateway, Hidden, ServerCalls
 from services.store.supabase.auth import AuthTokens
 
-# the length of a lease; only the process that has the lease may exchange the refresh token or change the cookie
+# the length of a lease; only the process that has a session's lease may exchange its refresh token or change its cookie
 _LEASE_SECONDS = 15
-_LEASE_POLL_SECONDS = 0.2  # seconds between two polls while another process holds the lease
+_LEASE_POLL_SECONDS = 0.2  # seconds between two polls while another process has the lease
 # a failed exchange is retried for this many seconds of the lease; the last attempt may take the rest of the lease
 _RETRY_SECONDS = 6.0
-# random seconds between two attempts: Supabase Auth sees all users at one IP address, and limits the address's rate
+# bounds of the random pause between two attempts; all users share the app's rate limit at Supabase Auth, because it counts
+# requests by IP address
 _PAUSE_SECONDS = 1.0, 3.0
 # seconds until the next renewal, after RateLimited or after the API refused a token
 _BACKOFF_SECONDS = 15.0
@@ -36,7 +37,7 @@ _REFUSED = (b'"PGRST301"', b'"PGRST303"')
 
 
 class StartedSession(BaseModel):
-    """The result of `start_session`, and most of the result of `open_session`."""
+    """The result of the SQL function `start_session`. The result of `open_session` has more fields (`SessionRow`)."""
 
     model_config = ConfigDict(hide_input_in_errors=True)
 
@@ -48,7 +49,7 @@ class StartedSession(BaseModel):
 
 
 class SessionRow(StartedSession):
-    """The result of `open_session`."""
+    """The result of the SQL function `open_session`."""
 
     user: UserId
     tokens: str = Field(repr=False)
@@ -184,7 +185,7 @@ class Bearer(httpx.Auth):
     def keep_fresh(self, seconds: int = _FRESH_SECONDS) -> None:
         """Renew the access token unless it is valid for *seconds* more. Raise SignedOut, StoreUnavailable.
 
-        If another process has given the session a new cookie, turns in this process finish with their present token.
+        If another process has given the session a new cookie, turns in this process finish with their current token.
         """
         if self.tokens.is_good_for(seconds):
             return
@@ -198,11 +199,12 @@ class Bearer(httpx.Auth):
                 raise
 
     def change_cookie(self, new: NewCookie, store: Callable[[int | None, str], bool]) -> bool:
-        """Give the session the cookie *new*; return the result of *store*, False if it was refused.
+        """Replace the session's cookie with *new*; return False if the database refused the change.
 
-        *store* gets the lease of the refresh token, and the tokens sealed for the new cookie. Meanwhile, renewals in
-        this process wait for this call, and renewals in other processes for the end of the lease. If the response is
-        lost, the session is looked up by the new cookie, to find out whether the change was stored.
+        *store* makes the change; its arguments are the lease of the refresh token, and the tokens sealed for the new
+        cookie. Meanwhile, renewals in this process wait for this call, and renewals in other processes wait for the end
+        of the lease. If the response is lost, the session is looked up by the new cookie, to find out whether the
+        change was stored.
 
         Raise SignedOut (the session has a different cookie), RateLimited, StoreUnavailable, Tampered, *store*'s errors.
         """
@@ -265,7 +267,7 @@ class Bearer(httpx.Auth):
 
 
 def open_tokens(row: SessionRow, sealer: SessionSealer) -> AuthTokens:
-    """Return the decrypted tokens of *row*. Raise Tampered."""
+    """Return the decrypted tokens of *row*. Raise Tampered if they cannot be decrypted."""
     return AuthTokens.model_validate_json(sealer.open(row.tokens, row.user))
 
 

@@ -1,1 +1,1 @@
-"""A store over a small protocol of tables, which a database without SQL can implement."""
+"""A store over a small protocol of tables, which even a database without SQL can implement."""

@@ -1,4 +1,4 @@
-"""Access to tables for an app session, which each block checks first; the deployment's settings; the audit log."""
+"""Table access for an app session, which each atomic block (transaction) checks first; deployment settings; the audit log."""
 
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
@@ -37,7 +37,7 @@ SESSION_GRACE = timedelta(minutes=1)
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """An app session, and the user in whose name it calls the store."""
+    """An app session that calls the store, and its user."""
 
     session_id: SessionId
     user_id: UserId
@@ -46,11 +46,11 @@ class Caller:
     wants_proofs: bool = True
 
     def session(self, block: Block) -> StoredSession | None:
-        """Return the caller's session, found by its id, because its cookie may change; None if there is no such session."""
+        """Return the caller's session; None if there is none. The look-up is by id, because the session's cookie may change."""
         return next(iter(block.select(schema.SESSIONS, {"id": self.session_id}, limit=1)), None)
 
     def account(self, block: Block) -> AccountRow:
-        """Return the caller's account. Raise SignedOut if the session has ended, or NotFound if it is another user's session."""
+        """Return the caller's account. Raise SignedOut if the session has ended, NotFound if it is another user's session."""
         session = self.session(block)
         account = block.get(schema.ACCOUNTS, self.user_id)
         if session and session.user_id != self.user_id:
@@ -104,9 +104,9 @@ def note(
 def note_failure(
     block: Block, now: datetime, account: AccountRow | None, failure: Failure | Exemption
 ) -> None:
-    """Count *failure* in the user's audit entry for this failure and hour.
+    """Count *failure* in the user's audit entry for this kind of failure and this hour.
 
-    Call this before the block's first write, because it reads.
+    Call this before the block's first write: a block may not read after it has written.
     """
     if account is None or account.deleted_at:
         return
@@ -132,7 +132,7 @@ def put_notice(
 
 
 def claiming(block: Block, lookups: Iterable[str], now: datetime) -> list[CredentialsRow]:
-    """Return the credentials that any value in *lookups* finds: users' credentials first, then pending sign-ups."""
+    """Return the credentials found by any of the look-up values *lookups*: users' first, then those of pending sign-ups."""
     lookups = list(lookups)
     rows = [row for one in lookups for row in block.select(schema.CREDENTIALS, {"lookup": one})]
     beside = [one for one in found(block, schema.LOOKUPS, lookups) if one.is_good(now)]
@@ -143,14 +143,16 @@ def claiming(block: Block, lookups: Iterable[str], now: datetime) -> list[Creden
 def put_ways_in(
     block: Block, user_id: UserId, ways_in: Sequence[str], named: Sequence[Lookup]
 ) -> None:
-    """Store *ways_in*, the look-up values of a user's identities and passkeys, except *named*, which are stored already.
+    """Store *ways_in*, the look-up values of a user's identities and passkeys, except *named*, which are already stored.
 
-    Delete the user's other look-up values, except those of former addresses. Call this before the block's first write, because it reads.
+    Delete the user's other look-up values, except those of former addresses. Call this before the block's first write: a
+    block may not read after it has written.
     """
     own = block.select(schema.LOOKUPS, {"user_id": user_id})
     gone = [one for one in own if one.expires_at is None and one.lookup not in ways_in]
     delete_all(block, schema.LOOKUPS, gone)
-    for lookup in {*ways_in} - {one.lookup for one in named}:  # never overwrites a stored row
+    # only look-up values that are not stored yet, so that no stored row is overwritten
+    for lookup in {*ways_in} - {one.lookup for one in named}:
         block.put(schema.LOOKUPS, Lookup(lookup=lookup, user_id=user_id))
 
 
@@ -180,9 +182,9 @@ def models_of(block: Block) -> ModelSettings:
 
 
 def root_key_versions(block: Block, now: datetime) -> list[int]:
-    """Return the versions of the root key under which data are sealed in the store; [] before the first account.
+    """Return the root key versions under which data in the store are sealed; [] before the first account.
 
-    0 is the version of a damaged text.
+    A damaged text counts as version 0.
     """
     alive = Range("ends_at", above=now)
     sealed = [one.sealed for one in block.select(schema.SESSIONS, {}, alive)]

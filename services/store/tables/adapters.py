@@ -1,4 +1,4 @@
-"""Code shared by the stores over tables: the tables of one user, and the checks of a block."""
+"""Code shared by the stores over tables: the tables of one user, and a base class for atomic blocks."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from services.store.tables.protocol import MOST_WRITES, Answer, Block, Row, Stor
 
 
 class RunsBlocks(Protocol):
-    """A store that runs blocks for any user."""
+    """A store that runs atomic blocks (transactions) for any user."""
 
     def run(
         self, user_id: UserId | None, work: Callable[[Block], Answer], *, is_lasting: bool

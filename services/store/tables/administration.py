@@ -1,6 +1,7 @@
 """Changes by admins in a store over tables.
 
-Each change is one atomic block. More blocks follow if it must end many sessions or add up the budgets of all users.
+Each change is one atomic block (transaction). More blocks follow if the change ends many sessions or adds up all users'
+budgets.
 """
 
 from collections.abc import Mapping
@@ -52,20 +53,20 @@ def has_accounts(block: Block, but_not: UserId | None = None) -> bool:
 def sessions_of(
     block: Block, user_id: UserId, but_not: SessionId | None = None
 ) -> list[StoredSession]:
-    """Return the sessions of a user except *but_not*, at most `ENDED_AT_ONCE`: one block may end no more.
+    """Return the sessions of a user except *but_not*, at most `ENDED_AT_ONCE`: one block may not end more.
 
-    If that many are returned, others may be left. A change of credentials then waits for a later block: if it were stored
-    before the last session has ended, a failure would leave sessions open that the change should have ended.
+    If so many are returned, more may be left. A change of credentials that ends the sessions then waits for a later block:
+    if it were stored first, a failure would leave some of the sessions open.
     """
     rows = block.select(schema.SESSIONS, {"user_id": user_id}, limit=ENDED_AT_ONCE + 1)
     return [one for one in rows if one.id != but_not][:ENDED_AT_ONCE]
 
 
-def end_sessions(tables: AllTables, user_id: UserId, but_not: SessionId | None = None) -> None:
-    """End all sessions of a user except *but_not*, in as many blocks as needed: one ends at most `ENDED_AT_ONCE`."""
+def end_sessions(tables: AllTables, user_id: UserId) -> None:
+    """End all sessions of a user, in as many blocks as needed: each ends at most `ENDED_AT_ONCE`."""
 
     def end(block: Block) -> bool:
-        sessions = sessions_of(block, user_id, but_not)
+        sessions = sessions_of(block, user_id)
         delete_all(block, schema.SESSIONS, sessions)
         return bool(sessions)
 
@@ -203,7 +204,7 @@ class TablesAdministration(TablesReports):
             own = block.get(schema.CREDENTIALS, self.caller.user_id)
             sessions, before = block.select(schema.SESSIONS), settings_of(block)
             self.caller.require_recent(block)
-            # checking the account is enough: if it has a factor, the user gave the factor for the recent proof
+            # it is enough to check the account: if it has a factor, the user gave that factor for the recent proof
             if is_on and not (own and own.wants_factor):
                 return FACTOR_NEEDED
             block.put(schema.SETTINGS, replace(before, requires_factor=is_on))
@@ -213,7 +214,8 @@ class TablesAdministration(TablesReports):
             return [one for one in sessions if is_on and not one.has_factor]
 
         ended = self.run("require_factor", change)
-        # these sessions are refused already; end them, so that they do not work again once the rule is lifted
+        # these sessions are already refused; end them, so that they do not become valid again if the requirement is
+        # lifted
         for first in range(0, len(ended), ENDED_AT_ONCE):
             some = ended[first : first + ENDED_AT_ONCE]
             end = partial(delete_all, table=schema.SESSIONS, rows=some)
@@ -222,7 +224,8 @@ class TablesAdministration(TablesReports):
     def set_deployment_cap(self, monthly_cap_micro: int | None) -> None:
         """Set the cap on the spending of all users together.
 
-        Spending is added up only while there is a cap. So if there was none, set a cap without a limit, then add up all budgets.
+        The spending of all users is counted only while there is a cap. So if there was no cap, first set one that is
+        never reached, which starts the counting; then add up all budgets; then set the real cap.
         """
         month, _ = self._month()
 

@@ -74,8 +74,8 @@ from services.store.tables.schema import AccountRow, CredentialsRow, Nonce
 from services.store.tables.upkeep import keep_sweeping, sweep
 
 _SIGN_UP_LIFE = timedelta(days=8)
-_DEVICES = 300  # maximum devices in a list
-# maximum sessions that one block reads
+_DEVICES = 300  # maximum number of devices that are listed
+# maximum number of sessions that one block (transaction) reads
 _SESSIONS = 20
 
 
@@ -267,7 +267,8 @@ class TablesUser:
             block.put(schema.CREDENTIALS, part_of(CredentialsRow, credentials))
             block.put(schema.ACCOUNTS, replace(account, email=new.address))
             if new.is_restored and session and not credentials.wants_factor:
-                # the restored ways in have no second factor, so a factor that was given before the restore no longer counts
+                # the restored sign-in methods have no second factor, so a factor that was given before the restore no
+                # longer counts
                 _forget_factor(block, [session])
             delete_all(block, schema.SESSIONS, ended)
             action = "address.restore" if new.is_restored else "address.change"
@@ -280,7 +281,7 @@ class TablesUser:
         return accepted("change_address", answer)
 
     def _with_factor(self, block: Block, *, ends_others: bool) -> list[rules.StoredSession]:
-        """Return the user's sessions in which a second factor was given, at most as many as one block may change.
+        """Return the user's sessions in which a second factor was given, at most as many as one block (transaction) may change.
 
         *ends_others*: return at most the caller's session, because all other sessions end.
         """
@@ -371,7 +372,7 @@ class TablesUser:
 
         try:
             answer = self.tables.run(prove)
-        except StoreUnavailable:  # the store may have stored the proof nevertheless
+        except StoreUnavailable:  # the proof may be stored, with only the response lost
             if not self._has(cookie):
                 raise
             return True
@@ -529,7 +530,7 @@ class TablesBackend:
     ) -> tuple[rules.StoredSession | None, AccountRow | None, StoredCredentials | None]:
         """Store the time at which a session is used; return the session, and its user's account and credentials.
 
-        Return None three times if the session has ended.
+        All three are None if the session has ended.
         """
         session = block.get(schema.SESSIONS, cookie_hash)
         account = block.get(schema.ACCOUNTS, session.user_id) if session else None
@@ -581,7 +582,7 @@ class TablesBackend:
 
     @atomic
     def count_attempt(self, block: Block, attempt: Attempt) -> CountedAttempt | Refusal:
-        # a repeated call, which an attacker may have intercepted
+        # the call was repeated, perhaps by an attacker who intercepted it
         if block.get(schema.NONCES, attempt.nonce):
             raise StoreUnavailable
         now, throttles = self.now(), attempt.throttles
@@ -613,7 +614,7 @@ class TablesBackend:
         if is_seen:
             ends = self.now() + _SIGN_UP_LIFE
             row = part_of(CredentialsRow, credentials, expires_at=ends)
-            # delete the other rows: while root keys are rotated, two sign-ups of one address may be pending
+            # delete the other rows: during a rotation of root keys, two sign-ups of one address may be pending
             delete_all(block, schema.CREDENTIALS, rows[1:])
             block.put(schema.CREDENTIALS, row)
         return is_seen
@@ -652,7 +653,7 @@ class TablesBackend:
         block.delete(schema.STEPS, key)
         return step.sealed
 
-    # --- calls that the app makes without a user
+    # --- calls without a signed-in user
 
     def add_notice(self, user_id: UserId, new: NewNotice, throttles: Sequence[Throttle]) -> None:
         def add(block: Block) -> Refusal | None:
@@ -684,8 +685,9 @@ class TablesBackend:
         changes = self.noted.changes
         if changes.is_blocked:
             changes.is_blocked = False
-            # A sweep with nothing due only reads, and reads succeed on a full disk. This write fails until the store can
-            # write again, so the outage is reported. The row is new, because SQLite does not write an unchanged row.
+            # A sweep that finds nothing to do only reads, and reads succeed on a full disk. This write fails until the
+            # store can write again, so the outage is reported until then. The row is new, because SQLite does not write
+            # an unchanged row.
             self.tables.run(lambda block: block.put(schema.NONCES, Nonce(uuid4(), self.now())))
         return sweep(self.noted, self.now)
 
@@ -698,9 +700,9 @@ class TablesBackend:
 
 
 def _count(block: Block, throttles: Sequence[Throttle], now: datetime) -> Refusal | None:
-    """Count an attempt in each of *throttles*; stop at the first that exceeds its limit, and return a refusal.
+    """Count an attempt in each of *throttles*; at the first that exceeds its limit, stop and return a refusal.
 
-    Call this before the block's first write, because it reads.
+    Call this before the block's first write: a block may not read after it has written.
     """
     known = [block.get(schema.THROTTLES, one.bucket) for one in throttles]
     for one, before in zip(throttles, known, strict=True):
@@ -721,7 +723,7 @@ def _return_attempts(block: Block, counters: Iterable[rules.Counter]) -> None:
 def _rename_lookups(
     block: Block, user_id: UserId, known: Iterable[rules.Lookup], renamed: Mapping[str, str]
 ) -> None:
-    """Replace the value of each of the user's look-ups in *known* by its new value in *renamed*, or delete it if that is taken."""
+    """Give the user's look-ups in *known* their new values from *renamed*; delete a look-up whose new value is taken."""
     taken = {one.lookup for one in known}
     for one in known:
         if one.user_id == user_id and (lookup := renamed.get(one.lookup)):
@@ -732,7 +734,7 @@ def _rename_lookups(
 
 
 def _forget_factor(block: Block, sessions: Iterable[rules.StoredSession]) -> None:
-    """Mark *sessions* as without a second factor, because their account no longer has one."""
+    """Mark *sessions* as started without a second factor, because their account no longer has one."""
     for one in sessions:
         block.put(schema.SESSIONS, replace(one, has_factor=False))
 
@@ -745,7 +747,7 @@ def _open_step(block: Block, key: str, now: datetime) -> rules.StoredStep | None
 def _begin_account(
     block: Block, user: TablesSignInUser, new: NewSession, now: datetime, *, lacks_factor: bool
 ) -> tuple[AccountRow, StoredCredentials] | Refusal:
-    """Create the account of a new user. Call this before the block's first write, because it reads."""
+    """Create the account of a new user. Call this before the block's first write: a block may not read after it has written."""
     pending = _pending(block, new.account, new.generation)
     if new.account is None or pending is None:
         return STALE
@@ -790,7 +792,7 @@ def _pending(block: Block, new: NewAccount | None, generation: int) -> Credentia
 def _credentials_of(
     block: Block, lookups: Iterable[str], now: datetime
 ) -> StoredCredentials | None:
-    """Return the credentials that any value in *lookups* finds, a user's rather than a pending sign-up's."""
+    """Return the credentials found by any of the look-up values; a user's are preferred to a pending sign-up's."""
     rows = claiming(block, lookups, now)
     return part_of(StoredCredentials, rows[0]) if rows else None
 
@@ -824,7 +826,7 @@ def _sign_up_state(block: Block, wants_proofs: bool) -> SignUpState:
 
 
 def _seal_anew(block: Block, cookie_hash: str, sealed: str) -> None:
-    """Replace the sealed text of a session by *sealed* unless the session has ended."""
+    """Replace the sealed text of a session with *sealed*, unless the session has ended."""
     if session := block.get(schema.SESSIONS, cookie_hash):
         block.put(schema.SESSIONS, replace(session, sealed=sealed))
 

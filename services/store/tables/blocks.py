@@ -1,4 +1,4 @@
-"""Helpers for the methods of a store over tables, each of which runs as one atomic block."""
+"""Helpers for the methods of a store over tables, each of which runs as one atomic block (transaction)."""
 
 from collections.abc import Callable, Iterable, Iterator
 from functools import wraps
@@ -23,7 +23,7 @@ Self = TypeVar("Self", bound=OverTables)
 
 
 def accepted(verb: str, answer: Answer | Refusal, wanted: Reservation | None = None) -> Answer:
-    """Return *answer*; if it is a refusal by *verb*, raise its error. *wanted*: the reservation that a turn asked for."""
+    """Return *answer*; if it is a refusal of the call *verb*, raise its error. *wanted*: a turn's requested reservation."""
     if isinstance(answer, Refusal):
         raise error_of(verb, answer, wanted)
     return answer
@@ -32,7 +32,7 @@ def accepted(verb: str, answer: Answer | Refusal, wanted: Reservation | None = N
 def atomic(
     method: Callable[Concatenate[Self, Block, Parameters], Answer | Refusal],
 ) -> Callable[Concatenate[Self, Parameters], Answer]:
-    """Make *method* run in one block. If it returns a refusal, its writes are stored and the refusal's error is raised."""
+    """Make *method* run in one atomic block. If it returns a refusal, store its writes and raise the refusal's error."""
 
     @wraps(method)
     def verb(self: Self, *args: Parameters.args, **named: Parameters.kwargs) -> Answer:
@@ -45,7 +45,10 @@ def atomic(
 def once_read(
     method: Callable[..., Answer], self: object, *args: object, **named: object
 ) -> Callable[[Block], Answer]:
-    """Return a function that calls *method* with a block. Iterators in arguments become lists, because a block may run twice."""
+    """Return a function that calls *method* with a block.
+
+    A block may run twice, so iterators among the arguments are converted to lists.
+    """
     given, chosen = (
         [_listed(one) for one in args],
         {key: _listed(one) for key, one in named.items()},
@@ -58,7 +61,7 @@ def _listed(one: object) -> object:
 
 
 def found(block: Block, table: Table[Row], keys: Iterable[object]) -> list[Row]:
-    """Return the existing rows with *keys*."""
+    """Return the rows with *keys*; skip keys without a row."""
     return block.get_all(table, keys)
 
 

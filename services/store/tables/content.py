@@ -1,4 +1,4 @@
-"""Reads and writes the conversations of a store over tables, and reads their messages as users see them."""
+"""Conversations in a store over tables, and the reading of their messages."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -34,7 +34,7 @@ def text_bytes(*rows: object) -> int:
 
 
 def first_slice(rows: Sequence[Row]) -> Sequence[Row]:
-    """Return the first of *rows*, as many as one block can store or delete beside a few small rows."""
+    """Return as many of the first *rows* as one block (transaction) can store or delete, with space for a few small rows."""
     sizes = accumulate(map(text_bytes, rows[:_MOST_OF_SLICE]))
     return rows[: max(1, sum(size <= _MOST_BYTES for size in sizes))]
 
@@ -65,7 +65,8 @@ class TablesContent:
         """*most_bytes*: the bytes that the user may store (None: no limit); *limits*: used if the user has no stored budget."""
         self.user_id, self.tables, self.now = user_id, tables, now
         self.most_bytes, self._limits = most_bytes, limits
-        self._minute: datetime | None = None  # when `_open_minute` last stored the budget
+        # the minute in which `_open_minute` last stored the budget
+        self._minute: datetime | None = None
 
     def budget(self, block: Block) -> Budget:
         """Return the budget as it applies to the current day, month and minute."""
@@ -73,9 +74,9 @@ class TablesContent:
         return budget.opened(self.now(), counts_of(block).bytes)
 
     def _open_minute(self) -> None:
-        """If there is a limit of bytes, store the budget with the bytes that are stored now, at most once a minute.
+        """If the account has a storage limit, store the budget with the number of bytes now stored, at most once a minute.
 
-        `Budget.is_full` compares the limit with the bytes at the beginning of the minute.
+        `Budget.is_full` compares the limit with the bytes that were stored when the minute began.
         """
         minute = self.now().replace(second=0, microsecond=0)
         if self.most_bytes is None or minute == self._minute:
@@ -172,7 +173,7 @@ class TablesContent:
         counts: Counts,
         added: int = 0,
     ) -> None:
-        """Store *new* in place of *row* (None: a new conversation); *added*: added bytes of messages, pieces and receipts."""
+        """Store *new* in place of *row* (None: a new conversation); *added*: the bytes of new messages, pieces and receipts."""
         block.put(schema.CONVERSATIONS, replace(new, bytes=new.bytes + added))
         if (grown := text_bytes(new) - text_bytes(row)) or added:
             block.put(schema.COUNTS, counts.plus(bytes=grown).with_content(added))

@@ -12,8 +12,8 @@ from services.store.tables import schema
 from services.store.tables.content import first_slice
 from services.store.tables.protocol import AllTables, Block, JoinsBlocks, Range, Table
 
-# the reverse of the order in which rows are destroyed: a conversation is written before its messages, and a message
-# or turn before its thoughts or receipt, which a store in files keeps beside it
+# the reverse of the order in which rows are destroyed: a conversation is written before its messages, and a message or
+# turn before its thoughts or receipt, which a store in files saves in the same file
 _OWN: tuple[Table[Any], ...] = (*reversed(schema.DESTROYED), schema.LEDGER, schema.DAYS)
 _OF_ACCOUNT = (schema.CREDENTIALS.name, schema.ACCOUNTS.name)
 # the account is written last, so that no user exists before all their rows do
@@ -27,7 +27,7 @@ class TablesCopy:
     tables: AllTables
 
     def has_open_turns(self) -> bool:
-        # the range includes every turn; with it, Firestore can use the index made for the sweep
+        # the range excludes no turn: with it, Firestore can use the index that the sweep needs
         return bool(self.tables.owners(schema.TURNS, {"finished_at": None}, Range("lease_until")))
 
     def user_ids(self) -> list[UserId]:

@@ -93,7 +93,7 @@ class TablesDocuments(TablesPieces):
         if refusal := put_refusal(stored, new, write.seen_rev, count):
             return refusal
         created_at, epoch = stored.created_at if stored else self.now(), counts.fact_epoch
-        # if *new* restores a deleted fact: the fact's old row, unless the sweep has destroyed it
+        # the old row of a deleted fact that *new* restores, unless the sweep has destroyed it
         hidden = None if stored else block.get(schema.DOCUMENTS, new.id)
         erasures = [] if stored else block.select(schema.ERASURES)
         block.put(schema.DOCUMENTS, part_of(Document, new, created_at=created_at, epoch=epoch))
@@ -111,7 +111,7 @@ class TablesDocuments(TablesPieces):
 
     @atomic
     def delete_document(self, block: Block, document_id: UUID) -> Refusal | None:
-        """Delete a fact or a space. A deleted space hides its facts from readers, and the sweep destroys them."""
+        """Delete a fact or a space. The facts of a deleted space are hidden from readers; the sweep destroys them later."""
         row, counts = self._document(block, document_id), counts_of(block)
         if row is None or row.kind not in (DocumentKind.FACT, DocumentKind.SPACE):
             return NOT_FOUND

@@ -26,7 +26,7 @@ class InMemoryTables:
     def __init__(
         self, shared: Rows | None = None, lock: AbstractContextManager[bool] | None = None
     ) -> None:
-        """Use *shared* as the rows of the shared tables; *lock* guards them."""
+        """*shared*: the rows of the shared tables, which *lock* guards; None: create new ones."""
         self._rows: Rows = {}
         self._shared = {} if shared is None else shared
         self._lock = lock or threading.RLock()
@@ -128,7 +128,7 @@ def selected(
 
 
 def in_order(rows: Iterable[Row], order: tuple[str, ...]) -> list[Row]:
-    """Return *rows* in the order of a selection; equal rows keep their order."""
+    """Return *rows* sorted by the fields *order*, as `Block.select` describes; equal rows keep their order."""
     found = list(rows)
     for name in reversed(order):
         value_of = attrgetter(name.lstrip("-"))
@@ -139,7 +139,7 @@ def in_order(rows: Iterable[Row], order: tuple[str, ...]) -> list[Row]:
 
 
 def _within(within: Range, rows: Iterable[Row]) -> list[Row]:
-    """Return the *rows* in a range; call no Python function for each row, because a conversation may have thousands of rows."""
+    """Return the *rows* within a range, without a Python call for each row: a conversation may have thousands of rows."""
     value_of, above, up_to = attrgetter(within.field), within.above, within.up_to
     return [
         row

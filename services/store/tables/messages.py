@@ -1,4 +1,4 @@
-"""Messages in a store over tables: appending a message; edits, deletions and restorations, which need no turn."""
+"""Messages in a store over tables: appending them, and editing, deleting and restoring them, which needs no turn."""
 
 from dataclasses import replace
 from datetime import timedelta

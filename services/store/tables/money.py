@@ -1,4 +1,4 @@
-"""One user's money in a block over tables: the budget, the cap of all users, the ledger and its daily totals."""
+"""One user's money within an atomic block: the budget, the cap on all users, the ledger and its daily totals."""
 
 from datetime import date, datetime
 
@@ -12,7 +12,7 @@ from services.store.tables.usage import added_to
 
 
 class Books:
-    """The budget of one user during a block: read when the block begins, changed by bookings, and stored by `put`."""
+    """The budget of one user during a block (transaction): read when it begins, changed by bookings, and stored by `put`."""
 
     def __init__(self, block: Block, budget: Budget, now: datetime) -> None:
         """*budget* must be up to date for the day, month and minute of *now* (`Budget.opened`)."""
@@ -32,7 +32,7 @@ class Books:
         return self._before.counting == self._deployment.counting
 
     def book(self, booking: Booking) -> None:
-        """Book the end of a turn. Call this before the block's first write, because it reads."""
+        """Book the cost of an ended turn. Call this before the block's first write: a block may not read after a write."""
         self.budget = booking.budget
         self._turns.append(booking.turn)
         if entry := booking.entry:

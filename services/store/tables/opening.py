@@ -15,8 +15,9 @@ from services.store.tables.schema import RootKeyTag
 def check_root_key(tables: AllTables, root_keys: RootKeys, *, is_start: bool = True) -> None:
     """Raise Misconfigured unless one of *root_keys* belongs to the store.
 
-    The store has one tag: that of the root key which was current when the app last started (*is_start*). A command does not
-    replace it, because the app may have another current key, and because a key that was never current may be removed again.
+    The store contains one tag, of the root key that was current when the app last started (*is_start*). An operator's
+    command does not replace the tag, because the app may have another current key, and because a key that was never
+    current may be removed again.
     """
     tags, current = root_keys.store_tags(), root_keys.current
     new = RootKeyTag(current, tags[current])
@@ -52,7 +53,7 @@ def let_first_account_be_admin(tables: AllTables, *, is_let: bool) -> bool:
 def only_account(tables: AllTables) -> StoredCredentials | None:
     """Return the credentials of the one account; None if there is no account.
 
-    Raise Misconfigured if there are several accounts, or if the credentials are gone.
+    Raise Misconfigured if there are several accounts, or if the credentials are missing.
     """
 
     def read(block: Block) -> StoredCredentials | None:

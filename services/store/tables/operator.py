@@ -70,7 +70,7 @@ class TablesOperator:
 
     def check(self, keys: PresentKeys | str) -> dict[str, Finding]:
         stored = None
-        # the opening reads a file, too; if a file is damaged, the findings of the place name it
+        # opening the store reads a file, too; if a file is damaged, `place.check` below reports it
         with suppress(FileDamaged), self._tables() as tables, suppress(FileDamaged):
             stored = tables.of(None).run(
                 lambda block: (
@@ -89,7 +89,7 @@ class TablesOperator:
         findings["accounts"] = Mark.OK, str(len(accounts))
         if isinstance(keys, str):
             return findings | {"root keys": (Mark.FAIL, keys)}
-        if tag:  # without the key of the tag, the store does not open
+        if tag:  # the store cannot be opened without the root key of its tag
             needed.append(tag.version)
         # 0 is the version of a damaged text, which names no root key and therefore needs none
         findings["root keys"] = judge_root_keys({*needed} - {0}, keys.versions)
@@ -138,7 +138,7 @@ class TablesOperator:
     def find_credentials(
         self, email: EmailAddress, lookups: Collection[str]
     ) -> StoredCredentials | None:
-        """Return the credentials that one of *lookups* finds; if the only account has no address yet, return its credentials.
+        """Return the credentials found by one of *lookups*; if the only account has no address yet, return its credentials.
 
         Return None if an account has the address *email*, but none of *lookups* finds its credentials. Raise BadInput if no
         account has this address.
@@ -260,7 +260,7 @@ class TablesOperator:
             accounts = {
                 name: rows.pop(name) for name in (schema.CREDENTIALS.name, schema.ACCOUNTS.name)
             }
-            # accounts last, so that no user exists before all their rows do
+            # store accounts last, so that no user exists before all their rows do
             for name, stored in (rows | accounts).items():
                 _put_all(tables, schema.TABLES[name], stored)
 
@@ -297,7 +297,7 @@ def _account(block: Block, email: EmailAddress) -> AccountRow:
 def _only_without_address(tables: AllTables) -> StoredCredentials | None:
     try:
         only = only_account(tables)
-    except Misconfigured:  # there are several accounts, or the credentials are gone
+    except Misconfigured:  # there are several accounts, or the credentials are missing
         return None
     if only is None:
         return None

@@ -1,4 +1,4 @@
-"""Reads and writes the pieces of attachments of a store over tables."""
+"""The pieces of attachments in a store over tables."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -17,7 +17,7 @@ _SLICE = 20  # maximum pieces that one block destroys: Firestore commits at most
 
 
 class TablesPieces(TablesContent):
-    """The pieces of one user."""
+    """The pieces of one user's attachments."""
 
     def put_piece(self, write: PutPiece) -> None:
         self._open_minute()
@@ -58,7 +58,7 @@ class TablesPieces(TablesContent):
         ]
 
     def _destroy_pieces(self, block: Block, counts: Counts, *chosen: Mapping[str, object]) -> bool:
-        """Destroy at most `_SLICE` of the pieces that match any selection in *chosen*; return True if there were any."""
+        """Destroy at most `_SLICE` pieces that match one of the selections *chosen*; return True if there were any."""
         for where in chosen:
             if pieces := block.select(schema.PIECES, where, limit=_SLICE):
                 row = block.get(schema.CONVERSATIONS, pieces[0].conversation_id)

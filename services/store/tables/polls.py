@@ -1,7 +1,7 @@
-"""Polls by open tabs, for a store that only one app process uses: a result is reused until this process changes data that
-polls read.
+"""Polls by open tabs, for a store that only one app process uses.
 
-Commands of the operator may run beside the app, so a result is reused for at most a minute.
+The result of a poll is reused until this process changes data that polls read. An operator's command may also change
+data while the app runs, so a result is reused for at most a minute.
 """
 
 import threading
@@ -28,12 +28,15 @@ from services.store.tables.protocol import (
 from services.store.tables.rows import TablesRows
 
 _OLDEST = timedelta(seconds=60)
-_PLACES = 16  # maximum cached results of one session, one for each place (an open page)
+_PLACES = 16  # maximum number of cached results of one session: one for each place (an open page)
 _NO_TESTS: Mapping[str, object] = {}
 
 
 class Changes:
-    """Counts, for each user, the blocks in which this process changed data that polls read. Any thread may call any member."""
+    """Counts, for each user, the blocks (transactions) in which this process changed data that polls read.
+
+    Any thread may call any member.
+    """
 
     def __init__(self) -> None:
         self._counts, self._lock = Counter[UserId | None](), threading.Lock()
@@ -47,7 +50,7 @@ class Changes:
         return self._counts[user_id], self._counts[None]
 
     def note(self, user_id: UserId | None, writes: Iterable[StoredWrite]) -> None:
-        """Count a block with these *writes* over the tables of a user, if it changed data that polls read."""
+        """Count a block that made these *writes* to a user's tables, if it changed data that polls read."""
         changed = {
             None if table.is_shared else user_id
             for table, _, row in writes
@@ -58,13 +61,13 @@ class Changes:
 
 
 def _is_polled(table: Table[object], row: object) -> bool:
-    """Return True if a write to a shared table may change results of polls: accounts, models, ended sessions (*row* is None)."""
+    """Return True if a write to a shared table may change polls: to accounts or models, or a session's deletion (no *row*)."""
     return table in (schema.ACCOUNTS, schema.MODELS) or (table == schema.SESSIONS and row is None)
 
 
 @dataclass(frozen=True, slots=True)
 class NotedTables:
-    """Implements `Tables` for one user, and counts each block in `changes`, even a failed block: its writes may be stored."""
+    """Implements `Tables` for one user; counts each block in `changes`, even a failed one: its writes may be stored."""
 
     tables: Tables
     user_id: UserId | None
@@ -112,7 +115,7 @@ class NotedStore:
 
 @dataclass(frozen=True, slots=True)
 class _Polled:
-    """A poll's result and time, and the counts of changes before the poll."""
+    """A poll's result and time, and the change counts (`Changes.seen`) before the poll."""
 
     revisions: Revisions
     at: datetime
@@ -120,7 +123,7 @@ class _Polled:
 
 
 class PolledRows(TablesRows):
-    """The rows of one session. A poll reads the store again only if this process has changed data since, or after a minute."""
+    """The rows of one session. A poll reuses the last result for a minute, unless this process has changed data."""
 
     def __init__(
         self,

@@ -1,6 +1,7 @@
 """The protocol of tables: rows are frozen dataclasses, read and written in atomic blocks.
 
-The protocol fits Firestore: a block reads before it writes, and may be run twice; a selection compares declared fields only.
+The protocol fits Firestore: a block (transaction) reads before it writes, and may be run twice; a selection compares
+declared fields only.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -54,13 +55,13 @@ StoredWrite = tuple[Table[Any], str, object]
 
 
 class Block(Protocol):
-    """The reads and writes of one atomic block: no read after a write, at most `MOST_WRITES` writes."""
+    """The reads and writes of one atomic block (transaction): no read after a write, at most `MOST_WRITES` writes."""
 
     writes: list[StoredWrite]  # the writes of the block so far
 
     def get(self, table: Table[Row], key: object) -> Row | None: ...
     def get_all(self, table: Table[Row], keys: Iterable[object]) -> list[Row]:
-        """Return the existing rows with *keys*."""
+        """Return the rows with *keys*; skip keys without a row."""
         return [row for key in keys if (row := self.get(table, key)) is not None]
 
     def put(self, table: Table[Row], row: Row) -> None: ...
@@ -74,7 +75,10 @@ class Block(Protocol):
         order: tuple[str, ...] = (),
         limit: int | None = None,
     ) -> list[Row]:
-        """Return rows whose fields equal *where*, in *order* of at most two fields; "-field": descending. None is last."""
+        """Return rows whose fields equal *where*, sorted by the fields *order* (at most two); "-field": descending.
+
+        None sorts last.
+        """
         ...
 
 
@@ -90,7 +94,7 @@ class Tables(Protocol):
 
 
 class AllTables(Protocol):
-    """The tables of a deployment. Any thread may call any member. All members raise StoreUnavailable."""
+    """The tables of a deployment. Any thread may call any member. All members may raise StoreUnavailable."""
 
     def of(self, user_id: UserId | None) -> Tables:
         """Return the tables of one user with the shared tables; None: only the shared tables."""
@@ -101,7 +105,7 @@ class AllTables(Protocol):
     ) -> list[UserId]:
         """Return the users who have matching rows in *table*, such as rows that are due for the sweep.
 
-        A user whose rows are damaged may be among them.
+        The result may include users whose rows are damaged.
         """
         ...
 
@@ -114,7 +118,7 @@ class JoinsBlocks(Protocol):
     """A store that can run several blocks as one transaction, because its transactions may have any size."""
 
     def joined(self) -> AbstractContextManager[None]:
-        """Return a context in which the blocks of this thread are one transaction; other threads wait for its end."""
+        """Return a context manager that makes the blocks of this thread one transaction; other threads wait for its end."""
         ...
 
 
@@ -129,19 +133,21 @@ class StorePlace(Protocol):
     def exists(self) -> bool:
         """Return True if there is a store at the place; change nothing.
 
-        Raise Misconfigured if the store is damaged or of a later version, or if the place has other data or cannot be used.
+        Raise Misconfigured if the store is damaged or of a later version, or if the place contains other data or cannot
+        be used.
         """
         ...
 
     def open(self, *, is_app: bool = True) -> AllTables:
-        """Open the store, and bring it up to date; make a new store if there is none.
+        """Open the store, and migrate it if it is of an earlier version; create a new store if there is none.
 
-        *is_app*: True for the one process that serves the app, False for an operator's command. Raise Misconfigured.
+        *is_app*: True for the one process that serves the app, False for an operator's command. Raise Misconfigured if
+        the store cannot be opened.
         """
         ...
 
     def check(self) -> dict[str, Finding]:
-        """Check this place of a store; return the findings for the operator, keyed by the name of the check. Raise Misconfigured."""
+        """Check the store at this place; return findings for the operator, keyed by the check's name. Raise Misconfigured."""
         ...
 
     def backup(self, target: Path) -> None:

@@ -1,4 +1,4 @@
-"""Reports for admins over tables: counts, costs and the audit. Each user's daily totals are read in one block."""
+"""Reports for admins over tables: counts, costs and the audit log. Each user's daily totals are read in one transaction."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -60,7 +60,10 @@ class TablesReports:
         *,
         is_own: bool = False,
     ) -> Answer:
-        """Run *work* on a user's tables for an admin or, if *is_own*, for that user. If it returns a refusal, raise its error."""
+        """Run *work* on a user's tables. If it returns a refusal, raise the refusal's error.
+
+        The caller must be an admin or, if *is_own*, that user.
+        """
 
         def checked(block: Block) -> Answer | Refusal:
             account = self.caller.account(block)
@@ -86,7 +89,7 @@ class TablesReports:
         return UserPage(tuple(rows[skip : skip + min(at_most, _PAGE)]), len(rows))
 
     def _user(self, account: AccountRow) -> UserUsage | None:
-        """Return a user's row for the report; None if the account was just deleted."""
+        """Return the row of a user in the list of users; None if the account was just deleted."""
 
         def read(block: Block) -> UserUsage | None:
             budget, counts = block.get(schema.BUDGETS, "budget"), counts_of(block)

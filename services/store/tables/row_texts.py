@@ -29,7 +29,7 @@ def row_text(table: Table[Row], row: Row) -> bytes:
 
 
 def value_of(value: object) -> Value:
-    """Return *value* as the value of a column; times become texts that sort by time."""
+    """Convert *value* to the value of a column; times become texts that sort by time."""
     if value is None or type(value) is str:
         return value
     match value:

@@ -107,7 +107,7 @@ class TablesRows(TablesMessages):
     def _begin(
         self, block: Block, write: BeginTurn, granted: Begun | None = None
     ) -> Begun | Refusal:
-        """Begin a turn; *granted*: the id and the reservation of the turn, if another ledger has assigned them."""
+        """Begin a turn. *granted*: the turn's id and reservation, if another ledger has already assigned them."""
         wanted, created, now = write.reservation, write.created, self.now()
         request = sha(_REQUEST.dump_json(write, warnings=False).decode())
         for known in block.select(schema.TURNS, {"client_turn_id": wanted.client_turn_id}, limit=1):
@@ -224,7 +224,7 @@ class TablesRows(TablesMessages):
         return open_turns
 
     def sweep(self) -> bool:
-        """Settle the turns whose lease has run out, and destroy the deleted rows whose time for Undo is over.
+        """Settle the turns whose lease has run out, and destroy the deleted rows that can no longer be restored.
 
         Return True if there were any such turns or rows.
         """
@@ -244,14 +244,14 @@ class TablesRows(TablesMessages):
 
     @atomic
     def count(self, block: Block, counting: int) -> None:
-        """Add this user's spending to the totals over all users, for the count of all budgets whose number is *counting*."""
+        """Add this user's spending to the totals over all users, as part of the recount with the number *counting*."""
         account = block.get(schema.ACCOUNTS, self.user_id)
         if account and account.deleted_at and block.get(schema.BUDGETS, "budget") is None:
-            # the sweep has destroyed this user's budget, but not the daily totals
+            # add up the daily totals, because the sweep has destroyed this user's budget
             today, row = self.now().date(), deployment_of(block).opened(self.now())
             days = days_of(block, today.replace(day=1), today)
             spent = sums_of(one for day in days for one in day.sums)["cost_micro"]
-            if row.counting == counting:  # else a newer count has begun, and adds the spending
+            if row.counting == counting:  # otherwise, a newer recount adds this spending
                 block.put(schema.DEPLOYMENT, replace(row, spent=row.spent + spent))
             return
         books = self._books(block)

@@ -36,12 +36,12 @@ _entries = count()  # a counter, so that entries made in the same microsecond ke
 
 
 def id_at(time: datetime) -> str:
-    """Return a new id; ids sort by time."""
+    """Return a new id for *time*; ids sort by their times."""
     return f"{time:%Y%m%d%H%M%S%f}{next(_entries):012}{token_hex(4)}"
 
 
 def failure_id(time: datetime, failure: Failure | Exemption, user_id: UserId) -> str:
-    """Return the id of the audit entry that counts a user's *failure* in the hour of *time*; it sorts by the start of the hour."""
+    """Return the id of the audit entry that counts a user's *failure* in the hour of *time*; ids sort by the hour."""
     return f"{time.astimezone(UTC):%Y%m%d%H}{sha(f'{failure} {user_id}')[:32]:0>42}"
 
 
@@ -54,9 +54,10 @@ class Counts:
     discarded: int = 0  # the number of conversations that are deleted but not destroyed yet
     facts: int = 0
     spaces: int = 0
-    bytes: int = 0  # bytes of all sealed texts, without keys and heads
+    bytes: int = 0  # the bytes of all sealed texts, without keys and heads
     content_bytes: int = 0  # the part of `bytes` in messages, pieces and receipts
-    fact_epoch: int = 0  # facts of earlier epochs count as deleted
+    # increased when all facts are deleted: facts of earlier epochs count as deleted
+    fact_epoch: int = 0
 
     def plus(self, **added: int) -> "Counts":
         """Return the counts, increased by the amounts in *added*."""
@@ -77,9 +78,9 @@ class StoredConversation(ConversationRow):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Document(DocumentRow):
-    """A stored document, with the epoch in which it was stored."""
+    """A stored document, with the fact epoch (`Counts.fact_epoch`) in which it was stored."""
 
-    epoch: int = 0  # the `Counts.fact_epoch` when a fact was stored
+    epoch: int = 0  # the value of `Counts.fact_epoch` when the fact was stored
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,7 +95,7 @@ class Discard:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Erasure:
-    """Deleted facts, hidden until the sweep destroys them: facts of a space, facts by id, or all facts up to an epoch."""
+    """Facts that are deleted, but not destroyed yet: those of a space, those with certain ids, or all up to an epoch."""
 
     id: UUID
     space_id: UUID | None = None
@@ -117,7 +118,7 @@ class ModelUsage(UsageSum):
     purpose: Purpose
     turns: int
     failed: int
-    interrupted: int  # lapsed turns that were not finished later
+    interrupted: int  # the number of lapsed turns that were not finished later
     # the number of turns in each bucket (`bucket_of`) of the time to the first token
     first_tokens: Mapping[int, int]
 
@@ -128,7 +129,7 @@ class UsageDay:
 
     day: date
     sums: tuple[ModelUsage, ...]
-    entries: int = 0  # entries of the ledger on this day
+    entries: int = 0  # the number of ledger entries on this day
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -163,7 +164,7 @@ class AuditRow:
 
 @dataclass(frozen=True, slots=True)
 class RootKeyTag:
-    """The tag of the root key that was current when this store was last opened (`RootKeys.store_tags`)."""
+    """The tag of the root key that was current when the app last opened this store (`RootKeys.store_tags`)."""
 
     version: int
     tag: str = field(repr=False)
@@ -243,6 +244,6 @@ SETTINGS = Table("settings", Settings, lambda _: "settings", is_shared=True)
 MODELS = Table("models", ModelSettings, lambda _: "models", is_shared=True)
 DEPLOYMENT = Table("deployment", Deployment, lambda _: "deployment", is_shared=True)
 
-TABLES: dict[str, Table[Any]] = {  # every table, by its name
+TABLES: dict[str, Table[Any]] = {  # all tables, keyed by name
     one.name: one for one in tuple(vars().values()) if isinstance(one, Table)
 }

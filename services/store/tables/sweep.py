@@ -1,4 +1,4 @@
-"""The sweep over tables: one user's deleted rows are destroyed in slices."""
+"""The sweep over tables, which destroys one user's deleted rows in slices."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -17,7 +17,7 @@ from services.store.tables.documents import TablesDocuments
 from services.store.tables.protocol import Block, Range
 from services.store.tables.schema import Counts, StoredConversation
 
-# maximum rows of one table that one block reads to destroy them, each with a few related rows
+# maximum rows of one table that one block (transaction) destroys, each together with a few related rows
 _SLICE = 60
 
 
@@ -25,10 +25,10 @@ class TablesSweep(TablesDocuments):
     """Destroys the rows that one user has deleted."""
 
     def destroy_due(self) -> bool:
-        """Destroy hidden rows whose time for Undo is over, in slices; return True if there were any such rows.
+        """Destroy deleted rows that can no longer be restored, in slices; return True if there were any such rows.
 
-        While a turn of a deleted chat is open, the chat's rows stay, and do not make the result True. If a file is damaged,
-        the other rows are destroyed, and then FileDamaged is raised.
+        While a turn of a deleted chat is open, the chat's rows are kept, and do not make the result True. If a file is
+        damaged, the other rows are destroyed, and then FileDamaged is raised.
         """
         due = Range("destroy_at", up_to=self.now())
 
@@ -86,7 +86,7 @@ class TablesSweep(TablesDocuments):
     def _destroy_discard(self, block: Block, discard_id: UUID) -> bool:
         """Destroy a slice of messages that were deleted together.
 
-        Return False if none are due, or if their chat is deleted and has an open turn.
+        Return False if the messages are not due yet, or if their chat is deleted and has an open turn.
         """
         discard, now = block.get(schema.DISCARDS, discard_id), self.now()
         if discard is None or not is_due(discard.destroy_at, now):
@@ -96,7 +96,7 @@ class TablesSweep(TablesDocuments):
             return False
         ids, rest = discard.message_ids[-_SLICE:], discard.message_ids[:-_SLICE]
         discarded = frozenset(discard.message_ids)
-        # a message is destroyed together with its replies, even if the replies' own time for Undo is longer
+        # a message is destroyed together with its replies, even if those were deleted later and could still be restored
         replies = [
             row.id for one in ids for row in block.select(schema.MESSAGES, {"parent_id": one})
         ]
@@ -114,7 +114,7 @@ class TablesSweep(TablesDocuments):
             return True
         turn_ids = {row.turn_id for row in rows if row.turn_id}
         for row in rows:
-            # the conversation is selected, too, because SQLite has no index on the prompt alone
+            # the query also names the conversation, because SQLite has no index on the prompt alone
             where = {"conversation_id": row.conversation_id, "prompt_id": row.id}
             turn_ids |= {turn.id for turn in block.select(schema.TURNS, where)}
         receipts = found(block, schema.RECEIPTS, turn_ids)
@@ -158,7 +158,7 @@ class TablesSweep(TablesDocuments):
         return bool(block.select(schema.TURNS, where, limit=1))
 
     def _destroy_conversation(self, block: Block, conversation_id: ConversationId) -> bool:
-        """Destroy a slice of a conversation, its own row last. Return False if it is gone, is not due, or has an open turn."""
+        """Destroy a slice of a conversation, its own row last. Return False if it is missing, not due, or has an open turn."""
         row, counts = block.get(schema.CONVERSATIONS, conversation_id), counts_of(block)
         if row is None or not is_due(row.destroy_at, self.now()):
             return False
@@ -169,7 +169,7 @@ class TablesSweep(TablesDocuments):
             return True
         messages = block.select(schema.MESSAGES, where, order=("-seq",), limit=_SLICE)
         if messages:
-            # the receipts are destroyed with the turns
+            # the receipts are destroyed below, with the turns
             self._destroy(block, messages, [], counts, row)
             return True
         turns = block.select(schema.TURNS, where, limit=_SLICE)
@@ -198,5 +198,5 @@ class TablesSweep(TablesDocuments):
 
 
 def forgotten(turn: Turn) -> Turn:
-    """Return *turn* without its conversation and its texts; the cost stays."""
+    """Return *turn* without its conversation and texts; its cost is kept."""
     return replace(turn, conversation_id=None, partial=None, partial_thoughts=None)

@@ -1,4 +1,4 @@
-"""The rows of a temporary chat: content is only in memory; costs are in the ledger of the user's store."""
+"""The rows of a temporary chat: its content is only in memory; its costs are in the ledger of the user's store."""
 
 import threading
 from collections.abc import Callable
@@ -30,13 +30,14 @@ _NO_LIMITS = Limits(
 
 
 class _NotStored(Exception):
-    """Raised at the end of a block so that its writes are dropped."""
+    """Raised at the end of a block (transaction) to drop its writes."""
 
 
 class TemporaryRows(TablesRows):
     """Implements `Rows` for one temporary chat; *ledger* reserves and settles its turns. Any thread may call any method.
 
-    Each write runs first without being stored; then the ledger is called, outside of any block; then the content is stored.
+    Each write is first tried without storing it; then the ledger is called, outside of any block; then the content is
+    stored.
     """
 
     def __init__(
@@ -60,7 +61,7 @@ class TemporaryRows(TablesRows):
                 self.tables.run(lambda block, turn=turn: block.put(schema.TURNS, forgotten(turn)))
 
     def _tried(self, work: Callable[[Block], Answer]) -> Answer:
-        """Run *work* in a block and return its result, but store nothing."""
+        """Run *work* in a block (transaction) and return its result, but store nothing."""
 
         answers = list[Answer]()
 

@@ -23,16 +23,16 @@ _logger = logging.getLogger(__name__)
 # maximum number of rows that one block discards or destroys: Firestore commits at most 10 MiB at once
 _RETIRED, _SLICE, _PIECES = 40, 60, 20
 _SHARED = MOST_WRITES // 7  # maximum number of rows of each shared table that one block destroys
-_SECONDS = 9.0  # seconds between two calls
+_SECONDS = 9.0  # the pause between two sweeps, in seconds
 _NONCE_LIFE = timedelta(minutes=3)
 _INVITATION_REST = timedelta(days=30)
 
 
 def sweep(tables: AllTables, now: Callable[[], datetime]) -> bool:
-    """Settle lapsed turns and destroy due rows; return True if there may be more.
+    """Settle lapsed turns and destroy rows that are due; return True if there may be more of them.
 
-    An error for one user is raised at the end, after the other users' rows are swept. A user's damaged file is only logged:
-    it is no outage for the others, and `operate check` names it.
+    An error for one user is raised at the end, after the rows of the other users were swept. A user's damaged file is
+    only logged: it is no outage for other users, and `operate check` reports it.
     """
     at, errors = now(), list[Exception]()
     lapsed, due = Range("lease_until", up_to=at), Range("destroy_at", up_to=at)
@@ -139,7 +139,8 @@ def _end_account(tables: Tables, user_id: UserId, at: datetime) -> bool:
 def _destroy_shared(block: Block, at: datetime) -> bool:
     """Destroy expired rows of the shared tables, a slice of each; return True if a slice was full.
 
-    A slice that is not full does not count: rows expire all the time, so on a busy server the sweep would never end.
+    A slice that is not full does not count; otherwise the sweep would never end on a busy server, where rows expire all
+    the time.
     """
     ends: list[tuple[Table[Any], str, timedelta]] = [
         (schema.SESSIONS, "ends_at", SESSION_GRACE),
@@ -164,7 +165,7 @@ def keep_sweeping(
     report: Callable[[str], None],
     wait: Callable[[float], object] = time.sleep,
 ) -> NoReturn:
-    """Sweep forever, beginning at once; *report* is called with a sentence about each outage, and with "" at its end."""
+    """Sweep forever, starting immediately; *report* is called with a sentence about each outage, and with "" at its end."""
     before = ""
     while True:
         try:

@@ -61,7 +61,7 @@ def bucket_of(ms: int | None) -> int:
 
 
 def _usage_of(entry: Entry) -> ModelUsage:
-    """Return *entry* as a total; a correction adds no turn, because an earlier entry counted the turn."""
+    """Convert *entry* to a total of one entry; a correction adds no turn, because an earlier entry counted the turn."""
     # a lapsed turn has no time to the first token; if the turn is finished late, a later entry adds the time
     is_timed = entry.kind != "lapsed"
     return part_of(
@@ -96,7 +96,7 @@ def added_to(day: UsageDay | None, entry: Entry) -> UsageDay:
 
 
 def days_of(block: Block, first_day: date, last_day: date) -> list[UsageDay]:
-    """Return the daily totals of one user, in the order of the days."""
+    """Return the daily totals of one user, sorted by day."""
     days = Range("day", above=first_day - _ONE_DAY, up_to=last_day)
     return block.select(schema.DAYS, {}, days, ("day",))
 
@@ -211,7 +211,7 @@ class TablesUsage:
 def _by_conversation(
     groups: Mapping[ConversationId | None, list[ModelUsage]],
 ) -> tuple[ConversationUsage, ...]:
-    """Return usage by conversation, the highest cost first; the conversations after the 499th are summed up as one."""
+    """Return the usage of each conversation, highest cost first; those after the 499th are summed up as one."""
     by_cost = sorted(
         groups.items(), key=lambda group: sum(one.cost_micro for one in group[1]), reverse=True
     )

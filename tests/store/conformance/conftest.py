@@ -1,10 +1,10 @@
 """Each store in turn, and its users."""
 
-import os
 import time
 
 import pytest
 
+from tests.runs import IS_WHOLE
 from tests.store.conformance.backends import BACKENDS
 from tests.store.conformance.talk import say, unsaid
 
@@ -23,25 +23,35 @@ SEALED_ONLY = {
 }
 
 
-# the files that each run omits for Firestore, whose emulator is slow; with DAYBOOK_FIRESTORE=all,
-# none
-_NOT_FIRESTORE = {
-    *("test_tampering.py", "test_outages.py", "test_corpus.py", "test_search_texts.py"),
-    *("test_storage.py", "test_attacks.py", "test_credentials.py", "test_settings.py"),
-    *("test_administration.py", "test_upkeep.py", "test_account_end.py", "test_attachments.py"),
+# the rules of credentials, which are the same code over every store
+_CREDENTIALS = {
+    *("test_credentials.py", "test_ways_in.py", "test_proofs.py", "test_proofs_and_turns.py"),
+    *("test_factors.py", "test_passkey_factors.py", "test_codes.py", "test_sign_in_methods.py"),
+}
+# the files that a plain run omits for a store, because a store with the same code runs them
+_REPEATED = {
+    "bytes": {"test_threads.py"},
+    "json-plain": {"test_threads.py"},
+    "firestore": _CREDENTIALS  # and others, because the emulator is slow
+    | {"test_tampering.py", "test_outages.py", "test_corpus.py", "test_search_texts.py"}
+    | {"test_storage.py", "test_attacks.py", "test_settings.py", "test_operator.py"}
+    | {"test_administration.py", "test_upkeep.py", "test_account_end.py", "test_attachments.py"}
+    | {"test_addresses.py"},
+    "hosted": _CREDENTIALS
+    | {"test_tampering.py", "test_outages.py", "test_stored_text.py", "test_threads.py"},
 }
 
 
 def pytest_collection_modifyitems(config, items):
-    """Deselect the tests of sealing for the store without sealing, and some files for Firestore."""
-    left_out = {"json-plain": SEALED_ONLY}
-    if os.environ.get("DAYBOOK_FIRESTORE") != "all":
-        left_out["firestore"] = _NOT_FIRESTORE
+    """Deselect the tests of sealing for the store without sealing, and in a plain run the repeated files."""
 
     def is_out(item):
         kind = getattr(item, "callspec", None)
-        names = {item.path.name, getattr(item, "originalname", "")}
-        return bool(kind and names & left_out.get(kind.params.get("running"), set()))
+        store = kind and kind.params.get("running")
+        omitted = set() if IS_WHOLE else _REPEATED.get(store, set())
+        if store == "json-plain":
+            omitted = omitted | SEALED_ONLY
+        return bool({item.path.name, getattr(item, "originalname", "")} & omitted)
 
     config.hook.pytest_deselected(items=[one for one in items if is_out(one)])
     items[:] = [one for one in items if not is_out(one)]
