@@ -10,9 +10,9 @@ REQUEST = (
     "[The app asks this, not the user.] Your last reply ended early. Go on with it exactly where it stopped, in the same "
     "language and form. Repeat nothing of it, and do not say that you go on."
 )
+_SEAM = 100  # maximum characters of white space that are compared
 _WORD_TO_WORD = re.compile(r"[^\W_]{2}")
 # nearly all scripts with code points from here on are written without spaces between words
-_SEAM = 100  # the largest number of characters of white space that are compared
 _FIRST_UNSPACED = "\u2e80"
 
 
