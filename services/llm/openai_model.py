@@ -135,7 +135,8 @@ class OpenAIModel:
         await self._client.close()
 
     async def _list_models(self) -> object:
-        with suppress(*_EXPECTED):
+        # the JSON parser also refuses integers of thousands of digits (ValueError), and deep nesting
+        with suppress(*_EXPECTED, ValueError, RecursionError):
             async with asyncio.timeout(_LIST_SECONDS):
                 return await self._client.get("/models", cast_to=object)
         return None

@@ -466,6 +466,16 @@ def test_missing_list_of_models_is_none(model, server, make, monkeypatch):
     assert model.list_models() is make("http://127.0.0.1:9/v1").list_models() is None
 
 
+@pytest.mark.parametrize("body", ['{"data": ', "1" * 5_000, "[" * 100_000])
+def test_list_of_models_that_no_parser_reads_is_none(make, monkeypatch, body):
+    async def answer(*_):
+        return httpx2.Response(200, headers={"content-type": "application/json"}, text=body)
+
+    monkeypatch.setattr(httpx2.AsyncHTTPTransport, "handle_async_request", answer)
+
+    assert make("http://llm.test/v1").list_models() is None
+
+
 @pytest.mark.parametrize(
     ("status", "error", "failure"),
     [
