@@ -36,7 +36,8 @@ _LIST_SECONDS = 10
 _ENDING_SECONDS = 5.0  # seconds to wait for the usage after the text is complete
 _FIRST_TOKEN_SECONDS = 60.0
 # maximum seconds to the first token of a reasoning model or a self-hosted server. Such a server may have to load the model
-# first, and stops loading if the client disconnects
+# first, and stops loading if the client disconnects. Also the maximum seconds during which all chunks may be empty: some
+# gateways send empty chunks as keep-alives, or in the place of thoughts
 _LONGER_SECONDS = 300.0
 _REFUSED = {400, 413, 422, 429}  # 429 may mean more tokens than are allowed per minute
 # request parameters that some endpoints refuse
@@ -208,12 +209,17 @@ class OpenAIModel:
             stream=True,
             stream_cls=_Chunks,
         ) as chunks:
+            new_at = self._loop.time()
             async for chunk in chunks:
-                reader.read(chunk)
-                allowed = self._first_token_seconds
-                if reader.has_text:
-                    allowed = _ENDING_SECONDS if reader.has_ended else self._between_tokens_seconds
-                silence.reschedule(self._loop.time() + allowed)
+                now = self._loop.time()
+                if reader.read(chunk):
+                    new_at = now
+                allowed, longest = self._first_token_seconds, _LONGER_SECONDS
+                if reader.has_ended:
+                    allowed = longest = _ENDING_SECONDS
+                elif reader.has_text:
+                    allowed = self._between_tokens_seconds
+                silence.reschedule(min(now + allowed, new_at + longest))
 
 
 class _Chunks(openai.AsyncStream[object]):

@@ -166,6 +166,44 @@ def test_silence_before_the_first_token_is_bounded(model, server, fault):
 
 
 @pytest.mark.parametrize(
+    ("begun", "result"),
+    [
+        ("", ("", ModelFailure.SILENT)),
+        ('{"choices": [{"delta": {"content": "Hi"}}]}', ("Hi", ModelFailure.SILENT)),
+        ('{"choices": [{"delta": {"content": "Hi"}, "finish_reason": "stop"}]}', ("Hi", None)),
+    ],
+)
+def test_stream_of_empty_chunks_is_bounded(make, monkeypatch, begun, result):
+    empty, sent = '{"choices": [{"delta": {"content": ""}}]}', []
+
+    async def chunks():
+        yield f"data: {begun}\n\n".encode()
+        for _ in range(200):
+            await asyncio.sleep(0.01)
+            sent.append(empty)
+            yield f"data: {empty}\n\n".encode()
+
+    async def answer(*_):
+        headers = {"content-type": "text/event-stream"}
+        return httpx2.Response(200, headers=headers, content=chunks())
+
+    monkeypatch.setattr(httpx2.AsyncHTTPTransport, "handle_async_request", answer)
+    monkeypatch.setattr(openai_model, "_LONGER_SECONDS", 0.3)
+    monkeypatch.setattr(openai_model, "_ENDING_SECONDS", 0.3)
+
+    assert outcome(ask(make("http://llm.test/v1"))) == result
+    assert len(sent) < 200
+
+
+@pytest.mark.parametrize("field", ["reasoning_content", "tool_calls"])
+def test_long_thoughts_are_not_taken_for_silence(server, make, monkeypatch, field):
+    monkeypatch.setattr(openai_model, "_LONGER_SECONDS", 1.0)
+    server.script(tokens=1, thoughts=30, thought_rate=20, thinks_as=field)
+
+    assert outcome(ask(make(server.url, first_token_seconds=1.0))) == ("word1 ", None)
+
+
+@pytest.mark.parametrize(
     "script",
     [
         {"delay": 1.2},  # longer than the limit between two tokens
