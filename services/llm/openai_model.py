@@ -155,6 +155,8 @@ class OpenAIModel:
             try:
                 async with asyncio.timeout_at(deadline) as silence:
                     await self._receive(messages, max_tokens, refused, reader, silence)
+                # only now, because a refusal may name a parameter merely by quoting the prompt
+                self._refused_parameters |= refused
                 failure = reader.finish()
             except _EXPECTED as error:
                 refusal = read_refusal(_refusal_text(error, reader))
@@ -163,7 +165,7 @@ class OpenAIModel:
                     is_shortened, max_tokens = True, shorter
                     continue
                 if more := _refused_parameters(error) - refused:
-                    self._refused_parameters = refused = refused | more
+                    refused = refused | more
                     continue
                 failure, retry_after = _failure(error, reader), _retry_after(error)
                 if reader.has_ended and failure in {ModelFailure.DROPPED, ModelFailure.SILENT}:

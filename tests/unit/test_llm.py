@@ -398,6 +398,17 @@ def test_refused_stream_options_are_left_out(model, server):
     assert "stream_options" not in server.requests[-1].body
 
 
+def test_refusal_that_quotes_the_prompt_refuses_no_parameter(model, server):
+    server.script(status=400)
+    prompt = "Why is stream_options ignored, and what is max_completion_tokens?"
+    assert outcome(ask(model, prompt)) == ("", ModelFailure.REJECTED)
+    server.script()
+
+    outcome(ask(model))
+
+    assert {"stream_options", "max_tokens"} <= server.requests[-1].body.keys()
+
+
 REPLY_LIMIT = "max_tokens is too large: 9000. This model supports at most 4096 completion tokens."
 COUNTED = f"{CONTEXT_LENGTH}. You requested 9700 tokens (700 in the messages)"
 
