@@ -183,7 +183,8 @@ def test_chat_of_an_absent_page_is_ended(maya, monkeypatch):
         (105, False, False),
         (106, True, False),
         (115, False, False),
-        (117, False, True),
+        (117, False, False),
+        (126, False, True),
     ):
         now[0], is_there[0] = seconds, there
         chats.end_deserted()
@@ -228,6 +229,8 @@ def test_chat_that_was_come_back_to_may_be_away_as_long_as_any(maya, monkeypatch
     monkeypatch.setattr(temporary.time, "monotonic", lambda: now[0])
     chat = maya.begin_temporary(is_there=lambda: there[0])
     chats.add(chat)
+    for there[0] in (False, True):
+        chats.end_deserted()
     chat.leave()
     now[0] += 15
     chat.come_back()
