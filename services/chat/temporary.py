@@ -41,7 +41,7 @@ class TemporaryChat(ChatParts):
         rows: TemporaryRows,
         is_there: Callable[[], bool],
     ) -> None:
-        """*is_there* returns True while the page is connected."""
+        """*is_there*: a function that returns True while the chat's page is connected."""
         super().__init__(chat)
         self.id, self.owner, self.rows, self._is_there = chat_id, owner, rows, is_there
         # `_missed_at`: when a check first found the page disconnected; time before it does not count, because checks may be late
@@ -58,7 +58,7 @@ class TemporaryChat(ChatParts):
 
     @property
     def chat(self) -> Chat:
-        """The `Chat` of this temporary chat. Raise ChatIsOver."""
+        """The `Chat` of this temporary chat. Raise ChatIsOver if the temporary chat has ended."""
         if self.is_over:
             raise ChatIsOver
         return self._chat
@@ -73,7 +73,7 @@ class TemporaryChat(ChatParts):
         self._left_at = time.monotonic()
 
     def come_back(self) -> None:
-        """Undo `leave`. Raise ChatIsOver."""
+        """Undo `leave`. Raise ChatIsOver if the chat has ended."""
         if self.is_over:
             raise ChatIsOver
         self._missed_at = self._left_at = math.inf
