@@ -225,12 +225,12 @@ def test_chat_that_was_come_back_to_goes_on(maya, monkeypatch):
 
 
 def test_chat_that_was_come_back_to_may_be_away_as_long_as_any(maya, monkeypatch):
-    chats, now, there = TemporaryChats(), [100.0], [True]
+    chats, now, there = TemporaryChats(), [100.0], [False]
     monkeypatch.setattr(temporary.time, "monotonic", lambda: now[0])
     chat = maya.begin_temporary(is_there=lambda: there[0])
     chats.add(chat)
-    for there[0] in (False, True):
-        chats.end_deserted()
+    chats.end_deserted()
+    there[0] = True
     chat.leave()
     now[0] += 15
     chat.come_back()
