@@ -45,7 +45,7 @@ from services.store.tables.schema import AccountRow, CredentialsRow
 _UNKNOWN_ACCOUNT = "There is no account with this address: sign up, and sign in once."
 _NO_ADDRESS_YET = (
     "The account of this store was made without sign-in, and has no address: "
-    "`set-password EMAIL` gives it one."
+    f"`set-password EMAIL` gives it one. Until then, name it {NO_ADDRESS}."
 )
 
 
