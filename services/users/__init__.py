@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Collection, Generator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from datetime import tzinfo
 from functools import partial
@@ -22,7 +22,7 @@ from services.domain.addresses import EmailAddress
 from services.domain.models import ModelSettings
 from services.domain.policies import policy_named
 from services.domain.revisions import OpenPlace, Revisions
-from services.errors import Busy, SignedOut
+from services.errors import Busy, SignedOut, StoreUnavailable
 from services.llm import Models
 from services.memory.tokens import RegexCounter
 from services.settings import Settings
@@ -162,7 +162,9 @@ class Shared:
             self.live_turns.stop(lambda turn: turn.owner in owners, within)
             self.temporary.stop(max(0.0, ends_at - time.monotonic()), owners)
             yield
-        self.session_cache.forget_if_ended(sessions)
+        # the block's change is stored, so it must not fail any more; the upkeep thread forgets ended sessions, too
+        with suppress(StoreUnavailable):
+            self.session_cache.forget_if_ended(sessions)
 
     def outdate_sign_in_details(self, user_id: UserId) -> None:
         """Make a user's sessions in this process read the sign-in details again, because they have changed."""

@@ -150,6 +150,22 @@ def test_services_leave_memory_with_their_session(shared, closed):
     assert closed == [session.id]
 
 
+def test_change_that_ended_sessions_outlives_an_outage_after_it(shared, sessions):
+    """The error of a stored change would hide its recovery codes, and no notice of it would be mailed."""
+    caller, phone = session_of(MAYA), session_of(MAYA)
+    for session in (caller, phone):
+        shared.session_cache.add(Cookie.new(), session)
+    sessions.backend.is_alive = lambda _: True
+
+    def no_answer(_):
+        raise StoreUnavailable
+
+    with shared.ending(caller.id, lambda session: session is phone, 0.0):
+        sessions.ended = no_answer
+
+    assert shared.find(phone.id)  # until the upkeep thread asks again
+
+
 def test_settings_of_models_are_read_ahead_with_a_session(sessions):
     """Otherwise, the first page after a start would read its conversation and then wait for the settings."""
     is_read = Event()
