@@ -4,10 +4,13 @@ import json
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, is_dataclass
 from datetime import UTC, datetime, tzinfo
 from decimal import Decimal
 from itertools import zip_longest
+
+from pydantic import TypeAdapter, ValidationError
 
 from services.domain import (
     Fact,
@@ -24,6 +27,7 @@ from services.domain import (
     safe_text,
     total_cost,
 )
+from services.domain.json_texts import read_json
 from services.domain.turns import OpenTurn
 from services.portable import replies
 
@@ -46,6 +50,7 @@ _CONVERSATION_FIELDS = (
 _THREAD_FIELDS = ("instructions", "are_instructions_verified", "is_summary_verified", "is_whole")
 _MESSAGE_FIELDS = ("id", "seq", "parent_id", "turn_id", "role", "outcome", "created_at")
 
+_RECEIPT = TypeAdapter(dict[str, object])
 _SPEAKERS = {Role.SYSTEM: "Instructions", Role.USER: "You", Role.ASSISTANT: "Assistant"}
 _NEWER = "saved by a newer version"
 _ENDINGS = {
@@ -147,7 +152,10 @@ def documents_to_json(name: str, documents: Preferences | Sequence[Fact | Space]
 
 
 def _turn(turn_id: TurnId, exported: ConversationExport) -> dict[str, object]:
-    cost, receipt = exported.costs.get(turn_id), exported.receipts.get(turn_id)
+    cost, receipt = exported.costs.get(turn_id), None
+    # a user's edit of a file in a plain store can break a receipt, which must not end the export
+    with suppress(ValidationError):
+        receipt = read_json(_RECEIPT, exported.receipts.get(turn_id, ""))
     usage = cost and {
         "input_tokens": cost.tokens.prompt,
         "cached_tokens": cost.tokens.cached,
@@ -158,7 +166,7 @@ def _turn(turn_id: TurnId, exported: ConversationExport) -> dict[str, object]:
         "id": turn_id,
         "model": cost.model if cost else None,
         "usage": usage,
-        "receipt": json.loads(receipt) if receipt else None,
+        "receipt": receipt,
     }
 
 

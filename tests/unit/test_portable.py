@@ -466,6 +466,15 @@ def test_json_has_space_usage_receipts_and_the_unfinished_reply():
     assert unfinished["thoughts"]["text"] == "Hm."
 
 
+@pytest.mark.parametrize("text", ['{"summary": "They sow "peas"."}', r'{"a": "\ud800"}', "[]", ""])
+def test_receipt_broken_by_hand_is_exported_as_null(text):
+    turn_id = TurnId(UUID(int=9))
+    exported = to_json(thread_of(message(1, turn_id=turn_id)), receipts={turn_id: text})
+
+    assert exported.encode()
+    assert json.loads(exported)["turns"][0]["receipt"] is None
+
+
 def test_file_from_before_1980_is_dated_as_early_as_a_zip_file_can():
     archive = Archive()
     parts = [*archive.add("a.md", ["Peas"], datetime(1970, 1, 1, tzinfo=UTC))]
