@@ -89,7 +89,7 @@ class SqlitePlace:
 
     def backup(self, target: Path) -> None:
         """Copy the store to *target*, even while the app writes. Raise Misconfigured if *target* exists, or if the copy fails."""
-        draft = target.with_name(f"{target.name}.draft")
+        draft = target.with_name(f"{target.name}.daybook-draft")
         try:
             if os.path.lexists(target):
                 raise Misconfigured(f"{target} exists: name a new file.")
