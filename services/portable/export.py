@@ -117,6 +117,7 @@ def to_json(exported: ConversationExport) -> str:
             "conversation": {name: getattr(conversation, name) for name in _CONVERSATION_FIELDS}
             | {name: getattr(thread, name) for name in _THREAD_FIELDS}
             | {
+                "is_title_verified": conversation.is_verified,
                 "policy": conversation.policy,
                 "space_name": exported.space.name if exported.space else None,
                 "summary": thread.summary,

@@ -466,6 +466,13 @@ def test_json_has_space_usage_receipts_and_the_unfinished_reply():
     assert unfinished["thoughts"]["text"] == "Hm."
 
 
+@pytest.mark.parametrize("is_verified", [True, False])
+def test_json_marks_a_title_that_was_not_verified(is_verified):
+    chat = thread_of(conversation=replace(TOMATOES, title="", is_verified=is_verified))
+
+    assert json.loads(to_json(chat))["conversation"]["is_title_verified"] is is_verified
+
+
 @pytest.mark.parametrize("text", ['{"summary": "They sow "peas"."}', r'{"a": "\ud800"}', "[]", ""])
 def test_receipt_broken_by_hand_is_exported_as_null(text):
     turn_id = TurnId(UUID(int=9))
