@@ -51,7 +51,7 @@ _THREAD_FIELDS = ("instructions", "are_instructions_verified", "is_summary_verif
 _MESSAGE_FIELDS = ("id", "seq", "parent_id", "turn_id", "role", "outcome", "created_at")
 
 _RECEIPT = TypeAdapter(dict[str, object])
-_SPEAKERS = {Role.SYSTEM: "Instructions", Role.USER: "You", Role.ASSISTANT: "Assistant"}
+_SPEAKERS = {Role.USER: "You", Role.ASSISTANT: "Assistant"}
 _NEWER = "saved by a newer version"
 _ENDINGS = {
     Outcome.CUT: "cut off at the length limit",

@@ -271,9 +271,7 @@ def test_markdown_has_the_visible_branch_only():
 def test_heading_names_speaker_time_and_outcome(changes, note):
     headings, _ = top_level(to_markdown(thread_of(message(1), message(2, parent=1, **changes))))
 
-    speaker, unanswered = (
-        ("Instructions", " (unanswered)") if "role" in changes else ("Assistant", "")
-    )
+    speaker, unanswered = ("Message", " (unanswered)") if "role" in changes else ("Assistant", "")
     expected = f"## {speaker}, 2026-11-20 12:02 UTC{note}"
     assert headings == ["# Tomatoes", f"## You, 2026-11-20 12:01 UTC{unanswered}", expected]
 
