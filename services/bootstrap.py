@@ -30,7 +30,7 @@ from services.web.enrolments import Enrolments
 from services.web.entries import Entries
 from services.web.export_route import ExportRoutes
 from services.web.factor_check import FactorCheck
-from services.web.form_limit import FormLimit
+from services.web.form_guard import FormGuard
 from services.web.hashing_lanes import HashingLanes
 from services.web.health_route import health_route
 from services.web.metrics import Metrics
@@ -121,7 +121,7 @@ def middleware(app: App, pages: Collection[str]) -> list[Middleware]:
             policy=content_security_policy(streamlit_assets.folder() / "index.html"),
             wait_seconds=_TAB_WAIT_SECONDS,
         ),
-        Middleware(FormLimit),
+        Middleware(FormGuard, origin=_origin(app)),
         Middleware(PageAssets, pages=pages),
     ]
 

@@ -9,6 +9,7 @@ from streamlit.errors import StreamlitPageNotFoundError
 from pages._parts import memory, models, safe_md, words
 from pages._parts.elements import quiet_button, row
 from pages._tab import Refusal
+from services import bootstrap
 from services.bootstrap import Affordable, ThreadView, UserServices
 from services.domain import AccountRole
 from services.domain.accounts import Limit
@@ -30,7 +31,7 @@ def draw_near(user: UserServices, view: ThreadView) -> None:
         for one in limits
     }
     if account.shared_limit and not is_free:
-        # never shown as low, because users must not see how much of it is left
+        # never shown as low, because users must not see how much of the shared budget is left
         low[account.shared_limit] = False
     limit = max(low, key=lambda one: (low[one], one.share))
     if low[limit] and limit.share < _NEAR:
@@ -70,7 +71,8 @@ def draw_choices(user: UserServices, view: ThreadView, refusals: Sequence[Refusa
         return
     # Streamlit may not find the page until the next run, because this run has registered it
     with suppress(StreamlitPageNotFoundError):
-        tab = words.SETTINGS if error.cap is Cap.DEPLOYMENT else words.USERS
+        is_in_settings = error.cap is Cap.DEPLOYMENT or bootstrap.current_app().is_alone
+        tab = words.SETTINGS if is_in_settings else words.USERS
         icon, query = ":material/tune:", {"tab": tab}
         st.page_link(_ADMIN, label="Raise the limit", icon=icon, query_params=query)
 

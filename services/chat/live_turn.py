@@ -266,7 +266,11 @@ class LiveTurns:
             if known and known.id == turn.id and not known.is_done:
                 raise Busy
             # start the thread first: if no thread can be started, the turn must not be registered or kept alive
-            in_thread(f"{TURN_THREADS}{turn.id}", partial(self._work, turn, produce))
+            try:
+                in_thread(f"{TURN_THREADS}{turn.id}", partial(self._work, turn, produce))
+            except RuntimeError:  # the process can start no more threads
+                log_event("turn.lost", turn=turn.id)
+                raise
             self._turns[key] = turn
         in_thread(f"{BEAT_THREADS}{turn.id}", partial(_keep_alive, turn, beat))
 

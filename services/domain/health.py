@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
+from services.domain.model_failures import ModelFailure
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Abilities:
@@ -35,7 +37,7 @@ class ModelCalls:
     calls: int
     failed: int
     first_token_ms: int | None  # median; None: nothing was streamed
-    last_failure: str | None  # the kind of the last error
+    last_failure: ModelFailure | None
     last_failed_at: datetime | None
 
 
@@ -48,7 +50,7 @@ class MailHealth:
     # the part of the hourly limit that is reserved for mails that known devices request
     for_known: int
     waiting: int
-    last_failure: str | None  # the kind of the last error
+    last_failure: str | None  # the reason of the last failure, in words
     last_failed_at: datetime | None
 
 

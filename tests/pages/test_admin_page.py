@@ -9,14 +9,18 @@ from types import SimpleNamespace
 import pytest
 
 from pages._admin.users import delete_dialog, suspend_dialog
+from pages._parts import words
 from services import bootstrap
 from services.domain import AccountRole, Purpose
 from services.domain.accounts import RetentionPreview, UserOrder
+from services.domain.addresses import NO_ADDRESS
 from services.domain.health import Abilities, MailHealth, StoreHealth
+from services.domain.model_failures import ModelFailure
 from services.domain.usage import DayUsage, PurposeUsage, UsageReport
 from services.errors import AdminsOnly, LastAdmin, NotFound, StoreUnavailable
 from tests.fakes import MAYA, FakePerson, ScriptedModel, a_person, an_entry
 from tests.pages.conftest import (
+    ROOT,
     audit,
     chosen,
     grid,
@@ -400,6 +404,28 @@ def test_audit_names_deleted_users_shortly_and_the_same(open_tab, ruth, monkeypa
     assert list(rows[0])[:3] == ["Time", "Action", "User"]
 
 
+def test_audit_has_a_name_for_each_action_of_the_database(open_tab, ruth, monkeypatch):
+    migrations = "".join(path.read_text("utf-8") for path in ROOT.glob("db/migrations/*.sql"))
+    actions = set(re.findall(r"private\.note\([^;]*?'(\w+\.\w+)'", migrations))
+    entries = [an_entry(number, action) for number, action in enumerate(actions)]
+    monkeypatch.setattr(ruth.administration, "audit", lambda *_, **__: entries)
+
+    named = [row["Action"] for row in audit(open_tab("Audit"))]
+
+    assert "sign_in.repair" in actions
+    assert len(named) == len(actions)
+    assert not [name for name in named if "." in name]
+
+
+def test_audit_calls_the_only_user_you(open_tab, ruth, monkeypatch):
+    entry = replace(an_entry(1), actor=NO_ADDRESS, target=NO_ADDRESS)
+    monkeypatch.setattr(ruth.administration, "audit", lambda *_, **__: [entry])
+
+    [row] = audit(open_tab("Audit"))
+
+    assert (row["User"], row["By"]) == ("You", "You")
+
+
 def test_settings_change_what_differs(open_tab, ruth):
     app = open_tab("Settings")
 
@@ -413,6 +439,18 @@ def test_settings_change_what_differs(open_tab, ruth):
         ("settings.set", None, {"max_open": 2}),
         ("caps.deployment", None, {"monthly_cap_micro": 50_000_000}),
     ]
+
+
+def test_only_user_changes_the_own_limits_in_settings(open_tab, ruth):
+    bootstrap.current_app().is_alone = True
+    app = open_tab("Settings")
+
+    field(app, "Daily limit ($)").set_value(2.5)
+    app.button[[one.label for one in app.button].index("Save")].click().run()
+
+    assert "Limits for new users" not in html(app)
+    assert changes(ruth) == [("caps.set", ruth.email, {"daily_cap_micro": 2_500_000})]
+    assert field(app, "Daily limit ($)").value == 2.5
 
 
 def test_role_of_a_user_is_changed(open_user, ruth, jonas):
@@ -624,7 +662,7 @@ def test_owner_is_warned_of_chats_that_expire(open_app, ruth, database):
 
 def test_health_shows_each_part(open_tab, ruth, monkeypatch):
     calls = bootstrap.current_app().recent_calls
-    for failure, ms in ((None, 120), ("ModelUnavailable", None)):
+    for failure, ms in ((None, 120), (ModelFailure.GARBLED, None)):
         calls.record("turn.finished", {"first_token_ms": ms, "failure": failure})
     monkeypatch.setattr(ruth.administration, "health", lambda: HEALTH)
 
@@ -635,8 +673,12 @@ def test_health_shows_each_part(open_tab, ruth, monkeypatch):
     assert shown["Max rows per response"] == "500"
     assert (shown["Recent calls"], shown["Failed calls"]) == ("2", "1")
     assert shown["Time to first token (median)"] == "0.12 s"
-    assert shown["Last error"].startswith("ModelUnavailable, ")
+    assert shown["Last error"].startswith("unreadable response, ")
     assert not app.warning
+
+
+def test_each_failure_of_a_model_has_words():
+    assert words.MODEL_FAILURES.keys() == {*ModelFailure}
 
 
 def test_health_of_a_store_without_an_api_shows_no_time_for_one(open_tab, ruth, monkeypatch):
@@ -671,7 +713,7 @@ def test_health_shows_mail_where_it_is_set(open_tab, ruth, monkeypatch):
         at_most=1000,
         for_known=200,
         waiting=3,
-        last_failure="TimeoutError",
+        last_failure="login refused by the server",
         last_failed_at=failed_at,
     )
     bootstrap.current_app().mailer = SimpleNamespace(health=lambda: mail)
@@ -681,7 +723,7 @@ def test_health_shows_mail_where_it_is_set(open_tab, ruth, monkeypatch):
     shown = {metric.label: metric.value for metric in app.metric}
     assert shown["Last hour"] == "12 of 1,000"
     assert (shown["Only for known devices"], shown["Waiting"]) == ("200", "3")
-    assert shown["Last failed attempt"].startswith("TimeoutError, ")
+    assert shown["Last failed attempt"].startswith("login refused by the server, ")
     assert warnings(app) == []
 
     ruth.auth_confirms = True

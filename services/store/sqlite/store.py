@@ -89,14 +89,18 @@ class SqliteStore:
 
     @contextmanager
     def joined(self) -> Generator[None]:
-        with self._turn(), self._errors(), self._begun(_FULL):
-            self._is_joined = True
-            try:
+        with self._turn(), self._errors():
+            if self._is_joined:  # this thread's outer context commits
                 yield
-            finally:
-                self._is_joined = False
-            self._has_destroyed = True  # the joined blocks may have deleted rows
-            self._commit()
+                return
+            with self._begun(_FULL):
+                self._is_joined = True
+                try:
+                    yield
+                finally:
+                    self._is_joined = False
+                self._has_destroyed = True  # the joined blocks may have deleted rows
+                self._commit()
             self._due.set()
 
     @contextmanager
