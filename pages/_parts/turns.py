@@ -68,6 +68,8 @@ def send(
         else:
             turn = chat.begin(None, prompt, new=new, seen_model=model)
             new_conversation.forget()
+            if temporary_chat is None:
+                new_conversation.note_begun(prompt)
         tab().begun = place, turn
         tab().followed = turn.conversation_id, None
 

@@ -203,6 +203,32 @@ def test_refusal_that_comes_again_is_a_new_one():
     assert callbacks.refusals[-1].id == again.id != first.id
 
 
+def test_new_chats_page_knows_the_prompt_that_began_a_chat(open_app, maya, monkeypatch):
+    """The browser lost the response, and with it the URL of the chat."""
+    app, drafts = open_app(maya), []
+    monkeypatch.setattr(browser, "_DRAFTS", lambda data, **_: drafts.append(data))
+
+    app = send(app, " When do I prune? ")
+    app.query_params.clear()
+    app.run()
+
+    assert (drafts[-1]["place"], drafts[-1]["count"]) == ("new", 1)
+    assert drafts[-1]["prompts"] == [(16, "When do I prune?")]
+    app.button(key="new-chat").click().run()
+    assert (drafts[-1]["prompts"], drafts[-1]["count"]) == ([], 1)
+
+
+def test_new_chats_page_knows_no_prompt_of_a_temporary_chat(open_app, maya, monkeypatch):
+    drafts = []
+    monkeypatch.setattr(browser, "_DRAFTS", lambda data, **_: drafts.append(data))
+    app = send(open_app(maya, temporary="1"), "A thought")
+
+    app.query_params.clear()
+    app.run()
+
+    assert (drafts[-1]["place"], drafts[-1]["prompts"]) == ("new", [])
+
+
 def test_refusal_survives_an_interrupted_run(open_app, maya, database, monkeypatch):
     """The browser has just learned that the database is away, and asks for another run at once."""
     app = open_app(maya)
