@@ -32,6 +32,7 @@ from services.store.backend import Administration
 from services.store.notices import opened_notice
 from services.store.port import Store
 from services.store.sealed import sealed_store, throwaway_keys
+from services.store.sealed.opened import OpenedConversations
 from services.store.sign_in_policy import SignInPolicy
 from services.store.tables.temporary import TemporaryRows
 from services.users.devices import Devices
@@ -256,7 +257,8 @@ class UserServices(ChatParts):
         self._account = CachedRead(session.backend.account, _ACCOUNT_SECONDS)
         self._sign_in_details = CachedRead(self._read_details, _ACCOUNT_SECONDS)
         self.export: FullExport | None = None  # the most recent export
-        store = sealed_store(self._rows, session.user_keys)
+        self._opened = OpenedConversations(self._rows, session.user_keys)
+        store = sealed_store(self._rows, session.user_keys, self._opened)
         chat = Chat(
             shared.choices(store=store),
             sweep=shared.backend.sweep,
@@ -367,7 +369,10 @@ class UserServices(ChatParts):
 
     def begin_export(self, zone: tzinfo) -> FullExport:
         """Begin an export of all stored data of the user, with times in *zone*. May raise SignedOut or StoreUnavailable."""
-        self.export = FullExport(sealed_store(self._rows, self.session.user_keys), zone)
+        keys = self.session.user_keys
+        # the export, too, notices what is older than this session's pages have seen
+        opened = OpenedConversations(self._rows, keys, self._opened)
+        self.export = FullExport(sealed_store(self._rows, keys, opened), zone)
         return self.export
 
     def begin_temporary(
