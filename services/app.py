@@ -91,7 +91,7 @@ class App:
             return False
 
     def sign_ups(self) -> SignUps:
-        """Return the sign-up mode, as read a few seconds ago at most; `OPEN` if the database was not reached yet."""
+        """Return the sign-up mode, at most a few seconds old; `OPEN` if the database has not been reached yet."""
         try:
             return self.shared().sign_ups.get().mode
         except StoreUnavailable:
@@ -214,7 +214,7 @@ class App:
     def _once_checked(self, name: str, call: Callable[[], Result]) -> Future[Result]:
         """Run *call* in a thread, but only after the first check of the backend.
 
-        Such calls import openai or numpy, which would slow down the start of the process.
+        The calls import openai or numpy. If they ran earlier, they would slow down the start of the process.
         """
 
         def run() -> Result:
@@ -232,7 +232,10 @@ class App:
             )
 
     def _failed_check(self, backend: Backend) -> Failed | None:
-        """Return the failure if the database does not meet the app's requirements; return None if it is unreachable."""
+        """Start the app, unless it has started; return the failure if the database does not meet the app's requirements.
+
+        Return None if the database meets these requirements or is unreachable.
+        """
         if self._shared is None:
             self.start(backend)
         try:

@@ -30,7 +30,7 @@ from services.web.enrolments import Enrolments
 from services.web.entries import Entries
 from services.web.export_route import ExportRoutes
 from services.web.factor_check import FactorCheck
-from services.web.form_limit import FormLimit
+from services.web.form_guard import FormGuard
 from services.web.hashing_lanes import HashingLanes
 from services.web.health_route import health_route
 from services.web.metrics import Metrics
@@ -121,7 +121,7 @@ def middleware(app: App, pages: Collection[str]) -> list[Middleware]:
             policy=content_security_policy(streamlit_assets.folder() / "index.html"),
             wait_seconds=_TAB_WAIT_SECONDS,
         ),
-        Middleware(FormLimit),
+        Middleware(FormGuard, origin=_origin(app)),
         Middleware(PageAssets, pages=pages),
     ]
 
@@ -150,12 +150,12 @@ def _code_routes(
         return None
     by_code, by_password = {SignInMethod.CODE}, {SignInMethod.PASSWORD}
     of_providers = (LinkByCode(visits), AddressByCode(visits)) if visits else ()
-    # each flow with the sign-in methods that it needs; without them, the flow is left out
+    # each flow with the sign-in methods that it needs; a flow is left out if one of its methods is switched off
     flows: tuple[tuple[CodePurposeFlow, set[SignInMethod]], ...] = (
         (SignInByCode(start), by_code),
         (ResetPassword(start, lanes), by_code | by_password),
         (ProveByCode(FactorCheck(attempts, origin, notices)), by_code),
-        (sign_up, set()),  # needs no method: a sign-up with a password mails a code, too
+        (sign_up, set()),  # never left out: every sign-up mails a code, even with a password
         (ConfirmAddress(), set()),
         (NewAddress(notices), set()),
         (RestoreAddress(start, lanes), by_code),

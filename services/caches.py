@@ -118,9 +118,9 @@ class CachedRead(Generic[Value]):
         return self._keep(_Read(self._ask(), began))
 
     def read_ahead(self, ask: Callable[[], Value] | None = None) -> None:
-        """Begin to read the value in a thread, unless it is fresh or was prefetched a few seconds ago.
+        """Begin to read the value in a thread, unless it is fresh or such a read began in the last few seconds.
 
-        *ask*: a function that this read calls instead of the cache's own.
+        *ask*: a function to call for this read instead of the cache's own function.
         """
         with self._lock:
             if not (

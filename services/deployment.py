@@ -13,24 +13,23 @@ from urllib.parse import urlsplit
 
 from services import events, settings
 from services.crypto import RootKeys
+from services.domain.hosts import is_loopback
 from services.embedded.folders import choose_folders, write_private
 from services.embedded.plan import Endpoints, prepare
 from services.embedded.reports import (
-    IS_HTTP,
     MAIL_IS_PRINTED,
     NEW_STORE,
     NO_ADMIN,
-    SHARED_ADDRESS,
     Failed,
     Report,
     Running,
+    address_notice,
 )
 from services.embedded.stack import Stack
 from services.errors import Misconfigured, Refused, Unavailable
 from services.settings import Settings
 from services.store.tables.protocol import AllTables
 from services.stores import choose_first_admin, open_tables, place_of
-from services.web.origin import is_loopback
 from services.web.server_health import SUPABASE, ServerHealth
 
 _SECRET_BYTES = 32
@@ -54,11 +53,11 @@ class Deployment:
     secret: str | None = field(default=None, repr=False)
 
     def start(self) -> None:
-        """Start the backend in a thread. It is reported as running once the imported app has checked it."""
+        """Start the backend in a thread. The backend is reported as running once the imported app has checked it."""
         threading.Thread(target=self.stack.run, name="backend", daemon=True).start()
 
     def end_process(self, signal_number: int, _: object) -> None:
-        """Stop the backend, and end this process with the signal. Handles Ctrl-C until the server has its own handler."""
+        """Stop the backend, then end this process by the signal. This handles Ctrl-C until the server sets its own handler."""
         self.stack.stop()
         signal.signal(signal_number, signal.SIG_DFL)
         signal.raise_signal(signal_number)
@@ -72,7 +71,7 @@ def log_handler() -> logging.Handler:
 def read_deployment(url: str) -> Deployment:
     """Read the settings and return the deployment. *url*: the URL at which the server listens, shown if DAYBOOK_URL is not set.
 
-    Raise Misconfigured or StoreUnavailable.
+    Raise Misconfigured if the settings, the keys or the store cannot be used, StoreUnavailable if the store cannot be read.
     """
     chosen = settings.read()
     folders = choose_folders(chosen.data_dir, chosen.key_dir)
@@ -107,12 +106,8 @@ def read_deployment(url: str) -> Deployment:
         health.record(NO_ADMIN)
     if chosen.prints_mail:
         health.record(MAIL_IS_PRINTED)
-    public = urlsplit(chosen.public_url or url)
-    if public.scheme == "http" and not is_loopback(public.netloc):
-        health.record(IS_HTTP)
-    # the app itself serves only http, so an https address means that a proxy is in front of it
-    if public.scheme == "https" and "trusted_proxies" not in chosen.model_fields_set:
-        health.record(SHARED_ADDRESS)
+    if notice := address_notice(chosen, url):
+        health.record(notice)
     check = Future[Check]()
 
     def record(report: Report) -> None:

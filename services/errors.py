@@ -155,7 +155,7 @@ class InvitationRefused(Refused):
 
 
 class InvitationMissing(InvitationRefused):
-    """A sign-up lacks the required invitation: it came through a provider, or from a page loaded before it was required."""
+    """A sign-up lacks an invitation: it came through a provider, or from a page loaded before invitations were required."""
 
     public = "You need an invitation to create an account. Open its link first, then try again."
 
@@ -618,7 +618,7 @@ class KeyMissing(Tampered):
 
 
 class SignInBroken(Tampered):
-    """The password is right, but Supabase Auth has another managed password for the address, or another user."""
+    """The password is right, but Supabase Auth has a different managed password, or a different user, for the address."""
 
     public = "Your password is right, but your sign-in needs a repair. Contact your admin."
 

@@ -21,7 +21,7 @@ from services.domain.hosts import is_this_machine
 from services.errors import BadAddress
 
 _GOOGLE = "https://accounts.google.com"
-# Microsoft Entra issuer URLs whose path begins with one of these stand for many organisations, and are refused
+# issuers of Microsoft Entra whose URL path begins with one of these names stand for many organisations, and are refused
 _OF_MANY = {"common", "organizations", "consumers"}
 _Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,19}$")]
 _Value = Annotated[str, Field(min_length=1, max_length=255)]
@@ -39,9 +39,9 @@ class ProviderSettings(BaseModel):
     may_sign_up: bool = False  # true: a user may create an account through this provider
     # domains of the email addresses with which an account may be created through this provider; empty: all domains
     domains: tuple[str, ...] = ()
-    # true: users whose address is in `domains` must sign in through this provider
+    # true: users whose email address has one of the `domains` must sign in through this provider
     only: bool = False
-    # maximum days that a session lasts, if `only` is set
+    # if `only` is true, the maximum length of a session in days
     session_days: int = Field(default=7, ge=1, le=365)
     trusts_address: bool = False  # true: all email addresses from the provider count as verified
     # values of the claims acr or amr that count as a second factor

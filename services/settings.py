@@ -73,8 +73,8 @@ class Settings(BaseSettings):
     """All settings with types and defaults. The environment takes precedence over the table `[daybook]`
     of the secrets file.
 
-    If neither SUPABASE_URL nor DAYBOOK_STORE is set, the embedded backend is started; if neither OPENAI_BASE_URL nor
-    OPENAI_API_KEY is set, the local model.
+    If neither SUPABASE_URL nor DAYBOOK_STORE is set, the embedded backend is started. If neither OPENAI_BASE_URL nor
+    OPENAI_API_KEY is set, the local model is started.
     """
 
     model_config = SettingsConfigDict(
@@ -85,7 +85,7 @@ class Settings(BaseSettings):
         extra="forbid",
     )
 
-    store: str | None = None  # kind and place, such as sqlite:PATH; None: Supabase
+    store: str | None = None  # the store's kind and place, such as sqlite:PATH; None: Supabase
     sign_in: Literal["none", "local"] | None = None  # None: the default for the kind of the store
     # sign-in methods, separated by commas; "": all methods that can work on this deployment
     sign_in_methods: str = ""
@@ -99,7 +99,7 @@ class Settings(BaseSettings):
     # the next four settings apply to all offered models, not only to the default one
     context_tokens: int | None = Field(default=None, ge=512, le=_MOST_TOKENS)
     reply_tokens: int | None = Field(default=None, ge=16, le=_MOST_TOKENS)
-    # micro-dollars per million tokens, for models that genai-prices does not know
+    # micro-dollars per million tokens; these prices replace those of the endpoint and of the list genai-prices
     input_price_micro: int | None = Field(default=None, ge=0, le=_MOST_PRICE_MICRO)
     output_price_micro: int | None = Field(default=None, ge=0, le=_MOST_PRICE_MICRO)
     assistant_prefix: bool = False
@@ -385,7 +385,7 @@ def _environment_names() -> set[str]:
 
 def _is_secret(key: str) -> bool:
     """Return True if *key* is a Supabase secret key, of the new form (`sb_secret_…`) or the old one (a JWT)."""
-    import jwt  # imported at first use, because it takes 30 ms: it imports cryptography's X.509
+    import jwt  # imported only here, because the import takes 30 ms
 
     try:
         claims = jwt.decode(key, options={"verify_signature": False})
@@ -427,7 +427,7 @@ def _check_environment() -> None:
 
 
 def _misplaced(table: Mapping[str, Any], fields: Collection[str] = ()) -> str | None:
-    """Return the first key in *table* or its subtables that equals the environment variable of a setting; else None.
+    """Return the first key, in *table* or its subtables, that is the name of a setting's environment variable; else None.
 
     A key of *table* itself is also returned if it is in *fields*, the names of the settings in the table `[daybook]`.
     """

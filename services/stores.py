@@ -79,7 +79,8 @@ def open_tables(
 ) -> AllTables:
     """Open or create the store at *place*. Raise Misconfigured if that fails, or if the store has another root key.
 
-    *is_start*: True at the app's start, False for a command, even for one that opens the store as the app does.
+    *is_start*: True if the app is starting, False for a command, even if the command opens the store as the app would
+    (*is_app*).
     """
     from services.store.tables.opening import check_root_key
 
@@ -93,7 +94,7 @@ def open_tables(
 
 
 def choose_first_admin(tables: AllTables, *, is_public: bool) -> bool:
-    """Let the first account become admin, unless the app *is_public*: a stranger could be the first to sign up.
+    """Let the first account become admin, unless *is_public*: a stranger could then be the first to sign up.
 
     Return False if the app is public and has no admin.
     """
@@ -115,9 +116,9 @@ def only_account(tables: AllTables) -> StoredCredentials | None:
 def open_backend(
     chosen: Settings, at: Endpoints, root_keys: RootKeys, tables: AllTables | None = None
 ) -> Backend:
-    """Open the backend over *tables*. If *tables* is None, open it over Supabase: the settings' project, or the embedded one.
+    """Open the backend over *tables*; if that is None, over the embedded Supabase or else the Supabase project of the settings.
 
-    *at*: the URL and the key of the embedded Supabase; both are None if it is not running.
+    *at*: the URL and the key of the embedded Supabase; both are None if the embedded Supabase is not running.
     """
     if tables:
         from services.store.tables.backend import TablesBackend
@@ -134,7 +135,7 @@ def open_backend(
 
 
 def open_operator(chosen: Settings) -> Operator:
-    """Return the `Operator` of the store that the settings name; if they name no store, that of the running embedded stack.
+    """Return the `Operator` of the store that the settings name, or else of the running embedded stack.
 
     Raise Misconfigured if the settings name no store and no embedded stack is running.
     """
@@ -171,7 +172,7 @@ def _supabase_operator(chosen: Settings, folders: Folders) -> "SupabaseOperator"
 def open_copy_source(chosen: Settings, ring: RootKeys) -> Generator[CopySource]:
     """Open the store that the settings name as the source of a copy.
 
-    Raise Misconfigured if the store is missing, or if it is not Supabase and an app is using it.
+    Raise Misconfigured if the store is missing, or (except for Supabase) if an app is using it.
     """
     folders = choose_folders(chosen.data_dir, chosen.key_dir)
     if place := place_of(chosen, folders):
@@ -191,9 +192,12 @@ def open_copy_target(
     managed_password: Callable[[UserId], str | None],
     *,
     is_dry: bool,
+    is_app: bool = True,
 ) -> Generator[CopyTarget]:
-    """Open the store that the settings name as the target of a copy. If *is_dry*, an in-memory store replaces a missing store.
+    """Open the store that the settings name as the target of a copy.
 
+    If *is_dry* and the store does not exist, open an in-memory store instead of creating the store.
+    If *is_app* is False, the app may use the store meanwhile, if the store allows that.
     Raise Misconfigured if the store cannot be opened or created.
     """
     folders = choose_folders(chosen.data_dir, chosen.key_dir)
@@ -201,7 +205,7 @@ def open_copy_target(
         from services.store.tables.in_memory import InMemoryStore
 
         is_new = not place.exists() and is_dry
-        opened = InMemoryStore() if is_new else _open_to_copy(chosen, place, ring)
+        opened = InMemoryStore() if is_new else _open_to_copy(chosen, place, ring, is_app=is_app)
         with _tables_copy(opened) as tables:
             yield tables
     else:
@@ -210,9 +214,11 @@ def open_copy_target(
             yield target
 
 
-def _open_to_copy(chosen: Settings, place: StorePlace, ring: RootKeys) -> AllTables:
-    """Open *place* for a command that copies, so that no app can use it. For json-plain, lock the files but import no chats."""
-    return open_tables(place, ring, is_app=not chosen.is_plain, is_start=False)
+def _open_to_copy(
+    chosen: Settings, place: StorePlace, ring: RootKeys, *, is_app: bool = True
+) -> AllTables:
+    """Open *place* for a command that copies, and lock it against apps. For json-plain, import no chats from the files."""
+    return open_tables(place, ring, is_app=is_app and not chosen.is_plain, is_start=False)
 
 
 @contextmanager

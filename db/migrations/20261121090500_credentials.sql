@@ -25,7 +25,7 @@ create table private.credentials (
 -- Look-up values of data in a user's credentials: a former address that the user may take back, an identity,
 -- or a passkey. A row has only the value, its user and its expiry: the app reads everything else from the sealed text.
 create table private.lookups (
-  lookup text primary key check (lookup ~ '^[0-9a-f]{64}$'),       -- the app's HMAC of the address, identity or passkey and of its kind
+  lookup text primary key check (lookup ~ '^[0-9a-f]{64}$'),       -- the app's HMAC of the kind (such as a passkey) and the address or id
   user_id uuid not null references private.roles (user_id) on delete cascade,
   expires_at timestamptz default clock_timestamp() + interval '72 hours'   -- when a former address expires; null: an identity or passkey
 );
@@ -41,11 +41,11 @@ return case when stored.id is not null then jsonb_build_object('id', stored.id, 
   'lookup', stored.lookup, 'sealed', stored.sealed, 'generation', stored.generation, 'uses', stored.uses,
   'wants_factor', stored.wants_factor) end;
 
--- Return all credentials that have one of the look-up values *lookups*. For an email address, these are its
--- HMACs under each root key; the HMACs of a former address find the credentials of the user who may take it
--- back. The HMACs of an identity or a passkey find its user's credentials.
+-- Return all credentials that have one of the look-up values *lookups*. For an email address, *lookups* are its HMACs under
+-- each root key; the HMACs of a former address find the credentials of the user who may take it back. The HMACs of an identity
+-- or a passkey find its user's credentials.
 create function private.claiming_credentials(lookups text[]) returns setof private.credentials language sql stable begin atomic
-  -- a union, because both of its parts use an index; `or` would read all credentials at each attempt
+  -- a union, because each of its two parts uses an index; with `or`, each attempt would read all credentials
   select * from private.credentials where id in (
     select id from private.credentials known where known.lookup = any (lookups)
     union
@@ -54,16 +54,16 @@ create function private.claiming_credentials(lookups text[]) returns setof priva
   );
 end;
 
--- Return one row of credentials that has one of the look-up values *lookups*: a user's or, if there is none,
--- that of a pending sign-up. While root keys change, two sign-ups of one address may be pending, until one of them is
--- replaced or completed.
+-- Return one row of credentials that has one of the look-up values *lookups*: the row of a user or, if there is none, the row
+-- of a pending sign-up. While root keys change, two sign-ups of one address may be pending, until one of them is replaced or
+-- completed.
 create function private.find_credentials(lookups text[]) returns private.credentials language sql stable begin atomic
   select * from private.claiming_credentials(lookups)
   order by user_id is null, array_position(lookups, lookup) limit 1;
 end;
 
--- Return the credentials of an address as JSON, or null. Only the role that owns the migrations calls this, for an
--- operator.
+-- Return the credentials found by *lookups*, the look-up values of one address, as JSON, or null. Only the role that
+-- owns the migrations calls this, for an operator.
 create function private.credentials_of_lookups(lookups text[]) returns jsonb language sql stable
 return private.credentials_of(private.find_credentials(lookups));
 
@@ -110,8 +110,8 @@ begin
   return counted || jsonb_build_object('is_known', is_known);
 end $$;
 
--- Store a pending sign-up. If *seen_generation* is null, add a row unless the address has one; otherwise
--- replace the address's row, if it has not changed since the app read it and does not belong to a user.
+-- Store a pending sign-up. If *seen_generation* is null, add a row unless the address has one; otherwise replace the row of the
+-- address, if that row has not changed since the app read it and belongs to no user.
 create function private.put_sign_up(
   row_id uuid, lookups public.free_text, new_lookup text, new_sealed public.sealed, seen_generation integer,
   nonce uuid
@@ -134,8 +134,8 @@ begin
   return private.answer(found, 'stale');
 end $$;
 
--- Delete the user of Supabase Auth who has *address* but no account, unless it is *person*. Return false if another user with
--- *address* stays, for example because that user has an account or was created before the first migration.
+-- Delete the user of Supabase Auth who has *address* but no account, unless that user is *person*. Return false if another user
+-- with *address* stays, for example because that user has an account or was created before the first migration.
 create function private.free_auth_address(address text, person uuid default null) returns boolean language plpgsql as $$
 declare
   stranger record;
@@ -173,8 +173,8 @@ begin
   return exists (select from private.lookups where lookup = any (ways_in) and user_id <> person);
 end $$;
 
--- Store *ways_in*, the look-up values of all identities and passkeys of *person*. Overwrite no stored value,
--- and delete the user's values that are not among *ways_in*.
+-- Store *ways_in*, the look-up values of all identities and passkeys of *person*. Overwrite no stored value, and delete
+-- the look-up values of the user's other identities and passkeys.
 create function private.put_ways_in(person uuid, ways_in text[]) returns void language sql begin atomic
   delete from private.lookups where user_id = person and expires_at is null and lookup <> all (ways_in);
   insert into private.lookups (lookup, user_id, expires_at) select unnest(ways_in), person, null on conflict do nothing;
@@ -187,11 +187,11 @@ return array(select jsonb_array_elements_text(texts::jsonb));
 create function private.requires_factor() returns boolean language sql stable
 return (select requires_factor from private.settings);
 
--- Replace the credentials of *person* if *seen_generation* and the number of uses are still current, for the
--- user or an operator (*actor* null). Each *action* except 'reseal' and the uses ('….use') increments
--- the generation; each except 'reseal' is audited. *ends_others*: end all sessions except the session
--- of the calling token. *ways_in*: the look-up values of all identities and passkeys after the change; null:
--- unchanged. If the factor was used meanwhile, the refusal is "factor_used".
+-- Replace the credentials of *person* if *seen_generation* and the number of uses are still current. The caller is the user or,
+-- if *actor* is null, an operator. Each *action* except 'reseal' and the uses ('….use') increments the generation; each except
+-- 'reseal' is audited. *ends_others*: end all sessions except the session of the calling token. *ways_in*: the look-up values
+-- of all identities and passkeys after the change; null: unchanged. If the factor was used since the app read the credentials,
+-- the refusal is "factor_used".
 create function private.replace_credentials(
   actor uuid, person uuid, seen_generation integer, new_generation integer, new_uses integer, new_wants_factor boolean,
   action text, new_lookup text, new_sealed public.sealed, ends_others boolean, ways_in text[] default null
@@ -226,7 +226,7 @@ begin
   elsif (case
     -- the stored value may be true already: an account may have both an authenticator app and a passkey as its factor
     when action in ('factor.add', 'passkey_factor.add') then new_wants_factor
-    -- an operator may remove a factor that the account does not have now, but would get back with a former address
+    -- an operator may remove a factor that the account lacks now, but would get back if the user took a former address back
     when action in ('factor.remove', 'passkey_factor.remove') then stored.wants_factor or (actor is null and not new_wants_factor)
     when action in ('factor.use', 'factor.replace', 'recovery.renew') then stored.wants_factor and new_wants_factor
     when action in ('password.set', 'passkey.remove') then stored.wants_factor or not new_wants_factor
@@ -287,7 +287,7 @@ begin
     return private.replace_credentials(person, person, seen_generation, new_generation, new_uses, new_wants_factor,
       factor_action, new_lookup, new_sealed, false) ->> 'reason';
   end if;
-  -- a share lock, so that a change of the password waits until this session has begun, and then ends it
+  -- a share lock: a concurrent change of the password waits until this session has begun, and then ends this session, too
   select * into stored from private.credentials where user_id = person and generation = seen_generation for share;
   return case
     when stored.id is null then 'stale'
@@ -308,8 +308,8 @@ declare
 begin
   perform private.spend_nonce(nonce);
   if action not in ('reseal', 'address.confirm') then   -- an address is confirmed by a code in this browser, not by a proof
-    -- A partial proof is enough to add a passkey, a password or the first factor. It is not enough to add an app if a
-    -- passkey is a factor already, because new recovery codes would replace the old ones.
+    -- A partial proof is enough to add a passkey, a password or the first factor. It is not enough to add an authenticator app
+    -- if a passkey is a factor already, because new recovery codes would replace the old ones.
     perform private.require_recent(ends_others is false and (action in ('passkey.add', 'password.add')
       or action = 'factor.add' and exists (select from private.credentials where user_id = me and not wants_factor)));
   end if;
@@ -371,8 +371,8 @@ begin
   return answer;
 end $$;
 
--- Change the user's address, at Supabase Auth as well, and store the next generation of the credentials,
--- which contain the address, atomically.
+-- Change the user's address, here and at Supabase Auth, and store the next generation of the credentials, which contain the
+-- address, in one transaction.
 --   claims     HMACs of the address; if another account has it, or may take it back, the refusal is
 --              "address_taken"
 --   former     HMACs of all former addresses that the user may take back afterwards; the HMACs of the user's
@@ -419,8 +419,8 @@ begin
   where user_id = me and expires_at is not null and lookup <> all (kept) or lookup = any (kept) and expires_at <= clock_timestamp();
   insert into private.lookups (lookup, user_id) select unnest(kept), me on conflict do nothing;
   perform private.set_auth_user(me, address);
-  -- if a sign-up of the address was stored meanwhile, it has the same look-up value: the unique constraint then raises an
-  -- error, which undoes all changes
+  -- if a sign-up with the address was stored meanwhile, its row has the same look-up value: the unique constraint then raises
+  -- an error, which undoes all changes
   update private.credentials set generation = generation + 1, wants_factor = new_wants_factor, lookup = new_lookup,
     sealed = new_sealed
   where user_id = me;

@@ -1,7 +1,7 @@
 -- Accounts and sessions: wrapped user keys, signed-in devices, throttles, and administration.
 --
--- The browser's cookie holds a random secret; `app_sessions` holds its hash, and Supabase's tokens sealed under a key
--- derived from that secret, so reading the table opens no session. The session functions are called before there
+-- The browser's cookie holds a random secret; `app_sessions` holds its hash, and Supabase's tokens sealed under a key derived
+-- from that secret, so read access to the table is not enough to open a session. The session functions are called before there
 -- is an access token, so most are *server* functions: the role anon calls them, with a server proof no older than a minute.
 --
 -- An admin sees counts and money, never content: no policy shows them another user's rows.
@@ -13,7 +13,8 @@ create table public.user_keys (             -- a user's key, wrapped by the root
   version integer not null check (version > 0),
   mode text not null check (mode in ('server', 'passphrase', 'recovery')),
   wrapped public.sealed not null,
-  derivation jsonb check (octet_length(derivation::text) <= 500),   -- Argon2id's salt and cost; the app checks their ranges
+  -- for a passphrase: Argon2id's salt and cost; the app checks their ranges
+  derivation jsonb check (octet_length(derivation::text) <= 500),
   created_at timestamptz not null default now(),
   primary key (user_id, version, mode)
 );
@@ -25,7 +26,8 @@ create table private.app_sessions (
   cookie_hash text not null unique check (cookie_hash ~ '^[0-9a-f]{64}$'),
   tokens public.sealed not null,            -- Supabase's access token, its expiry and the refresh token
   generation integer not null default 0 check (generation >= 0),   -- the number of times that the tokens were replaced
-  -- the end of the lease of the process that exchanges the refresh token: two concurrent exchanges would end the session
+  -- until this time, only the process that took the lease may exchange the refresh token: two concurrent exchanges
+  -- would end the session
   refreshing_until timestamptz,
   device public.sealed,                     -- the browser's name, sealed under the user's key
   -- the lifetime of the session's first access token, which `operate check` reads
@@ -84,7 +86,8 @@ return (extract(epoch from refreshing_until) * 1000000)::bigint;
 -- proof is enough. If the account has a second factor, the proof counts only in a session in which the factor
 -- was given.
 create function private.is_proven(session private.app_sessions, is_part boolean default false) returns boolean language sql stable
-return greatest(now() - session.proved_at, session.proved_at - now()) < interval '10 minutes'   -- in both directions, because the clock may have been ahead
+-- proved_at may be in the future, because the clock may have been ahead
+return greatest(now() - session.proved_at, session.proved_at - now()) < interval '10 minutes'
   and (session.proof_scope = 'full' or is_part and session.proof_scope = 'part')
   and (session.has_factor or not exists (
     select from private.credentials where credentials.user_id = session.user_id and wants_factor
@@ -95,10 +98,9 @@ return greatest(now() - session.proved_at, session.proved_at - now()) < interval
 create function private.lacks_factor(session private.app_sessions) returns boolean language sql stable
 return private.requires_factor() and not session.has_factor;
 
--- Raise unless the caller has proved who they are in the last ten minutes. Changing a password or an address,
--- ending other sessions and deleting the account need such a proof, because a cookie or an access token may be
--- stolen, and a device may be left signed in. To delete the account, or only to add a sign-in method, a partial
--- proof is enough (*is_part*).
+-- Raise unless the caller has proved who they are in the last ten minutes. Changing a password or an address, ending other
+-- sessions and deleting the account need such a proof, because a cookie or an access token may be stolen, or a device left
+-- signed in. A partial proof (*is_part*) is enough to delete the account, or to add a sign-in method and change nothing else.
 create function private.require_recent(is_part boolean default false) returns void language plpgsql stable as $$
 begin
   if not exists (
@@ -171,8 +173,8 @@ end $$;
 
 -- functions: notices ------------------------------------------------------------------------------------
 
--- Store a notice to *person*, if the account exists, and keep only the newest three notices of each kind: so
--- notices that a stranger can cause repeatedly displace none of another kind.
+-- Store a notice to *person*, if the account exists, and keep only the newest three notices of each kind. The limit is per
+-- kind, so that notices which a stranger can cause repeatedly do not displace notices of other kinds.
 create function private.put_notice(person uuid, new_id uuid, new_kind text, new_browser public.sealed, made_in uuid) returns void
 language plpgsql as $$
 begin
@@ -195,8 +197,7 @@ begin
   return private.throttle(throttles);
 end $$;
 
--- Return true if *notice* is shown in the calling session: every session shows it, except the one that caused
--- it.
+-- Return true if *notice* is shown in the calling session: every session shows a notice, except the session that caused it.
 create function private.is_shown(notice private.notices) returns boolean language sql stable
 return notice.session is distinct from (
   select id from private.app_sessions where auth_session_id = private.my_auth_session()
@@ -237,10 +238,10 @@ end $$;
 create function private.tombstone(person uuid) returns text language sql immutable
 return person || '@deleted.invalid';
 
--- Refuse a change of a password or an address without a permit, and delete the permit that is used. Neither
--- an access token (`PUT /user` of Supabase Auth) nor Supabase's secret key is enough: otherwise its holder
--- could lock the user out, because the user's credentials hold the password at Supabase Auth. Without a
--- permit, only a deleted account's address may change, to a tombstone.
+-- Refuse a change of a password or an address without a permit, and delete the permit that is used. Neither an access token
+-- (`PUT /user` of Supabase Auth) nor Supabase's secret key is enough: otherwise, the holder of either could change the password
+-- at Supabase Auth, which the app knows only from the user's credentials, and so lock the user out. Without a permit, only a
+-- deleted account's address may change, to a tombstone.
 create function private.spend_password_permit() returns trigger language plpgsql as $$
 begin
   if new.email = private.tombstone(new.id) and new.encrypted_password is null
@@ -326,7 +327,8 @@ begin
   on conflict do nothing;
 end $$;
 
--- Return true if the entries of Supabase Auth's log can be read and deleted; null if the log does not exist.
+-- Return true if the entries of Supabase Auth's log can be read and deleted by the owner of the migrations; null if the log
+-- does not exist.
 create function private.can_erase_log_entries() returns boolean language sql stable
 return has_table_privilege(to_regclass('auth.audit_log_entries'), 'select')
   and has_table_privilege(to_regclass('auth.audit_log_entries'), 'delete');
@@ -557,15 +559,13 @@ begin
     ));
 end $$;
 
--- Begin an app session for the user who has just signed in, and for the Supabase session of the calling
--- token. The credentials must still be of the generation that the password was compared with. `check_factor`
--- checks the second factor, and stores the credentials after its use or enrolment. The successful attempt is
--- subtracted from the throttle buckets *returned* (a JSON array, in the order of `throttle`), once only, because
--- a token starts one session.
--- A user's first session begins the account from the *pending* sign-up, which may need the code of an
--- *invitation*, and stores the account's credentials and user key, which the app has sealed for the user's
--- id, and *ways_in*, the look-up values of its identities. The app chooses the session's id, because the
--- device's name is sealed for this id.
+-- Begin an app session for the user who has just signed in, and for the Supabase session of the calling token. The credentials
+-- must still be of the generation whose password was checked. `check_factor` checks the second factor, and stores the
+-- credentials after its use or enrolment. The successful attempt is subtracted from the throttle buckets *returned* (a JSON
+-- array, in the order of `throttle`), once only, because a token starts one session. A user's first session begins the account
+-- from the *pending* sign-up, which may need the code of an *invitation*, and stores the account's credentials and user key,
+-- which the app has sealed for the user's id, and *ways_in*, the look-up values of its identities. The app chooses the
+-- session's id, because the device's name is sealed for this id.
 create function private.start_session(
   new_id uuid, new_cookie_hash text, new_tokens public.sealed, new_device public.sealed, idle integer, lifetime integer,
   returned public.free_text, seen_generation integer, pending uuid, new_lookup text, new_sealed public.sealed,
@@ -649,7 +649,8 @@ begin
     and not private.lacks_factor(app_sessions)
   returning * into session;
   if not found then
-    return private.answer(false);           -- no nonce is stored, because the app probes the database with a cookie that no session has
+    -- the nonce is not stored: the app probes the database by calling this with a cookie that no session has
+    return private.answer(false);
   end if;
   perform private.spend_nonce(nonce);
   return jsonb_build_object('ok', true, 'session', session.id, 'user', session.user_id,
@@ -789,7 +790,7 @@ declare
 begin
   for counted in select jsonb_array_elements(buckets::jsonb) loop
     length := make_interval(secs => (counted ->> 'seconds')::integer);
-    -- also deletes a window that ends later than a new window would: it was begun while the clock was ahead
+    -- also deletes a window that ends later than a new window would, because it was begun while the clock was ahead
     delete from private.throttles where bucket = counted ->> 'bucket'
       and (window_ends <= clock_timestamp() or window_ends > clock_timestamp() + length);
     insert into private.throttles as known (bucket, window_ends, attempts)

@@ -4,9 +4,9 @@
 -- Row level security limits reads to a user's own rows. Only functions write. There is no policy for insert, update or
 -- delete anywhere in this schema, so a direct write changes nothing even if the API's role has the grant.
 
--- A newer version of the app may use new names in some columns (policy, role, outcome; a turn's purpose and
--- state). So these columns are checked only for the form of a name, and an older process can read rows with
--- names that it does not know.
+-- A newer version of the app may use new names in some columns (policy, role, outcome; a turn's purpose and state). So the
+-- database only checks that these columns have the form of a name, and an older process can read rows with names that it does
+-- not know.
 
 -- tables ------------------------------------------------------------------------------------------------
 
@@ -86,7 +86,7 @@ create table public.pieces (                -- the pieces of attachments
 );
 alter table public.pieces alter column body set storage external;   -- sealed text cannot be compressed
 
--- every foreign key has an index; otherwise, deleting a conversation would scan whole tables
+-- every foreign key has an index; without one, the deletion of a conversation would scan whole tables
 create index on public.conversations (user_id, state, pinned_at desc nulls last, updated_at desc);   -- the order of the list
 create index on public.conversations (space_id, user_id);
 create index on public.conversations (destroy_at) where destroy_at is not null;
@@ -136,8 +136,8 @@ end $$;
 
 -- Change a conversation in ways that need no new revision. *changes* is JSON; an absent key changes nothing:
 --   title, titled_by    a title by "model" replaces only a title made of the prompt's first words. In the answer,
---                       `changed` is false if the user has set a title, also by a concurrent rename, because this call
---                       waits for the lock that the rename has on the row
+--                       `changed` is false if the user has set a title. This includes a concurrent rename: this call waits for
+--                       the row's lock
 --   pinned, state
 --   policy, policy_size, reset_seq    start_seq returns to reset_seq: the old start was valid only for the old policy
 --   model, space_id     null: none

@@ -12,7 +12,8 @@ create table public.documents (
   id uuid primary key,
   user_id uuid not null references private.roles (user_id) on delete cascade,
   kind text not null check (kind in ('preferences', 'space', 'fact', 'search_text')),
-  -- the scope of a fact: one conversation, one space, or (both null) all conversations; a search text belongs to a conversation
+  -- the scope of a fact: one conversation, one space, or (if both columns are null) all conversations; a search text belongs to
+  -- a conversation
   conversation_id uuid,
   space_id uuid,
   rev bigint not null check (rev > 0),

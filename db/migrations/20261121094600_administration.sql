@@ -194,7 +194,7 @@ create function private.set_deployment_cap(me uuid, new_monthly_cap_micro bigint
 declare
   before private.deployment;
 begin
-  -- locks every budget first, because `recall_loans` would skip a budget in use and leave its unused loan
+  -- locks every budget first, because `recall_loans` would skip a budget in use, and so not take back its unused loan
   perform from private.budgets order by user_id for no key update;
   before := private.lock_deployment();
   perform private.require_admin(me);

@@ -24,7 +24,8 @@ create function private.model_settings() returns jsonb language sql stable begin
   ) made;
 end;
 
--- Change a model's prices (null: the price that the app knows), or whether it is on offer; *changes* maps columns to values.
+-- Change a model's prices (null: the price that the app knows), or put the model on offer or withdraw it; *changes* maps
+-- columns to values.
 create function private.set_model(me uuid, model_name text, changes public.free_text) returns jsonb language plpgsql as $$
 declare
   before private.model_settings;

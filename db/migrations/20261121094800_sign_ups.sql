@@ -1,4 +1,5 @@
--- Sign-ups: the right to begin an account, invitations, and the deletion of Supabase Auth's users who never began one.
+-- Sign-ups: the right to begin an account, invitations, and the deletion of Supabase Auth's users who never began an
+-- account.
 --
 -- The publishable key is enough to become a user of Supabase Auth. Such a user has no account: `start_session` creates the
 -- account's role and budget, and enforces the mode of sign-ups.
@@ -36,8 +37,8 @@ create function private.sign_up_mode() returns text language sql stable begin at
   from private.settings;
 end;
 
--- Return the state of an invitation. It is valid only while its maker is an admin; otherwise a removed admin could use it
--- to become admin again.
+-- Return the state of an invitation. An invitation is valid only while its maker is an admin; otherwise, a removed admin could
+-- use one to become admin again.
 create function private.state_of(invitation private.invitations) returns text language sql stable
 return case
   when invitation.used_at is not null then 'used'
@@ -46,8 +47,8 @@ return case
   else 'open'
 end;
 
--- Return the id of the open invitation with *code* for *address*. The code is hashed here, so that a hash
--- from a copy of the database is not a valid code.
+-- Return the id of the open invitation with *code* for *address*. The function takes the code and hashes it, so that a hash
+-- from a copy of the database cannot be used as a code.
 create function private.find_invitation(code text, address text) returns setof uuid language sql stable begin atomic
   select id from private.invitations
   where code_hash = private.sha(code) and private.state_of(invitations) = 'open' and (email is null or email = address);
@@ -166,10 +167,11 @@ end $$;
 
 -- functions: expiry of users -----------------------------------------------------------------------------
 
--- Delete users of Supabase Auth who never got an account here: a day after they confirmed their address, or a week after sign-up
--- if they did not. A call deletes at most 50 users, and never users who were created before the first migration. Return true
--- if any user was deleted. While there is no admin, none is deleted, because one of them may become the first admin. (A user whose
--- account is being created is not deleted: the user's row is locked until the account exists.)
+-- Delete users of Supabase Auth who never got an account here: a day after they confirmed their address, or a week after
+-- sign-up if they did not confirm it. A call deletes at most 50 users, and never users who were created before the first
+-- migration. Return true if any user was deleted. While there is no admin, no user is deleted, because one of these users may
+-- become the first admin. (A user whose account is being created is not deleted: the user's row is locked until the account
+-- exists.)
 create function private.end_strangers() returns boolean language plpgsql as $$
 declare
   stranger uuid;

@@ -17,7 +17,7 @@ _MODEL = {
     ModelState.STARTING: "Starting",
     ModelState.READY: "Ready",
     ModelState.FAILED: "Failing; retrying every few minutes",
-    ModelState.REMOTE: "Remote",
+    ModelState.REMOTE: "At a provider",
 }
 _FAILED_SIGN_INS = {
     SignInFailure.CREDENTIALS: "Accounts that could not be opened: {}. `python -m services.operate check` names them.",
@@ -47,11 +47,14 @@ def draw(admin: UserServices) -> None:
     _draw_part(
         "Models",
         {
-            "Server": _MODEL[server.model],
+            "Model server": _MODEL[server.model],
             "Recent calls": words.number(calls.calls),
             "Failed calls": words.number(calls.failed),
             "Time to first token (median)": words.seconds(calls.first_token_ms),
-            "Last error": _failure(calls.last_failure, calls.last_failed_at),
+            "Last error": _failure(
+                calls.last_failure and words.MODEL_FAILURES[calls.last_failure],
+                calls.last_failed_at,
+            ),
         },
     )
     if app.mailer:

@@ -95,8 +95,8 @@ class UserTasks:
     def claim(self, reply: LiveTurn, call: Call) -> list[Work]:
         """Claim the tasks that are due after *reply*, and return the functions that begin them.
 
-        Call this before the followers of *reply* (the pages that draw it) learn that it is over, so that they can wait for
-        the tasks; call the returned functions once the followers know.
+        Call this before the followers of *reply* (the pages that draw it) learn that it is over, so that the pages can wait
+        for the tasks; call the returned functions afterwards.
         """
         is_whole = not (reply.failure or reply.is_stopped)
         due: list[Work] = []
@@ -127,14 +127,14 @@ class UserTasks:
             self._begin_facts(thread, is_now=True)
 
     def catch_up(self, thread: Thread) -> None:
-        """Note facts from those prompts of an opened conversation that an earlier server process did not get to."""
+        """Note facts from those prompts of an opened conversation that an earlier server process did not handle."""
         if not self.registry.is_postponed(Purpose.FACTS, thread.conversation.id):
             self._begin_facts(thread)
 
     def change_summary(self, thread: Thread, text: str) -> None:
         """Replace the text of the summary of *thread*; an empty *text* deletes the summary.
 
-        Raise BadInput, Stale (the summary was changed meanwhile), StoreUnavailable.
+        Raise BadInput if *text* is too long, Stale if the summary has changed since it was read; may raise StoreUnavailable.
         """
         now, text = thread.summary, checked_summary(text)
         summary = None
@@ -145,7 +145,7 @@ class UserTasks:
     def summarise_now(self, thread: Thread, *, is_anew: bool = False) -> bool:
         """Start a summary of the branch in the background; with *is_anew*, delete the stored summary first.
 
-        If a summary is being made already, return False and delete nothing. Raise Stale, StoreUnavailable.
+        If a summary is being made already, return False and delete nothing. May raise Stale or StoreUnavailable.
         """
         conversation_id, tip = thread.conversation.id, thread.tip or thread.messages[-1]
         user_id = self.store.conversations.user_id
@@ -178,7 +178,7 @@ class UserTasks:
     def undo_noted(self, conversation_id: ConversationId, noted: NotedFact) -> None:
         """Delete a noted fact, or restore the fact that it replaced.
 
-        Raise ChangedElsewhere (the user has edited the fact since), StoreUnavailable.
+        Raise ChangedElsewhere if the user has edited the fact since; may raise StoreUnavailable.
         """
         fact, facts = noted.fact, self.store.facts
         if noted.replaced:
@@ -196,7 +196,7 @@ class UserTasks:
     # --- internal methods -----------------------------------------------------------------------
 
     def _pending(self, thread: Thread, answered_id: MessageId | None = None) -> tuple[Message, ...]:
-        """Return the prompts to note facts from; empty if the user has memory switched off or the database is unreachable."""
+        """Return the prompts to note facts from; none if the user has memory switched off or the database is unreachable."""
         with suppress(AppError):
             preferences = self.store.profile.preferences()
             if preferences.keeps_facts and thread.is_whole and not thread.is_newer:
@@ -256,7 +256,7 @@ class UserTasks:
     def _needs_summary(self, thread: Thread, call: Call, reply: str) -> bool:
         """Return True if the policy needs summaries, and messages were left out of this turn or may not fit in the next.
 
-        The estimate assumes that the next prompt is as long as everything that this turn sent, so it misses no due summary.
+        The next prompt is assumed to be as long as everything that this turn sent, so that no summary comes too late.
         """
         if not thread.conversation.policy.kind.needs_summary:
             return False
@@ -291,7 +291,10 @@ class UserTasks:
         return Answer(turn.id, turn.said(), turn.is_stopped or turn.is_cut)
 
     def _fold(self, thread: Thread, compaction: Compaction) -> None:
-        """Ask the model for the next part of the summary, and store it. Raise AppError."""
+        """Ask the model for the next part of the summary, and store it. Raise NoSummary if the answer is unusable.
+
+        May raise other kinds of AppError.
+        """
         answer = self._ask(Purpose.SUMMARY, thread, compaction.call, thread.branch()[0].id)
         summary = compaction.summary(answer.text, datetime.now(UTC), is_cut=answer.is_cut)
         if summary is None:
@@ -300,7 +303,7 @@ class UserTasks:
         log_event("summary.made", turn=answer.turn_id, messages=len(compaction.compacted_ids))
 
     def _title(self, conversation_id: ConversationId, first_id: MessageId) -> None:
-        """Ask the model for a title, once per process; if it gives none, the first words of the prompt stay the title."""
+        """Ask the model for a title, once per process; without a usable answer, the prompt's first words remain the title."""
         try:
             thread = self.store.conversations.thread(conversation_id)
             branch, window = thread.branch(), self.choices.setup(thread).offer.info.context_tokens
@@ -311,7 +314,7 @@ class UserTasks:
             title = None if answer.is_cut else clean_title(answer.text)
             is_given = bool(title and self.store.conversations.give_title(conversation_id, title))
             log_event("title.made", turn=answer.turn_id, given=is_given)
-        except AppError:  # the first words of the prompt stay as the title
+        except AppError:  # the first words of the prompt remain the title
             log_event("title.lost", conversation=conversation_id)
         finally:
             self.registry.end(Purpose.TITLE, conversation_id, first_id)
@@ -329,7 +332,7 @@ class UserTasks:
                 if finished is None:
                     first_seqs = {prompt.seq for prompt in pending}
                 elif not (pending and (pending[0].seq in first_seqs or self._is_due(pending))):
-                    break  # prompts that arrived meanwhile wait for the next batch
+                    break  # prompts that arrived in the meantime wait for the next batch
                 last = self._note_some(thread, pending, noted)
                 if last is None:
                     break
@@ -351,7 +354,7 @@ class UserTasks:
         """Ask the model about the oldest *pending* prompts, store the facts that it names, and add them to *noted*.
 
         Return the id of the last prompt in the request; None if there is no prompt, a prompt cannot be read, or the user
-        has switched memory off. Raise AppError; if one fact cannot be stored now, the other facts are stored first.
+        has switched memory off. Raise AppError if the call fails, or if a fact cannot be stored now, after storing the others.
         """
         exchanges = [exchange_about(thread, prompt.id) for prompt in pending[:BATCH]]
         if not exchanges or not all(exchanges):
@@ -364,12 +367,12 @@ class UserTasks:
         answer = self._ask(Purpose.FACTS, thread, plan, last.id)
         if answer.is_cut:
             raise NoFacts
-        # The conversation may have moved to another space meanwhile. The thread keeps its old `cuts` (the number of
-        # deletions), so that the store refuses facts if messages were deleted meanwhile.
+        # The conversation may have moved to another space during the call. The thread keeps its old `cuts` (the number of
+        # deletions), so that the store refuses facts if messages were deleted during the call.
         is_now = self.store.conversations.thread(thread.conversation.id).conversation
         conversation = replace(thread.conversation, space_id=is_now.space_id)
         thread = replace(thread, conversation=conversation)
-        if not self._pending(thread):  # memory was switched off meanwhile, so note nothing
+        if not self._pending(thread):  # memory was switched off in the meantime, so note nothing
             return None
         by_id = {fact.id: fact for fact in setup.facts}
         shown = [by_id[fact_id] for fact_id in plan.fact_ids]
@@ -384,8 +387,8 @@ class UserTasks:
                 self.store.facts.keep(fact, replaces=change.replaces, cuts=thread.conversation.cuts)
             except AppError as error:  # continue with the next fact
                 log_event("fact.lost", turn=answer.turn_id)
-                # messages were deleted meanwhile, or the database is unreachable: try the prompts again later. After other
-                # errors, this fact can never be stored
+                # messages were deleted in the meantime, or the database is unreachable: try these prompts again later. After any
+                # other error, the fact can never be stored, so do not try again
                 if isinstance(error, (NotFound, StoreUnavailable)):
                     failure = error
             else:

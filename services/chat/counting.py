@@ -23,7 +23,7 @@ from services.memory.forecast import (
 from services.memory.tokens import KindCounter, TokenCounter
 
 _MOST_CONVERSATIONS = 50
-# maximum calls cached per conversation; several, because the last call may have used another model or been miscounted
+# maximum calls cached per conversation: more than one, because the last call may have used another model or been miscounted
 _MOST_CALLS = 3
 
 
@@ -93,7 +93,7 @@ class Counting:
         rates: Calibration,
         counter: KindCounter,
     ) -> Forecast:
-        """Forecast the tokens that the endpoint will count for *plan*; without calibration, the planned tokens."""
+        """Forecast the tokens that the endpoint will count for *plan*; without calibration, return the planned tokens."""
         anchor = find_anchor(self._calls.get(conversation_id) or (), model, rates, counter)
         if anchor is None and not rates.by_kind:
             return Forecast(plan.prompt_tokens, is_anchored=False)

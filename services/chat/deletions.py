@@ -38,7 +38,7 @@ class Deletions:
         self.forget(conversation_id)
 
     def discard_all(self, ids: Collection[ConversationId]) -> Iterator[ConversationId]:
-        """Discard the conversations *ids*, except missing ones; yield each id as soon as its conversation is discarded."""
+        """Delete the conversations *ids* that exist, as `discard` does; yield each id once its conversation is deleted."""
         # A deletion takes up to half a second in a hosted database. With this longer time, the first conversation can still
         # be restored after the last is deleted.
         seconds = min(UNDO_SECONDS + len(ids) // 2, _MOST_SECONDS)
@@ -55,9 +55,9 @@ class Deletions:
     ) -> DeletedMemories:
         """Delete the messages *ids*, which must include every message that follows one of them.
 
-        For *seconds*, `restore_messages` can undo this. Facts and a summary made from the messages are deleted, too; the
-        messages' costs stay in the ledger. Raise Stale if *ids* lacks a following message or a message is gone; Busy,
-        NotFound, Tampered, StoreUnavailable.
+        For *seconds*, `restore_messages` can undo the deletion. Facts and a summary made from the messages are deleted, too; the
+        messages' costs stay in the ledger. Raise Stale if *ids* lacks a following message or a message is gone, Busy if a reply
+        to one of the messages is streaming; may raise NotFound, Tampered or StoreUnavailable.
         """
         thread = self.open(conversation_id)
         doomed = [message for message in thread.messages if message.id in ids]
@@ -90,13 +90,14 @@ class Deletions:
     ) -> None:
         """Restore a conversation's deleted messages, and the facts and summary in *memories* whose messages exist again.
 
-        Raise TooLate, NotFound, Tampered, StoreUnavailable; after StoreUnavailable, call again to continue.
+        Raise TooLate if the time for Undo is over; may raise NotFound, Tampered or StoreUnavailable. After StoreUnavailable,
+        call again to continue.
         """
         store, late = self.tasks.store, None
         try:
             store.messages.restore(conversation_id)
         except TooLate as error:
-            # raised only below: another tab, or a call whose response was lost, may have restored the messages already
+            # raised below, unless another tab, or a call whose response was lost, has restored the messages already
             late = error
         self.forget(conversation_id)
         thread = store.conversations.thread(conversation_id)
@@ -116,9 +117,9 @@ class Deletions:
             store.conversations.set_summary(thread, summaries[-1])
 
     def restore_summary(self, conversation_id: ConversationId, summary: RunningSummary) -> None:
-        """Restore a deleted summary. Raise TooLate if messages that it covers were deleted meanwhile.
+        """Restore a deleted summary. Raise TooLate if the messages that it covers have been deleted.
 
-        Also raise NotFound, Stale, StoreUnavailable.
+        May raise NotFound, Stale or StoreUnavailable.
         """
         thread = self.open(conversation_id)
         if all(message.seq != summary.up_to_seq for message in thread.messages):
@@ -137,7 +138,7 @@ class Deletions:
         return tuple(fact for fact in kept if fact.source_id in ids)
 
     def _forget_facts_of(self, ids: Collection[MessageId]) -> tuple[Fact, ...]:
-        """Delete and return the facts that were noted from the messages *ids* while the messages were being deleted."""
+        """Delete and return facts that a background task noted from the messages *ids* while these were being deleted."""
         with suppress(StoreUnavailable):
             facts = self._facts_of(ids)
             for fact in facts:

@@ -124,7 +124,7 @@ class LiveTurn:
         )
 
     def follow(self) -> Iterator[str]:
-        """Yield the whole text so far, each time it has grown or after a short silence, until the reply is stored."""
+        """Yield the whole text so far whenever it has grown, and after short silences, until the reply is stored."""
         reader, seen, drawn_at, text = object(), -1, 0.0, ""
         _readers.add(reader)
         try:
@@ -186,7 +186,7 @@ class LiveTurn:
         """Return True if the turn may be dropped from memory: it is done, and no page needs to show its failure any more."""
         return self.is_done and (
             self.failure is None
-            # the session has ended, so no page will show the failure, nor call `find`, which drops forgotten turns
+            # the session has ended: no page will show the failure, or call `find`, which would drop the turn later
             or isinstance(self.failure, SignedOut)
             or self.purpose is not Purpose.REPLY
             or time.monotonic() - self._ended_at > _FAILURE_SECONDS
@@ -253,8 +253,8 @@ class LiveTurns:
     ) -> None:
         """Run *produce* in a thread, and call *beat* with the text so far every second in another thread.
 
-        Raise SignedOut while the owner's session is ending; StoreUnavailable while the process is ending; Busy if the turn
-        is running already, because another tab has resent the request.
+        Raise SignedOut while the session of *turn* is ending, StoreUnavailable while the process is ending, Busy if the
+        turn is running already, because another tab has resent the request.
         """
         key = turn.user_id, turn.conversation_id, turn.purpose
         with self._lock:
@@ -265,8 +265,12 @@ class LiveTurns:
             known = self._turns.get(key)
             if known and known.id == turn.id and not known.is_done:
                 raise Busy
-            # start the thread first: if this fails, the turn must be neither registered nor kept alive
-            in_thread(f"{TURN_THREADS}{turn.id}", partial(self._work, turn, produce))
+            # start the thread first: if no thread can be started, the turn must not be registered or kept alive
+            try:
+                in_thread(f"{TURN_THREADS}{turn.id}", partial(self._work, turn, produce))
+            except RuntimeError:  # the process can start no more threads
+                log_event("turn.lost", turn=turn.id)
+                raise
             self._turns[key] = turn
         in_thread(f"{BEAT_THREADS}{turn.id}", partial(_keep_alive, turn, beat))
 
@@ -306,7 +310,7 @@ class LiveTurns:
                 self._turns.pop((user_id, conversation_id, purpose), None)
 
     def drop_failed(self, user_id: UserId) -> None:
-        """Drop a user's ended turns. Failed turns would otherwise stay in memory for a while, for pages that show the failure."""
+        """Drop a user's ended turns. Failed turns would otherwise stay in memory for five minutes, for pages to show."""
         self._drop_all(lambda key, turn: key[0] == user_id and turn.is_done)
 
     def forget(self) -> None:

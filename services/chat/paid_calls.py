@@ -61,12 +61,14 @@ class PaidCalls:
     turns: Turns
     counter: TokenCounter
     on_settled: Callable[[], None] = lambda: None  # called when the user's spending has changed
-    owner: object = None  # the session that owns the turns, which are stopped when it ends (`LiveTurns.leaving`)
+    # the session that owns the turns; they are stopped when the session ends (`LiveTurns.leaving`)
+    owner: object = None
 
     def begin(self, call: Call) -> LiveTurn:
         """Begin the turn of *call* in the database. Repeating the same *call* does not begin a second turn.
 
-        Raise PriceUnknown and the errors of `Turns.begin`.
+        Raise PriceUnknown if the deployment refuses the model because its price is unknown. May raise the errors of
+        `Turns.begin`.
         """
         if call.offer.is_refused:
             raise errors.PriceUnknown
@@ -221,8 +223,8 @@ class PaidCalls:
         )
 
     def checkpoint(self, turn: LiveTurn, said: str) -> Lease:
-        """Store *said*, the reply so far, and new thoughts, if any; renew the lease of *turn*. Stop *turn* if another
-        process has requested that."""
+        """Store *said*, the reply so far, and new thoughts, if any; renew the lease of *turn*. Stop *turn* if the user has
+        pressed Stop in another process."""
         thoughts = turn.thoughts()
         new = None if thoughts == turn.kept_thoughts else thoughts
         lease = self.turns.checkpoint(turn.id, turn.conversation_id, said, LEASE_SECONDS, new)
@@ -233,8 +235,8 @@ class PaidCalls:
 
 
 class _LengthLimit:
-    """Checks the length of a reply from an endpoint that may ignore `max_tokens`: at most 16 bytes per token, not counting
-    repeated characters, and at most `_LONGEST_TOKEN` characters per token.
+    """Checks the length of a reply from an endpoint that may ignore `max_tokens`. The limits are 16 bytes per token, not
+    counting repeated characters, and `_LONGEST_TOKEN` characters per token.
 
     Ordinary text has fewer bytes per token (docs/decisions/counting-without-a-tokenizer.md), so a reply that
     respects its token limit is never cut.
@@ -311,7 +313,7 @@ class UnansweredCalls:
     def is_prompt(self, prompt_id: MessageId | None) -> bool:
         """Return True if an unanswered call may have begun the turn of this prompt.
 
-        Such a turn is open in the database, but no process streams its reply before the call is sent again.
+        Such a turn is open in the database, but no process streams its reply until the call is sent again.
         """
         lost = (call.turn for _, call in self._calls.items())
         return any(turn.prompt and turn.prompt_id == prompt_id for turn in lost)
@@ -325,7 +327,7 @@ class UnansweredCalls:
         except errors.StoreUnavailable:
             is_lost = True
             raise
-        finally:  # not earlier, because `find` must still return a resent call until its response has arrived
+        finally:  # drop the call only now, because `find` must return a resent call until its response has arrived
             self._calls.drop(client_turn_id)
             if is_lost:
                 self._calls.put(client_turn_id, call)
@@ -359,7 +361,7 @@ def _is_same(lost: Call, call: Call) -> bool:
 
 
 def _choices(thread: Thread) -> tuple[object, ...]:
-    """Return the settings of a conversation that must be the same in two identical requests."""
+    """Return the settings of a conversation that must be equal for two requests to count as identical."""
     conversation = thread.conversation
     return conversation.policy, conversation.model, conversation.space_id, thread.instructions
 
@@ -373,8 +375,8 @@ def _least_reply_micro(info: ModelInfo, plan: ContextPlan) -> int:
 
 
 def least_micro(info: ModelInfo, plan: ContextPlan) -> int:
-    """Return the smallest budget, in micro-dollars, for which a turn is not refused: the highest possible cost of the
-    prompt of *plan*, plus the cost of a short reply."""
+    """Return the smallest budget, in micro-dollars, that can pay for a turn: the highest possible cost of the prompt of
+    *plan*, plus the cost of a short reply."""
     return info.cost_micro(Usage(plan.bound_tokens, 0)) + _least_reply_micro(info, plan)
 
 
@@ -392,7 +394,7 @@ def _outcome(turn: LiveTurn, failure: errors.AppError | None) -> Outcome:
     if turn.is_stopped:
         return Outcome.STOPPED
     if isinstance(failure, ModelUnavailable) and failure.failure is ModelFailure.EMPTY:
-        # the turn is stored without a reply, so that pages can still tell after a restart that the
+        # the store then has a complete turn without a reply, by which pages know, even after a restart, that the
         # reply was empty
         return Outcome.COMPLETE
     if failure:

@@ -4,7 +4,7 @@ from services.chat.service import Chat
 
 
 class ChatParts:
-    """The services of a user's stored chats, or of one temporary chat. Pages call only these services' methods."""
+    """The services of a user's stored chats, or of one temporary chat. Pages call only the methods of these services."""
 
     def __init__(self, chat: Chat) -> None:
         store, choices = chat.store, chat.tasks.choices

@@ -65,8 +65,8 @@ class Planning:
     ) -> tuple[ContextPlan, Receipt]:
         """Plan a turn with *prompt* after *past*, a branch of *thread*; return the plan and the receipt to store.
 
-        Without a prompt, plan to continue the reply at the end of *past*. Raise PromptTooLong, ChatFull,
-        InstructionsTooLong, BadInput (the plan does not include that reply), StoreUnavailable.
+        Without a prompt, plan to continue the reply at the end of *past*; raise BadInput if the plan does not include that
+        reply. May raise PromptTooLong, ChatFull, InstructionsTooLong or StoreUnavailable.
         """
         history = self._history(thread, setup, past, prompt)
         if prompt is None and not setup.offer.takes_prefix:
@@ -85,7 +85,7 @@ class Planning:
     def view(self, thread: Thread, setup: Setup) -> tuple[History, ContextPlan]:
         """Return the history of the next turn without its prompt, and the plan made from this history.
 
-        Raise ChatFull, PromptTooLong, InstructionsTooLong.
+        May raise ChatFull, PromptTooLong or InstructionsTooLong.
         """
         lenient = self._lenient
         history = lenient._history(thread, setup, thread.branch(), None)
@@ -113,7 +113,7 @@ class Planning:
         return self._lenient._opened(far, thread)
 
     def compaction(self, thread: Thread, setup: Setup) -> Compaction | None:
-        """Plan the next extension of the summary of *thread*; None if none is due. Raise StoreUnavailable."""
+        """Plan the next extension of the summary of *thread*; None if none is due. May raise StoreUnavailable."""
         if setup.is_too_long or thread.is_newer:
             return None
         history = self._history(thread, setup, thread.branch(), None)
@@ -152,7 +152,7 @@ class Planning:
     def _history(
         self, thread: Thread, setup: Setup, past: tuple[Message, ...], prompt: str | None
     ) -> History:
-        """Return the input for the next context plan. Raise InstructionsTooLong."""
+        """Return the input for the next context plan. Raise InstructionsTooLong if the instructions leave too little room."""
         if setup.is_too_long:
             raise InstructionsTooLong
         conversation = thread.conversation
@@ -210,7 +210,8 @@ class Planning:
     def _stored_rates(self, thread: Thread, setup: Setup, past: tuple[Message, ...]) -> Calibration:
         """Return the stored calibration for a plan of *past*, a branch of *thread*.
 
-        The calibration is empty if the endpoint refused the last prompt as too long: the calibrated count was too low.
+        The calibration is empty if the endpoint refused the last prompt as too long, because the calibrated count was then
+        too low.
         """
         conversation_id, model = thread.conversation.id, setup.offer.info.name
         receipts = partial(self._receipts, conversation_id=conversation_id)
@@ -237,8 +238,8 @@ def stored_rates(
 
 
 def _start_seq(conversation: Conversation, past: tuple[Message, ...]) -> int:
-    """Return the sequence number after which messages of *past* are sent in full: the stored start_seq, or the
-    reset_seq (no message up to it is ever sent) if the start_seq belongs to another branch.
+    """Return the sequence number after which messages of *past* are sent in full: the stored start_seq or, if that belongs
+    to another branch, the reset_seq, up to which no message is ever sent.
     """
     is_here = any(message.seq == conversation.start_seq for message in past)
     return conversation.start_seq if is_here else conversation.reset_seq

@@ -1,4 +1,4 @@
-"""A turn of another process, read from the database: the process still streams the reply, or it died and left it unfinished."""
+"""A turn of another process, read from the database: the process still streams the reply, or died and left it unfinished."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -41,7 +41,7 @@ class RemoteTurn:
         return self._turn is None or not self._turn.state.is_open
 
     def stop(self) -> None:
-        """Ask the other process to stop, which takes at most two heartbeats. Raise StoreUnavailable, SignedOut."""
+        """Ask the other process to stop, which takes at most two heartbeats. May raise StoreUnavailable or SignedOut."""
         if self._turn:
             self._turns.stop(self.conversation_id, self._turn.id)
 
@@ -63,7 +63,7 @@ class RemoteTurn:
             last = self._turn
             try:
                 _, turn = self._turns.read(self.conversation_id)
-                # a turn with another id means that this turn has ended, because only one can run at a time
+                # a turn with another id means that this turn has ended: a conversation has only one turn at a time
                 self._turn = turn if turn and turn.id == last.id else None
             except NotFound:
                 self._turn = None

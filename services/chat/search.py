@@ -1,7 +1,7 @@
 """Search in the messages of one user: in one conversation, or in all conversations of its space.
 
-Other conversations are indexed in the background when a search first needs them, and new messages before each prompt. If
-indexing is slow or the database is unreachable, the search for a prompt uses the messages indexed so far. From a
+Other conversations are indexed in the background when a search first needs them; new messages are indexed before each
+prompt. If indexing is slow or the database is unreachable, the search for a prompt uses the messages indexed so far. From a
 conversation that is in no space, the search finds only conversations that are in no space.
 """
 
@@ -32,7 +32,7 @@ from services.events import log_event
 from services.memory.receipt import Receipt
 from services.store.port import Corpus
 
-# this module imports numpy, which would take a tenth of the start-up time, so it is imported only when needed
+# services.memory.recall imports numpy, which would take a tenth of the start-up time, so import it only when needed
 if TYPE_CHECKING:
     from services.memory.recall import Hit, Passage
 
@@ -116,7 +116,7 @@ class _Index:
         }
 
     def at(self, conversation_id: ConversationId, cuts: int) -> _Indexed:
-        """Return the indexed part of a conversation; empty if messages were deleted since it was indexed."""
+        """Return the record of a conversation's indexed messages; empty if messages were deleted since they were indexed."""
         indexed = self.conversations.get(conversation_id)
         if indexed and indexed.cuts != cuts:
             self.drop(conversation_id)
@@ -149,14 +149,14 @@ class Search:
     """Searches the messages of one user, with indexes in memory only. Any thread may call any method."""
 
     def __init__(self, corpus: Corpus | None = None) -> None:
-        """Without a *corpus*, other conversations are not searched."""
+        """*corpus* reads the user's stored messages; None: search only in the conversation of the prompt."""
         self._corpus = corpus
         # the user's conversations as last read from the store; empty if they must be read again
         self._listed: Mapping[ConversationId, Listed] = {}
         self._opened = LruCache[MessageId, Located](_MOST_OPENED)
         self._alone = LruCache[ConversationId, _Index](_MOST_INDEXES)
         self._spaces = defaultdict[SpaceId | None, _Index](lambda: _Index(self._opened))
-        # ids of messages that were missing in the store, which are not read again until the next prompt is planned
+        # ids of messages that the store no longer has; they are not read again until the next prompt is planned
         self._missing: set[MessageId] = set()
         self._recalls = LruCache[TurnId, StoredRecalls](_MOST_RECEIPTS)
         self._reading: Future[None] | None = None
@@ -216,9 +216,9 @@ class Search:
     def opened(
         self, asked: Mapping[MessageId, ConversationId], thread: Thread
     ) -> dict[MessageId, Located]:
-        """Read the *asked* messages, each given with its conversation; omit those no longer in the space of *thread*.
+        """Read the *asked* messages (a map from message to conversation); omit those that have left the space of *thread*.
 
-        Raise StoreUnavailable, SignedOut.
+        May raise StoreUnavailable or SignedOut.
         """
         if self._corpus is None or not asked:
             return {}
@@ -248,7 +248,7 @@ class Search:
     ) -> dict[MessageId, StoredRecalls]:
         """Return the stored recalls of each prompt whose reply is one of *messages*.
 
-        *receipts* reads the receipts of the replies that were not read before. Raise the errors of *receipts*.
+        *receipts*: a function that reads the receipts of those messages whose receipts are not cached; its errors are raised.
         """
         replies = {
             one.turn_id: one.parent_id
@@ -312,7 +312,7 @@ class Search:
                         self._spaces[listed[chat_id].space_id].add(
                             chat_id, listed[chat_id].cuts, messages
                         )
-            # this does not affect a conversation that was dropped meanwhile: all of it is read again into a new `_Indexed`
+            # for a conversation that was dropped in the meantime, this changes only the old record: the new record is read from 0
             for chat_id, seqs in wanted.items():
                 begun[chat_id].up_to_seq = max(begun[chat_id].up_to_seq, seqs.stop - 1)
         except AppError:

@@ -76,7 +76,7 @@ class Chat:
 
     @property
     def deletions(self) -> Deletions:
-        """The deletions of conversations and messages."""
+        """The service that deletes and restores conversations and messages."""
         return Deletions(tasks=self.tasks, open=self.open, forget=self.forget)
 
     def begin(
@@ -93,8 +93,8 @@ class Chat:
 
         *seen_rev* is the revision that the page showed, *tip_id* the message that the prompt follows (by default the
         newest), *seen_model* the model that the page showed. Raise Stale if the conversation changed elsewhere, ModelGone
-        if another model would answer, Busy, OverBudget, PromptTooLong, BadInput, NewerVersion, NotFound, SpaceGone,
-        StoreUnavailable.
+        if another model would answer. May raise Busy, OverBudget, PromptTooLong, BadInput, NewerVersion, NotFound,
+        SpaceGone or StoreUnavailable.
         """
         prompt = checked_message(prompt)
         if conversation_id is None:
@@ -160,7 +160,7 @@ class Chat:
         *,
         seen_model: str | None = None,
     ) -> LiveTurn:
-        """Begin the reply to *text*, a new version of a prompt; the old version stays.
+        """Begin the reply to *text*, a new version of a prompt; the old version is kept.
 
         *seen_model* is the model that the page showed. Raise the errors of `begin`, and Stale also if the prompt is gone.
         """
@@ -172,7 +172,7 @@ class Chat:
     def edit_reply(self, conversation_id: ConversationId, reply_id: MessageId, text: str) -> None:
         """Store *text* as another version of a reply. The model is not called, and nothing is charged.
 
-        Raise BadInput, Busy, Stale, NotFound, Tampered, StoreUnavailable.
+        May raise BadInput, Busy, Stale, NotFound, Tampered or StoreUnavailable.
         """
         text = checked_message(text, "A reply cannot be empty.")
         thread = _of_this_version(self.open(conversation_id))
@@ -229,9 +229,9 @@ class Chat:
         """Return the view of a conversation for a page.
 
         The view shows one branch. While a reply streams, the branch ends at the prompt of that reply. Otherwise, it is the
-        newest branch, or the newest that contains the message *version*, if given. *begun* is a turn that has just begun,
-        whose copy of the conversation is shown. With *is_cached*, a cached copy is returned without reading the database,
-        if there is one. Raise NotFound.
+        newest branch, or the newest that contains the message *version*, if given. *begun*: a turn that has just begun;
+        its copy of the conversation is shown. With *is_cached*, show a cached copy, if there is one, without reading the
+        database. Raise NotFound if the conversation does not exist.
         """
         turn: LiveTurn | RemoteTurn | None = begun
         # read the attribute only once, because the turn sets it to None when it ends
@@ -329,8 +329,8 @@ class Chat:
     ) -> LiveTurn:
         """Begin a turn for *prompt*. *again* is the id of a prompt that is stored already, or of a reply to continue.
 
-        *start_seq*, by default the start_seq of this turn's plan, is stored for the plans of later turns: they send the
-        messages after it in full.
+        *start_seq* (by default that of this turn's plan) is stored for the plans of later turns, which send the messages
+        after it in full.
         """
         _of_this_version(thread)
         last = self.live_turns.find(self.store.turns.user_id, thread.conversation.id)

@@ -1,4 +1,4 @@
-"""The settings of a turn, each from the first place that sets it: the conversation, its space, its user, the deployment."""
+"""The settings of a turn. Each is taken from the conversation, else its space, else its user, else the deployment."""
 
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -64,7 +64,7 @@ class Setup:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Choices:
-    """Finds each setting of a turn: the conversation's own, else the space's, else the user's, else the deployment's."""
+    """Finds the settings of a turn: each is the conversation's, else the space's, else the user's, else the deployment's."""
 
     store: Store
     models: Models

@@ -32,7 +32,7 @@ class _State:
 
     user_id: UserId
     is_running: bool = False
-    # true if the services that the running task uses were dropped from memory: then it must not postpone work
+    # true if the services that the running task uses were dropped from memory; such a task must not postpone work
     is_dropped: bool = False
     # the message that the last ended task was about; no second task begins for this message
     finished: MessageId | None = None
@@ -82,9 +82,9 @@ class BackgroundTasks:
         *,
         is_wanted: bool = False,
     ) -> bool:
-        """Claim a task about a message; return False if it must not begin.
+        """Claim a task about a message; return False if the task must not begin.
 
-        With each failure, more turns are skipped before the next attempt, unless the user asked for it (*is_wanted*).
+        With each failure, more turns are skipped before the next attempt, unless the user requested the task (*is_wanted*).
         """
         if purpose not in self._purposes:
             return False
@@ -137,9 +137,9 @@ class BackgroundTasks:
         noted: tuple[NotedFact, ...] = (),
         again: Work | None = None,
     ) -> None:
-        """End a task. *finished* is the message that the task was about; with None, the message can be tried again.
+        """End a task. *finished*: the message that the task was about; None: another task for the message may begin.
 
-        *again* is postponed, unless the user's last session has ended or the task's services were dropped from memory meanwhile.
+        *again*: work to postpone, unless the user's last session has ended or the task's services were dropped from memory.
         """
         with self._lock:
             state = self._busy.get((purpose, conversation_id))
@@ -182,7 +182,7 @@ class BackgroundTasks:
                 state.noted = tuple(one for one in state.noted if one not in dismissed)
 
     def drop_noted(self, user_id: UserId) -> None:
-        """Drop a user's most recently noted facts and postponed work; running tasks continue."""
+        """Drop a user's most recently noted facts and postponed tasks from memory; running tasks continue."""
         with self._lock:
             for key, state in self._of(user_id):
                 state.noted, state.due_at, state.work = (), inf, None
@@ -198,7 +198,7 @@ class BackgroundTasks:
 
     @contextmanager
     def _changed(self, key: _Key, user_id: UserId) -> Generator[_State]:
-        """Yield the state of *key* for a change by the `with` block, and store the changed state afterwards."""
+        """Yield the state of *key*, which the `with` block may change; store the changed state afterwards."""
         with self._lock:
             state = self._find(key) or _State(user_id)
             try:
@@ -213,7 +213,7 @@ class BackgroundTasks:
         return self._busy.get(key) or self._idle.get(key)
 
     def _keep(self, key: _Key, state: _State) -> None:
-        """Store *state*: for as long as its task runs or is postponed, then until newer states evict it from the LRU cache."""
+        """Store *state* while its task is running or postponed; afterwards, keep it in an LRU cache."""
         self._busy.pop(key, None)
         self._idle.pop(key, None)
         kept = self._busy if state.is_running or state.work else self._idle

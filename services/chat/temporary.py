@@ -41,7 +41,7 @@ class TemporaryChat(ChatParts):
         rows: TemporaryRows,
         is_there: Callable[[], bool],
     ) -> None:
-        """*is_there* returns True while the page is connected."""
+        """*is_there*: a function that returns True while the chat's page is connected."""
         super().__init__(chat)
         self.id, self.owner, self.rows, self._is_there = chat_id, owner, rows, is_there
         self._seen_at, self._left_at = time.monotonic(), math.inf
@@ -57,7 +57,7 @@ class TemporaryChat(ChatParts):
 
     @property
     def chat(self) -> Chat:
-        """The `Chat` of this temporary chat. Raise ChatIsOver."""
+        """The `Chat` of this temporary chat. Raise ChatIsOver if the temporary chat has ended."""
         if self.is_over:
             raise ChatIsOver
         return self._chat
@@ -72,7 +72,7 @@ class TemporaryChat(ChatParts):
         self._left_at = time.monotonic()
 
     def come_back(self) -> None:
-        """Undo `leave`. Raise ChatIsOver."""
+        """Undo `leave`. Raise ChatIsOver if the chat has ended."""
         if self.is_over:
             raise ChatIsOver
         self._seen_at, self._left_at = time.monotonic(), math.inf

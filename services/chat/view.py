@@ -61,7 +61,7 @@ class Need:
 
 @dataclass(frozen=True, kw_only=True)
 class ThreadView:
-    """A conversation and its live turn, read at one moment; other data is computed on first use. Not thread-safe.
+    """A conversation and its live turn, read at the same time; other data is computed on first use. Not thread-safe.
 
     A view shows cached data while the database is unreachable or if the conversation is gone.
     """
@@ -96,12 +96,15 @@ class ThreadView:
 
     @cached_property
     def next_receipt(self) -> Receipt:
-        """The receipt that the next turn would have without its prompt. Raise ChatFull, PromptTooLong, InstructionsTooLong."""
+        """The receipt that the next turn would have without its prompt.
+
+        May raise ChatFull, PromptTooLong or InstructionsTooLong.
+        """
         policy, model = self.thread.conversation.policy, self.setup.offer.info.name
         return Receipt.from_plan(policy, model, *self._planned, Calibration())
 
     def receipt(self, reply: Message) -> Receipt | None:
-        """Return the receipt of *reply*, if one is stored. Raise StoreUnavailable."""
+        """Return the receipt of *reply*, if one is stored. May raise StoreUnavailable."""
         kept = self._tasks.store.turns.receipts([reply], self.thread.conversation.id)
         text = kept.get(reply.turn_id) if reply.turn_id else None
         return Receipt.from_json(text) if text else None
@@ -202,8 +205,8 @@ class ThreadView:
     @cached_property
     def _planned(self) -> tuple[History, ContextPlan]:
         thread = self.thread
-        # without earlier messages, every policy gives the same plan; planning with Full avoids the search
-        # that Retrieval would start
+        # a new conversation has the same plan under every policy; under Full, no search is started, as it would be under
+        # Retrieval
         if self.is_new:
             thread = replace(thread, conversation=replace(thread.conversation, policy=Full()))
         return self._tasks.planning.view(thread, self.setup)

@@ -3,14 +3,14 @@
 The document is a JSON object. This version of the app writes and reads these fields:
 
     version .......... 1; 2 once the document has a factor, a number of uses, or a former address with a factor; 3 once
-                       it has identities or passkeys, or a former address with them. An earlier version of the app
-                       raises NewerVersion for such a document, because by restoring a former address it would restore
-                       ways in that it does not know
+                       it has identities or passkeys, or a former address with them. An earlier version of the app raises
+                       NewerVersion for such a document: if it restored a former address, it would restore ways in that it does
+                       not know
     state ............ "pending" until the row belongs to a user, then "set"
     address .......... the address that the user signs in with
     hash ............. the hash of the password (password_hash.py); null: the account has no password
-    operator_hash .... equal to `hash` if an operator set the password. If the field is missing or different, the user set
-                       it: an earlier version of the app keeps the old field when the user sets a new password
+    operator_hash .... equal to `hash` if an operator set the password. If the field is missing or different, the user set the
+                       password: an earlier version of the app keeps the old field when the user sets a new password
     account_secret ... 32 octets in base64url, made when the row is bound to its user; null while pending
     managed_password . the user's random password at Supabase Auth
     generation ....... a number that grows by one with each change to the ways in
@@ -58,7 +58,7 @@ from services.errors import NewerVersion
 _MANAGED_CHARACTERS = 40
 # maximum former addresses; the oldest are kept, so that a thief who changes the address cannot displace the user's own ones
 _MOST_FORMER = 4
-# fields that `Credentials.taken_back` does not restore, because they do not let the user sign in, or get new values
+# fields that `Credentials.taken_back` does not restore: they do not let the user sign in, or they get new values
 _LASTING = {
     *("version", "state", "account_secret", "managed_password", "invitation"),
     *("address", "hash", "operator_hash", "generation", "confirmed", "former", "uses"),
@@ -71,11 +71,11 @@ _CLASSES = (string.ascii_lowercase, string.ascii_uppercase, string.digits, "!#$%
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FormerAddress:
-    """A confirmed address that a user has given up, with the account's sign-in methods of that time, except the password."""
+    """A confirmed address that a user has given up, with the account's sign-in methods at that time, except the password."""
 
     address: EmailAddress = field(repr=False)
     until: datetime  # the time until which the address can be taken back, in UTC, whole seconds
-    # the sign-in methods of that time, as fields of a credentials document
+    # the sign-in methods at the time when the address was given up, as fields of a credentials document
     ways_in: Mapping[str, object] = field(repr=False)
 
 
@@ -116,7 +116,8 @@ class Credentials:
     recovery: tuple[str, ...] = field(default=(), repr=False)  # hashes of unused recovery codes
     # the oldest identity first
     identities: tuple[LinkedIdentity, ...] = field(default=(), repr=False)
-    passkeys: Passkeys | None = field(default=None, repr=False)  # None: the user never had any
+    # None: the user never had a passkey
+    passkeys: Passkeys | None = field(default=None, repr=False)
     uses: int = 0  # the number of uses of the factor, the passkeys and the identities so far
     # fields that only a newer version of the app knows
     newer: Mapping[str, object] = field(default_factory=dict[str, object], repr=False)
@@ -190,7 +191,7 @@ class Credentials:
         return replace(self, passkeys=passkeys, former=tuple(former), uses=self.uses + 1)
 
     def without_factor(self) -> "Credentials":
-        """Return the next generation of the credentials, which never requires a second factor, even with a former address.
+        """Return the next generation of the credentials, without any second factor, not even with a former address.
 
         Passkeys stay, but are no longer required as a second factor.
         """
@@ -341,7 +342,7 @@ def _without_factor(ways_in: Mapping[str, object]) -> Mapping[str, object]:
 def _used(
     ways_in: Mapping[str, object], secret: bytes | None, step: int, spent: str | None
 ) -> Mapping[str, object]:
-    """Return a former address's *ways_in* after a use of the second factor; fields of newer app versions stay unchanged."""
+    """Return *ways_in* of a former address after a use of the factor; fields of newer app versions stay unchanged."""
     used = dict(ways_in)
     with suppress(ValueError, OverflowError, OSError):
         factor = _factor(ways_in.get("factor"))

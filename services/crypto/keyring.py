@@ -83,7 +83,7 @@ from services.domain.addresses import EmailAddress
 from services.domain.single_sign_on import Identity
 from services.errors import Misconfigured, Tampered
 
-# a root key with fewer distinct bytes is refused as not random; 32 random bytes have fewer with a probability below 10^-16
+# a root key with fewer distinct bytes is refused as not random: the probability that 32 random bytes have fewer is below 10^-16
 _FEWEST_DISTINCT = 16
 
 
@@ -128,7 +128,7 @@ class VaultRing:
 
 
 class RootKeys:
-    """The ring of root keys: the current key seals and wraps; every key in the ring can open and unwrap."""
+    """A ring of root keys: the current key seals and wraps; each token is opened or unwrapped with the key that made it."""
 
     __slots__ = ("_credentials", "_keys", "current")
 
@@ -173,7 +173,7 @@ class RootKeys:
     def refuse_missing(self, needed: Iterable[int]) -> None:
         """Raise Misconfigured if the ring lacks any of the *needed* versions of the root key.
 
-        The version 0 stands for a damaged sealed text, which names no root key and therefore needs none.
+        Version 0 stands for a damaged sealed text, which names no root key and therefore needs none.
         """
         for version in sorted(set(needed) - {0} - self._keys.keys()):
             raise Misconfigured(
@@ -210,16 +210,16 @@ class RootKeys:
         return self._look_up_tags("passkey", encode_base64url(credential_id))
 
     def needs_rewrap(self, token: str) -> bool:
-        """Return True if *token* was not made under the current root key, and so must be made again."""
+        """Return True if *token* was not made under the current root key, and so must be sealed or wrapped again."""
         return token_version(token) != self.current
 
     def of(self, token: str) -> "RootKeys":
-        """Return a ring whose current key is the root key that sealed *token*; the same ring if it lacks that key."""
+        """Return a ring whose current key is the root key that sealed *token*, or this ring itself if it lacks that key."""
         version = token_version(token)
         return RootKeys(self._keys, version) if version in self._keys else self
 
     def proof_key(self, version: int | None = None) -> bytes:
-        """Return the HMAC key for server proofs, derived from a *version* of the root key, by default from the current one."""
+        """Return the HMAC key for server proofs, derived from one *version* of the root key; None: from the current version."""
         return subkey(self._keys[self.current if version is None else version], "server proof")
 
     def proof_keys(self) -> dict[int, bytes]:
@@ -252,7 +252,10 @@ class RootKeys:
         return any(hmac.compare_digest(one.encode(), tag.encode()) for one in tags)
 
     def device_tag(self, text: str) -> str:
-        """Return the signature of *text*, the content of a device cookie. With a new root key, all devices become unknown."""
+        """Return the signature of *text*, the content of a device cookie.
+
+        After a change of the root key, all devices are unknown again.
+        """
         return _tag(self._keys[self.current], "device cookie", text)
 
     def _look_up_tags(self, kind: str, *values: str) -> dict[int, str]:
@@ -264,7 +267,7 @@ class RootKeys:
         return _tag(key, "code", f"{step_id} {digits}")
 
     def _vaults_of(self, secret: bytes, label: str, salt_label: str) -> VaultRing:
-        """Return one vault per root key of the ring, whose key is derived from both *secret* and that root key."""
+        """Return one vault per root key of the ring; the vault's key is derived from both *secret* and that root key."""
         salts = {version: subkey(key, salt_label) for version, key in self._keys.items()}
         vaults = {
             version: Vault(subkey(secret, label, salt), version) for version, salt in salts.items()

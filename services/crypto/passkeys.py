@@ -47,7 +47,10 @@ def written(passkeys: Passkeys) -> Mapping[str, object]:
 
 
 def read(value: object) -> Passkeys | None:
-    """Read the passkeys in the field's *value*; None if it is null. Raise ValueError if this version cannot read all of it."""
+    """Read the passkeys in the field's *value*; None if *value* is None.
+
+    Raise ValueError if this version cannot read all of it.
+    """
     match value:
         case None:
             return None

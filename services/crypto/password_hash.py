@@ -15,7 +15,8 @@ from services.errors import Tampered
 
 _SALT_BYTES, _HASH_BYTES = 16, 32
 _MEMORY_KIB, _PASSES, _LANES = 65_536, 3, 1
-# a salt and a hash that match no known password; checked if a user does not exist, so that the time does not reveal this
+# a salt and a hash that match no known password; a password for an unknown user is compared with them, so that the response
+# time does not reveal whether a user exists
 _ANY = f"{'A' * 22}${'A' * 43}"
 
 
@@ -32,7 +33,7 @@ def hash_password(password: str) -> str:
 
 
 def check_password(password: str, hashed: str | None) -> bool:
-    """Return True if *hashed* is a hash of *password*. For None (no user, or no password), return False after the same time.
+    """Return True if *hashed* is a hash of *password*. For None (no user or password), return False after equal work.
 
     Raise Tampered, without hashing, if *hashed* has other cost parameters than this module uses, because the library would
     accept any parameters.

@@ -48,7 +48,7 @@ class PlainVault(Vault):
         return f"{head.rev} {head.count} {head.last_seq}"
 
     def open_head(self, token: str, user_id: UUID, conversation_id: UUID) -> Head:
-        """Parse the head in *token*. Raise Tampered if there is none."""
+        """Parse the head in *token*. Raise Tampered if *token* is not a head."""
         try:
             return Head(*map(int, token.split()))
         except (ValueError, TypeError):

@@ -1,9 +1,9 @@
 """The server proof, which every write to the database needs in addition to the user's access token.
 
-A proof is an HMAC-SHA256 over a claim, under a key that only the app and the database have. The claim is the verb,
-the user and every argument of the call, one per line. SQL builds the same claim from the arguments that it received
-(`private.require_proof`) and compares the proofs. So a thief who calls the API directly with a stolen access
-token cannot spend, settle or delete.
+A proof is an HMAC-SHA256 over a claim, under a key that only the app and the database have. The claim is the verb, the user and
+every argument of the call, one per line. SQL builds the same claim from the arguments that it received
+(`private.require_proof`) and compares the proofs. So a thief who calls the API directly with a stolen access token cannot spend
+money, settle turns or delete data.
 
     claim of a user  = verb, user id, fields …
     claim of the app = "server", unix seconds, verb, fields …
@@ -21,7 +21,7 @@ Field = str | int | UUID | date | None  # int includes bool, and str includes en
 
 
 class ServerProof:
-    """Makes server proofs with one HMAC key. The repr does not show the key."""
+    """Makes server proofs with one HMAC key, which the repr does not show."""
 
     __slots__ = ("_key",)
 

@@ -1,7 +1,7 @@
 """Recovery codes: ten codes of 120 random bits, each usable once in place of an authenticator-app code or a passkey.
 
-A code has 24 characters of Crockford's base32, in groups of four. A plain SHA-256 hash of it is stored, which is safe
-because codes are random, and 2^120 codes are too many to try.
+A code has 24 characters of Crockford's base32, in groups of four. Only its plain SHA-256 hash is stored. No slow hash is
+needed: the codes are random, and 2^120 codes are too many to try.
 """
 
 import hashlib

@@ -168,19 +168,22 @@ class Head:
         return Head(self.rev + 1, self.count + 1, max(self.last_seq, seq), total)
 
     def remove(self, *macs: bytes) -> "Head":
-        """Return the head without the messages with *macs*; the last seq stays. Raise Tampered if the head has fewer messages."""
+        """Return the head without the messages that have *macs*; the last seq stays.
+
+        Raise Tampered if the head has fewer messages.
+        """
         if len(macs) > self.count:
             raise Tampered
         total = (self.total - sum(map(int.from_bytes, macs))) % _MODULUS
         return Head(self.rev + 1, self.count - len(macs), self.last_seq, total)
 
     def put_back(self, *macs: bytes) -> "Head":
-        """Return the head with the messages with *macs* added again, after they were removed."""
+        """Return the head with the removed messages that have *macs* added again."""
         total = (self.total + sum(map(int.from_bytes, macs))) % _MODULUS
         return Head(self.rev + 1, self.count + len(macs), self.last_seq, total)
 
     def is_of(self, read: "Head") -> bool:
-        """Return True if the head *read* was computed from exactly this head's messages."""
+        """Return True if *read*, the head computed from the rows that were read, covers exactly the messages of this head."""
         return (self.count, self.total) == (read.count, read.total)
 
 
@@ -336,7 +339,7 @@ def decode_base64url(text: str) -> bytes | None:
 
 
 def padded_size(size: int) -> int:
-    """Round *size*, in octets, up to a length of the padding scheme Padmé, at least 64."""
+    """Return the padded length, by the scheme Padmé, for *size* octets; it is at least 64."""
     if size <= _LEAST_BODY:
         return _LEAST_BODY
     exponent = size.bit_length() - 1

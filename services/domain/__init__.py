@@ -201,7 +201,8 @@ class Space:
 
     id: SpaceId
     name: str = field(repr=False)  # empty if the name could not be decrypted
-    instructions: str | None = field(default=None, repr=False)  # None: the user's instructions
+    # None: the user's instructions apply
+    instructions: str | None = field(default=None, repr=False)
     policy: MemoryPolicy | None = None  # the policy of new conversations; None: the user's default
     uses_personal_facts: bool = True  # true if facts that apply everywhere also apply in this space
     created_at: datetime
@@ -229,13 +230,13 @@ class Fact:
         return bool(self.conversation_id or self.space_id) and self.source_id is None
 
     def rewritten(self, text: str, at: datetime) -> "Fact":
-        """Return the fact with a *text* that the user wrote, and without the ids of the message that it was noted from."""
+        """Return the fact with a *text* that the user wrote, and without the ids of its source message and conversation."""
         return replace(self, text=text, since=at, source_id=None, source_conversation_id=None)
 
     def holds_in(self, conversation: Conversation, space: Space | None) -> bool:
         """Return True if the fact applies in *conversation*: it belongs to the conversation, to its *space* or to the user.
 
-        A space may exclude facts about the user; a space that cannot be read excludes them.
+        A space may exclude facts that apply everywhere. If the space cannot be read, these facts are excluded, too.
         """
         if self.conversation_id:
             return self.conversation_id == conversation.id
@@ -259,16 +260,16 @@ class RunningSummary:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SearchText:
-    """The searchable text of a conversation, made from the conversation's revision *conversation_rev*."""
+    """The text by which a conversation is found in searches, made from its revision *conversation_rev*."""
 
-    text: str = field(repr=False)  # empty if it could not be decrypted
+    text: str = field(repr=False)  # empty if the text could not be decrypted
     conversation_rev: int  # 0 if the text could not be decrypted
     rev: int  # the revision of this search text's own row
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Preferences:
-    """A user's choices. They apply to each conversation for which the user has not chosen otherwise."""
+    """A user's choices for all conversations. A choice made for one conversation or space takes precedence."""
 
     model: str | None = None  # None: the deployment's first model
     # None: the deployment's instructions
@@ -287,7 +288,7 @@ class Preferences:
     is_newer: bool = False  # true if only a newer version can read the text; changes are refused
 
     def with_memory(self, is_on: bool, now: datetime) -> "Preferences":
-        """Return the preferences with memory on or off. Once switched on, it notes facts only from prompts after *now*."""
+        """Return the preferences with memory on or off. Once switched on, memory notes facts only from prompts after *now*."""
         since = now if is_on and not self.keeps_facts else self.keeps_facts_since
         return replace(self, keeps_facts=is_on, keeps_facts_since=since)
 
@@ -389,16 +390,16 @@ class Thread:
         return joined(reversed(path))
 
     def up_to(self, message_id: MessageId) -> "Thread":
-        """Return a copy of this thread whose branch ends at a message; the thread itself if it lacks the message."""
+        """Return a copy of this thread whose branch ends at a message; the unchanged thread if the message is not in it."""
         is_here = any(message.id == message_id for message in self.messages)
         return replace(self, tip_id=message_id) if is_here else self
 
     def before(self, message: Message) -> "Thread":
-        """Return a copy of this thread whose branch ends before *message*; it is empty if *message* is the first."""
+        """Return a copy of this thread whose branch ends before *message*; the branch is empty if *message* is the first."""
         return replace(self, tip_id=message.parent_id or _NO_MESSAGE)
 
     def through(self, message_id: MessageId) -> "Thread":
-        """Return a copy of this thread with the newest branch that contains a message; the thread itself if none does."""
+        """Return a copy of this thread with the newest branch that contains a message; the thread itself if no branch does."""
         found = self.from_on(message_id)
         return self.up_to(found[-1].id) if found else self
 

@@ -82,7 +82,7 @@ class Failure(StrEnum):
 
 
 class Exemption(StrEnum):
-    """Kinds of sign-ins that are accepted although their method is switched off, by their names in the audit log."""
+    """The kinds of sign-ins that are accepted although their method is switched off, named as in the audit log."""
 
     OPERATOR_PASSWORD = "sign_in.operator"  # noqa: S105 - a sign-in with a password that an operator set
 
@@ -109,7 +109,7 @@ class Device:
 
 
 RECOVERY_CODES = 10  # the number of recovery codes that a user is given at once
-FEW_RECOVERY_CODES = 3  # with this many codes left, the user is told to make new ones
+FEW_RECOVERY_CODES = 3  # once only this many codes are left, the user is told to make new ones
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -207,8 +207,8 @@ class Account:
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """A limit and the used part of it, in micro-dollars (`Cap.DAILY_TOKENS`: in tokens; `Cap.DEPLOYMENT`: in thousandths
-    of the limit, because only its used share is known)."""
+    """A limit and the used part of it, in micro-dollars; for `Cap.DAILY_TOKENS` in tokens; for `Cap.DEPLOYMENT` in
+    thousandths of the limit, because only the used share of that limit is known."""
 
     cap: Cap
     used: int
@@ -276,7 +276,7 @@ class UserUsage(Limits):
 
 
 class SignUps(StrEnum):
-    """The mode of sign-ups; spelt as in SQL."""
+    """The mode of sign-ups: who may create an account. The values are spelt as in SQL."""
 
     OPEN = "open"
     INVITED = "invited"

@@ -13,6 +13,6 @@ class Attachment:
 
     id: AttachmentId
     name: str = field(repr=False)
-    type: str = field(repr=False)  # a media type
+    type: str = field(repr=False)  # the media type, such as image/png
     size: int  # bytes
     macs: tuple[str, ...] = field(repr=False)  # the MACs of the file's pieces, in order

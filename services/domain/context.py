@@ -83,7 +83,7 @@ class History:
     earlier_recalls: Mapping[MessageId, tuple[RecalledMessage, ...]] = field(
         default_factory=dict[MessageId, tuple[RecalledMessage, ...]], repr=False
     )
-    # the prefix_seq of the last plan; under Retrieval, messages that were recalled for prompts up to it are not sent again
+    # the prefix_seq of the last plan: under Retrieval, messages recalled for prompts up to this seq are not sent again
     prefix_seq: int = 0
 
 
@@ -130,7 +130,8 @@ class ContextPlan:
     earlier_recall_ids: tuple[MessageId, ...] = ()
     fact_ids: tuple[FactId, ...] = ()
     omitted_ids: tuple[MessageId, ...] = ()  # earlier messages that are not sent in any form
-    start_seq: int = 0  # start_seq and prefix_seq are stored for the `History` of the next turn
+    # start_seq and prefix_seq are stored, and become fields of the next `History`
+    start_seq: int = 0
     prefix_seq: int = 0
 
     def tokens_by_kind(self) -> Counter[PartKind]:
@@ -143,7 +144,7 @@ class ContextPlan:
 
 @dataclass(frozen=True, slots=True)
 class Forecast:
-    """The expected tokens of a prompt. *is_anchored*: the endpoint has already counted most of them, in an earlier prompt."""
+    """The expected tokens of a prompt. *is_anchored*: the endpoint has counted most of these tokens, in an earlier prompt."""
 
     tokens: int
     is_anchored: bool

@@ -23,7 +23,7 @@ class StoredData:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CachedData:
-    """Counts of the conversations, messages and bytes of a user's text that this process has in memory."""
+    """The numbers of a user's conversations and messages, and of bytes of their text, that this process has in memory."""
 
     conversations: int = 0
     messages: int = 0

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
+from services.domain.model_failures import ModelFailure
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Abilities:
@@ -24,7 +26,7 @@ class StoreHealth:
     # the part of the round trip that was spent in the API and the network; None: the store has no API
     api_ms: int | None
     clock_skew_seconds: float  # the store's clock minus the app's
-    # other figures (versions, limits, times), by their labels on screen
+    # other values (versions, limits, times), keyed by their labels on screen
     figures: Mapping[str, int | str | datetime]
 
 
@@ -35,7 +37,7 @@ class ModelCalls:
     calls: int
     failed: int
     first_token_ms: int | None  # median; None: nothing was streamed
-    last_failure: str | None  # the kind of the last error
+    last_failure: ModelFailure | None
     last_failed_at: datetime | None
 
 
@@ -48,7 +50,7 @@ class MailHealth:
     # the part of the hourly limit that is reserved for mails that known devices request
     for_known: int
     waiting: int
-    last_failure: str | None  # the kind of the last error
+    last_failure: str | None  # the reason of the last failure, in words
     last_failed_at: datetime | None
 
 

@@ -2,6 +2,7 @@
 
 from contextlib import suppress
 from ipaddress import ip_address
+from urllib.parse import urlsplit
 
 
 def is_localhost(name: str) -> bool:
@@ -22,3 +23,22 @@ def is_nearby(host: str) -> bool:
         return not ip_address(host).is_global
     # a name without a dot is localhost or a service of Docker Compose; .local: RFC 6762; .internal: host.docker.internal
     return "." not in host or host.endswith((".local", ".internal"))
+
+
+def is_loopback(host: str) -> bool:
+    """Return True if *host*, perhaps with a port, is this machine."""
+    return is_independent_of_dns(host, is_loopback=True)
+
+
+def is_independent_of_dns(host: str, *, is_loopback: bool) -> bool:
+    """Return True if *host* is localhost or an IP address; with *is_loopback*, only if it is an address of this machine.
+
+    Any other name could be pointed at this server by DNS rebinding.
+    """
+    try:
+        name = urlsplit(f"//{host}").hostname or ""
+        if is_localhost(name):
+            return True
+        return ip_address(name).is_loopback or not is_loopback
+    except ValueError:
+        return False

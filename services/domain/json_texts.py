@@ -10,9 +10,10 @@ Value = TypeVar("Value")
 
 
 def read_json(form: TypeAdapter[Value], text: str | bytes) -> Value:
-    """Parse the JSON *text* as a value of *form*, without caching short strings. Raise ValidationError.
+    """Parse the JSON *text* as a value of *form*, without caching short strings.
 
-    `TypeAdapter.validate_json` would cache them, and so keep secrets in memory, until the process ends.
+    `TypeAdapter.validate_json` would cache short strings, and so keep secrets in memory, until the process ends.
+    Raise ValidationError if *text* is not JSON of this form.
     """
     return cast(Value, _validator(form).validate_json(text))
 

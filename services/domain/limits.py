@@ -2,7 +2,7 @@
 
 from services.errors import BadInput
 
-# seconds in which a deletion can be undone, or a temporary chat reopened after it was left
+# seconds during which a deletion can be undone, and a temporary chat that was left can be reopened
 UNDO_SECONDS = 20
 # maximum bytes of a prompt or a reply; the longest text that can be sealed has 294,908 bytes
 LONGEST_TEXT = 200_000

@@ -25,7 +25,7 @@ class CodePurpose(StrEnum):
 class NoCodeReason(StrEnum):
     """The reasons to send a mail that contains no code, although the browser requested a code.
 
-    The page shows the same text in both cases, so that it does not reveal whether an account exists.
+    The page shows the same text as for a mail with a code, so that it does not reveal whether an account exists.
     """
 
     TAKEN = "taken"  # an account with the address exists
@@ -84,8 +84,8 @@ class Notice:
 class Mail:
     """A mail to one address.
 
-    `browser`: the browser that requested or caused the mail; None: an operator's command did. `at`: the time of the
-    request or the command. `expires_at`: the time after which the mail is useless and is no longer sent.
+    `browser`: the browser that caused the mail; None: an operator's command caused it. `at`: the time of the request or
+    the command. `expires_at`: the time after which the mail is useless and is no longer sent.
     `is_known`: true if the browser is a known device of the user. `step`: the id of the sign-in or other step for which a
     code was requested; only the step's newest code is valid.
     """
@@ -113,7 +113,7 @@ class Mail:
 
 
 class LoginRefused(OSError):
-    """Raised if the mail server refuses the app's login. It then accepts no mail from the app."""
+    """Raised if the mail server refuses the app's login, and so accepts no mail from the app."""
 
     def __init__(self, offered: str = "") -> None:
         """*offered*: the login mechanisms of a server that does not offer login by password; empty if it does."""

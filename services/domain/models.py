@@ -10,7 +10,7 @@ _MILLION = 1_000_000
 
 
 class ModelState(StrEnum):
-    """The state of the local model. The app starts without waiting until the model is ready."""
+    """The state of the local model. The app starts before the model is ready."""
 
     STARTING = "starting"
     READY = "ready"

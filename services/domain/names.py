@@ -10,7 +10,7 @@ _FORM = re.compile(r"[a-z_]{1,30}")  # the database checks names against this pa
 class StoredName(StrEnum):
     """An enum of stored names.
 
-    A stored name that this version of the app does not know raises no error: it becomes a member that iteration omits.
+    A stored name that this version of the app does not know raises no error, but becomes a member that iteration omits.
     """
 
     @classmethod

@@ -23,7 +23,7 @@ class MemoryPolicy:
 
     @property
     def kind(self) -> "PolicyKind":
-        """The policy's declaration; for a policy of a newer version, a declaration without search and summary."""
+        """The policy's declaration; for a policy of a newer version, a declaration that needs neither search nor summary."""
         return POLICIES.get(self.name) or PolicyKind(self.name)
 
     @property

@@ -112,7 +112,7 @@ class ConversationRow(SealedConversation):
 
     @property
     def choices(self) -> str:
-        """The columns on which the next turn depends besides the messages, formatted as by the SQL function `private.poll`."""
+        """The columns that, besides the messages, affect the next turn; formatted as by the SQL function `private.poll`."""
         texts = self.instructions_rev, self.summary_rev, self.reset_seq
         chosen = self.policy, self.policy_size, self.model, self.space_id
         return " ".join(str(one) for one in (*texts, *chosen) if one is not None)

@@ -68,7 +68,7 @@ class AddressNeeded(Refused):
 
 
 class AddressUnconfirmed(Refused):
-    """The email address that the provider states is that of an account whose user never confirmed it."""
+    """The email address that the provider states belongs to an account that has never confirmed it."""
 
     public = (
         "An account has your email, but never confirmed it. If it is yours, sign in to it with your password. "
@@ -79,7 +79,8 @@ class AddressUnconfirmed(Refused):
 class IdentityTaken(Refused):
     """An identity cannot be used for the session's account.
 
-    Either it gave a proof but is not linked to this account, or it was to be added but is linked to another account.
+    Either the user gave a proof with an identity that is not linked to this account, or tried to add an identity that is
+    linked to another account.
     """
 
     public = "This sign-in does not belong to your account, and may open another one. Use a different one."
@@ -164,15 +165,15 @@ class ProviderAnswer:
     identity: Identity
     # None: the provider states no address, or one that is not valid or cannot have a mailbox
     address: EmailAddress | None = field(repr=False)
-    # true: the provider has verified the address, or its entry trusts all addresses
+    # true: the provider has verified the address, or its entry in DAYBOOK_OIDC trusts all addresses
     is_verified: bool
-    # false only if the provider is Google, its entry lists domains, and none of these belongs to the user's organisation
+    # false only for Google, if its entry in DAYBOOK_OIDC lists domains, none of which belongs to the user's organisation
     is_member: bool
-    # true: the entry lists no domains, or the user is a member with a verified address in one of these domains
+    # true: the provider's entry lists no domains, or the user is a member with a verified address in one of these domains
     is_of_domains: bool
     # the time of the sign-in at the provider, in UTC; None: not stated
     signed_in_at: datetime | None
-    # true: the claim `acr` or `amr` has a value that the entry trusts as a second factor
+    # true: the claim `acr` or `amr` has a value that the provider's entry trusts as a second factor
     has_factor: bool
 
 

@@ -65,12 +65,12 @@ class Reservation:
 
     @property
     def least_micro(self) -> int:
-        """The least amount with which the turn can begin: the highest cost of the prompt and of a short reply."""
+        """The smallest amount to reserve, below which the turn is refused: the highest cost of the prompt and a short reply."""
         return self.prompt_micro + self.least_reply_micro
 
     @property
     def least_tokens(self) -> int:
-        """The least number of tokens with which the turn can begin: the upper bound for the prompt, plus a short reply."""
+        """The fewest tokens to reserve, below which the turn is refused: the upper bound of the prompt, plus a short reply."""
         return self.prompt_tokens + self.least_reply_tokens
 
 
@@ -172,7 +172,7 @@ class OpenTurn:
     thoughts: Thoughts | None = None
 
     def interrupted(self, conversation_id: ConversationId, prompt_id: MessageId) -> Ending:
-        """Return the ending for this turn, whose process died. It stores the partial reply, and charges nothing more."""
+        """Return the ending for this turn, whose process died. The ending stores the partial reply, and charges nothing more."""
         return Ending(
             settlement=Settlement(self.id, Outcome.INTERRUPTED, Usage(0, 0), 0),
             conversation_id=conversation_id,

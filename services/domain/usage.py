@@ -37,8 +37,8 @@ class PurposeUsage(UsageSum):
 class ConversationUsage(UsageSum):
     """The usage of one conversation.
 
-    If the id is None, it is the total of all deleted and temporary chats or, if *is_rest*, of all conversations that are
-    not listed separately.
+    If the id is None, the fields are the totals of all deleted and temporary chats or, if *is_rest*, of all conversations
+    that are not listed separately.
     """
 
     conversation_id: ConversationId | None

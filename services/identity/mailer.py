@@ -1,6 +1,7 @@
 """The queue of outgoing emails, the hourly limit, and the thread that sends emails."""
 
 import logging
+import ssl
 import threading
 import time
 from collections import deque
@@ -38,7 +39,8 @@ class MailSender(Protocol):
 class Rank(IntEnum):
     """The priority of an email. The lowest number is sent first, and is the last to be dropped from a full queue."""
 
-    KNOWN_DEVICE = 0  # an email with a code, or in place of a code, that a known device requested
+    # an email that a known device requested: with a code, or with the reason why there is no code
+    KNOWN_DEVICE = 0
     STRANGER = 1
     NOTICE = 2
 
@@ -60,7 +62,7 @@ def rank_of(mail: Mail) -> Rank:
 
 
 class HourlyLimit:
-    """Counts the emails of the last hour against a limit; a fifth of it is reserved for known devices. Not thread-safe."""
+    """Counts the emails of the last hour against a limit; a fifth of the limit is reserved for known devices. Not thread-safe."""
 
     def __init__(self, at_most: int, clock: Callable[[], float]) -> None:
         self.at_most, self._clock = at_most, clock
@@ -76,7 +78,7 @@ class HourlyLimit:
         """Return True if the limit allows another email after the earlier emails *queued*, which are not counted yet."""
         used, known = self.used, sum(one.is_known for one in queued)
         others = len(queued) - known
-        # maximum number of the queued emails for unknown devices that the limit allows
+        # the number of further emails for unknown devices that the limit allows
         left = self.at_most - self.for_known - len(self._others)
         return (is_known or others < left) and used + known + min(others, left) < self.at_most
 
@@ -212,7 +214,7 @@ class Mailer:
         return MailRefusal.FULL_QUEUE if self._is_full_for(rank_of(mail)) else None
 
     def _is_full_for(self, rank: Rank) -> bool:
-        """Return True if the queue is full, and contains no email of lower priority that one of *rank* could replace."""
+        """Return True if the queue is full and contains no email of a lower priority than *rank*, which could be replaced."""
         lowest = max((rank_of(one.mail) for one in self._waiting), default=Rank.KNOWN_DEVICE)
         return self._is_full and lowest <= rank
 
@@ -289,11 +291,24 @@ class Mailer:
 
     def _note_failure(self, mail: Mail, error: Exception) -> None:
         log_event("mail.failed", kind=mail.kind, error=type(error))
-        self._show_failure(type(error).__name__)
+        self._show_failure(_words_of(error))
 
     def _show_failure(self, reason: str) -> None:
         with self._changed:
             self._last_failure = reason, datetime.now(UTC)
+
+
+def _words_of(error: Exception) -> str:
+    """Return the reason of a failed attempt in words; the log has the class of *error*."""
+    match error:
+        case LoginRefused():
+            return "login refused by the server"
+        case ssl.SSLError():
+            return "no secure connection to the server"
+        case OSError():
+            return "no connection, or an error of the server"
+        case _:
+            return "internal error, which the log names"
 
 
 def open_mailer(chosen: Settings, write: Callable[[str], None]) -> Mailer | None:

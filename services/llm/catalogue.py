@@ -24,7 +24,7 @@ _NOTHING = ModelSpec()
 
 
 def narrow_limits(info: ModelInfo, refusal: LimitRefusal) -> ModelInfo:
-    """Return *info*, with each limit lowered to the one that *refusal* names if that is smaller."""
+    """Return *info*, with each limit lowered to the limit in *refusal*, if that is smaller."""
     window, reply = info.context_tokens, info.reply_tokens
     window = min(window, refusal.context_tokens or window)
     reply = min(reply, refusal.reply_tokens or reply, window)
@@ -47,10 +47,10 @@ def known_model(
 ) -> ModelInfo:
     """Return the limits and prices of the model *name*, without using the network.
 
-    Values in *setting* take precedence over values in *endpoint*, and these over the price list genai-prices. The list
-    supplies the prices of the provider at *base_url* or, if that provider is not listed (a gateway, for example), of the
-    model's maker. Unless both the input and the output price are known, the prices are 0 and their source is UNKNOWN. A reply
-    length in *setting*, which may be meant for another model, is ignored if it fills the context window.
+    Values in *setting* take precedence over values in *endpoint*, and these over the price list genai-prices. The prices from
+    the list are those of the provider at *base_url* or, if that provider is not listed (a gateway, for example), of the
+    model's maker. If the input or the output price is unknown, all prices are 0, and their source is UNKNOWN. A reply
+    length in *setting* that would fill the context window is ignored, because it may be meant for another model.
     """
     listed, known = _listed(name, base_url), find_known(name)
     is_reasoning = known.is_reasoning or endpoint.is_reasoning

@@ -38,7 +38,7 @@ def local_model(
 def configured_models(
     settings: Settings, of_admins: Callable[[], ModelSettings] = ModelSettings
 ) -> Models:
-    """Return the models that *settings* name, with limits known offline; a thread adds the limits that the endpoint lists."""
+    """Return the models that *settings* name, with the limits known without a network; a thread adds the endpoint's limits."""
     url = str(settings.openai_base_url or _OPENAI)
     key = settings.openai_api_key.get_secret_value() if settings.openai_api_key else "none"
     first, *others = settings.offered_models

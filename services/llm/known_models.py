@@ -20,8 +20,8 @@ def find_known(name: str) -> ModelSpec:
     return next(rows, ModelSpec())
 
 
-# The first row that matches a model's name applies. The rows without a source comment
-# above and including Gemini 3's, and Kimi's, come from LiteLLM's list of 2026-07.
+# The first row that matches a model's name applies. Unless a comment names another source, the rows down to Gemini 3,
+# and the rows of Kimi, come from LiteLLM's list of 2026-07.
 _KNOWN: tuple[_Model, ...] = (
     _Model(r"gpt-5[\d.]*-chat", reply_tokens=16_384),
     _Model(r"gpt-5", reply_tokens=128_000, is_reasoning=True),

@@ -27,9 +27,9 @@ class ModelStream(Protocol):
     """A streaming reply. It can be iterated once."""
 
     def __iter__(self) -> Iterator[Piece]:
-        """Send the request; yield thoughts and text, then LimitReached if the reply was cut off, and Usage if it was sent.
+        """Send the request; yield thoughts and text, then LimitReached if the reply was cut off, then Usage if it was received.
 
-        Raise ModelUnavailable. A caller that stops the iteration early ends the request.
+        Raise ModelUnavailable if the endpoint fails. A caller that stops the iteration early ends the request.
         """
         ...
 

@@ -76,9 +76,10 @@ class ModelSpec:
 
 
 def read_models(document: object, name: str) -> ModelSpec:
-    """Return the limits and prices of the model *name* from a decoded list of models; if the list has one entry, its values.
+    """Return the limits and prices of the model *name* from a decoded list of models.
 
-    The prices of input and output are ignored unless both are stated.
+    If the list has only one entry, its values are returned whatever its name. The prices of input and output are ignored
+    unless both are stated.
     """
     listed = value_at(document, "data") or document
     entries = cast(list[object], listed) if isinstance(listed, list) else []
@@ -104,16 +105,16 @@ def read_models(document: object, name: str) -> ModelSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LimitRefusal:
-    """The limits that a refused request exceeded, with the endpoint's counts of the prompt tokens and of the excess tokens."""
+    """The limits that a refused request exceeded, and the endpoint's counts of the prompt's tokens and of excess tokens."""
 
     context_tokens: int | None = None
     reply_tokens: int | None = None
     prompt_tokens: int | None = None
-    # the request's tokens above the limit per minute; that limit depends on the account, so it is not remembered
+    # the request's tokens above the limit per minute; the limit itself depends on the account, and is not stored
     excess_tokens: int = 0
 
     def reply_within(self, max_tokens: int) -> int:
-        """Return the longest reply of at most *max_tokens* that the limits allow; below 1 if there is no room.
+        """Return the length, up to *max_tokens*, of the longest reply that the limits allow; below 1 if there is no room.
 
         If the endpoint did not state the prompt's tokens, assume that the prompt leaves only the minimum for the reply.
         """
@@ -126,7 +127,7 @@ class LimitRefusal:
 
 
 def read_refusal(message: str) -> LimitRefusal:
-    """Return the limits that the error *message* names; an empty refusal if the text is too long for an error message."""
+    """Return the limits that the error *message* names; none if the text is too long to be only an error message."""
     if len(message) > _LONGEST_ERROR:
         return LimitRefusal()
     found = _TOKENS_PER_MINUTE.search(message)

@@ -21,7 +21,7 @@ class Offer:
 class Models:
     """The models of a deployment, the default first, with the *settings* of its admins applied.
 
-    All methods except `known` and `learn` raise the errors of *settings*. Any thread may call any method.
+    *settings* is a function; all methods except `known` and `learn` may raise its errors. Any thread may call any method.
     If two threads call `learn` for the same model, the later call wins.
     """
 
@@ -35,7 +35,10 @@ class Models:
         self._settings = settings
 
     def __iter__(self) -> Iterator[Offer]:
-        """Yield the offered models that are not refused; if there are none, the first offered or else the default model."""
+        """Iterate over the offered models that are not refused.
+
+        If all are refused, yield only the first offered model; if no model is offered, only the default model.
+        """
         every, settings = self.every(), self._settings()
         offered = [one for one in every if settings.of(one.info.name).is_offered] or every[:1]
         return iter([one for one in offered if not one.is_refused] or offered[:1])
@@ -64,7 +67,7 @@ class Models:
 
 
 def _by(settings: ModelSettings, offer: Offer) -> Offer:
-    """Return *offer* with the admins' prices; or mark it as refused if it has no known price and *settings* require one."""
+    """Return *offer* with the admins' prices, or marked as refused if it has no known price and *settings* require one."""
     if prices := settings.of(offer.info.name).prices:
         return replace(offer, info=offer.info.priced(prices))
     is_unknown = offer.info.price_source is PriceSource.UNKNOWN

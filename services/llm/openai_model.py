@@ -38,8 +38,9 @@ _FIRST_TOKEN_SECONDS = 60.0
 # maximum seconds to the first token of a reasoning model or a self-hosted server. Such a server may have to load the model
 # first, and stops loading if the client disconnects
 _LONGER_SECONDS = 300.0
-_REFUSED = {400, 413, 422, 429}  # 429 may mean more tokens than are allowed per minute
-# request parameters that some endpoints refuse
+# HTTP statuses of refused requests; 429 may mean that a request has more tokens than are allowed per minute
+_REFUSED = {400, 413, 422, 429}
+# names of request parameters that some endpoints refuse
 _NEWER_LIMIT, _USAGE = "max_completion_tokens", "stream_options"
 _PAUSES = (0.5, 1.5)  # seconds before the second and the third attempt
 _LONGEST_PAUSE = 20  # seconds; an endpoint that asks for a longer pause counts as failed
@@ -57,7 +58,7 @@ _TOO_LONG = re.compile(
 
 
 def connect(base_url: str, api_key: str) -> openai.AsyncOpenAI:
-    """Return a client for the endpoint at *base_url*. Raise ProxyUnusable."""
+    """Return a client for the endpoint at *base_url*. Raise ProxyUnusable if the environment names a SOCKS proxy."""
     try:
         http = httpx2.AsyncClient(
             # no read timeout, because `_reply` limits how long the endpoint may be silent
@@ -174,7 +175,7 @@ class OpenAIModel:
             await asyncio.sleep(pause)
 
     def _allowed_reply(self, refusal: LimitRefusal, max_tokens: int) -> int:
-        """Return the longest reply that the limits in *refusal* allow; *max_tokens* if it names none."""
+        """Report the limits in *refusal* to `_on_refusal`; return the longest reply that they allow, at most *max_tokens*."""
         if self._on_refusal and (refusal.context_tokens or refusal.reply_tokens):
             self._on_refusal(self._name, refusal)
         shorter = refusal.reply_within(max_tokens)
@@ -218,8 +219,8 @@ class OpenAIModel:
 class _Chunks(openai.AsyncStream[object]):
     """The chunks of a streamed reply, as decoded JSON. Events without data are skipped, as the SSE standard requires.
 
-    The SDK raises JSONDecodeError at such events (openai-python #2722): for example at a keep-alive comment, if the
-    chunks have ids.
+    For such events, the SDK raises JSONDecodeError (openai-python #2722): for example, for a keep-alive comment in a stream
+    whose chunks have ids.
     """
 
     async def _iter_events(self) -> AsyncIterator[ServerSentEvent]:
@@ -266,7 +267,7 @@ class _Stream:
 
 
 def _refused_parameters(error: Exception) -> Set[str]:
-    """Return those request parameters that the endpoint refused by *error*: `_NEWER_LIMIT`, `_USAGE`, both or none."""
+    """Return the request parameters that the endpoint refused, as stated in *error*: `_NEWER_LIMIT`, `_USAGE`, both or none."""
     is_refusal = isinstance(error, openai.APIStatusError) and error.status_code in {400, 422}
     return {name for name in (_NEWER_LIMIT, _USAGE) if is_refusal and name in str(error)}
 
@@ -313,7 +314,7 @@ def _failure(error: Exception, reader: ReplyReader) -> ModelFailure:
 
 
 def _refusal_text(error: Exception, reader: ReplyReader) -> str:
-    """Return the text of *error* if it refuses the request, by its status or by an event before the reply; else "".
+    """Return the text of *error* if the endpoint refused the request, by a status or by an event before the reply; else "".
 
     Endpoints write the text and the numbers into different fields, so all fields are joined. Fields that contain lists are
     left out, because they may quote the request.

@@ -30,7 +30,7 @@ _BROKEN = {"abort", "error", "insufficient_system_resource"}
 
 
 class _Chunk(BaseModel):
-    """A chunk of a streamed reply, validated because the SDK does not do so; `_count` validates the counts."""
+    """A chunk of a streamed reply, validated here because the SDK does not validate it; `_count` validates its counts."""
 
     model_config = ConfigDict(hide_input_in_errors=True)
 
@@ -44,7 +44,8 @@ class ReplyReader:
     """Reads the chunks of one streamed reply, and passes its pieces to *emit*."""
 
     def __init__(self, emit: Callable[[Piece], None]) -> None:
-        self.has_begun = False  # true once thoughts or text arrived; then no second request is sent
+        # true once thoughts or text have arrived: the request is not repeated after that
+        self.has_begun = False
         self.has_text = False
         self._emit = emit
         self._is_empty = True
@@ -135,7 +136,7 @@ def _counts(chunk: _Chunk) -> Counter[str]:
 
 
 def _count(node: object, path: str) -> int | None:
-    """Return the count at *path*; None if it is missing or impossible, because a wrong count must not make a reply fail."""
+    """Return the count at *path*; None if the count is missing or impossible: a wrong count must not make a reply fail."""
     value = value_at(node, path)
     if isinstance(value, int | float) and 0 <= value <= _MOST_TOKENS:
         return int(value)

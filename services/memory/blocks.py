@@ -76,7 +76,7 @@ def quote_messages(recalls: Iterable[RecalledMessage]) -> Iterator[str]:
 
 
 def headings(recall: RecalledMessage) -> tuple[tuple[str], tuple[str, str]]:
-    """Return the keys of the two headings above a message, (year,) and (year, day); a key ends with the heading's text."""
+    """Return the two headings above a message as (year,) and (year, day); the last item of each is the heading's text."""
     moment = recall.message.created_at.astimezone(UTC)
     year = str(moment.year)
     return (year,), (year, f"{moment.day} {MONTHS[moment.month - 1][:3]}")

@@ -2,8 +2,8 @@
 
 After a turn, `plan_compaction` decides whether the next turn would overflow the context, and which of the oldest pairs
 (a prompt and its reply) to summarise, so that about two thirds of the budget stay in use. Each time, a dated paragraph is
-appended to the summary; the summary is rewritten only when it has become too long. So the prompt keeps its prefix, which
-providers cache, answers are short, and old messages are not summarised again and again.
+appended to the summary; the summary is rewritten only when it has become too long. So the prompt keeps its
+prefix (which providers cache), answers are short, and old messages are not summarised again and again.
 
 The model is called in one of two ways:
 
@@ -43,14 +43,14 @@ _FOLD_TO_PERCENT = 70
 _SUMMARY_PERCENT = 30  # the whole summary's share of the prompt's maximum tokens, in per cent
 _REPLIES = 4  # the summary's maximum tokens, as a multiple of the tokens kept free for a reply
 _ANEW_PERCENT = 50  # the requested length of a rewritten summary, in per cent of the maximum
-# a paragraph of the summary is this many times shorter than the messages that it replaces
+# a paragraph of the summary should be this many times shorter than the messages that it replaces
 _SHORTER = 24
 _LEAST_PARAGRAPH = 60  # the minimum length of a paragraph of the summary, in tokens
 # the maximum length of an answer in per cent of the requested length, which models often exceed
 _SLACK_PERCENT = 150
 _BYTES = 12  # maximum bytes of an answer per token of its length limit; a longer answer is unusable
 _PROMPTS = 20  # the number of recent prompts that predict the length of the next prompt
-# characters from the start of a message that a request quotes to identify the message
+# the number of characters of a message's beginning that a request quotes to identify the message
 _BEGINNING = 60
 _MOST_LABELS = 8  # maximum labels, such as "Summary:", that are removed from an answer
 
@@ -107,7 +107,7 @@ class Compaction:
 def plan_compaction(
     history: History, budget: ContextBudget, counter: TokenCounter, *, is_cache_cheap: bool = True
 ) -> Compaction | None:
-    """Plan the next summary after a turn; return None if the next turn fits without it, or if no request fits.
+    """Plan the next summary after a turn; return None if the next turn needs no summary to fit, or if no request fits.
 
     *history* has the start_seq of the last turn, and no prompt. *is_cache_cheap* is true if cached tokens cost less
     than a third of other tokens, or if all tokens are free. While `remaining_messages` of the result is positive, call
@@ -203,7 +203,7 @@ _BREAKS_OFF = re.compile(r"[,;:(\[{\u2013\u2014\u3001\uff0c\uff1a\uff1b-]$")
 
 
 def _count_overflowing(layout: Layout) -> int:
-    """Return how many of the oldest pairs to summarise: 0 if another prompt as long as the recent ones still fits."""
+    """Return the number of the oldest pairs to summarise: 0 if another prompt as long as the recent ones still fits."""
     pairs, counter = layout.pairs, layout.counter
     if not pairs:
         return 0

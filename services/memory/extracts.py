@@ -14,7 +14,8 @@ _WEIGHT = lcm(*range(1, 41))
 # minimum and maximum words of an extract, if its sentences allow that; halved if the room is below `_LITTLE` tokens
 _LEAST, _MOST = 60, 120
 _LITTLE = 400
-_MOST_SENTENCES = 20_000  # maximum sentences of a text that are searched; the longest have 5,000
+# maximum sentences of a text that are searched; the longest texts have 5,000
+_MOST_SENTENCES = 20_000
 
 # matches text up to the end of a sentence or of a line
 _SENTENCE = re.compile(
@@ -40,8 +41,8 @@ def find_extract(
 ) -> Extract | None:
     """Find the run of consecutive sentences that contains the most of the query's stems *asked*; return its position.
 
-    The extract does not overlap the earlier extracts *taken*, and is shorter if *room_tokens*, the tokens that are
-    free for it, are few. A stem counts less if more sentences contain it. If several runs have the highest score, return
+    The extract does not overlap the earlier extracts *taken*. It has half the length if fewer than `_LITTLE` tokens are
+    free for it (*room_tokens*). A stem counts less if more sentences contain it. If several runs have the highest score, return
     the last one: it begins with the matching sentences instead of ending with them. If no sentence contains one of the
     stems, return the beginning of *text*, or None if there are earlier extracts.
     """

@@ -8,8 +8,8 @@ The request quotes these prompts, the replies around them, and the known facts w
 
     {"add": ["Has a dog called Rex."], "replace": [{"number": 2, "fact": "Lives in Zurich."}]}
 
-If in doubt, no fact is stored: an answer in another form, or with a text that cannot be a fact, is ignored as a
-whole. A fact is skipped if it is known already, or if it shares no word with the user's prompts, because
+If in doubt, no fact is stored: an answer in another form, or with any text that cannot be a fact, is ignored
+completely. A fact is skipped if it is known already, or if it shares no word with the user's prompts, because
 the assistant's statements are not facts about the user.
 """
 
@@ -127,13 +127,13 @@ def may_state_facts(prompt: str) -> bool:
 
 
 def join_exchanges(exchanges: Iterable[Sequence[Message]]) -> tuple[Message, ...]:
-    """Return the messages of *exchanges* by sequence number, each message once."""
+    """Return the messages of *exchanges*, sorted by sequence number, each message once."""
     by_id = {message.id: message for exchange in exchanges for message in exchange}
     return tuple(sorted(by_id.values(), key=lambda message: message.seq))
 
 
 def exchange_about(thread: Thread, prompt_id: MessageId) -> tuple[Message, ...]:
-    """Return the reply before a prompt, the prompt, and its reply, if any; empty if one of them cannot be read."""
+    """Return a prompt with the reply before it and its own reply, if any; empty if one of these messages cannot be read."""
     branch = thread.through(prompt_id).branch()
     at = next((n for n, said in enumerate(branch) if said.id == prompt_id), None)
     exchange = () if at is None else exchange_of(branch, at)
@@ -141,9 +141,9 @@ def exchange_about(thread: Thread, prompt_id: MessageId) -> tuple[Message, ...]:
 
 
 def exchange_of(branch: Sequence[Message], at: int) -> tuple[Message, ...]:
-    """Return the reply before the prompt at index *at*, if any, the prompt, and its own reply, if any.
+    """Return the prompt at index *at*, with the reply before it and its own reply, if any.
 
-    A prompt without a reply that precedes this prompt is left out, because memory may have been off when it was sent.
+    A preceding prompt that has no reply is left out, because memory may have been off when that prompt was sent.
     """
     follows_reply = at > 0 and branch[at - 1].role is Role.ASSISTANT
     has_reply = at + 1 < len(branch) and branch[at + 1].role is Role.ASSISTANT
@@ -189,7 +189,7 @@ def _plan(
     counter: TokenCounter,
     prompt_bytes: int,
 ) -> ContextPlan:
-    """Plan a request in which a prompt takes at most *prompt_bytes*. Raise PromptTooLong."""
+    """Plan a request in which a prompt takes at most *prompt_bytes*. Raise PromptTooLong if the request does not fit."""
     others = _count_prompts(exchange) - 1
     reply_tokens = min(_REPLY_TOKENS + others * _MORE_REPLY_TOKENS, context_tokens // 4)
     budget = ContextBudget(context_tokens, reply_tokens)
@@ -222,7 +222,7 @@ def parse_fact_changes(
     """Return the changes in the model's answer *said*; none if it is malformed.
 
     *shown* are the facts that the answer refers to by number, from 1; *known* are all current facts. Two kinds of facts are
-    never replaced, but stay beside the new fact: facts that the user wrote for a conversation or space, and facts
+    never replaced (the new fact is added instead): facts that the user wrote for a conversation or space, and facts
     outside *space_id*, the space of the conversation, because the texts of a space stay in that space.
     """
     answer = _parse(said)

@@ -4,10 +4,10 @@
   only the difference is estimated: messages that were added or removed. If the difference would be larger than the whole
   prompt, as on the first turn or after a change of the instructions, the whole prompt is estimated.
 * An estimate is the local counter's count, times the ratio of the endpoint's counts to the local ones. A `Calibration`
-  has these ratios of a model by kind of text, because one vocabulary contains whole Russian words and another only single letters. Each
-  call refines the calibration, mostly by the difference between the counts of its prompt and the previous prompt. A
-  calibration is computed with +, -, * and / alone, so the same calls in the same order give the same calibration in any
-  process.
+  has these ratios of a model by kind of text, because one vocabulary contains whole Russian words and another only
+  single letters. Each call refines the calibration, mostly by the difference between the counts of its prompt and the
+  previous prompt. A calibration is computed with +, -, * and / alone, so the same calls in the same order give the same
+  calibration in any process.
 * An implausible count is used neither as an anchor nor for the calibration: zero, or fewer tokens than the text can
   have (some servers leave out cached tokens). If an endpoint counts thoughts as part of the reply, the count of the
   next prompt, which does not contain them, reveals this.
@@ -23,7 +23,7 @@ from services.domain import Usage
 from services.domain.context import ContextMessage, Forecast
 from services.memory.tokens import KindCounter
 
-# The range of the ratio of counted to estimated tokens of ordinary text, over all vocabularies.
+# The lowest and the highest ratio of counted to estimated tokens, for ordinary text and any vocabulary.
 LEAST_RATIO, MOST_RATIO = 0.05, 1.5
 _SURPRISE = 8.0  # one count changes a ratio by at most this factor
 # minimum weight of a new count, so that ratios adapt if an endpoint changes the model
@@ -139,8 +139,9 @@ def _family(kind: str) -> str:
 class CalibratedCounter:
     """A token counter with a model's calibration: it counts five per cent too high, and more with few samples.
 
-    With this count, a prompt can fill the context window; the uncalibrated count must leave room for the model that needs
-    the most tokens. The counts of texts are cached, because successive plans of a conversation repeat the texts.
+    With this count, a prompt can fill the context window. The uncalibrated count leaves part of the window empty, because it
+    must be high enough for the model that needs the most tokens. The counts of texts are cached, because successive plans
+    of a conversation repeat the texts.
     """
 
     def __init__(self, base: KindCounter, calibration: Calibration) -> None:
@@ -214,7 +215,8 @@ def min_likely_tokens(
 ) -> int:
     """Return a likely minimum of the model's count.
 
-    This is half of the expected tokens, but a tenth for a kind of text that is not in `_SURE` and was never counted.
+    The minimum is half of the expected tokens, or a tenth for a kind of text that is not in `_SURE` and that the endpoint
+    has never counted.
     """
     least = 0.0
     for kind, hundredths in _kinds(messages, counter).items():
@@ -231,7 +233,7 @@ def _learn_growth(
     new: Counter[ContextMessage],
     counter: KindCounter,
 ) -> Calibration:
-    """Learn from the growth of the prompt between *before* and *call*, by the reply of *before* and by *new* messages."""
+    """Learn from the growth between the prompts of *before* and *call*: the reply of *before*, and the *new* messages."""
     growth = call.tokens.prompt - before.tokens.prompt
     kinds = _kinds(new.elements(), counter) + _ENVELOPE
     if not calibration.has_thoughts and _is_plausible(kinds, growth - before.reply_tokens):
@@ -251,7 +253,7 @@ def _reply_tokens(call: CountedCall, calibration: Calibration, counter: KindCoun
 
 
 def _is_likely(call: CountedCall, calibration: Calibration, counter: KindCounter) -> bool:
-    """Return True unless the endpoint's count is too low for the prompt; it may be high, because endpoints may add text."""
+    """Return False if the endpoint's count is too low for the prompt. No count is too high, because endpoints may add text."""
     return call.tokens.prompt * 2 >= calibration.estimate(_kinds(call.messages, counter))
 
 

@@ -8,7 +8,8 @@ A policy chooses messages of the past and the planner packs them, so all policie
   templates refuse two user messages in a row. Empty replies, and pairs with a message that could not be verified, are
   left out, too. All of these count as omitted.
 * The plan fits: the prompt and the longest reply together stay within the context window. The prompt leaves part of the
-  window free. The reply may use the part that a likely maximum of the prompt's tokens leaves, up to the model's limit.
+  window free. The reply may be as long as the window allows after a prompt of the largest likely size, up to the
+  model's limit.
 * Providers cache a prompt by its prefix. So the verbatim messages begin at a stored position, and their number only grows
   until the budget overflows; then they are trimmed to two thirds of the budget. The policy Window also trims them to
   its number of messages, once there are one and a half times as many. The start moves back to earlier messages if the
@@ -48,8 +49,8 @@ from services.memory.tokens import TokenCounter
 # per cent of the prompt's room that a trim leaves in use; if trims were deeper, less than four fifths of the
 # context would be in use on average
 _TRIM_TO_PERCENT = 67
-# per cent of the prompt's room; if less is in use, the start moves back to earlier messages. Far below
-# `_TRIM_TO_PERCENT`, so that a trim is not followed by a move back
+# per cent of the prompt's room; if less is in use, the start moves back to earlier messages. The value is
+# far below `_TRIM_TO_PERCENT`, because a move back would undo a trim
 _RETURN_PERCENT = 40
 # like `_RETURN_PERCENT`, for Retrieval, which may trim the verbatim messages to a quarter of the room
 _RETURN_RELATED_PERCENT = 20
@@ -76,8 +77,8 @@ def plan_context(
 ) -> ContextPlan:
     """Plan the messages to send to the model within *budget*.
 
-    Raise PromptTooLong if the instructions and the prompt overflow the budget; ChatFull if under the policy Full, the
-    earlier messages overflow it; NewerVersion if this version of the app does not know the policy.
+    Raise PromptTooLong if the instructions and the prompt overflow the budget; ChatFull if, under the policy Full, the
+    earlier messages overflow the budget; NewerVersion if this version of the app does not know the policy.
     """
     select = SELECTIONS.get(policy.name)
     if select is None:
@@ -137,7 +138,7 @@ SELECTIONS: dict[str, Callable[[MemoryPolicy, Layout, History], Selection]] = {
 
 
 def summary_layout(history: History, room: int, counter: TokenCounter) -> Layout:
-    """Return the layout of the next prompt of a summarised conversation, without the new message and without trimming."""
+    """Return the layout of a summarised conversation's next prompt before trimming: its messages may overflow *room*."""
     base, covered_seq = _with_summary(_base(history, room, counter), history)
     after = max(_start_seq(history), covered_seq)
     layout = replace(base, pairs=complete_pairs(history.past, after=after))
@@ -146,7 +147,7 @@ def summary_layout(history: History, room: int, counter: TokenCounter) -> Layout
 
 def usable_summary(history: History) -> RunningSummary | None:
     """Return the summary; None if it is blank, belongs to another branch, covers messages before the context reset, or
-    misses messages after it, because the summary was made while a later reset hid them."""
+    misses messages after this reset, because the summary was made while a later reset hid the messages."""
     summary = history.summary
     is_usable = (
         summary is not None
@@ -167,7 +168,7 @@ def _start_seq(history: History) -> int:
 
 
 def _base(history: History, room: int, counter: TokenCounter) -> Layout:
-    """Return the layout of a prompt without past messages; facts are left out if they would make it too long."""
+    """Return the layout of a prompt without past messages; facts are left out if they would make the prompt too long."""
     bare = Layout(room, counter, history.instructions, prompt=history.prompt)
     # count facts without the calibration: it changes with each reply, so the facts that fit, and with them the
     # beginning of the prompt, would change as well
@@ -204,7 +205,7 @@ def _without_redundant_facts(layout: Layout) -> Layout:
 
 
 def _with_summary(base: Layout, history: History) -> tuple[Layout, int]:
-    """Return *base*, with the summary if it fits, and the seq up to which no message is sent verbatim."""
+    """Return *base*, with the summary if that fits, and the sequence number up to which no message is sent verbatim."""
     if summary := usable_summary(history):
         layout = replace(base, summary=summary)
         if summary_tokens(summary, base.counter) <= base.room // 2 and layout.left >= 0:

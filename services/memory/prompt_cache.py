@@ -1,9 +1,9 @@
 """The Retrieval policy: it recalls messages without changing the prompt prefix that providers cache.
 
 Different messages are recalled for each prompt, but a provider cannot use its cache if the prefix changes. So the messages
-recalled for a prompt stay in front of it in later turns, which add only messages that have not been sent yet. On
-overflow the prefix is rebuilt: earlier recalled messages are dropped, the latest messages are trimmed to a quarter of the
-budget if they fill more than half of it, and messages are recalled again for the new prompt.
+recalled for a prompt stay in front of that prompt in later turns, and later turns recall only messages that have not
+been sent yet. On overflow the prefix is rebuilt: earlier recalled messages are dropped, the latest messages are trimmed
+to a quarter of the budget if they fill more than half of it, and messages are recalled again for the new prompt.
 
 If nothing was recalled before, there is no cache to lose, so recalled messages may take the whole budget except the
 quarter for the latest messages. The alternatives that were measured are in docs/decisions/prompts-that-begin-alike.md.
@@ -34,7 +34,7 @@ from services.memory.terms import stems
 
 # The following values are percentages of the prompt's tokens.
 _LATEST = 25  # the share reserved for the latest messages when the prefix is rebuilt
-# on overflow, if the latest messages take at most this share, they all stay, and only recalled messages are dropped
+# on overflow, if the latest messages take at most this share, all of them stay, and only recalled messages are dropped
 _LASTING = 55
 _REBUILT = 15  # the share that recalled messages get when a cached prefix is rebuilt
 _TURN = 6  # the largest share that messages recalled in one later turn may take
@@ -54,7 +54,7 @@ def extend_prefix(base: Layout, history: History, pairs: Sequence[Pair]) -> Layo
     """
     was_rebuilt = bool(history.past) and history.past[-1].seq == history.prefix_seq
     if was_rebuilt and not pairs:
-        # the last turn sent no pair in full, and only `rebuild_prefix` can recall the messages of the last pair
+        # the last turn sent no pair in full; only `rebuild_prefix` can recall the messages of the last pair
         return None
     if count_fitting(pairs, base.room, base.counter) < len(pairs):
         return None  # check this first, because counting the recalled messages takes longer
@@ -122,7 +122,7 @@ def rebuild_prefix(base: Layout, history: History, pairs: Sequence[Pair]) -> Lay
 
 
 def _count_refill(layout: Layout, older: Sequence[Pair], room: int) -> int:
-    """Return how many *older* pairs can be added to *layout* within *room*; messages that it recalls are not counted twice."""
+    """Return how many *older* pairs can be added to *layout* within *room*; recalled messages are not counted twice."""
     counter = layout.counter
     recalled = {each.message.id: recall_tokens(each, counter) for each in layout.recalls}
     sizes = (

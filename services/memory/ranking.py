@@ -34,7 +34,7 @@ from services.memory.dates import named_days
 from services.memory.terms import words
 
 _K1, _B = 1.2, 0.9
-# messages with a longer pause between them share no terms; the limit is longer than a meeting, shorter than a night
+# messages with a longer pause between them share no terms; this is longer than a meeting, and shorter than a night
 _PAUSE_SECONDS = 6 * 3600
 _NEIGHBOURS = 3  # a message also gets a share of the terms of this many messages on either side
 # distance between two messages, in words, at which the shares that they exchange are halved
@@ -73,7 +73,7 @@ class Numbers(NamedTuple, Generic[_Number]):
     length: _Number  # the number of words
     times: _Number
     names: _Number  # the number of names that are not a speaker's
-    # true for a short question; a long reply is informative even if it ends with "Shall I go on?"
+    # true only for short questions: a long reply is informative, even if it ends with "Shall I go on?"
     is_question: _Number
 
 
@@ -120,7 +120,7 @@ class Columns:
     def bm25(self, occurrences: Floats, places: NDArray[np.intp] | None = None) -> Floats:
         """Return the scores for a term's *occurrences*.
 
-        Without *places*, score all messages together with their neighbours; otherwise only the messages at *places*, without
+        Without *places*, score all messages together with their neighbours; otherwise score only the messages at *places*, without
         neighbours.
         """
         tf = spread(occurrences, self.lent) if places is None else occurrences
@@ -142,7 +142,7 @@ class Columns:
             yield within.astype(float)
 
     def weights(self, query: str) -> Floats:
-        """Return the factor by which each message's score is multiplied."""
+        """Return, for each message, the factor by which its score is multiplied."""
         weights = np.where(self._numbers.is_question, _ASKING, 1.0)
         if self._speakers.keys() <= ROLES:
             role, weight = Role.USER, self._user
@@ -170,9 +170,9 @@ class Columns:
         return [place for *_, place in sorted(order, reverse=True)[: max(0, limit)]]
 
     def _shares(self) -> Iterator[Floats]:
-        """Yield for each distance, 1 to `_NEIGHBOURS` messages, the factor (0 to 1) by which term counts spread that far.
+        """Yield, for each distance from 1 to `_NEIGHBOURS` messages, the share (0 to 1) of its terms that a neighbour lends.
 
-        The factor is 0 between conversations and across a long pause; it halves with every `_HALF` terms in between.
+        The share is 0 between conversations and across a long pause; it halves with every `_HALF` terms of distance.
         """
         numbers = self._numbers
         middles = np.cumsum(numbers.length) - numbers.length / 2

@@ -25,7 +25,7 @@ _NAMES = 5  # maximum number of names that are indexed for a message
 _SHORT = 15  # a question of at most this many words counts as short, and so as uninformative
 _LEAD = 40  # number of words at the start of a long message that count twice, because they name its subject
 _COMPOUND = 0.5  # the weight of a match between a compound word and one of its parts, whichever of them is in the query
-# minimum letters of an indexed compound, and of its parts; maximum letters of a query word that is compared with them
+# minimum letters of an indexed compound, and of its parts; maximum letters of a query word that is compared with compounds
 _LONG, _LEAST, _LONGEST = 9, 5, 60
 _LINKS = ("", "s", "n", "en", "es")  # letters that link the parts of a compound
 _WHOLE, _PROPER = "\0", "\1"  # prefixes of the terms of whole long words, and of names
@@ -82,7 +82,7 @@ class RecallIndex:
         self._conversations = defaultdict[ConversationId, int](count().__next__)
         self._speakers = defaultdict[str, int](count().__next__)
         self._columns: Columns | None = None  # the columns of all messages; None: out of date
-        # `_long`: the searchable long words, one per line; `_new_long`: long words not yet added to `_long`
+        # `_long`: the searchable long words, one per line; `_new_long`: long words that are not in `_long` yet
         self._long, self._new_long = "\n", list[str]()
 
     def add(self, passages: Iterable[Passage]) -> None:
@@ -156,7 +156,8 @@ class RecallIndex:
         best = columns.best(scores, min(limit, _FIRST))
         if limit > len(best) == _FIRST:
             wider = scores + _RELATION * weights * self._related(columns, scores, asked)
-            wider[best] = scores[best] + wider.max()  # the first results stay first, in order
+            # keeps the first results first, in the same order
+            wider[best] = scores[best] + wider.max()
             scores, best = wider, columns.best(wider, limit)
         named = [word for word, _ in asked.values()]
         has = np.array([column[best] for column in has_word]).reshape(len(named), len(best)).T
@@ -232,7 +233,7 @@ class RecallIndex:
             at = self._long.find(part, end)
 
     def _part(self, text: str, is_last: bool = False) -> str | None:
-        """Return the indexed term for *text*, a part of a compound, without linking letters; None if there is no such term."""
+        """Return the indexed term for *text*, a part of a compound, ignoring linking letters; None if there is no such term."""
         without = text.removeprefix if is_last else text.removesuffix
         terms = (stem(one) for one in map(without, _LINKS) if len(one) >= _LEAST)
         return next((term for term in terms if term in self._postings), None)

@@ -1,4 +1,4 @@
-"""Index terms of a text: words without case, diacritics or endings.
+"""Index terms of a text: its words, case-folded, without diacritics and endings.
 
 The forms of an English word share a stem. Every word is cut after seven letters, and its final vowels are removed.
 Text in scripts without spaces is indexed by single characters and by pairs of characters.

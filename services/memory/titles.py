@@ -1,9 +1,9 @@
 """Titles that the model suggests: the request, and the validation of the answer.
 
-A conversation's first title is the first words of its prompt. Once it has a reply that is complete or cut off, the model
-is asked for a title, in the background and at the user's cost. The first words stay the title if the call fails, if the
-user's budget cannot pay for it, or if the answer is not a title. Each process asks only once per conversation; after a
-restart, the next complete reply leads to another attempt.
+A conversation's first title is the first words of its prompt. Once the conversation has a reply that is complete or cut
+off, the model is asked for a title, in the background and at the user's cost. The first words stay the title if the call
+fails, if the user's budget cannot pay for it, or if the answer is not a title. Each process asks only once per
+conversation; after a restart, the next complete reply leads to another attempt.
 """
 
 import re
@@ -25,7 +25,7 @@ _LONGEST_LINE = 80
 _LONGEST_ANSWER = 400
 _REPLY_TOKENS = 24
 # Maximum bytes of a prompt and of its reply that are sent to the model. No tokenizer needs more than a token
-# per byte, so they also limit the reservation; ordinary text takes a few hundred tokens.
+# per byte, so these limits also bound the amount to reserve; ordinary text takes a few hundred tokens.
 _PROMPT_BYTES, _REPLY_BYTES = 800, 400
 
 
@@ -80,7 +80,7 @@ _NO_TITLE = re.compile(
     r"[*`<>{}|\\\[\]]|__|~~|://"  # markup
     # a title is not several sentences, but it may contain "Node.js" or "St. Petersburg"
     r"|\w{3}[.!?] +\w|[\u3002\uff01\uff1f]\w"
-    # the answer is a refusal or a comment instead of a title
+    # beginnings of a refusal, or of a comment instead of a title
     r"|^(?:i.?m (?:sorry|unable)|i am (?:sorry|unable)|sorry|i can(?:no|.)t|as an ai|sure\b|certainly\b"
     r"|of course\b|here(?:.s| is| are)\b|untitled\b|no title\b|(?:the |its )?title\b|it begins\b"
     r"|the reply\b|(?:user|person|assistant|system|prompt|reply|answer) ?:)",

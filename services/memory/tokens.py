@@ -4,7 +4,7 @@
   that a prompt that fills the context window by this count does not overflow at the endpoint.
 * `bound` decides how much money is reserved. It is never too low, and for English four times too high: if it decided
   which messages fit, three quarters of every context window would stay empty.
-* `kinds` splits `count` by kind of text, because the error of the count differs by kind and by model (forecast.py).
+* `kinds` splits `count` by kind of text, because the error of the count depends on the kind and the model (forecast.py).
 """
 
 import re
@@ -55,7 +55,8 @@ class RegexCounter(KindCounter):
         self._size = size
         self._cache: dict[tuple[int, int], tuple[Mapping[str, int], int]] = {}
 
-    def count(self, text: str) -> int:  # one cache look-up, because plans count thousands of texts
+    # needs only one cache look-up, because plans count thousands of texts
+    def count(self, text: str) -> int:
         kinds, bound = self._figures(text)
         return min(-(-sum(kinds.values()) // 100), bound)
 
@@ -88,8 +89,8 @@ def min_tokens(text: str) -> int:
     return _size(_RUNS.sub("", text)) // 32
 
 
-# tokens for the space that SentencePiece prepends to every text, which is a separate token if the first character is
-# encoded as bytes
+# tokens for the space that SentencePiece prepends to every text: the space is a separate token if the first character of
+# the text is encoded as bytes
 _LEADING_BLANK = 1
 
 

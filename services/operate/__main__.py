@@ -4,6 +4,7 @@ import base64
 import math
 import secrets
 import sys
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from services.domain import ConversationId, UserId
 from services.domain.addresses import EmailAddress, checked_address
 from services.embedded.folders import Folders, choose_folders
 from services.embedded.plan import read_root_keys, running_endpoints
+from services.embedded.reports import address_notice
 from services.errors import AppError, BadInput, Misconfigured
 from services.operate import accounts
 from services.operate.accounts import lookup_faults, open_account, opens
@@ -26,7 +28,6 @@ from services.operate.resealing import OpenedSource, SealingTarget, user_keys
 from services.operate.telling import NOT_TOLD, REFUSED, tell
 from services.settings import Settings
 from services.store.backend import StoredCredentials
-from services.store.credentials import open_stored
 from services.store.operator import Mark, PresentKeys
 from services.store.sign_in_policy import SignInPolicy
 from services.store.tables.schema import CONVERSATIONS
@@ -267,6 +268,8 @@ def check() -> None:
             Mark.NOTE,
             "printed on the console of the app, not sent (DAYBOOK_MAIL=console)",
         )
+    if notice := address_notice(chosen, "http://localhost"):
+        table["address"] = Mark.NOTE, notice.sentence
     for name, (mark, text) in table.items():
         click.echo(f"{mark:<4}  {name:<13}  {text}")
     if any(mark is Mark.FAIL for mark, _ in table.values()):
@@ -344,10 +347,15 @@ def demo(seed: int) -> None:
     if chosen.is_plain:
         raise BadInput("The demo is for stores of several people: name the folder as json:FOLDER.")
     ring, password = _root_keys(chosen), secrets.token_urlsafe(15)
-    make = partial(make_demo, ring, seed, password)
-    open_operator(chosen).load(
-        ring.proof_keys(), make, lambda stored: open_stored(ring, stored).managed_password
-    )
+    made = make_demo(ring, seed, password, datetime.now(UTC))
+    passwords = partial(managed_password, made, ring)
+    with (
+        open_copy_target(chosen, ring, passwords, is_dry=False, is_app=False) as target,
+        target.at_once(),
+    ):
+        if target.user_ids():
+            raise BadInput("There are accounts already: the demo is for a fresh deployment.")
+        Copying(made, target, is_dry=False).run(lambda _, __: None)
     email = f"{NAMES[0]}@example.org"
     click.echo(f"Demo data created. Sign in as {email} with the password {password}")
 

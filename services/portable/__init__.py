@@ -1,4 +1,4 @@
-"""Export files as text, made from values in memory. No code here reads or writes files on disk."""
+"""The texts of export files, made from values in memory. No code here reads or writes files on disk."""
 
 from services.portable.archive import Archive
 from services.portable.export import ConversationExport, documents_to_json, to_json, to_markdown

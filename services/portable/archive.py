@@ -56,7 +56,7 @@ class Archive:
 
 
 class _Buffer:
-    """A file without `seek`; `take` returns the bytes written since the last call."""
+    """A writable file in memory without `seek`; `take` returns the bytes written since its last call."""
 
     def __init__(self) -> None:
         self._parts: list[bytes] = []

@@ -11,8 +11,8 @@ LARGEST_FOLDER = 60  # maximum bytes of a folder name
 
 _FALLBACK = "conversation"
 _FORBIDDEN = re.compile(r'[<>:"/\\|?*]')
-# at the start or end of a name, these hide the file, make it look like an option or a backup, or
-# are cut off by Windows
+# characters that, at the start or end of a name, hide the file, make it look like an option or a backup, or are cut
+# off by Windows
 _STRIPPED = " .-~" + safe_text.JOINERS
 _DEVICES = {"CON", "PRN", "AUX", "NUL", "CONIN$", "CONOUT$"} | {
     port + number for port in ("COM", "LPT") for number in "0123456789¹²³"
@@ -39,7 +39,7 @@ class FreeNames:
         self._numbers: dict[str, int] = {}
 
     def take(self, folder: str, title: str, suffix: str = "", largest: int = LARGEST_NAME) -> str:
-        """Return an unused path in *folder* for *title*, without *suffix*; if the path is in use, append a number."""
+        """Return a unique path in *folder* for *title*, without *suffix*; a number is appended if the path is in use."""
         path = folder + file_name(title, suffix, largest).removesuffix(suffix)
         first = path.casefold()
         number = self._numbers.get(first, 1)

@@ -60,7 +60,7 @@ class IndexEntry:
 
 
 def readme(at: datetime, zone: tzinfo) -> str:
-    """Return the README.md of an export that began *at* this time."""
+    """Return the README.md of an export that began at the time *at*, which the file states in *zone*."""
     local = at.astimezone(zone)
     return _README.format(at=f"{local:%Y-%m-%d %H:%M %Z}", zone=zone, format=FORMAT)
 
@@ -68,7 +68,7 @@ def readme(at: datetime, zone: tzinfo) -> str:
 def index_page(
     sections: Iterable[tuple[str, Sequence[IndexEntry]]], unreadable: int
 ) -> Iterator[str]:
-    """Yield index.html in parts: for each of *sections* its name, then its conversations, newest first."""
+    """Yield index.html in parts: the name of each section, followed by its conversations, newest first."""
     yield _HEAD
     for name, entries in sections:
         yield f"<h2><bdi>{escape(name)}</bdi></h2>\n<ul>\n"

@@ -12,8 +12,8 @@ from services.domain import safe_text
 
 _PREFIX = r"(?P<prefix>(?:[ \t>]|(?:[*+-]|\d{1,9}[.)])(?=[ \t]))*+)"
 _FENCE = re.compile(rf"{_PREFIX}(?P<mark>`{{3,}}(?=[^`]*$)|~{{3,}})(?P<info>.*)$")
-# matches the prefixes (indents and list markers) of a fence with which every renderer reads the indented lines as part of
-# the code block; not "2.", for example, because a list that does not begin with 1 may be part of a paragraph
+# matches prefixes of a fence (indents and list markers) with which every renderer reads the indented lines as part of the
+# code block. "2.", for example, does not match: a line that begins with it may continue a paragraph
 _PLAIN = re.compile(r" *(?:(?:[*+-]|1[.)]) {1,4})*")
 _HEADING = re.compile(rf"{_PREFIX}(?P<level>#{{1,6}})(?=[ \t]|$)")
 _UNDERLINE = re.compile(r"(?P<prefix>[ \t>]*)(?P<mark>=+|-+)[ \t]*$")
@@ -83,7 +83,7 @@ class _Lowering:
         self._indent, self._fence = 0, ""
         # true inside a paragraph, where a line of `=` or `-` would turn the line above it into a heading
         self._is_paragraph = False
-        # false if this paragraph may contain a backtick without a partner
+        # false if this paragraph may contain a backtick that no later backtick closes
         self._is_code_known = True
         self._in_formula = False
 
@@ -118,8 +118,8 @@ class _Lowering:
 
     def _open_fence(self, line: str, mark: re.Match[str]) -> None:
         self._indent, self._fence = len(mark["prefix"]), mark["mark"]
-        # A line that looks like a fence may be something else: if it is deeply indented, indented code or part of a
-        # paragraph; if it contains "|", a row of a table.
+        # A line that looks like a fence may be something else: a deeply indented line may be indented code or part of a
+        # paragraph, and a line with "|" may be a row of a table.
         is_deep = self._indent > 3
         if (
             self._in_formula

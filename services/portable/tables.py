@@ -37,7 +37,8 @@ def pages_to_csv(
 ) -> Iterator[str]:
     """Yield a CSV file in parts.
 
-    *read* takes the last value of the previous page (None for the first page), and returns the next page ([] at the end).
+    *read*: a function that takes the last value of the previous page (None: read the first page) and returns the next page,
+    which is empty at the end.
     """
     page = read(None)
     yield values_to_csv(kind, page)

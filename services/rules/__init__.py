@@ -1,7 +1,7 @@
 """The rules for money, turns, messages, documents and accounts, as pure functions for all stores except Supabase.
 
 For Supabase, the same rules are in SQL (db/migrations); a property test checks that both agree. The current time is an
-argument. A refusal has the same reason as in SQL. It is returned, not raised, because the store must still commit
+argument. A refusal has the same reason as in SQL, and is returned, not raised, because the store must still commit
 earlier changes of the same call, such as lapsed turns.
 """
 
@@ -15,7 +15,7 @@ Part = TypeVar("Part", bound="DataclassInstance")
 
 
 def part_of(kind: type[Part], /, *rows: object, **others: object) -> Part:
-    """Return an instance of *kind*. Each field is taken from *others*, else from the last of *rows* that has it."""
+    """Return an instance of *kind*. Each field is taken from *others*, else from the last of *rows* that has the field."""
     names = [each.name for each in fields(kind)]
     known = {name: getattr(row, name) for row in rows for name in names if hasattr(row, name)}
     return kind(**known | others)

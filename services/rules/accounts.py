@@ -57,7 +57,7 @@ MOST_CHANGES = 100
 # the number of newest audit entries that are read to find those that a user sees
 READ_CHANGES = 1000
 FORMER_LIFE = timedelta(hours=72)  # for this long, a user may take a former address back
-# users are warned for this long, after a new or shorter retention period was set, before conversations are deleted
+# the time from setting a new or shorter retention period until the first deletion, during which users are warned
 WARNING = timedelta(days=14)
 _LONG_AGO = datetime(2000, 1, 1, tzinfo=UTC)
 
@@ -101,7 +101,7 @@ class Settings(Limits):
     retention_from: datetime = _LONG_AGO
 
     def changed(self, changes: Mapping[str, object], now: datetime) -> "Settings":
-        """Return the settings after *changes*; a new or shorter retention deletes nothing until users have been warned."""
+        """Return the settings after *changes*; a new or shorter retention period deletes nothing until users have been warned."""
         new, before = replace(self, **changes), self.retention_days
         if before is not None and new.retention_days is not None and new.retention_days >= before:
             return new
@@ -128,14 +128,14 @@ class Settings(Limits):
         return max(used_at + timedelta(days=self.retention_days), self.retention_from)
 
     def unused_since(self, now: datetime) -> datetime | None:
-        """Return the cutoff at *now*: retention deletes conversations last used before it. None: it deletes none yet."""
+        """Return the cutoff at *now*: retention deletes conversations last used before this time. None: it deletes nothing yet."""
         if self.retention_days is None or self.retention_from > now:
             return None
         return now - timedelta(days=self.retention_days)
 
 
 def bounds_refusal(values: Mapping[str, object]) -> Refusal | None:
-    """Return a refusal if a limit, setting or price in *values* is out of bounds, or is None but must not be."""
+    """Return a refusal if a limit, setting or price in *values* is out of bounds, or is None although it is required."""
     for name in values.keys() & BOUNDS.keys():
         value, (least, most) = values[name], BOUNDS[name]
         if value is None:
@@ -159,14 +159,14 @@ def differences(before: Mapping[str, object], after: Mapping[str, object]) -> di
 # --- credentials ------------------------------------------------------------------------------------
 
 
-# changes to credentials that need no recent proof: an address is confirmed by a mailed code instead
+# changes that need no recent proof: RESEAL changes no sign-in method, and an address is confirmed by a mailed code
 WITHOUT_PROOF = {CredentialsAction.RESEAL, CredentialsAction.ADDRESS_CONFIRMED}
 
 
 # allowed changes of `wants_factor`, as pairs of the values before and after
 _SAME = frozenset({(False, False), (True, True)})
 _STAYS_ON = frozenset({(True, True)})
-# the value may be true before: an account with an authenticator app may add passkeys as a factor, too, and vice versa
+# the value is true before, too, if an account with an authenticator app adds passkeys as a factor, or the reverse
 _IS_ON = frozenset({(False, True), (True, True)})
 _WAS_ON = frozenset({(True, False), (True, True)})
 _MAY_GO_OFF = _SAME | {(True, False)}
@@ -174,7 +174,7 @@ _MAY_GO_ON = _SAME | {(False, True)}
 
 
 class _ChangeRule(NamedTuple):
-    """The rule for one kind of change to credentials."""
+    """The limits on one kind of change to credentials, which `check_change` and `check_flag` apply."""
 
     raised_by: int | None  # the increase of the generation; None: only operators make this change
     ends_others: bool | None  # True: all other sessions must end; None: the user chooses
@@ -209,7 +209,10 @@ _CHANGE_RULES: Mapping[CredentialsAction, _ChangeRule] = {
 def check_change(
     action: CredentialsAction, seen_generation: int, generation: int, *, ends_others: bool
 ) -> None:
-    """Raise ValueError unless *action* allows this rise of the generation, and *ends_others* (whether other sessions end)."""
+    """Raise ValueError unless *action* may raise the generation by this much, and allows the choice *ends_others*.
+
+    *ends_others*: True if the change ends the user's other sessions.
+    """
     rule = _CHANGE_RULES[action]
     is_raised = generation - seen_generation == rule.raised_by
     if not is_raised or rule.ends_others not in (None, ends_others):
@@ -223,17 +226,17 @@ CHANGES_WAYS_IN = {
     CredentialsAction.PASSKEY_ADDED,
     CredentialsAction.PASSKEY_REMOVED,
 }
-# uses of a passkey or an identity, which may sign a user in without another factor
+# uses of a passkey or an identity, each of which may sign a user in without a second factor
 _USES_ALONE = {CredentialsAction.PASSKEY_USED, CredentialsAction.IDENTITY_USED}
 _USES = {CredentialsAction.FACTOR_USED, *_USES_ALONE}
 _ADDS_WAYS_IN = {CredentialsAction.IDENTITY_ADDED, CredentialsAction.PASSKEY_ADDED}
 
 
 def check_ways_in(action: CredentialsAction, *, has_lookups: bool, renames: bool = False) -> None:
-    """Raise ValueError unless *has_lookups* (look-up values come with the change) is true exactly for `CHANGES_WAYS_IN`.
+    """Raise ValueError unless the actions in `CHANGES_WAYS_IN`, and no others, store look-up values (*has_lookups*).
 
-    For PASSWORD_SET, both are allowed, because a new password may remove identities and passkeys. *renames*: the change
-    replaces look-up values by those under a newer root key, as only RESEAL does.
+    PASSWORD_SET may store them or not, because a new password may remove identities and passkeys. *renames*: the change
+    replaces look-up values by those under a newer root key, as only RESEAL does; it must not also store look-up values.
     """
     if has_lookups and renames:
         raise ValueError(f"look-ups that change and are renamed: {action}")
@@ -309,12 +312,11 @@ def check_flag(
     *,
     by_operator: bool = False,
 ) -> None:
-    """Raise ValueError unless *action* (None: a new address) may change `wants_factor` from the *stored* to the *new* value."""
+    """Raise ValueError unless *action* (None: a new address) may change `wants_factor` from its *stored* to its *new* value."""
     flags = _CHANGE_RULES[action].flags if action else _SAME
     if by_operator and flags == _WAS_ON:
-        flags |= {
-            (False, False)
-        }  # an operator may also remove a factor that only a former address has
+        # an operator may also remove the factor of a former address, although the account itself has no factor
+        flags |= {(False, False)}
     if (stored.wants_factor, new.wants_factor) not in flags:
         raise ValueError(f"not a change of the second factor: {action}")
 
@@ -340,13 +342,13 @@ def factor_refusal(
     is_required: bool,
     used_by: CredentialsAction = CredentialsAction.FACTOR_USED,
 ) -> Refusal | None:
-    """Return a refusal if the *stored* credentials do not permit a new session or proof.
+    """Return a refusal if the *stored* credentials do not permit a new session or proof, else None.
 
     *used*: the credentials after a factor, a passkey or an identity was used (*used_by* says which), or after a factor was
     enrolled; None: none of these happened. *is_required*: the deployment requires a second factor. *has_factor* is False
     for a passkey that did not verify its user, and for an identity whose provider's second factor is not trusted.
 
-    Raise ValueError if no such use or enrolment leads to *used*.
+    Raise ValueError if *used* cannot be the result of such a use or enrolment.
     """
     if used is not None:
         check_given(used, has_factor=has_factor)
@@ -396,7 +398,7 @@ class StoredInvitation:
     def state(
         self, maker: StoredAccount | None, now: datetime
     ) -> Literal["open", "used", "revoked", "expired"]:
-        """Return the invitation's state. Once *maker* is no longer an admin, it is "revoked": they could use it themselves."""
+        """Return the invitation's state: "revoked" also if *maker* is no longer an admin, because they could use it themselves."""
         if self.used_by:
             return "used"
         if self.revoked_at or not (maker and maker.is_admin):
@@ -457,10 +459,10 @@ def leave_refusal(
     has_others: bool = True,
     is_left: bool = True,
 ) -> Refusal | None:
-    """Return a refusal if *account* is missing or deleted, or if it is the last admin's, whose access must not end.
+    """Return a refusal if *account* is missing or deleted, or if the change would end the access of the last admin.
 
-    *has_others*: other accounts exist; *is_left*: the change ends the admin role or the access. The last admin is refused
-    only if both are true.
+    *has_others*: other accounts exist; *is_left*: the change ends the account's admin role or its access. A change to the
+    last admin's account is refused only if both are true.
     """
     is_last = account and [one.id for one in admins if one.is_admin] == [account.id]
     if is_last and has_others and is_left:
@@ -483,7 +485,7 @@ class StoredSession:
     sealed: str = field(repr=False)
     idle_seconds: int
     expires_at: datetime
-    ends_at: datetime  # the time at which the session ends if it is not used before
+    ends_at: datetime  # the time at which the session ends unless it is used earlier
     device: str | None = field(default=None, repr=False)  # the sealed name of the browser
     created_at: datetime | None = None  # None: stored by an earlier version of the app
     seen_at: datetime | None = None
@@ -619,7 +621,8 @@ class Counter:
 def counted(counter: Counter | None, bucket: str, seconds: int, now: datetime) -> Counter:
     """Return *counter* after one more attempt. If its window of *seconds* is over, the attempt begins a new window.
 
-    A window that ends later than a new one would is also replaced: it was begun while the clock was ahead.
+    The attempt also begins a new window if the old window would end later than the new one, because the clock was ahead when
+    the old window began.
     """
     window_ends = now + timedelta(seconds=seconds)
     if counter is None or not now < counter.window_ends <= window_ends:
@@ -654,7 +657,7 @@ class StoredNotice(NoticeRow):
 
 
 def listed_changes(newest_first: Sequence[AuditEntry]) -> list[AuditEntry]:
-    """Return the audit entries that a user sees. Failures have a limit of their own: strangers can cause any number of them."""
+    """Return the audit entries that a user sees. Failures have a separate limit, because strangers can cause any number of them."""
     room = {True: MOST_CHANGES, False: MOST_CHANGES}
     listed: list[AuditEntry] = []
     for entry in newest_first:

@@ -37,8 +37,8 @@ class Budget(Limits):
     def opened(self, now: datetime, stored_bytes: int) -> "Budget":
         """Return the budget for the day, month and minute of *now*; a new minute sets `bytes` to *stored_bytes*."""
         budget, minute = self, now.replace(second=0, microsecond=0)
-        # the clock was ahead when the budget was last opened: undo that, except for the month, to which the deployment's
-        # sums belong, too
+        # the clock was ahead when the budget was last opened: undo the change of the day and minute, but not of the month,
+        # because the deployment's sums are for the same month
         if self.minute > now + timedelta(minutes=1):
             budget = replace(budget, day=min(self.day, now.date()), minute=_LONG_AGO)
         if now.date() > self.day:
@@ -60,8 +60,8 @@ class Budget(Limits):
     ) -> "Budget":
         """Return the budget with the amounts added. Negative amounts release a reservation, or refund a charge.
 
-        A refund of a charge made at *charged_at* is booked for the day only on that day, and for the month only in that
-        month.
+        A refund reduces the day's sums only on the day of the charge (*charged_at*), and the month's sum only in the month
+        of the charge.
         """
 
         def counted(amount: int, window: date) -> int:
@@ -83,7 +83,7 @@ class Budget(Limits):
         return self.max_per_minute, max(1, math.ceil(left))
 
     def edited(self, now: datetime) -> "Budget | Refusal":
-        """Return the budget after the user edited a reply, which counts as one message of this minute, or a refusal."""
+        """Return the budget after the user edited a reply (counted as one message of this minute), or a refusal."""
         if self.minute_turns >= self.max_per_minute:
             per_minute, wait = self.pace(now)
             return Refusal(reason="too_fast", per_minute=per_minute, wait_seconds=wait)
@@ -96,11 +96,11 @@ class Budget(Limits):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Deployment:
-    """The cap for all users together, and the sums that count against it. They are maintained only while there is a cap."""
+    """The cap for all users together, and the sums that count against it, which are kept up to date only while there is a cap."""
 
     # None: no cap; NO_CAP: a cap is being set, but does not apply until all budgets have been counted
     monthly_cap_micro: int | None = None
-    # the number of the latest count of all budgets; a new one, with sums of 0, begins when a cap is set after there was none
+    # the number of the latest count of all budgets; a new count, from sums of 0, begins when a cap is set after there was none
     counting: int = 0
     month: date = _LONG_AGO_DAY
     spent: int = 0
@@ -118,7 +118,7 @@ class Deployment:
         return replace(self, month=month, spent=0) if month > self.month else self
 
     def after(self, before: Budget, now_is: Budget) -> "Deployment":
-        """Return the sums after one user's budget, opened in this month, has changed from *before* to *now_is*."""
+        """Return the sums after a user's budget has changed from *before* to *now_is*; both must be opened for this month."""
         return replace(
             self,
             spent=self.spent + now_is.month_spent - before.month_spent,
@@ -128,7 +128,7 @@ class Deployment:
     def counted(self, before: Budget, now_is: Budget) -> "tuple[Deployment, Budget]":
         """Return the deployment and the budget after the budget has changed from *before* to *now_is*.
 
-        If there is a cap, the change is added to the deployment's sums; a budget not counted yet is added as a whole.
+        If there is a cap, add the change to the deployment's sums, or the whole budget if it was not counted before.
         """
         if self.monthly_cap_micro is None:
             return self, now_is
@@ -159,7 +159,7 @@ class Room:
 
 
 def room_for(budget: Budget, deployment: Deployment, wanted: Reservation) -> Room:
-    """Return the money and the tokens that the caps leave for a turn, of those in *wanted*."""
+    """Return the part of *wanted*, in money and tokens, that the caps leave for a turn."""
     today = max(0, budget.daily_cap_micro - budget.day_spent - budget.reserved)
     this_month = max(0, budget.monthly_cap_micro - budget.month_spent - budget.reserved)
     cap_of_tokens = NO_CAP if budget.daily_cap_tokens is None else budget.daily_cap_tokens

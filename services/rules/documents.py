@@ -45,7 +45,7 @@ def text_refusal(stored: DocumentRow, new: DocumentRow, seen_rev: int) -> Refusa
 def is_of_other_messages(rev: int, last_seq: int, cuts: int | None) -> bool:
     """Return True if messages were deleted or restored since *cuts* (`Conversation.cuts`: rev - last_seq) was read.
 
-    If so, a fact or summary that was made from the earlier messages is refused. A new message raises rev and last_seq by
-    1, and so does not change their difference.
+    A fact or summary that was made from the earlier messages is then refused. A new message raises rev and last_seq by
+    1 each, and so does not change their difference.
     """
     return rev - last_seq != cuts

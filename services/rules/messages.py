@@ -45,8 +45,8 @@ def prompt_refusal(
 ) -> Refusal | None:
     """Return a refusal if a turn may not begin, else None.
 
-    The turn answers a new prompt (*is_new*) or a stored message (*asked*). It is stale if the user cleared the context
-    after the prompt was planned: its *start_seq* is then before `reset_seq`.
+    The turn answers a new prompt (*is_new*) or a stored message (*asked*). The turn is stale if the user cleared the
+    context after the turn was planned: *start_seq* is then before `reset_seq`.
     """
     if is_busy:
         return BUSY
@@ -129,7 +129,7 @@ def discarded(row: Row, head: str, kept_summary: str | None, due: datetime) -> R
 def restore_refusal(
     row: ConversationRow, rev: int, asked: Sequence[MessageId], restorable: Sequence[MessageId]
 ) -> Refusal | None:
-    """Return a refusal unless the messages *asked* are exactly the *restorable* ones (both ordered by seq), else None."""
+    """Return None if the messages *asked* are exactly the *restorable* ones (both ordered by seq), else a refusal."""
     if row.rev != rev:
         return STALE
     return None if asked and list(asked) == list(restorable) else NOT_FOUND
@@ -143,10 +143,10 @@ def restored(row: Row, head: str) -> Row:
 
 
 def changed(row: Row, changes: Mapping[str, object], now: datetime) -> Row | None:
-    """Return the conversation's row after *changes* for which no revision is checked; None if a title came too late.
+    """Return the conversation's row after *changes*, whose revision is not checked; None if a title came too late.
 
-    A title from the model is too late if the title is no longer the prompt's first words. After a new policy or a cleared
-    context, `start_seq` returns to `reset_seq`, so that all messages since then may be sent again.
+    A title from the model is too late if the conversation's title is no longer the first words of the prompt. After a new
+    policy or a cleared context, `start_seq` returns to `reset_seq`, so that all messages since then may be sent again.
     """
     if changes.get("titled_by") == "model" and row.titled_by != "words":
         return None
@@ -164,7 +164,7 @@ def changed(row: Row, changes: Mapping[str, object], now: datetime) -> Row | Non
 
 
 def hidden(row: Row, seconds: int, now: datetime) -> Row:
-    """Return the row of a deleted conversation: hidden, and destroyed after *seconds*. Repeated calls keep the first time."""
+    """Return *row* as that of a deleted conversation: hidden, and destroyed after *seconds* (from the first such call on)."""
     return replace(row, destroy_at=row.destroy_at or now + timedelta(seconds=seconds))
 
 

@@ -171,7 +171,7 @@ def prolong(
 
 
 def end_refusal(turn: Turn, outcome: Outcome) -> Refusal | None:
-    """Return a refusal if *outcome* is "interrupted" although the turn has not lapsed: it may still be streaming."""
+    """Return a refusal if *outcome* is "interrupted" but the turn has not lapsed, because its reply may still be streaming."""
     is_early = outcome is Outcome.INTERRUPTED and turn.state is not TurnState.LAPSED
     return Refusal(reason="still_open") if is_early else None
 
@@ -183,10 +183,10 @@ def settle(
     now: datetime,
     reply_id: MessageId | None = None,
 ) -> Booking:
-    """Settle *turn* at its real cost, but at most at the reserved amount. If the turn had lapsed, correct its charge.
+    """Settle *turn* at its real cost or, if less, the reserved amount. If the turn had lapsed, correct its charge.
 
-    If only the partial reply of a lapsed turn is stored (`Outcome.INTERRUPTED`), the charge stays, because the real cost
-    is unknown.
+    If only the partial reply of a lapsed turn is stored (`Outcome.INTERRUPTED`), the charge is not changed, because the real
+    cost is unknown.
     """
     ended = replace(
         turn,

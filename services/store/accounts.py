@@ -107,7 +107,7 @@ from services.store.sign_in_policy import SignInPolicy
 
 WithCredentials = TypeVar("WithCredentials", CountedAttempt, OpenedSession)
 _COOKIE_BYTES = 32
-_MOST_GENERATIONS = 100_000  # maximum number of users in the cache `Accounts._newest`
+_MOST_GENERATIONS = 100_000  # maximum number of users in `Accounts._newest`
 # rate limit for changes of one user's sign-in methods: the number of changes, and the period in seconds
 _MOST_CHANGES, _CHANGES_SECONDS = 20, 900
 # maximum attempts at one change; an attempt fails if a concurrent change is stored first
@@ -207,7 +207,7 @@ class Checked(Current):
     # the kind of use: FACTOR_USED, PASSKEY_USED or IDENTITY_USED
     used_by: CredentialsAction = CredentialsAction.FACTOR_USED
     by: UsedMethod | None = None  # None: no proof was needed, because the deployment has one user
-    scope: ProofScope = ProofScope.FULL  # the account changes that this proof allows
+    scope: ProofScope = ProofScope.FULL  # the account changes for which this proof counts
 
     def check_factor(self, *, is_required: bool) -> None:
         """Raise FactorNeeded if no second factor was given, though the account has one or the deployment requires one.
@@ -264,11 +264,11 @@ class Found:
 
     @property
     def known_user(self) -> UserId | None:
-        """The user whose known device made the attempt; None: the device is not known as this user's."""
+        """The user, if the attempt comes from one of the user's known devices; else None."""
         return self.stored.user_id if self.stored and self.is_known else None
 
     def in_session(self) -> "Found":
-        """Return a copy that does not require a second factor: the session met that requirement when it started."""
+        """Return a copy without the deployment's requirement of a second factor, which the session met when it started."""
         return replace(self, sign_ups=replace(self.sign_ups, requires_factor=False))
 
     def checked(self, password: str) -> Checked:
@@ -329,10 +329,11 @@ class FoundFormer:
     policy: SignInPolicy = field(repr=False)
 
     def taken_back(self, now: datetime, password_hash: str | None) -> Credentials:
-        """Return the next generation of the credentials, with the former address and any new password. Raise NewerVersion.
+        """Return the next generation of the credentials, with the former address and the hash of the new password, if any.
 
         Passkeys and identities that were added within `FORMER_LIFE` before the account's address changed are removed,
-        because an attacker could have added them before changing the address.
+        because an attacker could have added them before changing the address. Raise NewerVersion as
+        `Credentials.taken_back` does.
         """
         confirmed = Confirmed(how=ConfirmedBy.CODE, at=now.replace(microsecond=0))
         before = self.credentials.taken_back(self.former, confirmed, password_hash)
@@ -386,7 +387,7 @@ class Accounts:
         return self._found(email, throttles, *counted)
 
     def find_former(self, email: EmailAddress, throttles: Throttles) -> FoundFormer | None:
-        """Count an attempt to take *email* back; return the account that may do so, or None.
+        """Count an attempt to take *email* back; return the account that may take it back, or None.
 
         Raise TooManyAttempts, StoreUnavailable.
         """
@@ -545,7 +546,7 @@ class Accounts:
         return self.sign_in(Checked(only, credentials, (), has_factor=True))
 
     def prove(self, session: AppSession, cookie: Cookie, checked: Checked) -> Cookie:
-        """Record that the user of *session* has proved who they are, so that the account may be changed for ten minutes.
+        """Record that the user of *session* has proved who they are, which allows changes to the account for ten minutes.
 
         Return the session's new cookie; the old *cookie*, which may have been copied, is no longer valid. After
         StoreUnavailable, either cookie may be the valid one, and the user may have to sign in again.
@@ -579,7 +580,10 @@ class Accounts:
         return new
 
     def current(self, cookie: Cookie) -> Current:
-        """Return the credentials of a session's user. Raise SignedOut, StoreUnavailable, Tampered, KeyMissing."""
+        """Return the credentials of a session's user.
+
+        Raise SignedOut, StoreUnavailable, Tampered (they cannot be decrypted), KeyMissing.
+        """
         sealer = self._sealer(cookie)
         opened, is_set_back = self._fresh(lambda: self.backend.open_session(cookie.hash, sealer))
         if opened.credentials is None:
@@ -601,8 +605,9 @@ class Accounts:
         *keeps_factor*: False removes the authenticator app. *kept*: marks (kept.py) of the passkeys and identities to
         keep; None: keep all of them.
 
-        Raise WrongCredentials (*current* holds another user's credentials), MethodOff, OtherSignInNeeded (the address must
-        sign in through a provider), RateLimited (the credentials changed meanwhile), ProofNeeded, FactorRequired.
+        Raise WrongCredentials (*current* holds another user's credentials), MethodOff, OtherSignInNeeded (users with
+        this address must sign in through a provider), RateLimited (the credentials changed meanwhile), ProofNeeded,
+        FactorRequired.
         """
         stored = current.stored
         if stored.user_id != session.user_id:
@@ -672,9 +677,9 @@ class Accounts:
     ) -> bool:
         """Change the address of the user of *session* to *email*, which a mailed code has confirmed; all sessions stay valid.
 
-        Return True if the old address had been confirmed, so that it may be taken back for 72 hours. Raise AddressTaken,
-        OtherSignInNeeded (`SignInPolicy.check_move`), StepEnded (the credentials are no longer of *seen_generation*: a sign-in
-        method changed since they were checked).
+        Return True if the old address had been confirmed: then the user may take it back within 72 hours. Raise
+        AddressTaken, OtherSignInNeeded (`SignInPolicy.check_move`), StepEnded (the credentials are no longer of
+        *seen_generation*: a sign-in method changed since they were checked).
         """
         lookups = lookups_of(self.root_keys, session.email)
         counted, is_set_back = self._count(lookups, NOT_COUNTED)
@@ -733,8 +738,8 @@ class Accounts:
         if new.wants_factor or found.requires_factor:
             if use is None:
                 raise factor_needed(new)
-            # keep `uses` and `generation` of `new`, which already has the next ones: the restored address and the used
-            # factor are stored by a single change
+            # keep `uses` and `generation` of `new`, which already has the next values: the restored address and the
+            # used factor are stored by a single change
             new = replace(use(new), uses=new.uses, generation=new.generation)
         # has_factor=True: the current factor is not required, because an attacker may have set it up
         checked = Checked(
@@ -804,7 +809,10 @@ class Accounts:
         return is_changed
 
     def open(self, cookie: Cookie) -> AppSession:
-        """Return the session of *cookie*, with its user's keys. Raise SignedOut, StoreUnavailable, Tampered."""
+        """Return the session of *cookie*, with its user's keys.
+
+        Raise SignedOut, StoreUnavailable, Tampered (its data cannot be decrypted).
+        """
         sealer = self._sealer(cookie)
         opened, is_set_back = self._fresh(lambda: self.backend.open_session(cookie.hash, sealer))
         return self._session(opened, is_set_back=is_set_back)
@@ -826,7 +834,7 @@ class Accounts:
         invitation: str | None = None,
         invited: EmailAddress | None = None,
     ) -> tuple[CountedAttempt, bool]:
-        """Count an attempt; return the data stored under *lookups*, and True if older credentials were restored there."""
+        """Count an attempt; return the data stored under *lookups*, and True if they are older than credentials seen before."""
         counting = [throttles]  # only the first read counts the attempt; a repeated read does not
 
         def read() -> CountedAttempt:
@@ -879,8 +887,8 @@ class Accounts:
     ) -> Credentials:
         """Decrypt credentials; on failure, log an event and raise Tampered.
 
-        *email*: the address that the credentials must have, if given. *is_set_back*: True if they are older than ones
-        that this process has seen, which counts as a failure.
+        *email*: the address that the credentials must have, if given. *is_set_back*: True if they are older than
+        credentials that this process has seen, which counts as a failure.
         """
         try:
             credentials = open_stored(self.root_keys, stored, email)
@@ -909,7 +917,7 @@ class Accounts:
         return answer, stored is not None and _is_before(stored, newest)
 
     def _note(self, stored: StoredCredentials) -> None:
-        """Remember the generation and the uses of credentials that were decrypted or stored."""
+        """Remember the generation and the number of uses of credentials that were just decrypted or stored."""
         with self._noting:
             generation, uses = self._newest.get(stored.id) or (0, 0)
             newest = max(stored.generation, generation), max(stored.uses, uses)
@@ -935,7 +943,7 @@ class Accounts:
         *,
         has_factor: bool,
     ) -> None:
-        """Raise FactorNeeded if a required factor was not given, and the errors of `SignInPolicy.check_sign_up`."""
+        """Raise FactorNeeded if a required factor was not given, and MethodOff or OtherSignInNeeded as `check_sign_up` does."""
         # a sign-up that waits for a mailed link stores no factor; the first sign-in afterwards asks for one
         if found.sign_ups.requires_factor and not (
             has_factor or self.backend.sign_in.confirms_addresses()
@@ -977,9 +985,9 @@ class Accounts:
         invitation: str | None,
         confirmed: Confirmed | None,
     ) -> tuple[StoredCredentials, Credentials]:
-        """Return the credentials of a sign-up: the next generation, if a sign-up of the address is pending already.
+        """Return the credentials of a sign-up; if a sign-up of the address is pending already, they are its next generation.
 
-        The managed password stays the same, because Supabase Auth keeps the one from the first sign-up.
+        The managed password stays the same, because Supabase Auth keeps the password from the first sign-up.
         """
         row_id, generation, known = uuid4(), 1, None
         if found.stored and not found.is_taken:
@@ -1051,13 +1059,16 @@ class Accounts:
         )
 
     def _device(self, checked: Checked, user_id: UserId, browser: BrowserName | None) -> NewDevice:
-        """Return the device on which the user of *checked* signs in. Raise Tampered."""
+        """Return the device on which the user of *checked* signs in. Raise Tampered if the user keys cannot be unwrapped."""
         keys = self.keys_of(checked, user_id)
         # without keys, the name cannot be sealed; `_session` refuses such an account
         return NewDevice.of(keys, user_id, browser) if keys else NewDevice.unnamed()
 
     def keys_of(self, found: Checked | FoundFormer, user_id: UserId) -> UserKeys | None:
-        """Return the user keys that were read with the credentials *found*; None if there are none. Raise Tampered."""
+        """Return the user keys that were read with the credentials *found*, or None.
+
+        Raise Tampered if one cannot be unwrapped.
+        """
         secret = found.credentials.account_secret
         if secret is None or not found.keys:
             return None
@@ -1141,7 +1152,7 @@ class Accounts:
         )
 
     def _user_keys(self, opened: OpenedSession, account_keys: AccountKeys) -> UserKeys:
-        """Unwrap a user's keys, and rewrap those that are wrapped under an old root key. Raise Tampered."""
+        """Unwrap a user's keys; rewrap each key that an old root key wraps. Raise Tampered if one cannot be unwrapped."""
         user_id, keys = opened.user_id, list[UserKey]()
         for row in opened.keys:
             key = account_keys.unwrap(row.wrapped, user_id, row.version)
@@ -1187,8 +1198,8 @@ Answer = TypeVar("Answer")
 def until_unchanged(seen: Seen, read: Callable[[], Seen], act: Callable[[Seen], Answer]) -> Answer:
     """Return the result of `act(seen)`; if the credentials changed meanwhile, *read* them again and retry, at most four times.
 
-    The user could not retry, because the mailed code is already used up. Without these retries, an attacker who is
-    signed in could lock the user out by changing the password or ending sessions at the right moment.
+    The user cannot retry, because the mailed code is already used up. Without these retries, an attacker who is signed
+    in could lock the user out by changing the password or ending sessions at the right moment.
 
     Raise RateLimited after the last attempt, and the errors of *read* and *act*.
     """

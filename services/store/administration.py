@@ -25,22 +25,29 @@ class UserAccess:
     administration: GuardedAdministration = field(repr=False)
     # stops the live turns of a user in this process, and waits until they are settled
     stop_turns: Callable[[UserId], object]
-    # raises SignedOut if another process has replaced the cookie of the admin's session; routes check that themselves
+    # raises SignedOut if another process has replaced the cookie of the admin's session; not needed in routes, which
+    # check this themselves
     confirm: Callable[[], object] = lambda: None
 
     def suspend(self, user_id: UserId, *, is_suspended: bool) -> None:
-        """Suspend the account and end its sessions and live turns, or lift the suspension. Raise LastAdmin."""
+        """Suspend the account and end its sessions and live turns, or lift the suspension.
+
+        Raise LastAdmin if the user is the last admin.
+        """
         if is_suspended:
             self._stop_turns(user_id, is_shut=True)
         self.administration.suspend(user_id, is_suspended=is_suspended)
 
     def sign_out(self, user_id: UserId) -> None:
-        """End all sessions of a user, and their live turns."""
+        """End all sessions and live turns of a user."""
         self._stop_turns(user_id, is_shut=False)
         self.administration.sign_out(user_id)
 
     def delete(self, user_id: UserId) -> None:
-        """Delete an account: its keys immediately, its rows soon after. Its usage figures are kept. Raise LastAdmin."""
+        """Delete an account: its keys immediately, its rows soon after. Its usage figures are kept.
+
+        Raise LastAdmin if the user is the last admin.
+        """
         self._stop_turns(user_id, is_shut=True)
         self.administration.delete(user_id)
 
@@ -104,7 +111,7 @@ class SignUpAdministration:
         self.cached.outdate()
 
     def confirms_by_code(self) -> bool:
-        """Return True if new users must confirm their addresses by mailed codes, which applies while mail is configured.
+        """Return True if new users must confirm their addresses by mailed codes; without mail, this rule has no effect.
 
         The answer is at most a few seconds old.
         """

@@ -1,6 +1,7 @@
-"""The port of a store for everything except content: accounts, app sessions, administration and upkeep, in plain values.
+"""The port of a store for everything except content: accounts, app sessions, administration and upkeep.
 
-No store sees the root key, a user key or a conversation key. Any thread may call any member.
+All arguments and results are plain values. No store sees the root key, a user key or a conversation key. Any thread may
+call any member.
 """
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -45,8 +46,8 @@ class SignInUser(Protocol):
 class SignIn(Protocol):
     """Creates and authenticates users in the store's own sign-in service, by managed (random, never shown) passwords.
 
-    The app itself checks the passwords that users choose. All members raise StoreUnavailable; all but `end` also raise
-    Refused (TooManyAttempts, …).
+    The app itself checks the passwords that users choose. All members may raise StoreUnavailable; all but `end` may also
+    raise Refused (TooManyAttempts, …).
     """
 
     def confirms_addresses(self) -> bool:
@@ -54,14 +55,14 @@ class SignIn(Protocol):
         ...
 
     def sign_up(self, email: EmailAddress, password: str) -> SignInUser:
-        """Create a user, or authenticate one that an unfinished sign-up with this *password* has left without an account.
+        """Create a user; if an unfinished sign-up with this *password* has already created the user, authenticate the user.
 
         Raise AddressTaken, BadAddress, AddressNotAllowed, SignUpsClosed, ConfirmationSent.
         """
         ...
 
     def resume(self, email: EmailAddress, password: str) -> SignInUser:
-        """Authenticate the user that an unfinished sign-up with this *password* has left without an account, or create a user.
+        """Authenticate the user that an unfinished sign-up with this *password* has created; if there is none, create a user.
 
         Raise NotConfirmed, Suspended, and the errors of `sign_up`.
         """
@@ -138,14 +139,15 @@ class NewSession:
     id: SessionId
     device: str | None = field(default=None, repr=False)  # the sealed name of the browser
     account: NewAccount | None = None  # None: the user has an account already
-    # the throttle buckets that counted this attempt, and no longer count it once it succeeds
+    # the throttle buckets that counted this attempt; a successful attempt is subtracted from them again
     returned: tuple[str, ...] = ()
     has_factor: bool = False  # true: the user gave the second factor that is required
     # the credentials after this sign-in used a factor, passkey or identity, or enrolled a factor; None: unchanged
     used: StoredCredentials | None = None
     # the kind of use: FACTOR_USED, PASSKEY_USED or IDENTITY_USED
     used_by: CredentialsAction = CredentialsAction.FACTOR_USED
-    scope: ProofScope = ProofScope.FULL  # the account changes that the sign-in allows as a proof
+    # the account changes for which the sign-in counts as a proof
+    scope: ProofScope = ProofScope.FULL
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -174,8 +176,8 @@ class Throttles:
     """The throttles that count an attempt."""
 
     strangers: tuple[Throttle, ...]
-    # the user whose known device makes the attempt: *device* counts attempts on this user's account, *strangers* all
-    # others
+    # the user whose known device makes the attempt; the throttles *device* count attempts on this user's account, the
+    # throttles *strangers* count all other attempts
     device_user: UserId | None = None
     device: tuple[Throttle, ...] = ()
 
@@ -192,7 +194,7 @@ class Attempt:
     lookups: tuple[str, ...] = field(repr=False)
     throttles: Throttles
     invitation: str | None = field(repr=False)  # the code of the invitation
-    # the address that signs up; None: there is no invitation
+    # the address of the sign-up that uses the invitation; None: there is no invitation
     invited: EmailAddress | None = field(repr=False)
     nonce: UUID
 
@@ -300,14 +302,14 @@ class Administration(Protocol):
         """Set a user's limits to the values in *changes*, keyed by the limits' names; None: no limit."""
 
     def set_role(self, user_id: UserId, role: AccountRole) -> None:
-        """Change the role of a user. Raise LastAdmin."""
+        """Change the role of a user. Raise LastAdmin if the user is the last admin."""
 
     def audit(self, before: str = "", at_most: int = 500) -> list[AuditEntry]:
         """Return at most *at_most* (up to 500) audit entries, newest first; *before*: only entries older than this id."""
         ...
 
     def list_credentials(self, after: UUID | None = None) -> list[StoredCredentials]:
-        """Return the sealed credentials of at most 500 accounts, sorted by id; *after*: only those with an id above this one."""
+        """Return the sealed credentials of at most 500 accounts, sorted by id; *after*: only accounts with a greater id."""
         ...
 
     def health(self) -> StoreHealth: ...
@@ -317,18 +319,19 @@ class GuardedAdministration(Administration, Protocol):
     """Administration, with the methods that pages call through `services.store.administration`."""
 
     def check_end(self, user_id: UserId, *, is_shut: bool) -> None:
-        """Raise LastAdmin or ProofNeeded if ending the user's sessions (*is_shut*: the account) would raise that error."""
+        """Raise the error that ending the user's sessions would raise: LastAdmin, ProofNeeded. *is_shut*: ending the account."""
 
     def suspend(self, user_id: UserId, *, is_suspended: bool) -> None:
-        """Suspend the account and end its sessions, or lift the suspension. Raise LastAdmin."""
+        """Suspend the account and end its sessions, or lift the suspension. Raise LastAdmin if the user is the last admin."""
 
     def sign_out(self, user_id: UserId) -> None:
         """End all sessions of a user."""
 
     def delete(self, user_id: UserId) -> None:
-        """Delete an account: its keys immediately, its rows soon after. Its usage figures are kept. Users may delete their own.
+        """Delete an account: its keys immediately, its rows soon after. Its usage figures are kept.
 
-        Raise LastAdmin, and ProofNeeded for the caller's own account.
+        Users may delete their own account. Raise LastAdmin if the user is the last admin, and ProofNeeded if callers
+        delete their own account without a recent proof.
         """
 
     def set_model(self, name: str, changes: Mapping[str, object]) -> None:
@@ -362,7 +365,7 @@ class GuardedAdministration(Administration, Protocol):
 
 
 class UserBackend(Protocol):
-    """The calls of one signed-in user. All members raise SignedOut, StoreUnavailable.
+    """The calls of one signed-in user. All members may raise SignedOut, StoreUnavailable.
 
     Members that change how the user signs in, end sessions or end the account raise ProofNeeded unless the user has
     proved who they are in the last ten minutes; a sign-in counts as a proof, unless its scope is `ProofScope.NONE`.
@@ -379,8 +382,8 @@ class UserBackend(Protocol):
     def rows(self, most_bytes: int | None = None, first: FirstPage | None = None) -> Rows:
         """Return access to the user's sealed rows. *most_bytes*: the bytes that the account may store; None: no limit.
 
-        *first*: data that was read in advance; the first read of each part of it returns this data without a call to
-        the store.
+        *first*: data that was read in advance; the first read of each part returns this part without a call to the
+        store.
         """
         ...
 
@@ -398,17 +401,17 @@ class UserBackend(Protocol):
         renamed: Mapping[str, str] | None = None,
         ways_in: Sequence[str] | None = None,
     ) -> bool:
-        """Replace the user's credentials of *seen_generation* with *new* ones; return False if the stored ones have changed.
+        """Replace the user's credentials of *seen_generation* with *new* ones; return False if the stored row has changed.
 
         A use of a factor, passkey or identity counts as a change, too. So *new* must have the stored number of
         uses, or one more if *new* itself stores a use. *new* has the next generation, unless *action* is RESEAL or a use
         (FACTOR_USED, PASSKEY_USED, IDENTITY_USED).
 
         *renamed*: maps each old look-up value of the user to its replacement; values of former addresses keep their
-        expiry. *ways_in*: the look-up values of all identities and passkeys after the change. Missing ones are stored,
-        stored ones are never overwritten, and all others are removed; None: no change. An *action* that adds or removes
-        an identity or a passkey needs *ways_in*; PASSWORD_SET may have it. *ends_others*: end all other sessions of the
-        user.
+        expiry. *ways_in*: the look-up values of all identities and passkeys after the change. Missing values are
+        stored, stored values are never overwritten, and values of the user's other identities and passkeys are removed;
+        None: no change. An *action* that adds or removes an identity or a passkey needs *ways_in*; PASSWORD_SET may
+        have it. *ends_others*: end all other sessions of the user.
 
         All actions but RESEAL are audited; all but RESEAL and ADDRESS_CONFIRMED need a recent proof. FACTOR_ADDED and
         PASSKEY_FACTOR_ADDED turn `wants_factor` on; FACTOR_REMOVED, PASSKEY_FACTOR_REMOVED, PASSWORD_SET and
@@ -460,25 +463,28 @@ class UserBackend(Protocol):
         can still make calls. *returned*, *has_factor*, *used* and *used_by*: as in `NewSession`. A partial proof
         (*scope*) does not replace a full proof that is younger than ten minutes.
 
-        Raise SignedOut also if the session no longer has the cookie to be replaced, FactorNeeded (the account has a factor
-        that was not given), FactorUsed (the factor was used meanwhile: check again), ValueError. After StoreUnavailable the
-        session may have either cookie.
+        Raise SignedOut also if the session no longer has the cookie to be replaced, FactorNeeded (the account has a
+        factor that was not given), FactorUsed (the factor was used meanwhile: check it again), ValueError. After
+        StoreUnavailable the session may have either cookie.
         """
         ...
 
     def stop_turns(self, session_id: SessionId | None) -> int:
         """Ask other processes to stop replies that one of the user's sessions (None: any session but this one) started.
 
-        Return the number of replies that are still streaming. Raise ProofNeeded.
+        Return the number of replies that are still streaming. Raise ProofNeeded without a recent proof.
         """
         ...
 
     def end_device(self, session_id: SessionId) -> int:
-        """End one of the user's sessions; return 1, or 0 if the user has no such session. Raise ProofNeeded."""
+        """End one of the user's sessions; return 1, or 0 if the user has no such session.
+
+        Raise ProofNeeded without a recent proof.
+        """
         ...
 
     def end_other_devices(self) -> int:
-        """End all sessions of the user but this one; return their number. Raise ProofNeeded."""
+        """End all sessions of the user but this one; return their number. Raise ProofNeeded without a recent proof."""
         ...
 
 
@@ -495,7 +501,7 @@ class OpenedSession:
 
 
 class Backend(Protocol):
-    """The app's calls that need no signed-in user. All members raise StoreUnavailable."""
+    """The app's calls that need no signed-in user. All members may raise StoreUnavailable."""
 
     @property
     def sign_in(self) -> SignIn: ...
@@ -506,14 +512,14 @@ class Backend(Protocol):
         """Begin an app session; with a user's first session, create the account in the same transaction.
 
         Raise SignUpsClosed, InvitationNeeded, BadAddress, SignedOut (the account is suspended or deleted), Stale (the
-        credentials have changed, or the new account exists already), FactorNeeded, FactorUsed (the factor was used meanwhile:
-        check again), WayInTaken (another account has an identity of the new account), ValueError (`NewSession.used` is
-        neither a use nor an enrolment).
+        credentials have changed, or the new account exists already), FactorNeeded, FactorUsed (the factor was used
+        meanwhile: check it again), WayInTaken (another account has an identity of the new account), ValueError
+        (`NewSession.used` is neither a use nor an enrolment).
         """
         ...
 
     def open_session(self, cookie_hash: str, sealer: SessionSealer) -> OpenedSession:
-        """Return the session with this cookie. Raise SignedOut, Tampered."""
+        """Return the session with this cookie. Raise SignedOut if it has ended, Tampered if its data cannot be decrypted."""
         ...
 
     def is_alive(self, cookie_hash: str) -> bool:
@@ -529,7 +535,10 @@ class Backend(Protocol):
     def sign_up_state(self) -> SignUpState: ...
 
     def count_attempt(self, attempt: Attempt) -> CountedAttempt:
-        """Count *attempt*, once for each nonce; return the data stored under its look-up values. Raise TooManyAttempts."""
+        """Count *attempt*, once for each nonce; return the data stored under its look-up values.
+
+        Raise TooManyAttempts above the limit.
+        """
         ...
 
     def put_sign_up(self, new: PendingSignUp) -> bool:

@@ -107,13 +107,14 @@ class RightCode:
 
 @dataclass(frozen=True, slots=True)
 class Codes:
-    """Creates codes, and checks entered codes. Any thread may call any method. All methods raise StoreUnavailable.
+    """Creates codes, and checks entered codes. Any thread may call any method. All methods may raise StoreUnavailable.
 
     All but `begin` raise StepEnded as `Steps.attempt` does; `read` and `check` each use up one attempt of the step.
 
     A code of eight digits allows five attempts, and five more if another code was requested but could not be sent. Each
-    new code allows attempts of its own, so only the rate limits on mails bound the guessing: strangers can have 15 codes
-    a day sent to an address (30 if it may be taken back). 15 codes allow 150 guesses among 100,000,000 possible codes.
+    new code allows attempts of its own, so only the rate limits on mails bound the guessing: strangers can have 15
+    codes a day sent to an address (30 if a user may take the address back). 15 codes allow 150 guesses among
+    100,000,000 possible codes.
     """
 
     steps: Steps
@@ -162,7 +163,7 @@ class Codes:
         return read_contents(_CONTENTS, step.contents).request
 
     def keep(self, browser: Cookie, kind: str, step_id: UUID, session: AppSession | None) -> None:
-        """Keep a step's code valid because no new code could be sent, and reset the step's attempts, so that `read` costs none.
+        """Keep a step's code valid after a new code could not be sent, and reset the attempts, one of which `read` used.
 
         From the first call on, the attempts to enter this code are counted separately: five in total, however often
         `keep` is called.
@@ -172,7 +173,7 @@ class Codes:
     def check(
         self, browser: Cookie, kind: str, step_id: UUID, digits: str, session: AppSession | None
     ) -> RightCode:
-        """Compare *digits* with the code of a step; count a wrong code in the user's audit log. Raise WrongCode."""
+        """Compare *digits* with the code of a step. Raise WrongCode if they differ, and count this failure in the audit log."""
         step = self.steps.attempt(browser, kind, step_id, session)
         contents = read_contents(_CONTENTS, step.contents)
         if contents.kept_as:
@@ -195,7 +196,10 @@ class Codes:
 
 
 def _kept(text: str) -> str:
-    """Return the step contents *text* with an id for counting attempts, as `Codes.keep` stores them. Raise StepEnded."""
+    """Return the step contents *text* with an id for counting attempts, as `Codes.keep` stores them.
+
+    Raise StepEnded as `read_contents` does.
+    """
     contents = read_contents(_CONTENTS, text)
     return _text(replace(contents, kept_as=contents.kept_as or uuid4()))
 
@@ -225,8 +229,8 @@ def prove(
 ) -> None:
     """Accept a mailed code as proof of who a session's user is, and call *note* with the user's credentials.
 
-    *give* is called with the credentials and a function. It checks the second factor, if the account has one, and then
-    calls the function, which uses up the code and calls *note*.
+    *give* is called with the credentials and a function. *give* must check the second factor, if the account has one,
+    and then call the function, which uses up the code and calls *note*.
 
     Raise StepEnded (also if the credentials have changed since the code was sent), and the errors of *give* and *note*.
     """
@@ -249,7 +253,7 @@ def reset_password(
     Raise FactorNeeded (also if the user must choose which passkeys and identities to keep), and the errors of `sign_in`.
 
     If the credentials change after the code is used up, they are read again (`until_unchanged`): otherwise, an attacker
-    who is signed in as the user could prevent every reset.
+    who is signed in as the user could prevent every reset by changing the credentials.
     """
     checked = _confirmed(_found(accounts, code), code.step.user_id)
     code.end()
@@ -313,7 +317,7 @@ def confirmed_again(accounts: Accounts, address: EmailAddress, user_id: UserId |
 
 
 def _confirmed(found: Found, user_id: UserId | None) -> Checked:
-    """Return the credentials in *found*. Raise StepEnded unless they are those of *user_id* and the address is confirmed."""
+    """Return the credentials in *found*. Raise StepEnded unless they belong to *user_id* and the address is confirmed."""
     stored, credentials = found.stored, found.credentials
     if not stored or not credentials or not credentials.confirmed or stored.user_id != user_id:
         raise StepEnded

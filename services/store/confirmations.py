@@ -47,11 +47,13 @@ def recipient_of_sign_up(found: Found) -> Recipient:
 def sign_up(
     accounts: Accounts, code: RightCode, browser: BrowserName | None = None
 ) -> tuple[Cookie, AppSession]:
-    """Create the account of a sign-up whose *code* was correct, and sign in; first check the mode and invitation again.
+    """Create the account of a sign-up whose *code* was correct, and sign in.
 
-    If the process is killed after the step has ended, nothing remains, or a pending sign-up, which the next sign-in with
-    the password completes. Raise StepEnded, AddressTaken (another sign-up came first), and the errors of
-    `Accounts.find_for_sign_up` and `Accounts.sign_up`.
+    First check the sign-up mode and the invitation again. If the process is killed after the step has ended, either
+    nothing is stored or only a pending sign-up, which the next sign-in with the password completes.
+
+    Raise StepEnded, AddressTaken (another sign-up came first), and the errors of `Accounts.find_for_sign_up` and
+    `Accounts.sign_up`.
     """
     wanted = read_contents(_SIGN_UP, code.request.extra)
     found = accounts.find_for_sign_up(code.request.address, NOT_COUNTED, wanted.invitation)

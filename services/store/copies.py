@@ -22,7 +22,7 @@ class CopiedTable(Protocol[Row]):
 
 
 class CopySource(Protocol):
-    """A store to copy from, while nothing writes to it. All members raise Misconfigured or StoreUnavailable."""
+    """A store to copy from, while nothing writes to it. All members may raise Misconfigured or StoreUnavailable."""
 
     def has_open_turns(self) -> bool: ...
 

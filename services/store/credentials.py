@@ -32,7 +32,10 @@ def ways_in_of(root_keys: RootKeys, credentials: Credentials) -> tuple[str, ...]
 
 
 def renamed_lookups(root_keys: RootKeys, credentials: Credentials) -> dict[str, str]:
-    """Map look-up values of former addresses, identities and passkeys under other root keys to those under the current one."""
+    """Map a user's look-up values under other root keys to the values under the current one.
+
+    They are the values of former addresses, identities and passkeys.
+    """
     current = root_keys.current
     former = [root_keys.former_address_tags(one.address) for one in credentials.former]
     return {
@@ -44,14 +47,14 @@ def renamed_lookups(root_keys: RootKeys, credentials: Credentials) -> dict[str, 
 
 
 def claims_of(root_keys: RootKeys, email: EmailAddress) -> tuple[str, ...]:
-    """Return the look-up values by which accounts are found that have *email*, or gave it up and may still take it back."""
+    """Return the look-up values of *email*: as the current address of an account, and as a former address."""
     return (*lookups_of(root_keys, email), *former_lookups_of(root_keys, email))
 
 
 def open_stored(
     root_keys: RootKeys, stored: StoredCredentials, email: EmailAddress | None = None
 ) -> Credentials:
-    """Decrypt credentials; *email*: the address that they must have. Raise Tampered, NewerVersion."""
+    """Decrypt credentials; *email*: the address that they must contain. Raise Tampered, or NewerVersion (newer format)."""
     credentials = open_credentials(root_keys, stored.sealed, stored.id)
     is_pending = stored.user_id is None
     if (
@@ -73,9 +76,9 @@ def seal_stored(
     """Seal credentials under the current root key; *owner_id*: the user's id, or the row's id while the sign-up is pending.
 
     *replaces*: the stored row, if the look-up values that belong to it stay unchanged. The credentials are then sealed
-    under the root key of that row; when a session is next opened, both are replaced by ones under the current root key.
-    So no look-up value needs an older root key than the credentials, and `Backend.root_key_versions`, which reads only
-    the key versions of credentials, covers both.
+    under the root key of that row; when a session is next opened, the credentials and the look-up values are replaced
+    under the current root key. So no look-up value needs an older root key than the credentials, and
+    `Backend.root_key_versions`, which reads only the key versions of credentials, covers both.
     """
     if replaces:
         root_keys = root_keys.of(replaces.sealed)

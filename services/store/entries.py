@@ -60,13 +60,14 @@ class Entry:
     address: EmailAddress = field(repr=False)
     by: UsedMethod = BY_PASSWORD
     password_hash: str = field(default="", repr=False)  # the hash of a new password; "": none
-    # the throttle buckets that counted this attempt, and no longer count it once it succeeds
+    # the throttle buckets that counted this attempt; a successful attempt is subtracted from them again
     counted: tuple[str, ...] = field(default=(), repr=False)
     invitation: str = field(default="", repr=False)  # the code of an invitation, as it was typed
     confirmed: Confirmed | None = None  # how the address of a sign-up was confirmed
     # the identity that a sign-up begins with, or that a sign-in links to the account
     identity: LinkedIdentity | None = None
-    scope: ProofScope = ProofScope.FULL  # the account changes that this entry allows as a proof
+    # the account changes for which this entry counts as a proof
+    scope: ProofScope = ProofScope.FULL
     used: Identity | None = None  # the linked identity that the user signs in with
     # the secret of an authenticator app that is being set up, in hexadecimal; "": none
     secret: str = field(default="", repr=False)
@@ -91,7 +92,7 @@ class FactorEntry:
         return self.factors.recovery_hash(self.text) is not None
 
     def use(self, credentials: Credentials, *, is_required: bool) -> Credentials:
-        """Return *credentials* with the use of the factor recorded. Raise WrongFactor."""
+        """Return *credentials* with the use of the factor recorded. Raise WrongFactor if the text is not a valid code."""
         used = self.factors.use(credentials, self.text)
         if self.is_recovery:
             self.codes_left = len(used.recovery)
@@ -117,7 +118,7 @@ class PasskeyEntry:
     gives_recovery: bool = False  # true: *recovery* is stored, and must be shown to the user
 
     def use(self, credentials: Credentials, *, is_required: bool) -> Credentials:
-        """Return *credentials* with the use of their passkey recorded. *is_required*: the deployment requires a second factor.
+        """Return *credentials* with the use of this passkey recorded. *is_required*: the deployment requires a second factor.
 
         Raise PasskeyMissing, PasskeyRefused, PasskeyCopied.
         """
@@ -128,7 +129,7 @@ class PasskeyEntry:
         return use_passkey(credentials, self.credential_id, verify)
 
     def with_recovery(self, taken_back: Credentials) -> Credentials:
-        """Return *taken_back*, credentials with a restored former address, with new recovery codes if they have none."""
+        """Return the credentials *taken_back*, whose former address was restored; add recovery codes if they have none."""
         self.gives_recovery = not taken_back.recovery
         if not self.gives_recovery:
             return taken_back
@@ -159,7 +160,7 @@ class OpenStep:
     has_ended: bool = False
 
     def end(self) -> None:
-        """End the step, unless this object has ended it already. Raise StepEnded."""
+        """End the step, unless this object has ended it already. Raise StepEnded if another caller has ended it."""
         if not self.has_ended:
             self._end()
             self.has_ended = True
@@ -167,7 +168,7 @@ class OpenStep:
 
 @dataclass(frozen=True, slots=True)
 class WaitingEntry:
-    """An entry that waits for a second factor, and the account's credentials as they are stored, or will be after a restore."""
+    """An entry that waits for a second factor, and the account's credentials (for a restore: as they will be stored)."""
 
     entry: Entry
     user_id: UserId
@@ -220,9 +221,10 @@ class WaitingEntry:
     ) -> Entered:
         """Check the *factor*, end the step, then start the session.
 
-        *counted*: throttle buckets that counted this attempt, and no longer count it once it succeeds; *keeps_factor*: as
-        in `Accounts.change_password`; *gone*: marks of the passkeys and identities that a reset removes (kept.py);
-        *on_used*: called once the use of the factor is stored, after which a link or a reset may still fail.
+        *counted*: throttle buckets that counted this attempt (a successful attempt is subtracted again);
+        *keeps_factor*: as in `Accounts.change_password`; *gone*: marks of the passkeys and identities that a reset
+        removes (kept.py); *on_used*: called once the use of the factor is stored, after which a link or a reset may
+        still fail.
 
         Raise the errors of *factor* and FactorRequired (the step then stays open, unless it has already ended),
         StepEnded, and the errors of the sign-in, reset or restore.
@@ -387,7 +389,10 @@ class Enrolment:
         )
 
     def _enrolled(self, entry: Entry, step: OpenStep, credentials: Credentials) -> Credentials:
-        """Return the next generation of *credentials*, with the factor; end the step. Raise WrongFactor, StepEnded."""
+        """Return the next generation of *credentials*, with the factor; end the step.
+
+        Raise WrongFactor (wrong code), StepEnded.
+        """
         if credentials.wants_factor:  # another factor was set up meanwhile, and must be used
             raise StepEnded
         secret = bytes.fromhex(entry.secret)

@@ -35,7 +35,7 @@ class Factors:
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
 
     def confirmed(self, secret: bytes, entered: str) -> Factor:
-        """Return a new authenticator app with *secret*, confirmed by the code *entered*. Raise WrongFactor."""
+        """Return a new authenticator app with *secret*, confirmed by the code *entered*. Raise WrongFactor if it is wrong."""
         now = self.now().replace(microsecond=0)
         step = self.matching_step(secret, entered, now, 0)
         if step is None:
@@ -45,7 +45,7 @@ class Factors:
     def enrolled(
         self, credentials: Credentials, secret: bytes, entered: str, recovery: Sequence[str]
     ) -> Credentials:
-        """Return the next generation of *credentials*, with a new authenticator app (`confirmed`). Raise WrongFactor.
+        """Return the next generation of *credentials*, with a new authenticator app. Raise WrongFactor as `confirmed` does.
 
         *recovery*: the hashes of the recovery codes that replace the old ones.
         """
@@ -78,8 +78,8 @@ def given(
 
     *has_factor*: the use counts as a second factor. If another use was stored meanwhile, read the credentials and repeat *use*.
 
-    Raise RateLimited (a sign-in method changed meanwhile, or ten attempts met concurrent uses), and the errors of *use*
-    and *act*.
+    Raise RateLimited (a sign-in method changed meanwhile, or each of ten attempts failed because of a concurrent use),
+    and the errors of *use* and *act*.
     """
     for _ in range(_MOST_TRIES):
         used = use(checked.credentials)
@@ -121,12 +121,12 @@ def renewed(credentials: Credentials, recovery: Sequence[str]) -> Credentials:
 
 
 def turned_off(credentials: Credentials) -> Credentials:
-    """Return the next generation of *credentials*, without the authenticator app; taking back a former address restores it."""
+    """Return the next generation of *credentials*, without the app; taking back a former address restores the app."""
     return replace(credentials, factor=None, generation=credentials.generation + 1)
 
 
 def asking_passkey(credentials: Credentials, *, is_asked: bool) -> Credentials:
-    """Return the next generation of *credentials*, in which passkeys are (*is_asked*) or are not the required second factor.
+    """Return the next generation of *credentials*; *is_asked*: sign-ins require a passkey as the second factor from then on.
 
     Raise PasskeyMissing if the account has no passkey.
     """

@@ -28,7 +28,7 @@ class FileLock:
 
     @contextmanager
     def locked(self, seconds: float) -> Generator[None]:
-        """Hold the lock. Raise StoreBlocked if another process does not release it within *seconds*."""
+        """Hold the lock during a `with` block. Raise StoreBlocked if another process does not release it within *seconds*."""
         deadline = time.monotonic() + seconds
         while not self.try_lock():
             if time.monotonic() > deadline:

@@ -100,7 +100,7 @@ def only_provider(providers: Providers, address: EmailAddress) -> str | None:
 
 
 def check_way_in(providers: Providers, address: EmailAddress, provider: str | None = None) -> None:
-    """Raise OtherSignInNeeded if *address* must sign in through a provider other than *provider* (None: none is used)."""
+    """Raise OtherSignInNeeded if *address* must sign in through a provider other than *provider* (None: no provider)."""
     if only_provider(providers, address) not in (None, provider):
         raise OtherSignInNeeded
 
@@ -157,7 +157,7 @@ def linked(identities: Sequence[LinkedIdentity], new: LinkedIdentity) -> tuple[L
 def unlinked(
     identities: Sequence[LinkedIdentity], identity: Identity
 ) -> tuple[LinkedIdentity, ...]:
-    """Return a user's *identities* without *identity*. Raise NotFound."""
+    """Return a user's *identities* without *identity*. Raise NotFound if it is not among them."""
     left = tuple(one for one in identities if one.identity != identity)
     if len(left) == len(identities):
         raise NotFound
@@ -175,7 +175,7 @@ def renamed(
 def used(
     identities: Sequence[LinkedIdentity], identity: Identity, at: datetime
 ) -> tuple[LinkedIdentity, ...]:
-    """Return *identities* with *identity*'s last use set to *at*, the time (UTC) of a sign-in or a proof by it."""
+    """Return *identities* with *identity*'s last use set to *at*, the time (UTC) of a sign-in or proof with *identity*."""
     at = at.replace(microsecond=0)
     return tuple(
         replace(one, last_used_at=at) if one.identity == identity else one for one in identities
@@ -183,7 +183,10 @@ def used(
 
 
 def check_link(user_id: UserId, linked: FoundAccount | None) -> bool:
-    """Return True if the identity is to be linked to *user_id*, False if it is linked already. Raise IdentityTaken."""
+    """Return True if the identity is to be linked to *user_id*, False if it is linked already.
+
+    Raise IdentityTaken if it is another user's.
+    """
     if linked and linked.user_id != user_id:
         raise IdentityTaken
     return linked is None

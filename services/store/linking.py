@@ -27,7 +27,7 @@ Answer = TypeVar("Answer")
 
 
 def account_of(found: Found | None) -> FoundAccount | None:
-    """Return the account that was found, if any. If its credentials cannot be decrypted, it counts as unconfirmed."""
+    """Return the account that was found, if any. If its credentials cannot be decrypted, its address counts as unconfirmed."""
     if found is None or found.stored is None or found.stored.user_id is None:
         return None
     credentials = found.credentials
@@ -82,7 +82,7 @@ def rename(
 
 
 def noting_use(checked: Checked, identity: Identity | None, at: datetime) -> Checked:
-    """Return *checked*; if a second factor was used or set up, also record the use of *identity* in the credentials.
+    """Return *checked*; if a second factor was used or set up, also record the use of *identity* in its credentials.
 
     Otherwise, `given_identity` records the use. *identity*: the identity that the user signs in with, if any.
     """
@@ -120,7 +120,7 @@ def sign_in_linking(
     If the process is killed before the link, the identity is not linked, and no browser has the session's cookie.
     Raise the errors of `Accounts.sign_in` and `link`.
     """
-    if identity:  # raises TooManyIdentities before the sign-in stores anything
+    if identity:  # this check raises TooManyIdentities before the sign-in stores anything
         linked(checked.credentials.identities, identity)
     cookie, session = accounts.sign_in(checked, invitation, browser)
     on_begun(session)

@@ -5,7 +5,6 @@ No method receives the root key; some receive the keys for server proofs, which 
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import Protocol
@@ -51,7 +50,7 @@ class PresentKeys:
 
 
 def unchecked(needs: str, *names: str) -> dict[str, Finding]:
-    """Return, for each check in *names*, a finding that it was skipped because it needs *needs*."""
+    """Return a finding for each check in *names*: the check was skipped, because it needs *needs*."""
     return dict.fromkeys(names, (Mark.UNKNOWN, f"not checked: needs {needs}"))
 
 
@@ -78,7 +77,7 @@ def judge_lookups(faults: Mapping[str, Collection[LookupFault]]) -> Finding:
 
 
 def judge_ways_in(left_out: Sequence[str]) -> Finding:
-    """Return the finding about accounts without a sign-in method that works; *left_out*: the users' names."""
+    """Return the finding about accounts without a sign-in method that works; *left_out*: the names of their users."""
     if not left_out:
         return Mark.OK, "each account has one that works here"
     text = f"{len(left_out)} accounts have none that works here ({few_names(left_out)})"
@@ -103,10 +102,6 @@ class UserCaps:
     daily_cap_micro: int
     monthly_cap_micro: int
     daily_cap_tokens: int | None  # None: no cap
-
-
-# rows of services/store/tables, keyed by table name, each with its user's id (None: a row of a shared table)
-CopiedRows = Mapping[str, Sequence[tuple[UserId | None, object]]]
 
 
 class Operator(Protocol):
@@ -161,7 +156,10 @@ class Operator(Protocol):
         ...
 
     def repair_sign_in(self, user_id: UserId, email: EmailAddress, password: str) -> None:
-        """Make Supabase Auth accept *email* and the managed *password*; end the account's sessions. Raise BadInput."""
+        """Make Supabase Auth accept *email* and the managed *password*; end the account's sessions.
+
+        Raise BadInput (no such account).
+        """
 
     def set_caps(self, email: EmailAddress | None, changes: Mapping[str, int | None]) -> UserCaps:
         """Change limits of an account, or (None) of new accounts; return all limits. Raise BadInput (no such account)."""
@@ -171,15 +169,4 @@ class Operator(Protocol):
         """Copy the store to the file *target*, and record the time.
 
         Raise BadInput, which names another way to make a backup, if this store cannot be copied to a file.
-        """
-
-    def load(
-        self,
-        proof_keys: Mapping[int, bytes],
-        make: Callable[[datetime], CopiedRows],
-        managed_password: Callable[[StoredCredentials], str],
-    ) -> None:
-        """Store, in one transaction, the rows that *make* returns for the store's current time; ids stay unchanged.
-
-        *managed_password* returns the managed password of the given credentials. Raise BadInput if accounts exist.
         """

@@ -24,14 +24,17 @@ def added(passkeys: Passkeys, new: Passkey) -> Passkeys:
 
 
 def renamed(passkeys: Passkeys, credential_id: bytes, name: str) -> Passkeys:
-    """Return *passkeys*, with the one of *credential_id* renamed to *name*. Raise PasskeyMissing, BadName."""
+    """Return *passkeys*, with the passkey *credential_id* renamed to *name*. Raise PasskeyMissing, BadName."""
     before = find(passkeys, credential_id)
     after = replace(before, name=checked_name(name))
     return replace(passkeys, each=tuple(after if one is before else one for one in passkeys.each))
 
 
 def removed(passkeys: Passkeys, credential_id: bytes) -> Passkeys:
-    """Return *passkeys* without *credential_id*; if none is left, set `is_factor` to False. Raise PasskeyMissing."""
+    """Return *passkeys* without the passkey *credential_id*; if none is left, set `is_factor` to False.
+
+    Raise PasskeyMissing.
+    """
     gone = find(passkeys, credential_id)
     left = tuple(one for one in passkeys.each if one is not gone)
     return replace(passkeys, each=left, is_factor=passkeys.is_factor and bool(left))

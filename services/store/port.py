@@ -1,6 +1,6 @@
-"""The upper port, which chat and pages use: plain text in, domain values out, each object bound to one user.
+"""The upper port, which chat and pages use: plain texts in, domain values out. Each object is bound to one user.
 
-All methods raise SignedOut and StoreUnavailable; docstrings name the other errors.
+All methods may raise SignedOut and StoreUnavailable; docstrings name the other errors.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -72,7 +72,7 @@ class Turns(Protocol):
         """Begin to read a conversation in the background for a later `read`, unless it is cached."""
 
     def read(self, conversation_id: ConversationId) -> tuple[Thread, OpenTurn | None]:
-        """Return the stored conversation, and its newest turn if that is open, or if its process died and left a partial reply.
+        """Return the stored conversation, and its newest turn if the turn is open, or has a partial reply to recover.
 
         If the newest turn ended without a reply, the thread's `missing_reply` describes that turn.
 
@@ -148,10 +148,10 @@ class Conversations(Protocol):
         ...
 
     def rename(self, conversation_id: ConversationId, title: str) -> None:
-        """Replace the title. Raise BadInput."""
+        """Replace the title. Raise BadInput if *title* is empty or too long."""
 
     def give_title(self, conversation_id: ConversationId, title: str) -> bool:
-        """Replace the preliminary title, the prompt's first words, with the model's *title*; return False if another is set."""
+        """Replace a title made of the prompt's first words with the model's *title*; keep any other title, and return False."""
         ...
 
     def pin(self, conversation_id: ConversationId, *, is_pinned: bool = True) -> None: ...
@@ -188,7 +188,7 @@ class Conversations(Protocol):
         """Undo `start_anew`."""
 
     def instructions(self, conversation_id: ConversationId) -> str | None:
-        """Return the conversation's own instructions. Raise Tampered."""
+        """Return the conversation's own instructions. Raise Tampered if they cannot be decrypted."""
         ...
 
     def set_instructions(
@@ -207,7 +207,7 @@ class Conversations(Protocol):
 
 
 class Messages(Protocol):
-    """Changes to one user's stored messages. All methods raise NotFound."""
+    """Changes to one user's stored messages. All methods may raise NotFound for a missing conversation."""
 
     def edit_reply(self, thread: Thread, reply: Message, text: str) -> None:
         """Store *text* as another version of *reply*. Raise Stale, Busy, Tampered."""
@@ -237,7 +237,7 @@ class Messages(Protocol):
 
 
 class Attachments(Protocol):
-    """Files attached to one user's prompts, stored in sealed pieces. All methods raise NotFound."""
+    """Files attached to one user's prompts, stored in sealed pieces. All methods may raise NotFound."""
 
     def put_piece(
         self,
@@ -258,7 +258,7 @@ class Attachments(Protocol):
     def read(
         self, conversation_id: ConversationId, message: Message, attachment: Attachment
     ) -> Iterator[bytes]:
-        """Yield the pieces of an *attachment* of *message*. Raise Tampered if one is missing or differs."""
+        """Yield the pieces of an *attachment* of *message*. Raise Tampered if a piece is missing or was changed."""
         ...
 
 
@@ -350,7 +350,7 @@ class Corpus(Protocol):
     def some(
         self, asked: Mapping[MessageId, ConversationId]
     ) -> Mapping[MessageId, tuple[ConversationId, Message]]:
-        """Return those of the messages *asked* that exist and are authentic, with the ids of their conversations."""
+        """Return the messages *asked* that exist and are authentic, with the ids of their conversations."""
         ...
 
     def search_texts(self, ids: Iterable[ConversationId]) -> Mapping[ConversationId, SearchText]:
@@ -368,7 +368,7 @@ class Corpus(Protocol):
 class UserFigures(Protocol):
     """Usage, account changes, and counts of stored rows of one user; none of these figures is encrypted.
 
-    Days begin at midnight UTC. All methods raise SignedOut and StoreUnavailable.
+    Days begin at midnight UTC. All methods may raise SignedOut and StoreUnavailable.
     """
 
     def report(self, first_day: date, last_day: date) -> UsageReport:

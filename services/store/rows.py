@@ -1,7 +1,7 @@
 """The lower port, which each store implements: sealed rows of one user; each write is one atomic call.
 
 Bodies, titles, keys and heads are sealed above this port; a store sees ids, order, sizes and times. All methods
-raise SignedOut and StoreUnavailable; docstrings name the other errors.
+may raise SignedOut and StoreUnavailable; docstrings name the other errors.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -245,7 +245,7 @@ class Rows(Ledger, Protocol):
     def change_conversation(
         self, conversation_id: ConversationId, changes: ConversationChanges
     ) -> bool:
-        """Apply the changes; return False if the model's title must not replace the current one. Raise NotFound, SpaceGone."""
+        """Apply the changes; return False if the title stays, because the user has set it. Raise NotFound, SpaceGone."""
         ...
 
     def discard_conversation(self, conversation_id: ConversationId, seconds: int) -> None:

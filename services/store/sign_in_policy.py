@@ -1,4 +1,4 @@
-"""The sign-in rules of a deployment, which decide what sign-in methods in a user's credentials work. Pure functions."""
+"""The sign-in rules of a deployment, which decide which of a user's sign-in methods are accepted. Pure functions."""
 
 from collections.abc import Iterator
 from contextlib import suppress
@@ -125,7 +125,7 @@ class SignInPolicy:
         )
 
     def check_left(self, before: Credentials, after: Credentials) -> None:
-        """Raise LastWayIn if a sign-in method of the credentials *before* works on this deployment, but none of *after*."""
+        """Raise LastWayIn if this deployment accepts a sign-in method of the credentials *before*, but no method of *after*."""
         if self.has_way_in(before) and not self.has_way_in(after):
             raise LastWayIn
 

@@ -62,10 +62,10 @@ Contents = TypeVar("Contents")
 class Steps:
     """Begins and ends steps, and counts attempts to complete them. Any thread may call any method.
 
-    All methods raise StoreUnavailable.
+    All methods may raise StoreUnavailable.
 
-    `attempt`, `end` and `renew` raise StepEnded if the step has expired, has ended or has no attempts left, or was begun
-    with another kind, in another browser or in another session.
+    `attempt`, `end` and `renew` raise StepEnded if the step has expired, has ended or has no attempts left, or was
+    begun as another kind of step, in another browser or in another session.
     """
 
     backend: Backend
@@ -133,7 +133,7 @@ class Steps:
         session: AppSession | None,
         change: Callable[[str], str],
     ) -> Step:
-        """Replace a step's contents with the result of *change*, reset its attempts, and return it; the expiry stays unchanged.
+        """Replace a step's contents with the result of *change*, reset its attempts, but not its expiry, and return the step.
 
         The step is ended first, so that only one of several callers (including callers of `end`) succeeds.
         """

@@ -88,7 +88,7 @@ class PutPiece:
     conversation_id: ConversationId
     message_id: MessageId
     attachment_id: AttachmentId
-    number: int  # numbered from 1 to 1,000
+    number: int  # the piece's number, from 1 to 1,000
     piece_body: Sealed = field(repr=False)
 
 
@@ -106,7 +106,10 @@ class EditReply:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DiscardMessages:
-    """Messages and facts to delete, and the head without the messages. The summary is deleted unless it equals *kept_summary*."""
+    """Messages and facts to delete, and the head without these messages.
+
+    The summary is deleted unless it equals *kept_summary*.
+    """
 
     conversation_id: ConversationId
     expected_rev: int

@@ -60,7 +60,7 @@ class Shared:
         model_settings: CachedRead[ModelSettings],
         close_tabs: Callable[[SessionId], object] = lambda _: None,
     ) -> None:
-        """*models* returns the models, and may block until they are ready."""
+        """*models*: a function that returns the deployment's models, and may block until they are ready."""
         self._close_tabs = close_tabs
         self.model_settings = model_settings
         self.backend, self.account_bytes = accounts.backend, chosen.account_bytes
@@ -95,19 +95,19 @@ class Shared:
     def find(self, session_id: SessionId) -> "UserServices | None":
         """Return the services of a session; None if this process has not opened it, or knows that it has ended.
 
-        Raise StoreUnavailable.
+        Raise StoreUnavailable if no check of the session has succeeded for ten minutes.
         """
         return self._users.get(session_id) if self.session_cache.by_id(session_id) else None
 
     def user_of(self, session: AppSession) -> "UserServices":
-        """Return the services of the session's user. Raise SignedOut, StoreUnavailable."""
+        """Return the services of the session's user. Raise SignedOut if the session has ended; may raise StoreUnavailable."""
         user = self.find(session.id)
         if user is None:
             raise SignedOut
         return user
 
     def store_of(self, session: AppSession, conversation_id: ConversationId | None) -> Store:
-        """Return the store of a conversation: a temporary chat's or the user's. Raise SignedOut, StoreUnavailable."""
+        """Return the store of a conversation: a temporary chat's store or the user's. May raise SignedOut or StoreUnavailable."""
         temporary = conversation_id and self.temporary.find(session.id, conversation_id)
         return (temporary or self.user_of(session)).store
 
@@ -118,7 +118,7 @@ class Shared:
     def drop_caches(self, user_id: UserId) -> None:
         """Drop the cached text of a user by replacing the services of all their sessions.
 
-        Temporary chats stay, because they are stored nowhere else. A call in progress keeps its text until it ends.
+        Temporary chats are kept, because they are stored nowhere else. A call in progress keeps its text until it ends.
         Raise Busy if a reply is streaming.
         """
         if self.live_turns.coming(user_id):
@@ -135,8 +135,8 @@ class Shared:
     def stop_turns_of(self, user_id: UserId) -> None:
         """Stop the live turns of a user, and wait until they are stored and settled.
 
-        The wait is at most two seconds, and two more for temporary chats. The temporary chats themselves stay, because
-        their sessions may continue.
+        The wait is at most two seconds, and two more for temporary chats. The temporary chats themselves are kept,
+        because their sessions may continue.
         """
         devices = {user.session.id for user in self._services_of(user_id)}
         self.temporary.stop(owners=devices)
@@ -148,8 +148,8 @@ class Shared:
     ) -> Generator[None]:
         """Stop the live turns of the sessions that *is_meant* selects, and wait up to *within* seconds until they are stored.
 
-        During the block these sessions begin no turn; after it, those that have ended are forgotten. *caller* is the session
-        in which the user ends them; it is checked first. Raise SignedOut, StoreUnavailable.
+        The sessions cannot begin turns until the `with` block ends; then, ended sessions are forgotten. *caller* is the session
+        from which the user ends other sessions; if it has ended itself, raise SignedOut. May raise StoreUnavailable.
         """
         self.session_cache.confirm(caller)
         every = [user.session for user in list(self._users.values())]
@@ -170,7 +170,7 @@ class Shared:
             user.outdate_sign_in_details()
 
     def read_ahead(self, cookie: Cookie, conversation_id: ConversationId | None) -> None:
-        """Open the session of *cookie*, and start reading the data that its next page needs. Raise StoreUnavailable."""
+        """Open the session of *cookie*, and start reading the data that its next page needs. May raise StoreUnavailable."""
         session = self.session_cache.find(cookie)
         if session and conversation_id and (user := self._users.get(session.id)):
             user.store.turns.read_ahead(conversation_id)
@@ -236,7 +236,7 @@ class UserServices(ChatParts):
     def __init__(self, session: AppSession, shared: Shared) -> None:
         self.session, self._shared = session, shared
         self.user_id = session.user_id
-        # the bytes that the user may store, or None for no limit
+        # maximum bytes that the user may store; None: no limit
         self.account_bytes = shared.account_bytes
         first = session.backend.first_page()
         self._rows = session.backend.rows(shared.account_bytes, first)
@@ -265,7 +265,8 @@ class UserServices(ChatParts):
             search=Search(store.corpus),
         )
         super().__init__(chat)
-        if first:  # the session's start has read this data already: use it while it is fresh
+        # the call that began the session has read this data already: use it while it is fresh
+        if first:
             self._account.read_ahead(lambda: first.account)
             self.read_ahead()
 
@@ -275,7 +276,7 @@ class UserServices(ChatParts):
 
     @property
     def sign_in_details(self) -> SignInDetails:
-        """The sign-in details of the user, at most a few seconds old. Raise SignedOut, StoreUnavailable, Tampered."""
+        """The sign-in details of the user, at most a few seconds old. May raise SignedOut, StoreUnavailable or Tampered."""
         return self._sign_in_details.get()
 
     def outdate_sign_in_details(self) -> None:
@@ -312,13 +313,13 @@ class UserServices(ChatParts):
     def notices(self) -> list[AccountNotice]:
         """The notices that this session shows, newest first, as of the last read of the account.
 
-        Raise SignedOut, StoreUnavailable.
+        May raise SignedOut or StoreUnavailable.
         """
         account, keys = self._account.last or self.account, self.session.user_keys
         return [opened_notice(keys, self.user_id, row) for row in account.notices]
 
     def dismiss_notices(self, notices: Collection[UUID]) -> None:
-        """Delete *notices*, which are ids, so that no device shows them. Raise SignedOut, StoreUnavailable."""
+        """Delete the notices with the ids *notices*, which no device shows any more. May raise SignedOut or StoreUnavailable."""
         self.session.backend.dismiss_notices(notices)
 
         def dismissed(account: Account) -> Account:
@@ -336,13 +337,13 @@ class UserServices(ChatParts):
     def poll(self, place: OpenPlace) -> Revisions:
         """Return the newest revisions of the data that a tab shows, and mark cached data with other revisions as outdated.
 
-        Raise SignedOut, StoreUnavailable.
+        May raise SignedOut or StoreUnavailable.
         """
         found = self.conversations.poll(place)
         self.note_revisions(found.preferences, found.settings)
         settings = self._shared.model_settings
         if settings.last and settings.last.revision == found.settings:
-            settings.confirm()  # marks the cached value as fresh, because a turn would otherwise wait for a read
+            settings.confirm()  # otherwise, the next turn would wait until the settings are read again
         else:
             settings.read()
         account = self._account.last
@@ -363,7 +364,7 @@ class UserServices(ChatParts):
         self._shared.drop_caches(self.user_id)
 
     def begin_export(self, zone: tzinfo) -> FullExport:
-        """Begin an export of all stored data of the user, with times in *zone*. Raise SignedOut, StoreUnavailable."""
+        """Begin an export of all stored data of the user, with times in *zone*. May raise SignedOut or StoreUnavailable."""
         self.export = FullExport(sealed_store(self._rows, self.session.user_keys), zone)
         return self.export
 
@@ -374,9 +375,10 @@ class UserServices(ChatParts):
         is_there: Callable[[], bool],
         in_place_of: TemporaryChat | None = None,
     ) -> TemporaryChat:
-        """Begin a temporary chat, of which only the cost is stored. It ends once *is_there* returns False: its page is closed.
+        """Begin a temporary chat, of which only the cost is stored.
 
-        The chat has live turns and a search index of its own, so that no shared object contains its text.
+        The chat ends soon after its page is closed, which *is_there* reports by returning False. The chat has its own live
+        turns and search index, so that no shared object contains its text.
         """
         rows = TemporaryRows(self._rows)
         chat_id = in_place_of.id if in_place_of else ConversationId(uuid4())
@@ -405,6 +407,6 @@ class UserServices(ChatParts):
     def account(self) -> Account:
         """The user's account, at most a few seconds old, or older while the database is unreachable.
 
-        Raise SignedOut, StoreUnavailable.
+        Raise SignedOut if the session has ended, StoreUnavailable if the account was never read.
         """
         return self._account.get()

@@ -1,4 +1,4 @@
-"""Listing and signing out the devices on which a user is signed in."""
+"""The devices on which a user is signed in: listing them, and signing them out."""
 
 import time
 from collections.abc import Callable
@@ -18,12 +18,12 @@ Answer = TypeVar("Answer")
 class Devices:
     """Lists and signs out the devices of a session's user. Any thread may call any method.
 
-    All members raise SignedOut, StoreUnavailable.
+    Each method may raise SignedOut or StoreUnavailable.
     """
 
     session: AppSession = field(repr=False)
     # `Shared.ending` with `session` as the caller: stops the live turns of the sessions that the predicate selects, and
-    # waits up to the given seconds; inside the context these sessions begin no turn, after it ended ones are forgotten
+    # waits up to the given seconds; until the context ends, these sessions begin no turns; then, ended ones are forgotten
     ending: Callable[[Callable[[AppSession], bool], float], AbstractContextManager[None]]
     # the longest wait until replies are stored, before the sessions end
     longest_seconds: float = 5.0
@@ -46,16 +46,25 @@ class Devices:
         ]
 
     def end(self, session_id: SessionId) -> int:
-        """Stop a session's replies and end the session; return 1, or 0 if the user has no such session. Raise ProofNeeded."""
+        """Stop a session's replies and end the session; return 1, or 0 if the user has no such session.
+
+        Raise ProofNeeded if the user has given no proof in the last ten minutes.
+        """
         end = self.session.backend.end_device
         return self._end(session_id, lambda one: one.id == session_id, lambda: end(session_id))
 
     def end_others(self) -> int:
-        """Stop the replies of all sessions except this one, and end them; return their number. Raise ProofNeeded."""
+        """Stop the replies of all other sessions, and end these sessions; return their number.
+
+        Raise ProofNeeded if the user has given no proof in the last ten minutes.
+        """
         return self.end_others_by(self.session.backend.end_other_devices)
 
     def end_others_by(self, end: Callable[[], Answer]) -> Answer:
-        """Stop the replies of all other sessions, then call *end* to end these sessions; return the result. Raise ProofNeeded."""
+        """Stop the replies of all other sessions, then call *end*, which ends these sessions; return its result.
+
+        Raise ProofNeeded if the user has given no proof in the last ten minutes.
+        """
         own = self.session.id
         return self._end(None, lambda one: one.id != own, end)
 
@@ -72,7 +81,7 @@ class Devices:
         """
         backend, user_id = self.session.backend, self.session.user_id
         ends_at = time.monotonic() + self.longest_seconds
-        # called first, because it may be refused; then no turn is stopped
+        # called before `ending`, so that no live turn is stopped if the database refuses this call
         streaming = backend.stop_turns(session_id)
         with self.ending(
             lambda one: one.user_id == user_id and is_meant(one), self.longest_seconds

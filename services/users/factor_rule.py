@@ -1,4 +1,4 @@
-"""The setting of a deployment that every account needs a second factor."""
+"""The rule of a deployment that every account needs a second factor: reading and changing it."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -11,7 +11,7 @@ from services.store.backend import SignUpState
 
 @dataclass(frozen=True, slots=True)
 class FactorRule:
-    """Reads the rule, and lets an admin change it; changes by other users raise AdminsOnly.
+    """Reads the rule that every account needs a second factor. Admins may change it; for others, a change raises AdminsOnly.
 
     Any thread may call any method.
     """
@@ -32,10 +32,10 @@ class FactorRule:
 
         Before that, the replies of all other sessions in this process are stopped, stored and settled; a sweep settles the
         replies of ended sessions in other processes.
-        Raise ProofNeeded, or FactorNeeded if the admin's account has no second factor.
+        Raise ProofNeeded if the admin has given no recent proof, FactorNeeded if their account has no second factor.
         """
         own = self.session.id
-        self._check()  # called first, because it may be refused; then no turn is stopped
+        self._check()  # checked first, so that no turn is stopped if the check raises an error
         with self.ending(lambda one: is_on and one.id != own, self.longest_seconds):
             self.session.backend.administration.require_factor(is_on=is_on)
         self.cached.outdate()

@@ -22,7 +22,7 @@ _Written = tuple[ConversationExport, Mapping[str, str]]
 
 
 def read_export(store: Store, conversation_id: ConversationId) -> ConversationExport:
-    """Return a conversation with all stored data of its turns. Raise NotFound, Tampered, SignedOut, StoreUnavailable."""
+    """Return a conversation with all stored data of its turns. May raise NotFound, Tampered, SignedOut or StoreUnavailable."""
     thread, unfinished = store.turns.read(conversation_id)
     return ConversationExport(
         thread=thread,
@@ -35,20 +35,20 @@ def read_export(store: Store, conversation_id: ConversationId) -> ConversationEx
 
 
 class FullExport:
-    """The export of *store* as the bytes of a zip file; times in readable files are in *zone*.
+    """The export of *store* as the bytes of a zip file; its readable files state times in the time zone *zone*.
 
-    Only a few conversations are in memory at a time. The export has *store* for itself, so that it does not fill the
-    caches of pages. One thread iterates over `parts`; other threads read ahead; any thread may read the progress.
+    Only a few conversations are in memory at a time. No other object uses *store*, so the export does not fill the
+    caches that pages use. One thread iterates over `parts`; other threads read ahead; any thread may read the progress.
     """
 
     def __init__(self, store: Store, zone: tzinfo) -> None:
-        """Read the ids of the conversations. Raise SignedOut, StoreUnavailable."""
+        """Read the ids of the conversations. May raise SignedOut or StoreUnavailable."""
         self._store, self._zone, self._began = store, zone, datetime.now(UTC)
         # sorted: files with equal titles are numbered in this order, which is then the same in each export
         self._ids = sorted(store.corpus.conversations())
         self._unreadable: list[str] = []
         self.total, self.done = len(self._ids), 0
-        # true also before the first part is sent, because a browser may never request the file
+        # true until the first part is sent, too, because a browser may never request the file
         self.is_over = True
 
     def parts(self) -> Iterator[bytes]:
@@ -87,7 +87,7 @@ class FullExport:
             self.is_over = True
 
     def _conversations(self) -> Iterator[_Written]:
-        """Yield each conversation with its files, while others are read ahead. Omit deleted and unreadable conversations."""
+        """Yield each conversation with its files, while threads read the next ones. Omit deleted and unreadable conversations."""
         ahead = deque[Future[_Written | None]]()
         for number in range(self.total + _AHEAD):
             if number < self.total:

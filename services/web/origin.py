@@ -2,13 +2,12 @@
 
 from dataclasses import dataclass
 from ipaddress import IPv6Address, IPv6Network, ip_address
-from urllib.parse import urlsplit
 
 from starlette.requests import HTTPConnection
 from starlette.responses import Response
 
 from services.domain.browsers import BrowserName, browser_name
-from services.domain.hosts import is_localhost
+from services.domain.hosts import is_independent_of_dns
 from services.domain.passkeys import RelyingParty, relying_party
 from services.rules.accounts import STEP_LIFE
 from services.store.accounts import Cookie
@@ -41,7 +40,7 @@ class Origin:
         """
         headers, scheme = connection.headers, connection.scope["scheme"]
         host, origin = headers.get("host", ""), headers.get("origin")
-        if self.url is None and not _is_independent_of_dns(host, is_loopback=self.is_alone):
+        if self.url is None and not is_independent_of_dns(host, is_loopback=self.is_alone):
             return False
         if scheme in ("ws", "wss"):
             scheme = scheme.replace("ws", "http")
@@ -103,7 +102,7 @@ class Origin:
     ) -> None:
         """Set the *cookie* that identifies the browser's pending steps; it expires with the step.
 
-        None: delete it, which ends all steps.
+        If *cookie* is None, delete the browser's cookie, which ends all steps.
         """
         seconds = int(STEP_LIFE.total_seconds()) if cookie else 0
         self.set_cookie(answer, request, "step", str(cookie or ""), seconds)
@@ -150,22 +149,3 @@ def networks_of(address: str) -> tuple[Network, ...]:
         return (Network(str(ipv4)),)
     small, large = (str(IPv6Network((int(ip), length), strict=False)) for length in (64, 56))
     return Network(small), Network(large, 8)
-
-
-def is_loopback(host: str) -> bool:
-    """Return True if *host*, perhaps with a port, is this machine."""
-    return _is_independent_of_dns(host, is_loopback=True)
-
-
-def _is_independent_of_dns(host: str, *, is_loopback: bool) -> bool:
-    """Return True if *host* is localhost or an IP address; with *is_loopback*, only if it is an address of this machine.
-
-    Any other name could be pointed at this server by DNS rebinding.
-    """
-    try:
-        name = urlsplit(f"//{host}").hostname or ""
-        if is_localhost(name):
-            return True
-        return ip_address(name).is_loopback or not is_loopback
-    except ValueError:
-        return False

@@ -26,14 +26,7 @@ from services.store.steps import Step, Steps, read_contents
 from services.users import Shared
 from services.web.attempts import Attempts
 from services.web.current_session import SentForm, current_session, is_signed_in
-from services.web.forms import (
-    all_fields,
-    local_path,
-    other_site,
-    read_step_id,
-    with_query,
-    with_reason,
-)
+from services.web.forms import all_fields, local_path, read_step_id, with_query, with_reason
 from services.web.origin import Origin
 from services.web.shown_once import codes_were_shown
 
@@ -69,17 +62,17 @@ class PasskeyFlow(Protocol):
     """A use of passkeys, such as sign-in: the WebAuthn options for the browser, and the action after its response is verified."""
 
     name: ClassVar[str]  # value of the form field `use`
-    # True: steps for this purpose belong to the session of a signed-in user; False: to no session
+    # True: steps for this purpose belong to the session of a signed-in user; False: they belong to no session
     needs_session: ClassVar[bool]
 
     def offer(self, asked: Asked, challenge: bytes) -> Offer:
-        """Return the options for *challenge*. This call blocks. Raise an AppError."""
+        """Return the options for *challenge*. This call blocks. Raise an AppError if the request is refused."""
         ...
 
     async def finish(self, asked: Asked, given: Given) -> Response:
         """Verify the browser's response, and perform this purpose's action.
 
-        Raise an AppError; SignedOut: the session has ended in the meantime.
+        Raise an AppError if the response or the action is refused; SignedOut: the session has ended in the meantime.
         """
         ...
 
@@ -115,8 +108,6 @@ class PasskeyRoutes:
 
     async def _offer(self, request: Request) -> Response:
         """Begin a step, and return its challenge and options as JSON."""
-        if not self.origin.is_same_origin(request):
-            return other_site()
         form = await all_fields(request)
         flow = self._flow(form)
         if flow is None:
@@ -153,8 +144,6 @@ class PasskeyRoutes:
 
     async def _take(self, request: Request) -> Response:
         """Verify the browser's response, and perform the purpose's action; after a refusal, redirect to the page with the form."""
-        if not self.origin.is_same_origin(request):
-            return other_site()
         form = await all_fields(request)
         flow, target = self._flow(form), local_path(form.get("next", ""))
         if flow is None:

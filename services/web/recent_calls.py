@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 
 from services.domain.health import ModelCalls, SignInFailure
+from services.domain.model_failures import ModelFailure
 
 _CALLS, _FAILED_SIGN_INS = 50, 1000
 _SIGN_IN_FAILURES = {
@@ -36,7 +37,7 @@ class RecentCalls:
             self._failed_sign_ins.append((datetime.now(UTC), failure))
 
     def failed_sign_ins(self) -> dict[SignInFailure, list[datetime]]:
-        """Return the times of the last sign-in failures by kind, oldest first, without kinds that did not occur."""
+        """Return the times of the last sign-in failures, oldest first, keyed by kind; only kinds that occurred are keys."""
         times = defaultdict[SignInFailure, list[datetime]](list)
         for at, failure in [*self._failed_sign_ins]:
             times[failure].append(at)
@@ -45,7 +46,7 @@ class RecentCalls:
     def summary(self) -> ModelCalls:
         calls = list(self._calls)
         waits = [ms for _, call in calls if isinstance(ms := call["first_token_ms"], int)]
-        failures = [(at, str(call["failure"])) for at, call in calls if call["failure"]]
+        failures = [(at, ModelFailure(call["failure"])) for at, call in calls if call["failure"]]
         failed_at, failure = failures[-1] if failures else (None, None)
         return ModelCalls(
             calls=len(calls),

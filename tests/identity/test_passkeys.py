@@ -27,7 +27,7 @@ from services.identity.passkeys import (
     verify_assertion,
     verify_creation,
 )
-from services.web.form_limit import LONGEST_FORM
+from services.web.form_guard import LONGEST_FORM
 from tests.passkeys import (
     ATTESTED,
     ELIGIBLE,

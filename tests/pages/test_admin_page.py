@@ -9,10 +9,12 @@ from types import SimpleNamespace
 import pytest
 
 from pages._admin.users import delete_dialog, suspend_dialog
+from pages._parts import words
 from services import bootstrap
 from services.domain import AccountRole, Purpose
 from services.domain.accounts import RetentionPreview, UserOrder
 from services.domain.health import Abilities, MailHealth, StoreHealth
+from services.domain.model_failures import ModelFailure
 from services.domain.usage import DayUsage, PurposeUsage, UsageReport
 from services.errors import AdminsOnly, LastAdmin, NotFound, StoreUnavailable
 from tests.fakes import MAYA, FakePerson, ScriptedModel, a_person, an_entry
@@ -624,7 +626,7 @@ def test_owner_is_warned_of_chats_that_expire(open_app, ruth, database):
 
 def test_health_shows_each_part(open_tab, ruth, monkeypatch):
     calls = bootstrap.current_app().recent_calls
-    for failure, ms in ((None, 120), ("ModelUnavailable", None)):
+    for failure, ms in ((None, 120), (ModelFailure.GARBLED, None)):
         calls.record("turn.finished", {"first_token_ms": ms, "failure": failure})
     monkeypatch.setattr(ruth.administration, "health", lambda: HEALTH)
 
@@ -635,8 +637,12 @@ def test_health_shows_each_part(open_tab, ruth, monkeypatch):
     assert shown["Max rows per response"] == "500"
     assert (shown["Recent calls"], shown["Failed calls"]) == ("2", "1")
     assert shown["Time to first token (median)"] == "0.12 s"
-    assert shown["Last error"].startswith("ModelUnavailable, ")
+    assert shown["Last error"].startswith("unreadable response, ")
     assert not app.warning
+
+
+def test_each_failure_of_a_model_has_words():
+    assert words.MODEL_FAILURES.keys() == {*ModelFailure}
 
 
 def test_health_of_a_store_without_an_api_shows_no_time_for_one(open_tab, ruth, monkeypatch):
@@ -671,7 +677,7 @@ def test_health_shows_mail_where_it_is_set(open_tab, ruth, monkeypatch):
         at_most=1000,
         for_known=200,
         waiting=3,
-        last_failure="TimeoutError",
+        last_failure="login refused by the server",
         last_failed_at=failed_at,
     )
     bootstrap.current_app().mailer = SimpleNamespace(health=lambda: mail)
@@ -681,7 +687,7 @@ def test_health_shows_mail_where_it_is_set(open_tab, ruth, monkeypatch):
     shown = {metric.label: metric.value for metric in app.metric}
     assert shown["Last hour"] == "12 of 1,000"
     assert (shown["Only for known devices"], shown["Waiting"]) == ("200", "3")
-    assert shown["Last failed attempt"].startswith("TimeoutError, ")
+    assert shown["Last failed attempt"].startswith("login refused by the server, ")
     assert warnings(app) == []
 
     ruth.auth_confirms = True

@@ -18,6 +18,7 @@ from uuid import uuid4
 
 import httpx
 import pytest
+from click.testing import CliRunner
 from pydantic import SecretStr
 from starlette.applications import Starlette
 from starlette.testclient import TestClient
@@ -39,6 +40,7 @@ from services.embedded.reports import IS_HTTP, NEW_STORE, SHARED_ADDRESS, Failed
 from services.errors import Misconfigured, ProxyUnusable, StoreUnavailable
 from services.identity.mailer import open_mailer
 from services.llm import Models, Offer
+from services.operate.__main__ import operate
 from services.settings import Settings
 from services.store.accounts import AppSession, Cookie
 from services.store.device_names import NewDevice
@@ -595,6 +597,26 @@ def test_start_warns_of_one_address_behind_a_proxy(of_file, capsys, public, prox
     deployment.read_deployment("http://localhost:8501").tables.close()
 
     assert (SHARED_ADDRESS.sentence in capsys.readouterr().out) is is_told
+
+
+@pytest.mark.parametrize(
+    ("public", "told"),
+    [
+        (None, []),
+        ("http://chat.lan", [IS_HTTP.sentence]),
+        ("https://chat.example.org", [SHARED_ADDRESS.sentence]),
+    ],
+)
+def test_check_warns_of_the_address_as_the_start_does(of_file, public, told):
+    of_file(DAYBOOK_SIGN_IN="local", **({"DAYBOOK_URL": public} if public else {}))
+    deployment.read_deployment("http://localhost:8501").tables.close()
+
+    lines = [
+        line.split(maxsplit=2)
+        for line in CliRunner().invoke(operate, ["check"]).output.splitlines()
+    ]
+
+    assert [text for mark, name, text in lines if (mark, name) == ("note", "address")] == told
 
 
 def imported(folder, *arguments):

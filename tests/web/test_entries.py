@@ -287,17 +287,6 @@ def test_step_that_ended_before_a_failure_is_not_offered_again(maya, monkeypatch
     assert answer == {"c": "1", "reason": "unavailable"}
 
 
-def test_form_of_another_site_is_refused(maya):
-    browser = maya.begins()
-    theirs = maya.site.browser(origin="https://evil.example")
-    theirs.cookies = browser.cookies
-
-    answer = theirs.post("/factor", factor=maya.app.code(), step=browser.step, next="/")
-
-    assert answer.status_code == 403
-    assert not is_in(theirs)
-
-
 # --- a new password
 
 
@@ -875,20 +864,6 @@ def test_cut_sign_up_sets_up_the_required_factor_when_it_goes_on(strict, step):
     assert again.session.email == omar.email
     assert omar.credentials.factor.secret == omar.app.secret
     assert not is_in(omar.begins())
-
-
-def test_form_of_another_site_sets_up_no_factor(strict):
-    maya, _ = strict
-    browser, theirs = maya.begins(), maya.site.browser(origin="https://evil.example")
-    theirs.cookies, theirs.step = browser.cookies, browser.step
-
-    shown = theirs.post("/factor/enrol", step=browser.step, next="/")
-    sets_up(maya, browser)
-    confirmed = confirms(maya, theirs)
-
-    assert (shown.status_code, confirmed.status_code) == (403, 403)
-    assert not is_in(theirs)
-    assert maya.credentials.factor is None
 
 
 def test_sign_up_that_waits_for_a_link_sets_up_one_factor_after_it(strict, monkeypatch):

@@ -105,6 +105,20 @@ def test_turn_that_a_sign_out_refused_is_not_live(metrics):
     assert ("daybook_live_turns",) not in samples(metrics)
 
 
+def test_turn_without_a_thread_is_not_live(metrics, monkeypatch):
+    def start(_):
+        raise RuntimeError("can't start new thread")
+
+    turn = a_turn()
+    log_event("turn.begun", turn=turn.id)
+
+    with monkeypatch.context() as full, pytest.raises(RuntimeError):
+        full.setattr("threading.Thread.start", start)
+        LiveTurns().run(turn, lambda _: None, end)
+
+    assert ("daybook_live_turns",) not in samples(metrics)
+
+
 def test_metrics_hold_no_ids(metrics):
     turn = uuid4()
     log_event("turn.begun", turn=turn)

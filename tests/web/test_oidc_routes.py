@@ -1302,22 +1302,6 @@ def test_sign_in_is_added_only_after_a_recent_proof(site, corp, noor):
     assert site.identities(OTHER) == []
 
 
-@pytest.mark.parametrize("path", ["/oidc/corp/link", "/oidc/corp/prove", "/identity/add"])
-def test_form_of_another_site_is_refused(noor, path):
-    answer = noor.client.post(path, headers={"origin": "https://evil.example"})
-
-    assert answer.status_code == 403
-
-
-@pytest.mark.parametrize(
-    "path", ["/identity/rename", "/identity/remove", "/identity/proof", "/identity/account"]
-)
-def test_other_forms_of_another_site_are_refused(noor, path):
-    answer = noor.client.post(path, headers={"origin": "https://evil.example"})
-
-    assert answer.status_code == 403
-
-
 def test_signed_out_user_adds_nothing(site, corp, noor):
     asked = noor.leaves_by_form("link")
     steps = {name: one for name, one in noor.cookies.items() if name == "__Host-step"}

@@ -276,14 +276,8 @@ def test_factor_is_not_confirmed_by_a_proof_that_has_become_old(site, browser):
 
 
 @pytest.mark.parametrize("path", ["", "/replace", "/confirm", "/codes", "/remove"])
-def test_form_wants_a_session_and_our_origin(site, maya, path):
-    nobody, elsewhere = site.browser(), site.signed_in(maya)
-    elsewhere.client.headers.update(
-        {"origin": "http://evil.example", "sec-fetch-site": "cross-site"}
-    )
-
-    assert nobody.post(f"/account/factor{path}").headers["location"] == "/account"
-    assert elsewhere.post(f"/account/factor{path}").status_code == 403
+def test_form_wants_a_session(site, path):
+    assert site.browser().post(f"/account/factor{path}").headers["location"] == "/account"
 
 
 # --- shown once

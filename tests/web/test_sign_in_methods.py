@@ -66,7 +66,7 @@ class Site:
             recent_calls=SimpleNamespace(record=lambda *_: None),
         )
         self.client = TestClient(
-            Starlette(routes=bootstrap.routes(app)),
+            Starlette(routes=bootstrap.routes(app), middleware=bootstrap.middleware(app, ())),
             base_url="http://localhost",
             client=(f"host-{uuid4()}", 50000),
             headers=OURS | {"user-agent": FIREFOX},
@@ -104,6 +104,22 @@ def begins_session(answer):
 def step_cookie(answer):
     [set_step] = [one for one in answer.headers.get_list("set-cookie") if "step=" in one]
     return set_step.split(";")[0]
+
+
+def test_every_form_of_another_site_is_refused():
+    site = Site("", oidc=OIDC, url="https://daybook.example")
+    forms = {
+        (method, route.path)
+        for route in site.client.app.routes
+        for method in (route.methods or set()) - {"GET", "HEAD"}
+    }
+    answers = {
+        form: site.client.request(*form, headers={"origin": "https://evil.example"})
+        for form in forms
+    }
+
+    assert {("POST", "/session"), ("POST", "/code"), ("POST", "/oidc/corp/link")} <= forms
+    assert {form for form, answer in answers.items() if answer.status_code != 403} == set()
 
 
 @pytest.mark.parametrize("purpose", ["sign_in", "prove", "restore_address", "reset_password"])

@@ -54,7 +54,7 @@ class Disk:
             return []
 
     def replace(self, name: str, data: bytes) -> None:
-        """Replace a file atomically; then overwrite with zeros the old file, and other old files that earlier errors left."""
+        """Replace a file atomically; then overwrite with zeros the old file and any old files that earlier errors left."""
         self.make_folders(_folder_of(name))
         with self._opened(name + DRAFT, os.O_WRONLY | os.O_CREAT | os.O_TRUNC) as descriptor:
             self.write(descriptor, data, 0)
@@ -108,7 +108,10 @@ class Disk:
             self._finish(name + _GONE)
 
     def make_folders(self, name: str) -> None:
-        """Make a folder and its parents. Sync existing folders, too: a process may have been killed before it synced them."""
+        """Make a folder and its parents.
+
+        Sync existing folders, too: the process that made them may have been killed before it synced them.
+        """
         if name in self._lasting:
             return
         self.make_folders(_folder_of(name))
@@ -166,7 +169,10 @@ class Disk:
         os.ftruncate(descriptor, size)
 
     def sync(self, descriptor: int) -> None:
-        """Sync a file to the disk. Raise SyncFailed if this or an earlier sync failed: the system reports a loss only once."""
+        """Sync a file to the disk.
+
+        Raise SyncFailed if this or an earlier sync failed: the system reports lost data only once.
+        """
         try:
             if self._has_failed:
                 raise OSError(errno.EIO, os.strerror(errno.EIO))

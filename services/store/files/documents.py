@@ -28,7 +28,7 @@ def line_of(table: Table[Any], row: object) -> bytes:
 
 
 def read_line(line: bytes) -> tuple[Table[Any], Any]:
-    """Return the table and the row of a line. Raise Damaged."""
+    """Return the table and the row of a line. Raise Damaged if the line is not a row of a table."""
     name, _, fields = line.removeprefix(_START).partition(b'",')
     table = TABLES.get(name.decode(errors="replace"))
     if table is None or not line.startswith(_START):
@@ -55,7 +55,7 @@ class Document:
     """The rows of one file by table and key, in the order in which they were first stored."""
 
     def __init__(self, data: bytes = b"") -> None:
-        """Read the rows of a file. Raise Damaged."""
+        """Read the rows of a file. Raise Damaged if a line is not a row, or the last line is incomplete."""
         self.rows: dict[str, dict[str, Any]] = {}
         self.size = 0  # total size of the lines in bytes
         self._lines: dict[Key, bytes] = {}

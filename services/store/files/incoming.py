@@ -51,7 +51,7 @@ _CHATS = TypeAdapter(list[_Said])
 
 
 def take_up(tables: AllTables, folder: Path, policy: MemoryPolicy) -> None:
-    """Import the chats in all users' folders `in`; *policy*: the chats' policy. Raise StoreUnavailable, OSError.
+    """Import the chats in all users' folders `in`, with the memory policy *policy*. Raise StoreUnavailable, OSError.
 
     A file that cannot be moved afterwards is read again at the next start, but makes no second chat: a chat's id depends
     only on the content of its file.
@@ -60,7 +60,7 @@ def take_up(tables: AllTables, folder: Path, policy: MemoryPolicy) -> None:
         user_id = UserId(UUID(file.parents[1].name))
         content = _content(file)
         if said := _read(content):
-            # a time in the future may lie beyond the years of `datetime`
+            # `min`, because the file's time may be in the future, even beyond the range of `datetime`
             at = datetime.fromtimestamp(min(file.stat().st_mtime, time()), UTC)
             conversation_id = ConversationId(uuid5(_NAMESPACE, sha256(content).hexdigest()))
             _store(tables, user_id, conversation_id, said, at, policy)

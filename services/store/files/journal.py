@@ -75,12 +75,12 @@ def read_journal(data: bytes) -> tuple[list[Operation], int]:
 
 
 def sizes_text(sizes: Mapping[str, int]) -> bytes:
-    """Return *sizes* as JSON: by path, the sizes that documents had before an append."""
+    """Return as JSON the *sizes* that documents had before an append, keyed by path."""
     return _SIZES.dump_json({**sizes})
 
 
 def read_sizes(data: bytes | None) -> dict[str, int]:
-    """Return, for each path, the document's size before an unfinished append; {} if *data* is None. Raise Damaged."""
+    """Return the sizes of documents before an unfinished append, keyed by path; {} for None. Raise Damaged if malformed."""
     if data is None:
         return {}
     try:

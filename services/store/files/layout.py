@@ -161,7 +161,7 @@ def _documents_of(table: Table[Any]) -> tuple[str, ...]:
 
 
 def _is_within(month: str, within: Range) -> bool:
-    """Return True if a day of *month* (YYYY-MM) may be in the range *within*, or if the range is not one of days."""
+    """Return True if a day of *month* (YYYY-MM) may be in the range *within*, or if *within* is not a range of days."""
     above, up_to = (
         f"{one:%Y-%m}" if isinstance(one, date) else month for one in (within.above, within.up_to)
     )

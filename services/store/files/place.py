@@ -30,7 +30,7 @@ class FilesPlace:
 
     path: Path
     is_plain: bool = False  # true: the store's texts are not sealed
-    policy: MemoryPolicy = field(default=Summary())  # the policy of imported chats
+    policy: MemoryPolicy = field(default=Summary())  # the memory policy of imported chats
 
     @property
     def kind(self) -> str:
@@ -108,7 +108,7 @@ class FilesPlace:
         return {"application": "daybook", "format": _FORMAT, "is_plain": self.is_plain}
 
     def _check_mark(self) -> None:
-        """Raise Misconfigured if the file `_MARK` is damaged, names a later version, or has another value of `is_plain`."""
+        """Raise Misconfigured if the file `_MARK` is damaged, names a later version, or contradicts `is_plain`."""
         try:
             mark = json.loads((self.path / _MARK).read_bytes())
             is_own, version = mark["application"] == "daybook", int(mark["format"])
@@ -133,7 +133,7 @@ def _make_folder(path: Path) -> None:
         with closing(Disk(above)) as disk:
             disk.make_folders(str(path.relative_to(above)))
     except PermissionError:
-        # an admin may have made the folder inside a folder that Daybook cannot list
+        # no error if the folder exists: an admin may have made it inside a folder that Daybook cannot list
         if not path.is_dir():
             raise
 

@@ -205,7 +205,7 @@ class FilesStore:
             try:
                 with self._errors():
                     self._write_documents()
-            except Exception as error:  # noqa: BLE001 (also after a bug: what waits is in the journal)
+            except Exception as error:  # noqa: BLE001 (even a bug: the journal has the changes)
                 log_event("documents.missed", error=type(error))
                 self._due.set()
                 if not is_last:
@@ -224,7 +224,7 @@ class FilesStore:
                 self._check_place(last)
                 last.mend()
                 self._sync(last, last.size)
-                # a second journal was begun by a previous call that failed; it stays in use
+                # a call that failed may already have begun a second journal, which then stays in use
                 if len(self._journals) == 1:
                     self._begin_journal()
                 changed = {path: one for path, one in self._documents.items() if one.is_changed}
@@ -320,7 +320,7 @@ class FilesStore:
             raise StoreBlocked(self._failure)
 
     def _check_place(self, journal: AppendedFile) -> None:
-        """Raise StoreBlocked if the path no longer leads to the open folder: writes to it would be lost."""
+        """Raise StoreBlocked if the path no longer leads to the open folder: writes to the open folder would be lost."""
         if not journal.is_in_place():
             raise StoreBlocked(
                 f"The folder {self._disk.path.name} was moved, removed or replaced: put it back, or restart Daybook."
@@ -441,7 +441,7 @@ class FilesBlock(CheckedBlock):
 def _document(data: bytes, size: int | None) -> Document:
     """Parse *data* as a document. If *data* is damaged, parse only the *size* bytes from before an unfinished append.
 
-    Raise Damaged.
+    Raise Damaged if these bytes are damaged, too, or *size* is None.
     """
     try:
         # first try all of *data*, because the file may have been edited or replaced since the append

@@ -40,7 +40,7 @@ OWNER = (("authorization", "Bearer owner"),)  # with this metadata, the emulator
 
 @dataclass(frozen=True, slots=True)
 class Database:
-    """One Firestore database. Any thread may call any member. The members raise the errors of `google.api_core`."""
+    """One Firestore database. Any thread may call any member. The members may raise the errors of `google.api_core`."""
 
     api: FirestoreClient
     name: str  # projects/PROJECT/databases/DATABASE
@@ -131,7 +131,7 @@ class Transaction:
 
 
 def _choice(transaction: Transaction | None) -> dict[str, object]:
-    """Return the request field that puts a read into *transaction*, and begins it if necessary; {} if it is None."""
+    """Return the request fields that put a read into *transaction*, which begins with its first read; {} for None."""
     if transaction is None:
         return {}
     if transaction.id:

@@ -93,7 +93,8 @@ class FirestorePlace:
         if answer.missing:
             if wrong := _wrong_kind(database):
                 raise Misconfigured(wrong)
-            # a start that was killed may have left the collection "daybook" with only the lease in it
+            # an app that was killed during its first start may have left the collection "daybook" with only the lease
+            # in it
             if {*database.collections()} - {"daybook"}:
                 raise Misconfigured(
                     f"The Firestore database {self.database} holds other data: make one for Daybook alone, and name it in DAYBOOK_STORE."
@@ -139,7 +140,7 @@ def _wrong_kind(database: Database) -> str:
     described = database.description()
     if described is None:
         return ""
-    # cheap here, because `description` has imported the library already
+    # this import takes no time, because `description` has imported the library already
     from google.cloud.firestore_admin_v1.types import Database as Description
 
     if described.type_ == Description.DatabaseType.DATASTORE_MODE:

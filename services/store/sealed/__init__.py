@@ -1,4 +1,4 @@
-"""The store port, implemented over sealed rows: encryption keys, places of texts, and heads, but no database vendor."""
+"""The store port, implemented over sealed rows. It handles keys, places of texts and heads, and knows no database vendor."""
 
 from services.crypto import UserKey, UserKeys, new_key
 from services.domain import UserId

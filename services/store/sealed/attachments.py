@@ -1,4 +1,4 @@
-"""Attachments, stored as sealed pieces: before their message is stored, and verified against its list of attachments."""
+"""Attachments: sealed pieces, which are stored before their message, and verified against its list of attachments."""
 
 from collections.abc import Iterator
 

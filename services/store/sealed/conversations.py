@@ -233,7 +233,7 @@ class SealedConversations:
         try:
             return self._rows.change_conversation(conversation_id, changes)
         finally:
-            self._outdate()  # also what another thread read before the change was stored
+            self._outdate()  # another thread may have cached a list that lacks the change
 
     def _amend(
         self, conversation_id: ConversationId, change: Callable[[Conversation], Conversation]

@@ -34,7 +34,7 @@ class OpenedDocument(Generic[Document]):
     row: DocumentRow
     value: Document
     text: str = field(default="{}", repr=False)
-    is_newer: bool = False  # stored by a newer version of the app; *value* is a substitute
+    is_newer: bool = False  # true: a newer version of the app stored it; *value* is a substitute
 
 
 class Documents(ABC, Generic[Document]):
@@ -192,7 +192,7 @@ class SealedSpaces(Documents[Space]):
             if now is None:
                 raise errors.SpaceGone from None
             if replace(now, created_at=space.created_at) != space:
-                raise  # if they are equal, the change was stored, and only the response was lost
+                raise  # otherwise, the change was stored, and only the response was lost
 
     def forget(self, space_id: SpaceId) -> None:
         self._delete(space_id)
@@ -276,7 +276,7 @@ class SealedFacts(Documents[Fact]):
         self._delete(fact_id)
 
     def forget_all(self) -> None:
-        # the cache keeps facts that are stored during the call
+        # only these facts are dropped below: the cache keeps facts that are stored during the call
         before = {*(self._opened.last or {})}
         try:
             self._rows.delete_facts()

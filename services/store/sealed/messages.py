@@ -1,4 +1,4 @@
-"""Edits, deletions and restorations of messages, each stored with a new head, and bulk reads for search."""
+"""Edits, deletions and restorations of messages, each of which stores a new head; and bulk reads for search."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress

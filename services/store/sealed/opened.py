@@ -41,7 +41,7 @@ class CheckedThread:
     """The last verified read of a thread, and the head (authenticated list of messages) that its next write extends."""
 
     thread: Thread
-    # None: it cannot be decrypted, so no message can be added
+    # None: the head cannot be decrypted, so no message can be added
     head: Head | None = field(repr=False)
     # the head computed from the rows that were read, to be compared with `head`
     total: Head = field(repr=False)
@@ -63,7 +63,7 @@ class OpenedConversation:
     texts: dict[DocumentKind, tuple[DocumentRow, str | None]] = field(
         default_factory=dict[DocumentKind, tuple[DocumentRow, str | None]]
     )
-    receipts: LruCache[TurnId, str] = field(  # "": there is no receipt to show
+    receipts: LruCache[TurnId, str] = field(  # receipt texts; "": the turn has no receipt
         default_factory=lambda: LruCache[TurnId, str](_MOST_RECEIPTS)
     )
     thoughts: LruCache[MessageId, Thoughts] = field(
@@ -114,7 +114,10 @@ class OpenedConversations:
     def opened(
         self, conversation_id: ConversationId, row: ConversationRow | None = None
     ) -> OpenedConversation:
-        """Return the cached conversation; if it is not cached, open its *row*. Raise NotFound, Tampered."""
+        """Return the cached conversation; if it is not cached, open its *row*.
+
+        Raise NotFound, Tampered (its key is invalid).
+        """
         cached = self._opened.get(conversation_id)
         return (
             cached if cached and cached.seals else self._open(row or self.row(conversation_id))[0]
@@ -185,7 +188,7 @@ class OpenedConversations:
             return opened
 
     def is_set_back(self, row: ConversationRow) -> bool:
-        """Return True if the revision of *row*, or of an earlier read, is older than one seen before."""
+        """Return True if the revision of *row*, or of an earlier read, is older than a revision seen before."""
         with self._change:
             seen = self._seen.get(row.id)
             return seen is not None and (seen.is_set_back or row.rev < seen.rev)
@@ -239,7 +242,7 @@ class OpenedConversations:
     def seals(
         self, conversation_id: ConversationId, row: ConversationRow | None = None
     ) -> ConversationSeals:
-        """Return the object that seals and decrypts a conversation's texts. Raise NotFound, Tampered."""
+        """Return the object that seals and decrypts a conversation's texts. Raise NotFound, Tampered (its key is invalid)."""
         cached = self._opened.get(conversation_id)
         if cached and cached.seals:
             return cached.seals
@@ -258,7 +261,10 @@ class OpenedConversations:
         return seals
 
     def _open(self, row: SealedConversation) -> tuple[OpenedConversation, ConversationSeals]:
-        """Return the cached conversation of *row* and its seals; first unwrap its key if needed. Raise Tampered."""
+        """Return the cached conversation of *row* and its seals; first unwrap its key if needed.
+
+        Raise Tampered if that fails.
+        """
         with self._change:
             cached = self._opened.get(row.id) or OpenedConversation()
             if cached.seals is None:
@@ -267,7 +273,7 @@ class OpenedConversations:
             return cached, cached.seals
 
     def _title(self, row: ConversationRow) -> str:
-        """Return the decrypted title, from the cache if it is unchanged. Raise Tampered."""
+        """Return the decrypted title, from the cache if it is unchanged. Raise Tampered if decryption fails."""
         changes, cached = self.changes(row.id), self._opened.get(row.id)
         if cached and cached.title and cached.title[0] == row.title:
             return cached.title[1]

@@ -94,7 +94,7 @@ class ThreadReader:
         *,
         may_be_discarded: bool,
     ) -> ConversationRead:
-        """Read the conversation and its messages after those of *before*. Raise NotFound."""
+        """Read the conversation and the messages that follow the messages of *before*. Raise NotFound."""
         after_seq = before.thread.messages[-1].seq if before else 0
         ahead, changes = self._ahead, self._opened.changes(conversation_id)
         try:
@@ -141,7 +141,7 @@ class ThreadReader:
     def _with_messages(
         self, read: ConversationRead, conversation: Conversation, before: CheckedThread | None
     ) -> CheckedThread:
-        """Decrypt the messages of *read*, which follow those of *before*; verify all messages against the head."""
+        """Decrypt the messages of *read*, which follow the messages of *before*; verify all of them against the head."""
         row = read.conversation
         seals, total = self._opened.seals(row.id, row), before.total if before else Head()
         messages = list(before.thread.messages) if before else []

@@ -131,7 +131,7 @@ class ConversationSeals:
         return self.vault.seal(title, self._place("conversations", "title", self.id))
 
     def open_title(self, sealed: str) -> str:
-        """Decrypt a title. Raise Tampered."""
+        """Decrypt a title. Raise Tampered on failure."""
         return self.vault.open(sealed, self._place("conversations", "title", self.id))
 
     def head(self, head: Head) -> str:
@@ -154,7 +154,7 @@ class ConversationSeals:
         thoughts: Thoughts | None = None,
         attachments: tuple[Attachment, ...] = (),
     ) -> SealedMessage:
-        """Seal the message that follows those of *head*, and the head that includes this message."""
+        """Seal the next message after the messages in *head*, and the next head, which includes this message."""
         seq = head.last_seq + 1
         place = self._place("messages", _body_column(attachments), message_id)
         place = replace(place, seq=seq, parent_id=parent_id, role=role)
@@ -190,7 +190,7 @@ class ConversationSeals:
         )
 
     def open_texts(self, row: MessageRow) -> tuple[str, tuple[Attachment, ...]]:
-        """Return the body of *row* and its attachments. Raise Tampered."""
+        """Return the body of *row* and its attachments. Raise Tampered if they cannot be decrypted."""
         place = self._message_place(row)
         body = self.vault.open(row.body, place)
         if row.attachments is None:
@@ -244,7 +244,7 @@ class ConversationSeals:
         return self.vault.seal(receipt, self._place("receipts", "body", client_turn_id))
 
     def open_receipt(self, row: ReceiptRow) -> str:
-        """Return the receipt of *row*, or an empty text if it cannot be decrypted."""
+        """Return the receipt in *row*, decrypted; an empty text if that fails."""
         try:
             return self.vault.open(row.body, self._place("receipts", "body", row.client_turn_id))
         except Tampered:
@@ -287,7 +287,10 @@ class ConversationSeals:
         )
 
     def places(self, row: object, message: MessageRow | None = None) -> dict[str, Place]:
-        """Return the places of the sealed texts in *row*, keyed by field. *message*: the one whose thoughts *row* contains."""
+        """Return the places of the sealed texts in *row*, keyed by field.
+
+        *message*: the message whose thoughts *row* contains.
+        """
         match row:
             case MessageRow():
                 place = self._message_place(row)

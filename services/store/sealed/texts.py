@@ -23,11 +23,11 @@ class ConversationTexts:
         self._documents = opened.user_seals.documents
 
     def instructions(self, row: ConversationRow) -> str | None:
-        """Return the conversation's own instructions. Raise Tampered."""
+        """Return the conversation's own instructions. Raise Tampered if they cannot be decrypted."""
         return self._text(row, DocumentKind.INSTRUCTIONS)
 
     def summary(self, row: ConversationRow) -> RunningSummary | None:
-        """Return the conversation's running summary. Raise Tampered."""
+        """Return the conversation's running summary. Raise Tampered if it cannot be decrypted."""
         text = self._text(row, DocumentKind.SUMMARY)
         return None if text is None else SUMMARY_FORMAT.read(text)
 
@@ -59,7 +59,7 @@ class ConversationTexts:
         self._documents.note(document)
 
     def _text(self, row: ConversationRow, kind: DocumentKind) -> str | None:
-        """Return the decrypted instructions or summary, from the cache if unchanged. Raise Tampered."""
+        """Return the decrypted instructions or summary, from the cache if unchanged. Raise Tampered if decryption fails."""
         document = row.text(kind)
         # if the document was replaced after *row* was read, read it again
         if self._documents.is_set_back(document):

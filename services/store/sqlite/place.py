@@ -103,7 +103,7 @@ class SqlitePlace:
                         raise Misconfigured(
                             f"{self.path} is damaged: the backup would be, too. Put an older one back."
                         )
-                    # a session that ends after the backup must not be valid again in a restored store
+                    # delete the sessions: one that ends after the backup must not be valid again in a restored store
                     copy.execute("pragma secure_delete = on")
                     copy.execute("delete from sessions")
                     copy.commit()
@@ -186,7 +186,7 @@ class SqlitePlace:
         sync(self.path.parent)
 
     def _opened(self, locks: list[FileLock], *, is_app: bool) -> SqliteStore:
-        """Open the existing store; if its version is old, first copy the file (in the same folder), and then migrate it."""
+        """Open the existing store; if its version is old, copy the file in the same folder, and then migrate the store."""
         connection = self._connect()
         try:
             self._keep_log(connection)
@@ -255,7 +255,7 @@ class SqlitePlace:
 
 
 def lost_commits_warning() -> str | None:
-    """Return a warning if this SQLite may lose commits when programs other than Daybook write to the store."""
+    """Return a warning if this version of SQLite may lose commits when programs other than Daybook write to the store."""
     if sqlite3.sqlite_version_info >= _FIRST_SAFE_SQLITE:
         return None
     return (

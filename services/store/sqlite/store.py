@@ -89,14 +89,18 @@ class SqliteStore:
 
     @contextmanager
     def joined(self) -> Generator[None]:
-        with self._turn(), self._errors(), self._begun(_FULL):
-            self._is_joined = True
-            try:
+        with self._turn(), self._errors():
+            if self._is_joined:  # this thread's outer context commits
                 yield
-            finally:
-                self._is_joined = False
-            self._has_destroyed = True  # the joined blocks may have deleted rows
-            self._commit()
+                return
+            with self._begun(_FULL):
+                self._is_joined = True
+                try:
+                    yield
+                finally:
+                    self._is_joined = False
+                self._has_destroyed = True  # the joined blocks may have deleted rows
+                self._commit()
             self._due.set()
 
     @contextmanager
@@ -138,7 +142,10 @@ class SqliteStore:
 
     @contextmanager
     def _turn(self) -> Generator[None]:
-        """Let one thread use the connection. Raise StoreUnavailable if it waits too long, or if the store is closed."""
+        """Reserve the connection for the calling thread.
+
+        Raise StoreUnavailable if the wait is too long, or the store is closed.
+        """
         if not self._lock.acquire(timeout=self._wait_seconds):
             raise StoreUnavailable("busy")
         try:

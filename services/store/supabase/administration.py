@@ -136,7 +136,7 @@ class SupabaseAdministration:
             figures={
                 "Max rows per response": bound if bound <= PAGE else "no limit",
                 "PostgreSQL": state.database_version,
-                "Schema": state.schema_version,
+                "Schema version": state.schema_version,
             },
         )
 

@@ -109,7 +109,8 @@ class Gateway:
     ) -> "Gateway":
         """Return a gateway with its own connections, made through *transport* unless that is None.
 
-        The client calls *hooks* with each request and each response. Raise ProxyUnusable.
+        The client calls *hooks* with each request and each response. Raise ProxyUnusable if the environment names a
+        SOCKS proxy.
         """
         try:
             client = httpx.Client(timeout=timeout, limits=_LIMITS, transport=transport)
@@ -169,7 +170,7 @@ class UserCalls:
 
 @dataclass(frozen=True, slots=True)
 class ServerCalls:
-    """Calls that the app makes without a user's token. They raise only StoreUnavailable; any thread may call them."""
+    """Calls that the app makes without a user's token. They may raise StoreUnavailable only; any thread may call them."""
 
     client: Client = field(repr=False)
     proof: ServerProof = field(repr=False)

@@ -71,7 +71,7 @@ def arguments_of(write: object) -> dict[str, Argument | Hidden]:
 
 @cache
 def argument_fields(write: type) -> tuple[ArgumentField, ...]:
-    """Return the fields of the class *write* that become arguments, in order. Raise TypeError if one has no kind."""
+    """Return the fields of the class *write* that become arguments, in order. Raise TypeError if a field has no kind."""
     return tuple(each for each in _fields(write) if each.kind is not FieldKind.IMPLIED)
 
 

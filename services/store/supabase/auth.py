@@ -20,7 +20,7 @@ from services.domain.addresses import EmailAddress
 from services.events import log_event
 from services.store.supabase.api import Gateway
 
-# by default, pydantic keeps short texts, such as refresh tokens and addresses, in a process-wide cache
+# prevents a leak: by default, pydantic keeps short texts, such as refresh tokens, in a process-wide cache
 for _kind in (AuthSession, AuthUser):
     _kind.model_config["cache_strings"] = "keys"
     _kind.model_rebuild(force=True)

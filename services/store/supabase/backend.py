@@ -101,7 +101,8 @@ class SupabaseSignIn:
         except AddressTaken:
             return self.resume(email, password)
         except StoreUnavailable:
-            # one of two concurrent sign-ups gets an internal error, although Supabase Auth has created the user: sign in
+            # one of two concurrent sign-ups gets an internal error, although Supabase Auth has created the user; so
+            # sign in
             with suppress(AppError):
                 return auth.sign_in(self.gateway.client(), email, password)
             raise

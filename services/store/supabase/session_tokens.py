@@ -37,7 +37,7 @@ _REFUSED = (b'"PGRST301"', b'"PGRST303"')
 
 
 class StartedSession(BaseModel):
-    """The result of the SQL function `start_session`; that of `open_session` has more fields (`SessionRow`)."""
+    """The result of the SQL function `start_session`. The result of `open_session` has more fields (`SessionRow`)."""
 
     model_config = ConfigDict(hide_input_in_errors=True)
 
@@ -185,7 +185,7 @@ class Bearer(httpx.Auth):
     def keep_fresh(self, seconds: int = _FRESH_SECONDS) -> None:
         """Renew the access token unless it is valid for *seconds* more. Raise SignedOut, StoreUnavailable.
 
-        If another process has given the session a new cookie, turns in this process finish with their present token.
+        If another process has given the session a new cookie, turns in this process finish with their current token.
         """
         if self.tokens.is_good_for(seconds):
             return
@@ -201,9 +201,10 @@ class Bearer(httpx.Auth):
     def change_cookie(self, new: NewCookie, store: Callable[[int | None, str], bool]) -> bool:
         """Replace the session's cookie with *new*; return False if the database refused the change.
 
-        *store* makes the change; its arguments are the lease of the refresh token, and the tokens sealed for the new cookie.
-        Meanwhile, renewals in this process wait for this call, and renewals in other processes for the end of the lease.
-        If the response is lost, the session is looked up by the new cookie, to find out whether the change was stored.
+        *store* makes the change; its arguments are the lease of the refresh token, and the tokens sealed for the new
+        cookie. Meanwhile, renewals in this process wait for this call, and renewals in other processes wait for the end
+        of the lease. If the response is lost, the session is looked up by the new cookie, to find out whether the
+        change was stored.
 
         Raise SignedOut (the session has a different cookie), RateLimited, StoreUnavailable, Tampered, *store*'s errors.
         """
@@ -266,7 +267,7 @@ class Bearer(httpx.Auth):
 
 
 def open_tokens(row: SessionRow, sealer: SessionSealer) -> AuthTokens:
-    """Return the decrypted tokens of *row*. Raise Tampered."""
+    """Return the decrypted tokens of *row*. Raise Tampered if they cannot be decrypted."""
     return AuthTokens.model_validate_json(sealer.open(row.tokens, row.user))
 
 

@@ -34,7 +34,7 @@ class DatabaseProbe:
         self.database.keep_probing(self._probe, self.report)
 
     def _probe(self) -> None:
-        # no sweep right after an outage, so that live turns can prolong their leases first
+        # no sweep right after an outage, so that live turns can renew their leases first
         if not self.database.is_away and time.monotonic() >= self._sweep_at:
             self._sweep_at = time.monotonic() + self.sweep_seconds
             try:

@@ -46,7 +46,7 @@ class Caller:
     wants_proofs: bool = True
 
     def session(self, block: Block) -> StoredSession | None:
-        """Return the caller's session; None if there is none. It is found by its id, because its cookie may change."""
+        """Return the caller's session; None if there is none. The look-up is by id, because the session's cookie may change."""
         return next(iter(block.select(schema.SESSIONS, {"id": self.session_id}, limit=1)), None)
 
     def account(self, block: Block) -> AccountRow:

@@ -220,8 +220,8 @@ class TablesAdministration(TablesReports):
     def set_deployment_cap(self, monthly_cap_micro: int | None) -> None:
         """Set the cap on the spending of all users together.
 
-        The spending of all users is counted only while there is a cap. So if there was none, first set a cap that is
-        never reached, which starts the counting, then add up all budgets, then set the real cap.
+        The spending of all users is counted only while there is a cap. So if there was no cap, first set one that is
+        never reached, which starts the counting; then add up all budgets; then set the real cap.
         """
         month, _ = self._month()
 

@@ -61,7 +61,7 @@ class Changes:
 
 
 def _is_polled(table: Table[object], row: object) -> bool:
-    """Return True if a write to a shared table may change poll results: accounts, models, a deleted session (no *row*)."""
+    """Return True if a write to a shared table may change polls: to accounts or models, or a session's deletion (no *row*)."""
     return table in (schema.ACCOUNTS, schema.MODELS) or (table == schema.SESSIONS and row is None)
 
 

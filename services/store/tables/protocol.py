@@ -75,7 +75,10 @@ class Block(Protocol):
         order: tuple[str, ...] = (),
         limit: int | None = None,
     ) -> list[Row]:
-        """Return rows whose fields equal *where*, in *order* of at most two fields; "-field": descending. None sorts last."""
+        """Return rows whose fields equal *where*, sorted by the fields *order* (at most two); "-field": descending.
+
+        None sorts last.
+        """
         ...
 
 
@@ -91,7 +94,7 @@ class Tables(Protocol):
 
 
 class AllTables(Protocol):
-    """The tables of a deployment. Any thread may call any member. All members raise StoreUnavailable."""
+    """The tables of a deployment. Any thread may call any member. All members may raise StoreUnavailable."""
 
     def of(self, user_id: UserId | None) -> Tables:
         """Return the tables of one user with the shared tables; None: only the shared tables."""
@@ -138,7 +141,8 @@ class StorePlace(Protocol):
     def open(self, *, is_app: bool = True) -> AllTables:
         """Open the store, and migrate it if it is of an earlier version; create a new store if there is none.
 
-        *is_app*: True for the one process that serves the app, False for an operator's command. Raise Misconfigured.
+        *is_app*: True for the one process that serves the app, False for an operator's command. Raise Misconfigured if
+        the store cannot be opened.
         """
         ...
 

@@ -247,11 +247,11 @@ class TablesRows(TablesMessages):
         """Add this user's spending to the totals over all users, as part of the recount with the number *counting*."""
         account = block.get(schema.ACCOUNTS, self.user_id)
         if account and account.deleted_at and block.get(schema.BUDGETS, "budget") is None:
-            # the sweep has destroyed this user's budget, but not the daily totals
+            # add up the daily totals, because the sweep has destroyed this user's budget
             today, row = self.now().date(), deployment_of(block).opened(self.now())
             days = days_of(block, today.replace(day=1), today)
             spent = sums_of(one for day in days for one in day.sums)["cost_micro"]
-            if row.counting == counting:  # else a newer recount adds the spending
+            if row.counting == counting:  # otherwise, a newer recount adds this spending
                 block.put(schema.DEPLOYMENT, replace(row, spent=row.spent + spent))
             return
         books = self._books(block)

@@ -114,7 +114,7 @@ class TablesSweep(TablesDocuments):
             return True
         turn_ids = {row.turn_id for row in rows if row.turn_id}
         for row in rows:
-            # the conversation is selected, too, because SQLite has no index on the prompt alone
+            # the query also names the conversation, because SQLite has no index on the prompt alone
             where = {"conversation_id": row.conversation_id, "prompt_id": row.id}
             turn_ids |= {turn.id for turn in block.select(schema.TURNS, where)}
         receipts = found(block, schema.RECEIPTS, turn_ids)

@@ -32,7 +32,7 @@ def sweep(tables: AllTables, now: Callable[[], datetime]) -> bool:
     """Settle lapsed turns and destroy rows that are due; return True if there may be more of them.
 
     An error for one user is raised at the end, after the rows of the other users were swept. A user's damaged file is
-    only logged: it is no outage for the others, and `operate check` reports it.
+    only logged: it is no outage for other users, and `operate check` reports it.
     """
     at, errors = now(), list[Exception]()
     lapsed, due = Range("lease_until", up_to=at), Range("destroy_at", up_to=at)

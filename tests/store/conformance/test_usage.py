@@ -1,6 +1,6 @@
 """Usage: totals by day, purpose and conversation, and the single entries."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from uuid import uuid4
 
 import pytest
@@ -82,6 +82,14 @@ def test_usage_of_other_days_and_users_is_left_out(backend, maya, days):
     assert maya.usage.ledger(long_ago, long_ago) == []
     assert not maya.usage.report(long_ago, long_ago).days
     assert not backend.user().usage.report(*days).days
+
+
+def test_usage_since_the_first_day_of_the_calendar_is_read(maya):
+    answer(maya, first_turn("When?"), "In March.", cost_micro=300)
+    always = date.min, date.max
+
+    assert [one.cost_micro for one in maya.usage.report(*always).days] == [300]
+    assert [one.cost_micro for one in maya.usage.ledger(*always)] == [300]
 
 
 def test_figures_count_what_is_stored(backend, maya, garden):

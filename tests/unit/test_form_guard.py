@@ -1,4 +1,4 @@
-"""The bodies that are refused on all routes that accept a form: long ones, and those in parts."""
+"""The forms that are refused on all routes: those of other sites, long ones, and those in parts."""
 
 import asyncio
 from urllib.parse import urlencode
@@ -9,7 +9,7 @@ from starlette.middleware import Middleware
 
 from services.crypto import RootKeys, new_key
 from services.web.attempts import Attempts
-from services.web.form_limit import LONGEST_FORM, FormLimit
+from services.web.form_guard import LONGEST_FORM, FormGuard
 from services.web.notices import Notices
 from services.web.origin import Origin
 from services.web.session_start import SessionStart
@@ -19,22 +19,23 @@ _PIECE = 4_096
 _URLENCODED = "application/x-www-form-urlencoded"
 
 
-def send(path, content_type, body, announced=None):
+def send(path, content_type, body, announced=None, **headers):
     """Send *body* in pieces; return the status, the headers of the answer, and the number of pieces that were read."""
     attempts = Attempts(RootKeys({1: new_key()}, current=1), sign_ups_an_hour=20)
     origin = Origin(None, 0)
     start = SessionStart(pytest.fail, attempts, origin, 60, Notices(attempts, origin, None))
-    app = Starlette(routes=SignInRoutes(start).routes(), middleware=[Middleware(FormLimit)])
-    headers = [(b"host", b"localhost"), (b"content-type", content_type.encode())]
+    guard = Middleware(FormGuard, origin=origin)
+    app = Starlette(routes=SignInRoutes(start).routes(), middleware=[guard])
+    headers = {"host": "localhost", "content-type": content_type} | headers
     if announced is not None:
-        headers.append((b"content-length", str(announced).encode()))
+        headers["content-length"] = str(announced)
     scope = {
         "type": "http",
         "method": "POST",
         "scheme": "http",
         "path": path,
         "query_string": b"",
-        "headers": headers,
+        "headers": [(name.encode(), value.encode()) for name, value in headers.items()],
     }
     pieces = [body[start : start + _PIECE] for start in range(0, len(body), _PIECE)]
     read, sent = [], []
@@ -98,3 +99,11 @@ def test_form_in_parts_is_not_read(content_type):
     status, headers, pieces = send("/session", content_type, part)
 
     assert (status, headers[b"connection"], pieces) == (415, b"close", 0)
+
+
+@pytest.mark.parametrize("headers", [{"origin": "https://evil.example"}, {"host": "evil.example"}])
+def test_form_of_another_site_or_host_is_not_read(headers):
+    status, answer, pieces = send("/session", _URLENCODED, body_of(100), **headers)
+
+    assert (status, pieces) == (403, 0)
+    assert b"set-cookie" not in answer
