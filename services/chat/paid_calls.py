@@ -20,7 +20,7 @@ from services.domain.models import ModelInfo
 from services.domain.turns import ClientTurnId, Ending, Lease, NewTurn, Reservation, Settlement
 from services.events import log_event
 from services.llm import LimitReached, Offer, Thought
-from services.memory.continuing import spaced
+from services.memory.continuing import spaced, without_repeated_space
 from services.memory.tokens import TokenCounter, min_tokens
 from services.store.port import Turns
 
@@ -140,7 +140,11 @@ class PaidCalls:
         stream = call.offer.client.start(call.plan.messages, max_tokens=turn.max_tokens)
         turn.when_stopped(stream.cancel)
         so_far, limit, is_over = call.so_far, _LengthLimit(turn.max_tokens), False
-        for piece in stream:
+        if so_far and call.offer.takes_prefix:
+            pieces, so_far = without_repeated_space(so_far, stream), ""
+        else:
+            pieces = stream
+        for piece in pieces:
             match piece:
                 case Usage():
                     if piece.prompt > call.plan.bound_tokens:
