@@ -311,6 +311,7 @@ NO_READERS: dict[str, str] = {
     "services.store.supabase.auth:exchange": _SENT,
     "services.store.supabase.auth:sign_in": _SENT,
     "services.store.supabase.auth:sign_up": _SENT,
+    "services.store.supabase.copying:SupabaseCopy._number_of": _OWN,
     "services.store.supabase.copying:SupabaseCopy.number": _OWN,
     "services.store.supabase.copying:_add_user": _OWN,
     "services.store.supabase.copying:_copy": _OWN,
