@@ -64,7 +64,7 @@ return jsonb_build_object('ok', true, 'mode', replace(private.sign_up_mode(), 'f
 
 -- Begin the account of a user who has none, from the *pending* sign-up: with an invitation if the mode of
 -- sign-ups requires one, with a second factor (*new_wants_factor*) if the deployment requires one, and with
--- *ways_in*, the look-up values of the account's identities. Return the reason of a refusal, or null. The
+-- *ways_in*, the look-up values of the account's identities. Return the reason for a refusal, or null. The
 -- user's metadata is not read, so that it can never give a role.
 create function private.begin_account(
   person uuid, pending uuid, seen_generation integer, new_lookup text, new_sealed public.sealed, new_wrapped public.sealed,

@@ -165,7 +165,7 @@ def delete_all_dialog() -> None:
         f"Delete {named}? The model will no longer see {'it' if len(kept) == 1 else 'them'}. "
         "This cannot be undone."
     )
-    # the key contains the counts, so a press is ignored if the page then showed different counts
+    # the key contains the counts, so a press is ignored if the counts have changed since the page was drawn
     if editing.is_confirmed("Delete all", f"delete-all-{memories}-{notes}"):
         user_services().facts.forget_all()
         st.rerun()

@@ -24,7 +24,7 @@ def sign_in_form(back_to: str) -> str:
 
 
 def factor_form(back_to: str, fields: str) -> str:
-    """Return the HTML of the form for a passkey as second factor; *fields*: the HTML of the sign-in's hidden fields."""
+    """Return the HTML of the form for a passkey as a second factor; *fields*: the HTML of the sign-in's hidden fields."""
     return _form("get", "factor", back_to, words.USE_PASSKEY, fields)
 
 

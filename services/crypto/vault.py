@@ -168,9 +168,9 @@ class Head:
         return Head(self.rev + 1, self.count + 1, max(self.last_seq, seq), total)
 
     def remove(self, *macs: bytes) -> "Head":
-        """Return the head without the messages that have *macs*; the last seq stays.
+        """Return the head without the messages that have *macs*. Its last seq does not change.
 
-        Raise Tampered if the head has fewer messages.
+        Raise Tampered if the head has fewer messages than *macs*.
         """
         if len(macs) > self.count:
             raise Tampered

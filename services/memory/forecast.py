@@ -41,8 +41,8 @@ _ASCII = frozenset(
 # the estimated tokens is assumed as the minimum until an endpoint has counted such text.
 _SURE = frozenset({"english", "words", "capitals", "digits", "codes", "envelope"})
 _UNLIKE = frozenset({"codes", "symbols", "emoji", "forms", "arabic forms", "compositions"})
-# Counted tokens per estimated token, assumed until an endpoint has counted such a text. The values lie between those of
-# older and newer vocabularies.
+# Counted tokens per estimated token of a kind of text, assumed until an endpoint has counted text of this kind. The values
+# lie between the ratios of older and newer tokenizers.
 _FIRST_RATIO = {"ascii": 0.8, "codes": 1.0}
 _FIRST_RATIO_OF_OTHERS = 0.5
 

@@ -158,7 +158,7 @@ def move_issuer(operator: Operator, ring: RootKeys, old: str, new: str) -> Gener
 
 
 def _move(operator: Operator, ring: RootKeys, stored: StoredCredentials, moved: Credentials) -> str:
-    """Replace *stored* by *moved*; return "", or if the store refused the change, a sentence that says why."""
+    """Replace *stored* with *moved*; return "" or, if the store refused the change, a sentence that says why."""
     row, action = (
         seal_stored(ring, moved, stored.id, replaces=stored),
         CredentialsAction.IDENTITY_MOVED,

@@ -53,7 +53,7 @@ class FreeNames:
 
 
 def _is_visible(char: str) -> bool:
-    # control characters are removed: direction marks, for example, could display exe.doc as cod.exe
+    # control characters are removed: a direction mark, for example, could make cod.exe appear as exe.doc
     return char in safe_text.JOINERS or unicodedata.category(char)[0] != "C"
 
 

@@ -97,7 +97,7 @@ class Settings(Limits):
     requires_factor: bool = False  # true: no session begins without a second factor
     # days after which unused conversations are deleted; None: never
     retention_days: int | None = None
-    # retention deletes nothing before this time, because users are warned first; sweeps later move it to their own time
+    # the time at which retention begins to delete, so that users can be warned first; later sweeps set it to the time of the sweep
     retention_from: datetime = _LONG_AGO
 
     def changed(self, changes: Mapping[str, object], now: datetime) -> "Settings":
@@ -312,7 +312,7 @@ def check_flag(
     *,
     by_operator: bool = False,
 ) -> None:
-    """Raise ValueError unless *action* (None: a new address) may change `wants_factor` from its *stored* to its *new* value."""
+    """Raise ValueError unless *action* (None: only the address changes) may change `wants_factor` from its *stored* to its *new* value."""
     flags = _CHANGE_RULES[action].flags if action else _SAME
     if by_operator and flags == _WAS_ON:
         # an operator may also remove the factor of a former address, although the account itself has no factor

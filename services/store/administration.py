@@ -118,7 +118,7 @@ class SignUpAdministration:
         return self.cached.get().confirms_by_code
 
     def confirm_by_code(self, *, is_on: bool) -> None:
-        """Turn the confirmation of new addresses by codes on or off. Raise BadInput if Supabase Auth confirms addresses."""
+        """Store whether new addresses must be confirmed by a code. Raise BadInput if Supabase Auth confirms them already."""
         if is_on and self.is_confirmed_elsewhere():
             raise BadInput("Supabase Auth confirms addresses: switch that off first.")
         self.administration.confirm_by_code(is_on=is_on)

@@ -1,4 +1,4 @@
-"""Counting of failed proofs, codes and changes in the audit log, in background threads, so that no response waits for it."""
+"""Counts failed proofs, codes and changes, and stores the counts in the audit log. Background threads do this: no response waits."""
 
 import threading
 

@@ -115,8 +115,8 @@ def next_of(
 ) -> Next:
     """Return the next action after a provider's answer to a sign-in.
 
-    *linked*: the account of the answer's identity; *at_address*: the account that has the answer's address; *has_mail*:
-    codes can be mailed.
+    *linked*: the account to which the identity in *answer* is linked; *at_address*: the account that has the address in
+    *answer*; *has_mail*: codes can be mailed.
 
     Raise NoAccount, AddressNeeded, AddressUnconfirmed, OtherSignInNeeded.
     """

@@ -149,7 +149,7 @@ class Ledger(Protocol):
         """Store the reply and settle the turn. A repeated call changes nothing. Raise Stale, Busy, NotFound."""
 
     def count_edit(self) -> None:
-        """Count an edited reply in a temporary chat toward the limit of messages a minute. Raise OverBudget."""
+        """Count an edited reply in a temporary chat toward the limit of messages a minute; raise OverBudget if it is exceeded."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,9 @@
-"""Routes of emailed codes: `/code` (send a first or another code) and `/code/redeem` (enter the code), for every purpose.
+"""Routes for emailed codes: `/code` (send a code) and `/code/redeem` (enter the code), for every purpose.
 
 Native HTML forms post here. The response to `/code` redirects to the page with the form for the code; its URL names
-the step and the purpose, never an email address. The response is sent after a multiple of 0.4 s. It is the same
-whether or not a code is sent: the address may be unknown, not allowed to get a code, or over its limit of codes.
+the step and the purpose, never an email address. The response, and its time, which is
+rounded up to a multiple of 0.4 s, are the same whether or not a code is sent: the address may be unknown, not allowed to
+get a code, or over its limit of codes.
 """
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping

@@ -70,7 +70,7 @@ class PasskeyFlow(Protocol):
         ...
 
     async def finish(self, asked: Asked, given: Given) -> Response:
-        """Verify the browser's response, and perform this purpose's action.
+        """Verify the browser's response, and perform the action for which the passkey was requested.
 
         Raise an AppError if the response or the action is refused; SignedOut: the session has ended in the meantime.
         """

@@ -166,7 +166,7 @@ class SupabaseCopy:
             return [
                 replace(cast(Any, row), monthly_cap_micro=cap) for row in self.rows(table, None)
             ]
-        # `first_account_is_admin` is not copied: if it were true, no start of a hosted app would turn it off again
+        # `first_account_is_admin` is not copied: a hosted app never turns it off at its start, so it would stay true
         if table.name == "settings":
             [stored] = cast(Any, self.rows(table, None))
             is_first = {"first_account_is_admin": stored.first_account_is_admin}

@@ -72,9 +72,9 @@ class SupabaseRows:
     def __init__(
         self, calls: UserCalls, most_bytes: int | None = None, first: FirstPage | None = None
     ) -> None:
-        """Enforce *most_bytes*, the bytes that the account may store, in each write; None: no limit.
+        """Each write enforces *most_bytes*, the maximum bytes of the account (None: no limit).
 
-        The first read of each list in *first* returns that list, without a call to the API.
+        *first* has lists that were read in advance: the first read of such a list makes no call to the API.
         """
         self._first_list = [first.conversations] if first else []
         self._first_documents: dict[DocumentKind, list[DocumentRow]] = {}

@@ -1,4 +1,4 @@
-"""The pieces of attachments in a store over tables."""
+"""The pieces of attachments in a store that keeps tables."""
 
 from collections.abc import Mapping
 from dataclasses import replace
