@@ -20,7 +20,7 @@ from services.domain.addresses import EmailAddress
 from services.domain.browsers import BrowserName
 from services.domain.mails import Code, CodePurpose, NoCode, NoCodeReason
 from services.domain.sign_in_methods import BY_CODE
-from services.errors import AppError, FactorNeeded, StepEnded, TooManyAttempts, WrongCode
+from services.errors import AppError, FactorNeeded, StepEnded, WrongCode
 from services.rules.accounts import MOST_TRIES, STEP_LIFE
 from services.store.accounts import (
     Accounts,
@@ -177,22 +177,15 @@ class Codes:
         step = self.steps.attempt(browser, kind, step_id, session)
         contents = read_contents(_CONTENTS, step.contents)
         if contents.kept_as:
-            self._count_try(contents.kept_as)
+            bucket = self.steps.root_keys.bucket(f"tries of code {contents.kept_as}")
+            seconds = int(STEP_LIFE.total_seconds())
+            self.steps.count_try(Throttle(bucket, MOST_TRIES, seconds))
         if not self.steps.root_keys.is_code(step_id, digits, contents.tag or ""):
             failure = _FAILURES.get(kind, Failure.ADDRESS)
             note_failure(self.steps.backend, contents.user_id or step.user_id, failure)
             raise WrongCode
         end = partial(self.steps.end, browser, kind, step_id, session)
         return RightCode(step, contents.request, end)
-
-    def _count_try(self, kept_as: UUID) -> None:
-        """Count an attempt to enter a code that `keep` kept valid. Raise StepEnded if no attempts are left."""
-        bucket = self.steps.root_keys.bucket(f"tries of code {kept_as}")
-        seconds = int(STEP_LIFE.total_seconds())
-        try:
-            self.steps.backend.count_throttles([Throttle(bucket, MOST_TRIES, seconds)])
-        except TooManyAttempts:
-            raise StepEnded from None
 
 
 def _kept(text: str) -> str:
