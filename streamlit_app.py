@@ -40,7 +40,7 @@ _PAGES = ("", "memory", "usage", "data", "account", "admin")  # the URL paths of
 
 
 def _without_proxy_headers(app: ASGIApp, trusted_hosts: object) -> ASGIApp:
-    """Return *app* without uvicorn's middleware for proxies' headers, so that it sees the socket's IP address.
+    """Return *app* without uvicorn's middleware for proxies' headers, so that *app* sees the IP address of the socket.
 
     The app reads these headers itself (DAYBOOK_TRUSTED_PROXIES).
     """

@@ -39,9 +39,9 @@ def rerun_if_ended() -> None:
     session_id = _session_id()
     if session_id and bootstrap.current_app().has_ended(session_id):
         st.rerun()
-    # If another run has replaced this run meanwhile, this access to the session state ends this run. If it ended
-    # regularly instead, Streamlit would remove the other run's fragments, and the buttons of a dialog that the other
-    # run has opened would do nothing.
+    # If another run has replaced this run meanwhile, this access to the session state ends this run. If this run
+    # ended regularly instead, Streamlit would remove the other run's fragments, and the buttons of a dialog that the
+    # other run has opened would do nothing.
     tab()
 
 

@@ -91,7 +91,9 @@ def forbid_pages_directory() -> None:
 
 
 def drop_needless_messages() -> None:
-    """Ignore messages that Daybook's pages do not send: anyone could send them, and some run git, which blocks all users."""
+    """Ignore messages that Daybook's pages do not send: anyone could send them, and some make Streamlit run git,
+    which blocks all users.
+    """
     handle = AppSession.handle_backmsg
 
     def handle_needed(session: AppSession, msg: BackMsg) -> None:

@@ -1,4 +1,4 @@
-"""The state of a browser tab, except that of its widgets. Each field is assigned by one module only, or by `Tab`."""
+"""The state of a browser tab, without the state of widgets. Each field is assigned by one module only, or by `Tab`."""
 
 import time
 from collections.abc import Callable, Collection, Mapping
@@ -22,7 +22,7 @@ ROWS = 30
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """The reason why a callback failed, and the prompt that it should have sent."""
+    """The reason why a callback failed, and the prompt that the callback should have sent."""
 
     sentence: str
     prompt: str = field(repr=False)
@@ -118,7 +118,7 @@ class Tab:
     edited_message: MessageId | None = None
     # the key of the menu beside the title that is being edited, and the conversation of that title
     edited_title: tuple[str, ConversationId] | None = None
-    # edited facts, keyed by the noun of their list (`FactList.noun`), and why each was not saved
+    # edited facts, keyed by the noun of their list (`FactList.noun`), each with the reason why saving it was refused, if any
     edited_facts: dict[str, tuple[Fact, str]] = field(default_factory=dict[str, tuple[Fact, str]])
     # the key of a dialog's field, and the stored document with whose text the field was filled
     seen: tuple[str, object] = ("", None)

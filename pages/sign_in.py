@@ -186,7 +186,7 @@ def _draw_forms() -> None:
 
 
 def _draw_sign_in(invitation: str, *, is_uninvited: bool) -> None:
-    """Draw the form for a password or, if passwords are off, for requesting a code; below it, links to other forms."""
+    """Draw the form for a password or, if passwords are off, for requesting a code; below the form, draw links to other forms."""
     links = {purpose: entry.link for purpose, entry in _entries().items()}
     if _takes_passwords():
         st.html(

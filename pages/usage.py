@@ -77,7 +77,7 @@ def _sums(label: str, parts: Sequence[UsageSum], count: int, link: str = "") -> 
 
 
 def _free_models(report: UsageReport, infos: Sequence[ModelInfo]) -> list[str]:
-    """Return, for each used model that cost nothing, a sentence that says why, as Markdown."""
+    """Return the reasons why used models cost nothing: a sentence for each such model, as Markdown."""
     every = {info.name: info for info in infos}
     said: list[str] = []
     for name in dict.fromkeys(one.model for one in report.days):

@@ -64,8 +64,8 @@ window.daybook = {
   },
 };
 
-// Hides key presses that belong to an input method (as for Japanese) from all other scripts. Safari marks
-// such key presses only by the key code 229.
+// Hides key presses that belong to an input method (for example for Japanese) from all other scripts. Safari
+// marks such key presses only by the key code 229.
 daybook.capture(window, "keydown", (event) => {
   if (event.isComposing || event.keyCode === 229) event.stopImmediatePropagation();
 });

@@ -55,9 +55,8 @@ const textOf = (sent) => sent.map(({ text }) => text).join("\n\n");
 const joined = (sent, text) => (text.startsWith(sent) ? text : text ? `${sent}\n\n${text}` : sent);
 
 // Returns the texts in `sent` that have not become prompts of the chat. `chat.prompts` contains the lengths
-// and beginnings of the last prompts. A sent text stays in the draft, with any text typed later, until it has
-// become a prompt, because the script run that stores the prompt may be replaced by another run before it
-// does so.
+// and beginnings of the last prompts. A sent text stays in the draft, with any text typed later, until it
+// has become a prompt, because another script run may replace the run that should store the prompt.
 function unsaid(chat, sent = sentHere()) {
   const first = chat.count - chat.prompts.length; // the number of prompts before `chat.prompts`
   return sent.filter(({ text, after }) => {
@@ -164,8 +163,8 @@ daybook.keepDrafts = (data) => {
   else if (before === null) arrive(data, typed);
   else if (before === data.place) {
     if (data.given) {
-      // done here too, because Streamlit does not set the same value twice: shows the refused prompt, and
-      // below it any text typed since
+      // Streamlit does not set the same value twice, so this script shows the refused prompt, and below it
+      // any text typed since
       show(joined(data.given, last));
       save(daybook.composer().value, []);
     } else {
@@ -190,7 +189,7 @@ daybook.onDraw(() => {
   if (daybook.composer()) return;
   const isHere = new URLSearchParams(location.search).get("c") === place;
   if (place !== null && isHere && document.querySelector(".st-key-way-out")) {
-    // the chat was deleted on another device: its draft goes to the new chat
+    // the chat was deleted on another device: its draft becomes the new chat's draft
     const text = last;
     save("", []);
     place = "new";

@@ -1,5 +1,5 @@
-// Files cannot be attached yet: if files are dropped or pasted, the page says so. If text comes with them, as
-// from a spreadsheet, the text is pasted as usual.
+// Files cannot be attached yet: if files are dropped or pasted, the page says so. If text comes with the
+// files, for example from a spreadsheet, the text is pasted as usual.
 
 const SENTENCE = "Files can't be attached yet. Paste text instead.";
 const FIELD = "input, textarea";

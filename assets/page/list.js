@@ -1,6 +1,6 @@
 // The menus of rows and messages. A menu is a native popover, created for the pressed button and closed by
-// the browser. If a focused button of the list or of a message is redrawn, the focus returns to it or to the
-// button that takes its place.
+// the browser. If a focused button of the list or of a message is redrawn or removed, the focus moves to the
+// redrawn button or to the button that takes its place.
 
 const KEPT = ".db-list button, .db-versions button, .st-key-earlier button";
 

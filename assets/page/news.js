@@ -56,7 +56,8 @@ async function look() {
   wait(found ? 0 : PAUSE - (performance.now() - askedAt));
 }
 
-// Starts polling. Returns a function that stops it, which Streamlit calls when the component is removed.
+// Starts polling. Returns a function that stops the polling; Streamlit calls this function when the
+// component is removed.
 daybook.watchNews = (shown, tellServer) => {
   // `found` is dropped, because the next poll finds all changes since `shown` was read
   [page, tell, found] = [shown, tellServer, null];

@@ -1,8 +1,8 @@
 // The scroll position of the page. A chat opens at its end, from its first frame on. A sent prompt moves to
 // the top of the view and stays there while its reply grows below. If the user scrolls to the end, the page
-// keeps showing the end; if the user scrolls elsewhere, it stays there and shows a button to the end. If a
-// prompt is refused, the page scrolls to the reason. When earlier messages are added above, Streamlit reuses
-// the elements of later ones, so the text that is being read is kept at its distance from the end.
+// keeps showing the end; if the user scrolls elsewhere, the page stays there and shows a button to the end.
+// If a prompt is refused, the page scrolls to the reason. When earlier messages are added above, Streamlit
+// reuses the elements of later ones, so the text that is being read is kept at its distance from the end.
 
 const END = 0;
 const MOVES = /^(Arrow|Page|Home|End|Tab|Enter|F3| )/,
@@ -185,7 +185,8 @@ hears("keydown", ({ target, key, ctrlKey, metaKey }) => {
 
 daybook.capture(document, "click", ({ target }) => {
   if (target.closest(daybook.LEADS)) sent = null;
-  // a screen reader may follow a link without a key or pointer event, which would also release the position
+  // also releases the position: a screen reader may follow a link without the key or pointer event that
+  // usually does so
   if (target.closest('a[href^="#"]')) leave();
   if (target.closest(".st-key-earlier button")) kept = toEnd(daybook.page());
   const again = target.closest(

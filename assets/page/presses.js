@@ -1,6 +1,7 @@
 // Streamlit sends a press of a button after a short timer. When an interval reruns a fragment, Streamlit
-// sends the values of all widgets. If that happened before the timer, the press would be sent with them and
-// again by the timer, and a prompt would be sent twice. So intervals do nothing until the press is sent.
+// sends the values of all widgets. If an interval ended before the timer, the press would be sent twice:
+// with these values, and by the timer. A prompt would then be sent twice. So intervals do nothing until the
+// press is sent.
 
 const MOMENT = 50; // milliseconds within which Streamlit sends a press that the browser has handled
 let unsent = 0; // the number of presses that Streamlit may not have sent yet

@@ -1,6 +1,6 @@
 // Prints the page once it is completely drawn, then tells the server, which draws the normal page again. The
-// stylesheet determines what is printed. Returns a function that cancels, which Streamlit calls when the
-// component is removed, as when another page is opened.
+// stylesheet determines what is printed. Returns a function that cancels the printing; Streamlit calls this
+// function when the component is removed, for example because another page is opened.
 
 const STILL = 3; // animation frames without a pending element, after which the page counts as drawn
 

@@ -1,7 +1,7 @@
 // Ctrl+Enter sends. A text that is too long is not sent and stays in the composer, as does any text while a
-// reply streams or the browser is offline; a line says so. On touch screens, which have no Shift key, Enter
-// begins a new line. A prompt sent while the page draws the beginning or the end of a reply is held back
-// until that is drawn.
+// reply streams or the browser is offline; a line says why. On touch screens, which have no Shift key, Enter
+// begins a new line. If a prompt is sent while the page draws the beginning or the end of a reply, this
+// script sends the prompt once the page is drawn.
 
 // bytes; services/domain/limits.py refuses longer texts, and much longer ones would close the websocket
 const LONGEST = 200_000;
@@ -23,8 +23,8 @@ const tooLong = (size) =>
   `This message is too long (${grouped(size)} of ${grouped(LONGEST)} bytes). Send it in parts.`;
 const tell = (sentence) => daybook.tell(document.querySelector('[data-testid="stBottom"]'), sentence);
 
-// Returns true if the composer's text can be sent now. If not, a line says why or, if the
-// page is only being drawn, the text is sent once that is done.
+// Returns true if the composer's text can be sent now. If not, a line says why; or, if the page is only
+// being drawn, the text is sent once the page is drawn.
 function isFree() {
   cancel();
   const text = daybook.composer().value.trim();

@@ -1,5 +1,5 @@
 // A temporary chat ends with its page, so the browser asks before the page is left. It does not ask once the
-// chat has ended, as after signing out, nor when a form only downloads a file.
+// chat has ended, for example after signing out, nor when a form only downloads a file.
 
 const REPEATED = 10_000; // milliseconds in which a form is posted only once
 const posted = new Set();
@@ -36,12 +36,12 @@ daybook.capture(document, "submit", (event) => {
 });
 addEventListener("pageshow", ({ persisted }) => {
   if (!persisted) return;
-  // the browser's Back button shows the page with the state in which it was left
+  // reset, because the browser's Back button shows the page in the state in which it was left
   isLeaving = isPosting = false;
   posted.clear();
 });
 
-// runs after the scripts that prevent the event because they ask the server or the browser first
+// runs after the scripts that first ask the server or the browser, and prevent the event for this
 document.addEventListener("submit", (event) => {
   if (!event.defaultPrevented) noteSubmission(event.target);
 });

@@ -1,8 +1,8 @@
 // Applies the theme chosen in Preferences to every page. Streamlit stores a theme in the browser for each
 // path, and reads it only when a page is loaded.
 
-// what a reload would lose: an edited message, title or fact, a temporary chat, Undo, the instructions of a
-// new chat, and the link of an invitation
+// selectors of content that a reload would lose: an edited message, title or fact, a temporary chat, Undo,
+// the instructions of a new chat, and the link of an invitation
 const KEPT = [
   '.st-key-edit-prompt, .st-key-edit-reply, [class*="st-key-editing-"]',
   '.st-key-temporary-sign, .st-key-undo [class*="st-key-undo-"]',
@@ -22,7 +22,8 @@ function apply() {
 
 apply();
 
-// An expired Undo stays in the page, hidden by its animation (style.css), until the page is redrawn.
+// Returns true if the page shows content that a reload would lose. An expired Undo does not count: its
+// animation (style.css) hides it, but it stays in the page until the page is redrawn.
 const isKept = () =>
   [...document.querySelectorAll(KEPT)].some((one) => getComputedStyle(one).visibility === "visible");
 

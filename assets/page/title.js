@@ -36,7 +36,8 @@ daybook.capture(window, "keydown", (event) => {
 });
 
 daybook.capture(document, "pointerdown", ({ target }) => {
-  // restored on the press, because the field loses the focus before the click, and that would save the text
+  // restored on the press: the field loses the focus before the click, and losing the focus would save the
+  // text
   if (cancel()?.contains(target)) restore();
 });
 

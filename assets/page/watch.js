@@ -1,7 +1,7 @@
-// Reruns the page when the database becomes unreachable or reachable. Tabs poll the app process, which probes
-// the database once for all tabs, and only while they are in view. A tab that is shown again is also rerun,
-// to show changes made in other tabs. The page is not rerun while a dialog is open, because a rerun would
-// close the dialog.
+// Reruns the page when the database becomes unreachable or reachable. A tab polls the app process only while
+// the tab is in view; the process probes the database once for all tabs. A tab that is shown again is also
+// rerun, to show changes made in other tabs. The page is not rerun while a dialog is open, because a rerun
+// would close the dialog.
 
 const FIRST = 1000, // milliseconds until the first poll after an outage has begun
   USUAL = 8000, // maximum milliseconds between two polls
@@ -35,7 +35,7 @@ daybook.watchDatabase = (isShownAway, tellServer) => {
   [tell, isAway] = [tellServer, isShownAway];
 };
 
-// Reruns the page, unless it is being drawn, or a dialog or menu is open, which a rerun would close.
+// Reruns the page, unless the page is being drawn, or a rerun would close an open dialog or menu.
 daybook.redraw = () => {
   if (!daybook.isRunning() && !daybook.isCovered()) tell?.(isAway);
 };

@@ -45,8 +45,8 @@ class Number:
     def draw(self, form: str) -> None:
         """Draw the field; if its last entry was refused, draw the reason below it."""
         key = self.key(form)
-        # set in the session state: if the number were passed as `value`, a field that the user empties would show it, or 0,
-        # again
+        # set in the session state: if the number were passed as `value`, a field that the user empties would show the
+        # number, or 0, again
         st.session_state.setdefault(key, self._shown(self.stored))
         # the field gets no bounds, because the browser would refuse an entry without a message
         with st.container(width=170, gap="xxsmall"):

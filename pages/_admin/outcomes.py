@@ -20,7 +20,7 @@ class Unfit(BadInput):
 
 
 def act_at(place: str, act: Callable[[], str]) -> None:
-    """Call *act*; store the sentence that it returns, or why it failed, until `draw(place)`. For use in callbacks."""
+    """Call *act*; store its result (a sentence) or the reason why it failed, for `draw(place)` to show. For use in callbacks."""
 
     def act_and_keep() -> None:
         try:

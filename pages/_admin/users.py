@@ -156,7 +156,7 @@ def _choose_all(users: Sequence[UserUsage]) -> None:
 def _chosen(admin: UserServices, shown: Mapping[UserId, UserUsage]) -> list[UserUsage]:
     """Return the chosen users, with current figures for those in the table and for a single chosen user.
 
-    Figures are drawn only for a single user, so several chosen users that are not in the table are not read again.
+    If several users are chosen, no figures are drawn, so users that are not in the table are not read again.
     """
     chosen = [shown.get(user_id, user) for user_id, user in tab().chosen_users.items()]
     if len(chosen) == 1 and chosen[0].user_id not in shown:

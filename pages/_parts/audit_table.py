@@ -70,7 +70,7 @@ _VALUES = words.LIMIT_NAMES | {
 }
 
 _TOMBSTONE = "@deleted.invalid"  # the end of the email address of an account that is being deleted
-# details that are not shown: an id, and two that are always the same
+# keys of details that are not shown: an id, and two details with the same value in all entries
 _HIDDEN = ("invitation", "mode", "version")
 
 

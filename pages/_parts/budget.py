@@ -30,7 +30,7 @@ def draw_near(user: UserServices, view: ThreadView) -> None:
         for one in limits
     }
     if account.shared_limit and not is_free:
-        # never shown as low, because users must not see how much of it is left
+        # never shown as low, because users must not see how much of the shared budget is left
         low[account.shared_limit] = False
     limit = max(low, key=lambda one: (low[one], one.share))
     if low[limit] and limit.share < _NEAR:

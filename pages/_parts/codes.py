@@ -14,7 +14,7 @@ _WAIT = "You can request one a minute. A new code replaces the last one."
 
 @dataclass(frozen=True, slots=True)
 class CodeForms:
-    """The forms for codes of one *purpose* (its name in the URL); *back_to*: the page that the forms lead back to."""
+    """The forms for codes of one *purpose* (named as in the URL); the forms lead back to the page *back_to*."""
 
     purpose: str
     back_to: str = field(repr=False)

@@ -22,7 +22,8 @@ class Earlier:
     cleared: int = 0  # messages before the start of the context
     missing: int = 0  # messages that are not sent in any form
     unanswered: int = 0  # prompts without a reply, which no request includes
-    has_gap: bool = False  # True: the messages sent in full are not simply the last ones
+    # True: a message after the first of the `recent` ones is summarised, cleared or missing
+    has_gap: bool = False
 
     @property
     def unsent(self) -> int:

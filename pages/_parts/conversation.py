@@ -104,7 +104,7 @@ def draw_welcome(
 
 
 def name_tab(user: UserServices, temporary_chat: TemporaryChat | None, thread: Thread) -> None:
-    """If the user has chosen this, show the title of *thread* in the browser tab, and so in the browser's history."""
+    """Show the title of *thread* in the browser tab, and so in the browser's history, if the user's preferences say so."""
     title = thread.conversation.title
     if title and not temporary_chat and user.profile.preferences().has_title_in_tab:
         st.set_page_config(page_title=f"{title} · Daybook")
@@ -185,7 +185,7 @@ def lay_out(view: ThreadView) -> Layout:
 
 
 def _opened_at(thread: Thread, exchanges: list[Exchange]) -> int:
-    """Return the seq of the prompt that was last when *thread* was opened (if deleted: of the prompt that is last now)."""
+    """Return the seq of the prompt that was last when *thread* was opened, but at most the seq of the current last prompt."""
     last = exchanges[-1][0].seq if exchanges else 0
     place, seq = tab().opened_at or (None, last)
     seq = min(seq, last) if place == thread.conversation.id else last

@@ -39,10 +39,10 @@ def draw(
     space: Space | None,
     running: Collection[str] = (),
 ) -> tuple[Listed, Sequence[Conversation] | None]:
-    """Draw the list, the archive or the results of the filter; with an open *space*, only its conversations.
+    """Draw the list, the archive or the results of the filter; with an open *space*, draw only its conversations.
 
-    Return the conversations that have rows, and those that were read for the list (None for filter results).
-    *opened* always has a row, except in filter results; *running*: the conversations in which a reply streams.
+    Return the conversations that have rows, and those that were read for the list (None for filter results). *opened*
+    always has a row, except in filter results; *running*: the conversations in which a reply streams.
     """
     every = spaces.every(user)
     has_chooser = space_dialogs.draw_chooser(every, space, opened)
@@ -109,7 +109,8 @@ def act(listed: Listed, opened: Conversation | None, request: Mapping[str, str])
 
 
 class _Rows:
-    """Draws the list as one HTML element, because widgets are slow; an edited title splits it in two, around the field.
+    """Draws the list as one HTML element, because widgets are slow. While a title is edited, the list is drawn as two
+    elements, above and below the title's field.
 
     `assets/page/list.js` opens the menus.
     """
@@ -203,7 +204,7 @@ def _heading(conversation: Conversation, now: datetime) -> str:
 
 
 def _key(conversation: Conversation) -> str:
-    """Return the key of the menu in the row of *conversation*; it also tells in which place the title is being edited."""
+    """Return the key of the menu in the row of *conversation*; the key also identifies the place where the title is edited."""
     return f"menu-{conversation.id}"
 
 

@@ -63,7 +63,7 @@ def actions(
 
 
 def is_printed(conversation: Conversation) -> bool:
-    """Return True if the conversation is being printed; its whole branch is drawn then."""
+    """Return True if the conversation is being printed; in that case, its whole branch is drawn."""
     return tab().printed == conversation.id
 
 

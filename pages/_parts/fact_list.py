@@ -108,7 +108,7 @@ class FactList:
     def _edit(self, fact: Fact) -> None:
         _, refusal = tab().edited_facts.get(self.noun, (None, ""))
         tab().edited_facts[self.noun] = fact, ""
-        if refusal:  # it was shown at the field of another fact, which this method closes
+        if refusal:  # this method closes the other fact's field, at which this refusal was drawn
             raise BadInput(refusal)
 
     def _leave(self) -> None:

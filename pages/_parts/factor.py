@@ -122,7 +122,7 @@ def _passkey_form(step: UUID, back_to: str) -> str:
 
 
 def _of_step() -> str:
-    """Return HTML for all forms of a step: values from the URL, and checkboxes for the methods that a reset may keep."""
+    """Return the HTML that all forms of a step share: hidden fields, and checkboxes for the methods that a reset may keep."""
     values = {name: st.query_params.get(name, "") for name in ("by", "ways")}
     kept = dict[str, str]()  # labels of the methods that a reset may keep, by field name
     if added := _day(st.query_params.get("added", "")):

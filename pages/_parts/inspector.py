@@ -56,7 +56,7 @@ def seen_dialog(conversation_id: ConversationId, reply_id: MessageId) -> None:
 
 
 def table(sent: ContextPlan | SentContext, tokens: int, room: int | None = None) -> str:
-    """Return a bar and a table of the parts of the context as HTML; *tokens*: their total; *room*: the context budget.
+    """Return a bar and a table of the parts of the context as HTML; *tokens*: the total in tokens; *room*: the context budget.
 
     The app itself counts the tokens of each part. The last row contains the formatting and the difference between
     *tokens* and the app's total.

@@ -266,7 +266,7 @@ def summary_dialog(conversation_id: ConversationId) -> None:
         is_gone = st.button("Delete summary", icon=":material/close:", type="tertiary")
 
     def change() -> None:
-        # with the summary that the user saw: if the stored summary is newer, it is not replaced
+        # the stored summary is replaced only if it is still the summary that the user saw
         thread_as_seen = replace(thread, summary=seen)
         if is_asked_again:
             if services.tasks.summarise_now(thread_as_seen, is_anew=True):

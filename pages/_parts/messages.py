@@ -1,4 +1,4 @@
-"""Messages on the page: prompts in a tinted block, replies without one, how a reply ended, and the buttons below."""
+"""Messages on the page (prompts and replies), the way in which a reply ended, and the buttons below."""
 
 from base64 import b64encode
 from collections.abc import Iterable, Mapping, Sequence

@@ -44,7 +44,9 @@ def draw_button() -> None:
 
 
 def draw_forms(user: UserServices, scope: ProofScope) -> None:
-    """Draw the form for the new address or the code sent to it; without a full proof (*scope*), the forms for a proof."""
+    """Draw the form for the new address, or for the code sent to it; without a full proof (*scope*), draw the forms
+    for a proof.
+    """
     reason, step = st.query_params.get("reason", ""), _open_step()
     own = {"taken": _TAKEN, "other-sign-in": _NEW_OF_PROVIDER}
     sentence = own.get(reason) or refusal(reason)
@@ -65,7 +67,9 @@ def draw_forms(user: UserServices, scope: ProofScope) -> None:
 
 
 def _open_step() -> UUID | None:
-    """Return the id of the step for which a code was sent. While a proof is asked for, it is in the URL parameter `then`."""
+    """Return the id of the step for which a code was sent. While a proof is asked for, the URL parameter `then`
+    contains the id.
+    """
     if codes.asked_purpose() == _PURPOSE:
         return codes.open_step()
     with suppress(ValueError):

@@ -30,5 +30,5 @@ def set_instructions(text: str, _seen: str) -> None:
 
 
 def forget() -> None:
-    """Drop the choices. Called after they were stored with a conversation, or when the page is left."""
+    """Drop the choices, after they were stored with a conversation, or when the page is left."""
     tab().new = NewConversation()

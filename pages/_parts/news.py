@@ -1,4 +1,6 @@
-"""Detection of changes that other processes make to replies, the list, preferences, models and the user's role."""
+"""Detection of changes that other processes make to replies, the list of conversations, preferences, models and the
+user's role.
+"""
 
 from collections.abc import Mapping, Sequence
 from typing import cast
@@ -45,7 +47,7 @@ def watch(
 
 
 def _hear(found: Mapping[str, object]) -> None:
-    """Note the revisions *found*, so that changed data is read again. They come from the browser, so they are checked."""
+    """Note the revisions *found*, so that changed data is read again. The browser sends them, so their types are checked."""
     user = find_user()
     here = {str(chat_id) for chat_id in user.chat.coming()}
     match found:

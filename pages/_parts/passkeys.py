@@ -28,7 +28,7 @@ _RENAME, _REMOVE = "Rename passkey", "Remove passkey"
 
 
 def draw(user: UserServices, scope: ProofScope) -> None:
-    """Draw the passkeys of *user*, and those forms for changing them that the *scope* of the recent proof allows."""
+    """Draw the passkeys of *user* and, as far as the *scope* of the recent proof allows, the forms that change them."""
     is_proven = scope is ProofScope.FULL
     passkeys, party = user.sign_in_details.passkeys, party_here()
     if not passkeys and not is_on():

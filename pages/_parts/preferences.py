@@ -30,7 +30,7 @@ _THEMES: tuple[Theme, ...] = get_args(Theme)
 @st.dialog(words.INSTRUCTIONS, on_dismiss="rerun")
 @show_errors()
 def instructions_dialog(conversation: Conversation | None) -> None:
-    """Edit the instructions of *conversation*; None: of the new conversation."""
+    """Edit the instructions of *conversation* or, if it is None, of the new conversation."""
     user = user_services()
     if conversation is None:
         key, space_id = "instructions-new", spaces.chosen(user)
@@ -62,7 +62,7 @@ def instructions_dialog(conversation: Conversation | None) -> None:
 @st.dialog(words.PREFERENCES, on_dismiss="rerun")
 @show_errors()
 def preferences_dialog() -> None:
-    """Edit the user's preferences, which apply to conversations for which nothing else was chosen."""
+    """Edit the user's preferences: the defaults for conversations in which nothing else was chosen."""
     user = user_services()
     now, key = user.profile.preferences(), "my-instructions"
     # the default model and policy are shown as selected, but are stored only when changed
@@ -101,7 +101,7 @@ def preferences_dialog() -> None:
         sizes = {name: entry.value for name, entry in entries.items()}
         chosen = replace(chosen, theme=theme, has_title_in_tab=has_title, instructions=text or None)
         reply = entries["reply_tokens"]
-        # a stored length above this maximum is shown as the maximum, and must not be lowered to it
+        # the field shows a longer stored length as this maximum; saving the dialog must not lower the stored length
         if reply.value and reply.value == reply.most:
             sizes["reply_tokens"] = max(reply.value, now.reply_tokens or 0)
         chosen = replace(chosen, **_even(sizes))
@@ -116,7 +116,7 @@ def preferences_dialog() -> None:
 def _store(user: UserServices, chosen: Preferences, seen: Preferences) -> None:
     """Store only the choices that differ from *seen*, to keep changes that other tabs have made.
 
-    Raise ChangedElsewhere if this tab and another one have both changed the instructions.
+    Raise ChangedElsewhere if this tab and another tab have both changed the instructions.
     """
     changed = {
         each.name: value
@@ -144,7 +144,7 @@ def _draw_model_and_memory(user: UserServices, seen: Preferences) -> Preferences
         format_func=words.policy_line,
         key="default-policy",
     )
-    # policies are compared by name only, because another field contains the size of a window
+    # policies are compared by name only, because the size of a window is entered in another field
     return (
         replace(chosen, policy=policy)
         if policy.name != (seen.policy and seen.policy.name)

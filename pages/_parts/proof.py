@@ -18,7 +18,7 @@ from services.domain.mails import CodePurpose
 
 _CONFIRMED = "Confirmed. You can make changes for the next ten minutes."
 _IN_PART = "Confirmed, but not for all changes."
-# shown after a partial proof (ProofScope.PART): says which changes it allows
+# shown after a partial proof (ProofScope.PART): says which changes the proof allows
 _SO_FAR = (
     "Your sign-in provider does not tell us when you signed in. For ten minutes you can add what is offered on this page, or delete "
     "your account."

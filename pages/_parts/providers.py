@@ -1,4 +1,4 @@
-"""Single sign-on providers: links on the sign-in page, forms for codes that such a sign-in may require, and for proofs.
+"""Single sign-on providers: links on the sign-in page, forms for codes that such a sign-in requires, and forms for proofs.
 
 The links and forms lead to routes outside Streamlit.
 """

@@ -1,4 +1,4 @@
-"""Error messages for native HTML forms: if the server refuses one, it redirects with the reason in the URL."""
+"""Error messages for native HTML forms: if the server refuses a form, it redirects with the reason in the URL."""
 
 import streamlit as st
 

@@ -46,8 +46,8 @@ _ONE_IMAGE = re.compile(rf"(?<!\\){_LOADED}")
 
 _FENCE = re.compile(r"(`{3,})[^`]*$|(~{3,})")
 _FENCE_INSIDE = re.compile(rf"({_CONTAINER})(`{{3,}}(?=[^`]*$)|~{{3,}})(.*)$")
-# first lines of blocks in which a line may look like a code fence without being one: raw HTML, formulas,
-# container directives, and an indented fence, because an unindented fence would end it
+# first lines of blocks in which a line may look like a code fence without being one: raw HTML, formulas, container
+# directives, and an indented fence (an unindented fence below it ends its block)
 _HOLDS_LINES = re.compile(
     rf" {{1,3}}(?:```|~~~)|{_CONTAINER}(?:<[A-Za-z/!?]|\$\$|\\[\[\]]|\\begin\{{|:::)"
 )
@@ -155,7 +155,7 @@ def label(text: str, limit: int = 60) -> str:
 def _loose(lines: list[str], has_definitions: bool) -> Iterator[str]:
     """Make *lines*, which are outside of trusted fences, safe, and yield them.
 
-    The search for code and formulas in them is only a guess; the lines are safe even if it is wrong.
+    The search for code and formulas in *lines* is only a guess; the lines are safe even if the guess is wrong.
     """
     fence: str | None = None
     in_formula = False
@@ -237,7 +237,7 @@ def _scheme(address: str) -> str:
 
 
 def _link_image(found: re.Match[str], rest: str = "") -> str:
-    """Return a link that names the host of the image *found*, then *rest*; if no host can be read, the image as it is."""
+    """Return a link that names the host of the image *found*, then *rest*; if no host can be read, return the image unchanged."""
     address = unescape(found["address"])
     with suppress(ValueError):
         if "\\" not in address and (host := urlsplit(address).hostname):

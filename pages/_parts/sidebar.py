@@ -25,7 +25,7 @@ from services.domain.accounts import Account
 from services.domain.addresses import NO_ADDRESS
 
 ACCOUNT, ADMIN, DATA, USAGE = (f"pages/{name}.py" for name in ("account", "admin", "data", "usage"))
-_LINKS = (  # the last one is for admins only
+_LINKS = (  # the last link is for admins only
     (facts.MEMORY, words.MEMORY, "bookmarks"),
     (USAGE, words.USAGE, "bar_chart"),
     (DATA, words.YOUR_DATA, "stacks"),

@@ -158,7 +158,7 @@ def _draw_form(user: UserServices, space: Space, seen: Space | None) -> None:
             key=f"space-memories-{space.id}",
         )
         is_saved, is_moved = editing.is_submitted(words.SAVE if seen else "Create"), False
-        if seen:  # in the form, so that it also saves the fields
+        if seen:  # inside the form, so that pressing this button also saves the fields
             shelf, icon = words.ARCHIVE, ":material/archive:"
             if seen.is_archived:
                 shelf, icon = words.UNARCHIVE, ":material/unarchive:"

@@ -57,7 +57,7 @@ def by_label(
     *others: str,
     naming: Callable[[Space], str] = name,
 ) -> dict[str, SpaceId | None]:
-    """Return the ids of *spaces*, keyed by the labels that *naming* returns; before them, None under the label *first*.
+    """Return the ids of *spaces*, keyed by the labels that *naming* returns; the first value is None, with the label *first*.
 
     Labels that equal an earlier label or one of *others* are made distinct.
     """

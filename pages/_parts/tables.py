@@ -27,7 +27,8 @@ def draw(
     missing: str = _DASH,
     columns: Mapping[str, object] | None = None,
 ) -> None:
-    """Draw *rows*. Integers, floats (dollars) and times are formatted by type, other columns by a function in *forms*.
+    """Draw *rows*. Integers, floats (dollars) and times are formatted by type; other columns are formatted by a
+    function in *forms*.
 
     *columns*: settings of some columns, such as width and whether they are pinned.
     """

@@ -1,4 +1,4 @@
-"""The temporary chat of this tab. A switch on the new-chat page begins it; it is deleted soon after the page is left.
+"""The temporary chat of this tab, which a switch on the new-chat page begins. It is deleted soon after the page is left.
 
 The URL says that the chat is temporary, but names no conversation, so a reload begins another temporary chat.
 """
@@ -20,7 +20,8 @@ _SWITCH, _READS = "is-temporary", "temporary-reads"
 def here() -> TemporaryChat | None:
     """Return the temporary chat of this page, if the URL asks for one. Raise SignedOut or StoreUnavailable.
 
-    After a reload, or if the chat is over, begin another, because the user expects that the next prompt is not saved.
+    After a reload, or if the chat is over, begin a new temporary chat, because the user expects that the next prompt
+    is not saved.
     """
     temporary_chat = tab().temporary
     if temporary_chat is None and is_asked_for():
@@ -34,7 +35,7 @@ def here() -> TemporaryChat | None:
 
 
 def began_meanwhile(drawn: TemporaryChat | None) -> ConversationId | None:
-    """Return the id of the temporary chat that the user has begun since the page was drawn without one, else None.
+    """Return the id of a temporary chat that was begun since the page was drawn without a temporary chat, else None.
 
     *drawn*: the temporary chat with which the page was drawn, if any.
     """
@@ -67,9 +68,10 @@ def leave_if_elsewhere(page: Page) -> TemporaryChat | None:
 
 
 def bring_back(left: TemporaryChat) -> TemporaryChat | None:
-    """Make the next run go back to *left*, a temporary chat of this tab. For use in callbacks. Raise ChatIsOver.
+    """Make the next run go back to *left*, a temporary chat of this tab. For use in callbacks.
 
-    Return the temporary chat that the tab leaves for it, if that chat has messages.
+    If the tab leaves another temporary chat, and that chat has messages, return that chat. Raise ChatIsOver if *left*
+    has been deleted.
     """
     left.come_back()
     other = _leave()
@@ -85,7 +87,7 @@ def is_asked_for() -> bool:
 
 
 def draw_switch(temporary_chat: TemporaryChat | None, user: UserServices) -> None:
-    """Draw the switch that makes the chat temporary, and one that lets a temporary chat read facts."""
+    """Draw the switch that makes the chat temporary, and the switch that lets a temporary chat read facts."""
     st.session_state[_SWITCH] = temporary_chat is not None
     with st.container(gap="xsmall", horizontal_alignment="center", key="temporary-switch"):
         st.toggle(f"{ICON} {words.TEMPORARY_CHAT}", key=_SWITCH, on_change=attempt, args=[_switch])

@@ -44,7 +44,7 @@ def send(
     temporary_chat: TemporaryChat | None,
     model: str,
 ) -> None:
-    """Send the composer's text in *thread*; if None, begin a conversation with it (temporary, in a space, or neither).
+    """Send the composer's text in *thread*; if *thread* is None, begin a conversation (perhaps temporary or in a space).
 
     This is a callback, so it runs before anything is drawn. *model*: the model that the page showed.
     """
@@ -77,8 +77,8 @@ def begun(temporary_chat: TemporaryChat | None) -> LiveTurn | None:
 
     The turn contains the thread, so the thread need not be read again.
 
-    If the turn began a conversation, change the URL to the conversation's. This also works if the run in which the
-    prompt was sent has been replaced by another.
+    If the turn began a conversation, change the URL to the URL of the conversation. This also works if another run
+    has replaced the run in which the prompt was sent.
     """
     if (begun := tab().begun) is None:
         return None
@@ -120,7 +120,7 @@ class DeferredDrawing:
 
 
 def give_back_untaken(typed: str | None, place: ConversationId | None) -> None:
-    """Put *typed* back into the composer if `send` was not called for it, as happens in a tab from before a restart."""
+    """Put *typed* back into the composer if `send` was not called for it, for example because the server was restarted."""
     is_taken, tab().is_taken = tab().is_taken, False
     if typed and not is_taken:
         sentence = "Daybook was restarted. Please send again."
@@ -243,7 +243,7 @@ def follow(
 def _turn_to_draw(*, is_patient: bool) -> Generator[bool]:
     """Yield True if the rest of the page may be drawn now: if no other page is being drawn, or *is_patient* is False.
 
-    Otherwise, replies that begin at the same time would all be delayed until all of their pages are drawn.
+    If pages were drawn at the same time, all of their replies would be delayed until all of these pages are drawn.
     """
     is_ours = _drawing.acquire(blocking=False)
     try:
@@ -267,7 +267,7 @@ def has_ended(thread: Thread) -> bool:
 
 
 def expected_news(*chats: Chat) -> ExpectedNews:
-    """Return the conversations with running turns, one set for each of *chats* and each purpose of a turn."""
+    """Return the conversations in which turns are running: one set for each of *chats* and each purpose of turns."""
     return tuple(chat.coming(purpose) for chat in chats for purpose in Purpose)
 
 

@@ -154,7 +154,7 @@ def discard_all(conversations: Sequence[Conversation]) -> None:
     try:
         for conversation_id in find_user().deletions.discard_all([one.id for one in conversations]):
             deleted.append(conversation_id)
-    finally:  # also after an error: the deleted ones can be restored
+    finally:  # even after an error, the conversations that were deleted can be restored
         if deleted:
             _offer(Undoable(uuid4(), f"Deleted {words.count(len(deleted), 'chat')}", restore))
 
@@ -193,7 +193,7 @@ def _delete_messages(thread: Thread, doomed: Collection[Message], count: int) ->
 
 
 def offer(document_id: UUID, act: str, sentence: str, restore: Callable[[], None]) -> None:
-    """Show *sentence* with Undo, which calls *restore*. It is replaced by a later offer for the same document and *act*."""
+    """Show *sentence* with Undo, which calls *restore*. A later offer for the same document and *act* replaces this offer."""
     _offer(Undoable(uuid5(document_id, act), sentence, restore, document_id=document_id))
 
 
@@ -224,7 +224,7 @@ def draw() -> None:
 
 
 def draw_facts(conversation_id: ConversationId | None, space_id: SpaceId | None) -> None:
-    """Draw a line for each deleted fact of a chat or space. For use in its dialog, as the page behind is not redrawn."""
+    """Draw a line for each deleted fact of a chat or space. Dialogs call this, because the page behind them is not redrawn."""
     for one in tab().undoable:
         if one.scope == (conversation_id, space_id):
             _draw_line(one, "undo-fact", "restore-fact")

@@ -216,7 +216,7 @@ def added(at: datetime) -> str:
 
 
 def moment(at: datetime, now: datetime | None = None, *, has_date: bool = False) -> str:
-    """Format the time, with the date unless it is today (*has_date*: always), in the browser's time zone."""
+    """Format the time in the browser's time zone. The date is added unless it is today; *has_date*: the date is always added."""
     zone, locale = _zone(), _locale()
     here, today = at.astimezone(zone), (now or datetime.now(zone)).astimezone(zone)
     time = format_time(here, "short", tzinfo=zone, locale=locale)
@@ -259,7 +259,7 @@ def in_markdown(date: str) -> str:
 
 
 def sentence(error: AppError, now: datetime | None = None) -> str:
-    """Return the sentence of *error* in Markdown; for OverBudget, with the amounts and the time of the reset."""
+    """Return the sentence of *error* in Markdown; for OverBudget, the sentence includes the amounts and the time of the reset."""
     when = resets(error.cap, now) if isinstance(error, OverBudget) else ""
     if not isinstance(error, OverBudget) or not when:
         return error.public
@@ -310,7 +310,7 @@ def _left(cap: Cap, amount: int) -> str:
 
 
 def _cents(micro: int, rounding: str) -> str:
-    """Format an amount in whole cents. Escape the dollar sign: Streamlit's Markdown takes text between two for a formula."""
+    """Format an amount in whole cents, and escape the dollar sign, because Streamlit's Markdown uses dollar signs for formulas."""
     cents = (Decimal(micro) / _CENT).to_integral_value(rounding)
     return _amount(int(cents) * _CENT, 2, 2).replace("$", r"\$")
 

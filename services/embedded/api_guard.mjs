@@ -1,9 +1,6 @@
 // A module that Node loads before the API (@supabase/lite). A request for a path that the app does not use
-// gets status 404. A value that a check constraint refuses, or a date of the wrong type, gets status 400, as
-// in hosted Supabase; the API itself would respond with 500.
-//
-// Of Supabase Auth, the app uses sign-up, sign-in and sign-out. The other routes of Auth (recover, verify,
-// PUT user …) would let a reader of the database, or the holder of an access token, set a password.
+// gets status 404. A request with a value that a check constraint refuses, or with a date of the wrong type,
+// gets status 400, as in hosted Supabase; the API itself would respond with 500.
 import { Server } from "node:http";
 
 const USED_OF_AUTH = new Set([

@@ -18,7 +18,7 @@ from services.store.folders import make_folder, name_new, sync
 
 ADDRESS = "address.json"  # a file in the data folder: the API's URL and its publishable key
 APP = "daybook"
-# bytes that must stay free: Postgres allocates 16 MB at a time, and stops if it cannot
+# bytes that must stay free: Postgres allocates 16 MB at a time, and stops if the disk is full
 RESERVE_BYTES = 32_000_000
 # below the ephemeral ports of operating systems: an outgoing connection could take an ephemeral port
 # before the server starts
@@ -28,7 +28,7 @@ _MAX_SOCKET_BYTES = 100  # maximum bytes of a socket's path; Linux allows 107, m
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Folders:
-    """The folders for data, keys and cache. They are separate, so that a copy of one contains no file of the others."""
+    """The folders for data, keys and cache. They are separate, so a copy of one folder contains no file of the others."""
 
     data: Path
     keys: Path
@@ -50,7 +50,7 @@ def choose_folders(data: Path | None, keys: Path | None) -> Folders:
     """
     try:
         default, config = platformdirs.user_data_path(APP), platformdirs.user_config_path(APP)
-        # on macOS, the user data folder and the user config folder are the same
+        # "-keys", because on macOS the user config folder is the same as the user data folder
         beside = platformdirs.user_config_path(f"{APP}-keys")
         data = (data or default).expanduser()
         keys = (keys or (beside if config == default else config / "keys")).expanduser()

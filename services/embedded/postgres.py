@@ -110,7 +110,8 @@ class Postgres(processes.Server):
         if owner and self.folder.stat().st_uid != owner.pw_uid:
             for path in self.folder.rglob("*"):
                 os.chown(path, owner.pw_uid, owner.pw_gid, follow_symlinks=False)
-            # the folder itself comes last: after an interruption, its old owner makes the next start repeat the loop
+            # change the owner of the folder itself last: if this is interrupted, the folder keeps its old owner, and
+            # the next start repeats the loop
             _create_private(self.folder)
 
     def launch(self) -> processes.Child:
@@ -136,7 +137,7 @@ class Postgres(processes.Server):
             )
 
     def remove_temporary(self) -> None:
-        """Remove the socket folder if it is outside the data folder, once the server has ended."""
+        """If the socket folder is outside the data folder, remove it. Call this once the server has ended."""
         if self.socket_folder.parent != self.folder.parent:
             shutil.rmtree(self.socket_folder.parent, ignore_errors=True)
 
@@ -154,8 +155,8 @@ class Postgres(processes.Server):
         """Return an autocommit connection as superuser; *as_owner*: as the role that runs the migrations and owns their tables."""
         return psycopg.connect(
             host=str(self.socket_folder),
-            # set explicitly: libpq would otherwise read these two from PGPORT and PGHOSTADDR, which may belong to
-            # another Postgres
+            # set explicitly, because libpq would otherwise read port and hostaddr from PGPORT and PGHOSTADDR, which
+            # may belong to another Postgres
             port=5432,
             hostaddr="",
             dbname=database,

@@ -84,8 +84,8 @@ def run(
 ) -> None:
     """Run *command* in *folder* until it ends; *is_error* is called with each line of its output.
 
-    If the command fails or *is_error* returns True, write the last lines to *log* and raise Misconfigured: with the
-    text *failure*, or if the output says that the disk is full, with a text about that.
+    If the command fails or *is_error* returns True, write the last lines to *log* and raise Misconfigured, with the
+    text *failure* or, if the output says that the disk is full, with a text about the full disk.
     """
     child = start(command, environment, folder, subprocess.PIPE, user=user)
     pipe = cast(IO[bytes], child.stdout)

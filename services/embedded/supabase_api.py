@@ -24,7 +24,8 @@ _NPM = "lib/node_modules/npm/bin/npm-cli.js"
 _LITE = Path("node_modules/@supabase/lite/dist/cli/index.js")
 _GUARD = f"--import={(_HERE / 'api_guard.mjs').as_uri()}"
 _IS_GRANTED = f"select from pg_namespace where nspname = 'auth' and has_schema_privilege('{OWNER}', oid, 'usage')"
-# removed after the fetch: npm's cache (57 MB), and 100 of the 148 MB of modules: other drivers, types, source maps
+# folders and files that are removed after the fetch: npm's cache (57 MB), and 100 of the 148 MB of modules (other
+# drivers, types, source maps)
 _UNUSED_FOLDERS = ("node_modules/typescript", "node_modules/@electric-sql", ".npm")
 _UNUSED_FILES = ("*.map", "*.d.ts", "*.d.mts", "*.d.cts")
 # the app's settings, which include secrets, are not passed to npm
@@ -119,7 +120,7 @@ class SupabaseApi(processes.Server):
         self._port, self._postgres, self._secrets = port, postgres, postgres.secrets
 
     def prepare(self) -> None:
-        """Write the configuration, and create the schema `auth` if it is missing. Raise Misconfigured."""
+        """Write the configuration, and create the schema `auth` if it is missing. Raise Misconfigured if that fails."""
         self._folder.mkdir(mode=0o700, exist_ok=True)
         (self._folder / "supabase" / "migrations").mkdir(parents=True, exist_ok=True)
         config = (

@@ -57,7 +57,7 @@ class SmtpSender:
         self._server, self._step_seconds = server, step_seconds
 
     def send(self, mail: Mail) -> bool:
-        """Send *mail*. Return False if the server rejects it permanently, or its address is unsafe in a header.
+        """Send *mail*. Return False if the server rejects *mail* permanently, or the recipient's address is unsafe in a header.
 
         Raise LoginRefused if the server refuses the app's login, or another OSError if a later attempt may succeed.
         """
@@ -100,9 +100,9 @@ def message_of(mail: Mail, sender: EmailAddress) -> bytes:
 
 @contextmanager
 def connection(server: MailServer, step_seconds: float = _STEP_SECONDS) -> Generator[smtplib.SMTP]:
-    """Connect to *server*, encrypt as `tls_of` says, and log in.
+    """Connect to *server*, encrypt the connection as `tls_of` says, and log in.
 
-    Raise LoginRefused if the login is refused, or another OSError.
+    Raise LoginRefused if the login is refused, or another OSError if the connection fails.
     """
     # smtplib's default TLS context verifies no certificate
     tls, checking = tls_of(server), ssl.create_default_context
@@ -150,7 +150,11 @@ def check(server: MailServer, step_seconds: float = _STEP_SECONDS) -> Finding:
 
 
 def _log_in(smtp: smtplib.SMTP, user: str, password: SecretStr) -> None:
-    """Log in with a password. Raise LoginRefused if the server refuses it or accepts no passwords, or another OSError."""
+    """Log in with a password.
+
+    Raise LoginRefused if the server refuses the password or supports none of the methods in `_BY_PASSWORD`, or
+    another OSError if the connection fails.
+    """
     smtp.ehlo_or_helo_if_needed()
     offered = smtp.esmtp_features.get("auth", "").split()
     if offered and not _BY_PASSWORD.intersection(offered):

@@ -39,7 +39,8 @@ class MailSender(Protocol):
 class Rank(IntEnum):
     """The priority of an email. The lowest number is sent first, and is the last to be dropped from a full queue."""
 
-    KNOWN_DEVICE = 0  # an email with a code, or in place of a code, that a known device requested
+    # an email that a known device requested: with a code, or with the reason why there is no code
+    KNOWN_DEVICE = 0
     STRANGER = 1
     NOTICE = 2
 
@@ -61,7 +62,7 @@ def rank_of(mail: Mail) -> Rank:
 
 
 class HourlyLimit:
-    """Counts the emails of the last hour against a limit; a fifth of it is reserved for known devices. Not thread-safe."""
+    """Counts the emails of the last hour against a limit; a fifth of the limit is reserved for known devices. Not thread-safe."""
 
     def __init__(self, at_most: int, clock: Callable[[], float]) -> None:
         self.at_most, self._clock = at_most, clock
@@ -77,7 +78,7 @@ class HourlyLimit:
         """Return True if the limit allows another email after the earlier emails *queued*, which are not counted yet."""
         used, known = self.used, sum(one.is_known for one in queued)
         others = len(queued) - known
-        # maximum number of the queued emails for unknown devices that the limit allows
+        # the number of further emails for unknown devices that the limit allows
         left = self.at_most - self.for_known - len(self._others)
         return (is_known or others < left) and used + known + min(others, left) < self.at_most
 
@@ -213,7 +214,7 @@ class Mailer:
         return MailRefusal.FULL_QUEUE if self._is_full_for(rank_of(mail)) else None
 
     def _is_full_for(self, rank: Rank) -> bool:
-        """Return True if the queue is full, and contains no email of lower priority that one of *rank* could replace."""
+        """Return True if the queue is full and contains no email of a lower priority than *rank*, which could be replaced."""
         lowest = max((rank_of(one.mail) for one in self._waiting), default=Rank.KNOWN_DEVICE)
         return self._is_full and lowest <= rank
 

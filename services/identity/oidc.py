@@ -1,7 +1,8 @@
 """The client of OpenID Connect providers (Core 1.0): the authorization code flow with PKCE, and a nonce.
 
-Only this module imports Authlib, which builds the authorization request and redeems the code, and joserfc, which verifies
-signatures. It is itself imported at the first sign-in by a provider, so that the app starts without loading these libraries.
+Only this module imports Authlib, which builds the authorization request and redeems the code, and joserfc, which
+verifies signatures. This module is imported at the first sign-in by a provider, so that the app starts without
+loading these libraries.
 """
 
 import asyncio
@@ -123,7 +124,7 @@ class _Client(Protocol):
 
 
 class _Registry(JWSRegistry):
-    """Accepts only our algorithms, without joserfc's warning about EdDSA, and refuses critical header extensions of JWS."""
+    """Accepts only the algorithms in `_ALGORITHMS` (EdDSA without joserfc's warning); refuses critical header extensions."""
 
     def check_header(self, header: Header) -> None:
         # joserfc would accept the critical header b64 (an unencoded payload), which no JWT may have (RFC 7797, section 7)
@@ -158,7 +159,7 @@ class _Bounded(httpx2.AsyncByteStream):
 class Provider:
     """A provider of single sign-on. All async methods raise ProviderUnavailable, and take at most *seconds*.
 
-    Calls run concurrently on one event loop, so that a call that waits for its provider does not delay other calls.
+    Calls run concurrently on one event loop: a call that waits for its provider does not delay other calls.
     """
 
     def __init__(
@@ -215,7 +216,9 @@ class Provider:
         return self._metadata is None or bool(self._metadata.document.end_session_endpoint)
 
     async def sign_out_address(self, return_to: str) -> str | None:
-        """Return the URL for signing out of the provider, or None; the provider then redirects the browser to *return_to*."""
+        """Return the URL for signing out of the provider, which then redirects the browser to *return_to*; None if it
+        has no such URL.
+        """
         async with self._calls() as client:
             address = (await self._read_metadata(client)).end_session_endpoint
         if not address:
@@ -322,7 +325,7 @@ class Provider:
         headers: MutableMapping[str, str],
         body: bytes,
     ) -> tuple[str, MutableMapping[str, str], bytes]:
-        """Add the client's id and secret to *headers*, each form-encoded (RFC 6749, 2.3.1), which Authlib fails to do."""
+        """Add the client's id and secret to *headers*, each form-encoded (RFC 6749, 2.3.1): Authlib fails to encode them."""
         pair = (self._entry.client_id, self._entry.client_secret.get_secret_value())
         encoded = base64.b64encode(":".join(map(quote_plus, pair)).encode()).decode()
         headers["Authorization"] = f"Basic {encoded}"
@@ -344,9 +347,10 @@ class Provider:
         raise AnswerRefused(AnswerFault.TOKEN)
 
     async def _read_keys(self, client: _Client, metadata: _Metadata, seconds: float) -> KeySet:
-        """Return the provider's keys, less than *seconds* old, or older if a fetch was tried less than `_KEYS_SECONDS` ago.
+        """Return the provider's keys; if no cached keys are less than *seconds* old, fetch new keys.
 
-        Raise ProviderUnavailable.
+        If the last fetch was tried less than `_KEYS_SECONDS` ago, return older keys instead. Raise
+        ProviderUnavailable if the fetch fails, or there are no older keys.
         """
         async with self._fetching:
             if self._keys is None or self._is_older(self._keys, seconds):
@@ -383,7 +387,7 @@ class Provider:
 async def _bound(response: httpx2.Response) -> None:
     """Limit the body of *response* to `_MOST_BYTES`.
 
-    Raise DecodingError if it is compressed although no compression was requested.
+    Raise DecodingError if the body is compressed, because the app requests no compression.
     """
     if response.headers.get("content-encoding", "identity") != "identity":
         raise httpx2.DecodingError("compressed")

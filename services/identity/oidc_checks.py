@@ -40,7 +40,7 @@ def code_of(
     """Return the authorization code in a provider's response; *parameters*: the query parameters of the redirect to the app.
 
     *name*: the provider entry to which the redirect URL belongs; *names_issuer*: the provider declares that it sends
-    the parameter iss (RFC 9207). Raise AnswerRefused.
+    the parameter iss (RFC 9207). Raise AnswerRefused if a check of the response fails.
     """
     given = {one: [value for key, value in parameters if key == one] for one in _PARAMETERS}
     if any(len(values) > 1 for values in given.values()):

@@ -59,7 +59,7 @@ Answer = TypeVar("Answer")
 
 
 def _octets(value: object) -> bytes:
-    """Decode base64url for pydantic. Raise ValueError."""
+    """Decode base64url for pydantic. Raise ValueError if *value* is not base64url."""
     octets = decode_base64url(value) if isinstance(value, str) else None
     if octets is None:
         raise ValueError("no base64url")
@@ -134,7 +134,7 @@ class UsedPasskey:
 
 
 def new_challenge() -> bytes:
-    """Return 32 random octets. The caller stores them in a step, so that each challenge accepts only one answer."""
+    """Return a challenge of 32 random octets. The caller stores it in a step, so that only one answer is accepted."""
     return secrets.token_bytes(_CHALLENGE_BYTES)
 
 
@@ -150,7 +150,7 @@ def creation_options(
     address: EmailAddress,
     passkeys: Sequence[Passkey],
 ) -> Mapping[str, object]:
-    """Return the options, as JSON, for a new passkey on a device that has none of *passkeys*.
+    """Return the options, as JSON, for creating a passkey; devices that have one of *passkeys* are excluded.
 
     The new passkey can be used to sign in: it must be discoverable and verify its user.
     """
@@ -192,7 +192,7 @@ def request_options(
 def verify_creation(
     answer: str, party: RelyingParty, challenge: bytes, name: str, now: datetime
 ) -> Passkey:
-    """Verify *answer* to `creation_options`, and return the new passkey. Raise PasskeyRefused."""
+    """Verify *answer* to `creation_options`, and return the new passkey. Raise PasskeyRefused if a check fails."""
     from webauthn import verify_registration_response
     from webauthn.helpers.cose import COSEAlgorithmIdentifier
     from webauthn.helpers.structs import AuthenticatorAttestationResponse, RegistrationCredential
@@ -236,7 +236,7 @@ def verify_creation(
 
 
 def read_assertion(answer: str) -> Assertion:
-    """Parse the assertion in *answer*; its ids say which passkey to look up. Raise PasskeyRefused."""
+    """Parse the assertion in *answer*; its ids say which passkey to look up. Raise PasskeyRefused if *answer* is malformed."""
     return _read(_ASSERTION, answer)
 
 
@@ -280,7 +280,8 @@ def verify_assertion(
             expected_rp_id=party.id,
             expected_origin=party.origin,
             credential_public_key=passkey.public_key,
-            # 0, because the library checks the count before the signature: a forged answer would be reported as a copied passkey
+            # 0 disables the library's check of the count, which comes before the signature check: otherwise a forged
+            # answer would be reported as a copied passkey
             credential_current_sign_count=0,
             require_user_verification=use.verifies_user,
         )
@@ -322,7 +323,7 @@ def _read(form: TypeAdapter[Answer], answer: str | bytes) -> Answer:
 
 
 def _check_client_data(octets: bytes, kind: str, party: RelyingParty, challenge: bytes) -> None:
-    """Check the browser's data about the page that asked for the passkey. Raise PasskeyRefused."""
+    """Check the browser's data about the page that asked for the passkey. Raise PasskeyRefused if a check fails."""
     data = _read(_CLIENT_DATA, octets)
     if data.type != kind:
         raise PasskeyRefused(PasskeyFlaw.TYPE)
@@ -337,7 +338,7 @@ def _check_client_data(octets: bytes, kind: str, party: RelyingParty, challenge:
 def _check_data(
     data: bytes, party: RelyingParty, *, verifies_user: bool, is_creation: bool
 ) -> None:
-    """Check the authenticator data, without the signature. Raise PasskeyRefused."""
+    """Check the authenticator data, without the signature. Raise PasskeyRefused if a check fails."""
     if len(data) < (_ID_AT if is_creation else _HEADER_BYTES):
         raise PasskeyRefused(PasskeyFlaw.FORM)
     if data[:_FLAGS_AT] != sha256(party.id.encode()).digest():
@@ -355,7 +356,7 @@ def _check_data(
 
 
 def _without_statement(attestation: bytes) -> tuple[bytes, bytes]:
-    """Return *attestation* without its statement, and its authenticator data. Raise PasskeyRefused if it is malformed."""
+    """Return *attestation* without its statement, and the authenticator data in it. Raise PasskeyRefused if it is malformed."""
     from webauthn.helpers import encode_cbor, parse_cbor
 
     if _is_plain_cbor(attestation):
@@ -419,7 +420,7 @@ def _is_supported(public_key: bytes) -> bool:
 
 
 def _unless_refused(ask: Callable[[], Answer]) -> Answer | None:
-    """Return the result of the library call *ask*; None if it raises, because its exceptions would repeat the browser's answer."""
+    """Return the result of the library call *ask*; None if it raises an error, because the error would repeat the answer."""
     from webauthn.helpers.exceptions import WebAuthnException
 
     with suppress(

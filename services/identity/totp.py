@@ -25,10 +25,10 @@ def secret_text(secret: bytes) -> str:
 
 
 def matching_step(secret: bytes, digits: str, now: datetime, newer_than: int) -> int | None:
-    """Return the time step at *now*, or the step before or after it, whose code is *digits*; None if there is none.
+    """Return the time step whose code is *digits*: the step at *now*, or the step before or after it; None if none matches.
 
-    Only steps above *newer_than*, the newest used step, match, so that each code is accepted once. If two steps
-    have the same code, return the later step.
+    Only steps above *newer_than*, the newest used step, match, so that each code is accepted once. If two steps have
+    the same code, return the later step.
     """
     from pyotp.totp import TOTP
 

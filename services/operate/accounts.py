@@ -215,8 +215,8 @@ def reset_factors(operator: Operator, ring: RootKeys, email: EmailAddress) -> bo
     All sessions end. A user who restores a former address does not get the factor back. Passkeys stay, but no longer
     serve as a second factor.
 
-    Raise BadInput (no such account, no second factor now or with a former address, or it was changed at the same time),
-    and the errors of `open_account`.
+    Raise BadInput (no such account; no second factor, not even with a former address; or the account was changed at
+    the same time), and the errors of `open_account`.
     """
     stored, credentials = open_account(operator, ring, email)
     new = credentials.without_factor()

@@ -107,8 +107,8 @@ class Copying:
         names = self.target.order(is_ended=is_ended)
         left: list[Table[Any]] = [schema.ERASURES]
         if any(one.deleted_at for one in accounts):
-            # these rows of a deleted user may refer to rows that the sweep has already destroyed; it destroys these
-            # rows later
+            # a deleted user's turns and documents may refer to rows that the sweep has already destroyed; the sweep
+            # destroys turns and documents later
             left += [schema.TURNS, schema.DOCUMENTS]
         is_erased = is_ended or schema.ERASURES.name in names
         if not is_erased and any(self.source.rows(table, user_id) for table in left):

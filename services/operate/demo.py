@@ -88,7 +88,7 @@ class _Use:
         self._accounts = Accounts(self._backend, ring, _LIFETIME_SECONDS, _LIFETIME_SECONDS)
 
     def person(self, name: str, password: str | None) -> _Person:
-        """Create a user's account; without a password hash if *password* is None."""
+        """Create a user's account. If *password* is None, the account has no password hash."""
         found = self._accounts.find_for_sign_up(checked_address(f"{name}@example.org"), _UNBOUNDED)
         password_hash = None if password is None else found.hashed(password)
         _, session = self._accounts.sign_up(found, password_hash)

@@ -1,7 +1,7 @@
-"""A sealed store that is copied to or from `json-plain`: its texts are decrypted when read, and sealed when stored.
+"""Copies between a sealed store and `json-plain`: the sealed store's texts are decrypted when read, and sealed when stored.
 
-Source and target are compared as plain texts, because the same text is sealed differently each time. So an interrupted
-copy can be continued.
+Source and target are compared as plain texts, because the same text is sealed differently each time. This comparison
+makes it possible to continue an interrupted copy.
 """
 
 from collections.abc import Callable, Sequence
@@ -63,7 +63,7 @@ class OpenedSource:
         """
         broken = set[ConversationId]()
         for user_id in self.user_ids():
-            # skip the attachment pieces: to count their bytes, the conversion of conversations already decrypts them
+            # skip the attachment pieces: they are decrypted anyway when the bytes of conversations are counted
             for table in set(ORDER) - {schema.PIECES}:
                 self.rows(table, user_id)
             broken |= self.texts(user_id).broken_heads

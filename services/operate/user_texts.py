@@ -52,7 +52,7 @@ class _Side:
 
 @dataclass(frozen=True, slots=True)
 class _PlacedRow:
-    """A row of any table, with the id of its conversation, if any; for a row of thoughts, also with its message."""
+    """A row of any table, with the id of its conversation, if any; a row of thoughts also has its message here."""
 
     row: Any
     conversation_id: ConversationId | None
@@ -63,8 +63,8 @@ class _PlacedRow:
 class _Sums:
     """Totals over a user's stored rows, and the conversation heads computed from these rows."""
 
-    # the bytes that sealing adds to each conversation; under the key None, to documents, titles, instructions and
-    # summaries
+    # the number of bytes that sealing adds to each conversation; the key None stands for documents, titles,
+    # instructions and summaries
     added: Counter[ConversationId | None] = field(default_factory=Counter[ConversationId | None])
     heads: dict[ConversationId, Head] = field(default_factory=dict[ConversationId, Head])
 
@@ -277,7 +277,7 @@ class UserTexts:
             self.broken_heads.add(row.id)
         plain = _NO_HEAD
         # A plain head has counts but no MACs. If only the MACs of the sealed head are wrong, a plain head would look
-        # right and hide the fault, so none is made.
+        # right and hide the fault, so no plain head is made.
         if head and (is_right or head.count != read.count):
             plain = NO_VAULT.seal_head(head, self._user_id, row.id)
         return replace(
@@ -302,7 +302,7 @@ class UserTexts:
 
 
 def normal(row: object) -> object:
-    """Normalize *row* of a plain store to the form that `OpenedSource` returns, because users may edit the files of that store."""
+    """Normalize *row* of a plain store to the form that `OpenedSource` returns, because users may edit a plain store's files."""
     match row:
         case schema.StoredConversation():
             head = _plain_head(row.head)

@@ -45,7 +45,10 @@ class NewAddress:
         return CodeRequest(address=address, extra=str(asked.own.current.stored.generation))
 
     def recipient(self, asked: Asked, request: CodeRequest, throttles: Throttles) -> Recipient:
-        """Return the recipient of the email, which contains no code if another account has the address. Raise ProofNeeded."""
+        """Return the recipient of the email, which contains no code if another account has the address.
+
+        Raise ProofNeeded if the user has given no recent proof of identity.
+        """
         require_proof(asked.accounts, asked.own.session)
         stored = asked.accounts.find_claim(request.address, throttles).stored
         owner = stored.user_id if stored else None
@@ -86,9 +89,9 @@ class RestoreAddress:
         return CodeRequest(address=address)
 
     def recipient(self, asked: Asked, request: CodeRequest, throttles: Throttles) -> Recipient:
-        """Return the recipient, without the account's credentials.
+        """Return the recipient without the account's credentials, so that the step is not bound to them.
 
-        If the step were bound to them, a thief could end it by changing them.
+        A step that is bound to credentials ends when they change, and a thief who has signed in could change them.
         """
         found = asked.accounts.find_former(request.address, throttles)
         opens = asked.accounts.policy.opens

@@ -41,7 +41,10 @@ class _Device:
 
 
 def _is_new(device: _Device) -> bool:
-    """Return True if the user first signed in on the device less than FORMER_LIFE ago (the time for restoring an address)."""
+    """Return True if the user's first sign-in on the device was less than FORMER_LIFE ago.
+
+    A former address can be restored for FORMER_LIFE after the address was changed.
+    """
     return time.time() - device.since < FORMER_LIFE.total_seconds()
 
 
@@ -76,8 +79,9 @@ class Attempts:
     def sign_in(self, email: EmailAddress | None, address: str, device: str) -> Throttles:
         """Return the throttles for an attempt to sign in from the network address *address* with the device cookie *device*.
 
-        *email* is None for a sign-in with a passkey or through a provider. Neither can be guessed, so they do not
-        count against the account's throttle: otherwise, strangers could lock the user out by using it up.
+        *email* is None for a sign-in with a passkey or through a provider. Such sign-ins cannot be guessed, so they
+        do not count against the account's throttle; otherwise a stranger could use up the throttle, and lock the user
+        out.
         """
         strangers = self._of_networks("sign-in", address, self.tries_of_an_address)
         if email is not None:
@@ -134,12 +138,13 @@ class Attempts:
         return self._throttle(f"tries of step {step_id}", MOST_TRIES, _HOUR)
 
     def code(self, email: EmailAddress, address: str, device: str, purpose: str) -> Throttles:
-        """Return the throttles for an email with a code to *email*; *address*: the client's network address, *device*:
-        its cookie.
+        """Return the throttles for an email with a code to *email*.
+
+        *address*: the client's network address; *device*: the client's device cookie.
 
         Requests from unknown devices share the limits of *email* and of their network address. A known device of the
-        user has its own limits instead. Codes that restore an address are counted separately from all other codes; on
-        known devices, so are codes that reset a password.
+        user has its own limits instead. Codes that restore an address are counted separately from all other codes. On
+        known devices, codes that reset a password are also counted separately.
         """
         of_strangers = f"{purpose} code" if purpose == CodePurpose.RESTORE_ADDRESS else "code"
         strangers = (
@@ -154,8 +159,8 @@ class Attempts:
         of_devices = f"{purpose} code" if recovers else "code"
         of_device = (
             self._throttle(f"{of_devices} on {device}", self.codes_of_an_hour, _HOUR),
-            # each sign-in adds a device, so without this limit one user could use up the deployment's hourly limit
-            # of emails
+            # a common limit for all devices of the user: each sign-in adds a device, so with limits per device only,
+            # one user could use up the deployment's hourly limit of emails
             self._throttle(
                 f"{of_devices} on devices of {known.user_id}", self.codes_of_a_day, _HOUR
             ),

@@ -9,10 +9,10 @@ from services.users import Shared
 
 
 def require_proof(accounts: Accounts, session: AppSession, *, is_part: bool = False) -> ProofScope:
-    """Return the scope of the user's proof of identity from the last ten minutes; if there is none, audit the refusal.
+    """Return the scope of the user's proof of identity from the last ten minutes.
 
-    *is_part*: a partial proof (`ProofScope.PART`) is enough. This call blocks. Raise ProofNeeded, SignedOut,
-    StoreUnavailable.
+    If there is no such proof, audit the refusal and raise ProofNeeded. *is_part*: a partial proof (`ProofScope.PART`)
+    is enough. This call blocks. Also raise SignedOut, StoreUnavailable.
     """
     try:
         return require_recent(session.backend, is_part=is_part)
@@ -32,8 +32,9 @@ def change_way_in(
 ) -> None:
     """Store *new* credentials in place of the *current* ones. This call blocks.
 
-    *ends_others*: also end the user's other sessions, and stop their replies. Raise RateLimited if the stored credentials
-    have changed in the meantime, ProofNeeded, and the errors of `Accounts.change_credentials`.
+    *ends_others*: also end the user's other sessions, and stop their replies. Raise RateLimited if the stored
+    credentials have changed in the meantime, ProofNeeded if there is no recent proof, and the errors of
+    `Accounts.change_credentials`.
     """
     store = shared.session_cache.accounts.change_credentials
 

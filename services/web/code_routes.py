@@ -71,11 +71,14 @@ class CodePurposeFlow(Protocol):
     # name of the purpose: the value of the form field `purpose` and of the query parameter `code`, and the kind of
     # its steps
     name: ClassVar[str]
-    # True: steps of this purpose belong to the session of a signed-in user; False: to no session
+    # True: steps of this purpose belong to the session of a signed-in user; False: they belong to no session
     needs_session: ClassVar[bool]
 
     async def request_of(self, asked: Asked) -> CodeRequest:
-        """Convert the form to a request for a code. Raise an AppError, but never one that reveals whether an account exists."""
+        """Convert the form to a request for a code.
+
+        Raise an AppError if the form is refused; the error must not reveal whether an account exists.
+        """
         ...
 
     def recipient(self, asked: Asked, request: CodeRequest, throttles: Throttles) -> Recipient:
@@ -87,9 +90,10 @@ class CodePurposeFlow(Protocol):
         ...
 
     async def finish(self, asked: Asked, code: RightCode) -> Response:
-        """Perform the action that the code allows, and end the step with `code.end`. Raise an AppError.
+        """Perform the action that the code allows, and end the step with `code.end`.
 
-        The code has already been checked. SignedOut means that the session has ended in the meantime.
+        The code has already been checked. Raise an AppError if the action is refused; SignedOut: the session has
+        ended in the meantime.
         """
         ...
 
@@ -116,7 +120,7 @@ class CodeRoutes:
     shared: Callable[[], Shared]  # raises StoreUnavailable until the backend has started
     attempts: Attempts
     origin: Origin
-    mailer: Mailer  # an email that its queue refuses is lost
+    mailer: Mailer  # if its queue refuses an email, the email is lost
     flows: Iterable[CodePurposeFlow]
 
     def routes(self) -> list[Route]:
@@ -278,7 +282,7 @@ class CodeRoutes:
 
 
 def _refusal(form: _Form, error: AppError, *, step: str) -> Response:
-    """Return the redirect to the form for entering the code of *step*; if *step* is "", to the form for requesting a code."""
+    """Return the redirect to the form for entering the code of *step* or, if *step* is "", to the form for requesting a code."""
     values = {"code": form.flow.name, "step": step, "invite": form.invitation}
     return RedirectResponse(with_reason(form.target, error, **values), 303)
 

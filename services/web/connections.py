@@ -142,7 +142,7 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
             self.handle_parser_exception()
 
     def handle_parser_exception(self) -> None:
-        # an invalid frame arrived before the websocket was accepted
+        # true if an invalid frame arrived before the websocket was accepted
         if self.conn.close_sent is None:
             self.transport.abort()
         else:
@@ -157,7 +157,9 @@ class _Cycle(Protocol):
 
 
 class TimedRequests(asyncio.Protocol):
-    """Mixin for uvicorn's HTTP protocols: closes connections that do not complete a request or read no response."""
+    """Mixin for uvicorn's HTTP protocols: closes connections whose clients do not complete a request, or stop reading
+    a response.
+    """
 
     loop: asyncio.AbstractEventLoop
     transport: asyncio.Transport

@@ -14,7 +14,7 @@ _MODEL_LINES = {
 
 
 def line_of(report: reports.Report, before: Starting | Running, *, was_started: bool) -> str | None:
-    """Return the line about *report*: "" to print only the URL, None to print nothing. *before*: the previous state."""
+    """Return the console line about *report*; "": print only the URL; None: print nothing. *before*: the previous state."""
     match report:
         case Starting():
             is_news = _progress(before) != _progress(report)

@@ -62,5 +62,5 @@ def current_session(shared: Shared, cookie: Cookie | None) -> SignedIn:
 
 
 def is_signed_in(shared: Shared, cookie: Cookie | None) -> bool:
-    """Return True if the session of *cookie* is open in this process, as it is when a sign-in form is submitted again."""
+    """Return True if this process has an open session for *cookie*, for example if a sign-in form is submitted again."""
     return cookie is not None and shared.session_cache.is_open(cookie)

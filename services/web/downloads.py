@@ -30,7 +30,10 @@ def days_of(request: Request) -> tuple[date, date]:
 
 
 def table_file(pages: Iterator[str], title: str) -> Response:
-    """Return a response that sends a table page by page. Raise an AppError of the first page before the response begins."""
+    """Return a response that sends a table page by page.
+
+    Read the first page before the response begins, so that an AppError from it is raised here.
+    """
     first = next(pages)
     return file((page.encode() for page in chain([first], pages)), title, "csv")
 

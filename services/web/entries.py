@@ -193,7 +193,7 @@ class Entries:
             return RedirectResponse(with_reason(form.target, error, code=code), 303)
 
     def attempt(self, browser: Cookie | None, kind: str, step: str) -> OpenStep:
-        """Count an attempt to complete a step of this *kind*; return the step. Raise StepEnded."""
+        """Count an attempt to complete a step of this *kind*; return the step. Raise StepEnded if the step has ended."""
         if browser is None:
             raise StepEnded
         step_id, steps = read_step_id(step), self.start.steps
@@ -204,7 +204,7 @@ class Entries:
     def waiting(self, request: Request, step: str) -> WaitingEntry:
         """Return the pending entry of a step that waits for the second factor. The step does not end.
 
-        This call blocks. Raise StepEnded.
+        This call blocks. Raise StepEnded if the step has already ended.
         """
         browser = self.start.origin.step_cookie(request)
         if browser is None:

@@ -20,7 +20,8 @@ _CLOSE = {"Connection": "close"}
 
 @dataclass(frozen=True, slots=True)
 class FormGuard:
-    """Pure ASGI middleware: responds 413 to a body over LONGEST_FORM, as soon as its Content-Length or the read bytes show it.
+    """Pure ASGI middleware: responds 413 to a body over LONGEST_FORM, when its Content-Length or the bytes read
+    exceed the limit.
 
     Responds 403 to any method but GET and HEAD if another site sent the request, so that no route has to check this.
     Responds 415 to a multipart form: its sender chooses the charset, which may be unknown to Python, or yield

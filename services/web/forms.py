@@ -21,7 +21,7 @@ async def fields(request: Request, *names: str) -> list[str]:
 
 
 async def all_fields(request: Request) -> dict[str, str]:
-    """Return all fields of the form in *request*; if several fields have the same name, the last one."""
+    """Return all fields of the form in *request*; if several fields have the same name, return only the last of them."""
     async with request.form(max_files=0, max_fields=_MOST_FIELDS) as form:
         return {name: str(value) for name, value in form.items()}
 

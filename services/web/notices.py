@@ -37,7 +37,7 @@ class Notices:
     def tell(
         self, request: Request, backend: Backend, session: AppSession, kind: NoticeKind
     ) -> None:
-        """Notify a user of a change that *request* has made in *session*, as `tell_user` does, but not on this session's pages.
+        """Notify a user of a change that *request* has made in *session*: on the pages of all other sessions, and by email.
 
         An address that was never confirmed gets no email, because its mailbox may belong to someone else.
         """
@@ -111,7 +111,7 @@ def _notice(request: Request, session: AppSession, kind: NoticeKind) -> NewNotic
 
 
 def _mail(request: Request, address: EmailAddress, kind: NoticeKind, *, is_known: bool) -> Mail:
-    """Return the email for a notice of this *kind*. Raise BadAddress."""
+    """Return the email for a notice of this *kind*. Raise BadAddress if *address* is invalid."""
     now = datetime.now(UTC)
     return Mail(
         address=address,

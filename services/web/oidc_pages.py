@@ -164,7 +164,7 @@ def _form(question: Question, fields: str, verb: str, *, is_second: bool = False
 
 
 def _passkey_form(question: Question, use: str, label: str, *, is_second: bool = False) -> str:
-    """Return the form that assets/page/passkey.js fills in when its button is clicked."""
+    """Return the form that assets/page/passkey.js fills in when the form's button is clicked."""
     hidden = {"use": use, "entry": question.hidden["step"], "next": question.cancel}
     return f"""<form class="db-form" method="post" action="/passkey" data-passkey="get">
 {hidden_fields({**hidden, "step": "", "answer": ""})}<button type="submit"{_SECOND if is_second else ""} hidden>

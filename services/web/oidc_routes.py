@@ -151,7 +151,7 @@ class OidcRoutes:
             return RedirectResponse(with_reason(target, error, invite=invitation), 303)
 
     async def _end(self, request: Request, name: str) -> Response:
-        """Redirect to the sign-out of the provider after a click on a page of this app; else to the front page."""
+        """Redirect to the sign-out of the provider after a click on a page of this app; else redirect to the front page."""
         if not _is_pressed(request):
             return RedirectResponse("/", 303)
         try:
@@ -164,7 +164,10 @@ class OidcRoutes:
         )
 
     def _ended(self, request: Request, session: AppSession | None) -> Step:
-        """End and return the step that waits for this response, in *session* or in none. Raise StepEnded. This call blocks."""
+        """End and return the step that waits for this response; the step belongs to *session*, or to no session.
+
+        Raise StepEnded. This call blocks.
+        """
         browser = self.steps.start.origin.step_cookie(request)
         step_id = step_of(request.query_params.get("state", ""))
         if browser is None or step_id is None:
@@ -199,7 +202,7 @@ def _is_pressed(request: Request) -> bool:
 
 
 def _own(signed_in: SignedIn | None, step: Step) -> SignedIn:
-    """Return *signed_in* if *step* was begun in its session. Raise StepEnded."""
+    """Return *signed_in* if *step* was begun in its session, else raise StepEnded."""
     if signed_in is None or step.session_id != signed_in.session.id:
         raise StepEnded
     return signed_in

@@ -47,7 +47,7 @@ class WaitingAnswer:
         return UsedMethod(SignInMethod.OIDC, self.answer.provider)
 
     def text(self) -> str:
-        """Return this object as the contents of a step, in JSON."""
+        """Return this object in JSON, as a step stores it."""
         return _WAITING.dump_json(self).decode()
 
 
@@ -123,9 +123,8 @@ class SignOnSteps:
         self, request: Request, kind: str, session: AppSession | None = None
     ) -> tuple[Step, WaitingAnswer]:
         """Return the step named in the URL of a page, and the response that it stores, without ending the step.
-        Raise StepEnded.
 
-        This call blocks.
+        This call blocks. Raise StepEnded if the step has ended.
         """
         step_id = read_step_id(request.query_params.get("step", ""))
         browser = self._browser_of(request)
@@ -137,7 +136,7 @@ class SignOnSteps:
     ) -> tuple[Step, WaitingAnswer]:
         """Count an attempt to complete the *step* of a form; return the step and the response that it stores.
 
-        This call blocks. Raise StepEnded.
+        This call blocks. Raise StepEnded if the step has ended.
         """
         browser, step_id = self._browser_of(request), read_step_id(step)
         found = self.start.steps.attempt(browser, kind, step_id, session)
@@ -147,7 +146,7 @@ class SignOnSteps:
     def read(self, text: str) -> WaitingAnswer:
         """Parse the provider's response in the contents *text* of a step.
 
-        Raise StepEnded if another version of the app stored it, or its provider is no longer configured.
+        Raise StepEnded if another version of the app stored the response, or its provider is no longer configured.
         """
         waiting = read_contents(_WAITING, text)
         if waiting.answer.provider not in self.entries:
@@ -183,8 +182,8 @@ class SignOnSteps:
         return self.entries[name].name_on_screen(name)
 
     def linked(self, answer: ProviderAnswer, *, signs_in: bool) -> LinkedIdentity:
-        """Return the identity in *answer*, to be linked to an account; its name is the answer's email address, or else
-        the provider's name.
+        """Return the `LinkedIdentity` to store for *answer*; its name is the email address in *answer*, else the
+        provider's name.
 
         *signs_in*: the identity is also used to sign in now.
         """

@@ -53,8 +53,8 @@ from services.web.oidc_steps import SignOnSteps, WaitingAnswer
 from services.web.origin import browser_of, networks_of
 
 ACCOUNT, _ADDRESS = "/identity/account", "/identity/address"
-# kinds of steps; opening a step's page resets its count of attempts, so steps with emailed codes must be of other
-# kinds
+# kinds of steps; opening the page of such a step resets the step's count of attempts, so steps with emailed codes
+# must be of other kinds
 ACCOUNT_STEP, _ADDRESS_STEP = "account_of_identity", "address_asked_for"
 
 
@@ -66,7 +66,8 @@ class SignOnVisits:
     has_mail: bool
 
     async def enter(self, request: Request, waiting: WaitingAnswer) -> Response:
-        """Sign in or sign up; return the response. A provider with a sign-out URL is named in a cookie until sign-out.
+        """Sign in or sign up; return the response. If the provider has a sign-out URL, a cookie names the provider
+        until sign-out.
 
         Raise the errors of `next_of`, of a sign-in and of a sign-up.
         """
@@ -199,7 +200,7 @@ class SignOnVisits:
 @dataclass(frozen=True, slots=True)
 class LinkByCode:
     """Links an identity to the account with the email address in the provider's response, once an emailed code proves
-    its ownership.
+    that the user owns the account.
     """
 
     name: ClassVar[str] = "link_identity"
@@ -313,7 +314,11 @@ class VisitRoutes:
     async def _proven(
         self, request: Request, step: Step, waiting: WaitingAnswer, password: str
     ) -> Checked:
-        """Return the credentials of the account, if *password* is right. Raise WrongCredentials, TooManyAttempts, MethodOff."""
+        """Return the credentials of the account if *password* is right.
+
+        Raise WrongCredentials, TooManyAttempts, StepEnded if the account has changed, or MethodOff if passwords are
+        switched off.
+        """
         start = self._steps.start
         accounts = start.accounts
         if SignInMethod.PASSWORD not in accounts.policy.methods:

@@ -102,7 +102,7 @@ class Origin:
     ) -> None:
         """Set the *cookie* that identifies the browser's pending steps; it expires with the step.
 
-        None: delete it, which ends all steps.
+        If *cookie* is None, delete the browser's cookie, which ends all steps.
         """
         seconds = int(STEP_LIFE.total_seconds()) if cookie else 0
         self.set_cookie(answer, request, "step", str(cookie or ""), seconds)

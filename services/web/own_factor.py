@@ -4,9 +4,10 @@
 the app with a code), `/account/factor/codes` (make new recovery codes), `/account/factor/remove` (remove the app),
 `/account/factor/passkey` and `/account/factor/passkey/off` (ask for a passkey after the password, or stop asking).
 
-Native HTML forms post here, because no secret may enter a Streamlit session. The responses are pages with the setup key
-or the recovery codes (shown_once.py), or else redirects to the Account page, after a refusal with the reason. A GET
-request, or a form that is submitted again, gets a page which says that the secret was already shown.
+Native HTML forms post here, because no secret may enter a Streamlit session. The responses are pages with the setup
+key or the recovery codes (shown_once.py), or redirects to the Account page; after a refusal, the redirect's query has
+the reason. A GET request, or a form that is submitted again, gets a page which says that the secret was already
+shown.
 """
 
 from collections.abc import Callable, Sequence
@@ -182,7 +183,10 @@ class OwnFactor:
         return answer
 
     def _confirm(self, asked: _Asked) -> Response:
-        """Store the factor if the code is right, and return the page with recovery codes. Raise StepEnded, RateLimited."""
+        """Store the factor if the code is right, and return the page with recovery codes.
+
+        Raise StepEnded, or RateLimited if the credentials have changed in the meantime.
+        """
         current, browser = asked.current, self.origin.step_cookie(asked.request)
         try:
             if browser is None:
@@ -212,7 +216,10 @@ class OwnFactor:
         return answer
 
     def _renew(self, asked: _Asked) -> Response:
-        """Replace the recovery codes, and return the page with the new ones. Raise RateLimited."""
+        """Replace the recovery codes, and return the page with the new ones.
+
+        Raise RateLimited if the credentials have changed in the meantime.
+        """
         if not asked.current.credentials.wants_factor:
             return _to_page()
         if not self._is_first(asked):
@@ -223,7 +230,11 @@ class OwnFactor:
         return self._recovery_page(asked, codes)
 
     def _remove(self, asked: _Asked) -> Response:
-        """Remove the authenticator app. Raise FactorRequired, RateLimited."""
+        """Remove the authenticator app.
+
+        Raise FactorRequired if the app is the last second factor and the deployment requires one, or RateLimited if
+        the credentials have changed in the meantime.
+        """
         if asked.current.credentials.factor is None:
             return _to_page()
         new = turned_off(asked.current.credentials)
@@ -233,7 +244,8 @@ class OwnFactor:
     def _ask_passkey(self, asked: _Asked) -> Response:
         """Make sign-ins ask for a passkey after the password; return new recovery codes if the user has none.
 
-        Raise PasskeyMissing (the user has no passkey for this host), RateLimited.
+        Raise PasskeyMissing if the user has no passkey for this host, or RateLimited if the credentials have changed
+        in the meantime.
         """
         credentials = asked.current.credentials
         if not self._is_first(asked):
@@ -252,7 +264,11 @@ class OwnFactor:
         return self._recovery_page(asked, codes) if codes else _to_page(reason="passkey-asked")
 
     def _ask_no_passkey(self, asked: _Asked) -> Response:
-        """Stop asking for a passkey after the password. Raise FactorRequired, RateLimited."""
+        """Stop asking for a passkey after the password.
+
+        Raise FactorRequired if the passkey is the last second factor and the deployment requires one, or RateLimited
+        if the credentials have changed in the meantime.
+        """
         if not asked.current.credentials.asks_passkey:
             return _to_page()
         new = asking_passkey(asked.current.credentials, is_asked=False)

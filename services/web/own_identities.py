@@ -77,7 +77,7 @@ class OwnIdentities:
         ]
 
     def routes_without_provider(self) -> list[Route]:
-        """Return the routes that exist even if no provider is configured: for renaming and removing linked identities."""
+        """Return the routes that rename and remove linked identities. They exist even if no provider is configured."""
         rename = self._form(self._rename, "identity", "identity_name")
         remove = self._form(self._remove, "identity", "others")
         return [
@@ -108,9 +108,10 @@ class OwnIdentities:
     async def offer(
         self, request: Request, signed_in: SignedIn, waiting: WaitingAnswer
     ) -> Response:
-        """Redirect to the page that asks whether to add the identity in a provider's response. Raise IdentityTaken.
+        """Redirect to the page that asks whether to add the identity in a provider's response.
 
-        If the identity is already linked to this account, redirect to the Account page instead.
+        If the identity is already linked to this account, redirect to the Account page instead. Raise IdentityTaken
+        if it is linked to another account.
         """
         session = signed_in.session
 
@@ -127,7 +128,8 @@ class OwnIdentities:
     ) -> Response:
         """Store the proof of a signed-in user; if the account has a second factor, ask for it first.
 
-        Raise IdentityTaken, ProofNeeded.
+        Raise IdentityTaken if the identity is not linked to the account, or ProofNeeded if the response proves no
+        recent sign-in.
         """
         session = signed_in.session
         checked = await run_sync(self._proven, session, waiting)
@@ -145,7 +147,8 @@ class OwnIdentities:
     def _proven(self, session: AppSession, waiting: WaitingAnswer) -> Checked:
         """Return the credentials of the user of *session*, whom a provider has signed in again. This call blocks.
 
-        Raise IdentityTaken, ProofNeeded.
+        Raise IdentityTaken if the identity is not linked to the user's account, or ProofNeeded if the response proves
+        no recent sign-in.
         """
         accounts, answer = self._accounts, waiting.answer
         found = accounts.find_identity(answer.identity, NOT_COUNTED)
@@ -227,7 +230,8 @@ class OwnIdentities:
         ended: list[Step] = []
 
         def note(given: Checked) -> None:
-            # `note` is called again if another request used the factor in the meantime
+            # `note` is called again if another request used the factor in the meantime, but the step can end only
+            # once
             if not ended:
                 self.steps.end(request, step, session)
                 ended.append(step)
@@ -288,7 +292,7 @@ class OwnIdentities:
 
 
 def _marked(identities: tuple[LinkedIdentity, ...], mark: str) -> Identity:
-    """Return the identity with this *mark*. Raise StepEnded if it has been removed since the page was drawn."""
+    """Return the identity with the id *mark* in forms. Raise StepEnded if it has been removed since the page was drawn."""
     for one in identities:
         if one.identity.mark == mark:
             return one.identity

@@ -1,8 +1,8 @@
 """Adding, renaming and removing the passkeys of a signed-in user.
 
 `AddPasskey` adds one through the passkey routes; native HTML forms post to `/passkey/rename` and `/passkey/remove`.
-Each change requires a recent proof of identity. The responses are redirects to the Account page, after a refusal with
-the reason.
+Each change requires a recent proof of identity. The responses are redirects to the Account page; after a refusal, the
+redirect's query has the reason.
 """
 
 from collections.abc import Callable
@@ -88,8 +88,9 @@ class AddPasskey:
     async def finish(self, asked: Asked, given: Given) -> Response:
         """Verify and store the new passkey.
 
-        Raise MethodOff, ProofNeeded, StepEnded (a sign-in method has changed in the meantime), PasskeyRefused, PasskeyExists,
-        WayInTaken, RateLimited.
+        Raise MethodOff, ProofNeeded, StepEnded (a sign-in method has changed in the meantime), PasskeyRefused,
+        PasskeyExists, WayInTaken (another account has the passkey), RateLimited (the credentials have changed in the
+        meantime).
         """
         try:
             await run_sync(self._add, asked, given)
@@ -167,14 +168,14 @@ class OwnPasskeys:
         return _Change(request, own, passkeys, credential_id, name, bool(others))
 
     def _rename(self, change: _Change) -> str:
-        """Rename a passkey. Raise PasskeyMissing, BadName, RateLimited."""
+        """Rename a passkey. Raise PasskeyMissing, BadName, or RateLimited if the credentials have changed in the meantime."""
         new = renamed(change.passkeys, change.credential_id, change.name)
         # RESEAL, because a new name changes no sign-in method
         _store(self.shared(), change.own, new, CredentialsAction.RESEAL, ends_others=False)
         return ""
 
     def _remove(self, change: _Change) -> str:
-        """Remove a passkey. Raise PasskeyMissing, RateLimited."""
+        """Remove a passkey. Raise PasskeyMissing, or RateLimited if the credentials have changed in the meantime."""
         shared, own = self.shared(), change.own
         new = removed(change.passkeys, change.credential_id)
         action = CredentialsAction.PASSKEY_REMOVED
@@ -194,7 +195,7 @@ def _store(
 ) -> None:
     """Replace the user's passkeys by *passkeys*; increase the generation if *action* changes a sign-in method.
 
-    Raise RateLimited.
+    Raise RateLimited if the credentials have changed in the meantime.
     """
     credentials = own.current.credentials
     generation = credentials.generation + (action is not CredentialsAction.RESEAL)

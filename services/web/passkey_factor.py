@@ -76,7 +76,7 @@ class FinishProofByPasskey:
 
 
 def passkey_entry(asked: Asked, given: Given) -> PasskeyEntry:
-    """Return the browser's response as a second factor. Raise PasskeyRefused."""
+    """Return the browser's response as a second factor. Raise PasskeyRefused if the response is malformed."""
     assertion, now = read_assertion(given.text), datetime.now(UTC).replace(microsecond=0)
 
     def verify(passkey: Passkey, user_handle: bytes, is_required: bool) -> Passkey:

@@ -41,7 +41,7 @@ class LinkByPasskey:
     check: PasskeyCheck
 
     def offer(self, asked: Asked, challenge: bytes) -> Offer:
-        """Return the options to sign in with a passkey. Raise MethodOff, StepEnded."""
+        """Return the options to sign in with a passkey. Raise MethodOff if passkeys are off, or StepEnded."""
         asked.accounts.policy.check_method(SignInMethod.PASSKEY)
         step_id = read_step_id(asked.fields.get("entry", ""))
         options = request_options(asked.party, challenge, PasskeyUse.SIGN_IN, ())
@@ -50,7 +50,7 @@ class LinkByPasskey:
     async def finish(self, asked: Asked, given: Given) -> Response:
         """Sign in; if that is refused, redirect to the page of the step, or to the sign-in page if the step has ended.
 
-        Raise StepEnded.
+        Raise StepEnded if the step had already ended.
         """
         request, takes_passkey = asked.request, asked.accounts.policy.takes_passkey
         attempt = partial(self.steps.attempt, request, ACCOUNT_STEP, given.kept)

@@ -62,17 +62,17 @@ class PasskeyFlow(Protocol):
     """A use of passkeys, such as sign-in: the WebAuthn options for the browser, and the action after its response is verified."""
 
     name: ClassVar[str]  # value of the form field `use`
-    # True: steps for this purpose belong to the session of a signed-in user; False: to no session
+    # True: steps for this purpose belong to the session of a signed-in user; False: they belong to no session
     needs_session: ClassVar[bool]
 
     def offer(self, asked: Asked, challenge: bytes) -> Offer:
-        """Return the options for *challenge*. This call blocks. Raise an AppError."""
+        """Return the options for *challenge*. This call blocks. Raise an AppError if the request is refused."""
         ...
 
     async def finish(self, asked: Asked, given: Given) -> Response:
         """Verify the browser's response, and perform this purpose's action.
 
-        Raise an AppError; SignedOut: the session has ended in the meantime.
+        Raise an AppError if the response or the action is refused; SignedOut: the session has ended in the meantime.
         """
         ...
 

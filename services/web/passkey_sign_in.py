@@ -97,7 +97,7 @@ class ProveByPasskey:
     check: PasskeyCheck
 
     def offer(self, asked: Asked, challenge: bytes) -> Offer:
-        """Return the options for a proof with a passkey of the user. Raise MethodOff, PasskeyMissing."""
+        """Return the options for a proof with a passkey of the user. Raise MethodOff if passkeys are off, or PasskeyMissing."""
         asked.accounts.policy.check_method(SignInMethod.PASSKEY)
         passkeys = asked.own.current.credentials.passkeys
         each = passkeys.each if passkeys else ()

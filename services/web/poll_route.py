@@ -56,7 +56,11 @@ class PollRoute:
         return JSONResponse(values, headers={"Cache-Control": "no-store"})
 
     def _poll(self, request: Request, place: OpenPlace) -> Revisions:
-        """Return the newest revisions. If the session has ended, forget it and close its tabs. Raise SignedOut."""
+        """Return the newest revisions.
+
+        Raise SignedOut if the request has no session, or if the session has ended; then also close the tabs of the
+        session.
+        """
         cookie, shared = self.origin.session_cookie(request), self.shared()
         session = shared.session_cache.opened(cookie) if cookie else None
         user = shared.find_unchecked(session.id) if session else None

@@ -37,7 +37,7 @@ class RecentCalls:
             self._failed_sign_ins.append((datetime.now(UTC), failure))
 
     def failed_sign_ins(self) -> dict[SignInFailure, list[datetime]]:
-        """Return the times of the last sign-in failures by kind, oldest first, without kinds that did not occur."""
+        """Return the times of the last sign-in failures, oldest first, keyed by kind; only kinds that occurred are keys."""
         times = defaultdict[SignInFailure, list[datetime]](list)
         for at, failure in [*self._failed_sign_ins]:
             times[failure].append(at)

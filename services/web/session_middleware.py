@@ -179,9 +179,10 @@ class SessionMiddleware:
         )
 
     async def _session(self, connection: HTTPConnection, open_tab: ExitStack) -> AppSession | str:
-        """Return the cookie's session, and count the tab as open; else one of ENDS, MOVED, UNKNOWN, or "" (no cookie or backend).
+        """Return the cookie's session, and count the tab as open.
 
-        A tab's identity is set only once, when it connects, so a tab with a cookie waits for the backend.
+        Without a session, return one of ENDS, MOVED, UNKNOWN, or "" (the browser sent no cookie, or there is no
+        backend). A tab's identity is set only once, when it connects, so a tab with a cookie waits for the backend.
         """
         cookie = self.origin.session_cookie(connection)
         if cookie is None:

@@ -63,9 +63,9 @@ class SessionStart:
     ) -> Response:
         """Set the session's cookies; return the redirect to *target*, or if that is another user's chat, to the front page.
 
-        *page*: a function that builds a different response, with a link to the target. Unless the account is new, its
-        user is notified of a new device. A user whose address is a placeholder is redirected to the Account page if the
-        app sends email.
+        *page*: a function that builds a different response, with a link to the target. Notify the user of a new
+        device, unless the account was just created. Redirect a user whose address is a placeholder to the Account
+        page if the app sends email.
         """
         cache = self.shared().session_cache
         await run_sync(cache.add, cookie, session)
@@ -75,7 +75,7 @@ class SessionStart:
             tell, backend = self.notices.tell, cache.accounts.backend
             # in a thread, so that the response does not wait for the notice
             in_thread("notice", lambda: tell(request, backend, session, NoticeKind.NEW_DEVICE))
-        # the browser may still have the cookie of another session, perhaps of another account; that session ends
+        # the browser may still have the cookie of another session, perhaps of another account: end that session
         if previous := self.origin.session_cookie(request):
             target = await run_sync(self._visible_target, session, target)
             with suppress(errors.StoreUnavailable):  # if this fails, the old session stays open
@@ -107,7 +107,7 @@ class SessionStart:
             conversation_id = UUID(dict(parse_qsl(urlsplit(target).query)).get("c", ""))
         except ValueError:
             return target
-        # the page itself reports errors, for example StoreUnavailable
+        # ignore errors: the page at *target* reports them, for example StoreUnavailable
         with suppress(errors.AppError):
             wanted = ConversationId(conversation_id)
             if not self.shared().store_of(session, wanted).conversations.some([wanted]):

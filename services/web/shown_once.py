@@ -149,7 +149,7 @@ def shown_page(shown: ShownOnce) -> Response:
 def plain_page(title: str, body: str, *, has_passkey_form: bool = False) -> Response:
     """Return an HTML page without Streamlit, which browsers must not cache; *body* is HTML.
 
-    *has_passkey_form*: the page's script may ask the server for a challenge.
+    *has_passkey_form*: let the page's script ask the server for a passkey challenge.
     """
     files, fonts = app_files(), streamlit_assets.font_style()
     return HTMLResponse(

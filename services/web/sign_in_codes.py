@@ -43,7 +43,10 @@ class _AccountCode:
     start: SessionStart
 
     async def request_of(self, asked: Asked) -> CodeRequest:
-        """Return the request for a code to the entered address. Raise BadAddress, OtherSignInNeeded."""
+        """Return the request for a code to the entered address.
+
+        Raise BadAddress, or OtherSignInNeeded if the address may sign in only through a provider.
+        """
         address = checked_address(asked.fields.get("email", ""))
         asked.accounts.policy.check_address(address)
         return CodeRequest(address=address)
@@ -99,7 +102,10 @@ class ProveByCode:
     check: FactorCheck
 
     async def request_of(self, asked: Asked) -> CodeRequest:
-        """Return the request for a code to the user's address. Raise OtherSignInNeeded."""
+        """Return the request for a code to the user's address.
+
+        Raise OtherSignInNeeded if the address may sign in only through a provider.
+        """
         address = asked.own.session.email
         asked.accounts.policy.check_address(address)
         return CodeRequest(address=address)

@@ -1,7 +1,7 @@
 """Routes of sessions and accounts.
 
-`/session` (sign in), `/session/end` (sign out), `/account` (sign up), `/proof` (prove again who is signed in), and two
-that need a proof: `/account/password` (set a password) and `/account/end` (delete the account).
+`/session` (sign in), `/session/end` (sign out), `/account` (sign up), `/proof` (prove again who is signed in), and
+two routes that require such a proof: `/account/password` (set a password) and `/account/end` (delete the account).
 
 Native HTML forms post here. The response is always a redirect; after a refusal, its query has the reason. Neither the
 redirect's URL nor a log contains the email address or password that was entered.
@@ -66,7 +66,7 @@ class SignInRoutes:
             return ends
         sign_up = Route("/account", self._sign_in, methods=["POST"])
         return [
-            # these two routes always exist: a password set by an operator signs in even if passwords are disabled
+            # these two routes always exist: a password that an operator has set works even if passwords are disabled
             Route("/proof", self._prove, methods=["POST"]),
             Route("/session", self._sign_in, methods=["POST"]),
             *([sign_up] if self.methods & BY_FORM else []),
@@ -231,8 +231,8 @@ class SignInRoutes:
             session, current = signed_in.session, signed_in.current
             has_password = current.credentials.password_hash is not None
             async with self.start.attempts.delay_refusals():
-                # require the proof before the throttle counts: a thief with a copied cookie must not use up the throttle
                 is_part = not has_password
+                # require the proof before the throttle counts: a thief with a copied cookie must not use up the throttle
                 await run_sync(partial(require_proof, self._accounts, session, is_part=is_part))
                 counted = [self.start.attempts.password(session.user_id)]
                 await run_sync(self._accounts.backend.count_throttles, counted)
@@ -255,9 +255,10 @@ class SignInRoutes:
         return RedirectResponse(f"{_ACCOUNT}?reason={outcome}", 303)
 
     async def _delete(self, request: Request) -> Response:
-        """Delete the session's account if its user has entered the account's email address (if any) and has proved who they are.
+        """Delete the session's account if its user has entered the account's email address (if any) and has proved
+        who they are.
 
-        Without sign-in, a typed word takes the place of the proof.
+        On a deployment without sign-in, the user types a confirmation word instead of giving a proof.
         """
         email, word = await fields(request, "address", "word")
         session: AppSession | None = None

@@ -28,7 +28,10 @@ def font_style() -> str:
 
 
 def theme_key() -> str:
-    """Return the localStorage key of the theme, as a JavaScript template with the variable `path`; "" if Streamlit's code differs."""
+    """Return the localStorage key of the theme, as a JavaScript template with the variable `path`.
+
+    Return "" if this version of Streamlit builds the key in another way.
+    """
     for file in (folder() / "static" / "js").glob("utils.*.js"):
         if found := _THEME.search(file.read_text("utf-8")):
             version, base = found.groups()

@@ -16,7 +16,10 @@ _LOOK_SECONDS = 3.0  # seconds between two checks for data that is no longer use
 
 
 def failed_check(backend: Backend, root_keys: RootKeys) -> Failed | None:
-    """Return the failure if an operator must repair the store or add a root key of its data; None while it is unreachable."""
+    """Return a failure if an operator must repair the store, or must add a root key with which its data was sealed.
+
+    Return None if the check succeeds, or while the store is unreachable.
+    """
     try:
         backend.check()
         root_keys.refuse_missing(backend.root_key_versions())
@@ -28,7 +31,7 @@ def failed_check(backend: Backend, root_keys: RootKeys) -> Failed | None:
 
 
 def keep_forgetting(*acts: Callable[[], object]) -> NoReturn:
-    """Call *acts* every few seconds, forever. Each drops text that is no longer used, or begins postponed tasks."""
+    """Call *acts* every few seconds, forever. Each act drops text that is no longer used, or begins postponed tasks."""
     while True:
         time.sleep(_LOOK_SECONDS)
         for act in acts:
